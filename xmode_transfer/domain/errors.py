@@ -1,0 +1,285 @@
+"""The one tree of errors.
+
+Every error says what happened (its message), who must act (``party``), whether it will be
+tried again (``retryable``), and what to do next (``hint``)::
+
+    XmodeError
+    ├── ConfigError                 ours, exit 2: the configuration or the command line
+    ├── Interrupted                 exit 130: a person or the system asked us to stop
+    ├── AlreadyRunning              exit 5: another process holds the lease
+    ├── LeaseLost                   our lease was taken over; nothing more may be written
+    ├── SourceError                 ours: the files to deliver
+    │   ├── SourceMissing           the feed's root or period is not there
+    │   ├── SourceChanged           a file changed, shrank or vanished while it was read
+    │   └── SourceUnreadable        a file cannot be read or cannot be named
+    ├── LedgerError                 ours: our durable record
+    │   ├── LedgerLocked  LedgerReadOnly  LedgerFull  LedgerTooNew  LedgerCorrupt
+    ├── VendorIdentityError         ours: our own AWS identity is missing or wrong
+    ├── RoleRefused                 the customer's: the role cannot be assumed
+    ├── SessionExpired              the role session ended; refreshed once, then tried again
+    └── StoreError                  an answer of the destination
+        ├── AccessDenied  BucketMissing  WrongBucketOwner  KmsDenied   the customer's: blocked
+        ├── PartsRefused            multipart uploads are refused: a single PUT is used instead
+        ├── ObjectExists            create-only PUT found the key taken
+        ├── ObjectNotFound  UploadNotFound
+        ├── ChecksumMismatch        S3 received other bytes than we sent: tried again
+        ├── RequestRefused          a request that S3 will never accept: a defect of ours
+        ├── Throttled  Unavailable  AWS or the network: tried again
+        └── ClockSkew               ours: this machine's clock is wrong
+"""
+
+from enum import StrEnum
+from typing import ClassVar
+
+
+class Party(StrEnum):
+    """Who must act."""
+
+    US = "us"
+    CUSTOMER = "customer"
+    AWS = "aws"
+
+
+class ExitCode:
+    """What a process answers; public and stable (docs/cli.md)."""
+
+    DONE = 0
+    DEFECT = 1
+    USAGE = 2
+    WILL_RETRY = 3
+    BLOCKED = 4
+    ALREADY_RUNNING = 5
+    INTERRUPTED = 130
+
+
+class XmodeError(Exception):
+    """An error that a person can act on.
+
+    ``code`` is a stable word for programs, ``hint`` one sentence on what to do next.
+    ``aws_code``, ``http_status`` and ``request_id`` are AWS's own, when there are any:
+    the request ID is what AWS support asks for.
+    """
+
+    code: ClassVar[str] = "error"
+    party: ClassVar[Party] = Party.US
+    retryable: ClassVar[bool] = False
+    exit_code: ClassVar[int] = ExitCode.WILL_RETRY
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        hint: str = "",
+        aws_code: str | None = None,
+        http_status: int | None = None,
+        request_id: str | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+        self.aws_code = aws_code
+        self.http_status = http_status
+        self.request_id = request_id
+
+    def __str__(self) -> str:
+        return self.message
+
+    def log_context(self) -> dict[str, str | int | bool]:
+        """The error as fields for one log event or one JSON document."""
+        fields: dict[str, str | int | bool | None] = {
+            "cause": self.code,
+            "party": str(self.party),
+            "retryable": self.retryable,
+            "message": self.message,
+            "hint": self.hint or None,
+            "aws_code": self.aws_code,
+            "http_status": self.http_status,
+            "request_id": self.request_id,
+        }
+        return {name: value for name, value in fields.items() if value is not None}
+
+
+class ConfigError(XmodeError):
+    """The configuration or the command line is wrong; ``problems`` has a line for each mistake."""
+
+    code = "config_invalid"
+    exit_code = ExitCode.USAGE
+
+    def __init__(self, message: str, *, hint: str = "", problems: tuple[str, ...] = ()) -> None:
+        super().__init__(message, hint=hint)
+        self.problems = problems
+
+
+class Interrupted(XmodeError):
+    """We were asked to stop; what was done is recorded and the next run goes on from there."""
+
+    code = "interrupted"
+    exit_code = ExitCode.INTERRUPTED
+
+
+class AlreadyRunning(XmodeError):
+    """Another live process holds the lease on this work."""
+
+    code = "already_running"
+    exit_code = ExitCode.ALREADY_RUNNING
+
+
+class LeaseLost(XmodeError):
+    """Our lease was taken over while we slept: the ledger refuses our writes."""
+
+    code = "lease_lost"
+
+
+class SourceError(XmodeError):
+    """Something about the files to deliver."""
+
+    code = "source_error"
+
+
+class SourceMissing(SourceError):
+    code = "source_missing"
+
+
+class SourceChanged(SourceError):
+    """A file changed, shrank or vanished while it was read; it is not delivered in that state."""
+
+    code = "source_changed"
+
+
+class SourceUnreadable(SourceError):
+    code = "source_unreadable"
+
+
+class LedgerError(XmodeError):
+    """Something about our durable record; no delivery is reported that it does not hold."""
+
+    code = "ledger_error"
+
+
+class LedgerLocked(LedgerError):
+    code = "ledger_locked"
+    retryable = True
+
+
+class LedgerReadOnly(LedgerError):
+    code = "ledger_read_only"
+
+
+class LedgerFull(LedgerError):
+    code = "ledger_full"
+
+
+class LedgerTooNew(LedgerError):
+    code = "ledger_too_new"
+
+
+class LedgerCorrupt(LedgerError):
+    code = "ledger_corrupt"
+
+
+class VendorIdentityError(XmodeError):
+    """Our own AWS credentials are missing, wrong or not the configured vendor principal."""
+
+    code = "vendor_identity"
+
+
+class RoleRefused(XmodeError):
+    """STS refuses AssumeRole for the customer's role.
+
+    AWS answers the one code AccessDenied whether the role is absent, does not trust us, or wants
+    another external ID, so the message lists the causes instead of guessing one.
+    """
+
+    code = "role_refused"
+    party = Party.CUSTOMER
+    exit_code = ExitCode.BLOCKED
+
+
+class SessionExpired(XmodeError):
+    """The role session is no longer accepted; it is refreshed once and the request tried again."""
+
+    code = "session_expired"
+    party = Party.AWS
+    retryable = True
+
+
+class StoreError(XmodeError):
+    """An answer of the destination that is not success."""
+
+    code = "store_error"
+
+
+class AccessDenied(StoreError):
+    code = "access_denied"
+    party = Party.CUSTOMER
+    exit_code = ExitCode.BLOCKED
+
+
+class BucketMissing(StoreError):
+    code = "bucket_missing"
+    party = Party.CUSTOMER
+    exit_code = ExitCode.BLOCKED
+
+
+class WrongBucketOwner(StoreError):
+    code = "bucket_other_owner"
+    party = Party.CUSTOMER
+    exit_code = ExitCode.BLOCKED
+
+
+class KmsDenied(StoreError):
+    code = "kms_denied"
+    party = Party.CUSTOMER
+    exit_code = ExitCode.BLOCKED
+
+
+class PartsRefused(StoreError):
+    """The destination refuses multipart uploads (reference: an ACL condition that parts cannot meet)."""
+
+    code = "multipart_denied"
+    party = Party.CUSTOMER
+    exit_code = ExitCode.BLOCKED
+
+
+class ObjectExists(StoreError):
+    """A create-only PUT found the key taken (HTTP 412)."""
+
+    code = "object_exists"
+    exit_code = ExitCode.BLOCKED
+
+
+class ObjectNotFound(StoreError):
+    code = "object_not_found"
+
+
+class UploadNotFound(StoreError):
+    """NoSuchUpload: the multipart upload was completed, aborted or expired; a HEAD settles which."""
+
+    code = "upload_not_found"
+
+
+class ChecksumMismatch(StoreError):
+    code = "checksum_mismatch"
+    party = Party.AWS
+    retryable = True
+
+
+class RequestRefused(StoreError):
+    code = "request_refused"
+    exit_code = ExitCode.DEFECT
+
+
+class Throttled(StoreError):
+    code = "throttled"
+    party = Party.AWS
+    retryable = True
+
+
+class Unavailable(StoreError):
+    code = "unavailable"
+    party = Party.AWS
+    retryable = True
+
+
+class ClockSkew(StoreError):
+    code = "clock_skew"

@@ -1,0 +1,235 @@
+"""The things that a delivery is made of, and their legal states."""
+
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from enum import StrEnum
+from typing import NamedTuple
+
+
+class Status(StrEnum):
+    """The state of a delivery."""
+
+    PLANNED = "planned"  # its objects are known, no byte was sent yet
+    RUNNING = "running"  # objects are being sent, or were when the process ended
+    DELIVERED = "delivered"  # every object has a receipt and the manifest is there
+    FAILED = "failed"  # something of ours or of AWS's went wrong; tried again
+    BLOCKED = "blocked"  # waits for the customer
+    SKIPPED = "skipped"  # nothing to do
+
+
+FINISHED = frozenset({Status.DELIVERED, Status.SKIPPED})
+
+
+class SourceFile(NamedTuple):
+    """A file as it was seen at the source.
+
+    ``name`` is relative to the feed's root, with ``/``. ``size`` is in bytes. ``modified_ns`` tells
+    two states of a file apart from one run to the next; ``identity`` (an inode, an ETag) tells
+    a replaced file apart while it is being read.
+    """
+
+    name: str
+    size: int
+    modified_ns: int
+    identity: str
+
+
+class SourceProblem(NamedTuple):
+    """A file that can never be delivered as it is, and why (one sentence)."""
+
+    name: str
+    code: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Checksum:
+    """``algorithm`` in lower case as S3 names it (``crc32``, ``crc64nvme``); ``value`` in base64, of the
+    whole object (checksum type FULL_OBJECT)."""
+
+    algorithm: str
+    value: str
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedObject:
+    """One object of a delivery, as the plan was recorded before the first byte.
+
+    ``carried`` is true when an earlier revision delivered the same content under this key, so that
+    only the manifest names it again.
+    """
+
+    name: str
+    key: str
+    size: int
+    modified_ns: int
+    identity: str
+    carried: bool = False
+
+    def source_file(self) -> SourceFile:
+        return SourceFile(self.name, self.size, self.modified_ns, self.identity)
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """Proof of one object: what S3 answered for it. ``size`` in bytes, ``sha256`` in hex where known."""
+
+    name: str
+    key: str
+    size: int
+    checksum: Checksum
+    etag: str
+    delivered_at: datetime
+    version_id: str | None = None
+    sha256: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why something did not go on: an error boiled down to what the ledger keeps."""
+
+    cause: str
+    party: str
+    message: str
+    hint: str = ""
+    retryable: bool = False
+    request_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """The aim (customer, feed, period, revision) and how far it has come.
+
+    ``id`` is the delivery token too: it is written into each object's metadata, so an object can be
+    told to be ours without the ledger. ``marker`` is the state of the source's completeness mark that this
+    revision answers to. Counts are objects; ``total_bytes`` is in bytes.
+    """
+
+    id: str
+    customer: str
+    feed: str
+    period: str
+    revision: int
+    status: Status
+    created_at: datetime
+    updated_at: datetime
+    marker: str = ""
+    object_count: int = 0
+    total_bytes: int = 0
+    manifest_key: str | None = None
+    manifest_checksum: str | None = None
+    delivered_at: datetime | None = None
+    failure: Failure | None = None
+    attempts: int = 0
+    next_attempt_at: datetime | None = None
+
+    @property
+    def label(self) -> str:
+        return f"{self.customer}/{self.feed}/{self.period}/r{self.revision}"
+
+    def with_status(self, status: Status, at: datetime) -> "Delivery":
+        return replace(self, status=status, updated_at=at)
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One execution towards a delivery. ``seconds`` is wall time; ``bytes`` what this run sent."""
+
+    id: str
+    delivery_id: str
+    started_at: datetime
+    holder: str
+    engine: str
+    finished_at: datetime | None = None
+    outcome: str | None = None
+    uploaded: int = 0
+    skipped: int = 0
+    failed: int = 0
+    bytes: int = 0
+    seconds: float = 0.0
+    failure: Failure | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """The exclusive, expiring right to work on ``name``.
+
+    ``generation`` grows with every claim; the ledger refuses a write that carries an older one.
+    """
+
+    name: str
+    generation: int
+    holder: str
+    expires_at: datetime
+
+
+class UploadStatus(StrEnum):
+    """What became of a multipart upload that we opened. Every one ends in one of the last three."""
+
+    OPEN = "open"
+    COMPLETED = "completed"
+    ABORTED = "aborted"
+    LEFT_BEHIND = "left_behind"  # we may not abort it: only the customer's lifecycle rule cleans it
+
+
+@dataclass(frozen=True, slots=True)
+class UploadedPart:
+    """One part that S3 has acknowledged. ``number`` counts from 1; ``checksum`` is the part's own, base64."""
+
+    number: int
+    size: int
+    etag: str
+    checksum: str
+
+
+@dataclass(frozen=True, slots=True)
+class MultipartUpload:
+    """A multipart upload as it is journalled, so that a restart resumes without ListParts."""
+
+    upload_id: str
+    delivery_id: str
+    customer: str
+    name: str
+    key: str
+    size: int
+    modified_ns: int
+    identity: str
+    part_size: int
+    algorithm: str
+    opened_at: datetime
+    status: UploadStatus = UploadStatus.OPEN
+    parts: tuple[UploadedPart, ...] = ()
+    sent_bytes: int = 0
+    abort_at: datetime | None = None  # the bucket's lifecycle rule ends it then: do not resume past it
+
+
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """What a destination was found to allow; None where nobody has tried yet."""
+
+    multipart: bool | None = None
+    abort: bool | None = None
+    region: str | None = None
+    versioned: bool | None = None
+    kms: bool | None = None
+    learned_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class DeliveryOutcome:
+    """What ``deliver`` answers for one delivery; the JSON of ``run`` is made of these."""
+
+    customer: str
+    feed: str
+    period: str
+    revision: int
+    outcome: str
+    uploaded: int = 0
+    skipped: int = 0
+    failed: int = 0
+    bytes: int = 0
+    seconds: float = 0.0
+    manifest_key: str | None = None
+    failure: Failure | None = None
+    problems: tuple[SourceProblem, ...] = field(default=())
+    exit_code: int = 0

@@ -1,0 +1,1 @@
+"""Shells: parse, call one service, render. No decisions."""

@@ -1,0 +1,1 @@
+"""Use cases. Each has one public function, and the ports it needs come as arguments."""
