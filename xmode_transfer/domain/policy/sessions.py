@@ -1,0 +1,101 @@
+"""Session policies: what one role session may do, cut down to one step of one customer's destination.
+
+A session policy is an intersection with the role's own policy: it can only take away. It needs nothing from
+the customer's trust policy (AWS STS API reference, AssumeRole, parameter Policy).
+"""
+
+import json
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Any
+
+
+SESSION_POLICY_MAX_CHARACTERS = 2048
+"""AWS STS API reference, AssumeRole: the plain text of an inline session policy, in characters."""
+
+
+class Step(StrEnum):
+    """What a role session is opened for."""
+
+    DELIVER = "deliver"
+    CHECK = "check"
+    LIST = "list"
+    VERIFY = "verify"
+    CLEANUP = "cleanup"
+
+
+_READING = ("s3:GetObject", "s3:GetObjectAcl")
+_WRITING = ("s3:PutObject", "s3:PutObjectAcl", "s3:AbortMultipartUpload", "s3:ListMultipartUploadParts")
+
+_OBJECT_ACTIONS: Mapping[Step, tuple[str, ...]] = {
+    Step.DELIVER: (*_WRITING, "s3:GetObject"),
+    Step.CHECK: (*_WRITING, *_READING, "s3:DeleteObject"),
+    Step.LIST: _READING,
+    Step.VERIFY: _READING,
+    Step.CLEANUP: ("s3:DeleteObject", "s3:GetObject"),
+}
+_BUCKET_ACTIONS: Mapping[Step, tuple[str, ...]] = {
+    Step.DELIVER: ("s3:ListBucket",),
+    Step.CHECK: ("s3:ListBucket", "s3:ListBucketMultipartUploads"),
+    Step.LIST: ("s3:ListBucket",),
+    Step.VERIFY: ("s3:ListBucket",),
+    Step.CLEANUP: ("s3:ListBucket",),
+}
+# A part of a multipart upload needs Decrypt as well as GenerateDataKey (S3 API reference, UploadPart).
+_KEY_ACTIONS: Mapping[Step, tuple[str, ...]] = {
+    Step.DELIVER: ("kms:GenerateDataKey", "kms:Decrypt"),
+    Step.CHECK: ("kms:GenerateDataKey", "kms:Decrypt"),
+    Step.LIST: ("kms:Decrypt",),
+    Step.VERIFY: ("kms:Decrypt",),
+    Step.CLEANUP: ("kms:Decrypt",),
+}
+
+
+def literal(text: str) -> str:
+    """The text as a policy pattern that matches only itself (IAM User Guide, policy variables: ``${*}``)."""
+    return "".join("${" + character + "}" if character in "*?$" else character for character in text)
+
+
+def session_policy(
+    step: Step, *, bucket: str, prefix: str, partition: str = "aws", kms_key_arn: str | None = None
+) -> dict[str, Any]:
+    """The session policy of one step: that step's verbs, on that bucket, below that prefix.
+
+    ``prefix`` is the destination's, with its closing slash, or empty for a whole bucket. There is no condition on
+    ``s3:x-amz-acl`` here: UploadPart carries no ACL, and the role's own policy already asks for it.
+    """
+    bucket_arn = f"arn:{partition}:s3:::{bucket}"
+    listing: dict[str, Any] = {
+        "Effect": "Allow",
+        "Action": list(_BUCKET_ACTIONS[step]),
+        "Resource": bucket_arn,
+    }
+    if prefix:
+        listing["Condition"] = {"StringLike": {"s3:prefix": literal(prefix) + "*"}}
+    statements = [
+        listing,
+        {
+            "Effect": "Allow",
+            "Action": list(_OBJECT_ACTIONS[step]),
+            "Resource": f"{bucket_arn}/{literal(prefix)}*",
+        },
+    ]
+    if kms_key_arn is not None:
+        statements.append(
+            {"Effect": "Allow", "Action": list(_KEY_ACTIONS[step]), "Resource": literal(kms_key_arn)}
+        )
+    return {"Version": "2012-10-17", "Statement": statements}
+
+
+def compact(document: Mapping[str, Any]) -> str:
+    """The document as STS takes it: JSON without spaces, which count towards the limit.
+
+    Raises ValueError when it is longer than AWS accepts.
+    """
+    text = json.dumps(document, separators=(",", ":"))
+    if len(text) > SESSION_POLICY_MAX_CHARACTERS:
+        raise ValueError(
+            f"the session policy has {len(text)} characters and AWS takes at most "
+            f"{SESSION_POLICY_MAX_CHARACTERS}; shorten destination.prefix"
+        )
+    return text
