@@ -1,0 +1,35 @@
+"""The configuration: frozen models of what the operator wrote, checked without any network."""
+
+from xmode_transfer.domain.config.customer import (
+    Addressing,
+    ChecksumMode,
+    Customer,
+    CustomerState,
+    Destination,
+    Retention,
+    Schedule,
+    StorageClass,
+)
+from xmode_transfer.domain.config.feed import Feed, Marker, Settled
+from xmode_transfer.domain.config.service import Engine, Limits, Service, Vendor
+from xmode_transfer.domain.config.whole import Configuration, Problem
+
+__all__ = [
+    "Addressing",
+    "ChecksumMode",
+    "Configuration",
+    "Customer",
+    "CustomerState",
+    "Destination",
+    "Engine",
+    "Feed",
+    "Limits",
+    "Marker",
+    "Problem",
+    "Retention",
+    "Schedule",
+    "Service",
+    "Settled",
+    "StorageClass",
+    "Vendor",
+]

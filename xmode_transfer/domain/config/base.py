@@ -1,0 +1,77 @@
+"""What all configuration models share: frozen, strict about keys, and words for mistakes."""
+
+import difflib
+import re
+from collections.abc import Iterable
+from typing import Annotated
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, WithJsonSchema
+
+SLUG_PATTERN = r"^[a-z0-9][a-z0-9-]{0,62}$"
+
+_UNITS = {
+    "": 1,
+    "b": 1,
+    "kb": 10**3,
+    "mb": 10**6,
+    "gb": 10**9,
+    "tb": 10**12,
+    "kib": 2**10,
+    "mib": 2**20,
+    "gib": 2**30,
+    "tib": 2**40,
+}
+_SIZE = re.compile(r"([0-9]{1,18})(?:\.([0-9]{1,9}))?\s*([A-Za-z]*)")
+
+
+class Model(BaseModel):
+    """A piece of configuration: it cannot be changed, and a key that it does not know is an error."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+def did_you_mean(word: str, choices: Iterable[str]) -> str:
+    """``" (did you mean prefix?)"`` when one of the choices is close to the word, else nothing."""
+    by_folded = {choice.casefold(): choice for choice in choices}
+    close = difflib.get_close_matches(word.casefold(), by_folded, n=1, cutoff=0.6)
+    return f" (did you mean {by_folded[close[0]]}?)" if close else ""
+
+
+def check_slug(name: str) -> str:
+    """A customer's or a feed's name, which is its file's name. Raises ValueError with the rule."""
+    if re.fullmatch(SLUG_PATTERN, name) is None:
+        raise ValueError(
+            f"{name!r} cannot be a name: use 1 to 63 small letters, digits and hyphens, first a letter or a digit"
+        )
+    return name
+
+
+def parse_size(value: object) -> object:
+    """Bytes from ``50MB`` (powers of 1,000) or ``16MiB`` (powers of 1,024); other types pass to pydantic."""
+    if not isinstance(value, str):
+        return value
+    match = _SIZE.fullmatch(value.strip())
+    if match is None:
+        raise ValueError(f"{value!r} is no size; write a number of bytes, or like 50MB or 16MiB")
+    whole, fraction, unit = match[1], match[2] or "", match[3].lower()
+    if unit not in _UNITS:
+        raise ValueError(f"{match[3]!r} is no unit; use B, kB, MB, GB, TB, KiB, MiB, GiB or TiB")
+    scaled = int(whole + fraction) * _UNITS[unit]
+    size, rest = divmod(scaled, 10 ** len(fraction))
+    if rest:
+        raise ValueError(f"{value!r} is not a whole number of bytes")
+    return size
+
+
+ByteCount = Annotated[
+    int,
+    BeforeValidator(parse_size),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "integer", "minimum": 1},
+                {"type": "string", "pattern": r"^[0-9]+(\.[0-9]+)?\s*([KkMmGgTt]?[Bb]|[KkMmGgTt][Ii][Bb])?$"},
+            ]
+        }
+    ),
+]

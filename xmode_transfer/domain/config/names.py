@@ -1,0 +1,150 @@
+"""The rules for what AWS names: external IDs, buckets, prefixes and regions.
+
+Each function answers its argument unchanged or raises ValueError with a sentence that says what is wrong and,
+where it can be guessed, what was meant.
+"""
+
+import re
+import unicodedata
+
+from xmode_transfer.domain.config.arns import PARTITIONS
+
+EXTERNAL_ID_PATTERN = r"^[A-Za-z0-9=,.@:/_-]{2,1224}$"
+EXTERNAL_ID_MIN, EXTERNAL_ID_MAX = 2, 1224  # STS AssumeRole: ExternalId
+PREFIX_MAX_BYTES = 512  # half of a key's 1,024 bytes is left to the feed, the period and the file's name
+
+_EXTERNAL_ID_CHARACTER = re.compile(r"[A-Za-z0-9=,.@:/_-]")
+_BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
+_IP = re.compile(r"[0-9]{1,3}(\.[0-9]{1,3}){3}")
+# S3 user guide, "General purpose bucket naming rules".
+_BUCKET_STARTS = {"xn--": "are reserved by AWS", "sthree-": "are reserved by AWS"}
+_BUCKET_ENDS = {
+    "-s3alias": "are aliases of access points, which the customer's policy does not allow",
+    "--ol-s3": "are aliases of Object Lambda access points, which the customer's policy does not allow",
+    ".mrap": "are multi-region access points, which the customer's policy does not allow",
+    "--x-s3": "are directory buckets, which have no ACLs: the guide does not fit them",
+    "--table-s3": "are table buckets, which take no files",
+}
+# S3 user guide, "Object key naming guidelines": characters to avoid; '*', '?' and '$' besides, because they
+# have a meaning in the Resource of the session policy that confines us to the prefix.
+_PREFIX_FORBIDDEN = frozenset('\\{}^%[]"<>~#|`*?$')
+_REGION = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
+_ZONE = re.compile(r"([a-z]{2,4}(?:-[a-z]+)+-[0-9]+)[a-z]")
+_UNDASHED = re.compile(r"([a-z]{2}(?:-gov)?)-?([a-z]+)-?([0-9])")
+
+
+def check_external_id(value: str) -> str:
+    """The guide's alphabet: ASCII letters, digits and ``= , . @ : / - _``. AWS would also take ``+``; the guide does not
+    offer it. Case matters to AWS, so nothing is folded."""
+    if "{" in value or "}" in value or value.casefold().startswith("replace with"):
+        raise ValueError(
+            "the guide's template text was left in; write the customer's own external ID, like AcmeCorp"
+        )
+    bad = sorted({character for character in value if not _EXTERNAL_ID_CHARACTER.fullmatch(character)})
+    if bad:
+        if any(character.isspace() for character in bad):
+            told = "the guide's template text or the company name was left in with its spaces; "
+        elif any(ord(character) > 127 for character in bad):
+            told = f"{bad[-1]!r} is not ASCII; "
+        else:
+            told = f"{bad[0]!r} is not allowed; "
+        meant = "".join(character for character in value if _EXTERNAL_ID_CHARACTER.fullmatch(character))
+        told += "an external ID has only the letters A to Z, digits and = , . @ : / - _"
+        raise ValueError(told + (f" (did you mean {meant}?)" if EXTERNAL_ID_MIN <= len(meant) <= 64 else ""))
+    if not EXTERNAL_ID_MIN <= len(value) <= EXTERNAL_ID_MAX:
+        raise ValueError(
+            f"AWS takes external IDs of {EXTERNAL_ID_MIN} to {EXTERNAL_ID_MAX:,} characters; this one has {len(value)}"
+        )
+    return value
+
+
+def check_bucket(value: str) -> str:
+    """S3's naming rules, and only general purpose buckets."""
+    rest = re.sub(r"^s3[an]?://", "", value, flags=re.IGNORECASE)
+    if rest != value or "/" in value:
+        bucket, _, prefix = rest.strip("/").partition("/")
+        meant = f"bucket: {bucket}" + (f", prefix: {prefix}/" if prefix else "")
+        raise ValueError(f"write the bucket's name, not a URI or a path (did you mean {meant}?)")
+    if value.startswith("arn:"):
+        raise ValueError("write the bucket's name, not an ARN" + _bucket_of_arn(value))
+    if not 3 <= len(value) <= 63:
+        raise ValueError(f"a bucket's name has 3 to 63 characters; this one has {len(value)}")
+    if value != value.lower():
+        raise ValueError(f"a bucket's name has no capital letters (did you mean {value.lower()}?)")
+    if _BUCKET.fullmatch(value) is None:
+        raise ValueError(
+            "a bucket's name has small letters, digits, hyphens and dots only, and a letter or a digit at both ends"
+            + (
+                f" (did you mean {value.replace('_', '-')}?)"
+                if _BUCKET.fullmatch(value.replace("_", "-"))
+                else ""
+            )
+        )
+    if ".." in value:
+        raise ValueError("a bucket's name has no two dots side by side")
+    if _IP.fullmatch(value):
+        raise ValueError("a bucket's name cannot look like an IP address")
+    for start, reason in _BUCKET_STARTS.items():
+        if value.startswith(start):
+            raise ValueError(f"names that begin with {start} {reason}")
+    for end, reason in _BUCKET_ENDS.items():
+        if value.endswith(end):
+            raise ValueError(f"names that end in {end} {reason}")
+    return value
+
+
+def _bucket_of_arn(arn: str) -> str:
+    match = re.fullmatch(r"arn:[a-z-]+:s3:::([a-z0-9.-]+)(/.*)?", arn)
+    return f" (did you mean {match[1]}?)" if match else ""
+
+
+def check_prefix(value: str) -> str:
+    """Empty for the whole bucket, else a path that ends with a slash and begins without one."""
+    if not value:
+        return value
+    if value.startswith("/"):
+        meant = value.strip("/")
+        told = f"did you mean {meant}/" if meant else 'did you mean ""'
+        raise ValueError(f"a leading slash makes a folder without a name ({told}?)")
+    if "://" in value:
+        raise ValueError("write the path inside the bucket only, like xmode/")
+    bad = sorted({char for char in value if char in _PREFIX_FORBIDDEN or not char.isprintable()})
+    if bad:
+        raise ValueError(
+            f"{bad[0]!r} is not allowed in a prefix: S3, its tools or its policies give it a meaning"
+        )
+    if unicodedata.normalize("NFC", value) != value:
+        raise ValueError("write it in Unicode's composed form (NFC): S3 takes the two forms for two names")
+    if not value.endswith("/"):
+        raise ValueError(f"a prefix ends with a slash (did you mean {value}/?)")
+    for segment in value[:-1].split("/"):
+        if segment in ("", ".", ".."):
+            raise ValueError("empty, '.' and '..' folders are not allowed: clients resolve them away")
+        if segment.endswith(".") or segment != segment.strip():
+            raise ValueError(
+                f"the folder {segment!r} ends with a dot or has a space at an end: clients drop it"
+            )
+    if len(value.encode()) > PREFIX_MAX_BYTES:
+        raise ValueError(f"a prefix may have {PREFIX_MAX_BYTES} bytes; this one has {len(value.encode())}")
+    return value
+
+
+def check_region(value: str) -> str:
+    """The shape of a region. S3-compatible stores have regions of their own, so no list is kept."""
+    zone = _ZONE.fullmatch(value)
+    if zone:
+        raise ValueError(f"this is an availability zone (did you mean the region {zone[1]}?)")
+    if _REGION.fullmatch(value) is None or len(value) > 63:
+        meant = value.strip().lower().replace("_", "-").replace(" ", "-")
+        told = f" (did you mean {meant}?)" if _REGION.fullmatch(meant) else ""
+        raise ValueError(f"{value!r} is no region; write it like us-east-1{told}")
+    near = _UNDASHED.fullmatch(value)
+    if near and (meant := f"{near[1]}-{near[2]}-{near[3]}") != value:
+        raise ValueError(f"{value!r} is no region (did you mean {meant}?)")
+    return value
+
+
+def region_partition(region: str) -> str:
+    """The partition that a region lies in."""
+    starts = {"cn-": "aws-cn", "us-gov-": "aws-us-gov"}
+    return next((name for start, name in starts.items() if region.startswith(start)), PARTITIONS[0])

@@ -1,0 +1,106 @@
+"""service.yaml: who we are to AWS, where the ledger is, and what the process may use."""
+
+from enum import StrEnum
+from typing import Annotated
+
+from pydantic import AfterValidator, Field, field_validator, model_validator
+
+from xmode_transfer.domain.config.arns import parse_iam
+from xmode_transfer.domain.config.base import ByteCount, Model
+from xmode_transfer.domain.config.names import check_region, region_partition
+
+MIB = 1024 * 1024
+
+
+class Engine(StrEnum):
+    """Which transfer engine sends the bytes."""
+
+    AUTO = "auto"  # fast where it works on this machine, else portable; the choice is logged with its reason
+    FAST = "fast"
+    PORTABLE = "portable"
+
+
+class Vendor(Model):
+    """Our own identity, which customers' roles trust."""
+
+    principal_arn: str = "arn:aws:iam::366810793500:user/xmode-data-transfer"
+    """ARN of the IAM user that customers' trust policies name."""
+    sts_region: Annotated[str, AfterValidator(check_region)] = "us-east-1"
+    """Region whose STS endpoint is asked for role sessions."""
+
+    @field_validator("principal_arn")
+    @classmethod
+    def _is_user(cls, value: str) -> str:
+        parse_iam(value, "user")
+        return value
+
+    @model_validator(mode="after")
+    def _region_fits(self) -> "Vendor":
+        if region_partition(self.sts_region) != self.partition:
+            raise ValueError(
+                f"sts_region {self.sts_region} is not in the partition {self.partition} of principal_arn"
+            )
+        return self
+
+    @property
+    def account_id(self) -> str:
+        return parse_iam(self.principal_arn, "user").account_id
+
+    @property
+    def partition(self) -> str:
+        return parse_iam(self.principal_arn, "user").partition
+
+
+class Limits(Model):
+    """What one process may use at once."""
+
+    parallel_objects: int = Field(default=16, ge=1, le=1024)
+    """Requests that carry a body, in flight for the whole process."""
+    parallel_objects_per_customer: int = Field(default=16, ge=1, le=1024)
+    """The same for one customer, so that one cannot take all."""
+    memory_bytes: ByteCount = Field(default=128 * MIB, ge=5 * MIB)
+    """Memory for bodies in flight, in bytes; the smallest part that S3 takes is 5 MiB."""
+    bandwidth_bytes_per_second: ByteCount | None = Field(default=None, ge=1)
+    """Bytes per second that the process sends at most; null for no limit."""
+
+
+class Service(Model):
+    """The whole of service.yaml. Every key has a default."""
+
+    vendor: Vendor = Vendor()
+    """Our own identity, which customers' roles trust."""
+    ledger: str = "sqlite:///var/ledger.db"
+    """Our durable record: sqlite:///path (relative to the config directory; four slashes before an absolute path) or postgresql://host/database."""
+    engine: Engine = Engine.AUTO
+    """auto takes the fast engine where it works, else the portable one."""
+    limits: Limits = Limits()
+    """What one process may use at once."""
+    alerts: tuple[str, ...] = Field(default=(), max_length=0)
+    """Channels for alerts. They are set up with the daemon; until then the list stays empty."""
+
+    @field_validator("alerts", mode="before")
+    @classmethod
+    def _no_channels(cls, value: object) -> object:
+        if value not in ((), []):
+            raise ValueError("channels for alerts come with the daemon; until then leave the list empty: []")
+        return value
+
+    @field_validator("ledger")
+    @classmethod
+    def _is_ledger(cls, value: str) -> str:
+        scheme, separator, rest = value.partition("://")
+        if separator and scheme == "sqlite":
+            if not rest.strip("/") or ":memory:" in rest:
+                raise ValueError(
+                    "a ledger in memory does not survive a restart; write sqlite:///var/ledger.db"
+                )
+            if not rest.startswith("/"):
+                raise ValueError(f"sqlite needs three slashes before a path (did you mean sqlite:///{rest}?)")
+            return value
+        if separator and scheme in ("postgresql", "postgresql+psycopg"):
+            if ":" in rest.partition("/")[0].rpartition("@")[0] or "password=" in rest:
+                raise ValueError(
+                    "a password does not belong in the configuration; give it in PGPASSWORD or a PGPASSFILE"
+                )
+            return value
+        raise ValueError("write sqlite:///path/of/ledger.db or postgresql://user@host/database")
