@@ -9,7 +9,6 @@ from collections.abc import Mapping
 from enum import StrEnum
 from typing import Any
 
-
 SESSION_POLICY_MAX_CHARACTERS = 2048
 """AWS STS API reference, AssumeRole: the plain text of an inline session policy, in characters."""
 
@@ -34,13 +33,6 @@ _OBJECT_ACTIONS: Mapping[Step, tuple[str, ...]] = {
     Step.VERIFY: _READING,
     Step.CLEANUP: ("s3:DeleteObject", "s3:GetObject"),
 }
-_BUCKET_ACTIONS: Mapping[Step, tuple[str, ...]] = {
-    Step.DELIVER: ("s3:ListBucket",),
-    Step.CHECK: ("s3:ListBucket", "s3:ListBucketMultipartUploads"),
-    Step.LIST: ("s3:ListBucket",),
-    Step.VERIFY: ("s3:ListBucket",),
-    Step.CLEANUP: ("s3:ListBucket",),
-}
 # A part of a multipart upload needs Decrypt as well as GenerateDataKey (S3 API reference, UploadPart).
 _KEY_ACTIONS: Mapping[Step, tuple[str, ...]] = {
     Step.DELIVER: ("kms:GenerateDataKey", "kms:Decrypt"),
@@ -61,13 +53,16 @@ def session_policy(
 ) -> dict[str, Any]:
     """The session policy of one step: that step's verbs, on that bucket, below that prefix.
 
-    ``prefix`` is the destination's, with its closing slash, or empty for a whole bucket. There is no condition on
-    ``s3:x-amz-acl`` here: UploadPart carries no ACL, and the role's own policy already asks for it.
+    ``prefix`` is the destination's, with its closing slash, or empty for a whole bucket. Listings must name a
+    prefix below it; HeadBucket has none and is refused, which still answers the bucket's Region. A HEAD of an absent
+    key is judged as a listing with that key for its prefix, so it stays a 404 (S3 as observed by ceph/ceph#68577
+    and kopia/kopia#3072). Nothing here asks for ``s3:x-amz-acl``: UploadPart carries no ACL, and the role's own
+    policy asks for it where it matters.
     """
     bucket_arn = f"arn:{partition}:s3:::{bucket}"
     listing: dict[str, Any] = {
         "Effect": "Allow",
-        "Action": list(_BUCKET_ACTIONS[step]),
+        "Action": ["s3:ListBucket"],
         "Resource": bucket_arn,
     }
     if prefix:
