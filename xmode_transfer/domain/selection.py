@@ -1,0 +1,176 @@
+"""Which of a period's files a feed delivers: ``include`` and ``exclude``, compiled once.
+
+A pattern without ``/`` is matched against a name alone, wherever it lies; one with ``/`` against the path
+relative to the period's directory (a leading ``/`` only says so: ``/totals.csv`` is the one at the top).
+``include`` speaks of files; ``exclude`` of files and directories, and what lies in an excluded directory is
+left out with it. ``exclude`` wins over ``include``, an empty ``include`` takes everything, and case counts
+on every system.
+
+==========  ==========================================================================
+``*``       any characters of one name, none included
+``?``       one character of a name
+``[abc]``   one of these; ``[!abc]`` one that is not; ``[a-z]`` a range
+``**``      as a whole segment: any number of directories, none included
+==========  ==========================================================================
+"""
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+
+class SelectionError(ValueError):
+    """A pattern that can match no file; the message says why and what to write instead."""
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """The compiled patterns. Make one with ``Selection.of``; it is safe to share between threads."""
+
+    _include_names: re.Pattern[str] | None
+    _include_paths: re.Pattern[str] | None
+    _exclude_names: re.Pattern[str] | None
+    _exclude_paths: re.Pattern[str] | None
+    _exclude_trees: re.Pattern[str] | None
+    _marker: str | None
+
+    @staticmethod
+    def of(
+        include: Iterable[str] = (), exclude: Iterable[str] = (), marker: str | None = None
+    ) -> "Selection":
+        """Compiles the patterns. ``marker`` is the completeness mark's path in the period: never delivered.
+        Raises SelectionError."""
+        includes = tuple(include) or ("*",)
+        excludes = tuple(exclude)
+        for pattern in (*includes, *excludes):
+            check_pattern(pattern)
+        return Selection(
+            _include_names=_union(pattern for pattern in includes if "/" not in pattern),
+            _include_paths=_union(pattern for pattern in includes if "/" in pattern),
+            _exclude_names=_union(pattern for pattern in excludes if "/" not in pattern),
+            _exclude_paths=_union(pattern for pattern in excludes if "/" in pattern),
+            _exclude_trees=_union(pattern.removesuffix("/**") for pattern in excludes if _is_tree(pattern)),
+            _marker=marker,
+        )
+
+    def takes(self, path: str) -> bool:
+        """Whether the file of that path, relative to the period's directory, is to be delivered."""
+        directory, slash, name = path.rpartition("/")
+        if slash and self._lies_left_out(directory):
+            return False
+        return self.takes_in(directory + slash, name)
+
+    def takes_in(self, directory: str, name: str) -> bool:
+        """``takes`` for a walk that has not entered any directory that ``leaves_out``: the quick half of it.
+        ``directory`` is relative to the period: empty, or ending in ``/``."""
+        if self._exclude_names is not None and self._exclude_names.fullmatch(name):
+            return False
+        if self._exclude_paths is not None and self._exclude_paths.fullmatch(directory + name):
+            return False
+        if name == self._marker and not directory:
+            return False
+        if self._include_names is not None and self._include_names.fullmatch(name):
+            return True
+        return self._include_paths is not None and bool(self._include_paths.fullmatch(directory + name))
+
+    def leaves_out(self, directory: str) -> bool:
+        """Whether a directory is left out with all that lies in it. ``directory`` is relative to the period;
+        the directories above it are taken to be in."""
+        path = directory.rstrip("/")
+        name = path[path.rfind("/") + 1 :]
+        if self._exclude_names is not None and self._exclude_names.fullmatch(name):
+            return True
+        if self._exclude_paths is not None and self._exclude_paths.fullmatch(path):
+            return True
+        return self._exclude_trees is not None and bool(self._exclude_trees.fullmatch(path))
+
+    def _lies_left_out(self, directory: str) -> bool:
+        end = directory.find("/")
+        while end != -1:
+            if self.leaves_out(directory[:end]):
+                return True
+            end = directory.find("/", end + 1)
+        return self.leaves_out(directory)
+
+
+def check_pattern(pattern: str) -> None:
+    """Refuses a pattern that could never match. Raises SelectionError."""
+    if not pattern:
+        raise SelectionError("an empty pattern matches nothing; remove it, or write * for every file")
+    if pattern.endswith("/"):
+        raise SelectionError(f"{pattern!r} names a directory; write {pattern}** for everything below it")
+    segments = pattern.removeprefix("/").split("/")
+    if "" in segments or "." in segments or ".." in segments:
+        raise SelectionError(
+            f"{pattern!r} can match nothing: empty, '.' and '..' segments are not part of a path"
+        )
+
+
+def _is_tree(pattern: str) -> bool:
+    return pattern.endswith("/**") and pattern.strip("/*") != ""
+
+
+def _union(patterns: Iterable[str]) -> re.Pattern[str] | None:
+    expressions = [_expression(pattern) for pattern in patterns]
+    return re.compile("|".join(expressions), re.DOTALL) if expressions else None
+
+
+def _expression(pattern: str) -> str:
+    segments: list[str] = []
+    for segment in pattern.removeprefix("/").split("/"):
+        if segment != "**" or segments[-1:] != ["**"]:
+            segments.append(segment)
+    parts = []
+    last = len(segments) - 1
+    for position, segment in enumerate(segments):
+        if segment == "**":
+            parts.append(".+" if position == last else "(?:[^/]+/)*")
+        else:
+            parts.append(_segment(segment) + ("" if position == last else "/"))
+    return "(?:" + "".join(parts) + ")"
+
+
+_TOKEN = re.compile(r"\*+|\?|\[!?+\]?+[^\]]*+\]|.", re.DOTALL)
+
+
+def _segment(segment: str) -> str:
+    """One segment as an expression that hardly backtracks: after a ``*`` the first place where what follows
+    fits is as good as any later one, so each such piece is atomic and no pattern can make matching slow."""
+    pieces = [""]
+    for token in _TOKEN.findall(segment):
+        if token[0] == "*":
+            pieces.append("")
+        elif token == "?":
+            pieces[-1] += "[^/]"
+        elif token[0] == "[" and len(token) > 1:
+            pieces[-1] += _class(token[1:-1])
+        else:
+            pieces[-1] += re.escape(token)
+    head, *rest = pieces
+    if not rest:
+        return head
+    *middle, tail = rest
+    atomic = "".join(f"(?>[^/]*?{piece})" for piece in middle if piece)
+    # The last piece must end the segment, so the search for it starts from the far end.
+    return f"{head}{atomic}[^/]*{tail}"
+
+
+def _class(content: str) -> str:
+    negated = content.startswith("!")
+    content = content.removeprefix("!")
+    members = []
+    position = 0
+    while position < len(content):
+        first = content[position]
+        if content[position + 1 : position + 2] == "-" and position + 2 < len(content):
+            last = content[position + 2]
+            if first <= last:
+                members.append(f"{re.escape(first)}-{re.escape(last)}")
+            position += 3
+        else:
+            members.append(re.escape(first))
+            position += 1
+    listed = "".join(members)
+    if negated:
+        return f"[^/{listed}]"
+    return f"(?!/)[{listed}]" if listed else "(?!)"
