@@ -1,0 +1,95 @@
+# Needs Python 3.11 or later, make and a package index, nothing else; uv is used when it is on the PATH.
+# Everything is made inside the checkout: .venv (the environment), .sandbox, .demo, .cache.
+
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.PHONY: help demo test check lint types layers soak lock clean
+
+VENV := .venv
+BIN := $(VENV)/bin
+UV ?= $(shell command -v uv 2>/dev/null)
+IS_RECENT := import sys; sys.exit(sys.version_info < (3, 11))
+PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3.11; do \
+	$$python -c '$(IS_RECENT)' >/dev/null 2>&1 && echo $$python && break; done)
+
+PIP_QUIETLY := --quiet --no-input --disable-pip-version-check --no-compile
+ifneq ($(UV),)
+CREATE = $(UV) venv --quiet --python "$(PYTHON)" $(VENV)
+INSTALL = $(UV) pip install --quiet --python $(BIN)/python
+else
+CREATE = "$(PYTHON)" -m venv $(VENV)
+INSTALL = $(BIN)/python -m pip install $(PIP_QUIETLY)
+endif
+
+# The environment in which everything is developed can run the demo too.
+DEMO_ENVIRONMENT := $(if $(wildcard $(VENV)/.dev),$(VENV)/.dev,$(VENV)/.run)
+
+help: ## Say what there is
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
+
+demo: $(DEMO_ENVIRONMENT) ## Deliver into a local AWS and explain each step (KEEP=1 leaves it up)
+	@$(BIN)/xmode-transfer demo $(if $(KEEP),--keep) $(ARGS)
+
+test: $(VENV)/.dev ## Run the tests (ARGS="-k name" chooses)
+	$(BIN)/pytest $(ARGS)
+
+check: lint types layers test ## Run everything that continuous integration runs
+
+lint: $(VENV)/.dev ## Look for mistakes and for text that is not formatted
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/.dev ## Check the types
+	$(BIN)/mypy
+
+layers: $(VENV)/.dev ## Check that each layer imports only the layers below it
+	$(BIN)/lint-imports --no-cache
+
+soak: $(VENV)/.dev ## Run the long forms of the tests
+	XMODE_SOAK=1 $(BIN)/pytest -m slow $(ARGS)
+
+# The development set is resolved first and holds every pin; the others repeat its choice.
+# A release counts once it is a week old: most poisoned ones are found and withdrawn by then.
+COMPILE = "$(LOCK_UV)" pip compile --quiet --universal --generate-hashes --no-header --python-version 3.11 \
+	--exclude-newer '1 week' $(if $(UPGRADE),--upgrade)
+lock: LOCK_UV = $(or $(UV),.cache/uv/bin/uv)
+lock: $(if $(UV),,.cache/uv/bin/uv) ## Pin what pyproject.toml asks for, with hashes (UPGRADE=1 takes the newest)
+	$(COMPILE) --all-extras --group build --group dev pyproject.toml -o requirements/dev.txt
+	$(COMPILE) --all-extras -c requirements/dev.txt pyproject.toml -o requirements/run.txt
+	$(COMPILE) --group build -c requirements/dev.txt -o requirements/build.txt
+
+clean: ## Remove what was made here, except the ledger in var/
+	@if [ -x $(BIN)/xmode-transfer ] && [ -d .demo ]; then $(BIN)/xmode-transfer demo --stop; fi
+	rm -rf $(VENV) .sandbox .demo .cache .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache \
+		.grimp_cache build dist
+
+.cache/uv/bin/uv:
+	@$(NEED_PYTHON)
+	"$(PYTHON)" -m venv .cache/uv
+	.cache/uv/bin/python -m pip install $(PIP_QUIETLY) uv
+
+# Missing, or a link to a Python that has gone: made anew.
+$(BIN)/python:
+	@$(NEED_PYTHON)
+	@rm -rf $(VENV)
+	@$(CREATE)
+
+$(VENV)/.run: requirements/run.txt requirements/build.txt pyproject.toml $(BIN)/python
+	@echo "Installing xmode-transfer into $(VENV) (once) ..."
+	@$(NEED_INSTALLER)
+	@$(INSTALL) --require-hashes -r requirements/run.txt -r requirements/build.txt
+	@$(INSTALL) --no-build-isolation --no-deps -e .
+	@touch $@
+
+$(VENV)/.dev: requirements/dev.txt pyproject.toml $(BIN)/python
+	@echo "Installing xmode-transfer and its development tools into $(VENV) (once) ..."
+	@$(NEED_INSTALLER)
+	@$(INSTALL) --require-hashes -r requirements/dev.txt
+	@$(INSTALL) --no-build-isolation --no-deps -e .
+	@touch $@
+
+NEED_PYTHON = $(if $(PYTHON),"$(PYTHON)" -c '$(IS_RECENT)',false) || { \
+	echo 'xmode-transfer needs Python 3.11 or later$(if $(PYTHON), and $(PYTHON) is not,: no python3 on the PATH is).' >&2; \
+	echo 'Install one, or say where it is: make $(or $(MAKECMDGOALS),demo) PYTHON=/path/to/python3' >&2; exit 1; }
+# An environment that uv made has no pip.
+NEED_INSTALLER = $(if $(UV),true,$(BIN)/python -m pip --version >/dev/null 2>&1 || $(BIN)/python -m ensurepip >/dev/null)
