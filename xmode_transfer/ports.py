@@ -211,6 +211,16 @@ class ObjectStore(Protocol):
     handled inside (one forced refresh) and only surfaces when the fresh session is refused too.
     """
 
+    @property
+    def region(self) -> str | None:
+        """The bucket's Region as configured, remembered or learnt from an answer; None before the first call."""
+        ...
+
+    @property
+    def checksum_algorithm(self) -> str:
+        """What this store sends and asks for, as S3 names it: ``crc32`` or ``crc64nvme``."""
+        ...
+
     def put(self, request: PutRequest, body: OpenFile) -> Future[PutAnswer]:
         """One PutObject, create-only, with its checksum, up to 5 GiB. Returns at once; the future fails with ObjectExists
         when the key is taken, and with SourceChanged when the body turned out not to be what was scanned: then nothing
@@ -337,6 +347,13 @@ class Ledger(Protocol):
         left as it is. ``carried`` objects must have had a receipt in an earlier revision, which is copied."""
         ...
 
+    def restamp(
+        self, lease: Lease, customer: str, feed: str, period: str, files: Iterable[SourceFile]
+    ) -> None:
+        """The files' content is what was delivered, though their times changed: remembers the new ``modified_ns`` and
+        ``identity`` on the objects that ``delivered_names`` answers for these names."""
+        ...
+
     def forget_planned(self, lease: Lease, delivery_id: str, names: Iterable[str]) -> int:
         """Takes planned objects without a receipt out of the plan again (their source file is gone)."""
         ...
@@ -417,3 +434,9 @@ class Progress(Protocol):
 
 
 SourceFactory = Callable[[Feed], Source]
+
+# The checksum of an open file's whole content, by algorithm as S3 names it; base64.
+ChecksumOf = Callable[[OpenFile, str], str]
+
+# Puts chunks on disk and opens them like a source file: a manifest may be larger than memory should be.
+Spool = Callable[[Iterable[bytes]], OpenFile]

@@ -4,6 +4,7 @@ Every error says what happened (its message), who must act (``party``), whether 
 tried again (``retryable``), and what to do next (``hint``)::
 
     XmodeError
+    ├── Defect                      ours, exit 1: a mistake in this program
     ├── ConfigError                 ours, exit 2: the configuration or the command line
     ├── Interrupted                 exit 130: a person or the system asked us to stop
     ├── AlreadyRunning              exit 5: another process holds the lease
@@ -97,6 +98,13 @@ class XmodeError(Exception):
             "request_id": self.request_id,
         }
         return {name: value for name, value in fields.items() if value is not None}
+
+
+class Defect(XmodeError):
+    """Something that should not be possible; the delivery stops where it is, recorded and resumable."""
+
+    code = "defect"
+    exit_code = ExitCode.DEFECT
 
 
 class ConfigError(XmodeError):

@@ -1,6 +1,6 @@
 """The things that a delivery is made of, and their legal states."""
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
 from typing import NamedTuple
@@ -9,7 +9,7 @@ from typing import NamedTuple
 class Status(StrEnum):
     """The state of a delivery."""
 
-    PLANNED = "planned"  # its objects are known, no byte was sent yet
+    PLANNED = "planned"  # its objects are known and wait to be sent
     RUNNING = "running"  # objects are being sent, or were when the process ended
     DELIVERED = "delivered"  # every object has a receipt and the manifest is there
     FAILED = "failed"  # something of ours or of AWS's went wrong; tried again
@@ -217,7 +217,8 @@ class Capabilities:
 
 @dataclass(frozen=True, slots=True)
 class DeliveryOutcome:
-    """What ``deliver`` answers for one delivery; the JSON of ``run`` is made of these."""
+    """What ``deliver`` answers for one delivery; the JSON of ``run`` is made of these. ``ends_run`` is true when what went wrong
+    would meet the customer's other deliveries too."""
 
     customer: str
     feed: str
@@ -231,5 +232,6 @@ class DeliveryOutcome:
     seconds: float = 0.0
     manifest_key: str | None = None
     failure: Failure | None = None
-    problems: tuple[SourceProblem, ...] = field(default=())
+    problems: tuple[SourceProblem, ...] = ()
     exit_code: int = 0
+    ends_run: bool = False

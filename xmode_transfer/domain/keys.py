@@ -1,0 +1,87 @@
+"""From a source file to its object key, and nowhere outside the destination's prefix.
+
+``<prefix><feed>/<name>`` for a file's first revision. A correction must not overwrite, so a changed file's
+object gets a segment of its own below the period: ``<prefix><feed>/<partition>/_r2/<rest>``. Manifests lie
+in ``<prefix><feed>/_manifests/<period>/<revision>.json``. Names that begin with an underscore are what
+readers such as Spark, Athena and Hive leave out, so neither disturbs a customer who reads the whole prefix.
+"""
+
+import re
+
+MAX_KEY_BYTES = 1024  # S3 User Guide, object-keys: UTF-8, prefix included
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_REVISION_SEGMENT = re.compile(r"_r[0-9]+")
+MANIFESTS = "_manifests"
+TOKEN_METADATA = "xmode-delivery"  # sent as x-amz-meta-xmode-delivery on every object of ours
+
+
+class IllegalName(ValueError):
+    """A source name that makes no legal key; the message says why and what to do."""
+
+
+def check_name(name: str) -> None:
+    """Refuses a name that S3, HTTP clients or our own layout could not carry unchanged. Raises IllegalName."""
+    if _CONTROL.search(name):
+        raise IllegalName("its name has a control character; rename the file")
+    segments = name.split("/")
+    if any(segment in ("", ".", "..") for segment in segments):
+        raise IllegalName("its path has an empty, '.' or '..' segment, which HTTP clients fold away")
+    if segments[0] == MANIFESTS:
+        raise IllegalName(f"{MANIFESTS}/ at the top of a feed is where manifests lie; rename the directory")
+    if any(_REVISION_SEGMENT.fullmatch(segment) for segment in segments[:-1]):
+        raise IllegalName("a directory named like _r2 is where corrections lie; rename the directory")
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        raise IllegalName("its name is not UTF-8; rename the file") from None
+
+
+def object_key(prefix: str, feed: str, name: str, *, partition: str = "", revision: int = 1) -> str:
+    """The key for ``name`` (relative to the feed's root). ``revision`` above 1 gives the key of a correction,
+    below ``partition`` (the period's directory; empty for a drop folder). Raises IllegalName."""
+    check_name(name)
+    if revision > 1:
+        head = f"{partition}/" if partition else ""
+        rest = name.removeprefix(head)
+        name = f"{head}_r{revision}/{rest}"
+    key = f"{prefix}{feed}/{name}"
+    length = len(key.encode())
+    if length > MAX_KEY_BYTES:
+        raise IllegalName(f"its key would have {length} bytes, S3 allows {MAX_KEY_BYTES}; shorten the path")
+    return key
+
+
+def manifest_key(prefix: str, feed: str, period: str, revision: int) -> str:
+    """Where the manifest of that revision lies. Keys sort by period, then by revision."""
+    return f"{prefix}{feed}/{MANIFESTS}/{period}/{revision:06d}.json"
+
+
+_CONTENT_TYPES = {
+    "avro": "application/avro",
+    "bz2": "application/x-bzip2",
+    "csv": "text/csv",
+    "geojson": "application/geo+json",
+    "gz": "application/gzip",
+    "html": "text/html",
+    "json": "application/json",
+    "jsonl": "application/x-ndjson",
+    "md": "text/markdown",
+    "ndjson": "application/x-ndjson",
+    "orc": "application/x-orc",
+    "parquet": "application/vnd.apache.parquet",
+    "pdf": "application/pdf",
+    "tar": "application/x-tar",
+    "tgz": "application/gzip",
+    "tsv": "text/tab-separated-values",
+    "txt": "text/plain",
+    "xml": "application/xml",
+    "xz": "application/x-xz",
+    "zip": "application/zip",
+    "zst": "application/zstd",
+}
+
+
+def content_type(name: str) -> str:
+    """The media type by the name's last suffix: ``x.csv.gz`` is gzip, since no Content-Encoding is sent and readers must
+    get the file's bytes as they are."""
+    return _CONTENT_TYPES.get(name.rpartition(".")[2].lower(), "application/octet-stream")

@@ -1,0 +1,216 @@
+"""Large objects: explicit multipart uploads, journalled so that a restart sends only what is missing.
+
+The upload ID is in the ledger before the first part and each part's ETag and checksum as soon as S3 has acknowledged it, so
+neither ListParts (which the guide does not grant) nor luck is needed to go on after kill -9. Every upload that was ever opened
+ends completed, aborted, or recorded as left behind.
+"""
+
+import threading
+from concurrent.futures import FIRST_COMPLETED, Future, wait
+from datetime import timedelta
+
+from xmode_transfer import telemetry
+from xmode_transfer.domain.config import Customer
+from xmode_transfer.domain.errors import (
+    AccessDenied,
+    ObjectExists,
+    PartsRefused,
+    SourceChanged,
+    Unavailable,
+    UploadNotFound,
+    XmodeError,
+)
+from xmode_transfer.domain.parts import Part, missing, part_size, split
+from xmode_transfer.domain.records import (
+    Capabilities,
+    Delivery,
+    Lease,
+    MultipartUpload,
+    PlannedObject,
+    UploadedPart,
+    UploadStatus,
+)
+from xmode_transfer.ports import ObjectStore, OpenFile, PutAnswer, PutRequest
+from xmode_transfer.services.workbench import Workbench
+
+_EXPIRY_MARGIN = timedelta(hours=1)
+
+
+class LargeObjects:
+    """The multipart uploads of one delivery. Thread-safe; ``usable`` turns false when the destination refuses parts."""
+
+    def __init__(
+        self, bench: Workbench, customer: Customer, store: ObjectStore, delivery: Delivery, lease: Lease
+    ) -> None:
+        self._bench = bench
+        self._customer = customer.name
+        self._store = store
+        self._delivery = delivery
+        self._lease = lease
+        self._lock = threading.Lock()
+        self.usable = bench.ledger.capabilities(customer.name).multipart is not False
+
+    def send(self, planned: PlannedObject, request: PutRequest, body: OpenFile) -> PutAnswer | None:
+        """Uploads one object in parts. None when parts are refused here (a single PutObject is to be used) or when we are asked
+        to stop. Raises ObjectExists when the key is taken, also by an upload of ours whose answer was lost: the caller
+        compares. Raises SourceChanged, or what the store raises."""
+        try:
+            return self._send(planned, request, body)
+        except UploadNotFound:  # ended by the bucket's lifecycle rule or by the customer: once more from the start
+            return self._send(planned, request, body)
+
+    def _send(self, planned: PlannedObject, request: PutRequest, body: OpenFile) -> PutAnswer | None:
+        upload = self._journalled(planned) or self._open(planned, request)
+        try:
+            return self._send_parts(upload, body)
+        except PartsRefused as error:
+            self._refused(upload, error)
+            return None
+        except UploadNotFound:
+            if self._landed(planned):
+                raise self._settled(upload) from None
+            self._bench.ledger.close_upload(self._lease, upload.upload_id, UploadStatus.ABORTED)
+            raise
+        except Unavailable:
+            # the answer to Complete may have been lost: the object itself says what became of it
+            if self._landed(planned):
+                raise self._settled(upload) from None
+            raise
+        except (ObjectExists, SourceChanged):
+            self.give_up(upload)
+            raise
+
+    def _journalled(self, planned: PlannedObject) -> MultipartUpload | None:
+        """The upload to go on with: of the same state of the source, and not about to be ended by the bucket's lifecycle rule.
+        Others of this name are given up."""
+        found = None
+        for upload in self._bench.ledger.uploads(
+            delivery_id=self._delivery.id, statuses=[UploadStatus.OPEN]
+        ):
+            if upload.name != planned.name:
+                continue
+            same = (upload.size, upload.modified_ns, upload.identity, upload.key) == (
+                planned.size,
+                planned.modified_ns,
+                planned.identity,
+                planned.key,
+            )
+            ends = upload.abort_at is not None and upload.abort_at - _EXPIRY_MARGIN < self._bench.clock.now()
+            if same and not ends and found is None:
+                found = upload
+            else:
+                self.give_up(upload)
+        return found
+
+    def _open(self, planned: PlannedObject, request: PutRequest) -> MultipartUpload:
+        upload_id, abort_at = self._store.create_upload(request)
+        upload = MultipartUpload(
+            upload_id=upload_id,
+            delivery_id=self._delivery.id,
+            customer=self._customer,
+            name=planned.name,
+            key=planned.key,
+            size=planned.size,
+            modified_ns=planned.modified_ns,
+            identity=planned.identity,
+            part_size=part_size(planned.size),
+            algorithm=self._store.checksum_algorithm,
+            opened_at=self._bench.clock.now(),
+            abort_at=abort_at,
+        )
+        self._bench.ledger.open_upload(self._lease, upload)
+        return upload
+
+    def _send_parts(self, upload: MultipartUpload, body: OpenFile) -> PutAnswer | None:
+        done = {part.number: part for part in upload.parts}
+        for part in done.values():
+            self._bench.progress.bytes_sent(part.size)
+        todo = missing(split(upload.size, upload.part_size), done)
+        running: dict[Future[UploadedPart], Part] = {}
+        failure: BaseException | None = None
+        while (todo or running) and failure is None:
+            while todo and len(running) < self._parallel(upload) and not self._bench.stop.is_set():
+                part = todo.pop(0)
+                future = self._store.upload_part(
+                    upload.key, upload.upload_id, part.number, body, part.offset, part.length
+                )
+                running[future] = part
+            if not running:
+                return None  # asked to stop: what was acknowledged is journalled
+            finished, _ = wait(running, return_when=FIRST_COMPLETED)
+            failure = self._collect(upload, finished, running, done)
+        wait(running)
+        self._collect(upload, set(running), running, done)
+        if failure is not None:
+            raise failure
+        body.check_unchanged()
+        self._learn_multipart(True)
+        parts = [done[number] for number in sorted(done)]
+        answer = self._store.complete_upload(upload.key, upload.upload_id, parts, upload.size)
+        self._bench.ledger.close_upload(self._lease, upload.upload_id, UploadStatus.COMPLETED)
+        return answer
+
+    def _collect(
+        self,
+        upload: MultipartUpload,
+        finished: set[Future[UploadedPart]],
+        running: dict[Future[UploadedPart], Part],
+        done: dict[int, UploadedPart],
+    ) -> BaseException | None:
+        failure: BaseException | None = None
+        for future in finished:
+            del running[future]
+            error = future.exception()
+            if error is not None:
+                failure = failure or error
+                continue
+            part = future.result()
+            done[part.number] = part
+            self._bench.ledger.record_part(self._lease, upload.upload_id, part).result()
+            self._bench.progress.bytes_sent(part.size)
+        return failure
+
+    def _parallel(self, upload: MultipartUpload) -> int:
+        limits = self._bench.limits
+        fitting = limits.memory_bytes // upload.part_size
+        return max(1, min(fitting, limits.parallel_objects_per_customer, 8))
+
+    def _landed(self, planned: PlannedObject) -> bool:
+        """Whether this delivery's object lies under the key."""
+        info = self._store.head(planned.key)
+        return info is not None and info.token == self._delivery.id and info.size == planned.size
+
+    def _settled(self, upload: MultipartUpload) -> ObjectExists:
+        self._bench.ledger.close_upload(self._lease, upload.upload_id, UploadStatus.COMPLETED)
+        return ObjectExists(f"{upload.key} is there already, from an upload whose answer was lost")
+
+    def _refused(self, upload: MultipartUpload, error: PartsRefused) -> None:
+        with self._lock:
+            self.usable = False
+        self._learn_multipart(False)
+        telemetry.warn("multipart.refused", key=upload.key, **error.log_context())
+        self.give_up(upload)
+
+    def _learn_multipart(self, works: bool) -> None:
+        if self._bench.ledger.capabilities(self._customer).multipart is not works:
+            now = self._bench.clock.now()
+            self._bench.ledger.learn(self._customer, Capabilities(multipart=works, learned_at=now))
+
+    def give_up(self, upload: MultipartUpload) -> None:
+        """Aborts an upload, or records that it had to be left behind."""
+        try:
+            self._store.abort_upload(upload.key, upload.upload_id)
+        except AccessDenied as error:
+            self._bench.ledger.close_upload(self._lease, upload.upload_id, UploadStatus.LEFT_BEHIND)
+            self._bench.ledger.learn(
+                self._customer, Capabilities(abort=False, learned_at=self._bench.clock.now())
+            )
+            sent = sum(part.size for part in upload.parts)
+            telemetry.warn(
+                "multipart.left_behind", key=upload.key, size_bytes=sent, **error.log_context()
+            )
+        except XmodeError as error:
+            # stays open in the journal: the next run tries to abort it again
+            telemetry.warn("multipart.not_aborted", key=upload.key, **error.log_context())
+        else:
+            self._bench.ledger.close_upload(self._lease, upload.upload_id, UploadStatus.ABORTED)

@@ -1,0 +1,39 @@
+"""Holding a lease for as long as a piece of work takes."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from xmode_transfer import telemetry
+from xmode_transfer.domain.errors import LeaseLost, XmodeError
+from xmode_transfer.domain.records import Lease
+from xmode_transfer.ports import Ledger
+
+TTL_SECONDS = 90.0  # how long a machine may be frozen before another may take over
+_RENEW_SECONDS = TTL_SECONDS / 4
+
+
+@contextmanager
+def held(ledger: Ledger, name: str, holder: str) -> Iterator[Lease]:
+    """Claims ``name``, renews the lease in the background, gives it back at the end. Raises AlreadyRunning."""
+    lease = ledger.claim(name, holder, TTL_SECONDS)
+    done = threading.Event()
+
+    def renew() -> None:
+        while not done.wait(_RENEW_SECONDS):
+            try:
+                ledger.renew(lease, TTL_SECONDS)
+            except LeaseLost:
+                telemetry.log("lease.lost", lease=name)
+                return  # the ledger refuses our next write, which ends the work
+            except XmodeError as error:
+                telemetry.log("lease.not_renewed", lease=name, **error.log_context())
+
+    keeper = threading.Thread(target=renew, name=f"lease {name}", daemon=True)
+    keeper.start()
+    try:
+        yield lease
+    finally:
+        done.set()
+        keeper.join()
+        ledger.release(lease)

@@ -1,0 +1,70 @@
+"""The manifest: put last, once, and only when every object has its receipt."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+from xmode_transfer.domain import keys, manifest
+from xmode_transfer.domain.config import Customer
+from xmode_transfer.domain.errors import Defect, ObjectExists
+from xmode_transfer.domain.records import Checksum, Delivery, Lease, Receipt, Status
+from xmode_transfer.ports import ObjectStore, PutRequest
+from xmode_transfer.services.workbench import Workbench
+
+
+def publish(
+    bench: Workbench, customer: Customer, store: ObjectStore, delivery: Delivery, lease: Lease
+) -> Delivery:
+    """Puts the manifest and answers the delivery as delivered. Idempotent: a manifest of ours that is there already, with the same
+    objects, is success. Raises ObjectExists when something else lies under its key, and what the store raises."""
+    key = keys.manifest_key(
+        customer.destination.prefix, delivery.feed, delivery.period, delivery.revision
+    )
+    chunks = manifest.chunks(
+        delivery, _receipts(bench, delivery), prefix=customer.destination.prefix
+    )
+    with bench.spool(chunks) as body:
+        request = PutRequest(key, delivery.id, body.size, keys.content_type(key))
+        try:
+            checksum = store.put(request, body).result().checksum
+        except ObjectExists:
+            checksum = _ours_already(store, delivery, key, body.read_at(0, body.size))
+        else:
+            info = store.head(key)
+            if info is None or info.size != body.size:
+                raise Defect(f"{key} was acknowledged and is not there", hint="run `verify` for this customer")
+    now = bench.clock.now()
+    delivered = replace(
+        delivery,
+        status=Status.DELIVERED,
+        manifest_key=key,
+        manifest_checksum=f"{checksum.algorithm}:{checksum.value}",
+        delivered_at=now,
+        updated_at=now,
+        failure=None,
+        next_attempt_at=None,
+    )
+    bench.ledger.update_delivery(lease, delivered)
+    return delivered
+
+
+def _receipts(bench: Workbench, delivery: Delivery) -> Iterator[Receipt]:
+    for planned, receipt in bench.ledger.planned(delivery.id):
+        if receipt is None:
+            raise Defect(
+                f"{planned.name} has no receipt and the manifest was about to be put", hint="report this"
+            )
+        yield receipt
+
+
+def _ours_already(store: ObjectStore, delivery: Delivery, key: str, wanted: bytes) -> Checksum:
+    info = store.head(key)
+    if info is not None and info.token == delivery.id and info.checksum is not None:
+        there: dict[str, Any] = json.loads(b"".join(store.read(key)))
+        if manifest.same_objects(there, json.loads(wanted)):
+            return info.checksum
+    raise ObjectExists(
+        f"{key} is taken by something that is not this delivery's manifest",
+        hint="nothing was overwritten; have the customer move that object away, then run again",
+    )

@@ -1,0 +1,197 @@
+"""Running a customer: every due period of every feed, oldest first, each through ``deliver``."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+
+from xmode_transfer import telemetry
+from xmode_transfer.domain.config import Configuration, Customer, CustomerState, Feed
+from xmode_transfer.domain.errors import ConfigError, ExitCode, SourceError, SourceMissing
+from xmode_transfer.domain.periods import Period, PeriodKind, look_back_start
+from xmode_transfer.domain.plan import PlanEntry
+from xmode_transfer.domain.records import DeliveryOutcome, Status
+from xmode_transfer.ports import PeriodState
+from xmode_transfer.services.deliver import deliver
+from xmode_transfer.services.planning import Planner
+from xmode_transfer.services.sending import failure_of
+from xmode_transfer.services.workbench import Workbench
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Which periods: all due ones, or those that a person named (labels). ``since`` and ``until`` are inclusive."""
+
+    feed: str | None = None
+    period: str | None = None
+    since: str | None = None
+    until: str | None = None
+
+    @property
+    def explicit(self) -> bool:
+        return bool(self.period or self.since or self.until)
+
+
+@dataclass(slots=True)
+class CustomerRun:
+    """What a run came to. ``waiting`` are periods that are not complete at the source, with the reason; ``older`` counts those
+    outside the look-back window. ``explicit`` when a person named the periods: then one that waits is not done."""
+
+    customer: str
+    deliveries: list[DeliveryOutcome] = field(default_factory=list)
+    waiting: list[tuple[str, PeriodState]] = field(default_factory=list)
+    older: int = 0
+    explicit: bool = False
+
+    @property
+    def exit_code(self) -> int:
+        codes = {delivery.exit_code for delivery in self.deliveries}
+        if self.explicit and self.waiting:
+            codes.add(ExitCode.WILL_RETRY)
+        return worst(codes)
+
+    @property
+    def outcome(self) -> str:
+        """The word for the whole: the gravest of the deliveries' words."""
+        words = {delivery.outcome for delivery in self.deliveries}
+        order = ("interrupted", Status.BLOCKED, Status.FAILED, "already_running", Status.DELIVERED)
+        return next((str(word) for word in order if word in words), str(Status.SKIPPED))
+
+
+def worst(codes: Iterable[int]) -> int:
+    """The exit code that stands for several: the first of interrupted, defect, usage, blocked, will retry, already running, done."""
+    seen = set(codes)
+    order = (
+        ExitCode.INTERRUPTED,
+        ExitCode.DEFECT,
+        ExitCode.USAGE,
+        ExitCode.BLOCKED,
+        ExitCode.WILL_RETRY,
+        ExitCode.ALREADY_RUNNING,
+    )
+    return next((code for code in order if code in seen), ExitCode.DONE)
+
+
+def run_customer(
+    bench: Workbench, configuration: Configuration, name: str, selection: Selection
+) -> CustomerRun:
+    """Delivers what is due for one customer, in order of periods. A refusal that the customer must mend ends the run, since every
+    other period would meet it too; a failure of one period does not stop the next. Raises ConfigError for what is not configured."""
+    customer = active_customer(configuration, name)
+    result = CustomerRun(name, explicit=selection.explicit)
+    for feed in feeds_of(configuration, customer, selection):
+        try:
+            for state in due(bench, customer, feed, selection, result):
+                if bench.stop.is_set():
+                    return result
+                outcome = deliver(bench, customer, feed, state)
+                result.deliveries.append(outcome)
+                if outcome.ends_run:
+                    return result
+                if outcome.exit_code == ExitCode.ALREADY_RUNNING:
+                    break  # whoever runs this feed keeps its periods in order
+        except SourceError as error:
+            telemetry.warn("source.failed", customer=name, feed=feed.name, **error.log_context())
+            result.deliveries.append(
+                DeliveryOutcome(
+                    name,
+                    feed.name,
+                    selection.period or "",
+                    0,
+                    str(Status.FAILED),
+                    failure=failure_of(error),
+                    exit_code=error.exit_code,
+                )
+            )
+    return result
+
+
+def preview(
+    bench: Workbench, configuration: Configuration, name: str, selection: Selection, result: CustomerRun
+) -> Iterator[tuple[Feed, PeriodState, Iterator[PlanEntry]]]:
+    """What ``run_customer`` would do, period by period; writes nothing and calls nobody. Notes in ``result`` what waits."""
+    customer = active_customer(configuration, name)
+    for feed in feeds_of(configuration, customer, selection):
+        for state in due(bench, customer, feed, selection, result):
+            planner = Planner(
+                customer, feed, state, bench.sources(feed), bench.ledger, bench.clock, bench.checksum_of
+            )
+            yield feed, state, planner.preview()
+
+
+def active_customer(configuration: Configuration, name: str) -> Customer:
+    """The customer, if it is configured rightly and on. Raises ConfigError that says what to do."""
+    if name in configuration.broken:
+        problems = tuple(str(problem) for problem in configuration.broken[name])
+        raise ConfigError(
+            f"the configuration of {name} is broken; nothing is delivered to it",
+            hint="mend the lines named above, then `xmode-transfer config check`",
+            problems=problems,
+        )
+    if name not in configuration.customers:
+        known = ", ".join(sorted(configuration.customers)) or "none is configured"
+        raise ConfigError(f"there is no customer {name}", hint=f"customers: {known}")
+    customer = configuration.customers[name]
+    if customer.state is not CustomerState.ACTIVE:
+        raise ConfigError(
+            f"{name} is {customer.state}: nothing is delivered to it",
+            hint=f"set `state: active` in customers/{name}.yaml when it may be delivered to",
+        )
+    return customer
+
+
+def feeds_of(configuration: Configuration, customer: Customer, selection: Selection) -> list[Feed]:
+    """The customer's feeds, or the one that was named. Raises ConfigError."""
+    if selection.feed is not None and selection.feed not in customer.feeds:
+        raise ConfigError(
+            f"{customer.name} does not subscribe to the feed {selection.feed}",
+            hint=f"its feeds: {', '.join(customer.feeds)}",
+        )
+    names = [selection.feed] if selection.feed is not None else list(customer.feeds)
+    return [configuration.feeds[name] for name in names]
+
+
+def due(
+    bench: Workbench, customer: Customer, feed: Feed, selection: Selection, result: CustomerRun
+) -> Iterator[PeriodState]:
+    """The periods to deliver, oldest first: complete at the source and inside the look-back window (or named), minus what the ledger
+    has delivered and the source has not declared anew."""
+    source = bench.sources(feed)
+    if selection.period is not None:
+        period = _parse(feed, selection.period)
+        state = source.state(period)
+        if state is None:
+            raise SourceMissing(
+                f"the source of {feed.name} has nothing for {period.label}",
+                hint=f"look below {feed.source}; the delivery is tried again when it is named again",
+            )
+        states = iter([state])
+    else:
+        states = source.periods()
+    since = _parse(feed, selection.since) if selection.since else None
+    until = _parse(feed, selection.until) if selection.until else None
+    oldest = look_back_start(feed.period, feed.look_back, bench.clock.now())
+    for state in states:
+        if (since and state.period < since) or (until and until < state.period):
+            continue
+        if not selection.explicit and feed.period is not PeriodKind.NONE and state.period.start < oldest:
+            result.older += 1
+        elif not state.complete:
+            result.waiting.append((feed.name, state))
+        elif selection.explicit or not _declared_and_delivered(bench, customer, feed, state):
+            yield state
+
+
+def _parse(feed: Feed, label: str) -> Period:
+    try:
+        return Period.parse(label, feed.period)
+    except ValueError as error:
+        raise ConfigError(f"{feed.name}: {error}", hint="see `xmode-transfer run --help`") from None
+
+
+def _declared_and_delivered(
+    bench: Workbench, customer: Customer, feed: Feed, state: PeriodState
+) -> bool:
+    """With a marker, the producer says when a period is complete anew: an unchanged mark need not be looked behind."""
+    if not state.marker:
+        return False
+    latest = bench.ledger.latest(customer.name, feed.name, state.period.label)
+    return latest is not None and latest.status is Status.DELIVERED and latest.marker == state.marker

@@ -1,0 +1,35 @@
+"""What every use case works with: the ports, and the few things that belong to one execution."""
+
+import threading
+from dataclasses import dataclass, field
+
+from xmode_transfer.domain.config import Limits, Vendor
+from xmode_transfer.ports import (
+    ChecksumOf,
+    Clock,
+    Ledger,
+    ObjectStores,
+    Progress,
+    RoleSessions,
+    SourceFactory,
+    Spool,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Workbench:
+    """The ports, put together by ``bootstrap``. ``stop`` is set when the process is asked to end; work then stops at the next
+    object, recorded and resumable. ``holder`` names this process in leases."""
+
+    vendor: Vendor
+    limits: Limits
+    sources: SourceFactory
+    sessions: RoleSessions
+    stores: ObjectStores
+    ledger: Ledger
+    clock: Clock
+    progress: Progress
+    checksum_of: ChecksumOf
+    spool: Spool
+    holder: str
+    stop: threading.Event = field(default_factory=threading.Event)
