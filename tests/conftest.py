@@ -1,0 +1,168 @@
+"""What every test is given: a clean environment, no network but loopback, and the sandbox where asked for."""
+
+import os
+import socket
+from collections.abc import Callable, Iterator
+from ipaddress import ip_address
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from xmode_transfer.sandbox import server
+from xmode_transfer.sandbox.accounts import add_customer, remove_customer
+from xmode_transfer.sandbox.configuration import write_config
+from xmode_transfer.sandbox.errors import SandboxError
+from xmode_transfer.sandbox.install import install
+from xmode_transfer.sandbox.model import CustomerSetup, Sandbox, Variant
+
+CHECKOUT = Path(__file__).parents[1]
+ON_CI = "CI" in os.environ
+REAL_HOME = os.environ.get("HOME", "")
+PROXIES = {"HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"}
+
+
+# --- The environment -----------------------------------------------------------------------------------
+
+
+@pytest.fixture(autouse=True)
+def clean_environment(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing of this machine's AWS or xmode-transfer set-up reaches a test or a process of it."""
+    home = tmp_path_factory.mktemp("home")
+    for name in os.environ:
+        if name.startswith(("AWS_", "XMODE_")) or name.upper() in PROXIES:
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(home / "aws-config"))
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(home / "aws-credentials"))
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+
+
+# --- The network ---------------------------------------------------------------------------------------
+
+
+class NetworkForbiddenError(RuntimeError):
+    """A test tried to leave this machine."""
+
+
+def _is_local(host: object) -> bool:
+    if host in (None, "", "localhost", b"localhost"):
+        return True
+    try:
+        return ip_address(host.decode() if isinstance(host, bytes) else str(host)).is_loopback
+    except ValueError:
+        return False
+
+
+@pytest.fixture(autouse=True)
+def loopback_only(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Refuses every other address before a packet is sent; the test fails even if it swallows the refusal."""
+    attempts: list[str] = []
+
+    def check(host: object) -> None:
+        if not _is_local(host):
+            attempts.append(str(host))
+            raise NetworkForbiddenError(f"tests may talk to 127.0.0.1 only, not to {host!r}")
+
+    def guarded(name: str) -> Callable[..., Any]:
+        original = getattr(socket.socket, name)
+
+        def call(self: socket.socket, *arguments: Any) -> Any:
+            if self.family in (socket.AF_INET, socket.AF_INET6):
+                check(arguments[-1][0])
+            return original(self, *arguments)
+
+        return call
+
+    for name in ("connect", "connect_ex", "sendto"):
+        monkeypatch.setattr(socket.socket, name, guarded(name))
+    resolve = socket.getaddrinfo
+
+    def getaddrinfo(host: Any, *arguments: Any, **options: Any) -> Any:
+        check(host)
+        return resolve(host, *arguments, **options)
+
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+    yield
+    assert not attempts, f"the test tried to reach {', '.join(sorted(set(attempts)))}"
+
+
+# --- The sandbox ---------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def sandbox_home() -> Path:
+    """Where MiniStack is installed, once for the checkout. Skips when it cannot be; fails instead on CI."""
+    home = CHECKOUT / ".cache" / "sandbox"
+    try:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("HOME", REAL_HOME)  # where pip's configuration may be
+            install(home)
+    except SandboxError as error:
+        reason = f"{error} {error.hint}"
+        if ON_CI:
+            pytest.fail(reason, pytrace=False)
+        pytest.skip(reason)
+    return home
+
+
+@pytest.fixture(scope="session")
+def sandbox(sandbox_home: Path) -> Iterator[Sandbox]:
+    """A local AWS with the vendor's user and no customer: one for each session, or worker of pytest-xdist."""
+    with server.running(sandbox_home, {}) as running:
+        yield running
+
+
+_accounts = count(700_000_000_001)
+
+
+@pytest.fixture
+def customer_factory(sandbox: Sandbox) -> Iterator[Callable[..., CustomerSetup]]:
+    """Makes customers that no other test shares: ``customer_factory("acme", Variant.GUIDE, prefix="in/")``.
+
+    Each has an account and a bucket of its own, whatever its name. The keyword arguments are those of
+    ``add_customer``.
+    """
+
+    def make(name: str = "acme", variant: Variant = Variant.GUIDE, **how: Any) -> CustomerSetup:
+        account = str(next(_accounts))
+        how = {"account": account, "bucket": f"{name}-{account}", **how}
+        made.append(add_customer(sandbox, name, variant, **how))
+        return made[-1]
+
+    made: list[CustomerSetup] = []
+    yield make
+    for customer in made:
+        remove_customer(sandbox, customer)
+
+
+@pytest.fixture
+def acme(customer_factory: Callable[..., CustomerSetup]) -> CustomerSetup:
+    """A fresh customer that has followed the guide to the letter."""
+    return customer_factory("acme")
+
+
+@pytest.fixture
+def globex(customer_factory: Callable[..., CustomerSetup]) -> CustomerSetup:
+    """A second one, in another account."""
+    return customer_factory("globex")
+
+
+@pytest.fixture
+def as_vendor(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+    """This process, and those that it starts, are the vendor in the sandbox; the variables that say so."""
+    variables = sandbox.environment()
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    return variables
+
+
+@pytest.fixture
+def config_directory(sandbox: Sandbox, tmp_path: Path) -> Callable[..., Path]:
+    """Writes a configuration for given customers: ``config_directory(acme, globex, feeds={...})``."""
+
+    def make(*customers: CustomerSetup, **how: Any) -> Path:
+        return write_config(tmp_path / "config", sandbox, customers=customers, **how)
+
+    return make

@@ -1,0 +1,129 @@
+"""A sandbox and its customers as values, and as the JSON file by which another process finds them."""
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+VENDOR_ACCOUNT = "366810793500"
+VENDOR_USER = "xmode-data-transfer"
+VENDOR_PRINCIPAL_ARN = f"arn:aws:iam::{VENDOR_ACCOUNT}:user/{VENDOR_USER}"
+ROLE_NAME = "XMode"
+REGION = "us-east-1"
+STATE_FILE = "sandbox.json"
+
+
+class Variant(StrEnum):
+    """How a customer has set up its side. docs/sandbox.md says what the sandbox enforces in each."""
+
+    GUIDE = "guide"  # the guide's two documents, unchanged
+    ABORT_GRANTED = "abort-granted"  # the corrected permission policy: multipart uploads work
+    PREFIX_ONLY = "prefix-only"  # list and objects below the prefix only
+    NO_ACL_CONDITION = "no-acl-condition"  # the guide's policy without its ACL condition
+    KMS_BUCKET = "kms-bucket"  # the guide, on a bucket that encrypts with the customer's own KMS key
+    VERSIONED = "versioned"  # the guide, on a versioned bucket
+    NO_ROLE = "no-role"  # the role was never made
+    WRONG_EXTERNAL_ID = "wrong-external-id"  # the role's trust policy names another external ID
+
+
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """An access key of the sandbox. The representation hides the secret."""
+
+    access_key_id: str
+    secret_access_key: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class CustomerSetup:
+    """One customer of a sandbox: what it told us, and its account's root key to look at its side.
+
+    ``external_id`` is what the customer told us; under WRONG_EXTERNAL_ID its role wants another.
+    ``prefix`` is empty or ends with ``/``. ``role_arn`` is given under NO_ROLE too: it leads nowhere.
+    """
+
+    name: str
+    company: str
+    account: str
+    external_id: str
+    role_arn: str
+    bucket: str
+    prefix: str
+    region: str
+    variant: Variant
+    endpoint: str
+    root: Keys
+
+
+@dataclass(slots=True)
+class Sandbox:
+    """A handle on one running sandbox. ``customers`` grows as customers are added.
+
+    ``born`` tells the server's process from a later one with the same number. ``root_secret`` is the secret
+    key of every account's root, whose access key ID is the account's number.
+    """
+
+    id: str
+    endpoint: str
+    pid: int
+    born: str
+    directory: Path
+    root_secret: str = field(repr=False)
+    vendor: Keys = field(default_factory=lambda: Keys("", ""))
+    customers: list[CustomerSetup] = field(default_factory=list)
+
+    def customer(self, name: str) -> CustomerSetup:
+        """Raises KeyError when the sandbox has no customer of that name."""
+        for customer in self.customers:
+            if customer.name == name:
+                return customer
+        raise KeyError(name)
+
+    def root(self, account: str) -> Keys:
+        return Keys(account, self.root_secret)
+
+    @property
+    def log(self) -> Path:
+        """What the server wrote: one line a request, and its errors."""
+        return self.directory / "server.log"
+
+    def environment(self) -> dict[str, str]:
+        """The standard AWS variables with which a process is the vendor in this sandbox.
+
+        Variables that could lead it elsewhere are not among them: start from an environment without AWS_*.
+        """
+        return {
+            "AWS_ENDPOINT_URL": self.endpoint,
+            "AWS_ACCESS_KEY_ID": self.vendor.access_key_id,
+            "AWS_SECRET_ACCESS_KEY": self.vendor.secret_access_key,
+            "AWS_REGION": REGION,
+            "AWS_DEFAULT_REGION": REGION,
+            "AWS_EC2_METADATA_DISABLED": "true",
+        }
+
+    def save(self) -> None:
+        """Writes the file by which another process finds this sandbox; it is replaced whole, never half."""
+        document = asdict(self) | {"directory": str(self.directory)}
+        partial = self.directory / f"{STATE_FILE}.{os.getpid()}"
+        with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+            json.dump(document, file, indent=2)
+        partial.replace(self.directory / STATE_FILE)
+
+    @classmethod
+    def load(cls, directory: Path) -> "Sandbox":
+        """Raises OSError or ValueError when the directory is not a sandbox's."""
+        document = json.loads((directory / STATE_FILE).read_text(encoding="utf-8"))
+        try:
+            document["directory"] = directory
+            document["vendor"] = Keys(**document["vendor"])
+            document["customers"] = [_customer(entry) for entry in document["customers"]]
+            return cls(**{name.name: document[name.name] for name in fields(cls)})
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"{directory / STATE_FILE} is not a sandbox's state: {error}") from error
+
+
+def _customer(entry: Mapping[str, Any]) -> CustomerSetup:
+    return CustomerSetup(**{**entry, "variant": Variant(entry["variant"]), "root": Keys(**entry["root"])})
