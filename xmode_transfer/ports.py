@@ -47,7 +47,8 @@ class Clock(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class PeriodState:
-    """A period at the source. ``complete`` is false while files may still be coming; ``reason`` says why in words.
+    """A period at the source. ``complete`` is false while files may still be coming; ``reason`` says why in
+    words.
 
     ``marker`` changes when the producer declares the period complete anew (the marker file's time; empty when
     completeness is by settled time).
@@ -70,7 +71,8 @@ class OpenFile(Protocol):
         ...
 
     def read_into(self, buffer: memoryview, offset: int) -> int:
-        """Fills ``buffer`` from ``offset`` as far as the file goes; returns the number of bytes. Thread-safe."""
+        """Fills ``buffer`` from ``offset`` as far as the file goes; returns the number of bytes.
+        Thread-safe."""
         ...
 
     def check_unchanged(self) -> None:
@@ -100,9 +102,10 @@ class Source(Protocol):
         ...
 
     def scan(self, period: Period) -> Iterator[SourceFile | SourceProblem]:
-        """The period's complete files, in the order of their names' code points (which is the order of their UTF-8
-        bytes), streamed: memory does not grow with their number. In a drop folder, only files that are complete.
-        A file that can never be delivered comes as SourceProblem in its place, and the scan goes on."""
+        """The period's complete files, in the order of their names' code points (which is the order of their
+        UTF-8 bytes), streamed: memory does not grow with their number. In a drop folder, only files that are
+        complete. A file that can never be delivered comes as SourceProblem in its place, and the scan goes
+        on."""
         ...
 
     def open(self, file: SourceFile) -> OpenFile:
@@ -128,13 +131,14 @@ class CredentialsProvider(Protocol):
     """Gives one customer's credentials for one step, fresh for as long as it is used."""
 
     def get(self) -> Credentials:
-        """Credentials with enough life left for a request begun now. Refreshes when they are near their end, with
-        one STS call in flight however many threads ask. Raises RoleRefused (permanent), VendorIdentityError (ours),
-        Throttled or Unavailable. Never answers another identity's credentials."""
+        """Credentials with enough life left for a request begun now. Refreshes when they are near their end,
+        with one STS call in flight however many threads ask. Raises RoleRefused (permanent),
+        VendorIdentityError (ours), Throttled or Unavailable. Never answers another identity's credentials."""
         ...
 
     def invalidate(self, credentials: Credentials) -> None:
-        """Says that S3 refused these as expired. The next ``get`` asks STS again, once for all who were given them."""
+        """Says that S3 refused these as expired. The next ``get`` asks STS again, once for all who were given
+        them."""
         ...
 
 
@@ -142,13 +146,13 @@ class RoleSessions(Protocol):
     """The customers' roles, assumed with their external IDs."""
 
     def verify_identity(self) -> str:
-        """The ARN that our own credentials belong to. Raises VendorIdentityError when there are none, when AWS refuses
-        them, or when they are not the configured vendor principal. No customer is touched."""
+        """The ARN that our own credentials belong to. Raises VendorIdentityError when there are none, when
+        AWS refuses them, or when they are not the configured vendor principal. No customer is touched."""
         ...
 
     def open(self, customer: Customer, step: Step) -> CredentialsProvider:
-        """A provider keyed by (customer, step); the session policy allows that step's verbs below that prefix only. No
-        call is made until ``get``."""
+        """A provider keyed by (customer, step); the session policy allows that step's verbs below that prefix
+        only. No call is made until ``get``."""
         ...
 
 
@@ -169,7 +173,8 @@ class PutRequest:
 
 @dataclass(frozen=True, slots=True)
 class PutAnswer:
-    """What S3 acknowledged. ``proven`` is true when S3 itself answered with the checksum; else a HEAD is due."""
+    """What S3 acknowledged. ``proven`` is true when S3 itself answered with the checksum; else a HEAD is
+    due."""
 
     etag: str
     checksum: Checksum
@@ -205,15 +210,16 @@ class ObjectStore(Protocol):
     """One customer's destination under one role session.
 
     Every request carries the expected bucket owner; PutObject and CreateMultipartUpload carry the ACL
-    ``bucket-owner-full-control``, UploadPart never does. Errors:
-    AccessDenied, KmsDenied, BucketMissing, WrongBucketOwner (blocked: the customer must act); Throttled, Unavailable,
-    ChecksumMismatch (transient: the adapter has already used its own budget of request retries); SessionExpired is
-    handled inside (one forced refresh) and only surfaces when the fresh session is refused too.
+    ``bucket-owner-full-control``, UploadPart never does. Errors: AccessDenied, KmsDenied, BucketMissing,
+    WrongBucketOwner (blocked: the customer must act); Throttled, Unavailable, ChecksumMismatch (transient:
+    the adapter has already used its own budget of request retries); SessionExpired is handled inside (one
+    forced refresh) and only surfaces when the fresh session is refused too.
     """
 
     @property
     def region(self) -> str | None:
-        """The bucket's Region as configured, remembered or learnt from an answer; None before the first call."""
+        """The bucket's Region as configured, remembered or learnt from an answer; None before the first
+        call."""
         ...
 
     @property
@@ -222,31 +228,34 @@ class ObjectStore(Protocol):
         ...
 
     def put(self, request: PutRequest, body: OpenFile) -> Future[PutAnswer]:
-        """One PutObject, create-only, with its checksum, up to 5 GiB. Returns at once; the future fails with ObjectExists
-        when the key is taken, and with SourceChanged when the body turned out not to be what was scanned: then nothing
-        was created. The store does not close the body."""
+        """One PutObject, create-only, with its checksum, up to 5 GiB. Returns at once; the future fails with
+        ObjectExists when the key is taken, and with SourceChanged when the body turned out not to be what was
+        scanned: then nothing was created. The store does not close the body."""
         ...
 
     def create_upload(self, request: PutRequest) -> tuple[str, datetime | None]:
-        """Opens a multipart upload; its upload ID, and when the bucket's lifecycle rule will end it (None: no rule)."""
+        """Opens a multipart upload; its upload ID, and when the bucket's lifecycle rule will end it (None: no
+        rule)."""
         ...
 
     def upload_part(
         self, key: str, upload_id: str, number: int, body: OpenFile, offset: int, length: int
     ) -> Future[UploadedPart]:
-        """Sends one part; sending the same number again replaces it. The future fails with PartsRefused when the policy
-        does not let parts in, UploadNotFound when the upload has ended."""
+        """Sends one part; sending the same number again replaces it. The future fails with PartsRefused when
+        the policy does not let parts in, UploadNotFound when the upload has ended."""
         ...
 
     def complete_upload(
         self, key: str, upload_id: str, parts: Sequence[UploadedPart], size: int
     ) -> PutAnswer:
-        """Puts the parts together, create-only, with the checksum of the whole, combined from the parts'. Raises ObjectExists,
-        UploadNotFound, or Unavailable when the answer was lost or was an error in a 200: then a HEAD decides."""
+        """Puts the parts together, create-only, with the checksum of the whole, combined from the parts'.
+        Raises ObjectExists, UploadNotFound, or Unavailable when the answer was lost or was an error in a 200:
+        then a HEAD decides."""
         ...
 
     def abort_upload(self, key: str, upload_id: str) -> None:
-        """Ends an upload and frees its parts. Success when it is gone already; AccessDenied where not granted."""
+        """Ends an upload and frees its parts. Success when it is gone already; AccessDenied where not
+        granted."""
         ...
 
     def head(self, key: str) -> ObjectInfo | None:
@@ -254,8 +263,8 @@ class ObjectStore(Protocol):
         ...
 
     def list(self, prefix: str, start_after: str | None = None) -> Iterator[ListedObject]:
-        """Everything below the prefix in key order, streamed page by page. A page that fails raises: a listing never ends
-        early in silence."""
+        """Everything below the prefix in key order, streamed page by page. A page that fails raises: a
+        listing never ends early in silence."""
         ...
 
     def read(self, key: str) -> Iterator[bytes]:
@@ -263,8 +272,9 @@ class ObjectStore(Protocol):
         ...
 
     def delete(self, key: str, etag: str | None = None) -> str | None:
-        """Deletes one object, with ``etag`` only if it still has it (ObjectExists when it was changed). Absent is success.
-        Answers the version ID of the delete marker when the bucket is versioned, else None."""
+        """Deletes one object, with ``etag`` only if it still has it (ObjectExists when it was changed).
+        Absent is success. Answers the version ID of the delete marker when the bucket is versioned, else
+        None."""
         ...
 
     def close(self) -> None:
@@ -286,8 +296,8 @@ class ObjectStores(Protocol):
     info: EngineInfo
 
     def open(self, customer: Customer, credentials: CredentialsProvider, region: str | None) -> ObjectStore:
-        """Makes no call. ``region`` is what the ledger remembers; it is learnt from AWS when neither that nor the configuration
-        says it."""
+        """Makes no call. ``region`` is what the ledger remembers; it is learnt from AWS when neither that nor
+        the configuration says it."""
         ...
 
     def close(self) -> None:
@@ -301,14 +311,14 @@ class ObjectStores(Protocol):
 class Ledger(Protocol):
     """Our durable record. What a method has acknowledged survives kill -9 and power loss.
 
-    Methods that take a ``lease`` raise LeaseLost, and write nothing, when the lease has been taken over. Every
-    method may raise LedgerLocked, LedgerReadOnly, LedgerFull or LedgerCorrupt; then nothing of that call was written.
-    Thread-safe.
+    Methods that take a ``lease`` raise LeaseLost, and write nothing, when the lease has been taken over.
+    Every method may raise LedgerLocked, LedgerReadOnly, LedgerFull or LedgerCorrupt; then nothing of that
+    call was written. Thread-safe.
     """
 
     def claim(self, name: str, holder: str, ttl_seconds: float) -> Lease:
-        """Takes the lease, if nobody holds it, if it has expired, or if its holder is known to be dead. Raises AlreadyRunning
-        naming the holder and since when."""
+        """Takes the lease, if nobody holds it, if it has expired, or if its holder is known to be dead.
+        Raises AlreadyRunning naming the holder and since when."""
         ...
 
     def renew(self, lease: Lease, ttl_seconds: float) -> Lease:
@@ -343,15 +353,16 @@ class Ledger(Protocol):
         ...
 
     def plan_objects(self, lease: Lease, delivery_id: str, objects: Iterable[PlannedObject]) -> int:
-        """Adds or replaces planned objects by name, in bulk, streaming; returns their number. An object that has a receipt is
-        left as it is. ``carried`` objects must have had a receipt in an earlier revision, which is copied."""
+        """Adds or replaces planned objects by name, in bulk, streaming; returns their number. An object that
+        has a receipt is left as it is. ``carried`` objects must have had a receipt in an earlier revision,
+        which is copied."""
         ...
 
     def restamp(
         self, lease: Lease, customer: str, feed: str, period: str, files: Iterable[SourceFile]
     ) -> None:
-        """The files' content is what was delivered, though their times changed: remembers the new ``modified_ns`` and
-        ``identity`` on the objects that ``delivered_names`` answers for these names."""
+        """The files' content is what was delivered, though their times changed: remembers the new
+        ``modified_ns`` and ``identity`` on the objects that ``delivered_names`` answers for these names."""
         ...
 
     def forget_planned(self, lease: Lease, delivery_id: str, names: Iterable[str]) -> int:
@@ -359,19 +370,20 @@ class Ledger(Protocol):
         ...
 
     def planned(self, delivery_id: str) -> Iterator[tuple[PlannedObject, Receipt | None]]:
-        """The delivery's objects in the order of their names, streamed, each with its receipt if it has one."""
+        """The delivery's objects in the order of their names, streamed, each with its receipt if it has
+        one."""
         ...
 
     def pending(self, delivery_id: str) -> Iterator[PlannedObject]:
-        """The planned objects without a receipt, in the order of their names, streamed. What is acknowledged while the iterator
-        runs may or may not still appear."""
+        """The planned objects without a receipt, in the order of their names, streamed. What is acknowledged
+        while the iterator runs may or may not still appear."""
         ...
 
     def delivered_names(
         self, customer: str, feed: str, period: str
     ) -> Iterator[tuple[PlannedObject, Receipt]]:
-        """For every source name ever delivered in that (customer, feed, period), the object of its highest revision, in the
-        order of names, streamed. A drop folder's plan is made against this."""
+        """For every source name ever delivered in that (customer, feed, period), the object of its highest
+        revision, in the order of names, streamed. A drop folder's plan is made against this."""
         ...
 
     def record_receipt(self, lease: Lease, delivery_id: str, receipt: Receipt) -> Future[None]:

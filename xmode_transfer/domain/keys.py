@@ -20,7 +20,8 @@ class IllegalName(ValueError):
 
 
 def check_name(name: str) -> None:
-    """Refuses a name that S3, HTTP clients or our own layout could not carry unchanged. Raises IllegalName."""
+    """Refuses a name that S3, HTTP clients or our own layout could not carry unchanged. Raises
+    IllegalName."""
     if _CONTROL.search(name):
         raise IllegalName("its name has a control character; rename the file")
     segments = name.split("/")
@@ -82,6 +83,6 @@ _CONTENT_TYPES = {
 
 
 def content_type(name: str) -> str:
-    """The media type by the name's last suffix: ``x.csv.gz`` is gzip, since no Content-Encoding is sent and readers must
-    get the file's bytes as they are."""
+    """The media type by the name's last suffix: ``x.csv.gz`` is gzip, since no Content-Encoding is sent and
+    readers must get the file's bytes as they are."""
     return _CONTENT_TYPES.get(name.rpartition(".")[2].lower(), "application/octet-stream")

@@ -1,7 +1,8 @@
 """The manifest: a delivery's list of objects, put last. Its presence is the customer's commit mark.
 
-Canonical JSON: keys sorted, no white space, UTF-8, one line. The same receipts always give the same bytes, so a manifest
-whose answer was lost can be recognised by its checksum. The format is documented in docs/manifest.md.
+Canonical JSON: keys sorted, no white space, UTF-8, one line. The same receipts always give the same bytes, so
+a manifest whose answer was lost can be recognised by its checksum. The format is documented in
+docs/manifest.md.
 """
 
 import json
@@ -37,8 +38,9 @@ def entry(receipt: Receipt) -> dict[str, Any]:
 
 
 def chunks(delivery: Delivery, receipts: Iterable[Receipt], *, prefix: str) -> Iterator[bytes]:
-    """The manifest as bytes, streamed. ``receipts`` in the order of their names; their number and bytes must be what
-    ``delivery.object_count`` and ``delivery.total_bytes`` say, since these stand before the list. Raises ValueError if not."""
+    """The manifest as bytes, streamed. ``receipts`` in the order of their names; their number and bytes must
+    be what ``delivery.object_count`` and ``delivery.total_bytes`` say, since these stand before the list.
+    Raises ValueError if not."""
     head = {
         "bytes": delivery.total_bytes,
         "count": delivery.object_count,

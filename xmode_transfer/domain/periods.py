@@ -1,6 +1,7 @@
 """Periods: the slices of a feed that one delivery covers, and how a partition path names them.
 
-A period's label sorts as the period does: ``2026-11-22T05``, ``2026-11-22``, ``2026-W47``, ``2026-11``, ``none``.
+A period's label sorts as the period does: ``2026-11-22T05``, ``2026-11-22``, ``2026-W47``, ``2026-11``,
+``none``.
 """
 
 import re
@@ -45,7 +46,8 @@ _DIGITS = {"Y": 4, "G": 4, "m": 2, "d": 2, "H": 2, "V": 2, "j": 3}
 
 @dataclass(frozen=True, slots=True, order=True)
 class Period:
-    """One period; ``start`` is its first instant in the feed's own calendar (naive: a date on a path has no zone)."""
+    """One period; ``start`` is its first instant in the feed's own calendar (naive: a date on a path has no
+    zone)."""
 
     start: datetime
     kind: PeriodKind
@@ -92,7 +94,8 @@ class PartitionError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Partition:
-    """A partition template, one strftime-like path segment at a time: ``%Y/%m/%d``, ``dt=%Y-%m-%d``, ``%G/W%V``."""
+    """A partition template, one strftime-like path segment at a time: ``%Y/%m/%d``, ``dt=%Y-%m-%d``,
+    ``%G/W%V``."""
 
     template: str
     kind: PeriodKind
@@ -150,7 +153,8 @@ class Partition:
         return Period(start, self.kind)
 
     def segment_matches(self, depth: int, name: str) -> bool:
-        """Whether a directory of that name can stand at that depth: lets a walk leave out what cannot be a period."""
+        """Whether a directory of that name can stand at that depth: lets a walk leave out what cannot be a
+        period."""
         return _pattern(self.segments[depth]).fullmatch(name) is not None
 
 
@@ -167,7 +171,8 @@ def _pattern(template: str) -> re.Pattern[str]:
 
 
 def look_back_start(kind: PeriodKind, periods: int, now: datetime) -> datetime:
-    """The start (naive, UTC calendar) of the oldest period inside a window of that many periods before ``now``."""
+    """The start (naive, UTC calendar) of the oldest period inside a window of that many periods before
+    ``now``."""
     today = now.astimezone(UTC).replace(tzinfo=None, minute=0, second=0, microsecond=0)
     if kind is PeriodKind.HOUR:
         return today - timedelta(hours=periods)

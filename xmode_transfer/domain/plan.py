@@ -1,4 +1,5 @@
-"""What is to be done for a delivery: source files against what the ledger knows, each decision with its reason.
+"""What is to be done for a delivery: source files against what the ledger knows, each decision with its
+reason.
 
 Both sides come sorted by name and are walked once side by side, so a million files need no memory.
 """
@@ -11,7 +12,8 @@ from xmode_transfer.domain.records import PlannedObject, Receipt, SourceFile, So
 
 
 class Known(NamedTuple):
-    """What the ledger knows of a name. ``current`` is true when it belongs to the revision that is being planned."""
+    """What the ledger knows of a name. ``current`` is true when it belongs to the revision that is being
+    planned."""
 
     object: PlannedObject
     receipt: Receipt | None
@@ -31,7 +33,8 @@ class Kind(StrEnum):
 
 
 class Difference(NamedTuple):
-    """One name, side by side. ``file`` is None when gone, ``known`` when new, ``problem`` set for a problem."""
+    """One name, side by side. ``file`` is None when gone, ``known`` when new, ``problem`` set for a
+    problem."""
 
     kind: Kind
     name: str
@@ -61,7 +64,8 @@ class PlanEntry(NamedTuple):
 
 
 def same_state(file: SourceFile, known: PlannedObject) -> bool:
-    """Whether the file is what was planned: by size and time. Its inode is left out, since a restored backup has others."""
+    """Whether the file is what was planned: by size and time. Its inode is left out, since a restored backup
+    has others."""
     return file.size == known.size and file.modified_ns == known.modified_ns
 
 
@@ -69,8 +73,8 @@ def known_of(
     current: Iterable[tuple[PlannedObject, Receipt | None]],
     delivered: Iterable[tuple[PlannedObject, Receipt]],
 ) -> Iterator[Known]:
-    """Both of the ledger's streams as one, in the order of names: the revision that is being planned goes before what was delivered
-    in others."""
+    """Both of the ledger's streams as one, in the order of names: the revision that is being planned goes
+    before what was delivered in others."""
     ours, others = iter(current), iter(delivered)
     one, other = next(ours, None), next(others, None)
     while one is not None or other is not None:
@@ -86,7 +90,8 @@ def known_of(
 
 
 def diff(files: Iterable[SourceFile | SourceProblem], known: Iterable[Known]) -> Iterator[Difference]:
-    """Walks both sides in the order of names. Raises ValueError when a side is out of order: a wrong plan is worse than none."""
+    """Walks both sides in the order of names. Raises ValueError when a side is out of order: a wrong plan is
+    worse than none."""
     left, right = iter(files), iter(known)
     item, pair = next(left, None), next(right, None)
     last_left = last_right = ""

@@ -217,8 +217,8 @@ class Capabilities:
 
 @dataclass(frozen=True, slots=True)
 class DeliveryOutcome:
-    """What ``deliver`` answers for one delivery; the JSON of ``run`` is made of these. ``ends_run`` is true when what went wrong
-    would meet the customer's other deliveries too."""
+    """What ``deliver`` answers for one delivery; the JSON of ``run`` is made of these. ``ends_run`` is true
+    when what went wrong would meet the customer's other deliveries too."""
 
     customer: str
     feed: str

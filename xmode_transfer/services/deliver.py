@@ -1,7 +1,8 @@
 """Delivering one period of one subscription: claim, plan, send, prove, publish, close.
 
-All shells (``run``, the daemon, a worker) call this same function. Wherever the process dies, calling it again goes on from
-the ledger, and ends with every source file as one object and a manifest that lists only what is there.
+All shells (``run``, the daemon, a worker) call this same function. Wherever the process dies, calling it
+again goes on from the ledger, and ends with every source file as one object and a manifest that lists only
+what is there.
 """
 
 from dataclasses import dataclass, replace
@@ -36,13 +37,16 @@ from xmode_transfer.services.workbench import Workbench
 
 
 def deliver(bench: Workbench, customer: Customer, feed: Feed, state: PeriodState) -> DeliveryOutcome:
-    """Delivers that period. Answers an outcome for everything that can happen to a delivery, refusals and interruptions included;
-    raises only what concerns more than this delivery (our own identity, the ledger) and defects."""
+    """Delivers that period. Answers an outcome for everything that can happen to a delivery, refusals and
+    interruptions included; raises only what concerns more than this delivery (our own identity, the ledger)
+    and defects."""
     period = state.period.label
     started = bench.clock.monotonic()
     with telemetry.bind(customer=customer.name, feed=feed.name, period=period):
         try:
-            with leasing.held(bench.ledger, f"delivery/{customer.name}/{feed.name}/{period}", bench.holder) as lease:
+            with leasing.held(
+                bench.ledger, f"delivery/{customer.name}/{feed.name}/{period}", bench.holder
+            ) as lease:
                 return _Work(bench, customer, feed, state, bench.sources(feed), lease, started).run()
         except AlreadyRunning as error:
             latest = bench.ledger.latest(customer.name, feed.name, period)
@@ -90,7 +94,7 @@ class _Work:
             assert plan.delivery is not None
             outcome = self._execute(plan, plan.delivery)
         if outcome is None:
-            raise Defect(f"{plan.delivery.label}: stale twice", hint="report this with the log")
+            raise Defect(f"{self.lease.name}: stale twice", hint="report this with the log")
         return outcome
 
     def _nothing_to_do(self, plan: Plan) -> DeliveryOutcome:
@@ -143,9 +147,9 @@ class _Work:
         error: XmodeError | None = None
         try:
             with _Destination(bench, self.customer) as store:
-                sent = Sender(
-                    bench, self.customer, self.feed, self.source, store, delivery, self.lease
-                ).send(bench.ledger.pending(delivery.id))
+                sent = Sender(bench, self.customer, self.feed, self.source, store, delivery, self.lease).send(
+                    bench.ledger.pending(delivery.id)
+                )
                 error = self._obstacle(plan, sent)
                 if error is None and not sent.stale:
                     delivery = publishing.publish(bench, self.customer, store, delivery, self.lease)
@@ -254,7 +258,8 @@ class _Work:
 
 
 class _Destination:
-    """The customer's store, opened for delivering: our identity proven first, the role assumed before the first byte."""
+    """The customer's store, opened for delivering: our identity proven first, the role assumed before the
+    first byte."""
 
     def __init__(self, bench: Workbench, customer: Customer) -> None:
         self._bench = bench

@@ -1,8 +1,8 @@
 """Large objects: explicit multipart uploads, journalled so that a restart sends only what is missing.
 
-The upload ID is in the ledger before the first part and each part's ETag and checksum as soon as S3 has acknowledged it, so
-neither ListParts (which the guide does not grant) nor luck is needed to go on after kill -9. Every upload that was ever opened
-ends completed, aborted, or recorded as left behind.
+The upload ID is in the ledger before the first part and each part's ETag and checksum as soon as S3 has
+acknowledged it, so neither ListParts (which the guide does not grant) nor luck is needed to go on after kill
+-9. Every upload that was ever opened ends completed, aborted, or recorded as left behind.
 """
 
 import threading
@@ -37,7 +37,8 @@ _EXPIRY_MARGIN = timedelta(hours=1)
 
 
 class LargeObjects:
-    """The multipart uploads of one delivery. Thread-safe; ``usable`` turns false when the destination refuses parts."""
+    """The multipart uploads of one delivery. Thread-safe; ``usable`` turns false when the destination refuses
+    parts."""
 
     def __init__(
         self, bench: Workbench, customer: Customer, store: ObjectStore, delivery: Delivery, lease: Lease
@@ -51,12 +52,14 @@ class LargeObjects:
         self.usable = bench.ledger.capabilities(customer.name).multipart is not False
 
     def send(self, planned: PlannedObject, request: PutRequest, body: OpenFile) -> PutAnswer | None:
-        """Uploads one object in parts. None when parts are refused here (a single PutObject is to be used) or when we are asked
-        to stop. Raises ObjectExists when the key is taken, also by an upload of ours whose answer was lost: the caller
-        compares. Raises SourceChanged, or what the store raises."""
+        """Uploads one object in parts. None when parts are refused here (a single PutObject is to be used) or
+        when we are asked to stop. Raises ObjectExists when the key is taken, also by an upload of ours whose
+        answer was lost: the caller compares. Raises SourceChanged, or what the store raises."""
         try:
             return self._send(planned, request, body)
-        except UploadNotFound:  # ended by the bucket's lifecycle rule or by the customer: once more from the start
+        except (
+            UploadNotFound
+        ):  # ended by the bucket's lifecycle rule or by the customer: once more from the start
             return self._send(planned, request, body)
 
     def _send(self, planned: PlannedObject, request: PutRequest, body: OpenFile) -> PutAnswer | None:
@@ -81,12 +84,10 @@ class LargeObjects:
             raise
 
     def _journalled(self, planned: PlannedObject) -> MultipartUpload | None:
-        """The upload to go on with: of the same state of the source, and not about to be ended by the bucket's lifecycle rule.
-        Others of this name are given up."""
+        """The upload to go on with: of the same state of the source, and not about to be ended by the
+        bucket's lifecycle rule. Others of this name are given up."""
         found = None
-        for upload in self._bench.ledger.uploads(
-            delivery_id=self._delivery.id, statuses=[UploadStatus.OPEN]
-        ):
+        for upload in self._bench.ledger.uploads(delivery_id=self._delivery.id, statuses=[UploadStatus.OPEN]):
             if upload.name != planned.name:
                 continue
             same = (upload.size, upload.modified_ns, upload.identity, upload.key) == (
@@ -123,8 +124,8 @@ class LargeObjects:
 
     def _send_parts(self, upload: MultipartUpload, body: OpenFile) -> PutAnswer | None:
         done = {part.number: part for part in upload.parts}
-        for part in done.values():
-            self._bench.progress.bytes_sent(part.size)
+        for acknowledged in done.values():
+            self._bench.progress.bytes_sent(acknowledged.size)
         todo = missing(split(upload.size, upload.part_size), done)
         running: dict[Future[UploadedPart], Part] = {}
         failure: BaseException | None = None
@@ -206,9 +207,7 @@ class LargeObjects:
                 self._customer, Capabilities(abort=False, learned_at=self._bench.clock.now())
             )
             sent = sum(part.size for part in upload.parts)
-            telemetry.warn(
-                "multipart.left_behind", key=upload.key, size_bytes=sent, **error.log_context()
-            )
+            telemetry.warn("multipart.left_behind", key=upload.key, size_bytes=sent, **error.log_context())
         except XmodeError as error:
             # stays open in the journal: the next run tries to abort it again
             telemetry.warn("multipart.not_aborted", key=upload.key, **error.log_context())

@@ -15,7 +15,8 @@ _RENEW_SECONDS = TTL_SECONDS / 4
 
 @contextmanager
 def held(ledger: Ledger, name: str, holder: str) -> Iterator[Lease]:
-    """Claims ``name``, renews the lease in the background, gives it back at the end. Raises AlreadyRunning."""
+    """Claims ``name``, renews the lease in the background, gives it back at the end. Raises
+    AlreadyRunning."""
     lease = ledger.claim(name, holder, TTL_SECONDS)
     done = threading.Event()
 

@@ -1,6 +1,7 @@
 """Making a delivery's plan: which revision, and what is uploaded, skipped or carried over.
 
-The plan is recorded before the first byte is sent, so what a crash left behind can always be told from the ledger.
+The plan is recorded before the first byte is sent, so what a crash left behind can always be told from the
+ledger.
 """
 
 import hashlib
@@ -76,8 +77,8 @@ class Planner:
             yield self._entry(difference, delivery.revision)
 
     def supersede(self, lease: Lease, delivery: Delivery) -> None:
-        """Closes a revision of which an object was delivered with content that the source has replaced since. The next
-        revision takes over what is still right."""
+        """Closes a revision of which an object was delivered with content that the source has replaced since.
+        The next revision takes over what is still right."""
         failure = Failure(
             cause=SUPERSEDED,
             party="us",
@@ -108,7 +109,8 @@ class Planner:
         )
 
     def _record(self, lease: Lease, delivery: Delivery) -> Plan | None:
-        """Records the plan, or brings it up to date with the source. None when the revision had to be closed."""
+        """Records the plan, or brings it up to date with the source. None when the revision had to be
+        closed."""
         plan = Plan()
         gone: list[str] = []
         stale = False
@@ -142,8 +144,8 @@ class Planner:
         return plan
 
     def _news(self, lease: Lease) -> tuple[bool, int]:
-        """Whether the source has anything that was not delivered, and how much was. Gone files are no news: sources
-        are cleaned up too."""
+        """Whether the source has anything that was not delivered, and how much was. Gone files are no news:
+        sources are cleaned up too."""
         known = 0
         for difference in self._differences(None, lease):
             if difference.kind in (Kind.NEW, Kind.CHANGED, Kind.PROBLEM):
@@ -152,7 +154,8 @@ class Planner:
         return False, known
 
     def _remember_marker(self, lease: Lease, latest: Delivery) -> None:
-        """The producer declared the period complete again with the same content; it need not be read again for that."""
+        """The producer declared the period complete again with the same content; it need not be read again
+        for that."""
         if latest.marker != self.state.marker:
             self.ledger.update_delivery(lease, replace(latest, marker=self.state.marker))
 
@@ -222,8 +225,8 @@ class Planner:
         return Partition(self.feed.partition, self.feed.period).path(self.state.period)
 
     def _looked_into(self, differences: Iterable[Difference], lease: Lease | None) -> Iterator[Difference]:
-        """Looks into files that only seem changed: a copy or a restored backup has other times and the same content, and must
-        not become a correction. With a lease, the new times are remembered."""
+        """Looks into files that only seem changed: a copy or a restored backup has other times and the same
+        content, and must not become a correction. With a lease, the new times are remembered."""
         touched: list[SourceFile] = []
         for difference in differences:
             file, receipt = difference.file, difference.receipt
@@ -231,9 +234,7 @@ class Planner:
                 if file.size == receipt.size and self._same_content(file, receipt):
                     touched.append(file)
                     assert difference.known is not None
-                    known = replace(
-                        difference.known, modified_ns=file.modified_ns, identity=file.identity
-                    )
+                    known = replace(difference.known, modified_ns=file.modified_ns, identity=file.identity)
                     yield difference._replace(kind=Kind.DELIVERED, known=known)
                     continue
             yield difference
@@ -261,9 +262,7 @@ class Planner:
         size = difference.file.size
         if difference.kind is Kind.DELIVERED:
             assert difference.known is not None
-            return PlanEntry(
-                Action.SKIP, difference.name, size, difference.known.key, "delivered, unchanged"
-            )
+            return PlanEntry(Action.SKIP, difference.name, size, difference.known.key, "delivered, unchanged")
         try:
             key = self._key(difference, revision)
         except keys.IllegalName as error:
@@ -278,7 +277,8 @@ class Planner:
 
 
 def delivery_id(customer: str, feed: str, period: str, revision: int) -> str:
-    """The delivery's ID and token: always the same for the same delivery, so that objects of a lost ledger are still known."""
+    """The delivery's ID and token: always the same for the same delivery, so that objects of a lost ledger
+    are still known."""
     return hashlib.sha256("\0".join((customer, feed, period, str(revision))).encode()).hexdigest()[:32]
 
 

@@ -16,14 +16,11 @@ from xmode_transfer.services.workbench import Workbench
 def publish(
     bench: Workbench, customer: Customer, store: ObjectStore, delivery: Delivery, lease: Lease
 ) -> Delivery:
-    """Puts the manifest and answers the delivery as delivered. Idempotent: a manifest of ours that is there already, with the same
-    objects, is success. Raises ObjectExists when something else lies under its key, and what the store raises."""
-    key = keys.manifest_key(
-        customer.destination.prefix, delivery.feed, delivery.period, delivery.revision
-    )
-    chunks = manifest.chunks(
-        delivery, _receipts(bench, delivery), prefix=customer.destination.prefix
-    )
+    """Puts the manifest and answers the delivery as delivered. Idempotent: a manifest of ours that is there
+    already, with the same objects, is success. Raises ObjectExists when something else lies under its key,
+    and what the store raises."""
+    key = keys.manifest_key(customer.destination.prefix, delivery.feed, delivery.period, delivery.revision)
+    chunks = manifest.chunks(delivery, _receipts(bench, delivery), prefix=customer.destination.prefix)
     with bench.spool(chunks) as body:
         request = PutRequest(key, delivery.id, body.size, keys.content_type(key))
         try:
@@ -33,7 +30,9 @@ def publish(
         else:
             info = store.head(key)
             if info is None or info.size != body.size:
-                raise Defect(f"{key} was acknowledged and is not there", hint="run `verify` for this customer")
+                raise Defect(
+                    f"{key} was acknowledged and is not there", hint="run `verify` for this customer"
+                )
     now = bench.clock.now()
     delivered = replace(
         delivery,

@@ -18,7 +18,8 @@ from xmode_transfer.services.workbench import Workbench
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """Which periods: all due ones, or those that a person named (labels). ``since`` and ``until`` are inclusive."""
+    """Which periods: all due ones, or those that a person named (labels). ``since`` and ``until`` are
+    inclusive."""
 
     feed: str | None = None
     period: str | None = None
@@ -32,8 +33,9 @@ class Selection:
 
 @dataclass(slots=True)
 class CustomerRun:
-    """What a run came to. ``waiting`` are periods that are not complete at the source, with the reason; ``older`` counts those
-    outside the look-back window. ``explicit`` when a person named the periods: then one that waits is not done."""
+    """What a run came to. ``waiting`` are periods that are not complete at the source, with the reason;
+    ``older`` counts those outside the look-back window. ``explicit`` when a person named the periods: then
+    one that waits is not done."""
 
     customer: str
     deliveries: list[DeliveryOutcome] = field(default_factory=list)
@@ -57,7 +59,8 @@ class CustomerRun:
 
 
 def worst(codes: Iterable[int]) -> int:
-    """The exit code that stands for several: the first of interrupted, defect, usage, blocked, will retry, already running, done."""
+    """The exit code that stands for several: the first of interrupted, defect, usage, blocked, will retry,
+    already running, done."""
     seen = set(codes)
     order = (
         ExitCode.INTERRUPTED,
@@ -73,8 +76,9 @@ def worst(codes: Iterable[int]) -> int:
 def run_customer(
     bench: Workbench, configuration: Configuration, name: str, selection: Selection
 ) -> CustomerRun:
-    """Delivers what is due for one customer, in order of periods. A refusal that the customer must mend ends the run, since every
-    other period would meet it too; a failure of one period does not stop the next. Raises ConfigError for what is not configured."""
+    """Delivers what is due for one customer, in order of periods. A refusal that the customer must mend ends
+    the run, since every other period would meet it too; a failure of one period does not stop the next.
+    Raises ConfigError for what is not configured."""
     customer = active_customer(configuration, name)
     result = CustomerRun(name, explicit=selection.explicit)
     for feed in feeds_of(configuration, customer, selection):
@@ -107,7 +111,8 @@ def run_customer(
 def preview(
     bench: Workbench, configuration: Configuration, name: str, selection: Selection, result: CustomerRun
 ) -> Iterator[tuple[Feed, PeriodState, Iterator[PlanEntry]]]:
-    """What ``run_customer`` would do, period by period; writes nothing and calls nobody. Notes in ``result`` what waits."""
+    """What ``run_customer`` would do, period by period; writes nothing and calls nobody. Notes in ``result``
+    what waits."""
     customer = active_customer(configuration, name)
     for feed in feeds_of(configuration, customer, selection):
         for state in due(bench, customer, feed, selection, result):
@@ -152,8 +157,8 @@ def feeds_of(configuration: Configuration, customer: Customer, selection: Select
 def due(
     bench: Workbench, customer: Customer, feed: Feed, selection: Selection, result: CustomerRun
 ) -> Iterator[PeriodState]:
-    """The periods to deliver, oldest first: complete at the source and inside the look-back window (or named), minus what the ledger
-    has delivered and the source has not declared anew."""
+    """The periods to deliver, oldest first: complete at the source and inside the look-back window (or
+    named), minus what the ledger has delivered and the source has not declared anew."""
     source = bench.sources(feed)
     if selection.period is not None:
         period = _parse(feed, selection.period)
@@ -187,10 +192,9 @@ def _parse(feed: Feed, label: str) -> Period:
         raise ConfigError(f"{feed.name}: {error}", hint="see `xmode-transfer run --help`") from None
 
 
-def _declared_and_delivered(
-    bench: Workbench, customer: Customer, feed: Feed, state: PeriodState
-) -> bool:
-    """With a marker, the producer says when a period is complete anew: an unchanged mark need not be looked behind."""
+def _declared_and_delivered(bench: Workbench, customer: Customer, feed: Feed, state: PeriodState) -> bool:
+    """With a marker, the producer says when a period is complete anew: an unchanged mark need not be looked
+    behind."""
     if not state.marker:
         return False
     latest = bench.ledger.latest(customer.name, feed.name, state.period.label)

@@ -1,8 +1,9 @@
-"""Sending a delivery's pending objects: a window of requests in flight, each ending in a receipt or a recorded failure.
+"""Sending a delivery's pending objects: a window of requests in flight, each ending in a receipt or a
+recorded failure.
 
-Small objects are one PutObject each, driven by callbacks, since a thread each would cost more than the request. Large ones go
-through ``large.LargeObjects`` in a few threads. What was refused for good halts the delivery at once: a customer whose role is
-broken gets one refusal, not a million.
+Small objects are one PutObject each, driven by callbacks, since a thread each would cost more than the
+request. Large ones go through ``large.LargeObjects`` in a few threads. What was refused for good halts the
+delivery at once: a customer whose role is broken gets one refusal, not a million.
 """
 
 import hashlib
@@ -51,8 +52,8 @@ class ObjectFailure:
 
 @dataclass(slots=True)
 class Sent:
-    """What came of it. ``halted`` is the error that ended the whole delivery; ``stale`` means that an uncommitted object of ours
-    holds older content, so that a new revision is due."""
+    """What came of it. ``halted`` is the error that ended the whole delivery; ``stale`` means that an
+    uncommitted object of ours holds older content, so that a new revision is due."""
 
     uploaded: int = 0
     uploaded_bytes: int = 0
@@ -141,7 +142,8 @@ class Sender:
             self._guarded(planned, self._send_small)
 
     def _guarded(self, planned: PlannedObject, step: _Step) -> None:
-        """Runs one step of an object; whatever goes wrong in it ends that object, never a thread in silence."""
+        """Runs one step of an object; whatever goes wrong in it ends that object, never a thread in
+        silence."""
         try:
             step(planned)
         except XmodeError as error:
@@ -232,11 +234,10 @@ class Sender:
             )
         self._acknowledged(planned, sha256, replace(answer, version_id=answer.version_id or info.version_id))
 
-    def _adopt(
-        self, planned: PlannedObject, body: OpenFile, sha256: str | None, taken: ObjectExists
-    ) -> None:
-        """The key is taken. By our own object, when an answer was lost: that is success. By an older state of the source under the
-        same delivery: a new revision is due. By anything else: a conflict, and nothing is touched."""
+    def _adopt(self, planned: PlannedObject, body: OpenFile, sha256: str | None, taken: ObjectExists) -> None:
+        """The key is taken. By our own object, when an answer was lost: that is success. By an older state of
+        the source under the same delivery: a new revision is due. By anything else: a conflict, and nothing
+        is touched."""
         info = self._store.head(planned.key)
         if info is None:
             raise ObjectExists(
@@ -260,7 +261,8 @@ class Sender:
         )
 
     def _note_stale(self, planned: PlannedObject, info: ObjectInfo) -> None:
-        """Records what really lies there, so that the planner sees a delivered object whose source has moved on."""
+        """Records what really lies there, so that the planner sees a delivered object whose source has moved
+        on."""
         older = replace(planned, size=info.size, modified_ns=0, identity="superseded")
         self._bench.ledger.plan_objects(self._lease, self._delivery.id, [older])
         self._bench.ledger.record_receipt(
@@ -311,9 +313,7 @@ class Sender:
             self._sent.failed += 1
             if len(self._sent.failures) < _MAX_KEPT_FAILURES:
                 self._sent.failures.append(ObjectFailure(planned.name, failure_of(error)))
-            if self._sent.halted is None and (
-                halts(error) or self._consecutive >= _MAX_CONSECUTIVE_FAILURES
-            ):
+            if self._sent.halted is None and (halts(error) or self._consecutive >= _MAX_CONSECUTIVE_FAILURES):
                 self._sent.halted = error
         telemetry.warn("object.failed", name=planned.name, key=planned.key, **error.log_context())
         self._bench.progress.object_finished(planned.name, planned.size, "failed")
@@ -343,7 +343,8 @@ def receipt_of(planned: PlannedObject, info: ObjectInfo, sha256: str | None) -> 
 
 
 def _differs(info: ObjectInfo, answer: PutAnswer) -> bool:
-    """Whether a HEAD contradicts what was sent. A store that keeps no checksum of ours is compared by ETag."""
+    """Whether a HEAD contradicts what was sent. A store that keeps no checksum of ours is compared by
+    ETag."""
     if info.checksum is not None and info.checksum.algorithm == answer.checksum.algorithm:
         return info.checksum.value != answer.checksum.value
     return info.etag != answer.etag

@@ -18,8 +18,8 @@ from xmode_transfer.ports import (
 
 @dataclass(frozen=True, slots=True)
 class Workbench:
-    """The ports, put together by ``bootstrap``. ``stop`` is set when the process is asked to end; work then stops at the next
-    object, recorded and resumable. ``holder`` names this process in leases."""
+    """The ports, put together by ``bootstrap``. ``stop`` is set when the process is asked to end; work then
+    stops at the next object, recorded and resumable. ``holder`` names this process in leases."""
 
     vendor: Vendor
     limits: Limits
