@@ -1,5 +1,23 @@
 """AWS policies as values: the documents we ask for, the sessions we open, and what a policy decides."""
 
+from xmode_transfer.domain.policy.calls import S3Call, decide, requests, strictest
+from xmode_transfer.domain.policy.documents import (
+    ACL,
+    VENDOR_PRINCIPAL,
+    corrected_permission_policy,
+    corrected_trust_policy,
+    guide_permission_policy,
+    guide_trust_policy,
+)
+from xmode_transfer.domain.policy.evaluate import (
+    Decision,
+    Outcome,
+    PolicyKind,
+    Request,
+    allowed,
+    assume_role,
+    evaluate,
+)
 from xmode_transfer.domain.policy.sessions import (
     SESSION_POLICY_MAX_CHARACTERS,
     Step,
@@ -7,4 +25,26 @@ from xmode_transfer.domain.policy.sessions import (
     session_policy,
 )
 
-__all__ = ["SESSION_POLICY_MAX_CHARACTERS", "Step", "compact", "session_policy"]
+__all__ = [
+    "ACL",
+    "SESSION_POLICY_MAX_CHARACTERS",
+    "VENDOR_PRINCIPAL",
+    "Decision",
+    "Outcome",
+    "PolicyKind",
+    "Request",
+    "S3Call",
+    "Step",
+    "allowed",
+    "assume_role",
+    "compact",
+    "corrected_permission_policy",
+    "corrected_trust_policy",
+    "decide",
+    "evaluate",
+    "guide_permission_policy",
+    "guide_trust_policy",
+    "requests",
+    "session_policy",
+    "strictest",
+]

@@ -9,6 +9,9 @@ from collections.abc import Mapping
 from enum import StrEnum
 from typing import Any
 
+from xmode_transfer.domain.policy.kms import key_statement, s3_service
+from xmode_transfer.domain.policy.patterns import literal
+
 SESSION_POLICY_MAX_CHARACTERS = 2048
 """AWS STS API reference, AssumeRole: the plain text of an inline session policy, in characters."""
 
@@ -43,21 +46,17 @@ _KEY_ACTIONS: Mapping[Step, tuple[str, ...]] = {
 }
 
 
-def literal(text: str) -> str:
-    """The text as a policy pattern that matches only itself (IAM User Guide, policy variables: ``${*}``)."""
-    return "".join("${" + character + "}" if character in "*?$" else character for character in text)
-
-
 def session_policy(
     step: Step, *, bucket: str, prefix: str, partition: str = "aws", kms_key_arn: str | None = None
 ) -> dict[str, Any]:
     """The session policy of one step: that step's verbs, on that bucket, below that prefix.
 
     ``prefix`` is the destination's, with its closing slash, or empty for a whole bucket. Listings must name a
-    prefix below it; HeadBucket has none and is refused, which still answers the bucket's Region. A HEAD of an absent
-    key is judged as a listing with that key for its prefix, so it stays a 404 (S3 as observed by ceph/ceph#68577
-    and kopia/kopia#3072). Nothing here asks for ``s3:x-amz-acl``: UploadPart carries no ACL, and the role's own
-    policy asks for it where it matters.
+    prefix below it; HeadBucket has none and is refused, which still answers the bucket's Region. A HEAD of an
+    absent key is judged as a listing with that key for its prefix, so it stays a 404 (S3 as observed by
+    ceph/ceph#68577 and kopia/kopia#3072). Nothing here asks for ``s3:x-amz-acl``: UploadPart carries no
+    ACL, and the role's own policy asks for it where it matters. KMS is in the intersection like everything
+    else, so it must be granted here for a bucket that encrypts with a KMS key.
     """
     bucket_arn = f"arn:{partition}:s3:::{bucket}"
     listing: dict[str, Any] = {
@@ -75,10 +74,19 @@ def session_policy(
             "Resource": f"{bucket_arn}/{literal(prefix)}*",
         },
     ]
-    if kms_key_arn is not None:
+    actions = list(_KEY_ACTIONS[step])
+    if kms_key_arn is None:
+        # The bucket may encrypt by default with a key that we were not told of.
         statements.append(
-            {"Effect": "Allow", "Action": list(_KEY_ACTIONS[step]), "Resource": literal(kms_key_arn)}
+            {
+                "Effect": "Allow",
+                "Action": actions,
+                "Resource": "*",
+                "Condition": {"StringLike": {"kms:ViaService": s3_service("*", partition)}},
+            }
         )
+    else:
+        statements.append(key_statement(kms_key_arn, actions))
     return {"Version": "2012-10-17", "Statement": statements}
 
 
