@@ -6,11 +6,10 @@ from xmode_transfer.domain.config.customer import (
     Customer,
     CustomerState,
     Destination,
-    Retention,
-    Schedule,
     StorageClass,
 )
 from xmode_transfer.domain.config.feed import Feed, Marker, Settled
+from xmode_transfer.domain.config.schedule import Retention, Schedule
 from xmode_transfer.domain.config.service import Engine, Limits, Service, Vendor
 from xmode_transfer.domain.config.whole import Configuration, Problem
 

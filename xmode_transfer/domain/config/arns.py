@@ -51,7 +51,8 @@ def parse_iam(arn: str, kind: str) -> IamArn:
     if service == "sts" and resource.startswith("assumed-role/"):
         name = resource.split("/")[1]
         raise ValueError(
-            f"this is a role session, not the role itself; did you mean arn:{partition}:iam::{account}:role/{name}?"
+            "this is a role session, not the role itself "
+            f"(did you mean arn:{partition}:iam::{account}:role/{name}?)"
         )
     if service != "iam":
         raise ValueError(f"this is an ARN of {service or 'no service'}, not of iam; write it like {example}")
@@ -74,7 +75,7 @@ def parse_iam(arn: str, kind: str) -> IamArn:
 
 
 def check_kms_key(arn: str) -> str:
-    """The full ARN of a KMS key or alias; a bare ID would name a key in our own account. Raises ValueError."""
+    """The full ARN of a KMS key or alias; a bare ID would name one in our own account. Raises ValueError."""
     fields = arn.split(":", 3)
     if len(fields) != 4 or fields[0] != "arn" or fields[2] != "kms" or not _KMS.fullmatch(fields[3]):
         raise ValueError(

@@ -41,7 +41,8 @@ def check_slug(name: str) -> str:
     """A customer's or a feed's name, which is its file's name. Raises ValueError with the rule."""
     if re.fullmatch(SLUG_PATTERN, name) is None:
         raise ValueError(
-            f"{name!r} cannot be a name: use 1 to 63 small letters, digits and hyphens, first a letter or a digit"
+            f"{name!r} cannot be a name: use 1 to 63 small letters, digits and hyphens, "
+            "a letter or a digit first"
         )
     return name
 

@@ -1,16 +1,12 @@
 """customers/<customer>.yaml: who receives, where, what and when."""
 
-from datetime import UTC, datetime
 from enum import StrEnum
-from functools import cache
 from typing import Annotated
-from zoneinfo import ZoneInfo, available_timezones
 
-from cronsim import CronSim, CronSimError
-from pydantic import AfterValidator, Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 
 from xmode_transfer.domain.config.arns import check_account, check_kms_key, parse_iam
-from xmode_transfer.domain.config.base import SLUG_PATTERN, ByteCount, Model, check_slug, did_you_mean
+from xmode_transfer.domain.config.base import SLUG_PATTERN, Model, check_slug
 from xmode_transfer.domain.config.names import (
     EXTERNAL_ID_PATTERN,
     check_bucket,
@@ -19,6 +15,7 @@ from xmode_transfer.domain.config.names import (
     check_region,
     region_partition,
 )
+from xmode_transfer.domain.config.schedule import Retention, Schedule
 
 
 class Addressing(StrEnum):
@@ -38,7 +35,7 @@ class ChecksumMode(StrEnum):
 
 
 class StorageClass(StrEnum):
-    """S3's storage classes that a general purpose bucket takes on PutObject."""
+    """The storage classes that a general purpose bucket takes (S3 API reference, PutObject)."""
 
     STANDARD = "STANDARD"
     STANDARD_IA = "STANDARD_IA"
@@ -61,105 +58,86 @@ class CustomerState(StrEnum):
 class Destination(Model):
     """Where in S3 a customer receives."""
 
-    bucket: Annotated[str, AfterValidator(check_bucket)]
+    bucket: Annotated[str, AfterValidator(check_bucket)] = Field(examples=["acme-data"])
     """The bucket's name alone."""
-    prefix: Annotated[str, AfterValidator(check_prefix)] = ""
+    prefix: Annotated[str, AfterValidator(check_prefix)] = Field(default="", examples=["xmode/"])
     """Path inside the bucket, with a slash at its end; empty for the whole bucket."""
-    region: Annotated[str, AfterValidator(check_region)] | None = None
-    """The bucket's region; learnt from AWS and remembered when it is left out."""
+    region: Annotated[str, AfterValidator(check_region)] | None = Field(default=None, examples=["us-east-1"])
+    """The bucket's region. Left out: learnt from AWS and remembered."""
     addressing: Addressing = Addressing.AUTO
-    """auto fits AWS; path or virtual for S3-compatible stores."""
+    """Where the bucket's name goes in a request: auto fits AWS; path or virtual for S3-compatible stores."""
     checksums: ChecksumMode = ChecksumMode.FULL
-    """full fits AWS; header or none for S3-compatible stores."""
-    bucket_owner: Annotated[str, AfterValidator(check_account)] | None = None
-    """Account that owns the bucket, 12 digits; the role's account when it is left out."""
-    kms_key_arn: Annotated[str, AfterValidator(check_kms_key)] | None = None
-    """KMS key to encrypt with; the bucket's own default when it is left out."""
-    storage_class: StorageClass | None = None
-    """Storage class of the objects; the store's default when it is left out."""
+    """How an upload proves its bytes: full fits AWS; header or none for S3-compatible stores."""
+    bucket_owner: Annotated[str, AfterValidator(check_account)] | None = Field(
+        default=None, examples=["111122223333"]
+    )
+    """Account that owns the bucket, 12 digits. Left out: the role's account."""
+    kms_key_arn: Annotated[str, AfterValidator(check_kms_key)] | None = Field(
+        default=None, examples=["arn:aws:kms:us-east-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab"]
+    )
+    """KMS key to encrypt with. Left out: what the bucket does by itself."""
+    storage_class: StorageClass | None = Field(default=None, examples=["STANDARD_IA"])
+    """Storage class of the objects. Left out: the store's default."""
 
-    @model_validator(mode="after")
-    def _key_near_bucket(self) -> "Destination":
-        if self.kms_key_arn and self.region and self.kms_key_arn.split(":")[3] != self.region:
-            raise ValueError("kms_key_arn: S3 takes only a key of the bucket's own region")
-        return self
-
-
-class Schedule(Model):
-    """When we look for something to deliver. It never decides what is delivered: that is the ledger's part."""
-
-    cron: str
-    """Five fields as in crontab: minute, hour, day of month, month, day of week (0 and 7 are Sunday)."""
-    timezone: str = "UTC"
-    """IANA name of the time zone that cron is read in."""
-
-    @field_validator("cron")
+    @field_validator("kms_key_arn")
     @classmethod
-    def _is_cron(cls, value: str) -> str:
-        _check_cron(value)
+    def _near_bucket(cls, value: str | None, info: ValidationInfo) -> str | None:
+        region = info.data.get("region")
+        if value is not None and region is not None and value.split(":")[3] != region:
+            raise ValueError(f"S3 takes only keys of the bucket's own region, here {region}")
         return value
-
-    @field_validator("timezone")
-    @classmethod
-    def _is_timezone(cls, value: str) -> str:
-        _check_timezone(value)
-        return value
-
-
-class Retention(Model):
-    """How long delivered objects stay. Left out as a whole, they stay for good."""
-
-    days: int | None = Field(default=None, ge=1, le=36_500)
-    """Days since delivery."""
-    keep_last: int | None = Field(default=None, ge=1)
-    """How many of the newest deliveries of each feed stay."""
-    max_bytes: ByteCount | None = Field(default=None, ge=1)
-    """Bytes that all delivered objects together may take."""
-
-    @model_validator(mode="after")
-    def _says_something(self) -> "Retention":
-        if self.days is None and self.keep_last is None and self.max_bytes is None:
-            raise ValueError(
-                "give at least one of days, keep_last and max_bytes, or leave retention out to keep everything"
-            )
-        return self
 
 
 class Customer(Model):
     """One receiver of data."""
 
-    name: Annotated[str, AfterValidator(check_slug), Field(pattern=SLUG_PATTERN)]
+    name: Annotated[str, AfterValidator(check_slug), Field(json_schema_extra={"pattern": SLUG_PATTERN})]
     """The file's name without .yaml."""
-    company: str = Field(min_length=1, max_length=256)
+    company: str = Field(max_length=256, examples=["Acme Corp"])
     """The company's name as people write it."""
     external_id: Annotated[
-        str, AfterValidator(check_external_id), Field(json_schema_extra={"pattern": EXTERNAL_ID_PATTERN})
+        str,
+        AfterValidator(check_external_id),
+        Field(json_schema_extra={"pattern": EXTERNAL_ID_PATTERN}, examples=["AcmeCorp"]),
     ]
     """What the customer's trust policy demands as sts:ExternalId. It identifies; it is not a secret."""
-    role_arn: str
+    role_arn: str = Field(examples=["arn:aws:iam::111122223333:role/XMode"])
     """ARN of the role that the customer lets us assume."""
-    destination: Destination
+    destination: Destination = Field(examples=[{"bucket": "acme-data", "prefix": "xmode/"}])
     """Where in S3 the customer receives."""
-    feeds: tuple[str, ...]
-    """Names of the feeds that the customer is subscribed to: files in feeds/ without .yaml."""
+    feeds: tuple[str, ...] = Field(examples=[["us-daily"]], json_schema_extra={"minItems": 1})
+    """Names of the feeds that the customer subscribes to: files in feeds/ without .yaml. At least one."""
     schedule: Schedule | None = None
-    """When we look for something to deliver; left out, at every tick of the daemon."""
+    """When we look for something to deliver. Left out: at every tick of the daemon."""
     retention: Retention | None = None
-    """How long delivered objects stay; left out, for good."""
+    """How long delivered objects stay. Left out: for good."""
     state: CustomerState = CustomerState.ACTIVE
-    """active, pending (access is checked, nothing is delivered) or retired (nothing is done; its names stay taken)."""
+    """active; pending: access is checked, nothing is delivered; retired: nothing is done, but external ID,
+    role and prefix stay taken."""
 
     @field_validator("company")
     @classmethod
     def _is_company(cls, value: str) -> str:
         if not value.strip() or not value.isprintable():
-            raise ValueError("write the company's name on one line")
+            raise ValueError("write the company's name, on one line")
         return value
 
     @field_validator("role_arn")
     @classmethod
     def _is_role(cls, value: str) -> str:
         parse_iam(value, "role")
+        return value
+
+    @field_validator("destination")
+    @classmethod
+    def _in_partition(cls, value: Destination, info: ValidationInfo) -> Destination:
+        role_arn = info.data.get("role_arn")
+        if role_arn is not None and value.region is not None:
+            partition = parse_iam(role_arn, "role").partition
+            if region_partition(value.region) != partition:
+                raise ValueError(
+                    f"region {value.region} does not lie in {partition}, the partition of role_arn"
+                )
         return value
 
     @field_validator("feeds")
@@ -172,73 +150,17 @@ class Customer(Model):
             raise ValueError(f"{twice} stands twice")
         return value
 
-    @model_validator(mode="after")
-    def _one_partition(self) -> "Customer":
-        region = self.destination.region
-        if region and region_partition(region) != self.partition:
-            raise ValueError(f"destination.region: {region} is not in the role's partition {self.partition}")
-        return self
-
     @property
     def account_id(self) -> str:
+        """The account of the role."""
         return parse_iam(self.role_arn, "role").account_id
 
     @property
     def partition(self) -> str:
+        """The AWS partition of the role: aws, aws-cn or aws-us-gov."""
         return parse_iam(self.role_arn, "role").partition
 
     @property
     def bucket_owner(self) -> str:
         """The account that every S3 request expects to own the bucket."""
         return self.destination.bucket_owner or self.account_id
-
-
-_CRON_NAMES = {
-    "@hourly": "0 * * * *",
-    "@daily": "0 0 * * *",
-    "@midnight": "0 0 * * *",
-    "@weekly": "0 0 * * 0",
-    "@monthly": "0 0 1 * *",
-    "@yearly": "0 0 1 1 *",
-    "@annually": "0 0 1 1 *",
-}
-
-
-@cache
-def _check_cron(value: str) -> None:
-    if value.startswith("@"):
-        meant = _CRON_NAMES.get(value.lower())
-        raise ValueError(
-            "write five fields" + (f" (did you mean {meant}?)" if meant else ", like 30 6 * * *")
-        )
-    count = len(value.split())
-    if count != 5:
-        raise ValueError(
-            f"cron has five fields (minute, hour, day of month, month, day of week), like 30 6 * * *; this has {count}"
-        )
-    try:
-        next(CronSim(value, datetime(2024, 1, 1, tzinfo=UTC)))
-    except CronSimError as error:
-        raise ValueError(f"{value!r} is no cron expression: {str(error).lower()}") from None
-    except StopIteration:
-        raise ValueError(f"{value!r} names a day that never comes") from None
-
-
-@cache
-def _check_timezone(value: str) -> None:
-    try:
-        ZoneInfo(value)
-    except (KeyError, ValueError, OSError):
-        raise ValueError(
-            f"{value!r} is no time zone; write an IANA name like America/New_York{_zone_meant(value)}"
-        ) from None
-
-
-def _zone_meant(value: str) -> str:
-    """Suggests a zone, also for a city alone or with a space."""
-    wanted = value.strip().replace(" ", "_")
-    cities = {
-        zone.rpartition("/")[2].casefold(): zone for zone in sorted(available_timezones(), reverse=True)
-    }
-    city = cities.get(wanted.casefold())
-    return f" (did you mean {city}?)" if city else did_you_mean(wanted, available_timezones())

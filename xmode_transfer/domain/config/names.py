@@ -34,8 +34,8 @@ _UNDASHED = re.compile(r"([a-z]{2}(?:-gov)?)-?([a-z]+)-?([0-9])")
 
 
 def check_external_id(value: str) -> str:
-    """The guide's alphabet: ASCII letters, digits and ``= , . @ : / - _``. AWS would also take ``+``; the guide does not
-    offer it. Case matters to AWS, so nothing is folded."""
+    """The guide's alphabet: ASCII letters, digits and ``= , . @ : / - _``. AWS would also take ``+``, which
+    the guide does not offer. Case matters to AWS, so nothing is folded."""
     if "{" in value or "}" in value or value.casefold().startswith("replace with"):
         raise ValueError(
             "the guide's template text was left in; write the customer's own external ID, like AcmeCorp"
@@ -53,7 +53,8 @@ def check_external_id(value: str) -> str:
         raise ValueError(told + (f" (did you mean {meant}?)" if EXTERNAL_ID_MIN <= len(meant) <= 64 else ""))
     if not EXTERNAL_ID_MIN <= len(value) <= EXTERNAL_ID_MAX:
         raise ValueError(
-            f"AWS takes external IDs of {EXTERNAL_ID_MIN} to {EXTERNAL_ID_MAX:,} characters; this one has {len(value)}"
+            f"AWS takes external IDs of {EXTERNAL_ID_MIN} to {EXTERNAL_ID_MAX:,} characters; "
+            f"this one has {len(value)}"
         )
     return value
 
@@ -72,13 +73,11 @@ def check_bucket(value: str) -> str:
     if value != value.lower():
         raise ValueError(f"a bucket's name has no capital letters (did you mean {value.lower()}?)")
     if _BUCKET.fullmatch(value) is None:
+        meant = value.strip().replace("_", "-").replace(" ", "-")
+        told = f" (did you mean {meant}?)" if _BUCKET.fullmatch(meant) else ""
         raise ValueError(
-            "a bucket's name has small letters, digits, hyphens and dots only, and a letter or a digit at both ends"
-            + (
-                f" (did you mean {value.replace('_', '-')}?)"
-                if _BUCKET.fullmatch(value.replace("_", "-"))
-                else ""
-            )
+            "a bucket's name has small letters, digits, hyphens and dots only, "
+            f"and a letter or a digit at both ends{told}"
         )
     if ".." in value:
         raise ValueError("a bucket's name has no two dots side by side")

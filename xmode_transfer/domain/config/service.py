@@ -3,7 +3,7 @@
 from enum import StrEnum
 from typing import Annotated
 
-from pydantic import AfterValidator, Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 
 from xmode_transfer.domain.config.arns import parse_iam
 from xmode_transfer.domain.config.base import ByteCount, Model
@@ -25,7 +25,9 @@ class Vendor(Model):
 
     principal_arn: str = "arn:aws:iam::366810793500:user/xmode-data-transfer"
     """ARN of the IAM user that customers' trust policies name."""
-    sts_region: Annotated[str, AfterValidator(check_region)] = "us-east-1"
+    sts_region: Annotated[str, AfterValidator(check_region)] = Field(
+        default="us-east-1", validate_default=True
+    )
     """Region whose STS endpoint is asked for role sessions."""
 
     @field_validator("principal_arn")
@@ -34,13 +36,15 @@ class Vendor(Model):
         parse_iam(value, "user")
         return value
 
-    @model_validator(mode="after")
-    def _region_fits(self) -> "Vendor":
-        if region_partition(self.sts_region) != self.partition:
-            raise ValueError(
-                f"sts_region {self.sts_region} is not in the partition {self.partition} of principal_arn"
-            )
-        return self
+    @field_validator("sts_region")
+    @classmethod
+    def _in_partition(cls, value: str, info: ValidationInfo) -> str:
+        principal = info.data.get("principal_arn")
+        if principal is not None:
+            partition = parse_iam(principal, "user").partition
+            if region_partition(value) != partition:
+                raise ValueError(f"{value} does not lie in {partition}, the partition of principal_arn")
+        return value
 
     @property
     def account_id(self) -> str:
@@ -55,13 +59,13 @@ class Limits(Model):
     """What one process may use at once."""
 
     parallel_objects: int = Field(default=16, ge=1, le=1024)
-    """Requests that carry a body, in flight for the whole process."""
+    """Requests with a body that are in flight at once, for the whole process."""
     parallel_objects_per_customer: int = Field(default=16, ge=1, le=1024)
     """The same for one customer, so that one cannot take all."""
     memory_bytes: ByteCount = Field(default=128 * MIB, ge=5 * MIB)
-    """Memory for bodies in flight, in bytes; the smallest part that S3 takes is 5 MiB."""
+    """Memory for bodies in flight, in bytes or like 256MiB; at least 5 MiB, S3's smallest part."""
     bandwidth_bytes_per_second: ByteCount | None = Field(default=None, ge=1)
-    """Bytes per second that the process sends at most; null for no limit."""
+    """What the process sends at most, in bytes per second or like 50MB. Left out: no limit."""
 
 
 class Service(Model):
@@ -70,18 +74,19 @@ class Service(Model):
     vendor: Vendor = Vendor()
     """Our own identity, which customers' roles trust."""
     ledger: str = "sqlite:///var/ledger.db"
-    """Our durable record: sqlite:///path (relative to the config directory; four slashes before an absolute path) or postgresql://host/database."""
+    """Our durable record: sqlite:///path, relative to the config directory (four slashes before an absolute
+    path), or postgresql://user@host/database. Passwords come from PGPASSWORD or a PGPASSFILE."""
     engine: Engine = Engine.AUTO
     """auto takes the fast engine where it works, else the portable one."""
     limits: Limits = Limits()
     """What one process may use at once."""
     alerts: tuple[str, ...] = Field(default=(), max_length=0)
-    """Channels for alerts. They are set up with the daemon; until then the list stays empty."""
+    """Channels for alerts. They come with the daemon; until then the list is empty."""
 
     @field_validator("alerts", mode="before")
     @classmethod
     def _no_channels(cls, value: object) -> object:
-        if value not in ((), []):
+        if isinstance(value, list | tuple) and value:
             raise ValueError("channels for alerts come with the daemon; until then leave the list empty: []")
         return value
 
@@ -91,11 +96,9 @@ class Service(Model):
         scheme, separator, rest = value.partition("://")
         if separator and scheme == "sqlite":
             if not rest.strip("/") or ":memory:" in rest:
-                raise ValueError(
-                    "a ledger in memory does not survive a restart; write sqlite:///var/ledger.db"
-                )
+                raise ValueError("a ledger in memory does not outlive the process; name a file")
             if not rest.startswith("/"):
-                raise ValueError(f"sqlite needs three slashes before a path (did you mean sqlite:///{rest}?)")
+                raise ValueError(f"sqlite takes three slashes before a path (did you mean sqlite:///{rest}?)")
             return value
         if separator and scheme in ("postgresql", "postgresql+psycopg"):
             if ":" in rest.partition("/")[0].rpartition("@")[0] or "password=" in rest:

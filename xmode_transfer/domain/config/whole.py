@@ -10,8 +10,8 @@ from xmode_transfer.domain.config.service import Service
 
 @dataclass(frozen=True, slots=True, order=True)
 class Problem:
-    """One mistake: in which file (relative to the config directory), where (from 1; 0 when no place is known), at which
-    key, and what is wrong, in one sentence."""
+    """One mistake: in which file (relative to the config directory), where (from 1; 0 when no place is
+    known), at which key, and what is wrong, in one sentence."""
 
     file: str
     line: int
@@ -26,8 +26,11 @@ class Problem:
 
 @dataclass(frozen=True, slots=True)
 class Configuration:
-    """All of it. ``customers`` are those that may be served; a customer in ``broken`` is in it with every reason why not,
-    and is left alone. ``problems`` has every mistake of every file, those of unused feeds too."""
+    """All of it.
+
+    ``customers`` are those whose files are in order, retired ones too. A customer in ``broken`` is there with
+    every reason why, and is left alone. ``problems`` has every mistake of every file, unused feeds included.
+    """
 
     service: Service
     feeds: Mapping[str, Feed]

@@ -1,0 +1,101 @@
+"""When we look for something to deliver, and how long it stays."""
+
+from datetime import UTC, datetime
+from functools import cache
+from zoneinfo import ZoneInfo, available_timezones
+
+from cronsim import CronSim, CronSimError
+from pydantic import Field, field_validator, model_validator
+
+from xmode_transfer.domain.config.base import ByteCount, Model, did_you_mean
+
+_CRON_NAMES = {
+    "@hourly": "0 * * * *",
+    "@daily": "0 0 * * *",
+    "@midnight": "0 0 * * *",
+    "@weekly": "0 0 * * 0",
+    "@monthly": "0 0 1 * *",
+    "@yearly": "0 0 1 1 *",
+    "@annually": "0 0 1 1 *",
+}
+
+
+class Schedule(Model):
+    """When we look for something to deliver. What is delivered, the ledger decides."""
+
+    cron: str = Field(examples=["30 6 * * *"])
+    """Five fields as in crontab: minute, hour, day of month, month, day of week (0 and 7 are Sunday)."""
+    timezone: str = Field(default="UTC", examples=["America/New_York"])
+    """IANA name of the time zone that cron is read in."""
+
+    @field_validator("cron")
+    @classmethod
+    def _is_cron(cls, value: str) -> str:
+        _check_cron(value)
+        return value
+
+    @field_validator("timezone")
+    @classmethod
+    def _is_timezone(cls, value: str) -> str:
+        _check_timezone(value)
+        return value
+
+
+class Retention(Model):
+    """How long delivered objects stay. Left out as a whole, they stay for good."""
+
+    days: int | None = Field(default=None, ge=1, le=36_500, examples=[30])
+    """Days since delivery."""
+    keep_last: int | None = Field(default=None, ge=1, examples=[7])
+    """How many of the newest deliveries of each feed stay."""
+    max_bytes: ByteCount | None = Field(default=None, ge=1, examples=["500GB"])
+    """Bytes that the delivered objects may take together, or like 500GB."""
+
+    @model_validator(mode="after")
+    def _says_something(self) -> "Retention":
+        if self.days is None and self.keep_last is None and self.max_bytes is None:
+            raise ValueError(
+                "give at least one of days, keep_last and max_bytes, or leave retention out to keep all"
+            )
+        return self
+
+
+@cache
+def _check_cron(value: str) -> None:
+    """Cached because thousands of customers share a few expressions."""
+    if value.startswith("@"):
+        meant = _CRON_NAMES.get(value.lower())
+        raise ValueError(
+            "write five fields, like 30 6 * * *" + (f" (did you mean {meant}?)" if meant else "")
+        )
+    count = len(value.split())
+    if count != 5:
+        raise ValueError(
+            "cron has five fields (minute, hour, day of month, month, day of week), like 30 6 * * *; "
+            f"this has {count}"
+        )
+    try:
+        next(CronSim(value, datetime(2024, 1, 1, tzinfo=UTC)))
+    except CronSimError as error:
+        raise ValueError(f"{value!r} is no cron expression: {str(error).lower()}") from None
+    except StopIteration:
+        raise ValueError(f"{value!r} names a day that never comes") from None
+
+
+@cache
+def _check_timezone(value: str) -> None:
+    try:
+        ZoneInfo(value)
+    except (KeyError, ValueError, OSError):
+        raise ValueError(
+            f"{value!r} is no time zone; write an IANA name like America/New_York{_zone_meant(value)}"
+        ) from None
+
+
+def _zone_meant(value: str) -> str:
+    """Suggests a zone, for a city alone too."""
+    wanted = value.strip().replace(" ", "_")
+    zones = sorted(available_timezones())
+    cities = {zone.rpartition("/")[2].casefold(): zone for zone in reversed(zones)}
+    city = cities.get(wanted.casefold())
+    return f" (did you mean {city}?)" if city else did_you_mean(wanted, zones)
