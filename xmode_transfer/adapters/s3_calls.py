@@ -1,0 +1,223 @@
+"""One customer's S3 client: the right Region, the role session's credentials, the expected bucket owner on
+every call, and domain errors out of it."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.metadata import version
+from typing import Any
+
+import botocore.session
+from botocore import xform_name
+from botocore.config import Config
+from botocore.credentials import Credentials as BotocoreCredentials
+from botocore.credentials import ReadOnlyCredentials
+from botocore.exceptions import BotoCoreError, ClientError
+from botocore.loaders import Loader
+from botocore.parsers import ResponseParserError
+
+from xmode_transfer.adapters.s3_bodies import BodyFailed, StreamedBody
+from xmode_transfer.adapters.s3_errors import Attempt, answer_of, error_for, error_without_answer
+from xmode_transfer.domain.config import Addressing, ChecksumMode, Customer
+from xmode_transfer.domain.errors import BucketMissing, ConfigError, SessionExpired, XmodeError
+from xmode_transfer.ports import Clock, Credentials, CredentialsProvider
+
+REQUEST_ATTEMPTS = 5
+"""How often botocore sends one request in all, with its own back-off (mode standard); see docs/retries.md."""
+CONNECT_TIMEOUT_SECONDS = 10
+READ_TIMEOUT_SECONDS = 60
+
+_DEFAULT_REGION = {"aws": "us-east-1", "aws-cn": "cn-north-1", "aws-us-gov": "us-gov-west-1"}
+
+
+class S3Calls:
+    """Thread-safe. Makes no call until the first ``call``."""
+
+    def __init__(
+        self,
+        customer: Customer,
+        credentials: CredentialsProvider,
+        region: str | None,
+        clock: Clock,
+        *,
+        connections: int,
+        loader: Loader,
+    ) -> None:
+        self.bucket = customer.destination.bucket
+        self._customer = customer
+        self._credentials = _SessionCredentials(credentials)
+        self._clock = clock
+        self._connections = connections
+        self._loader = loader
+        self._lock = threading.Lock()
+        self._region = customer.destination.region or region
+        self._client: Any = None
+
+    @property
+    def region(self) -> str | None:
+        """The bucket's Region as configured, remembered or learnt; None before the first call when it is
+        neither."""
+        return self._region
+
+    def call(self, operation: str, key: str | None = None, **parameters: Any) -> dict[str, Any]:
+        """One operation by S3's name for it, on this bucket. A dead session is renewed once; errors are the
+        domain's."""
+        attempt = Attempt(operation, self.bucket, key)
+        if key is not None:
+            parameters["Key"] = key
+        try:
+            return self._send(self._ready(), attempt, parameters)
+        except SessionExpired:
+            self._credentials.renew()
+            return self._send(self._ready(), attempt, parameters)
+
+    @contextmanager
+    def translated(self, attempt: Attempt) -> Iterator[None]:
+        """Turns what botocore raises, also while an answer's body is read, into domain errors."""
+        try:
+            yield
+        except BodyFailed as failed:
+            raise failed.error from failed
+        except ClientError as error:
+            raise error_for(answer_of(error), attempt, self._clock.now()) from error
+        except (BotoCoreError, ResponseParserError) as error:
+            raise error_without_answer(error, attempt) from error
+
+    def close(self) -> None:
+        """Frees the connections. Idempotent."""
+        with self._lock:
+            if self._client is not None:
+                self._client.close()
+
+    def _send(self, client: Any, attempt: Attempt, parameters: dict[str, Any]) -> dict[str, Any]:
+        body = parameters.get("Body")
+        if isinstance(body, StreamedBody):
+            body.seek(0)
+        try:
+            with self.translated(attempt):
+                answer: dict[str, Any] = getattr(client, xform_name(attempt.operation))(
+                    Bucket=self.bucket, **parameters
+                )
+        except Exception:
+            if isinstance(body, StreamedBody) and body.failed is not None:
+                raise body.failed from None
+            raise
+        return answer
+
+    def _ready(self) -> Any:
+        with self._lock:
+            if self._client is None:
+                if self._region is None:
+                    self._region = self._learn_region()
+                self._client = self._build(self._region)
+            return self._client
+
+    def _learn_region(self) -> str:
+        """HeadBucket names the Region whatever it answers, also a refusal (S3 API reference, HeadBucket)."""
+        session = self._session()
+        guess = session.get_config_variable("region") or _DEFAULT_REGION[self._customer.partition]
+        client = self._build(guess)
+        attempt = Attempt("HeadBucket", self.bucket)
+        try:
+            try:
+                self._send(client, attempt, {})
+            except SessionExpired:
+                self._credentials.renew()
+                self._send(client, attempt, {})
+        except XmodeError as error:
+            if error.http_status == 404:
+                raise BucketMissing(
+                    f"there is no bucket {self.bucket}",
+                    hint="Compare destination.bucket; ask the customer whether the bucket still exists",
+                    http_status=404,
+                    request_id=error.request_id,
+                ) from error
+            if error.http_status is None or (error.retryable and error.http_status >= 429):
+                raise
+        finally:
+            client.close()
+        return self._region or guess
+
+    def _session(self) -> botocore.session.Session:
+        session = botocore.session.Session()
+        session.register_component("data_loader", self._loader)
+        session.register_component("credential_provider", self._credentials)
+        return session
+
+    def _build(self, region: str) -> Any:
+        destination = self._customer.destination
+        without = destination.checksums is ChecksumMode.NONE
+        computed = "when_required" if without else "when_supported"
+        # A body goes out with its CRC32, so its SHA-256 in the signature would only cost another pass over
+        # the file. A store that takes no checksums gets the SHA-256 instead: there it is what proves the
+        # bytes.
+        s3: dict[str, Any] = {"payload_signing_enabled": without}
+        if destination.addressing is not Addressing.AUTO:
+            s3["addressing_style"] = str(destination.addressing)
+        attempt = Attempt("the client for requests", self.bucket)
+        try:
+            with self.translated(attempt):
+                client = self._session().create_client(
+                    "s3",
+                    region_name=region,
+                    config=Config(
+                        s3=s3,
+                        retries={"mode": "standard", "total_max_attempts": REQUEST_ATTEMPTS},
+                        request_checksum_calculation=computed,
+                        response_checksum_validation=computed,
+                        connect_timeout=CONNECT_TIMEOUT_SECONDS,
+                        read_timeout=READ_TIMEOUT_SECONDS,
+                        tcp_keepalive=True,
+                        max_pool_connections=self._connections,
+                        user_agent_extra=f"xmode-transfer/{version('xmode-transfer')}",
+                    ),
+                )
+        except ValueError as error:  # an endpoint variable that is no URL
+            raise ConfigError(
+                f"no S3 client can be made: {error}", hint="Look at AWS_ENDPOINT_URL and AWS_ENDPOINT_URL_S3"
+            ) from error
+        events = client.meta.events
+        events.register("provide-client-params.s3", self._with_owner)
+        events.register("response-received.s3", self._note_region)
+        return client
+
+    def _with_owner(self, params: dict[str, Any], model: Any, **_: object) -> dict[str, Any] | None:
+        """Every call that can carry the expected bucket owner does, those that botocore makes by itself
+        included."""
+        if model.input_shape is not None and "ExpectedBucketOwner" in model.input_shape.members:
+            return {**params, "ExpectedBucketOwner": self._customer.bucket_owner}
+        return None
+
+    def _note_region(self, response_dict: dict[str, Any] | None = None, **_: object) -> None:
+        region = (response_dict or {}).get("headers", {}).get("x-amz-bucket-region")
+        if region:
+            self._region = region
+
+
+class _SessionCredentials(BotocoreCredentials):  # type: ignore[misc]
+    """What botocore signs with: the provider is asked for every request that is signed.
+
+    It stands in for the SDK's credential chain of its session, so that a customer's client can never find
+    others.
+    """
+
+    def __init__(self, provider: CredentialsProvider) -> None:
+        super().__init__("", "", method="xmode-transfer")
+        self._provider = provider
+        self._used = threading.local()
+
+    def load_credentials(self) -> "_SessionCredentials":
+        return self
+
+    def get_frozen_credentials(self) -> ReadOnlyCredentials:
+        credentials = self._provider.get()
+        self._used.last = credentials
+        return ReadOnlyCredentials(
+            credentials.access_key_id, credentials.secret_access_key, credentials.session_token
+        )
+
+    def renew(self) -> None:
+        """Says that what this thread last signed with is refused as expired."""
+        last: Credentials | None = getattr(self._used, "last", None)
+        if last is not None:
+            self._provider.invalidate(last)

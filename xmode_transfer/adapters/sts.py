@@ -1,0 +1,295 @@
+"""Role sessions of customers from AWS STS, and the proof of our own identity.
+
+One STS client a Region serves all customers. Our own credentials come from the SDK's default chain, and only
+from there; a customer's session never stands in for another's (a provider belongs to one customer and step).
+"""
+
+import hashlib
+import re
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from dataclasses import dataclass
+from datetime import UTC, timedelta
+from typing import Any
+
+import botocore.session
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError
+from botocore.parsers import ResponseParserError
+
+from xmode_transfer.adapters import sts_errors
+from xmode_transfer.domain.config import Customer, Vendor
+from xmode_transfer.domain.errors import (
+    RequestRefused,
+    RoleRefused,
+    Throttled,
+    Unavailable,
+    VendorIdentityError,
+    XmodeError,
+)
+from xmode_transfer.domain.policy import Step, compact, session_policy
+from xmode_transfer.ports import Clock, Credentials
+
+SESSION_SECONDS = 3600
+"""Every role allows an hour (IAM API reference, CreateRole: MaxSessionDuration); more is the customer's to
+grant."""
+REFRESH_BEFORE = timedelta(minutes=15)
+"""A session with less life than this is renewed before it is used."""
+USABLE_FOR = timedelta(minutes=2)
+"""When the renewal fails, a session with more life than this is used all the same."""
+RENEWAL_PAUSE_SECONDS = 30.0
+"""After a failed renewal, how long the old session is used before STS is asked again."""
+
+_DEFAULT_REGION = {"aws": "us-east-1", "aws-cn": "cn-north-1", "aws-us-gov": "us-gov-west-1"}
+
+
+@dataclass(frozen=True, slots=True)
+class RoleRequest:
+    """Everything that AssumeRole is asked with; two that differ in anything never share a session."""
+
+    customer: str
+    step: Step
+    role_arn: str
+    account_id: str
+    external_id: str
+    session_name: str
+    policy: str
+    regions: tuple[str, ...]
+
+
+def session_name(step: Step, customer: str) -> str:
+    """``xmode-<step>-<customer>``: what the customer's CloudTrail shows, always the same for the two.
+
+    2 to 64 characters of ``[\\w+=,.@-]`` (STS API reference, AssumeRole). A name that has to be cut ends in a
+    digest of the whole, so that two customers never share one.
+    """
+    legal = re.sub(r"[^A-Za-z0-9_+=,.@-]", "-", f"xmode-{step}-{customer}")
+    if len(legal) <= 64:
+        return legal
+    return f"{legal[:55]}-{hashlib.sha256(customer.encode()).hexdigest()[:8]}"
+
+
+class StsRoleSessions:
+    """Implements ``ports.RoleSessions``. Thread-safe."""
+
+    def __init__(
+        self,
+        vendor: Vendor,
+        clock: Clock,
+        *,
+        session_factory: Callable[[], botocore.session.Session] = botocore.session.Session,
+    ) -> None:
+        self._vendor = vendor
+        self._clock = clock
+        self._session_factory = session_factory
+        self._lock = threading.Lock()
+        self._session: botocore.session.Session | None = None
+        self._clients: dict[str, Any] = {}
+        self._providers: dict[tuple[str, Step], RoleProvider] = {}
+
+    def verify_identity(self) -> str:
+        """One GetCallerIdentity, which needs no permission (STS API reference)."""
+        try:
+            answer = self._client(self._vendor.sts_region).get_caller_identity()
+        except (ClientError, BotoCoreError, ResponseParserError) as error:
+            self._forget_clients()
+            raise sts_errors.identity_error(error, self._clock.now()) from error
+        arn = str(answer.get("Arn", ""))
+        if arn != self._vendor.principal_arn:
+            self._forget_clients()
+            raise VendorIdentityError(
+                f"our AWS credentials belong to {arn or 'nobody'}, but customers' roles trust "
+                f"{self._vendor.principal_arn}",
+                hint="Give the service the access key of that user (AWS_PROFILE, AWS_ACCESS_KEY_ID), or "
+                "correct vendor.principal_arn in service.yaml",
+            )
+        return arn
+
+    def open(self, customer: Customer, step: Step) -> "RoleProvider":
+        """A provider for the customer's role; the same one for as long as the customer's configuration stays.
+
+        Raises RequestRefused when the session policy is longer than STS takes.
+        """
+        request = self._request(customer, step)
+        with self._lock:
+            known = self._providers.get((customer.name, step))
+            if known is None or known.request != request:
+                known = RoleProvider(request, self._clock, self._assume)
+                self._providers[(customer.name, step)] = known
+            return known
+
+    def _request(self, customer: Customer, step: Step) -> RoleRequest:
+        destination = customer.destination
+        try:
+            policy = compact(
+                session_policy(
+                    step,
+                    bucket=destination.bucket,
+                    prefix=destination.prefix,
+                    partition=customer.partition,
+                    kms_key_arn=destination.kms_key_arn,
+                )
+            )
+        except ValueError as error:
+            raise RequestRefused(f"{customer.name}: {error}") from error
+        # Where the customer has switched the Region of our STS endpoint off, another one answers.
+        others = (_DEFAULT_REGION[customer.partition], destination.region)
+        regions = dict.fromkeys([self._vendor.sts_region, *(region for region in others if region)])
+        return RoleRequest(
+            customer=customer.name,
+            step=step,
+            role_arn=customer.role_arn,
+            account_id=customer.account_id,
+            external_id=customer.external_id,
+            session_name=session_name(step, customer.name),
+            policy=policy,
+            regions=tuple(regions),
+        )
+
+    def _assume(self, request: RoleRequest) -> Credentials:
+        """One session, from the first Region that the customer's account has not switched off."""
+        for answer in self._answers(request):
+            credentials = answer["Credentials"]
+            _check_account(request, str((answer.get("AssumedRoleUser") or {}).get("Arn", "")))
+            return Credentials(
+                access_key_id=credentials["AccessKeyId"],
+                secret_access_key=credentials["SecretAccessKey"],
+                session_token=credentials["SessionToken"],
+                expires_at=credentials["Expiration"].astimezone(UTC),
+            )
+        raise RoleRefused(
+            f"{request.customer}: STS is switched off for {request.role_arn} in {', '.join(request.regions)}",
+            hint="Set vendor.sts_region to a Region that is active in the customer's account, or ask the "
+            "customer to activate one (IAM, Account settings, Security Token Service)",
+            aws_code=sts_errors.REGION_DISABLED,
+            http_status=403,
+        )
+
+    def _answers(self, request: RoleRequest) -> Iterator[dict[str, Any]]:
+        for region in request.regions:
+            try:
+                yield self._client(region).assume_role(
+                    RoleArn=request.role_arn,
+                    RoleSessionName=request.session_name,
+                    ExternalId=request.external_id,
+                    DurationSeconds=SESSION_SECONDS,
+                    Policy=request.policy,
+                )
+            except (ClientError, BotoCoreError, ResponseParserError) as error:
+                if sts_errors.is_region_disabled(error):
+                    continue
+                told = sts_errors.assume_role_error(
+                    error, request.customer, request.role_arn, self._vendor.principal_arn, self._clock.now()
+                )
+                if isinstance(told, VendorIdentityError):
+                    self._forget_clients()
+                raise told from error
+
+    def _client(self, region: str) -> Any:
+        with self._lock:
+            client = self._clients.get(region)
+            if client is None:
+                if self._session is None:
+                    self._session = self._session_factory()
+                client = self._session.create_client("sts", region_name=region, config=_config())
+                self._clients[region] = client
+            return client
+
+    def _forget_clients(self) -> None:
+        """Keys that were rotated on disk are read again at the next call, without a restart."""
+        with self._lock:
+            self._clients.clear()
+            self._session = None
+
+
+def _config() -> Config:
+    return Config(
+        retries={"mode": "standard", "total_max_attempts": 4},
+        connect_timeout=10,
+        read_timeout=30,
+        tcp_keepalive=True,
+    )
+
+
+def _check_account(request: RoleRequest, arn: str) -> None:
+    fields = arn.split(":")
+    account = fields[4] if len(fields) > 5 else ""
+    if account != request.account_id:
+        raise RoleRefused(
+            f"{request.customer}: STS answered with a session of account {account or 'unknown'} for "
+            f"{request.role_arn}; it is not used",
+            hint="A session of another account must never be used; report this with the STS endpoint in use",
+        )
+
+
+class RoleProvider:
+    """Implements ``ports.CredentialsProvider``: one customer's session for one step, kept fresh."""
+
+    def __init__(
+        self, request: RoleRequest, clock: Clock, assume: Callable[[RoleRequest], Credentials]
+    ) -> None:
+        self.request = request
+        self._clock = clock
+        self._assume = assume
+        self._lock = threading.Lock()
+        self._current: Credentials | None = None
+        self._flight: Future[Credentials] | None = None
+        self._renew_not_before = 0.0
+
+    def __repr__(self) -> str:
+        return f"RoleProvider({self.request.customer!r}, {self.request.step!r})"
+
+    def get(self) -> Credentials:
+        with self._lock:
+            current = self._current
+            if current is not None and self._is_fresh(current):
+                return current
+            flight = self._flight
+            leads = flight is None
+            if flight is None:
+                flight = self._flight = Future()
+        if leads:
+            self._renew(flight)
+        return flight.result()
+
+    def invalidate(self, credentials: Credentials) -> None:
+        with self._lock:
+            if self._current == credentials:
+                self._current = None
+
+    def _is_fresh(self, credentials: Credentials) -> bool:
+        left = credentials.expires_at - self._clock.now()
+        if left >= REFRESH_BEFORE:
+            return True
+        # STS has just refused to renew it: do not ask again at every request while there is life in it.
+        return left > USABLE_FOR and self._clock.monotonic() < self._renew_not_before
+
+    def _renew(self, flight: Future[Credentials]) -> None:
+        """One call to STS for everybody who waits for ``flight``, whatever becomes of it."""
+        try:
+            credentials = self._assume(self.request)
+        except BaseException as error:
+            with self._lock:
+                self._flight = None
+                fallback = self._current if self._outlives(error) else None
+                self._renew_not_before = self._clock.monotonic() + RENEWAL_PAUSE_SECONDS
+            if fallback is not None:
+                flight.set_result(fallback)
+            else:
+                flight.set_exception(error)
+            if not isinstance(error, XmodeError):
+                raise
+        else:
+            with self._lock:
+                self._flight = None
+                self._current = credentials
+                self._renew_not_before = 0.0
+            flight.set_result(credentials)
+
+    def _outlives(self, error: BaseException) -> bool:
+        """Whether the old session may be used after this. A customer who refuses the role is obeyed at
+        once."""
+        if self._current is None or not isinstance(error, Throttled | Unavailable | VendorIdentityError):
+            return False
+        return self._current.expires_at - self._clock.now() > USABLE_FOR

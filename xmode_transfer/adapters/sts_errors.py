@@ -1,0 +1,171 @@
+"""What STS's refusals mean: whose matter it is, and what to do.
+
+Sources: STS API reference, AssumeRole and "Common errors"; IAM User Guide, "Troubleshoot IAM roles".
+"""
+
+from datetime import datetime
+from typing import TypeVar
+
+from botocore import exceptions as aws
+
+from xmode_transfer.adapters.s3_errors import Answer, answer_of, clock_difference
+from xmode_transfer.domain.errors import (
+    RequestRefused,
+    RoleRefused,
+    Throttled,
+    Unavailable,
+    VendorIdentityError,
+    XmodeError,
+)
+
+E = TypeVar("E", bound=XmodeError)
+
+REGION_DISABLED = "RegionDisabledException"
+
+_OUR_KEYS = frozenset(
+    {
+        "InvalidAccessKeyId",
+        "InvalidClientTokenId",
+        "MissingAuthenticationToken",
+        "UnrecognizedClientException",
+    }
+)
+_OUR_SESSION = frozenset({"ExpiredToken", "ExpiredTokenException", "InvalidToken"})
+_SIGNATURE = frozenset(
+    {
+        "IncompleteSignature",
+        "InvalidSignatureException",
+        "RequestExpired",
+        "RequestTimeTooSkewed",
+        "SignatureDoesNotMatch",
+    }
+)
+_THROTTLED = frozenset(
+    {"RequestLimitExceeded", "Throttling", "ThrottlingException", "TooManyRequestsException"}
+)
+_AWAY = frozenset({"IDPCommunicationError", "InternalFailure", "ServiceUnavailable"})
+_OUR_REQUEST = frozenset(
+    {"InvalidParameterValue", "MalformedPolicyDocument", "PackedPolicyTooLarge", "ValidationError"}
+)
+
+_ROTATE_HINT = "Look at AWS_ACCESS_KEY_ID, AWS_PROFILE and the shared credentials file of this service"
+_WHERE_HINT = (
+    "Give the service the access key of its own IAM user: AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or "
+    "AWS_PROFILE and the shared credentials file"
+)
+_CLOCK_HINT = "Set this machine's clock (chrony or ntpd); AWS accepts a few minutes at most"
+_REQUEST_HINT = "Compare role_arn, external_id and destination.prefix in the customer's file with STS's words"
+_ROLE_HINT = (
+    "AWS does not say which of these it is. With the customer: the role exists under this ARN (setup "
+    "guide, step 12); its trust policy names {principal} (step 17) and demands exactly our external ID, "
+    "case included (steps 5 and 8); no policy of the customer's organisation (SCP) forbids it. With us: "
+    "an identity policy allows our user sts:AssumeRole on this ARN. A role made minutes ago may need a "
+    "little time"
+)
+
+
+def is_region_disabled(error: Exception) -> bool:
+    return isinstance(error, aws.ClientError) and answer_of(error).code == REGION_DISABLED
+
+
+def identity_error(error: Exception, now: datetime) -> XmodeError:
+    """The domain error for a failed GetCallerIdentity."""
+    if not isinstance(error, aws.ClientError):
+        return _without_answer(error)
+    answer = answer_of(error)
+    return (
+        _ours(answer, now)
+        or _of_aws(answer, "GetCallerIdentity")
+        or _made(VendorIdentityError, "AWS refuses our own credentials", answer, _ROTATE_HINT)
+    )
+
+
+def assume_role_error(
+    error: Exception, customer: str, role_arn: str, principal_arn: str, now: datetime
+) -> XmodeError:
+    """The domain error for a failed AssumeRole of the customer's role."""
+    if not isinstance(error, aws.ClientError):
+        return _without_answer(error)
+    answer = answer_of(error)
+    known = _ours(answer, now) or _of_aws(answer, f"AssumeRole for {customer}")
+    if known is not None:
+        return known
+    if answer.code in ("AccessDenied", "AccessDeniedException") or answer.status == 403:
+        return _made(
+            RoleRefused,
+            f"{customer}: AWS refuses to let us assume {role_arn}",
+            answer,
+            _ROLE_HINT.format(principal=principal_arn),
+        )
+    return _made(
+        RequestRefused,
+        f"{customer}: STS does not accept our request for {role_arn}",
+        answer,
+        _REQUEST_HINT,
+    )
+
+
+def _ours(answer: Answer, now: datetime) -> VendorIdentityError | None:
+    if answer.code in _OUR_KEYS:
+        return _made(VendorIdentityError, "AWS does not know our access key", answer, _ROTATE_HINT)
+    if answer.code in _OUR_SESSION:
+        return _made(VendorIdentityError, "our own AWS credentials have expired", answer, _ROTATE_HINT)
+    if answer.code in _SIGNATURE:
+        skew = clock_difference(answer, now)
+        if skew is not None and abs(skew.total_seconds()) > 240:
+            ahead = "ahead of" if skew.total_seconds() > 0 else "behind"
+            words = f"this machine's clock is {abs(round(skew.total_seconds()))} s {ahead} AWS's"
+            return _made(VendorIdentityError, words, answer, _CLOCK_HINT)
+        return _made(
+            VendorIdentityError,
+            "our secret access key does not belong to our access key",
+            answer,
+            f"{_ROTATE_HINT}, and at this machine's clock",
+        )
+    return None
+
+
+def _of_aws(answer: Answer, what: str) -> XmodeError | None:
+    if answer.code in _THROTTLED or answer.status == 429:
+        return _made(Throttled, f"STS asks us to slow down ({what})", answer, "Tried again by itself")
+    if answer.status >= 500 or answer.code in (
+        "InternalFailure",
+        "ServiceUnavailable",
+        "IDPCommunicationError",
+    ):
+        return _made(Unavailable, f"STS cannot answer now ({what})", answer, "Tried again by itself")
+    if answer.code in _OUR_REQUEST:
+        return _made(
+            RequestRefused,
+            f"STS does not accept our request ({what})",
+            answer,
+            "A defect of ours or a mistake in the configuration",
+        )
+    return None
+
+
+def _made(kind: type[E], words: str, answer: Answer, hint: str) -> E:
+    said = f"{answer.status} {answer.code}".strip()
+    text = f" ({answer.text})" if answer.text else ""
+    return kind(
+        f"{words}: {said}{text}",
+        hint=hint,
+        aws_code=answer.code or None,
+        http_status=answer.status or None,
+        request_id=answer.request_id,
+    )
+
+
+def _without_answer(error: Exception) -> XmodeError:
+    if isinstance(error, aws.NoCredentialsError):
+        return VendorIdentityError("this process has no AWS credentials", hint=_WHERE_HINT)
+    if isinstance(error, aws.ConnectionError | aws.HTTPClientError | aws.IncompleteReadError):
+        return Unavailable(
+            f"STS cannot be reached: {error}",
+            hint="Tried again by itself. If it stays, look at this machine's network, proxy and DNS",
+        )
+    if isinstance(error, aws.ParamValidationError):
+        return RequestRefused(f"our request to STS is malformed: {error}", hint=_REQUEST_HINT)
+    if isinstance(error, aws.BotoCoreError):  # profiles, credential processes, container and SSO tokens
+        return VendorIdentityError(f"our AWS credentials cannot be read: {error}", hint=_WHERE_HINT)
+    return Unavailable(f"STS's answer could not be read: {error}", hint="Tried again by itself")
