@@ -158,7 +158,7 @@ class _Work:
         finally:
             bench.progress.delivery_finished()
         if sent.stale and error is None:
-            self._finish(run, plan, sent, delivery, "superseded", None)
+            self._finish(run, plan, sent, "superseded", None)
             return None
         return self._close(run, plan, sent, delivery, error)
 
@@ -195,7 +195,7 @@ class _Work:
             updated_at=self.bench.clock.now(),
         )
         self.bench.ledger.update_delivery(self.lease, delivery)
-        seconds = self._finish(run, plan, sent, delivery, word, failure)
+        seconds = self._finish(run, plan, sent, word, failure)
         fields = failure and {"cause": failure.cause, "party": failure.party, "message": failure.message}
         telemetry.log(
             "delivery.finished",
@@ -233,9 +233,7 @@ class _Work:
             ends_run=error is not None and (isinstance(error, Interrupted) or halts(error)),
         )
 
-    def _finish(
-        self, run: Run, plan: Plan, sent: Sent, delivery: Delivery, outcome: str, failure: Failure | None
-    ) -> float:
+    def _finish(self, run: Run, plan: Plan, sent: Sent, outcome: str, failure: Failure | None) -> float:
         seconds = self._seconds()
         self.bench.ledger.finish_run(
             self.lease,
@@ -295,7 +293,8 @@ class _Incomplete(XmodeError):
             message += f"; first: {failures[0].message}"
         super().__init__(
             message,
-            hint="the files that arrived stay; the manifest is put when the rest has followed. See the names in the log or --json",
+            hint="the files that arrived stay; the manifest follows when the rest has arrived. "
+            "The names are in the log and in --json",
         )
 
 

@@ -231,10 +231,10 @@ class Planner:
         for difference in differences:
             file, receipt = difference.file, difference.receipt
             if difference.kind is Kind.CHANGED and file is not None and receipt is not None:
-                if file.size == receipt.size and self._same_content(file, receipt):
+                known = difference.known
+                if known is not None and file.size == receipt.size and self._same_content(file, receipt):
                     touched.append(file)
-                    assert difference.known is not None
-                    known = replace(difference.known, modified_ns=file.modified_ns, identity=file.identity)
+                    known = replace(known, modified_ns=file.modified_ns, identity=file.identity)
                     yield difference._replace(kind=Kind.DELIVERED, known=known)
                     continue
             yield difference

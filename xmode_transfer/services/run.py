@@ -1,19 +1,29 @@
 """Running a customer: every due period of every feed, oldest first, each through ``deliver``."""
 
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 from xmode_transfer import telemetry
 from xmode_transfer.domain.config import Configuration, Customer, CustomerState, Feed
-from xmode_transfer.domain.errors import ConfigError, ExitCode, SourceError, SourceMissing
+from xmode_transfer.domain.errors import (
+    ConfigError,
+    ExitCode,
+    SourceError,
+    SourceMissing,
+    VendorIdentityError,
+    XmodeError,
+)
 from xmode_transfer.domain.periods import Period, PeriodKind, look_back_start
 from xmode_transfer.domain.plan import PlanEntry
 from xmode_transfer.domain.records import DeliveryOutcome, Status
-from xmode_transfer.ports import PeriodState
+from xmode_transfer.ports import Clock, Ledger, PeriodState, SourceFactory
 from xmode_transfer.services.deliver import deliver
 from xmode_transfer.services.planning import Planner
 from xmode_transfer.services.sending import failure_of
 from xmode_transfer.services.workbench import Workbench
+
+_CUSTOMERS_AT_ONCE = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,18 +52,23 @@ class CustomerRun:
     waiting: list[tuple[str, PeriodState]] = field(default_factory=list)
     older: int = 0
     explicit: bool = False
+    interrupted: bool = False
 
     @property
     def exit_code(self) -> int:
         codes = {delivery.exit_code for delivery in self.deliveries}
         if self.explicit and self.waiting:
             codes.add(ExitCode.WILL_RETRY)
+        if self.interrupted:
+            codes.add(ExitCode.INTERRUPTED)
         return worst(codes)
 
     @property
     def outcome(self) -> str:
         """The word for the whole: the gravest of the deliveries' words."""
         words = {delivery.outcome for delivery in self.deliveries}
+        if self.interrupted:
+            words.add("interrupted")
         order = ("interrupted", Status.BLOCKED, Status.FAILED, "already_running", Status.DELIVERED)
         return next((str(word) for word in order if word in words), str(Status.SKIPPED))
 
@@ -83,8 +98,9 @@ def run_customer(
     result = CustomerRun(name, explicit=selection.explicit)
     for feed in feeds_of(configuration, customer, selection):
         try:
-            for state in due(bench, customer, feed, selection, result):
+            for state in _due(bench, customer, feed, selection, result):
                 if bench.stop.is_set():
+                    result.interrupted = True
                     return result
                 outcome = deliver(bench, customer, feed, state)
                 result.deliveries.append(outcome)
@@ -108,6 +124,26 @@ def run_customer(
     return result
 
 
+def run_customers(
+    bench: Workbench, configuration: Configuration, names: Iterable[str], selection: Selection
+) -> list[CustomerRun | XmodeError]:
+    """Runs several customers, a few at a time, and answers in the order of ``names``: a run, or what
+    prevented it. One customer's trouble does not stop the rest; trouble with our own identity stops all, and
+    is raised once."""
+    with ThreadPoolExecutor(_CUSTOMERS_AT_ONCE, thread_name_prefix="customer") as threads:
+        futures = [threads.submit(run_customer, bench, configuration, name, selection) for name in names]
+        results: list[CustomerRun | XmodeError] = []
+        for future in futures:
+            try:
+                results.append(future.result())
+            except VendorIdentityError:
+                bench.stop.set()
+                raise
+            except XmodeError as error:
+                results.append(error)
+    return results
+
+
 def preview(
     bench: Workbench, configuration: Configuration, name: str, selection: Selection, result: CustomerRun
 ) -> Iterator[tuple[Feed, PeriodState, Iterator[PlanEntry]]]:
@@ -115,7 +151,7 @@ def preview(
     what waits."""
     customer = active_customer(configuration, name)
     for feed in feeds_of(configuration, customer, selection):
-        for state in due(bench, customer, feed, selection, result):
+        for state in _due(bench, customer, feed, selection, result):
             planner = Planner(
                 customer, feed, state, bench.sources(feed), bench.ledger, bench.clock, bench.checksum_of
             )
@@ -154,12 +190,24 @@ def feeds_of(configuration: Configuration, customer: Customer, selection: Select
     return [configuration.feeds[name] for name in names]
 
 
-def due(
+def _due(
     bench: Workbench, customer: Customer, feed: Feed, selection: Selection, result: CustomerRun
+) -> Iterator[PeriodState]:
+    return due(bench.sources, bench.ledger, bench.clock, customer, feed, selection, result)
+
+
+def due(
+    sources: SourceFactory,
+    ledger: Ledger,
+    clock: Clock,
+    customer: Customer,
+    feed: Feed,
+    selection: Selection,
+    result: CustomerRun,
 ) -> Iterator[PeriodState]:
     """The periods to deliver, oldest first: complete at the source and inside the look-back window (or
     named), minus what the ledger has delivered and the source has not declared anew."""
-    source = bench.sources(feed)
+    source = sources(feed)
     if selection.period is not None:
         period = _parse(feed, selection.period)
         state = source.state(period)
@@ -173,7 +221,7 @@ def due(
         states = source.periods()
     since = _parse(feed, selection.since) if selection.since else None
     until = _parse(feed, selection.until) if selection.until else None
-    oldest = look_back_start(feed.period, feed.look_back, bench.clock.now())
+    oldest = look_back_start(feed.period, feed.look_back, clock.now())
     for state in states:
         if (since and state.period < since) or (until and until < state.period):
             continue
@@ -181,7 +229,7 @@ def due(
             result.older += 1
         elif not state.complete:
             result.waiting.append((feed.name, state))
-        elif selection.explicit or not _declared_and_delivered(bench, customer, feed, state):
+        elif selection.explicit or not _declared_and_delivered(ledger, customer, feed, state):
             yield state
 
 
@@ -192,10 +240,10 @@ def _parse(feed: Feed, label: str) -> Period:
         raise ConfigError(f"{feed.name}: {error}", hint="see `xmode-transfer run --help`") from None
 
 
-def _declared_and_delivered(bench: Workbench, customer: Customer, feed: Feed, state: PeriodState) -> bool:
+def _declared_and_delivered(ledger: Ledger, customer: Customer, feed: Feed, state: PeriodState) -> bool:
     """With a marker, the producer says when a period is complete anew: an unchanged mark need not be looked
     behind."""
     if not state.marker:
         return False
-    latest = bench.ledger.latest(customer.name, feed.name, state.period.label)
+    latest = ledger.latest(customer.name, feed.name, state.period.label)
     return latest is not None and latest.status is Status.DELIVERED and latest.marker == state.marker

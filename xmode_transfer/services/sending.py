@@ -158,8 +158,8 @@ class Sender:
             return
         if planned.size > MAX_SINGLE_PUT_BYTES:
             raise RequestRefused(
-                f"{planned.name} has {planned.size} bytes; a single PutObject carries at most {MAX_SINGLE_PUT_BYTES}, and "
-                "the destination refuses multipart uploads",
+                f"{planned.name} has {planned.size} bytes; a single PutObject carries at most "
+                f"{MAX_SINGLE_PUT_BYTES}, and the destination refuses multipart uploads",
                 hint="ask the customer for the corrected policy (`xmode-transfer policy print --corrected`), or split the file",
             )
         body = self._source.open(planned.source_file())
@@ -253,7 +253,8 @@ class Sender:
             self._note_stale(planned, info)
             return
         raise ObjectExists(
-            f"{planned.key} is taken by an object that is not ours ({info.size} bytes of {info.modified_at:%Y-%m-%d})",
+            f"{planned.key} is taken by an object that is not ours "
+            f"({info.size} bytes of {info.modified_at:%Y-%m-%d})",
             hint="nothing was overwritten; have the customer move that object away, or change the prefix",
             aws_code=taken.aws_code,
             http_status=taken.http_status,
@@ -301,6 +302,8 @@ class Sender:
                 else:
                     self._sent.uploaded += 1
                     self._sent.uploaded_bytes += planned.size
+            if not (planned.size > LARGE_BYTES and self._large.usable):
+                self._bench.progress.bytes_sent(planned.size)  # parts were told as they went
             self._bench.progress.object_finished(planned.name, planned.size, "delivered")
             self._finish()
 

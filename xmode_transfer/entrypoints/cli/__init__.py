@@ -1,0 +1,109 @@
+"""The command line. Each command is a module that is only imported when it is called: `--help` answers at
+once."""
+
+import importlib
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+
+_COMMANDS = {
+    "run": "Deliver what is due to a customer.",
+    "list": "What lies at a customer's destination, beside what the ledger says.",
+    "status": "The last deliveries, what is due, and who must act.",
+    "config": "Check the configuration, write its JSON Schemas.",
+    "sandbox": "A local AWS with customers set up by the guide.",
+    "demo": "See a whole delivery in two minutes, without an AWS account.",
+}
+_MODULES = {"list": "listing"}
+
+
+@dataclass(frozen=True, slots=True)
+class Shell:
+    """What every command knows of the command line."""
+
+    config_dir: Path
+
+
+class _Commands(click.Group):
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in _COMMANDS:
+            return None
+        module = importlib.import_module(f"{__name__}.{_MODULES.get(cmd_name, cmd_name)}")
+        command: click.Command = module.command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(_COMMANDS.items()))
+
+
+@click.command(
+    cls=_Commands,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="Exit codes: 0 done; 2 usage or configuration; 3 failed, tried again; 4 blocked, the customer "
+    "must act; 5 already running; 1 a defect of ours; 130 interrupted.",
+)
+@click.option(
+    "--config",
+    "config_dir",
+    type=click.Path(file_okay=False, path_type=Path),
+    envvar="XMODE_CONFIG",
+    default=Path("config"),
+    show_default=True,
+    help="The configuration's directory (also: XMODE_CONFIG).",
+)
+@click.option(
+    "--log-level",
+    type=click.Choice(["debug", "info", "warning", "error"]),
+    default=None,
+    help="How much goes to the log on stderr. Default: info, and warning on a terminal.",
+)
+@click.version_option(package_name="xmode-transfer", prog_name="xmode-transfer")
+@click.pass_context
+def cli(ctx: click.Context, config_dir: Path, log_level: str | None) -> None:
+    """Delivers data files into customers' own S3 buckets: once, whole, owned by the customer and proven.
+
+    New here? `xmode-transfer demo` shows a real delivery on this machine; `xmode-transfer config check` reads
+    your configuration; `xmode-transfer run --customer NAME --dry-run` says what would be sent, and why.
+    """
+    from xmode_transfer import telemetry
+
+    on_terminal = sys.stderr.isatty()
+    level = log_level or ("warning" if on_terminal else "info")
+    telemetry.configure(stream=sys.stderr, json=not on_terminal, level=level.upper())
+    ctx.obj = Shell(config_dir)
+
+
+def main() -> None:
+    """The console script."""
+    from xmode_transfer.domain.errors import XmodeError
+    from xmode_transfer.entrypoints.cli import failures
+
+    as_json = "--json" in sys.argv[1:]
+    try:
+        code = cli.main(standalone_mode=False, prog_name="xmode-transfer")
+        sys.exit(code if isinstance(code, int) else 0)
+    except click.exceptions.Exit as done:
+        sys.exit(done.exit_code)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(2)
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("interrupted; what was done is recorded", err=True)
+        sys.exit(130)
+    except XmodeError as error:
+        failures.show(error, as_json=as_json)
+        sys.exit(error.exit_code)
+    except BrokenPipeError:
+        # the reader of our output has gone (`| head`); nothing more can be said to it
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+    except Exception as error:  # noqa: BLE001 - the last place where a defect can be told plainly
+        failures.show_defect(error, as_json=as_json)
+        sys.exit(1)

@@ -1,0 +1,83 @@
+"""The composition root: configuration in, a workbench of stacked adapters out. Nothing else puts adapters
+together."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from xmode_transfer import telemetry
+from xmode_transfer.adapters import checksums, processes
+from xmode_transfer.adapters.clock import SystemClock
+from xmode_transfer.adapters.ledger import open_ledger
+from xmode_transfer.adapters.s3_portable import PortableStores
+from xmode_transfer.adapters.source_local import LocalSource
+from xmode_transfer.adapters.spool import SpooledFile
+from xmode_transfer.adapters.sts import StsRoleSessions
+from xmode_transfer.domain.config import Configuration, Engine, Feed, Service
+from xmode_transfer.domain.errors import ConfigError
+from xmode_transfer.ports import Clock, Ledger, ObjectStores, Progress, Source, SourceFactory
+from xmode_transfer.services.workbench import Workbench
+
+
+@contextmanager
+def workbench(
+    configuration: Configuration, progress: Progress, stop: threading.Event | None = None
+) -> Iterator[Workbench]:
+    """Everything a use case needs, opened, and closed again in the right order."""
+    service = configuration.service
+    with ledger(service) as (record, clock):
+        stores = engine(service, clock)
+        telemetry.log("engine.chosen", engine=stores.info.name, reason=stores.info.reason)
+        try:
+            yield Workbench(
+                vendor=service.vendor,
+                limits=service.limits,
+                sources=sources(clock),
+                sessions=StsRoleSessions(service.vendor, clock),
+                stores=stores,
+                ledger=record,
+                clock=clock,
+                progress=progress,
+                checksum_of=checksums.of,
+                spool=SpooledFile,
+                holder=processes.this_process(),
+                stop=stop or threading.Event(),
+            )
+        finally:
+            stores.close()
+
+
+@contextmanager
+def ledger(service: Service) -> Iterator[tuple[Ledger, Clock]]:
+    """The ledger and its clock alone, for commands that only read."""
+    clock = SystemClock()
+    record = open_ledger(service.ledger, clock)
+    try:
+        yield record, clock
+    finally:
+        record.close()
+
+
+def engine_choice(service: Service) -> tuple[str, str]:
+    """Which transfer engine will run, and why."""
+    if service.engine is Engine.FAST:
+        raise ConfigError(
+            "service.yaml: engine: fast is not part of this version",
+            hint="write `engine: auto` or `engine: portable`",
+        )
+    return "portable", f"engine: {service.engine}"
+
+
+def engine(service: Service, clock: Clock) -> ObjectStores:
+    """The transfer engine that the configuration asks for."""
+    _, reason = engine_choice(service)
+    return PortableStores(service.limits, clock, reason=reason)
+
+
+def sources(clock: Clock) -> SourceFactory:
+    """The files of a feed, wherever they lie."""
+
+    def source(feed: Feed) -> Source:
+        return LocalSource(feed, clock)
+
+    return source

@@ -1,0 +1,52 @@
+"""How an error is told: what happened, who must act, whether it is tried again, what to do next."""
+
+import json
+
+import click
+
+from xmode_transfer import telemetry
+from xmode_transfer.domain.errors import ConfigError, Party, XmodeError
+
+_WHO = {Party.US: "we", Party.CUSTOMER: "the customer", Party.AWS: "AWS, or the network to it"}
+
+
+def show(error: XmodeError, *, as_json: bool) -> None:
+    """On stderr for people; with ``--json`` the one document on stdout, so that scripts need not read
+    prose."""
+    if as_json:
+        document = {"error": error.log_context()}
+        if isinstance(error, ConfigError):
+            document["error"]["problems"] = list(error.problems)  # type: ignore[assignment]
+        click.echo(json.dumps(document, ensure_ascii=False))
+        return
+    if isinstance(error, ConfigError):
+        for problem in error.problems:
+            click.echo(problem, err=True)
+        click.secho(error.message, fg="red", bold=True, err=True)
+    else:
+        click.secho(error.message, fg="red", bold=True, err=True)
+        again = "yes, by itself" if error.retryable else "no, not before that"
+        click.echo(f"  who must act   {_WHO[error.party]}", err=True)
+        click.echo(f"  tried again    {again}", err=True)
+    if error.hint:
+        click.echo(f"  what to do     {error.hint}", err=True)
+    if error.aws_code or error.request_id:
+        click.echo(
+            f"  AWS said       {error.aws_code or '?'} (HTTP {error.http_status or '?'}, "
+            f"request {error.request_id or '?'})",
+            err=True,
+        )
+
+
+def show_defect(error: Exception, *, as_json: bool) -> None:
+    """A mistake of this program: the log has the traceback, the person a plain sentence."""
+    telemetry.exception("defect")
+    message = f"{type(error).__name__}: {error}"
+    if as_json:
+        click.echo(json.dumps({"error": {"cause": "defect", "party": "us", "message": message}}))
+    else:
+        click.secho(message, fg="red", bold=True, err=True)
+        click.echo(
+            "  this is a mistake in xmode-transfer; the log has the details. Nothing acknowledged is lost",
+            err=True,
+        )

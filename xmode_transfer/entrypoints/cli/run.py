@@ -1,0 +1,83 @@
+"""`xmode-transfer run`: deliver what is due."""
+
+import click
+
+from xmode_transfer.domain.config import Problem
+from xmode_transfer.domain.errors import ConfigError, ExitCode, XmodeError
+from xmode_transfer.entrypoints.cli import Shell
+
+
+@click.command()
+@click.option("--customer", "-c", "name", metavar="C", help="The customer to deliver to.")
+@click.option(
+    "--all", "everyone", is_flag=True, help="Every active customer; one's trouble does not stop the rest."
+)
+@click.option("--feed", "-f", metavar="F", help="Only this feed.")
+@click.option(
+    "--period", "-p", metavar="P", help="Only this period, as 2026-11-22, 2026-11-22T05, 2026-W47 or 2026-11."
+)
+@click.option("--since", metavar="P", help="From this period on, also outside the look-back window.")
+@click.option("--until", metavar="P", help="Up to and including this period.")
+@click.option("--dry-run", is_flag=True, help="Show the plan with its reasons; write nothing, call nobody.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout; logs stay on stderr.")
+@click.pass_obj
+def command(
+    shell: Shell,
+    name: str | None,
+    everyone: bool,
+    feed: str | None,
+    period: str | None,
+    since: str | None,
+    until: str | None,
+    dry_run: bool,
+    as_json: bool,
+) -> int:
+    """Deliver what is due: every period that is complete at the source and not delivered yet, oldest first.
+
+    A second run uploads nothing. A run that was stopped, or died, goes on where it was. Named periods are
+    looked into even when they were delivered before; what changed since becomes a new revision beside the old
+    one.
+
+    \b
+    xmode-transfer run --customer acme
+    xmode-transfer run --customer acme --feed us-daily --period 2026-11-22 --dry-run
+    xmode-transfer run --all --json
+    """
+    from xmode_transfer import bootstrap
+    from xmode_transfer.adapters import config_files
+    from xmode_transfer.entrypoints.cli import progress, report, stopping
+    from xmode_transfer.services.run import Selection, run_customer, run_customers, worst
+
+    if everyone == (name is not None):
+        raise click.UsageError("name one customer with --customer, or say --all")
+    if period and (since or until):
+        raise click.UsageError("--period names one; --since and --until name a range: use either")
+    selection = Selection(feed, period, since, until)
+    configuration = config_files.load(shell.config_dir)
+    names = [name] if name else [n for n, c in configuration.customers.items() if c.state == "active"]
+    with (
+        stopping.on_signals() as stop,
+        progress.shown(as_json=as_json) as shown,
+        bootstrap.workbench(configuration, shown, stop) as bench,
+    ):
+        if dry_run:
+            return report.show_preview(bench, configuration, names, selection, as_json=as_json)
+        if name:
+            results: list[report.Result] = [run_customer(bench, configuration, name, selection)]
+        else:
+            results = list(run_customers(bench, configuration, names, selection))
+    if everyone:
+        names += configuration.broken
+        results += [_broken(*item) for item in configuration.broken.items()]
+    report.show(zip(names, results, strict=True), as_json=as_json, everyone=everyone)
+    return worst(
+        [*(result.exit_code for result in results), *([ExitCode.INTERRUPTED] if stop.is_set() else [])]
+    )
+
+
+def _broken(name: str, problems: tuple[Problem, ...]) -> XmodeError:
+    return ConfigError(
+        f"the configuration of {name} is broken; nothing is delivered to it",
+        hint="mend the lines named above, then `xmode-transfer config check`",
+        problems=tuple(str(problem) for problem in problems),
+    )
