@@ -1,0 +1,215 @@
+"""Writes two small feeds of real geography for the demo: where the sun rises and sets, place by place.
+
+The places, their coordinates and their clocks are those of the IANA time zone database, which the tzdata
+package carries; the sun's times follow from latitude and date, so each day's files differ. The same date
+always gives the same rows.
+
+    places-daily/2026/11/22/america/utc-minus-0500.csv.gz    a file for each region and clock, then _SUCCESS
+    drops/sun-2026-america.csv                               a file for each region, with each day of the year
+"""
+
+import gzip
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import date, datetime, time, timedelta
+from functools import cache
+from importlib.resources import files
+from math import acos, cos, degrees, pi, radians, sin
+from pathlib import Path
+from typing import Any, NamedTuple
+from zoneinfo import ZoneInfo
+
+DAILY, DROPS = "places-daily", "drops"
+DAYS = 5
+MARKER = "_SUCCESS"
+COLUMNS = "place,country,latitude,longitude,utc_offset,date,sunrise,sunset,daylight_minutes"
+# The sun's upper edge is on the horizon when its centre, seen through the air, is 0.833 degrees below it.
+HORIZON = radians(90.833)
+_ISO_6709 = re.compile(r"([+-])(\d{2})(\d{2})(\d{2})?([+-])(\d{3})(\d{2})(\d{2})?")
+
+FEEDS: dict[str, dict[str, Any]] = {
+    DAILY: {
+        "period": "day",
+        "partition": "%Y/%m/%d",
+        "include": ["*.csv.gz"],
+        "complete": {"marker": MARKER},
+    },
+    DROPS: {"period": "none", "include": ["*.csv"], "complete": {"settle_seconds": 0}},
+}
+"""The feeds as the configuration has them, but for ``source``: their directory below the data's root."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A place that gives a time zone its name. Degrees, north and east positive."""
+
+    zone: str
+    country: str
+    latitude: float
+    longitude: float
+
+    @property
+    def region(self) -> str:
+        return self.zone.partition("/")[0].lower()
+
+    @property
+    def name(self) -> str:
+        return self.zone.rpartition("/")[2].replace("_", " ")
+
+
+class Daylight(NamedTuple):
+    """Minutes of the day's clock, None where the sun does not rise or set; how many minutes it is up."""
+
+    sunrise: int | None
+    sunset: int | None
+    minutes: int
+
+
+class Written(NamedTuple):
+    """What was written: delivered files of both feeds (no markers), and their size in bytes."""
+
+    files: int
+    size: int
+
+
+def write(root: Path, today: date) -> Written:
+    """Writes both feeds below ``root``: the last five days before ``today``, and this year's drops."""
+    sizes = [_write_day(root / DAILY, today - timedelta(days=back)) for back in range(DAYS, 0, -1)]
+    sizes.append(_write_drops(root / DROPS, today.year))
+    return Written(sum(len(size) for size in sizes), sum(sum(size) for size in sizes))
+
+
+@cache
+def places() -> tuple[Place, ...]:
+    """Every country's places by tzdata's zone.tab, in the order of their names."""
+    zoneinfo = files("tzdata") / "zoneinfo"
+    countries = dict(_rows((zoneinfo / "iso3166.tab").read_text(encoding="utf-8")))
+    found = []
+    for code, coordinates, zone, *_ in _rows((zoneinfo / "zone.tab").read_text(encoding="utf-8")):
+        latitude, longitude = parse_coordinates(coordinates)
+        found.append(Place(zone, countries[code], latitude, longitude))
+    return tuple(sorted(found, key=lambda place: place.zone))
+
+
+def parse_coordinates(text: str) -> tuple[float, float]:
+    """Degrees from ISO 6709, as zone.tab writes them: ``+404251-0740023``."""
+    match = _ISO_6709.fullmatch(text)
+    if match is None:
+        raise ValueError(f"{text!r} is not like +DDMM-DDDMM or +DDMMSS-DDDMMSS")
+
+    def angle(sign: str, whole: str, minutes: str, seconds: str | None) -> float:
+        value = int(whole) + int(minutes) / 60 + int(seconds or 0) / 3600
+        return round(-value if sign == "-" else value, 4)
+
+    groups = match.groups()
+    return angle(*groups[:4]), angle(*groups[4:])
+
+
+def daylight(latitude: float, longitude: float, day: date, offset_minutes: int) -> Daylight:
+    """Sunrise and sunset to the minute, by NOAA's equations (Global Monitoring Laboratory, "General Solar
+    Position Calculations"): good to a few minutes outside the polar circles."""
+    equation, declination = _sun(day)
+    north = radians(latitude)
+    reach = (cos(HORIZON) - sin(north) * sin(declination)) / (cos(north) * cos(declination))
+    if reach >= 1:
+        return Daylight(None, None, 0)
+    if reach <= -1:
+        return Daylight(None, None, 24 * 60)
+    half = 4 * degrees(acos(reach))
+    noon = 720 - 4 * longitude - equation + offset_minutes
+    return Daylight(round(noon - half) % 1440, round(noon + half) % 1440, round(2 * half))
+
+
+@cache
+def _sun(day: date) -> tuple[float, float]:
+    """The equation of time in minutes and the sun's declination in radians at noon UTC."""
+    leap = date(day.year, 12, 31).timetuple().tm_yday == 366
+    year = 2 * pi * (day.timetuple().tm_yday - 1) / (366 if leap else 365)
+    equation = 229.18 * (
+        0.000075
+        + 0.001868 * cos(year)
+        - 0.032077 * sin(year)
+        - 0.014615 * cos(2 * year)
+        - 0.040849 * sin(2 * year)
+    )
+    declination = (
+        0.006918
+        - 0.399912 * cos(year) + 0.070257 * sin(year)
+        - 0.006758 * cos(2 * year) + 0.000907 * sin(2 * year)
+        - 0.002697 * cos(3 * year) + 0.00148 * sin(3 * year)
+    )  # fmt: skip
+    return equation, declination
+
+
+@cache
+def _clock(zone: str) -> ZoneInfo:
+    """From the tzdata package, not from the machine, whose database may be another version."""
+    with (files("tzdata") / "zoneinfo" / zone).open("rb") as file:
+        return ZoneInfo.from_file(file, key=zone)
+
+
+def _offset_minutes(place: Place, day: date) -> int:
+    offset = datetime.combine(day, time(12), _clock(place.zone)).utcoffset()
+    assert offset is not None  # a ZoneInfo with a date always knows
+    return round(offset.total_seconds() / 60)
+
+
+def _write_day(root: Path, day: date) -> list[int]:
+    by_file: dict[str, list[str]] = defaultdict(list)
+    for place in places():
+        offset = _offset_minutes(place, day)
+        by_file[f"{place.region}/utc-{_spelt(offset)}.csv.gz"].append(_row(place, day, offset))
+    directory = root / day.strftime("%Y/%m/%d")
+    sizes = [_write(directory / name, rows) for name, rows in sorted(by_file.items())]
+    (directory / MARKER).touch()  # last: whoever sees it sees the whole day
+    return sizes
+
+
+def _write_drops(root: Path, year: int) -> list[int]:
+    by_region: dict[str, list[Place]] = defaultdict(list)
+    for place in places():
+        by_region[place.region].append(place)
+    first = date(year, 1, 1)
+    days = [first + timedelta(days=number) for number in range((date(year + 1, 1, 1) - first).days)]
+    return [
+        _write(
+            root / f"sun-{year}-{region}.csv",
+            (_row(place, day, _offset_minutes(place, day)) for place in members for day in days),
+        )
+        for region, members in sorted(by_region.items())
+    ]
+
+
+def _write(path: Path, rows: Iterable[str]) -> int:
+    """Writes one file, compressed if its name says so; its size."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    content = "".join(f"{row}\n" for row in (COLUMNS, *rows)).encode()
+    # mtime=0: no time in the file, so that the same rows are the same bytes.
+    return path.write_bytes(
+        gzip.compress(content, compresslevel=1, mtime=0) if path.suffix == ".gz" else content
+    )
+
+
+def _row(place: Place, day: date, offset: int) -> str:
+    light = daylight(place.latitude, place.longitude, day, offset)
+    country = f'"{place.country}"' if "," in place.country else place.country
+    sign = "-" if offset < 0 else "+"
+    return (
+        f"{place.name},{country},{place.latitude},{place.longitude},{sign}{_clock_time(abs(offset))},{day},"
+        f"{_clock_time(light.sunrise)},{_clock_time(light.sunset)},{light.minutes}"
+    )
+
+
+def _clock_time(minutes: int | None) -> str:
+    return "" if minutes is None else f"{minutes // 60:02d}:{minutes % 60:02d}"
+
+
+def _spelt(offset: int) -> str:
+    return f"{'minus' if offset < 0 else 'plus'}-{abs(offset) // 60:02d}{abs(offset) % 60:02d}"
+
+
+def _rows(table: str) -> Iterator[list[str]]:
+    """The rows of a tzdata table, whose columns are separated by tabs."""
+    return (line.split("\t") for line in table.splitlines() if line and not line.startswith("#"))
