@@ -1,0 +1,90 @@
+"""Leases: who works on what, and since which generation."""
+
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import Connection, select, update
+
+from xmode_transfer.adapters.ledger.engine import Database
+from xmode_transfer.adapters.ledger.rows import text_of, time_of
+from xmode_transfer.adapters.ledger.tables import leases
+from xmode_transfer.adapters.processes import is_dead
+from xmode_transfer.domain.errors import AlreadyRunning, LeaseLost
+from xmode_transfer.domain.records import Lease
+
+
+def claim(
+    connection: Connection, database: Database, name: str, holder: str, now: datetime, ttl_seconds: float
+) -> Lease:
+    connection.execute(
+        database.insert(leases)
+        .values(name=name, generation=0)
+        .on_conflict_do_nothing(index_elements=["name"])
+    )
+    found = _look(connection, name, for_update=True)
+    if found.holder is not None:
+        expires_at = time_of(found.expires_at)
+        if expires_at > now and not is_dead(found.holder):
+            raise AlreadyRunning(
+                f"{name} is already being worked on, by {found.holder} since {found.claimed_at}.",
+                hint=f"Let it finish. Were it to die, its lease would end at {found.expires_at} at the "
+                "latest, or at once if this machine can see that the process is gone.",
+            )
+    lease = Lease(name, found.generation + 1, holder, now + timedelta(seconds=ttl_seconds))
+    connection.execute(
+        update(leases)
+        .where(leases.c.name == name)
+        .values(
+            generation=lease.generation,
+            holder=holder,
+            claimed_at=text_of(now),
+            expires_at=text_of(lease.expires_at),
+        )
+    )
+    return lease
+
+
+def renew(connection: Connection, lease: Lease, now: datetime, ttl_seconds: float) -> Lease:
+    check(connection, lease)
+    renewed = Lease(lease.name, lease.generation, lease.holder, now + timedelta(seconds=ttl_seconds))
+    connection.execute(
+        update(leases).where(leases.c.name == lease.name).values(expires_at=text_of(renewed.expires_at))
+    )
+    return renewed
+
+
+def release(connection: Connection, lease: Lease) -> None:
+    connection.execute(
+        update(leases)
+        .where(leases.c.name == lease.name, leases.c.generation == lease.generation)
+        .values(holder=None, claimed_at=None, expires_at=None)
+    )
+
+
+def check(connection: Connection, lease: Lease) -> None:
+    """Raises LeaseLost unless the lease is still its holder's; it stays so until the transaction ends.
+
+    A lease past its time that nobody else has claimed is still good: its holder is late, but alone.
+    """
+    found = _look(connection, lease.name, for_update=False)
+    if found is not None and found.generation == lease.generation and found.holder is not None:
+        return
+    if found is None:
+        now_held = "the ledger does not know it"
+    elif found.holder is None:
+        now_held = "it was given back"
+    else:
+        now_held = f"{found.holder} has held it since {found.claimed_at} (generation {found.generation})"
+    raise LeaseLost(
+        f"The lease on {lease.name}, generation {lease.generation}, is no longer ours: {now_held}.",
+        hint="Nothing was written. Another process goes on with this work; this one was too slow to renew "
+        "its lease, because it was suspended or its machine stood still.",
+    )
+
+
+def _look(connection: Connection, name: str, *, for_update: bool) -> Any:
+    # The row is locked, where the database locks rows: nobody may claim the lease before we have committed.
+    query = select(leases.c.generation, leases.c.holder, leases.c.claimed_at, leases.c.expires_at).where(
+        leases.c.name == name
+    )
+    return connection.execute(query.with_for_update(read=not for_update)).one_or_none()

@@ -1,0 +1,205 @@
+"""The ledger in an SQL database: the port ``Ledger``, method by method."""
+
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future
+from typing import TYPE_CHECKING
+
+from sqlalchemy import Connection
+
+from xmode_transfer.adapters.ledger import deliveries, leases, objects, schema, uploads
+from xmode_transfer.adapters.ledger.engine import Database, connect
+from xmode_transfer.adapters.ledger.rows import part_values, receipt_values
+from xmode_transfer.adapters.ledger.statements import Statements
+from xmode_transfer.adapters.ledger.writer import GroupCommit
+from xmode_transfer.domain.records import (
+    Capabilities,
+    Delivery,
+    Lease,
+    MultipartUpload,
+    PlannedObject,
+    Receipt,
+    Run,
+    Status,
+    UploadedPart,
+    UploadStatus,
+)
+
+if TYPE_CHECKING:
+    from xmode_transfer.ports import Clock
+
+
+def open_ledger(url: str, clock: "Clock", *, create: bool = True) -> "SqlLedger":
+    """Opens the ledger at a URL such as ``sqlite:////var/lib/xmode/ledger.db`` and brings its schema up to
+    date.
+
+    A relative path is relative to the working directory. ``?timeout=5`` waits that many seconds for another
+    process's lock instead of 30. Without ``create`` the file must be there already. Raises ConfigError for a
+    URL that is none, LedgerTooNew when a later version made the ledger, and the other LedgerErrors.
+    """
+    database = connect(url, create=create)
+    try:
+        schema.prepare(database)
+    except BaseException:
+        database.close()
+        raise
+    return SqlLedger(database, clock)
+
+
+class SqlLedger:
+    """Passes the contract suite of the port ``Ledger``; ``open_ledger`` makes it."""
+
+    def __init__(self, database: Database, clock: "Clock") -> None:
+        self._database = database
+        self._clock = clock
+        self._statements = Statements(database)
+        self._receipts = objects.Receipts(self._statements)
+        self._parts = uploads.Parts(self._statements)
+        self._writer = GroupCommit(database, leases.check)
+
+    # --- Leases
+
+    def claim(self, name: str, holder: str, ttl_seconds: float) -> Lease:
+        return self._writer.call(
+            lambda c: leases.claim(c, self._database, name, holder, self._clock.now(), ttl_seconds)
+        )
+
+    def renew(self, lease: Lease, ttl_seconds: float) -> Lease:
+        return self._writer.call(lambda c: leases.renew(c, lease, self._clock.now(), ttl_seconds))
+
+    def release(self, lease: Lease) -> None:
+        self._writer.call(lambda c: leases.release(c, lease))
+
+    # --- Deliveries
+
+    def latest(self, customer: str, feed: str, period: str) -> Delivery | None:
+        with self._database.reading() as connection:
+            return deliveries.latest(connection, customer, feed, period)
+
+    def deliveries(
+        self,
+        customer: str | None = None,
+        feed: str | None = None,
+        period: str | None = None,
+        statuses: Iterable[Status] | None = None,
+        limit: int | None = None,
+    ) -> list[Delivery]:
+        with self._database.reading() as connection:
+            return deliveries.newest(connection, customer, feed, period, statuses, limit)
+
+    def create_delivery(self, lease: Lease, delivery: Delivery) -> None:
+        def action(connection: Connection) -> None:
+            leases.check(connection, lease)
+            deliveries.create(connection, self._database, delivery)
+
+        self._writer.call(action)
+
+    def update_delivery(self, lease: Lease, delivery: Delivery) -> None:
+        def action(connection: Connection) -> None:
+            leases.check(connection, lease)
+            deliveries.overwrite(connection, delivery)
+
+        self._writer.call(action)
+
+    # --- The plan and the receipts
+
+    def plan_objects(self, lease: Lease, delivery_id: str, objects_: Iterable[PlannedObject]) -> int:
+        with self._database.connected() as connection:
+            try:
+                count = objects.stage(connection, self._statements, objects_)
+                with self._database.begin_writing(connection):
+                    leases.check(connection, lease)
+                    objects.merge_stage(connection, self._database, delivery_id)
+            finally:
+                objects.clear_stage(connection)
+        return count
+
+    def forget_planned(self, lease: Lease, delivery_id: str, names: Iterable[str]) -> int:
+        gone = list(names)
+
+        def action(connection: Connection) -> int:
+            leases.check(connection, lease)
+            return objects.forget(connection, delivery_id, gone)
+
+        return self._writer.call(action)
+
+    def planned(self, delivery_id: str) -> Iterator[tuple[PlannedObject, Receipt | None]]:
+        return objects.planned(self._database, self._statements, delivery_id)
+
+    def pending(self, delivery_id: str) -> Iterator[PlannedObject]:
+        return objects.pending(self._database, self._statements, delivery_id)
+
+    def delivered_names(
+        self, customer: str, feed: str, period: str
+    ) -> Iterator[tuple[PlannedObject, Receipt]]:
+        return objects.delivered(self._database, self._statements, customer, feed, period)
+
+    def record_receipt(self, lease: Lease, delivery_id: str, receipt: Receipt) -> Future[None]:
+        return self._writer.record(self._receipts, lease, delivery_id, receipt_values(receipt))
+
+    # --- Runs
+
+    def start_run(self, lease: Lease, run: Run) -> None:
+        def action(connection: Connection) -> None:
+            leases.check(connection, lease)
+            deliveries.start_run(connection, run)
+
+        self._writer.call(action)
+
+    def finish_run(self, lease: Lease, run: Run) -> None:
+        def action(connection: Connection) -> None:
+            leases.check(connection, lease)
+            deliveries.finish_run(connection, run)
+
+        self._writer.call(action)
+
+    def runs(self, customer: str | None = None, limit: int = 20) -> list[Run]:
+        with self._database.reading() as connection:
+            return deliveries.newest_runs(connection, customer, limit)
+
+    # --- Multipart uploads
+
+    def open_upload(self, lease: Lease, upload: MultipartUpload) -> None:
+        def action(connection: Connection) -> None:
+            leases.check(connection, lease)
+            uploads.open_upload(connection, self._database, upload)
+
+        self._writer.call(action)
+
+    def record_part(self, lease: Lease, upload_id: str, part: UploadedPart) -> Future[None]:
+        return self._writer.record(self._parts, lease, upload_id, part_values(part))
+
+    def close_upload(self, lease: Lease, upload_id: str, status: UploadStatus) -> None:
+        def action(connection: Connection) -> None:
+            leases.check(connection, lease)
+            uploads.close_upload(connection, upload_id, status)
+
+        self._writer.call(action)
+
+    def uploads(
+        self,
+        customer: str | None = None,
+        delivery_id: str | None = None,
+        statuses: Iterable[UploadStatus] | None = None,
+    ) -> list[MultipartUpload]:
+        with self._database.reading() as connection:
+            return uploads.found(connection, customer, delivery_id, statuses)
+
+    # --- What destinations allow
+
+    def capabilities(self, customer: str) -> Capabilities:
+        with self._database.reading() as connection:
+            return deliveries.known_capabilities(connection, customer)
+
+    def learn(self, customer: str, capabilities: Capabilities) -> None:
+        self._writer.call(lambda c: deliveries.learn(c, self._database, customer, capabilities))
+
+    # --- The ledger itself
+
+    def check(self) -> list[str]:
+        """What the database finds wrong with itself, a line each; empty when all is well. Reads the whole
+        ledger."""
+        return self._database.problems()
+
+    def close(self) -> None:
+        self._writer.close()
+        self._database.close()

@@ -1,0 +1,223 @@
+"""The plan of a delivery and the receipts of its objects."""
+
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from typing import Any
+
+from sqlalchemy import Connection, and_, delete, exists, func, insert, literal, select
+from sqlalchemy.schema import CreateTable, DropTable
+
+from xmode_transfer.adapters.ledger import deliveries
+from xmode_transfer.adapters.ledger.engine import Database
+from xmode_transfer.adapters.ledger.rows import object_of, object_values, receipt_of
+from xmode_transfer.adapters.ledger.statements import Prepared, Rows, Statements
+from xmode_transfer.adapters.ledger.tables import objects, receipts, staged_objects
+from xmode_transfer.domain.errors import LedgerError
+from xmode_transfer.domain.records import PlannedObject, Receipt
+
+_STAGED_AT_A_TIME = 5_000
+_FIRST_PAGE, _LARGEST_PAGE = 250, 8_000
+_PLACES_KEPT = 10_000
+
+_COLUMNS = ["name", "key", "size", "modified_ns", "identity", "carried"]
+_PROOF = ["key", "size", "algorithm", "checksum", "etag", "delivered_at", "version_id", "sha256"]
+
+
+class Receipts:
+    """The journal of receipts (``writer.Journal``)."""
+
+    def __init__(self, statements: Statements) -> None:
+        self._statements = statements
+        self._places: dict[str, tuple[int, int]] = {}
+
+    def place(self, connection: Connection, owner: str) -> tuple[object, ...]:
+        found = self._places.get(owner)
+        if found is None:
+            found = deliveries.place(connection, owner)
+            if found is None:
+                raise deliveries.unknown("delivery", owner)
+            if len(self._places) >= _PLACES_KEPT:
+                self._places.clear()
+            self._places[owner] = found
+        return found
+
+    def add(self, connection: Connection, rows: list[tuple[object, ...]]) -> None:
+        # A receipt of an object that was never planned breaks a foreign key, and is refused.
+        self._statements.add_receipt.run_many(connection, rows)
+
+
+def stage(connection: Connection, statements: Statements, planned: Iterable[PlannedObject]) -> int:
+    """Sets the objects aside in a table of this connection alone; answers their number.
+
+    The source is still being listed while this goes on, which may take minutes, so no lock is held.
+    """
+    with connection.begin():
+        connection.execute(DropTable(staged_objects, if_exists=True))
+        connection.execute(CreateTable(staged_objects))
+    count = 0
+    source = iter(planned)
+    while rows := [object_values(item) for item in islice(source, _STAGED_AT_A_TIME)]:
+        count += len(rows)
+        with connection.begin():
+            statements.stage_object.run_many(connection, rows)
+    return count
+
+
+def clear_stage(connection: Connection) -> None:
+    with connection.begin():
+        connection.execute(DropTable(staged_objects, if_exists=True))
+
+
+def merge_stage(connection: Connection, database: Database, delivery_id: str) -> None:
+    """Puts what was staged into the plan, in the transaction of the caller, and copies what is carried."""
+    found = deliveries.place(connection, delivery_id)
+    if found is None:
+        raise deliveries.unknown("delivery", delivery_id)
+    period_id, revision = found
+    staged = staged_objects.c
+    has_receipt = exists().where(
+        receipts.c.period_id == period_id,
+        receipts.c.revision == revision,
+        receipts.c.name == staged.name,
+    )
+    adding = database.insert(objects)
+    connection.execute(
+        adding.from_select(
+            ["period_id", "revision", *_COLUMNS],
+            select(literal(period_id), literal(revision), *(staged[name] for name in _COLUMNS)).where(
+                ~has_receipt
+            ),
+        ).on_conflict_do_update(
+            index_elements=["period_id", "revision", "name"],
+            set_={name: adding.excluded[name] for name in _COLUMNS if name != "name"},
+        )
+    )
+    _copy_carried(connection, period_id, revision)
+
+
+def _copy_carried(connection: Connection, period_id: int, revision: int) -> None:
+    staged = staged_objects.c
+    present, earlier, known = receipts.alias("present"), receipts.alias("earlier"), receipts.alias("known")
+    waits = and_(
+        staged.carried,
+        ~exists().where(
+            present.c.period_id == period_id, present.c.revision == revision, present.c.name == staged.name
+        ),
+    )
+    last = (
+        select(func.max(known.c.revision))
+        .where(
+            known.c.period_id == period_id,
+            known.c.name == staged.name,
+            known.c.key == staged.key,
+            known.c.revision < revision,
+        )
+        .scalar_subquery()
+    )
+    of_last = and_(
+        earlier.c.period_id == period_id, earlier.c.name == staged.name, earlier.c.revision == last
+    )
+    connection.execute(
+        insert(receipts).from_select(
+            ["period_id", "revision", "name", *_PROOF],
+            select(literal(period_id), literal(revision), staged.name, *(earlier.c[name] for name in _PROOF))
+            .select_from(staged_objects.join(earlier, of_last))
+            .where(waits),
+        )
+    )
+    missing = connection.execute(select(func.count(), func.min(staged.name)).where(waits)).one()
+    if missing[0]:
+        raise LedgerError(
+            f"{missing[0]} objects are to be carried from an earlier revision that has no receipt for them, "
+            f"the first of them {missing[1]}.",
+            hint="Nothing was written. This is a defect; the next run plans the delivery anew.",
+        )
+
+
+def forget(connection: Connection, delivery_id: str, names: Iterable[str]) -> int:
+    found = deliveries.place(connection, delivery_id)
+    if found is None:
+        raise deliveries.unknown("delivery", delivery_id)
+    period_id, revision = found
+    has_receipt = exists().where(
+        receipts.c.period_id == objects.c.period_id,
+        receipts.c.revision == objects.c.revision,
+        receipts.c.name == objects.c.name,
+    )
+    count = 0
+    source = iter(names)
+    while some := list(islice(source, 500)):
+        count += connection.execute(
+            delete(objects).where(
+                objects.c.period_id == period_id,
+                objects.c.revision == revision,
+                objects.c.name.in_(some),
+                ~has_receipt,
+            )
+        ).rowcount
+    return count
+
+
+def planned(
+    database: Database, statements: Statements, delivery_id: str
+) -> Iterator[tuple[PlannedObject, Receipt | None]]:
+    for row in _walk(database, statements.planned_page, delivery_id):
+        found = None if row[8] is None else receipt_of(row[0], *row[6:])
+        yield object_of(*row[:6]), found
+
+
+def pending(database: Database, statements: Statements, delivery_id: str) -> Iterator[PlannedObject]:
+    for row in _walk(database, statements.pending_page, delivery_id):
+        yield object_of(*row)
+
+
+def delivered(
+    database: Database, statements: Statements, customer: str, feed: str, period: str
+) -> Iterator[tuple[PlannedObject, Receipt]]:
+    with database.reading() as connection:
+        number = deliveries.period_id(connection, customer, feed, period)
+    if number is None:
+        return
+    after, after_revision = "", 0
+    last = None
+    for size in _page_sizes():
+        page = statements.delivered_page.fetch(
+            period_id=number, after=after, after_revision=after_revision, limit=size
+        )
+        # The revisions of one name come one after the other, the highest last.
+        for row in page:
+            if last is not None and last[0] != row[0]:
+                yield object_of(*last[:6]), receipt_of(last[0], *last[6:14])
+            last = row
+        if len(page) < size:
+            break
+        after, after_revision = page[-1][0], page[-1][14]
+    if last is not None:
+        yield object_of(*last[:6]), receipt_of(last[0], *last[6:14])
+
+
+def _walk(database: Database, query: Prepared, delivery_id: str) -> Iterator[tuple[Any, ...]]:
+    """A delivery's rows in the order of names, page by page.
+
+    Each page is a query of its own, so that a reader that takes hours (an upload) holds neither a connection
+    nor an old state of the database, which would keep SQLite from emptying its log.
+    """
+    with database.reading() as connection:
+        found = deliveries.place(connection, delivery_id)
+    if found is None:
+        return
+    after = ""
+    for size in _page_sizes():
+        page: Rows = query.fetch(period_id=found[0], revision=found[1], after=after, limit=size)
+        yield from page
+        if len(page) < size:
+            return
+        after = page[-1][0]
+
+
+def _page_sizes() -> Iterator[int]:
+    """Small at first, for those who only want to see whether there is anything."""
+    size = _FIRST_PAGE
+    while True:
+        yield size
+        size = min(size * 2, _LARGEST_PAGE)

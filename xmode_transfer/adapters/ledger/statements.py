@@ -1,0 +1,141 @@
+"""The statements that run for every object, compiled once to the driver's own text.
+
+SQLAlchemy writes them, for whichever database; the driver then runs them on plain tuples, without a word in
+between for each of a million rows.
+"""
+
+from collections.abc import Iterable, Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, cast
+
+from sqlalchemy import Connection, Integer, and_, bindparam, exists, select, tuple_
+from sqlalchemy.sql import ClauseElement
+
+from xmode_transfer.adapters.ledger.engine import Database
+from xmode_transfer.adapters.ledger.tables import objects, receipts, staged_objects, upload_parts
+
+if TYPE_CHECKING:
+    from sqlalchemy.sql.compiler import SQLCompiler
+
+Rows = list[tuple[Any, ...]]
+
+
+class Prepared:
+    """One statement as the driver takes it."""
+
+    def __init__(self, database: Database, statement: ClauseElement) -> None:
+        self._database = database
+        compiled = cast("SQLCompiler", statement.compile(dialect=database.dialect))
+        self._sql = str(compiled)
+        self._places = tuple(compiled.positiontup or ())
+        self._fixed = compiled.params
+
+    def fetch(self, **values: object) -> Rows:
+        """All rows, read outside of any transaction of the caller."""
+        given = self._fixed | values
+        return self._database.fetch(self._sql, [given[name] for name in self._places])
+
+    def run_many(self, connection: Connection, rows: Sequence[tuple[object, ...]]) -> None:
+        """Once for each row of values, which come in the order of the table's columns."""
+        cursor = connection.connection.cursor()
+        try:
+            cursor.executemany(self._sql, rows)
+        finally:
+            cursor.close()
+
+
+class Statements:
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    @cached_property
+    def add_receipt(self) -> Prepared:
+        """A second receipt for the same object takes the place of the first."""
+        insert = self._database.insert(receipts)
+        kept = {"period_id", "name", "revision"}
+        return self._prepare(
+            insert.on_conflict_do_update(
+                index_elements=["period_id", "name", "revision"],
+                set_={name: insert.excluded[name] for name in _names(receipts.c) if name not in kept},
+            )
+        )
+
+    @cached_property
+    def add_part(self) -> Prepared:
+        insert = self._database.insert(upload_parts)
+        return self._prepare(
+            insert.on_conflict_do_update(
+                index_elements=["upload", "number"],
+                set_={name: insert.excluded[name] for name in ("size", "etag", "checksum")},
+            )
+        )
+
+    @cached_property
+    def stage_object(self) -> Prepared:
+        insert = self._database.insert(staged_objects)
+        return self._prepare(
+            insert.on_conflict_do_update(
+                index_elements=["name"],
+                set_={name: insert.excluded[name] for name in _names(staged_objects.c) if name != "name"},
+            )
+        )
+
+    @cached_property
+    def planned_page(self) -> Prepared:
+        """A delivery's objects after a name, each with its receipt."""
+        return self._prepare(
+            select(*_OBJECT, *_RECEIPT)
+            .select_from(objects.outerjoin(receipts, _SAME_OBJECT))
+            .where(_OF_DELIVERY, objects.c.name > bindparam("after"))
+            .order_by(objects.c.name)
+            .limit(_LIMIT)
+        )
+
+    @cached_property
+    def pending_page(self) -> Prepared:
+        return self._prepare(
+            select(*_OBJECT)
+            .where(_OF_DELIVERY, objects.c.name > bindparam("after"), ~exists().where(_SAME_OBJECT))
+            .order_by(objects.c.name)
+            .limit(_LIMIT)
+        )
+
+    @cached_property
+    def delivered_page(self) -> Prepared:
+        """A period's receipts after a name and revision. Every receipt has its object, so the outer join
+        loses nothing; it makes sure that the receipts are walked in order and the objects looked up, not the
+        other way round."""
+        return self._prepare(
+            select(*_OBJECT, *_RECEIPT, receipts.c.revision)
+            .select_from(receipts.outerjoin(objects, _SAME_OBJECT))
+            .where(
+                receipts.c.period_id == bindparam("period_id"),
+                tuple_(receipts.c.name, receipts.c.revision)
+                > tuple_(bindparam("after"), bindparam("after_revision", type_=Integer)),
+            )
+            .order_by(receipts.c.name, receipts.c.revision)
+            .limit(_LIMIT)
+        )
+
+    def _prepare(self, statement: ClauseElement) -> Prepared:
+        return Prepared(self._database, statement)
+
+
+def _names(columns: Iterable[Any]) -> list[str]:
+    return [column.name for column in columns]
+
+
+_LIMIT: Any = bindparam("limit", type_=Integer)
+_SAME_OBJECT = and_(
+    receipts.c.period_id == objects.c.period_id,
+    receipts.c.revision == objects.c.revision,
+    receipts.c.name == objects.c.name,
+)
+_OF_DELIVERY = and_(
+    objects.c.period_id == bindparam("period_id"), objects.c.revision == bindparam("revision")
+)
+_OBJECT = [objects.c[name] for name in ("name", "key", "size", "modified_ns", "identity", "carried")]
+_RECEIPT = [
+    receipts.c[name]
+    for name in ("key", "size", "algorithm", "checksum", "etag", "delivered_at", "version_id", "sha256")
+]

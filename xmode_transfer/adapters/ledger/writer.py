@@ -1,0 +1,218 @@
+"""Group commit: one thread writes for all, many records to a transaction.
+
+A durable commit costs about as much for one record as for five hundred, so whatever has come in while the
+last commit was on its way to the disk goes into the next one together. A future is done only when its record
+is on disk.
+
+Within a batch the records (receipts, parts) come first and the calls after them in their order. That is the
+order in which one thread asked, since it waits for a call before it goes on; between threads no order was
+promised.
+"""
+
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from queue import Empty, SimpleQueue
+from typing import Any, NamedTuple, Protocol, TypeVar, cast
+
+from sqlalchemy import Connection
+
+from xmode_transfer.adapters.ledger.engine import Database
+from xmode_transfer.domain.errors import LeaseLost, LedgerCorrupt, LedgerError, LedgerLocked, XmodeError
+from xmode_transfer.domain.records import Lease
+
+T = TypeVar("T")
+
+BATCH_RECORDS = 500
+
+
+class Journal(Protocol):
+    """Where the records of one kind go."""
+
+    def place(self, connection: Connection, owner: str) -> tuple[object, ...]:
+        """The columns that stand for the record's owner. Raises LedgerError when there is no such owner."""
+        ...
+
+    def add(self, connection: Connection, rows: list[tuple[object, ...]]) -> None:
+        """Adds the rows, each the owner's place followed by the record's values."""
+        ...
+
+
+class _Record(NamedTuple):
+    journal: Journal
+    lease: Lease
+    owner: str
+    values: tuple[object, ...]
+    future: "Future[None]"
+
+
+class _Call(NamedTuple):
+    action: Callable[[Connection], Any]
+    future: "Future[Any]"
+
+
+_Item = _Record | _Call
+_Outcome = tuple["Future[Any]", Any, BaseException | None]
+
+
+class GroupCommit:
+    """The writer. ``guard`` raises LeaseLost inside the transaction when a lease is not the holder's any
+    more."""
+
+    def __init__(self, database: Database, guard: Callable[[Connection, Lease], None]) -> None:
+        self._database = database
+        self._guard = guard
+        self._queue: SimpleQueue[_Item | None] = SimpleQueue()
+        self._door = threading.Lock()
+        self._closed = False
+        # A daemon thread: a process that ends without close() has not been promised what is still queued.
+        self._thread = threading.Thread(target=self._run, name="ledger-writer", daemon=True)
+        self._thread.start()
+
+    def record(
+        self, journal: Journal, lease: Lease, owner: str, values: tuple[object, ...]
+    ) -> "Future[None]":
+        future: Future[None] = Future()
+        self._put(_Record(journal, lease, owner, values, future))
+        return future
+
+    def call(self, action: Callable[[Connection], T]) -> T:
+        """Runs the action in a transaction of the writer, and returns after the commit."""
+        if threading.current_thread() is self._thread:
+            # A callback of a future: what it reacts to is committed, and waiting for ourselves would be for
+            # ever.
+            with self._database.writing() as connection:
+                return action(connection)
+        future: Future[T] = Future()
+        self._put(_Call(action, future))
+        return future.result()
+
+    def close(self) -> None:
+        """Writes what is queued, then ends the thread. Idempotent."""
+        with self._door:
+            if not self._closed:
+                self._closed = True
+                self._queue.put(None)
+        if threading.current_thread() is not self._thread:
+            self._thread.join()
+
+    def _put(self, item: _Item) -> None:
+        with self._door:
+            if self._closed:
+                raise LedgerError(
+                    f"The ledger {self._database.where} is closed.",
+                    hint="Nothing was written. A part of the program went on after the end; report it as a "
+                    "defect.",
+                )
+            self._queue.put(item)
+
+    def _run(self) -> None:
+        for batch in self._batches():
+            self._write(batch)
+
+    def _batches(self) -> Iterator[list[_Item]]:
+        while (item := self._queue.get()) is not None:
+            batch, ended = [item], False
+            try:
+                while len(batch) < BATCH_RECORDS:
+                    following = self._queue.get_nowait()
+                    if following is None:
+                        ended = True
+                        break
+                    batch.append(following)
+            except Empty:
+                pass
+            # From here on a future cannot be cancelled; one that was is left out.
+            if alive := [item for item in batch if item.future.set_running_or_notify_cancel()]:
+                yield alive
+            if ended:
+                return
+
+    def _write(self, batch: list[_Item]) -> None:
+        """One transaction for the batch. If it fails, one for each item, so that nobody fails for another's
+        record."""
+        error = self._try(batch)
+        if error is None:
+            return
+        for index, item in enumerate(batch):
+            if len(batch) == 1 or _concerns_all(error):
+                for rest in batch[index:]:
+                    rest.future.set_exception(_again(error))
+                return
+            alone = self._try([item])
+            if alone is not None:
+                item.future.set_exception(alone)
+                error = alone
+
+    def _try(self, batch: list[_Item]) -> BaseException | None:
+        """Commits the batch and completes its futures; or says why nothing of it was written."""
+        try:
+            with self._database.writing() as connection:
+                outcomes = self._apply(connection, batch)
+        except BaseException as error:  # noqa: BLE001  it is handed to those who wait
+            return error
+        for future, result, refusal in outcomes:
+            if refusal is None:
+                future.set_result(result)
+            else:
+                future.set_exception(refusal)
+        return None
+
+    def _apply(self, connection: Connection, batch: list[_Item]) -> list[_Outcome]:
+        outcomes = self._add_records(connection, [item for item in batch if isinstance(item, _Record)])
+        for item in batch:
+            if not isinstance(item, _Call):
+                continue
+            if len(batch) == 1:
+                outcomes.append((item.future, item.action(connection), None))
+                continue
+            try:
+                with connection.begin_nested(), self._database.translated():
+                    result = item.action(connection)
+            except XmodeError as refusal:
+                outcomes.append((item.future, None, refusal))
+            else:
+                outcomes.append((item.future, result, None))
+        return outcomes
+
+    def _add_records(self, connection: Connection, records: list[_Record]) -> list[_Outcome]:
+        outcomes: list[_Outcome] = []
+        lost: dict[tuple[str, int], LeaseLost | None] = {}
+        rows: dict[Journal, list[tuple[object, ...]]] = {}
+        for record in records:
+            lease = (record.lease.name, record.lease.generation)
+            if lease not in lost:
+                lost[lease] = self._refusal(connection, record.lease)
+            refusal: XmodeError | None = lost[lease]
+            if refusal is None:
+                try:
+                    place = record.journal.place(connection, record.owner)
+                    rows.setdefault(record.journal, []).append(place + record.values)
+                except LedgerError as error:
+                    refusal = error
+            outcomes.append((record.future, None, refusal and _again(refusal)))
+        for journal, added in rows.items():
+            journal.add(connection, added)
+        return outcomes
+
+    def _refusal(self, connection: Connection, lease: Lease) -> LeaseLost | None:
+        try:
+            self._guard(connection, lease)
+        except LeaseLost as refusal:
+            return refusal
+        return None
+
+
+def _concerns_all(error: BaseException) -> bool:
+    """Whether the database itself is out of reach, so that nobody's record would fare better alone."""
+    return isinstance(error, LedgerLocked | LedgerCorrupt) or not isinstance(error, Exception)
+
+
+def _again(error: BaseException) -> BaseException:
+    """An exception of its own for each who waits: one that is raised in several threads mixes up their
+    tracebacks."""
+    if not isinstance(error, XmodeError):
+        return error
+    copy = type(error)(error.message, hint=error.hint)
+    copy.__cause__ = error.__cause__
+    return cast("BaseException", copy)
