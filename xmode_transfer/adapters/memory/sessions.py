@@ -1,0 +1,97 @@
+"""Role sessions from ``MemoryRoles``."""
+
+import threading
+from datetime import timedelta
+
+from xmode_transfer.adapters.memory.faults import Fault, Faults, Requests
+from xmode_transfer.adapters.memory.roles import MemoryRoles
+from xmode_transfer.domain.config import Customer
+from xmode_transfer.domain.errors import Unavailable, VendorIdentityError
+from xmode_transfer.domain.policy import VENDOR_PRINCIPAL, Step, compact, session_policy
+from xmode_transfer.ports import Credentials
+
+REFRESH_MARGIN_SECONDS = 300
+"""Credentials with less life left than this are renewed before they are given out."""
+
+
+class MemoryRoleSessions:
+    """Implements ``ports.RoleSessions``. ``identity`` is whose credentials we hold (None: nobody's),
+    ``principal`` who we are configured to be."""
+
+    def __init__(
+        self,
+        roles: MemoryRoles,
+        *,
+        identity: str | None = VENDOR_PRINCIPAL,
+        principal: str = VENDOR_PRINCIPAL,
+        duration_seconds: int = 3600,
+        faults: Faults | None = None,
+    ) -> None:
+        self.roles = roles
+        self.identity = identity
+        self.principal = principal
+        self.duration_seconds = duration_seconds
+        self.requests = Requests(faults)
+
+    def verify_identity(self) -> str:
+        if self.identity is None:
+            raise VendorIdentityError(
+                "there are no AWS credentials of ours",
+                hint="Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE",
+            )
+        if self.identity != self.principal:
+            raise VendorIdentityError(
+                f"our AWS credentials belong to {self.identity}, not to {self.principal}",
+                hint="Use the vendor principal's keys, or correct vendor.principal_arn",
+            )
+        return self.identity
+
+    def open(self, customer: Customer, step: Step) -> "MemoryCredentialsProvider":
+        return MemoryCredentialsProvider(self, customer, step)
+
+
+class MemoryCredentialsProvider:
+    """Implements ``ports.CredentialsProvider`` for one customer and one step."""
+
+    def __init__(self, sessions: MemoryRoleSessions, customer: Customer, step: Step) -> None:
+        self._sessions = sessions
+        self._customer = customer
+        self._lock = threading.Lock()
+        self._current: Credentials | None = None
+        destination = customer.destination
+        self._policy = session_policy(
+            step,
+            bucket=destination.bucket,
+            prefix=destination.prefix,
+            partition=customer.partition,
+            kms_key_arn=destination.kms_key_arn,
+        )
+        compact(self._policy)  # refuses what AWS would refuse
+
+    def get(self) -> Credentials:
+        with self._lock:
+            now = self._sessions.roles.clock.now()
+            if self._current is None or self._current.expires_at - now < timedelta(
+                seconds=REFRESH_MARGIN_SECONDS
+            ):
+                self._current = self._assume()
+            return self._current
+
+    def invalidate(self, credentials: Credentials) -> None:
+        with self._lock:
+            if self._current == credentials:
+                self._current = None
+
+    def _assume(self) -> Credentials:
+        identity = self._sessions.verify_identity()
+        fault = self._sessions.requests.begin("assume_role", self._customer.name)
+        credentials = self._sessions.roles.assume(
+            self._customer.role_arn,
+            principal=identity,
+            external_id=self._customer.external_id,
+            session_policy=self._policy,
+            duration_seconds=self._sessions.duration_seconds,
+        )
+        if fault is Fault.LOSE_ANSWER:
+            raise Unavailable("the answer of AssumeRole was lost", hint="It is tried again")
+        return credentials
