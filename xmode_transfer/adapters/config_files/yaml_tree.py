@@ -1,0 +1,217 @@
+"""One YAML file as plain data in which every scalar stays text, with the place of each value for messages.
+
+YAML would make ``NO`` a truth value, ``1:30`` a number and ``012345670123`` an octal one; here they stay what
+was written, and the models decide on types. Only null (an empty value, ``~`` or ``null``) is told apart.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import yaml
+
+MAX_BYTES = 256 * 1024
+MAX_LINE = 4096  # also bounds how deep one file can nest, and with that the parser's stack
+MAX_DEPTH = 16
+MAX_VALUES = 10_000  # aliases written out
+
+KeyPath = tuple[str | int, ...]
+
+_LOADER: type[Any] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+_PREFIX = "tag:yaml.org,2002:"
+_NULL, _MERGE = _PREFIX + "null", _PREFIX + "merge"
+_SCALARS = frozenset(_PREFIX + name for name in ("str", "null", "bool", "int", "float", "timestamp", "value"))
+_UNPRINTABLE = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+
+# A part of the parser's words, and ours.
+_SYNTAX = {
+    "mapping values are not allowed": (
+        "a colon where no key can stand; mend the indentation or put the value in quotes"
+    ),
+    "expected alphabetic or numeric": "* and & have a meaning in YAML; put a text that begins so in quotes",
+    "undefined alias": "* begins an alias in YAML, and no anchor has this name; put the text in quotes",
+    "unexpected end of stream": "the quotation mark that begins here is never closed",
+    "expected ',' or ']'": "the list that begins here with [ lacks a comma or its ]",
+    "expected ',' or '}'": "what begins here with { lacks a comma or its }",
+    "another document": "one file holds one document; remove this --- and what follows it",
+    "expected key": "no key where one must stand; mend the indentation",
+    "expected '-' indicator": "a line of the list lacks its -, or its depth is wrong; mend the indentation",
+    "expected <block end>": "this does not fit what stands above; mend the indentation",
+    "expected ':'": "a line without a colon; every line here is written key: value",
+}
+
+
+class Mistake(NamedTuple):
+    """Something that cannot stand in one of our files; line and column count from 1."""
+
+    line: int
+    column: int
+    path: KeyPath
+    message: str
+
+
+class Unreadable(Exception):
+    """The text is no YAML at all; ``mistake`` says where and why."""
+
+    def __init__(self, line: int, column: int, message: str) -> None:
+        super().__init__(message)
+        self.mistake = Mistake(line, column, (), message)
+
+
+@dataclass(slots=True)
+class Tree:
+    """A parsed file. ``data`` has dicts, lists, texts and None."""
+
+    root: Any
+    data: dict[str, Any] = field(default_factory=dict)
+    mistakes: list[Mistake] = field(default_factory=list)
+
+    def place(self, path: Sequence[str | int], *, of_key: bool = False) -> tuple[int, int]:
+        """Line and column of the value at that path, or of its key; of what is above when it is not there."""
+        node, mark = self.root, self.root.start_mark if self.root is not None else None
+        for depth, part in enumerate(path):
+            last = depth == len(path) - 1
+            if isinstance(node, yaml.MappingNode):
+                found = next((pair for pair in node.value if pair[0].value == part), None)
+                if found is None:
+                    break
+                mark = found[0].start_mark if of_key and last else found[1].start_mark
+                node = found[1]
+            elif isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
+                node = node.value[part]
+                mark = node.start_mark
+            else:
+                break
+        return (mark.line + 1, mark.column + 1) if mark is not None else (1, 1)
+
+
+def parse(raw: bytes) -> Tree:
+    """Reads one file. Raises Unreadable when it is no YAML; lesser mistakes are collected in the tree."""
+    text = _text(raw)
+    try:
+        root = yaml.compose(text, Loader=_LOADER)
+    except yaml.MarkedYAMLError as error:
+        raise _unreadable(error, text) from None
+    except (yaml.YAMLError, RecursionError) as error:
+        raise Unreadable(1, 1, f"this is no YAML: {error}") from None
+    tree = Tree(root)
+    if root is None or root.tag == _NULL:
+        tree.root = None
+    elif not isinstance(root, yaml.MappingNode):
+        raise Unreadable(*_position(root), "the file has no keys; it is written in lines of key: value")
+    else:
+        tree.data = _Reader(tree.mistakes).mapping(root, ())
+    return tree
+
+
+def _text(raw: bytes) -> str:
+    if len(raw) > MAX_BYTES:
+        raise Unreadable(1, 1, f"the file has {len(raw):,} bytes; one of ours has {MAX_BYTES:,} at most")
+    try:
+        text = raw.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        before = raw[: error.start].decode("utf-8-sig", "replace")
+        raise Unreadable(
+            *_end_of(before), f"byte {raw[error.start]:#04x} is not UTF-8; save the file as UTF-8"
+        ) from None
+    bad = _UNPRINTABLE.search(text)
+    if bad:
+        raise Unreadable(
+            *_end_of(text[: bad.start()]), f"a control character (U+{ord(bad[0]):04X}); remove it"
+        )
+    if len(text) > MAX_LINE:
+        for number, line in enumerate(text.splitlines(), 1):
+            if len(line) > MAX_LINE:
+                raise Unreadable(number, MAX_LINE, f"the line is longer than {MAX_LINE:,} characters")
+    return text
+
+
+def _end_of(text: str) -> tuple[int, int]:
+    return text.count("\n") + 1, len(text) - text.rfind("\n")
+
+
+def _position(node: Any) -> tuple[int, int]:
+    return node.start_mark.line + 1, node.start_mark.column + 1
+
+
+def _unreadable(error: yaml.MarkedYAMLError, text: str) -> Unreadable:
+    told, mark = str(error.problem), error.problem_mark
+    lines = text.split("\n")
+    message = f"this is no YAML: {told}"
+    if "cannot start any token" in told and mark is not None and mark.line < len(lines):
+        found = lines[mark.line][mark.column : mark.column + 1]
+        message = (
+            "a tab; YAML is indented with spaces"
+            if found == "\t"
+            else f"{found} has a meaning in YAML; put the value in quotes"
+        )
+    else:
+        for part, ours in _SYNTAX.items():
+            if part in told:
+                message = ours
+                if "begins here" in ours and error.context_mark is not None:
+                    mark = error.context_mark
+                break
+    return Unreadable(mark.line + 1, mark.column + 1, message) if mark else Unreadable(1, 1, message)
+
+
+class _TooMuch(Exception):
+    """The file is larger, once its aliases are written out, than any configuration."""
+
+
+class _Reader:
+    """Makes plain data of nodes and notes what cannot stand in our files."""
+
+    def __init__(self, mistakes: list[Mistake]) -> None:
+        self._mistakes = mistakes
+        self._values = 0
+
+    def mapping(self, root: Any, path: KeyPath) -> dict[str, Any]:
+        try:
+            return self._mapping(root, path)
+        except _TooMuch as error:
+            self._note(root, (), str(error))
+            return {}
+
+    def _note(self, node: Any, path: KeyPath, message: str) -> None:
+        self._mistakes.append(Mistake(*_position(node), path, message))
+
+    def _mapping(self, node: Any, path: KeyPath) -> dict[str, Any]:
+        data: dict[str, Any] = {}
+        first: dict[str, int] = {}
+        for key_node, value_node in node.value:
+            key = key_node.value
+            if not isinstance(key_node, yaml.ScalarNode):
+                self._note(key_node, path, "a key is one word, not a list or keys of its own")
+            elif key_node.tag == _MERGE:
+                self._note(key_node, path, "<< (merging) is not used here; write the keys out")
+            elif key in data:
+                self._note(
+                    key_node,
+                    (*path, key),
+                    f"this key stands in line {first[key]} already; remove one of them",
+                )
+            else:
+                first[key] = key_node.start_mark.line + 1
+                data[key] = self._value(value_node, (*path, key))
+        return data
+
+    def _value(self, node: Any, path: KeyPath) -> Any:
+        self._values += 1
+        if self._values > MAX_VALUES or len(path) > MAX_DEPTH:
+            # An alias inside its own anchor ends here too.
+            raise _TooMuch(
+                "the file nests deeper, or has more values, than any configuration; look at its aliases"
+            )
+        if isinstance(node, yaml.ScalarNode):
+            if node.tag not in _SCALARS:
+                self._note(
+                    node, path, f"the tag {node.tag.removeprefix(_PREFIX)} is not used here; remove it"
+                )
+            return None if node.tag == _NULL else node.value
+        if node.tag not in (_PREFIX + "map", _PREFIX + "seq"):
+            self._note(node, path, f"the tag {node.tag.removeprefix(_PREFIX)} is not used here; remove it")
+        if isinstance(node, yaml.SequenceNode):
+            return [self._value(item, (*path, position)) for position, item in enumerate(node.value)]
+        return self._mapping(node, path)
