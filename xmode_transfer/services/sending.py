@@ -160,7 +160,7 @@ class Sender:
             raise RequestRefused(
                 f"{planned.name} has {planned.size} bytes; a single PutObject carries at most "
                 f"{MAX_SINGLE_PUT_BYTES}, and the destination refuses multipart uploads",
-                hint="ask the customer for the corrected policy (`xmode-transfer policy print --corrected`), or split the file",
+                hint="have the customer allow multipart uploads (docs/operations.md), or split the file",
             )
         body = self._source.open(planned.source_file())
         try:
