@@ -56,8 +56,11 @@ def _is_local(host: object) -> bool:
 
 
 @pytest.fixture(autouse=True)
-def loopback_only(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Refuses every other address before a packet is sent; the test fails even if it swallows the refusal."""
+def loopback_only(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+    """Refuses every other address before a packet is sent; the test fails even if it swallows the refusal.
+
+    Answers the list of what was refused so far, of which the test is found guilty at its end.
+    """
     attempts: list[str] = []
 
     def check(host: object) -> None:
@@ -84,7 +87,7 @@ def loopback_only(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         return resolve(host, *arguments, **options)
 
     monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
-    yield
+    yield attempts
     assert not attempts, f"the test tried to reach {', '.join(sorted(set(attempts)))}"
 
 

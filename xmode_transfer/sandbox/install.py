@@ -9,6 +9,7 @@ Everything lies under one home directory, which may be deleted at any time:
 
 import fcntl
 import hashlib
+import importlib.util
 import os
 import shutil
 import subprocess
@@ -93,9 +94,14 @@ def _build(venv: Path, requirements: Path) -> None:
             [uv, "pip", "install", "--quiet", "--python", python, "--require-hashes", "-r", str(requirements)]
         )
     else:
-        _run([sys.executable, "-m", "venv", str(venv)])
-        pip = [python, "-m", "pip", "install", "--quiet", "--no-input", "--disable-pip-version-check"]
-        _run([*pip, "--require-hashes", "-r", str(requirements)])
+        options = ["--quiet", "--no-input", "--disable-pip-version-check", "--require-hashes"]
+        if importlib.util.find_spec("pip"):  # ours can install for another Python: no need for a second pip
+            _run([sys.executable, "-m", "venv", "--without-pip", str(venv)])
+            pip = [sys.executable, "-m", "pip", "--python", python]
+        else:
+            _run([sys.executable, "-m", "venv", str(venv)])
+            pip = [python, "-m", "pip"]
+        _run([*pip, "install", *options, "-r", str(requirements)])
     _run([python, "-I", "-c", "import hypercorn.asyncio, ministack.app"])
 
 
