@@ -7,15 +7,15 @@ from contextlib import contextmanager
 from importlib.metadata import version
 from typing import Any
 
-import botocore.session
 from botocore import xform_name
 from botocore.config import Config
 from botocore.credentials import Credentials as BotocoreCredentials
 from botocore.credentials import ReadOnlyCredentials
 from botocore.exceptions import BotoCoreError, ClientError
-from botocore.loaders import Loader
 from botocore.parsers import ResponseParserError
+from botocore.session import Session
 
+from xmode_transfer.adapters.aws_sessions import DEFAULT_REGION, making_clients, new_session
 from xmode_transfer.adapters.s3_bodies import BodyFailed, StreamedBody
 from xmode_transfer.adapters.s3_errors import Attempt, answer_of, error_for, error_without_answer
 from xmode_transfer.domain.config import Addressing, ChecksumMode, Customer
@@ -26,8 +26,6 @@ REQUEST_ATTEMPTS = 5
 """How often botocore sends one request in all, with its own back-off (mode standard); see docs/retries.md."""
 CONNECT_TIMEOUT_SECONDS = 10
 READ_TIMEOUT_SECONDS = 60
-
-_DEFAULT_REGION = {"aws": "us-east-1", "aws-cn": "cn-north-1", "aws-us-gov": "us-gov-west-1"}
 
 
 class S3Calls:
@@ -41,14 +39,12 @@ class S3Calls:
         clock: Clock,
         *,
         connections: int,
-        loader: Loader,
     ) -> None:
         self.bucket = customer.destination.bucket
         self._customer = customer
         self._credentials = _SessionCredentials(credentials)
         self._clock = clock
         self._connections = connections
-        self._loader = loader
         self._lock = threading.Lock()
         self._region = customer.destination.region or region
         self._client: Any = None
@@ -115,7 +111,7 @@ class S3Calls:
     def _learn_region(self) -> str:
         """HeadBucket names the Region whatever it answers, also a refusal (S3 API reference, HeadBucket)."""
         session = self._session()
-        guess = session.get_config_variable("region") or _DEFAULT_REGION[self._customer.partition]
+        guess = session.get_config_variable("region") or DEFAULT_REGION[self._customer.partition]
         client = self._build(guess)
         attempt = Attempt("HeadBucket", self.bucket)
         try:
@@ -138,9 +134,8 @@ class S3Calls:
             client.close()
         return self._region or guess
 
-    def _session(self) -> botocore.session.Session:
-        session = botocore.session.Session()
-        session.register_component("data_loader", self._loader)
+    def _session(self) -> Session:
+        session = new_session()
         session.register_component("credential_provider", self._credentials)
         return session
 
@@ -156,7 +151,7 @@ class S3Calls:
             s3["addressing_style"] = str(destination.addressing)
         attempt = Attempt("the client for requests", self.bucket)
         try:
-            with self.translated(attempt):
+            with self.translated(attempt), making_clients:
                 client = self._session().create_client(
                     "s3",
                     region_name=region,

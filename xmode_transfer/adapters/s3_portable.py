@@ -10,8 +10,6 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
-from botocore.loaders import Loader
-
 from xmode_transfer.adapters import checksums, s3_rules
 from xmode_transfer.adapters.s3_bodies import StreamedBody, crc32_of, read_whole
 from xmode_transfer.adapters.s3_calls import S3Calls
@@ -54,14 +52,11 @@ class PortableStores:
         self._threads = ThreadPoolExecutor(limits.parallel_objects, thread_name_prefix="s3-portable")
         self._connections = min(limits.parallel_objects, limits.parallel_objects_per_customer) + 2
         self._in_memory_bytes = min(IN_MEMORY_BYTES, limits.memory_bytes // limits.parallel_objects)
-        self._loader = Loader()
 
     def open(
         self, customer: Customer, credentials: CredentialsProvider, region: str | None
     ) -> "PortableStore":
-        calls = S3Calls(
-            customer, credentials, region, self._clock, connections=self._connections, loader=self._loader
-        )
+        calls = S3Calls(customer, credentials, region, self._clock, connections=self._connections)
         return PortableStore(customer, calls, self._threads, self._in_memory_bytes)
 
     def close(self) -> None:
@@ -85,6 +80,10 @@ class PortableStore:
     @property
     def region(self) -> str | None:
         return self._calls.region
+
+    @property
+    def checksum_algorithm(self) -> str:
+        return checksums.ALGORITHM
 
     # --- Bodies: on the pool ------------------------------------------------------------------------
 

@@ -13,14 +13,16 @@ from dataclasses import dataclass
 from datetime import UTC, timedelta
 from typing import Any
 
-import botocore.session
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 from botocore.parsers import ResponseParserError
+from botocore.session import Session
 
 from xmode_transfer.adapters import sts_errors
+from xmode_transfer.adapters.aws_sessions import DEFAULT_REGION, making_clients, new_session
 from xmode_transfer.domain.config import Customer, Vendor
 from xmode_transfer.domain.errors import (
+    ConfigError,
     RequestRefused,
     RoleRefused,
     Throttled,
@@ -40,8 +42,6 @@ USABLE_FOR = timedelta(minutes=2)
 """When the renewal fails, a session with more life than this is used all the same."""
 RENEWAL_PAUSE_SECONDS = 30.0
 """After a failed renewal, how long the old session is used before STS is asked again."""
-
-_DEFAULT_REGION = {"aws": "us-east-1", "aws-cn": "cn-north-1", "aws-us-gov": "us-gov-west-1"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,13 +78,13 @@ class StsRoleSessions:
         vendor: Vendor,
         clock: Clock,
         *,
-        session_factory: Callable[[], botocore.session.Session] = botocore.session.Session,
+        session_factory: Callable[[], Session] = new_session,
     ) -> None:
         self._vendor = vendor
         self._clock = clock
         self._session_factory = session_factory
         self._lock = threading.Lock()
-        self._session: botocore.session.Session | None = None
+        self._session: Session | None = None
         self._clients: dict[str, Any] = {}
         self._providers: dict[tuple[str, Step], RoleProvider] = {}
 
@@ -134,7 +134,7 @@ class StsRoleSessions:
         except ValueError as error:
             raise RequestRefused(f"{customer.name}: {error}") from error
         # Where the customer has switched the Region of our STS endpoint off, another one answers.
-        others = (_DEFAULT_REGION[customer.partition], destination.region)
+        others = (DEFAULT_REGION[customer.partition], destination.region)
         regions = dict.fromkeys([self._vendor.sts_region, *(region for region in others if region)])
         return RoleRequest(
             customer=customer.name,
@@ -187,12 +187,18 @@ class StsRoleSessions:
                 raise told from error
 
     def _client(self, region: str) -> Any:
-        with self._lock:
+        with self._lock, making_clients:
             client = self._clients.get(region)
             if client is None:
                 if self._session is None:
                     self._session = self._session_factory()
-                client = self._session.create_client("sts", region_name=region, config=_config())
+                try:
+                    client = self._session.create_client("sts", region_name=region, config=_config())
+                except ValueError as error:  # an endpoint variable that is no URL
+                    raise ConfigError(
+                        f"no STS client can be made: {error}",
+                        hint="Look at AWS_ENDPOINT_URL and AWS_ENDPOINT_URL_STS",
+                    ) from error
                 self._clients[region] = client
             return client
 
