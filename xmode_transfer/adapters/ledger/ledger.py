@@ -19,6 +19,7 @@ from xmode_transfer.domain.records import (
     PlannedObject,
     Receipt,
     Run,
+    SourceFile,
     Status,
     UploadedPart,
     UploadStatus,
@@ -112,6 +113,17 @@ class SqlLedger:
             finally:
                 objects.clear_stage(connection)
         return count
+
+    def restamp(
+        self, lease: Lease, customer: str, feed: str, period: str, files: Iterable[SourceFile]
+    ) -> None:
+        touched = list(files)
+
+        def action(connection: Connection) -> None:
+            leases.check(connection, lease)
+            objects.restamp(connection, self._statements, customer, feed, period, touched)
+
+        self._writer.call(action)
 
     def forget_planned(self, lease: Lease, delivery_id: str, names: Iterable[str]) -> int:
         gone = list(names)

@@ -1,7 +1,7 @@
 """The plan of a delivery and the receipts of its objects."""
 
 from collections.abc import Iterable, Iterator
-from itertools import islice
+from itertools import chain, islice, pairwise
 from typing import Any
 
 from sqlalchemy import Connection, and_, delete, exists, func, insert, literal, select
@@ -9,14 +9,14 @@ from sqlalchemy.schema import CreateTable, DropTable
 
 from xmode_transfer.adapters.ledger import deliveries
 from xmode_transfer.adapters.ledger.engine import Database
-from xmode_transfer.adapters.ledger.rows import object_of, object_values, receipt_of
+from xmode_transfer.adapters.ledger.rows import object_values, objects_of, pairs_of
 from xmode_transfer.adapters.ledger.statements import Prepared, Rows, Statements
 from xmode_transfer.adapters.ledger.tables import objects, receipts, staged_objects
 from xmode_transfer.domain.errors import LedgerError
-from xmode_transfer.domain.records import PlannedObject, Receipt
+from xmode_transfer.domain.records import PlannedObject, Receipt, SourceFile
 
 _STAGED_AT_A_TIME = 5_000
-_FIRST_PAGE, _LARGEST_PAGE = 250, 8_000
+_FIRST_PAGE, _LARGEST_PAGE = 250, 2_000
 _PLACES_KEPT = 10_000
 
 _COLUMNS = ["name", "key", "size", "modified_ns", "identity", "carried"]
@@ -134,6 +134,34 @@ def _copy_carried(connection: Connection, period_id: int, revision: int) -> None
         )
 
 
+def restamp(
+    connection: Connection,
+    statements: Statements,
+    customer: str,
+    feed: str,
+    period: str,
+    files: Iterable[SourceFile],
+) -> None:
+    number = deliveries.period_id(connection, customer, feed, period)
+    if number is None:
+        return
+    statement = statements.restamp_object
+    source = iter(files)
+    while some := list(islice(source, _STAGED_AT_A_TIME)):
+        statement.run_many(
+            connection,
+            [
+                statement.arguments(
+                    of_period=number,
+                    of_name=file.name,
+                    new_modified_ns=file.modified_ns,
+                    new_identity=file.identity,
+                )
+                for file in some
+            ],
+        )
+
+
 def forget(connection: Connection, delivery_id: str, names: Iterable[str]) -> int:
     found = deliveries.place(connection, delivery_id)
     if found is None:
@@ -161,14 +189,13 @@ def forget(connection: Connection, delivery_id: str, names: Iterable[str]) -> in
 def planned(
     database: Database, statements: Statements, delivery_id: str
 ) -> Iterator[tuple[PlannedObject, Receipt | None]]:
-    for row in _walk(database, statements.planned_page, delivery_id):
-        found = None if row[8] is None else receipt_of(row[0], *row[6:])
-        yield object_of(*row[:6]), found
+    for page in _pages(database, statements.planned_page, delivery_id):
+        yield from pairs_of(page)
 
 
 def pending(database: Database, statements: Statements, delivery_id: str) -> Iterator[PlannedObject]:
-    for row in _walk(database, statements.pending_page, delivery_id):
-        yield object_of(*row)
+    for page in _pages(database, statements.pending_page, delivery_id):
+        yield from objects_of(page)
 
 
 def delivered(
@@ -178,29 +205,32 @@ def delivered(
         number = deliveries.period_id(connection, customer, feed, period)
     if number is None:
         return
+    rows = _delivered_rows(statements, number)
+    # The revisions of one name come one after the other, the highest last.
+    highest = (row for row, following in pairwise(chain(rows, [("",)])) if row[0] != following[0])
+    for item, receipt in pairs_of(highest):
+        assert receipt is not None  # the rows are receipts
+        yield item, receipt
+
+
+def _delivered_rows(statements: Statements, period_id: int) -> Iterator[tuple[Any, ...]]:
+    """A period's receipts with their objects, in the order of names and then revisions."""
     after, after_revision = "", 0
-    last = None
     for size in _page_sizes():
         page = statements.delivered_page.fetch(
-            period_id=number, after=after, after_revision=after_revision, limit=size
+            period_id=period_id, after=after, after_revision=after_revision, limit=size
         )
-        # The revisions of one name come one after the other, the highest last.
-        for row in page:
-            if last is not None and last[0] != row[0]:
-                yield object_of(*last[:6]), receipt_of(last[0], *last[6:14])
-            last = row
+        yield from page
         if len(page) < size:
-            break
+            return
         after, after_revision = page[-1][0], page[-1][14]
-    if last is not None:
-        yield object_of(*last[:6]), receipt_of(last[0], *last[6:14])
 
 
-def _walk(database: Database, query: Prepared, delivery_id: str) -> Iterator[tuple[Any, ...]]:
+def _pages(database: Database, query: Prepared, delivery_id: str) -> Iterator[Rows]:
     """A delivery's rows in the order of names, page by page.
 
-    Each page is a query of its own, so that a reader that takes hours (an upload) holds neither a connection
-    nor an old state of the database, which would keep SQLite from emptying its log.
+    Each page is a query of its own, so that a reader that takes hours (an upload) holds neither a
+    connection nor an old state of the database, which would keep SQLite from emptying its log.
     """
     with database.reading() as connection:
         found = deliveries.place(connection, delivery_id)
@@ -208,8 +238,8 @@ def _walk(database: Database, query: Prepared, delivery_id: str) -> Iterator[tup
         return
     after = ""
     for size in _page_sizes():
-        page: Rows = query.fetch(period_id=found[0], revision=found[1], after=after, limit=size)
-        yield from page
+        page = query.fetch(period_id=found[0], revision=found[1], after=after, limit=size)
+        yield page
         if len(page) < size:
             return
         after = page[-1][0]

@@ -1,6 +1,6 @@
 """Rows to records and back."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import fields, make_dataclass
 from datetime import UTC, datetime
 from typing import Any, TypeVar
@@ -56,30 +56,29 @@ _ReceiptDraft = draft_of(Receipt)
 _ChecksumDraft = draft_of(Checksum)
 
 
-def object_of(
-    name: str, key: str, size: int, modified_ns: int, identity: str, carried: object
-) -> PlannedObject:
-    draft = _ObjectDraft(name, key, size, modified_ns, identity, bool(carried))
-    draft.__class__ = PlannedObject
-    return draft  # type: ignore[no-any-return]
+def objects_of(page: Iterable[tuple[Any, ...]]) -> Iterator[PlannedObject]:
+    """Rows of the columns of an object."""
+    for name, key, size, modified_ns, identity, carried in page:
+        item = _ObjectDraft(name, key, size, modified_ns, identity, carried == 1)
+        item.__class__ = PlannedObject
+        yield item
 
 
-def receipt_of(
-    name: str,
-    key: str,
-    size: int,
-    algorithm: str,
-    checksum: str,
-    etag: str,
-    delivered_at: str,
-    version_id: str | None,
-    sha256: str | None,
-) -> Receipt:
-    proof = _ChecksumDraft(algorithm, checksum)
-    proof.__class__ = Checksum
-    draft = _ReceiptDraft(name, key, size, proof, etag, time_of(delivered_at), version_id, sha256)
-    draft.__class__ = Receipt
-    return draft  # type: ignore[no-any-return]
+def pairs_of(page: Iterable[tuple[Any, ...]]) -> Iterator[tuple[PlannedObject, Receipt | None]]:
+    """Rows of the columns of an object, then those of its receipt (null where there is none), then others."""
+    for row in page:
+        name, key, size, modified_ns, identity, carried = row[:6]
+        item = _ObjectDraft(name, key, size, modified_ns, identity, carried == 1)
+        item.__class__ = PlannedObject
+        key, size, algorithm, value, etag, delivered_at, version_id, sha256 = row[6:14]
+        if key is None:
+            yield item, None
+            continue
+        checksum = _ChecksumDraft(algorithm, value)
+        checksum.__class__ = Checksum
+        receipt = _ReceiptDraft(name, key, size, checksum, etag, time_of(delivered_at), version_id, sha256)
+        receipt.__class__ = Receipt
+        yield item, receipt
 
 
 def object_values(item: PlannedObject) -> tuple[object, ...]:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, cast
 
-from sqlalchemy import Connection, Integer, and_, bindparam, exists, select, tuple_
+from sqlalchemy import Connection, Integer, and_, bindparam, exists, func, select, tuple_, update
 from sqlalchemy.sql import ClauseElement
 
 from xmode_transfer.adapters.ledger.engine import Database
@@ -32,11 +32,15 @@ class Prepared:
 
     def fetch(self, **values: object) -> Rows:
         """All rows, read outside of any transaction of the caller."""
+        return self._database.fetch(self._sql, self.arguments(**values))
+
+    def arguments(self, **values: object) -> tuple[object, ...]:
+        """The values in the order in which the statement's text wants them."""
         given = self._fixed | values
-        return self._database.fetch(self._sql, [given[name] for name in self._places])
+        return tuple(given[name] for name in self._places)
 
     def run_many(self, connection: Connection, rows: Sequence[tuple[object, ...]]) -> None:
-        """Once for each row of values, which come in the order of the table's columns."""
+        """Once for each row of arguments; an INSERT wants them in the order of the table's columns."""
         cursor = connection.connection.cursor()
         try:
             cursor.executemany(self._sql, rows)
@@ -78,6 +82,24 @@ class Statements:
                 index_elements=["name"],
                 set_={name: insert.excluded[name] for name in _names(staged_objects.c) if name != "name"},
             )
+        )
+
+    @cached_property
+    def restamp_object(self) -> Prepared:
+        """For the object of a name's highest revision that has a receipt."""
+        newest = (
+            select(func.max(receipts.c.revision))
+            .where(receipts.c.period_id == bindparam("of_period"), receipts.c.name == bindparam("of_name"))
+            .scalar_subquery()
+        )
+        return self._prepare(
+            update(objects)
+            .where(
+                objects.c.period_id == bindparam("of_period"),
+                objects.c.name == bindparam("of_name"),
+                objects.c.revision == newest,
+            )
+            .values(modified_ns=bindparam("new_modified_ns"), identity=bindparam("new_identity"))
         )
 
     @cached_property
