@@ -1,11 +1,12 @@
-"""Writes two small feeds of real geography for the demo: where the sun rises and sets, place by place.
+"""Writes two feeds of real geography for the demo: where the sun stands, and when it rises and sets.
 
 The places, their coordinates and their clocks are those of the IANA time zone database, which the tzdata
-package carries; the sun's times follow from latitude and date, so each day's files differ. The same date
+package carries; the sun's course follows from latitude and date, so each day's files differ. The same date
 always gives the same rows.
 
-    places-daily/2026/11/22/america/utc-minus-0500.csv.gz    a file for each region and clock, then _SUCCESS
-    drops/sun-2026-america.csv                               a file for each region, with each day of the year
+    places-daily/2026/11/22/america/utc-minus-0500.csv.gz    its height each half hour, by region and clock
+    places-daily/2026/11/22/_SUCCESS                         written last
+    drops/sun-2026-america.csv                               sunrise and sunset of each day of the year
 """
 
 import gzip
@@ -16,7 +17,7 @@ from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
 from functools import cache
 from importlib.resources import files
-from math import acos, cos, degrees, pi, radians, sin
+from math import acos, asin, cos, degrees, pi, radians, sin
 from pathlib import Path
 from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
@@ -24,7 +25,10 @@ from zoneinfo import ZoneInfo
 DAILY, DROPS = "places-daily", "drops"
 DAYS = 5
 MARKER = "_SUCCESS"
-COLUMNS = "place,country,latitude,longitude,utc_offset,date,sunrise,sunset,daylight_minutes"
+STEP_MINUTES = 30
+PLACE_COLUMNS = "place,country,latitude,longitude,utc_offset,date"
+DAILY_COLUMNS = f"{PLACE_COLUMNS},time,sun_altitude_degrees"
+DROPS_COLUMNS = f"{PLACE_COLUMNS},sunrise,sunset,daylight_minutes"
 # The sun's upper edge is on the horizon when its centre, seen through the air, is 0.833 degrees below it.
 HORIZON = radians(90.833)
 _ISO_6709 = re.compile(r"([+-])(\d{2})(\d{2})(\d{2})?([+-])(\d{3})(\d{2})(\d{2})?")
@@ -122,6 +126,16 @@ def daylight(latitude: float, longitude: float, day: date, offset_minutes: int) 
     return Daylight(round(noon - half) % 1440, round(noon + half) % 1440, round(2 * half))
 
 
+def altitude(latitude: float, longitude: float, day: date, offset_minutes: int, minutes: int) -> float:
+    """The height of the sun's centre above the horizon in degrees, below it negative, without the air's
+    refraction, at ``minutes`` past midnight by the place's clock. By the same equations."""
+    equation, declination = _sun(day)
+    hour_angle = radians((minutes - offset_minutes + equation + 4 * longitude) / 4 - 180)
+    north = radians(latitude)
+    height = sin(north) * sin(declination) + cos(north) * cos(declination) * cos(hour_angle)
+    return degrees(asin(min(1.0, max(-1.0, height))))
+
+
 @cache
 def _sun(day: date) -> tuple[float, float]:
     """The equation of time in minutes and the sun's declination in radians at noon UTC."""
@@ -160,9 +174,9 @@ def _write_day(root: Path, day: date) -> list[int]:
     by_file: dict[str, list[str]] = defaultdict(list)
     for place in places():
         offset = _offset_minutes(place, day)
-        by_file[f"{place.region}/utc-{_spelt(offset)}.csv.gz"].append(_row(place, day, offset))
+        by_file[f"{place.region}/utc-{_spelt(offset)}.csv.gz"] += _half_hours(place, day, offset)
     directory = root / day.strftime("%Y/%m/%d")
-    sizes = [_write(directory / name, rows) for name, rows in sorted(by_file.items())]
+    sizes = [_write(directory / name, DAILY_COLUMNS, rows) for name, rows in sorted(by_file.items())]
     (directory / MARKER).touch()  # last: whoever sees it sees the whole day
     return sizes
 
@@ -176,32 +190,49 @@ def _write_drops(root: Path, year: int) -> list[int]:
     return [
         _write(
             root / f"sun-{year}-{region}.csv",
-            (_row(place, day, _offset_minutes(place, day)) for place in members for day in days),
+            DROPS_COLUMNS,
+            (row for place in members for row in _sunrises_and_sunsets(place, days)),
         )
         for region, members in sorted(by_region.items())
     ]
 
 
-def _write(path: Path, rows: Iterable[str]) -> int:
+def _write(path: Path, columns: str, rows: Iterable[str]) -> int:
     """Writes one file, compressed if its name says so; its size."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    content = "".join(f"{row}\n" for row in (COLUMNS, *rows)).encode()
+    content = "".join(f"{row}\n" for row in (columns, *rows)).encode()
     # mtime=0: no time in the file, so that the same rows are the same bytes.
     return path.write_bytes(
         gzip.compress(content, compresslevel=1, mtime=0) if path.suffix == ".gz" else content
     )
 
 
-def _row(place: Place, day: date, offset: int) -> str:
-    light = daylight(place.latitude, place.longitude, day, offset)
+def _half_hours(place: Place, day: date, offset: int) -> Iterator[str]:
+    start = f"{_place(place)},{_signed(offset)},{day}"
+    for minutes in range(0, 24 * 60, STEP_MINUTES):
+        height = altitude(place.latitude, place.longitude, day, offset, minutes)
+        yield f"{start},{_clock_time(minutes)},{height:.2f}"
+
+
+def _sunrises_and_sunsets(place: Place, days: Iterable[date]) -> Iterator[str]:
+    start = _place(place)
+    for day in days:
+        offset = _offset_minutes(place, day)
+        rise, set_, minutes = daylight(place.latitude, place.longitude, day, offset)
+        yield f"{start},{_signed(offset)},{day},{_clock_time(rise)},{_clock_time(set_)},{minutes}"
+
+
+def _place(place: Place) -> str:
     country = f'"{place.country}"' if "," in place.country else place.country
-    sign = "-" if offset < 0 else "+"
-    return (
-        f"{place.name},{country},{place.latitude},{place.longitude},{sign}{_clock_time(abs(offset))},{day},"
-        f"{_clock_time(light.sunrise)},{_clock_time(light.sunset)},{light.minutes}"
-    )
+    return f"{place.name},{country},{place.latitude},{place.longitude}"
 
 
+@cache
+def _signed(offset: int) -> str:
+    return f"{'-' if offset < 0 else '+'}{_clock_time(abs(offset))}"
+
+
+@cache
 def _clock_time(minutes: int | None) -> str:
     return "" if minutes is None else f"{minutes // 60:02d}:{minutes % 60:02d}"
 

@@ -61,8 +61,9 @@ class _Commands(click.Group):
 @click.option(
     "--log-level",
     type=click.Choice(["debug", "info", "warning", "error"]),
+    envvar="XMODE_LOG_LEVEL",
     default=None,
-    help="How much goes to the log on stderr. Default: info, and warning on a terminal.",
+    help="How much goes to the log on stderr (also: XMODE_LOG_LEVEL). Default: info; warning on a terminal.",
 )
 @click.version_option(package_name="xmode-transfer", prog_name="xmode-transfer")
 @click.pass_context

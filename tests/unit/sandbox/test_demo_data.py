@@ -1,0 +1,124 @@
+"""The demo's data is real, differs from day to day, and is the same each time for the same date."""
+
+import csv
+import gzip
+from datetime import date
+from pathlib import Path
+
+import pytest
+
+from xmode_transfer.domain.periods import Partition, PeriodKind
+from xmode_transfer.sandbox import demo_data
+
+TODAY = date(2026, 11, 23)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, demo_data.Written]:
+    root = tmp_path_factory.mktemp("data")
+    return root, demo_data.write(root, TODAY)
+
+
+def test_there_are_a_few_hundred_files_as_counted(data: tuple[Path, demo_data.Written]) -> None:
+    root, written = data
+    found = [path for path in root.rglob("*") if path.is_file() and path.name != demo_data.MARKER]
+    assert written.files == len(found)
+    assert written.size == sum(path.stat().st_size for path in found)
+    assert 300 <= written.files <= 500
+    assert 5e6 < written.size < 20e6
+
+
+def test_the_last_days_are_there_and_complete(data: tuple[Path, demo_data.Written]) -> None:
+    days = data[0] / demo_data.DAILY / "2026" / "11"
+    assert sorted(day.name for day in days.iterdir()) == ["18", "19", "20", "21", "22"]
+    assert all((day / demo_data.MARKER).is_file() for day in days.iterdir())
+
+
+def test_a_file_holds_the_places_of_one_region_and_clock(data: tuple[Path, demo_data.Written]) -> None:
+    path = data[0] / demo_data.DAILY / "2026/11/22/america/utc-minus-0500.csv.gz"
+    rows = list(csv.DictReader(gzip.decompress(path.read_bytes()).decode().splitlines()))
+    assert {row["utc_offset"] for row in rows} == {"-05:00"}
+    new_york = {row["time"]: row for row in rows if row["place"] == "New York"}
+    assert len(new_york) == 48
+    assert new_york["12:00"]["country"] == "United States"
+    assert float(new_york["12:00"]["latitude"]) == pytest.approx(40.71, abs=0.01)
+    assert float(new_york["12:00"]["sun_altitude_degrees"]) == pytest.approx(29.0, abs=0.5)
+    assert float(new_york["00:00"]["sun_altitude_degrees"]) < -60
+
+
+def test_the_year_has_the_almanacs_times(data: tuple[Path, demo_data.Written]) -> None:
+    path = data[0] / demo_data.DROPS / "sun-2026-america.csv"
+    rows = csv.DictReader(path.read_text(encoding="utf-8").splitlines())
+    new_york = next(row for row in rows if row["place"] == "New York" and row["date"] == "2026-11-22")
+    assert (new_york["sunrise"], new_york["sunset"]) == ("06:50", "16:34")
+
+
+def test_a_year_has_a_row_for_each_place_and_day(data: tuple[Path, demo_data.Written]) -> None:
+    path = data[0] / demo_data.DROPS / "sun-2026-arctic.csv"
+    rows = list(csv.DictReader(path.read_text(encoding="utf-8").splitlines()))
+    assert [row["date"] for row in rows[:2]] == ["2026-01-01", "2026-01-02"]
+    assert len(rows) == 365
+    assert {row["daylight_minutes"] for row in rows if row["date"] == "2026-06-21"} == {"1440"}
+    assert {row["sunrise"] for row in rows if row["date"] == "2026-12-21"} == {""}
+
+
+def test_each_day_differs_and_the_same_day_does_not(
+    data: tuple[Path, demo_data.Written], tmp_path: Path
+) -> None:
+    root, written = data
+    assert demo_data.write(tmp_path, TODAY) == written
+    for name in ("europe/utc-plus-0100.csv.gz", "pacific/utc-plus-1200.csv.gz"):
+        day = root / demo_data.DAILY / "2026/11"
+        assert (day / "22" / name).read_bytes() != (day / "21" / name).read_bytes()
+        again = tmp_path / demo_data.DAILY / "2026/11/22" / name
+        assert again.read_bytes() == (day / "22" / name).read_bytes()
+
+
+# Almanac times of the U.S. Naval Observatory's kind, by each place's own clock.
+@pytest.mark.parametrize(
+    ("latitude", "longitude", "day", "offset", "sunrise", "sunset"),
+    [
+        (51.51, -0.13, date(2026, 6, 21), 60, "04:43", "21:21"),
+        (51.51, -0.13, date(2026, 12, 21), 0, "08:04", "15:53"),
+        (-33.87, 151.21, date(2026, 12, 22), 660, "05:41", "20:05"),
+        (0.0, 0.0, date(2026, 3, 20), 0, "06:04", "18:11"),
+    ],
+)
+def test_the_sun_keeps_its_times(
+    latitude: float, longitude: float, day: date, offset: int, sunrise: str, sunset: str
+) -> None:
+    found = demo_data.daylight(latitude, longitude, day, offset)
+    for minutes, wanted in ((found.sunrise, sunrise), (found.sunset, sunset)):
+        assert minutes is not None
+        assert abs(minutes - (int(wanted[:2]) * 60 + int(wanted[3:]))) <= 3
+
+
+@pytest.mark.parametrize(("latitude", "height"), [(23.44, 90.0), (0.0, 66.56), (-66.56, 0.0), (90.0, 23.44)])
+def test_the_sun_stands_highest_over_the_tropic_in_june(latitude: float, height: float) -> None:
+    noons = [demo_data.altitude(latitude, 0.0, date(2026, 6, 21), 0, minutes) for minutes in range(715, 730)]
+    assert max(noons) == pytest.approx(height, abs=0.1)
+
+
+@pytest.mark.parametrize(
+    ("text", "latitude", "longitude"),
+    [
+        ("+404251-0740023", 40.7142, -74.0064),
+        ("-1525+02817", -15.4167, 28.2833),
+        ("+0000-00000", 0.0, 0.0),
+    ],
+)
+def test_coordinates(text: str, latitude: float, longitude: float) -> None:
+    assert demo_data.parse_coordinates(text) == (latitude, longitude)
+
+
+@pytest.mark.parametrize("text", ["", "+40-074", "404251-0740023", "+404251-0740023 "])
+def test_coordinates_of_another_form_are_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="is not like"):
+        demo_data.parse_coordinates(text)
+
+
+def test_the_feed_finds_its_periods(data: tuple[Path, demo_data.Written]) -> None:
+    root = data[0] / demo_data.DAILY
+    partition = Partition.parse(demo_data.FEEDS[demo_data.DAILY]["partition"], PeriodKind.DAY)
+    periods = [partition.period(str(day.relative_to(root))) for day in sorted(root.glob("*/*/*"))]
+    assert [period.label for period in periods if period] == [f"2026-11-{day}" for day in range(18, 23)]
