@@ -8,16 +8,13 @@ import json
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, TypeVar
+from typing import Any
 
-from pydantic import ValidationError
-
-from xmode_transfer.adapters.config_files.sentences import dotted, sentence
-from xmode_transfer.adapters.config_files.yaml_tree import Tree, Unreadable, parse
+from xmode_transfer.adapters.config_files.file import AnyModel, ConfigFile
 from xmode_transfer.domain.config import Configuration, Customer, Feed, Problem, Service
-from xmode_transfer.domain.config.base import Model
 from xmode_transfer.domain.config.cross_check import Claim, cross_check
 from xmode_transfer.domain.config.schema import json_schemas
 from xmode_transfer.domain.errors import ConfigError
@@ -25,8 +22,9 @@ from xmode_transfer.domain.errors import ConfigError
 SERVICE_FILE = "service.yaml"
 FEEDS, CUSTOMERS = "feeds", "customers"
 _SQLITE = "sqlite:///"
-
-AnyModel = TypeVar("AnyModel", bound=Model)
+_NO_SERVICE_FILE = Problem(
+    SERVICE_FILE, 0, 0, "", "the file is missing; an empty one will do, since every key has a default"
+)
 
 
 def load(directory: Path) -> Configuration:
@@ -55,19 +53,6 @@ def survey(directory: Path) -> tuple[Configuration, tuple[Problem, ...]]:
 
 
 @dataclass(slots=True)
-class _File:
-    """One file of ours as far as it could be read; ``name`` is relative to the directory."""
-
-    name: str
-    tree: Tree | None = None
-    problems: list[Problem] = field(default_factory=list)
-
-    def problem(self, path: tuple[str | int, ...], message: str, *, of_key: bool = False) -> None:
-        line, column = self.tree.place(path, of_key=of_key) if self.tree is not None else (0, 0)
-        self.problems.append(Problem(self.name, line, column, dotted(path), message))
-
-
-@dataclass(slots=True)
 class _Survey:
     directory: Path
     strays: list[Problem] = field(default_factory=list)
@@ -76,30 +61,22 @@ class _Survey:
         service_file, service = self._service()
         feed_files, feeds = self._folder(FEEDS, Feed)
         customer_files, customers = self._folder(CUSTOMERS, Customer)
-        unread = [
-            _claim(name, file.tree.data)
-            for name, file in customer_files.items()
-            if name not in customers and file.tree is not None
-        ]
         clashes = cross_check(
             customers,
             feeds,
             service.vendor if service is not None else None,
             broken_feeds=feed_files.keys() - feeds.keys(),
-            broken_customers=unread,
+            broken_customers=[
+                _claim(name, file.data)
+                for name, file in customer_files.items()
+                if name not in customers and file.data is not None
+            ],
         )
         for clash in clashes:
             customer_files[clash.customer].problem(clash.path, clash.message)
             customers.pop(clash.customer, None)
-        everything = [
-            *service_file.problems,
-            *self.strays,
-            *(
-                problem
-                for file in (*feed_files.values(), *customer_files.values())
-                for problem in file.problems
-            ),
-        ]
+        service_problems = service_file.problems if service_file is not None else [_NO_SERVICE_FILE]
+        files = (*feed_files.values(), *customer_files.values())
         configuration = Configuration(
             service=service if service is not None else self._rooted(Service()),
             feeds=MappingProxyType(feeds),
@@ -107,17 +84,19 @@ class _Survey:
             broken=MappingProxyType(
                 {name: tuple(sorted(file.problems)) for name, file in customer_files.items() if file.problems}
             ),
-            problems=tuple(sorted(everything)),
+            problems=tuple(
+                sorted(
+                    [*service_problems, *self.strays, *chain.from_iterable(file.problems for file in files)]
+                )
+            ),
         )
-        return configuration, tuple(sorted(service_file.problems))
+        return configuration, tuple(sorted(service_problems))
 
-    def _service(self) -> tuple[_File, Service | None]:
+    def _service(self) -> tuple[ConfigFile | None, Service | None]:
         if not (self.directory / SERVICE_FILE).exists():
-            file = _File(SERVICE_FILE)
-            file.problem((), "the file is missing; an empty one will do, since every key has a default")
-            return file, None
-        file = self._read(SERVICE_FILE)
-        service = _model(file, Service, file.tree.data) if file.tree is not None else None
+            return None, None
+        file = ConfigFile(self.directory, SERVICE_FILE)
+        service = file.model(Service) if file.data is not None else None
         return file, self._rooted(service) if service is not None else None
 
     def _rooted(self, service: Service) -> Service:
@@ -132,26 +111,22 @@ class _Survey:
         whole = self.directory / path
         return str(whole.resolve() if ".." in whole.parts else whole)
 
-    def _folder(self, folder: str, model: type[AnyModel]) -> tuple[dict[str, _File], dict[str, AnyModel]]:
-        files: dict[str, _File] = {}
+    def _folder(
+        self, folder: str, model: type[AnyModel]
+    ) -> tuple[dict[str, ConfigFile], dict[str, AnyModel]]:
+        files: dict[str, ConfigFile] = {}
         models: dict[str, AnyModel] = {}
         for name in self._names(folder):
-            file = files[name] = self._read(f"{folder}/{name}.yaml")
-            if file.tree is None:
+            file = files[name] = ConfigFile(self.directory, f"{folder}/{name}.yaml")
+            if file.data is None:
                 continue
-            data = {**file.tree.data, "name": name}
-            source = data.get("source")
-            if (
-                model is Feed
-                and isinstance(source, str)
-                and source
-                and source[0] not in "/~"
-                and "://" not in source
-            ):
-                data["source"] = self._absolute(source)
-            if "name" in file.tree.data:
+            if "name" in file.data:
                 file.problem(("name",), "unknown key; the name is the file's own name", of_key=True)
-            valid = _model(file, model, data)
+            extra = {"name": name}
+            source = file.data.get("source")
+            if isinstance(source, str) and _is_relative(source):
+                extra["source"] = self._absolute(source)
+            valid = file.model(model, **extra)
             if valid is not None:
                 models[name] = valid
         return files, models
@@ -166,52 +141,25 @@ class _Survey:
             self._stray(folder, f"cannot be read: {error.strerror}")
             return
         for entry in entries:
+            path = f"{folder}/{entry.name}"
             stem, _, suffix = entry.name.rpartition(".")
             if entry.name.startswith("."):
                 continue
             if entry.is_dir():
-                self._stray(f"{folder}/{entry.name}", f"is a directory; files lie directly in {folder}/")
+                self._stray(path, f"is a directory; files lie directly in {folder}/")
+            elif suffix == "yaml" and not entry.is_file():
+                self._stray(path, "is no file, or a link that leads nowhere")
             elif suffix == "yaml":
-                if entry.is_file():
-                    yield stem
-                else:
-                    self._stray(f"{folder}/{entry.name}", "is no file, or a link that leads nowhere")
+                yield stem
             elif suffix.lower() in ("yml", "yaml"):
-                self._stray(f"{folder}/{entry.name}", f"is not read; name it {stem}.yaml")
+                self._stray(path, f"is not read; name it {stem}.yaml")
 
     def _stray(self, name: str, message: str) -> None:
         self.strays.append(Problem(name, 0, 0, "", message))
 
-    def _read(self, name: str) -> _File:
-        file = _File(name)
-        try:
-            file.tree = parse((self.directory / name).read_bytes())
-        except OSError as error:
-            file.problem((), f"cannot be read: {error.strerror}")
-        except Unreadable as error:
-            mistake = error.mistake
-            file.problems.append(Problem(name, mistake.line, mistake.column, "", mistake.message))
-        else:
-            file.problems += [
-                Problem(name, line, column, dotted(path), message)
-                for line, column, path, message in file.tree.mistakes
-            ]
-        return file
 
-
-def _model(file: _File, model: type[AnyModel], data: dict[str, Any]) -> AnyModel | None:
-    """The model, or None with the file's problems told."""
-    try:
-        valid = model.model_validate(data)
-    except ValidationError as errors:
-        for error in errors.errors(include_url=False):
-            path, kind = error["loc"], error["type"]
-            if path == ("name",):
-                file.problems.append(Problem(file.name, 0, 0, "", sentence(error, model)))
-            else:
-                file.problem(path, sentence(error, model), of_key=kind == "extra_forbidden")
-        return None
-    return None if file.problems else valid
+def _is_relative(source: str) -> bool:
+    return source != "" and source[0] not in "/~" and "://" not in source
 
 
 def _claim(name: str, data: dict[str, Any]) -> Claim:

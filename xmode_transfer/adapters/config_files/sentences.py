@@ -39,13 +39,13 @@ def _told(error: ErrorDetails, model: type[BaseModel]) -> str:
             return _unknown(path, model)
         case "missing":
             return f"is missing; write it like {_example(path, model)}"
+        case "value_error":
+            return str(limits["error"])
         case _ if given is None:
             field = _field(path, model)
             required = field is not None and field.is_required()
             what = f"write it like {_example(path, model)}" if required else "write one or remove the key"
             return f"has no value; {what}"
-        case "value_error":
-            return str(limits["error"])
         case "string_type":
             return f"write one text here, not {_shape(given)}"
         case "model_type" | "model_attributes_type" | "dict_type":
@@ -105,11 +105,15 @@ def _example(path: KeyPath, model: type[BaseModel]) -> str:
     """``cron: 30 6 * * *``, as it may stand in the file."""
     field, key = _field(path, model), str(path[-1])
     example = field.examples[0] if field is not None and field.examples else "..."
-    return _inline({key: example}).removeprefix("{").removesuffix("}")
+    return f"{key}: {_inline(example)}" if isinstance(example, list | dict) else _lines({key: example})
 
 
 def _inline(value: object) -> str:
     return str(yaml.safe_dump(value, default_flow_style=True, width=10_000)).strip()
+
+
+def _lines(value: dict[str, object]) -> str:
+    return str(yaml.safe_dump(value, default_flow_style=False, width=10_000)).strip()
 
 
 def _fields(path: KeyPath, model: type[BaseModel]) -> dict[str, FieldInfo]:

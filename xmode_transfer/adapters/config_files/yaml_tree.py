@@ -18,11 +18,20 @@ MAX_VALUES = 10_000  # aliases written out
 
 KeyPath = tuple[str | int, ...]
 
-_LOADER: type[Any] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _PREFIX = "tag:yaml.org,2002:"
 _NULL, _MERGE = _PREFIX + "null", _PREFIX + "merge"
 _SCALARS = frozenset(_PREFIX + name for name in ("str", "null", "bool", "int", "float", "timestamp", "value"))
 _UNPRINTABLE = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+
+
+class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
+    """Takes every plain scalar for text, except null and ``<<``."""
+
+    yaml_implicit_resolvers = {  # noqa: RUF012 - PyYAML reads it from the class
+        first: [(tag, pattern) for tag, pattern in resolvers if tag in (_NULL, _MERGE)]
+        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+
 
 # A part of the parser's words, and ours.
 _SYNTAX = {
@@ -69,15 +78,16 @@ class Tree:
 
     def place(self, path: Sequence[str | int], *, of_key: bool = False) -> tuple[int, int]:
         """Line and column of the value at that path, or of its key; of what is above when it is not there."""
-        node, mark = self.root, self.root.start_mark if self.root is not None else None
+        node, mark = self.root, getattr(self.root, "start_mark", None)
         for depth, part in enumerate(path):
-            last = depth == len(path) - 1
             if isinstance(node, yaml.MappingNode):
                 found = next((pair for pair in node.value if pair[0].value == part), None)
                 if found is None:
                     break
-                mark = found[0].start_mark if of_key and last else found[1].start_mark
-                node = found[1]
+                key, node = found
+                # Keys in lines of their own begin a line after the key that they belong to.
+                block = isinstance(node, yaml.CollectionNode) and not node.flow_style
+                mark = key.start_mark if block or (of_key and depth == len(path) - 1) else node.start_mark
             elif isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
                 node = node.value[part]
                 mark = node.start_mark
@@ -90,7 +100,7 @@ def parse(raw: bytes) -> Tree:
     """Reads one file. Raises Unreadable when it is no YAML; lesser mistakes are collected in the tree."""
     text = _text(raw)
     try:
-        root = yaml.compose(text, Loader=_LOADER)
+        root = yaml.compose(text, Loader=_Loader)
     except yaml.MarkedYAMLError as error:
         raise _unreadable(error, text) from None
     except (yaml.YAMLError, RecursionError) as error:
@@ -139,13 +149,11 @@ def _unreadable(error: yaml.MarkedYAMLError, text: str) -> Unreadable:
     told, mark = str(error.problem), error.problem_mark
     lines = text.split("\n")
     message = f"this is no YAML: {told}"
-    if "cannot start any token" in told and mark is not None and mark.line < len(lines):
-        found = lines[mark.line][mark.column : mark.column + 1]
-        message = (
-            "a tab; YAML is indented with spaces"
-            if found == "\t"
-            else f"{found} has a meaning in YAML; put the value in quotes"
-        )
+    found = lines[mark.line][mark.column : mark.column + 1] if mark and mark.line < len(lines) else ""
+    if found == "\t":
+        message = "a tab; YAML is indented with spaces"
+    elif "cannot start any token" in told:
+        message = f"{found} has a meaning in YAML; put the value in quotes"
     else:
         for part, ours in _SYNTAX.items():
             if part in told:
@@ -156,10 +164,6 @@ def _unreadable(error: yaml.MarkedYAMLError, text: str) -> Unreadable:
     return Unreadable(mark.line + 1, mark.column + 1, message) if mark else Unreadable(1, 1, message)
 
 
-class _TooMuch(Exception):
-    """The file is larger, once its aliases are written out, than any configuration."""
-
-
 class _Reader:
     """Makes plain data of nodes and notes what cannot stand in our files."""
 
@@ -167,17 +171,10 @@ class _Reader:
         self._mistakes = mistakes
         self._values = 0
 
-    def mapping(self, root: Any, path: KeyPath) -> dict[str, Any]:
-        try:
-            return self._mapping(root, path)
-        except _TooMuch as error:
-            self._note(root, (), str(error))
-            return {}
-
     def _note(self, node: Any, path: KeyPath, message: str) -> None:
         self._mistakes.append(Mistake(*_position(node), path, message))
 
-    def _mapping(self, node: Any, path: KeyPath) -> dict[str, Any]:
+    def mapping(self, node: Any, path: KeyPath) -> dict[str, Any]:
         data: dict[str, Any] = {}
         first: dict[str, int] = {}
         for key_node, value_node in node.value:
@@ -201,8 +198,9 @@ class _Reader:
         self._values += 1
         if self._values > MAX_VALUES or len(path) > MAX_DEPTH:
             # An alias inside its own anchor ends here too.
-            raise _TooMuch(
-                "the file nests deeper, or has more values, than any configuration; look at its aliases"
+            raise Unreadable(
+                *_position(node),
+                "nests deeper, or has more values, than any configuration; look at the aliases",
             )
         if isinstance(node, yaml.ScalarNode):
             if node.tag not in _SCALARS:
@@ -214,4 +212,4 @@ class _Reader:
             self._note(node, path, f"the tag {node.tag.removeprefix(_PREFIX)} is not used here; remove it")
         if isinstance(node, yaml.SequenceNode):
             return [self._value(item, (*path, position)) for position, item in enumerate(node.value)]
-        return self._mapping(node, path)
+        return self.mapping(node, path)

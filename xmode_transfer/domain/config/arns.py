@@ -1,6 +1,7 @@
 """ARNs as the configuration needs them: the vendor's user, a customer's role, a KMS key."""
 
 import re
+from functools import lru_cache
 from typing import NamedTuple
 
 PARTITIONS = ("aws", "aws-cn", "aws-us-gov")
@@ -41,6 +42,7 @@ def check_partition(partition: str) -> str:
     return partition
 
 
+@lru_cache(maxsize=16_384)  # asked for the same few fields of the same ARN all the time
 def parse_iam(arn: str, kind: str) -> IamArn:
     """The ARN of an IAM ``user`` or ``role``. Raises ValueError that says what was given instead."""
     example = _ROLE_EXAMPLE if kind == "role" else _ROLE_EXAMPLE.replace("role/XMode", "user/name")
