@@ -23,6 +23,19 @@ REAL_HOME = os.environ.get("HOME", "")
 PROXIES = {"HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"}
 
 
+# --- The long forms ------------------------------------------------------------------------------------
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leaves out what is marked slow, unless `make soak` (or ``-m slow``) asks for it."""
+    if "XMODE_SOAK" in os.environ or "slow" in config.option.markexpr:
+        return
+    slow = [item for item in items if item.get_closest_marker("slow")]
+    if slow:
+        config.hook.pytest_deselected(items=slow)
+        items[:] = [item for item in items if item not in slow]
+
+
 # --- The environment -----------------------------------------------------------------------------------
 
 
@@ -31,6 +44,8 @@ def clean_environment(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pyt
     """Nothing of this machine's AWS or xmode-transfer set-up reaches a test or a process of it."""
     home = tmp_path_factory.mktemp("home")
     for name in os.environ:
+        if name == "XMODE_SOAK":
+            continue
         if name.startswith(("AWS_", "XMODE_")) or name.upper() in PROXIES:
             monkeypatch.delenv(name)
     monkeypatch.setenv("HOME", str(home))

@@ -58,7 +58,7 @@ def install(
         say(f"Installing the local AWS into {runtime} (once; about 90 MB) ...")
         building = Path(tempfile.mkdtemp(prefix="building-", dir=runtime.parent))
         try:
-            _build(building / "venv", requirements)
+            _build(building / "venv", requirements, say)
             (building / "venv").rename(runtime)
         finally:
             shutil.rmtree(building, ignore_errors=True)
@@ -85,24 +85,32 @@ def _locked(directory: Path) -> Iterator[None]:
         yield
 
 
-def _build(venv: Path, requirements: Path) -> None:
-    uv = shutil.which("uv")
+def _build(venv: Path, requirements: Path, say: Callable[[str], None]) -> None:
     python = str(venv / "bin" / "python")
-    if uv:
-        _run([uv, "venv", "--quiet", "--python", sys.executable, str(venv)])
-        _run(
-            [uv, "pip", "install", "--quiet", "--python", python, "--require-hashes", "-r", str(requirements)]
-        )
-    else:
-        options = ["--quiet", "--no-input", "--disable-pip-version-check", "--require-hashes"]
-        if importlib.util.find_spec("pip"):  # ours can install for another Python: no need for a second pip
-            _run([sys.executable, "-m", "venv", "--without-pip", str(venv)])
-            pip = [sys.executable, "-m", "pip", "--python", python]
-        else:
-            _run([sys.executable, "-m", "venv", str(venv)])
-            pip = [python, "-m", "pip"]
-        _run([*pip, "install", *options, "-r", str(requirements)])
+    uv = shutil.which("uv")
+    try:
+        if uv:
+            _run([uv, "venv", "--quiet", "--python", sys.executable, str(venv)])
+            install_with = [uv, "pip", "install", "--quiet", "--python", python]
+            _run([*install_with, "--require-hashes", "-r", str(requirements)])
+    except SandboxError:
+        say("uv could not install it; trying pip, whose index may be another ...")
+        shutil.rmtree(venv, ignore_errors=True)
+        uv = None
+    if not uv:
+        _build_with_pip(venv, python, requirements)
     _run([python, "-I", "-c", "import hypercorn.asyncio, ministack.app"])
+
+
+def _build_with_pip(venv: Path, python: str, requirements: Path) -> None:
+    options = ["--quiet", "--no-input", "--disable-pip-version-check", "--require-hashes"]
+    if importlib.util.find_spec("pip"):  # ours can install for another Python: no need for a second pip
+        _run([sys.executable, "-m", "venv", "--without-pip", str(venv)])
+        pip = [sys.executable, "-m", "pip", "--python", python]
+    else:
+        _run([sys.executable, "-m", "venv", str(venv)])
+        pip = [python, "-m", "pip"]
+    _run([*pip, "install", *options, "-r", str(requirements)])
 
 
 def _run(command: list[str]) -> None:

@@ -88,6 +88,7 @@ def test_two_at_once_build_one_environment_and_later_calls_build_none(
     assert told == []
 
 
+@pytest.mark.slow
 def test_a_package_other_than_the_pinned_one_is_refused(tmp_path: Path, requirements: Path) -> None:
     make_wheel(tmp_path / "index", "ministack", {"ministack/app.py": "print('not what was pinned')"})
     with pytest.raises(SandboxError) as caught:
@@ -107,6 +108,25 @@ def test_a_python_that_has_pip_uses_its_own(tmp_path: Path, requirements: Path) 
     python = Path(done.stdout.strip())
     assert subprocess.run([python, "-c", "import ministack.app"], check=False).returncode == 0
     assert subprocess.run([python, "-c", "import pip"], check=False, capture_output=True).returncode == 1
+
+
+def test_what_failed_is_told_and_nothing_is_left(
+    tmp_path: Path, requirements: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    python = tmp_path / "python"
+    python.write_text("#!/bin/sh\nseq 100\necho ensurepip is not available\nexit 1\n")
+    python.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(python))
+    with pytest.raises(SandboxError) as caught:
+        install(tmp_path / "home", requirements=requirements)
+    first, *shown = caught.value.message.splitlines()
+    assert "could not be installed" in first
+    assert f"{python} -m venv" in first
+    assert [line.strip() for line in shown[-2:]] == ["100", "ensurepip is not available"]
+    assert len(shown) == 12
+    assert "proxy" in caught.value.hint
+    assert caught.value.exit_code == 2
+    assert runtimes(tmp_path / "home") == []
 
 
 def test_a_home_that_cannot_be_made_is_named(tmp_path: Path, requirements: Path) -> None:
@@ -130,6 +150,20 @@ def test_uv_installs_it_too_and_changed_requirements_anew(
     assert first.exists()
     assert second.exists()
     assert len(runtimes(tmp_path / "home")) == 2
+
+
+@pytest.mark.slow
+def test_where_uv_fails_pip_is_tried(
+    tmp_path: Path, requirements: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    uv = tmp_path / "bin" / "uv"
+    uv.parent.mkdir()
+    uv.write_text("#!/bin/sh\necho this index cannot be reached >&2\nexit 1\n")
+    uv.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{uv.parent}:/usr/bin:/bin")
+    told: list[str] = []
+    assert install(tmp_path / "home", requirements=requirements, say=told.append).exists()
+    assert [line for line in told if "trying pip" in line]
 
 
 def test_every_package_is_pinned_by_hash_and_no_address_is_named() -> None:
