@@ -24,11 +24,13 @@ from xmode_transfer.domain.errors import ExitCode, XmodeError
 from xmode_transfer.domain.keys import manifest_key, object_key
 from xmode_transfer.entrypoints.cli import demo_stage, words
 from xmode_transfer.sandbox import bucket, demo_data, server
+from xmode_transfer.sandbox.accounts import set_trust_policy
 from xmode_transfer.sandbox.configuration import write_config
 from xmode_transfer.sandbox.model import VENDOR_PRINCIPAL_ARN, CustomerSetup, Sandbox, Variant
+from xmode_transfer.sandbox.policies import guide_trust_policy
 
 CUSTOMERS = {"acme": Variant.GUIDE, "globex": Variant.GUIDE, "initech": Variant.WRONG_EXTERNAL_ID}
-FEEDS_OF = {"globex": [demo_data.DAILY]}
+FEEDS_OF = {"globex": [demo_data.DAILY], "initech": [demo_data.DROPS]}
 WIDTH = 110
 SHOWN_KEYS = 4
 
@@ -95,6 +97,7 @@ class Story:
             self.run_again(sandbox.customer("acme"))
             self.refuse(sandbox.customer("initech"))
             self.ask_status()
+            self.mend(sandbox.customer("initech"))
             seconds = words.duration(self.clock.monotonic() - began)
             self.end(sandbox, seconds)
         except BaseException:
@@ -184,6 +187,12 @@ class Story:
         self.title("The state of everything, from the ledger")
         self.run("status")
 
+    def mend(self, initech: CustomerSetup) -> None:
+        self.title("initech mends its trust policy: what waited is delivered")
+        set_trust_policy(initech, guide_trust_policy(initech.external_id))
+        self.run("run", "--customer", "initech")
+        self.check_bucket(initech)
+
     def end(self, sandbox: Sandbox, seconds: str) -> None:
         self.title(f"Done in {seconds}" + ("; it is all still up" if self.keep else ""))
         if not self.keep:
@@ -195,9 +204,9 @@ class Story:
         self.say("in a shell:")
         self.commands(
             ". .demo/env",
-            f"cp CHANGELOG.md .demo/data/{demo_data.DROPS}/new.csv",
+            f"date > .demo/data/{demo_data.DROPS}/new.csv",
             "xmode-transfer run --customer acme",
-            "xmode-transfer status --customer initech --json",
+            "xmode-transfer status --json",
         )
         self.say(f"{sandbox.id} runs until you end it:")
         self.commands(f"{demo_stage.program_shown()} demo --stop")

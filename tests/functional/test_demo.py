@@ -1,0 +1,174 @@
+"""The demo as a person runs it: what it shows, what its advice is worth, and that nothing is left behind."""
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from xmode_transfer.sandbox import server
+
+PROGRAM = Path(sys.executable).with_name("xmode-transfer")
+STEPS = 9
+PATIENCE_SECONDS = 120
+
+pytestmark = pytest.mark.sandbox
+
+
+class Place(NamedTuple):
+    """Where a demo is run: its directory, and the home of its sandbox."""
+
+    directory: Path
+    home: Path
+
+    def environment(self) -> dict[str, str]:
+        return {**os.environ, "XMODE_SANDBOX_HOME": str(self.home)}
+
+    def demo(self, *options: str) -> "subprocess.CompletedProcess[str]":
+        return subprocess.run(
+            [PROGRAM, "demo", *options],
+            cwd=self.directory,
+            env=self.environment(),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE_SECONDS,
+            check=False,
+        )
+
+    def sandboxes(self) -> list[str]:
+        return [path.name for path in self.home.iterdir() if path.name != "runtime"]
+
+
+@pytest.fixture
+def place(sandbox_home: Path, tmp_path: Path) -> Iterator[Place]:
+    """A directory to run it in, with a sandbox home of its own that shares what is installed."""
+    found = Place(tmp_path / "somewhere", tmp_path / "home")
+    found.directory.mkdir()
+    found.home.mkdir()
+    (found.home / "runtime").symlink_to(sandbox_home / "runtime")
+    yield found
+    for left in server.find_all(found.home):
+        server.stop(left)
+
+
+def answers(endpoint: str) -> bool:
+    host, port = endpoint.removeprefix("http://").split(":")
+    with socket.socket() as probe:
+        return probe.connect_ex((host, int(port))) == 0
+
+
+def test_a_person_sees_a_whole_delivery_and_nothing_is_left(place: Place) -> None:
+    done = place.demo()
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stderr == ""
+    shown = done.stdout
+
+    assert [int(number) for number in re.findall(r"^(\d+)  \S", shown, re.MULTILINE)] == list(
+        range(1, STEPS + 1)
+    )
+    assert re.findall(r"^\$ xmode-transfer (.+)$", shown, re.MULTILINE) == [
+        "config check",
+        "run --customer acme",
+        "run --customer globex",
+        "list --customer acme",
+        "run --customer acme",
+        "run --customer initech",
+        "status",
+        "run --customer initech",
+    ]
+    first, second = shown.split("$ xmode-transfer run --customer acme\n")[1:]
+    assert first.split("\n$ ")[0].count("delivered") == 6  # five days and the drop folder
+    assert "delivered" not in second.split("\n\n")[0]
+    assert '"format": "xmode-manifest/1"' in shown
+    assert " objects read back and compared with the files: the same, byte for byte" in shown
+
+    refused, mended = [
+        part.split("\n\n")[0] for part in shown.split("$ xmode-transfer run --customer initech\n")[1:]
+    ]
+    for must_say in ("blocked", "arn:aws:iam::", "external ID", "the customer", "what to do"):
+        assert must_say in refused
+    assert "exit code 4" in refused
+    assert "delivered" in mended
+
+    endpoint = re.search(r"http://127\.0\.0\.1:\d+", shown)
+    assert endpoint
+    assert not answers(endpoint[0])
+    assert place.sandboxes() == []
+    assert list(place.directory.iterdir()) == []
+
+
+def test_what_it_advises_works_and_stop_ends_it(place: Place) -> None:
+    done = place.demo("--keep")
+    assert done.returncode == 0, done.stdout + done.stderr
+    advice = done.stdout.split("in a shell:\n")[1].splitlines()
+    commands = [line.strip() for line in advice if line.startswith("     ")][:-1]  # the last one is --stop
+    assert commands[0] == ". .demo/env"
+    assert len(commands) == 4
+
+    tried = subprocess.run(
+        ["/bin/sh", "-ec", "\n".join(commands)],
+        cwd=place.directory,
+        env={"PATH": "/usr/bin:/bin", "AWS_PROFILE": "another"},
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_SECONDS,
+        check=False,
+    )
+    assert tried.returncode == 0, tried.stdout + tried.stderr
+    *_, document = tried.stdout.splitlines()
+    assert "1 file sent" in tried.stdout
+    assert {customer["status"] for customer in json.loads(document)["customers"]} == {"healthy"}
+    assert (place.directory / ".demo" / "env").stat().st_mode & 0o077 == 0
+
+    stopped = place.demo("--stop")
+    assert stopped.returncode == 0
+    assert place.sandboxes() == []
+    assert not (place.directory / ".demo").exists()
+    assert "No demo is up" in place.demo("--stop").stdout
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_it_can_be_interrupted_and_leaves_no_process(place: Place, number: signal.Signals) -> None:
+    with subprocess.Popen(
+        [PROGRAM, "demo"],
+        cwd=place.directory,
+        env=place.environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    ) as demo:
+        assert demo.stdout is not None
+        shown = ""
+        for line in demo.stdout:
+            shown += line
+            if line.startswith("$ xmode-transfer run"):
+                break
+        time.sleep(0.5)
+        demo.send_signal(number)
+        shown += demo.stdout.read()
+        assert demo.wait(PATIENCE_SECONDS) == 130, shown
+    endpoint = re.search(r"http://127\.0\.0\.1:\d+", shown)
+    assert endpoint
+    assert not answers(endpoint[0])
+    assert place.sandboxes() == []
+
+
+def test_a_directory_that_is_not_the_demos_is_left_alone(place: Place) -> None:
+    precious = place.directory / ".demo" / "precious"
+    precious.parent.mkdir()
+    precious.write_text("mine", encoding="utf-8")
+    for options in ((), ("--stop",)):
+        done = place.demo(*options)
+        assert done.returncode == 2
+        assert "left alone" in done.stderr
+    assert precious.read_text(encoding="utf-8") == "mine"
+    assert place.sandboxes() == []
