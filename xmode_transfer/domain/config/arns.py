@@ -67,7 +67,7 @@ def parse_iam(arn: str, kind: str) -> IamArn:
         raise ValueError(f"this is the ARN of {found or 'nothing'}, not of a {kind}; write it like {example}")
     path, _, name = rest.rpartition("/")
     path = f"/{path}/" if path else "/"
-    if _NAME.fullmatch(name) is None or _PATH.fullmatch(path) is None or "//" in path:
+    if _NAME.fullmatch(name) is None or _PATH.fullmatch(path) is None or "//" in f"/{rest}":
         raise ValueError(
             f"{rest!r} is no name of a {kind}: letters, digits and _+=,.@- (64 at most), after a path if any"
         )

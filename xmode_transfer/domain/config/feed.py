@@ -9,7 +9,7 @@ from xmode_transfer.domain.config.names import check_bucket
 from xmode_transfer.domain.periods import Partition, PeriodKind
 from xmode_transfer.domain.selection import check_pattern
 
-DEFAULT_EXCLUDE = (".*", "*.tmp", "*.part", "*.partial", "**/.*/**", "**/_temporary/**")
+DEFAULT_EXCLUDE = (".*", "*.tmp", "*.part", "*.partial", "_temporary")
 _PARTITION_EXAMPLES = {
     PeriodKind.HOUR: "%Y/%m/%d/%H",
     PeriodKind.DAY: "%Y/%m/%d",
@@ -52,8 +52,8 @@ class Feed(Model):
     """How a period's directory is named below the source. Needed unless period is none."""
     include: tuple[str, ...] = Field(default=("*",), min_length=1, examples=[["*.parquet", "*.csv.gz"]])
     """Patterns of the files to deliver."""
-    exclude: tuple[str, ...] = Field(default=DEFAULT_EXCLUDE, examples=[["*.tmp", "work/**"]])
-    """Patterns of the files to leave out; they win over include, and replace the default list."""
+    exclude: tuple[str, ...] = Field(default=DEFAULT_EXCLUDE, examples=[[".*", "*.tmp", "work"]])
+    """Patterns of files and directories to leave out; they win over include, and replace the default list."""
     complete: Marker | Settled = Field(
         default=Settled(settle_seconds=300), examples=[{"marker": "_SUCCESS"}, {"settle_seconds": 300}]
     )

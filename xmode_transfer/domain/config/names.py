@@ -61,13 +61,13 @@ def check_external_id(value: str) -> str:
 
 def check_bucket(value: str) -> str:
     """S3's naming rules, and only general purpose buckets."""
+    if value.startswith("arn:"):
+        raise ValueError("write the bucket's name, not an ARN" + _bucket_of_arn(value))
     rest = re.sub(r"^s3[an]?://", "", value, flags=re.IGNORECASE)
     if rest != value or "/" in value:
         bucket, _, prefix = rest.strip("/").partition("/")
         meant = f"bucket: {bucket}" + (f", prefix: {prefix}/" if prefix else "")
         raise ValueError(f"write the bucket's name, not a URI or a path (did you mean {meant}?)")
-    if value.startswith("arn:"):
-        raise ValueError("write the bucket's name, not an ARN" + _bucket_of_arn(value))
     if not 3 <= len(value) <= 63:
         raise ValueError(f"a bucket's name has 3 to 63 characters; this one has {len(value)}")
     if value != value.lower():

@@ -72,14 +72,13 @@ class Service(Model):
     """The whole of service.yaml. Every key has a default."""
 
     vendor: Vendor = Vendor()
-    """Our own identity, which customers' roles trust."""
+    """Who we are to AWS."""
     ledger: str = "sqlite:///var/ledger.db"
-    """Our durable record: sqlite:///path, relative to the config directory (four slashes before an absolute
-    path), or postgresql://user@host/database. Passwords come from PGPASSWORD or a PGPASSFILE."""
+    """Our durable record, sqlite:///path: relative to the config directory, or with four slashes absolute."""
     engine: Engine = Engine.AUTO
     """auto takes the fast engine where it works, else the portable one."""
     limits: Limits = Limits()
-    """What one process may use at once."""
+    """How much one process may do at once."""
     alerts: tuple[str, ...] = Field(default=(), max_length=0)
     """Channels for alerts. They come with the daemon; until then the list is empty."""
 
@@ -94,16 +93,10 @@ class Service(Model):
     @classmethod
     def _is_ledger(cls, value: str) -> str:
         scheme, separator, rest = value.partition("://")
-        if separator and scheme == "sqlite":
-            if not rest.strip("/") or ":memory:" in rest:
-                raise ValueError("a ledger in memory does not outlive the process; name a file")
-            if not rest.startswith("/"):
-                raise ValueError(f"sqlite takes three slashes before a path (did you mean sqlite:///{rest}?)")
-            return value
-        if separator and scheme in ("postgresql", "postgresql+psycopg"):
-            if ":" in rest.partition("/")[0].rpartition("@")[0] or "password=" in rest:
-                raise ValueError(
-                    "a password does not belong in the configuration; give it in PGPASSWORD or a PGPASSFILE"
-                )
-            return value
-        raise ValueError("write sqlite:///path/of/ledger.db or postgresql://user@host/database")
+        if not separator or scheme != "sqlite":
+            raise ValueError("the ledger lies in SQLite; write sqlite:///var/ledger.db")
+        if not rest.startswith("/") and rest:
+            raise ValueError(f"sqlite takes three slashes before a path (did you mean sqlite:///{rest}?)")
+        if not rest.strip("/") or ":memory:" in rest:
+            raise ValueError("a ledger in memory would forget what was delivered; name a file")
+        return value

@@ -1,0 +1,331 @@
+"""The models: defaults, types, what fits together and what does not."""
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from xmode_transfer.domain.config import (
+    Customer,
+    CustomerState,
+    Destination,
+    Engine,
+    Feed,
+    Limits,
+    Marker,
+    Retention,
+    Schedule,
+    Service,
+    Settled,
+    Vendor,
+)
+from xmode_transfer.domain.config.base import did_you_mean, parse_size
+from xmode_transfer.domain.selection import Selection
+
+CUSTOMER: dict[str, Any] = {
+    "name": "acme",
+    "company": "Acme Corp",
+    "external_id": "AcmeCorp",
+    "role_arn": "arn:aws:iam::111122223333:role/XMode",
+    "destination": {"bucket": "acme-data", "prefix": "xmode/", "region": "us-east-1"},
+    "feeds": ["us-daily"],
+}
+FEED: dict[str, Any] = {"name": "us-daily", "source": "/data", "period": "day", "partition": "%Y/%m/%d"}
+
+
+def refusal(model: type[Any], **values: Any) -> str:
+    """The one complaint about these values, with its key."""
+    with pytest.raises(ValidationError) as caught:
+        model(**values)
+    (error,) = caught.value.errors()
+    return f"{'.'.join(map(str, error['loc']))}: {error['msg'].removeprefix('Value error, ')}"
+
+
+def test_an_empty_service_is_whole() -> None:
+    service = Service()
+    assert service.vendor.principal_arn == "arn:aws:iam::366810793500:user/xmode-data-transfer"
+    assert (service.vendor.account_id, service.vendor.partition) == ("366810793500", "aws")
+    assert service.ledger == "sqlite:///var/ledger.db"
+    assert service.engine is Engine.AUTO
+    assert service.limits == Limits(
+        parallel_objects=16, parallel_objects_per_customer=16, memory_bytes=134_217_728
+    )
+    assert service.limits.bandwidth_bytes_per_second is None
+
+
+@pytest.mark.parametrize("model", [Service(), Feed(**FEED), Customer(**CUSTOMER)])
+def test_a_model_cannot_be_changed(model: Any) -> None:
+    with pytest.raises(ValidationError, match="frozen"):
+        setattr(model, next(iter(type(model).model_fields)), "other")
+
+
+@pytest.mark.parametrize(("model", "values"), [(Service, {}), (Feed, FEED), (Customer, CUSTOMER)])
+def test_a_key_that_is_not_known_is_refused(model: type[Any], values: dict[str, Any]) -> None:
+    assert refusal(model, **values, colour="red").startswith("colour: Extra inputs")
+
+
+@pytest.mark.parametrize(
+    ("ledger", "told"),
+    [
+        ("var/ledger.db", "write sqlite:///var/ledger.db"),
+        ("mysql://db/x", "write sqlite:///var/ledger.db"),
+        ("sqlite://var/ledger.db", "did you mean sqlite:///var/ledger.db?"),
+        ("sqlite://", "in memory"),
+        ("sqlite:///", "in memory"),
+        ("sqlite:///:memory:", "in memory"),
+    ],
+)
+def test_a_ledger_that_would_not_last_is_refused(ledger: str, told: str) -> None:
+    assert told in refusal(Service, ledger=ledger)
+
+
+def test_a_refused_ledger_does_not_tell_its_password() -> None:
+    assert "hunter2" not in refusal(Service, ledger="postgresql://me:hunter2@db/x")
+
+
+def test_alerts_come_with_the_daemon() -> None:
+    assert Service(alerts=[]).alerts == ()
+    assert refusal(Service, alerts=[{"url": "https://example.com"}]).startswith(
+        "alerts: channels for alerts come"
+    )
+
+
+@pytest.mark.parametrize(
+    ("values", "told"),
+    [
+        ({"principal_arn": "arn:aws:iam::366810793500:role/x"}, "not of a user"),
+        (
+            {"principal_arn": "arn:aws-cn:iam::366810793500:user/x"},
+            "sts_region: us-east-1 does not lie in aws-cn",
+        ),
+        ({"sts_region": "cn-north-1"}, "does not lie in aws,"),
+        ({"sts_region": "us-east-1b"}, "did you mean the region us-east-1?"),
+    ],
+)
+def test_the_vendor_is_a_user_in_one_partition(values: dict[str, str], told: str) -> None:
+    assert told in refusal(Vendor, **values)
+
+
+def test_another_partition_is_taken_as_a_whole() -> None:
+    vendor = Vendor(principal_arn="arn:aws-cn:iam::366810793500:user/x", sts_region="cn-north-1")
+    assert vendor.partition == "aws-cn"
+
+
+@pytest.mark.parametrize(
+    ("written", "size"),
+    [
+        ("50MB", 50_000_000),
+        ("16MiB", 16_777_216),
+        ("1.5 GB", 1_500_000_000),
+        ("0.5KiB", 512),
+        ("7", 7),
+        ("7b", 7),
+        ("2 tib", 2 * 2**40),
+        (12, 12),
+    ],
+)
+def test_a_size_is_written_as_people_do(written: object, size: int) -> None:
+    assert parse_size(written) == size
+
+
+@pytest.mark.parametrize("written", ["", "MB", "5 parsecs", "-1MB", "1e6", "0.3B", "1.5", "٣MB", "5MB/s"])
+def test_what_is_no_size_is_refused(written: str) -> None:
+    with pytest.raises(ValueError, match=r"size|unit|bytes"):
+        parse_size(written)
+
+
+@given(st.integers(0, 10**15), st.sampled_from([("kB", 10**3), ("MiB", 2**20), ("", 1)]))
+def test_a_whole_size_is_exact(number: int, unit: tuple[str, int]) -> None:
+    assert parse_size(f"{number}{unit[0]}") == number * unit[1]
+
+
+@pytest.mark.parametrize(
+    ("values", "told"),
+    [
+        ({"parallel_objects": 0}, "greater than or equal to 1"),
+        ({"parallel_objects_per_customer": 5000}, "less than or equal to 1024"),
+        ({"memory_bytes": "1MiB"}, "greater than or equal to 5242880"),
+        ({"bandwidth_bytes_per_second": "0"}, "greater than or equal to 1"),
+        ({"memory_bytes": True and "lots"}, "is no size"),
+    ],
+)
+def test_a_limit_has_limits(values: dict[str, Any], told: str) -> None:
+    assert told in refusal(Limits, **values)
+
+
+def test_a_feed_needs_little() -> None:
+    feed = Feed(**FEED)
+    assert (feed.include, feed.complete, feed.look_back, feed.sha256) == (
+        ("*",),
+        Settled(settle_seconds=300),
+        31,
+        False,
+    )
+    assert feed.partition_template is not None
+    assert feed.partition_template.segments == ("%Y", "%m", "%d")
+
+
+@pytest.mark.parametrize(
+    "name", [".hidden", "a.csv.tmp", "b/a.part", "a.partial", "_temporary/0/part-0", "a/.git/x"]
+)
+def test_by_itself_a_feed_leaves_out_what_is_still_being_written(name: str) -> None:
+    feed = Feed(**FEED)
+    selection = Selection.of(feed.include, feed.exclude)
+    assert not selection.takes(name)
+    assert selection.takes("a/part-0.csv")
+
+
+@pytest.mark.parametrize(
+    ("values", "told"),
+    [
+        ({"name": "US_daily"}, "name: 'US_daily' cannot be a name"),
+        ({"name": "x" * 64}, "cannot be a name"),
+        ({"name": "-x"}, "cannot be a name"),
+        ({"source": "data"}, "source: 'data' is neither an absolute path"),
+        ({"source": ""}, "source: "),
+        ({"source": "~/data"}, "~ is not expanded"),
+        ({"source": "gs://bucket/x"}, "gs:// is no source"),
+        ({"source": "s3://Bad_Bucket/x"}, "capital letters"),
+        ({"source": "s3://good-bucket/a//b"}, "empty"),
+        ({"source": "s3://good-bucket/../b"}, "'..'"),
+        (
+            {"partition": None},
+            'partition: a feed by day says how its directories are named, like partition: "%Y/%m/%d"',
+        ),
+        ({"partition": "%Y/%m"}, "partition: a feed by day needs exactly"),
+        ({"partition": "/%Y/%m/%d"}, "relative path"),
+        ({"period": "daily"}, "period: "),
+        ({"include": []}, "include: "),
+        ({"include": ["a//b"]}, "can match nothing"),
+        ({"exclude": [""]}, "an empty pattern matches nothing"),
+        ({"complete": {}}, "write {marker: _SUCCESS} or {settle_seconds: 300}"),
+        ({"complete": {"markr": "x"}}, "did you mean marker?"),
+        ({"complete": "_SUCCESS"}, "write {marker: _SUCCESS}"),
+        ({"complete": {"marker": "x", "settle_seconds": 3}}, "choose one of marker and settle_seconds"),
+        ({"complete": {"marker": "a/b"}}, "complete.marker: 'a/b' is no file name"),
+        ({"complete": {"marker": ".."}}, "is no file name"),
+        ({"complete": {"settle_seconds": -1}}, "complete.settle_seconds: "),
+        ({"complete": {"settle_seconds": "5 min"}}, "complete.settle_seconds: "),
+        ({"look_back": 0}, "look_back: "),
+        ({"sha256": "maybe"}, "sha256: "),
+    ],
+)
+def test_a_refused_feed_is_explained_once(values: dict[str, Any], told: str) -> None:
+    assert told in refusal(Feed, **{**FEED, **values})
+
+
+@pytest.mark.parametrize(
+    ("values", "told"),
+    [
+        ({"partition": "%Y"}, "partition: a drop folder (period: none) has no partition"),
+        (
+            {"complete": {"marker": "_SUCCESS"}},
+            "complete: a drop folder (period: none) is never complete as a whole",
+        ),
+        ({"look_back": 3}, "look_back: a drop folder (period: none) has no periods"),
+    ],
+)
+def test_a_drop_folder_has_no_periods(values: dict[str, Any], told: str) -> None:
+    assert told in refusal(Feed, name="drops", source="/drops", period="none", **values)
+
+
+def test_completeness_is_chosen_by_its_key() -> None:
+    assert Feed(**FEED, complete={"marker": "_SUCCESS"}).complete == Marker(marker="_SUCCESS")
+    assert Feed(**FEED, complete={"settle_seconds": "60"}).complete == Settled(settle_seconds=60)
+    assert Feed(**FEED, complete=Marker(marker="DONE")).complete == Marker(marker="DONE")
+
+
+def test_a_customers_account_owns_its_bucket_unless_another_is_named() -> None:
+    assert Customer(**CUSTOMER).bucket_owner == "111122223333"
+    other = Customer(**{**CUSTOMER, "destination": {"bucket": "acme-data", "bucket_owner": "000000000042"}})
+    assert (other.bucket_owner, other.account_id) == ("000000000042", "111122223333")
+
+
+def test_a_customer_is_active_and_keeps_everything_by_itself() -> None:
+    customer = Customer(**CUSTOMER)
+    assert (customer.state, customer.schedule, customer.retention) == (CustomerState.ACTIVE, None, None)
+    assert (customer.partition, customer.destination.checksums) == ("aws", "full")
+
+
+@pytest.mark.parametrize("company", ["NO", "1:30", "012345670123", "Zażółć & Söhne", "null"])
+def test_a_company_may_be_called_anything(company: str) -> None:
+    assert Customer(**{**CUSTOMER, "company": company}).company == company
+
+
+@pytest.mark.parametrize(
+    ("values", "told"),
+    [
+        ({"name": "Acme"}, "name: 'Acme' cannot be a name"),
+        ({"company": "  "}, "company: write the company's name"),
+        ({"company": "a\nb"}, "company: write the company's name"),
+        ({"feeds": []}, "feeds: select at least one feed"),
+        ({"feeds": ["a", "b", "a"]}, "feeds: a stands twice"),
+        ({"state": "paused"}, "state: "),
+        ({"retention": {}}, "retention: give at least one of days, keep_last and max_bytes"),
+        ({"retention": {"days": 0}}, "retention.days: "),
+        ({"destination": {"bucket": "acme-data", "region": "cn-north-1"}}, "destination: region cn-north-1"),
+        ({"destination": {"bucket": "acme-data", "bucket_owner": "123"}}, "did you mean 000000000123?"),
+        ({"destination": {"bucket": "acme-data", "storage_class": "COLD"}}, "destination.storage_class: "),
+        (
+            {
+                "destination": {
+                    "bucket": "acme-data",
+                    "region": "eu-west-1",
+                    "kms_key_arn": "arn:aws:kms:us-east-1:111122223333:key/x",
+                }
+            },
+            "destination.kms_key_arn: S3 takes only keys of the bucket's own region, here eu-west-1",
+        ),
+        ({"schedule": {"cron": "30 6 * *"}}, "schedule.cron: cron has five fields"),
+    ],
+)  # fmt: skip
+def test_a_refused_customer_is_explained_once(values: dict[str, Any], told: str) -> None:
+    assert told in refusal(Customer, **{**CUSTOMER, **values})
+
+
+@pytest.mark.parametrize(
+    "cron",
+    ["30 6 * * *", "*/15 * * * *", "0 0 * * 7", "0 0 * * 0", "0 9-17 * * MON-FRI", "0 0 29 2 *", "0 0 L * *"],
+)
+def test_a_cron_expression_is_crontabs(cron: str) -> None:
+    assert Schedule(cron=cron).timezone == "UTC"
+
+
+@pytest.mark.parametrize(
+    ("values", "told"),
+    [
+        ({"cron": "0 30 6 * * *"}, "five fields (minute, hour, day of month, month, day of week)"),
+        ({"cron": ""}, "this has 0"),
+        ({"cron": "@daily"}, "did you mean 0 0 * * *?"),
+        ({"cron": "@reboot"}, "write five fields, like 30 6 * * *"),
+        ({"cron": "60 6 * * *"}, "bad minute"),
+        ({"cron": "0 0 * * 8"}, "bad day-of-week"),
+        ({"cron": "0 0 30 2 *"}, "bad day-of-month"),
+        ({"cron": "0 6 * * *", "timezone": "America/NewYork"}, "did you mean America/New_York?"),
+        ({"cron": "0 6 * * *", "timezone": "New York"}, "did you mean America/New_York?"),
+        ({"cron": "0 6 * * *", "timezone": "berlin"}, "did you mean Europe/Berlin?"),
+        ({"cron": "0 6 * * *", "timezone": "../../etc/passwd"}, "is no time zone"),
+        ({"cron": "0 6 * * *", "timezone": "Europe"}, "is no time zone"),
+        ({"cron": "0 6 * * *", "timezone": ""}, "is no time zone"),
+    ],
+)
+def test_a_refused_schedule_is_explained(values: dict[str, str], told: str) -> None:
+    assert told in refusal(Schedule, **values)
+
+
+def test_retention_takes_sizes() -> None:
+    assert Retention(max_bytes="500GB").max_bytes == 500_000_000_000
+
+
+def test_a_destination_may_be_the_whole_bucket() -> None:
+    assert Destination(bucket="acme-data").prefix == ""
+
+
+@pytest.mark.parametrize(
+    ("word", "told"),
+    [("prefx", " (did you mean prefix?)"), ("PREFIX", " (did you mean prefix?)"), ("zebra", "")],
+)
+def test_a_near_word_is_suggested_and_a_far_one_not(word: str, told: str) -> None:
+    assert did_you_mean(word, ["prefix", "region", "bucket"]) == told

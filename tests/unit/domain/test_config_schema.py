@@ -1,0 +1,61 @@
+"""The JSON Schemas say what the models say, and editors can use them."""
+
+from typing import Any
+
+import jsonschema
+import pytest
+
+from xmode_transfer.domain.config.schema import json_schemas
+
+
+@pytest.mark.parametrize("kind", ["service", "feed", "customer"])
+def test_a_schema_is_one(kind: str) -> None:
+    schema = json_schemas()[kind]
+    jsonschema.Draft202012Validator.check_schema(schema)
+    assert schema["additionalProperties"] is False
+    assert "name" not in schema["properties"]
+    assert "name" not in schema.get("required", [])
+
+
+def keys(node: Any, path: str = "") -> list[tuple[str, dict[str, Any]]]:
+    found = []
+    if isinstance(node, dict):
+        for name, schema in node.get("properties", {}).items():
+            found += [(f"{path}.{name}", schema), *keys(schema, f"{path}.{name}")]
+        for name, schema in node.get("$defs", {}).items():
+            found += keys(schema, name)
+    return found
+
+
+@pytest.mark.parametrize("kind", ["service", "feed", "customer"])
+def test_every_key_is_described(kind: str) -> None:
+    for path, schema in keys(json_schemas()[kind]):
+        assert schema.get("description"), path
+        assert "\n" not in schema["description"], path
+
+
+@pytest.mark.parametrize(
+    ("kind", "document", "wrong"),
+    [
+        ("service", {}, None),
+        ("service", {"limits": {"memory_bytes": "16MiB", "bandwidth_bytes_per_second": 5}}, None),
+        ("service", {"limits": {"memory_bytes": "16 parsecs"}}, "16 parsecs"),
+        ("service", {"alerts": ["x"]}, "x"),
+        (
+            "feed",
+            {"source": "x", "period": "day", "partition": "%Y/%m/%d", "complete": {"marker": "m"}},
+            None,
+        ),
+        ("feed", {"source": "x", "period": "daily"}, "daily"),
+        ("feed", {"source": "x", "period": "none", "complete": {"markr": "m"}}, "markr"),
+        ("customer", {"company": "x"}, "required"),
+    ],
+)
+def test_an_editor_marks_what_is_wrong(kind: str, document: dict[str, Any], wrong: str | None) -> None:
+    errors = [
+        error.message for error in jsonschema.Draft202012Validator(json_schemas()[kind]).iter_errors(document)
+    ]
+    if wrong is None:
+        assert errors == []
+    else:
+        assert any(wrong in message for message in errors), errors
