@@ -18,7 +18,7 @@ from xmode_transfer.sandbox.install import install
 from xmode_transfer.sandbox.model import CustomerSetup, Sandbox, Variant
 
 CHECKOUT = Path(__file__).parents[1]
-ON_CI = "CI" in os.environ
+ON_CI = bool(os.environ.get("CI"))
 REAL_HOME = os.environ.get("HOME", "")
 PROXIES = {"HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"}
 

@@ -13,10 +13,13 @@ from typing import Any
 
 import pytest
 import yaml
+from click.testing import CliRunner
 
+from xmode_transfer.entrypoints.cli.sandbox import command
 from xmode_transfer.sandbox import bucket, process, server
 from xmode_transfer.sandbox.accounts import owner
-from xmode_transfer.sandbox.model import Sandbox
+from xmode_transfer.sandbox.errors import SandboxError
+from xmode_transfer.sandbox.model import Sandbox, Variant
 
 pytestmark = pytest.mark.sandbox
 
@@ -45,15 +48,15 @@ def run(*arguments: str) -> subprocess.CompletedProcess[str]:
 @contextmanager
 def foreground(*arguments: str) -> Iterator[tuple[subprocess.Popen[str], dict[str, Any]]]:
     """A sandbox that runs in the foreground, and the JSON that it printed."""
-    command = [*COMMAND, "--json", *arguments]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as started:
+    line = [*COMMAND, "--json", *arguments]
+    with subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as started:
         try:
             assert started.stdout is not None
             text = ""
             while not text.endswith("\n}\n"):
-                line = started.stdout.readline()
-                assert line, started.stderr and started.stderr.read()
-                text += line
+                more = started.stdout.readline()
+                assert more, started.stderr and started.stderr.read()
+                text += more
             yield started, json.loads(text)
         finally:
             started.kill()
@@ -197,13 +200,29 @@ def test_it_listens_on_loopback_only(home: Path) -> None:
         (["--write-config", "."], "is not empty"),
         (["--detach", "list"], "Write options after `list`"),
         (["stop"], "Give the IDs of sandboxes, or --all"),
-        (["stop", "sbx-000000"], "There is no sandbox sbx-000000"),
-        (["env"], "0 sandboxes run"),
     ],
 )
 def test_mistakes_are_told_and_start_nothing(home: Path, arguments: list[str], told: str) -> None:
-    done = run(*arguments)
-    assert done.returncode == 2
+    done = CliRunner().invoke(command, arguments)
+    assert done.exit_code == 2
     assert told in " ".join(done.stderr.split())
     assert done.stdout == ""
+    assert sandboxes(home) == []
+
+
+def test_what_is_not_there_is_told(home: Path) -> None:
+    for arguments, told in (
+        ("stop sbx-000000", "There is no sandbox sbx-000000"),
+        ("env", "0 sandboxes run"),
+    ):
+        done = run(*arguments.split())
+        assert done.returncode == 2
+        assert told in done.stderr
+        assert done.stdout == ""
+
+
+def test_a_customer_that_cannot_be_set_up_leaves_nothing(home: Path) -> None:
+    with pytest.raises(SandboxError, match=r"could not be set up.*bucket") as caught:
+        server.start(home, {"x" * 63: Variant.GUIDE})
+    assert caught.value.exit_code == 2
     assert sandboxes(home) == []

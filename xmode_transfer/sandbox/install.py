@@ -50,19 +50,29 @@ def install(
     python = runtime / "bin" / "python"
     if python.exists():
         return python
-    with _locked(home / "runtime"):
-        if python.exists():
-            return python
-        for leftover in runtime.parent.glob("building-*"):
-            shutil.rmtree(leftover, ignore_errors=True)
-        say(f"Installing the local AWS into {runtime} (once; about 90 MB) ...")
-        building = Path(tempfile.mkdtemp(prefix="building-", dir=runtime.parent))
-        try:
-            _build(building / "venv", requirements, say)
-            (building / "venv").rename(runtime)
-        finally:
-            shutil.rmtree(building, ignore_errors=True)
+    try:
+        with _locked(home / "runtime"):
+            if not python.exists():
+                say(f"Installing the local AWS into {runtime} (once; about 90 MB) ...")
+                _install_into(runtime, requirements, say)
+    except OSError as error:
+        raise SandboxError(
+            f"The sandbox's home {home} cannot be written: {error.strerror or error}.",
+            hint=f"Make room there, or name another directory with {HOME_VARIABLE}.",
+        ) from error
     return python
+
+
+def _install_into(runtime: Path, requirements: Path, say: Callable[[str], None]) -> None:
+    for leftover in runtime.parent.glob("building-*"):
+        shutil.rmtree(leftover, ignore_errors=True)
+    building = Path(tempfile.mkdtemp(prefix="building-", dir=runtime.parent))
+    try:
+        _build(building / "venv", requirements, say)
+        shutil.rmtree(runtime, ignore_errors=True)  # one whose Python was removed from the machine
+        (building / "venv").rename(runtime)
+    finally:
+        shutil.rmtree(building, ignore_errors=True)
 
 
 def _key(requirements: Path) -> str:
@@ -72,15 +82,8 @@ def _key(requirements: Path) -> str:
 
 @contextmanager
 def _locked(directory: Path) -> Iterator[None]:
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-        lock = (directory / ".lock").open("w")
-    except OSError as error:
-        raise SandboxError(
-            f"The sandbox's home {directory.parent} cannot be written: {error.strerror}.",
-            hint=f"Name another directory with {HOME_VARIABLE}.",
-        ) from error
-    with lock:
+    directory.mkdir(parents=True, exist_ok=True)
+    with (directory / ".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 

@@ -53,6 +53,8 @@ def start(
     process, however that ends, and its directory goes with it unless ``keep``. Installs MiniStack first if
     need be. Raises SandboxError, and then leaves nothing behind.
     """
+    from botocore.exceptions import BotoCoreError, ClientError
+
     home = (home or default_home()).absolute()
     python = install(home, say=say)
     directory = _new_directory(home)
@@ -64,11 +66,16 @@ def start(
         sandbox.save()
         for name, variant in customers.items():
             add_customer(sandbox, name, variant)
-    except BaseException:
+    except BaseException as error:
         if sandbox is None:
             shutil.rmtree(directory, ignore_errors=True)
         else:
             stop(sandbox)
+        if isinstance(error, (OSError, BotoCoreError, ClientError)):
+            raise SandboxError(
+                f"The sandbox could not be set up in {directory}: {error}",
+                hint="Nothing of it is left. Mend what is named, then start it again.",
+            ) from error
         raise
     return sandbox
 

@@ -149,6 +149,10 @@ def test_uv_installs_it_too_and_changed_requirements_anew(
     assert first != second
     assert first.exists()
     assert second.exists()
+
+    second.unlink()
+    second.symlink_to(tmp_path / "a-python-that-was-removed")
+    assert install(tmp_path / "home", requirements=requirements).exists()
     assert len(runtimes(tmp_path / "home")) == 2
 
 

@@ -15,7 +15,14 @@ import click
 from xmode_transfer.sandbox.errors import SandboxError
 from xmode_transfer.sandbox.model import CustomerSetup, Sandbox, Variant
 
-CLEARED = ("AWS_PROFILE", "AWS_SESSION_TOKEN", "AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL_STS", "AWS_CA_BUNDLE")
+CLEARED = (  # each could lead a process that has our variables to another AWS, or to no AWS at all
+    "AWS_PROFILE",
+    "AWS_SESSION_TOKEN",
+    "AWS_SECURITY_TOKEN",
+    "AWS_ENDPOINT_URL_S3",
+    "AWS_ENDPOINT_URL_STS",
+    "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS",
+)
 WATCH_SECONDS = 1.0
 COMMANDLINE = click.core.ParameterSource.COMMANDLINE
 
