@@ -1,0 +1,109 @@
+"""The log: named events with fields, one line each, with every secret masked.
+
+    telemetry.configure()                                # once, in a shell
+    with telemetry.bind(customer="acme", feed="us-daily"):
+        telemetry.log(Event.DELIVERY_STARTED, objects=12)
+
+Events go through the standard ``logging``, so lines of libraries take the same form and the same redaction.
+What is bound is known to this thread or task alone; ``carry`` takes it along into another.
+"""
+
+import logging
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import copy_context
+from typing import ParamSpec, TextIO, TypeVar
+
+from xmode_transfer.telemetry.events import Event
+from xmode_transfer.telemetry.redaction import protect, redact, redact_text
+from xmode_transfer.telemetry.rendering import NEVER_BELOW_INFO, OURS, LineHandler, context
+
+__all__ = [
+    "Event",
+    "bind",
+    "carry",
+    "configure",
+    "debug",
+    "error",
+    "exception",
+    "log",
+    "protect",
+    "redact",
+    "redact_text",
+    "warn",
+]
+
+_Arguments = ParamSpec("_Arguments")
+_Answer = TypeVar("_Answer")
+
+_logger = logging.getLogger(OURS)
+# Where nobody has called ``configure``, only what must not be lost is shown, by logging's own last resort.
+
+
+def configure(
+    stream: TextIO | None = None, json: bool | None = None, level: str | int = logging.INFO
+) -> None:
+    """Sends the log to ``stream`` (stderr unless told). ``json`` is one JSON document a line; unless told,
+    so it is when the stream is no terminal. Called again, it replaces what it did before. Raises
+    ValueError for an unknown level."""
+    target = stream if stream is not None else sys.stderr
+    as_json = json if json is not None else not target.isatty()
+    root = logging.getLogger()
+    root.setLevel(level)
+    for handler in [known for known in root.handlers if isinstance(known, LineHandler)]:
+        root.removeHandler(handler)
+    root.addHandler(LineHandler(target, json=as_json))
+    for name in NEVER_BELOW_INFO:
+        logging.getLogger(name).setLevel(max(logging.INFO, root.level))
+    logging.captureWarnings(True)
+
+
+def debug(event: str, /, **fields: object) -> None:
+    _write(logging.DEBUG, event, fields)
+
+
+def log(event: str, /, **fields: object) -> None:
+    """Something went as it should."""
+    _write(logging.INFO, event, fields)
+
+
+def warn(event: str, /, **fields: object) -> None:
+    """Something did not, and we know how to go on."""
+    _write(logging.WARNING, event, fields)
+
+
+def error(event: str, /, **fields: object) -> None:
+    """Something did not, and a person should look."""
+    _write(logging.ERROR, event, fields)
+
+
+def exception(event: str, /, **fields: object) -> None:
+    """Like ``error``, with the traceback of the exception that is being handled."""
+    _write(logging.ERROR, event, fields, with_traceback=True)
+
+
+@contextmanager
+def bind(**fields: object) -> Iterator[None]:
+    """Puts the fields on every line that is written inside."""
+    token = context.set({**context.get(), **fields})
+    try:
+        yield
+    finally:
+        context.reset(token)
+
+
+def carry(function: Callable[_Arguments, _Answer]) -> Callable[_Arguments, _Answer]:
+    """The function, to be called once in another thread with what is bound here."""
+    here = copy_context()
+
+    def carried(*args: _Arguments.args, **kwargs: _Arguments.kwargs) -> _Answer:
+        return here.run(function, *args, **kwargs)
+
+    return carried
+
+
+def _write(level: int, event: str, fields: dict[str, object], *, with_traceback: bool = False) -> None:
+    if _logger.isEnabledFor(level):
+        # The event is an argument, so that a % in it means nothing.
+        _logger.log(level, "%s", str(event), exc_info=with_traceback, extra={"xmode_fields": fields})

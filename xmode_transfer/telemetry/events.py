@@ -1,0 +1,77 @@
+"""The vocabulary of the log: every event that we write, each with its meaning. docs/events.md is made from
+it."""
+
+from enum import StrEnum
+
+
+class Event(StrEnum):
+    """A stable name for programs that read the log; ``meaning`` says it for people."""
+
+    meaning: str
+
+    def __new__(cls, name: str, meaning: str) -> "Event":
+        member = str.__new__(cls, name)
+        member._value_ = name
+        member.meaning = meaning
+        return member
+
+    RUN_STARTED = "run.started", "a customer's feeds are being looked at for what is due"
+    RUN_FINISHED = "run.finished", "one line for the whole run: outcome, counts, bytes, seconds"
+
+    DELIVERY_STARTED = "delivery.started", "the plan is recorded and the first object is about to be sent"
+    DELIVERY_FINISHED = (
+        "delivery.finished",
+        "one line for the whole delivery: outcome, counts, bytes, seconds, cause",
+    )
+    DELIVERY_BLOCKED = "delivery.blocked", "it waits for the customer; cause and fix are in the line"
+    DELIVERY_FAILED = "delivery.failed", "it did not get through this time and will be tried again"
+    DELIVERY_UNBLOCKED = "delivery.unblocked", "the customer has mended what blocked it; it goes on"
+
+    OBJECT_DELIVERED = "object.delivered", "one object has its receipt (debug)"
+    OBJECT_FAILED = "object.failed", "one object did not get through; the others go on"
+    OBJECT_RETRIED = "object.retried", "one object is sent once more after a passing failure"
+
+    SOURCE_PROBLEM = "source.problem", "a file that cannot be delivered as it is, and why"
+    SOURCE_FAILED = "source.failed", "a feed's files cannot be listed or read at all"
+
+    SESSION_OPENED = "session.opened", "a customer's role was assumed for one step"
+    SESSION_REFUSED = "session.refused", "a customer's role cannot be assumed; the causes are in the line"
+
+    MULTIPART_REFUSED = (
+        "multipart.refused",
+        "the destination takes no parts; files up to 5 GiB are sent whole",
+    )
+    MULTIPART_NOT_ABORTED = (
+        "multipart.not_aborted",
+        "an upload could not be ended this time; it is tried again",
+    )
+    MULTIPART_LEFT_BEHIND = (
+        "multipart.left_behind",
+        "we may not end an upload: only the customer's lifecycle rule cleans its parts up",
+    )
+
+    LEASE_LOST = "lease.lost", "another process has taken our work over; we write nothing more"
+    LEASE_NOT_RENEWED = "lease.not_renewed", "the lease could not be prolonged this time; it is tried again"
+
+    CLEANUP_STARTED = "cleanup.started", "a customer's expired objects are about to be deleted"
+    CLEANUP_FINISHED = "cleanup.finished", "one line for the whole cleanup: deleted, kept, failed"
+    OBJECT_KEPT = (
+        "object.kept",
+        "an expired object stays: it is no longer as we delivered it, or may not be deleted",
+    )
+
+    ENGINE_CHOSEN = "engine.chosen", "which transfer engine runs, and why"
+    LEDGER_MIGRATED = "ledger.migrated", "the ledger's tables were brought up to date"
+    CONFIG_LOADED = "config.loaded", "the configuration was read and is in force"
+    CONFIG_BROKEN = (
+        "config.broken",
+        "a part of the configuration has mistakes and is left alone; the rest goes on",
+    )
+
+    ALERT_SENT = "alert.sent", "a person was told"
+    ALERT_FAILED = "alert.failed", "a person could not be told; it is tried again"
+
+    DAEMON_STARTED = "daemon.started", "the daemon looks after its customers from now on"
+    DAEMON_STOPPED = "daemon.stopped", "the daemon has finished what it was doing and ends"
+
+    DEFECT = "defect", "a mistake of this program, with its traceback; please report it"

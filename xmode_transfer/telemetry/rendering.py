@@ -1,0 +1,120 @@
+"""From a record of the standard ``logging`` to one line: ours and every library's go the same way.
+
+structlog is imported when the first line is written and not before: commands that log nothing start
+without it.
+"""
+
+import logging
+import sys
+from collections.abc import Mapping, MutableMapping
+from contextvars import ContextVar
+from datetime import UTC, datetime
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, TextIO
+
+from xmode_transfer.telemetry.redaction import redact, redact_line
+
+if TYPE_CHECKING:
+    from structlog.stdlib import ProcessorFormatter
+
+OURS = "xmode_transfer"
+NEVER_BELOW_INFO = ("boto3", "botocore", "urllib3", "s3transfer")
+"""Their debug lines show requests as they are signed."""
+_RESERVED = frozenset({"event", "level", "timestamp", "logger", "exception"})
+_PLAIN: Mapping[str, object] = MappingProxyType({})
+
+context: ContextVar[Mapping[str, object]] = ContextVar("telemetry_context", default=_PLAIN)
+"""What ``bind`` has bound here."""
+
+
+class LineHandler(logging.StreamHandler[TextIO]):
+    """Writes lines to a stream. A line that cannot be written is told of without its content."""
+
+    def __init__(self, stream: TextIO, *, json: bool) -> None:
+        super().__init__(stream)
+        self.setFormatter(LineFormatter(json=json, colours=not json and stream.isatty()))
+        self.addFilter(_is_wanted)
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's own name
+        # logging's own way prints the record's arguments as they are.
+        error = sys.exc_info()[1]
+        if isinstance(error, BrokenPipeError | ValueError) and self.stream.closed:
+            return
+        if sys.stderr is not None:
+            told = f"a log line of {record.name} could not be written: {type(error).__name__}\n"
+            try:
+                sys.stderr.write(told)
+            except (OSError, ValueError):
+                return
+
+
+def _is_wanted(record: logging.LogRecord) -> bool:
+    return record.levelno >= logging.INFO or not record.name.startswith(
+        tuple(name + "." for name in NEVER_BELOW_INFO)
+    )
+
+
+class LineFormatter(logging.Formatter):
+    """One line of JSON, or of text for a terminal, with every secret masked last of all."""
+
+    def __init__(self, *, json: bool, colours: bool) -> None:
+        super().__init__()
+        self._json = json
+        self._colours = colours
+        self._formatter: ProcessorFormatter | None = None
+
+    def format(self, record: logging.LogRecord) -> str:
+        if self._formatter is None:
+            self._formatter = _formatter(json=self._json, colours=self._colours)
+        return redact_line(self._formatter.format(record))
+
+
+def _formatter(*, json: bool, colours: bool) -> "ProcessorFormatter":
+    import structlog
+
+    renderer: Any
+    tell_exception: Any
+    if json:
+        transformer = structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
+        tell_exception = structlog.processors.ExceptionRenderer(transformer)
+        renderer = structlog.processors.JSONRenderer(ensure_ascii=False)
+    else:
+        tell_exception = structlog.processors.format_exc_info
+        renderer = structlog.dev.ConsoleRenderer(
+            colors=colours, pad_event_to=24, exception_formatter=structlog.dev.plain_traceback
+        )
+    return structlog.stdlib.ProcessorFormatter(
+        processors=[
+            _arrange,
+            tell_exception,
+            structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+            _redact,
+            renderer,
+        ]
+    )
+
+
+def _arrange(_logger: object, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """The fields in the order in which people look for them."""
+    record: logging.LogRecord = event["_record"]
+    instant = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
+    arranged: dict[str, Any] = {
+        "timestamp": instant.replace("+00:00", "Z"),
+        "level": record.levelname.lower(),
+        "event": event["event"],
+    }
+    fields = {**context.get(), **getattr(record, "xmode_fields", _PLAIN)}
+    for name, value in fields.items():
+        arranged[f"{name}_" if name in _RESERVED else name] = value
+    if record.name != OURS:
+        arranged["logger"] = record.name
+    arranged.update(
+        (name, event[name]) for name in ("exc_info", "_record", "_from_structlog") if name in event
+    )
+    return arranged
+
+
+def _redact(_logger: object, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    redacted = redact(event)
+    assert isinstance(redacted, dict)
+    return redacted
