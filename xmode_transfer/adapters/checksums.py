@@ -7,7 +7,7 @@ so the value of the assembled object can be computed from the parts' values with
 import base64
 import hashlib
 import zlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
 
 from xmode_transfer.domain.errors import RequestRefused, SourceChanged
@@ -68,6 +68,13 @@ def combine_parts(parts: Iterable[tuple[int, int]]) -> int:
     for value, length in parts:
         whole = combine(whole, value, length)
     return whole
+
+
+def composite(parts: Sequence[int]) -> str:
+    """The checksum of the parts' checksums, as a store writes it that knows no other for a multipart
+    upload."""
+    joined = b"".join(value.to_bytes(4, "big") for value in parts)
+    return f"{encode(crc32(joined))}-{len(parts)}"
 
 
 def encode(value: int) -> str:

@@ -17,9 +17,15 @@ from botocore.session import Session
 
 from xmode_transfer.adapters.aws_sessions import DEFAULT_REGION, making_clients, new_session
 from xmode_transfer.adapters.s3_bodies import BodyFailed, StreamedBody
-from xmode_transfer.adapters.s3_errors import Attempt, answer_of, error_for, error_without_answer
+from xmode_transfer.adapters.s3_errors import (
+    Attempt,
+    answer_of,
+    bucket_missing,
+    error_for,
+    error_without_answer,
+)
 from xmode_transfer.domain.config import Addressing, ChecksumMode, Customer
-from xmode_transfer.domain.errors import BucketMissing, ConfigError, SessionExpired, XmodeError
+from xmode_transfer.domain.errors import ConfigError, SessionExpired, XmodeError
 from xmode_transfer.ports import Clock, Credentials, CredentialsProvider
 
 REQUEST_ATTEMPTS = 5
@@ -122,12 +128,7 @@ class S3Calls:
                 self._send(client, attempt, {})
         except XmodeError as error:
             if error.http_status == 404:
-                raise BucketMissing(
-                    f"there is no bucket {self.bucket}",
-                    hint="Compare destination.bucket; ask the customer whether the bucket still exists",
-                    http_status=404,
-                    request_id=error.request_id,
-                ) from error
+                raise bucket_missing(self.bucket, error) from error
             if error.http_status is None or (error.retryable and error.http_status >= 429):
                 raise
         finally:

@@ -103,6 +103,7 @@ _DENIED_HINT = (
     "(`xmode-transfer check-access` says which verb is refused). S3 gives the same answer when the bucket "
     "belongs to another account than destination.bucket_owner says, and when its network rules refuse us"
 )
+_BUCKET_HINT = "Compare destination.bucket; ask the customer whether the bucket was renamed or deleted"
 _KMS_HINT = (
     "The bucket encrypts with a KMS key: the role's policy and the key's policy must both allow "
     "kms:GenerateDataKey and kms:Decrypt, and the guide's Deny statement must except them"
@@ -140,7 +141,7 @@ def _kind(answer: Answer, attempt: Attempt) -> tuple[type[StoreError | SessionEx
     if code.startswith("KMS.") or (status == 403 and "kms:" in answer.text.lower()):
         return KmsDenied, _KMS_HINT
     if code == "NoSuchBucket":
-        return BucketMissing, "Ask the customer whether the bucket was renamed or deleted"
+        return BucketMissing, _BUCKET_HINT
     if code == "NoSuchUpload" or code in _PARTS_GONE:
         return UploadNotFound, ""
     if code == _CONFLICT and attempt.operation == "CompleteMultipartUpload":
@@ -215,6 +216,16 @@ def clock_difference(answer: Answer, now: datetime) -> timedelta | None:
         return now - parsedate_to_datetime(answer.headers.get("date", ""))
     except (TypeError, ValueError):
         return None
+
+
+def bucket_missing(bucket: str, error: XmodeError) -> BucketMissing:
+    """What a bare 404 of HeadBucket means."""
+    return BucketMissing(
+        f"there is no bucket {bucket}",
+        hint=_BUCKET_HINT,
+        http_status=error.http_status,
+        request_id=error.request_id,
+    )
 
 
 def answer_of(error: aws.ClientError) -> Answer:

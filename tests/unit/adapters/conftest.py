@@ -33,7 +33,8 @@ class Asked:
 
 @dataclass(frozen=True)
 class Reply:
-    """``cut`` closes the connection without an answer once the request has been read."""
+    """``cut`` closes the connection without an answer once the request has been read; a body that is shorter
+    than the Content-Length given breaks off."""
 
     status: int = 200
     body: bytes = b""
@@ -104,6 +105,8 @@ def stub() -> Iterator[Stub]:
             self.end_headers()
             if self.command != "HEAD":
                 self.wfile.write(reply.body)
+                promised = reply.headers.get("Content-Length", len(reply.body))
+                self.close_connection = int(promised) > len(reply.body)
 
         do_GET = do_PUT = do_POST = do_HEAD = do_DELETE = answer  # noqa: N815
 
