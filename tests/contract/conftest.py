@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from xmode_transfer.adapters.clock import SystemClock
 from xmode_transfer.adapters.memory import (
     MemoryBuckets,
     MemoryClock,
@@ -19,10 +20,15 @@ from xmode_transfer.adapters.memory import (
     MemorySource,
     StoredVersion,
 )
-from xmode_transfer.domain.config import Customer, Destination
+from xmode_transfer.adapters.s3_portable import PortableStores
+from xmode_transfer.adapters.sts import StsRoleSessions
+from xmode_transfer.domain.config import Customer, Destination, Limits, Vendor
 from xmode_transfer.domain.periods import Period
 from xmode_transfer.domain.policy import Step, corrected_permission_policy, guide_trust_policy
 from xmode_transfer.ports import ObjectStore, ObjectStores, OpenFile, RoleSessions
+from xmode_transfer.sandbox.accounts import owner, set_permission_policy
+from xmode_transfer.sandbox.bucket import empty_bucket, put_object
+from xmode_transfer.sandbox.model import Variant
 
 Document = dict[str, Any]
 
@@ -128,9 +134,47 @@ def _memory(*, parts_inherit_acl: bool, threads: int) -> Callable[..., AbstractC
     return case
 
 
+@contextmanager
+def _portable(request: pytest.FixtureRequest) -> Iterator[StoreCase]:
+    """The portable engine and real role sessions, on the local AWS with authorisation."""
+    setup = request.getfixturevalue("customer_factory")("acme", Variant.ABORT_GRANTED)
+    request.getfixturevalue("as_vendor")
+    customer = Customer(
+        name=setup.name,
+        company=setup.company,
+        external_id=setup.external_id,
+        role_arn=setup.role_arn,
+        destination=Destination(bucket=setup.bucket, prefix=setup.prefix, region=setup.region),
+        feeds=("us-daily",),
+    )
+    clock = SystemClock()
+    s3 = owner(setup, "s3")
+
+    def delete_bucket() -> None:
+        empty_bucket(setup)
+        s3.delete_bucket(Bucket=setup.bucket)
+
+    yield StoreCase(
+        "portable",
+        customer,
+        PortableStores(Limits(), clock),
+        StsRoleSessions(Vendor(), clock),
+        lambda document: set_permission_policy(setup, document),
+        lambda key, data: put_object(setup, key, data) and None,
+        lambda: s3.put_bucket_versioning(
+            Bucket=setup.bucket, VersioningConfiguration={"Status": "Enabled"}
+        ),
+        delete_bucket,
+        enforces_owner=False,
+        answers_checksum=False,
+        parts_allowed=False,
+    )
+
+
 STORE_CASES: dict[str, tuple[Callable[..., AbstractContextManager[StoreCase]], tuple[Any, ...]]] = {
     "memory": (_memory(parts_inherit_acl=True, threads=4), ()),
     "memory-strict-parts": (_memory(parts_inherit_acl=False, threads=0), ()),
+    "portable": (_portable, (pytest.mark.sandbox,)),
 }
 """Name, what makes the case from pytest's ``request``, and the marks of its tests."""
 

@@ -481,7 +481,8 @@ def test_a_bucket_of_another_owner(store_case, opened, call):
         CALLS[call](store, store_case.key("a"), opened)
 
 
-@pytest.mark.parametrize("call", CALLS)
+# S3's answer to a HEAD has no body: there, a bucket that is gone looks like a key that is not there.
+@pytest.mark.parametrize("call", [call for call in CALLS if call != "head"])
 def test_a_bucket_that_is_gone(store_case, opened, call):
     store = store_case.open()
     store_case.delete_bucket()
