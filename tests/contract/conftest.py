@@ -157,14 +157,13 @@ def _portable(request: pytest.FixtureRequest) -> Iterator[StoreCase]:
     yield StoreCase(
         "portable",
         customer,
-        PortableStores(Limits(), clock),
+        PortableStores(Limits(), clock, page_size=7),
         StsRoleSessions(Vendor(), clock),
         lambda document: set_permission_policy(setup, document),
         lambda key, data: put_object(setup, key, data) and None,
-        lambda: s3.put_bucket_versioning(
-            Bucket=setup.bucket, VersioningConfiguration={"Status": "Enabled"}
-        ),
+        lambda: s3.put_bucket_versioning(Bucket=setup.bucket, VersioningConfiguration={"Status": "Enabled"}),
         delete_bucket,
+        page_size=7,
         enforces_owner=False,
         answers_checksum=False,
         parts_allowed=False,

@@ -21,6 +21,8 @@ from xmode_transfer.domain.errors import (
 from xmode_transfer.domain.records import Checksum, UploadedPart
 from xmode_transfer.ports import Clock, ListedObject, ObjectInfo, PutAnswer, PutRequest
 
+PAGE_ROWS = 1000
+"""Rows of one page of a listing; S3 answers no more (S3 API reference, ListObjectsV2)."""
 _READ_CHUNK_BYTES = 1024 * 1024
 _BUCKET_SEEN_SECONDS = 30.0
 
@@ -29,10 +31,13 @@ class S3Objects:
     """The part of ``ports.ObjectStore`` that carries no body; an engine adds ``put``, ``upload_part`` and
     ``close``."""
 
-    def __init__(self, customer: Customer, calls: S3Calls, clock: Clock) -> None:
+    def __init__(
+        self, customer: Customer, calls: S3Calls, clock: Clock, *, page_size: int = PAGE_ROWS
+    ) -> None:
         self._destination = customer.destination
         self._calls = calls
         self._clock = clock
+        self._page_size = page_size
         self._bucket_seen_until = float("-inf")
         self._with_checksums = customer.destination.checksums is not ChecksumMode.NONE
 
@@ -160,7 +165,7 @@ class S3Objects:
         self._bucket_seen_until = self._clock.monotonic() + _BUCKET_SEEN_SECONDS
 
     def list(self, prefix: str, start_after: str | None = None) -> Iterator[ListedObject]:
-        asked: dict[str, Any] = {"Prefix": prefix}
+        asked: dict[str, Any] = {"Prefix": prefix, "MaxKeys": self._page_size}
         if start_after is not None:
             asked["StartAfter"] = start_after
         while True:
@@ -178,7 +183,7 @@ class S3Objects:
                     "more, and not where it goes on",
                     hint="Tried again by itself",
                 )
-            asked = {"Prefix": prefix, "ContinuationToken": token}
+            asked = {"Prefix": prefix, "MaxKeys": self._page_size, "ContinuationToken": token}
 
     def read(self, key: str) -> Iterator[bytes]:
         mode = {"ChecksumMode": "ENABLED"} if self._with_checksums else {}

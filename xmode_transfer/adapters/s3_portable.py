@@ -12,7 +12,7 @@ from typing import TypeVar
 from xmode_transfer.adapters import checksums, s3_rules
 from xmode_transfer.adapters.s3_bodies import StreamedBody, crc32_of, read_whole
 from xmode_transfer.adapters.s3_calls import S3Calls
-from xmode_transfer.adapters.s3_objects import S3Objects, put_answer
+from xmode_transfer.adapters.s3_objects import PAGE_ROWS, S3Objects, put_answer
 from xmode_transfer.domain.config import Customer, Limits
 from xmode_transfer.domain.errors import RequestRefused
 from xmode_transfer.domain.records import UploadedPart
@@ -28,10 +28,13 @@ T = TypeVar("T")
 class PortableStores:
     """Implements ``ports.ObjectStores``. One pool of threads for all customers of the process."""
 
-    def __init__(self, limits: Limits, clock: Clock, *, reason: str = "configured") -> None:
+    def __init__(
+        self, limits: Limits, clock: Clock, *, reason: str = "configured", page_size: int = PAGE_ROWS
+    ) -> None:
         self.info = EngineInfo("portable", reason)
         self._clock = clock
         self._threads = ThreadPoolExecutor(limits.parallel_objects, thread_name_prefix="s3-portable")
+        self._page_size = page_size
         self._connections = min(limits.parallel_objects, limits.parallel_objects_per_customer) + 2
         self._in_memory_bytes = min(IN_MEMORY_BYTES, limits.memory_bytes // limits.parallel_objects)
 
@@ -39,7 +42,9 @@ class PortableStores:
         self, customer: Customer, credentials: CredentialsProvider, region: str | None
     ) -> "PortableStore":
         calls = S3Calls(customer, credentials, region, self._clock, connections=self._connections)
-        return PortableStore(customer, calls, self._clock, self._threads, self._in_memory_bytes)
+        return PortableStore(
+            customer, calls, self._clock, self._threads, self._in_memory_bytes, page_size=self._page_size
+        )
 
     def close(self) -> None:
         self._threads.shutdown(wait=True)
@@ -55,8 +60,10 @@ class PortableStore(S3Objects):
         clock: Clock,
         threads: ThreadPoolExecutor,
         in_memory_bytes: int,
+        *,
+        page_size: int,
     ) -> None:
-        super().__init__(customer, calls, clock)
+        super().__init__(customer, calls, clock, page_size=page_size)
         self._threads = threads
         self._in_memory_bytes = in_memory_bytes
         self._in_flight = 0
