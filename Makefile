@@ -13,13 +13,10 @@ PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3
 	$$python -c '$(IS_RECENT)' >/dev/null 2>&1 && echo $$python && break; done)
 
 PIP_QUIETLY := --quiet --no-input --disable-pip-version-check --no-compile
-ifneq ($(UV),)
-CREATE = $(UV) venv --quiet --python "$(PYTHON)" $(VENV)
-INSTALL = $(UV) pip install --quiet --python $(BIN)/python
-else
-CREATE = "$(PYTHON)" -m venv $(VENV)
-INSTALL = $(BIN)/python -m pip install $(PIP_QUIETLY)
-endif
+# $(call install,ARGUMENTS) takes pip where there is no uv, or where uv cannot reach the index that pip can.
+install = $(if $(UV),$(UV) pip install --quiet --python $(BIN)/python $(1) ||) { \
+	{ $(BIN)/python -m pip --version >/dev/null 2>&1 || $(BIN)/python -m ensurepip >/dev/null; } && \
+	$(BIN)/python -m pip install $(PIP_QUIETLY) $(1); }
 
 # The environment in which everything is developed can run the demo too.
 DEMO_ENVIRONMENT := $(if $(wildcard $(VENV)/.dev),$(VENV)/.dev,$(VENV)/.run)
@@ -43,7 +40,7 @@ types: $(VENV)/.dev ## Check the types
 	$(BIN)/mypy
 
 layers: $(VENV)/.dev ## Check that each layer imports only the layers below it
-	$(BIN)/lint-imports --no-cache
+	$(BIN)/lint-imports --no-cache --no-logo
 
 soak: $(VENV)/.dev ## Run the long forms of the tests
 	XMODE_SOAK=1 $(BIN)/pytest -m slow $(ARGS)
@@ -59,7 +56,8 @@ lock: $(if $(UV),,.cache/uv/bin/uv) ## Pin what pyproject.toml asks for, with ha
 	$(COMPILE) --group build -c requirements/dev.txt -o requirements/build.txt
 
 clean: ## Remove what was made here, except the ledger in var/
-	@if [ -x $(BIN)/xmode-transfer ] && [ -d .demo ]; then $(BIN)/xmode-transfer demo --stop; fi
+	@if [ -x $(BIN)/xmode-transfer ] && [ -e .demo ]; then $(BIN)/xmode-transfer demo --stop; fi
+	@if [ -x $(BIN)/xmode-transfer ] && [ -e .sandbox ]; then $(BIN)/xmode-transfer sandbox stop --all; fi
 	rm -rf $(VENV) .sandbox .demo .cache .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache \
 		.grimp_cache build dist
 
@@ -72,24 +70,20 @@ clean: ## Remove what was made here, except the ledger in var/
 $(BIN)/python:
 	@$(NEED_PYTHON)
 	@rm -rf $(VENV)
-	@$(CREATE)
+	@$(if $(UV),$(UV) venv --quiet --python "$(PYTHON)","$(PYTHON)" -m venv) $(VENV)
 
 $(VENV)/.run: requirements/run.txt requirements/build.txt pyproject.toml $(BIN)/python
 	@echo "Installing xmode-transfer into $(VENV) (once) ..."
-	@$(NEED_INSTALLER)
-	@$(INSTALL) --require-hashes -r requirements/run.txt -r requirements/build.txt
-	@$(INSTALL) --no-build-isolation --no-deps -e .
+	@$(call install,--require-hashes -r requirements/run.txt -r requirements/build.txt)
+	@$(call install,--no-build-isolation --no-deps -e .)
 	@touch $@
 
 $(VENV)/.dev: requirements/dev.txt pyproject.toml $(BIN)/python
 	@echo "Installing xmode-transfer and its development tools into $(VENV) (once) ..."
-	@$(NEED_INSTALLER)
-	@$(INSTALL) --require-hashes -r requirements/dev.txt
-	@$(INSTALL) --no-build-isolation --no-deps -e .
+	@$(call install,--require-hashes -r requirements/dev.txt)
+	@$(call install,--no-build-isolation --no-deps -e .)
 	@touch $@
 
 NEED_PYTHON = $(if $(PYTHON),"$(PYTHON)" -c '$(IS_RECENT)',false) || { \
 	echo 'xmode-transfer needs Python 3.11 or later$(if $(PYTHON), and $(PYTHON) is not,: no python3 on the PATH is).' >&2; \
 	echo 'Install one, or say where it is: make $(or $(MAKECMDGOALS),demo) PYTHON=/path/to/python3' >&2; exit 1; }
-# An environment that uv made has no pip.
-NEED_INSTALLER = $(if $(UV),true,$(BIN)/python -m pip --version >/dev/null 2>&1 || $(BIN)/python -m ensurepip >/dev/null)
