@@ -77,15 +77,14 @@ def _unknown(path: KeyPath, model: type[BaseModel]) -> str:
     key, siblings = str(path[-1]), _fields(path[:-1], model)
     if _CREDENTIAL.search(key):
         return "unknown key; credentials do not belong here: AWS's own variables and files hold them"
-    meant = did_you_mean(key, siblings)
-    if not meant and len(path) == 1:
-        # At the left margin, though it belongs below another key.
-        owners = [
-            name for name, field in siblings.items() if any(key in m.model_fields for m in _models(field))
-        ]
-        meant = f" (did you mean {owners[0]}.{key}?)" if owners else ""
-    elif not meant and key in _fields((), model):
+    # A key of that name at another depth is nearer than one of a similar name at this depth.
+    owners = [name for name, field in siblings.items() if any(key in m.model_fields for m in _models(field))]
+    if len(path) == 1 and owners:
+        meant = f" (did you mean {owners[0]}.{key}?)"
+    elif len(path) > 1 and key in _fields((), model):
         meant = f" (did you mean {key} at the left margin?)"
+    else:
+        meant = did_you_mean(key, siblings)
     return f"unknown key{meant}"
 
 

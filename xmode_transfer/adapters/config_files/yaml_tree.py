@@ -43,6 +43,7 @@ _SYNTAX = {
     "unexpected end of stream": "the quotation mark that begins here is never closed",
     "expected ',' or ']'": "the list that begins here with [ lacks a comma or its ]",
     "expected ',' or '}'": "what begins here with { lacks a comma or its }",
+    "expected node content": "a value is missing here, or a closing ] or }",
     "another document": "one file holds one document; remove this --- and what follows it",
     "expected key": "no key where one must stand; mend the indentation",
     "expected '-' indicator": "a line of the list lacks its -, or its depth is wrong; mend the indentation",
