@@ -1,5 +1,8 @@
 """The JSON Schemas say what the models say, and editors can use them."""
 
+import json
+import re
+from pathlib import Path
 from typing import Any
 
 import jsonschema
@@ -59,3 +62,25 @@ def test_an_editor_marks_what_is_wrong(kind: str, document: dict[str, Any], wron
         assert errors == []
     else:
         assert any(wrong in message for message in errors), errors
+
+
+def test_the_manual_has_every_key_and_no_other() -> None:
+    manual = (Path(__file__).parents[3] / "docs" / "configuration.md").read_text(encoding="utf-8")
+    documented = set(re.findall(r"^\| `([a-z0-9_.]+)` \|", manual, re.MULTILINE))
+    assert documented == {name for schema in json_schemas().values() for name in leaves(schema)}
+
+
+def leaves(schema: dict[str, Any], path: str = "") -> set[str]:
+    """Every key that takes a value, dotted: ``destination.bucket``."""
+    found = set()
+    for name, node in schema["properties"].items():
+        inner = [
+            definition
+            for target in re.findall(r"#/\$defs/(\w+)", json.dumps(node))
+            if "properties" in (definition := schema["$defs"][target])
+        ]
+        for definition in inner:
+            found |= leaves({**definition, "$defs": schema["$defs"]}, f"{path}{name}.")
+        if not inner:
+            found.add(f"{path}{name}")
+    return found
