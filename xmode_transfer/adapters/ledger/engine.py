@@ -12,13 +12,14 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import sqlalchemy
 from sqlalchemy import URL, Connection, Dialect, Engine, Table, event
 from sqlalchemy.dialects.sqlite import Insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlalchemy.exc import ArgumentError, DBAPIError
-from sqlalchemy.pool import ConnectionPoolEntry
+from sqlalchemy.pool import ConnectionPoolEntry, QueuePool
 
 from xmode_transfer.adapters.ledger import errors
 from xmode_transfer.domain.errors import ConfigError, LedgerError
@@ -36,10 +37,13 @@ class Database:
     fair and wakes at once, and only then wait for other processes, up to the busy timeout.
     """
 
-    def __init__(self, engine: Engine, where: str) -> None:
+    def __init__(self, engine: Engine, path: Path) -> None:
         self._engine = engine
+        self._path = path
+        self._file = _file_number(path)
         self._turn = threading.Lock()
-        self.where = where
+        self._closed = False
+        self.where = str(path)
 
     @property
     def dialect(self) -> Dialect:
@@ -48,19 +52,21 @@ class Database:
     @contextmanager
     def reading(self) -> Iterator[Connection]:
         """One consistent view of the database for as long as the block lasts; blocks nobody."""
-        with self.translated(), self._engine.connect() as connection, connection.begin():
+        with self.connected() as connection, connection.begin():
             yield connection
 
     @contextmanager
     def writing(self) -> Iterator[Connection]:
         """A transaction that holds the write lock: committed at the end of the block, rolled back by an
         error."""
-        with self.translated(), self._engine.connect() as connection, self.begin_writing(connection):
+        with self.connected() as connection, self.begin_writing(connection):
             yield connection
 
     @contextmanager
     def connected(self) -> Iterator[Connection]:
         """A connection without a transaction, for what needs several."""
+        if self._closed:
+            raise errors.closed(self.where)
         with self.translated(), self._engine.connect() as connection:
             yield connection
 
@@ -70,6 +76,8 @@ class Database:
             connection.execution_options(**{_WRITES: True})
             try:
                 with connection.begin():
+                    if _file_number(self._path) != self._file:
+                        raise errors.replaced(self.where)
                     yield
             finally:
                 connection.execution_options(**{_WRITES: False})
@@ -93,8 +101,6 @@ class Database:
             raise errors.from_sqlite(error.orig or error, self.where) from error
         except sqlite3.Error as error:
             raise errors.from_sqlite(error, self.where) from error
-        except OSError as error:
-            raise errors.from_os(error, self.where) from error
 
     def insert(self, table: Table) -> Insert:
         """An INSERT that knows ON CONFLICT."""
@@ -110,6 +116,7 @@ class Database:
         return lines
 
     def close(self) -> None:
+        self._closed = True
         with self.translated():
             self._engine.dispose()
 
@@ -118,9 +125,8 @@ def connect(url: str, *, create: bool) -> Database:
     """Opens the database; a new file is made, readable by its owner only, if ``create`` allows it."""
     parsed = _parse(url)
     path = _path(parsed)
-    database = Database(_engine(parsed, path), str(path))
-    with database.translated():
-        _make_file(path, create=create)
+    _make_file(path, create=create)
+    database = Database(_engine(parsed, path), path)
     try:
         with database.connected() as connection:
             _use_write_ahead_log(connection)
@@ -164,12 +170,15 @@ def _timeout_seconds(url: URL) -> float:
 
 def _engine(url: URL, path: Path) -> Engine:
     seconds = _timeout_seconds(url)
+    # The mode keeps SQLite from making a new, empty file where an operator has moved ours away.
+    uri = f"file:{quote(str(path))}?mode=rw"
     engine = sqlalchemy.create_engine(
-        URL.create("sqlite", database=str(path)),
+        "sqlite://",
+        creator=lambda: sqlite3.connect(uri, uri=True, check_same_thread=False, timeout=seconds),
         # A pool without an upper bound: a thread that reads must never wait for another thread that does.
+        poolclass=QueuePool,
         pool_size=4,
         max_overflow=-1,
-        connect_args={"check_same_thread": False, "timeout": seconds},
     )
     event.listen(engine, "connect", _prepare(seconds))
     event.listen(engine, "begin", _begin)
@@ -200,6 +209,13 @@ def _begin(connection: Connection) -> None:
 
 
 def _make_file(path: Path, *, create: bool) -> None:
+    try:
+        _make(path, create=create)
+    except OSError as error:
+        raise errors.from_os(error, str(path)) from error
+
+
+def _make(path: Path, *, create: bool) -> None:
     if path.exists():
         return
     if not create:
@@ -211,6 +227,15 @@ def _make_file(path: Path, *, create: bool) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with suppress(FileExistsError):
         os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
+
+
+def _file_number(path: Path) -> tuple[int, int] | None:
+    """Tells the file apart from another one that has taken its place."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
 
 
 def _use_write_ahead_log(connection: Connection) -> None:

@@ -57,6 +57,28 @@ def corrupt(where: str, detail: str) -> LedgerCorrupt:
     )
 
 
+def replaced(where: str) -> LedgerError:
+    return LedgerError(
+        f"The ledger {where} was moved, removed or replaced while it was in use.",
+        hint="Nothing was written. The operator has to stop the service, put the right file in its place "
+        "(without the -wal and -shm files of another), and start again.",
+    )
+
+
+def closed(where: str) -> LedgerError:
+    return LedgerError(
+        f"The ledger {where} is closed.",
+        hint="Nothing was written. A part of the program went on after the end; report it as a defect.",
+    )
+
+
+def unstorable(where: str, error: ValueError | OverflowError) -> LedgerError:
+    return LedgerError(
+        f"The ledger {where} cannot hold a value: {error}.",
+        hint="Nothing of it was written. A file name has to be Unicode text; rename the file at the source.",
+    )
+
+
 def other(where: str, detail: str) -> LedgerError:
     return LedgerError(
         f"The ledger {where} refused an operation: {detail}.",

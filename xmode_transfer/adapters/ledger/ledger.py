@@ -110,8 +110,10 @@ class SqlLedger:
                 with self._database.begin_writing(connection):
                     leases.check(connection, lease)
                     objects.merge_stage(connection, self._database, delivery_id)
-            finally:
                 objects.clear_stage(connection)
+            except BaseException:
+                connection.invalidate()  # what is staged goes with the connection
+                raise
         return count
 
     def restamp(

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 from sqlalchemy import Connection, Integer, and_, bindparam, exists, func, select, tuple_, update
 from sqlalchemy.sql import ClauseElement
 
+from xmode_transfer.adapters.ledger import errors
 from xmode_transfer.adapters.ledger.engine import Database
 from xmode_transfer.adapters.ledger.tables import objects, receipts, staged_objects, upload_parts
 
@@ -26,13 +27,13 @@ class Prepared:
     def __init__(self, database: Database, statement: ClauseElement) -> None:
         self._database = database
         compiled = cast("SQLCompiler", statement.compile(dialect=database.dialect))
-        self._sql = str(compiled)
+        self.sql = str(compiled)
         self._places = tuple(compiled.positiontup or ())
         self._fixed = compiled.params
 
     def fetch(self, **values: object) -> Rows:
         """All rows, read outside of any transaction of the caller."""
-        return self._database.fetch(self._sql, self.arguments(**values))
+        return self._database.fetch(self.sql, self.arguments(**values))
 
     def arguments(self, **values: object) -> tuple[object, ...]:
         """The values in the order in which the statement's text wants them."""
@@ -43,7 +44,9 @@ class Prepared:
         """Once for each row of arguments; an INSERT wants them in the order of the table's columns."""
         cursor = connection.connection.cursor()
         try:
-            cursor.executemany(self._sql, rows)
+            cursor.executemany(self.sql, rows)
+        except (UnicodeEncodeError, OverflowError) as error:
+            raise errors.unstorable(self._database.where, error) from error
         finally:
             cursor.close()
 

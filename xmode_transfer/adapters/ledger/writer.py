@@ -17,6 +17,7 @@ from typing import Any, NamedTuple, Protocol, TypeVar, cast
 
 from sqlalchemy import Connection
 
+from xmode_transfer.adapters.ledger import errors
 from xmode_transfer.adapters.ledger.engine import Database
 from xmode_transfer.domain.errors import LeaseLost, LedgerCorrupt, LedgerError, LedgerLocked, XmodeError
 from xmode_transfer.domain.records import Lease
@@ -98,12 +99,9 @@ class GroupCommit:
 
     def _put(self, item: _Item) -> None:
         with self._door:
-            if self._closed:
-                raise LedgerError(
-                    f"The ledger {self._database.where} is closed.",
-                    hint="Nothing was written. A part of the program went on after the end; report it as a "
-                    "defect.",
-                )
+            # In a process that was forked off, the thread does not exist, and nobody would ever answer.
+            if self._closed or not self._thread.is_alive():
+                raise errors.closed(self._database.where)
             self._queue.put(item)
 
     def _run(self) -> None:

@@ -1,0 +1,782 @@
+"""The contract of the port ``Ledger``, run against every database that a ledger may lie in."""
+
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta, timezone
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from xmode_transfer.adapters.ledger import SqlLedger, open_ledger
+from xmode_transfer.adapters.memory.clock import MemoryClock
+from xmode_transfer.domain.errors import AlreadyRunning, LeaseLost, LedgerError
+from xmode_transfer.domain.records import (
+    Capabilities,
+    Checksum,
+    Delivery,
+    Failure,
+    Lease,
+    MultipartUpload,
+    PlannedObject,
+    Receipt,
+    Run,
+    SourceFile,
+    Status,
+    UploadedPart,
+    UploadStatus,
+)
+from xmode_transfer.ports import Ledger
+
+NOW = datetime(2026, 11, 23, 6, 30, 0, 123456, tzinfo=UTC)
+Reopen = Callable[[], Ledger]
+
+
+@pytest.fixture
+def clock() -> MemoryClock:
+    return MemoryClock(NOW)
+
+
+@pytest.fixture(params=["sqlite"])
+def reopen(request: pytest.FixtureRequest, tmp_path: Path, clock: MemoryClock) -> Iterator[Reopen]:
+    """Opens the same ledger again, as another process would."""
+    opened: list[SqlLedger] = []
+
+    def open_it() -> Ledger:
+        opened.append(open_ledger(f"{request.param}:///{tmp_path}/ledger.db", clock))
+        return opened[-1]
+
+    yield open_it
+    for ledger in opened:
+        ledger.close()
+
+
+@pytest.fixture
+def ledger(reopen: Reopen) -> Ledger:
+    return reopen()
+
+
+@pytest.fixture
+def lease(ledger: Ledger) -> Lease:
+    return ledger.claim("delivery/acme/us-daily/2026-11-22", "host-a", 90)
+
+
+def a_delivery(revision: int = 1, period: str = "2026-11-22", **changes: object) -> Delivery:
+    delivery = Delivery(
+        id=f"id-{period}-{revision}",
+        customer="acme",
+        feed="us-daily",
+        period=period,
+        revision=revision,
+        status=Status.PLANNED,
+        created_at=NOW,
+        updated_at=NOW,
+    )
+    return replace(delivery, **changes)  # type: ignore[arg-type]
+
+
+def an_object(name: str, **changes: object) -> PlannedObject:
+    return replace(PlannedObject(name, f"xmode/{name}", 1_000, 17, "inode-1"), **changes)  # type: ignore[arg-type]
+
+
+def a_receipt(name: str, **changes: object) -> Receipt:
+    receipt = Receipt(name, f"xmode/{name}", 1_000, Checksum("crc64nvme", "AAAAAAAAAAE="), '"etag"', NOW)
+    return replace(receipt, **changes)  # type: ignore[arg-type]
+
+
+def an_upload(upload_id: str = "upload-1", **changes: object) -> MultipartUpload:
+    upload = MultipartUpload(
+        upload_id,
+        "id-2026-11-22-1",
+        "acme",
+        "a.parquet",
+        "xmode/a.parquet",
+        5**15,
+        17,
+        "i",
+        2**26,
+        "crc32",
+        NOW,
+    )
+    return replace(upload, **changes)  # type: ignore[arg-type]
+
+
+def a_part(number: int, size: int = 2**26) -> UploadedPart:
+    return UploadedPart(number, size, f'"etag-{number}"', "AAAAAQ==")
+
+
+@pytest.fixture
+def delivery(ledger: Ledger, lease: Lease) -> Delivery:
+    """A delivery that is recorded, with nothing planned yet."""
+    delivery = a_delivery()
+    ledger.create_delivery(lease, delivery)
+    return delivery
+
+
+# --- Leases ------------------------------------------------------------------------------------------
+
+
+def test_a_claim_says_until_when_and_grows_with_every_claim(ledger: Ledger) -> None:
+    first = ledger.claim("work", "host-a", 90)
+    ledger.release(first)
+    second = ledger.claim("work", "host-a", 60)
+    assert (first.name, first.holder, first.expires_at) == ("work", "host-a", NOW + timedelta(seconds=90))
+    assert second.generation > first.generation
+    assert second.expires_at == NOW + timedelta(seconds=60)
+
+
+def test_what_somebody_holds_cannot_be_claimed_and_the_refusal_names_them(
+    ledger: Ledger, reopen: Reopen, clock: MemoryClock
+) -> None:
+    ledger.claim("work", "host-a", 90)
+    clock.advance(10)
+    for holder in ("host-b", "host-a"):
+        with pytest.raises(AlreadyRunning, match=r"work .* by host-a since 2026-11-23T06:30:00"):
+            reopen().claim("work", holder, 90)
+    assert reopen().claim("other work", "host-b", 90).holder == "host-b"
+
+
+def test_an_expired_lease_can_be_claimed_and_a_renewed_one_lives_on(
+    ledger: Ledger, clock: MemoryClock
+) -> None:
+    lease = ledger.claim("work", "host-a", 90)
+    clock.advance(80)
+    renewed = ledger.renew(lease, 90)
+    assert (renewed.generation, renewed.expires_at) == (lease.generation, NOW + timedelta(seconds=170))
+    clock.advance(60)
+    with pytest.raises(AlreadyRunning):
+        ledger.claim("work", "host-b", 90)
+    clock.advance(30)
+    assert ledger.claim("work", "host-b", 90).generation > lease.generation
+    with pytest.raises(LeaseLost, match="host-b"):
+        ledger.renew(renewed, 90)
+
+
+def test_a_late_holder_that_nobody_has_replaced_may_go_on(ledger: Ledger, clock: MemoryClock) -> None:
+    lease = ledger.claim("work", "host-a", 90)
+    clock.advance(1_000)
+    ledger.create_delivery(lease, a_delivery())
+    assert ledger.renew(lease, 90).expires_at == NOW + timedelta(seconds=1_090)
+
+
+def test_giving_back_is_harmless_when_it_is_no_longer_ours(ledger: Ledger, clock: MemoryClock) -> None:
+    stale = ledger.claim("work", "host-a", 90)
+    clock.advance(100)
+    ledger.claim("work", "host-b", 90)
+    ledger.release(stale)
+    with pytest.raises(AlreadyRunning, match="host-b"):
+        ledger.claim("work", "host-c", 90)
+    ledger.release(Lease("never claimed", 1, "host-a", NOW))
+
+
+STALE_CALLS: dict[str, Callable[[Ledger, Lease], object]] = {
+    "renew": lambda ledger, lease: ledger.renew(lease, 90),
+    "create_delivery": lambda ledger, lease: ledger.create_delivery(lease, a_delivery(2)),
+    "update_delivery": lambda ledger, lease: ledger.update_delivery(lease, a_delivery(attempts=9)),
+    "plan_objects": lambda ledger, lease: ledger.plan_objects(lease, a_delivery().id, [an_object("c")]),
+    "restamp": lambda ledger, lease: ledger.restamp(
+        lease, "acme", "us-daily", "2026-11-22", [SourceFile("a", 1_000, 99, "x")]
+    ),
+    "forget_planned": lambda ledger, lease: ledger.forget_planned(lease, a_delivery().id, ["b"]),
+    "record_receipt": lambda ledger, lease: ledger.record_receipt(
+        lease, a_delivery().id, a_receipt("b")
+    ).result(),
+    "start_run": lambda ledger, lease: ledger.start_run(lease, Run("r2", a_delivery().id, NOW, "h", "e")),
+    "finish_run": lambda ledger, lease: ledger.finish_run(
+        lease, Run("r1", a_delivery().id, NOW, "h", "e", outcome="delivered")
+    ),
+    "open_upload": lambda ledger, lease: ledger.open_upload(lease, an_upload("upload-2")),
+    "record_part": lambda ledger, lease: ledger.record_part(lease, "upload-1", a_part(2)).result(),
+    "close_upload": lambda ledger, lease: ledger.close_upload(lease, "upload-1", UploadStatus.ABORTED),
+}
+
+
+def everything(ledger: Ledger) -> object:
+    return (
+        ledger.deliveries(),
+        list(ledger.planned(a_delivery().id)),
+        ledger.runs(),
+        ledger.uploads(),
+        ledger.capabilities("acme"),
+    )
+
+
+@pytest.mark.parametrize("given_back", [True, False], ids=["given back", "taken over"])
+@pytest.mark.parametrize("call", STALE_CALLS)
+def test_a_stale_lease_is_refused_and_nothing_is_written(
+    ledger: Ledger, lease: Lease, delivery: Delivery, clock: MemoryClock, call: str, given_back: bool
+) -> None:
+    ledger.plan_objects(lease, delivery.id, [an_object("a"), an_object("b")])
+    ledger.record_receipt(lease, delivery.id, a_receipt("a")).result()
+    ledger.start_run(lease, Run("r1", delivery.id, NOW, "h", "e"))
+    ledger.open_upload(lease, an_upload())
+    ledger.record_part(lease, "upload-1", a_part(1)).result()
+    if given_back:
+        ledger.release(lease)
+    else:
+        clock.advance(91)
+        ledger.claim(lease.name, "host-b", 90)
+    before = everything(ledger)
+    with pytest.raises(LeaseLost, match="no longer ours"):
+        STALE_CALLS[call](ledger, lease)
+    assert everything(ledger) == before
+
+
+def test_a_stale_record_does_not_stop_those_beside_it(
+    ledger: Ledger, lease: Lease, delivery: Delivery, clock: MemoryClock
+) -> None:
+    ledger.plan_objects(lease, delivery.id, [an_object(f"{n:03}") for n in range(300)])
+    clock.advance(91)
+    fresh = ledger.claim(lease.name, "host-b", 90)
+    futures = [
+        ledger.record_receipt(fresh if n % 3 else lease, delivery.id, a_receipt(f"{n:03}"))
+        for n in range(300)
+    ]
+    for n, future in enumerate(futures):
+        assert isinstance(future.exception(timeout=30), LeaseLost if n % 3 == 0 else type(None))
+    assert [o.name for o in ledger.pending(delivery.id)] == [f"{n:03}" for n in range(0, 300, 3)]
+
+
+# --- Deliveries --------------------------------------------------------------------------------------
+
+COMPLETE = a_delivery(
+    status=Status.BLOCKED,
+    updated_at=NOW + timedelta(minutes=5),
+    marker="2026-11-23T06:00:00Z",
+    object_count=3,
+    total_bytes=7 * 2**40,
+    manifest_key="xmode/_manifests/us-daily/2026-11-22.r1.json",
+    manifest_checksum="AAAA",
+    delivered_at=NOW + timedelta(minutes=4),
+    failure=Failure(
+        "access_denied", "customer", "S3 said no", "ask them", retryable=True, request_id="4442587FB7D0A2F9"
+    ),
+    attempts=4,
+    next_attempt_at=NOW + timedelta(hours=1),
+)
+
+
+def test_a_delivery_comes_back_as_it_was_recorded(ledger: Ledger, lease: Lease, reopen: Reopen) -> None:
+    ledger.create_delivery(lease, COMPLETE)
+    ledger.create_delivery(lease, a_delivery(2))
+    again = reopen()
+    assert again.deliveries() == [COMPLETE, a_delivery(2)]
+    (found,) = again.deliveries(statuses=[Status.BLOCKED])
+    for moment in (found.created_at, found.updated_at, found.delivered_at, found.next_attempt_at):
+        assert moment is not None
+        assert moment.tzinfo is UTC
+
+
+def test_times_of_other_zones_come_back_in_utc_and_times_of_none_are_refused(
+    ledger: Ledger, lease: Lease
+) -> None:
+    eastern = timezone(timedelta(hours=-5))
+    ledger.create_delivery(lease, a_delivery(updated_at=NOW.astimezone(eastern)))
+    assert ledger.deliveries()[0].updated_at.isoformat() == "2026-11-23T06:30:00.123456+00:00"
+    with pytest.raises(ValueError, match="no time zone"):
+        ledger.create_delivery(lease, a_delivery(2, updated_at=NOW.replace(tzinfo=None)))
+
+
+def test_creating_twice_changes_nothing(ledger: Ledger, lease: Lease, delivery: Delivery) -> None:
+    ledger.create_delivery(lease, replace(delivery, attempts=3))
+    assert ledger.deliveries() == [delivery]
+
+
+def test_a_revision_exists_only_once(ledger: Ledger, lease: Lease, delivery: Delivery) -> None:
+    with pytest.raises(LedgerError, match=r"acme/us-daily/2026-11-22/r1 .* id-2026-11-22-1"):
+        ledger.create_delivery(lease, replace(delivery, id="another"))
+    assert ledger.deliveries() == [delivery]
+
+
+def test_an_update_overwrites_all_but_what_names_the_delivery(
+    ledger: Ledger, lease: Lease, delivery: Delivery
+) -> None:
+    ledger.update_delivery(lease, COMPLETE)
+    assert ledger.latest("acme", "us-daily", "2026-11-22") == COMPLETE
+    ledger.update_delivery(lease, delivery)
+    assert ledger.latest("acme", "us-daily", "2026-11-22") == delivery
+    with pytest.raises(LedgerError, match="knows no delivery unheard-of"):
+        ledger.update_delivery(lease, replace(delivery, id="unheard-of"))
+
+
+def test_the_latest_has_the_highest_revision(ledger: Ledger, lease: Lease) -> None:
+    assert ledger.latest("acme", "us-daily", "2026-11-22") is None
+    for revision in (2, 10, 9):
+        ledger.create_delivery(lease, a_delivery(revision))
+    ledger.create_delivery(lease, a_delivery(11, period="2026-11-21"))
+    assert ledger.latest("acme", "us-daily", "2026-11-22") == a_delivery(10)
+    assert ledger.latest("globex", "us-daily", "2026-11-22") is None
+
+
+def test_deliveries_are_found_by_what_they_are_newest_first(ledger: Ledger, lease: Lease) -> None:
+    def minutes(count: int) -> datetime:
+        return NOW + timedelta(minutes=count)
+
+    a1 = a_delivery(1, status=Status.DELIVERED, updated_at=minutes(5))
+    a2 = a_delivery(2, status=Status.FAILED, updated_at=minutes(1))
+    other_day = a_delivery(1, period="2026-11-21", status=Status.RUNNING, updated_at=minutes(3))
+    other_feed = replace(a1, id="f", feed="eu-daily", status=Status.BLOCKED, updated_at=minutes(2))
+    other = replace(a1, id="c", customer="globex", status=Status.BLOCKED, updated_at=minutes(4))
+    for delivery in (a1, a2, other_day, other_feed, other):
+        ledger.create_delivery(lease, delivery)
+    assert ledger.deliveries() == [a1, other, other_day, other_feed, a2]
+    assert ledger.deliveries(limit=2) == [a1, other]
+    assert ledger.deliveries("acme") == [a1, other_day, other_feed, a2]
+    assert ledger.deliveries("acme", "us-daily") == [a1, other_day, a2]
+    assert ledger.deliveries("acme", "us-daily", "2026-11-22") == [a1, a2]
+    assert ledger.deliveries(statuses=[Status.BLOCKED, Status.FAILED]) == [other, other_feed, a2]
+    assert ledger.deliveries("acme", statuses=iter([Status.BLOCKED]), limit=9) == [other_feed]
+    assert ledger.deliveries(statuses=[]) == []
+
+
+# --- The plan ----------------------------------------------------------------------------------------
+
+NAMES = [
+    "A",
+    "B/a",
+    "B/b",
+    "Z",
+    "a",
+    "a b",
+    "é",
+    "ﬀ",
+    "\uffff",
+    "𝄞",
+    "😀",
+]  # by code point, not by UTF-16 unit
+
+
+def test_a_plan_comes_back_in_the_order_of_code_points(
+    ledger: Ledger, lease: Lease, delivery: Delivery, reopen: Reopen
+) -> None:
+    planned = [an_object(name, size=2**42, modified_ns=1_795_415_400_123_456_789) for name in NAMES]
+    assert sorted(NAMES) == NAMES
+    assert ledger.plan_objects(lease, delivery.id, reversed(planned)) == len(planned)
+    assert list(reopen().planned(delivery.id)) == [(item, None) for item in planned]
+    assert list(ledger.pending(delivery.id)) == planned
+
+
+def test_planning_again_replaces_what_has_no_receipt(
+    ledger: Ledger, lease: Lease, delivery: Delivery
+) -> None:
+    ledger.plan_objects(lease, delivery.id, [an_object("a"), an_object("b"), an_object("c")])
+    ledger.record_receipt(lease, delivery.id, a_receipt("a")).result()
+    changed = [an_object(name, size=7, identity="new", key=f"elsewhere/{name}") for name in "abd"]
+    assert ledger.plan_objects(lease, delivery.id, changed) == 3
+    assert list(ledger.planned(delivery.id)) == [
+        (an_object("a"), a_receipt("a")),
+        (changed[1], None),
+        (an_object("c"), None),
+        (changed[2], None),
+    ]
+    assert list(ledger.pending(delivery.id)) == [changed[1], an_object("c"), changed[2]]
+    assert ledger.plan_objects(lease, delivery.id, []) == 0
+
+
+def test_the_last_word_on_a_name_holds(ledger: Ledger, lease: Lease, delivery: Delivery) -> None:
+    ledger.plan_objects(lease, delivery.id, [an_object("a", size=1), an_object("a", size=2)])
+    assert [item.size for item in ledger.pending(delivery.id)] == [2]
+
+
+def test_a_plan_that_fails_half_way_leaves_nothing(ledger: Ledger, lease: Lease, delivery: Delivery) -> None:
+    ledger.plan_objects(lease, delivery.id, [an_object("a")])
+
+    def broken() -> Iterator[PlannedObject]:
+        yield from (an_object(f"b{n:05}") for n in range(12_000))
+        raise OSError("the source went away")
+
+    with pytest.raises(OSError, match="went away"):
+        ledger.plan_objects(lease, delivery.id, broken())
+    with pytest.raises(LedgerError, match="cannot hold a value"):
+        ledger.plan_objects(lease, delivery.id, [an_object("b"), an_object("\udcff")])
+    with pytest.raises(LedgerError, match="knows no delivery"):
+        ledger.plan_objects(lease, "unheard-of", [an_object("b")])
+    assert list(ledger.pending(delivery.id)) == [an_object("a")]
+    assert ledger.plan_objects(lease, delivery.id, [an_object("c")]) == 1
+    assert [item.name for item in ledger.pending(delivery.id)] == ["a", "c"]
+
+
+def test_a_plan_may_be_made_from_the_ledger_itself_while_others_write(
+    ledger: Ledger, lease: Lease, delivery: Delivery
+) -> None:
+    ledger.plan_objects(lease, delivery.id, (an_object(f"{n:05}") for n in range(6_000)))
+    for n in range(3):
+        ledger.record_receipt(lease, delivery.id, a_receipt(f"{n:05}")).result()
+
+    def grown() -> Iterator[PlannedObject]:
+        for item, receipt in ledger.planned(delivery.id):
+            if receipt is None:
+                yield replace(item, size=2)
+        ledger.restamp(lease, "acme", "us-daily", "2026-11-22", [SourceFile("00001", 1_000, 99, "restored")])
+        ledger.update_delivery(lease, replace(delivery, attempts=1))
+
+    assert ledger.plan_objects(lease, delivery.id, grown()) == 5_997
+    sizes = {item.name: item.size for item, _ in ledger.planned(delivery.id)}
+    assert sum(sizes.values()) == 3 * 1_000 + 5_997 * 2
+
+
+def test_what_is_gone_is_forgotten_unless_it_was_delivered(
+    ledger: Ledger, lease: Lease, delivery: Delivery
+) -> None:
+    ledger.plan_objects(lease, delivery.id, [an_object(f"{n:04}") for n in range(1_300)])
+    ledger.record_receipt(lease, delivery.id, a_receipt("0000")).result()
+    gone = (f"{n:04}" for n in range(1_298))
+    assert ledger.forget_planned(lease, delivery.id, gone) == 1_297
+    assert [item.name for item, _ in ledger.planned(delivery.id)] == ["0000", "1298", "1299"]
+    assert ledger.forget_planned(lease, delivery.id, ["never planned"]) == 0
+
+
+def test_carried_objects_bring_their_receipt_along(ledger: Ledger, lease: Lease, delivery: Delivery) -> None:
+    ledger.plan_objects(lease, delivery.id, [an_object("a"), an_object("b")])
+    proofs = {
+        name: a_receipt(name, version_id=f"v-{name}", sha256="00" * 32, delivered_at=NOW - timedelta(days=1))
+        for name in "ab"
+    }
+    for receipt in proofs.values():
+        ledger.record_receipt(lease, delivery.id, receipt).result()
+    second, third = a_delivery(2), a_delivery(3)
+    for later in (second, third):
+        ledger.create_delivery(lease, later)
+    carried = an_object("a", carried=True, modified_ns=99)
+    corrected = an_object("b", key="xmode/b.r2", size=5)
+    assert ledger.plan_objects(lease, second.id, [carried, corrected]) == 2
+    assert list(ledger.planned(second.id)) == [(carried, proofs["a"]), (corrected, None)]
+    assert list(ledger.pending(second.id)) == [corrected]
+    ledger.plan_objects(lease, third.id, [carried, an_object("b", carried=True)])
+    assert list(ledger.planned(third.id)) == [
+        (carried, proofs["a"]),
+        (an_object("b", carried=True), proofs["b"]),
+    ]
+
+
+def test_nothing_can_be_carried_that_was_never_delivered(
+    ledger: Ledger, lease: Lease, delivery: Delivery
+) -> None:
+    ledger.plan_objects(lease, delivery.id, [an_object("a"), an_object("b")])
+    ledger.record_receipt(lease, delivery.id, a_receipt("a")).result()
+    ledger.create_delivery(lease, a_delivery(2))
+    for wrong in (an_object("b", carried=True), an_object("a", key="other", carried=True)):
+        with pytest.raises(LedgerError, match=f"no receipt for them, the first of them {wrong.name}"):
+            ledger.plan_objects(lease, a_delivery(2).id, [an_object("z"), wrong])
+    assert list(ledger.planned(a_delivery(2).id)) == []
+
+
+def test_new_times_are_remembered_where_the_name_was_delivered_last(
+    ledger: Ledger, lease: Lease, delivery: Delivery
+) -> None:
+    ledger.create_delivery(lease, a_delivery(2))
+    for revision in (1, 2):
+        planned = [an_object(name, key=f"r{revision}/{name}") for name in "abc"]
+        ledger.plan_objects(lease, a_delivery(revision).id, planned)
+    for revision, name in ((1, "a"), (1, "b"), (2, "b")):
+        receipt = a_receipt(name, key=f"r{revision}/{name}")
+        ledger.record_receipt(lease, a_delivery(revision).id, receipt).result()
+    files = (SourceFile(name, 1_000, 99, "restored") for name in ["a", "b", "c", "never delivered"])
+    ledger.restamp(lease, "acme", "us-daily", "2026-11-22", files)
+    ledger.restamp(lease, "acme", "us-daily", "1999-01-01", [SourceFile("a", 1, 1, "")])
+    stamps = {
+        (revision, item.name): (item.modified_ns, item.identity)
+        for revision in (1, 2)
+        for item, _ in ledger.planned(a_delivery(revision).id)
+    }
+    assert {at for at, stamp in stamps.items() if stamp == (99, "restored")} == {(1, "a"), (2, "b")}
+    answered = ledger.delivered_names("acme", "us-daily", "2026-11-22")
+    assert [(item.name, item.modified_ns) for item, _ in answered] == [("a", 99), ("b", 99)]
+
+
+# --- Receipts ----------------------------------------------------------------------------------------
+
+
+def test_an_acknowledged_receipt_is_there_for_everybody(
+    ledger: Ledger, lease: Lease, delivery: Delivery, reopen: Reopen
+) -> None:
+    ledger.plan_objects(lease, delivery.id, [an_object("a", carried=False)])
+    receipt = a_receipt("a", version_id="v1", sha256="ab" * 32, checksum=Checksum("crc32", "AAAAAQ=="))
+    assert ledger.record_receipt(lease, delivery.id, receipt).result(timeout=30) is None
+    ((item, found),) = reopen().planned(delivery.id)
+    assert (item, found) == (an_object("a"), receipt)
+    assert found is not None
+    assert found.delivered_at.tzinfo is UTC
+    assert list(ledger.pending(delivery.id)) == []
+
+
+def test_a_second_receipt_takes_the_place_of_the_first(
+    ledger: Ledger, lease: Lease, delivery: Delivery
+) -> None:
+    ledger.plan_objects(lease, delivery.id, [an_object("a")])
+    futures = [
+        ledger.record_receipt(lease, delivery.id, a_receipt("a", etag=etag)) for etag in ("1", "2", "3")
+    ]
+    for future in futures:
+        future.result(timeout=30)
+    assert [r and r.etag for _, r in ledger.planned(delivery.id)] == ["3"]
+
+
+def test_a_record_that_cannot_be_kept_fails_alone(ledger: Ledger, lease: Lease, delivery: Delivery) -> None:
+    ledger.plan_objects(lease, delivery.id, [an_object(f"{n:03}") for n in range(200)])
+    good = [ledger.record_receipt(lease, delivery.id, a_receipt(f"{n:03}")) for n in range(100)]
+    bad = [
+        ledger.record_receipt(lease, delivery.id, a_receipt("never planned")),
+        ledger.record_receipt(lease, "unheard-of", a_receipt("000")),
+        ledger.record_receipt(lease, delivery.id, a_receipt("\udcff")),
+        ledger.record_part(lease, "unheard-of", a_part(1)),
+    ]
+    good += [ledger.record_receipt(lease, delivery.id, a_receipt(f"{n:03}")) for n in range(100, 200)]
+    for future in good:
+        assert future.exception(timeout=30) is None
+    for future in bad:
+        assert isinstance(future.exception(timeout=30), LedgerError)
+    assert list(ledger.pending(delivery.id)) == []
+
+
+def test_what_is_queued_is_written_before_the_end(
+    ledger: Ledger, lease: Lease, delivery: Delivery, reopen: Reopen
+) -> None:
+    ledger.plan_objects(lease, delivery.id, [an_object(f"{n:04}") for n in range(3_000)])
+    futures = [ledger.record_receipt(lease, delivery.id, a_receipt(f"{n:04}")) for n in range(3_000)]
+    ledger.close()
+    ledger.close()
+    assert all(future.done() and future.exception() is None for future in futures)
+    assert list(reopen().pending(delivery.id)) == []
+    for call in (
+        lambda: ledger.record_receipt(lease, delivery.id, a_receipt("0000")),
+        lambda: ledger.release(lease),
+        lambda: list(ledger.planned(delivery.id)),
+        lambda: ledger.latest("acme", "us-daily", "2026-11-22"),
+    ):
+        with pytest.raises(LedgerError, match="closed"):
+            call()
+
+
+def test_a_callback_of_a_receipt_may_use_the_ledger(ledger: Ledger, lease: Lease, delivery: Delivery) -> None:
+    ledger.plan_objects(lease, delivery.id, [an_object("a")])
+    finished = threading.Event()
+
+    def next_step(_: object) -> None:
+        ledger.update_delivery(lease, replace(delivery, status=Status.DELIVERED))
+        finished.set()
+
+    ledger.record_receipt(lease, delivery.id, a_receipt("a")).add_done_callback(next_step)
+    assert finished.wait(30)
+    assert ledger.deliveries()[0].status is Status.DELIVERED
+
+
+def test_many_threads_at_once_lose_nothing(ledger: Ledger, clock: MemoryClock) -> None:
+    def deliver(worker: int) -> None:
+        lease = ledger.claim(f"work-{worker}", f"host-{worker}", 90)
+        delivery = a_delivery(period=f"day-{worker}")
+        ledger.create_delivery(lease, delivery)
+        ledger.plan_objects(lease, delivery.id, [an_object(f"{n:03}") for n in range(40)])
+        futures = [
+            ledger.record_receipt(lease, delivery.id, a_receipt(item.name))
+            for item in ledger.pending(delivery.id)
+        ]
+        for future in futures:
+            future.result(timeout=60)
+        ledger.renew(lease, 90)
+        ledger.update_delivery(lease, replace(delivery, status=Status.DELIVERED))
+        ledger.release(lease)
+
+    with ThreadPoolExecutor(12) as pool:
+        list(pool.map(deliver, range(24)))
+    assert len(ledger.deliveries(statuses=[Status.DELIVERED])) == 24
+    for worker in range(24):
+        assert len(list(ledger.delivered_names("acme", "us-daily", f"day-{worker}"))) == 40
+
+
+# --- What a whole period has received ----------------------------------------------------------------
+
+
+def test_a_period_answers_each_name_with_its_highest_delivered_revision(ledger: Ledger, lease: Lease) -> None:
+    """More revisions and names than fit on one page, so that a page ends between the revisions of a name."""
+    expected: dict[str, tuple[PlannedObject, Receipt]] = {}
+    for revision in range(1, 21):
+        delivery = a_delivery(revision)
+        ledger.create_delivery(lease, delivery)
+        names = [f"{n:03}" for n in range(0, 300, 1 + revision % 7)]
+        items = [an_object(name, key=f"r{revision}/{name}", size=revision) for name in names]
+        ledger.plan_objects(lease, delivery.id, items)
+        for item in items[: 40 * (revision % 5)]:
+            receipt = a_receipt(item.name, key=item.key, size=item.size, etag=f"e{revision}")
+            expected[item.name] = (item, receipt)
+            future = ledger.record_receipt(lease, delivery.id, receipt)
+        future.result(timeout=30)
+    elsewhere = a_delivery(period="2026-11-21")
+    ledger.create_delivery(lease, elsewhere)
+    ledger.plan_objects(lease, elsewhere.id, [an_object("of another day")])
+    ledger.record_receipt(lease, elsewhere.id, a_receipt("of another day")).result()
+    answered = list(ledger.delivered_names("acme", "us-daily", "2026-11-22"))
+    assert answered == [expected[name] for name in sorted(expected)]
+    assert list(ledger.delivered_names("globex", "us-daily", "2026-11-22")) == []
+
+
+@settings(deadline=None, max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.lists(
+        st.dictionaries(st.text("aé\U0001d11e/", min_size=1, max_size=3), st.booleans(), max_size=6),
+        max_size=5,
+    ),
+    st.integers(0, 10**9),
+)
+def test_whatever_was_delivered_when_the_answer_is_the_last_of_each(
+    ledger: Ledger, lease: Lease, revisions: list[dict[str, bool]], day: int
+) -> None:
+    period = f"day-{day}-{len(ledger.deliveries())}"
+    expected: dict[str, tuple[PlannedObject, Receipt]] = {}
+    for revision, names in enumerate(revisions, start=1):
+        delivery = a_delivery(revision, period)
+        ledger.create_delivery(lease, delivery)
+        items = {name: an_object(name, identity=str(revision)) for name in names}
+        ledger.plan_objects(lease, delivery.id, items.values())
+        futures = []
+        for name, sent in names.items():
+            if sent:
+                receipt = a_receipt(name, etag=str(revision))
+                futures.append(ledger.record_receipt(lease, delivery.id, receipt))
+                expected[name] = (items[name], receipt)
+        for future in futures:
+            future.result(timeout=30)
+        waiting = sorted(name for name, sent in names.items() if not sent)
+        assert [item.name for item in ledger.pending(delivery.id)] == waiting
+    answered = list(ledger.delivered_names("acme", "us-daily", period))
+    assert answered == [expected[name] for name in sorted(expected)]
+
+
+def test_a_slow_reader_hinders_no_writer_and_may_leave_early(
+    ledger: Ledger, lease: Lease, delivery: Delivery
+) -> None:
+    ledger.plan_objects(lease, delivery.id, (an_object(f"{n:05}") for n in range(5_000)))
+    readers = [ledger.pending(delivery.id) for _ in range(40)]
+    for reader in readers:
+        assert next(reader).name == "00000"
+    for n in range(5_000):
+        future = ledger.record_receipt(lease, delivery.id, a_receipt(f"{n:05}"))
+    future.result(timeout=30)
+    rest = [item.name for item in readers[0]]
+    assert rest == sorted(rest)
+    assert len(rest) < 5_000
+    for reader in readers:
+        reader.close()  # type: ignore[attr-defined]
+
+
+# --- Runs --------------------------------------------------------------------------------------------
+
+
+def test_runs_are_answered_newest_first_and_by_customer(
+    ledger: Ledger, lease: Lease, delivery: Delivery, reopen: Reopen
+) -> None:
+    other = replace(delivery, id="g", customer="globex")
+    ledger.create_delivery(lease, other)
+    runs = [
+        Run(f"run-{n}", other.id if n == 2 else delivery.id, NOW + timedelta(minutes=n), "host-a", "portable")
+        for n in range(4)
+    ]
+    for run in (runs[1], runs[3], runs[0], runs[2]):
+        ledger.start_run(lease, run)
+    finished = replace(
+        runs[1],
+        finished_at=NOW + timedelta(hours=1),
+        outcome="failed",
+        uploaded=3,
+        skipped=4,
+        failed=1,
+        bytes=2**45,
+        seconds=12.5,
+        failure=Failure("unavailable", "aws", "S3 did not answer"),
+    )
+    ledger.finish_run(lease, finished)
+    again = reopen()
+    assert again.runs() == [runs[3], runs[2], finished, runs[0]]
+    assert again.runs(limit=2) == [runs[3], runs[2]]
+    assert again.runs("acme", limit=2) == [runs[3], finished]
+    assert again.runs("globex") == [runs[2]]
+    with pytest.raises(LedgerError, match="knows no run"):
+        ledger.finish_run(lease, replace(finished, id="unheard-of"))
+    with pytest.raises(LedgerError, match="knows no delivery"):
+        ledger.start_run(lease, replace(runs[0], id="new", delivery_id="unheard-of"))
+
+
+# --- Multipart uploads -------------------------------------------------------------------------------
+
+
+def test_an_upload_is_journalled_with_its_parts(
+    ledger: Ledger, lease: Lease, delivery: Delivery, reopen: Reopen
+) -> None:
+    upload = an_upload(abort_at=NOW + timedelta(days=7))
+    ledger.open_upload(lease, upload)
+    ledger.open_upload(lease, upload)
+    assert ledger.uploads() == [upload]
+    parts = [a_part(number) for number in (3, 1, 10, 2)]
+    for future in [ledger.record_part(lease, "upload-1", part) for part in parts]:
+        future.result(timeout=30)
+    ledger.record_part(lease, "upload-1", replace(parts[0], etag='"sent again"')).result(timeout=30)
+    (found,) = reopen().uploads(delivery_id=delivery.id)
+    assert found == replace(
+        upload,
+        parts=(parts[1], parts[3], replace(parts[0], etag='"sent again"'), parts[2]),
+        sent_bytes=4 * 2**26,
+    )
+
+
+def test_uploads_are_found_by_customer_delivery_and_status_oldest_first(
+    ledger: Ledger, lease: Lease, delivery: Delivery
+) -> None:
+    second = a_delivery(2)
+    ledger.create_delivery(lease, second)
+    early = an_upload("early", opened_at=NOW - timedelta(hours=1))
+    late = an_upload("late", delivery_id=second.id)
+    other = an_upload("other", customer="globex", opened_at=NOW + timedelta(hours=1))
+    for upload in (late, other, early):
+        ledger.open_upload(lease, upload)
+    assert ledger.uploads() == [early, late, other]
+    assert ledger.uploads("acme") == [early, late]
+    assert ledger.uploads(delivery_id=delivery.id) == [early, other]
+    ledger.close_upload(lease, "late", UploadStatus.LEFT_BEHIND)
+    assert ledger.uploads(statuses=[UploadStatus.OPEN]) == [early, other]
+    assert ledger.uploads(statuses=iter([UploadStatus.LEFT_BEHIND, UploadStatus.ABORTED])) == [
+        replace(late, status=UploadStatus.LEFT_BEHIND)
+    ]
+
+
+@pytest.mark.parametrize("status", [UploadStatus.COMPLETED, UploadStatus.ABORTED, UploadStatus.LEFT_BEHIND])
+def test_a_closed_upload_remembers_what_was_sent(
+    ledger: Ledger, lease: Lease, delivery: Delivery, status: UploadStatus
+) -> None:
+    ledger.open_upload(lease, an_upload())
+    for number in (1, 2, 3):
+        ledger.record_part(lease, "upload-1", a_part(number)).result(timeout=30)
+    ledger.close_upload(lease, "upload-1", status)
+    (found,) = ledger.uploads()
+    assert (found.status, found.sent_bytes) == (status, 3 * 2**26)
+    kept = (1, 2, 3) if status is UploadStatus.LEFT_BEHIND else ()
+    assert tuple(part.number for part in found.parts) == kept
+    ledger.close_upload(lease, "upload-1", status)
+    assert ledger.uploads() == [found]
+
+
+def test_an_upload_belongs_to_one_object(ledger: Ledger, lease: Lease, delivery: Delivery) -> None:
+    ledger.open_upload(lease, an_upload())
+    with pytest.raises(LedgerError, match=r"for another object \(a.parquet\)"):
+        ledger.open_upload(lease, an_upload(name="b.parquet"))
+    with pytest.raises(LedgerError, match="knows no delivery"):
+        ledger.open_upload(lease, an_upload("upload-2", delivery_id="unheard-of"))
+    with pytest.raises(LedgerError, match="knows no upload"):
+        ledger.close_upload(lease, "upload-2", UploadStatus.ABORTED)
+    assert ledger.uploads() == [an_upload()]
+
+
+# --- What destinations allow -------------------------------------------------------------------------
+
+
+def test_what_was_learnt_stays_until_it_is_learnt_anew(ledger: Ledger, reopen: Reopen) -> None:
+    assert ledger.capabilities("acme") == Capabilities()
+    ledger.learn("acme", Capabilities(multipart=False, region="us-east-1", learned_at=NOW))
+    ledger.learn("acme", Capabilities(multipart=True, abort=False, kms=False, versioned=True))
+    ledger.learn("globex", Capabilities(region="eu-west-1"))
+    assert reopen().capabilities("acme") == Capabilities(
+        multipart=True, abort=False, region="us-east-1", versioned=True, kms=False, learned_at=NOW
+    )
+    assert reopen().capabilities("globex") == Capabilities(region="eu-west-1")

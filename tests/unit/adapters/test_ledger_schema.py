@@ -1,0 +1,136 @@
+"""The schema in its four places: the tables, the migrations, the database that they make, and the page."""
+
+import re
+import sqlite3
+import stat
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import sqlalchemy
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy.dialects import postgresql
+from sqlalchemy.schema import CreateTable
+
+from xmode_transfer.adapters import migrations
+from xmode_transfer.adapters.ledger import open_ledger
+from xmode_transfer.adapters.ledger.engine import connect
+from xmode_transfer.adapters.ledger.statements import Statements
+from xmode_transfer.adapters.ledger.tables import SCHEMA_VERSION, metadata
+from xmode_transfer.adapters.memory.clock import MemoryClock
+
+PAGE = Path(__file__).parents[3] / "docs" / "ledger.md"
+CLOCK = MemoryClock()
+
+
+def normalised(database: Path) -> dict[str, list[str]]:
+    """Each table's and index's text; the order of the constraints at a table's end does not matter."""
+    with sqlite3.connect(database) as connection:
+        rows = connection.execute("SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL").fetchall()
+    connection.close()
+    return {
+        name: sorted(line.strip().rstrip(",") for line in sql.splitlines())
+        for name, sql in rows
+        if name != "alembic_version"
+    }
+
+
+def test_the_migrations_make_exactly_the_tables(tmp_path: Path) -> None:
+    open_ledger(f"sqlite:///{tmp_path}/migrated.db", CLOCK).close()
+    engine = sqlalchemy.create_engine(f"sqlite:///{tmp_path}/created.db")
+    metadata.create_all(engine)
+    engine.dispose()
+    assert normalised(tmp_path / "migrated.db") == normalised(tmp_path / "created.db")
+    migrated = sqlalchemy.create_engine(f"sqlite:///{tmp_path}/migrated.db")
+    with migrated.connect() as connection:
+        assert compare_metadata(MigrationContext.configure(connection), metadata) == []
+    migrated.dispose()
+
+
+def test_the_migrations_are_one_line_up_to_our_version() -> None:
+    script = ScriptDirectory(str(Path(migrations.__file__).parent))
+    versions = [revision.revision for revision in script.walk_revisions()]
+    assert versions == [f"{number:04}" for number in range(len(versions), 0, -1)]
+    assert versions[0] == SCHEMA_VERSION
+    assert script.get_current_head() == SCHEMA_VERSION
+
+
+def test_the_page_describes_every_table_and_column_and_no_other() -> None:
+    sections = re.split(r"^### `(\w+)`$", PAGE.read_text(encoding="utf-8"), flags=re.MULTILINE)[1:]
+    described = {
+        name: re.findall(r"^\| `(\w+)` \| .+ \|$", text, flags=re.MULTILINE)
+        for name, text in zip(sections[::2], sections[1::2], strict=True)
+    }
+    actual = {table.name: [column.name for column in table.columns] for table in metadata.sorted_tables}
+    assert {name: set(columns) for name, columns in described.items()} == {
+        name: set(columns) for name, columns in actual.items()
+    }
+    assert all(len(columns) == len(set(columns)) for columns in described.values())
+
+
+def test_a_new_ledger_is_private_durable_and_in_a_new_directory(tmp_path: Path) -> None:
+    path = tmp_path / "new dir" / "100% é#" / "ledger.db"
+    ledger = open_ledger(f"sqlite:///{path}", CLOCK)
+    try:
+        ledger.learn("acme", ledger.capabilities("acme"))
+        files = sorted(path.parent.iterdir())
+        assert [file.name for file in files] == ["ledger.db", "ledger.db-shm", "ledger.db-wal"]
+        assert {stat.S_IMODE(file.stat().st_mode) for file in files} == {0o600}
+    finally:
+        ledger.close()
+    assert [file.name for file in path.parent.iterdir()] == ["ledger.db"]
+
+
+@pytest.mark.parametrize(("query", "milliseconds"), [("", 30_000), ("?timeout=1.5", 1_500)])
+def test_every_connection_is_set_up(tmp_path: Path, query: str, milliseconds: int) -> None:
+    database = connect(f"sqlite:///{tmp_path}/ledger.db{query}", create=True)
+    try:
+        with database.reading() as first, database.reading() as second:
+            for connection in (first, second):
+                found = {
+                    name: connection.exec_driver_sql(f"PRAGMA {name}").scalar()
+                    for name in ("journal_mode", "synchronous", "foreign_keys", "busy_timeout")
+                }
+                full = 2
+                assert found == {
+                    "journal_mode": "wal",
+                    "synchronous": full,
+                    "foreign_keys": 1,
+                    "busy_timeout": milliseconds,
+                }
+    finally:
+        database.close()
+
+
+def test_alembic_is_imported_only_when_there_is_something_to_migrate(tmp_path: Path) -> None:
+    program = (
+        "import sys; from xmode_transfer.adapters.ledger import open_ledger;"
+        "from xmode_transfer.adapters.memory.clock import MemoryClock;"
+        "open_ledger(sys.argv[1], MemoryClock()).close(); print('alembic' in sys.modules)"
+    )
+    for expected in ("True", "False"):
+        done = subprocess.run(
+            [sys.executable, "-c", program, f"sqlite:///{tmp_path}/ledger.db"],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert done.stdout.strip() == expected
+
+
+def test_tables_and_statements_can_be_said_to_another_database() -> None:
+    """Nothing is written in SQLite's own words: it compiles for PostgreSQL, though it is not run here."""
+    dialect = postgresql.dialect(paramstyle="format")  # type: ignore[no-untyped-call]
+    for table in metadata.sorted_tables:
+        assert "ROWID" not in str(CreateTable(table).compile(dialect=dialect))
+    database: Any = SimpleNamespace(dialect=dialect, insert=postgresql.insert)
+    statements = Statements(database)
+    names = [name for name, kind in vars(Statements).items() if hasattr(kind, "attrname")]
+    assert len(names) >= 7
+    for name in names:
+        assert "%s" in getattr(statements, name).sql
