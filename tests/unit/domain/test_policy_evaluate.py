@@ -70,6 +70,8 @@ STATEMENTS = [
     (allow(Resource="b/k"), UNKNOWN),
     (allow(Resource="arn:aws:s3:::b/${aws:username}"), UNKNOWN),
     (allow(Resource="arn:aws:s3:::home/${aws:username}"), DENY),
+    (allow(Resource=["arn:aws:s3:::c", "arn:aws:s3:::b/${aws:username}"]), UNKNOWN),
+    (allow(Resource=["arn:aws:s3:::b/${aws:username}", "arn:aws:s3:::b/*"]), ALLOW),
     (allow(Resource="arn:aws:s3:::b/${*}"), DENY),
     (without(allow(), "Resource"), UNKNOWN),
     (without(allow(NotResource="arn:aws:s3:::c/*"), "Resource"), ALLOW),
@@ -165,6 +167,11 @@ def test_the_decision_names_its_statement():
     unsure = evaluate([policy(allow(**DOUBT))], GET)
     assert (unsure.statement, unsure.sid) == (0, None)
     assert "IpAddress aws:SourceIp: this operator is not understood" in unsure.reason
+
+
+def test_of_two_doubts_the_deny_is_named():
+    decision = evaluate([policy(allow(**DOUBT), deny(**DOUBT))], GET)
+    assert (decision.outcome, decision.statement) == (UNKNOWN, 1)
 
 
 # --- Sessions ------------------------------------------------------------------------------------------

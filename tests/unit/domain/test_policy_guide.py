@@ -121,6 +121,14 @@ def test_the_reason_names_the_condition_that_failed():
     )
 
 
+@pytest.mark.parametrize("header", [{"acl": ACL}, {"grants": FULL_CONTROL}], ids=["acl", "grants"])
+def test_a_header_that_sets_an_acl_needs_its_own_right(header):
+    statement = {"Effect": "Allow", "Action": "s3:PutObject", "Resource": "*"}
+    put_only = [{"Version": "2012-10-17", "Statement": statement}]
+    assert decide(S3Call("PutObject", "b", "k"), put_only).outcome is ALLOW
+    assert decide(S3Call("PutObject", "b", "k", **header), put_only).outcome is DENY
+
+
 def test_a_call_that_is_not_known_is_not_judged():
     with pytest.raises(KeyError):
         decide(S3Call("SelectObjectContent", "b", "k"), [guide_permission_policy("b")])
