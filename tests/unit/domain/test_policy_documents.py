@@ -33,6 +33,12 @@ def test_guide_documents_are_the_guides():
     assert guide_trust_policy("AcmeCorp") == json.loads(trust)
 
 
+def test_the_documentation_shows_the_corrected_policy():
+    text = (Path(__file__).parents[3] / "docs" / "policies.md").read_text()
+    shown = json.loads(text.split("```json\n", 1)[1].split("```", 1)[0])
+    assert shown == corrected_permission_policy("BUCKET", "PREFIX/", "KEY-ARN", "REGION")
+
+
 def test_documents_share_nothing_that_could_be_changed():
     document = guide_permission_policy("acme-data")
     document["Statement"][0]["Resource"].append("arn:aws:s3:::other")
