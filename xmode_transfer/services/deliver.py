@@ -31,6 +31,7 @@ from xmode_transfer.domain.records import (
 )
 from xmode_transfer.ports import ObjectStore, PeriodState, Source
 from xmode_transfer.services import leasing, publishing
+from xmode_transfer.services.large import LargeObjects
 from xmode_transfer.services.planning import Plan, Planner
 from xmode_transfer.services.sending import Sender, Sent, failure_of, halts
 from xmode_transfer.services.workbench import Workbench
@@ -152,7 +153,10 @@ class _Work:
                 )
                 error = self._obstacle(plan, sent)
                 if error is None and not sent.stale:
-                    delivery = publishing.publish(bench, self.customer, store, delivery, self.lease)
+                    LargeObjects(bench, self.customer, store, delivery, self.lease).tidy()
+                    published = publishing.publish(bench, self.customer, store, delivery, self.lease)
+                    sent.stale = published is None
+                    delivery = published or delivery
         except XmodeError as raised:
             error = raised
         finally:

@@ -31,6 +31,7 @@ from xmode_transfer.domain.records import (
     UploadStatus,
 )
 from xmode_transfer.ports import ObjectStore, OpenFile, PutAnswer, PutRequest
+from xmode_transfer.services.planning import own_ids
 from xmode_transfer.services.workbench import Workbench
 
 _EXPIRY_MARGIN = timedelta(hours=1)
@@ -196,6 +197,14 @@ class LargeObjects:
         if self._bench.ledger.capabilities(self._customer).multipart is not works:
             now = self._bench.clock.now()
             self._bench.ledger.learn(self._customer, Capabilities(multipart=works, learned_at=now))
+
+    def tidy(self) -> None:
+        """Gives up what is still open from this delivery or a revision before it: nothing needs it any
+        more."""
+        earlier = own_ids(self._delivery)
+        for upload in self._bench.ledger.uploads(customer=self._customer, statuses=[UploadStatus.OPEN]):
+            if upload.delivery_id in earlier:
+                self.give_up(upload)
 
     def give_up(self, upload: MultipartUpload) -> None:
         """Aborts an upload, or records that it had to be left behind."""

@@ -276,6 +276,15 @@ class Planner:
         return PlanEntry(Action.UPLOAD, difference.name, size, key, reason)
 
 
+def own_ids(delivery: Delivery) -> set[str]:
+    """The IDs of this delivery and of the revisions before it: whose tokens mean that an object is of
+    ours."""
+    return {
+        delivery_id(delivery.customer, delivery.feed, delivery.period, revision)
+        for revision in range(1, delivery.revision + 1)
+    }
+
+
 def delivery_id(customer: str, feed: str, period: str, revision: int) -> str:
     """The delivery's ID and token: always the same for the same delivery, so that objects of a lost ledger
     are still known."""

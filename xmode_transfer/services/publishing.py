@@ -15,10 +15,11 @@ from xmode_transfer.services.workbench import Workbench
 
 def publish(
     bench: Workbench, customer: Customer, store: ObjectStore, delivery: Delivery, lease: Lease
-) -> Delivery:
-    """Puts the manifest and answers the delivery as delivered. Idempotent: a manifest of ours that is there
-    already, with the same objects, is success. Raises ObjectExists when something else lies under its key,
-    and what the store raises."""
+) -> Delivery | None:
+    """Puts the manifest and answers the delivery as delivered. None when a manifest of this very revision is
+    there, put before a crash, and the source has moved on since: a new revision is due. Idempotent: a
+    manifest of ours that is there already, with the same objects, is success. Raises ObjectExists when
+    something else lies under its key, and what the store raises."""
     key = keys.manifest_key(customer.destination.prefix, delivery.feed, delivery.period, delivery.revision)
     chunks = manifest.chunks(delivery, _receipts(bench, delivery), prefix=customer.destination.prefix)
     with bench.spool(chunks) as body:
@@ -26,7 +27,10 @@ def publish(
         try:
             checksum = store.put(request, body).result().checksum
         except ObjectExists:
-            checksum = _ours_already(store, delivery, key, body.read_at(0, body.size))
+            there = _ours_already(store, delivery, key)
+            if not manifest.same_objects(there[0], json.loads(body.read_at(0, body.size))):
+                return None
+            checksum = there[1]
         else:
             info = store.head(key)
             if info is None or info.size != body.size:
@@ -57,13 +61,13 @@ def _receipts(bench: Workbench, delivery: Delivery) -> Iterator[Receipt]:
         yield receipt
 
 
-def _ours_already(store: ObjectStore, delivery: Delivery, key: str, wanted: bytes) -> Checksum:
+def _ours_already(store: ObjectStore, delivery: Delivery, key: str) -> tuple[dict[str, Any], Checksum]:
+    """The manifest of this delivery that lies there already, and its checksum."""
     info = store.head(key)
-    if info is not None and info.token == delivery.id and info.checksum is not None:
-        there: dict[str, Any] = json.loads(b"".join(store.read(key)))
-        if manifest.same_objects(there, json.loads(wanted)):
-            return info.checksum
-    raise ObjectExists(
-        f"{key} is taken by something that is not this delivery's manifest",
-        hint="nothing was overwritten; have the customer move that object away, then run again",
-    )
+    if info is None or info.token != delivery.id or info.checksum is None:
+        raise ObjectExists(
+            f"{key} is taken by something that is not this delivery's manifest",
+            hint="nothing was overwritten; have the customer move that object away, then run again",
+        )
+    there: dict[str, Any] = json.loads(b"".join(store.read(key)))
+    return there, info.checksum

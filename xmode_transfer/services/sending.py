@@ -30,6 +30,7 @@ from xmode_transfer.domain.errors import (
 from xmode_transfer.domain.records import Delivery, Failure, Lease, PlannedObject, Receipt
 from xmode_transfer.ports import ObjectInfo, ObjectStore, OpenFile, PutAnswer, PutRequest, Source
 from xmode_transfer.services.large import LargeObjects
+from xmode_transfer.services.planning import own_ids
 from xmode_transfer.services.workbench import Workbench
 
 LARGE_BYTES = 64 * 1024 * 1024
@@ -137,7 +138,7 @@ class Sender:
         with self._lock:
             self._outstanding += 1
         if planned.size > LARGE_BYTES and self._large.usable:
-            self._large_threads.submit(self._guarded, planned, self._send_large)
+            self._large_threads.submit(telemetry.carry(self._guarded), planned, self._send_large)
         else:
             self._guarded(planned, self._send_small)
 
@@ -169,7 +170,7 @@ class Sender:
         except BaseException:
             body.close()
             raise
-        future.add_done_callback(lambda done: self._answered(planned, body, sha256, done))
+        future.add_done_callback(telemetry.carry(lambda done: self._answered(planned, body, sha256, done)))
 
     def _send_large(self, planned: PlannedObject) -> None:
         if self._halted():
@@ -200,9 +201,7 @@ class Sender:
             if isinstance(error, ObjectExists):
                 taken = error
                 # adopting reads the body again, so it stays open until then
-                self._settling.submit(
-                    self._guarded, planned, lambda p: self._adopt_and_close(p, body, sha256, taken)
-                )
+                self._settle(planned, lambda p: self._adopt_and_close(p, body, sha256, taken))
                 return
             body.close()
             if error is not None:
@@ -211,9 +210,13 @@ class Sender:
             if answer.proven:
                 self._acknowledged(planned, sha256, answer)
             else:
-                self._settling.submit(self._guarded, planned, lambda p: self._prove(p, sha256, answer))
+                self._settle(planned, lambda p: self._prove(p, sha256, answer))
 
         self._guarded(planned, step)
+
+    def _settle(self, planned: PlannedObject, step: _Step) -> None:
+        """What asks the destination again must not hold up the engine's own threads."""
+        self._settling.submit(telemetry.carry(self._guarded), planned, step)
 
     def _adopt_and_close(
         self, planned: PlannedObject, body: OpenFile, sha256: str | None, taken: ObjectExists
@@ -235,16 +238,16 @@ class Sender:
         self._acknowledged(planned, sha256, replace(answer, version_id=answer.version_id or info.version_id))
 
     def _adopt(self, planned: PlannedObject, body: OpenFile, sha256: str | None, taken: ObjectExists) -> None:
-        """The key is taken. By our own object, when an answer was lost: that is success. By an older state of
-        the source under the same delivery: a new revision is due. By anything else: a conflict, and nothing
-        is touched."""
+        """The key is taken. By our own object, put by this revision or one before it whose answer was lost:
+        that is success. By ours with an older state of the source: a new revision is due. By anything else:
+        a conflict, and nothing is touched."""
         info = self._store.head(planned.key)
         if info is None:
             raise ObjectExists(
                 f"{planned.key}: was taken when we put it and is gone now",
                 hint="something else writes to this key; the delivery is tried again",
             )
-        if info.token == self._delivery.id and info.checksum is not None:
+        if info.checksum is not None and info.token in own_ids(self._delivery):
             value = self._bench.checksum_of(body, info.checksum.algorithm)
             body.check_unchanged()
             if info.size == planned.size and value == info.checksum.value:
@@ -308,7 +311,7 @@ class Sender:
             self._finish()
 
         future = self._bench.ledger.record_receipt(self._lease, self._delivery.id, receipt)
-        future.add_done_callback(recorded)
+        future.add_done_callback(telemetry.carry(recorded))
 
     def _failed(self, planned: PlannedObject, error: XmodeError) -> None:
         with self._lock:

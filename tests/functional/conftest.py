@@ -1,0 +1,95 @@
+"""The installed command, as a user runs it: in a process of its own, with a configuration in a directory."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from xmode_transfer.sandbox.configuration import DEFAULT_FEEDS, write_config
+from xmode_transfer.sandbox.model import CustomerSetup, Sandbox
+
+COMMAND = str(Path(sys.executable).with_name("xmode-transfer"))
+
+
+@dataclass(slots=True)
+class Answer:
+    """What a finished command left: exit code, stdout, stderr."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+    @property
+    def events(self) -> list[dict[str, Any]]:
+        """The log, a document a line."""
+        return [json.loads(line) for line in self.err.splitlines() if line.startswith("{")]
+
+
+@dataclass(slots=True)
+class Project:
+    """A configuration in a directory, and the environment of the vendor's machine."""
+
+    directory: Path
+    environment: dict[str, str]
+    started: list[subprocess.Popen[str]] = field(default_factory=list)
+
+    def source(self, feed: str = "us-daily") -> Path:
+        return self.directory / "exports" / feed
+
+    def write(self, name: str, data: bytes, feed: str = "us-daily") -> Path:
+        path = self.source(feed) / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+        return path
+
+    def start(self, *arguments: str, **environment: str) -> subprocess.Popen[str]:
+        process = subprocess.Popen(
+            [COMMAND, "--config", str(self.directory), *arguments],
+            env={**os.environ, **self.environment, **environment},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        self.started.append(process)
+        return process
+
+    def run(self, *arguments: str, **environment: str) -> Answer:
+        process = self.start(*arguments, **environment)
+        out, err = process.communicate(timeout=120)
+        return Answer(process.returncode, out, err)
+
+    def deliver(self, customer: str = "acme", *arguments: str) -> Answer:
+        return self.run("run", "--customer", customer, "--json", *arguments)
+
+
+@pytest.fixture
+def project(sandbox: Sandbox, tmp_path: Path) -> Iterator[Callable[..., Project]]:
+    """Makes a project for some customers of the sandbox: ``project(acme, feeds=..., overrides=...)``."""
+
+    def make(*customers: CustomerSetup, feeds: Any = DEFAULT_FEEDS, **how: Any) -> Project:
+        directory = tmp_path / f"project-{len(made)}"
+        write_config(directory, sandbox, customers=customers, feeds=feeds, **how)
+        made.append(Project(directory, sandbox.environment()))
+        return made[-1]
+
+    made: list[Project] = []
+    yield make
+    for one in made:
+        for process in one.started:
+            if process.poll() is None:
+                process.kill()
+                process.wait()
+            for stream in (process.stdout, process.stderr):
+                if stream is not None:
+                    stream.close()
