@@ -4,7 +4,6 @@ import threading
 from bisect import bisect_left, bisect_right, insort
 from dataclasses import dataclass, field
 from datetime import datetime
-from itertools import islice
 
 from xmode_transfer.domain.records import Checksum
 from xmode_transfer.ports import Clock, PutRequest
@@ -99,7 +98,8 @@ class MemoryBucket:
         found: list[StoredVersion] = []
         with self.lock:
             start = max(bisect_right(self._keys, after), bisect_left(self._keys, prefix))
-            for key in islice(self._keys, start, None):
+            for index in range(start, len(self._keys)):
+                key = self._keys[index]
                 if not key.startswith(prefix):
                     break
                 version = self.current(key)
