@@ -15,7 +15,7 @@ on every system.
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 
@@ -27,7 +27,8 @@ class SelectionError(ValueError):
 class Selection:
     """The compiled patterns. Make one with ``Selection.of``; it is safe to share between threads."""
 
-    _include_names: re.Pattern[str] | None
+    _names: re.Pattern[str]
+    _names_at_top: re.Pattern[str]
     _include_paths: re.Pattern[str] | None
     _exclude_names: re.Pattern[str] | None
     _exclude_paths: re.Pattern[str] | None
@@ -38,18 +39,24 @@ class Selection:
     def of(
         include: Iterable[str] = (), exclude: Iterable[str] = (), marker: str | None = None
     ) -> "Selection":
-        """Compiles the patterns. ``marker`` is the completeness mark's path in the period: never delivered.
-        Raises SelectionError."""
+        """Compiles the patterns. ``marker`` is the name of the completeness mark, which stands at the top
+        of the period and is never delivered. Raises SelectionError."""
         includes = tuple(include) or ("*",)
         excludes = tuple(exclude)
         for pattern in (*includes, *excludes):
             check_pattern(pattern)
+        of_names = _union(pattern for pattern in includes if "/" not in pattern) or _NOTHING
+        not_of_names = _union(pattern for pattern in excludes if "/" not in pattern)
+        but_marker = "" if marker is None else rf"(?!{re.escape(marker)}\Z)"
         return Selection(
-            _include_names=_union(pattern for pattern in includes if "/" not in pattern),
-            _include_paths=_union(pattern for pattern in includes if "/" in pattern),
-            _exclude_names=_union(pattern for pattern in excludes if "/" not in pattern),
-            _exclude_paths=_union(pattern for pattern in excludes if "/" in pattern),
-            _exclude_trees=_union(pattern.removesuffix("/**") for pattern in excludes if _is_tree(pattern)),
+            _names=_compiled(_without(not_of_names) + of_names),
+            _names_at_top=_compiled(but_marker + _without(not_of_names) + of_names),
+            _include_paths=_maybe_compiled(_union(pattern for pattern in includes if "/" in pattern)),
+            _exclude_names=_maybe_compiled(not_of_names),
+            _exclude_paths=_maybe_compiled(_union(pattern for pattern in excludes if "/" in pattern)),
+            _exclude_trees=_maybe_compiled(
+                _union(pattern.removesuffix("/**") for pattern in excludes if _is_tree(pattern))
+            ),
             _marker=marker,
         )
 
@@ -61,17 +68,31 @@ class Selection:
         return self.takes_in(directory + slash, name)
 
     def takes_in(self, directory: str, name: str) -> bool:
-        """``takes`` for a walk that has not entered any directory that ``leaves_out``: the quick half of it.
-        ``directory`` is relative to the period: empty, or ending in ``/``."""
-        if self._exclude_names is not None and self._exclude_names.fullmatch(name):
-            return False
-        if self._exclude_paths is not None and self._exclude_paths.fullmatch(directory + name):
-            return False
-        if name == self._marker and not directory:
-            return False
-        if self._include_names is not None and self._include_names.fullmatch(name):
-            return True
-        return self._include_paths is not None and bool(self._include_paths.fullmatch(directory + name))
+        """``takes`` for a walk that has not entered any directory that ``leaves_out``. ``directory`` is
+        relative to the period: empty, or ending in ``/``."""
+        return bool(self.chooser(directory)(name))
+
+    def chooser(self, directory: str) -> Callable[[str], object]:
+        """``takes_in`` for many names of one directory: answers something true for each that is taken."""
+        names = self._names if directory else self._names_at_top
+        if self._include_paths is None and self._exclude_paths is None:
+            return names.fullmatch
+        include, exclude = self._include_paths, self._exclude_paths
+
+        def chosen(name: str) -> bool:
+            path = directory + name
+            if exclude is not None and exclude.fullmatch(path):
+                return False
+            if names.fullmatch(name):
+                return True
+            return (
+                include is not None
+                and include.fullmatch(path) is not None
+                and (directory != "" or name != self._marker)
+                and (self._exclude_names is None or not self._exclude_names.fullmatch(name))
+            )
+
+        return chosen
 
     def leaves_out(self, directory: str) -> bool:
         """Whether a directory is left out with all that lies in it. ``directory`` is relative to the period;
@@ -110,12 +131,29 @@ def _is_tree(pattern: str) -> bool:
     return pattern.endswith("/**") and pattern.strip("/*") != ""
 
 
-def _union(patterns: Iterable[str]) -> re.Pattern[str] | None:
+_NOTHING = "(?!)"
+
+
+def _union(patterns: Iterable[str]) -> str | None:
     expressions = [_expression(pattern) for pattern in patterns]
-    return re.compile("|".join(expressions), re.DOTALL) if expressions else None
+    return f"(?:{'|'.join(expressions)})" if expressions else None
+
+
+def _without(expression: str | None) -> str:
+    return "" if expression is None else rf"(?!{expression}\Z)"
+
+
+def _compiled(expression: str) -> re.Pattern[str]:
+    return re.compile(expression, re.DOTALL)
+
+
+def _maybe_compiled(expression: str | None) -> re.Pattern[str] | None:
+    return None if expression is None else _compiled(expression)
 
 
 def _expression(pattern: str) -> str:
+    if "/" not in pattern:
+        return _segment(pattern, ".")  # it is matched against names, which have no slash to stop at
     segments: list[str] = []
     for segment in pattern.removeprefix("/").split("/"):
         if segment != "**" or segments[-1:] != ["**"]:
@@ -126,22 +164,22 @@ def _expression(pattern: str) -> str:
         if segment == "**":
             parts.append(".+" if position == last else "(?:[^/]+/)*")
         else:
-            parts.append(_segment(segment) + ("" if position == last else "/"))
-    return "(?:" + "".join(parts) + ")"
+            parts.append(_segment(segment, "[^/]") + ("" if position == last else "/"))
+    return "".join(parts)
 
 
 _TOKEN = re.compile(r"\*+|\?|\[!?+\]?+[^\]]*+\]|.", re.DOTALL)
 
 
-def _segment(segment: str) -> str:
-    """One segment as an expression that hardly backtracks: after a ``*`` the first place where what follows
-    fits is as good as any later one, so each such piece is atomic and no pattern can make matching slow."""
+def _segment(segment: str, one: str) -> str:
+    """One segment as an expression that hardly backtracks, so that no pattern can make matching slow.
+    ``one`` matches one character of a segment."""
     pieces = [""]
     for token in _TOKEN.findall(segment):
         if token[0] == "*":
             pieces.append("")
         elif token == "?":
-            pieces[-1] += "[^/]"
+            pieces[-1] += one
         elif token[0] == "[" and len(token) > 1:
             pieces[-1] += _class(token[1:-1])
         else:
@@ -150,9 +188,12 @@ def _segment(segment: str) -> str:
     if not rest:
         return head
     *middle, tail = rest
-    atomic = "".join(f"(?>[^/]*?{piece})" for piece in middle if piece)
-    # The last piece must end the segment, so the search for it starts from the far end.
-    return f"{head}{atomic}[^/]*{tail}"
+    if not head and not middle:
+        # `*.csv`, nearly every pattern there is: straight to the end, and one look back.
+        return f"{one}*+(?<={tail})" if tail else f"{one}*+"
+    # After a `*`, the first place where what follows fits is as good as any later one: no going back on it.
+    atomic = "".join(f"(?>{one}*?{piece})" for piece in middle if piece)
+    return f"{head}{atomic}{one}*{tail}"
 
 
 def _class(content: str) -> str:
