@@ -3,6 +3,7 @@
 A new adapter of ``ObjectStore`` plugs in by one more entry in ``STORE_CASES``.
 """
 
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 
 from xmode_transfer.adapters.clock import SystemClock
+from xmode_transfer.adapters.limiting import LimitingStores
 from xmode_transfer.adapters.memory import (
     MemoryBuckets,
     MemoryClock,
@@ -20,14 +22,16 @@ from xmode_transfer.adapters.memory import (
     MemorySource,
     StoredVersion,
 )
+from xmode_transfer.adapters.retrying import RetryingStores
 from xmode_transfer.adapters.s3_portable import PortableStores
 from xmode_transfer.adapters.sts import StsRoleSessions
 from xmode_transfer.domain.config import Customer, Destination, Limits, Vendor
 from xmode_transfer.domain.periods import Period
 from xmode_transfer.domain.policy import Step, corrected_permission_policy, guide_trust_policy
 from xmode_transfer.ports import ObjectStore, ObjectStores, OpenFile, RoleSessions
-from xmode_transfer.sandbox.accounts import owner, set_permission_policy
+from xmode_transfer.sandbox.accounts import set_permission_policy
 from xmode_transfer.sandbox.bucket import empty_bucket, put_object
+from xmode_transfer.sandbox.clients import owner
 from xmode_transfer.sandbox.model import Variant
 
 Document = dict[str, Any]
@@ -135,6 +139,16 @@ def _memory(*, parts_inherit_acl: bool, threads: int) -> Callable[..., AbstractC
 
 
 @contextmanager
+def _decorated(request: pytest.FixtureRequest) -> Iterator[StoreCase]:
+    """What ``bootstrap`` puts around an engine changes nothing of what it does."""
+    with _memory(parts_inherit_acl=True, threads=4)(request) as case:
+        stop = threading.Event()
+        limited = LimitingStores(case.stores, Limits(parallel_objects=2), SystemClock(), stop)
+        case.name, case.stores = "memory-decorated", RetryingStores(limited, stop)
+        yield case
+
+
+@contextmanager
 def _portable(request: pytest.FixtureRequest) -> Iterator[StoreCase]:
     """The portable engine and real role sessions, on the local AWS with authorisation."""
     setup = request.getfixturevalue("customer_factory")("acme", Variant.ABORT_GRANTED)
@@ -173,6 +187,7 @@ def _portable(request: pytest.FixtureRequest) -> Iterator[StoreCase]:
 STORE_CASES: dict[str, tuple[Callable[..., AbstractContextManager[StoreCase]], tuple[Any, ...]]] = {
     "memory": (_memory(parts_inherit_acl=True, threads=4), ()),
     "memory-strict-parts": (_memory(parts_inherit_acl=False, threads=0), ()),
+    "memory-decorated": (_decorated, ()),
     "portable": (_portable, (pytest.mark.sandbox,)),
 }
 """Name, what makes the case from pytest's ``request``, and the marks of its tests."""
