@@ -304,6 +304,7 @@ def test_a_retired_customer_stays_and_keeps_its_names(write: Write) -> None:
         ("limits: {memory_bytes: 1KB}", "limits.memory_bytes: is 1000; the least is 5,242,880"),
         ("alerts: [a]", "service.yaml:1:9: alerts: channels for alerts come with the daemon"),
         ("aws_secret_access_key: x", "credentials do not belong here"),
+        ("name: x", "service.yaml:1:1: name: unknown key"),
         ("a: [", "service.yaml:2:1: a value is missing here, or a closing ] or }"),
     ],
 )

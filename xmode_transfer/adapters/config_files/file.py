@@ -48,7 +48,7 @@ class ConfigFile:
         except ValidationError as errors:
             for error in errors.errors(include_url=False):
                 told = sentence(error, model)
-                if error["loc"] == ("name",):  # the file's own name: it has no place in the file
+                if "name" in extra and error["loc"] == ("name",):  # the file's own name has no place in it
                     self._tell(0, 0, (), told)
                 else:
                     self.problem(error["loc"], told, of_key=error["type"] == "extra_forbidden")
