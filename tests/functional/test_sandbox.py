@@ -8,7 +8,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 from xmode_transfer.sandbox import accounts, bucket, policies
-from xmode_transfer.sandbox.clients import client
+from xmode_transfer.sandbox.clients import client, owner
 from xmode_transfer.sandbox.model import CustomerSetup, Sandbox, Variant
 
 pytestmark = pytest.mark.sandbox
@@ -74,7 +74,7 @@ def test_only_the_vendors_user_is_trusted(
     sandbox: Sandbox, acme: CustomerSetup, globex: CustomerSetup
 ) -> None:
     refused(
-        accounts.owner(globex, "sts").assume_role,
+        owner(globex, "sts").assume_role,
         RoleArn=acme.role_arn,
         ExternalId=acme.external_id,
         RoleSessionName="stranger",
@@ -243,7 +243,7 @@ def test_a_customer_can_break_its_role_and_mend_it(sandbox: Sandbox, acme: Custo
 def test_another_region(sandbox: Sandbox, customer_factory: Callable[..., CustomerSetup]) -> None:
     customer = customer_factory("far", region="eu-west-1")
     assume(sandbox, customer).put_object(Bucket=customer.bucket, Key="xmode/a", Body=b"a", ACL=ACL)
-    answer = accounts.owner(customer, "s3").head_bucket(Bucket=customer.bucket)
+    answer = owner(customer, "s3").head_bucket(Bucket=customer.bucket)
     assert answer["BucketRegion"] == "eu-west-1"
 
 

@@ -3,10 +3,10 @@
 import hashlib
 import json
 from contextlib import suppress
-from typing import Any
 
 from xmode_transfer.sandbox import policies
-from xmode_transfer.sandbox.clients import client
+from xmode_transfer.sandbox.bucket import empty_bucket
+from xmode_transfer.sandbox.clients import owner, root_client
 from xmode_transfer.sandbox.errors import SandboxError
 from xmode_transfer.sandbox.model import (
     REGION,
@@ -25,14 +25,9 @@ DEFAULT_PREFIX = "xmode/"
 POLICY_NAME = "XMode"
 
 
-def owner(customer: CustomerSetup, service: str) -> Any:
-    """A boto3 client of the customer's account, as its root."""
-    return _root_client(customer.endpoint, customer.root, service, customer.region)
-
-
 def set_up_vendor(sandbox: Sandbox) -> Keys:
     """Makes our own side as it is in AWS: one user with a key, who may assume other accounts' roles."""
-    iam = _root_client(sandbox.endpoint, sandbox.root(VENDOR_ACCOUNT), "iam", REGION)
+    iam = root_client(sandbox.endpoint, sandbox.root(VENDOR_ACCOUNT), "iam", REGION)
     iam.create_user(UserName=VENDOR_USER)
     iam.put_user_policy(
         UserName=VENDOR_USER,
@@ -96,8 +91,6 @@ def add_customer(
 
 def remove_customer(sandbox: Sandbox, customer: CustomerSetup) -> None:
     """The customer leaves: its bucket with all it holds, its role and its policy go; its name is free."""
-    from xmode_transfer.sandbox.bucket import empty_bucket
-
     iam, s3 = owner(customer, "iam"), owner(customer, "s3")
     with suppress(s3.exceptions.NoSuchBucket):
         empty_bucket(customer)
@@ -171,13 +164,3 @@ def _make_bucket(customer: CustomerSetup) -> None:
 
 def _policy_arn(customer: CustomerSetup) -> str:
     return f"arn:aws:iam::{customer.account}:policy/{POLICY_NAME}"
-
-
-def _root_client(endpoint: str, root: Keys, service: str, region: str) -> Any:
-    return client(
-        service,
-        endpoint=endpoint,
-        access_key_id=root.access_key_id,
-        secret_access_key=root.secret_access_key,
-        region=region,
-    )

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from xmode_transfer.sandbox.accounts import owner
+from xmode_transfer.sandbox.clients import owner
 from xmode_transfer.sandbox.model import CustomerSetup
 
 

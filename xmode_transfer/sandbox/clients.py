@@ -4,6 +4,8 @@ import os
 import threading
 from typing import Any
 
+from xmode_transfer.sandbox.model import CustomerSetup, Keys
+
 _clients: dict[tuple[str, ...], Any] = {}
 _sessions: list[Any] = []
 _lock = threading.Lock()
@@ -21,6 +23,22 @@ def client(
         if key not in _clients:
             _clients[key] = _make(*key)
         return _clients[key]
+
+
+def root_client(endpoint: str, root: Keys, service: str, region: str) -> Any:
+    """A client of an account's root."""
+    return client(
+        service,
+        endpoint=endpoint,
+        access_key_id=root.access_key_id,
+        secret_access_key=root.secret_access_key,
+        region=region,
+    )
+
+
+def owner(customer: CustomerSetup, service: str) -> Any:
+    """A client of the customer's account, as its root."""
+    return root_client(customer.endpoint, customer.root, service, customer.region)
 
 
 def forget(endpoint: str) -> None:
