@@ -110,7 +110,7 @@ def open_file(root: str, file: SourceFile) -> LocalFile:
 def _compare(file: SourceFile, status: os.stat_result) -> None:
     shown = readable(file.name)
     if not stat.S_ISREG(status.st_mode):
-        raise SourceUnreadable(f"{shown} is no longer a file", hint="see what was put in its place")
+        raise SourceChanged(f"{shown} is no longer a file", hint="see what was put in its place")
     if status.st_size != file.size:
         told = f"it had {file.size:,} bytes and now has {status.st_size:,}"
     elif status.st_mtime_ns != file.modified_ns:
