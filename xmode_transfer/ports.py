@@ -16,6 +16,7 @@ from xmode_transfer.domain.policy import Step
 from xmode_transfer.domain.records import (
     Capabilities,
     Checksum,
+    DeliveredKey,
     Delivery,
     Lease,
     MultipartUpload,
@@ -384,6 +385,11 @@ class Ledger(Protocol):
     ) -> Iterator[tuple[PlannedObject, Receipt]]:
         """For every source name ever delivered in that (customer, feed, period), the object of its highest
         revision, in the order of names, streamed. A drop folder's plan is made against this."""
+        ...
+
+    def delivered_keys(self, customer: str) -> Iterator[DeliveredKey]:
+        """Every key that was delivered to the customer, manifests included, once each, in the order of keys,
+        streamed."""
         ...
 
     def record_receipt(self, lease: Lease, delivery_id: str, receipt: Receipt) -> Future[None]:

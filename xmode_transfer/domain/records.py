@@ -163,6 +163,18 @@ class Lease:
     expires_at: datetime
 
 
+class DeliveredKey(NamedTuple):
+    """A key that the destination should hold by our record. ``size`` and ``etag`` are None for a manifest."""
+
+    key: str
+    size: int | None
+    etag: str | None
+    feed: str
+    period: str
+    revision: int
+    delivered_at: datetime
+
+
 class UploadStatus(StrEnum):
     """What became of a multipart upload that we opened. Every one ends in one of the last three."""
 

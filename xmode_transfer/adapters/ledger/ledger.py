@@ -6,13 +6,14 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import Connection
 
-from xmode_transfer.adapters.ledger import deliveries, leases, objects, schema, uploads
+from xmode_transfer.adapters.ledger import deliveries, keys, leases, objects, schema, uploads
 from xmode_transfer.adapters.ledger.engine import Database, connect
 from xmode_transfer.adapters.ledger.rows import part_values, receipt_values
 from xmode_transfer.adapters.ledger.statements import Statements
 from xmode_transfer.adapters.ledger.writer import GroupCommit
 from xmode_transfer.domain.records import (
     Capabilities,
+    DeliveredKey,
     Delivery,
     Lease,
     MultipartUpload,
@@ -146,6 +147,9 @@ class SqlLedger:
         self, customer: str, feed: str, period: str
     ) -> Iterator[tuple[PlannedObject, Receipt]]:
         return objects.delivered(self._database, self._statements, customer, feed, period)
+
+    def delivered_keys(self, customer: str) -> Iterator[DeliveredKey]:
+        return keys.delivered_keys(self._database, customer)
 
     def record_receipt(self, lease: Lease, delivery_id: str, receipt: Receipt) -> Future[None]:
         return self._writer.record(self._receipts, lease, delivery_id, receipt_values(receipt))

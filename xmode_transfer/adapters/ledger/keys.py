@@ -1,0 +1,57 @@
+"""What a customer's destination should hold by our record, in the order of keys."""
+
+from collections.abc import Iterator
+
+from sqlalchemy import BigInteger, Text, cast, literal, null, select, union_all
+
+from xmode_transfer.adapters.ledger.engine import Database
+from xmode_transfer.adapters.ledger.rows import time_of
+from xmode_transfer.adapters.ledger.tables import deliveries, periods, receipts
+from xmode_transfer.domain.records import DeliveredKey, Status
+
+_PAGE = 1000
+
+
+def delivered_keys(database: Database, customer: str) -> Iterator[DeliveredKey]:
+    """One sorted walk, read in pages; the database sorts outside of this process's memory. A key that several
+    revisions carry comes once, with the revision that put it."""
+    objects = (
+        select(
+            receipts.c.key,
+            receipts.c.size,
+            receipts.c.etag,
+            periods.c.feed,
+            periods.c.period,
+            receipts.c.revision,
+            receipts.c.delivered_at,
+        )
+        .join(periods, periods.c.id == receipts.c.period_id)
+        .where(periods.c.customer == customer)
+    )
+    manifests = (
+        select(
+            deliveries.c.manifest_key,
+            cast(null(), BigInteger),
+            cast(null(), Text),
+            periods.c.feed,
+            periods.c.period,
+            deliveries.c.revision,
+            deliveries.c.delivered_at,
+        )
+        .join(periods, periods.c.id == deliveries.c.period_id)
+        .where(
+            periods.c.customer == customer,
+            deliveries.c.status == literal(str(Status.DELIVERED)),
+            deliveries.c.manifest_key.is_not(None),
+        )
+    )
+    both = union_all(objects, manifests).subquery()
+    statement = select(both).order_by(both.c.key, both.c.revision)
+    last = None
+    with database.reading() as connection:
+        for row in connection.execution_options(yield_per=_PAGE).execute(statement):
+            if row[0] == last:
+                continue
+            last = row[0]
+            key, size, etag, feed, period, revision, at = row
+            yield DeliveredKey(key, size, etag, feed, period, revision, time_of(at))
