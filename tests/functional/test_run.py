@@ -282,7 +282,7 @@ def test_a_dry_run_shows_the_plan_and_writes_nothing(project: Make, acme: Custom
 
 def test_two_runs_at_once_the_second_answers_already_running(project: Make, acme: CustomerSetup) -> None:
     here = project(acme)
-    fill(here, {f"{n:04}.csv": b"x" * 1000 for n in range(1500)})
+    fill(here, {f"{n:04}.csv": b"x" * 1000 for n in range(300)})
     first = here.start("run", "--customer", "acme", "--json")
     wait_for_objects(acme, 1)
     second = here.deliver()
@@ -290,13 +290,13 @@ def test_two_runs_at_once_the_second_answers_already_running(project: Make, acme
     assert second.json["deliveries"][0]["cause"] == "already_running"
     out, err = first.communicate(timeout=120)
     assert first.returncode == 0, err
-    assert json.loads(out)["deliveries"][0]["uploaded"] == 1500
-    assert len(bucket.list_versions(acme)) == 1501
+    assert json.loads(out)["deliveries"][0]["uploaded"] == 300
+    assert len(bucket.list_versions(acme)) == 301
 
 
 def test_ctrl_c_stops_cleanly_and_the_next_run_goes_on(project: Make, acme: CustomerSetup) -> None:
     here = project(acme)
-    fill(here, {f"{n:04}.csv": b"x" * 1000 for n in range(1500)})
+    fill(here, {f"{n:04}.csv": b"x" * 1000 for n in range(300)})
     first = here.start("run", "--customer", "acme", "--json")
     wait_for_objects(acme, 20)
     first.send_signal(signal.SIGINT)
@@ -304,11 +304,11 @@ def test_ctrl_c_stops_cleanly_and_the_next_run_goes_on(project: Make, acme: Cust
     assert first.returncode == 130, err
     stopped = json.loads(out)["deliveries"][0]
     assert stopped["outcome"] == "interrupted"
-    assert 0 < stopped["uploaded"] < 1500
+    assert 0 < stopped["uploaded"] < 300
     assert MANIFEST.format(1) not in bucket.list_keys(acme)
     second = here.deliver().json["deliveries"][0]
-    assert (second["outcome"], second["uploaded"]) == ("delivered", 1500 - stopped["uploaded"])
-    assert len(bucket.list_versions(acme)) == 1501
+    assert (second["outcome"], second["uploaded"]) == ("delivered", 300 - stopped["uploaded"])
+    assert len(bucket.list_versions(acme)) == 301
 
 
 def wait_for_objects(customer: CustomerSetup, count: int) -> None:

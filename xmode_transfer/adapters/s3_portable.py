@@ -25,6 +25,9 @@ descriptor."""
 T = TypeVar("T")
 
 
+_OTHER_CONNECTIONS = 12
+
+
 class PortableStores:
     """Implements ``ports.ObjectStores``. One pool of threads for all customers of the process."""
 
@@ -35,7 +38,9 @@ class PortableStores:
         self._clock = clock
         self._threads = ThreadPoolExecutor(limits.parallel_objects, thread_name_prefix="s3-portable")
         self._page_size = page_size
-        self._connections = min(limits.parallel_objects, limits.parallel_objects_per_customer) + 2
+        # beside the bodies, a service may ask for proofs (HEAD) and open or complete a few multipart uploads
+        bodies = min(limits.parallel_objects, limits.parallel_objects_per_customer)
+        self._connections = bodies + _OTHER_CONNECTIONS
         self._in_memory_bytes = min(IN_MEMORY_BYTES, limits.memory_bytes // limits.parallel_objects)
 
     def open(

@@ -17,7 +17,7 @@ from typing import ParamSpec, TextIO, TypeVar
 
 from xmode_transfer.telemetry.events import Event
 from xmode_transfer.telemetry.redaction import protect, redact, redact_text
-from xmode_transfer.telemetry.rendering import NEVER_BELOW_INFO, OURS, LineHandler, context
+from xmode_transfer.telemetry.rendering import NEVER_BELOW_INFO, OURS, QUIET, LineHandler, context
 
 __all__ = [
     "Event",
@@ -54,8 +54,9 @@ def configure(
     for handler in [known for known in root.handlers if isinstance(known, LineHandler)]:
         root.removeHandler(handler)
     root.addHandler(LineHandler(target, json=as_json))
-    for name in NEVER_BELOW_INFO:
-        logging.getLogger(name).setLevel(max(logging.INFO, root.level))
+    for name in (*NEVER_BELOW_INFO, *QUIET):
+        told = logging.INFO if root.level <= logging.DEBUG else logging.WARNING
+        logging.getLogger(name).setLevel(max(told, root.level))
     logging.captureWarnings(True)
 
 

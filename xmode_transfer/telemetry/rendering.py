@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 OURS = "xmode_transfer"
 NEVER_BELOW_INFO = ("boto3", "botocore", "urllib3", "s3transfer")
 """Their debug lines show requests as they are signed."""
+QUIET = ("alembic",)
+"""What they tell at INFO is their own business."""
 _RESERVED = frozenset({"event", "level", "timestamp", "logger", "exception"})
 _PLAIN: Mapping[str, object] = MappingProxyType({})
 
