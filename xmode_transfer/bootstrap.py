@@ -9,6 +9,8 @@ from xmode_transfer import telemetry
 from xmode_transfer.adapters import checksums, processes
 from xmode_transfer.adapters.clock import SystemClock
 from xmode_transfer.adapters.ledger import open_ledger
+from xmode_transfer.adapters.limiting import LimitingStores
+from xmode_transfer.adapters.retrying import RetryingStores
 from xmode_transfer.adapters.s3_portable import PortableStores
 from xmode_transfer.adapters.source_local import LocalSource
 from xmode_transfer.adapters.spool import SpooledFile
@@ -25,8 +27,9 @@ def workbench(
 ) -> Iterator[Workbench]:
     """Everything a use case needs, opened, and closed again in the right order."""
     service = configuration.service
+    stop = stop or threading.Event()
     with ledger(service) as (record, clock):
-        stores = engine(service, clock)
+        stores = engine(service, clock, stop)
         telemetry.log("engine.chosen", engine=stores.info.name, reason=stores.info.reason)
         try:
             yield Workbench(
@@ -41,7 +44,7 @@ def workbench(
                 checksum_of=checksums.of,
                 spool=SpooledFile,
                 holder=processes.this_process(),
-                stop=stop or threading.Event(),
+                stop=stop,
             )
         finally:
             stores.close()
@@ -68,10 +71,12 @@ def engine_choice(service: Service) -> tuple[str, str]:
     return "portable", f"engine: {service.engine}"
 
 
-def engine(service: Service, clock: Clock) -> ObjectStores:
-    """The transfer engine that the configuration asks for."""
+def engine(service: Service, clock: Clock, stop: threading.Event) -> ObjectStores:
+    """The transfer engine that the configuration asks for, within the process's limits; what is tried again
+    waits outside them, so that it takes up no room."""
     _, reason = engine_choice(service)
-    return PortableStores(service.limits, clock, reason=reason)
+    stores = PortableStores(service.limits, clock, reason=reason)
+    return RetryingStores(LimitingStores(stores, service.limits, clock, stop), stop)
 
 
 def sources(clock: Clock) -> SourceFactory:

@@ -180,7 +180,12 @@ class StsRoleSessions:
                 if sts_errors.is_region_disabled(error):
                     continue
                 told = sts_errors.assume_role_error(
-                    error, request.customer, request.role_arn, self._vendor.principal_arn, self._clock.now()
+                    error,
+                    request.customer,
+                    request.role_arn,
+                    request.external_id,
+                    self._vendor.principal_arn,
+                    self._clock.now(),
                 )
                 if isinstance(told, VendorIdentityError):
                     self._forget_clients()

@@ -57,10 +57,10 @@ _CLOCK_HINT = "Set this machine's clock (chrony or ntpd); AWS accepts a few minu
 _REQUEST_HINT = "Compare role_arn, external_id and destination.prefix in the customer's file with STS's words"
 _ROLE_HINT = (
     "AWS does not say which of these it is. With the customer: the role exists under this ARN (setup "
-    "guide, step 12); its trust policy names {principal} (step 17) and demands exactly our external ID, "
-    "case included (steps 5 and 8); no policy of the customer's organisation (SCP) forbids it. With us: "
-    "an identity policy allows our user sts:AssumeRole on this ARN. A role made minutes ago may need a "
-    "little time"
+    "guide, step 12); its trust policy names {principal} (step 17) and demands exactly the external ID "
+    "{external_id}, case included (steps 5 and 8); no policy of the customer's organisation (SCP) forbids "
+    "it. With us: an identity policy allows our user sts:AssumeRole on this ARN. A role made minutes ago "
+    "may need a little time"
 )
 
 
@@ -81,7 +81,7 @@ def identity_error(error: Exception, now: datetime) -> XmodeError:
 
 
 def assume_role_error(
-    error: Exception, customer: str, role_arn: str, principal_arn: str, now: datetime
+    error: Exception, customer: str, role_arn: str, external_id: str, principal_arn: str, now: datetime
 ) -> XmodeError:
     """The domain error for a failed AssumeRole of the customer's role."""
     if not isinstance(error, aws.ClientError):
@@ -95,7 +95,7 @@ def assume_role_error(
             RoleRefused,
             f"{customer}: AWS refuses to let us assume {role_arn}",
             answer,
-            _ROLE_HINT.format(principal=principal_arn),
+            _ROLE_HINT.format(principal=principal_arn, external_id=external_id),
         )
     return _made(
         RequestRefused,

@@ -360,7 +360,7 @@ def test_a_refused_role_lists_the_causes_and_the_guides_steps(
     with pytest.raises(RoleRefused) as caught:
         sessions.open(acme, Step.DELIVER).get()
     assert acme.role_arn in caught.value.message
-    for cause in ("step 12", "step 17", "external ID", VENDOR.principal_arn, "SCP", "our user"):
+    for cause in ("step 12", "step 17", "external ID AcmeCorp,", VENDOR.principal_arn, "SCP", "our user"):
         assert cause in caught.value.hint
 
 
