@@ -25,6 +25,7 @@ from xmode_transfer.domain.keys import manifest_key, object_key
 from xmode_transfer.entrypoints.cli import demo_stage, words
 from xmode_transfer.sandbox import bucket, demo_data, server
 from xmode_transfer.sandbox.accounts import set_trust_policy
+from xmode_transfer.sandbox.clients import owner
 from xmode_transfer.sandbox.configuration import write_config
 from xmode_transfer.sandbox.model import VENDOR_PRINCIPAL_ARN, CustomerSetup, Sandbox, Variant
 from xmode_transfer.sandbox.policies import guide_trust_policy
@@ -243,8 +244,9 @@ class Story:
         return len(wanted)
 
     def bucket_state(self, customer: CustomerSetup) -> dict[str, datetime]:
-        heads = [bucket.head_object(customer, key) for key in bucket.list_keys(customer)]
-        return {head.key: head.modified_at for head in heads if head is not None}
+        """When each object was written."""
+        pages = owner(customer, "s3").get_paginator("list_objects_v2").paginate(Bucket=customer.bucket)
+        return {entry["Key"]: entry["LastModified"] for page in pages for entry in page["Contents"]}
 
     def fail(self, what: str) -> NoReturn:
         raise DemoFailed(
