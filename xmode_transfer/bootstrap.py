@@ -19,6 +19,7 @@ from xmode_transfer.domain.config import Configuration, Engine, Feed, Service
 from xmode_transfer.domain.errors import ConfigError
 from xmode_transfer.ports import Clock, Ledger, ObjectStores, Progress, Source, SourceFactory
 from xmode_transfer.services.workbench import Workbench
+from xmode_transfer.telemetry import Event
 
 
 @contextmanager
@@ -30,7 +31,7 @@ def workbench(
     stop = stop or threading.Event()
     with ledger(service) as (record, clock):
         stores = engine(service, clock, stop)
-        telemetry.log("engine.chosen", engine=stores.info.name, reason=stores.info.reason)
+        telemetry.log(Event.ENGINE_CHOSEN, engine=stores.info.name, reason=stores.info.reason)
         try:
             yield Workbench(
                 vendor=service.vendor,

@@ -18,6 +18,8 @@ from botocore.exceptions import BotoCoreError, ClientError
 from botocore.parsers import ResponseParserError
 from botocore.session import Session
 
+from xmode_transfer import telemetry
+from xmode_transfer import telemetry
 from xmode_transfer.adapters import sts_errors
 from xmode_transfer.adapters.aws_sessions import DEFAULT_REGION, making_clients, new_session
 from xmode_transfer.domain.config import Customer, Vendor
@@ -32,6 +34,7 @@ from xmode_transfer.domain.errors import (
 )
 from xmode_transfer.domain.policy import Step, compact, session_policy
 from xmode_transfer.ports import Clock, Credentials
+from xmode_transfer.telemetry import Event
 
 SESSION_SECONDS = 3600
 """Every role allows an hour (IAM API reference, CreateRole: MaxSessionDuration); more is the customer's to
@@ -151,7 +154,16 @@ class StsRoleSessions:
         """One session, from the first Region that the customer's account has not switched off."""
         for answer in self._answers(request):
             credentials = answer["Credentials"]
+            telemetry.protect(credentials["SecretAccessKey"], credentials["SessionToken"])
             _check_account(request, str((answer.get("AssumedRoleUser") or {}).get("Arn", "")))
+            telemetry.log(
+                Event.SESSION_OPENED,
+                customer=request.customer,
+                step=str(request.step),
+                role_arn=request.role_arn,
+                session_name=request.session_name,
+                expires_at=credentials["Expiration"].astimezone(UTC).isoformat(),
+            )
             return Credentials(
                 access_key_id=credentials["AccessKeyId"],
                 secret_access_key=credentials["SecretAccessKey"],
@@ -189,6 +201,13 @@ class StsRoleSessions:
                 )
                 if isinstance(told, VendorIdentityError):
                     self._forget_clients()
+                telemetry.warn(
+                    Event.SESSION_REFUSED,
+                    customer=request.customer,
+                    step=str(request.step),
+                    role_arn=request.role_arn,
+                    **told.log_context(),
+                )
                 raise told from error
 
     def _client(self, region: str) -> Any:
@@ -285,6 +304,8 @@ class RoleProvider:
                 self._flight = None
                 fallback = self._current if self._outlives(error) else None
                 self._renew_not_before = self._clock.monotonic() + RENEWAL_PAUSE_SECONDS
+            if isinstance(error, RoleRefused):
+                telemetry.warn(telemetry.Event.SESSION_REFUSED, **self._named(), **error.log_context())
             if fallback is not None:
                 flight.set_result(fallback)
             else:
@@ -296,7 +317,16 @@ class RoleProvider:
                 self._flight = None
                 self._current = credentials
                 self._renew_not_before = 0.0
+            telemetry.log(
+                telemetry.Event.SESSION_OPENED,
+                **self._named(),
+                session=self.request.session_name,
+                expires_at=credentials.expires_at.isoformat(),
+            )
             flight.set_result(credentials)
+
+    def _named(self) -> dict[str, str]:
+        return {"customer": self.request.customer, "step": str(self.request.step)}
 
     def _outlives(self, error: BaseException) -> bool:
         """Whether the old session may be used after this. A customer who refuses the role is obeyed at

@@ -35,6 +35,7 @@ from xmode_transfer.services.large import LargeObjects
 from xmode_transfer.services.planning import Plan, Planner
 from xmode_transfer.services.sending import Sender, Sent, failure_of, halts
 from xmode_transfer.services.workbench import Workbench
+from xmode_transfer.telemetry import Event
 
 
 def deliver(bench: Workbench, customer: Customer, feed: Feed, state: PeriodState) -> DeliveryOutcome:
@@ -135,7 +136,7 @@ class _Work:
             self.customer.name, self.feed.name, delivery.period, plan.upload_count, plan.upload_bytes
         )
         telemetry.log(
-            "delivery.started",
+            Event.DELIVERY_STARTED,
             revision=delivery.revision,
             run_id=run.id,
             objects=plan.upload_count,
@@ -143,7 +144,9 @@ class _Work:
             skipped=plan.skipped,
         )
         for problem in plan.problems:
-            telemetry.warn("source.problem", name=problem.name, cause=problem.code, message=problem.message)
+            telemetry.warn(
+                Event.SOURCE_PROBLEM, name=problem.name, cause=problem.code, message=problem.message
+            )
         sent = Sent()
         error: XmodeError | None = None
         try:
@@ -187,7 +190,7 @@ class _Work:
         self, run: Run, plan: Plan, sent: Sent, delivery: Delivery, error: XmodeError | None
     ) -> DeliveryOutcome:
         if isinstance(error, LeaseLost):
-            telemetry.log("lease.lost", **error.log_context())
+            telemetry.log(Event.LEASE_LOST, **error.log_context())
             raise error  # the ledger takes nothing more from us; whoever holds the lease goes on
         status = _status(error)
         failure = failure_of(error) if error is not None else None
@@ -202,7 +205,7 @@ class _Work:
         seconds = self._finish(run, plan, sent, word, failure)
         fields = failure and {"cause": failure.cause, "party": failure.party, "message": failure.message}
         telemetry.log(
-            "delivery.finished",
+            Event.DELIVERY_FINISHED,
             run_id=run.id,
             revision=delivery.revision,
             outcome=word,

@@ -33,6 +33,7 @@ from xmode_transfer.domain.records import (
 from xmode_transfer.ports import ObjectStore, OpenFile, PutAnswer, PutRequest
 from xmode_transfer.services.planning import own_ids
 from xmode_transfer.services.workbench import Workbench
+from xmode_transfer.telemetry import Event
 
 _EXPIRY_MARGIN = timedelta(hours=1)
 
@@ -190,7 +191,7 @@ class LargeObjects:
         with self._lock:
             self.usable = False
         self._learn_multipart(False)
-        telemetry.warn("multipart.refused", key=upload.key, **error.log_context())
+        telemetry.warn(Event.MULTIPART_REFUSED, key=upload.key, **error.log_context())
         self.give_up(upload)
 
     def _learn_multipart(self, works: bool) -> None:
@@ -216,9 +217,11 @@ class LargeObjects:
                 self._customer, Capabilities(abort=False, learned_at=self._bench.clock.now())
             )
             sent = sum(part.size for part in upload.parts)
-            telemetry.warn("multipart.left_behind", key=upload.key, size_bytes=sent, **error.log_context())
+            telemetry.warn(
+                Event.MULTIPART_LEFT_BEHIND, key=upload.key, size_bytes=sent, **error.log_context()
+            )
         except XmodeError as error:
             # stays open in the journal: the next run tries to abort it again
-            telemetry.warn("multipart.not_aborted", key=upload.key, **error.log_context())
+            telemetry.warn(Event.MULTIPART_NOT_ABORTED, key=upload.key, **error.log_context())
         else:
             self._bench.ledger.close_upload(self._lease, upload.upload_id, UploadStatus.ABORTED)

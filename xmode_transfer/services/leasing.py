@@ -8,6 +8,7 @@ from xmode_transfer import telemetry
 from xmode_transfer.domain.errors import LeaseLost, XmodeError
 from xmode_transfer.domain.records import Lease
 from xmode_transfer.ports import Ledger
+from xmode_transfer.telemetry import Event
 
 TTL_SECONDS = 90.0  # how long a machine may be frozen before another may take over
 _RENEW_SECONDS = TTL_SECONDS / 4
@@ -25,10 +26,10 @@ def held(ledger: Ledger, name: str, holder: str) -> Iterator[Lease]:
             try:
                 ledger.renew(lease, TTL_SECONDS)
             except LeaseLost:
-                telemetry.log("lease.lost", lease=name)
+                telemetry.log(Event.LEASE_LOST, lease=name)
                 return  # the ledger refuses our next write, which ends the work
             except XmodeError as error:
-                telemetry.log("lease.not_renewed", lease=name, **error.log_context())
+                telemetry.log(Event.LEASE_NOT_RENEWED, lease=name, **error.log_context())
 
     keeper = threading.Thread(target=renew, name=f"lease {name}", daemon=True)
     keeper.start()

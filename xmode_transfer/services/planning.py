@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 
 from xmode_transfer.domain import keys
 from xmode_transfer.domain.config import Customer, Feed
+from xmode_transfer.domain.errors import SourceError
 from xmode_transfer.domain.periods import Partition, PeriodKind
 from xmode_transfer.domain.plan import Action, Difference, Kind, PlanEntry, diff, known_of
 from xmode_transfer.domain.records import (
@@ -242,9 +243,12 @@ class Planner:
             self.ledger.restamp(lease, self.customer.name, self.feed.name, self._period, touched)
 
     def _same_content(self, file: SourceFile, receipt: Receipt) -> bool:
-        with self.source.open(file) as body:
-            value = self.checksum_of(body, receipt.checksum.algorithm)
-            body.check_unchanged()
+        try:
+            with self.source.open(file) as body:
+                value = self.checksum_of(body, receipt.checksum.algorithm)
+                body.check_unchanged()
+        except SourceError:
+            return False  # it is being written, or cannot be read: sending it will tell
         return value == receipt.checksum.value
 
     def _entry(self, difference: Difference, revision: int) -> PlanEntry:

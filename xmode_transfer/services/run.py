@@ -22,6 +22,7 @@ from xmode_transfer.services.deliver import deliver
 from xmode_transfer.services.planning import Planner
 from xmode_transfer.services.sending import failure_of
 from xmode_transfer.services.workbench import Workbench
+from xmode_transfer.telemetry import Event
 
 _CUSTOMERS_AT_ONCE = 8
 
@@ -95,7 +96,26 @@ def run_customer(
     the run, since every other period would meet it too; a failure of one period does not stop the next.
     Raises ConfigError for what is not configured."""
     customer = active_customer(configuration, name)
-    result = CustomerRun(name, explicit=selection.explicit)
+    started = bench.clock.monotonic()
+    with telemetry.bind(customer=name):
+        telemetry.log(Event.RUN_STARTED, feeds=list(customer.feeds), feed=selection.feed)
+        result = _run(bench, configuration, customer, selection)
+        telemetry.log(
+            Event.RUN_FINISHED,
+            outcome=result.outcome,
+            deliveries=len(result.deliveries),
+            uploaded=sum(outcome.uploaded for outcome in result.deliveries),
+            sent_bytes=sum(outcome.bytes for outcome in result.deliveries),
+            waiting=len(result.waiting),
+            seconds=round(bench.clock.monotonic() - started, 3),
+        )
+    return result
+
+
+def _run(
+    bench: Workbench, configuration: Configuration, customer: Customer, selection: Selection
+) -> CustomerRun:
+    result = CustomerRun(customer.name, explicit=selection.explicit)
     for feed in feeds_of(configuration, customer, selection):
         try:
             for state in _due(bench, customer, feed, selection, result):
@@ -109,10 +129,10 @@ def run_customer(
                 if outcome.exit_code == ExitCode.ALREADY_RUNNING:
                     break  # whoever runs this feed keeps its periods in order
         except SourceError as error:
-            telemetry.warn("source.failed", customer=name, feed=feed.name, **error.log_context())
+            telemetry.warn(Event.SOURCE_FAILED, feed=feed.name, **error.log_context())
             result.deliveries.append(
                 DeliveryOutcome(
-                    name,
+                    customer.name,
                     feed.name,
                     selection.period or "",
                     0,

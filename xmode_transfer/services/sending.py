@@ -32,6 +32,7 @@ from xmode_transfer.ports import ObjectInfo, ObjectStore, OpenFile, PutAnswer, P
 from xmode_transfer.services.large import LargeObjects
 from xmode_transfer.services.planning import own_ids
 from xmode_transfer.services.workbench import Workbench
+from xmode_transfer.telemetry import Event
 
 LARGE_BYTES = 64 * 1024 * 1024
 MAX_SINGLE_PUT_BYTES = 5 * 1024**3  # S3 User Guide, upload-objects: one PutObject
@@ -150,7 +151,7 @@ class Sender:
         except XmodeError as error:
             self._failed(planned, error)
         except Exception as error:  # noqa: BLE001 - a defect must end the delivery, not vanish in a callback
-            telemetry.exception("defect", name=planned.name)
+            telemetry.exception(Event.DEFECT, name=planned.name)
             self._failed(planned, _defect_of(error))
 
     def _send_small(self, planned: PlannedObject) -> None:
@@ -307,6 +308,7 @@ class Sender:
                     self._sent.uploaded_bytes += planned.size
             if not (planned.size > LARGE_BYTES and self._large.usable):
                 self._bench.progress.bytes_sent(planned.size)  # parts were told as they went
+            telemetry.debug(Event.OBJECT_DELIVERED, key=planned.key, size_bytes=planned.size, adopted=adopted)
             self._bench.progress.object_finished(planned.name, planned.size, "delivered")
             self._finish()
 
@@ -321,7 +323,7 @@ class Sender:
                 self._sent.failures.append(ObjectFailure(planned.name, failure_of(error)))
             if self._sent.halted is None and (halts(error) or self._consecutive >= _MAX_CONSECUTIVE_FAILURES):
                 self._sent.halted = error
-        telemetry.warn("object.failed", name=planned.name, key=planned.key, **error.log_context())
+        telemetry.warn(Event.OBJECT_FAILED, name=planned.name, key=planned.key, **error.log_context())
         self._bench.progress.object_finished(planned.name, planned.size, "failed")
         self._finish()
 

@@ -23,9 +23,6 @@ class Event(StrEnum):
         "delivery.finished",
         "one line for the whole delivery: outcome, counts, bytes, seconds, cause",
     )
-    DELIVERY_BLOCKED = "delivery.blocked", "it waits for the customer; cause and fix are in the line"
-    DELIVERY_FAILED = "delivery.failed", "it did not get through this time and will be tried again"
-    DELIVERY_UNBLOCKED = "delivery.unblocked", "the customer has mended what blocked it; it goes on"
 
     OBJECT_DELIVERED = "object.delivered", "one object has its receipt (debug)"
     OBJECT_FAILED = "object.failed", "one object did not get through; the others go on"
@@ -53,25 +50,7 @@ class Event(StrEnum):
     LEASE_LOST = "lease.lost", "another process has taken our work over; we write nothing more"
     LEASE_NOT_RENEWED = "lease.not_renewed", "the lease could not be prolonged this time; it is tried again"
 
-    CLEANUP_STARTED = "cleanup.started", "a customer's expired objects are about to be deleted"
-    CLEANUP_FINISHED = "cleanup.finished", "one line for the whole cleanup: deleted, kept, failed"
-    OBJECT_KEPT = (
-        "object.kept",
-        "an expired object stays: it is no longer as we delivered it, or may not be deleted",
-    )
-
     ENGINE_CHOSEN = "engine.chosen", "which transfer engine runs, and why"
     LEDGER_MIGRATED = "ledger.migrated", "the ledger's tables were brought up to date"
-    CONFIG_LOADED = "config.loaded", "the configuration was read and is in force"
-    CONFIG_BROKEN = (
-        "config.broken",
-        "a part of the configuration has mistakes and is left alone; the rest goes on",
-    )
-
-    ALERT_SENT = "alert.sent", "a person was told"
-    ALERT_FAILED = "alert.failed", "a person could not be told; it is tried again"
-
-    DAEMON_STARTED = "daemon.started", "the daemon looks after its customers from now on"
-    DAEMON_STOPPED = "daemon.stopped", "the daemon has finished what it was doing and ends"
 
     DEFECT = "defect", "a mistake of this program, with its traceback; please report it"

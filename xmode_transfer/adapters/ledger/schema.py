@@ -5,6 +5,7 @@ from importlib import import_module
 import sqlalchemy
 from sqlalchemy import Connection
 
+from xmode_transfer import telemetry
 from xmode_transfer.adapters.ledger import errors
 from xmode_transfer.adapters.ledger.engine import Database
 from xmode_transfer.adapters.ledger.tables import SCHEMA_VERSION
@@ -25,6 +26,9 @@ def prepare(database: Database) -> None:
         found = _found(connection, database.where)
         if found != SCHEMA_VERSION:
             _migrate(connection)
+            telemetry.log(
+                telemetry.Event.LEDGER_MIGRATED, ledger=database.where, before=found, now=SCHEMA_VERSION
+            )
 
 
 def _found(connection: Connection, where: str) -> str | None:

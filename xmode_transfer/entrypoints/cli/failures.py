@@ -6,6 +6,7 @@ import click
 
 from xmode_transfer import telemetry
 from xmode_transfer.domain.errors import ConfigError, Party, XmodeError
+from xmode_transfer.telemetry import Event
 
 _WHO = {Party.US: "we", Party.CUSTOMER: "the customer", Party.AWS: "AWS, or the network to it"}
 
@@ -40,7 +41,7 @@ def show(error: XmodeError, *, as_json: bool) -> None:
 
 def show_defect(error: Exception, *, as_json: bool) -> None:
     """A mistake of this program: the log has the traceback, the person a plain sentence."""
-    telemetry.exception("defect")
+    telemetry.exception(Event.DEFECT)
     message = f"{type(error).__name__}: {error}"
     if as_json:
         click.echo(json.dumps({"error": {"cause": "defect", "party": "us", "message": message}}))
