@@ -19,7 +19,6 @@ from botocore.parsers import ResponseParserError
 from botocore.session import Session
 
 from xmode_transfer import telemetry
-from xmode_transfer import telemetry
 from xmode_transfer.adapters import sts_errors
 from xmode_transfer.adapters.aws_sessions import DEFAULT_REGION, making_clients, new_session
 from xmode_transfer.domain.config import Customer, Vendor
@@ -304,8 +303,6 @@ class RoleProvider:
                 self._flight = None
                 fallback = self._current if self._outlives(error) else None
                 self._renew_not_before = self._clock.monotonic() + RENEWAL_PAUSE_SECONDS
-            if isinstance(error, RoleRefused):
-                telemetry.warn(telemetry.Event.SESSION_REFUSED, **self._named(), **error.log_context())
             if fallback is not None:
                 flight.set_result(fallback)
             else:
@@ -317,16 +314,7 @@ class RoleProvider:
                 self._flight = None
                 self._current = credentials
                 self._renew_not_before = 0.0
-            telemetry.log(
-                telemetry.Event.SESSION_OPENED,
-                **self._named(),
-                session=self.request.session_name,
-                expires_at=credentials.expires_at.isoformat(),
-            )
             flight.set_result(credentials)
-
-    def _named(self) -> dict[str, str]:
-        return {"customer": self.request.customer, "step": str(self.request.step)}
 
     def _outlives(self, error: BaseException) -> bool:
         """Whether the old session may be used after this. A customer who refuses the role is obeyed at

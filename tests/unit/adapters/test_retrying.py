@@ -5,11 +5,19 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from xmode_transfer.adapters.retrying import RetryingStores, RetryRules
+from xmode_transfer.adapters.retrying import (
+    ATTEMPTS,
+    DEADLINE_SECONDS,
+    LONGEST_PAUSE_SECONDS,
+    RetryingStores,
+    RetryRules,
+)
+from xmode_transfer.adapters.s3_calls import REQUEST_ATTEMPTS
 from xmode_transfer.adapters.timer import Timer
 from xmode_transfer.domain.errors import (
     AccessDenied,
@@ -338,3 +346,14 @@ def test_a_closed_timer_gives_up_what_waits_and_what_comes(stop: threading.Event
     assert given_up.acquire(timeout=5)
     timer.after(1000, lambda: None, given_up.release)
     assert given_up.acquire(timeout=5)
+
+
+def test_the_documentation_has_the_numbers() -> None:
+    text = (Path(__file__).parents[3] / "docs" / "retries.md").read_text(encoding="utf-8")
+    assert f"| one request to S3 | the engine (botocore, mode `standard`) | {REQUEST_ATTEMPTS} times" in text
+    assert (
+        f"`adapters/retrying.py` | {ATTEMPTS} times in all | 0 to min({LONGEST_PAUSE_SECONDS:.0f}, 2^n)"
+        in text
+    )
+    assert f"success, {DEADLINE_SECONDS:.0f} s since its begin" in text
+    assert f"{REQUEST_ATTEMPTS} x {ATTEMPTS} = {REQUEST_ATTEMPTS * ATTEMPTS} requests" in text
