@@ -30,7 +30,7 @@ MARKER = "_SUCCESS"
 
 
 class Place(Protocol):
-    """A feed by day whose periods are complete when they are declared so, and what its producer does to it."""
+    """A feed by day whose periods are complete when declared so, and what its producer does to it."""
 
     source: Source
 

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Mapping, MutableMapping
 from contextvars import ContextVar
 from datetime import UTC, datetime
+from json import dumps
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -67,8 +68,18 @@ class LineFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         if self._formatter is None:
-            self._formatter = _formatter(json=self._json, colours=self._colours)
+            try:
+                self._formatter = _formatter(json=self._json, colours=self._colours)
+            except (ImportError, OSError):
+                # No file can be opened just now, which is likely what the line is about.
+                return redact_line(self._bare(record))
         return redact_line(self._formatter.format(record))
+
+    def _bare(self, record: logging.LogRecord) -> str:
+        event = _fields_of(record, record.getMessage())
+        if record.exc_info:
+            event["exception"] = self.formatException(record.exc_info)
+        return dumps(redact(event), ensure_ascii=False)
 
 
 def _formatter(*, json: bool, colours: bool) -> "ProcessorFormatter":
@@ -97,22 +108,26 @@ def _formatter(*, json: bool, colours: bool) -> "ProcessorFormatter":
 
 
 def _arrange(_logger: object, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    arranged = _fields_of(event["_record"], event["event"])
+    for name in ("exc_info", "_record", "_from_structlog"):
+        if name in event:
+            arranged[name] = event[name]
+    return arranged
+
+
+def _fields_of(record: logging.LogRecord, event: object) -> dict[str, Any]:
     """The fields in the order in which people look for them."""
-    record: logging.LogRecord = event["_record"]
     instant = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
     arranged: dict[str, Any] = {
         "timestamp": instant.replace("+00:00", "Z"),
         "level": record.levelname.lower(),
-        "event": event["event"],
+        "event": event,
     }
     fields = {**context.get(), **getattr(record, "xmode_fields", _PLAIN)}
     for name, value in fields.items():
         arranged[f"{name}_" if name in _RESERVED else name] = value
     if record.name != OURS:
         arranged["logger"] = record.name
-    arranged.update(
-        (name, event[name]) for name in ("exc_info", "_record", "_from_structlog") if name in event
-    )
     return arranged
 
 

@@ -18,6 +18,7 @@ RUN_LENGTH = 100_000
 """Names in one run: about 15 MB while they are sorted."""
 _BLOCK_BYTES = 64 * 1024
 _ALL_BLOCKS_BYTES = 4 * 1024 * 1024
+_LEAST_BLOCK_BYTES = 4096
 
 
 class SortedNames:
@@ -123,7 +124,7 @@ class _Spill:
         """All names in order. Works on blocks: names up to the least of the blocks' last ones are all at
         hand, and sorting those pieces, each in order already, is quicker than a heap that is asked for
         each name."""
-        block_bytes = max(4096, min(_BLOCK_BYTES, _ALL_BLOCKS_BYTES // len(self._runs)))
+        block_bytes = max(_LEAST_BLOCK_BYTES, min(_BLOCK_BYTES, _ALL_BLOCKS_BYTES // len(self._runs)))
         live = self._runs
         while live := [run for run in live if run.names or self._refill(run, block_bytes)]:
             bound = min(run.names[-1] for run in live)

@@ -42,10 +42,10 @@ class LocalSource:
             yield self._drop_folder(root)
             return
         for period, directory in sorted(_period_directories(root, self._partition)):
-            if since is None or period.start >= since:
-                found = self._state(root, period, directory)
-                if found is not None:
-                    yield found
+            if since is not None and period.start < since:
+                yield PeriodState(period, False, "not looked into: it is older than what was asked for")
+            elif (found := self._state(root, period, directory)) is not None:
+                yield found
 
     def state(self, period: Period) -> PeriodState | None:
         root = self._real_root()

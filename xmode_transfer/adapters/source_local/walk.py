@@ -187,8 +187,13 @@ def _open_level(tree: Tree, prefix: str, root: str) -> _Level:
 
 def _open_top(tree: Tree, root: str) -> _Level:
     shown = f"{tree.path}/{tree.top}".rstrip("/")
+    if not is_reached_without_links(root, tree.top):
+        raise SourceUnreadable(
+            f"{shown} is reached through a symbolic link, and links to directories are not followed",
+            hint="put the directory itself below the feed's root, or mount it there",
+        )
     try:
-        level = _open_level(tree, tree.top, root)
+        return _open_level(tree, tree.top, root)
     except (FileNotFoundError, NotADirectoryError) as error:
         raise SourceMissing(
             f"{shown} is not there, or is no directory",
@@ -200,13 +205,6 @@ def _open_top(tree: Tree, root: str) -> _Level:
             f"{shown} cannot be listed: {error.strerror or error}",
             hint="the user that this service runs as needs to be able to read it",
         ) from error
-    if not is_reached_without_links(root, tree.top):
-        level.close()
-        raise SourceUnreadable(
-            f"{shown} is reached through a symbolic link, and links to directories are not followed",
-            hint="put the directory itself below the feed's root, or mount it there",
-        )
-    return level
 
 
 def _open_below(tree: Tree, prefix: str, root: str) -> _Level | SourceProblem | None:

@@ -1,0 +1,328 @@
+import io
+import json
+import logging
+import os
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from xmode_transfer import telemetry
+from xmode_transfer.adapters.memory import MemoryClock
+from xmode_transfer.adapters.source_local import LocalSource
+from xmode_transfer.domain.errors import SourceMissing, SourceUnreadable
+from xmode_transfer.domain.periods import Period, PeriodKind
+
+NONE = Period.none()
+DAY = Period.parse("2026-11-22", PeriodKind.DAY)
+Put = Callable[..., Path]
+Sources = Callable[..., LocalSource]
+SETTLE = {"settle_seconds": 300}
+
+
+def labels(source: LocalSource) -> list[str]:
+    return [state.period.label for state in source.periods()]
+
+
+@pytest.mark.parametrize(
+    ("kind", "partition", "directories", "expected"),
+    [
+        (
+            "day",
+            "%Y/%m/%d",
+            ["2026/11/22", "2026/11/03", "2025/12/31", "2026/11/22/deeper", "2026/10"],
+            ["2025-12-31", "2026-11-03", "2026-11-22"],
+        ),
+        (
+            "day",
+            "%d/%m/%Y",
+            ["22/11/2026", "01/12/2026", "31/12/2025"],
+            ["2025-12-31", "2026-11-22", "2026-12-01"],
+        ),
+        (
+            "day",
+            "dt=%Y-%m-%d",
+            [
+                "dt=2026-11-22",
+                "dt=2026-11-2",
+                "dt=2026-11-222",
+                "dt=2026-13-01",
+                "dt=2026-02-30",
+                "DT=2026-11-21",
+            ],
+            ["2026-11-22"],
+        ),
+        (
+            "day",
+            "%Y/%j",
+            ["2026/001", "2026/365", "2026/366", "2024/366"],
+            ["2024-12-31", "2026-01-01", "2026-12-31"],
+        ),
+        ("hour", "%Y/%m/%d/%H", ["2026/11/22/05", "2026/11/22/24", "2026/11/22/5"], ["2026-11-22T05"]),
+        ("week", "%G/W%V", ["2026/W53", "2026/W01", "2025/W53", "2026/w02"], ["2026-W01", "2026-W53"]),
+        ("month", "%Y/%m", ["2026/11", "2026/00", "2026-11", "0026/11", "202/11"], ["2026-11"]),
+        ("month", "daily/%Y%m/full", ["daily/202611/full", "daily/202610", "202612/full"], ["2026-11"]),
+    ],
+)
+def test_only_what_names_a_period_is_one(
+    put: Put, source_of: Sources, kind: str, partition: str, directories: list[str], expected: list[str]
+) -> None:
+    for directory in directories:
+        put(f"{directory}/file")
+    assert labels(source_of(period=kind, partition=partition)) == expected
+
+
+def test_a_file_named_like_a_period_is_none(put: Put, source_of: Sources) -> None:
+    put("2026/11/22")
+    source = source_of(period="day", partition="%Y/%m/%d")
+    assert labels(source) == []
+    assert source.state(DAY) is None
+
+
+def test_a_marker(root: Path, put: Put, source_of: Sources) -> None:
+    source = source_of(period="day", partition="%Y/%m/%d", complete={"marker": "_SUCCESS"})
+    put("2026/11/22/a")
+    state = source.state(DAY)
+    assert state is not None
+    assert (state.complete, state.reason, state.marker) == (False, "no _SUCCESS yet", "")
+    (root / "2026/11/22/_SUCCESS").mkdir()
+    state = source.state(DAY)
+    assert state is not None
+    assert (state.complete, state.reason) == (False, "_SUCCESS is there, but it is no file")
+    (root / "2026/11/22/_SUCCESS").rmdir()
+    status = put("2026/11/22/_SUCCESS", b"12 files").stat()
+    state = source.state(DAY)
+    assert state is not None
+    assert (state.complete, state.reason) == (True, "_SUCCESS stands")
+    assert state.marker == f"{status.st_mtime_ns}-8"
+
+
+def test_an_empty_period_with_its_marker_is_complete(put: Put, source_of: Sources) -> None:
+    source = source_of(period="day", partition="%Y/%m/%d", complete={"marker": "_SUCCESS"})
+    put("2026/11/22/_SUCCESS")
+    (state,) = source.periods()
+    assert state.complete
+    assert list(source.scan(DAY)) == []
+
+
+@pytest.mark.parametrize(
+    ("file_ages", "directory_ages", "complete", "reason"),
+    [
+        ({}, {"": 4000}, False, "no file yet"),
+        ({"a.txt": 4000}, {"": 4000}, False, "no file yet that the feed includes"),
+        ({"a.csv": 4000}, {"": 4000}, True, "nothing has changed for 4000 s"),
+        ({"a.csv": 300}, {"": 300}, True, "nothing has changed for 300 s"),
+        ({"a.csv": 12}, {"": 4000}, False, "newest file changed 12 s ago, 288 s to go"),
+        ({"a.csv": 299.5}, {"": 4000}, False, "newest file changed 299 s ago, 1 s to go"),
+        ({"a.csv": 4000, "b.csv.part": 12}, {"": 4000}, False, "newest file changed 12 s ago, 288 s to go"),
+        ({"a.csv": 4000}, {"": 12}, False, "a file came or went 12 s ago, 288 s to go"),
+        ({"x/a.csv": 4000}, {"x": 12, "": 4000}, False, "a file came or went 12 s ago, 288 s to go"),
+        (
+            {"a.csv": 4000, "_temporary/b": 12},
+            {"_temporary": 1, "": 4000},
+            True,
+            "nothing has changed for 4000 s",
+        ),
+        (
+            {"a.csv": -60},
+            {"": 4000},
+            False,
+            "newest file changed 60 s ahead of this machine's clock, 360 s to go",
+        ),
+    ],
+)
+def test_a_period_settles(
+    root: Path,
+    put: Put,
+    age: Any,
+    source_of: Sources,
+    file_ages: dict[str, float],
+    directory_ages: dict[str, float],
+    complete: bool,
+    reason: str,
+) -> None:
+    top = root / "2026/11/22"
+    top.mkdir(parents=True)
+    for name, seconds in file_ages.items():
+        put(f"2026/11/22/{name}", seconds=seconds)
+    for name, seconds in directory_ages.items():
+        age(top / name, seconds)
+    source = source_of(
+        period="day", partition="%Y/%m/%d", complete=SETTLE, include=["*.csv"], exclude=["_temporary"]
+    )
+    (state,) = source.periods()
+    assert (state.complete, state.reason, state.marker) == (complete, reason, "")
+    assert source.state(DAY) == state
+
+
+def test_settling_is_seen_from_the_clock_that_was_given(
+    put: Put, age: Any, root: Path, source_of: Sources, clock: MemoryClock
+) -> None:
+    put("2026/11/22/a", seconds=0)
+    age(root / "2026/11/22", 0)
+    source = source_of(period="day", partition="%Y/%m/%d", complete=SETTLE)
+    for seconds, complete in ((0, False), (299, False), (1, True)):
+        clock.advance(seconds)
+        (state,) = source.periods()
+        assert state.complete is complete
+
+
+def test_links_below_a_period_settle_as_what_they_lead_to(
+    root: Path, put: Put, age: Any, source_of: Sources
+) -> None:
+    put("target", seconds=12)
+    put("2026/11/22/a", seconds=4000)
+    (root / "2026/11/22/link").symlink_to(root / "target")
+    (root / "2026/11/22/dangling").symlink_to("nowhere")
+    age(root / "2026/11/22/link", 4000, follow_symlinks=False)
+    age(root / "2026/11/22/dangling", 4000, follow_symlinks=False)
+    age(root / "2026/11/22", 4000)
+    (state,) = source_of(period="day", partition="%Y/%m/%d", complete=SETTLE).periods()
+    assert state.reason == "newest file changed 12 s ago, 288 s to go"
+
+
+@pytest.mark.parametrize(
+    ("ages", "complete", "reason"),
+    [
+        ({}, False, "no file yet"),
+        ({"a.txt": 4000}, False, "no file yet that the feed includes"),
+        (
+            {"a.csv": 12, "b.csv": 20},
+            False,
+            "the file that is nearest to complete changed 20 s ago, 40 s to go",
+        ),
+        ({"a.csv": 12, "x/b.csv": 61}, True, "files that have not changed for 60 s are there"),
+    ],
+)
+def test_a_drop_folder(
+    put: Put, source_of: Sources, ages: dict[str, float], complete: bool, reason: str
+) -> None:
+    for name, seconds in ages.items():
+        put(name, seconds=seconds)
+    source = source_of(include=["*.csv"])
+    (state,) = source.periods()
+    assert (state.period, state.complete, state.reason) == (NONE, complete, reason)
+    assert source.state(NONE) == state
+    assert bool(list(source.scan(NONE))) is complete
+
+
+def test_periods_before_the_window_are_named_without_a_look_into_them(
+    root: Path, put: Put, source_of: Sources, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for day in ("2026/11/20", "2026/11/21", "2026/11/22"):
+        put(f"{day}/a")
+    source = source_of(period="day", partition="%Y/%m/%d", complete={"settle_seconds": 0})
+    looked: list[str] = []
+    scandir = os.scandir
+
+    def watched(path: Any) -> Any:
+        looked.append(str(path))
+        return scandir(path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "scandir", watched)
+        states = list(source.periods(since=datetime(2026, 11, 22)))  # noqa: DTZ001 - a period has no zone
+    assert [(state.period.label, state.complete) for state in states] == [
+        ("2026-11-20", False),
+        ("2026-11-21", False),
+        ("2026-11-22", True),
+    ]
+    assert states[0].reason == "not looked into: it is older than what was asked for"
+    assert not any("2026/11/20" in path or "2026/11/21" in path for path in looked)
+    assert any("2026/11/22" in path for path in looked)
+
+
+# --- Links and locks on the way ------------------------------------------------------------------------
+
+
+def test_a_period_that_is_a_link(root: Path, put: Put, source_of: Sources, tmp_path: Path) -> None:
+    (tmp_path / "a").write_text("x")
+    put("2026/11/21/a")
+    (root / "2026/11/22").symlink_to("21")
+    (root / "2026/11/23").symlink_to(tmp_path)
+    (root / "2026/11/24").symlink_to("nowhere")
+    source = source_of(period="day", partition="%Y/%m/%d", complete={"settle_seconds": 0})
+    states = list(source.periods())
+    assert [(state.period.label, state.complete) for state in states] == [
+        ("2026-11-21", True),
+        ("2026-11-23", False),
+    ]
+    assert states[1].reason == "2026/11/23 is reached through a symbolic link that leaves the feed's root"
+    assert source.state(DAY) is None
+
+
+@pytest.fixture
+def log() -> Iterator[Callable[[], list[dict[str, Any]]]]:
+    stream = io.StringIO()
+    logger = logging.getLogger()
+    handlers, level = logger.handlers[:], logger.level
+    telemetry.configure(stream, json=True)
+    yield lambda: [json.loads(line) for line in stream.getvalue().splitlines()]
+    logging.captureWarnings(False)
+    logger.handlers[:] = handlers
+    logger.setLevel(level)
+
+
+def test_a_year_that_leads_elsewhere_is_told_in_the_log(
+    root: Path, put: Put, source_of: Sources, tmp_path: Path, log: Callable[[], list[dict[str, Any]]]
+) -> None:
+    put("2026/11/22/a")
+    (root / "2025").symlink_to(tmp_path)
+    (root / "2024").symlink_to("2026")
+    assert labels(source_of(period="day", partition="%Y/%m/%d")) == ["2026-11-22"]
+    (line,) = log()
+    assert (line["event"], line["name"], line["cause"]) == ("source.problem", "2025", "link_leaves_root")
+    assert str(tmp_path) in line["message"]
+
+
+def test_what_may_not_be_looked_into_is_told(
+    root: Path,
+    put: Put,
+    source_of: Sources,
+    unprivileged: Callable[[], AbstractContextManager[None]],
+    log: Callable[[], list[dict[str, Any]]],
+) -> None:
+    for day in ("2025/11/22", "2026/11/22", "2026/11/23"):
+        put(f"{day}/a")
+    (root / "2025").chmod(0)
+    (root / "2026/11/23").chmod(0)
+    source = source_of(period="day", partition="%Y/%m/%d", complete={"settle_seconds": 0})
+    with unprivileged():
+        states = list(source.periods())
+    for name in ("2025", "2026/11/23"):
+        (root / name).chmod(0o755)
+    assert [(state.period.label, state.complete) for state in states] == [
+        ("2026-11-22", True),
+        ("2026-11-23", False),
+    ]
+    assert states[1].reason == "2026/11/23 cannot be read: Permission denied"
+    (line,) = log()
+    assert (line["level"], line["event"], line["name"]) == ("warning", "source.problem", "2025")
+
+
+@pytest.mark.parametrize("shape", [{}, {"period": "day", "partition": "%Y/%m/%d"}])
+def test_a_root_that_may_not_be_read(
+    root: Path,
+    put: Put,
+    source_of: Sources,
+    unprivileged: Callable[[], AbstractContextManager[None]],
+    shape: dict[str, str],
+) -> None:
+    put("feed/2026/11/22/a")
+    (root / "feed").chmod(0)
+    source = source_of(source=str(root / "feed"), **shape)
+    with unprivileged(), pytest.raises(SourceUnreadable, match="Permission denied") as raised:
+        list(source.periods())
+    (root / "feed").chmod(0o755)
+    assert raised.value.hint
+
+
+@pytest.mark.parametrize("shape", [{}, {"period": "day", "partition": "%Y/%m/%d"}])
+def test_a_root_that_is_a_file(root: Path, put: Put, source_of: Sources, shape: dict[str, str]) -> None:
+    source = source_of(source=str(put("file")), **shape)
+    for look in (lambda: list(source.periods()), lambda: source.state(DAY)):
+        with pytest.raises(SourceMissing, match="no directory"):
+            look()
