@@ -1,0 +1,87 @@
+"""What the CRT reports, as domain values and domain errors."""
+
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from email.utils import parsedate_to_datetime
+from typing import Any, NamedTuple
+
+from awscrt.exceptions import AwsCrtError
+from awscrt.s3 import S3ResponseError
+
+from xmode_transfer.adapters.s3_errors import Answer, Attempt, answer_of_body, error_for
+from xmode_transfer.domain.errors import RequestRefused, Unavailable, XmodeError
+
+Headers = Iterable[tuple[str, str]]
+
+# The CRT keeps these answers to itself, their headers and words included, because its own retries would deal
+# with them (tried with awscrt 0.38; docs/engine.md).
+_SWALLOWED = {
+    "AWS_ERROR_S3_SLOW_DOWN": Answer(503, "", ""),
+    "AWS_ERROR_S3_INTERNAL_ERROR": Answer(500, "", ""),
+    "AWS_ERROR_S3_REQUEST_TIMEOUT": Answer(400, "RequestTimeout", ""),
+    "AWS_ERROR_S3_REQUEST_TIME_TOO_SKEWED": Answer(403, "RequestTimeTooSkewed", ""),
+}
+_NETWORK_HINT = "Tried again by itself. If it stays, look at this machine's network, proxy and DNS"
+_TLS_HINT = "The server's certificate is not accepted: look at AWS_CA_BUNDLE and this machine's clock"
+_REFUSED_HINT = "The request could not be sent as it is; report it with the log, it is a defect of ours"
+_OF_THE_NETWORK = ("AWS_IO_", "AWS_ERROR_HTTP_", "AWS_ERROR_S3_", "AWS_ERROR_CRT_", "AWS_ERROR_SYS_")
+
+
+class Failure(NamedTuple):
+    """Why a request came to nothing. ``answer`` is what S3 said, where the CRT tells; ``swallowed`` means
+    that it answered and the CRT does not tell what."""
+
+    error: XmodeError
+    answer: Answer | None = None
+    swallowed: bool = False
+
+
+def failure_of(error: BaseException, attempt: Attempt, now: datetime) -> Failure:
+    """The domain error for what the CRT's ``on_done`` reports. ``now`` is our clock's time."""
+    if isinstance(error, S3ResponseError) and error.status_code:
+        answer = answer_of_body(error.status_code, dict(error.headers or ()), error.body or b"")
+        return Failure(error_for(answer, attempt, now), answer)
+    if not isinstance(error, AwsCrtError):
+        return Failure(RequestRefused(f"{attempt}: {error}", hint=_REFUSED_HINT))
+    known = _SWALLOWED.get(error.name)
+    if known is not None:
+        return Failure(error_for(known, attempt, now), swallowed=True)
+    words = f"{attempt}: {error.message.rstrip('.')} ({error.name})"
+    if "_TLS_" in error.name:
+        return Failure(Unavailable(words, hint=_TLS_HINT))
+    if error.name.startswith(_OF_THE_NETWORK):
+        return Failure(Unavailable(words, hint=_NETWORK_HINT))
+    return Failure(RequestRefused(words, hint=_REFUSED_HINT))
+
+
+def lowered(headers: Headers) -> dict[str, str]:
+    return {name.lower(): value for name, value in headers}
+
+
+_META = "x-amz-meta-"
+_MEMBERS = {
+    "etag": "ETag",
+    "content-length": "ContentLength",
+    "x-amz-version-id": "VersionId",
+    "x-amz-server-side-encryption": "ServerSideEncryption",
+    "x-amz-storage-class": "StorageClass",
+    "x-amz-checksum-type": "ChecksumType",
+    "x-amz-checksum-crc32": "ChecksumCRC32",
+    "x-amz-checksum-crc64nvme": "ChecksumCRC64NVME",
+    "x-amz-checksum-crc32c": "ChecksumCRC32C",
+    "x-amz-checksum-sha256": "ChecksumSHA256",
+    "x-amz-checksum-sha1": "ChecksumSHA1",
+}
+
+
+def members(headers: Mapping[str, str]) -> dict[str, Any]:
+    """The headers of an answer under the names that S3's API gives them, as ``s3_objects`` reads them."""
+    found: dict[str, Any] = {
+        member: headers[name] for name, member in _MEMBERS.items() if headers.get(name) is not None
+    }
+    found["Metadata"] = {
+        name.removeprefix(_META): value for name, value in headers.items() if name.startswith(_META)
+    }
+    if "last-modified" in headers:
+        found["LastModified"] = parsedate_to_datetime(headers["last-modified"])
+    return found

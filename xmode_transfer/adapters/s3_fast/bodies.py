@@ -1,0 +1,84 @@
+"""What the CRT reads a body from. It reads the whole body into memory of its own before it sends the first
+byte, so the checksum of what was read can still go into the request's headers."""
+
+from typing import Any
+
+from xmode_transfer.adapters import checksums
+from xmode_transfer.adapters.checksums import encode
+from xmode_transfer.domain.errors import SourceChanged, XmodeError
+from xmode_transfer.ports import OpenFile
+
+CHECKSUM_HEADER = "x-amz-checksum-crc32"
+NO_CHECKSUM = "AAAAAA=="
+"""Stands in the header until the body has been read. Should the CRT ever take its headers before the body, S3
+refuses the request with BadDigest: nothing wrong can be created."""
+
+crc32 = checksums.crc32
+
+
+class HeldBody:
+    """Bytes in memory."""
+
+    __slots__ = ("_left",)
+
+    def __init__(self, content: bytes) -> None:
+        self._left = memoryview(content)
+
+    def readinto1(self, buffer: memoryview) -> int:
+        piece = self._left[: len(buffer)]
+        buffer[: len(piece)] = piece
+        self._left = self._left[len(piece) :]
+        return len(piece)
+
+    def read(self, size: int = -1) -> bytes:
+        raise OSError("the CRT reads into its own memory")
+
+
+class FileBody:
+    """A range of an open file, read straight into the CRT's memory.
+
+    With the last bytes it asks whether the file still is what was scanned. When it is not, the body ends
+    early: the CRT then refuses to send it (its length is not the announced one), and ``failed`` says why.
+    """
+
+    __slots__ = ("_body", "_end", "_headers", "_position", "crc32", "failed")
+
+    def __init__(self, body: OpenFile, offset: int, length: int, headers: Any | None) -> None:
+        self._body = body
+        self._position = offset
+        self._end = offset + length
+        self._headers = headers
+        self.crc32 = 0
+        self.failed: BaseException | None = None
+
+    def readinto1(self, buffer: memoryview) -> int:
+        try:
+            return self._read(buffer)
+        except BaseException as error:  # noqa: BLE001 - what is raised here, the CRT would print and forget
+            self.failed = error
+            return 0
+
+    def _read(self, buffer: memoryview) -> int:
+        if self.failed is not None or self._position >= self._end:
+            return 0
+        room = buffer[: self._end - self._position]
+        count = self._body.read_into(room, self._position)
+        if count <= 0:
+            raise SourceChanged(
+                f"the file ends at byte {self._position} and was longer when it was scanned",
+                hint="It is delivered when it is complete and no longer changes",
+            )
+        self.crc32 = crc32(room[:count], self.crc32)
+        if self._position + count == self._end:
+            self._body.check_unchanged()
+            if self._headers is not None:
+                self._headers.set(CHECKSUM_HEADER, encode(self.crc32))
+        self._position += count
+        return count
+
+    def read(self, size: int = -1) -> bytes:
+        raise OSError("the CRT reads into its own memory")
+
+    @property
+    def source_error(self) -> XmodeError | None:
+        return self.failed if isinstance(self.failed, XmodeError) else None

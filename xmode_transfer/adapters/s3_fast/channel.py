@@ -1,0 +1,159 @@
+"""One customer's way to its bucket under one role session: where, as whom, and with which headers."""
+
+import threading
+from datetime import datetime
+from importlib.metadata import version
+from typing import Any, NamedTuple
+
+from awscrt.auth import (
+    AwsCredentialsProvider,
+    AwsSignatureType,
+    AwsSignedBodyHeaderType,
+    AwsSignedBodyValue,
+    AwsSigningAlgorithm,
+    AwsSigningConfig,
+)
+
+from xmode_transfer.adapters import s3_rules
+from xmode_transfer.adapters.s3_calls import S3Calls
+from xmode_transfer.adapters.s3_fast.endpoints import Endpoint, Endpoints
+from xmode_transfer.domain.config import Customer
+from xmode_transfer.domain.errors import XmodeError
+from xmode_transfer.ports import Clock, Credentials, CredentialsProvider
+
+_LIFE_SECONDS = 900.0
+"""The provider is asked again when a session has less life than this, or less than half of what it had."""
+
+_HEADERS = {
+    "ACL": "x-amz-acl",
+    "ServerSideEncryption": "x-amz-server-side-encryption",
+    "SSEKMSKeyId": "x-amz-server-side-encryption-aws-kms-key-id",
+    "StorageClass": "x-amz-storage-class",
+}
+
+HeaderList = list[tuple[str, str]]
+
+
+class Ready(NamedTuple):
+    """Everything that a request needs besides its own key and body. ``creation`` are the headers of
+    PutObject, ``plain`` those of every other request. ``good_until`` is in the clock's monotonic seconds."""
+
+    endpoint: Endpoint
+    region: str
+    plain: HeaderList
+    creation: HeaderList
+    credentials: Credentials
+    signer: Any
+    signing: Any
+    good_until: float
+
+    def signing_of(self, sha256: str) -> Any:
+        """For a body that is signed with its SHA-256 (hex)."""
+        return signing_config(self.region, self.signer, sha256)
+
+
+class Channel:
+    """Thread-safe. Makes no call until ``prepare``."""
+
+    def __init__(
+        self,
+        customer: Customer,
+        provider: CredentialsProvider,
+        region: str | None,
+        calls: S3Calls,
+        endpoints: Endpoints,
+        clock: Clock,
+    ) -> None:
+        self.bucket = customer.destination.bucket
+        self._customer = customer
+        self._provider = provider
+        self._calls = calls
+        self._endpoints = endpoints
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._endpoint: Endpoint | None = None
+        self.region = customer.destination.region or region
+        self.ready: Ready | None = None
+
+    def ready_now(self) -> Ready | None:
+        """None when ``prepare`` is due."""
+        ready = self.ready
+        if ready is not None and self._clock.monotonic() < ready.good_until:
+            return ready
+        return None
+
+    def prepare(self) -> None:
+        """Gets ready, with at most one HeadBucket and what the provider asks of STS. Raises what they
+        raise."""
+        with self._lock:
+            if self.ready_now() is not None:
+                return
+            credentials = self._provider.get()
+            region = self.region = self.region or self._learn_region()
+            if self._endpoint is None:
+                self._endpoint = self._endpoints.resolve(self._customer.destination, region)
+            signer = AwsCredentialsProvider.new_static(
+                credentials.access_key_id, credentials.secret_access_key, credentials.session_token
+            )
+            plain = [
+                ("host", self._endpoint.host),
+                ("x-amz-expected-bucket-owner", self._customer.bucket_owner),
+                ("user-agent", f"xmode-transfer/{version('xmode-transfer')}"),
+            ]
+            rules = s3_rules.creation(self._customer.destination)
+            creation = [(_HEADERS[name], value) for name, value in rules.items()]
+            self.ready = Ready(
+                endpoint=self._endpoint,
+                region=region,
+                plain=plain,
+                creation=[*plain, *creation, ("if-none-match", "*")],
+                credentials=credentials,
+                signer=signer,
+                signing=signing_config(region, signer, AwsSignedBodyValue.UNSIGNED_PAYLOAD),
+                good_until=self._clock.monotonic() + self._life(credentials.expires_at),
+            )
+
+    def renew(self, used: Ready) -> None:
+        """S3 refused these credentials as dead. The provider is told; whoever comes next prepares anew."""
+        self._provider.invalidate(used.credentials)
+        if self.ready is used:
+            self.ready = None
+
+    def move(self, used: Ready, region: str) -> None:
+        """S3 says that the bucket lies in another Region than the one that was used."""
+        with self._lock:
+            if self.region == used.region:
+                self.region = region
+                self._endpoint = None
+            if self.ready is used:
+                self.ready = None
+
+    def _life(self, expires_at: datetime) -> float:
+        left = (expires_at - self._clock.now()).total_seconds()
+        return left - min(_LIFE_SECONDS, left / 2)
+
+    def _learn_region(self) -> str:
+        try:
+            self._calls.call("HeadBucket")
+        except XmodeError:
+            if self._calls.region is None:
+                raise
+        region = self._calls.region
+        assert region is not None
+        return region
+
+
+def signing_config(region: str, signer: Any, body: str) -> Any:
+    """How S3 wants its requests signed: the path as it is, encoded once. The CRT puts in the date when it
+    sends, not now (tried with awscrt 0.38)."""
+    return AwsSigningConfig(
+        algorithm=AwsSigningAlgorithm.V4,
+        signature_type=AwsSignatureType.HTTP_REQUEST_HEADERS,
+        credentials_provider=signer,
+        region=region,
+        service="s3",
+        use_double_uri_encode=False,
+        should_normalize_uri_path=False,
+        signed_body_value=body,
+        signed_body_header_type=AwsSignedBodyHeaderType.X_AMZ_CONTENT_SHA_256,
+    )

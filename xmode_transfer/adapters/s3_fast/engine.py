@@ -1,0 +1,279 @@
+"""Sends jobs: begins them when it is their turn, and settles what comes of them.
+
+Callbacks run on the CRT's event loops. Nothing in them waits: what may take time (a role session, a Region, a
+request through botocore) happens on threads of its own.
+"""
+
+import random
+import threading
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from functools import partial
+from typing import Any, cast
+
+from awscrt.s3 import S3RequestType
+
+from xmode_transfer import telemetry
+from xmode_transfer.adapters.s3_fast import pacing
+from xmode_transfer.adapters.s3_fast.answers import Failure, failure_of
+from xmode_transfer.adapters.s3_fast.channel import Ready
+from xmode_transfer.adapters.s3_fast.clients import Clients
+from xmode_transfer.adapters.s3_fast.jobs import Job
+from xmode_transfer.adapters.s3_fast.lanes import Lane, Lanes
+from xmode_transfer.adapters.timer import Timer
+from xmode_transfer.domain.config import Limits
+from xmode_transfer.domain.errors import (
+    Defect,
+    Interrupted,
+    SessionExpired,
+    Throttled,
+    Unavailable,
+    XmodeError,
+)
+from xmode_transfer.ports import Clock
+
+_WATCH_SECONDS = 5.0
+_END_SECONDS = 10.0
+_PREPARING_THREADS = 16
+_CONNECTIONS_TO_SPARE = 4
+_REDIRECTS = (301, 302, 307, 400, 403)
+
+
+class SendingEngine:
+    """Thread-safe. One for the process."""
+
+    def __init__(self, limits: Limits, clock: Clock, stop: threading.Event) -> None:
+        self._clock = clock
+        self._stop = stop
+        self._timer = Timer(stop)
+        self.lanes = Lanes(limits, self._timer, self.pump)
+        self._clients = Clients(limits.parallel_objects + _CONNECTIONS_TO_SPARE)
+        self._threads = ThreadPoolExecutor(_PREPARING_THREADS, thread_name_prefix="s3-fast")
+        self._in_flight: set[Job] = set()
+        self._watching = False
+        self._closed = False
+
+    def submit(self, job: Job, *, first: bool = False) -> Future[Any]:
+        """The job's future; it fails with domain errors only."""
+        self.lanes.begin(job.lane)
+        job.future.add_done_callback(partial(self._ended, job.lane))
+        self.lanes.add(job, first=first)
+        self.pump()
+        return job.future
+
+    def aside(self, call: Any) -> Future[Any]:
+        """Runs a call that waits, on a thread of its own."""
+        return self._threads.submit(call)
+
+    def pump(self) -> None:
+        """Begins everything that has room now."""
+        while True:
+            if self._stop.is_set() or self._closed:
+                self._give_up()
+            job = self.lanes.next()
+            if job is None:
+                return
+            self._begin(cast("Job", job))
+
+    def close(self) -> None:
+        """Ends what is still in flight, ten seconds at most, and frees everything. Idempotent."""
+        self._closed = True
+        self._give_up()
+        for job in list(self._in_flight):
+            request = job.request
+            if request is not None:
+                request.cancel()
+        waited = threading.Event()
+        for _ in range(int(_END_SECONDS / 0.05)):
+            if not self._in_flight:
+                break
+            waited.wait(0.05)
+        self._timer.close()
+        self._threads.shutdown(wait=True)
+        self._clients.close()
+
+    # --- Beginning --------------------------------------------------------------------------------------
+
+    def _begin(self, job: Job) -> None:
+        ready = None if job.detoured else job.channel.ready_now()
+        if ready is None and not job.detoured:
+            self.lanes.put_back(job)
+            with suppress(RuntimeError):  # closed meanwhile: then it is given up with all that waits
+                self._threads.submit(self._prepare, job)
+            return
+        try:
+            if ready is None:
+                job.detour().add_done_callback(partial(self._came_back, job))
+            else:
+                self._send(job, ready)
+        except Exception as error:  # noqa: BLE001 - whatever it is, it belongs to the one who waits for the future
+            self.lanes.done(job)
+            self._tell(job, error)
+
+    def _send(self, job: Job, ready: Ready) -> None:
+        client = self._clients.get(tls=ready.endpoint.tls, port=ready.endpoint.port)
+        request, signing = job.build(ready)
+        job.ready = ready
+        job.attempts += 1
+        job.sent_at = self._clock.monotonic()
+        job.deadline = job.sent_at + pacing.deadline_seconds(job.length)
+        job.overdue = False
+        self._in_flight.add(job)
+        if not self._watching:
+            self._watching = True
+            self._timer.after(_WATCH_SECONDS, self._watch, self._stop_watching)
+        try:
+            sent = client.make_request(
+                type=S3RequestType.DEFAULT,
+                operation_name=job.operation,
+                request=request,
+                signing_config=signing,
+                on_headers=job.on_headers,
+                on_done=partial(self._done, job),
+            )
+        except BaseException:
+            self._in_flight.discard(job)
+            raise
+        # its answer may have come already
+        job.request = sent if job.settled < job.attempts else None
+
+    def _prepare(self, job: Job) -> None:
+        """For the first of a lane that is closed meanwhile; what waits there shares what comes of it."""
+        lane = job.lane
+        try:
+            job.channel.prepare()
+        except Exception as error:  # noqa: BLE001 - whatever it is, it belongs to those who wait for the futures
+            for waiting in self.lanes.drain(lane):
+                self._tell(cast("Job", waiting), error)
+        else:
+            self.lanes.open(lane)
+        self.pump()
+
+    # --- Settling ---------------------------------------------------------------------------------------
+
+    def _done(self, job: Job, error: BaseException | None = None, **_: Any) -> None:
+        """The CRT's ``on_done``: it swallows what is raised here, so nothing is."""
+        job.settled += 1
+        job.request = None
+        self._in_flight.discard(job)
+        try:
+            if error is None:
+                result = job.result()
+                self.lanes.done(job, succeeded=True)
+                self.pump()
+                job.future.set_result(result)
+            else:
+                self._settle(job, error)
+        except Exception as unexpected:  # noqa: BLE001 - a future that nobody ends would be waited for for ever
+            telemetry.exception("defect", key=job.key)
+            if not job.future.done():
+                self._tell(job, unexpected)
+
+    def _settle(self, job: Job, error: BaseException) -> None:
+        if job.body_error is not None:
+            self._fail(job, job.body_error)
+            return
+        failure = failure_of(error, job.attempt, self._clock.now())
+        if job.overdue:
+            failure = Failure(_overdue(job))
+        elif self._closed:
+            failure = Failure(Interrupted(f"{job.attempt}: ended before it was answered"))
+        if isinstance(failure.error, Throttled):
+            self.lanes.slow_down(job, job.sent_at, self._clock.monotonic())
+        if self._has_recovered(job, failure):
+            self._again(job)
+        elif failure.error.retryable and not isinstance(failure.error, SessionExpired):
+            self._retry(job, failure)
+        elif failure.swallowed:
+            job.detoured = True
+            self._again(job)
+        else:
+            self._fail(job, failure.error)
+
+    def _has_recovered(self, job: Job, failure: Failure) -> bool:
+        """A dead session and a wrong Region are mended once for each request, at once."""
+        used = job.ready
+        assert used is not None
+        if isinstance(failure.error, SessionExpired) and not job.renewed:
+            job.renewed = True
+            job.channel.renew(used)
+            return True
+        region = failure.answer.bucket_region if failure.answer is not None else None
+        redirected = failure.answer is not None and failure.answer.status in _REDIRECTS
+        if region and redirected and region != used.region and not job.moved:
+            job.moved = True
+            job.channel.move(used, region)
+            return True
+        return False
+
+    def _retry(self, job: Job, failure: Failure) -> None:
+        """Later, with full jitter. Where the CRT keeps S3's answer to itself, botocore makes the last
+        attempt: it says what S3 said."""
+        last = job.attempts >= (pacing.ATTEMPTS - 1 if failure.swallowed else pacing.ATTEMPTS)
+        if (last and not failure.swallowed) or not self.lanes.may_retry(job):
+            self._fail(job, failure.error)
+            return
+        job.detoured = last
+        self.lanes.done(job)
+        pause = pacing.pause_before(job.attempts + 1, random.random())
+        self._timer.after(pause, partial(self._enqueue, job), partial(self._tell, job, failure.error))
+        self.pump()
+
+    def _again(self, job: Job) -> None:
+        self.lanes.done(job)
+        self._enqueue(job)
+
+    def _enqueue(self, job: Job) -> None:
+        self.lanes.add(job, first=True)
+        self.pump()
+
+    def _came_back(self, job: Job, detour: Future[Any]) -> None:
+        self.lanes.done(job)
+        self.pump()
+        error = detour.exception()
+        if error is None:
+            job.future.set_result(detour.result())
+        else:
+            self._tell(job, error)
+
+    def _fail(self, job: Job, error: BaseException) -> None:
+        self.lanes.done(job)
+        self.pump()
+        self._tell(job, error)
+
+    def _tell(self, job: Job, error: BaseException) -> None:
+        if not isinstance(error, XmodeError):
+            error = Defect(
+                f"{job.attempt}: {type(error).__name__}: {error}",
+                hint="this is a mistake in xmode-transfer; report it with the log",
+            )
+        job.future.set_exception(error)
+
+    def _ended(self, lane: Lane, _: Future[Any]) -> None:
+        self.lanes.end(lane)
+
+    def _give_up(self) -> None:
+        for job in self.lanes.take_all():
+            self._tell(cast("Job", job), Interrupted("we were asked to stop before this was sent"))
+
+    def _watch(self) -> None:
+        """Ends what has taken longer than its size allows. Runs as long as something is in flight."""
+        now = self._clock.monotonic()
+        for job in list(self._in_flight):
+            request = job.request
+            if now > job.deadline and request is not None:
+                job.overdue = True
+                request.cancel()
+        self._watching = bool(self._in_flight) and not self._closed
+        if self._watching:
+            self._timer.after(_WATCH_SECONDS, self._watch, self._stop_watching)
+
+    def _stop_watching(self) -> None:
+        self._watching = False
+
+
+def _overdue(job: Job) -> Unavailable:
+    return Unavailable(
+        f"{job.attempt}: no answer within {pacing.deadline_seconds(job.length):.0f} s for {job.length} bytes",
+        hint="Tried again by itself. If it stays, look at this machine's network",
+    )

@@ -1,0 +1,254 @@
+"""The requests that are sent by the CRT: how each is built, and what its answer means."""
+
+import hashlib
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future
+from typing import Any, ClassVar
+from urllib.parse import quote
+
+from awscrt.http import HttpHeaders, HttpRequest
+
+from xmode_transfer.adapters import checksums, s3_rules
+from xmode_transfer.adapters.s3_errors import Attempt
+from xmode_transfer.adapters.s3_fast.answers import Headers, lowered, members
+from xmode_transfer.adapters.s3_fast.bodies import CHECKSUM_HEADER, NO_CHECKSUM, FileBody, HeldBody, crc32
+from xmode_transfer.adapters.s3_fast.channel import Channel, HeaderList, Ready
+from xmode_transfer.adapters.s3_fast.lanes import SMALL_BYTES, Lane
+from xmode_transfer.adapters.s3_objects import put_answer
+from xmode_transfer.domain.errors import RequestRefused, SourceChanged
+from xmode_transfer.domain.records import UploadedPart
+from xmode_transfer.ports import OpenFile, PutRequest
+
+
+def path_of(prefix: str, key: str) -> str:
+    """The key's path, each byte that is not unreserved percent-encoded exactly once (AWS: SigV4 for S3)."""
+    return f"{prefix}/{quote(key, safe='/~')}"
+
+
+class Job(ABC):
+    """One request, sent until it is answered. ``detour`` sends it through botocore instead."""
+
+    operation: ClassVar[str]
+    method: ClassVar[str]
+    stoppable = True
+
+    __slots__ = (
+        "attempts",
+        "channel",
+        "deadline",
+        "detour",
+        "detoured",
+        "future",
+        "headers",
+        "held_bytes",
+        "key",
+        "lane",
+        "length",
+        "moved",
+        "overdue",
+        "ready",
+        "renewed",
+        "request",
+        "sent_at",
+        "settled",
+    )
+
+    def __init__(
+        self, channel: Channel, lane: Lane, key: str, length: int, detour: Callable[[], Future[Any]]
+    ) -> None:
+        self.channel = channel
+        self.lane = lane
+        self.key = key
+        self.length = length
+        self.held_bytes = length
+        self.detour = detour
+        self.detoured = False
+        self.future: Future[Any] = Future()
+        self.future.set_running_or_notify_cancel()
+        self.attempts = 0
+        self.settled = 0
+        self.renewed = self.moved = self.overdue = False
+        self.headers: Headers = ()
+        self.ready: Ready | None = None
+        self.request: Any = None
+        self.sent_at = self.deadline = 0.0
+
+    @property
+    def attempt(self) -> Attempt:
+        return Attempt(self.operation, self.channel.bucket, self.key)
+
+    @property
+    def body_error(self) -> BaseException | None:
+        """What went wrong with the body while the CRT read it."""
+        return None
+
+    @abstractmethod
+    def build(self, ready: Ready) -> tuple[Any, Any]:
+        """The HttpRequest and how it is signed. Raises SourceChanged and what the source raises."""
+
+    @abstractmethod
+    def result(self) -> Any:
+        """The value of the future, from the headers of a successful answer."""
+
+    def on_headers(self, status_code: int, headers: Headers, **_: Any) -> None:
+        self.headers = headers
+
+
+class BodyJob(Job):
+    """A request with bytes of a file."""
+
+    __slots__ = ("_body", "_crc32", "_file", "_offset", "_signed")
+
+    def __init__(
+        self,
+        channel: Channel,
+        lane: Lane,
+        key: str,
+        body: OpenFile,
+        offset: int,
+        length: int,
+        detour: Callable[[], Future[Any]],
+        *,
+        with_checksum: bool,
+    ) -> None:
+        super().__init__(channel, lane, key, length, detour)
+        self._file = body
+        self._offset = offset
+        self._signed = not with_checksum
+        self._body: FileBody | None = None
+        self._crc32 = 0
+
+    @property
+    def crc32(self) -> int:
+        return self._crc32 if self._body is None else self._body.crc32
+
+    @property
+    def body_error(self) -> BaseException | None:
+        return None if self._body is None else self._body.failed
+
+    def _with_body(self, ready: Ready, path: str, headers: HeaderList) -> tuple[Any, Any]:
+        headers.append(("content-length", str(self.length)))
+        if self.length > SMALL_BYTES:
+            headers.append((CHECKSUM_HEADER, NO_CHECKSUM))
+            crt_headers = HttpHeaders(headers)
+            self._body = FileBody(self._file, self._offset, self.length, crt_headers)
+            return HttpRequest(self.method, path, crt_headers, self._body), ready.signing
+        content = self._file.read_at(self._offset, self.length)
+        self._file.check_unchanged()
+        self._crc32 = crc32(content)
+        signing = ready.signing
+        if self._signed:
+            signing = ready.signing_of(hashlib.sha256(content).hexdigest())
+        else:
+            headers.append((CHECKSUM_HEADER, checksums.encode(self._crc32)))
+        body = HeldBody(content) if content else None
+        return HttpRequest(self.method, path, HttpHeaders(headers), body), signing
+
+
+class PutJob(BodyJob):
+    operation = "PutObject"
+    method = "PUT"
+    __slots__ = ("_asked",)
+
+    def __init__(
+        self,
+        channel: Channel,
+        lane: Lane,
+        asked: PutRequest,
+        body: OpenFile,
+        detour: Callable[[], Future[Any]],
+        *,
+        with_checksum: bool,
+    ) -> None:
+        super().__init__(channel, lane, asked.key, body, 0, asked.size, detour, with_checksum=with_checksum)
+        self._asked = asked
+
+    def build(self, ready: Ready) -> tuple[Any, Any]:
+        asked = self._asked
+        if self._file.size != asked.size:
+            raise SourceChanged(
+                f"the file has {self._file.size} bytes and had {asked.size} when it was planned",
+                hint="It is delivered when it is complete and no longer changes",
+            )
+        headers = [*ready.creation, ("content-type", asked.content_type)]
+        headers += metadata_headers(asked.token, asked.metadata)
+        return self._with_body(ready, path_of(ready.endpoint.prefix, asked.key), headers)
+
+    def result(self) -> Any:
+        return put_answer(members(lowered(self.headers)), self.crc32)
+
+
+class PartJob(BodyJob):
+    operation = "UploadPart"
+    method = "PUT"
+    __slots__ = ("_number", "_upload_id")
+
+    def __init__(
+        self,
+        channel: Channel,
+        lane: Lane,
+        key: str,
+        upload_id: str,
+        number: int,
+        body: OpenFile,
+        offset: int,
+        length: int,
+        detour: Callable[[], Future[Any]],
+        *,
+        with_checksum: bool,
+    ) -> None:
+        super().__init__(channel, lane, key, body, offset, length, detour, with_checksum=with_checksum)
+        self._upload_id = upload_id
+        self._number = number
+
+    def build(self, ready: Ready) -> tuple[Any, Any]:
+        path = path_of(ready.endpoint.prefix, self.key)
+        query = f"?partNumber={self._number}&uploadId={quote(self._upload_id, safe='')}"
+        return self._with_body(ready, path + query, list(ready.plain))
+
+    def result(self) -> Any:
+        etag = lowered(self.headers)["etag"]
+        return UploadedPart(self._number, self.length, etag, checksums.encode(self.crc32))
+
+
+class HeadJob(Job):
+    operation = "HeadObject"
+    method = "HEAD"
+    stoppable = False  # it proves what has been sent
+    __slots__ = ("_with_checksum",)
+
+    def __init__(
+        self,
+        channel: Channel,
+        lane: Lane,
+        key: str,
+        detour: Callable[[], Future[Any]],
+        *,
+        with_checksum: bool,
+    ) -> None:
+        super().__init__(channel, lane, key, 0, detour)
+        self._with_checksum = with_checksum
+
+    def build(self, ready: Ready) -> tuple[Any, Any]:
+        headers = list(ready.plain)
+        if self._with_checksum:
+            headers.append(("x-amz-checksum-mode", "ENABLED"))
+        path = path_of(ready.endpoint.prefix, self.key)
+        return HttpRequest(self.method, path, HttpHeaders(headers)), ready.signing
+
+    def result(self) -> Any:
+        return members(lowered(self.headers))
+
+
+def metadata_headers(token: str, more: Mapping[str, str]) -> HeaderList:
+    """The object's metadata. Raises RequestRefused for what HTTP cannot carry."""
+    headers = []
+    for name, value in s3_rules.metadata(token, more).items():
+        if not (name.isascii() and value.isascii() and name.isprintable() and value.isprintable()):
+            raise RequestRefused(
+                f"metadata {name!r}: {value!r} cannot be sent: S3 takes printable ASCII only",
+                hint="This is a defect of ours; report it with the log",
+            )
+        headers.append((f"x-amz-meta-{name}", value))
+    return headers

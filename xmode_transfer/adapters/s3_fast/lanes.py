@@ -1,0 +1,228 @@
+"""Who may send next: a queue for each open store, and the limits that all customers of the process share.
+
+A request is made, and signed, only when it is its turn: nothing grows old in a queue of the CRT's.
+"""
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Protocol
+
+from xmode_transfer.adapters.s3_fast.pacing import Pace
+from xmode_transfer.adapters.timer import Timer
+from xmode_transfer.domain.config import Limits
+
+SMALL_BYTES = 1024 * 1024
+"""A body up to this size is held as bytes, and is small change for the memory: it may pass a large one that
+waits for room."""
+_PATIENCE_SECONDS = 2.0
+"""A large body that has waited so long for room is let in before any other large one."""
+
+
+class Waiting(Protocol):
+    """What stands in a lane. ``length`` is what it sends, ``held_bytes`` what it takes of the memory;
+    ``stoppable`` that it need not be sent any more when we are asked to stop."""
+
+    lane: "Lane"
+    length: int
+    held_bytes: int
+    stoppable: bool
+
+
+class Lane:
+    """The queue of one store. It is ``open`` while its store knows where and as whom to send."""
+
+    __slots__ = ("in_turn", "jobs", "open", "outstanding", "pace")
+
+    def __init__(self, pace: Pace) -> None:
+        self.pace = pace
+        self.jobs: deque[Waiting] = deque()
+        self.open = True
+        self.in_turn = False
+        self.outstanding = 0
+
+
+class Lanes:
+    """Thread-safe. The stores take turns, so that one with a million files holds no other up."""
+
+    def __init__(self, limits: Limits, timer: Timer, wake: Callable[[], None]) -> None:
+        self._parallel = limits.parallel_objects
+        self._of_customer = min(limits.parallel_objects, limits.parallel_objects_per_customer)
+        # The CRT holds each body whole, and the allocator gives memory back late: about half as much again
+        # was measured (docs/engine.md).
+        self.memory_bytes = limits.memory_bytes // 2
+        self._rate = limits.bandwidth_bytes_per_second
+        self._timer = timer
+        self._wake = wake
+        self._lock = threading.Lock()
+        self._idle = threading.Condition(self._lock)
+        self._lanes: set[Lane] = set()
+        self._turn: deque[Lane] = deque()
+        self._paces: dict[str, Pace] = {}
+        self._in_flight = 0
+        self._held_bytes = 0
+        self._without_room: dict[Pace, list[Lane]] = {}
+        self._cramped: dict[Waiting, float] = {}
+        self._sendable_at = float("-inf")
+        self._waking = False
+
+    def lane(self, customer: str) -> Lane:
+        """A lane of its own for a store; what a customer's stores share is its pace."""
+        with self._lock:
+            lane = Lane(self._paces.setdefault(customer, Pace(self._of_customer)))
+            self._lanes.add(lane)
+            return lane
+
+    def close(self, lane: Lane) -> None:
+        """Returns when every future of the lane is done, and forgets it."""
+        with self._lock:
+            self._idle.wait_for(lambda: lane.outstanding == 0)
+            self._lanes.discard(lane)
+
+    # --- In and out -----------------------------------------------------------------------------------
+
+    def begin(self, lane: Lane) -> None:
+        """Counts one more future that somebody waits for."""
+        with self._lock:
+            lane.outstanding += 1
+
+    def end(self, lane: Lane) -> None:
+        with self._lock:
+            lane.outstanding -= 1
+            if not lane.outstanding:
+                self._idle.notify_all()
+
+    def add(self, job: Waiting, *, first: bool = False) -> None:
+        lane = job.lane
+        with self._lock:
+            if first:
+                lane.jobs.appendleft(job)
+            else:
+                lane.jobs.append(job)
+            self._list(lane)
+
+    def next(self) -> Waiting | None:
+        """The next request that may be sent now; None when none may. What it takes is taken until
+        ``done``."""
+        with self._lock:
+            if self._in_flight >= self._parallel or (self._rate is not None and self._must_wait()):
+                return None
+            for _ in range(len(self._turn)):
+                lane = self._turn.popleft()
+                if not (lane.jobs and lane.open):
+                    lane.in_turn = False
+                elif not lane.pace.has_room():
+                    lane.in_turn = False
+                    self._without_room.setdefault(lane.pace, []).append(lane)
+                elif not self._fits(lane.jobs[0]):
+                    self._turn.append(lane)
+                else:
+                    job = lane.jobs.popleft()
+                    lane.in_turn = False
+                    self._list(lane)
+                    self._take(job)
+                    return job
+            return None
+
+    def done(self, job: Waiting, *, succeeded: bool = False) -> None:
+        """Gives back what the request took."""
+        with self._lock:
+            self._give_back(job)
+            if succeeded:
+                job.lane.pace.succeeded()
+
+    def put_back(self, job: Waiting) -> None:
+        """It was its turn, but its store is not ready: the lane is closed, and the request is the first of it
+        when it opens."""
+        with self._lock:
+            self._give_back(job)
+            if self._rate is not None:
+                self._sendable_at -= job.length / self._rate
+            job.lane.open = False
+            job.lane.jobs.appendleft(job)
+
+    def open(self, lane: Lane) -> None:
+        with self._lock:
+            lane.open = True
+            self._list(lane)
+
+    def drain(self, lane: Lane) -> list[Waiting]:
+        """Takes everything that waits in a lane out of it, and opens it."""
+        with self._lock:
+            jobs = list(lane.jobs)
+            lane.jobs.clear()
+            for job in jobs:
+                self._cramped.pop(job, None)
+            lane.open = True
+            return jobs
+
+    def take_all(self) -> list[Waiting]:
+        """Takes out what need not be sent any more."""
+        with self._lock:
+            taken: list[Waiting] = []
+            for lane in self._lanes:
+                if lane.jobs:
+                    taken += [job for job in lane.jobs if job.stoppable]
+                    lane.jobs = deque(job for job in lane.jobs if not job.stoppable)
+            self._cramped.clear()
+            return taken
+
+    def slow_down(self, job: Waiting, sent_at: float, now: float) -> None:
+        with self._lock:
+            job.lane.pace.slow_down(sent_at, now)
+
+    def may_retry(self, job: Waiting) -> bool:
+        with self._lock:
+            return job.lane.pace.may_retry()
+
+    # --- With the lock held ---------------------------------------------------------------------------
+
+    def _list(self, lane: Lane) -> None:
+        if lane.jobs and not lane.in_turn and lane.open:
+            lane.in_turn = True
+            self._turn.append(lane)
+
+    def _take(self, job: Waiting) -> None:
+        self._in_flight += 1
+        self._held_bytes += job.held_bytes
+        job.lane.pace.in_flight += 1
+        self._cramped.pop(job, None)
+        if self._rate is not None:
+            self._sendable_at = max(self._sendable_at, time.monotonic()) + job.length / self._rate
+
+    def _give_back(self, job: Waiting) -> None:
+        self._in_flight -= 1
+        self._held_bytes -= job.held_bytes
+        job.lane.pace.in_flight -= 1
+        for lane in self._without_room.pop(job.lane.pace, ()):
+            self._list(lane)
+
+    def _fits(self, job: Waiting) -> bool:
+        fits = self._held_bytes + job.held_bytes <= self.memory_bytes or self._held_bytes == 0
+        if job.held_bytes <= SMALL_BYTES:
+            return fits or job.held_bytes == 0
+        if not fits:
+            self._cramped.setdefault(job, time.monotonic())
+            return False
+        return not self._cramped or self._may_pass(job)
+
+    def _may_pass(self, job: Waiting) -> bool:
+        """A large body passes others that wait for room, unless the first of them has waited too long."""
+        patient, since = next(iter(self._cramped.items()))
+        return job is patient or time.monotonic() - since < _PATIENCE_SECONDS
+
+    def _must_wait(self) -> bool:
+        """Whether the bandwidth is used up for now; the timer comes back when it no longer is."""
+        left = self._sendable_at - time.monotonic()
+        if left <= 0:
+            return False
+        if self._turn and not self._waking:
+            self._waking = True
+            self._timer.after(left, self._woken, self._woken)
+        return True
+
+    def _woken(self) -> None:
+        with self._lock:
+            self._waking = False
+        self._wake()
