@@ -14,7 +14,7 @@ from rich.progress import (
     TransferSpeedColumn,
 )
 
-from xmode_transfer.entrypoints.cli.progress import Tally
+from xmode_transfer.entrypoints.cli.tally import Tally
 
 
 class Bars(Tally):

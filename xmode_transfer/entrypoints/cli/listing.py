@@ -32,7 +32,7 @@ def command(shell: Shell, name: str, feed: str | None, as_json: bool) -> int:
     """
     from xmode_transfer import bootstrap
     from xmode_transfer.adapters import config_files
-    from xmode_transfer.entrypoints.cli import progress
+    from xmode_transfer.entrypoints.cli.tally import Tally
     from xmode_transfer.services.listing import list_destination
     from xmode_transfer.services.run import Selection, active_customer, feeds_of
 
@@ -42,7 +42,7 @@ def command(shell: Shell, name: str, feed: str | None, as_json: bool) -> int:
     counts: Counter[Standing] = Counter()
     total = 0
     place = f"s3://{customer.destination.bucket}/{customer.destination.prefix}"
-    with bootstrap.workbench(configuration, progress.Tally()) as bench:
+    with bootstrap.workbench(configuration, Tally()) as bench:
         if as_json:
             click.echo(
                 f'{{"customer":{json.dumps(name)},"destination":{json.dumps(place)},"objects":[', nl=False
