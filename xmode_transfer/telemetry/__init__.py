@@ -95,11 +95,11 @@ def bind(**fields: object) -> Iterator[None]:
 
 
 def carry(function: Callable[_Arguments, _Answer]) -> Callable[_Arguments, _Answer]:
-    """The function, to be called once in another thread with what is bound here."""
+    """The function, to be called in other threads, and as often as you like, with what is bound here."""
     here = copy_context()
 
     def carried(*args: _Arguments.args, **kwargs: _Arguments.kwargs) -> _Answer:
-        return here.run(function, *args, **kwargs)
+        return here.copy().run(function, *args, **kwargs)  # a context can be entered once at a time
 
     return carried
 

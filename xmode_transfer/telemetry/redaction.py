@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 from datetime import date, datetime
 from enum import Enum
+from html import escape
 from json import dumps
 from math import isfinite
 from urllib.parse import quote
@@ -43,7 +44,10 @@ _PATTERNS: tuple[tuple[re.Pattern[str], str], ...] = (
         re.compile(r"(?i)((?:key|token|secret|password)\W{1,3}(?:is\W{1,2})?)[A-Za-z0-9/+=]{40,}"),
         rf"\1{MASK}",
     ),
-    (re.compile(r"""(?i)(authorization[\\"']*\s*[:=]\s*)(?:b?"[^"]*"|b?'[^']*'|[^"'\r\n]+)"""), rf"\1{MASK}"),
+    (
+        re.compile(r"""(?i)(authorization[\\"']*\s*[:=]\s*)(?:b?"[^"]*"|b?'[^']*'|[^"'\r\n{}]+)"""),
+        rf"\1{MASK}",
+    ),
     (re.compile(r"(?i)\b(bearer|basic)\s+[A-Za-z0-9._~+/=-]{8,}"), rf"\1 {MASK}"),
     (re.compile(r"(://[^/\s:@]*:)[^/\s@]+@"), rf"\1{MASK}@"),
 )
@@ -57,9 +61,7 @@ _SHAPES: tuple[tuple[re.Pattern[str], str], ...] = (
     (re.compile(r"(?i)\b((?:Signature|Credential)=)[A-Za-z0-9/+=_-]{16,}"), rf"\1{MASK}"),
     (re.compile(r"(?<![0-9A-Z])A[KS]IA[0-9A-Z]{16,}"), MASK),  # IAM User Guide: prefixes of access key IDs
     (
-        re.compile(
-            r"(?<![A-Za-z0-9])(?:IQoJb3JpZ2lu|FwoGZXIvYXdz|FQoGZXIvYXdz|FQoDYXdz)[A-Za-z0-9/+=%]{20,}"
-        ),
+        re.compile(r"(?:IQoJb3JpZ2lu|FwoGZXIvYXdz|FQoGZXIvYXdz|FQoDYXdz)[A-Za-z0-9/+=%]{20,}"),
         MASK,
     ),
 )
@@ -83,7 +85,7 @@ class _Protected:
         if len(secret) < _SHORTEST:
             return
         with self._lock:
-            for form in {secret, quote(secret, safe=""), quote(secret), dumps(secret)[1:-1]}:
+            for form in _forms(secret):
                 self._forms[form] = None
                 self._forms.move_to_end(form)
                 start = form[:_SHORTEST]
@@ -121,6 +123,21 @@ class _Protected:
                 at += 1
         pieces.append(text[done:])
         return "".join(pieces)
+
+
+def _forms(secret: str) -> set[str]:
+    """How a value looks in a URL, a JSON document, an XML document and a repr."""
+    return {
+        secret,
+        quote(secret),
+        quote(secret, safe=""),
+        dumps(secret)[1:-1],
+        dumps(secret, ensure_ascii=False)[1:-1],
+        escape(secret),
+        escape(secret, quote=False),
+        repr(secret)[1:-1],
+        repr(secret.encode("utf-8", "surrogateescape"))[2:-1],
+    }
 
 
 _protected = _Protected()
@@ -201,7 +218,7 @@ def _redact_field(name: object, value: object, depth: int) -> object:
 
 
 def _field_name(name: object) -> str:
-    return str(redact(name)) if not isinstance(name, str) else redact_line(name)
+    return redact_text(name) if isinstance(name, str) else str(redact(name))
 
 
 def _text_of(value: object) -> str:

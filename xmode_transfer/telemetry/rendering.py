@@ -5,6 +5,7 @@ without it.
 """
 
 import logging
+import re
 import sys
 from collections.abc import Mapping, MutableMapping
 from contextvars import ContextVar
@@ -24,6 +25,7 @@ NEVER_BELOW_INFO = ("boto3", "botocore", "urllib3", "s3transfer")
 QUIET = ("alembic",)
 """What they tell at INFO is their own business."""
 _RESERVED = frozenset({"event", "level", "timestamp", "logger", "exception"})
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _PLAIN: Mapping[str, object] = MappingProxyType({})
 
 context: ContextVar[Mapping[str, object]] = ContextVar("telemetry_context", default=_PLAIN)
@@ -52,9 +54,7 @@ class LineHandler(logging.StreamHandler[TextIO]):
 
 
 def _is_wanted(record: logging.LogRecord) -> bool:
-    return record.levelno >= logging.INFO or not record.name.startswith(
-        tuple(name + "." for name in NEVER_BELOW_INFO)
-    )
+    return record.levelno >= logging.INFO or record.name.partition(".")[0] not in NEVER_BELOW_INFO
 
 
 class LineFormatter(logging.Formatter):
@@ -73,13 +73,14 @@ class LineFormatter(logging.Formatter):
             except (ImportError, OSError):
                 # No file can be opened just now, which is likely what the line is about.
                 return redact_line(self._bare(record))
-        return redact_line(self._formatter.format(record))
+        line = self._formatter.format(record)
+        return redact_line(_one_line(line) if self._json else line)
 
     def _bare(self, record: logging.LogRecord) -> str:
         event = _fields_of(record, record.getMessage())
         if record.exc_info:
             event["exception"] = self.formatException(record.exc_info)
-        return dumps(redact(event), ensure_ascii=False)
+        return dumps(redact(event))
 
 
 def _formatter(*, json: bool, colours: bool) -> "ProcessorFormatter":
@@ -102,6 +103,7 @@ def _formatter(*, json: bool, colours: bool) -> "ProcessorFormatter":
             tell_exception,
             structlog.stdlib.ProcessorFormatter.remove_processors_meta,
             _redact,
+            *([] if json else [_escape]),
             renderer,
         ]
     )
@@ -135,3 +137,20 @@ def _redact(_logger: object, _method: str, event: MutableMapping[str, Any]) -> M
     redacted = redact(event)
     assert isinstance(redacted, dict)
     return redacted
+
+
+def _escape(_logger: object, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """Without it a file's name could write lines of its own into the text, or speak to the terminal."""
+    return {
+        _visible(name): _visible(value) if isinstance(value, str) and name != "exception" else value
+        for name, value in event.items()
+    }
+
+
+def _visible(text: str) -> str:
+    return _CONTROL.sub(lambda found: repr(found[0])[1:-1], text)
+
+
+def _one_line(document: str) -> str:
+    """JSON lets these stand as they are, and some readers take them for the end of a line."""
+    return _CONTROL.sub(lambda found: f"\\u{ord(found[0]):04x}", document)
