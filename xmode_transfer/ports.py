@@ -93,9 +93,11 @@ class OpenFile(Protocol):
 class Source(Protocol):
     """The files of one feed."""
 
-    def periods(self) -> Iterator[PeriodState]:
+    def periods(self, since: datetime | None = None) -> Iterator[PeriodState]:
         """Every period that has something at the source, oldest first. A drop folder has the one period
-        ``Period.none()``. Raises SourceMissing when the root is not there."""
+        ``Period.none()``. Those that start before ``since`` (naive, as a period's start) are named without a
+        look into them: incomplete, with that as the reason. Raises SourceMissing when the root is not
+        there."""
         ...
 
     def state(self, period: Period) -> PeriodState | None:

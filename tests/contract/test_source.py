@@ -210,6 +210,17 @@ def test_the_marker_changes_when_the_period_is_declared_anew(place: Place) -> No
     assert second.marker not in ("", first.marker)
 
 
+def test_periods_before_a_time_are_named_and_not_looked_into(place: Place, folder: Place) -> None:
+    for period in (OLD, DAY, NEXT):
+        place.put(period, "a", b"1")
+        place.declare(period)
+    states = list(place.source.periods(DAY.start))
+    assert [(state.period, state.complete) for state in states] == [(OLD, False), (DAY, True), (NEXT, True)]
+    assert "not looked into" in states[0].reason
+    folder.put(NONE, "a", b"1")
+    assert [state.complete for state in folder.source.periods(DAY.start)] == [True]
+
+
 def test_a_drop_folder_has_one_period(folder: Place) -> None:
     folder.put(NONE, "a.csv", b"1")
     (state,) = folder.source.periods()

@@ -227,6 +227,9 @@ def due(
 ) -> Iterator[PeriodState]:
     """The periods to deliver, oldest first: complete at the source and inside the look-back window (or
     named), minus what the ledger has delivered and the source has not declared anew."""
+    since = _parse(feed, selection.since) if selection.since else None
+    until = _parse(feed, selection.until) if selection.until else None
+    oldest = look_back_start(feed.period, feed.look_back, clock.now())
     source = sources(feed)
     if selection.period is not None:
         period = _parse(feed, selection.period)
@@ -237,11 +240,10 @@ def due(
                 hint=f"look below {feed.source}; the delivery is tried again when it is named again",
             )
         states = iter([state])
+    elif since:
+        states = source.periods(since.start)
     else:
-        states = source.periods()
-    since = _parse(feed, selection.since) if selection.since else None
-    until = _parse(feed, selection.until) if selection.until else None
-    oldest = look_back_start(feed.period, feed.look_back, clock.now())
+        states = source.periods(None if selection.explicit else oldest)
     for state in states:
         if (since and state.period < since) or (until and until < state.period):
             continue

@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 
 from xmode_transfer.domain.errors import SourceChanged, SourceMissing, SourceUnreadable
 from xmode_transfer.domain.periods import Period
@@ -88,12 +89,14 @@ class MemorySource:
 
     # The port.
 
-    def periods(self) -> Iterator[PeriodState]:
+    def periods(self, since: datetime | None = None) -> Iterator[PeriodState]:
         with self._lock:
             self._check_root()
             found = sorted({*self._periods.values(), *self._states})
         for period in found:
             state = self.state(period)
+            if state is not None and since is not None and period != Period.none() and period.start < since:
+                state = PeriodState(period, False, "not looked into: it is older than what was asked for")
             if state is not None:
                 yield state
 
