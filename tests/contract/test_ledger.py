@@ -613,6 +613,36 @@ def test_a_period_answers_each_name_with_its_highest_delivered_revision(ledger: 
     assert list(ledger.delivered_names("globex", "us-daily", "2026-11-22")) == []
 
 
+def test_a_customer_s_keys_come_once_each_with_the_revision_that_put_them(
+    ledger: Ledger, lease: Lease, clock: MemoryClock
+) -> None:
+    first = a_delivery(status=Status.DELIVERED, manifest_key="xmode/_m/1", delivered_at=NOW)
+    second = a_delivery(2, status=Status.RUNNING, manifest_key="xmode/_m/2", delivered_at=NOW)
+    other = replace(first, id="g", customer="globex", manifest_key="xmode/_m/g")
+    for delivery in (first, second, other):
+        ledger.create_delivery(lease, delivery)
+    ledger.plan_objects(lease, first.id, [an_object(name) for name in ("Z", "a", "é", "never sent")])
+    for name in ("Z", "a", "é"):
+        ledger.record_receipt(lease, first.id, a_receipt(name)).result(timeout=30)
+    ledger.plan_objects(lease, second.id, [an_object("a", carried=True), an_object("é", key="xmode/é.r2")])
+    ledger.record_receipt(lease, second.id, a_receipt("é", key="xmode/é.r2")).result(timeout=30)
+    found = [
+        (item.key, item.revision, item.size, item.delivered_at) for item in ledger.delivered_keys("acme")
+    ]
+    assert found == [
+        ("xmode/Z", 1, 1_000, NOW),
+        ("xmode/_m/1", 1, None, NOW),
+        ("xmode/a", 1, 1_000, NOW),
+        ("xmode/é", 1, 1_000, NOW),
+        ("xmode/é.r2", 2, 1_000, NOW),
+    ]
+    assert [item.key for item in ledger.delivered_keys("globex")] == ["xmode/_m/g"]
+    half_read = ledger.delivered_keys("acme")
+    next(half_read)
+    ledger.update_delivery(lease, replace(second, attempts=1))
+    half_read.close()  # type: ignore[attr-defined]
+
+
 @settings(deadline=None, max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     st.lists(

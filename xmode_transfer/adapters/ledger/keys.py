@@ -48,8 +48,11 @@ def delivered_keys(database: Database, customer: str) -> Iterator[DeliveredKey]:
     both = union_all(objects, manifests).subquery()
     statement = select(both).order_by(both.c.key, both.c.revision)
     last = None
-    with database.reading() as connection:
-        for row in connection.execution_options(yield_per=_PAGE).execute(statement):
+    with (
+        database.reading() as connection,
+        connection.execution_options(yield_per=_PAGE).execute(statement) as rows,
+    ):
+        for row in rows:
             if row[0] == last:
                 continue
             last = row[0]

@@ -110,7 +110,7 @@ class SqlLedger:
                 count = objects.stage(connection, self._statements, objects_)
                 with self._database.begin_writing(connection):
                     leases.check(connection, lease)
-                    objects.merge_stage(connection, self._database, delivery_id)
+                    objects.merge_stage(connection, self._statements, delivery_id)
                 objects.clear_stage(connection)
             except BaseException:
                 connection.invalidate()  # what is staged goes with the connection

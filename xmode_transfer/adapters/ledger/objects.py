@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator
 from itertools import chain, islice, pairwise
 from typing import Any
 
-from sqlalchemy import Connection, and_, delete, exists, func, insert, literal, select
+from sqlalchemy import Connection, delete, exists
 from sqlalchemy.schema import CreateTable, DropTable
 
 from xmode_transfer.adapters.ledger import deliveries
@@ -18,9 +18,6 @@ from xmode_transfer.domain.records import PlannedObject, Receipt, SourceFile
 _STAGED_AT_A_TIME = 5_000
 _FIRST_PAGE, _LARGEST_PAGE = 250, 2_000
 _PLACES_KEPT = 10_000
-
-_COLUMNS = ["name", "key", "size", "modified_ns", "identity", "carried"]
-_PROOF = ["key", "size", "algorithm", "checksum", "etag", "delivered_at", "version_id", "sha256"]
 
 
 class Receipts:
@@ -68,68 +65,19 @@ def clear_stage(connection: Connection) -> None:
         connection.execute(DropTable(staged_objects, if_exists=True))
 
 
-def merge_stage(connection: Connection, database: Database, delivery_id: str) -> None:
+def merge_stage(connection: Connection, statements: Statements, delivery_id: str) -> None:
     """Puts what was staged into the plan, in the transaction of the caller, and copies what is carried."""
     found = deliveries.place(connection, delivery_id)
     if found is None:
         raise deliveries.unknown("delivery", delivery_id)
-    period_id, revision = found
-    staged = staged_objects.c
-    has_receipt = exists().where(
-        receipts.c.period_id == period_id,
-        receipts.c.revision == revision,
-        receipts.c.name == staged.name,
-    )
-    adding = database.insert(objects)
-    connection.execute(
-        adding.from_select(
-            ["period_id", "revision", *_COLUMNS],
-            select(literal(period_id), literal(revision), *(staged[name] for name in _COLUMNS)).where(
-                ~has_receipt
-            ),
-        ).on_conflict_do_update(
-            index_elements=["period_id", "revision", "name"],
-            set_={name: adding.excluded[name] for name in _COLUMNS if name != "name"},
-        )
-    )
-    _copy_carried(connection, period_id, revision)
-
-
-def _copy_carried(connection: Connection, period_id: int, revision: int) -> None:
-    staged = staged_objects.c
-    present, earlier, known = receipts.alias("present"), receipts.alias("earlier"), receipts.alias("known")
-    waits = and_(
-        staged.carried,
-        ~exists().where(
-            present.c.period_id == period_id, present.c.revision == revision, present.c.name == staged.name
-        ),
-    )
-    last = (
-        select(func.max(known.c.revision))
-        .where(
-            known.c.period_id == period_id,
-            known.c.name == staged.name,
-            known.c.key == staged.key,
-            known.c.revision < revision,
-        )
-        .scalar_subquery()
-    )
-    of_last = and_(
-        earlier.c.period_id == period_id, earlier.c.name == staged.name, earlier.c.revision == last
-    )
-    connection.execute(
-        insert(receipts).from_select(
-            ["period_id", "revision", "name", *_PROOF],
-            select(literal(period_id), literal(revision), staged.name, *(earlier.c[name] for name in _PROOF))
-            .select_from(staged_objects.join(earlier, of_last))
-            .where(waits),
-        )
-    )
-    missing = connection.execute(select(func.count(), func.min(staged.name)).where(waits)).one()
-    if missing[0]:
+    place = {"period_id": found[0], "revision": found[1]}
+    statements.merge_staged.run(connection, **place)
+    statements.copy_carried.run(connection, **place)
+    ((missing, first),) = statements.not_carried.run(connection, **place)
+    if missing:
         raise LedgerError(
-            f"{missing[0]} objects are to be carried from an earlier revision that has no receipt for them, "
-            f"the first of them {missing[1]}.",
+            f"{missing} objects are to be carried from an earlier revision that has no receipt for them, "
+            f"the first of them {first}.",
             hint="Nothing was written. This is a defect; the next run plans the delivery anew.",
         )
 

@@ -8,7 +8,19 @@ from collections.abc import Iterable, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, cast
 
-from sqlalchemy import Connection, Integer, and_, bindparam, exists, func, select, tuple_, update
+from sqlalchemy import (
+    BigInteger,
+    Connection,
+    Integer,
+    and_,
+    bindparam,
+    exists,
+    func,
+    insert,
+    select,
+    tuple_,
+    update,
+)
 from sqlalchemy.sql import ClauseElement
 
 from xmode_transfer.adapters.ledger import errors
@@ -40,6 +52,15 @@ class Prepared:
         given = self._fixed | values
         return tuple(given[name] for name in self._places)
 
+    def run(self, connection: Connection, **values: object) -> Rows:
+        """Once, in the transaction of the caller; the rows that it answers, if it answers any."""
+        cursor = connection.connection.cursor()
+        try:
+            cursor.execute(self.sql, self.arguments(**values))
+            return cast("Rows", cursor.fetchall() if cursor.description else [])
+        finally:
+            cursor.close()
+
     def run_many(self, connection: Connection, rows: Sequence[tuple[object, ...]]) -> None:
         """Once for each row of arguments; an INSERT wants them in the order of the table's columns."""
         cursor = connection.connection.cursor()
@@ -58,32 +79,83 @@ class Statements:
     @cached_property
     def add_receipt(self) -> Prepared:
         """A second receipt for the same object takes the place of the first."""
-        insert = self._database.insert(receipts)
+        adding = self._database.insert(receipts)
         kept = {"period_id", "name", "revision"}
         return self._prepare(
-            insert.on_conflict_do_update(
+            adding.on_conflict_do_update(
                 index_elements=["period_id", "name", "revision"],
-                set_={name: insert.excluded[name] for name in _names(receipts.c) if name not in kept},
+                set_={name: adding.excluded[name] for name in _names(receipts.c) if name not in kept},
             )
         )
 
     @cached_property
     def add_part(self) -> Prepared:
-        insert = self._database.insert(upload_parts)
+        adding = self._database.insert(upload_parts)
         return self._prepare(
-            insert.on_conflict_do_update(
+            adding.on_conflict_do_update(
                 index_elements=["upload", "number"],
-                set_={name: insert.excluded[name] for name in ("size", "etag", "checksum")},
+                set_={name: adding.excluded[name] for name in ("size", "etag", "checksum")},
             )
         )
 
     @cached_property
     def stage_object(self) -> Prepared:
-        insert = self._database.insert(staged_objects)
+        adding = self._database.insert(staged_objects)
         return self._prepare(
-            insert.on_conflict_do_update(
+            adding.on_conflict_do_update(
                 index_elements=["name"],
-                set_={name: insert.excluded[name] for name in _names(staged_objects.c) if name != "name"},
+                set_={name: adding.excluded[name] for name in _names(staged_objects.c) if name != "name"},
+            )
+        )
+
+    @cached_property
+    def merge_staged(self) -> Prepared:
+        """What was staged becomes the plan of a delivery, but for objects that have a receipt."""
+        adding = self._database.insert(objects)
+        return self._prepare(
+            adding.from_select(
+                ["period_id", "revision", *_names(staged_objects.c)],
+                select(_PERIOD, _REVISION, *staged_objects.c).where(~_STAGED_HAS_RECEIPT),
+            ).on_conflict_do_update(
+                index_elements=["period_id", "revision", "name"],
+                set_={name: adding.excluded[name] for name in _names(staged_objects.c) if name != "name"},
+            )
+        )
+
+    @cached_property
+    def copy_carried(self) -> Prepared:
+        """Receipts of carried objects, each from the last revision before that put it under this key."""
+        earlier, known = receipts.alias("earlier"), receipts.alias("known")
+        last = (
+            select(func.max(known.c.revision))
+            .where(
+                known.c.period_id == _PERIOD,
+                known.c.name == staged_objects.c.name,
+                known.c.key == staged_objects.c.key,
+                known.c.revision < _REVISION,
+            )
+            .scalar_subquery()
+        )
+        of_last = and_(
+            earlier.c.period_id == _PERIOD,
+            earlier.c.name == staged_objects.c.name,
+            earlier.c.revision == last,
+        )
+        return self._prepare(
+            insert(receipts).from_select(
+                ["period_id", "revision", "name", *_PROOF],
+                select(_PERIOD, _REVISION, staged_objects.c.name, *(earlier.c[name] for name in _PROOF))
+                .select_from(staged_objects.join(earlier, of_last))
+                .where(staged_objects.c.carried, ~_STAGED_HAS_RECEIPT),
+            )
+        )
+
+    @cached_property
+    def not_carried(self) -> Prepared:
+        """How many carried objects have no receipt, and the name of the first."""
+        return self._prepare(
+            select(func.count(), func.min(staged_objects.c.name)).where(
+                staged_objects.c.carried, ~_STAGED_HAS_RECEIPT
             )
         )
 
@@ -160,7 +232,13 @@ _OF_DELIVERY = and_(
     objects.c.period_id == bindparam("period_id"), objects.c.revision == bindparam("revision")
 )
 _OBJECT = [objects.c[name] for name in ("name", "key", "size", "modified_ns", "identity", "carried")]
-_RECEIPT = [
-    receipts.c[name]
-    for name in ("key", "size", "algorithm", "checksum", "etag", "delivered_at", "version_id", "sha256")
-]
+_PROOF = ["key", "size", "algorithm", "checksum", "etag", "delivered_at", "version_id", "sha256"]
+_RECEIPT = [receipts.c[name] for name in _PROOF]
+_PERIOD: Any = bindparam("period_id", type_=BigInteger)
+_REVISION: Any = bindparam("revision", type_=Integer)
+_present = receipts.alias("present")
+_STAGED_HAS_RECEIPT = exists().where(
+    _present.c.period_id == _PERIOD,
+    _present.c.revision == _REVISION,
+    _present.c.name == staged_objects.c.name,
+)
