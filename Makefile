@@ -20,6 +20,8 @@ install = $(if $(UV),$(UV) pip install --quiet --python $(BIN)/python $(1) ||) {
 	{ $(BIN)/python -m pip --version >/dev/null 2>&1 || $(BIN)/python -m ensurepip >/dev/null; } && \
 	$(BIN)/python -m pip install $(PIP_QUIETLY) $(1); }
 
+WORKERS ?= auto
+
 # The environment in which everything is developed can run the demo too.
 DEMO_ENVIRONMENT := $(if $(wildcard $(VENV)/.dev),$(VENV)/.dev,$(VENV)/.run)
 
@@ -29,8 +31,8 @@ help: ## Say what there is
 demo: $(DEMO_ENVIRONMENT) ## Deliver into a local AWS and explain each step (KEEP=1 leaves it up)
 	@$(BIN)/xmode-transfer demo $(if $(KEEP),--keep) $(ARGS)
 
-test: $(VENV)/.dev ## Run the tests (ARGS="-k name" chooses)
-	$(BIN)/pytest $(ARGS)
+test: $(VENV)/.dev ## Run the tests (ARGS="-k name" chooses, WORKERS=0 runs them in one process)
+	$(BIN)/pytest -n $(WORKERS) --maxprocesses 4 $(ARGS)
 
 check: lint types layers test ## Run everything that continuous integration runs
 
