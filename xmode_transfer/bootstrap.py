@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from xmode_transfer import telemetry
-from xmode_transfer.adapters import checksums, processes
+from xmode_transfer.adapters import checksums, processes, s3_fast
 from xmode_transfer.adapters.clock import SystemClock
 from xmode_transfer.adapters.ledger import open_ledger
 from xmode_transfer.adapters.limiting import LimitingStores
@@ -62,20 +62,27 @@ def ledger(service: Service) -> Iterator[tuple[Ledger, Clock]]:
         record.close()
 
 
-def engine_choice(service: Service) -> tuple[str, str]:
-    """Which transfer engine will run, and why."""
+def engine_choice(service: Service) -> tuple[Engine, str]:
+    """Which transfer engine will run, and why. Raises ConfigError when the one that is asked for cannot."""
+    if service.engine is Engine.PORTABLE:
+        return Engine.PORTABLE, "service.yaml asks for it"
+    usable, why = s3_fast.available()
+    if usable:
+        return Engine.FAST, "service.yaml asks for it" if service.engine is Engine.FAST else why
     if service.engine is Engine.FAST:
         raise ConfigError(
-            "service.yaml: engine: fast is not part of this version",
-            hint="write `engine: auto` or `engine: portable`",
+            f"service.yaml asks for the fast engine, which does not run here: {why}",
+            hint="write `engine: auto` to take the portable one where that is so",
         )
-    return "portable", f"engine: {service.engine}"
+    return Engine.PORTABLE, f"the fast one does not run here: {why}"
 
 
 def engine(service: Service, clock: Clock, stop: threading.Event) -> ObjectStores:
     """The transfer engine that the configuration asks for, within the process's limits; what is tried again
     waits outside them, so that it takes up no room."""
-    _, reason = engine_choice(service)
+    choice, reason = engine_choice(service)
+    if choice is Engine.FAST:
+        return s3_fast.FastStores(service.limits, clock, reason=reason, stop=stop)
     stores = PortableStores(service.limits, clock, reason=reason)
     return RetryingStores(LimitingStores(stores, service.limits, clock, stop), stop)
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from xmode_transfer.domain import keys, manifest
 from xmode_transfer.domain.config import Customer
-from xmode_transfer.domain.errors import Defect, ObjectExists
+from xmode_transfer.domain.errors import Defect, ObjectExists, Unavailable
 from xmode_transfer.domain.records import Checksum, Delivery, Lease, Receipt, Status
 from xmode_transfer.ports import ObjectStore, PutRequest
 from xmode_transfer.services.workbench import Workbench
@@ -25,18 +25,15 @@ def publish(
     with bench.spool(chunks) as body:
         request = PutRequest(key, delivery.id, body.size, keys.content_type(key))
         try:
-            checksum = store.put(request, body).result().checksum
+            answer = store.put(request, body).result()
         except ObjectExists:
-            there = _ours_already(store, delivery, key)
-            if not manifest.same_objects(there[0], json.loads(body.read_at(0, body.size))):
+            there, checksum = _ours_already(store, delivery, key)
+            if not manifest.same_objects(there, json.loads(body.read_at(0, body.size))):
                 return None
-            checksum = there[1]
         else:
-            info = store.head(key)
-            if info is None or info.size != body.size:
-                raise Defect(
-                    f"{key} was acknowledged and is not there", hint="run `verify` for this customer"
-                )
+            checksum = answer.checksum
+            if not answer.proven:
+                _prove(store, key, body.size)
     now = bench.clock.now()
     delivered = replace(
         delivery,
@@ -59,6 +56,13 @@ def _receipts(bench: Workbench, delivery: Delivery) -> Iterator[Receipt]:
                 f"{planned.name} has no receipt and the manifest was about to be put", hint="report this"
             )
         yield receipt
+
+
+def _prove(store: ObjectStore, key: str, size: int) -> None:
+    """Where S3 did not answer with the checksum, a HEAD is the proof."""
+    info = store.head(key)
+    if info is None or info.size != size:
+        raise Unavailable(f"{key} was acknowledged and is not there", hint="the next run puts it again")
 
 
 def _ours_already(store: ObjectStore, delivery: Delivery, key: str) -> tuple[dict[str, Any], Checksum]:
