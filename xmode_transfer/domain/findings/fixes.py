@@ -1,0 +1,126 @@
+"""How things are mended: statements, command lines and the guide's steps, with the customer's own values."""
+
+import json
+import shlex
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from xmode_transfer.domain.findings.records import Facts, Fix
+from xmode_transfer.domain.policy import corrected_permission_policy, corrected_trust_policy
+
+POLICY_NAME = "XModeTransfer"
+"""The inline policy that our commands put on a customer's role."""
+
+TRUST_STEPS = "console steps 4, 5, 8 and 15 to 17; CLI step 2"
+POLICY_STEPS = "console step 7; CLI steps 4 to 6 (statement {})"
+
+
+def trust(summary: str) -> Callable[[Facts], Fix]:
+    def fix(facts: Facts) -> Fix:
+        document = corrected_trust_policy(facts.external_id, facts.principal)
+        command = line(
+            "aws iam update-assume-role-policy", role_name=facts.role_name, policy_document=document
+        )
+        return Fix(summary.format(f=facts), document["Statement"], command, TRUST_STEPS)
+
+    return fix
+
+
+def _corrected(facts: Facts) -> dict[str, Any]:
+    return corrected_permission_policy(facts.bucket, facts.prefix, partition=facts.partition)
+
+
+def _statement(facts: Facts, sid: str, actions: list[str] | None = None) -> dict[str, Any]:
+    """One statement of the corrected permission policy, cut down to some of its actions."""
+    for statement in _corrected(facts)["Statement"]:
+        if statement["Sid"] == sid:
+            cut: dict[str, Any] = {**statement}
+            if actions is not None:
+                cut["Sid"] = sid + actions[-1].partition(":")[2]
+                cut["Action"] = actions
+            return cut
+    raise KeyError(sid)
+
+
+def grant(summary: str, sid: str, actions: list[str], steps: str) -> Callable[[Facts], Fix]:
+    """Adds one statement to the role, beside what it has."""
+
+    def fix(facts: Facts) -> Fix:
+        statement = _statement(facts, sid, actions)
+        document = {"Version": "2012-10-17", "Statement": [statement]}
+        command = line(
+            "aws iam put-role-policy",
+            role_name=facts.role_name,
+            policy_name=f"{POLICY_NAME}{actions[-1].partition(':')[2]}",
+            policy_document=document,
+        )
+        return Fix(summary.format(f=facts), statement, command, steps)
+
+    return fix
+
+
+def replace(summary: str, sid: str, steps: str) -> Callable[[Facts], Fix]:
+    """Puts the whole corrected policy on the role; what it had before must go."""
+
+    def fix(facts: Facts) -> Fix:
+        command = line(
+            "aws iam put-role-policy",
+            role_name=facts.role_name,
+            policy_name=POLICY_NAME,
+            policy_document=_corrected(facts),
+        )
+        return Fix(summary.format(f=facts), _statement(facts, sid), command, steps)
+
+    return fix
+
+
+def kms(facts: Facts) -> Fix:
+    place = facts.region or "us-east-1"
+    key = facts.kms_key_arn or f"arn:{facts.partition}:kms:{place}:{facts.account}:key/unknown"
+    document = corrected_permission_policy(facts.bucket, facts.prefix, key, place, partition=facts.partition)
+    statement = document["Statement"][-1]
+    if facts.kms_key_arn is None:  # nobody told us the key: any of the account's, through S3 only
+        statement["Resource"] = f"{key.removesuffix('unknown')}*"
+    command = line(
+        "aws iam put-role-policy",
+        role_name=facts.role_name,
+        policy_name=POLICY_NAME,
+        policy_document=document,
+    )
+    return Fix(
+        "Replace the role's permission policy by this one, which allows the key: the guide's third statement "
+        "denies everything that is not S3, so it must be detached, and an Allow beside it would not "
+        "help. The "
+        f"key's own policy must let {facts.role_arn} use kms:GenerateDataKey and kms:Decrypt as well",
+        statement,
+        command,
+        POLICY_STEPS.format(3),
+    )
+
+
+def may_assume(facts: Facts) -> Fix:
+    statement = {"Effect": "Allow", "Action": "sts:AssumeRole", "Resource": facts.role_arn}
+    command = line(
+        "aws iam put-user-policy",
+        user_name=facts.principal.rpartition("/")[2],
+        policy_name=f"assume-{facts.account}-{facts.role_name}",
+        policy_document={"Version": "2012-10-17", "Statement": [statement]},
+    )
+    return Fix(f"Allow our user {facts.principal} to assume the role, in our own account", statement, command)
+
+
+def say(summary: str, guide_step: str | None = None) -> Callable[[Facts], Fix]:
+    return lambda facts: Fix(summary.format(f=facts), None, None, guide_step)
+
+
+def run(summary: str, command: str, guide_step: str | None = None) -> Callable[[Facts], Fix]:
+    return lambda facts: Fix(summary.format(f=facts), None, command.format(f=facts), guide_step)
+
+
+def line(call: str, **options: object) -> str:
+    """A call of the AWS CLI that a shell takes as it stands."""
+    words = [call]
+    for name, value in options.items():
+        text = json.dumps(value, separators=(",", ":")) if isinstance(value, Mapping) else str(value)
+        words.append(f"--{name.replace('_', '-')} {shlex.quote(text)}")
+    return " ".join(words)
