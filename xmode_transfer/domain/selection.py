@@ -63,7 +63,7 @@ class Selection:
     def takes(self, path: str) -> bool:
         """Whether the file of that path, relative to the period's directory, is to be delivered."""
         directory, slash, name = path.rpartition("/")
-        if slash and self._lies_left_out(directory):
+        if slash and self.left_out_above(directory):
             return False
         return self.takes_in(directory + slash, name)
 
@@ -105,7 +105,8 @@ class Selection:
             return True
         return self._exclude_trees is not None and bool(self._exclude_trees.fullmatch(path))
 
-    def _lies_left_out(self, directory: str) -> bool:
+    def left_out_above(self, directory: str) -> bool:
+        """Whether a directory, or one that it lies in, is left out."""
         end = directory.find("/")
         while end != -1:
             if self.leaves_out(directory[:end]):

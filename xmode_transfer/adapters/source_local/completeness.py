@@ -3,34 +3,16 @@
 import os
 import stat
 from collections.abc import Iterator
-from datetime import datetime
 from typing import NamedTuple
 
+from xmode_transfer.adapters.source_rules import (
+    NOTHING_WANTED_YET,
+    NOTHING_YET,
+    Completeness,
+    Settling,
+    judged,
+)
 from xmode_transfer.domain.selection import Selection
-
-
-class Completeness(NamedTuple):
-    """``marker`` tells one declaration of completeness from the next; empty where there is no marker file."""
-
-    complete: bool
-    reason: str
-    marker: str = ""
-
-
-class Settling(NamedTuple):
-    """How long nothing must have changed, seen from ``now_ns`` (nanoseconds since 1970)."""
-
-    seconds: int
-    now_ns: int
-
-    @staticmethod
-    def at(now: datetime, seconds: int) -> "Settling":
-        return Settling(seconds, round(now.timestamp() * 1_000_000) * 1000)
-
-    @property
-    def settled_ns(self) -> int:
-        """What changed at that moment or before has settled."""
-        return self.now_ns - self.seconds * 10**9
 
 
 def by_marker(directory: str, marker: str) -> Completeness:
@@ -59,10 +41,10 @@ def by_settling(directory: str, selection: Selection, settling: Settling) -> Com
         else:
             newest_directory = max(newest_directory, entry.changed_ns)
     if not wanted:
-        return Completeness(False, "no file yet that the feed includes" if files else "no file yet")
+        return Completeness(False, NOTHING_WANTED_YET if files else NOTHING_YET)
     if newest_file >= newest_directory:
-        return _judge("newest file changed", newest_file, settling)
-    return _judge("a file came or went", newest_directory, settling)
+        return judged("newest file changed", newest_file, settling)
+    return judged("a file came or went", newest_directory, settling)
 
 
 def by_file(directory: str, selection: Selection, settling: Settling) -> Completeness:
@@ -77,19 +59,8 @@ def by_file(directory: str, selection: Selection, settling: Settling) -> Complet
             wanted += 1
             oldest = entry.changed_ns if oldest is None else min(oldest, entry.changed_ns)
     if oldest is None:
-        return Completeness(False, "no file yet that the feed includes" if files else "no file yet")
-    return _judge("the file that is nearest to complete changed", oldest, settling)
-
-
-def _judge(what: str, changed_ns: int, settling: Settling) -> Completeness:
-    age_ns = settling.now_ns - changed_ns
-    left_seconds = -((changed_ns - settling.settled_ns) // -(10**9))
-    if left_seconds <= 0:
-        return Completeness(True, f"nothing has changed for {age_ns // 10**9} s")
-    when = (
-        f"{age_ns // 10**9} s ago" if age_ns >= 0 else f"{-age_ns // 10**9} s ahead of this machine's clock"
-    )
-    return Completeness(False, f"{what} {when}, {left_seconds} s to go")
+        return Completeness(False, NOTHING_WANTED_YET if files else NOTHING_YET)
+    return judged("the file that is nearest to complete changed", oldest, settling)
 
 
 class _Entry(NamedTuple):

@@ -6,16 +6,11 @@ from collections.abc import Iterator
 from datetime import datetime
 
 from xmode_transfer import telemetry
-from xmode_transfer.adapters.source_local.completeness import (
-    Completeness,
-    Settling,
-    by_file,
-    by_marker,
-    by_settling,
-)
-from xmode_transfer.adapters.source_local.judging import raise_if_out_of_descriptors, readable
+from xmode_transfer.adapters.source_local.completeness import by_file, by_marker, by_settling
+from xmode_transfer.adapters.source_local.judging import raise_if_out_of_descriptors
 from xmode_transfer.adapters.source_local.opened import LocalFile, open_file
 from xmode_transfer.adapters.source_local.walk import Tree, real_root, walk
+from xmode_transfer.adapters.source_rules import NOT_LOOKED_INTO, Completeness, Settling, readable
 from xmode_transfer.domain.config import Feed, Marker
 from xmode_transfer.domain.errors import SourceMissing, SourceUnreadable
 from xmode_transfer.domain.periods import Partition, Period
@@ -43,7 +38,7 @@ class LocalSource:
             return
         for period, directory in sorted(_period_directories(root, self._partition)):
             if since is not None and period.start < since:
-                yield PeriodState(period, False, "not looked into: it is older than what was asked for")
+                yield PeriodState(period, False, NOT_LOOKED_INTO)
             elif (found := self._state(root, period, directory)) is not None:
                 yield found
 

@@ -15,16 +15,13 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from xmode_transfer.adapters.source_local.judging import (
-    MAX_KEY_BYTES,
-    ProblemCode,
     link_problem,
-    name_problem,
     not_a_file,
-    problem,
     raise_if_out_of_descriptors,
     unreadable,
 )
 from xmode_transfer.adapters.source_local.listing import RUN_LENGTH, SortedNames
+from xmode_transfer.adapters.source_rules import MAX_KEY_BYTES, ProblemCode, name_problem, problem
 from xmode_transfer.domain.errors import SourceMissing, SourceUnreadable
 from xmode_transfer.domain.records import SourceFile, SourceProblem
 from xmode_transfer.domain.selection import Selection
