@@ -404,9 +404,13 @@ def test_a_ledger_that_is_replaced_while_in_use_is_not_written_to(tmp_path: Path
         ("sqlite:///l.db?timeout=soon", "timeout=soon is not a number"),
     ],
 )
-def test_a_url_that_cannot_be_a_ledger(url: str, complaint: str) -> None:
+def test_a_url_that_cannot_be_a_ledger(
+    url: str, complaint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
     with pytest.raises(ConfigError, match=complaint):
         open_ledger(url, CLOCK)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_path_that_cannot_be_a_file(tmp_path: Path) -> None:

@@ -125,8 +125,9 @@ def connect(url: str, *, create: bool) -> Database:
     """Opens the database; a new file is made, readable by its owner only, if ``create`` allows it."""
     parsed = _parse(url)
     path = _path(parsed)
+    engine = _engine(parsed, path)
     _make_file(path, create=create)
-    database = Database(_engine(parsed, path), path)
+    database = Database(engine, path)
     try:
         with database.connected() as connection:
             _use_write_ahead_log(connection)
