@@ -7,9 +7,9 @@ from there; a customer's session never stands in for another's (a provider belon
 import hashlib
 import re
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, timedelta
 from typing import Any
 
@@ -38,12 +38,16 @@ from xmode_transfer.telemetry import Event
 SESSION_SECONDS = 3600
 """Every role allows an hour (IAM API reference, CreateRole: MaxSessionDuration); more is the customer's to
 grant."""
+TRIAL_SECONDS = 900
+"""The shortest session that AWS gives (STS API reference, AssumeRole)."""
 REFRESH_BEFORE = timedelta(minutes=15)
 """A session with less life than this is renewed before it is used."""
 USABLE_FOR = timedelta(minutes=2)
 """When the renewal fails, a session with more life than this is used all the same."""
 RENEWAL_PAUSE_SECONDS = 30.0
 """After a failed renewal, how long the old session is used before STS is asked again."""
+
+_NOTHING = {"Version": "2012-10-17", "Statement": [{"Effect": "Deny", "Action": "*", "Resource": "*"}]}
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,10 +58,13 @@ class RoleRequest:
     step: Step
     role_arn: str
     account_id: str
-    external_id: str
+    external_id: str | None
     session_name: str
     policy: str
     regions: tuple[str, ...]
+    trial: bool = False
+    """A trial of the trust policy: the credentials are thrown away, and a refusal is no news for the log.
+    Only a trial may go without an external ID."""
 
 
 def session_name(step: Step, customer: str) -> str:
@@ -121,11 +128,28 @@ class StsRoleSessions:
                 self._providers[(customer.name, step)] = known
             return known
 
-    def _request(self, customer: Customer, step: Step) -> RoleRequest:
+    def narrowed(self, customer: Customer, step: Step, policy: Mapping[str, Any]) -> "RoleProvider":
+        """A provider of its own, under a session policy other than the step's: for what a check tries out.
+
+        Raises RequestRefused when the session policy is longer than STS takes.
+        """
+        return RoleProvider(self._request(customer, step, policy), self._clock, self._assume)
+
+    def try_external_id(self, customer: Customer, external_id: str | None) -> None:
+        """Assumes the role with that external ID, or with none, and throws the credentials away; the session
+        could do nothing, since its policy denies everything. Raises RoleRefused when AWS refuses."""
+        request = replace(self._request(customer, Step.CHECK, _NOTHING), external_id=external_id, trial=True)
+        self._assume(request)
+
+    def _request(
+        self, customer: Customer, step: Step, policy: Mapping[str, Any] | None = None
+    ) -> RoleRequest:
         destination = customer.destination
         try:
-            policy = compact(
-                session_policy(
+            text = compact(
+                policy
+                if policy is not None
+                else session_policy(
                     step,
                     bucket=destination.bucket,
                     prefix=destination.prefix,
@@ -145,7 +169,7 @@ class StsRoleSessions:
             account_id=customer.account_id,
             external_id=customer.external_id,
             session_name=session_name(step, customer.name),
-            policy=policy,
+            policy=text,
             regions=tuple(regions),
         )
 
@@ -155,14 +179,15 @@ class StsRoleSessions:
             credentials = answer["Credentials"]
             telemetry.protect(credentials["SecretAccessKey"], credentials["SessionToken"])
             _check_account(request, str((answer.get("AssumedRoleUser") or {}).get("Arn", "")))
-            telemetry.log(
-                Event.SESSION_OPENED,
-                customer=request.customer,
-                step=str(request.step),
-                role_arn=request.role_arn,
-                session_name=request.session_name,
-                expires_at=credentials["Expiration"].astimezone(UTC).isoformat(),
-            )
+            if not request.trial:
+                telemetry.log(
+                    Event.SESSION_OPENED,
+                    customer=request.customer,
+                    step=str(request.step),
+                    role_arn=request.role_arn,
+                    session_name=request.session_name,
+                    expires_at=credentials["Expiration"].astimezone(UTC).isoformat(),
+                )
             return Credentials(
                 access_key_id=credentials["AccessKeyId"],
                 secret_access_key=credentials["SecretAccessKey"],
@@ -178,14 +203,17 @@ class StsRoleSessions:
         )
 
     def _answers(self, request: RoleRequest) -> Iterator[dict[str, Any]]:
+        if request.external_id is None and not request.trial:
+            raise RequestRefused(f"{request.customer}: no role is assumed without an external ID")
+        identified = {} if request.external_id is None else {"ExternalId": request.external_id}
         for region in request.regions:
             try:
                 yield self._client(region).assume_role(
                     RoleArn=request.role_arn,
                     RoleSessionName=request.session_name,
-                    ExternalId=request.external_id,
-                    DurationSeconds=SESSION_SECONDS,
+                    DurationSeconds=TRIAL_SECONDS if request.trial else SESSION_SECONDS,
                     Policy=request.policy,
+                    **identified,
                 )
             except (ClientError, BotoCoreError, ResponseParserError) as error:
                 if sts_errors.is_region_disabled(error):
@@ -194,19 +222,20 @@ class StsRoleSessions:
                     error,
                     request.customer,
                     request.role_arn,
-                    request.external_id,
+                    request.external_id or "(none)",
                     self._vendor.principal_arn,
                     self._clock.now(),
                 )
                 if isinstance(told, VendorIdentityError):
                     self._forget_clients()
-                telemetry.warn(
-                    Event.SESSION_REFUSED,
-                    customer=request.customer,
-                    step=str(request.step),
-                    role_arn=request.role_arn,
-                    **told.log_context(),
-                )
+                if not request.trial:
+                    telemetry.warn(
+                        Event.SESSION_REFUSED,
+                        customer=request.customer,
+                        step=str(request.step),
+                        role_arn=request.role_arn,
+                        **told.log_context(),
+                    )
                 raise told from error
 
     def _client(self, region: str) -> Any:

@@ -4,9 +4,6 @@ and mending, filled in with the customer's own values.
 The check of the access and the lint of pasted documents name the same causes with the same words.
 """
 
-from collections.abc import Iterable
-
-from xmode_transfer.domain.errors import ExitCode, Party
 from xmode_transfer.domain.findings.catalogue import finding
 from xmode_transfer.domain.findings.fixes import POLICY_NAME
 from xmode_transfer.domain.findings.records import (
@@ -18,15 +15,28 @@ from xmode_transfer.domain.findings.records import (
     Severity,
     facts_of,
 )
+from xmode_transfer.domain.findings.report import (
+    AccessReport,
+    Change,
+    Leftover,
+    LeftoverKind,
+    changes,
+)
+from xmode_transfer.domain.findings.verdict import exit_code, outcome, passed, skipped, unanswered
 
 __all__ = [
     "POLICY_NAME",
+    "AccessReport",
     "Cause",
+    "Change",
     "Facts",
     "Finding",
     "Fix",
+    "Leftover",
+    "LeftoverKind",
     "Result",
     "Severity",
+    "changes",
     "exit_code",
     "facts_of",
     "finding",
@@ -35,35 +45,3 @@ __all__ = [
     "skipped",
     "unanswered",
 ]
-
-
-def passed(probe: str, message: str, *, request_id: str | None = None) -> Finding:
-    """A probe that found what it should."""
-    return Finding(probe, Result.OK, Cause.OK, None, Severity.INFO, message, None, request_id)
-
-
-def skipped(probe: str, why: str) -> Finding:
-    """A probe that was not done."""
-    return Finding(probe, Result.SKIPPED, None, None, Severity.INFO, why)
-
-
-def unanswered(probe: str, message: str, party: Party, request_id: str | None = None) -> Finding:
-    """A probe that AWS, the network or our own side gave no answer to: nothing is known, and it is worth
-    trying again."""
-    return Finding(probe, Result.SKIPPED, None, party, Severity.ERROR, message, None, request_id)
-
-
-def exit_code(findings: Iterable[Finding]) -> int:
-    """0 when all is well (notes and warnings allowed), 4 when the customer must act, 3 when only we or AWS
-    must."""
-    acting = {
-        item.party for item in findings if item.severity in (Severity.ERROR, Severity.CRITICAL) and item.party
-    }
-    if Party.CUSTOMER in acting:
-        return ExitCode.BLOCKED
-    return ExitCode.WILL_RETRY if acting else ExitCode.DONE
-
-
-def outcome(findings: Iterable[Finding]) -> str:
-    """One word for the whole: ``ok``, ``blocked`` (the customer must act) or ``failed`` (we or AWS must)."""
-    return {ExitCode.DONE: "ok", ExitCode.BLOCKED: "blocked"}.get(exit_code(findings), "failed")

@@ -87,7 +87,7 @@ _CATALOGUE: Mapping[Cause, _Entry] = {
         _DENIED,
         _CUSTOMER,
         Severity.ERROR,
-        "AWS refuses to let us assume {f.role_arn} with the external ID {f.external_id}; it gives one answer "
+        "AWS refuses to let us assume {f.role_arn} under its external ID; it gives one answer "
         "whether the role is absent, does not trust {f.principal}, or demands another external ID",
         trust(
             "Check that the role {f.role_arn} exists, and give it exactly this trust policy; case "
