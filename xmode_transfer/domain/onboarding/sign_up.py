@@ -1,0 +1,191 @@
+"""What a sign-up tells, and whether a customer can be made of it."""
+
+import re
+import unicodedata
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from pydantic import ValidationError
+
+from xmode_transfer.domain.config.arns import check_account, check_kms_key
+from xmode_transfer.domain.config.base import SLUG_PATTERN, check_slug
+from xmode_transfer.domain.config.customer import Customer, CustomerState
+from xmode_transfer.domain.config.names import (
+    check_bucket,
+    check_external_id,
+    check_prefix,
+    check_region,
+    region_partition,
+)
+
+GENERATED, FROM_COMPANY = "generated", "company"
+"""How an external ID is chosen: made by us, or the setup guide's form."""
+
+# What a company's name ends with for the register's sake; it makes no good name for a file.
+_LEGAL_FORMS = re.compile(
+    "ab|ag|aps|as|bv|co|company|corp|corporation|gmbh|inc|incorporated|kg|kk|limited|llc|llp|lp|ltd|nv|oy|oyj|"
+    "plc|pte|pty|sa|sarl|sas|se|spa|srl"
+)
+_ROLE_NAME = re.compile(r"[A-Za-z0-9_+=,.@-]{1,64}")  # IAM: names of roles
+_SLUG_MAX = 40  # leaves room in a line and in a role session's name
+
+
+class Mistake(NamedTuple):
+    """What is wrong with the sign-up: at which option, and in one sentence."""
+
+    option: str
+    message: str
+
+    def __str__(self) -> str:
+        return f"{self.option}: {self.message}"
+
+
+@dataclass(frozen=True, slots=True)
+class SignUp:
+    """As it came in, unchecked. ``name`` is derived from the company when it is left out, ``region`` from the
+    KMS key. ``external_id`` is GENERATED, FROM_COMPANY, or the ID itself."""
+
+    company: str
+    account: str
+    bucket: str
+    feeds: tuple[str, ...]
+    name: str | None = None
+    prefix: str = "xmode/"
+    region: str | None = None
+    role_name: str = "XMode"
+    kms_key_arn: str | None = None
+    external_id: str = GENERATED
+
+
+def slug_of(company: str) -> str:
+    """A short name for files and commands: ``Acme Corp`` -> ``acme``. Empty when nothing is left that a name
+    may have."""
+    folded = unicodedata.normalize("NFKD", company.replace("ß", "ss")).encode("ascii", "ignore").decode()
+    words = re.findall(r"[a-z0-9]+", re.sub(r"['’.]", "", folded.lower()))
+    while len(words) > 1 and _LEGAL_FORMS.fullmatch(words[-1]):
+        words.pop()
+    slug = "-".join(words)[:_SLUG_MAX].strip("-")
+    return slug if re.fullmatch(SLUG_PATTERN, slug) else ""
+
+
+def guide_external_id(company: str) -> str:
+    """The setup guide's form: the company's name without spaces and special characters, ``= , . @ : / - _``
+    excepted."""
+    return re.sub(r"[^A-Za-z0-9=,.@:/_-]", "", company)
+
+
+def drafted(
+    sign_up: SignUp, *, partition: str, token: Callable[[], str]
+) -> tuple[Customer | None, tuple[Mistake, ...]]:
+    """The customer, pending, or every mistake of the sign-up that can be told without looking at others.
+
+    ``partition`` is our own user's: no other can be served. ``token`` answers fresh random text of the
+    external IDs' alphabet, hard to guess.
+    """
+    name = sign_up.name if sign_up.name is not None else slug_of(sign_up.company)
+    mistakes = list(_mistakes(sign_up, name, partition))
+    if mistakes:
+        return None, tuple(mistakes)
+    external_id = {GENERATED: lambda: f"{name}-{token()}", FROM_COMPANY: lambda: _guide_id(sign_up)}.get(
+        sign_up.external_id, lambda: sign_up.external_id
+    )()
+    document: dict[str, Any] = {
+        "name": name,
+        "company": sign_up.company.strip(),
+        "external_id": external_id,
+        "role_arn": f"arn:{partition}:iam::{sign_up.account}:role/{sign_up.role_name}",
+        "destination": {
+            "bucket": sign_up.bucket,
+            "prefix": sign_up.prefix,
+            "region": _region(sign_up),
+            "kms_key_arn": sign_up.kms_key_arn,
+        },
+        "feeds": sign_up.feeds,
+        "state": CustomerState.PENDING,
+    }
+    try:
+        return Customer.model_validate(document), ()
+    except ValidationError as errors:
+        return None, tuple(
+            Mistake(_OPTIONS.get(".".join(map(str, error["loc"])), "sign-up"), _plain(error["msg"]))
+            for error in errors.errors(include_url=False)
+        )
+
+
+_OPTIONS: Mapping[str, str] = {
+    "name": "--name",
+    "company": "--company",
+    "external_id": "--external-id",
+    "role_arn": "--role-name",
+    "destination": "--region",
+    "destination.bucket": "--bucket",
+    "destination.prefix": "--prefix",
+    "destination.region": "--region",
+    "destination.kms_key_arn": "--kms-key",
+    "feeds": "--feed",
+}
+
+
+def _mistakes(sign_up: SignUp, name: str, partition: str) -> Iterator[Mistake]:
+    """Every mistake, in the order of the options."""
+    if not sign_up.company.strip():
+        yield Mistake("--company", "write the company's name")
+    elif not sign_up.company.isprintable() or len(sign_up.company.strip()) > 256:
+        yield Mistake("--company", "write the company's name on one line, in 256 characters at most")
+    elif not name and sign_up.name is None:
+        yield Mistake(
+            "--name", "no short name can be made of this company's; give one of small letters and digits"
+        )
+    if sign_up.name is not None:
+        yield from _wrong("--name", check_slug, sign_up.name)
+    if sign_up.external_id not in (GENERATED, FROM_COMPANY):
+        yield from _wrong("--external-id", check_external_id, sign_up.external_id)
+    elif sign_up.external_id == FROM_COMPANY and len(guide_external_id(sign_up.company)) < 2:
+        yield Mistake(
+            "--external-id",
+            "the company's name has fewer than two characters that an external ID may have; leave the option "
+            "out, and one is made",
+        )
+    yield from _wrong("--account", check_account, sign_up.account)
+    if not _ROLE_NAME.fullmatch(sign_up.role_name):
+        yield Mistake(
+            "--role-name",
+            f"{sign_up.role_name!r} is no name of a role: letters, digits and _+=,.@-, 64 at most",
+        )
+    yield from _wrong("--bucket", check_bucket, sign_up.bucket)
+    yield from _wrong("--prefix", check_prefix, sign_up.prefix)
+    if sign_up.region is not None:
+        region = tuple(_wrong("--region", check_region, sign_up.region))
+        yield from region
+        if not region and region_partition(sign_up.region) != partition:
+            yield Mistake("--region", f"{sign_up.region} does not lie in {partition}, where our own user is")
+    if sign_up.kms_key_arn is not None:
+        yield from _wrong("--kms-key", check_kms_key, sign_up.kms_key_arn)
+    if not sign_up.feeds:
+        yield Mistake("--feed", "select at least one feed")
+    twice = sorted({feed for feed in sign_up.feeds if sign_up.feeds.count(feed) > 1})
+    if twice:
+        yield Mistake("--feed", f"{twice[0]} stands twice")
+
+
+def _wrong(option: str, check: Callable[[str], str], value: str) -> Iterator[Mistake]:
+    try:
+        check(value)
+    except ValueError as error:
+        yield Mistake(option, str(error))
+
+
+def _guide_id(sign_up: SignUp) -> str:
+    return guide_external_id(sign_up.company)
+
+
+def _region(sign_up: SignUp) -> str | None:
+    """S3 takes only keys of the bucket's own region."""
+    if sign_up.region is None and sign_up.kms_key_arn is not None:
+        return sign_up.kms_key_arn.split(":")[3]
+    return sign_up.region
+
+
+def _plain(message: str) -> str:
+    return message.removeprefix("Value error, ")
