@@ -89,7 +89,7 @@ def rclone(work: Work) -> list[str]:
         str(work.peers / "rclone"),
         "copy",
         str(work.data),
-        f":s3,provider=AWS,env_auth,region=us-east-1,endpoint='{work.endpoint}',force_path_style:{BUCKET}-0/xmode/set",
+        f":s3,provider=Other,env_auth,region=us-east-1,endpoint='{work.endpoint}',force_path_style:{BUCKET}-0/xmode/set",
         *("--transfers", PARALLEL, "--s3-acl", "bucket-owner-full-control", "--s3-no-check-bucket"),
         *("--s3-no-head", "--ignore-checksum", "--no-traverse", "--no-check-dest", "--ca-cert"),
         *(str(work.sink.certificate), "--config", "/dev/null", "--quiet"),
@@ -119,7 +119,7 @@ def s5cmd_sync(work: Work) -> list[str]:
 def rclone_again(work: Work) -> list[str]:
     return [
         *(str(work.peers / "rclone"), "copy", str(work.data)),
-        f":s3,provider=AWS,env_auth,region=us-east-1,endpoint='{work.endpoint}',force_path_style:{BUCKET}-0/xmode/set",
+        f":s3,provider=Other,env_auth,region=us-east-1,endpoint='{work.endpoint}',force_path_style:{BUCKET}-0/xmode/set",
         *("--size-only", "--fast-list", "--s3-no-check-bucket", "--config", "/dev/null", "--quiet"),
     ]
 

@@ -64,11 +64,11 @@ http {{
         return 200 "<InitiateMultipartUploadResult><Bucket>b</Bucket><Key>k</Key><UploadId>$request_id</UploadId></InitiateMultipartUploadResult>";
       }}
       if ($what = complete) {{
-        return 200 '<CompleteMultipartUploadResult><Bucket>b</Bucket><Key>k</Key><ETag>"0-1"</ETag><ChecksumCRC32>$http_x_amz_checksum_crc32</ChecksumCRC32><ChecksumType>FULL_OBJECT</ChecksumType></CompleteMultipartUploadResult>';
+        return 201 '<CompleteMultipartUploadResult><Bucket>b</Bucket><Key>k</Key><ETag>"0-1"</ETag><ChecksumCRC32>$http_x_amz_checksum_crc32</ChecksumCRC32><ChecksumType>FULL_OBJECT</ChecksumType></CompleteMultipartUploadResult>';
       }}
       if ($what = head) {{ return 404; }}
       if ($what = list) {{ rewrite ^ /pages/$page.xml last; }}
-      return 200;
+      return 204;  # nginx turns 200 into 304 for If-None-Match: *
     }}
     location /pages/ {{ root {directory}; }}
   }}

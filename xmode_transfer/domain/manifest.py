@@ -13,11 +13,12 @@ from typing import Any
 from xmode_transfer.domain.records import Delivery, Receipt
 
 FORMAT = "xmode-manifest/1"
+_ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 
 
 def canonical(value: object) -> str:
     """Canonical JSON text of one value."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return _ENCODER.encode(value)
 
 
 def timestamp(at: datetime) -> str:

@@ -178,10 +178,7 @@ class Planner:
 
     def _counted(self, lease: Lease, delivery: Delivery) -> Delivery:
         """The delivery with its counts as planned now, recorded."""
-        count = total = 0
-        for planned, _ in self.ledger.planned(delivery.id):
-            count += 1
-            total += planned.size
+        count, total = self.ledger.totals(delivery.id)
         delivery = replace(
             delivery,
             object_count=count,

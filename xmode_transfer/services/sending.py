@@ -38,7 +38,7 @@ LARGE_BYTES = 64 * 1024 * 1024
 MAX_SINGLE_PUT_BYTES = 5 * 1024**3  # S3 User Guide, upload-objects: one PutObject
 _MAX_CONSECUTIVE_FAILURES = 20
 _MAX_KEPT_FAILURES = 100
-_WINDOW = 4  # objects begun for each request in flight: enough to hide the ledger's group commit
+_WINDOW = 16  # objects begun for each request in flight: they hide the ledger's group commit
 _HASH_CHUNK_BYTES = 1024 * 1024
 
 _Step = Callable[[PlannedObject], None]

@@ -137,6 +137,10 @@ class SqlLedger:
 
         return self._writer.call(action)
 
+    def totals(self, delivery_id: str) -> tuple[int, int]:
+        with self._database.reading() as connection:
+            return objects.totals(connection, delivery_id)
+
     def planned(self, delivery_id: str) -> Iterator[tuple[PlannedObject, Receipt | None]]:
         return objects.planned(self._database, self._statements, delivery_id)
 

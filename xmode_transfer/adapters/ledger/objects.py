@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator
 from itertools import chain, islice, pairwise
 from typing import Any
 
-from sqlalchemy import Connection, delete, exists
+from sqlalchemy import Connection, delete, exists, func, select
 from sqlalchemy.schema import CreateTable, DropTable
 
 from xmode_transfer.adapters.ledger import deliveries
@@ -159,6 +159,18 @@ def delivered(
     for item, receipt in pairs_of(highest):
         assert receipt is not None  # the rows are receipts
         yield item, receipt
+
+
+def totals(connection: Connection, delivery_id: str) -> tuple[int, int]:
+    """How many objects a delivery has, and their bytes."""
+    found = deliveries.place(connection, delivery_id)
+    if found is None:
+        return 0, 0
+    query = select(func.count(), func.coalesce(func.sum(objects.c.size), 0)).where(
+        objects.c.period_id == found[0], objects.c.revision == found[1]
+    )
+    count, total = connection.execute(query).one()
+    return int(count), int(total)
 
 
 def _delivered_rows(statements: Statements, period_id: int) -> Iterator[tuple[Any, ...]]:

@@ -8,7 +8,7 @@ from sqlalchemy import Connection
 from xmode_transfer import telemetry
 from xmode_transfer.adapters.ledger import errors
 from xmode_transfer.adapters.ledger.engine import Database
-from xmode_transfer.adapters.ledger.tables import SCHEMA_VERSION
+from xmode_transfer.adapters.ledger.tables import SCHEMA_VERSION, metadata
 from xmode_transfer.domain.errors import LedgerTooNew
 
 _VERSION_TABLE = "alembic_version"
@@ -24,8 +24,10 @@ def prepare(database: Database) -> None:
         return
     with database.writing() as connection:
         found = _found(connection, database.where)
-        if found != SCHEMA_VERSION:
-            _migrate(connection)
+        if found is None:
+            _create(connection)
+        elif found != SCHEMA_VERSION:
+            migrate(connection)
             telemetry.log(
                 telemetry.Event.LEDGER_MIGRATED, ledger=database.where, before=found, now=SCHEMA_VERSION
             )
@@ -54,8 +56,21 @@ def _found(connection: Connection, where: str) -> str | None:
     return found
 
 
-def _migrate(connection: Connection) -> None:
-    # Alembic is slow to import, and is needed only by the first start after an installation or an upgrade.
+def _create(connection: Connection) -> None:
+    """The tables as they are now, in a database that has none. The migrations lead to the same (a test
+    compares)."""
+    metadata.create_all(connection)
+    connection.execute(
+        sqlalchemy.text(f"CREATE TABLE {_VERSION_TABLE} (version_num VARCHAR(32) PRIMARY KEY)")
+    )
+    connection.execute(
+        sqlalchemy.text(f"INSERT INTO {_VERSION_TABLE} VALUES (:version)"), {"version": SCHEMA_VERSION}
+    )
+
+
+def migrate(connection: Connection) -> None:
+    """Runs the migrations from whatever version there is, also from none."""
+    # Alembic is slow to import, and is needed only by the first start after an upgrade.
     command = import_module("alembic.command")
     config_class = import_module("alembic.config").Config
     config = config_class(attributes={"connection": connection})

@@ -25,6 +25,9 @@ from xmode_transfer.domain.records import Lease
 T = TypeVar("T")
 
 BATCH_RECORDS = 500
+LINGER_SECONDS = 0.01
+"""How long a record waits for others to share its commit. A commit costs some milliseconds of work; without
+this, fast answers would come to disk a few at a time."""
 
 
 class Journal(Protocol):
@@ -66,6 +69,7 @@ class GroupCommit:
         self._queue: SimpleQueue[_Item | None] = SimpleQueue()
         self._door = threading.Lock()
         self._closed = False
+        self._called = threading.Event()
         # A daemon thread: a process that ends without close() has not been promised what is still queued.
         self._thread = threading.Thread(target=self._run, name="ledger-writer", daemon=True)
         self._thread.start()
@@ -86,6 +90,7 @@ class GroupCommit:
                 return action(connection)
         future: Future[T] = Future()
         self._put(_Call(action, future))
+        self._called.set()
         return future.result()
 
     def close(self) -> None:
@@ -94,6 +99,7 @@ class GroupCommit:
             if not self._closed:
                 self._closed = True
                 self._queue.put(None)
+                self._called.set()
         if threading.current_thread() is not self._thread:
             self._thread.join()
 
@@ -110,6 +116,10 @@ class GroupCommit:
 
     def _batches(self) -> Iterator[list[_Item]]:
         while (item := self._queue.get()) is not None:
+            if isinstance(item, _Record):
+                # where one record comes, more follow; who calls meanwhile is not kept waiting
+                self._called.wait(LINGER_SECONDS)
+            self._called.clear()
             batch, ended = [item], False
             try:
                 while len(batch) < BATCH_RECORDS:
