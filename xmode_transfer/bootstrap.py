@@ -4,6 +4,7 @@ together."""
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 
 from xmode_transfer import telemetry
 from xmode_transfer.adapters import checksums, processes, s3_fast
@@ -13,6 +14,7 @@ from xmode_transfer.adapters.limiting import LimitingStores
 from xmode_transfer.adapters.retrying import RetryingStores
 from xmode_transfer.adapters.s3_portable import PortableStores
 from xmode_transfer.adapters.source_local import LocalSource
+from xmode_transfer.adapters.source_s3 import S3Source, own_client
 from xmode_transfer.adapters.spool import SpooledFile
 from xmode_transfer.adapters.sts import StsRoleSessions
 from xmode_transfer.domain.config import Configuration, Engine, Feed, Service
@@ -88,9 +90,13 @@ def engine(service: Service, clock: Clock, stop: threading.Event) -> ObjectStore
 
 
 def sources(clock: Clock) -> SourceFactory:
-    """The files of a feed, wherever they lie."""
+    """The files of a feed, wherever they lie. All feeds in buckets share one client with our own
+    credentials."""
+    client = cache(own_client)
 
     def source(feed: Feed) -> Source:
+        if feed.source.startswith("s3://"):
+            return S3Source(feed, clock, client)
         return LocalSource(feed, clock)
 
     return source

@@ -1,0 +1,206 @@
+"""The requests that a source bucket is sent, and what its answers mean for a source.
+
+The bucket is ours and is read as we ourselves, by the standard AWS variables and files: never with a
+customer's role session. Needed: s3:ListBucket on the bucket, s3:GetObject on its objects
+(docs/sources.md).
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from importlib.metadata import version
+from typing import Any, NamedTuple
+
+from botocore import exceptions as aws
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError
+from botocore.parsers import ResponseParserError
+
+from xmode_transfer.adapters.aws_sessions import DEFAULT_REGION, making_clients, new_session
+from xmode_transfer.adapters.s3_errors import Answer, answer_of
+from xmode_transfer.domain.errors import (
+    ConfigError,
+    SourceChanged,
+    SourceError,
+    SourceMissing,
+    SourceUnreadable,
+    VendorIdentityError,
+)
+
+REQUEST_ATTEMPTS = 5
+"""How often botocore sends one request in all (mode standard); see docs/retries.md."""
+_CONNECT_TIMEOUT_SECONDS = 10
+_READ_TIMEOUT_SECONDS = 60
+_CONNECTIONS = 64
+
+_OUR_KEYS = frozenset(
+    {"ExpiredToken", "InvalidAccessKeyId", "InvalidToken", "RequestTimeTooSkewed", "SignatureDoesNotMatch"}
+)
+_KEYS_HINT = "Look at AWS_ACCESS_KEY_ID, AWS_PROFILE, the shared credentials file and this machine's clock"
+_LIST_HINT = "Our own user or role needs s3:ListBucket on the source bucket (docs/sources.md)"
+_GET_HINT = (
+    "Our own user or role needs s3:GetObject on the objects of the source bucket, and kms:Decrypt where "
+    "they are encrypted with a key of KMS (docs/sources.md)"
+)
+_AGAIN_HINT = "The next run tries again"
+
+
+class StoredObject(NamedTuple):
+    """A row of a listing. ``key`` is whole; ``modified_ns`` in nanoseconds since 1970."""
+
+    key: str
+    size: int
+    modified_ns: int
+    etag: str
+
+
+def own_client() -> Any:
+    """A client of S3 with our own credentials. Raises ConfigError, VendorIdentityError."""
+    try:
+        with making_clients:
+            session = new_session()
+            return session.create_client(
+                "s3",
+                region_name=session.get_config_variable("region") or DEFAULT_REGION["aws"],
+                config=Config(
+                    retries={"mode": "standard", "total_max_attempts": REQUEST_ATTEMPTS},
+                    response_checksum_validation="when_required",  # ranges have no checksum of their own
+                    connect_timeout=_CONNECT_TIMEOUT_SECONDS,
+                    read_timeout=_READ_TIMEOUT_SECONDS,
+                    tcp_keepalive=True,
+                    max_pool_connections=_CONNECTIONS,
+                    user_agent_extra=f"xmode-transfer/{version('xmode-transfer')}",
+                ),
+            )
+    except ValueError as error:  # an endpoint variable that is no URL
+        raise ConfigError(
+            f"no S3 client can be made: {error}", hint="Look at AWS_ENDPOINT_URL and AWS_ENDPOINT_URL_S3"
+        ) from error
+    except BotoCoreError as error:
+        raise _without_answer(error, "the client of the source") from error
+
+
+class SourceBucket:
+    """One bucket and the prefix that a feed's files lie below: empty, or ending in ``/``. Thread-safe."""
+
+    def __init__(self, address: str, client_factory: Callable[[], Any]) -> None:
+        self.name, _, prefix = address.removeprefix("s3://").partition("/")
+        self.root = prefix.rstrip("/") + "/" if prefix.strip("/") else ""
+        self._client_factory = client_factory
+
+    def objects(self, below: str = "", limit: int | None = None) -> Iterator[StoredObject]:
+        """The objects whose keys begin with the root and ``below``, in the order of their keys, page by
+        page. A page that fails raises: a listing never ends early in silence."""
+        previous = ""
+        for page in self._pages(below, limit=limit):
+            for row in page.get("Contents", ()):
+                key = row["Key"]
+                if key <= previous:
+                    raise SourceUnreadable(
+                        f"s3://{self.name} does not list its keys in order ({key!r} after {previous!r})",
+                        hint="A directory bucket (S3 Express) cannot be a source; a general purpose one can",
+                    )
+                previous = key
+                yield StoredObject(key, row["Size"], nanoseconds(row["LastModified"]), row["ETag"].strip('"'))
+
+    def directories(self, below: str) -> Iterator[str]:
+        """The names, without ``/``, that stand directly below the root and ``below`` and have something below
+        them."""
+        begin = len(self.root) + len(below)
+        for page in self._pages(below, delimiter="/"):
+            for row in page.get("CommonPrefixes", ()):
+                yield row["Prefix"][begin:].rstrip("/")
+
+    def _pages(
+        self, below: str, delimiter: str | None = None, limit: int | None = None
+    ) -> Iterator[dict[str, Any]]:
+        asked: dict[str, Any] = {"Bucket": self.name, "Prefix": self.root + below}
+        if delimiter is not None:
+            asked["Delimiter"] = delimiter
+        if limit is not None:
+            asked["MaxKeys"] = limit
+        while True:
+            with self.translated("ListObjectsV2"):
+                page: dict[str, Any] = self._client_factory().list_objects_v2(**asked)
+            yield page
+            if limit is not None or not page.get("IsTruncated"):
+                return
+            if not page.get("NextContinuationToken"):
+                raise SourceUnreadable(
+                    f"s3://{self.name} says that its listing goes on, and not where", hint=_AGAIN_HINT
+                )
+            asked["ContinuationToken"] = page["NextContinuationToken"]
+
+    def head(self, name: str, etag: str) -> StoredObject:
+        """What lies under the name now. Raises SourceChanged when it is gone or its ETag is another."""
+        key = self.root + name
+        with self.translated("HeadObject", name):
+            answer = self._client_factory().head_object(Bucket=self.name, Key=key, IfMatch=f'"{etag}"')
+        return StoredObject(
+            key, answer["ContentLength"], nanoseconds(answer["LastModified"]), answer["ETag"].strip('"')
+        )
+
+    def get(self, name: str, etag: str, first: int, last: int) -> Any:
+        """The stream of a range, both ends included. Raises SourceChanged when the ETag is another by now."""
+        with self.translated("GetObject", name):
+            answer = self._client_factory().get_object(
+                Bucket=self.name, Key=self.root + name, IfMatch=f'"{etag}"', Range=f"bytes={first}-{last}"
+            )
+        return answer["Body"]
+
+    @contextmanager
+    def translated(self, operation: str, name: str | None = None) -> Iterator[None]:
+        """Turns what botocore raises into the errors of a source."""
+        what = f"{operation} on s3://{self.name}/{self.root}{name or ''}"
+        try:
+            yield
+        except ClientError as error:
+            raise _with_answer(answer_of(error), what, self.name, name) from error
+        except (BotoCoreError, ResponseParserError) as error:
+            raise _without_answer(error, what) from error
+
+
+def nanoseconds(moment: datetime) -> int:
+    """Nanoseconds since 1970, exactly."""
+    whole = moment.astimezone(UTC).replace(microsecond=0)
+    return int(whole.timestamp()) * 10**9 + moment.microsecond * 1000
+
+
+def _with_answer(
+    answer: Answer, what: str, bucket: str, name: str | None
+) -> SourceError | VendorIdentityError:
+    said = f"{what}: {answer.status} {answer.code}".rstrip() + (f" ({answer.text})" if answer.text else "")
+    kind: type[SourceError | VendorIdentityError]
+    if answer.code == "NoSuchBucket" or (name is None and answer.status == 404):
+        kind, said, hint = SourceMissing, f"there is no bucket {bucket}", "Check the feed's source"
+    elif answer.code == "NoSuchKey" or answer.status == 404:
+        kind, said, hint = SourceChanged, f"{name} is gone", "If it is put back, the next run delivers it"
+    elif answer.status == 412:
+        kind, said = SourceChanged, f"{name} changed after it was listed: another object lies in its place"
+        hint = "It is delivered by a later run, once it no longer changes"
+    elif answer.code in _OUR_KEYS:
+        kind, hint = VendorIdentityError, _KEYS_HINT
+    elif answer.code == "InvalidObjectState":
+        kind, said = SourceUnreadable, f"{name} is archived and cannot be read ({answer.text})"
+        hint = "Restore it from its storage class, or exclude it"
+    elif answer.status == 403:
+        kind, hint = SourceUnreadable, _LIST_HINT if name is None else _GET_HINT
+    else:
+        kind, hint = SourceUnreadable, _AGAIN_HINT
+    return kind(
+        said,
+        hint=hint,
+        aws_code=answer.code or None,
+        http_status=answer.status or None,
+        request_id=answer.request_id,
+    )
+
+
+def _without_answer(error: Exception, what: str) -> SourceError | VendorIdentityError:
+    if isinstance(error, aws.NoCredentialsError):
+        return VendorIdentityError(
+            "this process has no AWS credentials to read the source with", hint=_KEYS_HINT
+        )
+    if isinstance(error, aws.PartialCredentialsError | aws.CredentialRetrievalError | aws.ProfileNotFound):
+        return VendorIdentityError(f"our AWS credentials cannot be read: {error}", hint=_KEYS_HINT)
+    return SourceUnreadable(f"{what}: {error}", hint=f"Look at this machine's network. {_AGAIN_HINT}")

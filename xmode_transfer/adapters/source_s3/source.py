@@ -1,0 +1,160 @@
+"""A feed's files in a bucket."""
+
+from collections.abc import Callable, Iterator
+from datetime import datetime
+from typing import Any
+
+from xmode_transfer.adapters.source_rules import (
+    NOT_LOOKED_INTO,
+    NOTHING_WANTED_YET,
+    NOTHING_YET,
+    Completeness,
+    Settling,
+    judged,
+    name_problem,
+)
+from xmode_transfer.adapters.source_s3.bucket import SourceBucket, StoredObject
+from xmode_transfer.adapters.source_s3.opened import S3File
+from xmode_transfer.domain.config import Feed, Marker
+from xmode_transfer.domain.periods import Partition, Period
+from xmode_transfer.domain.records import SourceFile, SourceProblem
+from xmode_transfer.domain.selection import Selection
+from xmode_transfer.ports import Clock, PeriodState
+
+_MOST_SIGNIFICANT_FIRST = ("YmdH", "YjH", "GV")
+
+
+class S3Source:
+    """Implements ``ports.Source`` over the keys below a prefix. Thread-safe: it remembers nothing between
+    calls.
+
+    Keys that end in ``/`` are the folders that the S3 console makes, and no files.
+    """
+
+    def __init__(self, feed: Feed, clock: Clock, client_factory: Callable[[], Any]) -> None:
+        """``client_factory`` answers botocore's S3 client, the same one each time."""
+        self._bucket = SourceBucket(feed.source, client_factory)
+        self._partition = feed.partition_template
+        self._complete = feed.complete
+        marker = feed.complete.marker if isinstance(feed.complete, Marker) else None
+        self._selection = Selection.of(feed.include, feed.exclude, marker)
+        self._clock = clock
+
+    def periods(self, since: datetime | None = None) -> Iterator[PeriodState]:
+        if self._partition is None:
+            yield PeriodState(Period.none(), *self._drop_folder())
+            return
+        for period, directory in sorted(self._directories(self._partition, since)):
+            if since is not None and period.start < since:
+                yield PeriodState(period, False, NOT_LOOKED_INTO)
+            elif (found := self._state(period, directory)) is not None:
+                yield found
+
+    def state(self, period: Period) -> PeriodState | None:
+        if self._partition is None:
+            return PeriodState(Period.none(), *self._drop_folder())
+        return self._state(period, self._partition.path(period) + "/")
+
+    def scan(self, period: Period) -> Iterator[SourceFile | SourceProblem]:
+        if self._partition is not None:
+            yield from self._scan(self._partition.path(period) + "/", None)
+        else:
+            yield from self._scan("", self._settling().settled_ns)
+
+    def open(self, file: SourceFile) -> S3File:
+        return S3File(self._bucket, file)
+
+    def _settling(self) -> Settling:
+        seconds = 0 if isinstance(self._complete, Marker) else self._complete.settle_seconds
+        return Settling.at(self._clock.now(), seconds)
+
+    def _scan(self, top: str, settled_ns: int | None) -> Iterator[SourceFile | SourceProblem]:
+        for row in self._objects(top):
+            name = row.key[len(self._bucket.root) :]
+            if not self._selection.takes(name[len(top) :]):
+                continue
+            if settled_ns is not None and row.modified_ns > settled_ns:
+                continue
+            bad = name_problem(name)
+            yield SourceFile(name, row.size, row.modified_ns, row.etag) if bad is None else bad
+
+    def _objects(self, top: str) -> Iterator[StoredObject]:
+        return (row for row in self._bucket.objects(top) if not row.key.endswith("/"))
+
+    # Completeness.
+
+    def _state(self, period: Period, directory: str) -> PeriodState | None:
+        if isinstance(self._complete, Marker):
+            found = self._by_marker(directory, self._complete.marker)
+        else:
+            found = self._by_settling(directory)
+        return None if found is None else PeriodState(period, *found)
+
+    def _by_marker(self, directory: str, marker: str) -> Completeness | None:
+        key = self._bucket.root + directory + marker
+        for row in self._bucket.objects(directory + marker, limit=1):
+            if row.key == key:  # the first of the keys that begin so, if it is there
+                return Completeness(True, f"{marker} stands", f"{row.modified_ns}-{row.etag}")
+        if next(self._bucket.objects(directory, limit=1), None) is None:
+            return None
+        return Completeness(False, f"no {marker} yet")
+
+    def _by_settling(self, directory: str) -> Completeness | None:
+        newest, count, wanted = 0, 0, 0
+        for row in self._bucket.objects(directory):
+            path = row.key[len(self._bucket.root) + len(directory) :]
+            count += 1
+            if not row.key.endswith("/") and not self._lies_left_out(path):
+                newest = max(newest, row.modified_ns)
+                wanted += self._selection.takes(path)
+        if not count:
+            return None
+        if not wanted:
+            return Completeness(False, NOTHING_WANTED_YET if newest else NOTHING_YET)
+        return judged("newest file changed", newest, self._settling())
+
+    def _lies_left_out(self, path: str) -> bool:
+        directory, slash, _ = path.rpartition("/")
+        return bool(slash) and self._selection.left_out_above(directory)
+
+    def _drop_folder(self) -> Completeness:
+        settling = self._settling()
+        oldest: int | None = None
+        count = 0
+        for row in self._objects(""):
+            count += 1
+            if self._selection.takes(row.key[len(self._bucket.root) :]):
+                if row.modified_ns <= settling.settled_ns:
+                    reason = f"files that have not changed for {settling.seconds} s are there"
+                    return Completeness(True, reason)
+                oldest = row.modified_ns if oldest is None else min(oldest, row.modified_ns)
+        if oldest is None:
+            return Completeness(False, NOTHING_WANTED_YET if count else NOTHING_YET)
+        return judged("the file that is nearest to complete changed", oldest, settling)
+
+    # Partitions.
+
+    def _directories(self, partition: Partition, since: datetime | None) -> Iterator[tuple[Period, str]]:
+        """The prefixes that are a period each, in no order. Years of periods before ``since`` are not
+        listed where their names sort as their times do: each level of them would be a request."""
+        oldest = partition.path(Period(since, partition.kind)).split("/") if since is not None else None
+        if not _sorts_by_time(partition):
+            oldest = None
+        level, last = [""], len(partition.segments) - 1
+        for depth in range(len(partition.segments)):
+            level = [
+                f"{above}{name}/"
+                for above in level
+                for name in self._bucket.directories(above)
+                if partition.segment_matches(depth, name)
+                and (depth == last or oldest is None or (above + name).split("/") >= oldest[: depth + 1])
+            ]
+        for directory in level:
+            period = partition.period(directory.rstrip("/"))
+            if period is not None and partition.path(period) + "/" == directory:
+                yield period, directory
+
+
+def _sorts_by_time(partition: Partition) -> bool:
+    directives = "".join(after[:1] for after in partition.template.split("%")[1:])
+    return any(order.startswith(directives) for order in _MOST_SIGNIFICANT_FIRST)
