@@ -5,7 +5,7 @@
 .NOTPARALLEL:
 # Compiled modules are kept from the first start on; without them each command starts three times slower.
 unexport PYTHONDONTWRITEBYTECODE
-.PHONY: help demo test check lint types layers soak lock clean
+.PHONY: help demo test check lint types layers soak bench lock clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -22,13 +22,13 @@ install = $(if $(UV),$(UV) pip install --quiet --python $(BIN)/python $(1) ||) {
 
 WORKERS ?= auto
 
-# The environment in which everything is developed can run the demo too.
-DEMO_ENVIRONMENT := $(if $(wildcard $(VENV)/.dev),$(VENV)/.dev,$(VENV)/.run)
+# The environment of development can run the service too.
+RUN_ENVIRONMENT := $(if $(wildcard $(VENV)/.dev),$(VENV)/.dev,$(VENV)/.run)
 
 help: ## Say what there is
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
 
-demo: $(DEMO_ENVIRONMENT) ## Deliver into a local AWS and explain each step (KEEP=1 leaves it up)
+demo: $(RUN_ENVIRONMENT) ## Deliver into a local AWS and explain each step (KEEP=1 leaves it up)
 	@$(BIN)/xmode-transfer demo $(if $(KEEP),--keep) $(ARGS)
 
 test: $(VENV)/.dev ## Run the tests (ARGS="-k name" chooses, WORKERS=0 runs them in one process)
@@ -49,15 +49,20 @@ layers: $(VENV)/.dev ## Check that each layer imports only the layers below it
 soak: $(VENV)/.dev ## Run the long forms of the tests
 	XMODE_SOAK=1 $(BIN)/pytest -m slow $(ARGS)
 
+bench: $(RUN_ENVIRONMENT) ## Measure against the peers; wants nginx (ARGS="--sets small" chooses)
+	$(BIN)/python benchmarks/run.py $(ARGS)
+
 # The development set is resolved first and holds every pin; the others repeat its choice.
 # A release counts once it is a week old: most poisoned ones are found and withdrawn by then.
 COMPILE = "$(LOCK_UV)" pip compile --quiet --universal --generate-hashes --no-header --python-version 3.11 \
 	--exclude-newer '1 week' $(if $(UPGRADE),--upgrade)
-lock: LOCK_UV = $(or $(UV),.cache/uv/bin/uv)
+lock: LOCK_UV = $(or $(UV),$(CURDIR)/.cache/uv/bin/uv)
 lock: $(if $(UV),,.cache/uv/bin/uv) ## Pin what pyproject.toml asks for, with hashes (UPGRADE=1 takes the newest)
 	$(COMPILE) --all-extras --group build --group dev pyproject.toml -o requirements/dev.txt
 	$(COMPILE) --all-extras -c requirements/dev.txt pyproject.toml -o requirements/run.txt
 	$(COMPILE) --group build -c requirements/dev.txt -o requirements/build.txt
+	cd xmode_transfer/sandbox && $(COMPILE) --no-annotate requirements.in -o requirements.txt
+	cd benchmarks && $(COMPILE) --no-annotate requirements.in -o requirements.txt
 
 clean: ## Remove what was made here, except the ledger in var/
 	@if [ -x $(BIN)/xmode-transfer ] && [ -e .demo ]; then $(BIN)/xmode-transfer demo --stop; fi
