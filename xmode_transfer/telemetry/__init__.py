@@ -9,6 +9,7 @@ What is bound is known to this thread or task alone; ``carry`` takes it along in
 """
 
 import logging
+import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -37,6 +38,8 @@ __all__ = [
 _Arguments = ParamSpec("_Arguments")
 _Answer = TypeVar("_Answer")
 
+_OUR_SECRETS = ("AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
+
 _logger = logging.getLogger(OURS)
 # Where nobody has called ``configure``, only what must not be lost is shown, by logging's own last resort.
 
@@ -58,6 +61,7 @@ def configure(
         told = logging.INFO if root.level <= logging.DEBUG else logging.WARNING
         logging.getLogger(name).setLevel(max(told, root.level))
     logging.captureWarnings(True)
+    protect(*(os.environ.get(name, "") for name in _OUR_SECRETS))
 
 
 def debug(event: str, /, **fields: object) -> None:

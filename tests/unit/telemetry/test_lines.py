@@ -180,6 +180,14 @@ def test_on_a_terminal_it_is_text_and_elsewhere_json(log: Log) -> None:
     assert "\x1b[" not in text.getvalue()
 
 
+def test_our_own_keys_are_known_from_the_start(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "ours-and-secret")
+    monkeypatch.setenv("AWS_SESSION_TOKEN", "token-of-ours")
+    stream = log()
+    telemetry.log("run.started", note="ours-and-secret token-of-ours")
+    assert lines(stream)[0]["note"] == "*** ***"
+
+
 def test_configuring_again_replaces_and_does_not_double(log: Log) -> None:
     first, second = log(), log()
     telemetry.log("run.started")

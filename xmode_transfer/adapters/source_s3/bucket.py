@@ -13,9 +13,11 @@ from typing import Any, NamedTuple
 
 from botocore import exceptions as aws
 from botocore.config import Config
+from botocore.credentials import RefreshableCredentials
 from botocore.exceptions import BotoCoreError, ClientError
 from botocore.parsers import ResponseParserError
 
+from xmode_transfer import telemetry
 from xmode_transfer.adapters.aws_sessions import DEFAULT_REGION, making_clients, new_session
 from xmode_transfer.adapters.s3_errors import Answer, answer_of
 from xmode_transfer.domain.errors import (
@@ -59,7 +61,7 @@ def own_client() -> Any:
     try:
         with making_clients:
             session = new_session()
-            return session.create_client(
+            client = session.create_client(
                 "s3",
                 region_name=session.get_config_variable("region") or DEFAULT_REGION["aws"],
                 config=Config(
@@ -72,12 +74,16 @@ def own_client() -> Any:
                     user_agent_extra=f"xmode-transfer/{version('xmode-transfer')}",
                 ),
             )
+            credentials = session.get_credentials()
     except ValueError as error:  # an endpoint variable that is no URL
         raise ConfigError(
             f"no S3 client can be made: {error}", hint="Look at AWS_ENDPOINT_URL and AWS_ENDPOINT_URL_S3"
         ) from error
     except BotoCoreError as error:
         raise _without_answer(error, "the client of the source") from error
+    if credentials is not None and not isinstance(credentials, RefreshableCredentials):
+        telemetry.protect(credentials.secret_key, credentials.token or "")
+    return client
 
 
 class SourceBucket:

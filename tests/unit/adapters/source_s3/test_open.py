@@ -1,6 +1,7 @@
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ from xmode_transfer.domain.errors import (
 )
 from xmode_transfer.domain.periods import Period
 from xmode_transfer.domain.records import SourceFile
+from xmode_transfer.telemetry import redact_text
 
 NONE = Period.none()
 FILE = SourceFile("a.csv", 100, 1_772_366_400 * 10**9, "etag-1")
@@ -314,6 +316,16 @@ def test_without_credentials_of_our_own_nothing_is_asked(
         list(source_of(client).scan(NONE))
     client.close()
     assert stub.asked == []
+
+
+def test_our_own_keys_are_kept_out_of_the_log(
+    tmp_path: Path, stub: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keys = tmp_path / "credentials"
+    keys.write_text("[default]\naws_access_key_id=AKIAOURS\naws_secret_access_key=kept+in/a+file\n")
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(keys))
+    own_client().close()
+    assert redact_text("x kept+in/a+file y") == "x *** y"
 
 
 def test_a_profile_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:

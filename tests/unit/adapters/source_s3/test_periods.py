@@ -89,8 +89,8 @@ def test_a_marker(bucket: Any) -> None:
 @pytest.mark.parametrize(
     ("keys", "seconds_later", "complete", "reason"),
     [
-        (["a.csv"], 0, True, "nothing has changed for 72"),
-        (["a.csv"], -7000, False, "newest file changed 2"),
+        (["a.csv"], 0, True, "nothing has changed for "),
+        (["a.csv"], -7000, False, "newest file changed "),
         (["a.txt"], 0, False, "no file yet that the feed includes"),
         (["x/"], 0, False, "no file yet"),
         (["_temporary/a.csv"], 0, False, "no file yet"),
