@@ -54,6 +54,8 @@ class S3Calls:
         self._lock = threading.Lock()
         self._region = customer.destination.region or region
         self._client: Any = None
+        self.seen_region: str | None = None
+        """The bucket's Region as S3 has named it in an answer; None as long as it has not."""
 
     @property
     def region(self) -> str | None:
@@ -187,7 +189,7 @@ class S3Calls:
     def _note_region(self, response_dict: dict[str, Any] | None = None, **_: object) -> None:
         region = (response_dict or {}).get("headers", {}).get("x-amz-bucket-region")
         if region:
-            self._region = region
+            self._region = self.seen_region = region
 
 
 class _SessionCredentials(BotocoreCredentials):  # type: ignore[misc]

@@ -24,6 +24,7 @@ from xmode_transfer.adapters.aws_sessions import DEFAULT_REGION, making_clients,
 from xmode_transfer.domain.config import Customer, Vendor
 from xmode_transfer.domain.errors import (
     ConfigError,
+    OtherPrincipal,
     RequestRefused,
     RoleRefused,
     Throttled,
@@ -107,7 +108,7 @@ class StsRoleSessions:
         arn = str(answer.get("Arn", ""))
         if arn != self._vendor.principal_arn:
             self._forget_clients()
-            raise VendorIdentityError(
+            raise OtherPrincipal(
                 f"our AWS credentials belong to {arn or 'nobody'}, but customers' roles trust "
                 f"{self._vendor.principal_arn}",
                 hint="Give the service the access key of that user (AWS_PROFILE, AWS_ACCESS_KEY_ID), or "

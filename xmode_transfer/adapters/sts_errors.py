@@ -14,6 +14,7 @@ from xmode_transfer.domain.errors import (
     RoleRefused,
     Throttled,
     Unavailable,
+    VendorClockSkew,
     VendorIdentityError,
     XmodeError,
 )
@@ -115,7 +116,7 @@ def _ours(answer: Answer, now: datetime) -> VendorIdentityError | None:
         if skew is not None and abs(skew.total_seconds()) > 240:
             ahead = "ahead of" if skew.total_seconds() > 0 else "behind"
             words = f"this machine's clock is {abs(round(skew.total_seconds()))} s {ahead} AWS's"
-            return _made(VendorIdentityError, words, answer, _CLOCK_HINT)
+            return _made(VendorClockSkew, words, answer, _CLOCK_HINT)
         return _made(
             VendorIdentityError,
             "our secret access key does not belong to our access key",

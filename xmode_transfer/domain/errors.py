@@ -16,6 +16,8 @@ tried again (``retryable``), and what to do next (``hint``)::
     ├── LedgerError                 ours: our durable record
     │   ├── LedgerLocked  LedgerReadOnly  LedgerFull  LedgerTooNew  LedgerCorrupt
     ├── VendorIdentityError         ours: our own AWS identity is missing or wrong
+    │   ├── OtherPrincipal          our credentials work, and are somebody else's
+    │   └── VendorClockSkew         STS refuses our signature because of this machine's clock
     ├── RoleRefused                 the customer's: the role cannot be assumed
     ├── SessionExpired              the role session ended; refreshed once, then tried again
     └── StoreError                  an answer of the destination
@@ -189,6 +191,16 @@ class VendorIdentityError(XmodeError):
     """Our own AWS credentials are missing, wrong or not the configured vendor principal."""
 
     code = "vendor_identity"
+
+
+class OtherPrincipal(VendorIdentityError):
+    """Our credentials are valid, but not the configured vendor principal's."""
+
+
+class VendorClockSkew(VendorIdentityError):
+    """STS refuses our signature, and by its answer this machine's clock is wrong."""
+
+    code = "clock_skew"
 
 
 class RoleRefused(XmodeError):

@@ -12,6 +12,7 @@ MAX_KEY_BYTES = 1024  # S3 User Guide, object-keys: UTF-8, prefix included
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _REVISION_SEGMENT = re.compile(r"_r[0-9]+")
 MANIFESTS = "_manifests"
+CHECKS = "_xmode-check"  # no feed's name begins with an underscore, so no delivery can lie here
 TOKEN_METADATA = "xmode-delivery"  # sent as x-amz-meta-xmode-delivery on every object of ours
 
 
@@ -55,6 +56,11 @@ def object_key(prefix: str, feed: str, name: str, *, partition: str = "", revisi
 def manifest_key(prefix: str, feed: str, period: str, revision: int) -> str:
     """Where the manifest of that revision lies. Keys sort by period, then by revision."""
     return f"{prefix}{feed}/{MANIFESTS}/{period}/{revision:06d}.json"
+
+
+def check_place(prefix: str) -> str:
+    """The prefix below which a check of access tries the customer's rights; nothing else lies there."""
+    return f"{prefix}{CHECKS}/"
 
 
 _CONTENT_TYPES = {

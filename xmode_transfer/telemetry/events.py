@@ -34,6 +34,9 @@ class Event(StrEnum):
     SESSION_OPENED = "session.opened", "a customer's role was assumed for one step"
     SESSION_REFUSED = "session.refused", "a customer's role cannot be assumed; the causes are in the line"
 
+    ACCESS_CHECKED = "access.checked", "one line for a whole check of a customer's access: outcome and causes"
+    ACCESS_CHANGED = "access.changed", "a probe of the access ended otherwise than the last time"
+
     MULTIPART_REFUSED = (
         "multipart.refused",
         "the destination takes no parts; files up to 5 GiB are sent whole",

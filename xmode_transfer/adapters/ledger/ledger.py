@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import Connection
 
-from xmode_transfer.adapters.ledger import deliveries, keys, leases, objects, schema, uploads
+from xmode_transfer.adapters.ledger import access, deliveries, keys, leases, objects, schema, uploads
 from xmode_transfer.adapters.ledger.engine import Database, connect
 from xmode_transfer.adapters.ledger.rows import part_values, receipt_values
 from xmode_transfer.adapters.ledger.statements import Statements
 from xmode_transfer.adapters.ledger.writer import GroupCommit
+from xmode_transfer.domain.findings import AccessReport
 from xmode_transfer.domain.records import (
     Capabilities,
     DeliveredKey,
@@ -214,6 +215,18 @@ class SqlLedger:
 
     def learn(self, customer: str, capabilities: Capabilities) -> None:
         self._writer.call(lambda c: deliveries.learn(c, self._database, customer, capabilities))
+
+    def record_check(self, report: AccessReport) -> None:
+        self._writer.call(lambda c: access.record(c, report))
+
+    def last_check(self, customer: str) -> AccessReport | None:
+        with self._database.reading() as connection:
+            found = access.newest(connection, customer, 1)
+        return found[0] if found else None
+
+    def checks(self, customer: str | None = None, limit: int = 20) -> list[AccessReport]:
+        with self._database.reading() as connection:
+            return access.newest(connection, customer, limit)
 
     # --- The ledger itself
 

@@ -22,7 +22,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-SCHEMA_VERSION = "0001"
+SCHEMA_VERSION = "0002"
 
 NAMING = {
     "pk": "pk_%(table_name)s",
@@ -200,6 +200,47 @@ capabilities = Table(
     Column("versioned", Boolean),
     Column("kms", Boolean),
     Column("learned_at", TEXT),
+    sqlite_with_rowid=False,
+)
+
+access_checks = Table(
+    "access_checks",
+    metadata,
+    Column("id", ROW_NUMBER, primary_key=True),
+    Column("customer", TEXT, nullable=False),
+    Column("checked_at", TEXT, nullable=False),
+    Column("outcome", TEXT, nullable=False),
+    Column("interrupted", Boolean, nullable=False),
+    Column("seconds", Double, nullable=False),
+    Index(None, "customer", "checked_at"),
+)
+
+access_findings = Table(
+    "access_findings",
+    metadata,
+    Column("check_id", ROW_NUMBER, ForeignKey("access_checks.id"), nullable=False),
+    Column("number", Integer, nullable=False),
+    Column("probe", TEXT, nullable=False),
+    Column("result", TEXT, nullable=False),
+    Column("cause", TEXT),
+    Column("party", TEXT),
+    Column("severity", TEXT, nullable=False),
+    Column("message", TEXT, nullable=False),
+    Column("request_id", TEXT),
+    PrimaryKeyConstraint("check_id", "number"),
+    sqlite_with_rowid=False,
+)
+
+access_leftovers = Table(
+    "access_leftovers",
+    metadata,
+    Column("check_id", ROW_NUMBER, ForeignKey("access_checks.id"), nullable=False),
+    Column("number", Integer, nullable=False),
+    Column("kind", TEXT, nullable=False),
+    Column("key", TEXT, nullable=False),
+    Column("bytes", BigInteger, nullable=False),
+    Column("id", TEXT),
+    PrimaryKeyConstraint("check_id", "number"),
     sqlite_with_rowid=False,
 )
 

@@ -6,6 +6,7 @@ For tests and for trying things out; nothing survives the process.
 from xmode_transfer.adapters.memory.buckets import MemoryBucket, MemoryBuckets, StoredVersion
 from xmode_transfer.adapters.memory.clock import MemoryClock
 from xmode_transfer.adapters.memory.faults import Fault, Faults
+from xmode_transfer.adapters.memory.probing import MemoryProber
 from xmode_transfer.adapters.memory.roles import MemoryRole, MemoryRoles
 from xmode_transfer.adapters.memory.sessions import MemoryRoleSessions
 from xmode_transfer.adapters.memory.source import MemoryOpenFile, MemorySource
@@ -20,6 +21,7 @@ __all__ = [
     "MemoryObjectStore",
     "MemoryObjectStores",
     "MemoryOpenFile",
+    "MemoryProber",
     "MemoryRole",
     "MemoryRoleSessions",
     "MemoryRoles",

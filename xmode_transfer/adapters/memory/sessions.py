@@ -6,7 +6,7 @@ from datetime import timedelta
 from xmode_transfer.adapters.memory.faults import Fault, Faults, Requests
 from xmode_transfer.adapters.memory.roles import MemoryRoles
 from xmode_transfer.domain.config import Customer
-from xmode_transfer.domain.errors import Unavailable, VendorIdentityError
+from xmode_transfer.domain.errors import OtherPrincipal, Unavailable, VendorIdentityError
 from xmode_transfer.domain.policy import VENDOR_PRINCIPAL, Step, compact, session_policy
 from xmode_transfer.ports import Credentials
 
@@ -40,7 +40,7 @@ class MemoryRoleSessions:
                 hint="Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE",
             )
         if self.identity != self.principal:
-            raise VendorIdentityError(
+            raise OtherPrincipal(
                 f"our AWS credentials belong to {self.identity}, not to {self.principal}",
                 hint="Use the vendor principal's keys, or correct vendor.principal_arn",
             )

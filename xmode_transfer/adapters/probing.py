@@ -1,0 +1,248 @@
+"""Trying a customer's rights against AWS: the port ``Prober``.
+
+No session here can do more than it is for. The one that writes is narrowed to the reserved place, the one
+that looks for rights too many can read a few harmless things, and those that try the trust policy can do
+nothing.
+"""
+
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC
+from typing import Any
+
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError
+from botocore.parsers import ResponseParserError
+
+from xmode_transfer.adapters import checksums, s3_rules
+from xmode_transfer.adapters.aws_sessions import DEFAULT_REGION, making_clients, new_session
+from xmode_transfer.adapters.s3_calls import S3Calls
+from xmode_transfer.adapters.s3_errors import answer_of, bucket_missing
+from xmode_transfer.adapters.sts import StsRoleSessions
+from xmode_transfer.domain.config import ChecksumMode, Customer
+from xmode_transfer.domain.errors import AccessDenied, ObjectNotFound, UploadNotFound, XmodeError
+from xmode_transfer.domain.keys import check_place
+from xmode_transfer.domain.policy import Step, session_policy
+from xmode_transfer.domain.records import Checksum, UploadedPart
+from xmode_transfer.ports import (
+    Clock,
+    Credentials,
+    ListedObject,
+    ObjectAcl,
+    ProbedObject,
+    ReservedPlace,
+)
+
+CONTENT_TYPE = "application/octet-stream"
+TOKEN = "check"
+"""The delivery token of a check's objects: no delivery has it."""
+
+Read = tuple[str, str, str]
+"""A right as IAM names it, botocore's service and method; each is a read that changes nothing."""
+READS: tuple[Read, ...] = (
+    ("s3:ListAllMyBuckets", "s3", "list_buckets"),
+    ("s3:GetBucketPolicy", "s3", "get_bucket_policy"),
+    ("iam:GetAccountSummary", "iam", "get_account_summary"),
+    ("iam:ListUsers", "iam", "list_users"),
+)
+DEEP_READS: tuple[Read, ...] = (
+    *READS,
+    ("kms:ListKeys", "kms", "list_keys"),
+    ("dynamodb:ListTables", "dynamodb", "list_tables"),
+    ("secretsmanager:ListSecrets", "secretsmanager", "list_secrets"),
+    ("lambda:ListFunctions", "lambda", "list_functions"),
+    ("ec2:DescribeRegions", "ec2", "describe_regions"),
+)
+
+
+class AwsProber:
+    """Implements ``ports.Prober``."""
+
+    def __init__(self, sessions: StsRoleSessions, clock: Clock) -> None:
+        self._sessions = sessions
+        self._clock = clock
+
+    def verify_identity(self) -> str:
+        return self._sessions.verify_identity()
+
+    def assume(self, customer: Customer, external_id: str | None) -> None:
+        self._sessions.try_external_id(customer, external_id)
+
+    def reserve(self, customer: Customer, region: str | None) -> ReservedPlace:
+        prefix = check_place(customer.destination.prefix)
+        policy = session_policy(
+            Step.CHECK,
+            bucket=customer.destination.bucket,
+            prefix=prefix,
+            partition=customer.partition,
+            kms_key_arn=customer.destination.kms_key_arn,
+        )
+        credentials = self._sessions.narrowed(customer, Step.CHECK, policy)
+        return AwsReservedPlace(
+            customer, prefix, S3Calls(customer, credentials, region, self._clock, connections=1)
+        )
+
+    def excess(self, customer: Customer, *, deep: bool) -> Iterator[str]:
+        reads = DEEP_READS if deep else READS
+        policy = {
+            "Version": "2012-10-17",
+            "Statement": [{"Effect": "Allow", "Action": [right for right, _, _ in reads], "Resource": "*"}],
+        }
+        credentials = self._sessions.narrowed(customer, Step.CHECK, policy).get()
+        region = customer.destination.region or DEFAULT_REGION[customer.partition]
+        for right, service, method in reads:
+            if _is_allowed(credentials, customer, region, service, method):
+                yield right
+
+
+class AwsReservedPlace:
+    """Implements ``ports.ReservedPlace``."""
+
+    def __init__(self, customer: Customer, prefix: str, calls: S3Calls) -> None:
+        self.prefix = prefix
+        self._destination = customer.destination
+        self._calls = calls
+        self._with_checksums = customer.destination.checksums is not ChecksumMode.NONE
+
+    @property
+    def region(self) -> str | None:
+        return self._calls.seen_region
+
+    def locate(self) -> None:
+        try:
+            self._calls.call("HeadBucket")
+        except AccessDenied:
+            return  # it is there: the narrowed session names no prefix here and is refused
+        except ObjectNotFound as error:
+            raise bucket_missing(self._destination.bucket, error) from error
+
+    def list(self) -> Sequence[ListedObject]:
+        answer = self._calls.call("ListObjectsV2", Prefix=self.prefix, MaxKeys=1000)
+        return [
+            ListedObject(row["Key"], int(row["Size"]), str(row["ETag"]), row["LastModified"].astimezone(UTC))
+            for row in answer.get("Contents", ())
+        ]
+
+    def put(self, key: str, body: bytes, *, acl: bool = True) -> ProbedObject:
+        answer = self._calls.call(
+            "PutObject", key, Body=body, ContentLength=len(body), **self._creation(acl), **self._crc32(body)
+        )
+        return _object(answer, len(body))
+
+    def create_upload(self, key: str) -> str:
+        return str(self._calls.call("CreateMultipartUpload", key, **self._creation(True))["UploadId"])
+
+    def upload_part(self, key: str, upload_id: str, number: int, body: bytes) -> UploadedPart:
+        answer = self._calls.call(
+            "UploadPart", key, UploadId=upload_id, PartNumber=number, Body=body, ContentLength=len(body)
+        )
+        return UploadedPart(number, len(body), str(answer["ETag"]), str(answer.get("ChecksumCRC32", "")))
+
+    def list_parts(self, key: str, upload_id: str) -> Sequence[int]:
+        answer = self._calls.call("ListParts", key, UploadId=upload_id)
+        return [int(part["PartNumber"]) for part in answer.get("Parts", ())]
+
+    def complete_upload(self, key: str, upload_id: str, parts: Sequence[UploadedPart]) -> ProbedObject:
+        listed = [
+            {"PartNumber": part.number, "ETag": part.etag}
+            | ({"ChecksumCRC32": part.checksum} if part.checksum else {})
+            for part in parts
+        ]
+        answer = self._calls.call(
+            "CompleteMultipartUpload", key, UploadId=upload_id, MultipartUpload={"Parts": listed}
+        )
+        return _object(answer, sum(part.size for part in parts))
+
+    def abort_upload(self, key: str, upload_id: str) -> None:
+        try:
+            self._calls.call("AbortMultipartUpload", key, UploadId=upload_id)
+        except UploadNotFound:
+            return
+
+    def head(self, key: str) -> ProbedObject | None:
+        mode = {"ChecksumMode": "ENABLED"} if self._with_checksums else {}
+        try:
+            answer = self._calls.call("HeadObject", key, **mode)
+        except ObjectNotFound:
+            return None
+        return _object(answer, int(answer["ContentLength"]))
+
+    def read(self, key: str) -> bytes:
+        body = self._calls.call("GetObject", key)["Body"]
+        try:
+            data: bytes = body.read()
+        finally:
+            body.close()
+        return data
+
+    def acl(self, key: str) -> ObjectAcl:
+        answer = self._calls.call("GetObjectAcl", key)
+        return ObjectAcl(
+            str(answer.get("Owner", {}).get("ID", "")),
+            frozenset(
+                str(grant.get("Grantee", {}).get("ID", ""))
+                for grant in answer.get("Grants", ())
+                if grant.get("Permission") == "FULL_CONTROL"
+            ),
+        )
+
+    def delete(self, key: str) -> str | None:
+        answer = self._calls.call("DeleteObject", key)
+        return str(answer["VersionId"]) if answer.get("DeleteMarker") else None
+
+    def close(self) -> None:
+        self._calls.close()
+
+    def _creation(self, acl: bool) -> dict[str, Any]:
+        asked = s3_rules.creation(self._destination)
+        if not acl:
+            del asked["ACL"]
+        return {**asked, "ContentType": CONTENT_TYPE, "Metadata": s3_rules.metadata(TOKEN, {})}
+
+    def _crc32(self, body: bytes) -> dict[str, str]:
+        if not self._with_checksums:
+            return {}
+        return {"ChecksumAlgorithm": "CRC32", "ChecksumCRC32": checksums.encode(zlib.crc32(body))}
+
+
+def _object(answer: Mapping[str, Any], size: int) -> ProbedObject:
+    version = answer.get("VersionId")
+    crc32, composite = answer.get("ChecksumCRC32"), answer.get("ChecksumType") == "COMPOSITE"
+    return ProbedObject(
+        size,
+        None if crc32 is None or composite else Checksum(checksums.ALGORITHM, str(crc32)),
+        None if version in (None, "null") else str(version),
+        answer.get("ServerSideEncryption"),
+        answer.get("ObjectLockMode"),
+    )
+
+
+def _is_allowed(credentials: Credentials, customer: Customer, region: str, service: str, method: str) -> bool:
+    """Whether the call was let in. An answer that is neither yes nor no is no."""
+    asked: dict[str, str] = {}
+    if method == "get_bucket_policy":
+        asked = {"Bucket": customer.destination.bucket, "ExpectedBucketOwner": customer.bucket_owner}
+    try:
+        with making_clients:
+            client = new_session().create_client(
+                service,
+                region_name=region,
+                aws_access_key_id=credentials.access_key_id,
+                aws_secret_access_key=credentials.secret_access_key,
+                aws_session_token=credentials.session_token,
+                config=Config(
+                    retries={"mode": "standard", "total_max_attempts": 2},
+                    connect_timeout=10,
+                    read_timeout=30,
+                    s3={"addressing_style": str(customer.destination.addressing)},
+                ),
+            )
+        try:
+            getattr(client, method)(**asked)
+        finally:
+            client.close()
+    except ClientError as error:
+        return answer_of(error).code == "NoSuchBucketPolicy"  # it may be read, and there is none
+    except (BotoCoreError, ResponseParserError, XmodeError):
+        return False
+    return True

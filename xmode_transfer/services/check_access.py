@@ -1,0 +1,214 @@
+"""Checking a customer's access: every right tried by doing the real thing, and what is wrong said with its
+cause, who must act, and the fix."""
+
+import secrets
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+
+from xmode_transfer import telemetry
+from xmode_transfer.domain.config import Configuration, Customer, CustomerState
+from xmode_transfer.domain.errors import (
+    ConfigError,
+    OtherPrincipal,
+    VendorClockSkew,
+    VendorIdentityError,
+    XmodeError,
+)
+from xmode_transfer.domain.findings import (
+    AccessReport,
+    Cause,
+    Facts,
+    Finding,
+    Leftover,
+    LeftoverKind,
+    changes,
+    facts_of,
+    finding,
+    passed,
+    skipped,
+)
+from xmode_transfer.domain.records import Capabilities
+from xmode_transfer.ports import Prober
+from xmode_transfer.services import trying
+from xmode_transfer.services.reserved import Reserved
+from xmode_transfer.services.trust import PROBES as TRUST_PROBES
+from xmode_transfer.services.trust import try_trust
+from xmode_transfer.services.workbench import Workbench
+from xmode_transfer.telemetry import Event
+
+IDENTITY = "identity"
+EXCESS = "excess"
+
+_CUSTOMERS_AT_ONCE = 8
+
+
+def check_access(bench: Workbench, prober: Prober, customer: Customer, *, deep: bool = False) -> AccessReport:
+    """Checks one customer, records the report and what was learnt. When our own identity is wrong, the report
+    says that alone: the customer was not probed, and nothing is recorded about it. ``deep`` looks for more
+    rights that the role should not have. Raises LedgerError."""
+    started = bench.clock.monotonic()
+    with telemetry.bind(customer=customer.name):
+        earlier = bench.ledger.last_check(customer.name)
+        known = bench.ledger.capabilities(customer.name)
+        check = _Check(bench, prober, customer, known, earlier, deep)
+        try:
+            report = check.run()
+        except VendorIdentityError as error:
+            report = check.report(identity_finding(error, check.facts))
+            report = replace(report, seconds=bench.clock.monotonic() - started)
+            telemetry.error(Event.ACCESS_CHECKED, **_fields(report), message=error.message)
+            return report
+        report = replace(report, seconds=bench.clock.monotonic() - started)
+        bench.ledger.record_check(report)
+        if check.learned != Capabilities():
+            bench.ledger.learn(customer.name, replace(check.learned, learned_at=bench.clock.now()))
+        for change in changes(earlier, report) if earlier is not None else ():
+            telemetry.warn(Event.ACCESS_CHANGED, probe=change.probe, before=change.before, now=change.now)
+        telemetry.log(Event.ACCESS_CHECKED, **_fields(report))
+        return report
+
+
+def check_customers(
+    bench: Workbench, prober: Prober, customers: Sequence[Customer], *, deep: bool = False
+) -> list[AccessReport | XmodeError]:
+    """Checks several, a few at a time; a report or what prevented it, in the order given. Our own identity is
+    proven first: when it is wrong, nobody is probed, and each report says so."""
+    with ThreadPoolExecutor(_CUSTOMERS_AT_ONCE, thread_name_prefix="check") as threads:
+        futures = [
+            threads.submit(telemetry.carry(check_access), bench, prober, customer, deep=deep)
+            for customer in customers
+        ]
+        results: list[AccessReport | XmodeError] = []
+        for future in futures:
+            try:
+                results.append(future.result())
+            except XmodeError as error:
+                results.append(error)
+    return results
+
+
+def checked_customers(configuration: Configuration, name: str | None) -> list[Customer]:
+    """The customers to check: the one that was named, or all but the retired. Raises ConfigError."""
+    if name is None:
+        customers: Iterable[Customer] = configuration.customers.values()
+        return [customer for customer in customers if customer.state is not CustomerState.RETIRED]
+    if name in configuration.broken:
+        raise ConfigError(
+            f"the configuration of {name} is broken; its access is not checked",
+            hint="mend the lines named above, then `xmode-transfer config check`",
+            problems=tuple(str(problem) for problem in configuration.broken[name]),
+        )
+    if name not in configuration.customers:
+        known = ", ".join(sorted(configuration.customers)) or "none is configured"
+        raise ConfigError(f"there is no customer {name}", hint=f"customers: {known}")
+    customer = configuration.customers[name]
+    if customer.state is CustomerState.RETIRED:
+        raise ConfigError(
+            f"{name} is retired: its access is not checked",
+            hint=f"set `state: pending` in customers/{name}.yaml if it comes back",
+        )
+    return [customer]
+
+
+def identity_finding(error: VendorIdentityError, facts: Facts) -> Finding:
+    """The one finding about us."""
+    if isinstance(error, OtherPrincipal):
+        cause = Cause.VENDOR_IDENTITY_WRONG
+    elif isinstance(error, VendorClockSkew):
+        cause = Cause.CLOCK_SKEW
+    else:
+        cause = Cause.VENDOR_KEY_INVALID
+    return finding(cause, IDENTITY, facts, detail=error.message, request_id=error.request_id)
+
+
+class _Check:
+    """One check of one customer."""
+
+    def __init__(
+        self,
+        bench: Workbench,
+        prober: Prober,
+        customer: Customer,
+        known: Capabilities,
+        earlier: AccessReport | None,
+        deep: bool,
+    ) -> None:
+        self._bench = bench
+        self._prober = prober
+        self._customer = customer
+        self._known = known
+        self._earlier = earlier
+        self._deep = deep
+        self._nonce = secrets.token_hex(8)
+        self.facts = facts_of(customer, bench.vendor.principal_arn)
+        self.learned = Capabilities()
+
+    def report(self, *findings: Finding) -> AccessReport:
+        return AccessReport(self._customer.name, self._bench.clock.now(), findings)
+
+    def run(self) -> AccessReport:
+        stop = self._bench.stop
+        findings = [passed(IDENTITY, f"we are {self._prober.verify_identity()}")]
+        assumed = False
+        for trust in try_trust(self._prober, self._customer, self.facts, self._nonce):
+            assumed = trust.assumed
+            found = trust.findings
+            if stop.is_set():
+                break
+        findings += found
+        if stop.is_set():
+            why = "the check was stopped"
+            findings += self._rest(findings, why)
+            return replace(self.report(*findings), interrupted=True, left=self._left_before())
+        if not assumed:
+            findings += self._rest(findings, "the role cannot be assumed")
+            return replace(self.report(*findings), left=self._left_before())
+        place = self._prober.reserve(self._customer, self._known.region)
+        reserved = Reserved(
+            place,
+            self.facts,
+            nonce=self._nonce,
+            now=self._bench.clock.now(),
+            left_before=self._left_before(),
+        )
+        try:
+            complete = trying.try_rights(reserved, stop)
+        finally:
+            place.close()
+        self.learned = reserved.learned
+        findings += [*reserved.findings, *self._excess()]
+        return replace(self.report(*findings), left=tuple(reserved.left), interrupted=not complete)
+
+    def _left_before(self) -> tuple[Leftover, ...]:
+        """What an earlier check could not take away and this one may."""
+        left = self._earlier.left if self._earlier is not None else ()
+        return tuple(item for item in left if item.kind is not LeftoverKind.VERSION)
+
+    def _rest(self, findings: Iterable[Finding], why: str) -> list[Finding]:
+        done = {item.probe for item in findings}
+        probes = (*TRUST_PROBES, *trying.PROBES, EXCESS)
+        return [skipped(probe, why) for probe in probes if probe not in done]
+
+    def _excess(self) -> list[Finding]:
+        if self._bench.stop.is_set():
+            return [skipped(EXCESS, "the check was stopped")]
+        try:
+            rights = list(self._prober.excess(self._customer, deep=self._deep))
+        except VendorIdentityError:
+            raise
+        except XmodeError as error:
+            return [skipped(EXCESS, f"not answered: {error.message}")]
+        if rights:
+            return [finding(Cause.TOO_BROAD, EXCESS, self.facts, detail=", ".join(rights))]
+        return [passed(EXCESS, "the role has none of the rights that it should not have and that we tried")]
+
+
+def _fields(report: AccessReport) -> dict[str, object]:
+    return {
+        "outcome": report.outcome,
+        "causes": [str(cause) for cause in report.causes],
+        "left_behind": len(report.left),
+        "left_bytes": sum(item.bytes for item in report.left),
+        "seconds": round(report.seconds, 3),
+    }
