@@ -7,9 +7,12 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from itertools import count
 from typing import Any
 
 import pytest
+from moto.server import ThreadedMotoServer
 
 from xmode_transfer.adapters.clock import SystemClock
 from xmode_transfer.adapters.limiting import LimitingStores
@@ -23,15 +26,17 @@ from xmode_transfer.adapters.memory import (
     StoredVersion,
 )
 from xmode_transfer.adapters.retrying import RetryingStores
+from xmode_transfer.adapters.s3_fast import FastStores
 from xmode_transfer.adapters.s3_portable import PortableStores
 from xmode_transfer.adapters.sts import StsRoleSessions
 from xmode_transfer.domain.config import Customer, Destination, Limits, Vendor
+from xmode_transfer.domain.errors import RoleRefused
 from xmode_transfer.domain.periods import Period
 from xmode_transfer.domain.policy import Step, corrected_permission_policy, guide_trust_policy
-from xmode_transfer.ports import ObjectStore, ObjectStores, OpenFile, RoleSessions
+from xmode_transfer.ports import Credentials, ObjectStore, ObjectStores, OpenFile, RoleSessions
 from xmode_transfer.sandbox.accounts import set_permission_policy
 from xmode_transfer.sandbox.bucket import empty_bucket, put_object
-from xmode_transfer.sandbox.clients import owner
+from xmode_transfer.sandbox.clients import client, forget, owner
 from xmode_transfer.sandbox.model import Variant
 
 Document = dict[str, Any]
@@ -49,6 +54,7 @@ class StoreCase:
     ``enforces_owner``    a wrong expected bucket owner is refused
     ``answers_checksum``  the answer to an upload carries the checksum that S3 has computed
     ``parts_allowed``     parts pass under the guide's policy, with its condition on the ACL
+    ``knows_ended_uploads``  an upload that has ended is told from trouble of the store's own (moto: 500)
     """
 
     name: str
@@ -64,6 +70,7 @@ class StoreCase:
     enforces_owner: bool = True
     answers_checksum: bool = True
     parts_allowed: bool = True
+    knows_ended_uploads: bool = True
     _opened: list[ObjectStore] = field(default_factory=list)
 
     @property
@@ -148,9 +155,20 @@ def _decorated(request: pytest.FixtureRequest) -> Iterator[StoreCase]:
         yield case
 
 
+def _sandboxed(
+    engine: Callable[..., ObjectStores],
+) -> Callable[..., AbstractContextManager[StoreCase]]:
+    @contextmanager
+    def case(request: pytest.FixtureRequest) -> Iterator[StoreCase]:
+        with _on_sandbox(request, engine) as made:
+            yield made
+
+    return case
+
+
 @contextmanager
-def _portable(request: pytest.FixtureRequest) -> Iterator[StoreCase]:
-    """The portable engine and real role sessions, on the local AWS with authorisation."""
+def _on_sandbox(request: pytest.FixtureRequest, engine: Callable[..., ObjectStores]) -> Iterator[StoreCase]:
+    """An engine and real role sessions, on the local AWS with authorisation."""
     setup = request.getfixturevalue("customer_factory")("acme", Variant.ABORT_GRANTED)
     request.getfixturevalue("as_vendor")
     customer = Customer(
@@ -168,10 +186,11 @@ def _portable(request: pytest.FixtureRequest) -> Iterator[StoreCase]:
         empty_bucket(setup)
         s3.delete_bucket(Bucket=setup.bucket)
 
+    stores = engine(Limits(), clock, page_size=7)
     yield StoreCase(
-        "portable",
+        stores.info.name,
         customer,
-        PortableStores(Limits(), clock, page_size=7),
+        stores,
         StsRoleSessions(Vendor(), clock),
         lambda document: set_permission_policy(setup, document),
         lambda key, data: put_object(setup, key, data) and None,
@@ -184,13 +203,100 @@ def _portable(request: pytest.FixtureRequest) -> Iterator[StoreCase]:
     )
 
 
+class _AnySession:
+    """moto's IAM says nothing about this contract (it lets everybody in), so anybody's keys will do."""
+
+    def verify_identity(self) -> str:
+        return Vendor().principal_arn
+
+    def open(self, customer: Customer, step: Step) -> "_AnySession":
+        return self
+
+    def get(self) -> Credentials:
+        return Credentials("AKIAANYBODY", "secret", "token", datetime(2099, 1, 1, tzinfo=UTC))
+
+    def invalidate(self, credentials: Credentials) -> None:
+        pass
+
+
+class _RefusedSession(_AnySession):
+    def get(self) -> Credentials:
+        raise RoleRefused("the role wants another external ID")
+
+
+class _MotoSessions(_AnySession):
+    def open(self, customer: Customer, step: Step) -> _AnySession:
+        return _AnySession() if customer.external_id == "AcmeCorp" else _RefusedSession()
+
+
+_moto_buckets = count()
+
+
+def _on_moto(
+    engine: Callable[..., ObjectStores],
+) -> Callable[..., AbstractContextManager[StoreCase]]:
+    """An engine in front of moto, which knows how S3 behaves and refuses nobody."""
+
+    @contextmanager
+    def case(request: pytest.FixtureRequest) -> Iterator[StoreCase]:
+        endpoint = request.getfixturevalue("moto_endpoint")
+        request.getfixturevalue("monkeypatch").setenv("AWS_ENDPOINT_URL_S3", endpoint)
+        name = f"acme-{next(_moto_buckets)}"
+        customer = Customer(
+            name="acme",
+            company="Acme Corp",
+            external_id="AcmeCorp",
+            role_arn="arn:aws:iam::111122223333:role/XMode",
+            destination=Destination(bucket=name, prefix="xmode/", region="us-east-1"),
+            feeds=("us-daily",),
+        )
+        s3 = client("s3", endpoint=endpoint, access_key_id="a", secret_access_key="b", region="us-east-1")
+        s3.create_bucket(Bucket=name)
+
+        def delete_bucket() -> None:
+            for row in s3.list_objects_v2(Bucket=name).get("Contents", ()):
+                s3.delete_object(Bucket=name, Key=row["Key"])
+            s3.delete_bucket(Bucket=name)
+
+        stores = engine(Limits(), SystemClock(), page_size=7)
+        yield StoreCase(
+            f"{stores.info.name}-moto",
+            customer,
+            stores,
+            _MotoSessions(),
+            lambda document: None,
+            lambda key, data: s3.put_object(Bucket=name, Key=key, Body=data) and None,
+            lambda: s3.put_bucket_versioning(Bucket=name, VersioningConfiguration={"Status": "Enabled"}),
+            delete_bucket,
+            page_size=7,
+            enforces_policy=False,
+            enforces_owner=False,
+            knows_ended_uploads=False,
+        )
+
+    return case
+
+
 STORE_CASES: dict[str, tuple[Callable[..., AbstractContextManager[StoreCase]], tuple[Any, ...]]] = {
     "memory": (_memory(parts_inherit_acl=True, threads=4), ()),
     "memory-strict-parts": (_memory(parts_inherit_acl=False, threads=0), ()),
     "memory-decorated": (_decorated, ()),
-    "portable": (_portable, (pytest.mark.sandbox,)),
+    "portable": (_sandboxed(PortableStores), (pytest.mark.sandbox,)),
+    "fast": (_sandboxed(FastStores), (pytest.mark.sandbox,)),
+    "portable-moto": (_on_moto(PortableStores), ()),
+    "fast-moto": (_on_moto(FastStores), ()),
 }
 """Name, what makes the case from pytest's ``request``, and the marks of its tests."""
+
+
+@pytest.fixture(scope="session")
+def moto_endpoint() -> Iterator[str]:
+    server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield f"http://{host}:{port}"
+    forget(f"http://{host}:{port}")
+    server.stop()
 
 
 @pytest.fixture(params=[pytest.param(name, id=name, marks=marks) for name, (_, marks) in STORE_CASES.items()])

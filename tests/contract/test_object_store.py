@@ -352,10 +352,11 @@ def test_abort_ends_an_upload(store_case, opened):
     upload_id, _ = store.create_upload(request(key, 4))
     parts = send_parts(store, key, opened, b"data", upload_id)
     store.abort_upload(key, upload_id)
-    with pytest.raises(UploadNotFound):
-        send_parts(store, key, opened, b"data", upload_id)
-    with pytest.raises(UploadNotFound):
-        store.complete_upload(key, upload_id, parts, 4)
+    if store_case.knows_ended_uploads:
+        with pytest.raises(UploadNotFound):
+            send_parts(store, key, opened, b"data", upload_id)
+        with pytest.raises(UploadNotFound):
+            store.complete_upload(key, upload_id, parts, 4)
     assert store.head(key) is None
     store.abort_upload(key, upload_id)
 

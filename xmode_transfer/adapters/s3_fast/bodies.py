@@ -2,8 +2,8 @@
 byte, so the checksum of what was read can still go into the request's headers."""
 
 from typing import Any
+from zlib import crc32
 
-from xmode_transfer.adapters import checksums
 from xmode_transfer.adapters.checksums import encode
 from xmode_transfer.domain.errors import SourceChanged, XmodeError
 from xmode_transfer.ports import OpenFile
@@ -12,8 +12,6 @@ CHECKSUM_HEADER = "x-amz-checksum-crc32"
 NO_CHECKSUM = "AAAAAA=="
 """Stands in the header until the body has been read. Should the CRT ever take its headers before the body, S3
 refuses the request with BadDigest: nothing wrong can be created."""
-
-crc32 = checksums.crc32
 
 
 class HeldBody:

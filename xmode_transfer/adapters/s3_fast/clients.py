@@ -6,6 +6,7 @@ alone, so each port has a client of its own (tried with awscrt 0.38): with AWS t
 
 import os
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from xmode_transfer.adapters.aws_sessions import new_session
 from xmode_transfer.domain.errors import ConfigError
 
 CONNECT_TIMEOUT_SECONDS = 10
-SHUTDOWN_SECONDS = 10.0
+SHUTDOWN_SECONDS = 5.0
 _MOST_LOOPS = 4
 _MOST_HOSTS = 256
 _AMPLE_GBPS = 400.0
@@ -54,15 +55,16 @@ class Clients:
             return client
 
     def close(self) -> None:
-        """Waits until connections and threads are gone, ten seconds at most. Idempotent."""
+        """Waits until connections and threads are gone, five seconds at most. Idempotent."""
         with self._lock:
             shutdowns = [client.shutdown_event for client in self._clients.values()]
             self._clients.clear()
             if self._bootstrap is not None:
                 shutdowns += [self._bootstrap.shutdown_event, self._loops.shutdown_event]
                 self._bootstrap = self._loops = None
+        end = time.monotonic() + SHUTDOWN_SECONDS
         for shutdown in shutdowns:
-            shutdown.wait(SHUTDOWN_SECONDS)
+            shutdown.wait(max(0.0, end - time.monotonic()))
 
     def _new(self, *, tls: bool) -> Any:
         if self._bootstrap is None:

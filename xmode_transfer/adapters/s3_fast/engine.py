@@ -111,8 +111,9 @@ class SendingEngine:
             self._tell(job, error)
 
     def _send(self, job: Job, ready: Ready) -> None:
-        client = self._clients.get(tls=ready.endpoint.tls, port=ready.endpoint.port)
+        # Before the client: an error keeps the frames that it passed, and a frame must not keep the client.
         request, signing = job.build(ready)
+        client = self._clients.get(tls=ready.endpoint.tls, port=ready.endpoint.port)
         job.ready = ready
         job.attempts += 1
         job.sent_at = self._clock.monotonic()

@@ -20,6 +20,9 @@ from xmode_transfer.domain.errors import RequestRefused, SourceChanged
 from xmode_transfer.domain.records import UploadedPart
 from xmode_transfer.ports import OpenFile, PutRequest
 
+ALGORITHM_HEADER = ("x-amz-sdk-checksum-algorithm", "CRC32")
+"""As the SDKs send it; some stores look at nothing else."""
+
 
 def path_of(prefix: str, key: str) -> str:
     """The key's path, each byte that is not unreserved percent-encoded exactly once (AWS: SigV4 for S3)."""
@@ -130,7 +133,7 @@ class BodyJob(Job):
     def _with_body(self, ready: Ready, path: str, headers: HeaderList) -> tuple[Any, Any]:
         headers.append(("content-length", str(self.length)))
         if self.length > SMALL_BYTES:
-            headers.append((CHECKSUM_HEADER, NO_CHECKSUM))
+            headers += (ALGORITHM_HEADER, (CHECKSUM_HEADER, NO_CHECKSUM))
             crt_headers = HttpHeaders(headers)
             self._body = FileBody(self._file, self._offset, self.length, crt_headers)
             return HttpRequest(self.method, path, crt_headers, self._body), ready.signing
@@ -141,7 +144,7 @@ class BodyJob(Job):
         if self._signed:
             signing = ready.signing_of(hashlib.sha256(content).hexdigest())
         else:
-            headers.append((CHECKSUM_HEADER, checksums.encode(self._crc32)))
+            headers += (ALGORITHM_HEADER, (CHECKSUM_HEADER, checksums.encode(self._crc32)))
         body = HeldBody(content) if content else None
         return HttpRequest(self.method, path, HttpHeaders(headers), body), signing
 
