@@ -1,5 +1,6 @@
 """The fast engine by itself: every file below a directory, without plan, ledger and manifest."""
 
+import gc
 import sys
 import threading
 from datetime import UTC, datetime, timedelta
@@ -26,6 +27,8 @@ class Session:
 
 
 def main(directory: Path, bucket: str) -> None:
+    gc.freeze()
+    gc.set_threshold(100_000, 20, 100)  # as bootstrap does
     clock = SystemClock()
     feed = Feed(name="set", source=str(directory), period=PeriodKind.NONE, complete=Settled(settle_seconds=0))
     customer = Customer(

@@ -11,13 +11,14 @@ import click
 
 _COMMANDS = {
     "run": "Deliver what is due to a customer.",
+    "check-access": "What a customer's role lets us do, what is wrong, and how it is mended.",
     "list": "What lies at a customer's destination, beside what the ledger says.",
     "status": "The last deliveries, what is due, and who must act.",
     "config": "Check the configuration, write its JSON Schemas.",
     "sandbox": "A local AWS with customers set up by the guide.",
     "demo": "See a whole delivery in two minutes, without an AWS account.",
 }
-_MODULES = {"list": "listing"}
+_MODULES = {"check-access": "check_access", "list": "listing"}
 
 
 @dataclass(frozen=True, slots=True)
