@@ -17,13 +17,14 @@ from xmode_transfer.domain.errors import SourceChanged
 
 @dataclass(frozen=True)
 class Asked:
-    """One request as it came over the wire. Header names are in lower case."""
+    """One request as it came over the wire. Header names are in lower case; ``raw_path`` is not decoded."""
 
     method: str
     path: str
     query: dict[str, list[str]]
     headers: dict[str, str]
     body: bytes
+    raw_path: str = ""
 
     @property
     def form(self) -> dict[str, str]:
@@ -91,6 +92,7 @@ def stub() -> Iterator[Stub]:
                     parse_qs(parts.query, keep_blank_values=True),
                     {name.lower(): value for name, value in self.headers.items()},
                     body,
+                    parts.path,
                 )
             )
             if reply.cut:

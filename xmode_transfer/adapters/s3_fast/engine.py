@@ -80,9 +80,7 @@ class SendingEngine:
         self._closed = True
         self._give_up()
         for job in list(self._in_flight):
-            request = job.request
-            if request is not None:
-                request.cancel()
+            job.cancel()
         waited = threading.Event()
         for _ in range(int(_END_SECONDS / 0.05)):
             if not self._in_flight:
@@ -261,10 +259,9 @@ class SendingEngine:
         """Ends what has taken longer than its size allows. Runs as long as something is in flight."""
         now = self._clock.monotonic()
         for job in list(self._in_flight):
-            request = job.request
-            if now > job.deadline and request is not None:
+            if now > job.deadline:
                 job.overdue = True
-                request.cancel()
+                job.cancel()
         self._watching = bool(self._in_flight) and not self._closed
         if self._watching:
             self._timer.after(_WATCH_SECONDS, self._watch, self._stop_watching)

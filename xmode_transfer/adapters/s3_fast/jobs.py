@@ -94,6 +94,12 @@ class Job(ABC):
     def result(self) -> Any:
         """The value of the future, from the headers of a successful answer."""
 
+    def cancel(self) -> None:
+        """Ends it, if it is in flight."""
+        request = self.request
+        if request is not None:
+            request.cancel()
+
     def on_headers(self, status_code: int, headers: Headers, **_: Any) -> None:
         self.headers = headers
 
