@@ -6,6 +6,7 @@ import click
 
 from xmode_transfer import telemetry
 from xmode_transfer.domain.errors import ConfigError, Party, XmodeError
+from xmode_transfer.entrypoints.cli import words
 from xmode_transfer.telemetry import Event
 
 _WHO = {Party.US: "we", Party.CUSTOMER: "the customer", Party.AWS: "AWS, or the network to it"}
@@ -27,16 +28,13 @@ def show(error: XmodeError, *, as_json: bool) -> None:
     else:
         click.secho(error.message, fg="red", bold=True, err=True)
         again = "yes, by itself" if error.retryable else "no, not before that"
-        click.echo(f"  who must act   {_WHO[error.party]}", err=True)
-        click.echo(f"  tried again    {again}", err=True)
+        click.echo(words.wrapped(_WHO[error.party], 2, "who must act"), err=True)
+        click.echo(words.wrapped(again, 2, "tried again"), err=True)
     if error.hint:
-        click.echo(f"  what to do     {error.hint}", err=True)
+        click.echo(words.wrapped(error.hint, 2, "what to do"), err=True)
     if error.aws_code or error.request_id:
-        click.echo(
-            f"  AWS said       {error.aws_code or '?'} (HTTP {error.http_status or '?'}, "
-            f"request {error.request_id or '?'})",
-            err=True,
-        )
+        said = f"{error.aws_code or '?'} (HTTP {error.http_status or '?'}, request {error.request_id or '?'})"
+        click.echo(words.wrapped(said, 2, "AWS said"), err=True)
 
 
 def show_defect(error: Exception, *, as_json: bool) -> None:

@@ -26,6 +26,7 @@ COLOURS = {
 }
 _WHO = {"us": "we", "customer": "the customer", "aws": "AWS, or the network to it"}
 _SHOWN_FILES = 10
+_INDENT = 10  # below the outcome
 
 
 def document(customer: str, result: Result) -> dict[str, Any]:
@@ -97,7 +98,7 @@ def _tell_delivery(outcome: DeliveryOutcome) -> None:
         facts.append(f"{words.count(outcome.skipped, 'file')} there already")
     if outcome.failed:
         facts.append(f"{words.count(outcome.failed, 'file')} not delivered")
-    click.echo(f"{head}{outcome.feed} {outcome.period}{revision}: {'; '.join(facts) or 'nothing to send'}")
+    click.echo(f"{head}{outcome.feed} {outcome.period}{revision}: {'; '.join(facts) or 'nothing sent'}")
     if outcome.manifest_key and outcome.outcome == "delivered":
         click.echo(f"{'':<10}manifest {outcome.manifest_key}")
     for problem in outcome.problems[:_SHOWN_FILES]:
@@ -109,7 +110,7 @@ def _tell_delivery(outcome: DeliveryOutcome) -> None:
 
 
 def _tell_failure(failure: Failure) -> None:
-    click.echo(f"{'':<10}{failure.message}")
+    click.echo(words.wrapped(failure.message, _INDENT))
     again = "yes, by itself" if failure.retryable else "by the next run"
     lines = [("who must act", _WHO.get(failure.party, failure.party)), ("tried again", again)]
     if failure.party == "customer":
@@ -119,7 +120,7 @@ def _tell_failure(failure: Failure) -> None:
     if failure.request_id:
         lines.append(("AWS request", failure.request_id))
     for name, value in lines:
-        click.echo(f"{'':<10}{name:<13}{value}")
+        click.echo(words.wrapped(value, _INDENT, name))
 
 
 def show(results: Iterable[tuple[str, Result]], *, as_json: bool, everyone: bool) -> None:

@@ -116,11 +116,13 @@ def _tell(status: CustomerStatus) -> None:
     for item in status.subscriptions:
         click.echo(f"         {item.feed}: {_last(item)}{_due(item)}")
         for delivery in item.open:
-            click.echo(f"           {delivery.status} {delivery.period} r{delivery.revision}{_why(delivery)}")
+            head = f"{delivery.status} {delivery.period} r{delivery.revision}"
+            click.echo(words.wrapped(f"{head}{_why(delivery)}", 11))
             if delivery.failure and delivery.failure.hint:
-                click.echo(f"             {delivery.failure.party} must act: {delivery.failure.hint}")
+                who = "we" if delivery.failure.party == "us" else f"the {delivery.failure.party}"
+                click.echo(words.wrapped(f"{who} must act: {delivery.failure.hint}", 13))
         if item.source_failure:
-            click.echo(f"           {item.source_failure.message}")
+            click.echo(words.wrapped(item.source_failure.message, 11))
         for period, reason in item.waiting[:_SHOWN_PERIODS]:
             click.echo(f"           waiting {period}: {reason}")
     if status.left_behind:

@@ -1,4 +1,7 @@
-"""Numbers as people read them."""
+"""Numbers and sentences as people read them."""
+
+import shutil
+import textwrap
 
 _UNITS = ("B", "kB", "MB", "GB", "TB", "PB")
 
@@ -27,3 +30,19 @@ def duration(seconds: float) -> str:
     if whole < 3600:
         return f"{whole // 60} min {whole % 60} s"
     return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def wrapped(text: str, indent: int, label: str = "") -> str:
+    """A sentence below what it belongs to, as wide as the terminal (80 to 120 columns) and with its label in
+    front of the first line."""
+    width = min(max(shutil.get_terminal_size().columns, 80), 120)
+    first = " " * indent + (f"{label:<13}" if label else "")
+    rest = " " * len(first)
+    return textwrap.fill(
+        text,
+        width,
+        initial_indent=first,
+        subsequent_indent=rest,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
