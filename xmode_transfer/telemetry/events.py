@@ -37,6 +37,17 @@ class Event(StrEnum):
     ACCESS_CHECKED = "access.checked", "one line for a whole check of a customer's access: outcome and causes"
     ACCESS_CHANGED = "access.changed", "a probe of the access ended otherwise than the last time"
 
+    CUSTOMER_ONBOARDED = "customer.onboarded", "a sign-up was taken: the customer is pending and has its kit"
+    CUSTOMER_CONFIRMED = "customer.confirmed", "the access is as it should be: the customer is turned on"
+    CUSTOMER_NOT_CONFIRMED = (
+        "customer.not_confirmed",
+        "somebody must act first: the customer is not turned on",
+    )
+    CUSTOMER_CONFIRMED_ANYWAY = (
+        "customer.confirmed_anyway",
+        "a person turned the customer on in spite of the findings; the reason is in the line",
+    )
+
     MULTIPART_REFUSED = (
         "multipart.refused",
         "the destination takes no parts; files up to 5 GiB are sent whole",

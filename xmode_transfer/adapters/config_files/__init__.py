@@ -67,7 +67,7 @@ class _Survey:
             service.vendor if service is not None else None,
             broken_feeds=feed_files.keys() - feeds.keys(),
             broken_customers=[
-                _claim(name, file.data)
+                claim_of(name, file.data)
                 for name, file in customer_files.items()
                 if name not in customers and file.data is not None
             ],
@@ -158,11 +158,16 @@ class _Survey:
         self.strays.append(Problem(name, 0, 0, "", message))
 
 
+def customer_names(directory: Path) -> Iterator[str]:
+    """The names of all customers that have a file, whatever is wrong with it."""
+    return _Survey(directory.absolute())._names(CUSTOMERS)
+
+
 def _is_relative(source: str) -> bool:
     return source != "" and source[0] not in "/~" and "://" not in source
 
 
-def _claim(name: str, data: dict[str, Any]) -> Claim:
+def claim_of(name: str, data: dict[str, Any]) -> Claim:
     """What can be read of a file with mistakes: a typing error in it must not free what it claims."""
 
     def text(value: object) -> str | None:

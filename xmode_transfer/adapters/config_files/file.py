@@ -41,6 +41,12 @@ class ConfigFile:
         place = self._tree.place(path, of_key=of_key) if self._tree is not None else (0, 0)
         self._tell(*place, path, message)
 
+    def place(self, path: KeyPath) -> tuple[int, int]:
+        """Line and column, from 1, of the value at a key's path."""
+        if self._tree is None:
+            self._tree = parse(self._raw)
+        return self._tree.place(path)
+
     def model(self, model: type[AnyModel], **extra: str) -> AnyModel | None:
         """The file as a model, with ``extra`` beside what it says; None, with its problems told, if wrong."""
         try:

@@ -184,8 +184,8 @@ def _lifecycle(values: KitValues) -> Iterator[Block]:
     care = text(
         "**Take care:** AWS has no call that adds a rule. `put-bucket-lifecycle-configuration` replaces all "
         "rules that the bucket has, and so does Terraform's resource. If it has any, add this one "
-        "to them: in the S3 console, at the bucket, **Management**, **Create lifecycle rule**. If it has none, "
-        "the script adds it, and changes nothing where it finds rules:"
+        "to them: in the S3 console, at the bucket, **Management**, **Create lifecycle rule**. If it has "
+        "none, the script adds it, and changes nothing where it finds rules:"
     )
     yield Heading("Recommended: a lifecycle rule")
     yield Paragraph(why)

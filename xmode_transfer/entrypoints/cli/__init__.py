@@ -12,6 +12,8 @@ import click
 _COMMANDS = {
     "run": "Deliver what is due to a customer.",
     "check-access": "What a customer's role lets us do, what is wrong, and how it is mended.",
+    "onboard": "Take a customer in, with a kit for its side; turn it on when that is done.",
+    "policy": "The policies that a customer needs, and what is wrong with those that it has.",
     "list": "What lies at a customer's destination, beside what the ledger says.",
     "status": "The last deliveries, what is due, and who must act.",
     "config": "Check the configuration, write its JSON Schemas.",

@@ -55,7 +55,7 @@ def command(shell: Shell, name: str | None, deep: bool, as_json: bool) -> int:
     if as_json:
         click.echo(json.dumps({"customers": [_document(*one) for one in told]}, ensure_ascii=False))
     else:
-        _show(told, {customer.name: customer for customer in customers})
+        show(told, {customer.name: customer for customer in customers})
     return worst([answer.exit_code for _, answer in told])
 
 
@@ -109,7 +109,8 @@ def finding_document(item: Finding) -> dict[str, Any]:
 # --- For people -------------------------------------------------------------------------------------
 
 
-def _show(told: Sequence[tuple[str, Answer]], customers: dict[str, Customer]) -> None:
+def show(told: Sequence[tuple[str, Answer]], customers: dict[str, Customer]) -> None:
+    """What was found, customer by customer, and how it is mended."""
     ours = _about_us(told)
     if ours is not None:
         click.echo("no customer was probed, because of our own identity:")

@@ -1,0 +1,188 @@
+"""From pasted text to documents: JSON, calls of the AWS CLI that hold some, or what the AWS CLI printed."""
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from xmode_transfer.domain.findings import Fix, Severity
+from xmode_transfer.domain.policy_lint.records import Fault, Kind, Remark, Source
+
+_CALL = re.compile(r"\baws\s+(?:iam|s3api|kms)\s")
+_OPTION = re.compile(
+    r"--(?P<option>assume-role-policy-document|policy-document|policy)[\s=\\]+'(?P<text>\s*\{.*?)'", re.DOTALL
+)
+_ATTACHED = re.compile(r"--policy-arn[\s=\\]+['\"]?(?P<arn>arn:[^\s'\"]+)")
+_INNER = ("AssumeRolePolicyDocument", "PolicyDocument", "Document", "Policy")
+_OUTER = ("Role", "PolicyVersion", "RolePolicy", *_INNER)
+_PLACEHOLDER_LINE = re.compile(r"\{\s*replace with|=,\.@:/-_", re.IGNORECASE)
+_CURLY_QUOTES = re.compile("[\u201c\u201d\u2018\u2019]")
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """One policy as it was read; ``kind`` as told or recognised."""
+
+    name: str
+    kind: Kind
+    content: Mapping[str, Any]
+    given: bool = False  # whether the kind was told, not recognised
+
+
+def read(source: Source) -> tuple[list[Document], list[Remark]]:
+    """The documents of one file, and what is wrong with its text."""
+    if not source.text.lstrip("\ufeff \t\r\n").startswith(("{", "[")) and _CALL.search(source.text):
+        return _read_calls(source)
+    return _read_json(source)
+
+
+def _read_calls(source: Source) -> tuple[list[Document], list[Remark]]:
+    documents: list[Document] = []
+    remarks = list(_attached(source))
+    for match in _OPTION.finditer(source.text):
+        kind = Kind.TRUST if match["option"].startswith("assume") else source.kind
+        lines_before = source.text.count("\n", 0, match.start("text"))
+        found, wrong = _read_json(Source(source.name, match["text"], kind), lines_before)
+        documents += found
+        remarks += wrong
+    if not documents and not remarks:
+        remarks.append(
+            Remark(
+                source.name,
+                Fault.NOT_A_POLICY,
+                Severity.ERROR,
+                "these calls of the AWS CLI hold no policy document between single quotes",
+                Fix("Give the JSON document itself"),
+            )
+        )
+    return documents, remarks
+
+
+def _attached(source: Source) -> Iterator[Remark]:
+    for match in _ATTACHED.finditer(source.text):
+        if ":role/" in match["arn"]:
+            meant = match["arn"].replace(":role/", ":policy/")
+            yield Remark(
+                source.name,
+                Fault.ROLE_WHERE_POLICY_BELONGS,
+                Severity.ERROR,
+                f"{match['arn']} is the ARN of a role, and a policy is attached by its own",
+                Fix(f"Write {meant}", None, f"--policy-arn {meant}", "CLI step 6"),
+            )
+
+
+def _read_json(source: Source, lines_before: int = 0) -> tuple[list[Document], list[Remark]]:
+    twice: list[str] = []
+
+    def pairs(items: list[tuple[str, Any]]) -> dict[str, Any]:
+        names = [name for name, _ in items]
+        twice.extend(sorted({name for name in names if names.count(name) > 1}))
+        return dict(items)
+
+    def constant(name: str) -> Any:
+        raise ValueError(f"{name} is no JSON")
+
+    text = source.text.removeprefix("\ufeff")
+    try:
+        content = json.loads(text, object_pairs_hook=pairs, parse_constant=constant)
+    except json.JSONDecodeError as error:
+        return [], [_invalid(source.name, text, error, lines_before)]
+    except (ValueError, RecursionError) as error:
+        told = "it nests too deeply" if isinstance(error, RecursionError) else str(error)
+        return [], [_not_policy(source.name, f"this is no policy: {told}")]
+    content = _unwrapped(content)
+    if not isinstance(content, Mapping) or not ("Statement" in content or "Version" in content):
+        return [], [
+            _not_policy(source.name, "this is JSON, but no policy: that is an object with a Statement")
+        ]
+    remarks = [
+        Remark(
+            source.name,
+            Fault.DUPLICATE_KEY,
+            Severity.ERROR,
+            f"{name} stands twice in one object; AWS refuses that, and other readers take the last",
+            Fix(f"Remove one {name}, or put both values into one list"),
+        )
+        for name in dict.fromkeys(twice)
+    ]
+    kind = source.kind or recognised(content)
+    return [Document(source.name, kind, content, source.kind is not None)], remarks
+
+
+def _unwrapped(content: Any) -> Any:
+    """What `aws iam get-role`, `get-role-policy`, `get-policy-version`, `aws s3api get-bucket-policy` and
+    `aws kms get-key-policy` print around a document."""
+    for _ in range(3):
+        if not isinstance(content, Mapping) or "Statement" in content:
+            return content
+        inner = next((content[name] for name in _OUTER if name in content), None)
+        if isinstance(inner, str):
+            try:
+                inner = json.loads(inner)
+            except (ValueError, RecursionError):
+                return content
+        if inner is None:
+            return content
+        content = inner
+    return content
+
+
+def recognised(content: Mapping[str, Any]) -> Kind:
+    """By its content: who is named, and which services' actions."""
+    found = content.get("Statement")
+    statements = [one for one in (found if isinstance(found, list) else [found]) if isinstance(one, Mapping)]
+    actions = [action.lower() for one in statements for action in _actions(one)]
+    if any("Principal" in one or "NotPrincipal" in one for one in statements):
+        if any(action.startswith("sts:") for action in actions):
+            return Kind.TRUST
+        return Kind.KEY if any(action.startswith("kms:") for action in actions) else Kind.BUCKET
+    if actions and all(action.startswith("sts:") for action in actions):
+        return Kind.TRUST
+    return Kind.PERMISSION
+
+
+def _actions(statement: Mapping[str, Any]) -> Iterator[str]:
+    for name in ("Action", "NotAction"):
+        value = statement.get(name)
+        yield from (item for item in (value if isinstance(value, list) else [value]) if isinstance(item, str))
+
+
+def _not_policy(name: str, message: str) -> Remark:
+    return Remark(
+        name,
+        Fault.NOT_A_POLICY,
+        Severity.ERROR,
+        message,
+        Fix("Give the document as AWS shows it: {...} with Version and Statement"),
+    )
+
+
+def _invalid(name: str, text: str, error: json.JSONDecodeError, lines_before: int) -> Remark:
+    lines = text.split("\n")
+    line = lines[error.lineno - 1] if error.lineno <= len(lines) else ""
+    place = f"line {error.lineno + lines_before}, column {error.colno}"
+    if _PLACEHOLDER_LINE.search(line):
+        message = (
+            f"{place}: the guide's text to replace stands here still; its quotation mark ends the JSON "
+            "string early"
+        )
+        fix = 'Replace all from { to } by the external ID alone, like "sts:ExternalId": "AcmeCorp"'
+    elif _CURLY_QUOTES.search(line):
+        message = f"{place}: typographic quotation marks, which JSON does not know"
+        fix = 'Write straight quotation marks: "'
+    elif re.match(r"\s*[}\]]", text[error.pos :]) and text[: error.pos].rstrip().endswith(","):
+        message = f"{place}: a comma before a closing bracket"
+        fix = "Remove the comma"
+    elif error.msg.startswith("Extra data"):
+        message = f"{place}: something follows the document's end"
+        fix = "One file holds one document: remove what follows, or put it into a file of its own"
+    elif not text.strip():
+        message, fix = "the file is empty", "Paste the policy document into it"
+    else:
+        message = f"{place}: this is no JSON ({error.msg[0].lower()}{error.msg[1:]})"
+        fix = "Copy the document anew, from its first { to its last }"
+    return Remark(name, Fault.INVALID_JSON, Severity.ERROR, message, Fix(fix, None, None, _GUIDE_STEP))
+
+
+_GUIDE_STEP = "console step 8; CLI steps 2 and 4"

@@ -1,0 +1,110 @@
+"""The words of a lint: kinds of documents, faults in how they are written, and the report."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from xmode_transfer.domain.errors import ExitCode
+from xmode_transfer.domain.findings import Finding, Fix, Severity
+from xmode_transfer.domain.policy import VENDOR_PRINCIPAL
+
+
+class Kind(StrEnum):
+    """Where a document belongs."""
+
+    TRUST = "trust"  # on the role: who may assume it
+    PERMISSION = "permission"  # on the role: what it may do
+    BUCKET = "bucket"  # on the bucket
+    KEY = "key"  # on the KMS key
+
+
+class Fault(StrEnum):
+    """How a document is written wrongly; fixed words that programs rely on."""
+
+    INVALID_JSON = "invalid_json"
+    NOT_A_POLICY = "not_a_policy"
+    DUPLICATE_KEY = "duplicate_key"
+    UNKNOWN_ELEMENT = "unknown_element"
+    MALFORMED_STATEMENT = "malformed_statement"
+    PLACEHOLDER_LEFT = "placeholder_left"
+    TRUST_POLICY_AS_PERMISSION = "trust_policy_as_permission"
+    PRINCIPAL_IN_IDENTITY_POLICY = "principal_in_identity_policy"
+    RESOURCE_IN_TRUST_POLICY = "resource_in_trust_policy"
+    ROLE_WHERE_POLICY_BELONGS = "role_where_policy_belongs"
+    UNKNOWN_ACTION = "unknown_action"
+    UNKNOWN_OPERATOR = "unknown_operator"
+    UNKNOWN_CONDITION_KEY = "unknown_condition_key"
+    TRUSTS_ANYBODY = "trusts_anybody"
+    TRUSTS_WHOLE_ACCOUNT = "trusts_whole_account"
+    OTHER_PRINCIPAL = "other_principal"
+    WRONG_PARTITION = "wrong_partition"
+    MALFORMED_ARN = "malformed_arn"
+    OTHER_BUCKET = "other_bucket"
+    OBJECTS_NOT_NAMED = "objects_not_named"
+    BUCKET_NOT_NAMED = "bucket_not_named"
+    KMS_EXPLICITLY_DENIED = "kms_explicitly_denied"
+    CANNOT_TELL = "cannot_tell"
+    NOT_TOLD = "not_told"
+
+
+@dataclass(frozen=True, slots=True)
+class Remark:
+    """A fault of one document: in which file and statement (from 1; None when it is about the whole), in one
+    sentence, and how it is mended."""
+
+    file: str
+    fault: Fault
+    severity: Severity
+    message: str
+    fix: Fix | None = None
+    statement: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A file as it was pasted. ``kind`` is None when it is to be recognised by its content."""
+
+    name: str
+    text: str
+    kind: Kind | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What is known of the customer; what is None is taken from the documents themselves."""
+
+    external_id: str | None = None
+    bucket: str | None = None
+    prefix: str | None = None
+    account: str | None = None
+    role_arn: str | None = None
+    region: str | None = None
+    bucket_owner: str | None = None
+    kms_key_arn: str | None = None
+    principal: str = VENDOR_PRINCIPAL
+
+
+_ACTING = (Severity.ERROR, Severity.CRITICAL)
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """The verdict. ``kinds`` names each document that could be read, with its kind; ``findings`` are those of
+    the access check, foretold; ``remarks`` tell how documents are written."""
+
+    kinds: tuple[tuple[str, Kind], ...]
+    findings: tuple[Finding, ...]
+    remarks: tuple[Remark, ...]
+
+    @property
+    def outcome(self) -> str:
+        """``ok``; ``mend`` (the customer must act); ``unclear``: nothing is wrong that can be told, but not
+        everything can be told."""
+        severities = {*(one.severity for one in self.findings), *(one.severity for one in self.remarks)}
+        if not severities.isdisjoint(_ACTING):
+            return "mend"
+        unclear = any(remark.fault is Fault.CANNOT_TELL for remark in self.remarks)
+        return "unclear" if unclear or not self.kinds else "ok"
+
+    @property
+    def exit_code(self) -> int:
+        return ExitCode.BLOCKED if self.outcome == "mend" else ExitCode.DONE

@@ -1,0 +1,315 @@
+"""``policy print``: the documents of one customer; ``policy lint``: a verdict on those that it pasted."""
+
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from xmode_transfer.domain.config import Customer, Vendor
+from xmode_transfer.domain.config.arns import check_account, check_kms_key
+from xmode_transfer.domain.config.names import check_bucket, check_external_id, check_prefix, check_region
+from xmode_transfer.domain.errors import ConfigError
+from xmode_transfer.domain.findings import Finding, Result, Severity
+from xmode_transfer.domain.policy import (
+    Step,
+    corrected_permission_policy,
+    corrected_trust_policy,
+    guide_permission_policy,
+    guide_trust_policy,
+    session_policy,
+)
+from xmode_transfer.domain.policy_lint import Kind, Remark, Report, Source, Told, lint
+
+if TYPE_CHECKING:
+    from xmode_transfer.entrypoints.cli import Shell
+
+_COLOURS = {Severity.CRITICAL: "red", Severity.ERROR: "red", Severity.WARNING: "yellow"}
+_VERDICTS = {
+    "ok": ("green", "nothing need be mended"),
+    "mend": ("red", "the customer must mend what is marked error or critical"),
+    "unclear": ("yellow", "nothing is wrong that can be told from here, but not everything can be told"),
+}
+
+
+@click.group()
+def command() -> None:
+    """The policies that a customer needs, and what is wrong with those that it has. Calls nobody."""
+
+
+# --- print ---------------------------------------------------------------------------------------------
+
+
+@command.command("print")
+@click.option("--customer", "-c", "name", metavar="C", required=True, help="The customer.")
+@click.option(
+    "--kind",
+    type=click.Choice(["trust", "permission", "session"]),
+    default="permission",
+    show_default=True,
+    help="On the role: who may assume it, or what it may do. Session: what we narrow our own sessions to.",
+)
+@click.option(
+    "--corrected",
+    is_flag=True,
+    help="The permission policy that we recommend, not the setup guide's: below the prefix, parts, KMS.",
+)
+@click.option(
+    "--step",
+    type=click.Choice([str(step) for step in Step]),
+    default=None,
+    help="With --kind session: the step that the session is for. [default: deliver]",
+)
+@click.pass_obj
+def print_(shell: "Shell", name: str, kind: str, corrected: bool, step: str | None) -> int:
+    """Write one document as JSON to stdout, with the customer's values, ready to paste.
+
+    \b
+    xmode-transfer policy print --customer acme --kind trust
+    xmode-transfer policy print --customer acme --corrected > permission-policy.json
+    xmode-transfer policy print --customer acme --kind session --step cleanup
+    """
+    from xmode_transfer.adapters import config_files
+
+    if step is not None and kind != "session":
+        raise click.UsageError("--step goes with --kind session")
+    configuration = config_files.load(shell.config_dir)
+    customer = _customer(configuration.customers, configuration.broken, name)
+    document = _document_of(customer, configuration.service.vendor, kind, corrected, Step(step or "deliver"))
+    click.echo(json.dumps(document, indent=2))
+    return 0
+
+
+def _document_of(
+    customer: Customer, vendor: Vendor, kind: str, corrected: bool, step: Step
+) -> dict[str, Any]:
+    place = customer.destination
+    if kind == "session":
+        return session_policy(
+            step,
+            bucket=place.bucket,
+            prefix=place.prefix,
+            partition=customer.partition,
+            kms_key_arn=place.kms_key_arn,
+        )
+    if kind == "trust":
+        build = corrected_trust_policy if corrected else guide_trust_policy
+        return build(customer.external_id, vendor.principal_arn)
+    if not corrected:
+        if customer.partition != "aws":
+            raise click.UsageError(
+                f"the setup guide's document does not fit the partition {customer.partition}; add --corrected"
+            )
+        if place.kms_key_arn is not None:
+            click.echo("note: the setup guide's document denies the KMS key; add --corrected", err=True)
+        return guide_permission_policy(place.bucket)
+    region = place.region or (place.kms_key_arn.split(":")[3] if place.kms_key_arn else None)
+    return corrected_permission_policy(
+        place.bucket, place.prefix, place.kms_key_arn, region, partition=customer.partition
+    )
+
+
+# --- lint ----------------------------------------------------------------------------------------------
+
+
+@command.command("lint")
+@click.argument("files", metavar="FILE...", nargs=-1, required=True)
+@click.option("--customer", "-c", "name", metavar="C", help="Compare with this customer's values.")
+@click.option("--external-id", metavar="ID", help="Without --customer: its external ID.")
+@click.option("--bucket", metavar="B", help="Without --customer: its bucket.")
+@click.option("--prefix", metavar="P", help="Without --customer: its prefix, with a slash at the end.")
+@click.option("--account", metavar="A", help="Without --customer: its AWS account, 12 digits.")
+@click.option("--region", metavar="R", help="Without --customer: its bucket's region.")
+@click.option(
+    "--kms-key", metavar="ARN", help="Without --customer: the KMS key that its bucket encrypts with."
+)
+@click.option(
+    "--kind",
+    type=click.Choice([str(kind) for kind in Kind]),
+    default=None,
+    help="What the documents are; told by their content without it.",
+)
+@click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
+@click.pass_obj
+def lint_(
+    shell: "Shell",
+    files: tuple[str, ...],
+    name: str | None,
+    external_id: str | None,
+    bucket: str | None,
+    prefix: str | None,
+    account: str | None,
+    region: str | None,
+    kms_key: str | None,
+    kind: str | None,
+    as_json: bool,
+) -> int:
+    """Judge trust, permission, bucket and key policies that a customer pasted; `-` reads stdin.
+
+    Files that belong to one customer are taken together. Also understood: what the AWS CLI prints around a
+    document, and the guide's own command lines. What is not told is taken from the documents themselves.
+
+    Exit codes: 0 nothing to mend (warnings allowed); 4 the customer must mend something; 2 a file cannot be
+    read.
+
+    \b
+    xmode-transfer policy lint trust.json permission.json --customer acme
+    pbpaste | xmode-transfer policy lint - --bucket acme-data --external-id AcmeCorp
+    """
+    values = {
+        "--external-id": external_id,
+        "--bucket": bucket,
+        "--prefix": prefix,
+        "--account": account,
+        "--region": region,
+        "--kms-key": kms_key,
+    }
+    if name is not None:
+        given = next((option for option, value in values.items() if value is not None), None)
+        if given is not None:
+            raise click.UsageError(f"--customer says it all; leave out {given}")
+        told = _told_by_configuration(shell, name)
+    else:
+        _check_values(values)
+        told = Told(external_id, bucket, prefix, account, region=region, kms_key_arn=kms_key)
+    of_kind = Kind(kind) if kind else None
+    report = lint([Source(file, _text(file), of_kind) for file in files], told)
+    if as_json:
+        click.echo(json.dumps(_document(report), ensure_ascii=False))
+    else:
+        for line in _lines(report):
+            click.echo(line)
+    return report.exit_code
+
+
+def _told_by_configuration(shell: "Shell", name: str) -> Told:
+    from xmode_transfer.adapters import config_files
+
+    configuration = config_files.load(shell.config_dir)
+    customer = _customer(configuration.customers, configuration.broken, name)
+    place = customer.destination
+    return Told(
+        external_id=customer.external_id,
+        bucket=place.bucket,
+        prefix=place.prefix,
+        account=customer.account_id,
+        role_arn=customer.role_arn,
+        region=place.region,
+        bucket_owner=customer.bucket_owner,
+        kms_key_arn=place.kms_key_arn,
+        principal=configuration.service.vendor.principal_arn,
+    )
+
+
+def _check_values(values: dict[str, str | None]) -> None:
+    checks = {
+        "--external-id": check_external_id,
+        "--bucket": check_bucket,
+        "--prefix": check_prefix,
+        "--account": check_account,
+        "--region": check_region,
+        "--kms-key": check_kms_key,
+    }
+    for option, value in values.items():
+        if value is not None:
+            try:
+                checks[option](value)
+            except ValueError as error:
+                raise click.UsageError(f"{option}: {error}") from None
+
+
+def _text(file: str) -> str:
+    try:
+        raw = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
+        return raw.decode("utf-8-sig")
+    except OSError as error:
+        raise ConfigError(
+            f"{file} cannot be read: {error.strerror or error}",
+            hint="give the name of a file, or - for stdin",
+        ) from None
+    except UnicodeDecodeError:
+        raise ConfigError(f"{file} is no text in UTF-8", hint="save the document as plain text") from None
+
+
+def _customer(customers: Any, broken: Any, name: str) -> Customer:
+    if name in broken:
+        raise ConfigError(
+            f"the configuration of {name} is broken",
+            hint="mend the lines named above, then `xmode-transfer config check`",
+            problems=tuple(str(problem) for problem in broken[name]),
+        )
+    if name not in customers:
+        known = ", ".join(sorted(customers)) or "none is configured"
+        raise ConfigError(f"there is no customer {name}", hint=f"customers: {known}")
+    customer: Customer = customers[name]
+    return customer
+
+
+def _document(report: Report) -> dict[str, Any]:
+    from xmode_transfer.entrypoints.cli.check_access import finding_document
+
+    return {
+        "outcome": report.outcome,
+        "documents": [{"file": file, "kind": str(kind)} for file, kind in report.kinds],
+        "findings": [
+            *(finding_document(finding) | {"file": None, "statement": None} for finding in report.findings),
+            *(_remark_document(remark) for remark in report.remarks),
+        ],
+    }
+
+
+def _remark_document(remark: Remark) -> dict[str, Any]:
+    fix = remark.fix
+    return {
+        "probe": "document",
+        "result": None,
+        "cause": str(remark.fault),
+        "party": "customer" if remark.severity in (Severity.ERROR, Severity.CRITICAL) else None,
+        "severity": str(remark.severity),
+        "message": remark.message,
+        "fix": fix
+        and {
+            "summary": fix.summary,
+            "statement": fix.statement,
+            "command": fix.command,
+            "guide_step": fix.guide_step,
+        },
+        "request_id": None,
+        "file": remark.file,
+        "statement": remark.statement,
+    }
+
+
+def _lines(report: Report) -> Iterator[str]:
+    for file, kind in report.kinds:
+        yield f"{file}: {kind} policy"
+    yield ""
+    fine = [finding for finding in report.findings if finding.result is Result.OK]
+    others = [finding for finding in report.findings if finding.result in (Result.DENIED, Result.UNEXPECTED)]
+    items: list[Remark | Finding] = [*report.remarks, *others]
+    order = [Severity.CRITICAL, Severity.ERROR, Severity.WARNING, Severity.INFO]
+    for item in sorted(items, key=lambda one: order.index(one.severity)):
+        yield from _item(item)
+    if fine:
+        yield click.style(f"in order: {', '.join(finding.probe for finding in fine)}", fg="green")
+    colour, words = _VERDICTS[report.outcome]
+    yield click.style(f"{report.outcome}: {words}", fg=colour, bold=True)
+
+
+def _item(item: Remark | Finding) -> Iterator[str]:
+    word = item.fault if isinstance(item, Remark) else item.cause
+    severity = click.style(f"{item.severity:<8}", fg=_COLOURS.get(item.severity))
+    where = f"{item.file}: " if isinstance(item, Remark) else ""
+    yield f"{severity}  {click.style(str(word), bold=True)}"
+    yield f"  {where}{item.message}"
+    if item.fix is not None:
+        yield f"  to mend: {item.fix.summary}"
+        if item.fix.guide_step:
+            yield f"  setup guide: {item.fix.guide_step}"
+        if item.fix.statement is not None and item.severity is not Severity.INFO:
+            yield f"  statement: {json.dumps(item.fix.statement)}"
+        if item.fix.command and item.severity is not Severity.INFO:
+            yield f"  $ {item.fix.command}"
+    yield ""
