@@ -1,0 +1,144 @@
+"""kill -9 in the middle of a large upload: the next run sends what is missing, and little else."""
+
+import hashlib
+import http.client
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+
+from xmode_transfer.sandbox import bucket
+from xmode_transfer.sandbox.configuration import write_config
+from xmode_transfer.sandbox.model import CustomerSetup, Sandbox, Variant
+
+pytestmark = [pytest.mark.sandbox, pytest.mark.timeout(600)]
+
+MIB = 1024 * 1024
+SIZE = 2 * 1024 * MIB if "XMODE_SOAK" in os.environ else 160 * MIB
+IN_FLIGHT = 8  # parts of one object, services/large.py
+COMMAND = str(Path(sys.executable).with_name("xmode-transfer"))
+
+
+class Watched:
+    """A proxy in front of the sandbox that counts parts: begun, and answered with success."""
+
+    def __init__(self, upstream: str) -> None:
+        self.begun: Counter[int] = Counter()
+        self.answered: Counter[int] = Counter()
+        self.requests: list[str] = []
+        self.slow_seconds = 0.0
+        target = urlsplit(upstream).netloc
+        watched = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def forward(self) -> None:
+                part = re.search(r"partNumber=([0-9]+)", self.path)
+                number = int(part[1]) if part else 0
+                watched.requests.append(f"{self.command} {self.path}")
+                watched.begun[number] += 1
+                body = self.rfile.read(int(self.headers.get("content-length") or 0))
+                if number:
+                    time.sleep(watched.slow_seconds)
+                connection = http.client.HTTPConnection(target)
+                connection.putrequest(self.command, self.path, skip_host=True, skip_accept_encoding=True)
+                for name, value in self.headers.items():
+                    if name.lower() != "expect":
+                        connection.putheader(name, value)
+                connection.endheaders(body)
+                answer = connection.getresponse()
+                data = answer.read()
+                connection.close()
+                self.send_response_only(answer.status)
+                for name, value in answer.getheaders():
+                    if name.lower() not in ("transfer-encoding", "connection", "content-length"):
+                        self.send_header(name, value)
+                length = answer.getheader("content-length") if self.command == "HEAD" else str(len(data))
+                self.send_header("content-length", length or "0")
+                self.end_headers()
+                self.wfile.write(data)
+                if number and answer.status == 200:
+                    watched.answered[number] += 1
+
+            do_GET = do_PUT = do_POST = do_HEAD = do_DELETE = forward
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        class Server(ThreadingHTTPServer):
+            daemon_threads = True
+
+            def handle_error(self, *_: object) -> None:
+                pass  # the killed process's connections break off: that is what this is about
+
+        self.server = Server(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.server.server_address[1]}"
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+
+@pytest.fixture
+def watched(sandbox: Sandbox) -> Iterator[Watched]:
+    proxy = Watched(sandbox.endpoint)
+    yield proxy
+    proxy.server.shutdown()
+    proxy.server.server_close()
+
+
+@pytest.mark.parametrize("engine", ["fast", "portable"])
+def test_a_killed_upload_resumes_with_what_is_missing(
+    sandbox: Sandbox,
+    watched: Watched,
+    customer_factory: Callable[..., CustomerSetup],
+    tmp_path: Path,
+    engine: str,
+) -> None:
+    acme = customer_factory("acme", Variant.ABORT_GRANTED)
+    write_config(tmp_path, sandbox, customers=[acme], service={"engine": engine})
+    day = tmp_path / "exports" / "us-daily" / "2026" / "11" / "22"
+    day.mkdir(parents=True)
+    digest = hashlib.sha256()
+    with (day / "large.bin").open("wb") as file:
+        for number in range(SIZE // MIB):
+            piece = number.to_bytes(8, "big") * (MIB // 8)
+            digest.update(piece)
+            file.write(piece)
+    (day / "_SUCCESS").touch()
+    environment = {**os.environ, **sandbox.environment(), "AWS_ENDPOINT_URL_S3": watched.url}
+    command = [COMMAND, "--config", str(tmp_path), "run", "--customer", "acme", "--json"]
+
+    watched.slow_seconds = 0.3
+    first = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 120
+    while len(watched.answered) < 5:
+        assert first.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    first.send_signal(signal.SIGKILL)
+    first.wait()
+    time.sleep(1)  # what the proxy had taken in still reaches the sandbox
+    before = set(watched.answered)
+    watched.slow_seconds = 0.0
+    watched.begun.clear()
+
+    second = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert second.returncode == 0, second.stderr
+    parts = -(-SIZE // (16 * MIB))
+    sent = set(watched.begun) - {0}
+    assert sent >= set(range(1, parts + 1)) - before
+    assert len(sent & before) <= IN_FLIGHT
+    assert sum("POST" in line and line.endswith("?uploads") for line in watched.requests) == 1
+    assert not any(line.startswith("GET") and "uploadId" in line for line in watched.requests)
+    (key,) = [key for key in bucket.list_keys(acme) if key.endswith("large.bin")]
+    assert hashlib.sha256(bucket.read_object(acme, key)).digest() == digest.digest()
+    assert bucket.list_uploads(acme) == []
