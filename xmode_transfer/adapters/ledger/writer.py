@@ -25,7 +25,7 @@ from xmode_transfer.domain.records import Lease
 T = TypeVar("T")
 
 BATCH_RECORDS = 500
-LINGER_SECONDS = 0.01
+LINGER_SECONDS = 0.02
 """How long a record waits for others to share its commit. A commit costs some milliseconds of work; without
 this, fast answers would come to disk a few at a time."""
 

@@ -66,7 +66,7 @@ class _Commands(click.Group):
     type=click.Choice(["debug", "info", "warning", "error"]),
     envvar="XMODE_LOG_LEVEL",
     default=None,
-    help="How much goes to the log on stderr (also: XMODE_LOG_LEVEL). Default: info; warning on a terminal.",
+    help="How much goes to the log on stderr (also: XMODE_LOG_LEVEL). Default: info; error on a terminal.",
 )
 @click.version_option(package_name="xmode-transfer", prog_name="xmode-transfer")
 @click.pass_context
@@ -79,7 +79,7 @@ def cli(ctx: click.Context, config_dir: Path, log_level: str | None) -> None:
     from xmode_transfer import telemetry
 
     on_terminal = sys.stderr.isatty()
-    level = log_level or ("warning" if on_terminal else "info")
+    level = log_level or ("error" if on_terminal else "info")
     telemetry.configure(stream=sys.stderr, json=not on_terminal, level=level.upper())
     ctx.obj = Shell(config_dir)
 
