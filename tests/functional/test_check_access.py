@@ -1,0 +1,606 @@
+"""The check of access against customers who have set up their side in every wrong way: the named cause must
+be the right one, an intact set-up raises no alarm, and nothing stays in the bucket."""
+
+import json
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from xmode_transfer import bootstrap
+from xmode_transfer.adapters import config_files
+from xmode_transfer.domain.findings import AccessReport, LeftoverKind, Result
+from xmode_transfer.domain.policy import corrected_permission_policy
+from xmode_transfer.entrypoints.cli.tally import Tally
+from xmode_transfer.sandbox import policies
+from xmode_transfer.sandbox.accounts import (
+    add_customer,
+    permission_policy,
+    remove_customer,
+    set_permission_policy,
+    set_trust_policy,
+    trust_policy,
+)
+from xmode_transfer.sandbox.bucket import empty_bucket, list_keys, list_uploads
+from xmode_transfer.sandbox.clients import owner, root_client
+from xmode_transfer.sandbox.configuration import write_config
+from xmode_transfer.sandbox.model import (
+    REGION,
+    VENDOR_ACCOUNT,
+    VENDOR_USER,
+    CustomerSetup,
+    Sandbox,
+    Variant,
+)
+from xmode_transfer.services.check_access import check_access
+
+pytestmark = pytest.mark.sandbox
+
+Document = dict[str, Any]
+_accounts = count(810_000_000_001)
+
+GUIDE_LIMITS = {"multipart_denied", "abort_denied", "list_parts_denied"}
+"""What the guide itself does not grant, as the sandbox decides it; none of it asks the customer to act."""
+
+
+@pytest.fixture(scope="module")
+def subject(sandbox: Sandbox) -> Iterator[CustomerSetup]:
+    """One customer for the whole table; its documents are swapped."""
+    account = str(next(_accounts))
+    customer = add_customer(sandbox, "subject", account=account, bucket=f"subject-{account}")
+    yield customer
+    remove_customer(sandbox, customer)
+
+
+@dataclass
+class Checker:
+    """Checks a customer in this process, each time with a ledger that knows nothing, unless told."""
+
+    sandbox: Sandbox
+    directory: Path
+
+    def __call__(
+        self, customer: CustomerSetup, *, deep: bool = False, ledger: str = "", **overrides: Any
+    ) -> AccessReport:
+        name = ledger or f"ledger-{next(_accounts)}"
+        write_config(
+            self.directory,
+            self.sandbox,
+            customers=[customer],
+            service={"ledger": f"sqlite:///var/{name}.db"},
+            overrides={customer.name: overrides},
+        )
+        configuration = config_files.load(self.directory)
+        with bootstrap.workbench(configuration, Tally()) as bench:
+            prober = bootstrap.prober(configuration, bench.clock)
+            return check_access(bench, prober, configuration.customers[customer.name], deep=deep)
+
+
+@pytest.fixture
+def check(sandbox: Sandbox, as_vendor: dict[str, str], tmp_path: Path) -> Checker:
+    return Checker(sandbox, tmp_path / "config")
+
+
+@pytest.fixture
+def intact(subject: CustomerSetup) -> Iterator[CustomerSetup]:
+    """The subject, set up by the guide before and after the test."""
+    yield subject
+    set_trust_policy(subject, trust_policy(subject))
+    set_permission_policy(subject, permission_policy(subject))
+    empty_bucket(subject)
+
+
+def causes(report: AccessReport) -> set[str]:
+    return {str(cause) for cause in report.causes}
+
+
+def assert_nothing_left(customer: CustomerSetup, report: AccessReport) -> None:
+    """Whatever is in the bucket is named in the report, and objects only where the role cannot delete."""
+    named = {(item.kind, item.key, item.id) for item in report.left}
+    objects = {(LeftoverKind.OBJECT, key, None) for key in list_keys(customer)}
+    uploads = {(LeftoverKind.UPLOAD, key, upload) for key, upload in list_uploads(customer)}
+    assert objects | uploads == {item for item in named if item[0] is not LeftoverKind.VERSION}
+    assert len(uploads) <= 1
+    if "delete_denied" not in causes(report):
+        assert objects == set()
+
+
+# --- The trust policy, changed -------------------------------------------------------------------------
+
+Change = Callable[[Document], None]
+
+
+def condition(operator: str, value: Any, key: str = "sts:ExternalId") -> Change:
+    def change(document: Document) -> None:
+        document["Statement"]["Condition"] = {operator: {key: value}}
+
+    return change
+
+
+def with_id(operator: str, form: str) -> Change:
+    """The right ID in some form: {0} as it is, {1} in small letters."""
+
+    def change(document: Document) -> None:
+        right = document["Statement"]["Condition"]["StringEquals"]["sts:ExternalId"]
+        condition(operator, form.format(right, right.lower()))(document)
+
+    return change
+
+
+def trusted(**elements: Any) -> Change:
+    return lambda document: document["Statement"].update(elements)
+
+
+def principal(arn: str) -> Change:
+    return trusted(Principal={"AWS": arn})
+
+
+def either_id(document: Document) -> None:
+    equals = document["Statement"]["Condition"]["StringEquals"]
+    equals["sts:ExternalId"] = [equals["sts:ExternalId"], "an-older-one"]
+
+
+def no_condition(document: Document) -> None:
+    del document["Statement"]["Condition"]
+
+
+TRUST: dict[str, tuple[Change, set[str]]] = {
+    "another ID": (condition("StringEquals", "SomebodyElse"), {"role_refused"}),
+    "the ID in small letters": (with_id("StringEquals", "{1}"), {"role_refused"}),
+    "the guide's braces kept": (with_id("StringEquals", "{{{0}}}"), {"role_refused"}),
+    "the key misspelt": (condition("StringEquals", "x", "sts:External-Id"), {"role_refused"}),
+    "an empty ID": (condition("StringEquals", ""), {"role_refused"}),
+    "no condition": (no_condition, {"external_id_not_required"}),
+    "only if an ID is sent": (with_id("StringEqualsIfExists", "{0}"), {"external_id_not_required"}),
+    "any but one ID": (condition("StringNotEquals", "SomebodyElse"), {"external_id_not_required"}),
+    "any ID": (condition("StringLike", "*"), {"external_id_any_value"}),
+    "any ID that begins so": (with_id("StringLike", "{0}*"), {"external_id_any_value"}),
+    "whatever ID, but one": (condition("Null", "false"), {"external_id_any_value"}),
+    "the ID in any letters": (with_id("StringEqualsIgnoreCase", "{0}"), {"external_id_case_insensitive"}),
+    "two IDs, while one is changed": (either_id, set()),
+    "the ID by StringLike": (with_id("StringLike", "{0}"), set()),
+    "another user": (principal(f"arn:aws:iam::{VENDOR_ACCOUNT}:user/somebody"), {"role_refused"}),
+    "our user misspelt": (principal(f"arn:aws:iam::{VENDOR_ACCOUNT}:user/{VENDOR_USER}s"), {"role_refused"}),
+    "another account": (principal("arn:aws:iam::999988887777:root"), {"role_refused"}),
+    "our account, as in step 4": (principal(f"arn:aws:iam::{VENDOR_ACCOUNT}:root"), set()),
+    "a denial": (trusted(Effect="Deny"), {"role_refused"}),
+    "another action": (trusted(Action="sts:TagSession"), {"role_refused"}),
+}
+
+
+@pytest.mark.parametrize("name", TRUST)
+def test_a_changed_trust_policy_is_named(intact: CustomerSetup, check: Checker, name: str) -> None:
+    change, expected = TRUST[name]
+    document = trust_policy(intact)
+    change(document)
+    set_trust_policy(intact, document)
+    report = check(intact)
+    assert causes(report) - GUIDE_LIMITS == expected
+    assert report.exit_code == (4 if expected else 0)
+    for item in report.findings:
+        if str(item.cause) in expected and item.fix is not None:
+            assert item.fix.statement == trust_policy(intact)["Statement"]
+    assert_nothing_left(intact, report)
+
+
+# --- The permission policy, changed --------------------------------------------------------------------
+
+WRITE, READ, DENY = 0, 1, 2
+ALL_READS = {"list_denied", "head_denied", "get_acl_denied", "delete_denied"}
+OBJECT_READS = ALL_READS - {"list_denied"}
+
+
+def without(statement: int, action: str = "") -> Change:
+    def change(document: Document) -> None:
+        if action:
+            document["Statement"][statement]["Action"].remove(action)
+        else:
+            del document["Statement"][statement]
+
+    return change
+
+
+def misspelt(statement: int, action: str, wrong: str) -> Change:
+    def change(document: Document) -> None:
+        actions = document["Statement"][statement]["Action"]
+        actions[actions.index(action)] = wrong
+
+    return change
+
+
+def elements(statement: int, **changed: Any) -> Change:
+    return lambda document: document["Statement"][statement].update(changed)
+
+
+def acl(operator: str, value: str, key: str = "s3:x-amz-acl") -> Change:
+    return elements(WRITE, Condition={operator: {key: [value]}})
+
+
+def resources(statement: int, *keep: str) -> Change:
+    """The statement on other resources; {0} is the bucket's ARN."""
+
+    def change(document: Document) -> None:
+        whole = document["Statement"][statement]["Resource"][0]
+        document["Statement"][statement]["Resource"] = [one.format(whole) for one in keep]
+
+    return change
+
+
+def without_acl_condition(document: Document) -> None:
+    del document["Statement"][WRITE]["Condition"]
+
+
+def another_bucket(document: Document) -> None:
+    text = json.dumps(document).replace("arn:aws:s3:::subject-", "arn:aws:s3:::other-")
+    document.update(json.loads(text))
+
+
+def and_also(effect: str, *actions: str, resource: str = "*") -> Change:
+    def change(document: Document) -> None:
+        extra = {"Effect": effect, "Action": list(actions), "Resource": resource}
+        document["Statement"].append(extra)
+
+    return change
+
+
+def all_of(*changes: Change) -> Change:
+    def change(document: Document) -> None:
+        for one in changes:
+            one(document)
+
+    return change
+
+
+def only(*actions: str) -> Change:
+    return lambda document: document.update(
+        Statement=[{"Effect": "Allow", "Action": list(actions), "Resource": "*"}]
+    )
+
+
+PUTS = {"put_denied"}
+PERMISSION: dict[str, tuple[Change, set[str]]] = {
+    "no write statement": (without(WRITE), PUTS),
+    "no read statement": (without(READ), ALL_READS),
+    "no deny statement": (without(DENY), set()),
+    "no PutObject": (without(WRITE, "s3:PutObject"), PUTS),
+    "no ListBucket": (without(READ, "s3:ListBucket"), {"list_denied"}),
+    "no GetObject": (without(READ, "s3:GetObject"), {"head_denied"}),
+    "no GetObjectAcl": (without(READ, "s3:GetObjectAcl"), {"get_acl_denied"}),
+    "no DeleteObject": (without(READ, "s3:DeleteObject"), {"delete_denied"}),
+    "PutObject misspelt": (misspelt(WRITE, "s3:PutObject", "s3:PutObjects"), PUTS),
+    "ListBucket misspelt": (misspelt(READ, "s3:ListBucket", "s3:ListObjects"), {"list_denied"}),
+    "GetObject misspelt": (misspelt(READ, "s3:GetObject", "s3:HeadObject"), {"head_denied"}),
+    "GetObjectAcl misspelt": (misspelt(READ, "s3:GetObjectAcl", "s3:GetObjectACLs"), {"get_acl_denied"}),
+    "DeleteObject misspelt": (misspelt(READ, "s3:DeleteObject", "s3:DeleteObjects"), {"delete_denied"}),
+    "no ACL condition": (without_acl_condition, {"put_without_acl_allowed"}),
+    "another ACL": (acl("StringEquals", "private"), PUTS),
+    "the ACL misspelt": (acl("StringEquals", "bucket-owner-full-controll"), PUTS),
+    "the ACL's key misspelt": (acl("StringEquals", "bucket-owner-full-control", "s3:x-acl"), PUTS),
+    "any ACL but ours": (acl("StringNotEquals", "bucket-owner-full-control"), {"acl_refused"}),
+    "the ACL by StringLike": (acl("StringLike", "bucket-owner-*"), set()),
+    "write another bucket": (resources(WRITE, "arn:aws:s3:::other", "arn:aws:s3:::other/*"), PUTS),
+    "write the bucket, not its objects": (resources(WRITE, "{0}"), PUTS),
+    "write elsewhere in it": (resources(WRITE, "{0}", "{0}/elsewhere/*"), PUTS),
+    "write below the prefix only": (resources(WRITE, "{0}/xmode/*"), set()),
+    "read the bucket, not its objects": (resources(READ, "{0}"), OBJECT_READS),
+    "read objects, not the bucket": (resources(READ, "{0}/*"), {"list_denied"}),
+    "read elsewhere in it": (resources(READ, "{0}", "{0}/elsewhere/*"), OBJECT_READS),
+    "another bucket altogether": (another_bucket, PUTS | {"list_denied"}),
+    "writing denied": (elements(WRITE, Effect="Deny"), PUTS),
+    "reading denied": (elements(READ, Effect="Deny"), ALL_READS),
+    "deleting denied beside it": (and_also("Deny", "s3:DeleteObject"), {"delete_denied"}),
+    "all reading denied beside it": (and_also("Deny", "s3:Get*"), {"head_denied", "get_acl_denied"}),
+    "everything denied elsewhere than elsewhere": (
+        elements(DENY, NotAction="iam:*", NotResource="arn:aws:s3:::other*"),
+        PUTS | {"list_denied"},
+    ),
+    "the third statement for every resource": (elements(DENY, NotResource=[]), set()),
+    "all of S3": (only("s3:*"), {"too_broad", "put_without_acl_allowed"}),
+    "everything": (only("*"), {"too_broad", "put_without_acl_allowed"}),
+    "the users too, without the third": (
+        all_of(without(DENY), and_also("Allow", "iam:List*", "iam:Get*")),
+        {"too_broad"},
+    ),
+    "all buckets' names too": (and_also("Allow", "s3:ListAllMyBuckets"), {"too_broad"}),
+    "the bucket's policy too": (and_also("Allow", "s3:GetBucketPolicy"), {"too_broad"}),
+}
+FREE_OF_LIMITS = {"no ACL condition", "all of S3", "everything"}
+
+
+@pytest.mark.parametrize("name", PERMISSION)
+def test_a_changed_permission_policy_is_named(intact: CustomerSetup, check: Checker, name: str) -> None:
+    change, expected = PERMISSION[name]
+    document = permission_policy(intact)
+    change(document)
+    set_permission_policy(intact, document)
+    report = check(intact)
+    assert causes(report) - GUIDE_LIMITS == expected
+    acts = expected - {"put_without_acl_allowed", "too_broad"}
+    assert report.exit_code == (4 if acts else 0)
+    if name in FREE_OF_LIMITS:
+        assert "multipart_denied" not in causes(report)
+    assert_nothing_left(intact, report)
+
+
+CORRECTED: dict[str, tuple[list[str], set[str]]] = {
+    "whole": ([], set()),
+    "no abort": (["s3:AbortMultipartUpload"], {"abort_denied"}),
+    "no list of parts": (["s3:ListMultipartUploadParts"], {"list_parts_denied"}),
+    "no put": (["s3:PutObject"], {"put_denied"}),
+    "no read": (["s3:GetObject", "s3:GetObjectAcl"], {"head_denied", "get_acl_denied"}),
+}
+
+
+@pytest.mark.parametrize("name", CORRECTED)
+def test_the_corrected_policy_has_no_limits(intact: CustomerSetup, check: Checker, name: str) -> None:
+    removed, expected = CORRECTED[name]
+    document = corrected_permission_policy(intact.bucket, intact.prefix)
+    for action in removed:
+        document["Statement"][1]["Action"].remove(action)
+    set_permission_policy(intact, document)
+    report = check(intact)
+    assert causes(report) - {"put_without_acl_allowed"} == expected
+    assert list_keys(intact) == []
+    assert list_uploads(intact) == []
+    assert report.left == ()
+
+
+# --- The bucket, and what was told of it ---------------------------------------------------------------
+
+
+def test_a_customer_by_the_guide_has_nothing_to_do(intact: CustomerSetup, check: Checker) -> None:
+    report = check(intact, deep=True)
+    assert causes(report) == GUIDE_LIMITS
+    assert (report.outcome, report.exit_code) == ("ok", 0)
+    assert not [item for item in report.findings if item.result is Result.UNEXPECTED]
+    assert_nothing_left(intact, report)
+
+
+BUCKETS: dict[str, tuple[Variant, dict[str, Any], set[str]]] = {
+    "prefix only": (Variant.PREFIX_ONLY, {}, set()),
+    "the whole bucket": (Variant.GUIDE, {"prefix": ""}, set()),
+    "a deep prefix": (Variant.PREFIX_ONLY, {"prefix": "from/xmode/data/"}, set()),
+    "versioned": (Variant.VERSIONED, {}, {"versioned_bucket"}),
+    "no role": (Variant.NO_ROLE, {}, {"role_refused"}),
+    "another external ID": (Variant.WRONG_EXTERNAL_ID, {}, {"role_refused"}),
+}
+
+
+@pytest.mark.parametrize("name", BUCKETS)
+def test_a_variant_is_named(
+    customer_factory: Callable[..., CustomerSetup], check: Checker, name: str
+) -> None:
+    variant, how, expected = BUCKETS[name]
+    customer = customer_factory("variant", variant, **how)
+    report = check(customer)
+    assert causes(report) - GUIDE_LIMITS == expected
+    assert_nothing_left(customer, report)
+    if variant is Variant.VERSIONED:
+        kept = [item for item in report.left if item.kind is LeftoverKind.VERSION]
+        assert [item.key.rpartition("/")[2] for item in kept] == ["canary"]
+
+
+def test_a_prefix_only_customer_who_mistyped_it(
+    customer_factory: Callable[..., CustomerSetup], check: Checker
+) -> None:
+    customer = customer_factory("mistyped", Variant.PREFIX_ONLY, prefix="xmoed/")
+    report = check(customer, destination={"prefix": "xmode/"})
+    assert causes(report) == {"list_denied", "put_denied"}
+    assert report.exit_code == 4
+
+
+@pytest.mark.parametrize(
+    ("told", "expected"),
+    [
+        ({"bucket": "there-is-none-of-this-name"}, [{"bucket_missing"}, {"list_denied", "put_denied"}]),
+        ({"region": "eu-west-1"}, [{"bucket_other_region"}]),
+    ],
+)
+def test_what_we_were_told_wrongly(
+    intact: CustomerSetup, check: Checker, told: dict[str, str], expected: list[set[str]]
+) -> None:
+    report = check(intact, destination=told)
+    assert causes(report) - GUIDE_LIMITS in expected
+
+
+def test_a_bucket_of_another_customer_is_refused(
+    intact: CustomerSetup, globex: CustomerSetup, check: Checker
+) -> None:
+    report = check(intact, destination={"bucket": globex.bucket})
+    assert {"list_denied", "put_denied"} <= causes(report)
+    assert (list_keys(globex), list_uploads(globex)) == ([], [])
+
+
+@pytest.mark.parametrize(
+    ("action", "expected"),
+    [
+        ("s3:PutObject", {"put_denied"}),
+        ("s3:DeleteObject", {"delete_denied"}),
+        ("s3:GetObject", {"head_denied"}),
+    ],
+)
+def test_a_bucket_policy_that_denies(
+    customer_factory: Callable[..., CustomerSetup], check: Checker, action: str, expected: set[str]
+) -> None:
+    customer = customer_factory("denied")
+    document = {
+        "Version": "2012-10-17",
+        "Statement": [
+            {
+                "Effect": "Deny",
+                "Principal": {"AWS": customer.role_arn},
+                "Action": action,
+                "Resource": f"arn:aws:s3:::{customer.bucket}/*",
+            }
+        ],
+    }
+    s3 = owner(customer, "s3")
+    s3.put_bucket_policy(Bucket=customer.bucket, Policy=json.dumps(document))
+    report = check(customer)
+    s3.delete_bucket_policy(Bucket=customer.bucket)
+    assert causes(report) - GUIDE_LIMITS == expected
+    assert_nothing_left(customer, report)
+
+
+# --- Ourselves -----------------------------------------------------------------------------------------
+
+
+@contextmanager
+def vendor_without_rights(sandbox: Sandbox) -> Iterator[None]:
+    iam = root_client(sandbox.endpoint, sandbox.root(VENDOR_ACCOUNT), "iam", REGION)
+    iam.delete_user_policy(UserName=VENDOR_USER, PolicyName="assume-customer-roles")
+    try:
+        yield
+    finally:
+        iam.put_user_policy(
+            UserName=VENDOR_USER,
+            PolicyName="assume-customer-roles",
+            PolicyDocument=json.dumps(policies.vendor_policy()),
+        )
+
+
+def test_our_own_user_may_not_assume(sandbox: Sandbox, intact: CustomerSetup, check: Checker) -> None:
+    with vendor_without_rights(sandbox):
+        report = check(intact)
+    assert causes(report) in ({"role_refused"}, {"vendor_policy_denies_assume"})
+
+
+def test_a_key_that_nobody_knows_is_ours_to_mend_and_nobody_is_probed(
+    intact: CustomerSetup, check: Checker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = list_uploads(intact)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIAIOSFODNN7EXAMPLE")
+    report = check(intact, ledger="ours")
+    assert causes(report) <= {"vendor_key_invalid", "vendor_identity_wrong"}
+    assert len(report.findings) == 1
+    assert (report.outcome, report.exit_code) == ("failed", 3)
+    assert list_uploads(intact) == before
+
+
+# --- Time and again ------------------------------------------------------------------------------------
+
+
+def test_an_upload_that_may_not_be_aborted_is_used_again(intact: CustomerSetup, check: Checker) -> None:
+    """However often a check is repeated, one upload is left behind at most, and it goes once that is
+    allowed."""
+    first = check(intact, ledger="again")
+    second = check(intact, ledger="again")
+    assert len(list_uploads(intact)) == 1
+    assert [item for item in first.left if item.kind is LeftoverKind.UPLOAD] == list(second.left)
+    set_permission_policy(intact, corrected_permission_policy(intact.bucket, intact.prefix))
+    mended = check(intact, ledger="again")
+    assert causes(mended) - {"put_without_acl_allowed"} == set()
+    assert (mended.left, list_uploads(intact), list_keys(intact)) == ((), [], [])
+
+
+def test_objects_that_may_not_be_deleted_do_not_pile_up(intact: CustomerSetup, check: Checker) -> None:
+    document = permission_policy(intact)
+    without(READ, "s3:DeleteObject")(document)
+    set_permission_policy(intact, document)
+    for _ in range(3):
+        report = check(intact, ledger="piling")
+        assert_nothing_left(intact, report)
+    assert len(list_keys(intact)) <= 2
+    set_permission_policy(intact, permission_policy(intact))
+    assert check(intact, ledger="piling").exit_code == 0
+    assert list_keys(intact) == []
+
+
+def test_what_was_learnt_is_remembered(intact: CustomerSetup, check: Checker) -> None:
+    report = check(intact, ledger="learning")
+    configuration = config_files.load(check.directory)
+    with bootstrap.ledger(configuration.service) as (ledger, _):
+        known = ledger.capabilities(intact.name)
+        assert (known.multipart, known.abort, known.versioned, known.region) == (False, False, False, REGION)
+        remembered = ledger.last_check(intact.name)
+    assert remembered is not None
+    assert remembered.findings == tuple(replace(item, fix=None) for item in report.findings)
+    assert remembered.left == report.left
+
+
+# --- The installed command -----------------------------------------------------------------------------
+
+
+def test_the_command_tells_everything_in_one_document(
+    project: Callable[..., Any], acme: CustomerSetup, customer_factory: Callable[..., CustomerSetup]
+) -> None:
+    refused = customer_factory("initech", Variant.NO_ROLE)
+    pending = customer_factory("umbrella")
+    answer = project(acme, refused, pending, overrides={"umbrella": {"state": "pending"}}).run(
+        "check-access", "--json"
+    )
+    assert answer.code == 4, answer.err
+    told = {item["customer"]: item for item in answer.json["customers"]}
+    assert {name: item["outcome"] for name, item in told.items()} == {
+        "acme": "ok",
+        "initech": "blocked",
+        "umbrella": "ok",
+    }
+    (worst,) = [item for item in told["initech"]["findings"] if item["cause"] == "role_refused"]
+    assert (worst["result"], worst["party"], worst["severity"]) == ("denied", "customer", "error")
+    assert worst["fix"]["statement"]["Condition"]["StringEquals"]["sts:ExternalId"] == refused.external_id
+    assert worst["fix"]["command"].startswith("aws iam update-assume-role-policy --role-name XMode ")
+    assert worst["request_id"]
+    keys = {"probe", "result", "cause", "party", "severity", "message", "fix", "request_id"}
+    assert all(set(item) == keys for one in told.values() for item in one["findings"])
+    checked = [event for event in answer.events if event["event"] == "access.checked"]
+    assert {event["customer"] for event in checked} == set(told)
+
+
+def test_the_command_tells_a_person_what_changed_and_how_it_is_mended(
+    project: Callable[..., Any], acme: CustomerSetup
+) -> None:
+    place = project(acme)
+    first = place.run("check-access", "--customer", "acme")
+    assert first.code == 0, first.err
+    document = trust_policy(acme)
+    no_condition(document)
+    set_trust_policy(acme, document)
+    second = place.run("check-access", "--customer", "acme")
+    assert second.code == 4
+    assert "external_id_not_required" in second.out
+    assert '"sts:ExternalId": "AcmeCorp"' in second.out
+    (change,) = [event for event in second.events if event["event"] == "access.changed"]
+    assert (change["probe"], change["before"], change["now"]) == (
+        "external_id_none",
+        "ok",
+        "external_id_not_required",
+    )
+
+
+def test_another_principal_is_one_error_about_us(project: Callable[..., Any], acme: CustomerSetup) -> None:
+    vendor = {"vendor": {"principal_arn": f"arn:aws:iam::{VENDOR_ACCOUNT}:user/somebody-else"}}
+    answer = project(acme, service=vendor).run("check-access", "--json")
+    assert answer.code == 3
+    (customer,) = answer.json["customers"]
+    (item,) = customer["findings"]
+    assert (item["cause"], item["party"]) == ("vendor_identity_wrong", "us")
+    assert (list_keys(acme), list_uploads(acme)) == ([], [])
+
+
+def test_a_command_that_is_stopped_leaves_no_object(project: Callable[..., Any], acme: CustomerSetup) -> None:
+    """Wherever the signal meets it."""
+    place = project(acme)
+    for wait_seconds in (0.6, 0.9, 1.2):
+        process = place.start("check-access", "--json")
+        time.sleep(wait_seconds)
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=60)
+        assert process.returncode in (0, 130, -signal.SIGINT)
+        assert list_keys(acme) == []
+        assert len(list_uploads(acme)) <= 1
+
+
+def test_an_unknown_and_a_retired_customer(project: Callable[..., Any], acme: CustomerSetup) -> None:
+    place = project(acme, overrides={"acme": {"state": "retired"}})
+    unknown = place.run("check-access", "--customer", "nobody", "--json")
+    assert (unknown.code, unknown.json["error"]["cause"]) == (2, "config_invalid")
+    retired = place.run("check-access", "--customer", "acme")
+    assert retired.code == 2
+    assert "retired" in retired.err
