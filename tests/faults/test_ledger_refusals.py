@@ -16,6 +16,7 @@ import pytest
 from sqlalchemy import Engine, event
 
 from xmode_transfer.adapters.ledger import SqlLedger, open_ledger
+from xmode_transfer.adapters.ledger.tables import SCHEMA_VERSION
 from xmode_transfer.adapters.memory.clock import MemoryClock
 from xmode_transfer.domain.errors import (
     ConfigError,
@@ -353,10 +354,12 @@ def test_a_ledger_of_a_later_version_is_not_touched(tmp_path: Path, version: str
     fill(path)
     set_versions(path, version)
     before = path.read_bytes()
-    with pytest.raises(LedgerTooNew, match=f"schema version {version}; this program knows version 0001"):
+    with pytest.raises(
+        LedgerTooNew, match=f"schema version {version}; this program knows version {SCHEMA_VERSION}"
+    ):
         open_ledger(f"sqlite:///{path}", CLOCK)
     assert path.read_bytes() == before
-    set_versions(path, "0001")
+    set_versions(path, SCHEMA_VERSION)
     assert_unharmed(path)
 
 

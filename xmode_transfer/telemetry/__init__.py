@@ -8,6 +8,8 @@ Events go through the standard ``logging``, so lines of libraries take the same 
 What is bound is known to this thread or task alone; ``carry`` takes it along into another.
 """
 
+from __future__ import annotations  # ``carry`` is called for each object: its types need not be made anew
+
 import logging
 import os
 import sys
