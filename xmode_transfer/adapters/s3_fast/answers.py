@@ -29,11 +29,13 @@ _OF_THE_NETWORK = ("AWS_IO_", "AWS_ERROR_HTTP_", "AWS_ERROR_S3_", "AWS_ERROR_CRT
 
 class Failure(NamedTuple):
     """Why a request came to nothing. ``answer`` is what S3 said, where the CRT tells; ``swallowed`` means
-    that it answered and the CRT does not tell what."""
+    that the CRT keeps it to itself, and ``hopeless`` that another attempt through the CRT would end alike:
+    botocore then says more."""
 
     error: XmodeError
     answer: Answer | None = None
     swallowed: bool = False
+    hopeless: bool = False
 
 
 def failure_of(error: BaseException, attempt: Attempt, now: datetime) -> Failure:
@@ -45,10 +47,12 @@ def failure_of(error: BaseException, attempt: Attempt, now: datetime) -> Failure
         return Failure(RequestRefused(f"{attempt}: {error}", hint=_REFUSED_HINT))
     known = _SWALLOWED.get(error.name)
     if known is not None:
-        return Failure(error_for(known, attempt, now), swallowed=True)
+        told = error_for(known, attempt, now)
+        return Failure(told, swallowed=True, hopeless=not told.retryable)
     words = f"{attempt}: {error.message.rstrip('.')} ({error.name})"
     if "_TLS_" in error.name:
-        return Failure(Unavailable(words, hint=_TLS_HINT))
+        # s2n lets 10 to 30 seconds pass before it says so, each time
+        return Failure(Unavailable(words, hint=_TLS_HINT), hopeless=True)
     if error.name.startswith(_OF_THE_NETWORK):
         return Failure(Unavailable(words, hint=_NETWORK_HINT))
     return Failure(RequestRefused(words, hint=_REFUSED_HINT))

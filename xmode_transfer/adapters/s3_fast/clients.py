@@ -31,6 +31,7 @@ _MOST_LOOPS = 4
 _MOST_HOSTS = 256
 _AMPLE_GBPS = 400.0
 """From this the client derives how many connections it may have; the real bound is ``connections``."""
+_UNUSABLE = (AwsCrtError, RuntimeError)  # awscrt raises either
 _ANY_REGION = "us-east-1"
 """The client wants one; each request is signed for its own."""
 
@@ -90,7 +91,7 @@ def _tls() -> Any:
         return _trusting(Path(bundle), f"AWS_CA_BUNDLE ({bundle})")
     try:
         return TlsConnectionOptions(ClientTlsContext(TlsContextOptions()))
-    except AwsCrtError:  # no store of certificates on this machine
+    except _UNUSABLE:  # no store of certificates on this machine
         return _trusting(Path(get_cert_path(True)), "botocore's list of certificates")
 
 
@@ -99,7 +100,7 @@ def _trusting(path: Path, named: str) -> Any:
     try:
         options.override_default_trust_store(path.read_bytes())
         return TlsConnectionOptions(ClientTlsContext(options))
-    except (OSError, AwsCrtError) as error:
+    except (OSError, *_UNUSABLE) as error:
         raise ConfigError(
             f"{named} cannot be used: {error}", hint="It is a file of PEM certificates"
         ) from error

@@ -181,11 +181,11 @@ class SendingEngine:
             self.lanes.slow_down(job, job.sent_at, self._clock.monotonic())
         if self._has_recovered(job, failure):
             self._again(job)
-        elif failure.error.retryable and not isinstance(failure.error, SessionExpired):
-            self._retry(job, failure)
-        elif failure.swallowed:
+        elif failure.hopeless:
             job.detoured = True
             self._again(job)
+        elif failure.error.retryable and not isinstance(failure.error, SessionExpired):
+            self._retry(job, failure)
         else:
             self._fail(job, failure.error)
 
