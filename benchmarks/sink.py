@@ -222,7 +222,11 @@ def lay_pages(directory: Path, keys: Iterator[tuple[str, int]]) -> None:
 def environment(sink: Sink, *, tls: bool = False) -> dict[str, str]:
     """The standard variables with which every client here finds the sink."""
     return {
-        **{name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "XMODE_"))},
+        **{
+            name: value
+            for name, value in os.environ.items()
+            if not name.startswith(("AWS_", "XMODE_", "PYTHONDONTWRITE"))
+        },
         "AWS_ACCESS_KEY_ID": "AKIA" + "A" * 16,
         "AWS_SECRET_ACCESS_KEY": "s" * 40,
         "AWS_REGION": "us-east-1",

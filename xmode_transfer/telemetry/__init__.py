@@ -13,14 +13,16 @@ from __future__ import annotations  # ``carry`` is called for each object: its t
 import logging
 import os
 import sys
-from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import copy_context
-from typing import ParamSpec, TextIO, TypeVar
+from typing import TYPE_CHECKING, ParamSpec, TextIO, TypeVar
 
 from xmode_transfer.telemetry.events import Event
 from xmode_transfer.telemetry.redaction import protect, redact, redact_text
 from xmode_transfer.telemetry.rendering import NEVER_BELOW_INFO, OURS, QUIET, LineHandler, context
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
 
 __all__ = [
     "Event",
