@@ -13,7 +13,18 @@ from hypothesis import strategies as st
 
 from xmode_transfer.adapters.ledger import SqlLedger, open_ledger
 from xmode_transfer.adapters.memory.clock import MemoryClock
-from xmode_transfer.domain.errors import AlreadyRunning, LeaseLost, LedgerError
+from xmode_transfer.domain.errors import AlreadyRunning, LeaseLost, LedgerError, Party
+from xmode_transfer.domain.findings import (
+    AccessReport,
+    Cause,
+    Facts,
+    Finding,
+    Leftover,
+    LeftoverKind,
+    Result,
+    Severity,
+    finding,
+)
 from xmode_transfer.domain.records import (
     Capabilities,
     Checksum,
@@ -810,3 +821,61 @@ def test_what_was_learnt_stays_until_it_is_learnt_anew(ledger: Ledger, reopen: R
         multipart=True, abort=False, region="us-east-1", versioned=True, kms=False, learned_at=NOW
     )
     assert reopen().capabilities("globex") == Capabilities(region="eu-west-1")
+
+
+# --- Checks of access --------------------------------------------------------------------------------
+
+
+def a_check(hours: int = 0, **changes: object) -> AccessReport:
+    report = AccessReport(
+        "acme",
+        NOW + timedelta(hours=hours),
+        (
+            Finding("list", Result.OK, Cause.OK, None, Severity.INFO, "may list", None, "R-1"),
+            Finding("put", Result.DENIED, Cause.PUT_DENIED, Party.CUSTOMER, Severity.ERROR, "may not put 🚫"),
+            Finding("delete", Result.SKIPPED, None, None, Severity.INFO, "nothing to delete"),
+        ),
+        (
+            Leftover(LeftoverKind.UPLOAD, "xmode/_xmode-check/x", 5**9, "upload-1"),
+            Leftover(LeftoverKind.OBJECT, "xmode/_xmode-check/y", 56),
+        ),
+        0.25,
+    )
+    return replace(report, **changes)  # type: ignore[arg-type]
+
+
+def test_a_check_comes_back_whole_after_a_restart(ledger: Ledger, reopen: Reopen) -> None:
+    assert ledger.last_check("acme") is None
+    ledger.record_check(a_check())
+    assert reopen().last_check("acme") == a_check()
+
+
+def test_the_history_of_checks_is_newest_first(ledger: Ledger) -> None:
+    for hours in (1, 3, 2):
+        ledger.record_check(a_check(hours))
+    ledger.record_check(a_check(9, customer="globex", findings=(), left=(), interrupted=True))
+    assert ledger.last_check("acme") == a_check(3)
+    assert ledger.checks("acme") == [a_check(3), a_check(2), a_check(1)]
+    assert ledger.checks("acme", limit=2) == [a_check(3), a_check(2)]
+    assert [check.customer for check in ledger.checks()] == ["globex", "acme", "acme", "acme"]
+    assert ledger.checks("globex")[0].outcome == "interrupted"
+    assert ledger.checks("nobody") == []
+
+
+def test_of_two_checks_at_one_moment_the_later_counts(ledger: Ledger) -> None:
+    ledger.record_check(a_check())
+    ledger.record_check(a_check(left=()))
+    assert ledger.last_check("acme") == a_check(left=())
+
+
+def test_a_check_is_kept_without_its_fixes_and_so_without_the_external_id(
+    ledger: Ledger, tmp_path: Path
+) -> None:
+    facts = Facts("SecretlyAcme", "arn:aws:iam::111122223333:role/XMode", "acme-data", "xmode/")
+    found = finding(Cause.EXTERNAL_ID_NOT_REQUIRED, "external_id_none", facts)
+    assert found.fix is not None
+    ledger.record_check(a_check(findings=(found,)))
+    kept = ledger.last_check("acme")
+    assert kept is not None
+    assert kept.findings == (replace(found, fix=None),)
+    assert b"SecretlyAcme" not in b"".join(path.read_bytes() for path in tmp_path.glob("ledger.db*"))

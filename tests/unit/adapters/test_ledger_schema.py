@@ -11,7 +11,9 @@ from typing import Any
 
 import pytest
 import sqlalchemy
+from alembic import command as alembic_command
 from alembic.autogenerate import compare_metadata
+from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy.dialects import postgresql
@@ -24,6 +26,7 @@ from xmode_transfer.adapters.ledger.schema import migrate
 from xmode_transfer.adapters.ledger.statements import Statements
 from xmode_transfer.adapters.ledger.tables import SCHEMA_VERSION, metadata
 from xmode_transfer.adapters.memory.clock import MemoryClock
+from xmode_transfer.domain.findings import AccessReport
 
 PAGE = Path(__file__).parents[3] / "docs" / "ledger.md"
 CLOCK = MemoryClock()
@@ -136,3 +139,24 @@ def test_tables_and_statements_can_be_said_to_another_database() -> None:
     assert len(names) >= 7
     for name in names:
         assert "%s" in getattr(statements, name).sql
+
+
+def test_a_ledger_of_the_first_version_keeps_what_it_holds(tmp_path: Path) -> None:
+    engine = sqlalchemy.create_engine(f"sqlite:///{tmp_path}/ledger.db")
+    with engine.begin() as connection:
+        config = Config(attributes={"connection": connection})
+        config.set_main_option("script_location", "xmode_transfer.adapters:migrations")
+        config.set_main_option("path_separator", "os")
+        alembic_command.upgrade(config, "0001")
+        connection.execute(
+            sqlalchemy.text("INSERT INTO capabilities (customer, region) VALUES ('acme', 'eu-west-1')")
+        )
+    engine.dispose()
+    ledger = open_ledger(f"sqlite:///{tmp_path}/ledger.db", CLOCK)
+    try:
+        assert ledger.capabilities("acme").region == "eu-west-1"
+        assert ledger.checks() == []
+        ledger.record_check(AccessReport("acme", CLOCK.now(), ()))
+        assert ledger.last_check("acme") == AccessReport("acme", CLOCK.now(), ())
+    finally:
+        ledger.close()

@@ -1,8 +1,10 @@
 """The catalogue of causes: each says who must act and how it is mended, with statements that really do."""
 
 import json
+import re
 import shlex
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -71,6 +73,7 @@ WORDS = [
     "ok",
 ]
 BAD = [cause for cause in Cause if cause is not Cause.OK]
+PAGE = Path(__file__).parents[3] / "docs" / "check-access.md"
 ROLE = "arn:aws:iam::111122223333:role/partners/XMode"
 KEY = "arn:aws:kms:eu-west-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab"
 FACTS = Facts("AcmeCorp", ROLE, "acme-data", "xmode/", "eu-west-1", "111122223333", KEY)
@@ -85,6 +88,20 @@ def policy_of(command: str) -> dict[str, Any]:
 
 def test_the_words_are_fixed() -> None:
     assert [str(cause) for cause in Cause] == WORDS
+
+
+def test_the_page_has_every_cause_with_its_gravity_and_party() -> None:
+    told = dict.fromkeys(Cause, "")
+    for line in PAGE.read_text(encoding="utf-8").partition("## Causes")[2].splitlines():
+        row = re.match(r"\| `(\w+)` \| (\w+) \| (\w+) \| .+ \|$", line)
+        if row is not None:
+            told[Cause(row[1])] = f"{row[2]} {row[3]}"
+    who = {Party.US: "we", Party.CUSTOMER: "customer", None: "nobody"}
+    assert told == {
+        cause: f"{found.severity} {who[found.party]}"
+        for cause in Cause
+        for found in [finding(cause, "p", FACTS)]
+    }
 
 
 @pytest.mark.parametrize("cause", BAD)
