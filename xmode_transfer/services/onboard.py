@@ -36,13 +36,13 @@ class Registry(Protocol):
     """The customers of the configuration, as they are added and changed."""
 
     def claims(self) -> Sequence[Claim]:
-        """What every customer claims, the retired and those with mistakes in their files too."""
+        """What every customer claims, also retired ones and those whose files are wrong."""
 
     def illegible(self, text: str) -> str | None:
         """A customer whose file cannot be read at all and has this text in it."""
 
     def add(self, customer: Customer, text: str) -> str:
-        """Adds a customer; answers its file. Never replaces one. Raises ConfigError, then nothing is added."""
+        """Adds a customer, answers its file; never replaces one. Raises ConfigError, and adds nothing."""
 
     def set_state(self, customer: Customer, state: CustomerState) -> None:
         """Changes a customer's state and nothing else of its file. Raises ConfigError."""

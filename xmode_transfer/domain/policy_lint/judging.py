@@ -28,6 +28,14 @@ from xmode_transfer.domain.policy_lint.vocabulary import meant_key
 
 Policy = Mapping[str, Any]
 
+_ALL_OF_ROLE = {
+    "Version": "2012-10-17",
+    "Statement": {"Effect": "Allow", "Action": "*", "Resource": "*"},
+}
+_ALL_OF_BUCKET = {
+    "Version": "2012-10-17",
+    "Statement": {"Effect": "Allow", "Principal": "*", "Action": "*", "Resource": "*"},
+}
 STRANGER = "arn:{partition}:iam::999988887777:user/stranger"
 NEVER_ISSUED = "xm-3f9d0c4b7e6a4f5c8d21"
 _DATA = "us-daily/2026/11/22/part-0001.csv"
@@ -175,9 +183,25 @@ class Rights:
         return evaluate(self.on_role, self._known(Request(self._session, action, resource)))
 
     def decide(self, request: Request) -> Decision:
-        on_role = evaluate(self.on_role, request) if self.on_role else None
-        on_bucket = evaluate(self.on_bucket, request, kind=PolicyKind.RESOURCE) if self.on_bucket else None
-        return _together(on_role, on_bucket, self.facts.account == self.facts.bucket_owner)
+        if not self.on_bucket:
+            return evaluate(self.on_role, request)
+        # With everything allowed besides, what is left is what denies, or may.
+        bucket_lets = evaluate([*self.on_bucket, _ALL_OF_BUCKET], request, kind=PolicyKind.RESOURCE)
+        if not self.on_role:
+            return bucket_lets  # the role's own policies, which nobody showed, may allow it
+        role_lets = evaluate([*self.on_role, _ALL_OF_ROLE], request)
+        for decision, whose in ((role_lets, "role"), (bucket_lets, "bucket")):
+            if decision.outcome is Outcome.EXPLICIT_DENY:
+                return replace(decision, reason=f"{decision.reason}, in the {whose}'s policy")
+        for decision in (role_lets, bucket_lets):
+            if decision.outcome is Outcome.CANNOT_TELL:
+                return decision
+        on_role = evaluate(self.on_role, request)
+        on_bucket = evaluate(self.on_bucket, request, kind=PolicyKind.RESOURCE)
+        if self.facts.account != self.facts.bucket_owner:
+            return _weakest([on_role, on_bucket])
+        order = (Outcome.ALLOW, Outcome.CANNOT_TELL, Outcome.IMPLICIT_DENY)
+        return min((on_role, on_bucket), key=lambda decision: order.index(decision.outcome))
 
     def key(self, action: str, key_arn: str) -> Decision:
         region = self.facts.region or key_arn.split(":")[3]
@@ -310,25 +334,6 @@ def _excess(rights: Rights) -> Iterator[Finding | Doubt]:
         yield finding(Cause.TOO_BROAD, "excess", facts, detail=", ".join(allowed))
     else:
         yield passed("excess", "the role may not do what we never need")
-
-
-def _together(on_role: Decision | None, on_bucket: Decision | None, same_account: bool) -> Decision:
-    """One decision of what a role's and a bucket's policies say."""
-    if on_bucket is None:
-        assert on_role is not None
-        return on_role
-    if on_role is None:
-        if on_bucket.outcome is Outcome.IMPLICIT_DENY and same_account:
-            return replace(on_bucket, outcome=Outcome.ALLOW)  # the role's own policies may allow it
-        return on_bucket
-    denied = next((one for one in (on_role, on_bucket) if one.outcome is Outcome.EXPLICIT_DENY), None)
-    if denied is not None:
-        whose = "role" if denied is on_role else "bucket"
-        return replace(denied, reason=f"{denied.reason}, in the {whose}'s policy")
-    if not same_account:
-        return _weakest([on_role, on_bucket])
-    doubt = next((one for one in (on_role, on_bucket) if one.outcome is Outcome.CANNOT_TELL), None)
-    return doubt or (on_bucket if on_bucket.allowed else on_role)
 
 
 def _misspelt(policies: Sequence[Policy]) -> dict[str, str | tuple[str, ...]]:

@@ -171,8 +171,9 @@ def _invalid(name: str, text: str, error: json.JSONDecodeError, lines_before: in
     elif _CURLY_QUOTES.search(line):
         message = f"{place}: typographic quotation marks, which JSON does not know"
         fix = 'Write straight quotation marks: "'
-    elif re.match(r"\s*[}\]]", text[error.pos :]) and text[: error.pos].rstrip().endswith(","):
-        message = f"{place}: a comma before a closing bracket"
+    elif (comma := _needless_comma(text, error.pos)) is not None:
+        line_number, column = text.count("\n", 0, comma) + 1, comma - text.rfind("\n", 0, comma)
+        message = f"line {line_number + lines_before}, column {column}: a comma before a closing bracket"
         fix = "Remove the comma"
     elif error.msg.startswith("Extra data"):
         message = f"{place}: something follows the document's end"
@@ -183,6 +184,12 @@ def _invalid(name: str, text: str, error: json.JSONDecodeError, lines_before: in
         message = f"{place}: this is no JSON ({error.msg[0].lower()}{error.msg[1:]})"
         fix = "Copy the document anew, from its first { to its last }"
     return Remark(name, Fault.INVALID_JSON, Severity.ERROR, message, Fix(fix, None, None, _GUIDE_STEP))
+
+
+def _needless_comma(text: str, position: int) -> int | None:
+    """Where a comma stands before a closing bracket; Python's versions tell the place of one or the other."""
+    comma = text.rfind(",", 0, position + 1)
+    return comma if comma >= 0 and re.match(r",\s*[}\]]", text[comma:]) else None
 
 
 _GUIDE_STEP = "console step 8; CLI steps 2 and 4"

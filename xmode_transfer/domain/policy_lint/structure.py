@@ -19,11 +19,9 @@ from xmode_transfer.domain.policy_lint.vocabulary import (
 )
 
 _PLACEHOLDER = re.compile(
-    r"\{[^}]*\}?|EXTERNAL-ID|:::BUCKET\b|:::bucket-name\b|replace with|KEY-ARN|<[A-Za-z -]+>",
-    re.IGNORECASE,
+    r"\{[^}]*\}?|EXTERNAL-ID|:::BUCKET\b|:::bucket-name(?![\w.-])|KEY-ARN|<[A-Za-z -]+>|(?i:replace with)"
 )
 _VARIABLE = re.compile(r"\$\{[^}]*\}")  # AWS fills it in
-_UPPER_ONLY = ("EXTERNAL-ID", ":::BUCKET", "KEY-ARN")
 _TRUST_STEPS = "console steps 5 and 8; CLI step 2"
 
 
@@ -142,6 +140,15 @@ def _place(document: Document, number: int, statement: Mapping[str, Any], facts:
             ),
             number,
         )
+    elif isinstance(statement.get("Principal"), str) and statement["Principal"] != "*":
+        yield Remark(
+            document.name,
+            Fault.MALFORMED_STATEMENT,
+            Severity.ERROR,
+            f"the Principal of statement {number} does not say of which kind it is",
+            Fix(f'Write "Principal": {{"AWS": "{statement["Principal"]}"}}'),
+            number,
+        )
     elif not on_role and not named:
         whom = facts.principal if document.kind is Kind.TRUST else facts.role_arn
         yield Remark(
@@ -170,7 +177,7 @@ def _placeholders(
     ours = {name: value for name, value in statement.items() if name != "Sid"}
     for text in _all_texts(ours):
         found = _PLACEHOLDER.search(_VARIABLE.sub("", text))
-        if found is None or (found[0].upper() in _UPPER_ONLY and found[0] not in _UPPER_ONLY):
+        if found is None:
             continue
         trust = document.kind is Kind.TRUST
         value = facts.external_id if trust else facts.bucket
