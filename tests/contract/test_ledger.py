@@ -832,7 +832,17 @@ def a_check(hours: int = 0, **changes: object) -> AccessReport:
         NOW + timedelta(hours=hours),
         (
             Finding("list", Result.OK, Cause.OK, None, Severity.INFO, "may list", None, "R-1"),
-            Finding("put", Result.DENIED, Cause.PUT_DENIED, Party.CUSTOMER, Severity.ERROR, "may not put 🚫"),
+            Finding(
+                "put",
+                Result.DENIED,
+                Cause.PUT_DENIED,
+                Party.CUSTOMER,
+                Severity.ERROR,
+                "may not put",
+                None,
+                "R-2",
+                "🚫 403",
+            ),
             Finding("delete", Result.SKIPPED, None, None, Severity.INFO, "nothing to delete"),
         ),
         (

@@ -547,7 +547,7 @@ def test_the_command_tells_everything_in_one_document(
     assert worst["fix"]["statement"]["Condition"]["StringEquals"]["sts:ExternalId"] == refused.external_id
     assert worst["fix"]["command"].startswith("aws iam update-assume-role-policy --role-name XMode ")
     assert worst["request_id"]
-    keys = {"probe", "result", "cause", "party", "severity", "message", "fix", "request_id"}
+    keys = {"probe", "result", "cause", "party", "severity", "message", "fix", "request_id", "said"}
     assert all(set(item) == keys for one in told.values() for item in one["findings"])
     checked = [event for event in answer.events if event["event"] == "access.checked"]
     assert {event["customer"] for event in checked} == set(told)

@@ -110,7 +110,7 @@ class Reserved:
             cause = Cause.BUCKET_OTHER_REGION
         if cause is None:
             return unanswered(probe, error.message, error.party, error.request_id)
-        return finding(cause, probe, self.facts, detail=error.message, request_id=error.request_id)
+        return finding(cause, probe, self.facts, request_id=error.request_id, said=error.message)
 
     # --- What is there ------------------------------------------------------------------------------
 

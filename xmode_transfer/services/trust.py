@@ -77,15 +77,15 @@ def try_trust(prober: Prober, customer: Customer, facts: Facts, nonce: str) -> I
 
 def told(probe: str, error: XmodeError, facts: Facts) -> Finding:
     """A failed AssumeRole as a finding. AWS's own words decide only where they name our own policy."""
-    detail, request_id = error.message, error.request_id
+    said, request_id = error.message, error.request_id
     if isinstance(error, RoleRefused):
         cause = Cause.ROLE_REFUSED
         if error.aws_code == "RegionDisabledException":
             cause = Cause.STS_REGION_DISABLED
-        elif "identity-based policy" in detail:
+        elif "identity-based policy" in said:
             cause = Cause.VENDOR_POLICY_DENIES_ASSUME
-        return finding(cause, probe, facts, detail=detail, request_id=request_id)
-    return unanswered(probe, detail, error.party, request_id)
+        return finding(cause, probe, facts, request_id=request_id, said=said)
+    return unanswered(probe, said, error.party, request_id)
 
 
 def _trial(prober: Prober, customer: Customer, external_id: str | None) -> XmodeError | None:

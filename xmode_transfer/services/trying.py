@@ -112,10 +112,8 @@ def _put(reserved: Reserved, key: str) -> ProbedObject | None:
     if isinstance(error, AccessDenied) or is_acl_error(error):
         canary, bare = reserved.put(key, BODY, acl=False)
         if canary is not None:
-            detail, request_id = error.message, error.request_id
-            reserved.note(
-                finding(Cause.ACL_REFUSED, PUT, reserved.facts, detail=detail, request_id=request_id)
-            )
+            said, request_id = error.message, error.request_id
+            reserved.note(finding(Cause.ACL_REFUSED, PUT, reserved.facts, request_id=request_id, said=said))
             reserved.skip([PUT_WITHOUT_ACL], "objects can be put without the ACL only")
             return canary
         if isinstance(bare, KmsDenied):

@@ -106,11 +106,12 @@ def test_the_page_has_every_cause_with_its_gravity_and_party() -> None:
 
 @pytest.mark.parametrize("cause", BAD)
 def test_every_cause_says_who_must_act_and_how_it_is_mended(cause: Cause) -> None:
-    found = finding(cause, "a probe", FACTS, detail="AWS's words", request_id="R1")
+    found = finding(cause, "a probe", FACTS, detail="three of them", request_id="R1", said="403")
     assert (found.probe, found.cause, found.request_id) == ("a probe", cause, "R1")
     assert found.result in (Result.DENIED, Result.UNEXPECTED)
     assert isinstance(found.party, Party)
-    assert found.message.endswith("(AWS's words)")
+    assert found.message.endswith("(three of them)")
+    assert (found.said, found.request_id) == ("403", "R1")
     assert "\n" not in found.message
     assert found.fix is not None
     assert found.fix.summary
@@ -190,7 +191,8 @@ def test_the_statement_of_a_fix_grants_what_was_refused_and_nothing_elsewhere(ca
     assert fix.statement is not None
     assert fix.command is not None
     document = policy_of(fix.command)
-    assert document["Statement"] == [fix.statement]
+    assert document["Statement"][0] == fix.statement
+    assert not decide(S3Call("PutObject", "acme-data", KEYED, acl="public-read"), [document]).allowed
     for call in GRANTS[cause]:
         assert decide(call, [document]).allowed
         assert not decide(S3Call(call.operation, "other-data", call.key, acl=call.acl), [document]).allowed

@@ -43,6 +43,7 @@ def record(connection: Connection, report: AccessReport) -> None:
             "severity": str(item.severity),
             "message": item.message,
             "request_id": item.request_id,
+            "said": item.said,
         }
         for number, item in enumerate(report.findings)
     ]
@@ -86,6 +87,7 @@ def _report(connection: Connection, row: Any) -> AccessReport:
                 item.message,
                 None,
                 item.request_id,
+                item.said,
             )
             for item in findings
         ),

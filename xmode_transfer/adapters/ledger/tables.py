@@ -227,6 +227,7 @@ access_findings = Table(
     Column("severity", TEXT, nullable=False),
     Column("message", TEXT, nullable=False),
     Column("request_id", TEXT),
+    Column("said", TEXT, nullable=False),
     PrimaryKeyConstraint("check_id", "number"),
     sqlite_with_rowid=False,
 )

@@ -350,13 +350,19 @@ _CATALOGUE: Mapping[Cause, _Entry] = {
 
 
 def finding(
-    cause: Cause, probe: str, facts: Facts, *, detail: str = "", request_id: str | None = None
+    cause: Cause,
+    probe: str,
+    facts: Facts,
+    *,
+    detail: str = "",
+    request_id: str | None = None,
+    said: str = "",
 ) -> Finding:
-    """The catalogue's finding for a cause. ``detail`` (AWS's own words, a name, a number) goes behind the
-    sentence in brackets."""
+    """The catalogue's finding for a cause. ``detail`` (a name, a number) goes behind the sentence in
+    brackets; ``said`` are AWS's own words."""
     entry = _CATALOGUE[cause]
     message = entry.sentence.format(f=facts)
     if detail:
         message = f"{message} ({detail})"
     fix = entry.fix(facts) if entry.fix is not None else None
-    return Finding(probe, entry.result, cause, entry.party, entry.severity, message, fix, request_id)
+    return Finding(probe, entry.result, cause, entry.party, entry.severity, message, fix, request_id, said)

@@ -47,7 +47,10 @@ def grant(summary: str, sid: str, actions: list[str], steps: str) -> Callable[[F
 
     def fix(facts: Facts) -> Fix:
         statement = _statement(facts, sid, actions)
-        document = {"Version": "2012-10-17", "Statement": [statement]}
+        statements = [statement]
+        if "s3:PutObject" in actions:  # and with no other ACL than ours
+            statements.append(_statement(facts, "NoOtherAcl"))
+        document = {"Version": "2012-10-17", "Statement": statements}
         command = line(
             "aws iam put-role-policy",
             role_name=facts.role_name,

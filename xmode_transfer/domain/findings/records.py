@@ -76,7 +76,8 @@ class Fix:
 @dataclass(frozen=True, slots=True)
 class Finding:
     """One probe's answer. ``party`` is who must act, None where nobody must. ``cause`` is None where a probe
-    was not done, or AWS gave no answer to it. ``message`` is one plain sentence; ``request_id`` is AWS's."""
+    was not done, or AWS gave no answer to it. ``message`` is one plain sentence. ``request_id`` and ``said``
+    are AWS's: its words, with the request that they answer."""
 
     probe: str
     result: Result
@@ -86,6 +87,7 @@ class Finding:
     message: str
     fix: Fix | None = None
     request_id: str | None = None
+    said: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ from xmode_transfer.entrypoints.cli import Shell, words
 _COLOURS = {Result.OK: "green", Result.DENIED: "red", Result.UNEXPECTED: "yellow", Result.SKIPPED: None}
 _GRAVITY = {Severity.CRITICAL: "red", Severity.ERROR: "red", Severity.WARNING: "yellow"}
 _OUTCOMES = {"ok": "green", "blocked": "yellow", "failed": "red", "interrupted": "yellow"}
-_WHO = {"us": "we", "customer": "the customer", "aws": "AWS, or the network to it"}
+_WHO = {"us": "we", "customer": "the customer", "aws": "AWS"}
 
 Answer = AccessReport | XmodeError
 
@@ -103,6 +103,7 @@ def finding_document(item: Finding) -> dict[str, Any]:
             "guide_step": fix.guide_step,
         },
         "request_id": item.request_id,
+        "said": item.said,
     }
 
 
@@ -168,7 +169,8 @@ def _row(item: Finding, *, also: Sequence[str] = ()) -> None:
         parts.append(f"{item.cause}:")
     parts.append(item.message)
     if item.party and item.severity is not Severity.INFO:
-        parts.append(f"[{_WHO[item.party]} must act]")
+        grave = item.severity is not Severity.WARNING
+        parts.append(f"[{_WHO[item.party]} must act]" if grave else f"[for {_WHO[item.party]} to decide]")
     if also:
         parts.append(f"(also {', '.join(also)})")
     indent = " " * 33
@@ -196,8 +198,9 @@ def _fix(item: Finding, customer: Customer | None) -> None:
         click.echo(json.dumps(fix.statement, indent=2))
     if fix.command:
         click.echo(f"$ {fix.command}")
-    if item.request_id:
-        click.echo(f"AWS request: {item.request_id}")
+    if item.said:
+        request = f", request {item.request_id}" if item.request_id else ""
+        click.echo(textwrap.fill(f"AWS's answer{request}: {item.said}", 100, break_on_hyphens=False))
 
 
 def _summary(told: Sequence[tuple[str, Answer]]) -> None:

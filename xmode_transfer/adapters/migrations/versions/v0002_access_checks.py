@@ -35,6 +35,7 @@ def upgrade() -> None:
         sa.Column("severity", TEXT, nullable=False),
         sa.Column("message", TEXT, nullable=False),
         sa.Column("request_id", TEXT),
+        sa.Column("said", TEXT, nullable=False),
         sa.ForeignKeyConstraint(
             ["check_id"], ["access_checks.id"], name=op.f("fk_access_findings_access_checks")
         ),
