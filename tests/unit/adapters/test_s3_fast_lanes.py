@@ -237,7 +237,9 @@ def test_after_slowdown_a_customer_has_half_and_others_are_not_touched(lanes_of:
 def test_a_lane_is_forgotten_when_nobody_waits_for_it(lanes_of: Make) -> None:
     lanes = lanes_of()
     lane = lanes.lane("acme")
-    lanes.begin(lane)
+    job = Job(lane)
+    assert lanes.enter(job) is job
+    assert lanes.succeeded(job) is None
     closing = threading.Thread(target=lanes.close, args=(lane,))
     closing.start()
     closing.join(0.05)
@@ -271,7 +273,7 @@ def test_everything_is_sent_within_the_limits(sizes, parallel, own, finish) -> N
         held = [job.held_bytes for job in in_flight]
         assert sum(held) <= lanes.memory_bytes or len([size for size in held if size]) == 1
         done = in_flight.pop(finish.randrange(len(in_flight)))
-        lanes.done(done, succeeded=True)
+        lanes.done(done)
         sent.append(done)
     assert set(map(id, sent)) == set(map(id, waiting))
     for lane in of_customer:

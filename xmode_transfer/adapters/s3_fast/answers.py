@@ -1,6 +1,6 @@
 """What the CRT reports, as domain values and domain errors."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from datetime import datetime
 from email.utils import parsedate_to_datetime
 from typing import Any, NamedTuple
@@ -58,10 +58,6 @@ def failure_of(error: BaseException, attempt: Attempt, now: datetime) -> Failure
     return Failure(RequestRefused(words, hint=_REFUSED_HINT))
 
 
-def lowered(headers: Headers) -> dict[str, str]:
-    return {name.lower(): value for name, value in headers}
-
-
 _META = "x-amz-meta-"
 _MEMBERS = {
     "etag": "ETag",
@@ -78,14 +74,17 @@ _MEMBERS = {
 }
 
 
-def members(headers: Mapping[str, str]) -> dict[str, Any]:
+def members(headers: Headers) -> dict[str, Any]:
     """The headers of an answer under the names that S3's API gives them, as ``s3_objects`` reads them."""
-    found: dict[str, Any] = {
-        member: headers[name] for name, member in _MEMBERS.items() if headers.get(name) is not None
-    }
-    found["Metadata"] = {
-        name.removeprefix(_META): value for name, value in headers.items() if name.startswith(_META)
-    }
-    if "last-modified" in headers:
-        found["LastModified"] = parsedate_to_datetime(headers["last-modified"])
+    found: dict[str, Any] = {}
+    metadata: dict[str, str] = {}
+    for given, value in headers:
+        name = given.lower()
+        if name in _MEMBERS:
+            found[_MEMBERS[name]] = value
+        elif name == "last-modified":
+            found["LastModified"] = parsedate_to_datetime(value)
+        elif name.startswith(_META):
+            metadata[name.removeprefix(_META)] = value
+    found["Metadata"] = metadata
     return found

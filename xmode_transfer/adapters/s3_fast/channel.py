@@ -102,6 +102,8 @@ class Channel:
             ]
             rules = s3_rules.creation(self._customer.destination)
             creation = [(_HEADERS[name], value) for name, value in rules.items()]
+            own = self._customer.destination.metadata
+            creation += [(f"x-amz-meta-{name}", value) for name, value in own.items()]
             self.ready = Ready(
                 endpoint=self._endpoint,
                 region=region,

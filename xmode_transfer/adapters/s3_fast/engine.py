@@ -19,7 +19,7 @@ from xmode_transfer.adapters.s3_fast.answers import Failure, failure_of
 from xmode_transfer.adapters.s3_fast.channel import Ready
 from xmode_transfer.adapters.s3_fast.clients import Clients
 from xmode_transfer.adapters.s3_fast.jobs import Job
-from xmode_transfer.adapters.s3_fast.lanes import Lane, Lanes
+from xmode_transfer.adapters.s3_fast.lanes import Lanes, Waiting
 from xmode_transfer.adapters.timer import Timer
 from xmode_transfer.domain.config import Limits
 from xmode_transfer.domain.errors import (
@@ -55,10 +55,10 @@ class SendingEngine:
 
     def submit(self, job: Job, *, first: bool = False) -> Future[Any]:
         """The job's future; it fails with domain errors only."""
-        self.lanes.begin(job.lane)
-        job.future.add_done_callback(partial(self._ended, job.lane))
-        self.lanes.add(job, first=first)
-        self.pump()
+        job.future.set_running_or_notify_cancel()
+        # Counted down before the caller's own callbacks run, so that one of them may close the store.
+        job.future.add_done_callback(job.lane.ended)
+        self._begin_all(self.lanes.enter(job, first=first))
         return job.future
 
     def aside(self, call: Any) -> Future[Any]:
@@ -67,18 +67,12 @@ class SendingEngine:
 
     def pump(self) -> None:
         """Begins everything that has room now."""
-        while True:
-            if self._stop.is_set() or self._closed:
-                self._give_up()
-            job = self.lanes.next()
-            if job is None:
-                return
-            self._begin(cast("Job", job))
+        self._begin_all(self.lanes.next())
 
     def close(self) -> None:
         """Ends what is still in flight, ten seconds at most, and frees everything. Idempotent."""
         self._closed = True
-        self._give_up()
+        self.pump()
         for job in list(self._in_flight):
             job.cancel()
         waited = threading.Event()
@@ -92,8 +86,27 @@ class SendingEngine:
 
     # --- Beginning --------------------------------------------------------------------------------------
 
+    def _begin_all(self, job: Waiting | None) -> None:
+        """Begins this one, and what has room besides."""
+        while job is not None:
+            if job.stoppable and self._is_stopping():
+                self.lanes.done(job)
+                self._interrupt(job)
+            else:
+                self._begin(cast("Job", job))
+            job = self.lanes.next()
+        if self._is_stopping():
+            for waiting in self.lanes.take_all():
+                self._interrupt(waiting)
+
+    def _is_stopping(self) -> bool:
+        return self._closed or self._stop.is_set()
+
+    def _interrupt(self, job: Waiting) -> None:
+        self._tell(cast("Job", job), Interrupted("we were asked to stop before this was sent"))
+
     def _begin(self, job: Job) -> None:
-        ready = None if job.detoured else job.channel.ready_now()
+        ready = None if job.detoured else job.route.channel.ready_now()
         if ready is None and not job.detoured:
             self.lanes.put_back(job)
             with suppress(RuntimeError):  # closed meanwhile: then it is given up with all that waits
@@ -140,7 +153,7 @@ class SendingEngine:
         """For the first of a lane that is closed meanwhile; what waits there shares what comes of it."""
         lane = job.lane
         try:
-            job.channel.prepare()
+            job.route.channel.prepare()
         except Exception as error:  # noqa: BLE001 - whatever it is, it belongs to those who wait for the futures
             for waiting in self.lanes.drain(lane):
                 self._tell(cast("Job", waiting), error)
@@ -158,8 +171,7 @@ class SendingEngine:
         try:
             if error is None:
                 result = job.result()
-                self.lanes.done(job, succeeded=True)
-                self.pump()
+                self._begin_all(self.lanes.succeeded(job))
                 job.future.set_result(result)
             else:
                 self._settle(job, error)
@@ -195,13 +207,13 @@ class SendingEngine:
         assert used is not None
         if isinstance(failure.error, SessionExpired) and not job.renewed:
             job.renewed = True
-            job.channel.renew(used)
+            job.route.channel.renew(used)
             return True
         region = failure.answer.bucket_region if failure.answer is not None else None
         redirected = failure.answer is not None and failure.answer.status in _REDIRECTS
         if region and redirected and region != used.region and not job.moved:
             job.moved = True
-            job.channel.move(used, region)
+            job.route.channel.move(used, region)
             return True
         return False
 
@@ -247,13 +259,6 @@ class SendingEngine:
                 hint="this is a mistake in xmode-transfer; report it with the log",
             )
         job.future.set_exception(error)
-
-    def _ended(self, lane: Lane, _: Future[Any]) -> None:
-        self.lanes.end(lane)
-
-    def _give_up(self) -> None:
-        for job in self.lanes.take_all():
-            self._tell(cast("Job", job), Interrupted("we were asked to stop before this was sent"))
 
     def _watch(self) -> None:
         """Ends what has taken longer than its size allows. Runs as long as something is in flight."""

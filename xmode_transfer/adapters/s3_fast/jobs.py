@@ -1,36 +1,57 @@
 """The requests that are sent by the CRT: how each is built, and what its answer means."""
 
 import hashlib
+import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from concurrent.futures import Future
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol
 from urllib.parse import quote
+from zlib import crc32
 
 from awscrt.http import HttpHeaders, HttpRequest
 
 from xmode_transfer.adapters import checksums, s3_rules
 from xmode_transfer.adapters.s3_errors import Attempt
-from xmode_transfer.adapters.s3_fast.answers import Headers, lowered, members
-from xmode_transfer.adapters.s3_fast.bodies import CHECKSUM_HEADER, NO_CHECKSUM, FileBody, HeldBody, crc32
+from xmode_transfer.adapters.s3_fast.answers import Headers, members
+from xmode_transfer.adapters.s3_fast.bodies import CHECKSUM_HEADER, NO_CHECKSUM, FileBody, HeldBody
 from xmode_transfer.adapters.s3_fast.channel import Channel, HeaderList, Ready
 from xmode_transfer.adapters.s3_fast.lanes import SMALL_BYTES, Lane
 from xmode_transfer.adapters.s3_objects import put_answer
 from xmode_transfer.domain.errors import RequestRefused, SourceChanged
 from xmode_transfer.domain.records import UploadedPart
-from xmode_transfer.ports import OpenFile, PutRequest
+from xmode_transfer.ports import OpenFile, PutAnswer, PutRequest
 
 ALGORITHM_HEADER = ("x-amz-sdk-checksum-algorithm", "CRC32")
 """As the SDKs send it; some stores look at nothing else."""
+_PLAIN = re.compile(r"[A-Za-z0-9/_.~-]*")
 
 
 def path_of(prefix: str, key: str) -> str:
-    """The key's path, each byte that is not unreserved percent-encoded exactly once (AWS: SigV4 for S3)."""
-    return f"{prefix}/{quote(key, safe='/~')}"
+    """The key's path, each byte that is not unreserved percent-encoded exactly once (S3 API reference,
+    "Signature calculations")."""
+    return f"{prefix}/{key if _PLAIN.fullmatch(key) else quote(key, safe='/~')}"
+
+
+class Route(Protocol):
+    """The store that a job belongs to. The three methods send the same through botocore."""
+
+    channel: Channel
+    lane: Lane
+    with_checksum: bool
+
+    def put_by_botocore(self, request: PutRequest, body: OpenFile) -> Future[PutAnswer]: ...
+
+    def part_by_botocore(
+        self, key: str, upload_id: str, number: int, body: OpenFile, offset: int, length: int
+    ) -> Future[UploadedPart]: ...
+
+    def head_by_botocore(self, key: str) -> Future[dict[str, Any]]: ...
 
 
 class Job(ABC):
-    """One request, sent until it is answered. ``detour`` sends it through botocore instead."""
+    """One request, sent until it is answered. ``attempts`` counts how often it was sent, ``settled`` how
+    often something came of that."""
 
     operation: ClassVar[str]
     method: ClassVar[str]
@@ -38,9 +59,7 @@ class Job(ABC):
 
     __slots__ = (
         "attempts",
-        "channel",
         "deadline",
-        "detour",
         "detoured",
         "future",
         "headers",
@@ -53,25 +72,20 @@ class Job(ABC):
         "ready",
         "renewed",
         "request",
+        "route",
         "sent_at",
         "settled",
     )
 
-    def __init__(
-        self, channel: Channel, lane: Lane, key: str, length: int, detour: Callable[[], Future[Any]]
-    ) -> None:
-        self.channel = channel
-        self.lane = lane
+    def __init__(self, route: Route, key: str, length: int) -> None:
+        self.route = route
+        self.lane = route.lane
         self.key = key
         self.length = length
         self.held_bytes = length
-        self.detour = detour
-        self.detoured = False
         self.future: Future[Any] = Future()
-        self.future.set_running_or_notify_cancel()
-        self.attempts = 0
-        self.settled = 0
-        self.renewed = self.moved = self.overdue = False
+        self.attempts = self.settled = 0
+        self.detoured = self.renewed = self.moved = self.overdue = False
         self.headers: Headers = ()
         self.ready: Ready | None = None
         self.request: Any = None
@@ -79,7 +93,7 @@ class Job(ABC):
 
     @property
     def attempt(self) -> Attempt:
-        return Attempt(self.operation, self.channel.bucket, self.key)
+        return Attempt(self.operation, self.route.channel.bucket, self.key)
 
     @property
     def body_error(self) -> BaseException | None:
@@ -89,6 +103,10 @@ class Job(ABC):
     @abstractmethod
     def build(self, ready: Ready) -> tuple[Any, Any]:
         """The HttpRequest and how it is signed. Raises SourceChanged and what the source raises."""
+
+    @abstractmethod
+    def detour(self) -> Future[Any]:
+        """Sends it through botocore instead."""
 
     @abstractmethod
     def result(self) -> Any:
@@ -107,24 +125,12 @@ class Job(ABC):
 class BodyJob(Job):
     """A request with bytes of a file."""
 
-    __slots__ = ("_body", "_crc32", "_file", "_offset", "_signed")
+    __slots__ = ("_body", "_crc32", "_file", "_offset")
 
-    def __init__(
-        self,
-        channel: Channel,
-        lane: Lane,
-        key: str,
-        body: OpenFile,
-        offset: int,
-        length: int,
-        detour: Callable[[], Future[Any]],
-        *,
-        with_checksum: bool,
-    ) -> None:
-        super().__init__(channel, lane, key, length, detour)
+    def __init__(self, route: Route, key: str, body: OpenFile, offset: int, length: int) -> None:
+        super().__init__(route, key, length)
         self._file = body
         self._offset = offset
-        self._signed = not with_checksum
         self._body: FileBody | None = None
         self._crc32 = 0
 
@@ -146,11 +152,11 @@ class BodyJob(Job):
         content = self._file.read_at(self._offset, self.length)
         self._file.check_unchanged()
         self._crc32 = crc32(content)
-        signing = ready.signing
-        if self._signed:
-            signing = ready.signing_of(hashlib.sha256(content).hexdigest())
-        else:
+        if self.route.with_checksum:
             headers += (ALGORITHM_HEADER, (CHECKSUM_HEADER, checksums.encode(self._crc32)))
+            signing = ready.signing
+        else:
+            signing = ready.signing_of(hashlib.sha256(content).hexdigest())
         body = HeldBody(content) if content else None
         return HttpRequest(self.method, path, HttpHeaders(headers), body), signing
 
@@ -160,17 +166,8 @@ class PutJob(BodyJob):
     method = "PUT"
     __slots__ = ("_asked",)
 
-    def __init__(
-        self,
-        channel: Channel,
-        lane: Lane,
-        asked: PutRequest,
-        body: OpenFile,
-        detour: Callable[[], Future[Any]],
-        *,
-        with_checksum: bool,
-    ) -> None:
-        super().__init__(channel, lane, asked.key, body, 0, asked.size, detour, with_checksum=with_checksum)
+    def __init__(self, route: Route, asked: PutRequest, body: OpenFile) -> None:
+        super().__init__(route, asked.key, body, 0, asked.size)
         self._asked = asked
 
     def build(self, ready: Ready) -> tuple[Any, Any]:
@@ -184,8 +181,11 @@ class PutJob(BodyJob):
         headers += metadata_headers(asked.token, asked.metadata)
         return self._with_body(ready, path_of(ready.endpoint.prefix, asked.key), headers)
 
+    def detour(self) -> Future[Any]:
+        return self.route.put_by_botocore(self._asked, self._file)
+
     def result(self) -> Any:
-        return put_answer(members(lowered(self.headers)), self.crc32)
+        return put_answer(members(self.headers), self.crc32)
 
 
 class PartJob(BodyJob):
@@ -195,19 +195,15 @@ class PartJob(BodyJob):
 
     def __init__(
         self,
-        channel: Channel,
-        lane: Lane,
+        route: Route,
         key: str,
         upload_id: str,
         number: int,
         body: OpenFile,
         offset: int,
         length: int,
-        detour: Callable[[], Future[Any]],
-        *,
-        with_checksum: bool,
     ) -> None:
-        super().__init__(channel, lane, key, body, offset, length, detour, with_checksum=with_checksum)
+        super().__init__(route, key, body, offset, length)
         self._upload_id = upload_id
         self._number = number
 
@@ -216,8 +212,13 @@ class PartJob(BodyJob):
         query = f"?partNumber={self._number}&uploadId={quote(self._upload_id, safe='')}"
         return self._with_body(ready, path + query, list(ready.plain))
 
+    def detour(self) -> Future[Any]:
+        return self.route.part_by_botocore(
+            self.key, self._upload_id, self._number, self._file, self._offset, self.length
+        )
+
     def result(self) -> Any:
-        etag = lowered(self.headers)["etag"]
+        etag = members(self.headers)["ETag"]
         return UploadedPart(self._number, self.length, etag, checksums.encode(self.crc32))
 
 
@@ -227,16 +228,8 @@ class HeadJob(Job):
     stoppable = False  # it proves what has been sent
     __slots__ = ("_with_checksum",)
 
-    def __init__(
-        self,
-        channel: Channel,
-        lane: Lane,
-        key: str,
-        detour: Callable[[], Future[Any]],
-        *,
-        with_checksum: bool,
-    ) -> None:
-        super().__init__(channel, lane, key, 0, detour)
+    def __init__(self, route: Route, key: str, *, with_checksum: bool) -> None:
+        super().__init__(route, key, 0)
         self._with_checksum = with_checksum
 
     def build(self, ready: Ready) -> tuple[Any, Any]:
@@ -246,8 +239,11 @@ class HeadJob(Job):
         path = path_of(ready.endpoint.prefix, self.key)
         return HttpRequest(self.method, path, HttpHeaders(headers)), ready.signing
 
+    def detour(self) -> Future[Any]:
+        return self.route.head_by_botocore(self.key)
+
     def result(self) -> Any:
-        return members(lowered(self.headers))
+        return members(self.headers)
 
 
 def metadata_headers(token: str, more: Mapping[str, str]) -> HeaderList:

@@ -7,6 +7,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from typing import Protocol
 
 from xmode_transfer.adapters.s3_fast.pacing import Pace
@@ -33,14 +34,19 @@ class Waiting(Protocol):
 class Lane:
     """The queue of one store. It is ``open`` while its store knows where and as whom to send."""
 
-    __slots__ = ("in_turn", "jobs", "open", "outstanding", "pace")
+    __slots__ = ("ended", "in_turn", "jobs", "open", "outstanding", "pace")
 
-    def __init__(self, pace: Pace) -> None:
+    def __init__(self, pace: Pace, end: Callable[["Lane"], None]) -> None:
         self.pace = pace
         self.jobs: deque[Waiting] = deque()
         self.open = True
         self.in_turn = False
         self.outstanding = 0
+        self.ended = partial(_for_future, partial(end, self))
+
+
+def _for_future(end: Callable[[], None], _: object) -> None:
+    end()
 
 
 class Lanes:
@@ -70,7 +76,7 @@ class Lanes:
     def lane(self, customer: str) -> Lane:
         """A lane of its own for a store; what a customer's stores share is its pace."""
         with self._lock:
-            lane = Lane(self._paces.setdefault(customer, Pace(self._of_customer)))
+            lane = Lane(self._paces.setdefault(customer, Pace(self._of_customer)), self.end)
             self._lanes.add(lane)
             return lane
 
@@ -82,55 +88,42 @@ class Lanes:
 
     # --- In and out -----------------------------------------------------------------------------------
 
-    def begin(self, lane: Lane) -> None:
-        """Counts one more future that somebody waits for."""
-        with self._lock:
-            lane.outstanding += 1
-
     def end(self, lane: Lane) -> None:
         with self._lock:
             lane.outstanding -= 1
             if not lane.outstanding:
                 self._idle.notify_all()
 
-    def add(self, job: Waiting, *, first: bool = False) -> None:
-        lane = job.lane
+    def enter(self, job: Waiting, *, first: bool = False) -> Waiting | None:
+        """Lets a new request queue, and counts one more future that somebody waits for. Answers like
+        ``next``."""
         with self._lock:
-            if first:
-                lane.jobs.appendleft(job)
-            else:
-                lane.jobs.append(job)
-            self._list(lane)
+            job.lane.outstanding += 1
+            self._add(job, first=first)
+            return self._next()
+
+    def add(self, job: Waiting, *, first: bool = False) -> None:
+        """Lets a request queue once more."""
+        with self._lock:
+            self._add(job, first=first)
 
     def next(self) -> Waiting | None:
         """The next request that may be sent now; None when none may. What it takes is taken until
         ``done``."""
         with self._lock:
-            if self._in_flight >= self._parallel or (self._rate is not None and self._must_wait()):
-                return None
-            for _ in range(len(self._turn)):
-                lane = self._turn.popleft()
-                if not (lane.jobs and lane.open):
-                    lane.in_turn = False
-                elif not lane.pace.has_room():
-                    lane.in_turn = False
-                    self._without_room.setdefault(lane.pace, []).append(lane)
-                elif not self._fits(lane.jobs[0]):
-                    self._turn.append(lane)
-                else:
-                    job = lane.jobs.popleft()
-                    lane.in_turn = False
-                    self._list(lane)
-                    self._take(job)
-                    return job
-            return None
+            return self._next()
 
-    def done(self, job: Waiting, *, succeeded: bool = False) -> None:
+    def done(self, job: Waiting) -> None:
         """Gives back what the request took."""
         with self._lock:
             self._give_back(job)
-            if succeeded:
-                job.lane.pace.succeeded()
+
+    def succeeded(self, job: Waiting) -> Waiting | None:
+        """Gives back what the request took, and answers like ``next``."""
+        with self._lock:
+            self._give_back(job)
+            job.lane.pace.succeeded()
+            return self._next()
 
     def put_back(self, job: Waiting) -> None:
         """It was its turn, but its store is not ready: the lane is closed, and the request is the first of it
@@ -178,6 +171,34 @@ class Lanes:
 
     # --- With the lock held ---------------------------------------------------------------------------
 
+    def _add(self, job: Waiting, *, first: bool) -> None:
+        lane = job.lane
+        if first:
+            lane.jobs.appendleft(job)
+        else:
+            lane.jobs.append(job)
+        self._list(lane)
+
+    def _next(self) -> Waiting | None:
+        if self._in_flight >= self._parallel or (self._rate is not None and self._must_wait()):
+            return None
+        for _ in range(len(self._turn)):
+            lane = self._turn.popleft()
+            if not (lane.jobs and lane.open):
+                lane.in_turn = False
+            elif not lane.pace.has_room():
+                lane.in_turn = False
+                self._without_room.setdefault(lane.pace, []).append(lane)
+            elif not self._fits(lane.jobs[0]):
+                self._turn.append(lane)
+            else:
+                job = lane.jobs.popleft()
+                lane.in_turn = False
+                self._list(lane)
+                self._take(job)
+                return job
+        return None
+
     def _list(self, lane: Lane) -> None:
         if lane.jobs and not lane.in_turn and lane.open:
             lane.in_turn = True
@@ -187,7 +208,8 @@ class Lanes:
         self._in_flight += 1
         self._held_bytes += job.held_bytes
         job.lane.pace.in_flight += 1
-        self._cramped.pop(job, None)
+        if self._cramped:
+            self._cramped.pop(job, None)
         if self._rate is not None:
             self._sendable_at = max(self._sendable_at, time.monotonic()) + job.length / self._rate
 
@@ -195,8 +217,9 @@ class Lanes:
         self._in_flight -= 1
         self._held_bytes -= job.held_bytes
         job.lane.pace.in_flight -= 1
-        for lane in self._without_room.pop(job.lane.pace, ()):
-            self._list(lane)
+        if self._without_room:
+            for lane in self._without_room.pop(job.lane.pace, ()):
+                self._list(lane)
 
     def _fits(self, job: Waiting) -> bool:
         fits = self._held_bytes + job.held_bytes <= self.memory_bytes or self._held_bytes == 0

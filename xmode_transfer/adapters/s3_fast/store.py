@@ -17,7 +17,7 @@ from xmode_transfer.ports import Clock, OpenFile, PutAnswer, PutRequest
 
 
 class FastStore(PortableStore):
-    """Implements ``ports.ObjectStore``."""
+    """Implements ``ports.ObjectStore``, and ``jobs.Route`` for its own requests."""
 
     def __init__(
         self,
@@ -32,75 +32,61 @@ class FastStore(PortableStore):
         engine: SendingEngine,
     ) -> None:
         super().__init__(customer, calls, clock, threads, in_memory_bytes, page_size=page_size)
-        self._channel = channel
+        self.channel = channel
+        self.lane = engine.lanes.lane(customer.name)
+        self.with_checksum = self._with_checksums
         self._engine = engine
-        self._lane = engine.lanes.lane(customer.name)
+        # The CRT holds a body whole. What is too large for that is streamed from disk by botocore, and so is
+        # what is signed with the SHA-256 of a file that is not held.
+        held = min(engine.lanes.memory_bytes, s3_rules.SINGLE_PUT_MAX_BYTES)
+        self._largest_bytes = held if self.with_checksum else min(held, SMALL_BYTES)
 
     @property
     def region(self) -> str | None:
-        return self._channel.region or super().region
+        return self.channel.region or super().region
 
     def put(self, request: PutRequest, body: OpenFile) -> Future[PutAnswer]:
-        detour = super().put
-        job = PutJob(
-            self._channel,
-            self._lane,
-            request,
-            body,
-            lambda: detour(request, body),
-            with_checksum=self._with_checksums,
-        )
-        return self._send(job)
+        return self._send(PutJob(self, request, body))
 
     def upload_part(
         self, key: str, upload_id: str, number: int, body: OpenFile, offset: int, length: int
     ) -> Future[UploadedPart]:
-        detour = super().upload_part
-        job = PartJob(
-            self._channel,
-            self._lane,
-            key,
-            upload_id,
-            number,
-            body,
-            offset,
-            length,
-            lambda: detour(key, upload_id, number, body, offset, length),
-            with_checksum=self._with_checksums,
-        )
-        return self._send(job)
+        return self._send(PartJob(self, key, upload_id, number, body, offset, length))
 
     def close(self) -> None:
-        self._engine.lanes.close(self._lane)
+        self._engine.lanes.close(self.lane)
         super().close()
 
     def _send(self, job: Job) -> Future[Any]:
-        """The CRT holds a body whole. What is too large for that, and what is signed with the SHA-256 of a
-        file that does not fit into memory, is streamed from disk by botocore."""
-        large = job.length > min(self._engine.lanes.memory_bytes, s3_rules.SINGLE_PUT_MAX_BYTES)
-        if large or (job.length > SMALL_BYTES and not self._with_checksums):
+        if job.length > self._largest_bytes:
             job.detoured = True
             job.held_bytes = min(job.length, self._in_memory_bytes)
         return self._engine.submit(job)
 
     def _head(self, key: str) -> dict[str, Any]:
         try:
-            return self._headed(key, with_checksum=self._with_checksums)
+            return self._headed(key, with_checksum=self.with_checksum)
         except AccessDenied:
-            if not self._with_checksums:
+            if not self.with_checksum:
                 raise
             # Under SSE-KMS the checksum needs kms:Decrypt and the rest does not (S3 API reference,
             # HeadObject).
             return self._headed(key, with_checksum=False)
 
     def _headed(self, key: str, *, with_checksum: bool) -> dict[str, Any]:
-        detour = super()._head
-        job = HeadJob(
-            self._channel,
-            self._lane,
-            key,
-            lambda: self._engine.aside(lambda: detour(key)),
-            with_checksum=with_checksum,
-        )
+        job = HeadJob(self, key, with_checksum=with_checksum)
         found: dict[str, Any] = self._engine.submit(job, first=True).result()
         return found
+
+    # --- Through botocore ---------------------------------------------------------------------------
+
+    def put_by_botocore(self, request: PutRequest, body: OpenFile) -> Future[PutAnswer]:
+        return super().put(request, body)
+
+    def part_by_botocore(
+        self, key: str, upload_id: str, number: int, body: OpenFile, offset: int, length: int
+    ) -> Future[UploadedPart]:
+        return super().upload_part(key, upload_id, number, body, offset, length)
+
+    def head_by_botocore(self, key: str) -> Future[dict[str, Any]]:
+        return self._engine.aside(lambda: super(FastStore, self)._head(key))
