@@ -1,0 +1,340 @@
+"""`xmode-transfer onboard`: from a sign-up to a customer that is delivered to, in the local AWS."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from xmode_transfer.sandbox.clients import owner
+from xmode_transfer.sandbox.model import CustomerSetup, Sandbox, Variant
+from xmode_transfer.sandbox.policies import guide_trust_policy
+
+pytestmark = pytest.mark.sandbox
+
+Make = Callable[..., CustomerSetup]
+Project = Any
+"""conftest's, which tests cannot import."""
+
+# The AWS CLI, as far as setup.sh uses it: any call is made by boto3 with the customer's own keys.
+AWS = """\
+import json, os, sys
+import jmespath
+from botocore.config import Config
+from botocore.exceptions import ClientError
+from botocore.session import Session
+
+service, command, *words = sys.argv[1:]
+options = dict(zip((word.removeprefix("--") for word in words[::2]), words[1::2], strict=True))
+query, output = options.pop("query", None), options.pop("output", None)
+asked = {}
+for name, value in options.items():
+    parameter = "".join(part.capitalize() for part in name.split("-"))
+    asked[parameter] = json.loads(value) if name == "lifecycle-configuration" else value
+with open(os.environ["CALLS"], "a") as calls:
+    calls.write(f"{service} {command}\\n")
+service = {"s3api": "s3"}.get(service, service)
+client = Session().create_client(service, config=Config(s3={"addressing_style": "path"}))
+try:
+    answer = getattr(client, command.replace("-", "_"))(**asked)
+except ClientError as error:
+    print(error, file=sys.stderr)
+    sys.exit(254)
+answer.pop("ResponseMetadata", None)
+found = jmespath.search(query, answer) if query else answer
+if output == "text":
+    print("\\t".join(map(str, found)) if isinstance(found, list) else found)
+else:
+    print(json.dumps(found, default=str))
+"""
+
+
+@pytest.fixture
+def newcomer(customer_factory: Make) -> CustomerSetup:
+    """An account with a bucket, and no role yet."""
+    return customer_factory("newco", Variant.NO_ROLE, prefix="in/xmode/")
+
+
+@pytest.fixture
+def shop(project: Callable[..., Project]) -> Project:
+    """A configuration without customers."""
+    return project()
+
+
+@pytest.fixture
+def run_script(tmp_path: Path, sandbox: Sandbox) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Runs a kit's setup.sh as that customer, with a stand-in for the AWS CLI."""
+    program = tmp_path / "bin" / "aws"
+    program.parent.mkdir()
+    program.write_text(f"#!{sys.executable}\n{AWS}", encoding="utf-8")
+    program.chmod(0o755)
+
+    def run(customer: CustomerSetup, script: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+        environment = {
+            **os.environ,
+            "PATH": f"{program.parent}{os.pathsep}{os.environ['PATH']}",
+            "CALLS": str(tmp_path / "calls"),
+            "AWS_ENDPOINT_URL": sandbox.endpoint,
+            "AWS_ACCESS_KEY_ID": customer.root.access_key_id,
+            "AWS_SECRET_ACCESS_KEY": customer.root.secret_access_key,
+            "AWS_DEFAULT_REGION": customer.region,
+        }
+        return subprocess.run(
+            ["bash", str(script), *arguments], env=environment, capture_output=True, text=True, timeout=60
+        )
+
+    return run
+
+
+def sign_up(shop: Project, customer: CustomerSetup, kit: Path, *more: str) -> Any:
+    return shop.run(
+        "onboard",
+        "--company",
+        "New & Co. GmbH",
+        "--account",
+        customer.account,
+        "--bucket",
+        customer.bucket,
+        "--prefix",
+        customer.prefix,
+        "--region",
+        customer.region,
+        "--feed",
+        "us-daily",
+        "--out",
+        str(kit),
+        "--json",
+        *more,
+    )
+
+
+def state_of(shop: Project, name: str = "new") -> str:
+    document = yaml.safe_load((shop.directory / "customers" / f"{name}.yaml").read_text(encoding="utf-8"))
+    return str(document["state"])
+
+
+# --- The whole way -------------------------------------------------------------------------------------
+
+
+def test_from_sign_up_to_delivery_by_the_kits_script(
+    shop: Project, newcomer: CustomerSetup, tmp_path: Path, run_script: Callable[..., Any]
+) -> None:
+    kit = tmp_path / "kits" / "new"
+    answer = sign_up(shop, newcomer, kit)
+    assert answer.code == 0, answer.err
+    document = answer.json
+    assert (document["customer"], document["outcome"], document["kit"]) == ("new", "pending", str(kit))
+    assert document["external_id"].startswith("new-")
+    assert sorted(document["kit_files"]) == sorted(path.name for path in kit.iterdir())
+    assert os.access(kit / "setup.sh", os.X_OK)
+    assert state_of(shop) == "pending"
+
+    # Before the customer has done anything, nothing is delivered and nothing is turned on.
+    assert shop.deliver("new").code == 2
+    early = shop.run("onboard", "--confirm", "new", "--json")
+    assert (early.code, early.json["outcome"], early.json["causes"]) == (4, "refused", ["role_refused"])
+    assert state_of(shop) == "pending"
+
+    for words in ("Made the role XMode.", "The role XMode was there; its trust policy is up to date."):
+        done = run_script(newcomer, kit / "setup.sh")
+        assert done.returncode == 0, done.stderr
+        assert words in done.stdout
+        assert "you cannot see the bucket" not in done.stdout
+
+    before = (shop.directory / "customers" / "new.yaml").read_text(encoding="utf-8")
+    answer = shop.run("onboard", "--confirm", "new", "--json")
+    assert answer.code == 0, answer.out
+    assert (answer.json["outcome"], answer.json["overridden"]) == ("active", False)
+    graver = {item["cause"] for item in answer.json["findings"] if item["severity"] != "info"}
+    assert graver == set()
+    after = (shop.directory / "customers" / "new.yaml").read_text(encoding="utf-8")
+    assert after == before.replace("state: pending", "state: active")
+    assert [event["event"] for event in answer.events if event["event"].startswith("customer.")] == [
+        "customer.confirmed"
+    ]
+
+    shop.write("2026/11/22/a.csv", b"x,y\n1,2\n")
+    shop.write("2026/11/22/_SUCCESS", b"")
+    delivered = shop.run("run", "--customer", "new", "--period", "2026-11-22", "--json")
+    assert (delivered.code, delivered.json["outcome"]) == (0, "delivered")
+
+
+def test_the_templates_own_resources_pass_the_check(
+    shop: Project, newcomer: CustomerSetup, tmp_path: Path
+) -> None:
+    kit = tmp_path / "kit"
+    assert sign_up(shop, newcomer, kit, "--external-id", "company").json["external_id"] == "NewCo.GmbH"
+    template = yaml.safe_load((kit / "template.yaml").read_text(encoding="utf-8"))
+    (role,) = template["Resources"].values()
+    assert role["Type"] == "AWS::IAM::Role"
+    properties = role["Properties"]
+    iam = owner(newcomer, "iam")
+    iam.create_role(
+        RoleName=properties["RoleName"],
+        Description=properties["Description"],
+        AssumeRolePolicyDocument=json.dumps(properties["AssumeRolePolicyDocument"]),
+    )
+    for policy in properties["Policies"]:
+        iam.put_role_policy(
+            RoleName=properties["RoleName"],
+            PolicyName=policy["PolicyName"],
+            PolicyDocument=json.dumps(policy["PolicyDocument"]),
+        )
+    answer = shop.run("check-access", "--customer", "new", "--json")
+    assert answer.code == 0, answer.out
+    (checked,) = answer.json["customers"]
+    assert (checked["outcome"], checked["left_behind"]) == ("ok", [])
+    assert shop.run("onboard", "--confirm", "new").code == 0
+    assert state_of(shop) == "active"
+
+
+# --- Turning on ----------------------------------------------------------------------------------------
+
+
+def test_a_role_that_works_without_the_external_id_is_refused_and_an_override_is_logged(
+    shop: Project, newcomer: CustomerSetup, tmp_path: Path
+) -> None:
+    kit = tmp_path / "kit"
+    external_id = sign_up(shop, newcomer, kit).json["external_id"]
+    trust = guide_trust_policy(external_id)
+    del trust["Statement"]["Condition"]
+    iam = owner(newcomer, "iam")
+    iam.create_role(RoleName="XMode", AssumeRolePolicyDocument=json.dumps(trust))
+    permission = (kit / "permission-policy.json").read_text(encoding="utf-8")
+    iam.put_role_policy(RoleName="XMode", PolicyName="any", PolicyDocument=permission)
+
+    answer = shop.run("onboard", "--confirm", "new")
+    assert answer.code == 4
+    assert "external_id_not_required" in answer.out
+    assert "new stays pending, because of external_id_not_required" in answer.out
+    assert state_of(shop) == "pending"
+
+    for incomplete in (["--force"], ["--reason", "why"]):
+        assert shop.run("onboard", "--confirm", "new", *incomplete).code == 2
+    assert shop.run("onboard", "--confirm", "new", "--force", "--reason", " ").code == 2
+    assert state_of(shop) == "pending"
+
+    reason = "they mend it on Monday, see ticket 4711"
+    answer = shop.run("onboard", "--confirm", "new", "--force", "--reason", reason, "--json")
+    assert answer.code == 0
+    assert (answer.json["state"], answer.json["overridden"]) == ("active", True)
+    (event,) = (event for event in answer.events if event["event"] == "customer.confirmed_anyway")
+    assert (event["reason"], event["level"]) == (reason, "warning")
+    assert "external_id_not_required" in event["causes"]
+    assert state_of(shop) == "active"
+
+
+def test_what_is_wrong_with_ourselves_cannot_be_overridden(
+    shop: Project, newcomer: CustomerSetup, tmp_path: Path
+) -> None:
+    sign_up(shop, newcomer, tmp_path / "kit")
+    wrong = {"AWS_ACCESS_KEY_ID": newcomer.root.access_key_id}
+    answer = shop.run("onboard", "--confirm", "new", "--force", "--reason", "hurry", "--json", **wrong)
+    assert (answer.code, answer.json["outcome"]) == (3, "refused")
+    assert state_of(shop) == "pending"
+
+
+# --- The script ----------------------------------------------------------------------------------------
+
+
+def test_the_script_goes_only_where_it_belongs(
+    shop: Project,
+    newcomer: CustomerSetup,
+    acme: CustomerSetup,
+    tmp_path: Path,
+    run_script: Callable[..., Any],
+) -> None:
+    script = tmp_path / "kit" / "setup.sh"
+    sign_up(shop, newcomer, script.parent)
+    done = run_script(acme, script)
+    assert done.returncode == 1
+    assert (
+        f"You are signed in to account {acme.account}; this role belongs into {newcomer.account}."
+        in done.stderr
+    )
+    assert (tmp_path / "calls").read_text(encoding="utf-8").split("\n")[:-1] == ["sts get-caller-identity"]
+
+    # A role of somebody else's making is not taken over unasked.
+    iam = owner(newcomer, "iam")
+    foreign = guide_trust_policy("SomebodyElse")
+    iam.create_role(RoleName="XMode", AssumeRolePolicyDocument=json.dumps(foreign))
+    done = run_script(newcomer, script)
+    assert done.returncode == 1
+    assert "Something else made the role XMode" in done.stderr
+    assert iam.get_role(RoleName="XMode")["Role"]["AssumeRolePolicyDocument"] == foreign
+    assert run_script(newcomer, script, "--replace").returncode == 0
+    assert iam.get_role(RoleName="XMode")["Role"]["AssumeRolePolicyDocument"] != foreign
+    assert run_script(newcomer, script, "--nonsense").returncode == 1
+
+
+def test_the_lifecycle_rule_replaces_nobodys(
+    shop: Project, newcomer: CustomerSetup, tmp_path: Path, run_script: Callable[..., Any]
+) -> None:
+    script = tmp_path / "kit" / "setup.sh"
+    sign_up(shop, newcomer, script.parent)
+    s3 = owner(newcomer, "s3")
+
+    def rules() -> list[str]:
+        return [rule["ID"] for rule in s3.get_bucket_lifecycle_configuration(Bucket=newcomer.bucket)["Rules"]]
+
+    for words in (
+        "now ends unfinished uploads after 7 days",
+        "has the rule abort-incomplete-xmode-uploads already",
+    ):
+        done = run_script(newcomer, script, "--lifecycle")
+        assert done.returncode == 0, done.stderr
+        assert words in done.stdout
+        assert rules() == ["abort-incomplete-xmode-uploads"]
+
+    theirs = {"ID": "theirs", "Status": "Enabled", "Filter": {"Prefix": "logs/"}, "Expiration": {"Days": 9}}
+    s3.put_bucket_lifecycle_configuration(Bucket=newcomer.bucket, LifecycleConfiguration={"Rules": [theirs]})
+    done = run_script(newcomer, script, "--lifecycle")
+    assert done.returncode == 0
+    assert "Nothing was changed" in done.stdout
+    assert '"AbortIncompleteMultipartUpload"' in done.stdout
+    assert rules() == ["theirs"]
+
+
+# --- Mistakes at the command line ----------------------------------------------------------------------
+
+
+def test_nothing_is_overwritten(shop: Project, newcomer: CustomerSetup, tmp_path: Path) -> None:
+    kit = tmp_path / "kit"
+    kit.mkdir()
+    (kit / "README.md").write_text("mine", encoding="utf-8")
+    answer = sign_up(shop, newcomer, kit)
+    assert answer.code == 2
+    assert "nothing in it is overwritten" in answer.json["error"]["message"]
+    assert [path.name for path in kit.iterdir()] == ["README.md"]
+    assert not (shop.directory / "customers" / "new.yaml").exists()
+    (kit / "README.md").unlink()
+    assert sign_up(shop, newcomer, kit).code == 0
+    again = sign_up(shop, newcomer, tmp_path / "other")
+    assert again.code == 2
+    assert not (tmp_path / "other").exists()
+
+
+def test_an_incomplete_sign_up_says_what_to_select(shop: Project, tmp_path: Path) -> None:
+    answer = shop.run("onboard", "--company", "Hooli", "--out", str(tmp_path / "kit"))
+    assert answer.code == 2
+    assert "--feed: select at least one feed" in answer.err
+    assert "--account: '' is no AWS account ID" in answer.err
+    assert not (tmp_path / "kit").exists()
+
+
+def test_the_options_of_the_two_halves_do_not_mix(shop: Project) -> None:
+    for arguments, told in (
+        (["--confirm", "acme", "--company", "Acme"], "--confirm goes without --company"),
+        (["--company", "Acme", "--force"], "go with --confirm"),
+        (["--company", "Acme"], "say with --out"),
+    ):
+        answer = shop.run("onboard", *arguments)
+        assert answer.code == 2
+        assert told in answer.err
+    answer = shop.run("onboard", "--confirm", "nobody", "--json")
+    assert (answer.code, answer.json["error"]["message"]) == (2, "there is no customer nobody")
