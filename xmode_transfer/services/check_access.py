@@ -55,8 +55,7 @@ def check_access(bench: Workbench, prober: Prober, customer: Customer, *, deep: 
         try:
             report = check.run()
         except VendorIdentityError as error:
-            report = check.report(identity_finding(error, check.facts))
-            report = replace(report, seconds=bench.clock.monotonic() - started)
+            report = replace(_ours(bench, customer, error), seconds=bench.clock.monotonic() - started)
             telemetry.error(Event.ACCESS_CHECKED, **_fields(report), message=error.message)
             return report
         report = replace(report, seconds=bench.clock.monotonic() - started)
@@ -73,7 +72,12 @@ def check_customers(
     bench: Workbench, prober: Prober, customers: Sequence[Customer], *, deep: bool = False
 ) -> list[AccessReport | XmodeError]:
     """Checks several, a few at a time; a report or what prevented it, in the order given. Our own identity is
-    proven first: when it is wrong, nobody is probed, and each report says so."""
+    proven first: when it is wrong, nobody is probed, each report says so, and the log once."""
+    try:
+        prober.verify_identity()
+    except VendorIdentityError as error:
+        telemetry.error(Event.ACCESS_CHECKED, **error.log_context())
+        return [_ours(bench, customer, error) for customer in customers]
     with ThreadPoolExecutor(_CUSTOMERS_AT_ONCE, thread_name_prefix="check") as threads:
         futures = [
             threads.submit(telemetry.carry(check_access), bench, prober, customer, deep=deep)
@@ -122,6 +126,11 @@ def identity_finding(error: VendorIdentityError, facts: Facts) -> Finding:
     return finding(cause, IDENTITY, facts, detail=error.message, request_id=error.request_id)
 
 
+def _ours(bench: Workbench, customer: Customer, error: VendorIdentityError) -> AccessReport:
+    facts = facts_of(customer, bench.vendor.principal_arn)
+    return AccessReport(customer.name, bench.clock.now(), (identity_finding(error, facts),))
+
+
 class _Check:
     """One check of one customer."""
 
@@ -141,7 +150,7 @@ class _Check:
         self._earlier = earlier
         self._deep = deep
         self._nonce = secrets.token_hex(8)
-        self.facts = facts_of(customer, bench.vendor.principal_arn)
+        self._facts = facts_of(customer, bench.vendor.principal_arn)
         self.learned = Capabilities()
 
     def report(self, *findings: Finding) -> AccessReport:
@@ -151,7 +160,7 @@ class _Check:
         stop = self._bench.stop
         findings = [passed(IDENTITY, f"we are {self._prober.verify_identity()}")]
         assumed = False
-        for trust in try_trust(self._prober, self._customer, self.facts, self._nonce):
+        for trust in try_trust(self._prober, self._customer, self._facts, self._nonce):
             assumed = trust.assumed
             found = trust.findings
             if stop.is_set():
@@ -167,7 +176,7 @@ class _Check:
         place = self._prober.reserve(self._customer, self._known.region)
         reserved = Reserved(
             place,
-            self.facts,
+            self._facts,
             nonce=self._nonce,
             now=self._bench.clock.now(),
             left_before=self._left_before(),
@@ -200,7 +209,7 @@ class _Check:
         except XmodeError as error:
             return [skipped(EXCESS, f"not answered: {error.message}")]
         if rights:
-            return [finding(Cause.TOO_BROAD, EXCESS, self.facts, detail=", ".join(rights))]
+            return [finding(Cause.TOO_BROAD, EXCESS, self._facts, detail=", ".join(rights))]
         return [passed(EXCESS, "the role has none of the rights that it should not have and that we tried")]
 
 
