@@ -227,7 +227,7 @@ class S3Objects:
         return {
             **s3_rules.creation(self._destination),
             "ContentType": request.content_type,
-            "Metadata": s3_rules.metadata(request.token, request.metadata),
+            "Metadata": s3_rules.metadata(request.token, request.metadata, self._destination.metadata),
         }
 
     def _checksum(self, crc32: int) -> dict[str, str]:

@@ -6,7 +6,7 @@ The contract with the customer (setup guide, permission policy): objects are put
 
 from collections.abc import Mapping
 
-from xmode_transfer.domain.config import Destination
+from xmode_transfer.domain.config import Destination, Encryption
 
 ACL = "bucket-owner-full-control"
 TOKEN_METADATA = "xmode-delivery"
@@ -14,9 +14,13 @@ SINGLE_PUT_MAX_BYTES = 5 * 1024**3
 """S3 User Guide, "Uploading objects": one PutObject takes 5 GB at most; so does one part."""
 
 
-def metadata(token: str, more: Mapping[str, str]) -> dict[str, str]:
-    """The object's metadata; the delivery token cannot be overridden by what the caller adds."""
-    return {**more, TOKEN_METADATA: token}
+_ENCRYPTIONS = {Encryption.SSE_S3: "AES256", Encryption.SSE_KMS: "aws:kms"}
+"""What S3 calls them (S3 API reference, PutObject)."""
+
+
+def metadata(token: str, more: Mapping[str, str], of_destination: Mapping[str, str] = {}) -> dict[str, str]:
+    """The object's metadata; what is ours cannot be overridden by what the destination or the caller adds."""
+    return {**of_destination, **more, TOKEN_METADATA: token}
 
 
 def creation(destination: Destination) -> dict[str, str]:
@@ -24,8 +28,9 @@ def creation(destination: Destination) -> dict[str, str]:
     with an ACL is refused by S3). Names are the S3 API's. Encryption is named only where it is configured: a
     bucket's default applies by itself."""
     parameters = {"ACL": ACL}
+    if destination.encryption in _ENCRYPTIONS:
+        parameters["ServerSideEncryption"] = _ENCRYPTIONS[destination.encryption]
     if destination.kms_key_arn is not None:
-        parameters["ServerSideEncryption"] = "aws:kms"
         parameters["SSEKMSKeyId"] = destination.kms_key_arn
     if destination.storage_class is not None:
         parameters["StorageClass"] = str(destination.storage_class)

@@ -46,7 +46,7 @@ class SendingEngine:
         self._clock = clock
         self._stop = stop
         self._timer = Timer(stop)
-        self.lanes = Lanes(limits, self._timer, self.pump)
+        self.lanes = Lanes(limits, self._timer, self.pump, clock)
         self._clients = Clients(limits.parallel_objects + _CONNECTIONS_TO_SPARE)
         self._threads = ThreadPoolExecutor(_PREPARING_THREADS, thread_name_prefix="s3-fast")
         self._in_flight: set[Job] = set()

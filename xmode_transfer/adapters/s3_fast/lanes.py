@@ -10,9 +10,13 @@ from collections.abc import Callable
 from functools import partial
 from typing import Protocol
 
+from xmode_transfer.adapters.bandwidth import Allowance, Allowances
+from xmode_transfer.adapters.clock import SystemClock
 from xmode_transfer.adapters.s3_fast.pacing import Pace
 from xmode_transfer.adapters.timer import Timer
+from xmode_transfer.domain.bandwidth import Timetable
 from xmode_transfer.domain.config import Limits
+from xmode_transfer.ports import Clock
 
 SMALL_BYTES = 1024 * 1024
 """A body up to this size is held as bytes, and is small change for the memory: it may pass a large one that
@@ -32,12 +36,16 @@ class Waiting(Protocol):
 
 
 class Lane:
-    """The queue of one store. It is ``open`` while its store knows where and as whom to send."""
+    """The queue of one store. It is ``open`` while its store knows where and as whom to send. ``bandwidths``
+    are those that its bodies are taken from: the process's and the customer's, as far as they are limited."""
 
-    __slots__ = ("ended", "in_turn", "jobs", "open", "outstanding", "pace")
+    __slots__ = ("bandwidths", "ended", "in_turn", "jobs", "open", "outstanding", "pace")
 
-    def __init__(self, pace: Pace, end: Callable[["Lane"], None]) -> None:
+    def __init__(
+        self, pace: Pace, end: Callable[["Lane"], None], bandwidths: tuple[Allowance, ...] = ()
+    ) -> None:
         self.pace = pace
+        self.bandwidths = bandwidths
         self.jobs: deque[Waiting] = deque()
         self.open = True
         self.in_turn = False
@@ -52,13 +60,15 @@ def _for_future(end: Callable[[], None], _: object) -> None:
 class Lanes:
     """Thread-safe. The stores take turns, so that one with a million files holds no other up."""
 
-    def __init__(self, limits: Limits, timer: Timer, wake: Callable[[], None]) -> None:
+    def __init__(
+        self, limits: Limits, timer: Timer, wake: Callable[[], None], clock: Clock | None = None
+    ) -> None:
         self._parallel = limits.parallel_objects
         self._of_customer = min(limits.parallel_objects, limits.parallel_objects_per_customer)
         # The CRT holds each body whole, and the allocator gives memory back late: about half as much again
         # was measured (docs/engine.md).
         self.memory_bytes = limits.memory_bytes // 2
-        self._rate = limits.bandwidth_bytes_per_second
+        self._bandwidths = Allowances(limits.bandwidth, clock or SystemClock())
         self._timer = timer
         self._wake = wake
         self._lock = threading.Lock()
@@ -70,13 +80,13 @@ class Lanes:
         self._held_bytes = 0
         self._without_room: dict[Pace, list[Lane]] = {}
         self._cramped: dict[Waiting, float] = {}
-        self._sendable_at = float("-inf")
-        self._waking = False
+        self._spent: dict[Allowance, list[Lane]] = {}
 
-    def lane(self, customer: str) -> Lane:
-        """A lane of its own for a store; what a customer's stores share is its pace."""
+    def lane(self, customer: str, bandwidth: Timetable | None = None) -> Lane:
+        """A lane of its own for a store; what a customer's stores share is its pace and its bandwidth."""
         with self._lock:
-            lane = Lane(self._paces.setdefault(customer, Pace(self._of_customer)), self.end)
+            pace = self._paces.setdefault(customer, Pace(self._of_customer))
+            lane = Lane(pace, self.end, self._bandwidths.of(customer, bandwidth or Timetable()))
             self._lanes.add(lane)
             return lane
 
@@ -130,8 +140,8 @@ class Lanes:
         when it opens."""
         with self._lock:
             self._give_back(job)
-            if self._rate is not None:
-                self._sendable_at -= job.length / self._rate
+            for bandwidth in job.lane.bandwidths:
+                bandwidth.give_back(job.length)
             job.lane.open = False
             job.lane.jobs.appendleft(job)
 
@@ -180,7 +190,7 @@ class Lanes:
         self._list(lane)
 
     def _next(self) -> Waiting | None:
-        if self._in_flight >= self._parallel or (self._rate is not None and self._must_wait()):
+        if self._in_flight >= self._parallel:
             return None
         for _ in range(len(self._turn)):
             lane = self._turn.popleft()
@@ -189,6 +199,8 @@ class Lanes:
             elif not lane.pace.has_room():
                 lane.in_turn = False
                 self._without_room.setdefault(lane.pace, []).append(lane)
+            elif lane.bandwidths and self._is_spent(lane):
+                lane.in_turn = False
             elif not self._fits(lane.jobs[0]):
                 self._turn.append(lane)
             else:
@@ -210,8 +222,8 @@ class Lanes:
         job.lane.pace.in_flight += 1
         if self._cramped:
             self._cramped.pop(job, None)
-        if self._rate is not None:
-            self._sendable_at = max(self._sendable_at, time.monotonic()) + job.length / self._rate
+        for bandwidth in job.lane.bandwidths:
+            bandwidth.take(job.length)
 
     def _give_back(self, job: Waiting) -> None:
         self._in_flight -= 1
@@ -235,17 +247,24 @@ class Lanes:
         patient, since = next(iter(self._cramped.items()))
         return job is patient or time.monotonic() - since < _PATIENCE_SECONDS
 
-    def _must_wait(self) -> bool:
-        """Whether the bandwidth is used up for now; the timer comes back when it no longer is."""
-        left = self._sendable_at - time.monotonic()
-        if left <= 0:
+    def _is_spent(self, lane: Lane) -> bool:
+        """Whether the first of the lane must wait for bandwidth; then the timer puts the lane back in turn.
+        What has no body waits for none: it proves what has been sent."""
+        if not lane.jobs[0].length:
             return False
-        if self._turn and not self._waking:
-            self._waking = True
-            self._timer.after(left, self._woken, self._woken)
-        return True
+        for bandwidth in lane.bandwidths:
+            seconds = bandwidth.wait()
+            if seconds > 0:
+                held = self._spent.setdefault(bandwidth, [])
+                held.append(lane)
+                if len(held) == 1:
+                    woken = partial(self._woken, bandwidth)
+                    self._timer.after(seconds, woken, woken)
+                return True
+        return False
 
-    def _woken(self) -> None:
+    def _woken(self, bandwidth: Allowance) -> None:
         with self._lock:
-            self._waking = False
+            for lane in self._spent.pop(bandwidth, ()):
+                self._list(lane)
         self._wake()

@@ -33,7 +33,7 @@ class FastStore(PortableStore):
     ) -> None:
         super().__init__(customer, calls, clock, threads, in_memory_bytes, page_size=page_size)
         self.channel = channel
-        self.lane = engine.lanes.lane(customer.name)
+        self.lane = engine.lanes.lane(customer.name, customer.limits.bandwidth)
         self.with_checksum = self._with_checksums
         self._engine = engine
         # The CRT holds a body whole. What is too large for that is streamed from disk by botocore, and so is

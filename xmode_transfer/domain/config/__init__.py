@@ -1,11 +1,13 @@
 """The configuration: frozen models of what the operator wrote, checked without any network."""
 
+from xmode_transfer.domain.config.bandwidth import BandwidthChange, BandwidthLimit, Day
 from xmode_transfer.domain.config.customer import (
     Addressing,
     ChecksumMode,
     Customer,
     CustomerState,
     Destination,
+    Encryption,
     StorageClass,
 )
 from xmode_transfer.domain.config.feed import Feed, Marker, Settled
@@ -15,11 +17,15 @@ from xmode_transfer.domain.config.whole import Configuration, Problem
 
 __all__ = [
     "Addressing",
+    "BandwidthChange",
+    "BandwidthLimit",
     "ChecksumMode",
     "Configuration",
     "Customer",
     "CustomerState",
+    "Day",
     "Destination",
+    "Encryption",
     "Engine",
     "Feed",
     "Limits",

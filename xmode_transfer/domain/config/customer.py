@@ -1,12 +1,14 @@
 """customers/<customer>.yaml: who receives, where, what and when."""
 
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Any
 
-from pydantic import AfterValidator, Field, ValidationInfo, field_validator
+from pydantic import AfterValidator, Field, ValidationInfo, field_validator, model_validator
 
 from xmode_transfer.domain.config.arns import check_account, check_kms_key, parse_iam
+from xmode_transfer.domain.config.bandwidth import BandwidthLimit
 from xmode_transfer.domain.config.base import SLUG_PATTERN, Model, check_slug
+from xmode_transfer.domain.config.metadata import METADATA_PATTERN, check_metadata
 from xmode_transfer.domain.config.names import (
     EXTERNAL_ID_PATTERN,
     check_bucket,
@@ -32,6 +34,14 @@ class ChecksumMode(StrEnum):
     FULL = "full"
     HEADER = "header"
     NONE = "none"
+
+
+class Encryption(StrEnum):
+    """How S3 is asked to encrypt what is put (S3 User Guide, "Protecting data with encryption")."""
+
+    NONE = "none"  # nothing is asked: the bucket's own default applies
+    SSE_S3 = "sse-s3"
+    SSE_KMS = "sse-kms"
 
 
 class StorageClass(StrEnum):
@@ -75,9 +85,26 @@ class Destination(Model):
     kms_key_arn: Annotated[str, AfterValidator(check_kms_key)] | None = Field(
         default=None, examples=["arn:aws:kms:us-east-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab"]
     )
-    """KMS key to encrypt with. Left out: what the bucket does by itself."""
+    """KMS key to encrypt with, for encryption: sse-kms."""
+    encryption: Encryption = Encryption.NONE
+    """none: the bucket's own default; sse-s3: S3's keys; sse-kms: the key in kms_key_arn. Left out: sse-kms
+    where there is a kms_key_arn, else none."""
     storage_class: StorageClass | None = Field(default=None, examples=["STANDARD_IA"])
     """Storage class of the objects. Left out: the store's default."""
+    metadata: Annotated[
+        dict[str, str],
+        AfterValidator(check_metadata),
+        Field(json_schema_extra={"propertyNames": {"pattern": METADATA_PATTERN}}),
+    ] = Field(default={}, examples=[{"department": "research"}])
+    """User metadata of each object (x-amz-meta-*): names of small letters, digits and hyphens, values of
+    printable ASCII, 1,920 bytes in all. Names that begin with xmode- are ours."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _key_asks_for_kms(cls, said: Any) -> Any:
+        if isinstance(said, dict) and said.get("kms_key_arn") is not None:
+            return {"encryption": Encryption.SSE_KMS, **said}
+        return said
 
     @field_validator("kms_key_arn")
     @classmethod
@@ -85,6 +112,19 @@ class Destination(Model):
         region = info.data.get("region")
         if value is not None and region is not None and value.split(":")[3] != region:
             raise ValueError(f"S3 takes only keys of the bucket's own region, here {region}")
+        return value
+
+    @field_validator("encryption")
+    @classmethod
+    def _fits_key(cls, value: Encryption, info: ValidationInfo) -> Encryption:
+        """Only runs for a value that was given."""
+        if "kms_key_arn" not in info.data:  # the key itself is wrong, which is told already
+            return value
+        has_key = info.data["kms_key_arn"] is not None
+        if value is Encryption.SSE_KMS and not has_key:
+            raise ValueError("sse-kms needs the key: write its ARN as kms_key_arn")
+        if value is not Encryption.SSE_KMS and has_key:
+            raise ValueError(f"{value} uses no key, but there is a kms_key_arn; remove one of the two")
         return value
 
 
@@ -111,6 +151,8 @@ class Customer(Model):
     """When we look for something to deliver. Left out: at every tick of the daemon."""
     retention: Retention | None = None
     """How long delivered objects stay. Left out: for good."""
+    limits: BandwidthLimit = BandwidthLimit()
+    """What may be sent to this customer, within what the process may send."""
     state: CustomerState = CustomerState.ACTIVE
     """active; pending: access is checked, nothing is delivered; retired: nothing is done, but external ID,
     role and prefix stay taken."""

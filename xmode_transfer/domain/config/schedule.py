@@ -37,7 +37,7 @@ class Schedule(Model):
     @field_validator("timezone")
     @classmethod
     def _is_timezone(cls, value: str) -> str:
-        _check_timezone(value)
+        check_timezone(value)
         return value
 
 
@@ -83,7 +83,8 @@ def _check_cron(value: str) -> None:
 
 
 @cache
-def _check_timezone(value: str) -> None:
+def check_timezone(value: str) -> None:
+    """Raises ValueError unless it is an IANA name."""
     try:
         ZoneInfo(value)
     except (KeyError, ValueError, OSError):

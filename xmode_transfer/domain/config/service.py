@@ -6,6 +6,7 @@ from typing import Annotated
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 
 from xmode_transfer.domain.config.arns import parse_iam
+from xmode_transfer.domain.config.bandwidth import BandwidthLimit
 from xmode_transfer.domain.config.base import ByteCount, Model
 from xmode_transfer.domain.config.names import check_region, region_partition
 
@@ -55,7 +56,7 @@ class Vendor(Model):
         return parse_iam(self.principal_arn, "user").partition
 
 
-class Limits(Model):
+class Limits(BandwidthLimit):
     """What one process may use at once."""
 
     parallel_objects: int = Field(default=16, ge=1, le=1024)
@@ -64,8 +65,6 @@ class Limits(Model):
     """The same for one customer, so that one cannot take all."""
     memory_bytes: ByteCount = Field(default=128 * MIB, ge=5 * MIB)
     """Memory for bodies in flight, in bytes or like 256MiB; at least 5 MiB, S3's smallest part."""
-    bandwidth_bytes_per_second: ByteCount | None = Field(default=None, ge=1)
-    """What the process sends at most, in bytes per second or like 50MB. Left out: no limit."""
 
 
 class Service(Model):
