@@ -8,12 +8,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from xmode_transfer.domain.config import Customer
-from xmode_transfer.domain.errors import RoleRefused, VendorIdentityError, XmodeError
+from xmode_transfer.domain.errors import Party, RoleRefused, VendorIdentityError, XmodeError
 from xmode_transfer.domain.findings import (
     Cause,
     Facts,
     Finding,
-    Result,
     finding,
     passed,
     skipped,
@@ -132,16 +131,9 @@ def _accepted(probe: str, accepted: set[str], any_value: bool, facts: Facts) -> 
 def _refused(probe: str, error: XmodeError | None, control: XmodeError | None) -> Finding:
     assert error is not None
     if not isinstance(error, RoleRefused) or error.aws_code not in _REFUSED:
-        return Finding(
-            probe,
-            Result.SKIPPED,
-            None,
-            error.party if error.retryable else None,
-            unanswered(probe, "", error.party).severity,
-            f"only AccessDenied proves something, and STS said: {error.message}",
-            None,
-            error.request_id,
-        )
+        party = Party.AWS if error.retryable else Party.US
+        words = f"only AccessDenied proves something, and STS said: {error.message}"
+        return unanswered(probe, words, party, error.request_id)
     if control is not None:
         return skipped(probe, "the role did not let us in again afterwards, so this refusal proves nothing")
     what = {
