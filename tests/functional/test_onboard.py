@@ -193,6 +193,23 @@ def test_the_templates_own_resources_pass_the_check(
     assert state_of(shop) == "active"
 
 
+def test_a_kit_for_a_bucket_with_a_key_of_its_own_works_too(
+    shop: Project, newcomer: CustomerSetup, tmp_path: Path, run_script: Callable[..., Any]
+) -> None:
+    key = owner(newcomer, "kms").create_key(Description="at rest")["KeyMetadata"]["Arn"]
+    rule = {"ApplyServerSideEncryptionByDefault": {"SSEAlgorithm": "aws:kms", "KMSMasterKeyID": key}}
+    owner(newcomer, "s3").put_bucket_encryption(
+        Bucket=newcomer.bucket, ServerSideEncryptionConfiguration={"Rules": [rule]}
+    )
+    kit = tmp_path / "kit"
+    assert sign_up(shop, newcomer, kit, "--kms-key", key).code == 0
+    statement = json.loads((kit / "key-policy-statement.json").read_text(encoding="utf-8"))
+    assert statement["Principal"] == {"AWS": newcomer.role_arn}
+    assert run_script(newcomer, kit / "setup.sh").returncode == 0
+    answer = shop.run("onboard", "--confirm", "new", "--json")
+    assert (answer.code, answer.json["outcome"]) == (0, "active")
+
+
 # --- Turning on ----------------------------------------------------------------------------------------
 
 
