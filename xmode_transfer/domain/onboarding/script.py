@@ -15,6 +15,7 @@ _HEAD = """\
 #
 # Run it signed in to the account named below, by the AWS CLI's usual means (AWS_PROFILE and so on).
 set -euo pipefail
+export AWS_PAGER=
 """
 
 _BODY = """\
@@ -65,7 +66,7 @@ make_lifecycle() {
     *) fail "$rules" ;;
   esac
   aws s3api put-bucket-lifecycle-configuration --bucket "$bucket" --expected-bucket-owner "$owner" \\
-    --lifecycle-configuration "$lifecycle"
+    --lifecycle-configuration "$lifecycle" >/dev/null
   say "The bucket $bucket now ends unfinished uploads after $lifecycle_days days."
 }
 
