@@ -74,20 +74,17 @@ class Allowances:
 
     def __init__(self, of_process: Timetable, clock: Clock) -> None:
         self._clock = clock
-        self._of_process = Allowance(of_process, clock) if of_process.is_limited else None
+        self.of_all = (Allowance(of_process, clock),) if of_process.is_limited else ()
+        """What the bodies of a customer without a limit of its own are taken from."""
         self._of_customers: dict[str, Allowance] = {}
 
-    @property
-    def of_process(self) -> Allowance | None:
-        """None when the process is not limited."""
-        return self._of_process
-
     def of(self, customer: str, timetable: Timetable) -> tuple[Allowance, ...]:
-        """All that a customer's bodies are taken from. All that is opened for a customer shares one
-        allowance, which follows what was said of it last."""
+        """What a customer's bodies are taken from. All that is opened for a customer shares one allowance,
+        which follows what was said of it last."""
         own = self._of_customers.get(customer)
         if own is None and timetable.is_limited:
             own = self._of_customers[customer] = Allowance(timetable, self._clock)
-        if own is not None:
-            own.follow(timetable)
-        return tuple(one for one in (self._of_process, own) if one is not None)
+        if own is None:
+            return self.of_all
+        own.follow(timetable)
+        return (*self.of_all, own)

@@ -11,10 +11,13 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from typing import Any, TypeVar
 
 from xmode_transfer import telemetry
+from xmode_transfer.adapters.bandwidth import Allowance, Allowances
 from xmode_transfer.adapters.timer import Timer
+from xmode_transfer.domain.bandwidth import Timetable
 from xmode_transfer.domain.config import Customer, Limits
 from xmode_transfer.domain.errors import Interrupted
 from xmode_transfer.domain.records import UploadedPart
@@ -34,7 +37,6 @@ T = TypeVar("T")
 
 BODY_MEMORY_BYTES = 8 * 1024 * 1024
 """The most memory that an engine holds for one body; larger ones are streamed."""
-_SOONEST_SECONDS = 0.005
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,15 +52,10 @@ class _Request:
 
 
 class Gate:
-    """Lets requests with a body begin when there is room for them. Thread-safe.
-
-    Bandwidth is kept on average: a request goes out at full speed, and the next one waits until what was sent
-    fits the rate; up to one second's worth may be saved up.
-    """
+    """Lets requests with a body begin when there is room for them. Thread-safe."""
 
     def __init__(self, limits: Limits, clock: Clock, stop: threading.Event) -> None:
         self._limits = limits
-        self._clock = clock
         self._stop = stop
         self._timer = Timer(stop)
         self._lock = threading.Lock()
@@ -66,13 +63,18 @@ class Gate:
         self._in_flight = 0
         self._of_customer: Counter[str] = Counter()
         self._memory_bytes = 0
-        self._rate = limits.bandwidth_bytes_per_second
-        self._allowance = float(self._rate or 0)
-        self._allowed_at = clock.monotonic()
-        self._woken = False
+        self._bandwidths = Allowances(limits.bandwidth, clock)
+        self._of_customers: dict[str, tuple[Allowance, ...]] = {}
+        self._woken: set[Allowance] = set()
         self._admitting = False
         self._look_again = False
         self._closed = False
+
+    def limit(self, customer: str, bandwidth: Timetable) -> None:
+        """The bandwidth of one customer, within that of the process. Without this it has no limit of its
+        own."""
+        with self._lock:
+            self._of_customers[customer] = self._bandwidths.of(customer, bandwidth)
 
     def submit(self, customer: str, length: int, begin: Callable[[], Future[T]]) -> Future[T]:
         """The future of ``begin``, called as soon as the limits let ``length`` bytes for this customer go.
@@ -151,10 +153,10 @@ class Gate:
 
     def _take(self, *, anything: bool) -> _Request | None:
         """The next request that may begin: the customers take turns, each within its own limit."""
-        if not anything and (self._in_flight >= self._limits.parallel_objects or self._is_spent()):
+        if not anything and (self._in_flight >= self._limits.parallel_objects or self._all_must_wait()):
             return None
         for customer, queue in self._queues.items():
-            if anything or self._of_customer[customer] < self._limits.parallel_objects_per_customer:
+            if anything or self._may_send(customer):
                 if not anything and not self._fits(queue[0]):
                     return None  # it is this one's turn: smaller ones must not pass it for ever
                 self._queues.move_to_end(customer)
@@ -164,6 +166,18 @@ class Gate:
                 return request
         return None
 
+    def _all_must_wait(self) -> bool:
+        return bool(self._queues) and any(map(self._is_spent, self._bandwidths.of_all))
+
+    def _may_send(self, customer: str) -> bool:
+        """Whether a customer has requests and bandwidth to spare; if not, its turn passes to the next."""
+        return self._of_customer[customer] < self._limits.parallel_objects_per_customer and not any(
+            map(self._is_spent, self._allowances(customer))
+        )
+
+    def _allowances(self, customer: str) -> tuple[Allowance, ...]:
+        return self._of_customers.get(customer) or self._bandwidths.of_all
+
     def _fits(self, request: _Request) -> bool:
         alone = self._in_flight == 0
         return alone or self._memory_bytes + request.memory_bytes <= self._limits.memory_bytes
@@ -172,26 +186,21 @@ class Gate:
         self._in_flight += 1
         self._of_customer[request.customer] += 1
         self._memory_bytes += request.memory_bytes
-        if self._rate is not None:
-            self._allowance -= request.length
+        for bandwidth in self._allowances(request.customer):
+            bandwidth.take(request.length)
 
-    def _is_spent(self) -> bool:
-        """Whether the bandwidth is used up for now; then the timer comes back when it no longer is."""
-        if self._rate is None or not self._queues:
-            return False
-        now = self._clock.monotonic()
-        self._allowance = min(self._rate, self._allowance + (now - self._allowed_at) * self._rate)
-        self._allowed_at = now
-        if self._allowance > 0:
-            return False
-        if not self._woken:
-            self._woken = True
-            self._timer.after(_SOONEST_SECONDS - self._allowance / self._rate, self._wake, self._wake)
-        return True
+    def _is_spent(self, bandwidth: Allowance) -> bool:
+        """Whether it is used up for now; then the timer comes back when it no longer is."""
+        seconds = bandwidth.wait()
+        if seconds > 0 and bandwidth not in self._woken:
+            self._woken.add(bandwidth)
+            wake = partial(self._wake, bandwidth)
+            self._timer.after(seconds, wake, wake)
+        return seconds > 0
 
-    def _wake(self) -> None:
+    def _wake(self, bandwidth: Allowance) -> None:
         with self._lock:
-            self._woken = False
+            self._woken.discard(bandwidth)
         self._admit()
 
 
@@ -206,6 +215,7 @@ class LimitingStores:
     def open(
         self, customer: Customer, credentials: CredentialsProvider, region: str | None
     ) -> "LimitingStore":
+        self._gate.limit(customer.name, customer.limits.bandwidth)
         return LimitingStore(self._stores.open(customer, credentials, region), customer.name, self._gate)
 
     def close(self) -> None:
