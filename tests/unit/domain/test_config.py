@@ -1,5 +1,6 @@
 """The models: defaults, types, what fits together and what does not."""
 
+from datetime import time
 from typing import Any
 
 import pytest
@@ -7,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from xmode_transfer.domain.bandwidth import Change, Timetable
 from xmode_transfer.domain.config import (
     Customer,
     CustomerState,
@@ -32,6 +34,13 @@ CUSTOMER: dict[str, Any] = {
     "destination": {"bucket": "acme-data", "prefix": "xmode/", "region": "us-east-1"},
     "feeds": ["us-daily"],
 }
+KEY = "arn:aws:kms:us-east-1:111122223333:key/x"
+
+
+def destined(**more: Any) -> dict[str, Any]:
+    return {"destination": {"bucket": "acme-data", **more}}
+
+
 FEED: dict[str, Any] = {"name": "us-daily", "source": "/data", "period": "day", "partition": "%Y/%m/%d"}
 
 
@@ -41,6 +50,10 @@ def refusal(model: type[Any], **values: Any) -> str:
         model(**values)
     (error,) = caught.value.errors()
     return f"{'.'.join(map(str, error['loc']))}: {error['msg'].removeprefix('Value error, ')}"
+
+
+def change(at: str, limit: object = "1MB", **more: object) -> dict[str, object]:
+    return {"from": at, "limit": limit, **more}
 
 
 def test_an_empty_service_is_whole() -> None:
@@ -149,10 +162,38 @@ def test_a_whole_size_is_exact(number: int, unit: tuple[str, int]) -> None:
         ({"memory_bytes": "1MiB"}, "greater than or equal to 5242880"),
         ({"bandwidth_bytes_per_second": "0"}, "greater than or equal to 1"),
         ({"memory_bytes": True and "lots"}, "is no size"),
+        ({"bandwidth_bytes_per_second": "fast"}, "bandwidth_bytes_per_second: 'fast' is no size"),
+        ({"bandwidth_bytes_per_second": []}, "an empty timetable says nothing"),
+        ({"bandwidth_bytes_per_second": {"from": "08:00"}}, "write a size, like 50MB, or a list"),
+        ({"bandwidth_bytes_per_second": [{"from": "08:00"}]}, "bandwidth_bytes_per_second.0.limit: "),
+        ({"bandwidth_bytes_per_second": [{"limit": "1MB"}]}, "bandwidth_bytes_per_second.0.from: "),
+        ({"bandwidth_bytes_per_second": [change("24:00")]}, "did you mean 00:00?"),
+        ({"bandwidth_bytes_per_second": [change("8")]}, "0.from: '8' is no time of day"),
+        ({"bandwidth_bytes_per_second": [change("08:00", 0)]}, "0.limit: "),
+        ({"bandwidth_bytes_per_second": [change("08:00", days=[])]}, "0.days: name at least one day"),
+        ({"bandwidth_bytes_per_second": [change("08:00", days=["monday"])]}, "0.days.0: "),
+        (
+            {"bandwidth_bytes_per_second": [change("08:00", days=["mon"]), change("8:00")]},
+            "bandwidth_bytes_per_second: two changes come at 08:00 of the same day",
+        ),
+        ({"timezone": "Berlin"}, "timezone: 'Berlin' is no time zone"),
     ],
 )
 def test_a_limit_has_limits(values: dict[str, Any], told: str) -> None:
     assert told in refusal(Limits, **values)
+
+
+def test_bandwidth_is_a_size_or_a_timetable() -> None:
+    assert Limits().bandwidth == Timetable()
+    assert Limits(bandwidth_bytes_per_second="50MB").bandwidth == Timetable.always(50_000_000)
+    said = [change("8:00", "10MB", days=["mon", "sun"]), change("18:30", None)]
+    limits = {"bandwidth_bytes_per_second": said, "timezone": "Europe/Berlin"}
+    expected = Timetable(
+        (Change(time(8), 10_000_000, frozenset({0, 6})), Change(time(18, 30), None)), "Europe/Berlin"
+    )
+    assert Limits(**limits).bandwidth == expected
+    assert Customer(**CUSTOMER, limits=limits).limits.bandwidth == expected
+    assert not Customer(**CUSTOMER).limits.bandwidth.is_limited
 
 
 def test_a_feed_needs_little() -> None:
@@ -279,6 +320,21 @@ def test_a_company_may_be_called_anything(company: str) -> None:
             "destination.kms_key_arn: S3 takes only keys of the bucket's own region, here eu-west-1",
         ),
         ({"schedule": {"cron": "30 6 * *"}}, "schedule.cron: cron has five fields"),
+        (destined(encryption="sse-kms"), "destination.encryption: sse-kms needs the key"),
+        (destined(encryption="sse-s3", kms_key_arn=KEY), "destination.encryption: sse-s3 uses no key"),
+        (destined(encryption="none", kms_key_arn=KEY), "destination.encryption: none uses no key"),
+        (destined(encryption="sse-kms", kms_key_arn="1234"), "destination.kms_key_arn: '1234' is no ARN"),
+        (destined(encryption="aes"), "destination.encryption: "),
+        (destined(metadata={"xmode-delivery": "x"}), "names that begin with xmode- are our own"),
+        (destined(metadata={"XMode-Feed": "x"}), "names that begin with xmode- are our own"),
+        (destined(metadata={"Department": "x"}), "destination.metadata: 'Department' cannot be a name"),
+        (destined(metadata={"": "x"}), "destination.metadata: '' cannot be a name"),
+        (destined(metadata={"a_b": "x"}), "cannot be a name"),
+        (destined(metadata={"a": "é"}), "write printable ASCII"),
+        (destined(metadata={"a": "b\r\nx-amz-acl: public-read"}), "write printable ASCII"),
+        (destined(metadata={"a": " b"}), "without spaces at its ends"),
+        (destined(metadata={"a": ""}), "write printable ASCII"),
+        (destined(metadata={"a": "x" * 1920}), "have 1,921 bytes together; there is room for 1,920"),
     ],
 )  # fmt: skip
 def test_a_refused_customer_is_explained_once(values: dict[str, Any], told: str) -> None:
@@ -317,6 +373,28 @@ def test_a_refused_schedule_is_explained(values: dict[str, str], told: str) -> N
 
 def test_retention_takes_sizes() -> None:
     assert Retention(max_bytes="500GB").max_bytes == 500_000_000_000
+
+
+@pytest.mark.parametrize(
+    ("said", "encryption"),
+    [
+        ({}, "none"),
+        ({"encryption": "none"}, "none"),
+        ({"encryption": "sse-s3"}, "sse-s3"),
+        ({"kms_key_arn": KEY}, "sse-kms"),
+        ({"kms_key_arn": KEY, "encryption": "sse-kms"}, "sse-kms"),
+        ({"kms_key_arn": None}, "none"),
+    ],
+)
+def test_a_key_alone_means_kms(said: dict[str, Any], encryption: str) -> None:
+    destination = Destination(bucket="acme-data", **said)
+    assert destination.encryption == encryption
+    assert destination.kms_key_arn == said.get("kms_key_arn")
+
+
+def test_metadata_may_fill_what_s3_takes() -> None:
+    metadata = {"cost-centre": "4711", "a": "x" * (1920 - 16)}
+    assert Destination(bucket="acme-data", metadata=metadata).metadata == metadata
 
 
 def test_a_destination_may_be_the_whole_bucket() -> None:

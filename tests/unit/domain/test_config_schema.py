@@ -43,6 +43,10 @@ def test_every_key_is_described(kind: str) -> None:
         ("service", {}, None),
         ("service", {"limits": {"memory_bytes": "16MiB", "bandwidth_bytes_per_second": 5}}, None),
         ("service", {"limits": {"memory_bytes": "16 parsecs"}}, "16 parsecs"),
+        ("service", {"limits": {"bandwidth_bytes_per_second": [{"from": "8:00", "limit": "1MB"}]}}, None),
+        ("service", {"limits": {"bandwidth_bytes_per_second": [{"from": "08:00", "limit": None}]}}, None),
+        ("service", {"limits": {"bandwidth_bytes_per_second": [{"from": "25:00", "limit": 1}]}}, "25:00"),
+        ("service", {"limits": {"bandwidth_bytes_per_second": [{"form": "08:00"}]}}, "form"),
         ("service", {"alerts": ["x"]}, "x"),
         (
             "feed",
@@ -71,7 +75,7 @@ def test_the_manual_has_every_key_and_no_other() -> None:
 
 
 def leaves(schema: dict[str, Any], path: str = "") -> set[str]:
-    """Every key that takes a value, dotted: ``destination.bucket``."""
+    """Every key that takes a value, dotted: ``destination.bucket``. Some take keys below them instead."""
     found = set()
     for name, node in schema["properties"].items():
         inner = [
@@ -81,6 +85,9 @@ def leaves(schema: dict[str, Any], path: str = "") -> set[str]:
         ]
         for definition in inner:
             found |= leaves({**definition, "$defs": schema["$defs"]}, f"{path}{name}.")
-        if not inner:
+        forms = node.get("anyOf", ())
+        if not inner or any(
+            "$ref" not in form and form.get("type") not in ("null", "array") for form in forms
+        ):
             found.add(f"{path}{name}")
     return found

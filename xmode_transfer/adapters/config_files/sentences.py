@@ -49,7 +49,8 @@ def _told(error: ErrorDetails, model: type[BaseModel]) -> str:
         case "string_type":
             return f"write one text here, not {_shape(given)}"
         case "model_type" | "model_attributes_type" | "dict_type":
-            return f"write keys below it ({', '.join(_fields(path, model))}), not {_shape(given)}"
+            keys = ", ".join(_fields(path, model)) or _example(path, model)
+            return f"write keys below it ({keys}), not {_shape(given)}"
         case "tuple_type":
             meant = f" (did you mean {_inline([given])}?)" if isinstance(given, str) else ""
             return f"write a list, not {_shape(given)}{meant}"
@@ -95,7 +96,7 @@ def _shape(given: object) -> str:
 
 
 def _choices(path: KeyPath, model: type[BaseModel]) -> list[str]:
-    field = _field(path, model)
+    field = _field([part for part in path if isinstance(part, str)], model)
     kinds = _types(field.annotation) if field is not None else []
     return [str(choice.value) for kind in kinds if issubclass(kind, Enum) for choice in kind]
 
@@ -119,16 +120,23 @@ def _fields(path: KeyPath, model: type[BaseModel]) -> dict[str, FieldInfo]:
     """The keys that may stand below a path. A customer's and a feed's name is not one: it is the file's."""
     owners = [model]
     for part in path:
-        owners = [
-            inner
-            for owner in owners
-            if isinstance(part, str) and part in owner.model_fields
-            for inner in _models(owner.model_fields[part])
-        ]
-    found = {name: field for owner in owners for name, field in owner.model_fields.items()}
+        if isinstance(part, str):  # what lies in a list has the keys of what the list is made of
+            owners = [
+                inner
+                for owner in owners
+                for name, field in _own(owner).items()
+                if name == part
+                for inner in _models(field)
+            ]
+    found = {name: field for owner in owners for name, field in _own(owner).items()}
     if not path:
         found.pop("name", None)
     return found
+
+
+def _own(model: type[BaseModel]) -> dict[str, FieldInfo]:
+    """Its fields, by the keys that stand for them in a file."""
+    return {field.alias or name: field for name, field in model.model_fields.items()}
 
 
 def _field(path: KeyPath, model: type[BaseModel]) -> FieldInfo | None:

@@ -45,8 +45,17 @@ class BandwidthChange(Model):
     """Time of day from which the limit holds, until the next change: 00:00 to 23:59."""
     limit: Rate | None = Field(examples=["10MB"])
     """Bytes per second from then on, or like 10MB; null: no limit."""
-    days: tuple[Day, ...] = Field(default=tuple(Day), min_length=1, examples=[["mon", "fri"]])
+    days: tuple[Day, ...] = Field(
+        default=tuple(Day), examples=[["mon", "fri"]], json_schema_extra={"minItems": 1}
+    )
     """Days on which the change comes: mon tue wed thu fri sat sun. Left out: every day."""
+
+    @field_validator("days")
+    @classmethod
+    def _some_days(cls, value: tuple[Day, ...]) -> tuple[Day, ...]:
+        if not value:
+            raise ValueError("name at least one day, or remove the key for every day")
+        return value
 
     @property
     def change(self) -> Change:
