@@ -50,6 +50,7 @@ def workbench(
                 checksum_of=checksums.of,
                 spool=SpooledFile,
                 holder=processes.this_process(),
+                unsafe_roles=service.unsafe_roles,
                 stop=stop,
             )
         finally:

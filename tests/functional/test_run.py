@@ -338,3 +338,22 @@ def test_bad_usage_says_what_to_do(
     answer = project(acme).run(*arguments)
     assert answer.code == 2
     assert words in answer.err
+
+
+def test_a_role_that_anybody_could_have_us_assume_can_be_set_to_stop(
+    project: Make, acme: CustomerSetup
+) -> None:
+    here = project(acme, service={"unsafe_roles": "stop"})
+    fill(here, {"a.csv": b"1"})
+    trust = accounts.trust_policy(acme)
+    statement = dict(trust["Statement"])
+    del statement["Condition"]
+    accounts.set_trust_policy(acme, {**trust, "Statement": statement})
+    assert here.run("check-access", "--customer", "acme").code == 4
+    blocked = here.deliver()
+    assert blocked.code == 4
+    assert blocked.json["deliveries"][0]["cause"] == "unsafe_role"
+    assert bucket.list_keys(acme, "xmode/us-daily/") == []
+    accounts.set_trust_policy(acme, trust)
+    assert here.run("check-access", "--customer", "acme").code == 0
+    assert here.deliver().json["outcome"] == "delivered"

@@ -19,6 +19,7 @@ tried again (``retryable``), and what to do next (``hint``)::
     │   ├── OtherPrincipal          our credentials work, and are somebody else's
     │   └── VendorClockSkew         STS refuses our signature because of this machine's clock
     ├── RoleRefused                 the customer's: the role cannot be assumed
+    ├── UnsafeRole                  the customer's: the role does not demand its external ID
     ├── SessionExpired              the role session ended; refreshed once, then tried again
     └── StoreError                  an answer of the destination
         ├── AccessDenied  BucketMissing  WrongBucketOwner  KmsDenied   the customer's: blocked
@@ -211,6 +212,16 @@ class RoleRefused(XmodeError):
     """
 
     code = "role_refused"
+    party = Party.CUSTOMER
+    exit_code = ExitCode.BLOCKED
+
+
+class UnsafeRole(XmodeError):
+    """The last check of access could assume the role without its external ID, and the configuration says that
+    nothing is delivered to such a customer (confused deputy: IAM User Guide,
+    id_roles_create_for-user_externalid)."""
+
+    code = "unsafe_role"
     party = Party.CUSTOMER
     exit_code = ExitCode.BLOCKED
 

@@ -8,13 +8,14 @@ what is there.
 from dataclasses import dataclass, replace
 
 from xmode_transfer import telemetry
-from xmode_transfer.domain.config import Customer, Feed
+from xmode_transfer.domain.config import Customer, Feed, UnsafeRoles
 from xmode_transfer.domain.errors import (
     AlreadyRunning,
     Defect,
     ExitCode,
     Interrupted,
     LeaseLost,
+    UnsafeRole,
     VendorIdentityError,
     XmodeError,
 )
@@ -272,11 +273,24 @@ class _Destination:
         self._known = bench.ledger.capabilities(customer.name)
 
     def __enter__(self) -> ObjectStore:
+        self._refuse_unsafe_role()
         self._bench.sessions.verify_identity()
         credentials = self._bench.sessions.open(self._customer, Step.DELIVER)
         credentials.get()
         self._store = self._bench.stores.open(self._customer, credentials, self._known.region)
         return self._store
+
+    def _refuse_unsafe_role(self) -> None:
+        if self._bench.unsafe_roles is not UnsafeRoles.STOP:
+            return
+        last = self._bench.ledger.last_check(self._customer.name)
+        if last is not None and last.unsafe:
+            raise UnsafeRole(
+                f"{self._customer.name}: on {last.checked_at:%Y-%m-%d} its role could be assumed "
+                "without its external ID",
+                hint="the customer mends the role's trust policy (`xmode-transfer check-access` has the "
+                "exact one); a check that finds it mended lets deliveries go on",
+            )
 
     def __exit__(self, *exc: object) -> None:
         region = self._store.region

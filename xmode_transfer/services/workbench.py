@@ -3,7 +3,7 @@
 import threading
 from dataclasses import dataclass, field
 
-from xmode_transfer.domain.config import Limits, Vendor
+from xmode_transfer.domain.config import Limits, UnsafeRoles, Vendor
 from xmode_transfer.ports import (
     ChecksumOf,
     Clock,
@@ -32,4 +32,5 @@ class Workbench:
     checksum_of: ChecksumOf
     spool: Spool
     holder: str
+    unsafe_roles: UnsafeRoles = UnsafeRoles.DELIVER
     stop: threading.Event = field(default_factory=threading.Event)

@@ -12,7 +12,7 @@ from xmode_transfer.domain.config.customer import (
 )
 from xmode_transfer.domain.config.feed import Feed, Marker, Settled
 from xmode_transfer.domain.config.schedule import Retention, Schedule
-from xmode_transfer.domain.config.service import Engine, Limits, Service, Vendor
+from xmode_transfer.domain.config.service import Engine, Limits, Service, UnsafeRoles, Vendor
 from xmode_transfer.domain.config.whole import Configuration, Problem
 
 __all__ = [
@@ -36,5 +36,6 @@ __all__ = [
     "Service",
     "Settled",
     "StorageClass",
+    "UnsafeRoles",
     "Vendor",
 ]

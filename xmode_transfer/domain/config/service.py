@@ -21,6 +21,13 @@ class Engine(StrEnum):
     PORTABLE = "portable"
 
 
+class UnsafeRoles(StrEnum):
+    """What happens to a customer whose role the last check could assume without its external ID."""
+
+    DELIVER = "deliver"  # deliveries go on; the check's finding is critical
+    STOP = "stop"  # its deliveries are blocked until a check finds the role mended
+
+
 class Vendor(Model):
     """Our own identity, which customers' roles trust."""
 
@@ -76,6 +83,8 @@ class Service(Model):
     """Our durable record, sqlite:///path: relative to the config directory, or with four slashes absolute."""
     engine: Engine = Engine.AUTO
     """auto takes the fast engine where it works, else the portable one."""
+    unsafe_roles: UnsafeRoles = UnsafeRoles.DELIVER
+    """What happens to a customer whose role lets us in without its external ID: deliver or stop."""
     limits: Limits = Limits()
     """How much one process may do at once."""
     alerts: tuple[str, ...] = Field(default=(), max_length=0)

@@ -37,6 +37,10 @@ class Change(NamedTuple):
     now: str
 
 
+UNSAFE = frozenset({Cause.EXTERNAL_ID_NOT_REQUIRED, Cause.EXTERNAL_ID_ANY_VALUE})
+"""A role that somebody else could have us misuse."""
+
+
 @dataclass(frozen=True, slots=True)
 class AccessReport:
     """What one check found. ``interrupted`` when it was stopped before its last probe."""
@@ -47,6 +51,11 @@ class AccessReport:
     left: tuple[Leftover, ...] = ()
     seconds: float = 0.0
     interrupted: bool = False
+
+    @property
+    def unsafe(self) -> bool:
+        """Whether the role could be assumed without its external ID."""
+        return any(finding.cause in UNSAFE for finding in self.findings)
 
     @property
     def outcome(self) -> str:
