@@ -110,7 +110,7 @@ def stub() -> Iterator[Stub]:
                 promised = reply.headers.get("Content-Length", len(reply.body))
                 self.close_connection = int(promised) > len(reply.body)
 
-        do_GET = do_PUT = do_POST = do_HEAD = do_DELETE = answer  # noqa: N815
+        do_GET = do_PUT = do_POST = do_HEAD = do_DELETE = answer
 
         def log_message(self, *_: Any) -> None:
             pass

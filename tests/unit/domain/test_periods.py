@@ -36,7 +36,9 @@ moments = st.datetimes(datetime(1990, 1, 1), datetime(2090, 12, 31))  # noqa: DT
 
 
 @given(moments, st.sampled_from(KINDS), st.data())
-def test_label_and_path_lead_back_to_the_period(moment: datetime, kind: PeriodKind, data: st.DataObject) -> None:
+def test_label_and_path_lead_back_to_the_period(
+    moment: datetime, kind: PeriodKind, data: st.DataObject
+) -> None:
     period = period_of(moment, kind)
     assert Period.parse(period.label, kind) == period
     template = data.draw(st.sampled_from(TEMPLATES[kind]))
