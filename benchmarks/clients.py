@@ -91,7 +91,15 @@ def rclone(work: Work) -> list[str]:
         str(work.data),
         f":s3,provider=Other,env_auth,region=us-east-1,endpoint='{work.endpoint}',force_path_style:{BUCKET}-0/xmode/set",
         *("--transfers", PARALLEL, "--s3-acl", "bucket-owner-full-control", "--s3-no-check-bucket"),
-        *("--s3-no-head", "--ignore-checksum", "--no-traverse", "--no-check-dest", "--ca-cert"),
+        *(
+            "--s3-no-head",
+            "--multi-thread-cutoff",
+            "100G",
+            "--ignore-checksum",
+            "--no-traverse",
+            "--no-check-dest",
+            "--ca-cert",
+        ),
         *(str(work.sink.certificate), "--config", "/dev/null", "--quiet"),
     ]
 
