@@ -31,6 +31,7 @@ from moto.server import ThreadedMotoServer
 
 from xmode_transfer.adapters.clock import SystemClock
 from xmode_transfer.adapters.memory import MemorySource
+from xmode_transfer.adapters.s3_fast import FastStores
 from xmode_transfer.adapters.s3_portable import PortableStores
 from xmode_transfer.domain.config import Customer, Limits
 from xmode_transfer.domain.errors import Unavailable
@@ -39,6 +40,7 @@ from xmode_transfer.ports import Credentials, ObjectStore, ObjectStores, OpenFil
 
 ENGINES: dict[str, Callable[[], ObjectStores]] = {
     "portable": lambda: PortableStores(Limits(), SystemClock()),
+    "fast": lambda: FastStores(Limits(), SystemClock()),
 }
 
 BUCKET = "acme-data"
@@ -166,7 +168,7 @@ class Recorder:
                 self.end_headers()
                 self.wfile.write(content)
 
-            do_GET = do_PUT = do_POST = do_HEAD = do_DELETE = handle_any  # noqa: N815
+            do_GET = do_PUT = do_POST = do_HEAD = do_DELETE = handle_any
 
             def log_message(self, *_: Any) -> None:
                 pass
@@ -457,6 +459,38 @@ def test_encryption_and_storage_class_are_asked_for_where_configured(
         assert wire.headers.get("x-amz-storage-class") == ("STANDARD_IA" if creates else None)
 
 
+@pytest.mark.parametrize(("asked", "sent"), [("none", None), ("sse-s3", "AES256")])
+def test_s3s_own_encryption_is_asked_for_where_configured(
+    store_at: Callable[..., ObjectStore],
+    recorder: Recorder,
+    opened: Callable[[bytes], OpenFile],
+    asked: str,
+    sent: str | None,
+) -> None:
+    do_everything(store_at(recorder, encryption=asked), opened, f"encryption-{asked}")
+    for wire in recorder.seen:
+        expected = sent if wire.operation in CREATING else None
+        assert wire.headers.get("x-amz-server-side-encryption") == expected, wire.operation
+        assert "x-amz-server-side-encryption-aws-kms-key-id" not in wire.headers, wire.operation
+        assert wire.signature_is_valid(), wire.operation
+
+
+def test_the_destinations_metadata_goes_with_what_is_created_beside_ours(
+    store_at: Callable[..., ObjectStore], recorder: Recorder, opened: Callable[[bytes], OpenFile]
+) -> None:
+    metadata = {"department": "research & development", "cost-centre": "4711"}
+    do_everything(store_at(recorder, metadata=metadata), opened, "metadata")
+    ours = {"xmode-delivery": TOKEN, "xmode-feed": "us-daily"}
+    for wire in recorder.seen:
+        found = {
+            name.removeprefix("x-amz-meta-"): value
+            for name, value in wire.headers.items()
+            if name.startswith("x-amz-meta-")
+        }
+        assert found == ({**metadata, **ours} if wire.operation in CREATING else {}), wire.operation
+        assert wire.signature_is_valid(), wire.operation
+
+
 @pytest.mark.parametrize("mode", ["header", "none"])
 def test_a_store_of_another_kind_gets_the_checksums_it_can_take(
     store_at: Callable[..., ObjectStore], recorder: Recorder, opened: Callable[[bytes], OpenFile], mode: str
@@ -471,11 +505,14 @@ def test_a_store_of_another_kind_gets_the_checksums_it_can_take(
 
 
 def test_an_unknown_region_is_asked_for_once_and_under_the_same_guard(
-    store_at: Callable[..., ObjectStore], recorder: Recorder, opened: Callable[[bytes], OpenFile]
+    store_at: Callable[..., ObjectStore],
+    engine: ObjectStores,
+    recorder: Recorder,
+    opened: Callable[[bytes], OpenFile],
 ) -> None:
     store = store_at(recorder, region=None)
     for number in range(3):
-        store.put(request(f"xmode/region-{number}", SMALL), opened(SMALL)).result(30)
+        store.put(request(f"xmode/{engine.info.name}-{number}", SMALL), opened(SMALL)).result(30)
     assert len(recorder.of("HeadBucket")) == 1
     assert recorder.seen[0].operation == "HeadBucket"
     assert recorder.seen[0].headers["x-amz-expected-bucket-owner"] == OWNER
@@ -487,7 +524,7 @@ def test_an_unknown_region_is_asked_for_once_and_under_the_same_guard(
 
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A certificate of its own authority for 127.0.0.1, and its key, in one file."""
+    """A certificate of its own authority for 127.0.0.1, and then its key, in one file."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "127.0.0.1")])
     now = datetime.now(UTC)  # noqa: TID251 - TLS looks at the real time
@@ -507,7 +544,7 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
     private = key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
-    path.write_bytes(private + made.public_bytes(serialization.Encoding.PEM))
+    path.write_bytes(made.public_bytes(serialization.Encoding.PEM) + private)
     return path
 
 
@@ -524,8 +561,11 @@ def test_over_tls_a_body_is_not_hashed_twice(
     certificate: Path,
     opened: Callable[[bytes], OpenFile],
     monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
 ) -> None:
-    monkeypatch.setenv("AWS_CA_BUNDLE", str(certificate))
+    bundle = tmp_path / "authority.pem"
+    bundle.write_bytes(certificate.read_bytes().partition(b"-----BEGIN PRIVATE KEY")[0])
+    monkeypatch.setenv("AWS_CA_BUNDLE", str(bundle))
     do_everything(store_at(tls_recorder), opened, "tls")
     for wire in tls_recorder.seen:
         assert wire.signature_is_valid(), wire.operation

@@ -87,6 +87,12 @@ class S3Calls:
         except (BotoCoreError, ResponseParserError) as error:
             raise error_without_answer(error, attempt) from error
 
+    def locate(self) -> str:
+        """The bucket's Region; asked for with one HeadBucket where it is not known yet."""
+        self._ready()
+        assert self._region is not None
+        return self._region
+
     def close(self) -> None:
         """Frees the connections. Idempotent."""
         with self._lock:

@@ -18,7 +18,6 @@ from xmode_transfer.adapters import s3_rules
 from xmode_transfer.adapters.s3_calls import S3Calls
 from xmode_transfer.adapters.s3_fast.endpoints import Endpoint, Endpoints
 from xmode_transfer.domain.config import Customer
-from xmode_transfer.domain.errors import XmodeError
 from xmode_transfer.ports import Clock, Credentials, CredentialsProvider
 
 _LIFE_SECONDS = 900.0
@@ -89,7 +88,7 @@ class Channel:
             if self.ready_now() is not None:
                 return
             credentials = self._provider.get()
-            region = self.region = self.region or self._learn_region()
+            region = self.region = self.region or self._calls.locate()
             if self._endpoint is None:
                 self._endpoint = self._endpoints.resolve(self._customer.destination, region)
             signer = AwsCredentialsProvider.new_static(
@@ -133,16 +132,6 @@ class Channel:
     def _life(self, expires_at: datetime) -> float:
         left = (expires_at - self._clock.now()).total_seconds()
         return left - min(_LIFE_SECONDS, left / 2)
-
-    def _learn_region(self) -> str:
-        try:
-            self._calls.call("HeadBucket")
-        except XmodeError:
-            if self._calls.region is None:
-                raise
-        region = self._calls.region
-        assert region is not None
-        return region
 
 
 def signing_config(region: str, signer: Any, body: str) -> Any:
