@@ -1,0 +1,47 @@
+"""What the services need from the outside, each as a written contract.
+
+An adapter that passes the contract suite of its port (tests/contract) may be put behind it.
+All errors are domain errors (``domain.errors``); all times are UTC-aware.
+"""
+
+from xmode_transfer.ports.clock import Clock
+from xmode_transfer.ports.ledger import Ledger
+from xmode_transfer.ports.probing import ObjectAcl, ProbedObject, Prober, ReservedPlace
+from xmode_transfer.ports.progress import Progress
+from xmode_transfer.ports.sessions import Credentials, CredentialsProvider, RoleSessions
+from xmode_transfer.ports.sources import ChecksumOf, OpenFile, PeriodState, Source, SourceFactory, Spool
+from xmode_transfer.ports.stores import (
+    EngineInfo,
+    ListedObject,
+    ObjectInfo,
+    ObjectStore,
+    ObjectStores,
+    PutAnswer,
+    PutRequest,
+)
+
+__all__ = [
+    "ChecksumOf",
+    "Clock",
+    "Credentials",
+    "CredentialsProvider",
+    "EngineInfo",
+    "Ledger",
+    "ListedObject",
+    "ObjectAcl",
+    "ObjectInfo",
+    "ObjectStore",
+    "ObjectStores",
+    "OpenFile",
+    "PeriodState",
+    "ProbedObject",
+    "Prober",
+    "Progress",
+    "PutAnswer",
+    "PutRequest",
+    "ReservedPlace",
+    "RoleSessions",
+    "Source",
+    "SourceFactory",
+    "Spool",
+]

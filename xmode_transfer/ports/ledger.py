@@ -1,0 +1,163 @@
+"""Our durable record."""
+
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future
+from typing import Protocol
+
+from xmode_transfer.domain.findings import AccessReport
+from xmode_transfer.domain.records import (
+    Capabilities,
+    DeliveredKey,
+    Delivery,
+    Lease,
+    MultipartUpload,
+    PlannedObject,
+    Receipt,
+    Run,
+    SourceFile,
+    Status,
+    UploadedPart,
+    UploadStatus,
+)
+
+
+class Ledger(Protocol):
+    """Our durable record. What a method has acknowledged survives kill -9 and power loss.
+
+    Methods that take a ``lease`` raise LeaseLost, and write nothing, when the lease has been taken over.
+    Every method may raise LedgerLocked, LedgerReadOnly, LedgerFull or LedgerCorrupt; then nothing of that
+    call was written. Thread-safe.
+    """
+
+    def claim(self, name: str, holder: str, ttl_seconds: float) -> Lease:
+        """Takes the lease, if nobody holds it, if it has expired, or if its holder is known to be dead.
+        Raises AlreadyRunning naming the holder and since when."""
+        ...
+
+    def renew(self, lease: Lease, ttl_seconds: float) -> Lease:
+        """Prolongs a lease that is still ours."""
+        ...
+
+    def release(self, lease: Lease) -> None:
+        """Gives it back; no error when it is no longer ours."""
+        ...
+
+    def latest(self, customer: str, feed: str, period: str) -> Delivery | None:
+        """The delivery with the highest revision."""
+        ...
+
+    def deliveries(
+        self,
+        customer: str | None = None,
+        feed: str | None = None,
+        period: str | None = None,
+        statuses: Iterable[Status] | None = None,
+        limit: int | None = None,
+    ) -> list[Delivery]:
+        """Newest first (by update)."""
+        ...
+
+    def create_delivery(self, lease: Lease, delivery: Delivery) -> None:
+        """Adds it. Idempotent for the same ID."""
+        ...
+
+    def update_delivery(self, lease: Lease, delivery: Delivery) -> None:
+        """Overwrites status, counts, manifest, failure and times."""
+        ...
+
+    def plan_objects(self, lease: Lease, delivery_id: str, objects: Iterable[PlannedObject]) -> int:
+        """Adds or replaces planned objects by name, in bulk, streaming; returns their number. An object that
+        has a receipt is left as it is. ``carried`` objects must have had a receipt in an earlier revision,
+        which is copied."""
+        ...
+
+    def restamp(
+        self, lease: Lease, customer: str, feed: str, period: str, files: Iterable[SourceFile]
+    ) -> None:
+        """The files' content is what was delivered, though their times changed: remembers the new
+        ``modified_ns`` and ``identity`` on the objects that ``delivered_names`` answers for these names."""
+        ...
+
+    def forget_planned(self, lease: Lease, delivery_id: str, names: Iterable[str]) -> int:
+        """Takes planned objects without a receipt out of the plan again (their source file is gone)."""
+        ...
+
+    def totals(self, delivery_id: str) -> tuple[int, int]:
+        """How many objects are planned, and their bytes."""
+        ...
+
+    def planned(self, delivery_id: str) -> Iterator[tuple[PlannedObject, Receipt | None]]:
+        """The delivery's objects in the order of their names, streamed, each with its receipt if it has
+        one."""
+        ...
+
+    def pending(self, delivery_id: str) -> Iterator[PlannedObject]:
+        """The planned objects without a receipt, in the order of their names, streamed. What is acknowledged
+        while the iterator runs may or may not still appear."""
+        ...
+
+    def delivered_names(
+        self, customer: str, feed: str, period: str
+    ) -> Iterator[tuple[PlannedObject, Receipt]]:
+        """For every source name ever delivered in that (customer, feed, period), the object of its highest
+        revision, in the order of names, streamed. A drop folder's plan is made against this."""
+        ...
+
+    def delivered_keys(self, customer: str) -> Iterator[DeliveredKey]:
+        """Every key that was delivered to the customer, manifests included, once each, in the order of keys,
+        streamed."""
+        ...
+
+    def record_receipt(self, lease: Lease, delivery_id: str, receipt: Receipt) -> Future[None]:
+        """Group commit: the future is done when the receipt is on disk."""
+        ...
+
+    def start_run(self, lease: Lease, run: Run) -> None: ...
+
+    def finish_run(self, lease: Lease, run: Run) -> None: ...
+
+    def runs(self, customer: str | None = None, limit: int = 20) -> list[Run]:
+        """Newest first."""
+        ...
+
+    def open_upload(self, lease: Lease, upload: MultipartUpload) -> None:
+        """Journals a multipart upload before its first part."""
+        ...
+
+    def record_part(self, lease: Lease, upload_id: str, part: UploadedPart) -> Future[None]:
+        """Group commit, like ``record_receipt``."""
+        ...
+
+    def close_upload(self, lease: Lease, upload_id: str, status: UploadStatus) -> None: ...
+
+    def uploads(
+        self,
+        customer: str | None = None,
+        delivery_id: str | None = None,
+        statuses: Iterable[UploadStatus] | None = None,
+    ) -> list[MultipartUpload]:
+        """With their parts, oldest first."""
+        ...
+
+    def capabilities(self, customer: str) -> Capabilities: ...
+
+    def learn(self, customer: str, capabilities: Capabilities) -> None:
+        """Remembers what is not None; the rest stays as it was."""
+        ...
+
+    def record_check(self, report: AccessReport) -> None:
+        """Adds a check of a customer's access to the history. Fixes are not kept: they are made anew from the
+        cause and the customer's file, which the ledger does not repeat."""
+        ...
+
+    def last_check(self, customer: str) -> AccessReport | None:
+        """The newest, its findings in their order and without fixes."""
+        ...
+
+    def checks(self, customer: str | None = None, limit: int = 20) -> list[AccessReport]:
+        """Newest first, as ``last_check``."""
+        ...
+
+    def close(self) -> None:
+        """Flushes what is queued. Idempotent."""
+        ...

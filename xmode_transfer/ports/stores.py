@@ -1,0 +1,158 @@
+"""A customer's destination, and the engine that opens it."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Protocol
+
+from xmode_transfer.domain.config import Customer
+from xmode_transfer.domain.records import Checksum, UploadedPart
+from xmode_transfer.ports.sessions import CredentialsProvider
+from xmode_transfer.ports.sources import OpenFile
+
+
+@dataclass(frozen=True, slots=True)
+class PutRequest:
+    """One object to create. The ACL, the expected bucket owner and create-only are the store's own business:
+    no caller can forget them. ``token`` is the delivery's ID and lands in the object's metadata."""
+
+    key: str
+    token: str
+    size: int
+    content_type: str
+    metadata: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class PutAnswer:
+    """What S3 acknowledged. ``proven`` is true when S3 itself answered with the checksum; else a HEAD is
+    due."""
+
+    etag: str
+    checksum: Checksum
+    version_id: str | None = None
+    proven: bool = True
+    encryption: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectInfo:
+    """A HEAD's answer. ``token`` is the delivery token of an object of ours, else None."""
+
+    key: str
+    size: int
+    etag: str
+    checksum: Checksum | None
+    token: str | None
+    version_id: str | None
+    modified_at: datetime
+    encryption: str | None = None
+    storage_class: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ListedObject:
+    key: str
+    size: int
+    etag: str
+    modified_at: datetime
+
+
+class ObjectStore(Protocol):
+    """One customer's destination under one role session.
+
+    Every request carries the expected bucket owner; PutObject and CreateMultipartUpload carry the ACL
+    ``bucket-owner-full-control``, UploadPart never does. Errors: AccessDenied, KmsDenied, BucketMissing,
+    WrongBucketOwner (blocked: the customer must act); Throttled, Unavailable, ChecksumMismatch (transient:
+    the adapter has already used its own budget of request retries); SessionExpired is handled inside (one
+    forced refresh) and only surfaces when the fresh session is refused too.
+    """
+
+    @property
+    def region(self) -> str | None:
+        """The bucket's Region as configured, remembered or learnt from an answer; None before the first
+        call."""
+        ...
+
+    @property
+    def checksum_algorithm(self) -> str:
+        """What this store sends and asks for, as S3 names it: ``crc32`` or ``crc64nvme``."""
+        ...
+
+    def put(self, request: PutRequest, body: OpenFile) -> Future[PutAnswer]:
+        """One PutObject, create-only, with its checksum, up to 5 GiB. Returns at once; the future fails with
+        ObjectExists when the key is taken, and with SourceChanged when the body turned out not to be what was
+        scanned: then nothing was created. The store does not close the body."""
+        ...
+
+    def create_upload(self, request: PutRequest) -> tuple[str, datetime | None]:
+        """Opens a multipart upload; its upload ID, and when the bucket's lifecycle rule will end it (None: no
+        rule)."""
+        ...
+
+    def upload_part(
+        self, key: str, upload_id: str, number: int, body: OpenFile, offset: int, length: int
+    ) -> Future[UploadedPart]:
+        """Sends one part; sending the same number again replaces it. The future fails with PartsRefused when
+        the policy does not let parts in, UploadNotFound when the upload has ended."""
+        ...
+
+    def complete_upload(
+        self, key: str, upload_id: str, parts: Sequence[UploadedPart], size: int
+    ) -> PutAnswer:
+        """Puts the parts together, create-only, with the checksum of the whole, combined from the parts'.
+        Raises ObjectExists, UploadNotFound, or Unavailable when the answer was lost or was an error in a 200:
+        then a HEAD decides."""
+        ...
+
+    def abort_upload(self, key: str, upload_id: str) -> None:
+        """Ends an upload and frees its parts. Success when it is gone already; AccessDenied where not
+        granted."""
+        ...
+
+    def head(self, key: str) -> ObjectInfo | None:
+        """What lies under the key, with its checksum; None when nothing does."""
+        ...
+
+    def list(self, prefix: str, start_after: str | None = None) -> Iterator[ListedObject]:
+        """Everything below the prefix in key order, streamed page by page. A page that fails raises: a
+        listing never ends early in silence."""
+        ...
+
+    def read(self, key: str) -> Iterator[bytes]:
+        """The object's bytes in chunks. Raises ObjectNotFound."""
+        ...
+
+    def delete(self, key: str, etag: str | None = None) -> str | None:
+        """Deletes one object, with ``etag`` only if it still has it (ObjectExists when it was changed).
+        Absent is success. Answers the version ID of the delete marker when the bucket is versioned, else
+        None."""
+        ...
+
+    def close(self) -> None:
+        """Waits for what is in flight, then frees connections. Idempotent."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class EngineInfo:
+    """Which engine runs, and why, for the log and for ``status``."""
+
+    name: str
+    reason: str
+
+
+class ObjectStores(Protocol):
+    """The transfer engine: opens destinations and holds the limits that all customers of a process share."""
+
+    info: EngineInfo
+
+    def open(self, customer: Customer, credentials: CredentialsProvider, region: str | None) -> ObjectStore:
+        """Makes no call. ``region`` is what the ledger remembers; it is learnt from AWS when neither that nor
+        the configuration says it."""
+        ...
+
+    def close(self) -> None:
+        """Idempotent."""
+        ...
