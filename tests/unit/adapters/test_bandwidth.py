@@ -13,13 +13,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from xmode_transfer.adapters.bandwidth import SAVED_SECONDS, Allowance, Allowances
-from xmode_transfer.adapters.limiting import Gate
+from xmode_transfer.adapters.clock import SystemClock
+from xmode_transfer.adapters.limiting import Gate, LimitingStores
 from xmode_transfer.adapters.memory.clock import MemoryClock
+from xmode_transfer.adapters.s3_fast import FastStores
 from xmode_transfer.adapters.s3_fast.lanes import Lane, Lanes
+from xmode_transfer.adapters.s3_portable import PortableStores
 from xmode_transfer.adapters.timer import Timer
 from xmode_transfer.domain.bandwidth import Timetable
 from xmode_transfer.domain.config import BandwidthLimit, Limits
 from xmode_transfer.domain.errors import Interrupted
+from xmode_transfer.ports import Credentials, PutRequest
 
 EVENING = datetime(2026, 11, 23, 17, 59, 50, tzinfo=UTC)
 OFFICE_HOURS = [{"from": "08:00", "limit": 1000}, {"from": "18:00", "limit": None}]
@@ -340,6 +344,52 @@ def test_the_timer_puts_a_lane_back_in_turn(clock: MemoryClock) -> None:
     fast._pump()
     assert fast.sent["acme"] == 20
     fast.close()
+
+
+@pytest.mark.parametrize("name", ["portable", "fast"])
+def test_a_customers_file_limits_what_an_engine_sends_to_it(
+    name: str, stub: Any, customer_of: Any, file_of: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", stub.url)
+    reply = type(stub).next_reply.__annotations__["return"]
+    stub.reply(reply(200, headers={"ETag": '"e"'}))
+    stop, real = threading.Event(), SystemClock()
+    stores = (
+        FastStores(Limits(), real, stop=stop)
+        if name == "fast"
+        else LimitingStores(PortableStores(Limits(), real), Limits(), real, stop)
+    )
+    slow = customer_of(limits={"bandwidth_bytes_per_second": 1})
+    quick = customer_of(name="globex", external_id="Globex", destination={"bucket": "globex-data"})
+
+    def put(store: Any, key: str) -> Any:
+        return store.put(PutRequest(key, "token", 100_000, "text/csv"), file_of(bytes(100_000)))
+
+    opened = [stores.open(customer, Provider(), None) for customer in (slow, quick)]
+    first, second, *others = [
+        put(opened[0], "a"),
+        put(opened[0], "b"),
+        put(opened[1], "c"),
+        put(opened[1], "d"),
+    ]
+    for future in (first, *others):
+        future.result(30)
+    assert not second.done(), "it is its turn in a day"
+    stop.set()
+    with pytest.raises(Interrupted):
+        second.result(30)
+    assert sorted(asked.path for asked in stub.asked) == ["/acme-data/a", "/globex-data/c", "/globex-data/d"]
+    for store in opened:
+        store.close()
+    stores.close()
+
+
+class Provider:
+    def get(self) -> Credentials:
+        return Credentials("ASIA", "secret", "token", datetime(2099, 1, 1, tzinfo=UTC))
+
+    def invalidate(self, credentials: Credentials) -> None:
+        pass
 
 
 def test_what_is_put_back_is_not_paid_for(clock: MemoryClock) -> None:
