@@ -8,8 +8,11 @@ from typing import Any, NamedTuple
 from awscrt.exceptions import AwsCrtError
 from awscrt.s3 import S3ResponseError
 
+from xmode_transfer.adapters.checksums import ALGORITHM
 from xmode_transfer.adapters.s3_errors import Answer, Attempt, answer_of_body, error_for
 from xmode_transfer.domain.errors import RequestRefused, Unavailable, XmodeError
+from xmode_transfer.domain.records import Checksum
+from xmode_transfer.ports import PutAnswer
 
 Headers = Iterable[tuple[str, str]]
 
@@ -88,3 +91,22 @@ def members(headers: Headers) -> dict[str, Any]:
             metadata[name.removeprefix(_META)] = value
     found["Metadata"] = metadata
     return found
+
+
+_OF_PUT = {
+    "etag": 0,
+    "x-amz-version-id": 1,
+    "x-amz-server-side-encryption": 2,
+    "x-amz-checksum-crc32": 3,
+}
+
+
+def put_answer(headers: Headers, value: str) -> PutAnswer:
+    """What S3 acknowledged of a body whose CRC32 is ``value``, as S3 writes it."""
+    found: list[str | None] = [None, None, None, None]
+    for name, text in headers:
+        place = _OF_PUT.get(name.lower())
+        if place is not None:
+            found[place] = text
+    etag, version_id, encryption, checksum = found
+    return PutAnswer(etag or "", Checksum(ALGORITHM, value), version_id, checksum == value, encryption)

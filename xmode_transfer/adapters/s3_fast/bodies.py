@@ -5,7 +5,8 @@ from typing import Any
 from zlib import crc32
 
 from xmode_transfer.adapters.checksums import encode
-from xmode_transfer.domain.errors import SourceChanged, XmodeError
+from xmode_transfer.adapters.s3_fast.threads import keep_state
+from xmode_transfer.domain.errors import SourceChanged
 from xmode_transfer.ports import OpenFile
 
 CHECKSUM_HEADER = "x-amz-checksum-crc32"
@@ -23,6 +24,7 @@ class HeldBody:
         self._left = memoryview(content)
 
     def readinto1(self, buffer: memoryview) -> int:
+        keep_state()
         piece = self._left[: len(buffer)]
         buffer[: len(piece)] = piece
         self._left = self._left[len(piece) :]
@@ -39,17 +41,19 @@ class FileBody:
     early: the CRT then refuses to send it (its length is not the announced one), and ``failed`` says why.
     """
 
-    __slots__ = ("_body", "_end", "_headers", "_position", "crc32", "failed")
+    __slots__ = ("_body", "_crc32", "_end", "_headers", "_position", "failed", "value")
 
-    def __init__(self, body: OpenFile, offset: int, length: int, headers: Any | None) -> None:
+    def __init__(self, body: OpenFile, offset: int, length: int, headers: Any) -> None:
         self._body = body
         self._position = offset
         self._end = offset + length
         self._headers = headers
-        self.crc32 = 0
+        self.value = ""
+        self._crc32 = 0
         self.failed: BaseException | None = None
 
     def readinto1(self, buffer: memoryview) -> int:
+        keep_state()
         try:
             return self._read(buffer)
         except BaseException as error:  # noqa: BLE001 - what is raised here, the CRT would print and forget
@@ -66,17 +70,13 @@ class FileBody:
                 f"the file ends at byte {self._position} and was longer when it was scanned",
                 hint="It is delivered when it is complete and no longer changes",
             )
-        self.crc32 = crc32(room[:count], self.crc32)
+        self._crc32 = crc32(room[:count], self._crc32)
         if self._position + count == self._end:
             self._body.check_unchanged()
-            if self._headers is not None:
-                self._headers.set(CHECKSUM_HEADER, encode(self.crc32))
+            self.value = encode(self._crc32)
+            self._headers.set(CHECKSUM_HEADER, self.value)
         self._position += count
         return count
 
     def read(self, size: int = -1) -> bytes:
         raise OSError("the CRT reads into its own memory")
-
-    @property
-    def source_error(self) -> XmodeError | None:
-        return self.failed if isinstance(self.failed, XmodeError) else None

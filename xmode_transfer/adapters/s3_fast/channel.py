@@ -74,18 +74,16 @@ class Channel:
         self.region = customer.destination.region or region
         self.ready: Ready | None = None
 
-    def ready_now(self) -> Ready | None:
-        """None when ``prepare`` is due."""
+    def ready_at(self, now: float) -> Ready | None:
+        """None when ``prepare`` is due. ``now`` is in the clock's monotonic seconds."""
         ready = self.ready
-        if ready is not None and self._clock.monotonic() < ready.good_until:
-            return ready
-        return None
+        return ready if ready is not None and now < ready.good_until else None
 
     def prepare(self) -> None:
         """Gets ready, with at most one HeadBucket and what the provider asks of STS. Raises what they
         raise."""
         with self._lock:
-            if self.ready_now() is not None:
+            if self.ready_at(self._clock.monotonic()) is not None:
                 return
             credentials = self._provider.get()
             region = self.region = self.region or self._calls.locate()

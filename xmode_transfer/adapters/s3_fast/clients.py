@@ -45,15 +45,16 @@ class Clients:
         self._clients: dict[tuple[bool, int], Any] = {}
         self._bootstrap: Any = None
         self._loops: Any = None
-        self._closed = False
 
     def get(self, *, tls: bool, port: int) -> Any:
         """The client for that scheme and port. Raises ConfigError when the CA bundle cannot be used."""
-        with self._lock:
-            client = self._clients.get((tls, port))
-            if client is None:
-                client = self._clients[(tls, port)] = self._new(tls=tls)
-            return client
+        client = self._clients.get((tls, port))
+        if client is None:
+            with self._lock:
+                client = self._clients.get((tls, port))
+                if client is None:
+                    client = self._clients[(tls, port)] = self._new(tls=tls)
+        return client
 
     def close(self) -> None:
         """Waits until connections and threads are gone, five seconds at most. Idempotent."""

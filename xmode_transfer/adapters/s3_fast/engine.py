@@ -20,6 +20,7 @@ from xmode_transfer.adapters.s3_fast.channel import Ready
 from xmode_transfer.adapters.s3_fast.clients import Clients
 from xmode_transfer.adapters.s3_fast.jobs import Job
 from xmode_transfer.adapters.s3_fast.lanes import Lanes, Waiting
+from xmode_transfer.adapters.s3_fast.threads import keep_state
 from xmode_transfer.adapters.timer import Timer
 from xmode_transfer.domain.config import Limits
 from xmode_transfer.domain.errors import (
@@ -94,7 +95,7 @@ class SendingEngine:
                 self._interrupt(job)
             else:
                 self._begin(cast("Job", job))
-            job = self.lanes.next()
+            job = self.lanes.next() if self.lanes.may_have_room else None
         if self._is_stopping():
             for waiting in self.lanes.take_all():
                 self._interrupt(waiting)
@@ -106,7 +107,8 @@ class SendingEngine:
         self._tell(cast("Job", job), Interrupted("we were asked to stop before this was sent"))
 
     def _begin(self, job: Job) -> None:
-        ready = None if job.detoured else job.route.channel.ready_now()
+        now = self._clock.monotonic()
+        ready = None if job.detoured else job.route.channel.ready_at(now)
         if ready is None and not job.detoured:
             self.lanes.put_back(job)
             with suppress(RuntimeError):  # closed meanwhile: then it is given up with all that waits
@@ -116,20 +118,18 @@ class SendingEngine:
             if ready is None:
                 job.detour().add_done_callback(partial(self._came_back, job))
             else:
-                self._send(job, ready)
+                self._send(job, ready, now)
         except Exception as error:  # noqa: BLE001 - whatever it is, it belongs to the one who waits for the future
             self.lanes.done(job)
             self._tell(job, error)
 
-    def _send(self, job: Job, ready: Ready) -> None:
+    def _send(self, job: Job, ready: Ready, now: float) -> None:
         # Before the client: an error keeps the frames that it passed, and a frame must not keep the client.
         request, signing = job.build(ready)
         client = self._clients.get(tls=ready.endpoint.tls, port=ready.endpoint.port)
         job.ready = ready
         job.attempts += 1
-        job.sent_at = self._clock.monotonic()
-        job.deadline = job.sent_at + pacing.deadline_seconds(job.length)
-        job.overdue = False
+        job.sent_at = now
         self._in_flight.add(job)
         if not self._watching:
             self._watching = True
@@ -165,6 +165,7 @@ class SendingEngine:
 
     def _done(self, job: Job, error: BaseException | None = None, **_: Any) -> None:
         """The CRT's ``on_done``: it swallows what is raised here, so nothing is."""
+        keep_state()
         job.settled += 1
         job.request = None
         self._in_flight.discard(job)
@@ -186,6 +187,7 @@ class SendingEngine:
             return
         failure = failure_of(error, job.attempt, self._clock.now())
         if job.overdue:
+            job.overdue = False
             failure = Failure(_overdue(job))
         elif self._closed:
             failure = Failure(Interrupted(f"{job.attempt}: ended before it was answered"))
@@ -264,7 +266,7 @@ class SendingEngine:
         """Ends what has taken longer than its size allows. Runs as long as something is in flight."""
         now = self._clock.monotonic()
         for job in list(self._in_flight):
-            if now > job.deadline:
+            if now - job.sent_at > pacing.deadline_seconds(job.length):
                 job.overdue = True
                 job.cancel()
         self._watching = bool(self._in_flight) and not self._closed

@@ -5,19 +5,20 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from concurrent.futures import Future
+from functools import lru_cache
 from typing import Any, ClassVar, Protocol
 from urllib.parse import quote
 from zlib import crc32
 
 from awscrt.http import HttpHeaders, HttpRequest
 
-from xmode_transfer.adapters import checksums, s3_rules
+from xmode_transfer.adapters import s3_rules
+from xmode_transfer.adapters.checksums import encode
 from xmode_transfer.adapters.s3_errors import Attempt
-from xmode_transfer.adapters.s3_fast.answers import Headers, members
+from xmode_transfer.adapters.s3_fast.answers import Headers, members, put_answer
 from xmode_transfer.adapters.s3_fast.bodies import CHECKSUM_HEADER, NO_CHECKSUM, FileBody, HeldBody
 from xmode_transfer.adapters.s3_fast.channel import Channel, HeaderList, Ready
 from xmode_transfer.adapters.s3_fast.lanes import SMALL_BYTES, Lane
-from xmode_transfer.adapters.s3_objects import put_answer
 from xmode_transfer.domain.errors import RequestRefused, SourceChanged
 from xmode_transfer.domain.records import UploadedPart
 from xmode_transfer.ports import OpenFile, PutAnswer, PutRequest
@@ -51,31 +52,23 @@ class Route(Protocol):
 
 class Job(ABC):
     """One request, sent until it is answered. ``attempts`` counts how often it was sent, ``settled`` how
-    often something came of that."""
+    often something came of that; ``sent_at`` is in the clock's monotonic seconds."""
 
     operation: ClassVar[str]
     method: ClassVar[str]
-    stoppable = True
 
-    __slots__ = (
-        "attempts",
-        "deadline",
-        "detoured",
-        "future",
-        "headers",
-        "held_bytes",
-        "key",
-        "lane",
-        "length",
-        "moved",
-        "overdue",
-        "ready",
-        "renewed",
-        "request",
-        "route",
-        "sent_at",
-        "settled",
-    )
+    # What most jobs never change stays in the class: making a job must cost little.
+    stoppable = True
+    attempts = 0
+    settled = 0
+    detoured = False
+    renewed = False
+    moved = False
+    overdue = False
+    headers: Headers = ()
+    ready: Ready | None = None
+    request: Any = None
+    sent_at = 0.0
 
     def __init__(self, route: Route, key: str, length: int) -> None:
         self.route = route
@@ -84,12 +77,6 @@ class Job(ABC):
         self.length = length
         self.held_bytes = length
         self.future: Future[Any] = Future()
-        self.attempts = self.settled = 0
-        self.detoured = self.renewed = self.moved = self.overdue = False
-        self.headers: Headers = ()
-        self.ready: Ready | None = None
-        self.request: Any = None
-        self.sent_at = self.deadline = 0.0
 
     @property
     def attempt(self) -> Attempt:
@@ -123,20 +110,19 @@ class Job(ABC):
 
 
 class BodyJob(Job):
-    """A request with bytes of a file."""
+    """A request with bytes of a file. ``_value`` is their CRC32 as S3 writes it, once they are read."""
 
-    __slots__ = ("_body", "_crc32", "_file", "_offset")
+    _body: FileBody | None = None
+    _value = ""
 
     def __init__(self, route: Route, key: str, body: OpenFile, offset: int, length: int) -> None:
         super().__init__(route, key, length)
         self._file = body
         self._offset = offset
-        self._body: FileBody | None = None
-        self._crc32 = 0
 
     @property
-    def crc32(self) -> int:
-        return self._crc32 if self._body is None else self._body.crc32
+    def value(self) -> str:
+        return self._value if self._body is None else self._body.value
 
     @property
     def body_error(self) -> BaseException | None:
@@ -151,9 +137,9 @@ class BodyJob(Job):
             return HttpRequest(self.method, path, crt_headers, self._body), ready.signing
         content = self._file.read_at(self._offset, self.length)
         self._file.check_unchanged()
-        self._crc32 = crc32(content)
+        self._value = encode(crc32(content))
         if self.route.with_checksum:
-            headers += (ALGORITHM_HEADER, (CHECKSUM_HEADER, checksums.encode(self._crc32)))
+            headers += (ALGORITHM_HEADER, (CHECKSUM_HEADER, self._value))
             signing = ready.signing
         else:
             signing = ready.signing_of(hashlib.sha256(content).hexdigest())
@@ -164,7 +150,6 @@ class BodyJob(Job):
 class PutJob(BodyJob):
     operation = "PutObject"
     method = "PUT"
-    __slots__ = ("_asked",)
 
     def __init__(self, route: Route, asked: PutRequest, body: OpenFile) -> None:
         super().__init__(route, asked.key, body, 0, asked.size)
@@ -177,21 +162,20 @@ class PutJob(BodyJob):
                 f"the file has {self._file.size} bytes and had {asked.size} when it was planned",
                 hint="It is delivered when it is complete and no longer changes",
             )
-        headers = [*ready.creation, ("content-type", asked.content_type)]
-        headers += metadata_headers(asked.token, asked.metadata)
+        metadata = metadata_headers(asked.token, asked.metadata) if asked.metadata else _token(asked.token)
+        headers = [*ready.creation, ("content-type", asked.content_type), *metadata]
         return self._with_body(ready, path_of(ready.endpoint.prefix, asked.key), headers)
 
     def detour(self) -> Future[Any]:
         return self.route.put_by_botocore(self._asked, self._file)
 
     def result(self) -> Any:
-        return put_answer(members(self.headers), self.crc32)
+        return put_answer(self.headers, self.value)
 
 
 class PartJob(BodyJob):
     operation = "UploadPart"
     method = "PUT"
-    __slots__ = ("_number", "_upload_id")
 
     def __init__(
         self,
@@ -218,15 +202,13 @@ class PartJob(BodyJob):
         )
 
     def result(self) -> Any:
-        etag = members(self.headers)["ETag"]
-        return UploadedPart(self._number, self.length, etag, checksums.encode(self.crc32))
+        return UploadedPart(self._number, self.length, put_answer(self.headers, "").etag, self.value)
 
 
 class HeadJob(Job):
     operation = "HeadObject"
     method = "HEAD"
     stoppable = False  # it proves what has been sent
-    __slots__ = ("_with_checksum",)
 
     def __init__(self, route: Route, key: str, *, with_checksum: bool) -> None:
         super().__init__(route, key, 0)
@@ -244,6 +226,12 @@ class HeadJob(Job):
 
     def result(self) -> Any:
         return members(self.headers)
+
+
+@lru_cache
+def _token(token: str) -> HeaderList:
+    """One delivery's objects differ in no metadata."""
+    return metadata_headers(token, {})
 
 
 def metadata_headers(token: str, more: Mapping[str, str]) -> HeaderList:
