@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
 
 from xmode_transfer.sandbox import server
 from xmode_transfer.sandbox.accounts import add_customer, remove_customer
@@ -20,6 +21,10 @@ from xmode_transfer.sandbox.model import CustomerSetup, Sandbox, Variant
 CHECKOUT = Path(__file__).parents[1]
 ON_CI = bool(os.environ.get("CI"))
 REAL_HOME = os.environ.get("HOME", "")
+# The same examples each time, so that a change is judged by itself; `make soak` looks for new ones.
+settings.register_profile("check", derandomize=True, deadline=None)
+settings.register_profile("soak", max_examples=1000, deadline=None)
+settings.load_profile("soak" if "XMODE_SOAK" in os.environ else "check")
 PROXIES = {"HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"}
 
 
