@@ -280,6 +280,21 @@ def test_encryption_and_storage_class_are_sent_where_configured(
     assert not any(name.startswith(("x-amz-server-side", "x-amz-storage")) for name in part)
 
 
+def test_what_a_request_says_goes_before_what_its_destination_says(
+    stores: FastStores, stub: Any, fine: Any, file_of: Any, customer_of: Any, provider: Provider
+) -> None:
+    stub.reply(fine)
+    customer = customer_of(destination={"metadata": {"note": "of the destination", "team": "data"}})
+    stores.open(customer, provider, None).put(HELLO, file_of(b"hello")).result(10)
+    (asked,) = stub.asked
+    found = {name: value for name, value in asked.headers.items() if name.startswith("x-amz-meta-")}
+    assert found == {
+        "x-amz-meta-note": "of ours",
+        "x-amz-meta-team": "data",
+        "x-amz-meta-xmode-delivery": "token-1",
+    }
+
+
 @pytest.mark.parametrize(
     ("key", "path"),
     [

@@ -162,8 +162,13 @@ class PutJob(BodyJob):
                 f"the file has {self._file.size} bytes and had {asked.size} when it was planned",
                 hint="It is delivered when it is complete and no longer changes",
             )
-        metadata = metadata_headers(asked.token, asked.metadata) if asked.metadata else _token(asked.token)
-        headers = [*ready.creation, ("content-type", asked.content_type), *metadata]
+        headers = [*ready.creation, ("content-type", asked.content_type)]
+        if asked.metadata:
+            own = metadata_headers(asked.token, asked.metadata)
+            named = {name for name, _ in own}
+            headers = [*own, *(header for header in headers if header[0] not in named)]
+        else:
+            headers += _token(asked.token)
         return self._with_body(ready, path_of(ready.endpoint.prefix, asked.key), headers)
 
     def detour(self) -> Future[Any]:
