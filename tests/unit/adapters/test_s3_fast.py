@@ -7,11 +7,12 @@ from datetime import UTC, datetime
 from typing import Any
 from xml.sax.saxutils import escape
 
+import awscrt
 import pytest
 
 from xmode_transfer.adapters import checksums
 from xmode_transfer.adapters.clock import SystemClock
-from xmode_transfer.adapters.s3_fast import FastStore, FastStores, available, pacing
+from xmode_transfer.adapters.s3_fast import FastStore, FastStores, available, direct, pacing
 from xmode_transfer.adapters.s3_fast.lanes import SMALL_BYTES
 from xmode_transfer.domain.config import Limits
 from xmode_transfer.domain.errors import (
@@ -808,6 +809,44 @@ def test_an_endpoint_variable_that_is_no_url_is_told(
     monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "nonsense")
     with pytest.raises(ConfigError):
         opened.put(HELLO, file_of(b"hello")).result(10)
+
+
+# --- The two ways into the CRT ------------------------------------------------------------------------------
+
+
+def test_the_installed_awscrt_is_one_that_was_tested() -> None:
+    """After an upgrade: run these tests, measure, and add the version to ``direct.TESTED``."""
+    assert direct.IS_DIRECT, f"awscrt {awscrt.__version__} goes the public way, which is slower"
+
+
+@pytest.mark.parametrize("is_direct", [True, False])
+@pytest.mark.parametrize("content", [b"hello", LARGE])
+def test_both_ways_send_and_tell_the_same(
+    store: FastStore,
+    stub: Any,
+    reply: Any,
+    refusal: Any,
+    file_of: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    is_direct: bool,
+    content: bytes,
+) -> None:
+    monkeypatch.setattr(direct, "IS_DIRECT", is_direct)
+    value = checksums.encode(checksums.crc32(content))
+    stub.reply(
+        reply(cut=True),
+        reply(200, headers={"ETag": '"e1"', "x-amz-checksum-crc32": value}),
+        refusal(403, "AccessDenied"),
+    )
+    answer = store.put(put_of(content), file_of(content)).result(10)
+    assert (answer.etag, answer.proven) == ('"e1"', True)
+    with pytest.raises(AccessDenied) as caught:
+        store.put(put_of(content), file_of(content)).result(10)
+    assert (caught.value.request_id, caught.value.http_status) == ("R1", 403)
+    with pytest.raises(SourceChanged):
+        store.put(put_of(content), file_of(content, changed=True)).result(10)
+    assert [asked.body == content for asked in stub.asked] == [True] * 3
+    assert all(signed(asked) == set(asked.headers) - UNSIGNED for asked in stub.asked)
 
 
 # --- Stopping and closing ---------------------------------------------------------------------------------

@@ -11,10 +11,8 @@ from contextlib import suppress
 from functools import partial
 from typing import Any, cast
 
-from awscrt.s3 import S3RequestType
-
 from xmode_transfer import telemetry
-from xmode_transfer.adapters.s3_fast import pacing
+from xmode_transfer.adapters.s3_fast import direct, pacing
 from xmode_transfer.adapters.s3_fast.answers import Failure, failure_of
 from xmode_transfer.adapters.s3_fast.channel import Ready
 from xmode_transfer.adapters.s3_fast.clients import Clients
@@ -135,14 +133,7 @@ class SendingEngine:
             self._watching = True
             self._timer.after(_WATCH_SECONDS, self._watch, self._stop_watching)
         try:
-            sent = client.make_request(
-                type=S3RequestType.DEFAULT,
-                operation_name=job.operation,
-                request=request,
-                signing_config=signing,
-                on_headers=job.on_headers,
-                on_done=partial(self._done, job),
-            )
+            sent = direct.send(client, job.operation, request, signing, job)
         except BaseException:
             self._in_flight.discard(job)
             raise
@@ -163,7 +154,7 @@ class SendingEngine:
 
     # --- Settling ---------------------------------------------------------------------------------------
 
-    def _done(self, job: Job, error: BaseException | None = None, **_: Any) -> None:
+    def done(self, job: Job, error: BaseException | None) -> None:
         """The CRT's ``on_done``: it swallows what is raised here, so nothing is."""
         keep_state()
         job.settled += 1

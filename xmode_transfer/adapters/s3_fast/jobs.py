@@ -34,8 +34,17 @@ def path_of(prefix: str, key: str) -> str:
     return f"{prefix}/{key if _PLAIN.fullmatch(key) else quote(key, safe='/~')}"
 
 
+class Settler(Protocol):
+    """Who sends jobs, and settles what comes of them."""
+
+    def done(self, job: "Job", error: BaseException | None) -> None: ...
+
+
 class Route(Protocol):
     """The store that a job belongs to. The three methods send the same through botocore."""
+
+    @property
+    def engine(self) -> Settler: ...
 
     channel: Channel
     lane: Lane
@@ -105,8 +114,13 @@ class Job(ABC):
         if request is not None:
             request.cancel()
 
-    def on_headers(self, status_code: int, headers: Headers, **_: Any) -> None:
+    # --- Told by the CRT: ``direct.Answered`` --------------------------------------------------------
+
+    def on_headers(self, headers: Headers) -> None:
         self.headers = headers
+
+    def on_done(self, error: BaseException | None) -> None:
+        self.route.engine.done(self, error)
 
 
 class BodyJob(Job):

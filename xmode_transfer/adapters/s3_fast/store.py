@@ -35,7 +35,7 @@ class FastStore(PortableStore):
         self.channel = channel
         self.lane = engine.lanes.lane(customer.name, customer.limits.bandwidth)
         self.with_checksum = self._with_checksums
-        self._engine = engine
+        self.engine = engine
         # The CRT holds a body whole. What is too large for that is streamed from disk by botocore, and so is
         # what is signed with the SHA-256 of a file that is not held.
         held = min(engine.lanes.memory_bytes, s3_rules.SINGLE_PUT_MAX_BYTES)
@@ -54,14 +54,14 @@ class FastStore(PortableStore):
         return self._send(PartJob(self, key, upload_id, number, body, offset, length))
 
     def close(self) -> None:
-        self._engine.lanes.close(self.lane)
+        self.engine.lanes.close(self.lane)
         super().close()
 
     def _send(self, job: Job) -> Future[Any]:
         if job.length > self._largest_bytes:
             job.detoured = True
             job.held_bytes = min(job.length, self._in_memory_bytes)
-        return self._engine.submit(job)
+        return self.engine.submit(job)
 
     def _head(self, key: str) -> dict[str, Any]:
         try:
@@ -75,7 +75,7 @@ class FastStore(PortableStore):
 
     def _headed(self, key: str, *, with_checksum: bool) -> dict[str, Any]:
         job = HeadJob(self, key, with_checksum=with_checksum)
-        found: dict[str, Any] = self._engine.submit(job, first=True).result()
+        found: dict[str, Any] = self.engine.submit(job, first=True).result()
         return found
 
     # --- Through botocore ---------------------------------------------------------------------------
@@ -89,4 +89,4 @@ class FastStore(PortableStore):
         return super().upload_part(key, upload_id, number, body, offset, length)
 
     def head_by_botocore(self, key: str) -> Future[dict[str, Any]]:
-        return self._engine.aside(lambda: super(FastStore, self)._head(key))
+        return self.engine.aside(lambda: super(FastStore, self)._head(key))
