@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from xmode_transfer.adapters.ledger import SqlLedger, open_ledger
 from xmode_transfer.adapters.memory.clock import MemoryClock
+from xmode_transfer.domain.acts import REMOVED, Act, ActKind, Removal, RemovalOutcome
 from xmode_transfer.domain.errors import AlreadyRunning, LeaseLost, LedgerError, Party
 from xmode_transfer.domain.findings import (
     AccessReport,
@@ -30,6 +31,7 @@ from xmode_transfer.domain.records import (
     Checksum,
     Delivery,
     Failure,
+    Holding,
     Lease,
     MultipartUpload,
     PlannedObject,
@@ -889,3 +891,178 @@ def test_a_check_is_kept_without_its_fixes_and_so_without_the_external_id(
     assert kept is not None
     assert kept.findings == (replace(found, fix=None),)
     assert b"SecretlyAcme" not in b"".join(path.read_bytes() for path in tmp_path.glob("ledger.db*"))
+
+
+# --- Acts and removals -------------------------------------------------------------------------------
+
+
+def an_act(number: int = 1, **changes: object) -> Act:
+    act = Act(
+        id=f"act-{number}",
+        kind=ActKind.CLEANUP,
+        customer="acme",
+        holder="host-a",
+        person="alice",
+        reason="retention",
+        started_at=NOW + timedelta(seconds=number),
+    )
+    return replace(act, **changes)  # type: ignore[arg-type]
+
+
+def a_removal(key: str, **changes: object) -> Removal:
+    removal = Removal(
+        key,
+        "us-daily",
+        "2026-11-22",
+        1,
+        manifest=False,
+        size=1_000,
+        etag='"etag"',
+        delivered_at=NOW,
+        reason="31 days old",
+        outcome=RemovalOutcome.PLANNED,
+        at=NOW,
+    )
+    return removal._replace(**changes)  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def delivered(ledger: Ledger, lease: Lease) -> Delivery:
+    """A delivery with three objects and its manifest."""
+    delivery = a_delivery(status=Status.DELIVERED, manifest_key="xmode/_m/1", delivered_at=NOW)
+    ledger.create_delivery(lease, delivery)
+    ledger.plan_objects(lease, delivery.id, [an_object(name) for name in "abc"])
+    for name in "abc":
+        ledger.record_receipt(lease, delivery.id, a_receipt(name)).result(timeout=30)
+    return delivery
+
+
+def test_an_act_is_on_record_from_its_start_and_says_what_it_came_to(
+    ledger: Ledger, lease: Lease, reopen: Reopen
+) -> None:
+    ledger.start_act(lease, an_act())
+    ledger.start_act(lease, an_act(2, kind=ActKind.REPAIR, person="bob"))
+    ledger.start_act(lease, an_act(3, customer="globex"))
+    failure = Failure("access_denied", Party.CUSTOMER, "S3 refuses", "ask", False, "request-1")
+    done = an_act(finished_at=NOW, outcome="failed", objects=3, bytes=5, failed=1, failure=failure)
+    ledger.finish_act(lease, done)
+    other = reopen()
+    assert other.acts("acme") == [an_act(2, kind=ActKind.REPAIR, person="bob"), done]
+    assert other.acts("acme", ActKind.CLEANUP) == [done]
+    assert [act.id for act in other.acts(limit=2)] == ["act-3", "act-2"]
+    assert [act.id for act in other.acts(limit=None)] == ["act-3", "act-2", "act-1"]
+    with pytest.raises(LedgerError, match="act-9"):
+        ledger.finish_act(lease, an_act(9))
+
+
+def test_removals_come_by_period_and_key_and_a_second_word_replaces_the_first(
+    ledger: Ledger, lease: Lease, delivered: Delivery
+) -> None:
+    ledger.create_delivery(lease, a_delivery(period="2026-11-21"))
+    ledger.start_act(lease, an_act())
+    ledger.start_act(lease, an_act(2))
+    many = [a_removal(f"k/{number:05}") for number in range(2_500)]
+    other_day = a_removal("a", period="2026-11-21", manifest=True, etag="")
+    ledger.record_removals(lease, "act-1", [*reversed(many), other_day])
+    ledger.record_removals(lease, "act-2", [a_removal("k/00000", reason="another's")])
+    assert list(ledger.removals("act-1")) == [*many, other_day]
+    gone = many[1]._replace(outcome=RemovalOutcome.DELETED, at=NOW + timedelta(seconds=1))
+    ledger.record_removals(lease, "act-1", [gone])
+    assert list(ledger.removals("act-1", outcomes=[RemovalOutcome.DELETED])) == [gone]
+    assert list(ledger.removals("act-1", "us-daily", "2026-11-21")) == [other_day]
+    assert [item.reason for item in ledger.removals("act-2")] == ["another's"]
+    with pytest.raises(LedgerError, match="act-9"):
+        ledger.record_removals(lease, "act-9", [gone])
+    with pytest.raises(LedgerError, match="2027"):
+        ledger.record_removals(lease, "act-1", [gone._replace(period="2027-01-01")])
+
+
+@pytest.mark.parametrize("outcome", RemovalOutcome)
+def test_a_removed_key_is_no_longer_delivered_and_its_name_is_not_forgotten(
+    ledger: Ledger, lease: Lease, delivered: Delivery, outcome: RemovalOutcome
+) -> None:
+    ledger.start_act(lease, an_act())
+    some = [a_removal("xmode/b", outcome=outcome), a_removal("xmode/_m/1", manifest=True, outcome=outcome)]
+    ledger.record_removals(lease, "act-1", some)
+    removed = outcome in REMOVED
+    left = ["xmode/a", "xmode/c"] if removed else ["xmode/_m/1", "xmode/a", "xmode/b", "xmode/c"]
+    assert [item.key for item in ledger.delivered_keys("acme")] == left
+    assert ledger.holdings("acme") == [
+        Holding("us-daily", "2026-11-22", 1, 2 if removed else 3, 2_000 if removed else 3_000)
+    ]
+    names = [
+        (item.name, receipt.removed)
+        for item, receipt in ledger.delivered_names("acme", "us-daily", "2026-11-22")
+    ]
+    assert names == [("a", False), ("b", removed), ("c", False)]
+
+
+def test_a_key_that_is_delivered_again_is_there_again_whatever_the_clock_says(
+    ledger: Ledger, lease: Lease, delivered: Delivery
+) -> None:
+    ledger.start_act(lease, an_act())
+    ledger.record_removals(lease, "act-1", [a_removal("xmode/b", outcome=RemovalOutcome.DELETED)])
+    second = a_delivery(2)
+    ledger.create_delivery(lease, second)
+    ledger.plan_objects(lease, second.id, [an_object("b"), an_object("a", carried=True)])
+    earlier = NOW - timedelta(days=1)
+    ledger.record_receipt(lease, second.id, a_receipt("b", delivered_at=earlier)).result(timeout=30)
+    found = {item.key: item for item in ledger.delivered_keys("acme")}
+    assert (found["xmode/b"].named_by, found["xmode/b"].delivered_at) == ((2,), earlier)
+    assert (found["xmode/a"].revision, found["xmode/a"].named_by) == (1, (1, 2))
+    assert ledger.holdings("acme") == [
+        Holding("us-daily", "2026-11-22", 1, 1, 1_000),
+        Holding("us-daily", "2026-11-22", 2, 2, 2_000),
+    ]
+    assert not any(receipt.removed for _, receipt in ledger.delivered_names("acme", "us-daily", "2026-11-22"))
+
+
+def test_nothing_is_held_where_all_was_removed(ledger: Ledger, lease: Lease, delivered: Delivery) -> None:
+    ledger.start_act(lease, an_act())
+    gone = [a_removal(f"xmode/{name}", outcome=RemovalOutcome.GONE) for name in "abc"]
+    ledger.record_removals(lease, "act-1", gone)
+    assert ledger.holdings("acme") == []
+    assert ledger.holdings("globex") == []
+
+
+def test_what_an_act_that_died_had_planned_is_settled_or_forgotten(
+    ledger: Ledger, lease: Lease, delivered: Delivery
+) -> None:
+    later = NOW + timedelta(hours=1)
+    for number in (1, 2):
+        ledger.start_act(lease, an_act(number))
+    planned = [
+        a_removal("xmode/a"),
+        a_removal("xmode/b", outcome=RemovalOutcome.CHANGED),
+        a_removal("xmode/c", outcome=RemovalOutcome.UNSEEN),
+    ]
+    ledger.record_removals(lease, "act-1", planned)
+    ledger.record_removals(lease, "act-2", [a_removal("xmode/a")])
+    keys = ["xmode/a", "xmode/b", "xmode/nobody's"]
+    assert ledger.settle_removals(lease, [], keys, RemovalOutcome.DELETED, later) == set()
+    assert ledger.settle_removals(lease, [an_act()], keys, RemovalOutcome.DELETED, later) == {"xmode/a"}
+    assert ledger.forget_planned_removals(lease, "act-1") == 1
+    assert list(ledger.removals("act-1")) == [
+        planned[0]._replace(outcome=RemovalOutcome.DELETED, at=later),
+        planned[1],
+    ]
+    assert [item.outcome for item in ledger.removals("act-2")] == [RemovalOutcome.PLANNED]
+
+
+def test_acts_write_nothing_under_a_lease_that_was_taken_over(
+    ledger: Ledger, lease: Lease, delivered: Delivery, clock: MemoryClock
+) -> None:
+    ledger.start_act(lease, an_act())
+    clock.advance(1_000)
+    ledger.claim(lease.name, "host-b", 90)
+    for write in (
+        lambda: ledger.start_act(lease, an_act(2)),
+        lambda: ledger.finish_act(lease, an_act(outcome="done")),
+        lambda: ledger.record_removals(lease, "act-1", [a_removal("xmode/a")]),
+        lambda: ledger.settle_removals(lease, [an_act()], ["xmode/a"], RemovalOutcome.DELETED, NOW),
+        lambda: ledger.forget_planned_removals(lease, "act-1"),
+    ):
+        with pytest.raises(LeaseLost):
+            write()
+    assert ledger.acts() == [an_act()]
+    assert list(ledger.removals("act-1")) == []

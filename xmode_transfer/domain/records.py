@@ -72,7 +72,8 @@ class PlannedObject:
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """Proof of one object: what S3 answered for it. ``size`` in bytes, ``sha256`` in hex where known."""
+    """Proof of one object: what S3 answered for it. ``size`` in bytes, ``sha256`` in hex where known.
+    ``removed`` is true when a cleanup has taken the object away since."""
 
     name: str
     key: str
@@ -82,6 +83,7 @@ class Receipt:
     delivered_at: datetime
     version_id: str | None = None
     sha256: str | None = None
+    removed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,7 +166,8 @@ class Lease:
 
 
 class DeliveredKey(NamedTuple):
-    """A key that the destination should hold by our record. ``size`` and ``etag`` are None for a manifest."""
+    """A key that the destination should hold by our record. ``size`` and ``etag`` are None for a manifest.
+    ``revision`` put it; ``named_by`` are the revisions whose deliveries name it, that one among them."""
 
     key: str
     size: int | None
@@ -173,6 +176,18 @@ class DeliveredKey(NamedTuple):
     period: str
     revision: int
     delivered_at: datetime
+    named_by: tuple[int, ...] = ()
+
+
+class Holding(NamedTuple):
+    """What the destination should hold of one delivery: objects and their bytes, without the manifest. A key
+    that several revisions name counts with the last of them."""
+
+    feed: str
+    period: str
+    revision: int
+    objects: int
+    bytes: int
 
 
 class UploadStatus(StrEnum):

@@ -1,14 +1,17 @@
 """Our durable record."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future
+from datetime import datetime
 from typing import Protocol
 
+from xmode_transfer.domain.acts import Act, ActKind, Removal, RemovalOutcome
 from xmode_transfer.domain.findings import AccessReport
 from xmode_transfer.domain.records import (
     Capabilities,
     DeliveredKey,
     Delivery,
+    Holding,
     Lease,
     MultipartUpload,
     PlannedObject,
@@ -100,12 +103,18 @@ class Ledger(Protocol):
         self, customer: str, feed: str, period: str
     ) -> Iterator[tuple[PlannedObject, Receipt]]:
         """For every source name ever delivered in that (customer, feed, period), the object of its highest
-        revision, in the order of names, streamed. A drop folder's plan is made against this."""
+        revision, in the order of names, streamed. A drop folder's plan is made against this. A receipt says
+        whether its object was removed since."""
         ...
 
     def delivered_keys(self, customer: str) -> Iterator[DeliveredKey]:
         """Every key that was delivered to the customer, manifests included, once each, in the order of keys,
-        streamed."""
+        streamed. What a cleanup has removed is left out, until it is delivered again."""
+        ...
+
+    def holdings(self, customer: str) -> list[Holding]:
+        """What the destination should hold of each delivery, by feed, period and revision. Deliveries of
+        which nothing is left are not named."""
         ...
 
     def record_receipt(self, lease: Lease, delivery_id: str, receipt: Receipt) -> Future[None]:
@@ -137,6 +146,46 @@ class Ledger(Protocol):
         statuses: Iterable[UploadStatus] | None = None,
     ) -> list[MultipartUpload]:
         """With their parts, oldest first."""
+        ...
+
+    def start_act(self, lease: Lease, act: Act) -> None:
+        """Records that something is being done to a customer's bucket, before the first request."""
+        ...
+
+    def finish_act(self, lease: Lease, act: Act) -> None:
+        """Overwrites everything but its ID."""
+        ...
+
+    def acts(
+        self, customer: str | None = None, kind: ActKind | None = None, limit: int | None = 20
+    ) -> list[Act]:
+        """Newest first (by start)."""
+        ...
+
+    def record_removals(self, lease: Lease, act_id: str, removals: Sequence[Removal]) -> None:
+        """Adds or replaces an act's removals by key, all in one commit. Their periods must be known."""
+        ...
+
+    def removals(
+        self,
+        act_id: str,
+        feed: str | None = None,
+        period: str | None = None,
+        outcomes: Iterable[RemovalOutcome] | None = None,
+    ) -> Iterator[Removal]:
+        """An act's removals, period by period and in the order of keys, streamed. Those that are recorded
+        while the iterator runs may or may not appear with what they were before."""
+        ...
+
+    def settle_removals(
+        self, lease: Lease, acts: Sequence[Act], keys: Iterable[str], outcome: RemovalOutcome, at: datetime
+    ) -> set[str]:
+        """Of these keys, those that one of the (unfinished) acts had planned to remove get that outcome;
+        answers which they were. The acts are one customer's."""
+        ...
+
+    def forget_planned_removals(self, lease: Lease, act_id: str) -> int:
+        """Takes out of an act what it had only planned."""
         ...
 
     def capabilities(self, customer: str) -> Capabilities: ...

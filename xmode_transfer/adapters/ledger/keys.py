@@ -1,10 +1,13 @@
 """What a customer's destination should hold by our record, in the order of keys."""
 
 from collections.abc import Iterator
+from itertools import groupby
+from operator import itemgetter
 
 from sqlalchemy import BigInteger, Text, cast, literal, null, select, union_all
 
 from xmode_transfer.adapters.ledger.engine import Database
+from xmode_transfer.adapters.ledger.removed import was_removed
 from xmode_transfer.adapters.ledger.rows import time_of
 from xmode_transfer.adapters.ledger.tables import deliveries, periods, receipts
 from xmode_transfer.domain.records import DeliveredKey, Status
@@ -14,7 +17,7 @@ _PAGE = 1000
 
 def delivered_keys(database: Database, customer: str) -> Iterator[DeliveredKey]:
     """One sorted walk, read in pages; the database sorts outside of this process's memory. A key that several
-    revisions carry comes once, with the revision that put it."""
+    revisions name comes once, with the revision that put it."""
     objects = (
         select(
             receipts.c.key,
@@ -26,7 +29,7 @@ def delivered_keys(database: Database, customer: str) -> Iterator[DeliveredKey]:
             receipts.c.delivered_at,
         )
         .join(periods, periods.c.id == receipts.c.period_id)
-        .where(periods.c.customer == customer)
+        .where(periods.c.customer == customer, ~was_removed(receipts))
     )
     manifests = (
         select(
@@ -43,18 +46,17 @@ def delivered_keys(database: Database, customer: str) -> Iterator[DeliveredKey]:
             periods.c.customer == customer,
             deliveries.c.status == literal(str(Status.DELIVERED)),
             deliveries.c.manifest_key.is_not(None),
+            ~was_removed(deliveries, deliveries.c.manifest_key),
         )
     )
     both = union_all(objects, manifests).subquery()
     statement = select(both).order_by(both.c.key, both.c.revision)
-    last = None
     with (
         database.reading() as connection,
         connection.execution_options(yield_per=_PAGE).execute(statement) as rows,
     ):
-        for row in rows:
-            if row[0] == last:
-                continue
-            last = row[0]
-            key, size, etag, feed, period, revision, at = row
-            yield DeliveredKey(key, size, etag, feed, period, revision, time_of(at))
+        for _, same_key in groupby(rows, itemgetter(0)):
+            named = list(same_key)
+            key, size, etag, feed, period, revision, at = named[0]
+            revisions = tuple(row[5] for row in named)
+            yield DeliveredKey(key, size, etag, feed, period, revision, time_of(at), revisions)

@@ -1,21 +1,33 @@
 """The ledger in an SQL database: the port ``Ledger``, method by method."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 from sqlalchemy import Connection
 
-from xmode_transfer.adapters.ledger import access, deliveries, keys, leases, objects, schema, uploads
+from xmode_transfer.adapters.ledger import (
+    access,
+    acts,
+    deliveries,
+    keys,
+    leases,
+    objects,
+    schema,
+    uploads,
+)
 from xmode_transfer.adapters.ledger.engine import Database, connect
-from xmode_transfer.adapters.ledger.rows import part_values, receipt_values
+from xmode_transfer.adapters.ledger.rows import part_values, receipt_values, text_of
 from xmode_transfer.adapters.ledger.statements import Statements
 from xmode_transfer.adapters.ledger.writer import GroupCommit
+from xmode_transfer.domain.acts import Act, ActKind, Removal, RemovalOutcome
 from xmode_transfer.domain.findings import AccessReport
 from xmode_transfer.domain.records import (
     Capabilities,
     DeliveredKey,
     Delivery,
+    Holding,
     Lease,
     MultipartUpload,
     PlannedObject,
@@ -156,6 +168,9 @@ class SqlLedger:
     def delivered_keys(self, customer: str) -> Iterator[DeliveredKey]:
         return keys.delivered_keys(self._database, customer)
 
+    def holdings(self, customer: str) -> list[Holding]:
+        return acts.holdings(self._database, customer)
+
     def record_receipt(self, lease: Lease, delivery_id: str, receipt: Receipt) -> Future[None]:
         return self._writer.record(self._receipts, lease, delivery_id, receipt_values(receipt))
 
@@ -206,6 +221,69 @@ class SqlLedger:
     ) -> list[MultipartUpload]:
         with self._database.reading() as connection:
             return uploads.found(connection, customer, delivery_id, statuses)
+
+    # --- Acts
+
+    def start_act(self, lease: Lease, act: Act) -> None:
+        def action(connection: Connection) -> None:
+            leases.check(connection, lease)
+            acts.start(connection, act)
+
+        self._writer.call(action)
+
+    def finish_act(self, lease: Lease, act: Act) -> None:
+        def action(connection: Connection) -> None:
+            leases.check(connection, lease)
+            acts.finish(connection, act)
+
+        self._writer.call(action)
+
+    def acts(
+        self, customer: str | None = None, kind: ActKind | None = None, limit: int | None = 20
+    ) -> list[Act]:
+        with self._database.reading() as connection:
+            return acts.newest(connection, customer, kind, limit)
+
+    def record_removals(self, lease: Lease, act_id: str, removals: Sequence[Removal]) -> None:
+        def action(connection: Connection) -> None:
+            leases.check(connection, lease)
+            acts.record(connection, self._statements, act_id, removals)
+
+        self._writer.call(action)
+
+    def removals(
+        self,
+        act_id: str,
+        feed: str | None = None,
+        period: str | None = None,
+        outcomes: Iterable[RemovalOutcome] | None = None,
+    ) -> Iterator[Removal]:
+        return acts.of_act(self._database, act_id, feed, period, outcomes)
+
+    def settle_removals(
+        self,
+        lease: Lease,
+        acts_: Sequence[Act],
+        keys_: Iterable[str],
+        outcome: RemovalOutcome,
+        at: datetime,
+    ) -> set[str]:
+        if not acts_:
+            return set()
+
+        def action(connection: Connection) -> set[str]:
+            leases.check(connection, lease)
+            ids = [act.id for act in acts_]
+            return acts.settle(connection, acts_[0].customer, keys_, outcome, text_of(at), ids)
+
+        return self._writer.call(action)
+
+    def forget_planned_removals(self, lease: Lease, act_id: str) -> int:
+        def action(connection: Connection) -> int:
+            leases.check(connection, lease)
+            return acts.forget_planned(connection, act_id)
+
+        return self._writer.call(action)
 
     # --- What destinations allow
 

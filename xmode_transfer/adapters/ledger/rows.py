@@ -54,6 +54,7 @@ def draft_of(record: type[R]) -> Callable[..., Any]:
 _ObjectDraft = draft_of(PlannedObject)
 _ReceiptDraft = draft_of(Receipt)
 _ChecksumDraft = draft_of(Checksum)
+_REMOVED = 15  # the column after an object's, its receipt's and the revision
 
 
 def objects_of(page: Iterable[tuple[Any, ...]]) -> Iterator[PlannedObject]:
@@ -65,7 +66,8 @@ def objects_of(page: Iterable[tuple[Any, ...]]) -> Iterator[PlannedObject]:
 
 
 def pairs_of(page: Iterable[tuple[Any, ...]]) -> Iterator[tuple[PlannedObject, Receipt | None]]:
-    """Rows of the columns of an object, then those of its receipt (null where there is none), then others."""
+    """Rows of the columns of an object, then those of its receipt (null where there is none), then, where the
+    query asks for them, the revision and whether the object was removed."""
     for row in page:
         name, key, size, modified_ns, identity, carried = row[:6]
         item = _ObjectDraft(name, key, size, modified_ns, identity, carried == 1)
@@ -76,7 +78,9 @@ def pairs_of(page: Iterable[tuple[Any, ...]]) -> Iterator[tuple[PlannedObject, R
             continue
         checksum = _ChecksumDraft(algorithm, value)
         checksum.__class__ = Checksum
-        receipt = _ReceiptDraft(name, key, size, checksum, etag, time_of(delivered_at), version_id, sha256)
+        removed = len(row) > _REMOVED and row[_REMOVED] == 1
+        at = time_of(delivered_at)
+        receipt = _ReceiptDraft(name, key, size, checksum, etag, at, version_id, sha256, removed)
         receipt.__class__ = Receipt
         yield item, receipt
 

@@ -25,7 +25,14 @@ from sqlalchemy.sql import ClauseElement
 
 from xmode_transfer.adapters.ledger import errors
 from xmode_transfer.adapters.ledger.engine import Database
-from xmode_transfer.adapters.ledger.tables import objects, receipts, staged_objects, upload_parts
+from xmode_transfer.adapters.ledger.removed import was_removed
+from xmode_transfer.adapters.ledger.tables import (
+    objects,
+    receipts,
+    removals,
+    staged_objects,
+    upload_parts,
+)
 
 if TYPE_CHECKING:
     from sqlalchemy.sql.compiler import SQLCompiler
@@ -95,6 +102,18 @@ class Statements:
             adding.on_conflict_do_update(
                 index_elements=["upload", "number"],
                 set_={name: adding.excluded[name] for name in ("size", "etag", "checksum")},
+            )
+        )
+
+    @cached_property
+    def add_removal(self) -> Prepared:
+        """A key's second removal by the same act takes the place of the first."""
+        adding = self._database.insert(removals)
+        kept = {"period_id", "key", "act_id"}
+        return self._prepare(
+            adding.on_conflict_do_update(
+                index_elements=["period_id", "key", "act_id"],
+                set_={name: adding.excluded[name] for name in _names(removals.c) if name not in kept},
             )
         )
 
@@ -203,7 +222,7 @@ class Statements:
         loses nothing; it makes sure that the receipts are walked in order and the objects looked up, not the
         other way round."""
         return self._prepare(
-            select(*_OBJECT, *_RECEIPT, receipts.c.revision)
+            select(*_OBJECT, *_RECEIPT, receipts.c.revision, was_removed(receipts))
             .select_from(receipts.outerjoin(objects, _SAME_OBJECT))
             .where(
                 receipts.c.period_id == bindparam("period_id"),

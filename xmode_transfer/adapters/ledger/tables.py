@@ -22,7 +22,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-SCHEMA_VERSION = "0002"
+SCHEMA_VERSION = "0003"
 
 NAMING = {
     "pk": "pk_%(table_name)s",
@@ -242,6 +242,45 @@ access_leftovers = Table(
     Column("bytes", BigInteger, nullable=False),
     Column("id", TEXT),
     PrimaryKeyConstraint("check_id", "number"),
+    sqlite_with_rowid=False,
+)
+
+acts = Table(
+    "acts",
+    metadata,
+    Column("id", TEXT, primary_key=True),
+    Column("kind", TEXT, nullable=False),
+    Column("customer", TEXT, nullable=False),
+    Column("holder", TEXT, nullable=False),
+    Column("person", TEXT, nullable=False),
+    Column("reason", TEXT, nullable=False),
+    Column("started_at", TEXT, nullable=False),
+    Column("finished_at", TEXT),
+    Column("outcome", TEXT),
+    Column("objects", BigInteger, nullable=False),
+    Column("bytes", BigInteger, nullable=False),
+    Column("failed", BigInteger, nullable=False),
+    *_failure_columns(),
+    Index(None, "customer", "started_at"),
+    sqlite_with_rowid=False,
+)
+
+# Stored by what is asked for most: whether a key of a period was removed.
+removals = Table(
+    "removals",
+    metadata,
+    Column("period_id", ROW_NUMBER, ForeignKey("periods.id"), nullable=False),
+    Column("key", TEXT, nullable=False),
+    Column("act_id", TEXT, ForeignKey("acts.id"), nullable=False),
+    Column("revision", Integer, nullable=False),
+    Column("manifest", Boolean, nullable=False),
+    Column("size", BigInteger, nullable=False),
+    Column("etag", TEXT, nullable=False),
+    Column("delivered_at", TEXT, nullable=False),
+    Column("reason", TEXT, nullable=False),
+    Column("outcome", TEXT, nullable=False),
+    Column("at", TEXT, nullable=False),
+    PrimaryKeyConstraint("period_id", "key", "act_id"),
     sqlite_with_rowid=False,
 )
 

@@ -1,0 +1,225 @@
+"""Acts on customers' buckets, and the keys that they removed."""
+
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from typing import Any
+
+from sqlalchemy import Connection, and_, delete, func, insert, select, tuple_, update
+
+from xmode_transfer.adapters.ledger import deliveries
+from xmode_transfer.adapters.ledger.engine import Database
+from xmode_transfer.adapters.ledger.removed import was_removed
+from xmode_transfer.adapters.ledger.rows import (
+    failure_of,
+    failure_values,
+    maybe_text_of,
+    maybe_time_of,
+    text_of,
+    time_of,
+)
+from xmode_transfer.adapters.ledger.statements import Statements
+from xmode_transfer.adapters.ledger.tables import acts, periods, receipts, removals
+from xmode_transfer.domain.acts import Act, ActKind, Removal, RemovalOutcome
+from xmode_transfer.domain.records import Holding
+
+_PAGE = 1_000
+_INTENDED = (str(RemovalOutcome.PLANNED), str(RemovalOutcome.UNSEEN))
+
+
+def start(connection: Connection, act: Act) -> None:
+    connection.execute(insert(acts).values(id=act.id, **_values(act)))
+
+
+def finish(connection: Connection, act: Act) -> None:
+    changed = connection.execute(update(acts).where(acts.c.id == act.id).values(_values(act)))
+    if changed.rowcount == 0:
+        raise deliveries.unknown("act", act.id)
+
+
+def newest(
+    connection: Connection, customer: str | None, kind: ActKind | None, limit: int | None
+) -> list[Act]:
+    query = select(acts).order_by(acts.c.started_at.desc(), acts.c.id.desc())
+    if customer is not None:
+        query = query.where(acts.c.customer == customer)
+    if kind is not None:
+        query = query.where(acts.c.kind == str(kind))
+    if limit is not None:
+        query = query.limit(limit)
+    return [_act_of(row) for row in connection.execute(query)]
+
+
+def record(connection: Connection, statements: Statements, act_id: str, found: Iterable[Removal]) -> None:
+    customer = connection.execute(select(acts.c.customer).where(acts.c.id == act_id)).scalar_one_or_none()
+    if customer is None:
+        raise deliveries.unknown("act", act_id)
+    numbers: dict[tuple[str, str], int] = {}
+    rows = []
+    for item in found:
+        place = (item.feed, item.period)
+        if place not in numbers:
+            number = deliveries.period_id(connection, customer, *place)
+            if number is None:
+                raise deliveries.unknown("period", f"{customer}/{item.feed}/{item.period}")
+            numbers[place] = number
+        rows.append(
+            (
+                numbers[place],
+                item.key,
+                act_id,
+                item.revision,
+                item.manifest,
+                item.size,
+                item.etag,
+                text_of(item.delivered_at),
+                item.reason,
+                str(item.outcome),
+                text_of(item.at),
+            )
+        )
+    statements.add_removal.run_many(connection, rows)
+
+
+def of_act(
+    database: Database,
+    act_id: str,
+    feed: str | None,
+    period: str | None,
+    outcomes: Iterable[RemovalOutcome] | None,
+) -> Iterator[Removal]:
+    """Page by page, each a query of its own, so that what is read may be changed meanwhile."""
+    query = (
+        select(removals, periods.c.feed, periods.c.period)
+        .join(periods, periods.c.id == removals.c.period_id)
+        .join(acts, and_(acts.c.id == removals.c.act_id, acts.c.customer == periods.c.customer))
+        .where(removals.c.act_id == act_id)
+        .order_by(removals.c.period_id, removals.c.key)
+        .limit(_PAGE)
+    )
+    for column, wanted in ((periods.c.feed, feed), (periods.c.period, period)):
+        if wanted is not None:
+            query = query.where(column == wanted)
+    if outcomes is not None:
+        query = query.where(removals.c.outcome.in_([str(outcome) for outcome in outcomes]))
+    last: tuple[int, str] | None = None
+    while True:
+        after = query
+        if last is not None:
+            after = query.where(tuple_(removals.c.period_id, removals.c.key) > tuple_(*last))
+        with database.reading() as connection:
+            rows = connection.execute(after).all()
+        yield from map(_removal_of, rows)
+        if len(rows) < _PAGE:
+            return
+        last = (rows[-1].period_id, rows[-1].key)
+
+
+def settle(
+    connection: Connection,
+    customer: str,
+    keys: Iterable[str],
+    outcome: RemovalOutcome,
+    at: str,
+    unfinished: Iterable[str],
+) -> set[str]:
+    """Keys that unfinished acts had meant to remove get that outcome; answers them."""
+    of_customer = select(periods.c.id).where(periods.c.customer == customer)
+    settled: set[str] = set()
+    source = iter(keys)
+    while some := list(islice(source, 500)):
+        meant = and_(
+            removals.c.period_id.in_(of_customer),
+            removals.c.key.in_(some),
+            removals.c.act_id.in_(list(unfinished)),
+            removals.c.outcome.in_(_INTENDED),
+        )
+        settled |= set(connection.execute(select(removals.c.key).where(meant)).scalars())
+        connection.execute(update(removals).where(meant).values(outcome=str(outcome), at=at))
+    return settled
+
+
+def forget_planned(connection: Connection, act_id: str) -> int:
+    customer = select(acts.c.customer).where(acts.c.id == act_id).scalar_subquery()
+    of_customer = select(periods.c.id).where(periods.c.customer == customer)
+    return connection.execute(
+        delete(removals).where(
+            removals.c.period_id.in_(of_customer),
+            removals.c.act_id == act_id,
+            removals.c.outcome.in_(_INTENDED),
+        )
+    ).rowcount
+
+
+def holdings(database: Database, customer: str) -> list[Holding]:
+    """Grouped twice: a key that several revisions name counts once, with the last of them."""
+    keys = (
+        select(
+            receipts.c.period_id,
+            receipts.c.key,
+            func.max(receipts.c.revision).label("revision"),
+            func.max(receipts.c.size).label("size"),
+        )
+        .join(periods, periods.c.id == receipts.c.period_id)
+        .where(periods.c.customer == customer, ~was_removed(receipts))
+        .group_by(receipts.c.period_id, receipts.c.key)
+        .subquery()
+    )
+    query = (
+        select(periods.c.feed, periods.c.period, keys.c.revision, func.count(), func.sum(keys.c.size))
+        .join_from(keys, periods, periods.c.id == keys.c.period_id)
+        .group_by(keys.c.period_id, keys.c.revision)
+        .order_by(periods.c.feed, periods.c.period, keys.c.revision)
+    )
+    with database.reading() as connection:
+        return [Holding(*row) for row in connection.execute(query)]
+
+
+def _values(act: Act) -> dict[str, object]:
+    return {
+        "kind": str(act.kind),
+        "customer": act.customer,
+        "holder": act.holder,
+        "person": act.person,
+        "reason": act.reason,
+        "started_at": text_of(act.started_at),
+        "finished_at": maybe_text_of(act.finished_at),
+        "outcome": act.outcome,
+        "objects": act.objects,
+        "bytes": act.bytes,
+        "failed": act.failed,
+        **failure_values(act.failure),
+    }
+
+
+def _act_of(row: Any) -> Act:
+    return Act(
+        id=row.id,
+        kind=ActKind(row.kind),
+        customer=row.customer,
+        holder=row.holder,
+        person=row.person,
+        reason=row.reason,
+        started_at=time_of(row.started_at),
+        finished_at=maybe_time_of(row.finished_at),
+        outcome=row.outcome,
+        objects=row.objects,
+        bytes=row.bytes,
+        failed=row.failed,
+        failure=failure_of(row),
+    )
+
+
+def _removal_of(row: Any) -> Removal:
+    return Removal(
+        row.key,
+        row.feed,
+        row.period,
+        row.revision,
+        bool(row.manifest),
+        row.size,
+        row.etag,
+        time_of(row.delivered_at),
+        row.reason,
+        RemovalOutcome(row.outcome),
+        time_of(row.at),
+    )
