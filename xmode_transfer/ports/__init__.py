@@ -4,6 +4,7 @@ An adapter that passes the contract suite of its port (tests/contract) may be pu
 All errors are domain errors (``domain.errors``); all times are UTC-aware.
 """
 
+from xmode_transfer.ports.board import Board, Pulse, Turn, TurnState
 from xmode_transfer.ports.clock import Clock
 from xmode_transfer.ports.ledger import Ledger
 from xmode_transfer.ports.probing import ObjectAcl, ProbedObject, Prober, ReservedPlace
@@ -21,6 +22,7 @@ from xmode_transfer.ports.stores import (
 )
 
 __all__ = [
+    "Board",
     "ChecksumOf",
     "Clock",
     "Credentials",
@@ -37,6 +39,7 @@ __all__ = [
     "ProbedObject",
     "Prober",
     "Progress",
+    "Pulse",
     "PutAnswer",
     "PutRequest",
     "ReservedPlace",
@@ -44,4 +47,6 @@ __all__ = [
     "Source",
     "SourceFactory",
     "Spool",
+    "Turn",
+    "TurnState",
 ]
