@@ -20,7 +20,7 @@ from xmode_transfer.domain.errors import (
     WrongBucketOwner,
 )
 from xmode_transfer.domain.policy import Step, corrected_permission_policy, guide_permission_policy
-from xmode_transfer.ports import PutRequest
+from xmode_transfer.ports import Deletion, DeletionResult, PutRequest
 
 TOKEN = "0190c2f4-delivery"
 MIB = 1024 * 1024
@@ -381,6 +381,98 @@ def test_parts_under_the_guides_policy(store_case, opened):
     else:
         with pytest.raises(PartsRefused):
             send_parts(store, key, opened, b"data", upload_id)
+
+
+# --- Deleting many -------------------------------------------------------------------------------------
+
+
+def results(answers):
+    return {answer.key: answer.result for answer in answers}
+
+
+def test_many_are_deleted_each_only_as_it_was_put(store_case, opened):
+    """Among them a key that the customer has overwritten, one that is gone, and one that S3 must escape."""
+    store = store_case.open()
+    names = ["a", "b & <c>", "é", "overwritten", "gone"]
+    wanted = [Deletion(store_case.key(name), put(store, store_case.key(name), opened).etag) for name in names]
+    store_case.customer_puts(store_case.key("overwritten"), b"the customer's own words")
+    store_case.customer_puts(store_case.key("theirs"), b"data")
+    store.delete(store_case.key("gone"))
+    answers = store.delete_many(wanted)
+    assert [answer.key for answer in answers] == [item.key for item in wanted]
+    found = results(answers)
+    assert {found.pop(store_case.key(name)) for name in names[:3]} == {DeletionResult.DELETED}
+    assert found.pop(store_case.key("overwritten")) is DeletionResult.CHANGED
+    assert found.popitem()[1] in (DeletionResult.GONE, DeletionResult.DELETED)
+    left = {row.key for row in store.list(store_case.key(""))}
+    assert left == {store_case.key("overwritten"), store_case.key("theirs")}
+    assert bytes_at(store, store_case.key("overwritten")) == b"the customer's own words"
+
+
+def test_an_overwritten_key_is_left_whichever_place_it_has(store_case, opened):
+    """Where S3 does not compare ETags, the first request finds that out: not on the customer's object."""
+    for place in range(3):
+        store = store_case.open()
+        keys = [store_case.key(f"{place}-{number}") for number in range(3)]
+        wanted = [Deletion(key, put(store, key, opened).etag) for key in keys]
+        store_case.customer_puts(keys[place], b"theirs")
+        found = results(store.delete_many(wanted))
+        assert found.pop(keys[place]) is DeletionResult.CHANGED
+        assert set(found.values()) == {DeletionResult.DELETED}
+        assert bytes_at(store, keys[place]) == b"theirs"
+        assert set(results(store.delete_many(wanted)).values()) <= {
+            DeletionResult.CHANGED,
+            DeletionResult.GONE,
+            DeletionResult.DELETED,
+        }
+        assert bytes_at(store, keys[place]) == b"theirs"
+
+
+def test_in_a_versioned_bucket_many_are_hidden(store_case, opened):
+    store_case.turn_versioning_on()
+    store = store_case.open()
+    keys = [store_case.key(name) for name in "abc"]
+    wanted = [Deletion(key, put(store, key, opened).etag) for key in keys]
+    assert set(results(store.delete_many(wanted)).values()) == {DeletionResult.HIDDEN}
+    assert list(store.list(store_case.key(""))) == []
+
+
+def test_a_thousand_and_no_more_in_one_request(store_case):
+    store = store_case.open()
+    assert list(store.delete_many([])) == []
+    keys = [store_case.key(f"{number:04}") for number in range(1001)]
+    with pytest.raises(ValueError, match="1001"):
+        store.delete_many([Deletion(key, '"e"') for key in keys])
+
+
+def test_what_may_not_be_deleted_is_denied_key_by_key(store_case, opened):
+    document = corrected_permission_policy(store_case.bucket, store_case.customer.destination.prefix)
+    deny = {
+        "Effect": "Deny",
+        "Action": "s3:DeleteObject",
+        "Resource": f"arn:aws:s3:::{store_case.bucket}/*/kept*",
+    }
+    enforcing(store_case).grant({**document, "Statement": [*document["Statement"], deny]})
+    store = store_case.open()
+    keys = [store_case.key(name) for name in ("a", "kept-1", "kept-2", "z")]
+    wanted = [Deletion(key, put(store, key, opened).etag) for key in keys]
+    found = store.delete_many(wanted)
+    assert [answer.result for answer in found] == [
+        DeletionResult.DELETED,
+        DeletionResult.DENIED,
+        DeletionResult.DENIED,
+        DeletionResult.DELETED,
+    ]
+    assert isinstance(found[1].error, AccessDenied)
+    assert [row.key for row in store.list(store_case.key(""))] == keys[1:3]
+
+
+def test_the_guides_policy_is_enough_to_delete_many(store_case, opened):
+    store_case.grant(guide_permission_policy(store_case.bucket))
+    key = store_case.key("a.csv")
+    answer = put(store_case.open(Step.DELIVER), key, opened)
+    found = store_case.open(Step.CLEANUP).delete_many([Deletion(key, answer.etag)])
+    assert [item.result for item in found] == [DeletionResult.DELETED]
 
 
 # --- Rights --------------------------------------------------------------------------------------------

@@ -24,6 +24,8 @@ from xmode_transfer.domain.records import UploadedPart
 from xmode_transfer.ports import (
     Clock,
     CredentialsProvider,
+    Deleted,
+    Deletion,
     ListedObject,
     ObjectInfo,
     ObjectStore,
@@ -273,6 +275,9 @@ class LimitingStore:
 
     def delete(self, key: str, etag: str | None = None) -> str | None:
         return self._store.delete(key, etag)
+
+    def delete_many(self, wanted: Sequence[Deletion]) -> Sequence[Deleted]:
+        return self._store.delete_many(wanted)
 
     def close(self) -> None:
         with self._idle:

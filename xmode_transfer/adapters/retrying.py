@@ -19,6 +19,8 @@ from xmode_transfer.domain.errors import ChecksumMismatch, Unavailable, XmodeErr
 from xmode_transfer.domain.records import UploadedPart
 from xmode_transfer.ports import (
     CredentialsProvider,
+    Deleted,
+    Deletion,
     ListedObject,
     ObjectInfo,
     ObjectStore,
@@ -174,6 +176,11 @@ class RetryingStore:
 
     def delete(self, key: str, etag: str | None = None) -> str | None:
         return self._now(lambda: self._store.delete(key, etag), self._rules.begin("delete", key))
+
+    def delete_many(self, wanted: Sequence[Deletion]) -> Sequence[Deleted]:
+        """A second attempt is harmless: what the first deleted is gone, and all else is compared again."""
+        first = wanted[0].key if wanted else ""
+        return self._now(lambda: self._store.delete_many(wanted), self._rules.begin("delete_many", first))
 
     def list(self, prefix: str, start_after: str | None = None) -> Iterator[ListedObject]:
         """After a failure the listing goes on behind the last key that was given out; each key that comes

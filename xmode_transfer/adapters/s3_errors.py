@@ -195,7 +195,7 @@ def _words(kind: type[XmodeError], answer: Answer, attempt: Attempt, now: dateti
         return f"{said}. {_skew(answer, now)}"
     if kind is UploadNotFound and answer.code != "NoSuchUpload":
         return f"{said}. This multipart upload cannot be completed any more"
-    if kind is ObjectExists and attempt.operation == "DeleteObject":
+    if kind is ObjectExists and attempt.operation.startswith("DeleteObject"):
         return f"{said}. The object is no longer the one that was to be deleted"
     if kind is ObjectExists:
         return f"{said}. There is already an object under this key"

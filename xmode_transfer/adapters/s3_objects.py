@@ -7,6 +7,7 @@ from typing import Any
 
 from xmode_transfer.adapters import checksums, s3_rules
 from xmode_transfer.adapters.s3_calls import S3Calls
+from xmode_transfer.adapters.s3_deleting import BatchDeletes
 from xmode_transfer.adapters.s3_errors import Attempt, bucket_missing
 from xmode_transfer.domain.config import ChecksumMode, Customer
 from xmode_transfer.domain.errors import (
@@ -19,7 +20,15 @@ from xmode_transfer.domain.errors import (
     UploadNotFound,
 )
 from xmode_transfer.domain.records import Checksum, UploadedPart
-from xmode_transfer.ports import Clock, ListedObject, ObjectInfo, PutAnswer, PutRequest
+from xmode_transfer.ports import (
+    Clock,
+    Deleted,
+    Deletion,
+    ListedObject,
+    ObjectInfo,
+    PutAnswer,
+    PutRequest,
+)
 
 PAGE_ROWS = 1000
 """Rows of one page of a listing; S3 answers no more (S3 API reference, ListObjectsV2)."""
@@ -40,6 +49,7 @@ class S3Objects:
         self._page_size = page_size
         self._bucket_seen_until = float("-inf")
         self._with_checksums = customer.destination.checksums is not ChecksumMode.NONE
+        self._deletes = BatchDeletes(calls, clock, self.head, self.delete)
 
     @property
     def region(self) -> str | None:
@@ -222,6 +232,9 @@ class S3Objects:
                 http_status=412,
             )
         return self.delete(key)
+
+    def delete_many(self, wanted: Sequence[Deletion]) -> Sequence[Deleted]:
+        return self._deletes(wanted)
 
     def _creation(self, request: PutRequest) -> dict[str, Any]:
         return {

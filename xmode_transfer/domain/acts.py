@@ -45,17 +45,17 @@ class RemovalOutcome(StrEnum):
     """What became of a key that was to be removed."""
 
     PLANNED = "planned"  # recorded before the request; so it stays where the process is killed
-    UNSEEN = "unseen"  # planned too, but the listing did not show it: it is looked for, not deleted
+    DOUBTFUL = "doubtful"  # planned too, but not listed as we put it: it is looked at, never deleted
     DELETED = "deleted"  # gone, and its bytes are freed
     HIDDEN = "hidden"  # below a delete marker: the bucket keeps versions, and the customer pays for its bytes
     GONE = "gone"  # somebody else had removed it
-    CHANGED = "changed"  # somebody else's bytes now: left alone
+    CHANGED = "changed"  # somebody else's bytes now: left alone, and no longer ours
     RETAINED = "retained"  # the customer's bucket does not let it go (a lock, or its policy)
     FAILED = "failed"  # tried again by the next cleanup
 
 
 REMOVED = frozenset({RemovalOutcome.DELETED, RemovalOutcome.HIDDEN, RemovalOutcome.GONE})
-"""After these the key is no longer ours to look after."""
+"""After these nothing of ours lies under the key."""
 
 
 class Removal(NamedTuple):

@@ -6,6 +6,7 @@ tried again (``retryable``), and what to do next (``hint``)::
     XmodeError
     ├── Defect                      ours, exit 1: a mistake in this program
     ├── ConfigError                 ours, exit 2: the configuration or the command line
+    ├── NeedsConfirmation           ours, exit 2: a person has to say --confirm first
     ├── Interrupted                 exit 130: a person or the system asked us to stop
     ├── AlreadyRunning              exit 5: another process holds the lease
     ├── LeaseLost                   our lease was taken over; nothing more may be written
@@ -23,6 +24,7 @@ tried again (``retryable``), and what to do next (``hint``)::
     ├── SessionExpired              the role session ended; refreshed once, then tried again
     └── StoreError                  an answer of the destination
         ├── AccessDenied  BucketMissing  WrongBucketOwner  KmsDenied   the customer's: blocked
+        ├── ListingEmpty                the bucket shows nothing where our objects should lie
         ├── PartsRefused            multipart uploads are refused: a single PUT is used instead
         ├── ObjectExists            create-only PUT found the key taken
         ├── ObjectNotFound  UploadNotFound
@@ -119,6 +121,13 @@ class ConfigError(XmodeError):
     def __init__(self, message: str, *, hint: str = "", problems: tuple[str, ...] = ()) -> None:
         super().__init__(message, hint=hint)
         self.problems = problems
+
+
+class NeedsConfirmation(XmodeError):
+    """Nothing was done, because it is more than may be done without a person's word."""
+
+    code = "needs_confirmation"
+    exit_code = ExitCode.USAGE
 
 
 class Interrupted(XmodeError):
@@ -262,6 +271,14 @@ class KmsDenied(StoreError):
     code = "kms_denied"
     party = Party.CUSTOMER
     exit_code = ExitCode.BLOCKED
+
+
+class ListingEmpty(StoreError):
+    """A listing without an error that shows nothing where the ledger has objects: nothing is concluded from
+    it."""
+
+    code = "listing_empty"
+    party = Party.CUSTOMER
 
 
 class PartsRefused(StoreError):

@@ -61,6 +61,17 @@ class Period:
     def __str__(self) -> str:
         return self.label
 
+    @property
+    def end(self) -> datetime:
+        """The first instant after it, naive like ``start``."""
+        if self.kind is PeriodKind.HOUR:
+            return self.start + timedelta(hours=1)
+        if self.kind is PeriodKind.WEEK:
+            return self.start + timedelta(days=7)
+        if self.kind is PeriodKind.MONTH:
+            return (self.start.replace(day=1) + timedelta(days=31)).replace(day=1)
+        return self.start + timedelta(days=1)
+
     @staticmethod
     def none() -> "Period":
         """The one period of a drop folder."""
@@ -86,6 +97,16 @@ class Period:
         if period.label != label:
             raise ValueError(f"{label!r} is not written as periods are; did you mean {period.label}?")
         return period
+
+
+def period_of(label: str) -> Period | None:
+    """The period of a label of whichever kind, or None: their forms differ, so no feed need be known."""
+    for kind in PeriodKind:
+        try:
+            return Period.parse(label, kind)
+        except ValueError:
+            continue
+    return None
 
 
 class PartitionError(ValueError):

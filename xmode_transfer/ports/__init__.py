@@ -12,6 +12,10 @@ from xmode_transfer.ports.progress import Progress
 from xmode_transfer.ports.sessions import Credentials, CredentialsProvider, RoleSessions
 from xmode_transfer.ports.sources import ChecksumOf, OpenFile, PeriodState, Source, SourceFactory, Spool
 from xmode_transfer.ports.stores import (
+    DELETE_MANY_KEYS,
+    Deleted,
+    Deletion,
+    DeletionResult,
     EngineInfo,
     ListedObject,
     ObjectInfo,
@@ -22,11 +26,15 @@ from xmode_transfer.ports.stores import (
 )
 
 __all__ = [
+    "DELETE_MANY_KEYS",
     "Board",
     "ChecksumOf",
     "Clock",
     "Credentials",
     "CredentialsProvider",
+    "Deleted",
+    "Deletion",
+    "DeletionResult",
     "EngineInfo",
     "Ledger",
     "ListedObject",

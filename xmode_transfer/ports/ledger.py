@@ -114,7 +114,7 @@ class Ledger(Protocol):
 
     def holdings(self, customer: str) -> list[Holding]:
         """What the destination should hold of each delivery, by feed, period and revision. Deliveries of
-        which nothing is left are not named."""
+        which nothing is left, not even the manifest, are not named."""
         ...
 
     def record_receipt(self, lease: Lease, delivery_id: str, receipt: Receipt) -> Future[None]:

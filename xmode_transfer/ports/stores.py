@@ -4,9 +4,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Protocol
+from enum import StrEnum
+from typing import NamedTuple, Protocol
 
 from xmode_transfer.domain.config import Customer
+from xmode_transfer.domain.errors import XmodeError
 from xmode_transfer.domain.records import Checksum, UploadedPart
 from xmode_transfer.ports.sessions import CredentialsProvider
 from xmode_transfer.ports.sources import OpenFile
@@ -57,6 +59,36 @@ class ListedObject:
     size: int
     etag: str
     modified_at: datetime
+
+
+DELETE_MANY_KEYS = 1000
+"""What one DeleteObjects takes (S3 API reference, DeleteObjects)."""
+
+
+class Deletion(NamedTuple):
+    """One object to delete: only if it still has that ETag."""
+
+    key: str
+    etag: str
+
+
+class DeletionResult(StrEnum):
+    """What became of one of them."""
+
+    DELETED = "deleted"  # nothing lies under the key now; some stores say so of a key that was empty before
+    HIDDEN = "hidden"  # below a delete marker: the bucket keeps versions
+    GONE = "gone"  # nothing was there
+    CHANGED = "changed"  # it has another ETag now, and was left alone
+    DENIED = "denied"  # the bucket does not let it go: a policy or a lock
+    FAILED = "failed"  # something else; ``error`` says what, and whether it may pass
+
+
+class Deleted(NamedTuple):
+    """The answer for one key; ``error`` where it was not deleted."""
+
+    key: str
+    result: DeletionResult
+    error: XmodeError | None = None
 
 
 class ObjectStore(Protocol):
@@ -128,6 +160,12 @@ class ObjectStore(Protocol):
         """Deletes one object, with ``etag`` only if it still has it (ObjectExists when it was changed).
         Absent is success. Answers the version ID of the delete marker when the bucket is versioned, else
         None."""
+        ...
+
+    def delete_many(self, wanted: Sequence[Deletion]) -> Sequence[Deleted]:
+        """Deletes up to 1,000 objects, each only if it still has its ETag: S3 compares where it can, else a
+        HEAD just before does. One answer a key, in the order given; what S3 does not answer for has failed.
+        An error of the request as a whole is raised: then it is not known which were deleted. Thread-safe."""
         ...
 
     def close(self) -> None:

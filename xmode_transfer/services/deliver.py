@@ -48,7 +48,7 @@ def deliver(bench: Workbench, customer: Customer, feed: Feed, state: PeriodState
     with telemetry.bind(customer=customer.name, feed=feed.name, period=period):
         try:
             with leasing.held(
-                bench.ledger, f"delivery/{customer.name}/{feed.name}/{period}", bench.holder
+                bench.ledger, leasing.of_delivery(customer.name, feed.name, period), bench.holder
             ) as lease:
                 return _Work(bench, customer, feed, state, bench.sources(feed), lease, started).run()
         except AlreadyRunning as error:

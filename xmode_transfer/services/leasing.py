@@ -14,6 +14,11 @@ TTL_SECONDS = 90.0  # how long a machine may be frozen before another may take o
 _RENEW_SECONDS = TTL_SECONDS / 4
 
 
+def of_delivery(customer: str, feed: str, period: str) -> str:
+    """What is claimed by whoever changes what a period's delivery consists of."""
+    return f"delivery/{customer}/{feed}/{period}"
+
+
 @contextmanager
 def held(ledger: Ledger, name: str, holder: str) -> Iterator[Lease]:
     """Claims ``name``, renews the lease in the background, gives it back at the end. Raises

@@ -126,9 +126,15 @@ class Planner:
                     elif difference.current:
                         plan.skipped += 1
                 elif difference.kind is Kind.DELIVERED:
-                    plan.skipped += 1
-                    if not difference.current and not drop_folder:
-                        assert difference.known is not None
+                    assert difference.known is not None
+                    assert difference.receipt is not None
+                    if drop_folder or difference.current:
+                        plan.skipped += 1
+                    elif difference.receipt.removed:
+                        # A cleanup has taken it away, and this revision's manifest is to name what is there.
+                        yield from self._planned(plan, difference, delivery.revision)
+                    else:
+                        plan.skipped += 1
                         yield replace(difference.known, carried=True)
                 elif difference.kind is Kind.CHANGED and difference.current:
                     stale = True
@@ -206,7 +212,7 @@ class Planner:
         yield PlannedObject(file.name, key, file.size, file.modified_ns, file.identity)
 
     def _key(self, difference: Difference, revision: int) -> str:
-        if difference.kind in (Kind.PENDING, Kind.MOVED_ON) and difference.known is not None:
+        if difference.kind in (Kind.PENDING, Kind.MOVED_ON, Kind.DELIVERED) and difference.known is not None:
             return difference.known.key
         return keys.object_key(
             self.customer.destination.prefix,

@@ -48,6 +48,20 @@ class Event(StrEnum):
         "a person turned the customer on in spite of the findings; the reason is in the line",
     )
 
+    CLEANUP_STARTED = "cleanup.started", "a customer's expired objects are being looked for"
+    CLEANUP_UNCONFIRMED = (
+        "cleanup.unconfirmed",
+        "nothing was removed: a person has to confirm this cleanup; why is in the line",
+    )
+    CLEANUP_FINISHED = (
+        "cleanup.finished",
+        "one line for the whole cleanup: outcome, removed, hidden, retained and changed objects, bytes",
+    )
+    REMOVAL_REFUSED = (
+        "removal.refused",
+        "an expired object stays: the bucket does not let it go, or somebody has changed it",
+    )
+
     MULTIPART_REFUSED = (
         "multipart.refused",
         "the destination takes no parts; files up to 5 GiB are sent whole",

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Sequence
 from enum import Enum
-from typing import Any, get_args
+from typing import Any, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel
@@ -54,6 +54,10 @@ def _told(error: ErrorDetails, model: type[BaseModel]) -> str:
         case "tuple_type":
             meant = f" (did you mean {_inline([given])}?)" if isinstance(given, str) else ""
             return f"write a list, not {_shape(given)}{meant}"
+        case "float_parsing" | "float_type":
+            return f"{given!r} is no number"
+        case "greater_than":
+            return f"is {given}; it must be more than {limits['gt']:g}"
         case "int_parsing" | "int_type" | "int_from_float" | "int_parsing_size":
             return f"{given!r} is no whole number" if isinstance(given, str) else "write a whole number"
         case "bool_parsing" | "bool_type":
@@ -119,15 +123,14 @@ def _lines(value: dict[str, object]) -> str:
 def _fields(path: KeyPath, model: type[BaseModel]) -> dict[str, FieldInfo]:
     """The keys that may stand below a path. A customer's and a feed's name is not one: it is the file's."""
     owners = [model]
+    named_freely = False
     for part in path:
-        if isinstance(part, str):  # what lies in a list has the keys of what the list is made of
-            owners = [
-                inner
-                for owner in owners
-                for name, field in _own(owner).items()
-                if name == part
-                for inner in _models(field)
-            ]
+        if named_freely:  # a name that the operator chose, like a feed's: below it, the keys of each
+            named_freely = False
+        elif isinstance(part, str):  # what lies in a list has the keys of what the list is made of
+            chosen = [field for owner in owners for name, field in _own(owner).items() if name == part]
+            owners = [inner for field in chosen for inner in _models(field)]
+            named_freely = any(get_origin(field.annotation) is dict for field in chosen)
     found = {name: field for owner in owners for name, field in _own(owner).items()}
     if not path:
         found.pop("name", None)

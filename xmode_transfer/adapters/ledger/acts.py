@@ -4,7 +4,18 @@ from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import Any
 
-from sqlalchemy import Connection, and_, delete, func, insert, select, tuple_, update
+from sqlalchemy import (
+    Connection,
+    and_,
+    delete,
+    func,
+    insert,
+    literal,
+    select,
+    tuple_,
+    union_all,
+    update,
+)
 
 from xmode_transfer.adapters.ledger import deliveries
 from xmode_transfer.adapters.ledger.engine import Database
@@ -19,11 +30,12 @@ from xmode_transfer.adapters.ledger.rows import (
 )
 from xmode_transfer.adapters.ledger.statements import Statements
 from xmode_transfer.adapters.ledger.tables import acts, periods, receipts, removals
+from xmode_transfer.adapters.ledger.tables import deliveries as deliveries_
 from xmode_transfer.domain.acts import Act, ActKind, Removal, RemovalOutcome
 from xmode_transfer.domain.records import Holding
 
 _PAGE = 1_000
-_INTENDED = (str(RemovalOutcome.PLANNED), str(RemovalOutcome.UNSEEN))
+_INTENDED = (str(RemovalOutcome.PLANNED), str(RemovalOutcome.DOUBTFUL))
 
 
 def start(connection: Connection, act: Act) -> None:
@@ -151,7 +163,9 @@ def forget_planned(connection: Connection, act_id: str) -> int:
 
 
 def holdings(database: Database, customer: str) -> list[Holding]:
-    """Grouped twice: a key that several revisions name counts once, with the last of them."""
+    """Grouped twice: a key that several revisions name counts once, with the last of them. A delivery with
+    nothing but its manifest is named too."""
+    of_customer = periods.c.customer == customer
     keys = (
         select(
             receipts.c.period_id,
@@ -160,15 +174,37 @@ def holdings(database: Database, customer: str) -> list[Holding]:
             func.max(receipts.c.size).label("size"),
         )
         .join(periods, periods.c.id == receipts.c.period_id)
-        .where(periods.c.customer == customer, ~was_removed(receipts))
+        .where(of_customer, ~was_removed(receipts))
         .group_by(receipts.c.period_id, receipts.c.key)
         .subquery()
     )
+    objects = select(
+        keys.c.period_id,
+        keys.c.revision,
+        func.count().label("count"),
+        func.sum(keys.c.size).label("bytes"),
+    ).group_by(keys.c.period_id, keys.c.revision)
+    manifests = (
+        select(deliveries_.c.period_id, deliveries_.c.revision, literal(0), literal(0))
+        .join(periods, periods.c.id == deliveries_.c.period_id)
+        .where(
+            of_customer,
+            deliveries_.c.delivered_at.is_not(None),
+            ~was_removed(deliveries_, deliveries_.c.manifest_key),
+        )
+    )
+    parts = union_all(objects, manifests).subquery()
     query = (
-        select(periods.c.feed, periods.c.period, keys.c.revision, func.count(), func.sum(keys.c.size))
-        .join_from(keys, periods, periods.c.id == keys.c.period_id)
-        .group_by(keys.c.period_id, keys.c.revision)
-        .order_by(periods.c.feed, periods.c.period, keys.c.revision)
+        select(
+            periods.c.feed,
+            periods.c.period,
+            parts.c.revision,
+            func.sum(parts.c.count),
+            func.sum(parts.c.bytes),
+        )
+        .join_from(parts, periods, periods.c.id == parts.c.period_id)
+        .group_by(parts.c.period_id, parts.c.revision)
+        .order_by(periods.c.feed, periods.c.period, parts.c.revision)
     )
     with database.reading() as connection:
         return [Holding(*row) for row in connection.execute(query)]

@@ -2,10 +2,10 @@
 
 from typing import Any
 
-from sqlalchemy import Exists, exists, or_
+from sqlalchemy import Exists, and_, exists, or_
 
 from xmode_transfer.adapters.ledger.tables import removals
-from xmode_transfer.domain.acts import REMOVED
+from xmode_transfer.domain.acts import REMOVED, RemovalOutcome
 
 
 def was_removed(table: Any, key: Any = None) -> Exists:
@@ -16,5 +16,10 @@ def was_removed(table: Any, key: Any = None) -> Exists:
         removals.c.period_id == table.c.period_id,
         removals.c.key == (table.c.key if key is None else key),
         removals.c.delivered_at == table.c.delivered_at,
-        or_(*(removals.c.outcome == str(outcome) for outcome in sorted(REMOVED))),
+        or_(
+            *(removals.c.outcome == str(outcome) for outcome in sorted(REMOVED)),
+            # An object that is somebody else's now is their business. Not so a manifest: while one is
+            # there, its objects stay.
+            and_(removals.c.outcome == str(RemovalOutcome.CHANGED), ~removals.c.manifest),
+        ),
     )

@@ -18,6 +18,7 @@ from xmode_transfer.adapters.memory.requests import Gate
 from xmode_transfer.adapters.memory.roles import MemoryRoles, MemorySession
 from xmode_transfer.domain.config import Customer
 from xmode_transfer.domain.errors import (
+    AccessDenied,
     ObjectExists,
     ObjectNotFound,
     SourceChanged,
@@ -26,7 +27,11 @@ from xmode_transfer.domain.errors import (
 from xmode_transfer.domain.policy import ACL, S3Call
 from xmode_transfer.domain.records import Checksum, UploadedPart
 from xmode_transfer.ports import (
+    DELETE_MANY_KEYS,
     CredentialsProvider,
+    Deleted,
+    Deletion,
+    DeletionResult,
     EngineInfo,
     ListedObject,
     ObjectInfo,
@@ -177,16 +182,35 @@ class MemoryObjectStore:
                 version = bucket.current(key)
                 if etag is not None and version is None:
                     return None
-                if version is not None and etag not in (None, version.etag):
-                    raise ObjectExists(
-                        f"{key} was changed since: it has ETag {version.etag}, not {etag}",
-                        hint="It is not ours any more and is left alone",
-                        aws_code="PreconditionFailed",
-                        http_status=412,
-                    )
+                if version is not None and etag is not None and etag != version.etag:
+                    raise _changed(key, version.etag, etag)
                 return bucket.remove(key, self._clock.now())
 
         return self._run("delete", key, work)
+
+    def delete_many(self, wanted: Sequence[Deletion]) -> Sequence[Deleted]:
+        if len(wanted) > DELETE_MANY_KEYS:
+            raise ValueError(f"{len(wanted)} keys; one request takes {DELETE_MANY_KEYS}")
+
+        def work(session: MemorySession) -> Sequence[Deleted]:
+            return [self._delete_one(session, item) for item in wanted]
+
+        return self._run("delete_many", wanted[0].key if wanted else "", work)
+
+    def _delete_one(self, session: MemorySession, item: Deletion) -> Deleted:
+        """As S3 answers for one key of many: a refusal is that key's alone."""
+        try:
+            bucket = self._enter(session, S3Call("DeleteObject", self._bucket, item.key))
+        except AccessDenied as error:
+            return Deleted(item.key, DeletionResult.DENIED, error)
+        with bucket.lock:
+            version = bucket.current(item.key)
+            if version is None:
+                return Deleted(item.key, DeletionResult.GONE)
+            if version.etag != item.etag:
+                return Deleted(item.key, DeletionResult.CHANGED, _changed(item.key, version.etag, item.etag))
+            marker = bucket.remove(item.key, self._clock.now())
+        return Deleted(item.key, DeletionResult.DELETED if marker is None else DeletionResult.HIDDEN)
 
     def list(self, prefix: str, start_after: str | None = None) -> Iterator[ListedObject]:
         after, more = start_after or "", True
@@ -330,6 +354,15 @@ class MemoryObjectStore:
     def _forget(self, future: Future[T]) -> None:
         with self._lock:
             self._in_flight.discard(future)
+
+
+def _changed(key: str, found: str, wanted: str) -> ObjectExists:
+    return ObjectExists(
+        f"{key} was changed since: it has ETag {found}, not {wanted}",
+        hint="It is not ours any more and is left alone",
+        aws_code="PreconditionFailed",
+        http_status=412,
+    )
 
 
 def _read(body: OpenFile, offset: int, length: int) -> bytes:

@@ -11,7 +11,8 @@ from xmode_transfer.domain.config.customer import (
     StorageClass,
 )
 from xmode_transfer.domain.config.feed import Feed, Marker, Settled
-from xmode_transfer.domain.config.schedule import Retention, Schedule
+from xmode_transfer.domain.config.retention import By, Caps, FeedPolicy, Policy, Retention, held_by
+from xmode_transfer.domain.config.schedule import Schedule
 from xmode_transfer.domain.config.service import Engine, Limits, Service, UnsafeRoles, Vendor
 from xmode_transfer.domain.config.whole import Configuration, Problem
 
@@ -19,6 +20,8 @@ __all__ = [
     "Addressing",
     "BandwidthChange",
     "BandwidthLimit",
+    "By",
+    "Caps",
     "ChecksumMode",
     "Configuration",
     "Customer",
@@ -28,8 +31,10 @@ __all__ = [
     "Encryption",
     "Engine",
     "Feed",
+    "FeedPolicy",
     "Limits",
     "Marker",
+    "Policy",
     "Problem",
     "Retention",
     "Schedule",
@@ -38,4 +43,5 @@ __all__ = [
     "StorageClass",
     "UnsafeRoles",
     "Vendor",
+    "held_by",
 ]

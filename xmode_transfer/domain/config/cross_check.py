@@ -15,6 +15,7 @@ from xmode_transfer.domain.config.base import did_you_mean
 from xmode_transfer.domain.config.customer import Customer, CustomerState
 from xmode_transfer.domain.config.feed import Feed
 from xmode_transfer.domain.config.service import Vendor
+from xmode_transfer.domain.periods import Period
 
 _NAMED = 3  # how many of the others a message names
 
@@ -89,6 +90,18 @@ def _feeds(customer: Customer, feeds: Mapping[str, Feed], broken: Collection[str
             yield Clash(
                 customer.name, ("feeds", position), f"there is no feed {feed}, no feeds/{feed}.yaml{meant}"
             )
+    yield from _holds(customer, feeds)
+
+
+def _holds(customer: Customer, feeds: Mapping[str, Feed]) -> Iterator[Clash]:
+    """A hold on a period that no delivery of the feed can have would hold nothing."""
+    for position, item in enumerate(customer.hold if isinstance(customer.hold, tuple) else ()):
+        name, slash, label = item.partition("/")
+        if slash and name in feeds:
+            try:
+                Period.parse(label, feeds[name].period)
+            except ValueError as error:
+                yield Clash(customer.name, ("hold", position), f"{item}: {error}")
 
 
 def _vendor(customer: Customer, vendor: Vendor) -> Iterator[Clash]:

@@ -7,7 +7,7 @@ from pydantic import AfterValidator, Field, ValidationInfo, field_validator, mod
 
 from xmode_transfer.domain.config.arns import check_account, check_kms_key, parse_iam
 from xmode_transfer.domain.config.bandwidth import BandwidthLimit
-from xmode_transfer.domain.config.base import SLUG_PATTERN, Model, check_slug
+from xmode_transfer.domain.config.base import SLUG_PATTERN, Model, check_slug, did_you_mean
 from xmode_transfer.domain.config.metadata import METADATA_PATTERN, check_metadata
 from xmode_transfer.domain.config.names import (
     EXTERNAL_ID_PATTERN,
@@ -17,7 +17,8 @@ from xmode_transfer.domain.config.names import (
     check_region,
     region_partition,
 )
-from xmode_transfer.domain.config.schedule import Retention, Schedule
+from xmode_transfer.domain.config.retention import Hold, Retention
+from xmode_transfer.domain.config.schedule import Schedule
 
 
 class Addressing(StrEnum):
@@ -151,6 +152,8 @@ class Customer(Model):
     """When we look for something to deliver. Left out: at every tick of the daemon."""
     retention: Retention | None = None
     """How long delivered objects stay. Left out: for good."""
+    hold: Hold = Field(default=False, examples=[["us-daily/2026-11-22"]])
+    """What no cleanup removes, whatever retention says: true for all, or a list of feeds and periods."""
     limits: BandwidthLimit = BandwidthLimit()
     """What may be sent to this customer, within what the process may send."""
     state: CustomerState = CustomerState.ACTIVE
@@ -192,6 +195,21 @@ class Customer(Model):
             raise ValueError(f"{twice} stands twice")
         return value
 
+    @field_validator("retention")
+    @classmethod
+    def _of_own_feeds(cls, value: Retention | None, info: ValidationInfo) -> Retention | None:
+        for feed in value.feeds if value is not None else ():
+            _check_subscribed(feed, info.data.get("feeds"))
+        return value
+
+    @field_validator("hold")
+    @classmethod
+    def _holds_own_feeds(cls, value: bool | tuple[str, ...], info: ValidationInfo) -> bool | tuple[str, ...]:
+        """A hold that is misspelt would hold nothing."""
+        for item in value if isinstance(value, tuple) else ():
+            _check_subscribed(item.partition("/")[0], info.data.get("feeds"))
+        return value
+
     @property
     def account_id(self) -> str:
         """The account of the role."""
@@ -206,3 +224,8 @@ class Customer(Model):
     def bucket_owner(self) -> str:
         """The account that every S3 request expects to own the bucket."""
         return self.destination.bucket_owner or self.account_id
+
+
+def _check_subscribed(feed: str, feeds: tuple[str, ...] | None) -> None:
+    if feeds is not None and feed not in feeds:  # None: the list itself is wrong, which is told already
+        raise ValueError(f"{feed} is none of the customer's feeds{did_you_mean(feed, feeds)}")

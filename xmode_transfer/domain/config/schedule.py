@@ -1,13 +1,13 @@
-"""When we look for something to deliver, and how long it stays."""
+"""When we look for something to deliver."""
 
 from datetime import UTC, datetime
 from functools import cache
 from zoneinfo import ZoneInfo, available_timezones
 
 from cronsim import CronSim, CronSimError
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, field_validator
 
-from xmode_transfer.domain.config.base import ByteCount, Model, did_you_mean
+from xmode_transfer.domain.config.base import Model, did_you_mean
 
 _CRON_NAMES = {
     "@hourly": "0 * * * *",
@@ -39,25 +39,6 @@ class Schedule(Model):
     def _is_timezone(cls, value: str) -> str:
         check_timezone(value)
         return value
-
-
-class Retention(Model):
-    """How long delivered objects stay. Left out as a whole, they stay for good."""
-
-    days: int | None = Field(default=None, ge=1, le=36_500, examples=[30])
-    """Days since delivery."""
-    keep_last: int | None = Field(default=None, ge=1, examples=[7])
-    """How many of the newest deliveries of each feed stay."""
-    max_bytes: ByteCount | None = Field(default=None, ge=1, examples=["500GB"])
-    """Bytes that the delivered objects may take together, or like 500GB."""
-
-    @model_validator(mode="after")
-    def _says_something(self) -> "Retention":
-        if self.days is None and self.keep_last is None and self.max_bytes is None:
-            raise ValueError(
-                "give at least one of days, keep_last and max_bytes, or leave retention out to keep all"
-            )
-        return self
 
 
 @cache

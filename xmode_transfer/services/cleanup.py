@@ -1,0 +1,351 @@
+"""Cleaning up: what a customer's retention policy lets go is removed from its bucket, and nothing else.
+
+Plan, then apply. The plan comes from the ledger and the policy; the listing can only take keys out of it. It
+is in the ledger before the first object is deleted, so that a cleanup that was killed is settled by the next.
+A first cleanup, and one that goes beyond the caps, only reports until a person has confirmed it.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from xmode_transfer import telemetry
+from xmode_transfer.domain.acts import Act, ActKind, RemovalOutcome
+from xmode_transfer.domain.config import Configuration, Customer
+from xmode_transfer.domain.errors import (
+    AlreadyRunning,
+    ConfigError,
+    ExitCode,
+    Interrupted,
+    LeaseLost,
+    LedgerError,
+    ListingEmpty,
+    NeedsConfirmation,
+    VendorIdentityError,
+    XmodeError,
+)
+from xmode_transfer.domain.lifecycle import free_hidden_versions
+from xmode_transfer.domain.policy import Step
+from xmode_transfer.domain.records import Capabilities, Delivery, Failure, Holding, Lease
+from xmode_transfer.domain.retention import DeliveryKey, Reason, Verdict, judge
+from xmode_transfer.ports import ObjectStore
+from xmode_transfer.services import cleanup_acts, leasing
+from xmode_transfer.services.cleanup_acts import CLEANED, INTERRUPTED, Journal
+from xmode_transfer.services.expiring import Expiring, ExpiringPeriod, LeftKey, Planning, states_of
+from xmode_transfer.services.removing import Removed, Remover
+from xmode_transfer.services.run import active_customer
+from xmode_transfer.services.sending import failure_of
+from xmode_transfer.services.workbench import Workbench
+from xmode_transfer.telemetry import Event
+
+NOTHING = "nothing"
+DRY_RUN = "dry_run"
+UNCONFIRMED = "unconfirmed"
+FAILED = "failed"
+BLOCKED = "blocked"
+ALREADY_RUNNING = "already_running"
+
+
+@dataclass(slots=True)
+class CleanupOutcome:
+    """What a cleanup came to.
+
+    ``outcome``: ``cleaned``; ``nothing`` expires; ``dry_run``; ``unconfirmed`` (a person has to say so first,
+    nothing was removed); ``interrupted``; ``failed`` (tried again by the next); ``blocked`` (the customer
+    must act); ``already_running``. ``expiring`` is the plan, ``removed`` what was done of it, ``kept`` counts
+    the deliveries that stay, by reason. ``lifecycle_rule`` frees what is hidden below delete markers; None
+    where nothing is.
+    """
+
+    customer: str
+    outcome: str = NOTHING
+    act_id: str | None = None
+    expiring: Expiring = field(default_factory=Expiring)
+    removed: Removed = field(default_factory=Removed)
+    kept: Counter[Reason] = field(default_factory=Counter)
+    failure: Failure | None = None
+    exit_code: int = ExitCode.DONE
+    seconds: float = 0.0
+    lifecycle_rule: dict[str, Any] | None = None
+
+    @property
+    def periods(self) -> list[ExpiringPeriod]:
+        """Oldest first."""
+        return sorted(self.expiring.periods.values(), key=lambda item: (item.period, item.feed))
+
+    @property
+    def left(self) -> list[LeftKey]:
+        """Keys that the policy lets go and that we did not remove, the first thousand: as they were found
+        where anything was done, else as the listing lets it seem."""
+        return self.removed.left if self.removed.keys else self.expiring.left
+
+
+def cleanup(
+    bench: Workbench,
+    configuration: Configuration,
+    name: str,
+    *,
+    by: str,
+    feed: str | None = None,
+    confirmed: bool = False,
+    dry_run: bool = False,
+) -> CleanupOutcome:
+    """Removes what expires of one customer, or of one of its feeds. ``by`` is the person, or ``daemon``;
+    without ``confirmed`` a first cleanup and one beyond the caps remove nothing and say so. ``dry_run``
+    writes nothing, neither to the bucket nor to the ledger.
+
+    Answers an outcome for everything that can happen to the customer's bucket; raises ConfigError,
+    VendorIdentityError, LedgerError and LeaseLost, which concern more than this cleanup.
+    """
+    customer = active_customer(configuration, name)
+    started = bench.clock.monotonic()
+    result = CleanupOutcome(name)
+    with telemetry.bind(customer=name):
+        telemetry.log(Event.CLEANUP_STARTED, feed=feed, dry_run=dry_run, confirmed=confirmed, by=by)
+        work = _Cleanup(bench, customer, feed, confirmed, by, result)
+        try:
+            if dry_run:
+                work.run(None)
+            else:
+                with leasing.held(bench.ledger, f"cleanup/{name}", bench.holder) as lease:
+                    work.run(lease)
+        except (ConfigError, VendorIdentityError, LedgerError, LeaseLost):
+            raise
+        except XmodeError as error:
+            _failed(result, error)
+        result.seconds = bench.clock.monotonic() - started
+        _tell(result)
+    return result
+
+
+@dataclass(frozen=True, slots=True)
+class _Cleanup:
+    """One execution. ``result`` is filled as it goes."""
+
+    bench: Workbench
+    customer: Customer
+    feed: str | None
+    confirmed: bool
+    by: str
+    result: CleanupOutcome
+
+    def run(self, lease: Lease | None) -> None:
+        """With a lease for real, without one as a dry run."""
+        ledger, name = self.bench.ledger, self.customer.name
+        deliveries = ledger.deliveries(name)
+        self._check_feed(deliveries)
+        holdings = ledger.holdings(name)
+        verdicts = judge(self.customer, deliveries, holdings, self.bench.clock.now())
+        if self.feed is not None:
+            verdicts = {key: verdict for key, verdict in verdicts.items() if key[0] == self.feed}
+        self.result.kept.update(
+            verdict.reason
+            for verdict in verdicts.values()
+            if not verdict.expires and verdict.reason is not Reason.EMPTY
+        )
+        acts = ledger.acts(name, ActKind.CLEANUP, None)
+        journal = self._journal(lease, acts)
+        died = journal.died if journal is not None else ()
+        feeds = {key[0] for key, verdict in verdicts.items() if verdict.expires}
+        feeds |= cleanup_acts.feeds_in_doubt(self.bench, died)
+        if feeds:
+            with _Destination(self.bench, self.customer) as store:
+                self._clean(store, journal, acts, verdicts, deliveries, holdings, sorted(feeds))
+        elif journal is not None:
+            journal.close_died()
+        else:
+            self.result.outcome = DRY_RUN
+
+    def _clean(
+        self,
+        store: ObjectStore,
+        journal: Journal | None,
+        acts: Sequence[Act],
+        verdicts: dict[DeliveryKey, Verdict],
+        deliveries: Sequence[Delivery],
+        holdings: Sequence[Holding],
+        feeds: Sequence[str],
+    ) -> None:
+        result = self.result
+        here = sum(item.objects for item in holdings if self.feed in (None, item.feed))
+        first = not cleanup_acts.confirmed_before(acts)
+        most = self._most_objects(here)
+        periods: dict[tuple[str, str], list[Delivery]] = {}
+        for delivery in deliveries:
+            periods.setdefault((delivery.feed, delivery.period), []).append(delivery)
+        if journal is not None:
+            journal.begin()
+            result.act_id = journal.act.id
+        planning = Planning(
+            customer=self.customer,
+            ledger=self.bench.ledger,
+            store=store,
+            now=self.bench.clock.now(),
+            stop=self.bench.stop,
+            verdicts=verdicts,
+            states={place: states_of(some) for place, some in periods.items()},
+            feeds=feeds,
+            recorder=journal,
+            most_objects=None if self.confirmed else -1 if first else most,
+        )
+        try:
+            result.expiring = planning.plan()
+            if not result.expiring.listed:
+                raise self._nothing_listed(feeds)
+            if journal is not None:
+                journal.close_died()
+                self._check_confirmed(first, most, here)
+        except XmodeError as error:
+            _failed(result, error)
+            if journal is not None:  # nothing has been removed: the act says so, and why
+                journal.close(result.outcome, result.removed, result.failure)
+            raise
+        if journal is None:
+            result.outcome = DRY_RUN
+        elif result.expiring.is_empty:
+            journal.close(result.outcome, result.removed, None)
+        else:
+            self._apply(store, journal)
+
+    def _apply(self, store: ObjectStore, journal: Journal) -> None:
+        result, plan, progress = self.result, self.result.expiring, self.bench.progress
+        keys = plan.objects + plan.manifests + plan.doubtful
+        progress.delivery_started(self.customer.name, self.feed or "all feeds", "cleanup", keys, plan.bytes)
+        try:
+            Remover(self.bench, self.customer, store, journal.act.id, journal.planned, result.removed).remove(
+                result.periods
+            )
+        except XmodeError as error:
+            _failed(result, error)
+            journal.close(result.outcome, result.removed, result.failure, in_doubt=True)
+            raise
+        finally:
+            progress.delivery_finished()
+        self._conclude()
+        journal.close(result.outcome, result.removed, result.failure)
+
+    def _conclude(self) -> None:
+        result, removed = self.result, self.result.removed
+        result.outcome = CLEANED
+        if removed.keys[RemovalOutcome.HIDDEN]:
+            result.lifecycle_rule = free_hidden_versions(self.customer.destination.prefix)
+            now = self.bench.clock.now()
+            self.bench.ledger.learn(self.customer.name, Capabilities(versioned=True, learned_at=now))
+        failed = removed.keys[RemovalOutcome.FAILED]
+        if removed.interrupted:
+            hint = "what was removed is recorded; the next cleanup goes on from there"
+            _failed(result, Interrupted("stopped on request", hint=hint))
+        elif failed:
+            result.outcome, result.exit_code = FAILED, ExitCode.WILL_RETRY
+            result.failure = Failure(
+                "incomplete",
+                "aws",
+                f"{failed:,} expired objects could not be removed this time",
+                "the next cleanup tries again; S3's words are in the log, the keys in --json",
+                True,
+            )
+
+    # --- Gates --------------------------------------------------------------------------------------
+
+    def _check_feed(self, deliveries: Sequence[Delivery]) -> None:
+        if self.feed is None or self.feed in self.customer.feeds:
+            return
+        known = sorted({*self.customer.feeds, *(item.feed for item in deliveries)})
+        if self.feed not in known:
+            raise ConfigError(
+                f"{self.customer.name} has never received a feed {self.feed}",
+                hint=f"its feeds: {', '.join(known)}",
+            )
+
+    def _most_objects(self, here: int) -> int:
+        """How many go without a person's word."""
+        if self.customer.retention is None:
+            return 0
+        caps = self.customer.retention.caps
+        by_fraction = int(here * caps.max_fraction)
+        return by_fraction if caps.max_objects is None else min(by_fraction, caps.max_objects)
+
+    def _check_confirmed(self, first: bool, most: int, here: int) -> None:
+        """Raises NeedsConfirmation when this is more than is done without a person's word."""
+        plan, name = self.result.expiring, self.customer.name
+        if self.confirmed or plan.is_empty:
+            return
+        command = f"xmode-transfer cleanup --customer {name}"
+        hint = f"look at what would go (`{command} --dry-run`), then say so (`{command} --confirm`)"
+        if first:
+            raise NeedsConfirmation(f"this is the first cleanup of {name}: nothing was removed", hint=hint)
+        if plan.objects > most:
+            raise NeedsConfirmation(
+                f"{plan.objects:,} of the {here:,} objects of {name} expire, and at most {most:,} go without "
+                "a person's word (retention.caps): nothing was removed",
+                hint=f"{hint}. If so many are right for good, raise retention.caps in customers/{name}.yaml",
+            )
+
+    def _nothing_listed(self, feeds: Sequence[str]) -> ListingEmpty:
+        place = f"s3://{self.customer.destination.bucket}/{self.customer.destination.prefix}"
+        return ListingEmpty(
+            f"{place} shows nothing of {', '.join(feeds)}, though the ledger has objects there: nothing was "
+            "removed",
+            hint="compare destination.bucket and destination.prefix with the customer. If it has emptied the "
+            "place itself, there is nothing to clean up",
+        )
+
+    def _journal(self, lease: Lease | None, acts: Sequence[Act]) -> Journal | None:
+        if lease is None:
+            return None
+        act = cleanup_acts.new_act(self.bench, self.customer, person=self.by, confirmed=self.confirmed)
+        return Journal(self.bench, self.customer, lease, act, cleanup_acts.died(acts))
+
+
+class _Destination:
+    """The customer's store, opened for cleaning up: our identity proven first."""
+
+    def __init__(self, bench: Workbench, customer: Customer) -> None:
+        self._bench = bench
+        self._customer = customer
+
+    def __enter__(self) -> ObjectStore:
+        bench = self._bench
+        bench.sessions.verify_identity()
+        credentials = bench.sessions.open(self._customer, Step.CLEANUP)
+        credentials.get()
+        region = bench.ledger.capabilities(self._customer.name).region
+        self._store = bench.stores.open(self._customer, credentials, region)
+        return self._store
+
+    def __exit__(self, *exc: object) -> None:
+        self._store.close()
+
+
+def _failed(result: CleanupOutcome, error: XmodeError) -> None:
+    result.exit_code = error.exit_code
+    result.failure = failure_of(error)
+    if isinstance(error, NeedsConfirmation):
+        result.outcome = UNCONFIRMED
+    elif isinstance(error, Interrupted):
+        result.outcome = INTERRUPTED
+    elif isinstance(error, AlreadyRunning):
+        result.outcome = ALREADY_RUNNING
+    else:
+        result.outcome = BLOCKED if error.exit_code == ExitCode.BLOCKED else FAILED
+
+
+def _tell(result: CleanupOutcome) -> None:
+    removed, failure = result.removed, result.failure
+    fields: dict[str, object] = {
+        "outcome": result.outcome,
+        "act": result.act_id,
+        "expiring": result.expiring.objects,
+        "expiring_bytes": result.expiring.bytes,
+        **{str(outcome): count for outcome, count in removed.keys.items()},
+        "freed_bytes": removed.bytes[RemovalOutcome.DELETED],
+        "hidden_bytes": removed.bytes[RemovalOutcome.HIDDEN],
+        "seconds": round(result.seconds, 3),
+    }
+    if failure is not None:
+        fields |= {"cause": failure.cause, "party": failure.party, "message": failure.message}
+    if result.outcome == UNCONFIRMED:
+        telemetry.warn(Event.CLEANUP_UNCONFIRMED, **fields)
+    else:
+        telemetry.log(Event.CLEANUP_FINISHED, **fields)

@@ -1,0 +1,215 @@
+"""What a cleanup would remove: the ledger's keys beside the bucket's, each with the policy's decision.
+
+One streamed pass. With a recorder the keys that go are written to the ledger as planned, before anything is
+deleted; without one it is a dry run.
+"""
+
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Protocol
+
+from xmode_transfer.domain.acts import Removal, RemovalOutcome
+from xmode_transfer.domain.config import Customer
+from xmode_transfer.domain.errors import Interrupted
+from xmode_transfer.domain.records import DeliveredKey, Delivery, Status
+from xmode_transfer.domain.retention import Action, DeliveryKey, Seen, Verdict, apply
+from xmode_transfer.ports import Ledger, ListedObject, ObjectStore
+from xmode_transfer.services.listing import compare
+
+LEFT_NAMED = 1000
+"""How many of the keys that are not removed an answer names; the ledger has them all."""
+_BATCH = 1000
+
+States = tuple[tuple[int, Status], ...]
+
+
+@dataclass(slots=True)
+class ExpiringPeriod:
+    """What goes of one period. ``objects`` and ``bytes`` were listed as we put them; ``manifests`` are beside
+    them, ``doubtful`` objects too. ``states`` are the revisions when it was judged. ``kept_because`` says why
+    nothing of it was removed after all."""
+
+    feed: str
+    period: str
+    reason: str
+    states: States
+    objects: int = 0
+    bytes: int = 0
+    doubtful: int = 0
+    manifests: list[Removal] = field(default_factory=list)
+    removed: int = 0
+    removed_bytes: int = 0
+    kept_because: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class LeftKey:
+    """A key that the policy would let go, and that stays or was gone already."""
+
+    key: str
+    outcome: RemovalOutcome
+
+
+@dataclass(slots=True)
+class Expiring:
+    """The plan. ``objects`` are without the manifests, ``bytes`` with them; ``doubtful`` keys expire too and
+    are not listed as we put them. ``left`` names the first thousand of these. ``kept`` are keys of ours that
+    stay, ``foreign`` those that were never ours, ``listed`` all that the listing showed; ``settled`` were
+    removed by an act that died."""
+
+    periods: dict[tuple[str, str], ExpiringPeriod] = field(default_factory=dict)
+    objects: int = 0
+    bytes: int = 0
+    manifests: int = 0
+    doubtful: int = 0
+    kept: int = 0
+    foreign: int = 0
+    listed: int = 0
+    settled: int = 0
+    left: list[LeftKey] = field(default_factory=list)
+
+    @property
+    def is_empty(self) -> bool:
+        return not self.periods
+
+
+class Recorder(Protocol):
+    """Where a plan is written."""
+
+    def planned(self, removals: Sequence[Removal]) -> None: ...
+
+    def settle(self, keys: Sequence[str]) -> set[str]:
+        """Of keys that the listing does not show, those that an act that died had planned to remove."""
+        ...
+
+
+def states_of(deliveries: Sequence[Delivery]) -> States:
+    """What must not have changed between the plan and the removal."""
+    return tuple(sorted((item.revision, item.status) for item in deliveries))
+
+
+@dataclass(slots=True)
+class Planning:
+    """One pass over a customer's destination. ``feeds`` are those that are listed; beyond ``most_objects``
+    the plan is counted and no longer recorded, since it will not be carried out."""
+
+    customer: Customer
+    ledger: Ledger
+    store: ObjectStore
+    now: datetime
+    stop: threading.Event
+    verdicts: Mapping[DeliveryKey, Verdict]
+    states: Mapping[tuple[str, str], States]
+    feeds: Sequence[str]
+    recorder: Recorder | None
+    most_objects: int | None
+    _plan: Expiring = field(default_factory=Expiring)
+    _unwritten: list[Removal] = field(default_factory=list)
+    _unseen: dict[str, tuple[Removal, bool]] = field(default_factory=dict)
+
+    def plan(self) -> Expiring:
+        """Raises what the listing raises, and Interrupted: then nothing of it may be used."""
+        prefix = self.customer.destination.prefix
+        below = tuple(f"{prefix}{feed}/" for feed in sorted(self.feeds, key=lambda feed: f"{feed}/"))
+        known = (
+            item for item in self.ledger.delivered_keys(self.customer.name) if item.key.startswith(below)
+        )
+        pairs = ((item.known, item.there) for item in compare(self._listed(below), known))
+        for decision in apply(self.verdicts, pairs, prefix=prefix):
+            if decision.known is None:
+                self._plan.foreign += 1
+            elif decision.there is None:
+                self._not_seen(decision.known, decision.reason, decision.action is Action.LEAVE_GONE)
+            elif decision.action is Action.KEEP:
+                self._plan.kept += 1
+            elif decision.action is Action.LEAVE_CHANGED:
+                self._doubt(self._removal(decision.known, None, decision.reason), RemovalOutcome.CHANGED)
+            else:
+                self._expire(decision.known, decision.there, decision.reason)
+        self._settle()
+        self._write()
+        return self._plan
+
+    def _listed(self, below: Sequence[str]) -> Iterator[ListedObject]:
+        """Feed by feed, in the order of their prefixes, which is the order of their keys."""
+        for prefix in below:
+            for item in self.store.list(prefix):
+                self._plan.listed += 1
+                if self.stop.is_set():
+                    raise Interrupted("stopped on request", hint="nothing was removed")
+                yield item
+
+    def _expire(self, known: DeliveredKey, there: Seen, reason: str) -> None:
+        removal = self._removal(known, there, reason)
+        plan, period = self._plan, self._period(removal)
+        if removal.manifest:
+            plan.manifests += 1
+            period.manifests.append(removal)
+        else:
+            plan.objects += 1
+            period.objects += 1
+        plan.bytes += removal.size
+        period.bytes += removal.size
+        if self.most_objects is None or plan.objects <= self.most_objects:
+            self._record(removal)
+
+    def _doubt(self, removal: Removal, seems: RemovalOutcome) -> None:
+        """Ours, expired, and not listed as we put it."""
+        plan, period = self._plan, self._period(removal)
+        plan.doubtful += 1
+        if len(plan.left) < LEFT_NAMED:
+            plan.left.append(LeftKey(removal.key, seems))
+        if removal.manifest:
+            period.manifests.append(removal)
+        else:
+            period.doubtful += 1
+        self._record(removal)
+
+    def _not_seen(self, known: DeliveredKey, reason: str, expires: bool) -> None:
+        self._unseen[known.key] = self._removal(known, None, reason), expires
+        if len(self._unseen) >= _BATCH:
+            self._settle()
+
+    def _settle(self) -> None:
+        """What the listing did not show: removed by an act that died, or to be looked for if it expires."""
+        settled = self.recorder.settle(list(self._unseen)) if self.recorder and self._unseen else set()
+        self._plan.settled += len(settled)
+        for key, (removal, expires) in self._unseen.items():
+            if expires and key not in settled:
+                self._doubt(removal, RemovalOutcome.GONE)
+        self._unseen.clear()
+
+    def _period(self, removal: Removal) -> ExpiringPeriod:
+        place = (removal.feed, removal.period)
+        if place not in self._plan.periods:
+            self._plan.periods[place] = ExpiringPeriod(*place, removal.reason, self.states[place])
+        return self._plan.periods[place]
+
+    def _record(self, removal: Removal) -> None:
+        if self.recorder is not None:
+            self._unwritten.append(removal)
+            if len(self._unwritten) >= _BATCH:
+                self._write()
+
+    def _write(self) -> None:
+        if self.recorder is not None and self._unwritten:
+            self.recorder.planned(self._unwritten)
+            self._unwritten = []
+
+    def _removal(self, known: DeliveredKey, there: Seen | None, reason: str) -> Removal:
+        """As it is planned: to be deleted as it was listed, or (``there`` None) only to be looked at."""
+        return Removal(
+            known.key,
+            known.feed,
+            known.period,
+            known.revision,
+            manifest=known.etag is None,
+            size=there.size if there is not None else known.size or 0,
+            etag=there.etag if there is not None else known.etag or "",
+            delivered_at=known.delivered_at,
+            reason=reason,
+            outcome=RemovalOutcome.DOUBTFUL if there is None else RemovalOutcome.PLANNED,
+            at=self.now,
+        )

@@ -1,0 +1,234 @@
+"""Removing what a plan names: period by period, the manifests first and then their objects.
+
+A reader never sees a manifest whose objects are gone: where a manifest stays, for whatever reason, its
+objects stay too. The period's delivery lease is held meanwhile, so nobody delivers a correction that carries
+over what is being removed.
+"""
+
+import random
+import zlib
+from base64 import b64encode
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from itertools import islice
+
+from xmode_transfer import telemetry
+from xmode_transfer.domain.acts import REMOVED, Removal, RemovalOutcome
+from xmode_transfer.domain.config import Customer
+from xmode_transfer.domain.errors import AlreadyRunning
+from xmode_transfer.domain.records import Lease, Status
+from xmode_transfer.ports import DELETE_MANY_KEYS, Deletion, DeletionResult, ObjectInfo, ObjectStore
+from xmode_transfer.services import leasing
+from xmode_transfer.services.expiring import LEFT_NAMED, ExpiringPeriod, LeftKey, states_of
+from xmode_transfer.services.planning import own_ids
+from xmode_transfer.services.workbench import Workbench
+from xmode_transfer.telemetry import Event
+
+BATCHES_AT_ONCE = 8
+_ROUNDS = 4
+_LONGEST_PAUSE_SECONDS = 20.0
+_OUTCOMES = {
+    DeletionResult.DELETED: RemovalOutcome.DELETED,
+    DeletionResult.HIDDEN: RemovalOutcome.HIDDEN,
+    DeletionResult.GONE: RemovalOutcome.GONE,
+    DeletionResult.CHANGED: RemovalOutcome.CHANGED,
+    DeletionResult.DENIED: RemovalOutcome.RETAINED,
+    DeletionResult.FAILED: RemovalOutcome.FAILED,
+}
+_NOT_BY_US = (
+    RemovalOutcome.CHANGED,
+    RemovalOutcome.GONE,
+    RemovalOutcome.RETAINED,
+    RemovalOutcome.FAILED,
+)
+
+
+@dataclass(slots=True)
+class Removed:
+    """What came of it, by outcome: keys and their bytes, manifests among them. ``left`` names the first
+    thousand keys that were not removed by us."""
+
+    keys: Counter[RemovalOutcome] = field(default_factory=Counter)
+    bytes: Counter[RemovalOutcome] = field(default_factory=Counter)
+    left: list[LeftKey] = field(default_factory=list)
+    interrupted: bool = False
+
+    @property
+    def ours(self) -> int:
+        """Keys that this act removed itself."""
+        return self.keys[RemovalOutcome.DELETED] + self.keys[RemovalOutcome.HIDDEN]
+
+    @property
+    def our_bytes(self) -> int:
+        return self.bytes[RemovalOutcome.DELETED] + self.bytes[RemovalOutcome.HIDDEN]
+
+    def count(self, removal: Removal) -> None:
+        self.keys[removal.outcome] += 1
+        self.bytes[removal.outcome] += removal.size
+        if removal.outcome in _NOT_BY_US and len(self.left) < LEFT_NAMED:
+            self.left.append(LeftKey(removal.key, removal.outcome))
+
+
+@dataclass(frozen=True, slots=True)
+class Remover:
+    """Carries out the plan that the ledger holds for an act. ``record`` takes what became of each key."""
+
+    bench: Workbench
+    customer: Customer
+    store: ObjectStore
+    act_id: str
+    record: Callable[[Sequence[Removal]], None]
+    result: Removed
+
+    def remove(self, periods: Iterable[ExpiringPeriod]) -> None:
+        """Oldest first. Stops between two requests when it is asked to. Raises what a request as a whole
+        raises: what was planned and not answered for stays planned in the ledger."""
+        with ThreadPoolExecutor(BATCHES_AT_ONCE, thread_name_prefix="cleanup") as threads:
+            for period in sorted(periods, key=lambda item: (item.period, item.feed)):
+                if self.bench.stop.is_set():
+                    self.result.interrupted = True
+                    return
+                with telemetry.bind(feed=period.feed, period=period.period):
+                    self._remove_period(period, threads)
+
+    def _remove_period(self, period: ExpiringPeriod, threads: ThreadPoolExecutor) -> None:
+        ledger = self.bench.ledger
+        name = leasing.of_delivery(self.customer.name, period.feed, period.period)
+        try:
+            with leasing.held(ledger, name, self.bench.holder) as delivering:
+                now = ledger.deliveries(self.customer.name, period.feed, period.period)
+                if states_of(now) != period.states:
+                    period.kept_because = "it was delivered or corrected meanwhile"
+                elif self._remove_manifests(period):
+                    self._remove_objects(period, delivering, threads)
+                else:
+                    period.kept_because = "its manifest stays, so its objects do"
+        except AlreadyRunning:
+            period.kept_because = "it is being delivered right now"
+
+    # --- Manifests ----------------------------------------------------------------------------------
+
+    def _remove_manifests(self, period: ExpiringPeriod) -> bool:
+        """Whether they are all gone. They are proven to be ours by their delivery's token and checksum, since
+        the ledger knows no ETag of theirs."""
+        done: list[Removal] = []
+        same = []
+        for manifest in period.manifests:
+            found = self.store.head(manifest.key)
+            if found is None:
+                done.append(manifest._replace(outcome=RemovalOutcome.GONE))
+            elif manifest.outcome is RemovalOutcome.DOUBTFUL:
+                done.append(manifest._replace(outcome=RemovalOutcome.FAILED))  # there, and yet not listed
+            elif self._is_ours(manifest, found):
+                same.append(manifest._replace(etag=found.etag))
+            else:
+                done.append(manifest._replace(outcome=RemovalOutcome.CHANGED))
+        for some in _in_batches(same):
+            done += self._deleted(some)
+        self._settle(period, done)
+        return all(item.outcome in REMOVED for item in done)
+
+    def _is_ours(self, manifest: Removal, found: ObjectInfo) -> bool:
+        if found.etag.strip('"') != manifest.etag.strip('"'):
+            return False
+        of_period = self.bench.ledger.deliveries(self.customer.name, manifest.feed, manifest.period)
+        for delivery in of_period:
+            if delivery.manifest_key == manifest.key and delivery.status is Status.DELIVERED:
+                algorithm, _, value = (delivery.manifest_checksum or "").partition(":")
+                return found.token in own_ids(delivery) and self._checksum(found, algorithm) == value
+        return False
+
+    def _checksum(self, found: ObjectInfo, algorithm: str) -> str | None:
+        """As the store tells it, or from the bytes where it does not."""
+        if found.checksum is not None and found.checksum.algorithm == algorithm:
+            return found.checksum.value
+        if algorithm != "crc32":
+            return None
+        crc32 = 0
+        for chunk in self.store.read(found.key):
+            crc32 = zlib.crc32(chunk, crc32)
+        return b64encode(crc32.to_bytes(4, "big")).decode()
+
+    # --- Objects ------------------------------------------------------------------------------------
+
+    def _remove_objects(self, period: ExpiringPeriod, delivering: Lease, threads: ThreadPoolExecutor) -> None:
+        intended = (RemovalOutcome.PLANNED, RemovalOutcome.DOUBTFUL)
+        planned = self.bench.ledger.removals(self.act_id, period.feed, period.period, intended)
+        work = telemetry.carry(self._work)
+        under_way: deque[Future[list[Removal]]] = deque()
+        try:
+            for some in _in_batches(item for item in planned if not item.manifest):
+                if self.bench.stop.is_set():
+                    self.result.interrupted = True
+                    break
+                if len(under_way) == BATCHES_AT_ONCE:
+                    self._settle(period, under_way.popleft().result())
+                # Suspended for longer than a lease lives, we would remove what a correction carries over.
+                self.bench.ledger.renew(delivering, leasing.TTL_SECONDS)
+                under_way.append(threads.submit(work, some))
+            while under_way:
+                self._settle(period, under_way.popleft().result())
+        finally:
+            for future in under_way:  # after a failure: what the others have done is recorded all the same
+                if future.exception() is None:
+                    self._settle(period, future.result())
+
+    def _work(self, some: list[Removal]) -> list[Removal]:
+        seen = [item for item in some if item.outcome is RemovalOutcome.PLANNED]
+        done = self._deleted(seen)
+        done += [self._looked_at(item) for item in some if item.outcome is RemovalOutcome.DOUBTFUL]
+        return done
+
+    def _looked_at(self, item: Removal) -> Removal:
+        """What the listing does not show as we put it is never deleted: a HEAD tells what became of it."""
+        found = self.store.head(item.key)
+        if found is None:
+            return item._replace(outcome=RemovalOutcome.GONE)
+        same = found.etag.strip('"') == item.etag.strip('"')
+        return item._replace(outcome=RemovalOutcome.FAILED if same else RemovalOutcome.CHANGED)
+
+    def _deleted(self, some: Sequence[Removal]) -> list[Removal]:
+        """Deletes, and again what failed and may pass; each with its outcome."""
+        todo = {item.key: item for item in some}
+        done: list[Removal] = []
+        for attempt in range(1, _ROUNDS + 1):
+            again: dict[str, Removal] = {}
+            wanted = [Deletion(item.key, item.etag) for item in todo.values()]
+            for answer in self.store.delete_many(wanted) if wanted else ():
+                item = todo[answer.key]
+                may_pass = answer.error is not None and answer.error.retryable
+                if answer.result is DeletionResult.FAILED and may_pass and attempt < _ROUNDS:
+                    again[item.key] = item
+                    continue
+                done.append(item._replace(outcome=_OUTCOMES[answer.result]))
+                if answer.error is not None:
+                    telemetry.log(Event.REMOVAL_REFUSED, key=item.key, **answer.error.log_context())
+            if not again:
+                break
+            todo = again
+            pause = random.uniform(0, min(_LONGEST_PAUSE_SECONDS, 2.0 ** (attempt - 1)))
+            if self.bench.stop.wait(pause):
+                done += [item._replace(outcome=RemovalOutcome.FAILED) for item in again.values()]
+                break
+        return done
+
+    def _settle(self, period: ExpiringPeriod, done: Sequence[Removal]) -> None:
+        """Writes what became of some keys, and counts it."""
+        at = self.bench.clock.now()
+        done = [item._replace(at=at) for item in done]
+        self.record(done)
+        for item in done:
+            self.result.count(item)
+            if item.outcome in (RemovalOutcome.DELETED, RemovalOutcome.HIDDEN):
+                period.removed += not item.manifest
+                period.removed_bytes += item.size
+                self.bench.progress.bytes_sent(item.size)
+            self.bench.progress.object_finished(item.key, item.size, str(item.outcome))
+
+
+def _in_batches(items: Iterable[Removal]) -> Iterator[list[Removal]]:
+    source = iter(items)
+    while some := list(islice(source, DELETE_MANY_KEYS)):
+        yield some
