@@ -41,6 +41,38 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         items[:] = [item for item in items if item not in slow]
 
 
+# --- What simulations measure ---------------------------------------------------------------------------
+
+
+@pytest.fixture
+def figures(record_property: Callable[[str, object], None]) -> Callable[..., None]:
+    """Takes lines that pytest prints at the end of the session: ``figures("p99 12 s", ...)``. Passing says
+    that a bound holds; the figures say by how much."""
+
+    def note(*lines: str) -> None:
+        for line in lines:
+            record_property("figures", line)
+
+    return note
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """The figures, from all workers."""
+    told = {
+        report.nodeid: [line for name, line in report.user_properties if name == "figures"]
+        for outcome in ("passed", "failed")
+        for report in terminalreporter.stats.get(outcome, ())
+        if report.when == "call"
+    }
+    if any(told.values()):
+        terminalreporter.section("figures")
+    for test, lines in sorted(told.items()):
+        if lines:
+            terminalreporter.write_line(test)
+        for line in lines:
+            terminalreporter.write_line(f"  {line}")
+
+
 # --- The environment -----------------------------------------------------------------------------------
 
 

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from xmode_transfer.adapters.ledger import SqlLedger, open_ledger
 from xmode_transfer.adapters.memory.clock import MemoryClock
 from xmode_transfer.domain.acts import REMOVED, Act, ActKind, Removal, RemovalOutcome
+from xmode_transfer.domain.daemons import DaemonRecord
 from xmode_transfer.domain.errors import AlreadyRunning, LeaseLost, LedgerError, Party
 from xmode_transfer.domain.findings import (
     AccessReport,
@@ -1070,3 +1071,70 @@ def test_acts_write_nothing_under_a_lease_that_was_taken_over(
             write()
     assert ledger.acts() == [an_act()]
     assert list(ledger.removals("act-1")) == []
+
+
+# --- Daemons and their visits --------------------------------------------------------------------------
+
+
+def a_daemon(holder: str = "host/boot/1/1", **changes: object) -> DaemonRecord:
+    daemon = DaemonRecord(holder, NOW, NOW, tick_seconds=60, workers=16, configuration_loaded_at=NOW)
+    return replace(daemon, **changes)  # type: ignore[arg-type]
+
+
+def test_a_daemon_is_noted_at_each_tick(ledger: Ledger, lease: Lease, reopen: Reopen) -> None:
+    ledger.note_daemon(lease, a_daemon())
+    failure = Failure(
+        "vendor_identity", "us", "AWS refuses our key", "put the new one in place", request_id="r"
+    )
+    later = a_daemon(
+        ticked_at=NOW + timedelta(seconds=60),
+        busy=3,
+        configuration_problems=("acme.yaml:1:1: wrong", "globex.yaml: wrong too"),
+        trouble=failure,
+        stopping=True,
+    )
+    ledger.note_daemon(lease, later)
+    assert ledger.daemons() == reopen().daemons() == [later]
+    ended = replace(later, stopped_at=NOW + timedelta(seconds=90), trouble=None, configuration_problems=())
+    ledger.note_daemon(lease, ended)
+    assert ledger.daemons() == [ended]
+    assert later.is_alive(NOW + timedelta(minutes=5))
+    assert not later.is_alive(NOW + timedelta(minutes=6))
+    assert not ended.is_alive(NOW)
+
+
+def test_daemons_that_ended_long_ago_are_forgotten(ledger: Ledger, lease: Lease) -> None:
+    old, recent = NOW - timedelta(days=31), NOW - timedelta(days=29)
+    ledger.note_daemon(lease, a_daemon("host/boot/1/1", ticked_at=old))
+    ledger.note_daemon(lease, a_daemon("host/boot/2/2", ticked_at=recent))
+    assert [daemon.holder for daemon in ledger.daemons(1)] == ["host/boot/2/2"]
+    ledger.note_daemon(lease, a_daemon("host/boot/3/3"))
+    assert [daemon.holder for daemon in ledger.daemons()] == ["host/boot/3/3", "host/boot/2/2"]
+
+
+def test_a_daemon_whose_lease_was_taken_over_notes_nothing(ledger: Ledger, clock: MemoryClock) -> None:
+    first = ledger.claim("daemon", "host-a", 90)
+    clock.advance(91)
+    second = ledger.claim("daemon", "host-b", 90)
+    with pytest.raises(LeaseLost):
+        ledger.note_daemon(first, a_daemon())
+    ledger.note_daemon(second, a_daemon())
+    assert len(ledger.daemons()) == 1
+
+
+def test_the_time_for_which_a_customer_was_visited(ledger: Ledger, reopen: Reopen) -> None:
+    assert ledger.served() == {}
+    ledger.serve("acme", "deliver", NOW)
+    ledger.serve("acme", "cleanup", NOW)
+    ledger.serve("acme", "deliver", NOW - timedelta(days=1))  # the clock was set back: the last word holds
+    assert reopen().served() == {
+        ("acme", "deliver"): NOW - timedelta(days=1),
+        ("acme", "cleanup"): NOW,
+    }
+
+
+def test_what_was_passed_over(ledger: Ledger, reopen: Reopen) -> None:
+    ledger.pass_over("acme", "us-daily", {"2026-11-20": "m1", "2026-11-21": ""}, NOW)
+    ledger.pass_over("acme", "us-daily", {"2026-11-20": "m2"}, NOW)
+    assert reopen().passed_over("acme", "us-daily") == {"2026-11-20": "m2", "2026-11-21": ""}
+    assert ledger.passed_over("acme", "us-hourly") == ledger.passed_over("globex", "us-daily") == {}

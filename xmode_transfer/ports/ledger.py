@@ -1,11 +1,12 @@
 """Our durable record."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from datetime import datetime
 from typing import Protocol
 
 from xmode_transfer.domain.acts import Act, ActKind, Removal, RemovalOutcome
+from xmode_transfer.domain.daemons import DaemonRecord
 from xmode_transfer.domain.findings import AccessReport
 from xmode_transfer.domain.records import (
     Capabilities,
@@ -205,6 +206,32 @@ class Ledger(Protocol):
 
     def checks(self, customer: str | None = None, limit: int = 20) -> list[AccessReport]:
         """Newest first, as ``last_check``."""
+        ...
+
+    def note_daemon(self, lease: Lease, daemon: DaemonRecord) -> None:
+        """Adds the daemon, or overwrites what is known of that holder. Daemons that ended long ago are
+        forgotten."""
+        ...
+
+    def daemons(self, limit: int = 10) -> list[DaemonRecord]:
+        """The one that ticked last, first."""
+        ...
+
+    def served(self) -> dict[tuple[str, str], datetime]:
+        """By customer and work, the time of the schedule for which the customer was visited last."""
+        ...
+
+    def serve(self, customer: str, work: str, served_at: datetime) -> None:
+        """Remembers such a time; it replaces the one before."""
+        ...
+
+    def pass_over(self, customer: str, feed: str, markers: Mapping[str, str], passed_at: datetime) -> None:
+        """Remembers periods (by label, with the source's completeness mark) that are not delivered unless
+        somebody names them, or the source declares them anew. Idempotent."""
+        ...
+
+    def passed_over(self, customer: str, feed: str) -> dict[str, str]:
+        """Such periods by label, with the mark for which they were passed over."""
         ...
 
     def close(self) -> None:

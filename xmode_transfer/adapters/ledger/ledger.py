@@ -1,6 +1,6 @@
 """The ledger in an SQL database: the port ``Ledger``, method by method."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from datetime import datetime
 from typing import TYPE_CHECKING
@@ -10,6 +10,7 @@ from sqlalchemy import Connection
 from xmode_transfer.adapters.ledger import (
     access,
     acts,
+    daemons,
     deliveries,
     keys,
     leases,
@@ -22,6 +23,7 @@ from xmode_transfer.adapters.ledger.rows import part_values, receipt_values, tex
 from xmode_transfer.adapters.ledger.statements import Statements
 from xmode_transfer.adapters.ledger.writer import GroupCommit
 from xmode_transfer.domain.acts import Act, ActKind, Removal, RemovalOutcome
+from xmode_transfer.domain.daemons import DaemonRecord
 from xmode_transfer.domain.findings import AccessReport
 from xmode_transfer.domain.records import (
     Capabilities,
@@ -305,6 +307,33 @@ class SqlLedger:
     def checks(self, customer: str | None = None, limit: int = 20) -> list[AccessReport]:
         with self._database.reading() as connection:
             return access.newest(connection, customer, limit)
+
+    # --- Daemons and their visits
+
+    def note_daemon(self, lease: Lease, daemon: DaemonRecord) -> None:
+        def action(connection: Connection) -> None:
+            leases.check(connection, lease)
+            daemons.note(connection, self._database, daemon)
+
+        self._writer.call(action)
+
+    def daemons(self, limit: int = 10) -> list[DaemonRecord]:
+        with self._database.reading() as connection:
+            return daemons.newest(connection, limit)
+
+    def served(self) -> dict[tuple[str, str], datetime]:
+        with self._database.reading() as connection:
+            return daemons.served(connection)
+
+    def serve(self, customer: str, work: str, served_at: datetime) -> None:
+        self._writer.call(lambda c: daemons.serve(c, self._database, customer, work, served_at))
+
+    def pass_over(self, customer: str, feed: str, markers: Mapping[str, str], passed_at: datetime) -> None:
+        self._writer.call(lambda c: daemons.pass_over(c, self._database, customer, feed, markers, passed_at))
+
+    def passed_over(self, customer: str, feed: str) -> dict[str, str]:
+        with self._database.reading() as connection:
+            return daemons.passed_over(connection, customer, feed)
 
     # --- The ledger itself
 

@@ -22,7 +22,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-SCHEMA_VERSION = "0003"
+SCHEMA_VERSION = "0004"
 
 NAMING = {
     "pk": "pk_%(table_name)s",
@@ -281,6 +281,46 @@ removals = Table(
     Column("outcome", TEXT, nullable=False),
     Column("at", TEXT, nullable=False),
     PrimaryKeyConstraint("period_id", "key", "act_id"),
+    sqlite_with_rowid=False,
+)
+
+# One life of a daemon each.
+daemons = Table(
+    "daemons",
+    metadata,
+    Column("holder", TEXT, primary_key=True),
+    Column("started_at", TEXT, nullable=False),
+    Column("ticked_at", TEXT, nullable=False, index=True),
+    Column("tick_seconds", Integer, nullable=False),
+    Column("workers", Integer, nullable=False),
+    Column("busy", Integer, nullable=False),
+    Column("configuration_loaded_at", TEXT),
+    Column("configuration_problems", TEXT, nullable=False),
+    *_failure_columns(),
+    Column("stopping", Boolean, nullable=False),
+    Column("stopped_at", TEXT),
+    sqlite_with_rowid=False,
+)
+
+visits = Table(
+    "visits",
+    metadata,
+    Column("customer", TEXT, nullable=False),
+    Column("work", TEXT, nullable=False),
+    Column("served_at", TEXT, nullable=False),
+    PrimaryKeyConstraint("customer", "work"),
+    sqlite_with_rowid=False,
+)
+
+passed_over = Table(
+    "passed_over",
+    metadata,
+    Column("customer", TEXT, nullable=False),
+    Column("feed", TEXT, nullable=False),
+    Column("period", TEXT, nullable=False),
+    Column("marker", TEXT, nullable=False),
+    Column("passed_at", TEXT, nullable=False),
+    PrimaryKeyConstraint("customer", "feed", "period"),
     sqlite_with_rowid=False,
 )
 

@@ -3,6 +3,7 @@
 from xmode_transfer.domain.config.bandwidth import BandwidthChange, BandwidthLimit, Day
 from xmode_transfer.domain.config.customer import (
     Addressing,
+    CatchUp,
     ChecksumMode,
     Customer,
     CustomerState,
@@ -10,6 +11,7 @@ from xmode_transfer.domain.config.customer import (
     Encryption,
     StorageClass,
 )
+from xmode_transfer.domain.config.daemon import Daemon
 from xmode_transfer.domain.config.feed import Feed, Marker, Settled
 from xmode_transfer.domain.config.retention import By, Caps, FeedPolicy, Policy, Retention, held_by
 from xmode_transfer.domain.config.schedule import Schedule
@@ -22,10 +24,12 @@ __all__ = [
     "BandwidthLimit",
     "By",
     "Caps",
+    "CatchUp",
     "ChecksumMode",
     "Configuration",
     "Customer",
     "CustomerState",
+    "Daemon",
     "Day",
     "Destination",
     "Encryption",

@@ -66,6 +66,14 @@ class CustomerState(StrEnum):
     RETIRED = "retired"  # is no longer delivered to; its external ID, role and prefix stay taken
 
 
+class CatchUp(StrEnum):
+    """What is made up for after an outage of ours (docs/daemon.md says what an outage is)."""
+
+    ALL = "all"  # every period that is due, oldest first
+    LATEST = "latest"  # the newest due period of each feed
+    NONE = "none"  # nothing: only what becomes complete from then on
+
+
 class Destination(Model):
     """Where in S3 a customer receives."""
 
@@ -150,6 +158,10 @@ class Customer(Model):
     """Names of the feeds that the customer subscribes to: files in feeds/ without .yaml. At least one."""
     schedule: Schedule | None = None
     """When we look for something to deliver. Left out: at every tick of the daemon."""
+    catch_up: CatchUp = CatchUp.ALL
+    """Which periods are made up for after an outage of ours: all, the latest of each feed, or none."""
+    weight: int = Field(default=1, ge=1, le=100)
+    """Turns that the customer gets in each round of the daemon, beside others' one."""
     retention: Retention | None = None
     """How long delivered objects stay. Left out: for good."""
     hold: Hold = Field(default=False, examples=[["us-daily/2026-11-22"]])

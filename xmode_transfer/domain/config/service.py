@@ -8,6 +8,7 @@ from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 from xmode_transfer.domain.config.arns import parse_iam
 from xmode_transfer.domain.config.bandwidth import BandwidthLimit
 from xmode_transfer.domain.config.base import ByteCount, Model
+from xmode_transfer.domain.config.daemon import Daemon
 from xmode_transfer.domain.config.names import check_region, region_partition
 
 MIB = 1024 * 1024
@@ -87,6 +88,8 @@ class Service(Model):
     """What happens to a customer whose role lets us in without its external ID: deliver or stop."""
     limits: Limits = Limits()
     """How much one process may do at once."""
+    daemon: Daemon = Daemon()
+    """How the daemon works."""
     alerts: tuple[str, ...] = Field(default=(), max_length=0)
     """Channels for alerts. They come with the daemon; until then the list is empty."""
 
