@@ -630,7 +630,12 @@ def test_a_period_answers_each_name_with_its_highest_delivered_revision(ledger: 
 def test_a_customer_s_keys_come_once_each_with_the_revision_that_put_them(
     ledger: Ledger, lease: Lease, clock: MemoryClock
 ) -> None:
-    first = a_delivery(status=Status.DELIVERED, manifest_key="xmode/_m/1", delivered_at=NOW)
+    first = a_delivery(
+        status=Status.DELIVERED,
+        manifest_key="xmode/_m/1",
+        manifest_checksum="crc32:AAAAAA==",
+        delivered_at=NOW,
+    )
     second = a_delivery(2, status=Status.RUNNING, manifest_key="xmode/_m/2", delivered_at=NOW)
     other = replace(first, id="g", customer="globex", manifest_key="xmode/_m/g")
     for delivery in (first, second, other):
@@ -651,6 +656,15 @@ def test_a_customer_s_keys_come_once_each_with_the_revision_that_put_them(
         ("xmode/é.r2", 2, 1_000, NOW),
     ]
     assert [item.key for item in ledger.delivered_keys("globex")] == ["xmode/_m/g"]
+    by_key = {item.key: item for item in ledger.delivered_keys("acme", "us-daily", "2026-11-22")}
+    assert (by_key["xmode/a"].name, by_key["xmode/a"].checksum) == (
+        "a",
+        Checksum("crc64nvme", "AAAAAAAAAAE="),
+    )
+    assert (by_key["xmode/_m/1"].name, by_key["xmode/_m/1"].checksum) == ("", Checksum("crc32", "AAAAAA=="))
+    assert list(by_key) == [key for key, *_ in found]
+    assert not list(ledger.delivered_keys("acme", "us-daily", "2026-11-21"))
+    assert not list(ledger.delivered_keys("acme", "eu-daily"))
     half_read = ledger.delivered_keys("acme")
     next(half_read)
     ledger.update_delivery(lease, replace(second, attempts=1))

@@ -8,6 +8,7 @@ from datetime import timedelta
 import pytest
 from awscrt import checksums as crt
 
+from xmode_transfer.domain.acl import difference
 from xmode_transfer.domain.errors import (
     AccessDenied,
     BucketMissing,
@@ -138,6 +139,18 @@ def test_the_region_is_known_after_a_call(store_case):
     store = store_case.open(region=None)
     store.head(store_case.key("a"))
     assert store.region == "us-east-1"
+
+
+@pytest.mark.parametrize("step", [Step.VERIFY, Step.CHECK])
+def test_the_bucket_s_owner_alone_has_full_control_of_what_is_put(store_case, opened, step):
+    store, key = store_case.open(), store_case.key("a.csv")
+    put(store, key, opened)
+    acl = store_case.open(step).acl(key)
+    assert acl.owner_id
+    assert acl.full_control == {acl.owner_id}
+    assert difference(acl) is None
+    with pytest.raises(ObjectNotFound):
+        store.acl(store_case.key("absent"))
 
 
 # --- A source file that changes ------------------------------------------------------------------------

@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 from xmode_transfer import telemetry
 from xmode_transfer.adapters.bandwidth import Allowance, Allowances
 from xmode_transfer.adapters.timer import Timer
+from xmode_transfer.domain.acl import ObjectAcl
 from xmode_transfer.domain.bandwidth import Timetable
 from xmode_transfer.domain.config import Customer, Limits
 from xmode_transfer.domain.errors import Interrupted
@@ -272,6 +273,9 @@ class LimitingStore:
 
     def read(self, key: str) -> Iterator[bytes]:
         return self._store.read(key)
+
+    def acl(self, key: str) -> ObjectAcl:
+        return self._store.acl(key)
 
     def delete(self, key: str, etag: str | None = None) -> str | None:
         return self._store.delete(key, etag)

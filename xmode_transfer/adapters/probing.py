@@ -16,9 +16,11 @@ from botocore.parsers import ResponseParserError
 
 from xmode_transfer.adapters import checksums, s3_rules
 from xmode_transfer.adapters.aws_sessions import DEFAULT_REGION, making_clients, new_session
+from xmode_transfer.adapters.s3_acl import object_acl
 from xmode_transfer.adapters.s3_calls import S3Calls
 from xmode_transfer.adapters.s3_errors import answer_of, bucket_missing
 from xmode_transfer.adapters.sts import StsRoleSessions
+from xmode_transfer.domain.acl import ObjectAcl
 from xmode_transfer.domain.config import ChecksumMode, Customer
 from xmode_transfer.domain.errors import AccessDenied, ObjectNotFound, UploadNotFound, XmodeError
 from xmode_transfer.domain.keys import check_place
@@ -28,7 +30,6 @@ from xmode_transfer.ports import (
     Clock,
     Credentials,
     ListedObject,
-    ObjectAcl,
     ProbedObject,
     ReservedPlace,
 )
@@ -176,15 +177,7 @@ class AwsReservedPlace:
         return data
 
     def acl(self, key: str) -> ObjectAcl:
-        answer = self._calls.call("GetObjectAcl", key)
-        return ObjectAcl(
-            str(answer.get("Owner", {}).get("ID", "")),
-            frozenset(
-                str(grant.get("Grantee", {}).get("ID", ""))
-                for grant in answer.get("Grants", ())
-                if grant.get("Permission") == "FULL_CONTROL"
-            ),
-        )
+        return object_acl(self._calls.call("GetObjectAcl", key))
 
     def delete(self, key: str) -> str | None:
         answer = self._calls.call("DeleteObject", key)

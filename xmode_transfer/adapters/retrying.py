@@ -14,6 +14,7 @@ from tenacity import RetryCallState, Retrying, stop_after_attempt, stop_after_de
 
 from xmode_transfer import telemetry
 from xmode_transfer.adapters.timer import Timer
+from xmode_transfer.domain.acl import ObjectAcl
 from xmode_transfer.domain.config import Customer
 from xmode_transfer.domain.errors import ChecksumMismatch, Unavailable, XmodeError
 from xmode_transfer.domain.records import UploadedPart
@@ -173,6 +174,9 @@ class RetryingStore:
 
     def head(self, key: str) -> ObjectInfo | None:
         return self._now(lambda: self._store.head(key), self._rules.begin("head", key))
+
+    def acl(self, key: str) -> ObjectAcl:
+        return self._now(lambda: self._store.acl(key), self._rules.begin("acl", key))
 
     def delete(self, key: str, etag: str | None = None) -> str | None:
         return self._now(lambda: self._store.delete(key, etag), self._rules.begin("delete", key))

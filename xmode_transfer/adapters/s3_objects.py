@@ -6,9 +6,11 @@ from datetime import UTC, datetime
 from typing import Any
 
 from xmode_transfer.adapters import checksums, s3_rules
+from xmode_transfer.adapters.s3_acl import object_acl
 from xmode_transfer.adapters.s3_calls import S3Calls
 from xmode_transfer.adapters.s3_deleting import BatchDeletes
 from xmode_transfer.adapters.s3_errors import Attempt, bucket_missing
+from xmode_transfer.domain.acl import ObjectAcl
 from xmode_transfer.domain.config import ChecksumMode, Customer
 from xmode_transfer.domain.errors import (
     AccessDenied,
@@ -204,6 +206,9 @@ class S3Objects:
                 yield from body.iter_chunks(_READ_CHUNK_BYTES)
         finally:
             body.close()
+
+    def acl(self, key: str) -> ObjectAcl:
+        return object_acl(self._calls.call("GetObjectAcl", key))
 
     def delete(self, key: str, etag: str | None = None) -> str | None:
         condition = {} if etag is None else {"IfMatch": etag}

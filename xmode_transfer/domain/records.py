@@ -167,7 +167,8 @@ class Lease:
 
 class DeliveredKey(NamedTuple):
     """A key that the destination should hold by our record. ``size`` and ``etag`` are None for a manifest.
-    ``revision`` put it; ``named_by`` are the revisions whose deliveries name it, that one among them."""
+    ``revision`` put it; ``named_by`` are the revisions whose deliveries name it, that one among them.
+    ``name`` is the source file's, empty for a manifest; ``sha256`` in hex where it is known."""
 
     key: str
     size: int | None
@@ -177,6 +178,9 @@ class DeliveredKey(NamedTuple):
     revision: int
     delivered_at: datetime
     named_by: tuple[int, ...] = ()
+    name: str = ""
+    checksum: Checksum | None = None
+    sha256: str | None = None
 
 
 class Holding(NamedTuple):

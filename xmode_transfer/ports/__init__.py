@@ -7,7 +7,7 @@ All errors are domain errors (``domain.errors``); all times are UTC-aware.
 from xmode_transfer.ports.board import Board, Pulse, Turn, TurnState
 from xmode_transfer.ports.clock import Clock
 from xmode_transfer.ports.ledger import Ledger
-from xmode_transfer.ports.probing import ObjectAcl, ProbedObject, Prober, ReservedPlace
+from xmode_transfer.ports.probing import ProbedObject, Prober, ReservedPlace
 from xmode_transfer.ports.progress import Progress
 from xmode_transfer.ports.sessions import Credentials, CredentialsProvider, RoleSessions
 from xmode_transfer.ports.sources import ChecksumOf, OpenFile, PeriodState, Source, SourceFactory, Spool
@@ -38,7 +38,6 @@ __all__ = [
     "EngineInfo",
     "Ledger",
     "ListedObject",
-    "ObjectAcl",
     "ObjectInfo",
     "ObjectStore",
     "ObjectStores",

@@ -108,9 +108,12 @@ class Ledger(Protocol):
         whether its object was removed since."""
         ...
 
-    def delivered_keys(self, customer: str) -> Iterator[DeliveredKey]:
-        """Every key that was delivered to the customer, manifests included, once each, in the order of keys,
-        streamed. What a cleanup has removed is left out, until it is delivered again."""
+    def delivered_keys(
+        self, customer: str, feed: str | None = None, period: str | None = None
+    ) -> Iterator[DeliveredKey]:
+        """Every key that was delivered to the customer (or of one feed, one period of it), manifests
+        included, once each, in the order of keys, streamed. What a cleanup has removed is left out, until it
+        is delivered again."""
         ...
 
     def holdings(self, customer: str) -> list[Holding]:

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from xmode_transfer.domain.acl import ObjectAcl
 from xmode_transfer.domain.config import Customer
 from xmode_transfer.domain.records import Checksum, UploadedPart
 from xmode_transfer.ports.stores import ListedObject
@@ -19,14 +20,6 @@ class ProbedObject:
     version_id: str | None = None
     encryption: str | None = None
     locked: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class ObjectAcl:
-    """Who owns an object, and the canonical IDs that have full control of it."""
-
-    owner_id: str
-    full_control: frozenset[str]
 
 
 class ReservedPlace(Protocol):

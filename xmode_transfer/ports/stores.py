@@ -7,6 +7,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import NamedTuple, Protocol
 
+from xmode_transfer.domain.acl import ObjectAcl
 from xmode_transfer.domain.config import Customer
 from xmode_transfer.domain.errors import XmodeError
 from xmode_transfer.domain.records import Checksum, UploadedPart
@@ -154,6 +155,10 @@ class ObjectStore(Protocol):
 
     def read(self, key: str) -> Iterator[bytes]:
         """The object's bytes in chunks. Raises ObjectNotFound."""
+        ...
+
+    def acl(self, key: str) -> ObjectAcl:
+        """Who may do what with the object (GetObjectAcl). Raises ObjectNotFound."""
         ...
 
     def delete(self, key: str, etag: str | None = None) -> str | None:

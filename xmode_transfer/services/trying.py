@@ -3,12 +3,16 @@
 import threading
 from dataclasses import replace
 from datetime import timedelta
+from typing import TYPE_CHECKING
 
 from xmode_transfer.domain.errors import AccessDenied, KmsDenied, Party
 from xmode_transfer.domain.findings import Cause, finding, passed, unanswered
-from xmode_transfer.ports import ObjectAcl, ProbedObject
+from xmode_transfer.ports import ProbedObject
 from xmode_transfer.services.reserved import CheckOver, Reserved, is_acl_error
 from xmode_transfer.services.trying_parts import PARTS_PROBES, try_parts
+
+if TYPE_CHECKING:
+    from xmode_transfer.domain.acl import ObjectAcl
 
 BODY = b"A check of access by xmode-transfer; it may be deleted.\n"
 STALE = timedelta(hours=1)

@@ -9,6 +9,7 @@ from xmode_transfer.adapters.config_files.sentences import dotted, sentence
 from xmode_transfer.adapters.config_files.yaml_tree import KeyPath, Tree, Unreadable, parse
 from xmode_transfer.domain.config import Problem
 from xmode_transfer.domain.config.base import Model
+from xmode_transfer.domain.config.secret import DIRECTORY
 
 AnyModel = TypeVar("AnyModel", bound=Model)
 
@@ -18,6 +19,7 @@ class ConfigFile:
 
     def __init__(self, directory: Path, name: str) -> None:
         self.name = name
+        self._directory = directory
         self.problems: list[Problem] = []
         self.data: dict[str, Any] | None = None
         self._tree: Tree | None = None
@@ -50,7 +52,9 @@ class ConfigFile:
     def model(self, model: type[AnyModel], **extra: str) -> AnyModel | None:
         """The file as a model, with ``extra`` beside what it says; None, with its problems told, if wrong."""
         try:
-            valid = model.model_validate({**(self.data or {}), **extra})
+            valid = model.model_validate(
+                {**(self.data or {}), **extra}, context={DIRECTORY: str(self._directory)}
+            )
         except ValidationError as errors:
             for error in errors.errors(include_url=False):
                 told = sentence(error, model)

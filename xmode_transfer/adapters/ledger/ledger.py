@@ -167,8 +167,10 @@ class SqlLedger:
     ) -> Iterator[tuple[PlannedObject, Receipt]]:
         return objects.delivered(self._database, self._statements, customer, feed, period)
 
-    def delivered_keys(self, customer: str) -> Iterator[DeliveredKey]:
-        return keys.delivered_keys(self._database, customer)
+    def delivered_keys(
+        self, customer: str, feed: str | None = None, period: str | None = None
+    ) -> Iterator[DeliveredKey]:
+        return keys.delivered_keys(self._database, customer, feed, period)
 
     def holdings(self, customer: str) -> list[Holding]:
         return acts.holdings(self._database, customer)

@@ -5,6 +5,7 @@ from bisect import bisect_left, bisect_right, insort
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from xmode_transfer.domain.acl import ObjectAcl
 from xmode_transfer.domain.records import Checksum
 from xmode_transfer.ports import Clock, PutRequest
 
@@ -15,7 +16,7 @@ MIN_PART_BYTES = 5 * 1024 * 1024
 @dataclass(frozen=True, slots=True)
 class StoredVersion:
     """One version of an object, or a delete marker, which has no body. In a bucket without versioning
-    ``version_id`` is None."""
+    ``version_id`` is None. ``granted`` is the ACL that the customer has given it since."""
 
     key: str
     version_id: str | None
@@ -28,6 +29,7 @@ class StoredVersion:
     encryption: str | None = None
     storage_class: str | None = None
     delete_marker: bool = False
+    granted: ObjectAcl | None = None
 
 
 @dataclass(frozen=True, slots=True)

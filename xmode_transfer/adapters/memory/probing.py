@@ -9,6 +9,7 @@ from xmode_transfer.adapters.memory.faults import Faults, Requests
 from xmode_transfer.adapters.memory.requests import Gate
 from xmode_transfer.adapters.memory.roles import MemoryRoles, MemorySession
 from xmode_transfer.adapters.memory.sessions import MemoryRoleSessions
+from xmode_transfer.domain.acl import FULL_CONTROL, Grant, ObjectAcl
 from xmode_transfer.domain.config import Customer
 from xmode_transfer.domain.errors import ObjectNotFound, RequestRefused, RoleRefused
 from xmode_transfer.domain.keys import check_place
@@ -23,7 +24,7 @@ from xmode_transfer.domain.policy import (
     session_policy,
 )
 from xmode_transfer.domain.records import Checksum, UploadedPart
-from xmode_transfer.ports import Credentials, ListedObject, ObjectAcl, ProbedObject, PutRequest
+from xmode_transfer.ports import Credentials, ListedObject, ProbedObject, PutRequest
 
 T = TypeVar("T")
 
@@ -236,10 +237,8 @@ class MemoryReservedPlace:
         def work(session: MemorySession) -> ObjectAcl:
             bucket = self._enter(session, S3Call("GetObjectAcl", self._bucket, key))
             _there(bucket, key)
-            return ObjectAcl(
-                bucket.owner,
-                frozenset({"writer" if self._bucket in self._prober.writer_owns else bucket.owner}),
-            )
+            holder = "writer" if self._bucket in self._prober.writer_owns else bucket.owner
+            return ObjectAcl(bucket.owner, frozenset({Grant(holder, FULL_CONTROL)}))
 
         return self._run("acl", key, work)
 

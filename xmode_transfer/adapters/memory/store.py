@@ -16,6 +16,7 @@ from xmode_transfer.adapters.memory.buckets import (
 from xmode_transfer.adapters.memory.faults import Fault, Faults, Requests
 from xmode_transfer.adapters.memory.requests import Gate
 from xmode_transfer.adapters.memory.roles import MemoryRoles, MemorySession
+from xmode_transfer.domain.acl import FULL_CONTROL, Grant, ObjectAcl
 from xmode_transfer.domain.config import Customer
 from xmode_transfer.domain.errors import (
     AccessDenied,
@@ -163,17 +164,23 @@ class MemoryObjectStore:
             bucket = self._enter(session, S3Call("GetObject", self._bucket, key))
             version = self._visible(session, bucket, key)
             if version is None:
-                raise ObjectNotFound(
-                    f"there is no object {key} in {self._bucket}",
-                    hint="Verify the delivery that wrote it",
-                    aws_code="NoSuchKey",
-                    http_status=404,
-                )
+                raise self._absent(key)
             return version.body
 
         data = self._run("read", key, work)
         for start in range(0, len(data), _CHUNK_BYTES):
             yield data[start : start + _CHUNK_BYTES]
+
+    def acl(self, key: str) -> ObjectAcl:
+        def work(session: MemorySession) -> ObjectAcl:
+            bucket = self._enter(session, S3Call("GetObjectAcl", self._bucket, key))
+            version = self._visible(session, bucket, key)
+            if version is None:
+                raise self._absent(key)
+            owner = Grant(bucket.owner, FULL_CONTROL)
+            return version.granted or ObjectAcl(bucket.owner, frozenset({owner}))
+
+        return self._run("acl", key, work)
 
     def delete(self, key: str, etag: str | None = None) -> str | None:
         def work(session: MemorySession) -> str | None:
@@ -318,6 +325,14 @@ class MemoryObjectStore:
         if version is None:
             self._enter(session, S3Call("ListObjectsV2", self._bucket, prefix=key))
         return version
+
+    def _absent(self, key: str) -> ObjectNotFound:
+        return ObjectNotFound(
+            f"there is no object {key} in {self._bucket}",
+            hint="Verify the delivery that wrote it",
+            aws_code="NoSuchKey",
+            http_status=404,
+        )
 
     def _create(self, bucket: MemoryBucket, request: PutRequest, data: bytes, etag: str) -> PutAnswer:
         checksum = Checksum("crc32", uploads.crc32(data))

@@ -15,7 +15,8 @@ from xmode_transfer.domain.config.daemon import Daemon
 from xmode_transfer.domain.config.feed import Feed, Marker, Settled
 from xmode_transfer.domain.config.retention import By, Caps, FeedPolicy, Policy, Retention, held_by
 from xmode_transfer.domain.config.schedule import Schedule
-from xmode_transfer.domain.config.service import Engine, Limits, Service, UnsafeRoles, Vendor
+from xmode_transfer.domain.config.secret import Secret, SecretRef
+from xmode_transfer.domain.config.service import Engine, Limits, Receipts, Service, UnsafeRoles, Vendor
 from xmode_transfer.domain.config.whole import Configuration, Problem
 
 __all__ = [
@@ -40,8 +41,11 @@ __all__ = [
     "Marker",
     "Policy",
     "Problem",
+    "Receipts",
     "Retention",
     "Schedule",
+    "Secret",
+    "SecretRef",
     "Service",
     "Settled",
     "StorageClass",

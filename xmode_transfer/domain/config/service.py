@@ -10,6 +10,7 @@ from xmode_transfer.domain.config.bandwidth import BandwidthLimit
 from xmode_transfer.domain.config.base import ByteCount, Model
 from xmode_transfer.domain.config.daemon import Daemon
 from xmode_transfer.domain.config.names import check_region, region_partition
+from xmode_transfer.domain.config.secret import Secret
 
 MIB = 1024 * 1024
 
@@ -75,6 +76,13 @@ class Limits(BandwidthLimit):
     """Memory for bodies in flight, in bytes or like 256MiB; at least 5 MiB, S3's smallest part."""
 
 
+class Receipts(Model):
+    """Signed receipts, which ``verify --receipt`` writes."""
+
+    key: Secret | None = Field(default=None, examples=["file:/etc/xmode-transfer/receipts.pem"])
+    """Where our Ed25519 private key lies: file:PATH or env:NAME, in PEM. Left out: nothing is signed."""
+
+
 class Service(Model):
     """The whole of service.yaml. Every key has a default."""
 
@@ -90,6 +98,8 @@ class Service(Model):
     """How much one process may do at once."""
     daemon: Daemon = Daemon()
     """How the daemon works."""
+    receipts: Receipts = Receipts()
+    """With what the receipts of verify are signed."""
     alerts: tuple[str, ...] = Field(default=(), max_length=0)
     """Channels for alerts. They come with the daemon; until then the list is empty."""
 

@@ -1,0 +1,69 @@
+"""Secrets by reference: read where the configuration says, and never told."""
+
+from pathlib import Path
+
+import pytest
+from pydantic import TypeAdapter, ValidationError
+
+from xmode_transfer import telemetry
+from xmode_transfer.adapters import config_files
+from xmode_transfer.adapters.secrets import MAX_BYTES, read_secret
+from xmode_transfer.domain.config import Secret, SecretRef
+from xmode_transfer.domain.config.secret import SecretKind
+from xmode_transfer.domain.errors import ConfigError
+
+SECRET = "tEuYw9-not-to-be-told"
+
+
+def test_a_variable_and_a_file_are_read_without_their_line_ends(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XMODE_TEST_SECRET", f"{SECRET}\n")
+    (tmp_path / "secret").write_text(f"{SECRET}\r\n")
+    assert read_secret(SecretRef(SecretKind.ENV, "XMODE_TEST_SECRET"), "receipts.key") == SECRET
+    assert read_secret(SecretRef(SecretKind.FILE, str(tmp_path / "secret")), "receipts.key") == SECRET
+
+
+def test_what_was_read_is_masked_from_then_on(tmp_path: Path) -> None:
+    (tmp_path / "key").write_text("-----BEGIN-----\nMC4CAQAwBQYDK2VwBCIEIJ\n-----END-----\n")
+    read_secret(SecretRef(SecretKind.FILE, str(tmp_path / "key")), "receipts.key")
+    assert "MC4CAQ" not in telemetry.redact_text("it was MC4CAQAwBQYDK2VwBCIEIJ, alas")
+
+
+def test_what_cannot_be_read_says_which_key_and_why(tmp_path: Path) -> None:
+    cases = {
+        "env:XMODE_NOT_SET": "XMODE_NOT_SET is not set",
+        f"file:{tmp_path}/absent": "No such file",
+        f"file:{tmp_path}": "directory",
+        f"file:{tmp_path}/empty": "is empty",
+        f"file:{tmp_path}/large": "too large",
+        f"file:{tmp_path}/binary": "is no text",
+    }
+    (tmp_path / "empty").write_text(" \n")
+    (tmp_path / "large").write_text("x" * (MAX_BYTES + 1))
+    (tmp_path / "binary").write_bytes(b"\xff\xfe\x00")
+    for text, told in cases.items():
+        with pytest.raises(ConfigError, match=told) as caught:
+            read_secret(TypeAdapter(Secret).validate_python(text), "receipts.key")
+        assert caught.value.message.startswith("receipts.key: ")
+        assert caught.value.hint
+
+
+@pytest.mark.parametrize("wrong", [SECRET, "vault:x", "env:", "env:A-B", "file:", 7, "", f"env {SECRET}"])
+def test_a_secret_in_the_file_itself_is_refused_and_not_repeated(wrong: object) -> None:
+    with pytest.raises(ValidationError) as caught:
+        TypeAdapter(Secret).validate_python(wrong)
+    (error,) = caught.value.errors()
+    assert SECRET not in str(error["ctx"]["error"])
+
+
+def test_a_relative_file_is_relative_to_the_config_directory(tmp_path: Path) -> None:
+    (tmp_path / "service.yaml").write_text("receipts: {key: file:keys/receipts.pem}\n")
+    service = config_files.load(tmp_path).service
+    assert str(service.receipts.key) == f"file:{tmp_path}/keys/receipts.pem"
+    (tmp_path / "service.yaml").write_text(f"receipts:\n  key: {SECRET}\n")
+    with pytest.raises(ConfigError) as caught:
+        config_files.load(tmp_path)
+    (problem,) = caught.value.problems
+    assert problem.startswith("service.yaml:2:8: receipts.key: write where the secret is kept")
+    assert SECRET not in problem
