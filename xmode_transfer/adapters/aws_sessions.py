@@ -6,6 +6,7 @@ boto3 1.44 on one core); there is one for each customer whose bucket is open.
 
 import threading
 from functools import cache
+from pathlib import Path
 
 from botocore.loaders import Loader
 from botocore.session import Session
@@ -17,9 +18,17 @@ making_clients = threading.Lock()
 """Held while a client is made: botocore's sessions and loaders are not safe for threads, its clients are."""
 
 
+class _Loader(Loader):  # type: ignore[misc]
+    def list_available_services(self, type_name: str) -> list[str]:
+        """Every service that has a directory. botocore asks before it loads a model, and would look into each
+        of the 400 for the kind of model too: 25 ms of every start."""
+        rooms = (Path(path) for path in self.search_paths)
+        return [service.name for room in rooms if room.is_dir() for service in room.iterdir()]
+
+
 @cache
 def _loader() -> Loader:
-    return Loader()
+    return _Loader()
 
 
 def new_session() -> Session:

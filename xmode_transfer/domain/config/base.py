@@ -1,9 +1,8 @@
 """What all configuration models share: frozen, strict about keys, and words for mistakes."""
 
-import difflib
 import re
-from collections.abc import Iterable
-from typing import Annotated
+from collections.abc import Iterable, Iterator
+from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, WithJsonSchema
 
@@ -24,14 +23,47 @@ _UNITS = {
 _SIZE = re.compile(r"([0-9]{1,18})(?:\.([0-9]{1,9}))?\s*([A-Za-z]*)")
 
 
+def _describe(schema: dict[str, Any], model: type[BaseModel]) -> None:
+    """Gives each property of a JSON Schema the text that stands below its field.
+
+    Pydantic can do so by itself (``use_attribute_docstrings``), but then reads and parses the source of every
+    model whenever a command starts, though only ``config schema`` wants to know.
+    """
+    for name, text in _texts_below_fields(model):
+        field = model.model_fields[name]
+        schema["properties"][field.alias or name]["description"] = text
+
+
+def _texts_below_fields(model: type[BaseModel]) -> Iterator[tuple[str, str]]:
+    import ast
+    import inspect
+    from itertools import pairwise
+    from textwrap import dedent
+
+    for above in reversed(model.__mro__):
+        if not issubclass(above, BaseModel) or above is BaseModel:
+            continue
+        (found,) = ast.parse(dedent(inspect.getsource(above))).body
+        assert isinstance(found, ast.ClassDef)
+        for field, text in pairwise(found.body):
+            match field, text:
+                case (
+                    ast.AnnAssign(target=ast.Name(name)),
+                    ast.Expr(value=ast.Constant(value=str(words))),
+                ) if name in model.model_fields:
+                    yield name, inspect.cleandoc(words)
+
+
 class Model(BaseModel):
     """A piece of configuration: it cannot be changed, and a key that it does not know is an error."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, json_schema_extra=_describe)
 
 
 def did_you_mean(word: str, choices: Iterable[str]) -> str:
     """``" (did you mean prefix?)"`` when one of the choices is close to the word, else nothing."""
+    import difflib
+
     by_folded = {choice.casefold(): choice for choice in choices}
     close = difflib.get_close_matches(word.casefold(), by_folded, n=1, cutoff=0.6)
     return f" (did you mean {by_folded[close[0]]}?)" if close else ""
