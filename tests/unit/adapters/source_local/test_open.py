@@ -287,7 +287,7 @@ def test_what_happened_is_told_in_words(root: Path, put: Put, source_of: Sources
     os.utime(put("b", b"abcde"), ns=(file.modified_ns, file.modified_ns))
     age(path, 60)
     with pytest.raises(
-        SourceChanged, match=r"a changed after it was listed: it was written to at 2026-11-24T06:29:00"
+        SourceChanged, match=r"a changed after it was listed: it was written to at 2126-11-24T06:29:00"
     ):
         source.open(file)
     path.unlink()
