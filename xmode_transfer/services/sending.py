@@ -38,7 +38,8 @@ LARGE_BYTES = 64 * 1024 * 1024
 MAX_SINGLE_PUT_BYTES = 5 * 1024**3  # S3 User Guide, upload-objects: one PutObject
 _MAX_CONSECUTIVE_FAILURES = 20
 _MAX_KEPT_FAILURES = 100
-_WINDOW = 16  # objects begun for each request in flight: they hide the ledger's group commit
+_WINDOW = 32  # objects begun for each request in flight: they hide the ledger's group commit
+_REFILL = 0.75  # of the window: so far it empties before it is filled again, in one go
 _HASH_CHUNK_BYTES = 1024 * 1024
 
 _Step = Callable[[PlannedObject], None]
@@ -110,7 +111,8 @@ class Sender:
         self._outstanding = 0
         self._consecutive = 0
         parallel = min(bench.limits.parallel_objects, bench.limits.parallel_objects_per_customer)
-        self._slots = threading.BoundedSemaphore(_WINDOW * parallel)
+        self._window = _WINDOW * parallel
+        self._refill_below = int(_REFILL * self._window)
         self._settling = ThreadPoolExecutor(max_workers=8, thread_name_prefix="settle")
         self._large_threads = ThreadPoolExecutor(max_workers=3, thread_name_prefix="large")
         self._large = LargeObjects(bench, customer, store, delivery, lease)
@@ -135,8 +137,9 @@ class Sender:
         return self._bench.stop.is_set() or self._sent.halted is not None
 
     def _begin(self, planned: PlannedObject) -> None:
-        self._slots.acquire()
         with self._lock:
+            if self._outstanding >= self._window:
+                self._lock.wait_for(lambda: self._outstanding <= self._refill_below)
             self._outstanding += 1
         if planned.size > LARGE_BYTES and self._large.usable:
             self._large_threads.submit(telemetry.carry(self._guarded), planned, self._send_large)
@@ -328,10 +331,9 @@ class Sender:
         self._finish()
 
     def _finish(self) -> None:
-        self._slots.release()
         with self._lock:
             self._outstanding -= 1
-            if self._outstanding == 0:
+            if self._outstanding in (0, self._refill_below):
                 self._lock.notify_all()
 
 

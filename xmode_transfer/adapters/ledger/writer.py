@@ -28,6 +28,9 @@ BATCH_RECORDS = 500
 LINGER_SECONDS = 0.02
 """How long a record waits for others to share its commit. A commit costs some milliseconds of work; without
 this, fast answers would come to disk a few at a time."""
+BUSY_RECORDS = 40
+BUSY_LINGER_SECONDS = 0.04
+"""When so many have come by then, more are coming just as fast, and they wait that much longer."""
 
 
 class Journal(Protocol):
@@ -117,8 +120,7 @@ class GroupCommit:
     def _batches(self) -> Iterator[list[_Item]]:
         while (item := self._queue.get()) is not None:
             if isinstance(item, _Record):
-                # where one record comes, more follow; who calls meanwhile is not kept waiting
-                self._called.wait(LINGER_SECONDS)
+                self._linger()
             self._called.clear()
             batch, ended = [item], False
             try:
@@ -135,6 +137,12 @@ class GroupCommit:
                 yield alive
             if ended:
                 return
+
+    def _linger(self) -> None:
+        """Where one record comes, more follow; who calls meanwhile is not kept waiting."""
+        called = self._called.wait(LINGER_SECONDS)
+        if not called and self._queue.qsize() >= BUSY_RECORDS:
+            self._called.wait(BUSY_LINGER_SECONDS)
 
     def _write(self, batch: list[_Item]) -> None:
         """One transaction for the batch. If it fails, one for each item, so that nobody fails for another's

@@ -29,15 +29,19 @@ class Answered(Protocol):
     def on_done(self, error: BaseException | None) -> None: ...
 
 
-def send(client: Any, operation: str, request: Any, signing: Any, answered: Answered) -> Any:
-    """Begins a request (an ``HttpRequest``) as it is; the answer has ``cancel()``."""
+def send(
+    client: Any, operation: str, request: Any, signing: Any, answered: Answered, path: str | None = None
+) -> Any:
+    """Begins a request (an ``HttpRequest``) as it is; the answer has ``cancel()``. ``path`` is the file that
+    is its body, if it has none itself."""
     if IS_DIRECT:
-        return _send_directly(client, operation, request, signing, answered)
+        return _send_directly(client, operation, request, signing, answered, path)
     return client.make_request(
         type=S3RequestType.DEFAULT,
         operation_name=operation,
         request=request,
         signing_config=signing,
+        send_filepath=path,
         on_headers=lambda headers, **_: answered.on_headers(headers),
         on_done=lambda error, **_: answered.on_done(error),
     )
@@ -100,9 +104,11 @@ class _Callbacks:
         self._answered.on_done(error)
 
 
-def _send_directly(client: Any, operation: str, request: Any, signing: Any, answered: Answered) -> Any:
+def _send_directly(
+    client: Any, operation: str, request: Any, signing: Any, answered: Answered, path: str | None
+) -> Any:
     sent = _Request()
-    credentials = recv_path = send_path = expected_checksum = None
+    credentials = recv_path = expected_checksum = None
     sent._binding = _awscrt.s3_client_make_meta_request(
         sent,
         client,
@@ -112,7 +118,7 @@ def _send_directly(client: Any, operation: str, request: Any, signing: Any, answ
         signing,
         credentials,
         recv_path,
-        send_path,
+        path,
         _REGION,
         0,  # checksum algorithm: ours is a header already
         0,  # checksum location

@@ -133,7 +133,7 @@ class SendingEngine:
             self._watching = True
             self._timer.after(_WATCH_SECONDS, self._watch, self._stop_watching)
         try:
-            sent = direct.send(client, job.operation, request, signing, job)
+            sent = direct.send(client, job.operation, request, signing, job, job.path)
         except BaseException:
             self._in_flight.discard(job)
             raise
@@ -173,8 +173,9 @@ class SendingEngine:
                 self._tell(job, unexpected)
 
     def _settle(self, job: Job, error: BaseException) -> None:
-        if job.body_error is not None:
-            self._fail(job, job.body_error)
+        of_body = job.body_error(error)
+        if of_body is not None:
+            self._fail(job, of_body)
             return
         failure = failure_of(error, job.attempt, self._clock.now())
         if job.overdue:

@@ -11,15 +11,22 @@ from urllib.parse import quote
 from zlib import crc32
 
 from awscrt.http import HttpHeaders, HttpRequest
+from awscrt.s3 import S3ResponseError
 
 from xmode_transfer.adapters import s3_rules
 from xmode_transfer.adapters.checksums import encode
 from xmode_transfer.adapters.s3_errors import Attempt
 from xmode_transfer.adapters.s3_fast.answers import Headers, members, put_answer
-from xmode_transfer.adapters.s3_fast.bodies import CHECKSUM_HEADER, NO_CHECKSUM, FileBody, HeldBody
+from xmode_transfer.adapters.s3_fast.bodies import (
+    CHECKSUM_HEADER,
+    NO_CHECKSUM,
+    FileBody,
+    HeldBody,
+    path_of_descriptor,
+)
 from xmode_transfer.adapters.s3_fast.channel import Channel, HeaderList, Ready
 from xmode_transfer.adapters.s3_fast.lanes import SMALL_BYTES, Lane
-from xmode_transfer.domain.errors import RequestRefused, SourceChanged
+from xmode_transfer.domain.errors import RequestRefused, SourceChanged, XmodeError
 from xmode_transfer.domain.records import UploadedPart
 from xmode_transfer.ports import OpenFile, PutAnswer, PutRequest
 
@@ -61,7 +68,8 @@ class Route(Protocol):
 
 class Job(ABC):
     """One request, sent until it is answered. ``attempts`` counts how often it was sent, ``settled`` how
-    often something came of that; ``sent_at`` is in the clock's monotonic seconds."""
+    often something came of that; ``sent_at`` is in the clock's monotonic seconds; ``path`` is a file that the
+    CRT takes the body from, where the request has none."""
 
     operation: ClassVar[str]
     method: ClassVar[str]
@@ -75,6 +83,7 @@ class Job(ABC):
     moved = False
     overdue = False
     headers: Headers = ()
+    path: str | None = None
     ready: Ready | None = None
     request: Any = None
     sent_at = 0.0
@@ -91,9 +100,8 @@ class Job(ABC):
     def attempt(self) -> Attempt:
         return Attempt(self.operation, self.route.channel.bucket, self.key)
 
-    @property
-    def body_error(self) -> BaseException | None:
-        """What went wrong with the body while the CRT read it."""
+    def body_error(self, error: BaseException) -> BaseException | None:
+        """What went wrong with the body while the CRT read it, if that is what is behind its ``error``."""
         return None
 
     @abstractmethod
@@ -138,9 +146,15 @@ class BodyJob(Job):
     def value(self) -> str:
         return self._value if self._body is None else self._body.value
 
-    @property
-    def body_error(self) -> BaseException | None:
-        return None if self._body is None else self._body.failed
+    def body_error(self, error: BaseException) -> BaseException | None:
+        if self._body is not None:
+            return self._body.failed
+        if self.path is not None and not isinstance(error, S3ResponseError):
+            try:
+                self._file.check_unchanged()
+            except XmodeError as changed:
+                return changed
+        return None
 
     def _with_body(self, ready: Ready, path: str, headers: HeaderList) -> tuple[Any, Any]:
         headers.append(("content-length", str(self.length)))
@@ -157,7 +171,9 @@ class BodyJob(Job):
             signing = ready.signing
         else:
             signing = ready.signing_of(hashlib.sha256(content).hexdigest())
-        body = HeldBody(content) if content else None
+        is_whole = self._offset == 0 and 0 < self.length == self._file.size
+        self.path = path_of_descriptor(self._file) if is_whole else None
+        body = HeldBody(content) if content and self.path is None else None
         return HttpRequest(self.method, path, HttpHeaders(headers), body), signing
 
 

@@ -101,7 +101,9 @@ def open_file(root: str, file: SourceFile) -> LocalFile:
         raise _cannot_look(file.name, error) from error
     try:
         _compare(file, os.fstat(descriptor))
-        _check_inside(root, file.name, _real_path(descriptor, path))
+        real = _real_path(descriptor, path)
+        if real != path:  # a link somewhere on the way, often the root itself
+            _check_inside(root, file.name, real)
     except BaseException:
         os.close(descriptor)
         raise
@@ -109,9 +111,10 @@ def open_file(root: str, file: SourceFile) -> LocalFile:
 
 
 def _compare(file: SourceFile, status: os.stat_result) -> None:
-    shown = readable(file.name)
     if not stat.S_ISREG(status.st_mode):
-        raise SourceChanged(f"{shown} is no longer a file", hint="see what was put in its place")
+        raise SourceChanged(
+            f"{readable(file.name)} is no longer a file", hint="see what was put in its place"
+        )
     if status.st_size != file.size:
         told = f"it had {file.size:,} bytes and now has {status.st_size:,}"
     elif status.st_mtime_ns != file.modified_ns:
@@ -120,7 +123,7 @@ def _compare(file: SourceFile, status: os.stat_result) -> None:
         told = "another file was put in its place"
     else:
         return
-    raise SourceChanged(f"{shown} changed after it was listed: {told}", hint=_TAKEN_UP_AGAIN)
+    raise SourceChanged(f"{readable(file.name)} changed after it was listed: {told}", hint=_TAKEN_UP_AGAIN)
 
 
 def _instant(ns: int) -> str:
