@@ -130,6 +130,12 @@ def delivery(ledger: Ledger, lease: Lease) -> Delivery:
     return delivery
 
 
+def test_proving_that_it_can_be_written_leaves_nothing_behind(ledger: Ledger, lease: Lease) -> None:
+    ledger.prove_writable()
+    ledger.prove_writable()
+    assert ledger.claim("written/and-taken-back", "host-a", 1).generation == 1
+
+
 # --- Leases ------------------------------------------------------------------------------------------
 
 
@@ -344,6 +350,10 @@ def test_deliveries_are_found_by_what_they_are_newest_first(ledger: Ledger, leas
     assert ledger.deliveries(statuses=[Status.BLOCKED, Status.FAILED]) == [other, other_feed, a2]
     assert ledger.deliveries("acme", statuses=iter([Status.BLOCKED]), limit=9) == [other_feed]
     assert ledger.deliveries(statuses=[]) == []
+    assert ledger.deliveries("acme", since="2026-11-22") == [a1, other_feed, a2]
+    assert ledger.deliveries(since="2026-11-23") == []
+    assert [ledger.delivery(known.id) for known in (a2, other)] == [a2, other]
+    assert ledger.delivery("unheard-of") is None
 
 
 # --- The plan ----------------------------------------------------------------------------------------
@@ -393,6 +403,31 @@ def test_planning_again_replaces_what_has_no_receipt(
 def test_the_last_word_on_a_name_holds(ledger: Ledger, lease: Lease, delivery: Delivery) -> None:
     ledger.plan_objects(lease, delivery.id, [an_object("a", size=1), an_object("a", size=2)])
     assert [item.size for item in ledger.pending(delivery.id)] == [2]
+
+
+def test_a_page_of_a_plan_begins_after_a_name_and_holds_those_that_have_a_text(
+    ledger: Ledger, lease: Lease, delivery: Delivery
+) -> None:
+    names = ["a/1.csv", "a/2.csv", "b%_\\1.csv", "b/1.CSV.gz", "ä"]
+    ledger.plan_objects(lease, delivery.id, [an_object(name) for name in names])
+    ledger.record_receipt(lease, delivery.id, a_receipt("a/2.csv")).result(timeout=10)
+
+    def found(**which: object) -> list[str]:
+        return [item.name for item, _ in ledger.planned_page(delivery.id, **which)]  # type: ignore[arg-type]
+
+    assert found() == names
+    assert found(limit=2) == names[:2]
+    assert found(after="a/2.csv", limit=2) == names[2:4]
+    assert found(containing="1.csv") == [names[0], names[2], names[3]]
+    assert found(containing="%_\\") == [names[2]]
+    assert found(containing="%") == [names[2]]
+    assert found(after="b", containing=".csv", limit=1) == [names[2]]
+    assert found(containing="nothing") == []
+    assert ledger.planned_page("unheard-of") == []
+    assert [receipt for _, receipt in ledger.planned_page(delivery.id, limit=2)] == [
+        None,
+        a_receipt("a/2.csv"),
+    ]
 
 
 def test_a_plan_that_fails_half_way_leaves_nothing(ledger: Ledger, lease: Lease, delivery: Delivery) -> None:
@@ -751,6 +786,8 @@ def test_runs_are_answered_newest_first_and_by_customer(
     assert again.runs(limit=2) == [runs[3], runs[2]]
     assert again.runs("acme", limit=2) == [runs[3], finished]
     assert again.runs("globex") == [runs[2]]
+    assert again.runs(delivery_id=delivery.id) == [runs[3], finished, runs[0]]
+    assert again.runs("globex", delivery_id=delivery.id) == []
     with pytest.raises(LedgerError, match="knows no run"):
         ledger.finish_run(lease, replace(finished, id="unheard-of"))
     with pytest.raises(LedgerError, match="knows no delivery"):
@@ -1011,6 +1048,8 @@ def test_a_removed_key_is_no_longer_delivered_and_its_name_is_not_forgotten(
         for item, receipt in ledger.delivered_names("acme", "us-daily", "2026-11-22")
     ]
     assert names == [("a", False), ("b", removed), ("c", False)]
+    page = [(item.name, receipt and receipt.removed) for item, receipt in ledger.planned_page(delivered.id)]
+    assert page == names
 
 
 def test_a_key_that_is_delivered_again_is_there_again_whatever_the_clock_says(

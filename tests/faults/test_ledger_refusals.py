@@ -102,6 +102,8 @@ def test_a_locked_ledger_can_be_read_and_is_written_when_the_lock_is_gone(tmp_pa
                     write()
                 assert str(path) in caught.value.hint
                 assert caught.value.retryable
+            with pytest.raises(LedgerLocked):
+                ledger.prove_writable()
             many = [ledger.record_receipt(lease, "d", a_receipt("b")) for _ in range(50)]
             # one wait for all of them, not one for each
             assert wait(many, timeout=2.5).not_done == set()
@@ -281,6 +283,10 @@ try:
     ledger.plan_objects(lease, "d", plan)
 except LedgerFull as error:
     print("full:", error)
+try:
+    ledger.prove_writable()
+except LedgerFull as error:
+    print("proven:", error)
 assert list(ledger.planned("d")) == [] and ledger.check() == []
 ballast.unlink()
 print(ledger.plan_objects(lease, "d", plan), "planned")
@@ -305,6 +311,7 @@ def test_a_file_system_that_is_really_full(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines() == [
         f"full: There is no room left for the ledger {tmp_path}/ledger.db: database or disk is full.",
+        f"proven: There is no room left for the ledger {tmp_path}/ledger.db: database or disk is full.",
         "3000 planned",
     ]
 

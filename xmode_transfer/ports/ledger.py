@@ -57,8 +57,14 @@ class Ledger(Protocol):
         period: str | None = None,
         statuses: Iterable[Status] | None = None,
         limit: int | None = None,
+        since: str | None = None,
     ) -> list[Delivery]:
-        """Newest first (by update)."""
+        """Newest first (by update). ``since`` is the label of the oldest period that is wanted; labels of one
+        kind sort as periods do."""
+        ...
+
+    def delivery(self, delivery_id: str) -> Delivery | None:
+        """The delivery of that ID."""
         ...
 
     def create_delivery(self, lease: Lease, delivery: Delivery) -> None:
@@ -95,6 +101,14 @@ class Ledger(Protocol):
         one."""
         ...
 
+    def planned_page(
+        self, delivery_id: str, *, after: str = "", containing: str = "", limit: int = 100
+    ) -> list[tuple[PlannedObject, Receipt | None]]:
+        """As ``planned``, but only the first ``limit`` objects whose names come after ``after`` and have
+        ``containing`` somewhere in them, in whatever case. A receipt says whether its object was removed
+        since."""
+        ...
+
     def pending(self, delivery_id: str) -> Iterator[PlannedObject]:
         """The planned objects without a receipt, in the order of their names, streamed. What is acknowledged
         while the iterator runs may or may not still appear."""
@@ -129,7 +143,7 @@ class Ledger(Protocol):
 
     def finish_run(self, lease: Lease, run: Run) -> None: ...
 
-    def runs(self, customer: str | None = None, limit: int = 20) -> list[Run]:
+    def runs(self, customer: str | None = None, limit: int = 20, delivery_id: str | None = None) -> list[Run]:
         """Newest first."""
         ...
 
@@ -235,6 +249,10 @@ class Ledger(Protocol):
 
     def passed_over(self, customer: str, feed: str) -> dict[str, str]:
         """Such periods by label, with the mark for which they were passed over."""
+        ...
+
+    def prove_writable(self) -> None:
+        """Raises what any write would raise now. Commits to the disk, and leaves nothing behind."""
         ...
 
     def close(self) -> None:

@@ -81,4 +81,6 @@ class Event(StrEnum):
     ENGINE_CHOSEN = "engine.chosen", "which transfer engine runs, and why"
     LEDGER_MIGRATED = "ledger.migrated", "the ledger's tables were brought up to date"
 
+    PAGE_STARTED = "page.started", "the status page is being served at this address"
+
     DEFECT = "defect", "a mistake of this program, with its traceback; please report it"

@@ -48,6 +48,7 @@ def newest(
     period: str | None,
     statuses: Iterable[Status] | None,
     limit: int | None,
+    since: str | None,
 ) -> list[Delivery]:
     query = _DELIVERIES.order_by(
         deliveries.c.updated_at.desc(), deliveries.c.period_id.desc(), deliveries.c.revision.desc()
@@ -61,9 +62,16 @@ def newest(
             query = query.where(column == wanted)
     if statuses is not None:
         query = query.where(deliveries.c.status.in_([str(status) for status in statuses]))
+    if since is not None:
+        query = query.where(periods.c.period >= since)
     if limit is not None:
         query = query.limit(limit)
     return [delivery_of(row) for row in connection.execute(query)]
+
+
+def by_id(connection: Connection, delivery_id: str) -> Delivery | None:
+    row = connection.execute(_DELIVERIES.where(deliveries.c.id == delivery_id)).one_or_none()
+    return None if row is None else delivery_of(row)
 
 
 def create(connection: Connection, database: Database, delivery: Delivery) -> None:
@@ -125,7 +133,9 @@ def finish_run(connection: Connection, run: Run) -> None:
         raise unknown("run", run.id)
 
 
-def newest_runs(connection: Connection, customer: str | None, limit: int) -> list[Run]:
+def newest_runs(
+    connection: Connection, customer: str | None, limit: int, delivery_id: str | None
+) -> list[Run]:
     query = select(runs).order_by(runs.c.started_at.desc(), runs.c.id.desc()).limit(limit)
     if customer is not None:
         query = (
@@ -133,6 +143,8 @@ def newest_runs(connection: Connection, customer: str | None, limit: int) -> lis
             .join(periods, periods.c.id == deliveries.c.period_id)
             .where(periods.c.customer == customer)
         )
+    if delivery_id is not None:
+        query = query.where(runs.c.delivery_id == delivery_id)
     return [run_of(row) for row in connection.execute(query)]
 
 

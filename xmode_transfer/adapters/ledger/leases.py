@@ -3,7 +3,7 @@
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, select, update
+from sqlalchemy import Connection, delete, select, update
 
 from xmode_transfer.adapters.ledger.engine import Database
 from xmode_transfer.adapters.ledger.rows import text_of, time_of
@@ -11,6 +11,8 @@ from xmode_transfer.adapters.ledger.tables import leases
 from xmode_transfer.adapters.processes import is_dead
 from xmode_transfer.domain.errors import AlreadyRunning, LeaseLost
 from xmode_transfer.domain.records import Lease
+
+_WRITTEN = "written/and-taken-back"
 
 
 def claim(
@@ -88,3 +90,10 @@ def _look(connection: Connection, name: str, *, for_update: bool) -> Any:
         leases.c.name == name
     )
     return connection.execute(query.with_for_update(read=not for_update)).one_or_none()
+
+
+def write_and_take_back(connection: Connection, database: Database) -> None:
+    """One row, added and removed in the transaction of the caller: its page goes to the disk all the same, so
+    that a full or a read-only one is found."""
+    connection.execute(database.insert(leases).values(name=_WRITTEN, generation=0))
+    connection.execute(delete(leases).where(leases.c.name == _WRITTEN))

@@ -99,9 +99,14 @@ class SqlLedger:
         period: str | None = None,
         statuses: Iterable[Status] | None = None,
         limit: int | None = None,
+        since: str | None = None,
     ) -> list[Delivery]:
         with self._database.reading() as connection:
-            return deliveries.newest(connection, customer, feed, period, statuses, limit)
+            return deliveries.newest(connection, customer, feed, period, statuses, limit, since)
+
+    def delivery(self, delivery_id: str) -> Delivery | None:
+        with self._database.reading() as connection:
+            return deliveries.by_id(connection, delivery_id)
 
     def create_delivery(self, lease: Lease, delivery: Delivery) -> None:
         def action(connection: Connection) -> None:
@@ -159,6 +164,11 @@ class SqlLedger:
     def planned(self, delivery_id: str) -> Iterator[tuple[PlannedObject, Receipt | None]]:
         return objects.planned(self._database, self._statements, delivery_id)
 
+    def planned_page(
+        self, delivery_id: str, *, after: str = "", containing: str = "", limit: int = 100
+    ) -> list[tuple[PlannedObject, Receipt | None]]:
+        return objects.planned_page(self._database, self._statements, delivery_id, after, containing, limit)
+
     def pending(self, delivery_id: str) -> Iterator[PlannedObject]:
         return objects.pending(self._database, self._statements, delivery_id)
 
@@ -194,9 +204,9 @@ class SqlLedger:
 
         self._writer.call(action)
 
-    def runs(self, customer: str | None = None, limit: int = 20) -> list[Run]:
+    def runs(self, customer: str | None = None, limit: int = 20, delivery_id: str | None = None) -> list[Run]:
         with self._database.reading() as connection:
-            return deliveries.newest_runs(connection, customer, limit)
+            return deliveries.newest_runs(connection, customer, limit, delivery_id)
 
     # --- Multipart uploads
 
@@ -343,6 +353,9 @@ class SqlLedger:
         """What the database finds wrong with itself, a line each; empty when all is well. Reads the whole
         ledger."""
         return self._database.problems()
+
+    def prove_writable(self) -> None:
+        self._writer.call(lambda c: leases.write_and_take_back(c, self._database))
 
     def close(self) -> None:
         self._writer.close()

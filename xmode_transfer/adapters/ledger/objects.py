@@ -1,5 +1,6 @@
 """The plan of a delivery and the receipts of its objects."""
 
+import re
 from collections.abc import Iterable, Iterator
 from itertools import chain, islice, pairwise
 from typing import Any
@@ -10,7 +11,7 @@ from sqlalchemy.schema import CreateTable, DropTable
 from xmode_transfer.adapters.ledger import deliveries
 from xmode_transfer.adapters.ledger.engine import Database
 from xmode_transfer.adapters.ledger.rows import object_values, objects_of, pairs_of
-from xmode_transfer.adapters.ledger.statements import Prepared, Rows, Statements
+from xmode_transfer.adapters.ledger.statements import LIKE_ESCAPE, Prepared, Rows, Statements
 from xmode_transfer.adapters.ledger.tables import objects, receipts, staged_objects
 from xmode_transfer.domain.errors import LedgerError
 from xmode_transfer.domain.records import PlannedObject, Receipt, SourceFile
@@ -139,6 +140,20 @@ def planned(
 ) -> Iterator[tuple[PlannedObject, Receipt | None]]:
     for page in _pages(database, statements.planned_page, delivery_id):
         yield from pairs_of(page)
+
+
+def planned_page(
+    database: Database, statements: Statements, delivery_id: str, after: str, containing: str, limit: int
+) -> list[tuple[PlannedObject, Receipt | None]]:
+    with database.reading() as connection:
+        found = deliveries.place(connection, delivery_id)
+    if found is None:
+        return []
+    text = re.sub(r"[\\%_]", lambda match: LIKE_ESCAPE + match[0], containing)
+    page = statements.found_page.fetch(
+        period_id=found[0], revision=found[1], after=after, pattern=f"%{text}%", limit=limit
+    )
+    return list(pairs_of(page))
 
 
 def pending(database: Database, statements: Statements, delivery_id: str) -> Iterator[PlannedObject]:

@@ -12,6 +12,7 @@ from sqlalchemy import (
     BigInteger,
     Connection,
     Integer,
+    Text,
     and_,
     bindparam,
     exists,
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from sqlalchemy.sql.compiler import SQLCompiler
 
 Rows = list[tuple[Any, ...]]
+LIKE_ESCAPE = "\\"
 
 
 class Prepared:
@@ -203,6 +205,21 @@ class Statements:
             select(*_OBJECT, *_RECEIPT)
             .select_from(objects.outerjoin(receipts, _SAME_OBJECT))
             .where(_OF_DELIVERY, objects.c.name > bindparam("after"))
+            .order_by(objects.c.name)
+            .limit(_LIMIT)
+        )
+
+    @cached_property
+    def found_page(self) -> Prepared:
+        """As ``planned_page``, of names that have a text in them, and with what was removed since."""
+        return self._prepare(
+            select(*_OBJECT, *_RECEIPT, objects.c.revision, was_removed(receipts))
+            .select_from(objects.outerjoin(receipts, _SAME_OBJECT))
+            .where(
+                _OF_DELIVERY,
+                objects.c.name > bindparam("after"),
+                objects.c.name.ilike(bindparam("pattern", type_=Text), escape=LIKE_ESCAPE),
+            )
             .order_by(objects.c.name)
             .limit(_LIMIT)
         )

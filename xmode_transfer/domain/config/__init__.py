@@ -17,6 +17,7 @@ from xmode_transfer.domain.config.retention import By, Caps, FeedPolicy, Policy,
 from xmode_transfer.domain.config.schedule import Schedule
 from xmode_transfer.domain.config.secret import Secret, SecretRef
 from xmode_transfer.domain.config.service import Engine, Limits, Receipts, Service, UnsafeRoles, Vendor
+from xmode_transfer.domain.config.status_page import StatusPage
 from xmode_transfer.domain.config.whole import Configuration, Problem
 
 __all__ = [
@@ -48,6 +49,7 @@ __all__ = [
     "SecretRef",
     "Service",
     "Settled",
+    "StatusPage",
     "StorageClass",
     "UnsafeRoles",
     "Vendor",

@@ -11,6 +11,7 @@ from xmode_transfer.domain.config.base import ByteCount, Model
 from xmode_transfer.domain.config.daemon import Daemon
 from xmode_transfer.domain.config.names import check_region, region_partition
 from xmode_transfer.domain.config.secret import Secret
+from xmode_transfer.domain.config.status_page import StatusPage, StatusPageSetting
 
 MIB = 1024 * 1024
 
@@ -100,6 +101,8 @@ class Service(Model):
     """How the daemon works."""
     receipts: Receipts = Receipts()
     """With what the receipts of verify are signed."""
+    status_page: StatusPageSetting = StatusPage()
+    """Where the daemon serves the status page; off: nowhere."""
     alerts: tuple[str, ...] = Field(default=(), max_length=0)
     """Channels for alerts. They come with the daemon; until then the list is empty."""
 

@@ -1,0 +1,51 @@
+"""The status page as an ASGI application: what is answered under which path."""
+
+from collections.abc import Callable, Sequence
+
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import BaseRoute, Route
+
+from xmode_transfer.domain.config import Configuration
+from xmode_transfer.entrypoints.web.guard import Guard, Rules
+from xmode_transfer.entrypoints.web.probes import Check, Probes
+from xmode_transfer.ports import Clock, Ledger
+from xmode_transfer.ports.board import Board
+
+_METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+
+def application(
+    rules: Rules,
+    ledger: Ledger,
+    clock: Clock,
+    configuration: Callable[[], Configuration],
+    board: Board | None,
+    metrics: Callable[[], bytes],
+) -> Starlette:
+    """Everything that the status page answers."""
+    return Starlette(
+        routes=_machines(Probes(ledger, clock, configuration, board), metrics),
+        middleware=[Middleware(Guard, rules=rules)],
+    )
+
+
+def _machines(probes: Probes, metrics: Callable[[], bytes]) -> list[BaseRoute]:
+    async def healthz(_: Request) -> Response:
+        return _answer(probes.alive())  # in the loop itself, so that busy threads do not make us look dead
+
+    def readyz(_: Request) -> Response:
+        return _answer(probes.ready())
+
+    def measured(_: Request) -> Response:
+        return Response(metrics(), media_type=_METRICS_TYPE)
+
+    return [Route("/healthz", healthz), Route("/readyz", readyz), Route("/metrics", measured)]
+
+
+def _answer(checks: Sequence[Check]) -> Response:
+    """A line for each: ``ok ledger: writable``."""
+    lines = [f"{'ok' if check.holds else 'failed'} {check.name}: {check.told}\n" for check in checks]
+    return PlainTextResponse("".join(lines), 200 if all(check.holds for check in checks) else 503)

@@ -1,0 +1,113 @@
+"""The status page's server: uvicorn in a thread of the process that it tells of."""
+
+import socket
+import threading
+from collections.abc import Callable
+
+import uvicorn
+
+from xmode_transfer import telemetry
+from xmode_transfer.adapters.secrets import read_secret
+from xmode_transfer.domain.config import Configuration, StatusPage
+from xmode_transfer.domain.errors import ConfigError, Defect
+from xmode_transfer.entrypoints.web.application import application
+from xmode_transfer.entrypoints.web.guard import rules_for
+from xmode_transfer.ports import Clock, Ledger
+from xmode_transfer.ports.board import Board
+from xmode_transfer.telemetry import Event
+
+_START_SECONDS = 10.0
+_END_SECONDS = 3
+_AT_ONCE = 200
+"""Connections; one more is answered 503."""
+
+
+class Server:
+    """A page that is being served, until ``close``."""
+
+    def __init__(self, server: uvicorn.Server, door: socket.socket) -> None:
+        self._server = server
+        self._door = door
+        host, port = door.getsockname()[:2]
+        self.address = f"http://[{host}]:{port}/" if ":" in host else f"http://{host}:{port}/"
+        self._thread = threading.Thread(target=self._run, name="status-page", daemon=True)
+
+    def start(self) -> None:
+        """Answers when the page does. Raises Defect when it does not come up."""
+        self._thread.start()
+        began = threading.Event()
+        for _ in range(round(_START_SECONDS / 0.01)):
+            if self._server.started:
+                return
+            if not self._thread.is_alive():
+                break
+            began.wait(0.01)
+        self.close()
+        raise Defect("The status page did not start.", hint="The log has the reason; please report it.")
+
+    def close(self) -> None:
+        """Ends it: what is being answered has a few seconds. Idempotent."""
+        self._server.should_exit = True
+        if self._thread.is_alive() and self._thread is not threading.current_thread():
+            self._thread.join(_END_SECONDS + 2)
+        self._door.close()
+
+    def _run(self) -> None:
+        try:
+            self._server.run(sockets=[self._door])
+        except Exception:  # noqa: BLE001 - the page must never take the daemon down with it
+            telemetry.exception(Event.DEFECT)
+
+
+def serve(
+    settings: StatusPage,
+    ledger: Ledger,
+    clock: Clock,
+    configuration: Callable[[], Configuration],
+    board: Board | None,
+    metrics: Callable[[], bytes],
+) -> Server:
+    """Serves the status page from a thread of its own, and answers once it is up.
+
+    ``configuration`` answers what is in use now, ``metrics`` the text for Prometheus. Raises ConfigError when
+    the address cannot be listened on, or the token cannot be read.
+    """
+    token = read_secret(settings.token, "status_page.token") if settings.token is not None else None
+    door = _listen(settings)
+    rules = rules_for(settings.host, is_local=settings.is_local, further=settings.hosts, token=token)
+    config = uvicorn.Config(
+        application(rules, ledger, clock, configuration, board, metrics),
+        http="h11",
+        ws="none",
+        loop="asyncio",
+        lifespan="off",
+        log_config=None,
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        limit_concurrency=_AT_ONCE,
+        timeout_keep_alive=5,
+        timeout_graceful_shutdown=_END_SECONDS,
+        proxy_headers=False,
+    )
+    server = Server(uvicorn.Server(config), door)
+    server.start()
+    telemetry.log(Event.PAGE_STARTED, address=server.address, token=token is not None)
+    return server
+
+
+def _listen(settings: StatusPage) -> socket.socket:
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    door = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        door.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        door.bind((settings.host, settings.port))
+        door.listen(128)
+    except OSError as error:
+        door.close()
+        raise ConfigError(
+            f"the status page cannot listen on {settings.listen}: {error.strerror}",
+            hint="end what listens there, often another daemon, or change status_page.listen in "
+            "service.yaml; `status_page: off` does without the page",
+        ) from error
+    return door
