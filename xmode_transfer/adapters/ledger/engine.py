@@ -137,6 +137,11 @@ def connect(url: str, *, create: bool) -> Database:
     return database
 
 
+def path_of(url: str) -> Path:
+    """The file that a ledger's URL names. Raises ConfigError for a URL that names none."""
+    return _path(_parse(url))
+
+
 def _parse(url: str) -> URL:
     try:
         parsed = sqlalchemy.make_url(url)

@@ -18,6 +18,7 @@ _COMMANDS = {
     "list": "What lies at a customer's destination, beside what the ledger says.",
     "cleanup": "Remove what a customer's retention policy lets go, and nothing else.",
     "status": "The last deliveries, what is due, and who must act.",
+    "ledger": "Back up, restore and check our durable record.",
     "config": "Check the configuration, write its JSON Schemas.",
     "sandbox": "A local AWS with customers set up by the guide.",
     "demo": "See a whole delivery in two minutes, without an AWS account.",

@@ -1,0 +1,113 @@
+"""Whether a ledger is whole and says nothing that cannot be: SQLite's own checks, and the rules that hold
+between our tables. Reads the whole file; changes nothing."""
+
+import sqlite3
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from xmode_transfer.adapters.ledger.tables import SCHEMA_VERSION
+from xmode_transfer.domain.records import Status
+
+_MOST_PROBLEMS = 100
+
+
+class _Rule(NamedTuple):
+    """``query`` answers a label for each row that breaks the rule; ``says`` is what is then told of it."""
+
+    says: str
+    query: str
+
+
+_OF_DELIVERY = "periods.customer || '/' || periods.feed || '/' || periods.period || '/r' || d.revision"
+_DELIVERIES = f"SELECT {_OF_DELIVERY} FROM deliveries d JOIN periods ON periods.id = d.period_id"
+_STATUSES = ", ".join(f"'{status}'" for status in Status)
+RULES = (
+    _Rule(
+        "is delivered, and has no manifest or no time",
+        f"{_DELIVERIES} WHERE d.status = 'delivered' AND (d.manifest_key IS NULL "
+        "OR d.manifest_checksum IS NULL OR d.delivered_at IS NULL)",
+    ),
+    _Rule(
+        f"has a status that is none of {', '.join(Status)}",
+        f"{_DELIVERIES} WHERE d.status NOT IN ({_STATUSES})",
+    ),
+    _Rule(
+        "is delivered, and an object of its plan has no receipt",
+        f"{_DELIVERIES} WHERE d.status = 'delivered' AND EXISTS (SELECT 1 FROM objects o "
+        "LEFT JOIN receipts r ON r.period_id = o.period_id AND r.revision = o.revision AND r.name = o.name "
+        "WHERE o.period_id = d.period_id AND o.revision = d.revision AND r.name IS NULL)",
+    ),
+    _Rule(
+        "is delivered, and its counts are not those of its plan",
+        f"{_DELIVERIES} WHERE d.status = 'delivered' AND (d.object_count, d.total_bytes) <> "
+        "(SELECT count(*), coalesce(sum(o.size), 0) FROM objects o "
+        "WHERE o.period_id = d.period_id AND o.revision = d.revision)",
+    ),
+    _Rule(
+        "has a receipt for another key than was planned",
+        "SELECT periods.customer || ' ' || r.key FROM receipts r JOIN objects o ON o.period_id = r.period_id "
+        "AND o.revision = r.revision AND o.name = r.name JOIN periods ON periods.id = r.period_id "
+        "WHERE o.key <> r.key",
+    ),
+    _Rule(
+        "is the key of two source files",
+        "SELECT periods.customer || ' ' || r.key FROM receipts r JOIN periods ON periods.id = r.period_id "
+        "GROUP BY r.period_id, r.key HAVING count(DISTINCT r.name) > 1",
+    ),
+    _Rule(
+        "is a receipt without a checksum or a time",
+        "SELECT periods.customer || ' ' || r.key FROM receipts r JOIN periods ON periods.id = r.period_id "
+        "WHERE r.checksum = '' OR r.algorithm = '' OR r.delivered_at NOT GLOB '????-??-??T??:??:??.??????Z'",
+    ),
+    _Rule(
+        "was removed by an act of another customer",
+        "SELECT periods.customer || ' ' || m.key FROM removals m JOIN acts a ON a.id = m.act_id "
+        "JOIN periods ON periods.id = m.period_id WHERE a.customer <> periods.customer",
+    ),
+)
+
+
+class Contents(NamedTuple):
+    """What a ledger holds. ``bytes`` are those of the receipts."""
+
+    schema_version: str
+    customers: int
+    deliveries: int
+    receipts: int
+    bytes: int
+
+
+def damage(connection: sqlite3.Connection) -> Iterator[str]:
+    """What SQLite finds wrong with the file itself, a line each."""
+    for (line,) in connection.execute(f"PRAGMA integrity_check({_MOST_PROBLEMS})"):
+        if line != "ok":
+            yield str(line)
+    for table, _, parent, _ in connection.execute("PRAGMA foreign_key_check"):
+        yield f"{table}: a row refers to a row of {parent} that is not there"
+
+
+def version(connection: sqlite3.Connection) -> str | None:
+    """The schema's version; None where the file is no ledger."""
+    found = connection.execute("SELECT 1 FROM sqlite_schema WHERE name = 'alembic_version'").fetchone()
+    row = connection.execute("SELECT version_num FROM alembic_version").fetchone() if found else None
+    return str(row[0]) if row else None
+
+
+def contradictions(connection: sqlite3.Connection) -> Iterator[str]:
+    """What our own rules find wrong, a line each. Only for a ledger of the schema that we know."""
+    for rule in RULES:
+        rows = connection.execute(f"{rule.query} LIMIT {_MOST_PROBLEMS}")
+        yield from (f"{label} {rule.says}" for (label,) in rows)
+
+
+def contents(connection: sqlite3.Connection) -> Contents:
+    """Counts, for a ledger of any version so far."""
+    customers, deliveries, receipts, total = connection.execute(
+        "SELECT (SELECT count(DISTINCT customer) FROM periods), (SELECT count(*) FROM deliveries), "
+        "(SELECT count(*) FROM receipts), (SELECT coalesce(sum(size), 0) FROM receipts)"
+    ).fetchone()
+    return Contents(version(connection) or "", customers, deliveries, receipts, total)
+
+
+def is_newer(found: str) -> bool:
+    return not found.isdigit() or int(found) > int(SCHEMA_VERSION)

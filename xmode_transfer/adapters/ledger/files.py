@@ -1,0 +1,252 @@
+"""The ledger's file as a whole: a backup while the service runs, a restore that loses nothing, a check.
+
+A copy made by `cp` may be torn, and misses what still lies in the -wal file. SQLite's online backup copies
+one consistent state, while others write (https://www.sqlite.org/backup.html).
+"""
+
+import os
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from urllib.parse import quote
+
+from xmode_transfer.adapters.ledger import consistency, errors
+from xmode_transfer.adapters.ledger.consistency import Contents
+from xmode_transfer.adapters.ledger.engine import BUSY_TIMEOUT_SECONDS, path_of
+from xmode_transfer.adapters.ledger.tables import SCHEMA_VERSION
+from xmode_transfer.adapters.processes import is_dead
+from xmode_transfer.domain.errors import AlreadyRunning, LedgerError, LedgerTooNew
+
+Told = Callable[[int, int], None]
+"""Told how many pages are copied, of how many."""
+_PAGES_AT_A_TIME = 4096
+_BESIDE = ("-wal", "-shm", "-journal")
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerCheck:
+    """``damage`` is what SQLite finds wrong with the file, ``contradictions`` what our rules do; ``contents``
+    is None where the file is too damaged to count. ``older`` means that the next start migrates it: until
+    then our rules are not tried."""
+
+    path: Path
+    contents: Contents | None
+    damage: tuple[str, ...]
+    contradictions: tuple[str, ...]
+    older: bool = False
+
+    @property
+    def is_sound(self) -> bool:
+        return not self.damage and not self.contradictions
+
+
+@dataclass(frozen=True, slots=True)
+class Copied:
+    """A finished backup or restore. ``kept`` is where a restore has put the ledger that was there before."""
+
+    path: Path
+    contents: Contents
+    size_bytes: int
+    kept: Path | None = None
+
+
+def check(url: str, file: Path | None = None) -> LedgerCheck:
+    """Checks the ledger, or another file such as a backup. Raises LedgerError when there is none or it cannot
+    be read, LedgerTooNew, and LedgerCorrupt when it is no ledger at all."""
+    path = file.absolute() if file is not None else path_of(url)
+    with _reading(path) as connection:
+        found = _version(connection, path)
+        damage = tuple(consistency.damage(connection))
+        older = found != SCHEMA_VERSION
+        told: tuple[str, ...] = ()
+        counted = None
+        try:
+            counted = consistency.contents(connection)
+            told = () if older else tuple(consistency.contradictions(connection))
+        except sqlite3.DatabaseError:
+            if not damage:
+                raise
+        return LedgerCheck(path, counted, damage, told, older)
+
+
+def backup(url: str, target: Path, *, overwrite: bool = False, told: Told | None = None) -> Copied:
+    """Copies the ledger, as it is at this moment, into a file of its own; others may go on writing. The copy
+    is checked before it gets its name. Raises LedgerError when there is something at ``target`` already."""
+    source, target = path_of(url), target.absolute()
+    if target.exists() and not overwrite:
+        raise LedgerError(f"There is a file {target} already.", hint="Take another name, or say --force.")
+    if target == source:
+        raise LedgerError(f"{target} is the ledger itself.", hint="Take another name for the backup.")
+    partial = target.with_name(f".{target.name}.{os.getpid()}")
+    try:
+        with _reading(source) as connection:
+            _version(connection, source)
+            _copy(connection, partial, told)
+        counted = _proven(partial)
+        _put(partial, target)
+    finally:
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
+    return Copied(target, counted, target.stat().st_size)
+
+
+def restore(url: str, file: Path, now: datetime, *, told: Told | None = None) -> Copied:
+    """Puts a backup in the ledger's place. What was there is renamed and kept.
+
+    Refused (AlreadyRunning) while a process holds a lease in the ledger that is there. A ledger that is too
+    damaged to say so is no hindrance: that is what a restore is for. Leases in the backup are given back.
+    """
+    source, target = file.absolute(), path_of(url)
+    if source == target:
+        raise LedgerError(f"{source} is the ledger itself.", hint="Name the backup to restore.")
+    partial = target.with_name(f".{target.name}.{os.getpid()}")
+    try:
+        with _reading(source) as connection:
+            _version(connection, source)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            _copy(connection, partial, told)
+        _give_leases_back(partial)
+        counted = _proven(partial)
+        with _nobody_writes(target, now):
+            kept = _set_aside(target, now)
+            _put(partial, target)
+    finally:
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
+    return Copied(target, counted, target.stat().st_size, kept)
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[sqlite3.Connection]:
+    """One state of the file, for as long as the block lasts."""
+    if not path.is_file():
+        raise LedgerError(
+            f"There is no ledger at {path}.", hint="Check the path, and `ledger:` in service.yaml."
+        )
+    with _translated(path), closing(_connect(path, "ro")) as connection:
+        connection.execute("BEGIN")
+        yield connection
+
+
+def _connect(path: Path, mode: str) -> sqlite3.Connection:
+    return sqlite3.connect(
+        f"file:{quote(str(path))}?mode={mode}", uri=True, isolation_level=None, timeout=BUSY_TIMEOUT_SECONDS
+    )
+
+
+@contextmanager
+def _translated(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except sqlite3.Error as error:
+        raise errors.from_sqlite(error, str(path)) from error
+    except OSError as error:
+        raise errors.from_os(error, str(path)) from error
+
+
+def _version(connection: sqlite3.Connection, path: Path) -> str:
+    found = consistency.version(connection)
+    if found is None:
+        raise errors.corrupt(str(path), "it has no schema version")
+    if consistency.is_newer(found):
+        raise LedgerTooNew(
+            f"The ledger {path} has schema version {found}; this program knows version "
+            f"{SCHEMA_VERSION} at most.",
+            hint="Use the version of xmode-transfer that made it. Nothing was changed.",
+        )
+    return found
+
+
+def _copy(connection: sqlite3.Connection, partial: Path, told: Told | None) -> None:
+    """The reading connection's transaction is open, so the copy does not begin anew when others write."""
+    with _translated(partial):
+        os.close(os.open(partial, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
+        with closing(_connect(partial, "rw")) as copy:
+            connection.backup(
+                copy,
+                pages=_PAGES_AT_A_TIME,
+                progress=None if told is None else lambda _, left, total: told(total - left, total),
+                sleep=0.001,
+            )
+            # One file, without a -wal that could be forgotten; an opened ledger goes back to it.
+            copy.execute("PRAGMA journal_mode = DELETE")
+
+
+def _proven(partial: Path) -> Contents:
+    """Raises LedgerCorrupt when the copy is not sound in itself: then so was what it was made of."""
+    with _reading(partial) as connection:
+        damage = list(consistency.damage(connection))
+        if damage:
+            raise errors.corrupt(str(partial), f"{damage[0]} ({len(damage)} problems)")
+        return consistency.contents(connection)
+
+
+def _give_leases_back(partial: Path) -> None:
+    with _translated(partial), closing(_connect(partial, "rw")) as connection:
+        connection.execute("UPDATE leases SET holder = NULL, claimed_at = NULL, expires_at = NULL")
+
+
+def _put(partial: Path, target: Path) -> None:
+    """Gives the finished file its name, on disk when this returns."""
+    with _translated(target):
+        for path in (partial, target.parent):
+            descriptor = os.open(path, os.O_RDONLY)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+            if path == partial:
+                partial.replace(target)
+
+
+@contextmanager
+def _nobody_writes(target: Path, now: datetime) -> Iterator[None]:
+    """Holds the write lock of the ledger that is there while it is replaced: a process that had it open finds
+    another file at its next write, and is refused."""
+    if not target.exists():
+        yield
+        return
+    try:
+        connection = _connect(target, "rw")
+    except sqlite3.Error:
+        yield
+        return
+    with closing(connection):
+        try:
+            # what is set aside is then one whole file
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+            connection.execute("BEGIN IMMEDIATE")
+            held = connection.execute(
+                "SELECT name, holder, claimed_at, expires_at FROM leases WHERE holder IS NOT NULL"
+            ).fetchall()
+        except sqlite3.OperationalError as error:
+            told = errors.from_sqlite(error, str(target))
+            if told.retryable:  # locked: somebody works with it
+                raise told from error
+            held = []
+        except sqlite3.DatabaseError:
+            held = []
+        for name, holder, claimed_at, expires_at in held:
+            if datetime.fromisoformat(expires_at) > now and not is_dead(holder):
+                raise AlreadyRunning(
+                    f"{name} is being worked on, by {holder} since {claimed_at}: the ledger is not replaced.",
+                    hint="Stop the service (and every run), then restore again. Nothing was changed.",
+                )
+        yield
+
+
+def _set_aside(target: Path, now: datetime) -> Path | None:
+    """Renames the ledger that is there, with the files that belong to it."""
+    if not target.exists():
+        return None
+    kept = target.with_name(f"{target.name}.before-restore-{now:%Y%m%dT%H%M%SZ}")
+    with _translated(target):
+        target.rename(kept)
+        for suffix in _BESIDE:
+            beside = target.with_name(target.name + suffix)
+            if beside.exists():
+                beside.rename(kept.with_name(kept.name + suffix))
+    return kept
