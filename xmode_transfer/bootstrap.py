@@ -15,6 +15,7 @@ from xmode_transfer.adapters.ledger import open_ledger
 from xmode_transfer.adapters.source_local import LocalSource
 from xmode_transfer.adapters.spool import SpooledFile
 from xmode_transfer.adapters.sts import StsRoleSessions
+from xmode_transfer.domain.backoff import Backoff
 from xmode_transfer.domain.config import Configuration, Engine, Feed, Service
 from xmode_transfer.domain.errors import ConfigError
 from xmode_transfer.ports import Clock, Ledger, ObjectStores, Prober, Progress, Source, SourceFactory
@@ -47,6 +48,7 @@ def workbench(
                 spool=SpooledFile,
                 holder=processes.this_process(),
                 unsafe_roles=service.unsafe_roles,
+                backoff=Backoff(service.daemon.first_retry_seconds, service.daemon.longest_retry_seconds),
                 stop=stop,
             )
         finally:

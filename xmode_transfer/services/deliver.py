@@ -8,20 +8,17 @@ what is there.
 from dataclasses import dataclass, replace
 
 from xmode_transfer import telemetry
-from xmode_transfer.domain.config import Customer, Feed, UnsafeRoles
+from xmode_transfer.domain.config import Customer, Feed
 from xmode_transfer.domain.errors import (
     AlreadyRunning,
     Defect,
     ExitCode,
     Interrupted,
     LeaseLost,
-    UnsafeRole,
     VendorIdentityError,
     XmodeError,
 )
-from xmode_transfer.domain.policy import Step
 from xmode_transfer.domain.records import (
-    Capabilities,
     Delivery,
     DeliveryOutcome,
     Failure,
@@ -30,8 +27,9 @@ from xmode_transfer.domain.records import (
     SourceProblem,
     Status,
 )
-from xmode_transfer.ports import ObjectStore, PeriodState, Source
+from xmode_transfer.ports import PeriodState, Source
 from xmode_transfer.services import leasing, publishing
+from xmode_transfer.services.destination import Destination, was_not_let_in
 from xmode_transfer.services.large import LargeObjects
 from xmode_transfer.services.planning import Plan, Planner
 from xmode_transfer.services.sending import Sender, Sent, failure_of, halts
@@ -77,6 +75,11 @@ class _Work:
     started: float  # monotonic seconds
 
     def run(self) -> DeliveryOutcome:
+        earlier = self.bench.ledger.latest(self.customer.name, self.feed.name, self.state.period.label)
+        if earlier is not None and was_not_let_in(earlier):
+            refusal = self._knock()
+            if refusal is not None:
+                return self._still_refused(earlier, refusal)
         planner = Planner(
             self.customer,
             self.feed,
@@ -89,16 +92,58 @@ class _Work:
         plan = planner.record(self.lease)
         if plan.delivery is None:
             return self._nothing_to_do(plan)
-        outcome = self._execute(plan, plan.delivery)
+        outcome = self._execute(plan, plan.delivery, earlier)
         if outcome is None:
             # an object of ours that was never committed holds older content: the next revision goes beside it
             planner.supersede(self.lease, plan.delivery)
             plan = planner.record(self.lease)
             assert plan.delivery is not None
-            outcome = self._execute(plan, plan.delivery)
+            outcome = self._execute(plan, plan.delivery, None)
         if outcome is None:
             raise Defect(f"{self.lease.name}: stale twice", hint="report this with the log")
         return outcome
+
+    def _knock(self) -> XmodeError | None:
+        """Whether the customer lets us in by now: asked before the plan is made, since a customer who has not
+        mended its role is asked again and again, and a plan may be a million files."""
+        try:
+            Destination(self.bench, self.customer).admit()
+        except VendorIdentityError:
+            raise
+        except XmodeError as error:
+            return error
+        return None
+
+    def _still_refused(self, earlier: Delivery, error: XmodeError) -> DeliveryOutcome:
+        """Notes that it was asked in vain; that is no run."""
+        now = self.bench.clock.now()
+        delivery = replace(
+            earlier,
+            status=_status(error),
+            failure=failure_of(error),
+            updated_at=now,
+            attempts=earlier.attempts + 1,
+            next_attempt_at=self.bench.backoff.next_attempt_at(earlier, now),
+        )
+        self.bench.ledger.update_delivery(self.lease, delivery)
+        telemetry.log(
+            Event.DELIVERY_STILL_REFUSED,
+            revision=delivery.revision,
+            attempts=delivery.attempts,
+            next_attempt_at=delivery.next_attempt_at,
+            **error.log_context(),
+        )
+        return DeliveryOutcome(
+            self.customer.name,
+            self.feed.name,
+            delivery.period,
+            delivery.revision,
+            str(delivery.status),
+            seconds=self._seconds(),
+            failure=delivery.failure,
+            exit_code=error.exit_code,
+            ends_run=halts(error),
+        )
 
     def _nothing_to_do(self, plan: Plan) -> DeliveryOutcome:
         latest = self.bench.ledger.latest(self.customer.name, self.feed.name, self.state.period.label)
@@ -114,8 +159,9 @@ class _Work:
             manifest_key=latest.manifest_key,
         )
 
-    def _execute(self, plan: Plan, delivery: Delivery) -> DeliveryOutcome | None:
-        """One run towards the delivery. None when it has to be superseded."""
+    def _execute(self, plan: Plan, delivery: Delivery, earlier: Delivery | None) -> DeliveryOutcome | None:
+        """One run towards the delivery, which the ledger had as ``earlier`` before it. None when it has to be
+        superseded."""
         bench = self.bench
         now = bench.clock.now()
         run = Run(
@@ -151,7 +197,7 @@ class _Work:
         sent = Sent()
         error: XmodeError | None = None
         try:
-            with _Destination(bench, self.customer) as store:
+            with Destination(bench, self.customer) as store:
                 sent = Sender(bench, self.customer, self.feed, self.source, store, delivery, self.lease).send(
                     bench.ledger.pending(delivery.id)
                 )
@@ -168,7 +214,7 @@ class _Work:
         if sent.stale and error is None:
             self._finish(run, plan, sent, "superseded", None)
             return None
-        return self._close(run, plan, sent, delivery, error)
+        return self._close(run, plan, sent, delivery, earlier, error)
 
     def _obstacle(self, plan: Plan, sent: Sent) -> XmodeError | None:
         """Why the delivery cannot be published now, if it cannot."""
@@ -181,6 +227,8 @@ class _Work:
         count = sent.failed + len(plan.problems)
         if not count:
             return None
+        if sent.passing is not None and not (sent.uploaded or sent.adopted or plan.problems):
+            return sent.passing  # nothing got through: that is the destination's trouble, not these files'
         return _Incomplete(
             f"{count} of {plan.upload_count + len(plan.problems)} files could not be delivered",
             *(failure.failure for failure in sent.failures),
@@ -188,7 +236,13 @@ class _Work:
         )
 
     def _close(
-        self, run: Run, plan: Plan, sent: Sent, delivery: Delivery, error: XmodeError | None
+        self,
+        run: Run,
+        plan: Plan,
+        sent: Sent,
+        delivery: Delivery,
+        earlier: Delivery | None,
+        error: XmodeError | None,
     ) -> DeliveryOutcome:
         if isinstance(error, LeaseLost):
             telemetry.log(Event.LEASE_LOST, **error.log_context())
@@ -196,11 +250,14 @@ class _Work:
         status = _status(error)
         failure = failure_of(error) if error is not None else None
         word = "interrupted" if isinstance(error, Interrupted) else str(status)
+        now = self.bench.clock.now()
+        failed = error is not None and not isinstance(error, Interrupted)
         delivery = replace(
             delivery,
             status=status,
-            failure=None if isinstance(error, Interrupted) else failure,
-            updated_at=self.bench.clock.now(),
+            failure=failure if failed else None,
+            updated_at=now,
+            next_attempt_at=self.bench.backoff.next_attempt_at(earlier, now) if failed else None,
         )
         self.bench.ledger.update_delivery(self.lease, delivery)
         seconds = self._finish(run, plan, sent, word, failure)
@@ -261,44 +318,6 @@ class _Work:
 
     def _seconds(self) -> float:
         return self.bench.clock.monotonic() - self.started
-
-
-class _Destination:
-    """The customer's store, opened for delivering: our identity proven first, the role assumed before the
-    first byte."""
-
-    def __init__(self, bench: Workbench, customer: Customer) -> None:
-        self._bench = bench
-        self._customer = customer
-        self._known = bench.ledger.capabilities(customer.name)
-
-    def __enter__(self) -> ObjectStore:
-        self._refuse_unsafe_role()
-        self._bench.sessions.verify_identity()
-        credentials = self._bench.sessions.open(self._customer, Step.DELIVER)
-        credentials.get()
-        self._store = self._bench.stores.open(self._customer, credentials, self._known.region)
-        return self._store
-
-    def _refuse_unsafe_role(self) -> None:
-        if self._bench.unsafe_roles is not UnsafeRoles.STOP:
-            return
-        last = self._bench.ledger.last_check(self._customer.name)
-        if last is not None and last.unsafe:
-            raise UnsafeRole(
-                f"{self._customer.name}: on {last.checked_at:%Y-%m-%d} its role could be assumed "
-                "without its external ID",
-                hint="the customer mends the role's trust policy (`xmode-transfer check-access` has the "
-                "exact one); a check that finds it mended lets deliveries go on",
-            )
-
-    def __exit__(self, *exc: object) -> None:
-        region = self._store.region
-        self._store.close()
-        if region is not None and region != self._known.region:
-            self._bench.ledger.learn(
-                self._customer.name, Capabilities(region=region, learned_at=self._bench.clock.now())
-            )
 
 
 class _Incomplete(XmodeError):

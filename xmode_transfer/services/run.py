@@ -45,13 +45,15 @@ class Selection:
 @dataclass(slots=True)
 class CustomerRun:
     """What a run came to. ``waiting`` are periods that are not complete at the source, with the reason;
-    ``older`` counts those outside the look-back window. ``explicit`` when a person named the periods: then
+    ``older`` counts those outside the look-back window, ``passed_over`` those that are not made up for after
+    an outage. ``explicit`` when a person named the periods: then
     one that waits is not done."""
 
     customer: str
     deliveries: list[DeliveryOutcome] = field(default_factory=list)
     waiting: list[tuple[str, PeriodState]] = field(default_factory=list)
     older: int = 0
+    passed_over: int = 0
     explicit: bool = False
     interrupted: bool = False
 
@@ -116,32 +118,69 @@ def _run(
     bench: Workbench, configuration: Configuration, customer: Customer, selection: Selection
 ) -> CustomerRun:
     result = CustomerRun(customer.name, explicit=selection.explicit)
+    left: set[str] = set()  # feeds whose further periods wait
+    for feed, state in look(bench, configuration, customer, selection, result):
+        if feed.name in left:
+            continue
+        if bench.stop.is_set():
+            result.interrupted = True
+            return result
+        outcome = deliver_due(bench, customer, feed, state)
+        result.deliveries.append(outcome)
+        if outcome.ends_run:
+            return result
+        if holds_up_feed(outcome):
+            left.add(feed.name)
+    return result
+
+
+def look(
+    bench: Workbench,
+    configuration: Configuration,
+    customer: Customer,
+    selection: Selection,
+    result: CustomerRun,
+    *,
+    reread: bool = True,
+) -> Iterator[tuple[Feed, PeriodState]]:
+    """What is due for the customer now, feed by feed, oldest period first. A source that cannot be listed
+    becomes a failed delivery in ``result``, and the other feeds go on. ``reread`` as in ``due``."""
     for feed in feeds_of(configuration, customer, selection):
         try:
-            for state in _due(bench, customer, feed, selection, result):
-                if bench.stop.is_set():
-                    result.interrupted = True
-                    return result
-                outcome = deliver(bench, customer, feed, state)
-                result.deliveries.append(outcome)
-                if outcome.ends_run:
-                    return result
-                if outcome.exit_code == ExitCode.ALREADY_RUNNING:
-                    break  # whoever runs this feed keeps its periods in order
+            for state in due(
+                bench.sources, bench.ledger, bench.clock, customer, feed, selection, result, reread=reread
+            ):
+                yield feed, state
         except SourceError as error:
-            telemetry.warn(Event.SOURCE_FAILED, feed=feed.name, **error.log_context())
-            result.deliveries.append(
-                DeliveryOutcome(
-                    customer.name,
-                    feed.name,
-                    selection.period or "",
-                    0,
-                    str(Status.FAILED),
-                    failure=failure_of(error),
-                    exit_code=error.exit_code,
-                )
-            )
-    return result
+            result.deliveries.append(_source_failed(customer, feed, selection.period or "", error))
+
+
+def deliver_due(bench: Workbench, customer: Customer, feed: Feed, state: PeriodState) -> DeliveryOutcome:
+    """Delivers one period that ``look`` has answered. As ``deliver``, but a source that cannot be read is an
+    outcome too."""
+    try:
+        return deliver(bench, customer, feed, state)
+    except SourceError as error:
+        return _source_failed(customer, feed, state.period.label, error)
+
+
+def holds_up_feed(outcome: DeliveryOutcome) -> bool:
+    """Whether the feed's later periods have to wait: another process runs it and keeps its periods in order,
+    or its source cannot be read."""
+    return outcome.exit_code == ExitCode.ALREADY_RUNNING or not outcome.revision
+
+
+def _source_failed(customer: Customer, feed: Feed, period: str, error: SourceError) -> DeliveryOutcome:
+    telemetry.warn(Event.SOURCE_FAILED, feed=feed.name, **error.log_context())
+    return DeliveryOutcome(
+        customer.name,
+        feed.name,
+        period,
+        0,
+        str(Status.FAILED),
+        failure=failure_of(error),
+        exit_code=error.exit_code,
+    )
 
 
 def run_customers(
@@ -224,9 +263,13 @@ def due(
     feed: Feed,
     selection: Selection,
     result: CustomerRun,
+    *,
+    reread: bool = True,
 ) -> Iterator[PeriodState]:
     """The periods to deliver, oldest first: complete at the source and inside the look-back window (or
-    named), minus what the ledger has delivered and the source has not declared anew."""
+    named), minus what the ledger has delivered or passed over and the source has not declared anew. Without a
+    marker the source cannot declare anything: what was delivered is looked into again, unless ``reread`` is
+    off."""
     since = _parse(feed, selection.since) if selection.since else None
     until = _parse(feed, selection.until) if selection.until else None
     oldest = look_back_start(feed.period, feed.look_back, clock.now())
@@ -244,6 +287,7 @@ def due(
         states = source.periods(since.start)
     else:
         states = source.periods(None if selection.explicit else oldest)
+    passed = {} if selection.explicit else ledger.passed_over(customer.name, feed.name)
     for state in states:
         if (since and state.period < since) or (until and until < state.period):
             continue
@@ -251,7 +295,9 @@ def due(
             result.older += 1
         elif not state.complete:
             result.waiting.append((feed.name, state))
-        elif selection.explicit or not _declared_and_delivered(ledger, customer, feed, state):
+        elif passed.get(state.period.label) == state.marker:
+            result.passed_over += 1
+        elif selection.explicit or not _is_settled(ledger, customer, feed, state, reread=reread):
             yield state
 
 
@@ -262,10 +308,10 @@ def _parse(feed: Feed, label: str) -> Period:
         raise ConfigError(f"{feed.name}: {error}", hint="see `xmode-transfer run --help`") from None
 
 
-def _declared_and_delivered(ledger: Ledger, customer: Customer, feed: Feed, state: PeriodState) -> bool:
-    """With a marker, the producer says when a period is complete anew: an unchanged mark need not be looked
-    behind."""
-    if not state.marker:
+def _is_settled(ledger: Ledger, customer: Customer, feed: Feed, state: PeriodState, *, reread: bool) -> bool:
+    """Whether the period is delivered and need not be looked into again. With a marker, the producer says
+    when a period is complete anew. A drop folder is always looked into: its one period never ends."""
+    if feed.period is PeriodKind.NONE or (reread and not state.marker):
         return False
     latest = ledger.latest(customer.name, feed.name, state.period.label)
     return latest is not None and latest.status is Status.DELIVERED and latest.marker == state.marker

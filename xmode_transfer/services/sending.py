@@ -55,8 +55,9 @@ class ObjectFailure:
 
 @dataclass(slots=True)
 class Sent:
-    """What came of it. ``halted`` is the error that ended the whole delivery; ``stale`` means that an
-    uncommitted object of ours holds older content, so that a new revision is due."""
+    """What came of it. ``halted`` is the error that ended the whole delivery; ``passing`` is the first
+    failure, when all of them were of the kind that passes; ``stale`` means that an uncommitted object of ours
+    holds older content, so that a new revision is due."""
 
     uploaded: int = 0
     uploaded_bytes: int = 0
@@ -64,6 +65,7 @@ class Sent:
     failed: int = 0
     failures: list[ObjectFailure] = field(default_factory=list)
     halted: XmodeError | None = None
+    passing: XmodeError | None = None
     stale: bool = False
 
 
@@ -322,6 +324,10 @@ class Sender:
         with self._lock:
             self._consecutive += 1
             self._sent.failed += 1
+            if self._sent.failed == 1:
+                self._sent.passing = error
+            if not error.retryable:
+                self._sent.passing = None
             if len(self._sent.failures) < _MAX_KEPT_FAILURES:
                 self._sent.failures.append(ObjectFailure(planned.name, failure_of(error)))
             if self._sent.halted is None and (halts(error) or self._consecutive >= _MAX_CONSECUTIVE_FAILURES):

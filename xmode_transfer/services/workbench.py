@@ -3,6 +3,7 @@
 import threading
 from dataclasses import dataclass, field
 
+from xmode_transfer.domain.backoff import Backoff
 from xmode_transfer.domain.config import Limits, UnsafeRoles, Vendor
 from xmode_transfer.ports import (
     ChecksumOf,
@@ -33,4 +34,5 @@ class Workbench:
     spool: Spool
     holder: str
     unsafe_roles: UnsafeRoles = UnsafeRoles.DELIVER
+    backoff: Backoff = field(default_factory=Backoff)
     stop: threading.Event = field(default_factory=threading.Event)

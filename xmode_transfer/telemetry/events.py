@@ -23,6 +23,10 @@ class Event(StrEnum):
         "delivery.finished",
         "one line for the whole delivery: outcome, counts, bytes, seconds, cause",
     )
+    DELIVERY_STILL_REFUSED = (
+        "delivery.still_refused",
+        "a blocked delivery was tried again: the customer does not let us in yet",
+    )
 
     OBJECT_DELIVERED = "object.delivered", "one object has its receipt (debug)"
     OBJECT_FAILED = "object.failed", "one object did not get through; the others go on"

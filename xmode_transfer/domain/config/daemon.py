@@ -19,6 +19,10 @@ class Daemon(Model):
     """Seconds after which a delivery makes room for others that wait, and goes on in its next turn."""
     drain_seconds: int = Field(default=15, ge=0, le=86_400)
     """Seconds that running deliveries have to end after SIGTERM, before they are stopped where they are."""
+    first_retry_seconds: int = Field(default=30, ge=1, le=86_400)
+    """Seconds after which a delivery that failed or was refused is tried again; each failure doubles them."""
+    longest_retry_seconds: int = Field(default=900, ge=1, le=86_400)
+    """Seconds that they grow to."""
     cleanup: Schedule | None = Schedule(cron="15 2 * * *")
     """When retention is carried out, spread over an hour; null: never by itself."""
     access_checks: Schedule | None = Schedule(cron="45 4 * * *")
