@@ -64,13 +64,40 @@ class Period:
     @property
     def end(self) -> datetime:
         """The first instant after it, naive like ``start``."""
-        if self.kind is PeriodKind.HOUR:
-            return self.start + timedelta(hours=1)
-        if self.kind is PeriodKind.WEEK:
-            return self.start + timedelta(days=7)
-        if self.kind is PeriodKind.MONTH:
-            return (self.start.replace(day=1) + timedelta(days=31)).replace(day=1)
-        return self.start + timedelta(days=1)
+        if self.kind is PeriodKind.NONE:
+            return self.start + timedelta(days=1)
+        return self.step(1).start
+
+    def step(self, count: int) -> "Period":
+        """The period so many after this one; before it, when negative. Raises ValueError for a drop folder,
+        which has one period only."""
+        match self.kind:
+            case PeriodKind.HOUR:
+                start = self.start + timedelta(hours=count)
+            case PeriodKind.DAY:
+                start = self.start + timedelta(days=count)
+            case PeriodKind.WEEK:
+                start = self.start + timedelta(weeks=count)
+            case PeriodKind.MONTH:
+                months = self.start.year * 12 + self.start.month - 1 + count
+                start = self.start.replace(year=months // 12, month=months % 12 + 1)
+            case _:
+                raise ValueError("a drop folder has one period only")
+        return Period(start, self.kind)
+
+    @staticmethod
+    def around(moment: datetime, kind: PeriodKind) -> "Period":
+        """The period in which an aware moment lies, by the calendar in UTC."""
+        if kind is PeriodKind.NONE:
+            return Period.none()
+        start = moment.astimezone(UTC).replace(tzinfo=None, minute=0, second=0, microsecond=0)
+        if kind is not PeriodKind.HOUR:
+            start = start.replace(hour=0)
+        if kind is PeriodKind.WEEK:
+            start -= timedelta(days=start.weekday())
+        elif kind is PeriodKind.MONTH:
+            start = start.replace(day=1)
+        return Period(start, kind)
 
     @staticmethod
     def none() -> "Period":

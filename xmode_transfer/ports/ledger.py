@@ -8,6 +8,7 @@ from typing import Protocol
 from xmode_transfer.domain.acts import Act, ActKind, Removal, RemovalOutcome
 from xmode_transfer.domain.daemons import DaemonRecord
 from xmode_transfer.domain.findings import AccessReport
+from xmode_transfer.domain.looks import Look, Survey
 from xmode_transfer.domain.records import (
     Capabilities,
     DeliveredKey,
@@ -73,6 +74,27 @@ class Ledger(Protocol):
 
     def update_delivery(self, lease: Lease, delivery: Delivery) -> None:
         """Overwrites status, counts, manifest, failure and times."""
+        ...
+
+    def calendar(self, customer: str, feed: str | None = None, since: str | None = None) -> list[Delivery]:
+        """The delivery with the highest revision of each period of a customer, in the order of feeds and
+        periods; ``since`` is the label of the oldest period that is asked for. A revision above 1 that is
+        delivered is a correction (or a drop folder's next batch). Together with ``Look.due`` and
+        ``Look.waiting`` of the survey this is what a calendar shows: delivered, corrected, under way or
+        refused, due and waiting."""
+        ...
+
+    def record_look(self, look: Look) -> Look:
+        """Remembers a look at a feed's source for a customer, in place of the one before; answers it with
+        what the one before knew (``Look.after``). A delivery of a due period that is closed later takes that
+        period out again."""
+        ...
+
+    def last_look(self, customer: str, feed: str) -> Look | None: ...
+
+    def survey(self) -> Survey:
+        """How every subscription stands, in one consistent view. Costs by the number of subscriptions and of
+        what is open, not by the length of the history."""
         ...
 
     def plan_objects(self, lease: Lease, delivery_id: str, objects: Iterable[PlannedObject]) -> int:

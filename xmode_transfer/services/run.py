@@ -18,6 +18,7 @@ from xmode_transfer.domain.periods import Period, PeriodKind, look_back_start
 from xmode_transfer.domain.plan import PlanEntry
 from xmode_transfer.domain.records import DeliveryOutcome, Status
 from xmode_transfer.ports import Clock, Ledger, PeriodState, SourceFactory
+from xmode_transfer.services import looking
 from xmode_transfer.services.deliver import deliver
 from xmode_transfer.services.planning import Planner
 from xmode_transfer.services.sending import failure_of
@@ -144,12 +145,16 @@ def look(
     reread: bool = True,
 ) -> Iterator[tuple[Feed, PeriodState]]:
     """What is due for the customer now, feed by feed, oldest period first. A source that cannot be listed
-    becomes a failed delivery in ``result``, and the other feeds go on. ``reread`` as in ``due``."""
+    becomes a failed delivery in ``result``, and the other feeds go on. ``reread`` as in ``due``. What was
+    seen is remembered in the ledger, for whoever asks how the customer fares."""
     for feed in feeds_of(configuration, customer, selection):
         try:
-            for state in due(
+            states: Iterable[PeriodState] = due(
                 bench.sources, bench.ledger, bench.clock, customer, feed, selection, result, reread=reread
-            ):
+            )
+            if not selection.explicit:  # what a person named shows a part only
+                states = looking.remembered(bench.ledger, bench.clock, customer, feed, result.waiting, states)
+            for state in states:
                 yield feed, state
         except SourceError as error:
             result.deliveries.append(_source_failed(customer, feed, selection.period or "", error))

@@ -115,6 +115,19 @@ class Database:
         lines += [f"{row[0]}: a row refers to a row of {row[2]} that is not there" for row in broken]
         return lines
 
+    def space(self) -> tuple[int | None, int]:
+        """Bytes that the ledger's disk has left for us (None where nobody can say), and those that the ledger
+        takes, its log included."""
+        used = 0
+        for end in ("", "-wal"):
+            with suppress(OSError):
+                used += self._path.with_name(self._path.name + end).stat().st_size
+        try:
+            disk = os.statvfs(self._path.parent)
+        except OSError:
+            return None, used
+        return disk.f_bavail * disk.f_frsize, used
+
     def close(self) -> None:
         self._closed = True
         with self.translated():

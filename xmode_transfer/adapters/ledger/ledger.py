@@ -14,6 +14,7 @@ from xmode_transfer.adapters.ledger import (
     deliveries,
     keys,
     leases,
+    looks,
     objects,
     schema,
     uploads,
@@ -25,6 +26,7 @@ from xmode_transfer.adapters.ledger.writer import GroupCommit
 from xmode_transfer.domain.acts import Act, ActKind, Removal, RemovalOutcome
 from xmode_transfer.domain.daemons import DaemonRecord
 from xmode_transfer.domain.findings import AccessReport
+from xmode_transfer.domain.looks import Look, Survey
 from xmode_transfer.domain.records import (
     Capabilities,
     DeliveredKey,
@@ -119,8 +121,25 @@ class SqlLedger:
         def action(connection: Connection) -> None:
             leases.check(connection, lease)
             deliveries.overwrite(connection, delivery)
+            looks.settle(connection, self._database, delivery)
 
         self._writer.call(action)
+
+    def calendar(self, customer: str, feed: str | None = None, since: str | None = None) -> list[Delivery]:
+        with self._database.reading() as connection:
+            return looks.calendar(connection, customer, feed, since)
+
+    # --- Looks, and how everybody stands
+
+    def record_look(self, look: Look) -> Look:
+        return self._writer.call(lambda c: looks.record(c, self._database, look))
+
+    def last_look(self, customer: str, feed: str) -> Look | None:
+        with self._database.reading() as connection:
+            return looks.last(connection, customer, feed)
+
+    def survey(self) -> Survey:
+        return looks.survey(self._database)
 
     # --- The plan and the receipts
 

@@ -22,7 +22,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-SCHEMA_VERSION = "0004"
+SCHEMA_VERSION = "0005"
 
 NAMING = {
     "pk": "pk_%(table_name)s",
@@ -321,6 +321,26 @@ passed_over = Table(
     Column("marker", TEXT, nullable=False),
     Column("passed_at", TEXT, nullable=False),
     PrimaryKeyConstraint("customer", "feed", "period"),
+    sqlite_with_rowid=False,
+)
+
+# The last look at a feed's source for a customer, whoever looked.
+looks = Table(
+    "looks",
+    metadata,
+    Column("customer", TEXT, nullable=False),
+    Column("feed", TEXT, nullable=False),
+    Column("looked_at", TEXT, nullable=False),
+    Column("first_looked_at", TEXT, nullable=False),
+    Column("newest_complete", TEXT),
+    Column("due_count", Integer, nullable=False),
+    Column("due", TEXT, nullable=False),
+    Column("due_since_at", TEXT),
+    Column("waiting_count", Integer, nullable=False),
+    Column("waiting", TEXT, nullable=False),
+    *_failure_columns(),
+    Column("failing_since_at", TEXT),
+    PrimaryKeyConstraint("customer", "feed"),
     sqlite_with_rowid=False,
 )
 

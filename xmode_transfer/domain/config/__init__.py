@@ -13,6 +13,7 @@ from xmode_transfer.domain.config.customer import (
 )
 from xmode_transfer.domain.config.daemon import Daemon
 from xmode_transfer.domain.config.feed import Feed, Marker, Settled
+from xmode_transfer.domain.config.freshness import FeedFreshness, Freshness
 from xmode_transfer.domain.config.retention import By, Caps, FeedPolicy, Policy, Retention, held_by
 from xmode_transfer.domain.config.schedule import Schedule
 from xmode_transfer.domain.config.secret import Secret, SecretRef
@@ -37,7 +38,9 @@ __all__ = [
     "Encryption",
     "Engine",
     "Feed",
+    "FeedFreshness",
     "FeedPolicy",
+    "Freshness",
     "Limits",
     "Marker",
     "Policy",

@@ -8,6 +8,7 @@ from pydantic import AfterValidator, Field, ValidationInfo, field_validator, mod
 from xmode_transfer.domain.config.arns import check_account, check_kms_key, parse_iam
 from xmode_transfer.domain.config.bandwidth import BandwidthLimit
 from xmode_transfer.domain.config.base import SLUG_PATTERN, Model, check_slug, did_you_mean
+from xmode_transfer.domain.config.freshness import Freshness
 from xmode_transfer.domain.config.metadata import METADATA_PATTERN, check_metadata
 from xmode_transfer.domain.config.names import (
     EXTERNAL_ID_PATTERN,
@@ -162,6 +163,8 @@ class Customer(Model):
     """Which periods are made up for after an outage of ours: all, the latest of each feed, or none."""
     weight: int = Field(default=1, ge=1, le=100)
     """Turns that the customer gets in each round of the daemon, beside others' one."""
+    freshness: Freshness = Freshness()
+    """When a delivery to this customer counts as late, where it is to be otherwise than the feed says."""
     retention: Retention | None = None
     """How long delivered objects stay. Left out: for good."""
     hold: Hold = Field(default=False, examples=[["us-daily/2026-11-22"]])

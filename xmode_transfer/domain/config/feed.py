@@ -4,7 +4,9 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 
+from xmode_transfer.domain.config.bandwidth import Day
 from xmode_transfer.domain.config.base import SLUG_PATTERN, Model, check_slug, did_you_mean
+from xmode_transfer.domain.config.freshness import FeedFreshness
 from xmode_transfer.domain.config.names import check_bucket
 from xmode_transfer.domain.periods import Partition, PeriodKind
 from xmode_transfer.domain.selection import check_pattern
@@ -60,6 +62,8 @@ class Feed(Model):
     """When a period is complete: {marker: _SUCCESS} or {settle_seconds: 300}."""
     look_back: int = Field(default=31, ge=1, le=100_000)
     """How many periods back a missing delivery is still made up for."""
+    freshness: FeedFreshness = FeedFreshness()
+    """When a delivery counts as late."""
     sha256: bool = False
     """Whether the manifest names each file's SHA-256 besides S3's checksum. Costs processor time per byte."""
 
@@ -141,6 +145,14 @@ class Feed(Model):
         # Only runs for a value that was given: the default stands for a drop folder too, without a meaning.
         if info.data.get("period") is PeriodKind.NONE:
             raise ValueError("a drop folder (period: none) has no periods to look back on; remove it")
+        return value
+
+    @field_validator("freshness")
+    @classmethod
+    def _has_days(cls, value: FeedFreshness, info: ValidationInfo) -> FeedFreshness:
+        kind = info.data.get("period")
+        if kind in (PeriodKind.WEEK, PeriodKind.MONTH, PeriodKind.NONE) and value.days != tuple(Day):
+            raise ValueError(f"days says nothing for a feed with period: {kind}; remove it")
         return value
 
     @property

@@ -1,0 +1,256 @@
+"""The contract of the port ``Ledger``: looks, the calendar, and the survey that health comes from."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from xmode_transfer.adapters.ledger import SqlLedger, open_ledger
+from xmode_transfer.adapters.memory.clock import MemoryClock
+from xmode_transfer.domain.acts import Act, ActKind
+from xmode_transfer.domain.daemons import DaemonRecord
+from xmode_transfer.domain.errors import Party
+from xmode_transfer.domain.findings import AccessReport, Cause, Finding, Result, Severity
+from xmode_transfer.domain.looks import KEPT_PERIODS, Look, Survey, Waiting
+from xmode_transfer.domain.records import (
+    Capabilities,
+    Delivery,
+    Failure,
+    Lease,
+    MultipartUpload,
+    Run,
+    Status,
+    UploadStatus,
+)
+
+NOW = datetime(2026, 11, 25, 12, 0, tzinfo=UTC)
+HOUR = timedelta(hours=1)
+REFUSED = Failure("role_refused", "customer", "the role refuses us", "send the trust policy")
+
+
+@pytest.fixture(params=["sqlite"])
+def ledger(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[SqlLedger]:
+    opened = open_ledger(f"{request.param}:///{tmp_path}/ledger.db", MemoryClock(NOW))
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def lease(ledger: SqlLedger) -> Lease:
+    return ledger.claim("delivery/anything", "host-a", 90)
+
+
+def a_delivery(
+    period: str, status: Status = Status.DELIVERED, revision: int = 1, **changes: object
+) -> Delivery:
+    made = Delivery(
+        f"{changes.get('customer', 'acme')}-{changes.get('feed', 'us-daily')}-{period}-{revision}",
+        "acme",
+        "us-daily",
+        period,
+        revision,
+        status,
+        NOW - 9 * HOUR,
+        NOW - HOUR,
+        delivered_at=NOW - HOUR if status is Status.DELIVERED else None,
+        failure=REFUSED if status is Status.BLOCKED else None,
+    )
+    return replace(made, **changes)  # type: ignore[arg-type]
+
+
+def a_look(**changes: object) -> Look:
+    return replace(Look("acme", "us-daily", NOW, NOW), **changes)  # type: ignore[arg-type]
+
+
+# --- Looks
+
+
+def test_a_look_comes_back_whole(ledger: SqlLedger) -> None:
+    look = a_look(
+        newest_complete="2026-11-24",
+        due=("2026-11-23", "2026-11-24"),
+        due_count=2,
+        waiting=(Waiting("2026-11-25", 'no "_SUCCESS" yet, é'),),
+        waiting_count=1,
+    )
+    written = ledger.record_look(look)
+    assert written == replace(look, due_since_at=NOW)
+    assert ledger.last_look("acme", "us-daily") == written
+    assert ledger.survey().looks == {("acme", "us-daily"): written}
+    assert ledger.last_look("acme", "drops") is None
+
+
+def test_a_look_keeps_since_when_things_are_so(ledger: SqlLedger) -> None:
+    ledger.record_look(a_look(due=("2026-11-23",), due_count=1))
+    later = NOW + HOUR
+    same = ledger.record_look(
+        a_look(looked_at=later, first_looked_at=later, due=("2026-11-23", "2026-11-24"))
+    )
+    assert (same.first_looked_at, same.due_since_at) == (NOW, NOW)
+    other = ledger.record_look(a_look(looked_at=later, first_looked_at=later, due=("2026-11-24",)))
+    assert other.due_since_at == later
+
+
+def test_a_look_that_failed_keeps_what_was_seen_before(ledger: SqlLedger) -> None:
+    ledger.record_look(a_look(newest_complete="2026-11-24", due=("2026-11-24",), due_count=1))
+    gone = Failure("source_missing", "us", "the disk is not mounted", "mount it")
+    for hours in (1, 2):
+        at = NOW + hours * HOUR
+        failed = ledger.record_look(a_look(looked_at=at, first_looked_at=at, failure=gone))
+        assert (failed.due, failed.newest_complete) == (("2026-11-24",), "2026-11-24")
+        assert (failed.looked_at, failed.failing_since_at, failed.failure) == (at, NOW + HOUR, gone)
+    mended = ledger.record_look(a_look(looked_at=NOW + 3 * HOUR, first_looked_at=NOW))
+    assert (mended.failure, mended.failing_since_at, mended.due) == (None, None, ())
+
+
+def test_a_delivery_takes_its_period_out_of_the_look(ledger: SqlLedger, lease: Lease) -> None:
+    ledger.record_look(a_look(due=("2026-11-23", "2026-11-24"), due_count=2))
+    delivery = a_delivery("2026-11-23", Status.RUNNING)
+    ledger.create_delivery(lease, delivery)
+    ledger.update_delivery(lease, delivery)
+    assert ledger.survey().looks["acme", "us-daily"].due_count == 2
+    ledger.update_delivery(lease, replace(delivery, status=Status.DELIVERED, updated_at=NOW + HOUR))
+    left = ledger.survey().looks["acme", "us-daily"]
+    assert (left.due, left.due_count, left.due_since_at) == (("2026-11-24",), 1, NOW + HOUR)
+
+
+def test_more_due_periods_than_are_named_are_counted(ledger: SqlLedger) -> None:
+    labels = tuple(f"{number:05}" for number in range(KEPT_PERIODS))
+    look = ledger.record_look(a_look(due=labels, due_count=KEPT_PERIODS + 500))
+    assert look.without(labels[0], NOW).due_count == KEPT_PERIODS + 499
+
+
+# --- The calendar
+
+
+def test_the_calendar_has_the_highest_revision_of_each_period(ledger: SqlLedger, lease: Lease) -> None:
+    for delivery in (
+        a_delivery("2026-11-22"),
+        a_delivery("2026-11-23"),
+        a_delivery("2026-11-23", revision=2, status=Status.BLOCKED),
+        a_delivery("2026-11-24", feed="drops"),
+        a_delivery("2026-11-24", customer="globex"),
+    ):
+        ledger.create_delivery(lease, delivery)
+    assert [(item.feed, item.period, item.revision) for item in ledger.calendar("acme")] == [
+        ("drops", "2026-11-24", 1),
+        ("us-daily", "2026-11-22", 1),
+        ("us-daily", "2026-11-23", 2),
+    ]
+    assert [item.period for item in ledger.calendar("acme", "us-daily", "2026-11-23")] == ["2026-11-23"]
+
+
+# --- The survey
+
+
+def test_an_empty_ledger_knows_nothing_but_its_disk(ledger: SqlLedger) -> None:
+    survey = ledger.survey()
+    assert replace(survey, free_bytes=None, used_bytes=0) == Survey()
+    assert survey.free_bytes
+    assert survey.used_bytes > 10_000
+
+
+def test_the_survey_has_of_each_subscription_the_newest_that_was_delivered(
+    ledger: SqlLedger, lease: Lease
+) -> None:
+    for delivery in (
+        a_delivery("2026-11-22"),
+        a_delivery("2026-11-23"),
+        a_delivery("2026-11-23", revision=2),
+        a_delivery("2026-11-24", Status.BLOCKED),
+        a_delivery("2026-11-21", customer="acme-2", feed="a"),
+        a_delivery("2026-11-20", customer="acme-2", feed="b", status=Status.PLANNED),
+        a_delivery("none", customer="zeta", feed="drops", revision=7),
+    ):
+        ledger.create_delivery(lease, delivery)
+    survey = ledger.survey()
+    assert {place: (item.period, item.revision) for place, item in survey.delivered.items()} == {
+        ("acme", "us-daily"): ("2026-11-23", 2),
+        ("acme-2", "a"): ("2026-11-21", 1),
+        ("zeta", "drops"): ("none", 7),
+    }
+    assert survey.delivered["acme", "us-daily"] == a_delivery("2026-11-23", revision=2)
+
+
+def test_the_survey_has_what_is_open_since_it_first_failed(ledger: SqlLedger, lease: Lease) -> None:
+    blocked = a_delivery("2026-11-24", Status.BLOCKED)
+    for delivery in (
+        blocked,
+        a_delivery("2026-11-22", Status.FAILED, failure=Failure("superseded", "us", "taken over")),
+        a_delivery("2026-11-22", revision=2),
+        a_delivery("2026-11-23", Status.RUNNING),
+    ):
+        ledger.create_delivery(lease, delivery)
+    for number, outcome in enumerate(("interrupted", "blocked", "blocked")):
+        at = NOW - (5 - number) * HOUR
+        run = Run(f"run-{number}", blocked.id, at, "host-a", "fast", at, outcome)
+        ledger.start_run(lease, run)
+        ledger.finish_run(lease, run)
+    (running, refused) = ledger.survey().open["acme", "us-daily"]
+    assert (running.delivery.period, running.since_at) == ("2026-11-23", running.delivery.created_at)
+    assert (refused.delivery, refused.since_at) == (blocked, NOW - 4 * HOUR)
+
+
+def a_check(outcome: str, hours: float) -> AccessReport:
+    findings = {
+        "ok": (Finding("put", Result.OK, Cause.OK, None, Severity.INFO, "fine"),),
+        "blocked": (
+            Finding("put", Result.DENIED, Cause.PUT_DENIED, Party.CUSTOMER, Severity.ERROR, "put is denied"),
+            Finding(
+                "assume",
+                Result.UNEXPECTED,
+                Cause.EXTERNAL_ID_NOT_REQUIRED,
+                Party.CUSTOMER,
+                Severity.CRITICAL,
+                "anybody gets in",
+            ),
+            Finding("get", Result.OK, Cause.OK, None, Severity.WARNING, "a note"),
+        ),
+    }
+    return AccessReport("acme", NOW - hours * HOUR, findings[outcome])
+
+
+def test_the_survey_has_the_last_check_and_since_when_it_is_bad(ledger: SqlLedger) -> None:
+    for outcome, hours in (("blocked", 9), ("ok", 8), ("blocked", 7), ("blocked", 6)):
+        ledger.record_check(a_check(outcome, hours))
+    ledger.record_check(replace(a_check("ok", 1), customer="globex"))
+    checks = ledger.survey().checks
+    assert (checks["globex"].outcome, checks["globex"].causes) == ("ok", ())
+    bad = checks["acme"]
+    assert bad.causes == ("external_id_not_required", "put_denied")
+    assert (bad.party, bad.message) == ("customer", "anybody gets in")
+    assert (bad.checked_at, bad.bad_since_at) == (NOW - 6 * HOUR, NOW - 7 * HOUR)
+
+
+def test_the_survey_has_leftovers_cleanups_and_what_is_known_of_destinations(
+    ledger: SqlLedger, lease: Lease
+) -> None:
+    delivery = a_delivery("2026-11-24")
+    ledger.create_delivery(lease, delivery)
+    for number in range(2):
+        at = NOW - number * HOUR
+        upload = MultipartUpload(
+            f"u{number}", delivery.id, "acme", "a", "xmode/a", 10, 1, "i", 5, "crc32", at, sent_bytes=5
+        )
+        ledger.open_upload(lease, upload)
+        ledger.close_upload(lease, upload.upload_id, UploadStatus.LEFT_BEHIND)
+    too_many = Failure("cleanup_cap", "us", "too many", "say so")
+    for number, failure in enumerate((None, too_many)):
+        at = NOW - (3 - number) * HOUR
+        act = Act(f"act-{number}", ActKind.CLEANUP, "acme", "h", "daemon", "retention", at)
+        ledger.start_act(lease, act)
+        ledger.finish_act(lease, replace(act, finished_at=at, outcome="unconfirmed", failure=failure))
+    ledger.start_act(lease, Act("act-9", ActKind.CLEANUP, "acme", "h", "daemon", "retention", NOW))
+    ledger.learn("acme", Capabilities(region="eu-west-1"))
+    ledger.pass_over("acme", "us-daily", {"2026-11-20": "", "2026-11-21": ""}, NOW)
+    ledger.note_daemon(ledger.claim("daemon", "h", 90), DaemonRecord("h", NOW - HOUR, NOW, 60, 4))
+    survey = ledger.survey()
+    left = survey.left_behind["acme"]
+    assert (left.count, left.oldest_at) == (2, NOW - HOUR)
+    assert survey.cleanups["acme"].failure == too_many
+    assert survey.capabilities["acme"].region == "eu-west-1"
+    assert survey.passed_over == {("acme", "us-daily"): "2026-11-21"}
+    assert survey.daemon is not None
+    assert survey.daemon.holder == "h"

@@ -1,0 +1,356 @@
+"""Looks at sources, and the survey of how every subscription stands.
+
+A ledger holds months of deliveries of thousands of subscriptions. The survey reads none of that history: it
+steps from one subscription to the next along an index, and takes the newest row of each.
+"""
+
+import json
+from typing import Any
+
+from sqlalchemy import CTE, Connection, Select, Table, exists, func, literal, select, tuple_
+
+from xmode_transfer.adapters.ledger import daemons
+from xmode_transfer.adapters.ledger.engine import Database
+from xmode_transfer.adapters.ledger.rows import (
+    capabilities_of,
+    delivery_of,
+    failure_of,
+    failure_values,
+    maybe_text_of,
+    maybe_time_of,
+    text_of,
+    time_of,
+)
+from xmode_transfer.adapters.ledger.tables import (
+    access_checks,
+    access_findings,
+    acts,
+    capabilities,
+    deliveries,
+    looks,
+    passed_over,
+    periods,
+    runs,
+    uploads,
+)
+from xmode_transfer.domain.acts import ActKind
+from xmode_transfer.domain.findings import Severity
+from xmode_transfer.domain.looks import (
+    CheckSummary,
+    CleanupSummary,
+    LeftBehind,
+    Look,
+    OpenDelivery,
+    Subscription,
+    Survey,
+    Waiting,
+)
+from xmode_transfer.domain.records import Delivery, Status, UploadStatus
+
+_OPEN = [str(status) for status in (Status.PLANNED, Status.RUNNING, Status.FAILED, Status.BLOCKED)]
+
+
+def record(connection: Connection, database: Database, look: Look) -> Look:
+    """Takes the place of the look before, and answers what was written."""
+    look = look.after(last(connection, look.customer, look.feed))
+    _write(connection, database, look)
+    return look
+
+
+def last(connection: Connection, customer: str, feed: str) -> Look | None:
+    row = connection.execute(select(looks).filter_by(customer=customer, feed=feed)).one_or_none()
+    return None if row is None else _look_of(row)
+
+
+def settle(connection: Connection, database: Database, delivery: Delivery) -> None:
+    """Takes a period that was delivered out of the last look."""
+    if delivery.status is not Status.DELIVERED:
+        return
+    look = last(connection, delivery.customer, delivery.feed)
+    if look is not None and delivery.period in look.due:
+        _write(connection, database, look.without(delivery.period, delivery.updated_at))
+
+
+def calendar(connection: Connection, customer: str, feed: str | None, since: str | None) -> list[Delivery]:
+    """The highest revision of each period, in the order of feeds and periods."""
+    later = deliveries.alias("later")
+    query = _DELIVERIES.where(
+        periods.c.customer == customer,
+        ~exists().where(
+            later.c.period_id == deliveries.c.period_id, later.c.revision > deliveries.c.revision
+        ),
+    ).order_by(periods.c.feed, periods.c.period)
+    if feed is not None:
+        query = query.where(periods.c.feed == feed)
+    if since is not None:
+        query = query.where(periods.c.period >= since)
+    return [delivery_of(row) for row in connection.execute(query)]
+
+
+def survey(database: Database) -> Survey:
+    free, used = database.space()
+    with database.reading() as connection:
+        return Survey(
+            looks={(row.customer, row.feed): _look_of(row) for row in connection.execute(select(looks))},
+            delivered=_delivered(connection),
+            open=_open(connection),
+            capabilities={
+                row.customer: capabilities_of(row) for row in connection.execute(select(capabilities))
+            },
+            left_behind=_left_behind(connection),
+            checks=_checks(connection),
+            cleanups=_cleanups(connection),
+            passed_over=_passed_over(connection),
+            daemon=next(iter(daemons.newest(connection, 1)), None),
+            free_bytes=free,
+            used_bytes=used,
+        )
+
+
+_DELIVERIES: Select[Any] = select(deliveries, periods.c.customer, periods.c.feed, periods.c.period).join_from(
+    deliveries, periods
+)
+
+
+def _delivered(connection: Connection) -> dict[Subscription, Delivery]:
+    """Of each subscription the delivery of the newest period that has one."""
+    known = _each(periods, "customer", "feed")
+    of_known, done, revision = periods.alias("of_known"), deliveries.alias("done"), deliveries.alias("last")
+    delivered = str(Status.DELIVERED)
+    newest = (
+        select(of_known.c.id)
+        .where(
+            of_known.c.customer == known.c.customer,
+            of_known.c.feed == known.c.feed,
+            exists().where(done.c.period_id == of_known.c.id, done.c.status == delivered),
+        )
+        .order_by(of_known.c.period.desc())
+        .limit(1)
+        .correlate(known)
+        .scalar_subquery()
+    )
+    highest = (
+        select(func.max(revision.c.revision))
+        .where(revision.c.period_id == deliveries.c.period_id, revision.c.status == delivered)
+        .correlate(deliveries)
+        .scalar_subquery()
+    )
+    query = (
+        select(deliveries, periods.c.customer, periods.c.feed, periods.c.period)
+        .select_from(known)
+        .join(periods, periods.c.id == newest)
+        .join(deliveries, deliveries.c.period_id == periods.c.id)
+        .where(deliveries.c.revision == highest)
+    )
+    return {(row.customer, row.feed): delivery_of(row) for row in connection.execute(query)}
+
+
+def _open(connection: Connection) -> dict[Subscription, tuple[OpenDelivery, ...]]:
+    later = deliveries.alias("later")
+    # The IDs of one delivery's runs sort as their times do (services/deliver.py), and are in the index.
+    since_at = (
+        select(runs.c.finished_at)
+        .where(
+            runs.c.delivery_id == deliveries.c.id,
+            runs.c.outcome.in_([str(Status.FAILED), str(Status.BLOCKED)]),
+        )
+        .order_by(runs.c.id)
+        .limit(1)
+        .correlate(deliveries)
+        .scalar_subquery()
+    )
+    query = (
+        _DELIVERIES.add_columns(since_at.label("since_at"))
+        .where(
+            deliveries.c.status.in_(_OPEN),
+            ~exists().where(
+                later.c.period_id == deliveries.c.period_id, later.c.revision > deliveries.c.revision
+            ),
+        )
+        .order_by(periods.c.period)
+    )
+    found: dict[Subscription, list[OpenDelivery]] = {}
+    for row in connection.execute(query):
+        delivery = delivery_of(row)
+        since = maybe_time_of(row.since_at) if delivery.failure is not None else None
+        item = OpenDelivery(delivery, since or delivery.created_at)
+        found.setdefault((delivery.customer, delivery.feed), []).append(item)
+    return {place: tuple(items) for place, items in found.items()}
+
+
+def _left_behind(connection: Connection) -> dict[str, LeftBehind]:
+    query = (
+        select(
+            uploads.c.customer, func.count(), func.sum(uploads.c.sent_bytes), func.min(uploads.c.opened_at)
+        )
+        .where(uploads.c.status == str(UploadStatus.LEFT_BEHIND))
+        .group_by(uploads.c.customer)
+    )
+    return {
+        customer: LeftBehind(count, int(size or 0), time_of(oldest))
+        for customer, count, size, oldest in connection.execute(query)
+    }
+
+
+def _checks(connection: Connection) -> dict[str, CheckSummary]:
+    """Of each customer the last check; with grave findings, what they are, and since when there are some."""
+    known = _each(access_checks, "customer")
+    of_known, good, bad = (
+        access_checks.alias("of_known"),
+        access_checks.alias("good"),
+        access_checks.alias("bad"),
+    )
+    newest = (
+        select(of_known.c.id)
+        .where(of_known.c.customer == known.c.customer)
+        .order_by(of_known.c.checked_at.desc(), of_known.c.id.desc())
+        .limit(1)
+        .correlate(known)
+        .scalar_subquery()
+    )
+    last_good = (
+        select(good.c.checked_at)
+        .where(good.c.customer == access_checks.c.customer, good.c.outcome == "ok")
+        .order_by(good.c.checked_at.desc())
+        .limit(1)
+        .correlate(access_checks)
+        .scalar_subquery()
+    )
+    bad_since = (
+        select(func.min(bad.c.checked_at))
+        .where(
+            bad.c.customer == access_checks.c.customer,
+            bad.c.checked_at > func.coalesce(last_good, literal("")),
+        )
+        .correlate(access_checks)
+        .scalar_subquery()
+    )
+    query = (
+        select(access_checks, bad_since.label("bad_since"))
+        .select_from(known)
+        .join(access_checks, access_checks.c.id == newest)
+    )
+    rows = connection.execute(query).all()
+    found = {
+        row.customer: CheckSummary(time_of(row.checked_at), row.outcome)
+        for row in rows
+        if row.outcome == "ok"
+    }
+    for row in rows:
+        if row.outcome != "ok":
+            found[row.customer] = _bad_check(connection, row)
+    return found
+
+
+def _bad_check(connection: Connection, row: Any) -> CheckSummary:
+    grave = connection.execute(
+        select(access_findings)
+        .where(
+            access_findings.c.check_id == row.id,
+            access_findings.c.severity.in_([str(Severity.ERROR), str(Severity.CRITICAL)]),
+        )
+        .order_by(access_findings.c.severity, access_findings.c.number)  # critical before error
+    ).all()
+    causes = tuple(dict.fromkeys(item.cause for item in grave if item.cause))
+    first = next((item for item in grave if item.cause), None)
+    return CheckSummary(
+        time_of(row.checked_at),
+        row.outcome,
+        causes,
+        first.party if first else None,
+        first.message if first else "",
+        time_of(row.bad_since) if row.bad_since else None,
+    )
+
+
+def _cleanups(connection: Connection) -> dict[str, CleanupSummary]:
+    known = _each(acts, "customer")
+    of_known = acts.alias("of_known")
+    newest = (
+        select(of_known.c.id)
+        .where(
+            of_known.c.customer == known.c.customer,
+            of_known.c.kind == str(ActKind.CLEANUP),
+            of_known.c.finished_at.is_not(None),
+        )
+        .order_by(of_known.c.started_at.desc())
+        .limit(1)
+        .correlate(known)
+        .scalar_subquery()
+    )
+    query = select(acts).select_from(known).join(acts, acts.c.id == newest)
+    return {
+        row.customer: CleanupSummary(time_of(row.finished_at), row.outcome or "", row.failed, failure_of(row))
+        for row in connection.execute(query)
+    }
+
+
+def _passed_over(connection: Connection) -> dict[Subscription, str]:
+    query = select(passed_over.c.customer, passed_over.c.feed, func.max(passed_over.c.period)).group_by(
+        passed_over.c.customer, passed_over.c.feed
+    )
+    return {(customer, feed): period for customer, feed, period in connection.execute(query)}
+
+
+def _each(table: Table, *names: str) -> CTE:
+    """Each combination of the leading columns of one of the table's indices, by steps along the index: as
+    many as there are combinations, however many rows there are. The table has an ``id``."""
+    beginning, beyond, following = table.alias("beginning"), table.alias("beyond"), table.alias("following")
+    columns = [beginning.c[name] for name in names]
+    first = select(*columns).order_by(*columns).limit(1).subquery("first")
+    steps = select(*first.c).cte(f"each_of_{table.name}", recursive=True)
+    past = [beyond.c[name] for name in names]
+    next_id = (
+        select(beyond.c.id)
+        .where(tuple_(*past) > tuple_(*(steps.c[name] for name in names)))
+        .order_by(*past)
+        .limit(1)
+        .correlate(steps)
+        .scalar_subquery()
+    )
+    return steps.union_all(
+        select(*(following.c[name] for name in names))
+        .select_from(steps)
+        .join(following, following.c.id == next_id)
+    )
+
+
+# --- Rows
+
+
+def _write(connection: Connection, database: Database, look: Look) -> None:
+    values = {
+        "looked_at": text_of(look.looked_at),
+        "first_looked_at": text_of(look.first_looked_at),
+        "newest_complete": look.newest_complete,
+        "due_count": look.due_count,
+        "due": json.dumps(look.due),
+        "due_since_at": maybe_text_of(look.due_since_at),
+        "waiting_count": look.waiting_count,
+        "waiting": json.dumps(look.waiting, ensure_ascii=False),
+        **failure_values(look.failure),
+        "failing_since_at": maybe_text_of(look.failing_since_at),
+    }
+    adding = database.insert(looks).values(customer=look.customer, feed=look.feed, **values)
+    connection.execute(
+        adding.on_conflict_do_update(
+            index_elements=["customer", "feed"], set_={name: adding.excluded[name] for name in values}
+        )
+    )
+
+
+def _look_of(row: Any) -> Look:
+    return Look(
+        customer=row.customer,
+        feed=row.feed,
+        looked_at=time_of(row.looked_at),
+        first_looked_at=time_of(row.first_looked_at),
+        newest_complete=row.newest_complete,
+        due_count=row.due_count,
+        due=tuple(json.loads(row.due)),
+        due_since_at=maybe_time_of(row.due_since_at),
+        waiting_count=row.waiting_count,
+        waiting=tuple(Waiting(*item) for item in json.loads(row.waiting)),
+        failure=failure_of(row),
+        failing_since_at=maybe_time_of(row.failing_since_at),
+    )

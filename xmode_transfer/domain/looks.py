@@ -1,0 +1,141 @@
+"""What the ledger tells the evaluator of health: looks at sources, and how each subscription stands."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import NamedTuple
+
+from xmode_transfer.domain.daemons import DaemonRecord
+from xmode_transfer.domain.records import Capabilities, Delivery, Failure
+
+KEPT_PERIODS = 200
+"""How many due and how many waiting periods a look names; it counts all."""
+
+
+class Waiting(NamedTuple):
+    """A period that is at the source and not complete, and why, in words."""
+
+    period: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What was seen when somebody last looked at a feed's source for a customer.
+
+    ``newest_complete`` is the label of the newest complete period, delivered or not. ``due`` are the labels,
+    oldest first, of complete periods that were not delivered when the look ended (the ledger takes those out
+    that are delivered later); ``due_since_at`` is when the oldest of them was first seen so. ``waiting`` are
+    incomplete. ``failure`` says why the source could not be looked at, ``failing_since_at`` since when.
+    ``first_looked_at``, ``due_since_at`` and ``failing_since_at`` are kept by ``after``.
+    """
+
+    customer: str
+    feed: str
+    looked_at: datetime
+    first_looked_at: datetime
+    newest_complete: str | None = None
+    due_count: int = 0
+    due: tuple[str, ...] = ()
+    due_since_at: datetime | None = None
+    waiting_count: int = 0
+    waiting: tuple[Waiting, ...] = ()
+    failure: Failure | None = None
+    failing_since_at: datetime | None = None
+
+    def after(self, previous: "Look | None") -> "Look":
+        """This look, with what the one before knew: since when things are as they are. A look that failed
+        keeps what the last one that did not had seen."""
+        seen = self
+        if previous is not None:
+            seen = replace(seen, first_looked_at=previous.first_looked_at)
+            if self.failure is not None:
+                return replace(
+                    previous,
+                    looked_at=self.looked_at,
+                    failure=self.failure,
+                    failing_since_at=previous.failing_since_at or self.looked_at,
+                )
+            same = bool(self.due and previous.due) and self.due[0] == previous.due[0]
+            if same and previous.due_since_at is not None:
+                return replace(seen, due_since_at=previous.due_since_at, failing_since_at=None)
+        return replace(
+            seen,
+            due_since_at=self.looked_at if self.due else None,
+            failing_since_at=self.looked_at if self.failure else None,
+        )
+
+    def without(self, period: str, at: datetime) -> "Look":
+        """The look once that period was delivered."""
+        if period not in self.due:
+            return self
+        due = tuple(label for label in self.due if label != period)
+        since = self.due_since_at if self.due[0] != period else at
+        return replace(
+            self, due=due, due_count=max(self.due_count - 1, len(due)), due_since_at=since if due else None
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class OpenDelivery:
+    """The newest revision of a period that was begun and is not delivered. ``since_at`` is when a run towards
+    it first failed or was refused, or when it was planned."""
+
+    delivery: Delivery
+    since_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class CheckSummary:
+    """The last check of a customer's access. ``causes`` are those of its grave findings, ``party`` and
+    ``message`` the first one's; ``bad_since_at`` is the first of the unbroken row of checks that were not
+    ok."""
+
+    checked_at: datetime
+    outcome: str
+    causes: tuple[str, ...] = ()
+    party: str | None = None
+    message: str = ""
+    bad_since_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LeftBehind:
+    """Multipart uploads of a customer that we may not abort. ``bytes`` is what they hold."""
+
+    count: int
+    bytes: int
+    oldest_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class CleanupSummary:
+    """The last cleanup of a customer's bucket that ended, as its act says."""
+
+    finished_at: datetime
+    outcome: str
+    failed: int
+    failure: Failure | None
+
+
+Subscription = tuple[str, str]
+"""Customer and feed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """Everything that health is computed from, read in one consistent view of the ledger. Customers and feeds
+    that are configured no longer may be in it. ``passed_over`` has the newest period that was passed over
+    after an outage; ``daemon`` is the one that ticked last."""
+
+    looks: Mapping[Subscription, Look] = field(default_factory=dict)
+    delivered: Mapping[Subscription, Delivery] = field(default_factory=dict)
+    open: Mapping[Subscription, tuple[OpenDelivery, ...]] = field(default_factory=dict)
+    capabilities: Mapping[str, Capabilities] = field(default_factory=dict)
+    left_behind: Mapping[str, LeftBehind] = field(default_factory=dict)
+    checks: Mapping[str, CheckSummary] = field(default_factory=dict)
+    cleanups: Mapping[str, CleanupSummary] = field(default_factory=dict)
+    passed_over: Mapping[Subscription, str] = field(default_factory=dict)
+    daemon: DaemonRecord | None = None
+    free_bytes: int | None = None
+    used_bytes: int = 0

@@ -1,0 +1,67 @@
+"""Remembering what was seen at a source, so that health can be told from the ledger alone."""
+
+from collections.abc import Iterable, Sequence
+
+from xmode_transfer.domain.config import Customer, Feed
+from xmode_transfer.domain.errors import SourceError
+from xmode_transfer.domain.looks import KEPT_PERIODS, Look, Waiting
+from xmode_transfer.domain.periods import PeriodKind
+from xmode_transfer.domain.records import Status
+from xmode_transfer.ports import Clock, Ledger, PeriodState
+from xmode_transfer.services.sending import failure_of
+
+
+def remembered(
+    ledger: Ledger,
+    clock: Clock,
+    customer: Customer,
+    feed: Feed,
+    waiting: Sequence[tuple[str, PeriodState]],
+    states: Iterable[PeriodState],
+) -> list[PeriodState]:
+    """Walks through what is due by ``services.run.due`` (``waiting`` is where that notes incomplete periods,
+    by feed), remembers the look, and answers what is due. A source that cannot be looked at is remembered
+    too, and its error raised on."""
+    looked_at = clock.now()
+    try:
+        found = list(states)
+    except SourceError as error:
+        ledger.record_look(Look(customer.name, feed.name, looked_at, looked_at, failure=failure_of(error)))
+        raise
+    incomplete = [Waiting(state.period.label, state.reason) for name, state in waiting if name == feed.name]
+    due, newest = _undelivered(ledger, customer, feed, found)
+    ledger.record_look(
+        Look(
+            customer.name,
+            feed.name,
+            looked_at,
+            looked_at,
+            newest,
+            len(due),
+            tuple(due[:KEPT_PERIODS]),
+            waiting_count=len(incomplete),
+            waiting=tuple(incomplete[-KEPT_PERIODS:]),
+        )
+    )
+    return found
+
+
+def _undelivered(
+    ledger: Ledger, customer: Customer, feed: Feed, states: Sequence[PeriodState]
+) -> tuple[list[str], str | None]:
+    """Those that were never delivered, or are declared anew, and the newest complete period. A period without
+    a marker that was delivered is looked into again, but nobody waits for it."""
+    oldest = min((state.period.label for state in states), default=None)
+    if feed.period is PeriodKind.NONE:
+        oldest = None
+    done = {
+        delivery.period: delivery.marker
+        for delivery in ledger.calendar(customer.name, feed.name, oldest)
+        if delivery.status is Status.DELIVERED
+    }
+    labels = [
+        state.period.label
+        for state in states
+        if state.period.label not in done or (state.marker and done[state.period.label] != state.marker)
+    ]
+    return labels, max((*done, *(state.period.label for state in states)), default=None)
