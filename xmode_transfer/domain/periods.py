@@ -126,7 +126,7 @@ class Period:
         return period
 
 
-def period_of(label: str) -> Period | None:
+def period_labelled(label: str) -> Period | None:
     """The period of a label of whichever kind, or None: their forms differ, so no feed need be known."""
     for kind in PeriodKind:
         try:

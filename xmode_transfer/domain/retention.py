@@ -15,7 +15,7 @@ from itertools import groupby
 from typing import NamedTuple, Protocol
 
 from xmode_transfer.domain.config import By, Customer, Policy, held_by
-from xmode_transfer.domain.periods import PeriodKind, period_of
+from xmode_transfer.domain.periods import PeriodKind, period_labelled
 from xmode_transfer.domain.records import FINISHED, DeliveredKey, Delivery, Holding, Status
 
 
@@ -109,7 +109,7 @@ def judge(
 def _units(revisions: list[Delivery], by: By, bytes_of: Mapping[DeliveryKey, int]) -> Iterator[_Unit]:
     """The units of one period."""
     feed, label = revisions[0].feed, revisions[0].period
-    period = period_of(label)
+    period = period_labelled(label)
     drop_folder = period is not None and period.kind is PeriodKind.NONE
     last = revisions[-1]
 
@@ -164,8 +164,10 @@ def _ranked(units: Iterable[_Unit]) -> Iterator[tuple[_Unit, int]]:
             by_feed[unit.feed].append(unit)
     for dated in by_feed.values():
         dated.sort(key=lambda unit: unit.order, reverse=True)
+        # Where an old period was corrected lately, the newest period is not the newest delivery: both stay.
+        newest_period = max(dated, key=lambda unit: (unit.period, unit.revisions[-1]))
         for rank, unit in enumerate(dated):
-            yield unit, rank
+            yield unit, 0 if unit is newest_period else rank
 
 
 def _first_verdict(
@@ -189,7 +191,7 @@ def _first_verdict(
     if policy.days is not None:
         age_days = (now - unit.date).total_seconds() / 86400
         if now - unit.date >= timedelta(days=policy.days):
-            return Verdict(Reason.TOO_OLD, f"{int(age_days)} days old; kept for {policy.days}")
+            return Verdict(Reason.TOO_OLD, f"{int(age_days):,} days old, kept for {policy.days}")
         return Verdict(Reason.YOUNG, f"younger than {policy.days} days")
     if policy.max_bytes is None:
         return Verdict(Reason.BEYOND_LAST, f"older than the newest {policy.keep_last}")

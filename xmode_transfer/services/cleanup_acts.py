@@ -1,5 +1,6 @@
 """A cleanup's acts in the ledger: its own, and those of processes that died before they were done."""
 
+import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
@@ -80,7 +81,7 @@ def new_act(bench: Workbench, customer: Customer, *, person: str, confirmed: boo
     retention = customer.retention
     policy = retention.model_dump_json(exclude_defaults=True) if retention is not None else "none"
     return Act(
-        id=f"cleanup-{customer.name}-{now:%Y%m%dT%H%M%S%f}",
+        id=f"cleanup-{customer.name}-{now:%Y%m%dT%H%M%S}-{secrets.token_hex(4)}",
         kind=ActKind.CLEANUP,
         customer=customer.name,
         holder=bench.holder,

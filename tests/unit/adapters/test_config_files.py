@@ -189,6 +189,27 @@ def test_a_mistake_is_told_with_its_place_and_costs_only_its_customer(
 
 
 @pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        ("retention: {by: perod, days: 1}", "17: retention.by: write one of period, delivery (did you mean "),
+        ("retention: {caps: {max_fraction: 0}}", "34: retention.caps.max_fraction: is 0; it must be more th"),
+        ("retention: {caps: {max_fraction: x}}", "34: retention.caps.max_fraction: 'x' is no number"),
+        ("retention: {feeds: {us-daily: {kep_last: 7}}}", "32: retention.feeds.us-daily.kep_last: unknown k"),
+        ("retention: {feeds: {us-daily: {by: x, days: 1}}}", "36: retention.feeds.us-daily.by: write one of"),
+        ("retention: {feeds: {us-dayly: {days: 1}}}", "12: retention: us-dayly is none of the customer's fe"),
+        ("hold: [us-dayly]", "7: hold: us-dayly is none of the customer's feeds (did you mean us-daily?)"),
+        ("hold: [us-daily/2026-W01]", "8: hold[0]: us-daily/2026-W01: '2026-W01' is no period of a feed by "),
+        ("hold: us-daily", "7: hold: write true, or a list (did you mean [us-daily]?)"),
+        ("hold: []", "7: hold: an empty list holds nothing; write true, name what is held, or remove the ke"),
+    ],
+)  # fmt: skip
+def test_a_mistake_about_what_may_be_removed_stops_the_customer(write: Write, line: str, told: str) -> None:
+    directory = write({"customers/acme.yaml": ACME.replace("feeds:", f"{line}\nfeeds:", 1)})
+    (problem,) = load(directory).broken["acme"]
+    assert str(problem).startswith(f"customers/acme.yaml:8:{told}")
+
+
+@pytest.mark.parametrize(
     ("text", "told"),
     [
         (b"a:\n\tb: c\n", "2:1: a tab; YAML is indented with spaces"),

@@ -371,6 +371,40 @@ def test_a_refused_schedule_is_explained(values: dict[str, str], told: str) -> N
     assert told in refusal(Schedule, **values)
 
 
+@pytest.mark.parametrize(
+    ("said", "hold"),
+    [
+        (True, True),
+        ("yes", True),
+        ("off", False),
+        (["us-daily", "us-daily/2026-11-22"], ("us-daily", "us-daily/2026-11-22")),
+    ],
+)
+def test_a_hold_is_all_or_named(said: Any, hold: Any) -> None:
+    assert Customer(**CUSTOMER, hold=said).hold == hold
+
+
+@pytest.mark.parametrize(
+    "said", [{"a": 1}, [["us-daily"]], ["Us-Daily"], ["us-daily/"], ["us-daily/today"], 7]
+)
+def test_a_hold_that_cannot_be_meant_is_refused(said: Any) -> None:
+    assert refusal(Customer, **CUSTOMER, hold=said).startswith("hold: ")
+
+
+def test_a_feed_s_policy_takes_the_place_of_the_customer_s() -> None:
+    retention = Retention(days=30, by="delivery", feeds={"us-daily": {"keep_last": 7}})
+    own = retention.policy_of("us-daily")
+    assert own is not None
+    assert (own.days, own.keep_last, own.by) == (None, 7, "period")
+    assert retention.policy_of("drops") is retention
+    assert Retention(feeds={"us-daily": {"days": 1}}).policy_of("drops") is None
+
+
+@pytest.mark.parametrize(("said", "fraction"), [("50%", 0.5), ("7 %", 0.07), (1, 1.0), ("0.25", 0.25)])
+def test_a_fraction_may_be_percent(said: Any, fraction: float) -> None:
+    assert Retention(days=1, caps={"max_fraction": said}).caps.max_fraction == fraction
+
+
 def test_retention_takes_sizes() -> None:
     assert Retention(max_bytes="500GB").max_bytes == 500_000_000_000
 

@@ -12,6 +12,7 @@ from xmode_transfer.domain.periods import (
     Period,
     PeriodKind,
     look_back_start,
+    period_labelled,
 )
 
 TEMPLATES = {
@@ -104,3 +105,25 @@ def test_a_directory_that_is_no_period_is_none(path: str) -> None:
 def test_the_look_back_window(kind: PeriodKind, count: int, start: str) -> None:
     now = datetime(2026, 3, 1, 12, 34, tzinfo=UTC)
     assert look_back_start(kind, count, now).strftime("%Y-%m-%dT%H") == start
+
+
+@pytest.mark.parametrize(
+    ("label", "end"),
+    [
+        ("2026-11-22T23", datetime(2026, 11, 23)),  # noqa: DTZ001 - a period has no zone
+        ("2026-02-28", datetime(2026, 3, 1)),  # noqa: DTZ001
+        ("2026-W53", datetime(2027, 1, 4)),  # noqa: DTZ001
+        ("2026-12", datetime(2027, 1, 1)),  # noqa: DTZ001
+    ],
+)
+def test_a_label_tells_its_period_without_a_feed(label: str, end: datetime) -> None:
+    period = period_labelled(label)
+    assert period is not None
+    assert (period.label, period.end) == (label, end)
+
+
+def test_what_is_no_label_tells_no_period() -> None:
+    assert period_labelled("none") == Period.none()
+    assert [period_labelled(label) for label in ("", "2026", "2026-13", "2026-11-31", "yesterday")] == [
+        None
+    ] * 5

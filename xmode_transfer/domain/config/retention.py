@@ -7,7 +7,7 @@ from typing import Annotated
 from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
 
 from xmode_transfer.domain.config.base import ByteCount, Model, check_slug
-from xmode_transfer.domain.periods import period_of
+from xmode_transfer.domain.periods import period_labelled
 
 _PERCENT = re.compile(r"([0-9]{1,3})\s*%")
 
@@ -124,7 +124,7 @@ def parse_hold(value: object) -> object:
 def _check_held(item: str) -> None:
     feed, slash, period = item.partition("/")
     check_slug(feed)
-    if slash and period_of(period) is None:
+    if slash and period_labelled(period) is None:
         raise ValueError(f"{item!r}: {period!r} is no period; write it like {feed}/2026-11-22")
 
 
