@@ -3,7 +3,9 @@ which parts are used that tests can afford."""
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -24,8 +26,18 @@ from xmode_transfer.adapters.memory import (
 )
 from xmode_transfer.adapters.spool import SpooledFile
 from xmode_transfer.domain import parts
-from xmode_transfer.domain.config import Customer, Destination, Feed, Limits, Marker, Vendor
-from xmode_transfer.domain.errors import XmodeError
+from xmode_transfer.domain.config import (
+    Configuration,
+    Customer,
+    Destination,
+    Feed,
+    Limits,
+    Marker,
+    Retention,
+    Service,
+    Vendor,
+)
+from xmode_transfer.domain.errors import Defect, XmodeError
 from xmode_transfer.domain.periods import Period, PeriodKind
 from xmode_transfer.domain.policy import (
     corrected_permission_policy,
@@ -34,6 +46,7 @@ from xmode_transfer.domain.policy import (
 )
 from xmode_transfer.domain.records import DeliveryOutcome, UploadStatus
 from xmode_transfer.services import sending
+from xmode_transfer.services.cleanup import CleanupOutcome, cleanup
 from xmode_transfer.services.deliver import deliver
 from xmode_transfer.services.workbench import Workbench
 
@@ -54,6 +67,68 @@ FEED = Feed(
     partition="%Y/%m/%d",
     complete=Marker(marker="_SUCCESS"),
 )
+
+
+class PowerCutError(Defect):
+    """What the old process meets from the cut on."""
+
+
+class Power:
+    """Fails at the ``at``-th call, before it takes effect or after."""
+
+    def __init__(self, at: int, *, after: bool) -> None:
+        self.left = at
+        self.after = after
+        self.off = False
+
+    def call(self, work: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
+        if self.off:
+            raise PowerCutError("the power is off")
+        self.left -= 1
+        fails = self.left == 0
+        if fails and not self.after:
+            self.off = True
+            raise PowerCutError("the power fails before the call")
+        answer = work(*arguments, **options)
+        if fails:
+            if isinstance(answer, Future):
+                answer.exception()
+            self.off = True
+            raise PowerCutError("the power fails after the call")
+        return answer
+
+    def adapter(self, inner: Any) -> "Powered":
+        return Powered(inner, self)
+
+    def stores(self, inner: Any) -> "PoweredStores":
+        return PoweredStores(inner, self)
+
+
+class Powered:
+    """An adapter that runs on that power."""
+
+    def __init__(self, inner: Any, power: Power) -> None:
+        self.inner = inner
+        self.power = power
+
+    def __getattr__(self, name: str) -> Any:
+        value = getattr(self.inner, name)
+        if not callable(value):
+            return value
+        return lambda *arguments, **options: self.power.call(value, *arguments, **options)
+
+
+class PoweredStores:
+    def __init__(self, inner: Any, power: Power) -> None:
+        self.info = inner.info
+        self.inner = inner
+        self.power = power
+
+    def open(self, *arguments: Any) -> Any:
+        return Powered(self.inner.open(*arguments), self.power)
+
+    def close(self) -> None:
+        self.inner.close()
 
 
 class World:
@@ -81,14 +156,14 @@ class World:
     def bucket(self) -> MemoryBucket:
         return self.buckets["acme-data"]
 
-    def process(self, power: Any = None, faults: Faults | None = None) -> DeliveryOutcome | None:
-        """One process's life: its outcome, or None when it ended with an error. ``power`` stands between it
-        and the world."""
+    @contextmanager
+    def bench(self, power: Any = None, faults: Faults | None = None) -> Iterator[Workbench]:
+        """What one process works with. ``power`` stands between it and the world."""
         self.clock.advance(120)  # a dead process's lease has expired
         ledger = open_ledger(self.url, self.clock)
         stores = MemoryObjectStores(self.buckets, self.roles, faults=faults)
         try:
-            bench = Workbench(
+            yield Workbench(
                 vendor=Vendor(),
                 limits=Limits(),
                 sources=lambda feed: self.source,
@@ -101,13 +176,30 @@ class World:
                 spool=SpooledFile,
                 holder="elsewhere",
             )
-            state = self.source.state(PERIOD)
-            assert state is not None
-            return deliver(bench, CUSTOMER, FEED, state)
-        except XmodeError:
-            return None
         finally:
             ledger.close()
+
+    def process(
+        self, power: Any = None, faults: Faults | None = None, *, period: Period = PERIOD
+    ) -> DeliveryOutcome | None:
+        """One process's life: its outcome, or None when it ended with an error."""
+        with self.bench(power, faults) as bench:
+            try:
+                state = self.source.state(period)
+                assert state is not None
+                return deliver(bench, CUSTOMER, FEED, state)
+            except XmodeError:
+                return None
+
+    def clean(self, power: Any = None, faults: Faults | None = None, **policy: Any) -> CleanupOutcome | None:
+        """The same for a cleanup that a person has confirmed."""
+        customer = CUSTOMER.model_copy(update={"retention": Retention(**policy)})
+        configuration = Configuration(Service(), {FEED.name: FEED}, {customer.name: customer}, {})
+        with self.bench(power, faults) as bench:
+            try:
+                return cleanup(bench, configuration, customer.name, by="alice", confirmed=True)
+            except XmodeError:
+                return None
 
     def manifests(self) -> list[dict[str, Any]]:
         """What a customer sees, oldest revision first; each must hold what it says."""
@@ -169,3 +261,9 @@ def make_world(tmp_path: Path, empty_ledger: Path, monkeypatch: pytest.MonkeyPat
         return World(ledger, files, **how)
 
     return make
+
+
+@pytest.fixture
+def make_power() -> Callable[..., Power]:
+    """Makes power that fails at a call: ``make_power(3, after=True)``."""
+    return Power

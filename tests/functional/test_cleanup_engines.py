@@ -1,0 +1,174 @@
+"""Cleaning up through both engines, in front of moto: versions, Object Lock, and a store that ignores the
+ETags of DeleteObjects."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import pytest
+from moto.server import ThreadedMotoServer
+
+from xmode_transfer.adapters import checksums
+from xmode_transfer.adapters.clock import SystemClock
+from xmode_transfer.adapters.ledger import open_ledger
+from xmode_transfer.adapters.memory import MemorySource
+from xmode_transfer.adapters.s3_fast import FastStores
+from xmode_transfer.adapters.s3_portable import PortableStores
+from xmode_transfer.adapters.spool import SpooledFile
+from xmode_transfer.domain.acts import RemovalOutcome
+from xmode_transfer.domain.config import Configuration, Customer, Feed, Limits, Service, Settled, Vendor
+from xmode_transfer.domain.periods import Period, PeriodKind
+from xmode_transfer.entrypoints.cli.tally import Tally
+from xmode_transfer.ports import Credentials
+from xmode_transfer.sandbox.clients import client, forget
+from xmode_transfer.services.cleanup import CleanupOutcome, cleanup
+from xmode_transfer.services.deliver import deliver
+from xmode_transfer.services.workbench import Workbench
+
+DAYS = [Period.parse(f"2020-01-{day:02}", PeriodKind.DAY) for day in (1, 2, 3)]
+BASE = "xmode/us-daily/"
+FEED = Feed(
+    name="us-daily", source="/nowhere", period="day", partition="%Y/%m/%d", complete=Settled(settle_seconds=0)
+)
+_numbers = count()
+
+
+class AnySessions:
+    """moto lets everybody in."""
+
+    def verify_identity(self) -> str:
+        return Vendor().principal_arn
+
+    def open(self, customer: Customer, step: object) -> "AnySessions":
+        return self
+
+    def get(self) -> Credentials:
+        return Credentials("AKIAANYBODY", "secret", "token", datetime(2099, 1, 1, tzinfo=UTC))
+
+    def invalidate(self, credentials: Credentials) -> None:
+        pass
+
+
+@dataclass
+class Place:
+    """A bucket with three days of long ago in it, and what the customer sees of it."""
+
+    s3: Any
+    bench: Workbench
+    configuration: Configuration
+
+    @property
+    def customer(self) -> Customer:
+        return self.configuration.customers["acme"]
+
+    @property
+    def bucket(self) -> str:
+        return self.customer.destination.bucket
+
+    def contents(self) -> dict[str, bytes]:
+        rows = self.s3.list_objects_v2(Bucket=self.bucket).get("Contents", ())
+        return {
+            row["Key"]: self.s3.get_object(Bucket=self.bucket, Key=row["Key"])["Body"].read() for row in rows
+        }
+
+    def versions(self) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = self.s3.list_object_versions(Bucket=self.bucket)["Versions"]
+        return found
+
+    def clean(self) -> CleanupOutcome:
+        return cleanup(self.bench, self.configuration, "acme", by="alice", confirmed=True)
+
+
+@pytest.fixture(scope="module")
+def endpoint() -> Iterator[str]:
+    server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield f"http://{host}:{port}"
+    forget(f"http://{host}:{port}")
+    server.stop()
+
+
+@pytest.fixture(params=[PortableStores, FastStores], ids=["portable", "fast"])
+def place(
+    request: pytest.FixtureRequest, endpoint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Callable[..., Place]]:
+    """Makes the one place of a test. ``locked``: what is put is locked for a day."""
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", endpoint)
+    clock = SystemClock()
+    stores = request.param(Limits(), clock, page_size=4)
+    ledger = open_ledger(f"sqlite:///{tmp_path}/ledger.db", clock)
+    s3 = client("s3", endpoint=endpoint, access_key_id="a", secret_access_key="b", region="us-east-1")
+
+    def make(*, locked: bool = False) -> Place:
+        customer = Customer(
+            name="acme",
+            company="Acme Corp",
+            external_id="AcmeCorp",
+            role_arn="arn:aws:iam::111122223333:role/XMode",
+            destination={"bucket": f"cleanup-{next(_numbers)}", "prefix": "xmode/", "region": "us-east-1"},
+            feeds=["us-daily"],
+            retention={"days": 30},
+        )
+        bucket = customer.destination.bucket
+        s3.create_bucket(Bucket=bucket, ObjectLockEnabledForBucket=locked)
+        if locked:
+            rule = {"DefaultRetention": {"Mode": "COMPLIANCE", "Days": 1}}
+            lock = {"ObjectLockEnabled": "Enabled", "Rule": rule}
+            s3.put_object_lock_configuration(Bucket=bucket, ObjectLockConfiguration=lock)
+        source = MemorySource()
+        bench = Workbench(
+            vendor=Vendor(),
+            limits=Limits(),
+            sources=lambda feed: source,
+            sessions=AnySessions(),  # type: ignore[arg-type]
+            stores=stores,
+            ledger=ledger,
+            clock=clock,
+            progress=Tally(),
+            checksum_of=checksums.of,
+            spool=SpooledFile,
+            holder="here",
+        )
+        for day in DAYS:
+            for name in ("a.csv", "b & c.csv", "é.csv"):
+                path = f"{day.start:%Y/%m/%d}/{name}"
+                source.write(path, path.encode(), period=day)
+            state = source.state(day)
+            assert state is not None
+            outcome = deliver(bench, customer, FEED, state)
+            assert outcome.outcome == "delivered", outcome
+        return Place(s3, bench, Configuration(Service(), {FEED.name: FEED}, {"acme": customer}, {}))
+
+    yield make
+    stores.close()
+    ledger.close()
+
+
+def test_only_ours_go_though_the_store_ignores_conditions(place: Callable[..., Place]) -> None:
+    here = place()
+    theirs = {f"{BASE}2020/01/01/a.csv": b"their words under our key", f"{BASE}2020/01/02/theirs": b"theirs"}
+    for key, data in theirs.items():
+        here.s3.put_object(Bucket=here.bucket, Key=key, Body=data)
+    before = here.contents()
+    outcome = here.clean()
+    assert (outcome.outcome, outcome.removed.keys[RemovalOutcome.DELETED]) == ("cleaned", 7)
+    kept = {key: data for key, data in before.items() if "/01/03/" in key or "2020-01-03" in key}
+    assert here.contents() == kept | theirs
+    assert here.clean().outcome == "nothing"
+
+
+def test_under_object_lock_what_is_locked_is_hidden_and_stays_stored(place: Callable[..., Place]) -> None:
+    here = place(locked=True)
+    stored = [(row["Key"], row["VersionId"], row["Size"]) for row in here.versions()]
+    outcome = here.clean()
+    assert outcome.outcome == "cleaned"
+    assert outcome.removed.keys == {RemovalOutcome.HIDDEN: 8}
+    hidden = sum(size for key, _, size in stored if "/01/03/" not in key and "2020-01-03" not in key)
+    assert outcome.removed.bytes[RemovalOutcome.HIDDEN] == hidden
+    assert outcome.lifecycle_rule is not None
+    assert len(here.contents()) == 4
+    assert [(row["Key"], row["VersionId"], row["Size"]) for row in here.versions()] == stored
