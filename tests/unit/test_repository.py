@@ -256,10 +256,11 @@ def dockerfile() -> list[tuple[str, str]]:
 
 
 def test_the_image_has_two_stages_of_one_base_with_a_version() -> None:
-    stages = [rest.split()[0] for word, rest in dockerfile() if word == "FROM"]
-    assert len(stages) == 2
-    assert len(set(stages)) == 1
-    assert re.fullmatch(r"python:3\.\d+-slim(@sha256:[0-9a-f]{64})?", stages[0])
+    assert [rest.split()[0] for word, rest in dockerfile() if word == "FROM"] == ["${BASE}", "${BASE}"]
+    assert dockerfile()[0][0] == "ARG"
+    name, _, base = dockerfile()[0][1].partition("=")
+    assert name == "BASE"
+    assert re.fullmatch(r"python:3\.\d+-slim(@sha256:[0-9a-f]{64})?", base)
 
 
 def test_the_image_installs_only_what_has_a_known_hash() -> None:
@@ -303,11 +304,13 @@ def test_the_image_is_built_from_what_it_needs_and_nothing_else() -> None:
     assert sorted(kept) == sorted(copied)
 
 
-def test_the_health_check_is_a_command_that_there_is() -> None:
-    from xmode_transfer.entrypoints.cli import cli
+def test_the_image_starts_the_daemon() -> None:
+    last = {word: rest for word, rest in dockerfile() if word in ("ENTRYPOINT", "CMD")}
+    assert (json.loads(last["ENTRYPOINT"]), json.loads(last["CMD"])) == (["xmode-transfer"], ["daemon"])
+    assert "xmode-transfer" in PROJECT["project"]["scripts"]
 
-    check = next(rest for word, rest in dockerfile() if word == "HEALTHCHECK")
-    program, *words = json.loads(check[check.index("[") :])
-    assert program in PROJECT["project"]["scripts"]
-    context = cli.make_context("xmode-transfer", [words[0]])
-    assert cli.get_command(context, words[0]) is not None
+
+def test_the_base_of_the_image_stands_in_one_place() -> None:
+    content = (CHECKOUT / "Dockerfile").read_text(encoding="utf-8")
+    instructions = "\n".join(line for line in content.splitlines() if not line.startswith("#"))
+    assert instructions.count("python:3.") == 1
