@@ -21,6 +21,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import cleaning
 import clients
 import sink as sinks
 from clients import Client, Work
@@ -200,7 +201,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--sets", help=f"of {','.join(one.name for one in SETS)}")
+    parser.add_argument("--sets", help=f"of {','.join(one.name for one in SETS)},{cleaning.NAME}")
     parser.add_argument("--all", action="store_true", help="every set, the long ones too")
     parser.add_argument("--rounds", type=int, default=3)
     arguments = parser.parse_args()
@@ -219,6 +220,13 @@ def main() -> None:
         results = run_set(one, arguments.rounds, peers)
         figures[one.name] = {name: [vars(run) for run in runs] for name, runs in results.items()}
         told = table(one, results)
+        print("\n".join(told), flush=True)
+        lines += told
+    if wanted is None or cleaning.NAME in wanted:
+        print(cleaning.WHAT, flush=True)
+        removals = cleaning.run(cleaning.DAYS, arguments.rounds, peers)
+        figures[cleaning.NAME] = {name: [vars(run) for run in runs] for name, runs in removals.items()}
+        told = cleaning.table(cleaning.DAYS, removals)
         print("\n".join(told), flush=True)
         lines += told
     (CACHE / "results.json").write_text(json.dumps(figures, indent=1))

@@ -5,11 +5,13 @@ boto3 1.44 on one core); there is one for each customer whose bucket is open.
 """
 
 import threading
+from datetime import datetime
 from functools import cache
 from pathlib import Path
 
 from botocore.loaders import Loader
 from botocore.session import Session
+from botocore.utils import parse_timestamp
 
 DEFAULT_REGION = {"aws": "us-east-1", "aws-cn": "cn-north-1", "aws-us-gov": "us-gov-west-1"}
 """By partition: the Region that every account has."""
@@ -35,4 +37,21 @@ def new_session() -> Session:
     """A session that reads the standard AWS variables and files as they are now."""
     session = Session()
     session.register_component("data_loader", _loader())
+    parsers = session.get_component("response_parser_factory")
+    parsers.set_parser_defaults(timestamp_parser=_time_of)
     return session
+
+
+def _time_of(said: object) -> datetime:
+    """A time in an answer. botocore lets dateutil guess at its form, which takes two thirds of the whole
+    cost of a listing; in S3's XML it is ISO 8601."""
+    if isinstance(said, str):
+        try:
+            at = datetime.fromisoformat(said)
+        except ValueError:
+            pass
+        else:
+            if at.tzinfo is not None:
+                return at
+    found: datetime = parse_timestamp(said)
+    return found

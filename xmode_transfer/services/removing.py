@@ -6,6 +6,7 @@ over what is being removed.
 """
 
 import random
+import threading
 import zlib
 from base64 import b64encode
 from collections import Counter, deque
@@ -26,7 +27,8 @@ from xmode_transfer.services.planning import own_ids
 from xmode_transfer.services.workbench import Workbench
 from xmode_transfer.telemetry import Event
 
-BATCHES_AT_ONCE = 8
+REQUESTS_AT_ONCE = 8
+PERIODS_AT_ONCE = 8
 _ROUNDS = 4
 _LONGEST_PAUSE_SECONDS = 20.0
 _OUTCOMES = {
@@ -73,7 +75,8 @@ class Removed:
 
 @dataclass(frozen=True, slots=True)
 class Remover:
-    """Carries out the plan that the ledger holds for an act. ``record`` takes what became of each key."""
+    """Carries out the plan that the ledger holds for an act, several periods at once. ``record`` takes what
+    became of each key."""
 
     bench: Workbench
     customer: Customer
@@ -81,19 +84,35 @@ class Remover:
     act_id: str
     record: Callable[[Sequence[Removal]], None]
     result: Removed
+    _halted: threading.Event = field(default_factory=threading.Event)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def remove(self, periods: Iterable[ExpiringPeriod]) -> None:
-        """Oldest first. Stops between two requests when it is asked to. Raises what a request as a whole
-        raises: what was planned and not answered for stays planned in the ledger."""
-        with ThreadPoolExecutor(BATCHES_AT_ONCE, thread_name_prefix="cleanup") as threads:
-            for period in sorted(periods, key=lambda item: (item.period, item.feed)):
-                if self.bench.stop.is_set():
-                    self.result.interrupted = True
-                    return
+    def remove(self, periods: Sequence[ExpiringPeriod]) -> None:
+        """In the order given. Stops between two requests when it is asked to. Raises what a request as a
+        whole raises: what was planned and not answered for stays planned in the ledger."""
+        several = max(1, min(len(periods), PERIODS_AT_ONCE))
+        ahead = max(2, REQUESTS_AT_ONCE // several)  # of one period
+        with (
+            ThreadPoolExecutor(REQUESTS_AT_ONCE, thread_name_prefix="cleanup-request") as requests,
+            ThreadPoolExecutor(several, thread_name_prefix="cleanup") as shepherds,  # who end before
+        ):
+            work = telemetry.carry(self._work_on)
+            futures = [shepherds.submit(work, period, requests, ahead) for period in periods]
+        for future in futures:
+            future.result()
+
+    def _work_on(self, period: ExpiringPeriod, requests: ThreadPoolExecutor, ahead: int) -> None:
+        if self.bench.stop.is_set():
+            self.result.interrupted = True
+        elif not self._halted.is_set():
+            try:
                 with telemetry.bind(feed=period.feed, period=period.period):
-                    self._remove_period(period, threads)
+                    self._remove_period(period, requests, ahead)
+            except BaseException:
+                self._halted.set()  # what one meets, the others would meet too
+                raise
 
-    def _remove_period(self, period: ExpiringPeriod, threads: ThreadPoolExecutor) -> None:
+    def _remove_period(self, period: ExpiringPeriod, requests: ThreadPoolExecutor, ahead: int) -> None:
         ledger = self.bench.ledger
         name = leasing.of_delivery(self.customer.name, period.feed, period.period)
         try:
@@ -102,7 +121,7 @@ class Remover:
                 if states_of(now) != period.states:
                     period.kept_because = "it was delivered or corrected meanwhile"
                 elif self._remove_manifests(period):
-                    self._remove_objects(period, delivering, threads)
+                    self._remove_objects(period, delivering, requests, ahead)
                 else:
                     period.kept_because = "its manifest stays, so its objects do"
         except AlreadyRunning:
@@ -153,7 +172,9 @@ class Remover:
 
     # --- Objects ------------------------------------------------------------------------------------
 
-    def _remove_objects(self, period: ExpiringPeriod, delivering: Lease, threads: ThreadPoolExecutor) -> None:
+    def _remove_objects(
+        self, period: ExpiringPeriod, delivering: Lease, requests: ThreadPoolExecutor, ahead: int
+    ) -> None:
         intended = (RemovalOutcome.PLANNED, RemovalOutcome.DOUBTFUL)
         planned = self.bench.ledger.removals(self.act_id, period.feed, period.period, intended)
         work = telemetry.carry(self._work)
@@ -163,11 +184,13 @@ class Remover:
                 if self.bench.stop.is_set():
                     self.result.interrupted = True
                     break
-                if len(under_way) == BATCHES_AT_ONCE:
+                if self._halted.is_set():
+                    break
+                if len(under_way) == ahead:
                     self._settle(period, under_way.popleft().result())
                 # Suspended for longer than a lease lives, we would remove what a correction carries over.
                 self.bench.ledger.renew(delivering, leasing.TTL_SECONDS)
-                under_way.append(threads.submit(work, some))
+                under_way.append(requests.submit(work, some))
             while under_way:
                 self._settle(period, under_way.popleft().result())
         finally:
@@ -219,8 +242,10 @@ class Remover:
         at = self.bench.clock.now()
         done = [item._replace(at=at) for item in done]
         self.record(done)
+        with self._lock:
+            for item in done:
+                self.result.count(item)
         for item in done:
-            self.result.count(item)
             if item.outcome in (RemovalOutcome.DELETED, RemovalOutcome.HIDDEN):
                 period.removed += not item.manifest
                 period.removed_bytes += item.size

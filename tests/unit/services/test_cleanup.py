@@ -177,6 +177,41 @@ def world(tmp_path: Path) -> Iterator[World]:
     ledger.close()
 
 
+@pytest.fixture(autouse=True)
+def one_after_the_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Periods are worked on in their order, so that a test can follow them."""
+    monkeypatch.setattr(removing, "PERIODS_AT_ONCE", 1)
+
+
+def test_several_periods_are_worked_on_at_once(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each goes its own way: where a manifest stays, only its own objects do."""
+    monkeypatch.setattr(removing, "PERIODS_AT_ONCE", 8)
+    together = threading.Barrier(3)
+
+    def fault(operation: str, key: str, attempt: int) -> None:
+        if operation == "head":
+            together.wait(30)
+
+    world.faults = fault
+    world.put(manifest(DAYS[1]), b"theirs")
+    outcome = world.clean()
+    assert world.keys_of(DAYS[0], DAYS[2]) == set()
+    assert len(world.keys_of(DAYS[1])) == 4
+    assert outcome.removed.keys == {RemovalOutcome.DELETED: 8, RemovalOutcome.CHANGED: 1}
+    assert [period.removed for period in outcome.periods] == [3, 0, 3]
+
+
+def test_what_one_period_meets_ends_the_others(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(removing, "PERIODS_AT_ONCE", 2)
+    world.faults = lambda operation, key, attempt: _unavailable() if operation == "delete_many" else None
+    outcome = world.clean()
+    assert (outcome.outcome, outcome.exit_code) == ("failed", 3)
+    assert len(world.bucket.contents()) == 16
+    assert world.stores.requests.count("head", manifest(DAYS[2])) == 0
+    world.faults = None
+    assert world.clean().removed.keys == {RemovalOutcome.DELETED: 12}
+
+
 def test_what_expired_goes_with_its_manifest_and_is_on_record(world: World) -> None:
     before = world.bucket.contents()
     outcome = world.clean()

@@ -35,6 +35,7 @@ from xmode_transfer.domain.acts import Act, ActKind, Removal, RemovalOutcome
 from xmode_transfer.domain.records import Holding
 
 _PAGE = 1_000
+_REMOVAL = ("key", "revision", "manifest", "size", "etag", "delivered_at", "reason", "outcome", "at")
 _INTENDED = (str(RemovalOutcome.PLANNED), str(RemovalOutcome.DOUBTFUL))
 
 
@@ -101,7 +102,9 @@ def of_act(
 ) -> Iterator[Removal]:
     """Page by page, each a query of its own, so that what is read may be changed meanwhile."""
     query = (
-        select(removals, periods.c.feed, periods.c.period)
+        select(
+            removals.c.period_id, periods.c.feed, periods.c.period, *(removals.c[name] for name in _REMOVAL)
+        )
         .join(periods, periods.c.id == removals.c.period_id)
         .join(acts, and_(acts.c.id == removals.c.act_id, acts.c.customer == periods.c.customer))
         .where(removals.c.act_id == act_id)
@@ -120,7 +123,8 @@ def of_act(
             after = query.where(tuple_(removals.c.period_id, removals.c.key) > tuple_(*last))
         with database.reading() as connection:
             rows = connection.execute(after).all()
-        yield from map(_removal_of, rows)
+        for row in rows:
+            yield _removal_of(*row)
         if len(rows) < _PAGE:
             return
         last = (rows[-1].period_id, rows[-1].key)
@@ -245,17 +249,30 @@ def _act_of(row: Any) -> Act:
     )
 
 
-def _removal_of(row: Any) -> Removal:
+def _removal_of(
+    _: int,
+    feed: str,
+    period: str,
+    key: str,
+    revision: int,
+    manifest: bool,
+    size: int,
+    etag: str,
+    delivered_at: str,
+    reason: str,
+    outcome: str,
+    at: str,
+) -> Removal:
     return Removal(
-        row.key,
-        row.feed,
-        row.period,
-        row.revision,
-        bool(row.manifest),
-        row.size,
-        row.etag,
-        time_of(row.delivered_at),
-        row.reason,
-        RemovalOutcome(row.outcome),
-        time_of(row.at),
+        key,
+        feed,
+        period,
+        revision,
+        manifest,
+        size,
+        etag,
+        time_of(delivered_at),
+        reason,
+        RemovalOutcome(outcome),
+        time_of(at),
     )
