@@ -9,6 +9,7 @@ import re
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, timedelta
 from typing import Any
@@ -101,7 +102,7 @@ class StsRoleSessions:
     def verify_identity(self) -> str:
         """One GetCallerIdentity, which needs no permission (STS API reference)."""
         try:
-            answer = self._client(self._vendor.sts_region).get_caller_identity()
+            answer = self._call(self._vendor.sts_region, "get_caller_identity")
         except (ClientError, BotoCoreError, ResponseParserError) as error:
             self._forget_clients()
             raise sts_errors.identity_error(error, self._clock.now()) from error
@@ -209,7 +210,9 @@ class StsRoleSessions:
         identified = {} if request.external_id is None else {"ExternalId": request.external_id}
         for region in request.regions:
             try:
-                yield self._client(region).assume_role(
+                yield self._call(
+                    region,
+                    "assume_role",
                     RoleArn=request.role_arn,
                     RoleSessionName=request.session_name,
                     DurationSeconds=TRIAL_SECONDS if request.trial else SESSION_SECONDS,
@@ -238,6 +241,33 @@ class StsRoleSessions:
                         **told.log_context(),
                     )
                 raise told from error
+
+    def _call(self, region: str, operation: str, **arguments: Any) -> dict[str, Any]:
+        """One call of STS, and one more when AWS refuses our keys and others lie where they came from: who
+        rotates them replaces the file, disables the old key, and no delivery fails for it."""
+        used = self._access_key_id()
+        try:
+            answer: dict[str, Any] = getattr(self._client(region), operation)(**arguments)
+        except ClientError as error:
+            if not sts_errors.is_about_our_keys(error) or not self._finds_other_keys(used):
+                raise
+            telemetry.log(Event.KEYS_REPLACED)
+            answer = getattr(self._client(region), operation)(**arguments)
+        return answer
+
+    def _finds_other_keys(self, used: str | None) -> bool:
+        if self._access_key_id() == used:  # else another thread has found them
+            self._forget_clients()
+        return self._access_key_id() not in (None, used)
+
+    def _access_key_id(self) -> str | None:
+        """Of the keys in use. None when there are none, or they cannot be read: the next call says why."""
+        with self._lock, making_clients, suppress(BotoCoreError):
+            if self._session is None:
+                self._session = self._session_factory()
+            credentials = self._session.get_credentials()
+            return credentials.access_key if credentials is not None else None
+        return None
 
     def _client(self, region: str) -> Any:
         with self._lock, making_clients:

@@ -69,6 +69,12 @@ def is_region_disabled(error: Exception) -> bool:
     return isinstance(error, aws.ClientError) and answer_of(error).code == REGION_DISABLED
 
 
+def is_about_our_keys(error: aws.ClientError) -> bool:
+    """Whether other keys of ours might be let in: these are unknown, disabled, deleted, expired or not a
+    pair."""
+    return answer_of(error).code in _OUR_KEYS | _OUR_SESSION | {"SignatureDoesNotMatch"}
+
+
 def identity_error(error: Exception, now: datetime) -> XmodeError:
     """The domain error for a failed GetCallerIdentity."""
     if not isinstance(error, aws.ClientError):

@@ -37,6 +37,7 @@ class Event(StrEnum):
 
     SESSION_OPENED = "session.opened", "a customer's role was assumed for one step"
     SESSION_REFUSED = "session.refused", "a customer's role cannot be assumed; the causes are in the line"
+    KEYS_REPLACED = "keys.replaced", "our access key was refused, and another one was found in its place"
 
     ACCESS_CHECKED = "access.checked", "one line for a whole check of a customer's access: outcome and causes"
     ACCESS_CHANGED = "access.changed", "a probe of the access ended otherwise than the last time"

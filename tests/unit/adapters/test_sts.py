@@ -493,26 +493,72 @@ def test_a_network_that_is_down_is_not_an_identity_problem(
         sessions.verify_identity()
 
 
+@pytest.fixture
+def keys_file(tmp_path: Path, stub: Any, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """Puts another access key into the credentials file that the sessions read."""
+    file = tmp_path / "credentials"
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(file))
+    monkeypatch.setenv("AWS_ENDPOINT_URL_STS", stub.url)
+
+    def put(key: str) -> None:
+        file.write_text(f"[default]\naws_access_key_id = {key}\naws_secret_access_key = s-{key}\n")
+
+    return put
+
+
+def keys_used(stub: Any) -> list[str]:
+    return [asked.headers["authorization"].split("Credential=")[1].split("/")[0] for asked in stub.asked]
+
+
 def test_keys_that_were_rotated_on_disk_are_found_without_a_restart(
     stub: Any,
     clock: Any,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    keys_file: Callable[[str], None],
     refusal: Callable[..., Any],
     caller: Callable[[str], Any],
 ) -> None:
-    file = tmp_path / "credentials"
-    file.write_text("[default]\naws_access_key_id = AKIAOLD\naws_secret_access_key = old\n")
-    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(file))
-    monkeypatch.setenv("AWS_ENDPOINT_URL_STS", stub.url)
+    keys_file("AKIAOLD")
     sessions = StsRoleSessions(VENDOR, clock)
     stub.reply(refusal(403, "InvalidClientTokenId"))
     with pytest.raises(VendorIdentityError):
         sessions.verify_identity()
-    file.write_text("[default]\naws_access_key_id = AKIANEW\naws_secret_access_key = new\n")
+    keys_file("AKIANEW")
     stub.reply(caller(VENDOR.principal_arn))
     assert sessions.verify_identity() == VENDOR.principal_arn
-    assert "Credential=AKIANEW/" in stub.asked[-1].headers["authorization"]
+    assert keys_used(stub) == ["AKIAOLD", "AKIANEW"]
+
+
+@pytest.mark.parametrize("code", ["InvalidClientTokenId", "SignatureDoesNotMatch", "ExpiredToken"])
+def test_nothing_fails_when_the_old_key_is_disabled_after_the_file_was_replaced(
+    stub: Any,
+    clock: Any,
+    keys_file: Callable[[str], None],
+    refusal: Callable[..., Any],
+    caller: Callable[[str], Any],
+    session_for: Callable[..., Any],
+    acme: Customer,
+    code: str,
+) -> None:
+    keys_file("AKIAOLD")
+    sessions = StsRoleSessions(VENDOR, clock)
+    stub.reply(caller(VENDOR.principal_arn))
+    sessions.verify_identity()
+    keys_file("AKIANEW")
+    stub.reply(refusal(403, code), session_for("A", clock.now() + timedelta(hours=1)))
+    assert sessions.open(acme, Step.DELIVER).get().access_key_id == "A"
+    stub.reply(caller(VENDOR.principal_arn))
+    sessions.verify_identity()
+    assert keys_used(stub) == ["AKIAOLD", "AKIAOLD", "AKIANEW", "AKIANEW"]
+
+
+def test_a_refused_key_without_another_is_asked_once(
+    stub: Any, clock: Any, keys_file: Callable[[str], None], refusal: Callable[..., Any], acme: Customer
+) -> None:
+    keys_file("AKIAOLD")
+    stub.reply(refusal(403, "InvalidClientTokenId"))
+    with pytest.raises(VendorIdentityError):
+        StsRoleSessions(VENDOR, clock).open(acme, Step.DELIVER).get()
+    assert keys_used(stub) == ["AKIAOLD"]
 
 
 # --- Against the local AWS with authorisation --------------------------------------------------------
