@@ -32,6 +32,7 @@ from xmode_transfer.domain.retention import DeliveryKey, Reason, Verdict, judge
 from xmode_transfer.ports import ObjectStore
 from xmode_transfer.services import cleanup_acts, leasing
 from xmode_transfer.services.cleanup_acts import CLEANED, INTERRUPTED, Journal
+from xmode_transfer.services.destination import Destination
 from xmode_transfer.services.expiring import Expiring, ExpiringPeriod, LeftKey, Planning, states_of
 from xmode_transfer.services.removing import Removed, Remover
 from xmode_transfer.services.run import active_customer
@@ -150,7 +151,7 @@ class _Cleanup:
         feeds = {key[0] for key, verdict in verdicts.items() if verdict.expires}
         feeds |= cleanup_acts.feeds_in_doubt(self.bench, died)
         if feeds:
-            with _Destination(self.bench, self.customer) as store:
+            with Destination(self.bench, self.customer, Step.CLEANUP) as store:
                 self._clean(store, journal, acts, verdicts, deliveries, holdings, sorted(feeds))
         elif journal is not None:
             journal.close_died()
@@ -296,26 +297,6 @@ class _Cleanup:
             return None
         act = cleanup_acts.new_act(self.bench, self.customer, person=self.by, confirmed=self.confirmed)
         return Journal(self.bench, self.customer, lease, act, cleanup_acts.died(acts))
-
-
-class _Destination:
-    """The customer's store, opened for cleaning up: our identity proven first."""
-
-    def __init__(self, bench: Workbench, customer: Customer) -> None:
-        self._bench = bench
-        self._customer = customer
-
-    def __enter__(self) -> ObjectStore:
-        bench = self._bench
-        bench.sessions.verify_identity()
-        credentials = bench.sessions.open(self._customer, Step.CLEANUP)
-        credentials.get()
-        region = bench.ledger.capabilities(self._customer.name).region
-        self._store = bench.stores.open(self._customer, credentials, region)
-        return self._store
-
-    def __exit__(self, *exc: object) -> None:
-        self._store.close()
 
 
 def _failed(result: CleanupOutcome, error: XmodeError) -> None:

@@ -1,4 +1,4 @@
-"""A customer's destination, opened for delivering."""
+"""A customer's destination, opened for what changes it: delivering and cleaning up."""
 
 from xmode_transfer.domain.config import Customer, UnsafeRoles
 from xmode_transfer.domain.errors import RoleRefused, UnsafeRole
@@ -9,19 +9,20 @@ from xmode_transfer.services.workbench import Workbench
 
 
 class Destination:
-    """The customer's store, opened for delivering: our identity proven first, the role assumed before the
-    first byte."""
+    """The customer's store, opened for one step: our identity proven first, the role assumed before the
+    first request."""
 
-    def __init__(self, bench: Workbench, customer: Customer) -> None:
+    def __init__(self, bench: Workbench, customer: Customer, step: Step = Step.DELIVER) -> None:
         self._bench = bench
         self._customer = customer
+        self._step = step
         self._known = bench.ledger.capabilities(customer.name)
 
     def admit(self) -> CredentialsProvider:
         """Sees to it that we are who we should be, and that the customer lets us in."""
         self._refuse_unsafe_role()
         self._bench.sessions.verify_identity()
-        credentials = self._bench.sessions.open(self._customer, Step.DELIVER)
+        credentials = self._bench.sessions.open(self._customer, self._step)
         credentials.get()
         return credentials
 
@@ -39,7 +40,7 @@ class Destination:
                 f"{self._customer.name}: on {last.checked_at:%Y-%m-%d} its role could be assumed "
                 "without its external ID",
                 hint="the customer mends the role's trust policy (`xmode-transfer check-access` has the "
-                "exact one); a check that finds it mended lets deliveries go on",
+                "exact one); a check that finds it mended lets deliveries and cleanups go on",
             )
 
     def __exit__(self, *exc: object) -> None:

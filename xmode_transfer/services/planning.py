@@ -269,7 +269,9 @@ class Planner:
         size = difference.file.size
         if difference.kind is Kind.DELIVERED:
             assert difference.known is not None
-            return PlanEntry(Action.SKIP, difference.name, size, difference.known.key, "delivered, unchanged")
+            removed = difference.receipt is not None and difference.receipt.removed
+            reason = "delivered, removed by a cleanup since" if removed else "delivered, unchanged"
+            return PlanEntry(Action.SKIP, difference.name, size, difference.known.key, reason)
         try:
             key = self._key(difference, revision)
         except keys.IllegalName as error:

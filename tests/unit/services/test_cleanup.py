@@ -25,8 +25,18 @@ from xmode_transfer.adapters.memory import (
 )
 from xmode_transfer.adapters.spool import SpooledFile
 from xmode_transfer.domain.acts import ActKind, RemovalOutcome
-from xmode_transfer.domain.config import Configuration, Customer, Feed, Limits, Marker, Service, Vendor
+from xmode_transfer.domain.config import (
+    Configuration,
+    Customer,
+    Feed,
+    Limits,
+    Marker,
+    Service,
+    UnsafeRoles,
+    Vendor,
+)
 from xmode_transfer.domain.errors import ConfigError, Unavailable, VendorIdentityError
+from xmode_transfer.domain.findings import AccessReport, Cause, facts_of, finding
 from xmode_transfer.domain.periods import Period, PeriodKind
 from xmode_transfer.domain.policy import guide_permission_policy, guide_trust_policy
 from xmode_transfer.domain.records import Status
@@ -35,6 +45,7 @@ from xmode_transfer.ports import Ledger
 from xmode_transfer.services import removing
 from xmode_transfer.services.cleanup import CleanupOutcome, cleanup
 from xmode_transfer.services.deliver import deliver
+from xmode_transfer.services.planning import Planner
 from xmode_transfer.services.workbench import Workbench
 
 NOW = datetime(2026, 11, 22, 6, 30, tzinfo=UTC)
@@ -73,6 +84,7 @@ class World:
     said: dict[str, Any] = field(default_factory=lambda: {"retention": {"days": 30}})
     faults: Any = None
     files: int = 3
+    unsafe_roles: UnsafeRoles = UnsafeRoles.DELIVER
 
     def __post_init__(self) -> None:
         self.source = MemorySource()
@@ -105,6 +117,7 @@ class World:
             checksum_of=checksums.of,
             spool=SpooledFile,
             holder="elsewhere",
+            unsafe_roles=self.unsafe_roles,
             stop=self.stop,
         )
 
@@ -496,6 +509,10 @@ def test_what_was_removed_is_not_delivered_again(world: World) -> None:
     world.deliver(*DAYS)
     assert world.stores.requests.count("put") == puts
     assert world.keys_of(*DAYS[:3]) == set()
+    state = world.source.state(Period.parse(DAYS[0], PeriodKind.DAY))
+    assert state is not None
+    planner = Planner(world.customer, FEED, state, world.source, world.ledger, world.clock, checksums.of)
+    assert {entry.reason for entry in planner.preview()} == {"delivered, removed by a cleanup since"}
 
 
 def test_a_correction_of_what_was_removed_delivers_it_whole(world: World) -> None:
@@ -577,6 +594,20 @@ def test_a_role_that_refuses_us_and_one_that_may_not_delete(world: World) -> Non
     outcome = world.clean()
     assert outcome.removed.keys == {RemovalOutcome.RETAINED: 3}  # the manifests; so no object is asked for
     assert len(world.bucket.contents()) == 16
+
+
+def test_nothing_is_removed_through_a_role_that_anybody_could_misuse(world: World) -> None:
+    """A role that needs no external ID may have been named to us by somebody whose bucket it is not."""
+    facts = facts_of(world.customer, Vendor().principal_arn)
+    unsafe = finding(Cause.EXTERNAL_ID_NOT_REQUIRED, "trust", facts)
+    world.ledger.record_check(AccessReport("acme", NOW, (unsafe,)))
+    assert world.clean().outcome == "cleaned"
+    world.fill("2026-01-05")
+    world.unsafe_roles = UnsafeRoles.STOP
+    outcome = world.clean()
+    assert outcome.failure is not None
+    assert (outcome.outcome, outcome.failure.cause, outcome.exit_code) == ("blocked", "unsafe_role", 4)
+    assert len(world.bucket.contents()) == 8
 
 
 def test_trouble_with_our_own_identity_is_raised(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
