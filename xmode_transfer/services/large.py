@@ -8,6 +8,7 @@ acknowledged it, so neither ListParts (which the guide does not grant) nor luck 
 import threading
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from datetime import timedelta
+from typing import Any
 
 from xmode_transfer import telemetry
 from xmode_transfer.domain.config import Customer
@@ -129,23 +130,29 @@ class LargeObjects:
         for acknowledged in done.values():
             self._bench.progress.bytes_sent(acknowledged.size)
         todo = missing(split(upload.size, upload.part_size), done)
-        running: dict[Future[UploadedPart], Part] = {}
+        sending: dict[Future[UploadedPart], Part] = {}
+        recording: dict[Future[None], UploadedPart] = {}
         failure: BaseException | None = None
-        while (todo or running) and failure is None:
-            while todo and len(running) < self._parallel(upload) and not self._bench.stop.is_set():
+        while todo or sending or recording:
+            # What is not on disk yet counts as in flight: after kill -9 no more than that is sent again.
+            while todo and failure is None and not self._bench.stop.is_set():
+                if len(sending) + len(recording) >= self._parallel(upload):
+                    break
                 part = todo.pop(0)
                 future = self._store.upload_part(
                     upload.key, upload.upload_id, part.number, body, part.offset, part.length
                 )
-                running[future] = part
-            if not running:
-                return None  # asked to stop: what was acknowledged is journalled
-            finished, _ = wait(running, return_when=FIRST_COMPLETED)
-            failure = self._collect(upload, finished, running, done)
-        wait(running)
-        self._collect(upload, set(running), running, done)
+                sending[future] = part
+            if not sending and not recording:
+                break
+            in_flight: set[Future[Any]] = {*sending, *recording}
+            finished, _ = wait(in_flight, return_when=FIRST_COMPLETED)
+            failure = self._recorded(finished, recording, done) or failure
+            failure = self._acknowledged(upload, finished, sending, recording) or failure
         if failure is not None:
             raise failure
+        if todo:
+            return None  # asked to stop: what was acknowledged is journalled
         body.check_unchanged()
         self._learn_multipart(True)
         parts = [done[number] for number in sorted(done)]
@@ -153,24 +160,40 @@ class LargeObjects:
         self._bench.ledger.close_upload(self._lease, upload.upload_id, UploadStatus.COMPLETED)
         return answer
 
-    def _collect(
+    def _acknowledged(
         self,
         upload: MultipartUpload,
-        finished: set[Future[UploadedPart]],
-        running: dict[Future[UploadedPart], Part],
-        done: dict[int, UploadedPart],
+        finished: set[Future[Any]],
+        sending: dict[Future[UploadedPart], Part],
+        recording: dict[Future[None], UploadedPart],
     ) -> BaseException | None:
+        """Lets the parts be journalled that S3 has acknowledged, while others go on. Answers what went
+        wrong."""
         failure: BaseException | None = None
-        for future in finished:
-            del running[future]
+        for future in finished & sending.keys():
+            del sending[future]
             error = future.exception()
             if error is not None:
                 failure = failure or error
                 continue
             part = future.result()
-            done[part.number] = part
-            self._bench.ledger.record_part(self._lease, upload.upload_id, part).result()
+            recording[self._bench.ledger.record_part(self._lease, upload.upload_id, part)] = part
             self._bench.progress.bytes_sent(part.size)
+        return failure
+
+    def _recorded(
+        self,
+        finished: set[Future[Any]],
+        recording: dict[Future[None], UploadedPart],
+        done: dict[int, UploadedPart],
+    ) -> BaseException | None:
+        failure: BaseException | None = None
+        for future in finished & recording.keys():
+            part = recording.pop(future)
+            error = future.exception()
+            if error is None:
+                done[part.number] = part
+            failure = failure or error
         return failure
 
     def _parallel(self, upload: MultipartUpload) -> int:
