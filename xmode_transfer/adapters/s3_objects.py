@@ -51,6 +51,7 @@ class S3Objects:
         self._page_size = page_size
         self._bucket_seen_until = float("-inf")
         self._with_checksums = customer.destination.checksums is not ChecksumMode.NONE
+        self._with_whole = customer.destination.checksums is ChecksumMode.FULL
         self._deletes = BatchDeletes(calls, clock, self.head, self.delete)
 
     @property
@@ -64,7 +65,7 @@ class S3Objects:
     # --- Multipart ----------------------------------------------------------------------------------
 
     def create_upload(self, request: PutRequest) -> tuple[str, datetime | None]:
-        whole = {"ChecksumAlgorithm": "CRC32", "ChecksumType": "FULL_OBJECT"} if self._with_checksums else {}
+        whole = {"ChecksumAlgorithm": "CRC32", "ChecksumType": "FULL_OBJECT"} if self._with_whole else {}
         answer = self._tolerantly("CreateMultipartUpload", request.key, self._creation(request), whole)
         abort_at = answer.get("AbortDate")
         return str(answer["UploadId"]), abort_at and abort_at.astimezone(UTC)
@@ -85,7 +86,7 @@ class S3Objects:
             "MpuObjectSize": size,
             "IfNoneMatch": "*",
         }
-        if not self._with_checksums:
+        if not self._with_whole:
             return put_answer(self._calls.call("CompleteMultipartUpload", key, **asked), crc32)
         whole = {"ChecksumType": "FULL_OBJECT", "ChecksumCRC32": checksums.encode(crc32)}
         try:

@@ -606,6 +606,28 @@ def test_without_checksums_none_is_sent(
     assert stub.asked[0].headers["x-amz-content-sha256"].startswith("2cf24dba5fb0a30e26e83b2ac5b9e29e")
 
 
+def test_a_store_that_knows_no_checksum_of_the_whole_can_be_named_beforehand(
+    stores: PortableStores, stub: Any, reply: Any, file_of: Any, customer_of: Any, provider: Provider
+) -> None:
+    store = stores.open(customer_of(destination={"checksums": "header"}), provider, None)
+    stub.reply(
+        lambda asked: (
+            reply(200, CREATED if "uploads" in asked.query else completed())
+            if asked.method == "POST"
+            else reply(200, headers={"ETag": '"e"'})
+        )
+    )
+    store.create_upload(HELLO)
+    store.upload_part("xmode/a", "u1", 1, file_of(b"hello"), 0, 5).result(10)
+    assert not store.complete_upload("xmode/a", "u1", PARTS, 4).proven, "a HEAD is due"
+    created, part, done = stub.asked
+    assert part.headers["x-amz-checksum-crc32"] == "NhCmhg=="
+    assert b"<ChecksumCRC32>NSRBwg==</ChecksumCRC32>" in done.body
+    for asked in (created, done):
+        assert "x-amz-checksum-type" not in asked.headers
+        assert "x-amz-checksum-crc32" not in asked.headers
+
+
 # --- What is there ----------------------------------------------------------------------------------
 
 HEAD = {"ETag": '"e1"', "Last-Modified": "Fri, 06 Mar 2026 01:02:03 GMT", "Content-Length": "5"}
