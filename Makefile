@@ -49,7 +49,7 @@ layers: $(VENV)/.dev ## Check that each layer imports only the layers below it
 soak: $(VENV)/.dev ## Run the long forms of the tests
 	XMODE_SOAK=1 $(BIN)/pytest -m slow $(ARGS)
 
-bench: $(RUN_ENVIRONMENT) ## Measure against the peers; wants nginx (ARGS="--sets small" chooses)
+bench: $(RUN_ENVIRONMENT) ## Measure against the peers; wants nginx (ARGS="--sets small", --all, --table)
 	$(BIN)/python benchmarks/run.py $(ARGS)
 
 # The development set is resolved first and holds every pin; the others repeat its choice.

@@ -38,7 +38,7 @@ from xmode_transfer.services.planning import delivery_id
 
 CACHE = Path(__file__).parents[1] / ".cache" / "bench"
 NAME, WHAT = "cleanup", "100,000 objects of 100 days expire"
-DAYS = 100
+DAYS, ROUNDS = 100, 3
 OBJECTS_A_DAY = 1_000
 _ETAG = '"0123456789abcdef0123456789abcdef"'
 _CRC32 = "AAAAAA=="
@@ -271,7 +271,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--days", type=int, default=DAYS)
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=ROUNDS)
     arguments = parser.parse_args()
     CACHE.mkdir(parents=True, exist_ok=True)
     started = time.monotonic()

@@ -1,106 +1,37 @@
 """The benchmarks: our whole command and our engine alone against the peers, side by side.
 
 Every set is sent by each client in turn, A B C A B C ..., so that a machine whose speed drifts does so for
-all. Printed are medians of whole processes: wall and CPU seconds, peak memory, and the ratios to s5cmd.
+all. Told are medians of whole processes: wall and CPU seconds, peak memory, requests, and the ratios to s5cmd.
+What was measured is kept set by set, so sets may run at different times; --table puts all of it together.
 
-    python benchmarks/run.py                       the quick sets
-    python benchmarks/run.py --sets small,large    some
-    python benchmarks/run.py --all --rounds 3      everything, which takes an hour and 20 GB of disk
+    python benchmarks/run.py                          the quick sets
+    python benchmarks/run.py --sets small,large       some
+    python benchmarks/run.py --all                    everything: about half an hour and 10 GB of disk
+    python benchmarks/run.py --all --resume           of these what has not been measured yet
+    python benchmarks/run.py --table                  measures nothing; writes the tables of docs/performance.md
 """
 
 import argparse
-import json
 import os
-import platform
 import shutil
-import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import cleaning
 import clients
 import sink as sinks
-from clients import Client, Work
+import table
+from clients import Work
+from sets import GIB, MIB, SETS, Set
+from table import Measured, Results
 
 CACHE = Path(__file__).parents[1] / ".cache" / "bench"
-KIB, MIB, GIB = 1024, 1024**2, 1024**3
-
-
-@dataclass(frozen=True)
-class Set:
-    """Files to send, and who sends them."""
-
-    name: str
-    what: str
-    files: int
-    size: int
-    clients: tuple[Client, ...]
-    quick: bool = True
-    tls: bool = False
-    refused_percent: float = 0.0
-    customers: int = 1
-    again: bool = False
-
-
-FAST: tuple[Client, ...] = (clients.ours, clients.engine_alone, clients.s5cmd, clients.rclone)
-EVERY: tuple[Client, ...] = (*FAST, clients.aws_cli, clients.plain_boto3)
-
-SETS = (
-    Set("small", "2,000 x 64 KiB", 2_000, 64 * KIB, EVERY),
-    Set("tiny", "20,000 x 16 KiB", 20_000, 16 * KIB, FAST),
-    Set(
-        "tiny-boto3",
-        "20,000 x 16 KiB, plain boto3",
-        20_000,
-        16 * KIB,
-        (clients.ours, clients.plain_boto3),
-        False,
-    ),
-    Set("medium", "1,000 x 8 MiB", 1_000, 8 * MIB, FAST, False),
-    Set("large", "8 x 256 MiB", 8, 256 * MIB, FAST),
-    Set("huge", "1 x 10 GiB", 1, 10 * GIB, FAST, False),
-    Set("small-tls", "2,000 x 64 KiB over TLS", 2_000, 64 * KIB, FAST, tls=True),
-    Set("large-tls", "8 x 256 MiB over TLS", 8, 256 * MIB, FAST, False, tls=True),
-    Set(
-        "tiny-503",
-        "20,000 x 16 KiB, 1 % refused with 503",
-        20_000,
-        16 * KIB,
-        FAST[:3],
-        False,
-        refused_percent=1,
-    ),
-    Set("customers", "1,000 customers x 3 x 16 KiB", 3, 16 * KIB, (clients.ours,), False, customers=1_000),
-    Set(
-        "again",
-        "nothing to do over 100,000 delivered files",
-        100_000,
-        16,
-        (clients.ours, clients.s5cmd_sync, clients.rclone_again),
-        False,
-        again=True,
-    ),
-    Set(
-        "again-million",
-        "nothing to do over 1,000,000 delivered files",
-        1_000_000,
-        16,
-        (clients.ours, clients.s5cmd_sync, clients.rclone_again),
-        False,
-        again=True,
-    ),
-)
-
-
-@dataclass(frozen=True)
-class Measured:
-    wall: float
-    cpu: float
-    rss_mb: float
+RESULTS = CACHE / "results"
+KEPT_BYTES, KEPT_FILES = 4 * GIB, 200_000
+"""Data of more than this is removed when its set has been measured, unless told otherwise."""
 
 
 def make(data: Path, files: int, size: int) -> None:
@@ -119,11 +50,16 @@ def make(data: Path, files: int, size: int) -> None:
             left = size
             while left > 0:
                 left -= file.write(block[:left])
+    os.sync()  # what is still on its way to the disk would slow down whoever comes first
     stamp.write_text(wanted)
 
 
-def measure(command: list[str], environment: dict[str, str], log: Path) -> Measured:
-    """One whole process, by the operating system's own accounting (its children included)."""
+def measure(
+    command: list[str], environment: dict[str, str], log: Path, sink: sinks.Sink | None = None
+) -> Measured:
+    """One whole process, by the operating system's own accounting (its children included); its requests where
+    there is a ``sink`` to ask."""
+    asked = 0 if sink is None else sink.requests()
     with log.open("ab") as output:
         started = time.monotonic()
         process = subprocess.Popen(command, env=environment, stdout=output, stderr=output)
@@ -132,7 +68,8 @@ def measure(command: list[str], environment: dict[str, str], log: Path) -> Measu
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode != 0:
         raise SystemExit(f"{command[0]} ended with {process.returncode}; see {log}")
-    return Measured(wall, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024)
+    requests = 0 if sink is None else sink.requests() - asked - 1
+    return Measured(wall, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024, requests)
 
 
 def keys_of(data: Path) -> Iterator[tuple[str, int]]:
@@ -141,97 +78,93 @@ def keys_of(data: Path) -> Iterator[tuple[str, int]]:
             yield f"xmode/set/{path.relative_to(data)}", path.stat().st_size
 
 
-def run_set(one: Set, rounds: int, peers: Path) -> dict[str, list[Measured]]:
+def run_set(one: Set, rounds: int, peers: Path) -> Results:
     data = CACHE / "data" / f"{one.files}x{one.size}"
+    print("  making its files ...", flush=True)
     make(data, one.files, one.size)
-    results: dict[str, list[Measured]] = {client.__name__: [] for client in one.clients}
-    with sinks.running(CACHE / "sink", refused_percent=one.refused_percent) as there:
+    runs: dict[str, list[Measured]] = {}
+    with sinks.running(
+        CACHE / "sink", refused_percent=one.refused_percent, delay_seconds=one.round_trip_seconds / 2
+    ) as there:
         environment = sinks.environment(there, tls=one.tls)
         state = CACHE / "state"
         shutil.rmtree(state, ignore_errors=True)
         state.mkdir(parents=True)
         work = Work(data, state, there, peers, one.tls, one.customers)
+
+        def tell(round_: str, name: str, found: Measured) -> None:
+            runs.setdefault(name, []).append(found)
+            print(
+                f"  {round_:<8} {name:<14} {found.wall:8.2f} s wall {found.cpu:8.2f} s CPU {found.rss_mb:7.0f} MB "
+                f"{found.requests:9,} requests",
+                flush=True,
+            )
+
         if one.again:
-            print("  delivering it all once ...", flush=True)
-            measure(clients.ours(work), environment, CACHE / "log.txt")
+            tell("first", "ours_first", measure(clients.ours(work), environment, CACHE / "log.txt", there))
             sinks.lay_pages(there.directory, keys_of(data))
         for number in range(rounds):
             for client in one.clients:
                 if not one.again:
                     shutil.rmtree(state, ignore_errors=True)
                     state.mkdir()
-                found = measure(client(work), environment, CACHE / "log.txt")
-                results[client.__name__].append(found)
-                print(
-                    f"  round {number + 1} {client.__name__:<14} {found.wall:8.2f} s wall {found.cpu:8.2f} s CPU "
-                    f"{found.rss_mb:7.0f} MB",
-                    flush=True,
-                )
-    return results
+                found = measure(client(work), environment, CACHE / "log.txt", there)
+                tell(f"round {number + 1}", client.__name__, found)
+    return Results(table.machine(), time.strftime("%Y-%m-%d"), runs)
 
 
-def table(one: Set, results: dict[str, list[Measured]]) -> list[str]:
-    peer = next((name for name in ("s5cmd", "s5cmd_sync", "plain_boto3") if name in results), None)
-    lines = [
-        f"### {one.what}",
-        "",
-        f"| client | wall s | CPU s | objects/s | CPU s per 1,000 objects | CPU s per GiB | peak MB | wall / {peer} | CPU / {peer} |",
-        "|---|---|---|---|---|---|---|---|---|",
-    ]
-    files = one.files * one.customers
-    for name, runs in results.items():
-        wall = statistics.median(run.wall for run in runs)
-        cpu = statistics.median(run.cpu for run in runs)
-        rss = max(run.rss_mb for run in runs)
-        ratios = ["-", "-"]
-        if peer is not None:
-            pairs = list(zip(runs, results[peer], strict=True))
-            ratios = [
-                f"{statistics.median(a.wall / b.wall for a, b in pairs):.2f}",
-                f"{statistics.median(a.cpu / b.cpu for a, b in pairs):.2f}",
-            ]
-        lines.append(
-            f"| {name} | {wall:.2f} | {cpu:.2f} | {files / wall:,.0f} | {1000 * cpu / files:.3f} | "
-            f"{cpu / (files * one.size / GIB):.2f} | {rss:.0f} | {' | '.join(ratios)} |"
-        )
-    return [*lines, ""]
+def drop(one: Set) -> None:
+    if one.files * one.size > KEPT_BYTES or one.files > KEPT_FILES:
+        data = CACHE / "data" / f"{one.files}x{one.size}"
+        data.with_suffix(".made").unlink(missing_ok=True)
+        shutil.rmtree(data, ignore_errors=True)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--sets", help=f"of {','.join(one.name for one in SETS)},{cleaning.NAME}")
+    names = {one.name: one for one in SETS}
+    known = [*names, cleaning.NAME]
+    parser.add_argument("--sets", metavar="NAMES", help=f"of {', '.join(known)}, with commas between")
     parser.add_argument("--all", action="store_true", help="every set, the long ones too")
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--resume", action="store_true", help="leave out what has been measured already")
+    parser.add_argument("--rounds", type=int, metavar="N", help="instead of each set's own number")
+    parser.add_argument("--keep", action="store_true", help="leave large data on the disk, for the next time")
+    parser.add_argument(
+        "--table", action="store_true", help="write the tables of docs/performance.md, measure nothing"
+    )
     arguments = parser.parse_args()
-    wanted = set(arguments.sets.split(",")) if arguments.sets else None
+    if arguments.table:
+        table.write(table.saved(RESULTS))
+        print(f"written to {table.DOCUMENT}")
+        return
+    wanted = arguments.sets.split(",") if arguments.sets else []
+    if unknown := [name for name in wanted if name not in known]:
+        parser.error(f"there is no set {', '.join(unknown)}; there are {', '.join(known)}")
     chosen = [one for one in SETS if (one.name in wanted if wanted else arguments.all or one.quick)]
+    cleans = cleaning.NAME in wanted if wanted else arguments.all
+    if arguments.resume:
+        done = table.saved(RESULTS)
+        chosen = [one for one in chosen if one.name not in done]
+        cleans = cleans and cleaning.NAME not in done
     CACHE.mkdir(parents=True, exist_ok=True)
     print("fetching the peers ...", flush=True)
     peers = clients.fetch_peers(CACHE / "peers")
-    lines = [
-        f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}; {arguments.rounds} rounds, medians.",
-        "",
-    ]
-    figures = {}
     for one in chosen:
-        print(one.what, flush=True)
-        results = run_set(one, arguments.rounds, peers)
-        figures[one.name] = {name: [vars(run) for run in runs] for name, runs in results.items()}
-        told = table(one, results)
-        print("\n".join(told), flush=True)
-        lines += told
-    if wanted is None or cleaning.NAME in wanted:
-        print(cleaning.WHAT, flush=True)
-        removals = cleaning.run(cleaning.DAYS, arguments.rounds, peers)
-        figures[cleaning.NAME] = {name: [vars(run) for run in runs] for name, runs in removals.items()}
-        told = cleaning.table(cleaning.DAYS, removals)
-        print("\n".join(told), flush=True)
-        lines += told
-    (CACHE / "results.json").write_text(json.dumps(figures, indent=1))
-    (CACHE / "results.md").write_text("\n".join(lines))
-    print(f"written to {CACHE / 'results.md'}")
+        print(f"{one.name}: {one.what}", flush=True)
+        results = run_set(one, arguments.rounds or one.rounds, peers)
+        table.save(RESULTS, one.name, results)
+        print("\n".join(table.lines_of(one, results)), flush=True)
+        if not arguments.keep:
+            drop(one)
+    if cleans:
+        print(f"{cleaning.NAME}: {cleaning.WHAT}", flush=True)
+        runs = cleaning.run(cleaning.DAYS, arguments.rounds or cleaning.ROUNDS, peers)
+        table.save(RESULTS, cleaning.NAME, Results(table.machine(), time.strftime("%Y-%m-%d"), runs))
+        print("\n".join(cleaning.table(cleaning.DAYS, runs)), flush=True)
+    print(table.document(table.saved(RESULTS)).partition("###")[0])
+    print("`make bench ARGS=--table` writes this, with all that was measured before, to docs/performance.md")
 
 
 if __name__ == "__main__":

@@ -10,10 +10,11 @@ import os
 import shutil
 import socket
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import parse_qs
@@ -56,6 +57,7 @@ http {{
     add_header x-amz-checksum-crc32 $http_x_amz_checksum_crc32;
     add_header x-amz-checksum-crc64nvme $http_x_amz_checksum_crc64nvme;
     location = /healthy {{ return 200 "ok"; }}
+    location = /status {{ stub_status; }}
     location / {{
       if ($unlucky) {{
         return 503 "<Error><Code>SlowDown</Code><Message>Reduce your request rate</Message></Error>";
@@ -89,6 +91,12 @@ class Sink(NamedTuple):
     sts_url: str
     certificate: Path
     directory: Path
+    near_url: str = ""
+
+    def requests(self) -> int:
+        """How many requests have been made so far, to S3 and to STS. Asking counts as one itself."""
+        answer = urlopen(f"{self.near_url or self.url}/status").read().decode()
+        return int(answer.splitlines()[2].split()[2]) + _Sts.asked
 
 
 def free_port() -> int:
@@ -98,8 +106,9 @@ def free_port() -> int:
 
 
 @contextmanager
-def running(directory: Path, *, refused_percent: float = 0.0) -> Iterator[Sink]:
-    """nginx and the STS, ended by their own handles. ``refused_percent`` of requests get 503 SlowDown."""
+def running(directory: Path, *, refused_percent: float = 0.0, delay_seconds: float = 0.0) -> Iterator[Sink]:
+    """nginx and the STS, ended by their own handles. ``refused_percent`` of requests get 503 SlowDown; with
+    ``delay_seconds`` every byte to and from S3 takes so long (plain HTTP only)."""
     nginx = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin:/usr/local/sbin")
     if nginx is None:
         raise SystemExit(
@@ -121,21 +130,34 @@ def running(directory: Path, *, refused_percent: float = 0.0) -> Iterator[Sink]:
     process = subprocess.Popen([nginx, "-c", str(config), "-p", str(directory)], stderr=subprocess.PIPE)
     sts = http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Sts)
     threading.Thread(target=sts.serve_forever, daemon=True).start()
-    url = f"http://127.0.0.1:{port}"
-    try:
-        _wait_for(url, process)
+    near_url = f"http://127.0.0.1:{port}"
+    with ExitStack() as ended:
+        ended.callback(sts.server_close)
+        ended.callback(sts.shutdown)
+        ended.callback(process.wait)
+        ended.callback(process.terminate)
+        _wait_for(near_url, process)
         yield Sink(
-            url,
+            ended.enter_context(_far_away(near_url, delay_seconds)) if delay_seconds else near_url,
             f"https://localhost:{tls_port}",
             f"http://127.0.0.1:{sts.server_address[1]}",
             directory / "cert.pem",
             directory,
+            near_url,
         )
+
+
+@contextmanager
+def _far_away(url: str, seconds: float) -> Iterator[str]:
+    command = [sys.executable, str(Path(__file__).with_name("delay.py")), url, str(seconds)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    try:
+        yield process.stdout.readline().strip()
     finally:
         process.terminate()
         process.wait()
-        sts.shutdown()
-        sts.server_close()
+        process.stdout.close()
 
 
 def _wait_for(url: str, process: subprocess.Popen[bytes]) -> None:
@@ -165,7 +187,10 @@ class _Sts(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     wbufsize = -1  # headers and body in one packet: in two, the second waits 40 ms for an acknowledgement
 
+    asked = 0
+
     def do_POST(self) -> None:
+        _Sts.asked += 1
         form = parse_qs(self.rfile.read(int(self.headers["content-length"])).decode())
         if form["Action"] == ["GetCallerIdentity"]:
             body = (
