@@ -13,3 +13,13 @@ def free_hidden_versions(prefix: str, *, days: int = 1) -> dict[str, Any]:
         "NoncurrentVersionExpiration": {"NoncurrentDays": days},
         "Expiration": {"ExpiredObjectDeleteMarker": True},
     }
+
+
+def free_unfinished_uploads(prefix: str, *, days: int = 7) -> dict[str, Any]:
+    """The rule that frees the parts of multipart uploads which nobody has completed within ``days``."""
+    return {
+        "ID": "free-what-xmode-has-left-unfinished",
+        "Status": "Enabled",
+        "Filter": {"Prefix": prefix},
+        "AbortIncompleteMultipartUpload": {"DaysAfterInitiation": days},
+    }

@@ -230,6 +230,13 @@ class LargeObjects:
             if upload.delivery_id in earlier:
                 self.give_up(upload)
 
+    def _sent_bytes(self, upload: MultipartUpload) -> int:
+        """What lies in the bucket of it by now, by the journal."""
+        journalled = self._bench.ledger.uploads(
+            delivery_id=upload.delivery_id, statuses=[UploadStatus.LEFT_BEHIND]
+        )
+        return next((found.sent_bytes for found in journalled if found.upload_id == upload.upload_id), 0)
+
     def give_up(self, upload: MultipartUpload) -> None:
         """Aborts an upload, or records that it had to be left behind."""
         try:
@@ -239,12 +246,26 @@ class LargeObjects:
             self._bench.ledger.learn(
                 self._customer, Capabilities(abort=False, learned_at=self._bench.clock.now())
             )
-            sent = sum(part.size for part in upload.parts)
             telemetry.warn(
-                Event.MULTIPART_LEFT_BEHIND, key=upload.key, size_bytes=sent, **error.log_context()
+                Event.MULTIPART_LEFT_BEHIND,
+                key=upload.key,
+                upload_id=upload.upload_id,
+                size_bytes=self._sent_bytes(upload),
+                ends_at=upload.abort_at and upload.abort_at.isoformat(),
+                **error.log_context() | {"hint": _rule(upload)},
             )
         except XmodeError as error:
             # stays open in the journal: the next run tries to abort it again
             telemetry.warn(Event.MULTIPART_NOT_ABORTED, key=upload.key, **error.log_context())
         else:
             self._bench.ledger.close_upload(self._lease, upload.upload_id, UploadStatus.ABORTED)
+
+
+def _rule(upload: MultipartUpload) -> str:
+    """Who frees the parts of an upload that we may not abort."""
+    if upload.abort_at is not None:
+        return f"the bucket's own lifecycle rule frees its parts by {upload.abort_at:%Y-%m-%d}"
+    return (
+        "have the customer allow s3:AbortMultipartUpload, or add a lifecycle rule with "
+        "AbortIncompleteMultipartUpload (`xmode-transfer status` has it)"
+    )

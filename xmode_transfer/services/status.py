@@ -1,9 +1,11 @@
 """Who has what: per subscription the last delivery, what is due or waits, and who must act."""
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from xmode_transfer.domain.config import Configuration, Customer, CustomerState, Feed
 from xmode_transfer.domain.errors import SourceError
+from xmode_transfer.domain.lifecycle import free_unfinished_uploads
 from xmode_transfer.domain.records import (
     Capabilities,
     Delivery,
@@ -34,7 +36,7 @@ class SubscriptionStatus:
 @dataclass(slots=True)
 class CustomerStatus:
     """One customer. ``left_behind`` are multipart uploads that we may not abort: only the customer's
-    lifecycle rule frees their bytes."""
+    lifecycle rule frees their bytes. ``lifecycle_rule`` is one that does, where the bucket has none."""
 
     customer: str
     state: str
@@ -42,6 +44,7 @@ class CustomerStatus:
     subscriptions: list[SubscriptionStatus] = field(default_factory=list)
     capabilities: Capabilities = field(default_factory=Capabilities)
     left_behind: list[MultipartUpload] = field(default_factory=list)
+    lifecycle_rule: dict[str, Any] | None = None
 
     @property
     def word(self) -> str:
@@ -70,6 +73,8 @@ def status_of(
     customer = configuration.customers[name]
     result = CustomerStatus(name, str(customer.state), capabilities=ledger.capabilities(name))
     result.left_behind = ledger.uploads(customer=name, statuses=[UploadStatus.LEFT_BEHIND])
+    if any(upload.abort_at is None for upload in result.left_behind):
+        result.lifecycle_rule = free_unfinished_uploads(customer.destination.prefix)
     for feed_name in customer.feeds:
         feed = configuration.feeds[feed_name]
         result.subscriptions.append(_subscription(ledger, sources, clock, customer, feed))

@@ -69,14 +69,16 @@ def _document(status: CustomerStatus) -> dict[str, Any]:
         "multipart": status.capabilities.multipart,
         "region": status.capabilities.region,
         "left_behind": [
-            {"key": upload.key, "upload_id": upload.upload_id, "bytes": _sent(upload.parts)}
+            {
+                "key": upload.key,
+                "upload_id": upload.upload_id,
+                "bytes": upload.sent_bytes,
+                "ends_at": upload.abort_at and upload.abort_at.isoformat(),
+            }
             for upload in status.left_behind
         ],
+        "lifecycle_rule": status.lifecycle_rule,
     }
-
-
-def _sent(parts: tuple[Any, ...]) -> int:
-    return sum(part.size for part in parts)
 
 
 def _feed(item: SubscriptionStatus) -> dict[str, Any]:
@@ -126,12 +128,19 @@ def _tell(status: CustomerStatus) -> None:
         for period, reason in item.waiting[:_SHOWN_PERIODS]:
             click.echo(f"           waiting {period}: {reason}")
     if status.left_behind:
-        total = words.size(sum(_sent(upload.parts) for upload in status.left_behind))
+        total = words.size(sum(upload.sent_bytes for upload in status.left_behind))
         uploads = words.count(len(status.left_behind), "multipart upload")
         click.echo(
-            f"         {uploads} left behind ({total}): we may not abort them; a lifecycle rule "
-            "AbortIncompleteMultipartUpload in the bucket frees them"
+            words.wrapped(f"{uploads} left behind ({total}): we may not abort them. {_frees(status)}", 9)
         )
+
+
+def _frees(status: CustomerStatus) -> str:
+    if status.lifecycle_rule is None:
+        last = max(upload.abort_at for upload in status.left_behind if upload.abort_at)
+        return f"The bucket's own lifecycle rule frees them by {last:%Y-%m-%d}"
+    rule = json.dumps({"Rules": [status.lifecycle_rule]})
+    return f"This lifecycle rule frees them; the customer adds it to those of the bucket: {rule}"
 
 
 def _last(item: SubscriptionStatus) -> str:

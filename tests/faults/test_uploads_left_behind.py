@@ -1,0 +1,75 @@
+"""Uploads that we may not end: each is told with its bytes, and with the rule that frees them."""
+
+import json
+from collections.abc import Callable
+from datetime import timedelta
+from io import StringIO
+from typing import Any
+
+import pytest
+
+from xmode_transfer import telemetry
+from xmode_transfer.adapters.ledger import open_ledger
+from xmode_transfer.domain.config import Configuration, Customer, Destination, Service
+from xmode_transfer.domain.records import UploadStatus
+from xmode_transfer.services.status import CustomerStatus, status_of
+
+LARGE = "2026/11/22/large.bin"
+ACME = Customer.model_construct(
+    name="acme", state="active", feeds=(), destination=Destination(bucket="acme-data", prefix="xmode/")
+)
+
+
+def left_behind(make_world: Callable[..., Any], days: int | None) -> tuple[CustomerStatus, dict[str, Any]]:
+    """A file that changes while its second part is sent, into a bucket where the guide's policy lets nobody
+    abort: the customer's status, and the line in the log."""
+    world = make_world({LARGE: bytes(range(256)) * 2}, corrected=False)
+    world.bucket.abort_after_days = days
+
+    def change(called: str, key: str, attempt: int) -> None:
+        if called == "upload_part" and key.endswith("#2"):
+            world.source.overwrite(LARGE, b"another")
+
+    log = StringIO()
+    telemetry.configure(stream=log, json=True, level="WARNING")
+    world.process(faults=change)
+    ledger = open_ledger(world.url, world.clock)
+    try:
+        (upload,) = ledger.uploads(customer="acme")
+        assert upload.status is UploadStatus.LEFT_BEHIND
+        assert upload.sent_bytes > 0
+        stored = sum(len(part.body) for part in world.bucket.uploads[upload.upload_id].parts.values())
+        assert upload.sent_bytes <= stored
+        configuration = Configuration(
+            service=Service(),
+            feeds={},
+            customers={"acme": ACME},
+            broken={},
+        )
+        status = status_of(configuration, ledger, lambda feed: world.source, world.clock, "acme")
+    finally:
+        ledger.close()
+    lines = [json.loads(line) for line in log.getvalue().splitlines()]
+    (told,) = [line for line in lines if line["event"] == "multipart.left_behind"]
+    assert (told["size_bytes"], told["upload_id"]) == (upload.sent_bytes, upload.upload_id)
+    assert [found.sent_bytes for found in status.left_behind] == [upload.sent_bytes]
+    return status, told
+
+
+def test_where_the_bucket_has_no_rule_we_name_one(make_world: Callable[..., Any]) -> None:
+    status, told = left_behind(make_world, None)
+    assert status.lifecycle_rule is not None
+    assert status.lifecycle_rule["Filter"] == {"Prefix": "xmode/"}
+    assert status.lifecycle_rule["AbortIncompleteMultipartUpload"]["DaysAfterInitiation"] == 7
+    assert "AbortIncompleteMultipartUpload" in told["hint"]
+
+
+@pytest.mark.parametrize("days", [1, 7])
+def test_where_the_bucket_has_a_rule_we_say_when(make_world: Callable[..., Any], days: int) -> None:
+    status, told = left_behind(make_world, days)
+    assert status.lifecycle_rule is None
+    (upload,) = status.left_behind
+    assert upload.abort_at is not None
+    assert upload.abort_at - upload.opened_at >= timedelta(days=days)
+    assert f"{upload.abort_at:%Y-%m-%d}" in told["hint"]
+    assert told["ends_at"] == upload.abort_at.isoformat()
