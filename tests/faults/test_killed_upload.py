@@ -21,10 +21,11 @@ from xmode_transfer.sandbox import bucket
 from xmode_transfer.sandbox.configuration import write_config
 from xmode_transfer.sandbox.model import CustomerSetup, Sandbox, Variant
 
-pytestmark = [pytest.mark.sandbox, pytest.mark.timeout(600)]
+IS_SOAK = "XMODE_SOAK" in os.environ  # set by `make soak`, which runs what is marked slow
+pytestmark = [pytest.mark.sandbox, pytest.mark.timeout(600), *([pytest.mark.slow] if IS_SOAK else [])]
 
 MIB = 1024 * 1024
-SIZE = 2 * 1024 * MIB if "XMODE_SOAK" in os.environ else 160 * MIB
+SIZE = 2 * 1024 * MIB if IS_SOAK else 160 * MIB
 IN_FLIGHT = 8  # parts of one object, services/large.py
 COMMAND = str(Path(sys.executable).with_name("xmode-transfer"))
 
