@@ -64,7 +64,6 @@ class Lanes:
         self, limits: Limits, timer: Timer, wake: Callable[[], None], clock: Clock | None = None
     ) -> None:
         self._parallel = limits.parallel_objects
-        self._refill_below = max(1, limits.parallel_objects // 2)
         self._of_customer = min(limits.parallel_objects, limits.parallel_objects_per_customer)
         # The CRT holds each body whole, and the allocator gives memory back late: about half as much again
         # was measured (docs/engine.md).
@@ -135,12 +134,11 @@ class Lanes:
             self._give_back(job)
 
     def succeeded(self, job: Waiting) -> Waiting | None:
-        """Gives back what the request took. Answers like ``next`` once half of the places are free: whoever
-        lets new requests queue fills them anyhow, and several at a time cost less than one by one."""
+        """Gives back what the request took, and answers like ``next``."""
         with self._lock:
             self._give_back(job)
             job.lane.pace.succeeded()
-            return self._next() if self._in_flight < self._refill_below else None
+            return self._next()
 
     def put_back(self, job: Waiting) -> None:
         """It was its turn, but its store is not ready: the lane is closed, and the request is the first of it
