@@ -24,6 +24,8 @@ BIN = Path(sys.executable).parent
 INSTALLED = "/opt/xmode-transfer/bin/xmode-transfer"
 # The oldest and the newest of what the schemas' package and the clouds have in common.
 KUBERNETES_VERSIONS = ("1.30", "1.34", "1.37")
+EXAMPLES = ("secret.example.yaml", "restore.example.yaml")
+"""Not part of the kustomization: they are filled in first."""
 MOST_EXPOSURE = {"xmode-transfer.service": 12, "xmode-transfer-backup.service": 5}
 """Of systemd's own measure, in tenths: 100 is a service that is held by nothing."""
 SPARE_SECONDS = 15
@@ -149,6 +151,32 @@ def test_the_shell_scripts_are_sound() -> None:
     judged(tool("shellcheck"), SYSTEMD / "xmode", CHECKOUT / ".ci" / "run")
 
 
+def test_the_wrapper_hands_on_what_it_is_given(tmp_path: Path) -> None:
+    """With a stand-in for systemd-run, which runs what follows its options."""
+    program = tmp_path / "xmode-transfer"
+    program.write_text('#!/bin/sh\nprintf "%s|" "$AWS_SHARED_CREDENTIALS_FILE" "$@"\n')
+    starter = tmp_path / "systemd-run"
+    starter.write_text(
+        "#!/bin/sh\n"
+        'while case $1 in -*) true ;; *) false ;; esac; do echo "$1" >&2; shift; done\n'
+        'CREDENTIALS_DIRECTORY=/run/credentials/run-1.service exec "$@"\n'
+    )
+    wrapper = tmp_path / "xmode"
+    wrapper.write_text((SYSTEMD / "xmode").read_text().replace(INSTALLED, str(program)))
+    for path in (program, starter, wrapper):
+        path.chmod(0o755)
+    done = subprocess.run(
+        [wrapper, "run", "--customer", "a b", "$HOME;'\""],
+        env={"PATH": f"{tmp_path}:/usr/bin:/bin"},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout == ("/run/credentials/run-1.service/secret_aws|run|--customer|a b|$HOME;'\"|")
+    assert {"--pipe", "--wait", "--uid=xmode-transfer"} <= set(done.stderr.splitlines())
+
+
 # --- The image -----------------------------------------------------------------------------------------
 
 
@@ -211,7 +239,12 @@ def manifest(kind: str, name: str = "xmode-transfer") -> dict[str, Any]:
 
 def pods() -> dict[str, dict[str, Any]]:
     job = manifest("CronJob", "xmode-transfer-backup")["spec"]["jobTemplate"]["spec"]
-    return {"daemon": manifest("StatefulSet")["spec"]["template"], "backup": job["template"]}
+    (restore,) = documents(KUBERNETES / "restore.example.yaml")
+    return {
+        "daemon": manifest("StatefulSet")["spec"]["template"],
+        "backup": job["template"],
+        "restore": restore["spec"]["template"],
+    }
 
 
 def drain_seconds() -> int:
@@ -220,7 +253,7 @@ def drain_seconds() -> int:
 
 def test_each_manifest_belongs_to_the_kustomization() -> None:
     here = {path.name for path in KUBERNETES.glob("*.yaml")}
-    assert here == {*kustomization()["resources"], "kustomization.yaml", "secret.example.yaml"}
+    assert here == {*kustomization()["resources"], "kustomization.yaml", *EXAMPLES}
     generated = {name for one in kustomization()["configMapGenerator"] for name in one["files"]}
     files = {str(path.relative_to(KUBERNETES)) for path in (KUBERNETES / "config").rglob("*.yaml")}
     assert generated == files
@@ -230,7 +263,8 @@ def test_each_manifest_belongs_to_the_kustomization() -> None:
 def test_kubernetes_takes_the_manifests(version: str) -> None:
     """By the schemas of that version's API, which are in the package; unknown fields are refused."""
     validate = pytest.importorskip("kubernetes_validate").validate
-    for one in [*manifests(), *documents(KUBERNETES / "secret.example.yaml")]:
+    examples = [found for name in EXAMPLES for found in documents(KUBERNETES / name)]
+    for one in [*manifests(), *examples]:
         validate(one, version, strict=True)
 
 
@@ -251,7 +285,7 @@ def test_kustomize_builds_what_the_files_say() -> None:
         validate(one, KUBERNETES_VERSIONS[-1], strict=True)
 
 
-@pytest.mark.parametrize("name", ["daemon", "backup"])
+@pytest.mark.parametrize("name", ["daemon", "backup", "restore"])
 def test_the_pods_meet_the_restricted_standard(name: str) -> None:
     """Pod Security Standards, restricted: https://kubernetes.io/docs/concepts/security/pod-security-standards/"""
     spec = pods()[name]["spec"]
@@ -296,7 +330,7 @@ def test_each_selector_finds_its_pod_and_no_other() -> None:
     assert found(manifest("PodDisruptionBudget")["spec"]["selector"]["matchLabels"]) == {"daemon"}
     for policy, pod in (("xmode-transfer", "daemon"), ("xmode-transfer-backup", "backup")):
         spec = manifest("NetworkPolicy", policy)["spec"]
-        assert found(spec["podSelector"]["matchLabels"]) == {pod}
+        assert found(spec["podSelector"]["matchLabels"]) == ({pod} if pod == "daemon" else {pod, "restore"})
         assert set(spec["policyTypes"]) == {"Ingress", "Egress"}
 
 
@@ -357,8 +391,12 @@ def test_the_image_is_the_same_everywhere() -> None:
     assert version is not None
     assert compose()["services"]["daemon"]["image"] == f"xmode-transfer:{version[1]}"
     assert kustomization()["images"] == [{"name": "xmode-transfer", "newTag": version[1]}]
-    for pod in pods().values():
-        assert [container["image"] for container in pod["spec"]["containers"]] == ["xmode-transfer"]
+    images = {name: [one["image"] for one in pod["spec"]["containers"]] for name, pod in pods().items()}
+    assert images == {
+        "daemon": ["xmode-transfer"],
+        "backup": ["xmode-transfer"],
+        "restore": [f"xmode-transfer:{version[1]}"],  # kustomize does not see it
+    }
 
 
 def test_every_secret_that_is_named_is_mounted() -> None:
@@ -389,7 +427,8 @@ def test_the_ledger_lies_on_what_lasts() -> None:
         assert ledger.startswith(f"{mounts['ledger']}/")
     lasting = next(one for one in compose()["services"]["daemon"]["volumes"] if one["source"] == "ledger")
     assert ledger.startswith(f"{lasting['target']}/")
-    claim = next(one for one in pods()["backup"]["spec"]["volumes"] if one["name"] == "ledger")
     stateful = manifest("StatefulSet")
     template = stateful["spec"]["volumeClaimTemplates"][0]["metadata"]["name"]
-    assert claim["persistentVolumeClaim"]["claimName"] == f"{template}-{stateful['metadata']['name']}-0"
+    for name in ("backup", "restore"):
+        claim = next(one for one in pods()[name]["spec"]["volumes"] if one["name"] == "ledger")
+        assert claim["persistentVolumeClaim"]["claimName"] == f"{template}-{stateful['metadata']['name']}-0"
