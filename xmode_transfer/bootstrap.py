@@ -16,9 +16,9 @@ from xmode_transfer.adapters.source_local import LocalSource
 from xmode_transfer.adapters.spool import SpooledFile
 from xmode_transfer.adapters.sts import StsRoleSessions
 from xmode_transfer.domain.backoff import Backoff
-from xmode_transfer.domain.config import Configuration, Engine, Feed, Service
+from xmode_transfer.domain.config import Configuration, Customer, Engine, Feed, Service
 from xmode_transfer.domain.errors import ConfigError
-from xmode_transfer.ports import Clock, Ledger, ObjectStores, Prober, Progress, Source, SourceFactory
+from xmode_transfer.ports import Clock, Ledger, ObjectStores, Prober, Progress, Reader, Source, SourceFactory
 from xmode_transfer.services.workbench import Workbench
 from xmode_transfer.telemetry import Event
 
@@ -61,6 +61,13 @@ def _spare_the_collector() -> None:
     own thresholds a third of its CPU went into collecting (docs/performance.md)."""
     gc.freeze()
     gc.set_threshold(100_000, 20, 100)
+
+
+def reader(bench: Workbench, customer: Customer) -> Reader:
+    """What reads a customer's objects back."""
+    from xmode_transfer.adapters.read_back import PacedReader
+
+    return PacedReader(customer, bench.limits, bench.clock, bench.stop)
 
 
 def prober(configuration: Configuration, clock: Clock) -> Prober:

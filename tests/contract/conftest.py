@@ -6,7 +6,7 @@ A new adapter of ``ObjectStore`` plugs in by one more entry in ``STORE_CASES``.
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from itertools import count
 from typing import Any
@@ -29,6 +29,7 @@ from xmode_transfer.adapters.retrying import RetryingStores
 from xmode_transfer.adapters.s3_fast import FastStores
 from xmode_transfer.adapters.s3_portable import PortableStores
 from xmode_transfer.adapters.sts import StsRoleSessions
+from xmode_transfer.domain.acl import FULL_CONTROL, Grant, ObjectAcl
 from xmode_transfer.domain.config import Customer, Destination, Limits, Vendor
 from xmode_transfer.domain.errors import RoleRefused
 from xmode_transfer.domain.periods import Period
@@ -47,7 +48,8 @@ class StoreCase:
     """One adapter in front of one customer's fresh bucket, whose role has the corrected permission policy.
 
     The functions do what the customer does on its own side: ``grant`` replaces the role's permission policy,
-    ``customer_puts`` writes an object that is not ours, ``turn_versioning_on``, ``delete_bucket``.
+    ``customer_puts`` writes an object that is not ours, ``customer_deletes`` removes one, ``customer_shares``
+    lets somebody else read one, ``turn_versioning_on``, ``delete_bucket``.
     ``page_size`` is how many rows one page of a listing has at most. The flags say what the far side does:
 
     ``enforces_policy``   requests without a right are refused
@@ -63,6 +65,8 @@ class StoreCase:
     sessions: RoleSessions
     grant: Callable[[Document], None]
     customer_puts: Callable[[str, bytes], None]
+    customer_deletes: Callable[[str], None]
+    customer_shares: Callable[[str], None]
     turn_versioning_on: Callable[[], None]
     delete_bucket: Callable[[], None]
     page_size: int = 1000
@@ -125,6 +129,12 @@ def _memory(*, parts_inherit_acl: bool, threads: int) -> Callable[..., AbstractC
                 StoredVersion(key, bucket.new_id("version"), clock.now(), body=data, etag=f'"{data!r}"')
             )
 
+        def customer_shares(key: str) -> None:
+            version = bucket.current(key)
+            assert version is not None
+            grants = {Grant(bucket.owner, FULL_CONTROL), Grant("somebody-else", "READ")}
+            bucket.store(replace(version, granted=ObjectAcl(bucket.owner, frozenset(grants))))
+
         def turn_versioning_on() -> None:
             bucket.versioned = True
 
@@ -136,6 +146,8 @@ def _memory(*, parts_inherit_acl: bool, threads: int) -> Callable[..., AbstractC
             MemoryRoleSessions(roles),
             grant,
             customer_puts,
+            lambda key: bucket.remove(key, clock.now()) and None,
+            customer_shares,
             turn_versioning_on,
             lambda: buckets.delete("acme-data"),
             page_size=3,
@@ -186,6 +198,14 @@ def _on_sandbox(request: pytest.FixtureRequest, engine: Callable[..., ObjectStor
         empty_bucket(setup)
         s3.delete_bucket(Bucket=setup.bucket)
 
+    def customer_shares(key: str) -> None:
+        rules = {"Rules": [{"ObjectOwnership": "ObjectWriter"}]}
+        s3.put_bucket_ownership_controls(Bucket=setup.bucket, OwnershipControls=rules)
+        found = s3.get_object_acl(Bucket=setup.bucket, Key=key)
+        more = {"Grantee": {"Type": "CanonicalUser", "ID": "a" * 64}, "Permission": "READ"}
+        changed = {"Owner": found["Owner"], "Grants": [*found["Grants"], more]}
+        s3.put_object_acl(Bucket=setup.bucket, Key=key, AccessControlPolicy=changed)
+
     stores = engine(Limits(), clock, page_size=7)
     yield StoreCase(
         stores.info.name,
@@ -194,6 +214,8 @@ def _on_sandbox(request: pytest.FixtureRequest, engine: Callable[..., ObjectStor
         StsRoleSessions(Vendor(), clock),
         lambda document: set_permission_policy(setup, document),
         lambda key, data: put_object(setup, key, data) and None,
+        lambda key: s3.delete_object(Bucket=setup.bucket, Key=key) and None,
+        customer_shares,
         lambda: s3.put_bucket_versioning(Bucket=setup.bucket, VersioningConfiguration={"Status": "Enabled"}),
         delete_bucket,
         page_size=7,
@@ -266,6 +288,8 @@ def _on_moto(
             _MotoSessions(),
             lambda document: None,
             lambda key, data: s3.put_object(Bucket=name, Key=key, Body=data) and None,
+            lambda key: s3.delete_object(Bucket=name, Key=key) and None,
+            lambda key: s3.put_object_acl(Bucket=name, Key=key, ACL="public-read") and None,
             lambda: s3.put_bucket_versioning(Bucket=name, VersioningConfiguration={"Status": "Enabled"}),
             delete_bucket,
             page_size=7,

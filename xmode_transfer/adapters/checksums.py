@@ -98,7 +98,7 @@ def of(file: OpenFile, algorithm: str) -> str:
     computed here.
     """
     buffer = memoryview(bytearray(max(1, min(_CHUNK_BYTES, file.size))))
-    summed = _running(algorithm)
+    summed = running(algorithm)
     position = 0
     while position < file.size:
         count = file.read_into(buffer[: file.size - position], position)
@@ -112,7 +112,7 @@ def of(file: OpenFile, algorithm: str) -> str:
     return base64.b64encode(summed.digest()).decode("ascii")
 
 
-class _Running(Protocol):
+class Running(Protocol):
     def update(self, data: memoryview, /) -> None: ...
 
     def digest(self) -> bytes: ...
@@ -131,7 +131,7 @@ class _RunningCrc:
         return self._value.to_bytes(self._width, "big")
 
 
-def _running(algorithm: str) -> _Running:
+def running(algorithm: str) -> Running:
     if algorithm == ALGORITHM:
         return _RunningCrc(crc32, 4)
     if algorithm in ("sha256", "sha1"):

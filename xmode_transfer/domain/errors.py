@@ -16,6 +16,7 @@ tried again (``retryable``), and what to do next (``hint``)::
     │   └── SourceUnreadable        a file cannot be read or cannot be named
     ├── LedgerError                 ours: our durable record
     │   ├── LedgerLocked  LedgerReadOnly  LedgerFull  LedgerTooNew  LedgerCorrupt
+    ├── ReceiptRefused              a signed receipt is cut off, altered, or signed by somebody else
     ├── VendorIdentityError         ours: our own AWS identity is missing or wrong
     │   ├── OtherPrincipal          our credentials work, and are somebody else's
     │   └── VendorClockSkew         STS refuses our signature because of this machine's clock
@@ -195,6 +196,13 @@ class LedgerTooNew(LedgerError):
 
 class LedgerCorrupt(LedgerError):
     code = "ledger_corrupt"
+
+
+class ReceiptRefused(XmodeError):
+    """A signed receipt that must not be relied on: cut off, altered, or not signed with the key that was
+    given."""
+
+    code = "receipt_refused"
 
 
 class VendorIdentityError(XmodeError):

@@ -9,6 +9,7 @@ from xmode_transfer.ports.clock import Clock
 from xmode_transfer.ports.ledger import Ledger
 from xmode_transfer.ports.probing import ProbedObject, Prober, ReservedPlace
 from xmode_transfer.ports.progress import Progress
+from xmode_transfer.ports.reading import Reader
 from xmode_transfer.ports.sessions import Credentials, CredentialsProvider, RoleSessions
 from xmode_transfer.ports.sources import ChecksumOf, OpenFile, PeriodState, Source, SourceFactory, Spool
 from xmode_transfer.ports.stores import (
@@ -49,6 +50,7 @@ __all__ = [
     "Pulse",
     "PutAnswer",
     "PutRequest",
+    "Reader",
     "ReservedPlace",
     "RoleSessions",
     "Source",

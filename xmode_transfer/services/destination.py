@@ -1,4 +1,7 @@
-"""A customer's destination, opened for what changes it: delivering and cleaning up."""
+"""A customer's destination, opened for what changes it (delivering, cleaning up) or for looking."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from xmode_transfer.domain.config import Customer, UnsafeRoles
 from xmode_transfer.domain.errors import RoleRefused, UnsafeRole
@@ -6,6 +9,20 @@ from xmode_transfer.domain.policy import Step
 from xmode_transfer.domain.records import Capabilities, Delivery, Status
 from xmode_transfer.ports import CredentialsProvider, ObjectStore
 from xmode_transfer.services.workbench import Workbench
+
+
+@contextmanager
+def opened(bench: Workbench, customer: Customer, step: Step) -> Iterator[ObjectStore]:
+    """The store for a step that only looks: our identity is proven first, and the role assumed before the
+    first request to the bucket. Raises what refuses it."""
+    bench.sessions.verify_identity()
+    credentials = bench.sessions.open(customer, step)
+    credentials.get()
+    store = bench.stores.open(customer, credentials, bench.ledger.capabilities(customer.name).region)
+    try:
+        yield store
+    finally:
+        store.close()
 
 
 class Destination:

@@ -1,13 +1,18 @@
 """What lies at a customer's destination, beside what the ledger says should."""
 
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import NamedTuple
 
-from xmode_transfer.domain.config import Customer
+from xmode_transfer.domain.config import Customer, Feed
+from xmode_transfer.domain.errors import Interrupted
+from xmode_transfer.domain.layout import Layout, Place
 from xmode_transfer.domain.policy import Step
 from xmode_transfer.domain.records import DeliveredKey
 from xmode_transfer.ports import ListedObject
+from xmode_transfer.services import destination
 from xmode_transfer.services.workbench import Workbench
 
 
@@ -31,19 +36,55 @@ class ListedKey(NamedTuple):
     known: DeliveredKey | None
 
 
-def list_destination(bench: Workbench, customer: Customer, feed: str | None = None) -> Iterator[ListedKey]:
-    """Every key below the customer's prefix (below one feed's, if named), streamed in the order of keys. Only
-    lists and reads. Raises what the role or the store refuses."""
-    prefix = customer.destination.prefix + (f"{feed}/" if feed else "")
-    bench.sessions.verify_identity()
-    credentials = bench.sessions.open(customer, Step.LIST)
-    credentials.get()
-    store = bench.stores.open(customer, credentials, bench.ledger.capabilities(customer.name).region)
-    try:
-        known = (item for item in bench.ledger.delivered_keys(customer.name) if item.key.startswith(prefix))
-        yield from compare(store.list(prefix), known)
-    finally:
-        store.close()
+@dataclass(slots=True)
+class Sum:
+    """How many keys of each standing, and the bytes that the bucket has of them."""
+
+    counts: Counter[Standing] = field(default_factory=Counter)
+    bytes: int = 0
+
+    def add(self, item: ListedKey) -> None:
+        self.counts[item.standing] += 1
+        self.bytes += item.there.size if item.there else 0
+
+
+@dataclass(slots=True)
+class Listing:
+    """One listing under way: iterate over it once, and its sums are complete. Memory grows with the number
+    of periods, not of keys."""
+
+    bench: Workbench
+    customer: Customer
+    feeds: Mapping[str, Feed]
+    feed: str | None = None
+    period: str | None = None
+    whole: Sum = field(default_factory=Sum)
+    places: dict[Place, Sum] = field(default_factory=dict)
+
+    def __iter__(self) -> Iterator[ListedKey]:
+        """Every key below the customer's prefix (of one feed or period, if named), in the order of keys. Only
+        lists and reads. A foreign key belongs to the period whose directory it lies in. Raises what the role
+        or the store refuses, and Interrupted."""
+        prefix = self.customer.destination.prefix
+        layout = Layout(prefix, self.feeds)
+        below = prefix + (f"{self.feed}/" if self.feed else "")
+        with destination.opened(self.bench, self.customer, Step.LIST) as store:
+            known = self.bench.ledger.delivered_keys(self.customer.name, self.feed)
+            for item in compare(store.list(below), known):
+                if self.bench.stop.is_set():
+                    raise Interrupted("stopped on request", hint="a listing begins anew")
+                record = item.known
+                place = Place(record.feed, record.period) if record is not None else layout.place(item.key)
+                if self.period is not None and place.period != self.period:
+                    continue
+                self.whole.add(item)
+                self.places.setdefault(place, Sum()).add(item)
+                yield item
+
+    @property
+    def sums(self) -> list[tuple[Place, Sum]]:
+        """By feed and period; last what lies in none."""
+        return sorted(self.places.items(), key=lambda pair: [(part is None, part or "") for part in pair[0]])
 
 
 def compare(there: Iterable[ListedObject], known: Iterable[DeliveredKey]) -> Iterator[ListedKey]:
@@ -66,5 +107,5 @@ def compare(there: Iterable[ListedObject], known: Iterable[DeliveredKey]) -> Ite
 def _standing(there: ListedObject, known: DeliveredKey) -> Standing:
     if known.etag is None:
         return Standing.MANIFEST
-    same = (there.size, there.etag.strip('"')) == (known.size, known.etag.strip('"'))
+    same = there.size == known.size and there.etag.strip('"') == known.etag.strip('"')
     return Standing.OURS if same else Standing.CHANGED

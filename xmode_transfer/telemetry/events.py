@@ -80,6 +80,20 @@ class Event(StrEnum):
         "we may not end an upload: only the customer's lifecycle rule cleans its parts up",
     )
 
+    VERIFY_STARTED = "verify.started", "a customer's destination is being compared with the ledger"
+    VERIFY_FOUND = (
+        "verify.found",
+        "a key is not as it was delivered: which, how, who must act (the first hundred)",
+    )
+    VERIFY_FINISHED = "verify.finished", "one line for the whole verification: outcome, counts, seconds"
+    RECEIPT_SIGNED = "receipt.signed", "what a verification found was written to a file and signed"
+    REPAIR_FINISHED = "repair.finished", "one line for a repair: what was delivered again, and what was not"
+    ADOPT_FINISHED = "adopt.finished", "one line for an adoption: what was taken back into the ledger"
+    DELIVERY_ADOPTED = (
+        "delivery.adopted",
+        "a delivery that only its manifest knew is in the ledger again, its objects proven one by one",
+    )
+
     LEASE_LOST = "lease.lost", "another process has taken our work over; we write nothing more"
     LEASE_NOT_RENEWED = "lease.not_renewed", "the lease could not be prolonged this time; it is tried again"
 

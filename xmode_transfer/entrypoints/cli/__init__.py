@@ -16,6 +16,7 @@ _COMMANDS = {
     "onboard": "Take a customer in, with a kit for its side; turn it on when that is done.",
     "policy": "The policies that a customer needs, and what is wrong with those that it has.",
     "list": "What lies at a customer's destination, beside what the ledger says.",
+    "verify": "Prove what was delivered; sign it, repair what is missing.",
     "cleanup": "Remove what a customer's retention policy lets go, and nothing else.",
     "status": "The last deliveries, what is due, and who must act.",
     "ledger": "Back up, restore and check our durable record.",

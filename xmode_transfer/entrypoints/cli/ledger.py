@@ -130,10 +130,14 @@ def _tell_copied(word: str, made: "Copied", *, as_json: bool) -> None:
 
 def _counted(contents: "Contents") -> str:
     return (
-        f"{words.count(contents.customers, 'customer')}, {contents.deliveries:,} deliveries, "
+        f"{words.count(contents.customers, 'customer')}, {_deliveries(contents.deliveries)}, "
         f"{words.count(contents.receipts, 'receipt')}, {words.size(contents.bytes)}; "
         f"schema {contents.schema_version}"
     )
+
+
+def _deliveries(count: int) -> str:
+    return f"{count:,} {'delivery' if count == 1 else 'deliveries'}"
 
 
 def _document(found: "LedgerCheck") -> dict[str, object]:

@@ -1,0 +1,214 @@
+"""Verifying, repairing and adopting through every adapter: both engines on the local AWS with authorisation
+and in front of moto, and the store in memory."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from xmode_transfer.adapters import checksums
+from xmode_transfer.adapters.clock import SystemClock
+from xmode_transfer.adapters.ledger import open_ledger
+from xmode_transfer.adapters.memory import MemorySource
+from xmode_transfer.adapters.read_back import PacedReader
+from xmode_transfer.adapters.spool import SpooledFile
+from xmode_transfer.domain.acts import ActKind
+from xmode_transfer.domain.config import Configuration, Feed, Limits, Service, Settled, Vendor
+from xmode_transfer.domain.periods import Period, PeriodKind
+from xmode_transfer.domain.verification import Flaw, Scope
+from xmode_transfer.entrypoints.cli.tally import Tally
+from xmode_transfer.services.adopt import Adoption, adopt
+from xmode_transfer.services.deliver import deliver
+from xmode_transfer.services.listing import Listing, Standing
+from xmode_transfer.services.repair import Repaired, repair
+from xmode_transfer.services.verify import Verification
+from xmode_transfer.services.workbench import Workbench
+
+DAYS = ("2026-11-21", "2026-11-22")
+FEED = Feed(
+    name="us-daily", source="/nowhere", period="day", partition="%Y/%m/%d", complete=Settled(settle_seconds=0)
+)
+
+
+class Place:
+    """Two days, delivered to the case's customer."""
+
+    def __init__(self, case: Any, directory: Path) -> None:
+        self.case = case
+        self.directory = directory
+        self.source = MemorySource()
+        self.clock = SystemClock()
+        self.open("ledger.db")
+        for day in DAYS:
+            for number in range(4):
+                name = f"{day.replace('-', '/')}/part {number}.csv"
+                self.source.write(name, f"{day} {number}".encode(), period=Period.parse(day, PeriodKind.DAY))
+            self.deliver(day)
+
+    def open(self, name: str) -> None:
+        self.ledger = open_ledger(f"sqlite:///{self.directory}/{name}", self.clock)
+        self.bench = Workbench(
+            vendor=Vendor(),
+            limits=Limits(),
+            sources=lambda feed: self.source,
+            sessions=self.case.sessions,
+            stores=self.case.stores,
+            ledger=self.ledger,
+            clock=self.clock,
+            progress=Tally(),
+            checksum_of=checksums.of,
+            spool=SpooledFile,
+            holder="elsewhere",
+        )
+
+    @property
+    def configuration(self) -> Configuration:
+        return Configuration(Service(), {"us-daily": FEED}, {"acme": self.case.customer}, {})
+
+    @property
+    def reader(self) -> PacedReader:
+        return PacedReader(self.case.customer, Limits(), self.clock, self.bench.stop)
+
+    def key(self, day: str, number: int) -> str:
+        return self.case.key(f"us-daily/{day.replace('-', '/')}/part {number}.csv")
+
+    def manifest(self, day: str) -> str:
+        return self.case.key(f"us-daily/_manifests/{day}/000001.json")
+
+    def deliver(self, day: str) -> str:
+        state = self.source.state(Period.parse(day, PeriodKind.DAY))
+        assert state is not None
+        outcome = deliver(self.bench, self.case.customer, FEED, state)
+        assert outcome.exit_code == 0, outcome
+        return outcome.outcome
+
+    def verify(self, scope: Scope = Scope(), **how: Any) -> dict[str, Flaw]:  # noqa: B008 - it is frozen
+        self.last = Verification(self.bench, self.case.customer, scope, self.reader, **how)
+        self.findings = [finding for _, finding in self.last if finding is not None]
+        return {finding.known.key: finding.flaw for finding in self.findings}
+
+    def repair(self) -> Repaired:
+        self.verify()
+        return repair(self.bench, self.configuration, self.case.customer, self.findings, by="alice")
+
+    def adopt(self, **how: Any) -> Adoption:
+        return adopt(
+            self.bench, self.configuration, self.case.customer, Scope(), self.reader, by="alice", **how
+        )
+
+
+@pytest.fixture
+def place(store_case: Any, tmp_path: Path) -> Iterator[Place]:
+    made = Place(store_case, tmp_path)
+    yield made
+    made.ledger.close()
+
+
+def test_what_was_deleted_altered_or_shared_is_named_and_nothing_else(place: Place) -> None:
+    case = place.case
+    assert place.verify() == {}
+    assert place.verify(deep=True, acl_sample=None) == {}
+    assert place.last.verified.outcome == "proven"
+    assert (place.last.verified.keys, place.last.verified.acl_checked) == (10, 10)
+    assert place.last.verified.foreign == 0
+    case.customer_puts(case.key("us-daily/theirs.txt"), b"theirs")
+    case.customer_puts(case.key("us-daily/2026/11/22/part 9.csv"), b"theirs too")
+    case.customer_deletes(place.key(DAYS[0], 0))
+    case.customer_puts(place.key(DAYS[0], 1), b"2026-11-21 X")  # as many bytes as ours had
+    case.customer_puts(place.key(DAYS[1], 2), b"longer than ours")
+    case.customer_shares(place.key(DAYS[1], 3))
+    expected = {
+        place.key(DAYS[0], 0): Flaw.MISSING,
+        place.key(DAYS[0], 1): Flaw.ALTERED,
+        place.key(DAYS[1], 2): Flaw.ALTERED,
+        place.key(DAYS[1], 3): Flaw.ACL_CHANGED,
+    }
+    assert place.verify(acl_sample=None) == expected
+    assert place.last.verified.foreign == 2
+    assert place.last.verified.outcome == "differs"
+    assert place.last.verified.exit_code == 4
+    assert place.verify(deep=True) == expected
+    assert place.verify(Scope(period=DAYS[0])) == dict(list(expected.items())[:2])
+    assert place.last.verified.foreign is None
+    assert place.verify(Scope("us-daily", since=DAYS[1], until=DAYS[1])) == dict(list(expected.items())[2:])
+    standings = {item.key: item.standing for item in Listing(place.bench, case.customer, {"us-daily": FEED})}
+    wrong = {key: standing for key, standing in standings.items() if standing not in ("ours", "manifest")}
+    assert wrong == {
+        case.key("us-daily/2026/11/22/part 9.csv"): Standing.FOREIGN,
+        case.key("us-daily/theirs.txt"): Standing.FOREIGN,
+        place.key(DAYS[0], 0): Standing.MISSING,
+        place.key(DAYS[0], 1): Standing.CHANGED,
+        place.key(DAYS[1], 2): Standing.CHANGED,
+    }
+
+
+def test_a_repair_delivers_again_what_is_missing_and_touches_nothing_else(place: Place) -> None:
+    case = place.case
+    before = {item.key: item for item in place.ledger.delivered_keys("acme")}
+    manifests = {day: b"".join(case.open().read(place.manifest(day))) for day in DAYS}
+    case.customer_deletes(place.key(DAYS[0], 0))
+    case.customer_deletes(place.manifest(DAYS[0]))
+    case.customer_puts(place.key(DAYS[1], 1), b"theirs")
+    for number in (2, 3):
+        case.customer_deletes(place.key(DAYS[1], number))
+    place.source.write("2026/11/22/part 2.csv", b"2026-11-22 X")
+    place.source.remove("2026/11/22/part 3.csv")
+    repaired = place.repair()
+    assert (repaired.sent, repaired.outcome) == (2, "partly")
+    assert {left.known.key: left.cause for left in repaired.left} == {
+        place.key(DAYS[1], 2): "source_changed",
+        place.key(DAYS[1], 3): "source_missing",
+    }
+    assert place.verify() == {
+        place.key(DAYS[1], 1): Flaw.ALTERED,
+        place.key(DAYS[1], 2): Flaw.MISSING,
+        place.key(DAYS[1], 3): Flaw.MISSING,
+    }
+    store = case.open()
+    assert b"".join(store.read(place.key(DAYS[1], 1))) == b"theirs"
+    after = {item.key: item for item in place.ledger.delivered_keys("acme")}
+    mended = after[place.key(DAYS[0], 0)]
+    assert mended.checksum == before[mended.key].checksum
+    assert mended.delivered_at > before[mended.key].delivered_at
+    info = store.head(mended.key)
+    assert (info.etag, info.checksum) == (mended.etag, mended.checksum)
+    assert b"".join(store.read(place.manifest(DAYS[1]))) == manifests[DAYS[1]]
+    (act,) = place.ledger.acts("acme", ActKind.REPAIR)
+    assert (act.person, act.objects, act.failed, act.outcome) == ("alice", 2, 2, "partly")
+    assert act.finished_at is not None
+    assert place.deliver(DAYS[0]) == "skipped"
+
+
+def test_a_lost_ledger_is_adopted_and_then_knows_all_it_did(place: Place) -> None:
+    case = place.case
+    before = {item.key: item for item in place.ledger.delivered_keys("acme")}
+    place.ledger.close()
+    place.open("another.db")
+    assert list(place.ledger.delivered_keys("acme")) == []
+    dry = place.adopt(dry_run=True)
+    assert [item.outcome for item in dry.deliveries] == ["found", "found"]
+    assert list(place.ledger.delivered_keys("acme")) == []
+    case.customer_deletes(place.key(DAYS[1], 0))
+    case.customer_puts(place.key(DAYS[1], 1), b"2026-11-22 X")
+    found = place.adopt()
+    assert [(item.outcome, item.objects, item.unproven_count) for item in found.deliveries] == [
+        ("adopted", 4, 0),
+        ("adopted", 4, 2),
+    ]
+    assert [key for key, _ in found.deliveries[1].unproven] == [place.key(DAYS[1], 0), place.key(DAYS[1], 1)]
+    assert found.exit_code == 4
+    after = {item.key: item for item in place.ledger.delivered_keys("acme")}
+    unproven = {key for key, _ in found.deliveries[1].unproven}
+    manifests = {place.manifest(day) for day in DAYS}
+    assert after.keys() == before.keys()
+    for key, item in after.items():
+        if key in unproven:
+            assert item == before[key]._replace(etag="")
+        elif key not in manifests:  # the time of a manifest is the object's own
+            assert item == before[key]
+    assert place.verify() == {place.key(DAYS[1], 0): Flaw.MISSING, place.key(DAYS[1], 1): Flaw.ALTERED}
+    assert [place.deliver(day) for day in DAYS] == ["skipped", "skipped"]
+    assert (place.adopt().known, place.adopt().deliveries) == (2, [])
+    acts = place.ledger.acts("acme", ActKind.ADOPT)
+    assert (acts[-1].objects, acts[-1].failed, acts[-1].person) == (8, 2, "alice")

@@ -1,0 +1,86 @@
+"""Signed receipts on the command line: checking one, and making the key that signs them."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from xmode_transfer.domain.errors import ConfigError, ExitCode
+from xmode_transfer.entrypoints.cli import Shell, words
+
+if TYPE_CHECKING:
+    from xmode_transfer.adapters.receipt_files import CheckedReceipt
+    from xmode_transfer.adapters.signing import PublicKey
+
+
+def make_key(path: Path, *, as_json: bool) -> int:
+    """Makes a key, and says what to do with both halves."""
+    from xmode_transfer.adapters.signing import new_key
+
+    public, key = new_key(path.absolute())
+    if as_json:
+        document = {"key": str(path.absolute()), "public_key": str(public), "key_id": key.key_id}
+        click.echo(json.dumps(document))
+        return ExitCode.DONE
+    click.echo(f"made {path} (keep it secret, keep a copy) and {public} (key {key.key_id})")
+    click.echo(f"  in service.yaml:  receipts: {{key: file:{path.absolute()}}}")
+    click.echo(f"  give {public.name} to whoever is to check receipts: customers, auditors")
+    return ExitCode.DONE
+
+
+def check(shell: Shell, path: Path, public_keys: Sequence[Path], *, as_json: bool) -> int:
+    """Checks a receipt. Calls nobody; without a configuration it only needs our public key."""
+    from xmode_transfer.adapters import receipt_files
+    from xmode_transfer.adapters.signing import public_key_of
+
+    keys = [public_key_of(file) for file in public_keys] or [_configured(shell)]
+    found = receipt_files.check(path, keys)
+    if as_json:
+        document = {
+            "receipt": str(path),
+            "valid": True,
+            "key_id": found.key_id,
+            "entries": found.entries,
+            "head": found.head,
+            "tail": found.tail,
+            "findings": found.findings,
+        }
+        click.echo(json.dumps(document, ensure_ascii=False))
+    else:
+        _tell(path, found)
+    return ExitCode.DONE
+
+
+def _configured(shell: Shell) -> "PublicKey":
+    """The public half of the key that the configuration signs with."""
+    from xmode_transfer.adapters import config_files
+    from xmode_transfer.adapters.secrets import read_secret
+    from xmode_transfer.adapters.signing import signer_of
+
+    hint = "name it with --public-key FILE; whoever wrote the receipt has it"
+    try:
+        key = config_files.load(shell.config_dir).service.receipts.key
+    except ConfigError:
+        raise ConfigError("a receipt is checked with our public key, and none was given", hint=hint) from None
+    if key is None:
+        raise ConfigError("a receipt is checked with our public key: receipts.key is not set", hint=hint)
+    return signer_of(read_secret(key, "receipts.key"), f"receipts.key ({key})").public
+
+
+def _tell(path: Path, found: "CheckedReceipt") -> None:
+    head, tail = found.head, found.tail
+    click.echo(f"{click.style('valid', fg='green', bold=True)}  {path}, signed with the key {found.key_id}")
+    scope = [str(head[name]) for name in ("feed", "period", "since", "until") if head.get(name)]
+    what = f"{head.get('company')} ({head.get('customer')}), s3://{head.get('bucket')}/{head.get('prefix')}"
+    click.echo(words.wrapped(what + (f", {' '.join(scope)}" if scope else ""), 2, "of"))
+    how = "every object read back" if head.get("deep") else "by S3's own checksums"
+    click.echo(words.wrapped(f"{head.get('checked_at')}, {how}, ACLs: {head.get('acl')}", 2, "looked at"))
+    proven = f"{tail.get('proven', 0):,} of {words.count(found.entries, 'key')} as delivered"
+    click.echo(
+        words.wrapped(f"{tail.get('outcome')}: {proven}, {words.size(tail.get('bytes', 0))}", 2, "found")
+    )
+    for finding in found.findings:
+        click.echo(f"  {finding['verdict']:<18}{finding['key']}")
+        click.echo(words.wrapped(str(finding.get("message")), 20))

@@ -1,0 +1,298 @@
+"""Repairing: what somebody has deleted from a destination is delivered again, as long as the source has it.
+
+The key stays, and so does what the manifests say of it: only a file whose content is still what was
+delivered is sent, create-only like every object, so whatever lies under a key by then is left alone. A new
+receipt takes the old one's place in every revision that names the key. The whole is an act in the ledger.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import groupby
+from operator import attrgetter
+
+from xmode_transfer import telemetry
+from xmode_transfer.domain.acts import Act, ActKind
+from xmode_transfer.domain.config import Configuration, Customer, Feed
+from xmode_transfer.domain.errors import (
+    AlreadyRunning,
+    ExitCode,
+    Interrupted,
+    SourceError,
+    StoreError,
+    XmodeError,
+)
+from xmode_transfer.domain.periods import Period
+from xmode_transfer.domain.records import (
+    DeliveredKey,
+    Delivery,
+    Failure,
+    Lease,
+    PlannedObject,
+    SourceFile,
+)
+from xmode_transfer.domain.verification import Finding, Flaw
+from xmode_transfer.ports import ObjectStore, Source
+from xmode_transfer.services import leasing, publishing
+from xmode_transfer.services.destination import Destination
+from xmode_transfer.services.sending import Sender, failure_of, halts
+from xmode_transfer.services.workbench import Workbench
+from xmode_transfer.telemetry import Event
+
+MOST_AT_ONCE = 100_000
+"""Keys that one call repairs: they are held in memory. What is beyond is named, and repaired by the next."""
+
+FEED_GONE = "feed_gone"
+SOURCE_GONE = "source_missing"
+SOURCE_CHANGED = "source_changed"
+NOT_WHOLE = "not_whole"
+
+
+@dataclass(frozen=True, slots=True)
+class LeftAsItIs:
+    """A missing key that was not delivered again. ``cause`` is a word for programs."""
+
+    known: DeliveredKey
+    cause: str
+    message: str
+
+
+@dataclass(slots=True)
+class Repaired:
+    """What came of it. ``sent`` counts objects and manifests that are there again, ``bytes`` those of the
+    objects."""
+
+    act_id: str | None = None
+    sent: int = 0
+    bytes: int = 0
+    left: list[LeftAsItIs] = field(default_factory=list)
+    failure: Failure | None = None
+    exit_code: int = ExitCode.DONE
+
+    @property
+    def outcome(self) -> str:
+        if self.failure is not None:
+            return "interrupted" if self.exit_code == ExitCode.INTERRUPTED else "failed"
+        if self.left:
+            return "partly" if self.sent else "nothing"
+        return "repaired" if self.sent else "nothing"
+
+
+def repair(
+    bench: Workbench,
+    configuration: Configuration,
+    customer: Customer,
+    findings: Sequence[Finding],
+    *,
+    by: str,
+) -> Repaired:
+    """Delivers again what ``findings`` (of one verification) call missing. ``by`` is the person who asks.
+
+    Answers what came of each key; what ended it early is in ``failure``. Raises LedgerError, and
+    AlreadyRunning when another process repairs this customer.
+    """
+    result = Repaired()
+    if not any(finding.flaw is Flaw.MISSING for finding in findings):
+        return result
+    with leasing.held(bench.ledger, f"repair/{customer.name}", bench.holder) as lease:
+        now = bench.clock.now()
+        missing = sum(finding.flaw is Flaw.MISSING for finding in findings)
+        act = Act(
+            id=f"repair-{customer.name}-{now:%Y%m%dT%H%M%S%f}",
+            kind=ActKind.REPAIR,
+            customer=customer.name,
+            holder=bench.holder,
+            person=by,
+            reason=f"a verification found {missing} keys missing",
+            started_at=now,
+        )
+        bench.ledger.start_act(lease, act)
+        result.act_id = act.id
+        work = _Repair(bench, configuration, customer, findings, result)
+        try:
+            with telemetry.bind(customer=customer.name), Destination(bench, customer) as store:
+                work.run(store)
+        except XmodeError as error:
+            result.failure, result.exit_code = failure_of(error), error.exit_code
+        finally:
+            done = replace(
+                act,
+                finished_at=bench.clock.now(),
+                outcome=result.outcome,
+                objects=result.sent,
+                bytes=result.bytes,
+                failed=len(result.left),
+                failure=result.failure,
+            )
+            bench.ledger.finish_act(lease, done)
+    telemetry.log(
+        Event.REPAIR_FINISHED,
+        customer=customer.name,
+        act=act.id,
+        by=by,
+        outcome=result.outcome,
+        sent=result.sent,
+        sent_bytes=result.bytes,
+        left=len(result.left),
+    )
+    return result
+
+
+@dataclass(frozen=True, slots=True)
+class _Repair:
+    """One execution. ``result`` is filled as it goes."""
+
+    bench: Workbench
+    configuration: Configuration
+    customer: Customer
+    findings: Sequence[Finding]
+    result: Repaired
+
+    def run(self, store: ObjectStore) -> None:
+        by_place = sorted(self.findings, key=lambda item: (item.known.period, item.known.feed))
+        for _, some in groupby(by_place, lambda item: (item.known.period, item.known.feed)):
+            findings = list(some)
+            wanted = [finding.known for finding in findings if finding.flaw is Flaw.MISSING]
+            if not wanted:
+                continue
+            if self.bench.stop.is_set():
+                raise Interrupted("stopped on request", hint="what was repaired is recorded; verify again")
+            try:
+                self._period(store, wanted, findings)
+            except (AlreadyRunning, SourceError) as error:
+                self._leave(wanted, error.code, error.message)
+
+    def _period(
+        self, store: ObjectStore, wanted: Sequence[DeliveredKey], findings: Sequence[Finding]
+    ) -> None:
+        """All that is missing of one period: objects first, then manifests, as a reader expects."""
+        name, label = wanted[0].feed, wanted[0].period
+        feed = self.configuration.feeds.get(name)
+        if feed is None:
+            self._leave(wanted, FEED_GONE, f"there is no feed {name} any more, so nobody knows its source")
+            return
+        try:
+            period = Period.parse(label, feed.period)
+        except ValueError as error:
+            self._leave(wanted, FEED_GONE, f"the feed has other periods now: {error}")
+            return
+        ledger, customer = self.bench.ledger, self.customer.name
+        with (
+            telemetry.bind(feed=name, period=label),
+            leasing.held(ledger, leasing.of_delivery(customer, name, label), self.bench.holder) as lease,
+        ):
+            deliveries = {item.revision: item for item in ledger.deliveries(customer, name, label)}
+            source = self.bench.sources(feed)
+            objects = sorted((item for item in wanted if item.name), key=attrgetter("revision", "name"))
+            names = {item.name for item in objects}
+            files = {item.name: item for item in (source.scan(period) if names else ()) if item.name in names}
+            for revision, some in groupby(objects, attrgetter("revision")):
+                items = self._with_content(source, feed, list(some), files)
+                self._send(store, source, feed, deliveries, deliveries[revision], lease, items)
+            manifests = [item for item in wanted if not item.name]
+            flawed = [item for item in findings if item.known.name and item.flaw is not Flaw.MISSING]
+            broken = {revision for item in flawed for revision in item.known.named_by}
+            left = {item.known.key for item in self.result.left}
+            broken |= {revision for item in objects if item.key in left for revision in item.named_by}
+            for item in manifests:
+                self._publish(
+                    store, deliveries[item.revision], lease, item, whole=item.revision not in broken
+                )
+
+    def _with_content(
+        self, source: Source, feed: Feed, items: Sequence[DeliveredKey], files: Mapping[str, object]
+    ) -> Iterator[tuple[DeliveredKey, PlannedObject]]:
+        """Those whose source file still has the content that was delivered."""
+        for item in items:
+            file = files.get(item.name)
+            if not isinstance(file, SourceFile):
+                where = f"{feed.source} has no {item.name} any more"
+                self._leave([item], SOURCE_GONE, where if file is None else f"{where} that can be read")
+            elif not self._same_content(source, file, item):
+                self._leave([item], SOURCE_CHANGED, f"{item.name} is not what it was when it was delivered")
+            else:
+                assert item.size is not None
+                yield item, PlannedObject(item.name, item.key, item.size, file.modified_ns, file.identity)
+
+    def _same_content(self, source: Source, file: SourceFile, item: DeliveredKey) -> bool:
+        """By checksum: a manifest that names the key must go on telling the truth."""
+        if file.size != item.size or item.checksum is None:
+            return False
+        try:
+            with source.open(file) as body:
+                value = self.bench.checksum_of(body, item.checksum.algorithm)
+                body.check_unchanged()
+        except SourceError:
+            return False
+        return value == item.checksum.value
+
+    def _send(
+        self,
+        store: ObjectStore,
+        source: Source,
+        feed: Feed,
+        deliveries: dict[int, Delivery],
+        delivery: Delivery,
+        lease: Lease,
+        items: Iterator[tuple[DeliveredKey, PlannedObject]],
+    ) -> None:
+        begun: dict[str, DeliveredKey] = {}
+
+        def planned() -> Iterator[PlannedObject]:
+            for item, planned in items:
+                begun[item.name] = item
+                yield planned
+
+        sender = Sender(self.bench, self.customer, feed, source, store, delivery, lease)
+        sent = sender.send(planned())
+        self.result.sent += sent.uploaded + sent.adopted
+        self.result.bytes += sent.uploaded_bytes
+        for failure in sent.failures:
+            self._leave([begun.pop(failure.name)], failure.failure.cause, failure.failure.message)
+        self._renew_receipts(deliveries, delivery, lease, begun)
+        if sent.halted is not None:
+            raise sent.halted
+        if self.bench.stop.is_set():
+            raise Interrupted("stopped on request", hint="what was repaired is recorded; verify again")
+
+    def _renew_receipts(
+        self,
+        deliveries: dict[int, Delivery],
+        delivery: Delivery,
+        lease: Lease,
+        sent: dict[str, DeliveredKey],
+    ) -> None:
+        """Every revision that names a key gets the new receipt: its ETag, its version and its time."""
+        shared = {name: item for name, item in sent.items() if len(item.named_by) > 1}
+        if not shared:
+            return
+        futures = [
+            self.bench.ledger.record_receipt(lease, deliveries[revision].id, receipt)
+            for planned, receipt in self.bench.ledger.planned(delivery.id)
+            if planned.name in shared and receipt is not None
+            for revision in shared[planned.name].named_by
+            if revision != delivery.revision
+        ]
+        for future in futures:
+            future.result()
+
+    def _publish(
+        self, store: ObjectStore, delivery: Delivery, lease: Lease, item: DeliveredKey, *, whole: bool
+    ) -> None:
+        if not whole:
+            self._leave([item], NOT_WHOLE, "not all of its objects are there as it lists them")
+            return
+        try:
+            published = publishing.publish(self.bench, self.customer, store, delivery, lease)
+        except StoreError as error:
+            if halts(error):
+                raise
+            self._leave([item], error.code, error.message)
+            return
+        if published is None:
+            self._leave([item], NOT_WHOLE, "a manifest of this revision lists other objects than the ledger")
+            return
+        self.bench.progress.object_finished(item.key, 0, "delivered")
+        self.result.sent += 1
+
+    def _leave(self, items: Sequence[DeliveredKey], cause: str, message: str) -> None:
+        self.result.left += [LeftAsItIs(item, cause, message) for item in items]
