@@ -1,6 +1,7 @@
 """Cleaning up against buckets in memory that obey the customer's policies, with a real ledger."""
 
 import json
+import shutil
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -144,10 +145,13 @@ class World:
     def write(self, day: str, name: str, data: bytes) -> None:
         self.source.write(f"{path_of(day)}/{name}", data, period=Period.parse(day, PeriodKind.DAY))
 
-    def fill(self, *days: str) -> None:
+    def produce(self, *days: str) -> None:
         for day in days:
             for number in range(self.files):
                 self.write(day, f"{number:04}", f"{day} {number}".encode())
+
+    def fill(self, *days: str) -> None:
+        self.produce(*days)
         self.deliver(*days)
 
     def clean(self, **how: Any) -> CleanupOutcome:
@@ -180,12 +184,27 @@ class World:
         assert known <= contents.keys()
 
 
-@pytest.fixture
-def world(tmp_path: Path) -> Iterator[World]:
+@pytest.fixture(scope="module")
+def delivered(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[StoredVersion]]:
+    """The four days, delivered once for all tests: the ledger's file, and what lies in the bucket."""
+    path = tmp_path_factory.mktemp("delivered") / "ledger.db"
     clock = MemoryClock(NOW)
-    ledger = open_ledger(f"sqlite:///{tmp_path}/ledger.db", clock)
+    ledger = open_ledger(f"sqlite:///{path}", clock)
     made = World(ledger, clock)
     made.fill(*DAYS)
+    ledger.close()
+    return path, made.bucket.page("", "", 100)[0]
+
+
+@pytest.fixture
+def world(tmp_path: Path, delivered: tuple[Path, list[StoredVersion]]) -> Iterator[World]:
+    path, versions = delivered
+    clock = MemoryClock(NOW)
+    ledger = open_ledger(f"sqlite:///{shutil.copy(path, tmp_path)}", clock)
+    made = World(ledger, clock)
+    made.produce(*DAYS)
+    for version in versions:
+        made.bucket.store(version)
     yield made
     ledger.close()
 
@@ -713,13 +732,14 @@ def test_what_fails_and_may_pass_is_asked_again(world: World, monkeypatch: pytes
     assert world.clean().outcome in ("cleaned", "failed")
 
 
-def test_thousands_go_in_batches(world: World) -> None:
-    world.files = 2_500
+def test_many_go_in_batches(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(removing, "DELETE_MANY_KEYS", 100)
+    world.files = 250
     world.fill("2026-01-05", "2026-01-06")
     batches: list[str] = []
     world.faults = lambda operation, key, attempt: batches.append(key) if operation == "delete_many" else None
     world.stores.page_size = 1000
     outcome = world.clean()
-    assert outcome.removed.keys == {RemovalOutcome.DELETED: 2_501 + 4 * 4}
+    assert outcome.removed.keys == {RemovalOutcome.DELETED: 251 + 4 * 4}
     assert len(batches) == 4 * 2 + 1 + 3
     assert world.clock.now() - NOW < timedelta(days=1)
