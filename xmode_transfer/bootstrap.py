@@ -6,7 +6,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from xmode_transfer import telemetry
 from xmode_transfer.adapters import checksums, processes, s3_fast
@@ -18,9 +18,23 @@ from xmode_transfer.adapters.sts import StsRoleSessions
 from xmode_transfer.domain.backoff import Backoff
 from xmode_transfer.domain.config import Configuration, Customer, Engine, Feed, Service
 from xmode_transfer.domain.errors import ConfigError
-from xmode_transfer.ports import Clock, Ledger, ObjectStores, Prober, Progress, Reader, Source, SourceFactory
+from xmode_transfer.ports import (
+    Clock,
+    Heart,
+    Ledger,
+    Notifier,
+    ObjectStores,
+    Prober,
+    Progress,
+    Reader,
+    Source,
+    SourceFactory,
+)
 from xmode_transfer.services.workbench import Workbench
 from xmode_transfer.telemetry import Event
+
+if TYPE_CHECKING:
+    from xmode_transfer.services.watch import Watch
 
 
 @contextmanager
@@ -135,3 +149,27 @@ def sources(clock: Clock) -> SourceFactory:
         return S3Source(feed, clock, client)
 
     return source
+
+
+def notifiers(service: Service) -> tuple[Notifier, ...]:
+    """The channels for alerts, as configured."""
+    from xmode_transfer.adapters.notify import AppriseNotifier, WebhookNotifier
+
+    return tuple(
+        WebhookNotifier(channel) if channel.webhook is not None else AppriseNotifier(channel)
+        for channel in service.alerts
+    )
+
+
+def heart(service: Service) -> Heart | None:
+    from xmode_transfer.adapters.notify import HeartbeatUrl
+
+    heartbeat = service.alerting.heartbeat
+    return HeartbeatUrl(heartbeat) if heartbeat is not None else None
+
+
+def watch(record: Ledger, clock: Clock) -> "Watch":
+    """What looks after alerts: whoever runs long calls its ``round`` about once a minute."""
+    from xmode_transfer.services.watch import Watch
+
+    return Watch(record, clock, processes.this_process(), notifiers, heart)

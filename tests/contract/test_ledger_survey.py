@@ -10,8 +10,9 @@ import pytest
 from xmode_transfer.adapters.ledger import SqlLedger, open_ledger
 from xmode_transfer.adapters.memory.clock import MemoryClock
 from xmode_transfer.domain.acts import Act, ActKind
+from xmode_transfer.domain.alerts import Alert, Condition, Event, Telling, fingerprint
 from xmode_transfer.domain.daemons import DaemonRecord
-from xmode_transfer.domain.errors import Party
+from xmode_transfer.domain.errors import LeaseLost, Party
 from xmode_transfer.domain.findings import AccessReport, Cause, Finding, Result, Severity
 from xmode_transfer.domain.looks import KEPT_PERIODS, Look, Survey, Waiting
 from xmode_transfer.domain.records import (
@@ -254,3 +255,47 @@ def test_the_survey_has_leftovers_cleanups_and_what_is_known_of_destinations(
     assert survey.passed_over == {("acme", "us-daily"): "2026-11-21"}
     assert survey.daemon is not None
     assert survey.daemon.holder == "h"
+
+
+# --- Alerts
+
+
+def an_alert(**changes: object) -> Alert:
+    condition = Condition(
+        fingerprint("role_refused"),
+        "role_refused",
+        "a detail",
+        Party.CUSTOMER,
+        True,
+        "2 customers: AssumeRole is refused",
+        "the role refuses us, é",
+        "send the trust policy",
+        NOW - HOUR,
+        ("acme", "globex"),
+        2,
+    )
+    return replace(Alert(condition, 1, NOW, NOW), **changes)  # type: ignore[arg-type]
+
+
+def test_alerts_and_what_was_told_come_back_whole(ledger: SqlLedger, lease: Lease) -> None:
+    assert (ledger.alerts(), ledger.tellings()) == ([], [])
+    alert = an_alert()
+    heard = Telling(alert.fingerprint, "ops", 1, Event.OPENED, NOW, ("acme",), 1)
+    failed = Telling(alert.fingerprint, "pager", 1, attempts=2, next_attempt_at=NOW, error="no answer")
+    ledger.record_alerts(lease, [alert], (), [heard, failed])
+    assert ledger.alerts() == [alert]
+    assert ledger.tellings() == [heard, failed]
+    later = an_alert(episode=2, opened_at=NOW, resolved_at=NOW + HOUR)
+    ledger.record_alerts(lease, [later], (), [replace(heard, told=Event.RESOLVED)])
+    assert ledger.alerts() == [later]
+    assert ledger.tellings() == [replace(heard, told=Event.RESOLVED), failed]
+    ledger.record_alerts(lease, (), [alert.fingerprint, "unknown"])
+    assert (ledger.alerts(), ledger.tellings()) == ([], [])
+
+
+def test_alerts_are_not_written_with_a_lease_that_was_taken_over(ledger: SqlLedger, lease: Lease) -> None:
+    ledger.release(lease)
+    ledger.claim(lease.name, "host-b", 90)
+    with pytest.raises(LeaseLost):
+        ledger.record_alerts(lease, [an_alert()])
+    assert ledger.alerts() == []

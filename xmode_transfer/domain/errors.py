@@ -20,6 +20,7 @@ tried again (``retryable``), and what to do next (``hint``)::
     ├── VendorIdentityError         ours: our own AWS identity is missing or wrong
     │   ├── OtherPrincipal          our credentials work, and are somebody else's
     │   └── VendorClockSkew         STS refuses our signature because of this machine's clock
+    ├── NotificationFailed          ours: an alert did not reach its channel; tried again
     ├── RoleRefused                 the customer's: the role cannot be assumed
     ├── UnsafeRole                  the customer's: the role does not demand its external ID
     ├── SessionExpired              the role session ended; refreshed once, then tried again
@@ -219,6 +220,13 @@ class VendorClockSkew(VendorIdentityError):
     """STS refuses our signature, and by its answer this machine's clock is wrong."""
 
     code = "clock_skew"
+
+
+class NotificationFailed(XmodeError):
+    """A channel did not take a message; deliveries go on, and the message is tried again."""
+
+    code = "notification_failed"
+    retryable = True
 
 
 class RoleRefused(XmodeError):

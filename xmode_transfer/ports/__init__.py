@@ -7,6 +7,7 @@ All errors are domain errors (``domain.errors``); all times are UTC-aware.
 from xmode_transfer.ports.board import Board, Pulse, Turn, TurnState
 from xmode_transfer.ports.clock import Clock
 from xmode_transfer.ports.ledger import Ledger
+from xmode_transfer.ports.notifying import Heart, Notifier
 from xmode_transfer.ports.probing import ProbedObject, Prober, ReservedPlace
 from xmode_transfer.ports.progress import Progress
 from xmode_transfer.ports.reading import Reader
@@ -37,8 +38,10 @@ __all__ = [
     "Deletion",
     "DeletionResult",
     "EngineInfo",
+    "Heart",
     "Ledger",
     "ListedObject",
+    "Notifier",
     "ObjectInfo",
     "ObjectStore",
     "ObjectStores",

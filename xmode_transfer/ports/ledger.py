@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Protocol
 
 from xmode_transfer.domain.acts import Act, ActKind, Removal, RemovalOutcome
+from xmode_transfer.domain.alerts import Alert, Telling
 from xmode_transfer.domain.daemons import DaemonRecord
 from xmode_transfer.domain.findings import AccessReport
 from xmode_transfer.domain.looks import Look, Survey
@@ -95,6 +96,25 @@ class Ledger(Protocol):
     def survey(self) -> Survey:
         """How every subscription stands, in one consistent view. Costs by the number of subscriptions and of
         what is open, not by the length of the history."""
+        ...
+
+    def alerts(self) -> list[Alert]:
+        """All that are remembered, in the order of fingerprints."""
+        ...
+
+    def tellings(self) -> list[Telling]:
+        """What each channel was told of them."""
+        ...
+
+    def record_alerts(
+        self,
+        lease: Lease,
+        changed: Iterable[Alert] = (),
+        forgotten: Iterable[str] = (),
+        tellings: Iterable[Telling] = (),
+    ) -> None:
+        """Adds or overwrites alerts and what channels were told of them; forgets those of these fingerprints,
+        with what was told. All of it or nothing."""
         ...
 
     def plan_objects(self, lease: Lease, delivery_id: str, objects: Iterable[PlannedObject]) -> int:

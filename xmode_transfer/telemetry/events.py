@@ -97,6 +97,16 @@ class Event(StrEnum):
     LEASE_LOST = "lease.lost", "another process has taken our work over; we write nothing more"
     LEASE_NOT_RENEWED = "lease.not_renewed", "the lease could not be prolonged this time; it is tried again"
 
+    ALERT_OPENED = "alert.opened", "something is wrong that somebody must act on: one line a cause"
+    ALERT_RESOLVED = "alert.resolved", "what an alert was opened for is well again"
+    ALERT_SENT = "alert.sent", "a channel took a message"
+    ALERT_NOT_SENT = "alert.not_sent", "a channel did not take a message; it is tried again"
+    ALERTS_NOT_RECORDED = (
+        "alerts.not_recorded",
+        "the ledger does not take what became of alerts: it is kept in memory until it does",
+    )
+    HEARTBEAT_FAILED = "heartbeat.failed", "the heartbeat did not get through; the next one is tried in time"
+
     ENGINE_CHOSEN = "engine.chosen", "which transfer engine runs, and why"
     LEDGER_MIGRATED = "ledger.migrated", "the ledger's tables were brought up to date"
 

@@ -323,7 +323,7 @@ def test_a_retired_customer_stays_and_keeps_its_names(write: Write) -> None:
     [
         ("engine: fsat", "service.yaml:1:9: engine: write one of auto, fast, portable (did you mean fast?)"),
         ("limits: {memory_bytes: 1KB}", "limits.memory_bytes: is 1000; the least is 5,242,880"),
-        ("alerts: [a]", "service.yaml:1:9: alerts: channels for alerts come with the daemon"),
+        ("alerts: [a]", "service.yaml:1:10: alerts"),
         ("aws_secret_access_key: x", "credentials do not belong here"),
         ("name: x", "service.yaml:1:1: name: unknown key"),
         ("a: [", "service.yaml:2:1: a value is missing here, or a closing ] or }"),

@@ -98,11 +98,39 @@ def test_a_refused_ledger_does_not_tell_its_password() -> None:
     assert "hunter2" not in refusal(Service, ledger="postgresql://me:hunter2@db/x")
 
 
-def test_alerts_come_with_the_daemon() -> None:
-    assert Service(alerts=[]).alerts == ()
-    assert refusal(Service, alerts=[{"url": "https://example.com"}]).startswith(
-        "alerts: channels for alerts come"
+def test_a_channel_says_where_its_url_is_kept() -> None:
+    channel = {"name": "ops", "webhook": "env:OPS_WEBHOOK"}
+    (found,) = Service(alerts=[channel]).alerts
+    assert str(found.webhook) == "env:OPS_WEBHOOK"
+    assert "give one of webhook and apprise" in refusal(Service, alerts=[{"name": "ops"}])
+    assert "give one of webhook and apprise" in refusal(Service, alerts=[channel | {"apprise": "env:A"}])
+    assert "two channels are called ops" in refusal(Service, alerts=[channel, channel])
+    assert "token goes with webhook" in refusal(
+        Service, alerts=[{"name": "ops", "apprise": "env:A", "token": "env:B"}]
     )
+    assert "name at least one" in refusal(Service, alerts=[channel | {"parties": []}])
+    leaked = refusal(Service, alerts=[channel | {"webhook": "https://hooks.example.com/s3cr3t-path"}])
+    assert "env:NAME or file:PATH" in leaked
+    assert "s3cr3t" not in leaked
+
+
+def test_quiet_hours_begin_and_end() -> None:
+    quiet = {"from": "22:00", "until": "7:00", "timezone": "Europe/Berlin"}
+    found = Service(alerting={"quiet_hours": quiet}).alerting.quiet_hours
+    assert found is not None
+    assert [str(moment) for moment in found.span] == ["22:00:00", "07:00:00"]
+    assert "no time of day" in refusal(Service, alerting={"quiet_hours": quiet | {"from": "24:00"}})
+    assert "the same time" in refusal(Service, alerting={"quiet_hours": quiet | {"until": "22:00"}})
+    assert "no time zone" in refusal(Service, alerting={"quiet_hours": quiet | {"timezone": "Berlin"}})
+
+
+def test_freshness_names_days_only_where_days_tell_periods_apart() -> None:
+    days = {"days": ["mon", "fri"]}
+    assert len(Feed(**FEED | {"freshness": days}).freshness.days) == 2
+    assert "days says nothing" in refusal(
+        Feed, **FEED | {"period": "week", "partition": "%G/%V", "freshness": days}
+    )
+    assert "name at least one day" in refusal(Feed, **FEED | {"freshness": {"days": []}})
 
 
 @pytest.mark.parametrize(

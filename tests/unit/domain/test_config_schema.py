@@ -48,6 +48,8 @@ def test_every_key_is_described(kind: str) -> None:
         ("service", {"limits": {"bandwidth_bytes_per_second": [{"from": "25:00", "limit": 1}]}}, "25:00"),
         ("service", {"limits": {"bandwidth_bytes_per_second": [{"form": "08:00"}]}}, "form"),
         ("service", {"alerts": ["x"]}, "x"),
+        ("service", {"alerts": [{"name": "ops", "webhook": "env:OPS"}]}, None),
+        ("service", {"alerts": [{"name": "ops", "webhook": "https://x"}]}, "https://x"),
         (
             "feed",
             {"source": "x", "period": "day", "partition": "%Y/%m/%d", "complete": {"marker": "m"}},

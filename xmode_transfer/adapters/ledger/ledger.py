@@ -1,6 +1,6 @@
 """The ledger in an SQL database: the port ``Ledger``, method by method."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from datetime import datetime
 from typing import TYPE_CHECKING
@@ -10,7 +10,6 @@ from sqlalchemy import Connection
 from xmode_transfer.adapters.ledger import (
     access,
     acts,
-    daemons,
     deliveries,
     keys,
     leases,
@@ -22,11 +21,10 @@ from xmode_transfer.adapters.ledger import (
 from xmode_transfer.adapters.ledger.engine import Database, connect
 from xmode_transfer.adapters.ledger.rows import part_values, receipt_values, text_of
 from xmode_transfer.adapters.ledger.statements import Statements
+from xmode_transfer.adapters.ledger.watched import Watched
 from xmode_transfer.adapters.ledger.writer import GroupCommit
 from xmode_transfer.domain.acts import Act, ActKind, Removal, RemovalOutcome
-from xmode_transfer.domain.daemons import DaemonRecord
 from xmode_transfer.domain.findings import AccessReport
-from xmode_transfer.domain.looks import Look, Survey
 from xmode_transfer.domain.records import (
     Capabilities,
     DeliveredKey,
@@ -64,16 +62,15 @@ def open_ledger(url: str, clock: "Clock", *, create: bool = True) -> "SqlLedger"
     return SqlLedger(database, clock)
 
 
-class SqlLedger:
+class SqlLedger(Watched):
     """Passes the contract suite of the port ``Ledger``; ``open_ledger`` makes it."""
 
     def __init__(self, database: Database, clock: "Clock") -> None:
-        self._database = database
+        super().__init__(database, GroupCommit(database, leases.check))
         self._clock = clock
         self._statements = Statements(database)
         self._receipts = objects.Receipts(self._statements)
         self._parts = uploads.Parts(self._statements)
-        self._writer = GroupCommit(database, leases.check)
 
     # --- Leases
 
@@ -124,22 +121,6 @@ class SqlLedger:
             looks.settle(connection, self._database, delivery)
 
         self._writer.call(action)
-
-    def calendar(self, customer: str, feed: str | None = None, since: str | None = None) -> list[Delivery]:
-        with self._database.reading() as connection:
-            return looks.calendar(connection, customer, feed, since)
-
-    # --- Looks, and how everybody stands
-
-    def record_look(self, look: Look) -> Look:
-        return self._writer.call(lambda c: looks.record(c, self._database, look))
-
-    def last_look(self, customer: str, feed: str) -> Look | None:
-        with self._database.reading() as connection:
-            return looks.last(connection, customer, feed)
-
-    def survey(self) -> Survey:
-        return looks.survey(self._database)
 
     # --- The plan and the receipts
 
@@ -338,33 +319,6 @@ class SqlLedger:
     def checks(self, customer: str | None = None, limit: int = 20) -> list[AccessReport]:
         with self._database.reading() as connection:
             return access.newest(connection, customer, limit)
-
-    # --- Daemons and their visits
-
-    def note_daemon(self, lease: Lease, daemon: DaemonRecord) -> None:
-        def action(connection: Connection) -> None:
-            leases.check(connection, lease)
-            daemons.note(connection, self._database, daemon)
-
-        self._writer.call(action)
-
-    def daemons(self, limit: int = 10) -> list[DaemonRecord]:
-        with self._database.reading() as connection:
-            return daemons.newest(connection, limit)
-
-    def served(self) -> dict[tuple[str, str], datetime]:
-        with self._database.reading() as connection:
-            return daemons.served(connection)
-
-    def serve(self, customer: str, work: str, served_at: datetime) -> None:
-        self._writer.call(lambda c: daemons.serve(c, self._database, customer, work, served_at))
-
-    def pass_over(self, customer: str, feed: str, markers: Mapping[str, str], passed_at: datetime) -> None:
-        self._writer.call(lambda c: daemons.pass_over(c, self._database, customer, feed, markers, passed_at))
-
-    def passed_over(self, customer: str, feed: str) -> dict[str, str]:
-        with self._database.reading() as connection:
-            return daemons.passed_over(connection, customer, feed)
 
     # --- The ledger itself
 

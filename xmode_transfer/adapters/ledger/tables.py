@@ -22,7 +22,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-SCHEMA_VERSION = "0005"
+SCHEMA_VERSION = "0006"
 
 NAMING = {
     "pk": "pk_%(table_name)s",
@@ -341,6 +341,46 @@ looks = Table(
     *_failure_columns(),
     Column("failing_since_at", TEXT),
     PrimaryKeyConstraint("customer", "feed"),
+    sqlite_with_rowid=False,
+)
+
+# One row for each cause that ever was an alert; kept for a while after it is resolved.
+alerts = Table(
+    "alerts",
+    metadata,
+    Column("fingerprint", TEXT, primary_key=True),
+    Column("cause", TEXT, nullable=False),
+    Column("detail", TEXT, nullable=False),
+    Column("party", TEXT, nullable=False),
+    Column("urgent", Boolean, nullable=False),
+    Column("summary", TEXT, nullable=False),
+    Column("message", TEXT, nullable=False),
+    Column("hint", TEXT, nullable=False),
+    Column("since_at", TEXT, nullable=False),
+    Column("customers", TEXT, nullable=False),
+    Column("customer_count", Integer, nullable=False),
+    Column("episode", Integer, nullable=False),
+    Column("first_seen_at", TEXT, nullable=False),
+    Column("last_seen_at", TEXT, nullable=False),
+    Column("opened_at", TEXT),
+    Column("resolved_at", TEXT),
+    sqlite_with_rowid=False,
+)
+
+tellings = Table(
+    "tellings",
+    metadata,
+    Column("fingerprint", TEXT, ForeignKey("alerts.fingerprint"), nullable=False),
+    Column("channel", TEXT, nullable=False),
+    Column("episode", Integer, nullable=False),
+    Column("told", TEXT),
+    Column("told_at", TEXT),
+    Column("customers", TEXT, nullable=False),
+    Column("customer_count", Integer, nullable=False),
+    Column("attempts", Integer, nullable=False),
+    Column("next_attempt_at", TEXT),
+    Column("error", TEXT, nullable=False),
+    PrimaryKeyConstraint("fingerprint", "channel"),
     sqlite_with_rowid=False,
 )
 

@@ -1,5 +1,6 @@
 """The configuration: frozen models of what the operator wrote, checked without any network."""
 
+from xmode_transfer.domain.config.alerting import Alerting, Channel, Heartbeat, QuietHours
 from xmode_transfer.domain.config.bandwidth import BandwidthChange, BandwidthLimit, Day
 from xmode_transfer.domain.config.customer import (
     Addressing,
@@ -23,11 +24,13 @@ from xmode_transfer.domain.config.whole import Configuration, Problem
 
 __all__ = [
     "Addressing",
+    "Alerting",
     "BandwidthChange",
     "BandwidthLimit",
     "By",
     "Caps",
     "CatchUp",
+    "Channel",
     "ChecksumMode",
     "Configuration",
     "Customer",
@@ -41,10 +44,12 @@ __all__ = [
     "FeedFreshness",
     "FeedPolicy",
     "Freshness",
+    "Heartbeat",
     "Limits",
     "Marker",
     "Policy",
     "Problem",
+    "QuietHours",
     "Receipts",
     "Retention",
     "Schedule",

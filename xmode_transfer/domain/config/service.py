@@ -5,6 +5,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 
+from xmode_transfer.domain.config.alerting import Alerting, Channel, check_names
 from xmode_transfer.domain.config.arns import parse_iam
 from xmode_transfer.domain.config.bandwidth import BandwidthLimit
 from xmode_transfer.domain.config.base import ByteCount, Model
@@ -103,15 +104,12 @@ class Service(Model):
     """With what the receipts of verify are signed."""
     status_page: StatusPageSetting = StatusPage()
     """Where the daemon serves the status page; off: nowhere."""
-    alerts: tuple[str, ...] = Field(default=(), max_length=0)
-    """Channels for alerts. They come with the daemon; until then the list is empty."""
-
-    @field_validator("alerts", mode="before")
-    @classmethod
-    def _no_channels(cls, value: object) -> object:
-        if isinstance(value, list | tuple) and value:
-            raise ValueError("channels for alerts come with the daemon; until then leave the list empty: []")
-        return value
+    alerts: Annotated[tuple[Channel, ...], AfterValidator(check_names)] = Field(
+        default=(), examples=[[{"name": "on-call", "webhook": "env:ALERT_WEBHOOK"}]]
+    )
+    """Channels that alerts are sent to. Without any, they stand in the log, in `status` and on the page."""
+    alerting: Alerting = Alerting()
+    """When alerts are opened, repeated and sent."""
 
     @field_validator("ledger")
     @classmethod

@@ -1,0 +1,89 @@
+"""The part of the port ``Ledger`` for those who watch over deliveries: looks at sources, health, alerts,
+and the daemons and their visits."""
+
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+
+from sqlalchemy import Connection
+
+from xmode_transfer.adapters.ledger import alerts, daemons, leases, looks
+from xmode_transfer.adapters.ledger.engine import Database
+from xmode_transfer.adapters.ledger.writer import GroupCommit
+from xmode_transfer.domain.alerts import Alert, Telling
+from xmode_transfer.domain.daemons import DaemonRecord
+from xmode_transfer.domain.looks import Look, Survey
+from xmode_transfer.domain.records import Delivery, Lease
+
+
+class Watched:
+    """A part of ``SqlLedger``."""
+
+    def __init__(self, database: Database, writer: GroupCommit) -> None:
+        self._database = database
+        self._writer = writer
+
+    def calendar(self, customer: str, feed: str | None = None, since: str | None = None) -> list[Delivery]:
+        with self._database.reading() as connection:
+            return looks.calendar(connection, customer, feed, since)
+
+    # --- Looks, and how everybody stands
+
+    def record_look(self, look: Look) -> Look:
+        return self._writer.call(lambda c: looks.record(c, self._database, look))
+
+    def last_look(self, customer: str, feed: str) -> Look | None:
+        with self._database.reading() as connection:
+            return looks.last(connection, customer, feed)
+
+    def survey(self) -> Survey:
+        return looks.survey(self._database)
+
+    # --- Alerts
+
+    def alerts(self) -> list[Alert]:
+        with self._database.reading() as connection:
+            return alerts.known(connection)
+
+    def tellings(self) -> list[Telling]:
+        with self._database.reading() as connection:
+            return alerts.tellings_of(connection)
+
+    def record_alerts(
+        self,
+        lease: Lease,
+        changed: Iterable[Alert] = (),
+        forgotten: Iterable[str] = (),
+        tellings: Iterable[Telling] = (),
+    ) -> None:
+        def action(connection: Connection) -> None:
+            leases.check(connection, lease)
+            alerts.write(connection, self._database, changed, forgotten, tellings)
+
+        self._writer.call(action)
+
+    # --- Daemons and their visits
+
+    def note_daemon(self, lease: Lease, daemon: DaemonRecord) -> None:
+        def action(connection: Connection) -> None:
+            leases.check(connection, lease)
+            daemons.note(connection, self._database, daemon)
+
+        self._writer.call(action)
+
+    def daemons(self, limit: int = 10) -> list[DaemonRecord]:
+        with self._database.reading() as connection:
+            return daemons.newest(connection, limit)
+
+    def served(self) -> dict[tuple[str, str], datetime]:
+        with self._database.reading() as connection:
+            return daemons.served(connection)
+
+    def serve(self, customer: str, work: str, served_at: datetime) -> None:
+        self._writer.call(lambda c: daemons.serve(c, self._database, customer, work, served_at))
+
+    def pass_over(self, customer: str, feed: str, markers: Mapping[str, str], passed_at: datetime) -> None:
+        self._writer.call(lambda c: daemons.pass_over(c, self._database, customer, feed, markers, passed_at))
+
+    def passed_over(self, customer: str, feed: str) -> dict[str, str]:
+        with self._database.reading() as connection:
+            return daemons.passed_over(connection, customer, feed)

@@ -1,0 +1,114 @@
+"""A webhook that gets the whole state of an alert, and the heartbeat: plain HTTP."""
+
+import json
+import urllib.error
+import urllib.request
+from http.client import HTTPException, HTTPResponse
+from typing import Any
+from urllib.parse import urlsplit
+
+from xmode_transfer import telemetry
+from xmode_transfer.adapters.secrets import read_secret
+from xmode_transfer.domain.alerts import Message, Route
+from xmode_transfer.domain.config import Channel, Heartbeat
+from xmode_transfer.domain.errors import NotificationFailed
+from xmode_transfer.domain.manifest import timestamp
+
+TIMEOUT_SECONDS = 10.0
+FORMAT = "xmode-alert/1"
+_READ_BYTES = 200
+
+
+class _NoRedirects(urllib.request.HTTPRedirectHandler):
+    """A redirect would send the token, and a POST as a GET, to who knows where."""
+
+    def redirect_request(self, *args: Any, **kwargs: Any) -> None:
+        return None
+
+
+class WebhookNotifier:
+    """POSTs one JSON document a message (docs/alerts.md). Secrets are read at each message, so that one that
+    was replaced counts at once."""
+
+    def __init__(self, channel: Channel) -> None:
+        self._channel = channel
+        self.route = Route(channel.name, frozenset(channel.parties), channel.only_urgent)
+
+    def send(self, message: Message) -> str:
+        channel = self._channel
+        assert channel.webhook is not None  # the configuration sees to it
+        place = f"alerts.{channel.name}"
+        url = read_secret(channel.webhook, f"{place}.webhook")
+        headers = {"Content-Type": "application/json", "User-Agent": "xmode-transfer"}
+        if channel.token is not None:
+            headers["Authorization"] = f"Bearer {read_secret(channel.token, f'{place}.token')}"
+        body = json.dumps(document(message), ensure_ascii=False).encode()
+        return _ask(url, f"{place}.webhook", headers, body)
+
+
+class HeartbeatUrl:
+    """Asks for a URL (GET): a dead man's switch raises the alarm when that stays out."""
+
+    def __init__(self, heartbeat: Heartbeat) -> None:
+        self._heartbeat = heartbeat
+        self.every_seconds = heartbeat.every_seconds
+
+    def beat(self) -> None:
+        key = "alerting.heartbeat.url"
+        _ask(read_secret(self._heartbeat.url, key), key, {"User-Agent": "xmode-transfer"}, None)
+
+
+def document(message: Message) -> dict[str, Any]:
+    """The message as programs read it; keys may be added, none is taken away within ``FORMAT``."""
+    alert, condition = message.alert, message.alert.condition
+    return {
+        "format": FORMAT,
+        "event": str(message.event),
+        "state": str(alert.state),
+        "fingerprint": condition.fingerprint,
+        "episode": alert.episode,
+        "cause": condition.cause,
+        "detail": condition.detail,
+        "party": str(condition.party),
+        "urgent": condition.urgent,
+        "title": message.title,
+        "text": message.body,
+        "summary": condition.summary,
+        "message": condition.message,
+        "hint": condition.hint,
+        "customers": list(condition.customers),
+        "customer_count": condition.customer_count,
+        "since_at": timestamp(condition.since_at),
+        "opened_at": timestamp(alert.opened_at) if alert.opened_at else None,
+        "resolved_at": timestamp(alert.resolved_at) if alert.resolved_at else None,
+        "sent_at": timestamp(message.sent_at),
+    }
+
+
+def _ask(url: str, key: str, headers: dict[str, str], body: bytes | None) -> str:
+    """What the other side answered, such as ``204 No Content``."""
+    if not url.lower().startswith(("http://", "https://")):
+        raise NotificationFailed(
+            f"{key}: what the secret holds is no http(s) URL", hint="put the whole URL there, https://..."
+        )
+    telemetry.protect(urlsplit(url).path, urlsplit(url).query)
+    try:
+        request = urllib.request.Request(url, data=body, headers=headers)
+        opener = urllib.request.build_opener(_NoRedirects)
+        answer: HTTPResponse
+        with opener.open(request, timeout=TIMEOUT_SECONDS) as answer:
+            return f"{answer.status} {answer.reason}"
+    except urllib.error.HTTPError as error:
+        with error:
+            said = error.read(_READ_BYTES).decode(errors="replace").strip()
+        raise NotificationFailed(
+            telemetry.redact_text(f"{key}: the other side answered {error.code} {error.reason}: {said}"),
+            hint="see whether the URL and the token are still right",
+            http_status=error.code,
+        ) from None
+    except (OSError, HTTPException, ValueError) as error:
+        reason = getattr(error, "reason", None) or error
+        raise NotificationFailed(
+            telemetry.redact_text(f"{key}: {type(error).__name__}: {reason}"),
+            hint="see whether the other side is up, and this machine reaches it",
+        ) from None
