@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from xmode_transfer.domain.errors import ExitCode
-from xmode_transfer.domain.records import Delivery, DeliveryOutcome
+from xmode_transfer.domain.records import Delivery, DeliveryOutcome, Status
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +33,13 @@ def breaks_off(outcome: DeliveryOutcome) -> bool:
     if outcome.exit_code in (ExitCode.DONE, ExitCode.ALREADY_RUNNING, ExitCode.INTERRUPTED):
         return False
     return outcome.ends_run or (outcome.failure is not None and outcome.failure.retryable)
+
+
+def broke_off(delivery: Delivery) -> bool:
+    """The same for a delivery as the ledger has it, whose outcome nobody remembers."""
+    return delivery.failure is not None and (
+        delivery.status is Status.BLOCKED or (delivery.status is Status.FAILED and delivery.failure.retryable)
+    )
 
 
 def may_be_tried(latest: Delivery | None, now: datetime) -> bool:

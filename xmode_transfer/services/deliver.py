@@ -6,6 +6,7 @@ what is there.
 """
 
 from dataclasses import dataclass, replace
+from datetime import datetime
 
 from xmode_transfer import telemetry
 from xmode_transfer.domain.config import Customer, Feed
@@ -257,7 +258,7 @@ class _Work:
             status=status,
             failure=failure if failed else None,
             updated_at=now,
-            next_attempt_at=self.bench.backoff.next_attempt_at(earlier, now) if failed else None,
+            next_attempt_at=self._next_attempt_at(earlier, now, error) if failed else None,
         )
         self.bench.ledger.update_delivery(self.lease, delivery)
         seconds = self._finish(run, plan, sent, word, failure)
@@ -297,6 +298,15 @@ class _Work:
             exit_code=error.exit_code if error is not None else ExitCode.DONE,
             ends_run=error is not None and (isinstance(error, Interrupted) or halts(error)),
         )
+
+    def _next_attempt_at(
+        self, earlier: Delivery | None, now: datetime, error: XmodeError | None
+    ) -> datetime | None:
+        """None for our own identity: that is no trouble of this delivery, and whoever mends it wants no
+        pause."""
+        if isinstance(error, VendorIdentityError):
+            return None
+        return self.bench.backoff.next_attempt_at(earlier, now)
 
     def _finish(self, run: Run, plan: Plan, sent: Sent, outcome: str, failure: Failure | None) -> float:
         seconds = self._seconds()

@@ -94,6 +94,42 @@ class Event(StrEnum):
         "a delivery that only its manifest knew is in the ledger again, its objects proven one by one",
     )
 
+    DAEMON_STARTED = "daemon.started", "the daemon works: version, customers, workers"
+    DAEMON_STOPPING = "daemon.stopping", "the daemon was asked to end: nothing begins any more"
+    DAEMON_STOPPED = "daemon.stopped", "the daemon has ended; what was cut short goes on at the next start"
+    CLOCK_SET_BACK = "clock.set_back", "this machine's clock was set back: ticks are counted anew from now"
+    OUTAGE_ENDED = "outage.ended", "no daemon worked for a while; what was missed is made up for"
+    PERIOD_PASSED_OVER = (
+        "period.passed_over",
+        "a period is not made up for after an outage, as the customer's catch_up says",
+    )
+    TROUBLE_BEGAN = "trouble.began", "something of ours stops all customers: told once, not by each"
+    TROUBLE_ENDED = "trouble.ended", "it is over: deliveries go on"
+    CUSTOMER_BROKEN_OFF = (
+        "customer.broken_off",
+        "the customer was refused or does not answer: its deliveries wait and are tried again by themselves",
+    )
+    CUSTOMER_RESUMED = "customer.resumed", "the customer is delivered to again, oldest period first"
+    TURN_STALLED = "turn.stalled", "a delivery makes no progress and gave its place to others (debug)"
+    TURN_FAILED = "turn.failed", "a customer's turn ended without a delivery; the reason is in the line"
+    HOUSEKEEPING_FAILED = "housekeeping.failed", "a cleanup or an access check could not begin"
+    TICK_FAILED = "tick.failed", "a look at who is due was cut short; the next one is soon"
+    WATCH_FAILED = "watch.failed", "health could not be computed this time, or an alert not be handled"
+    CONFIGURATION_RELOADED = "configuration.reloaded", "the files were read again and are in use"
+    CONFIGURATION_BROKEN = (
+        "configuration.broken",
+        "files have mistakes: what was in order before stays in use; the lines are in the event",
+    )
+    CONFIGURATION_MENDED = "configuration.mended", "no file has a mistake any more"
+    CONFIGURATION_NEEDS_RESTART = (
+        "configuration.needs_restart",
+        "these keys of service.yaml changed and are taken over at the next start only",
+    )
+    CONFIGURATION_NOT_WATCHED = (
+        "configuration.not_watched",
+        "changes of files are not noticed by themselves here; SIGHUP reads them",
+    )
+
     LEASE_LOST = "lease.lost", "another process has taken our work over; we write nothing more"
     LEASE_NOT_RENEWED = "lease.not_renewed", "the lease could not be prolonged this time; it is tried again"
 
@@ -111,5 +147,9 @@ class Event(StrEnum):
     LEDGER_MIGRATED = "ledger.migrated", "the ledger's tables were brought up to date"
 
     PAGE_STARTED = "page.started", "the status page is being served at this address"
+    PAGE_NOT_STARTED = (
+        "page.not_started",
+        "there is no status page: the packages of the extra web are missing",
+    )
 
     DEFECT = "defect", "a mistake of this program, with its traceback; please report it"

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 OURS = "xmode_transfer"
 NEVER_BELOW_INFO = ("boto3", "botocore", "urllib3", "s3transfer")
 """Their debug lines show requests as they are signed."""
-QUIET = ("alembic",)
+QUIET = ("alembic", "apscheduler", "watchfiles")
 """What they tell at INFO is their own business."""
 _RESERVED = frozenset({"event", "level", "timestamp", "logger", "exception"})
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")

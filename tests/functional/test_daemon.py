@@ -1,0 +1,351 @@
+"""`xmode-transfer daemon` against the local AWS: months of a service's life in a minute."""
+
+import json
+import signal
+import socket
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager, suppress
+from typing import Any
+
+import pytest
+
+from xmode_transfer.sandbox import accounts, bucket, clients
+from xmode_transfer.sandbox.model import REGION, VENDOR_ACCOUNT, VENDOR_USER, CustomerSetup, Sandbox
+
+pytestmark = pytest.mark.sandbox
+
+Make = Callable[..., "Project"]  # noqa: F821 - conftest's, which tests cannot import
+FAST = {
+    "daemon": {
+        "tick_seconds": 1,
+        "first_retry_seconds": 1,
+        "longest_retry_seconds": 2,
+        "drain_seconds": 1,
+        "workers": 4,
+    },
+    "status_page": "off",
+}
+
+
+class Daemon:
+    """A daemon that runs, and its log as it grows."""
+
+    def __init__(self, project: Any, **environment: str) -> None:
+        self.process = project.start("daemon", **environment)
+        self.events: list[dict[str, Any]] = []
+        self.other: list[str] = []
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def _read(self) -> None:
+        for line in self.process.stderr:
+            try:
+                self.events.append(json.loads(line))
+            except ValueError:
+                self.other.append(line)
+
+    def seen(self, event: str, **fields: Any) -> list[dict[str, Any]]:
+        return [
+            entry
+            for entry in list(self.events)
+            if entry["event"] == event and all(entry.get(name) == value for name, value in fields.items())
+        ]
+
+    def wait(self, event: str, count: int = 1, seconds: float = 20, **fields: Any) -> dict[str, Any]:
+        """Until the event stands so often in the log; the last of them."""
+        until = time.monotonic() + seconds
+        while len(found := self.seen(event, **fields)) < count:
+            assert self.process.poll() is None, f"ended: {self.told()}"
+            assert time.monotonic() < until, f"no {event} {fields}: {self.told()}"
+            time.sleep(0.05)
+        return found[count - 1]
+
+    def told(self) -> str:
+        return "\n".join([*self.other, *(json.dumps(event) for event in self.events[-40:])])
+
+    def end(self, number: int = signal.SIGTERM, seconds: float = 30) -> int:
+        self.process.send_signal(number)
+        code = self.process.wait(seconds)
+        self._reader.join(5)
+        return code
+
+
+@contextmanager
+def running(project: Any, **environment: str) -> Iterator[Daemon]:
+    daemon = Daemon(project, **environment)
+    daemon.wait("daemon.started")
+    try:
+        yield daemon
+    finally:
+        if daemon.process.poll() is None:
+            daemon.process.kill()
+            daemon.process.wait()
+
+
+class VendorKeys:
+    """Access keys of our own user, made and deleted as an operator does who rotates them."""
+
+    def __init__(self, sandbox: Sandbox) -> None:
+        self._iam = clients.root_client(sandbox.endpoint, sandbox.root(VENDOR_ACCOUNT), "iam", REGION)
+        self._made: list[str] = []
+
+    def create(self) -> dict[str, str]:
+        key: dict[str, str] = self._iam.create_access_key(UserName=VENDOR_USER)["AccessKey"]
+        self._made.append(key["AccessKeyId"])
+        return key
+
+    def delete(self, key: dict[str, str]) -> None:
+        self._made.remove(key["AccessKeyId"])
+        self._iam.delete_access_key(UserName=VENDOR_USER, AccessKeyId=key["AccessKeyId"])
+
+    def write(self, file: Any, key: dict[str, str]) -> None:
+        new = file.with_suffix(".new")
+        new.write_text(
+            f"[default]\naws_access_key_id = {key['AccessKeyId']}\n"
+            f"aws_secret_access_key = {key['SecretAccessKey']}\n"
+        )
+        new.replace(file)
+
+    def close(self) -> None:
+        for name in self._made:
+            self._iam.delete_access_key(UserName=VENDOR_USER, AccessKeyId=name)
+
+
+@pytest.fixture
+def vendor_key(sandbox: Sandbox) -> Iterator[VendorKeys]:
+    keys = VendorKeys(sandbox)
+    yield keys
+    keys.close()
+
+
+def fill(project: Any, day: str, files: dict[str, bytes]) -> None:
+    for name, data in files.items():
+        project.write(f"{day}/{name}", data)
+    project.write(f"{day}/_SUCCESS", b"")
+
+
+def manifests(customer: CustomerSetup) -> list[str]:
+    """The periods whose manifest is there."""
+    keys = bucket.list_keys(customer)
+    return sorted(key.split("/")[3] for key in keys if "/_manifests/" in key)
+
+
+def delivered(daemon: Daemon, customer: str) -> list[str]:
+    """The periods in the order in which they were delivered."""
+    return [e["period"] for e in daemon.seen("delivery.finished", customer=customer, outcome="delivered")]
+
+
+def edit(project: Any, customer: str, change: Callable[[str], str]) -> None:
+    path = project.directory / "customers" / f"{customer}.yaml"
+    path.write_text(change(path.read_text()))
+
+
+def test_it_delivers_reloads_and_survives_a_role_that_is_gone(
+    project: Make, customer_factory: Callable[..., CustomerSetup]
+) -> None:
+    acme, globex = customer_factory("acme"), customer_factory("globex")
+    here = project(acme, globex, service=FAST)
+    late = here.directory / "customers" / "globex.yaml"
+    later = late.read_text()
+    late.unlink()
+    fill(here, "2026/11/20", {"a.csv": b"20"})
+    with running(here) as daemon:
+        # what is due is delivered, and what becomes due later
+        daemon.wait("delivery.finished", customer="acme", period="2026-11-20", outcome="delivered")
+        fill(here, "2026/11/21", {"a.csv": b"21"})
+        daemon.wait("delivery.finished", customer="acme", period="2026-11-21", outcome="delivered")
+
+        # a file that appears is noticed by itself
+        late.write_text(later)
+        daemon.wait("configuration.reloaded", added=["globex"])
+        daemon.wait("delivery.finished", customer="globex", period="2026-11-21", outcome="delivered")
+
+        # a mistake keeps the last good version in use
+        edit(here, "acme", lambda text: text + "roll_arn: x\n")
+        broken = daemon.wait("configuration.broken")
+        assert "customers/acme.yaml" in broken["problems"][0]
+        fill(here, "2026/11/22", {"a.csv": b"22"})
+        daemon.wait("delivery.finished", customer="acme", period="2026-11-22", outcome="delivered")
+        edit(here, "acme", lambda text: text.replace("roll_arn: x\n", ""))
+        daemon.wait("configuration.mended")
+
+        # a customer whose role is gone is parked, told once, and holds up nobody
+        accounts.delete_role(acme)
+        for day in ("23", "24"):
+            fill(here, f"2026/11/{day}", {"a.csv": day.encode()})
+        daemon.wait("customer.broken_off", customer="acme", period="2026-11-23")
+        daemon.wait("delivery.finished", customer="globex", period="2026-11-24", outcome="delivered")
+        daemon.wait("access.checked", customer="acme")
+        daemon.wait("delivery.finished", customer="acme", outcome="blocked", count=3)
+        assert len(daemon.seen("customer.broken_off")) == 1
+        assert manifests(acme) == ["2026-11-20", "2026-11-21", "2026-11-22"]
+
+        # it has mended it: everything follows in order, without anybody's help
+        accounts.restore_role(acme)
+        daemon.wait("delivery.finished", customer="acme", period="2026-11-24", outcome="delivered")
+        daemon.wait("customer.resumed", customer="acme")
+        assert delivered(daemon, "acme") == [f"2026-11-{day}" for day in range(20, 25)]
+        assert delivered(daemon, "globex") == [f"2026-11-{day}" for day in range(20, 25)]
+
+        # one daemon a ledger; a run may work beside it
+        second = here.run("daemon")
+        assert second.code == 5
+        assert "daemon works with this ledger already" in second.err
+        assert here.deliver("acme").code == 0
+
+        # a customer that is removed is left alone
+        late.unlink()
+        daemon.wait("configuration.reloaded", removed=["globex"])
+        fill(here, "2026/11/25", {"a.csv": b"25"})
+        daemon.wait("delivery.finished", customer="acme", period="2026-11-25", outcome="delivered")
+        assert "2026-11-25" not in manifests(globex)
+
+        assert daemon.end() == 0
+        assert daemon.seen("daemon.stopped", drained=True)
+        assert not daemon.other
+        assert not daemon.seen("defect")
+
+
+def test_a_key_of_ours_that_is_rotated_stops_everybody_once_and_needs_no_restart(
+    project: Make,
+    customer_factory: Callable[..., CustomerSetup],
+    vendor_key: VendorKeys,
+    tmp_path: Any,
+) -> None:
+    customers = [customer_factory(name) for name in ("acme", "globex", "initech")]
+    here = project(*customers, service=FAST)
+    file = tmp_path / "credentials"
+    old = vendor_key.create()
+    vendor_key.write(file, old)
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        del here.environment[name]
+    here.environment["AWS_SHARED_CREDENTIALS_FILE"] = str(file)
+    fill(here, "2026/11/20", {"a.csv": b"20"})
+    with running(here) as daemon:
+        for customer in customers:
+            daemon.wait("delivery.finished", customer=customer.name, outcome="delivered")
+
+        # the key is gone before the new one is in place: everybody waits, and it is told once
+        vendor_key.delete(old)
+        fill(here, "2026/11/21", {"a.csv": b"21"})
+        began = daemon.wait("trouble.began")
+        assert (began["cause"], began["party"]) == ("vendor_identity", "us")
+        fill(here, "2026/11/22", {"a.csv": b"22"})
+        time.sleep(3)
+        assert len(daemon.seen("trouble.began")) == 1
+        assert not daemon.seen("customer.broken_off")
+        assert len(daemon.seen("delivery.finished", outcome="failed")) <= len(customers)
+        with closing(sqlite3.connect(here.directory / "var" / "ledger.db")) as ledger:
+            assert ledger.execute("SELECT failure_cause FROM daemons").fetchall() == [("vendor_identity",)]
+
+        # the new key is read without a restart
+        new = vendor_key.create()
+        vendor_key.write(file, new)
+        daemon.wait("trouble.ended")
+        for customer in customers:
+            daemon.wait("delivery.finished", customer=customer.name, period="2026-11-22", outcome="delivered")
+            assert delivered(daemon, customer.name) == ["2026-11-20", "2026-11-21", "2026-11-22"]
+
+        # rotated as it should be, new before old is gone: nobody notices
+        newest = vendor_key.create()
+        vendor_key.write(file, newest)
+        vendor_key.delete(new)
+        fill(here, "2026/11/23", {"a.csv": b"23"})
+        for customer in customers:
+            daemon.wait("delivery.finished", customer=customer.name, period="2026-11-23", outcome="delivered")
+        assert len(daemon.seen("trouble.began")) == 1
+        assert old["SecretAccessKey"] not in daemon.told() + json.dumps(daemon.events)
+        assert daemon.end() == 0
+
+
+def test_sigterm_and_sigkill_in_mid_delivery_lose_nothing_and_repeat_nothing(
+    project: Make, acme: CustomerSetup
+) -> None:
+    slow = {"limits": {"bandwidth_bytes_per_second": "500kB"}}
+    here = project(acme, service=FAST, overrides={"acme": slow})
+    files = {f"part-{n:02}.bin": bytes([n]) * 200_000 for n in range(20)}
+    fill(here, "2026/11/20", files)
+
+    with running(here) as daemon:
+        daemon.wait("delivery.started")
+        time.sleep(1)
+        began = time.monotonic()
+        assert daemon.end() == 0
+        assert time.monotonic() - began < 12
+        assert daemon.seen("daemon.stopped", drained=False, ended=True)
+        assert daemon.seen("delivery.finished", outcome="interrupted")
+    sent = len(bucket.list_keys(acme))
+    assert 0 < sent < 20
+
+    with running(here) as daemon:
+        daemon.wait("delivery.started", skipped=sent)
+        time.sleep(1)
+        daemon.process.kill()
+        assert daemon.process.wait(10) == -signal.SIGKILL
+    again = len(bucket.list_keys(acme))
+    assert sent < again < 20
+
+    edit(here, "acme", lambda text: text.replace("500kB", "500MB"))
+    with running(here) as daemon:
+        daemon.wait("delivery.finished", outcome="delivered")
+        daemon.process.send_signal(signal.SIGHUP)  # a person asks; nothing has changed
+        time.sleep(0.5)
+        assert daemon.end(signal.SIGINT) == 0
+    keys = [key for key in bucket.list_keys(acme) if "/_manifests/" not in key]
+    assert sorted(key.rpartition("/")[2] for key in keys) == sorted(files)
+    assert len(bucket.list_versions(acme)) == len(keys) + 1
+    for key in keys:
+        assert bucket.read_object(acme, key) == files[key.rpartition("/")[2]]
+
+
+def test_a_second_signal_ends_at_once(project: Make, acme: CustomerSetup) -> None:
+    slow = {"limits": {"bandwidth_bytes_per_second": "100kB"}}
+    patient = {**FAST, "daemon": {**FAST["daemon"], "drain_seconds": 600}}
+    here = project(acme, service=patient, overrides={"acme": slow})
+    fill(here, "2026/11/20", {f"part-{n:02}.bin": bytes(200_000) for n in range(20)})
+    with running(here) as daemon:
+        daemon.wait("delivery.started")
+        daemon.process.send_signal(signal.SIGTERM)
+        daemon.wait("daemon.stopping")
+        began = time.monotonic()
+        assert daemon.end(signal.SIGTERM) == 130
+        assert time.monotonic() - began < 3
+
+
+def test_systemd_is_told(project: Make, acme: CustomerSetup, tmp_path: Any) -> None:
+    here = project(acme, service=FAST)
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    listener.bind(str(tmp_path / "notify"))
+    listener.settimeout(10)
+
+    def heard(word: str) -> str:
+        while word not in (message := listener.recv(4096).decode()):
+            pass
+        return message
+
+    with running(here, NOTIFY_SOCKET=str(tmp_path / "notify")) as daemon:
+        assert "STATUS=1 customers" in heard("READY=1")
+        heard("WATCHDOG=1")
+        daemon.process.send_signal(signal.SIGHUP)
+        assert "MONOTONIC_USEC=" in heard("RELOADING=1")
+        heard("READY=1")
+        # a watchdog that is fed although the ledger takes nothing would be worth nothing
+        with sqlite3.connect(here.directory / "var" / "ledger.db", isolation_level=None) as other:
+            other.execute("BEGIN IMMEDIATE")
+            deadline = time.monotonic() + 3
+            fed = 0
+            while time.monotonic() < deadline:
+                with suppress(TimeoutError):
+                    listener.settimeout(0.5)
+                    fed += "WATCHDOG" in listener.recv(4096).decode()
+            assert fed <= 1
+            other.execute("ROLLBACK")
+        other.close()
+        listener.settimeout(10)
+        heard("WATCHDOG=1")
+        assert daemon.end() == 0
+        heard("STOPPING=1")
+    listener.close()

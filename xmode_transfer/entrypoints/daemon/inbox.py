@@ -1,0 +1,67 @@
+"""What wakes the daemon: words that signal handlers and other threads put, and its one thread takes."""
+
+import os
+import signal
+import sys
+from enum import Enum, auto
+from queue import SimpleQueue
+from types import FrameType
+from typing import Any, Self
+
+
+class Wake(Enum):
+    """Why."""
+
+    TICK = auto()  # the clock
+    CUSTOMER = auto()  # a time of a customer's schedule
+    HEALTH = auto()  # it is time to compute health
+    FILES = auto()  # files of the configuration have changed
+    RELOAD = auto()  # SIGHUP: a person wants them read
+    STOP = auto()  # SIGTERM or SIGINT
+    NOTHING = auto()
+
+
+class Inbox:
+    """Inside of it, SIGTERM, SIGINT and SIGHUP are words too; a second SIGTERM or SIGINT ends at once."""
+
+    def __init__(self) -> None:
+        self._queue: SimpleQueue[tuple[Wake, str]] = SimpleQueue()
+        self._waiting: set[Wake] = set()
+        self._stopping = False
+        self._before: dict[int, Any] = {}
+
+    def put(self, wake: Wake, name: str = "") -> None:
+        """From any thread. What waits already is not put twice."""
+        if wake is not Wake.CUSTOMER:
+            if wake in self._waiting:
+                return
+            self._waiting.add(wake)
+        self._queue.put((wake, name))
+
+    def get(self, seconds: float) -> tuple[Wake, str]:
+        """The next word. Raises queue.Empty after so many seconds without one."""
+        if self._stopping:
+            return Wake.STOP, ""
+        wake, name = self._queue.get(timeout=seconds)
+        self._waiting.discard(wake)
+        return wake, name
+
+    def __enter__(self) -> Self:
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            self._before[number] = signal.signal(number, self._handle)
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _handle(self, number: int, _frame: FrameType | None) -> None:
+        if number == signal.SIGHUP:
+            self.put(Wake.RELOAD)
+        elif self._stopping:
+            os._exit(130)  # the ledger is durable at every moment: ending now loses nothing acknowledged
+        else:
+            self._stopping = True
+            self._queue.put((Wake.STOP, ""))
+            if sys.stderr.isatty():
+                os.write(2, b"\nstopping: what runs is finished or recorded (again: stop at once)\n")

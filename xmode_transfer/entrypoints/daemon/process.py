@@ -1,0 +1,282 @@
+"""The daemon's life: start, wait for what wakes it, drain, end.
+
+One thread does everything here, whatever wakes it: the clock, a signal, a changed file. Signal handlers and
+the other threads only put a word into its inbox.
+"""
+
+import os
+import sys
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+from queue import Empty
+
+from prometheus_client import generate_latest
+
+from xmode_transfer import bootstrap, telemetry
+from xmode_transfer.adapters import config_files, sd_notify
+from xmode_transfer.adapters.ticking import Ticker
+from xmode_transfer.adapters.watching import FileWatch
+from xmode_transfer.domain.config import Configuration
+from xmode_transfer.domain.errors import AlreadyRunning, ExitCode, LeaseLost, XmodeError
+from xmode_transfer.domain.records import Lease
+from xmode_transfer.domain.schedule import Times, times_of
+from xmode_transfer.entrypoints.daemon.inbox import Inbox, Wake
+from xmode_transfer.ports.board import TurnState
+from xmode_transfer.services import leasing
+from xmode_transfer.services.daemon import Daemon
+from xmode_transfer.services.workbench import Workbench
+from xmode_transfer.telemetry import Event
+
+LEASE = "daemon"
+_ATTEND_SECONDS = 1.0
+_MEND_SECONDS = 5.0
+_LATE_SECONDS = 10.0
+"""A tick that is later than this: the wall clock was set back, and APScheduler waits for it."""
+_GRACE_SECONDS = 10.0
+"""After the drain, what was stopped has so long to end its requests in flight."""
+
+
+def run(directory: Path) -> int:
+    """Works until it is asked to end; answers the exit code. Raises ConfigError when service.yaml cannot be
+    used, AlreadyRunning when another daemon works with the same ledger, LedgerError."""
+    with Inbox() as inbox:
+        configuration = config_files.load(directory)
+        with (
+            bootstrap.workbench(configuration, Silent()) as bench,
+            _only_one(bench) as lease,
+        ):
+            daemon = Daemon(
+                bench,
+                bootstrap.prober(configuration, bench.clock),
+                configuration,
+                partial(config_files.survey, directory),
+                lease,
+            )
+            with _page(bench, daemon, generate_latest):
+                return _Life(directory, bench, daemon, inbox).live()
+
+
+class Silent:
+    """A ``Progress`` that tells nobody: the log and the page show what a daemon does."""
+
+    def delivery_started(
+        self, customer: str, feed: str, period: str, objects: int, total_bytes: int
+    ) -> None: ...
+
+    def bytes_sent(self, count: int) -> None: ...
+
+    def object_finished(self, name: str, size: int, outcome: str) -> None: ...
+
+    def delivery_finished(self) -> None: ...
+
+
+@contextmanager
+def _only_one(bench: Workbench) -> Iterator[Lease]:
+    try:
+        with leasing.held(bench.ledger, LEASE, bench.holder) as lease:
+            yield lease
+    except AlreadyRunning as error:
+        raise AlreadyRunning(
+            "a daemon works with this ledger already: " + error.message.partition("by ")[2],
+            hint="one daemon serves all customers. End that one first, or wait: a daemon that died gives its "
+            f"place up within {leasing.TTL_SECONDS:.0f} seconds. `run` works beside a daemon",
+        ) from error
+
+
+@contextmanager
+def _page(bench: Workbench, daemon: Daemon, metrics: Callable[[], bytes]) -> Iterator[None]:
+    """The status page, for as long as the daemon works."""
+    settings = daemon.configuration.service.status_page
+    with ExitStack() as closing:
+        if settings is not None:
+            try:
+                from xmode_transfer.entrypoints.web import serve
+            except ModuleNotFoundError as error:
+                telemetry.warn(Event.PAGE_NOT_STARTED, missing=error.name, hint="install xmode-transfer[web]")
+            else:
+                page = serve(
+                    settings, bench.ledger, bench.clock, lambda: daemon.configuration, daemon, metrics
+                )
+                closing.callback(page.close)
+        yield
+
+
+class _Life:
+    """From the first tick to the last."""
+
+    def __init__(
+        self,
+        directory: Path,
+        bench: Workbench,
+        daemon: Daemon,
+        inbox: Inbox,
+        watch: Callable[[], None] | None = None,
+    ) -> None:
+        self._directory = directory
+        self._bench = bench
+        self._daemon = daemon
+        self._inbox = inbox
+        self._ticker = Ticker()
+        self._watcher = ThreadPoolExecutor(1, thread_name_prefix="watch")
+        self._watching = False
+        self._watch = watch
+        self._ticked = bench.clock.monotonic()
+        self._mended = self._ticked
+        self._tick_seconds = 0
+        self._health: Times | None = None
+
+    def live(self) -> int:
+        files = FileWatch(self._directory, lambda: self._inbox.put(Wake.FILES), self._not_watched)
+        try:
+            self._arm()
+            configuration = self._daemon.configuration
+            telemetry.log(
+                Event.DAEMON_STARTED,
+                version=version("xmode-transfer"),
+                customers=len(configuration.customers),
+                workers=configuration.service.daemon.workers,
+                configuration_problems=list(map(str, configuration.problems)),
+            )
+            sd_notify.ready(self._status())
+            self._work()
+        finally:
+            files.close()
+            self._ticker.close()
+            self._watcher.shutdown(wait=False, cancel_futures=True)
+        return self._end()
+
+    # --- Working -----------------------------------------------------------------------------------------
+
+    def _work(self) -> None:
+        while True:
+            try:
+                wake, name = self._inbox.get(_ATTEND_SECONDS)
+            except Empty:
+                wake, name = Wake.NOTHING, ""
+            if wake is Wake.STOP:
+                return
+            try:
+                self._answer(wake, name)
+                self._attend()
+            except LeaseLost:
+                raise
+            except XmodeError as error:  # the ledger; the next tick finds it mended, or says so again
+                telemetry.error(Event.TICK_FAILED, **error.log_context())
+
+    def _answer(self, wake: Wake, name: str) -> None:
+        if wake is Wake.TICK:
+            self._tick()
+        elif wake is Wake.CUSTOMER:
+            self._daemon.wake(name)
+        elif wake is Wake.HEALTH:
+            self._begin_watch()
+        elif wake in (Wake.FILES, Wake.RELOAD):
+            self._reload(hurry=wake is Wake.RELOAD)
+
+    def _tick(self) -> None:
+        self._ticked = self._bench.clock.monotonic()
+        if self._daemon.tick():
+            sd_notify.watchdog()
+        sd_notify.status(self._status())
+
+    def _attend(self) -> None:
+        now = self._bench.clock.monotonic()
+        self._daemon.attend()
+        if now - self._mended > _MEND_SECONDS:
+            self._mended = now
+            self._daemon.mend()
+        if now - self._ticked > self._tick_seconds + _LATE_SECONDS:
+            telemetry.warn(Event.CLOCK_SET_BACK)
+            self._ticked = now
+            self._ticker.set_right()
+            self._tick()
+
+    def _reload(self, *, hurry: bool) -> None:
+        sd_notify.reloading()
+        self._daemon.reload(hurry=hurry)
+        self._arm()
+        sd_notify.ready(self._status())
+
+    def _arm(self) -> None:
+        """Sets the clock to the configuration in use."""
+        configuration = self._daemon.configuration
+        settings = configuration.service.daemon
+        if settings.tick_seconds != self._tick_seconds:
+            self._tick_seconds = settings.tick_seconds
+            self._ticker.every("tick", settings.tick_seconds, lambda: self._inbox.put(Wake.TICK))
+        health = Times(settings.health.cron, settings.health.timezone)
+        if self._watch is not None and health != self._health:
+            self._health = health
+            self._ticker.at("health", health, lambda: self._inbox.put(Wake.HEALTH))
+        names = {"tick", "health"}
+        for name, times in _own_times(configuration):
+            names.add(f"customer {name}")
+            self._ticker.at(f"customer {name}", times, partial(self._inbox.put, Wake.CUSTOMER, name))
+        self._ticker.keep(names)
+
+    def _begin_watch(self) -> None:
+        if self._watching:
+            return  # the last round is not over: alerts may be slow to send
+        self._watching = True
+        self._watcher.submit(self._watch_once)
+
+    def _watch_once(self) -> None:
+        assert self._watch is not None
+        try:
+            self._watch()
+        except XmodeError as error:
+            telemetry.error(Event.WATCH_FAILED, **error.log_context())
+        except Exception:  # noqa: BLE001 - a defect there must not end the watching for good
+            telemetry.exception(Event.DEFECT)
+        finally:
+            self._watching = False
+
+    def _not_watched(self, reason: str) -> None:
+        telemetry.warn(Event.CONFIGURATION_NOT_WATCHED, message=reason)
+
+    def _status(self) -> str:
+        """One line for `systemctl status`."""
+        turns = self._daemon.turns()
+        counts = {state: sum(turn.state is state for turn in turns) for state in TurnState}
+        told = f"{len(turns)} customers: " + ", ".join(
+            f"{count} {state.replace('_', ' ')}" for state, count in counts.items() if count
+        )
+        if self._daemon.trouble is not None:
+            told = f"stopped: {self._daemon.trouble.message}; {told}"
+        problems = len(self._daemon.pulse().configuration_problems)
+        return told + (f"; {problems} mistakes in the configuration" if problems else "")
+
+    # --- Ending ------------------------------------------------------------------------------------------
+
+    def _end(self) -> int:
+        """Lets what runs end; stops it where it can be resumed when its time is over; and ends in any
+        case."""
+        daemon = self._daemon
+        drain_seconds = daemon.configuration.service.daemon.drain_seconds
+        telemetry.log(Event.DAEMON_STOPPING, running=daemon.pulse().busy, drain_seconds=drain_seconds)
+        sd_notify.stopping()
+        daemon.stop()
+        drained = ended = daemon.drain(drain_seconds)
+        if not drained:
+            daemon.break_off()
+            ended = daemon.drain(_GRACE_SECONDS)
+        daemon.close()
+        telemetry.log(Event.DAEMON_STOPPED, drained=drained, ended=ended)
+        if not ended:
+            # Threads that wait for an answer that never comes would keep the process; what they have done is
+            # in the ledger, and their leases are free as soon as this process is gone.
+            sys.stderr.flush()
+            os._exit(ExitCode.DONE)
+        return ExitCode.DONE
+
+
+def _own_times(configuration: Configuration) -> Iterator[tuple[str, Times]]:
+    """The times of the customers that have a schedule: between two ticks somebody may be due."""
+    spread = configuration.service.daemon.spread_seconds
+    for name, customer in configuration.customers.items():
+        if customer.schedule is not None and customer.state == "active":
+            yield name, times_of(customer.schedule, name, spread)

@@ -1,0 +1,111 @@
+"""Housekeeping: cleanups and access checks, beside the deliveries and out of their way."""
+
+import threading
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
+
+from xmode_transfer import telemetry
+from xmode_transfer.domain.config import Configuration, CustomerState
+from xmode_transfer.domain.errors import ConfigError, LedgerError, VendorIdentityError, XmodeError
+from xmode_transfer.domain.findings import AccessReport
+from xmode_transfer.domain.schedule import Work
+from xmode_transfer.ports import Prober
+from xmode_transfer.services.check_access import check_access
+from xmode_transfer.services.cleanup import cleanup
+from xmode_transfer.services.workbench import Workbench
+from xmode_transfer.telemetry import Event
+
+WORKERS = 2
+BY = "daemon"  # who asked for a cleanup, in the record of acts
+
+Job = tuple[str, Work]
+
+
+class House:
+    """Two threads and a queue, each customer in it once for each work. Thread-safe."""
+
+    def __init__(
+        self,
+        bench: Workbench,
+        prober: Prober,
+        configuration: Callable[[], Configuration],
+        *,
+        served: Callable[[str, Work, datetime], None],
+        checked: Callable[[AccessReport], None],
+        trouble: Callable[[XmodeError], None],
+    ) -> None:
+        """``served`` hears when a time of a schedule was served, ``checked`` of each access check, and
+        ``trouble`` what concerns all customers."""
+        self._bench = bench
+        self._prober = prober
+        self._configuration = configuration
+        self._served = served
+        self._checked = checked
+        self._trouble = trouble
+        self._lock = threading.Condition()
+        self._queue: deque[Job] = deque()
+        self._wanted: dict[Job, datetime | None] = {}
+        self._running: set[Job] = set()
+        self._threads = ThreadPoolExecutor(WORKERS, thread_name_prefix="house")
+        self._stopped = False
+
+    def ask(self, name: str, work: Work, due_at: datetime | None = None) -> None:
+        """Puts it into the queue, if it is not there. ``due_at`` is the time of the schedule that it serves;
+        without one it is asked for between two times."""
+        job = (name, work)
+        with self._lock:
+            if self._stopped or job in self._running:
+                return
+            if job not in self._wanted:
+                self._queue.append(job)
+                self._threads.submit(self._next)
+            self._wanted[job] = due_at or self._wanted.get(job)
+
+    def stop(self) -> None:
+        """Nothing begins any more; what runs stops by the bench's own ``stop``."""
+        with self._lock:
+            self._stopped = True
+            self._queue.clear()
+            self._wanted.clear()
+
+    def wait(self, seconds: float) -> bool:
+        """Waits for what runs; whether it has ended."""
+        with self._lock:
+            return self._lock.wait_for(lambda: not self._running, seconds)
+
+    def _next(self) -> None:
+        with self._lock:
+            if not self._queue:
+                return
+            job = self._queue.popleft()
+            due_at = self._wanted.pop(job)
+            self._running.add(job)
+        name, work = job
+        try:
+            self._do(name, work)
+            if due_at is not None:
+                self._served(name, work, due_at)
+        except (VendorIdentityError, LedgerError) as error:
+            self._trouble(error)  # the time is not served: it is asked for again
+        except ConfigError as error:  # the customer has gone meanwhile, or its file is broken
+            telemetry.warn(Event.HOUSEKEEPING_FAILED, customer=name, work=str(work), **error.log_context())
+        except Exception:  # noqa: BLE001 - a defect ends this piece of work, not the daemon
+            telemetry.exception(Event.DEFECT, customer=name, work=str(work))
+            if due_at is not None:
+                self._served(name, work, due_at)  # the next time is soon enough to meet it again
+        finally:
+            with self._lock:
+                self._running.discard(job)
+                self._lock.notify_all()
+
+    def _do(self, name: str, work: Work) -> None:
+        configuration = self._configuration()
+        customer = configuration.customers.get(name)
+        if customer is None or customer.state is CustomerState.RETIRED or self._bench.stop.is_set():
+            return
+        if work is Work.CLEANUP:
+            cleanup(self._bench, configuration, name, by=BY)
+        else:
+            self._checked(check_access(self._bench, self._prober, customer))

@@ -1,0 +1,58 @@
+"""The configuration that the daemon has in use."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from xmode_transfer import telemetry
+from xmode_transfer.domain.config import Configuration, Problem
+from xmode_transfer.domain.config.reload import needs_restart
+from xmode_transfer.domain.schedule import Times, Work
+from xmode_transfer.services.daemon.agenda import times_for
+from xmode_transfer.telemetry import Event
+
+
+@dataclass(frozen=True, slots=True)
+class InUse:
+    """It, when it was read, the mistakes that are on disk now, and what is computed from it once."""
+
+    configuration: Configuration
+    loaded_at: datetime
+    problems: tuple[str, ...]
+    times: dict[tuple[str, Work], Times | None]
+
+    @staticmethod
+    def of(configuration: Configuration, loaded_at: datetime, problems: Sequence[Problem | str]) -> "InUse":
+        times = {
+            (name, work): times_for(configuration, customer, work)
+            for name, customer in configuration.customers.items()
+            for work in Work
+            if work is not Work.CLEANUP or customer.retention is not None
+        }
+        return InUse(configuration, loaded_at, tuple(map(str, problems)), times)
+
+
+def tell_of_reload(before: InUse, in_use: InUse) -> None:
+    """What changed, in the log: nothing, where nothing did."""
+    if in_use.problems:
+        if in_use.problems != before.problems:
+            telemetry.error(Event.CONFIGURATION_BROKEN, problems=list(in_use.problems))
+    elif before.problems:
+        telemetry.log(Event.CONFIGURATION_MENDED)
+    old, new = before.configuration, in_use.configuration
+    if old == new:
+        return
+    telemetry.log(
+        Event.CONFIGURATION_RELOADED,
+        customers=len(new.customers),
+        added=sorted(new.customers.keys() - old.customers.keys()),
+        removed=sorted(old.customers.keys() - new.customers.keys()),
+        changed=sorted(
+            name
+            for name in old.customers.keys() & new.customers.keys()
+            if old.customers[name] != new.customers[name]
+        ),
+    )
+    waits = needs_restart(old, new)
+    if waits:
+        telemetry.warn(Event.CONFIGURATION_NEEDS_RESTART, keys=waits)

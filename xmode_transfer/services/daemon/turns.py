@@ -1,0 +1,211 @@
+"""One customer's turn: look what is due, if that is not known, and deliver the first of it.
+
+The functions are those of ``run`` (services/run.py); here they are only called one period at a time.
+"""
+
+import threading
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+
+from xmode_transfer import telemetry
+from xmode_transfer.domain.backoff import breaks_off, broke_off, may_be_tried
+from xmode_transfer.domain.config import Configuration, Customer, CustomerState, Feed
+from xmode_transfer.domain.errors import ExitCode
+from xmode_transfer.domain.periods import Period
+from xmode_transfer.domain.records import Delivery, DeliveryOutcome, Status
+from xmode_transfer.domain.schedule import passed_over
+from xmode_transfer.ports import PeriodState, Progress
+from xmode_transfer.services.run import CustomerRun, Selection, deliver_due, holds_up_feed, look
+from xmode_transfer.services.workbench import Workbench
+from xmode_transfer.telemetry import Event
+
+REREAD = timedelta(hours=1)
+"""Without a marker, what was delivered is looked into again so often, to find corrections."""
+SOURCE_RETRY = timedelta(minutes=1)
+"""A source that could not be listed is tried again after this."""
+
+
+@dataclass(frozen=True, slots=True)
+class TurnEnd:
+    """What a turn came to. ``again``: there is more to deliver at once. ``looked``: everything that was due
+    at the last look is delivered or noted. ``next_at``: when something that failed may be tried again.
+    ``reason``: why the customer is broken off, if it is; ``refused`` when it is the customer who must act."""
+
+    again: bool = False
+    looked: bool = False
+    next_at: datetime | None = None
+    feed: str | None = None
+    period: str | None = None
+    reason: str = ""
+    refused: bool = False
+
+    @property
+    def broken_off(self) -> bool:
+        return bool(self.reason)
+
+
+@dataclass(slots=True)
+class _Backlog:
+    """What the last look found, with the customer and the feeds as they were then."""
+
+    customer: Customer
+    feeds: Mapping[str, Feed]
+    due: deque[tuple[Feed, PeriodState]]
+    hurried: bool = False  # pauses count for nothing: there is a reason to think that they are over
+    held_up: set[str] = field(default_factory=set)
+    next_at: datetime | None = None
+
+    def try_again(self, at: datetime | None) -> None:
+        if at is not None and (self.next_at is None or at < self.next_at):
+            self.next_at = at
+
+
+class Turns:
+    """Thread-safe, as long as each customer has one turn at a time."""
+
+    def __init__(self, bench: Workbench, configuration: Callable[[], Configuration]) -> None:
+        self._bench = bench
+        self._configuration = configuration
+        self._backlogs: dict[str, _Backlog] = {}
+        self._reread_at: dict[str, datetime] = {}
+        self._hurried: set[str] = set()
+
+    def forget(self, name: str) -> None:
+        """The customer is gone, or is to be looked at anew."""
+        self._backlogs.pop(name, None)
+        self._reread_at.pop(name, None)
+
+    def hurry(self, name: str) -> None:
+        """At its next look, what waits for its next attempt is tried at once."""
+        self._hurried.add(name)
+
+    def take(
+        self,
+        name: str,
+        stop: threading.Event,
+        progress: Progress,
+        told: Callable[[str, str], None],
+    ) -> TurnEnd:
+        """One turn. ``told`` hears the feed and the period before they are delivered; ``stop`` ends that
+        where it can be resumed. Raises what concerns more than this customer: VendorIdentityError,
+        LedgerError."""
+        configuration = self._configuration()
+        customer = configuration.customers.get(name)
+        if customer is None or customer.state is not CustomerState.ACTIVE:
+            self.forget(name)
+            return TurnEnd(looked=True)
+        backlog = self._backlogs.get(name)
+        feeds = {feed: configuration.feeds[feed] for feed in customer.feeds}
+        if backlog is None or backlog.customer != customer or backlog.feeds != feeds:
+            backlog = self._backlogs[name] = self._look(configuration, customer, feeds)
+        bench = replace(self._bench, stop=stop, progress=progress)
+        while backlog.due:
+            if stop.is_set():
+                return TurnEnd(again=True)
+            feed, state = backlog.due.popleft()
+            latest = bench.ledger.latest(name, feed.name, state.period.label)
+            if feed.name in backlog.held_up:
+                continue
+            if latest is not None and not backlog.hurried and not may_be_tried(latest, bench.clock.now()):
+                if broke_off(latest):  # what comes after it would meet the same, and waits
+                    del self._backlogs[name]
+                    return _still_broken_off(latest)
+                backlog.try_again(latest.next_attempt_at)
+                continue
+            told(feed.name, state.period.label)
+            outcome = deliver_due(bench, customer, feed, state)
+            if outcome.exit_code == ExitCode.INTERRUPTED:
+                backlog.due.appendleft((feed, state))
+                return TurnEnd(again=True)
+            if breaks_off(outcome):
+                del self._backlogs[name]
+                return self._broken_off(outcome)
+            self._note(backlog, feed, outcome)
+            if backlog.due:
+                return TurnEnd(again=True, next_at=backlog.next_at)
+        del self._backlogs[name]
+        return TurnEnd(looked=not backlog.held_up, next_at=backlog.next_at)
+
+    def pass_over(self, name: str) -> None:
+        """After an outage in which the customer was missed: records which of its due periods are not made up
+        for, as its ``catch_up`` says. What cannot be read now is not passed over."""
+        configuration = self._configuration()
+        customer = configuration.customers[name]
+        due: dict[str, list[PeriodState]] = {}
+        for feed, state in look(
+            self._bench, configuration, customer, Selection(), CustomerRun(name), reread=False
+        ):
+            due.setdefault(feed.name, []).append(state)
+        for feed_name, states in due.items():
+            marks = {state.period: state.marker for state in states}
+            begun = {period for period in marks if self._is_begun(name, feed_name, period)}
+            passed = passed_over(customer.catch_up, list(marks), begun)
+            if not passed:
+                continue
+            markers = {period.label: marks[period] for period in passed}
+            self._bench.ledger.pass_over(name, feed_name, markers, self._bench.clock.now())
+            for label in markers:
+                telemetry.warn(
+                    Event.PERIOD_PASSED_OVER,
+                    customer=name,
+                    feed=feed_name,
+                    period=label,
+                    catch_up=str(customer.catch_up),
+                )
+
+    def _is_begun(self, name: str, feed: str, period: Period) -> bool:
+        latest = self._bench.ledger.latest(name, feed, period.label)
+        return latest is not None and latest.status is not Status.DELIVERED
+
+    def _look(self, configuration: Configuration, customer: Customer, feeds: Mapping[str, Feed]) -> _Backlog:
+        now = self._bench.clock.now()
+        read_at = self._reread_at.get(customer.name)
+        reread = read_at is None or not read_at <= now < read_at + REREAD
+        result = CustomerRun(customer.name)
+        with telemetry.bind(customer=customer.name):
+            due = deque(look(self._bench, configuration, customer, Selection(), result, reread=reread))
+        backlog = _Backlog(customer, feeds, due, hurried=customer.name in self._hurried)
+        self._hurried.discard(customer.name)
+        if reread:
+            self._reread_at[customer.name] = now
+        for failed in result.deliveries:  # sources that cannot be listed
+            backlog.held_up.add(failed.feed)
+            backlog.try_again(now + SOURCE_RETRY)
+        return backlog
+
+    def _note(self, backlog: _Backlog, feed: Feed, outcome: DeliveryOutcome) -> None:
+        now = self._bench.clock.now()
+        if holds_up_feed(outcome):
+            backlog.held_up.add(feed.name)
+            backlog.try_again(now + SOURCE_RETRY)
+        elif outcome.exit_code != ExitCode.DONE:
+            latest = self._latest(outcome)
+            backlog.try_again(latest.next_attempt_at if latest else None)
+
+    def _broken_off(self, outcome: DeliveryOutcome) -> TurnEnd:
+        latest = self._latest(outcome)
+        now = self._bench.clock.now()
+        next_at = latest.next_attempt_at if latest is not None else None
+        return TurnEnd(
+            next_at=next_at or self._bench.backoff.next_attempt_at(None, now),
+            feed=outcome.feed,
+            period=outcome.period,
+            reason=outcome.failure.message if outcome.failure is not None else outcome.outcome,
+            refused=outcome.outcome == Status.BLOCKED,
+        )
+
+    def _latest(self, outcome: DeliveryOutcome) -> Delivery | None:
+        return self._bench.ledger.latest(outcome.customer, outcome.feed, outcome.period)
+
+
+def _still_broken_off(delivery: Delivery) -> TurnEnd:
+    assert delivery.failure is not None
+    return TurnEnd(
+        next_at=delivery.next_attempt_at,
+        feed=delivery.feed,
+        period=delivery.period,
+        reason=delivery.failure.message,
+        refused=delivery.status is Status.BLOCKED,
+    )
