@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
@@ -71,6 +72,45 @@ class Daemon:
         code = self.process.wait(seconds)
         self._reader.join(5)
         return code
+
+
+class Hook:
+    """A webhook on this machine: what it was sent."""
+
+    def __init__(self) -> None:
+        self.messages: list[dict[str, Any]] = []
+        messages = self.messages
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                messages.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+                self.send_response(204)
+                self.end_headers()
+
+            def log_message(self, *_: Any) -> None:
+                pass
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.server.server_port}/hook"
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+    def wait(self, event: str, cause: str) -> dict[str, Any]:
+        until = time.monotonic() + 20
+        while not (found := self.told(event, cause)):
+            assert time.monotonic() < until, self.messages
+            time.sleep(0.05)
+        return found[0]
+
+    def told(self, event: str, cause: str) -> list[dict[str, Any]]:
+        return [m for m in self.messages if (m["event"], m["cause"]) == (event, cause)]
+
+
+@pytest.fixture
+def hook() -> Iterator[Hook]:
+    hook = Hook()
+    yield hook
+    hook.server.shutdown()
+    hook.server.server_close()
 
 
 @contextmanager
@@ -138,16 +178,28 @@ def delivered(daemon: Daemon, customer: str) -> list[str]:
     return [e["period"] for e in daemon.seen("delivery.finished", customer=customer, outcome="delivered")]
 
 
+def watched_again(project: Any, fingerprint: str) -> None:
+    """Waits for a round of the watch that has seen the open alert once more."""
+    until = time.monotonic() + 20
+    with closing(sqlite3.connect(project.directory / "var" / "ledger.db")) as ledger:
+        query = "SELECT count(*) FROM alerts WHERE fingerprint = ? AND last_seen_at > opened_at"
+        while ledger.execute(query, [fingerprint]).fetchone() != (1,):
+            assert time.monotonic() < until, ledger.execute("SELECT * FROM alerts").fetchall()
+            time.sleep(0.1)
+
+
 def edit(project: Any, customer: str, change: Callable[[str], str]) -> None:
     path = project.directory / "customers" / f"{customer}.yaml"
     path.write_text(change(path.read_text()))
 
 
-def test_it_delivers_reloads_and_survives_a_role_that_is_gone(
-    project: Make, customer_factory: Callable[..., CustomerSetup]
+def test_it_delivers_reloads_tells_and_survives_a_role_that_is_gone(
+    project: Make, customer_factory: Callable[..., CustomerSetup], hook: Hook
 ) -> None:
     acme, globex = customer_factory("acme"), customer_factory("globex")
-    here = project(acme, globex, service=FAST)
+    alerts = {"alerts": [{"name": "ops", "webhook": "env:HOOK_URL"}], "alerting": {"hold_seconds": 0}}
+    here = project(acme, globex, service={**FAST, **alerts})
+    here.environment["HOOK_URL"] = hook.url
     late = here.directory / "customers" / "globex.yaml"
     later = late.read_text()
     late.unlink()
@@ -166,11 +218,13 @@ def test_it_delivers_reloads_and_survives_a_role_that_is_gone(
         # a mistake keeps the last good version in use
         edit(here, "acme", lambda text: text + "roll_arn: x\n")
         broken = daemon.wait("configuration.broken")
+        assert hook.wait("opened", "config_invalid")["party"] == "us"
         assert "customers/acme.yaml" in broken["problems"][0]
         fill(here, "2026/11/22", {"a.csv": b"22"})
         daemon.wait("delivery.finished", customer="acme", period="2026-11-22", outcome="delivered")
         edit(here, "acme", lambda text: text.replace("roll_arn: x\n", ""))
         daemon.wait("configuration.mended")
+        hook.wait("resolved", "config_invalid")
 
         # a customer whose role is gone is parked, told once, and holds up nobody
         accounts.delete_role(acme)
@@ -182,11 +236,18 @@ def test_it_delivers_reloads_and_survives_a_role_that_is_gone(
         daemon.wait("delivery.finished", customer="acme", outcome="blocked", count=3)
         assert len(daemon.seen("customer.broken_off")) == 1
         assert manifests(acme) == ["2026-11-20", "2026-11-21", "2026-11-22"]
+        opened = hook.wait("opened", "access_denied")
+        assert (opened["party"], opened["customers"]) == ("customer", ["acme"])
+        daemon.process.send_signal(signal.SIGHUP)  # a person asks: it is tried at once, and looked at again
+        watched_again(here, opened["fingerprint"])
+        assert len(hook.told("opened", "access_denied")) == 1
+        assert not hook.told("resolved", "access_denied")
 
         # it has mended it: everything follows in order, without anybody's help
         accounts.restore_role(acme)
         daemon.wait("delivery.finished", customer="acme", period="2026-11-24", outcome="delivered")
         daemon.wait("customer.resumed", customer="acme")
+        assert hook.wait("resolved", "access_denied")["fingerprint"] == opened["fingerprint"]
         assert delivered(daemon, "acme") == [f"2026-11-{day}" for day in range(20, 25)]
         assert delivered(daemon, "globex") == [f"2026-11-{day}" for day in range(20, 25)]
 

@@ -34,6 +34,8 @@ from xmode_transfer.telemetry import Event
 LEASE = "daemon"
 _ATTEND_SECONDS = 1.0
 _MEND_SECONDS = 5.0
+_WATCH_SECONDS = 2.0
+"""Health is looked at beside its schedule when something has changed, but not more often than this."""
 _LATE_SECONDS = 10.0
 """A tick that is later than this: the wall clock was set back, and APScheduler waits for it."""
 _GRACE_SECONDS = 10.0
@@ -55,6 +57,7 @@ def run(directory: Path) -> int:
                 configuration,
                 partial(config_files.survey, directory),
                 lease,
+                changed=partial(inbox.put, Wake.HEALTH),
             )
             with _page(bench, daemon, generate_latest):
                 return _Life(directory, bench, daemon, inbox).live()
@@ -114,7 +117,6 @@ class _Life:
         bench: Workbench,
         daemon: Daemon,
         inbox: Inbox,
-        watch: Callable[[], None] | None = None,
     ) -> None:
         self._directory = directory
         self._bench = bench
@@ -123,7 +125,9 @@ class _Life:
         self._ticker = Ticker()
         self._watcher = ThreadPoolExecutor(1, thread_name_prefix="watch")
         self._watching = False
-        self._watch = watch
+        self._watch_due = False
+        self._watched = -_WATCH_SECONDS
+        self._watch = bootstrap.watch(bench.ledger, bench.clock)
         self._ticked = bench.clock.monotonic()
         self._mended = self._ticked
         self._tick_seconds = 0
@@ -173,7 +177,7 @@ class _Life:
         elif wake is Wake.CUSTOMER:
             self._daemon.wake(name)
         elif wake is Wake.HEALTH:
-            self._begin_watch()
+            self._watch_due = True
         elif wake in (Wake.FILES, Wake.RELOAD):
             self._reload(hurry=wake is Wake.RELOAD)
 
@@ -189,6 +193,8 @@ class _Life:
         if now - self._mended > _MEND_SECONDS:
             self._mended = now
             self._daemon.mend()
+        if self._watch_due and not self._watching and now - self._watched >= _WATCH_SECONDS:
+            self._begin_watch(now)
         if now - self._ticked > self._tick_seconds + _LATE_SECONDS:
             telemetry.warn(Event.CLOCK_SET_BACK)
             self._ticked = now
@@ -209,25 +215,24 @@ class _Life:
             self._tick_seconds = settings.tick_seconds
             self._ticker.every("tick", settings.tick_seconds, lambda: self._inbox.put(Wake.TICK))
         health = Times(settings.health.cron, settings.health.timezone)
-        if self._watch is not None and health != self._health:
+        if health != self._health:
             self._health = health
             self._ticker.at("health", health, lambda: self._inbox.put(Wake.HEALTH))
+            self._inbox.put(Wake.HEALTH)  # what the last daemon left behind is not told a minute late
         names = {"tick", "health"}
         for name, times in _own_times(configuration):
             names.add(f"customer {name}")
             self._ticker.at(f"customer {name}", times, partial(self._inbox.put, Wake.CUSTOMER, name))
         self._ticker.keep(names)
 
-    def _begin_watch(self) -> None:
-        if self._watching:
-            return  # the last round is not over: alerts may be slow to send
-        self._watching = True
+    def _begin_watch(self, now: float) -> None:
+        """Never two rounds at once: alerts may be slow to send."""
+        self._watch_due, self._watching, self._watched = False, True, now
         self._watcher.submit(self._watch_once)
 
     def _watch_once(self) -> None:
-        assert self._watch is not None
         try:
-            self._watch()
+            self._watch.round(self._daemon.configuration)
         except XmodeError as error:
             telemetry.error(Event.WATCH_FAILED, **error.log_context())
         except Exception:  # noqa: BLE001 - a defect there must not end the watching for good

@@ -36,12 +36,21 @@ class Daemon:
     rest by any."""
 
     def __init__(
-        self, bench: Workbench, prober: Prober, configuration: Configuration, read: Read, lease: Lease
+        self,
+        bench: Workbench,
+        prober: Prober,
+        configuration: Configuration,
+        read: Read,
+        lease: Lease,
+        *,
+        changed: Callable[[], None],
     ) -> None:
-        """``lease`` is the right to be the one daemon of this ledger."""
+        """``lease`` is the right to be the one daemon of this ledger. ``changed`` is called, from any thread,
+        when something that health is computed from is other than before."""
         self._bench = bench
         self._read = read
         self._lease = lease
+        self._changed = changed
         now = bench.clock.now()
         self._in_use = InUse.of(configuration, now, configuration.problems)
         self._lock = threading.RLock()
@@ -118,6 +127,7 @@ class Daemon:
             return
         self._trouble = None
         telemetry.log(Event.TROUBLE_ENDED, cause=trouble.cause)
+        self._changed()
         self._crew.resume()
 
     def attend(self) -> None:
@@ -218,11 +228,13 @@ class Daemon:
                     message=end.reason,
                     next_at=end.next_at,
                 )
+                self._changed()
                 if end.refused:
                     self._house.ask(name, Work.CHECK_ACCESS)
         elif name in self._refused and (end.looked or end.again):
             self._refused.discard(name)
             telemetry.log(Event.CUSTOMER_RESUMED, customer=name)
+            self._changed()
 
     def _served(self, name: str, work: Work, due: datetime) -> None:
         self._bench.ledger.serve(name, str(work), due)
@@ -248,6 +260,7 @@ class Daemon:
             self._crew.pause()
             self._trouble = failure_of(error)
             telemetry.error(Event.TROUBLE_BEGAN, **error.log_context())
+            self._changed()
 
     def _identity_holds(self) -> bool:
         try:
@@ -273,6 +286,7 @@ class Daemon:
             configuration = before.configuration if stopping else reloaded(before.configuration, fresh)
         self._in_use = InUse.of(configuration, now, problems)
         tell_of_reload(before, self._in_use)
+        self._changed()
         for name in before.configuration.customers:
             if is_moved(before.configuration, configuration, name):
                 self._crew.stop(name)
