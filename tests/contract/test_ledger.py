@@ -418,6 +418,9 @@ def test_a_page_of_a_plan_begins_after_a_name_and_holds_those_that_have_a_text(
     assert found() == names
     assert found(limit=2) == names[:2]
     assert found(after="a/2.csv", limit=2) == names[2:4]
+    assert found(beginning="a/") == names[:2]
+    assert found(beginning="b", after=names[2]) == [names[3]]
+    assert found(beginning="ä") == ["ä"]
     assert found(containing="1.csv") == [names[0], names[2], names[3]]
     assert found(containing="%_\\") == [names[2]]
     assert found(containing="%") == [names[2]]

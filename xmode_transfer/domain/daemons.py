@@ -10,6 +10,11 @@ SILENT_AFTER_TICKS = 3
 _SLACK = timedelta(seconds=60)
 
 
+def longest_silence(tick_seconds: int) -> timedelta:
+    """How long a daemon that is alive may go without a tick."""
+    return timedelta(seconds=SILENT_AFTER_TICKS * tick_seconds) + _SLACK
+
+
 @dataclass(frozen=True, slots=True)
 class DaemonRecord:
     """One life of a daemon, brought up to date at each tick.
@@ -34,5 +39,4 @@ class DaemonRecord:
 
     def is_alive(self, now: datetime) -> bool:
         """Whether it has ticked as it should, by the ledger alone."""
-        silence = timedelta(seconds=SILENT_AFTER_TICKS * self.tick_seconds) + _SLACK
-        return self.stopped_at is None and now - self.ticked_at <= silence
+        return self.stopped_at is None and now - self.ticked_at <= longest_silence(self.tick_seconds)

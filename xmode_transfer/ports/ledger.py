@@ -144,11 +144,17 @@ class Ledger(Protocol):
         ...
 
     def planned_page(
-        self, delivery_id: str, *, after: str = "", containing: str = "", limit: int = 100
+        self,
+        delivery_id: str,
+        *,
+        after: str = "",
+        beginning: str = "",
+        containing: str = "",
+        limit: int = 100,
     ) -> list[tuple[PlannedObject, Receipt | None]]:
-        """As ``planned``, but only the first ``limit`` objects whose names come after ``after`` and have
-        ``containing`` somewhere in them, in whatever case. A receipt says whether its object was removed
-        since."""
+        """As ``planned``, but only the first ``limit`` objects whose names come after ``after``, begin with
+        ``beginning``, and have ``containing`` somewhere in them, in whatever case. A receipt
+        says whether its object was removed since."""
         ...
 
     def pending(self, delivery_id: str) -> Iterator[PlannedObject]:

@@ -166,8 +166,7 @@ class _Work:
         bench = self.bench
         now = bench.clock.now()
         run = Run(
-            # with the attempt, so that a clock that was set back gives no ID twice
-            id=f"{delivery.id[:12]}-{now:%Y%m%dT%H%M%S%f}-{delivery.attempts + 1}",
+            id=f"{delivery.id[:12]}-{now:%Y%m%dT%H%M%S%f}",
             delivery_id=delivery.id,
             started_at=now,
             holder=bench.holder,

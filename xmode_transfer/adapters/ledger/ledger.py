@@ -165,9 +165,17 @@ class SqlLedger(Watched):
         return objects.planned(self._database, self._statements, delivery_id)
 
     def planned_page(
-        self, delivery_id: str, *, after: str = "", containing: str = "", limit: int = 100
+        self,
+        delivery_id: str,
+        *,
+        after: str = "",
+        beginning: str = "",
+        containing: str = "",
+        limit: int = 100,
     ) -> list[tuple[PlannedObject, Receipt | None]]:
-        return objects.planned_page(self._database, self._statements, delivery_id, after, containing, limit)
+        return objects.planned_page(
+            self._database, self._statements, delivery_id, after, beginning, containing, limit
+        )
 
     def pending(self, delivery_id: str) -> Iterator[PlannedObject]:
         return objects.pending(self._database, self._statements, delivery_id)

@@ -143,7 +143,13 @@ def planned(
 
 
 def planned_page(
-    database: Database, statements: Statements, delivery_id: str, after: str, containing: str, limit: int
+    database: Database,
+    statements: Statements,
+    delivery_id: str,
+    after: str,
+    beginning: str,
+    containing: str,
+    limit: int,
 ) -> list[tuple[PlannedObject, Receipt | None]]:
     with database.reading() as connection:
         found = deliveries.place(connection, delivery_id)
@@ -151,7 +157,13 @@ def planned_page(
         return []
     text = re.sub(r"[\\%_]", lambda match: LIKE_ESCAPE + match[0], containing)
     page = statements.found_page.fetch(
-        period_id=found[0], revision=found[1], after=after, pattern=f"%{text}%", limit=limit
+        period_id=found[0],
+        revision=found[1],
+        after=after,
+        first=beginning,
+        last=f"{beginning}\U0010ffff",
+        pattern=f"%{text}%",
+        limit=limit,
     )
     return list(pairs_of(page))
 

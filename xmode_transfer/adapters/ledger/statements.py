@@ -218,6 +218,8 @@ class Statements:
             .where(
                 _OF_DELIVERY,
                 objects.c.name > bindparam("after"),
+                objects.c.name >= bindparam("first"),
+                objects.c.name <= bindparam("last"),
                 objects.c.name.ilike(bindparam("pattern", type_=Text), escape=LIKE_ESCAPE),
             )
             .order_by(objects.c.name)

@@ -3,13 +3,17 @@
 from collections.abc import Callable, Sequence
 
 from starlette.applications import Starlette
-from starlette.middleware import Middleware
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import BaseRoute, Route
+from starlette.types import ASGIApp
 
 from xmode_transfer.domain.config import Configuration
+from xmode_transfer.domain.errors import XmodeError
+from xmode_transfer.entrypoints.web.facts import Facts
 from xmode_transfer.entrypoints.web.guard import Guard, Rules
+from xmode_transfer.entrypoints.web.pages import Pages
 from xmode_transfer.entrypoints.web.probes import Check, Probes
 from xmode_transfer.ports import Clock, Ledger
 from xmode_transfer.ports.board import Board
@@ -24,12 +28,14 @@ def application(
     configuration: Callable[[], Configuration],
     board: Board | None,
     metrics: Callable[[], bytes],
-) -> Starlette:
+) -> ASGIApp:
     """Everything that the status page answers."""
-    return Starlette(
-        routes=_machines(Probes(ledger, clock, configuration, board), metrics),
-        middleware=[Middleware(Guard, rules=rules)],
+    pages = Pages(Facts(ledger, clock, configuration, board), clock)
+    inner = Starlette(
+        routes=[*_machines(Probes(ledger, clock, configuration, board), metrics), *pages.routes()],
+        exception_handlers=dict.fromkeys((HTTPException, XmodeError, Exception), pages.problem),
     )
+    return Guard(inner, rules)  # outside of everything, so that its headers are on a defect's answer too
 
 
 def _machines(probes: Probes, metrics: Callable[[], bytes]) -> list[BaseRoute]:

@@ -5,16 +5,14 @@ A customer's failure is no reason to restart the process or to send nobody to it
 
 import threading
 from collections.abc import Callable, Sequence
-from datetime import timedelta
 from typing import NamedTuple
 
 from xmode_transfer.domain.config import Configuration
+from xmode_transfer.domain.daemons import longest_silence
 from xmode_transfer.domain.errors import XmodeError
 from xmode_transfer.ports import Clock, Ledger
 from xmode_transfer.ports.board import Board
 
-STALLED = timedelta(minutes=5)
-"""A daemon whose clock has not ticked for so long hangs."""
 KEPT_SECONDS = 5.0
 """A probe of the ledger writes to its disk; asked more often, the last answer is given again."""
 
@@ -46,8 +44,9 @@ class Probes:
             return [Check("page", holds=True, told="it answers")]
         pulse = self._board.pulse()
         age = self._clock.now() - pulse.ticked_at
+        tick_seconds = self._configuration().service.daemon.tick_seconds
         told = f"the daemon's clock ticked {max(0, round(age.total_seconds()))} s ago"
-        return [Check("daemon", age <= STALLED, told)]
+        return [Check("daemon", age <= longest_silence(tick_seconds), told)]
 
     def ready(self) -> Sequence[Check]:
         """Whether it can do its work. A mistake in the configuration on disk does not count while what was in

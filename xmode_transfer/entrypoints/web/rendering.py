@@ -1,0 +1,197 @@
+"""From facts to HTML: the templates, and how words, times and numbers look.
+
+Everything is escaped unless a template says otherwise, and none does; a name that a template misspells is an
+error and not an empty place.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from functools import cache
+from importlib.metadata import version
+from importlib.resources import files
+from typing import Any
+from urllib.parse import quote, urlencode
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from xmode_transfer.domain.calendar import Mark
+from xmode_transfer.domain.errors import Party
+from xmode_transfer.domain.findings import Severity
+from xmode_transfer.domain.health import Health
+from xmode_transfer.entrypoints import figures
+
+_PACKAGE = "xmode_transfer.entrypoints.web"
+STATIC: Mapping[str, str] = {
+    "page.css": "text/css",
+    "page.js": "text/javascript",
+    "icon.svg": "image/svg+xml",
+}
+"""The files under /static/, with their types."""
+
+# Each word has a shape and a tone: who sees no colour, or prints the page, loses nothing.
+LOOKS: Mapping[str, tuple[str, str]] = {
+    Health.BROKEN: ("cross", "bad"),
+    Health.BLOCKED: ("barred", "held"),
+    Health.FAILING: ("alarm", "bad"),
+    Health.NO_SOURCE: ("diamond", "warn"),
+    Health.LATE: ("clock", "warn"),
+    Health.DUE: ("target", "info"),
+    Health.HEALTHY: ("check", "good"),
+    Health.PENDING: ("ring", "quiet"),
+    Health.RETIRED: ("dash", "quiet"),
+    Mark.DELIVERED_LATE: ("check-late", "warn"),
+    Mark.CORRECTED: ("check-twice", "good"),
+    Mark.MISSING: ("diamond", "warn"),
+    Mark.EXPECTED: ("dot", "quiet"),
+    Mark.PASSED_OVER: ("dash", "quiet"),
+    Mark.NOTHING: ("blank", "quiet"),
+    # Statuses of deliveries and runs; some of them are marks of the calendar too.
+    "planned": ("target", "info"),
+    "running": ("play", "info"),
+    "delivered": ("check", "good"),
+    "failed": ("alarm", "bad"),
+    "skipped": ("check", "quiet"),
+    "interrupted": ("dash", "quiet"),
+    # Turns
+    "queued": ("target", "info"),
+    "resting": ("ring", "quiet"),
+    "broken_off": ("barred", "held"),
+    # Probes
+    "ok": ("check", "good"),
+    "denied": ("barred", "bad"),
+    "unexpected": ("alarm", "warn"),
+    # Alerts
+    "open": ("alarm", "bad"),
+    "resolved": ("check", "good"),
+    Severity.INFO: ("dot", "quiet"),
+    Severity.WARNING: ("diamond", "warn"),
+    Severity.ERROR: ("alarm", "bad"),
+    Severity.CRITICAL: ("cross", "bad"),
+}
+_UNKNOWN = ("dot", "quiet")
+_WHO = {Party.US: "We must act", Party.CUSTOMER: "The customer must act", Party.AWS: "AWS, or the network"}
+
+
+def shape(word: str) -> str:
+    return LOOKS.get(word, _UNKNOWN)[0]
+
+
+def tone(word: str) -> str:
+    return LOOKS.get(word, _UNKNOWN)[1]
+
+
+def who(party: str) -> str:
+    """``customer`` -> ``The customer must act``."""
+    return _WHO[Party(party)]
+
+
+def age(at: datetime, now: datetime) -> str:
+    """``just now``, ``3 min ago``, ``in 2 h``, ``5 d ago``."""
+    seconds = (now - at).total_seconds()
+    told = _span(abs(seconds))
+    if told is None:
+        return "just now" if seconds >= 0 else "now"
+    return f"{told} ago" if seconds > 0 else f"in {told}"
+
+
+def span(since: datetime, now: datetime) -> str:
+    """How long something has lasted: ``3 min``; ``a moment`` when that is less than one."""
+    return _span((now - since).total_seconds()) or "a moment"
+
+
+def _span(seconds: float) -> str | None:
+    if seconds < 45:
+        return None
+    for limit, unit, name in ((5400, 60, "min"), (129_600, 3600, "h")):
+        if seconds < limit:
+            return f"{round(seconds / unit)} {name}"
+    return f"{round(seconds / 86_400):,} d"
+
+
+def moment(at: datetime) -> str:
+    """``2026-11-24 06:31:05 UTC``."""
+    return f"{at:%Y-%m-%d %H:%M:%S} UTC"
+
+
+def short(at: datetime, now: datetime) -> str:
+    """``06:31`` today, ``23 Nov 06:31`` before, with the year where it is another."""
+    if at.date() == now.date():
+        return f"{at:%H:%M}"
+    if abs(now - at) < timedelta(days=300):
+        return f"{at.day} {at:%b %H:%M}"
+    return f"{at:%Y-%m-%d}"
+
+
+def rate(bytes_per_second: float | None) -> str:
+    return "" if bytes_per_second is None else f"{figures.size(bytes_per_second)}/s"
+
+
+def pretty(value: object) -> str:
+    """A policy statement, to be read and copied."""
+    return json.dumps(value, indent=2, ensure_ascii=False)
+
+
+def ticked(text: str) -> Markup:
+    """A sentence in which what stands between back ticks is code, as in the terminal's."""
+    return Markup().join(
+        Markup("<code>{}</code>").format(part) if number % 2 else part
+        for number, part in enumerate(text.split("`"))
+    )
+
+
+def link(path: str, **query: object) -> str:
+    """A path with its query; what is empty is left out."""
+    told = {name: value for name, value in query.items() if value not in ("", None, 0)}
+    return f"{quote(path)}?{urlencode(told)}" if told else quote(path)
+
+
+@cache
+def static(name: str) -> bytes:
+    return files(_PACKAGE).joinpath("static", name).read_bytes()
+
+
+@cache
+def static_link(name: str) -> str:
+    """Its address names its content, so that browsers may keep it for good."""
+    return f"/static/{name}?v={hashlib.sha256(static(name)).hexdigest()[:12]}"
+
+
+@cache
+def _environment() -> Environment:
+    environment = Environment(
+        loader=PackageLoader(_PACKAGE),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        "age": age,
+        "count": figures.count,
+        "duration": figures.duration,
+        "moment": moment,
+        "pretty": pretty,
+        "rate": rate,
+        "shape": shape,
+        "short": short,
+        "size": figures.size,
+        "span": span,
+        "ticked": ticked,
+        "tone": tone,
+        "who": who,
+    }
+    environment.globals |= {
+        "link": link,
+        "static_link": static_link,
+        "version": version("xmode-transfer"),
+        "Mark": Mark,
+        "Health": Health,
+    }
+    return environment
+
+
+def render(template: str, **values: Any) -> str:
+    return _environment().get_template(template).render(**values)
