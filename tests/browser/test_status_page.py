@@ -15,17 +15,11 @@ from playwright.sync_api import Page, expect
 Tab = Callable[..., Page]
 PAGES = [
     "/",
-    "/?health=healthy&page=3",
-    "/?health=late",
     "/customers/acme",
-    "/customers/initech",
     "/customers/umbrella",
     "/customers/initech/access",
-    "/customers/soon",
     "/runs",
     "/alerts",
-    "/search",
-    "/search?q=customer-00",
     "/search?q=nobody-has-this",
 ]
 
@@ -277,9 +271,8 @@ def test_it_can_be_read_without_colour(open_tab: Tab) -> None:
     assert all(word for word, _ in shapes)
 
 
-@pytest.mark.parametrize("dark", [False, True])
-def test_it_is_accessible(open_tab: Tab, dark: bool) -> None:
-    tab = open_tab("/", dark=dark)
+def test_it_is_accessible(open_tab: Tab) -> None:
+    tab = open_tab()
     base = tab.url.rstrip("/")
     found = []
     for path in PAGES:
@@ -291,8 +284,16 @@ def test_it_is_accessible(open_tab: Tab, dark: bool) -> None:
     assert found + grave(tab) == []
 
 
-def grave(tab: Page) -> list[str]:
-    answer = Axe().run(tab)
+def test_its_colours_can_be_told_apart_in_the_dark_too(open_tab: Tab) -> None:
+    tab = open_tab(dark=True)
+    found = grave(tab, "color-contrast")
+    tab.goto(tab.url + "customers/initech")
+    assert found + grave(tab, "color-contrast") == []
+
+
+def grave(tab: Page, *rules: str) -> list[str]:
+    """What axe-core finds serious or critical."""
+    answer = Axe().run(tab, options={"runOnly": list(rules)} if rules else None)
     return [
         f"{tab.url}: {item['id']}: {node['html'][:150]} {node['failureSummary'][:300]}"
         for item in answer.response["violations"]
