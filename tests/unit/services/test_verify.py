@@ -1,0 +1,229 @@
+"""Verifying where something goes wrong on the way, or lies deeper than a HEAD can see."""
+
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from xmode_transfer.adapters import checksums
+from xmode_transfer.adapters.ledger import open_ledger
+from xmode_transfer.adapters.memory import (
+    MemoryBuckets,
+    MemoryClock,
+    MemoryObjectStores,
+    MemoryRoles,
+    MemoryRoleSessions,
+    MemorySource,
+)
+from xmode_transfer.adapters.read_back import PacedReader
+from xmode_transfer.adapters.spool import SpooledFile
+from xmode_transfer.domain.config import Configuration, Customer, Feed, Limits, Service, Settled, Vendor
+from xmode_transfer.domain.errors import AccessDenied, Interrupted, Unavailable, XmodeError
+from xmode_transfer.domain.periods import Period, PeriodKind
+from xmode_transfer.domain.policy import guide_permission_policy, guide_trust_policy
+from xmode_transfer.domain.verification import Flaw, Scope
+from xmode_transfer.services.adopt import adopt
+from xmode_transfer.services.deliver import deliver
+from xmode_transfer.services.listing import Listing
+from xmode_transfer.services.verify import Verification
+from xmode_transfer.services.workbench import Workbench
+
+ROLE = "arn:aws:iam::111122223333:role/XMode"
+BASE = "xmode/us-daily/"
+DAY = Period.parse("2026-11-22", PeriodKind.DAY)
+FEED = Feed(
+    name="us-daily", source="/nowhere", period="day", partition="%Y/%m/%d", complete=Settled(settle_seconds=0)
+)
+CUSTOMER = Customer(
+    name="acme",
+    company="Acme Corp",
+    external_id="AcmeCorp",
+    role_arn=ROLE,
+    destination={"bucket": "acme-data", "prefix": "xmode/", "region": "us-east-1"},
+    feeds=["us-daily"],
+)
+
+
+class _Silent:
+    def __getattr__(self, name: str) -> Any:
+        return lambda *arguments: None
+
+
+class World:
+    def __init__(self, directory: Path, files: int = 30) -> None:
+        self.faults: Any = None
+        self.clock = MemoryClock()
+        self.buckets = MemoryBuckets(self.clock)
+        self.bucket = self.buckets.create("acme-data", "111122223333")
+        roles = MemoryRoles(self.clock)
+        roles.put(
+            ROLE,
+            trust_policy=guide_trust_policy("AcmeCorp"),
+            permission_policies=[guide_permission_policy("acme-data")],
+        )
+        self.source = MemorySource(
+            {f"2026/11/22/{number:03}": f"file {number}".encode() for number in range(files)}, period=DAY
+        )
+        self.directory = directory
+        self.stores = MemoryObjectStores(
+            self.buckets, roles, page_size=4, faults=lambda *asked: self.faults and self.faults(*asked)
+        )
+        self.sessions = MemoryRoleSessions(roles)
+        self.open("ledger.db")
+
+    def open(self, name: str) -> None:
+        self.ledger = open_ledger(f"sqlite:///{self.directory}/{name}", self.clock)
+        self.bench = Workbench(
+            vendor=Vendor(),
+            limits=Limits(),
+            sources=lambda feed: self.source,
+            sessions=self.sessions,
+            stores=self.stores,
+            ledger=self.ledger,
+            clock=self.clock,
+            progress=_Silent(),  # type: ignore[arg-type]
+            checksum_of=checksums.of,
+            spool=SpooledFile,
+            holder="elsewhere",
+            stop=threading.Event(),
+        )
+
+    def deliver(self) -> str:
+        state = self.source.state(DAY)
+        assert state is not None
+        outcome = deliver(self.bench, CUSTOMER, FEED, state)
+        assert outcome.exit_code == 0, outcome
+        return outcome.outcome
+
+    @property
+    def reader(self) -> PacedReader:
+        return PacedReader(CUSTOMER, Limits(), self.clock, self.bench.stop)
+
+    def verification(self, **how: Any) -> Verification:
+        return Verification(self.bench, CUSTOMER, Scope(), self.reader, **how)
+
+    def verify(self, **how: Any) -> dict[str, Flaw]:
+        return {finding.known.key: finding.flaw for _, finding in self.verification(**how) if finding}
+
+    def adopt(self) -> Any:
+        self.clock.advance(1)  # an act's ID has its time in it
+        configuration = Configuration(Service(), {"us-daily": FEED}, {"acme": CUSTOMER}, {})
+        return adopt(self.bench, configuration, CUSTOMER, Scope(), self.reader, by="alice")
+
+    def tamper(self, name: str, **changes: Any) -> str:
+        """Changes an object as no request could: what S3 says of it stays."""
+        key = f"{BASE}2026/11/22/{name}"
+        found = self.bucket.current(key)
+        assert found is not None
+        self.bucket.store(replace(found, **changes))
+        return key
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[World]:
+    made = World(tmp_path)
+    made.deliver()
+    yield made
+    made.ledger.close()
+
+
+def test_only_the_bytes_tell_what_size_etag_and_checksum_hide(world: World) -> None:
+    key = world.tamper("007", body=b"FILE 7")
+    assert world.verify() == {}
+    assert world.verify(deep=True) == {key: Flaw.ALTERED}
+
+
+def test_a_listing_that_breaks_off_calls_nothing_missing(world: World) -> None:
+    def broken(operation: str, key: str, attempt: int) -> None:
+        if operation == "list" and attempt >= 3:
+            raise Unavailable("the network is gone")
+
+    world.faults = broken
+    found: list[Any] = []
+    with pytest.raises(Unavailable):
+        found += [finding for _, finding in world.verification() if finding]
+    assert not found
+    listing = Listing(world.bench, CUSTOMER, {"us-daily": FEED})
+    world.stores.requests._attempts.clear()
+    with pytest.raises(Unavailable):
+        list(listing)
+    assert not listing.whole.counts["missing"]
+
+
+def test_one_key_that_cannot_be_looked_at_does_not_stop_the_rest(world: World) -> None:
+    errors: dict[str, XmodeError] = {"003": AccessDenied("no"), "011": Unavailable("not now")}
+
+    def broken(operation: str, key: str, attempt: int) -> None:
+        if operation == "head" and key[-3:] in errors:
+            raise errors[key[-3:]]
+
+    world.faults = broken
+    flaws = {key[-3:]: flaw for key, flaw in world.verify().items()}
+    assert flaws == {"003": Flaw.UNREADABLE, "011": Flaw.UNCHECKED}
+
+
+def test_a_refusal_of_every_key_is_told_once(world: World) -> None:
+    def broken(operation: str, key: str, attempt: int) -> None:
+        if operation == "head":
+            raise AccessDenied("no right to look")
+
+    world.faults = broken
+    with pytest.raises(AccessDenied, match="no right to look"):
+        world.verify()
+
+
+def test_asked_to_stop_it_stops(world: World) -> None:
+    world.bench.stop.set()
+    with pytest.raises(Interrupted):
+        world.verify()
+
+
+def test_a_manifest_that_lists_something_else_than_the_ledger_is_ours_to_mend(world: World) -> None:
+    key = f"{BASE}_manifests/2026-11-22/000001.json"
+    found = world.bucket.current(key)
+    assert found is not None
+    world.bucket.store(replace(found, body=found.body.replace(b'"size":7', b'"size":8')))
+    assert world.verify() == {key: Flaw.MANIFEST_DIFFERS}
+    world.bucket.store(replace(found, body=found.body[:-20]))
+    assert world.verify() == {key: Flaw.ALTERED}
+
+
+def test_a_manifest_that_does_not_carry_our_mark_is_never_adopted(world: World) -> None:
+    world.ledger.close()
+    world.open("another.db")
+    key = f"{BASE}_manifests/2026-11-22/000001.json"
+    found = world.bucket.current(key)
+    assert found is not None
+    for forged in (
+        replace(found, request=None),
+        replace(found, body=b"{}", checksum=None),
+        replace(
+            found, body=found.body.replace(b"xmode/us-daily/2026", b"xmode/eu-daily/2026"), checksum=None
+        ),
+    ):
+        world.bucket.store(forged)
+        (item,) = world.adopt().deliveries
+        assert (item.outcome, bool(item.message)) == ("refused", True)
+        assert world.ledger.deliveries("acme") == []
+
+
+def test_an_adoption_that_dies_is_begun_again_and_run_goes_on_from_it(world: World) -> None:
+    world.ledger.close()
+    world.open("another.db")
+
+    def broken(operation: str, key: str, attempt: int) -> None:
+        if operation == "head" and key.endswith("/020"):
+            raise Unavailable("the network is gone")
+
+    world.faults = broken
+    died = world.adopt()
+    assert died.failure is not None
+    world.faults = None
+    assert [item.outcome for item in world.adopt().deliveries] == ["adopted"]
+    assert world.verify() == {}
+    before = world.stores.requests.count("put")
+    assert world.deliver() == "skipped"
+    assert world.stores.requests.count("put") == before
