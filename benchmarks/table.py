@@ -53,8 +53,8 @@ class Results:
 
     def ratio(self, one: str, other: str, field: str) -> float | None:
         """The median of the rounds' ratios: both clients had the machine as it was then."""
-        if one not in self.runs or other not in self.runs:
-            return None
+        if len(self.runs.get(one, ())) != len(self.runs.get(other, ())) or one not in self.runs:
+            return None  # the first delivery of a set runs once
         pairs = zip(self.runs[one], self.runs[other], strict=True)
         return statistics.median(getattr(a, field) / getattr(b, field) for a, b in pairs)
 
@@ -118,7 +118,7 @@ def lines_of(one: Set, results: Results) -> Iterator[str]:
         ]
         if peer:
             ratios = (results.ratio(name, peer, field) for field in ("wall", "cpu"))
-            cells += ["" if ratio is None or len(runs) != rounds else f"{ratio:.2f}" for ratio in ratios]
+            cells += ["" if ratio is None else f"{ratio:.2f}" for ratio in ratios]
         yield f"| {' | '.join(cells)} |"
     yield ""
 
