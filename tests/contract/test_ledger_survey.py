@@ -235,6 +235,7 @@ def test_the_survey_has_leftovers_cleanups_and_what_is_known_of_destinations(
         upload = MultipartUpload(
             f"u{number}", delivery.id, "acme", "a", "xmode/a", 10, 1, "i", 5, "crc32", at, sent_bytes=5
         )
+        upload = replace(upload, abort_at=NOW + HOUR if number else None)
         ledger.open_upload(lease, upload)
         ledger.close_upload(lease, upload.upload_id, UploadStatus.LEFT_BEHIND)
     too_many = Failure("cleanup_cap", "us", "too many", "say so")
@@ -249,7 +250,8 @@ def test_the_survey_has_leftovers_cleanups_and_what_is_known_of_destinations(
     ledger.note_daemon(ledger.claim("daemon", "h", 90), DaemonRecord("h", NOW - HOUR, NOW, 60, 4))
     survey = ledger.survey()
     left = survey.left_behind["acme"]
-    assert (left.count, left.oldest_at) == (2, NOW - HOUR)
+    assert (left.count, left.bytes, left.oldest_at) == (2, 10, NOW - HOUR)
+    assert (left.kept, left.ends_at) == (1, NOW + HOUR)
     assert survey.cleanups["acme"].failure == too_many
     assert survey.capabilities["acme"].region == "eu-west-1"
     assert survey.passed_over == {("acme", "us-daily"): "2026-11-21"}

@@ -10,17 +10,22 @@ import pytest
 
 from xmode_transfer import telemetry
 from xmode_transfer.adapters.ledger import open_ledger
-from xmode_transfer.domain.config import Configuration, Customer, Destination, Service
+from xmode_transfer.domain.config import Configuration, Customer, CustomerState, Destination, Service
+from xmode_transfer.domain.health import CustomerHealth
 from xmode_transfer.domain.records import UploadStatus
-from xmode_transfer.services.status import CustomerStatus, status_of
+from xmode_transfer.services.watch import assess_all
 
 LARGE = "2026/11/22/large.bin"
 ACME = Customer.model_construct(
-    name="acme", state="active", feeds=(), destination=Destination(bucket="acme-data", prefix="xmode/")
+    name="acme",
+    company="Acme",
+    state=CustomerState.ACTIVE,
+    feeds=(),
+    destination=Destination(bucket="acme-data", prefix="xmode/"),
 )
 
 
-def left_behind(make_world: Callable[..., Any], days: int | None) -> tuple[CustomerStatus, dict[str, Any]]:
+def left_behind(make_world: Callable[..., Any], days: int | None) -> tuple[CustomerHealth, dict[str, Any]]:
     """A file that changes while its second part is sent, into a bucket where the guide's policy lets nobody
     abort: the customer's status, and the line in the log."""
     world = make_world({LARGE: bytes(range(256)) * 2}, corrected=False)
@@ -46,13 +51,14 @@ def left_behind(make_world: Callable[..., Any], days: int | None) -> tuple[Custo
             customers={"acme": ACME},
             broken={},
         )
-        status = status_of(configuration, ledger, lambda feed: world.source, world.clock, "acme")
+        (status,) = assess_all(configuration, ledger, world.clock).customers
     finally:
         ledger.close()
     lines = [json.loads(line) for line in log.getvalue().splitlines()]
     (told,) = [line for line in lines if line["event"] == "multipart.left_behind"]
     assert (told["size_bytes"], told["upload_id"]) == (upload.sent_bytes, upload.upload_id)
-    assert [found.sent_bytes for found in status.left_behind] == [upload.sent_bytes]
+    assert status.left_behind is not None
+    assert (status.left_behind.count, status.left_behind.bytes) == (1, upload.sent_bytes)
     return status, told
 
 
@@ -62,14 +68,19 @@ def test_where_the_bucket_has_no_rule_we_name_one(make_world: Callable[..., Any]
     assert status.lifecycle_rule["Filter"] == {"Prefix": "xmode/"}
     assert status.lifecycle_rule["AbortIncompleteMultipartUpload"]["DaysAfterInitiation"] == 7
     assert "AbortIncompleteMultipartUpload" in told["hint"]
+    (care,) = status.cares
+    assert care.cause == "left_behind"
+    assert "AbortIncompleteMultipartUpload" in care.hint
 
 
 @pytest.mark.parametrize("days", [1, 7])
 def test_where_the_bucket_has_a_rule_we_say_when(make_world: Callable[..., Any], days: int) -> None:
     status, told = left_behind(make_world, days)
     assert status.lifecycle_rule is None
-    (upload,) = status.left_behind
-    assert upload.abort_at is not None
-    assert upload.abort_at - upload.opened_at >= timedelta(days=days)
-    assert f"{upload.abort_at:%Y-%m-%d}" in told["hint"]
-    assert told["ends_at"] == upload.abort_at.isoformat()
+    assert status.cares == ()  # nobody needs to act
+    left = status.left_behind
+    assert left is not None
+    assert left.ends_at is not None
+    assert left.ends_at - left.oldest_at >= timedelta(days=days)
+    assert f"{left.ends_at:%Y-%m-%d}" in told["hint"]
+    assert told["ends_at"] == left.ends_at.isoformat()

@@ -101,11 +101,14 @@ class CheckSummary:
 
 @dataclass(frozen=True, slots=True)
 class LeftBehind:
-    """Multipart uploads of a customer that we may not abort. ``bytes`` is what they hold."""
+    """Multipart uploads of a customer that we may not abort. ``bytes`` is what they hold; ``kept`` counts
+    those that no lifecycle rule of the bucket ends, ``ends_at`` is when the last of the others has ended."""
 
     count: int
     bytes: int
     oldest_at: datetime
+    kept: int
+    ends_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)

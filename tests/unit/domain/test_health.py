@@ -321,7 +321,7 @@ def test_cares_hurt_no_delivery() -> None:
     survey = replace(
         survey_of(a_delivery(), a_look()),
         checks={"acme": checked},
-        left_behind={"acme": LeftBehind(2, 10**9, NOW - HOUR)},
+        left_behind={"acme": LeftBehind(2, 10**9, NOW - HOUR, 1)},
         cleanups={
             "acme": CleanupSummary(NOW, "unconfirmed", 0, Failure("cleanup_cap", "us", "too many", "say so"))
         },

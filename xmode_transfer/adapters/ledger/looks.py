@@ -181,14 +181,19 @@ def _open(connection: Connection) -> dict[Subscription, tuple[OpenDelivery, ...]
 def _left_behind(connection: Connection) -> dict[str, LeftBehind]:
     query = (
         select(
-            uploads.c.customer, func.count(), func.sum(uploads.c.sent_bytes), func.min(uploads.c.opened_at)
+            uploads.c.customer,
+            func.count(),
+            func.sum(uploads.c.sent_bytes),
+            func.min(uploads.c.opened_at),
+            func.count() - func.count(uploads.c.abort_at),
+            func.max(uploads.c.abort_at),
         )
         .where(uploads.c.status == str(UploadStatus.LEFT_BEHIND))
         .group_by(uploads.c.customer)
     )
     return {
-        customer: LeftBehind(count, int(size or 0), time_of(oldest))
-        for customer, count, size, oldest in connection.execute(query)
+        customer: LeftBehind(count, int(size or 0), time_of(oldest), kept, maybe_time_of(ends))
+        for customer, count, size, oldest, kept, ends in connection.execute(query)
     }
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 from functools import lru_cache
+from typing import Any
 
 from xmode_transfer.domain.config import Configuration, Customer, CustomerState, Feed
 from xmode_transfer.domain.errors import Party
@@ -17,6 +18,7 @@ from xmode_transfer.domain.health.records import (
     Trouble,
     worst,
 )
+from xmode_transfer.domain.lifecycle import free_unfinished_uploads
 from xmode_transfer.domain.looks import Look, OpenDelivery, Subscription, Survey
 from xmode_transfer.domain.periods import Period, PeriodKind
 from xmode_transfer.domain.records import Capabilities, Delivery, Status
@@ -38,6 +40,7 @@ def assess(configuration: Configuration, survey: Survey, now: datetime) -> Asses
         tuple(sentences.cares_of_service(survey, now)),
         survey.free_bytes,
         survey.used_bytes,
+        survey.daemon,
     )
 
 
@@ -52,11 +55,14 @@ class _Judge:
 
     def customer(self, configuration: Configuration, customer: Customer) -> CustomerHealth:
         name = customer.name
-        known = {
+        known: dict[str, Any] = {
             "capabilities": self._survey.capabilities.get(name, Capabilities()),
             "left_behind": self._survey.left_behind.get(name),
             "check": self._survey.checks.get(name),
         }
+        left = self._survey.left_behind.get(name)
+        if left is not None and left.kept:
+            known["lifecycle_rule"] = free_unfinished_uploads(customer.destination.prefix)
         active = customer.state is CustomerState.ACTIVE
         feeds = [configuration.feeds[feed] for feed in customer.feeds if feed in configuration.feeds]
         subscriptions = tuple(self._subscription(customer, feed, active=active) for feed in feeds)
@@ -67,7 +73,7 @@ class _Judge:
                 customer.company,
                 word,
                 subscriptions=subscriptions,
-                **known,  # type: ignore[arg-type]
+                **known,
             )
         troubled = sorted(
             (item for item in subscriptions if item.trouble), key=lambda item: GRAVITY.index(item.health)
@@ -77,9 +83,9 @@ class _Judge:
             customer.company,
             worst(item.health for item in subscriptions),
             tuple(item.trouble for item in troubled if item.trouble),
-            tuple(self._cares(name)),
+            tuple(self._cares(name, known.get("lifecycle_rule"))),
             subscriptions,
-            **known,  # type: ignore[arg-type]
+            **known,
         )
 
     # --- One subscription
@@ -178,7 +184,7 @@ class _Judge:
                 return None
             first = deadlines.next_expected(delivered)
         since_at = deadlines.of(first)
-        if delivered is None and look is not None:
+        if look is not None:
             since_at = max(since_at, deadlines.allowance(look.first_looked_at))
         return (first, since_at) if since_at <= self._now else None
 
@@ -198,13 +204,13 @@ class _Judge:
 
     # --- What hurts no delivery yet
 
-    def _cares(self, name: str) -> Iterator[Trouble]:
+    def _cares(self, name: str, rule: dict[str, Any] | None) -> Iterator[Trouble]:
         check = self._survey.checks.get(name)
         if check is not None and check.causes:
             yield sentences.drift(name, check)
         left = self._survey.left_behind.get(name)
-        if left is not None:
-            yield sentences.left_behind(left)
+        if left is not None and rule is not None:
+            yield sentences.left_behind(left, rule)
         cleanup = self._survey.cleanups.get(name)
         if cleanup is not None and cleanup.failure is not None:
             yield sentences.cleanup(name, cleanup)

@@ -4,7 +4,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
+from typing import Any
 
+from xmode_transfer.domain.daemons import DaemonRecord
 from xmode_transfer.domain.errors import Party
 from xmode_transfer.domain.looks import CheckSummary, LeftBehind, Look, OpenDelivery
 from xmode_transfer.domain.records import Capabilities, Delivery
@@ -75,7 +77,8 @@ class SubscriptionHealth:
 @dataclass(frozen=True, slots=True)
 class CustomerHealth:
     """One customer. ``troubles`` are what keeps its deliveries from it, the gravest first; ``cares`` what
-    does not, and should be looked after all the same: its access, cleanups, and uploads left behind."""
+    does not, and should be looked after all the same: its access, cleanups, and uploads left behind.
+    ``lifecycle_rule`` is one that frees these, where the bucket has none."""
 
     customer: str
     company: str
@@ -87,6 +90,7 @@ class CustomerHealth:
     capabilities: Capabilities = field(default_factory=Capabilities)
     left_behind: LeftBehind | None = None
     check: CheckSummary | None = None
+    lifecycle_rule: dict[str, Any] | None = None
 
     @property
     def trouble(self) -> Trouble | None:
@@ -96,13 +100,15 @@ class CustomerHealth:
 
 @dataclass(frozen=True, slots=True)
 class Assessment:
-    """How everybody fares at one moment, customers by name. ``cares`` concern the service as a whole."""
+    """How everybody fares at one moment, customers by name. ``cares`` concern the service as a whole;
+    ``daemon`` is the one that ticked last, alive or not."""
 
     assessed_at: datetime
     customers: tuple[CustomerHealth, ...]
     cares: tuple[Trouble, ...] = ()
     ledger_free_bytes: int | None = None
     ledger_used_bytes: int = 0
+    daemon: DaemonRecord | None = None
 
     def customer(self, name: str) -> CustomerHealth | None:
         return next((item for item in self.customers if item.customer == name), None)

@@ -1,8 +1,10 @@
 """Every trouble in words: what happened, who must act, and what to do next. docs/operations.md has a row for
 each cause."""
 
+import json
 from collections.abc import Iterator, Sequence
 from datetime import datetime
+from typing import Any
 
 from xmode_transfer.domain.config import Configuration, Feed
 from xmode_transfer.domain.errors import Party
@@ -182,14 +184,14 @@ def drift(name: str, check: CheckSummary) -> Trouble:
     )
 
 
-def left_behind(left: LeftBehind) -> Trouble:
+def left_behind(left: LeftBehind, rule: dict[str, Any]) -> Trouble:
     uploads = "1 upload" if left.count == 1 else f"{left.count:,} uploads"
     return Trouble(
         LEFT_BEHIND,
         Party.CUSTOMER,
         f"{uploads} left behind in its bucket, {left.bytes / 1e6:,.1f} MB: we may not abort them",
-        "ask for s3:AbortMultipartUpload, or for a lifecycle rule AbortIncompleteMultipartUpload "
-        "(docs/operations.md)",
+        "this lifecycle rule frees them; the customer adds it to those of the bucket: "
+        + json.dumps({"Rules": [rule]}),
         left.oldest_at,
     )
 
