@@ -146,6 +146,10 @@ class Event(StrEnum):
     ENGINE_CHOSEN = "engine.chosen", "which transfer engine runs, and why"
     LEDGER_MIGRATED = "ledger.migrated", "the ledger's tables were brought up to date"
 
+    METRICS_INCOMPLETE = (
+        "metrics.incomplete",
+        "the ledger could not be evaluated for a scrape, which then has only what is known without it",
+    )
     PAGE_STARTED = "page.started", "the status page is being served at this address"
     PAGE_NOT_STARTED = (
         "page.not_started",
