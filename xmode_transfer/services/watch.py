@@ -50,6 +50,11 @@ def assess_all(configuration: Configuration, ledger: Ledger, clock: Clock) -> As
     return assess(configuration, ledger.survey(), clock.now())
 
 
+def open_causes(ledger: Ledger) -> list[str]:
+    """The cause of each alert that is open. Raises LedgerError."""
+    return [alert.condition.cause for alert in ledger.alerts() if alert.state is AlertState.OPEN]
+
+
 def rules_of(alerting: Alerting) -> Rules:
     quiet = alerting.quiet_hours
     return Rules(

@@ -136,7 +136,7 @@ def test_cares_and_the_services_own_troubles() -> None:
     care = Trouble("left_behind", Party.CUSTOMER, "3 uploads", "ask", NOW)
     ours = Trouble("vendor_identity", Party.US, "the key is refused", "rotate it", NOW)
     customer = a_customer(
-        "acme", a_subscription("acme"), cares=(care,), left_behind=LeftBehind(3, 12_000, NOW)
+        "acme", a_subscription("acme"), cares=(care,), left_behind=LeftBehind(3, 12_000, NOW, 3)
     )
     value = rendered(customer, cares=(ours,), ledger_free_bytes=9)
     assert value("xmode_customers_with_care", cause="left_behind", party="customer") == 1

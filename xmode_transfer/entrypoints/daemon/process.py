@@ -14,10 +14,9 @@ from importlib.metadata import version
 from pathlib import Path
 from queue import Empty
 
-from prometheus_client import generate_latest
-
 from xmode_transfer import bootstrap, telemetry
 from xmode_transfer.adapters import config_files, sd_notify
+from xmode_transfer.adapters.metrics import Counters, renderer
 from xmode_transfer.adapters.ticking import Ticker
 from xmode_transfer.adapters.watching import FileWatch
 from xmode_transfer.domain.config import Configuration
@@ -28,6 +27,7 @@ from xmode_transfer.entrypoints.daemon.inbox import Inbox, Wake
 from xmode_transfer.ports.board import TurnState
 from xmode_transfer.services import leasing
 from xmode_transfer.services.daemon import Daemon
+from xmode_transfer.services.watch import assess_all, open_causes
 from xmode_transfer.services.workbench import Workbench
 from xmode_transfer.telemetry import Event
 
@@ -47,8 +47,9 @@ def run(directory: Path) -> int:
     used, AlreadyRunning when another daemon works with the same ledger, LedgerError."""
     with Inbox() as inbox:
         configuration = config_files.load(directory)
+        counters = Counters()
         with (
-            bootstrap.workbench(configuration, Silent()) as bench,
+            bootstrap.workbench(configuration, counters) as bench,
             _only_one(bench) as lease,
         ):
             daemon = Daemon(
@@ -59,22 +60,15 @@ def run(directory: Path) -> int:
                 lease,
                 changed=partial(inbox.put, Wake.HEALTH),
             )
-            with _page(bench, daemon, generate_latest):
+            metrics = renderer(
+                lambda: assess_all(daemon.configuration, bench.ledger, bench.clock),
+                bench.clock,
+                daemon,
+                counters,
+                lambda: open_causes(bench.ledger),
+            )
+            with _page(bench, daemon, metrics):
                 return _Life(directory, bench, daemon, inbox).live()
-
-
-class Silent:
-    """A ``Progress`` that tells nobody: the log and the page show what a daemon does."""
-
-    def delivery_started(
-        self, customer: str, feed: str, period: str, objects: int, total_bytes: int
-    ) -> None: ...
-
-    def bytes_sent(self, count: int) -> None: ...
-
-    def object_finished(self, name: str, size: int, outcome: str) -> None: ...
-
-    def delivery_finished(self) -> None: ...
 
 
 @contextmanager
