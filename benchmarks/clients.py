@@ -127,7 +127,7 @@ def s5cmd_sync(work: Work) -> list[str]:
 def rclone_again(work: Work) -> list[str]:
     return [
         *(str(work.peers / "rclone"), "copy", str(work.data)),
-        f":s3,provider=Other,env_auth,region=us-east-1,endpoint='{work.endpoint}',force_path_style:{BUCKET}-0/xmode/set",
+        f":s3,provider=Other,env_auth,region=us-east-1,endpoint='{work.endpoint}',force_path_style,list_version=2:{BUCKET}-0/xmode/set",
         *("--size-only", "--fast-list", "--s3-no-check-bucket", "--config", "/dev/null", "--quiet"),
     ]
 

@@ -221,8 +221,10 @@ class _Sts(http.server.BaseHTTPRequestHandler):
 
 
 def lay_pages(directory: Path, keys: Iterator[tuple[str, int]]) -> None:
-    """A listing of these keys for peers that compare by listing: pages of 1,000, in the order of keys."""
+    """A listing of these keys for peers that compare by listing: pages of 1,000, in the order of keys, as of
+    now (s5cmd takes no notice of what is newer than itself)."""
     pages = directory / "pages"
+    modified = time.strftime("%Y-%m-%dT%H:%M:%S.000Z", time.gmtime())
     page: list[str] = []
     number = 0
 
@@ -239,7 +241,7 @@ def lay_pages(directory: Path, keys: Iterator[tuple[str, int]]) -> None:
             page.clear()
             number += 1
         page.append(
-            f"<Contents><Key>{key}</Key><LastModified>2099-01-01T00:00:00.000Z</LastModified>"
+            f"<Contents><Key>{key}</Key><LastModified>{modified}</LastModified>"
             f'<ETag>"0"</ETag><Size>{size}</Size><StorageClass>STANDARD</StorageClass></Contents>'
         )
     write(last=True)
