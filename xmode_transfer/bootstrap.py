@@ -6,7 +6,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from xmode_transfer import telemetry
 from xmode_transfer.adapters import checksums, processes, s3_fast
@@ -34,6 +34,7 @@ from xmode_transfer.services.workbench import Workbench
 from xmode_transfer.telemetry import Event
 
 if TYPE_CHECKING:
+    from xmode_transfer.adapters.source_s3 import OwnClient
     from xmode_transfer.services.watch import Watch
 
 
@@ -136,17 +137,18 @@ def sources(clock: Clock) -> SourceFactory:
     credentials."""
 
     @cache
-    def client() -> Any:
-        from xmode_transfer.adapters.source_s3 import own_client
+    def own_client() -> "OwnClient":
+        from xmode_transfer.adapters.source_s3 import OwnClient
 
-        return own_client()
+        return OwnClient()
 
     def source(feed: Feed) -> Source:
         if not feed.source.startswith("s3://"):
             return LocalSource(feed, clock)
         from xmode_transfer.adapters.source_s3 import S3Source
 
-        return S3Source(feed, clock, client)
+        client = own_client()
+        return S3Source(feed, clock, client.get, client.forget)
 
     return source
 

@@ -52,6 +52,11 @@ class Project:
         path.write_bytes(data)
         return path
 
+    def slow_down(self, bytes_per_second: int) -> None:
+        """So that a run is still at work when the test looks."""
+        with (self.directory / "service.yaml").open("a") as service:
+            service.write(f"limits: {{bandwidth_bytes_per_second: {bytes_per_second}}}\n")
+
     def start(self, *arguments: str, **environment: str) -> subprocess.Popen[str]:
         process = subprocess.Popen(
             [COMMAND, "--config", str(self.directory), *arguments],
@@ -74,8 +79,9 @@ class Project:
 
 
 @pytest.fixture
-def project(sandbox: Sandbox, tmp_path: Path) -> Iterator[Callable[..., Project]]:
-    """Makes a project for some customers of the sandbox: ``project(acme, feeds=..., overrides=...)``."""
+def project(sandbox: Sandbox, customer_factory: object, tmp_path: Path) -> Iterator[Callable[..., Project]]:
+    """Makes a project for some customers of the sandbox: ``project(acme, feeds=..., overrides=...)``. Its
+    processes end before the customers leave, whoever asked for whom first."""
 
     def make(*customers: CustomerSetup, feeds: Any = DEFAULT_FEEDS, **how: Any) -> Project:
         directory = tmp_path / f"project-{len(made)}"

@@ -283,11 +283,10 @@ def test_a_dry_run_shows_the_plan_and_writes_nothing(project: Make, acme: Custom
 def test_two_runs_at_once_the_second_answers_already_running(project: Make, acme: CustomerSetup) -> None:
     here = project(acme)
     fill(here, {f"{n:04}.csv": b"x" * 1000 for n in range(300)})
+    here.slow_down(100_000)
     first = here.start("run", "--customer", "acme", "--json")
     wait_for_objects(acme, 1)
-    first.send_signal(signal.SIGSTOP)
     second = here.deliver()
-    first.send_signal(signal.SIGCONT)
     assert second.code == 5, (second.out, second.err)
     assert second.json["deliveries"][0]["cause"] == "already_running"
     out, err = first.communicate(timeout=120)
@@ -299,11 +298,10 @@ def test_two_runs_at_once_the_second_answers_already_running(project: Make, acme
 def test_ctrl_c_stops_cleanly_and_the_next_run_goes_on(project: Make, acme: CustomerSetup) -> None:
     here = project(acme)
     fill(here, {f"{n:04}.csv": b"x" * 1000 for n in range(300)})
+    here.slow_down(100_000)
     first = here.start("run", "--customer", "acme", "--json")
     wait_for_objects(acme, 20)
-    first.send_signal(signal.SIGSTOP)  # so that it cannot have finished before it is asked
     first.send_signal(signal.SIGINT)
-    first.send_signal(signal.SIGCONT)
     out, err = first.communicate(timeout=60)
     assert first.returncode == 130, err
     stopped = json.loads(out)["deliveries"][0]

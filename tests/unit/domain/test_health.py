@@ -338,6 +338,18 @@ def test_cares_hurt_no_delivery() -> None:
     assert len(list(assessment.all_troubles())) == 6
 
 
+@pytest.mark.parametrize(
+    ("cause", "told"), [("role_refused", []), ("external_id_not_required", ["access_drift"])]
+)
+def test_a_refusal_and_the_check_that_follows_it_are_one_cause(cause: str, told: list[str]) -> None:
+    checked = CheckSummary(NOW, "blocked", (cause,), "customer", "refused", NOW - HOUR)
+    survey = survey_of(a_delivery(), a_look(), begun("2026-11-25", Status.BLOCKED, REFUSED))
+    configuration = Configuration(Service(), {"us-daily": a_feed()}, {"acme": a_customer()}, {})
+    (found,) = assess(configuration, replace(survey, checks={"acme": checked}), NOW).customers
+    assert [trouble.cause for trouble in found.troubles] == ["role_refused"]
+    assert [care.cause for care in found.cares] == told
+
+
 def test_a_check_that_got_no_answer_is_no_drift() -> None:
     survey = replace(survey_of(a_delivery(), a_look()), checks={"acme": CheckSummary(NOW, "failed")})
     configuration = Configuration(Service(), {"us-daily": a_feed()}, {"acme": a_customer()}, {})

@@ -1,6 +1,6 @@
 """Files of a feed in an S3 bucket of ours, read with our own credentials."""
 
-from xmode_transfer.adapters.source_s3.bucket import own_client
+from xmode_transfer.adapters.source_s3.bucket import OwnClient, own_client
 from xmode_transfer.adapters.source_s3.source import S3Source
 
-__all__ = ["S3Source", "own_client"]
+__all__ = ["OwnClient", "S3Source", "own_client"]

@@ -5,6 +5,7 @@ customer's role session. Needed: s3:ListBucket on the bucket, s3:GetObject on it
 (docs/sources.md).
 """
 
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -86,13 +87,38 @@ def own_client() -> Any:
     return client
 
 
-class SourceBucket:
-    """One bucket and the prefix that a feed's files lie below: empty, or ending in ``/``. Thread-safe."""
+class OwnClient:
+    """The one client that all feeds in buckets share. Thread-safe."""
 
-    def __init__(self, address: str, client_factory: Callable[[], Any]) -> None:
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._client: Any = None
+
+    def get(self) -> Any:
+        """Raises what ``own_client`` raises."""
+        with self._lock:
+            if self._client is None:
+                self._client = own_client()
+            return self._client
+
+    def forget(self) -> None:
+        """AWS refuses the keys that it was made with: others may lie where they came from by now, and the
+        next look reads them."""
+        with self._lock:
+            self._client = None
+
+
+class SourceBucket:
+    """One bucket and the prefix that a feed's files lie below: empty, or ending in ``/``. ``keys_refused`` is
+    called when AWS does not let our keys in. Thread-safe."""
+
+    def __init__(
+        self, address: str, client_factory: Callable[[], Any], keys_refused: Callable[[], None]
+    ) -> None:
         self.name, _, prefix = address.removeprefix("s3://").partition("/")
         self.root = prefix.rstrip("/") + "/" if prefix.strip("/") else ""
         self._client_factory = client_factory
+        self._keys_refused = keys_refused
 
     def objects(self, below: str = "", limit: int | None = None) -> Iterator[StoredObject]:
         """The objects whose keys begin with the root and ``below``, in the order of their keys, page by
@@ -160,10 +186,14 @@ class SourceBucket:
         what = f"{operation} on s3://{self.name}/{self.root}{name or ''}"
         try:
             yield
-        except ClientError as error:
-            raise _with_answer(answer_of(error), what, self.name, name) from error
-        except (BotoCoreError, ResponseParserError) as error:
-            raise _without_answer(error, what) from error
+        except (ClientError, BotoCoreError, ResponseParserError) as error:
+            if isinstance(error, ClientError):
+                told = _with_answer(answer_of(error), what, self.name, name)
+            else:
+                told = _without_answer(error, what)
+            if isinstance(told, VendorIdentityError):
+                self._keys_refused()
+            raise told from error
 
 
 def nanoseconds(moment: datetime) -> int:

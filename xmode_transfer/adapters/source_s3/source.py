@@ -31,9 +31,15 @@ class S3Source:
     Keys that end in ``/`` are the folders that the S3 console makes, and no files.
     """
 
-    def __init__(self, feed: Feed, clock: Clock, client_factory: Callable[[], Any]) -> None:
-        """``client_factory`` answers botocore's S3 client, the same one each time."""
-        self._bucket = SourceBucket(feed.source, client_factory)
+    def __init__(
+        self,
+        feed: Feed,
+        clock: Clock,
+        client_factory: Callable[[], Any],
+        keys_refused: Callable[[], None] = lambda: None,
+    ) -> None:
+        """``client_factory`` answers botocore's S3 client, the same one until ``keys_refused`` was called."""
+        self._bucket = SourceBucket(feed.source, client_factory, keys_refused)
         self._partition = feed.partition_template
         self._complete = feed.complete
         marker = feed.complete.marker if isinstance(feed.complete, Marker) else None

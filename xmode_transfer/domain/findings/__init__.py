@@ -16,6 +16,7 @@ from xmode_transfer.domain.findings.records import (
     facts_of,
 )
 from xmode_transfer.domain.findings.report import (
+    UNSAFE,
     AccessReport,
     Change,
     Leftover,
@@ -26,6 +27,7 @@ from xmode_transfer.domain.findings.verdict import exit_code, outcome, passed, s
 
 __all__ = [
     "POLICY_NAME",
+    "UNSAFE",
     "AccessReport",
     "Cause",
     "Change",

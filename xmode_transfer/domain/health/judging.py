@@ -7,6 +7,7 @@ from typing import Any
 
 from xmode_transfer.domain.config import Configuration, Customer, CustomerState, Feed
 from xmode_transfer.domain.errors import Party
+from xmode_transfer.domain.findings import UNSAFE
 from xmode_transfer.domain.freshness import Deadlines, deadlines_of
 from xmode_transfer.domain.health import sentences
 from xmode_transfer.domain.health.records import (
@@ -78,12 +79,13 @@ class _Judge:
         troubled = sorted(
             (item for item in subscriptions if item.trouble), key=lambda item: GRAVITY.index(item.health)
         )
+        troubles = tuple(item.trouble for item in troubled if item.trouble)
         return CustomerHealth(
             name,
             customer.company,
             worst(item.health for item in subscriptions),
-            tuple(item.trouble for item in troubled if item.trouble),
-            tuple(self._cares(name, known.get("lifecycle_rule"))),
+            troubles,
+            tuple(self._cares(name, known.get("lifecycle_rule"), troubles)),
             subscriptions,
             **known,
         )
@@ -204,9 +206,14 @@ class _Judge:
 
     # --- What hurts no delivery yet
 
-    def _cares(self, name: str, rule: dict[str, Any] | None) -> Iterator[Trouble]:
+    def _cares(
+        self, name: str, rule: dict[str, Any] | None, troubles: Sequence[Trouble]
+    ) -> Iterator[Trouble]:
         check = self._survey.checks.get(name)
-        if check is not None and check.causes:
+        # A refusal is followed by a check, which finds the same: that is one cause, told as the refusal. That
+        # a role lets anybody in is another.
+        refused = any(trouble.party is Party.CUSTOMER for trouble in troubles)
+        if check is not None and check.causes and not (refused and UNSAFE.isdisjoint(check.causes)):
             yield sentences.drift(name, check)
         left = self._survey.left_behind.get(name)
         if left is not None and rule is not None:

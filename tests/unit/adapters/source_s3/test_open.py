@@ -1,3 +1,4 @@
+import re
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -6,7 +7,9 @@ from typing import Any
 
 import pytest
 
-from xmode_transfer.adapters.source_s3 import S3Source, opened, own_client
+from xmode_transfer.adapters.memory import MemoryClock
+from xmode_transfer.adapters.source_s3 import OwnClient, S3Source, opened, own_client
+from xmode_transfer.domain.config import Feed
 from xmode_transfer.domain.errors import (
     ConfigError,
     SourceChanged,
@@ -15,7 +18,7 @@ from xmode_transfer.domain.errors import (
     VendorIdentityError,
     XmodeError,
 )
-from xmode_transfer.domain.periods import Period
+from xmode_transfer.domain.periods import Period, PeriodKind
 from xmode_transfer.domain.records import SourceFile
 from xmode_transfer.telemetry import redact_text
 
@@ -351,3 +354,34 @@ def test_the_standard_variables_choose_the_region(
     list(source_of(client).scan(NONE))
     client.close()
     assert "/eu-central-1/s3/" in stub.asked[0].headers["authorization"]
+
+
+def test_keys_that_were_replaced_are_found_at_the_next_look(
+    tmp_path: Path, stub: Any, reply: Any, clock: MemoryClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keys = tmp_path / "credentials"
+    written = "[default]\naws_access_key_id=AKIA{0}\naws_secret_access_key=secret-of-{0}\n"
+    keys.write_text(written.format("OLD"))
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(keys))
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", stub.url)
+    feed = Feed(name="daily", source="s3://source-bucket/in", period=PeriodKind.NONE)
+    client = OwnClient()
+    source = S3Source(feed, clock, client.get, client.forget)
+    stub.reply(
+        reply(200, page("a.csv")),
+        reply(403, b"<Error><Code>InvalidAccessKeyId</Code></Error>"),
+        reply(200, page("a.csv")),
+    )
+    first = client.get()
+    list(source.scan(Period.none()))
+    with pytest.raises(VendorIdentityError):
+        list(source.scan(Period.none()))
+    keys.write_text(written.format("NEW"))
+    list(source.scan(Period.none()))
+    first.close()
+    client.get().close()
+    assert [re.findall("AKIA[A-Z]+", asked.headers["authorization"])[0] for asked in stub.asked] == [
+        "AKIAOLD",
+        "AKIAOLD",
+        "AKIANEW",
+    ]
