@@ -28,7 +28,7 @@ RUN_ENVIRONMENT := $(if $(wildcard $(VENV)/.dev),$(VENV)/.dev,$(VENV)/.run)
 help: ## Say what there is
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
 
-demo: $(RUN_ENVIRONMENT) ## Deliver into a local AWS and explain each step (KEEP=1 leaves it up)
+demo: $(RUN_ENVIRONMENT) ## Deliver into a local AWS and explain each step (KEEP=1 leaves it up, with its page)
 	@$(BIN)/xmode-transfer demo $(if $(KEEP),--keep) $(ARGS)
 
 test: $(VENV)/.dev ## Run the tests (ARGS="-k name" chooses, WORKERS=0 runs them in one process)

@@ -8,13 +8,14 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 
-from xmode_transfer.sandbox import server
+from xmode_transfer.sandbox import process, server
 
 PROGRAM = Path(sys.executable).with_name("xmode-transfer")
 STEPS = 9
@@ -58,6 +59,11 @@ def place(sandbox_home: Path, tmp_path: Path) -> Iterator[Place]:
     yield found
     for left in server.find_all(found.home):
         server.stop(left)
+
+
+def status_of(address: str) -> int:
+    with urllib.request.urlopen(address, timeout=10) as answer:
+        return int(answer.status)
 
 
 def answers(endpoint: str) -> bool:
@@ -106,28 +112,45 @@ def test_a_person_sees_a_whole_delivery_and_nothing_is_left(place: Place) -> Non
     assert list(place.directory.iterdir()) == []
 
 
-def test_what_it_advises_works_and_stop_ends_it(place: Place) -> None:
+def test_what_it_keeps_up_works_as_advised_until_it_is_stopped(place: Place) -> None:
     done = place.demo("--keep")
     assert done.returncode == 0, done.stdout + done.stderr
-    advice = done.stdout.split("in a shell:\n")[1].splitlines()
-    commands = [line.strip() for line in advice if line.startswith("     ")][:-1]  # the last one is --stop
+    address = done.stdout.splitlines()[-1].strip()
+    assert status_of(f"{address}readyz") == 200
+    advice = done.stdout.split("in a shell, ")[1].splitlines()
+    commands = [line.strip() for line in advice if line.startswith("     ")]
+    del commands[-2:]  # demo --stop, and the page's address
     assert commands[0] == ". .demo/env"
     assert len(commands) == 4
 
-    tried = subprocess.run(
-        ["/bin/sh", "-ec", "\n".join(commands)],
-        cwd=place.directory,
-        env={"PATH": "/usr/bin:/bin", "AWS_PROFILE": "another"},
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE_SECONDS,
-        check=False,
-    )
-    assert tried.returncode == 0, tried.stdout + tried.stderr
-    *_, document = tried.stdout.splitlines()
-    assert "1 file sent" in tried.stdout
+    def in_a_shell(*lines: str) -> str:
+        tried = subprocess.run(
+            ["/bin/sh", "-ec", "\n".join(lines)],
+            cwd=place.directory,
+            env={"PATH": "/usr/bin:/bin", "AWS_PROFILE": "another"},
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE_SECONDS,
+            check=False,
+        )
+        assert tried.returncode == 0, tried.stdout + tried.stderr
+        return tried.stdout
+
+    in_a_shell(*commands[:2])
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while "new.csv" not in (listed := in_a_shell(commands[0], commands[2])):
+        assert time.monotonic() < deadline, listed  # the daemon delivers it, and nobody else
+        time.sleep(0.5)
+    *_, document = in_a_shell(commands[0], commands[3]).splitlines()
     assert {customer["status"] for customer in json.loads(document)["customers"]} == {"healthy"}
     assert (place.directory / ".demo" / "env").stat().st_mode & 0o077 == 0
+
+    # Another one ends it first. It is interrupted here, as soon as it has.
+    first = json.loads((place.directory / ".demo" / "demo.json").read_text(encoding="utf-8"))
+    shown = interrupted(place, signal.SIGTERM, "1  A local AWS", "--keep")
+    assert "the demo that was here before is ended" in shown
+    assert not answers(address.rstrip("/"))
+    assert process.birth(first["daemon"]["pid"]) != first["daemon"]["born"]
 
     stopped = place.demo("--stop")
     assert stopped.returncode == 0
@@ -136,10 +159,38 @@ def test_what_it_advises_works_and_stop_ends_it(place: Place) -> None:
     assert "No demo is up" in place.demo("--stop").stdout
 
 
+def test_stop_ends_the_very_daemon_and_no_later_process_with_its_number(place: Place) -> None:
+    pids = []
+    for born in (None, "long ago"):
+        with subprocess.Popen(["sleep", "60"]) as other:
+            (place.directory / ".demo").mkdir()
+            daemon = {
+                "pid": other.pid,
+                "born": born or process.birth(other.pid),
+                "address": "http://127.0.0.1:1/",
+            }
+            state = {"sandbox": None, "home": str(place.home), "daemon": daemon}
+            (place.directory / ".demo" / "demo.json").write_text(json.dumps(state), encoding="utf-8")
+            assert place.demo("--stop").returncode == 0
+            pids.append(other.poll())
+            other.kill()
+    assert pids == [-signal.SIGTERM, None]
+    assert list(place.directory.iterdir()) == []
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_it_can_be_interrupted_and_leaves_no_process(place: Place, number: signal.Signals) -> None:
+    shown = interrupted(place, number, "$ xmode-transfer run")
+    endpoint = re.search(r"http://127\.0\.0\.1:\d+", shown)
+    assert endpoint
+    assert not answers(endpoint[0])
+    assert place.sandboxes() == []
+
+
+def interrupted(place: Place, number: signal.Signals, beginning: str, *options: str) -> str:
+    """What a demo shows that is interrupted shortly after it has shown a line with this beginning."""
     with subprocess.Popen(
-        [PROGRAM, "demo"],
+        [PROGRAM, "demo", *options],
         cwd=place.directory,
         env=place.environment(),
         stdout=subprocess.PIPE,
@@ -151,17 +202,14 @@ def test_it_can_be_interrupted_and_leaves_no_process(place: Place, number: signa
         shown = ""
         for line in demo.stdout:
             shown += line
-            if line.startswith("$ xmode-transfer run"):
+            if line.startswith(beginning):
                 break
         time.sleep(0.5)
         # A terminal's Ctrl-C reaches the command that is being run too; a SIGTERM reaches the demo alone.
         os.killpg(demo.pid, number) if number is signal.SIGINT else demo.send_signal(number)
         shown += demo.stdout.read()
         assert demo.wait(PATIENCE_SECONDS) == 130, shown
-    endpoint = re.search(r"http://127\.0\.0\.1:\d+", shown)
-    assert endpoint
-    assert not answers(endpoint[0])
-    assert place.sandboxes() == []
+    return shown
 
 
 def test_a_directory_that_is_not_the_demos_is_left_alone(place: Place) -> None:

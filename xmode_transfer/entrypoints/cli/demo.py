@@ -22,7 +22,7 @@ from rich.markup import escape
 from xmode_transfer.adapters.clock import SystemClock
 from xmode_transfer.domain.errors import ExitCode, XmodeError
 from xmode_transfer.domain.keys import manifest_key, object_key
-from xmode_transfer.entrypoints.cli import demo_stage, words
+from xmode_transfer.entrypoints.cli import demo_daemon, demo_stage, words
 from xmode_transfer.sandbox import bucket, demo_data, server
 from xmode_transfer.sandbox.accounts import set_trust_policy
 from xmode_transfer.sandbox.clients import owner
@@ -44,7 +44,7 @@ class DemoFailed(XmodeError):
 
 
 @click.command()
-@click.option("--keep", is_flag=True, help="Leave the local AWS and the data up, to try more.")
+@click.option("--keep", is_flag=True, help="Leave the local AWS up, and the daemon with its page.")
 @click.option("--stop", is_flag=True, help="End and remove what --keep has left up.")
 @click.option("--plain", is_flag=True, help="No colours and no progress bars.")
 def command(keep: bool, stop: bool, plain: bool) -> int:
@@ -52,6 +52,14 @@ def command(keep: bool, stop: bool, plain: bool) -> int:
 
     Starts a local AWS with three customers, delivers real data to two of them, shows what they receive, and
     what is said when the third has made a mistake. Writes to .demo and .sandbox in this directory only.
+
+    With --keep it stays up, a daemon goes on delivering, and the last line is the address of its status page.
+    A demo that is still up is ended first.
+
+    \b
+    xmode-transfer demo
+    xmode-transfer demo --keep
+    xmode-transfer demo --stop
     """
     if stop:
         if keep:
@@ -81,12 +89,15 @@ class Story:
         self.clock = SystemClock()
         self.today = self.clock.now().date()
         self.environment: dict[str, str] = {}
+        self.daemon: demo_daemon.KeptDaemon | None = None
+        self.port = demo_daemon.free_port() if keep else 0
 
     def tell(self) -> None:
         """The whole story. Raises DemoFailed at the first step that goes wrong; then nothing stays up."""
         began = self.clock.monotonic()
         self.console.print("[bold]xmode-transfer[/]: a real delivery, on this machine alone")
-        demo_stage.remove(demo_stage.DIRECTORY)
+        if demo_stage.remove(demo_stage.DIRECTORY):
+            self.note("the demo that was here before is ended and removed")
         self.directory.mkdir()
         demo_stage.write_state(self.directory, None)
         sandbox = None
@@ -99,9 +110,13 @@ class Story:
             self.refuse(sandbox.customer("initech"))
             self.ask_status()
             self.mend(sandbox.customer("initech"))
+            if self.keep:
+                self.take_over(sandbox)
             seconds = words.duration(self.clock.monotonic() - began)
             self.end(sandbox, seconds)
         except BaseException:
+            if self.daemon is not None:
+                self.daemon.end()
             if sandbox is not None:
                 server.stop(sandbox)
             raise
@@ -128,8 +143,11 @@ class Story:
             name: {"source": str(self.directory / "data" / name), **feed}
             for name, feed in demo_data.FEEDS.items()
         }
+        service = demo_daemon.service(self.port) if self.keep else None
         overrides = {name: {"feeds": chosen} for name, chosen in FEEDS_OF.items()}
-        config = write_config(self.directory / "config", sandbox, feeds=feeds, overrides=overrides)
+        config = write_config(
+            self.directory / "config", sandbox, feeds=feeds, overrides=overrides, service=service
+        )
         demo_stage.write_env(self.directory, self.environment)
         self.fact(
             "data",
@@ -194,23 +212,35 @@ class Story:
         self.run("run", "--customer", "initech")
         self.check_bucket(initech)
 
+    def take_over(self, sandbox: Sandbox) -> None:
+        self.title("From here on the daemon delivers, and serves a status page")
+        program = demo_stage.program()
+        self.daemon = demo_daemon.start(program, self.directory, self.environment, self.port)
+        demo_stage.write_state(self.directory, sandbox, self.daemon)
+        if (wrong := demo_daemon.await_ready(self.daemon, self.directory)) is not None:
+            self.fail(wrong)
+        self.fact("daemon", f"process {self.daemon.pid}; its log is .demo/{demo_daemon.LOG}")
+        self.fact("looks", f"every {demo_daemon.TICK_SECONDS} seconds for something to deliver")
+
     def end(self, sandbox: Sandbox, seconds: str) -> None:
         self.title(f"Done in {seconds}" + ("; it is all still up" if self.keep else ""))
-        if not self.keep:
+        if self.daemon is None:
             self.say(
                 "the local AWS is stopped, .demo is removed. To try more, keep it up and go on from there:"
             )
             self.commands(f"{demo_stage.program_shown()} demo --keep")
             return
-        self.say("in a shell:")
+        self.say("in a shell, with the page beside it; the daemon delivers the new file within seconds:")
         self.commands(
             ". .demo/env",
             f"date > .demo/data/{demo_data.DROPS}/new.csv",
-            "xmode-transfer run --customer acme",
+            "xmode-transfer list --customer acme --feed drops",
             "xmode-transfer status --json",
         )
-        self.say(f"{sandbox.id} runs until you end it:")
+        self.say(f"{sandbox.id} and the daemon run until you end them:")
         self.commands(f"{demo_stage.program_shown()} demo --stop")
+        self.say("the status page:")
+        self.commands(self.daemon.address)
 
     # --- Checks ----------------------------------------------------------------------------------------
 

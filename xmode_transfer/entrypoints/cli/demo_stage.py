@@ -1,4 +1,5 @@
-"""What the demo stands on: its directory, the local AWS that it leaves up, and the installed command."""
+"""What the demo stands on: its directory, the local AWS and the daemon that it leaves up, and the installed
+command."""
 
 import json
 import os
@@ -10,6 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from xmode_transfer.domain.errors import ConfigError
+from xmode_transfer.entrypoints.cli.demo_daemon import KeptDaemon
 from xmode_transfer.entrypoints.cli.sandbox import CLEARED
 from xmode_transfer.sandbox import server
 from xmode_transfer.sandbox.errors import SandboxError
@@ -35,7 +37,8 @@ def program_shown() -> str:
 
 
 def remove(directory: Path) -> bool:
-    """Ends the sandbox of a demo that was kept or died, and removes its directory; False when there is none.
+    """Ends the daemon and the sandbox of a demo that was kept or died, and removes its directory; False when
+    there is none.
 
     Raises ConfigError when the directory was not made by a demo.
     """
@@ -44,11 +47,14 @@ def remove(directory: Path) -> bool:
     try:
         state = json.loads((directory / STATE).read_text(encoding="utf-8"))
         sandbox_id, home = state["sandbox"], state["home"]
+        daemon = KeptDaemon.of(state["daemon"]) if state.get("daemon") else None
     except (OSError, ValueError, KeyError, TypeError):
         raise ConfigError(
             f"{directory.absolute()} was not made by the demo, so it is left alone",
             hint="move it away, or go to another directory",
         ) from None
+    if daemon is not None:
+        daemon.end()  # before its customers' buckets go
     if sandbox_id is not None:
         with suppress(SandboxError):  # it may have ended and taken its directory with it
             server.stop(server.find(sandbox_id, Path(home)))
@@ -56,9 +62,13 @@ def remove(directory: Path) -> bool:
     return True
 
 
-def write_state(directory: Path, sandbox: Sandbox | None) -> None:
+def write_state(directory: Path, sandbox: Sandbox | None, daemon: KeptDaemon | None = None) -> None:
     home = default_home() if sandbox is None else sandbox.directory.parent
-    state = {"sandbox": sandbox.id if sandbox else None, "home": str(home)}
+    state = {
+        "sandbox": sandbox.id if sandbox else None,
+        "home": str(home),
+        "daemon": daemon.document() if daemon else None,
+    }
     (directory / STATE).write_text(json.dumps(state), encoding="utf-8")
 
 

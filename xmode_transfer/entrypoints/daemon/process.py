@@ -38,6 +38,10 @@ _WATCH_SECONDS = 2.0
 """Health is looked at beside its schedule when something has changed, but not more often than this."""
 _LATE_SECONDS = 10.0
 """A tick that is later than this: the wall clock was set back, and APScheduler waits for it."""
+_WEB_MISSING = (
+    "the page and the probes need the extra `web`: install requirements/run.txt, which has it, or run "
+    "`pip install '.[web]'` in the checkout; `status_page: off` in service.yaml does without them"
+)
 _GRACE_SECONDS = 10.0
 """After the drain, what was stopped has so long to end its requests in flight."""
 
@@ -93,7 +97,7 @@ def _page(bench: Workbench, daemon: Daemon, metrics: Callable[[], bytes]) -> Ite
             try:
                 from xmode_transfer.entrypoints.web import serve
             except ModuleNotFoundError as error:
-                telemetry.warn(Event.PAGE_NOT_STARTED, missing=error.name, hint="install xmode-transfer[web]")
+                telemetry.warn(Event.PAGE_NOT_STARTED, missing=error.name, hint=_WEB_MISSING)
             else:
                 page = serve(
                     settings, bench.ledger, bench.clock, lambda: daemon.configuration, daemon, metrics
