@@ -15,6 +15,7 @@ from xmode_transfer.domain.daemons import DaemonRecord
 from xmode_transfer.domain.errors import LeaseLost, Party
 from xmode_transfer.domain.findings import AccessReport, Cause, Finding, Result, Severity
 from xmode_transfer.domain.looks import KEPT_PERIODS, Look, Survey, Waiting
+from xmode_transfer.domain.notices import Mark, Notice, NoticeKind, NoticeStatus
 from xmode_transfer.domain.records import (
     Capabilities,
     Delivery,
@@ -301,3 +302,45 @@ def test_alerts_are_not_written_with_a_lease_that_was_taken_over(ledger: SqlLedg
     with pytest.raises(LeaseLost):
         ledger.record_alerts(lease, [an_alert()])
     assert ledger.alerts() == []
+
+
+# --- Notices
+
+
+def a_notice(period: str = "2026-11-22", hours: float = 0, customer: str = "acme") -> Notice:
+    mark = Mark(customer, "us-daily", period, NoticeKind.LATE, 1)
+    return Notice(mark, f"xmode/_notices/{period}.json", '{"kind":"late"}', NOW + hours * HOUR)
+
+
+def test_notices_come_back_whole_and_the_oldest_first(ledger: SqlLedger, lease: Lease) -> None:
+    late, later, other = a_notice("2026-11-23"), a_notice(hours=1), a_notice(hours=-1, customer="globex")
+    ledger.record_notices(lease, [later, late, other])
+    assert ledger.notices() == [other, late, later]
+    assert ledger.notices("acme") == [late, later]
+    refused, put = late.refused("no answer", NOW), later.put(NOW + 2 * HOUR)
+    ledger.record_notices(lease, [refused, put, other.withdrawn()])
+    assert ledger.notices("acme") == [refused, put]
+    assert ledger.notices(statuses=[NoticeStatus.PLANNED]) == [refused]
+
+
+def test_notices_are_not_written_with_a_lease_that_was_taken_over(ledger: SqlLedger, lease: Lease) -> None:
+    ledger.release(lease)
+    ledger.claim(lease.name, "host-b", 90)
+    with pytest.raises(LeaseLost):
+        ledger.record_notices(lease, [a_notice()])
+    assert ledger.notices() == []
+
+
+def test_a_correction_replaced_what_was_delivered(ledger: SqlLedger, lease: Lease) -> None:
+    first, second = a_delivery("2026-11-20"), a_delivery("2026-11-20", revision=2)
+    third = a_delivery("2026-11-20", revision=3, delivered_at=NOW)
+    never = a_delivery("2026-11-21", Status.FAILED)  # its source changed before it was delivered
+    batch, next_batch = a_delivery("none"), a_delivery("none", revision=2)
+    under_way = a_delivery("2026-11-22", Status.RUNNING, revision=2)
+    for delivery in (first, second, third, never, batch, next_batch, a_delivery("2026-11-22"), under_way):
+        ledger.create_delivery(lease, delivery)
+    ledger.create_delivery(lease, a_delivery("2026-11-21", revision=2))
+    assert ledger.corrections(NOW - 2 * HOUR) == [second, third]
+    assert ledger.corrections(NOW - HOUR / 2) == []  # by when the row was changed: adopted ones are not new
+    ledger.update_delivery(lease, replace(third, updated_at=NOW))
+    assert ledger.corrections(NOW - HOUR / 2) == [replace(third, updated_at=NOW)]

@@ -2,17 +2,21 @@
 
 ``<prefix><feed>/<name>`` for a file's first revision. A correction must not overwrite, so a changed file's
 object gets a segment of its own below the period: ``<prefix><feed>/<partition>/_r2/<rest>``. Manifests lie
-in ``<prefix><feed>/_manifests/<period>/<revision>.json``. Names that begin with an underscore are what
-readers such as Spark, Athena and Hive leave out, so neither disturbs a customer who reads the whole prefix.
+in ``<prefix><feed>/_manifests/<period>/<revision>.json``, notices in ``<prefix>_notices/``. Names that begin
+with an underscore are what readers such as Spark, Athena and Hive leave out, so none of these disturbs a
+customer who reads the whole prefix.
 """
 
 import re
+from datetime import UTC, datetime
 
 MAX_KEY_BYTES = 1024  # S3 User Guide, object-keys: UTF-8, prefix included
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_NOTICE = re.compile(r"\d{4}-\d\d-\d\dT\d\d-\d\d-\d\d-\d{6}Z-[a-z0-9][^/]*-(late|paused|corrected)\.json")
 _REVISION_SEGMENT = re.compile(r"_r[0-9]+")
 MANIFESTS = "_manifests"
 CHECKS = "_xmode-check"  # no feed's name begins with an underscore, so no delivery can lie here
+NOTICES = "_notices"  # the same is true here
 TOKEN_METADATA = "xmode-delivery"  # sent as x-amz-meta-xmode-delivery on every object of ours
 
 
@@ -61,6 +65,23 @@ def manifest_key(prefix: str, feed: str, period: str, revision: int) -> str:
 def check_place(prefix: str) -> str:
     """The prefix below which a check of access tries the customer's rights; nothing else lies there."""
     return f"{prefix}{CHECKS}/"
+
+
+def notices_place(prefix: str) -> str:
+    """The prefix below which notices for the customer lie; nothing else does."""
+    return f"{prefix}{NOTICES}/"
+
+
+def notice_key(prefix: str, made_at: datetime, feed: str, period: str, kind: str) -> str:
+    """Where a notice lies. Keys sort by time, to the microsecond, so a reader goes on from the last one."""
+    at = made_at.astimezone(UTC).strftime("%Y-%m-%dT%H-%M-%S-%fZ")
+    return f"{notices_place(prefix)}{at}-{feed}-{period}-{kind}.json"
+
+
+def is_notice(prefix: str, key: str) -> bool:
+    """Whether the key is one that ``notice_key`` makes."""
+    place = notices_place(prefix)
+    return key.startswith(place) and _NOTICE.fullmatch(key, len(place)) is not None
 
 
 _CONTENT_TYPES = {

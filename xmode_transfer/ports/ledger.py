@@ -10,6 +10,7 @@ from xmode_transfer.domain.alerts import Alert, Telling
 from xmode_transfer.domain.daemons import DaemonRecord
 from xmode_transfer.domain.findings import AccessReport
 from xmode_transfer.domain.looks import Look, Survey
+from xmode_transfer.domain.notices import Notice, NoticeStatus
 from xmode_transfer.domain.records import (
     Capabilities,
     DeliveredKey,
@@ -115,6 +116,21 @@ class Ledger(Protocol):
     ) -> None:
         """Adds or overwrites alerts and what channels were told of them; forgets those of these fingerprints,
         with what was told. All of it or nothing."""
+        ...
+
+    def notices(
+        self, customer: str | None = None, statuses: Iterable[NoticeStatus] | None = None
+    ) -> list[Notice]:
+        """What customers were told, or are to be, in their buckets; the oldest first."""
+        ...
+
+    def record_notices(self, lease: Lease, changed: Iterable[Notice]) -> None:
+        """Adds notices, or overwrites those of the same mark. All of it or nothing."""
+        ...
+
+    def corrections(self, since: datetime) -> list[Delivery]:
+        """Deliveries, delivered since then, that replaced one that had been; the oldest first. Batches of
+        drop folders are none."""
         ...
 
     def plan_objects(self, lease: Lease, delivery_id: str, objects: Iterable[PlannedObject]) -> int:

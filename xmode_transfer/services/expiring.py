@@ -116,7 +116,7 @@ class Planning:
         known = (
             item for item in self.ledger.delivered_keys(self.customer.name) if item.key.startswith(below)
         )
-        pairs = ((item.known, item.there) for item in compare(self._listed(below), known))
+        pairs = ((item.known, item.there) for item in compare(self._listed(below), known, prefix))
         for decision in apply(self.verdicts, pairs, prefix=prefix):
             if decision.known is None:
                 self._plan.foreign += 1

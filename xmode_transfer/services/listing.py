@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from xmode_transfer.domain.config import Customer, Feed
 from xmode_transfer.domain.errors import Interrupted
+from xmode_transfer.domain.keys import is_notice
 from xmode_transfer.domain.layout import Layout, Place
 from xmode_transfer.domain.policy import Step
 from xmode_transfer.domain.records import DeliveredKey
@@ -23,6 +24,7 @@ class Standing(StrEnum):
     MANIFEST = "manifest"  # a manifest of ours
     CHANGED = "changed"  # delivered by us, and another size or ETag now
     MISSING = "missing"  # delivered by us, and no longer there
+    NOTICE = "notice"  # told the customer something; not on the books of deliveries
     FOREIGN = "foreign"  # below our prefix, and not in our ledger
 
 
@@ -70,7 +72,7 @@ class Listing:
         below = prefix + (f"{self.feed}/" if self.feed else "")
         with destination.opened(self.bench, self.customer, Step.LIST) as store:
             known = self.bench.ledger.delivered_keys(self.customer.name, self.feed)
-            for item in compare(store.list(below), known):
+            for item in compare(store.list(below), known, prefix):
                 if self.bench.stop.is_set():
                     raise Interrupted("stopped on request", hint="a listing begins anew")
                 record = item.known
@@ -87,14 +89,15 @@ class Listing:
         return sorted(self.places.items(), key=lambda pair: [(part is None, part or "") for part in pair[0]])
 
 
-def compare(there: Iterable[ListedObject], known: Iterable[DeliveredKey]) -> Iterator[ListedKey]:
-    """Both sides in the order of keys, walked side by side."""
+def compare(there: Iterable[ListedObject], known: Iterable[DeliveredKey], prefix: str) -> Iterator[ListedKey]:
+    """Both sides in the order of keys, walked side by side. ``prefix`` is the destination's."""
     left, right = iter(there), iter(known)
     item, record = next(left, None), next(right, None)
     while item is not None or record is not None:
         if record is None or (item is not None and item.key < record.key):
             assert item is not None
-            yield ListedKey(Standing.FOREIGN, item.key, item, None)
+            standing = Standing.NOTICE if is_notice(prefix, item.key) else Standing.FOREIGN
+            yield ListedKey(standing, item.key, item, None)
             item = next(left, None)
         elif item is None or record.key < item.key:
             yield ListedKey(Standing.MISSING, record.key, None, record)

@@ -44,7 +44,7 @@ from xmode_transfer.domain.verification import (
 )
 from xmode_transfer.ports import ObjectStore, Reader
 from xmode_transfer.services import destination
-from xmode_transfer.services.listing import compare
+from xmode_transfer.services.listing import Standing, compare
 from xmode_transfer.services.planning import delivery_id
 from xmode_transfer.services.workbench import Workbench
 from xmode_transfer.telemetry import Event
@@ -185,10 +185,10 @@ class Verification:
             return
         self.verified.foreign = 0
         below = self.customer.destination.prefix + (f"{scope.feed}/" if scope.feed else "")
-        for listed in compare(store.list(below), known):
+        for listed in compare(store.list(below), known, self.customer.destination.prefix):
             if listed.known is not None:
                 yield listed.known
-            else:
+            elif listed.standing is Standing.FOREIGN:
                 self.verified.foreign += 1
 
     def _usual_acl(self, store: ObjectStore) -> ObjectAcl | None:

@@ -141,6 +141,12 @@ class Event(StrEnum):
         "alerts.not_recorded",
         "the ledger does not take what became of alerts: it is kept in memory until it does",
     )
+    NOTICE_PUT = "notice.put", "a customer was told of a late, paused or corrected delivery, in its bucket"
+    NOTICE_NOT_PUT = (
+        "notice.not_put",
+        "a notice for a customer did not get into its bucket; it is tried again",
+    )
+    NOTICES_FAILED = "notices.failed", "what there is to tell customers could not be seen to this time"
     HEARTBEAT_FAILED = "heartbeat.failed", "the heartbeat did not get through; the next one is tried in time"
 
     ENGINE_CHOSEN = "engine.chosen", "which transfer engine runs, and why"

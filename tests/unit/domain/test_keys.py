@@ -1,10 +1,20 @@
 """From source names to object keys."""
 
+from datetime import UTC, datetime
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from xmode_transfer.domain.keys import IllegalName, check_name, content_type, manifest_key, object_key
+from xmode_transfer.domain.keys import (
+    IllegalName,
+    check_name,
+    content_type,
+    is_notice,
+    manifest_key,
+    notice_key,
+    object_key,
+)
 
 
 @pytest.mark.parametrize(
@@ -77,3 +87,18 @@ def test_manifests_sort_by_period_and_revision() -> None:
 )
 def test_the_content_type_goes_by_the_name(name: str, kind: str) -> None:
     assert content_type(name) == kind
+
+
+moments = st.datetimes(timezones=st.just(UTC)).filter(lambda at: at.year >= 1000)
+
+
+@given(moments, moments, st.sampled_from(["late", "paused", "corrected"]))
+def test_notices_sort_by_time(one: datetime, other: datetime, kind: str) -> None:
+    keys = [notice_key("x/", at, "us-daily", "2026-11-22", kind) for at in (one, other)]
+    assert all(is_notice("x/", key) and not is_notice("", key) for key in keys)
+    assert one == other or (keys[0] < keys[1]) is (one < other)
+
+
+@pytest.mark.parametrize("key", ["x/_notices/", "x/_notices/readme", "x/us-daily/_notices/a.json"])
+def test_what_is_no_notice(key: str) -> None:
+    assert not is_notice("x/", key)

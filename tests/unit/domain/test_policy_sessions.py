@@ -43,6 +43,7 @@ ALLOWED = {
     Step.LIST: {"head", "get", "acl", "list", "absent"},
     Step.VERIFY: {"head", "get", "acl", "list", "absent"},
     Step.CLEANUP: {"head", "get", "list", "absent", "delete"},
+    Step.NOTICE: set(),  # nothing here: its place is below _notices/
 }
 
 
@@ -77,6 +78,27 @@ def test_nothing_beside_the_prefix(step, call):
     assert not decide(call, [EVERYTHING], policy).allowed
 
 
+@pytest.mark.parametrize("prefix", ["x/", ""])
+def test_a_notices_session_ends_at_their_place(prefix):
+    policy = session_policy(Step.NOTICE, bucket="b", prefix=prefix)
+
+    def may(operation, key, **how):
+        return decide(S3Call(operation, "b", f"{prefix}{key}", **how), [EVERYTHING], policy).allowed
+
+    for operation in ("PutObject", "HeadObject"):
+        assert may(operation, "_notices/n.json", acl=ACL)
+        for key in ("us-daily/n.json", "_notices", "_notices2/n.json", "x/_notices/n.json"):
+            assert not may(operation, key, acl=ACL)
+    assert not may("DeleteObject", "_notices/n.json")
+    assert not may("GetObjectAcl", "_notices/n.json")
+    for listed in ("", "_notices/", "_notices/n.json"):
+        call = S3Call("ListObjectsV2", "b", prefix=f"{prefix}{listed}")
+        assert not decide(call, [EVERYTHING], policy).allowed
+    guide = [guide_permission_policy("b")]
+    call = S3Call("PutObject", "b", f"{prefix}_notices/n.json", acl=ACL)
+    assert decide(call, guide, policy).allowed
+
+
 def test_a_whole_bucket_needs_no_prefix_in_a_listing():
     policy = session_policy(Step.LIST, bucket="b", prefix="")
     assert decide(S3Call("ListObjectsV2", "b"), [EVERYTHING], policy).allowed
@@ -84,7 +106,7 @@ def test_a_whole_bucket_needs_no_prefix_in_a_listing():
     assert not decide(S3Call("HeadBucket", "b2"), [EVERYTHING], policy).allowed
 
 
-@pytest.mark.parametrize("step", Step)
+@pytest.mark.parametrize("step", [step for step in Step if step is not Step.NOTICE])
 def test_a_wildcard_in_a_prefix_is_a_character(step):
     policy = session_policy(step, bucket="b", prefix="a*?$/")
     assert decide(S3Call("HeadObject", "b", "a*?$/k"), [EVERYTHING], policy).allowed
@@ -115,6 +137,7 @@ def test_the_session_does_not_break_parts():
         (Step.LIST, False),
         (Step.VERIFY, False),
         (Step.CLEANUP, False),
+        (Step.NOTICE, True),
     ],
 )
 def test_a_key_that_is_named_is_the_only_one(step, writes):
@@ -176,5 +199,7 @@ def test_only_keys_below_the_prefix_pass(prefix, key, step):
     decision = decide(S3Call("GetObject", "b", key), [EVERYTHING], policy)
     if not key.startswith(prefix):
         assert not decision.allowed
+    elif step is Step.NOTICE:
+        assert decision.allowed is key.startswith(f"{prefix}_notices/")
     elif not {"\x00", "\x01", "\x02"} & set(prefix):
         assert decision.allowed

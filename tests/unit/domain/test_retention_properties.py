@@ -163,7 +163,7 @@ def listings(draw: st.DrawFn, world: World) -> list[ListedObject]:
 def expired(
     world: World, verdicts: dict[tuple[str, str, int], Verdict], listing: Sequence[ListedObject]
 ) -> dict[str, ListedObject]:
-    pairs = ((item.known, item.there) for item in compare(listing, world.keys))
+    pairs = ((item.known, item.there) for item in compare(listing, world.keys, PREFIX))
     return {
         decision.key: decision.there  # type: ignore[misc]
         for decision in apply(verdicts, pairs, prefix=PREFIX)

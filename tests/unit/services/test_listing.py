@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 from hypothesis import given
 from hypothesis import strategies as st
 
+from xmode_transfer.domain.keys import notice_key
 from xmode_transfer.domain.records import DeliveredKey
 from xmode_transfer.ports import ListedObject
 from xmode_transfer.services.listing import Standing, compare
@@ -21,7 +22,7 @@ def known(key: str, size: int | None = 1, etag: str | None = '"e"') -> Delivered
 
 
 def standings(left: list[ListedObject], right: list[DeliveredKey]) -> dict[str, Standing]:
-    return {item.key: item.standing for item in compare(left, right)}
+    return {item.key: item.standing for item in compare(left, right, "x/")}
 
 
 def test_how_a_key_stands() -> None:
@@ -43,6 +44,13 @@ def test_how_a_key_stands() -> None:
         "f": Standing.MISSING,
         "m": Standing.MANIFEST,
     }
+
+
+def test_a_notice_is_neither_foreign_nor_ever_missing() -> None:
+    key = notice_key("x/", AT, "us-daily", "2026-11-22", "late")
+    left = [there(key), there("x/_notices/readme.txt"), there("y/" + key)]
+    assert list(standings(left, []).values()) == [Standing.NOTICE, Standing.FOREIGN, Standing.FOREIGN]
+    assert standings([], []) == {}
 
 
 keys = st.lists(st.text(min_size=1, max_size=3), unique=True).map(sorted)

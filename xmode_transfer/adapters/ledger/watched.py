@@ -1,17 +1,18 @@
 """The part of the port ``Ledger`` for those who watch over deliveries: looks at sources, health, alerts,
-and the daemons and their visits."""
+notices, and the daemons and their visits."""
 
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 
 from sqlalchemy import Connection
 
-from xmode_transfer.adapters.ledger import alerts, daemons, leases, looks
+from xmode_transfer.adapters.ledger import alerts, daemons, leases, looks, notices
 from xmode_transfer.adapters.ledger.engine import Database
 from xmode_transfer.adapters.ledger.writer import GroupCommit
 from xmode_transfer.domain.alerts import Alert, Telling
 from xmode_transfer.domain.daemons import DaemonRecord
 from xmode_transfer.domain.looks import Look, Survey
+from xmode_transfer.domain.notices import Notice, NoticeStatus
 from xmode_transfer.domain.records import Delivery, Lease
 
 
@@ -60,6 +61,25 @@ class Watched:
             alerts.write(connection, self._database, changed, forgotten, tellings)
 
         self._writer.call(action)
+
+    # --- Notices
+
+    def notices(
+        self, customer: str | None = None, statuses: Iterable[NoticeStatus] | None = None
+    ) -> list[Notice]:
+        with self._database.reading() as connection:
+            return notices.known(connection, customer, statuses)
+
+    def record_notices(self, lease: Lease, changed: Iterable[Notice]) -> None:
+        def action(connection: Connection) -> None:
+            leases.check(connection, lease)
+            notices.write(connection, self._database, changed)
+
+        self._writer.call(action)
+
+    def corrections(self, since: datetime) -> list[Delivery]:
+        with self._database.reading() as connection:
+            return notices.corrections(connection, since)
 
     # --- Daemons and their visits
 

@@ -165,6 +165,8 @@ class Customer(Model):
     """Turns that the customer gets in each round of the daemon, beside others' one."""
     freshness: Freshness = Freshness()
     """When a delivery to this customer counts as late, where it is to be otherwise than the feed says."""
+    notices: bool = False
+    """Whether late, paused and corrected deliveries are told to the customer by files below _notices/."""
     retention: Retention | None = None
     """How long delivered objects stay. Left out: for good."""
     hold: Hold = Field(default=False, examples=[["us-daily/2026-11-22"]])

@@ -20,7 +20,7 @@ from xmode_transfer.domain.health.records import (
     worst,
 )
 from xmode_transfer.domain.lifecycle import free_unfinished_uploads
-from xmode_transfer.domain.looks import Look, OpenDelivery, Subscription, Survey
+from xmode_transfer.domain.looks import Look, OpenDelivery, Survey
 from xmode_transfer.domain.periods import Period, PeriodKind
 from xmode_transfer.domain.records import Capabilities, Delivery, Status
 
@@ -101,9 +101,11 @@ class _Judge:
         due = tuple(label for label in look.due if label not in labels) if look else ()
         due_count = max(look.due_count - (len(look.due) - len(due)), len(due)) if look else 0
         deadlines = deadlines_of(customer, feed)
-        word, trouble = Health.HEALTHY, None
+        word, trouble, overdue = Health.HEALTHY, None, None
         if active:
-            word, trouble = self._verdict(place, feed, deadlines, look, last, begun, due)
+            passed = self._survey.passed_over.get(place)
+            overdue = self._late(feed, deadlines, look, last, begun, due, passed)
+            word, trouble = _verdict(feed, look, begun, due, overdue)
         return SubscriptionHealth(
             customer.name,
             feed.name,
@@ -115,29 +117,8 @@ class _Judge:
             due_count,
             look,
             self._fresh_until(feed, deadlines, last.period) if active and last else None,
+            overdue,
         )
-
-    def _verdict(
-        self,
-        place: Subscription,
-        feed: Feed,
-        deadlines: Deadlines,
-        look: Look | None,
-        last: Delivery | None,
-        begun: Sequence[OpenDelivery],
-        due: Sequence[str],
-    ) -> tuple[Health, Trouble | None]:
-        for health in (Health.BLOCKED, Health.FAILING):
-            hurt = next((item for item in begun if _stopped(item.delivery) is health), None)
-            if hurt is not None:
-                return health, sentences.refusal(hurt)
-        if look is not None and look.failure is not None:
-            return Health.NO_SOURCE, sentences.unreadable(feed, look)
-        passed = self._survey.passed_over.get(place)
-        late = self._late(feed, deadlines, look, last, begun, due, passed)
-        if late is not None:
-            return (Health.NO_SOURCE if late.cause == sentences.NO_SOURCE else Health.LATE), late
-        return (Health.DUE if begun or due else Health.HEALTHY), None
 
     def _late(
         self,
@@ -221,6 +202,25 @@ class _Judge:
         cleanup = self._survey.cleanups.get(name)
         if cleanup is not None and cleanup.failure is not None:
             yield sentences.cleanup(name, cleanup)
+
+
+def _verdict(
+    feed: Feed,
+    look: Look | None,
+    begun: Sequence[OpenDelivery],
+    due: Sequence[str],
+    overdue: Trouble | None,
+) -> tuple[Health, Trouble | None]:
+    """The gravest of what there is to say."""
+    for health in (Health.BLOCKED, Health.FAILING):
+        hurt = next((item for item in begun if _stopped(item.delivery) is health), None)
+        if hurt is not None:
+            return health, sentences.refusal(hurt)
+    if look is not None and look.failure is not None:
+        return Health.NO_SOURCE, sentences.unreadable(feed, look)
+    if overdue is not None:
+        return (Health.NO_SOURCE if overdue.cause == sentences.NO_SOURCE else Health.LATE), overdue
+    return (Health.DUE if begun or due else Health.HEALTHY), None
 
 
 @lru_cache(maxsize=10_000)

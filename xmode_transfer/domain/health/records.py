@@ -56,7 +56,8 @@ class Trouble:
 class SubscriptionHealth:
     """One customer's feed. ``due`` are labels of complete periods that wait to be delivered, oldest first;
     ``open`` the deliveries that were begun, oldest period first. ``fresh_until_at`` is the deadline of the
-    next period that is expected (None for a drop folder, and before the first delivery)."""
+    next period that is expected (None for a drop folder, and before the first delivery). ``overdue`` is the
+    first period that should have been delivered by now, whatever else is said of the subscription."""
 
     customer: str
     feed: str
@@ -68,6 +69,7 @@ class SubscriptionHealth:
     due_count: int = 0
     look: Look | None = None
     fresh_until_at: datetime | None = None
+    overdue: Trouble | None = None
 
     @property
     def looked_at(self) -> datetime | None:

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from enum import StrEnum
 from typing import Any
 
+from xmode_transfer.domain.keys import notices_place
 from xmode_transfer.domain.policy.kms import key_statement, s3_service
 from xmode_transfer.domain.policy.patterns import literal
 
@@ -24,6 +25,7 @@ class Step(StrEnum):
     LIST = "list"
     VERIFY = "verify"
     CLEANUP = "cleanup"
+    NOTICE = "notice"
 
 
 _READING = ("s3:GetObject", "s3:GetObjectAcl")
@@ -35,6 +37,7 @@ _OBJECT_ACTIONS: Mapping[Step, tuple[str, ...]] = {
     Step.LIST: _READING,
     Step.VERIFY: _READING,
     Step.CLEANUP: ("s3:DeleteObject", "s3:GetObject"),
+    Step.NOTICE: ("s3:PutObject", "s3:PutObjectAcl", "s3:GetObject"),
 }
 # A part of a multipart upload needs Decrypt as well as GenerateDataKey (S3 API reference, UploadPart).
 _KEY_ACTIONS: Mapping[Step, tuple[str, ...]] = {
@@ -43,6 +46,7 @@ _KEY_ACTIONS: Mapping[Step, tuple[str, ...]] = {
     Step.LIST: ("kms:Decrypt",),
     Step.VERIFY: ("kms:Decrypt",),
     Step.CLEANUP: ("kms:Decrypt",),
+    Step.NOTICE: ("kms:GenerateDataKey", "kms:Decrypt"),
 }
 
 
@@ -55,10 +59,12 @@ def session_policy(
     prefix below it; HeadBucket has none and is refused, which still answers the bucket's Region. A HEAD of an
     absent key is judged as a listing with that key for its prefix, so it stays a 404 (S3 as observed by
     ceph/ceph#68577 and kopia/kopia#3072). Nothing here asks for ``s3:x-amz-acl``: UploadPart carries no
-    ACL, and the role's own policy asks for it where it matters. KMS is in the intersection like everything
-    else, so it must be granted here for a bucket that encrypts with a KMS key.
+    ACL, and the role's own policy asks for it where it matters. A notice's session has nothing but the
+    place of notices below the prefix, and lists nothing. KMS is in the intersection like everything else, so
+    it must be granted here for a bucket that encrypts with a KMS key.
     """
     bucket_arn = f"arn:{partition}:s3:::{bucket}"
+    below = notices_place(prefix) if step is Step.NOTICE else prefix
     listing: dict[str, Any] = {
         "Effect": "Allow",
         "Action": ["s3:ListBucket"],
@@ -71,9 +77,11 @@ def session_policy(
         {
             "Effect": "Allow",
             "Action": list(_OBJECT_ACTIONS[step]),
-            "Resource": f"{bucket_arn}/{literal(prefix)}*",
+            "Resource": f"{bucket_arn}/{literal(below)}*",
         },
     ]
+    if step is Step.NOTICE:
+        del statements[0]  # it looks for nothing
     actions = list(_KEY_ACTIONS[step])
     if kms_key_arn is None:
         # The bucket may encrypt by default with a key that we were not told of.

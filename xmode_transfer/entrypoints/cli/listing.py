@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 _COLOURS = {
     Standing.OURS: "green",
     Standing.MANIFEST: "cyan",
+    Standing.NOTICE: "cyan",
     Standing.CHANGED: "red",
     Standing.MISSING: "red",
     Standing.FOREIGN: "bright_black",
@@ -48,9 +49,9 @@ def command(
 ) -> int:
     """List what lies at a customer's destination, beside what the ledger says should.
 
-    Each key is ours (as delivered, by size and ETag), a manifest of ours, changed since, missing, or foreign:
-    below our prefix and not put by us. Only lists and reads; foreign objects are nobody's business but the
-    customer's. A million keys are no trouble. `verify` proves more.
+    Each key is ours (as delivered, by size and ETag), a manifest or a notice of ours, changed since, missing,
+    or foreign: below our prefix and not put by us. Only lists and reads; foreign objects are nobody's
+    business but the customer's. A million keys are no trouble. `verify` proves more.
 
     --adopt is for a ledger that was lost (docs/operations.md): each delivery that only its manifest knows is
     recorded again, after size, checksum and mark of every object have been proven.

@@ -27,6 +27,7 @@ from xmode_transfer.entrypoints.daemon.inbox import Inbox, Wake
 from xmode_transfer.ports.board import TurnState
 from xmode_transfer.services import leasing
 from xmode_transfer.services.daemon import Daemon
+from xmode_transfer.services.notices import Notices
 from xmode_transfer.services.watch import assess_all, open_causes
 from xmode_transfer.services.workbench import Workbench
 from xmode_transfer.telemetry import Event
@@ -126,6 +127,7 @@ class _Life:
         self._watch_due = False
         self._watched = -_WATCH_SECONDS
         self._watch = bootstrap.watch(bench.ledger, bench.clock)
+        self._notices = Notices(bench)
         self._ticked = bench.clock.monotonic()
         self._mended = self._ticked
         self._tick_seconds = 0
@@ -230,7 +232,10 @@ class _Life:
 
     def _watch_once(self) -> None:
         try:
-            self._watch.round(self._daemon.configuration)
+            configuration = self._daemon.configuration
+            assessment = self._watch.round(configuration)
+            if assessment is not None:
+                self._notices.offer(configuration, assessment)
         except XmodeError as error:
             telemetry.error(Event.WATCH_FAILED, **error.log_context())
         except Exception:  # noqa: BLE001 - a defect there must not end the watching for good
@@ -267,6 +272,7 @@ class _Life:
         if not drained:
             daemon.break_off()
             ended = daemon.drain(_GRACE_SECONDS)
+        ended = self._notices.close(_GRACE_SECONDS) and ended
         daemon.close()
         telemetry.log(Event.DAEMON_STOPPED, drained=drained, ended=ended)
         if not ended:

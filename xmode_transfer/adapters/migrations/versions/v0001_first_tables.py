@@ -8,7 +8,7 @@ down_revision = None
 branch_labels = None
 depends_on = None
 
-# A migration is never changed once it was released, so it has its own words for what tables.py calls the same.
+# A migration is never changed once it was released, so it has its own words for what tables/ calls the same.
 TEXT = sa.Text(collation="C").with_variant(sa.Text(), "sqlite")
 ROW_NUMBER = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 

@@ -1,10 +1,4 @@
-"""The tables of the ledger; docs/ledger.md says what each column means.
-
-What is written here is the schema of ``SCHEMA_VERSION``; the migrations lead up to it (a test compares the
-two). Times are text, ISO 8601 in UTC with microseconds and ``Z``: it sorts as time does, reads well in a
-database shell, and becomes a datetime in a fifth of the time that a number takes. Text sorts by code point in
-every database.
-"""
+"""What was planned, sent and proven, and done to customers' buckets besides."""
 
 from sqlalchemy import (
     BigInteger,
@@ -18,37 +12,10 @@ from sqlalchemy import (
     MetaData,
     PrimaryKeyConstraint,
     Table,
-    Text,
     UniqueConstraint,
 )
 
-SCHEMA_VERSION = "0006"
-
-NAMING = {
-    "pk": "pk_%(table_name)s",
-    "fk": "fk_%(table_name)s_%(referred_table_name)s",
-    "uq": "uq_%(table_name)s_%(column_0_N_name)s",
-    "ix": "ix_%(table_name)s_%(column_0_N_name)s",
-}
-
-metadata = MetaData(naming_convention=NAMING)
-
-# SQLite compares text byte by byte by itself; PostgreSQL does so under the collation "C".
-TEXT = Text(collation="C").with_variant(Text(), "sqlite")
-# SQLite numbers rows by itself only in a column that is declared INTEGER.
-ROW_NUMBER = BigInteger().with_variant(Integer(), "sqlite")
-
-
-def _failure_columns() -> list[Column[object]]:
-    return [
-        Column("failure_cause", TEXT),
-        Column("failure_party", TEXT),
-        Column("failure_message", TEXT),
-        Column("failure_hint", TEXT),
-        Column("failure_retryable", Boolean),
-        Column("failure_request_id", TEXT),
-    ]
-
+from xmode_transfer.adapters.ledger.tables.base import ROW_NUMBER, TEXT, failure_columns, metadata
 
 # A period of one customer's feed. Its number stands for the three names in the big tables.
 periods = Table(
@@ -76,7 +43,7 @@ deliveries = Table(
     Column("manifest_key", TEXT),
     Column("manifest_checksum", TEXT),
     Column("delivered_at", TEXT),
-    *_failure_columns(),
+    *failure_columns(),
     Column("attempts", Integer, nullable=False),
     Column("next_attempt_at", TEXT),
     PrimaryKeyConstraint("period_id", "revision"),
@@ -101,7 +68,7 @@ runs = Table(
     Column("failed", BigInteger, nullable=False),
     Column("bytes", BigInteger, nullable=False),
     Column("seconds", Double, nullable=False),
-    *_failure_columns(),
+    *failure_columns(),
     sqlite_with_rowid=False,
 )
 
@@ -260,7 +227,7 @@ acts = Table(
     Column("objects", BigInteger, nullable=False),
     Column("bytes", BigInteger, nullable=False),
     Column("failed", BigInteger, nullable=False),
-    *_failure_columns(),
+    *failure_columns(),
     Index(None, "customer", "started_at"),
     sqlite_with_rowid=False,
 )
@@ -281,106 +248,6 @@ removals = Table(
     Column("outcome", TEXT, nullable=False),
     Column("at", TEXT, nullable=False),
     PrimaryKeyConstraint("period_id", "key", "act_id"),
-    sqlite_with_rowid=False,
-)
-
-# One life of a daemon each.
-daemons = Table(
-    "daemons",
-    metadata,
-    Column("holder", TEXT, primary_key=True),
-    Column("started_at", TEXT, nullable=False),
-    Column("ticked_at", TEXT, nullable=False, index=True),
-    Column("tick_seconds", Integer, nullable=False),
-    Column("workers", Integer, nullable=False),
-    Column("busy", Integer, nullable=False),
-    Column("configuration_loaded_at", TEXT),
-    Column("configuration_problems", TEXT, nullable=False),
-    *_failure_columns(),
-    Column("stopping", Boolean, nullable=False),
-    Column("stopped_at", TEXT),
-    sqlite_with_rowid=False,
-)
-
-visits = Table(
-    "visits",
-    metadata,
-    Column("customer", TEXT, nullable=False),
-    Column("work", TEXT, nullable=False),
-    Column("served_at", TEXT, nullable=False),
-    PrimaryKeyConstraint("customer", "work"),
-    sqlite_with_rowid=False,
-)
-
-passed_over = Table(
-    "passed_over",
-    metadata,
-    Column("customer", TEXT, nullable=False),
-    Column("feed", TEXT, nullable=False),
-    Column("period", TEXT, nullable=False),
-    Column("marker", TEXT, nullable=False),
-    Column("passed_at", TEXT, nullable=False),
-    PrimaryKeyConstraint("customer", "feed", "period"),
-    sqlite_with_rowid=False,
-)
-
-# The last look at a feed's source for a customer, whoever looked.
-looks = Table(
-    "looks",
-    metadata,
-    Column("customer", TEXT, nullable=False),
-    Column("feed", TEXT, nullable=False),
-    Column("looked_at", TEXT, nullable=False),
-    Column("first_looked_at", TEXT, nullable=False),
-    Column("newest_complete", TEXT),
-    Column("due_count", Integer, nullable=False),
-    Column("due", TEXT, nullable=False),
-    Column("due_since_at", TEXT),
-    Column("waiting_count", Integer, nullable=False),
-    Column("waiting", TEXT, nullable=False),
-    *_failure_columns(),
-    Column("failing_since_at", TEXT),
-    PrimaryKeyConstraint("customer", "feed"),
-    sqlite_with_rowid=False,
-)
-
-# One row for each cause that ever was an alert; kept for a while after it is resolved.
-alerts = Table(
-    "alerts",
-    metadata,
-    Column("fingerprint", TEXT, primary_key=True),
-    Column("cause", TEXT, nullable=False),
-    Column("detail", TEXT, nullable=False),
-    Column("party", TEXT, nullable=False),
-    Column("urgent", Boolean, nullable=False),
-    Column("summary", TEXT, nullable=False),
-    Column("message", TEXT, nullable=False),
-    Column("hint", TEXT, nullable=False),
-    Column("since_at", TEXT, nullable=False),
-    Column("customers", TEXT, nullable=False),
-    Column("customer_count", Integer, nullable=False),
-    Column("episode", Integer, nullable=False),
-    Column("first_seen_at", TEXT, nullable=False),
-    Column("last_seen_at", TEXT, nullable=False),
-    Column("opened_at", TEXT),
-    Column("resolved_at", TEXT),
-    sqlite_with_rowid=False,
-)
-
-tellings = Table(
-    "tellings",
-    metadata,
-    Column("fingerprint", TEXT, ForeignKey("alerts.fingerprint"), nullable=False),
-    Column("channel", TEXT, nullable=False),
-    Column("episode", Integer, nullable=False),
-    Column("told", TEXT),
-    Column("told_at", TEXT),
-    Column("customers", TEXT, nullable=False),
-    Column("customer_count", Integer, nullable=False),
-    Column("attempts", Integer, nullable=False),
-    Column("next_attempt_at", TEXT),
-    Column("error", TEXT, nullable=False),
-    PrimaryKeyConstraint("fingerprint", "channel"),
     sqlite_with_rowid=False,
 )
 
