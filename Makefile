@@ -5,7 +5,7 @@
 .NOTPARALLEL:
 # Compiled modules are kept from the first start on; without them each command starts three times slower.
 unexport PYTHONDONTWRITEBYTECODE
-.PHONY: help demo test check lint types layers soak bench lock clean
+.PHONY: help demo test check lint types layers soak bench screenshots lock clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -26,7 +26,7 @@ WORKERS ?= auto
 RUN_ENVIRONMENT := $(if $(wildcard $(VENV)/.dev),$(VENV)/.dev,$(VENV)/.run)
 
 help: ## Say what there is
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
 
 demo: $(RUN_ENVIRONMENT) ## Deliver into a local AWS and explain each step (KEEP=1 leaves it up, with its page)
 	@$(BIN)/xmode-transfer demo $(if $(KEEP),--keep) $(ARGS)
@@ -51,6 +51,9 @@ soak: $(VENV)/.dev ## Run the long forms of the tests
 
 bench: $(RUN_ENVIRONMENT) ## Measure against the peers; wants nginx (ARGS="--sets small", --all, --table)
 	$(BIN)/python benchmarks/run.py $(ARGS)
+
+screenshots: $(VENV)/.dev ## Take the README's pictures anew from the demo; wants chromium
+	@$(BIN)/python tests/browser/screenshots.py
 
 # The development set is resolved first and holds every pin; the others repeat its choice.
 # A release counts once it is a week old: most poisoned ones are found and withdrawn by then.

@@ -15,10 +15,12 @@ import sqlalchemy
 from xmode_transfer.adapters.ledger import looks, open_ledger, tables
 from xmode_transfer.adapters.ledger.rows import text_of
 from xmode_transfer.adapters.memory.clock import MemoryClock
+from xmode_transfer.domain.alerts import Message, Route
 from xmode_transfer.domain.config import Configuration, Customer, Feed, Problem, Service
 from xmode_transfer.domain.findings import AccessReport, Cause, Facts, finding, passed
 from xmode_transfer.domain.looks import Look, Waiting
 from xmode_transfer.ports.board import Pulse, Turn, TurnState
+from xmode_transfer.services.watch import Watch
 
 NOW = datetime(2026, 11, 24, 9, 0, tzinfo=UTC)
 TODAY = NOW.replace(hour=0)
@@ -259,6 +261,28 @@ def populate(path: Path, count: int, objects: int = 250) -> None:
             "acme", NOW - timedelta(hours=4), (passed("put", "an object with our ACL is taken"),), (), 2.2
         )
     )
+    _alert(path, configuration(count))
+    ledger.close()
+
+
+class Pager:
+    """A channel that takes everything."""
+
+    route = Route("on-call")
+
+    def send(self, message: Message) -> str:
+        return f"took {message.event}"
+
+
+def _alert(path: Path, configured: Configuration) -> None:
+    """What the watch finds and tells in the half hour before; only the unreadable file is seen anew."""
+    clock = MemoryClock(NOW - timedelta(minutes=30))
+    ledger = open_ledger(f"sqlite:///{path}", clock)
+    watch = Watch(ledger, clock, "host/boot/1/1", lambda _: [Pager()], lambda _: None)
+    in_order = replace(configured, broken={}, problems=())
+    for minutes, seen in ((0, in_order), (10, in_order), (19, configured)):
+        clock.set(NOW - timedelta(minutes=30 - minutes))
+        watch.round(seen)
     ledger.close()
 
 
