@@ -3,7 +3,7 @@
 import base64
 import zlib
 from concurrent.futures import Future
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from awscrt import checksums as crt
@@ -20,6 +20,7 @@ from xmode_transfer.domain.errors import (
     UploadNotFound,
     WrongBucketOwner,
 )
+from xmode_transfer.domain.keys import notice_key
 from xmode_transfer.domain.policy import Step, corrected_permission_policy, guide_permission_policy
 from xmode_transfer.ports import Deletion, DeletionResult, PutRequest
 
@@ -562,6 +563,9 @@ def test_nothing_beside_the_prefix(store_case, opened, call):
         (Step.VERIFY, "delete"),
         (Step.CLEANUP, "put"),
         (Step.CLEANUP, "abort_upload"),
+        (Step.NOTICE, "put"),
+        (Step.NOTICE, "list"),
+        (Step.NOTICE, "delete"),
     ],
 )
 def test_a_step_has_no_other_steps_rights(store_case, opened, step, call):
@@ -569,6 +573,17 @@ def test_a_step_has_no_other_steps_rights(store_case, opened, step, call):
     key = store_case.key("a")
     with pytest.raises(AccessDenied):
         CALLS[call](store_case.open(step), key, opened)
+
+
+def test_a_notice_gets_through_under_the_guides_policy(store_case, opened):
+    store_case.grant(guide_permission_policy(store_case.bucket))
+    prefix = store_case.customer.destination.prefix
+    key = notice_key(prefix, datetime(2026, 11, 25, tzinfo=UTC), "us-daily", "2026-11-24", "late")
+    store = store_case.open(Step.NOTICE)
+    put(store, key, opened)
+    with pytest.raises(ObjectExists):
+        put(store, key, opened)
+    assert store.head(key).token == TOKEN
 
 
 def test_a_refused_put_creates_nothing(store_case, opened):

@@ -37,7 +37,14 @@ def test_list_tells_ours_from_theirs_and_from_what_is_gone(project: Make, acme: 
         base + "c.csv": "changed",
         "xmode/us-daily/_manifests/2026-11-22/000001.json": "manifest",
     }
-    assert answer.json["counts"] == {"ours": 1, "manifest": 1, "changed": 1, "missing": 1, "foreign": 1}
+    assert answer.json["counts"] == {
+        "ours": 1,
+        "manifest": 1,
+        "notice": 0,
+        "changed": 1,
+        "missing": 1,
+        "foreign": 1,
+    }
     told = here.run("list", "--customer", "acme", "--feed", "us-daily")
     assert "1 missing" in told.out
     assert "notes.txt" not in told.out
