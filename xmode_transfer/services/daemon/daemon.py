@@ -286,6 +286,10 @@ class Daemon:
             configuration = before.configuration if stopping else reloaded(before.configuration, fresh)
         self._in_use = InUse.of(configuration, now, problems)
         tell_of_reload(before, self._in_use)
+        try:
+            self._note(self._ticked_at)  # health is computed from the ledger: it must have the problems first
+        except LedgerError as error:
+            self._found_trouble(error)
         self._changed()
         for name in before.configuration.customers:
             if is_moved(before.configuration, configuration, name):
