@@ -132,3 +132,25 @@ def test_a_refused_notice_waits_and_hurts_no_delivery(
     assert daemon.wait(30) == 0
     log = [json.loads(line) for line in daemon.stderr if line.startswith("{")]
     assert not [entry for entry in log if entry["event"] == "defect"]
+
+
+def test_a_delivery_that_waits_for_the_customer_is_told_with_what_to_do(
+    project: Callable[..., Any], acme: CustomerSetup
+) -> None:
+    manifest = f"{acme.prefix}us-daily/_manifests/2026-11-20/000001.json"
+    bucket.put_object(acme, manifest, b"theirs")
+    here = project(acme, service=SERVICE, overrides={"acme": {"notices": True}})
+    produce(here, "20", b"first")
+    assert here.deliver().code == 4
+    daemon = here.start("daemon")
+    (key,) = until(lambda: bucket.list_keys(acme, place(acme)))
+    told = json.loads(bucket.read_object(acme, key))
+    assert (told["kind"], told["period"], told["party"]) == ("paused", "2026-11-20", "customer")
+    assert f"{acme.prefix}us-daily/" in told["action"]
+    assert told["manifest"] == manifest
+
+    bucket.delete_object(acme, manifest)  # as it was asked to
+    until(lambda: bucket.head_object(acme, manifest))
+    daemon.kill()
+    daemon.wait(30)
+    assert bucket.list_keys(acme, place(acme)) == [key]
