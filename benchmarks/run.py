@@ -22,6 +22,7 @@ from pathlib import Path
 
 import cleaning
 import clients
+import listing
 import sink as sinks
 import table
 from clients import Work
@@ -125,7 +126,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     names = {one.name: one for one in SETS}
-    known = [*names, cleaning.NAME]
+    known = [*names, cleaning.NAME, listing.NAME]
     parser.add_argument("--sets", metavar="NAMES", help=f"of {', '.join(known)}, with commas between")
     parser.add_argument("--all", action="store_true", help="every set, the long ones too")
     parser.add_argument("--resume", action="store_true", help="leave out what has been measured already")
@@ -143,11 +144,11 @@ def main() -> None:
     if unknown := [name for name in wanted if name not in known]:
         parser.error(f"there is no set {', '.join(unknown)}; there are {', '.join(known)}")
     chosen = [one for one in SETS if (one.name in wanted if wanted else arguments.all or one.quick)]
-    cleans = cleaning.NAME in wanted if wanted else arguments.all
+    others = [one for one in (cleaning, listing) if (one.NAME in wanted if wanted else arguments.all)]
     if arguments.resume:
         done = table.saved(RESULTS)
         chosen = [one for one in chosen if one.name not in done]
-        cleans = cleans and cleaning.NAME not in done
+        others = [one for one in others if one.NAME not in done]
     CACHE.mkdir(parents=True, exist_ok=True)
     print("fetching the peers ...", flush=True)
     peers = clients.fetch_peers(CACHE / "peers")
@@ -158,11 +159,11 @@ def main() -> None:
         print("\n".join(table.lines_of(one, results)), flush=True)
         if not arguments.keep:
             drop(one)
-    if cleans:
-        print(f"{cleaning.NAME}: {cleaning.WHAT}", flush=True)
-        runs = cleaning.run(cleaning.DAYS, arguments.rounds or cleaning.ROUNDS, peers)
-        table.save(RESULTS, cleaning.NAME, Results(table.machine(), time.strftime("%Y-%m-%d"), runs))
-        print("\n".join(cleaning.table(cleaning.DAYS, runs)), flush=True)
+    for other in others:
+        print(f"{other.NAME}: {other.WHAT}", flush=True)
+        runs = other.run(other.DAYS, arguments.rounds or other.ROUNDS, peers)
+        table.save(RESULTS, other.NAME, Results(table.machine(), time.strftime("%Y-%m-%d"), runs))
+        print("\n".join(other.table(other.DAYS, runs)), flush=True)
     print(table.document(table.saved(RESULTS)).partition("###")[0])
     print("`make bench ARGS=--table` writes this, with all that was measured before, to docs/performance.md")
 

@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import cleaning
+import listing
 from sets import GIB, SETS, Set
 
 BEGIN, END = "<!-- benchmarks: begin -->", "<!-- benchmarks: end -->"
@@ -67,7 +68,7 @@ def save(directory: Path, name: str, results: Results) -> None:
 def saved(directory: Path) -> dict[str, Results]:
     """By the set's name, whatever has been measured so far."""
     found = {}
-    for name in (*(one.name for one in SETS), cleaning.NAME):
+    for name in (*(one.name for one in SETS), cleaning.NAME, listing.NAME):
         path = directory / f"{name}.json"
         if path.exists():
             document = json.loads(path.read_text())
@@ -181,8 +182,9 @@ def document(found: dict[str, Results]) -> str:
     for one in SETS:
         if one.name in found:
             lines += lines_of(one, found[one.name])
-    if cleaning.NAME in found:
-        lines += cleaning.table(cleaning.DAYS, found[cleaning.NAME].runs)
+    for other in (cleaning, listing):
+        if other.NAME in found:
+            lines += other.table(other.DAYS, found[other.NAME].runs)
     return "\n".join(lines).rstrip()
 
 

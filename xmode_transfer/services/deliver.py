@@ -166,7 +166,8 @@ class _Work:
         bench = self.bench
         now = bench.clock.now()
         run = Run(
-            id=f"{delivery.id[:12]}-{now:%Y%m%dT%H%M%S%f}",
+            # with the attempt, so that a clock that was set back gives no ID twice
+            id=f"{delivery.id[:12]}-{now:%Y%m%dT%H%M%S%f}-{delivery.attempts + 1}",
             delivery_id=delivery.id,
             started_at=now,
             holder=bench.holder,

@@ -71,9 +71,9 @@ class House:
             self._wanted.clear()
 
     def wait(self, seconds: float) -> bool:
-        """Waits for what runs; whether it has ended."""
+        """Waits for what runs and what is queued; whether there is nothing left."""
         with self._lock:
-            return self._lock.wait_for(lambda: not self._running, seconds)
+            return self._lock.wait_for(lambda: not self._running and not self._wanted, seconds)
 
     def _next(self) -> None:
         with self._lock:

@@ -100,7 +100,23 @@ class Turns:
         feeds = {feed: configuration.feeds[feed] for feed in customer.feeds}
         if backlog is None or backlog.customer != customer or backlog.feeds != feeds:
             backlog = self._backlogs[name] = self._look(configuration, customer, feeds)
-        bench = replace(self._bench, stop=stop, progress=progress)
+        try:
+            return self._take(
+                name, customer, backlog, replace(self._bench, stop=stop, progress=progress), told
+            )
+        except BaseException:
+            self._backlogs.pop(name, None)  # what was being delivered is found by the next look
+            raise
+
+    def _take(
+        self,
+        name: str,
+        customer: Customer,
+        backlog: _Backlog,
+        bench: Workbench,
+        told: Callable[[str, str], None],
+    ) -> TurnEnd:
+        stop = bench.stop
         while backlog.due:
             if stop.is_set():
                 return TurnEnd(again=True)

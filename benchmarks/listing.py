@@ -1,0 +1,126 @@
+"""The set `list`: a million keys beside a ledger that knows them all, against `rclone lsf` and `s5cmd ls`.
+
+The other end is that of the set `cleanup`: a server in a process of its own that lists pages made beforehand.
+The peers only print what is listed; ours joins each key with the ledger and sums by feed and period.
+
+    python benchmarks/listing.py                  1,000,000 keys, three rounds
+    python benchmarks/listing.py --days 10        10,000, to see that memory does not grow
+"""
+
+import argparse
+import shutil
+import statistics
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import cleaning
+import clients
+
+CACHE = cleaning.CACHE
+NAME, WHAT = "list", "1,000,000 keys of 1,000 days are listed"
+DAYS, ROUNDS = 1_000, 3
+
+
+def commands(state: Path, peers: Path, environment: dict[str, str]) -> dict[str, list[str]]:
+    program = Path(sys.executable).with_name("xmode-transfer")
+    ours = [str(program), "--config", str(state / "config"), "--log-level", "error", "list"]
+    endpoint, bucket = environment["AWS_ENDPOINT_URL_S3"], f"{clients.BUCKET}-0"
+    remote = f":s3,provider=Other,env_auth,region=us-east-1,endpoint='{endpoint}',force_path_style,list_version=2:{bucket}"
+    return {
+        "list": [*ours, "--customer", "c0000"],
+        "list --json": [*ours, "--customer", "c0000", "--json"],
+        "rclone lsf": [
+            *(
+                str(peers / "rclone"),
+                "lsf",
+                f"{remote}/xmode/set/",
+                "--recursive",
+                "--fast-list",
+                "--files-only",
+            ),
+            *("--format", "tsp", "--config", "/dev/null", "--quiet"),
+        ],
+        "s5cmd ls": [str(peers / "s5cmd"), "--endpoint-url", endpoint, "ls", f"s3://{bucket}/xmode/set/*"],
+    }
+
+
+def run(count: int, rounds: int, peers: Path) -> dict[str, list[Any]]:
+    from run import measure
+
+    days = cleaning.days_of(count)
+    state = CACHE / "list-state"
+    shutil.rmtree(state, ignore_errors=True)
+    print("  writing the ledger ...", flush=True)
+    cleaning.write_state(state, days)
+    results: dict[str, list[Any]] = {}
+    with cleaning.other_end(days) as environment:
+        for number in range(rounds):
+            for name, command in commands(state, peers, environment).items():
+                log = CACHE / "list.log"
+                log.unlink(missing_ok=True)
+                found = measure(command, environment, log)
+                _check(name, log, count)
+                results.setdefault(name, []).append(found)
+                print(
+                    f"  round {number + 1} {name:<14} {found.wall:8.2f} s wall {found.cpu:8.2f} s CPU "
+                    f"{found.rss_mb:7.0f} MB",
+                    flush=True,
+                )
+    shutil.rmtree(state)
+    (CACHE / "list.log").unlink(missing_ok=True)
+    return results
+
+
+def _check(name: str, log: Path, count: int) -> None:
+    """Each client has told of every key; ours, that all are as delivered."""
+    keys = count * (cleaning.OBJECTS_A_DAY + 1)
+    objects = count * cleaning.OBJECTS_A_DAY
+    with log.open("rb") as file:
+        if name == "list":
+            last = file.readlines()[-1].decode()
+            right = f"{objects:,} ours, {count:,} manifest;" in last
+        elif name == "list --json":
+            file.seek(max(0, log.stat().st_size - 400_000))
+            right = (
+                f'"counts": {{"ours": {objects}, "manifest": {count}, "changed": 0'.encode() in file.read()
+            )
+        else:
+            right = sum(1 for _ in file) == keys
+    if not right:
+        raise SystemExit(f"{name} has not told of all keys; see {log}")
+
+
+def table(count: int, results: dict[str, list[Any]]) -> list[str]:
+    keys = count * (cleaning.OBJECTS_A_DAY + 1)
+    lines = [
+        f"### list: {keys:,} keys of {count:,} days, joined with the ledger",
+        "",
+        "| client | wall s | CPU s | keys/s | peak MB |",
+        "|---|---|---|---|---|",
+    ]
+    for name, runs in results.items():
+        wall = statistics.median(one.wall for one in runs)
+        cpu = statistics.median(one.cpu for one in runs)
+        rss = max(one.rss_mb for one in runs)
+        lines.append(f"| {name} | {wall:.2f} | {cpu:.2f} | {keys / wall:,.0f} | {rss:.0f} |")
+    return [*lines, ""]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--days", type=int, default=DAYS)
+    parser.add_argument("--rounds", type=int, default=ROUNDS)
+    arguments = parser.parse_args()
+    CACHE.mkdir(parents=True, exist_ok=True)
+    started = time.monotonic()
+    results = run(arguments.days, arguments.rounds, clients.fetch_peers(CACHE / "peers"))
+    print("\n".join(table(arguments.days, results)))
+    print(f"{time.monotonic() - started:.0f} s in all")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

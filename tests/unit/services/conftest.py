@@ -1,0 +1,223 @@
+"""A daemon's world in memory: customers by the guide, one feed by the day, and a clock that is moved."""
+
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import pytest
+
+from xmode_transfer.adapters import checksums
+from xmode_transfer.adapters.ledger import open_ledger
+from xmode_transfer.adapters.memory import (
+    MemoryBuckets,
+    MemoryClock,
+    MemoryObjectStores,
+    MemoryProber,
+    MemoryRoles,
+    MemoryRoleSessions,
+    MemorySource,
+)
+from xmode_transfer.adapters.spool import SpooledFile
+from xmode_transfer.domain.config import Configuration, Customer, Feed, Limits, Problem, Service, Vendor
+from xmode_transfer.domain.periods import Period, PeriodKind
+from xmode_transfer.domain.policy import VENDOR_PRINCIPAL, guide_permission_policy, guide_trust_policy
+from xmode_transfer.domain.records import Status
+from xmode_transfer.ports import Ledger
+from xmode_transfer.ports.board import Turn
+from xmode_transfer.services.daemon import Daemon
+from xmode_transfer.services.workbench import Workbench
+
+
+class _Silent:
+    def __getattr__(self, name: str) -> Callable[..., None]:
+        return lambda *arguments: None
+
+
+@dataclass
+class DaemonWorld:
+    """``customers`` by name with what their files say besides; ``service`` likewise."""
+
+    ledger: Ledger
+    clock: MemoryClock
+    customers: dict[str, dict[str, Any]] = field(default_factory=lambda: {"acme": {}, "globex": {}})
+    service: dict[str, Any] = field(default_factory=dict)
+    settled: bool = False
+
+    def __post_init__(self) -> None:
+        self.source = MemorySource()
+        self.buckets = MemoryBuckets(self.clock)
+        self.roles = MemoryRoles(self.clock)
+        self.sessions = MemoryRoleSessions(self.roles)
+        self.problems: dict[str, Problem] = {}
+        self.changes = 0
+        self.number = 0
+        self.daemon: Daemon | None = None
+        for name in self.customers:
+            self.sign_up(name)
+
+    # --- The world ---------------------------------------------------------------------------------------
+
+    def sign_up(self, name: str) -> None:
+        self.customers.setdefault(name, {})
+        self.number += 1
+        self.buckets.create(f"{name}-data", self._account(name))
+        self.mend(name)
+
+    def mend(self, name: str) -> None:
+        self.roles.put(
+            self.customer(name).role_arn,
+            trust_policy=guide_trust_policy(name.title()),
+            permission_policies=[guide_permission_policy(f"{name}-data")],
+        )
+
+    def refuse(self, name: str) -> None:
+        self.roles.delete(self.customer(name).role_arn)
+        self.sessions = MemoryRoleSessions(self.roles)  # no session outlives it
+
+    def produce(self, *days: str, data: bytes = b"1", marker: str = "m1") -> None:
+        """A day of the feed becomes complete."""
+        for day in days:
+            period = Period.parse(day, PeriodKind.DAY)
+            self.source.write(f"{day}/a.csv", data, period=period)
+            self.source.set_state(period, complete=True, marker="" if self.settled else marker)
+
+    def _account(self, name: str) -> str:
+        return f"{100_000_000_000 + sorted(self.customers).index(name):012}"
+
+    def customer(self, name: str) -> Customer:
+        return Customer(
+            name=name,
+            company=name.title(),
+            external_id=name.title(),
+            role_arn=f"arn:aws:iam::{self._account(name)}:role/XMode",
+            destination={"bucket": f"{name}-data", "prefix": "xmode/", "region": "us-east-1"},
+            feeds=("us-daily",),
+            **self.customers[name],
+        )
+
+    @property
+    def configuration(self) -> Configuration:
+        feed = Feed(
+            name="us-daily",
+            source="/data",
+            period="day",
+            partition="%Y/%m/%d",
+            complete={"settle_seconds": 1} if self.settled else {"marker": "_SUCCESS"},
+        )
+        service = {"daemon": {"tick_seconds": 60, "workers": 4, "access_checks": None, **self.service}}
+        return Configuration(
+            service=Service(**service),
+            feeds=MappingProxyType({"us-daily": feed}),
+            customers=MappingProxyType(
+                {name: self.customer(name) for name in self.customers if name not in self.problems}
+            ),
+            broken=MappingProxyType({name: (problem,) for name, problem in self.problems.items()}),
+            problems=tuple(self.problems.values()),
+        )
+
+    # --- The daemon --------------------------------------------------------------------------------------
+
+    def start(self) -> Daemon:
+        """A daemon of its own process; the one before is gone as if killed."""
+        if self.daemon is not None:
+            self.daemon.stop()
+            assert self.daemon.drain(10)
+            self.ledger.release(self.lease)
+        self.number += 1
+        holder = f"process-{self.number}"
+        configuration = self.configuration
+        self.lease = self.ledger.claim("daemon", holder, 1e9)
+        bench = self.bench(holder)
+
+        def changed() -> None:
+            self.changes += 1
+
+        self.daemon = Daemon(
+            bench,
+            MemoryProber(self.sessions, self.buckets),
+            configuration,
+            lambda: (self.configuration, ()),
+            self.lease,
+            changed=changed,
+        )
+        return self.daemon
+
+    def bench(self, holder: str) -> Workbench:
+        world = self
+
+        class Sessions:
+            """Whatever the world's are by now."""
+
+            def __getattr__(self, name: str) -> Any:
+                return getattr(world.sessions, name)
+
+        return Workbench(
+            vendor=Vendor(),
+            limits=Limits(),
+            sources=lambda feed: self.source,
+            sessions=Sessions(),  # type: ignore[arg-type]
+            stores=MemoryObjectStores(self.buckets, self.roles),
+            ledger=self.ledger,
+            clock=self.clock,
+            progress=_Silent(),  # type: ignore[arg-type]
+            checksum_of=checksums.of,
+            spool=SpooledFile,
+            holder=holder,
+            stop=threading.Event(),
+        )
+
+    def tick(self, *, after: float = 60.0) -> None:
+        """Lets time pass, ticks, and waits until nothing runs any more."""
+        assert self.daemon is not None
+        self.clock.advance(after)
+        self.daemon.tick()
+        self.settle()
+
+    def settle(self) -> None:
+        """What runs calls for more: a check for a turn, a turn for a check."""
+        assert self.daemon is not None
+        for _ in range(3):
+            assert self.daemon.drain(20)
+
+    def turn(self, name: str = "acme") -> Turn:
+        assert self.daemon is not None
+        return next(turn for turn in self.daemon.turns() if turn.customer == name)
+
+    def lose_key(self) -> None:
+        self.sessions = MemoryRoleSessions(self.roles, identity=None)
+
+    def find_key(self) -> None:
+        self.sessions = MemoryRoleSessions(self.roles, identity=VENDOR_PRINCIPAL)
+
+    # --- What came of it ---------------------------------------------------------------------------------
+
+    def delivered(self, name: str = "acme") -> list[str]:
+        """The periods, in the order in which they were delivered."""
+        found = self.ledger.deliveries(customer=name, statuses=[Status.DELIVERED])
+        return [delivery.period for delivery in sorted(found, key=lambda one: (one.delivered_at, one.period))]
+
+    def attempts(self, name: str, period: str) -> int:
+        latest = self.ledger.latest(name, "us-daily", period)
+        return latest.attempts if latest else 0
+
+
+@pytest.fixture
+def daemon_world(tmp_path: Path) -> Iterator[Callable[..., DaemonWorld]]:
+    made: list[DaemonWorld] = []
+
+    def make(**how: Any) -> DaemonWorld:
+        clock = MemoryClock()
+        ledger = open_ledger(f"sqlite:///{tmp_path}/ledger.db", clock)
+        made.append(DaemonWorld(ledger, clock, **how))
+        return made[-1]
+
+    yield make
+    for world in made:
+        if world.daemon is not None:
+            world.daemon.stop()
+            world.daemon.break_off()
+            world.daemon.drain(10)
+        world.ledger.close()
