@@ -1,6 +1,8 @@
 """A real browser in front of a page that is really served."""
 
 import importlib.util
+import os
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -8,6 +10,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Error, Page, sync_playwright
 
 from xmode_transfer.adapters.ledger import open_ledger
@@ -30,17 +33,18 @@ MANY = 2_000
 """Customers, of three feeds each."""
 
 
-def _population() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("population", Path(__file__).with_name("population.py"))
+def _beside(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    sys.modules["population"] = module
+    sys.modules[name] = module
     spec.loader.exec_module(module)
     return module
 
 
-population = _population()
+population = _beside("population")
+screenshots = _beside("screenshots")
 
 
 @dataclass(frozen=True)
@@ -82,9 +86,46 @@ def browser() -> Iterator[Browser]:
 
 
 @pytest.fixture
+def kept_demo(browser: Browser, sandbox_home: Path, tmp_path: Path) -> Iterator[str]:
+    """The address of the page of a real daemon, over what the demo has delivered. One customer has made its
+    mistake again, and alerts are opened at once."""
+    home = tmp_path / "home"
+    home.mkdir()
+    (home / "runtime").symlink_to(sandbox_home / "runtime")
+
+    def demo(option: str) -> None:
+        subprocess.run(
+            [screenshots.PROGRAM, "demo", option],
+            cwd=tmp_path,
+            env={**os.environ, "XMODE_SANDBOX_HOME": str(home)},
+            stdout=subprocess.DEVNULL,
+            check=True,
+            timeout=120,
+        )
+
+    try:
+        demo("--keep")
+        with (tmp_path / ".demo" / "config" / "service.yaml").open("a", encoding="utf-8") as service:
+            service.write("alerting: {hold_seconds: 0}\n")
+        yield screenshots.break_initech(tmp_path).rstrip("/")
+    finally:
+        demo("--stop")
+
+
+@pytest.fixture
 def open_tab(browser: Browser, site: Site) -> Iterator[Callable[..., Page]]:
-    """A tab: ``open_tab("/runs", width=390, dark=True, script=False)``. What the console complains of, or
-    what is asked of another host, fails the test at its end."""
+    """A tab on the page over 2,000 customers: ``open_tab("/runs", width=390, dark=True, script=False)``."""
+    yield from tabs(browser, site.address)
+
+
+@pytest.fixture
+def open_demo(browser: Browser, kept_demo: str) -> Iterator[Callable[..., Page]]:
+    """A tab on the page of the demo's daemon."""
+    yield from tabs(browser, kept_demo)
+
+
+def tabs(browser: Browser, address: str) -> Iterator[Callable[..., Page]]:
+    """What the console complains of, or what is asked of another host, fails the test at its end."""
     complaints: list[str] = []
     contexts = []
 
@@ -102,12 +143,29 @@ def open_tab(browser: Browser, site: Site) -> Iterator[Callable[..., Page]]:
         page.on("dialog", lambda dialog: complaints.append(f"a dialog: {dialog.message}"))
         page.on(
             "request",
-            lambda request: None if request.url.startswith(site.address) else complaints.append(request.url),
+            lambda request: None if request.url.startswith(address) else complaints.append(request.url),
         )
-        page.goto(site.address + path)
+        page.goto(address + path)
         return page
 
     yield make
     for context in contexts:
         context.close()
     assert complaints == []
+
+
+@pytest.fixture(scope="session")
+def grave() -> Callable[..., list[str]]:
+    """What axe-core finds serious or critical on a page: ``grave(tab)``, or ``grave(tab, "color-contrast")``
+    for certain rules."""
+
+    def found(tab: Page, *rules: str) -> list[str]:
+        options = {"resultTypes": ["violations"], **({"runOnly": list(rules)} if rules else {})}
+        return [
+            f"{tab.url}: {item['id']}: {node['html'][:150]} {node['failureSummary'][:300]}"
+            for item in Axe().run(tab, options=options).response["violations"]
+            if item["impact"] in ("serious", "critical")
+            for node in item["nodes"][:1]
+        ]
+
+    return found

@@ -1,7 +1,6 @@
 """The status page in a real browser, over 2,000 customers of three feeds each."""
 
 import re
-import time
 import urllib.request
 from collections.abc import Callable
 from pathlib import Path
@@ -9,10 +8,10 @@ from typing import Any
 
 import pytest
 import sqlalchemy
-from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Page, expect
 
 Tab = Callable[..., Page]
+Grave = Callable[..., list[str]]
 PAGES = [
     "/",
     "/customers/acme",
@@ -45,7 +44,7 @@ def test_the_overview_says_first_who_needs_somebody(open_tab: Tab) -> None:
     expect(initech).to_have_count(1)  # three feeds, one cause
     expect(initech).to_contain_text("The customer must act")
     expect(initech).to_contain_text("xmode-transfer check-access --customer initech")
-    expect(tab.get_by_text("acme us-daily 2026-11-23 for 2 min")).to_be_visible()
+    expect(tab.get_by_text(re.compile(r"acme us-daily 2026-11-23 for \d min"))).to_be_visible()
     rows = tab.locator("table.customers tbody tr")
     expect(rows).to_have_count(100)
     expect(rows.first).to_contain_text("acme")
@@ -113,6 +112,21 @@ def test_the_last_access_check_has_its_fixes(open_tab: Tab) -> None:
     expect(fix.locator("pre").first).to_contain_text('"sts:ExternalId": "initechData"')
 
 
+def test_an_alert_says_who_must_act_and_who_was_told(open_tab: Tab) -> None:
+    tab = open_tab()
+    tab.get_by_role("link", name="Alerts 3").click()
+    opened = tab.get_by_role("region", name="Open")
+    expect(opened.locator(".trouble")).to_have_count(3)
+    initech = opened.locator(".trouble", has_text="initech")
+    expect(initech).to_contain_text("role_refused")
+    expect(initech).to_contain_text("The customer must act")
+    expect(initech).to_contain_text(re.compile(r"on-call: opened 3\d min ago"))
+    pending = tab.get_by_role("region", name="Seen, and not yet told")
+    expect(pending.locator(".trouble")).to_contain_text("customers/umbrella.yaml:17:3")
+    initech.get_by_role("link", name="initech", exact=True).click()
+    expect(tab.get_by_role("heading", level=1)).to_contain_text("initech")
+
+
 def test_runs_have_their_throughput(open_tab: Tab) -> None:
     tab = open_tab("/runs")
     rows = tab.locator("table.runs tbody tr")
@@ -142,6 +156,14 @@ def test_the_search_leads_there(open_tab: Tab, text: str, found: str) -> None:
     tab.keyboard.press("Enter")
     tab.wait_for_url("**/search?**")
     expect(tab.locator(".hits").first).to_contain_text(found)
+
+
+def test_a_search_that_was_cut_short_says_so(open_tab: Tab) -> None:
+    """Everybody has such a key, and only some are looked at; with the bucket it is one."""
+    tab = open_tab("/search?q=xmode/us-daily/2026/11/23/none-of-this-name")
+    expect(tab.get_by_text("not everywhere was looked")).to_be_visible()
+    tab = open_tab("/search?q=s3://acme-data/xmode/us-daily/2026/11/23/none-of-this-name")
+    expect(tab.get_by_text("Nothing has this.")).to_be_visible()
 
 
 def test_hostile_names_are_text(open_tab: Tab) -> None:
@@ -251,9 +273,15 @@ def test_the_keyboard_alone_leads_everywhere(open_tab: Tab) -> None:
 @pytest.mark.parametrize("dark", [False, True])
 def test_it_fits_a_phone(open_tab: Tab, dark: bool) -> None:
     tab = open_tab("/", width=360, dark=dark)
-    for path in ("/", "/customers/acme", "/customers/initech/access", "/runs", "/search?q=acme"):
+    for path in (*PAGES, "/customers/hostile", "/search?q=acme"):
         tab.goto(re.sub(r"^(https?://[^/]+).*", rf"\1{path}", tab.url))
         assert tab.evaluate("document.documentElement.scrollWidth") <= 360, path
+    tab.goto(re.sub(r"^(https?://[^/]+).*", r"\1/customers/acme", tab.url))
+    days = tab.get_by_role("region", name="Feeds by the day")
+    expect(days.get_by_text("November 2026")).to_be_in_viewport()
+    expect(days.get_by_role("link", name="us-daily 2026-11-23: delivered")).to_be_in_viewport()
+    delivery_of(tab)
+    assert tab.evaluate("document.documentElement.scrollWidth") <= 360
     background = tab.evaluate("getComputedStyle(document.body).backgroundColor")
     lightness = sum(int(part) for part in re.findall(r"\d+", background)[:3])
     assert (lightness < 200) is dark
@@ -271,7 +299,7 @@ def test_it_can_be_read_without_colour(open_tab: Tab) -> None:
     assert all(word for word, _ in shapes)
 
 
-def test_it_is_accessible(open_tab: Tab) -> None:
+def test_it_is_accessible(open_tab: Tab, grave: Grave) -> None:
     tab = open_tab()
     base = tab.url.rstrip("/")
     found = []
@@ -284,35 +312,46 @@ def test_it_is_accessible(open_tab: Tab) -> None:
     assert found + grave(tab) == []
 
 
-def test_its_colours_can_be_told_apart_in_the_dark_too(open_tab: Tab) -> None:
+def test_its_colours_can_be_told_apart_in_the_dark_too(open_tab: Tab, grave: Grave) -> None:
     tab = open_tab(dark=True)
     found = grave(tab, "color-contrast")
-    tab.goto(tab.url + "customers/initech")
-    assert found + grave(tab, "color-contrast") == []
-
-
-def grave(tab: Page, *rules: str) -> list[str]:
-    """What axe-core finds serious or critical."""
-    answer = Axe().run(tab, options={"runOnly": list(rules)} if rules else None)
-    return [
-        f"{tab.url}: {item['id']}: {node['html'][:150]} {node['failureSummary'][:300]}"
-        for item in answer.response["violations"]
-        if item["impact"] in ("serious", "critical")
-        for node in item["nodes"][:1]
-    ]
+    base = tab.url
+    for path in ("customers/initech", "alerts"):
+        tab.goto(base + path)
+        found += grave(tab, "color-contrast")
+    assert found == []
 
 
 # --- Many ----------------------------------------------------------------------------------------------
 
 
-def test_two_thousand_customers_are_shown_within_a_second(site: Any) -> None:
-    """By the time of the processor, so that what else this machine does is not counted."""
-    for path in ("/", "/?health=healthy&page=7", "/customers/acme", "/runs", "/search?q=customer"):
-        took = []
-        for _ in range(3):
-            site.clock.advance(4)  # what is known is asked anew
-            began = time.process_time()
-            with urllib.request.urlopen(site.address + path) as answer:
-                answer.read()
-            took.append(time.process_time() - began)
-        assert min(took) < 1, path
+@pytest.mark.parametrize(
+    ("path", "most"),
+    [
+        ("/", 20),
+        ("/?health=healthy&page=7", 20),
+        ("/customers/acme", 100),
+        ("/runs", 150),
+        ("/alerts", 20),
+        ("/search?q=customer", 20),
+        ("/search?q=xmode/us-daily/2026/11/23/part", 20),
+    ],
+)
+def test_what_a_page_asks_of_the_ledger_does_not_grow_with_the_customers(
+    site: Any, path: str, most: int
+) -> None:
+    """That is what keeps it fast for 2,000 of them; docs/status-page.md has the times."""
+    asked = []
+
+    def note(*statement: Any) -> None:
+        asked.append(statement[2])
+
+    site.clock.advance(4)  # what is known is asked anew
+    sqlalchemy.event.listen(sqlalchemy.Engine, "before_cursor_execute", note)
+    try:
+        with urllib.request.urlopen(site.address + path) as answer:
+            size = len(answer.read())
+    finally:
+        sqlalchemy.event.remove(sqlalchemy.Engine, "before_cursor_execute", note)
+    assert 0 < len(asked) <= most
+    assert size < 250_000

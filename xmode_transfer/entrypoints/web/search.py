@@ -11,8 +11,8 @@ from xmode_transfer.ports import Ledger
 
 MOST = 50
 """Hits of one kind that are shown."""
-_MOST_TRIED = 400
-"""Subscriptions below whose prefixes an object is looked for."""
+_MOST_TRIED = 200
+"""Subscriptions below whose prefixes an object is looked for; with its bucket there is one."""
 
 
 @dataclass(slots=True)
@@ -49,7 +49,7 @@ def search(configuration: Configuration, ledger: Ledger, text: str) -> Hits:
             hits.feeds.append((feed, subscribers))
     if (delivery := ledger.delivery(wanted)) is not None:
         hits.deliveries.append(delivery)
-    hits.objects = list(_objects(configuration, ledger, wanted))
+    hits.objects = list(_objects(configuration, ledger, wanted, hits))
     for found in (hits.customers, hits.broken, hits.feeds, hits.objects):
         if len(found) > MOST:
             hits.cut = True
@@ -64,7 +64,7 @@ def _words_of(customer: Customer) -> str:
 
 
 def _objects(
-    configuration: Configuration, ledger: Ledger, text: str
+    configuration: Configuration, ledger: Ledger, text: str, hits: Hits
 ) -> Iterator[tuple[Delivery, PlannedObject | None]]:
     """Objects whose keys begin with the text. The key says feed, period and name, so that each is looked up
     where it would be."""
@@ -83,6 +83,7 @@ def _objects(
                 continue
             tried += 1
             if tried > _MOST_TRIED:
+                hits.cut = True
                 return
             for hit in _in_feed(ledger, customer, feed, rest.removeprefix(f"{feed_name}/"), key):
                 yield hit
@@ -104,7 +105,7 @@ def _in_feed(
         return
     name = re.sub(r"(^|/)_r[0-9]+/", r"\1", path, count=1)  # a correction's own place below the period
     for delivery in ledger.deliveries(customer.name, feed.name, label, limit=MOST):
-        for item, _ in ledger.planned_page(delivery.id, beginning=name, limit=MOST):
+        for item, _ in ledger.planned_page(delivery.id, beginning=name, limit=MOST + 1):
             if item.key.startswith(key):
                 yield delivery, item
 
