@@ -234,7 +234,12 @@ def test_it_says_when_the_daemon_no_longer_answers(open_tab: Tab) -> None:
     tab = open_tab("/runs")
     tab.evaluate("() => { window.fetch = () => Promise.reject(new Error('gone')); }")
     tab.evaluate("refresh()")
-    expect(tab.get_by_role("status")).to_contain_text("not updated since")
+    expect(tab.get_by_role("status")).to_contain_text("not updated since: the daemon does not answer")
+    refused = open_tab("/runs")
+    refused.evaluate("() => { window.fetch = () => Promise.resolve(new Response('', {status: 503})); }")
+    refused.evaluate("refresh()")
+    expect(refused.get_by_role("status")).to_contain_text("the daemon answers 503; load the page anew")
+    expect(refused.locator("table.runs")).to_be_visible()  # what was known stays
 
 
 def test_it_works_without_scripts(open_tab: Tab) -> None:

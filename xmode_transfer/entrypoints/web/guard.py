@@ -116,7 +116,8 @@ class Guard:
             )
         if not self._rules.admits(headers.get("authorization", "")):
             return PlainTextResponse(
-                "The status page wants its token: as a bearer token, or as the password of any user.\n",
+                "The status page wants its token: as a bearer token, or as the password of any user. "
+                "Where it lies is said by status_page.token in service.yaml.\n",
                 401,
                 {"WWW-Authenticate": 'Basic realm="xmode-transfer status page", charset="UTF-8"'},
             )

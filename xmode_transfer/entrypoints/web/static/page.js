@@ -32,6 +32,14 @@ function isInUse() {
   return selecting || typing || document.hidden;
 }
 
+// An answer that is no page: the ledger cannot be read, the token has changed.
+class Refused extends Error {
+  constructor(status) {
+    super(String(status));
+    this.status = status;
+  }
+}
+
 // What a person has opened, reached or scrolled to stays as it is.
 function replace(fresh) {
   const opened = [...main.querySelectorAll("details[open][id]")].map((item) => item.id);
@@ -50,7 +58,7 @@ async function refresh() {
   if (paused || isInUse()) return;
   try {
     const answer = await fetch(location.href, { credentials: "same-origin", cache: "no-store" });
-    if (!answer.ok && answer.status !== 404) throw new Error(String(answer.status));
+    if (!answer.ok && answer.status !== 404) throw new Refused(answer.status);
     const page = new DOMParser().parseFromString(await answer.text(), "text/html");
     const fresh = page.getElementById("main");
     if (!fresh) throw new Error("no page");
@@ -60,8 +68,9 @@ async function refresh() {
     freshness.replaceChildren(...page.getElementById("freshness").childNodes);
     freshness.classList.remove("stale");
     document.documentElement.dataset.updates = String(Number(document.documentElement.dataset.updates || 0) + 1);
-  } catch {
-    if (!freshness.classList.contains("stale")) freshness.append(" and not updated since: the daemon does not answer");
+  } catch (error) {
+    const why = error instanceof Refused ? `the daemon answers ${error.status}; load the page anew to see why` : "the daemon does not answer";
+    if (!freshness.classList.contains("stale")) freshness.append(` and not updated since: ${why}`);
     freshness.classList.add("stale");
   }
 }
