@@ -308,7 +308,7 @@ def test_it_is_accessible(open_tab: Tab, grave: Grave) -> None:
     tab = open_tab()
     base = tab.url.rstrip("/")
     found = []
-    for path in PAGES:
+    for path in ("/?health=blocked", *PAGES[1:]):  # a hundred rows alike would only take longer
         tab.goto(base + path)
         found += grave(tab)
     tab.goto(base + "/customers/acme")
@@ -318,9 +318,9 @@ def test_it_is_accessible(open_tab: Tab, grave: Grave) -> None:
 
 
 def test_its_colours_can_be_told_apart_in_the_dark_too(open_tab: Tab, grave: Grave) -> None:
-    tab = open_tab(dark=True)
+    tab = open_tab("/?health=blocked", dark=True)
     found = grave(tab, "color-contrast")
-    base = tab.url
+    base = tab.url.partition("?")[0]
     for path in ("customers/initech", "alerts"):
         tab.goto(base + path)
         found += grave(tab, "color-contrast")
