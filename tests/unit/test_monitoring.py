@@ -11,9 +11,12 @@ from typing import Any
 
 import pytest
 import yaml
+from annotated_types import Le
 
 from xmode_transfer.adapters.metrics import CATALOGUE
 from xmode_transfer.domain.alerts.causes import SUMMARIES
+from xmode_transfer.domain.config.daemon import Daemon
+from xmode_transfer.domain.health import Health
 
 CHECKOUT = Path(__file__).parents[2]
 PROMETHEUS = CHECKOUT / "deploy" / "prometheus"
@@ -24,14 +27,15 @@ OPERATIONS = CHECKOUT / "docs" / "operations.md"
 NOT_OURS = {"up", "process_resident_memory_bytes", "process_cpu_seconds_total"}
 
 
-def judged(name: str, *arguments: str | Path) -> None:
-    """Runs one of Prometheus' tools, which has nothing to say about what is right."""
+def judged(name: str, *arguments: str | Path) -> str:
+    """Runs one of Prometheus' tools, which fails what is wrong; what it says."""
     found = shutil.which(name)
     if found is None:
         pytest.skip(f"{name} is not installed (Debian: prometheus, prometheus-alertmanager)")
     command = [found, *(str(argument) for argument in arguments)]
     done = subprocess.run(command, capture_output=True, text=True, cwd=PROMETHEUS)
     assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
 
 
 def rules() -> list[dict[str, Any]]:
@@ -68,6 +72,41 @@ def test_alertmanager_takes_it() -> None:
     judged("amtool", "check-config", ALERTMANAGER)
 
 
+@pytest.mark.parametrize(
+    ("severity", "party", "receiver"),
+    [
+        ("page", "us", "on-call"),
+        ("ticket", "us", "tickets"),
+        ("page", "aws", "tickets"),
+        ("page", "customer", "customer-success"),
+        ("ticket", "customer", "customer-success"),
+    ],
+)
+def test_alertmanager_tells_who_must_act(severity: str, party: str, receiver: str) -> None:
+    routes = ("config", "routes", "test", f"--config.file={ALERTMANAGER}")
+    assert judged("amtool", *routes, f"severity={severity}", f"party={party}").strip() == receiver
+
+
+def test_every_word_of_trouble_has_an_alert() -> None:
+    quiet = {Health.HEALTHY, Health.DUE, Health.PENDING, Health.RETIRED}
+    asked = set(re.findall(r'health="([a-z-]+)"', " ".join(rule["expr"] for rule in rules())))
+    assert asked == set(Health) - quiet
+
+
+def test_what_hurts_everybody_is_told_once() -> None:
+    """The causes that the general alert leaves out are those that have one of their own."""
+    said = {rule["alert"]: rule for rule in rules()}
+    left_out = re.findall(r'cause!~"([^"]*)"', said["XmodeServiceTrouble"]["expr"])[0].split("|")
+    alone = ("XmodeVendorIdentityRefused", "XmodeConfigurationBroken")
+    assert set(left_out) == {said[name]["labels"]["cause"] for name in alone}
+
+
+def test_a_daemon_is_not_called_stuck_between_two_ticks() -> None:
+    (expression,) = (rule["expr"] for rule in rules() if rule["alert"] == "XmodeDaemonStuck")
+    longest = next(item.le for item in Daemon.model_fields["tick_seconds"].metadata if isinstance(item, Le))
+    assert int(expression.rpartition("> ")[2]) > int(str(longest))
+
+
 def test_alerts_ask_for_metrics_that_there_are() -> None:
     known = {item.name for item in CATALOGUE} | NOT_OURS
     for rule in rules():
@@ -79,7 +118,7 @@ def test_alerts_ask_for_metrics_that_there_are() -> None:
 def test_each_alert_says_how_urgent_it_is_and_what_to_do() -> None:
     for rule in rules():
         assert rule["labels"]["severity"] in ("page", "ticket"), rule["alert"]
-        assert set(rule["annotations"]) == {"summary", "description", "action"}, rule["alert"]
+        assert set(rule["annotations"]) == {"summary", "description", "action", "runbook"}, rule["alert"]
         assert rule["labels"].get("party", "us") in ("us", "customer", "aws")
 
 
@@ -93,7 +132,9 @@ def test_no_alert_is_one_of_a_customer() -> None:
 def test_each_alert_and_each_cause_has_its_row_in_operations() -> None:
     text = OPERATIONS.read_text(encoding="utf-8")
     for rule in rules():
-        assert f"`{rule['alert']}`" in text, rule["alert"]
+        anchor = rule["alert"].lower()
+        assert rule["annotations"]["runbook"] == f"docs/operations.md#{anchor}"
+        assert f'| <a id="{anchor}"></a>`{rule["alert"]}` |' in text, rule["alert"]
         cause = rule["labels"].get("cause")
         assert cause is None or cause in SUMMARIES, rule["alert"]
     rows = "\n".join(line.split("|")[1] for line in text.splitlines() if line.startswith("| `"))
@@ -126,6 +167,16 @@ def test_panels_ask_for_metrics_that_there_are_from_the_chosen_server() -> None:
             assert asked, panel["title"]
             assert asked <= known, panel["title"]
             assert target["datasource"] == {"type": "prometheus", "uid": "${datasource}"}
+
+
+def test_prometheus_understands_every_query_of_the_dashboard(tmp_path: Path) -> None:
+    queries = [target["expr"] for panel in panels() for target in panel.get("targets", ())]
+    filled = [re.sub(r"\$(job|customer)\b", "any", query) for query in queries]
+    assert "$" not in "".join(filled)
+    recorded = [{"record": f"query:{number}", "expr": query} for number, query in enumerate(filled)]
+    path = tmp_path / "queries.yml"
+    path.write_text(yaml.safe_dump({"groups": [{"name": "dashboard", "rules": recorded}]}))
+    judged("promtool", "check", "rules", path)
 
 
 def test_the_dashboard_s_variables_are_used_and_declared() -> None:
