@@ -8,27 +8,24 @@ compares nothing and records nothing; it only lists and deletes.
     python benchmarks/cleaning.py --days 1000     a million
 """
 
-import argparse
 import http.server
 import json
 import multiprocessing
 import re
 import shutil
-import statistics
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import clients
 import sink as sinks
+from measuring import CACHE, Runs, alone, keys_table, measure, note
 
 from xmode_transfer.adapters.ledger import open_ledger
 from xmode_transfer.adapters.memory import MemoryClock
@@ -36,7 +33,6 @@ from xmode_transfer.domain.periods import Period, PeriodKind
 from xmode_transfer.domain.records import Checksum, Delivery, PlannedObject, Receipt, Status
 from xmode_transfer.services.planning import delivery_id
 
-CACHE = Path(__file__).parents[1] / ".cache" / "bench"
 NAME, WHAT = "cleanup", "100,000 objects of 100 days expire"
 DAYS, ROUNDS = 100, 3
 OBJECTS_A_DAY = 1_000
@@ -212,16 +208,14 @@ def commands(state: Path, peers: Path, environment: dict[str, str]) -> dict[str,
     }
 
 
-def run(count: int, rounds: int, peers: Path) -> dict[str, list[Any]]:
+def run(count: int, rounds: int, peers: Path) -> Runs:
     """``count`` days expire, one more stays."""
-    from run import measure
-
     days = days_of(count + 1)
     made, state = CACHE / "cleanup-made", CACHE / "cleanup-state"
     shutil.rmtree(made, ignore_errors=True)
     print("  writing the ledger ...", flush=True)
     write_state(made, days)
-    results: dict[str, list[Any]] = {}
+    results: Runs = {}
     with other_end(days) as environment:
         for number in range(rounds):
             for name, command in commands(state, peers, environment).items():
@@ -231,12 +225,7 @@ def run(count: int, rounds: int, peers: Path) -> dict[str, list[Any]]:
                 log.unlink(missing_ok=True)
                 found = measure(command, environment, log)
                 _check(name, log, count)
-                results.setdefault(name, []).append(found)
-                print(
-                    f"  round {number + 1} {name:<14} {found.wall:8.2f} s wall {found.cpu:8.2f} s CPU "
-                    f"{found.rss_mb:7.0f} MB",
-                    flush=True,
-                )
+                note(results, number, name, found)
     for directory in (made, state):
         shutil.rmtree(directory)
     return results
@@ -250,35 +239,10 @@ def _check(name: str, log: Path, count: int) -> None:
             raise SystemExit(f"{removed} keys were removed; see {log}")
 
 
-def table(count: int, results: dict[str, list[Any]]) -> list[str]:
+def table(count: int, results: Runs) -> list[str]:
     keys = count * (OBJECTS_A_DAY + 1)
-    lines = [
-        f"### cleanup: {keys:,} keys of {count:,} days expire",
-        "",
-        "| client | wall s | CPU s | keys/s | peak MB |",
-        "|---|---|---|---|---|",
-    ]
-    for name, runs in results.items():
-        wall = statistics.median(one.wall for one in runs)
-        cpu = statistics.median(one.cpu for one in runs)
-        rss = max(one.rss_mb for one in runs)
-        lines.append(f"| {name} | {wall:.2f} | {cpu:.2f} | {keys / wall:,.0f} | {rss:.0f} |")
-    return [*lines, ""]
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--days", type=int, default=DAYS)
-    parser.add_argument("--rounds", type=int, default=ROUNDS)
-    arguments = parser.parse_args()
-    CACHE.mkdir(parents=True, exist_ok=True)
-    started = time.monotonic()
-    results = run(arguments.days, arguments.rounds, clients.fetch_peers(CACHE / "peers"))
-    print("\n".join(table(arguments.days, results)))
-    print(f"{time.monotonic() - started:.0f} s in all")
+    return keys_table(f"cleanup: {keys:,} keys of {count:,} days expire", keys, results)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    alone(__doc__, DAYS, ROUNDS, run, table)

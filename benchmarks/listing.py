@@ -7,18 +7,14 @@ The peers only print what is listed; ours joins each key with the ledger and sum
     python benchmarks/listing.py --days 10        10,000, to see that memory does not grow
 """
 
-import argparse
 import shutil
-import statistics
 import sys
-import time
 from pathlib import Path
-from typing import Any
 
 import cleaning
 import clients
+from measuring import CACHE, Runs, alone, keys_table, measure, note
 
-CACHE = cleaning.CACHE
 NAME, WHAT = "list", "1,000,000 keys of 1,000 days are listed"
 DAYS, ROUNDS = 1_000, 3
 
@@ -40,21 +36,19 @@ def commands(state: Path, peers: Path, environment: dict[str, str]) -> dict[str,
                 "--fast-list",
                 "--files-only",
             ),
-            *("--format", "tsp", "--config", "/dev/null", "--quiet"),
+            *("--format", "tsp", "--use-server-modtime", "--config", "/dev/null", "--quiet"),
         ],
         "s5cmd ls": [str(peers / "s5cmd"), "--endpoint-url", endpoint, "ls", f"s3://{bucket}/xmode/set/*"],
     }
 
 
-def run(count: int, rounds: int, peers: Path) -> dict[str, list[Any]]:
-    from run import measure
-
+def run(count: int, rounds: int, peers: Path) -> Runs:
     days = cleaning.days_of(count)
     state = CACHE / "list-state"
     shutil.rmtree(state, ignore_errors=True)
     print("  writing the ledger ...", flush=True)
     cleaning.write_state(state, days)
-    results: dict[str, list[Any]] = {}
+    results: Runs = {}
     with cleaning.other_end(days) as environment:
         for number in range(rounds):
             for name, command in commands(state, peers, environment).items():
@@ -62,12 +56,7 @@ def run(count: int, rounds: int, peers: Path) -> dict[str, list[Any]]:
                 log.unlink(missing_ok=True)
                 found = measure(command, environment, log)
                 _check(name, log, count)
-                results.setdefault(name, []).append(found)
-                print(
-                    f"  round {number + 1} {name:<14} {found.wall:8.2f} s wall {found.cpu:8.2f} s CPU "
-                    f"{found.rss_mb:7.0f} MB",
-                    flush=True,
-                )
+                note(results, number, name, found)
     shutil.rmtree(state)
     (CACHE / "list.log").unlink(missing_ok=True)
     return results
@@ -92,35 +81,10 @@ def _check(name: str, log: Path, count: int) -> None:
         raise SystemExit(f"{name} has not told of all keys; see {log}")
 
 
-def table(count: int, results: dict[str, list[Any]]) -> list[str]:
+def table(count: int, results: Runs) -> list[str]:
     keys = count * (cleaning.OBJECTS_A_DAY + 1)
-    lines = [
-        f"### list: {keys:,} keys of {count:,} days, joined with the ledger",
-        "",
-        "| client | wall s | CPU s | keys/s | peak MB |",
-        "|---|---|---|---|---|",
-    ]
-    for name, runs in results.items():
-        wall = statistics.median(one.wall for one in runs)
-        cpu = statistics.median(one.cpu for one in runs)
-        rss = max(one.rss_mb for one in runs)
-        lines.append(f"| {name} | {wall:.2f} | {cpu:.2f} | {keys / wall:,.0f} | {rss:.0f} |")
-    return [*lines, ""]
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--days", type=int, default=DAYS)
-    parser.add_argument("--rounds", type=int, default=ROUNDS)
-    arguments = parser.parse_args()
-    CACHE.mkdir(parents=True, exist_ok=True)
-    started = time.monotonic()
-    results = run(arguments.days, arguments.rounds, clients.fetch_peers(CACHE / "peers"))
-    print("\n".join(table(arguments.days, results)))
-    print(f"{time.monotonic() - started:.0f} s in all")
+    return keys_table(f"list: {keys:,} keys of {count:,} days, joined with the ledger", keys, results)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    alone(__doc__, DAYS, ROUNDS, run, table)

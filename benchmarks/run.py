@@ -14,7 +14,6 @@ What was measured is kept set by set, so sets may run at different times; --tabl
 import argparse
 import os
 import shutil
-import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -26,10 +25,10 @@ import listing
 import sink as sinks
 import table
 from clients import Work
+from measuring import CACHE, Measured, measure
 from sets import GIB, MIB, SETS, Set
-from table import Measured, Results
+from table import Results
 
-CACHE = Path(__file__).parents[1] / ".cache" / "bench"
 RESULTS = CACHE / "results"
 KEPT_BYTES, KEPT_FILES = 4 * GIB, 200_000
 """Data of more than this is removed when its set has been measured, unless told otherwise."""
@@ -53,24 +52,6 @@ def make(data: Path, files: int, size: int) -> None:
                 left -= file.write(block[:left])
     os.sync()  # what is still on its way to the disk would slow down whoever comes first
     stamp.write_text(wanted)
-
-
-def measure(
-    command: list[str], environment: dict[str, str], log: Path, sink: sinks.Sink | None = None
-) -> Measured:
-    """One whole process, by the operating system's own accounting (its children included); its requests where
-    there is a ``sink`` to ask."""
-    asked = 0 if sink is None else sink.requests()
-    with log.open("ab") as output:
-        started = time.monotonic()
-        process = subprocess.Popen(command, env=environment, stdout=output, stderr=output)
-        _, status, usage = os.wait4(process.pid, 0)
-        wall = time.monotonic() - started
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode != 0:
-        raise SystemExit(f"{command[0]} ended with {process.returncode}; see {log}")
-    requests = 0 if sink is None else sink.requests() - asked - 1
-    return Measured(wall, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024, requests)
 
 
 def keys_of(data: Path) -> Iterator[tuple[str, int]]:

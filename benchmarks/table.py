@@ -14,6 +14,7 @@ from pathlib import Path
 
 import cleaning
 import listing
+from measuring import Measured
 from sets import GIB, SETS, Set
 
 BEGIN, END = "<!-- benchmarks: begin -->", "<!-- benchmarks: end -->"
@@ -29,16 +30,6 @@ NAMES = {
     "aws_cli": "aws-cli",
     "plain_boto3": "plain boto3",
 }
-
-
-@dataclass(frozen=True)
-class Measured:
-    """One whole process: wall and CPU seconds, peak memory in MB, requests to S3 and STS."""
-
-    wall: float
-    cpu: float
-    rss_mb: float
-    requests: int
 
 
 @dataclass(frozen=True)
