@@ -68,8 +68,8 @@ def _check(name: str, log: Path, count: int) -> None:
     objects = count * cleaning.OBJECTS_A_DAY
     with log.open("rb") as file:
         if name == "list":
-            last = file.readlines()[-1].decode()
-            right = f"{objects:,} ours, {count:,} manifest;" in last
+            file.seek(max(0, log.stat().st_size - 400))
+            right = f"{objects:,} ours, {count:,} manifest;".encode() in file.readlines()[-1]
         elif name == "list --json":
             file.seek(max(0, log.stat().st_size - 400_000))
             right = (

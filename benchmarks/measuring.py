@@ -1,10 +1,11 @@
 """Measuring whole processes, for whatever set."""
 
 import argparse
-import os
+import json
 import statistics
 import subprocess
-import time
+import sys
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,16 +34,14 @@ def measure(command: list[str], environment: dict[str, str], log: Path, sink: Si
     """One whole process, by the operating system's own accounting (its children included); its requests where
     there is a ``sink`` to ask."""
     asked = 0 if sink is None else sink.requests()
-    with log.open("ab") as output:
-        started = time.monotonic()
-        process = subprocess.Popen(command, env=environment, stdout=output, stderr=output)
-        _, status, usage = os.wait4(process.pid, 0)
-        wall = time.monotonic() - started
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode != 0:
-        raise SystemExit(f"{command[0]} ended with {process.returncode}; see {log}")
+    with log.open("ab") as output, tempfile.NamedTemporaryFile() as answer:
+        launcher = [sys.executable, "-S", str(Path(__file__).with_name("one_process.py")), answer.name]
+        subprocess.run([*launcher, *command], env=environment, stdout=output, stderr=output, check=True)
+        told = json.load(answer)
+    if told["code"] != 0:
+        raise SystemExit(f"{command[0]} ended with {told['code']}; see {log}")
     requests = 0 if sink is None else sink.requests() - asked - 1
-    return Measured(wall, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024, requests)
+    return Measured(told["wall"], told["cpu"], told["rss_mb"], requests)
 
 
 def note(results: Runs, number: int, name: str, found: Measured) -> None:

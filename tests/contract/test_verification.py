@@ -13,7 +13,7 @@ from xmode_transfer.adapters.ledger import open_ledger
 from xmode_transfer.adapters.memory import MemorySource
 from xmode_transfer.adapters.read_back import PacedReader
 from xmode_transfer.adapters.spool import SpooledFile
-from xmode_transfer.domain.acts import ActKind
+from xmode_transfer.domain.acts import Act, ActKind
 from xmode_transfer.domain.config import Configuration, Feed, Limits, Service, Settled, Vendor
 from xmode_transfer.domain.periods import Period, PeriodKind
 from xmode_transfer.domain.verification import Flaw, Scope
@@ -21,7 +21,7 @@ from xmode_transfer.entrypoints.cli.tally import Tally
 from xmode_transfer.services.adopt import Adoption, adopt
 from xmode_transfer.services.deliver import deliver
 from xmode_transfer.services.listing import Listing, Standing
-from xmode_transfer.services.repair import Repaired, repair
+from xmode_transfer.services.repair import Repaired, ToRepair, repair
 from xmode_transfer.services.verify import Verification
 from xmode_transfer.services.workbench import Workbench
 
@@ -90,7 +90,10 @@ class Place:
 
     def repair(self) -> Repaired:
         self.verify()
-        return repair(self.bench, self.configuration, self.case.customer, self.findings, by="alice")
+        found = ToRepair()
+        for finding in self.findings:
+            found.add(finding)
+        return repair(self.bench, self.configuration, self.case.customer, found, by="alice")
 
     def adopt(self, **how: Any) -> Adoption:
         return adopt(
@@ -141,6 +144,48 @@ def test_what_was_deleted_altered_or_shared_is_named_and_nothing_else(place: Pla
         place.key(DAYS[0], 1): Standing.CHANGED,
         place.key(DAYS[1], 2): Standing.CHANGED,
     }
+
+
+def test_other_rights_do_not_keep_a_manifest_from_being_put_again(place: Place) -> None:
+    place.case.customer_shares(place.key(DAYS[0], 1))
+    place.case.customer_deletes(place.manifest(DAYS[0]))
+    repaired = place.repair()
+    assert (repaired.outcome, repaired.sent, repaired.left) == ("repaired", 1, [])
+    assert place.verify(acl_sample=None) == {place.key(DAYS[0], 1): Flaw.ACL_CHANGED}
+
+
+def test_a_manifest_waits_for_what_is_beyond_one_repair(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("xmode_transfer.services.repair.MOST_AT_ONCE", 3)
+    for number in range(4):
+        place.case.customer_deletes(place.key(DAYS[0], number))
+    place.case.customer_deletes(place.manifest(DAYS[0]))
+    place.verify()
+    # a feed's files may sort behind its manifests
+    place.findings.sort(key=lambda finding: finding.known.name != "")
+    found = ToRepair()
+    for finding in place.findings:
+        found.add(finding)
+    left = repair(place.bench, place.configuration, place.case.customer, found, by="alice")
+    assert (left.sent, [item.cause for item in left.left]) == (2, ["not_whole"])
+    assert (place.repair().outcome, place.verify()) == ("repaired", {})
+
+
+def test_a_repair_that_was_killed_is_closed_by_the_next(place: Place) -> None:
+    now = place.clock.now()
+    act = Act("repair-1", ActKind.REPAIR, "acme", "dead", "bob", "a verification found 1 key missing", now)
+    lease = place.ledger.claim("repair/acme", "dead", 1)
+    place.ledger.start_act(lease, act)
+    place.ledger.release(lease)
+    place.case.customer_deletes(place.key(DAYS[0], 0))
+    assert place.repair().outcome == "repaired"
+    acts = {item.person: item for item in place.ledger.acts("acme", ActKind.REPAIR)}
+    assert {person: item.outcome for person, item in acts.items()} == {
+        "alice": "repaired",
+        "bob": "interrupted",
+    }
+    assert acts["bob"].finished_at is not None
 
 
 def test_a_repair_delivers_again_what_is_missing_and_touches_nothing_else(place: Place) -> None:

@@ -100,6 +100,9 @@ def test_what_does_not_go_together_is_told(project: Make, acme: CustomerSetup) -
         ["verify"],
         ["verify", "--customer", "acme", "--period", "2026-11-22", "--since", "2026-11-21"],
         ["verify", "--customer", "acme", "--receipt", "no-key.receipt"],
+        ["verify", "--customer", "acme", "--period", "2026-11-22"],  # nothing of it was ever delivered
         ["list", "--customer", "acme", "--dry-run"],
     ):
         assert here.run(*arguments).code == 2, arguments
+    nothing = here.run("verify", "--customer", "acme", "--json").json
+    assert (nothing["outcome"], nothing["reason"]) == ("nothing", "nothing has been delivered yet")

@@ -172,7 +172,12 @@ def _check_signature(path: Path, signature: dict[str, Any], digest: str, keys: d
     key = keys.get(key_id)
     if key is None:
         ours = ", ".join(sorted(keys))
-        raise _refused(path, f"it is signed with the key {key_id}, and the key that was given is {ours}")
+        raise _refused(
+            path,
+            f"it is signed with the key {key_id}, and the key that was given is {ours}",
+            hint="if that was an earlier key of ours, check with its public key (--public-key FILE); else do "
+            "not rely on it",
+        )
     if signature.get("sha256") != digest:
         raise _refused(path, "it was altered after it was signed: its content has another SHA-256")
     try:
@@ -184,8 +189,7 @@ def _check_signature(path: Path, signature: dict[str, Any], digest: str, keys: d
     return key_id
 
 
-def _refused(path: Path, why: str) -> ReceiptRefused:
-    return ReceiptRefused(
-        f"{path} is no valid receipt: {why}",
-        hint="do not rely on it: ask for the original, or verify the delivery again",
-    )
+def _refused(
+    path: Path, why: str, hint: str = "do not rely on it: ask for the original, or verify the delivery again"
+) -> ReceiptRefused:
+    return ReceiptRefused(f"{path} is no valid receipt: {why}", hint=hint)

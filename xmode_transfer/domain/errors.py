@@ -295,6 +295,7 @@ class ListingEmpty(StoreError):
 
     code = "listing_empty"
     party = Party.CUSTOMER
+    exit_code = ExitCode.BLOCKED
 
 
 class PartsRefused(StoreError):
@@ -309,6 +310,7 @@ class ObjectExists(StoreError):
     """A create-only PUT found the key taken (HTTP 412)."""
 
     code = "object_exists"
+    party = Party.CUSTOMER
     exit_code = ExitCode.BLOCKED
 
 

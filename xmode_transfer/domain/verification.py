@@ -37,13 +37,14 @@ class Flaw(StrEnum):
     ALTERED = "altered"  # other bytes than were delivered
     ACL_CHANGED = "acl_changed"  # the same bytes, and other rights
     MANIFEST_DIFFERS = "manifest_differs"  # the manifest lists something else than the ledger
+    ELSEWHERE = "elsewhere"  # delivered below another prefix than the destination's of today
     UNREADABLE = "unreadable"  # we are refused, so nothing is known
     UNCHECKED = "unchecked"  # AWS or the network did not let us look this time
 
     @property
     def party(self) -> Party:
         """Who must act, or decide."""
-        if self is Flaw.MANIFEST_DIFFERS:
+        if self in (Flaw.MANIFEST_DIFFERS, Flaw.ELSEWHERE):
             return Party.US
         return Party.AWS if self is Flaw.UNCHECKED else Party.CUSTOMER
 
@@ -234,6 +235,11 @@ def fix(flaw: Flaw, customer: str, bucket: str, key: str) -> str:
         return (
             "our record and the customer's are not the same: `xmode-transfer ledger check`; "
             "was an older ledger restored? (docs/operations.md)"
+        )
+    if flaw is Flaw.ELSEWHERE:
+        return (
+            f"compare destination.prefix in customers/{customer}.yaml with the customer. If it has moved, "
+            "what lies in the old place is the customer's: nothing there is looked at or removed"
         )
     if flaw is Flaw.UNCHECKED:
         return "verify again"

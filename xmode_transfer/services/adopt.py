@@ -32,7 +32,7 @@ from xmode_transfer.domain.records import (
 )
 from xmode_transfer.domain.verification import SHA256_HEX, Scope
 from xmode_transfer.ports import ListedObject, ObjectInfo, ObjectStore, OpenFile, Reader
-from xmode_transfer.services import destination, leasing
+from xmode_transfer.services import acts, destination, leasing
 from xmode_transfer.services.planning import delivery_id
 from xmode_transfer.services.sending import failure_of
 from xmode_transfer.services.workbench import Workbench
@@ -106,6 +106,7 @@ def adopt(
         if not dry_run:
             lease = stack.enter_context(leasing.held(bench.ledger, f"adopt/{customer.name}", bench.holder))
             act = _act(bench, customer, by)
+            acts.close_died(bench.ledger, lease, customer.name, ActKind.ADOPT, act.started_at)
             bench.ledger.start_act(lease, act)
             result.act_id = act.id
         try:

@@ -31,7 +31,8 @@ from xmode_transfer.domain.records import Capabilities, Delivery, Failure, Holdi
 from xmode_transfer.domain.retention import DeliveryKey, Reason, Verdict, judge
 from xmode_transfer.ports import ObjectStore
 from xmode_transfer.services import cleanup_acts, leasing
-from xmode_transfer.services.cleanup_acts import CLEANED, INTERRUPTED, Journal
+from xmode_transfer.services.acts import INTERRUPTED
+from xmode_transfer.services.cleanup_acts import CLEANED, Journal
 from xmode_transfer.services.destination import Destination
 from xmode_transfer.services.expiring import Expiring, ExpiringPeriod, LeftKey, Planning, states_of
 from xmode_transfer.services.removing import Removed, Remover
@@ -56,7 +57,7 @@ class CleanupOutcome:
     nothing was removed); ``interrupted``; ``failed`` (tried again by the next); ``blocked`` (the customer
     must act); ``already_running``. ``expiring`` is the plan, ``removed`` what was done of it, ``kept`` counts
     the deliveries that stay, by reason. ``lifecycle_rule`` frees what is hidden below delete markers; None
-    where nothing is.
+    where nothing is. ``asks`` is why a dry run's plan would not be carried out without a person's word.
     """
 
     customer: str
@@ -69,6 +70,7 @@ class CleanupOutcome:
     exit_code: int = ExitCode.DONE
     seconds: float = 0.0
     lifecycle_rule: dict[str, Any] | None = None
+    asks: str | None = None
 
     @property
     def periods(self) -> list[ExpiringPeriod]:
@@ -191,10 +193,13 @@ class _Cleanup:
             most_objects=None if self.confirmed else -1 if first else most,
         )
         try:
-            result.expiring = planning.plan()
-            if not result.expiring.listed:
+            plan = planning.plan()
+            if not plan.listed:
                 raise self._nothing_listed(feeds)
-            if journal is not None:
+            result.expiring = plan
+            if journal is None:
+                result.asks = self._asks(first, most, here)
+            else:
                 journal.close_died()
                 self._check_confirmed(first, most, here)
         except XmodeError as error:
@@ -267,21 +272,30 @@ class _Cleanup:
         by_fraction = int(here * caps.max_fraction)
         return by_fraction if caps.max_objects is None else min(by_fraction, caps.max_objects)
 
-    def _check_confirmed(self, first: bool, most: int, here: int) -> None:
-        """Raises NeedsConfirmation when this is more than is done without a person's word."""
+    def _asks(self, first: bool, most: int, here: int) -> str | None:
+        """Why this is more than is done without a person's word, or None."""
         plan, name = self.result.expiring, self.customer.name
         if self.confirmed or plan.is_empty:
+            return None
+        if first:
+            return f"this is the first cleanup of {name}"
+        if plan.objects > most:
+            return (
+                f"{plan.objects:,} of the {here:,} objects of {name} expire, and at most {most:,} go without "
+                "a person's word (retention.caps)"
+            )
+        return None
+
+    def _check_confirmed(self, first: bool, most: int, here: int) -> None:
+        """Raises NeedsConfirmation when this is more than is done without a person's word."""
+        why, name = self._asks(first, most, here), self.customer.name
+        if why is None:
             return
         command = f"xmode-transfer cleanup --customer {name}"
         hint = f"look at what would go (`{command} --dry-run`), then say so (`{command} --confirm`)"
-        if first:
-            raise NeedsConfirmation(f"this is the first cleanup of {name}: nothing was removed", hint=hint)
-        if plan.objects > most:
-            raise NeedsConfirmation(
-                f"{plan.objects:,} of the {here:,} objects of {name} expire, and at most {most:,} go without "
-                "a person's word (retention.caps): nothing was removed",
-                hint=f"{hint}. If so many are right for good, raise retention.caps in customers/{name}.yaml",
-            )
+        if not first:
+            hint += f". If so many are right for good, raise retention.caps in customers/{name}.yaml"
+        raise NeedsConfirmation(f"{why}: nothing was removed", hint=hint)
 
     def _nothing_listed(self, feeds: Sequence[str]) -> ListingEmpty:
         place = f"s3://{self.customer.destination.bucket}/{self.customer.destination.prefix}"

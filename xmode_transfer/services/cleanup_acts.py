@@ -7,11 +7,12 @@ from dataclasses import dataclass, field, replace
 from xmode_transfer.domain.acts import Act, ActKind, Removal, RemovalOutcome
 from xmode_transfer.domain.config import Customer
 from xmode_transfer.domain.records import Failure, Lease
+from xmode_transfer.services.acts import INTERRUPTED
 from xmode_transfer.services.removing import Removed
 from xmode_transfer.services.workbench import Workbench
 
 CLEANED = "cleaned"
-INTERRUPTED = "interrupted"
+
 
 _INTENDED = (RemovalOutcome.PLANNED, RemovalOutcome.DOUBTFUL)
 

@@ -24,6 +24,7 @@ class Standing(StrEnum):
     MANIFEST = "manifest"  # a manifest of ours
     CHANGED = "changed"  # delivered by us, and another size or ETag now
     MISSING = "missing"  # delivered by us, and no longer there
+    ELSEWHERE = "elsewhere"  # delivered by us below another prefix than today's, where nobody looks
     NOTICE = "notice"  # told the customer something; not on the books of deliveries
     FOREIGN = "foreign"  # below our prefix, and not in our ledger
 
@@ -100,7 +101,8 @@ def compare(there: Iterable[ListedObject], known: Iterable[DeliveredKey], prefix
             yield ListedKey(standing, item.key, item, None)
             item = next(left, None)
         elif item is None or record.key < item.key:
-            yield ListedKey(Standing.MISSING, record.key, None, record)
+            standing = Standing.MISSING if record.key.startswith(prefix) else Standing.ELSEWHERE
+            yield ListedKey(standing, record.key, None, record)
             record = next(right, None)
         else:
             yield ListedKey(_standing(item, record), item.key, item, record)

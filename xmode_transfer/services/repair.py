@@ -32,7 +32,7 @@ from xmode_transfer.domain.records import (
 )
 from xmode_transfer.domain.verification import Finding, Flaw
 from xmode_transfer.ports import ObjectStore, Source
-from xmode_transfer.services import leasing, publishing
+from xmode_transfer.services import acts, leasing, publishing
 from xmode_transfer.services.destination import Destination
 from xmode_transfer.services.sending import Sender, failure_of, halts
 from xmode_transfer.services.workbench import Workbench
@@ -45,6 +45,24 @@ FEED_GONE = "feed_gone"
 SOURCE_GONE = "source_missing"
 SOURCE_CHANGED = "source_changed"
 NOT_WHOLE = "not_whole"
+
+
+@dataclass(slots=True)
+class ToRepair:
+    """What one verification has found, as far as it is held in memory."""
+
+    findings: list[Finding] = field(default_factory=list)
+    missing: int = 0
+    beyond: set[tuple[str, str]] = field(default_factory=set)
+    """Feeds and periods of which more is missing than is repaired now: their manifests wait."""
+
+    def add(self, finding: Finding) -> None:
+        if finding.flaw is Flaw.MISSING:
+            if self.missing >= MOST_AT_ONCE:
+                self.beyond.add((finding.known.feed, finding.known.period))
+                return
+            self.missing += 1
+        self.findings.append(finding)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,33 +99,34 @@ def repair(
     bench: Workbench,
     configuration: Configuration,
     customer: Customer,
-    findings: Sequence[Finding],
+    found: ToRepair,
     *,
     by: str,
 ) -> Repaired:
-    """Delivers again what ``findings`` (of one verification) call missing. ``by`` is the person who asks.
+    """Delivers again what ``found`` (by one verification) is missing. ``by`` is the person who asks.
 
     Answers what came of each key; what ended it early is in ``failure``. Raises LedgerError, and
     AlreadyRunning when another process repairs this customer.
     """
     result = Repaired()
-    if not any(finding.flaw is Flaw.MISSING for finding in findings):
+    if not found.missing:
         return result
     with leasing.held(bench.ledger, f"repair/{customer.name}", bench.holder) as lease:
         now = bench.clock.now()
-        missing = sum(finding.flaw is Flaw.MISSING for finding in findings)
+        acts.close_died(bench.ledger, lease, customer.name, ActKind.REPAIR, now)
+        keys = "key" if found.missing == 1 else "keys"
         act = Act(
             id=f"repair-{customer.name}-{now:%Y%m%dT%H%M%S%f}",
             kind=ActKind.REPAIR,
             customer=customer.name,
             holder=bench.holder,
             person=by,
-            reason=f"a verification found {missing} keys missing",
+            reason=f"a verification found {found.missing:,} {keys} missing",
             started_at=now,
         )
         bench.ledger.start_act(lease, act)
         result.act_id = act.id
-        work = _Repair(bench, configuration, customer, findings, result)
+        work = _Repair(bench, configuration, customer, found, result)
         try:
             with telemetry.bind(customer=customer.name), Destination(bench, customer) as store:
                 work.run(store)
@@ -144,11 +163,11 @@ class _Repair:
     bench: Workbench
     configuration: Configuration
     customer: Customer
-    findings: Sequence[Finding]
+    found: ToRepair
     result: Repaired
 
     def run(self, store: ObjectStore) -> None:
-        by_place = sorted(self.findings, key=lambda item: (item.known.period, item.known.feed))
+        by_place = sorted(self.found.findings, key=lambda item: (item.known.period, item.known.feed))
         for _, some in groupby(by_place, lambda item: (item.known.period, item.known.feed)):
             findings = list(some)
             wanted = [finding.known for finding in findings if finding.flaw is Flaw.MISSING]
@@ -189,14 +208,19 @@ class _Repair:
                 items = self._with_content(source, feed, list(some), files)
                 self._send(store, source, feed, deliveries, deliveries[revision], lease, items)
             manifests = [item for item in wanted if not item.name]
-            flawed = [item for item in findings if item.known.name and item.flaw is not Flaw.MISSING]
+            # other rights do not make what a manifest lists untrue
+            flawed = [
+                item
+                for item in findings
+                if item.known.name and item.flaw not in (Flaw.MISSING, Flaw.ACL_CHANGED)
+            ]
             broken = {revision for item in flawed for revision in item.known.named_by}
             left = {item.known.key for item in self.result.left}
             broken |= {revision for item in objects if item.key in left for revision in item.named_by}
+            beyond = (name, label) in self.found.beyond
             for item in manifests:
-                self._publish(
-                    store, deliveries[item.revision], lease, item, whole=item.revision not in broken
-                )
+                whole = not beyond and item.revision not in broken
+                self._publish(store, deliveries[item.revision], lease, item, whole=whole)
 
     def _with_content(
         self, source: Source, feed: Feed, items: Sequence[DeliveredKey], files: Mapping[str, object]

@@ -5,6 +5,8 @@ from collections.abc import Iterable
 from xmode_transfer.domain.config import Configuration, Customer
 from xmode_transfer.domain.errors import ConfigError
 from xmode_transfer.domain.periods import Period, period_labelled
+from xmode_transfer.domain.records import Status
+from xmode_transfer.domain.verification import Scope
 from xmode_transfer.ports import Ledger
 
 
@@ -41,3 +43,23 @@ def check_scope(
                 f"{label!r} is no period",
                 hint="write it like 2026-11-22T05, 2026-11-22, 2026-W47, 2026-11 or none",
             )
+
+
+def check_delivered(ledger: Ledger, customer: Customer, feed: str | None, period: str) -> None:
+    """Raises ConfigError for a period of which no delivery to the customer was ever begun: nothing can be
+    proven of it, and "nothing is wrong" would be taken for a proof."""
+    if not ledger.deliveries(customer.name, feed, period, limit=1):
+        what = f"{feed} {period}" if feed is not None else period
+        raise ConfigError(
+            f"nothing of {what} was ever delivered to {customer.name}",
+            hint=f"`xmode-transfer status --customer {customer.name}` has what is due, `xmode-transfer list "
+            f"--customer {customer.name} --summary` what was delivered",
+        )
+
+
+def why_nothing(ledger: Ledger, customer: Customer, scope: Scope) -> str:
+    """Why the ledger has no key that is meant."""
+    delivered = ledger.deliveries(customer.name, scope.feed, scope.period, [Status.DELIVERED])
+    if any(scope.covers(item.feed, item.period) and item.object_count for item in delivered):
+        return "cleanups have removed all that was delivered"
+    return "nothing has been delivered yet"

@@ -50,6 +50,7 @@ from xmode_transfer.services.workbench import Workbench
 from xmode_transfer.telemetry import Event
 
 PROVEN = "proven"
+NOTHING = "nothing"
 DIFFERS = "differs"
 INCOMPLETE = "incomplete"
 
@@ -58,7 +59,7 @@ _MOST_IN_A_ROW = 20  # keys that cannot be looked at one after the other, before
 _USUAL_OF = 50
 _MOST_LOGGED = 100
 _TOLD_DIFFERENCES = 3
-_NOT_KNOWN = frozenset({Flaw.UNREADABLE, Flaw.UNCHECKED})
+_NOT_KNOWN = frozenset({Flaw.ELSEWHERE, Flaw.UNREADABLE, Flaw.UNCHECKED})
 
 
 @dataclass(slots=True)
@@ -78,10 +79,12 @@ class Verified:
     @property
     def outcome(self) -> str:
         """``proven``; ``differs`` where something is not as delivered; ``incomplete`` where nothing worse
-        was found than keys that could not be looked at."""
+        was found than keys that could not be looked at; ``nothing`` where the ledger has no key to prove."""
         if any(flaw not in _NOT_KNOWN for flaw in self.flaws):
             return DIFFERS
-        return INCOMPLETE if self.flaws else PROVEN
+        if self.flaws:
+            return INCOMPLETE
+        return PROVEN if self.keys else NOTHING
 
     @property
     def exit_code(self) -> int:
@@ -224,6 +227,10 @@ class Verification:
             return CheckedKey(known, None, Judgement(Flaw.UNCHECKED, error.message), None, now), error
 
     def _look(self, store: ObjectStore, known: DeliveredKey, with_acl: bool, now: datetime) -> CheckedKey:
+        prefix = self.customer.destination.prefix
+        if not known.key.startswith(prefix):  # our own session would be refused there
+            where = f"it was delivered when the destination's prefix was not {prefix} yet"
+            return CheckedKey(known, None, Judgement(Flaw.ELSEWHERE, where), None, now)
         info = store.head(known.key)
         seen = None if info is None else Seen(info.size, info.etag, info.checksum)
         judgement = judge(known, seen)

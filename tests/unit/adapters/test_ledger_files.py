@@ -15,6 +15,7 @@ from xmode_transfer.adapters.ledger import files, open_ledger
 from xmode_transfer.adapters.ledger.tables import SCHEMA_VERSION
 from xmode_transfer.domain.errors import (
     AlreadyRunning,
+    ConfigError,
     LedgerCorrupt,
     LedgerError,
     LedgerTooNew,
@@ -79,12 +80,20 @@ def test_a_backup_is_one_whole_file_that_only_its_owner_reads(path: Path, tmp_pa
     assert told[-1][0] == told[-1][1] > 0
     assert sorted(item.name for item in tmp_path.iterdir() if "backup" in item.name) == ["backup.db"]
     assert files.check(url(path), target).is_sound
-    with pytest.raises(LedgerError, match="already"):
+    with pytest.raises(ConfigError, match="already"):
         files.backup(url(path), target)
     fill(path, "2026-11-23")
     assert files.backup(url(path), target, overwrite=True).contents.deliveries == 2
-    with pytest.raises(LedgerError, match="the ledger itself"):
+    with pytest.raises(ConfigError, match="the ledger itself"):
         files.backup(url(path), path, overwrite=True)
+    with pytest.raises(ConfigError, match="no directory"):
+        files.backup(url(path), tmp_path / "absent" / "backup.db")
+    for call in (
+        lambda: files.check(url(path), tmp_path / "absent.db"),
+        lambda: files.restore(url(path), tmp_path / "absent.db", NOW),
+    ):
+        with pytest.raises(ConfigError, match=r"no file .*absent\.db"):
+            call()
 
 
 def test_a_backup_under_load_is_one_state_and_holds_nobody_up(path: Path, tmp_path: Path) -> None:
@@ -193,8 +202,9 @@ def test_a_damaged_file_is_told_and_never_restored(
     except LedgerCorrupt as error:
         found = (error.hint,)
     assert found
-    with pytest.raises(LedgerError):
+    with pytest.raises(LedgerCorrupt, match=r"/backup\.db is damaged") as refused:
         files.restore(url(path), backup, NOW)
+    assert "another backup" in refused.value.hint
     assert periods(path) == {"2026-11-22"}
     assert not list(tmp_path.glob("*before-restore*"))
 

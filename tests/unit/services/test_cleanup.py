@@ -291,6 +291,8 @@ def test_a_dry_run_writes_nothing_at_all(world: World) -> None:
     ]
     assert world.bucket.contents() == before
     assert world.ledger.acts() == []
+    assert dry.asks == "this is the first cleanup of acme"
+    assert world.clean(dry_run=True).asks is None  # confirmed
     assert world.clean().expiring.objects == 9
 
 
@@ -578,9 +580,10 @@ def test_an_empty_listing_removes_nothing_and_says_so(world: World) -> None:
         world.bucket.remove(key, world.clock.now())
     outcome = world.clean()
     assert outcome.failure is not None
-    assert (outcome.outcome, outcome.failure.cause, outcome.exit_code) == ("failed", "listing_empty", 3)
+    assert (outcome.outcome, outcome.failure.cause, outcome.exit_code) == ("blocked", "listing_empty", 4)
     assert world.removals() == {}
-    assert [act.outcome for act in world.ledger.acts("acme")] == ["failed"]
+    assert outcome.periods == []
+    assert [act.outcome for act in world.ledger.acts("acme")] == ["blocked"]
 
 
 def test_a_listing_that_leaves_keys_out_removes_none_of_them(

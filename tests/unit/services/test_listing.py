@@ -21,8 +21,8 @@ def known(key: str, size: int | None = 1, etag: str | None = '"e"') -> Delivered
     return DeliveredKey(key, size, etag, "us-daily", "2026-11-22", 1, AT)
 
 
-def standings(left: list[ListedObject], right: list[DeliveredKey]) -> dict[str, Standing]:
-    return {item.key: item.standing for item in compare(left, right, "x/")}
+def standings(left: list[ListedObject], right: list[DeliveredKey], prefix: str = "") -> dict[str, Standing]:
+    return {item.key: item.standing for item in compare(left, right, prefix)}
 
 
 def test_how_a_key_stands() -> None:
@@ -49,8 +49,18 @@ def test_how_a_key_stands() -> None:
 def test_a_notice_is_neither_foreign_nor_ever_missing() -> None:
     key = notice_key("x/", AT, "us-daily", "2026-11-22", "late")
     left = [there(key), there("x/_notices/readme.txt"), there("y/" + key)]
-    assert list(standings(left, []).values()) == [Standing.NOTICE, Standing.FOREIGN, Standing.FOREIGN]
+    assert list(standings(left, [], "x/").values()) == [Standing.NOTICE, Standing.FOREIGN, Standing.FOREIGN]
     assert standings([], []) == {}
+
+
+def test_what_was_delivered_below_another_prefix_is_not_called_missing() -> None:
+    right = [known("x/a"), known("x/new/b"), known("y/c")]
+    assert standings([there("x/new/a")], right, "x/new/") == {
+        "x/a": Standing.ELSEWHERE,
+        "x/new/a": Standing.FOREIGN,
+        "x/new/b": Standing.MISSING,
+        "y/c": Standing.ELSEWHERE,
+    }
 
 
 keys = st.lists(st.text(min_size=1, max_size=3), unique=True).map(sorted)

@@ -175,6 +175,25 @@ def test_a_refusal_of_every_key_is_told_once(world: World) -> None:
         world.verify()
 
 
+def test_what_lies_below_an_earlier_prefix_is_ours_to_explain_and_not_asked_for(world: World) -> None:
+    """Our own session may not look there: a refusal would be laid at the customer's door."""
+    moved = CUSTOMER.model_copy(
+        update={"destination": CUSTOMER.destination.model_copy(update={"prefix": "moved/"})}
+    )
+    found = Verification(world.bench, moved, Scope(), world.reader)
+    flaws = {finding.flaw for _, finding in found if finding}
+    assert flaws == {Flaw.ELSEWHERE}
+    assert (found.verified.outcome, found.verified.exit_code) == ("incomplete", 3)
+
+
+def test_nothing_to_prove_is_not_called_proven(world: World) -> None:
+    world.ledger.close()
+    world.open("another.db")
+    found = world.verification()
+    assert list(found) == []
+    assert (found.verified.outcome, found.verified.exit_code) == ("nothing", 0)
+
+
 def test_asked_to_stop_it_stops(world: World) -> None:
     world.bench.stop.set()
     with pytest.raises(Interrupted):

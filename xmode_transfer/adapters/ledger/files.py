@@ -7,7 +7,7 @@ one consistent state, while others write (https://www.sqlite.org/backup.html).
 import os
 import sqlite3
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -18,7 +18,7 @@ from xmode_transfer.adapters.ledger.consistency import Contents
 from xmode_transfer.adapters.ledger.engine import BUSY_TIMEOUT_SECONDS, path_of
 from xmode_transfer.adapters.ledger.tables import SCHEMA_VERSION
 from xmode_transfer.adapters.processes import is_dead
-from xmode_transfer.domain.errors import AlreadyRunning, LedgerError, LedgerTooNew
+from xmode_transfer.domain.errors import AlreadyRunning, ConfigError, LedgerCorrupt, LedgerError, LedgerTooNew
 
 Told = Callable[[int, int], None]
 """Told how many pages are copied, of how many."""
@@ -55,9 +55,13 @@ class Copied:
 
 def check(url: str, file: Path | None = None) -> LedgerCheck:
     """Checks the ledger, or another file such as a backup. Raises LedgerError when there is none or it cannot
-    be read, LedgerTooNew, and LedgerCorrupt when it is no ledger at all."""
-    path = file.absolute() if file is not None else path_of(url)
-    with _reading(path) as connection:
+    be read, LedgerTooNew, LedgerCorrupt when it is no ledger at all, and ConfigError when there is no
+    ``file``."""
+    path = path_of(url) if file is None else _named(file)
+    with ExitStack() as stack:
+        if file is not None:
+            stack.enter_context(_as_backup(path, path))
+        connection = stack.enter_context(_reading(path))
         found = _version(connection, path)
         damage = tuple(consistency.damage(connection))
         older = found != SCHEMA_VERSION
@@ -74,12 +78,15 @@ def check(url: str, file: Path | None = None) -> LedgerCheck:
 
 def backup(url: str, target: Path, *, overwrite: bool = False, told: Told | None = None) -> Copied:
     """Copies the ledger, as it is at this moment, into a file of its own; others may go on writing. The copy
-    is checked before it gets its name. Raises LedgerError when there is something at ``target`` already."""
+    is checked before it gets its name. Raises ConfigError when there is something at ``target`` already, or
+    no such directory."""
     source, target = path_of(url), target.absolute()
-    if target.exists() and not overwrite:
-        raise LedgerError(f"There is a file {target} already.", hint="Take another name, or say --force.")
     if target == source:
-        raise LedgerError(f"{target} is the ledger itself.", hint="Take another name for the backup.")
+        raise ConfigError(f"{target} is the ledger itself", hint="take another name for the backup")
+    if target.exists() and not overwrite:
+        raise ConfigError(f"there is a file {target} already", hint="take another name, or say --force")
+    if not target.parent.is_dir():
+        raise ConfigError(f"there is no directory {target.parent}", hint="make it, or take another name")
     partial = target.with_name(f".{target.name}.{os.getpid()}")
     try:
         with _reading(source) as connection:
@@ -99,17 +106,18 @@ def restore(url: str, file: Path, now: datetime, *, told: Told | None = None) ->
     Refused (AlreadyRunning) while a process holds a lease in the ledger that is there. A ledger that is too
     damaged to say so is no hindrance: that is what a restore is for. Leases in the backup are given back.
     """
-    source, target = file.absolute(), path_of(url)
+    source, target = _named(file), path_of(url)
     if source == target:
-        raise LedgerError(f"{source} is the ledger itself.", hint="Name the backup to restore.")
+        raise ConfigError(f"{source} is the ledger itself", hint="name the backup to restore")
     partial = target.with_name(f".{target.name}.{os.getpid()}")
     try:
-        with _reading(source) as connection:
-            _version(connection, source)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            _copy(connection, partial, told)
-        _give_leases_back(partial)
-        counted = _proven(partial)
+        with _as_backup(source, partial):
+            with _reading(source) as connection:
+                _version(connection, source)
+                target.parent.mkdir(parents=True, exist_ok=True)
+                _copy(connection, partial, told)
+            _give_leases_back(partial)
+            counted = _proven(partial)
         with _nobody_writes(target, now):
             kept = _set_aside(target, now)
             _put(partial, target)
@@ -117,6 +125,27 @@ def restore(url: str, file: Path, now: datetime, *, told: Told | None = None) ->
         with suppress(OSError):
             partial.unlink(missing_ok=True)
     return Copied(target, counted, target.stat().st_size, kept)
+
+
+def _named(file: Path) -> Path:
+    """A file that somebody named on the command line."""
+    path = file.absolute()
+    if not path.is_file():
+        raise ConfigError(f"there is no file {path}", hint="check the path of the backup")
+    return path
+
+
+@contextmanager
+def _as_backup(source: Path, partial: Path) -> Iterator[None]:
+    """What is told of a damaged ledger is not what helps with a damaged backup, nor with a copy of it that
+    nobody knows of."""
+    try:
+        yield
+    except LedgerCorrupt as error:
+        raise LedgerCorrupt(
+            error.message.replace(str(partial), str(source)),
+            hint="Nothing was changed. Take another backup; keep this file until one is found to be good.",
+        ) from error
 
 
 @contextmanager

@@ -99,10 +99,17 @@ def _tell(found: "Adoption", *, dry_run: bool) -> None:
         click.secho(found.failure.message, fg="red", bold=True)
         if found.failure.hint:
             click.echo(words.wrapped(found.failure.hint, 2, "what to do"))
-    if not found.deliveries:
-        click.echo(f"{found.customer}: every manifest of ours is in the ledger ({found.known:,} known)")
+    if not found.deliveries and found.failure is None:
+        told = f"every manifest of ours is in the ledger ({found.known:,} known)"
+        click.echo(f"{found.customer}: {told if found.known else 'no manifest lies at the destination'}")
     elif dry_run:
         click.echo("dry run: nothing was recorded; without --dry-run these are taken back into the ledger")
+    if any(item.outcome == "refused" for item in found.deliveries):
+        hint = (
+            "a manifest that was altered is no proof any more. Ask the customer who wrote it; once it is "
+            "moved away, the next run finds the objects and puts ours again, if the source has the period"
+        )
+        click.echo(words.wrapped(hint, 2, "refused"))
     if any(item.unproven_count for item in found.deliveries):
         hint = (
             "`verify` names what is not proven, and --repair delivers again what is missing; no cleanup ever "

@@ -47,7 +47,7 @@ def show(outcome: CleanupOutcome, *, dry_run: bool, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(document(outcome, dry_run=dry_run), ensure_ascii=False))
     else:
-        _tell(outcome, dry_run=dry_run)
+        _tell(outcome)
 
 
 def document(outcome: CleanupOutcome, *, dry_run: bool) -> dict[str, Any]:
@@ -66,6 +66,7 @@ def document(outcome: CleanupOutcome, *, dry_run: bool) -> dict[str, Any]:
         "stay": {str(reason): count for reason, count in sorted(outcome.kept.items())},
         "foreign": plan.foreign,
         "left": [{"key": item.key, "outcome": str(item.outcome)} for item in outcome.left],
+        "asks": outcome.asks,
         "lifecycle_rule": outcome.lifecycle_rule,
         "seconds": round(outcome.seconds, 3),
         "cause": failure.cause if failure else None,
@@ -91,7 +92,7 @@ def _period(period: ExpiringPeriod) -> dict[str, Any]:
     }
 
 
-def _tell(outcome: CleanupOutcome, *, dry_run: bool) -> None:
+def _tell(outcome: CleanupOutcome) -> None:
     for period in outcome.periods[:_SHOWN_PERIODS]:
         _tell_period(period, outcome)
     more = len(outcome.periods) - _SHOWN_PERIODS
@@ -101,7 +102,7 @@ def _tell(outcome: CleanupOutcome, *, dry_run: bool) -> None:
         stays = ", ".join(f"{count:,} {_STAYS[reason]}" for reason, count in outcome.kept.most_common())
         click.echo(f"{'stays':<{_INDENT}}{stays}")
     _tell_left(outcome)
-    _tell_end(outcome, dry_run=dry_run)
+    _tell_end(outcome)
 
 
 def _tell_period(period: ExpiringPeriod, outcome: CleanupOutcome) -> None:
@@ -126,7 +127,7 @@ def _tell_left(outcome: CleanupOutcome) -> None:
         click.echo(words.wrapped(f"{kind}: {_LEFT[kind]}", _INDENT))
 
 
-def _tell_end(outcome: CleanupOutcome, *, dry_run: bool) -> None:
+def _tell_end(outcome: CleanupOutcome) -> None:
     removed, plan = outcome.removed, outcome.expiring
     deleted, hidden = removed.keys[RemovalOutcome.DELETED], removed.keys[RemovalOutcome.HIDDEN]
     click.echo(
@@ -137,11 +138,13 @@ def _tell_end(outcome: CleanupOutcome, *, dry_run: bool) -> None:
         freed = words.size(removed.bytes[RemovalOutcome.DELETED])
         click.echo(f"{words.count(deleted, 'key')} removed, {freed} freed" if deleted else "nothing freed")
     elif plan.objects or plan.manifests:
-        tail = "; nothing was removed" if dry_run or outcome.failure else ""
         keys = f"{words.count(plan.objects, 'object')} and {words.count(plan.manifests, 'manifest')}"
-        click.echo(f"{keys} expire, {words.size(plan.bytes)}{tail}")
+        click.echo(f"{keys} expire, {words.size(plan.bytes)}; nothing was removed")
     else:
-        click.echo("nothing to remove")
+        click.echo("nothing was removed" if outcome.failure else "nothing to remove")
+    if outcome.asks:
+        told = f"without --confirm it will stop there: {outcome.asks}"
+        click.echo(words.wrapped(told, _INDENT))
     if hidden:
         stored = words.size(removed.bytes[RemovalOutcome.HIDDEN])
         told = (

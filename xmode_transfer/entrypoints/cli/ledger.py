@@ -85,7 +85,7 @@ def check(shell: Shell, file: Path | None, as_json: bool) -> int:
     if as_json:
         click.echo(json.dumps(_document(found), ensure_ascii=False))
     else:
-        _tell(found)
+        _tell(found, is_backup=file is not None)
     return ExitCode.DONE if found.is_sound else ExitCode.WILL_RETRY
 
 
@@ -151,7 +151,7 @@ def _document(found: "LedgerCheck") -> dict[str, object]:
     }
 
 
-def _tell(found: "LedgerCheck") -> None:
+def _tell(found: "LedgerCheck", *, is_backup: bool) -> None:
     if found.contents:
         click.echo(f"{found.path}: {_counted(found.contents)}")
     else:
@@ -163,7 +163,10 @@ def _tell(found: "LedgerCheck") -> None:
         click.echo(f"  {click.style(problem, fg='red')}")
     if len(problems) > _SHOWN_PROBLEMS:
         click.echo(f"  and {len(problems) - _SHOWN_PROBLEMS} more: see --json")
-    if found.damage:
+    if found.damage and is_backup:
+        click.secho("damaged", fg="red", bold=True)
+        click.echo(words.wrapped("it cannot be restored: take another backup", 2, "what to do"))
+    elif found.damage:
         click.secho("damaged", fg="red", bold=True)
         hint = (
             "stop the service, keep this file with its -wal and -shm, and restore the last backup: "

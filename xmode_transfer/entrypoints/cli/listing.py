@@ -22,6 +22,7 @@ _COLOURS = {
     Standing.NOTICE: "cyan",
     Standing.CHANGED: "red",
     Standing.MISSING: "red",
+    Standing.ELSEWHERE: "yellow",
     Standing.FOREIGN: "bright_black",
 }
 
@@ -50,8 +51,9 @@ def command(
     """List what lies at a customer's destination, beside what the ledger says should.
 
     Each key is ours (as delivered, by size and ETag), a manifest or a notice of ours, changed since, missing,
-    or foreign: below our prefix and not put by us. Only lists and reads; foreign objects are nobody's
-    business but the customer's. A million keys are no trouble. `verify` proves more.
+    foreign (below our prefix and not put by us), or elsewhere: delivered below another prefix than today's.
+    Only lists and reads; foreign objects are nobody's business but the customer's. A million keys are no
+    trouble. `verify` proves more.
 
     --adopt is for a ledger that was lost (docs/operations.md): each delivery that only its manifest knows is
     recorded again, after size, checksum and mark of every object have been proven.
@@ -147,14 +149,15 @@ def _sums(listing: Listing) -> dict[str, object]:
 
 
 def _line(item: ListedKey) -> str:
-    size = words.size(item.there.size) if item.there else "gone"
+    absent = "gone" if item.standing is Standing.MISSING else ""
+    size = words.size(item.there.size) if item.there else absent
     at = item.there.modified_at if item.there else item.known.delivered_at if item.known else None
     standing = _coloured(item.standing)
     return f"{standing} {size:>10}  {_minute(at)}  {_visible(item.key)}\n"
 
 
 def _coloured(standing: Standing) -> str:
-    text = f"{standing:<8}"
+    text = f"{standing:<9}"
     return click.style(text, fg=_COLOURS[standing]) if sys.stdout.isatty() else text
 
 

@@ -72,7 +72,8 @@ def _configured(shell: Shell) -> "PublicKey":
 def _tell(path: Path, found: "CheckedReceipt") -> None:
     head, tail = found.head, found.tail
     click.echo(f"{click.style('valid', fg='green', bold=True)}  {path}, signed with the key {found.key_id}")
-    scope = [str(head[name]) for name in ("feed", "period", "since", "until") if head.get(name)]
+    said = {"feed": "{}", "period": "{}", "since": "from {} on", "until": "until {}"}
+    scope = [form.format(head[name]) for name, form in said.items() if head.get(name)]
     what = f"{head.get('company')} ({head.get('customer')}), s3://{head.get('bucket')}/{head.get('prefix')}"
     click.echo(words.wrapped(what + (f", {' '.join(scope)}" if scope else ""), 2, "of"))
     how = "every object read back" if head.get("deep") else "by S3's own checksums"

@@ -13,7 +13,7 @@ from xmode_transfer.entrypoints.cli import Shell
 if TYPE_CHECKING:
     from xmode_transfer.adapters.receipt_files import ReceiptFile
     from xmode_transfer.domain.config import Configuration, Customer
-    from xmode_transfer.domain.verification import Finding, Scope
+    from xmode_transfer.domain.verification import Scope
     from xmode_transfer.entrypoints.cli.verify_report import Report
     from xmode_transfer.services.repair import Repaired
     from xmode_transfer.services.verify import Verification
@@ -126,7 +126,7 @@ def _verify(
     from xmode_transfer.entrypoints.cli import person, progress, stopping
     from xmode_transfer.entrypoints.cli.verify_report import Report
     from xmode_transfer.services.run import active_customer
-    from xmode_transfer.services.scope import check_scope
+    from xmode_transfer.services.scope import check_delivered, check_scope
     from xmode_transfer.services.verify import Verification
 
     out = sys.stdout  # rich puts its own in its place while it draws
@@ -140,6 +140,8 @@ def _verify(
         check_scope(
             bench.ledger, configuration, customer, scope.feed, [scope.period, scope.since, scope.until]
         )
+        if scope.period is not None:
+            check_delivered(bench.ledger, customer, scope.feed, scope.period)
 
         def verification() -> Verification:
             reader = bootstrap.reader(bench, customer)
@@ -155,6 +157,7 @@ def _run(verification: "Verification", report: "Report", file: "ReceiptFile | No
     """Verifies, telling and writing down what is found as it comes."""
     from xmode_transfer.domain import signed_receipt
     from xmode_transfer.domain.errors import XmodeError
+    from xmode_transfer.services.scope import why_nothing
 
     bench, verified = verification.bench, verification.verified
     started = bench.clock.monotonic()
@@ -177,6 +180,8 @@ def _run(verification: "Verification", report: "Report", file: "ReceiptFile | No
         return report.broken_off(verified, error)
     if file is not None:
         file.sign(verified.summary(bench.clock.now()))
+    if not verified.keys:
+        report.why_nothing = why_nothing(bench.ledger, verification.customer, verification.scope)
     return report.done(verified, bench.clock.monotonic() - started, file)
 
 
@@ -184,14 +189,13 @@ def _repair(
     bench: "Workbench", configuration: "Configuration", customer: "Customer", first: "Verification", by: str
 ) -> "Repaired":
     """What is missing, by a verification of its own, is delivered again; the next one proves it."""
-    from xmode_transfer.domain.verification import Flaw
-    from xmode_transfer.services.repair import MOST_AT_ONCE, repair
+    from xmode_transfer.services.repair import ToRepair, repair
 
-    findings: list[Finding] = []
+    found = ToRepair()
     for _, finding in first:
-        if finding is not None and (finding.flaw is not Flaw.MISSING or len(findings) < MOST_AT_ONCE):
-            findings.append(finding)
-    return repair(bench, configuration, customer, findings, by=by)
+        if finding is not None:
+            found.add(finding)
+    return repair(bench, configuration, customer, found, by=by)
 
 
 def _receipt_file(configuration: "Configuration", path: Path) -> "ReceiptFile":

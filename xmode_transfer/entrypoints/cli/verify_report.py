@@ -20,10 +20,11 @@ _COLOURS = {
     Flaw.ALTERED: "red",
     Flaw.ACL_CHANGED: "yellow",
     Flaw.MANIFEST_DIFFERS: "red",
+    Flaw.ELSEWHERE: "yellow",
     Flaw.UNREADABLE: "yellow",
     Flaw.UNCHECKED: "yellow",
 }
-_OUTCOMES = {"proven": "green", "differs": "red", "incomplete": "yellow"}
+_OUTCOMES = {"proven": "green", "nothing": "yellow", "differs": "red", "incomplete": "yellow"}
 _WHO = {Party.US: "we", Party.CUSTOMER: "the customer", Party.AWS: "AWS, or the network to it"}
 _INDENT = 18
 _SHOWN_LEFT = 20
@@ -34,6 +35,7 @@ class Report:
 
     def __init__(self, out: TextIO, customer: Customer, scope: Scope, *, as_json: bool) -> None:
         self.repaired: Repaired | None = None
+        self.why_nothing: str | None = None
         self._out = out
         self._customer = customer
         self._as_json = as_json
@@ -84,6 +86,7 @@ class Report:
                 complete=True,
                 **self._counts(verified),
                 seconds=round(seconds, 3),
+                reason=self.why_nothing,
                 receipt=receipt and {"file": str(receipt.path), "key_id": receipt.key_id},
                 repair=repaired and _repair_document(repaired),
             )
@@ -139,6 +142,10 @@ class Report:
             click.echo(file=self._out)
         how = ", ".join(f"{count:,} by {proof}" for proof, count in sorted(verified.proofs.items()))
         outcome = click.style(f"{verified.outcome:<12}", fg=_OUTCOMES[verified.outcome], bold=True)
+        if not verified.keys:
+            foreign = f"; {verified.foreign:,} foreign" if verified.foreign else ""
+            click.echo(f"{outcome}{self._place}: {self.why_nothing}{foreign}", file=self._out)
+            return
         proven = f"{verified.proven:,} of {words.count(verified.keys, 'key')} as delivered"
         facts = [proven + (f" ({how})" if how else ""), words.size(verified.proven_bytes)]
         facts.append(f"{verified.acl_checked:,} ACLs looked at")
