@@ -106,3 +106,5 @@ def test_what_does_not_go_together_is_told(project: Make, acme: CustomerSetup) -
         assert here.run(*arguments).code == 2, arguments
     nothing = here.run("verify", "--customer", "acme", "--json").json
     assert (nothing["outcome"], nothing["reason"]) == ("nothing", "nothing has been delivered yet")
+    later = here.run("verify", "--customer", "acme", "--since", "2030-01-01")
+    assert "nothing has been delivered of what is named" in later.out

@@ -16,6 +16,7 @@ from xmode_transfer.domain.errors import (
     ExitCode,
     Interrupted,
     LeaseLost,
+    Party,
     VendorIdentityError,
     XmodeError,
 )
@@ -231,9 +232,11 @@ class _Work:
             return None
         if sent.passing is not None and not (sent.uploaded or sent.adopted or plan.problems):
             return sent.passing  # nothing got through: that is the destination's trouble, not these files'
-        return _Incomplete(
+        failures = [failure.failure for failure in sent.failures]
+        theirs = {item.party for item in failures} == {Party.CUSTOMER} and not plan.problems
+        return (_TheirsToMend if theirs else _Incomplete)(
             f"{count} of {plan.upload_count + len(plan.problems)} files could not be delivered",
-            *(failure.failure for failure in sent.failures),
+            *failures,
             problems=plan.problems,
         )
 
@@ -347,6 +350,17 @@ class _Incomplete(XmodeError):
             hint="the files that arrived stay; the manifest follows when the rest has arrived. "
             "The names are in the log and in --json",
         )
+
+
+class _TheirsToMend(_Incomplete):
+    """Whatever did not arrive, only the customer can let in."""
+
+    party = Party.CUSTOMER
+
+    def __init__(self, message: str, *failures: Failure, problems: list[SourceProblem]) -> None:
+        super().__init__(message, *failures, problems=problems)
+        if failures:
+            self.hint = f"{failures[0].hint}; {self.hint}"
 
 
 def _status(error: XmodeError | None) -> Status:

@@ -62,4 +62,6 @@ def why_nothing(ledger: Ledger, customer: Customer, scope: Scope) -> str:
     delivered = ledger.deliveries(customer.name, scope.feed, scope.period, [Status.DELIVERED])
     if any(scope.covers(item.feed, item.period) and item.object_count for item in delivered):
         return "cleanups have removed all that was delivered"
-    return "nothing has been delivered yet"
+    if scope == Scope():
+        return "nothing has been delivered yet"
+    return "nothing has been delivered of what is named"
