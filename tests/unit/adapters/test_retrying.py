@@ -287,7 +287,8 @@ def test_pauses_are_random_and_grow_to_a_limit() -> None:
 def test_no_thread_waits_for_an_object_that_waits(
     scripted: Scripted, store_with: Callable[..., Any], stop: threading.Event
 ) -> None:
-    scripted.script = [Throttled("x")] * 200
+    # More refusals than objects: full jitter may draw a pause of nothing, and that one asks again at once.
+    scripted.script = [Throttled("x")] * 2000
     store = store_with(first_pause_seconds=1000, longest_pause_seconds=1000)
     futures = [store.put(ASKED, None) for _ in range(200)]
     deadline = time.monotonic() + 10
