@@ -8,6 +8,7 @@ Everything that is not the same in SQLite and in another database is in this mod
 import os
 import sqlite3
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -143,7 +144,7 @@ def connect(url: str, *, create: bool) -> Database:
     database = Database(engine, path)
     try:
         with database.connected() as connection:
-            _use_write_ahead_log(connection)
+            _use_write_ahead_log(connection, _timeout_seconds(parsed))
     except BaseException:
         database.close()
         raise
@@ -257,12 +258,22 @@ def _file_number(path: Path) -> tuple[int, int] | None:
     return status.st_dev, status.st_ino
 
 
-def _use_write_ahead_log(connection: Connection) -> None:
+def _use_write_ahead_log(connection: Connection, seconds: float) -> None:
     """Readers then never block the writer, nor the writer them. The file remembers it, so this is done
-    once."""
+    once.
+
+    SQLite does not wait for its busy timeout here: two processes that both turned to the log, each holding
+    the file as a reader, would wait for one another. So one of them is refused at once, lets go, and asks
+    again, for as long as anything else would wait for a lock."""
     cursor = connection.connection.cursor()
+    deadline = time.monotonic() + seconds
     try:
-        if cursor.execute("PRAGMA journal_mode").fetchone() != ("wal",):
-            cursor.execute("PRAGMA journal_mode = WAL")
+        while cursor.execute("PRAGMA journal_mode").fetchone() != ("wal",):
+            try:
+                cursor.execute("PRAGMA journal_mode = WAL")
+            except sqlite3.OperationalError as error:
+                if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+                    raise
+                time.sleep(0.01)
     finally:
         cursor.close()
