@@ -7,7 +7,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from concurrent.futures import wait
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -129,6 +129,18 @@ def test_the_lock_is_waited_for(tmp_path: Path) -> None:
         future.result(timeout=60)
     finally:
         ledger.close()
+
+
+def test_a_new_file_that_another_is_about_to_write_is_waited_for(tmp_path: Path) -> None:
+    """As two processes do that make the ledger at the same moment. SQLite itself refuses at once."""
+    path = tmp_path / "ledger.db"
+    path.touch()
+    with ThreadPoolExecutor(1) as threads:
+        with locked_by_another_process(path):
+            opening = threads.submit(open_ledger, f"sqlite:///{path}", CLOCK)
+            with pytest.raises(TimeoutError):
+                opening.result(timeout=0.3)
+        opening.result(timeout=60).close()
 
 
 # --- Read-only ---------------------------------------------------------------------------------------

@@ -262,9 +262,9 @@ def _use_write_ahead_log(connection: Connection, seconds: float) -> None:
     """Readers then never block the writer, nor the writer them. The file remembers it, so this is done
     once.
 
-    SQLite does not wait for its busy timeout here: two processes that both turned to the log, each holding
-    the file as a reader, would wait for one another. So one of them is refused at once, lets go, and asks
-    again, for as long as anything else would wait for a lock."""
+    SQLite waits for readers here by its busy timeout, but refuses at once where another is about to write,
+    as one that turns to the log itself at this moment is: each would wait for the other. So the refused one
+    lets go and asks again, for as long as anything else would wait for a lock."""
     cursor = connection.connection.cursor()
     deadline = time.monotonic() + seconds
     try:
