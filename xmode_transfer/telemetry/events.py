@@ -157,9 +157,5 @@ class Event(StrEnum):
         "the ledger could not be evaluated for a scrape, which then has only what is known without it",
     )
     PAGE_STARTED = "page.started", "the status page is being served at this address"
-    PAGE_NOT_STARTED = (
-        "page.not_started",
-        "there is no status page: the packages of the extra web are missing",
-    )
 
     DEFECT = "defect", "a mistake of this program, with its traceback; please report it"

@@ -8,7 +8,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -39,10 +39,6 @@ _WATCH_SECONDS = 2.0
 """Health is looked at beside its schedule when something has changed, but not more often than this."""
 _LATE_SECONDS = 10.0
 """A tick that is later than this: the wall clock was set back, and APScheduler waits for it."""
-_WEB_MISSING = (
-    "the page and the probes need the extra `web`: install requirements/run.txt, which has it, or run "
-    "`pip install '.[web]'` in the checkout; `status_page: off` in service.yaml does without them"
-)
 _GRACE_SECONDS = 10.0
 """After the drain, what was stopped has so long to end its requests in flight."""
 
@@ -93,18 +89,16 @@ def _only_one(bench: Workbench) -> Iterator[Lease]:
 def _page(bench: Workbench, daemon: Daemon, metrics: Callable[[], bytes]) -> Iterator[None]:
     """The status page, for as long as the daemon works."""
     settings = daemon.configuration.service.status_page
-    with ExitStack() as closing:
-        if settings is not None:
-            try:
-                from xmode_transfer.entrypoints.web import serve
-            except ModuleNotFoundError as error:
-                telemetry.warn(Event.PAGE_NOT_STARTED, missing=error.name, hint=_WEB_MISSING)
-            else:
-                page = serve(
-                    settings, bench.ledger, bench.clock, lambda: daemon.configuration, daemon, metrics
-                )
-                closing.callback(page.close)
+    if settings is None:
         yield
+        return
+    from xmode_transfer.entrypoints.web import serve  # slow to import, for who does without
+
+    page = serve(settings, bench.ledger, bench.clock, lambda: daemon.configuration, daemon, metrics)
+    try:
+        yield
+    finally:
+        page.close()
 
 
 class _Life:
