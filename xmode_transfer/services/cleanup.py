@@ -31,7 +31,7 @@ from xmode_transfer.domain.records import Capabilities, Delivery, Failure, Holdi
 from xmode_transfer.domain.retention import DeliveryKey, Reason, Verdict, judge
 from xmode_transfer.ports import ObjectStore
 from xmode_transfer.services import cleanup_acts, leasing
-from xmode_transfer.services.acts import INTERRUPTED
+from xmode_transfer.services.acts import INTERRUPTED, died
 from xmode_transfer.services.cleanup_acts import CLEANED, Journal
 from xmode_transfer.services.destination import Destination
 from xmode_transfer.services.expiring import Expiring, ExpiringPeriod, LeftKey, Planning, states_of
@@ -310,7 +310,7 @@ class _Cleanup:
         if lease is None:
             return None
         act = cleanup_acts.new_act(self.bench, self.customer, person=self.by, confirmed=self.confirmed)
-        return Journal(self.bench, self.customer, lease, act, cleanup_acts.died(acts))
+        return Journal(self.bench, self.customer, lease, act, died(acts))
 
 
 def _failed(result: CleanupOutcome, error: XmodeError) -> None:

@@ -12,8 +12,6 @@ from xmode_transfer.services.removing import Removed
 from xmode_transfer.services.workbench import Workbench
 
 CLEANED = "cleaned"
-
-
 _INTENDED = (RemovalOutcome.PLANNED, RemovalOutcome.DOUBTFUL)
 
 
@@ -90,10 +88,6 @@ def new_act(bench: Workbench, customer: Customer, *, person: str, confirmed: boo
         reason=f"retention {policy}" + (", confirmed" if confirmed else ""),
         started_at=now,
     )
-
-
-def died(acts: Sequence[Act]) -> list[Act]:
-    return [act for act in acts if act.finished_at is None]
 
 
 def feeds_in_doubt(bench: Workbench, acts: Sequence[Act]) -> set[str]:

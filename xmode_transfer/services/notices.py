@@ -13,7 +13,6 @@ from xmode_transfer.domain.errors import (
     LeaseLost,
     LedgerError,
     ObjectExists,
-    Unavailable,
     VendorIdentityError,
     XmodeError,
 )
@@ -34,7 +33,7 @@ from xmode_transfer.domain.notices import (
 from xmode_transfer.domain.policy import Step
 from xmode_transfer.domain.records import Lease
 from xmode_transfer.ports import ObjectStore, PutRequest
-from xmode_transfer.services import leasing
+from xmode_transfer.services import leasing, publishing
 from xmode_transfer.services.destination import Destination
 from xmode_transfer.services.workbench import Workbench
 from xmode_transfer.telemetry import Event
@@ -163,16 +162,14 @@ class Notices:
         with self._bench.spool([item.body.encode()]) as body:
             request = PutRequest(item.key, item.token, body.size, content_type(item.key))
             try:
-                if store.put(request, body).result().proven:
-                    return
+                answer = store.put(request, body).result()
             except ObjectExists:
                 info = store.head(item.key)
                 if info is None or info.token != item.token:
                     raise
-                return
-            info = store.head(item.key)
-            if info is None or info.size != body.size:
-                raise Unavailable(f"{item.key} was acknowledged and is not there", hint="it is put again")
+            else:
+                if not answer.proven:
+                    publishing.prove(store, item.key, body.size)
 
 
 def _fields(item: Notice) -> dict[str, object]:

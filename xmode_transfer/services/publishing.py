@@ -33,7 +33,7 @@ def publish(
         else:
             checksum = answer.checksum
             if not answer.proven:
-                _prove(store, key, body.size)
+                prove(store, key, body.size)
     now = bench.clock.now()
     delivered = replace(
         delivery,
@@ -58,11 +58,12 @@ def _receipts(bench: Workbench, delivery: Delivery) -> Iterator[Receipt]:
         yield receipt
 
 
-def _prove(store: ObjectStore, key: str, size: int) -> None:
-    """Where S3 did not answer with the checksum, a HEAD is the proof."""
+def prove(store: ObjectStore, key: str, size: int) -> None:
+    """Where S3 did not answer with the checksum, a HEAD is the proof. Raises Unavailable when there is
+    none."""
     info = store.head(key)
     if info is None or info.size != size:
-        raise Unavailable(f"{key} was acknowledged and is not there", hint="the next run puts it again")
+        raise Unavailable(f"{key} was acknowledged and is not there", hint="the next try puts it again")
 
 
 def _ours_already(store: ObjectStore, delivery: Delivery, key: str) -> tuple[dict[str, Any], Checksum]:

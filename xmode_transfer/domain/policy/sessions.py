@@ -65,23 +65,23 @@ def session_policy(
     """
     bucket_arn = f"arn:{partition}:s3:::{bucket}"
     below = notices_place(prefix) if step is Step.NOTICE else prefix
-    listing: dict[str, Any] = {
-        "Effect": "Allow",
-        "Action": ["s3:ListBucket"],
-        "Resource": bucket_arn,
-    }
-    if prefix:
-        listing["Condition"] = {"StringLike": {"s3:prefix": literal(prefix) + "*"}}
-    statements = [
-        listing,
+    statements: list[dict[str, Any]] = []
+    if step is not Step.NOTICE:  # it looks for nothing
+        listing: dict[str, Any] = {
+            "Effect": "Allow",
+            "Action": ["s3:ListBucket"],
+            "Resource": bucket_arn,
+        }
+        if prefix:
+            listing["Condition"] = {"StringLike": {"s3:prefix": literal(prefix) + "*"}}
+        statements.append(listing)
+    statements.append(
         {
             "Effect": "Allow",
             "Action": list(_OBJECT_ACTIONS[step]),
             "Resource": f"{bucket_arn}/{literal(below)}*",
-        },
-    ]
-    if step is Step.NOTICE:
-        del statements[0]  # it looks for nothing
+        }
+    )
     actions = list(_KEY_ACTIONS[step])
     if kms_key_arn is None:
         # The bucket may encrypt by default with a key that we were not told of.
