@@ -2,6 +2,7 @@
 and in front of moto, and the store in memory."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -177,6 +178,8 @@ def test_a_repair_that_was_killed_is_closed_by_the_next(place: Place) -> None:
     act = Act("repair-1", ActKind.REPAIR, "acme", "dead", "bob", "a verification found 1 key missing", now)
     lease = place.ledger.claim("repair/acme", "dead", 1)
     place.ledger.start_act(lease, act)
+    ended = replace(act, id="repair-0", person="carol", finished_at=now, outcome="repaired", objects=3)
+    place.ledger.start_act(lease, ended)
     place.ledger.release(lease)
     place.case.customer_deletes(place.key(DAYS[0], 0))
     assert place.repair().outcome == "repaired"
@@ -184,7 +187,9 @@ def test_a_repair_that_was_killed_is_closed_by_the_next(place: Place) -> None:
     assert {person: item.outcome for person, item in acts.items()} == {
         "alice": "repaired",
         "bob": "interrupted",
+        "carol": "repaired",
     }
+    assert acts["carol"] == ended
     assert acts["bob"].finished_at is not None
 
 

@@ -229,6 +229,15 @@ def test_what_is_over_is_not_put_any_more() -> None:
     assert overtaken([late, corrected], {}, [Happening(late.mark, NOW)]) == [late, corrected]
 
 
+def test_who_wants_notices() -> None:
+    customers = {
+        "acme": a_customer(),
+        "globex": a_customer(name="globex", notices=False),
+        "initech": a_customer(name="initech", state=CustomerState.RETIRED),
+    }
+    assert list(wanting(Configuration(Service(), {"us-daily": FEED}, customers, {}))) == ["acme"]
+
+
 def test_a_refused_notice_is_tried_again_ever_more_rarely() -> None:
     item, pauses = a_notice(), []
     assert ready([item], NOW)

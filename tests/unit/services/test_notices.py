@@ -23,6 +23,7 @@ from xmode_transfer.adapters.memory import (
 )
 from xmode_transfer.adapters.spool import SpooledFile
 from xmode_transfer.domain.config import Configuration, Customer, Feed, Limits, Service, Vendor
+from xmode_transfer.domain.daemons import DaemonRecord
 from xmode_transfer.domain.notices import NoticeStatus
 from xmode_transfer.domain.policy import guide_permission_policy, guide_trust_policy
 from xmode_transfer.domain.records import Delivery, Failure, Status
@@ -54,6 +55,7 @@ class World:
         self.sessions = MemoryRoleSessions(self.roles)
         self.notices = Notices(self.bench)
         self.wants = True
+        self.feeds = ["us-daily"]
 
     def _fault(self, operation: str, key: str, attempt: int) -> Fault | None:
         return self.faults(operation, key, attempt) if self.faults is not None else None
@@ -88,19 +90,23 @@ class World:
             external_id="AcmeCorp",
             role_arn=ROLE,
             destination={"bucket": "acme-data", "prefix": "xmode/", "region": "us-east-1"},
-            feeds=["us-daily"],
+            feeds=self.feeds,
             notices=self.wants,
         )
-        feed = Feed(name="us-daily", source="/data", period="day", partition="%Y/%m/%d")
-        return Configuration(Service(), {"us-daily": feed}, {"acme": acme}, {})
+        feeds = {
+            name: Feed(name=name, source="/data", period="day", partition="%Y/%m/%d") for name in self.feeds
+        }
+        return Configuration(Service(), feeds, {"acme": acme}, {})
 
-    def deliver(self, period: str, revision: int = 1, cause: str | None = None) -> None:
+    def deliver(
+        self, period: str, revision: int = 1, cause: str | None = None, feed: str = "us-daily"
+    ) -> None:
         """By the ledger alone."""
         now = self.clock.now()
         status = Status.BLOCKED if cause else Status.DELIVERED
         failure = Failure(cause, "customer", "refused") if cause else None
         made = Delivery(
-            f"{period}-{revision}", "acme", "us-daily", period, revision, status, now, now,
+            f"{feed}-{period}-{revision}", "acme", feed, period, revision, status, now, now,
             delivered_at=None if cause else now, failure=failure,
         )  # fmt: skip
         with leasing.held(self.ledger, "delivery", "here") as lease:
@@ -145,6 +151,38 @@ def test_it_is_told_once_in_the_order_of_time(world: World) -> None:
     assert world.told() == [LATE, ("corrected", "2026-11-22", 2)]
     assert world.states() == [("late", NoticeStatus.PUT, 0), ("corrected", NoticeStatus.PUT, 0)]
     assert world.stores.requests.count("put") == 2
+
+
+def test_nothing_comes_to_lie_before_what_a_reader_has_seen(world: World) -> None:
+    """Two that are made in one moment have keys that sort by their feeds, whichever was late first."""
+    world.feeds = ["us-daily", "a-daily"]
+    world.deliver("2026-11-21")
+    world.deliver("2026-11-22", feed="a-daily")
+    put: list[str] = []
+    world.faults = lambda operation, key, attempt: put.append(key) if operation == "put" else None
+    world.round()
+    assert [item.mark.feed for item in sorted(world.ledger.notices(), key=lambda item: item.key)] == [
+        "a-daily",
+        "us-daily",
+    ]
+    assert put == sorted(put)
+    assert len(put) == 2
+
+
+def test_where_s3_answers_without_a_checksum_a_head_is_the_proof(world: World) -> None:
+    world.stores.answers_checksum = False
+
+    def vanishes(operation: str, key: str, attempt: int) -> None:
+        if operation == "head":
+            world.bucket.remove(key, world.clock.now())
+
+    world.faults = vanishes
+    world.deliver("2026-11-22")
+    world.round()
+    assert world.states() == [("late", NoticeStatus.PLANNED, 1)]
+    world.faults = None
+    world.round(2)
+    assert (world.told(), world.states()) == ([LATE], [("late", NoticeStatus.PUT, 1)])
 
 
 def test_what_the_customer_deletes_stays_deleted(world: World) -> None:
@@ -236,6 +274,18 @@ def test_our_own_trouble_is_nobodys_refusal(world: World) -> None:
     world.notices.offer(world.configuration, assessment)
     assert world.notices.close(5)
     assert world.states() == [("late", NoticeStatus.PLANNED, 0)]
+
+
+def test_while_something_of_ours_stops_the_daemon_nobody_is_asked(world: World) -> None:
+    now = world.clock.now()
+    trouble = Failure("vendor_identity", "us", "AWS refuses our key")
+    for told in (trouble, None):
+        with leasing.held(world.ledger, "daemon", "here") as lease:
+            world.ledger.note_daemon(lease, DaemonRecord("here", now, now, 60, 4, trouble=told))
+        world.deliver("2026-11-22")
+        world.round()
+        asked = world.sessions.requests.count("assume_role")
+        assert (asked, world.told()) == ((0, []) if told else (1, [LATE]))
 
 
 def test_a_round_that_hangs_holds_up_nobody(world: World) -> None:

@@ -20,6 +20,7 @@ from xmode_transfer.adapters.memory import (
 )
 from xmode_transfer.adapters.read_back import PacedReader
 from xmode_transfer.adapters.spool import SpooledFile
+from xmode_transfer.domain.acts import Act, ActKind
 from xmode_transfer.domain.config import Configuration, Customer, Feed, Limits, Service, Settled, Vendor
 from xmode_transfer.domain.errors import AccessDenied, Interrupted, Unavailable, XmodeError
 from xmode_transfer.domain.periods import Period, PeriodKind
@@ -28,6 +29,7 @@ from xmode_transfer.domain.verification import Flaw, Scope
 from xmode_transfer.services.adopt import adopt
 from xmode_transfer.services.deliver import deliver
 from xmode_transfer.services.listing import Listing
+from xmode_transfer.services.scope import why_nothing
 from xmode_transfer.services.verify import Verification
 from xmode_transfer.services.workbench import Workbench
 
@@ -194,6 +196,20 @@ def test_nothing_to_prove_is_not_called_proven(world: World) -> None:
     assert (found.verified.outcome, found.verified.exit_code) == ("nothing", 0)
 
 
+def test_why_there_is_nothing_to_prove(world: World) -> None:
+    world.ledger.close()
+    world.open("another.db")
+    assert why_nothing(world.ledger, CUSTOMER, Scope()) == "nothing has been delivered yet"
+    world.ledger.close()
+    world.open("ledger.db")
+    assert why_nothing(world.ledger, CUSTOMER, Scope(period="2026-11-21")) == (
+        "nothing has been delivered of what is named"
+    )
+    assert why_nothing(world.ledger, CUSTOMER, Scope(feed="us-daily")) == (
+        "cleanups have removed all that was delivered"
+    )
+
+
 def test_asked_to_stop_it_stops(world: World) -> None:
     world.bench.stop.set()
     with pytest.raises(Interrupted):
@@ -240,8 +256,14 @@ def test_an_adoption_that_dies_is_begun_again_and_run_goes_on_from_it(world: Wor
     world.faults = broken
     died = world.adopt()
     assert died.failure is not None
+    lease = world.ledger.claim("adopt/acme", "dead", 1)
+    killed = Act("adopt-1", ActKind.ADOPT, "acme", "dead", "bob", "", world.clock.now())
+    world.ledger.start_act(lease, killed)
+    world.ledger.release(lease)
     world.faults = None
     assert [item.outcome for item in world.adopt().deliveries] == ["adopted"]
+    outcomes = {act.person: act.outcome for act in world.ledger.acts("acme", ActKind.ADOPT)}
+    assert outcomes["bob"] == "interrupted"
     assert world.verify() == {}
     before = world.stores.requests.count("put")
     assert world.deliver() == "skipped"

@@ -51,7 +51,6 @@ def corrections(connection: Connection, since: datetime) -> list[Delivery]:
             deliveries.c.status == delivered,
             deliveries.c.updated_at >= text_of(since),
             deliveries.c.delivered_at >= text_of(since),
-            deliveries.c.revision > 1,
             periods.c.period != "none",
             exists().where(
                 earlier.c.period_id == deliveries.c.period_id,
