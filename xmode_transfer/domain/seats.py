@@ -20,7 +20,7 @@ from xmode_transfer.domain.fleet import (
 )
 
 REBASE_ABOVE = 1e6
-"""A virtual time beyond this is put back to 0 when nobody is queued, so that priorities stay small."""
+"""A virtual time beyond this is put back to 0, so that priorities fit their 32 bits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,7 +180,8 @@ def taken_over(seat: Seat, clock: float, now: datetime, serial: int) -> Seat:
 
 
 def rebased(seat: Seat, clock: float) -> Seat:
-    """After the virtual time ``clock`` was put back to 0."""
+    """After the virtual time ``clock`` was put back to 0. The job of one that is queued has another priority
+    then."""
     return replace(seat, spent=max(0.0, seat.spent - clock))
 
 

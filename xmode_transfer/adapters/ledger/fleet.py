@@ -160,8 +160,9 @@ class SqlFleet:
                     table.note_sweep()
                     workers.forget(connection, table.now)
                     self._put_again(table, lost)
-                    if table.clock > REBASE_ABOVE and not turns.queued(connection):
-                        table.put_clock_back()
+                    if table.clock > REBASE_ABOVE:
+                        for seat in table.put_clock_back():
+                            self._put_anew(table, seat)
                 return taken
 
         return self._writer.call(action)
@@ -190,8 +191,7 @@ class SqlFleet:
         lost = set(self._queue.lost(table.connection, [seat.customer for seat in still]))
         for seat in still:
             if seat.customer in lost:
-                self._queue.take_out(table.connection, seat.customer)
-                self._put(table, seat)
+                self._put_anew(table, seat)
 
     def workers(self) -> list[WorkerRecord]:
         with self._database.reading() as connection:
@@ -282,6 +282,10 @@ class SqlFleet:
 
     def _put(self, table: Round, seat: Seat) -> None:
         self._queue.put(table.connection, seat.customer, priority=seat.priority, waiting=seat.waiting)
+
+    def _put_anew(self, table: Round, seat: Seat) -> None:
+        self._queue.take_out(table.connection, seat.customer)
+        self._put(table, seat)
 
     def _changing(self, connection: Connection) -> AbstractContextManager[Round]:
         return turns.changing(connection, self._database, self._clock)

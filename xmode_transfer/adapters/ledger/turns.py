@@ -61,11 +61,14 @@ class Round:
     def remove(self, customer: str) -> None:
         self.connection.execute(delete(turns).where(turns.c.customer == customer))
 
-    def put_clock_back(self) -> None:
-        """What customers have spent is counted from the present virtual time on, which is 0 then."""
+    def put_clock_back(self) -> list[Seat]:
+        """What customers have spent is counted from the present virtual time on, which is 0 then. Answers
+        those that are queued, who was queued first at the front."""
         left = turns.c.spent - self.clock
         self.connection.execute(update(turns).values(spent=case((left > 0, left), else_=0.0)))
         self.clock = 0.0
+        query = select(turns).where(turns.c.state == FleetState.QUEUED).order_by(turns.c.serial)
+        return [_seat_of(row) for row in self.connection.execute(query)]
 
     def note_sweep(self) -> None:
         self.connection.execute(update(fleet).values(swept_at=text_of(self.now)))

@@ -180,12 +180,14 @@ class MemoryFleet:
     def reap(self) -> list[str]:
         with self._lock:
             taken = [name for name, seat in sorted(self._seats.items()) if self._take(seat)]
-            queued = [seat for seat in self._seats.values() if seat.is_queued]
-            for seat in queued:
-                self._put(seat)  # where its job was lost
-            if self._virtual > REBASE_ABOVE and not queued:
-                self._seats = {name: seats.rebased(seat, self._virtual) for name, seat in self._seats.items()}
+            if self._virtual > REBASE_ABOVE:
+                for name, seat in self._seats.items():
+                    self._seats[name] = seats.rebased(seat, self._virtual)
+                    self.queue.take_out(name)
                 self._virtual = 0.0
+            for seat in sorted(self._seats.values(), key=lambda seat: seat.turn.serial):
+                if seat.is_queued:
+                    self._put(seat)  # where its job was lost
             return taken
 
     def _take(self, seat: Seat) -> bool:
