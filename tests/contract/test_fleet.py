@@ -17,7 +17,15 @@ from xmode_transfer.adapters import processes
 from xmode_transfer.adapters.ledger import SqlLedger, open_ledger
 from xmode_transfer.adapters.memory import Job, MemoryClock, MemoryFleet, MemoryLeases
 from xmode_transfer.domain.errors import LeaseLost, LedgerError
-from xmode_transfer.domain.fleet import FleetState, FleetTurn, FleetTurnEnd, Ticket, WorkerRecord, priority
+from xmode_transfer.domain.fleet import (
+    Call,
+    FleetState,
+    FleetTurn,
+    FleetTurnEnd,
+    Ticket,
+    WorkerRecord,
+    priority,
+)
 from xmode_transfer.domain.records import Lease
 from xmode_transfer.domain.seats import REBASE_ABOVE
 from xmode_transfer.ports import Fleet
@@ -350,6 +358,19 @@ def test_who_was_called_while_its_turn_ran_is_queued_when_it_ends(case: Case, fl
     assert again.hurried
     fleet.end(again, DONE)
     assert case.state("acme") is FleetState.RESTING
+
+
+def test_many_are_called_at_once(case: Case, fleet: Fleet) -> None:
+    many = {f"customer-{number:03}": 1 for number in range(250)}
+    fleet.seat(many)
+    fleet.call_all([Call(name) for name in many])
+    fleet.call_all([Call("nobody"), Call("customer-001", True), Call("customer-001", serving_at=NOW)])
+    assert [case.next(False) for _ in range(251)] == [*many, None]
+    ticket = fleet.begin("customer-001", HOLDER, TTL)
+    assert ticket is not None
+    assert ticket.hurried
+    fleet.end(ticket, DONE)
+    assert case.served() == {("customer-001", "deliver"): NOW}
 
 
 def test_one_hurried_call_is_enough(case: Case, fleet: Fleet) -> None:

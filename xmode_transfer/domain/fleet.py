@@ -83,6 +83,15 @@ class FleetTurn:
 
 
 @dataclass(frozen=True, slots=True)
+class Call:
+    """A customer is to have a turn; ``hurried`` and ``serving_at`` as in ``Fleet.call``."""
+
+    customer: str
+    hurried: bool = False
+    serving_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class FleetTurnEnd:
     """How a turn ended, for the ledger. ``due_periods`` is how many periods of the longest feed are still
     due; ``broken_off`` and ``ailing`` follow from ``reason``. ``reread_at`` is when sources without markers

@@ -12,6 +12,7 @@ from xmode_transfer.domain.fleet import (
     BACKFILL_HANDICAP,
     BACKFILL_PERIODS,
     SILENT_AFTER,
+    Call,
     FleetState,
     FleetTurn,
     FleetTurnEnd,
@@ -77,7 +78,7 @@ def test_a_worker_lives_until_it_is_silent_or_has_stopped() -> None:
 
 
 def test_a_call_queues_who_rests_at_the_present_virtual_time() -> None:
-    after = seats.called(a_seat(), 5.0, LATER, 8, hurried=True, serving_at=NOW)
+    after = seats.called(a_seat(), Call("acme", True, NOW), 5.0, LATER, 8)
     assert after.is_queued
     assert (after.spent, after.hurried, after.serving_at) == (5.0, True, NOW)
     assert (after.turn.since_at, after.turn.serial) == (LATER, 8)
@@ -88,15 +89,16 @@ def test_a_call_queues_who_rests_at_the_present_virtual_time() -> None:
 def test_a_call_said_twice_is_said_once(
     state: FleetState, hurried: bool, serving_at: datetime | None
 ) -> None:
-    once = seats.called(a_seat(state), 5.0, LATER, 8, hurried=hurried, serving_at=serving_at)
-    assert seats.is_called(once, hurried=hurried, serving_at=serving_at)
-    assert seats.called(once, 9.0, LATER, 9, hurried=hurried, serving_at=serving_at) == once
-    assert seats.is_called(a_seat(state), hurried=False, serving_at=None) is (state is FleetState.QUEUED)
+    call = Call("acme", hurried, serving_at)
+    once = seats.called(a_seat(state), call, 5.0, LATER, 8)
+    assert seats.is_called(once, call)
+    assert seats.called(once, call, 9.0, LATER, 9) == once
+    assert seats.is_called(a_seat(state), Call("acme")) is (state is FleetState.QUEUED)
 
 
 def test_a_call_while_the_turn_runs_is_not_seen_by_others() -> None:
     running = a_seat(FleetState.RUNNING)
-    after = seats.called(running, 0.0, LATER, 8, hurried=True, serving_at=NOW)
+    after = seats.called(running, Call("acme", True, NOW), 0.0, LATER, 8)
     assert after.turn == running.turn
     assert (after.called_again, after.called_hurried, after.called_serving_at) == (True, True, NOW)
 
@@ -105,7 +107,7 @@ def test_nobody_is_called_who_leaves() -> None:
     leaving = seats.leaving(a_seat(FleetState.RUNNING, called_again=True), 8)
     assert leaving.turn.stop_asked
     assert not leaving.called_again
-    assert seats.called(leaving, 0.0, NOW, 9, hurried=True, serving_at=NOW) == leaving
+    assert seats.called(leaving, Call("acme", True, NOW), 0.0, NOW, 9) == leaving
     assert not seats.ended(leaving, 0.0, NOW, 9, FleetTurnEnd(again=True)).is_queued
 
 

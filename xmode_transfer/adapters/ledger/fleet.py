@@ -4,7 +4,7 @@ What a call, a turn or a take-over makes of a seat is decided in ``domain.seats`
 in one transaction, together with the job that wakes a worker.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Protocol
@@ -17,7 +17,7 @@ from xmode_transfer.adapters.ledger.turns import Round
 from xmode_transfer.adapters.ledger.writer import GroupCommit
 from xmode_transfer.domain import seats
 from xmode_transfer.domain.errors import AlreadyRunning, LeaseLost
-from xmode_transfer.domain.fleet import FleetTurn, FleetTurnEnd, Standing, Ticket, WorkerRecord
+from xmode_transfer.domain.fleet import Call, FleetTurn, FleetTurnEnd, Standing, Ticket, WorkerRecord
 from xmode_transfer.domain.schedule import Work
 from xmode_transfer.domain.seats import REBASE_ABOVE, Seat
 
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 SWEEP_SECONDS = 15.0
 """So often the fleet looks for jobs that were lost, however many processes would do it."""
+_CALLS = 100
+"""Calls to a transaction: while it lasts, no other turn begins or ends."""
 
 
 class Queue(Protocol):
@@ -115,21 +117,33 @@ class SqlFleet:
             self._writer.call(action)
 
     def call(self, name: str, *, hurried: bool = False, serving_at: datetime | None = None) -> None:
+        self.call_all([Call(name, hurried, serving_at)])
+
+    def call_all(self, calls: Iterable[Call]) -> None:
+        waiting = list(calls)
+        for start in range(0, len(waiting), _CALLS):
+            self._call(waiting[start : start + _CALLS])
+
+    def _call(self, calls: Sequence[Call]) -> None:
         def action(connection: Connection) -> None:
             with self._changing(connection) as table:
-                seat = table.seat(name)
-                if seat is None:
-                    return
-                serial = table.serial + 1
-                after = seats.called(
-                    seat, table.clock, table.now, serial, hurried=hurried, serving_at=serving_at
-                )
-                self._save(table, seat, after)
+                known = turns.seats_of(connection, names)
+                for call in wanted:
+                    if (seat := known.get(call.customer)) is not None:
+                        after = seats.called(seat, call, table.clock, table.now, table.serial + 1)
+                        self._save(table, seat, after)
+                        known[call.customer] = after
 
         with self._database.reading() as connection:
-            seat = turns.seat_of(connection, name)
+            seen = turns.seats_of(connection, [call.customer for call in calls])
         # Most calls find the customer queued, by another daemon too: they cost a look.
-        if seat is not None and not seats.is_called(seat, hurried=hurried, serving_at=serving_at):
+        wanted = [
+            call
+            for call in calls
+            if (seat := seen.get(call.customer)) is not None and not seats.is_called(seat, call)
+        ]
+        names = [call.customer for call in wanted]
+        if wanted:
             self._writer.call(action)
 
     def stop(self, name: str) -> None:

@@ -100,6 +100,11 @@ def seat_of(connection: Connection, customer: str) -> Seat | None:
     return None if row is None else _seat_of(row)
 
 
+def seats_of(connection: Connection, customers: Sequence[str]) -> dict[str, Seat]:
+    query = select(turns).where(turns.c.customer.in_(customers))
+    return {row.customer: _seat_of(row) for row in connection.execute(query)}
+
+
 def weights(connection: Connection) -> dict[str, int]:
     """Of those who take part."""
     query = select(turns.c.customer, turns.c.weight).where(~turns.c.leaves)
