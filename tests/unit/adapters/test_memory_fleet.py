@@ -168,7 +168,7 @@ def take(fleet: MemoryFleet, end: FleetTurnEnd = ENDS[0]) -> str:
 
 
 @given(weights, st.integers(1, 400))
-@settings(deadline=None)
+@settings(deadline=None, max_examples=50)
 def test_turns_are_shared_by_weight_at_every_moment(weights: dict[str, int], turns: int) -> None:
     fleet = a_fleet(weights)
     begun = Counter(take(fleet) for _ in range(turns))
@@ -178,8 +178,8 @@ def test_turns_are_shared_by_weight_at_every_moment(weights: dict[str, int], tur
     assert max(had.values()) - min(had.values()) <= longest + step
 
 
-@given(weights, st.lists(st.booleans(), min_size=4, max_size=4), st.integers(0, 60))
-@settings(deadline=None)
+@given(weights, st.lists(st.booleans(), min_size=4, max_size=4), st.integers(0, 30))
+@settings(deadline=None, max_examples=40)
 def test_a_backfill_waits_for_so_many_turns_of_each_and_no_longer(
     weights: dict[str, int], behind: list[bool], earlier: int
 ) -> None:

@@ -46,8 +46,8 @@ class Queue(Protocol):
         ...
 
     def lost(self, connection: Connection, customers: Sequence[str]) -> list[str]:
-        """Of these customers, those that have no job that is queued, or begun by a worker that lives. Only
-        reads: the transaction may be one that cannot write."""
+        """Of these queued customers, those that have no job that is queued, or begun by a worker that
+        lives."""
         ...
 
 
@@ -162,24 +162,27 @@ class SqlFleet:
     def reap(self) -> list[str]:
         with self._database.reading() as connection:
             found = turns.sweep(connection, self._database, self._clock, self._sweep_every)
-            # The long list is gone through here, where it keeps nobody waiting.
-            lost = self._queue.lost(connection, turns.queued(connection)) if found.is_due else []
         if not found.abandoned and not found.is_due:
             return []
 
         def action(connection: Connection) -> list[str]:
             with self._changing(connection) as table:
                 taken = [name for name, generation in found.abandoned if self._take(table, name, generation)]
-                if found.is_due:
-                    table.note_sweep()
-                    workers.forget(connection, table.now)
-                    self._put_again(table, lost)
-                    if table.clock > REBASE_ABOVE:
-                        for seat in table.put_clock_back():
-                            self._put_anew(table, seat)
+                if table.is_sweep_due(self._sweep_every):  # no other process was quicker
+                    self._sweep(table)
                 return taken
 
         return self._writer.call(action)
+
+    def _sweep(self, table: Round) -> None:
+        table.note_sweep()
+        workers.forget(table.connection, table.now)
+        lost = self._queue.lost(table.connection, turns.queued(table.connection))
+        for seat in turns.seats_of(table.connection, lost).values():
+            self._put_anew(table, seat)
+        if table.clock > REBASE_ABOVE:
+            for seat in table.put_clock_back():
+                self._put_anew(table, seat)
 
     def _take(self, table: Round, name: str, generation: int) -> bool:
         """Takes the turn over, if it is still as it was when it was looked at."""
@@ -197,15 +200,6 @@ class SqlFleet:
         else:
             self._save(table, seat, seats.taken_over(seat, table.clock, table.now, table.serial + 1))
         return True
-
-    def _put_again(self, table: Round, suspects: Sequence[str]) -> None:
-        still = [seat for name in suspects if (seat := table.seat(name)) is not None and seat.is_queued]
-        if not still:
-            return
-        lost = set(self._queue.lost(table.connection, [seat.customer for seat in still]))
-        for seat in still:
-            if seat.customer in lost:
-                self._put_anew(table, seat)
 
     def workers(self) -> list[WorkerRecord]:
         with self._database.reading() as connection:
