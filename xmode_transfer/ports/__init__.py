@@ -6,6 +6,7 @@ All errors are domain errors (``domain.errors``); all times are UTC-aware.
 
 from xmode_transfer.ports.board import Board, Pulse, Turn, TurnState
 from xmode_transfer.ports.clock import Clock
+from xmode_transfer.ports.fleet import Fleet
 from xmode_transfer.ports.ledger import Ledger
 from xmode_transfer.ports.notifying import Heart, Notifier
 from xmode_transfer.ports.probing import ProbedObject, Prober, ReservedPlace
@@ -38,6 +39,7 @@ __all__ = [
     "Deletion",
     "DeletionResult",
     "EngineInfo",
+    "Fleet",
     "Heart",
     "Ledger",
     "ListedObject",
