@@ -32,24 +32,26 @@ def ledger_url(place: str | SecretRef, key: str = "ledger") -> str:
 
     Raises ConfigError as ``read_secret`` does, and for what is no URL of a ledger.
     """
-    if not isinstance(place, SecretRef):
-        return place
-    url = _read(place, key)
+    url = _kept_url(place, key) if isinstance(place, SecretRef) else place
+    for password in passwords_of(url):
+        telemetry.protect(password, unquote(password))
+    return url
+
+
+def _kept_url(reference: SecretRef, key: str) -> str:
+    url = _read(reference, key)
     try:
         check_ledger_url(url)
-        passwords = passwords_of(url)
     except ValueError as error:
         raise ConfigError(
-            f"{key}: what {place} holds cannot be used: {error}",
+            f"{key}: what {reference} holds cannot be used: {error}",
             hint=f"Put one line there: the URL, such as {_EXAMPLE}",
         ) from None
     if backend(url) == SQLITE and not url.startswith(f"{SQLITE}:////"):
         raise ConfigError(
-            f"{key}: {place} holds a relative path, and nobody can say to what",
+            f"{key}: {reference} holds a relative path, and nobody can say to what",
             hint="Write it with four slashes, from the root: sqlite:////var/lib/xmode-transfer/ledger.db",
         )
-    for password in passwords:
-        telemetry.protect(password, unquote(password))
     return url
 
 

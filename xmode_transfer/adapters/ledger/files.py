@@ -28,15 +28,16 @@ _BESIDE = ("-wal", "-shm", "-journal")
 
 @dataclass(frozen=True, slots=True)
 class LedgerCheck:
-    """``damage`` is what SQLite finds wrong with the file, ``contradictions`` what our rules do; ``contents``
-    is None where the file is too damaged to count. ``older`` means that the next start migrates it: until
-    then our rules are not tried."""
+    """``damage`` is what the database finds wrong with itself, ``contradictions`` what our rules do;
+    ``contents`` is None where a file is too damaged to count. ``older`` means that the next start migrates it:
+    until then our rules are not tried."""
 
-    path: Path
+    where: str
     contents: Contents | None
     damage: tuple[str, ...]
     contradictions: tuple[str, ...]
     older: bool = False
+    on_server: bool = False
 
     @property
     def is_sound(self) -> bool:
@@ -73,7 +74,7 @@ def check(url: str, file: Path | None = None) -> LedgerCheck:
         except sqlite3.DatabaseError:
             if not damage:
                 raise
-        return LedgerCheck(path, counted, damage, told, older)
+        return LedgerCheck(str(path), counted, damage, told, older)
 
 
 def backup(url: str, target: Path, *, overwrite: bool = False, told: Told | None = None) -> Copied:

@@ -6,7 +6,7 @@ from urllib.parse import urlsplit, urlunsplit
 from pydantic import BeforeValidator, PlainSerializer, ValidationInfo, WithJsonSchema
 
 from xmode_transfer.domain.config.base import did_you_mean
-from xmode_transfer.domain.config.secret import SecretKind, SecretRef, parse_secret
+from xmode_transfer.domain.config.secret import DIRECTORY, SecretKind, SecretRef, secret_ref
 
 SQLITE, POSTGRESQL = "sqlite", "postgresql"
 _FORMS = (
@@ -105,6 +105,15 @@ def _userinfo(url: str) -> tuple[str, str]:
     return user, password
 
 
+def ledger_place(text: str, directory: str) -> str | SecretRef:
+    """What is written where a ledger is named: a URL, or a reference of which a relative path is relative to
+    ``directory``. Raises ValueError, which never repeats what was written."""
+    text = text.strip()
+    if text.partition(":")[0] in list(SecretKind) and "://" not in text:
+        return secret_ref(text, directory)
+    return check_ledger_url(text)
+
+
 def parse_ledger(value: object, info: ValidationInfo) -> object:
     """Raises ValueError for what names no ledger, and for a URL with a password: a secret does not stand in
     a file of the configuration."""
@@ -112,16 +121,13 @@ def parse_ledger(value: object, info: ValidationInfo) -> object:
         return value
     if not isinstance(value, str):
         raise ValueError(f"write {_FORMS}")
-    text = value.strip()
-    if text.partition(":")[0] in list(SecretKind) and "://" not in text:
-        return parse_secret(text, info)
-    url = check_ledger_url(text)
-    if passwords_of(url):
+    place = ledger_place(value, (info.context or {}).get(DIRECTORY, ""))
+    if isinstance(place, str) and passwords_of(place):
         raise ValueError(
             "the URL has a password in it, which does not belong here; write the URL into a file or a "
             "variable and name that (file:PATH, env:NAME), or leave the password to PGPASSFILE or PGPASSWORD"
         )
-    return url
+    return place
 
 
 def _written(value: Any) -> str:
