@@ -150,3 +150,12 @@ def project(sandbox: Sandbox, customer_factory: object, tmp_path: Path) -> Itera
             for stream in (process.stdout, process.stderr):
                 if stream is not None:
                     stream.close()
+
+
+@pytest.fixture
+def bare_project(tmp_path: Path) -> Project:
+    """A project without customers, for commands that ask nobody."""
+    directory = tmp_path / "bare"
+    directory.mkdir()
+    (directory / "service.yaml").write_text("ledger: sqlite:///var/ledger.db\n")
+    return Project(directory, {})

@@ -38,7 +38,13 @@ def parse_secret(value: object, info: ValidationInfo) -> object:
         return value
     if not isinstance(value, str):
         raise ValueError("write where the secret is kept: env:NAME or file:PATH")
-    kind, separator, name = value.strip().partition(":")
+    return secret_ref(value, (info.context or {}).get(DIRECTORY, ""))
+
+
+def secret_ref(text: str, directory: str) -> SecretRef:
+    """The reference that is written like ``env:NAME`` or ``file:PATH``; a relative path is relative to
+    ``directory``. Raises ValueError, as ``parse_secret`` does."""
+    kind, separator, name = text.strip().partition(":")
     if not separator or kind not in list(SecretKind):
         raise ValueError(
             "write where the secret is kept, env:NAME or file:PATH; the secret itself does not belong here"
@@ -47,9 +53,8 @@ def parse_secret(value: object, info: ValidationInfo) -> object:
         raise ValueError("after env: comes a variable's name, of letters, digits and underscores")
     if not name:
         raise ValueError("after file: comes a path")
-    if kind == SecretKind.FILE and not name.startswith("/"):
-        directory = (info.context or {}).get(DIRECTORY, "")
-        name = f"{directory}/{name}" if directory else name
+    if kind == SecretKind.FILE and not name.startswith("/") and directory:
+        name = f"{directory}/{name}"
     return SecretRef(SecretKind(kind), name)
 
 

@@ -21,7 +21,7 @@ _COMMANDS = {
     "cleanup": "Remove what a customer's retention policy lets go, and nothing else.",
     "status": "The last deliveries, what is due, and who must act.",
     "alerts": "What is wrong by cause, who was told, and whether a channel works.",
-    "ledger": "Back up, restore and check our durable record.",
+    "ledger": "Back up, restore, check and move our durable record.",
     "config": "Check the configuration, write its JSON Schemas.",
     "sandbox": "A local AWS with customers set up by the guide.",
     "demo": "See a whole delivery in two minutes, without an AWS account.",

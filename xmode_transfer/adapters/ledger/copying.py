@@ -1,0 +1,311 @@
+"""A ledger moved into another database, such as from SQLite to PostgreSQL: all of it or nothing, and compared
+before it counts."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import Connection, Table, func, select, update
+
+from xmode_transfer.adapters.ledger import consistency, schema
+from xmode_transfer.adapters.ledger.bulk import bulk
+from xmode_transfer.adapters.ledger.consistency import Contents
+from xmode_transfer.adapters.ledger.engine import Database, connect, is_postgres, path_of
+from xmode_transfer.adapters.ledger.fingerprints import Checksum, Figures, figures
+from xmode_transfer.adapters.ledger.rows import time_of
+from xmode_transfer.adapters.ledger.tables import SCHEMA_VERSION, daemons, leases, metadata
+from xmode_transfer.domain.config.ledger_url import shown
+from xmode_transfer.domain.daemons import longest_silence
+from xmode_transfer.domain.errors import AlreadyRunning, ConfigError, Defect, LedgerCorrupt
+
+if TYPE_CHECKING:
+    from xmode_transfer.ports import Clock
+
+Told = Callable[[int, int], None]
+"""Told how many rows are done, of how many; each is counted when it is copied and when it is compared."""
+_ROWS_AT_A_TIME = 2000
+_BESIDE = ("-wal", "-shm", "-journal")
+
+
+@dataclass(frozen=True, slots=True)
+class CopiedTable:
+    """``checksum`` is over all values of all rows, the same on both sides; empty in a dry run."""
+
+    name: str
+    rows: int
+    checksum: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Moved:
+    """What was copied, or would be. ``leases_given_back`` are those that dead processes still held."""
+
+    source: str
+    target: str
+    contents: Contents
+    tables: tuple[CopiedTable, ...]
+    leases_given_back: int
+
+    @property
+    def rows(self) -> int:
+        return sum(table.rows for table in self.tables)
+
+
+def copy(
+    source_url: str,
+    target_url: str,
+    clock: "Clock",
+    *,
+    dry_run: bool = False,
+    keep: bool = False,
+    told: Told | None = None,
+) -> Moved:
+    """Copies the ledger at ``source_url`` into the empty one at ``target_url``, in one transaction there: when
+    it fails, or the process is killed, the target is as empty as it was. Nobody writes to the source meanwhile.
+    In the end the source is marked as moved, so that no process goes on with it, and who held a lease there is
+    refused should it wake; ``keep`` leaves it in use. A dry run looks whether it could be done, and writes
+    nothing.
+
+    Raises AlreadyRunning while a live process works with the source, ConfigError when the target is the source,
+    is not empty or has another schema, LedgerCorrupt when the ledger breaks our own rules or the two sides
+    differ in the end, and the other LedgerErrors.
+    """
+    _differ(source_url, target_url)
+    with _opened(source_url) as source, source.writing() as old:
+        _ready(old, source)
+        bulk(old).keep_writers_away(old)
+        given_back = _nobody_works(old, source, clock)
+        expected = {table: figures(old, table) for table in metadata.sorted_tables}
+        if dry_run:
+            _sound(old, source)
+            if _is_there(target_url):
+                with _opened(target_url) as target, target.reading() as new:
+                    _is_empty(new, target)
+            return _moved(old, source, _where(target_url), expected, {}, given_back)
+        with _left_as_it_was(target_url), _opened(target_url, create=True) as target, target.writing() as new:
+            target.lock_schema(new)
+            if not _is_empty(new, target):
+                schema.create(new)
+            bulk(new).keep_everybody_away(new)
+            _is_empty(new, target)
+            checksums = _Work(old, new, expected, told).done()
+            _sound(new, target)
+            moved = _moved(old, source, target.where, expected, checksums, given_back)
+            if not keep:
+                # Before the copy counts: a disk that is full is found while nothing has happened yet.
+                _retire(old, source.now(old, clock))
+        return moved
+
+
+def _retire(connection: Connection, now: datetime) -> None:
+    """Nobody goes on with what was moved: not who opens it later, nor who has it open and wakes late."""
+    schema.mark_moved(connection, now)
+    taken = {column.name: None for column in leases.columns if column.nullable}
+    connection.execute(
+        update(leases).where(leases.c.holder.is_not(None)).values(generation=leases.c.generation + 1, **taken)
+    )
+
+
+class _Work:
+    """The copying itself, within both transactions."""
+
+    def __init__(
+        self, old: Connection, new: Connection, expected: dict[Table, Figures], told: Told | None
+    ) -> None:
+        self._old = old
+        self._new = new
+        self._expected = expected
+        self._told = told
+        self._done = 0
+        self._total = 2 * sum(one.rows for one in expected.values())
+
+    def done(self) -> dict[Table, str]:
+        """The checksum of each table, after both sides were compared."""
+        into = bulk(self._new)
+        sent = {}
+        for table in metadata.sorted_tables:  # what is referred to comes first
+            sent[table] = Checksum()
+            for rows in self._rows(self._old, table):
+                into.put(self._new, table, rows)
+                sent[table].add(rows)
+        into.finish(self._new)
+        for table, checksum in sent.items():
+            found = Checksum()
+            for rows in self._rows(self._new, table):
+                found.add(rows)
+            _agree(table, "rows", checksum.rows, found.rows)
+            _agree(table, "checksum", checksum.hex, found.hex)
+            expected, sums = self._expected[table], figures(self._new, table)
+            _agree(table, "rows", expected.rows, sums.rows)
+            for (name, before), (_, after) in zip(expected.sums, sums.sums, strict=True):
+                _agree(table, f"sum of {name}", before, after)
+        return {table: checksum.hex for table, checksum in sent.items()}
+
+    def _rows(self, connection: Connection, table: Table) -> Iterator[list[tuple[Any, ...]]]:
+        """A table's rows, page by page, in the order in which SQLite stores them: it then never has to move what
+        it has written."""
+        ordered = select(table).order_by(*table.primary_key.columns)
+        with connection.execution_options(yield_per=_ROWS_AT_A_TIME).execute(ordered) as result:
+            for page in result.partitions():
+                yield [_given_back(table, tuple(row)) for row in page]
+                self._done += len(page)
+                if self._told is not None:
+                    self._told(self._done, self._total)
+
+
+def _given_back(table: Table, row: tuple[Any, ...]) -> tuple[Any, ...]:
+    """A lease keeps its name and its generation: who held it works with another database."""
+    if table is not leases:
+        return row
+    return tuple(
+        None if column.nullable else value for column, value in zip(table.columns, row, strict=True)
+    )
+
+
+def _agree(table: Table, what: str, before: object, after: object) -> None:
+    if before != after:
+        raise LedgerCorrupt(
+            f"The copy of {table.name} differs from what was copied: {what} {before} before, {after} after.",
+            hint="Nothing was kept of the copy, and the ledger is as it was. Check the old one with "
+            "`xmode-transfer ledger check`; if it is sound, report this as a defect.",
+        )
+
+
+def _differ(source_url: str, target_url: str) -> None:
+    same = source_url == target_url
+    if not same and not is_postgres(source_url) and not is_postgres(target_url):
+        same = path_of(source_url).resolve() == path_of(target_url).resolve()
+    if same:
+        raise ConfigError(
+            f"{_where(target_url)} is the ledger itself", hint="name another database, one that is empty"
+        )
+
+
+def _ready(connection: Connection, source: Database) -> None:
+    found = schema.found(connection, source)
+    if found is None:
+        raise source.missing()
+    if found != SCHEMA_VERSION:
+        raise ConfigError(
+            f"an earlier version made the ledger {source.where} (schema {found}, now {SCHEMA_VERSION})",
+            hint="bring it up to date first: `xmode-transfer status` does so; then copy it",
+        )
+
+
+def _nobody_works(connection: Connection, source: Database, clock: "Clock") -> int:
+    """How many leases there are whose holders are dead or too late. Raises AlreadyRunning for a live one."""
+    now = source.now(connection, clock)
+    held = connection.execute(select(leases).where(leases.c.holder.is_not(None))).all()
+    for lease in held:
+        if time_of(lease.expires_at) > now and not source.is_dead(connection, lease.holder, lease.presence):
+            raise _at_work(f"{lease.name} is being worked on, by {lease.holder} since {lease.claimed_at}")
+    for other in bulk(connection).others(connection):
+        raise _at_work(f"another process has it open, {other}")
+    living = select(daemons.c.holder, daemons.c.ticked_at, daemons.c.tick_seconds).where(
+        daemons.c.stopped_at.is_(None)
+    )
+    for daemon in connection.execute(living):
+        silent_at = time_of(daemon.ticked_at) + longest_silence(daemon.tick_seconds)
+        if silent_at > now and not source.is_dead(connection, daemon.holder, None):
+            raise _at_work(f"a daemon works with it, {daemon.holder}, which ticked at {daemon.ticked_at}")
+    return len(held)
+
+
+def _at_work(why: str) -> AlreadyRunning:
+    return AlreadyRunning(
+        f"{why}: the ledger is not copied.",
+        hint="Stop the service and every run, on all machines, then copy again: what they would write "
+        "meanwhile would be in the old ledger only. Nothing was changed.",
+    )
+
+
+def _sound(connection: Connection, database: Database) -> None:
+    problems = list(consistency.contradictions(connection.exec_driver_sql))
+    if problems:
+        raise LedgerCorrupt(
+            f"The ledger says what cannot be: {problems[0]} ({len(problems)} in all, looked at in "
+            f"{database.where}).",
+            hint="Nothing was kept of the copy. `xmode-transfer ledger check --json` names every problem; report "
+            "them as a defect.",
+        )
+
+
+def _is_empty(connection: Connection, target: Database) -> bool:
+    """Whether it has our tables already, of which none has a row. Raises ConfigError when there is something,
+    or when the tables are another version's."""
+    found = schema.found(connection, target)
+    if found is None:
+        return False
+    if found != SCHEMA_VERSION:
+        raise ConfigError(
+            f"{target.where} has tables of an earlier version (schema {found}, now {SCHEMA_VERSION})",
+            hint="name an empty database",
+        )
+    for table in metadata.sorted_tables:
+        count = connection.scalar(select(func.count()).select_from(table))
+        if count:
+            raise ConfigError(
+                f"{target.where} is not empty: {table.name} has {count:,} {'row' if count == 1 else 'rows'}",
+                hint="name an empty database, or a file that is not there. If an earlier copy filled it, it is "
+                "whole: write it into service.yaml",
+            )
+    return True
+
+
+def _moved(
+    connection: Connection,
+    source: Database,
+    target: str,
+    expected: dict[Table, Figures],
+    checksums: dict[Table, str],
+    given_back: int,
+) -> Moved:
+    return Moved(
+        source.where,
+        target,
+        consistency.contents(connection.exec_driver_sql, SCHEMA_VERSION),
+        tuple(
+            CopiedTable(table.name, expected[table].rows, checksums.get(table, ""))
+            for table in metadata.sorted_tables
+        ),
+        given_back,
+    )
+
+
+# --- The two databases
+
+
+@contextmanager
+def _opened(url: str, *, create: bool = False) -> Iterator[Database]:
+    database = connect(url, create=create)
+    try:
+        yield database
+    finally:
+        database.close()
+
+
+def _is_there(url: str) -> bool:
+    return is_postgres(url) or path_of(url).exists()
+
+
+def _where(url: str) -> str:
+    return shown(url) if is_postgres(url) else str(path_of(url))
+
+
+@contextmanager
+def _left_as_it_was(url: str) -> Iterator[None]:
+    """Takes away a file that was made for a copy which then failed."""
+    if _is_there(url):
+        yield
+        return
+    try:
+        yield
+    except BaseException:
+        path = path_of(url)
+        for suffix in ("", *_BESIDE):
+            with suppress(OSError):
+                Path(f"{path}{suffix}").unlink(missing_ok=True)
+        raise

@@ -1,0 +1,70 @@
+"""A ledger on a PostgreSQL server as a whole: checked by us, backed up and restored by the server's own tools."""
+
+from pathlib import Path
+from shlex import quote
+from typing import NoReturn
+from urllib.parse import parse_qsl, urlsplit
+
+from xmode_transfer.adapters.ledger import consistency, schema
+from xmode_transfer.adapters.ledger.engine import connect
+from xmode_transfer.adapters.ledger.files import LedgerCheck
+from xmode_transfer.adapters.ledger.tables import SCHEMA_VERSION
+from xmode_transfer.domain.config.ledger_url import shown
+from xmode_transfer.domain.errors import ConfigError
+
+_OURS = ("patience", "timeout", "schema")
+"""Parameters of the URL that libpq does not know."""
+_PASSWORD = "The password is asked for, or taken from PGPASSFILE or PGPASSWORD."
+
+
+def check(url: str) -> LedgerCheck:
+    """Checks the ledger, all in one state of the database while others go on. Raises LedgerError when there is
+    none or it cannot be read, LedgerTooNew, LedgerCorrupt when it is no ledger at all."""
+    database = connect(url, create=False)
+    try:
+        damage = tuple(database.problems())
+        with database.reading() as connection:
+            found = schema.found(connection, database)
+            if found is None:
+                raise database.missing()
+            older = found != SCHEMA_VERSION
+            ask = connection.exec_driver_sql
+            told = () if older else tuple(consistency.contradictions(ask))
+            return LedgerCheck(
+                database.where, consistency.contents(ask, found), damage, told, older=older, on_server=True
+            )
+    finally:
+        database.close()
+
+
+def refuse_backup(url: str, file: Path) -> NoReturn:
+    """The server's own tool makes a whole and consistent copy while everybody works, as ours could not."""
+    raise ConfigError(
+        "the ledger lies on a server, whose own tool backs it up: "
+        f"pg_dump --format=custom {_only(url)}--file={quote(str(file))} {quote(_for_libpq(url))}",
+        hint=f"The service may go on meanwhile. {_PASSWORD}",
+    )
+
+
+def refuse_restore(url: str, file: Path) -> NoReturn:
+    raise ConfigError(
+        "the ledger lies on a server, whose own tool restores it: pg_restore --clean --if-exists "
+        f"--single-transaction --no-owner --dbname={quote(_for_libpq(url))} {quote(str(file))}",
+        hint=f"Stop the service on all machines first. {_PASSWORD}",
+    )
+
+
+def _only(url: str) -> str:
+    """The option that takes our schema alone, where the URL names one."""
+    names = dict(parse_qsl(urlsplit(url).query))
+    return f"--schema={quote(names['schema'])} " if "schema" in names else ""
+
+
+def _for_libpq(url: str) -> str:
+    """Without a password, which PGPASSFILE or PGPASSWORD has, and without what libpq would not understand."""
+    told = shown(url)
+    parts = urlsplit(told)
+    query = "&".join(piece for piece in parts.query.split("&") if piece.partition("=")[0] not in _OURS)
+    if query == parts.query:
+        return told
+    return told.partition("?")[0] + (f"?{query}" if query else "")
