@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -27,7 +28,7 @@ from xmode_transfer.domain.policy import VENDOR_PRINCIPAL, guide_permission_poli
 from xmode_transfer.domain.records import Status
 from xmode_transfer.ports import Ledger
 from xmode_transfer.ports.board import Turn
-from xmode_transfer.services.daemon import Daemon
+from xmode_transfer.services.daemon import Daemon, ThreadCrew
 from xmode_transfer.services.workbench import Workbench
 
 
@@ -141,6 +142,7 @@ class DaemonWorld:
             configuration,
             lambda: (self.configuration, ()),
             self.lease,
+            partial(ThreadCrew, bench, workers=configuration.service.daemon.workers),
             changed=changed,
         )
         return self.daemon
