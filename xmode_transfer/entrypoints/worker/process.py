@@ -83,7 +83,7 @@ class _Life:
                 return
             if wake in (Wake.FILES, Wake.RELOAD):
                 sd_notify.reloading()
-                self._worker.reload(hurry=wake is Wake.RELOAD)
+                self._worker.reload()
                 sd_notify.ready(self._status())
             self._worker.attend()
             self._engine.want(self._worker.takes_turns)
