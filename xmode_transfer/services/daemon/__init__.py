@@ -7,9 +7,9 @@ Nothing here knows a scheduler, a signal or systemd: entrypoints/daemon does.
 
 from xmode_transfer.services.daemon.crew import Crew, Hire
 from xmode_transfer.services.daemon.daemon import Daemon
-from xmode_transfer.services.daemon.fleet import FleetCrew
+from xmode_transfer.services.daemon.fleet import FleetCrew, of_fleet
 from xmode_transfer.services.daemon.house import House
 from xmode_transfer.services.daemon.threads import ThreadCrew
 from xmode_transfer.services.daemon.turns import Turns
 
-__all__ = ["Crew", "Daemon", "FleetCrew", "Hire", "House", "ThreadCrew", "Turns"]
+__all__ = ["Crew", "Daemon", "FleetCrew", "Hire", "House", "ThreadCrew", "Turns", "of_fleet"]

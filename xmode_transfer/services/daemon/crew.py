@@ -83,6 +83,7 @@ class Hire(Protocol):
     def __call__(
         self,
         turns: Turns,
+        /,
         *,
         ended: Callable[[str, TurnEnd], None],
         trouble: Callable[[XmodeError], object],

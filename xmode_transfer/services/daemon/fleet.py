@@ -12,7 +12,8 @@ from xmode_transfer.domain.errors import LedgerError, XmodeError
 from xmode_transfer.domain.fleet import FleetState, FleetTurn, WorkerRecord
 from xmode_transfer.ports import Fleet
 from xmode_transfer.ports.board import Turn, TurnState
-from xmode_transfer.services.daemon.turns import TurnEnd
+from xmode_transfer.services.daemon.crew import Crew, Hire
+from xmode_transfer.services.daemon.turns import TurnEnd, Turns
 from xmode_transfer.services.workbench import Workbench
 from xmode_transfer.telemetry import Event
 
@@ -197,6 +198,21 @@ class FleetCrew:
 
     def wait(self, seconds: float) -> bool:
         return True
+
+
+def of_fleet(bench: Workbench, fleet: Fleet) -> Hire:
+    """Makes the crew of a daemon that joins the fleet."""
+
+    def hire(
+        _turns: Turns,
+        /,
+        *,
+        ended: Callable[[str, TurnEnd], None],
+        trouble: Callable[[XmodeError], object],
+    ) -> Crew:
+        return FleetCrew(bench, fleet, ended=ended, trouble=trouble)
+
+    return hire
 
 
 def tell_of_taking_over(names: list[str]) -> None:
