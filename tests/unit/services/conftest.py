@@ -42,12 +42,14 @@ class _Silent:
 
 @dataclass
 class DaemonWorld:
-    """``customers`` by name with what their files say besides; ``service`` likewise."""
+    """``customers`` by name with what their files say besides; ``service`` (below `daemon`) and ``cluster``
+    likewise."""
 
     ledger: Ledger
     clock: MemoryClock
     customers: dict[str, dict[str, Any]] = field(default_factory=lambda: {"acme": {}, "globex": {}})
     service: dict[str, Any] = field(default_factory=dict)
+    cluster: dict[str, Any] = field(default_factory=dict)
     settled: bool = False
     shared: bool = False  # a worker takes the turns, and the daemon only calls
 
@@ -115,7 +117,8 @@ class DaemonWorld:
             partition="%Y/%m/%d",
             complete={"settle_seconds": 1} if self.settled else {"marker": "_SUCCESS"},
         )
-        service = {"daemon": {"tick_seconds": 60, "workers": 4, "access_checks": None, **self.service}}
+        daemon = {"tick_seconds": 60, "workers": 4, "access_checks": None, **self.service}
+        service = {"daemon": daemon, "cluster": self.cluster}
         return Configuration(
             service=Service(**service),
             feeds=MappingProxyType({"us-daily": feed}),

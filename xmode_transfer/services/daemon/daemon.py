@@ -193,7 +193,7 @@ class Daemon:
 
     def _outage(self, now: datetime) -> Outage | None:
         gap = outage(self._ticked_before, now)
-        if gap is None or self._crew.alone:
+        if self._crew.alone or (gap is None and self._ticked_before is not None):
             return gap
         return outage(self._last_tick(), now)  # this one was away, but another may have ticked
 
