@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
@@ -21,7 +21,9 @@ from xmode_transfer.domain.health import Assessment, CustomerHealth, Health, Sub
 from xmode_transfer.domain.looks import LeftBehind, OpenDelivery
 from xmode_transfer.domain.records import Delivery, Status
 from xmode_transfer.ports.board import Pulse, Turn, TurnState
-from xmode_transfer.ports.fleet import Fleet
+
+if TYPE_CHECKING:
+    from xmode_transfer.ports.fleet import Fleet
 
 NOW = datetime(2026, 11, 25, 12, 0, tzinfo=UTC)
 HOUR = timedelta(hours=1)
@@ -280,7 +282,7 @@ def test_a_scrape_reads_what_changed_and_now_and_then_everything() -> None:
     queued = ("xmode_fleet_customers", (("state", "queued"),))
     assert scraped(render())[queued] == 2
     clock.advance(KEPT_SECONDS)
-    one.changed[0] = replace(acme, state=FleetState.RUNNING, serial=10)
+    one.changed[0] = replace(one.changed[0], state=FleetState.RUNNING, serial=10)
     assert scraped(render())[queued] == 1
     clock.advance(ANEW_SECONDS)
     del one.changed[1]  # it has no seat any more
