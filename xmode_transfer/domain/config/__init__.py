@@ -2,6 +2,7 @@
 
 from xmode_transfer.domain.config.alerting import Alerting, Channel, Heartbeat, QuietHours
 from xmode_transfer.domain.config.bandwidth import BandwidthChange, BandwidthLimit, Day
+from xmode_transfer.domain.config.cluster import Cluster
 from xmode_transfer.domain.config.customer import (
     Addressing,
     CatchUp,
@@ -32,6 +33,7 @@ __all__ = [
     "CatchUp",
     "Channel",
     "ChecksumMode",
+    "Cluster",
     "Configuration",
     "Customer",
     "CustomerState",

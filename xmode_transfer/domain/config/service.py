@@ -9,6 +9,7 @@ from xmode_transfer.domain.config.alerting import Alerting, Channel, check_names
 from xmode_transfer.domain.config.arns import parse_iam
 from xmode_transfer.domain.config.bandwidth import BandwidthLimit
 from xmode_transfer.domain.config.base import ByteCount, Model
+from xmode_transfer.domain.config.cluster import Cluster
 from xmode_transfer.domain.config.daemon import Daemon
 from xmode_transfer.domain.config.names import check_region, region_partition
 from xmode_transfer.domain.config.secret import Secret
@@ -100,6 +101,8 @@ class Service(Model):
     """How much one process may do at once."""
     daemon: Daemon = Daemon()
     """How the daemon works."""
+    cluster: Cluster = Cluster()
+    """How several workers share the work."""
     receipts: Receipts = Receipts()
     """With what the receipts of verify are signed."""
     status_page: StatusPageSetting = StatusPage()

@@ -18,15 +18,11 @@ from xmode_transfer.ports.board import Pulse, Turn, TurnState
 from xmode_transfer.services.daemon.agenda import Agenda
 from xmode_transfer.services.daemon.crew import Crew
 from xmode_transfer.services.daemon.house import House
-from xmode_transfer.services.daemon.in_use import InUse, tell_of_reload
+from xmode_transfer.services.daemon.in_use import InUse, Read, tell_of_reload
 from xmode_transfer.services.daemon.turns import TurnEnd, Turns
 from xmode_transfer.services.sending import failure_of
 from xmode_transfer.services.workbench import Workbench
 from xmode_transfer.telemetry import Event
-
-Read = Callable[[], tuple[Configuration, tuple[Problem, ...]]]
-"""Reads the files anew: the configuration, and the problems that stop all customers. Raises ConfigError when
-there is no such directory any more."""
 
 _OPEN = (Status.PLANNED, Status.RUNNING, Status.FAILED, Status.BLOCKED)
 

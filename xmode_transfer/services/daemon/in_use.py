@@ -1,6 +1,6 @@
 """The configuration that the daemon has in use."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -10,6 +10,10 @@ from xmode_transfer.domain.config.reload import needs_restart
 from xmode_transfer.domain.schedule import Times, Work
 from xmode_transfer.services.daemon.agenda import times_for
 from xmode_transfer.telemetry import Event
+
+Read = Callable[[], tuple[Configuration, tuple[Problem, ...]]]
+"""Reads the files anew: the configuration, and the problems that stop all customers. Raises ConfigError when
+there is no such directory any more."""
 
 
 @dataclass(frozen=True, slots=True)
