@@ -1,9 +1,9 @@
 """Leases: who works on what, and since which generation."""
 
 from datetime import datetime, timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Connection, delete, select, update
+from sqlalchemy import ColumnElement, Connection, delete, select, update
 
 from xmode_transfer.adapters.ledger.engine import Database
 from xmode_transfer.adapters.ledger.rows import text_of, time_of
@@ -11,6 +11,9 @@ from xmode_transfer.adapters.ledger.tables import leases
 from xmode_transfer.adapters.processes import is_dead
 from xmode_transfer.domain.errors import AlreadyRunning, LeaseLost
 from xmode_transfer.domain.records import Lease
+
+if TYPE_CHECKING:
+    from xmode_transfer.ports import Clock
 
 _WRITTEN = "written/and-taken-back"
 
@@ -61,6 +64,45 @@ def release(connection: Connection, lease: Lease) -> None:
         .where(leases.c.name == lease.name, leases.c.generation == lease.generation)
         .values(holder=None, claimed_at=None, expires_at=None)
     )
+
+
+def revoke(connection: Connection, name: str, holder: str) -> None:
+    """Takes a lease from a holder who is gone: what it still writes under it, were it to wake, is refused."""
+    _revoke(connection, leases.c.name == name, holder)
+
+
+def revoke_under(connection: Connection, prefix: str, holder: str) -> None:
+    """As ``revoke``, for all whose names begin with a prefix that ends in ``/``."""
+    # As a range, for which the key is an index: "0" is what comes after "/".
+    _revoke(connection, leases.c.name.between(prefix, prefix[:-1] + "0"), holder)
+
+
+def _revoke(connection: Connection, which: ColumnElement[bool], holder: str) -> None:
+    connection.execute(
+        update(leases)
+        .where(which, leases.c.holder == holder)
+        .values(generation=leases.c.generation + 1, holder=None, claimed_at=None, expires_at=None)
+    )
+
+
+def is_claimable(
+    connection: Connection,  # noqa: ARG001  a server is asked whether the holder lives
+    database: Database,  # noqa: ARG001
+    row: Any,
+    now: datetime,
+) -> bool:
+    """Whether anybody might claim the lease of that row, of which all columns may be null: it was given back,
+    it has expired, or its holder is known to be dead."""
+    return row.holder is None or time_of(row.expires_at) <= now or is_dead(row.holder) is True
+
+
+def time_now(
+    connection: Connection,  # noqa: ARG001  a server has a clock of its own
+    database: Database,  # noqa: ARG001
+    clock: "Clock",
+) -> datetime:
+    """The time by which leases end."""
+    return clock.now()
 
 
 def check(connection: Connection, lease: Lease) -> None:

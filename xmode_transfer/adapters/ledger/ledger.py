@@ -19,6 +19,7 @@ from xmode_transfer.adapters.ledger import (
     uploads,
 )
 from xmode_transfer.adapters.ledger.engine import Database, connect
+from xmode_transfer.adapters.ledger.fleet import SWEEP_SECONDS, Queue, SqlFleet
 from xmode_transfer.adapters.ledger.rows import part_values, receipt_values, text_of
 from xmode_transfer.adapters.ledger.statements import Statements
 from xmode_transfer.adapters.ledger.watched import Watched
@@ -327,6 +328,13 @@ class SqlLedger(Watched):
     def checks(self, customer: str | None = None, limit: int = 20) -> list[AccessReport]:
         with self._database.reading() as connection:
             return access.newest(connection, customer, limit)
+
+    # --- The fleet
+
+    def fleet(self, queue: Queue, *, sweep_seconds: float = SWEEP_SECONDS) -> SqlFleet:
+        """The round of the fleet in this ledger, with ``queue`` to wake its workers. It is open as long as
+        the ledger is."""
+        return SqlFleet(self._database, self._writer, self._clock, queue, sweep_seconds=sweep_seconds)
 
     # --- The ledger itself
 

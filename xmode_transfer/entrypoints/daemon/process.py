@@ -26,7 +26,7 @@ from xmode_transfer.domain.schedule import Times, times_of
 from xmode_transfer.entrypoints.daemon.inbox import Inbox, Wake
 from xmode_transfer.ports.board import TurnState
 from xmode_transfer.services import leasing
-from xmode_transfer.services.daemon import Daemon
+from xmode_transfer.services.daemon import Daemon, ThreadCrew
 from xmode_transfer.services.notices import Notices
 from xmode_transfer.services.watch import assess_all, open_causes
 from xmode_transfer.services.workbench import Workbench
@@ -59,6 +59,7 @@ def run(directory: Path) -> int:
                 configuration,
                 partial(config_files.survey, directory),
                 lease,
+                partial(ThreadCrew, bench, workers=configuration.service.daemon.workers),
                 changed=partial(inbox.put, Wake.HEALTH),
             )
             metrics = renderer(

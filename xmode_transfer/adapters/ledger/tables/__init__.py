@@ -24,6 +24,7 @@ from xmode_transfer.adapters.ledger.tables.delivering import (
     upload_parts,
     uploads,
 )
+from xmode_transfer.adapters.ledger.tables.fleet import fleet, turns, workers
 from xmode_transfer.adapters.ledger.tables.watching import (
     alerts,
     daemons,
@@ -44,6 +45,7 @@ __all__ = [
     "capabilities",
     "daemons",
     "deliveries",
+    "fleet",
     "leases",
     "looks",
     "metadata",
@@ -56,7 +58,9 @@ __all__ = [
     "runs",
     "staged_objects",
     "tellings",
+    "turns",
     "upload_parts",
     "uploads",
     "visits",
+    "workers",
 ]
