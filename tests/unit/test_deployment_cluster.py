@@ -1,4 +1,4 @@
-"""What deploy/ holds for a fleet, as test_deployment.py, and that it agrees with what is for a single daemon."""
+"""What deploy/ holds for a fleet, as test_deployment.py, and that it agrees with what is for one daemon."""
 
 import re
 import shutil
