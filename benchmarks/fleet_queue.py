@@ -25,11 +25,13 @@ import psycopg
 TURNS, DEPTHS = 1_000, (100, 1_000, 10_000)
 Connection = psycopg.Connection[tuple[object, ...]]
 
+# As bootstrap/queue.py writes it; a lock is what it does without.
 _PUT = """
-SELECT procrastinate_defer_jobs_v1(ARRAY[ROW('turns', 'turn', %s::int, %s::text, %s::text,
-  jsonb_build_object('customer', %s::text), NULL::timestamptz)]::procrastinate_job_to_defer_v1[])
+INSERT INTO procrastinate_jobs (queue_name, task_name, priority, queueing_lock, lock, args)
+VALUES ('turns', 'turn', %s, %s, %s, jsonb_build_object('customer', %s::text))
+ON CONFLICT (queueing_lock) WHERE status = 'todo' DO NOTHING
 """
-_TAKE = "SELECT id, lock FROM procrastinate_fetch_job_v2(ARRAY['turns']::varchar[], %s)"
+_TAKE = "SELECT id, args->>'customer' FROM procrastinate_fetch_job_v2(ARRAY['turns']::varchar[], %s)"
 _DONE = "SELECT procrastinate_finish_job_v1(%s, 'succeeded', true)"
 
 
@@ -47,20 +49,20 @@ class Costs:
     turns: int
 
 
-def prepare(connection: Connection, depth: int) -> None:
+def prepare(connection: Connection, depth: int, *, lock: bool = False) -> None:
     """A queue of so many customers, each with one turn, of priorities that are spread as in a fleet."""
     connection.execute("DROP SCHEMA public CASCADE; CREATE SCHEMA public")
     connection.execute(files("procrastinate").joinpath("sql/schema.sql").read_text().encode())
     connection.execute("INSERT INTO procrastinate_workers DEFAULT VALUES")
     with connection.transaction():
         for number in range(depth):
-            put(connection, number, random.randrange(-64, 0))
+            put(connection, number, random.randrange(-64, 0), lock=lock)
     connection.execute("VACUUM ANALYZE")
 
 
-def put(connection: Connection, number: int, priority: int) -> None:
+def put(connection: Connection, number: int, priority: int, *, lock: bool = False) -> None:
     name = f"customer-{number:05}"
-    connection.execute(_PUT, (priority, name, name, name))
+    connection.execute(_PUT, (priority, f"turn/{name}", name if lock else None, name))
 
 
 def _worker(connection: Connection) -> int:
@@ -69,7 +71,9 @@ def _worker(connection: Connection) -> int:
     return int(str(row[0]))
 
 
-def turn(connection: Connection, worker: int, lowest: int) -> tuple[float, float, float] | None:
+def turn(
+    connection: Connection, worker: int, lowest: int, *, lock: bool = False
+) -> tuple[float, float, float] | None:
     """One turn; seconds to take it, to be done, and to put the customer in again. None without one to take."""
     began = time.perf_counter()
     row = connection.execute(_TAKE, (worker,)).fetchone()
@@ -79,17 +83,20 @@ def turn(connection: Connection, worker: int, lowest: int) -> tuple[float, float
     number, name = row
     connection.execute(_DONE, (number,))
     done = time.perf_counter()
-    put(connection, int(str(name).rpartition("-")[2]), lowest)
+    put(connection, int(str(name).rpartition("-")[2]), lowest, lock=lock)
     return taken - began, done - taken, time.perf_counter() - done
 
 
-def measure(url: str, depth: int, turns: int, takers: tuple[int, ...] = (1, 4, 16)) -> Costs:
+def measure(
+    url: str, depth: int, turns: int, takers: tuple[int, ...] = (1, 4, 16), *, lock: bool = False
+) -> Costs:
+    """``lock`` also gives each job one of Procrastinate's own locks."""
     with psycopg.connect(url, autocommit=True) as connection:
-        prepare(connection, depth)
+        prepare(connection, depth, lock=lock)
         worker = _worker(connection)
         connection.execute("SET synchronous_commit = off")
         before = database.load(connection)
-        took = [turn(connection, worker, -65 - number) for number in range(turns)]
+        took = [turn(connection, worker, -65 - number, lock=lock) for number in range(turns)]
         asked = database.load(connection).since(before)
         found = list(zip(*(item for item in took if item is not None), strict=True))
         per_second = {count: _at_once(url, worker, count, turns) for count in takers}
@@ -154,8 +161,9 @@ def _in_ms(seconds: tuple[float, ...]) -> tuple[float, float]:
     return statistics.median(ordered), ordered[int(len(ordered) * 0.99) - 1]
 
 
-def table(found: list[Costs], held_back: dict[int, Costs]) -> list[str]:
-    """Markdown. ``held_back`` is by how many turns were taken while vacuum could remove nothing."""
+def table(found: list[Costs], locked: Costs | None, held_back: dict[int, Costs]) -> list[str]:
+    """Markdown. ``locked`` has locks too; ``held_back`` is by how many turns were taken while vacuum could
+    remove nothing."""
     lines = [
         (
             "| queued | put ms (p99) | take ms (p99) | done ms (p99) | turns/s by 1, 4, 16 takers | "
@@ -164,6 +172,8 @@ def table(found: list[Costs], held_back: dict[int, Costs]) -> list[str]:
         "|---" * 8 + "|",
     ]
     rows: list[tuple[str, Costs]] = [(f"{one.depth:,}", one) for one in found]
+    if locked is not None:
+        rows.append((f"{locked.depth:,}, with Procrastinate's `lock` too", locked))
     rows += [
         (f"{one.depth:,}, and {turns:,} turns ended since vacuum could last remove any", one)
         for turns, one in held_back.items()
@@ -196,12 +206,13 @@ def main() -> None:
         for depth in depths:
             found.append(measure(url, depth, arguments.turns))
             print(f"  {depth:,} queued: take {found[-1].take_ms[0]:.2f} ms", flush=True)
+        locked = measure(url, depths[-1], min(200, arguments.turns), (), lock=True)
         held = {
             int(turns): measure_held_back(url, depths[-1], int(turns))
             for turns in arguments.held_back.split(",")
             if turns
         }
-    print("\n".join(table(found, held)))
+    print("\n".join(table(found, locked, held)))
 
 
 if __name__ == "__main__":
