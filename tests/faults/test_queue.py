@@ -139,13 +139,14 @@ def test_the_job_of_a_dead_worker_does_not_stand_in_the_way_of_the_next(engine: 
     queueing_lock, block each other for ever."""
     queue = LedgerQueue()
     with engine.begin() as connection:
-        dead = fetcher(connection, silent_seconds=31)
+        dead = fetcher(connection, silent_seconds=25)
         queue.put(connection, "acme", priority=0, waiting=False)
         assert fetch(connection, dead) == "acme"
         queue.put(connection, "acme", priority=-1, waiting=False)  # the sibling
         worker = fetcher(connection)
         assert fetch(connection, worker) == "acme"
         assert queue.lost(connection, ["acme"]) == []  # the sibling is in good hands
+        queue.take_out(connection, "acme")
         assert jobs(connection) == [("acme", TURNS, -1, "doing")]  # and the dead one is buried
 
 
@@ -164,7 +165,7 @@ def test_the_next_job_waits_for_no_other_of_its_customer(engine: Engine) -> None
 def test_queued_customers_whose_job_is_gone_are_lost(engine: Engine) -> None:
     queue = LedgerQueue()
     with engine.begin() as connection:
-        live, dead = fetcher(connection, silent_seconds=29), fetcher(connection, silent_seconds=31)
+        live, dead = fetcher(connection, silent_seconds=15), fetcher(connection, silent_seconds=25)
         for customer, worker in (("in-good-hands", live), ("in-dead-hands", dead)):
             queue.put(connection, customer, priority=0, waiting=False)
             assert fetch(connection, worker) == customer
@@ -172,6 +173,7 @@ def test_queued_customers_whose_job_is_gone_are_lost(engine: Engine) -> None:
         names = ["removed", "queued", "in-good-hands", "in-dead-hands"]
         assert queue.lost(connection, names) == ["in-dead-hands", "removed"]
         for customer in queue.lost(connection, names):
+            queue.take_out(connection, customer)
             queue.put(connection, customer, priority=0, waiting=False)
         assert queue.lost(connection, names) == []
         assert queue.lost(connection, []) == []
@@ -185,7 +187,14 @@ def test_a_job_whose_worker_is_gone_from_the_table_counts_as_dead(engine: Engine
         assert fetch(connection, worker) == "acme"
         rows(connection, "SELECT procrastinate_unregister_worker_v1(%s)", worker)
         assert queue.lost(connection, ["acme"]) == ["acme"]
+        queue.take_out(connection, "acme")
         assert jobs(connection) == []
+
+
+def test_what_is_lost_can_be_asked_where_nothing_may_be_written(engine: Engine) -> None:
+    with engine.connect() as connection:
+        rows(connection, "SET TRANSACTION READ ONLY")
+        assert LedgerQueue().lost(connection, ["acme"]) == ["acme"]
 
 
 # --- Procrastinate's tables ------------------------------------------------------------------------------

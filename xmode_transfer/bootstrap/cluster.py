@@ -4,6 +4,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, cast
 
 from xmode_transfer.bootstrap.queue import LedgerQueue
+from xmode_transfer.domain.config import Service
 from xmode_transfer.domain.errors import ConfigError
 from xmode_transfer.ports import Fleet, Ledger
 
@@ -24,11 +25,12 @@ def check_installed() -> None:
             )
 
 
-def ready(url: str) -> str:
+def ready(service: Service) -> str:
     """Makes the queue ready in the ledger's database, if it is not, and answers libpq's connection string,
     which may hold a password. Raises ConfigError where the ledger or this installation is for one machine
     only, LedgerError."""
     check_installed()
+    url = service.ledger
     if not url.startswith("postgres"):
         raise ConfigError(
             "The ledger lies in SQLite, which serves one machine. Several share one that lies in PostgreSQL.",

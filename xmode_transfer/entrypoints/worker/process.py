@@ -34,7 +34,7 @@ def run(directory: Path, places: int | None = None, heartbeat_file: Path | None 
     used, or is for one machine only; LedgerError."""
     with Inbox() as inbox:
         configuration = config_files.load(directory)
-        conninfo = cluster.ready(configuration.service.ledger)
+        conninfo = cluster.ready(configuration.service)
         with bootstrap.workbench(configuration, Counters()) as bench:
             worker = Worker(
                 bench,
