@@ -34,6 +34,7 @@ from xmode_transfer.domain.records import Checksum, Delivery, PlannedObject, Rec
 from xmode_transfer.services.planning import delivery_id
 
 NAME, WHAT = "cleanup", "100,000 objects of 100 days expire"
+PEERS = True
 DAYS, ROUNDS = 100, 3
 OBJECTS_A_DAY = 1_000
 _ETAG = '"0123456789abcdef0123456789abcdef"'

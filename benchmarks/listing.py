@@ -16,6 +16,7 @@ import clients
 from measuring import CACHE, Runs, alone, keys_table, measure, note
 
 NAME, WHAT = "list", "1,000,000 keys of 1,000 days are listed"
+PEERS = True
 DAYS, ROUNDS = 1_000, 3
 
 

@@ -19,9 +19,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import cleaning
 import clients
-import listing
 import sink as sinks
 import table
 from clients import Work
@@ -107,7 +105,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     names = {one.name: one for one in SETS}
-    known = [*names, cleaning.NAME, listing.NAME]
+    known = [*names, *(one.NAME for one in table.OTHERS)]
     parser.add_argument("--sets", metavar="NAMES", help=f"of {', '.join(known)}, with commas between")
     parser.add_argument("--all", action="store_true", help="every set, the long ones too")
     parser.add_argument("--resume", action="store_true", help="leave out what has been measured already")
@@ -125,14 +123,17 @@ def main() -> None:
     if unknown := [name for name in wanted if name not in known]:
         parser.error(f"there is no set {', '.join(unknown)}; there are {', '.join(known)}")
     chosen = [one for one in SETS if (one.name in wanted if wanted else arguments.all or one.quick)]
-    others = [one for one in (cleaning, listing) if (one.NAME in wanted if wanted else arguments.all)]
+    others = [one for one in table.OTHERS if (one.NAME in wanted if wanted else arguments.all)]
     if arguments.resume:
         done = table.saved(RESULTS)
         chosen = [one for one in chosen if one.name not in done]
         others = [one for one in others if one.NAME not in done]
     CACHE.mkdir(parents=True, exist_ok=True)
-    print("fetching the peers ...", flush=True)
-    peers = clients.fetch_peers(CACHE / "peers")
+    peers = CACHE / "peers"
+    if chosen or any(one.PEERS for one in others):
+        print("fetching the peers ...", flush=True)
+        clients.fetch_peers(peers)
+        peers /= "bin"
     for one in chosen:
         print(f"{one.name}: {one.what}", flush=True)
         results = run_set(one, arguments.rounds or one.rounds, peers)

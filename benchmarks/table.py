@@ -14,11 +14,14 @@ from pathlib import Path
 
 import cleaning
 import listing
+import workers
 from measuring import Measured
 from sets import GIB, SETS, Set
 
 BEGIN, END = "<!-- benchmarks: begin -->", "<!-- benchmarks: end -->"
 DOCUMENT = Path(__file__).parents[1] / "docs" / "performance.md"
+OTHERS = (cleaning, listing, workers)
+"""Sets that are modules of their own."""
 PEERS = ("s5cmd", "s5cmd_sync", "plain_boto3")
 """Whose time and CPU are 1: the first of them that took part."""
 NAMES = {
@@ -59,7 +62,7 @@ def save(directory: Path, name: str, results: Results) -> None:
 def saved(directory: Path) -> dict[str, Results]:
     """By the set's name, whatever has been measured so far."""
     found = {}
-    for name in (*(one.name for one in SETS), cleaning.NAME, listing.NAME):
+    for name in (*(one.name for one in SETS), *(one.NAME for one in OTHERS)):
         path = directory / f"{name}.json"
         if path.exists():
             document = json.loads(path.read_text())
@@ -160,6 +163,12 @@ def _aims(found: dict[str, Results]) -> Iterator[tuple[str, float | None, str, C
     for peer in ("s5cmd_sync", "rclone_again"):
         aim = f"nothing to do over 1,000,000 files: >= 5 times quicker than `{NAMES[peer]}`"
         yield aim, ratio("again-million", peer, "ours"), "{:.1f} times", lambda x: x >= 5
+    yield (
+        "four workers: >= 3 times the throughput of one, S3 50 ms away",
+        ratio(workers.NAME, "1 worker", "4 workers"),
+        "{:.2f} times",
+        lambda x: x >= 3,
+    )
 
 
 def document(found: dict[str, Results]) -> str:
@@ -173,7 +182,7 @@ def document(found: dict[str, Results]) -> str:
     for one in SETS:
         if one.name in found:
             lines += lines_of(one, found[one.name])
-    for other in (cleaning, listing):
+    for other in OTHERS:
         if other.NAME in found:
             lines += other.table(other.DAYS, found[other.NAME].runs)
     return "\n".join(lines).rstrip()

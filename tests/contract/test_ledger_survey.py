@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from xmode_transfer.adapters.ledger import SqlLedger, open_ledger
+from xmode_transfer.adapters.ledger import SqlLedger, open_ledger, sent
 from xmode_transfer.adapters.memory.clock import MemoryClock
 from xmode_transfer.domain.acts import Act, ActKind
 from xmode_transfer.domain.alerts import Alert, Condition, Event, Telling, fingerprint
@@ -18,12 +18,16 @@ from xmode_transfer.domain.looks import KEPT_PERIODS, Look, Survey, Waiting
 from xmode_transfer.domain.notices import Mark, Notice, NoticeKind, NoticeStatus
 from xmode_transfer.domain.records import (
     Capabilities,
+    Checksum,
     Delivery,
     Failure,
     Lease,
     MultipartUpload,
+    PlannedObject,
+    Receipt,
     Run,
     Status,
+    UploadedPart,
     UploadStatus,
 )
 
@@ -193,6 +197,41 @@ def test_the_survey_has_what_is_open_since_it_first_failed(ledger: SqlLedger, le
     (running, refused) = ledger.survey().open["acme", "us-daily"]
     assert (running.delivery.period, running.since_at) == ("2026-11-23", running.delivery.created_at)
     assert (refused.delivery, refused.since_at) == (blocked, NOW - 4 * HOUR)
+
+
+def test_the_survey_has_what_was_sent_of_what_is_open(ledger: SqlLedger, lease: Lease) -> None:
+    """Whole objects by their receipts, large ones by their parts; what an earlier revision sent is not it."""
+    first = a_delivery("none", feed="drops")
+    second = a_delivery("none", Status.RUNNING, 2, feed="drops", object_count=3, total_bytes=3_500)
+    for delivery, names in ((first, ("a",)), (second, ("b", "c", "d"))):
+        ledger.create_delivery(lease, delivery)
+        planned = [PlannedObject(name, f"xmode/{name}", 1_000, 1, "inode") for name in names]
+        ledger.plan_objects(lease, delivery.id, planned)
+        proven = Receipt(names[0], planned[0].key, 1_000, Checksum("crc32", "AAAAAA=="), "etag", NOW)
+        ledger.record_receipt(lease, delivery.id, proven).result(10)
+    upload = MultipartUpload("up-1", second.id, "acme", "c", "xmode/c", 1_500, 1, "inode", 100, "crc32", NOW)
+    ledger.open_upload(lease, upload)
+    ledger.record_part(lease, "up-1", UploadedPart(1, 100, "etag", "AAAAAA==")).result(10)
+    (running,) = ledger.survey().open["acme", "drops"]
+    assert (running.delivery.id, running.sent_bytes) == (second.id, 1_100)
+    ledger.close_upload(lease, "up-1", UploadStatus.ABORTED)
+    (running,) = ledger.survey().open["acme", "drops"]
+    assert running.sent_bytes == 1_000
+
+
+def test_the_survey_looks_at_so_many_objects_and_no_more(
+    ledger: SqlLedger, lease: Lease, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sent, "SUMMED_OBJECTS", 2)
+    for period, count, total in (("2026-11-22", 3, 9_000), ("2026-11-23", 2, 4_000), ("2026-11-24", 1, 1)):
+        delivery = a_delivery(period, Status.RUNNING, object_count=count, total_bytes=total)
+        ledger.create_delivery(lease, delivery)
+        planned = PlannedObject("a", f"xmode/{period}", 1, 1, "inode")
+        ledger.plan_objects(lease, delivery.id, [planned])
+        proven = Receipt("a", planned.key, 1, Checksum("crc32", "AAAAAA=="), "etag", NOW)
+        ledger.record_receipt(lease, delivery.id, proven).result(10)
+    found = {item.delivery.period: item.sent_bytes for item in ledger.survey().open["acme", "us-daily"]}
+    assert found == {"2026-11-22": 0, "2026-11-23": 1, "2026-11-24": 0}
 
 
 def a_check(outcome: str, hours: float) -> AccessReport:

@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 from xmode_transfer.adapters import config_files
+from xmode_transfer.adapters.liveness import EVERY_SECONDS
 from xmode_transfer.domain.config.daemon import Daemon
 from xmode_transfer.domain.config.status_page import DEFAULT_PORT
 
@@ -26,7 +27,11 @@ INSTALLED = "/opt/xmode-transfer/bin/xmode-transfer"
 KUBERNETES_VERSIONS = ("1.30", "1.34", "1.37")
 EXAMPLES = ("secret.example.yaml", "restore.example.yaml")
 """Not part of the kustomization: they are filled in first."""
-MOST_EXPOSURE = {"xmode-transfer.service": 12, "xmode-transfer-backup.service": 5}
+MOST_EXPOSURE = {
+    "xmode-transfer.service": 12,
+    "xmode-transfer-worker@.service": 12,
+    "xmode-transfer-backup.service": 5,
+}
 """Of systemd's own measure, in tenths: 100 is a service that is held by nothing."""
 SPARE_SECONDS = 15
 """What the daemon may need to end besides draining."""
@@ -78,7 +83,7 @@ def test_systemd_has_no_objection_to_the_units(tmp_path: Path) -> None:
         if path.suffix in (".service", ".timer"):
             units.append(tmp_path / path.name)
             units[-1].write_text(path.read_text(encoding="utf-8").replace(INSTALLED, str(program)))
-    assert len(units) == 3
+    assert len(units) == 4
     done = subprocess.run(
         [analyze, "verify", "--man=no", *map(str, units)], capture_output=True, text=True, cwd=tmp_path
     )
@@ -103,6 +108,15 @@ def test_the_daemon_has_longer_to_end_than_it_drains() -> None:
     assert service["KillSignal"] == ["SIGTERM"]
     assert service["ExecReload"] == ["/bin/kill -HUP $MAINPID"]
     assert (service["Type"], service["NotifyAccess"]) == (["notify"], ["main"])
+
+
+def test_a_worker_is_held_as_the_daemon_is() -> None:
+    """It does the same work with the same secrets; what differs is what it says of itself, and when."""
+    daemon, worker = unit("xmode-transfer.service"), unit("xmode-transfer-worker@.service")
+    differ = {"Description", "ExecStart", "WatchdogSec"}
+    assert {key for key in {*daemon, *worker} if daemon.get(key) != worker.get(key)} == differ
+    assert worker["ExecStart"] == [f"{INSTALLED} worker"]
+    assert seconds(worker["WatchdogSec"][0]) >= 60 * EVERY_SECONDS
 
 
 def test_the_watchdog_waits_longer_than_any_look() -> None:

@@ -79,10 +79,12 @@ class Look:
 @dataclass(frozen=True, slots=True)
 class OpenDelivery:
     """The newest revision of a period that was begun and is not delivered. ``since_at`` is when a run towards
-    it first failed or was refused, or when it was planned."""
+    it first failed or was refused, or when it was planned. ``sent_bytes`` is what has a receipt; for plans of
+    very many objects it may be 0, since a survey looks at only so many receipts."""
 
     delivery: Delivery
     since_at: datetime
+    sent_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,17 +7,23 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import TYPE_CHECKING, cast
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from xmode_transfer.adapters.memory.clock import MemoryClock
 from xmode_transfer.adapters.metrics import CATALOGUE, KEPT_SECONDS, Counters, renderer
+from xmode_transfer.adapters.metrics.fleet import ANEW_SECONDS
 from xmode_transfer.domain.errors import LedgerLocked, Party
+from xmode_transfer.domain.fleet import FleetState, FleetTurn, WorkerRecord
 from xmode_transfer.domain.health import Assessment, CustomerHealth, Health, SubscriptionHealth, Trouble
 from xmode_transfer.domain.looks import LeftBehind, OpenDelivery
 from xmode_transfer.domain.records import Delivery, Status
 from xmode_transfer.ports.board import Pulse, Turn, TurnState
+
+if TYPE_CHECKING:
+    from xmode_transfer.ports.fleet import Fleet
 
 NOW = datetime(2026, 11, 25, 12, 0, tzinfo=UTC)
 HOUR = timedelta(hours=1)
@@ -196,6 +202,92 @@ def test_a_ledger_that_cannot_be_read_is_told_and_the_rest_goes_on() -> None:
     assert samples["xmode_ledger_readable", ()] == 0
     assert samples["xmode_daemon_ticked_timestamp_seconds", ()] == NOW.timestamp()
     assert not any(name == "xmode_customers" for name, _ in samples)
+
+
+# --- A fleet
+
+
+class OneFleet:
+    """What metrics ask of a fleet."""
+
+    def __init__(self, turns: Sequence[FleetTurn] = (), workers: Sequence[WorkerRecord] = ()) -> None:
+        self.changed, self.here, self.asked = list(turns), list(workers), list[int]()
+
+    def turns(self, after_serial: int = 0) -> list[FleetTurn]:
+        self.asked.append(after_serial)
+        return [turn for turn in self.changed if turn.serial > after_serial]
+
+    def workers(self) -> list[WorkerRecord]:
+        return self.here
+
+
+def fleet_of(one: OneFleet, clock: MemoryClock) -> Callable[[], bytes]:
+    return renderer(lambda: Assessment(clock.now(), ()), clock, fleet=cast("Fleet", one))
+
+
+def test_the_round_of_a_fleet() -> None:
+    at = NOW - HOUR
+    turns = [
+        FleetTurn("acme", FleetState.RUNNING, at, 1, holder="w1"),
+        FleetTurn("globex", FleetState.QUEUED, NOW - timedelta(minutes=5), 2),
+        FleetTurn("initech", FleetState.QUEUED, NOW - timedelta(minutes=3), 3),
+        FleetTurn("refused", FleetState.QUEUED, at, 4, reason="the role refuses us"),
+    ]
+    samples = scraped(fleet_of(OneFleet(turns), MemoryClock(NOW))())
+    states = {
+        dict(labels)["state"]: n for (name, labels), n in samples.items() if name == "xmode_fleet_customers"
+    }
+    assert states == {"resting": 0, "queued": 3, "running": 1, "broken_off": 0}
+    assert samples["xmode_fleet_queued_oldest_seconds", ()] == 300, "who is broken off does not count"
+
+
+def test_the_workers_of_a_fleet() -> None:
+    def worker(name: str, **changes: object) -> WorkerRecord:
+        return replace(WorkerRecord(name, NOW - HOUR, NOW, 8, 3, 1), **changes)  # type: ignore[arg-type]
+
+    workers = [
+        worker("a"),
+        worker("b"),
+        worker("leaving", stopping=True),
+        worker("no-key", trouble="AWS refuses our own credentials", busy=0, waiting=0),
+        worker("frozen", seen_at=NOW - timedelta(minutes=2)),
+        worker("gone", stopped_at=NOW - HOUR),
+    ]
+    samples = scraped(fleet_of(OneFleet(workers=workers), MemoryClock(NOW))())
+    states = {
+        dict(labels)["state"]: n for (name, labels), n in samples.items() if name == "xmode_fleet_workers"
+    }
+    assert states == {"working": 2, "stopping": 1, "troubled": 1, "silent": 1}
+    assert samples["xmode_fleet_places", ()] == 16
+    assert samples["xmode_fleet_places_busy", ()] == 9
+    assert samples["xmode_fleet_turns_waiting", ()] == 3
+
+
+def test_no_workers_are_told_as_none() -> None:
+    samples = scraped(fleet_of(OneFleet(), MemoryClock(NOW))())
+    assert samples["xmode_fleet_workers", (("state", "working"),)] == 0
+    assert samples["xmode_fleet_places", ()] == 0
+    assert not any(
+        name.startswith("xmode_fleet")
+        for name, _ in scraped(renderer(lambda: Assessment(NOW, ()), MemoryClock(NOW))())
+    )
+
+
+def test_a_scrape_reads_what_changed_and_now_and_then_everything() -> None:
+    clock = MemoryClock(NOW)
+    one = OneFleet(
+        [FleetTurn("acme", FleetState.QUEUED, NOW, 7), FleetTurn("globex", FleetState.QUEUED, NOW, 9)]
+    )
+    render = fleet_of(one, clock)
+    queued = ("xmode_fleet_customers", (("state", "queued"),))
+    assert scraped(render())[queued] == 2
+    clock.advance(KEPT_SECONDS)
+    one.changed[0] = replace(one.changed[0], state=FleetState.RUNNING, serial=10)
+    assert scraped(render())[queued] == 1
+    clock.advance(ANEW_SECONDS)
+    del one.changed[1]  # it has no seat any more
+    assert scraped(render())[queued] == 0
+    assert one.asked == [0, 9, 0]
 
 
 def test_scrapes_share_one_evaluation_for_a_while() -> None:

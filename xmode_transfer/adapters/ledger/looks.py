@@ -21,6 +21,7 @@ from xmode_transfer.adapters.ledger.rows import (
     text_of,
     time_of,
 )
+from xmode_transfer.adapters.ledger.sent import sent_bytes
 from xmode_transfer.adapters.ledger.tables import (
     access_checks,
     access_findings,
@@ -169,11 +170,13 @@ def _open(connection: Connection) -> dict[Subscription, tuple[OpenDelivery, ...]
         )
         .order_by(periods.c.period)
     )
+    rows = connection.execute(query).all()
+    begun = [delivery_of(row) for row in rows]
+    sent = sent_bytes(connection, begun)
     found: dict[Subscription, list[OpenDelivery]] = {}
-    for row in connection.execute(query):
-        delivery = delivery_of(row)
+    for row, delivery in zip(rows, begun, strict=True):
         since = maybe_time_of(row.since_at) if delivery.failure is not None else None
-        item = OpenDelivery(delivery, since or delivery.created_at)
+        item = OpenDelivery(delivery, since or delivery.created_at, sent.get(delivery.id, 0))
         found.setdefault((delivery.customer, delivery.feed), []).append(item)
     return {place: tuple(items) for place, items in found.items()}
 

@@ -2,6 +2,7 @@
 
 import logging
 import sys
+from pathlib import Path
 
 import click
 
@@ -15,8 +16,14 @@ from xmode_transfer.entrypoints.cli import Shell
     metavar="N",
     help="Deliveries that it runs at once (`cluster.places`, else `daemon.workers`).",
 )
+@click.option(
+    "--heartbeat-file",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Touched every few seconds while the worker gets on, for a probe; removed at its end.",
+)
 @click.pass_context
-def command(ctx: click.Context, places: int | None) -> int:
+def command(ctx: click.Context, places: int | None, heartbeat_file: Path | None) -> int:
     """Deliver what a fleet's daemon finds due, on this machine, until you stop it.
 
     Any number of workers, on any machines, share the work of `xmode-transfer daemon --engine procrastinate`;
@@ -53,4 +60,4 @@ def command(ctx: click.Context, places: int | None) -> int:
     cluster.check_installed()
     from xmode_transfer.entrypoints import worker
 
-    return worker.run(shell.config_dir, places)
+    return worker.run(shell.config_dir, places, heartbeat_file)

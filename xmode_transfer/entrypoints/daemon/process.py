@@ -27,6 +27,7 @@ from xmode_transfer.domain.errors import AlreadyRunning, ExitCode, LeaseLost, Xm
 from xmode_transfer.domain.records import Lease
 from xmode_transfer.domain.schedule import Times, times_of
 from xmode_transfer.entrypoints.daemon.inbox import Inbox, Wake
+from xmode_transfer.ports import Fleet
 from xmode_transfer.ports.board import TurnState
 from xmode_transfer.services import leasing
 from xmode_transfer.services.daemon import Crew, Daemon, FleetCrew, Hire, ThreadCrew, Turns
@@ -66,13 +67,17 @@ def run(directory: Path, engine: Engine = Engine.THREADS) -> int:
             bootstrap.workbench(configuration, counters) as bench,
             _lease(bench, engine) as lease,
         ):
+            fleet: Fleet | None = None
+            if engine is Engine.PROCRASTINATE:
+                cluster.queue(configuration.service)
+                fleet = cluster.fleet(bench.ledger)
             daemon = Daemon(
                 bench,
                 bootstrap.prober(configuration, bench.clock),
                 configuration,
                 partial(config_files.survey, directory),
                 lease,
-                _hire(bench, configuration, engine),
+                _hire(bench, configuration, fleet),
                 changed=partial(inbox.put, Wake.HEALTH),
             )
             metrics = renderer(
@@ -81,16 +86,15 @@ def run(directory: Path, engine: Engine = Engine.THREADS) -> int:
                 daemon,
                 counters,
                 lambda: open_causes(bench.ledger),
+                fleet,
             )
             with _page(bench, daemon, metrics):
                 return _Life(directory, bench, daemon, inbox).live()
 
 
-def _hire(bench: Workbench, configuration: Configuration, engine: Engine) -> Hire:
-    if engine is Engine.THREADS:
+def _hire(bench: Workbench, configuration: Configuration, fleet: Fleet | None) -> Hire:
+    if fleet is None:
         return partial(ThreadCrew, bench, workers=configuration.service.daemon.workers)
-    cluster.queue(configuration.service)
-    fleet = cluster.fleet(bench.ledger)
 
     def hire(
         turns: Turns,  # noqa: ARG001 - they are taken elsewhere

@@ -13,6 +13,7 @@ from queue import Empty
 
 from xmode_transfer import bootstrap, telemetry
 from xmode_transfer.adapters import config_files, sd_notify
+from xmode_transfer.adapters.liveness import Liveness
 from xmode_transfer.adapters.metrics import Counters
 from xmode_transfer.adapters.watching import FileWatch
 from xmode_transfer.bootstrap import cluster
@@ -27,9 +28,10 @@ _GRACE_SECONDS = 10.0
 """After the drain, what was stopped has so long to end its requests in flight."""
 
 
-def run(directory: Path, places: int | None = None) -> int:
-    """Works until it is asked to end; answers the exit code. ``places`` goes before the configuration's.
-    Raises ConfigError when service.yaml cannot be used, or is for one machine only; LedgerError."""
+def run(directory: Path, places: int | None = None, heartbeat_file: Path | None = None) -> int:
+    """Works until it is asked to end; answers the exit code. ``places`` goes before the configuration's;
+    ``heartbeat_file`` is touched while this thread gets on. Raises ConfigError when service.yaml cannot be
+    used, or is for one machine only; LedgerError."""
     with Inbox() as inbox:
         configuration = config_files.load(directory)
         cluster.check(configuration.service)
@@ -43,17 +45,21 @@ def run(directory: Path, places: int | None = None) -> int:
                 places=places,
                 version=version("xmode-transfer"),
             )
-            return _Life(directory, worker, Engine(worker, conninfo), inbox).live()
+            liveness = Liveness(bench.clock, heartbeat_file)
+            return _Life(directory, worker, Engine(worker, conninfo), inbox, liveness).live()
 
 
 class _Life:
     """From the first job to the last."""
 
-    def __init__(self, directory: Path, worker: Worker, engine: Engine, inbox: Inbox) -> None:
+    def __init__(
+        self, directory: Path, worker: Worker, engine: Engine, inbox: Inbox, liveness: Liveness
+    ) -> None:
         self._directory = directory
         self._worker = worker
         self._engine = engine
         self._inbox = inbox
+        self._liveness = liveness
 
     def live(self) -> int:
         files = FileWatch(self._directory, lambda: self._inbox.put(Wake.FILES), self._not_watched)
@@ -72,6 +78,7 @@ class _Life:
         finally:
             self._engine.stop()
             files.close()
+            self._liveness.close()
         return self._end()
 
     def _work(self) -> None:
@@ -88,7 +95,7 @@ class _Life:
                 sd_notify.ready(self._status())
             self._worker.attend()
             self._engine.want(self._worker.takes_turns)
-            sd_notify.watchdog()
+            self._liveness.gets_on()
             sd_notify.status(self._status())
 
     def _not_watched(self, reason: str) -> None:

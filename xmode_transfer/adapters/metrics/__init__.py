@@ -1,0 +1,48 @@
+"""What Prometheus scrapes: how everybody fares by the one evaluator, how the daemon fares, and what this
+process has sent. docs/metrics.md has a row for each; names, units and labels are public.
+
+There are few series: one a customer for its health, four for each of its feeds, and further ones only where
+there is something to tell of. Nothing here has a histogram, and nothing a label without bounds.
+"""
+
+from collections.abc import Callable, Iterable
+
+from prometheus_client import CollectorRegistry, PlatformCollector, ProcessCollector, generate_latest
+
+from xmode_transfer.adapters.metrics.catalogue import CATALOGUE
+from xmode_transfer.adapters.metrics.counters import Counters
+from xmode_transfer.adapters.metrics.everybody import KEPT_SECONDS, Everybody
+from xmode_transfer.adapters.metrics.fleet import Round
+from xmode_transfer.adapters.metrics.process import Process
+from xmode_transfer.domain.health import Assessment
+from xmode_transfer.ports import Clock
+from xmode_transfer.ports.board import Board
+from xmode_transfer.ports.fleet import Fleet
+
+__all__ = ["CATALOGUE", "KEPT_SECONDS", "Counters", "renderer"]
+
+
+def renderer(
+    assessment: Callable[[], Assessment],
+    clock: Clock,
+    board: Board | None = None,
+    counters: Counters | None = None,
+    open_alerts: Callable[[], Iterable[str]] | None = None,
+    fleet: Fleet | None = None,
+) -> Callable[[], bytes]:
+    """What answers the text for a scrape (Prometheus text format 0.0.4), from any thread.
+
+    ``assessment`` is called for it, at most once in five seconds; when the ledger cannot be read, the text
+    says that and what is known without it. ``open_alerts`` answers the cause of each open alert.
+    With a ``fleet``, it also says how its round and its workers are.
+    """
+    process = CollectorRegistry(auto_describe=False)
+    ProcessCollector(registry=process)
+    PlatformCollector(registry=process)
+    process.register(Process(board, counters))
+    everybody = Everybody(assessment, clock, open_alerts, Round(fleet, clock) if fleet is not None else None)
+
+    def render() -> bytes:
+        return generate_latest(process) + everybody.render()
+
+    return render
