@@ -20,6 +20,7 @@ from xmode_transfer.adapters.ledger import (
 )
 from xmode_transfer.adapters.ledger.engine import Database, connect
 from xmode_transfer.adapters.ledger.rows import part_values, receipt_values, text_of
+from xmode_transfer.adapters.ledger.sharing import HelpQueue, SqlShares
 from xmode_transfer.adapters.ledger.statements import Statements
 from xmode_transfer.adapters.ledger.watched import Watched
 from xmode_transfer.adapters.ledger.writer import GroupCommit
@@ -177,8 +178,10 @@ class SqlLedger(Watched):
             self._database, self._statements, delivery_id, after, beginning, containing, limit
         )
 
-    def pending(self, delivery_id: str) -> Iterator[PlannedObject]:
-        return objects.pending(self._database, self._statements, delivery_id)
+    def pending(
+        self, delivery_id: str, *, after: str = "", last: str | None = None
+    ) -> Iterator[PlannedObject]:
+        return objects.pending(self._database, self._statements, delivery_id, after, last)
 
     def delivered_names(
         self, customer: str, feed: str, period: str
@@ -327,6 +330,12 @@ class SqlLedger(Watched):
     def checks(self, customer: str | None = None, limit: int = 20) -> list[AccessReport]:
         with self._database.reading() as connection:
             return access.newest(connection, customer, limit)
+
+    # --- Divided deliveries
+
+    def shares(self, queue: HelpQueue) -> SqlShares:
+        """What several workers need that send one delivery."""
+        return SqlShares(self._database, self._writer, self._clock, queue)
 
     # --- The ledger itself
 

@@ -24,6 +24,7 @@ from xmode_transfer.adapters.ledger.tables.delivering import (
     upload_parts,
     uploads,
 )
+from xmode_transfer.adapters.ledger.tables.sharing import chunks
 from xmode_transfer.adapters.ledger.tables.watching import (
     alerts,
     daemons,
@@ -42,6 +43,7 @@ __all__ = [
     "acts",
     "alerts",
     "capabilities",
+    "chunks",
     "daemons",
     "deliveries",
     "leases",
