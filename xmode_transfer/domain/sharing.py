@@ -1,8 +1,8 @@
 """One delivery that several workers send: how it is divided, and what comes of the pieces.
 
-Who holds the delivery's lease, the *closer*, divides what is pending into chunks, each a range of names. The
-workers that help take chunks, the closer too; the closer alone puts the manifest. Each chunk is worked on under
-a lease of its own, which holds only as long as the delivery's lease does.
+Who holds the delivery's lease, the *closer*, divides what is pending into chunks, each a range of names.
+Workers that help take chunks, and the closer does; the closer alone puts the manifest. Each chunk is worked
+on under a lease of its own, which is good only as long as the delivery's is.
 """
 
 import hashlib
@@ -30,8 +30,8 @@ class NameRange:
 
 @dataclass(frozen=True, slots=True)
 class Division:
-    """A delivery as it was divided by the holder of ``lease``, which is the delivery's. ``fingerprint`` stands
-    for the configuration that the closer sends by."""
+    """A delivery as it was divided by the holder of ``lease``, which is the delivery's. ``fingerprint``
+    stands for the configuration that the closer sends by."""
 
     delivery_id: str
     customer: str
@@ -82,8 +82,8 @@ class ChunkState:
 
 @dataclass(frozen=True, slots=True)
 class DivisionState:
-    """How a divided delivery stands. ``called_off`` that the closer wants it back: helpers end where it can be
-    gone on from."""
+    """How a divided delivery stands. ``called_off`` means that the closer wants it back: helpers end where it
+    can be gone on from."""
 
     division: Division
     chunks: Sequence[ChunkState]
@@ -113,8 +113,8 @@ class DivisionState:
 
 
 def divide(pending: Iterable[PlannedObject], chunk_objects: int, chunk_bytes: int) -> Iterator[NameRange]:
-    """The ranges of names into which pending objects, given in the order of their names, are divided: up to so
-    many objects and bytes each; an object that is larger by itself is alone in its range."""
+    """The ranges of names into which pending objects, given in the order of their names, are divided: up to
+    so many objects and bytes each; an object that is larger by itself is alone in its range."""
     after, last, objects, size = "", "", 0, 0
     for planned in pending:
         if objects and (objects >= chunk_objects or size + planned.size > chunk_bytes):
@@ -134,8 +134,8 @@ def large_enough(chunk: int, total: int) -> int:
 
 
 def fingerprint(customer: Customer, feed: Feed) -> str:
-    """Stands for how the customer's feed is delivered by the configuration: a worker that has read another one
-    must not help, since it would send from elsewhere, or to elsewhere."""
+    """Stands for how the customer's feed is delivered by the configuration: a worker that has read another
+    one must not help, since it would send from elsewhere, or to elsewhere."""
     text = f"{customer.model_dump_json()}\0{feed.model_dump_json()}"
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 

@@ -57,6 +57,6 @@ class Shares(Protocol):
         ...
 
     def withdraw(self, lease: Lease, delivery_id: str) -> None:
-        """Takes all chunks of the delivery back, whoever has divided it: who still works on one is refused from
-        now on. Idempotent. Raises LeaseLost."""
+        """Takes all chunks of the delivery back, whoever has divided it: who still works on one is refused
+        from now on. Idempotent. Raises LeaseLost."""
         ...

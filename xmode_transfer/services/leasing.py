@@ -24,6 +24,16 @@ def held(ledger: Ledger, name: str, holder: str) -> Iterator[Lease]:
     """Claims ``name``, renews the lease in the background, gives it back at the end. Raises
     AlreadyRunning."""
     lease = ledger.claim(name, holder, TTL_SECONDS)
+    try:
+        with kept(ledger, lease):
+            yield lease
+    finally:
+        ledger.release(lease)
+
+
+@contextmanager
+def kept(ledger: Ledger, lease: Lease) -> Iterator[None]:
+    """Renews a lease that is ours, in the background."""
     done = threading.Event()
 
     def renew() -> None:
@@ -31,16 +41,15 @@ def held(ledger: Ledger, name: str, holder: str) -> Iterator[Lease]:
             try:
                 ledger.renew(lease, TTL_SECONDS)
             except LeaseLost:
-                telemetry.log(Event.LEASE_LOST, lease=name)
+                telemetry.log(Event.LEASE_LOST, lease=lease.name)
                 return  # the ledger refuses our next write, which ends the work
             except XmodeError as error:
-                telemetry.log(Event.LEASE_NOT_RENEWED, lease=name, **error.log_context())
+                telemetry.log(Event.LEASE_NOT_RENEWED, lease=lease.name, **error.log_context())
 
-    keeper = threading.Thread(target=renew, name=f"lease {name}", daemon=True)
+    keeper = threading.Thread(target=renew, name=f"lease {lease.name}", daemon=True)
     keeper.start()
     try:
-        yield lease
+        yield
     finally:
         done.set()
         keeper.join()
-        ledger.release(lease)

@@ -1,4 +1,4 @@
-"""Divided deliveries (the port ``Shares``): the table ``chunks``, and a lease for each chunk that is worked on."""
+"""Divided deliveries (the port ``Shares``): the table ``chunks``, and a lease for each that is worked on."""
 
 import json
 from collections.abc import Sequence

@@ -55,7 +55,7 @@ def run(directory: Path) -> int:
         ):
             daemon = Daemon(
                 bench,
-                bootstrap.prober(configuration, bench.clock),
+                bootstrap.prober(bench),
                 configuration,
                 partial(config_files.survey, directory),
                 lease,
