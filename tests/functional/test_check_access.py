@@ -79,7 +79,7 @@ class Checker:
         )
         configuration = config_files.load(self.directory)
         with bootstrap.workbench(configuration, Tally()) as bench:
-            prober = bootstrap.prober(configuration, bench.clock)
+            prober = bootstrap.prober(bench)
             return check_access(bench, prober, configuration.customers[customer.name], deep=deep)
 
 

@@ -22,6 +22,7 @@ from botocore.session import Session
 from xmode_transfer import telemetry
 from xmode_transfer.adapters import sts_errors
 from xmode_transfer.adapters.aws_sessions import DEFAULT_REGION, making_clients, new_session
+from xmode_transfer.adapters.session_budget import SessionBudget
 from xmode_transfer.domain.config import Customer, Vendor
 from xmode_transfer.domain.errors import (
     ConfigError,
@@ -90,10 +91,13 @@ class StsRoleSessions:
         clock: Clock,
         *,
         session_factory: Callable[[], Session] = new_session,
+        budget: SessionBudget | None = None,
     ) -> None:
+        """Without ``budget`` STS is asked as often as need be."""
         self._vendor = vendor
         self._clock = clock
         self._session_factory = session_factory
+        self._budget = budget
         self._lock = threading.Lock()
         self._session: Session | None = None
         self._clients: dict[str, Any] = {}
@@ -129,6 +133,10 @@ class StsRoleSessions:
                 known = RoleProvider(request, self._clock, self._assume)
                 self._providers[(customer.name, step)] = known
             return known
+
+    def share_budget(self, participants: int) -> None:
+        if self._budget is not None:
+            self._budget.share(participants)
 
     def narrowed(self, customer: Customer, step: Step, policy: Mapping[str, Any]) -> "RoleProvider":
         """A provider of its own, under a session policy other than the step's: for what a check tries out.
@@ -209,6 +217,8 @@ class StsRoleSessions:
             raise RequestRefused(f"{request.customer}: no role is assumed without an external ID")
         identified = {} if request.external_id is None else {"ExternalId": request.external_id}
         for region in request.regions:
+            if self._budget is not None:
+                self._budget.wait()
             try:
                 yield self._call(
                     region,

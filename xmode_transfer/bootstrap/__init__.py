@@ -13,6 +13,7 @@ from xmode_transfer.adapters import checksums, processes, s3_fast
 from xmode_transfer.adapters.clock import SystemClock
 from xmode_transfer.adapters.ledger import open_ledger
 from xmode_transfer.adapters.secrets import ledger_url
+from xmode_transfer.adapters.session_budget import SessionBudget
 from xmode_transfer.adapters.source_local import LocalSource
 from xmode_transfer.adapters.spool import SpooledFile
 from xmode_transfer.adapters.sts import StsRoleSessions
@@ -55,7 +56,11 @@ def workbench(
                 vendor=service.vendor,
                 limits=service.limits,
                 sources=sources(clock),
-                sessions=StsRoleSessions(service.vendor, clock),
+                sessions=StsRoleSessions(
+                    service.vendor,
+                    clock,
+                    budget=SessionBudget(service.limits.role_sessions_per_second, clock, stop),
+                ),
                 stores=stores,
                 ledger=record,
                 clock=clock,
@@ -86,11 +91,12 @@ def reader(bench: Workbench, customer: Customer) -> Reader:
     return PacedReader(customer, bench.limits, bench.clock, bench.stop)
 
 
-def prober(configuration: Configuration, clock: Clock) -> Prober:
-    """What tries a customer's access, with sessions of its own."""
+def prober(bench: Workbench) -> Prober:
+    """What tries a customer's access, with sessions of its own out of the budget for all."""
     from xmode_transfer.adapters.probing import AwsProber
 
-    return AwsProber(StsRoleSessions(configuration.service.vendor, clock), clock)
+    assert isinstance(bench.sessions, StsRoleSessions)
+    return AwsProber(bench.sessions, bench.clock)
 
 
 @contextmanager

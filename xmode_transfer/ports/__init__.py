@@ -13,6 +13,7 @@ from xmode_transfer.ports.probing import ProbedObject, Prober, ReservedPlace
 from xmode_transfer.ports.progress import Progress
 from xmode_transfer.ports.reading import Reader
 from xmode_transfer.ports.sessions import Credentials, CredentialsProvider, RoleSessions
+from xmode_transfer.ports.sharing import Shares
 from xmode_transfer.ports.sources import ChecksumOf, OpenFile, PeriodState, Source, SourceFactory, Spool
 from xmode_transfer.ports.stores import (
     DELETE_MANY_KEYS,
@@ -58,6 +59,7 @@ __all__ = [
     "Reader",
     "ReservedPlace",
     "RoleSessions",
+    "Shares",
     "Source",
     "SourceFactory",
     "Spool",

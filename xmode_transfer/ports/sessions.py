@@ -45,3 +45,8 @@ class RoleSessions(Protocol):
         """A provider keyed by (customer, step); the session policy allows that step's verbs below that prefix
         only. No call is made until ``get``."""
         ...
+
+    def share_budget(self, participants: int) -> None:
+        """So many processes ask STS from now on, this one among them: of the sessions that may be asked for
+        in a second, each uses an equal part."""
+        ...

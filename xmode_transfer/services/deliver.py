@@ -30,11 +30,11 @@ from xmode_transfer.domain.records import (
     Status,
 )
 from xmode_transfer.ports import PeriodState, Source
-from xmode_transfer.services import leasing, publishing
+from xmode_transfer.services import leasing, publishing, sharing
 from xmode_transfer.services.destination import Destination, was_not_let_in
 from xmode_transfer.services.large import LargeObjects
 from xmode_transfer.services.planning import Plan, Planner
-from xmode_transfer.services.sending import Sender, Sent, failure_of, halts
+from xmode_transfer.services.sending import Sent, failure_of, halts
 from xmode_transfer.services.workbench import Workbench
 from xmode_transfer.telemetry import Event
 
@@ -201,8 +201,16 @@ class _Work:
         error: XmodeError | None = None
         try:
             with Destination(bench, self.customer) as store:
-                sent = Sender(bench, self.customer, self.feed, self.source, store, delivery, self.lease).send(
-                    bench.ledger.pending(delivery.id)
+                sent = sharing.send(
+                    bench,
+                    self.customer,
+                    self.feed,
+                    self.source,
+                    store,
+                    delivery,
+                    self.lease,
+                    plan.upload_count,
+                    plan.upload_bytes,
                 )
                 error = self._obstacle(plan, sent)
                 if error is None and not sent.stale:

@@ -1,5 +1,6 @@
 """Leases: who works on what, and since which generation."""
 
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -51,7 +52,7 @@ def claim(
 
 def renew(connection: Connection, lease: Lease, now: datetime, ttl_seconds: float) -> Lease:
     check(connection, lease)
-    renewed = Lease(lease.name, lease.generation, lease.holder, now + timedelta(seconds=ttl_seconds))
+    renewed = replace(lease, expires_at=now + timedelta(seconds=ttl_seconds))
     connection.execute(
         update(leases).where(leases.c.name == lease.name).values(expires_at=text_of(renewed.expires_at))
     )
@@ -108,8 +109,11 @@ def time_now(
 def check(connection: Connection, lease: Lease) -> None:
     """Raises LeaseLost unless the lease is still its holder's; it stays so until the transaction ends.
 
-    A lease past its time that nobody else has claimed is still good: its holder is late, but alone.
+    A lease past its time that nobody else has claimed is still good: its holder is late, but alone. The one
+    that it is under is looked at first: always from above, so that no two wait for each other.
     """
+    if lease.under is not None:
+        check(connection, lease.under)
     found = _look(connection, lease.name, for_update=False)
     if found is not None and found.generation == lease.generation and found.holder is not None:
         return

@@ -168,9 +168,14 @@ def planned_page(
     return list(pairs_of(page))
 
 
-def pending(database: Database, statements: Statements, delivery_id: str) -> Iterator[PlannedObject]:
-    for page in _pages(database, statements.pending_page, delivery_id):
-        yield from objects_of(page)
+def pending(
+    database: Database, statements: Statements, delivery_id: str, after: str, last: str | None
+) -> Iterator[PlannedObject]:
+    for page in _pages(database, statements.pending_page, delivery_id, after):
+        for item in objects_of(page):
+            if last is not None and item.name > last:
+                return
+            yield item
 
 
 def delivered(
@@ -213,8 +218,8 @@ def _delivered_rows(statements: Statements, period_id: int) -> Iterator[tuple[An
         after, after_revision = page[-1][0], page[-1][14]
 
 
-def _pages(database: Database, query: Prepared, delivery_id: str) -> Iterator[Rows]:
-    """A delivery's rows in the order of names, page by page.
+def _pages(database: Database, query: Prepared, delivery_id: str, after: str = "") -> Iterator[Rows]:
+    """A delivery's rows in the order of names, page by page, from behind a name on.
 
     Each page is a query of its own, so that a reader that takes hours (an upload) holds neither a
     connection nor an old state of the database, which would keep SQLite from emptying its log.
@@ -223,7 +228,6 @@ def _pages(database: Database, query: Prepared, delivery_id: str) -> Iterator[Ro
         found = deliveries.place(connection, delivery_id)
     if found is None:
         return
-    after = ""
     for size in _page_sizes():
         page = query.fetch(period_id=found[0], revision=found[1], after=after, limit=size)
         yield page

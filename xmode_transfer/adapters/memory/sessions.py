@@ -49,6 +49,9 @@ class MemoryRoleSessions:
     def open(self, customer: Customer, step: Step) -> "MemoryCredentialsProvider":
         return MemoryCredentialsProvider(self, customer, step)
 
+    def share_budget(self, participants: int) -> None:
+        """There is no budget to share."""
+
 
 class MemoryCredentialsProvider:
     """Implements ``ports.CredentialsProvider`` for one customer and one step."""

@@ -78,6 +78,8 @@ class Limits(BandwidthLimit):
     """The same for one customer, so that one cannot take all."""
     memory_bytes: ByteCount = Field(default=128 * MIB, ge=5 * MIB)
     """Memory for bodies in flight, in bytes or like 256MiB; at least 5 MiB, S3's smallest part."""
+    role_sessions_per_second: int = Field(default=20, ge=1, le=1_000)
+    """Role sessions that STS is asked for in a second: by the process, or by all workers of a cluster."""
 
 
 class Receipts(Model):

@@ -47,7 +47,7 @@ def command(shell: Shell, name: str | None, deep: bool, as_json: bool) -> int:
     configuration = config_files.load(shell.config_dir)
     customers = checked_customers(configuration, name)
     with stopping.on_signals() as stop, bootstrap.workbench(configuration, Tally(), stop) as bench:
-        prober = bootstrap.prober(configuration, bench.clock)
+        prober = bootstrap.prober(bench)
         answers: list[Answer] = list(check_customers(bench, prober, customers, deep=deep))
     told = [(customer.name, answer) for customer, answer in zip(customers, answers, strict=True)]
     if name is None:

@@ -142,7 +142,7 @@ def _confirm(shell: "Shell", name: str, force: bool, reason: str | None, as_json
         raise click.UsageError("--force and --reason go together: an override is logged with its reason")
     configuration = config_files.load(shell.config_dir)
     with stopping.on_signals() as stop, bootstrap.workbench(configuration, Tally(), stop) as bench:
-        prober = bootstrap.prober(configuration, bench.clock)
+        prober = bootstrap.prober(bench)
         answer = confirm(
             lambda customer: check_access(bench, prober, customer),
             configuration,

@@ -73,7 +73,7 @@ def run(directory: Path, engine: Engine = Engine.THREADS) -> int:
                 fleet = cluster.fleet(bench.ledger)
             daemon = Daemon(
                 bench,
-                bootstrap.prober(configuration, bench.clock),
+                bootstrap.prober(bench),
                 configuration,
                 partial(config_files.survey, directory),
                 lease,

@@ -25,6 +25,7 @@ from xmode_transfer.adapters.ledger.tables.delivering import (
     uploads,
 )
 from xmode_transfer.adapters.ledger.tables.fleet import fleet, turns, workers
+from xmode_transfer.adapters.ledger.tables.sharing import chunks
 from xmode_transfer.adapters.ledger.tables.watching import (
     alerts,
     daemons,
@@ -43,6 +44,7 @@ __all__ = [
     "acts",
     "alerts",
     "capabilities",
+    "chunks",
     "daemons",
     "deliveries",
     "fleet",
