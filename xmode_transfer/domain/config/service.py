@@ -91,7 +91,8 @@ class Service(Model):
     vendor: Vendor = Vendor()
     """Who we are to AWS."""
     ledger: str = "sqlite:///var/ledger.db"
-    """Our durable record, sqlite:///path: relative to the config directory, or with four slashes absolute."""
+    """Our durable record, sqlite:///path: relative to the config directory, or with four slashes absolute. Or
+    postgresql://user@host/database."""
     engine: Engine = Engine.AUTO
     """auto takes the fast engine where it works, else the portable one."""
     unsafe_roles: UnsafeRoles = UnsafeRoles.DELIVER
@@ -115,8 +116,13 @@ class Service(Model):
     @classmethod
     def _is_ledger(cls, value: str) -> str:
         scheme, separator, rest = value.partition("://")
+        if separator and scheme in ("postgresql", "postgres"):
+            return value
         if not separator or scheme != "sqlite":
-            raise ValueError("the ledger lies in SQLite; write sqlite:///var/ledger.db")
+            raise ValueError(
+                "the ledger lies in SQLite or PostgreSQL; write sqlite:///var/ledger.db or "
+                "postgresql://user@host/database"
+            )
         if not rest.startswith("/") and rest:
             raise ValueError(f"sqlite takes three slashes before a path (did you mean sqlite:///{rest}?)")
         if not rest.strip("/") or ":memory:" in rest:
