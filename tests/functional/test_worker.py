@@ -223,7 +223,10 @@ def test_a_worker_whose_places_are_all_taken_takes_over_what_a_killed_one_held(
     assert workers.keys() == {"acme", "globex"}
     daemon.process.send_signal(signal.SIGSTOP)
     workers["globex"].process.kill()
-    taken = workers["acme"].wait("turn.taken_over", seconds=SECONDS, customer="globex")
+    busy = workers["acme"]
+    taken = busy.wait("turn.taken_over", seconds=SECONDS, customer="globex")
+    finished = busy.wait("delivery.finished", seconds=SECONDS, customer="acme", outcome="delivered")
+    assert taken["timestamp"] < finished["timestamp"]
     finished = busy.wait("delivery.finished", seconds=SECONDS, customer="globex", outcome="delivered")
     assert finished["uploaded"] < 60
     daemon.process.send_signal(signal.SIGCONT)
