@@ -30,8 +30,7 @@ from xmode_transfer.entrypoints.daemon.inbox import Inbox, Wake
 from xmode_transfer.ports import Fleet
 from xmode_transfer.ports.board import TurnState
 from xmode_transfer.services import leasing
-from xmode_transfer.services.daemon import Crew, Daemon, FleetCrew, Hire, ThreadCrew, Turns
-from xmode_transfer.services.daemon.turns import TurnEnd
+from xmode_transfer.services.daemon import Daemon, Hire, ThreadCrew, of_fleet
 from xmode_transfer.services.notices import Notices
 from xmode_transfer.services.watch import assess_all, open_causes
 from xmode_transfer.services.workbench import Workbench
@@ -95,16 +94,7 @@ def run(directory: Path, engine: Engine = Engine.THREADS) -> int:
 def _hire(bench: Workbench, configuration: Configuration, fleet: Fleet | None) -> Hire:
     if fleet is None:
         return partial(ThreadCrew, bench, workers=configuration.service.daemon.workers)
-
-    def hire(
-        turns: Turns,  # noqa: ARG001 - they are taken elsewhere
-        *,
-        ended: Callable[[str, TurnEnd], None],
-        trouble: Callable[[XmodeError], object],
-    ) -> Crew:
-        return FleetCrew(bench, fleet, ended=ended, trouble=trouble)
-
-    return hire
+    return of_fleet(bench, fleet)
 
 
 @contextmanager
