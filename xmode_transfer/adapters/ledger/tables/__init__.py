@@ -23,6 +23,7 @@ from xmode_transfer.adapters.ledger.tables.delivering import (
     staged_objects,
     upload_parts,
     uploads,
+    writers,
 )
 from xmode_transfer.adapters.ledger.tables.watching import (
     alerts,
@@ -59,4 +60,5 @@ __all__ = [
     "upload_parts",
     "uploads",
     "visits",
+    "writers",
 ]

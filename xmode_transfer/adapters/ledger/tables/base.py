@@ -9,7 +9,7 @@ from sqlalchemy import (
     Text,
 )
 
-SCHEMA_VERSION = "0007"
+SCHEMA_VERSION = "0008"
 
 NAMING = {
     "pk": "pk_%(table_name)s",
