@@ -114,7 +114,7 @@ def test_nothing_is_copied_while_a_process_works(bare_project: Any, filled: str,
     ("target", "told"),
     [
         ("mysql://db/x", "SQLite or PostgreSQL"),
-        (f"postgres://me:{PASSWORD}@db/x", "did you mean postgresql://?"),
+        (f"pgsql://me:{PASSWORD}@db/x", "did you mean postgresql://?"),
         ("env:XMODE_NOT_THERE", "XMODE_NOT_THERE is not set"),
         ("var/ledger.db", "no URL"),
     ],

@@ -29,6 +29,8 @@ def refused(value: object) -> str:
         "postgresql://%2Frun%2Fpostgresql/xmode",
         "postgresql://[::1]:5432/xmode",
         "postgresql://host/xmode?user=me@azure",
+        "postgresql://xmode@/xmode?host=/run/postgresql",
+        "postgres://xmode@db/xmode",
         "postgresql://",
     ],
 )
@@ -57,7 +59,8 @@ def test_the_place_of_a_url_may_stand_there_instead() -> None:
         (f"postgresql://xmode:a@{SECRET}@db/xmode", "%40"),
         (f"postgresql://xmode:a {SECRET}@db/xmode", "no space"),
         (f"postgresql://xmode:[{SECRET}@db/xmode", "cannot be read"),
-        (f"postgres://xmode:{SECRET}@db/xmode", "did you mean postgresql://?"),
+        (f"pgsql://xmode:{SECRET}@db/xmode", "did you mean postgresql://?"),
+        (f"postgres://xmode:{SECRET}@db/xmode", "file:PATH, env:NAME"),
         (f"postgresql+psycopg://xmode:{SECRET}@db/xmode", "did you mean postgresql?"),
         (f"mysql://xmode:{SECRET}@db/xmode", "SQLite or PostgreSQL"),
         ("postgresql://db/one/two", "one name"),

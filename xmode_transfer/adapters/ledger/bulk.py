@@ -1,6 +1,5 @@
 """Whole tables at once: how each database keeps writers away, takes many rows, and is made ready for them."""
 
-from abc import ABC
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,8 +12,8 @@ _LOCK_SECONDS = 30
 Rows = Sequence[tuple[Any, ...]]
 
 
-class Bulk(ABC):  # noqa: B024  what is not said otherwise is nothing to do
-    """What all do alike."""
+class Bulk:
+    """What all do alike, and what some need not do."""
 
     def keep_writers_away(self, connection: Connection) -> None:
         """Until the transaction ends nobody else writes; what is read stays as it is."""
@@ -51,8 +50,8 @@ class PostgresBulk(Bulk):
     def others(self, connection: Connection) -> list[str]:
         # whoever waits for work holds no lease, and would go on here
         found = connection.exec_driver_sql(
-            "SELECT coalesce(host(client_addr), 'this server') || ', server process ' || pid FROM pg_stat_activity "
-            "WHERE datname = current_database() AND pid <> pg_backend_pid() "
+            "SELECT coalesce(host(client_addr), 'this server') || ', server process ' || pid "
+            "FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid() "
             "AND application_name = 'xmode-transfer' ORDER BY pid"
         )
         return [str(row[0]) for row in found]

@@ -19,7 +19,7 @@ from xmode_transfer.adapters.ledger.rows import time_of
 from xmode_transfer.adapters.ledger.tables import SCHEMA_VERSION, daemons, leases, metadata
 from xmode_transfer.domain.config.ledger_url import shown
 from xmode_transfer.domain.daemons import longest_silence
-from xmode_transfer.domain.errors import AlreadyRunning, ConfigError, Defect, LedgerCorrupt
+from xmode_transfer.domain.errors import AlreadyRunning, ConfigError, LedgerCorrupt
 
 if TYPE_CHECKING:
     from xmode_transfer.ports import Clock
@@ -63,15 +63,15 @@ def copy(
     keep: bool = False,
     told: Told | None = None,
 ) -> Moved:
-    """Copies the ledger at ``source_url`` into the empty one at ``target_url``, in one transaction there: when
-    it fails, or the process is killed, the target is as empty as it was. Nobody writes to the source meanwhile.
-    In the end the source is marked as moved, so that no process goes on with it, and who held a lease there is
-    refused should it wake; ``keep`` leaves it in use. A dry run looks whether it could be done, and writes
-    nothing.
+    """Copies the ledger at ``source_url`` into the empty one at ``target_url``, in one transaction there:
+    when it fails, or the process is killed, the target is as empty as it was. Nobody writes to the source
+    meanwhile. In the end the source is marked as moved, so that no process goes on with it, and who held a
+    lease there is refused should it wake; ``keep`` leaves it in use. A dry run looks whether it could be
+    done, and writes nothing.
 
-    Raises AlreadyRunning while a live process works with the source, ConfigError when the target is the source,
-    is not empty or has another schema, LedgerCorrupt when the ledger breaks our own rules or the two sides
-    differ in the end, and the other LedgerErrors.
+    Raises AlreadyRunning while a live process works with the source, ConfigError when the target is the
+    source, is not empty or has another schema, LedgerCorrupt when the ledger breaks our own rules or the two
+    sides differ in the end, and the other LedgerErrors.
     """
     _differ(source_url, target_url)
     with _opened(source_url) as source, source.writing() as old:
@@ -88,15 +88,16 @@ def copy(
         with _left_as_it_was(target_url), _opened(target_url, create=True) as target, target.writing() as new:
             target.lock_schema(new)
             if not _is_empty(new, target):
-                schema.create(new)
+                schema.create_tables(new)
             bulk(new).keep_everybody_away(new)
             _is_empty(new, target)
-            checksums = _Work(old, new, expected, told).done()
+            checksums = _Work(source, old, target, new, expected, told).done()
             _sound(new, target)
-            moved = _moved(old, source, target.where, expected, checksums, given_back)
-            if not keep:
-                # Before the copy counts: a disk that is full is found while nothing has happened yet.
-                _retire(old, source.now(old, clock))
+            with source.translated():
+                moved = _moved(old, source, target.where, expected, checksums, given_back)
+                if not keep:
+                    # Before the copy counts: a disk that is full is found while nothing has happened yet.
+                    _retire(old, source.now(old, clock))
         return moved
 
 
@@ -113,9 +114,17 @@ class _Work:
     """The copying itself, within both transactions."""
 
     def __init__(
-        self, old: Connection, new: Connection, expected: dict[Table, Figures], told: Told | None
+        self,
+        source: Database,
+        old: Connection,
+        target: Database,
+        new: Connection,
+        expected: dict[Table, Figures],
+        told: Told | None,
     ) -> None:
+        self._source = source
         self._old = old
+        self._target = target
         self._new = new
         self._expected = expected
         self._told = told
@@ -128,13 +137,13 @@ class _Work:
         sent = {}
         for table in metadata.sorted_tables:  # what is referred to comes first
             sent[table] = Checksum()
-            for rows in self._rows(self._old, table):
+            for rows in self._rows(self._source, self._old, table):
                 into.put(self._new, table, rows)
                 sent[table].add(rows)
         into.finish(self._new)
         for table, checksum in sent.items():
             found = Checksum()
-            for rows in self._rows(self._new, table):
+            for rows in self._rows(self._target, self._new, table):
                 found.add(rows)
             _agree(table, "rows", checksum.rows, found.rows)
             _agree(table, "checksum", checksum.hex, found.hex)
@@ -144,11 +153,16 @@ class _Work:
                 _agree(table, f"sum of {name}", before, after)
         return {table: checksum.hex for table, checksum in sent.items()}
 
-    def _rows(self, connection: Connection, table: Table) -> Iterator[list[tuple[Any, ...]]]:
-        """A table's rows, page by page, in the order in which SQLite stores them: it then never has to move what
-        it has written."""
+    def _rows(
+        self, database: Database, connection: Connection, table: Table
+    ) -> Iterator[list[tuple[Any, ...]]]:
+        """A table's rows, page by page, in the order in which SQLite stores them: it then never has to move
+        what it has written. What goes wrong here is told of the database that is read."""
         ordered = select(table).order_by(*table.primary_key.columns)
-        with connection.execution_options(yield_per=_ROWS_AT_A_TIME).execute(ordered) as result:
+        with (
+            database.translated(),
+            connection.execute(ordered.execution_options(yield_per=_ROWS_AT_A_TIME)) as result,
+        ):
             for page in result.partitions():
                 yield [_given_back(table, tuple(row)) for row in page]
                 self._done += len(page)
@@ -160,9 +174,7 @@ def _given_back(table: Table, row: tuple[Any, ...]) -> tuple[Any, ...]:
     """A lease keeps its name and its generation: who held it works with another database."""
     if table is not leases:
         return row
-    return tuple(
-        None if column.nullable else value for column, value in zip(table.columns, row, strict=True)
-    )
+    return tuple(None if column.nullable else value for column, value in zip(table.columns, row, strict=True))
 
 
 def _agree(table: Table, what: str, before: object, after: object) -> None:
@@ -185,7 +197,7 @@ def _differ(source_url: str, target_url: str) -> None:
 
 
 def _ready(connection: Connection, source: Database) -> None:
-    found = schema.found(connection, source)
+    found = schema.version_of(connection, source)
     if found is None:
         raise source.missing()
     if found != SCHEMA_VERSION:
@@ -228,15 +240,15 @@ def _sound(connection: Connection, database: Database) -> None:
         raise LedgerCorrupt(
             f"The ledger says what cannot be: {problems[0]} ({len(problems)} in all, looked at in "
             f"{database.where}).",
-            hint="Nothing was kept of the copy. `xmode-transfer ledger check --json` names every problem; report "
-            "them as a defect.",
+            hint="Nothing was kept of the copy. `xmode-transfer ledger check --json` names every problem; "
+            "report them as a defect.",
         )
 
 
 def _is_empty(connection: Connection, target: Database) -> bool:
     """Whether it has our tables already, of which none has a row. Raises ConfigError when there is something,
     or when the tables are another version's."""
-    found = schema.found(connection, target)
+    found = schema.version_of(connection, target)
     if found is None:
         return False
     if found != SCHEMA_VERSION:
@@ -249,8 +261,8 @@ def _is_empty(connection: Connection, target: Database) -> bool:
         if count:
             raise ConfigError(
                 f"{target.where} is not empty: {table.name} has {count:,} {'row' if count == 1 else 'rows'}",
-                hint="name an empty database, or a file that is not there. If an earlier copy filled it, it is "
-                "whole: write it into service.yaml",
+                hint="name an empty database, or a file that is not there. If an earlier copy filled it, it "
+                "is whole: write it into service.yaml",
             )
     return True
 

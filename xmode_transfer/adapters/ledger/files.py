@@ -13,7 +13,7 @@ from datetime import datetime
 from pathlib import Path
 from urllib.parse import quote
 
-from xmode_transfer.adapters.ledger import consistency
+from xmode_transfer.adapters.ledger import consistency, schema
 from xmode_transfer.adapters.ledger.consistency import Contents
 from xmode_transfer.adapters.ledger.sqlite import errors
 from xmode_transfer.adapters.ledger.sqlite.database import BUSY_TIMEOUT_SECONDS, path_of
@@ -30,8 +30,8 @@ _BESIDE = ("-wal", "-shm", "-journal")
 @dataclass(frozen=True, slots=True)
 class LedgerCheck:
     """``damage`` is what the database finds wrong with itself, ``contradictions`` what our rules do;
-    ``contents`` is None where a file is too damaged to count. ``older`` means that the next start migrates it:
-    until then our rules are not tried."""
+    ``contents`` is None where a file is too damaged to count. ``older`` means that the next start migrates
+    it: until then our rules are not tried."""
 
     where: str
     contents: Contents | None
@@ -184,6 +184,8 @@ def _version(connection: sqlite3.Connection, path: Path) -> str:
     if row is None:
         raise errors.corrupt(str(path), "it has no schema version")
     found = str(row[0])
+    if found.startswith(schema.MOVED):
+        raise schema.moved(str(path), found)
     if consistency.is_newer(found):
         raise LedgerTooNew(
             f"The ledger {path} has schema version {found}; this program knows version "

@@ -1,5 +1,5 @@
-"""What tells whether two tables hold the same: counts and sums by the databases themselves, and a checksum over
-each row as we read it."""
+"""What tells whether two tables hold the same: counts and sums by the databases themselves, and a checksum
+over each row as we read it."""
 
 from collections.abc import Iterable
 from hashlib import blake2b

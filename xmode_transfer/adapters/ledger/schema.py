@@ -1,5 +1,6 @@
 """Which version of the schema a database has, and how it comes to have ours."""
 
+from datetime import datetime
 from importlib import import_module
 
 import sqlalchemy
@@ -8,9 +9,11 @@ from sqlalchemy import Connection
 from xmode_transfer import telemetry
 from xmode_transfer.adapters.ledger.database import Database
 from xmode_transfer.adapters.ledger.tables import SCHEMA_VERSION, metadata
-from xmode_transfer.domain.errors import LedgerTooNew
+from xmode_transfer.domain.errors import LedgerError, LedgerTooNew
 
 _VERSION_TABLE = "alembic_version"
+MOVED = "moved "
+"""How the version begins that stands in a ledger which was moved away; the time follows."""
 _NEIGHBOURS = "procrastinate_"
 """What may lie beside a ledger: the queue of the workers, which keeps its own schema up to date."""
 
@@ -19,7 +22,7 @@ def prepare(database: Database, *, create: bool = True) -> None:
     """Brings the schema to ours, if it is absent (and ``create`` allows it) or older. Two processes may do so
     at the same time: the first migrates under a lock, the second finds it done. Raises LedgerTooNew when a
     later version made it."""
-    found = database.read(lambda connection: _found(connection, database))
+    found = database.read(lambda connection: version_of(connection, database))
     if found is None and not create:
         raise database.missing()
     if found != SCHEMA_VERSION:
@@ -34,18 +37,19 @@ def prepare(database: Database, *, create: bool = True) -> None:
 def _bring_up(connection: Connection, database: Database) -> str | None:
     """Answers the version that was migrated from, if any was."""
     database.lock_schema(connection)
-    found = _found(connection, database)
+    found = version_of(connection, database)
     if found == SCHEMA_VERSION:
         return None
     if found is None:
-        _create(connection)
+        create_tables(connection)
     else:
         migrate(connection)
     return found
 
 
-def _found(connection: Connection, database: Database) -> str | None:
-    """The version, or None for an empty database."""
+def version_of(connection: Connection, database: Database) -> str | None:
+    """The version, or None for an empty database. Raises LedgerTooNew, LedgerCorrupt for a database that
+    holds something else, and LedgerError for a ledger that was moved away."""
     tables = sqlalchemy.inspect(connection).get_table_names()
     if _VERSION_TABLE not in tables:
         others = sorted(name for name in tables if not name.startswith(_NEIGHBOURS))
@@ -58,6 +62,8 @@ def _found(connection: Connection, database: Database) -> str | None:
     if len(versions) != 1:
         raise database.corrupt(f"it has {len(versions)} schema versions")
     found = str(versions[0])
+    if found.startswith(MOVED):
+        raise moved(database.where, found)
     if not found.isdigit() or int(found) > int(SCHEMA_VERSION):
         raise LedgerTooNew(
             f"The ledger {database.where} has schema version {found}; this program knows version "
@@ -68,7 +74,7 @@ def _found(connection: Connection, database: Database) -> str | None:
     return found
 
 
-def _create(connection: Connection) -> None:
+def create_tables(connection: Connection) -> None:
     """The tables as they are now, in a database that has none. The migrations lead to the same (a test
     compares)."""
     metadata.create_all(connection)
@@ -77,6 +83,23 @@ def _create(connection: Connection) -> None:
     )
     connection.execute(
         sqlalchemy.text(f"INSERT INTO {_VERSION_TABLE} VALUES (:version)"), {"version": SCHEMA_VERSION}
+    )
+
+
+def mark_moved(connection: Connection, now: datetime) -> None:
+    """From now on nobody opens it: ``ledger copy`` has moved it. Earlier versions refuse it too."""
+    connection.execute(
+        sqlalchemy.text(f"UPDATE {_VERSION_TABLE} SET version_num = :mark"),
+        {"mark": f"{MOVED}{now:%Y-%m-%dT%H:%MZ}"},
+    )
+
+
+def moved(where: str, version: str) -> LedgerError:
+    """The error for a ledger with such a mark in its place of a ``version``."""
+    return LedgerError(
+        f"The ledger {where} was moved to another database on {version.removeprefix(MOVED)}.",
+        hint="Nothing was changed. The operator has to write the new one into `ledger:` in service.yaml, "
+        "here too. If that one is lost, docs/ledger.md says how to go back to this.",
     )
 
 

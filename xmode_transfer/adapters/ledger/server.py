@@ -1,4 +1,5 @@
-"""A ledger on a PostgreSQL server as a whole: checked by us, backed up and restored by the server's own tools."""
+"""A ledger on a PostgreSQL server as a whole: checked by us, backed up and restored by the server's own
+tools."""
 
 from pathlib import Path
 from shlex import quote
@@ -18,13 +19,13 @@ _PASSWORD = "The password is asked for, or taken from PGPASSFILE or PGPASSWORD."
 
 
 def check(url: str) -> LedgerCheck:
-    """Checks the ledger, all in one state of the database while others go on. Raises LedgerError when there is
-    none or it cannot be read, LedgerTooNew, LedgerCorrupt when it is no ledger at all."""
+    """Checks the ledger, all in one state of the database while others go on. Raises LedgerError when there
+    is none or it cannot be read, LedgerTooNew, LedgerCorrupt when it is no ledger at all."""
     database = connect(url, create=False)
     try:
         damage = tuple(database.problems())
         with database.reading() as connection:
-            found = schema.found(connection, database)
+            found = schema.version_of(connection, database)
             if found is None:
                 raise database.missing()
             older = found != SCHEMA_VERSION

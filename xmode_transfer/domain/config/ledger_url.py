@@ -9,11 +9,12 @@ from xmode_transfer.domain.config.base import did_you_mean
 from xmode_transfer.domain.config.secret import DIRECTORY, SecretKind, SecretRef, secret_ref
 
 SQLITE, POSTGRESQL = "sqlite", "postgresql"
+_SCHEMES = {SQLITE: SQLITE, POSTGRESQL: POSTGRESQL, "postgres": POSTGRESQL}
 _FORMS = (
     "sqlite:///var/ledger.db, postgresql://user@host/database, or where such a URL is kept: "
     "env:NAME or file:PATH"
 )
-_MEANT = {"postgres": POSTGRESQL, "pgsql": POSTGRESQL, "sqlite3": SQLITE, "file": SQLITE}
+_MEANT = {"pgsql": POSTGRESQL, "sqlite3": SQLITE, "file": SQLITE}
 _MASK = "***"
 _SECRET_PARAMETERS = frozenset({"password", "sslpassword"})
 """Of libpq's parameters in a URL, those that are secrets."""
@@ -21,7 +22,7 @@ _SECRET_PARAMETERS = frozenset({"password", "sslpassword"})
 
 def backend(url: str) -> str:
     """``sqlite`` or ``postgresql``, of a URL that is in order."""
-    return url.partition("://")[0]
+    return _SCHEMES.get(url.partition("://")[0], "")
 
 
 def check_ledger_url(url: str) -> str:
@@ -30,7 +31,7 @@ def check_ledger_url(url: str) -> str:
     scheme, separator, rest = url.partition("://")
     if not separator:
         raise ValueError(f"this is no URL of a ledger; write {_FORMS}")
-    if scheme not in (SQLITE, POSTGRESQL):
+    if scheme not in _SCHEMES:
         plain = scheme.partition("+")[0].lower()
         near = _MEANT.get(plain)
         meant = f" (did you mean {near}://?)" if near else did_you_mean(plain, (SQLITE, POSTGRESQL))
@@ -85,7 +86,7 @@ def shown(url: str) -> str:
     try:
         parts = urlsplit(url)
     except ValueError:
-        return f"{backend(url)}://{_MASK}"
+        return f"{POSTGRESQL}://{_MASK}"
     user, password = _userinfo(url)
     host = parts.netloc.rpartition("@")[2]
     query = "&".join(
@@ -138,6 +139,6 @@ LedgerPlace = Annotated[
     str | SecretRef,
     BeforeValidator(parse_ledger),
     PlainSerializer(_written, return_type=str),
-    WithJsonSchema({"type": "string", "pattern": r"^(sqlite:///|postgresql://|env:|file:).+$"}),
+    WithJsonSchema({"type": "string", "pattern": r"^(sqlite:///|postgres(ql)?://|env:|file:).+$"}),
 ]
 """The type of the key that says where the ledger lies: a URL without a password, or a reference to a URL."""

@@ -114,8 +114,8 @@ def copy(shell: Shell, target: str, dry_run: bool, keep: bool, as_json: bool) ->
     """Copy the ledger into an empty one at TARGET, such as from SQLite to PostgreSQL, and compare both.
 
     TARGET is a URL, or where one is kept: env:NAME or file:PATH, which keeps a password off the command line.
-    Stop the service first: while a process works with the ledger, nothing is copied. In the end the old ledger
-    is marked as moved: nobody goes on with it by mistake. Write TARGET into service.yaml then.
+    Stop the service first: while a process works with the ledger, nothing is copied. In the end the old
+    ledger is marked as moved: nobody goes on with it by mistake. Write TARGET into service.yaml then.
 
     \b
     Exit codes: 0 copied; 2 TARGET is no URL, or not empty; 3 a database cannot be used, or the ledger is not
@@ -208,7 +208,9 @@ def _tell_moved(moved: "Moved", line: str | None, *, dry_run: bool, keep: bool) 
     click.echo(f"  {moved.source} is marked as moved: no process goes on with it")
     if line is None:
         click.echo("what to do   put the URL into a file that only the service's user can read, write")
-        click.echo("             `ledger: file:PATH` into service.yaml on every machine, and start the service")
+        click.echo(
+            "             `ledger: file:PATH` into service.yaml on every machine, and start the service"
+        )
     else:
         click.echo("what to do   write this line into service.yaml on every machine, and start the service:")
         click.echo(f"             {line}")
