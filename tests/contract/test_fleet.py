@@ -17,8 +17,17 @@ from xmode_transfer.adapters import processes
 from xmode_transfer.adapters.ledger import SqlLedger, open_ledger
 from xmode_transfer.adapters.memory import Job, MemoryClock, MemoryFleet, MemoryLeases
 from xmode_transfer.domain.errors import LeaseLost, LedgerError
-from xmode_transfer.domain.fleet import FleetState, FleetTurn, FleetTurnEnd, Ticket, WorkerRecord
+from xmode_transfer.domain.fleet import (
+    Call,
+    FleetState,
+    FleetTurn,
+    FleetTurnEnd,
+    Ticket,
+    WorkerRecord,
+    priority,
+)
 from xmode_transfer.domain.records import Lease
+from xmode_transfer.domain.seats import REBASE_ABOVE
 from xmode_transfer.ports import Fleet
 
 NOW = datetime(2026, 11, 23, 6, 30, 0, 123456, tzinfo=UTC)
@@ -316,7 +325,7 @@ def test_a_turn_that_has_more_to_do_is_queued_again(case: Case, fleet: Fleet) ->
     turn = case.turn("acme")
     assert (turn.state, turn.again, turn.looked, turn.holder) == (FleetState.QUEUED, True, False, None)
     assert turn.ended_serial == turn.serial == serial
-    assert case.job("acme") == Job("acme", -16, waiting=False)  # it has had a turn
+    assert case.job("acme") == Job("acme", priority(1, backfill=False), waiting=False)  # it has had a turn
     assert case.begin("acme").follows == serial
 
 
@@ -349,6 +358,19 @@ def test_who_was_called_while_its_turn_ran_is_queued_when_it_ends(case: Case, fl
     assert again.hurried
     fleet.end(again, DONE)
     assert case.state("acme") is FleetState.RESTING
+
+
+def test_many_are_called_at_once(case: Case, fleet: Fleet) -> None:
+    many = {f"customer-{number:03}": 1 for number in range(250)}
+    fleet.seat(many)
+    fleet.call_all([Call(name) for name in many])
+    fleet.call_all([Call("nobody"), Call("customer-001", True), Call("customer-001", serving_at=NOW)])
+    assert [case.next(False) for _ in range(251)] == [*many, None]
+    ticket = fleet.begin("customer-001", HOLDER, TTL)
+    assert ticket is not None
+    assert ticket.hurried
+    fleet.end(ticket, DONE)
+    assert case.served() == {("customer-001", "deliver"): NOW}
 
 
 def test_one_hurried_call_is_enough(case: Case, fleet: Fleet) -> None:
@@ -442,7 +464,7 @@ def test_who_has_rested_comes_back_without_a_credit(case: Case, fleet: Fleet) ->
     fleet.call("beta")
     job = case.job("beta")
     assert job is not None
-    assert job.priority == -9 * 16
+    assert job.priority == priority(9, backfill=False)
 
 
 # --- Stopping, and those who died ------------------------------------------------------------------------
@@ -650,4 +672,30 @@ def test_the_job_is_written_with_the_turn_or_not_at_all(tmp_path: Path) -> None:
     queue.broken = False
     case.fleet.end(ticket, MORE)
     assert case.job("acme") is not None
+    next(cases, None)
+
+
+def test_the_clock_is_put_back_with_those_who_are_queued(tmp_path: Path) -> None:
+    cases = _in_database(f"sqlite:///{tmp_path}/ledger.db")
+    case = next(cases)
+    case.fleet.seat({"acme": 1, "beta": 1, "ceta": 1})
+    database: Any = case.fleet._database  # type: ignore[attr-defined]
+    far = REBASE_ABOVE + 1
+    case.fleet.call("acme")
+    case.begin("acme")
+    for name in ("beta", "ceta"):
+        case.fleet.call(name)
+    with database.writing() as connection:
+        connection.exec_driver_sql(f"UPDATE fleet SET clock = {far}")
+        connection.exec_driver_sql(f"UPDATE turns SET spent = {far} - 1 WHERE customer = 'acme'")
+        connection.exec_driver_sql(f"UPDATE turns SET spent = {far} + 2 WHERE customer = 'beta'")
+        connection.exec_driver_sql(f"UPDATE turns SET spent = {far} WHERE customer = 'ceta'")
+    assert case.fleet.reap() == []
+    assert case.job("beta") == Job("beta", priority(2, backfill=False), waiting=False)
+    assert case.job("ceta") == Job("ceta", 0, waiting=False)
+    assert [case.next(False) for _ in range(3)] == ["ceta", "beta", None]
+    with database.reading() as connection:
+        spent = connection.exec_driver_sql("SELECT customer, spent FROM turns ORDER BY 1").all()
+        assert connection.exec_driver_sql("SELECT clock FROM fleet").scalar() == 0
+    assert [tuple(row) for row in spent] == [("acme", 0), ("beta", 2), ("ceta", 0)]
     next(cases, None)

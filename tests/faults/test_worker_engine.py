@@ -1,10 +1,12 @@
 """The worker's engine on a real PostgreSQL with a real Procrastinate: its traps, and what it does when the
 server goes away."""
 
+import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import psycopg
 import pytest
@@ -190,3 +192,93 @@ def test_a_worker_that_was_never_let_in_ends_all_the_same(tmp_path: object) -> N
     with working(worker, "postgresql://postgres@127.0.0.1:1/nowhere"):
         time.sleep(0.2)
     assert worker.taken == []
+
+
+# --- When the server goes away ---------------------------------------------------------------------------
+
+
+@pytest.fixture
+def server(own_postgres: Any) -> Any:
+    return own_postgres
+
+
+def test_a_server_that_is_restarted_is_found_again_and_what_runs_goes_on(server: Any) -> None:
+    database = Database(server.url("xmode"))
+    worker = Hands(2)
+    with working(worker, database.url):
+        database.put("acme", "globex")
+        worker.wait_for("acme", "globex")
+        server.restart()
+        database.wait(
+            "SELECT count(*) FROM procrastinate_workers WHERE last_heartbeat > now() - interval '2 s'", [(2,)]
+        )
+        database.put("initech")
+        worker.wait_for("acme", "globex")  # both places are taken still, by turns from before
+        worker.end("acme")
+        worker.wait_for("globex", "initech")
+        worker.end("globex", "initech")
+        database.put("hooli")
+        worker.wait_for("hooli")
+        worker.end("hooli")
+    assert worker.most == 2
+
+
+def test_a_server_that_is_away_for_long_is_told_of_once_and_looked_for(
+    server: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    database = Database(server.url("xmode"))
+    worker = Hands(2)
+    with working(worker, database.url):
+        database.put("acme")
+        worker.wait_for("acme")
+        server.stop()
+        worker.end("acme")
+        _wait_for_event(caplog, "queue.lost")
+        time.sleep(1.0)  # several tries, which all fail
+        server.start()
+        _wait_for_event(caplog, "queue.found")
+        database.put("globex")
+        worker.wait_for("globex")
+        worker.end("globex")
+    told = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
+    assert told == ["queue.lost"]
+
+
+def test_the_end_does_not_wait_for_a_server_that_answers_nothing(server: Any) -> None:
+    database = Database(server.url("xmode"))
+    worker = Hands(2)
+    with working(worker, database.url) as engine:
+        database.put("acme")
+        worker.wait_for("acme")
+        server.freeze()
+        try:
+            engine.stop()
+            assert engine.wait(WAIT_SECONDS)
+        finally:
+            server.thaw()
+    worker.end("acme")
+
+
+def test_a_worker_whose_jobs_were_given_to_others_while_it_was_frozen_goes_on_fetching(
+    database: Database,
+) -> None:
+    worker = Hands(2)
+    with working(worker, database.url):
+        database.put("acme")
+        worker.wait_for("acme")
+        # What others do to a worker that has not been heard of.
+        database.execute("DELETE FROM procrastinate_jobs")
+        database.execute("DELETE FROM procrastinate_workers")
+        worker.end("acme")
+        database.put("globex")
+        worker.wait_for("globex")
+        worker.end("globex")
+        database.wait(JOBS, [])
+
+
+def _wait_for_event(caplog: pytest.LogCaptureFixture, event: str) -> None:
+    until = time.monotonic() + WAIT_SECONDS
+    while event not in [record.getMessage() for record in caplog.records]:
+        assert time.monotonic() < until, event
+        time.sleep(0.05)

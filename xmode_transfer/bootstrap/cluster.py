@@ -3,8 +3,10 @@
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, cast
 
+from xmode_transfer.adapters.secrets import ledger_url
 from xmode_transfer.bootstrap.queue import LedgerQueue
 from xmode_transfer.domain.config import Service
+from xmode_transfer.domain.config.ledger_url import SQLITE, backend
 from xmode_transfer.domain.errors import ConfigError
 from xmode_transfer.ports import Fleet, Ledger
 
@@ -25,22 +27,25 @@ def check_installed() -> None:
             )
 
 
-def ready(service: Service) -> str:
-    """Makes the queue ready in the ledger's database, if it is not, and answers libpq's connection string,
-    which may hold a password. Raises ConfigError where the ledger or this installation is for one machine
-    only, LedgerError."""
+def check(service: Service) -> None:
+    """Raises ConfigError where the ledger or this installation is for one machine only."""
     check_installed()
-    url = service.ledger
-    if not url.startswith("postgres"):
+    if backend(ledger_url(service.ledger)) == SQLITE:
         raise ConfigError(
             "The ledger lies in SQLite, which serves one machine. Several share one that lies in PostgreSQL.",
             hint="The operator has to move it (`xmode-transfer ledger copy postgresql://USER@HOST/DATABASE`) "
             "and to write that URL as `ledger:` into service.yaml; or let one machine do it all: "
             "`xmode-transfer daemon`.",
         )
+
+
+def queue(service: Service) -> str:
+    """Makes the queue in the ledger's database, if it is not there as it should be, and answers libpq's
+    connection string for it, which may hold a password. Raises ConfigError, LedgerError."""
     from xmode_transfer.adapters.ledger.postgres import address
     from xmode_transfer.bootstrap import queue_schema
 
+    url = ledger_url(service.ledger)
     queue_schema.make(url)
     return address.parse(url).conninfo
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from xmode_transfer.domain.fleet import (
+    Call,
     FleetState,
     FleetTurn,
     FleetTurnEnd,
@@ -20,7 +21,7 @@ from xmode_transfer.domain.fleet import (
 )
 
 REBASE_ABOVE = 1e6
-"""A virtual time beyond this is put back to 0 when nobody is queued, so that priorities stay small."""
+"""A virtual time beyond this is put back to 0, so that priorities fit their 32 bits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,9 +101,7 @@ def known(seat: Seat, turn: FleetTurn, serial: int) -> Seat:
     return seat if fresh == seat.turn else replace(seat, turn=replace(fresh, serial=serial))
 
 
-def called(
-    seat: Seat, clock: float, now: datetime, serial: int, *, hurried: bool, serving_at: datetime | None
-) -> Seat:
+def called(seat: Seat, call: Call, clock: float, now: datetime, serial: int) -> Seat:
     """The same seat where the call changes nothing."""
     if seat.leaves:
         return seat
@@ -110,16 +109,20 @@ def called(
         return replace(
             seat,
             called_again=True,
-            called_hurried=seat.called_hurried or hurried,
-            called_serving_at=_later(seat.called_serving_at, serving_at),
+            called_hurried=seat.called_hurried or call.hurried,
+            called_serving_at=_later(seat.called_serving_at, call.serving_at),
         )
-    asked = replace(seat, hurried=seat.hurried or hurried, serving_at=_later(seat.serving_at, serving_at))
+    asked = replace(
+        seat,
+        hurried=seat.hurried or call.hurried,
+        serving_at=_later(seat.serving_at, call.serving_at),
+    )
     return asked if asked.is_queued else _queued(asked, clock, now, serial)
 
 
-def is_called(seat: Seat, *, hurried: bool, serving_at: datetime | None) -> bool:
+def is_called(seat: Seat, call: Call) -> bool:
     """Whether such a call would change nothing, whatever the time."""
-    return seat == called(seat, 0.0, seat.turn.since_at, 0, hurried=hurried, serving_at=serving_at)
+    return seat == called(seat, call, 0.0, seat.turn.since_at, 0)
 
 
 def asked_to_stop(seat: Seat, serial: int) -> Seat:
@@ -180,7 +183,8 @@ def taken_over(seat: Seat, clock: float, now: datetime, serial: int) -> Seat:
 
 
 def rebased(seat: Seat, clock: float) -> Seat:
-    """After the virtual time ``clock`` was put back to 0."""
+    """After the virtual time ``clock`` was put back to 0. The job of one that is queued has another priority
+    then."""
     return replace(seat, spent=max(0.0, seat.spent - clock))
 
 

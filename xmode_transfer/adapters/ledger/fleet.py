@@ -4,7 +4,7 @@ What a call, a turn or a take-over makes of a seat is decided in ``domain.seats`
 in one transaction, together with the job that wakes a worker.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Protocol
@@ -17,7 +17,7 @@ from xmode_transfer.adapters.ledger.turns import Round
 from xmode_transfer.adapters.ledger.writer import GroupCommit
 from xmode_transfer.domain import seats
 from xmode_transfer.domain.errors import AlreadyRunning, LeaseLost
-from xmode_transfer.domain.fleet import FleetTurn, FleetTurnEnd, Standing, Ticket, WorkerRecord
+from xmode_transfer.domain.fleet import Call, FleetTurn, FleetTurnEnd, Standing, Ticket, WorkerRecord
 from xmode_transfer.domain.schedule import Work
 from xmode_transfer.domain.seats import REBASE_ABOVE, Seat
 
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 SWEEP_SECONDS = 15.0
 """So often the fleet looks for jobs that were lost, however many processes would do it."""
+_CALLS = 100
+"""Calls to a transaction: while it lasts, no other turn begins or ends."""
 
 
 class Queue(Protocol):
@@ -44,8 +46,8 @@ class Queue(Protocol):
         ...
 
     def lost(self, connection: Connection, customers: Sequence[str]) -> list[str]:
-        """Of these customers, those that have no job that is queued, or begun by a worker that lives. Only
-        reads: the transaction may be one that cannot write."""
+        """Of these queued customers, those that have no job that is queued, or begun by a worker that
+        lives."""
         ...
 
 
@@ -115,21 +117,33 @@ class SqlFleet:
             self._writer.call(action)
 
     def call(self, name: str, *, hurried: bool = False, serving_at: datetime | None = None) -> None:
+        self.call_all([Call(name, hurried, serving_at)])
+
+    def call_all(self, calls: Iterable[Call]) -> None:
+        waiting = list(calls)
+        for start in range(0, len(waiting), _CALLS):
+            self._call(waiting[start : start + _CALLS])
+
+    def _call(self, calls: Sequence[Call]) -> None:
         def action(connection: Connection) -> None:
             with self._changing(connection) as table:
-                seat = table.seat(name)
-                if seat is None:
-                    return
-                serial = table.serial + 1
-                after = seats.called(
-                    seat, table.clock, table.now, serial, hurried=hurried, serving_at=serving_at
-                )
-                self._save(table, seat, after)
+                known = turns.seats_of(connection, names)
+                for call in wanted:
+                    if (seat := known.get(call.customer)) is not None:
+                        after = seats.called(seat, call, table.clock, table.now, table.serial + 1)
+                        self._save(table, seat, after)
+                        known[call.customer] = after
 
         with self._database.reading() as connection:
-            seat = turns.seat_of(connection, name)
+            seen = turns.seats_of(connection, [call.customer for call in calls])
         # Most calls find the customer queued, by another daemon too: they cost a look.
-        if seat is not None and not seats.is_called(seat, hurried=hurried, serving_at=serving_at):
+        wanted = [
+            call
+            for call in calls
+            if (seat := seen.get(call.customer)) is not None and not seats.is_called(seat, call)
+        ]
+        names = [call.customer for call in wanted]
+        if wanted:
             self._writer.call(action)
 
     def stop(self, name: str) -> None:
@@ -148,23 +162,27 @@ class SqlFleet:
     def reap(self) -> list[str]:
         with self._database.reading() as connection:
             found = turns.sweep(connection, self._database, self._clock, self._sweep_every)
-            # The long list is gone through here, where it keeps nobody waiting.
-            lost = self._queue.lost(connection, turns.queued(connection)) if found.is_due else []
         if not found.abandoned and not found.is_due:
             return []
 
         def action(connection: Connection) -> list[str]:
             with self._changing(connection) as table:
                 taken = [name for name, generation in found.abandoned if self._take(table, name, generation)]
-                if found.is_due:
-                    table.note_sweep()
-                    workers.forget(connection, table.now)
-                    self._put_again(table, lost)
-                    if table.clock > REBASE_ABOVE and not turns.queued(connection):
-                        table.put_clock_back()
+                if table.is_sweep_due(self._sweep_every):  # no other process was quicker
+                    self._sweep(table)
                 return taken
 
         return self._writer.call(action)
+
+    def _sweep(self, table: Round) -> None:
+        table.note_sweep()
+        workers.forget(table.connection, table.now)
+        lost = self._queue.lost(table.connection, turns.queued(table.connection))
+        for seat in turns.seats_of(table.connection, lost).values():
+            self._put_anew(table, seat)
+        if table.clock > REBASE_ABOVE:
+            for seat in table.put_clock_back():
+                self._put_anew(table, seat)
 
     def _take(self, table: Round, name: str, generation: int) -> bool:
         """Takes the turn over, if it is still as it was when it was looked at."""
@@ -182,16 +200,6 @@ class SqlFleet:
         else:
             self._save(table, seat, seats.taken_over(seat, table.clock, table.now, table.serial + 1))
         return True
-
-    def _put_again(self, table: Round, suspects: Sequence[str]) -> None:
-        still = [seat for name in suspects if (seat := table.seat(name)) is not None and seat.is_queued]
-        if not still:
-            return
-        lost = set(self._queue.lost(table.connection, [seat.customer for seat in still]))
-        for seat in still:
-            if seat.customer in lost:
-                self._queue.take_out(table.connection, seat.customer)
-                self._put(table, seat)
 
     def workers(self) -> list[WorkerRecord]:
         with self._database.reading() as connection:
@@ -282,6 +290,10 @@ class SqlFleet:
 
     def _put(self, table: Round, seat: Seat) -> None:
         self._queue.put(table.connection, seat.customer, priority=seat.priority, waiting=seat.waiting)
+
+    def _put_anew(self, table: Round, seat: Seat) -> None:
+        self._queue.take_out(table.connection, seat.customer)
+        self._put(table, seat)
 
     def _changing(self, connection: Connection) -> AbstractContextManager[Round]:
         return turns.changing(connection, self._database, self._clock)

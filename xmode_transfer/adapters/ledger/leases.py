@@ -74,7 +74,8 @@ def revoke(connection: Connection, name: str, holder: str) -> None:
 def revoke_under(connection: Connection, prefix: str, holder: str) -> None:
     """As ``revoke``, for all whose names begin with a prefix that ends in ``/``."""
     # As a range, for which the key is an index: "0" is what comes after "/".
-    _revoke(connection, leases.c.name.between(prefix, prefix[:-1] + "0"), holder)
+    after = prefix[:-1] + "0"
+    _revoke(connection, (leases.c.name > prefix) & (leases.c.name < after), holder)
 
 
 def _revoke(connection: Connection, which: ColumnElement[bool], holder: str) -> None:

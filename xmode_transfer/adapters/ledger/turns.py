@@ -30,11 +30,12 @@ class Round:
     """The seats in a transaction that changes them, and that nobody else changes until it ends. ``clock`` is
     the virtual time; ``now`` the time of day by the clock of leases."""
 
-    def __init__(self, connection: Connection, now: datetime, serial: int, clock: float) -> None:
+    def __init__(self, connection: Connection, now: datetime, row: Any) -> None:
         self.connection = connection
         self.now = now
-        self.serial = serial
-        self.clock = clock
+        self.serial: int = row.serial
+        self.clock: float = row.clock
+        self._swept_at = maybe_time_of(row.swept_at)
 
     def next_serial(self) -> int:
         self.serial += 1
@@ -61,11 +62,17 @@ class Round:
     def remove(self, customer: str) -> None:
         self.connection.execute(delete(turns).where(turns.c.customer == customer))
 
-    def put_clock_back(self) -> None:
-        """What customers have spent is counted from the present virtual time on, which is 0 then."""
+    def put_clock_back(self) -> list[Seat]:
+        """What customers have spent is counted from the present virtual time on, which is 0 then. Answers
+        those that are queued, who was queued first at the front."""
         left = turns.c.spent - self.clock
         self.connection.execute(update(turns).values(spent=case((left > 0, left), else_=0.0)))
         self.clock = 0.0
+        query = select(turns).where(turns.c.state == FleetState.QUEUED).order_by(turns.c.serial)
+        return [_seat_of(row) for row in self.connection.execute(query)]
+
+    def is_sweep_due(self, every: timedelta) -> bool:
+        return _is_due(self._swept_at, self.now, every)
 
     def note_sweep(self) -> None:
         self.connection.execute(update(fleet).values(swept_at=text_of(self.now)))
@@ -83,7 +90,7 @@ def changing(connection: Connection, database: Database, clock: "Clock") -> Iter
         row = _fleet_row(connection, for_update=True)
         assert row is not None
     now = leases.time_now(connection, database, clock)
-    table = Round(connection, now, row.serial, row.clock)
+    table = Round(connection, now, row)
     yield table
     if (table.serial, table.clock) != (row.serial, row.clock):
         connection.execute(update(fleet).values(serial=table.serial, clock=table.clock))
@@ -95,6 +102,11 @@ def changing(connection: Connection, database: Database, clock: "Clock") -> Iter
 def seat_of(connection: Connection, customer: str) -> Seat | None:
     row = connection.execute(select(turns).filter_by(customer=customer)).one_or_none()
     return None if row is None else _seat_of(row)
+
+
+def seats_of(connection: Connection, customers: Sequence[str]) -> dict[str, Seat]:
+    query = select(turns).where(turns.c.customer.in_(customers))
+    return {row.customer: _seat_of(row) for row in connection.execute(query)}
 
 
 def weights(connection: Connection) -> dict[str, int]:
@@ -133,17 +145,20 @@ class Sweep(NamedTuple):
 
     abandoned: list[tuple[str, int]]
     is_due: bool
-    clock: float
 
 
 def sweep(connection: Connection, database: Database, clock: "Clock", every: timedelta) -> Sweep:
-    now = leases.time_now(connection, database, clock)
     row = _fleet_row(connection, for_update=False)
     if row is None:
-        return Sweep([], False, 0.0)
-    swept_at = maybe_time_of(row.swept_at)
-    is_due = swept_at is None or not timedelta(0) <= now - swept_at < every
-    return Sweep(abandoned(connection, database, now), is_due, row.clock)
+        return Sweep([], is_due=False)
+    now = leases.time_now(connection, database, clock)
+    return Sweep(
+        abandoned(connection, database, now), is_due=_is_due(maybe_time_of(row.swept_at), now, every)
+    )
+
+
+def _is_due(swept_at: datetime | None, now: datetime, every: timedelta) -> bool:
+    return swept_at is None or not timedelta(0) <= now - swept_at < every
 
 
 def abandoned(

@@ -1,14 +1,14 @@
 """The round of a fleet that lives in one process: for tests of those who call and take turns."""
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Protocol
 
 from xmode_transfer.domain import seats
 from xmode_transfer.domain.errors import AlreadyRunning, LeaseLost
-from xmode_transfer.domain.fleet import FleetTurn, FleetTurnEnd, Standing, Ticket, WorkerRecord
+from xmode_transfer.domain.fleet import Call, FleetTurn, FleetTurnEnd, Standing, Ticket, WorkerRecord
 from xmode_transfer.domain.records import Lease
 from xmode_transfer.domain.schedule import Work
 from xmode_transfer.domain.seats import REBASE_ABOVE, Seat
@@ -157,14 +157,15 @@ class MemoryFleet:
                 self._save(seat, seats.known(seat, turn, self._serial + 1))
 
     def call(self, name: str, *, hurried: bool = False, serving_at: datetime | None = None) -> None:
+        self.call_all([Call(name, hurried, serving_at)])
+
+    def call_all(self, calls: Iterable[Call]) -> None:
         with self._lock:
-            seat = self._seats.get(name)
-            if seat is not None:
-                now, serial = self._clock.now(), self._serial + 1
-                self._save(
-                    seat,
-                    seats.called(seat, self._virtual, now, serial, hurried=hurried, serving_at=serving_at),
-                )
+            for call in calls:
+                seat = self._seats.get(call.customer)
+                if seat is not None:
+                    now, serial = self._clock.now(), self._serial + 1
+                    self._save(seat, seats.called(seat, call, self._virtual, now, serial))
 
     def stop(self, name: str) -> None:
         with self._lock:
@@ -180,12 +181,14 @@ class MemoryFleet:
     def reap(self) -> list[str]:
         with self._lock:
             taken = [name for name, seat in sorted(self._seats.items()) if self._take(seat)]
-            queued = [seat for seat in self._seats.values() if seat.is_queued]
-            for seat in queued:
-                self._put(seat)  # where its job was lost
-            if self._virtual > REBASE_ABOVE and not queued:
-                self._seats = {name: seats.rebased(seat, self._virtual) for name, seat in self._seats.items()}
+            if self._virtual > REBASE_ABOVE:
+                for name, seat in self._seats.items():
+                    self._seats[name] = seats.rebased(seat, self._virtual)
+                    self.queue.take_out(name)
                 self._virtual = 0.0
+            for seat in sorted(self._seats.values(), key=lambda seat: seat.turn.serial):
+                if seat.is_queued:
+                    self._put(seat)  # where its job was lost
             return taken
 
     def _take(self, seat: Seat) -> bool:

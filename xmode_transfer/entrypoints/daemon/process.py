@@ -59,7 +59,7 @@ def run(directory: Path, engine: Engine = Engine.THREADS) -> int:
     with Inbox() as inbox:
         configuration = config_files.load(directory)
         if engine is Engine.PROCRASTINATE:
-            cluster.ready(configuration.service)
+            cluster.check(configuration.service)
         counters = Counters()
         with (
             bootstrap.workbench(configuration, counters) as bench,
@@ -88,6 +88,7 @@ def run(directory: Path, engine: Engine = Engine.THREADS) -> int:
 def _hire(bench: Workbench, configuration: Configuration, engine: Engine) -> Hire:
     if engine is Engine.THREADS:
         return partial(ThreadCrew, bench, workers=configuration.service.daemon.workers)
+    cluster.queue(configuration.service)
     return of_fleet(bench, cluster.fleet(bench.ledger))
 
 

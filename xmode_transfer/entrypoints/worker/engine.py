@@ -22,6 +22,7 @@ from xmode_transfer.services.worker import Worker
 from xmode_transfer.telemetry import Event
 
 _LET_GO_SECONDS = 5.0
+_LAST_TRIES = 4
 _FIRST_RETRY_SECONDS = 0.5
 _LONGEST_RETRY_SECONDS = 10.0
 _LIBRARIES = ("procrastinate", "psycopg.pool")
@@ -102,6 +103,7 @@ class Engine:
                 pause = min(_FIRST_RETRY_SECONDS * 2 ** (failures - 1), _LONGEST_RETRY_SECONDS)
                 with suppress(TimeoutError):
                     await asyncio.wait_for(self._changed.wait(), pause)
+        await _let_go_of_the_rest()
 
     async def _fetch(self, fetching: Fetching, *, found: bool) -> Exception | None:
         """Until it is not wanted any more, or breaks: answers what broke."""
@@ -146,6 +148,17 @@ class Engine:
     def _tell_found(self, found: bool) -> None:
         if found:
             telemetry.log(Event.QUEUE_FOUND)
+
+
+async def _let_go_of_the_rest() -> None:
+    """Tasks of Procrastinate's own that wait for a server that does not answer."""
+    for _ in range(_LAST_TRIES):
+        rest = asyncio.all_tasks() - {asyncio.current_task()}
+        if not rest:
+            return
+        for task in rest:
+            task.cancel()
+        await asyncio.wait(rest, timeout=_LET_GO_SECONDS)
 
 
 def _tell_quietly(_loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:

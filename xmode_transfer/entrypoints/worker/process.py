@@ -32,8 +32,9 @@ def run(directory: Path, places: int | None = None) -> int:
     Raises ConfigError when service.yaml cannot be used, or is for one machine only; LedgerError."""
     with Inbox() as inbox:
         configuration = config_files.load(directory)
-        conninfo = cluster.ready(configuration.service)
+        cluster.check(configuration.service)
         with bootstrap.workbench(configuration, Counters()) as bench:
+            conninfo = cluster.queue(configuration.service)
             worker = Worker(
                 bench,
                 cluster.fleet(bench.ledger),
