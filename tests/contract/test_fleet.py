@@ -177,12 +177,14 @@ def _in_database(url: str) -> Iterator[Case]:
         one.close()
 
 
-@pytest.fixture(params=["memory", "sqlite"])
+@pytest.fixture(params=["memory", "sqlite", "postgresql"])
 def case(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Case]:
     if request.param == "memory":
         yield from _memory()
-    else:
+    elif request.param == "sqlite":
         yield from _in_database(f"sqlite:///{tmp_path}/ledger.db")
+    else:
+        yield from _in_database(request.getfixturevalue("postgres_url"))
 
 
 @pytest.fixture
@@ -653,8 +655,8 @@ def test_a_reader_misses_nothing_while_several_write(case: Case) -> None:
 # --- In a database ---------------------------------------------------------------------------------------
 
 
-def test_the_job_is_written_with_the_turn_or_not_at_all(tmp_path: Path) -> None:
-    cases = _in_database(f"sqlite:///{tmp_path}/ledger.db")
+def test_the_job_is_written_with_the_turn_or_not_at_all(ledger_url: str) -> None:
+    cases = _in_database(ledger_url)
     case = next(cases)
     case.fleet.seat({"acme": 1})
     queue: Any = case.fleet._queue  # type: ignore[attr-defined]
@@ -675,8 +677,8 @@ def test_the_job_is_written_with_the_turn_or_not_at_all(tmp_path: Path) -> None:
     next(cases, None)
 
 
-def test_the_clock_is_put_back_with_those_who_are_queued(tmp_path: Path) -> None:
-    cases = _in_database(f"sqlite:///{tmp_path}/ledger.db")
+def test_the_clock_is_put_back_with_those_who_are_queued(ledger_url: str) -> None:
+    cases = _in_database(ledger_url)
     case = next(cases)
     case.fleet.seat({"acme": 1, "beta": 1, "ceta": 1})
     database: Any = case.fleet._database  # type: ignore[attr-defined]

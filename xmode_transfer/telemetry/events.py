@@ -163,6 +163,8 @@ class Event(StrEnum):
 
     ENGINE_CHOSEN = "engine.chosen", "which transfer engine runs, and why"
     LEDGER_MIGRATED = "ledger.migrated", "the ledger's tables were brought up to date"
+    LEDGER_AWAY = "ledger.away", "the database server does not answer: everybody waits for it, told once"
+    LEDGER_BACK = "ledger.back", "the database server answers again, and the work goes on"
 
     METRICS_INCOMPLETE = (
         "metrics.incomplete",

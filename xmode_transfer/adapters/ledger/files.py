@@ -13,9 +13,10 @@ from datetime import datetime
 from pathlib import Path
 from urllib.parse import quote
 
-from xmode_transfer.adapters.ledger import consistency, errors
+from xmode_transfer.adapters.ledger import consistency
 from xmode_transfer.adapters.ledger.consistency import Contents
-from xmode_transfer.adapters.ledger.engine import BUSY_TIMEOUT_SECONDS, path_of
+from xmode_transfer.adapters.ledger.sqlite import errors
+from xmode_transfer.adapters.ledger.sqlite.database import BUSY_TIMEOUT_SECONDS, path_of
 from xmode_transfer.adapters.ledger.tables import SCHEMA_VERSION
 from xmode_transfer.adapters.processes import is_dead
 from xmode_transfer.domain.errors import AlreadyRunning, ConfigError, LedgerCorrupt, LedgerError, LedgerTooNew

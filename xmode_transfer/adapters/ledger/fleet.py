@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 from sqlalchemy import Connection
 
 from xmode_transfer.adapters.ledger import daemons, leases, turns, workers
-from xmode_transfer.adapters.ledger.engine import Database
+from xmode_transfer.adapters.ledger.database import Database
 from xmode_transfer.adapters.ledger.turns import Round
 from xmode_transfer.adapters.ledger.writer import GroupCommit
 from xmode_transfer.domain import seats
@@ -90,10 +90,8 @@ class SqlFleet:
                     ]
                 )
 
-        with self._database.reading() as connection:
-            if turns.weights(connection) == wanted:
-                return
-        self._writer.call(action)
+        if self._database.read(turns.weights) != wanted:
+            self._writer.call(action)
 
     def _unseat(self, table: Round, seat: Seat) -> None:
         if seat.is_running:
@@ -111,8 +109,7 @@ class SqlFleet:
                 if seat is not None:
                     self._save(table, seat, seats.known(seat, turn, table.serial + 1))
 
-        with self._database.reading() as connection:
-            seat = turns.seat_of(connection, turn.customer)
+        seat = self._database.read(lambda c: turns.seat_of(c, turn.customer))
         if seat is not None and seats.known(seat, turn, seat.turn.serial) != seat:
             self._writer.call(action)
 
@@ -134,8 +131,8 @@ class SqlFleet:
                         self._save(table, seat, after)
                         known[call.customer] = after
 
-        with self._database.reading() as connection:
-            seen = turns.seats_of(connection, [call.customer for call in calls])
+        named = [call.customer for call in calls]
+        seen = self._database.read(lambda c: turns.seats_of(c, named))
         # Most calls find the customer queued, by another daemon too: they cost a look.
         wanted = [
             call
@@ -156,12 +153,10 @@ class SqlFleet:
         self._writer.call(action)
 
     def turns(self, after_serial: int = 0) -> list[FleetTurn]:
-        with self._database.reading() as connection:
-            return turns.changed(connection, after_serial)
+        return self._database.read(lambda c: turns.changed(c, after_serial))
 
     def reap(self) -> list[str]:
-        with self._database.reading() as connection:
-            found = turns.sweep(connection, self._database, self._clock, self._sweep_every)
+        found = self._database.read(lambda c: turns.sweep(c, self._database, self._clock, self._sweep_every))
         if not found.abandoned and not found.is_due:
             return []
 
@@ -202,8 +197,7 @@ class SqlFleet:
         return True
 
     def workers(self) -> list[WorkerRecord]:
-        with self._database.reading() as connection:
-            return workers.newest(connection, leases.time_now(connection, self._database, self._clock))
+        return self._database.read(lambda c: workers.newest(c, self._database.now(c, self._clock)))
 
     # --- Workers
 
@@ -215,7 +209,13 @@ class SqlFleet:
                     return None
                 try:
                     lease = leases.claim(
-                        connection, self._database, turns.lease_of(name), holder, table.now, ttl_seconds
+                        connection,
+                        self._database,
+                        turns.lease_of(name),
+                        holder,
+                        presence,
+                        self._clock,
+                        ttl_seconds,
                     )
                 except AlreadyRunning:
                     return None  # somebody holds it by hand: the job counts as lost, and comes again
@@ -225,6 +225,7 @@ class SqlFleet:
                 table.save(after)
                 return Ticket(name, lease, seat.hurried, seat.turn.ended_serial, seat.reread_at)
 
+        presence = self._database.presence(holder)
         return self._writer.call(action)
 
     def tell(self, ticket: Ticket, feed: str, period: str) -> None:
@@ -266,7 +267,7 @@ class SqlFleet:
 
     def beat(self, worker: WorkerRecord) -> Standing:
         def action(connection: Connection) -> Standing:
-            now = leases.time_now(connection, self._database, self._clock)
+            now = self._database.now(connection, self._clock)
             workers.note(connection, self._database, worker, now)
             return Standing(
                 workers=workers.count_alive(connection, now),

@@ -5,10 +5,9 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import ColumnElement, Connection, delete, select, update
 
-from xmode_transfer.adapters.ledger.engine import Database
+from xmode_transfer.adapters.ledger.database import Database
 from xmode_transfer.adapters.ledger.rows import text_of, time_of
 from xmode_transfer.adapters.ledger.tables import leases
-from xmode_transfer.adapters.processes import is_dead
 from xmode_transfer.domain.errors import AlreadyRunning, LeaseLost
 from xmode_transfer.domain.records import Lease
 
@@ -19,7 +18,13 @@ _WRITTEN = "written/and-taken-back"
 
 
 def claim(
-    connection: Connection, database: Database, name: str, holder: str, now: datetime, ttl_seconds: float
+    connection: Connection,
+    database: Database,
+    name: str,
+    holder: str,
+    presence: str | None,
+    clock: "Clock",
+    ttl_seconds: float,
 ) -> Lease:
     connection.execute(
         database.insert(leases)
@@ -27,14 +32,13 @@ def claim(
         .on_conflict_do_nothing(index_elements=["name"])
     )
     found = _look(connection, name, for_update=True)
-    if found.holder is not None:
-        expires_at = time_of(found.expires_at)
-        if expires_at > now and not is_dead(found.holder):
-            raise AlreadyRunning(
-                f"{name} is already being worked on, by {found.holder} since {found.claimed_at}.",
-                hint=f"Let it finish. Were it to die, its lease would end at {found.expires_at} at the "
-                "latest, or at once if this machine can see that the process is gone.",
-            )
+    now = database.now(connection, clock)
+    if not is_claimable(connection, database, found, now):
+        raise AlreadyRunning(
+            f"{name} is already being worked on, by {found.holder} since {found.claimed_at}.",
+            hint=f"Let it finish. Were it to die, its lease would end at {found.expires_at} at the "
+            "latest, or at once if it can be seen that the process is gone.",
+        )
     lease = Lease(name, found.generation + 1, holder, now + timedelta(seconds=ttl_seconds))
     connection.execute(
         update(leases)
@@ -42,6 +46,7 @@ def claim(
         .values(
             generation=lease.generation,
             holder=holder,
+            presence=presence,
             claimed_at=text_of(now),
             expires_at=text_of(lease.expires_at),
         )
@@ -49,11 +54,21 @@ def claim(
     return lease
 
 
-def renew(connection: Connection, lease: Lease, now: datetime, ttl_seconds: float) -> Lease:
-    check(connection, lease)
+def renew(
+    connection: Connection,
+    database: Database,
+    lease: Lease,
+    presence: str | None,
+    clock: "Clock",
+    ttl_seconds: float,
+) -> Lease:
+    check(connection, lease, for_update=True)
+    now = database.now(connection, clock)
     renewed = Lease(lease.name, lease.generation, lease.holder, now + timedelta(seconds=ttl_seconds))
     connection.execute(
-        update(leases).where(leases.c.name == lease.name).values(expires_at=text_of(renewed.expires_at))
+        update(leases)
+        .where(leases.c.name == lease.name)
+        .values(expires_at=text_of(renewed.expires_at), presence=presence)
     )
     return renewed
 
@@ -62,7 +77,7 @@ def release(connection: Connection, lease: Lease) -> None:
     connection.execute(
         update(leases)
         .where(leases.c.name == lease.name, leases.c.generation == lease.generation)
-        .values(holder=None, claimed_at=None, expires_at=None)
+        .values(holder=None, presence=None, claimed_at=None, expires_at=None)
     )
 
 
@@ -82,36 +97,30 @@ def _revoke(connection: Connection, which: ColumnElement[bool], holder: str) -> 
     connection.execute(
         update(leases)
         .where(which, leases.c.holder == holder)
-        .values(generation=leases.c.generation + 1, holder=None, claimed_at=None, expires_at=None)
+        .values(
+            generation=leases.c.generation + 1,
+            holder=None,
+            presence=None,
+            claimed_at=None,
+            expires_at=None,
+        )
     )
 
 
-def is_claimable(
-    connection: Connection,  # noqa: ARG001  a server is asked whether the holder lives
-    database: Database,  # noqa: ARG001
-    row: Any,
-    now: datetime,
-) -> bool:
+def is_claimable(connection: Connection, database: Database, row: Any, now: datetime) -> bool:
     """Whether anybody might claim the lease of that row, of which all columns may be null: it was given back,
     it has expired, or its holder is known to be dead."""
-    return row.holder is None or time_of(row.expires_at) <= now or is_dead(row.holder) is True
+    if row.holder is None or time_of(row.expires_at) <= now:
+        return True
+    return database.is_dead(connection, row.holder, row.presence)
 
 
-def time_now(
-    connection: Connection,  # noqa: ARG001  a server has a clock of its own
-    database: Database,  # noqa: ARG001
-    clock: "Clock",
-) -> datetime:
-    """The time by which leases end."""
-    return clock.now()
-
-
-def check(connection: Connection, lease: Lease) -> None:
+def check(connection: Connection, lease: Lease, *, for_update: bool = False) -> None:
     """Raises LeaseLost unless the lease is still its holder's; it stays so until the transaction ends.
 
     A lease past its time that nobody else has claimed is still good: its holder is late, but alone.
     """
-    found = _look(connection, lease.name, for_update=False)
+    found = _look(connection, lease.name, for_update=for_update)
     if found is not None and found.generation == lease.generation and found.holder is not None:
         return
     if found is None:
@@ -129,9 +138,7 @@ def check(connection: Connection, lease: Lease) -> None:
 
 def _look(connection: Connection, name: str, *, for_update: bool) -> Any:
     # The row is locked, where the database locks rows: nobody may claim the lease before we have committed.
-    query = select(leases.c.generation, leases.c.holder, leases.c.claimed_at, leases.c.expires_at).where(
-        leases.c.name == name
-    )
+    query = select(leases).where(leases.c.name == name)
     return connection.execute(query.with_for_update(read=not for_update)).one_or_none()
 
 

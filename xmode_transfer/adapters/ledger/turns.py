@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from sqlalchemy import Connection, case, delete, func, select, update
 
 from xmode_transfer.adapters.ledger import leases
-from xmode_transfer.adapters.ledger.engine import Database
+from xmode_transfer.adapters.ledger.database import Database
 from xmode_transfer.adapters.ledger.rows import maybe_text_of, maybe_time_of, text_of, time_of
 from xmode_transfer.adapters.ledger.tables import fleet, turns
 from xmode_transfer.adapters.ledger.tables import leases as lease_rows
@@ -89,7 +89,7 @@ def changing(connection: Connection, database: Database, clock: "Clock") -> Iter
         )
         row = _fleet_row(connection, for_update=True)
         assert row is not None
-    now = leases.time_now(connection, database, clock)
+    now = database.now(connection, clock)
     table = Round(connection, now, row)
     yield table
     if (table.serial, table.clock) != (row.serial, row.clock):
@@ -151,7 +151,7 @@ def sweep(connection: Connection, database: Database, clock: "Clock", every: tim
     row = _fleet_row(connection, for_update=False)
     if row is None:
         return Sweep([], is_due=False)
-    now = leases.time_now(connection, database, clock)
+    now = database.now(connection, clock)
     return Sweep(
         abandoned(connection, database, now), is_due=_is_due(maybe_time_of(row.swept_at), now, every)
     )

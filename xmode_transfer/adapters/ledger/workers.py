@@ -5,7 +5,7 @@ from typing import Any
 
 from sqlalchemy import Connection, delete, func, select
 
-from xmode_transfer.adapters.ledger.engine import Database
+from xmode_transfer.adapters.ledger.database import Database
 from xmode_transfer.adapters.ledger.rows import maybe_text_of, maybe_time_of, text_of, time_of
 from xmode_transfer.adapters.ledger.tables import workers
 from xmode_transfer.domain.fleet import SILENT_AFTER, WorkerRecord

@@ -23,6 +23,7 @@ from xmode_transfer.adapters.ledger.tables.delivering import (
     staged_objects,
     upload_parts,
     uploads,
+    writers,
 )
 from xmode_transfer.adapters.ledger.tables.fleet import fleet, turns, workers
 from xmode_transfer.adapters.ledger.tables.watching import (
@@ -63,4 +64,5 @@ __all__ = [
     "uploads",
     "visits",
     "workers",
+    "writers",
 ]
