@@ -24,6 +24,7 @@ import psycopg
 from xmode_transfer.adapters.clock import SystemClock
 from xmode_transfer.adapters.ledger import open_ledger
 from xmode_transfer.bootstrap import cluster
+from xmode_transfer.domain.config import Service
 from xmode_transfer.domain.fleet import FleetTurnEnd
 
 CUSTOMERS, TURNS = 10_000, 1_000
@@ -43,7 +44,7 @@ class Found:
 
 def prepare(url: str, customers: int) -> float:
     """A ledger with a fleet in which everybody is queued; seconds that calling one of them took."""
-    cluster.ready(url)
+    cluster.ready(Service.model_validate({"ledger": url}))
     ledger = open_ledger(url, SystemClock())
     try:
         fleet = cluster.fleet(ledger)
