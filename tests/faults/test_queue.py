@@ -146,7 +146,6 @@ def test_the_job_of_a_dead_worker_does_not_stand_in_the_way_of_the_next(engine: 
         worker = fetcher(connection)
         assert fetch(connection, worker) == "acme"
         assert queue.lost(connection, ["acme"]) == []  # the sibling is in good hands
-        queue.take_out(connection, "acme")
         assert jobs(connection) == [("acme", TURNS, -1, "doing")]  # and the dead one is buried
 
 
@@ -187,14 +186,7 @@ def test_a_job_whose_worker_is_gone_from_the_table_counts_as_dead(engine: Engine
         assert fetch(connection, worker) == "acme"
         rows(connection, "SELECT procrastinate_unregister_worker_v1(%s)", worker)
         assert queue.lost(connection, ["acme"]) == ["acme"]
-        queue.take_out(connection, "acme")
         assert jobs(connection) == []
-
-
-def test_what_is_lost_can_be_asked_where_nothing_may_be_written(engine: Engine) -> None:
-    with engine.connect() as connection:
-        rows(connection, "SET TRANSACTION READ ONLY")
-        assert LedgerQueue().lost(connection, ["acme"]) == ["acme"]
 
 
 # --- Procrastinate's tables ------------------------------------------------------------------------------

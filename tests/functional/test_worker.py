@@ -205,6 +205,36 @@ def test_a_job_that_somebody_removed_is_written_again(
     assert worker.end() == daemon.end() == 0
 
 
+@pytest.mark.sandbox
+def test_a_worker_whose_places_are_all_taken_takes_over_what_a_killed_one_held(
+    fleet: Callable[..., Any], customer_factory: Callable[..., CustomerSetup]
+) -> None:
+    """Looking for turns that nobody holds needs no place, and no daemon."""
+    acme, globex = customer_factory("acme"), customer_factory("globex")
+    slow = {"limits": {"bandwidth_bytes_per_second": "200kB"}}
+    here = fleet(acme, globex, overrides={"acme": slow, "globex": slow})
+    fill(here, "2026/11/20", {f"part-{n:02}.bin": bytes([n]) * 100_000 for n in range(60)})
+    daemon = launch(here, "daemon", "--engine", "procrastinate")
+    workers = {}
+    for _ in range(2):
+        worker = launch(here, "worker", "--places", "1")
+        until(lambda worker=worker: worker.seen("delivery.started") != [], worker.told)
+        workers[worker.seen("delivery.started")[0]["customer"]] = worker
+    assert workers.keys() == {"acme", "globex"}
+    daemon.process.send_signal(signal.SIGSTOP)
+    workers["globex"].process.kill()
+    busy = workers["acme"]
+    taken = busy.wait("turn.taken_over", seconds=SECONDS, customer="globex")
+    finished = busy.wait("delivery.finished", seconds=SECONDS, customer="acme", outcome="delivered")
+    assert taken["timestamp"] < finished["timestamp"]
+    finished = busy.wait("delivery.finished", seconds=SECONDS, customer="globex", outcome="delivered")
+    assert finished["uploaded"] < 60
+    daemon.process.send_signal(signal.SIGCONT)
+    assert manifests(acme) == manifests(globex) == ["2026-11-20"]
+    assert busy.end() == 0
+    assert daemon.end() == 0
+
+
 # --- Where it cannot work --------------------------------------------------------------------------------
 
 

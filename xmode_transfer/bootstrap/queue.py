@@ -25,9 +25,6 @@ CUSTOMER = "customer"
 """The job's one argument."""
 DEAD_AFTER_SECONDS = 20
 """A Procrastinate worker that has not been heard of for so long does nothing more with its jobs."""
-_LIVES = "worker.last_heartbeat > clock_timestamp() - make_interval(secs => :seconds)"
-"""Of a row of procrastinate_workers."""
-
 _LOCK = "turn/"  # other kinds of jobs have locks of their own
 
 _PUT = text("""
@@ -37,21 +34,22 @@ _PUT = text("""
     ON CONFLICT (queueing_lock) WHERE status = 'todo' DO NOTHING
 """)
 _TAKE_OUT = text("DELETE FROM procrastinate_jobs WHERE queueing_lock = :lock AND status = 'todo'")
-_BURY = text(f"""
+_BURY = text("""
     DELETE FROM procrastinate_jobs AS job
     WHERE job.status = 'doing' AND NOT EXISTS (
-        SELECT 1 FROM procrastinate_workers AS worker WHERE worker.id = job.worker_id AND {_LIVES}
+        SELECT 1 FROM procrastinate_workers AS worker
+        WHERE worker.id = job.worker_id
+        AND worker.last_heartbeat > clock_timestamp() - make_interval(secs => :seconds)
     )
 """)
-_LOST = text(f"""
+_LOST = text("""
     SELECT customer FROM unnest(:customers) AS customer
     WHERE NOT EXISTS (
         SELECT 1 FROM procrastinate_jobs AS job
         WHERE job.queueing_lock = :lock || customer AND job.status = 'todo'
     ) AND NOT EXISTS (
-        SELECT 1 FROM procrastinate_jobs AS job, procrastinate_workers AS worker
-        WHERE worker.id = job.worker_id AND {_LIVES}
-        AND job.queueing_lock = :lock || customer AND job.status = 'doing'
+        SELECT 1 FROM procrastinate_jobs AS job
+        WHERE job.queueing_lock = :lock || customer AND job.status = 'doing'
     )
     ORDER BY customer
 """).bindparams(bindparam("customers", type_=ARRAY(TEXT)))
@@ -68,14 +66,17 @@ class LedgerQueue:
         )
 
     def take_out(self, connection: Connection, customer: str) -> None:
-        """Removes the customer's queued job, and whatever dead workers, of any customer, had begun."""
+        """Removes the customer's queued job, and what dead workers had begun."""
         connection.execute(_TAKE_OUT, {"lock": _LOCK + customer})
-        connection.execute(_BURY, {"seconds": DEAD_AFTER_SECONDS})
+        self._bury(connection)
 
     def lost(self, connection: Connection, customers: Sequence[str]) -> list[str]:
         """Of these queued customers, those without a job that is queued or in the hands of a live worker.
-        Only reads."""
+        What dead workers, of any customer, had begun is removed."""
+        self._bury(connection)
         if not customers:
             return []
-        values = {"customers": list(customers), "lock": _LOCK, "seconds": DEAD_AFTER_SECONDS}
-        return list(connection.execute(_LOST, values).scalars())
+        return list(connection.execute(_LOST, {"customers": list(customers), "lock": _LOCK}).scalars())
+
+    def _bury(self, connection: Connection) -> None:
+        connection.execute(_BURY, {"seconds": DEAD_AFTER_SECONDS})

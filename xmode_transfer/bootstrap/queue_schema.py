@@ -37,7 +37,7 @@ def make(url: str) -> None:
         with connection:
             _make(connection, where.where)
     except psycopg.Error as error:
-        raise errors.from_server(error, where.where, broken=connection.broken) from error
+        raise errors.from_server(error, where.where) from error
 
 
 def known() -> list[str]:

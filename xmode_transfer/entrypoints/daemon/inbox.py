@@ -38,6 +38,11 @@ class Inbox:
             self._waiting.add(wake)
         self._queue.put((wake, name))
 
+    @property
+    def stopping(self) -> bool:
+        """Whether the process was asked to end, also before anybody has taken the word."""
+        return self._stopping
+
     def get(self, seconds: float) -> tuple[Wake, str]:
         """The next word. Raises queue.Empty after so many seconds without one."""
         if self._stopping:

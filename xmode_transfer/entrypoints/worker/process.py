@@ -6,6 +6,8 @@ handlers only put a word into the inbox.
 
 import os
 import sys
+import threading
+import time
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -24,7 +26,9 @@ from xmode_transfer.telemetry import Event
 
 _ATTEND_SECONDS = 1.0
 _GRACE_SECONDS = 10.0
-"""After the drain, what was stopped has so long to end its requests in flight."""
+"""After the drain, what was stopped has so long to end its requests in flight, and the queue to be let go."""
+_LAST_SECONDS = 3 * _GRACE_SECONDS
+"""After the drain the process has so long to end, whatever it waits for."""
 
 
 def run(directory: Path, places: int | None = None) -> int:
@@ -56,6 +60,7 @@ class _Life:
         self._inbox = inbox
 
     def live(self) -> int:
+        threading.Thread(target=self._end_in_any_case, name="last resort", daemon=True).start()
         files = FileWatch(self._directory, lambda: self._inbox.put(Wake.FILES), self._not_watched)
         try:
             configuration = self._worker.configuration
@@ -99,6 +104,16 @@ class _Life:
         worker = self._worker
         told = f"{worker.busy} of {worker.places} places taken, {worker.waiting} turns wait"
         return told if worker.trouble is None else f"stopped: {worker.trouble.message}; {told}"
+
+    def _end_in_any_case(self) -> None:
+        """A database that cannot be reached is waited for, by this process's one thread too; its end is not
+        to wait for that."""
+        while not self._inbox.stopping:
+            time.sleep(_ATTEND_SECONDS)
+        time.sleep(self._worker.configuration.service.daemon.drain_seconds + _LAST_SECONDS)
+        telemetry.log(Event.WORKER_STOPPED, drained=False, ended=False)
+        sys.stderr.flush()
+        os._exit(ExitCode.DONE)
 
     def _end(self) -> int:
         """Lets what runs end; stops it where it can be resumed when its time is over; and ends in any
