@@ -18,6 +18,7 @@ from xmode_transfer.sandbox.errors import SandboxError
 from xmode_transfer.sandbox.install import install
 from xmode_transfer.sandbox.model import CustomerSetup, Sandbox, Variant
 
+pytest_plugins = ["tests.postgres"]
 CHECKOUT = Path(__file__).parents[1]
 ON_CI = bool(os.environ.get("CI"))
 REAL_HOME = os.environ.get("HOME", "")

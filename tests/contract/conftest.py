@@ -9,12 +9,14 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from itertools import count
+from pathlib import Path
 from typing import Any
 
 import pytest
 from moto.server import ThreadedMotoServer
 
 from xmode_transfer.adapters.clock import SystemClock
+from xmode_transfer.adapters.ledger.postgres.database import PostgresDatabase
 from xmode_transfer.adapters.limiting import LimitingStores
 from xmode_transfer.adapters.memory import (
     MemoryBuckets,
@@ -331,6 +333,17 @@ def store_case(request: pytest.FixtureRequest) -> Iterator[StoreCase]:
             yield case
         finally:
             case.close()
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def ledger_url(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A place for a ledger in each database that one may lie in. On a server leases end by the server's
+    clock; here they end by the test's (``tests/faults/test_postgres_outage.py`` tries the server's)."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path}/ledger.db"
+    monkeypatch.setattr(PostgresDatabase, "now", lambda self, connection, clock: clock.now())
+    url: str = request.getfixturevalue("postgres_url")
+    return url
 
 
 @pytest.fixture

@@ -54,13 +54,13 @@ def clock() -> MemoryClock:
     return MemoryClock(NOW)
 
 
-@pytest.fixture(params=["sqlite"])
-def reopen(request: pytest.FixtureRequest, tmp_path: Path, clock: MemoryClock) -> Iterator[Reopen]:
+@pytest.fixture
+def reopen(ledger_url: str, clock: MemoryClock) -> Iterator[Reopen]:
     """Opens the same ledger again, as another process would."""
     opened: list[SqlLedger] = []
 
     def open_it() -> Ledger:
-        opened.append(open_ledger(f"{request.param}:///{tmp_path}/ledger.db", clock))
+        opened.append(open_ledger(ledger_url, clock))
         return opened[-1]
 
     yield open_it

@@ -32,9 +32,9 @@ HOUR = timedelta(hours=1)
 REFUSED = Failure("role_refused", "customer", "the role refuses us", "send the trust policy")
 
 
-@pytest.fixture(params=["sqlite"])
-def ledger(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[SqlLedger]:
-    opened = open_ledger(f"{request.param}:///{tmp_path}/ledger.db", MemoryClock(NOW))
+@pytest.fixture
+def ledger(ledger_url: str) -> Iterator[SqlLedger]:
+    opened = open_ledger(ledger_url, MemoryClock(NOW))
     yield opened
     opened.close()
 

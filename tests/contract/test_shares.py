@@ -4,7 +4,6 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
-from pathlib import Path
 
 import pytest
 from sqlalchemy import Connection
@@ -55,14 +54,12 @@ def clock() -> MemoryClock:
     return MemoryClock(NOW)
 
 
-@pytest.fixture(params=["sqlite"])
-def reopen(
-    request: pytest.FixtureRequest, tmp_path: Path, clock: MemoryClock
-) -> Iterator[Callable[[], SqlLedger]]:
+@pytest.fixture
+def reopen(ledger_url: str, clock: MemoryClock) -> Iterator[Callable[[], SqlLedger]]:
     opened: list[SqlLedger] = []
 
     def open_it() -> SqlLedger:
-        opened.append(open_ledger(f"{request.param}:///{tmp_path}/ledger.db", clock))
+        opened.append(open_ledger(ledger_url, clock))
         return opened[-1]
 
     yield open_it

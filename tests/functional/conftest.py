@@ -2,8 +2,11 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -33,6 +36,50 @@ class Answer:
     def events(self) -> list[dict[str, Any]]:
         """The log, a document a line."""
         return [json.loads(line) for line in self.err.splitlines() if line.startswith("{")]
+
+
+class Launched:
+    """A process that works on, and its log as it grows."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self.process = process
+        self.events: list[dict[str, Any]] = []
+        self.other: list[str] = []
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def _read(self) -> None:
+        assert self.process.stderr is not None
+        for line in self.process.stderr:
+            try:
+                self.events.append(json.loads(line))
+            except ValueError:
+                self.other.append(line)
+
+    def seen(self, event: str, **fields: Any) -> list[dict[str, Any]]:
+        return [
+            entry
+            for entry in list(self.events)
+            if entry["event"] == event and all(entry.get(name) == value for name, value in fields.items())
+        ]
+
+    def wait(self, event: str, count: int = 1, seconds: float = 20, **fields: Any) -> dict[str, Any]:
+        """Until the event stands so often in the log; the last of them."""
+        until = time.monotonic() + seconds
+        while len(found := self.seen(event, **fields)) < count:
+            assert self.process.poll() is None, f"ended: {self.told()}"
+            assert time.monotonic() < until, f"no {event} {fields}: {self.told()}"
+            time.sleep(0.05)
+        return found[count - 1]
+
+    def told(self) -> str:
+        return "\n".join([*self.other, *(json.dumps(event) for event in self.events[-40:])])
+
+    def end(self, number: int = signal.SIGTERM, seconds: float = 30) -> int:
+        self.process.send_signal(number)
+        code = self.process.wait(seconds)
+        self._reader.join(5)
+        return code
 
 
 @dataclass(slots=True)
@@ -68,6 +115,10 @@ class Project:
         )
         self.started.append(process)
         return process
+
+    def launch(self, *arguments: str, **environment: str) -> Launched:
+        """Starts what does not end by itself, and reads its log."""
+        return Launched(self.start(*arguments, **environment))
 
     def run(self, *arguments: str, **environment: str) -> Answer:
         process = self.start(*arguments, **environment)

@@ -31,49 +31,6 @@ FAST = {
 }
 
 
-class Daemon:
-    """A daemon that runs, and its log as it grows."""
-
-    def __init__(self, project: Any, **environment: str) -> None:
-        self.process = project.start("daemon", **environment)
-        self.events: list[dict[str, Any]] = []
-        self.other: list[str] = []
-        self._reader = threading.Thread(target=self._read, daemon=True)
-        self._reader.start()
-
-    def _read(self) -> None:
-        for line in self.process.stderr:
-            try:
-                self.events.append(json.loads(line))
-            except ValueError:
-                self.other.append(line)
-
-    def seen(self, event: str, **fields: Any) -> list[dict[str, Any]]:
-        return [
-            entry
-            for entry in list(self.events)
-            if entry["event"] == event and all(entry.get(name) == value for name, value in fields.items())
-        ]
-
-    def wait(self, event: str, count: int = 1, seconds: float = 20, **fields: Any) -> dict[str, Any]:
-        """Until the event stands so often in the log; the last of them."""
-        until = time.monotonic() + seconds
-        while len(found := self.seen(event, **fields)) < count:
-            assert self.process.poll() is None, f"ended: {self.told()}"
-            assert time.monotonic() < until, f"no {event} {fields}: {self.told()}"
-            time.sleep(0.05)
-        return found[count - 1]
-
-    def told(self) -> str:
-        return "\n".join([*self.other, *(json.dumps(event) for event in self.events[-40:])])
-
-    def end(self, number: int = signal.SIGTERM, seconds: float = 30) -> int:
-        self.process.send_signal(number)
-        code = self.process.wait(seconds)
-        self._reader.join(5)
-        return code
-
-
 class Hook:
     """A webhook on this machine: what it was sent."""
 
@@ -114,8 +71,8 @@ def hook() -> Iterator[Hook]:
 
 
 @contextmanager
-def running(project: Any, **environment: str) -> Iterator[Daemon]:
-    daemon = Daemon(project, **environment)
+def running(project: Any, **environment: str) -> Iterator[Any]:
+    daemon = project.launch("daemon", **environment)
     daemon.wait("daemon.started")
     try:
         yield daemon
@@ -173,7 +130,7 @@ def manifests(customer: CustomerSetup) -> list[str]:
     return sorted(key.split("/")[3] for key in keys if "/_manifests/" in key)
 
 
-def delivered(daemon: Daemon, customer: str) -> list[str]:
+def delivered(daemon: Any, customer: str) -> list[str]:
     """The periods in the order in which they were delivered."""
     return [e["period"] for e in daemon.seen("delivery.finished", customer=customer, outcome="delivered")]
 

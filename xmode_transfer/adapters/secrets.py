@@ -3,14 +3,17 @@ on, and no error repeats it."""
 
 import os
 from pathlib import Path
+from urllib.parse import unquote
 
 from xmode_transfer import telemetry
 from xmode_transfer.domain.config import SecretRef
+from xmode_transfer.domain.config.ledger_url import SQLITE, backend, check_ledger_url, passwords_of
 from xmode_transfer.domain.config.secret import SecretKind
 from xmode_transfer.domain.errors import ConfigError
 
 MAX_BYTES = 64 * 1024
 """More than any secret has; a larger file is not one."""
+_EXAMPLE = "postgresql://xmode:PASSWORD@db.internal/xmode?sslmode=verify-full"
 
 
 def read_secret(reference: SecretRef, key: str) -> str:
@@ -18,11 +21,43 @@ def read_secret(reference: SecretRef, key: str) -> str:
 
     Raises ConfigError when the variable is not set, or the file cannot be read, is empty or is no text.
     """
+    secret = _read(reference, key)
+    telemetry.protect(secret, *(line.strip() for line in secret.splitlines()))
+    return secret
+
+
+def ledger_url(place: str | SecretRef, key: str = "ledger") -> str:
+    """The ledger's URL, read from where the configuration says it is kept. Of what was read only the password
+    is masked from then on: the rest says where the ledger is.
+
+    Raises ConfigError as ``read_secret`` does, and for what is no URL of a ledger.
+    """
+    if not isinstance(place, SecretRef):
+        return place
+    url = _read(place, key)
+    try:
+        check_ledger_url(url)
+        passwords = passwords_of(url)
+    except ValueError as error:
+        raise ConfigError(
+            f"{key}: what {place} holds cannot be used: {error}",
+            hint=f"Put one line there: the URL, such as {_EXAMPLE}",
+        ) from None
+    if backend(url) == SQLITE and not url.startswith(f"{SQLITE}:////"):
+        raise ConfigError(
+            f"{key}: {place} holds a relative path, and nobody can say to what",
+            hint="Write it with four slashes, from the root: sqlite:////var/lib/xmode-transfer/ledger.db",
+        )
+    for password in passwords:
+        telemetry.protect(password, unquote(password))
+    return url
+
+
+def _read(reference: SecretRef, key: str) -> str:
     text = _from_variable(reference, key) if reference.kind is SecretKind.ENV else _from_file(reference, key)
     secret = text.strip()
     if not secret:
         raise ConfigError(f"{key}: {reference} is empty", hint="Put the secret there")
-    telemetry.protect(secret, *(line.strip() for line in secret.splitlines()))
     return secret
 
 

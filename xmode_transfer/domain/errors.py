@@ -16,6 +16,8 @@ tried again (``retryable``), and what to do next (``hint``)::
     │   └── SourceUnreadable        a file cannot be read or cannot be named
     ├── LedgerError                 ours: our durable record
     │   ├── LedgerLocked  LedgerReadOnly  LedgerFull  LedgerTooNew  LedgerCorrupt
+    │   ├── LedgerUnreachable       the database server is away: tried again
+    │   └── LedgerRefused           the database server does not let us in
     ├── ReceiptRefused              a signed receipt is cut off, altered, or signed by somebody else
     ├── VendorIdentityError         ours: our own AWS identity is missing or wrong
     │   ├── OtherPrincipal          our credentials work, and are somebody else's
@@ -181,6 +183,19 @@ class LedgerError(XmodeError):
 class LedgerLocked(LedgerError):
     code = "ledger_locked"
     retryable = True
+
+
+class LedgerUnreachable(LedgerError):
+    """The database server did not answer for as long as we waited."""
+
+    code = "ledger_unreachable"
+    retryable = True
+
+
+class LedgerRefused(LedgerError):
+    """The database server is there, and does not let us in: a password, a certificate, a right."""
+
+    code = "ledger_refused"
 
 
 class LedgerReadOnly(LedgerError):

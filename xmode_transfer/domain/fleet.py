@@ -17,8 +17,9 @@ BACKFILL_PERIODS = 2
 BACKFILL_HANDICAP = 8.0
 """Turns by which a backfill is put behind those who keep up. It is not put behind them for ever: after so
 many turns of theirs it is its turn."""
-_STEPS = 16
-"""Steps of priority to one turn of weight 1."""
+_STEPS = 1024
+"""Steps of priority to one turn of weight 1: ten to one of weight 100. Within a step it is first come, first
+served."""
 _LEAST_PRIORITY = -(2**31)
 SILENT_AFTER = timedelta(seconds=30)
 """A worker that has not been heard of for so long is not counted any more."""
@@ -79,6 +80,15 @@ class FleetTurn:
     again: bool = False
     looked: bool = False
     refused: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A customer is to have a turn; ``hurried`` and ``serving_at`` as in ``Fleet.call``."""
+
+    customer: str
+    hurried: bool = False
+    serving_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,10 +1,10 @@
 """Turns given out over several machines."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Protocol
 
-from xmode_transfer.domain.fleet import FleetTurn, FleetTurnEnd, Standing, Ticket, WorkerRecord
+from xmode_transfer.domain.fleet import Call, FleetTurn, FleetTurnEnd, Standing, Ticket, WorkerRecord
 
 
 class Fleet(Protocol):
@@ -33,6 +33,11 @@ class Fleet(Protocol):
         turn is running is queued when that ends. ``serving_at`` is the time of its schedule that the turn
         serves: when a turn ends that has looked at everything, it is remembered as served (``Ledger.serve``),
         in the same transaction. Nobody is called who has no seat."""
+        ...
+
+    def call_all(self, calls: Iterable[Call]) -> None:
+        """As ``call``, for many at once: ten thousand customers cost a hundred transactions, not ten
+        thousand. What was called before an error stays called."""
         ...
 
     def stop(self, name: str) -> None:

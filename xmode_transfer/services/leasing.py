@@ -1,7 +1,7 @@
 """Holding a lease for as long as a piece of work takes."""
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from xmode_transfer import telemetry
@@ -10,7 +10,7 @@ from xmode_transfer.domain.records import Lease
 from xmode_transfer.ports import Ledger
 from xmode_transfer.telemetry import Event
 
-TTL_SECONDS = 90.0  # how long a machine may be frozen before another may take over
+TTL_SECONDS = 45.0  # how long a machine may be frozen before another may take over
 _RENEW_SECONDS = TTL_SECONDS / 4
 
 
@@ -32,8 +32,9 @@ def held(ledger: Ledger, name: str, holder: str) -> Iterator[Lease]:
 
 
 @contextmanager
-def kept(ledger: Ledger, lease: Lease) -> Iterator[None]:
-    """Renews a lease that is ours, in the background."""
+def kept(ledger: Ledger, lease: Lease, *, lost: Callable[[], None] = lambda: None) -> Iterator[None]:
+    """Renews a lease that is ours in the background, and leaves giving it back to the caller. ``lost`` is
+    called, by another thread, when somebody has taken it over."""
     done = threading.Event()
 
     def renew() -> None:
@@ -42,6 +43,7 @@ def kept(ledger: Ledger, lease: Lease) -> Iterator[None]:
                 ledger.renew(lease, TTL_SECONDS)
             except LeaseLost:
                 telemetry.log(Event.LEASE_LOST, lease=lease.name)
+                lost()
                 return  # the ledger refuses our next write, which ends the work
             except XmodeError as error:
                 telemetry.log(Event.LEASE_NOT_RENEWED, lease=lease.name, **error.log_context())

@@ -103,6 +103,14 @@ class Event(StrEnum):
     DAEMON_STARTED = "daemon.started", "the daemon works: version, customers, workers"
     DAEMON_STOPPING = "daemon.stopping", "the daemon was asked to end: nothing begins any more"
     DAEMON_STOPPED = "daemon.stopped", "the daemon has ended; what was cut short goes on at the next start"
+    WORKER_STARTED = "worker.started", "a worker of a fleet works: version, customers, places"
+    WORKER_STOPPING = "worker.stopping", "the worker was asked to end: it takes no turn any more"
+    WORKER_STOPPED = "worker.stopped", "the worker has ended; what was cut short goes on elsewhere"
+    QUEUE_LOST = (
+        "queue.lost",
+        "the worker hears of no turns: its connection to the queue broke, and is made again until it holds",
+    )
+    QUEUE_FOUND = "queue.found", "the worker has its connection to the queue again"
     CLOCK_SET_BACK = "clock.set_back", "this machine's clock was set back: ticks are counted anew from now"
     OUTAGE_ENDED = "outage.ended", "no daemon worked for a while; what was missed is made up for"
     PERIOD_PASSED_OVER = (
@@ -117,6 +125,10 @@ class Event(StrEnum):
     )
     CUSTOMER_RESUMED = "customer.resumed", "the customer is delivered to again, oldest period first"
     TURN_STALLED = "turn.stalled", "a delivery makes no progress and gave its place to others (debug)"
+    TURN_TAKEN_OVER = "turn.taken_over", "a customer's worker is gone: its turn goes on with another"
+    WORKERS_MISSING = "workers.missing", "customers are due, and no worker lives that would take their turns"
+    END_NOT_NOTED = "end.not_noted", "the ledger could not be told that a worker has ended: it falls silent"
+    HOUSE_TAKEN = "house.taken", "of several daemons, this one cleans up and checks access from now on"
     TURN_FAILED = "turn.failed", "a customer's turn ended without a delivery; the reason is in the line"
     HOUSEKEEPING_FAILED = "housekeeping.failed", "a cleanup or an access check could not begin"
     TICK_FAILED = "tick.failed", "a look at who is due was cut short; the next one is soon"
@@ -157,6 +169,8 @@ class Event(StrEnum):
 
     ENGINE_CHOSEN = "engine.chosen", "which transfer engine runs, and why"
     LEDGER_MIGRATED = "ledger.migrated", "the ledger's tables were brought up to date"
+    LEDGER_AWAY = "ledger.away", "the database server does not answer: everybody waits for it, told once"
+    LEDGER_BACK = "ledger.back", "the database server answers again, and the work goes on"
 
     METRICS_INCOMPLETE = (
         "metrics.incomplete",

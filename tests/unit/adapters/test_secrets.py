@@ -7,7 +7,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from xmode_transfer import telemetry
 from xmode_transfer.adapters import config_files
-from xmode_transfer.adapters.secrets import MAX_BYTES, read_secret
+from xmode_transfer.adapters.secrets import MAX_BYTES, ledger_url, read_secret
 from xmode_transfer.domain.config import Secret, SecretRef
 from xmode_transfer.domain.config.secret import SecretKind
 from xmode_transfer.domain.errors import ConfigError
@@ -67,3 +67,32 @@ def test_a_relative_file_is_relative_to_the_config_directory(tmp_path: Path) -> 
     (problem,) = caught.value.problems
     assert problem.startswith("service.yaml:2:8: receipts.key: write where the secret is kept")
     assert SECRET not in problem
+
+
+def test_the_ledgers_url_is_read_and_only_its_password_is_masked(tmp_path: Path) -> None:
+    url = f"postgresql://xmode:{SECRET}%40x@db.internal/xmode"
+    (tmp_path / "url").write_text(f"{url}\n")
+    assert ledger_url(SecretRef(SecretKind.FILE, str(tmp_path / "url"))) == url
+    masked = telemetry.redact_text(f"the password {SECRET}@x for db.internal, and as written: {url}")
+    assert SECRET not in masked
+    assert "db.internal" in masked
+    assert ledger_url("sqlite:////srv/ledger.db") == "sqlite:////srv/ledger.db"
+
+
+@pytest.mark.parametrize(
+    ("kept", "told"),
+    [
+        (f"xmode:{SECRET}@db", "no URL of a ledger"),
+        (f"mysql://xmode:{SECRET}@db/x", "SQLite or PostgreSQL"),
+        (f"postgresql://xmode:{SECRET}@db/x\npostgresql://xmode:{SECRET}@db/y", "no space"),
+        ("sqlite:///var/ledger.db", "relative path"),
+    ],
+)
+def test_what_is_kept_and_is_no_ledgers_url_is_refused_and_not_repeated(
+    kept: str, told: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XMODE_TEST_LEDGER", kept)
+    with pytest.raises(ConfigError, match=told) as caught:
+        ledger_url(SecretRef(SecretKind.ENV, "XMODE_TEST_LEDGER"))
+    assert "env:XMODE_TEST_LEDGER" in caught.value.message
+    assert SECRET not in caught.value.message + caught.value.hint

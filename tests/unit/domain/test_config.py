@@ -83,7 +83,7 @@ def test_a_key_that_is_not_known_is_refused(model: type[Any], values: dict[str, 
     ("ledger", "told"),
     [
         ("var/ledger.db", "write sqlite:///var/ledger.db"),
-        ("mysql://db/x", "write sqlite:///var/ledger.db"),
+        ("mysql://db/x", "in SQLite or PostgreSQL"),
         ("sqlite://var/ledger.db", "did you mean sqlite:///var/ledger.db?"),
         ("sqlite://", "in memory"),
         ("sqlite:///", "in memory"),

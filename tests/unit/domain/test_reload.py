@@ -99,6 +99,7 @@ def test_what_needs_a_restart_is_named() -> None:
     assert needs_restart(before, configuration(daemon={"tick_seconds": 5})) == []
     after = configuration(engine="portable", daemon={"workers": 3}, limits={"parallel_objects": 2})
     assert needs_restart(before, after) == ["engine", "limits", "daemon.workers"]
+    assert needs_restart(before, configuration(ledger="env:LEDGER_URL")) == ["ledger"]
 
 
 @pytest.mark.parametrize(

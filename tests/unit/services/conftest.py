@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -14,8 +15,10 @@ from xmode_transfer.adapters.ledger import open_ledger
 from xmode_transfer.adapters.memory import (
     MemoryBuckets,
     MemoryClock,
+    MemoryFleet,
     MemoryObjectStores,
     MemoryProber,
+    MemoryQueue,
     MemoryRoles,
     MemoryRoleSessions,
     MemorySource,
@@ -24,11 +27,12 @@ from xmode_transfer.adapters.spool import SpooledFile
 from xmode_transfer.domain.config import Configuration, Customer, Feed, Limits, Problem, Service, Vendor
 from xmode_transfer.domain.periods import Period, PeriodKind
 from xmode_transfer.domain.policy import VENDOR_PRINCIPAL, guide_permission_policy, guide_trust_policy
-from xmode_transfer.domain.records import Status
+from xmode_transfer.domain.records import Lease, Status
 from xmode_transfer.ports import Ledger
 from xmode_transfer.ports.board import Turn
-from xmode_transfer.services.daemon import Daemon
+from xmode_transfer.services.daemon import Daemon, ThreadCrew, of_fleet
 from xmode_transfer.services.workbench import Workbench
+from xmode_transfer.services.worker import Worker
 
 
 class _Silent:
@@ -38,15 +42,21 @@ class _Silent:
 
 @dataclass
 class DaemonWorld:
-    """``customers`` by name with what their files say besides; ``service`` likewise."""
+    """``customers`` by name with what their files say besides; ``service`` (below `daemon`) and ``cluster``
+    likewise."""
 
     ledger: Ledger
     clock: MemoryClock
     customers: dict[str, dict[str, Any]] = field(default_factory=lambda: {"acme": {}, "globex": {}})
     service: dict[str, Any] = field(default_factory=dict)
+    cluster: dict[str, Any] = field(default_factory=dict)
     settled: bool = False
+    shared: bool = False  # a worker takes the turns, and the daemon only calls
 
     def __post_init__(self) -> None:
+        self.queue = MemoryQueue()
+        self.fleet = MemoryFleet(self.clock, self.queue, self.ledger)
+        self.worker: Worker | None = None
         self.source = MemorySource()
         self.buckets = MemoryBuckets(self.clock)
         self.roles = MemoryRoles(self.clock)
@@ -107,7 +117,8 @@ class DaemonWorld:
             partition="%Y/%m/%d",
             complete={"settle_seconds": 1} if self.settled else {"marker": "_SUCCESS"},
         )
-        service = {"daemon": {"tick_seconds": 60, "workers": 4, "access_checks": None, **self.service}}
+        daemon = {"tick_seconds": 60, "workers": 4, "access_checks": None, **self.service}
+        service = {"daemon": daemon, "cluster": self.cluster}
         return Configuration(
             service=Service(**service),
             feeds=MappingProxyType({"us-daily": feed}),
@@ -126,24 +137,57 @@ class DaemonWorld:
             self.daemon.stop()
             assert self.daemon.drain(10)
             self.ledger.release(self.lease)
+        if self.shared:
+            self.engage()
         self.number += 1
-        holder = f"process-{self.number}"
+        self.daemon, self.lease = self.new_daemon(f"process-{self.number}")
+        if self.shared:
+            self.daemon.attend()
+        return self.daemon
+
+    def new_daemon(self, holder: str) -> tuple[Daemon, Lease]:
         configuration = self.configuration
-        self.lease = self.ledger.claim("daemon", holder, 1e9)
+        lease = self.ledger.claim(f"daemon/{holder}" if self.shared else "daemon", holder, 1e9)
         bench = self.bench(holder)
 
         def changed() -> None:
             self.changes += 1
 
-        self.daemon = Daemon(
+        daemon = Daemon(
             bench,
             MemoryProber(self.sessions, self.buckets),
             configuration,
             lambda: (self.configuration, ()),
-            self.lease,
+            lease,
+            of_fleet(bench, self.fleet)
+            if self.shared
+            else partial(ThreadCrew, bench, workers=configuration.service.daemon.workers),
             changed=changed,
         )
-        return self.daemon
+        return daemon, lease
+
+    def reload(self) -> None:
+        """The files have changed."""
+        assert self.daemon is not None
+        self.daemon.reload()
+        if self.worker is not None:
+            self.worker.reload()
+
+    def engage(self) -> Worker:
+        """A worker of its own process, in the place of the one before."""
+        if self.worker is not None:
+            self.worker.stop()
+            assert self.worker.wait(10)
+            self.worker.close()
+        self.number += 1
+        self.worker = self.new_worker(f"worker-{self.number}")
+        return self.worker
+
+    def new_worker(self, holder: str) -> Worker:
+        configuration = self.configuration
+        return Worker(
+            self.bench(holder), self.fleet, configuration, lambda: (self.configuration, ()), version="1.2.3"
+        )
 
     def bench(self, holder: str) -> Workbench:
         world = self
@@ -173,6 +217,9 @@ class DaemonWorld:
         """Lets time pass, ticks, and waits until nothing runs any more."""
         assert self.daemon is not None
         self.clock.advance(after)
+        if self.worker is not None:
+            self.worker.attend()
+            self.daemon.attend()
         self.daemon.tick()
         self.settle()
 
@@ -180,7 +227,22 @@ class DaemonWorld:
         """What runs calls for more: a check for a turn, a turn for a check."""
         assert self.daemon is not None
         for _ in range(3):
+            self.daemon.attend()
+            self.work()
+            self.daemon.attend()
             assert self.daemon.drain(20)
+
+    def work(self) -> None:
+        """The worker takes what is queued, until nothing is."""
+        worker = self.worker
+        while worker is not None and worker.takes_turns:
+            jobs = [(self.queue.next(waiting=waiting), waiting) for waiting in (False, True)]
+            if jobs == [(None, False), (None, True)]:
+                return
+            for name, waiting in jobs:
+                if name is not None:
+                    worker.take(name, waiting=waiting, freed=lambda: None)
+            assert worker.wait(20)
 
     def turn(self, name: str = "acme") -> Turn:
         assert self.daemon is not None
@@ -204,14 +266,16 @@ class DaemonWorld:
         return latest.attempts if latest else 0
 
 
-@pytest.fixture
-def daemon_world(tmp_path: Path) -> Iterator[Callable[..., DaemonWorld]]:
+@pytest.fixture(params=["threads", "fleet"])
+def daemon_world(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Callable[..., DaemonWorld]]:
+    """Worlds in which the daemon takes the turns itself, and worlds in which a worker does. Tests of one of
+    them say so by `indirect`."""
     made: list[DaemonWorld] = []
 
     def make(**how: Any) -> DaemonWorld:
         clock = MemoryClock()
         ledger = open_ledger(f"sqlite:///{tmp_path}/ledger.db", clock)
-        made.append(DaemonWorld(ledger, clock, **how))
+        made.append(DaemonWorld(ledger, clock, shared=request.param == "fleet", **how))
         return made[-1]
 
     yield make
@@ -220,4 +284,9 @@ def daemon_world(tmp_path: Path) -> Iterator[Callable[..., DaemonWorld]]:
             world.daemon.stop()
             world.daemon.break_off()
             world.daemon.drain(10)
+        if world.worker is not None:
+            world.worker.break_off()
+            world.worker.stop()
+            world.worker.wait(10)
+            world.worker.close()
         world.ledger.close()

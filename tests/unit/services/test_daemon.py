@@ -15,6 +15,7 @@ from xmode_transfer.ports.board import TurnState
 from xmode_transfer.services.run import Selection, run_customer
 
 Make = Callable[..., "DaemonWorld"]  # noqa: F821 - conftest's, which tests cannot import
+ALONE = pytest.mark.parametrize("daemon_world", ["threads"], indirect=True)
 DAILY = {"schedule": {"cron": "0 7 * * *"}}  # the clock begins at 06:30
 
 
@@ -210,6 +211,7 @@ def test_an_edit_and_a_hangup_try_at_once(daemon_world: Make, hangup: bool) -> N
 # --- Trouble of our own ----------------------------------------------------------------------------------
 
 
+@ALONE
 def test_a_key_of_ours_that_is_gone_stops_everybody_once(daemon_world: Make) -> None:
     world = daemon_world(customers={name: {} for name in ("acme", "globex", "hooli", "initech")})
     daemon = world.start()
@@ -252,6 +254,7 @@ def test_a_key_that_was_replaced_meanwhile_is_no_trouble(
     assert world.delivered("acme") == world.delivered("globex") == ["2026-11-20"]
 
 
+@ALONE
 def test_a_daemon_that_was_taken_over_writes_nothing_more(daemon_world: Make) -> None:
     world = daemon_world()
     daemon = world.start()
@@ -296,7 +299,7 @@ def test_who_is_gone_or_off_is_left_alone_and_who_comes_is_served(daemon_world: 
 
 def test_a_delivery_to_someone_who_is_removed_is_stopped_where_it_can_be_resumed(daemon_world: Make) -> None:
     world = daemon_world(customers={"acme": {}})
-    daemon = world.start()
+    world.start()
     world.produce("2026-11-20")
     period = world.source.periods().__next__().period
     for number in range(20):
@@ -306,7 +309,7 @@ def test_a_delivery_to_someone_who_is_removed_is_stopped_where_it_can_be_resumed
         if name.endswith("05.csv"):
             world.source.on_read = None
             world.customers["acme"] = {"state": "retired"}
-            daemon.reload()
+            world.reload()
 
     world.source.on_read = remove
     world.tick()
@@ -315,7 +318,7 @@ def test_a_delivery_to_someone_who_is_removed_is_stopped_where_it_can_be_resumed
     sent = sum(receipt is not None for _, receipt in world.ledger.planned(latest.id))
     assert 0 < sent < 21
     world.customers["acme"] = {}
-    daemon.reload()
+    world.reload()
     world.tick()
     assert world.delivered() == ["2026-11-20"]
     (first, second) = world.ledger.runs("acme")
@@ -325,6 +328,7 @@ def test_a_delivery_to_someone_who_is_removed_is_stopped_where_it_can_be_resumed
 # --- Turns ------------------------------------------------------------------------------------------------
 
 
+@ALONE
 def test_a_long_delivery_lets_others_go_first(daemon_world: Make) -> None:
     world = daemon_world(customers={"acme": {}}, service={"workers": 1, "turn_seconds": 600})
     daemon = world.start()
@@ -427,6 +431,7 @@ def resident() -> float:
     return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
 
 
+@ALONE
 def test_memory_stays_flat(daemon_world: Make, figures: Callable[..., None]) -> None:
     world = daemon_world(customers={f"c{number:02}": {} for number in range(10)})
     first, last = soak(world, 200)
@@ -434,6 +439,7 @@ def test_memory_stays_flat(daemon_world: Make, figures: Callable[..., None]) -> 
     assert last - first < 15
 
 
+@ALONE
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 def test_memory_stays_flat_for_days(daemon_world: Make, figures: Callable[..., None]) -> None:

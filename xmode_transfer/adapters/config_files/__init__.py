@@ -14,7 +14,7 @@ from types import MappingProxyType
 from typing import Any
 
 from xmode_transfer.adapters.config_files.file import AnyModel, ConfigFile
-from xmode_transfer.domain.config import Configuration, Customer, Feed, Problem, Service
+from xmode_transfer.domain.config import Configuration, Customer, Feed, Problem, SecretRef, Service
 from xmode_transfer.domain.config.cross_check import Claim, cross_check
 from xmode_transfer.domain.config.schema import json_schemas
 from xmode_transfer.domain.errors import ConfigError
@@ -101,6 +101,8 @@ class _Survey:
 
     def _rooted(self, service: Service) -> Service:
         """A relative ledger file is relative to the config directory."""
+        if isinstance(service.ledger, SecretRef):
+            return service
         path = service.ledger.removeprefix(_SQLITE)
         if path == service.ledger or path.startswith("/"):
             return service

@@ -1,11 +1,12 @@
 """Acts on customers' buckets, and the keys that they removed."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Any
 
 from sqlalchemy import (
     Connection,
+    Select,
     and_,
     delete,
     func,
@@ -18,7 +19,7 @@ from sqlalchemy import (
 )
 
 from xmode_transfer.adapters.ledger import deliveries
-from xmode_transfer.adapters.ledger.engine import Database
+from xmode_transfer.adapters.ledger.database import Database
 from xmode_transfer.adapters.ledger.removed import was_removed
 from xmode_transfer.adapters.ledger.rows import (
     failure_of,
@@ -121,8 +122,7 @@ def of_act(
         after = query
         if last is not None:
             after = query.where(tuple_(removals.c.period_id, removals.c.key) > tuple_(*last))
-        with database.reading() as connection:
-            rows = connection.execute(after).all()
+        rows = _rows(database, after)
         for row in rows:
             yield _removal_of(*row)
         if len(rows) < _PAGE:
@@ -210,8 +210,11 @@ def holdings(database: Database, customer: str) -> list[Holding]:
         .group_by(parts.c.period_id, parts.c.revision)
         .order_by(periods.c.feed, periods.c.period, parts.c.revision)
     )
-    with database.reading() as connection:
-        return [Holding(*row) for row in connection.execute(query)]
+    return [Holding(*row) for row in _rows(database, query)]
+
+
+def _rows(database: Database, query: Select[Any]) -> Sequence[Any]:
+    return database.read(lambda connection: connection.execute(query).all())
 
 
 def _values(act: Act) -> dict[str, object]:

@@ -6,7 +6,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Table, delete, select
 
-from xmode_transfer.adapters.ledger.engine import Database
+from xmode_transfer.adapters.ledger.database import Database
 from xmode_transfer.adapters.ledger.rows import maybe_text_of, maybe_time_of, text_of, time_of
 from xmode_transfer.adapters.ledger.tables import alerts, tellings
 from xmode_transfer.domain.alerts import Alert, Condition, Event, Telling

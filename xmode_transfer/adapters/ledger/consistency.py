@@ -1,14 +1,17 @@
-"""Whether a ledger is whole and says nothing that cannot be: SQLite's own checks, and the rules that hold
-between our tables. Reads the whole file; changes nothing."""
+"""Whether a ledger says nothing that cannot be: the rules that hold between our tables, in SQL that SQLite
+and PostgreSQL both understand. Reads everything; changes nothing."""
 
-import sqlite3
-from collections.abc import Iterator
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, NamedTuple
 
 from xmode_transfer.adapters.ledger.tables import SCHEMA_VERSION
 from xmode_transfer.domain.records import Status
 
-_MOST_PROBLEMS = 100
+MOST_PROBLEMS = 100
+"""How many rows are told for each rule that they break."""
+
+Ask = Callable[[str], Iterable[Any]]
+"""Asks a query without parameters and answers its rows: a method of a connection of either driver."""
 
 
 class _Rule(NamedTuple):
@@ -52,12 +55,12 @@ RULES = (
     _Rule(
         "is the key of two source files",
         "SELECT periods.customer || ' ' || r.key FROM receipts r JOIN periods ON periods.id = r.period_id "
-        "GROUP BY r.period_id, r.key HAVING count(DISTINCT r.name) > 1",
+        "GROUP BY r.period_id, r.key, periods.customer HAVING count(DISTINCT r.name) > 1",
     ),
     _Rule(
         "is a receipt without a checksum or a time",
         "SELECT periods.customer || ' ' || r.key FROM receipts r JOIN periods ON periods.id = r.period_id "
-        "WHERE r.checksum = '' OR r.algorithm = '' OR r.delivered_at NOT GLOB '????-??-??T??:??:??.??????Z'",
+        "WHERE r.checksum = '' OR r.algorithm = '' OR r.delivered_at NOT LIKE '____-__-__T__:__:__.______Z'",
     ),
     _Rule(
         "was removed by an act of another customer",
@@ -77,36 +80,21 @@ class Contents(NamedTuple):
     bytes: int
 
 
-def damage(connection: sqlite3.Connection) -> Iterator[str]:
-    """What SQLite finds wrong with the file itself, a line each."""
-    for (line,) in connection.execute(f"PRAGMA integrity_check({_MOST_PROBLEMS})"):
-        if line != "ok":
-            yield str(line)
-    for table, _, parent, _ in connection.execute("PRAGMA foreign_key_check"):
-        yield f"{table}: a row refers to a row of {parent} that is not there"
-
-
-def version(connection: sqlite3.Connection) -> str | None:
-    """The schema's version; None where the file is no ledger."""
-    found = connection.execute("SELECT 1 FROM sqlite_schema WHERE name = 'alembic_version'").fetchone()
-    row = connection.execute("SELECT version_num FROM alembic_version").fetchone() if found else None
-    return str(row[0]) if row else None
-
-
-def contradictions(connection: sqlite3.Connection) -> Iterator[str]:
+def contradictions(ask: Ask) -> Iterator[str]:
     """What our own rules find wrong, a line each. Only for a ledger of the schema that we know."""
     for rule in RULES:
-        rows = connection.execute(f"{rule.query} LIMIT {_MOST_PROBLEMS}")
+        rows = ask(f"{rule.query} LIMIT {MOST_PROBLEMS}")
         yield from (f"{label} {rule.says}" for (label,) in rows)
 
 
-def contents(connection: sqlite3.Connection) -> Contents:
-    """Counts, for a ledger of any version so far."""
-    customers, deliveries, receipts, total = connection.execute(
+def contents(ask: Ask, version: str) -> Contents:
+    """Counts, for a ledger of any ``version`` so far."""
+    ((customers, deliveries, receipts, total),) = ask(
         "SELECT (SELECT count(DISTINCT customer) FROM periods), (SELECT count(*) FROM deliveries), "
         "(SELECT count(*) FROM receipts), (SELECT coalesce(sum(size), 0) FROM receipts)"
-    ).fetchone()
-    return Contents(version(connection) or "", customers, deliveries, receipts, total)
+    )
+    # PostgreSQL sums in decimal numbers
+    return Contents(version, int(customers), int(deliveries), int(receipts), int(total))
 
 
 def is_newer(found: str) -> bool:

@@ -6,7 +6,7 @@ from typing import Any
 
 from sqlalchemy import Connection, delete, select
 
-from xmode_transfer.adapters.ledger.engine import Database
+from xmode_transfer.adapters.ledger.database import Database
 from xmode_transfer.adapters.ledger.rows import (
     failure_of,
     failure_values,

@@ -5,7 +5,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Select, func, insert, select, update
 
-from xmode_transfer.adapters.ledger.engine import Database
+from xmode_transfer.adapters.ledger.database import Database
 from xmode_transfer.adapters.ledger.rows import (
     capabilities_of,
     capability_values,

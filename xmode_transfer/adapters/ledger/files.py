@@ -13,9 +13,10 @@ from datetime import datetime
 from pathlib import Path
 from urllib.parse import quote
 
-from xmode_transfer.adapters.ledger import consistency, errors
+from xmode_transfer.adapters.ledger import consistency
 from xmode_transfer.adapters.ledger.consistency import Contents
-from xmode_transfer.adapters.ledger.engine import BUSY_TIMEOUT_SECONDS, path_of
+from xmode_transfer.adapters.ledger.sqlite import errors
+from xmode_transfer.adapters.ledger.sqlite.database import BUSY_TIMEOUT_SECONDS, path_of
 from xmode_transfer.adapters.ledger.tables import SCHEMA_VERSION
 from xmode_transfer.adapters.processes import is_dead
 from xmode_transfer.domain.errors import AlreadyRunning, ConfigError, LedgerCorrupt, LedgerError, LedgerTooNew
@@ -63,13 +64,13 @@ def check(url: str, file: Path | None = None) -> LedgerCheck:
             stack.enter_context(_as_backup(path, path))
         connection = stack.enter_context(_reading(path))
         found = _version(connection, path)
-        damage = tuple(consistency.damage(connection))
+        damage = tuple(_damage(connection))
         older = found != SCHEMA_VERSION
         told: tuple[str, ...] = ()
         counted = None
         try:
-            counted = consistency.contents(connection)
-            told = () if older else tuple(consistency.contradictions(connection))
+            counted = consistency.contents(connection.execute, found)
+            told = () if older else tuple(consistency.contradictions(connection.execute))
         except sqlite3.DatabaseError:
             if not damage:
                 raise
@@ -177,9 +178,11 @@ def _translated(path: Path) -> Iterator[None]:
 
 
 def _version(connection: sqlite3.Connection, path: Path) -> str:
-    found = consistency.version(connection)
-    if found is None:
+    has_one = connection.execute("SELECT 1 FROM sqlite_schema WHERE name = 'alembic_version'").fetchone()
+    row = connection.execute("SELECT version_num FROM alembic_version").fetchone() if has_one else None
+    if row is None:
         raise errors.corrupt(str(path), "it has no schema version")
+    found = str(row[0])
     if consistency.is_newer(found):
         raise LedgerTooNew(
             f"The ledger {path} has schema version {found}; this program knows version "
@@ -187,6 +190,15 @@ def _version(connection: sqlite3.Connection, path: Path) -> str:
             hint="Use the version of xmode-transfer that made it. Nothing was changed.",
         )
     return found
+
+
+def _damage(connection: sqlite3.Connection) -> Iterator[str]:
+    """What SQLite finds wrong with the file itself, a line each."""
+    for (line,) in connection.execute(f"PRAGMA integrity_check({consistency.MOST_PROBLEMS})"):
+        if line != "ok":
+            yield str(line)
+    for table, _, parent, _ in connection.execute("PRAGMA foreign_key_check"):
+        yield f"{table}: a row refers to a row of {parent} that is not there"
 
 
 def _copy(connection: sqlite3.Connection, partial: Path, told: Told | None) -> None:
@@ -207,10 +219,10 @@ def _copy(connection: sqlite3.Connection, partial: Path, told: Told | None) -> N
 def _proven(partial: Path) -> Contents:
     """Raises LedgerCorrupt when the copy is not sound in itself: then so was what it was made of."""
     with _reading(partial) as connection:
-        damage = list(consistency.damage(connection))
+        damage = list(_damage(connection))
         if damage:
             raise errors.corrupt(str(partial), f"{damage[0]} ({len(damage)} problems)")
-        return consistency.contents(connection)
+        return consistency.contents(connection.execute, _version(connection, partial))
 
 
 def _give_leases_back(partial: Path) -> None:

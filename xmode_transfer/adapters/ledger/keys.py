@@ -7,7 +7,7 @@ from typing import Any
 
 from sqlalchemy import BigInteger, Text, cast, literal, null, select, union_all
 
-from xmode_transfer.adapters.ledger.engine import Database
+from xmode_transfer.adapters.ledger.database import Database
 from xmode_transfer.adapters.ledger.removed import was_removed
 from xmode_transfer.adapters.ledger.rows import time_of
 from xmode_transfer.adapters.ledger.tables import deliveries, periods, receipts

@@ -2,22 +2,30 @@
 
 from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Connection, delete, select, update
+from sqlalchemy import ColumnElement, Connection, delete, select, update
 
-from xmode_transfer.adapters.ledger.engine import Database
+from xmode_transfer.adapters.ledger.database import Database
 from xmode_transfer.adapters.ledger.rows import text_of, time_of
 from xmode_transfer.adapters.ledger.tables import leases
-from xmode_transfer.adapters.processes import is_dead
 from xmode_transfer.domain.errors import AlreadyRunning, LeaseLost
 from xmode_transfer.domain.records import Lease
+
+if TYPE_CHECKING:
+    from xmode_transfer.ports import Clock
 
 _WRITTEN = "written/and-taken-back"
 
 
 def claim(
-    connection: Connection, database: Database, name: str, holder: str, now: datetime, ttl_seconds: float
+    connection: Connection,
+    database: Database,
+    name: str,
+    holder: str,
+    presence: str | None,
+    clock: "Clock",
+    ttl_seconds: float,
 ) -> Lease:
     connection.execute(
         database.insert(leases)
@@ -25,14 +33,13 @@ def claim(
         .on_conflict_do_nothing(index_elements=["name"])
     )
     found = _look(connection, name, for_update=True)
-    if found.holder is not None:
-        expires_at = time_of(found.expires_at)
-        if expires_at > now and not is_dead(found.holder):
-            raise AlreadyRunning(
-                f"{name} is already being worked on, by {found.holder} since {found.claimed_at}.",
-                hint=f"Let it finish. Were it to die, its lease would end at {found.expires_at} at the "
-                "latest, or at once if this machine can see that the process is gone.",
-            )
+    now = database.now(connection, clock)
+    if not is_claimable(connection, database, found, now):
+        raise AlreadyRunning(
+            f"{name} is already being worked on, by {found.holder} since {found.claimed_at}.",
+            hint=f"Let it finish. Were it to die, its lease would end at {found.expires_at} at the "
+            "latest, or at once if it can be seen that the process is gone.",
+        )
     lease = Lease(name, found.generation + 1, holder, now + timedelta(seconds=ttl_seconds))
     connection.execute(
         update(leases)
@@ -40,6 +47,7 @@ def claim(
         .values(
             generation=lease.generation,
             holder=holder,
+            presence=presence,
             claimed_at=text_of(now),
             expires_at=text_of(lease.expires_at),
         )
@@ -47,11 +55,21 @@ def claim(
     return lease
 
 
-def renew(connection: Connection, lease: Lease, now: datetime, ttl_seconds: float) -> Lease:
-    check(connection, lease)
+def renew(
+    connection: Connection,
+    database: Database,
+    lease: Lease,
+    presence: str | None,
+    clock: "Clock",
+    ttl_seconds: float,
+) -> Lease:
+    check(connection, lease, for_update=True)
+    now = database.now(connection, clock)
     renewed = replace(lease, expires_at=now + timedelta(seconds=ttl_seconds))
     connection.execute(
-        update(leases).where(leases.c.name == lease.name).values(expires_at=text_of(renewed.expires_at))
+        update(leases)
+        .where(leases.c.name == lease.name)
+        .values(expires_at=text_of(renewed.expires_at), presence=presence)
     )
     return renewed
 
@@ -60,11 +78,45 @@ def release(connection: Connection, lease: Lease) -> None:
     connection.execute(
         update(leases)
         .where(leases.c.name == lease.name, leases.c.generation == lease.generation)
-        .values(holder=None, claimed_at=None, expires_at=None)
+        .values(holder=None, presence=None, claimed_at=None, expires_at=None)
     )
 
 
-def check(connection: Connection, lease: Lease) -> None:
+def revoke(connection: Connection, name: str, holder: str) -> None:
+    """Takes a lease from a holder who is gone: what it still writes under it, were it to wake, is refused."""
+    _revoke(connection, leases.c.name == name, holder)
+
+
+def revoke_under(connection: Connection, prefix: str, holder: str) -> None:
+    """As ``revoke``, for all whose names begin with a prefix that ends in ``/``."""
+    # As a range, for which the key is an index: "0" is what comes after "/".
+    after = prefix[:-1] + "0"
+    _revoke(connection, (leases.c.name > prefix) & (leases.c.name < after), holder)
+
+
+def _revoke(connection: Connection, which: ColumnElement[bool], holder: str) -> None:
+    connection.execute(
+        update(leases)
+        .where(which, leases.c.holder == holder)
+        .values(
+            generation=leases.c.generation + 1,
+            holder=None,
+            presence=None,
+            claimed_at=None,
+            expires_at=None,
+        )
+    )
+
+
+def is_claimable(connection: Connection, database: Database, row: Any, now: datetime) -> bool:
+    """Whether anybody might claim the lease of that row, of which all columns may be null: it was given back,
+    it has expired, or its holder is known to be dead."""
+    if row.holder is None or time_of(row.expires_at) <= now:
+        return True
+    return database.is_dead(connection, row.holder, row.presence)
+
+
+def check(connection: Connection, lease: Lease, *, for_update: bool = False) -> None:
     """Raises LeaseLost unless the lease is still its holder's; it stays so until the transaction ends.
 
     A lease past its time that nobody else has claimed is still good: its holder is late, but alone. The one
@@ -72,7 +124,7 @@ def check(connection: Connection, lease: Lease) -> None:
     """
     if lease.under is not None:
         check(connection, lease.under)
-    found = _look(connection, lease.name, for_update=False)
+    found = _look(connection, lease.name, for_update=for_update)
     if found is not None and found.generation == lease.generation and found.holder is not None:
         return
     if found is None:
@@ -90,9 +142,7 @@ def check(connection: Connection, lease: Lease) -> None:
 
 def _look(connection: Connection, name: str, *, for_update: bool) -> Any:
     # The row is locked, where the database locks rows: nobody may claim the lease before we have committed.
-    query = select(leases.c.generation, leases.c.holder, leases.c.claimed_at, leases.c.expires_at).where(
-        leases.c.name == name
-    )
+    query = select(leases).where(leases.c.name == name)
     return connection.execute(query.with_for_update(read=not for_update)).one_or_none()
 
 

@@ -18,7 +18,9 @@ from xmode_transfer.adapters.ledger import (
     schema,
     uploads,
 )
-from xmode_transfer.adapters.ledger.engine import Database, connect
+from xmode_transfer.adapters.ledger.database import Database
+from xmode_transfer.adapters.ledger.engine import connect
+from xmode_transfer.adapters.ledger.fleet import SWEEP_SECONDS, Queue, SqlFleet
 from xmode_transfer.adapters.ledger.rows import part_values, receipt_values, text_of
 from xmode_transfer.adapters.ledger.sharing import HelpQueue, SqlShares
 from xmode_transfer.adapters.ledger.statements import Statements
@@ -46,17 +48,19 @@ if TYPE_CHECKING:
     from xmode_transfer.ports import Clock
 
 
-def open_ledger(url: str, clock: "Clock", *, create: bool = True) -> "SqlLedger":
-    """Opens the ledger at a URL such as ``sqlite:////var/lib/xmode/ledger.db`` and brings its schema up to
-    date.
+def open_ledger(url: str, clock: "Clock", *, create: bool = True, holder: str | None = None) -> "SqlLedger":
+    """Opens the ledger at a URL such as ``sqlite:////var/lib/xmode/ledger.db`` or
+    ``postgresql://xmode@db/xmode`` and brings its schema up to date.
 
     A relative path is relative to the working directory. ``?timeout=5`` waits that many seconds for another
-    process's lock instead of 30. Without ``create`` the file must be there already. Raises ConfigError for a
-    URL that is none, LedgerTooNew when a later version made the ledger, and the other LedgerErrors.
+    process's lock instead of 30. Without ``create`` the ledger must be there already. ``holder`` is the name
+    under which this process will claim leases (``processes.this_process()`` when left out): of this one alone
+    another machine can see at once that it has died. Raises ConfigError for a URL that is none, LedgerTooNew
+    when a later version made the ledger, and the other LedgerErrors.
     """
-    database = connect(url, create=create)
+    database = connect(url, create=create, holder=holder)
     try:
-        schema.prepare(database)
+        schema.prepare(database, create=create)
     except BaseException:
         database.close()
         raise
@@ -76,12 +80,16 @@ class SqlLedger(Watched):
     # --- Leases
 
     def claim(self, name: str, holder: str, ttl_seconds: float) -> Lease:
+        presence = self._database.presence(holder)
         return self._writer.call(
-            lambda c: leases.claim(c, self._database, name, holder, self._clock.now(), ttl_seconds)
+            lambda c: leases.claim(c, self._database, name, holder, presence, self._clock, ttl_seconds)
         )
 
     def renew(self, lease: Lease, ttl_seconds: float) -> Lease:
-        return self._writer.call(lambda c: leases.renew(c, lease, self._clock.now(), ttl_seconds))
+        presence = self._database.presence(lease.holder)
+        return self._writer.call(
+            lambda c: leases.renew(c, self._database, lease, presence, self._clock, ttl_seconds)
+        )
 
     def release(self, lease: Lease) -> None:
         self._writer.call(lambda c: leases.release(c, lease))
@@ -89,8 +97,7 @@ class SqlLedger(Watched):
     # --- Deliveries
 
     def latest(self, customer: str, feed: str, period: str) -> Delivery | None:
-        with self._database.reading() as connection:
-            return deliveries.latest(connection, customer, feed, period)
+        return self._database.read(lambda c: deliveries.latest(c, customer, feed, period))
 
     def deliveries(
         self,
@@ -101,12 +108,13 @@ class SqlLedger(Watched):
         limit: int | None = None,
         since: str | None = None,
     ) -> list[Delivery]:
-        with self._database.reading() as connection:
-            return deliveries.newest(connection, customer, feed, period, statuses, limit, since)
+        wanted = None if statuses is None else list(statuses)
+        return self._database.read(
+            lambda c: deliveries.newest(c, customer, feed, period, wanted, limit, since)
+        )
 
     def delivery(self, delivery_id: str) -> Delivery | None:
-        with self._database.reading() as connection:
-            return deliveries.by_id(connection, delivery_id)
+        return self._database.read(lambda c: deliveries.by_id(c, delivery_id))
 
     def create_delivery(self, lease: Lease, delivery: Delivery) -> None:
         def action(connection: Connection) -> None:
@@ -126,16 +134,21 @@ class SqlLedger(Watched):
     # --- The plan and the receipts
 
     def plan_objects(self, lease: Lease, delivery_id: str, objects_: Iterable[PlannedObject]) -> int:
+        with self._database.repeatable(objects_) as planned:
+            return self._database.patiently(lambda: self._plan(lease, delivery_id, planned))
+
+    def _plan(self, lease: Lease, delivery_id: str, planned: Iterable[PlannedObject]) -> int:
         with self._database.connected() as connection:
             try:
-                count = objects.stage(connection, self._statements, objects_)
+                count = objects.stage(connection, self._statements, planned)
                 with self._database.begin_writing(connection):
                     leases.check(connection, lease)
                     objects.merge_stage(connection, self._statements, delivery_id)
-                objects.clear_stage(connection)
             except BaseException:
                 connection.invalidate()  # what is staged goes with the connection
                 raise
+            if not connection.invalidated:
+                objects.clear_stage(connection)
         return count
 
     def restamp(
@@ -159,8 +172,7 @@ class SqlLedger(Watched):
         return self._writer.call(action)
 
     def totals(self, delivery_id: str) -> tuple[int, int]:
-        with self._database.reading() as connection:
-            return objects.totals(connection, delivery_id)
+        return self._database.read(lambda c: objects.totals(c, delivery_id))
 
     def planned(self, delivery_id: str) -> Iterator[tuple[PlannedObject, Receipt | None]]:
         return objects.planned(self._database, self._statements, delivery_id)
@@ -216,8 +228,7 @@ class SqlLedger(Watched):
         self._writer.call(action)
 
     def runs(self, customer: str | None = None, limit: int = 20, delivery_id: str | None = None) -> list[Run]:
-        with self._database.reading() as connection:
-            return deliveries.newest_runs(connection, customer, limit, delivery_id)
+        return self._database.read(lambda c: deliveries.newest_runs(c, customer, limit, delivery_id))
 
     # --- Multipart uploads
 
@@ -244,8 +255,8 @@ class SqlLedger(Watched):
         delivery_id: str | None = None,
         statuses: Iterable[UploadStatus] | None = None,
     ) -> list[MultipartUpload]:
-        with self._database.reading() as connection:
-            return uploads.found(connection, customer, delivery_id, statuses)
+        wanted = None if statuses is None else list(statuses)
+        return self._database.read(lambda c: uploads.found(c, customer, delivery_id, wanted))
 
     # --- Acts
 
@@ -266,8 +277,7 @@ class SqlLedger(Watched):
     def acts(
         self, customer: str | None = None, kind: ActKind | None = None, limit: int | None = 20
     ) -> list[Act]:
-        with self._database.reading() as connection:
-            return acts.newest(connection, customer, kind, limit)
+        return self._database.read(lambda c: acts.newest(c, customer, kind, limit))
 
     def record_removals(self, lease: Lease, act_id: str, removals: Sequence[Removal]) -> None:
         def action(connection: Connection) -> None:
@@ -295,11 +305,12 @@ class SqlLedger(Watched):
     ) -> set[str]:
         if not acts_:
             return set()
+        named = list(keys_)
 
         def action(connection: Connection) -> set[str]:
             leases.check(connection, lease)
             ids = [act.id for act in acts_]
-            return acts.settle(connection, acts_[0].customer, keys_, outcome, text_of(at), ids)
+            return acts.settle(connection, acts_[0].customer, named, outcome, text_of(at), ids)
 
         return self._writer.call(action)
 
@@ -313,8 +324,7 @@ class SqlLedger(Watched):
     # --- What destinations allow
 
     def capabilities(self, customer: str) -> Capabilities:
-        with self._database.reading() as connection:
-            return deliveries.known_capabilities(connection, customer)
+        return self._database.read(lambda c: deliveries.known_capabilities(c, customer))
 
     def learn(self, customer: str, capabilities: Capabilities) -> None:
         self._writer.call(lambda c: deliveries.learn(c, self._database, customer, capabilities))
@@ -323,13 +333,18 @@ class SqlLedger(Watched):
         self._writer.call(lambda c: access.record(c, report))
 
     def last_check(self, customer: str) -> AccessReport | None:
-        with self._database.reading() as connection:
-            found = access.newest(connection, customer, 1)
+        found = self._database.read(lambda c: access.newest(c, customer, 1))
         return found[0] if found else None
 
     def checks(self, customer: str | None = None, limit: int = 20) -> list[AccessReport]:
-        with self._database.reading() as connection:
-            return access.newest(connection, customer, limit)
+        return self._database.read(lambda c: access.newest(c, customer, limit))
+
+    # --- The fleet
+
+    def fleet(self, queue: Queue, *, sweep_seconds: float = SWEEP_SECONDS) -> SqlFleet:
+        """The round of the fleet in this ledger, with ``queue`` to wake its workers. It is open as long as
+        the ledger is."""
+        return SqlFleet(self._database, self._writer, self._clock, queue, sweep_seconds=sweep_seconds)
 
     # --- Divided deliveries
 
@@ -348,5 +363,6 @@ class SqlLedger(Watched):
         self._writer.call(lambda c: leases.write_and_take_back(c, self._database))
 
     def close(self) -> None:
+        self._database.hurry()
         self._writer.close()
         self._database.close()

@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy import CTE, Connection, Select, Table, exists, func, literal, select, tuple_
 
 from xmode_transfer.adapters.ledger import daemons
-from xmode_transfer.adapters.ledger.engine import Database
+from xmode_transfer.adapters.ledger.database import Database
 from xmode_transfer.adapters.ledger.rows import (
     capabilities_of,
     delivery_of,
@@ -89,22 +89,23 @@ def calendar(connection: Connection, customer: str, feed: str | None, since: str
 
 def survey(database: Database) -> Survey:
     free, used = database.space()
-    with database.reading() as connection:
-        return Survey(
-            looks={(row.customer, row.feed): _look_of(row) for row in connection.execute(select(looks))},
-            delivered=_delivered(connection),
-            open=_open(connection),
-            capabilities={
-                row.customer: capabilities_of(row) for row in connection.execute(select(capabilities))
-            },
-            left_behind=_left_behind(connection),
-            checks=_checks(connection),
-            cleanups=_cleanups(connection),
-            passed_over=_passed_over(connection),
-            daemon=next(iter(daemons.newest(connection, 1)), None),
-            free_bytes=free,
-            used_bytes=used,
-        )
+    return database.read(lambda connection: _survey(connection, free, used))
+
+
+def _survey(connection: Connection, free: int | None, used: int) -> Survey:
+    return Survey(
+        looks={(row.customer, row.feed): _look_of(row) for row in connection.execute(select(looks))},
+        delivered=_delivered(connection),
+        open=_open(connection),
+        capabilities={row.customer: capabilities_of(row) for row in connection.execute(select(capabilities))},
+        left_behind=_left_behind(connection),
+        checks=_checks(connection),
+        cleanups=_cleanups(connection),
+        passed_over=_passed_over(connection),
+        daemon=next(iter(daemons.newest(connection, 1)), None),
+        free_bytes=free,
+        used_bytes=used,
+    )
 
 
 _DELIVERIES: Select[Any] = select(deliveries, periods.c.customer, periods.c.feed, periods.c.period).join_from(

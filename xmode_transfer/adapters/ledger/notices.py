@@ -6,7 +6,7 @@ from typing import Any
 
 from sqlalchemy import Connection, exists, select
 
-from xmode_transfer.adapters.ledger.engine import Database
+from xmode_transfer.adapters.ledger.database import Database
 from xmode_transfer.adapters.ledger.rows import delivery_of, maybe_text_of, maybe_time_of, text_of, time_of
 from xmode_transfer.adapters.ledger.tables import deliveries, notices, periods
 from xmode_transfer.domain.notices import Mark, Notice, NoticeKind, NoticeStatus

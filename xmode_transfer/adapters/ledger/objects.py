@@ -9,7 +9,7 @@ from sqlalchemy import Connection, delete, exists, func, select
 from sqlalchemy.schema import CreateTable, DropTable
 
 from xmode_transfer.adapters.ledger import deliveries
-from xmode_transfer.adapters.ledger.engine import Database
+from xmode_transfer.adapters.ledger.database import Database
 from xmode_transfer.adapters.ledger.rows import object_values, objects_of, pairs_of
 from xmode_transfer.adapters.ledger.statements import LIKE_ESCAPE, Prepared, Rows, Statements
 from xmode_transfer.adapters.ledger.tables import objects, receipts, staged_objects
@@ -151,8 +151,7 @@ def planned_page(
     containing: str,
     limit: int,
 ) -> list[tuple[PlannedObject, Receipt | None]]:
-    with database.reading() as connection:
-        found = deliveries.place(connection, delivery_id)
+    found = database.read(lambda c: deliveries.place(c, delivery_id))
     if found is None:
         return []
     text = re.sub(r"[\\%_]", lambda match: LIKE_ESCAPE + match[0], containing)
@@ -181,8 +180,7 @@ def pending(
 def delivered(
     database: Database, statements: Statements, customer: str, feed: str, period: str
 ) -> Iterator[tuple[PlannedObject, Receipt]]:
-    with database.reading() as connection:
-        number = deliveries.period_id(connection, customer, feed, period)
+    number = database.read(lambda c: deliveries.period_id(c, customer, feed, period))
     if number is None:
         return
     rows = _delivered_rows(statements, number)
@@ -224,8 +222,7 @@ def _pages(database: Database, query: Prepared, delivery_id: str, after: str = "
     Each page is a query of its own, so that a reader that takes hours (an upload) holds neither a
     connection nor an old state of the database, which would keep SQLite from emptying its log.
     """
-    with database.reading() as connection:
-        found = deliveries.place(connection, delivery_id)
+    found = database.read(lambda c: deliveries.place(c, delivery_id))
     if found is None:
         return
     for size in _page_sizes():

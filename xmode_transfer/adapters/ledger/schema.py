@@ -6,50 +6,62 @@ import sqlalchemy
 from sqlalchemy import Connection
 
 from xmode_transfer import telemetry
-from xmode_transfer.adapters.ledger import errors
-from xmode_transfer.adapters.ledger.engine import Database
+from xmode_transfer.adapters.ledger.database import Database
 from xmode_transfer.adapters.ledger.tables import SCHEMA_VERSION, metadata
 from xmode_transfer.domain.errors import LedgerTooNew
 
 _VERSION_TABLE = "alembic_version"
+_NEIGHBOURS = "procrastinate_"
+"""What may lie beside a ledger: the queue of the workers, which keeps its own schema up to date."""
 
 
-def prepare(database: Database) -> None:
-    """Brings the schema to ours, if it is absent or older. Two processes may do so at the same time: the
-    first migrates under the write lock, the second finds it done. Raises LedgerTooNew when a later version
-    made it."""
-    with database.reading() as connection:
-        found = _found(connection, database.where)
-    if found == SCHEMA_VERSION:
-        return
-    with database.writing() as connection:
-        found = _found(connection, database.where)
-        if found is None:
-            _create(connection)
-        elif found != SCHEMA_VERSION:
-            migrate(connection)
+def prepare(database: Database, *, create: bool = True) -> None:
+    """Brings the schema to ours, if it is absent (and ``create`` allows it) or older. Two processes may do so
+    at the same time: the first migrates under a lock, the second finds it done. Raises LedgerTooNew when a
+    later version made it."""
+    found = database.read(lambda connection: _found(connection, database))
+    if found is None and not create:
+        raise database.missing()
+    if found != SCHEMA_VERSION:
+        before = database.write(lambda connection: _bring_up(connection, database))
+        if before is not None:
             telemetry.log(
-                telemetry.Event.LEDGER_MIGRATED, ledger=database.where, before=found, now=SCHEMA_VERSION
+                telemetry.Event.LEDGER_MIGRATED, ledger=database.where, before=before, now=SCHEMA_VERSION
             )
+    database.prepared()
 
 
-def _found(connection: Connection, where: str) -> str | None:
+def _bring_up(connection: Connection, database: Database) -> str | None:
+    """Answers the version that was migrated from, if any was."""
+    database.lock_schema(connection)
+    found = _found(connection, database)
+    if found == SCHEMA_VERSION:
+        return None
+    if found is None:
+        _create(connection)
+    else:
+        migrate(connection)
+    return found
+
+
+def _found(connection: Connection, database: Database) -> str | None:
     """The version, or None for an empty database."""
     tables = sqlalchemy.inspect(connection).get_table_names()
     if _VERSION_TABLE not in tables:
-        if tables:
-            raise errors.corrupt(where, f"it holds other tables ({', '.join(sorted(tables)[:3])})")
+        others = sorted(name for name in tables if not name.startswith(_NEIGHBOURS))
+        if others:
+            raise database.corrupt(f"it holds other tables ({', '.join(others[:3])})")
         return None
     versions = [
         row[0] for row in connection.execute(sqlalchemy.text(f"SELECT version_num FROM {_VERSION_TABLE}"))
     ]
     if len(versions) != 1:
-        raise errors.corrupt(where, f"it has {len(versions)} schema versions")
+        raise database.corrupt(f"it has {len(versions)} schema versions")
     found = str(versions[0])
     if not found.isdigit() or int(found) > int(SCHEMA_VERSION):
         raise LedgerTooNew(
-            f"The ledger {where} has schema version {found}; this program knows version {SCHEMA_VERSION} at "
-            "most.",
+            f"The ledger {database.where} has schema version {found}; this program knows version "
+            f"{SCHEMA_VERSION} at most.",
             hint="A later version of xmode-transfer has opened it. The operator has to install that version "
             "again, or restore the backup that was made before the upgrade. Nothing was changed.",
         )

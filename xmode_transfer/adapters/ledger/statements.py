@@ -25,7 +25,7 @@ from sqlalchemy import (
 from sqlalchemy.sql import ClauseElement
 
 from xmode_transfer.adapters.ledger import errors
-from xmode_transfer.adapters.ledger.engine import Database
+from xmode_transfer.adapters.ledger.database import Database
 from xmode_transfer.adapters.ledger.removed import was_removed
 from xmode_transfer.adapters.ledger.tables import (
     objects,

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from sqlalchemy import Connection, delete, func, select, update
 
 from xmode_transfer.adapters.ledger import deliveries
-from xmode_transfer.adapters.ledger.engine import Database
+from xmode_transfer.adapters.ledger.database import Database
 from xmode_transfer.adapters.ledger.rows import upload_of, upload_values
 from xmode_transfer.adapters.ledger.statements import Statements
 from xmode_transfer.adapters.ledger.tables import upload_parts, uploads

@@ -7,7 +7,7 @@ from datetime import datetime
 from sqlalchemy import Connection
 
 from xmode_transfer.adapters.ledger import alerts, daemons, leases, looks, notices
-from xmode_transfer.adapters.ledger.engine import Database
+from xmode_transfer.adapters.ledger.database import Database
 from xmode_transfer.adapters.ledger.writer import GroupCommit
 from xmode_transfer.domain.alerts import Alert, Telling
 from xmode_transfer.domain.daemons import DaemonRecord
@@ -24,8 +24,7 @@ class Watched:
         self._writer = writer
 
     def calendar(self, customer: str, feed: str | None = None, since: str | None = None) -> list[Delivery]:
-        with self._database.reading() as connection:
-            return looks.calendar(connection, customer, feed, since)
+        return self._database.read(lambda c: looks.calendar(c, customer, feed, since))
 
     # --- Looks, and how everybody stands
 
@@ -33,8 +32,7 @@ class Watched:
         return self._writer.call(lambda c: looks.record(c, self._database, look))
 
     def last_look(self, customer: str, feed: str) -> Look | None:
-        with self._database.reading() as connection:
-            return looks.last(connection, customer, feed)
+        return self._database.read(lambda c: looks.last(c, customer, feed))
 
     def survey(self) -> Survey:
         return looks.survey(self._database)
@@ -42,12 +40,10 @@ class Watched:
     # --- Alerts
 
     def alerts(self) -> list[Alert]:
-        with self._database.reading() as connection:
-            return alerts.known(connection)
+        return self._database.read(lambda c: alerts.known(c))
 
     def tellings(self) -> list[Telling]:
-        with self._database.reading() as connection:
-            return alerts.tellings_of(connection)
+        return self._database.read(lambda c: alerts.tellings_of(c))
 
     def record_alerts(
         self,
@@ -56,9 +52,11 @@ class Watched:
         forgotten: Iterable[str] = (),
         tellings: Iterable[Telling] = (),
     ) -> None:
+        news, gone, told = list(changed), list(forgotten), list(tellings)
+
         def action(connection: Connection) -> None:
             leases.check(connection, lease)
-            alerts.write(connection, self._database, changed, forgotten, tellings)
+            alerts.write(connection, self._database, news, gone, told)
 
         self._writer.call(action)
 
@@ -67,19 +65,20 @@ class Watched:
     def notices(
         self, customer: str | None = None, statuses: Iterable[NoticeStatus] | None = None
     ) -> list[Notice]:
-        with self._database.reading() as connection:
-            return notices.known(connection, customer, statuses)
+        wanted = None if statuses is None else list(statuses)
+        return self._database.read(lambda c: notices.known(c, customer, wanted))
 
     def record_notices(self, lease: Lease, changed: Iterable[Notice]) -> None:
+        news = list(changed)
+
         def action(connection: Connection) -> None:
             leases.check(connection, lease)
-            notices.write(connection, self._database, changed)
+            notices.write(connection, self._database, news)
 
         self._writer.call(action)
 
     def corrections(self, since: datetime) -> list[Delivery]:
-        with self._database.reading() as connection:
-            return notices.corrections(connection, since)
+        return self._database.read(lambda c: notices.corrections(c, since))
 
     # --- Daemons and their visits
 
@@ -91,12 +90,10 @@ class Watched:
         self._writer.call(action)
 
     def daemons(self, limit: int = 10) -> list[DaemonRecord]:
-        with self._database.reading() as connection:
-            return daemons.newest(connection, limit)
+        return self._database.read(lambda c: daemons.newest(c, limit))
 
     def served(self) -> dict[tuple[str, str], datetime]:
-        with self._database.reading() as connection:
-            return daemons.served(connection)
+        return self._database.read(lambda c: daemons.served(c))
 
     def serve(self, customer: str, work: str, served_at: datetime) -> None:
         self._writer.call(lambda c: daemons.serve(c, self._database, customer, work, served_at))
@@ -105,5 +102,4 @@ class Watched:
         self._writer.call(lambda c: daemons.pass_over(c, self._database, customer, feed, markers, passed_at))
 
     def passed_over(self, customer: str, feed: str) -> dict[str, str]:
-        with self._database.reading() as connection:
-            return daemons.passed_over(connection, customer, feed)
+        return self._database.read(lambda c: daemons.passed_over(c, customer, feed))

@@ -18,8 +18,15 @@ from typing import Any, NamedTuple, Protocol, TypeVar, cast
 from sqlalchemy import Connection
 
 from xmode_transfer.adapters.ledger import errors
-from xmode_transfer.adapters.ledger.engine import Database
-from xmode_transfer.domain.errors import LeaseLost, LedgerCorrupt, LedgerError, LedgerLocked, XmodeError
+from xmode_transfer.adapters.ledger.database import Database
+from xmode_transfer.domain.errors import (
+    LeaseLost,
+    LedgerCorrupt,
+    LedgerError,
+    LedgerLocked,
+    LedgerUnreachable,
+    XmodeError,
+)
 from xmode_transfer.domain.records import Lease
 
 T = TypeVar("T")
@@ -89,8 +96,7 @@ class GroupCommit:
         if threading.current_thread() is self._thread:
             # A callback of a future: what it reacts to is committed, and waiting for ourselves would be for
             # ever.
-            with self._database.writing() as connection:
-                return action(connection)
+            return self._database.write(action)
         future: Future[T] = Future()
         self._put(_Call(action, future))
         self._called.set()
@@ -163,8 +169,7 @@ class GroupCommit:
     def _try(self, batch: list[_Item]) -> BaseException | None:
         """Commits the batch and completes its futures; or says why nothing of it was written."""
         try:
-            with self._database.writing() as connection:
-                outcomes = self._apply(connection, batch)
+            outcomes = self._database.write(lambda connection: self._apply(connection, batch))
         except BaseException as error:  # noqa: BLE001  it is handed to those who wait
             return error
         for future, result, refusal in outcomes:
@@ -186,6 +191,8 @@ class GroupCommit:
                 with connection.begin_nested(), self._database.translated():
                     result = item.action(connection)
             except XmodeError as refusal:
+                if _concerns_all(refusal):
+                    raise
                 outcomes.append((item.future, None, refusal))
             else:
                 outcomes.append((item.future, result, None))
@@ -221,7 +228,9 @@ class GroupCommit:
 
 def _concerns_all(error: BaseException) -> bool:
     """Whether the database itself is out of reach, so that nobody's record would fare better alone."""
-    return isinstance(error, LedgerLocked | LedgerCorrupt) or not isinstance(error, Exception)
+    return isinstance(error, LedgerLocked | LedgerUnreachable | LedgerCorrupt) or not isinstance(
+        error, Exception
+    )
 
 
 def _again(error: BaseException) -> BaseException:

@@ -39,7 +39,10 @@ def needs_restart(before: Configuration, fresh: Configuration) -> list[str]:
     changed = [key for key in keys if getattr(before.service, key) != getattr(fresh.service, key)]
     of_daemon = ("workers", "first_retry_seconds", "longest_retry_seconds")
     old, new = before.service.daemon, fresh.service.daemon
-    return changed + [f"daemon.{key}" for key in of_daemon if getattr(old, key) != getattr(new, key)]
+    changed += [f"daemon.{key}" for key in of_daemon if getattr(old, key) != getattr(new, key)]
+    if before.service.cluster.places != fresh.service.cluster.places:
+        changed.append("cluster.places")
+    return changed
 
 
 def is_moved(before: Configuration, fresh: Configuration, name: str) -> bool:

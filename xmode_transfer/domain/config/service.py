@@ -11,6 +11,7 @@ from xmode_transfer.domain.config.bandwidth import BandwidthLimit
 from xmode_transfer.domain.config.base import ByteCount, Model
 from xmode_transfer.domain.config.cluster import Cluster
 from xmode_transfer.domain.config.daemon import Daemon
+from xmode_transfer.domain.config.ledger_url import LedgerPlace
 from xmode_transfer.domain.config.names import check_region, region_partition
 from xmode_transfer.domain.config.secret import Secret
 from xmode_transfer.domain.config.status_page import StatusPage, StatusPageSetting
@@ -93,8 +94,12 @@ class Service(Model):
 
     vendor: Vendor = Vendor()
     """Who we are to AWS."""
-    ledger: str = "sqlite:///var/ledger.db"
-    """Our durable record, sqlite:///path: relative to the config directory, or with four slashes absolute."""
+    ledger: LedgerPlace = Field(
+        default="sqlite:///var/ledger.db",
+        examples=["postgresql://xmode@db.internal/xmode?sslmode=verify-full", "file:/run/secrets/ledger-url"],
+    )
+    """Our durable record: sqlite:///path (relative to the config directory, or with four slashes absolute),
+    postgresql://user@host/database, or where such a URL is kept: env:NAME or file:PATH."""
     engine: Engine = Engine.AUTO
     """auto takes the fast engine where it works, else the portable one."""
     unsafe_roles: UnsafeRoles = UnsafeRoles.DELIVER
@@ -115,15 +120,3 @@ class Service(Model):
     """Channels that alerts are sent to. Without any, they stand in the log, in `status` and on the page."""
     alerting: Alerting = Alerting()
     """When alerts are opened, repeated and sent."""
-
-    @field_validator("ledger")
-    @classmethod
-    def _is_ledger(cls, value: str) -> str:
-        scheme, separator, rest = value.partition("://")
-        if not separator or scheme != "sqlite":
-            raise ValueError("the ledger lies in SQLite; write sqlite:///var/ledger.db")
-        if not rest.startswith("/") and rest:
-            raise ValueError(f"sqlite takes three slashes before a path (did you mean sqlite:///{rest}?)")
-        if not rest.strip("/") or ":memory:" in rest:
-            raise ValueError("a ledger in memory would forget what was delivered; name a file")
-        return value

@@ -13,6 +13,7 @@ import click
 _COMMANDS = {
     "run": "Deliver what is due to a customer.",
     "daemon": "The service: deliver what is due, to everybody, for months.",
+    "worker": "One of several machines that deliver what the daemon finds due.",
     "check-access": "What a customer's role lets us do, what is wrong, and how it is mended.",
     "onboard": "Take a customer in, with a kit for its side; turn it on when that is done.",
     "policy": "The policies that a customer needs, and what is wrong with those that it has.",

@@ -9,13 +9,25 @@ from xmode_transfer.entrypoints.cli import Shell
 
 
 @click.command()
+@click.option(
+    "--engine",
+    type=click.Choice(["threads", "procrastinate"]),
+    envvar="XMODE_ENGINE",
+    default="threads",
+    show_default=True,
+    help="Who delivers: this process, or any number of `xmode-transfer worker` (also: XMODE_ENGINE).",
+)
 @click.pass_context
-def command(ctx: click.Context) -> int:
+def command(ctx: click.Context, engine: str) -> int:
     """Deliver what is due, for all customers, until you stop it.
 
     Customers with a `schedule` are looked at when their time has come, the others at every tick
     (`daemon.tick_seconds`). It delivers with the same functions as `run`, which may be used beside it; cleans
     up, checks access, watches over health, and serves the status page. One daemon works with one ledger.
+
+    Where one machine is too small, `--engine procrastinate` leaves the deliveries to workers on any machines
+    (`xmode-transfer worker --help`), by way of a ledger in PostgreSQL. Any number of such daemons may run,
+    each with its page: the ledger sees to it that nothing is done twice.
 
     A customer who refuses us does not hold up the others. Its deliveries wait, are tried again by themselves,
     and go on in order once it has mended its side.
@@ -30,6 +42,7 @@ def command(ctx: click.Context) -> int:
     \b
     xmode-transfer daemon
     xmode-transfer --log-level debug daemon
+    xmode-transfer daemon --engine procrastinate
     systemctl reload xmode-transfer
     xmode-transfer status          what it does, from another terminal
 
@@ -44,4 +57,4 @@ def command(ctx: click.Context) -> int:
     assert ctx.parent is not None
     if ctx.parent.params["log_level"] is None:  # a service tells what it does on a terminal, too
         telemetry.configure(stream=sys.stderr, level=logging.INFO)
-    return daemon.run(shell.config_dir)
+    return daemon.run(shell.config_dir, daemon.Engine(engine))

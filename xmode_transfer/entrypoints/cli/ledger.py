@@ -91,8 +91,9 @@ def check(shell: Shell, file: Path | None, as_json: bool) -> int:
 
 def _url(shell: Shell) -> str:
     from xmode_transfer.adapters import config_files
+    from xmode_transfer.adapters.secrets import ledger_url
 
-    return config_files.load(shell.config_dir).service.ledger
+    return ledger_url(config_files.load(shell.config_dir).service.ledger)
 
 
 @contextmanager

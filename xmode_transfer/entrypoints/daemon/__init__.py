@@ -1,5 +1,5 @@
 """The daemon as a process: its clock, its signals, what systemd is told, and its end."""
 
-from xmode_transfer.entrypoints.daemon.process import run
+from xmode_transfer.entrypoints.daemon.process import Engine, run
 
-__all__ = ["run"]
+__all__ = ["Engine", "run"]

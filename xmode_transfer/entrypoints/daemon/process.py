@@ -1,4 +1,5 @@
-"""The daemon's life: start, wait for what wakes it, drain, end.
+"""The daemon's life: start, wait for what wakes it, drain, end. It takes the turns of customers itself, or
+leaves them to the workers of a fleet.
 
 One thread does everything here, whatever wakes it: the clock, a signal, a changed file. Signal handlers and
 the other threads only put a word into its inbox.
@@ -9,6 +10,7 @@ import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from enum import StrEnum
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -19,6 +21,7 @@ from xmode_transfer.adapters import config_files, sd_notify
 from xmode_transfer.adapters.metrics import Counters, renderer
 from xmode_transfer.adapters.ticking import Ticker
 from xmode_transfer.adapters.watching import FileWatch
+from xmode_transfer.bootstrap import cluster
 from xmode_transfer.domain.config import Configuration
 from xmode_transfer.domain.errors import AlreadyRunning, ExitCode, LeaseLost, XmodeError
 from xmode_transfer.domain.records import Lease
@@ -26,7 +29,7 @@ from xmode_transfer.domain.schedule import Times, times_of
 from xmode_transfer.entrypoints.daemon.inbox import Inbox, Wake
 from xmode_transfer.ports.board import TurnState
 from xmode_transfer.services import leasing
-from xmode_transfer.services.daemon import Daemon
+from xmode_transfer.services.daemon import Daemon, Hire, ThreadCrew, of_fleet
 from xmode_transfer.services.notices import Notices
 from xmode_transfer.services.watch import assess_all, open_causes
 from xmode_transfer.services.workbench import Workbench
@@ -43,15 +46,24 @@ _GRACE_SECONDS = 10.0
 """After the drain, what was stopped has so long to end its requests in flight."""
 
 
-def run(directory: Path) -> int:
+class Engine(StrEnum):
+    """Who takes the turns."""
+
+    THREADS = "threads"  # this process
+    PROCRASTINATE = "procrastinate"  # `xmode-transfer worker`, on any number of machines
+
+
+def run(directory: Path, engine: Engine = Engine.THREADS) -> int:
     """Works until it is asked to end; answers the exit code. Raises ConfigError when service.yaml cannot be
-    used, AlreadyRunning when another daemon works with the same ledger, LedgerError."""
+    used, AlreadyRunning when another daemon that takes turns works with the same ledger, LedgerError."""
     with Inbox() as inbox:
         configuration = config_files.load(directory)
+        if engine is Engine.PROCRASTINATE:
+            cluster.check(configuration.service)
         counters = Counters()
         with (
             bootstrap.workbench(configuration, counters) as bench,
-            _only_one(bench) as lease,
+            _lease(bench, engine) as lease,
         ):
             daemon = Daemon(
                 bench,
@@ -59,6 +71,7 @@ def run(directory: Path) -> int:
                 configuration,
                 partial(config_files.survey, directory),
                 lease,
+                _hire(bench, configuration, engine),
                 changed=partial(inbox.put, Wake.HEALTH),
             )
             metrics = renderer(
@@ -72,10 +85,20 @@ def run(directory: Path) -> int:
                 return _Life(directory, bench, daemon, inbox).live()
 
 
+def _hire(bench: Workbench, configuration: Configuration, engine: Engine) -> Hire:
+    if engine is Engine.THREADS:
+        return partial(ThreadCrew, bench, workers=configuration.service.daemon.workers)
+    cluster.queue(configuration.service)
+    return of_fleet(bench, cluster.fleet(bench.ledger))
+
+
 @contextmanager
-def _only_one(bench: Workbench) -> Iterator[Lease]:
+def _lease(bench: Workbench, engine: Engine) -> Iterator[Lease]:
+    """The right to be the one daemon that takes turns; of those that only say what is due, each has its
+    own."""
+    name = LEASE if engine is Engine.THREADS else f"{LEASE}/{bench.holder}"
     try:
-        with leasing.held(bench.ledger, LEASE, bench.holder) as lease:
+        with leasing.held(bench.ledger, name, bench.holder) as lease:
             yield lease
     except AlreadyRunning as error:
         raise AlreadyRunning(

@@ -25,6 +25,10 @@ class Agenda:
     def serve(self, name: str, work: Work, served_at: datetime) -> None:
         self._served[name, work] = served_at
 
+    def refresh(self, served: Mapping[tuple[str, str], datetime]) -> None:
+        """What the ledger remembers by now, of whatever daemon or worker."""
+        self._served.update(served)
+
     def due(self, name: str, work: Work, times: Times, now: datetime) -> datetime | None:
         """The time of the schedule that is to be served now, if one is."""
         asked = self._asked.get((name, work))

@@ -1,26 +1,26 @@
 """What the daemon does at each tick, and what it shows of itself."""
 
-import threading
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 
 from xmode_transfer import telemetry
 from xmode_transfer.domain.backoff import broke_off
-from xmode_transfer.domain.config import CatchUp, Configuration, CustomerState, Problem
-from xmode_transfer.domain.config.reload import is_moved, reloaded
+from xmode_transfer.domain.config import CatchUp, Configuration, CustomerState
+from xmode_transfer.domain.config.reload import is_moved
 from xmode_transfer.domain.daemons import DaemonRecord
-from xmode_transfer.domain.errors import ConfigError, LedgerError, VendorIdentityError, XmodeError
+from xmode_transfer.domain.errors import LedgerError, VendorIdentityError, XmodeError
 from xmode_transfer.domain.findings import AccessReport
 from xmode_transfer.domain.records import Delivery, Failure, Lease, Status
 from xmode_transfer.domain.schedule import Outage, Work, outage, was_missed
 from xmode_transfer.ports import Prober
 from xmode_transfer.ports.board import Pulse, Turn, TurnState
 from xmode_transfer.services.daemon.agenda import Agenda
-from xmode_transfer.services.daemon.crew import Crew
+from xmode_transfer.services.daemon.crew import Hire
 from xmode_transfer.services.daemon.house import House
-from xmode_transfer.services.daemon.in_use import InUse, Read, tell_of_reload
+from xmode_transfer.services.daemon.in_use import InUse, Read, read_again
+from xmode_transfer.services.daemon.keeper import Keeper
+from xmode_transfer.services.daemon.trouble import Trouble
 from xmode_transfer.services.daemon.turns import TurnEnd, Turns
-from xmode_transfer.services.sending import failure_of
 from xmode_transfer.services.workbench import Workbench
 from xmode_transfer.telemetry import Event
 
@@ -38,35 +38,31 @@ class Daemon:
         configuration: Configuration,
         read: Read,
         lease: Lease,
+        hire: Hire,
         *,
         changed: Callable[[], None],
     ) -> None:
-        """``lease`` is the right to be the one daemon of this ledger. ``changed`` is called, from any thread,
-        when something that health is computed from is other than before."""
+        """``lease`` is the right to be this daemon: the one daemon of the ledger, where it works ``alone``.
+        ``changed`` is called, from any thread, when something that health is computed from is other than
+        before."""
         self._bench = bench
         self._read = read
         self._lease = lease
         self._changed = changed
         now = bench.clock.now()
         self._in_use = InUse.of(configuration, now, configuration.problems)
-        self._lock = threading.RLock()
-        self._trouble: Failure | None = None
+        self._trouble = Trouble(bench, began=lambda: self._crew.pause(), ended=self._mended)
         self._stopping = False
         self._started_at = self._ticked_at = now
-        known = bench.ledger.daemons(1)
-        self._ticked_before = known[0].ticked_at if known else None
+        self._ticked_before = self._last_tick()
         self._missed: dict[str, Outage] = {}
         self._serving: dict[str, datetime] = {}
         self._refused: set[str] = set()
         self._agenda = Agenda(bench.ledger.served())
         self._turns = Turns(bench, lambda: self._in_use.configuration)
-        self._crew = Crew(
-            bench,
-            self._turns,
-            configuration.service.daemon.workers,
-            ended=self._turn_ended,
-            trouble=self._found_trouble,
-        )
+        self._crew = hire(self._turns, ended=self._turn_ended, trouble=self._found_trouble)
+        self._keeper = None if self._crew.alone else Keeper(bench)
+        self._keeps_house = self._crew.alone
         self._house = House(
             bench,
             prober,
@@ -89,40 +85,32 @@ class Daemon:
         """Looks who is due, and gives them turns. Answers whether the ledger took our sign of life: only then
         has the daemon got on. Raises LeaseLost when another daemon has taken over."""
         now = self._bench.clock.now()
-        gap = outage(self._ticked_before, now)
+        gap = self._outage(now)
         if gap is not None:
             telemetry.warn(Event.OUTAGE_ENDED, began_at=gap.began_at, ended_at=gap.ended_at)
             self._miss(gap)
         self._ticked_at = self._ticked_before = now
         try:
-            if self._trouble is None:
+            if self._trouble.now is None:
                 self._make_up()
         except (VendorIdentityError, LedgerError) as error:
             self._found_trouble(error)
         try:
             self._note(now)
+            if self._trouble.now is None and not self._stopping:
+                self._share()
         except LedgerError as error:
             self._found_trouble(error)
             return False
-        if self._trouble is None and not self._stopping:
+        if self._trouble.now is None and not self._stopping:
             self._call_who_is_due(now)
         return True
 
     def mend(self) -> None:
         """Tries whether what stops all customers is over. Costs nothing while nothing does."""
-        trouble = self._trouble
-        if trouble is None:
-            return
-        try:
-            self._bench.ledger.prove_writable()
-            self._bench.sessions.verify_identity()
-        except XmodeError as error:
-            if error.code != trouble.cause:
-                self._trouble = failure_of(error)
-                telemetry.error(Event.TROUBLE_BEGAN, **error.log_context())
-            return
-        self._trouble = None
-        telemetry.log(Event.TROUBLE_ENDED, cause=trouble.cause)
+        self._trouble.mend()
+
+    def _mended(self) -> None:
         self._changed()
         self._crew.resume()
 
@@ -133,7 +121,7 @@ class Daemon:
     def wake(self, name: str) -> None:
         """A time of the customer's schedule has come."""
         now = self._bench.clock.now()
-        if self._trouble is None and not self._stopping and name in self.configuration.customers:
+        if self._trouble.now is None and not self._stopping and name in self.configuration.customers:
             self._call_if_due(name, now)
 
     def _note(self, now: datetime, *, stopped: bool = False) -> None:
@@ -149,7 +137,7 @@ class Daemon:
                 busy=self._crew.busy,
                 configuration_loaded_at=in_use.loaded_at,
                 configuration_problems=in_use.problems,
-                trouble=self._trouble,
+                trouble=self._trouble.now,
                 stopping=self._stopping,
                 stopped_at=now if stopped else None,
             ),
@@ -166,7 +154,7 @@ class Daemon:
 
     def _house_keeping(self, name: str, work: Work, now: datetime) -> None:
         times = self._in_use.times.get((name, work))
-        if times is None:
+        if times is None or not self._keeps_house:
             return
         if self._agenda.first_time(name, work):
             self._agenda.serve(name, work, times.last(now))  # its first time is the next one
@@ -188,7 +176,26 @@ class Daemon:
         if due is not None:
             self._serving[name] = due
         if times is None or due is not None or may_retry:
-            self._crew.call(name)
+            self._crew.call(name, serving_at=due)
+
+    # --- Beside other daemons ------------------------------------------------------------------------------
+
+    def _share(self) -> None:
+        """Learns what others have done since the last tick, and whether the housekeeping is ours."""
+        if self._keeper is not None:
+            self._agenda.refresh(self._bench.ledger.served())
+            self._keeps_house = self._keeper.keep(self.configuration.service.daemon.tick_seconds)
+
+    def _last_tick(self) -> datetime | None:
+        """Of whatever daemon."""
+        known = self._bench.ledger.daemons(1)
+        return known[0].ticked_at if known else None
+
+    def _outage(self, now: datetime) -> Outage | None:
+        gap = outage(self._ticked_before, now)
+        if self._crew.alone or (gap is None and self._ticked_before is not None):
+            return gap
+        return outage(self._last_tick(), now)  # this one was away, but another may have ticked
 
     # --- After an outage ---------------------------------------------------------------------------------
 
@@ -211,8 +218,10 @@ class Daemon:
     def _turn_ended(self, name: str, end: TurnEnd) -> None:
         if end.looked:
             due = self._serving.pop(name, None)
-            if due is not None:
+            if due is not None and self._crew.alone:
                 self._served(name, Work.DELIVER, due)
+            elif due is not None:  # whoever took the turn has told the ledger
+                self._agenda.serve(name, Work.DELIVER, due)
         if end.broken_off:
             if name not in self._refused:
                 self._refused.add(name)
@@ -225,7 +234,7 @@ class Daemon:
                     next_at=end.next_at,
                 )
                 self._changed()
-                if end.refused:
+                if end.refused and self._keeps_house:
                     self._house.ask(name, Work.CHECK_ACCESS)
         elif name in self._refused and (end.looked or end.again):
             self._refused.discard(name)
@@ -240,30 +249,11 @@ class Daemon:
         """A check that finds all in order is a reason to try again at once."""
         turn = self._crew.turn(report.customer)
         if report.outcome == "ok" and turn is not None and turn.state is TurnState.BROKEN_OFF:
-            self._hurry(report.customer)
-
-    def _hurry(self, name: str) -> None:
-        self._turns.hurry(name)
-        self._crew.call(name)
+            self._crew.call(report.customer, hurried=True)
 
     def _found_trouble(self, error: XmodeError) -> None:
-        """What stops all customers is told once, not by each."""
-        with self._lock:
-            if self._trouble is not None:
-                return
-            if isinstance(error, VendorIdentityError) and self._identity_holds():
-                return  # the keys were changed meanwhile, and the new ones are in use now
-            self._crew.pause()
-            self._trouble = failure_of(error)
-            telemetry.error(Event.TROUBLE_BEGAN, **error.log_context())
+        if self._trouble.found(error):
             self._changed()
-
-    def _identity_holds(self) -> bool:
-        try:
-            self._bench.sessions.verify_identity()
-        except XmodeError:
-            return False
-        return True
 
     # --- The configuration -------------------------------------------------------------------------------
 
@@ -271,17 +261,8 @@ class Daemon:
         """Reads the files again and takes over what is in order. ``hurry`` when a person asked for it: then
         those who are broken off are tried at once."""
         before = self._in_use
-        now = self._bench.clock.now()
-        problems: tuple[Problem | str, ...]
-        try:
-            fresh, stopping = self._read()
-        except ConfigError as error:
-            problems, configuration = (error.problems or (error.message,)), before.configuration
-        else:
-            problems = fresh.problems
-            configuration = before.configuration if stopping else reloaded(before.configuration, fresh)
-        self._in_use = InUse.of(configuration, now, problems)
-        tell_of_reload(before, self._in_use)
+        self._in_use = read_again(before, self._read, self._bench.clock.now())
+        configuration = self._in_use.configuration
         try:
             self._note(self._ticked_at)  # health is computed from the ledger: it must have the problems first
         except LedgerError as error:
@@ -290,12 +271,11 @@ class Daemon:
         for name in before.configuration.customers:
             if is_moved(before.configuration, configuration, name):
                 self._crew.stop(name)
-                self._turns.forget(name)
         self._seat()
         for turn in self._crew.turns():
             old, new = (c.customers.get(turn.customer) for c in (before.configuration, configuration))
             if turn.state is TurnState.BROKEN_OFF and (hurry or old != new):
-                self._hurry(turn.customer)
+                self._crew.call(turn.customer, hurried=True)
 
     def _seat(self) -> None:
         customers = self.configuration.customers.values()
@@ -319,7 +299,7 @@ class Daemon:
                 state, reason = TurnState.RESTING, ""
             since = min(delivery.updated_at, now)
             next_at = min(delivery.next_attempt_at or now, now + timedelta(days=1))
-            self._crew.rest(name, Turn(name, state, since, next_at, delivery.feed, delivery.period, reason))
+            self._crew.rest(Turn(name, state, since, next_at, delivery.feed, delivery.period, reason))
 
     # --- The end -----------------------------------------------------------------------------------------
 
@@ -343,6 +323,8 @@ class Daemon:
 
     def close(self) -> None:
         """Notes the end in the ledger."""
+        if self._keeper is not None:
+            self._keeper.give_back()
         self._note(self._bench.clock.now(), stopped=True)
 
     # --- The board ---------------------------------------------------------------------------------------
@@ -350,7 +332,7 @@ class Daemon:
     @property
     def trouble(self) -> Failure | None:
         """What of ours stops all customers at this moment."""
-        return self._trouble
+        return self._trouble.now
 
     def turns(self) -> Sequence[Turn]:
         return [self._with_next_time(turn) for turn in self._crew.turns()]

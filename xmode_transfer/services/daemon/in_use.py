@@ -6,7 +6,8 @@ from datetime import datetime
 
 from xmode_transfer import telemetry
 from xmode_transfer.domain.config import Configuration, Problem
-from xmode_transfer.domain.config.reload import needs_restart
+from xmode_transfer.domain.config.reload import needs_restart, reloaded
+from xmode_transfer.domain.errors import ConfigError
 from xmode_transfer.domain.schedule import Times, Work
 from xmode_transfer.services.daemon.agenda import times_for
 from xmode_transfer.telemetry import Event
@@ -36,7 +37,23 @@ class InUse:
         return InUse(configuration, loaded_at, tuple(map(str, problems)), times)
 
 
-def tell_of_reload(before: InUse, in_use: InUse) -> None:
+def read_again(before: InUse, read: Read, now: datetime) -> InUse:
+    """What is in use after the files were read again: what is in order in them, and of the rest what was in
+    use before. What changed is told in the log."""
+    problems: tuple[Problem | str, ...]
+    try:
+        fresh, stopping = read()
+    except ConfigError as error:
+        problems, configuration = (error.problems or (error.message,)), before.configuration
+    else:
+        problems = fresh.problems
+        configuration = before.configuration if stopping else reloaded(before.configuration, fresh)
+    in_use = InUse.of(configuration, now, problems)
+    _tell_of_reload(before, in_use)
+    return in_use
+
+
+def _tell_of_reload(before: InUse, in_use: InUse) -> None:
     """What changed, in the log: nothing, where nothing did."""
     if in_use.problems:
         if in_use.problems != before.problems:

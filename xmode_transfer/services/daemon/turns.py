@@ -4,7 +4,7 @@ The functions are those of ``run`` (services/run.py); here they are only called 
 """
 
 import threading
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -31,7 +31,8 @@ SOURCE_RETRY = timedelta(minutes=1)
 class TurnEnd:
     """What a turn came to. ``again``: there is more to deliver at once. ``looked``: everything that was due
     at the last look is delivered or noted. ``next_at``: when something that failed may be tried again.
-    ``reason``: why the customer is broken off, if it is; ``refused`` when it is the customer who must act."""
+    ``reason``: why the customer is broken off, if it is; ``refused`` when it is the customer who must act.
+    ``due_periods``: how many periods of the feed that has most of them are still due."""
 
     again: bool = False
     looked: bool = False
@@ -40,6 +41,7 @@ class TurnEnd:
     period: str | None = None
     reason: str = ""
     refused: bool = False
+    due_periods: int = 0
 
     @property
     def broken_off(self) -> bool:
@@ -57,13 +59,18 @@ class _Backlog:
     held_up: set[str] = field(default_factory=set)
     next_at: datetime | None = None
 
+    @property
+    def due_periods(self) -> int:
+        return max(Counter(feed.name for feed, _ in self.due).values(), default=0)
+
     def try_again(self, at: datetime | None) -> None:
         if at is not None and (self.next_at is None or at < self.next_at):
             self.next_at = at
 
 
 class Turns:
-    """Thread-safe, as long as each customer has one turn at a time."""
+    """Thread-safe. Each customer has one turn at a time; one that was taken from its holder and still ends
+    here disturbs none that began meanwhile, as long as ``look_anew`` was called before that."""
 
     def __init__(self, bench: Workbench, configuration: Callable[[], Configuration]) -> None:
         self._bench = bench
@@ -76,6 +83,17 @@ class Turns:
         """The customer is gone, or is to be looked at anew."""
         self._backlogs.pop(name, None)
         self._reread_at.pop(name, None)
+
+    def look_anew(self, name: str, reread_at: datetime | None) -> None:
+        """Somebody else may have taken turns of the customer: what is remembered here is no longer right.
+        ``reread_at`` is when sources without markers were last read again, by whomever."""
+        self.forget(name)
+        if reread_at is not None:
+            self._reread_at[name] = reread_at
+
+    def reread_at(self, name: str) -> datetime | None:
+        """When the customer's sources without markers were last read again."""
+        return self._reread_at.get(name)
 
     def hurry(self, name: str) -> None:
         """At its next look, what waits for its next attempt is tried at once."""
@@ -105,7 +123,7 @@ class Turns:
                 name, customer, backlog, replace(self._bench, stop=stop, progress=progress), told
             )
         except BaseException:
-            self._backlogs.pop(name, None)  # what was being delivered is found by the next look
+            self._drop(name, backlog)  # what was being delivered is found by the next look
             raise
 
     def _take(
@@ -119,30 +137,34 @@ class Turns:
         stop = bench.stop
         while backlog.due:
             if stop.is_set():
-                return TurnEnd(again=True)
+                return TurnEnd(again=True, due_periods=backlog.due_periods)
             feed, state = backlog.due.popleft()
             latest = bench.ledger.latest(name, feed.name, state.period.label)
             if feed.name in backlog.held_up:
                 continue
             if latest is not None and not backlog.hurried and not may_be_tried(latest, bench.clock.now()):
                 if broke_off(latest):  # what comes after it would meet the same, and waits
-                    del self._backlogs[name]
-                    return _still_broken_off(latest)
+                    self._drop(name, backlog)
+                    return replace(_still_broken_off(latest), due_periods=backlog.due_periods)
                 backlog.try_again(latest.next_attempt_at)
                 continue
             told(feed.name, state.period.label)
             outcome = deliver_due(bench, customer, feed, state)
             if outcome.exit_code == ExitCode.INTERRUPTED:
                 backlog.due.appendleft((feed, state))
-                return TurnEnd(again=True)
+                return TurnEnd(again=True, due_periods=backlog.due_periods)
             if breaks_off(outcome):
-                del self._backlogs[name]
-                return self._broken_off(outcome)
+                self._drop(name, backlog)
+                return replace(self._broken_off(outcome), due_periods=backlog.due_periods)
             self._note(backlog, feed, outcome)
             if backlog.due:
-                return TurnEnd(again=True, next_at=backlog.next_at)
-        del self._backlogs[name]
+                return TurnEnd(again=True, next_at=backlog.next_at, due_periods=backlog.due_periods)
+        self._drop(name, backlog)
         return TurnEnd(looked=not backlog.held_up, next_at=backlog.next_at)
+
+    def _drop(self, name: str, backlog: _Backlog) -> None:
+        if self._backlogs.get(name) is backlog:
+            del self._backlogs[name]
 
     def pass_over(self, name: str) -> None:
         """After an outage in which the customer was missed: records which of its due periods are not made up

@@ -23,7 +23,9 @@ from xmode_transfer.adapters.ledger.tables.delivering import (
     staged_objects,
     upload_parts,
     uploads,
+    writers,
 )
+from xmode_transfer.adapters.ledger.tables.fleet import fleet, turns, workers
 from xmode_transfer.adapters.ledger.tables.sharing import chunks
 from xmode_transfer.adapters.ledger.tables.watching import (
     alerts,
@@ -46,6 +48,7 @@ __all__ = [
     "chunks",
     "daemons",
     "deliveries",
+    "fleet",
     "leases",
     "looks",
     "metadata",
@@ -58,7 +61,10 @@ __all__ = [
     "runs",
     "staged_objects",
     "tellings",
+    "turns",
     "upload_parts",
     "uploads",
     "visits",
+    "workers",
+    "writers",
 ]

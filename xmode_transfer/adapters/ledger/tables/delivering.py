@@ -121,6 +121,18 @@ leases = Table(
     Column("holder", TEXT),
     Column("claimed_at", TEXT),
     Column("expires_at", TEXT),
+    Column("presence", TEXT),
+    sqlite_with_rowid=False,
+)
+
+# The last transaction of each writer on a database server, by which it is known whether a commit that was not
+# answered was written.
+writers = Table(
+    "writers",
+    metadata,
+    Column("writer", TEXT, primary_key=True),
+    Column("number", BigInteger, nullable=False),
+    Column("at", TEXT, nullable=False),
     sqlite_with_rowid=False,
 )
 

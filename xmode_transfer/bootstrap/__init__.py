@@ -12,6 +12,7 @@ from xmode_transfer import telemetry
 from xmode_transfer.adapters import checksums, processes, s3_fast
 from xmode_transfer.adapters.clock import SystemClock
 from xmode_transfer.adapters.ledger import open_ledger
+from xmode_transfer.adapters.secrets import ledger_url
 from xmode_transfer.adapters.session_budget import SessionBudget
 from xmode_transfer.adapters.source_local import LocalSource
 from xmode_transfer.adapters.spool import SpooledFile
@@ -102,7 +103,7 @@ def prober(bench: Workbench) -> Prober:
 def ledger(service: Service) -> Iterator[tuple[Ledger, Clock]]:
     """The ledger and its clock alone, for commands that only read."""
     clock = SystemClock()
-    record = open_ledger(service.ledger, clock)
+    record = open_ledger(ledger_url(service.ledger), clock)
     try:
         yield record, clock
     finally:

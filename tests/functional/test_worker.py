@@ -1,0 +1,264 @@
+"""`xmode-transfer worker` and `daemon --engine procrastinate`: several processes, one ledger."""
+
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+
+from xmode_transfer.sandbox import bucket
+from xmode_transfer.sandbox.model import CustomerSetup
+
+Make = Callable[..., "Project"]  # noqa: F821 - conftest's, which tests cannot import
+SECONDS = 90.0
+FAST = {
+    "tick_seconds": 1,
+    "first_retry_seconds": 1,
+    "longest_retry_seconds": 2,
+    "drain_seconds": 1,
+    "workers": 4,
+}
+
+
+def fill(project: Any, day: str, files: dict[str, bytes]) -> None:
+    for name, data in files.items():
+        project.write(f"{day}/{name}", data)
+    project.write(f"{day}/_SUCCESS", b"")
+
+
+def manifests(customer: CustomerSetup) -> list[str]:
+    """The periods whose manifest is there."""
+    keys = bucket.list_keys(customer)
+    return sorted(key.split("/")[3] for key in keys if "/_manifests/" in key)
+
+
+def delivered(*processes: Any) -> Counter[tuple[str, str]]:
+    """How often each period of each customer was delivered, by all of them together."""
+    return Counter(
+        (event["customer"], event["period"])
+        for process in processes
+        for event in process.seen("delivery.finished", outcome="delivered")
+    )
+
+
+def until(condition: Callable[[], bool], told: Callable[[], str] = lambda: "") -> None:
+    last = time.monotonic() + SECONDS
+    while not condition():
+        assert time.monotonic() < last, told()
+        time.sleep(0.1)
+
+
+def page_of(daemon: Any) -> str:
+    return f"http://{daemon.wait('page.started', seconds=SECONDS)['address']}"
+
+
+def read(url: str) -> str:
+    with urllib.request.urlopen(url, timeout=20) as answer:
+        text: str = answer.read().decode()
+        return text
+
+
+@pytest.fixture
+def fleet(project: Make, postgres_url: str) -> Callable[..., Any]:
+    """A project whose ledger lies in PostgreSQL; the processes of it that are launched end with the test."""
+
+    def make(*customers: CustomerSetup, service: dict[str, Any] | None = None, **how: Any) -> Any:
+        settings = {"ledger": postgres_url, "daemon": FAST, "status_page": "off", **(service or {})}
+        return project(*customers, service=settings, **how)
+
+    return make
+
+
+def launch(here: Any, *arguments: str) -> Any:
+    process = here.launch(*arguments)
+    process.wait("daemon.started" if arguments[0] == "daemon" else "worker.started", seconds=SECONDS)
+    return process
+
+
+@pytest.mark.sandbox
+def test_one_daemon_and_two_workers_deliver_once_and_show_it(
+    fleet: Callable[..., Any], customer_factory: Callable[..., CustomerSetup]
+) -> None:
+    customers = [customer_factory(name) for name in ("acme", "globex", "initech", "hooli")]
+    here = fleet(*customers, service={"status_page": {"listen": "127.0.0.1:0"}})
+    days = ["20", "21", "22"]
+    for day in days:
+        fill(here, f"2026/11/{day}", {f"{n}.csv": f"{day} {n}".encode() for n in range(3)})
+    workers = [launch(here, "worker", "--places", "2") for _ in range(2)]
+    daemon = launch(here, "daemon", "--engine", "procrastinate")
+    page = page_of(daemon)
+    for customer in customers:
+        until(
+            lambda customer=customer: manifests(customer) == [f"2026-11-{day}" for day in days], daemon.told
+        )
+    wanted = {(customer.name, f"2026-11-{day}") for customer in customers for day in days}
+    until(lambda: delivered(*workers).keys() == wanted, daemon.told)
+    assert set(delivered(*workers).values()) == {1}
+    assert not delivered(daemon)
+    for customer in customers:
+        assert manifests(customer) == [f"2026-11-{day}" for day in days]
+
+    # the page and the metrics show the fleet as they show a daemon of one machine
+    until(lambda: "xmode_daemon_workers 4.0" in read(f"{page}/metrics"), lambda: read(f"{page}/metrics"))
+    assert all(customer.name in read(page) for customer in customers)
+
+    # what becomes due later is delivered by whoever is left
+    assert workers[0].end() == 0
+    fill(here, "2026/11/23", {"a.csv": b"23"})
+    for customer in customers:
+        workers[1].wait(
+            "delivery.finished",
+            seconds=SECONDS,
+            customer=customer.name,
+            period="2026-11-23",
+            outcome="delivered",
+        )
+    assert daemon.end() == 0
+    assert workers[1].end() == 0
+    for process in (daemon, *workers):
+        assert not process.other
+        assert not process.seen("defect")
+
+
+@pytest.mark.sandbox
+def test_a_worker_that_is_asked_to_end_lets_others_go_on_where_it_was(
+    fleet: Callable[..., Any], customer_factory: Callable[..., CustomerSetup]
+) -> None:
+    acme = customer_factory("acme")
+    slow = {"limits": {"bandwidth_bytes_per_second": "500kB"}}
+    here = fleet(acme, overrides={"acme": slow})
+    fill(here, "2026/11/20", {f"part-{n:02}.bin": bytes([n]) * 200_000 for n in range(12)})
+    launch(here, "daemon", "--engine", "procrastinate")
+    first = launch(here, "worker")
+    first.wait("delivery.started", seconds=SECONDS, customer="acme")
+    until(lambda: len(bucket.list_keys(acme)) >= 2)
+    assert first.end() == 0  # the drain is shorter than the delivery
+    assert first.seen("worker.stopped", drained=False, ended=True)
+    second = launch(here, "worker")
+    finished = second.wait("delivery.finished", seconds=SECONDS, customer="acme", outcome="delivered")
+    assert 0 < finished["uploaded"] < 12
+    assert manifests(acme) == ["2026-11-20"]
+    assert second.end() == 0
+
+
+@pytest.mark.sandbox
+def test_two_daemons_work_side_by_side_and_one_of_them_is_enough(
+    fleet: Callable[..., Any], customer_factory: Callable[..., CustomerSetup]
+) -> None:
+    acme, globex = customer_factory("acme"), customer_factory("globex")
+    here = fleet(acme, globex)
+    fill(here, "2026/11/20", {"a.csv": b"20"})
+    daemons = [launch(here, "daemon", "--engine", "procrastinate") for _ in range(2)]
+    worker = launch(here, "worker")
+    for customer in (acme, globex):
+        worker.wait("delivery.finished", seconds=SECONDS, customer=customer.name, outcome="delivered")
+    daemons[0].process.kill()
+    fill(here, "2026/11/21", {"a.csv": b"21"})
+    until(lambda: manifests(acme) == manifests(globex) == ["2026-11-20", "2026-11-21"], worker.told)
+    assert set(delivered(worker).values()) == {1}
+    assert daemons[1].end() == 0
+    assert worker.end() == 0
+
+
+@pytest.mark.sandbox
+def test_a_database_that_is_restarted_in_the_middle_loses_and_doubles_nothing(
+    project: Make, customer_factory: Callable[..., CustomerSetup], own_postgres: Any
+) -> None:
+    acme, globex = customer_factory("acme"), customer_factory("globex")
+    settings = {"ledger": own_postgres.url("xmode"), "daemon": FAST, "status_page": "off"}
+    here: Any = project(acme, globex, service=settings)
+    fill(here, "2026/11/20", {"a.csv": b"20"})
+    daemon = launch(here, "daemon", "--engine", "procrastinate")
+    worker = launch(here, "worker")
+    until(lambda: manifests(acme) == manifests(globex) == ["2026-11-20"], worker.told)
+    own_postgres.restart()
+    fill(here, "2026/11/21", {"a.csv": b"21"})
+    until(lambda: manifests(acme) == manifests(globex) == ["2026-11-20", "2026-11-21"], worker.told)
+    until(lambda: len(delivered(worker)) == 4)
+    assert set(delivered(worker).values()) == {1}
+    for process in (daemon, worker):
+        assert process.end() == 0
+        assert not process.other
+        assert not process.seen("defect")
+
+
+@pytest.mark.sandbox
+def test_a_job_that_somebody_removed_is_written_again(
+    fleet: Callable[..., Any], customer_factory: Callable[..., CustomerSetup], postgres_url: str
+) -> None:
+    acme = customer_factory("acme")
+    here = fleet(acme)
+    fill(here, "2026/11/20", {"a.csv": b"20"})
+    daemon = launch(here, "daemon", "--engine", "procrastinate")
+    daemon.wait("workers.missing", seconds=SECONDS)
+    with psycopg.connect(postgres_url, autocommit=True) as connection:
+        assert connection.execute("DELETE FROM procrastinate_jobs").rowcount == 1
+    worker = launch(here, "worker")
+    worker.wait("delivery.finished", seconds=SECONDS, customer="acme", outcome="delivered")
+    assert worker.end() == daemon.end() == 0
+
+
+# --- Where it cannot work --------------------------------------------------------------------------------
+
+
+@pytest.mark.sandbox
+@pytest.mark.parametrize("command", [["worker"], ["daemon", "--engine", "procrastinate"]])
+def test_a_ledger_in_sqlite_is_told_to_move(project: Make, acme: CustomerSetup, command: list[str]) -> None:
+    here: Any = project(acme)
+    answer = here.run(*command)
+    assert answer.code == 2
+    assert "PostgreSQL" in answer.err
+    assert "ledger copy" in answer.err
+    assert not (here.directory / "var").exists()
+
+
+@pytest.mark.parametrize("command", ["worker", "daemon --engine procrastinate"])
+def test_without_the_extra_it_says_how_to_install_it(command: str, tmp_path: Path) -> None:
+    """In a process that finds no Procrastinate, as where the extra was not asked for."""
+    (tmp_path / "service.yaml").write_text("ledger: postgresql://nobody@127.0.0.1:1/nowhere\n")
+    (tmp_path / "feeds").mkdir()
+    (tmp_path / "customers").mkdir()
+    program = (
+        "import sys, importlib.util as u\n"
+        "find = u.find_spec\n"
+        "u.find_spec = lambda name, *rest: None if name == 'procrastinate' else find(name, *rest)\n"
+        "sys.modules['procrastinate'] = None\n"
+        f"sys.argv = ['xmode-transfer', '--config', {str(tmp_path)!r}, *{command.split()!r}]\n"
+        "from xmode_transfer.entrypoints.cli import main\n"
+        "main()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 2
+    assert "pip install 'xmode-transfer[cluster]'" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.sandbox
+def test_a_worker_ends_when_it_is_asked_to_while_it_is_cut_off_from_the_database(
+    project: Make, acme: CustomerSetup, own_postgres: Any
+) -> None:
+    settings = {"ledger": own_postgres.url("xmode", patience=5), "daemon": FAST, "status_page": "off"}
+    here: Any = project(acme, service=settings)
+    worker = launch(here, "worker")
+    own_postgres.freeze()
+    try:
+        time.sleep(1)
+        assert worker.end(signal.SIGTERM, seconds=SECONDS) == 0
+        assert worker.seen("worker.stopped")
+    finally:
+        own_postgres.thaw()
+
+
+def test_the_help_says_how_a_fleet_is_set_up() -> None:
+    for command in ("worker", "daemon"):
+        arguments = [sys.executable, "-m", "xmode_transfer", command, "--help"]
+        shown = subprocess.run(arguments, capture_output=True, text=True, check=True).stdout
+        assert "daemon --engine procrastinate" in shown
+        assert "xmode-transfer worker" in shown

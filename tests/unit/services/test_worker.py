@@ -1,0 +1,573 @@
+"""What a worker of a fleet does with the turns that it is given, with everything outside in memory."""
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from xmode_transfer.domain.errors import LedgerReadOnly
+from xmode_transfer.domain.fleet import FleetState, FleetTurn
+from xmode_transfer.domain.records import Status
+from xmode_transfer.services.worker import Worker
+
+Make = Callable[..., "DaemonWorld"]  # noqa: F821 - conftest's, which tests cannot import
+
+pytestmark = pytest.mark.parametrize("daemon_world", ["fleet"], indirect=True)
+BIG = 20  # files of a large day
+
+
+def big_day(world: Any, day: str = "2026-11-20") -> None:
+    world.produce(day)
+    period = next(iter(world.source.periods())).period
+    for number in range(BIG):
+        world.source.write(f"{day}/{number:02}.csv", b"x" * 100, period=period)
+
+
+def at(world: Any, name: str, do: Callable[[], None]) -> None:
+    """Once, when that file is read."""
+
+    def on_read(read: str, _offset: int) -> None:
+        if read.endswith(name):
+            world.source.on_read = None
+            do()
+
+    world.source.on_read = on_read
+
+
+def called(world: Any, name: str = "acme", **how: Any) -> None:
+    world.fleet.seat(dict.fromkeys(world.customers, 1))
+    world.fleet.call(name, **how)
+
+
+def take(worker: Worker, world: Any, name: str = "acme", *, waiting: bool = False) -> "Freed":
+    freed = Freed()
+    world.queue.take_out(name)
+    worker.take(name, waiting=waiting, freed=freed)
+    return freed
+
+
+class Freed:
+    """Counts."""
+
+    def __init__(self) -> None:
+        self.times = 0
+        self.once = threading.Event()
+
+    def __call__(self) -> None:
+        self.times += 1
+        self.once.set()
+
+
+def place(world: Any, name: str = "acme") -> FleetTurn:
+    return next(turn for turn in world.fleet.turns() if turn.customer == name)
+
+
+def looks(world: Any, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Grows by each look at the source."""
+    seen: list[str] = []
+    periods = world.source.periods
+
+    def looked(*arguments: Any) -> Any:
+        seen.append(threading.current_thread().name)
+        return periods(*arguments)
+
+    monkeypatch.setattr(world.source, "periods", looked)
+    return seen
+
+
+# --- Turns ------------------------------------------------------------------------------------------------
+
+
+def test_a_turn_delivers_one_period_and_frees_its_place(daemon_world: Make) -> None:
+    world = daemon_world(customers={"acme": {}})
+    world.produce("2026-11-20", "2026-11-21")
+    worker = world.engage()
+    called(world)
+    assert take(worker, world).once.wait(20)
+    assert worker.wait(20)
+    assert world.delivered() == ["2026-11-20"]
+    assert place(world).state is FleetState.QUEUED
+    assert (place(world).feed, place(world).period) in [("us-daily", "2026-11-20"), (None, None)]
+    world.work()
+    assert world.delivered() == ["2026-11-20", "2026-11-21"]
+    assert place(world).state is FleetState.RESTING
+    assert (worker.busy, worker.waiting) == (0, 0)
+
+
+def test_there_is_nothing_to_take_where_nobody_is_queued(daemon_world: Make) -> None:
+    world = daemon_world(customers={"acme": {}})
+    world.produce("2026-11-20")
+    worker = world.engage()
+    world.fleet.seat({"acme": 1})
+    for name in ("acme", "nobody"):
+        freed = take(worker, world, name)
+        assert freed.once.wait(20)
+        assert worker.wait(20)
+        assert freed.times == 1
+    assert world.delivered() == []
+
+
+def test_who_took_the_last_turn_knows_what_is_due_and_another_looks(
+    daemon_world: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = daemon_world(customers={"acme": {}})
+    world.produce("2026-11-18", "2026-11-19", "2026-11-20", "2026-11-21")
+    one, other = world.engage(), world.new_worker("other")
+    seen = looks(world, monkeypatch)
+    called(world)
+    for worker, looked in [(one, 1), (one, 1), (other, 2), (one, 3)]:
+        assert take(worker, world).once.wait(20)
+        assert worker.wait(20)
+        assert len(seen) == looked
+    assert world.delivered() == ["2026-11-18", "2026-11-19", "2026-11-20", "2026-11-21"]
+    other.close()
+
+
+def test_when_sources_were_read_again_goes_from_worker_to_worker(daemon_world: Make) -> None:
+    world = daemon_world(customers={"acme": {}}, settled=True)
+    world.produce("2026-11-20")
+    for _ in range(3):
+        world.engage()
+        called(world)
+        world.work()
+        world.produce("2026-11-20", data=b"corrected")
+    assert world.ledger.latest("acme", "us-daily", "2026-11-20").revision == 1
+    world.clock.advance(3600)
+    world.engage()
+    called(world)
+    world.work()
+    assert world.ledger.latest("acme", "us-daily", "2026-11-20").revision == 2
+
+
+def test_a_hurried_turn_tries_what_waits(daemon_world: Make) -> None:
+    world = daemon_world(customers={"acme": {}})
+    world.produce("2026-11-20")
+    world.engage()
+    world.refuse("acme")
+    called(world)
+    world.work()
+    assert place(world).state is FleetState.BROKEN_OFF
+    world.mend("acme")
+    called(world)
+    world.work()
+    assert world.delivered() == []  # its pause is not over
+    called(world, hurried=True)
+    world.work()
+    assert world.delivered() == ["2026-11-20"]
+
+
+def test_a_time_that_was_served_is_told_with_the_end(daemon_world: Make) -> None:
+    world = daemon_world(customers={"acme": {}})
+    world.engage()
+    called(world, serving_at=world.clock.now())
+    world.work()
+    assert world.ledger.served()["acme", "deliver"] == world.clock.now()
+
+
+# --- Places -----------------------------------------------------------------------------------------------
+
+
+def test_a_turn_that_makes_no_progress_frees_its_place_and_goes_on(daemon_world: Make) -> None:
+    world = daemon_world(customers={"acme": {}})
+    big_day(world)
+    worker = world.engage()
+    hangs, goes_on = threading.Event(), threading.Event()
+
+    def hang() -> None:
+        hangs.set()
+        assert goes_on.wait(20)
+
+    at(world, "05.csv", hang)
+    called(world)
+    freed = take(worker, world)
+    assert hangs.wait(20)
+    worker.attend()
+    assert (worker.busy, worker.waiting, freed.times) == (1, 0, 0)
+    world.clock.advance(6)
+    worker.attend()
+    assert (worker.busy, worker.waiting, freed.times) == (0, 1, 1)
+    (record,) = world.fleet.workers()
+    assert (record.busy, record.waiting) == (0, 1)
+    worker.attend()
+    goes_on.set()
+    assert worker.wait(20)
+    assert freed.times == 1
+    assert world.delivered() == ["2026-11-20"]
+
+
+def test_where_the_waiting_room_is_full_a_stalled_turn_keeps_its_place(daemon_world: Make) -> None:
+    world = daemon_world(customers={"acme": {}})
+    big_day(world)
+    worker = world.engage()
+    worker.waiting_places = 0
+    hangs, goes_on = threading.Event(), threading.Event()
+
+    def hang() -> None:
+        hangs.set()
+        assert goes_on.wait(20)
+
+    at(world, "05.csv", hang)
+    called(world)
+    freed = take(worker, world)
+    assert hangs.wait(20)
+    world.clock.advance(6)
+    worker.attend()
+    assert (worker.busy, freed.times) == (1, 0)
+    goes_on.set()
+    assert worker.wait(20)
+    assert freed.times == 1
+
+
+def test_turns_of_those_who_are_broken_off_take_no_regular_place(daemon_world: Make) -> None:
+    world = daemon_world(customers={"acme": {}})
+    big_day(world)
+    worker = world.engage()
+    seen: list[tuple[int, int]] = []
+    at(world, "05.csv", lambda: seen.append((worker.busy, worker.waiting)))
+    called(world)
+    take(worker, world, waiting=True)
+    assert worker.wait(20)
+    assert seen == [(0, 1)]
+
+
+@pytest.mark.parametrize("by", ["time", "bytes"])
+@pytest.mark.parametrize("others", [False, True])
+def test_a_large_delivery_makes_room_for_others(daemon_world: Make, by: str, others: bool) -> None:
+    world = daemon_world(
+        customers={"acme": {}, "globex": {}},
+        service={"turn_seconds": 30},
+        cluster={"turn_bytes": 300 if by == "bytes" else "50GiB"},
+    )
+    big_day(world)
+    worker = world.engage()
+
+    def meanwhile() -> None:
+        if others:
+            world.fleet.call("globex")
+        world.clock.advance(31 if by == "time" else 5)
+        worker.attend()  # which hears of who is queued
+        worker.attend()
+
+    at(world, "10.csv", meanwhile)
+    called(world)
+    assert take(worker, world).once.wait(20)
+    assert worker.wait(20)
+    latest = world.ledger.latest("acme", "us-daily", "2026-11-20")
+    assert latest.status is (Status.PLANNED if others else Status.DELIVERED)
+    assert place(world).state is (FleetState.QUEUED if others else FleetState.RESTING)
+    world.work()
+    assert world.delivered() == ["2026-11-20"]
+    assert sum(run.uploaded for run in world.ledger.runs("acme")) == BIG + 1
+
+
+# --- Turns that are taken from their holder --------------------------------------------------------------
+
+
+def test_a_turn_that_was_frozen_is_taken_over_and_writes_nothing_more(daemon_world: Make) -> None:
+    world = daemon_world(customers={"acme": {}})
+    big_day(world)
+    frozen, other = world.engage(), world.new_worker("other")
+
+    def freeze() -> None:
+        world.clock.advance(60)
+        other.attend()  # reaps
+        assert place(world).state is FleetState.QUEUED
+        assert take(other, world).once.wait(20)
+        assert other.wait(20)
+
+    at(world, "05.csv", freeze)
+    called(world)
+    freed = take(frozen, world)
+    assert freed.once.wait(20)
+    assert frozen.wait(20)
+    assert world.delivered() == ["2026-11-20"]
+    assert world.ledger.latest("acme", "us-daily", "2026-11-20").revision == 1
+    assert place(world).state is FleetState.RESTING
+    assert frozen.trouble is None
+    other.close()
+
+
+def test_a_worker_that_wakes_may_take_the_turn_again_while_the_old_one_ends(
+    daemon_world: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = daemon_world(customers={"acme": {}})
+    big_day(world)
+    world.produce("2026-11-21")
+    worker = world.engage()
+    seen = looks(world, monkeypatch)
+    again = Freed()
+
+    def freeze() -> None:
+        world.clock.advance(60)
+        worker.attend()  # its own turn has no holder any more
+        assert place(world).state is FleetState.QUEUED
+        worker.take("acme", waiting=False, freed=again)
+        assert again.once.wait(20)
+
+    at(world, "05.csv", freeze)
+    called(world)
+    take(worker, world)
+    assert worker.wait(20)
+    assert world.delivered() == ["2026-11-20"]
+    assert place(world).state is FleetState.QUEUED
+    looked = len(seen)
+    world.work()
+    assert len(seen) == looked + 1  # nothing is made of what the old one knew
+    assert world.delivered() == ["2026-11-20", "2026-11-21"]
+    assert all(
+        world.ledger.latest("acme", "us-daily", day).revision == 1 for day in ("2026-11-20", "2026-11-21")
+    )
+
+
+def test_what_the_fleet_wants_stopped_stops_where_it_can_be_resumed(daemon_world: Make) -> None:
+    world = daemon_world(customers={"acme": {}})
+    big_day(world)
+    worker = world.engage()
+
+    def stop() -> None:
+        world.fleet.stop("acme")
+        world.clock.advance(5)
+        worker.attend()
+
+    at(world, "05.csv", stop)
+    called(world)
+    take(worker, world)
+    assert worker.wait(20)
+    assert world.ledger.latest("acme", "us-daily", "2026-11-20").status is Status.PLANNED
+    world.work()
+    assert world.delivered() == ["2026-11-20"]
+
+
+# --- Trouble of our own ----------------------------------------------------------------------------------
+
+
+def test_a_worker_without_its_key_takes_no_turns_until_it_is_found(daemon_world: Make) -> None:
+    world = daemon_world()
+    world.produce("2026-11-20")
+    worker = world.engage()
+    world.lose_key()
+    called(world)
+    called(world, "globex")
+    take(worker, world)
+    assert worker.wait(20)
+    assert worker.trouble is not None
+    assert worker.trouble.cause == "vendor_identity"
+    assert not worker.takes_turns
+    assert place(world).state is FleetState.QUEUED  # another worker may have a key
+    freed = take(worker, world, "globex")
+    assert freed.times == 1
+    assert place(world, "globex").state is FleetState.QUEUED
+    world.clock.advance(5)
+    worker.attend()
+    (record,) = world.fleet.workers()
+    assert record.trouble == worker.trouble.message
+    world.find_key()
+    world.clock.advance(5)
+    worker.attend()  # and whose jobs were done in vain are queued again
+    assert worker.takes_turns
+    world.work()
+    assert world.delivered("acme") == world.delivered("globex") == ["2026-11-20"]
+
+
+@pytest.mark.parametrize("what", ["begin", "tell", "end", "beat", "reap"])
+def test_a_ledger_that_is_gone_is_waited_for(
+    daemon_world: Make, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    world = daemon_world(customers={"acme": {}})
+    world.produce("2026-11-20")
+    worker = world.engage()
+    called(world)
+    with monkeypatch.context() as gone:
+
+        def refuses(*arguments: Any) -> Any:
+            raise LedgerReadOnly("the ledger cannot be written")
+
+        gone.setattr(world.fleet, what, refuses)
+        gone.setattr(world.ledger, "prove_writable", refuses)
+        freed = take(worker, world)
+        assert freed.once.wait(20)
+        assert worker.wait(20)
+        for _ in range(3):
+            world.clock.advance(5)
+            worker.attend()
+        assert worker.trouble is not None
+        assert not worker.takes_turns
+    world.clock.advance(5)
+    worker.attend()
+    assert worker.takes_turns
+    world.work()
+    assert world.delivered() == ["2026-11-20"]
+    assert place(world).state is FleetState.RESTING
+    assert world.attempts("acme", "2026-11-20") == 1
+
+
+def test_an_end_that_came_too_late_is_dropped(daemon_world: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    world = daemon_world(customers={"acme": {}})
+    world.produce("2026-11-20")
+    worker, other = world.engage(), world.new_worker("other")
+    called(world)
+    with monkeypatch.context() as gone:
+
+        def refuses(*arguments: Any) -> Any:
+            raise LedgerReadOnly("the ledger cannot be written")
+
+        gone.setattr(world.fleet, "end", refuses)
+        gone.setattr(world.ledger, "prove_writable", refuses)
+        take(worker, world)
+        assert worker.wait(20)
+    world.clock.advance(60)
+    other.attend()
+    assert take(other, world).once.wait(20)
+    assert other.wait(20)
+    before = place(world)
+    worker.attend()
+    assert worker.trouble is None
+    assert place(world) == before
+    other.close()
+
+
+def test_a_mistake_of_ours_ends_one_turn_and_not_the_worker(
+    daemon_world: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = daemon_world(customers={"acme": {}})
+    world.produce("2026-11-20")
+    worker = world.engage()
+    called(world)
+    with monkeypatch.context() as wrong:
+        wrong.setattr(world.fleet, "begin", lambda *arguments: 1 / 0)
+        assert take(worker, world).once.wait(20)
+        assert worker.wait(20)
+    with monkeypatch.context() as wrong:
+        wrong.setattr(world.ledger, "passed_over", lambda *arguments: 1 / 0)
+        assert take(worker, world).once.wait(20)
+        assert worker.wait(20)
+    assert place(world).reason == "ZeroDivisionError: division by zero"
+    called(world)
+    world.work()
+    assert world.delivered() == ["2026-11-20"]
+
+
+# --- The configuration -----------------------------------------------------------------------------------
+
+
+def test_a_customer_who_moved_is_begun_anew(daemon_world: Make) -> None:
+    world = daemon_world(customers={"acme": {}})
+    big_day(world)
+    worker = world.engage()
+
+    def move() -> None:
+        world.customers["acme"] = {"state": "retired"}
+        worker.reload()
+
+    at(world, "05.csv", move)
+    called(world)
+    take(worker, world)
+    assert worker.wait(20)
+    assert world.ledger.latest("acme", "us-daily", "2026-11-20").status is Status.PLANNED
+    world.work()
+    assert world.delivered() == []
+    world.customers["acme"] = {}
+    worker.reload()
+    called(world)
+    world.work()
+    assert world.delivered() == ["2026-11-20"]
+
+
+def test_how_many_places(daemon_world: Make) -> None:
+    world = daemon_world(cluster={"places": 3})
+    worker = world.engage()
+    assert (worker.places, worker.waiting_places) == (3, 6)
+    asked = Worker(
+        world.bench("asked"), world.fleet, world.configuration, lambda: (world.configuration, ()), places=200
+    )
+    assert (asked.places, asked.waiting_places) == (200, 256)
+    asked.close()
+    world.cluster = {}
+    assert world.engage().places == 4  # as many as daemon.workers
+
+
+# --- The end ---------------------------------------------------------------------------------------------
+
+
+def test_what_runs_is_waited_for_then_stopped_where_it_can_be_resumed(daemon_world: Make) -> None:
+    world = daemon_world(customers={"acme": {}, "globex": {}})
+    big_day(world)
+    worker = world.engage()
+    hangs, goes_on = threading.Event(), threading.Event()
+
+    def hang() -> None:
+        hangs.set()
+        assert goes_on.wait(20)
+
+    at(world, "05.csv", hang)
+    called(world)
+    called(world, "globex")
+    take(worker, world)
+    assert hangs.wait(20)
+    worker.stop()
+    assert not worker.takes_turns
+    assert take(worker, world, "globex").times == 1
+    assert not worker.wait(0)
+    worker.break_off()
+    goes_on.set()
+    assert worker.wait(20)
+    worker.close()
+    assert world.ledger.latest("acme", "us-daily", "2026-11-20").status is Status.PLANNED
+    assert {place(world, name).state for name in world.customers} == {FleetState.QUEUED}
+    (record,) = world.fleet.workers()
+    assert (record.version, record.stopping, record.stopped_at) == ("1.2.3", True, world.clock.now())
+    world.fleet.reap()
+    world.engage()
+    world.work()
+    assert world.delivered("acme") == world.delivered("globex") == ["2026-11-20"]
+
+
+def test_a_worker_whose_ledger_is_gone_ends_all_the_same(
+    daemon_world: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = daemon_world()
+    worker = world.engage()
+    with monkeypatch.context() as gone:
+
+        def refuses(*arguments: Any) -> Any:
+            raise LedgerReadOnly("the ledger cannot be written")
+
+        gone.setattr(world.fleet, "beat", refuses)
+        worker.stop()
+        worker.close()
+    (record,) = world.fleet.workers()
+    assert record.stopped_at is None
+
+
+def test_who_else_lives_is_told(daemon_world: Make) -> None:
+    world = daemon_world()
+    told: list[int] = []
+    worker = Worker(
+        world.bench("one"),
+        world.fleet,
+        world.configuration,
+        lambda: (world.configuration, ()),
+        stands=lambda standing: told.append(standing.workers),
+    )
+    world.engage()
+    world.clock.advance(5)
+    worker.attend()
+    assert told == [1, 2]
+    worker.close()
+
+
+def test_a_worker_remembers_so_many_customers(daemon_world: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("xmode_transfer.services.worker._REMEMBERED", 1)
+    world = daemon_world()
+    world.produce("2026-11-20", "2026-11-21")
+    worker = world.engage()
+    seen = looks(world, monkeypatch)
+    called(world)
+    called(world, "globex")
+    for name in ("acme", "globex", "acme"):
+        assert take(worker, world, name).once.wait(20)
+        assert worker.wait(20)
+    assert len(seen) == 3
+    world.work()
+    assert place(world).state is FleetState.RESTING

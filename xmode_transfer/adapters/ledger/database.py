@@ -1,0 +1,153 @@
+"""The database under the ledger: what every one of them can do.
+
+What is not the same in SQLite and in PostgreSQL is behind this class, one room each; ``engine`` chooses by the
+URL. Everything else in this package is said once, in SQLAlchemy's words.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from sqlalchemy import Connection, Dialect, Table
+
+from xmode_transfer.adapters import processes
+from xmode_transfer.domain.errors import LedgerError
+
+if TYPE_CHECKING:
+    from sqlalchemy.dialects.postgresql import Insert as PostgresInsert
+    from sqlalchemy.dialects.sqlite import Insert as SqliteInsert
+
+    from xmode_transfer.ports import Clock
+
+T = TypeVar("T")
+
+
+class Database(ABC):
+    """A database that a ledger lies in. Thread-safe. ``where`` names it to people, without a password.
+
+    What its methods raise are LedgerErrors; the driver's own errors do not leave this package.
+    """
+
+    where: str
+
+    @property
+    @abstractmethod
+    def dialect(self) -> Dialect: ...
+
+    # --- Transactions
+
+    @abstractmethod
+    def reading(self) -> AbstractContextManager[Connection]:
+        """One consistent view of the database for as long as the block lasts; blocks nobody."""
+
+    @abstractmethod
+    def writing(self) -> AbstractContextManager[Connection]:
+        """A transaction that writes: committed at the end of the block, rolled back by an error."""
+
+    @abstractmethod
+    def connected(self) -> AbstractContextManager[Connection]:
+        """A connection without a transaction, for what needs several."""
+
+    @abstractmethod
+    def begin_writing(self, connection: Connection) -> AbstractContextManager[None]:
+        """As ``writing``, on a connection that is there."""
+
+    def read(self, action: Callable[[Connection], T]) -> T:
+        """What the action answers in a transaction that reads. Where the connection can be lost, the action
+        is run again in another one, so it must not take anything from an iterator of the caller's."""
+
+        def once() -> T:
+            with self.reading() as connection:
+                return action(connection)
+
+        return self.patiently(once)
+
+    def write(self, action: Callable[[Connection], T]) -> T:
+        """As ``read``, in a transaction that writes. What the action did is done once: a commit whose answer
+        was lost is looked up before anything is run again."""
+
+        def once() -> T:
+            with self.writing() as connection:
+                return action(connection)
+
+        return self.patiently(once)
+
+    def patiently(self, work: Callable[[], T]) -> T:
+        """Does the work, which is one whole transaction, again where the database was away for a moment."""
+        return work()
+
+    def repeatable(self, rows: Iterable[T]) -> AbstractContextManager[Iterable[T]]:
+        """The rows of an iterator, in a form that ``patiently`` can walk once more where that may be needed."""
+        return _AsTheyAre(rows)
+
+    def hurry(self) -> None:
+        """From now on nobody waits for a database that is away. Said before the end."""
+
+    @abstractmethod
+    def translated(self) -> AbstractContextManager[None]:
+        """Makes the driver's errors the ledger's."""
+
+    # --- Statements
+
+    @abstractmethod
+    def fetch(self, sql: str, parameters: Sequence[object]) -> list[tuple[Any, ...]]:
+        """All rows of one query, as the driver gives them: for pages of millions of rows."""
+
+    @abstractmethod
+    def insert(self, table: Table) -> "SqliteInsert | PostgresInsert":
+        """An INSERT that knows ON CONFLICT."""
+
+    # --- Leases
+
+    @abstractmethod
+    def now(self, connection: Connection, clock: "Clock") -> datetime:
+        """The time by which leases end, in UTC: one clock for all who may claim them."""
+
+    def presence(self, holder: str) -> str | None:
+        """Shows that the holder lives, if it is this process's, in a way that ends with the process; answers
+        the mark that goes into its leases. None where there is no such way."""
+        return None
+
+    def is_dead(self, connection: Connection, holder: str, presence: str | None) -> bool:
+        """Whether a lease's holder is known to have ended. False where nobody can tell."""
+        return processes.is_dead(holder) is True
+
+    # --- The database itself
+
+    def lock_schema(self, connection: Connection) -> None:  # noqa: B027  SQLite's writers are alone anyway
+        """Keeps every other process from changing the schema until the transaction ends."""
+
+    def prepared(self) -> None:  # noqa: B027  SQLite needs nothing more
+        """Told when the schema is ours: from then on every table is there."""
+
+    @abstractmethod
+    def corrupt(self, detail: str) -> LedgerError:
+        """The error for a database that does not hold what a ledger holds."""
+
+    @abstractmethod
+    def missing(self) -> LedgerError:
+        """The error for a place that holds no ledger."""
+
+    @abstractmethod
+    def problems(self) -> list[str]:
+        """What the database finds wrong with itself."""
+
+    @abstractmethod
+    def space(self) -> tuple[int | None, int]:
+        """Bytes that the ledger's disk has left for us (None where nobody can say), and those that the ledger
+        takes."""
+
+    @abstractmethod
+    def close(self) -> None: ...
+
+
+class _AsTheyAre(AbstractContextManager[Iterable[T]]):
+    def __init__(self, rows: Iterable[T]) -> None:
+        self._rows = rows
+
+    def __enter__(self) -> Iterable[T]:
+        return self._rows
+
+    def __exit__(self, *_: object) -> None: ...

@@ -1,0 +1,371 @@
+"""A ledger's database on a PostgreSQL server: how a transaction begins and ends, and what is done when the
+server is away."""
+
+import pickle
+import tempfile
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager, suppress
+from datetime import UTC, datetime
+from itertools import islice
+from typing import IO, TYPE_CHECKING, Any, TypeVar, cast
+
+import psycopg
+import sqlalchemy
+from sqlalchemy import Connection, Dialect, Engine, Table, event, text
+from sqlalchemy.dialects.postgresql import Insert
+from sqlalchemy.dialects.postgresql import insert as postgres_insert
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.pool import QueuePool
+
+from xmode_transfer.adapters import processes
+from xmode_transfer.adapters.ledger.database import Database
+from xmode_transfer.adapters.ledger.errors import closed
+from xmode_transfer.adapters.ledger.postgres import address, commits, errors, inspection
+from xmode_transfer.adapters.ledger.postgres.address import Address
+from xmode_transfer.adapters.ledger.postgres.commits import Mark
+from xmode_transfer.adapters.ledger.postgres.patience import Patience
+from xmode_transfer.adapters.ledger.postgres.presence import Presence, is_gone
+from xmode_transfer.domain.errors import LedgerError, XmodeError
+
+if TYPE_CHECKING:
+    from xmode_transfer.ports import Clock
+
+T = TypeVar("T")
+
+_KIND = "xmode_transaction"
+_READS = "reads"
+_SCHEMA_LOCK = 0x786D6F6465  # "xmode"
+_SPOOLED_AT_A_TIME = 1_000
+_SPOOL_MEMORY_BYTES = 4 * 1024 * 1024
+
+# A commit is on disk when it returns: a server that is set up otherwise is told so for our connections.
+_DURABLE = """
+    SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'
+"""
+_UNTIMED = """
+    SELECT set_config(name, '0', false) FROM pg_settings
+    WHERE name IN ('idle_session_timeout', 'idle_in_transaction_session_timeout', 'statement_timeout',
+                   'transaction_timeout')
+"""
+
+
+class PostgresDatabase(Database):
+    """Readers see one state and block nobody. Writers do not wait for each other but where they write the
+    same rows: a lease's row is locked by whoever writes under it.
+
+    A connection that breaks is replaced, and the whole transaction run again; was it lost during the commit,
+    the server is asked first whether it had been written.
+    """
+
+    def __init__(self, engine: Engine, where: Address, holder: str) -> None:
+        self.where = where.where
+        self._engine = engine
+        self._address = where
+        self._patience = Patience(where.where, where.patience_seconds)
+        self._presence = Presence(holder, lambda: _open(where))
+        self._writers = commits.Writers()
+        self._closed = threading.Event()
+
+    @property
+    def dialect(self) -> Dialect:
+        return self._engine.dialect
+
+    # --- Transactions
+
+    @contextmanager
+    def reading(self) -> Iterator[Connection]:
+        with self._translated_on(self._patience.run(lambda: self._begun(_READS))) as connection:
+            yield connection
+            connection.commit()
+
+    @contextmanager
+    def writing(self) -> Iterator[Connection]:
+        with self._marked() as mark:
+            begun = self._patience.run(lambda: self._begun(mark))
+            with self._translated_on(begun) as connection, self._until_committed(connection, mark):
+                yield connection
+
+    @contextmanager
+    def connected(self) -> Iterator[Connection]:
+        with self._translated_on(self._patience.run(self._connection)) as connection:
+            yield connection
+
+    @contextmanager
+    def begin_writing(self, connection: Connection) -> Iterator[None]:
+        with self._marked() as mark:
+            connection.execution_options(**{_KIND: mark})
+            connection.begin()
+            try:
+                with self._until_committed(connection, mark):
+                    yield
+            finally:
+                connection.execution_options(**{_KIND: None})
+
+    def patiently(self, work: Callable[[], T]) -> T:
+        return self._patience.run(work)
+
+    @contextmanager
+    def repeatable(self, rows: Iterable[T]) -> Iterator[Iterable[T]]:
+        """On disk, but for a few: what comes from a listing comes once, and may be millions."""
+        with tempfile.SpooledTemporaryFile(_SPOOL_MEMORY_BYTES) as file:
+            source = iter(rows)
+            while some := list(islice(source, _SPOOLED_AT_A_TIME)):
+                pickle.dump(some, file, pickle.HIGHEST_PROTOCOL)
+            yield _Spooled(file)
+
+    def hurry(self) -> None:
+        self._patience.end()
+
+    @contextmanager
+    def translated(self) -> Iterator[None]:
+        try:
+            yield
+        except (DBAPIError, psycopg.Error) as error:
+            raise self._told(error) from error
+
+    def _connection(self) -> Connection:
+        if self._closed.is_set():
+            raise closed(self.where)
+        try:
+            return self._engine.connect()
+        except DBAPIError as error:
+            raise errors.from_connecting(error.orig or error, self.where) from error
+        except psycopg.Error as error:
+            raise errors.from_connecting(error, self.where) from error
+
+    @contextmanager
+    def _marked(self) -> Iterator[Mark]:
+        mark = self._writers.take()
+        try:
+            yield mark
+        finally:
+            self._writers.give_back(mark)
+
+    def _begun(self, kind: Mark | str) -> Connection:
+        """A connection in a transaction, on which the server has answered."""
+        connection = self._connection()
+        try:
+            with self.translated():
+                connection.execution_options(**{_KIND: kind})
+                connection.begin()
+        except BaseException:
+            _throw_away(connection)
+            raise
+        return connection
+
+    @contextmanager
+    def _translated_on(self, connection: Connection) -> Iterator[Connection]:
+        """Closes the connection at the end; one that broke is not used again, nor are those like it."""
+        try:
+            yield connection
+        except (DBAPIError, psycopg.Error) as error:
+            told = self._told(error)
+            if isinstance(told, errors.Away | errors.Standby):
+                _throw_away(connection)
+                self._engine.dispose()
+            raise told from error
+        except errors.PASSING as error:
+            if not isinstance(error, errors.Contended):
+                _throw_away(connection)
+                self._engine.dispose()
+            raise
+        finally:
+            with suppress(DBAPIError, psycopg.Error):
+                connection.close()
+
+    def _told(self, error: DBAPIError | psycopg.Error) -> XmodeError:
+        return errors.from_server(error.orig or error if isinstance(error, DBAPIError) else error, self.where)
+
+    @contextmanager
+    def _until_committed(self, connection: Connection, mark: Mark) -> Iterator[None]:
+        try:
+            yield
+        except BaseException:
+            with suppress(DBAPIError, psycopg.Error):
+                connection.rollback()
+            raise
+        try:
+            connection.commit()
+        except (DBAPIError, psycopg.Error) as error:
+            told = self._told(error)
+            if not isinstance(told, errors.Away):
+                raise told from error
+            _throw_away(connection)
+            self._engine.dispose()
+            if not (mark.writer and self._patience.run(lambda: self._was_committed(mark))):
+                raise told from error
+
+    def _was_committed(self, mark: Mark) -> bool:
+        """What became of a transaction whose commit was not answered."""
+        with self._translated_on(self._connection()) as connection:
+            try:
+                return commits.was_left(_cursor(connection), mark)
+            except psycopg.errors.LockNotAvailable as error:
+                raise errors.away(self.where, "a commit is still under way") from error
+
+    # --- Statements
+
+    def fetch(self, sql: str, parameters: Sequence[object]) -> list[tuple[Any, ...]]:
+        def action(connection: Connection) -> list[tuple[Any, ...]]:
+            with closing(_cursor(connection)) as cursor:
+                cursor.execute(sql, parameters)
+                return cursor.fetchall()
+
+        return self.read(action)
+
+    def insert(self, table: Table) -> Insert:
+        return postgres_insert(table)
+
+    # --- Leases
+
+    def now(self, connection: Connection, clock: "Clock") -> datetime:
+        """The server's, since the clocks of the machines that claim leases differ."""
+        found = connection.execute(text("SELECT clock_timestamp()")).scalar_one()
+        assert isinstance(found, datetime)
+        return found.astimezone(UTC)
+
+    def presence(self, holder: str) -> str | None:
+        if holder != self._presence.holder:
+            return None
+        return self._patience.run(self._present)
+
+    def _present(self) -> str:
+        if self._closed.is_set():
+            raise closed(self.where)
+        try:
+            return self._presence.mark()
+        except psycopg.Error as error:
+            raise errors.from_connecting(error, self.where) from error
+
+    def is_dead(self, connection: Connection, holder: str, presence: str | None) -> bool:
+        known = processes.is_dead(holder)
+        if known is not None:
+            return known
+        return presence is not None and is_gone(connection, holder, presence)
+
+    # --- The database itself
+
+    def lock_schema(self, connection: Connection) -> None:
+        connection.execute(text("SELECT pg_advisory_xact_lock(:number)"), {"number": _SCHEMA_LOCK})
+
+    def prepared(self) -> None:
+        self._writers.exist = True
+
+    def corrupt(self, detail: str) -> LedgerError:
+        return errors.not_ours(self.where, detail)
+
+    def missing(self) -> LedgerError:
+        return errors.missing(self.where)
+
+    def problems(self) -> list[str]:
+        return self.read(inspection.problems)
+
+    def space(self) -> tuple[int | None, int]:
+        return None, self.read(inspection.used_bytes)
+
+    def close(self) -> None:
+        if not self._closed.is_set() and (rows := self._writers.rows()):
+            with suppress(XmodeError, DBAPIError, psycopg.Error), self._connection() as connection:
+                commits.forget(_cursor(connection), rows)
+        self._closed.set()
+        self._patience.end()
+        self._presence.close()
+        with self.translated():
+            self._engine.dispose()
+
+
+class _Spooled(Iterable[T]):
+    """What was pickled into a file, list by list, as often as it is asked for."""
+
+    def __init__(self, file: "tempfile.SpooledTemporaryFile[bytes] | IO[bytes]") -> None:
+        self._file = file
+        self._end = file.tell()
+
+    def __iter__(self) -> Iterator[T]:
+        self._file.seek(0)
+        while self._file.tell() < self._end:
+            yield from pickle.load(self._file)
+
+
+def connect(url: str, *, holder: str) -> PostgresDatabase:
+    """Opens the database that the URL names. A server that is starting is waited for; one that is not there
+    is not, since then more likely the URL is wrong."""
+    where = address.parse(url)
+    database = PostgresDatabase(_engine(where), where, holder)
+    try:
+        database._patience.run(lambda: _prove(where))
+    except BaseException:
+        database.close()
+        raise
+    return database
+
+
+def _prove(where: Address) -> None:
+    try:
+        connection = _open(where)
+    except psycopg.Error as error:
+        told = errors.from_connecting(error, where.where)
+        if isinstance(told, errors.Away) and not errors.is_starting(told):
+            raise errors.for_good(told, 0) from error
+        raise told from error
+    with connection:
+        version = connection.info.server_version
+        if version < errors.OLDEST_VERSION * 10_000:
+            raise errors.too_old(where.where, version)
+        encoding = connection.info.parameter_status("server_encoding") or ""
+        if encoding != "UTF8":
+            raise errors.other_encoding(where.where, encoding)
+
+
+def _engine(where: Address) -> Engine:
+    engine = sqlalchemy.create_engine(
+        "postgresql+psycopg://",
+        creator=lambda: _open(where),
+        paramstyle="format",  # the statements that run for every object go to the driver with plain tuples
+        use_native_hstore=False,
+        # A pool without an upper bound: a thread that reads must never wait for another thread that does.
+        poolclass=QueuePool,
+        pool_size=4,
+        max_overflow=-1,
+    )
+    event.listen(engine, "begin", _begin)
+    return engine
+
+
+def _open(where: Address) -> "psycopg.Connection[Any]":
+    # The driver must not begin transactions by itself: ``_begin`` does, and knows which kind.
+    connection = psycopg.connect(where.conninfo, autocommit=True)
+    try:
+        connection.execute(
+            "SELECT set_config('lock_timeout', %s, false)", [f"{int(where.lock_seconds * 1000)}"]
+        )
+        connection.execute(_DURABLE)
+        connection.execute(_UNTIMED)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _begin(connection: Connection) -> None:
+    kind = connection.get_execution_options().get(_KIND)
+    with closing(_cursor(connection)) as cursor:
+        if isinstance(kind, Mark):
+            commits.begin(cursor, kind)
+        elif kind == _READS:
+            cursor.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+        else:
+            cursor.execute("BEGIN ISOLATION LEVEL READ COMMITTED")
+
+
+def _cursor(connection: Connection) -> "psycopg.Cursor[Any]":
+    return cast("psycopg.Cursor[Any]", connection.connection.cursor())
+
+
+def _throw_away(connection: Connection) -> None:
+    with suppress(DBAPIError, psycopg.Error):
+        if not connection.closed and not connection.invalidated:
+            connection.invalidate()
+    with suppress(DBAPIError, psycopg.Error):
+        connection.close()

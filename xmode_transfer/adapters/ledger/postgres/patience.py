@@ -1,0 +1,73 @@
+"""Waiting for a server that is away for a moment: it restarts, or another one takes its place."""
+
+import threading
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+from xmode_transfer import telemetry
+from xmode_transfer.adapters.ledger.postgres import errors
+from xmode_transfer.domain.errors import XmodeError
+
+T = TypeVar("T")
+
+_FIRST_PAUSE_SECONDS = 0.05
+_LONGEST_PAUSE_SECONDS = 2.0
+
+
+class Patience:
+    """Repeats what failed by a passing trouble (``errors.PASSING``), for ``seconds`` since it began. One line
+    in the log says that the server is away, and one that it is back, however many threads wait for it."""
+
+    def __init__(self, where: str, seconds: float) -> None:
+        self._where = where
+        self._seconds = seconds
+        self._over = threading.Event()
+        self._door = threading.Lock()
+        self._away_since: float | None = None
+
+    def run(self, attempt: Callable[[], T]) -> T:
+        """What the attempt answers. Raises what it raises, and a trouble that did not pass as one that the
+        caller need not wait for any more."""
+        began: float | None = None
+        pause = 0.0  # a connection that broke while it lay unused is replaced at once, and not told of
+        while True:
+            try:
+                answer = attempt()
+            except errors.PASSING as error:
+                now = time.monotonic()
+                began = now if began is None else began
+                waited = now - began
+                if waited + pause > self._seconds or self._over.is_set():
+                    raise errors.for_good(error, waited) from error
+                if pause:
+                    self._tell(error, began)
+                self._over.wait(pause)
+                pause = min(max(pause * 2, _FIRST_PAUSE_SECONDS), _LONGEST_PAUSE_SECONDS)
+            else:
+                if self._away_since is not None:
+                    self._tell_the_end()
+                return answer
+
+    def end(self) -> None:
+        """Nobody waits any more: each goes on with one last attempt."""
+        self._over.set()
+
+    def _tell(self, error: XmodeError, since: float) -> None:
+        if isinstance(error, errors.Contended):
+            return
+        with self._door:
+            if self._away_since is not None:
+                return
+            self._away_since = since
+        telemetry.log(telemetry.Event.LEDGER_AWAY, ledger=self._where, **error.log_context())
+
+    def _tell_the_end(self) -> None:
+        with self._door:
+            since, self._away_since = self._away_since, None
+        if since is not None:
+            telemetry.log(
+                telemetry.Event.LEDGER_BACK,
+                ledger=self._where,
+                seconds=round(time.monotonic() - since, 1),
+            )

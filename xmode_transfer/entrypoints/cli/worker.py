@@ -1,0 +1,56 @@
+"""`xmode-transfer worker`: one of the machines that deliver."""
+
+import logging
+import sys
+
+import click
+
+from xmode_transfer.entrypoints.cli import Shell
+
+
+@click.command()
+@click.option(
+    "--places",
+    type=click.IntRange(1, 256),
+    metavar="N",
+    help="Deliveries that it runs at once (`cluster.places`, else `daemon.workers`).",
+)
+@click.pass_context
+def command(ctx: click.Context, places: int | None) -> int:
+    """Deliver what a fleet's daemon finds due, on this machine, until you stop it.
+
+    Any number of workers, on any machines, share the work of `xmode-transfer daemon --engine procrastinate`;
+    add one and it takes its part, end one and the others take its. All read the same configuration, and the
+    ledger, which lies in PostgreSQL, decides who delivers what. A worker that is killed, frozen or cut off is
+    found out: others go on with its deliveries within a minute, from the last part that was sent.
+
+    \b
+    SIGTERM, Ctrl-C   ends: what runs has `daemon.drain_seconds`, then stops where it can be resumed, and
+                      others go on with it
+    a second one      ends at once; nothing that was acknowledged is lost
+    SIGHUP            reads the configuration again (changed files are noticed by themselves)
+    kill -9           the others go on from the ledger
+
+    \b
+    pip install 'xmode-transfer[cluster]'         what several machines need besides
+    xmode-transfer ledger copy postgresql://...   moves the ledger to where all reach it
+    xmode-transfer daemon --engine procrastinate  says what is due: one or more
+    xmode-transfer worker                         delivers it: one or more
+    xmode-transfer worker --places 32
+
+    The log is one event a line on stderr (docs/events.md). Exit codes: 0 it was stopped; 2 service.yaml
+    cannot be used, or is for one machine only; 3 the ledger cannot be reached.
+    """
+    shell = ctx.obj
+    assert isinstance(shell, Shell)
+    assert ctx.parent is not None
+    from xmode_transfer import telemetry
+
+    if ctx.parent.params["log_level"] is None:  # a service tells what it does on a terminal, too
+        telemetry.configure(stream=sys.stderr, level=logging.INFO)
+    from xmode_transfer.bootstrap import cluster
+
+    cluster.check_installed()
+    from xmode_transfer.entrypoints import worker
+
+    return worker.run(shell.config_dir, places)

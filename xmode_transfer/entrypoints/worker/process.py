@@ -1,0 +1,125 @@
+"""The worker's life: start, attend to its turns, drain, end.
+
+One thread does everything here that may wait for the ledger; another, the engine's, fetches jobs. Signal
+handlers only put a word into the inbox.
+"""
+
+import os
+import sys
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+from queue import Empty
+
+from xmode_transfer import bootstrap, telemetry
+from xmode_transfer.adapters import config_files, sd_notify
+from xmode_transfer.adapters.metrics import Counters
+from xmode_transfer.adapters.watching import FileWatch
+from xmode_transfer.bootstrap import cluster
+from xmode_transfer.domain.errors import ExitCode
+from xmode_transfer.entrypoints.daemon.inbox import Inbox, Wake
+from xmode_transfer.entrypoints.worker.engine import Engine
+from xmode_transfer.services.worker import Worker
+from xmode_transfer.telemetry import Event
+
+_ATTEND_SECONDS = 1.0
+_GRACE_SECONDS = 10.0
+"""After the drain, what was stopped has so long to end its requests in flight."""
+
+
+def run(directory: Path, places: int | None = None) -> int:
+    """Works until it is asked to end; answers the exit code. ``places`` goes before the configuration's.
+    Raises ConfigError when service.yaml cannot be used, or is for one machine only; LedgerError."""
+    with Inbox() as inbox:
+        configuration = config_files.load(directory)
+        cluster.check(configuration.service)
+        with bootstrap.workbench(configuration, Counters()) as bench:
+            conninfo = cluster.queue(configuration.service)
+            worker = Worker(
+                bench,
+                cluster.fleet(bench.ledger),
+                configuration,
+                partial(config_files.survey, directory),
+                places=places,
+                version=version("xmode-transfer"),
+            )
+            return _Life(directory, worker, Engine(worker, conninfo), inbox).live()
+
+
+class _Life:
+    """From the first job to the last."""
+
+    def __init__(self, directory: Path, worker: Worker, engine: Engine, inbox: Inbox) -> None:
+        self._directory = directory
+        self._worker = worker
+        self._engine = engine
+        self._inbox = inbox
+
+    def live(self) -> int:
+        files = FileWatch(self._directory, lambda: self._inbox.put(Wake.FILES), self._not_watched)
+        try:
+            configuration = self._worker.configuration
+            telemetry.log(
+                Event.WORKER_STARTED,
+                version=version("xmode-transfer"),
+                customers=len(configuration.customers),
+                places=self._worker.places,
+                configuration_problems=list(map(str, configuration.problems)),
+            )
+            self._engine.start()
+            sd_notify.ready(self._status())
+            self._work()
+        finally:
+            self._engine.stop()
+            files.close()
+        return self._end()
+
+    def _work(self) -> None:
+        while True:
+            try:
+                wake, _ = self._inbox.get(_ATTEND_SECONDS)
+            except Empty:
+                wake = Wake.NOTHING
+            if wake is Wake.STOP:
+                return
+            if wake in (Wake.FILES, Wake.RELOAD):
+                sd_notify.reloading()
+                self._worker.reload()
+                sd_notify.ready(self._status())
+            self._worker.attend()
+            self._engine.want(self._worker.takes_turns)
+            sd_notify.watchdog()
+            sd_notify.status(self._status())
+
+    def _not_watched(self, reason: str) -> None:
+        telemetry.warn(Event.CONFIGURATION_NOT_WATCHED, message=reason)
+
+    def _status(self) -> str:
+        """One line for `systemctl status`."""
+        worker = self._worker
+        told = f"{worker.busy} of {worker.places} places taken, {worker.waiting} turns wait"
+        return told if worker.trouble is None else f"stopped: {worker.trouble.message}; {told}"
+
+    def _end(self) -> int:
+        """Lets what runs end; stops it where it can be resumed when its time is over; and ends in any
+        case."""
+        worker = self._worker
+        drain_seconds = worker.configuration.service.daemon.drain_seconds
+        telemetry.log(
+            Event.WORKER_STOPPING, running=worker.busy + worker.waiting, drain_seconds=drain_seconds
+        )
+        sd_notify.stopping()
+        worker.stop()
+        drained = ended = worker.wait(drain_seconds)
+        if not drained:
+            worker.break_off()
+            ended = worker.wait(_GRACE_SECONDS)
+        ended = self._engine.wait(_GRACE_SECONDS) and ended
+        worker.close()
+        telemetry.log(Event.WORKER_STOPPED, drained=drained, ended=ended)
+        if not ended:
+            # Threads that wait for an answer that never comes would keep the process; what they have done is
+            # in the ledger, and others take over as soon as this process is gone.
+            sys.stderr.flush()
+            os._exit(ExitCode.DONE)
+        return ExitCode.DONE

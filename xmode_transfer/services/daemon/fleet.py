@@ -1,0 +1,283 @@
+"""The crew of a daemon whose customers' turns are taken by workers, on any number of machines.
+
+The ledger knows who is where; this process only asks it, and remembers the answer for the board.
+"""
+
+import threading
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import datetime
+
+from xmode_transfer import telemetry
+from xmode_transfer.domain.errors import LedgerError, XmodeError
+from xmode_transfer.domain.fleet import FleetState, FleetTurn, WorkerRecord
+from xmode_transfer.ports import Fleet
+from xmode_transfer.ports.board import Turn, TurnState
+from xmode_transfer.services.daemon.crew import Crew, Hire
+from xmode_transfer.services.daemon.turns import TurnEnd, Turns
+from xmode_transfer.services.workbench import Workbench
+from xmode_transfer.telemetry import Event
+
+REAP_SECONDS = 5.0
+"""How often each daemon and each worker looks for turns whose worker is gone."""
+
+_CALLS_AT_ONCE = 8
+"""Calls that are written at the same time share a commit."""
+
+_Wish = tuple[str, str]  # what is wished, and for which customer
+
+
+@dataclass(frozen=True, slots=True)
+class _Call:
+    """A call that is still to be written."""
+
+    hurried: bool = False
+    serving_at: datetime | None = None
+
+    def and_then(self, other: "_Call") -> "_Call":
+        times = [time for time in (self.serving_at, other.serving_at) if time is not None]
+        return _Call(self.hurried or other.hurried, max(times, default=None))
+
+
+class FleetCrew:
+    """Implements ``Crew``. Calls are written by ``attend``, all that have come since it was called last. What
+    the ledger does not take now is told as trouble, and tried again by ``attend``."""
+
+    alone = False
+
+    def __init__(
+        self,
+        bench: Workbench,
+        fleet: Fleet,
+        *,
+        ended: Callable[[str, TurnEnd], None],
+        trouble: Callable[[XmodeError], object],
+    ) -> None:
+        """``ended`` and ``trouble`` as in ``Hire``; ``ended`` is called by the thread that attends."""
+        self._bench = bench
+        self._fleet = fleet
+        self._ended = ended
+        self._trouble = trouble
+        self._lock = threading.Lock()
+        self._seated: frozenset[str] = frozenset()
+        self._known: dict[str, FleetTurn] = {}
+        self._serial = 0
+        self._told: dict[str, int] = {}  # by customer, the serial of the last end that ``ended`` has heard of
+        self._caught_up = False  # whether all turns were read once
+        self._wishes: dict[_Wish, Callable[[], None]] = {}
+        self._calls: dict[str, _Call] = {}
+        self._callers = ThreadPoolExecutor(_CALLS_AT_ONCE, thread_name_prefix="call")
+        self._workers: tuple[WorkerRecord, ...] = ()
+        self._idle = False  # somebody is queued, and no worker lives
+        self._reaped = -REAP_SECONDS
+        self._closed = False
+
+    # --- What is asked of the fleet ----------------------------------------------------------------------
+
+    def seat(self, weights: Mapping[str, int]) -> None:
+        weights = dict(weights)
+        with self._lock:
+            self._seated = frozenset(weights)
+        self._wish(("seat", ""), lambda: self._fleet.seat(weights))
+
+    def rest(self, turn: Turn) -> None:
+        rested = FleetTurn(
+            turn.customer,
+            FleetState(turn.state),
+            turn.since_at,
+            serial=0,
+            next_at=turn.next_at,
+            feed=turn.feed,
+            period=turn.period,
+            reason=turn.reason,
+        )
+        self._wish(("rest", turn.customer), lambda: self._fleet.rest(rested))
+
+    def call(self, name: str, *, hurried: bool = False, serving_at: datetime | None = None) -> None:
+        if name in self._seated:
+            self._remember_call(name, _Call(hurried, serving_at))
+
+    def stop(self, name: str) -> None:
+        """The workers read the files themselves; this is for the one that has not yet done so."""
+        self._wish(("stop", name), lambda: self._fleet.stop(name))
+
+    def _wish(self, key: _Wish, wish: Callable[[], None]) -> None:
+        with self._lock:
+            behind = bool(self._wishes)  # what was wished before comes first
+            self._wishes.pop(key, None)
+            self._wishes[key] = wish
+        if not behind:
+            self._carry_out()
+
+    def _carry_out(self) -> bool:
+        """Whether nothing is left to be wished."""
+        while True:
+            with self._lock:
+                key = next(iter(self._wishes), None)
+                if key is None:
+                    return True
+                wish = self._wishes[key]
+            try:
+                wish()
+            except LedgerError as error:
+                self._trouble(error)
+                return False
+            with self._lock:
+                if self._wishes.get(key) is wish:
+                    del self._wishes[key]
+
+    def _remember_call(self, name: str, call: _Call) -> None:
+        with self._lock:
+            if not self._closed:
+                self._calls[name] = self._calls.get(name, _Call()).and_then(call)
+
+    def _write_calls(self) -> bool:
+        """Whether all that were remembered are written."""
+        with self._lock:
+            calls, self._calls = self._calls, {}
+        if self._closed or not calls:
+            return True
+        refused: list[LedgerError] = []
+
+        def write(item: tuple[str, _Call]) -> None:
+            name, call = item
+            try:
+                if not refused:
+                    self._fleet.call(name, hurried=call.hurried, serving_at=call.serving_at)
+                    return
+            except LedgerError as error:
+                refused.append(error)
+            self._remember_call(name, call)
+
+        for _ in self._callers.map(write, calls.items()):
+            pass
+        if refused:
+            self._trouble(refused[0])
+        return not refused
+
+    # --- What the fleet does -----------------------------------------------------------------------------
+
+    def attend(self, turn_seconds: float) -> None:
+        """``turn_seconds`` is seen to by the workers."""
+        now = self._bench.clock.monotonic()
+        if not (self._carry_out() and self._write_calls()):
+            return
+        try:
+            if now - self._reaped >= REAP_SECONDS:
+                self._reaped = now
+                tell_of_taking_over(self._fleet.reap())
+            changed = self._fleet.turns(self._serial)
+            workers = tuple(self._fleet.workers())
+        except LedgerError as error:
+            self._trouble(error)
+            return
+        with self._lock:
+            self._workers = workers
+            for turn in changed:
+                self._known[turn.customer] = turn
+                self._serial = max(self._serial, turn.serial)
+        for turn in changed:
+            self._hear(turn)
+        self._caught_up = True
+        self._look_for_workers()
+
+    def _hear(self, turn: FleetTurn) -> None:
+        """Tells how the turn ended. What ended before this daemon began is history, unless the customer is
+        broken off still."""
+        told, self._told[turn.customer] = self._told.get(turn.customer, 0), turn.ended_serial
+        if turn.ended_serial <= told:
+            return
+        if not self._caught_up and turn.state is not FleetState.BROKEN_OFF:
+            return
+        end = TurnEnd(
+            turn.again, turn.looked, turn.next_at, turn.feed, turn.period, turn.reason, turn.refused
+        )
+        try:
+            self._ended(turn.customer, end)
+        except XmodeError as error:
+            self._trouble(error)
+
+    def _look_for_workers(self) -> None:
+        queued = sum(turn.state is FleetState.QUEUED for turn in self._known.values())
+        idle = queued > 0 and not self._alive()
+        if idle and not self._idle:
+            telemetry.warn(Event.WORKERS_MISSING, queued=queued)
+        self._idle = idle
+
+    def _alive(self) -> list[WorkerRecord]:
+        now = self._bench.clock.now()
+        return [worker for worker in self._workers if worker.is_alive(now)]
+
+    # --- The board ---------------------------------------------------------------------------------------
+
+    @property
+    def workers(self) -> int:
+        """The places of all workers that live."""
+        return sum(worker.places for worker in self._alive())
+
+    @property
+    def busy(self) -> int:
+        """How many of these are taken. Turns that make no progress hold none."""
+        return sum(worker.busy for worker in self._alive())
+
+    def turns(self) -> list[Turn]:
+        with self._lock:
+            return [_seen(turn) for name, turn in sorted(self._known.items()) if name in self._seated]
+
+    def turn(self, name: str) -> Turn | None:
+        with self._lock:
+            known = self._known.get(name)
+            return _seen(known) if known is not None and name in self._seated else None
+
+    # --- Its own end: the workers go on without this process ---------------------------------------------
+
+    def pause(self) -> None:
+        pass
+
+    def resume(self) -> None:
+        pass
+
+    def close(self) -> None:
+        with self._lock:
+            self._closed = True
+        self._callers.shutdown(wait=False)
+
+    def stop_all(self) -> None:
+        pass
+
+    def wait(self, seconds: float) -> bool:
+        return True
+
+
+def of_fleet(bench: Workbench, fleet: Fleet) -> Hire:
+    """Makes the crew of a daemon that joins the fleet."""
+
+    def hire(
+        _turns: Turns,
+        /,
+        *,
+        ended: Callable[[str, TurnEnd], None],
+        trouble: Callable[[XmodeError], object],
+    ) -> Crew:
+        return FleetCrew(bench, fleet, ended=ended, trouble=trouble)
+
+    return hire
+
+
+def tell_of_taking_over(names: list[str]) -> None:
+    """In the log, whose turns were taken from a worker that is gone."""
+    for name in names:
+        telemetry.warn(Event.TURN_TAKEN_OVER, customer=name)
+
+
+def _seen(turn: FleetTurn) -> Turn:
+    return Turn(
+        turn.customer,
+        TurnState(turn.state),
+        turn.since_at,
+        turn.next_at,
+        turn.feed,
+        turn.period,
+        turn.reason,
+    )
