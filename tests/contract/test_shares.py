@@ -6,9 +6,10 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 
 import pytest
-from sqlalchemy import Connection
+from sqlalchemy import Connection, select
 
 from xmode_transfer.adapters.ledger import SqlLedger, open_ledger
+from xmode_transfer.adapters.ledger.tables import chunks, leases
 from xmode_transfer.adapters.memory.clock import MemoryClock
 from xmode_transfer.adapters.processes import this_process
 from xmode_transfer.domain.errors import LeaseLost
@@ -178,9 +179,9 @@ def test_what_closers_left_whose_deliveries_went_on_is_forgotten(
     )
     shares.divide(Division("d2", "acme", lease, "print"), RANGES, helpers=1)
     with ledger._database.reading() as connection:
-        rows = connection.exec_driver_sql("SELECT delivery_id, count(*) FROM chunks GROUP BY 1").all()
-        held = connection.exec_driver_sql("SELECT name FROM leases WHERE name LIKE 'chunk/%'").all()
-    assert [tuple(row) for row in rows] == [("d2", 3)]
+        rows = connection.execute(select(chunks.c.delivery_id)).scalars().all()
+        held = connection.execute(select(leases.c.name).where(leases.c.name.startswith("chunk/"))).all()
+    assert rows == ["d2"] * 3
     assert held == []
 
 
