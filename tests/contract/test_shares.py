@@ -4,12 +4,12 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
-from pathlib import Path
 
 import pytest
-from sqlalchemy import Connection
+from sqlalchemy import Connection, select
 
 from xmode_transfer.adapters.ledger import SqlLedger, open_ledger
+from xmode_transfer.adapters.ledger.tables import chunks, leases
 from xmode_transfer.adapters.memory.clock import MemoryClock
 from xmode_transfer.adapters.processes import this_process
 from xmode_transfer.domain.errors import LeaseLost
@@ -55,14 +55,12 @@ def clock() -> MemoryClock:
     return MemoryClock(NOW)
 
 
-@pytest.fixture(params=["sqlite"])
-def reopen(
-    request: pytest.FixtureRequest, tmp_path: Path, clock: MemoryClock
-) -> Iterator[Callable[[], SqlLedger]]:
+@pytest.fixture
+def reopen(ledger_url: str, clock: MemoryClock) -> Iterator[Callable[[], SqlLedger]]:
     opened: list[SqlLedger] = []
 
     def open_it() -> SqlLedger:
-        opened.append(open_ledger(f"{request.param}:///{tmp_path}/ledger.db", clock))
+        opened.append(open_ledger(ledger_url, clock))
         return opened[-1]
 
     yield open_it
@@ -181,9 +179,9 @@ def test_what_closers_left_whose_deliveries_went_on_is_forgotten(
     )
     shares.divide(Division("d2", "acme", lease, "print"), RANGES, helpers=1)
     with ledger._database.reading() as connection:
-        rows = connection.exec_driver_sql("SELECT delivery_id, count(*) FROM chunks GROUP BY 1").all()
-        held = connection.exec_driver_sql("SELECT name FROM leases WHERE name LIKE 'chunk/%'").all()
-    assert [tuple(row) for row in rows] == [("d2", 3)]
+        rows = connection.execute(select(chunks.c.delivery_id)).scalars().all()
+        held = connection.execute(select(leases.c.name).where(leases.c.name.startswith("chunk/"))).all()
+    assert rows == ["d2"] * 3
     assert held == []
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from sqlalchemy import Connection, Row, and_, delete, exists, false, func, insert, select, true, update
 
 from xmode_transfer.adapters.ledger import leases as leasing
-from xmode_transfer.adapters.ledger.engine import Database
+from xmode_transfer.adapters.ledger.database import Database
 from xmode_transfer.adapters.ledger.rows import failure_of, failure_values, time_of
 from xmode_transfer.adapters.ledger.tables import chunks, leases
 from xmode_transfer.adapters.ledger.writer import GroupCommit
@@ -89,11 +89,12 @@ class SqlShares:
         return self._state(delivery_id, query)
 
     def take(self, division: Division, holder: str, ttl_seconds: float) -> Chunk | None:
+        presence = self._database.presence(holder)
+
         def action(connection: Connection) -> Chunk | None:
             leasing.check(connection, division.lease)
-            found = self._untaken(connection, division, holder, ttl_seconds) or self._abandoned(
-                connection, division, holder, ttl_seconds
-            )
+            asked = (connection, division, holder, presence, ttl_seconds)
+            found = self._untaken(*asked) or self._abandoned(*asked)
             if found is None:
                 return None
             row, lease = found
@@ -152,9 +153,8 @@ class SqlShares:
 
     def withdraw(self, lease: Lease, delivery_id: str) -> None:
         there = select(func.count()).select_from(chunks).where(chunks.c.delivery_id == delivery_id)
-        with self._database.reading() as connection:
-            if not connection.execute(there).scalar_one():
-                return
+        if not self._database.read(lambda c: c.execute(there).scalar_one()):
+            return
 
         def action(connection: Connection) -> None:
             leasing.check(connection, lease)
@@ -181,7 +181,12 @@ class SqlShares:
             self._remove(connection, delivery_id)
 
     def _untaken(
-        self, connection: Connection, division: Division, holder: str, ttl_seconds: float
+        self,
+        connection: Connection,
+        division: Division,
+        holder: str,
+        presence: str | None,
+        ttl_seconds: float,
     ) -> tuple[Row[Any], Lease] | None:
         """The first chunk that was not taken, or was given back; two who ask at once get two."""
         row = connection.execute(
@@ -191,27 +196,37 @@ class SqlShares:
             .limit(1)
             .with_for_update(skip_locked=True)
         ).one_or_none()
-        return None if row is None else (row, self._claim(connection, row.lease, holder, ttl_seconds))
+        return (
+            None if row is None else (row, self._claim(connection, row.lease, holder, presence, ttl_seconds))
+        )
 
     def _abandoned(
-        self, connection: Connection, division: Division, holder: str, ttl_seconds: float
+        self,
+        connection: Connection,
+        division: Division,
+        holder: str,
+        presence: str | None,
+        ttl_seconds: float,
     ) -> tuple[Row[Any], Lease] | None:
         """The first chunk whose worker is gone."""
         query = select(chunks).where(*_open(division)).order_by(chunks.c.number)
         for row in connection.execute(query.with_for_update(skip_locked=True)).all():
             try:
-                return row, self._claim(connection, row.lease, holder, ttl_seconds)
+                return row, self._claim(connection, row.lease, holder, presence, ttl_seconds)
             except AlreadyRunning:
                 continue
         return None
 
-    def _claim(self, connection: Connection, name: str, holder: str, ttl_seconds: float) -> Lease:
-        return leasing.claim(connection, self._database, name, holder, self._clock.now(), ttl_seconds)
+    def _claim(
+        self, connection: Connection, name: str, holder: str, presence: str | None, ttl_seconds: float
+    ) -> Lease:
+        return leasing.claim(connection, self._database, name, holder, presence, self._clock, ttl_seconds)
 
     def _state(self, delivery_id: str, query: Any) -> DivisionState | None:
-        with self._database.reading() as connection:
-            rows = connection.execute(query).all()
-            now = self._clock.now()
+        def found(connection: Connection) -> tuple[Sequence[Row[Any]], datetime]:
+            return connection.execute(query).all(), self._database.now(connection, self._clock)
+
+        rows, now = self._database.read(found)
         if not rows:
             return None
         first = rows[0]
