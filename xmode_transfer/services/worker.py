@@ -7,7 +7,7 @@ rest when a signal or a changed file asks for it.
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import Enum, auto
 
@@ -24,6 +24,7 @@ from xmode_transfer.services.daemon.in_use import InUse, Read, read_again
 from xmode_transfer.services.daemon.running import RunningTurn, taken
 from xmode_transfer.services.daemon.trouble import Trouble
 from xmode_transfer.services.daemon.turns import TurnEnd, Turns
+from xmode_transfer.services.helping import help_out
 from xmode_transfer.services.leasing import TTL_SECONDS, kept
 from xmode_transfer.services.workbench import Workbench
 from xmode_transfer.telemetry import Event
@@ -32,6 +33,7 @@ BEAT_SECONDS = 5.0
 _MEND_SECONDS = 5.0
 _MOST_WAITING = 256
 """Turns of either kind that may wait for destinations that do not answer: each has a thread."""
+_NOBODY = ""
 _REMEMBERED = 1000
 """Customers of whom this worker remembers what was due, should their next turn come to it again."""
 
@@ -46,7 +48,8 @@ class _Room(Enum):
 
 @dataclass(slots=True, eq=False)
 class _Taken:
-    """A job that was given to ``take``. ``turn`` is there from when the fleet gave us the turn."""
+    """A job that was given to ``take`` or ``help``. ``turn`` is there from when the fleet gave us the turn;
+    who helps has no customer of its own."""
 
     customer: str
     room: _Room
@@ -109,13 +112,21 @@ class Worker:
         is free again: the turn is over, or there was none to take, or it makes no progress and goes on in
         the waiting room. Then the job is done, whatever came of the turn: that stands in the ledger. It must
         not raise. ``waiting`` says from which queue the job came."""
-        taken = _Taken(name, _Room.BROKEN_OFF if waiting else _Room.REGULAR, freed)
+        room = _Room.BROKEN_OFF if waiting else _Room.REGULAR
+        self._submit(_Taken(name, room, freed), self._turn)
+
+    def help(self, delivery_id: str, *, freed: Callable[[], None]) -> None:
+        """Helps with a large delivery that another worker has divided, until nothing is left to take or
+        customers are queued. Otherwise as ``take``; whatever is not done here, the delivery's closer does."""
+        self._submit(_Taken(_NOBODY, _Room.REGULAR, freed), lambda taken: self._help(taken, delivery_id))
+
+    def _submit(self, taken: _Taken, do: Callable[[_Taken], None]) -> None:
         with self._lock:
             if self.takes_turns:
                 self._taken.add(taken)
-                self._threads.submit(self._run, taken)
+                self._threads.submit(self._run, taken, do)
                 return
-        freed()
+        taken.freed()
 
     @property
     def takes_turns(self) -> bool:
@@ -143,10 +154,10 @@ class Worker:
         with self._lock:
             return sum(taken.room in rooms for taken in self._taken)
 
-    def _run(self, taken: _Taken) -> None:
+    def _run(self, taken: _Taken, do: Callable[[_Taken], None]) -> None:
         try:
-            self._turn(taken)
-        except XmodeError as error:  # the ledger, before the turn began: the job was in vain
+            do(taken)
+        except XmodeError as error:  # the ledger or our identity, outside a turn: the job was in vain
             self._trouble.found(error)
         except Exception:  # noqa: BLE001 - a defect ends this turn, not the worker
             telemetry.exception(Event.DEFECT, customer=taken.customer)
@@ -172,6 +183,19 @@ class Worker:
             with self._lock:
                 self._late.append((ticket, end))
             self._trouble.found(error)
+
+    def _help(self, taken: _Taken, delivery_id: str) -> None:
+        turn = RunningTurn.beginning(self._bench)
+        with self._lock:
+            taken.turn = turn
+            if self._bench.stop.is_set():
+                turn.stop.set()
+        help_out(
+            replace(self._bench, stop=turn.stop, progress=turn.watched),
+            self.configuration,
+            delivery_id,
+            enough=lambda: self._standing.queued > 0,
+        )
 
     def _begin(self, taken: _Taken, ticket: Ticket) -> RunningTurn:
         """Prepares the turn, so that it begins with what is right: what this worker knows of the customer, if

@@ -13,7 +13,7 @@ from procrastinate.exceptions import ConnectorException
 from procrastinate.jobs import DeleteJobCondition
 from procrastinate.worker import Worker as Fetcher
 
-from xmode_transfer.bootstrap.queue import TASK
+from xmode_transfer.bootstrap.queue import HELP_TASK, TASK
 
 _CONNECTIONS = 3
 """For all jobs together; each queue has one more, on which it listens."""
@@ -36,24 +36,26 @@ class Fetching:
     """Of no more use once it is closed. ``began`` when it has had a connection."""
 
     def __init__(
-        self, conninfo: str, work: Callable[[Job], Awaitable[None]], places: Mapping[str, int]
+        self, conninfo: str, work: Callable[[Job], Awaitable[None]], places: Mapping[tuple[str, ...], int]
     ) -> None:
-        """``work`` is awaited for each job; ``places`` is how many at once, by queue."""
+        """``work`` is awaited for each job; ``places`` is how many at once, by the queues that share them."""
         self.began = False
         self._conninfo = conninfo
         self._broken: asyncio.Future[Exception] = asyncio.get_running_loop().create_future()
         self._connector = _Connector(self._breaks, conninfo)
         app = App(connector=self._connector)
 
-        @app.task(name=TASK, pass_context=True)
-        async def turn(context: JobContext, /, **arguments: Any) -> None:
+        async def job(context: JobContext, /, **arguments: Any) -> None:
             await work(Job(context.job.queue, arguments))
+
+        for name in (TASK, HELP_TASK):
+            app.task(name=name, pass_context=True)(job)
 
         self._fetchers = [
             Fetcher(
                 app,
-                queues=[queue],
-                name=queue,
+                queues=queues,
+                name=queues[0],
                 concurrency=count,
                 fetch_job_polling_interval=_POLL_SECONDS,
                 abort_job_polling_interval=_NEVER_SECONDS,  # turns are stopped by way of the ledger
@@ -66,7 +68,7 @@ class Fetching:
                 # must still find itself when it wakes; what the dead left is LedgerQueue's to bury.
                 stalled_worker_timeout=_NEVER_SECONDS,
             )
-            for queue, count in places.items()
+            for queues, count in places.items()
         ]
         self._tasks: set[asyncio.Task[None]] = set()
 

@@ -42,12 +42,13 @@ def run(directory: Path, places: int | None = None, heartbeat_file: Path | None 
         with bootstrap.workbench(configuration, Counters()) as bench:
             conninfo = cluster.queue(configuration.service)
             worker = Worker(
-                bench,
+                cluster.shared(bench, configuration.service),
                 cluster.fleet(bench.ledger),
                 configuration,
                 partial(config_files.survey, directory),
                 places=places,
                 version=version("xmode-transfer"),
+                stands=lambda standing: bench.sessions.share_budget(standing.workers),
             )
             liveness = Liveness(bench.clock, heartbeat_file)
             return _Life(directory, worker, Engine(worker, conninfo), inbox, liveness).live()
