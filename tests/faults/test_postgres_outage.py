@@ -1,5 +1,5 @@
-"""The database server goes away and comes back, and processes die, freeze and wake beside it: nothing that was
-acknowledged is lost, nothing is doubled, and the work of the dead goes on at once."""
+"""The database server goes away and comes back, and processes die, freeze and wake beside it: nothing that
+was acknowledged is lost, nothing is doubled, and the work of the dead goes on at once."""
 
 import signal
 import subprocess
@@ -18,7 +18,7 @@ import pytest
 from tests.postgres import PostgresServer
 from xmode_transfer import telemetry
 from xmode_transfer.adapters.clock import SystemClock
-from xmode_transfer.adapters.ledger import SqlLedger, open_ledger
+from xmode_transfer.adapters.ledger import SqlLedger, leases, open_ledger
 from xmode_transfer.adapters.memory.clock import MemoryClock
 from xmode_transfer.domain.errors import AlreadyRunning, LeaseLost, LedgerError, LedgerUnreachable
 from xmode_transfer.domain.findings import AccessReport
@@ -100,7 +100,7 @@ def test_what_was_acknowledged_is_there_after_the_server_died_and_the_work_goes_
             own_postgres.start()
         else:
             own_postgres.restart()
-        seen = {name for name in acknowledged}
+        seen = set(acknowledged)
         there = {row[0] for row in own_postgres.execute("SELECT name FROM receipts", "xmode")}
         assert seen <= there
         for writer in writers:
@@ -446,8 +446,6 @@ def test_a_lease_cannot_be_taken_while_a_write_under_it_is_on_its_way(
 ) -> None:
     first, second = open_(own_postgres.url("xmode")), open_(own_postgres.url("xmode", timeout=0.2))
     lease = first.claim("work", ELSEWHERE, 0)
-    from xmode_transfer.adapters.ledger import leases
-
     with first._database.writing() as connection:
         leases.check(connection, lease)
         with pytest.raises(LedgerError, match="locked by another"):
