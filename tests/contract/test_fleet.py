@@ -4,7 +4,7 @@ may lie in."""
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Protocol
@@ -15,6 +15,7 @@ from sqlalchemy import Connection
 
 from xmode_transfer.adapters import processes
 from xmode_transfer.adapters.ledger import SqlLedger, open_ledger
+from xmode_transfer.adapters.ledger.fleet import SETTLING_SECONDS
 from xmode_transfer.adapters.memory import Job, MemoryClock, MemoryFleet, MemoryLeases
 from xmode_transfer.domain.errors import LeaseLost, LedgerError
 from xmode_transfer.domain.fleet import (
@@ -97,7 +98,7 @@ class Case:
     next: Callable[[bool], str | None]
     drop: Callable[[str], None]
     served: Callable[[], dict[tuple[str, str], datetime]]
-    tickets: list[Ticket] = field(default_factory=list)
+    clock: MemoryClock
 
     def begin(self, name: str, holder: str = HOLDER, ttl_seconds: float = TTL) -> Ticket:
         """The customer's job is taken, and its turn begins."""
@@ -127,15 +128,17 @@ def _memory() -> Iterator[Case]:
         lambda waiting: fleet.queue.next(waiting=waiting),
         fleet.queue.take_out,
         lambda: leases.visits,
+        clock,
     )
 
 
 def _in_database(url: str) -> Iterator[Case]:
     opened: list[SqlLedger] = []
     queue = TableQueue()
+    clock = MemoryClock(NOW)
 
     def open_it() -> SqlLedger:
-        opened.append(open_ledger(url, MemoryClock(NOW)))
+        opened.append(open_ledger(url, clock))
         return opened[-1]
 
     ledger = open_it()
@@ -172,6 +175,7 @@ def _in_database(url: str) -> Iterator[Case]:
         next_job,
         drop,
         ledger.served,
+        clock,
     )
     for one in opened:
         one.close()
@@ -700,4 +704,21 @@ def test_the_clock_is_put_back_with_those_who_are_queued(ledger_url: str) -> Non
         spent = connection.exec_driver_sql("SELECT customer, spent FROM turns ORDER BY 1").all()
         assert connection.exec_driver_sql("SELECT clock FROM fleet").scalar() == 0
     assert [tuple(row) for row in spent] == [("acme", 0), ("beta", 2), ("ceta", 0)]
+    next(cases, None)
+
+
+def test_who_was_cut_off_from_a_server_may_renew_its_lease_first(postgres_url: str) -> None:
+    """All leases end while a server is away for a minute, and nobody's turn is to be taken for that."""
+    cases = _in_database(postgres_url)
+    case = next(cases)
+    case.fleet.seat({"acme": 1, "beta": 1})
+    for name, holder in (("acme", HOLDER), ("beta", case.dead)):
+        case.fleet.call(name)
+        case.begin(name, holder, 0.0)
+    database: Any = case.fleet._database  # type: ignore[attr-defined]
+    with database.writing() as connection:
+        connection.exec_driver_sql("UPDATE leases SET presence = 'an earlier life of the server'")
+    assert case.fleet.reap() == ["beta"]
+    case.clock.advance(SETTLING_SECONDS)
+    assert case.fleet.reap() == ["acme"]
     next(cases, None)

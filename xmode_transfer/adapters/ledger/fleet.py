@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from sqlalchemy import Connection
 
+from xmode_transfer.adapters import processes
 from xmode_transfer.adapters.ledger import daemons, leases, turns, workers
 from xmode_transfer.adapters.ledger.database import Database
 from xmode_transfer.adapters.ledger.turns import Round
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 
 SWEEP_SECONDS = 15.0
 """So often the fleet looks for jobs that were lost, however many processes would do it."""
+SETTLING_SECONDS = 20.0
+"""After a server was away, its clients are given so long to renew their leases."""
 _CALLS = 100
 """Calls to a transaction: while it lasts, no other turn begins or ends."""
 
@@ -68,6 +71,8 @@ class SqlFleet:
         self._clock = clock
         self._queue = queue
         self._sweep_every = timedelta(seconds=sweep_seconds)
+        self._life: str | None = None
+        self._life_since = 0.0
 
     # --- Daemons
 
@@ -156,13 +161,16 @@ class SqlFleet:
         return self._database.read(lambda c: turns.changed(c, after_serial))
 
     def reap(self) -> list[str]:
-        found = self._database.read(lambda c: turns.sweep(c, self._database, self._clock, self._sweep_every))
+        life = self._young_life()
+        found = self._database.read(
+            lambda c: turns.sweep(c, self._database, self._clock, self._sweep_every, life)
+        )
         if not found.abandoned and not found.is_due:
             return []
 
         def action(connection: Connection) -> list[str]:
             with self._changing(connection) as table:
-                taken = [name for name, generation in found.abandoned if self._take(table, name, generation)]
+                taken = [name for name, turn in found.abandoned if self._take(table, name, turn, life)]
                 if table.is_sweep_due(self._sweep_every):  # no other process was quicker
                     self._sweep(table)
                 return taken
@@ -179,9 +187,18 @@ class SqlFleet:
             for seat in table.put_clock_back():
                 self._put_anew(table, seat)
 
-    def _take(self, table: Round, name: str, generation: int) -> bool:
+    def _young_life(self) -> str | None:
+        """The mark of the server's life, for as long as this process has not known it for long: the server
+        was restarted, or another took its place, and those that it was away for have yet to renew their
+        leases."""
+        life, now = self._database.presence(processes.this_process()), self._clock.monotonic()
+        if life != self._life:
+            self._life, self._life_since = life, now
+        return life if now - self._life_since < SETTLING_SECONDS else None
+
+    def _take(self, table: Round, name: str, generation: int, life: str | None) -> bool:
         """Takes the turn over, if it is still as it was when it was looked at."""
-        found = turns.abandoned(table.connection, self._database, table.now, name)
+        found = turns.abandoned(table.connection, self._database, table.now, life, name)
         seat = table.seat(name)
         if seat is None or found != [(name, generation)]:
             return False

@@ -147,13 +147,15 @@ class Sweep(NamedTuple):
     is_due: bool
 
 
-def sweep(connection: Connection, database: Database, clock: "Clock", every: timedelta) -> Sweep:
+def sweep(
+    connection: Connection, database: Database, clock: "Clock", every: timedelta, life: str | None
+) -> Sweep:
     row = _fleet_row(connection, for_update=False)
     if row is None:
         return Sweep([], is_due=False)
     now = database.now(connection, clock)
     return Sweep(
-        abandoned(connection, database, now), is_due=_is_due(maybe_time_of(row.swept_at), now, every)
+        abandoned(connection, database, now, life), is_due=_is_due(maybe_time_of(row.swept_at), now, every)
     )
 
 
@@ -162,9 +164,15 @@ def _is_due(swept_at: datetime | None, now: datetime, every: timedelta) -> bool:
 
 
 def abandoned(
-    connection: Connection, database: Database, now: datetime, customer: str | None = None
+    connection: Connection,
+    database: Database,
+    now: datetime,
+    life: str | None,
+    customer: str | None = None,
 ) -> list[tuple[str, int]]:
-    """The running turns, or the one of that customer, whose lease anybody might claim."""
+    """The running turns, or the one of that customer, whose lease anybody might claim. Where a ``life`` of
+    the server is given, leases that were last renewed in another one are not judged by their time: their
+    holders could not reach the server for a while, and are about to renew them."""
     held = (lease_rows.c.name == "turn/" + turns.c.customer) & (lease_rows.c.generation == turns.c.generation)
     query = (
         select(turns.c.customer, turns.c.generation.label("of_turn"), *lease_rows.c)
@@ -178,7 +186,13 @@ def abandoned(
         (row.customer, row.of_turn)
         for row in connection.execute(query).all()
         if leases.is_claimable(connection, database, row, now)
+        and (life in (None, row.presence) or not _lives(connection, database, row))
     ]
+
+
+def _lives(connection: Connection, database: Database, row: Any) -> bool:
+    """Whether the lease has a holder who may be about to renew it."""
+    return row.presence is not None and not database.is_dead(connection, row.holder, row.presence)
 
 
 def _fleet_row(connection: Connection, *, for_update: bool) -> Any:
