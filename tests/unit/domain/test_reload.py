@@ -100,6 +100,8 @@ def test_what_needs_a_restart_is_named() -> None:
     after = configuration(engine="portable", daemon={"workers": 3}, limits={"parallel_objects": 2})
     assert needs_restart(before, after) == ["engine", "limits", "daemon.workers"]
     assert needs_restart(before, configuration(ledger="env:LEDGER_URL")) == ["ledger"]
+    assert needs_restart(before, configuration(cluster={"turn_bytes": "1GiB"})) == []
+    assert needs_restart(before, configuration(cluster={"places": 3})) == ["cluster.places"]
 
 
 @pytest.mark.parametrize(

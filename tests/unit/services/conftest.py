@@ -227,6 +227,7 @@ class DaemonWorld:
         """What runs calls for more: a check for a turn, a turn for a check."""
         assert self.daemon is not None
         for _ in range(3):
+            self.daemon.attend()
             self.work()
             self.daemon.attend()
             assert self.daemon.drain(20)

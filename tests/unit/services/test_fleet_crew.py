@@ -48,6 +48,7 @@ def test_each_end_is_heard_of_once_by_each_daemon(daemon_world: Make) -> None:
     one, ends, _ = crew_of(world)
     other, also, _ = crew_of(world)
     one.call("acme")
+    one.attend(600)
     world.work()
     for crew in (one, other, one, other):
         crew.attend(600)
@@ -66,6 +67,7 @@ def test_what_ended_before_is_history_but_for_who_is_broken_off(daemon_world: Ma
     world.refuse("globex")
     for name in world.customers:
         crew.call(name)
+    crew.attend(600)
     world.work()
     _, ends, _ = crew_of(world)
     assert [(name, end.refused) for name, end in ends] == [("globex", True)]
@@ -86,7 +88,9 @@ def test_what_the_ledger_does_not_take_is_asked_again_in_order(
             gone.setattr(world.fleet, what, refuses)
         crew.stop("acme")
         crew.seat({"acme": 1, "hooli": 1})
-        crew.call("hooli")
+        crew.call("hooli", hurried=True)
+        crew.attend(600)
+        crew.call("hooli", serving_at=world.clock.now())
         crew.attend(600)
     assert {type(error) for error in troubles} == {LedgerReadOnly}
     assert [turn.customer for turn in crew.turns()] == ["acme"]  # globex is no longer shown
@@ -95,6 +99,9 @@ def test_what_the_ledger_does_not_take_is_asked_again_in_order(
         ("acme", TurnState.RESTING),
         ("hooli", TurnState.QUEUED),
     ]
+    ticket = world.fleet.begin("hooli", "worker", 45)
+    assert ticket is not None
+    assert ticket.hurried
     told = len(troubles)
     crew.attend(600)
     assert len(troubles) == told
@@ -107,6 +114,7 @@ def test_who_has_no_seat_is_not_called_and_nobody_is_after_the_end(daemon_world:
     crew.call("nobody")
     crew.close()
     crew.call("acme")
+    crew.attend(600)
     assert serials(world) == before
     assert crew.wait(0)
     crew.stop_all()
@@ -138,8 +146,8 @@ def test_that_no_worker_lives_is_told_once(daemon_world: Make, monkeypatch: pyte
     crew, _, _ = crew_of(world)
     assert told == []
     crew.call("acme")
-    crew.attend(600)
-    crew.attend(600)
+    for _ in range(3):
+        crew.attend(600)
     assert told == [Event.WORKERS_MISSING]
     world.engage()
     crew.attend(600)
@@ -154,6 +162,7 @@ def test_turns_of_a_worker_that_is_gone_are_queued_again(daemon_world: Make) -> 
     world = daemon_world(customers={"acme": {}})
     crew, _, _ = crew_of(world)
     crew.call("acme")
+    crew.attend(600)
     assert world.fleet.begin("acme", "gone", 45) is not None
     crew.attend(600)
     turn = crew.turn("acme")
@@ -198,6 +207,7 @@ def test_two_daemons_deliver_no_more_than_one(daemon_world: Make) -> None:
     # what one of them served is not served again by the other
     before = serials(world)
     other.wake("acme")
+    other.attend()
     assert serials(world) == before
 
 
@@ -243,12 +253,14 @@ def test_all_that_were_away_pass_over_what_was_missed(daemon_world: Make) -> Non
     one, other = two(world)
     world.produce("2026-11-20")
     one.tick()
+    both(world, one, other)
     world.work()
     both(world, one, other)
     world.produce("2026-11-22")
     world.clock.advance(3 * 24 * 3600)
     other.tick()
     one.tick()
+    both(world, one, other)
     world.work()
     both(world, one, other)
     assert world.delivered() == ["2026-11-20"]

@@ -5,6 +5,8 @@ The ledger knows who is where; this process only asks it, and remembers the answ
 
 import threading
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from datetime import datetime
 
 from xmode_transfer import telemetry
@@ -20,12 +22,27 @@ from xmode_transfer.telemetry import Event
 REAP_SECONDS = 5.0
 """How often each daemon and each worker looks for turns whose worker is gone."""
 
+_CALLS_AT_ONCE = 8
+"""Calls that are written at the same time share a commit."""
+
 _Wish = tuple[str, str]  # what is wished, and for which customer
 
 
+@dataclass(frozen=True, slots=True)
+class _Call:
+    """A call that is still to be written."""
+
+    hurried: bool = False
+    serving_at: datetime | None = None
+
+    def and_then(self, other: "_Call") -> "_Call":
+        times = [time for time in (self.serving_at, other.serving_at) if time is not None]
+        return _Call(self.hurried or other.hurried, max(times, default=None))
+
+
 class FleetCrew:
-    """Implements ``Crew``. What the ledger does not take now is told as trouble, and tried again by
-    ``attend``."""
+    """Implements ``Crew``. Calls are written by ``attend``, all that have come since it was called last. What
+    the ledger does not take now is told as trouble, and tried again by ``attend``."""
 
     alone = False
 
@@ -49,6 +66,8 @@ class FleetCrew:
         self._told: dict[str, int] = {}  # by customer, the serial of the last end that ``ended`` has heard of
         self._caught_up = False  # whether all turns were read once
         self._wishes: dict[_Wish, Callable[[], None]] = {}
+        self._calls: dict[str, _Call] = {}
+        self._callers = ThreadPoolExecutor(_CALLS_AT_ONCE, thread_name_prefix="call")
         self._workers: tuple[WorkerRecord, ...] = ()
         self._idle = False  # somebody is queued, and no worker lives
         self._reaped = -REAP_SECONDS
@@ -76,8 +95,8 @@ class FleetCrew:
         self._wish(("rest", turn.customer), lambda: self._fleet.rest(rested))
 
     def call(self, name: str, *, hurried: bool = False, serving_at: datetime | None = None) -> None:
-        if not self._closed and name in self._seated:
-            self._wish(("call", name), lambda: self._fleet.call(name, hurried=hurried, serving_at=serving_at))
+        if name in self._seated:
+            self._remember_call(name, _Call(hurried, serving_at))
 
     def stop(self, name: str) -> None:
         """The workers read the files themselves; this is for the one that has not yet done so."""
@@ -108,12 +127,41 @@ class FleetCrew:
                 if self._wishes.get(key) is wish:
                     del self._wishes[key]
 
+    def _remember_call(self, name: str, call: _Call) -> None:
+        with self._lock:
+            if not self._closed:
+                self._calls[name] = self._calls.get(name, _Call()).and_then(call)
+
+    def _write_calls(self) -> bool:
+        """Whether all that were remembered are written."""
+        with self._lock:
+            calls, self._calls = self._calls, {}
+        if self._closed or not calls:
+            return True
+        refused: list[LedgerError] = []
+
+        def write(item: tuple[str, _Call]) -> None:
+            name, call = item
+            try:
+                if not refused:
+                    self._fleet.call(name, hurried=call.hurried, serving_at=call.serving_at)
+                    return
+            except LedgerError as error:
+                refused.append(error)
+            self._remember_call(name, call)
+
+        for _ in self._callers.map(write, calls.items()):
+            pass
+        if refused:
+            self._trouble(refused[0])
+        return not refused
+
     # --- What the fleet does -----------------------------------------------------------------------------
 
     def attend(self, turn_seconds: float) -> None:
         """``turn_seconds`` is seen to by the workers."""
         now = self._bench.clock.monotonic()
-        if not self._carry_out():
+        if not (self._carry_out() and self._write_calls()):
             return
         try:
             if now - self._reaped >= REAP_SECONDS:
@@ -191,7 +239,9 @@ class FleetCrew:
         pass
 
     def close(self) -> None:
-        self._closed = True
+        with self._lock:
+            self._closed = True
+        self._callers.shutdown(wait=False)
 
     def stop_all(self) -> None:
         pass
