@@ -56,7 +56,8 @@ def until(condition: Callable[[], bool], told: Callable[[], str] = lambda: "") -
 
 
 def page_of(daemon: Any) -> str:
-    return f"http://{daemon.wait('page.started', seconds=SECONDS)['address']}"
+    address: str = daemon.wait("page.started", seconds=SECONDS)["address"]
+    return address.rstrip("/")
 
 
 def read(url: str) -> str:
@@ -221,6 +222,7 @@ def test_a_worker_whose_places_are_all_taken_takes_over_what_a_killed_one_held(
         until(lambda worker=worker: worker.seen("delivery.started") != [], worker.told)
         workers[worker.seen("delivery.started")[0]["customer"]] = worker
     assert workers.keys() == {"acme", "globex"}
+    until(lambda: len(bucket.list_keys(globex)) >= 2)
     daemon.process.send_signal(signal.SIGSTOP)
     workers["globex"].process.kill()
     busy = workers["acme"]
