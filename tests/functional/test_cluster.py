@@ -119,7 +119,6 @@ def test_what_dies_at_random_is_made_up_for(
     project: Make, many: list[CustomerSetup], own_postgres: Any, figures: Callable[..., None]
 ) -> None:
     """The ledger says in the end what was delivered when; the buckets say that it is there once."""
-    own_postgres.create_database("xmode")
     chance = random.Random(20261128)
     made = project(*many, service={**SERVICE, "ledger": own_postgres.url("xmode")})
     labels = write_periods(made)
@@ -360,7 +359,6 @@ def test_another_worker_goes_on_with_the_upload(
     made.write("2026/11/22/_SUCCESS", b"")
     own_postgres.listen(free_port())
     own_postgres.restart()
-    own_postgres.create_database("xmode")
     with ExitStack() as stack:
         wire = Wire(own_postgres.port)
         stack.callback(wire.close)

@@ -54,7 +54,7 @@ class Fetching:
         self._fetchers = [
             Fetcher(
                 app,
-                queues=queues,
+                queues=list(queues),
                 name=queues[0],
                 concurrency=count,
                 fetch_job_polling_interval=_POLL_SECONDS,
