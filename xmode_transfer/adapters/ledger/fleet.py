@@ -96,7 +96,7 @@ class SqlFleet:
                 )
 
         if self._database.read(turns.weights) != wanted:
-            self._writer.call(action)
+            self._writer.call(action, alone=True)
 
     def _unseat(self, table: Round, seat: Seat) -> None:
         if seat.is_running:
@@ -116,7 +116,7 @@ class SqlFleet:
 
         seat = self._database.read(lambda c: turns.seat_of(c, turn.customer))
         if seat is not None and seats.known(seat, turn, seat.turn.serial) != seat:
-            self._writer.call(action)
+            self._writer.call(action, alone=True)
 
     def call(self, name: str, *, hurried: bool = False, serving_at: datetime | None = None) -> None:
         self.call_all([Call(name, hurried, serving_at)])
@@ -146,7 +146,7 @@ class SqlFleet:
         ]
         names = [call.customer for call in wanted]
         if wanted:
-            self._writer.call(action)
+            self._writer.call(action, alone=True)
 
     def stop(self, name: str) -> None:
         def action(connection: Connection) -> None:
@@ -155,7 +155,7 @@ class SqlFleet:
                 if seat is not None:
                     self._save(table, seat, seats.asked_to_stop(seat, table.serial + 1))
 
-        self._writer.call(action)
+        self._writer.call(action, alone=True)
 
     def turns(self, after_serial: int = 0) -> list[FleetTurn]:
         return self._database.read(lambda c: turns.changed(c, after_serial))
@@ -175,7 +175,7 @@ class SqlFleet:
                     self._sweep(table)
                 return taken
 
-        return self._writer.call(action)
+        return self._writer.call(action, alone=True)
 
     def _sweep(self, table: Round) -> None:
         table.note_sweep()
@@ -243,7 +243,7 @@ class SqlFleet:
                 return Ticket(name, lease, seat.hurried, seat.turn.ended_serial, seat.reread_at)
 
         presence = self._database.presence(holder)
-        return self._writer.call(action)
+        return self._writer.call(action, alone=True)
 
     def tell(self, ticket: Ticket, feed: str, period: str) -> None:
         def action(connection: Connection) -> None:
@@ -251,7 +251,7 @@ class SqlFleet:
                 seat = self._held(table, ticket)
                 table.save(seats.told(seat, table.next_serial(), feed, period))
 
-        self._writer.call(action)
+        self._writer.call(action, alone=True)
 
     def end(self, ticket: Ticket, end: FleetTurnEnd) -> int:
         def action(connection: Connection) -> int:
@@ -268,7 +268,7 @@ class SqlFleet:
                     self._save(table, seat, after)
                 return serial
 
-        return self._writer.call(action)
+        return self._writer.call(action, alone=True)
 
     def _held(self, table: Round, ticket: Ticket) -> Seat:
         """The seat whose turn the ticket stands for. Raises LeaseLost."""
@@ -292,7 +292,7 @@ class SqlFleet:
                 to_stop=turns.stopped(connection, worker.holder),
             )
 
-        return self._writer.call(action)
+        return self._writer.call(action, alone=True)
 
     # --- Both
 

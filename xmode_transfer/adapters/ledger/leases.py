@@ -2,9 +2,10 @@
 
 from dataclasses import replace
 from datetime import datetime, timedelta
+from enum import Enum
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import ColumnElement, Connection, delete, select, update
+from sqlalchemy import ColumnElement, Connection, Select, delete, select, update
 
 from xmode_transfer.adapters.ledger.database import Database
 from xmode_transfer.adapters.ledger.rows import text_of, time_of
@@ -18,6 +19,19 @@ if TYPE_CHECKING:
 _WRITTEN = "written/and-taken-back"
 
 
+class Lock(Enum):
+    """How a lease's row is locked until the transaction ends, where the database locks rows. Who writes under
+    a lease and who renews it do not wait for each other: many helpers write under one delivery's lease, and
+    would hold its renewal up until it lapsed. A change of the holder waits for both, and they for it. The
+    row must be locked as EXCLUSIVE *before* such a change: by itself it would let writers pass.
+    """
+
+    WRITING = "FOR KEY SHARE"
+    RENEWING = "FOR NO KEY UPDATE"
+    EXCLUSIVE = "FOR UPDATE"
+    EXCLUSIVE_NOW = "FOR UPDATE SKIP LOCKED"  # nothing is found where somebody holds it
+
+
 def claim(
     connection: Connection,
     database: Database,
@@ -26,13 +40,17 @@ def claim(
     presence: str | None,
     clock: "Clock",
     ttl_seconds: float,
+    lock: Lock = Lock.EXCLUSIVE,
 ) -> Lease:
+    """Raises AlreadyRunning; with ``EXCLUSIVE_NOW`` also where somebody is just about to write under it."""
     connection.execute(
         database.insert(leases)
         .values(name=name, generation=0)
         .on_conflict_do_nothing(index_elements=["name"])
     )
-    found = _look(connection, name, for_update=True)
+    found = _look(connection, name, lock)
+    if found is None:
+        raise AlreadyRunning(f"{name} is already being worked on.", hint="Let it finish.")
     now = database.now(connection, clock)
     if not is_claimable(connection, database, found, now):
         raise AlreadyRunning(
@@ -63,7 +81,7 @@ def renew(
     clock: "Clock",
     ttl_seconds: float,
 ) -> Lease:
-    check(connection, lease, for_update=True)
+    check(connection, lease, Lock.RENEWING)
     now = database.now(connection, clock)
     renewed = replace(lease, expires_at=now + timedelta(seconds=ttl_seconds))
     connection.execute(
@@ -75,6 +93,7 @@ def renew(
 
 
 def release(connection: Connection, lease: Lease) -> None:
+    _look(connection, lease.name, Lock.EXCLUSIVE)
     connection.execute(
         update(leases)
         .where(leases.c.name == lease.name, leases.c.generation == lease.generation)
@@ -95,9 +114,13 @@ def revoke_under(connection: Connection, prefix: str, holder: str) -> None:
 
 
 def _revoke(connection: Connection, which: ColumnElement[bool], holder: str) -> None:
+    held = which & (leases.c.holder == holder)
+    connection.execute(
+        _locked(select(leases.c.name).where(held).order_by(leases.c.name), Lock.EXCLUSIVE)
+    ).all()
     connection.execute(
         update(leases)
-        .where(which, leases.c.holder == holder)
+        .where(held)
         .values(
             generation=leases.c.generation + 1,
             holder=None,
@@ -116,7 +139,7 @@ def is_claimable(connection: Connection, database: Database, row: Any, now: date
     return database.is_dead(connection, row.holder, row.presence)
 
 
-def check(connection: Connection, lease: Lease, *, for_update: bool = False) -> None:
+def check(connection: Connection, lease: Lease, lock: Lock = Lock.WRITING) -> None:
     """Raises LeaseLost unless the lease is still its holder's; it stays so until the transaction ends.
 
     A lease past its time that nobody else has claimed is still good: its holder is late, but alone. The one
@@ -124,7 +147,7 @@ def check(connection: Connection, lease: Lease, *, for_update: bool = False) -> 
     """
     if lease.under is not None:
         check(connection, lease.under)
-    found = _look(connection, lease.name, for_update=for_update)
+    found = _look(connection, lease.name, lock)
     if found is not None and found.generation == lease.generation and found.holder is not None:
         return
     if found is None:
@@ -140,10 +163,18 @@ def check(connection: Connection, lease: Lease, *, for_update: bool = False) -> 
     )
 
 
-def _look(connection: Connection, name: str, *, for_update: bool) -> Any:
+def _look(connection: Connection, name: str, lock: Lock) -> Any:
     # The row is locked, where the database locks rows: nobody may claim the lease before we have committed.
     query = select(leases).where(leases.c.name == name)
-    return connection.execute(query.with_for_update(read=not for_update)).one_or_none()
+    return connection.execute(_locked(query, lock)).one_or_none()
+
+
+def _locked(query: Select[Any], lock: Lock) -> Select[Any]:
+    return query.with_for_update(
+        read=lock is Lock.WRITING,
+        key_share=lock in (Lock.WRITING, Lock.RENEWING),
+        skip_locked=lock is Lock.EXCLUSIVE_NOW,
+    )
 
 
 def write_and_take_back(connection: Connection, database: Database) -> None:

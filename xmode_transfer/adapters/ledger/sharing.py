@@ -10,6 +10,7 @@ from sqlalchemy import Connection, Row, and_, delete, exists, false, func, inser
 
 from xmode_transfer.adapters.ledger import leases as leasing
 from xmode_transfer.adapters.ledger.database import Database
+from xmode_transfer.adapters.ledger.leases import Lock
 from xmode_transfer.adapters.ledger.rows import failure_of, failure_values, time_of
 from xmode_transfer.adapters.ledger.tables import chunks, leases
 from xmode_transfer.adapters.ledger.writer import GroupCommit
@@ -50,7 +51,12 @@ class HelpQueue(Protocol):
 
 
 class SqlShares:
-    """Implements ``ports.Shares``; ``SqlLedger.shares`` makes it."""
+    """Implements ``ports.Shares``; ``SqlLedger.shares`` makes it.
+
+    Rows are locked from above: the delivery's lease, the chunk's lease, the chunk. Whoever changes several
+    chunks has the delivery's lease exclusively, and is alone with them; whoever takes one goes the other way,
+    from the chunk to its lease, and therefore waits for neither.
+    """
 
     def __init__(self, database: Database, writer: GroupCommit, clock: "Clock", queue: HelpQueue) -> None:
         self._database = database
@@ -62,7 +68,7 @@ class SqlShares:
         rows = [_row(division, number, names) for number, names in enumerate(ranges, start=1)]
 
         def action(connection: Connection) -> None:
-            leasing.check(connection, division.lease)
+            leasing.check(connection, division.lease, Lock.EXCLUSIVE)
             self._remove(connection, division.delivery_id)
             self._sweep(connection)
             for start in range(0, len(rows), _INSERTED_AT_A_TIME):
@@ -70,7 +76,7 @@ class SqlShares:
             if helpers and rows:
                 self._queue.put_help(connection, division.delivery_id, division.customer, helpers)
 
-        self._writer.call(action)
+        self._writer.call(action, alone=True)
 
     def ask(self, division: Division, helpers: int) -> None:
         def action(connection: Connection) -> None:
@@ -143,13 +149,13 @@ class SqlShares:
 
     def call_off(self, division: Division) -> None:
         def action(connection: Connection) -> None:
-            leasing.check(connection, division.lease)
+            leasing.check(connection, division.lease, Lock.EXCLUSIVE)
             self._queue.take_help_out(connection, division.delivery_id)
             connection.execute(
                 update(chunks).where(chunks.c.delivery_id == division.delivery_id).values(called_off=True)
             )
 
-        self._writer.call(action)
+        self._writer.call(action, alone=True)
 
     def withdraw(self, lease: Lease, delivery_id: str) -> None:
         there = select(func.count()).select_from(chunks).where(chunks.c.delivery_id == delivery_id)
@@ -157,16 +163,15 @@ class SqlShares:
             return
 
         def action(connection: Connection) -> None:
-            leasing.check(connection, lease)
+            leasing.check(connection, lease, Lock.EXCLUSIVE)
             self._queue.take_help_out(connection, delivery_id)
             self._remove(connection, delivery_id)
 
-        self._writer.call(action)
+        self._writer.call(action, alone=True)
 
     # --- In a transaction of the writer
 
     def _remove(self, connection: Connection, delivery_id: str) -> None:
-        """The chunks first: who takes one locks it before its lease."""
         of_delivery = chunks.c.delivery_id == delivery_id
         held = connection.execute(select(chunks.c.lease).where(of_delivery)).scalars().all()
         connection.execute(delete(chunks).where(of_delivery))
@@ -177,7 +182,7 @@ class SqlShares:
     def _sweep(self, connection: Connection) -> None:
         """Forgets what closers have left behind whose deliveries went on undivided."""
         left = select(chunks.c.delivery_id).where(~_OF_ITS_DIVISION.correlate(chunks)).distinct()
-        for delivery_id in connection.execute(left).scalars().all():
+        for delivery_id in connection.execute(left.order_by(chunks.c.delivery_id)).scalars().all():
             self._remove(connection, delivery_id)
 
     def _untaken(
@@ -196,9 +201,12 @@ class SqlShares:
             .limit(1)
             .with_for_update(skip_locked=True)
         ).one_or_none()
-        return (
-            None if row is None else (row, self._claim(connection, row.lease, holder, presence, ttl_seconds))
-        )
+        if row is None:
+            return None
+        try:
+            return row, self._claim(connection, row.lease, holder, presence, ttl_seconds)
+        except AlreadyRunning:  # its last worker is just giving it back
+            return None
 
     def _abandoned(
         self,
@@ -208,9 +216,24 @@ class SqlShares:
         presence: str | None,
         ttl_seconds: float,
     ) -> tuple[Row[Any], Lease] | None:
-        """The first chunk whose worker is gone."""
-        query = select(chunks).where(*_open(division)).order_by(chunks.c.number)
-        for row in connection.execute(query.with_for_update(skip_locked=True)).all():
+        """The first chunk whose worker is gone. Those whose worker lives are looked at, and not locked."""
+        query = (
+            select(chunks.c.number, leases.c.holder, leases.c.presence, leases.c.expires_at)
+            .join_from(chunks, leases, leases.c.name == chunks.c.lease, isouter=True)
+            .where(*_open(division))
+            .order_by(chunks.c.number)
+        )
+        now = self._database.now(connection, self._clock)
+        for seen in connection.execute(query).all():
+            if not leasing.is_claimable(connection, self._database, seen, now):
+                continue
+            row = connection.execute(
+                select(chunks)
+                .where(*_open(division), chunks.c.number == seen.number)
+                .with_for_update(skip_locked=True)
+            ).one_or_none()
+            if row is None:
+                continue
             try:
                 return row, self._claim(connection, row.lease, holder, presence, ttl_seconds)
             except AlreadyRunning:
@@ -220,7 +243,16 @@ class SqlShares:
     def _claim(
         self, connection: Connection, name: str, holder: str, presence: str | None, ttl_seconds: float
     ) -> Lease:
-        return leasing.claim(connection, self._database, name, holder, presence, self._clock, ttl_seconds)
+        return leasing.claim(
+            connection,
+            self._database,
+            name,
+            holder,
+            presence,
+            self._clock,
+            ttl_seconds,
+            Lock.EXCLUSIVE_NOW,
+        )
 
     def _state(self, delivery_id: str, query: Any) -> DivisionState | None:
         def found(connection: Connection) -> tuple[Sequence[Row[Any]], datetime]:

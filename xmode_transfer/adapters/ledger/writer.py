@@ -7,6 +7,10 @@ is on disk.
 Within a batch the records (receipts, parts) come first and the calls after them in their order. That is the
 order in which one thread asked, since it waits for a call before it goes on; between threads no order was
 promised.
+
+Where rows are locked, a batch holds the locks of all that is in it until it is committed. What waits for
+locks that others hold for the length of a batch of theirs therefore has a transaction of its own (``alone``):
+two processes never each hold what the other waits for.
 """
 
 import threading
@@ -63,6 +67,7 @@ class _Record(NamedTuple):
 class _Call(NamedTuple):
     action: Callable[[Connection], Any]
     future: "Future[Any]"
+    alone: bool
 
 
 _Item = _Record | _Call
@@ -91,14 +96,15 @@ class GroupCommit:
         self._put(_Record(journal, lease, owner, values, future))
         return future
 
-    def call(self, action: Callable[[Connection], T]) -> T:
-        """Runs the action in a transaction of the writer, and returns after the commit."""
+    def call(self, action: Callable[[Connection], T], *, alone: bool = False) -> T:
+        """Runs the action in a transaction of the writer, ``alone`` or with what else is to be written, and
+        returns after the commit."""
         if threading.current_thread() is self._thread:
             # A callback of a future: what it reacts to is committed, and waiting for ourselves would be for
             # ever.
             return self._database.write(action)
         future: Future[T] = Future()
-        self._put(_Call(action, future))
+        self._put(_Call(action, future, alone))
         self._called.set()
         return future.result()
 
@@ -121,7 +127,8 @@ class GroupCommit:
 
     def _run(self) -> None:
         for batch in self._batches():
-            self._write(batch)
+            for together in _apart(batch):
+                self._write(together)
 
     def _batches(self) -> Iterator[list[_Item]]:
         while (item := self._queue.get()) is not None:
@@ -224,6 +231,15 @@ class GroupCommit:
         except LeaseLost as refusal:
             return refusal
         return None
+
+
+def _apart(batch: list[_Item]) -> list[list[_Item]]:
+    """What is written in one transaction each."""
+    alone = [item for item in batch if isinstance(item, _Call) and item.alone]
+    if not alone:
+        return [batch]
+    together = [item for item in batch if not (isinstance(item, _Call) and item.alone)]
+    return [*([together] if together else []), *([item] for item in alone)]
 
 
 def _concerns_all(error: BaseException) -> bool:
