@@ -9,11 +9,9 @@ import threading
 import time
 import traceback
 from collections import Counter
-from concurrent.futures import Future
 from contextlib import contextmanager, suppress
-from datetime import UTC, datetime
 from secrets import token_hex
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from xmode_transfer.adapters.clock import SystemClock
 from xmode_transfer.adapters.ledger import open_ledger
@@ -36,15 +34,19 @@ from xmode_transfer.domain.records import (
 )
 from xmode_transfer.domain.sharing import Chunk, ChunkResult, Division, divide
 
+if TYPE_CHECKING:
+    from concurrent.futures import Future
+
 CUSTOMERS = [f"customer-{number}" for number in range(6)]
 OBJECTS, CHUNK_OBJECTS, PARTS = 48, 4, 3
 TTL_SECONDS = 45.0
+CLOCK = SystemClock()
 
 
 class Process:
     def __init__(self, url: str, seconds: float) -> None:
         self.holder = this_process()
-        self.ledger = open_ledger(url, SystemClock(), holder=self.holder)
+        self.ledger = open_ledger(url, CLOCK, holder=self.holder)
         self.fleet = self.ledger.fleet(LedgerQueue(), sweep_seconds=0.2)
         self.shares = self.ledger.shares(LedgerQueue())
         self.did: Counter[str] = Counter()
@@ -69,7 +71,7 @@ class Process:
         while time.monotonic() < self.until and not self.errors:
             try:
                 what(chance)
-            except Exception:
+            except Exception:  # noqa: BLE001 - it is told, and the test fails
                 self.errors.append(traceback.format_exc())
 
     def note(self, what: str) -> None:
@@ -98,7 +100,7 @@ class Process:
         time.sleep(0.01)
 
     def attend(self, chance: random.Random) -> None:
-        now = datetime.now(UTC)
+        now = CLOCK.now()
         self.fleet.beat(WorkerRecord(self.holder, now, now, 2, 1, 0))
         self.fleet.reap()
         for customer in chance.sample(CUSTOMERS, 2):
@@ -122,7 +124,7 @@ class Process:
         self.note("turns")
 
     def deliver(self, chance: random.Random, customer: str, period: str, lease: Lease) -> None:
-        now = datetime.now(UTC)
+        now = CLOCK.now()
         delivery = Delivery(token_hex(8), customer, "feed", period, 1, Status.RUNNING, now, now)
         self.ledger.create_delivery(lease, delivery)
         run = Run(delivery.id, delivery.id, now, self.holder, "crowd")
@@ -179,7 +181,7 @@ class Process:
 
     def _send(self, chance: random.Random, chunk: Chunk) -> None:
         delivery_id, names = chunk.division.delivery_id, chunk.names
-        now = datetime.now(UTC)
+        now = CLOCK.now()
         pending = list(self.ledger.pending(delivery_id, after=names.after, last=names.last))
         if chance.random() < 0.1:
             self.shares.give_back(chunk, ChunkResult())
@@ -212,4 +214,4 @@ class Process:
 
 
 if __name__ == "__main__":
-    print(json.dumps(Process(sys.argv[1], float(sys.argv[2])).live()))
+    json.dump(Process(sys.argv[1], float(sys.argv[2])).live(), sys.stdout)

@@ -5,13 +5,25 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
+from threading import Event
+from time import sleep
 from typing import Any
 
 import psycopg
 import pytest
+from sqlalchemy import Connection
 
+from xmode_transfer.adapters.clock import SystemClock
+from xmode_transfer.adapters.ledger import leases, open_ledger
+from xmode_transfer.adapters.ledger.database import Database
 from xmode_transfer.bootstrap import queue_schema
+from xmode_transfer.domain.errors import LeaseLost
+from xmode_transfer.domain.records import Lease
+from xmode_transfer.ports import Clock
 
 PROCESSES, SECONDS = 3, 6
 
@@ -55,3 +67,71 @@ def test_a_crowd_of_writers_never_waits_in_a_circle(
     assert lost == (0,)
     assert did["turns"] > PROCESSES
     assert deadlocks == 0
+
+
+@pytest.mark.timeout(120)
+def test_nobody_writes_under_a_lease_that_another_has_claimed(postgres_ledger: str) -> None:
+    """Writers and renewals pass each other. A claim passes nobody: what was written under the lease before it
+    is there when it is made, and nothing comes later."""
+    clock = SystemClock()
+    with ExitStack() as stack:
+        ledgers = [open_ledger(postgres_ledger, clock) for _ in range(4)]
+        for ledger in ledgers:
+            stack.callback(ledger.close)
+        claimer, renewer, *writers = (ledger._database for ledger in ledgers)
+        claimer.write(lambda c: c.exec_driver_sql("CREATE TABLE written (generation bigint)"))
+        held = [claimer.write(lambda c: _claim(c, claimer, clock))]
+        seen: dict[int, int] = {}
+        refused: list[int] = []
+        over = Event()
+
+        def repeat(what: Callable[[], object]) -> None:
+            while not over.is_set():
+                try:
+                    what()
+                except LeaseLost:
+                    refused.append(1)
+
+        def write(database: Database) -> None:
+            lease = held[0]
+
+            def action(connection: Connection) -> None:
+                leases.check(connection, lease)
+                connection.exec_driver_sql(f"INSERT INTO written VALUES ({lease.generation})")
+
+            database.write(action)
+
+        def renew() -> None:
+            lease = held[0]
+            renewer.write(lambda c: leases.renew(c, renewer, lease, None, clock, 0))
+
+        def claim() -> None:
+            def action(connection: Connection) -> tuple[Lease, int]:
+                lease = _claim(connection, claimer, clock)
+                return lease, _written(connection, lease.generation)
+
+            lease, count = claimer.write(action)
+            held[0], seen[lease.generation] = lease, count
+            sleep(0.002)
+
+        with ThreadPoolExecutor(8) as threads:
+            does = [partial(write, writers[number % 2]) for number in range(4)]
+            repeated = [threads.submit(repeat, what) for what in (*does, renew, claim)]
+            sleep(4)
+            over.set()
+        for future in repeated:
+            future.result()
+        assert len(seen) > 5
+        assert refused
+        later = claimer.read(lambda c: {generation: _written(c, generation) for generation in seen})
+    assert later == seen
+
+
+def _claim(connection: Connection, database: Database, clock: Clock) -> Lease:
+    """For no time, so that anybody may claim it next."""
+    return leases.claim(connection, database, "work", "anybody", None, clock, 0)
+
+
+def _written(connection: Connection, before: int) -> int:
+    query = f"SELECT count(*) FROM written WHERE generation < {before}"
+    return int(connection.exec_driver_sql(query).scalar_one())

@@ -56,7 +56,8 @@ class Shares(Protocol):
         """Nothing more is taken, and helpers are to end where it can be gone on from. Raises LeaseLost."""
         ...
 
-    def withdraw(self, lease: Lease, delivery_id: str) -> None:
+    def withdraw(self, lease: Lease, delivery_id: str) -> bool:
         """Takes all chunks of the delivery back, whoever has divided it: who still works on one is refused
-        from now on. Idempotent. Raises LeaseLost."""
+        from now on. Answers whether anybody did who is not known to be dead. Idempotent. Raises
+        LeaseLost."""
         ...

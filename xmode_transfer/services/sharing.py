@@ -44,6 +44,7 @@ from xmode_transfer.telemetry import Event
 
 _ASK_SECONDS = 10.0  # helpers that have gone are called again so often
 _TELL_LOOKS = 5  # looks between two words on how much of a chunk is sent
+_FENCE_LOOKS = 1.5  # looks within which helpers whose chunks were taken back find out
 _GRACE_LOOKS = 4  # looks that helpers have to end by themselves when they are called off
 
 
@@ -62,7 +63,9 @@ def send(
     where that is large and there are any. As ``Sender.send`` besides."""
     sharing = bench.sharing
     if sharing is not None:
-        sharing.shares.withdraw(lease, delivery.id)  # what a closer before us has left
+        if sharing.shares.withdraw(lease, delivery.id):  # what a closer before us has left
+            # Its helpers find out within a look; until then the customer's limits are theirs.
+            bench.stop.wait(_FENCE_LOOKS * sharing.look_seconds)
         if sharing.is_large(count, size):
             work = Work(bench, customer, feed, source, store, delivery)
             division = Division(delivery.id, customer.name, lease, fingerprint(customer, feed))

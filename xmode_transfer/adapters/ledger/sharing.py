@@ -157,19 +157,30 @@ class SqlShares:
 
         self._writer.call(action, alone=True)
 
-    def withdraw(self, lease: Lease, delivery_id: str) -> None:
+    def withdraw(self, lease: Lease, delivery_id: str) -> bool:
         there = select(func.count()).select_from(chunks).where(chunks.c.delivery_id == delivery_id)
         if not self._database.read(lambda c: c.execute(there).scalar_one()):
-            return
+            return False
 
-        def action(connection: Connection) -> None:
+        def action(connection: Connection) -> bool:
             leasing.check(connection, lease, Lock.EXCLUSIVE)
             self._queue.take_help_out(connection, delivery_id)
+            is_worked_on = self._is_worked_on(connection, delivery_id)
             self._remove(connection, delivery_id)
+            return is_worked_on
 
-        self._writer.call(action, alone=True)
+        return self._writer.call(action, alone=True)
 
     # --- In a transaction of the writer
+
+    def _is_worked_on(self, connection: Connection, delivery_id: str) -> bool:
+        of_delivery = chunks.c.delivery_id == delivery_id
+        query = select(leases).join_from(chunks, leases, leases.c.name == chunks.c.lease).where(of_delivery)
+        now = self._database.now(connection, self._clock)
+        return any(
+            not leasing.is_claimable(connection, self._database, row, now)
+            for row in connection.execute(query).all()
+        )
 
     def _remove(self, connection: Connection, delivery_id: str) -> None:
         of_delivery = chunks.c.delivery_id == delivery_id

@@ -233,13 +233,16 @@ class GroupCommit:
         return None
 
 
-def _apart(batch: list[_Item]) -> list[list[_Item]]:
+def _apart(batch: list[_Item]) -> Iterator[list[_Item]]:
     """What is written in one transaction each."""
-    alone = [item for item in batch if isinstance(item, _Call) and item.alone]
-    if not alone:
-        return [batch]
-    together = [item for item in batch if not (isinstance(item, _Call) and item.alone)]
-    return [*([together] if together else []), *([item] for item in alone)]
+    together: list[_Item] = []
+    alone: list[_Item] = []
+    for item in batch:
+        (alone if isinstance(item, _Call) and item.alone else together).append(item)
+    if together:
+        yield together
+    for item in alone:
+        yield [item]
 
 
 def _concerns_all(error: BaseException) -> bool:
