@@ -319,7 +319,7 @@ def test_a_process_that_only_waits_for_work_is_seen_on_a_server(postgres_url: st
     fill(postgres_url, 6)
     waiting = open_ledger(postgres_url, SystemClock())
     try:
-        waiting.deliveries("acme")
+        assert waiting.latest("acme", "us-daily", "2026-11-22") is not None
         with pytest.raises(AlreadyRunning, match="another process has it open"):
             copying.copy(postgres_url, sqlite_url, SystemClock())
     finally:

@@ -1,5 +1,6 @@
 """Whole tables at once: how each database keeps writers away, takes many rows, and is made ready for them."""
 
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -8,6 +9,12 @@ from sqlalchemy import Connection, Table, insert
 from xmode_transfer.adapters.ledger.tables import metadata
 
 _LOCK_SECONDS = 30
+_ENDING_SECONDS = 3.0
+_OTHERS = """
+    SELECT coalesce(host(client_addr), 'this server') || ', server process ' || pid FROM pg_stat_activity
+    WHERE datname = current_database() AND pid <> pg_backend_pid() AND application_name = 'xmode-transfer'
+    ORDER BY pid
+"""
 
 Rows = Sequence[tuple[Any, ...]]
 
@@ -48,13 +55,15 @@ class PostgresBulk(Bulk):
         _lock(connection, "ACCESS EXCLUSIVE")
 
     def others(self, connection: Connection) -> list[str]:
-        # whoever waits for work holds no lease, and would go on here
-        found = connection.exec_driver_sql(
-            "SELECT coalesce(host(client_addr), 'this server') || ', server process ' || pid "
-            "FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid() "
-            "AND application_name = 'xmode-transfer' ORDER BY pid"
-        )
-        return [str(row[0]) for row in found]
+        # Whoever waits for work holds no lease, and would go on here. A session that was closed a moment ago,
+        # such as one of our own that looked whether the server is there, is still listed for that moment.
+        deadline = time.monotonic() + _ENDING_SECONDS
+        while True:
+            found = [str(row[0]) for row in connection.exec_driver_sql(_OTHERS)]
+            if not found or time.monotonic() > deadline:
+                return found
+            time.sleep(0.05)
+            connection.exec_driver_sql("SELECT pg_stat_clear_snapshot()")
 
     def put(self, connection: Connection, table: Table, rows: Rows) -> None:
         quoted = connection.dialect.identifier_preparer.quote
