@@ -342,7 +342,7 @@ def ledger_url(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pyte
     if request.param == "sqlite":
         return f"sqlite:///{tmp_path}/ledger.db"
     monkeypatch.setattr(PostgresDatabase, "now", lambda self, connection, clock: clock.now())
-    url: str = request.getfixturevalue("postgres_url")
+    url: str = request.getfixturevalue("postgres_ledger")
     return url
 
 

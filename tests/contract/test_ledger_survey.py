@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import pytest
 
@@ -147,10 +146,11 @@ def test_the_calendar_has_the_highest_revision_of_each_period(ledger: SqlLedger,
 # --- The survey
 
 
-def test_an_empty_ledger_knows_nothing_but_its_disk(ledger: SqlLedger) -> None:
+def test_an_empty_ledger_knows_nothing_but_its_disk(ledger: SqlLedger, ledger_url: str) -> None:
     survey = ledger.survey()
     assert replace(survey, free_bytes=None, used_bytes=0) == Survey()
-    assert survey.free_bytes
+    # nobody can say how much room a server has left
+    assert (survey.free_bytes or 0) > 0 if ledger_url.startswith("sqlite") else survey.free_bytes is None
     assert survey.used_bytes > 10_000
 
 

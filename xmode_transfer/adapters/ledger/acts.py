@@ -207,10 +207,13 @@ def holdings(database: Database, customer: str) -> list[Holding]:
             func.sum(parts.c.bytes),
         )
         .join_from(parts, periods, periods.c.id == parts.c.period_id)
-        .group_by(parts.c.period_id, parts.c.revision)
+        .group_by(periods.c.feed, periods.c.period, parts.c.revision)
         .order_by(periods.c.feed, periods.c.period, parts.c.revision)
     )
-    return [Holding(*row) for row in _rows(database, query)]
+    return [
+        Holding(feed, period, revision, int(count), int(size))
+        for feed, period, revision, count, size in _rows(database, query)
+    ]
 
 
 def _rows(database: Database, query: Select[Any]) -> Sequence[Any]:

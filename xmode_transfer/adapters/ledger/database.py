@@ -1,7 +1,7 @@
 """The database under the ledger: what every one of them can do.
 
-What is not the same in SQLite and in PostgreSQL is behind this class, one room each; ``engine`` chooses by the
-URL. Everything else in this package is said once, in SQLAlchemy's words.
+What is not the same in SQLite and in PostgreSQL is behind this class, one room each; ``engine`` chooses by
+the URL. Everything else in this package is said once, in SQLAlchemy's words.
 """
 
 from abc import ABC, abstractmethod
@@ -79,10 +79,10 @@ class Database(ABC):
         return work()
 
     def repeatable(self, rows: Iterable[T]) -> AbstractContextManager[Iterable[T]]:
-        """The rows of an iterator, in a form that ``patiently`` can walk once more where that may be needed."""
+        """The rows of an iterator, in a form that ``patiently`` can walk again where that may be needed."""
         return _AsTheyAre(rows)
 
-    def hurry(self) -> None:
+    def hurry(self) -> None:  # noqa: B027  nobody waits for a file
         """From now on nobody waits for a database that is away. Said before the end."""
 
     @abstractmethod

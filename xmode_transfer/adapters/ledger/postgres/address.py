@@ -15,7 +15,10 @@ from xmode_transfer.domain.errors import ConfigError
 
 PATIENCE_SECONDS = 60.0
 LOCK_SECONDS = 30.0
-_EXAMPLE = "Write it as postgresql://user@host/database?sslmode=verify-full."
+_HINT = (
+    "Write it as postgresql://user@host/database?sslmode=verify-full. In a password %, @, :, / and ? are "
+    "written %25, %40, %3A, %2F and %3F; better is to leave it to PGPASSWORD or PGPASSFILE."
+)
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_$]*")
 _DEFAULTS = {
     "connect_timeout": ("PGCONNECT_TIMEOUT", "10"),
@@ -54,9 +57,16 @@ def parse(url: str) -> Address:
         raise ConfigError(
             "ledger: the URL is not one that PostgreSQL's client library understands, or it has a parameter "
             f"that is none ({', '.join(name for name, _ in theirs) or 'it has no parameters'}).",
-            hint=f"{_EXAMPLE} In a password %, @, :, / and ? are written %25, %40, %3A, %2F and %3F.",
+            hint=_HINT,
         ) from None
     parameters = {name: str(value) for name, value in given.items() if value is not None}
+    ports = parameters.get("port", "").split(",")
+    if "@" in parameters.get("dbname", "") or not all(port.isdigit() or not port for port in ports):
+        # What follows a / in a password is taken for the database, and its beginning for the port.
+        raise ConfigError(
+            "ledger: the URL has no number for a port, or an @ in the name of the database.",
+            hint=_HINT,
+        )
     if "schema" in ours:
         path = f'-csearch_path="{_schema(ours["schema"])}"'
         parameters["options"] = f"{parameters.get('options', '')} {path}".strip()

@@ -184,8 +184,8 @@ def no_right(where: str, detail: str) -> LedgerReadOnly:
 def no_schema(where: str, detail: str) -> LedgerError:
     return LedgerError(
         f"The ledger {where} has no schema to lie in: {detail}.",
-        hint="The operator has to make it once (`CREATE SCHEMA name AUTHORIZATION user`), or correct ?schema= "
-        "in `ledger:`.",
+        hint="The operator has to make it once (`CREATE SCHEMA name AUTHORIZATION user`), or correct "
+        "?schema= in `ledger:`.",
     )
 
 

@@ -12,12 +12,13 @@ _USED = text(
     "JOIN pg_namespace n ON n.oid = c.relnamespace "
     "WHERE n.nspname = current_schema() AND c.relkind = 'r' AND c.relname = ANY(:names)"
 )
+_SCHEMA = "(SELECT oid FROM pg_namespace WHERE nspname = current_schema())"
 _UNPROVEN = text(
     "SELECT conrelid::regclass::text || ': the constraint ' || conname || ' was never validated' "
-    "FROM pg_constraint WHERE NOT convalidated AND connamespace = current_schema()::regnamespace "
+    f"FROM pg_constraint WHERE NOT convalidated AND connamespace = {_SCHEMA} "
     "UNION ALL SELECT indrelid::regclass::text || ': the index ' || indexrelid::regclass::text "
     "|| ' is not valid' FROM pg_index JOIN pg_class ON pg_class.oid = indexrelid "
-    "WHERE NOT indisvalid AND relnamespace = current_schema()::regnamespace"
+    f"WHERE NOT indisvalid AND relnamespace = {_SCHEMA}"
 )
 
 

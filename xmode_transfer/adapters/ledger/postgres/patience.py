@@ -38,11 +38,11 @@ class Patience:
                 now = time.monotonic()
                 began = now if began is None else began
                 waited = now - began
-                if waited + pause > self._seconds or self._over.is_set():
+                if waited >= self._seconds or self._over.is_set():
                     raise errors.for_good(error, waited) from error
                 if pause:
                     self._tell(error, began)
-                self._over.wait(pause)
+                self._over.wait(min(pause, self._seconds - waited))
                 pause = min(max(pause * 2, _FIRST_PAUSE_SECONDS), _LONGEST_PAUSE_SECONDS)
             else:
                 if self._away_since is not None:

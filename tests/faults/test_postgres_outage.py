@@ -1,0 +1,453 @@
+"""The database server goes away and comes back, and processes die, freeze and wake beside it: nothing that
+was acknowledged is lost, nothing is doubled, and the work of the dead goes on at once."""
+
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any
+
+import psycopg
+import pytest
+
+from tests.postgres import PostgresServer
+from xmode_transfer import telemetry
+from xmode_transfer.adapters.clock import SystemClock
+from xmode_transfer.adapters.ledger import SqlLedger, leases, open_ledger
+from xmode_transfer.adapters.memory.clock import MemoryClock
+from xmode_transfer.domain.errors import AlreadyRunning, LeaseLost, LedgerError, LedgerUnreachable
+from xmode_transfer.domain.findings import AccessReport
+from xmode_transfer.domain.records import Checksum, Delivery, Lease, PlannedObject, Receipt, Run, Status
+
+NOW = MemoryClock().now()
+ELSEWHERE = "another-host/another-boot/17/1234"
+"""A holder of whom this machine cannot tell whether it lives."""
+Open = Callable[..., SqlLedger]
+
+
+def an_object(name: str) -> PlannedObject:
+    return PlannedObject(name, f"xmode/{name}", 1_000, 17, "inode")
+
+
+def a_receipt(name: str) -> Receipt:
+    return Receipt(name, f"xmode/{name}", 1_000, Checksum("crc32", "AAAAAQ=="), '"etag"', NOW)
+
+
+def a_delivery(name: str = "d", period: str = "2026-11-22") -> Delivery:
+    return Delivery(name, "acme", "us-daily", period, 1, Status.RUNNING, NOW, NOW)
+
+
+@pytest.fixture
+def open_() -> Iterator[Open]:
+    """Opens ledgers that are closed at the end of the test."""
+    opened: list[SqlLedger] = []
+
+    def make(url: str, **how: Any) -> SqlLedger:
+        opened.append(open_ledger(url, SystemClock(), **how))
+        return opened[-1]
+
+    yield make
+    for ledger in opened:
+        ledger.close()
+
+
+@pytest.fixture
+def told(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The events that were logged."""
+    events: list[str] = []
+    monkeypatch.setattr(telemetry, "log", lambda event, **fields: events.append(str(event)))
+    return events
+
+
+# --- The server goes away ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("how", ["kill", "restart"])
+def test_what_was_acknowledged_is_there_after_the_server_died_and_the_work_goes_on(
+    own_postgres: PostgresServer, open_: Open, told: list[str], how: str
+) -> None:
+    ledger = open_(own_postgres.url("xmode"))
+    lease = ledger.claim("work", ELSEWHERE, 600)
+    ledger.create_delivery(lease, a_delivery())
+    names = [f"{number:04}" for number in range(3_000)]
+    ledger.plan_objects(lease, "d", [an_object(name) for name in names])
+    acknowledged: list[str] = []
+    enough, done = threading.Event(), threading.Event()
+
+    def deliver(share: list[str]) -> None:
+        for name in share:
+            ledger.record_receipt(lease, "d", a_receipt(name)).result(timeout=120)
+            acknowledged.append(name)
+            if len(acknowledged) > 60:
+                enough.set()
+
+    def look() -> None:
+        while not done.is_set():
+            assert ledger.totals("d") == (3_000, 3_000_000)
+            assert ledger.latest("acme", "us-daily", "2026-11-22") == a_delivery()
+
+    with ThreadPoolExecutor(40) as pool:
+        writers = [pool.submit(deliver, names[start::39]) for start in range(39)]
+        reader = pool.submit(look)
+        assert enough.wait(60)
+        if how == "kill":
+            own_postgres.kill()
+            own_postgres.start()
+        else:
+            own_postgres.restart()
+        seen = set(acknowledged)
+        there = {row[0] for row in own_postgres.execute("SELECT name FROM receipts", "xmode")}
+        assert seen <= there
+        for writer in writers:
+            writer.result()
+        done.set()
+        reader.result()
+    assert sorted(acknowledged) == names
+    assert list(ledger.pending("d")) == []
+    assert ledger.check() == []
+    assert told.count("ledger.away") == told.count("ledger.back") <= 1
+
+
+def test_a_plan_whose_listing_was_half_through_when_the_server_restarted_is_whole(
+    own_postgres: PostgresServer, open_: Open
+) -> None:
+    ledger = open_(own_postgres.url("xmode"))
+    lease = ledger.claim("work", ELSEWHERE, 600)
+    ledger.create_delivery(lease, a_delivery())
+
+    def listed() -> Iterator[PlannedObject]:
+        for number in range(12_000):
+            if number == 9_000:
+                own_postgres.restart()
+            yield an_object(f"{number:05}")
+
+    assert ledger.plan_objects(lease, "d", listed()) == 12_000
+    assert ledger.totals("d") == (12_000, 12_000_000)
+    # after that, the plan is in the server; the connection that holds what is staged breaks in between
+    _break_once(ledger, own_postgres, "merge_staged")
+    assert ledger.plan_objects(lease, "d", [an_object("new")]) == 1
+    assert ledger.totals("d") == (12_001, 12_001_000)
+
+
+def _break_once(ledger: SqlLedger, server: PostgresServer, name: str) -> None:
+    """The connection is cut when that statement is about to run for the first time."""
+    prepared = getattr(ledger._statements, name)
+    run = prepared.run
+
+    def cut(connection: Any, **values: object) -> Any:
+        prepared.run = run
+        server.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+            "WHERE pid <> pg_backend_pid() AND backend_type = 'client backend'"
+        )
+        return run(connection, **values)
+
+    prepared.run = cut
+
+
+@pytest.mark.parametrize("was_written", [True, False])
+def test_a_commit_whose_answer_was_lost_is_looked_up_and_done_once(
+    own_postgres: PostgresServer, open_: Open, monkeypatch: pytest.MonkeyPatch, was_written: bool
+) -> None:
+    ledger = open_(own_postgres.url("xmode"))
+    lease = ledger.claim("work", ELSEWHERE, 600)
+    ledger.create_delivery(lease, a_delivery())
+    commit, lost = psycopg.Connection.commit, iter([True])
+
+    def losing(self: Any) -> None:
+        if self.info.transaction_status == psycopg.pq.TransactionStatus.INTRANS and next(lost, False):
+            if was_written:
+                commit(self)
+            self.close()
+            # what a crash makes possible: numbers of transactions are given out anew
+            raise psycopg.OperationalError("server closed the connection unexpectedly")
+        commit(self)
+
+    def once(work: Callable[[], object]) -> None:
+        nonlocal lost
+        lost = iter([True])
+        with monkeypatch.context() as patch:
+            patch.setattr(psycopg.Connection, "commit", losing)
+            work()
+        assert next(lost, None) is None, "no commit was lost"
+
+    once(lambda: ledger.record_check(AccessReport("acme", NOW, ())))
+    assert len(ledger.checks("acme")) == 1
+    once(lambda: ledger.start_run(lease, Run("r", "d", NOW, "h", "fast")))
+    assert len(ledger.runs()) == 1
+    once(lambda: ledger.claim("other", ELSEWHERE, 600))
+    with pytest.raises(AlreadyRunning):
+        ledger.claim("other", ELSEWHERE, 600)
+    once(lambda: ledger.plan_objects(lease, "d", [an_object("a"), an_object("b")]))
+    assert [item.name for item in ledger.pending("d")] == ["a", "b"]
+
+
+def test_the_row_that_tells_of_a_commit_goes_with_its_process_or_after_a_week(
+    own_postgres: PostgresServer,
+) -> None:
+    url = own_postgres.url("xmode")
+    ledger = open_ledger(url, SystemClock())
+    ledger.prove_writable()
+    assert own_postgres.execute("SELECT count(*) FROM writers", "xmode") == [(1,)]
+    ledger.close()
+    assert own_postgres.execute("SELECT count(*) FROM writers", "xmode") == [(0,)]
+    own_postgres.execute("INSERT INTO writers VALUES ('killed', 1, '2026-01-01T00:00:00.000000Z')", "xmode")
+    own_postgres.execute("UPDATE writers SET at = '2001' || substr(at, 5)", "xmode")
+    ledger = open_ledger(url, SystemClock())
+    ledger.prove_writable()
+    assert own_postgres.execute("SELECT count(*) FROM writers WHERE writer = 'killed'", "xmode") == [(0,)]
+    ledger.close()
+
+
+def test_a_server_that_stays_away_is_told_of_after_the_patience_and_a_close_waits_for_nobody(
+    own_postgres: PostgresServer, told: list[str]
+) -> None:
+    ledger = open_ledger(own_postgres.url("xmode", patience=1.5), SystemClock())
+    lease = ledger.claim("work", ELSEWHERE, 600)
+    ledger.create_delivery(lease, a_delivery())
+    ledger.plan_objects(lease, "d", [an_object("a")])
+    own_postgres.stop()
+    calls: list[Callable[[], object]] = [
+        lambda: ledger.latest("acme", "us-daily", "2026-11-22"),
+        lambda: list(ledger.pending("d")),
+        lambda: ledger.record_receipt(lease, "d", a_receipt("a")).result(timeout=60),
+        lambda: ledger.plan_objects(lease, "d", [an_object("z")]),
+        lambda: ledger.renew(lease, 90),
+    ]
+    for call in calls:
+        with pytest.raises(
+            LedgerUnreachable, match=r"cannot be reached: .* It was tried for \d seconds"
+        ) as caught:
+            call()
+        assert (caught.value.code, caught.value.party, caught.value.retryable) == (
+            "ledger_unreachable",
+            "us",
+            True,
+        )
+        assert "pg_isready" in caught.value.hint
+    assert told.count("ledger.away") == 1
+    ledger.close()
+
+    own_postgres.start()
+    ledger = open_ledger(own_postgres.url("xmode", patience=3600), SystemClock())
+    own_postgres.stop()
+    waiting = ledger.record_receipt(lease, "d", a_receipt("a"))
+    ledger.close()
+    assert isinstance(waiting.exception(timeout=30), LedgerUnreachable)
+
+
+def test_a_server_that_is_starting_is_waited_for_and_one_that_is_not_there_is_not(
+    own_postgres: PostgresServer, open_: Open
+) -> None:
+    own_postgres.stop()
+    with pytest.raises(LedgerUnreachable, match="cannot be reached"):
+        open_(own_postgres.url("xmode", patience=3600))
+    own_postgres.start(wait=False)
+    deadline = time.monotonic() + 60
+    while True:  # from the moment that it listens it says that it is starting
+        try:
+            ledger = open_(own_postgres.url("xmode", patience=60))
+        except LedgerUnreachable:
+            assert time.monotonic() < deadline
+        else:
+            break
+    ledger.prove_writable()
+
+
+# --- Processes die -------------------------------------------------------------------------------------
+
+_HOLDER = """
+import sys
+from xmode_transfer.adapters.clock import SystemClock
+from xmode_transfer.adapters.ledger import open_ledger
+ledger = open_ledger(sys.argv[1], SystemClock(), holder=sys.argv[2])
+lease = ledger.claim("work", sys.argv[2], float(sys.argv[3]))
+print(lease.generation, flush=True)
+sys.stdin.readline()
+try:
+    ledger.prove_writable()
+    ledger.renew(lease, 90)
+    print("renewed", flush=True)
+except Exception as error:
+    print(type(error).__name__, flush=True)
+"""
+
+
+@contextmanager
+def holding(url: str, seconds: float) -> Iterator["subprocess.Popen[str]"]:
+    """Another machine's process, as far as we can tell, that holds the lease on ``work``."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", _HOLDER, url, ELSEWHERE, str(seconds)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert process.stdout is not None
+        assert process.stdout.readline().strip().isdigit()
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def claim_soon(ledger: SqlLedger, holder: str = "us") -> Lease:
+    """As soon as the server has noticed."""
+    deadline = time.monotonic() + 60
+    while True:
+        try:
+            return ledger.claim("work", holder, 90)
+        except AlreadyRunning:
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+
+
+def test_the_lease_of_a_killed_process_of_another_machine_is_free_at_once(
+    own_postgres: PostgresServer, open_: Open
+) -> None:
+    url = own_postgres.url("xmode")
+    ledger = open_(url)
+    with holding(url, 3_600) as process:
+        with pytest.raises(AlreadyRunning, match=ELSEWHERE):
+            ledger.claim("work", "us", 90)
+        process.kill()
+        process.wait()
+        assert claim_soon(ledger).generation == 2
+
+
+def test_a_frozen_process_keeps_its_lease_until_its_time_is_over_and_wakes_to_a_refusal(
+    own_postgres: PostgresServer, open_: Open
+) -> None:
+    url = own_postgres.url("xmode")
+    ledger = open_(url)
+    with holding(url, 3_600) as process:
+        process.send_signal(signal.SIGSTOP)
+        for _ in range(3):
+            with pytest.raises(AlreadyRunning):
+                ledger.claim("work", "us", 90)
+        # its time is over, by the server's clock
+        own_postgres.execute("UPDATE leases SET expires_at = '2026-01-01T00:00:00.000000Z'", "xmode")
+        assert ledger.claim("work", "us", 90).generation == 2
+        process.send_signal(signal.SIGCONT)
+        answer, _ = process.communicate("\n", timeout=60)
+        assert answer.strip() == LeaseLost.__name__
+
+
+def test_leases_end_by_the_servers_clock_whatever_this_machines_says(
+    own_postgres: PostgresServer,
+) -> None:
+    fast, slow = MemoryClock(NOW + timedelta(days=900)), MemoryClock(NOW - timedelta(days=900))
+    first = open_ledger(own_postgres.url("xmode"), fast)
+    second = open_ledger(own_postgres.url("xmode"), slow)
+    try:
+        lease = first.claim("work", "a", 90)
+        ((now,),) = own_postgres.execute("SELECT clock_timestamp()")
+        assert timedelta(0) < lease.expires_at - now <= timedelta(seconds=90)
+        with pytest.raises(AlreadyRunning):
+            second.claim("work", "b", 90)
+        lease = second.claim("short", "b", 0)
+        assert first.claim("short", "a", 90).generation == lease.generation + 1
+        with pytest.raises(LeaseLost):
+            second.renew(lease, 90)
+    finally:
+        first.close()
+        second.close()
+
+
+def test_a_holder_that_lives_is_not_taken_for_dead_after_the_server_restarted(
+    own_postgres: PostgresServer, open_: Open
+) -> None:
+    """A restart drops every lock, before the living have come back."""
+    ours, theirs = open_(own_postgres.url("xmode"), holder=ELSEWHERE), open_(own_postgres.url("xmode"))
+    lease = ours.claim("work", ELSEWHERE, 3_600)
+    own_postgres.restart()
+    with pytest.raises(AlreadyRunning):
+        theirs.claim("work", "us", 90)
+    ours.renew(lease, 3_600)
+    with pytest.raises(AlreadyRunning):
+        theirs.claim("work", "us", 90)
+    ours.close()
+    assert claim_soon(theirs).generation == 2
+
+
+def test_a_holder_whose_presence_broke_shows_itself_again_with_the_next_renewal(
+    own_postgres: PostgresServer, open_: Open
+) -> None:
+    ours, theirs = open_(own_postgres.url("xmode"), holder=ELSEWHERE), open_(own_postgres.url("xmode"))
+    lease = ours.claim("work", ELSEWHERE, 3_600)
+    own_postgres.execute(
+        "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND granted", "xmode"
+    )
+    ours.renew(lease, 3_600)
+    with pytest.raises(AlreadyRunning):
+        theirs.claim("work", "us", 90)
+
+
+def test_a_holder_that_never_showed_itself_is_judged_by_time(
+    own_postgres: PostgresServer, open_: Open
+) -> None:
+    ours, theirs = open_(own_postgres.url("xmode")), open_(own_postgres.url("xmode"))
+    ours.claim("work", ELSEWHERE, 3_600)  # not the holder that the ledger was opened for
+    with pytest.raises(AlreadyRunning):
+        theirs.claim("work", "us", 90)
+    own_postgres.execute("UPDATE leases SET expires_at = '2026-01-01T00:00:00.000000Z'", "xmode")
+    assert theirs.claim("work", "us", 90).generation == 2
+
+
+# --- Writers beside each other -------------------------------------------------------------------------
+
+
+def test_two_processes_may_make_the_tables_at_the_same_time(
+    own_postgres: PostgresServer, open_: Open
+) -> None:
+    with ThreadPoolExecutor(6) as pool:
+        opened = [pool.submit(open_, own_postgres.url("xmode")) for _ in range(6)]
+        assert not wait(opened, timeout=120).not_done
+    for future in opened:
+        future.result().prove_writable()
+
+
+def test_writers_that_wait_for_each_other_are_run_again(own_postgres: PostgresServer, open_: Open) -> None:
+    own_postgres.execute("ALTER SYSTEM SET deadlock_timeout = '50ms'")
+    own_postgres.execute("SELECT pg_reload_conf()")
+    first, second = open_(own_postgres.url("xmode")), open_(own_postgres.url("xmode"))
+    lease = first.claim("work", ELSEWHERE, 600)
+    for name in ("a", "b"):
+        first.create_delivery(lease, a_delivery(name, f"period-{name}"))
+    met = threading.Barrier(2)
+    tries: list[str] = []
+
+    def both(ledger: SqlLedger, names: tuple[str, str]) -> None:
+        def action(connection: Any) -> None:
+            tries.append(names[0])
+            for name in names:
+                connection.exec_driver_sql(
+                    f"UPDATE deliveries SET attempts = attempts + 1 WHERE id = '{name}'"
+                )
+                if len(tries) <= 2 and name == names[0]:
+                    met.wait(60)
+
+        ledger._database.write(action)
+
+    with ThreadPoolExecutor(2) as pool:
+        for future in (pool.submit(both, first, ("a", "b")), pool.submit(both, second, ("b", "a"))):
+            future.result()
+    assert len(tries) == 3
+    assert sorted(item.attempts for item in first.deliveries()) == [2, 2]
+
+
+def test_a_lease_cannot_be_taken_while_a_write_under_it_is_on_its_way(
+    own_postgres: PostgresServer, open_: Open
+) -> None:
+    first, second = open_(own_postgres.url("xmode")), open_(own_postgres.url("xmode", timeout=0.2))
+    lease = first.claim("work", ELSEWHERE, 0)
+    with first._database.writing() as connection:
+        leases.check(connection, lease)
+        with pytest.raises(LedgerError, match="locked by another"):
+            second.claim("work", "us", 90)
+    assert second.claim("work", "us", 90).generation == 2
