@@ -6,8 +6,11 @@ from typing import Any
 
 from sqlalchemy import Connection, Table, insert
 
-from xmode_transfer.adapters.ledger.tables import metadata
+from xmode_transfer.adapters.ledger.tables import metadata, writers
 
+TABLES = tuple(table for table in metadata.sorted_tables if table is not writers)
+"""What a ledger says, in an order in which what is referred to comes first. Who writes to a server at this
+moment is not a part of it."""
 _LOCK_SECONDS = 30
 _ENDING_SECONDS = 3.0
 _OTHERS = """
@@ -78,7 +81,7 @@ class PostgresBulk(Bulk):
 
     def finish(self, connection: Connection) -> None:
         quoted = connection.dialect.identifier_preparer.quote
-        for table in metadata.sorted_tables:
+        for table in TABLES:
             name = quoted(table.name)
             column = table.autoincrement_column
             if column is not None:
@@ -96,7 +99,7 @@ def bulk(connection: Connection) -> Bulk:
 
 def _lock(connection: Connection, mode: str) -> None:
     quoted = connection.dialect.identifier_preparer.quote
-    names = ", ".join(quoted(table.name) for table in metadata.sorted_tables)
+    names = ", ".join(quoted(table.name) for table in TABLES)
     # Either side waits for the other for as long as it takes; for a lock, nobody waits for ever.
     connection.exec_driver_sql("SET LOCAL idle_in_transaction_session_timeout = 0")
     connection.exec_driver_sql(f"SET LOCAL lock_timeout = '{_LOCK_SECONDS}s'")
