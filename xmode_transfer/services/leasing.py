@@ -10,7 +10,7 @@ from xmode_transfer.domain.records import Lease
 from xmode_transfer.ports import Ledger
 from xmode_transfer.telemetry import Event
 
-TTL_SECONDS = 90.0  # how long a machine may be frozen before another may take over
+TTL_SECONDS = 45.0  # how long a machine may be frozen before another may take over
 _RENEW_SECONDS = TTL_SECONDS / 4
 
 

@@ -95,7 +95,13 @@ def test_a_ledger_that_would_not_last_is_refused(ledger: str, told: str) -> None
 
 
 def test_a_refused_ledger_does_not_tell_its_password() -> None:
-    assert "hunter2" not in refusal(Service, ledger="postgresql://me:hunter2@db/x")
+    assert "hunter2" not in refusal(Service, ledger="mysql://me:hunter2@db/x")
+
+
+@pytest.mark.parametrize("scheme", ["postgresql", "postgres"])
+def test_a_ledger_may_lie_on_a_server(scheme: str) -> None:
+    url = f"{scheme}://xmode@db1,db2/xmode?sslmode=verify-full&target_session_attrs=read-write"
+    assert Service(ledger=url).ledger == url
 
 
 def test_a_channel_says_where_its_url_is_kept() -> None:
