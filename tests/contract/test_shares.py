@@ -275,8 +275,8 @@ def test_whoever_has_the_delivery_now_need_not_know_of_helpers(
     ledger.record_receipt(chunk.lease, ID, receipt("a")).result()
     lease = division.lease
     if how == "withdrawn":
-        shares.withdraw(division.lease, ID)
-        shares.withdraw(division.lease, ID)
+        assert shares.withdraw(division.lease, ID)  # somebody works on a chunk
+        assert not shares.withdraw(division.lease, ID)
     else:
         if how == "claimed anew":
             clock.advance(TTL + 1)
@@ -341,7 +341,7 @@ def test_who_is_called_off_takes_nothing_more(shares: Shares, division: Division
     assert state.ends
     assert queue.taken_out == [ID]
     shares.give_back(chunk, ChunkResult(uploaded=1))  # and gives back what it has
-    shares.withdraw(division.lease, ID)
+    assert not shares.withdraw(division.lease, ID)
     assert shares.state(ID) is None
     assert queue.taken_out == [ID, ID]
 
