@@ -322,6 +322,12 @@ class Ledger(Protocol):
         """Raises what any write would raise now. Commits to the disk, and leaves nothing behind."""
         ...
 
+    def hurry(self) -> None:
+        """The process is to end soon: from now on nobody waits for a ledger that is away. Every method goes
+        on with one last attempt, also in other threads and where it waits already, and answers, or raises
+        LedgerUnreachable, within seconds. Idempotent; waits for nothing."""
+        ...
+
     def close(self) -> None:
         """Flushes what is queued. Idempotent."""
         ...

@@ -372,12 +372,13 @@ class Worker:
 
     def wait(self, seconds: float) -> bool:
         """Waits for the turns that run, and attends to them meanwhile; whether all have ended."""
+        last = self._bench.clock.monotonic() + seconds
         while True:
+            left = last - self._bench.clock.monotonic()
             with self._lock:
-                if self._lock.wait_for(lambda: not self._taken, min(seconds, 1.0)):
+                if self._lock.wait_for(lambda: not self._taken, max(0.0, min(left, 1.0))):
                     return True
-            seconds -= 1.0
-            if seconds <= 0:
+            if left <= 1.0:
                 return False
             self.attend()
 

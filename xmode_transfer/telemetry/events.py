@@ -127,7 +127,7 @@ class Event(StrEnum):
     TURN_STALLED = "turn.stalled", "a delivery makes no progress and gave its place to others (debug)"
     TURN_TAKEN_OVER = "turn.taken_over", "a customer's worker is gone: its turn goes on with another"
     WORKERS_MISSING = "workers.missing", "customers are due, and no worker lives that would take their turns"
-    END_NOT_NOTED = "end.not_noted", "the ledger could not be told that a worker has ended: it falls silent"
+    END_NOT_NOTED = "end.not_noted", "the ledger could not be told of a process's end: it falls silent"
     HOUSE_TAKEN = "house.taken", "of several daemons, this one cleans up and checks access from now on"
     TURN_FAILED = "turn.failed", "a customer's turn ended without a delivery; the reason is in the line"
     HOUSEKEEPING_FAILED = "housekeeping.failed", "a cleanup or an access check could not begin"

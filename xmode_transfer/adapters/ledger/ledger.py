@@ -362,6 +362,9 @@ class SqlLedger(Watched):
     def prove_writable(self) -> None:
         self._writer.call(lambda c: leases.write_and_take_back(c, self._database))
 
+    def hurry(self) -> None:
+        self._database.hurry()
+
     def close(self) -> None:
         self._database.hurry()
         self._writer.close()

@@ -26,6 +26,7 @@ from xmode_transfer.domain.config import Configuration
 from xmode_transfer.domain.errors import AlreadyRunning, ExitCode, LeaseLost, XmodeError
 from xmode_transfer.domain.records import Lease
 from xmode_transfer.domain.schedule import Times, times_of
+from xmode_transfer.entrypoints.daemon.ending import last_resort
 from xmode_transfer.entrypoints.daemon.inbox import Inbox, Wake
 from xmode_transfer.ports import Fleet
 from xmode_transfer.ports.board import TurnState
@@ -45,6 +46,8 @@ _LATE_SECONDS = 10.0
 """A tick that is later than this: the wall clock was set back, and APScheduler waits for it."""
 _GRACE_SECONDS = 10.0
 """After the drain, what was stopped has so long to end its requests in flight."""
+_LAST_SECONDS = 3 * _GRACE_SECONDS
+"""After the drain the process has so long to end, whatever it waits for."""
 
 
 class Engine(StrEnum):
@@ -63,7 +66,7 @@ def run(directory: Path, engine: Engine = Engine.THREADS) -> int:
             cluster.check(configuration.service)
         counters = Counters()
         with (
-            bootstrap.workbench(configuration, counters) as bench,
+            bootstrap.workbench(configuration, counters, ending=inbox.ending) as bench,
             _lease(bench, engine) as lease,
         ):
             fleet: Fleet | None = None
@@ -156,6 +159,7 @@ class _Life:
         self._health: Times | None = None
 
     def live(self) -> int:
+        last_resort(self._inbox.ending, self._seconds_to_end, Event.DAEMON_STOPPED)
         files = FileWatch(self._directory, lambda: self._inbox.put(Wake.FILES), self._not_watched)
         try:
             self._arm()
@@ -280,6 +284,9 @@ class _Life:
         problems = len(self._daemon.pulse().configuration_problems)
         return told + (f"; {problems} mistakes in the configuration" if problems else "")
 
+    def _seconds_to_end(self) -> float:
+        return self._daemon.configuration.service.daemon.drain_seconds + _LAST_SECONDS
+
     # --- Ending ------------------------------------------------------------------------------------------
 
     def _end(self) -> int:
@@ -295,7 +302,11 @@ class _Life:
             daemon.break_off()
             ended = daemon.drain(_GRACE_SECONDS)
         ended = self._notices.close(_GRACE_SECONDS) and ended
-        daemon.close()
+        try:
+            daemon.close()
+        except XmodeError as error:  # whose lease cannot be given back, either
+            telemetry.warn(Event.END_NOT_NOTED, **error.log_context())
+            ended = False
         telemetry.log(Event.DAEMON_STOPPED, drained=drained, ended=ended)
         if not ended:
             # Threads that wait for an answer that never comes would keep the process; what they have done is
