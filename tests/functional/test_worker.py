@@ -237,6 +237,28 @@ def test_a_worker_whose_places_are_all_taken_takes_over_what_a_killed_one_held(
     assert daemon.end() == 0
 
 
+@pytest.mark.sandbox
+def test_one_daemon_alone_and_a_fleet_refuse_each_other(
+    fleet: Callable[..., Any], customer_factory: Callable[..., CustomerSetup]
+) -> None:
+    here = fleet(customer_factory("acme"))
+    alone = launch(here, "daemon")
+    for command in (["worker"], ["daemon", "--engine", "procrastinate"]):
+        refused = here.run(*command)
+        assert refused.code == 5
+        assert "a daemon that takes all turns itself" in refused.err
+        assert f"/{alone.process.pid}/" in refused.err
+    assert alone.end() == 0
+    worker = launch(here, "worker")
+    daemon = launch(here, "daemon", "--engine", "procrastinate")
+    refused = here.run("daemon")
+    assert refused.code == 5
+    assert "a fleet works with this ledger: 1 daemon (" in refused.err
+    assert "and 1 worker (" in refused.err
+    assert daemon.end() == worker.end() == 0
+    assert launch(here, "daemon").end() == 0
+
+
 # --- Where it cannot work --------------------------------------------------------------------------------
 
 

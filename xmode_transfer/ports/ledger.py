@@ -49,6 +49,11 @@ class Ledger(Protocol):
         """Gives it back; no error when it is no longer ours."""
         ...
 
+    def leases(self, name: str) -> list[Lease]:
+        """The leases that are held now, by name: the one of that name, or those whose names begin with it,
+        where it ends in ``/``. One that anybody might claim is not held."""
+        ...
+
     def latest(self, customer: str, feed: str, period: str) -> Delivery | None:
         """The delivery with the highest revision."""
         ...

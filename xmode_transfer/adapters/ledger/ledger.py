@@ -94,6 +94,9 @@ class SqlLedger(Watched):
     def release(self, lease: Lease) -> None:
         self._writer.call(lambda c: leases.release(c, lease))
 
+    def leases(self, name: str) -> list[Lease]:
+        return self._database.read(lambda c: leases.held(c, self._database, name, self._clock))
+
     # --- Deliveries
 
     def latest(self, customer: str, feed: str, period: str) -> Delivery | None:

@@ -9,7 +9,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from enum import StrEnum
 from functools import partial
 from importlib.metadata import version
@@ -23,21 +23,19 @@ from xmode_transfer.adapters.ticking import Ticker
 from xmode_transfer.adapters.watching import FileWatch
 from xmode_transfer.bootstrap import cluster
 from xmode_transfer.domain.config import Configuration
-from xmode_transfer.domain.errors import AlreadyRunning, ExitCode, LeaseLost, XmodeError
+from xmode_transfer.domain.errors import ExitCode, LeaseLost, XmodeError
 from xmode_transfer.domain.records import Lease
 from xmode_transfer.domain.schedule import Times, times_of
 from xmode_transfer.entrypoints.daemon.ending import last_resort
 from xmode_transfer.entrypoints.daemon.inbox import Inbox, Wake
 from xmode_transfer.ports import Fleet
 from xmode_transfer.ports.board import TurnState
-from xmode_transfer.services import leasing
-from xmode_transfer.services.daemon import Daemon, Hire, ThreadCrew, of_fleet
+from xmode_transfer.services.daemon import Daemon, Hire, ThreadCrew, engines, of_fleet
 from xmode_transfer.services.notices import Notices
 from xmode_transfer.services.watch import assess_all, open_causes
 from xmode_transfer.services.workbench import Workbench
 from xmode_transfer.telemetry import Event
 
-LEASE = "daemon"
 _ATTEND_SECONDS = 1.0
 _MEND_SECONDS = 5.0
 _WATCH_SECONDS = 2.0
@@ -59,7 +57,7 @@ class Engine(StrEnum):
 
 def run(directory: Path, engine: Engine = Engine.THREADS) -> int:
     """Works until it is asked to end; answers the exit code. Raises ConfigError when service.yaml cannot be
-    used, AlreadyRunning when another daemon that takes turns works with the same ledger, LedgerError."""
+    used, AlreadyRunning beside those who take turns of the same ledger in another way, LedgerError."""
     with Inbox() as inbox:
         configuration = config_files.load(directory)
         if engine is Engine.PROCRASTINATE:
@@ -100,20 +98,9 @@ def _hire(bench: Workbench, configuration: Configuration, fleet: Fleet | None) -
     return of_fleet(bench, fleet)
 
 
-@contextmanager
-def _lease(bench: Workbench, engine: Engine) -> Iterator[Lease]:
-    """The right to be the one daemon that takes turns; of those that only say what is due, each has its
-    own."""
-    name = LEASE if engine is Engine.THREADS else f"{LEASE}/{bench.holder}"
-    try:
-        with leasing.held(bench.ledger, name, bench.holder) as lease:
-            yield lease
-    except AlreadyRunning as error:
-        raise AlreadyRunning(
-            "a daemon works with this ledger already: " + error.message.partition("by ")[2],
-            hint="one daemon serves all customers. End that one first, or wait: a daemon that died gives its "
-            f"place up within {leasing.TTL_SECONDS:.0f} seconds. `run` works beside a daemon",
-        ) from error
+def _lease(bench: Workbench, engine: Engine) -> AbstractContextManager[Lease]:
+    """The right to be the one daemon that takes turns, or one of those that only say what is due."""
+    return engines.alone(bench) if engine is Engine.THREADS else engines.of_many(bench, "daemon")
 
 
 @contextmanager

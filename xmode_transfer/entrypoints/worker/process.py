@@ -21,6 +21,7 @@ from xmode_transfer.domain.errors import ExitCode
 from xmode_transfer.entrypoints.daemon.ending import last_resort
 from xmode_transfer.entrypoints.daemon.inbox import Inbox, Wake
 from xmode_transfer.entrypoints.worker.engine import Engine
+from xmode_transfer.services.daemon import engines
 from xmode_transfer.services.worker import Worker
 from xmode_transfer.telemetry import Event
 
@@ -34,11 +35,15 @@ _LAST_SECONDS = 3 * _GRACE_SECONDS
 def run(directory: Path, places: int | None = None, heartbeat_file: Path | None = None) -> int:
     """Works until it is asked to end; answers the exit code. ``places`` goes before the configuration's;
     ``heartbeat_file`` is touched while this thread gets on. Raises ConfigError when service.yaml cannot be
-    used, or is for one machine only; LedgerError."""
+    used, or is for one machine only; AlreadyRunning beside a daemon that takes all turns itself;
+    LedgerError."""
     with Inbox() as inbox:
         configuration = config_files.load(directory)
         cluster.check(configuration.service)
-        with bootstrap.workbench(configuration, Counters(), ending=inbox.ending) as bench:
+        with (
+            bootstrap.workbench(configuration, Counters(), ending=inbox.ending) as bench,
+            engines.of_many(bench, "worker"),
+        ):
             conninfo = cluster.queue(configuration.service)
             worker = Worker(
                 cluster.shared(bench, configuration.service),
