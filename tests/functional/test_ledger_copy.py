@@ -66,9 +66,7 @@ def test_a_ledger_is_moved_to_postgresql_and_used_there(
     checked = run("ledger", "check", "--json")
     assert checked.code == 0, checked.err
     assert (checked.json["outcome"], checked.json["deliveries"]) == ("ok", 1)
-    assert run("ledger", "check").out.splitlines()[-1] == "ok"
     assert run("status", "--json").code in (0, 3)
-    assert run("config", "check").code == 0
     for arguments, tool in (("backup", "pg_dump "), ("restore", "pg_restore ")):
         refused = run("ledger", arguments, str(tmp_path / "a dump"))
         assert refused.code == 2

@@ -1,13 +1,23 @@
 """Whole tables at once: how each database keeps writers away, takes many rows, and is made ready for them."""
 
+import time
 from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import Connection, Table, insert
 
-from xmode_transfer.adapters.ledger.tables import metadata
+from xmode_transfer.adapters.ledger.tables import metadata, writers
 
+TABLES = tuple(table for table in metadata.sorted_tables if table is not writers)
+"""What a ledger says, in an order in which what is referred to comes first. Who writes to a server at this
+moment is not a part of it."""
 _LOCK_SECONDS = 30
+_ENDING_SECONDS = 3.0
+_OTHERS = """
+    SELECT coalesce(host(client_addr), 'this server') || ', server process ' || pid FROM pg_stat_activity
+    WHERE datname = current_database() AND pid <> pg_backend_pid() AND application_name = 'xmode-transfer'
+    ORDER BY pid
+"""
 
 Rows = Sequence[tuple[Any, ...]]
 
@@ -48,13 +58,15 @@ class PostgresBulk(Bulk):
         _lock(connection, "ACCESS EXCLUSIVE")
 
     def others(self, connection: Connection) -> list[str]:
-        # whoever waits for work holds no lease, and would go on here
-        found = connection.exec_driver_sql(
-            "SELECT coalesce(host(client_addr), 'this server') || ', server process ' || pid "
-            "FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid() "
-            "AND application_name = 'xmode-transfer' ORDER BY pid"
-        )
-        return [str(row[0]) for row in found]
+        # Whoever waits for work holds no lease, and would go on here. A session that was closed a moment ago,
+        # such as one of our own that looked whether the server is there, is still listed for that moment.
+        deadline = time.monotonic() + _ENDING_SECONDS
+        while True:
+            found = [str(row[0]) for row in connection.exec_driver_sql(_OTHERS)]
+            if not found or time.monotonic() > deadline:
+                return found
+            time.sleep(0.05)
+            connection.exec_driver_sql("SELECT pg_stat_clear_snapshot()")
 
     def put(self, connection: Connection, table: Table, rows: Rows) -> None:
         quoted = connection.dialect.identifier_preparer.quote
@@ -69,7 +81,7 @@ class PostgresBulk(Bulk):
 
     def finish(self, connection: Connection) -> None:
         quoted = connection.dialect.identifier_preparer.quote
-        for table in metadata.sorted_tables:
+        for table in TABLES:
             name = quoted(table.name)
             column = table.autoincrement_column
             if column is not None:
@@ -87,7 +99,7 @@ def bulk(connection: Connection) -> Bulk:
 
 def _lock(connection: Connection, mode: str) -> None:
     quoted = connection.dialect.identifier_preparer.quote
-    names = ", ".join(quoted(table.name) for table in metadata.sorted_tables)
+    names = ", ".join(quoted(table.name) for table in TABLES)
     # Either side waits for the other for as long as it takes; for a lock, nobody waits for ever.
     connection.exec_driver_sql("SET LOCAL idle_in_transaction_session_timeout = 0")
     connection.exec_driver_sql(f"SET LOCAL lock_timeout = '{_LOCK_SECONDS}s'")

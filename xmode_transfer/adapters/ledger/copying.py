@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import Connection, Table, func, select, update
 
 from xmode_transfer.adapters.ledger import consistency, schema
-from xmode_transfer.adapters.ledger.bulk import bulk
+from xmode_transfer.adapters.ledger.bulk import TABLES, bulk
 from xmode_transfer.adapters.ledger.consistency import Contents
 from xmode_transfer.adapters.ledger.engine import Database, connect, is_postgres, path_of
 from xmode_transfer.adapters.ledger.fingerprints import Checksum, Figures, figures
 from xmode_transfer.adapters.ledger.rows import time_of
-from xmode_transfer.adapters.ledger.tables import SCHEMA_VERSION, daemons, leases, metadata
+from xmode_transfer.adapters.ledger.tables import SCHEMA_VERSION, daemons, leases
 from xmode_transfer.domain.config.ledger_url import shown
 from xmode_transfer.domain.daemons import longest_silence
 from xmode_transfer.domain.errors import AlreadyRunning, ConfigError, LedgerCorrupt
@@ -78,7 +78,7 @@ def copy(
         _ready(old, source)
         bulk(old).keep_writers_away(old)
         given_back = _nobody_works(old, source, clock)
-        expected = {table: figures(old, table) for table in metadata.sorted_tables}
+        expected = {table: figures(old, table) for table in TABLES}
         if dry_run:
             _sound(old, source)
             if _is_there(target_url):
@@ -135,7 +135,7 @@ class _Work:
         """The checksum of each table, after both sides were compared."""
         into = bulk(self._new)
         sent = {}
-        for table in metadata.sorted_tables:  # what is referred to comes first
+        for table in TABLES:
             sent[table] = Checksum()
             for rows in self._rows(self._source, self._old, table):
                 into.put(self._new, table, rows)
@@ -256,7 +256,7 @@ def _is_empty(connection: Connection, target: Database) -> bool:
             f"{target.where} has tables of an earlier version (schema {found}, now {SCHEMA_VERSION})",
             hint="name an empty database",
         )
-    for table in metadata.sorted_tables:
+    for table in TABLES:
         count = connection.scalar(select(func.count()).select_from(table))
         if count:
             raise ConfigError(
@@ -279,10 +279,7 @@ def _moved(
         source.where,
         target,
         consistency.contents(connection.exec_driver_sql, SCHEMA_VERSION),
-        tuple(
-            CopiedTable(table.name, expected[table].rows, checksums.get(table, ""))
-            for table in metadata.sorted_tables
-        ),
+        tuple(CopiedTable(table.name, expected[table].rows, checksums.get(table, "")) for table in TABLES),
         given_back,
     )
 

@@ -95,6 +95,18 @@ class Database(ABC):
     def fetch(self, sql: str, parameters: Sequence[object]) -> list[tuple[Any, ...]]:
         """All rows of one query, as the driver gives them: for pages of millions of rows."""
 
+    def run_many(self, connection: Connection, sql: str, rows: Sequence[tuple[object, ...]]) -> None:
+        """One statement for each row of arguments, in the transaction of the caller."""
+        cursor = connection.connection.cursor()
+        try:
+            cursor.executemany(sql, rows)
+        finally:
+            cursor.close()
+
+    def stage(self, connection: Connection, sql: str, rows: Sequence[tuple[object, ...]]) -> None:
+        """Adds rows to ``staged_objects``; of a name that comes twice the last one stays."""
+        self.run_many(connection, sql, rows)
+
     @abstractmethod
     def insert(self, table: Table) -> "SqliteInsert | PostgresInsert":
         """An INSERT that knows ON CONFLICT."""

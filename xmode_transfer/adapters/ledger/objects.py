@@ -57,7 +57,7 @@ def stage(connection: Connection, statements: Statements, planned: Iterable[Plan
     while rows := [object_values(item) for item in islice(source, _STAGED_AT_A_TIME)]:
         count += len(rows)
         with connection.begin():
-            statements.stage_object.run_many(connection, rows)
+            statements.stage_object.stage(connection, rows)
     return count
 
 

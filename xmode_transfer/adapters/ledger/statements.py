@@ -4,7 +4,7 @@ SQLAlchemy writes them, for whichever database; the driver then runs them on pla
 between for each of a million rows.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, cast
 
@@ -72,13 +72,22 @@ class Prepared:
 
     def run_many(self, connection: Connection, rows: Sequence[tuple[object, ...]]) -> None:
         """Once for each row of arguments; an INSERT wants them in the order of the table's columns."""
-        cursor = connection.connection.cursor()
+        self._many(self._database.run_many, connection, rows)
+
+    def stage(self, connection: Connection, rows: Sequence[tuple[object, ...]]) -> None:
+        """As ``run_many``, for what is set aside."""
+        self._many(self._database.stage, connection, rows)
+
+    def _many(
+        self,
+        run: Callable[[Connection, str, Sequence[tuple[object, ...]]], None],
+        connection: Connection,
+        rows: Sequence[tuple[object, ...]],
+    ) -> None:
         try:
-            cursor.executemany(self.sql, rows)
+            run(connection, self.sql, rows)
         except (UnicodeEncodeError, OverflowError) as error:
             raise errors.unstorable(self._database.where, error) from error
-        finally:
-            cursor.close()
 
 
 class Statements:

@@ -27,6 +27,7 @@ from xmode_transfer.adapters.ledger.postgres.answers import Answers, Asking
 from xmode_transfer.adapters.ledger.postgres.commits import Mark
 from xmode_transfer.adapters.ledger.postgres.patience import Patience
 from xmode_transfer.adapters.ledger.postgres.presence import Presence, is_gone
+from xmode_transfer.adapters.ledger.tables import staged_objects
 from xmode_transfer.domain.errors import LedgerError, XmodeError
 
 if TYPE_CHECKING:
@@ -49,6 +50,16 @@ _UNTIMED = """
     WHERE name IN ('idle_session_timeout', 'idle_in_transaction_session_timeout', 'statement_timeout',
                    'transaction_timeout')
 """
+
+_COLUMNS = [column.name for column in staged_objects.columns]
+_INCOMING = (
+    "CREATE TEMPORARY TABLE IF NOT EXISTS incoming_objects (LIKE staged_objects) ON COMMIT DELETE ROWS"
+)
+_COPY_INCOMING = f"COPY incoming_objects ({', '.join(_COLUMNS)}) FROM STDIN"
+_STAGE_INCOMING = (
+    f"INSERT INTO staged_objects ({', '.join(_COLUMNS)}) SELECT {', '.join(_COLUMNS)} FROM incoming_objects "
+    f"ON CONFLICT (name) DO UPDATE SET {', '.join(f'{name} = excluded.{name}' for name in _COLUMNS[1:])}"
+)
 
 
 class PostgresDatabase(Database):
@@ -215,6 +226,15 @@ class PostgresDatabase(Database):
                 return cursor.fetchall()
 
         return self.read(action)
+
+    def stage(self, connection: Connection, sql: str, rows: Sequence[tuple[object, ...]]) -> None:
+        """By COPY, which is quicker than row by row and knows no ON CONFLICT."""
+        with closing(_cursor(connection)) as cursor:
+            cursor.execute(_INCOMING)
+            with cursor.copy(_COPY_INCOMING) as copy:
+                for row in {row[0]: row for row in rows}.values():
+                    copy.write_row(row)
+            cursor.execute(_STAGE_INCOMING)
 
     def insert(self, table: Table) -> Insert:
         return postgres_insert(table)
