@@ -126,6 +126,7 @@ class Event(StrEnum):
     CUSTOMER_RESUMED = "customer.resumed", "the customer is delivered to again, oldest period first"
     TURN_STALLED = "turn.stalled", "a delivery makes no progress and gave its place to others (debug)"
     TURN_TAKEN_OVER = "turn.taken_over", "a customer's worker is gone: its turn goes on with another"
+    TURN_HELD = "turn.held", "no daemon ticks: one must first say what `catch_up` makes up for"
     WORKERS_MISSING = "workers.missing", "customers are due, and no worker lives that would take their turns"
     END_NOT_NOTED = "end.not_noted", "the ledger could not be told of a process's end: it falls silent"
     HOUSE_TAKEN = "house.taken", "of several daemons, this one cleans up and checks access from now on"
