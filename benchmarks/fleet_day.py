@@ -16,6 +16,7 @@ import random
 import statistics
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from datetime import timedelta
 
 from xmode_transfer.domain.fleet import cost, entering, is_backfill, priority
 
@@ -119,7 +120,9 @@ class _Life:
             return
         seat.queued = True
         seat.spent = entering(seat.spent, self.clock)
-        urgency = priority(seat.spent, backfill=is_backfill(len(seat.due)))
+        urgency = priority(
+            seat.spent, backfill=is_backfill(len(seat.due), timedelta(hours=len(seat.due) - 1))
+        )
         self.number += 1
         heapq.heappush(self.queue, (-urgency, self.number, who))
 

@@ -83,7 +83,7 @@ def take(url: str, holder: str, threads: int, names: list[str], answer: Connecti
             raise SystemExit(f"{name} was not queued")
         fleet.tell(ticket, "us-daily", "2026-11-25T00")
         start = time.perf_counter()
-        fleet.end(ticket, FleetTurnEnd(again=True, looked=True, due_periods=1))
+        fleet.end(ticket, FleetTurnEnd(again=True, looked=True, backfill=False))
         ended.append(time.perf_counter() - start)
 
     answer.send("ready")

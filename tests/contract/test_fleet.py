@@ -451,7 +451,7 @@ def test_who_has_had_the_least_goes_first(case: Case, fleet: Fleet) -> None:
 
 def test_a_backfill_goes_behind_those_who_keep_up_but_not_for_ever(case: Case, fleet: Fleet) -> None:
     fleet.call("acme")
-    fleet.end(case.begin("acme"), FleetTurnEnd(again=True, due_periods=100))
+    fleet.end(case.begin("acme"), FleetTurnEnd(again=True, backfill=True))
     begun = []
     while not begun or begun[-1] != "acme":
         fleet.call("beta")

@@ -224,6 +224,21 @@ def everything(ledger: Ledger) -> object:
     )
 
 
+def test_the_leases_that_are_held_are_found_by_name_or_by_its_beginning(
+    ledger: Ledger, clock: MemoryClock
+) -> None:
+    kept = ledger.claim("daemon/one", "one", 90)
+    ledger.claim("daemon/two", "two", 10)
+    ledger.release(ledger.claim("daemon/three", "three", 90))
+    alone = ledger.claim("daemon", "one", 90)
+    ledger.claim("daemons", "one", 90)
+    clock.advance(30)
+    assert [(lease.name, lease.holder) for lease in ledger.leases("daemon/")] == [("daemon/one", "one")]
+    assert ledger.leases("daemon/") == [kept]
+    assert ledger.leases("daemon") == [alone]
+    assert ledger.leases("worker/") == []
+
+
 @pytest.mark.parametrize("given_back", [True, False], ids=["given back", "taken over"])
 @pytest.mark.parametrize("call", STALE_CALLS)
 def test_a_stale_lease_is_refused_and_nothing_is_written(

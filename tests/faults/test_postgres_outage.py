@@ -241,6 +241,45 @@ def test_a_server_that_stays_away_is_told_of_after_the_patience_and_a_close_wait
     assert isinstance(waiting.exception(timeout=30), LedgerUnreachable)
 
 
+def test_a_process_that_is_to_end_does_not_wait_for_a_server_that_answers_nothing(
+    own_postgres: PostgresServer, open_: Open
+) -> None:
+    """Neither where it asks from then on, nor where it waits already."""
+    ledger = open_(own_postgres.url("xmode", patience=3600))
+    lease = ledger.claim("work", ELSEWHERE, 600)
+    ledger.create_delivery(lease, a_delivery())
+    ledger.plan_objects(lease, "d", [an_object("a")])
+    own_postgres.freeze()
+    try:
+        calls: list[Callable[[], object]] = [
+            lambda: ledger.latest("acme", "us-daily", "2026-11-22"),
+            lambda: ledger.record_receipt(lease, "d", a_receipt("a")).result(),
+            lambda: ledger.renew(lease, 90),
+        ]
+        with ThreadPoolExecutor(len(calls)) as threads:
+            waiting = [threads.submit(call) for call in calls]
+            ledger.hurry()
+            for future in waiting:
+                assert isinstance(future.exception(timeout=90), LedgerUnreachable)
+        for call in calls:
+            with pytest.raises(LedgerUnreachable):
+                call()
+        ledger.close()
+    finally:
+        own_postgres.thaw()
+
+
+def test_a_process_that_is_to_end_still_gets_over_a_server_that_was_restarted(
+    own_postgres: PostgresServer, open_: Open
+) -> None:
+    ledger = open_(own_postgres.url("xmode", patience=3600))
+    lease = ledger.claim("work", ELSEWHERE, 600)
+    own_postgres.restart()
+    ledger.hurry()
+    ledger.create_delivery(lease, a_delivery())
+    assert ledger.latest("acme", "us-daily", "2026-11-22") is not None
+
+
 def test_a_server_that_is_starting_is_waited_for_and_one_that_is_not_there_is_not(
     own_postgres: PostgresServer, open_: Open
 ) -> None:

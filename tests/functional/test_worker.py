@@ -237,6 +237,28 @@ def test_a_worker_whose_places_are_all_taken_takes_over_what_a_killed_one_held(
     assert daemon.end() == 0
 
 
+@pytest.mark.sandbox
+def test_one_daemon_alone_and_a_fleet_refuse_each_other(
+    fleet: Callable[..., Any], customer_factory: Callable[..., CustomerSetup]
+) -> None:
+    here = fleet(customer_factory("acme"))
+    alone = launch(here, "daemon")
+    for command in (["worker"], ["daemon", "--engine", "procrastinate"]):
+        refused = here.run(*command)
+        assert refused.code == 5
+        assert "a daemon that takes all turns itself" in refused.err
+        assert f"/{alone.process.pid}/" in refused.err
+    assert alone.end() == 0
+    worker = launch(here, "worker")
+    daemon = launch(here, "daemon", "--engine", "procrastinate")
+    refused = here.run("daemon")
+    assert refused.code == 5
+    assert "a fleet works with this ledger: 1 daemon (" in refused.err
+    assert "and 1 worker (" in refused.err
+    assert daemon.end() == worker.end() == 0
+    assert launch(here, "daemon").end() == 0
+
+
 # --- Where it cannot work --------------------------------------------------------------------------------
 
 
@@ -273,19 +295,52 @@ def test_without_the_extra_it_says_how_to_install_it(command: str, tmp_path: Pat
 
 
 @pytest.mark.sandbox
-def test_a_worker_ends_when_it_is_asked_to_while_it_is_cut_off_from_the_database(
-    project: Make, acme: CustomerSetup, own_postgres: Any
+@pytest.mark.parametrize(
+    "command", [["worker"], ["daemon", "--engine", "procrastinate"], ["daemon"]], ids=" ".join
+)
+def test_a_process_ends_when_it_is_asked_to_while_it_is_cut_off_from_the_database(
+    project: Make, acme: CustomerSetup, own_postgres: Any, command: list[str]
 ) -> None:
-    settings = {"ledger": own_postgres.url("xmode", patience=5), "daemon": FAST, "status_page": "off"}
-    here: Any = project(acme, service=settings)
-    worker = launch(here, "worker")
+    """In the middle of a delivery, where there is one; a server that is frozen never answers."""
+    settings = {"ledger": own_postgres.url("xmode", patience=3600), "daemon": FAST, "status_page": "off"}
+    slow = {"limits": {"bandwidth_bytes_per_second": "200kB"}}
+    here: Any = project(acme, service=settings, overrides={"acme": slow})
+    fill(here, "2026/11/20", {f"part-{n:02}.bin": bytes([n]) * 100_000 for n in range(60)})
+    if command == ["worker"]:
+        launch(here, "daemon", "--engine", "procrastinate")
+    process = launch(here, *command)
+    if command != ["daemon", "--engine", "procrastinate"]:
+        process.wait("delivery.started", seconds=SECONDS)
     own_postgres.freeze()
     try:
-        time.sleep(1)
-        assert worker.end(signal.SIGTERM, seconds=SECONDS) == 0
-        assert worker.seen("worker.stopped")
+        time.sleep(2)
+        assert process.end(signal.SIGTERM, seconds=SECONDS) == 0, process.told()
+        assert process.seen(f"{command[0]}.stopped")
+        assert not process.seen("defect")
     finally:
         own_postgres.thaw()
+
+
+@pytest.mark.sandbox
+def test_a_run_ends_when_it_is_asked_to_while_it_is_cut_off_from_the_database(
+    project: Make, acme: CustomerSetup, own_postgres: Any
+) -> None:
+    slow = {"limits": {"bandwidth_bytes_per_second": "200kB"}}
+    settings = {"ledger": own_postgres.url("xmode", patience=3600), "status_page": "off"}
+    here: Any = project(acme, service=settings, overrides={"acme": slow})
+    fill(here, "2026/11/20", {f"part-{n:02}.bin": bytes([n]) * 100_000 for n in range(60)})
+    run = here.launch("--log-level", "info", "run", "--customer", "acme", "--json")
+    run.wait("delivery.started", seconds=SECONDS)
+    own_postgres.freeze()
+    try:
+        time.sleep(2)
+        assert run.end(signal.SIGTERM, seconds=SECONDS) != 0
+        assert not any("Traceback" in line for line in run.other)
+    finally:
+        own_postgres.thaw()
+    answer = here.run("run", "--customer", "acme", "--json")
+    assert answer.code == 0, answer.err
+    assert manifests(acme) == ["2026-11-20"]
 
 
 def test_the_help_says_how_a_fleet_is_set_up() -> None:

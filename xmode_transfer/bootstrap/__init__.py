@@ -40,15 +40,23 @@ if TYPE_CHECKING:
     from xmode_transfer.services.watch import Watch
 
 
+_LOOK_SECONDS = 0.5
+
+
 @contextmanager
 def workbench(
-    configuration: Configuration, progress: Progress, stop: threading.Event | None = None
+    configuration: Configuration,
+    progress: Progress,
+    stop: threading.Event | None = None,
+    ending: threading.Event | None = None,
 ) -> Iterator[Workbench]:
-    """Everything a use case needs, opened, and closed again in the right order."""
+    """Everything a use case needs, opened, and closed again in the right order. ``stop`` asks the work to
+    stop where it can be resumed; ``ending`` is set when the process is asked to end, where that is
+    earlier."""
     _spare_the_collector()
     service = configuration.service
     stop = stop or threading.Event()
-    with ledger(service) as (record, clock):
+    with ledger(service) as (record, clock), _hurried(record, ending or stop):
         stores = engine(service, clock, stop)
         telemetry.log(Event.ENGINE_CHOSEN, engine=stores.info.name, reason=stores.info.reason)
         try:
@@ -108,6 +116,25 @@ def ledger(service: Service) -> Iterator[tuple[Ledger, Clock]]:
         yield record, clock
     finally:
         record.close()
+
+
+@contextmanager
+def _hurried(record: Ledger, ending: threading.Event) -> Iterator[None]:
+    """From when the process is to end, nobody waits for a ledger that is away. Whoever could say so may wait
+    for it, so a thread does."""
+    over = threading.Event()
+
+    def hurry() -> None:
+        while not over.is_set():
+            if ending.wait(_LOOK_SECONDS):
+                record.hurry()
+                return
+
+    threading.Thread(target=hurry, name="ending", daemon=True).start()
+    try:
+        yield
+    finally:
+        over.set()
 
 
 def engine_choice(service: Service) -> tuple[Engine, str]:

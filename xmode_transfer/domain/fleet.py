@@ -13,7 +13,10 @@ from enum import StrEnum
 from xmode_transfer.domain.records import Lease
 
 BACKFILL_PERIODS = 2
-"""A customer with more due periods of one feed than this is filling back, not keeping up."""
+BACKFILL_SPAN = timedelta(days=1)
+"""A customer with more due periods of one feed than this is filling back, not keeping up, if they reach over
+so long a time. By their number alone all customers of an hourly feed would, as soon as the fleet is some
+hours late, and those who have waited longest would be put behind the others."""
 BACKFILL_HANDICAP = 8.0
 """Turns by which a backfill is put behind those who keep up. It is not put behind them for ever: after so
 many turns of theirs it is its turn."""
@@ -51,9 +54,10 @@ def priority(spent: float, *, backfill: bool) -> int:
     return max(_LEAST_PRIORITY, -int((spent + late) * _STEPS))
 
 
-def is_backfill(due_periods: int) -> bool:
-    """Whether a customer with so many due periods in its longest feed fills back."""
-    return due_periods > BACKFILL_PERIODS
+def is_backfill(due_periods: int, span: timedelta) -> bool:
+    """Whether a customer fills back of which so many periods of a feed are due; ``span`` lies between the
+    beginnings of the oldest and of the newest."""
+    return due_periods > BACKFILL_PERIODS and span >= BACKFILL_SPAN
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,9 +97,9 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class FleetTurnEnd:
-    """How a turn ended, for the ledger. ``due_periods`` is how many periods of the longest feed are still
-    due; ``broken_off`` and ``ailing`` follow from ``reason``. ``reread_at`` is when sources without markers
-    were last read again."""
+    """How a turn ended, for the ledger. ``backfill``: what is still due makes it one (``is_backfill``).
+    ``broken_off`` and ``ailing`` follow from ``reason``. ``reread_at`` is when sources without markers were
+    last read again."""
 
     again: bool = False
     looked: bool = False
@@ -104,7 +108,7 @@ class FleetTurnEnd:
     period: str | None = None
     reason: str = ""
     refused: bool = False
-    due_periods: int = 0
+    backfill: bool = False
     reread_at: datetime | None = None
 
 

@@ -16,7 +16,6 @@ from xmode_transfer.domain.fleet import (
     FleetTurnEnd,
     cost,
     entering,
-    is_backfill,
     priority,
 )
 
@@ -168,7 +167,7 @@ def ended(seat: Seat, clock: float, now: datetime, serial: int, end: FleetTurnEn
     serving_at = None if end.looked else seat.serving_at
     after = replace(
         _next(replace(seat, turn=turn, serving_at=serving_at, hurried=False)),
-        backfill=is_backfill(end.due_periods),
+        backfill=end.backfill,
         reread_at=end.reread_at or seat.reread_at,
     )
     if (end.again or seat.called_again) and not seat.leaves:

@@ -49,6 +49,11 @@ class Ledger(Protocol):
         """Gives it back; no error when it is no longer ours."""
         ...
 
+    def leases(self, name: str) -> list[Lease]:
+        """The leases that are held now, by name: the one of that name, or those whose names begin with it,
+        where it ends in ``/``. One that anybody might claim is not held."""
+        ...
+
     def latest(self, customer: str, feed: str, period: str) -> Delivery | None:
         """The delivery with the highest revision."""
         ...
@@ -320,6 +325,12 @@ class Ledger(Protocol):
 
     def prove_writable(self) -> None:
         """Raises what any write would raise now. Commits to the disk, and leaves nothing behind."""
+        ...
+
+    def hurry(self) -> None:
+        """The process is to end soon: from now on nobody waits for a ledger that is away. Every method goes
+        on with one last attempt, also in other threads and where it waits already, and answers, or raises
+        LedgerUnreachable, within seconds. Idempotent; waits for nothing."""
         ...
 
     def close(self) -> None:

@@ -12,12 +12,13 @@ from datetime import datetime
 from enum import Enum, auto
 
 from xmode_transfer import telemetry
-from xmode_transfer.domain.config import Configuration
+from xmode_transfer.domain.config import CatchUp, Configuration
 from xmode_transfer.domain.config.reload import is_moved
 from xmode_transfer.domain.errors import LeaseLost, LedgerError, XmodeError
 from xmode_transfer.domain.fairness import STALLED_SECONDS, WAITING_PLACES
 from xmode_transfer.domain.fleet import FleetTurnEnd, Standing, Ticket, WorkerRecord
 from xmode_transfer.domain.records import Failure
+from xmode_transfer.domain.schedule import outage
 from xmode_transfer.ports import Fleet
 from xmode_transfer.services.daemon.fleet import REAP_SECONDS, tell_of_taking_over
 from xmode_transfer.services.daemon.in_use import InUse, Read, read_again
@@ -212,7 +213,7 @@ class Worker:
             taken.turn = turn
             if self._bench.stop.is_set():
                 turn.stop.set()  # asked to break off between the job and its turn
-        if followed is None or followed != ticket.follows or ticket.hurried:
+        if followed is None or followed != ticket.follows or ticket.hurried or not self._makes_up(name):
             self._turns.look_anew(name, None if moved else ticket.reread_at)
         if ticket.hurried:
             self._turns.hurry(name)
@@ -222,11 +223,28 @@ class Worker:
         name = ticket.customer
 
         def take() -> TurnEnd:
+            if self._is_held(name):
+                telemetry.log(Event.TURN_HELD, customer=name)
+                return TurnEnd(next_at=self._bench.clock.now())
             return self._turns.take(
                 name, turn.stop, turn.watched, lambda *what: self._fleet.tell(ticket, *what)
             )
 
         return taken(name, take, self._bench, self._trouble.found)
+
+    def _makes_up(self, name: str) -> bool:
+        """Whether the customer is delivered all that an outage left. Of others a daemon may have passed
+        periods over since they were looked at."""
+        customer = self.configuration.customers.get(name)
+        return customer is None or customer.catch_up is CatchUp.ALL
+
+    def _is_held(self, name: str) -> bool:
+        """Whether a daemon has yet to say what is passed over: the customer was queued before an outage that
+        is not over yet. The daemon that ends it calls the customer anew."""
+        if self._makes_up(name):
+            return False
+        ticked = self._bench.ledger.daemons(1)
+        return bool(ticked) and outage(ticked[0].ticked_at, self._bench.clock.now()) is not None
 
     def _end(self, ticket: Ticket, end: TurnEnd) -> None:
         name = ticket.customer
@@ -241,7 +259,7 @@ class Worker:
                     period=end.period,
                     reason=end.reason,
                     refused=end.refused,
-                    due_periods=end.due_periods,
+                    backfill=end.backfill,
                     reread_at=self._turns.reread_at(name),
                 ),
             )
@@ -374,12 +392,14 @@ class Worker:
         """Waits for the turns that run, and attends to them meanwhile; whether all have ended."""
         while True:
             with self._lock:
-                if self._lock.wait_for(lambda: not self._taken, min(seconds, 1.0)):
+                if self._lock.wait_for(lambda: not self._taken, max(0.0, min(seconds, 1.0))):
                     return True
             seconds -= 1.0
             if seconds <= 0:
                 return False
+            began = self._bench.clock.monotonic()
             self.attend()
+            seconds -= self._bench.clock.monotonic() - began  # it may have waited for the ledger
 
     def break_off(self) -> None:
         """Stops what still runs where it can be resumed. Does not wait for it."""

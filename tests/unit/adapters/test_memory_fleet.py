@@ -22,7 +22,7 @@ ENDS = (
     FleetTurnEnd(again=True),
     FleetTurnEnd(looked=True),
     FleetTurnEnd(reason="The role refused us.", refused=True),
-    FleetTurnEnd(again=True, due_periods=100),
+    FleetTurnEnd(again=True, backfill=True),
     FleetTurnEnd(),
 )
 
@@ -183,13 +183,10 @@ def test_turns_are_shared_by_weight_at_every_moment(weights: dict[str, int], tur
 def test_a_backfill_waits_for_so_many_turns_of_each_and_no_longer(
     weights: dict[str, int], behind: list[bool], earlier: int
 ) -> None:
-    ends = {
-        name: FleetTurnEnd(again=True, due_periods=100 if late else 1)
-        for name, late in zip(NAMES, behind, strict=True)
-    }
+    ends = {name: FleetTurnEnd(again=True, backfill=late) for name, late in zip(NAMES, behind, strict=True)}
     fleet = a_fleet(weights)
     late = next(iter(weights))
-    ends[late] = FleetTurnEnd(again=True, due_periods=100)
+    ends[late] = FleetTurnEnd(again=True, backfill=True)
 
     def step() -> str:
         name = fleet.queue.next()

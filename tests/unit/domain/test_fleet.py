@@ -11,6 +11,7 @@ from xmode_transfer.domain import seats
 from xmode_transfer.domain.fleet import (
     BACKFILL_HANDICAP,
     BACKFILL_PERIODS,
+    BACKFILL_SPAN,
     SILENT_AFTER,
     Call,
     FleetState,
@@ -63,8 +64,13 @@ def test_a_backfill_stands_as_far_behind_as_it_is_said(spent: float) -> None:
 
 
 def test_one_period_more_than_keeping_up_is_a_backfill() -> None:
-    assert not is_backfill(BACKFILL_PERIODS)
-    assert is_backfill(BACKFILL_PERIODS + 1)
+    assert not is_backfill(BACKFILL_PERIODS, timedelta(days=60))
+    assert is_backfill(BACKFILL_PERIODS + 1, timedelta(days=2))
+    assert is_backfill(BACKFILL_PERIODS + 1, BACKFILL_SPAN)
+
+
+def test_a_fleet_that_is_some_hours_late_takes_nobody_for_a_backfill() -> None:
+    assert not is_backfill(20, timedelta(hours=19))
 
 
 def test_a_worker_lives_until_it_is_silent_or_has_stopped() -> None:
@@ -144,10 +150,10 @@ def test_a_take_over_keeps_all_that_the_turn_was_to_do() -> None:
 
 def test_a_backfill_is_remembered_until_a_turn_says_otherwise() -> None:
     running = a_seat(FleetState.RUNNING)
-    behind = seats.ended(running, 0.0, NOW, 8, FleetTurnEnd(again=True, due_periods=50))
+    behind = seats.ended(running, 0.0, NOW, 8, FleetTurnEnd(again=True, backfill=True))
     assert behind.priority == priority(0.0, backfill=True)
     again, _ = seats.begun(behind, 0.0, NOW, 9, "host-a", 1)
-    assert not seats.ended(again, 0.0, NOW, 10, FleetTurnEnd(again=True, due_periods=1)).backfill
+    assert not seats.ended(again, 0.0, NOW, 10, FleetTurnEnd(again=True, backfill=False)).backfill
 
 
 @given(st.floats(0, 2e6), st.floats(0, 2e6), st.floats(0, 2e6))

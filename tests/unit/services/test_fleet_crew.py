@@ -266,6 +266,48 @@ def test_all_that_were_away_pass_over_what_was_missed(daemon_world: Make) -> Non
     assert world.delivered() == ["2026-11-20"]
 
 
+@pytest.mark.parametrize(
+    ("catch_up", "before", "after"),
+    [
+        ("all", ["2026-11-20"], ["2026-11-20", "2026-11-22", "2026-11-23"]),
+        ("latest", [], ["2026-11-23"]),
+        ("none", [], []),
+    ],
+)
+def test_who_was_queued_when_all_was_down_waits_for_a_daemon_that_says_what_is_made_up_for(
+    daemon_world: Make, catch_up: str, before: list[str], after: list[str]
+) -> None:
+    world = daemon_world(customers={"acme": {"catch_up": catch_up}})
+    one, other = two(world)
+    world.produce("2026-11-20")
+    one.tick()
+    both(world, one, other)
+    world.produce("2026-11-22", "2026-11-23")
+    world.clock.advance(3 * 24 * 3600)
+    assert world.queue.next() == "acme"
+    world.worker.take("acme", waiting=False, freed=lambda: None)
+    assert world.worker.wait(20)
+    assert world.delivered() == before
+    other.tick()
+    for _ in range(3):
+        both(world, one, other)
+        world.work()
+        both(world, one, other)
+        world.clock.advance(30)
+        other.tick()
+    assert world.delivered() == after
+    # what becomes complete from then on is delivered as ever
+    both(world, one, other)
+    world.work()
+    both(world, one, other)
+    world.produce("2026-11-24")
+    world.clock.advance(60)
+    other.tick()
+    both(world, one, other)
+    world.work()
+    assert world.delivered() == [*after, "2026-11-24"]
+
+
 def test_what_the_board_shows_comes_from_the_fleet(daemon_world: Make) -> None:
     world = daemon_world(cluster={"places": 3})
     world.produce("2026-11-20")

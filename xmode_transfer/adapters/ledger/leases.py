@@ -108,9 +108,12 @@ def revoke(connection: Connection, name: str, holder: str) -> None:
 
 def revoke_under(connection: Connection, prefix: str, holder: str) -> None:
     """As ``revoke``, for all whose names begin with a prefix that ends in ``/``."""
+    _revoke(connection, _under(prefix), holder)
+
+
+def _under(prefix: str) -> ColumnElement[bool]:
     # As a range, for which the key is an index: "0" is what comes after "/".
-    after = prefix[:-1] + "0"
-    _revoke(connection, (leases.c.name > prefix) & (leases.c.name < after), holder)
+    return (leases.c.name > prefix) & (leases.c.name < prefix[:-1] + "0")
 
 
 def _revoke(connection: Connection, which: ColumnElement[bool], holder: str) -> None:
@@ -129,6 +132,17 @@ def _revoke(connection: Connection, which: ColumnElement[bool], holder: str) -> 
             expires_at=None,
         )
     )
+
+
+def held(connection: Connection, database: Database, name: str, clock: "Clock") -> list[Lease]:
+    which = _under(name) if name.endswith("/") else leases.c.name == name
+    query = select(leases).where(which, leases.c.holder.is_not(None)).order_by(leases.c.name)
+    now = database.now(connection, clock)
+    return [
+        Lease(row.name, row.generation, row.holder, time_of(row.expires_at))
+        for row in connection.execute(query).all()
+        if not is_claimable(connection, database, row, now)
+    ]
 
 
 def is_claimable(connection: Connection, database: Database, row: Any, now: datetime) -> bool:

@@ -94,6 +94,9 @@ class SqlLedger(Watched):
     def release(self, lease: Lease) -> None:
         self._writer.call(lambda c: leases.release(c, lease))
 
+    def leases(self, name: str) -> list[Lease]:
+        return self._database.read(lambda c: leases.held(c, self._database, name, self._clock))
+
     # --- Deliveries
 
     def latest(self, customer: str, feed: str, period: str) -> Delivery | None:
@@ -361,6 +364,9 @@ class SqlLedger(Watched):
 
     def prove_writable(self) -> None:
         self._writer.call(lambda c: leases.write_and_take_back(c, self._database))
+
+    def hurry(self) -> None:
+        self._database.hurry()
 
     def close(self) -> None:
         self._database.hurry()

@@ -27,7 +27,7 @@ def command(ctx: click.Context, engine: str) -> int:
 
     Where one machine is too small, `--engine procrastinate` leaves the deliveries to workers on any machines
     (`xmode-transfer worker --help`), by way of a ledger in PostgreSQL. Any number of such daemons may run,
-    each with its page: the ledger sees to it that nothing is done twice.
+    each with its page: the ledger sees to it that nothing is done twice. Both ways at once are refused.
 
     A customer who refuses us does not hold up the others. Its deliveries wait, are tried again by themselves,
     and go on in order once it has mended its side.
@@ -47,7 +47,8 @@ def command(ctx: click.Context, engine: str) -> int:
     xmode-transfer status          what it does, from another terminal
 
     The log is one event a line on stderr (docs/events.md). Exit codes: 0 it was stopped; 2 service.yaml
-    cannot be used, or the page's address is taken; 5 another daemon works with this ledger.
+    cannot be used, or the page's address is taken; 5 another daemon works with this ledger, or a
+    fleet where this one would take all turns itself.
     """
     from xmode_transfer import telemetry
     from xmode_transfer.entrypoints import daemon

@@ -46,7 +46,8 @@ def command(ctx: click.Context, places: int | None, heartbeat_file: Path | None)
     xmode-transfer worker --places 32
 
     The log is one event a line on stderr (docs/events.md). Exit codes: 0 it was stopped; 2 service.yaml
-    cannot be used, or is for one machine only; 3 the ledger cannot be reached.
+    cannot be used, or is for one machine only; 3 the ledger cannot be reached; 5 a daemon that takes all
+    turns itself works with this ledger.
     """
     shell = ctx.obj
     assert isinstance(shell, Shell)

@@ -3,6 +3,7 @@
 import os
 import signal
 import sys
+import threading
 from enum import Enum, auto
 from queue import SimpleQueue
 from types import FrameType
@@ -27,7 +28,8 @@ class Inbox:
     def __init__(self) -> None:
         self._queue: SimpleQueue[tuple[Wake, str]] = SimpleQueue()
         self._waiting: set[Wake] = set()
-        self._stopping = False
+        self.ending = threading.Event()
+        """Set when the process is asked to end, also before anybody has taken the word."""
         self._before: dict[int, Any] = {}
 
     def put(self, wake: Wake, name: str = "") -> None:
@@ -38,14 +40,9 @@ class Inbox:
             self._waiting.add(wake)
         self._queue.put((wake, name))
 
-    @property
-    def stopping(self) -> bool:
-        """Whether the process was asked to end, also before anybody has taken the word."""
-        return self._stopping
-
     def get(self, seconds: float) -> tuple[Wake, str]:
         """The next word. Raises queue.Empty after so many seconds without one."""
-        if self._stopping:
+        if self.ending.is_set():
             return Wake.STOP, ""
         wake, name = self._queue.get(timeout=seconds)
         self._waiting.discard(wake)
@@ -63,10 +60,10 @@ class Inbox:
     def _handle(self, number: int, _frame: FrameType | None) -> None:
         if number == signal.SIGHUP:
             self.put(Wake.RELOAD)
-        elif self._stopping:
+        elif self.ending.is_set():
             os._exit(130)  # the ledger is durable at every moment: ending now loses nothing acknowledged
         else:
-            self._stopping = True
+            self.ending.set()  # its lock is never held by the thread that handles signals
             self._queue.put((Wake.STOP, ""))
             if sys.stderr.isatty():
                 os.write(2, b"\nstopping: what runs is finished or recorded (again: stop at once)\n")

@@ -9,7 +9,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from enum import StrEnum
 from functools import partial
 from importlib.metadata import version
@@ -23,20 +23,19 @@ from xmode_transfer.adapters.ticking import Ticker
 from xmode_transfer.adapters.watching import FileWatch
 from xmode_transfer.bootstrap import cluster
 from xmode_transfer.domain.config import Configuration
-from xmode_transfer.domain.errors import AlreadyRunning, ExitCode, LeaseLost, XmodeError
+from xmode_transfer.domain.errors import ExitCode, LeaseLost, XmodeError
 from xmode_transfer.domain.records import Lease
 from xmode_transfer.domain.schedule import Times, times_of
+from xmode_transfer.entrypoints.daemon.ending import last_resort
 from xmode_transfer.entrypoints.daemon.inbox import Inbox, Wake
 from xmode_transfer.ports import Fleet
 from xmode_transfer.ports.board import TurnState
-from xmode_transfer.services import leasing
-from xmode_transfer.services.daemon import Daemon, Hire, ThreadCrew, of_fleet
+from xmode_transfer.services.daemon import Daemon, Hire, ThreadCrew, engines, of_fleet
 from xmode_transfer.services.notices import Notices
 from xmode_transfer.services.watch import assess_all, open_causes
 from xmode_transfer.services.workbench import Workbench
 from xmode_transfer.telemetry import Event
 
-LEASE = "daemon"
 _ATTEND_SECONDS = 1.0
 _MEND_SECONDS = 5.0
 _WATCH_SECONDS = 2.0
@@ -45,6 +44,8 @@ _LATE_SECONDS = 10.0
 """A tick that is later than this: the wall clock was set back, and APScheduler waits for it."""
 _GRACE_SECONDS = 10.0
 """After the drain, what was stopped has so long to end its requests in flight."""
+_LAST_SECONDS = 3 * _GRACE_SECONDS
+"""After the drain the process has so long to end, whatever it waits for."""
 
 
 class Engine(StrEnum):
@@ -56,14 +57,14 @@ class Engine(StrEnum):
 
 def run(directory: Path, engine: Engine = Engine.THREADS) -> int:
     """Works until it is asked to end; answers the exit code. Raises ConfigError when service.yaml cannot be
-    used, AlreadyRunning when another daemon that takes turns works with the same ledger, LedgerError."""
+    used, AlreadyRunning beside those who take turns of the same ledger in another way, LedgerError."""
     with Inbox() as inbox:
         configuration = config_files.load(directory)
         if engine is Engine.PROCRASTINATE:
             cluster.check(configuration.service)
         counters = Counters()
         with (
-            bootstrap.workbench(configuration, counters) as bench,
+            bootstrap.workbench(configuration, counters, ending=inbox.ending) as bench,
             _lease(bench, engine) as lease,
         ):
             fleet: Fleet | None = None
@@ -97,20 +98,9 @@ def _hire(bench: Workbench, configuration: Configuration, fleet: Fleet | None) -
     return of_fleet(bench, fleet)
 
 
-@contextmanager
-def _lease(bench: Workbench, engine: Engine) -> Iterator[Lease]:
-    """The right to be the one daemon that takes turns; of those that only say what is due, each has its
-    own."""
-    name = LEASE if engine is Engine.THREADS else f"{LEASE}/{bench.holder}"
-    try:
-        with leasing.held(bench.ledger, name, bench.holder) as lease:
-            yield lease
-    except AlreadyRunning as error:
-        raise AlreadyRunning(
-            "a daemon works with this ledger already: " + error.message.partition("by ")[2],
-            hint="one daemon serves all customers. End that one first, or wait: a daemon that died gives its "
-            f"place up within {leasing.TTL_SECONDS:.0f} seconds. `run` works beside a daemon",
-        ) from error
+def _lease(bench: Workbench, engine: Engine) -> AbstractContextManager[Lease]:
+    """The right to be the one daemon that takes turns, or one of those that only say what is due."""
+    return engines.alone(bench) if engine is Engine.THREADS else engines.of_many(bench, "daemon")
 
 
 @contextmanager
@@ -156,6 +146,7 @@ class _Life:
         self._health: Times | None = None
 
     def live(self) -> int:
+        last_resort(self._inbox.ending, self._seconds_to_end, Event.DAEMON_STOPPED)
         files = FileWatch(self._directory, lambda: self._inbox.put(Wake.FILES), self._not_watched)
         try:
             self._arm()
@@ -280,6 +271,9 @@ class _Life:
         problems = len(self._daemon.pulse().configuration_problems)
         return told + (f"; {problems} mistakes in the configuration" if problems else "")
 
+    def _seconds_to_end(self) -> float:
+        return self._daemon.configuration.service.daemon.drain_seconds + _LAST_SECONDS
+
     # --- Ending ------------------------------------------------------------------------------------------
 
     def _end(self) -> int:
@@ -295,7 +289,11 @@ class _Life:
             daemon.break_off()
             ended = daemon.drain(_GRACE_SECONDS)
         ended = self._notices.close(_GRACE_SECONDS) and ended
-        daemon.close()
+        try:
+            daemon.close()
+        except XmodeError as error:  # whose lease cannot be given back, either
+            telemetry.warn(Event.END_NOT_NOTED, **error.log_context())
+            ended = False
         telemetry.log(Event.DAEMON_STOPPED, drained=drained, ended=ended)
         if not ended:
             # Threads that wait for an answer that never comes would keep the process; what they have done is

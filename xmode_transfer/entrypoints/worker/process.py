@@ -6,8 +6,6 @@ handlers only put a word into the inbox.
 
 import os
 import sys
-import threading
-import time
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -20,8 +18,10 @@ from xmode_transfer.adapters.metrics import Counters
 from xmode_transfer.adapters.watching import FileWatch
 from xmode_transfer.bootstrap import cluster
 from xmode_transfer.domain.errors import ExitCode
+from xmode_transfer.entrypoints.daemon.ending import last_resort
 from xmode_transfer.entrypoints.daemon.inbox import Inbox, Wake
 from xmode_transfer.entrypoints.worker.engine import Engine
+from xmode_transfer.services.daemon import engines
 from xmode_transfer.services.worker import Worker
 from xmode_transfer.telemetry import Event
 
@@ -35,11 +35,15 @@ _LAST_SECONDS = 3 * _GRACE_SECONDS
 def run(directory: Path, places: int | None = None, heartbeat_file: Path | None = None) -> int:
     """Works until it is asked to end; answers the exit code. ``places`` goes before the configuration's;
     ``heartbeat_file`` is touched while this thread gets on. Raises ConfigError when service.yaml cannot be
-    used, or is for one machine only; LedgerError."""
+    used, or is for one machine only; AlreadyRunning beside a daemon that takes all turns itself;
+    LedgerError."""
     with Inbox() as inbox:
         configuration = config_files.load(directory)
         cluster.check(configuration.service)
-        with bootstrap.workbench(configuration, Counters()) as bench:
+        with (
+            bootstrap.workbench(configuration, Counters(), ending=inbox.ending) as bench,
+            engines.of_many(bench, "worker"),
+        ):
             conninfo = cluster.queue(configuration.service)
             worker = Worker(
                 cluster.shared(bench, configuration.service),
@@ -67,7 +71,7 @@ class _Life:
         self._liveness = liveness
 
     def live(self) -> int:
-        threading.Thread(target=self._end_in_any_case, name="last resort", daemon=True).start()
+        last_resort(self._inbox.ending, self._seconds_to_end, Event.WORKER_STOPPED)
         files = FileWatch(self._directory, lambda: self._inbox.put(Wake.FILES), self._not_watched)
         try:
             configuration = self._worker.configuration
@@ -113,15 +117,8 @@ class _Life:
         told = f"{worker.busy} of {worker.places} places taken, {worker.waiting} turns wait"
         return told if worker.trouble is None else f"stopped: {worker.trouble.message}; {told}"
 
-    def _end_in_any_case(self) -> None:
-        """A database that cannot be reached is waited for, by this process's one thread too; its end is not
-        to wait for that."""
-        while not self._inbox.stopping:
-            time.sleep(_ATTEND_SECONDS)
-        time.sleep(self._worker.configuration.service.daemon.drain_seconds + _LAST_SECONDS)
-        telemetry.log(Event.WORKER_STOPPED, drained=False, ended=False)
-        sys.stderr.flush()
-        os._exit(ExitCode.DONE)
+    def _seconds_to_end(self) -> float:
+        return self._worker.configuration.service.daemon.drain_seconds + _LAST_SECONDS
 
     def _end(self) -> int:
         """Lets what runs end; stops it where it can be resumed when its time is over; and ends in any

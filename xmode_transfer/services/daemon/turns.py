@@ -4,7 +4,7 @@ The functions are those of ``run`` (services/run.py); here they are only called 
 """
 
 import threading
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -13,6 +13,7 @@ from xmode_transfer import telemetry
 from xmode_transfer.domain.backoff import breaks_off, broke_off, may_be_tried
 from xmode_transfer.domain.config import Configuration, Customer, CustomerState, Feed
 from xmode_transfer.domain.errors import ExitCode
+from xmode_transfer.domain.fleet import is_backfill
 from xmode_transfer.domain.periods import Period
 from xmode_transfer.domain.records import Delivery, DeliveryOutcome, Status
 from xmode_transfer.domain.schedule import passed_over
@@ -32,7 +33,7 @@ class TurnEnd:
     """What a turn came to. ``again``: there is more to deliver at once. ``looked``: everything that was due
     at the last look is delivered or noted. ``next_at``: when something that failed may be tried again.
     ``reason``: why the customer is broken off, if it is; ``refused`` when it is the customer who must act.
-    ``due_periods``: how many periods of the feed that has most of them are still due."""
+    ``backfill``: what is still due reaches far back."""
 
     again: bool = False
     looked: bool = False
@@ -41,7 +42,7 @@ class TurnEnd:
     period: str | None = None
     reason: str = ""
     refused: bool = False
-    due_periods: int = 0
+    backfill: bool = False
 
     @property
     def broken_off(self) -> bool:
@@ -60,8 +61,11 @@ class _Backlog:
     next_at: datetime | None = None
 
     @property
-    def due_periods(self) -> int:
-        return max(Counter(feed.name for feed, _ in self.due).values(), default=0)
+    def is_backfill(self) -> bool:
+        starts: dict[str, list[datetime]] = {}
+        for feed, state in self.due:
+            starts.setdefault(feed.name, []).append(state.period.start)
+        return any(is_backfill(len(due), max(due) - min(due)) for due in starts.values())
 
     def try_again(self, at: datetime | None) -> None:
         if at is not None and (self.next_at is None or at < self.next_at):
@@ -137,7 +141,7 @@ class Turns:
         stop = bench.stop
         while backlog.due:
             if stop.is_set():
-                return TurnEnd(again=True, due_periods=backlog.due_periods)
+                return TurnEnd(again=True, backfill=backlog.is_backfill)
             feed, state = backlog.due.popleft()
             latest = bench.ledger.latest(name, feed.name, state.period.label)
             if feed.name in backlog.held_up:
@@ -145,20 +149,20 @@ class Turns:
             if latest is not None and not backlog.hurried and not may_be_tried(latest, bench.clock.now()):
                 if broke_off(latest):  # what comes after it would meet the same, and waits
                     self._drop(name, backlog)
-                    return replace(_still_broken_off(latest), due_periods=backlog.due_periods)
+                    return replace(_still_broken_off(latest), backfill=backlog.is_backfill)
                 backlog.try_again(latest.next_attempt_at)
                 continue
             told(feed.name, state.period.label)
             outcome = deliver_due(bench, customer, feed, state)
             if outcome.exit_code == ExitCode.INTERRUPTED:
                 backlog.due.appendleft((feed, state))
-                return TurnEnd(again=True, due_periods=backlog.due_periods)
+                return TurnEnd(again=True, backfill=backlog.is_backfill)
             if breaks_off(outcome):
                 self._drop(name, backlog)
-                return replace(self._broken_off(outcome), due_periods=backlog.due_periods)
+                return replace(self._broken_off(outcome), backfill=backlog.is_backfill)
             self._note(backlog, feed, outcome)
             if backlog.due:
-                return TurnEnd(again=True, next_at=backlog.next_at, due_periods=backlog.due_periods)
+                return TurnEnd(again=True, next_at=backlog.next_at, backfill=backlog.is_backfill)
         self._drop(name, backlog)
         return TurnEnd(looked=not backlog.held_up, next_at=backlog.next_at)
 

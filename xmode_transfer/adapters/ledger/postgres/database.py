@@ -23,6 +23,7 @@ from xmode_transfer.adapters.ledger.database import Database
 from xmode_transfer.adapters.ledger.errors import closed
 from xmode_transfer.adapters.ledger.postgres import address, commits, errors, inspection
 from xmode_transfer.adapters.ledger.postgres.address import Address
+from xmode_transfer.adapters.ledger.postgres.answers import Answers, Asking
 from xmode_transfer.adapters.ledger.postgres.commits import Mark
 from xmode_transfer.adapters.ledger.postgres.patience import Patience
 from xmode_transfer.adapters.ledger.postgres.presence import Presence, is_gone
@@ -69,12 +70,12 @@ class PostgresDatabase(Database):
     the server is asked first whether it had been written.
     """
 
-    def __init__(self, engine: Engine, where: Address, holder: str) -> None:
+    def __init__(self, where: Address, holder: str) -> None:
         self.where = where.where
-        self._engine = engine
-        self._address = where
         self._patience = Patience(where.where, where.patience_seconds)
-        self._presence = Presence(holder, lambda: _open(where))
+        self._answers = Answers(self._patience.gone)
+        self._engine = _engine(lambda: _open(where, self._answers))
+        self._presence = Presence(holder, lambda: _open(where, self._answers))
         self._writers = commits.Writers()
         self._closed = threading.Event()
 
@@ -127,6 +128,7 @@ class PostgresDatabase(Database):
 
     def hurry(self) -> None:
         self._patience.end()
+        self._answers.hurry()
 
     @contextmanager
     def translated(self) -> Iterator[None]:
@@ -285,11 +287,14 @@ class PostgresDatabase(Database):
         return None, self.read(inspection.used_bytes)
 
     def close(self) -> None:
+        self.hurry()
         if not self._closed.is_set() and (rows := self._writers.rows()):
-            with suppress(XmodeError, DBAPIError, psycopg.Error), self._connection() as connection:
-                commits.forget(_cursor(connection), rows)
+            with suppress(XmodeError, DBAPIError, psycopg.Error):
+                connection = self._patience.run(self._connection)
+                with connection:
+                    commits.forget(_cursor(connection), rows)
         self._closed.set()
-        self._patience.end()
+        self._answers.close()
         self._presence.close()
         with self.translated():
             self._engine.dispose()
@@ -312,7 +317,7 @@ def connect(url: str, *, holder: str) -> PostgresDatabase:
     """Opens the database that the URL names. A server that is starting is waited for; one that is not there
     is not, since then more likely the URL is wrong."""
     where = address.parse(url)
-    database = PostgresDatabase(_engine(where), where, holder)
+    database = PostgresDatabase(where, holder)
     try:
         database._patience.run(lambda: _prove(where))
     except BaseException:
@@ -338,10 +343,10 @@ def _prove(where: Address) -> None:
             raise errors.other_encoding(where.where, encoding)
 
 
-def _engine(where: Address) -> Engine:
+def _engine(connect: Callable[[], Asking]) -> Engine:
     engine = sqlalchemy.create_engine(
         "postgresql+psycopg://",
-        creator=lambda: _open(where),
+        creator=connect,
         paramstyle="format",  # the statements that run for every object go to the driver with plain tuples
         use_native_hstore=False,
         # A pool without an upper bound: a thread that reads must never wait for another thread that does.
@@ -353,9 +358,11 @@ def _engine(where: Address) -> Engine:
     return engine
 
 
-def _open(where: Address) -> "psycopg.Connection[Any]":
+def _open(where: Address, answers: Answers | None = None) -> Asking:
     # The driver must not begin transactions by itself: ``_begin`` does, and knows which kind.
-    connection = psycopg.connect(where.conninfo, autocommit=True)
+    connection = Asking.connect(where.conninfo, autocommit=True)
+    if answers is not None:
+        answers.expect(connection)
     try:
         connection.execute(
             "SELECT set_config('lock_timeout', %s, false)", [f"{int(where.lock_seconds * 1000)}"]

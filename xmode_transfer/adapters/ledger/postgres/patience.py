@@ -13,6 +13,8 @@ T = TypeVar("T")
 
 _FIRST_PAUSE_SECONDS = 0.05
 _LONGEST_PAUSE_SECONDS = 2.0
+_GONE_SECONDS = 15.0
+"""In a process that ends, nobody tries for so long what was tried in vain."""
 
 
 class Patience:
@@ -25,6 +27,7 @@ class Patience:
         self._over = threading.Event()
         self._door = threading.Lock()
         self._away_since: float | None = None
+        self._gone_since: float | None = None
 
     def run(self, attempt: Callable[[], T]) -> T:
         """What the attempt answers. Raises what it raises, and a trouble that did not pass as one that the
@@ -32,13 +35,19 @@ class Patience:
         began: float | None = None
         pause = 0.0  # a connection that broke while it lay unused is replaced at once, and not told of
         while True:
+            if self._is_gone():
+                raise errors.for_good(errors.away(self._where, "it does not answer"), 0)
             try:
                 answer = attempt()
             except errors.PASSING as error:
                 now = time.monotonic()
+                is_first = began is None
                 began = now if began is None else began
                 waited = now - began
-                if waited >= self._seconds or self._over.is_set():
+                # In a hurry, too, a connection that broke while it lay unused is replaced.
+                if waited >= self._seconds or (self._over.is_set() and not is_first):
+                    if isinstance(error, errors.Away):
+                        self.gone()
                     raise errors.for_good(error, waited) from error
                 if pause:
                     self._tell(error, began)
@@ -50,8 +59,17 @@ class Patience:
                 return answer
 
     def end(self) -> None:
-        """Nobody waits any more: each goes on with one last attempt."""
+        """Nobody waits any more: each goes on with one last attempt, and none while the server is known to be
+        gone."""
         self._over.set()
+
+    def gone(self) -> None:
+        """The server was asked in vain."""
+        self._gone_since = time.monotonic()
+
+    def _is_gone(self) -> bool:
+        since = self._gone_since
+        return self._over.is_set() and since is not None and time.monotonic() - since < _GONE_SECONDS
 
     def _tell(self, error: XmodeError, since: float) -> None:
         if isinstance(error, errors.Contended):
