@@ -92,7 +92,7 @@ def test_one_daemon_and_two_workers_deliver_once_and_show_it(
     days = ["20", "21", "22"]
     for day in days:
         fill(here, f"2026/11/{day}", {f"{n}.csv": f"{day} {n}".encode() for n in range(3)})
-    workers = [launch(here, "worker", "--places", "2") for _ in range(2)]
+    workers = [launch(here, "worker", "--places", "2", "--metrics", "127.0.0.1:0") for _ in range(2)]
     daemon = launch(here, "daemon", "--engine", "procrastinate")
     page = page_of(daemon)
     for customer in customers:
@@ -103,6 +103,15 @@ def test_one_daemon_and_two_workers_deliver_once_and_show_it(
     until(lambda: delivered(*workers).keys() == wanted, daemon.told)
     assert set(delivered(*workers).values()) == {1}
     assert not delivered(daemon)
+    measured = [read(f"{page_of(worker)}/metrics") for worker in workers]
+    sent = [
+        line
+        for text in measured
+        for line in text.splitlines()
+        if 'objects_total{outcome="delivered"}' in line
+    ]
+    assert sum(float(line.split()[-1]) for line in sent) == len(wanted) * 3
+    assert all(read(f"{page_of(worker)}/healthz").startswith("ok worker") for worker in workers)
     for customer in customers:
         assert manifests(customer) == [f"2026-11-{day}" for day in days]
 
@@ -341,6 +350,17 @@ def test_a_run_ends_when_it_is_asked_to_while_it_is_cut_off_from_the_database(
     answer = here.run("run", "--customer", "acme", "--json")
     assert answer.code == 0, answer.err
     assert manifests(acme) == ["2026-11-20"]
+
+
+@pytest.mark.sandbox
+def test_a_worker_does_not_show_to_everybody_what_it_has_sent(
+    fleet: Callable[..., Any], acme: CustomerSetup
+) -> None:
+    here = fleet(acme)
+    for address, told in (("0.0.0.0:0", "give it a token"), ("8322", "127.0.0.1:8322")):
+        refused = here.run("worker", "--metrics", address)
+        assert refused.code == 2
+        assert told in refused.err
 
 
 def test_the_help_says_how_a_fleet_is_set_up() -> None:

@@ -22,10 +22,16 @@ class Liveness:
         self._clock = clock
         self._file = file
         self._shown: float | None = None
+        self._got_on = clock.monotonic()
+
+    @property
+    def silent_seconds(self) -> float:
+        """How long ago the loop got on; from any thread."""
+        return self._clock.monotonic() - self._got_on
 
     def gets_on(self) -> None:
         """Called from the loop as often as it likes."""
-        now = self._clock.monotonic()
+        now = self._got_on = self._clock.monotonic()
         if self._shown is not None and now - self._shown < EVERY_SECONDS:
             return
         self._shown = now

@@ -7,22 +7,21 @@ rest when a signal or a changed file asks for it.
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
-from enum import Enum, auto
 
 from xmode_transfer import telemetry
-from xmode_transfer.domain.config import CatchUp, Configuration
+from xmode_transfer.domain.config import Configuration
 from xmode_transfer.domain.config.reload import is_moved
 from xmode_transfer.domain.errors import LeaseLost, LedgerError, XmodeError
 from xmode_transfer.domain.fairness import STALLED_SECONDS, WAITING_PLACES
 from xmode_transfer.domain.fleet import FleetTurnEnd, Standing, Ticket, WorkerRecord
 from xmode_transfer.domain.records import Failure
-from xmode_transfer.domain.schedule import outage
 from xmode_transfer.ports import Fleet
 from xmode_transfer.services.daemon.fleet import REAP_SECONDS, tell_of_taking_over
 from xmode_transfer.services.daemon.in_use import InUse, Read, read_again
-from xmode_transfer.services.daemon.running import RunningTurn, taken
+from xmode_transfer.services.daemon.outages import is_held, makes_up
+from xmode_transfer.services.daemon.running import NOBODY, Room, RunningTurn, Taken, taken
 from xmode_transfer.services.daemon.trouble import Trouble
 from xmode_transfer.services.daemon.turns import TurnEnd, Turns
 from xmode_transfer.services.helping import help_out
@@ -34,28 +33,8 @@ BEAT_SECONDS = 5.0
 _MEND_SECONDS = 5.0
 _MOST_WAITING = 256
 """Turns of either kind that may wait for destinations that do not answer: each has a thread."""
-_NOBODY = ""
 _REMEMBERED = 1000
 """Customers of whom this worker remembers what was due, should their next turn come to it again."""
-
-
-class _Room(Enum):
-    """Where a turn runs."""
-
-    REGULAR = auto()
-    BROKEN_OFF = auto()  # it came from the queue of those who are
-    STALLED = auto()  # it began in a regular place and makes no progress
-
-
-@dataclass(slots=True, eq=False)
-class _Taken:
-    """A job that was given to ``take`` or ``help``. ``turn`` is there from when the fleet gave us the turn;
-    who helps has no customer of its own."""
-
-    customer: str
-    room: _Room
-    freed: Callable[[], None]
-    turn: RunningTurn | None = None
 
 
 class Worker:
@@ -96,7 +75,7 @@ class Worker:
         self._trouble = Trouble(bench, began=lambda: None, ended=self._end_late)
         self._threads = ThreadPoolExecutor(self.places + 2 * self.waiting_places, thread_name_prefix="turn")
         self._lock = threading.Condition()
-        self._taken: set[_Taken] = set()
+        self._taken: set[Taken] = set()
         self._ended: dict[str, int] = {}  # by customer, the serial at which its last turn here ended
         self._moved: set[str] = set()
         self._late: list[tuple[Ticket, TurnEnd]] = []  # ends that the ledger did not take
@@ -113,15 +92,15 @@ class Worker:
         is free again: the turn is over, or there was none to take, or it makes no progress and goes on in
         the waiting room. Then the job is done, whatever came of the turn: that stands in the ledger. It must
         not raise. ``waiting`` says from which queue the job came."""
-        room = _Room.BROKEN_OFF if waiting else _Room.REGULAR
-        self._submit(_Taken(name, room, freed), self._turn)
+        room = Room.BROKEN_OFF if waiting else Room.REGULAR
+        self._submit(Taken(name, room, freed), self._turn)
 
     def help(self, delivery_id: str, *, freed: Callable[[], None]) -> None:
         """Helps with a large delivery that another worker has divided, until nothing is left to take or
         customers are queued. Otherwise as ``take``; whatever is not done here, the delivery's closer does."""
-        self._submit(_Taken(_NOBODY, _Room.REGULAR, freed), lambda taken: self._help(taken, delivery_id))
+        self._submit(Taken(NOBODY, Room.REGULAR, freed), lambda taken: self._help(taken, delivery_id))
 
-    def _submit(self, taken: _Taken, do: Callable[[_Taken], None]) -> None:
+    def _submit(self, taken: Taken, do: Callable[[Taken], None]) -> None:
         with self._lock:
             if self.takes_turns:
                 self._taken.add(taken)
@@ -144,18 +123,18 @@ class Worker:
     @property
     def busy(self) -> int:
         """How many regular places are taken."""
-        return self._count(_Room.REGULAR)
+        return self._count(Room.REGULAR)
 
     @property
     def waiting(self) -> int:
         """How many turns run besides: of broken off customers, and those that make no progress."""
-        return self._count(_Room.BROKEN_OFF, _Room.STALLED)
+        return self._count(Room.BROKEN_OFF, Room.STALLED)
 
-    def _count(self, *rooms: _Room) -> int:
+    def _count(self, *rooms: Room) -> int:
         with self._lock:
             return sum(taken.room in rooms for taken in self._taken)
 
-    def _run(self, taken: _Taken, do: Callable[[_Taken], None]) -> None:
+    def _run(self, taken: Taken, do: Callable[[Taken], None]) -> None:
         try:
             do(taken)
         except XmodeError as error:  # the ledger or our identity, outside a turn: the job was in vain
@@ -166,11 +145,11 @@ class Worker:
             with self._lock:
                 self._taken.discard(taken)
                 self._lock.notify_all()
-                is_free = taken.room is _Room.STALLED
+                is_free = taken.room is Room.STALLED
             if not is_free:
                 taken.freed()
 
-    def _turn(self, taken: _Taken) -> None:
+    def _turn(self, taken: Taken) -> None:
         name = taken.customer
         ticket = self._fleet.begin(name, self._bench.holder, TTL_SECONDS)
         if ticket is None:
@@ -185,7 +164,7 @@ class Worker:
                 self._late.append((ticket, end))
             self._trouble.found(error)
 
-    def _help(self, taken: _Taken, delivery_id: str) -> None:
+    def _help(self, taken: Taken, delivery_id: str) -> None:
         turn = RunningTurn.beginning(self._bench)
         with self._lock:
             taken.turn = turn
@@ -198,7 +177,7 @@ class Worker:
             enough=lambda: self._standing.queued > 0,
         )
 
-    def _begin(self, taken: _Taken, ticket: Ticket) -> RunningTurn:
+    def _begin(self, taken: Taken, ticket: Ticket) -> RunningTurn:
         """Prepares the turn, so that it begins with what is right: what this worker knows of the customer, if
         it took the last turn itself, else what the ticket says."""
         name = ticket.customer
@@ -213,7 +192,12 @@ class Worker:
             taken.turn = turn
             if self._bench.stop.is_set():
                 turn.stop.set()  # asked to break off between the job and its turn
-        if followed is None or followed != ticket.follows or ticket.hurried or not self._makes_up(name):
+        if (
+            followed is None
+            or followed != ticket.follows
+            or ticket.hurried
+            or not makes_up(self.configuration, name)
+        ):
             self._turns.look_anew(name, None if moved else ticket.reread_at)
         if ticket.hurried:
             self._turns.hurry(name)
@@ -223,7 +207,7 @@ class Worker:
         name = ticket.customer
 
         def take() -> TurnEnd:
-            if self._is_held(name):
+            if is_held(self._bench, self.configuration, name):
                 telemetry.log(Event.TURN_HELD, customer=name)
                 return TurnEnd(next_at=self._bench.clock.now())
             return self._turns.take(
@@ -231,20 +215,6 @@ class Worker:
             )
 
         return taken(name, take, self._bench, self._trouble.found)
-
-    def _makes_up(self, name: str) -> bool:
-        """Whether the customer is delivered all that an outage left. Of others a daemon may have passed
-        periods over since they were looked at."""
-        customer = self.configuration.customers.get(name)
-        return customer is None or customer.catch_up is CatchUp.ALL
-
-    def _is_held(self, name: str) -> bool:
-        """Whether a daemon has yet to say what is passed over: the customer was queued before an outage that
-        is not over yet. The daemon that ends it calls the customer anew."""
-        if self._makes_up(name):
-            return False
-        ticked = self._bench.ledger.daemons(1)
-        return bool(ticked) and outage(ticked[0].ticked_at, self._bench.clock.now()) is not None
 
     def _end(self, ticket: Ticket, end: TurnEnd) -> None:
         name = ticket.customer
@@ -315,19 +285,19 @@ class Worker:
 
     def _make_room(self, now: float) -> None:
         settings = self._in_use.configuration.service
-        freed: list[_Taken] = []
+        freed: list[Taken] = []
         with self._lock:
-            stalled = sum(taken.room is _Room.STALLED for taken in self._taken)
+            stalled = sum(taken.room is Room.STALLED for taken in self._taken)
             for taken in self._taken:
                 turn = taken.turn
                 if turn is None:
                     continue
                 if (
-                    taken.room is _Room.REGULAR
+                    taken.room is Room.REGULAR
                     and now - turn.watched.moved_at > STALLED_SECONDS
                     and stalled < self.waiting_places
                 ):
-                    taken.room = _Room.STALLED
+                    taken.room = Room.STALLED
                     stalled += 1
                     freed.append(taken)
                 elif self._standing.queued > 0 and (

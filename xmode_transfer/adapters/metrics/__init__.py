@@ -19,7 +19,7 @@ from xmode_transfer.ports import Clock
 from xmode_transfer.ports.board import Board
 from xmode_transfer.ports.fleet import Fleet
 
-__all__ = ["CATALOGUE", "KEPT_SECONDS", "Counters", "renderer"]
+__all__ = ["CATALOGUE", "KEPT_SECONDS", "Counters", "of_process", "renderer"]
 
 
 def renderer(
@@ -36,13 +36,25 @@ def renderer(
     says that and what is known without it. ``open_alerts`` answers the cause of each open alert.
     With a ``fleet``, it also says how its round and its workers are.
     """
-    process = CollectorRegistry(auto_describe=False)
-    ProcessCollector(registry=process)
-    PlatformCollector(registry=process)
-    process.register(Process(board, counters))
+    process = _process(board, counters)
     everybody = Everybody(assessment, clock, open_alerts, Round(fleet, clock) if fleet is not None else None)
 
     def render() -> bytes:
         return generate_latest(process) + everybody.render()
 
     return render
+
+
+def of_process(counters: Counters) -> Callable[[], bytes]:
+    """As ``renderer``, for a worker: what this process has done and what it takes. What there is to say of
+    customers and of the fleet, daemons say."""
+    process = _process(None, counters)
+    return lambda: generate_latest(process)
+
+
+def _process(board: Board | None, counters: Counters | None) -> CollectorRegistry:
+    process = CollectorRegistry(auto_describe=False)
+    ProcessCollector(registry=process)
+    PlatformCollector(registry=process)
+    process.register(Process(board, counters))
+    return process

@@ -22,8 +22,13 @@ from xmode_transfer.entrypoints.cli import Shell
     metavar="FILE",
     help="Touched every few seconds while the worker gets on, for a probe; removed at its end.",
 )
+@click.option(
+    "--metrics",
+    metavar="ADDRESS:PORT",
+    help="Answer /metrics (what this worker has sent) and /healthz there, such as 127.0.0.1:8322.",
+)
 @click.pass_context
-def command(ctx: click.Context, places: int | None, heartbeat_file: Path | None) -> int:
+def command(ctx: click.Context, places: int | None, heartbeat_file: Path | None, metrics: str | None) -> int:
     """Deliver what a fleet's daemon finds due, on this machine, until you stop it.
 
     Any number of workers, on any machines, share the work of `xmode-transfer daemon --engine procrastinate`;
@@ -61,4 +66,4 @@ def command(ctx: click.Context, places: int | None, heartbeat_file: Path | None)
     cluster.check_installed()
     from xmode_transfer.entrypoints import worker
 
-    return worker.run(shell.config_dir, places, heartbeat_file)
+    return worker.run(shell.config_dir, places, heartbeat_file, metrics)

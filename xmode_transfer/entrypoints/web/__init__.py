@@ -1,9 +1,9 @@
 """The status page: what the ledger and the daemon know, for people who look, and for probes.
 
-``serve`` is the one way in. It reads and never writes (but for the probe of the ledger, which leaves nothing
-behind), and calls nobody.
+``serve`` is the one way in, ``serve_metrics`` the one for a worker, which has no page. It reads and never
+writes (but for the probe of the ledger, which leaves nothing behind), and calls nobody.
 """
 
-from xmode_transfer.entrypoints.web.server import Server, serve
+from xmode_transfer.entrypoints.web.server import Server, serve, serve_metrics
 
-__all__ = ["Server", "serve"]
+__all__ = ["Server", "serve", "serve_metrics"]

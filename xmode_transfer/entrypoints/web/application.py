@@ -13,12 +13,11 @@ from xmode_transfer.domain.config import Configuration
 from xmode_transfer.domain.errors import XmodeError
 from xmode_transfer.entrypoints.web.facts import Facts
 from xmode_transfer.entrypoints.web.guard import Guard, Rules
+from xmode_transfer.entrypoints.web.measuring import METRICS_TYPE
 from xmode_transfer.entrypoints.web.pages import Pages
 from xmode_transfer.entrypoints.web.probes import Check, Probes
 from xmode_transfer.ports import Clock, Ledger
 from xmode_transfer.ports.board import Board
-
-_METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
 def application(
@@ -46,7 +45,7 @@ def _machines(probes: Probes, metrics: Callable[[], bytes]) -> list[BaseRoute]:
         return _answer(probes.ready())
 
     def measured(_: Request) -> Response:
-        return Response(metrics(), media_type=_METRICS_TYPE)
+        return Response(metrics(), media_type=METRICS_TYPE)
 
     return [Route("/healthz", healthz), Route("/readyz", readyz), Route("/metrics", measured)]
 

@@ -3,15 +3,18 @@
 import socket
 import threading
 from collections.abc import Callable
+from typing import NamedTuple
 
 import uvicorn
+from starlette.types import ASGIApp
 
 from xmode_transfer import telemetry
 from xmode_transfer.adapters.secrets import read_secret
 from xmode_transfer.domain.config import Configuration, StatusPage
 from xmode_transfer.domain.errors import ConfigError, Defect
 from xmode_transfer.entrypoints.web.application import application
-from xmode_transfer.entrypoints.web.guard import rules_for
+from xmode_transfer.entrypoints.web.guard import Rules, rules_for
+from xmode_transfer.entrypoints.web.measuring import measuring
 from xmode_transfer.ports import Clock, Ledger
 from xmode_transfer.ports.board import Board
 from xmode_transfer.telemetry import Event
@@ -20,6 +23,23 @@ _START_SECONDS = 10.0
 _END_SECONDS = 3
 _AT_ONCE = 200
 """Connections; one more is answered 503."""
+
+
+class _Listener(NamedTuple):
+    """Who listens, and what to do when it cannot."""
+
+    name: str
+    hint: str
+
+
+_PAGE = _Listener(
+    "status page",
+    "end what listens there, often another daemon, or change status_page.listen in service.yaml; "
+    "`status_page: off` does without the page",
+)
+_WORKER = _Listener(
+    "worker", "end what listens there, often another worker, or give `--metrics` another address"
+)
 
 
 class Server:
@@ -72,11 +92,25 @@ def serve(
     ``configuration`` answers what is in use now, ``metrics`` the text for Prometheus. Raises ConfigError when
     the address cannot be listened on, or the token cannot be read.
     """
+    return _serve(
+        settings, lambda rules: application(rules, ledger, clock, configuration, board, metrics), _PAGE
+    )
+
+
+def serve_metrics(
+    settings: StatusPage, metrics: Callable[[], bytes], silent_seconds: Callable[[], float]
+) -> Server:
+    """As ``serve``, for a worker, which has /healthz and /metrics alone: ``measuring``. ``settings`` are
+    those of the page, at the worker's own address."""
+    return _serve(settings, lambda rules: measuring(rules, metrics, silent_seconds), _WORKER)
+
+
+def _serve(settings: StatusPage, make: Callable[[Rules], ASGIApp], listener: _Listener) -> Server:
     token = read_secret(settings.token, "status_page.token") if settings.token is not None else None
-    door = _listen(settings)
+    door = _listen(settings, listener)
     rules = rules_for(settings.host, is_local=settings.is_local, further=settings.hosts, token=token)
     config = uvicorn.Config(
-        application(rules, ledger, clock, configuration, board, metrics),
+        make(rules),
         http="h11",
         ws="none",
         loop="asyncio",
@@ -96,7 +130,7 @@ def serve(
     return server
 
 
-def _listen(settings: StatusPage) -> socket.socket:
+def _listen(settings: StatusPage, listener: _Listener) -> socket.socket:
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     door = socket.socket(family, socket.SOCK_STREAM)
     try:
@@ -106,8 +140,6 @@ def _listen(settings: StatusPage) -> socket.socket:
     except OSError as error:
         door.close()
         raise ConfigError(
-            f"the status page cannot listen on {settings.listen}: {error.strerror}",
-            hint="end what listens there, often another daemon, or change status_page.listen in "
-            "service.yaml; `status_page: off` does without the page",
+            f"the {listener.name} cannot listen on {settings.listen}: {error.strerror}", hint=listener.hint
         ) from error
     return door

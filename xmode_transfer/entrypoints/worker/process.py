@@ -6,18 +6,23 @@ handlers only put a word into the inbox.
 
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from queue import Empty
 
+from pydantic import ValidationError
+
 from xmode_transfer import bootstrap, telemetry
 from xmode_transfer.adapters import config_files, sd_notify
 from xmode_transfer.adapters.liveness import Liveness
-from xmode_transfer.adapters.metrics import Counters
+from xmode_transfer.adapters.metrics import Counters, of_process
 from xmode_transfer.adapters.watching import FileWatch
 from xmode_transfer.bootstrap import cluster
-from xmode_transfer.domain.errors import ExitCode
+from xmode_transfer.domain.config import Service, StatusPage
+from xmode_transfer.domain.errors import ConfigError, ExitCode
 from xmode_transfer.entrypoints.daemon.ending import last_resort
 from xmode_transfer.entrypoints.daemon.inbox import Inbox, Wake
 from xmode_transfer.entrypoints.worker.engine import Engine
@@ -32,16 +37,24 @@ _LAST_SECONDS = 3 * _GRACE_SECONDS
 """After the drain the process has so long to end, whatever it waits for."""
 
 
-def run(directory: Path, places: int | None = None, heartbeat_file: Path | None = None) -> int:
+def run(
+    directory: Path,
+    places: int | None = None,
+    heartbeat_file: Path | None = None,
+    metrics: str | None = None,
+) -> int:
     """Works until it is asked to end; answers the exit code. ``places`` goes before the configuration's;
-    ``heartbeat_file`` is touched while this thread gets on. Raises ConfigError when service.yaml cannot be
+    ``heartbeat_file`` is touched while this thread gets on; ``metrics`` is the address and port where
+    /metrics and /healthz are answered. Raises ConfigError when service.yaml cannot be
     used, or is for one machine only; AlreadyRunning beside a daemon that takes all turns itself;
     LedgerError."""
     with Inbox() as inbox:
         configuration = config_files.load(directory)
         cluster.check(configuration.service)
+        listener = _listener(configuration.service, metrics) if metrics is not None else None
+        counters = Counters()
         with (
-            bootstrap.workbench(configuration, Counters(), ending=inbox.ending) as bench,
+            bootstrap.workbench(configuration, counters, ending=inbox.ending) as bench,
             engines.of_many(bench, "worker"),
         ):
             conninfo = cluster.queue(configuration.service)
@@ -55,7 +68,41 @@ def run(directory: Path, places: int | None = None, heartbeat_file: Path | None 
                 stands=lambda standing: bench.sessions.share_budget(standing.workers),
             )
             liveness = Liveness(bench.clock, heartbeat_file)
-            return _Life(directory, worker, Engine(worker, conninfo), inbox, liveness).live()
+            with _measured(listener, counters, liveness):
+                return _Life(directory, worker, Engine(worker, conninfo), inbox, liveness).live()
+
+
+def _listener(service: Service, metrics: str) -> StatusPage:
+    """The rules of the status page, at the worker's own address. Raises ConfigError."""
+    page = service.status_page
+    try:
+        return StatusPage(
+            listen=metrics,
+            token=page.token if page is not None else None,
+            hosts=page.hosts if page is not None else (),
+        )
+    except ValidationError as error:
+        told = "; ".join(problem["msg"].removeprefix("Value error, ") for problem in error.errors())
+        raise ConfigError(
+            f"--metrics {metrics}: {told}",
+            hint="The operator has to name an address and a port of this machine, such as 127.0.0.1:8322. "
+            "One that other machines can reach asks for the token of the page (`status_page.token`).",
+        ) from None
+
+
+@contextmanager
+def _measured(listener: StatusPage | None, counters: Counters, liveness: Liveness) -> Iterator[None]:
+    """/metrics and /healthz, for as long as the worker works. Raises ConfigError."""
+    if listener is None:
+        yield
+        return
+    from xmode_transfer.entrypoints.web import serve_metrics  # slow to import, for who does without
+
+    server = serve_metrics(listener, of_process(counters), lambda: liveness.silent_seconds)
+    try:
+        yield
+    finally:
+        server.close()
 
 
 class _Life:

@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from enum import Enum, auto
 
 from xmode_transfer import telemetry
 from xmode_transfer.domain.errors import ConfigError, LedgerError, VendorIdentityError, XmodeError
@@ -75,3 +76,27 @@ def taken(
 
 def _later(bench: Workbench, reason: str) -> TurnEnd:
     return TurnEnd(next_at=bench.backoff.next_attempt_at(None, bench.clock.now()), reason=reason)
+
+
+# --- On a worker -----------------------------------------------------------------------------------------
+
+NOBODY = ""
+
+
+class Room(Enum):
+    """Where a worker's turn runs."""
+
+    REGULAR = auto()
+    BROKEN_OFF = auto()  # it came from the queue of those who are
+    STALLED = auto()  # it began in a regular place and makes no progress
+
+
+@dataclass(slots=True, eq=False)
+class Taken:
+    """A job that was given to a worker. ``turn`` is there from when the fleet gave it the turn; who helps has
+    no customer of its own (``NOBODY``)."""
+
+    customer: str
+    room: Room
+    freed: Callable[[], None]
+    turn: RunningTurn | None = None
