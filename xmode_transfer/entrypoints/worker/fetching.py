@@ -18,6 +18,7 @@ from xmode_transfer.bootstrap.queue import HELP_TASK, TASK
 _CONNECTIONS = 3
 """For all jobs together; each queue has one more, on which it listens."""
 _CONNECTION_SECONDS = 10.0
+_AGAIN_SECONDS = 0.1
 _POLL_SECONDS = 5.0
 """Jobs are told of; who was not told finds them within this."""
 _HEARTBEAT_SECONDS = 5.0
@@ -145,5 +146,22 @@ class _Connector(PsycopgConnector):
         return rows
 
     async def listen_notify(self, on_notification: Notify, channels: Iterable[str]) -> None:
+        """Says once more a moment later what it hears: Procrastinate forgets a word that comes while it looks
+        for jobs, and would find that job at its next poll only."""
+        loop, again = asyncio.get_running_loop(), set[asyncio.Task[None]]()
+        waiting: set[str] = set()
+
+        async def told(*, channel: str, payload: str) -> None:
+            await on_notification(channel=channel, payload=payload)
+            if channel not in waiting:
+                waiting.add(channel)
+                loop.call_later(_AGAIN_SECONDS, tell_again, channel, payload)
+
+        def tell_again(channel: str, payload: str) -> None:
+            waiting.discard(channel)
+            task = asyncio.ensure_future(on_notification(channel=channel, payload=payload))
+            again.add(task)
+            task.add_done_callback(again.discard)
+
         with self._telling():
-            await super().listen_notify(on_notification, channels)
+            await super().listen_notify(told, channels)
