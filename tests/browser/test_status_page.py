@@ -333,13 +333,13 @@ def test_its_colours_can_be_told_apart_in_the_dark_too(open_tab: Tab, grave: Gra
 @pytest.mark.parametrize(
     ("path", "most"),
     [
-        ("/", 20),
-        ("/?health=healthy&page=7", 20),
+        ("/", 25),
+        ("/?health=healthy&page=7", 25),
         ("/customers/acme", 100),
         ("/runs", 150),
-        ("/alerts", 20),
-        ("/search?q=customer", 20),
-        ("/search?q=xmode/us-daily/2026/11/23/part", 20),
+        ("/alerts", 25),
+        ("/search?q=customer", 25),
+        ("/search?q=xmode/us-daily/2026/11/23/part", 25),
     ],
 )
 def test_what_a_page_asks_of_the_ledger_does_not_grow_with_the_customers(

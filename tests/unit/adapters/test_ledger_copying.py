@@ -91,7 +91,7 @@ def _row(table: Table, number: int, made: Rows, chance: random.Random) -> tuple[
         "delivered_at": TIME,
         "customer": "acme",
     }
-    if table.name in ("runs", "acts", "daemons"):
+    if table.name in ("runs", "acts", "daemons", "workers"):
         fixed["holder"] = f"host/boot/{number}/1"
     if table.name == "daemons":
         fixed["stopped_at"] = TIME
@@ -107,7 +107,8 @@ def _row(table: Table, number: int, made: Rows, chance: random.Random) -> tuple[
     for column in table.columns:
         if column.name in values:
             continue
-        if column.name in fixed and not (column.name == "customer" and table.name == "capabilities"):
+        is_its_name = list(table.primary_key.columns) == [column]
+        if column.name in fixed and not (column.name == "customer" and is_its_name):
             values[column.name] = fixed[column.name]
         elif column.nullable and chance.random() < 0.4:
             values[column.name] = None
