@@ -291,9 +291,8 @@ class _Life:
         ended = self._notices.close(_GRACE_SECONDS) and ended
         try:
             daemon.close()
-        except XmodeError as error:  # whose lease cannot be given back, either
+        except XmodeError as error:
             telemetry.warn(Event.END_NOT_NOTED, **error.log_context())
-            ended = False
         telemetry.log(Event.DAEMON_STOPPED, drained=drained, ended=ended)
         if not ended:
             # Threads that wait for an answer that never comes would keep the process; what they have done is

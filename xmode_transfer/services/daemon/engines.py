@@ -9,10 +9,12 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Literal
 
-from xmode_transfer.domain.errors import AlreadyRunning
+from xmode_transfer import telemetry
+from xmode_transfer.domain.errors import AlreadyRunning, LedgerError
 from xmode_transfer.domain.records import Lease
 from xmode_transfer.services import leasing
 from xmode_transfer.services.workbench import Workbench
+from xmode_transfer.telemetry import Event
 
 ALONE = "daemon"
 Member = Literal["daemon", "worker"]
@@ -21,12 +23,27 @@ _UNTIL = f"one that died gives its place up within {leasing.TTL_SECONDS:.0f} sec
 
 
 @contextmanager
+def _held(bench: Workbench, name: str) -> Iterator[Lease]:
+    """As ``leasing.held``; but who ends does so although the ledger cannot be told. The lease is free as soon
+    as the process is gone."""
+    lease = bench.ledger.claim(name, bench.holder, leasing.TTL_SECONDS)
+    try:
+        with leasing.kept(bench.ledger, lease):
+            yield lease
+    finally:
+        try:
+            bench.ledger.release(lease)
+        except LedgerError as error:
+            telemetry.warn(Event.END_NOT_NOTED, **error.log_context())
+
+
+@contextmanager
 def alone(bench: Workbench) -> Iterator[Lease]:
     """The right to be the one daemon that takes all turns itself. Raises AlreadyRunning beside another one,
     and beside a fleet."""
     with ExitStack() as stack:
         try:
-            lease = stack.enter_context(leasing.held(bench.ledger, ALONE, bench.holder))
+            lease = stack.enter_context(_held(bench, ALONE))
         except AlreadyRunning as error:
             raise AlreadyRunning(
                 "a daemon works with this ledger already: " + error.message.partition("by ")[2],
@@ -41,7 +58,7 @@ def alone(bench: Workbench) -> Iterator[Lease]:
 def of_many(bench: Workbench, member: Member) -> Iterator[Lease]:
     """The lease of a daemon or a worker of a fleet. Raises AlreadyRunning beside a daemon that takes all
     turns itself."""
-    with leasing.held(bench.ledger, f"{member}/{bench.holder}", bench.holder) as lease:
+    with _held(bench, f"{member}/{bench.holder}") as lease:
         for other in bench.ledger.leases(ALONE):
             raise AlreadyRunning(
                 "a daemon that takes all turns itself (`--engine threads`) works with this ledger: "
