@@ -5,13 +5,12 @@ The ledger knows who is where; this process only asks it, and remembers the answ
 
 import threading
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
 
 from xmode_transfer import telemetry
 from xmode_transfer.domain.errors import LedgerError, XmodeError
-from xmode_transfer.domain.fleet import FleetState, FleetTurn, WorkerRecord
+from xmode_transfer.domain.fleet import Call, FleetState, FleetTurn, WorkerRecord
 from xmode_transfer.ports import Fleet
 from xmode_transfer.ports.board import Turn, TurnState
 from xmode_transfer.services.daemon.crew import Crew, Hire
@@ -21,9 +20,6 @@ from xmode_transfer.telemetry import Event
 
 REAP_SECONDS = 5.0
 """How often each daemon and each worker looks for turns whose worker is gone."""
-
-_CALLS_AT_ONCE = 8
-"""Calls that are written at the same time share a commit."""
 
 _Wish = tuple[str, str]  # what is wished, and for which customer
 
@@ -67,7 +63,6 @@ class FleetCrew:
         self._caught_up = False  # whether all turns were read once
         self._wishes: dict[_Wish, Callable[[], None]] = {}
         self._calls: dict[str, _Call] = {}
-        self._callers = ThreadPoolExecutor(_CALLS_AT_ONCE, thread_name_prefix="call")
         self._workers: tuple[WorkerRecord, ...] = ()
         self._idle = False  # somebody is queued, and no worker lives
         self._reaped = -REAP_SECONDS
@@ -133,28 +128,19 @@ class FleetCrew:
                 self._calls[name] = self._calls.get(name, _Call()).and_then(call)
 
     def _write_calls(self) -> bool:
-        """Whether all that were remembered are written."""
+        """Whether all that were remembered are written, many in a transaction."""
         with self._lock:
             calls, self._calls = self._calls, {}
         if self._closed or not calls:
             return True
-        refused: list[LedgerError] = []
-
-        def write(item: tuple[str, _Call]) -> None:
-            name, call = item
-            try:
-                if not refused:
-                    self._fleet.call(name, hurried=call.hurried, serving_at=call.serving_at)
-                    return
-            except LedgerError as error:
-                refused.append(error)
-            self._remember_call(name, call)
-
-        for _ in self._callers.map(write, calls.items()):
-            pass
-        if refused:
-            self._trouble(refused[0])
-        return not refused
+        try:
+            self._fleet.call_all(Call(name, call.hurried, call.serving_at) for name, call in calls.items())
+        except LedgerError as error:
+            for name, call in calls.items():  # one that was written is not written twice: it is queued
+                self._remember_call(name, call)
+            self._trouble(error)
+            return False
+        return True
 
     # --- What the fleet does -----------------------------------------------------------------------------
 
@@ -241,7 +227,6 @@ class FleetCrew:
     def close(self) -> None:
         with self._lock:
             self._closed = True
-        self._callers.shutdown(wait=False)
 
     def stop_all(self) -> None:
         pass
