@@ -259,6 +259,7 @@ def assert_whole(customer: CustomerSetup) -> dict[str, Any]:
     return manifest
 
 
+@pytest.mark.slow
 def test_several_workers_send_one_delivery_within_the_customers_limit(
     fleet: Fleet, acme: CustomerSetup, slow: SlowPuts
 ) -> None:

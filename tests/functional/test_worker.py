@@ -159,6 +159,7 @@ def test_a_worker_that_is_asked_to_end_lets_others_go_on_where_it_was(
 
 
 @pytest.mark.sandbox
+@pytest.mark.slow
 def test_two_daemons_work_side_by_side_and_one_of_them_is_enough(
     fleet: Callable[..., Any], customer_factory: Callable[..., CustomerSetup]
 ) -> None:
@@ -178,6 +179,7 @@ def test_two_daemons_work_side_by_side_and_one_of_them_is_enough(
 
 
 @pytest.mark.sandbox
+@pytest.mark.slow
 def test_a_database_that_is_restarted_in_the_middle_loses_and_doubles_nothing(
     project: Make, customer_factory: Callable[..., CustomerSetup], own_postgres: Any
 ) -> None:
@@ -200,6 +202,7 @@ def test_a_database_that_is_restarted_in_the_middle_loses_and_doubles_nothing(
 
 
 @pytest.mark.sandbox
+@pytest.mark.slow
 def test_a_job_that_somebody_removed_is_written_again(
     fleet: Callable[..., Any], customer_factory: Callable[..., CustomerSetup], postgres_url: str
 ) -> None:
@@ -216,6 +219,7 @@ def test_a_job_that_somebody_removed_is_written_again(
 
 
 @pytest.mark.sandbox
+@pytest.mark.slow
 def test_a_worker_whose_places_are_all_taken_takes_over_what_a_killed_one_held(
     fleet: Callable[..., Any], customer_factory: Callable[..., CustomerSetup]
 ) -> None:
@@ -305,7 +309,12 @@ def test_without_the_extra_it_says_how_to_install_it(command: str, tmp_path: Pat
 
 @pytest.mark.sandbox
 @pytest.mark.parametrize(
-    "command", [["worker"], ["daemon", "--engine", "procrastinate"], ["daemon"]], ids=" ".join
+    "command",
+    [
+        pytest.param(["worker"], id="worker"),
+        pytest.param(["daemon", "--engine", "procrastinate"], id="daemon of a fleet", marks=pytest.mark.slow),
+        pytest.param(["daemon"], id="daemon"),
+    ],
 )
 def test_a_process_ends_when_it_is_asked_to_while_it_is_cut_off_from_the_database(
     project: Make, acme: CustomerSetup, own_postgres: Any, command: list[str]
@@ -330,6 +339,7 @@ def test_a_process_ends_when_it_is_asked_to_while_it_is_cut_off_from_the_databas
         own_postgres.thaw()
 
 
+@pytest.mark.slow
 @pytest.mark.sandbox
 def test_a_run_ends_when_it_is_asked_to_while_it_is_cut_off_from_the_database(
     project: Make, acme: CustomerSetup, own_postgres: Any
