@@ -313,7 +313,7 @@ def test_without_the_extra_it_says_how_to_install_it(command: str, tmp_path: Pat
     [
         pytest.param(["worker"], id="worker"),
         pytest.param(["daemon", "--engine", "procrastinate"], id="daemon of a fleet", marks=pytest.mark.slow),
-        pytest.param(["daemon"], id="daemon"),
+        pytest.param(["daemon"], id="daemon", marks=pytest.mark.slow),
     ],
 )
 def test_a_process_ends_when_it_is_asked_to_while_it_is_cut_off_from_the_database(
