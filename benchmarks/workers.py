@@ -38,7 +38,7 @@ DAYS, ROUNDS = 48, 2
 OBJECTS, SIZE = 100, 16 * 1024
 ROUND_TRIP_SECONDS = 0.05
 WORKERS = (1, 2, 4)
-PLACES, IN_FLIGHT = 2, 8
+PLACES, IN_FLIGHT = 2, 2
 """Of each worker: turns at once, and requests for all of them together."""
 SMALL = 100
 """Deliveries of one object each, for the overhead."""
