@@ -234,5 +234,6 @@ def for_good(error: XmodeError, seconds: float) -> XmodeError:
 
 
 def _one_line(error: BaseException) -> str:
-    text = " ".join(str(error).split()).rstrip(".")
+    # libpq ends with a question that our own hint answers
+    text = " ".join(str(error).split()).partition(" Is the server running")[0].rstrip(".")
     return text or type(error).__name__
