@@ -15,7 +15,7 @@ import yaml
 from xmode_transfer.adapters import config_files
 from xmode_transfer.adapters.liveness import EVERY_SECONDS
 from xmode_transfer.domain.config.daemon import Daemon
-from xmode_transfer.domain.config.status_page import DEFAULT_PORT
+from xmode_transfer.domain.config.status_page import DEFAULT_PORT, host_and_port
 
 CHECKOUT = Path(__file__).parents[2]
 DEPLOY = CHECKOUT / "deploy"
@@ -372,12 +372,17 @@ def test_the_port_is_the_same_everywhere() -> None:
     assert page is not None
     (container,) = manifest("StatefulSet")["spec"]["template"]["spec"]["containers"]
     assert page.port == DEFAULT_PORT
-    assert container["ports"] == [{"name": "http", "containerPort": DEFAULT_PORT, "protocol": "TCP"}]
+    assert page.probes is not None
+    probes = host_and_port(page.probes)[1]
+    assert container["ports"] == [
+        {"name": "http", "containerPort": DEFAULT_PORT, "protocol": "TCP"},
+        {"name": "probes", "containerPort": probes, "protocol": "TCP"},
+    ]
     assert [port["port"] for port in manifest("Service")["spec"]["ports"]] == [DEFAULT_PORT]
     (rule,) = manifest("NetworkPolicy")["spec"]["ingress"]
     assert [port["port"] for port in rule["ports"]] == [DEFAULT_PORT]
     for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
-        assert container[probe]["httpGet"]["port"] == "http"
+        assert container[probe]["httpGet"]["port"] == "probes"
     assert [container[one]["httpGet"]["path"] for one in ("livenessProbe", "readinessProbe")] == [
         "/healthz",
         "/readyz",

@@ -218,8 +218,12 @@ def test_the_probes_of_a_worker_wait_longer_than_its_loop() -> None:
     assert container("worker")["args"] == compose()["services"]["worker"]["command"]
     assert "/tmp/alive" in container("worker")["args"]
     for name in ("livenessProbe", "readinessProbe"):
-        assert container("daemon")[name]["httpGet"]["port"] == "http"
-    assert container("daemon")["ports"][0]["containerPort"] == DEFAULT_PORT
+        assert container("daemon")[name]["httpGet"]["port"] == "probes"
+    ports = {port["name"]: port["containerPort"] for port in container("daemon")["ports"]}
+    page = config_files.load(CLUSTER / "config").service.status_page
+    assert page is not None
+    assert page.probes == f"0.0.0.0:{ports['probes']}"
+    assert ports["http"] == page.port == DEFAULT_PORT
 
 
 @pytest.mark.skipif(find_spec("xmode_transfer.entrypoints.cli.worker") is None, reason="no such command yet")

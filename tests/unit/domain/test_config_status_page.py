@@ -64,3 +64,12 @@ def test_there_is_a_page_for_this_machine_unless_it_is_off() -> None:
     for neither in ("on", True, "127.0.0.1:80", None):
         with pytest.raises(ValidationError, match="write off, or"):
             Service.model_validate({"status_page": neither})
+
+
+def test_the_probes_have_a_port_of_their_own_or_none() -> None:
+    assert StatusPage().probes is None
+    assert StatusPage(probes="0.0.0.0:8323").probes == "0.0.0.0:8323"  # they want no token
+    with pytest.raises(ValidationError, match="`probes` has the page's port, 8321"):
+        StatusPage(listen="127.0.0.1:8321", probes="0.0.0.0:8321")
+    with pytest.raises(ValidationError, match="an address and a port"):
+        StatusPage(probes="8323")

@@ -38,6 +38,12 @@ def check_listen(value: str) -> str:
     return value
 
 
+def host_and_port(listen: str) -> tuple[str, int]:
+    """``[::1]:8321`` -> ``::1`` and 8321."""
+    host, _, port = listen.rpartition(":")
+    return host.strip("[]"), int(port)
+
+
 def check_host_name(value: str) -> str:
     """A name that browsers may call the page by, without scheme and port."""
     if _HOST_NAME.fullmatch(value) is None:
@@ -61,6 +67,11 @@ class StatusPage(Model):
         default=(), examples=[["status.example.com"]]
     )
     """Further names that browsers call the page by, for instance through a proxy."""
+    probes: Annotated[str, AfterValidator(check_listen)] | None = Field(
+        default=None, examples=["0.0.0.0:8323"]
+    )
+    """Address and port of a listener for /healthz and /readyz alone, which answers them whatever happens to
+    the page. It wants no token. Without it they are answered at the page's address alone."""
 
     @model_validator(mode="after")
     def _is_not_open(self) -> "StatusPage":
@@ -71,14 +82,23 @@ class StatusPage(Model):
             )
         return self
 
+    @model_validator(mode="after")
+    def _probes_are_elsewhere(self) -> "StatusPage":
+        if self.probes is not None and self.port != 0 and host_and_port(self.probes)[1] == self.port:
+            raise ValueError(
+                f"`probes` has the page's port, {self.port}: give it another, such as 0.0.0.0:8323, or leave "
+                "it out"
+            )
+        return self
+
     @property
     def host(self) -> str:
         """The address alone, without brackets."""
-        return self.listen.rpartition(":")[0].strip("[]")
+        return host_and_port(self.listen)[0]
 
     @property
     def port(self) -> int:
-        return int(self.listen.rpartition(":")[2])
+        return host_and_port(self.listen)[1]
 
     @property
     def is_local(self) -> bool:

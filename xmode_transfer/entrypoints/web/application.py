@@ -27,27 +27,34 @@ def application(
     configuration: Callable[[], Configuration],
     board: Board | None,
     metrics: Callable[[], bytes],
+    probes: Probes,
 ) -> ASGIApp:
     """Everything that the status page answers."""
+
+    def measured(_: Request) -> Response:
+        return Response(metrics(), media_type=METRICS_TYPE)
+
     pages = Pages(Facts(ledger, clock, configuration, board), clock)
     inner = Starlette(
-        routes=[*_machines(Probes(ledger, clock, configuration, board), metrics), *pages.routes()],
+        routes=[*_probes(probes), Route("/metrics", measured), *pages.routes()],
         exception_handlers=dict.fromkeys((HTTPException, XmodeError, Exception), pages.problem),
     )
     return Guard(inner, rules)  # outside of everything, so that its headers are on a defect's answer too
 
 
-def _machines(probes: Probes, metrics: Callable[[], bytes]) -> list[BaseRoute]:
+def probing(probes: Probes) -> ASGIApp:
+    """The probes alone, for a listener of their own: whatever is asked of the page, they are answered."""
+    return Guard(Starlette(routes=_probes(probes)), Rules(None))
+
+
+def _probes(probes: Probes) -> list[BaseRoute]:
     async def healthz(_: Request) -> Response:
         return _answer(probes.alive())  # in the loop itself, so that busy threads do not make us look dead
 
     def readyz(_: Request) -> Response:
         return _answer(probes.ready())
 
-    def measured(_: Request) -> Response:
-        return Response(metrics(), media_type=METRICS_TYPE)
-
-    return [Route("/healthz", healthz), Route("/readyz", readyz), Route("/metrics", measured)]
+    return [Route("/healthz", healthz), Route("/readyz", readyz)]
 
 
 def _answer(checks: Sequence[Check]) -> Response:

@@ -11,18 +11,21 @@ from starlette.types import ASGIApp
 from xmode_transfer import telemetry
 from xmode_transfer.adapters.secrets import read_secret
 from xmode_transfer.domain.config import Configuration, StatusPage
+from xmode_transfer.domain.config.status_page import host_and_port
 from xmode_transfer.domain.errors import ConfigError, Defect
-from xmode_transfer.entrypoints.web.application import application
+from xmode_transfer.entrypoints.web.application import application, probing
+from xmode_transfer.entrypoints.web.connections import Connection
 from xmode_transfer.entrypoints.web.guard import Rules, rules_for
 from xmode_transfer.entrypoints.web.measuring import measuring
+from xmode_transfer.entrypoints.web.probes import Probes
 from xmode_transfer.ports import Clock, Ledger
 from xmode_transfer.ports.board import Board
 from xmode_transfer.telemetry import Event
 
 _START_SECONDS = 10.0
 _END_SECONDS = 3
-_AT_ONCE = 200
-"""Connections; one more is answered 503."""
+_SHORTEST_TOKEN = 16
+"""Characters. Nothing slows down who guesses a shorter one."""
 
 
 class _Listener(NamedTuple):
@@ -37,15 +40,22 @@ _PAGE = _Listener(
     "end what listens there, often another daemon, or change status_page.listen in service.yaml; "
     "`status_page: off` does without the page",
 )
+_PROBES = _Listener(
+    "listener of the probes",
+    "end what listens there, often another daemon, or change status_page.probes in service.yaml; without it "
+    "the page's own address answers the probes",
+)
 _WORKER = _Listener(
     "worker", "end what listens there, often another worker, or give `--metrics` another address"
 )
 
 
 class Server:
-    """A page that is being served, until ``close``."""
+    """A page that is being served, until ``close``. ``probes`` is the listener of its probes, where they
+    have one of their own."""
 
     def __init__(self, server: uvicorn.Server, door: socket.socket) -> None:
+        self.probes: Server | None = None
         self._server = server
         self._door = door
         host, port = door.getsockname()[:2]
@@ -71,6 +81,8 @@ class Server:
         if self._thread.is_alive() and self._thread is not threading.current_thread():
             self._thread.join(_END_SECONDS + 2)
         self._door.close()
+        if self.probes is not None:
+            self.probes.close()
 
     def _run(self) -> None:
         try:
@@ -90,11 +102,25 @@ def serve(
     """Serves the status page from a thread of its own, and answers once it is up.
 
     ``configuration`` answers what is in use now, ``metrics`` the text for Prometheus. Raises ConfigError when
-    the address cannot be listened on, or the token cannot be read.
+    an address cannot be listened on, or the token cannot be read or is too short.
     """
-    return _serve(
-        settings, lambda rules: application(rules, ledger, clock, configuration, board, metrics), _PAGE
+    token = _token(settings)
+    probes = Probes(ledger, clock, configuration, board)
+    app = application(_rules(settings, token), ledger, clock, configuration, board, metrics, probes)
+    server = _serve(app, settings.listen, _PAGE)
+    if settings.probes is not None:
+        try:
+            server.probes = _serve(probing(probes), settings.probes, _PROBES)
+        except BaseException:
+            server.close()
+            raise
+    telemetry.log(
+        Event.PAGE_STARTED,
+        address=server.address,
+        token=token is not None,
+        probes=server.probes.address if server.probes is not None else None,
     )
+    return server
 
 
 def serve_metrics(
@@ -102,16 +128,35 @@ def serve_metrics(
 ) -> Server:
     """As ``serve``, for a worker, which has /healthz and /metrics alone: ``measuring``. ``settings`` are
     those of the page, at the worker's own address."""
-    return _serve(settings, lambda rules: measuring(rules, metrics, silent_seconds), _WORKER)
+    token = _token(settings)
+    server = _serve(measuring(_rules(settings, token), metrics, silent_seconds), settings.listen, _WORKER)
+    telemetry.log(Event.PAGE_STARTED, address=server.address, token=token is not None)
+    return server
 
 
-def _serve(settings: StatusPage, make: Callable[[Rules], ASGIApp], listener: _Listener) -> Server:
-    token = read_secret(settings.token, "status_page.token") if settings.token is not None else None
-    door = _listen(settings, listener)
-    rules = rules_for(settings.host, is_local=settings.is_local, further=settings.hosts, token=token)
+def _token(settings: StatusPage) -> str | None:
+    """Raises ConfigError for one that could be guessed."""
+    if settings.token is None:
+        return None
+    token = read_secret(settings.token, "status_page.token")
+    if len(token) < _SHORTEST_TOKEN:
+        raise ConfigError(
+            f"status_page.token: what {settings.token} holds is too short: {len(token)} of at least "
+            f"{_SHORTEST_TOKEN} characters",
+            hint="Put a random one there, for instance what `openssl rand -hex 32` prints, and start again",
+        )
+    return token
+
+
+def _rules(settings: StatusPage, token: str | None) -> Rules:
+    return rules_for(settings.host, is_local=settings.is_local, further=settings.hosts, token=token)
+
+
+def _serve(app: ASGIApp, listen: str, listener: _Listener) -> Server:
+    door = _listen(listen, listener)
     config = uvicorn.Config(
-        make(rules),
-        http="h11",
+        app,
+        http=Connection,
         ws="none",
         loop="asyncio",
         lifespan="off",
@@ -119,27 +164,26 @@ def _serve(settings: StatusPage, make: Callable[[Rules], ASGIApp], listener: _Li
         log_level="warning",
         access_log=False,
         server_header=False,
-        limit_concurrency=_AT_ONCE,
         timeout_keep_alive=5,
         timeout_graceful_shutdown=_END_SECONDS,
         proxy_headers=False,
     )
     server = Server(uvicorn.Server(config), door)
     server.start()
-    telemetry.log(Event.PAGE_STARTED, address=server.address, token=token is not None)
     return server
 
 
-def _listen(settings: StatusPage, listener: _Listener) -> socket.socket:
-    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+def _listen(address: str, listener: _Listener) -> socket.socket:
+    host, port = host_and_port(address)
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
     door = socket.socket(family, socket.SOCK_STREAM)
     try:
         door.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        door.bind((settings.host, settings.port))
+        door.bind((host, port))
         door.listen(128)
     except OSError as error:
         door.close()
         raise ConfigError(
-            f"the {listener.name} cannot listen on {settings.listen}: {error.strerror}", hint=listener.hint
+            f"the {listener.name} cannot listen on {address}: {error.strerror}", hint=listener.hint
         ) from error
     return door
