@@ -71,6 +71,20 @@ def eventually(condition: Callable[[], bool]) -> bool:
     return True
 
 
+@pytest.mark.parametrize("umask", [0o000, 0o077])
+def test_its_files_are_written_by_nobody_else(home: Path, tmp_path: Path, umask: int) -> None:
+    line = [*COMMAND, "--detach", "--json", "--customer", "acme", "--write-config", str(tmp_path / "try")]
+    started = subprocess.run(line, umask=umask, capture_output=True, text=True, check=True)
+    directory = Path(json.loads(started.stdout)["directory"])
+    try:
+        made = [path for root in (directory, tmp_path / "try") for path in (root, *root.rglob("*"))]
+        assert [path for path in made if path.stat().st_mode & 0o022] == []
+        assert directory.stat().st_mode & 0o077 == 0
+        assert (directory / "sandbox.json").stat().st_mode & 0o077 == 0  # it has the keys
+    finally:
+        assert run("stop", directory.name).returncode == 0
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_in_the_foreground_it_runs_until_it_is_asked_to_stop(home: Path, number: signal.Signals) -> None:
     with foreground() as (started, shown):

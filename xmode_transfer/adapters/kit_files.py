@@ -1,6 +1,6 @@
-"""A customer's kit as a directory, there whole or not at all."""
+"""A customer's kit as a directory, there whole or not at all. It has the external ID in it, so only its
+owner may read it, whatever the umask."""
 
-import os
 import shutil
 import tempfile
 from collections.abc import Collection, Mapping
@@ -32,15 +32,14 @@ class KitDirectory:
         self.check_free()
         partial: Path | None = None
         try:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
+            self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            mode = self._path.stat().st_mode & 0o7777 if self._path.exists() else 0o700
             partial = Path(tempfile.mkdtemp(prefix=f".{self._path.name}.", dir=self._path.parent))
-            umask = os.umask(0)
-            os.umask(umask)
             for name, text in files.items():
                 file = partial / name
                 file.write_text(text, encoding="utf-8", newline="\n")
-                file.chmod((0o777 if name in programs else 0o666) & ~umask)
-            partial.chmod(0o777 & ~umask)
+                file.chmod(0o700 if name in programs else 0o600)
+            partial.chmod(mode)
             partial.rename(self._path)
         except OSError as error:
             if partial is not None:

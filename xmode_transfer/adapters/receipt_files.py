@@ -24,7 +24,8 @@ _MOST_KEPT = 1000
 
 class ReceiptFile:
     """A receipt that is being written. It gets its name when it is signed, and not before: a receipt that is
-    there is whole. Used as a context, it leaves nothing behind when it is not finished."""
+    there is whole, and only its owner may read it. Used as a context, it leaves nothing behind when it is
+    not finished."""
 
     def __init__(self, path: Path, signer: Signer) -> None:
         """Raises ConfigError when there is a file already, or none can be made there."""
@@ -35,7 +36,8 @@ class ReceiptFile:
         if path.exists():
             raise ConfigError(f"there is a file {path} already", hint="name a new file for the receipt")
         try:
-            self._file: BinaryIO = self._partial.open("xb")
+            descriptor = os.open(self._partial, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
+            self._file: BinaryIO = os.fdopen(descriptor, "wb")
         except OSError as error:
             raise ConfigError(
                 f"{path} cannot be written: {error.strerror}", hint="name a file in a directory of yours"

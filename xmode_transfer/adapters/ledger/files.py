@@ -116,7 +116,7 @@ def restore(url: str, file: Path, now: datetime, *, told: Told | None = None) ->
         with _as_backup(source, partial):
             with _reading(source) as connection:
                 _version(connection, source)
-                target.parent.mkdir(parents=True, exist_ok=True)
+                target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
                 _copy(connection, partial, told)
             _give_leases_back(partial)
             counted = _proven(partial)

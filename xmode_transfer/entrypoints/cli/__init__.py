@@ -94,6 +94,7 @@ def cli(ctx: click.Context, config_dir: Path, log_level: str | None) -> None:
 def main() -> None:
     """The console script."""
     _start_quickly()
+    os.umask(os.umask(0o077) | 0o022)  # nobody else may write what we and our child processes make
     from xmode_transfer.domain.errors import XmodeError
     from xmode_transfer.entrypoints.cli import failures
 

@@ -98,7 +98,7 @@ class Story:
         self.console.print("[bold]xmode-transfer[/]: a real delivery, on this machine alone")
         if demo_stage.remove(demo_stage.DIRECTORY):
             self.note("the demo that was here before is ended and removed")
-        self.directory.mkdir()
+        self.directory.mkdir(mode=0o700)
         demo_stage.write_state(self.directory, None)
         sandbox = None
         try:

@@ -242,7 +242,7 @@ def _make(path: Path, *, create: bool) -> None:
         return
     if not create:
         raise _missing(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     with suppress(FileExistsError):
         os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
 
