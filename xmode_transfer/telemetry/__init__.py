@@ -49,18 +49,21 @@ _logger = logging.getLogger(OURS)
 
 
 def configure(
-    stream: TextIO | None = None, json: bool | None = None, level: str | int = logging.INFO
+    stream: TextIO | None = None,
+    json: bool | None = None,
+    level: str | int = logging.INFO,
+    colours: bool | None = None,
 ) -> None:
     """Sends the log to ``stream`` (stderr unless told). ``json`` is one JSON document a line; unless told,
-    so it is when the stream is no terminal. Called again, it replaces what it did before. Raises
-    ValueError for an unknown level."""
+    so it is when the stream is no terminal. ``colours`` are a terminal's, unless told.
+    Called again, it replaces what it did before. Raises ValueError for an unknown level."""
     target = stream if stream is not None else sys.stderr
     as_json = json if json is not None else not target.isatty()
     root = logging.getLogger()
     root.setLevel(level)
     for handler in [known for known in root.handlers if isinstance(known, LineHandler)]:
         root.removeHandler(handler)
-    root.addHandler(LineHandler(target, json=as_json))
+    root.addHandler(LineHandler(target, json=as_json, colours=colours))
     for name in (*NEVER_BELOW_INFO, *QUIET):
         told = logging.INFO if root.level <= logging.DEBUG else logging.WARNING
         logging.getLogger(name).setLevel(max(told, root.level))

@@ -35,9 +35,10 @@ context: ContextVar[Mapping[str, object]] = ContextVar("telemetry_context", defa
 class LineHandler(logging.StreamHandler[TextIO]):
     """Writes lines to a stream. A line that cannot be written is told of without its content."""
 
-    def __init__(self, stream: TextIO, *, json: bool) -> None:
+    def __init__(self, stream: TextIO, *, json: bool, colours: bool | None = None) -> None:
         super().__init__(stream)
-        self.setFormatter(LineFormatter(json=json, colours=not json and stream.isatty()))
+        wanted = stream.isatty() if colours is None else colours
+        self.setFormatter(LineFormatter(json=json, colours=not json and wanted))
         self.addFilter(_is_wanted)
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's own name

@@ -84,10 +84,13 @@ def cli(ctx: click.Context, config_dir: Path, log_level: str | None) -> None:
     your configuration; `xmode-transfer run --customer NAME --dry-run` says what would be sent, and why.
     """
     from xmode_transfer import telemetry
+    from xmode_transfer.entrypoints.cli import streams
 
     on_terminal = sys.stderr.isatty()
     level = log_level or ("error" if on_terminal else "info")
-    telemetry.configure(stream=sys.stderr, json=not on_terminal, level=level.upper())
+    telemetry.configure(
+        stream=sys.stderr, json=not on_terminal, level=level.upper(), colours=streams.colours_wanted()
+    )
     ctx.obj = Shell(config_dir)
 
 
@@ -95,31 +98,43 @@ def main() -> None:
     """The console script."""
     _start_quickly()
     os.umask(os.umask(0o077) | 0o022)  # nobody else may write what we and our child processes make
+    from xmode_transfer.entrypoints.cli import streams
+
+    out = streams.prepare()
+    try:
+        # what is told after the command has ended keeps to the same colours
+        with click.Context(cli, color=streams.colours_wanted()) as outer:
+            code = _called(outer.color)
+    except streams.OutputLost:
+        code = 0  # ``exit_code`` knows why
+    sys.exit(streams.exit_code(out, code))
+
+
+def _called(color: bool | None) -> int:
+    """Calls the command that the arguments name; answers the exit code."""
     from xmode_transfer.domain.errors import XmodeError
-    from xmode_transfer.entrypoints.cli import failures
+    from xmode_transfer.entrypoints.cli import failures, streams
 
     as_json = "--json" in sys.argv[1:]
     try:
-        code = cli.main(standalone_mode=False, prog_name="xmode-transfer")
-        sys.exit(code if isinstance(code, int) else 0)
+        code = cli.main(standalone_mode=False, prog_name="xmode-transfer", color=color)
+        return code if isinstance(code, int) else 0
+    except streams.OutputLost:
+        raise
     except click.exceptions.Exit as done:
-        sys.exit(done.exit_code)
+        return done.exit_code
     except click.ClickException as error:
-        error.show()
-        sys.exit(2)
+        failures.show_usage(error, as_json=as_json)
+        return 2
     except (click.Abort, KeyboardInterrupt):
         click.echo("interrupted; what was done is recorded", err=True)
-        sys.exit(130)
+        return 130
     except XmodeError as error:
         failures.show(error, as_json=as_json)
-        sys.exit(error.exit_code)
-    except BrokenPipeError:
-        # the reader of our output has gone (`| head`); nothing more can be said to it
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(0)
+        return error.exit_code
     except Exception as error:  # noqa: BLE001 - the last place where a defect can be told plainly
         failures.show_defect(error, as_json=as_json)
-        sys.exit(1)
+        return 1
 
 
 def _start_quickly() -> None:

@@ -151,7 +151,7 @@ def _document(alert: Alert, tellings: list[Telling] | tuple[Telling, ...]) -> di
 def _tell(alert: Alert, tellings: list[Telling] | tuple[Telling, ...]) -> None:
     condition = alert.condition
     head = click.style(f"{alert.state:<9}", fg=_COLOURS[alert.state], bold=True)
-    click.echo(f"{head}{click.style(condition.summary, bold=True)}")
+    click.echo(words.folded(f"{head}{click.style(condition.summary, bold=True)}"))
     click.echo(words.wrapped(condition.message, 9))
     if alert.state is not AlertState.RESOLVED:
         click.echo(words.wrapped(_WHO[condition.party], 9, "who must act"))

@@ -173,11 +173,13 @@ def _row(item: Finding, *, also: Sequence[str] = ()) -> None:
         parts.append(f"[{_WHO[item.party]} must act]" if grave else f"[for {_WHO[item.party]} to decide]")
     if also:
         parts.append(f"(also {', '.join(also)})")
-    indent = " " * 33
-    width = max(40, shutil.get_terminal_size((110, 24)).columns - len(indent))
+    columns = shutil.get_terminal_size((110, 24)).columns
+    indent = " " * (33 if columns >= 73 else 4)
+    width = max(26, columns - len(indent))
     lines = textwrap.wrap(" ".join(parts), width, break_long_words=False, break_on_hyphens=False)
-    mark = click.style(f"{item.result:<10}", fg=_COLOURS[item.result])
-    click.echo(f"  {item.probe:<20}{mark} {click.style(lines[0], fg=_GRAVITY.get(item.severity))}")
+    head = f"  {item.probe:<20}" + click.style(f"{item.result:<10}", fg=_COLOURS[item.result])
+    first = click.style(lines[0], fg=_GRAVITY.get(item.severity))
+    click.echo(f"{head} {first}" if columns >= 73 else f"{head}\n{indent}{first}")
     for line in lines[1:]:
         click.echo(indent + line)
 
@@ -190,8 +192,8 @@ def _fix(item: Finding, customer: Customer | None) -> None:
     to = customer.company if customer is not None and item.party == "customer" else "us"
     click.echo()
     click.secho(f"--- {item.cause}, for {to} ---", bold=True)
-    click.echo(textwrap.fill(f"{item.message[:1].upper()}{item.message[1:]}.", 100, break_on_hyphens=False))
-    click.echo(textwrap.fill(f"{fix.summary}.", 100, break_on_hyphens=False))
+    click.echo(_filled(f"{item.message[:1].upper()}{item.message[1:]}."))
+    click.echo(_filled(f"{fix.summary}."))
     if fix.guide_step:
         click.echo(f"Setup guide: {fix.guide_step}")
     if fix.statement is not None:
@@ -200,7 +202,12 @@ def _fix(item: Finding, customer: Customer | None) -> None:
         click.echo(f"$ {fix.command}")
     if item.said:
         request = f", request {item.request_id}" if item.request_id else ""
-        click.echo(textwrap.fill(f"AWS's answer{request}: {item.said}", 100, break_on_hyphens=False))
+        click.echo(_filled(f"AWS's answer{request}: {item.said}"))
+
+
+def _filled(text: str) -> str:
+    width = min(100, max(26, shutil.get_terminal_size((100, 24)).columns))
+    return textwrap.fill(text, width, break_long_words=False, break_on_hyphens=False)
 
 
 def _summary(told: Sequence[tuple[str, Answer]]) -> None:
@@ -217,7 +224,8 @@ def _summary(told: Sequence[tuple[str, Answer]]) -> None:
             if item.severity != Severity.INFO
         ]
         outcome = click.style(f"{answer.outcome:<11}", fg=_OUTCOMES[answer.outcome])
-        click.echo(f"{name:<{width}}  {outcome}  {', '.join(dict.fromkeys(graver)) or 'all is well'}")
+        wrong = ", ".join(dict.fromkeys(graver))
+        click.echo(words.folded(f"{name:<{width}}  {outcome}  {wrong or 'all is well'}"))
     acting = sum(
         isinstance(answer, AccessReport) and answer.exit_code == ExitCode.BLOCKED for _, answer in told
     )

@@ -100,7 +100,7 @@ def _tell(outcome: CleanupOutcome) -> None:
         click.echo(f"{'':<{_INDENT}}and {words.count(more, 'period')} more; --json names them all")
     if outcome.kept:
         stays = ", ".join(f"{count:,} {_STAYS[reason]}" for reason, count in outcome.kept.most_common())
-        click.echo(f"{'stays':<{_INDENT}}{stays}")
+        click.echo(words.folded(f"{'stays':<{_INDENT}}{stays}"))
     _tell_left(outcome)
     _tell_end(outcome)
 
@@ -115,7 +115,8 @@ def _tell_period(period: ExpiringPeriod, outcome: CleanupOutcome) -> None:
             what = f"{period.removed:,} of {what}"
     else:
         word, colour, why = "goes", "cyan", period.reason
-    click.echo(click.style(f"{word:<{_INDENT}}", fg=colour) + f"{period.feed} {period.period}: {what}; {why}")
+    head = click.style(f"{word:<{_INDENT}}", fg=colour)
+    click.echo(words.folded(f"{head}{period.feed} {period.period}: {what}; {why}"))
 
 
 def _tell_left(outcome: CleanupOutcome) -> None:

@@ -33,7 +33,7 @@ def check(shell: "Shell", as_json: bool) -> int:
         click.echo(json.dumps(_document(shell, configuration), ensure_ascii=False))
     else:
         for line in _lines(configuration):
-            click.echo(line)
+            click.echo(words.folded(line))
     return ExitCode.USAGE if configuration.problems else ExitCode.DONE
 
 

@@ -52,10 +52,11 @@ def command(ctx: click.Context, engine: str) -> int:
     """
     from xmode_transfer import telemetry
     from xmode_transfer.entrypoints import daemon
+    from xmode_transfer.entrypoints.cli import streams
 
     shell = ctx.obj
     assert isinstance(shell, Shell)
     assert ctx.parent is not None
     if ctx.parent.params["log_level"] is None:  # a service tells what it does on a terminal, too
-        telemetry.configure(stream=sys.stderr, level=logging.INFO)
+        telemetry.configure(stream=sys.stderr, level=logging.INFO, colours=streams.colours_wanted())
     return daemon.run(shell.config_dir, daemon.Engine(engine))

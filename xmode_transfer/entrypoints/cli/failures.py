@@ -37,12 +37,24 @@ def show(error: XmodeError, *, as_json: bool) -> None:
         click.echo(words.wrapped(said, 2, "AWS said"), err=True)
 
 
+def show_usage(error: click.ClickException, *, as_json: bool) -> None:
+    """What is wrong with the command line itself."""
+    if not as_json:
+        error.show()
+        return
+    context = error.ctx if isinstance(error, click.UsageError) else None
+    help_of = context.command_path if context is not None else "xmode-transfer"
+    told = ConfigError(error.format_message(), hint=f"see `{help_of} --help`").log_context()
+    click.echo(json.dumps({"error": {**told, "cause": "usage", "problems": []}}, ensure_ascii=False))
+
+
 def show_defect(error: Exception, *, as_json: bool) -> None:
     """A mistake of this program: the log has the traceback, the person a plain sentence."""
     telemetry.exception(Event.DEFECT)
     message = f"{type(error).__name__}: {error}"
     if as_json:
-        click.echo(json.dumps({"error": {"cause": "defect", "party": "us", "message": message}}))
+        document = {"cause": "defect", "party": "us", "retryable": False, "message": message}
+        click.echo(json.dumps({"error": document}, ensure_ascii=False))
     else:
         click.secho(message, fg="red", bold=True, err=True)
         click.echo(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from xmode_transfer.domain.errors import ExitCode
-from xmode_transfer.entrypoints.cli import Shell, words
+from xmode_transfer.entrypoints.cli import Shell, streams, words
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -226,7 +226,7 @@ def _url(shell: Shell) -> str:
 @contextmanager
 def _shown(what: str) -> "Iterator[Told | None]":
     """A bar on a terminal, nothing elsewhere."""
-    if not sys.stderr.isatty():
+    if not sys.stderr.isatty() or streams.is_dumb():
         yield None
         return
     from rich.console import Console

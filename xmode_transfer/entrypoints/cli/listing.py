@@ -8,7 +8,7 @@ import click
 
 from xmode_transfer.domain.errors import ExitCode, XmodeError
 from xmode_transfer.domain.manifest import timestamp
-from xmode_transfer.entrypoints.cli import Shell, words
+from xmode_transfer.entrypoints.cli import Shell, streams, words
 from xmode_transfer.entrypoints.cli.streaming import JsonDocument
 from xmode_transfer.services.listing import ListedKey, Listing, Standing, Sum
 
@@ -158,7 +158,12 @@ def _line(item: ListedKey) -> str:
 
 def _coloured(standing: Standing) -> str:
     text = f"{standing:<9}"
-    return click.style(text, fg=_COLOURS[standing]) if sys.stdout.isatty() else text
+    wanted = streams.colours_wanted()
+    return (
+        click.style(text, fg=_COLOURS[standing])
+        if wanted or (wanted is None and sys.stdout.isatty())
+        else text
+    )
 
 
 def _minute(at: datetime | None) -> str:

@@ -22,6 +22,7 @@ from xmode_transfer.domain.policy import (
     session_policy,
 )
 from xmode_transfer.domain.policy_lint import Kind, Remark, Report, Source, Told, lint
+from xmode_transfer.entrypoints.cli.words import folded
 
 if TYPE_CHECKING:
     from xmode_transfer.entrypoints.cli import Shell
@@ -303,9 +304,9 @@ def _item(item: Remark | Finding) -> Iterator[str]:
     severity = click.style(f"{item.severity:<8}", fg=_COLOURS.get(item.severity))
     where = f"{item.file}: " if isinstance(item, Remark) else ""
     yield f"{severity}  {click.style(str(word), bold=True)}"
-    yield f"  {where}{item.message}"
+    yield folded(f"  {where}{item.message}")
     if item.fix is not None:
-        yield f"  to mend: {item.fix.summary}"
+        yield folded(f"  to mend: {item.fix.summary}")
         if item.fix.guide_step:
             yield f"  setup guide: {item.fix.guide_step}"
         if item.fix.statement is not None and item.severity is not Severity.INFO:

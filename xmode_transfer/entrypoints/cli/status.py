@@ -15,7 +15,7 @@ from xmode_transfer.domain.health import Assessment, CustomerHealth, Health, Sub
 from xmode_transfer.domain.looks import OpenDelivery
 from xmode_transfer.domain.manifest import timestamp
 from xmode_transfer.domain.records import Delivery, MultipartUpload, UploadStatus
-from xmode_transfer.entrypoints.cli import Shell, standing
+from xmode_transfer.entrypoints.cli import Shell, standing, streams, words
 from xmode_transfer.ports import Clock, Ledger
 
 _LOOK_AGAIN_SECONDS = 60
@@ -54,7 +54,7 @@ def command(
     from xmode_transfer import bootstrap
     from xmode_transfer.adapters import config_files
 
-    if watch and (as_json or not sys.stdout.isatty()):
+    if watch and (as_json or not sys.stdout.isatty() or streams.is_dumb()):
         raise ConfigError(
             "--watch wants a terminal", hint="call `status --json` as often as you like instead"
         )
@@ -72,7 +72,7 @@ def command(
             return ExitCode.DONE
     told = standing.lines(assessment, f"{engine} ({reason})", everybody=everybody or name is not None)
     for line in told:
-        click.echo(line)
+        click.echo(words.folded(line))
     return ExitCode.DONE
 
 
@@ -153,7 +153,7 @@ class _View:
 @contextmanager
 def _progress(*, quiet: bool) -> Iterator[Callable[[int, int], None] | None]:
     """A bar on a terminal, nothing elsewhere."""
-    if quiet or not sys.stderr.isatty():
+    if quiet or not sys.stderr.isatty() or streams.is_dumb():
         yield None
         return
     from rich.console import Console

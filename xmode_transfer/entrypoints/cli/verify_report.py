@@ -144,7 +144,8 @@ class Report:
         outcome = click.style(f"{verified.outcome:<12}", fg=_OUTCOMES[verified.outcome], bold=True)
         if not verified.keys:
             foreign = f"; {verified.foreign:,} foreign" if verified.foreign else ""
-            click.echo(f"{outcome}{self._place}: {self.why_nothing}{foreign}", file=self._out)
+            told = f"{outcome}{self._place}: {self.why_nothing}{foreign}"
+            click.echo(words.folded(told), file=self._out)
             return
         proven = f"{verified.proven:,} of {words.count(verified.keys, 'key')} as delivered"
         facts = [proven + (f" ({how})" if how else ""), words.size(verified.proven_bytes)]
@@ -154,7 +155,7 @@ class Report:
         if verified.foreign:
             facts.append(f"{verified.foreign:,} foreign")
         facts.append(words.duration(seconds))
-        click.echo(f"{outcome}{self._place}: {'; '.join(facts)}", file=self._out)
+        click.echo(words.folded(f"{outcome}{self._place}: {'; '.join(facts)}"), file=self._out)
 
     def _tell_repaired(self, repaired: "Repaired") -> None:
         told = f"{words.count(repaired.sent, 'key')} delivered again, {words.size(repaired.bytes)}"

@@ -58,9 +58,10 @@ def command(ctx: click.Context, places: int | None, heartbeat_file: Path | None,
     assert isinstance(shell, Shell)
     assert ctx.parent is not None
     from xmode_transfer import telemetry
+    from xmode_transfer.entrypoints.cli import streams
 
     if ctx.parent.params["log_level"] is None:  # a service tells what it does on a terminal, too
-        telemetry.configure(stream=sys.stderr, level=logging.INFO)
+        telemetry.configure(stream=sys.stderr, level=logging.INFO, colours=streams.colours_wanted())
     from xmode_transfer.bootstrap import cluster
 
     cluster.check_installed()
