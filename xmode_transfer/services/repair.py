@@ -126,6 +126,10 @@ def repair(
         )
         bench.ledger.start_act(lease, act)
         result.act_id = act.id
+        missing = [item.known for item in found.findings if item.flaw is Flaw.MISSING]
+        bench.progress.delivery_started(
+            customer.name, "all feeds", "repair", len(missing), sum(known.size or 0 for known in missing)
+        )
         work = _Repair(bench, configuration, customer, found, result)
         try:
             with telemetry.bind(customer=customer.name), Destination(bench, customer) as store:
@@ -133,6 +137,7 @@ def repair(
         except XmodeError as error:
             result.failure, result.exit_code = failure_of(error), error.exit_code
         finally:
+            bench.progress.delivery_finished()
             done = replace(
                 act,
                 finished_at=bench.clock.now(),

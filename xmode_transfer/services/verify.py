@@ -280,7 +280,8 @@ class Verification:
         size = known.size or 0
         if not self.deep or known.etag is None:
             self.bench.progress.bytes_sent(size)
-        self.bench.progress.object_finished(known.key, size, str(judgement.flaw or PROVEN))
+        if known.etag is not None:  # what was expected counts no manifests
+            self.bench.progress.object_finished(known.key, size, str(judgement.flaw or PROVEN))
         if judgement.flaw is None:
             verified.proven += 1
             verified.proven_bytes += checked.seen.size if checked.seen is not None else 0

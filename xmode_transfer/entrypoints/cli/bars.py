@@ -1,6 +1,8 @@
 """The progress line of a terminal. rich is imported here alone, so that nobody else waits for it."""
 
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Self, TextIO
 
 from rich.console import Console
@@ -16,24 +18,28 @@ from rich.progress import (
 
 from xmode_transfer.entrypoints.cli.tally import Tally
 
+_WIDE = 90
+"""Columns of a terminal below which a line holds no more than who it is and how many files."""
+
 
 class Bars(Tally):
     """Files, bytes, rate and time left on one line of a terminal."""
 
     def __init__(self, stream: TextIO) -> None:
         super().__init__()
+        console = Console(file=stream)
+        wide = console.width >= _WIDE
         self._progress = Progress(
-            SpinnerColumn(),
+            *([SpinnerColumn()] if console.encoding.startswith("utf") else []),
             TextColumn("[bold]{task.description}"),
-            BarColumn(),
+            *([BarColumn()] if wide else []),
             TextColumn("{task.fields[files]}/{task.fields[files_total]} files"),
-            DownloadColumn(),
-            TransferSpeedColumn(),
-            TimeRemainingColumn(compact=True),
-            console=Console(file=stream),
+            *([DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn(compact=True)] if wide else []),
+            console=console,
             transient=True,
+            redirect_stdout=False,  # an answer goes where stdout goes, and not to this terminal
         )
-        self._task = self._progress.add_task("looking at the source", total=None, files=0, files_total=0)
+        self._task = self._progress.add_task("starting", total=None, files=0, files_total=0)
         self._done = threading.Event()
         self._painter = threading.Thread(target=self._paint, daemon=True)
 
@@ -53,6 +59,14 @@ class Bars(Tally):
             files=f"{self.files:,}",
             files_total=f"{self.files_total:,}",
         )
+
+    @contextmanager
+    def hidden(self) -> Iterator[None]:
+        self._progress.stop()
+        try:
+            yield
+        finally:
+            self._progress.start()
 
     def __enter__(self) -> Self:
         self._progress.start()

@@ -2,9 +2,10 @@
 
 import sys
 import threading
+from contextlib import suppress
 from typing import Self, TextIO
 
-from xmode_transfer.entrypoints.cli import words
+from xmode_transfer.entrypoints.cli import streams, words
 from xmode_transfer.entrypoints.cli.tally import Tally
 
 _PLAIN_EVERY_SECONDS = 10.0
@@ -21,7 +22,9 @@ class Lines(Tally):
 
     def _write(self) -> None:
         while not self._done.wait(_PLAIN_EVERY_SECONDS):
-            if self.label:
+            if not self.label:
+                continue
+            with suppress(streams.OutputLost):  # the work goes on, and its exit code says it
                 sent, total = words.size(self.sent_bytes), words.size(self.total_bytes)
                 print(
                     f"{self.label}: {self.files:,} of {words.count(self.files_total, 'file')}, "
@@ -41,7 +44,7 @@ class Lines(Tally):
 
 def shown(*, as_json: bool) -> Tally:
     """The right form for where the output goes. With ``--json`` nothing is mixed into stdout or the log."""
-    if sys.stderr.isatty():
+    if sys.stderr.isatty() and not streams.is_dumb():
         from xmode_transfer.entrypoints.cli.bars import Bars
 
         return Bars(sys.stderr)

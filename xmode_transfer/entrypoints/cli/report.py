@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from xmode_transfer.domain.config import Configuration
+from xmode_transfer.domain.config import Configuration, CustomerState
 from xmode_transfer.domain.errors import ExitCode, XmodeError
 from xmode_transfer.domain.records import DeliveryOutcome, Failure
 from xmode_transfer.entrypoints.cli import failures, words
@@ -78,12 +78,13 @@ def tell(customer: str, result: Result) -> None:
     if not result.deliveries:
         click.echo(f"{customer}: nothing is due")
     for feed, state in result.waiting:
-        click.echo(
-            click.style(f"{'waiting':<10}", fg="cyan") + f"{feed} {state.period.label}: {state.reason}"
-        )
+        waiting = click.style(f"{'waiting':<10}", fg="cyan")
+        click.echo(words.folded(f"{waiting}{feed} {state.period.label}: {state.reason}"))
     if result.older:
         periods = words.count(result.older, "period")
-        click.echo(f"{periods} at the source lie outside the look-back window; --since delivers them")
+        click.echo(
+            words.folded(f"{periods} at the source lie outside the look-back window; --since delivers them")
+        )
 
 
 def _tell_delivery(outcome: DeliveryOutcome) -> None:
@@ -98,11 +99,12 @@ def _tell_delivery(outcome: DeliveryOutcome) -> None:
         facts.append(f"{words.count(outcome.skipped, 'file')} there already")
     if outcome.failed:
         facts.append(f"{words.count(outcome.failed, 'file')} not delivered")
-    click.echo(f"{head}{outcome.feed} {outcome.period}{revision}: {'; '.join(facts) or 'nothing sent'}")
+    told = f"{outcome.feed} {outcome.period}{revision}: {'; '.join(facts) or 'nothing sent'}"
+    click.echo(words.folded(head + told))
     if outcome.manifest_key and outcome.outcome == "delivered":
         click.echo(f"{'':<10}manifest {outcome.manifest_key}")
     for problem in outcome.problems[:_SHOWN_FILES]:
-        click.echo(f"{'':<10}{problem.name}: {problem.message}")
+        click.echo(words.folded(f"{'':<10}{problem.name}: {problem.message}"))
     if len(outcome.problems) > _SHOWN_FILES:
         click.echo(f"{'':<10}and {len(outcome.problems) - _SHOWN_FILES} more: see the log or --json")
     if outcome.failure:
@@ -134,6 +136,19 @@ def show(results: Iterable[tuple[str, Result]], *, as_json: bool, everyone: bool
         if everyone:
             click.secho(customer, bold=True)
         tell(customer, result)
+
+
+def show_nobody(configuration: Configuration) -> None:
+    """That nobody is active, and why."""
+    if not configuration.customers:
+        click.echo("no customer is configured; see docs/configuration.md")
+        return
+    for state in CustomerState:
+        names = [name for name, customer in configuration.customers.items() if customer.state is state]
+        if names:
+            click.echo(words.wrapped(f"{state}: {', '.join(names)}", 0))
+    hint = "`xmode-transfer onboard --confirm NAME` checks a pending customer's access and activates it"
+    click.echo(words.wrapped(f"no customer is active: nothing is delivered. {hint}", 0))
 
 
 def show_preview(

@@ -61,7 +61,10 @@ def command(
         bootstrap.workbench(configuration, shown, stop) as bench,
     ):
         if dry_run:
-            return report.show_preview(bench, configuration, names, selection, as_json=as_json)
+            with shown.hidden():
+                if not names and not as_json:
+                    report.show_nobody(configuration)
+                return report.show_preview(bench, configuration, names, selection, as_json=as_json)
         if name:
             results: list[report.Result] = [run_customer(bench, configuration, name, selection)]
         else:
@@ -70,6 +73,8 @@ def command(
         names += configuration.broken
         results += [_broken(*item) for item in configuration.broken.items()]
     report.show(zip(names, results, strict=True), as_json=as_json, everyone=everyone)
+    if not names and not as_json:
+        report.show_nobody(configuration)
     return worst(
         [*(result.exit_code for result in results), *([ExitCode.INTERRUPTED] if stop.is_set() else [])]
     )

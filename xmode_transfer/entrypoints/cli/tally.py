@@ -1,6 +1,8 @@
 """Counts of a run under way; what every form of progress is made of."""
 
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Self
 
 
@@ -31,6 +33,11 @@ class Tally:
 
     def delivery_finished(self) -> None:
         pass
+
+    @contextmanager
+    def hidden(self) -> Iterator[None]:
+        """While something else is written: nothing of the progress is on the terminal then."""
+        yield
 
     def __enter__(self) -> Self:
         return self

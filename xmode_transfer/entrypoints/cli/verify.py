@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from xmode_transfer.adapters.receipt_files import ReceiptFile
     from xmode_transfer.domain.config import Configuration, Customer
     from xmode_transfer.domain.verification import Scope
+    from xmode_transfer.entrypoints.cli.tally import Tally
     from xmode_transfer.entrypoints.cli.verify_report import Report
     from xmode_transfer.services.repair import Repaired
     from xmode_transfer.services.verify import Verification
@@ -129,7 +130,6 @@ def _verify(
     from xmode_transfer.services.scope import check_delivered, check_scope
     from xmode_transfer.services.verify import Verification
 
-    out = sys.stdout  # rich puts its own in its place while it draws
     configuration = config_files.load(shell.config_dir)
     customer = active_customer(configuration, name)
     with ExitStack() as stack:
@@ -147,13 +147,13 @@ def _verify(
             reader = bootstrap.reader(bench, customer)
             return Verification(bench, customer, scope, reader, deep=deep, acl_sample=acl_sample)
 
-        report = Report(out, customer, scope, as_json=as_json)
+        report = Report(sys.stdout, customer, scope, as_json=as_json)
         if repair:
             report.repaired = _repair(bench, configuration, customer, verification(), person.asking(by))
-        return _run(verification(), report, file)
+        return _run(verification(), report, file, shown)
 
 
-def _run(verification: "Verification", report: "Report", file: "ReceiptFile | None") -> int:
+def _run(verification: "Verification", report: "Report", file: "ReceiptFile | None", shown: "Tally") -> int:
     """Verifies, telling and writing down what is found as it comes."""
     from xmode_transfer.domain import signed_receipt
     from xmode_transfer.domain.errors import XmodeError
@@ -173,16 +173,19 @@ def _run(verification: "Verification", report: "Report", file: "ReceiptFile | No
     try:
         for checked, finding in verification:
             if finding is not None:
-                report.finding(finding)
+                with shown.hidden():
+                    report.finding(finding)
             if file is not None:
                 file.add(signed_receipt.entry(checked, finding))
     except XmodeError as error:
-        return report.broken_off(verified, error)
+        with shown.hidden():
+            return report.broken_off(verified, error)
     if file is not None:
         file.sign(verified.summary(bench.clock.now()))
     if not verified.keys:
         report.why_nothing = why_nothing(bench.ledger, verification.customer, verification.scope)
-    return report.done(verified, bench.clock.monotonic() - started, file)
+    with shown.hidden():
+        return report.done(verified, bench.clock.monotonic() - started, file)
 
 
 def _repair(
