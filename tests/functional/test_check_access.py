@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from botocore.exceptions import ClientError
 
 from xmode_transfer import bootstrap
 from xmode_transfer.adapters import config_files
@@ -29,7 +30,7 @@ from xmode_transfer.sandbox.accounts import (
     trust_policy,
 )
 from xmode_transfer.sandbox.bucket import empty_bucket, list_keys, list_uploads
-from xmode_transfer.sandbox.clients import owner, root_client
+from xmode_transfer.sandbox.clients import client, owner, root_client
 from xmode_transfer.sandbox.configuration import write_config
 from xmode_transfer.sandbox.model import (
     REGION,
@@ -373,6 +374,51 @@ def test_the_corrected_policy_has_no_limits(intact: CustomerSetup, check: Checke
     assert list_uploads(intact) == []
     assert report.left == ()
     assert_foretold(report, intact, trust_policy(intact), document)
+
+
+ANYBODY = 'uri="http://acs.amazonaws.com/groups/global/AllUsers"'
+GRANT_HEADERS = ("GrantRead", "GrantReadACP", "GrantWriteACP", "GrantFullControl")
+ACL_IN_BODY = {"Owner": {"ID": "x"}, "Grants": [{"Grantee": {"Type": "CanonicalUser", "ID": "x"}}]}
+
+
+def test_the_corrected_policy_lets_nobody_else_in(intact: CustomerSetup, as_vendor: dict[str, str]) -> None:
+    """Neither by a header nor in a body, and no name outside of the prefix is listed."""
+    set_permission_policy(intact, corrected_permission_policy(intact.bucket, intact.prefix))
+    sts = client(
+        "sts",
+        endpoint=intact.endpoint,
+        access_key_id=as_vendor["AWS_ACCESS_KEY_ID"],
+        secret_access_key=as_vendor["AWS_SECRET_ACCESS_KEY"],
+        region=intact.region,
+    )
+    keys = sts.assume_role(
+        RoleArn=intact.role_arn, RoleSessionName="test", ExternalId=intact.external_id, DurationSeconds=900
+    )["Credentials"]
+    s3 = client(
+        "s3",
+        endpoint=intact.endpoint,
+        access_key_id=keys["AccessKeyId"],
+        secret_access_key=keys["SecretAccessKey"],
+        token=keys["SessionToken"],
+        region=intact.region,
+    )
+    place = {"Bucket": intact.bucket, "Key": f"{intact.prefix}x"}
+    s3.put_object(**place, Body=b"x", ACL="bucket-owner-full-control")
+    s3.list_objects_v2(Bucket=intact.bucket, Prefix=intact.prefix)
+    refused: list[tuple[str, dict[str, Any]]] = [
+        *((call, {**place, header: ANYBODY}) for header in GRANT_HEADERS for call in WRITING),
+        *((call, {**place, "ACL": "public-read"}) for call in WRITING),
+        ("put_object_acl", {**place, "AccessControlPolicy": ACL_IN_BODY}),
+        ("list_objects_v2", {"Bucket": intact.bucket}),
+        ("list_objects_v2", {"Bucket": intact.bucket, "Prefix": "elsewhere/"}),
+    ]
+    for call, arguments in refused:
+        with pytest.raises(ClientError) as raised:
+            getattr(s3, call)(**arguments)
+        assert raised.value.response["Error"]["Code"] == "AccessDenied", (call, arguments)
+
+
+WRITING = ("put_object", "create_multipart_upload", "put_object_acl")
 
 
 # --- The bucket, and what was told of it ---------------------------------------------------------------

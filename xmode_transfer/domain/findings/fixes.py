@@ -7,6 +7,7 @@ from typing import Any
 
 from xmode_transfer.domain.findings.records import Facts, Fix
 from xmode_transfer.domain.policy import corrected_permission_policy, corrected_trust_policy
+from xmode_transfer.domain.policy.documents import no_other_acl
 
 POLICY_NAME = "XModeTransfer"
 """The inline policy that our commands put on a customer's role."""
@@ -49,7 +50,7 @@ def grant(summary: str, sid: str, actions: list[str], steps: str) -> Callable[[F
         statement = _statement(facts, sid, actions)
         statements = [statement]
         if "s3:PutObject" in actions:  # and with no other ACL than ours
-            statements.append(_statement(facts, "NoOtherAcl"))
+            statements += no_other_acl(f"arn:{facts.partition}:s3:::{facts.bucket}/*")
         document = {"Version": "2012-10-17", "Statement": statements}
         command = line(
             "aws iam put-role-policy",
