@@ -252,12 +252,12 @@ def _condition(document: Document, number: int, statement: Mapping[str, Any]) ->
         for key in keys:
             told = unknown_key(str(key))
             if told is not None:
-                meant = meant_key(str(key))
+                meant_for = meant_key(str(key))
                 yield wrong(
                     Fault.UNKNOWN_CONDITION_KEY,
                     Severity.WARNING,
                     told,
-                    f"Write {meant}" if meant else "Correct its name, unless AWS has added it",
+                    f"Write {meant_for}" if meant_for else "Correct its name, unless AWS has added it",
                 )
 
 

@@ -7,7 +7,7 @@ all the time, so one that is not in it may be right. Operators: IAM User Guide, 
 import difflib
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from functools import lru_cache
 from importlib import resources
 from typing import Any
@@ -63,13 +63,12 @@ def iam() -> dict[str, Any]:
     return found
 
 
-def actions_like(pattern: str) -> Iterator[str]:
+@lru_cache(maxsize=1024)
+def actions_like(pattern: str) -> tuple[str, ...]:
     """The actions of S3, STS and KMS that an Action's pattern names."""
-    wanted = re.escape(pattern.lower()).replace(r"\*", ".*").replace(r"\?", ".")
-    for service, about in iam()["services"].items():
-        for name in about["actions"]:
-            if re.fullmatch(wanted, f"{service}:{name}".lower()):
-                yield f"{service}:{name}"
+    wanted = re.compile(re.escape(pattern.lower()).replace(r"\*", ".*").replace(r"\?", "."), re.DOTALL)
+    known = (f"{service}:{name}" for service, about in iam()["services"].items() for name in about["actions"])
+    return tuple(action for action in known if wanted.fullmatch(action.lower()))
 
 
 def kinds_of(action: str) -> tuple[str, ...]:
@@ -111,6 +110,7 @@ def unknown_key(key: str) -> str | None:
     return f"no condition key {key} is known here" + (f" (did you mean {meant}?)" if meant else "")
 
 
+@lru_cache(maxsize=1024)
 def meant_key(key: str) -> str | None:
     """The condition key that an unknown one was meant for: one of its own service that is spelt almost so,
     or of another that has the very name. None when the key is known or resembles none."""
