@@ -16,7 +16,7 @@ from botocore.exceptions import ClientError
 
 from xmode_transfer import bootstrap
 from xmode_transfer.adapters import config_files
-from xmode_transfer.domain.findings import AccessReport, LeftoverKind, Result
+from xmode_transfer.domain.findings import AccessReport, LeftoverKind, Result, Severity
 from xmode_transfer.domain.policy import corrected_permission_policy
 from xmode_transfer.domain.policy_lint import Kind, Source, Told, lint
 from xmode_transfer.entrypoints.cli.tally import Tally
@@ -429,7 +429,17 @@ def test_a_customer_by_the_guide_has_nothing_to_do(intact: CustomerSetup, check:
     assert causes(report) == GUIDE_LIMITS
     assert (report.outcome, report.exit_code) == ("ok", 0)
     told = {item.probe for item in report.findings if item.result is not Result.OK}
-    assert told == {"multipart", "abort", "list_parts", "encryption"}  # the sandbox does not name the last
+    assert told == {
+        "multipart",
+        "abort",
+        "list_parts",
+        "encryption",
+        "excess",
+    }  # the sandbox names no encryption
+    (excess,) = [item for item in report.findings if item.probe == "excess"]
+    assert (excess.result, excess.cause, excess.severity) == (Result.UNKNOWN, None, Severity.INFO)
+    assert "ssm:DescribeParameters" in excess.message
+    assert "No session can see what else" in excess.message
     assert_nothing_left(intact, report)
 
 
