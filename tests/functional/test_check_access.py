@@ -421,6 +421,31 @@ def test_the_corrected_policy_lets_nobody_else_in(intact: CustomerSetup, as_vend
 WRITING = ("put_object", "create_multipart_upload", "put_object_acl")
 
 
+def test_a_deny_in_the_buckets_policy_is_named_and_gets_no_allow(
+    intact: CustomerSetup, check: Checker
+) -> None:
+    """What the fix says, done, leaves nothing to do; the Allow that was advised before changed nothing."""
+    s3 = owner(intact, "s3")
+    deny = {
+        "Effect": "Deny",
+        "Principal": "*",
+        "Action": "s3:PutObject",
+        "Resource": f"arn:aws:s3:::{intact.bucket}/*",
+    }
+    s3.put_bucket_policy(
+        Bucket=intact.bucket, Policy=json.dumps({"Version": "2012-10-17", "Statement": [deny]})
+    )
+    try:
+        (put,) = [item for item in check(intact).findings if item.cause == "put_denied"]
+        assert put.fix is not None
+        assert (put.party, put.fix.statement) == ("customer", None)
+        assert f"s3:PutObject out of the policy of the bucket {intact.bucket}" in put.fix.summary
+        assert (put.fix.command or "").startswith(f"aws s3api get-bucket-policy --bucket {intact.bucket}")
+    finally:
+        s3.delete_bucket_policy(Bucket=intact.bucket)
+    assert check(intact).exit_code == 0
+
+
 # --- The bucket, and what was told of it ---------------------------------------------------------------
 
 
@@ -626,7 +651,7 @@ def test_the_command_tells_everything_in_one_document(
     (worst,) = [item for item in told["initech"]["findings"] if item["cause"] == "role_refused"]
     assert (worst["result"], worst["party"], worst["severity"]) == ("denied", "customer", "error")
     assert worst["fix"]["statement"]["Condition"]["StringEquals"]["sts:ExternalId"] == refused.external_id
-    assert worst["fix"]["command"].startswith("aws iam update-assume-role-policy --role-name XMode ")
+    assert worst["fix"]["command"].startswith("if aws iam get-role --role-name XMode ")
     assert worst["request_id"]
     keys = {"probe", "result", "cause", "party", "severity", "message", "fix", "request_id", "said"}
     assert all(set(item) == keys for one in told.values() for item in one["findings"])
