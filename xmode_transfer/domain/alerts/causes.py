@@ -22,6 +22,7 @@ SUMMARIES = MappingProxyType(
         # Our side
         "vendor_identity": "AWS refuses our own credentials",
         "clock_skew": "this machine's clock is wrong",
+        "access_denied_by_us": "a policy of ours denies a right",
         "config_invalid": "the configuration has mistakes",
         "late": "a delivery is late",
         "not_looked": "nobody looks at the source",
