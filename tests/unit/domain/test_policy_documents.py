@@ -149,10 +149,16 @@ def test_a_key_needs_its_region():
         corrected_permission_policy("b", "x/", KEY)
 
 
-def test_other_partitions_have_arns_of_their_own():
-    document = corrected_permission_policy(
-        "b", "x/", KEY.replace("aws:", "aws-cn:", 1), "cn-north-1", partition="aws-cn"
-    )
-    text = json.dumps(document)
+@pytest.mark.parametrize(
+    ("partition", "region", "service"),
+    [
+        ("aws-cn", "cn-north-1", "s3.cn-north-1.amazonaws.com.cn"),
+        ("aws-us-gov", "us-gov-west-1", "s3.us-gov-west-1.amazonaws.com"),
+        ("aws-eusc", "eusc-de-east-1", "s3.eusc-de-east-1.amazonaws.eu"),
+    ],
+)
+def test_other_partitions_have_arns_of_their_own(partition, region, service):
+    key = KEY.replace("aws:", f"{partition}:", 1)
+    text = json.dumps(corrected_permission_policy("b", "x/", key, region, partition=partition))
     assert "arn:aws:" not in text
-    assert "s3.cn-north-1.amazonaws.com.cn" in text
+    assert f'"{service}"' in text

@@ -295,6 +295,28 @@ def test_a_second_statement_may_have_the_second_id() -> None:
     assert words(judged(document)) == {"second_external_id"}
 
 
+@pytest.mark.parametrize(("partition", "region"), [("aws-eusc", "eusc-de-east-1"), ("aws-cn", "cn-north-1")])
+def test_another_partition_is_judged_as_its_own(partition: str, region: str) -> None:
+    key = KEY.replace("arn:aws:", f"arn:{partition}:").replace("us-east-1", region)
+    told = Told(
+        ID,
+        BUCKET,
+        PREFIX,
+        role_arn=f"arn:{partition}:iam::{ACCOUNT}:role/XMode",
+        region=region,
+        kms_key_arn=key,
+        principal=VENDOR_PRINCIPAL.replace("arn:aws:", f"arn:{partition}:"),
+    )
+    document = corrected_permission_policy(BUCKET, PREFIX, key, region, partition=partition)
+    sources = [
+        Source("p.json", json.dumps(document)),
+        Source("t.json", json.dumps(guide_trust_policy(ID, told.principal))),
+    ]
+    assert words(lint(sources, told)) == {"put_without_acl_allowed"}
+    document["Statement"][1]["Resource"] = [f"{ARN}/xmode/*", f"arn:{partition}:s3:::{BUCKET}/xmode*"]
+    assert {"wrong_partition", "beyond_prefix"} <= words(lint([Source("p.json", json.dumps(document))], told))
+
+
 # --- The kept names --------------------------------------------------------------------------------------
 
 
