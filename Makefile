@@ -5,7 +5,7 @@
 .NOTPARALLEL:
 # Compiled modules are kept from the first start on; without them each command starts three times slower.
 unexport PYTHONDONTWRITEBYTECODE
-.PHONY: help demo test check lint types layers soak bench screenshots lock clean
+.PHONY: help demo test check lint types layers soak bench screenshots names lock clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -54,6 +54,10 @@ bench: $(RUN_ENVIRONMENT) ## Measure against the peers; wants nginx (ARGS="--set
 
 screenshots: $(VENV)/.dev ## Take the README's pictures anew from the demo; wants chromium
 	@$(BIN)/python tests/browser/screenshots.py
+
+names: $(VENV)/.dev ## Renew the names of AWS's actions and condition keys that `policy lint` knows
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(BIN)/python -m ensurepip >/dev/null
+	@$(BIN)/python tests/iam_data.py
 
 # The development set is resolved first and holds every pin; the others repeat its choice.
 # A release counts once it is a week old: most poisoned ones are found and withdrawn by then.

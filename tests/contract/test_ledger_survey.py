@@ -29,6 +29,7 @@ from xmode_transfer.domain.records import (
     UploadedPart,
     UploadStatus,
 )
+from xmode_transfer.domain.verification import Discrepancy, Flaw, Scope
 
 NOW = datetime(2026, 11, 25, 12, 0, tzinfo=UTC)
 HOUR = timedelta(hours=1)
@@ -383,3 +384,25 @@ def test_a_correction_replaced_what_was_delivered(ledger: SqlLedger, lease: Leas
     assert ledger.corrections(NOW - HOUR / 2) == []  # by when the row was changed: adopted ones are not new
     ledger.update_delivery(lease, replace(third, updated_at=NOW))
     assert ledger.corrections(NOW - HOUR / 2) == [replace(third, updated_at=NOW)]
+
+
+def test_a_verification_takes_the_place_of_those_before_in_its_scope(ledger: SqlLedger) -> None:
+    def a_flaw(period: str, flaw: Flaw = Flaw.MISSING, keys: int = 1, **changes: object) -> Discrepancy:
+        return Discrepancy("us-daily", period, flaw, keys, f"{period}/a.csv", NOW)._replace(**changes)
+
+    first = [a_flaw("2026-11-20", keys=2), a_flaw("2026-11-21"), a_flaw("2026-11-21", Flaw.ALTERED)]
+    other = a_flaw("2026-11-20", feed="us-hourly")
+    ledger.record_discrepancies("acme", Scope(), [*first, other])
+    ledger.record_discrepancies("globex", Scope(), [a_flaw("2026-11-20")])
+    assert ledger.survey().discrepancies == {
+        "acme": (first[0], first[2], first[1], other),  # in the order of their names
+        "globex": (a_flaw("2026-11-20"),),
+    }
+    again = a_flaw("2026-11-21", keys=9, since_at=NOW + HOUR)
+    ledger.record_discrepancies("acme", Scope(feed="us-daily", since="2026-11-21"), [again])
+    kept = (first[0], again._replace(since_at=NOW), other)  # since it was first found
+    assert ledger.survey().discrepancies["acme"] == kept
+    ledger.record_discrepancies("acme", Scope(feed="us-daily", period="2026-11-20"), [])
+    assert ledger.survey().discrepancies["acme"] == kept[1:]
+    ledger.record_discrepancies("acme", Scope(), [])
+    assert set(ledger.survey().discrepancies) == {"globex"}

@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from botocore.exceptions import ClientError
 
 from xmode_transfer import bootstrap
 from xmode_transfer.adapters import config_files
-from xmode_transfer.domain.findings import AccessReport, LeftoverKind, Result
+from xmode_transfer.domain.findings import AccessReport, LeftoverKind, Result, Severity
 from xmode_transfer.domain.policy import corrected_permission_policy
 from xmode_transfer.domain.policy_lint import Kind, Source, Told, lint
 from xmode_transfer.entrypoints.cli.tally import Tally
@@ -29,7 +30,7 @@ from xmode_transfer.sandbox.accounts import (
     trust_policy,
 )
 from xmode_transfer.sandbox.bucket import empty_bucket, list_keys, list_uploads
-from xmode_transfer.sandbox.clients import owner, root_client
+from xmode_transfer.sandbox.clients import client, owner, root_client
 from xmode_transfer.sandbox.configuration import write_config
 from xmode_transfer.sandbox.model import (
     REGION,
@@ -375,6 +376,76 @@ def test_the_corrected_policy_has_no_limits(intact: CustomerSetup, check: Checke
     assert_foretold(report, intact, trust_policy(intact), document)
 
 
+ANYBODY = 'uri="http://acs.amazonaws.com/groups/global/AllUsers"'
+GRANT_HEADERS = ("GrantRead", "GrantReadACP", "GrantWriteACP", "GrantFullControl")
+ACL_IN_BODY = {"Owner": {"ID": "x"}, "Grants": [{"Grantee": {"Type": "CanonicalUser", "ID": "x"}}]}
+
+
+def test_the_corrected_policy_lets_nobody_else_in(intact: CustomerSetup, as_vendor: dict[str, str]) -> None:
+    """Neither by a header nor in a body, and no name outside of the prefix is listed."""
+    set_permission_policy(intact, corrected_permission_policy(intact.bucket, intact.prefix))
+    sts = client(
+        "sts",
+        endpoint=intact.endpoint,
+        access_key_id=as_vendor["AWS_ACCESS_KEY_ID"],
+        secret_access_key=as_vendor["AWS_SECRET_ACCESS_KEY"],
+        region=intact.region,
+    )
+    keys = sts.assume_role(
+        RoleArn=intact.role_arn, RoleSessionName="test", ExternalId=intact.external_id, DurationSeconds=900
+    )["Credentials"]
+    s3 = client(
+        "s3",
+        endpoint=intact.endpoint,
+        access_key_id=keys["AccessKeyId"],
+        secret_access_key=keys["SecretAccessKey"],
+        token=keys["SessionToken"],
+        region=intact.region,
+    )
+    place = {"Bucket": intact.bucket, "Key": f"{intact.prefix}x"}
+    s3.put_object(**place, Body=b"x", ACL="bucket-owner-full-control")
+    s3.list_objects_v2(Bucket=intact.bucket, Prefix=intact.prefix)
+    refused: list[tuple[str, dict[str, Any]]] = [
+        *((call, {**place, header: ANYBODY}) for header in GRANT_HEADERS for call in WRITING),
+        *((call, {**place, "ACL": "public-read"}) for call in WRITING),
+        ("put_object_acl", {**place, "AccessControlPolicy": ACL_IN_BODY}),
+        ("list_objects_v2", {"Bucket": intact.bucket}),
+        ("list_objects_v2", {"Bucket": intact.bucket, "Prefix": "elsewhere/"}),
+    ]
+    for call, arguments in refused:
+        with pytest.raises(ClientError) as raised:
+            getattr(s3, call)(**arguments)
+        assert raised.value.response["Error"]["Code"] == "AccessDenied", (call, arguments)
+
+
+WRITING = ("put_object", "create_multipart_upload", "put_object_acl")
+
+
+def test_a_deny_in_the_buckets_policy_is_named_and_gets_no_allow(
+    intact: CustomerSetup, check: Checker
+) -> None:
+    """What the fix says, done, leaves nothing to do; the Allow that was advised before changed nothing."""
+    s3 = owner(intact, "s3")
+    deny = {
+        "Effect": "Deny",
+        "Principal": "*",
+        "Action": "s3:PutObject",
+        "Resource": f"arn:aws:s3:::{intact.bucket}/*",
+    }
+    s3.put_bucket_policy(
+        Bucket=intact.bucket, Policy=json.dumps({"Version": "2012-10-17", "Statement": [deny]})
+    )
+    try:
+        (put,) = [item for item in check(intact).findings if item.cause == "put_denied"]
+        assert put.fix is not None
+        assert (put.party, put.fix.statement) == ("customer", None)
+        assert f"s3:PutObject out of the policy of the bucket {intact.bucket}" in put.fix.summary
+        assert (put.fix.command or "").startswith(f"aws s3api get-bucket-policy --bucket {intact.bucket}")
+    finally:
+        s3.delete_bucket_policy(Bucket=intact.bucket)
+    assert check(intact).exit_code == 0
+
+
 # --- The bucket, and what was told of it ---------------------------------------------------------------
 
 
@@ -383,7 +454,17 @@ def test_a_customer_by_the_guide_has_nothing_to_do(intact: CustomerSetup, check:
     assert causes(report) == GUIDE_LIMITS
     assert (report.outcome, report.exit_code) == ("ok", 0)
     told = {item.probe for item in report.findings if item.result is not Result.OK}
-    assert told == {"multipart", "abort", "list_parts", "encryption"}  # the sandbox does not name the last
+    assert told == {
+        "multipart",
+        "abort",
+        "list_parts",
+        "encryption",
+        "excess",
+    }  # the sandbox names no encryption
+    (excess,) = [item for item in report.findings if item.probe == "excess"]
+    assert (excess.result, excess.cause, excess.severity) == (Result.UNKNOWN, None, Severity.INFO)
+    assert "ssm:DescribeParameters" in excess.message
+    assert "No session can see what else" in excess.message
     assert_nothing_left(intact, report)
 
 
@@ -570,7 +651,7 @@ def test_the_command_tells_everything_in_one_document(
     (worst,) = [item for item in told["initech"]["findings"] if item["cause"] == "role_refused"]
     assert (worst["result"], worst["party"], worst["severity"]) == ("denied", "customer", "error")
     assert worst["fix"]["statement"]["Condition"]["StringEquals"]["sts:ExternalId"] == refused.external_id
-    assert worst["fix"]["command"].startswith("aws iam update-assume-role-policy --role-name XMode ")
+    assert worst["fix"]["command"].startswith("if aws iam get-role --role-name XMode ")
     assert worst["request_id"]
     keys = {"probe", "result", "cause", "party", "severity", "message", "fix", "request_id", "said"}
     assert all(set(item) == keys for one in told.values() for item in one["findings"])

@@ -8,6 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from xmode_transfer.sandbox import bucket
+from xmode_transfer.sandbox.accounts import permission_policy, set_permission_policy
 from xmode_transfer.sandbox.clients import owner
 from xmode_transfer.sandbox.model import CustomerSetup
 
@@ -48,6 +49,29 @@ def everything(customer: CustomerSetup) -> dict[str, bytes]:
 
 def cleaned(here: "Project", *arguments: str) -> "Answer":  # noqa: F821
     return here.run("cleanup", "--customer", "acme", "--json", *arguments)
+
+
+def test_a_role_that_may_not_delete_blocks_the_cleanup(project: Make, acme: CustomerSetup) -> None:
+    here = delivered(project, acme, files=1)
+    before = everything(acme)
+    document = permission_policy(acme)
+    document["Statement"][1]["Action"].remove("s3:DeleteObject")
+    set_permission_policy(acme, document)
+    answer = cleaned(here, "--confirm")
+    assert (answer.code, answer.json["outcome"]) == (4, "blocked"), answer.err
+    assert (answer.json["cause"], answer.json["party"]) == ("access_denied", "customer")
+    assert answer.json["message"].startswith("0 of 6 expired keys of acme were removed")
+    assert "s3:DeleteObject" in answer.json["hint"]
+    assert everything(acme) == before
+    told = here.run("cleanup", "--customer", "acme", "--confirm").out
+    assert "the customer" in told
+    assert "cleaned" not in told
+    (status,) = here.run("status", "--json").json["customers"]
+    assert (status["status"], [care["cause"] for care in status["cares"]]) == ("attention", ["access_denied"])
+    set_permission_policy(acme, permission_policy(acme))
+    assert cleaned(here, "--confirm").json["outcome"] == "cleaned"
+    (status,) = here.run("status", "--json").json["customers"]
+    assert (status["status"], status["cares"]) == ("healthy", [])
 
 
 def test_what_expired_goes_and_not_one_byte_of_theirs_is_touched(project: Make, acme: CustomerSetup) -> None:

@@ -230,9 +230,13 @@ def test_something_of_the_customers_under_our_key_is_never_touched(
 ) -> None:
     here = project(acme)
     fill(here, {"a.csv": b"ours", "b.csv": b"fine"})
+    here.write("2026/11/23/c.csv", b"of another day")
+    here.write("2026/11/23/_SUCCESS", b"")
     bucket.put_object(acme, f"xmode/us-daily/{DAY}/a.csv", b"theirs")
     answer = here.deliver()
-    (delivery,) = answer.json["deliveries"]
+    assert (answer.code, answer.json["outcome"]) == (4, "blocked")
+    delivery, other = answer.json["deliveries"]
+    assert (delivery["outcome"], other["outcome"]) == ("blocked", "delivered")
     assert (delivery["uploaded"], delivery["failed"]) == (1, 1)
     assert [f["name"] for f in delivery["files"]] == [f"{DAY}/a.csv"]
     assert delivery["files"][0]["code"] == "object_exists"
@@ -240,6 +244,26 @@ def test_something_of_the_customers_under_our_key_is_never_touched(
     assert "have the customer" in delivery["hint"]
     assert bucket.read_object(acme, f"xmode/us-daily/{DAY}/a.csv") == b"theirs"
     assert MANIFEST.format(1) not in bucket.list_keys(acme)
+
+
+def test_a_file_that_only_parts_could_carry_waits_for_the_customer(
+    project: Make, acme: CustomerSetup
+) -> None:
+    """The guide's role takes no parts, in the sandbox: `check-access` calls that the customer's, and so does
+    the delivery. What is smaller goes."""
+    here = project(acme)
+    fill(here, {"small.csv": b"1"})
+    with (here.source() / DAY / "huge.csv").open("wb") as file:
+        file.truncate(6 * 1024**3)  # sparse
+    answer = here.deliver()
+    assert answer.code == 4, answer.err
+    (delivery,) = answer.json["deliveries"]
+    assert (delivery["outcome"], delivery["party"]) == ("blocked", "customer")
+    assert (delivery["uploaded"], delivery["failed"]) == (1, 1)
+    (failed,) = delivery["files"]
+    assert (failed["name"], failed["code"]) == (f"{DAY}/huge.csv", "multipart_denied")
+    assert "xmode-transfer check-access" in delivery["hint"]
+    assert f"xmode/us-daily/{DAY}/small.csv" in bucket.list_keys(acme)
 
 
 def test_files_that_cannot_go_are_named_and_the_rest_goes_on(project: Make, acme: CustomerSetup) -> None:

@@ -62,6 +62,26 @@ def test_what_is_wrong_is_named_signed_checked_offline_and_repaired(
     assert bucket.read_object(acme, "xmode/theirs.txt") == b"theirs"
 
 
+def test_what_was_found_is_in_the_status_until_it_is_repaired(project: Make, acme: CustomerSetup) -> None:
+    here = delivered(project, acme)
+
+    def fares() -> tuple[str, list[str]]:
+        (item,) = here.run("status", "--json").json["customers"]
+        return item["status"], [care["cause"] for care in item["cares"]]
+
+    assert here.run("verify", "--customer", "acme").code == 0
+    assert fares() == ("healthy", [])
+    bucket.delete_object(acme, BASE + "a.csv")
+    assert fares() == ("healthy", [])  # nobody has looked
+    assert here.run("verify", "--customer", "acme").code == 4
+    assert fares() == ("attention", ["delivered_changed"])
+    shown = here.run("status").out
+    assert f"1 missing (first: {BASE}a.csv); in us-daily 2026-11-22" in " ".join(shown.split())
+    assert "the customer must act" in shown
+    assert here.run("verify", "--customer", "acme", "--repair").code == 0
+    assert fares() == ("healthy", [])
+
+
 def test_a_lost_ledger_is_recovered_exactly_as_documented(project: Make, acme: CustomerSetup) -> None:
     here = delivered(project, acme)
     (ledger,) = here.directory.rglob("ledger.db")

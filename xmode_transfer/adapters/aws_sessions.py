@@ -13,7 +13,12 @@ from botocore.loaders import Loader
 from botocore.session import Session
 from botocore.utils import parse_timestamp
 
-DEFAULT_REGION = {"aws": "us-east-1", "aws-cn": "cn-north-1", "aws-us-gov": "us-gov-west-1"}
+DEFAULT_REGION = {
+    "aws": "us-east-1",
+    "aws-cn": "cn-north-1",
+    "aws-us-gov": "us-gov-west-1",
+    "aws-eusc": "eusc-de-east-1",
+}
 """By partition: the Region that every account has."""
 
 making_clients = threading.Lock()

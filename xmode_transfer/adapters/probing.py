@@ -45,14 +45,16 @@ READS: tuple[Read, ...] = (
     ("s3:GetBucketPolicy", "s3", "get_bucket_policy"),
     ("iam:GetAccountSummary", "iam", "get_account_summary"),
     ("iam:ListUsers", "iam", "list_users"),
+    ("lambda:ListFunctions", "lambda", "list_functions"),
+    ("secretsmanager:ListSecrets", "secretsmanager", "list_secrets"),
 )
 DEEP_READS: tuple[Read, ...] = (
     *READS,
     ("kms:ListKeys", "kms", "list_keys"),
     ("dynamodb:ListTables", "dynamodb", "list_tables"),
-    ("secretsmanager:ListSecrets", "secretsmanager", "list_secrets"),
-    ("lambda:ListFunctions", "lambda", "list_functions"),
     ("ec2:DescribeRegions", "ec2", "describe_regions"),
+    ("ssm:DescribeParameters", "ssm", "describe_parameters"),
+    ("sqs:ListQueues", "sqs", "list_queues"),
 )
 
 
@@ -82,6 +84,9 @@ class AwsProber:
         return AwsReservedPlace(
             customer, prefix, S3Calls(customer, credentials, region, self._clock, connections=1)
         )
+
+    def reads(self, *, deep: bool) -> Sequence[str]:
+        return [right for right, _, _ in (DEEP_READS if deep else READS)]
 
     def excess(self, customer: Customer, *, deep: bool) -> Iterator[str]:
         reads = DEEP_READS if deep else READS

@@ -2,7 +2,7 @@
 
 Sources: S3 API reference, "Error responses"; what differs for one operation is said where it is decided.
 AWS's own words go into the message for the person who reads it; no decision hangs on free text, except which
-key a KMS refusal names and which member a checksum refusal names.
+key a KMS refusal names, which member a checksum refusal names, and which kind of policy a denial names.
 """
 
 import re
@@ -19,10 +19,12 @@ from xmode_transfer.domain.errors import (
     BucketMissing,
     ChecksumMismatch,
     ClockSkew,
+    DeniedByUs,
     KmsDenied,
     ObjectExists,
     ObjectNotFound,
     PartsRefused,
+    Party,
     RequestRefused,
     SessionExpired,
     StoreError,
@@ -32,6 +34,7 @@ from xmode_transfer.domain.errors import (
     WrongBucketOwner,
     XmodeError,
 )
+from xmode_transfer.domain.findings.denials import PolicyType, denial_in, named, party_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,7 +187,14 @@ def _refusal(answer: Answer, attempt: Attempt) -> tuple[type[StoreError], str]:
             "s3:PutObject without the ACL condition on parts (`xmode-transfer policy print` has the "
             "statement)"
         )
-    return AccessDenied, _DENIED_HINT
+    denial = denial_in(answer.text)
+    if denial is None or (denial.policy is PolicyType.IDENTITY and not denial.explicit):
+        return AccessDenied, _DENIED_HINT
+    helps = (
+        "no Allow helps, the Deny has to except us" if denial.explicit else "an Allow elsewhere is no help"
+    )
+    hint = f"AWS: {named(denial)}, so that {helps}. `xmode-transfer check-access` says where to change it"
+    return (DeniedByUs if party_of(denial) is Party.US else AccessDenied), hint
 
 
 def _words(kind: type[XmodeError], answer: Answer, attempt: Attempt, now: datetime) -> str:

@@ -52,11 +52,14 @@ def usual(seen: Iterable[ObjectAcl]) -> ObjectAcl | None:
     return max(counted, key=lambda acl: (counted[acl], len(acl.full_control), acl.owner_id))
 
 
-def difference(found: ObjectAcl, expected: ObjectAcl | None = None) -> str | None:
+def difference(found: ObjectAcl, expected: ObjectAcl | None = None, *, bucket_owner: str = "") -> str | None:
     """What is not as the delivery left it, in words; None when all is. Without ``expected`` (the role lies in
-    the bucket's own account) the owner alone has full control, and nobody else anything."""
+    the bucket's own account) the owner alone has full control, and nobody else anything: but stores that
+    name users within an account (``account$user``, Ceph) grant the bucket's owner, account ``bucket_owner``,
+    beside the object's."""
     if expected is None:
-        expected = ObjectAcl(found.owner_id, frozenset({Grant(found.owner_id, FULL_CONTROL)}))
+        own = {grant for grant in found.grants if _same_account(grant.grantee, found.owner_id, bucket_owner)}
+        expected = ObjectAcl(found.owner_id, frozenset({Grant(found.owner_id, FULL_CONTROL), *own}))
     told = []
     if found.owner_id != expected.owner_id:
         told.append(f"its owner is {_short(found.owner_id)} and was {_short(expected.owner_id)}")
@@ -67,6 +70,14 @@ def difference(found: ObjectAcl, expected: ObjectAcl | None = None) -> str | Non
         f"{_short(grant.grantee)} has {grant.permission}" for grant in sorted(found.grants - expected.grants)
     ]
     return "; ".join(told) or None
+
+
+def _same_account(grantee: str, owner_id: str, bucket_owner: str) -> bool:
+    """AWS's canonical IDs name no account: there the owner alone is meant."""
+    if "$" not in grantee + owner_id:
+        return False
+    account = grantee.partition("$")[0]
+    return account != "" and account in (owner_id.partition("$")[0], bucket_owner)
 
 
 def _short(grantee: str) -> str:

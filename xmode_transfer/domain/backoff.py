@@ -4,7 +4,7 @@ other deliveries."""
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from xmode_transfer.domain.errors import ExitCode
+from xmode_transfer.domain.errors import ExitCode, ObjectExists, PartsRefused
 from xmode_transfer.domain.records import Delivery, DeliveryOutcome, Status
 
 
@@ -38,8 +38,13 @@ def breaks_off(outcome: DeliveryOutcome) -> bool:
 def broke_off(delivery: Delivery) -> bool:
     """The same for a delivery as the ledger has it, whose outcome nobody remembers."""
     return delivery.failure is not None and (
-        delivery.status is Status.BLOCKED or (delivery.status is Status.FAILED and delivery.failure.retryable)
+        (delivery.status is Status.BLOCKED and delivery.failure.cause not in _OF_ONE_DELIVERY)
+        or (delivery.status is Status.FAILED and delivery.failure.retryable)
     )
+
+
+_OF_ONE_DELIVERY = frozenset({ObjectExists.code, PartsRefused.code, "incomplete"})
+"""Causes for which the customer must act, and its other deliveries go through."""
 
 
 def may_be_tried(latest: Delivery | None, now: datetime) -> bool:

@@ -28,6 +28,7 @@ tried again (``retryable``), and what to do next (``hint``)::
     ├── SessionExpired              the role session ended; refreshed once, then tried again
     └── StoreError                  an answer of the destination
         ├── AccessDenied  BucketMissing  WrongBucketOwner  KmsDenied   the customer's: blocked
+        │   └── DeniedByUs          AWS names a policy of ours (session, VPC endpoint)
         ├── ListingEmpty                the bucket shows nothing where our objects should lie
         ├── PartsRefused            multipart uploads are refused: a single PUT is used instead
         ├── ObjectExists            create-only PUT found the key taken
@@ -284,6 +285,14 @@ class AccessDenied(StoreError):
     code = "access_denied"
     party = Party.CUSTOMER
     exit_code = ExitCode.BLOCKED
+
+
+class DeniedByUs(AccessDenied):
+    """AWS names a policy of ours: the session policy of our own session, or that of our VPC endpoint."""
+
+    code = "access_denied_by_us"
+    party = Party.US
+    exit_code = ExitCode.WILL_RETRY
 
 
 class BucketMissing(StoreError):

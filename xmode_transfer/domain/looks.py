@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from xmode_transfer.domain.daemons import DaemonRecord
 from xmode_transfer.domain.records import Capabilities, Delivery, Failure
+from xmode_transfer.domain.verification import Discrepancy
 
 KEPT_PERIODS = 200
 """How many due and how many waiting periods a look names; it counts all."""
@@ -131,7 +132,8 @@ Subscription = tuple[str, str]
 class Survey:
     """Everything that health is computed from, read in one consistent view of the ledger. Customers and feeds
     that are configured no longer may be in it. ``passed_over`` has the newest period that was passed over
-    after an outage; ``daemon`` is the one that ticked last."""
+    after an outage, ``discrepancies`` what the last verification of each period found; ``daemon`` is the one
+    that ticked last."""
 
     looks: Mapping[Subscription, Look] = field(default_factory=dict)
     delivered: Mapping[Subscription, Delivery] = field(default_factory=dict)
@@ -140,6 +142,7 @@ class Survey:
     left_behind: Mapping[str, LeftBehind] = field(default_factory=dict)
     checks: Mapping[str, CheckSummary] = field(default_factory=dict)
     cleanups: Mapping[str, CleanupSummary] = field(default_factory=dict)
+    discrepancies: Mapping[str, tuple[Discrepancy, ...]] = field(default_factory=dict)
     passed_over: Mapping[Subscription, str] = field(default_factory=dict)
     daemon: DaemonRecord | None = None
     free_bytes: int | None = None

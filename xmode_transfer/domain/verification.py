@@ -214,6 +214,17 @@ class Finding(NamedTuple):
         return self.flaw.party
 
 
+class Discrepancy(NamedTuple):
+    """Keys of one period that a verification found not as they were delivered, all with the same flaw."""
+
+    feed: str
+    period: str
+    flaw: Flaw
+    keys: int
+    first_key: str
+    since_at: datetime
+
+
 def fix(flaw: Flaw, customer: str, bucket: str, key: str) -> str:
     """What mends it, in a sentence."""
     if flaw is Flaw.MISSING:

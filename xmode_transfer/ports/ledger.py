@@ -26,6 +26,7 @@ from xmode_transfer.domain.records import (
     UploadedPart,
     UploadStatus,
 )
+from xmode_transfer.domain.verification import Discrepancy, Scope
 
 
 class Ledger(Protocol):
@@ -317,6 +318,11 @@ class Ledger(Protocol):
     def pass_over(self, customer: str, feed: str, markers: Mapping[str, str], passed_at: datetime) -> None:
         """Remembers periods (by label, with the source's completeness mark) that are not delivered unless
         somebody names them, or the source declares them anew. Idempotent."""
+        ...
+
+    def record_discrepancies(self, customer: str, scope: Scope, found: Iterable[Discrepancy]) -> None:
+        """What a verification of the scope found, in place of what was known of it; the survey has it. What
+        was found before keeps since when."""
         ...
 
     def passed_over(self, customer: str, feed: str) -> dict[str, str]:

@@ -108,6 +108,10 @@ class Prober(Protocol):
         """Makes no call. ``region`` is what the ledger remembers."""
         ...
 
+    def reads(self, *, deep: bool) -> Sequence[str]:
+        """The rights that ``excess`` looks for."""
+        ...
+
     def excess(self, customer: Customer, *, deep: bool) -> Iterator[str]:
         """The rights, as IAM names them, that the role should not have and has: found by reading what is
         harmless to read. The session can do these reads and nothing else. ``deep`` tries more of them. What

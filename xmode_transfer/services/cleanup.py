@@ -14,6 +14,7 @@ from xmode_transfer import telemetry
 from xmode_transfer.domain.acts import Act, ActKind, RemovalOutcome
 from xmode_transfer.domain.config import Configuration, Customer
 from xmode_transfer.domain.errors import (
+    AccessDenied,
     AlreadyRunning,
     ConfigError,
     ExitCode,
@@ -22,6 +23,7 @@ from xmode_transfer.domain.errors import (
     LedgerError,
     ListingEmpty,
     NeedsConfirmation,
+    Party,
     VendorIdentityError,
     XmodeError,
 )
@@ -238,7 +240,7 @@ class _Cleanup:
             result.lifecycle_rule = free_hidden_versions(self.customer.destination.prefix)
             now = self.bench.clock.now()
             self.bench.ledger.learn(self.customer.name, Capabilities(versioned=True, learned_at=now))
-        failed = removed.keys[RemovalOutcome.FAILED]
+        failed, retained = removed.keys[RemovalOutcome.FAILED], removed.keys[RemovalOutcome.RETAINED]
         if removed.interrupted:
             hint = "what was removed is recorded; the next cleanup goes on from there"
             _failed(result, Interrupted("stopped on request", hint=hint))
@@ -251,6 +253,25 @@ class _Cleanup:
                 "the next cleanup tries again; S3's words are in the log, the keys in --json",
                 True,
             )
+        elif retained and not removed.ours:
+            self._refused()
+
+    def _refused(self) -> None:
+        """Nothing could be removed: that is no lock on a few keys, but the role's or the bucket's policy."""
+        result, name = self.result, self.customer.name
+        planned = result.expiring.objects + result.expiring.manifests
+        refusal = result.removed.refusal
+        result.outcome, result.exit_code = BLOCKED, ExitCode.BLOCKED
+        result.failure = Failure(
+            AccessDenied.code,
+            str(refusal.party if refusal is not None else Party.CUSTOMER),
+            f"0 of {planned:,} expired keys of {name} were removed: S3 refuses to delete"
+            + (f" ({refusal.message})" if refusal is not None else ""),
+            f"have {name} allow s3:DeleteObject below the prefix: `xmode-transfer check-access --customer "
+            f"{name}` has the statement; the next cleanup goes on from there",
+            False,
+            refusal.request_id if refusal is not None else None,
+        )
 
     # --- Gates --------------------------------------------------------------------------------------
 

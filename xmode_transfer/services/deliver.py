@@ -308,7 +308,8 @@ class _Work:
             failure=failure,
             problems=tuple(problems),
             exit_code=error.exit_code if error is not None else ExitCode.DONE,
-            ends_run=error is not None and (isinstance(error, Interrupted) or halts(error)),
+            ends_run=isinstance(error, Interrupted)
+            or (error is not None and not isinstance(error, _Incomplete) and halts(error)),
         )
 
     def _next_attempt_at(
@@ -364,6 +365,7 @@ class _TheirsToMend(_Incomplete):
     """Whatever did not arrive, only the customer can let in."""
 
     party = Party.CUSTOMER
+    exit_code = ExitCode.BLOCKED
 
     def __init__(self, message: str, *failures: Failure, problems: list[SourceProblem]) -> None:
         super().__init__(message, *failures, problems=problems)

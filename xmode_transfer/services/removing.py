@@ -18,7 +18,7 @@ from itertools import islice
 from xmode_transfer import telemetry
 from xmode_transfer.domain.acts import REMOVED, Removal, RemovalOutcome
 from xmode_transfer.domain.config import Customer
-from xmode_transfer.domain.errors import AlreadyRunning
+from xmode_transfer.domain.errors import AlreadyRunning, XmodeError
 from xmode_transfer.domain.records import Lease, Status
 from xmode_transfer.ports import DELETE_MANY_KEYS, Deletion, DeletionResult, ObjectInfo, ObjectStore
 from xmode_transfer.services import leasing
@@ -50,12 +50,13 @@ _NOT_BY_US = (
 @dataclass(slots=True)
 class Removed:
     """What came of it, by outcome: keys and their bytes, manifests among them. ``left`` names the first
-    thousand keys that were not removed by us."""
+    thousand keys that were not removed by us; ``refusal`` is the first answer that refused one."""
 
     keys: Counter[RemovalOutcome] = field(default_factory=Counter)
     bytes: Counter[RemovalOutcome] = field(default_factory=Counter)
     left: list[LeftKey] = field(default_factory=list)
     interrupted: bool = False
+    refusal: XmodeError | None = None
 
     @property
     def ours(self) -> int:
@@ -226,6 +227,8 @@ class Remover:
                     again[item.key] = item
                     continue
                 done.append(item._replace(outcome=_OUTCOMES[answer.result]))
+                if answer.result is DeletionResult.DENIED:
+                    self.result.refusal = self.result.refusal or answer.error
                 if answer.error is not None:
                     telemetry.log(Event.REMOVAL_REFUSED, key=item.key, **answer.error.log_context())
             if not again:

@@ -22,6 +22,7 @@ from xmode_transfer.domain.errors import (
     LeaseLost,
     LedgerError,
     ObjectExists,
+    PartsRefused,
     RequestRefused,
     RoleRefused,
     VendorIdentityError,
@@ -83,7 +84,7 @@ def failure_of(error: XmodeError) -> Failure:
 
 def halts(error: XmodeError) -> bool:
     """Whether the error would meet every other object of the delivery too."""
-    if isinstance(error, ObjectExists):
+    if isinstance(error, ObjectExists | PartsRefused):
         return False
     fatal = (Defect, LeaseLost, LedgerError, VendorIdentityError, RoleRefused, ClockSkew)
     return isinstance(error, fatal) or error.exit_code == ExitCode.BLOCKED
@@ -164,10 +165,11 @@ class Sender:
             self._finish()
             return
         if planned.size > MAX_SINGLE_PUT_BYTES:
-            raise RequestRefused(
+            raise PartsRefused(
                 f"{planned.name} has {planned.size} bytes; a single PutObject carries at most "
                 f"{MAX_SINGLE_PUT_BYTES}, and the destination refuses multipart uploads",
-                hint="have the customer allow multipart uploads (docs/operations.md), or split the file",
+                hint="have the customer allow multipart uploads: `xmode-transfer check-access` has the "
+                "statement. Or split the file at the source",
             )
         body = self._source.open(planned.source_file())
         try:

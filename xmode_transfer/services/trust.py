@@ -18,6 +18,7 @@ from xmode_transfer.domain.findings import (
     skipped,
     unanswered,
 )
+from xmode_transfer.domain.findings.denials import denial_in, party_of
 from xmode_transfer.ports import Prober
 
 ASSUME = "assume_role"
@@ -75,13 +76,13 @@ def try_trust(prober: Prober, customer: Customer, facts: Facts, nonce: str) -> I
 
 
 def told(probe: str, error: XmodeError, facts: Facts) -> Finding:
-    """A failed AssumeRole as a finding. AWS's own words decide only where they name our own policy."""
+    """A failed AssumeRole as a finding. AWS's own words decide only where they name a policy of ours."""
     said, request_id = error.message, error.request_id
     if isinstance(error, RoleRefused):
         cause = Cause.ROLE_REFUSED
         if error.aws_code == "RegionDisabledException":
             cause = Cause.STS_REGION_DISABLED
-        elif "identity-based policy" in said:
+        elif (denial := denial_in(said)) and party_of(denial, assuming=True) is Party.US:
             cause = Cause.VENDOR_POLICY_DENIES_ASSUME
         return finding(cause, probe, facts, request_id=request_id, said=said)
     return unanswered(probe, said, error.party, request_id)

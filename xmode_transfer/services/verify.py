@@ -30,6 +30,7 @@ from xmode_transfer.domain.policy import Step
 from xmode_transfer.domain.records import DeliveredKey
 from xmode_transfer.domain.verification import (
     CheckedKey,
+    Discrepancy,
     Finding,
     Flaw,
     Judgement,
@@ -120,6 +121,7 @@ class Verification:
     acl_sample: int | None = 1000
     verified: Verified = field(default_factory=Verified)
     _expected_acl: ObjectAcl | None = None
+    _found: dict[tuple[str, str, Flaw], Discrepancy] = field(default_factory=dict)
     _in_a_row: int = 0
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -139,6 +141,8 @@ class Verification:
                 with destination.opened(bench, self.customer, Step.VERIFY) as store:
                     yield from self._checked(store, count)
                 outcome = self.verified.outcome
+                # Health has it from there, until a later verification finds these periods as delivered.
+                bench.ledger.record_discrepancies(name, self.scope, self._found.values())
             except Interrupted:
                 outcome = "interrupted"
                 raise
@@ -244,7 +248,9 @@ class Verification:
                 )
                 judgement = judge_bytes(known, read, judgement)
             if judgement.flaw is None and with_acl:
-                told = difference(store.acl(known.key), self._expected_acl)
+                told = difference(
+                    store.acl(known.key), self._expected_acl, bucket_owner=self.customer.bucket_owner
+                )
                 acl = told is None
                 if told is not None:
                     judgement = judgement._replace(flaw=Flaw.ACL_CHANGED, message=told)
@@ -290,6 +296,11 @@ class Verification:
                 verified.proofs[judgement.proof] += 1
             return checked, None
         verified.flaws[judgement.flaw] += 1
+        if judgement.flaw not in _NOT_KNOWN:
+            place = (known.feed, known.period, judgement.flaw)
+            first = Discrepancy(*place, 0, known.key, self.bench.clock.now())
+            found = self._found.get(place, first)
+            self._found[place] = found._replace(keys=found.keys + 1)
         if verified.flaws.total() <= _MOST_LOGGED:
             telemetry.warn(
                 Event.VERIFY_FOUND,

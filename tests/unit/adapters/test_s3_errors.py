@@ -20,6 +20,7 @@ from xmode_transfer.domain.errors import (
     BucketMissing,
     ChecksumMismatch,
     ClockSkew,
+    DeniedByUs,
     KmsDenied,
     ObjectExists,
     ObjectNotFound,
@@ -213,3 +214,23 @@ def test_a_certificate_that_is_not_accepted_names_the_variable() -> None:
     )
     assert type(told) is Unavailable
     assert "AWS_CA_BUNDLE" in told.hint
+
+
+DENIED = 'User: x is not authorized to perform: s3:PutObject on resource: "arn:aws:s3:::b/k" '
+
+
+@pytest.mark.parametrize(
+    ("end", "kind", "hint"),
+    [
+        ("because no identity-based policy allows the s3:PutObject action", AccessDenied, "setup guide"),
+        ("with an explicit deny in a resource-based policy", AccessDenied, "no Allow helps"),
+        ("because no permissions boundary allows the s3:PutObject action", AccessDenied, "no permissions"),
+        ("because no session policy allows the s3:PutObject action", DeniedByUs, "no session policy"),
+        ("with an explicit deny in a VPC endpoint policy", DeniedByUs, "in a VPC endpoint policy"),
+    ],
+)
+def test_a_denial_says_which_policy_it_was_and_whose(end: str, kind: type[XmodeError], hint: str) -> None:
+    error = error_for(Answer(403, "AccessDenied", DENIED + end), Attempt(PUT, "b", "k"), NOW)
+    assert type(error) is kind
+    assert hint in error.hint
+    assert (error.party, error.exit_code) == (("us", 3) if kind is DeniedByUs else ("customer", 4))

@@ -44,6 +44,7 @@ def endpoints() -> Endpoints:
         ("acme-data", "us-east-1", {}, "acme-data.s3.amazonaws.com", ""),
         ("acme-data", "cn-north-1", {}, "acme-data.s3.cn-north-1.amazonaws.com.cn", ""),
         ("acme-data", "us-gov-west-1", {}, "acme-data.s3.us-gov-west-1.amazonaws.com", ""),
+        ("acme-data", "eusc-de-east-1", {}, "acme-data.s3.eusc-de-east-1.amazonaws.eu", ""),
         ("acme.data", "eu-west-1", {}, "s3.eu-west-1.amazonaws.com", "/acme.data"),
         ("acme-data", "eu-west-1", {"addressing": "path"}, "s3.eu-west-1.amazonaws.com", "/acme-data"),
         ("acme-data", "eu-west-1", {"addressing": "virtual"}, "acme-data.s3.eu-west-1.amazonaws.com", ""),

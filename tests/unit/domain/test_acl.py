@@ -32,6 +32,25 @@ def test_in_the_role_s_own_account_only_the_owner_has_full_control(
     assert difference(found) == told
 
 
+@pytest.mark.parametrize(
+    ("owner", "grantee", "told"),
+    [
+        ("111122223333$xmode", "111122223333$admin", None),  # as Ceph names a bucket's owner
+        ("xmode", "111122223333$admin", None),
+        ("111122223333$xmode", "111122223333", None),
+        ("111122223333$xmode", "999988887777$other", "the account 999988887777$other has FULL_CONTROL"),
+        ("$xmode", "$other", "the account $other has FULL_CONTROL"),
+        (OWNER, WRITER, "the account wwwwwwwwwwww… has FULL_CONTROL"),
+        ("111122223333$xmode", EVERYBODY, "everybody on the internet has FULL_CONTROL"),
+    ],
+)
+def test_the_buckets_owner_is_no_stranger_where_ids_name_the_account(
+    owner: str, grantee: str, told: str | None
+) -> None:
+    found = acl((owner, FULL_CONTROL), (grantee, FULL_CONTROL), owner=owner)
+    assert difference(found, bucket_owner="111122223333") == told
+
+
 def test_from_another_account_the_other_objects_say_what_is_usual() -> None:
     both = acl((OWNER, FULL_CONTROL), (WRITER, FULL_CONTROL), owner=WRITER)
     private = acl((WRITER, FULL_CONTROL), owner=WRITER)

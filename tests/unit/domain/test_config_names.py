@@ -174,7 +174,13 @@ def test_a_refused_region_is_explained(value: str, told: str) -> None:
 
 @pytest.mark.parametrize(
     ("region", "partition"),
-    [("us-east-1", "aws"), ("cn-north-1", "aws-cn"), ("us-gov-east-1", "aws-us-gov"), ("eu-west-3", "aws")],
+    [
+        ("us-east-1", "aws"),
+        ("cn-north-1", "aws-cn"),
+        ("us-gov-east-1", "aws-us-gov"),
+        ("eu-west-3", "aws"),
+        ("eusc-de-east-1", "aws-eusc"),
+    ],
 )
 def test_a_region_lies_in_a_partition(region: str, partition: str) -> None:
     assert region_partition(region) == partition

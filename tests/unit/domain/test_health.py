@@ -36,6 +36,7 @@ from xmode_transfer.domain.looks import (
 )
 from xmode_transfer.domain.periods import Period, PeriodKind
 from xmode_transfer.domain.records import Delivery, Failure, Status
+from xmode_transfer.domain.verification import Discrepancy, Flaw
 
 NOW = datetime(2026, 11, 25, 12, 0, tzinfo=UTC)
 HOUR = timedelta(hours=1)
@@ -354,6 +355,31 @@ def test_a_check_that_got_no_answer_is_no_drift() -> None:
     survey = replace(survey_of(a_delivery(), a_look()), checks={"acme": CheckSummary(NOW, "failed")})
     configuration = Configuration(Service(), {"us-daily": a_feed()}, {"acme": a_customer()}, {})
     assert assess(configuration, survey, NOW).customers[0].cares == ()
+
+
+def test_what_verify_found_and_a_cleanup_that_is_refused_want_attention() -> None:
+    since = NOW - HOUR
+    found = (
+        Discrepancy("us-daily", "2026-11-20", Flaw.MISSING, 3, "xmode/a.csv", since),
+        Discrepancy("us-daily", "2026-11-21", Flaw.ALTERED, 1, "xmode/b.csv", NOW),
+        Discrepancy("us-daily", "2026-11-21", Flaw.MANIFEST_DIFFERS, 1, "xmode/_manifests/m.json", NOW),
+    )
+    sound = survey_of(a_delivery(), a_look())
+    configuration = Configuration(Service(), {"us-daily": a_feed()}, {"acme": a_customer()}, {})
+    (item,) = assess(configuration, replace(sound, discrepancies={"acme": found}), NOW).customers
+    assert (item.health, item.troubles) == (Health.ATTENTION, ())
+    ours, theirs = item.cares
+    assert (ours.cause, ours.party) == ("delivered_changed", Party.US)
+    assert (theirs.cause, theirs.party, theirs.since_at) == ("delivered_changed", Party.CUSTOMER, since)
+    assert theirs.message == (
+        "of what was delivered, 3 missing, 1 altered (first: xmode/a.csv); in us-daily 2026-11-20, us-daily "
+        "2026-11-21"
+    )
+    refused = CleanupSummary(NOW, "blocked", 0, Failure("access_denied", "customer", "0 of 6"))
+    (item,) = assess(configuration, replace(sound, cleanups={"acme": refused}), NOW).customers
+    assert (item.health, [care.cause for care in item.cares]) == (Health.ATTENTION, ["access_denied"])
+    late = replace(survey_of(a_delivery("2026-11-20"), a_look()), discrepancies={"acme": found})
+    assert assess(configuration, late, NOW).customers[0].health is Health.NO_SOURCE  # graver
 
 
 def test_the_gravest_word_stands_for_a_customer() -> None:

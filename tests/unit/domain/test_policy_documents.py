@@ -18,6 +18,7 @@ from xmode_transfer.domain.policy import (
     guide_permission_policy,
     guide_trust_policy,
 )
+from xmode_transfer.domain.policy.documents import GRANTS
 
 GUIDE = Path(xmode_transfer.sandbox.__file__).parent / "guide"
 KEY = "arn:aws:kms:eu-west-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab"
@@ -75,13 +76,23 @@ CORRECTED = [
     (S3Call("CompleteMultipartUpload", "b", "x/k"), True),
     (S3Call("AbortMultipartUpload", "b", "x/k"), True),
     (S3Call("ListParts", "b", "x/k"), True),
-    (S3Call("ListMultipartUploads", "b"), True),
+    (S3Call("ListMultipartUploads", "b"), False),
     (S3Call("HeadObject", "b", "x/k"), True),
     (S3Call("GetObjectAcl", "b", "x/k"), True),
     (S3Call("DeleteObject", "b", "x/k"), True),
     (S3Call("DeleteObject", "b", "other/k"), False),
     (S3Call("ListObjectsV2", "b", prefix="x/"), True),
-    (S3Call("HeadBucket", "b"), True),
+    (S3Call("ListObjectsV2", "b", prefix="y/"), False),
+    (S3Call("ListObjectsV2", "b"), False),
+    (S3Call("HeadBucket", "b"), False),
+    (S3Call("PutObjectAcl", "b", "x/k", acl=ACL), True),
+    (S3Call("PutObjectAcl", "b", "x/k"), False),  # the ACL is in its body, which no key shows
+    (S3Call("PutObjectAcl", "b", "x/k", acl="public-read"), False),
+    *(
+        (S3Call(operation, "b", "x/k", grants=((f"x-amz-grant-{name}", 'uri="..."'),)), False)
+        for operation in ("PutObject", "CreateMultipartUpload", "PutObjectAcl")
+        for name in GRANTS
+    ),
     (S3Call("GetObject", "b2", "x/k"), False),
 ]
 
@@ -138,10 +149,16 @@ def test_a_key_needs_its_region():
         corrected_permission_policy("b", "x/", KEY)
 
 
-def test_other_partitions_have_arns_of_their_own():
-    document = corrected_permission_policy(
-        "b", "x/", KEY.replace("aws:", "aws-cn:", 1), "cn-north-1", partition="aws-cn"
-    )
-    text = json.dumps(document)
+@pytest.mark.parametrize(
+    ("partition", "region", "service"),
+    [
+        ("aws-cn", "cn-north-1", "s3.cn-north-1.amazonaws.com.cn"),
+        ("aws-us-gov", "us-gov-west-1", "s3.us-gov-west-1.amazonaws.com"),
+        ("aws-eusc", "eusc-de-east-1", "s3.eusc-de-east-1.amazonaws.eu"),
+    ],
+)
+def test_other_partitions_have_arns_of_their_own(partition, region, service):
+    key = KEY.replace("aws:", f"{partition}:", 1)
+    text = json.dumps(corrected_permission_policy("b", "x/", key, region, partition=partition))
     assert "arn:aws:" not in text
-    assert "s3.cn-north-1.amazonaws.com.cn" in text
+    assert f'"{service}"' in text

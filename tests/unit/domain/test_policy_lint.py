@@ -24,8 +24,14 @@ KEY = f"arn:aws:kms:us-east-1:{ACCOUNT}:key/1234abcd-12ab-34cd-56ef-1234567890ab
 TOLD = Told(external_id=ID, bucket=BUCKET, prefix=PREFIX, account=ACCOUNT, region="us-east-1")
 ARN = f"arn:aws:s3:::{BUCKET}"
 
-# What the guide itself does not grant; it is told, and nobody must act.
-OF_THE_GUIDE = {"multipart_denied", "abort_denied", "list_parts_denied", "kms_explicitly_denied"}
+# What the guide itself does not grant, and grants too much; it is told, and nobody must act.
+OF_THE_GUIDE = {
+    "multipart_denied",
+    "abort_denied",
+    "list_parts_denied",
+    "kms_explicitly_denied",
+    "beyond_prefix",
+}
 
 Document = dict[str, Any]
 Mutate = Callable[[Document], None]
@@ -79,14 +85,15 @@ def test_the_corrected_documents_are_in_order(prefix: str, key: str | None) -> N
     assert causes(report) == {"put_without_acl_allowed"}
 
 
-def test_two_ids_while_one_is_changed_are_in_order() -> None:
+def test_two_ids_are_in_order_while_one_is_changed() -> None:
     report = lint([source(corrected_trust_policy(ID, previous_external_id="Old"))], TOLD)
-    assert causes(report) == set()
+    assert (report.outcome, causes(report)) == ("ok", {"second_external_id"})
+    assert "takes the external ID Old" in report.remarks[0].message
 
 
 def test_what_nobody_told_is_taken_from_the_documents() -> None:
     report = both(trust(), permission(), Told())
-    assert (report.outcome, causes(report)) == ("ok", OF_THE_GUIDE)
+    assert (report.outcome, causes(report)) == ("ok", OF_THE_GUIDE - {"beyond_prefix"})
     below = corrected_permission_policy(BUCKET, "in/xmode/")
     assert causes(lint([source(below)], Told())) == {"put_without_acl_allowed"}
 
@@ -269,16 +276,16 @@ SPOILED_PERMISSION: dict[str, tuple[Mutate, set[str]]] = {
         renamed(2, "s3:ListBucket", "s3:ListAllMyBuckets"),
         {"list_denied"},
     ),
-    "no condition on the ACL": (no_acl_condition, {"put_without_acl_allowed"}),
+    "no condition on the ACL": (no_acl_condition, {"put_without_acl_allowed", "too_broad"}),
     "ACL misspelt": (acl(["bucket-owner-fullcontrol"]), {"put_denied"}),
     "another ACL": (acl(["private"]), {"put_denied"}),
     "ACL key misspelt": (acl(key="s3:x-amz-acls"), {"put_denied", "unknown_condition_key"}),
     "ACL key of another service": (acl(key="aws:x-amz-acl"), {"put_denied", "unknown_condition_key"}),
-    "ACL denied": (acl(operator="StringNotEquals"), {"acl_refused"}),
+    "ACL denied": (acl(operator="StringNotEquals"), {"acl_refused", "too_broad"}),
     "grant instead of ACL": (acl(key="s3:x-amz-grant-full-control"), {"put_denied"}),
     "another bucket": (
         whole_resource("arn:aws:s3:::acme-date", "arn:aws:s3:::acme-date/*"),
-        NOTHING | {"other_bucket"},
+        NOTHING | {"other_bucket", "too_broad"},
     ),
     "BUCKET left": (
         whole_resource("arn:aws:s3:::BUCKET", "arn:aws:s3:::BUCKET/*"),

@@ -9,7 +9,7 @@ from typing import Any
 
 from sqlalchemy import CTE, Connection, Select, Table, exists, func, literal, select, tuple_
 
-from xmode_transfer.adapters.ledger import daemons
+from xmode_transfer.adapters.ledger import daemons, discrepancies
 from xmode_transfer.adapters.ledger.database import Database
 from xmode_transfer.adapters.ledger.rows import (
     capabilities_of,
@@ -102,6 +102,7 @@ def _survey(connection: Connection, free: int | None, used: int) -> Survey:
         left_behind=_left_behind(connection),
         checks=_checks(connection),
         cleanups=_cleanups(connection),
+        discrepancies=discrepancies.known(connection),
         passed_over=_passed_over(connection),
         daemon=next(iter(daemons.newest(connection, 1)), None),
         free_bytes=free,

@@ -6,7 +6,7 @@ from datetime import datetime
 
 from sqlalchemy import Connection
 
-from xmode_transfer.adapters.ledger import alerts, daemons, leases, looks, notices
+from xmode_transfer.adapters.ledger import alerts, daemons, discrepancies, leases, looks, notices
 from xmode_transfer.adapters.ledger.database import Database
 from xmode_transfer.adapters.ledger.writer import GroupCommit
 from xmode_transfer.domain.alerts import Alert, Telling
@@ -14,6 +14,7 @@ from xmode_transfer.domain.daemons import DaemonRecord
 from xmode_transfer.domain.looks import Look, Survey
 from xmode_transfer.domain.notices import Notice, NoticeStatus
 from xmode_transfer.domain.records import Delivery, Lease
+from xmode_transfer.domain.verification import Discrepancy, Scope
 
 
 class Watched:
@@ -36,6 +37,10 @@ class Watched:
 
     def survey(self) -> Survey:
         return looks.survey(self._database)
+
+    def record_discrepancies(self, customer: str, scope: Scope, found: Iterable[Discrepancy]) -> None:
+        told = list(found)
+        self._writer.call(lambda c: discrepancies.replace(c, customer, scope, told))
 
     # --- Alerts
 

@@ -28,7 +28,13 @@ from xmode_transfer.ports import Credentials, ListedObject, ProbedObject, PutReq
 
 T = TypeVar("T")
 
-EXCESSIVE = ("s3:ListAllMyBuckets", "s3:GetBucketPolicy", "iam:GetAccountSummary", "iam:ListUsers")
+EXCESSIVE = (
+    "s3:ListAllMyBuckets",
+    "s3:GetBucketPolicy",
+    "iam:GetAccountSummary",
+    "iam:ListUsers",
+    "lambda:ListFunctions",
+)
 EXCESSIVE_DEEP = (*EXCESSIVE, "kms:ListKeys", "dynamodb:ListTables", "ec2:DescribeRegions")
 
 
@@ -88,12 +94,14 @@ class MemoryProber:
     def reserve(self, customer: Customer, region: str | None) -> "MemoryReservedPlace":
         return MemoryReservedPlace(self, customer)
 
+    def reads(self, *, deep: bool) -> Sequence[str]:
+        return EXCESSIVE_DEEP if deep else EXCESSIVE
+
     def excess(self, customer: Customer, *, deep: bool) -> Iterator[str]:
-        rights = EXCESSIVE_DEEP if deep else EXCESSIVE
         credentials = self.session(customer, customer.external_id, None)
         session = self.roles.session(credentials)
         assert session is not None  # it was opened a moment ago
-        for right in rights:
+        for right in self.reads(deep=deep):
             bucket = f"arn:{customer.partition}:s3:::{customer.destination.bucket}"
             resource = bucket if right == "s3:GetBucketPolicy" else "*"
             request = Request(session.principal, right, resource)

@@ -15,6 +15,7 @@ from xmode_transfer.domain.errors import (
     WrongBucketOwner,
 )
 from xmode_transfer.domain.policy import Decision, Request, S3Call, allowed, requests, strictest
+from xmode_transfer.domain.policy.kms import s3_service
 from xmode_transfer.ports import CredentialsProvider
 
 T = TypeVar("T")
@@ -93,8 +94,7 @@ class Gate:
 
     def _enter_kms(self, session: MemorySession, call: S3Call, bucket: MemoryBucket, key_arn: str) -> None:
         """S3 asks KMS as the caller (S3 User Guide, SSE-KMS), naming itself as the service."""
-        suffix = ".cn" if self.partition == "aws-cn" else ""
-        context = {"kms:ViaService": f"s3.{bucket.region}.amazonaws.com{suffix}"}
+        context = {"kms:ViaService": s3_service(bucket.region, self.partition)}
         for action in _KMS_ACTIONS.get(call.operation, ()):
             request = Request(session.principal, action, key_arn, context)
             decision = allowed(session.role.permission_policies, session.session_policy, request)

@@ -19,9 +19,11 @@ SUMMARIES = MappingProxyType(
         "listing_empty": "the listing of the bucket is empty though it should not be",
         "access_drift": "the access check found something wrong",
         "left_behind": "uploads are left behind",
+        "delivered_changed": "what was delivered is gone or changed",
         # Our side
         "vendor_identity": "AWS refuses our own credentials",
         "clock_skew": "this machine's clock is wrong",
+        "access_denied_by_us": "a policy of ours denies a right",
         "config_invalid": "the configuration has mistakes",
         "late": "a delivery is late",
         "not_looked": "nobody looks at the source",

@@ -4,7 +4,7 @@ import re
 from functools import lru_cache
 from typing import NamedTuple
 
-PARTITIONS = ("aws", "aws-cn", "aws-us-gov")
+PARTITIONS = ("aws", "aws-cn", "aws-us-gov", "aws-eusc")
 
 _ACCOUNT = re.compile(r"[0-9]{12}")
 _NAME = re.compile(r"[A-Za-z0-9_+=,.@-]{1,64}")  # IAM: names of users and roles

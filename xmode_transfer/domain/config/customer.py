@@ -234,7 +234,7 @@ class Customer(Model):
 
     @property
     def partition(self) -> str:
-        """The AWS partition of the role: aws, aws-cn or aws-us-gov."""
+        """The AWS partition of the role: aws, aws-cn, aws-us-gov or aws-eusc."""
         return parse_iam(self.role_arn, "role").partition
 
     @property

@@ -145,5 +145,5 @@ def check_region(value: str) -> str:
 
 def region_partition(region: str) -> str:
     """The partition that a region lies in."""
-    starts = {"cn-": "aws-cn", "us-gov-": "aws-us-gov"}
+    starts = {"cn-": "aws-cn", "us-gov-": "aws-us-gov", "eusc-": "aws-eusc"}
     return next((name for start, name in starts.items() if region.startswith(start)), PARTITIONS[0])

@@ -23,7 +23,7 @@ from xmode_transfer.domain.findings.report import (
     LeftoverKind,
     changes,
 )
-from xmode_transfer.domain.findings.verdict import exit_code, outcome, passed, skipped, unanswered
+from xmode_transfer.domain.findings.verdict import exit_code, outcome, passed, skipped, unanswered, unknown
 
 __all__ = [
     "POLICY_NAME",
@@ -46,4 +46,5 @@ __all__ = [
     "passed",
     "skipped",
     "unanswered",
+    "unknown",
 ]

@@ -4,12 +4,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from xmode_transfer.domain.errors import Party
+from xmode_transfer.domain.findings.denials import PolicyType, change, denial_in, named, party_of
 from xmode_transfer.domain.findings.fixes import (
     POLICY_STEPS,
     grant,
     kms,
     may_assume,
     replace,
+    role,
     run,
     say,
     trust,
@@ -61,7 +63,7 @@ _CATALOGUE: Mapping[Cause, _Entry] = {
         _DENIED,
         _US,
         Severity.ERROR,
-        "AWS says that our own user {f.principal} may not assume {f.role_arn}: its identity policy does not "
+        "AWS says that our own user {f.principal} may not assume {f.role_arn}: a policy of ours does not "
         "allow it",
         may_assume,
     ),
@@ -89,12 +91,10 @@ _CATALOGUE: Mapping[Cause, _Entry] = {
         Severity.ERROR,
         "AWS refuses to let us assume {f.role_arn} under its external ID; it gives one answer "
         "whether the role is absent, does not trust {f.principal}, or demands another external ID",
-        trust(
-            "Check that the role {f.role_arn} exists, and give it exactly this trust policy; case "
-            "counts in the "
-            "external ID. If that is so already, an organisation's policy (SCP) may forbid it, or our "
-            "own user "
-            "may lack sts:AssumeRole on it"
+        role(
+            "Give the role {f.role_arn} exactly this trust policy (case counts in the external ID); the "
+            "command makes the role where it is not there. If all that is so already, an organisation's "
+            "policy (SCP or RCP) may forbid it, or our own user may lack sts:AssumeRole on it"
         ),
     ),
     Cause.EXTERNAL_ID_NOT_REQUIRED: _Entry(
@@ -359,10 +359,24 @@ def finding(
     said: str = "",
 ) -> Finding:
     """The catalogue's finding for a cause. ``detail`` (a name, a number) goes behind the sentence in
-    brackets; ``said`` are AWS's own words."""
+    brackets; ``said`` are AWS's own words: where they name the policy that denied, the fix is about that
+    policy, and the party is whose it is."""
     entry = _CATALOGUE[cause]
     message = entry.sentence.format(f=facts)
+    fix = entry.fix(facts) if entry.fix is not None else None
+    party = entry.party
+    denial = denial_in(said) if entry.result is _DENIED else None
+    if denial is not None:
+        assuming = cause in _ASSUMING
+        detail = "; ".join(filter(None, (detail, f"AWS: {named(denial)}")))
+        party = party_of(denial, assuming=assuming)
+        if assuming and denial.policy in (PolicyType.TRUST, PolicyType.RESOURCE):
+            fix = trust("Give the role {f.role_arn}, which is there, exactly this trust policy")(facts)
+        elif denial.explicit or denial.policy is not PolicyType.IDENTITY:
+            fix = change(denial, facts, assuming=assuming)
     if detail:
         message = f"{message} ({detail})"
-    fix = entry.fix(facts) if entry.fix is not None else None
-    return Finding(probe, entry.result, cause, entry.party, entry.severity, message, fix, request_id, said)
+    return Finding(probe, entry.result, cause, party, entry.severity, message, fix, request_id, said)
+
+
+_ASSUMING = frozenset({Cause.ROLE_REFUSED, Cause.VENDOR_POLICY_DENIES_ASSUME})

@@ -5,8 +5,10 @@ import shlex
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from xmode_transfer.domain.config.arns import parse_iam
 from xmode_transfer.domain.findings.records import Facts, Fix
 from xmode_transfer.domain.policy import corrected_permission_policy, corrected_trust_policy
+from xmode_transfer.domain.policy.documents import no_other_acl
 
 POLICY_NAME = "XModeTransfer"
 """The inline policy that our commands put on a customer's role."""
@@ -26,8 +28,36 @@ def trust(summary: str) -> Callable[[Facts], Fix]:
     return fix
 
 
+def role(summary: str) -> Callable[[Facts], Fix]:
+    """As ``trust``, for a role of which nobody knows whether it is there: it is made where it is not."""
+
+    def fix(facts: Facts) -> Fix:
+        mended = trust(summary)(facts)
+        path = parse_iam(facts.role_arn, "role").path
+        of_path = f"--path {shlex.quote(path)} " if path != "/" else ""
+        name = shlex.quote(facts.role_name)
+        make = line(
+            f"aws iam create-role {of_path}".rstrip(),
+            role_name=facts.role_name,
+            assume_role_policy_document=corrected_trust_policy(facts.external_id, facts.principal),
+        )
+        grant = line(
+            "aws iam put-role-policy",
+            role_name=facts.role_name,
+            policy_name=POLICY_NAME,
+            policy_document=_corrected(facts),
+        )
+        there = f"aws iam get-role --role-name {name} > /dev/null"
+        command = f"if {there} ; then {mended.command} ; else {make} && {grant} ; fi"
+        return Fix(mended.summary, mended.statement, command, mended.guide_step)
+
+    return fix
+
+
 def _corrected(facts: Facts) -> dict[str, Any]:
-    return corrected_permission_policy(facts.bucket, facts.prefix, partition=facts.partition)
+    key = facts.kms_key_arn
+    region = facts.region or (key.split(":")[3] if key else None)
+    return corrected_permission_policy(facts.bucket, facts.prefix, key, region, partition=facts.partition)
 
 
 def _statement(facts: Facts, sid: str, actions: list[str] | None = None) -> dict[str, Any]:
@@ -49,7 +79,7 @@ def grant(summary: str, sid: str, actions: list[str], steps: str) -> Callable[[F
         statement = _statement(facts, sid, actions)
         statements = [statement]
         if "s3:PutObject" in actions:  # and with no other ACL than ours
-            statements.append(_statement(facts, "NoOtherAcl"))
+            statements += no_other_acl(f"arn:{facts.partition}:s3:::{facts.bucket}/*")
         document = {"Version": "2012-10-17", "Statement": statements}
         command = line(
             "aws iam put-role-policy",

@@ -59,6 +59,7 @@ class Result(StrEnum):
     OK = "ok"
     DENIED = "denied"  # refused, and it should not be
     UNEXPECTED = "unexpected"  # allowed, or so, and it should not be
+    UNKNOWN = "unknown"  # nothing was found as far as can be seen, and that is not all; the message says it
     SKIPPED = "skipped"  # not tried, or without an answer; the message says why
 
 

@@ -86,9 +86,9 @@ def changes(before: AccessReport, now: AccessReport) -> tuple[Change, ...]:
 
 
 def _answers(report: AccessReport) -> Mapping[str, str]:
-    """Each probe's causes in one word, several joined in order."""
+    """Each probe's causes in one word, several joined in order; ``unknown`` where not all can be seen."""
     words: dict[str, list[str]] = {}
     for item in report.findings:
-        if item.result is not Result.SKIPPED and item.cause is not None:
-            words.setdefault(item.probe, []).append(str(item.cause))
+        if item.result is not Result.SKIPPED:
+            words.setdefault(item.probe, []).append(str(item.cause or item.result))
     return {probe: " ".join(sorted(set(causes))) for probe, causes in words.items()}

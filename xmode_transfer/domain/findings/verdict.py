@@ -11,6 +11,11 @@ def passed(probe: str, message: str, *, request_id: str | None = None) -> Findin
     return Finding(probe, Result.OK, Cause.OK, None, Severity.INFO, message, None, request_id)
 
 
+def unknown(probe: str, seen: str) -> Finding:
+    """A probe that found nothing wrong, and that cannot see everything; ``seen`` says what it did."""
+    return Finding(probe, Result.UNKNOWN, None, None, Severity.INFO, seen)
+
+
 def skipped(probe: str, why: str) -> Finding:
     """A probe that was not done."""
     return Finding(probe, Result.SKIPPED, None, None, Severity.INFO, why)

@@ -80,10 +80,14 @@ class _Judge:
             (item for item in subscriptions if item.trouble), key=lambda item: GRAVITY.index(item.health)
         )
         troubles = tuple(item.trouble for item in troubled if item.trouble)
+        words = [item.health for item in subscriptions]
+        cleanup = self._survey.cleanups.get(name)
+        if self._survey.discrepancies.get(name) or (cleanup and cleanup.outcome == "blocked"):
+            words.append(Health.ATTENTION)
         return CustomerHealth(
             name,
             customer.company,
-            worst(item.health for item in subscriptions),
+            worst(words),
             troubles,
             tuple(self._cares(name, known.get("lifecycle_rule"), troubles)),
             subscriptions,
@@ -190,6 +194,7 @@ class _Judge:
     def _cares(
         self, name: str, rule: dict[str, Any] | None, troubles: Sequence[Trouble]
     ) -> Iterator[Trouble]:
+        yield from sentences.differing(name, self._survey.discrepancies.get(name, ()))
         check = self._survey.checks.get(name)
         # A refusal is followed by a check, which finds the same: that is one cause, told as the refusal. That
         # a role lets anybody in is another.

@@ -20,6 +20,7 @@ class Health(StrEnum):
     FAILING = "failing"  # a delivery failed; it is tried again
     NO_SOURCE = "no-source"  # there is nothing to deliver, though there should be
     LATE = "late"  # there is something to deliver, and it should have been by now
+    ATTENTION = "attention"  # deliveries work; what was delivered was changed, or a cleanup is refused
     DUE = "due"  # there is something to deliver, and there is time yet
     HEALTHY = "healthy"  # everything that is complete at the source was delivered
     PENDING = "pending"  # signed up; nothing is delivered yet
@@ -79,7 +80,8 @@ class SubscriptionHealth:
 @dataclass(frozen=True, slots=True)
 class CustomerHealth:
     """One customer. ``troubles`` are what keeps its deliveries from it, the gravest first; ``cares`` what
-    does not, and should be looked after all the same: its access, cleanups, and uploads left behind.
+    does not, and should be looked after all the same: what was delivered and was changed since, its access,
+    cleanups, and uploads left behind.
     ``lifecycle_rule`` is one that frees these, where the bucket has none."""
 
     customer: str
@@ -98,6 +100,11 @@ class CustomerHealth:
     def trouble(self) -> Trouble | None:
         """The gravest."""
         return self.troubles[0] if self.troubles else None
+
+    @property
+    def pressing(self) -> Trouble | None:
+        """The gravest, or the first care where deliveries work."""
+        return next(iter((*self.troubles, *self.cares)), None)
 
 
 @dataclass(frozen=True, slots=True)

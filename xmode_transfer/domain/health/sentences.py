@@ -2,6 +2,7 @@
 each cause."""
 
 import json
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import Any
@@ -11,17 +12,19 @@ from xmode_transfer.domain.errors import Party
 from xmode_transfer.domain.health.records import CustomerHealth, Health, Trouble
 from xmode_transfer.domain.looks import CheckSummary, CleanupSummary, LeftBehind, Look, OpenDelivery, Survey
 from xmode_transfer.domain.periods import Period
+from xmode_transfer.domain.verification import Discrepancy
 
 NO_SOURCE = "no_source"
 LATE = "late"
 NOT_LOOKED = "not_looked"
 ACCESS_DRIFT = "access_drift"
 LEFT_BEHIND = "left_behind"
+DELIVERED_CHANGED = "delivered_changed"
 CONFIG_INVALID = "config_invalid"
 DAEMON_SILENT = "daemon_silent"
 LEDGER_DISK_LOW = "ledger_disk_low"
 
-
+_NAMED_PERIODS = 3
 LEAST_FREE_BYTES = 1024**3
 """With less room than this on the ledger's disk somebody should look, before it is full."""
 
@@ -194,6 +197,30 @@ def left_behind(left: LeftBehind, rule: dict[str, Any]) -> Trouble:
         + json.dumps({"Rules": [rule]}),
         left.oldest_at,
     )
+
+
+def differing(name: str, found: Sequence[Discrepancy]) -> Iterator[Trouble]:
+    """What verifications found, for each who must act."""
+    for party in Party:
+        theirs = [item for item in found if item.flaw.party is party]
+        if not theirs:
+            continue
+        counts = Counter[str]()
+        for item in theirs:
+            counts[str(item.flaw).replace("_", " ")] += item.keys
+        told = ", ".join(f"{count:,} {flaw}" for flaw, count in counts.items())
+        places = [f"{item.feed} {item.period}" for item in theirs]
+        named = ", ".join(dict.fromkeys(places[:_NAMED_PERIODS]))
+        more = len(set(places)) - _NAMED_PERIODS
+        yield Trouble(
+            DELIVERED_CHANGED,
+            party,
+            f"of what was delivered, {told} (first: {theirs[0].first_key}); in {named}"
+            + (f" and {more:,} periods more" if more > 0 else ""),
+            f"`xmode-transfer verify --customer {name}` names each key and what to do; `--repair` delivers "
+            "again what is missing. This stands until a verification finds all as delivered",
+            min(item.since_at for item in theirs),
+        )
 
 
 def cleanup(name: str, cleanup: CleanupSummary) -> Trouble:

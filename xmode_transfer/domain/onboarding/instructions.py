@@ -63,15 +63,16 @@ def _rows(values: KitValues) -> Iterator[tuple[str, str]]:
 
 def _rights(values: KitValues) -> Iterator[Text]:
     prefix = values.customer.destination.prefix
-    yield text("List the bucket {bucket}, and the uploads to it that are not finished.", bucket=values.bucket)
-    yield text("Put, read and delete objects below {place}, and end uploads of its own.", place=values.place)
+    yield text(
+        "List, put, read and delete objects below {place}, and end uploads of its own.", place=values.place
+    )
     yield text(
         "Nothing else. Objects that come with an ACL come with `bucket-owner-full-control`, so that they are "
-        "yours; S3 outside this bucket is denied."
+        "yours; every other ACL or grant, and S3 outside this bucket, is denied."
     )
     if prefix:
         yield text(
-            "Objects outside the folder {prefix} are neither read nor written; their names can be listed.",
+            "Objects outside the folder {prefix} are neither listed nor read nor written.",
             prefix=prefix,
         )
     if values.customer.destination.kms_key_arn is not None:

@@ -95,4 +95,5 @@ class KitValues:
         return {
             "aws-cn": "https://console.amazonaws.cn/iam/",
             "aws-us-gov": "https://console.amazonaws-us-gov.com/iam/",
+            "aws-eusc": "https://console.amazonaws-eusc.eu/iam/",
         }.get(self.customer.partition, "https://console.aws.amazon.com/iam/")

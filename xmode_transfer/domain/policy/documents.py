@@ -12,6 +12,9 @@ VENDOR_PRINCIPAL = "arn:aws:iam::366810793500:user/xmode-data-transfer"
 ACL = "bucket-owner-full-control"
 """The canned ACL of everything we write; the guide's policy demands it."""
 
+GRANTS = ("read", "write", "read-acp", "write-acp", "full-control")
+"""What the headers ``x-amz-grant-...`` of PutObject give to others (S3 API reference)."""
+
 Document = dict[str, Any]
 _VERSION = "2012-10-17"
 
@@ -67,6 +70,27 @@ def corrected_trust_policy(
     return document
 
 
+def no_other_acl(resource: str) -> list[Document]:
+    """Statements that deny every way to put an object with another ACL than ours."""
+    key, writing = "s3:x-amz-acl", ["s3:PutObject", "s3:PutObjectAcl"]
+    asked: list[tuple[str, list[str], Document]] = [
+        ("NoOtherAcl", writing, {"StringNotEquals": {key: ACL}, "Null": {key: "false"}}),
+        ("NoAclInBody", ["s3:PutObjectAcl"], {"Null": {key: "true"}}),
+        *(
+            ("NoGrant" + "".join(word.title() for word in name.split("-")), writing, _present(name))
+            for name in GRANTS
+        ),
+    ]
+    return [
+        {"Sid": sid, "Effect": "Deny", "Action": actions, "Resource": resource, "Condition": condition}
+        for sid, actions, condition in asked
+    ]
+
+
+def _present(grant: str) -> Document:
+    return {"Null": {f"s3:x-amz-grant-{grant}": "false"}}
+
+
 def corrected_permission_policy(
     bucket: str,
     prefix: str,
@@ -78,22 +102,27 @@ def corrected_permission_policy(
     """The permission policy that we recommend instead of the guide's.
 
     It holds us below ``prefix`` (with its closing slash; empty for a whole bucket), lets us abort an upload
-    that failed, and demands the ACL by a Deny. That Deny asks first whether an ACL was sent at all, because
+    that failed, and denies every ACL but ours. That Deny asks first whether an ACL was sent at all, because
     UploadPart never sends one; ``StringNotEqualsIfExists`` would not do, since every ``...IfExists``
     operator is true for a key that is absent, so that parts would be denied (IAM User Guide, condition
-    operators).
+    operators). A grant may also come in a header of its own, or in the body of PutObjectAcl, which no key
+    shows: both are denied. Listings must name a prefix below ours; HeadBucket, which has none, is refused.
 
     ``region`` is the bucket's, and is needed with ``kms_key_arn``: the key is granted for use through S3
     only. Raises ValueError when it is missing. The key's own policy must let the role in as well.
     """
     whole = f"arn:{partition}:s3:::{bucket}"
+    below = literal(prefix)
+    listing: Document = {
+        "Sid": "ListBucket",
+        "Effect": "Allow",
+        "Action": ["s3:ListBucket"],
+        "Resource": whole,
+    }
+    if prefix:
+        listing["Condition"] = {"StringLike": {"s3:prefix": f"{below}*"}}
     statements: list[Document] = [
-        {
-            "Sid": "ListBucket",
-            "Effect": "Allow",
-            "Action": ["s3:ListBucket", "s3:ListBucketMultipartUploads"],
-            "Resource": whole,
-        },
+        listing,
         {
             "Sid": "DeliverBelowPrefix",
             "Effect": "Allow",
@@ -106,18 +135,9 @@ def corrected_permission_policy(
                 "s3:GetObjectAcl",
                 "s3:DeleteObject",
             ],
-            "Resource": f"{whole}/{literal(prefix)}*",
+            "Resource": f"{whole}/{below}*",
         },
-        {
-            "Sid": "NoOtherAcl",
-            "Effect": "Deny",
-            "Action": ["s3:PutObject", "s3:PutObjectAcl"],
-            "Resource": f"{whole}/*",
-            "Condition": {
-                "StringNotEquals": {"s3:x-amz-acl": ACL},
-                "Null": {"s3:x-amz-acl": "false"},
-            },
-        },
+        *no_other_acl(f"{whole}/*"),
         {"Sid": "NoOtherBucket", "Effect": "Deny", "Action": "s3:*", "NotResource": [whole, f"{whole}/*"]},
     ]
     if kms_key_arn is not None:

@@ -23,4 +23,6 @@ def key_statement(kms_key_arn: str, actions: Sequence[str]) -> dict[str, Any]:
 
 def s3_service(region: str, partition: str = "aws") -> str:
     """S3 in a region as ``kms:ViaService`` names it."""
-    return f"s3.{region}.amazonaws.com" + (".cn" if partition == "aws-cn" else "")
+    return f"s3.{region}." + {"aws-cn": "amazonaws.com.cn", "aws-eusc": "amazonaws.eu"}.get(
+        partition, "amazonaws.com"
+    )

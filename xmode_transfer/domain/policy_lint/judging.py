@@ -5,7 +5,7 @@ accounts both must allow (IAM User Guide, "Cross-account policy evaluation logic
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from xmode_transfer.domain.findings import Cause, Facts, Finding, Fix, Severity, finding, passed, skipped
@@ -23,6 +23,7 @@ from xmode_transfer.domain.policy import (
     strictest,
 )
 from xmode_transfer.domain.policy.kms import s3_service
+from xmode_transfer.domain.policy.patterns import strings
 from xmode_transfer.domain.policy_lint.records import Fault, Remark
 from xmode_transfer.domain.policy_lint.vocabulary import meant_key
 
@@ -123,6 +124,35 @@ def judge_trusted(name: str, policies: Sequence[Policy], facts: Facts) -> Iterat
         )
 
 
+def judge_other_ids(name: str, policies: Sequence[Policy], facts: Facts) -> Iterator[Remark]:
+    """External IDs besides the customer's own that are listed and let us in: right while one is changed for
+    another, and no longer. What takes any ID is a cause of its own."""
+
+    def lets_in(external_id: str) -> bool:
+        return _assume(policies, facts, facts.principal, external_id).allowed
+
+    similar = f"{facts.external_id}-{NEVER_ISSUED}"
+    if not lets_in(facts.external_id) or lets_in(NEVER_ISSUED) or lets_in(similar):
+        return
+    listed = dict.fromkeys(one for policy in policies for one in _external_ids(policy))
+    for one in listed:
+        if one != facts.external_id and lets_in(one.replace("*", "any").replace("?", "x")):
+            yield Remark(
+                name,
+                Fault.SECOND_EXTERNAL_ID,
+                Severity.WARNING,
+                f"the role takes the external ID {one} as well as {facts.external_id}",
+                Fix(f"Take {one} out, unless it is being changed for the other right now"),
+            )
+
+
+def _external_ids(policy: Policy) -> Iterator[str]:
+    for keys in _conditions(policy):
+        for key, value in keys.items():
+            if str(key).lower() == "sts:externalid":
+                yield from strings(value) or ()
+
+
 def _assume(policies: Sequence[Policy], facts: Facts, principal: str, external_id: str | None) -> Decision:
     context: dict[str, str | tuple[str, ...]] = {
         "aws:SecureTransport": "true",
@@ -160,13 +190,17 @@ class Rights:
     on_role: Sequence[Policy]
     on_bucket: Sequence[Policy]
     on_key: Sequence[Policy]
+    misspelt: Mapping[str, tuple[str, ...]] = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "misspelt", _misspelt([*self.on_role, *self.on_bucket, *self.on_key]))
 
     def call(self, operation: str, **how: Any) -> Decision:
         """The call on a delivered object and in the check's reserved place, or on the bucket."""
         facts = self.facts
         keys = [facts.prefix + _DATA, check_place(facts.prefix) + "canary"]
         calls = [S3Call(operation, facts.bucket, key, partition=facts.partition, **how) for key in keys]
-        needed = [self._known(request) for call in calls for request in requests(call, self._session)]
+        needed = [self.known(request) for call in calls for request in requests(call, self.session)]
         return strictest(needed, self.decide)
 
     def listing(self) -> Decision:
@@ -175,12 +209,8 @@ class Rights:
             S3Call("ListObjectsV2", facts.bucket, prefix=prefix, partition=facts.partition)
             for prefix in (facts.prefix, check_place(facts.prefix))
         ]
-        needed = [self._known(request) for call in calls for request in requests(call, self._session)]
+        needed = [self.known(request) for call in calls for request in requests(call, self.session)]
         return strictest(needed, self.decide)
-
-    def one(self, action: str, resource: str) -> Decision:
-        """Whether the role's own policies allow an action that we never need."""
-        return evaluate(self.on_role, self._known(Request(self._session, action, resource)))
 
     def decide(self, request: Request) -> Decision:
         if not self.on_bucket:
@@ -205,9 +235,9 @@ class Rights:
 
     def key(self, action: str, key_arn: str) -> Decision:
         region = self.facts.region or key_arn.split(":")[3]
-        request = self._known(
+        request = self.known(
             Request(
-                self._session,
+                self.session,
                 action,
                 key_arn,
                 {
@@ -226,11 +256,11 @@ class Rights:
         return _weakest([on_role, on_key])
 
     @property
-    def _session(self) -> str:
+    def session(self) -> str:
         facts = self.facts
         return f"arn:{facts.partition}:sts::{facts.account}:assumed-role/{facts.role_name}/xmode-transfer"
 
-    def _known(self, request: Request) -> Request:
+    def known(self, request: Request) -> Request:
         """With what is certain of every request of ours."""
         facts = self.facts
         context: dict[str, str | tuple[str, ...]] = {
@@ -244,7 +274,7 @@ class Rights:
             "s3:ResourceAccount": facts.bucket_owner,
             "s3:authType": "REST-HEADER",
             "s3:signatureversion": "AWS4-HMAC-SHA256",
-            **_misspelt([*self.on_role, *self.on_bucket, *self.on_key]),
+            **self.misspelt,
             **request.context,
         }
         if facts.kms_key_arn is not None and request.action == "s3:PutObject":
@@ -281,8 +311,6 @@ def judge_rights(rights: Rights) -> Iterator[Finding | Doubt]:
         ("delete", "DeleteObject", Cause.DELETE_DENIED, "delete what we put"),
     ):
         yield from _needed(probe, cause, rights.call(operation), facts, words)
-    if rights.on_role:
-        yield from _excess(rights)
 
 
 def judge_key(rights: Rights, key_arn: str) -> Iterator[Finding | Doubt]:
@@ -297,7 +325,7 @@ def kms_explicitly_denied(rights: Rights) -> Decision | None:
     """The decision that denies any KMS key to the role, where it has one: the guide's third statement."""
     facts = rights.facts
     key = f"arn:{facts.partition}:kms:{facts.region or 'us-east-1'}:{facts.account}:key/any"
-    decision = evaluate(rights.on_role, rights._known(Request(rights._session, "kms:GenerateDataKey", key)))
+    decision = evaluate(rights.on_role, rights.known(Request(rights.session, "kms:GenerateDataKey", key)))
     return decision if decision.outcome is Outcome.EXPLICIT_DENY else None
 
 
@@ -312,39 +340,21 @@ def _needed(
         yield finding(cause, probe, facts, detail=decision.reason)
 
 
-def _excess(rights: Rights) -> Iterator[Finding | Doubt]:
-    facts = rights.facts
-    whole = f"arn:{facts.partition}:s3:::{facts.bucket}"
-    other = f"arn:{facts.partition}:s3:::another-bucket-of-yours"
-    asked = (
-        ("s3:PutObject", f"{other}/file"),
-        ("s3:GetObject", f"{other}/file"),
-        ("s3:ListAllMyBuckets", "*"),
-        ("s3:PutBucketPolicy", whole),
-        ("s3:GetBucketPolicy", whole),
-        ("s3:DeleteBucket", whole),
-        ("iam:ListUsers", f"arn:{facts.partition}:iam::{facts.account}:user/"),
-        ("kms:ListKeys", "*"),
-        ("dynamodb:ListTables", "*"),
-    )
-    allowed = [
-        f"{action} on {resource}" for action, resource in asked if rights.one(action, resource).allowed
-    ]
-    if allowed:
-        yield finding(Cause.TOO_BROAD, "excess", facts, detail=", ".join(allowed))
-    else:
-        yield passed("excess", "the role may not do what we never need")
-
-
-def _misspelt(policies: Sequence[Policy]) -> dict[str, str | tuple[str, ...]]:
+def _misspelt(policies: Sequence[Policy]) -> dict[str, tuple[str, ...]]:
     """Condition keys that do not exist but resemble one: no request has them."""
     return {key: () for policy in policies for key in _keys(policy) if meant_key(key) is not None}
 
 
 def _keys(policy: Policy) -> Iterator[str]:
+    for keys in _conditions(policy):
+        yield from (str(key) for key in keys)
+
+
+def _conditions(policy: Policy) -> Iterator[Mapping[str, Any]]:
+    """What each operator of each Condition is given: keys with their values."""
     found = policy.get("Statement")
     for statement in found if isinstance(found, list) else [found]:
         condition = statement.get("Condition") if isinstance(statement, Mapping) else None
         for keys in condition.values() if isinstance(condition, Mapping) else ():
             if isinstance(keys, Mapping):
-                yield from (str(key) for key in keys)
+                yield keys

@@ -7,10 +7,12 @@ from typing import Any
 
 from xmode_transfer.domain.config.arns import parse_iam
 from xmode_transfer.domain.findings import Facts, Finding, Fix, Severity
+from xmode_transfer.domain.policy_lint.excess import judge_excess
 from xmode_transfer.domain.policy_lint.judging import (
     Doubt,
     Rights,
     judge_key,
+    judge_other_ids,
     judge_rights,
     judge_trust,
     judge_trusted,
@@ -64,13 +66,21 @@ def _judged(documents: Sequence[Document], facts: Facts) -> Iterator[tuple[str, 
     trust = of(Kind.TRUST)
     if trust:
         name = files(Kind.TRUST)
-        for answer in chain(judge_trust(trust, facts), judge_trusted(name, trust, facts)):
+        for answer in chain(
+            judge_trust(trust, facts),
+            judge_trusted(name, trust, facts),
+            judge_other_ids(name, trust, facts),
+        ):
             yield name, answer
     rights = Rights(facts, of(Kind.PERMISSION), of(Kind.BUCKET), of(Kind.KEY))
     if rights.on_role or rights.on_bucket:
         name = files(Kind.PERMISSION, Kind.BUCKET)
         for right in judge_rights(rights):
             yield name, right
+    if rights.on_role:
+        permissions = [one for one in documents if one.kind is Kind.PERMISSION]
+        for answer in judge_excess(rights, permissions):
+            yield files(Kind.PERMISSION), answer
     key = facts.kms_key_arn
     if key is None and rights.on_key:
         key = f"arn:{facts.partition}:kms:{facts.region or 'us-east-1'}:{facts.account}:key/this"

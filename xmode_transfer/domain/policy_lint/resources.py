@@ -11,6 +11,7 @@ from xmode_transfer.domain.policy_lint.structure import statements_of
 
 _S3_ARN = re.compile(r"arn:(?P<partition>[a-z-]+):s3:::(?P<bucket>[^/]*)(?P<objects>/.*)?", re.DOTALL)
 _PLACED_S3_ARN = re.compile(r"arn:(?P<partition>[a-z-]+):s3:[a-z0-9-]*:[0-9]*:(?P<rest>[^:]+)")
+PLACEHOLDERS = ("BUCKET", "bucket-name")
 _ON_BUCKET = ("s3:listbucket", "s3:listbucketmultipartuploads", "s3:getbucketlocation")
 _ON_OBJECTS = ("s3:putobject", "s3:putobjectacl", "s3:getobject", "s3:getobjectacl", "s3:deleteobject")
 _PRINCIPAL = re.compile(r"arn:(?P<partition>[a-z-]+):(?:iam|sts)::(?P<account>[0-9]*):(?P<what>.+)")
@@ -42,11 +43,7 @@ def _resource(document: Document, number: int, text: str, facts: Facts) -> Itera
                 Severity.ERROR,
             )
         bucket = found["bucket"]
-        if (
-            bucket != facts.bucket
-            and not set("*?${}") & set(bucket)
-            and bucket not in ("BUCKET", "bucket-name")
-        ):
+        if bucket != facts.bucket and not set("*?${}") & set(bucket) and bucket not in PLACEHOLDERS:
             yield wrong(
                 Fault.OTHER_BUCKET,
                 f"{text} is the bucket {bucket}, and we deliver into {facts.bucket}",

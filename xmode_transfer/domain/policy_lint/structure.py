@@ -16,6 +16,7 @@ from xmode_transfer.domain.policy_lint.vocabulary import (
     known_operator,
     meant_key,
     unknown_action,
+    unknown_key,
 )
 
 _PLACEHOLDER = re.compile(
@@ -199,18 +200,24 @@ def _placeholders(
 
 
 def _actions(document: Document, number: int, statement: Mapping[str, Any]) -> Iterator[Remark]:
+    """An unknown name is a warning: AWS adds some, and the probes find what a wrong one does not grant."""
     for name in ("Action", "NotAction"):
         for action in _texts(statement.get(name)):
-            told = unknown_action(action)
-            if told is None and action != "*" and not re.fullmatch(r"[^:\s]+:[^:\s]+", action):
+            told, fix = unknown_action(action), "Correct its name; an unknown one grants nothing"
+            severity, service = Severity.WARNING, action.partition(":")[0]
+            if action != "*" and not re.fullmatch(r"[^:\s]+:[^:\s]+", action):
                 told = f"{action!r} names no service's right; it is written like s3:PutObject"
+                severity = Severity.ERROR  # AWS refuses the document
+            elif action != "*" and set("*?") & set(service):
+                told = f"{action} has a wildcard in its service's name, so that it may mean others as well"
+                fix = "Write the service's name in full, like s3:"
             if told is not None:
                 yield Remark(
                     document.name,
                     Fault.UNKNOWN_ACTION,
-                    Severity.WARNING if document.kind is Kind.PERMISSION else Severity.ERROR,
+                    severity,
                     f"statement {number}: {told}",
-                    Fix("Correct its name; an unknown one grants nothing"),
+                    Fix(fix),
                     number,
                 )
 
@@ -243,13 +250,14 @@ def _condition(document: Document, number: int, statement: Mapping[str, Any]) ->
                 "Correct its name; AWS refuses the document as it is",
             )
         for key in keys:
-            meant_for = meant_key(str(key))
-            if meant_for is not None:
+            told = unknown_key(str(key))
+            if told is not None:
+                meant_for = meant_key(str(key))
                 yield wrong(
                     Fault.UNKNOWN_CONDITION_KEY,
                     Severity.WARNING,
-                    f"there is no condition key {key} (did you mean {meant_for}?); no request has it",
-                    f"Write {meant_for}",
+                    told,
+                    f"Write {meant_for}" if meant_for else "Correct its name, unless AWS has added it",
                 )
 
 

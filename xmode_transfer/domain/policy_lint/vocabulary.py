@@ -1,53 +1,17 @@
-"""What AWS calls its actions, condition keys and operators, as far as such policies use them.
+"""What AWS calls its services, actions, condition keys and operators, as far as such policies use them.
 
-Source: Service Authorization Reference (S3, STS, KMS), and IAM User Guide, condition operators and global
-condition context keys.
+Names come from iam.json, which is kept with its date and written anew by ``make names``: AWS adds names
+all the time, so one that is not in it may be right. Operators: IAM User Guide, condition operators.
 """
 
-from xmode_transfer.domain.config.base import did_you_mean
+import difflib
+import json
+import re
+from collections.abc import Iterable
+from functools import lru_cache
+from importlib import resources
+from typing import Any
 
-_S3 = """
-AbortMultipartUpload BypassGovernanceRetention CreateAccessPoint CreateBucket CreateJob DeleteAccessPoint
-DeleteBucket DeleteBucketOwnershipControls DeleteBucketPolicy DeleteBucketWebsite DeleteObject
-DeleteObjectTagging DeleteObjectVersion DeleteObjectVersionTagging GetAccelerateConfiguration GetAccessPoint
-GetAccountPublicAccessBlock GetAnalyticsConfiguration GetBucketAcl GetBucketCORS GetBucketLocation
-GetBucketLogging GetBucketNotification GetBucketObjectLockConfiguration GetBucketOwnershipControls
-GetBucketPolicy GetBucketPolicyStatus GetBucketPublicAccessBlock GetBucketRequestPayment GetBucketTagging
-GetBucketVersioning GetBucketWebsite GetEncryptionConfiguration GetInventoryConfiguration
-GetLifecycleConfiguration GetMetricsConfiguration GetObject GetObjectAcl GetObjectAttributes
-GetObjectLegalHold GetObjectRetention GetObjectTagging GetObjectTorrent GetObjectVersion GetObjectVersionAcl
-GetObjectVersionAttributes GetObjectVersionForReplication GetObjectVersionTagging GetObjectVersionTorrent
-GetReplicationConfiguration InitiateReplication ListAccessPoints ListAllMyBuckets ListBucket
-ListBucketMultipartUploads ListBucketVersions ListJobs ListMultipartUploadParts
-ObjectOwnerOverrideToBucketOwner
-PutAccelerateConfiguration PutAccountPublicAccessBlock PutAnalyticsConfiguration PutBucketAcl PutBucketCORS
-PutBucketLogging PutBucketNotification PutBucketObjectLockConfiguration PutBucketOwnershipControls
-PutBucketPolicy PutBucketPublicAccessBlock PutBucketRequestPayment PutBucketTagging PutBucketVersioning
-PutBucketWebsite PutEncryptionConfiguration PutInventoryConfiguration PutLifecycleConfiguration
-PutMetricsConfiguration PutObject PutObjectAcl PutObjectLegalHold PutObjectRetention PutObjectTagging
-PutObjectVersionAcl PutObjectVersionTagging PutReplicationConfiguration ReplicateDelete ReplicateObject
-ReplicateTags RestoreObject UpdateJobPriority UpdateJobStatus
-"""
-_STS = """
-AssumeRole AssumeRoleWithSAML AssumeRoleWithWebIdentity AssumeRoot DecodeAuthorizationMessage GetAccessKeyInfo
-GetCallerIdentity GetFederationToken GetServiceBearerToken GetSessionToken SetContext SetSourceIdentity
-TagSession
-"""
-_KMS = """
-CancelKeyDeletion ConnectCustomKeyStore CreateAlias CreateCustomKeyStore CreateGrant CreateKey Decrypt
-DeleteAlias DeleteCustomKeyStore DeleteImportedKeyMaterial DescribeCustomKeyStores DescribeKey DisableKey
-DisableKeyRotation DisconnectCustomKeyStore EnableKey EnableKeyRotation Encrypt GenerateDataKey
-GenerateDataKeyPair GenerateDataKeyPairWithoutPlaintext GenerateDataKeyWithoutPlaintext GenerateMac
-GenerateRandom GetKeyPolicy GetKeyRotationStatus GetParametersForImport GetPublicKey ImportKeyMaterial
-ListAliases ListGrants ListKeyPolicies ListKeyRotations ListKeys ListResourceTags ListRetirableGrants
-PutKeyPolicy ReEncryptFrom ReEncryptTo ReplicateKey RetireGrant RevokeGrant RotateKeyOnDemand
-ScheduleKeyDeletion Sign SynchronizeMultiRegionKey TagResource UntagResource UpdateAlias
-UpdateCustomKeyStore UpdateKeyDescription UpdatePrimaryRegion Verify VerifyMac
-"""
-ACTIONS = {
-    service: {name.lower(): name for name in names.split()}
-    for service, names in (("s3", _S3), ("sts", _STS), ("kms", _KMS))
-}
 # Calls of S3 whose right has another name than the call.
 RIGHT_OF_CALL = {
     "headbucket": "s3:ListBucket",
@@ -66,47 +30,6 @@ RIGHT_OF_CALL = {
     "getbucketencryption": "s3:GetEncryptionConfiguration",
     "copyobject": "s3:PutObject",
 }
-
-_KEY_NAMES = """
-s3:x-amz-acl s3:x-amz-content-sha256 s3:x-amz-copy-source s3:x-amz-grant-full-control s3:x-amz-grant-read
-s3:x-amz-grant-read-acp s3:x-amz-grant-write s3:x-amz-grant-write-acp s3:x-amz-metadata-directive
-s3:x-amz-object-ownership s3:x-amz-server-side-encryption s3:x-amz-server-side-encryption-aws-kms-key-id
-s3:x-amz-server-side-encryption-customer-algorithm s3:x-amz-storage-class s3:x-amz-website-redirect-location
-s3:prefix s3:delimiter s3:max-keys s3:VersionId s3:if-match s3:if-none-match s3:ObjectCreationOperation
-s3:authType s3:signatureAge s3:signatureversion s3:TlsVersion s3:ResourceAccount s3:LocationConstraint
-s3:DataAccessPointAccount s3:DataAccessPointArn s3:AccessPointNetworkOrigin s3:object-lock-legal-hold
-s3:object-lock-mode s3:object-lock-remaining-retention-days s3:object-lock-retain-until-date
-s3:RequestObjectTagKeys s3:InventoryAccessibleOptionalFields s3:JobSuspendedCause s3:RequestJobOperation
-s3:RequestJobPriority s3:isReplicationPauseRequest s3:ExistingJobOperation s3:ExistingJobPriority
-s3:destinationRegion s3:isReplicationPauseRequest
-sts:ExternalId sts:RoleSessionName sts:SourceIdentity sts:TransitiveTagKeys sts:DurationSeconds
-sts:AWSServiceName sts:RequestContextProviders sts:TaskPolicyArn
-kms:ViaService kms:CallerAccount kms:EncryptionContextKeys kms:GrantIsForAWSResource kms:GrantConstraintType
-kms:GrantOperations kms:GranteePrincipal kms:RetiringPrincipal kms:ResourceAliases kms:RequestAlias
-kms:KeyOrigin kms:KeySpec kms:KeyUsage kms:MultiRegion kms:MultiRegionKeyType kms:EncryptionAlgorithm
-kms:DataKeyPairSpec kms:BypassPolicyLockoutSafetyCheck kms:ValidTo kms:WrappingAlgorithm kms:WrappingKeySpec
-aws:CalledVia aws:CalledViaFirst aws:CalledViaLast aws:CurrentTime aws:EpochTime aws:MultiFactorAuthAge
-aws:MultiFactorAuthPresent aws:PrincipalAccount aws:PrincipalArn aws:PrincipalIsAWSService aws:PrincipalOrgID
-aws:PrincipalOrgPaths aws:PrincipalServiceName aws:PrincipalServiceNamesList aws:PrincipalType aws:referer
-aws:RequestedRegion aws:ResourceAccount aws:ResourceOrgID aws:ResourceOrgPaths aws:SecureTransport
-aws:SourceAccount aws:SourceArn aws:SourceIdentity aws:SourceIp aws:SourceOrgID aws:SourceOrgPaths
-aws:SourceVpc aws:SourceVpce aws:SourceVpcArn aws:TagKeys aws:TokenIssueTime aws:UserAgent aws:userid
-aws:username aws:ViaAWSService aws:VpcSourceIp aws:FederatedProvider aws:Ec2InstanceSourceVpc
-aws:Ec2InstanceSourcePrivateIPv4 aws:VpceAccount aws:VpceOrgID aws:VpceOrgPaths
-"""
-CONDITION_KEYS = {key.lower(): key for key in _KEY_NAMES.split()}
-_KEY_FAMILIES = (
-    "aws:principaltag/",
-    "aws:requesttag/",
-    "aws:resourcetag/",
-    "s3:existingobjecttag/",
-    "s3:requestobjecttag/",
-    "s3:x-amz-object-ownership",
-    "s3:buckettag/",
-    "s3:accesspointtag/",
-    "kms:encryptioncontext:",
-    "kms:recipientattestation:",
-)
 
 _OPERATOR_NAMES = """
 StringEquals StringNotEquals StringEqualsIgnoreCase StringNotEqualsIgnoreCase StringLike StringNotLike
@@ -131,29 +54,98 @@ STATEMENT_ELEMENTS = (
 )
 
 
+@lru_cache(maxsize=1)
+def iam() -> dict[str, Any]:
+    """The kept names: ``source``, ``date``, ``prefixes`` of all services, condition ``keys``, and of the
+    ``services`` that deliveries use each action with its level and the kinds of resources it is ``on``."""
+    text = resources.files(__package__).joinpath("iam.json").read_text(encoding="utf-8")
+    found: dict[str, Any] = json.loads(text)
+    return found
+
+
+@lru_cache(maxsize=1024)
+def actions_like(pattern: str) -> tuple[str, ...]:
+    """The actions of S3, STS and KMS that an Action's pattern names."""
+    wanted = re.compile(re.escape(pattern.lower()).replace(r"\*", ".*").replace(r"\?", "."), re.DOTALL)
+    known = (f"{service}:{name}" for service, about in iam()["services"].items() for name in about["actions"])
+    return tuple(action for action in known if wanted.fullmatch(action.lower()))
+
+
+def kinds_of(action: str) -> tuple[str, ...]:
+    """The kinds of resources that an action of S3, STS or KMS is on; none: only ``*``."""
+    service, _, name = action.partition(":")
+    return tuple(iam()["services"][service]["actions"][name]["on"])
+
+
 def unknown_action(action: str) -> str | None:
-    """What to say of an action that its service does not have; None for one that it has, that has a wildcard,
-    or of a service that is not known here."""
+    """What to say of an action that is not known here; None for one that is, and for one that cannot be told:
+    it has a wildcard in its name, or its service's actions are not kept."""
     service, colon, name = action.partition(":")
-    known = ACTIONS.get(service.lower())
-    if not colon or known is None or "*" in name or "?" in name or name.lower() in known:
+    folded, services = service.lower(), iam()["services"]
+    if not colon or "*" in service or "?" in service:
         return None
-    if service.lower() == "s3" and name.lower() in RIGHT_OF_CALL:
+    if folded not in iam()["prefixes"]:
+        return f"no service {service} is known here{_meant(service, iam()['prefixes'])}"
+    if folded not in services or "*" in name or "?" in name:
+        return None
+    known = {one.lower(): one for one in services[folded]["actions"]}
+    if name.lower() in known:
+        return None
+    if folded == "s3" and name.lower() in RIGHT_OF_CALL:
         return f"there is no right {action}: the call needs {RIGHT_OF_CALL[name.lower()]}"
-    meant = did_you_mean(name, known.values()).replace("did you mean ", f"did you mean {service.lower()}:")
-    return f"there is no right {action}{meant}"
+    return f"no right {action} is known here{_meant(name, known.values(), f'{folded}:')}"
 
 
-def meant_key(key: str) -> str | None:
-    """The condition key that an unknown one was meant for, where it can be guessed. None when the key is
-    known or resembles none."""
-    folded = key.lower()
-    if folded in CONDITION_KEYS or folded.startswith(_KEY_FAMILIES):
+def unknown_key(key: str) -> str | None:
+    """What to say of a condition key that is not known here; None for one that is, and for one whose service
+    has keys that are not kept."""
+    service, colon, _ = key.lower().partition(":")
+    kept = {*iam()["services"], "aws"}
+    known = _keys()
+    if key.lower() in known or _family(key.lower()) in known:
         return None
-    told = did_you_mean(key, CONDITION_KEYS.values())
-    return told.removeprefix(" (did you mean ").removesuffix("?)") or None
+    if colon and service not in kept and (service in iam()["prefixes"] or "." in service):
+        return None  # of another service, or of an identity provider
+    meant = meant_key(key)
+    return f"no condition key {key} is known here" + (f" (did you mean {meant}?)" if meant else "")
+
+
+@lru_cache(maxsize=1024)
+def meant_key(key: str) -> str | None:
+    """The condition key that an unknown one was meant for: one of its own service that is spelt almost so,
+    or of another that has the very name. None when the key is known or resembles none."""
+    folded, known = key.lower(), _keys()
+    service, _, name = folded.partition(":")
+    if folded in known or _family(folded) in known:
+        return None
+    of_service = [one for one in known if one.partition(":")[0] == service]
+    close = difflib.get_close_matches(folded, of_service, n=1, cutoff=_CLOSE)
+    elsewhere = [f"{other}:{name}" for other in ("aws", "s3", "sts", "kms") if f"{other}:{name}" in known]
+    found = (close + elsewhere if service in ("aws", *iam()["services"]) else elsewhere)[:1]
+    return known[found[0]] if found else None
 
 
 def known_operator(name: str) -> bool:
     quantifier, colon, base = name.rpartition(":")
     return base in OPERATORS and (not colon or quantifier in ("ForAllValues", "ForAnyValue"))
+
+
+_CLOSE = 0.8
+"""So alike that a slip of the pen is likelier than a name that was added since (0: nothing, 1: the same)."""
+
+
+@lru_cache(maxsize=1)
+def _keys() -> dict[str, str]:
+    """The condition keys by their folded names; of those that end in a name of one's own, what is before."""
+    return {one.split("${")[0].lower(): one.split("${")[0] for one in iam()["keys"]}
+
+
+def _family(folded: str) -> str:
+    """``aws:principaltag/team`` is of the family ``aws:principaltag/``."""
+    return next((known for known in _keys() if known[-1] in "/:" and folded.startswith(known)), "")
+
+
+def _meant(word: str, choices: Iterable[str], before: str = "") -> str:
+    by_folded = {choice.lower(): choice for choice in choices}
+    close = difflib.get_close_matches(word.lower(), by_folded, n=1, cutoff=_CLOSE)
+    return f" (did you mean {before}{by_folded[close[0]]}?)" if close else ""

@@ -14,7 +14,13 @@ from xmode_transfer.domain.errors import ConfigError, ExitCode, XmodeError
 from xmode_transfer.domain.findings import AccessReport, Finding, Result, Severity
 from xmode_transfer.entrypoints.cli import Shell, words
 
-_COLOURS = {Result.OK: "green", Result.DENIED: "red", Result.UNEXPECTED: "yellow", Result.SKIPPED: None}
+_COLOURS = {
+    Result.OK: "green",
+    Result.DENIED: "red",
+    Result.UNEXPECTED: "yellow",
+    Result.UNKNOWN: None,
+    Result.SKIPPED: None,
+}
 _GRAVITY = {Severity.CRITICAL: "red", Severity.ERROR: "red", Severity.WARNING: "yellow"}
 _OUTCOMES = {"ok": "green", "blocked": "yellow", "failed": "red", "interrupted": "yellow"}
 _WHO = {"us": "we", "customer": "the customer", "aws": "AWS"}

@@ -23,6 +23,7 @@ COLOURS = {
     Health.DUE: "cyan",
     Health.LATE: "magenta",
     Health.NO_SOURCE: "magenta",
+    Health.ATTENTION: "yellow",
     Health.BLOCKED: "yellow",
     Health.FAILING: "red",
     Health.BROKEN: "red",

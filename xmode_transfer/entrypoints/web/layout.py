@@ -78,7 +78,11 @@ def overview(moment: Moment, chosen: Health | None, page: int) -> dict[str, Any]
     assessment = moment.assessment
     everybody = assessment.customers
     troubles = sorted(
-        ((item, trouble) for item in everybody for trouble in grouped(item.troubles)),
+        (
+            (item, trouble)
+            for item in everybody
+            for trouble in grouped(item.cares if item.health is Health.ATTENTION else item.troubles)
+        ),
         key=lambda pair: (tuple(Health).index(pair[0].health), pair[1].first.since_at, pair[0].customer),
     )
     wanted = [item for item in everybody if chosen is None or item.health is chosen]
@@ -125,7 +129,7 @@ def _worst(everybody: Sequence[CustomerHealth], cares: Sequence[Trouble]) -> Hea
 def verdict(everybody: Sequence[CustomerHealth], cares: Sequence[Trouble]) -> str:
     """The whole in one sentence."""
     hurt = [item for item in everybody if item.health not in SOUND]
-    waits = Counter(item.trouble.party if item.trouble else Party.US for item in hurt)
+    waits = Counter(item.pressing.party if item.pressing else Party.US for item in hurt)
     ours, waiting, aws = waits[Party.US], waits[Party.CUSTOMER], waits[Party.AWS]
     told = []
     if cares:

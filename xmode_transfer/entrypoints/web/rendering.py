@@ -38,6 +38,7 @@ LOOKS: Mapping[str, tuple[str, str]] = {
     Health.FAILING: ("alarm", "bad"),
     Health.NO_SOURCE: ("diamond", "warn"),
     Health.LATE: ("clock", "warn"),
+    Health.ATTENTION: ("diamond", "warn"),
     Health.DUE: ("target", "info"),
     Health.HEALTHY: ("check", "good"),
     Health.PENDING: ("ring", "quiet"),

@@ -30,6 +30,7 @@ from xmode_transfer.adapters.ledger.tables.sharing import chunks
 from xmode_transfer.adapters.ledger.tables.watching import (
     alerts,
     daemons,
+    discrepancies,
     looks,
     notices,
     passed_over,
@@ -48,6 +49,7 @@ __all__ = [
     "chunks",
     "daemons",
     "deliveries",
+    "discrepancies",
     "fleet",
     "leases",
     "looks",

@@ -1,6 +1,7 @@
 """Daemons, looks at sources, alerts, and what customers are told."""
 
 from sqlalchemy import (
+    BigInteger,
     Boolean,
     Column,
     ForeignKey,
@@ -68,6 +69,21 @@ looks = Table(
     *failure_columns(),
     Column("failing_since_at", TEXT),
     PrimaryKeyConstraint("customer", "feed"),
+    sqlite_with_rowid=False,
+)
+
+# What the last verification of a period found that is not as it was delivered.
+discrepancies = Table(
+    "discrepancies",
+    metadata,
+    Column("customer", TEXT, nullable=False),
+    Column("feed", TEXT, nullable=False),
+    Column("period", TEXT, nullable=False),
+    Column("flaw", TEXT, nullable=False),
+    Column("keys", BigInteger, nullable=False),
+    Column("first_key", TEXT, nullable=False),
+    Column("since_at", TEXT, nullable=False),
+    PrimaryKeyConstraint("customer", "feed", "period", "flaw"),
     sqlite_with_rowid=False,
 )
 
