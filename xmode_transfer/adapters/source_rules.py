@@ -23,22 +23,17 @@ class ProblemCode(StrEnum):
     LINK_LEAVES_ROOT = "link_leaves_root"
     LINK_DANGLING = "link_dangling"
     LINK_LOOP = "link_loop"
+    LINK_TO_DIRECTORY = "link_to_directory"
     NOT_A_FILE = "not_a_file"
+    NOT_A_DIRECTORY = "not_a_directory"
 
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _SURROGATE = re.compile(r"[\ud800-\udfff]")
 
 
-def readable(name: str) -> str:
-    """A name as a terminal and a log can show it, with escapes for what is no UTF-8 and for control
-    characters."""
-    shown = name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-    return _CONTROL.sub(lambda match: f"\\x{ord(match[0]):02x}", shown)
-
-
 def problem(name: str, code: ProblemCode, message: str) -> SourceProblem:
-    return SourceProblem(readable(name), str(code), message)
+    return SourceProblem(name, str(code), message)
 
 
 def name_problem(name: str) -> SourceProblem | None:

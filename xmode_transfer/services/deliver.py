@@ -21,6 +21,7 @@ from xmode_transfer.domain.errors import (
     XmodeError,
 )
 from xmode_transfer.domain.records import (
+    FINISHED,
     Delivery,
     DeliveryOutcome,
     Failure,
@@ -33,16 +34,16 @@ from xmode_transfer.ports import PeriodState, Source
 from xmode_transfer.services import leasing, publishing, sharing
 from xmode_transfer.services.destination import Destination, was_not_let_in
 from xmode_transfer.services.large import LargeObjects
-from xmode_transfer.services.planning import Plan, Planner
-from xmode_transfer.services.sending import Sent, failure_of, halts
+from xmode_transfer.services.planning import SUPERSEDED, Plan, Planner
+from xmode_transfer.services.sending import Sent, defect_of, failure_of, halts
 from xmode_transfer.services.workbench import Workbench
 from xmode_transfer.telemetry import Event
 
 
 def deliver(bench: Workbench, customer: Customer, feed: Feed, state: PeriodState) -> DeliveryOutcome:
     """Delivers that period. Answers an outcome for everything that can happen to a delivery, refusals and
-    interruptions included; raises only what concerns more than this delivery (our own identity, the ledger)
-    and defects."""
+    interruptions and defects included; raises only what concerns more than this delivery (our own identity,
+    the ledger)."""
     period = state.period.label
     started = bench.clock.monotonic()
     with telemetry.bind(customer=customer.name, feed=feed.name, period=period):
@@ -50,7 +51,14 @@ def deliver(bench: Workbench, customer: Customer, feed: Feed, state: PeriodState
             with leasing.held(
                 bench.ledger, leasing.of_delivery(customer.name, feed.name, period), bench.holder
             ) as lease:
-                return _Work(bench, customer, feed, state, bench.sources(feed), lease, started).run()
+                work = _Work(bench, customer, feed, state, bench.sources(feed), lease, started)
+                try:
+                    return work.run()
+                except Exception as error:
+                    if isinstance(error, XmodeError) and not isinstance(error, Defect):
+                        raise
+                    telemetry.exception(Event.DEFECT)
+                    return work.broken(error if isinstance(error, Defect) else defect_of(error))
         except AlreadyRunning as error:
             latest = bench.ledger.latest(customer.name, feed.name, period)
             return DeliveryOutcome(
@@ -161,6 +169,34 @@ class _Work:
             manifest_key=latest.manifest_key,
         )
 
+    def broken(self, defect: Defect) -> DeliveryOutcome:
+        """Notes a defect outside of any run: the next attempt takes the usual pause."""
+        now = self.bench.clock.now()
+        latest = self.bench.ledger.latest(self.customer.name, self.feed.name, self.state.period.label)
+        earlier = latest.failure.cause if latest is not None and latest.failure is not None else None
+        if latest is not None and latest.status not in FINISHED and earlier != SUPERSEDED:
+            self.bench.ledger.update_delivery(
+                self.lease,
+                replace(
+                    latest,
+                    status=Status.FAILED,
+                    failure=failure_of(defect),
+                    updated_at=now,
+                    attempts=latest.attempts + 1,
+                    next_attempt_at=self.bench.backoff.next_attempt_at(latest, now),
+                ),
+            )
+        return DeliveryOutcome(
+            self.customer.name,
+            self.feed.name,
+            self.state.period.label,
+            latest.revision if latest is not None else 1,
+            str(Status.FAILED),
+            seconds=self._seconds(),
+            failure=failure_of(defect),
+            exit_code=defect.exit_code,
+        )
+
     def _execute(self, plan: Plan, delivery: Delivery, earlier: Delivery | None) -> DeliveryOutcome | None:
         """One run towards the delivery, which the ledger had as ``earlier`` before it. None when it has to be
         superseded."""
@@ -220,6 +256,9 @@ class _Work:
                     delivery = published or delivery
         except XmodeError as raised:
             error = raised
+        except Exception as raised:  # noqa: BLE001 - it is recorded, as what AWS and the source do is
+            telemetry.exception(Event.DEFECT)
+            error = defect_of(raised)
         finally:
             bench.progress.delivery_finished()
         if sent.stale and error is None:
@@ -308,7 +347,8 @@ class _Work:
             failure=failure,
             problems=tuple(problems),
             exit_code=error.exit_code if error is not None else ExitCode.DONE,
-            ends_run=error is not None and (isinstance(error, Interrupted) or halts(error)),
+            ends_run=isinstance(error, Interrupted)
+            or (error is not None and halts(error) and not isinstance(error, Defect)),
         )
 
     def _next_attempt_at(

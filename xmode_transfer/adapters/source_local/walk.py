@@ -205,12 +205,12 @@ def _open_top(tree: Tree, root: str) -> _Level:
 
 
 def _open_below(tree: Tree, prefix: str, root: str) -> _Level | SourceProblem | None:
-    """A directory met on the way; None when it is gone or left out in silence."""
-    name = prefix.rstrip("/")
-    path = f"{root}/{name}"
+    """A directory met on the way; None when it is gone or left out in silence. What is wrong with it is said
+    under its name with ``/``, which is its place in the order."""
+    path = f"{root}/{prefix}".rstrip("/")
     if len(prefix.encode("utf-8", "surrogateescape")) >= MAX_KEY_BYTES:
         return problem(
-            name,
+            prefix,
             ProblemCode.NAME_TOO_LONG,
             f"what lies in it needs object keys of more than {MAX_KEY_BYTES:,} bytes; shorten its path",
         )
@@ -220,9 +220,9 @@ def _open_below(tree: Tree, prefix: str, root: str) -> _Level | SourceProblem | 
         raise_if_out_of_descriptors(error)
         try:
             if stat.S_ISLNK(os.lstat(path).st_mode):
-                return link_problem(name, path, root)
+                return link_problem(prefix, path, root)
         except FileNotFoundError:
             return None
         except OSError as worse:
-            return unreadable(name, worse)
-        return unreadable(name, error)
+            return unreadable(prefix, worse)
+        return unreadable(prefix, error)

@@ -21,8 +21,6 @@ from xmode_transfer.domain.records import SourceFile, SourceProblem
 from xmode_transfer.domain.selection import Selection
 from xmode_transfer.ports import Clock, PeriodState
 
-_MOST_SIGNIFICANT_FIRST = ("YmdH", "YjH", "GV")
-
 
 class S3Source:
     """Implements ``ports.Source`` over the keys below a prefix. Thread-safe: it remembers nothing between
@@ -143,9 +141,6 @@ class S3Source:
     def _directories(self, partition: Partition, since: datetime | None) -> Iterator[tuple[Period, str]]:
         """The prefixes that are a period each, in no order. Years of periods before ``since`` are not
         listed where their names sort as their times do: each level of them would be a request."""
-        oldest = partition.path(Period(since, partition.kind)).split("/") if since is not None else None
-        if not _sorts_by_time(partition):
-            oldest = None
         level, last = [""], len(partition.segments) - 1
         for depth in range(len(partition.segments)):
             level = [
@@ -153,14 +148,9 @@ class S3Source:
                 for above in level
                 for name in self._bucket.directories(above)
                 if partition.segment_matches(depth, name)
-                and (depth == last or oldest is None or (above + name).split("/") >= oldest[: depth + 1])
+                and (depth == last or since is None or not partition.is_before(above + name, since))
             ]
         for directory in level:
             period = partition.period(directory.rstrip("/"))
             if period is not None and partition.path(period) + "/" == directory:
                 yield period, directory
-
-
-def _sorts_by_time(partition: Partition) -> bool:
-    directives = "".join(after[:1] for after in partition.template.split("%")[1:])
-    return any(order.startswith(directives) for order in _MOST_SIGNIFICANT_FIRST)
