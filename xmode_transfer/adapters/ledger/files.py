@@ -122,14 +122,14 @@ def restore(url: str, file: Path, now: datetime, *, told: Told | None = None) ->
                 target.parent.mkdir(parents=True, exist_ok=True)
                 _copy(connection, partial, told)
             _give_leases_back(partial)
-            counted = _proven(partial)
+            counted, size = _proven(partial), partial.stat().st_size
         with _alone(target.parent), _nobody_writes(target, now):
             kept = _set_aside(target, now)
             _put(partial, target)
     finally:
         with suppress(OSError):
             partial.unlink(missing_ok=True)
-    return Copied(target, counted, target.stat().st_size, kept)
+    return Copied(target, counted, size, kept)
 
 
 def _partial(target: Path) -> Path:
