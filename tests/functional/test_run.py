@@ -333,6 +333,8 @@ def wait_for_objects(customer: CustomerSetup, count: int) -> None:
         (("run", "--customer", "acme", "--feed", "x"), "does not subscribe"),
         (("run", "--customer", "acme", "--period", "2026-13-01"), "write it like 2026-11-22"),
         (("run", "--customer", "acme", "--period", "2026-11-01", "--since", "2026-11-01"), "use either"),
+        (("run", "--all", "--since", "2026-11-02", "--until", "2026-11-01"), "swap the two"),
+        (("verify", "--customer", "acme", "--since", "2026-11", "--until", "2026-10"), "swap the two"),
     ],
 )
 def test_bad_usage_says_what_to_do(

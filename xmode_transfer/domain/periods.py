@@ -137,6 +137,15 @@ def period_labelled(label: str) -> Period | None:
     return None
 
 
+def check_range(since: str | None, until: str | None) -> None:
+    """Refuses a range in which no period can lie. Raises ValueError."""
+    first, last = (period_labelled(label) if label else None for label in (since, until))
+    if first is not None and last is not None and first.kind is last.kind and last < first:
+        raise ValueError(
+            f"--since {since} comes after --until {until}, and no period lies between them; swap the two"
+        )
+
+
 class PartitionError(ValueError):
     """A partition template that cannot name periods; the message says why and how to mend it."""
 

@@ -257,6 +257,43 @@ def test_a_small_file_with_many_aliases_is_refused_quickly(write: Write) -> None
     assert "look at the aliases" in str(configuration.broken["acme"][0])
 
 
+@pytest.mark.parametrize("endpoint", [None, "variable", "file"])
+def test_a_misspelt_region_is_a_mistake_on_aws_and_a_hint_elsewhere(
+    write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, endpoint: str | None
+) -> None:
+    for name in ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_PROFILE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "aws"))
+    if endpoint == "variable":
+        monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "http://store.internal")
+    elif endpoint == "file":
+        (tmp_path / "aws").write_text("[default]\nendpoint_url = http://store.internal\n")
+    directory = write({"customers/acme.yaml": ACME.replace("us-east-1", "us-est-1")})
+    configuration = load(directory)
+    told = (
+        "customers/acme.yaml:7:11: destination.region: us-est-1 is no region of AWS that is known here "
+        "(did you mean us-east-1 or us-west-1?)"
+    )
+    if endpoint is None:
+        assert [str(problem) for problem in configuration.broken["acme"]] == [told]
+        assert configuration.hints == ()
+    else:
+        assert "acme" in configuration.customers
+        assert [str(hint) for hint in configuration.hints] == [told]
+        assert configuration.problems == ()
+
+
+def test_a_misspelt_region_frees_nothing_that_its_file_claims(
+    write: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_PROFILE"):
+        monkeypatch.delenv(name, raising=False)
+    directory = write(
+        {"customers/acme.yaml": ACME.replace("us-east-1", "us-est-1"), "customers/twin.yaml": ACME}
+    )
+    assert set(load(directory).broken) == {"acme", "twin"}
+
+
 def test_a_byte_order_mark_and_other_line_ends_are_no_mistake(write: Write) -> None:
     text = b"\xef\xbb\xbf" + ACME.replace("\n", "\r\n").encode()
     assert load(write({"customers/acme.yaml": text})).problems == ()

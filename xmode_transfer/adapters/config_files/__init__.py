@@ -14,9 +14,19 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from xmode_transfer.adapters.config_files.endpoint import endpoint_url
 from xmode_transfer.adapters.config_files.file import AnyModel, ConfigFile
-from xmode_transfer.domain.config import Configuration, Customer, Feed, Problem, SecretRef, Service
+from xmode_transfer.domain.config import (
+    Configuration,
+    Customer,
+    CustomerState,
+    Feed,
+    Problem,
+    SecretRef,
+    Service,
+)
 from xmode_transfer.domain.config.cross_check import Claim, cross_check
+from xmode_transfer.domain.config.names import region_doubt
 from xmode_transfer.domain.config.schema import json_schemas
 from xmode_transfer.domain.errors import ConfigError
 from xmode_transfer.domain.keys import readable
@@ -68,11 +78,16 @@ class _Survey:
     directory: Path
     strays: list[Problem] = field(default_factory=list)
     unread: list[Problem] = field(default_factory=list)  # folders: nobody knows what lies in them
+    hints: list[Problem] = field(default_factory=list)
 
     def result(self) -> tuple[Configuration, tuple[Problem, ...]]:
         service_file, service = self._service()
         feed_files, feeds = self._folder(FEEDS, Feed)
         customer_files, customers = self._folder(CUSTOMERS, Customer)
+        if service_file and service:
+            region = service.vendor.sts_region
+            if self._doubts("STS", service_file, ("vendor", "sts_region"), region):
+                service = None
         clashes = cross_check(
             customers,
             feeds,
@@ -87,6 +102,9 @@ class _Survey:
         for clash in clashes:
             customer_files[clash.customer].problem(clash.path, clash.message)
             customers.pop(clash.customer, None)
+        for customer in list(customers.values()):
+            if self._misses_its_region(customer, customer_files[customer.name]):
+                del customers[customer.name]
         stopping = [
             *(service_file.problems if service_file is not None else [_NO_SERVICE_FILE]),
             *self.unread,
@@ -102,8 +120,25 @@ class _Survey:
             problems=tuple(
                 sorted([*stopping, *self.strays, *chain.from_iterable(file.problems for file in files)])
             ),
+            hints=tuple(sorted(self.hints)),
         )
         return configuration, tuple(sorted(stopping))
+
+    def _misses_its_region(self, customer: Customer, file: ConfigFile) -> bool:
+        region = customer.destination.region
+        if region is None or customer.state is CustomerState.RETIRED:
+            return False
+        return self._doubts("S3", file, ("destination", "region"), region)
+
+    def _doubts(self, service: str, file: ConfigFile, path: tuple[str, ...], region: str) -> bool:
+        """Whether the region is a mistake. Where requests do not go to AWS it may be right all the same."""
+        told = region_doubt(region)
+        if told and endpoint_url(service) is not None:
+            self.hints.append(file.hint(path, told))
+            return False
+        if told:
+            file.problem(path, told)
+        return bool(told)
 
     def _service(self) -> tuple[ConfigFile | None, Service | None]:
         if not os.path.lexists(self.directory / SERVICE_FILE):

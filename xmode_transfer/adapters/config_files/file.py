@@ -52,6 +52,10 @@ class ConfigFile:
         place = self._tree.place(path, of_key=of_key) if self._tree is not None else (0, 0)
         self._tell(*place, path, message)
 
+    def hint(self, path: KeyPath, message: str) -> Problem:
+        """Something at a key's value that is no mistake for certain."""
+        return Problem(self.name, *self.place(path), dotted(path), message)
+
     def place(self, path: KeyPath) -> tuple[int, int]:
         """Line and column, from 1, of the value at a key's path."""
         if self._tree is None:

@@ -59,7 +59,7 @@ def by_file(root: str, selection: Selection, settling: Settling) -> Completeness
     for entry in _entries(root, root, selection):
         files += entry.is_file
         if entry.wanted:
-            if entry.changed_ns <= settling.settled_ns:
+            if settling.settles(entry.changed_ns):
                 return Completeness(True, f"files that have not changed for {settling.seconds} s are there")
             wanted += 1
             oldest = entry.changed_ns if oldest is None else min(oldest, entry.changed_ns)

@@ -67,7 +67,7 @@ class LocalSource:
     def scan(self, period: Period) -> Iterator[SourceFile | SourceProblem]:
         if self._partition is not None:
             return walk(Tree(self._root, self._partition.path(period) + "/", self._selection))
-        return walk(Tree(self._root, "", self._selection, self._settling().settled_ns))
+        return walk(Tree(self._root, "", self._selection, self._settling()))
 
     def open(self, file: SourceFile) -> LocalFile:
         return open_file(self._root, file)

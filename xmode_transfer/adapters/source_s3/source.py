@@ -63,7 +63,7 @@ class S3Source:
         if self._partition is not None:
             yield from self._scan(self._partition.path(period) + "/", None)
         else:
-            yield from self._scan("", self._settling().settled_ns)
+            yield from self._scan("", self._settling())
 
     def open(self, file: SourceFile) -> S3File:
         return S3File(self._bucket, file)
@@ -72,14 +72,14 @@ class S3Source:
         seconds = 0 if isinstance(self._complete, Marker) else self._complete.settle_seconds
         return Settling.at(self._clock.now(), seconds)
 
-    def _scan(self, top: str, settled_ns: int | None) -> Iterator[SourceFile | SourceProblem]:
+    def _scan(self, top: str, settling: Settling | None) -> Iterator[SourceFile | SourceProblem]:
         for row in self._objects(top):
             name = row.key[len(self._bucket.root) :]
             if not self._selection.takes(name[len(top) :]):
                 continue
-            if settled_ns is not None and row.modified_ns > settled_ns:
+            if settling is not None and not settling.settles(row.modified_ns):
                 continue
-            bad = name_problem(name)
+            bad = name_problem(name) or (settling and settling.date_problem(name, row.modified_ns))
             yield SourceFile(name, row.size, row.modified_ns, row.etag) if bad is None else bad
 
     def _objects(self, top: str) -> Iterator[StoredObject]:
@@ -128,7 +128,7 @@ class S3Source:
         for row in self._objects(""):
             count += 1
             if self._selection.takes(row.key[len(self._bucket.root) :]):
-                if row.modified_ns <= settling.settled_ns:
+                if settling.settles(row.modified_ns):
                     reason = f"files that have not changed for {settling.seconds} s are there"
                     return Completeness(True, reason)
                 oldest = row.modified_ns if oldest is None else min(oldest, row.modified_ns)

@@ -204,6 +204,32 @@ def test_a_drop_folder(
     assert bool(list(source.scan(NONE))) is complete
 
 
+def test_a_file_that_is_dated_far_ahead_is_told_and_one_a_little_ahead_waits(
+    put: Put, source_of: Sources
+) -> None:
+    """A file server's clock, or its time zone, may be off by hours; nobody waits for years."""
+    put("ahead.csv", seconds=-86_400)
+    source = source_of()
+    (state,) = source.periods()
+    assert not state.complete
+    assert "86400 s ahead of this machine's clock" in state.reason
+    put("far.csv", seconds=-86_401)
+    (state,) = source.periods()
+    assert state.complete
+    put("b.csv", seconds=61)
+    names = [(found.name, getattr(found, "code", None)) for found in source.scan(NONE)]
+    assert names == [("b.csv", None), ("far.csv", "dated_ahead")]
+    put("far.csv", seconds=-3 * 365 * 86_400)
+    (_, problem) = source.scan(NONE)
+    assert "it is dated 1,095 days ahead of this machine's clock" in problem.message
+
+
+def test_in_a_period_a_date_ahead_is_no_problem(put: Put, source_of: Sources) -> None:
+    put("2026/11/22/a", seconds=-3 * 86_400)
+    source = source_of(period="day", partition="%Y/%m/%d", complete={"marker": "_SUCCESS"})
+    assert [found.name for found in source.scan(DAY)] == ["2026/11/22/a"]
+
+
 def test_periods_before_the_window_are_named_without_a_look_into_them(
     root: Path, put: Put, source_of: Sources, monkeypatch: pytest.MonkeyPatch
 ) -> None:

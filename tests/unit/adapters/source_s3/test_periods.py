@@ -129,6 +129,9 @@ def test_a_drop_folder_waits_for_its_newest_files_alone(bucket: Any, clock: Memo
     assert not state.complete
     assert "nearest to complete" in state.reason
     assert names(source) == []
+    clock.set(datetime.fromtimestamp(clock.now().timestamp() - 2 * 86_400, clock.now().tzinfo))
+    assert source.state(NONE).complete
+    assert [(found.name, found.code) for found in source.scan(NONE)] == [("x/a.csv", "dated_ahead")]
 
 
 def test_what_is_scanned(bucket: Any) -> None:
