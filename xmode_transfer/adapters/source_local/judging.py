@@ -83,7 +83,8 @@ def link_problem(name: str, path: str, root: str) -> SourceProblem | None:
         return problem(
             name,
             ProblemCode.LINK_LEAVES_ROOT,
-            f"it is a symbolic link to {readable(target)}, outside the feed's root; put the file there",
+            f"it is a symbolic link to {readable(target)}, outside the feed's root; "
+            + ("put the directory itself there, or mount it" if name.endswith("/") else "put the file there"),
         )
     if dangling:
         return problem(

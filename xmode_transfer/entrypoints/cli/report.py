@@ -101,7 +101,8 @@ def _tell_delivery(outcome: DeliveryOutcome) -> None:
         facts.append(f"{words.count(outcome.skipped, 'file')} there already")
     if outcome.failed:
         facts.append(f"{words.count(outcome.failed, 'file')} not delivered")
-    click.echo(f"{head}{outcome.feed} {outcome.period}{revision}: {'; '.join(facts) or 'nothing sent'}")
+    of_period = f" {outcome.period}{revision}" if outcome.period else ""  # without: the feed's source
+    click.echo(f"{head}{outcome.feed}{of_period}: {'; '.join(facts) or 'nothing sent'}")
     if outcome.manifest_key and outcome.outcome == "delivered":
         click.echo(f"{'':<10}manifest {outcome.manifest_key}")
     for problem in outcome.problems[:_SHOWN_FILES]:
