@@ -288,7 +288,7 @@ def test_a_dry_run_shows_the_plan_and_writes_nothing(project: Make, acme: Custom
 def test_two_runs_at_once_the_second_answers_already_running(project: Make, acme: CustomerSetup) -> None:
     here = project(acme)
     fill(here, {f"{n:04}.csv": b"x" * 1000 for n in range(300)})
-    here.slow_down(100_000)
+    here.slow_down(15_000)
     first = here.start("run", "--customer", "acme", "--json")
     wait_for_objects(acme, 1)
     second = here.deliver()
