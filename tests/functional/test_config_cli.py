@@ -78,10 +78,23 @@ def test_a_service_with_mistakes_does_not_hide_the_others(broken: Path) -> None:
     (broken / "service.yaml").write_text("engine: fsat\n")
     answer = run(broken, "check", "--json")
     assert answer.returncode == 2
-    assert [problem["path"] for problem in json.loads(answer.stdout)["problems"]] == [
-        "destination.prefx",
-        "engine",
-    ]
+    document = json.loads(answer.stdout)
+    assert [problem["path"] for problem in document["problems"]] == ["destination.prefx", "engine"]
+    assert [customer["outcome"] for customer in document["customers"]] == ["broken", "stopped"]
+    lines = run(broken, "check").stdout.splitlines()
+    assert "stopped   globex  in order itself; nothing is delivered until service.yaml is mended" in lines
+    assert not any(line.startswith("active") for line in lines)
+
+
+def test_a_region_of_another_store_is_a_hint(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
+    path = directory / "customers" / "acme.yaml"
+    path.write_text(path.read_text().replace("region: us-east-1", "region: us-est-1"))
+    answer = run(directory, "check")
+    assert answer.returncode == 0
+    assert answer.stdout.startswith("hint: customers/acme.yaml:")
+    (hint,) = json.loads(run(directory, "check", "--json").stdout)["hints"]
+    assert hint["path"] == "destination.region"
 
 
 @pytest.mark.parametrize("as_json", [False, True])

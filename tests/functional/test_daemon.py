@@ -1,6 +1,7 @@
 """`xmode-transfer daemon` against the local AWS: months of a service's life in a minute."""
 
 import json
+import os
 import signal
 import socket
 import sqlite3
@@ -13,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from xmode_transfer.adapters.clock import SystemClock
 from xmode_transfer.sandbox import accounts, bucket, clients
 from xmode_transfer.sandbox.model import REGION, VENDOR_ACCOUNT, VENDOR_USER, CustomerSetup, Sandbox
 
@@ -225,6 +227,42 @@ def test_it_delivers_reloads_tells_and_survives_a_role_that_is_gone(
         assert daemon.seen("daemon.stopped", drained=True)
         assert not daemon.other
         assert not daemon.seen("defect")
+
+
+def test_files_that_cannot_be_read_stop_nobody_who_was_in_order(
+    project: Make, customer_factory: Callable[..., CustomerSetup]
+) -> None:
+    here = project(customer_factory("acme"), customer_factory("globex"), service=FAST)
+    customers = here.directory / "customers"
+    text = (customers / "acme.yaml").read_text()
+    with running(here) as daemon:
+        (customers / "zz.yaml").symlink_to("zz.yaml")
+        os.mkfifo(customers / "pipe.yaml")
+        daemon.wait("configuration.broken")
+        (customers / ".link").symlink_to("acme.yaml")
+        (customers / ".link").replace(customers / "acme.yaml")  # it is never away, as a file that is removed
+        until = time.monotonic() + 30
+        while not any(
+            "customers/acme.yaml: is a symbolic link that leads back to itself" in problem
+            for event in daemon.seen("configuration.broken")
+            for problem in event["problems"]
+        ):
+            assert time.monotonic() < until, daemon.told()
+            time.sleep(0.05)
+        fill(here, f"{SystemClock().now():%Y/%m/%d}", {"a.csv": b"1"})
+        for name in ("acme", "globex"):
+            daemon.wait("delivery.finished", customer=name, outcome="delivered")
+        assert here.deliver("globex").code == 0
+        assert here.run("run", "--customer", "zz").code == 2
+        status = {one["customer"]: one["status"] for one in here.run("status", "--json").json["customers"]}
+        assert (status["zz"], status["pipe"], status["globex"]) == ("broken", "broken", "healthy")
+        for name in ("zz.yaml", "pipe.yaml"):
+            (customers / name).unlink()
+        (customers / ".text").write_text(text)
+        (customers / ".text").replace(customers / "acme.yaml")
+        daemon.wait("configuration.mended")
+        assert not daemon.seen("configuration.reloaded", removed=["acme"])
+        assert daemon.end() == 0
 
 
 def test_a_key_of_ours_that_is_rotated_stops_everybody_once_and_needs_no_restart(

@@ -4,11 +4,14 @@ import json
 import signal
 import time
 from collections.abc import Callable
+from datetime import timedelta
 from random import Random
 
 import pytest
 
+from xmode_transfer.adapters.clock import SystemClock
 from xmode_transfer.sandbox import accounts, bucket
+from xmode_transfer.sandbox.configuration import DEFAULT_FEEDS
 from xmode_transfer.sandbox.model import CustomerSetup, Variant
 
 pytestmark = pytest.mark.sandbox
@@ -309,7 +312,7 @@ def test_a_dry_run_shows_the_plan_and_writes_nothing(project: Make, acme: Custom
 def test_two_runs_at_once_the_second_answers_already_running(project: Make, acme: CustomerSetup) -> None:
     here = project(acme)
     fill(here, {f"{n:04}.csv": b"x" * 1000 for n in range(300)})
-    here.slow_down(100_000)
+    here.slow_down(15_000)
     first = here.start("run", "--customer", "acme", "--json")
     wait_for_objects(acme, 1)
     second = here.deliver()
@@ -354,6 +357,8 @@ def wait_for_objects(customer: CustomerSetup, count: int) -> None:
         (("run", "--customer", "acme", "--feed", "x"), "does not subscribe"),
         (("run", "--customer", "acme", "--period", "2026-13-01"), "write it like 2026-11-22"),
         (("run", "--customer", "acme", "--period", "2026-11-01", "--since", "2026-11-01"), "use either"),
+        (("run", "--all", "--since", "2026-11-02", "--until", "2026-11-01"), "swap the two"),
+        (("verify", "--customer", "acme", "--since", "2026-11", "--until", "2026-10"), "swap the two"),
     ],
 )
 def test_bad_usage_says_what_to_do(
@@ -381,3 +386,80 @@ def test_a_role_that_anybody_could_have_us_assume_can_be_set_to_stop(
     accounts.set_trust_policy(acme, trust)
     assert here.run("check-access", "--customer", "acme").code == 0
     assert here.deliver().json["outcome"] == "delivered"
+
+
+# --- Names and paths that stand in the way ---------------------------------------------------------------
+
+
+def days(count: int) -> list[str]:
+    """The last days, oldest first, as directories."""
+    today = SystemClock().now()
+    return [f"{today - timedelta(days=back):%Y/%m/%d}" for back in reversed(range(count))]
+
+
+def test_a_name_that_no_key_can_carry_is_told_and_holds_up_nothing_else(
+    project: Make, acme: CustomerSetup
+) -> None:
+    drops = {"source": "exports/drops", "period": "none", "complete": {"settle_seconds": 0}}
+    here = project(acme, feeds={**DEFAULT_FEEDS, "drops": drops})
+    first, second = days(2)
+    # What people are shown of these is in another order than they are: \t and bytes become \x...
+    fill(here, dict.fromkeys(("a\tb.csv", "a b.csv", "\udcff.csv", "\xe9.csv", "\udce9.csv"), b"1"), first)
+    fill(here, {"a.csv": b"2"}, second)
+    here.write("late.csv", b"3", "drops")
+
+    answer = here.deliver()
+    assert answer.code == 3
+    drop, bad, good = sorted(answer.json["deliveries"], key=lambda one: (one["feed"], one["period"]))
+    assert (drop["outcome"], good["outcome"], good["uploaded"]) == ("delivered", "delivered", 1)
+    assert (bad["outcome"], bad["cause"], bad["uploaded"], bad["failed"]) == ("failed", "incomplete", 2, 3)
+    assert [(file["name"], file["code"]) for file in bad["files"]] == [
+        (f"{first}/a\\x09b.csv", "name_control_character"),
+        (f"{first}/\\xe9.csv", "name_not_utf8"),
+        (f"{first}/\\xff.csv", "name_not_utf8"),
+    ]
+    plan = here.deliver("acme", "--dry-run", "--feed", "us-daily", "--period", first.replace("/", "-")).json[
+        "deliveries"
+    ][0]["plan"]
+    assert [entry["action"] for entry in plan].count("conflict") == 3
+    assert "failing" in here.run("status", "--customer", "acme").out
+
+
+@pytest.mark.parametrize("kind", ["link outside", "link inside", "loop", "file"])
+def test_a_year_that_cannot_be_followed_is_seen(project: Make, acme: CustomerSetup, kind: str) -> None:
+    here = project(acme)
+    year = here.source() / days(1)[0][:4]
+    (here.directory / "elsewhere").mkdir()
+    (here.source() / "inside").mkdir()
+    targets = {"link outside": "../../elsewhere", "link inside": "inside", "loop": year.name}
+    if kind == "file":
+        year.touch()
+    else:
+        year.symlink_to(targets[kind])
+    codes = {
+        "link outside": "link_leaves_root",
+        "link inside": "link_to_directory",
+        "loop": "link_loop",
+        "file": "not_a_directory",
+    }
+
+    answer = here.deliver()
+    assert (answer.code, answer.json["outcome"], answer.json["waiting"]) == (3, "failed", [])
+    (failed,) = answer.json["deliveries"]
+    assert (failed["feed"], failed["cause"], failed["party"]) == (
+        "us-daily",
+        "source_partly_unreadable",
+        "us",
+    )
+    assert [(file["name"], file["code"]) for file in failed["files"]] == [(f"{year.name}/", codes[kind])]
+    told = here.run("run", "--customer", "acme")
+    assert told.code == 3
+    assert f"{year.name}/: it is a" in told.out
+    assert here.run("run", "--customer", "acme", "--dry-run").code == 3
+    status = here.run("status", "--json").json["customers"][0]
+    assert (status["status"], status["troubles"][0]["cause"]) == ("no-source", "source_partly_unreadable")
+
+    year.unlink()
+    fill(here, {"a.csv": b"1"}, days(1)[0])
+    assert here.deliver().code == 0
+    assert here.run("status", "--json").json["customers"][0]["status"] == "healthy"

@@ -23,22 +23,21 @@ class ProblemCode(StrEnum):
     LINK_LEAVES_ROOT = "link_leaves_root"
     LINK_DANGLING = "link_dangling"
     LINK_LOOP = "link_loop"
+    LINK_TO_DIRECTORY = "link_to_directory"
     NOT_A_FILE = "not_a_file"
+    NOT_A_DIRECTORY = "not_a_directory"
+    DATED_AHEAD = "dated_ahead"
 
 
+_HOUR_NS = 3600 * 10**9
+_FAR_AHEAD_NS = 24 * _HOUR_NS
+"""A file server whose clock or time zone is wrong is less ahead."""
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _SURROGATE = re.compile(r"[\ud800-\udfff]")
 
 
-def readable(name: str) -> str:
-    """A name as a terminal and a log can show it, with escapes for what is no UTF-8 and for control
-    characters."""
-    shown = name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-    return _CONTROL.sub(lambda match: f"\\x{ord(match[0]):02x}", shown)
-
-
 def problem(name: str, code: ProblemCode, message: str) -> SourceProblem:
-    return SourceProblem(readable(name), str(code), message)
+    return SourceProblem(name, str(code), message)
 
 
 def name_problem(name: str) -> SourceProblem | None:
@@ -85,6 +84,23 @@ class Settling(NamedTuple):
     def settled_ns(self) -> int:
         """What changed at that moment or before has settled."""
         return self.now_ns - self.seconds * 10**9
+
+    def settles(self, changed_ns: int) -> bool:
+        """Whether what changed then is to be looked at: it has settled, or is dated so far ahead that nobody
+        would wait for it to settle."""
+        return changed_ns <= self.settled_ns or changed_ns > self.now_ns + _FAR_AHEAD_NS
+
+    def date_problem(self, name: str, changed_ns: int) -> SourceProblem | None:
+        """What keeps a file of a drop folder from ever settling in time; None for most."""
+        if changed_ns <= self.now_ns + _FAR_AHEAD_NS:
+            return None
+        days = (changed_ns - self.now_ns) // (24 * _HOUR_NS)
+        return problem(
+            name,
+            ProblemCode.DATED_AHEAD,
+            f"it is dated {'a day' if days == 1 else f'{days:,} days'} ahead of this machine's clock, and "
+            "would be delivered only then; set its time, or this machine's clock",
+        )
 
 
 def judged(what: str, changed_ns: int, settling: Settling) -> Completeness:

@@ -13,7 +13,8 @@ tried again (``retryable``), and what to do next (``hint``)::
     ├── SourceError                 ours: the files to deliver
     │   ├── SourceMissing           the feed's root or period is not there
     │   ├── SourceChanged           a file changed, shrank or vanished while it was read
-    │   └── SourceUnreadable        a file cannot be read or cannot be named
+    │   ├── SourceUnreadable        a file cannot be read or cannot be named
+    │   └── SourcePartlyUnreadable  directories of the partition cannot be followed; the rest was seen
     ├── LedgerError                 ours: our durable record
     │   ├── LedgerLocked  LedgerReadOnly  LedgerFull  LedgerTooNew  LedgerCorrupt
     │   ├── LedgerUnreachable       the database server is away: tried again
@@ -173,6 +174,13 @@ class SourceChanged(SourceError):
 
 class SourceUnreadable(SourceError):
     code = "source_unreadable"
+
+
+class SourcePartlyUnreadable(SourceError):
+    """Directories of the partition's path cannot be followed, so nobody knows their periods; what else the
+    feed has was seen, and is delivered."""
+
+    code = "source_partly_unreadable"
 
 
 class LedgerError(XmodeError):

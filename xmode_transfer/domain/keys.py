@@ -20,6 +20,13 @@ NOTICES = "_notices"  # the same is true here
 TOKEN_METADATA = "xmode-delivery"  # sent as x-amz-meta-xmode-delivery on every object of ours
 
 
+def readable(name: str) -> str:
+    """A name as a terminal and a log can show it, with escapes for what is no UTF-8 and for control
+    characters."""
+    shown = name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    return _CONTROL.sub(lambda match: f"\\x{ord(match[0]):02x}", shown)
+
+
 class IllegalName(ValueError):
     """A source name that makes no legal key; the message says why and what to do."""
 

@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import NamedTuple
 
 from xmode_transfer.domain.daemons import DaemonRecord
+from xmode_transfer.domain.errors import SourcePartlyUnreadable
 from xmode_transfer.domain.records import Capabilities, Delivery, Failure
 from xmode_transfer.domain.verification import Discrepancy
 
@@ -27,7 +28,8 @@ class Look:
     ``newest_complete`` is the label of the newest complete period, delivered or not. ``due`` are the labels,
     oldest first, of complete periods that were not delivered when the look ended (the ledger takes those out
     that are delivered later); ``due_since_at`` is when the oldest of them was first seen so. ``waiting`` are
-    incomplete. ``failure`` says why the source could not be looked at, ``failing_since_at`` since when.
+    incomplete. ``failure`` says why the source, or a part of it, could not be looked at,
+    ``failing_since_at`` since when.
     ``first_looked_at``, ``due_since_at`` and ``failing_since_at`` are kept by ``after``.
     """
 
@@ -45,26 +47,24 @@ class Look:
     failing_since_at: datetime | None = None
 
     def after(self, previous: "Look | None") -> "Look":
-        """This look, with what the one before knew: since when things are as they are. A look that failed
-        keeps what the last one that did not had seen."""
-        seen = self
+        """This look, with what the one before knew: since when things are as they are. A look that saw
+        nothing keeps what the last one that did had seen."""
+        seen = replace(self, failing_since_at=self.looked_at if self.failure else None)
         if previous is not None:
             seen = replace(seen, first_looked_at=previous.first_looked_at)
-            if self.failure is not None:
+            if self.failure is not None and previous.failing_since_at is not None:
+                seen = replace(seen, failing_since_at=previous.failing_since_at)
+            if self.failure is not None and self.failure.cause != SourcePartlyUnreadable.code:
                 return replace(
                     previous,
                     looked_at=self.looked_at,
                     failure=self.failure,
-                    failing_since_at=previous.failing_since_at or self.looked_at,
+                    failing_since_at=seen.failing_since_at,
                 )
             same = bool(self.due and previous.due) and self.due[0] == previous.due[0]
             if same and previous.due_since_at is not None:
-                return replace(seen, due_since_at=previous.due_since_at, failing_since_at=None)
-        return replace(
-            seen,
-            due_since_at=self.looked_at if self.due else None,
-            failing_since_at=self.looked_at if self.failure else None,
-        )
+                return replace(seen, due_since_at=previous.due_since_at)
+        return replace(seen, due_since_at=self.looked_at if self.due else None)
 
     def without(self, period: str, at: datetime) -> "Look":
         """The look once that period was delivered."""

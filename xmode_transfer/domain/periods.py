@@ -41,6 +41,7 @@ _NEEDED = {
     PeriodKind.WEEK: ({"G", "V"},),
     PeriodKind.MONTH: ({"Y", "m"},),
 }
+_MOST_SIGNIFICANT_FIRST = ("YmdH", "YjH", "GV")
 _DIGITS = {"Y": 4, "G": 4, "m": 2, "d": 2, "H": 2, "V": 2, "j": 3}
 
 
@@ -136,6 +137,15 @@ def period_labelled(label: str) -> Period | None:
     return None
 
 
+def check_range(since: str | None, until: str | None) -> None:
+    """Refuses a range in which no period can lie. Raises ValueError."""
+    first, last = (period_labelled(label) if label else None for label in (since, until))
+    if first is not None and last is not None and first.kind is last.kind and last < first:
+        raise ValueError(
+            f"--since {since} comes after --until {until}, and no period lies between them; swap the two"
+        )
+
+
 class PartitionError(ValueError):
     """A partition template that cannot name periods; the message says why and how to mend it."""
 
@@ -199,6 +209,21 @@ class Partition:
         if start.year != values.get("Y", start.year):
             return None
         return Period(start, self.kind)
+
+    def is_before(self, path: str, start: datetime) -> bool:
+        """Whether every period at a path of as many segments as you like begins before ``start``. False where
+        that cannot be told from the names."""
+        period = self.period(path)
+        if period is not None:
+            return period.start < start
+        segments = path.split("/")
+        earliest = self.path(Period(start, self.kind)).split("/")[: len(segments)]
+        return self._sorts_by_time and segments < earliest
+
+    @property
+    def _sorts_by_time(self) -> bool:
+        directives = "".join(after[:1] for after in self.template.split("%")[1:])
+        return any(order.startswith(directives) for order in _MOST_SIGNIFICANT_FIRST)
 
     def segment_matches(self, depth: int, name: str) -> bool:
         """Whether a directory of that name can stand at that depth: lets a walk leave out what cannot be a

@@ -35,7 +35,11 @@ class SourceFile(NamedTuple):
 
 
 class SourceProblem(NamedTuple):
-    """A file that can never be delivered as it is, and why (one sentence)."""
+    """A file that can never be delivered as it is, and why (one sentence).
+
+    ``name`` is as in ``SourceFile``, so that a problem has its place among the files, whatever bytes the
+    name is made of; a directory's ends in ``/``. ``keys.readable`` is what people are shown.
+    """
 
     name: str
     code: str

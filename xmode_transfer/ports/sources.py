@@ -57,15 +57,17 @@ class OpenFile(Protocol):
 class Source(Protocol):
     """The files of one feed."""
 
-    def periods(self, since: datetime | None = None) -> Iterator[PeriodState]:
+    def periods(self, since: datetime | None = None) -> Iterator[PeriodState | SourceProblem]:
         """Every period that has something at the source, oldest first. A drop folder has the one period
         ``Period.none()``. Those that start before ``since`` (naive, as a period's start) are named without a
         look into them: incomplete, with that as the reason; or left out, where naming them costs requests.
-        Raises SourceMissing when the root is not there."""
+        What stands in the partition's path and cannot be followed comes as SourceProblem, and the rest goes
+        on. Raises SourceMissing when the root is not there."""
         ...
 
     def state(self, period: Period) -> PeriodState | None:
-        """One period's state, or None when the source has nothing for it."""
+        """One period's state, or None when the source has nothing for it. Raises SourceUnreadable when its
+        path cannot be followed."""
         ...
 
     def scan(self, period: Period) -> Iterator[SourceFile | SourceProblem]:

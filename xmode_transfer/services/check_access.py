@@ -33,6 +33,7 @@ from xmode_transfer.domain.records import Capabilities
 from xmode_transfer.ports import Prober
 from xmode_transfer.services import trying
 from xmode_transfer.services.reserved import Reserved
+from xmode_transfer.services.sending import defect_of
 from xmode_transfer.services.trust import PROBES as TRUST_PROBES
 from xmode_transfer.services.trust import try_trust
 from xmode_transfer.services.workbench import Workbench
@@ -90,6 +91,9 @@ def check_customers(
                 results.append(future.result())
             except XmodeError as error:
                 results.append(error)
+            except Exception as error:  # noqa: BLE001 - it must not hide what the others came to
+                telemetry.exception(Event.DEFECT)
+                results.append(defect_of(error))
     return results
 
 

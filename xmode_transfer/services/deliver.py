@@ -21,6 +21,7 @@ from xmode_transfer.domain.errors import (
     XmodeError,
 )
 from xmode_transfer.domain.records import (
+    FINISHED,
     Delivery,
     DeliveryOutcome,
     Failure,
@@ -32,17 +33,18 @@ from xmode_transfer.domain.records import (
 from xmode_transfer.ports import PeriodState, Source
 from xmode_transfer.services import leasing, publishing, sharing
 from xmode_transfer.services.destination import Destination, was_not_let_in
+from xmode_transfer.services.incomplete import Incomplete, TheirsToMend
 from xmode_transfer.services.large import LargeObjects
-from xmode_transfer.services.planning import Plan, Planner
-from xmode_transfer.services.sending import Sent, failure_of, halts
+from xmode_transfer.services.planning import SUPERSEDED, Plan, Planner
+from xmode_transfer.services.sending import Sent, defect_of, failure_of, halts
 from xmode_transfer.services.workbench import Workbench
 from xmode_transfer.telemetry import Event
 
 
 def deliver(bench: Workbench, customer: Customer, feed: Feed, state: PeriodState) -> DeliveryOutcome:
     """Delivers that period. Answers an outcome for everything that can happen to a delivery, refusals and
-    interruptions included; raises only what concerns more than this delivery (our own identity, the ledger)
-    and defects."""
+    interruptions and defects included; raises only what concerns more than this delivery (our own identity,
+    the ledger)."""
     period = state.period.label
     started = bench.clock.monotonic()
     with telemetry.bind(customer=customer.name, feed=feed.name, period=period):
@@ -50,7 +52,14 @@ def deliver(bench: Workbench, customer: Customer, feed: Feed, state: PeriodState
             with leasing.held(
                 bench.ledger, leasing.of_delivery(customer.name, feed.name, period), bench.holder
             ) as lease:
-                return _Work(bench, customer, feed, state, bench.sources(feed), lease, started).run()
+                work = _Work(bench, customer, feed, state, bench.sources(feed), lease, started)
+                try:
+                    return work.run()
+                except Exception as error:
+                    if isinstance(error, XmodeError) and not isinstance(error, Defect):
+                        raise
+                    telemetry.exception(Event.DEFECT)
+                    return work.broken(error if isinstance(error, Defect) else defect_of(error))
         except AlreadyRunning as error:
             latest = bench.ledger.latest(customer.name, feed.name, period)
             return DeliveryOutcome(
@@ -118,6 +127,27 @@ class _Work:
 
     def _still_refused(self, earlier: Delivery, error: XmodeError) -> DeliveryOutcome:
         """Notes that it was asked in vain; that is no run."""
+        delivery = self._noted(earlier, error)
+        telemetry.log(
+            Event.DELIVERY_STILL_REFUSED,
+            revision=delivery.revision,
+            attempts=delivery.attempts,
+            next_attempt_at=delivery.next_attempt_at,
+            **error.log_context(),
+        )
+        return self._without_a_run(delivery, error)
+
+    def broken(self, defect: Defect) -> DeliveryOutcome:
+        """Notes a defect outside of any run: the next attempt takes the usual pause."""
+        latest = self.bench.ledger.latest(self.customer.name, self.feed.name, self.state.period.label)
+        if latest is None:
+            raise defect
+        superseded = latest.failure is not None and latest.failure.cause == SUPERSEDED
+        if latest.status not in FINISHED and not superseded:
+            self._noted(latest, defect)
+        return self._without_a_run(latest, defect)
+
+    def _noted(self, earlier: Delivery, error: XmodeError) -> Delivery:
         now = self.bench.clock.now()
         delivery = replace(
             earlier,
@@ -128,23 +158,19 @@ class _Work:
             next_attempt_at=self.bench.backoff.next_attempt_at(earlier, now),
         )
         self.bench.ledger.update_delivery(self.lease, delivery)
-        telemetry.log(
-            Event.DELIVERY_STILL_REFUSED,
-            revision=delivery.revision,
-            attempts=delivery.attempts,
-            next_attempt_at=delivery.next_attempt_at,
-            **error.log_context(),
-        )
+        return delivery
+
+    def _without_a_run(self, delivery: Delivery, error: XmodeError) -> DeliveryOutcome:
         return DeliveryOutcome(
             self.customer.name,
             self.feed.name,
             delivery.period,
             delivery.revision,
-            str(delivery.status),
+            str(_status(error)),
             seconds=self._seconds(),
-            failure=delivery.failure,
+            failure=failure_of(error),
             exit_code=error.exit_code,
-            ends_run=halts(error),
+            ends_run=_ends_run(error),
         )
 
     def _nothing_to_do(self, plan: Plan) -> DeliveryOutcome:
@@ -220,6 +246,9 @@ class _Work:
                     delivery = published or delivery
         except XmodeError as raised:
             error = raised
+        except Exception as raised:  # noqa: BLE001 - it is recorded, as what AWS and the source do is
+            telemetry.exception(Event.DEFECT)
+            error = defect_of(raised)
         finally:
             bench.progress.delivery_finished()
         if sent.stale and error is None:
@@ -242,7 +271,7 @@ class _Work:
             return sent.passing  # nothing got through: that is the destination's trouble, not these files'
         failures = [failure.failure for failure in sent.failures]
         theirs = {item.party for item in failures} == {Party.CUSTOMER} and not plan.problems
-        return (_TheirsToMend if theirs else _Incomplete)(
+        return (TheirsToMend if theirs else Incomplete)(
             f"{count} of {plan.upload_count + len(plan.problems)} files could not be delivered",
             *failures,
             problems=plan.problems,
@@ -308,8 +337,7 @@ class _Work:
             failure=failure,
             problems=tuple(problems),
             exit_code=error.exit_code if error is not None else ExitCode.DONE,
-            ends_run=isinstance(error, Interrupted)
-            or (error is not None and not isinstance(error, _Incomplete) and halts(error)),
+            ends_run=error is not None and _ends_run(error),
         )
 
     def _next_attempt_at(
@@ -343,34 +371,11 @@ class _Work:
         return self.bench.clock.monotonic() - self.started
 
 
-class _Incomplete(XmodeError):
-    """Some files did not arrive; the manifest waits for them."""
-
-    code = "incomplete"
-
-    def __init__(self, message: str, *failures: Failure, problems: list[SourceProblem]) -> None:
-        first = problems[0] if problems else None
-        if first is not None:
-            message += f"; first: {first.name}: {first.message}"
-        elif failures:
-            message += f"; first: {failures[0].message}"
-        super().__init__(
-            message,
-            hint="the files that arrived stay; the manifest follows when the rest has arrived. "
-            "The names are in the log and in --json",
-        )
-
-
-class _TheirsToMend(_Incomplete):
-    """Whatever did not arrive, only the customer can let in."""
-
-    party = Party.CUSTOMER
-    exit_code = ExitCode.BLOCKED
-
-    def __init__(self, message: str, *failures: Failure, problems: list[SourceProblem]) -> None:
-        super().__init__(message, *failures, problems=problems)
-        if failures:
-            self.hint = f"{failures[0].hint}; {self.hint}"
+def _ends_run(error: XmodeError) -> bool:
+    """Whether the customer's other deliveries would meet it too, or are not to be begun."""
+    if isinstance(error, Incomplete | Defect):
+        return False
+    return isinstance(error, Interrupted) or halts(error)
 
 
 def _status(error: XmodeError | None) -> Status:

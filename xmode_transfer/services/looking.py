@@ -3,10 +3,11 @@
 from collections.abc import Iterable, Sequence
 
 from xmode_transfer.domain.config import Customer, Feed
-from xmode_transfer.domain.errors import SourceError
+from xmode_transfer.domain.errors import Defect, SourceError, SourcePartlyUnreadable
+from xmode_transfer.domain.keys import readable
 from xmode_transfer.domain.looks import KEPT_PERIODS, Look, Waiting
 from xmode_transfer.domain.periods import PeriodKind
-from xmode_transfer.domain.records import Status
+from xmode_transfer.domain.records import SourceProblem, Status
 from xmode_transfer.ports import Clock, Ledger, PeriodState
 from xmode_transfer.services.sending import failure_of
 
@@ -17,17 +18,19 @@ def remembered(
     customer: Customer,
     feed: Feed,
     waiting: Sequence[tuple[str, PeriodState]],
+    unfollowed: Sequence[tuple[str, SourceProblem]],
     states: Iterable[PeriodState],
 ) -> list[PeriodState]:
-    """Walks through what is due by ``services.run.due`` (``waiting`` is where that notes incomplete periods,
-    by feed), remembers the look, and answers what is due. A source that cannot be looked at is remembered
-    too, and its error raised on."""
+    """Walks through what is due by ``services.run.due`` (``waiting`` and ``unfollowed`` are where that notes
+    incomplete periods and what cannot be followed, by feed), remembers the look, and answers what is due. A
+    source that cannot be looked at is remembered too, and its error raised on."""
     looked_at = clock.now()
     try:
         found = list(states)
-    except SourceError as error:
+    except (SourceError, Defect) as error:
         ledger.record_look(Look(customer.name, feed.name, looked_at, looked_at, failure=failure_of(error)))
         raise
+    problems = [problem for name, problem in unfollowed if name == feed.name]
     incomplete = [Waiting(state.period.label, state.reason) for name, state in waiting if name == feed.name]
     due, newest = _undelivered(ledger, customer, feed, found)
     ledger.record_look(
@@ -41,9 +44,25 @@ def remembered(
             tuple(due[:KEPT_PERIODS]),
             waiting_count=len(incomplete),
             waiting=tuple(incomplete[-KEPT_PERIODS:]),
+            failure=failure_of(partly_unreadable(feed, problems)) if problems else None,
         )
     )
     return found
+
+
+def partly_unreadable(feed: Feed, problems: Sequence[SourceProblem]) -> SourcePartlyUnreadable:
+    """The error for what cannot be followed on the way to a feed's periods."""
+    first = f"{readable(problems[0].name)}: {problems[0].message}"
+    told = (
+        f"a part of {feed.name} cannot be read, and nothing in it is delivered: {first}"
+        if len(problems) == 1
+        else f"{len(problems):,} parts of {feed.name} cannot be read, and nothing in them is delivered; "
+        f"first: {first}"
+    )
+    return SourcePartlyUnreadable(
+        told,
+        hint=f"look below {feed.source}; the rest of the feed is delivered meanwhile",
+    )
 
 
 def _undelivered(

@@ -198,14 +198,14 @@ class Planner:
     def _planned(self, plan: Plan, difference: Difference, revision: int) -> Iterator[PlannedObject]:
         """The object for a name that is to be uploaded, or a problem noted."""
         if difference.problem is not None:
-            plan.problems.append(difference.problem)
+            plan.problems.append(_shown(difference.problem))
             return
         file = difference.file
         assert file is not None
         try:
             key = self._key(difference, revision)
         except keys.IllegalName as error:
-            plan.problems.append(SourceProblem(file.name, "illegal_name", str(error)))
+            plan.problems.append(_shown(SourceProblem(file.name, "illegal_name", str(error))))
             return
         plan.upload_count += 1
         plan.upload_bytes += file.size
@@ -256,7 +256,8 @@ class Planner:
 
     def _entry(self, difference: Difference, revision: int) -> PlanEntry:
         if difference.problem is not None:
-            return PlanEntry(Action.CONFLICT, difference.name, 0, "", difference.problem.message)
+            problem = _shown(difference.problem)
+            return PlanEntry(Action.CONFLICT, problem.name, 0, "", problem.message)
         if difference.kind is Kind.GONE:
             assert difference.known is not None
             reason = "no longer at the source" + (
@@ -298,6 +299,11 @@ def delivery_id(customer: str, feed: str, period: str, revision: int) -> str:
     """The delivery's ID and token: always the same for the same delivery, so that objects of a lost ledger
     are still known."""
     return hashlib.sha256("\0".join((customer, feed, period, str(revision))).encode()).hexdigest()[:32]
+
+
+def _shown(problem: SourceProblem) -> SourceProblem:
+    """A problem as people and programs are told it: its name may be made of any bytes."""
+    return problem._replace(name=keys.readable(problem.name))
 
 
 def _superseded(delivery: Delivery) -> bool:

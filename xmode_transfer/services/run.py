@@ -3,11 +3,13 @@
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from datetime import datetime
 
 from xmode_transfer import telemetry
 from xmode_transfer.domain.config import Configuration, Customer, CustomerState, Feed
 from xmode_transfer.domain.errors import (
     ConfigError,
+    Defect,
     ExitCode,
     SourceError,
     SourceMissing,
@@ -16,12 +18,12 @@ from xmode_transfer.domain.errors import (
 )
 from xmode_transfer.domain.periods import Period, PeriodKind, look_back_start
 from xmode_transfer.domain.plan import PlanEntry
-from xmode_transfer.domain.records import DeliveryOutcome, Status
-from xmode_transfer.ports import Clock, Ledger, PeriodState, SourceFactory
+from xmode_transfer.domain.records import DeliveryOutcome, SourceProblem, Status
+from xmode_transfer.ports import Clock, Ledger, PeriodState, Source, SourceFactory
 from xmode_transfer.services import looking
 from xmode_transfer.services.deliver import deliver
 from xmode_transfer.services.planning import Planner
-from xmode_transfer.services.sending import failure_of
+from xmode_transfer.services.sending import defect_of, failure_of
 from xmode_transfer.services.workbench import Workbench
 from xmode_transfer.telemetry import Event
 
@@ -45,14 +47,15 @@ class Selection:
 
 @dataclass(slots=True)
 class CustomerRun:
-    """What a run came to. ``waiting`` are periods that are not complete at the source, with the reason;
-    ``older`` counts those outside the look-back window, ``passed_over`` those that are not made up for after
-    an outage. ``explicit`` when a person named the periods: then
-    one that waits is not done."""
+    """What a run came to. ``waiting`` are periods that are not complete at the source, with the reason, and
+    ``unfollowed`` what could not be followed on the way to periods, both by feed. ``older`` counts periods
+    outside the look-back window, ``passed_over`` those that are not made up for after an outage. ``explicit``
+    when a person named the periods: then one that waits is not done."""
 
     customer: str
     deliveries: list[DeliveryOutcome] = field(default_factory=list)
     waiting: list[tuple[str, PeriodState]] = field(default_factory=list)
+    unfollowed: list[tuple[str, SourceProblem]] = field(default_factory=list)
     older: int = 0
     passed_over: int = 0
     explicit: bool = False
@@ -144,20 +147,26 @@ def look(
     *,
     reread: bool = True,
 ) -> Iterator[tuple[Feed, PeriodState]]:
-    """What is due for the customer now, feed by feed, oldest period first. A source that cannot be listed
-    becomes a failed delivery in ``result``, and the other feeds go on. ``reread`` as in ``due``. What was
-    seen is remembered in the ledger, for whoever asks how the customer fares."""
+    """What is due for the customer now, feed by feed, oldest period first. A source that cannot be listed, or
+    not in whole, becomes a failed delivery in ``result``, and the rest goes on; so does a defect. ``reread``
+    as in ``due``. What was seen is remembered in the ledger, for whoever asks how the customer fares."""
     for feed in feeds_of(configuration, customer, selection):
         try:
             states: Iterable[PeriodState] = due(
                 bench.sources, bench.ledger, bench.clock, customer, feed, selection, result, reread=reread
             )
             if not selection.explicit:  # what a person named shows a part only
-                states = looking.remembered(bench.ledger, bench.clock, customer, feed, result.waiting, states)
+                states = looking.remembered(
+                    bench.ledger, bench.clock, customer, feed, result.waiting, result.unfollowed, states
+                )
             for state in states:
                 yield feed, state
-        except SourceError as error:
+        except (SourceError, Defect) as error:
             result.deliveries.append(_source_failed(customer, feed, selection.period or "", error))
+        problems = tuple(problem for name, problem in result.unfollowed if name == feed.name)
+        if problems:
+            partly = looking.partly_unreadable(feed, problems)
+            result.deliveries.append(_source_failed(customer, feed, "", partly, problems))
 
 
 def deliver_due(bench: Workbench, customer: Customer, feed: Feed, state: PeriodState) -> DeliveryOutcome:
@@ -175,7 +184,13 @@ def holds_up_feed(outcome: DeliveryOutcome) -> bool:
     return outcome.exit_code == ExitCode.ALREADY_RUNNING or not outcome.revision
 
 
-def _source_failed(customer: Customer, feed: Feed, period: str, error: SourceError) -> DeliveryOutcome:
+def _source_failed(
+    customer: Customer,
+    feed: Feed,
+    period: str,
+    error: SourceError | Defect,
+    problems: tuple[SourceProblem, ...] = (),
+) -> DeliveryOutcome:
     telemetry.warn(Event.SOURCE_FAILED, feed=feed.name, **error.log_context())
     return DeliveryOutcome(
         customer.name,
@@ -184,6 +199,7 @@ def _source_failed(customer: Customer, feed: Feed, period: str, error: SourceErr
         0,
         str(Status.FAILED),
         failure=failure_of(error),
+        problems=problems,
         exit_code=error.exit_code,
     )
 
@@ -192,8 +208,8 @@ def run_customers(
     bench: Workbench, configuration: Configuration, names: Iterable[str], selection: Selection
 ) -> list[CustomerRun | XmodeError]:
     """Runs several customers, a few at a time, and answers in the order of ``names``: a run, or what
-    prevented it. One customer's trouble does not stop the rest; trouble with our own identity stops all, and
-    is raised once."""
+    prevented it. One customer's trouble, a defect too, does not stop the rest; trouble with our own identity
+    stops all, and is raised once."""
     with ThreadPoolExecutor(_CUSTOMERS_AT_ONCE, thread_name_prefix="customer") as threads:
         futures = [threads.submit(run_customer, bench, configuration, name, selection) for name in names]
         results: list[CustomerRun | XmodeError] = []
@@ -205,6 +221,9 @@ def run_customers(
                 raise
             except XmodeError as error:
                 results.append(error)
+            except Exception as error:  # noqa: BLE001 - it must not hide what the others came to
+                telemetry.exception(Event.DEFECT)
+                results.append(defect_of(error))
     return results
 
 
@@ -274,26 +293,49 @@ def due(
     """The periods to deliver, oldest first: complete at the source and inside the look-back window (or
     named), minus what the ledger has delivered or passed over and the source has not declared anew. Without a
     marker the source cannot declare anything: what was delivered is looked into again, unless ``reread`` is
-    off."""
+    off. Raises SourceError, and Defect for what should not be possible: other feeds can go on."""
+    try:
+        yield from _due_of(sources(feed), ledger, clock, customer, feed, selection, result, reread=reread)
+    except XmodeError:
+        raise
+    except Exception as error:
+        telemetry.exception(Event.DEFECT, feed=feed.name)
+        raise defect_of(error) from error
+
+
+def _due_of(
+    source: Source,
+    ledger: Ledger,
+    clock: Clock,
+    customer: Customer,
+    feed: Feed,
+    selection: Selection,
+    result: CustomerRun,
+    *,
+    reread: bool,
+) -> Iterator[PeriodState]:
     since = _parse(feed, selection.since) if selection.since else None
     until = _parse(feed, selection.until) if selection.until else None
     oldest = look_back_start(feed.period, feed.look_back, clock.now())
-    source = sources(feed)
+    start = since.start if since else None if selection.explicit else oldest
+    states: Iterator[PeriodState | SourceProblem]
     if selection.period is not None:
         period = _parse(feed, selection.period)
-        state = source.state(period)
-        if state is None:
+        found = source.state(period)
+        if found is None:
             raise SourceMissing(
                 f"the source of {feed.name} has nothing for {period.label}",
                 hint=f"look below {feed.source}; the delivery is tried again when it is named again",
             )
-        states = iter([state])
-    elif since:
-        states = source.periods(since.start)
+        states = iter([found])
     else:
-        states = source.periods(None if selection.explicit else oldest)
+        states = source.periods(start)
     passed = {} if selection.explicit else ledger.passed_over(customer.name, feed.name)
     for state in states:
+        if isinstance(state, SourceProblem):
+            if _is_asked_for(feed, state, start, until):
+                result.unfollowed.append((feed.name, state))
+            continue
         if (since and state.period < since) or (until and until < state.period):
             continue
         if not selection.explicit and feed.period is not PeriodKind.NONE and state.period.start < oldest:
@@ -304,6 +346,17 @@ def due(
             result.passed_over += 1
         elif selection.explicit or not _is_settled(ledger, customer, feed, state, reread=reread):
             yield state
+
+
+def _is_asked_for(feed: Feed, problem: SourceProblem, since: datetime | None, until: Period | None) -> bool:
+    """Whether a part of the partition's path that cannot be followed may lead to periods that are wanted."""
+    partition, path = feed.partition_template, problem.name.rstrip("/")
+    if partition is None:
+        return True
+    if since is not None and partition.is_before(path, since):
+        return False
+    period = partition.period(path)
+    return period is None or until is None or period <= until
 
 
 def _parse(feed: Feed, label: str) -> Period:

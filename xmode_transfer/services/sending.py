@@ -158,7 +158,7 @@ class Sender:
             self._failed(planned, error)
         except Exception as error:  # noqa: BLE001 - a defect must end the delivery, not vanish in a callback
             telemetry.exception(Event.DEFECT, name=planned.name)
-            self._failed(planned, _defect_of(error))
+            self._failed(planned, defect_of(error))
 
     def _send_small(self, planned: PlannedObject) -> None:
         if self._halted():
@@ -304,7 +304,7 @@ class Sender:
         def recorded(done: Future[None]) -> None:
             error = done.exception()
             if error is not None:
-                self._failed(planned, error if isinstance(error, XmodeError) else _defect_of(error))
+                self._failed(planned, error if isinstance(error, XmodeError) else defect_of(error))
                 return
             with self._lock:
                 self._consecutive = 0
@@ -368,7 +368,8 @@ def _differs(info: ObjectInfo, answer: PutAnswer) -> bool:
     return info.etag != answer.etag
 
 
-def _defect_of(error: BaseException) -> Defect:
+def defect_of(error: BaseException) -> Defect:
+    """A mistake of this program as one delivery's, or one feed's, failure: the rest goes on."""
     return Defect(
         f"{type(error).__name__}: {error}",
         hint="this is a mistake in xmode-transfer; report it with the log. The next run goes on from here",

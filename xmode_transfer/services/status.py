@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator
 
 from xmode_transfer.domain.config import Configuration, Customer, CustomerState, Feed
-from xmode_transfer.domain.errors import LedgerError, SourceError
+from xmode_transfer.domain.errors import Defect, LedgerError, SourceError
 from xmode_transfer.ports import Clock, Ledger, SourceFactory
 from xmode_transfer.services import looking
 from xmode_transfer.services.run import CustomerRun, Selection, due
@@ -32,8 +32,8 @@ def look_at(
         seen = CustomerRun(customer.name)
         try:
             states = due(sources, ledger, clock, customer, feed, Selection(), seen)
-            looking.remembered(ledger, clock, customer, feed, seen.waiting, states)
-        except SourceError:
+            looking.remembered(ledger, clock, customer, feed, seen.waiting, seen.unfollowed, states)
+        except (SourceError, Defect):
             continue
         except LedgerError:
             return

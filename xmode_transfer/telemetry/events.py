@@ -39,7 +39,10 @@ class Event(StrEnum):
     OBJECT_RETRIED = "object.retried", "one object is sent once more after a passing failure"
 
     SOURCE_PROBLEM = "source.problem", "a file that cannot be delivered as it is, and why"
-    SOURCE_FAILED = "source.failed", "a feed's files cannot be listed or read at all"
+    SOURCE_FAILED = (
+        "source.failed",
+        "a feed's files cannot be listed or read at all, or some of its periods cannot",
+    )
 
     SESSION_OPENED = "session.opened", "a customer's role was assumed for one step"
     SESSION_REFUSED = "session.refused", "a customer's role cannot be assumed; the causes are in the line"

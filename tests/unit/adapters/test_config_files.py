@@ -1,7 +1,9 @@
 """A directory of YAML files: what loads, what breaks whom, and where each mistake is told."""
 
+import errno
 import os
 import re
+import shutil
 import socket
 import textwrap
 from collections.abc import Callable
@@ -233,7 +235,9 @@ def test_a_mistake_about_what_may_be_removed_stops_the_customer(write: Write, li
             "1:4: nests deeper, or has more values, than any configuration; look at the aliases",
         ),
         (b"a: " + b"x" * 5000, "1:4096: the line is longer than 4,096 characters"),
-        (b"a: " + b"- " * 200_000, "1:1: the file has 400,003 bytes; one of ours has 262,144 at most"),
+        (b"a: " + b"- " * 200_000, "1:1: the file is too large; one of ours has 262,144 bytes at most"),
+        (b"a: [\n" + b" [\n" * 80_000, "17:2: nests deeper"),
+        (b"a: " + b"{b: " * 20, "1:68: nests deeper"),
         (b"- " * 2000, "1:1: the file has no keys"),
         (b"a:\n" + b"  " + b"- " * 2000, "nests deeper"),
     ],
@@ -251,6 +255,43 @@ def test_a_small_file_with_many_aliases_is_refused_quickly(write: Write) -> None
     levels = [f"l{n}: &l{n} [{', '.join([f'*l{n - 1}'] * 9)}]" for n in range(1, 12)]
     configuration = load(write({"customers/acme.yaml": "\n".join(["l0: &l0 lol", *levels])}))
     assert "look at the aliases" in str(configuration.broken["acme"][0])
+
+
+@pytest.mark.parametrize("endpoint", [None, "variable", "file"])
+def test_a_misspelt_region_is_a_mistake_on_aws_and_a_hint_elsewhere(
+    write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, endpoint: str | None
+) -> None:
+    for name in ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_PROFILE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "aws"))
+    if endpoint == "variable":
+        monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "http://store.internal")
+    elif endpoint == "file":
+        (tmp_path / "aws").write_text("[default]\nendpoint_url = http://store.internal\n")
+    directory = write({"customers/acme.yaml": ACME.replace("us-east-1", "us-est-1")})
+    configuration = load(directory)
+    told = (
+        "customers/acme.yaml:7:11: destination.region: us-est-1 is no region of AWS that is known here "
+        "(did you mean us-east-1 or us-west-1?)"
+    )
+    if endpoint is None:
+        assert [str(problem) for problem in configuration.broken["acme"]] == [told]
+        assert configuration.hints == ()
+    else:
+        assert "acme" in configuration.customers
+        assert [str(hint) for hint in configuration.hints] == [told]
+        assert configuration.problems == ()
+
+
+def test_a_misspelt_region_frees_nothing_that_its_file_claims(
+    write: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_PROFILE"):
+        monkeypatch.delenv(name, raising=False)
+    directory = write(
+        {"customers/acme.yaml": ACME.replace("us-east-1", "us-est-1"), "customers/twin.yaml": ACME}
+    )
+    assert set(load(directory).broken) == {"acme", "twin"}
 
 
 def test_a_byte_order_mark_and_other_line_ends_are_no_mistake(write: Write) -> None:
@@ -367,13 +408,10 @@ def test_files_that_would_be_overlooked_are_told(write: Write) -> None:
         {"customers/initech.yml": ACME, "feeds/.us-daily.yaml.swp": b"\xff", "customers/README.md": "x"}
     )
     (directory / "customers" / "old").mkdir()
-    (directory / "customers" / "gone.yaml").symlink_to("nowhere")
-    os.mkfifo(directory / "feeds" / "pipe.yaml")
+    (directory / "customers" / "loop").symlink_to("loop")
     assert problems(directory) == [
-        "customers/gone.yaml: is no file, or a link that leads nowhere",
         "customers/initech.yml: is not read; name it initech.yaml",
         "customers/old: is a directory; files lie directly in customers/",
-        "feeds/pipe.yaml: is no file, or a link that leads nowhere",
     ]
     assert sorted(load(directory).customers) == ["acme", "globex"]
 
@@ -386,26 +424,102 @@ def test_a_files_name_is_checked_too(write: Write) -> None:
     assert str(problem).startswith("customers/Initech Inc.yaml: 'Initech Inc' cannot be a name")
 
 
-@pytest.mark.skipif(
-    not Path("/proc/self/mem").exists(), reason="needs a file that nobody can read, as Linux has"
-)
-def test_a_file_that_cannot_be_read_breaks_its_customer(write: Write) -> None:
-    directory = write()
-    (directory / "customers" / "acme.yaml").unlink()
-    (directory / "customers" / "acme.yaml").symlink_to("/proc/self/mem")
+def _a_directory(path: Path) -> None:
+    path.mkdir()
+
+
+def _a_socket(path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(path))
+
+
+def _a_large_file(path: Path) -> None:
+    with path.open("wb") as file:
+        file.truncate(2**40)  # with a hole: it takes no room, unless somebody reads it
+
+
+NO_FILES: dict[str, tuple[Callable[[Path], None], str]] = {
+    "loop": (lambda path: path.symlink_to(path.name), "is a symbolic link that leads back to itself"),
+    "dangling": (lambda path: path.symlink_to("nowhere"), "is a symbolic link that leads nowhere"),
+    "directory": (_a_directory, "is a directory, not a file"),
+    "pipe": (os.mkfifo, "is a pipe, not a file"),
+    "socket": (_a_socket, "is a socket or a device, not a file"),
+    "device": (lambda path: path.symlink_to("/dev/zero"), "is a socket or a device, not a file"),
+    "large": (_a_large_file, "the file is too large"),
+}
+if Path("/proc/self/mem").exists():  # a file that nobody can read
+    NO_FILES["failing"] = (
+        lambda path: path.symlink_to("/proc/self/mem"),
+        "cannot be read: Input/output error",
+    )
+
+
+@pytest.mark.parametrize("kind", NO_FILES)
+def test_a_file_that_cannot_be_read_is_that_file_s_problem(
+    write: Write, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make, told = NO_FILES[kind]
+    directory = write({"feeds/drops.yaml": "source: drops\nperiod: none\n"})
+    monkeypatch.chdir(directory / "customers")  # a socket's path is short
+    Path("acme.yaml").unlink()
+    make(Path("acme.yaml"))
     configuration = load(directory)
+    assert list(configuration.customers) == ["globex"]
+    (problem,) = configuration.broken["acme"]
+    assert problem.file == "customers/acme.yaml"
+    assert told in problem.message
+
+    monkeypatch.chdir(directory / "feeds")
+    Path("drops.yaml").unlink()
+    make(Path("drops.yaml"))
+    configuration = load(directory)
+    assert list(configuration.customers) == ["globex"]
+    assert any(problem.file == "feeds/drops.yaml" for problem in configuration.problems)
+
+    monkeypatch.chdir(directory)
+    Path("service.yaml").unlink()
+    make(Path("service.yaml"))
+    with pytest.raises(ConfigError) as caught:
+        load(directory)
+    assert any(line.startswith("service.yaml") and told in line for line in caught.value.problems)
+    assert caught.value.hint == "mend service.yaml, then run: xmode-transfer config check"
+
+
+def test_a_file_that_only_others_may_read(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
+    directory = write()
+    opened = os.open
+
+    def refuse(path: Path, *how: int) -> int:
+        if Path(path).name == "acme.yaml":
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        return opened(path, *how)
+
+    monkeypatch.setattr(os, "open", refuse)
+    configuration = load(directory)
+    assert list(configuration.customers) == ["globex"]
     assert [str(problem) for problem in configuration.broken["acme"]] == [
-        "customers/acme.yaml: cannot be read: Input/output error"
+        "customers/acme.yaml: cannot be read: Permission denied; let the user that this runs as read it"
     ]
 
 
-def test_a_folder_that_is_a_file_is_told(write: Write) -> None:
+def test_a_file_whose_name_is_not_utf8(write: Write) -> None:
+    directory = write({"customers/caf\udce9.yaml": GLOBEX})
+    configuration = load(directory)
+    assert sorted(configuration.broken) == ["caf\\xe9", "globex"]  # both claim the same
+    assert all(str(problem).encode() for problem in configuration.problems)
+
+
+@pytest.mark.parametrize("folder", ["feeds", "customers"])
+@pytest.mark.parametrize("kind", ["loop", "dangling", "pipe"])
+def test_a_folder_that_cannot_be_listed_stops_everything(write: Write, folder: str, kind: str) -> None:
+    """Else all customers would be gone, and a daemon would stop what runs for them."""
     directory = write()
-    for file in (directory / "feeds").iterdir():
-        file.unlink()
-    (directory / "feeds").rmdir()
-    (directory / "feeds").touch()
-    assert "feeds: cannot be read: Not a directory" in problems(directory)
+    shutil.rmtree(directory / folder)
+    NO_FILES[kind][0](directory / folder)
+    with pytest.raises(ConfigError) as caught:
+        load(directory)
+    assert any(line.startswith(f"{folder}: cannot be read: ") for line in caught.value.problems)
+    assert caught.value.hint.startswith(f"mend {folder}, then")
 
 
 def test_loading_calls_nobody(

@@ -3,6 +3,7 @@
 import sqlite3
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -138,6 +139,39 @@ def test_a_restore_keeps_what_was_there(path: Path, tmp_path: Path) -> None:
     assert periods(made.kept) == {"2026-11-22", "2026-11-23"}
     assert path.stat().st_mode & 0o777 == 0o600
     assert (tmp_path / "backup.db").exists()
+
+
+def test_restores_within_one_second_keep_all_that_was_there(path: Path, tmp_path: Path) -> None:
+    files.backup(url(path), tmp_path / "backup.db")
+    kept = []
+    for day in ("2026-11-23", "2026-11-24", "2026-11-25"):
+        fill(path, day)
+        kept.append(files.restore(url(path), tmp_path / "backup.db", NOW).kept)
+    name = "ledger.db.before-restore-20261123T063000Z"
+    assert [one.name for one in kept] == [name, f"{name}-2", f"{name}-3"]
+    assert [periods(one) for one in kept] == [
+        {"2026-11-22", "2026-11-23"},
+        {"2026-11-22", "2026-11-24"},
+        {"2026-11-22", "2026-11-25"},
+    ]
+
+
+def test_restores_at_once_keep_all_that_was_there(path: Path, tmp_path: Path) -> None:
+    files.backup(url(path), tmp_path / "backup.db")
+    fill(path, "2026-11-23")
+    start = threading.Barrier(4)
+
+    def restore(_: int) -> Path | None:
+        start.wait()
+        return files.restore(url(path), tmp_path / "backup.db", NOW).kept
+
+    with ThreadPoolExecutor(4) as threads:
+        kept = list(threads.map(restore, range(4)))
+    assert None not in kept
+    assert len(set(kept)) == 4
+    assert sorted(map(len, map(periods, kept))) == [1, 1, 1, 2]
+    assert periods(path) == {"2026-11-22"}
+    assert not list(tmp_path.glob(".ledger*"))
 
 
 def test_a_restore_where_nothing_is_left(path: Path, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import re
 import string
 
+import botocore.session
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -10,10 +11,13 @@ from hypothesis import strategies as st
 from xmode_transfer.domain.config.arns import check_account, check_kms_key, parse_iam
 from xmode_transfer.domain.config.names import (
     EXTERNAL_ID_PATTERN,
+    REGION_STEMS,
     check_bucket,
+    check_company,
     check_external_id,
     check_prefix,
     check_region,
+    region_doubt,
     region_partition,
 )
 
@@ -82,6 +86,12 @@ def test_a_bucket_name_is_taken(value: str) -> None:
         ("ab", "3 to 63 characters; this one has 2"),
         ("a" * 64, "this one has 64"),
         ("Acme-Data", r"did you mean acme-data\?"),
+        ("Acme_Data", r"did you mean acme-data\?"),
+        ("s3://Acme_Data/x/", r"did you mean bucket: acme-data, prefix: x/\?"),
+        ("arn:aws:s3:::Acme_Data/*", r"did you mean acme-data\?"),
+        ("Acmé_Data", "capital letters$"),
+        ("XN--Acme", "capital letters$"),
+        ("s3://192.168.5.4/x", "not a URI or a path$"),
         ("acme_data", r"did you mean acme-data\?"),
         ("-acme", "at both ends"),
         ("acme.", "at both ends"),
@@ -258,3 +268,78 @@ def test_a_kms_key_is_named_in_full(arn: str) -> None:
 )
 def test_a_kms_key_or_alias_is_taken(arn: str) -> None:
     assert check_kms_key(arn) == arn
+
+
+@given(st.text(st.sampled_from("Ab9-_. /:é\t"), max_size=12))
+@example("s3://Acme_Data/x")
+def test_a_bucket_or_prefix_that_is_suggested_is_taken(value: str) -> None:
+    for check in (check_bucket, check_prefix):
+        try:
+            check(value)
+        except ValueError as error:
+            told = re.search(r"did you mean (?:bucket: )?([^,]*?)(?:, prefix: .*)?\?\)$", str(error))
+            if told:
+                check(told[1].replace('""', ""))
+
+
+@pytest.mark.parametrize(
+    ("region", "told"),
+    [
+        ("us-est-1", "(did you mean us-east-1 or us-west-1?)"),
+        ("eu-cental-1", "(did you mean eu-central-1?)"),
+        ("us-east", "(did you mean us-east-1?)"),
+        ("ap-southest-2", "(did you mean ap-southeast-2?)"),
+    ],
+)
+def test_a_region_that_is_misspelt_is_doubted(region: str, told: str) -> None:
+    assert check_region(region) == region
+    assert region_doubt(region).endswith(told)
+
+
+@pytest.mark.parametrize(
+    "region",
+    [
+        "us-east-1",
+        "eusc-de-east-1",
+        "ap-southeast-9",
+        "us-east-005",
+        "fr-par",
+        "auto",
+        "garage",
+        "eu-frankfurt-1",
+    ],
+)
+def test_a_region_of_another_store_or_a_new_one_is_not_doubted(region: str) -> None:
+    assert region_doubt(region) == ""
+
+
+def test_the_regions_are_those_that_botocore_knows() -> None:
+    session = botocore.session.get_session()
+    known = {
+        region
+        for partition in session.get_available_partitions()
+        for region in session.get_available_regions("s3", partition)
+    }
+    assert {region.rpartition("-")[0] for region in known} == set(REGION_STEMS)
+
+
+@pytest.mark.parametrize("value", ["Acme Corp", "Ünï & Söhne GmbH", "株式会社", "می\u200cخواهم"])
+def test_a_company_is_taken(value: str) -> None:
+    assert check_company(value) == value
+
+
+@pytest.mark.parametrize(
+    ("value", "told"),
+    [
+        ("Acme\xa0Corp", r"U\+00A0 \(no-break space\) cannot be seen.*did you mean 'Acme Corp'\?"),
+        ("Acme\u202eproC", r"U\+202E \(right-to-left override\).*did you mean 'AcmeproC'\?"),
+        ("Acme\u200bCorp", r"U\+200B \(zero width space\).*did you mean 'AcmeCorp'\?"),
+        ("Ac\u200cme", r"U\+200C \(zero width non-joiner\)"),
+        ("Acme\tCorp", r"U\+0009 \(a control character\).*did you mean 'Acme Corp'\?"),
+        (" ", "write the company's name"),
+        ("Acme\u2028Corp", "on one line"),
+    ],
+)
+def test_a_company_with_what_cannot_be_seen_is_refused(value: str, told: str) -> None:
+    with pytest.raises(ValueError, match=told):
+        check_company(value)

@@ -11,6 +11,7 @@ from xmode_transfer.domain.periods import (
     PartitionError,
     Period,
     PeriodKind,
+    check_range,
     look_back_start,
     period_labelled,
 )
@@ -127,3 +128,46 @@ def test_what_is_no_label_tells_no_period() -> None:
     assert [period_labelled(label) for label in ("", "2026", "2026-13", "2026-11-31", "yesterday")] == [
         None
     ] * 5
+
+
+@pytest.mark.parametrize(
+    ("since", "until"),
+    [
+        ("2026-11-22", "2026-11-21"),
+        ("2026-11", "2026-10"),
+        ("2026-W02", "2025-W52"),
+        ("2026-11-22T05", "2026-11-22T04"),
+    ],
+)
+def test_a_range_the_wrong_way_round_is_refused(since: str, until: str) -> None:
+    with pytest.raises(ValueError, match=f"--since {since} comes after --until {until}.*swap the two"):
+        check_range(since, until)
+    check_range(until, since)
+    check_range(since, since)
+
+
+@pytest.mark.parametrize(
+    ("since", "until"), [(None, "2026-11-21"), ("2026-11-22", None), ("2026-11-22", "2026-W02")]
+)
+def test_a_range_of_which_nothing_is_known_is_left_to_the_feed(since: str | None, until: str | None) -> None:
+    check_range(since, until)
+
+
+@pytest.mark.parametrize(
+    ("template", "path", "is_before"),
+    [
+        ("%Y/%m/%d", "2025", True),
+        ("%Y/%m/%d", "2026", False),
+        ("%Y/%m/%d", "2026/10", True),
+        ("%Y/%m/%d", "2026/11", False),
+        ("%Y/%m/%d", "2026/11/21", True),
+        ("%Y/%m/%d", "2026/11/22", False),
+        ("%Y/%m/%d", "2027", False),
+        ("%d/%m/%Y", "21", False),  # days of any month
+        ("%d/%m/%Y", "21/11/2026", True),
+        ("full/%Y%m%d", "full", False),
+    ],
+)
+def test_what_lies_before_a_time_is_told_by_its_path(template: str, path: str, is_before: bool) -> None:
+    start = datetime(2026, 11, 22)  # noqa: DTZ001 - a period has no zone
+    assert Partition(template, PeriodKind.DAY).is_before(path, start) is is_before

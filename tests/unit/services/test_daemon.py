@@ -2,15 +2,18 @@
 
 import os
 import time
-from collections.abc import Callable
-from datetime import timedelta
+from collections.abc import Callable, Iterator
+from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from xmode_transfer.domain.config import Problem
 from xmode_transfer.domain.errors import LeaseLost
-from xmode_transfer.domain.records import Status
+from xmode_transfer.domain.periods import Period
+from xmode_transfer.domain.records import Delivery, SourceFile, SourceProblem, Status
+from xmode_transfer.ports import PeriodState
 from xmode_transfer.ports.board import TurnState
 from xmode_transfer.services.run import Selection, run_customer
 
@@ -366,14 +369,14 @@ def test_a_mistake_of_ours_ends_one_turn_and_not_the_daemon(
     world = daemon_world()
     daemon = world.start()
     world.produce("2026-11-20")
-    calls = world.ledger.passed_over
+    calls = world.ledger.calendar
 
-    def fails(customer: str, feed: str) -> dict[str, str]:
+    def fails(customer: str, *which: Any) -> list[Delivery]:
         if customer == "acme":
             raise ZeroDivisionError("a mistake")
-        return calls(customer, feed)
+        return calls(customer, *which)
 
-    monkeypatch.setattr(world.ledger, "passed_over", fails)
+    monkeypatch.setattr(world.ledger, "calendar", fails)
     world.tick()
     assert world.turn("acme").reason == "ZeroDivisionError: a mistake"
     assert world.delivered("globex") == ["2026-11-20"]
@@ -381,6 +384,68 @@ def test_a_mistake_of_ours_ends_one_turn_and_not_the_daemon(
     world.tick()
     assert world.delivered("acme") == ["2026-11-20"]
     assert daemon.pulse().busy == 0
+
+
+def test_a_mistake_of_ours_in_one_period_holds_up_no_other(
+    daemon_world: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = daemon_world()
+    world.start()
+    world.produce("2026-11-20", "2026-11-21")
+    scan = world.source.scan
+
+    def fails(period: Period) -> Iterator[SourceFile | SourceProblem]:
+        return scan(period) if period.label != "2026-11-20" else 1 // 0
+
+    monkeypatch.setattr(world.source, "scan", fails)
+    world.tick()
+    for name in ("acme", "globex"):
+        assert world.delivered(name) == ["2026-11-21"]
+        failed = world.ledger.latest(name, "us-daily", "2026-11-20")
+        assert (failed.status, failed.failure.cause) == (Status.FAILED, "defect")
+        assert "ZeroDivisionError" in failed.failure.message
+    monkeypatch.undo()
+    world.tick()
+    assert world.delivered("acme") == ["2026-11-21", "2026-11-20"]
+
+
+def test_a_mistake_of_ours_in_a_look_is_remembered_as_the_feed_s(
+    daemon_world: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = daemon_world()
+    world.start()
+    world.produce("2026-11-20")
+    monkeypatch.setattr(world.source, "periods", lambda since: 1 // 0)
+    world.tick()
+    assert world.ledger.last_look("acme", "us-daily").failure.cause == "defect"
+    monkeypatch.undo()
+    world.tick()
+    assert world.delivered("acme") == world.delivered("globex") == ["2026-11-20"]
+
+
+def test_what_cannot_be_followed_on_the_way_to_a_period_holds_up_no_other(
+    daemon_world: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = daemon_world()
+    world.start()
+    world.produce("2026-11-20")
+    periods = world.source.periods
+
+    def partly(since: datetime | None = None) -> Iterator[PeriodState | SourceProblem]:
+        yield from periods(since)
+        yield SourceProblem("2026/", "link_loop", "it leads back to itself")
+        yield SourceProblem("2025/", "unreadable", "it is long before what is looked back on")
+
+    monkeypatch.setattr(world.source, "periods", partly)
+    world.tick()
+    assert world.delivered("acme") == ["2026-11-20"]
+    look = world.ledger.last_look("acme", "us-daily")
+    assert (look.newest_complete, look.failure.cause) == ("2026-11-20", "source_partly_unreadable")
+    assert "2026/: it leads back" in look.failure.message
+    assert "2025" not in look.failure.message
+    monkeypatch.undo()
+    world.tick()
+    assert world.ledger.last_look("acme", "us-daily").failure is None
 
 
 def test_the_end_is_noted(daemon_world: Make) -> None:

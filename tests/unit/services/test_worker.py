@@ -439,7 +439,7 @@ def test_a_mistake_of_ours_ends_one_turn_and_not_the_worker(
         assert take(worker, world).once.wait(20)
         assert worker.wait(20)
     with monkeypatch.context() as wrong:
-        wrong.setattr(world.ledger, "passed_over", lambda *arguments: 1 / 0)
+        wrong.setattr(world.ledger, "calendar", lambda *arguments: 1 / 0)
         assert take(worker, world).once.wait(20)
         assert worker.wait(20)
     assert place(world).reason == "ZeroDivisionError: division by zero"

@@ -1,7 +1,8 @@
 """The configuration directory: YAML files in, frozen models out, every mistake with its file, line, column.
 
 A mistake in a customer's file costs that customer only, one in a feed's file those who subscribe to it; only
-a service.yaml with mistakes stops everything.
+a service.yaml with mistakes, or a folder that cannot be listed, stops everything. A file that cannot be read,
+for whatever reason, is one with a mistake.
 """
 
 import json
@@ -13,11 +14,22 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from xmode_transfer.adapters.config_files.endpoint import endpoint_url
 from xmode_transfer.adapters.config_files.file import AnyModel, ConfigFile
-from xmode_transfer.domain.config import Configuration, Customer, Feed, Problem, SecretRef, Service
+from xmode_transfer.domain.config import (
+    Configuration,
+    Customer,
+    CustomerState,
+    Feed,
+    Problem,
+    SecretRef,
+    Service,
+)
 from xmode_transfer.domain.config.cross_check import Claim, cross_check
+from xmode_transfer.domain.config.names import region_doubt
 from xmode_transfer.domain.config.schema import json_schemas
 from xmode_transfer.domain.errors import ConfigError
+from xmode_transfer.domain.keys import readable
 
 SERVICE_FILE = "service.yaml"
 FEEDS, CUSTOMERS = "feeds", "customers"
@@ -33,9 +45,10 @@ def load(directory: Path) -> Configuration:
     configuration, stopping = survey(directory)
     if stopping:
         count = len(configuration.problems)
+        files = ", ".join(sorted({problem.file for problem in stopping}))
         raise ConfigError(
             f"the configuration in {directory} cannot be used: {count} problem{'s' if count > 1 else ''}",
-            hint="mend service.yaml, then run: xmode-transfer config check",
+            hint=f"mend {files}, then run: xmode-transfer config check",
             problems=tuple(map(str, configuration.problems)),
         )
     return configuration
@@ -43,8 +56,16 @@ def load(directory: Path) -> Configuration:
 
 def survey(directory: Path) -> tuple[Configuration, tuple[Problem, ...]]:
     """Reads everything, whatever is wrong with it: the configuration, and those of its problems that stop all
-    customers (then ``service`` has nothing but defaults). Raises ConfigError only without a directory."""
-    if not directory.is_dir():
+    customers: in service.yaml (then ``service`` has nothing but defaults), or a folder that cannot be read.
+    Raises ConfigError only without a directory."""
+    try:
+        there = directory.is_dir()
+    except OSError as error:
+        raise ConfigError(
+            f"the configuration directory {directory} cannot be reached: {error.strerror}",
+            hint="let the user that this runs as read it, or give another with --config DIR or XMODE_CONFIG",
+        ) from error
+    if not there:
         raise ConfigError(
             f"there is no configuration directory {directory}",
             hint="give it with --config DIR or in XMODE_CONFIG",
@@ -56,11 +77,17 @@ def survey(directory: Path) -> tuple[Configuration, tuple[Problem, ...]]:
 class _Survey:
     directory: Path
     strays: list[Problem] = field(default_factory=list)
+    unread: list[Problem] = field(default_factory=list)  # folders: nobody knows what lies in them
+    hints: list[Problem] = field(default_factory=list)
 
     def result(self) -> tuple[Configuration, tuple[Problem, ...]]:
         service_file, service = self._service()
         feed_files, feeds = self._folder(FEEDS, Feed)
         customer_files, customers = self._folder(CUSTOMERS, Customer)
+        if service_file and service:
+            region = service.vendor.sts_region
+            if self._doubts("STS", service_file, ("vendor", "sts_region"), region):
+                service = None
         clashes = cross_check(
             customers,
             feeds,
@@ -75,7 +102,13 @@ class _Survey:
         for clash in clashes:
             customer_files[clash.customer].problem(clash.path, clash.message)
             customers.pop(clash.customer, None)
-        service_problems = service_file.problems if service_file is not None else [_NO_SERVICE_FILE]
+        for customer in list(customers.values()):
+            if self._misses_its_region(customer, customer_files[customer.name]):
+                del customers[customer.name]
+        stopping = [
+            *(service_file.problems if service_file is not None else [_NO_SERVICE_FILE]),
+            *self.unread,
+        ]
         files = (*feed_files.values(), *customer_files.values())
         configuration = Configuration(
             service=service if service is not None else self._rooted(Service()),
@@ -85,15 +118,30 @@ class _Survey:
                 {name: tuple(sorted(file.problems)) for name, file in customer_files.items() if file.problems}
             ),
             problems=tuple(
-                sorted(
-                    [*service_problems, *self.strays, *chain.from_iterable(file.problems for file in files)]
-                )
+                sorted([*stopping, *self.strays, *chain.from_iterable(file.problems for file in files)])
             ),
+            hints=tuple(sorted(self.hints)),
         )
-        return configuration, tuple(sorted(service_problems))
+        return configuration, tuple(sorted(stopping))
+
+    def _misses_its_region(self, customer: Customer, file: ConfigFile) -> bool:
+        region = customer.destination.region
+        if region is None or customer.state is CustomerState.RETIRED:
+            return False
+        return self._doubts("S3", file, ("destination", "region"), region)
+
+    def _doubts(self, service: str, file: ConfigFile, path: tuple[str, ...], region: str) -> bool:
+        """Whether the region is a mistake. Where requests do not go to AWS it may be right all the same."""
+        told = region_doubt(region)
+        if told and endpoint_url(service) is not None:
+            self.hints.append(file.hint(path, told))
+            return False
+        if told:
+            file.problem(path, told)
+        return bool(told)
 
     def _service(self) -> tuple[ConfigFile | None, Service | None]:
-        if not (self.directory / SERVICE_FILE).exists():
+        if not os.path.lexists(self.directory / SERVICE_FILE):
             return None, None
         file = ConfigFile(self.directory, SERVICE_FILE)
         service = file.model(Service) if file.data is not None else None
@@ -118,8 +166,9 @@ class _Survey:
     ) -> tuple[dict[str, ConfigFile], dict[str, AnyModel]]:
         files: dict[str, ConfigFile] = {}
         models: dict[str, AnyModel] = {}
-        for name in self._names(folder):
-            file = files[name] = ConfigFile(self.directory, f"{folder}/{name}.yaml")
+        for stem in self._names(folder):
+            name = readable(stem)
+            file = files[name] = ConfigFile(self.directory, f"{folder}/{stem}.yaml")
             if file.data is None:
                 continue
             if "name" in file.data:
@@ -134,35 +183,40 @@ class _Survey:
         return files, models
 
     def _names(self, folder: str) -> Iterator[str]:
-        """The stems of the folder's .yaml files. What was meant for us but is not read becomes a problem."""
+        """The stems of all that is named like a .yaml file of the folder, whatever it is: a file that cannot
+        be read is its customer's all the same. What was meant for us but is not read becomes a problem."""
         try:
-            entries = sorted(os.scandir(self.directory / folder), key=lambda entry: entry.name)
-        except FileNotFoundError:
-            return
+            entries = sorted((self.directory / folder).iterdir())
         except OSError as error:
-            self._stray(folder, f"cannot be read: {error.strerror}")
+            if os.path.lexists(self.directory / folder):
+                self.unread.append(Problem(folder, 0, 0, "", f"cannot be read: {error.strerror}"))
             return
         for entry in entries:
             path = f"{folder}/{entry.name}"
             stem, _, suffix = entry.name.rpartition(".")
             if entry.name.startswith("."):
                 continue
-            if entry.is_dir():
-                self._stray(path, f"is a directory; files lie directly in {folder}/")
-            elif suffix == "yaml" and not entry.is_file():
-                self._stray(path, "is no file, or a link that leads nowhere")
-            elif suffix == "yaml":
+            if suffix == "yaml":
                 yield stem
+            elif _is_directory(entry):
+                self._stray(path, f"is a directory; files lie directly in {folder}/")
             elif suffix.lower() in ("yml", "yaml"):
                 self._stray(path, f"is not read; name it {stem}.yaml")
 
     def _stray(self, name: str, message: str) -> None:
-        self.strays.append(Problem(name, 0, 0, "", message))
+        self.strays.append(Problem(readable(name), 0, 0, "", readable(message)))
 
 
 def customer_names(directory: Path) -> Iterator[str]:
     """The names of all customers that have a file, whatever is wrong with it."""
     return _Survey(directory.absolute())._names(CUSTOMERS)
+
+
+def _is_directory(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except OSError:
+        return False
 
 
 def _is_relative(source: str) -> bool:

@@ -27,11 +27,9 @@ class CustomerFiles:
         """The name of a customer whose file is no YAML at all and has this text in it, whatever its capitals:
         nobody can tell what such a file claims."""
         for name in customer_names(self._directory):
-            if self._file(name).data is None:
-                with contextlib.suppress(OSError):
-                    raw = self._path(name).read_bytes().decode("utf-8", "replace")
-                    if text.casefold() in raw.casefold():
-                        return name
+            file = self._file(name)
+            if file.data is None and text.casefold() in file.text.casefold():
+                return name
         return None
 
     def add(self, customer: Customer, text: str) -> str:

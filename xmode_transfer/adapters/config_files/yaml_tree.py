@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import yaml
 
 MAX_BYTES = 256 * 1024
-MAX_LINE = 4096  # also bounds how deep one file can nest, and with that the parser's stack
+MAX_LINE = 4096  # also bounds how deep one file can nest without brackets, and with that the parser's stack
 MAX_DEPTH = 16
 MAX_VALUES = 10_000  # aliases written out
 
@@ -21,6 +21,7 @@ KeyPath = tuple[str | int, ...]
 _PREFIX = "tag:yaml.org,2002:"
 _NULL, _MERGE = _PREFIX + "null", _PREFIX + "merge"
 _SCALARS = frozenset(_PREFIX + name for name in ("str", "null", "bool", "int", "float", "timestamp", "value"))
+_TOO_DEEP = "nests deeper, or has more values, than any configuration; look at the aliases"
 _UNPRINTABLE = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
@@ -101,6 +102,7 @@ def parse(raw: bytes) -> Tree:
     """Reads one file. Raises Unreadable when it is no YAML; lesser mistakes are collected in the tree."""
     text = _text(raw)
     try:
+        _check_depth(text)
         root = yaml.compose(text, Loader=_Loader)
     except yaml.MarkedYAMLError as error:
         raise _unreadable(error, text) from None
@@ -116,9 +118,24 @@ def parse(raw: bytes) -> Tree:
     return tree
 
 
+def _check_depth(text: str) -> None:
+    """Refuses what would end the whole process: libyaml nests in C, and its stack has an end. Without
+    brackets a file as small as ours cannot nest that deep."""
+    if text.count("[") + text.count("{") <= MAX_DEPTH:
+        return
+    depth = 0
+    for event in yaml.parse(text, Loader=_Loader):
+        if isinstance(event, yaml.CollectionStartEvent):
+            depth += 1
+            if depth > MAX_DEPTH + 1:
+                raise Unreadable(*_position(event), _TOO_DEEP)
+        elif isinstance(event, yaml.CollectionEndEvent):
+            depth -= 1
+
+
 def _text(raw: bytes) -> str:
     if len(raw) > MAX_BYTES:
-        raise Unreadable(1, 1, f"the file has {len(raw):,} bytes; one of ours has {MAX_BYTES:,} at most")
+        raise Unreadable(1, 1, f"the file is too large; one of ours has {MAX_BYTES:,} bytes at most")
     try:
         text = raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -199,10 +216,7 @@ class _Reader:
         self._values += 1
         if self._values > MAX_VALUES or len(path) > MAX_DEPTH:
             # An alias inside its own anchor ends here too.
-            raise Unreadable(
-                *_position(node),
-                "nests deeper, or has more values, than any configuration; look at the aliases",
-            )
+            raise Unreadable(*_position(node), _TOO_DEEP)
         if isinstance(node, yaml.ScalarNode):
             if node.tag not in _SCALARS:
                 self._note(

@@ -4,12 +4,15 @@ A copy made by `cp` may be torn, and misses what still lies in the -wal file. SQ
 one consistent state, while others write (https://www.sqlite.org/backup.html).
 """
 
+import fcntl
 import os
+import secrets
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import chain, count
 from pathlib import Path
 from urllib.parse import quote
 
@@ -89,7 +92,7 @@ def backup(url: str, target: Path, *, overwrite: bool = False, told: Told | None
         raise ConfigError(f"there is a file {target} already", hint="take another name, or say --force")
     if not target.parent.is_dir():
         raise ConfigError(f"there is no directory {target.parent}", hint="make it, or take another name")
-    partial = target.with_name(f".{target.name}.{os.getpid()}")
+    partial = _partial(target)
     try:
         with _reading(source) as connection:
             _version(connection, source)
@@ -111,7 +114,7 @@ def restore(url: str, file: Path, now: datetime, *, told: Told | None = None) ->
     source, target = _named(file), path_of(url)
     if source == target:
         raise ConfigError(f"{source} is the ledger itself", hint="name the backup to restore")
-    partial = target.with_name(f".{target.name}.{os.getpid()}")
+    partial = _partial(target)
     try:
         with _as_backup(source, partial):
             with _reading(source) as connection:
@@ -119,14 +122,19 @@ def restore(url: str, file: Path, now: datetime, *, told: Told | None = None) ->
                 target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
                 _copy(connection, partial, told)
             _give_leases_back(partial)
-            counted = _proven(partial)
-        with _nobody_writes(target, now):
+            counted, size = _proven(partial), partial.stat().st_size
+        with _alone(target.parent), _nobody_writes(target, now):
             kept = _set_aside(target, now)
             _put(partial, target)
     finally:
         with suppress(OSError):
             partial.unlink(missing_ok=True)
-    return Copied(target, counted, target.stat().st_size, kept)
+    return Copied(target, counted, size, kept)
+
+
+def _partial(target: Path) -> Path:
+    """Beside the file that it becomes. The process's number alone would do, were there one machine."""
+    return target.with_name(f".{target.name}.{os.getpid()}-{secrets.token_hex(4)}")
 
 
 def _named(file: Path) -> Path:
@@ -282,12 +290,35 @@ def _nobody_writes(target: Path, now: datetime) -> Iterator[None]:
         yield
 
 
+@contextmanager
+def _alone(directory: Path) -> Iterator[None]:
+    """One restore after the other, so that each keeps what the one before has put in place. Where the file
+    system knows no locks, nobody waits."""
+    descriptor = os.open(directory, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        with suppress(OSError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _new_name(wanted: Path) -> Path:
+    """The name, or the first with a number behind it, that nothing has. It is taken when this returns, by an
+    empty file: a rename would replace whatever has it."""
+    for name in chain([wanted], (wanted.with_name(f"{wanted.name}-{number}") for number in count(2))):
+        with suppress(FileExistsError):
+            os.close(os.open(name, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+            return name
+    raise AssertionError("numbers have no end")
+
+
 def _set_aside(target: Path, now: datetime) -> Path | None:
     """Renames the ledger that is there, with the files that belong to it."""
     if not target.exists():
         return None
-    kept = target.with_name(f"{target.name}.before-restore-{now:%Y%m%dT%H%M%SZ}")
     with _translated(target):
+        kept = _new_name(target.with_name(f"{target.name}.before-restore-{now:%Y%m%dT%H%M%SZ}"))
         target.rename(kept)
         for suffix in _BESIDE:
             beside = target.with_name(target.name + suffix)

@@ -4,8 +4,9 @@ import errno
 import os
 import stat
 
-from xmode_transfer.adapters.source_rules import ProblemCode, problem, readable
+from xmode_transfer.adapters.source_rules import ProblemCode, problem
 from xmode_transfer.domain.errors import SourceUnreadable
+from xmode_transfer.domain.keys import readable
 from xmode_transfer.domain.records import SourceProblem
 
 _KINDS = {
@@ -26,8 +27,40 @@ def unreadable(name: str, error: OSError) -> SourceProblem:
 
 
 def not_a_file(name: str, mode: int) -> SourceProblem:
-    kind = _KINDS.get(stat.S_IFMT(mode), "something else")
-    return problem(name, ProblemCode.NOT_A_FILE, f"it is {kind}, not a file; move it away or exclude it")
+    return problem(
+        name, ProblemCode.NOT_A_FILE, f"it is {_kind(mode)}, not a file; move it away or exclude it"
+    )
+
+
+def _kind(mode: int) -> str:
+    return _KINDS.get(stat.S_IFMT(mode), "something else")
+
+
+def unfollowed(name: str, path: str, root: str) -> SourceProblem | None:
+    """Why what should be a directory of the partition's path is not one that is looked into; None for one
+    that is, and for what is gone. ``root`` as in ``link_problem``."""
+    try:
+        mode = os.lstat(path).st_mode
+        if stat.S_ISDIR(mode):
+            return None
+        if not stat.S_ISLNK(mode):
+            kind = "a file" if stat.S_ISREG(mode) else _kind(mode)
+            return problem(
+                name,
+                ProblemCode.NOT_A_DIRECTORY,
+                f"it is {kind}, and its name says that it is a directory of periods; move it away",
+            )
+        return link_problem(name, path, root) or problem(
+            name,
+            ProblemCode.LINK_TO_DIRECTORY,
+            f"it is a symbolic link to {readable(os.path.realpath(path))}, and links are not followed on the "
+            "way to a period; put the directory itself there, or mount it there",
+        )
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise_if_out_of_descriptors(error)
+        return unreadable(name, error)
 
 
 def link_problem(name: str, path: str, root: str) -> SourceProblem | None:
@@ -50,7 +83,8 @@ def link_problem(name: str, path: str, root: str) -> SourceProblem | None:
         return problem(
             name,
             ProblemCode.LINK_LEAVES_ROOT,
-            f"it is a symbolic link to {readable(target)}, outside the feed's root; put the file there",
+            f"it is a symbolic link to {readable(target)}, outside the feed's root; "
+            + ("put the directory itself there, or mount it" if name.endswith("/") else "put the file there"),
         )
     if dangling:
         return problem(

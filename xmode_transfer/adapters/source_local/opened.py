@@ -10,8 +10,8 @@ from datetime import UTC, datetime
 
 from xmode_transfer.adapters.source_local.judging import raise_if_out_of_descriptors
 from xmode_transfer.adapters.source_local.walk import identity_of, real_root
-from xmode_transfer.adapters.source_rules import readable
 from xmode_transfer.domain.errors import SourceChanged, SourceError, SourceUnreadable
+from xmode_transfer.domain.keys import readable
 from xmode_transfer.domain.records import SourceFile
 
 # Without O_NONBLOCK a pipe that takes a file's place between the two looks would block the open for ever.

@@ -1,18 +1,21 @@
 """A feed's files in a directory."""
 
 import os
-import stat
 from collections.abc import Iterator
 from datetime import datetime
 
-from xmode_transfer import telemetry
 from xmode_transfer.adapters.source_local.completeness import by_file, by_marker, by_settling
-from xmode_transfer.adapters.source_local.judging import raise_if_out_of_descriptors
+from xmode_transfer.adapters.source_local.judging import (
+    raise_if_out_of_descriptors,
+    unfollowed,
+    unreadable,
+)
 from xmode_transfer.adapters.source_local.opened import LocalFile, open_file
 from xmode_transfer.adapters.source_local.walk import Tree, real_root, walk
-from xmode_transfer.adapters.source_rules import NOT_LOOKED_INTO, Completeness, Settling, readable
+from xmode_transfer.adapters.source_rules import NOT_LOOKED_INTO, Completeness, Settling
 from xmode_transfer.domain.config import Feed, Marker
 from xmode_transfer.domain.errors import SourceMissing, SourceUnreadable
+from xmode_transfer.domain.keys import readable
 from xmode_transfer.domain.periods import Partition, Period
 from xmode_transfer.domain.records import SourceFile, SourceProblem
 from xmode_transfer.domain.selection import Selection
@@ -31,27 +34,40 @@ class LocalSource:
         self._selection = Selection.of(feed.include, feed.exclude, marker)
         self._clock = clock
 
-    def periods(self, since: datetime | None = None) -> Iterator[PeriodState]:
+    def periods(self, since: datetime | None = None) -> Iterator[PeriodState | SourceProblem]:
         root = self._real_root()
         if self._partition is None:
             yield self._drop_folder(root)
             return
-        for period, directory in sorted(_period_directories(root, self._partition)):
+        problems: list[SourceProblem] = []
+        for period, directory in sorted(_period_directories(root, self._partition, problems)):
             if since is not None and period.start < since:
                 yield PeriodState(period, False, NOT_LOOKED_INTO)
             elif (found := self._state(root, period, directory)) is not None:
                 yield found
+        yield from problems
 
     def state(self, period: Period) -> PeriodState | None:
         root = self._real_root()
         if self._partition is None:
             return self._drop_folder(root)
-        return self._state(root, period, self._partition.path(period))
+        directory = self._partition.path(period)
+        above = ""
+        for segment in directory.split("/")[:-1]:
+            above += segment
+            problem = unfollowed(above + "/", f"{root}/{above}", root)
+            if problem is not None:
+                raise _not_followed(problem)
+            above += "/"
+        found = self._state(root, period, directory)
+        if isinstance(found, SourceProblem):
+            raise _not_followed(found)
+        return found
 
     def scan(self, period: Period) -> Iterator[SourceFile | SourceProblem]:
         if self._partition is not None:
             return walk(Tree(self._root, self._partition.path(period) + "/", self._selection))
-        return walk(Tree(self._root, "", self._selection, self._settling().settled_ns))
+        return walk(Tree(self._root, "", self._selection, self._settling()))
 
     def open(self, file: SourceFile) -> LocalFile:
         return open_file(self._root, file)
@@ -79,56 +95,59 @@ class LocalSource:
                 hint="the user that this service runs as needs to be able to read it",
             ) from error
 
-    def _state(self, root: str, period: Period, directory: str) -> PeriodState | None:
+    def _state(self, root: str, period: Period, directory: str) -> PeriodState | SourceProblem | None:
         path = f"{root}/{directory}"
-        real = os.path.realpath(path)
-        if real != path:
-            # A link inside the root names data that is there under its own name already.
-            if not os.path.lexists(path) or real.startswith(root + "/"):
-                return None
-            reason = f"{directory} is reached through a symbolic link that leaves the feed's root"
-            return PeriodState(period, False, reason)
+        problem = unfollowed(directory + "/", path, root)
+        if problem is not None:
+            return problem
         try:
-            if not stat.S_ISDIR(os.stat(path).st_mode):
-                return None
-            return PeriodState(period, *self._completeness(path))
+            os.lstat(path)
+            return PeriodState(period, *self._completeness(root, path))
         except FileNotFoundError:
-            return None
+            return None  # the source has nothing for it
         except OSError as error:
             raise_if_out_of_descriptors(error)
-            return PeriodState(period, False, f"{directory} cannot be read: {error.strerror or error}")
+            return unreadable(directory + "/", error)
 
-    def _completeness(self, path: str) -> Completeness:
+    def _completeness(self, root: str, path: str) -> Completeness:
         if isinstance(self._complete, Marker):
             return by_marker(path, self._complete.marker)
-        return by_settling(path, self._selection, self._settling())
+        return by_settling(root, path, self._selection, self._settling())
 
 
-def _period_directories(root: str, partition: Partition) -> Iterator[tuple[Period, str]]:
-    """The directories that are a period each, in no order; what only looks like one is left out."""
+def _period_directories(
+    root: str, partition: Partition, problems: list[SourceProblem]
+) -> Iterator[tuple[Period, str]]:
+    """What is named as a period's directory is, in no order, whatever it is; what only looks like one is left
+    out. What cannot be followed on the way is noted in ``problems``."""
     level = [""]
-    for depth in range(len(partition.segments)):
-        level = [below for above in level for below in _directories_below(root, above, partition, depth)]
-    for directory in level:
-        period = partition.period(directory)
-        if period is not None and partition.path(period) == directory:
-            yield period, directory
+    for depth in range(len(partition.segments) - 1):
+        level = [
+            below
+            for above in level
+            for below in _matching(root, above, partition, depth, problems)
+            if _is_followed(root, below, problems)
+        ]
+    for above in level:
+        for directory in _matching(root, above, partition, len(partition.segments) - 1, problems):
+            period = partition.period(directory)
+            if period is not None and partition.path(period) == directory:
+                yield period, directory
 
 
-def _directories_below(root: str, above: str, partition: Partition, depth: int) -> Iterator[str]:
-    is_last = depth == len(partition.segments) - 1
+def _matching(
+    root: str, above: str, partition: Partition, depth: int, problems: list[SourceProblem]
+) -> list[str]:
+    """What lies directly below a directory and has a name that the partition has at that depth."""
     try:
         with os.scandir(f"{root}/{above}") as entries:
-            for entry in entries:
-                if not partition.segment_matches(depth, entry.name):
-                    continue
-                below = f"{above}/{entry.name}" if above else entry.name
-                if entry.is_dir(follow_symlinks=False) or (is_last and entry.is_symlink()):
-                    yield below
-                elif entry.is_symlink():
-                    _report_link(root, below)
+            return [
+                f"{above}/{entry.name}" if above else entry.name
+                for entry in entries
+                if partition.segment_matches(depth, entry.name)
+            ]
     except FileNotFoundError:
-        return
+        return []
     except OSError as error:
         raise_if_out_of_descriptors(error)
         if not above:
@@ -136,22 +155,16 @@ def _directories_below(root: str, above: str, partition: Partition, depth: int) 
                 f"{root} cannot be read: {error.strerror or error}",
                 hint="the user that this service runs as needs to be able to read it",
             ) from error
-        telemetry.warn(
-            telemetry.Event.SOURCE_PROBLEM,
-            name=readable(above),
-            cause="unreadable",
-            message=f"its periods are not seen: it cannot be read ({error.strerror or error})",
-        )
+        problems.append(unreadable(above + "/", error))
+        return []
 
 
-def _report_link(root: str, directory: str) -> None:
-    """A year that is a link to elsewhere: nobody knows its periods, so the log tells of the link."""
-    target = os.path.realpath(f"{root}/{directory}")
-    if not target.startswith(root + "/"):
-        telemetry.warn(
-            telemetry.Event.SOURCE_PROBLEM,
-            name=directory,
-            cause="link_leaves_root",
-            message=f"its periods are not seen: it is a symbolic link to {readable(target)}, "
-            "outside the feed's root; mount it here instead",
-        )
+def _is_followed(root: str, directory: str, problems: list[SourceProblem]) -> bool:
+    problem = unfollowed(directory + "/", f"{root}/{directory}", root)
+    if problem is not None:
+        problems.append(problem)
+    return problem is None
+
+
+def _not_followed(problem: SourceProblem) -> SourceUnreadable:
+    return SourceUnreadable(f"{readable(problem.name)}: {problem.message}")

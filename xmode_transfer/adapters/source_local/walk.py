@@ -21,7 +21,13 @@ from xmode_transfer.adapters.source_local.judging import (
     unreadable,
 )
 from xmode_transfer.adapters.source_local.listing import RUN_LENGTH, SortedNames
-from xmode_transfer.adapters.source_rules import MAX_KEY_BYTES, ProblemCode, name_problem, problem
+from xmode_transfer.adapters.source_rules import (
+    MAX_KEY_BYTES,
+    ProblemCode,
+    Settling,
+    name_problem,
+    problem,
+)
 from xmode_transfer.domain.errors import SourceMissing, SourceUnreadable
 from xmode_transfer.domain.records import SourceFile, SourceProblem
 from xmode_transfer.domain.selection import Selection
@@ -35,13 +41,13 @@ _SURELY_SHORT = MAX_KEY_BYTES // 4  # so many characters fit into a key, whateve
 
 class Tree(NamedTuple):
     """What is walked. ``path`` is the feed's root; ``top`` the period's directory below it, empty or
-    ending in ``/``. A file changed after ``settled_ns`` (nanoseconds since 1970) is still being written
-    and waits; None for no such limit."""
+    ending in ``/``. A file that has not settled by ``settling`` is still being written and waits; None for
+    no such limit."""
 
     path: str
     top: str
     selection: Selection
-    settled_ns: int | None = None
+    settling: Settling | None = None
     run_length: int = RUN_LENGTH
 
 
@@ -65,7 +71,7 @@ def walk(tree: Tree) -> Iterator[SourceFile | SourceProblem]:
     """Every file to be delivered, and every one that never can be, in order. Raises SourceMissing when
     ``top`` is not there, SourceUnreadable when it cannot be read."""
     root = real_root(tree.path)
-    settled_ns = tree.settled_ns
+    settled_ns = tree.settling.settled_ns if tree.settling is not None else None
     levels = [_open_top(tree, root)]
     try:
         while levels:
@@ -94,8 +100,8 @@ def walk(tree: Tree) -> Iterator[SourceFile | SourceProblem]:
                     if settled_ns is None or modified_ns <= settled_ns:
                         identity = f"{status.st_dev}:{status.st_ino}"
                         yield SourceFile(prefix + name, status.st_size, modified_ns, identity)
-                    continue
-                found = _judge(prefix + name, root, status, settled_ns)
+                        continue
+                found = _judge(prefix + name, root, status, tree.settling)
                 if found is not None:
                     yield found
             if deeper is None:
@@ -113,7 +119,7 @@ def walk(tree: Tree) -> Iterator[SourceFile | SourceProblem]:
 
 
 def _judge(
-    name: str, root: str, status: os.stat_result, settled_ns: int | None
+    name: str, root: str, status: os.stat_result, settling: Settling | None
 ) -> SourceFile | SourceProblem | None:
     """The long way for what is not plainly an ordinary file; None for what is gone, waits, or is left out."""
     path = f"{root}/{name}"
@@ -125,12 +131,14 @@ def _judge(
                 status = os.stat(path)
                 if stat.S_ISDIR(status.st_mode):
                     return None
-        if settled_ns is not None and status.st_mtime_ns > settled_ns:
+        if settling is not None and not settling.settles(status.st_mtime_ns):
             return None
         if bad is not None:
             return bad
         if not stat.S_ISREG(status.st_mode):
             return not_a_file(name, status.st_mode)
+        if settling is not None and (bad := settling.date_problem(name, status.st_mtime_ns)) is not None:
+            return bad
         if not os.access(path, os.R_OK, effective_ids=True):
             return unreadable(name, PermissionError("permission denied"))
     except FileNotFoundError:
@@ -205,12 +213,12 @@ def _open_top(tree: Tree, root: str) -> _Level:
 
 
 def _open_below(tree: Tree, prefix: str, root: str) -> _Level | SourceProblem | None:
-    """A directory met on the way; None when it is gone or left out in silence."""
-    name = prefix.rstrip("/")
-    path = f"{root}/{name}"
+    """A directory met on the way; None when it is gone or left out in silence. What is wrong with it is said
+    under its name with ``/``, which is its place in the order."""
+    path = f"{root}/{prefix}".rstrip("/")
     if len(prefix.encode("utf-8", "surrogateescape")) >= MAX_KEY_BYTES:
         return problem(
-            name,
+            prefix,
             ProblemCode.NAME_TOO_LONG,
             f"what lies in it needs object keys of more than {MAX_KEY_BYTES:,} bytes; shorten its path",
         )
@@ -220,9 +228,9 @@ def _open_below(tree: Tree, prefix: str, root: str) -> _Level | SourceProblem | 
         raise_if_out_of_descriptors(error)
         try:
             if stat.S_ISLNK(os.lstat(path).st_mode):
-                return link_problem(name, path, root)
+                return link_problem(prefix, path, root)
         except FileNotFoundError:
             return None
         except OSError as worse:
-            return unreadable(name, worse)
-        return unreadable(name, error)
+            return unreadable(prefix, worse)
+        return unreadable(prefix, error)

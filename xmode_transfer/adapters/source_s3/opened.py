@@ -8,9 +8,9 @@ elsewhere begins another.
 import threading
 from typing import Any
 
-from xmode_transfer.adapters.source_rules import readable
 from xmode_transfer.adapters.source_s3.bucket import SourceBucket
 from xmode_transfer.domain.errors import SourceChanged, SourceUnreadable
+from xmode_transfer.domain.keys import readable
 from xmode_transfer.domain.records import SourceFile
 
 RANGE_BYTES = 16 * 1024 * 1024

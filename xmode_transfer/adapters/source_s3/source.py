@@ -21,8 +21,6 @@ from xmode_transfer.domain.records import SourceFile, SourceProblem
 from xmode_transfer.domain.selection import Selection
 from xmode_transfer.ports import Clock, PeriodState
 
-_MOST_SIGNIFICANT_FIRST = ("YmdH", "YjH", "GV")
-
 
 class S3Source:
     """Implements ``ports.Source`` over the keys below a prefix. Thread-safe: it remembers nothing between
@@ -65,7 +63,7 @@ class S3Source:
         if self._partition is not None:
             yield from self._scan(self._partition.path(period) + "/", None)
         else:
-            yield from self._scan("", self._settling().settled_ns)
+            yield from self._scan("", self._settling())
 
     def open(self, file: SourceFile) -> S3File:
         return S3File(self._bucket, file)
@@ -74,14 +72,14 @@ class S3Source:
         seconds = 0 if isinstance(self._complete, Marker) else self._complete.settle_seconds
         return Settling.at(self._clock.now(), seconds)
 
-    def _scan(self, top: str, settled_ns: int | None) -> Iterator[SourceFile | SourceProblem]:
+    def _scan(self, top: str, settling: Settling | None) -> Iterator[SourceFile | SourceProblem]:
         for row in self._objects(top):
             name = row.key[len(self._bucket.root) :]
             if not self._selection.takes(name[len(top) :]):
                 continue
-            if settled_ns is not None and row.modified_ns > settled_ns:
+            if settling is not None and not settling.settles(row.modified_ns):
                 continue
-            bad = name_problem(name)
+            bad = name_problem(name) or (settling and settling.date_problem(name, row.modified_ns))
             yield SourceFile(name, row.size, row.modified_ns, row.etag) if bad is None else bad
 
     def _objects(self, top: str) -> Iterator[StoredObject]:
@@ -130,7 +128,7 @@ class S3Source:
         for row in self._objects(""):
             count += 1
             if self._selection.takes(row.key[len(self._bucket.root) :]):
-                if row.modified_ns <= settling.settled_ns:
+                if settling.settles(row.modified_ns):
                     reason = f"files that have not changed for {settling.seconds} s are there"
                     return Completeness(True, reason)
                 oldest = row.modified_ns if oldest is None else min(oldest, row.modified_ns)
@@ -143,9 +141,6 @@ class S3Source:
     def _directories(self, partition: Partition, since: datetime | None) -> Iterator[tuple[Period, str]]:
         """The prefixes that are a period each, in no order. Years of periods before ``since`` are not
         listed where their names sort as their times do: each level of them would be a request."""
-        oldest = partition.path(Period(since, partition.kind)).split("/") if since is not None else None
-        if not _sorts_by_time(partition):
-            oldest = None
         level, last = [""], len(partition.segments) - 1
         for depth in range(len(partition.segments)):
             level = [
@@ -153,14 +148,9 @@ class S3Source:
                 for above in level
                 for name in self._bucket.directories(above)
                 if partition.segment_matches(depth, name)
-                and (depth == last or oldest is None or (above + name).split("/") >= oldest[: depth + 1])
+                and (depth == last or since is None or not partition.is_before(above + name, since))
             ]
         for directory in level:
             period = partition.period(directory.rstrip("/"))
             if period is not None and partition.path(period) + "/" == directory:
                 yield period, directory
-
-
-def _sorts_by_time(partition: Partition) -> bool:
-    directives = "".join(after[:1] for after in partition.template.split("%")[1:])
-    return any(order.startswith(directives) for order in _MOST_SIGNIFICANT_FIRST)

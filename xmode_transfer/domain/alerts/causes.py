@@ -30,6 +30,7 @@ SUMMARIES = MappingProxyType(
         "no_source": "the source has nothing to deliver",
         "source_missing": "the source is not there",
         "source_unreadable": "the source cannot be read",
+        "source_partly_unreadable": "a part of the source cannot be read",
         "source_changed": "source files change while they are read",
         "source_error": "the source is in trouble",
         "incomplete": "some files do not arrive",

@@ -13,6 +13,7 @@ from xmode_transfer.domain.config.metadata import METADATA_PATTERN, check_metada
 from xmode_transfer.domain.config.names import (
     EXTERNAL_ID_PATTERN,
     check_bucket,
+    check_company,
     check_external_id,
     check_prefix,
     check_region,
@@ -143,7 +144,7 @@ class Customer(Model):
 
     name: Annotated[str, AfterValidator(check_slug), Field(json_schema_extra={"pattern": SLUG_PATTERN})]
     """The file's name without .yaml."""
-    company: str = Field(max_length=256, examples=["Acme Corp"])
+    company: Annotated[str, AfterValidator(check_company)] = Field(max_length=256, examples=["Acme Corp"])
     """The company's name as people write it."""
     external_id: Annotated[
         str,
@@ -176,13 +177,6 @@ class Customer(Model):
     state: CustomerState = CustomerState.ACTIVE
     """active; pending: access is checked, nothing is delivered; retired: nothing is done, but external ID,
     role and prefix stay taken."""
-
-    @field_validator("company")
-    @classmethod
-    def _is_company(cls, value: str) -> str:
-        if not value.strip() or not value.isprintable():
-            raise ValueError("write the company's name, on one line")
-        return value
 
     @field_validator("role_arn")
     @classmethod

@@ -28,9 +28,49 @@ _BUCKET_ENDS = {
 # S3 user guide, "Object key naming guidelines": characters to avoid; '*', '?' and '$' besides, because they
 # have a meaning in the Resource of the session policy that confines us to the prefix.
 _PREFIX_FORBIDDEN = frozenset('\\{}^%[]"<>~#|`*?$')
+_JOINER = re.compile(r"(?<=[^\x00-\x7f])[\u200c\u200d](?=[^\x00-\x7f])")
+# botocore's endpoints, every partition; a test compares.
+_AREAS = {
+    "af": "south",
+    "ap": "east northeast south southeast",
+    "ca": "central west",
+    "cn": "north northwest",
+    "eu": "central north south west",
+    "eu-isoe": "west",
+    "eusc": "de-east",
+    "il": "central",
+    "me": "central south",
+    "mx": "central",
+    "sa": "east",
+    "us": "east west",
+    "us-gov": "east west",
+    "us-iso": "east west",
+    "us-isob": "east west",
+    "us-isof": "east south",
+}
+REGION_STEMS = tuple(f"{area}-{side}" for area, sides in _AREAS.items() for side in sides.split())
+"""Regions without their numbers."""
+_NEAR = 0.8
 _REGION = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 _ZONE = re.compile(r"([a-z]{2,4}(?:-[a-z]+)+-[0-9]+)[a-z]")
 _UNDASHED = re.compile(r"([a-z]{2}(?:-gov)?)-?([a-z]+)-?([0-9])")
+
+
+def check_company(value: str) -> str:
+    """A name that people can read and write again: nothing in it that cannot be seen, but for the joiners
+    that some scripts need between two letters."""
+    if not value.strip() or len(value.splitlines()) > 1:
+        raise ValueError("write the company's name on one line")
+    shown = _JOINER.sub("", value)
+    bad = next((character for character in shown if not character.isprintable()), None)
+    if bad is None:
+        return value
+    plain = "".join(" " if c.isspace() else c for c in shown if c.isspace() or c.isprintable())
+    named = unicodedata.name(bad, "a control character").lower()
+    raise ValueError(
+        f"U+{ord(bad):04X} ({named}) cannot be seen, and nobody could write the name again"
+        + _meant(repr(" ".join(plain.split())))
+    )
 
 
 def check_external_id(value: str) -> str:
@@ -66,18 +106,17 @@ def check_bucket(value: str) -> str:
     rest = re.sub(r"^s3[an]?://", "", value, flags=re.IGNORECASE)
     if rest != value or "/" in value:
         bucket, _, prefix = rest.strip("/").partition("/")
-        meant = f"bucket: {bucket}" + (f", prefix: {prefix}/" if prefix else "")
-        raise ValueError(f"write the bucket's name, not a URI or a path (did you mean {meant}?)")
+        bucket, prefix = _bucket_meant(bucket, value), prefix.strip("/")
+        told = f" (did you mean bucket: {bucket}" + (f", prefix: {prefix}/?)" if prefix else "?)")
+        raise ValueError("write the bucket's name, not a URI or a path" + (told if bucket else ""))
     if not 3 <= len(value) <= 63:
         raise ValueError(f"a bucket's name has 3 to 63 characters; this one has {len(value)}")
     if value != value.lower():
-        raise ValueError(f"a bucket's name has no capital letters (did you mean {value.lower()}?)")
+        raise ValueError(f"a bucket's name has no capital letters{_meant(_bucket_meant(value, value))}")
     if _BUCKET.fullmatch(value) is None:
-        meant = value.strip().replace("_", "-").replace(" ", "-")
-        told = f" (did you mean {meant}?)" if _BUCKET.fullmatch(meant) else ""
         raise ValueError(
             "a bucket's name has small letters, digits, hyphens and dots only, "
-            f"and a letter or a digit at both ends{told}"
+            f"and a letter or a digit at both ends{_meant(_bucket_meant(value, value))}"
         )
     if ".." in value:
         raise ValueError("a bucket's name has no two dots side by side")
@@ -93,8 +132,22 @@ def check_bucket(value: str) -> str:
 
 
 def _bucket_of_arn(arn: str) -> str:
-    match = re.fullmatch(r"arn:[a-z-]+:s3:::([a-z0-9.-]+)(/.*)?", arn)
-    return f" (did you mean {match[1]}?)" if match else ""
+    match = re.fullmatch(r"arn:[a-z-]+:s3:::([^/]+)(/.*)?", arn, re.DOTALL)
+    return _meant(_bucket_meant(match[1], arn)) if match else ""
+
+
+def _bucket_meant(part: str, written: str) -> str:
+    """The bucket's name that was probably meant by a part of what was written; empty when none can be made of
+    it."""
+    near = re.sub(r"[_\s]", "-", part.strip().lower())
+    try:
+        return check_bucket(near) if near != written else ""
+    except ValueError:
+        return ""
+
+
+def _meant(value: str) -> str:
+    return f" (did you mean {value}?)" if value else ""
 
 
 def check_prefix(value: str) -> str:
@@ -102,9 +155,8 @@ def check_prefix(value: str) -> str:
     if not value:
         return value
     if value.startswith("/"):
-        meant = value.strip("/")
-        told = f"did you mean {meant}/" if meant else 'did you mean ""'
-        raise ValueError(f"a leading slash makes a folder without a name ({told}?)")
+        told = _meant(_prefix_meant(value)) if value.strip("/") else ' (did you mean ""?)'
+        raise ValueError(f"a leading slash makes a folder without a name{told}")
     if "://" in value:
         raise ValueError("write the path inside the bucket only, like xmode/")
     bad = sorted({char for char in value if char in _PREFIX_FORBIDDEN or not char.isprintable()})
@@ -115,7 +167,7 @@ def check_prefix(value: str) -> str:
     if unicodedata.normalize("NFC", value) != value:
         raise ValueError("write it in Unicode's composed form (NFC): S3 takes the two forms for two names")
     if not value.endswith("/"):
-        raise ValueError(f"a prefix ends with a slash (did you mean {value}/?)")
+        raise ValueError(f"a prefix ends with a slash{_meant(_prefix_meant(value))}")
     for segment in value[:-1].split("/"):
         if segment in ("", ".", ".."):
             raise ValueError("empty, '.' and '..' folders are not allowed: clients resolve them away")
@@ -126,6 +178,14 @@ def check_prefix(value: str) -> str:
     if len(value.encode()) > PREFIX_MAX_BYTES:
         raise ValueError(f"a prefix may have {PREFIX_MAX_BYTES} bytes; this one has {len(value.encode())}")
     return value
+
+
+def _prefix_meant(value: str) -> str:
+    near = value.strip("/") + "/"
+    try:
+        return check_prefix(near) if near != value else ""
+    except ValueError:
+        return ""
 
 
 def check_region(value: str) -> str:
@@ -141,6 +201,24 @@ def check_region(value: str) -> str:
     if near and (meant := f"{near[1]}-{near[2]}-{near[3]}") != value:
         raise ValueError(f"{value!r} is no region (did you mean {meant}?)")
     return value
+
+
+def region_doubt(region: str) -> str:
+    """Why a region of the right shape is probably a misspelt one of AWS's; empty where nothing is close. A
+    number that is not known here is not doubted: AWS adds regions."""
+    from difflib import SequenceMatcher
+
+    stem, _, number = region.rpartition("-")
+    if not number.isdigit():
+        stem, number = region, "1"
+    if stem in REGION_STEMS and stem != region:
+        return ""
+    near = {known: SequenceMatcher(None, stem, known).ratio() for known in REGION_STEMS}
+    nearest = max(near.values())
+    if nearest < _NEAR:
+        return ""
+    meant = " or ".join(f"{known}-{number}" for known, likeness in near.items() if likeness == nearest)
+    return f"{region} is no region of AWS that is known here (did you mean {meant}?)"
 
 
 def region_partition(region: str) -> str:

@@ -29,7 +29,8 @@ class Configuration:
     """All of it.
 
     ``customers`` are those whose files are in order, retired ones too. A customer in ``broken`` is there with
-    every reason why, and is left alone. ``problems`` has every mistake of every file, unused feeds included.
+    every reason why, and is left alone. ``problems`` has every mistake of every file, unused feeds included;
+    ``hints`` what looks like one and is taken all the same.
     """
 
     service: Service
@@ -37,3 +38,4 @@ class Configuration:
     customers: Mapping[str, Customer]
     broken: Mapping[str, tuple[Problem, ...]]
     problems: tuple[Problem, ...] = ()
+    hints: tuple[Problem, ...] = ()

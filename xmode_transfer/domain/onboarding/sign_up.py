@@ -13,6 +13,7 @@ from xmode_transfer.domain.config.base import SLUG_PATTERN, check_slug
 from xmode_transfer.domain.config.customer import Customer, CustomerState
 from xmode_transfer.domain.config.names import (
     check_bucket,
+    check_company,
     check_external_id,
     check_prefix,
     check_region,
@@ -131,8 +132,10 @@ def _mistakes(sign_up: SignUp, name: str, partition: str) -> Iterator[Mistake]:
     """Every mistake, in the order of the options."""
     if not sign_up.company.strip():
         yield Mistake("--company", "write the company's name")
-    elif not sign_up.company.isprintable() or len(sign_up.company.strip()) > 256:
+    elif len(sign_up.company.strip()) > 256:
         yield Mistake("--company", "write the company's name on one line, in 256 characters at most")
+    elif unseen := tuple(_wrong("--company", check_company, sign_up.company)):
+        yield from unseen
     elif not name and sign_up.name is None:
         yield Mistake(
             "--name", "no short name can be made of this company's; give one of small letters and digits"

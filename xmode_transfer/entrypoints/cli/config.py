@@ -1,13 +1,13 @@
 """``config check``: the configuration read and judged without any network; ``config schema``: for editors."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from xmode_transfer.adapters.config_files import schema_files, survey
-from xmode_transfer.domain.config import Configuration, Customer
+from xmode_transfer.domain.config import Configuration, Customer, Problem
 from xmode_transfer.domain.errors import ConfigError, ExitCode
 from xmode_transfer.entrypoints.cli import words
 
@@ -28,11 +28,12 @@ def check(shell: "Shell", as_json: bool) -> int:
 
     Exit codes: 0 all is in order; 2 something is not.
     """
-    configuration, _ = survey(shell.config_dir)
+    configuration, stopping = survey(shell.config_dir)
     if as_json:
-        click.echo(json.dumps(_document(shell, configuration), ensure_ascii=False))
+        document = _document(shell, configuration, stopped=bool(stopping))
+        click.echo(json.dumps(document, ensure_ascii=False))
     else:
-        for line in _lines(configuration):
+        for line in _lines(configuration, stopping):
             click.echo(words.folded(line))
     return ExitCode.USAGE if configuration.problems else ExitCode.DONE
 
@@ -67,14 +68,15 @@ def schema(shell: "Shell", only_check: bool) -> int:
     return ExitCode.USAGE if stale else ExitCode.DONE
 
 
-def _document(shell: "Shell", configuration: Configuration) -> dict[str, Any]:
+def _document(shell: "Shell", configuration: Configuration, *, stopped: bool) -> dict[str, Any]:
+    good = "stopped" if stopped else "ok"
     return {
         "directory": str(shell.config_dir),
         "outcome": "broken" if configuration.problems else "ok",
         "customers": [
             {
                 "customer": name,
-                "outcome": "ok" if customer is not None else "broken",
+                "outcome": good if customer is not None else "broken",
                 "state": str(customer.state) if customer is not None else None,
                 "feeds": list(customer.feeds) if customer is not None else None,
                 "destination": _place(customer) if customer is not None else None,
@@ -82,24 +84,29 @@ def _document(shell: "Shell", configuration: Configuration) -> dict[str, Any]:
             for name, customer in _customers(configuration)
         ],
         "feeds": sorted(configuration.feeds),
-        "problems": [
-            {
-                "file": problem.file,
-                "line": problem.line or None,
-                "column": problem.column or None,
-                "path": problem.path,
-                "message": problem.message,
-            }
-            for problem in configuration.problems
-        ],
+        "problems": [_problem(problem) for problem in configuration.problems],
+        "hints": [_problem(hint) for hint in configuration.hints],
     }
 
 
-def _lines(configuration: Configuration) -> Iterator[str]:
+def _problem(problem: Problem) -> dict[str, Any]:
+    return {
+        "file": problem.file,
+        "line": problem.line or None,
+        "column": problem.column or None,
+        "path": problem.path,
+        "message": problem.message,
+    }
+
+
+def _lines(configuration: Configuration, stopping: Sequence[Problem]) -> Iterator[str]:
     for problem in configuration.problems:
         yield str(problem)
-    if configuration.problems:
+    for hint in configuration.hints:
+        yield f"hint: {hint}; it is used as it is, since requests do not go to AWS"
+    if configuration.problems or configuration.hints:
         yield ""
+    why = " and ".join(sorted({problem.file for problem in stopping}))
     customers = list(_customers(configuration))
     width = max((len(name) for name, _ in customers), default=0)
     for name, customer in customers:
@@ -107,6 +114,9 @@ def _lines(configuration: Configuration) -> Iterator[str]:
             state = click.style(f"{'broken':<8}", fg="red")
             told = words.count(len(configuration.broken[name]), "problem")
             yield f"{state}  {name:<{width}}  {told}; nothing is delivered until mended"
+        elif stopping:
+            state = click.style(f"{'stopped':<8}", fg="red")
+            yield f"{state}  {name:<{width}}  in order itself; nothing is delivered until {why} is mended"
         else:
             state = click.style(f"{customer.state:<8}", fg="green" if customer.state == "active" else "cyan")
             yield f"{state}  {name:<{width}}  {', '.join(customer.feeds)} to {_place(customer)}"

@@ -6,12 +6,15 @@ from typing import Any
 
 import click
 
+from xmode_transfer import telemetry
 from xmode_transfer.domain.config import Configuration, CustomerState
 from xmode_transfer.domain.errors import ExitCode, XmodeError
 from xmode_transfer.domain.records import DeliveryOutcome, Failure
 from xmode_transfer.entrypoints.cli import failures, words
-from xmode_transfer.services.run import CustomerRun, Selection, preview
+from xmode_transfer.services.run import CustomerRun, Selection, preview, worst
+from xmode_transfer.services.sending import defect_of
 from xmode_transfer.services.workbench import Workbench
+from xmode_transfer.telemetry import Event
 
 Result = CustomerRun | XmodeError
 COLOURS = {
@@ -99,7 +102,8 @@ def _tell_delivery(outcome: DeliveryOutcome) -> None:
         facts.append(f"{words.count(outcome.skipped, 'file')} there already")
     if outcome.failed:
         facts.append(f"{words.count(outcome.failed, 'file')} not delivered")
-    told = f"{outcome.feed} {outcome.period}{revision}: {'; '.join(facts) or 'nothing sent'}"
+    of_period = f" {outcome.period}{revision}" if outcome.period else ""  # without: the feed's source
+    told = f"{outcome.feed}{of_period}: {'; '.join(facts) or 'nothing sent'}"
     click.echo(words.folded(head + told))
     if outcome.manifest_key and outcome.outcome == "delivered":
         click.echo(f"{'':<10}manifest {outcome.manifest_key}")
@@ -154,52 +158,78 @@ def show_nobody(configuration: Configuration) -> None:
 def show_preview(
     bench: Workbench, configuration: Configuration, names: list[str], selection: Selection, *, as_json: bool
 ) -> int:
-    """The plan with its reasons, streamed; nothing is written and nobody called."""
-    documents = []
+    """The plan with its reasons, streamed; nothing is written and nobody called. Of several customers, one
+    whose plan cannot be made does not hide the others'."""
+    documents, codes = [], []
     for name in names:
         result = CustomerRun(name, explicit=selection.explicit)
-        deliveries = []
-        for feed, state, entries in preview(bench, configuration, name, selection, result):
+        try:
+            documents.append(_preview(bench, configuration, result, selection, as_json=as_json))
+            codes.append(ExitCode.WILL_RETRY if result.unfollowed else ExitCode.DONE)
+        except Exception as error:
+            if len(names) == 1:
+                raise
+            if not isinstance(error, XmodeError):
+                telemetry.exception(Event.DEFECT, customer=name)
+                error = defect_of(error)
+            documents.append(document(name, error))
+            codes.append(error.exit_code)
             if not as_json:
-                click.secho(f"{name} {feed.name} {state.period.label}", bold=True)
-            counts: dict[str, int] = {}
-            total = 0
-            listed = []
-            for entry in entries:
-                counts[entry.action] = counts.get(entry.action, 0) + 1
-                total += entry.size if entry.action == "upload" else 0
-                if as_json:
-                    listed.append(entry._asdict())
-                else:
-                    click.echo(
-                        f"  {entry.action:<9}{words.size(entry.size):>10}  {entry.name}  ({entry.reason})"
-                    )
-            deliveries.append(
-                {
-                    "feed": feed.name,
-                    "period": state.period.label,
-                    "counts": counts,
-                    "bytes": total,
-                    "plan": listed,
-                }
-            )
-            if not as_json:
-                told = (
-                    ", ".join(f"{number:,} {action}" for action, number in sorted(counts.items()))
-                    or "nothing"
-                )
-                click.echo(f"  = {told}; {words.size(total)} to send")
-        documents.append({"customer": name, "outcome": "planned", "deliveries": deliveries})
-        if not as_json:
-            result.deliveries = []
-            if not deliveries:
-                click.echo(f"{name}: nothing is due")
-            for feed_name, state in result.waiting:
-                click.echo(f"waiting   {feed_name} {state.period.label}: {state.reason}")
+                tell(name, error)
     if as_json:
         click.echo(
             json.dumps(documents[0] if len(documents) == 1 else {"customers": documents}, ensure_ascii=False)
         )
     else:
         click.echo("dry run: nothing was written and nobody was called")
-    return ExitCode.DONE
+    return worst(codes)
+
+
+def _preview(
+    bench: Workbench,
+    configuration: Configuration,
+    result: CustomerRun,
+    selection: Selection,
+    *,
+    as_json: bool,
+) -> dict[str, Any]:
+    name = result.customer
+    deliveries = []
+    for feed, state, entries in preview(bench, configuration, name, selection, result):
+        if not as_json:
+            click.secho(f"{name} {feed.name} {state.period.label}", bold=True)
+        counts: dict[str, int] = {}
+        total = 0
+        listed = []
+        for entry in entries:
+            counts[entry.action] = counts.get(entry.action, 0) + 1
+            total += entry.size if entry.action == "upload" else 0
+            if as_json:
+                listed.append(entry._asdict())
+            else:
+                click.echo(f"  {entry.action:<9}{words.size(entry.size):>10}  {entry.name}  ({entry.reason})")
+        deliveries.append(
+            {
+                "feed": feed.name,
+                "period": state.period.label,
+                "counts": counts,
+                "bytes": total,
+                "plan": listed,
+            }
+        )
+        if not as_json:
+            told = ", ".join(f"{number:,} {action}" for action, number in sorted(counts.items())) or "nothing"
+            click.echo(f"  = {told}; {words.size(total)} to send")
+    if not as_json:
+        if not deliveries:
+            click.echo(f"{name}: nothing is due")
+        for feed_name, waiting in result.waiting:
+            click.echo(f"waiting   {feed_name} {waiting.period.label}: {waiting.reason}")
+        for feed_name, problem in result.unfollowed:
+            click.echo(f"not read  {feed_name} {problem.name}: {problem.message}")
+    return {
+        "customer": name,
+        "outcome": "planned",
+        "deliveries": deliveries,
+        "problems": [{"feed": feed_name, **problem._asdict()} for feed_name, problem in result.unfollowed],
+    }

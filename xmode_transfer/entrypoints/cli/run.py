@@ -45,6 +45,7 @@ def command(
     """
     from xmode_transfer import bootstrap
     from xmode_transfer.adapters import config_files
+    from xmode_transfer.domain.periods import check_range
     from xmode_transfer.entrypoints.cli import progress, report, stopping
     from xmode_transfer.services.run import Selection, run_customer, run_customers, worst
 
@@ -52,6 +53,10 @@ def command(
         raise click.UsageError("name one customer with --customer, or say --all")
     if period and (since or until):
         raise click.UsageError("--period names one; --since and --until name a range: use either")
+    try:
+        check_range(since, until)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from None
     selection = Selection(feed, period, since, until)
     configuration = config_files.load(shell.config_dir)
     names = [name] if name else [n for n, c in configuration.customers.items() if c.state == "active"]

@@ -79,6 +79,7 @@ def command(
     xmode-transfer verify --receipt acme-november.receipt --public-key xmode-receipts.pem.pub
     xmode-transfer verify --new-key /etc/xmode-transfer/receipts.pem
     """
+    from xmode_transfer.domain.periods import check_range
     from xmode_transfer.entrypoints.cli import receipts
 
     if new_key is not None:
@@ -91,6 +92,10 @@ def command(
         raise click.UsageError("--public-key belongs to the check of a --receipt, which names no --customer")
     if period and (since or until):
         raise click.UsageError("--period names one; --since and --until name a range: use either")
+    try:
+        check_range(since, until)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from None
     if every_acl and sample is not None:
         raise click.UsageError("--all looks at every ACL, --sample at some: use either")
     from xmode_transfer.domain.verification import Scope

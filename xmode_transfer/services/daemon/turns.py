@@ -212,8 +212,9 @@ class Turns:
         self._hurried.discard(customer.name)
         if reread:
             self._reread_at[customer.name] = now
-        for failed in result.deliveries:  # sources that cannot be listed
-            backlog.held_up.add(failed.feed)
+        unlisted = {failed.feed for failed in result.deliveries}  # or not in whole: then the rest goes on
+        backlog.held_up |= unlisted - {feed for feed, _ in result.unfollowed}
+        if unlisted:
             backlog.try_again(now + SOURCE_RETRY)
         return backlog
 

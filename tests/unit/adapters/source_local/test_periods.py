@@ -1,8 +1,5 @@
-import io
-import json
-import logging
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from datetime import datetime
 from pathlib import Path
@@ -10,11 +7,12 @@ from typing import Any
 
 import pytest
 
-from xmode_transfer import telemetry
 from xmode_transfer.adapters.memory import MemoryClock
 from xmode_transfer.adapters.source_local import LocalSource
 from xmode_transfer.domain.errors import SourceMissing, SourceUnreadable
 from xmode_transfer.domain.periods import Period, PeriodKind
+from xmode_transfer.domain.records import SourceProblem
+from xmode_transfer.ports import PeriodState
 
 NONE = Period.none()
 DAY = Period.parse("2026-11-22", PeriodKind.DAY)
@@ -24,7 +22,11 @@ SETTLE = {"settle_seconds": 300}
 
 
 def labels(source: LocalSource) -> list[str]:
-    return [state.period.label for state in source.periods()]
+    return [state.period.label for state in source.periods() if isinstance(state, PeriodState)]
+
+
+def unfollowed(source: LocalSource) -> list[tuple[str, str]]:
+    return sorted((found.name, found.code) for found in source.periods() if isinstance(found, SourceProblem))
 
 
 @pytest.mark.parametrize(
@@ -73,13 +75,6 @@ def test_only_what_names_a_period_is_one(
     for directory in directories:
         put(f"{directory}/file")
     assert labels(source_of(period=kind, partition=partition)) == expected
-
-
-def test_a_file_named_like_a_period_is_none(put: Put, source_of: Sources) -> None:
-    put("2026/11/22")
-    source = source_of(period="day", partition="%Y/%m/%d")
-    assert labels(source) == []
-    assert source.state(DAY) is None
 
 
 def test_a_marker(root: Path, put: Put, source_of: Sources) -> None:
@@ -209,6 +204,32 @@ def test_a_drop_folder(
     assert bool(list(source.scan(NONE))) is complete
 
 
+def test_a_file_that_is_dated_far_ahead_is_told_and_one_a_little_ahead_waits(
+    put: Put, source_of: Sources
+) -> None:
+    """A file server's clock, or its time zone, may be off by hours; nobody waits for years."""
+    put("ahead.csv", seconds=-86_400)
+    source = source_of()
+    (state,) = source.periods()
+    assert not state.complete
+    assert "86400 s ahead of this machine's clock" in state.reason
+    put("far.csv", seconds=-86_401)
+    (state,) = source.periods()
+    assert state.complete
+    put("b.csv", seconds=61)
+    names = [(found.name, getattr(found, "code", None)) for found in source.scan(NONE)]
+    assert names == [("b.csv", None), ("far.csv", "dated_ahead")]
+    put("far.csv", seconds=-3 * 365 * 86_400)
+    (_, problem) = source.scan(NONE)
+    assert "it is dated 1,095 days ahead of this machine's clock" in problem.message
+
+
+def test_in_a_period_a_date_ahead_is_no_problem(put: Put, source_of: Sources) -> None:
+    put("2026/11/22/a", seconds=-3 * 86_400)
+    source = source_of(period="day", partition="%Y/%m/%d", complete={"marker": "_SUCCESS"})
+    assert [found.name for found in source.scan(DAY)] == ["2026/11/22/a"]
+
+
 def test_periods_before_the_window_are_named_without_a_look_into_them(
     root: Path, put: Put, source_of: Sources, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -238,52 +259,86 @@ def test_periods_before_the_window_are_named_without_a_look_into_them(
 # --- Links and locks on the way ------------------------------------------------------------------------
 
 
-def test_a_period_that_is_a_link(root: Path, put: Put, source_of: Sources, tmp_path: Path) -> None:
+def test_what_cannot_be_followed_on_the_way_to_a_period(
+    root: Path, put: Put, source_of: Sources, tmp_path: Path
+) -> None:
     (tmp_path / "a").write_text("x")
     put("2026/11/21/a")
-    (root / "2026/11/22").symlink_to("21")
-    (root / "2026/11/23").symlink_to(tmp_path)
-    (root / "2026/11/24").symlink_to("nowhere")
+    for name, target in {
+        "2019": "2019",
+        "2020": "nowhere",
+        "2021": "2026",
+        "2022": str(tmp_path),
+        "2026/10": "11",
+        "2026/11/22": "21",
+        "2026/11/23": str(tmp_path),
+        "2026/11/24": "nowhere",
+        "2026/11/25": "25",
+        "2026/11/latest": "21",
+        "2026/11/31": "21",
+    }.items():
+        (root / name).symlink_to(target)
+    put("2023")
+    put("2026/11/26")
     source = source_of(period="day", partition="%Y/%m/%d", complete={"settle_seconds": 0})
-    states = list(source.periods())
-    assert [(state.period.label, state.complete) for state in states] == [
-        ("2026-11-21", True),
-        ("2026-11-23", False),
+    assert labels(source) == ["2026-11-21"]
+    assert unfollowed(source) == [
+        ("2019/", "link_loop"),
+        ("2020/", "link_dangling"),
+        ("2021/", "link_to_directory"),
+        ("2022/", "link_leaves_root"),
+        ("2023/", "not_a_directory"),
+        ("2026/10/", "link_to_directory"),
+        ("2026/11/22/", "link_to_directory"),
+        ("2026/11/23/", "link_leaves_root"),
+        ("2026/11/24/", "link_dangling"),
+        ("2026/11/25/", "link_loop"),
+        ("2026/11/26/", "not_a_directory"),
     ]
-    assert states[1].reason == "2026/11/23 is reached through a symbolic link that leaves the feed's root"
-    assert source.state(DAY) is None
+    for label, name in {
+        "2026-11-22": "2026/11/22/",
+        "2026-11-24": "2026/11/24/",
+        "2026-10-01": "2026/10/",
+        "2019-01-01": "2019/",
+        "2023-01-01": "2023/",
+    }.items():
+        with pytest.raises(SourceUnreadable, match=name):
+            source.state(Period.parse(label, PeriodKind.DAY))
+    assert source.state(Period.parse("2026-11-20", PeriodKind.DAY)) is None
 
 
-@pytest.fixture
-def log() -> Iterator[Callable[[], list[dict[str, Any]]]]:
-    stream = io.StringIO()
-    logger = logging.getLogger()
-    handlers, level = logger.handlers[:], logger.level
-    telemetry.configure(stream, json=True)
-    yield lambda: [json.loads(line) for line in stream.getvalue().splitlines()]
-    logging.captureWarnings(False)
-    logger.handlers[:] = handlers
-    logger.setLevel(level)
-
-
-def test_a_year_that_leads_elsewhere_is_told_in_the_log(
-    root: Path, put: Put, source_of: Sources, tmp_path: Path, log: Callable[[], list[dict[str, Any]]]
+def test_the_message_says_where_a_link_leads(
+    root: Path, put: Put, source_of: Sources, tmp_path: Path
 ) -> None:
     put("2026/11/22/a")
     (root / "2025").symlink_to(tmp_path)
-    (root / "2024").symlink_to("2026")
-    assert labels(source_of(period="day", partition="%Y/%m/%d")) == ["2026-11-22"]
-    (line,) = log()
-    assert (line["event"], line["name"], line["cause"]) == ("source.problem", "2025", "link_leaves_root")
-    assert str(tmp_path) in line["message"]
+    (problem,) = (
+        found
+        for found in source_of(period="day", partition="%Y/%m/%d").periods()
+        if isinstance(found, SourceProblem)
+    )
+    assert str(tmp_path) in problem.message
+
+
+def test_what_lies_in_the_way_before_the_window_is_passed_over_in_silence(
+    root: Path, put: Put, source_of: Sources
+) -> None:
+    put("2026/11/22/a")
+    (root / "2026/11/20").symlink_to("22")
+    source = source_of(period="day", partition="%Y/%m/%d", complete={"settle_seconds": 0})
+    states = list(source.periods(since=datetime(2026, 11, 21)))  # noqa: DTZ001 - a period has no zone
+    assert all(isinstance(state, PeriodState) for state in states)
+
+
+def test_a_marker_that_is_a_looping_link_is_none(root: Path, put: Put, source_of: Sources) -> None:
+    put("2026/11/22/a")
+    (root / "2026/11/22/_SUCCESS").symlink_to("_SUCCESS")
+    (state,) = source_of(period="day", partition="%Y/%m/%d", complete={"marker": "_SUCCESS"}).periods()
+    assert (state.complete, state.reason) == (False, "_SUCCESS is a symbolic link that leads back to itself")
 
 
 def test_what_may_not_be_looked_into_is_told(
-    root: Path,
-    put: Put,
-    source_of: Sources,
-    unprivileged: Callable[[], AbstractContextManager[None]],
-    log: Callable[[], list[dict[str, Any]]],
+    root: Path, put: Put, source_of: Sources, unprivileged: Callable[[], AbstractContextManager[None]]
 ) -> None:
     for day in ("2025/11/22", "2026/11/22", "2026/11/23"):
         put(f"{day}/a")
@@ -291,16 +346,37 @@ def test_what_may_not_be_looked_into_is_told(
     (root / "2026/11/23").chmod(0)
     source = source_of(period="day", partition="%Y/%m/%d", complete={"settle_seconds": 0})
     with unprivileged():
-        states = list(source.periods())
+        assert labels(source) == ["2026-11-22"]
+        assert unfollowed(source) == [("2025/", "unreadable"), ("2026/11/23/", "unreadable")]
+        with pytest.raises(SourceUnreadable, match="2025/11/: it cannot be read \\(Permission denied\\)"):
+            source.state(Period.parse("2025-11-22", PeriodKind.DAY))
     for name in ("2025", "2026/11/23"):
         (root / name).chmod(0o755)
-    assert [(state.period.label, state.complete) for state in states] == [
-        ("2026-11-22", True),
-        ("2026-11-23", False),
-    ]
-    assert states[1].reason == "2026/11/23 cannot be read: Permission denied"
-    (line,) = log()
-    assert (line["level"], line["event"], line["name"]) == ("warning", "source.problem", "2025")
+
+
+@pytest.mark.parametrize("shape", [{}, {"period": "day", "partition": "%Y/%m/%d"}])
+def test_what_only_the_scan_can_report_makes_complete(
+    root: Path,
+    put: Put,
+    source_of: Sources,
+    unprivileged: Callable[[], AbstractContextManager[None]],
+    tmp_path: Path,
+    shape: dict[str, str],
+) -> None:
+    """Else a folder in which nothing but that lies would wait for ever, and nobody would hear of it."""
+    top = root / "2026/11/22" if shape else root
+    top.mkdir(parents=True, exist_ok=True)
+    (top / "closed").mkdir(mode=0)
+    source = source_of(**shape, complete={"settle_seconds": 0}, include=["*.csv"])
+    with unprivileged():
+        (state,) = source.periods()
+        assert [found.code for found in source.scan(state.period)] == ["unreadable"]
+    assert state.complete
+    (top / "closed").rmdir()
+    (top / "outside").symlink_to(tmp_path)
+    (state,) = source.periods()
+    assert [found.code for found in source.scan(state.period)] == ["link_leaves_root"]
+    assert state.complete
 
 
 @pytest.mark.parametrize("shape", [{}, {"period": "day", "partition": "%Y/%m/%d"}])

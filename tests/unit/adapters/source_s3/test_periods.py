@@ -129,6 +129,9 @@ def test_a_drop_folder_waits_for_its_newest_files_alone(bucket: Any, clock: Memo
     assert not state.complete
     assert "nearest to complete" in state.reason
     assert names(source) == []
+    clock.set(datetime.fromtimestamp(clock.now().timestamp() - 2 * 86_400, clock.now().tzinfo))
+    assert source.state(NONE).complete
+    assert [(found.name, found.code) for found in source.scan(NONE)] == [("x/a.csv", "dated_ahead")]
 
 
 def test_what_is_scanned(bucket: Any) -> None:
@@ -144,11 +147,11 @@ def test_what_is_scanned(bucket: Any) -> None:
 
 
 def test_a_key_that_cannot_be_carried_on_is_told(bucket: Any) -> None:
-    bucket.put("in/delete\x7f", "in/fine é")
+    bucket.put("in/a\tb", "in/a b", "in/delete\x7f", "in/fine é")
     found = list(bucket.source().scan(NONE))
-    assert isinstance(found[0], SourceProblem)
-    assert (found[0].name, found[0].code) == ("delete\\x7f", "name_control_character")
-    assert found[1].name == "fine é"
+    assert [item.name for item in found] == ["a\tb", "a b", "delete\x7f", "fine é"]
+    told = [(item.name, item.code) for item in found if isinstance(item, SourceProblem)]
+    assert told == [("a\tb", "name_control_character"), ("delete\x7f", "name_control_character")]
 
 
 def test_a_listing_goes_on_over_pages(bucket: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,61 @@
+"""Running customers, and how that is told."""
+
+import json
+from collections.abc import Callable
+
+import pytest
+
+from xmode_transfer.domain.records import Delivery
+from xmode_transfer.entrypoints.cli import report
+from xmode_transfer.services.run import Selection, run_customers, worst
+
+Make = Callable[..., "DaemonWorld"]  # noqa: F821 - conftest's, which tests cannot import
+ALONE = pytest.mark.parametrize("daemon_world", ["threads"], indirect=True)
+
+
+@ALONE
+def test_a_mistake_of_ours_with_one_customer_hides_no_other_s_outcome(
+    daemon_world: Make, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    world = daemon_world(customers={"acme": {}, "globex": {}, "initech": {}})
+    world.produce("2026-11-20")
+    calendar = world.ledger.calendar
+
+    def fails(customer: str, *which: str) -> list[Delivery]:
+        if customer == "globex":
+            raise ZeroDivisionError("a mistake")
+        return calendar(customer, *which)
+
+    monkeypatch.setattr(world.ledger, "calendar", fails)
+    names = ["acme", "globex", "initech"]
+    results = run_customers(world.bench("run"), world.configuration, names, Selection())
+    assert worst(result.exit_code for result in results) == 1
+    report.show(zip(names, results, strict=True), as_json=True, everyone=True)
+    told = {one["customer"]: one for one in json.loads(capsys.readouterr().out)["customers"]}
+    assert {name: one["outcome"] for name, one in told.items()} == {
+        "acme": "delivered",
+        "globex": "failed",
+        "initech": "delivered",
+    }
+    assert told["globex"]["error"]["cause"] == "defect"
+    assert "ZeroDivisionError: a mistake" in told["globex"]["error"]["message"]
+
+
+@ALONE
+def test_of_several_plans_one_that_cannot_be_made_hides_no_other(
+    daemon_world: Make, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    world = daemon_world()
+    world.produce("2026-11-20")
+    latest = world.ledger.latest
+
+    def fails(customer: str, *which: str) -> Delivery | None:
+        return latest(customer, *which) if customer == "globex" else 1 // 0
+
+    monkeypatch.setattr(world.ledger, "latest", fails)
+    code = report.show_preview(
+        world.bench("run"), world.configuration, ["acme", "globex"], Selection(), as_json=True
+    )
+    acme, globex = json.loads(capsys.readouterr().out)["customers"]
+    assert (code, acme["outcome"], acme["error"]["cause"]) == (1, "failed", "defect")
+    assert globex["deliveries"][0]["counts"] == {"upload": 1}
