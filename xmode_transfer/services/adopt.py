@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
+from heapq import merge
+from itertools import islice
 
 from xmode_transfer import telemetry
 from xmode_transfer.domain.acts import Act, ActKind
@@ -19,7 +21,7 @@ from xmode_transfer.domain.config import Configuration, Customer
 from xmode_transfer.domain.errors import AlreadyRunning, ExitCode, Interrupted, ObjectNotFound, XmodeError
 from xmode_transfer.domain.keys import MANIFESTS
 from xmode_transfer.domain.layout import ManifestPlace, manifest_place
-from xmode_transfer.domain.manifest_reading import ManifestReader, NoManifest, receipt_of
+from xmode_transfer.domain.manifest_reading import ManifestReader, NoManifest, missing_of, receipt_of
 from xmode_transfer.domain.policy import Step
 from xmode_transfer.domain.records import (
     Checksum,
@@ -229,10 +231,12 @@ class _Adopting:
                 adopting = replace(delivery, status=Status.PLANNED, marker=ADOPTING, delivered_at=None)
                 self.bench.ledger.create_delivery(lease, adopting)
                 self.bench.ledger.plan_objects(lease, identity, _planned(body))
+                delivery = replace(delivery, missing_count=self._adopt_missing(lease, identity, body))
             self._prove_objects(store, item, lease, identity, body)
             if lease is None:
                 item.outcome = "found"
                 return
+            self.bench.ledger.spread_receipts(lease, identity)
             self.bench.ledger.update_delivery(lease, delivery)
             item.outcome = "adopted"
             telemetry.log(
@@ -273,9 +277,30 @@ class _Adopting:
         }
         if said != meant:
             raise NoManifest("it names another delivery than its key does")
+        self._check_missing(body)
         if (reader.members.get("count"), reader.members.get("bytes")) != (count, total):
             raise NoManifest(f"it says {reader.members.get('count')} objects and lists {count}")
         return count, total
+
+    def _check_missing(self, body: OpenFile) -> None:
+        """No name stands twice, neither there nor in both lists."""
+        missing = [missing_of(entry).name for entry in ManifestReader(_chunks(body), "missing")]
+        if not missing:
+            return
+        last = ""
+        for name in merge((str(entry["source"]) for entry in ManifestReader(_chunks(body))), missing):
+            if name <= last:
+                raise NoManifest(f"it says that {name} is missing, out of order or twice")
+            last = name
+
+    def _adopt_missing(self, lease: Lease, identity: str, body: OpenFile) -> int:
+        """What the manifest says is gone is remembered, so that a manifest that is put again says it too."""
+        missing = map(missing_of, ManifestReader(_chunks(body), "missing"))
+        count = 0
+        while some := list(islice(missing, _MOST_KEPT)):
+            self.bench.ledger.leave_out(lease, identity, some)
+            count += len(some)
+        return count
 
     def _delivery(
         self, identity: str, item: AdoptedDelivery, info: ObjectInfo, checksum: Checksum

@@ -21,7 +21,10 @@ def publish(
     manifest of ours that is there already, with the same objects, is success. Raises ObjectExists when
     something else lies under its key, and what the store raises."""
     key = keys.manifest_key(customer.destination.prefix, delivery.feed, delivery.period, delivery.revision)
-    chunks = manifest.chunks(delivery, _receipts(bench, delivery), prefix=customer.destination.prefix)
+    missing = bench.ledger.left_out(delivery.id)
+    chunks = manifest.chunks(
+        delivery, _receipts(bench, delivery), missing, prefix=customer.destination.prefix
+    )
     with bench.spool(chunks) as body:
         request = PutRequest(key, delivery.id, body.size, keys.content_type(key))
         try:

@@ -18,7 +18,7 @@ from xmode_transfer.domain.periods import Period, PeriodKind, look_back_start
 from xmode_transfer.domain.plan import PlanEntry
 from xmode_transfer.domain.records import DeliveryOutcome, Status
 from xmode_transfer.ports import Clock, Ledger, PeriodState, SourceFactory
-from xmode_transfer.services import looking
+from xmode_transfer.services import looking, superseded
 from xmode_transfer.services.deliver import deliver
 from xmode_transfer.services.planning import Planner
 from xmode_transfer.services.sending import failure_of
@@ -132,6 +132,7 @@ def _run(
             return result
         if holds_up_feed(outcome):
             left.add(feed.name)
+    superseded.sweep(bench, customer, selection.feed)  # what a run that was killed has left to do
     return result
 
 

@@ -34,6 +34,7 @@ from xmode_transfer.domain.records import (
     Delivery,
     Holding,
     Lease,
+    MissingObject,
     MultipartUpload,
     PlannedObject,
     Receipt,
@@ -174,11 +175,41 @@ class SqlLedger(Watched):
 
         return self._writer.call(action)
 
+    def last_proof(self, delivery_id: str) -> datetime | None:
+        return self._database.read(lambda c: objects.last_proof(c, delivery_id))
+
+    def send_again(self, lease: Lease, delivery_id: str, objects_: Sequence[PlannedObject]) -> None:
+        def action(connection: Connection) -> None:
+            leases.check(connection, lease)
+            objects.send_again(connection, self._statements, delivery_id, objects_)
+
+        self._writer.call(action)
+
+    def leave_out(self, lease: Lease, delivery_id: str, gone: Sequence[MissingObject]) -> None:
+        def action(connection: Connection) -> None:
+            leases.check(connection, lease)
+            objects.leave_out(connection, delivery_id, gone)
+
+        self._writer.call(action)
+
+    def left_out(self, delivery_id: str) -> Iterator[MissingObject]:
+        return objects.left_out(self._database, self._statements, delivery_id)
+
+    def spread_receipts(self, lease: Lease, delivery_id: str) -> None:
+        def action(connection: Connection) -> None:
+            leases.check(connection, lease)
+            objects.spread_receipts(connection, self._statements, delivery_id)
+
+        self._writer.call(action)
+
     def totals(self, delivery_id: str) -> tuple[int, int]:
         return self._database.read(lambda c: objects.totals(c, delivery_id))
 
     def planned(self, delivery_id: str) -> Iterator[tuple[PlannedObject, Receipt | None]]:
         return objects.planned(self._database, self._statements, delivery_id)
+
+    def proven(self, delivery_id: str) -> Iterator[tuple[PlannedObject, Receipt]]:
+        return objects.proven(self._database, self._statements, delivery_id)
 
     def planned_page(
         self,
@@ -207,6 +238,11 @@ class SqlLedger(Watched):
         self, customer: str, feed: str | None = None, period: str | None = None
     ) -> Iterator[DeliveredKey]:
         return keys.delivered_keys(self._database, customer, feed, period)
+
+    def superseded_keys(
+        self, customer: str, feed: str | None = None, *, refused: bool = False
+    ) -> list[DeliveredKey]:
+        return self._database.read(lambda c: keys.superseded(c, customer, feed, refused=refused))
 
     def holdings(self, customer: str) -> list[Holding]:
         return acts.holdings(self._database, customer)

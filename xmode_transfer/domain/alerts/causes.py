@@ -19,6 +19,7 @@ SUMMARIES = MappingProxyType(
         "listing_empty": "the listing of the bucket is empty though it should not be",
         "access_drift": "the access check found something wrong",
         "left_behind": "uploads are left behind",
+        "superseded_left": "objects that no manifest names cannot be removed",
         # Our side
         "vendor_identity": "AWS refuses our own credentials",
         "clock_skew": "this machine's clock is wrong",

@@ -79,7 +79,7 @@ class SubscriptionHealth:
 @dataclass(frozen=True, slots=True)
 class CustomerHealth:
     """One customer. ``troubles`` are what keeps its deliveries from it, the gravest first; ``cares`` what
-    does not, and should be looked after all the same: its access, cleanups, and uploads left behind.
+    does not, and should be looked after all the same: its access, cleanups, and what is left in its bucket.
     ``lifecycle_rule`` is one that frees these, where the bucket has none."""
 
     customer: str
