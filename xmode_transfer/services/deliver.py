@@ -16,7 +16,6 @@ from xmode_transfer.domain.errors import (
     ExitCode,
     Interrupted,
     LeaseLost,
-    Party,
     VendorIdentityError,
     XmodeError,
 )
@@ -33,6 +32,7 @@ from xmode_transfer.ports import ObjectStore, PeriodState, Source
 from xmode_transfer.services import leasing, publishing, sharing, superseded
 from xmode_transfer.services.destination import Destination, was_not_let_in
 from xmode_transfer.services.large import LargeObjects
+from xmode_transfer.services.obstacles import obstacle
 from xmode_transfer.services.planning import Plan, Planner
 from xmode_transfer.services.rechecking import Recheck, Rechecked
 from xmode_transfer.services.sending import Sent, failure_of, halts
@@ -209,12 +209,13 @@ class _Work:
             with Destination(bench, self.customer) as store:
                 before = bench.ledger.last_proof(delivery.id)
                 sent = self._send(store, delivery, plan.upload_count, plan.upload_bytes)
-                error = self._obstacle(plan, sent)
+                error = obstacle(bench, plan, sent)
                 if error is None and not sent.stale and before is not None:
                     recheck = Recheck(bench, planner, store, delivery, self.lease, before, rechecked)
                     sent.stale = recheck.run().stale
                     delivery = planner.counted(self.lease, delivery)
                     if rechecked.again and not sent.stale:
+                        plan.upload_count += rechecked.again
                         bench.progress.delivery_started(
                             self.customer.name,
                             self.feed.name,
@@ -223,9 +224,10 @@ class _Work:
                             rechecked.again_bytes,
                         )
                         sent.add(self._send(store, delivery, rechecked.again, rechecked.again_bytes))
-                        error = self._obstacle(plan, sent)
+                        error = obstacle(bench, plan, sent)
                     bench.ledger.spread_receipts(self.lease, delivery.id)
                 if error is None and not sent.stale:
+                    publishing.note_published(bench, self.customer, store, delivery, self.lease)
                     LargeObjects(bench, self.customer, store, delivery, self.lease).tidy()
                     published = publishing.publish(bench, self.customer, store, delivery, self.lease)
                     sent.stale = published is None
@@ -244,27 +246,6 @@ class _Work:
         """Sends what is pending of the delivery: so many objects, with so many bytes."""
         return sharing.send(
             self.bench, self.customer, self.feed, self.source, store, delivery, self.lease, count, size
-        )
-
-    def _obstacle(self, plan: Plan, sent: Sent) -> XmodeError | None:
-        """Why the delivery cannot be published now, if it cannot."""
-        if sent.halted is not None:
-            return sent.halted
-        if self.bench.stop.is_set():
-            return Interrupted(
-                "stopped on request", hint="what was sent is recorded; the next run goes on from there"
-            )
-        count = sent.failed + len(plan.problems)
-        if not count:
-            return None
-        if sent.passing is not None and not (sent.uploaded or sent.adopted or plan.problems):
-            return sent.passing  # nothing got through: that is the destination's trouble, not these files'
-        failures = [failure.failure for failure in sent.failures]
-        theirs = {item.party for item in failures} == {Party.CUSTOMER} and not plan.problems
-        return (_TheirsToMend if theirs else _Incomplete)(
-            f"{count} of {plan.upload_count + len(plan.problems)} files could not be delivered",
-            *failures,
-            problems=plan.problems,
         )
 
     def _close(
@@ -364,35 +345,6 @@ class _Work:
 
     def _seconds(self) -> float:
         return self.bench.clock.monotonic() - self.started
-
-
-class _Incomplete(XmodeError):
-    """Some files did not arrive; the manifest waits for them."""
-
-    code = "incomplete"
-
-    def __init__(self, message: str, *failures: Failure, problems: list[SourceProblem]) -> None:
-        first = problems[0] if problems else None
-        if first is not None:
-            message += f"; first: {first.name}: {first.message}"
-        elif failures:
-            message += f"; first: {failures[0].message}"
-        super().__init__(
-            message,
-            hint="the files that arrived stay; the manifest follows when the rest has arrived. "
-            "The names are in the log and in --json",
-        )
-
-
-class _TheirsToMend(_Incomplete):
-    """Whatever did not arrive, only the customer can let in."""
-
-    party = Party.CUSTOMER
-
-    def __init__(self, message: str, *failures: Failure, problems: list[SourceProblem]) -> None:
-        super().__init__(message, *failures, problems=problems)
-        if failures:
-            self.hint = f"{failures[0].hint}; {self.hint}"
 
 
 def _status(error: XmodeError | None) -> Status:

@@ -7,7 +7,7 @@ from typing import Any
 
 from xmode_transfer.domain import keys, manifest
 from xmode_transfer.domain.config import Customer
-from xmode_transfer.domain.errors import Defect, ObjectExists, Unavailable
+from xmode_transfer.domain.errors import AccessDenied, Defect, ObjectExists, Unavailable
 from xmode_transfer.domain.records import Checksum, Delivery, Lease, Receipt, Status
 from xmode_transfer.ports import ObjectStore, PutRequest
 from xmode_transfer.services.workbench import Workbench
@@ -50,6 +50,37 @@ def publish(
     )
     bench.ledger.update_delivery(lease, delivered)
     return delivered
+
+
+def note_published(
+    bench: Workbench, customer: Customer, store: ObjectStore, delivery: Delivery, lease: Lease
+) -> None:
+    """Before a revision takes the place of those that failed: a process that was killed may have put the
+    manifest of one of them and not lived to record it. What that manifest lists stays. Where it cannot be
+    looked at, it counts as put."""
+    earlier = bench.ledger.deliveries(delivery.customer, delivery.feed, delivery.period)
+    for other in sorted(earlier, key=lambda item: -item.revision):
+        if other.status is Status.DELIVERED:
+            return  # what is before it was looked at then
+        if not other.is_superseded or other.manifest_key is not None:
+            continue
+        key = keys.manifest_key(customer.destination.prefix, other.feed, other.period, other.revision)
+        try:
+            info = store.head(key)
+        except AccessDenied:
+            info = None
+        else:
+            if info is None or info.token != other.id:
+                continue
+        checksum = info.checksum if info is not None else None
+        bench.ledger.update_delivery(
+            lease,
+            replace(
+                other,
+                manifest_key=key,
+                manifest_checksum=f"{checksum.algorithm}:{checksum.value}" if checksum else None,
+            ),
+        )
 
 
 def _receipts(bench: Workbench, delivery: Delivery) -> Iterator[Receipt]:

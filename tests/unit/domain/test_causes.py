@@ -29,6 +29,7 @@ OF_HEALTH = {
     sentences.NOT_LOOKED,
     sentences.ACCESS_DRIFT,
     sentences.LEFT_BEHIND,
+    sentences.SUPERSEDED_LEFT,
     sentences.CONFIG_INVALID,
     sentences.DAEMON_SILENT,
     sentences.LEDGER_DISK_LOW,

@@ -27,9 +27,10 @@ def was_removed(table: Any, key: Any = None) -> Exists:
 
 
 def is_superseded(table: Any = deliveries) -> ColumnElement[bool]:
-    """Whether a row of ``deliveries`` is a revision that was never published and that another replaced."""
+    """Whether a row of ``deliveries`` is a revision that was never published and that another replaced: its
+    manifest was not put, not even by a process that did not live to record it."""
     cause = func.coalesce(table.c.failure_cause, "")
-    return and_(table.c.status == str(Status.FAILED), cause == SUPERSEDED)
+    return and_(table.c.status == str(Status.FAILED), cause == SUPERSEDED, table.c.manifest_key.is_(None))
 
 
 def of_superseded(table: Any) -> Exists:
