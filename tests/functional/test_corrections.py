@@ -2,7 +2,7 @@
 deletes and overwrites, against the local AWS."""
 
 import json
-import time
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -23,9 +23,9 @@ def fill(here: Any, files: dict[str, bytes], day: str = DAY) -> None:
         here.write(f"{day}/{name}", data)
     marker = here.source() / day / "_SUCCESS"
     before = marker.stat().st_mtime_ns if marker.exists() else 0
-    while not marker.exists() or marker.stat().st_mtime_ns == before:  # the clock of files may be coarse
-        here.write(f"{day}/_SUCCESS", b"")
-        time.sleep(0.001)
+    here.write(f"{day}/_SUCCESS", b"")
+    if before:  # the clock of files may be coarse
+        os.utime(marker, ns=(before + 10**6, before + 10**6))
 
 
 def manifest(customer: CustomerSetup, revision: int) -> dict[str, Any]:

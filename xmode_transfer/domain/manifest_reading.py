@@ -94,7 +94,8 @@ def missing_of(entry: Mapping[str, Any]) -> MissingObject:
         reason = MissingReason(entry["reason"])
     except (KeyError, TypeError, ValueError) as error:
         raise NoManifest(f"an entry of what is missing is not as we write it: {error}") from None
-    if not all(isinstance(text, str) and text for text in texts) or not isinstance(size, int) or size < 0:
+    strings = all(isinstance(text, str) and text for text in texts)
+    if not strings or type(size) is not int or size < 0:
         raise NoManifest(f"an entry of what is missing is not as we write it: {entry['key']!r}")
     name, key, algorithm, value = texts
     return MissingObject(name, key, size, Checksum(algorithm, value), reason)
