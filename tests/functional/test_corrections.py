@@ -163,6 +163,17 @@ def test_what_the_source_cannot_give_again_is_named_as_missing(project: Make, ac
     assert here.run("verify", "--customer", "acme").code == 0
     assert here.run("ledger", "check").code == 0
 
+    # A ledger that was lost takes that back too, and a manifest that is put again says the same.
+    for file in (here.directory / "var").glob("ledger.db*"):
+        file.unlink()
+    assert here.run("list", "--customer", "acme", "--adopt").code == 0
+    key = delivery["manifest_key"]
+    before = bucket.read_object(acme, key)
+    bucket.delete_object(acme, key)
+    assert here.run("verify", "--customer", "acme", "--repair").code == 0
+    assert json.loads(bucket.read_object(acme, key)) == json.loads(before)
+    assert here.run("ledger", "check").code == 0
+
 
 def test_a_role_that_may_not_list_is_looked_at_key_by_key(project: Make, acme: CustomerSetup) -> None:
     here = project(acme)

@@ -207,7 +207,9 @@ class _Work:
         error: XmodeError | None = None
         try:
             with Destination(bench, self.customer) as store:
-                before = bench.ledger.last_proof(delivery.id)
+                # Where everything is to be sent, nothing can be gone.
+                sends_all = plan.upload_count == delivery.object_count
+                before = None if sends_all else bench.ledger.last_proof(delivery.id)
                 sent = self._send(store, delivery, plan.upload_count, plan.upload_bytes)
                 error = obstacle(bench, plan, sent)
                 if error is None and not sent.stale and before is not None:

@@ -58,11 +58,13 @@ def note_published(
     """Before a revision takes the place of those that failed: a process that was killed may have put the
     manifest of one of them and not lived to record it. What that manifest lists stays. Where it cannot be
     looked at, it counts as put."""
-    earlier = bench.ledger.deliveries(delivery.customer, delivery.feed, delivery.period)
-    for other in sorted(earlier, key=lambda item: -item.revision):
-        if other.status is Status.DELIVERED:
-            return  # what is before it was looked at then
-        if not other.is_superseded or other.manifest_key is not None:
+    place = (delivery.customer, delivery.feed, delivery.period)
+    failed = {item.revision: item for item in bench.ledger.deliveries(*place, statuses=[Status.FAILED])}
+    for revision in range(delivery.revision - 1, 0, -1):
+        other = failed.get(revision)
+        if other is None:
+            return  # it was published, and what is before it was looked at then
+        if other.manifest_key is not None:
             continue
         key = keys.manifest_key(customer.destination.prefix, other.feed, other.period, other.revision)
         try:
