@@ -27,6 +27,7 @@ from xmode_transfer.domain.findings import (
     Severity,
     finding,
 )
+from xmode_transfer.domain.looks import SupersededLeft
 from xmode_transfer.domain.records import (
     Capabilities,
     Checksum,
@@ -34,6 +35,8 @@ from xmode_transfer.domain.records import (
     Failure,
     Holding,
     Lease,
+    MissingObject,
+    MissingReason,
     MultipartUpload,
     PlannedObject,
     Receipt,
@@ -1088,6 +1091,126 @@ def test_a_key_that_is_delivered_again_is_there_again_whatever_the_clock_says(
         Holding("us-daily", "2026-11-22", 2, 2, 2_000),
     ]
     assert not any(receipt.removed for _, receipt in ledger.delivered_names("acme", "us-daily", "2026-11-22"))
+
+
+# --- What is gone, and what no manifest names
+
+
+def a_missing(name: str, reason: MissingReason = MissingReason.DELETED) -> MissingObject:
+    return MissingObject(name, f"xmode/{name}", 1_000, Checksum("crc64nvme", "AAAAAAAAAAE="), reason)
+
+
+def test_the_newest_proof_of_a_delivery_is_of_its_own_objects(
+    ledger: Ledger, lease: Lease, delivered: Delivery
+) -> None:
+    assert ledger.last_proof(delivered.id) == NOW
+    second = a_delivery(2)
+    assert ledger.last_proof(second.id) is None
+    ledger.create_delivery(lease, second)
+    ledger.plan_objects(lease, second.id, [an_object("d")])
+    assert ledger.last_proof(second.id) is None
+    later = NOW + timedelta(hours=1)
+    ledger.record_receipt(lease, second.id, a_receipt("d", delivered_at=later)).result(timeout=30)
+    assert (ledger.last_proof(second.id), ledger.last_proof(delivered.id)) == (later, NOW)
+
+
+def test_what_is_to_be_sent_again_is_pending_as_it_is_planned_now(
+    ledger: Ledger, lease: Lease, delivered: Delivery
+) -> None:
+    beside = an_object("b", key="xmode/_r2/b", identity="inode-2")
+    ledger.send_again(lease, delivered.id, [an_object("a"), beside])
+    assert list(ledger.pending(delivered.id)) == [an_object("a"), beside]
+    assert [item.name for item, _ in ledger.proven(delivered.id)] == ["c"]
+    ledger.record_receipt(lease, delivered.id, a_receipt("b", key="xmode/_r2/b")).result(timeout=30)
+    assert {item.key for item in ledger.delivered_keys("acme")} == {"xmode/_r2/b", "xmode/c", "xmode/_m/1"}
+
+
+def test_what_is_left_out_is_remembered_until_it_is_planned_again(
+    ledger: Ledger, lease: Lease, delivered: Delivery, reopen: Reopen
+) -> None:
+    gone = [a_missing("a"), a_missing("c", MissingReason.EXPIRED)]
+    ledger.leave_out(lease, delivered.id, gone)
+    ledger.leave_out(lease, delivered.id, gone[:1])
+    other = reopen()
+    assert list(other.left_out(delivered.id)) == gone
+    assert [item.name for item, _ in other.planned(delivered.id)] == ["b"]
+    assert other.totals(delivered.id) == (1, 1_000)
+    ledger.update_delivery(lease, replace(delivered, missing_count=2))
+    assert other.delivery(delivered.id).missing_count == 2  # type: ignore[union-attr]
+    ledger.plan_objects(lease, delivered.id, [an_object("a")])
+    assert list(ledger.left_out(delivered.id)) == gone[1:]
+    assert list(ledger.pending(delivered.id)) == [an_object("a")]
+
+
+def test_many_are_left_out_and_sent_again_at_once(ledger: Ledger, lease: Lease, delivery: Delivery) -> None:
+    names = [f"{number:05}" for number in range(2_500)]
+    ledger.plan_objects(lease, delivery.id, map(an_object, names))
+    for future in [ledger.record_receipt(lease, delivery.id, a_receipt(name)) for name in names]:
+        future.result(timeout=30)
+    ledger.send_again(lease, delivery.id, [an_object(name) for name in names[:1_200]])
+    ledger.leave_out(lease, delivery.id, [a_missing(name) for name in names[1_200:]])
+    assert [item.name for item in ledger.pending(delivery.id)] == names[:1_200]
+    assert [item.name for item in ledger.left_out(delivery.id)] == names[1_200:]
+
+
+def test_a_receipt_goes_to_all_revisions_that_name_its_key(
+    ledger: Ledger, lease: Lease, delivered: Delivery
+) -> None:
+    second = a_delivery(2)
+    ledger.create_delivery(lease, second)
+    planned = [an_object("a", carried=True), an_object("b", key="xmode/_r2/b"), an_object("c", carried=True)]
+    ledger.plan_objects(lease, second.id, planned)
+    later = {"delivered_at": NOW + timedelta(hours=1), "etag": '"new"', "version_id": "v2"}
+    ledger.record_receipt(lease, second.id, a_receipt("a", **later)).result(timeout=30)
+    ledger.record_receipt(lease, second.id, a_receipt("b", key="xmode/_r2/b", **later)).result(timeout=30)
+    for _ in range(2):
+        ledger.spread_receipts(lease, second.id)
+    first = {receipt.name: receipt for _, receipt in ledger.planned(delivered.id) if receipt is not None}
+    assert first == {"a": a_receipt("a", **later), "b": a_receipt("b"), "c": a_receipt("c")}
+    found = {item.key: (item.etag, item.named_by) for item in ledger.delivered_keys("acme") if item.name}
+    assert found == {
+        "xmode/a": ('"new"', (1, 2)),
+        "xmode/b": ('"etag"', (1,)),
+        "xmode/_r2/b": ('"new"', (2,)),
+        "xmode/c": ('"etag"', (1, 2)),
+    }
+
+
+def test_keys_that_no_manifest_names_are_those_of_superseded_revisions_alone(
+    ledger: Ledger, lease: Lease, delivered: Delivery
+) -> None:
+    failure = Failure("superseded", "us", "the source changed")
+    second, third = a_delivery(2, status=Status.FAILED, failure=failure), a_delivery(3)
+    for delivery, names in ((second, "xy"), (third, "x")):
+        ledger.create_delivery(lease, delivery)
+        carried = [an_object("a", carried=True)]
+        ledger.plan_objects(lease, delivery.id, [*map(an_object, names), *carried])
+        for name in names:
+            ledger.record_receipt(lease, delivery.id, a_receipt(name)).result(timeout=30)
+
+    def keys(**how: bool) -> list[str]:
+        return [item.key for item in ledger.superseded_keys("acme", **how)]
+
+    assert keys() == []  # nothing has taken its place yet
+    assert [item.key for item in ledger.delivered_keys("acme") if item.superseded] == ["xmode/y"]
+    names = {item.name: receipt for item, receipt in ledger.delivered_names("acme", "us-daily", "2026-11-22")}
+    assert [name for name, receipt in names.items() if receipt.superseded] == ["y"]
+    ledger.update_delivery(lease, replace(third, status=Status.DELIVERED, delivered_at=NOW))
+    assert keys() == ["xmode/y"]
+    assert ledger.superseded_keys("acme", "another") == ledger.superseded_keys("globex") == []
+
+    ledger.start_act(lease, an_act(kind=ActKind.SUPERSEDED))
+    refused = a_removal("xmode/y", outcome=RemovalOutcome.RETAINED)
+    ledger.record_removals(lease, "act-1", [refused])
+    assert (keys(), keys(refused=True)) == ([], ["xmode/y"])
+    assert ledger.survey().superseded == {"acme": SupersededLeft(1, 1_000, NOW)}
+    # A process that was killed had put its manifest after all.
+    ledger.update_delivery(lease, replace(second, manifest_key="xmode/_m/2"))
+    assert keys(refused=True) == []
+    ledger.update_delivery(lease, second)
+    ledger.record_removals(lease, "act-1", [refused._replace(outcome=RemovalOutcome.DELETED)])
+    assert keys(refused=True) == []
+    assert ledger.survey().superseded == {}
 
 
 def test_nothing_is_held_where_all_was_removed(ledger: Ledger, lease: Lease, delivered: Delivery) -> None:

@@ -23,6 +23,7 @@ from xmode_transfer.adapters.memory import (
     MemoryRoles,
     MemoryRoleSessions,
     MemorySource,
+    StoredVersion,
 )
 from xmode_transfer.adapters.spool import SpooledFile
 from xmode_transfer.domain import parts
@@ -136,21 +137,23 @@ class World:
 
     def __init__(self, ledger: Path, files: dict[str, bytes], *, corrected: bool = True) -> None:
         self.clock = MemoryClock()
+        self.customer, self.feed = CUSTOMER, FEED
         self.url = f"sqlite:///{ledger}"
         self.files_at_first = files
+        self.markers = 0
         self.source = MemorySource(files, period=PERIOD)
         self.buckets = MemoryBuckets(self.clock, min_part_bytes=1)
         self.buckets.create("acme-data", "111122223333", versioned=True)
         self.roles = MemoryRoles(self.clock)
-        self.roles.put(
-            ROLE,
-            trust_policy=guide_trust_policy("AcmeCorp"),
-            permission_policies=[
-                corrected_permission_policy("acme-data", "xmode/")
-                if corrected
-                else guide_permission_policy("acme-data")
-            ],
+        self.grant(
+            corrected_permission_policy("acme-data", "xmode/")
+            if corrected
+            else guide_permission_policy("acme-data")
         )
+
+    def grant(self, document: dict[str, Any]) -> None:
+        """The customer's role has this permission policy from now on."""
+        self.roles.put(ROLE, trust_policy=guide_trust_policy("AcmeCorp"), permission_policies=[document])
 
     @property
     def bucket(self) -> MemoryBucket:
@@ -187,28 +190,44 @@ class World:
             try:
                 state = self.source.state(period)
                 assert state is not None
-                return deliver(bench, CUSTOMER, FEED, state)
+                return deliver(bench, self.customer, self.feed, state)
             except XmodeError:
                 return None
 
     def clean(self, power: Any = None, faults: Faults | None = None, **policy: Any) -> CleanupOutcome | None:
         """The same for a cleanup that a person has confirmed."""
-        customer = CUSTOMER.model_copy(update={"retention": Retention(**policy)})
-        configuration = Configuration(Service(), {FEED.name: FEED}, {customer.name: customer}, {})
+        customer = self.customer.model_copy(update={"retention": Retention(**policy) if policy else None})
+        configuration = Configuration(Service(), {FEED.name: self.feed}, {customer.name: customer}, {})
         with self.bench(power, faults) as bench:
             try:
                 return cleanup(bench, configuration, customer.name, by="alice", confirmed=True)
             except XmodeError:
                 return None
 
-    def manifests(self) -> list[dict[str, Any]]:
-        """What a customer sees, oldest revision first; each must hold what it says."""
+    def manifests(self, *, since: int = 1) -> list[dict[str, Any]]:
+        """What a customer sees, oldest revision first; each must hold what it says, from the revision
+        ``since`` on: the customer may have removed objects of those before."""
         contents = self.bucket.contents()
         found = [json.loads(contents[key]) for key in sorted(contents) if "/_manifests/" in key]
         for manifest in found:
-            for item in manifest["objects"]:
+            for item in manifest["objects"] if manifest["revision"] >= since else ():
                 assert len(contents[item["key"]]) == item["size"], item
         return found
+
+    def put(self, key: str, data: bytes) -> None:
+        """The customer writes an object of its own, over whatever is there."""
+        etag = f'"{data.hex()}"'
+        version = StoredVersion(key, self.bucket.new_id("theirs"), self.clock.now(), body=data, etag=etag)
+        self.bucket.store(version)
+
+    def take(self, *keys: str) -> None:
+        """The customer deletes objects."""
+        for key in keys:
+            self.bucket.remove(key, self.clock.now())
+
+    def renew_marker(self) -> None:
+        self.markers += 1
+        self.source.set_state(PERIOD, complete=True, marker=str(self.markers))
 
     def check_end(self) -> None:
         """Every source file is one object with one version, and the last manifest lists them all."""

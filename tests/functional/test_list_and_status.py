@@ -44,6 +44,7 @@ def test_list_tells_ours_from_theirs_and_from_what_is_gone(project: Make, acme: 
         "changed": 1,
         "missing": 1,
         "elsewhere": 0,
+        "superseded": 0,
         "foreign": 1,
     }
     told = here.run("list", "--customer", "acme", "--feed", "us-daily")

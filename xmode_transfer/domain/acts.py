@@ -14,6 +14,7 @@ class ActKind(StrEnum):
     CLEANUP = "cleanup"  # expired objects were removed
     REPAIR = "repair"  # what was missing was delivered again
     ADOPT = "adopt"  # objects that a manifest of ours lists were taken back into the ledger
+    SUPERSEDED = "superseded"  # keys that no manifest ever named were removed
 
 
 @dataclass(frozen=True, slots=True)

@@ -124,6 +124,16 @@ class CleanupSummary:
     failure: Failure | None
 
 
+@dataclass(frozen=True, slots=True)
+class SupersededLeft:
+    """Objects in a customer's bucket that no manifest ever named, since their revisions were never published,
+    and that the bucket does not let us remove. ``since_at`` is when it refused first."""
+
+    count: int
+    bytes: int
+    since_at: datetime
+
+
 Subscription = tuple[str, str]
 """Customer and feed."""
 
@@ -143,6 +153,7 @@ class Survey:
     checks: Mapping[str, CheckSummary] = field(default_factory=dict)
     cleanups: Mapping[str, CleanupSummary] = field(default_factory=dict)
     discrepancies: Mapping[str, tuple[Discrepancy, ...]] = field(default_factory=dict)
+    superseded: Mapping[str, SupersededLeft] = field(default_factory=dict)
     passed_over: Mapping[Subscription, str] = field(default_factory=dict)
     daemon: DaemonRecord | None = None
     free_bytes: int | None = None

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from typing import Any
 
-from xmode_transfer.domain.records import Delivery, Receipt
+from xmode_transfer.domain.records import Delivery, MissingObject, Receipt
 
 FORMAT = "xmode-manifest/1"
 _ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False)
@@ -38,10 +38,23 @@ def entry(receipt: Receipt) -> dict[str, Any]:
     }
 
 
-def chunks(delivery: Delivery, receipts: Iterable[Receipt], *, prefix: str) -> Iterator[bytes]:
-    """The manifest as bytes, streamed. ``receipts`` in the order of their names; their number and bytes must
-    be what ``delivery.object_count`` and ``delivery.total_bytes`` say, since these stand before the list.
-    Raises ValueError if not."""
+def missing_entry(gone: MissingObject) -> dict[str, Any]:
+    """The entry of an object that is not in the list, since it is gone."""
+    return {
+        "checksum": {"algorithm": gone.checksum.algorithm, "value": gone.checksum.value},
+        "key": gone.key,
+        "reason": str(gone.reason),
+        "size": gone.size,
+        "source": gone.name,
+    }
+
+
+def chunks(
+    delivery: Delivery, receipts: Iterable[Receipt], missing: Iterable[MissingObject] = (), *, prefix: str
+) -> Iterator[bytes]:
+    """The manifest as bytes, streamed. ``receipts`` and ``missing`` in the order of their names; the number
+    and bytes of the receipts must be what ``delivery.object_count`` and ``delivery.total_bytes`` say, since
+    these stand before the list. Raises ValueError if not."""
     head = {
         "bytes": delivery.total_bytes,
         "count": delivery.object_count,
@@ -50,7 +63,10 @@ def chunks(delivery: Delivery, receipts: Iterable[Receipt], *, prefix: str) -> I
         "format": FORMAT,
     }
     tail = {"period": delivery.period, "prefix": prefix, "revision": delivery.revision}
-    yield (canonical(head)[:-1] + ',"objects":[').encode()
+    yield (canonical(head)[:-1] + ',"missing":[').encode()
+    for number, gone in enumerate(missing):
+        yield (("," if number else "") + canonical(missing_entry(gone))).encode()
+    yield b'],"objects":['
     count = total = 0
     for receipt in receipts:
         count += 1
@@ -65,7 +81,8 @@ def chunks(delivery: Delivery, receipts: Iterable[Receipt], *, prefix: str) -> I
 
 
 def same_objects(one: dict[str, Any], other: dict[str, Any]) -> bool:
-    """Whether two manifests list the same objects with the same content, whenever each was delivered."""
+    """Whether two manifests list the same objects with the same content, whenever each was delivered, and the
+    same as missing."""
 
     def essence(manifest: dict[str, Any]) -> list[dict[str, Any]]:
         return [
@@ -74,4 +91,8 @@ def same_objects(one: dict[str, Any], other: dict[str, Any]) -> bool:
         ]
 
     names = ("delivery", "feed", "period", "revision", "count", "bytes")
-    return all(one[name] == other[name] for name in names) and essence(one) == essence(other)
+    return (
+        all(one[name] == other[name] for name in names)
+        and essence(one) == essence(other)
+        and one.get("missing", []) == other.get("missing", [])
+    )

@@ -7,11 +7,13 @@ from datetime import datetime
 from typing import Any
 
 from xmode_transfer.domain.manifest import FORMAT
-from xmode_transfer.domain.records import Checksum, Receipt
+from xmode_transfer.domain.records import Checksum, MissingObject, MissingReason, Receipt
 
 _MOST_CHARACTERS = 4 * 1024 * 1024
 """Of one member or one object's entry; no manifest of ours comes near it."""
 _SPACES = " \t\n\r"
+_LISTS = ("objects", "missing")
+"""Members that may be long: they are not kept."""
 _DECODER = json.JSONDecoder()
 
 
@@ -20,11 +22,12 @@ class NoManifest(ValueError):
 
 
 class ManifestReader:
-    """Iterate over it once: the entries of its objects, in the order in which they stand. After the last,
-    ``members`` has all the others. Raises NoManifest."""
+    """Iterate over it once: the entries of its objects (or of ``which`` of its lists), in the order in which
+    they stand. After the last, ``members`` has all the others. Raises NoManifest."""
 
-    def __init__(self, chunks: Iterable[bytes]) -> None:
+    def __init__(self, chunks: Iterable[bytes], which: str = "objects") -> None:
         self.members: dict[str, Any] = {}
+        self._which = which
         self._text = _Text(chunks)
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
@@ -34,9 +37,9 @@ class ManifestReader:
         while True:
             name = text.value()
             text.expect(":")
-            if name == "objects":
-                seen_objects = True
-                yield from self._objects()
+            if name in _LISTS:
+                seen_objects = seen_objects or name == "objects"
+                yield from (entry for entry in self._entries() if name == self._which)
             else:
                 self.members[str(name)] = text.value()
             if text.next_of(",}") == "}":
@@ -47,7 +50,7 @@ class ManifestReader:
         if not seen_objects:
             raise NoManifest("it has no list of objects")
 
-    def _objects(self) -> Iterator[dict[str, Any]]:
+    def _entries(self) -> Iterator[dict[str, Any]]:
         text = self._text
         text.expect("[")
         if text.peek() == "]":
@@ -79,6 +82,23 @@ def receipt_of(entry: Mapping[str, Any]) -> Receipt:
         raise NoManifest(f"an entry of its list is not as we write it: {entry['key']!r}")
     name, key, algorithm, value = texts
     return Receipt(name, key, size, Checksum(algorithm, value), "", delivered_at, sha256=sha256)
+
+
+def missing_of(entry: Mapping[str, Any]) -> MissingObject:
+    """What a manifest says of an object that is not in its list, the opposite of ``manifest.missing_entry``.
+    Raises NoManifest."""
+    try:
+        checksum = entry["checksum"]
+        texts = (entry["source"], entry["key"], checksum["algorithm"], checksum["value"])
+        size = entry["size"]
+        reason = MissingReason(entry["reason"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise NoManifest(f"an entry of what is missing is not as we write it: {error}") from None
+    strings = all(isinstance(text, str) and text for text in texts)
+    if not strings or type(size) is not int or size < 0:
+        raise NoManifest(f"an entry of what is missing is not as we write it: {entry['key']!r}")
+    name, key, algorithm, value = texts
+    return MissingObject(name, key, size, Checksum(algorithm, value), reason)
 
 
 class _Text:

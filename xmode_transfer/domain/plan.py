@@ -13,11 +13,12 @@ from xmode_transfer.domain.records import PlannedObject, Receipt, SourceFile, So
 
 class Known(NamedTuple):
     """What the ledger knows of a name. ``current`` is true when it belongs to the revision that is being
-    planned."""
+    planned; then ``before`` is its last receipt in any revision, if there is one."""
 
     object: PlannedObject
     receipt: Receipt | None
     current: bool
+    before: Receipt | None = None
 
 
 class Kind(StrEnum):
@@ -43,6 +44,7 @@ class Difference(NamedTuple):
     receipt: Receipt | None = None
     problem: SourceProblem | None = None
     current: bool = False
+    before: Receipt | None = None
 
 
 class Action(StrEnum):
@@ -79,9 +81,11 @@ def known_of(
     one, other = next(ours, None), next(others, None)
     while one is not None or other is not None:
         if one is not None and (other is None or one[0].name <= other[0].name):
+            before = None
             if other is not None and other[0].name == one[0].name:
+                before = other[1]
                 other = next(others, None)
-            yield Known(one[0], one[1], True)
+            yield Known(one[0], one[1], True, before)
             one = next(ours, None)
         else:
             assert other is not None
@@ -111,21 +115,23 @@ def diff(files: Iterable[SourceFile | SourceProblem], known: Iterable[Known]) ->
         else:
             last_left = _ascending(last_left, item.name, "source")
             last_right = _ascending(last_right, pair.object.name, "ledger")
-            name, _, planned, receipt, _, current = _side(pair)
+            name, _, planned, receipt, _, current, before = _side(pair)
             if isinstance(item, SourceProblem):
-                yield Difference(Kind.PROBLEM, name, None, planned, receipt, item, current)
+                yield Difference(Kind.PROBLEM, name, None, planned, receipt, item, current, before)
             else:
                 same = same_state(item, planned)
                 if receipt is None:
                     kind = Kind.PENDING if same else Kind.MOVED_ON
                 else:
                     kind = Kind.DELIVERED if same else Kind.CHANGED
-                yield Difference(kind, name, item, planned, receipt, None, current)
+                yield Difference(kind, name, item, planned, receipt, None, current, before)
             item, pair = next(left, None), next(right, None)
 
 
-def _side(known: Known) -> tuple[str, None, PlannedObject, Receipt | None, None, bool]:
-    return known.object.name, None, known.object, known.receipt, None, known.current
+def _side(
+    known: Known,
+) -> tuple[str, None, PlannedObject, Receipt | None, None, bool, Receipt | None]:
+    return known.object.name, None, known.object, known.receipt, None, known.current, known.before
 
 
 def _ascending(last: str, name: str, side: str) -> str:

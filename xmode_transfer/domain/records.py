@@ -77,7 +77,8 @@ class PlannedObject:
 @dataclass(frozen=True, slots=True)
 class Receipt:
     """Proof of one object: what S3 answered for it. ``size`` in bytes, ``sha256`` in hex where known.
-    ``removed`` is true when a cleanup has taken the object away since."""
+    ``removed`` is true when we have taken the object away since, ``superseded`` when the revision was never
+    published and another one took its place."""
 
     name: str
     key: str
@@ -88,6 +89,30 @@ class Receipt:
     version_id: str | None = None
     sha256: str | None = None
     removed: bool = False
+    superseded: bool = False
+
+
+class MissingReason(StrEnum):
+    """Why a manifest does not list an object that was delivered; docs/manifest.md has them too."""
+
+    DELETED = "deleted"  # nothing is there any more, and the source cannot give it again
+    OVERWRITTEN = "overwritten"  # something else is there, and the source cannot give it again
+    EXPIRED = "expired"  # we removed it, by the customer's retention policy
+    MOVED = "moved"  # it is outside of today's prefix, and the source cannot give it again
+
+
+class MissingObject(NamedTuple):
+    """An object that was delivered and that a revision's manifest does not list."""
+
+    name: str
+    key: str
+    size: int
+    checksum: Checksum
+    reason: MissingReason
+
+
+SUPERSEDED = "superseded"
+"""The cause in the failure of a revision that was never published and that another one took the place of."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +133,8 @@ class Delivery:
 
     ``id`` is the delivery token too: it is written into each object's metadata, so an object can be
     told to be ours without the ledger. ``marker`` is the state of the source's completeness mark that this
-    revision answers to. Counts are objects; ``total_bytes`` is in bytes.
+    revision answers to. Counts are objects; ``total_bytes`` is in bytes. ``missing_count`` counts objects
+    that were delivered and that the manifest does not list, since they are gone.
     """
 
     id: str
@@ -128,6 +154,11 @@ class Delivery:
     failure: Failure | None = None
     attempts: int = 0
     next_attempt_at: datetime | None = None
+    missing_count: int = 0
+
+    @property
+    def is_superseded(self) -> bool:
+        return self.failure is not None and self.failure.cause == SUPERSEDED
 
     @property
     def label(self) -> str:
@@ -174,7 +205,8 @@ class Lease:
 class DeliveredKey(NamedTuple):
     """A key that the destination should hold by our record. ``size`` and ``etag`` are None for a manifest.
     ``revision`` put it; ``named_by`` are the revisions whose deliveries name it, that one among them.
-    ``name`` is the source file's, empty for a manifest; ``sha256`` in hex where it is known."""
+    ``name`` is the source file's, empty for a manifest; ``sha256`` in hex where it is known. ``superseded``
+    is true of what only revisions name that were never published and that others took the place of."""
 
     key: str
     size: int | None
@@ -187,6 +219,7 @@ class DeliveredKey(NamedTuple):
     name: str = ""
     checksum: Checksum | None = None
     sha256: str | None = None
+    superseded: bool = False
 
 
 class Holding(NamedTuple):
@@ -254,8 +287,10 @@ class Capabilities:
 
 @dataclass(frozen=True, slots=True)
 class DeliveryOutcome:
-    """What ``deliver`` answers for one delivery; the JSON of ``run`` is made of these. ``ends_run`` is true
-    when what went wrong would meet the customer's other deliveries too."""
+    """What ``deliver`` answers for one delivery; the JSON of ``run`` is made of these. ``sent_again`` counts
+    those of ``uploaded`` that were gone from the bucket, ``missing`` those that the manifest does not list
+    since they are gone. ``ends_run`` is true when what went wrong would meet the customer's other deliveries
+    too."""
 
     customer: str
     feed: str
@@ -272,3 +307,5 @@ class DeliveryOutcome:
     problems: tuple[SourceProblem, ...] = ()
     exit_code: int = 0
     ends_run: bool = False
+    sent_again: int = 0
+    missing: int = 0

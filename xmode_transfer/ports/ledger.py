@@ -17,6 +17,7 @@ from xmode_transfer.domain.records import (
     Delivery,
     Holding,
     Lease,
+    MissingObject,
     MultipartUpload,
     PlannedObject,
     Receipt,
@@ -156,6 +157,30 @@ class Ledger(Protocol):
         """Takes planned objects without a receipt out of the plan again (their source file is gone)."""
         ...
 
+    def last_proof(self, delivery_id: str) -> datetime | None:
+        """When the newest of the delivery's receipts says that its object was delivered; None when it has no
+        receipt."""
+        ...
+
+    def send_again(self, lease: Lease, delivery_id: str, objects: Sequence[PlannedObject]) -> None:
+        """Their objects are gone: takes their receipts out of the delivery, so that they are pending, and
+        replaces what was planned under their names."""
+        ...
+
+    def leave_out(self, lease: Lease, delivery_id: str, gone: Sequence[MissingObject]) -> None:
+        """Takes them, and their receipts, out of the delivery, and remembers that its manifest does not list
+        them. What is planned again under such a name is in the delivery again."""
+        ...
+
+    def left_out(self, delivery_id: str) -> Iterator[MissingObject]:
+        """What ``leave_out`` took out of the delivery, in the order of names, streamed."""
+        ...
+
+    def spread_receipts(self, lease: Lease, delivery_id: str) -> None:
+        """Gives the delivery's receipts to all other revisions of the period that name the same keys: what
+        was delivered again under its key is another object now, for all of them."""
+        ...
+
     def totals(self, delivery_id: str) -> tuple[int, int]:
         """How many objects are planned, and their bytes."""
         ...
@@ -163,6 +188,10 @@ class Ledger(Protocol):
     def planned(self, delivery_id: str) -> Iterator[tuple[PlannedObject, Receipt | None]]:
         """The delivery's objects in the order of their names, streamed, each with its receipt if it has
         one."""
+        ...
+
+    def proven(self, delivery_id: str) -> Iterator[tuple[PlannedObject, Receipt]]:
+        """As ``planned``, those that have a receipt. A receipt says whether its object was removed since."""
         ...
 
     def planned_page(
@@ -192,7 +221,7 @@ class Ledger(Protocol):
     ) -> Iterator[tuple[PlannedObject, Receipt]]:
         """For every source name ever delivered in that (customer, feed, period), the object of its highest
         revision, in the order of names, streamed. A drop folder's plan is made against this. A receipt says
-        whether its object was removed since."""
+        whether its object was removed since, and whether its revision was superseded."""
         ...
 
     def delivered_keys(
@@ -201,6 +230,14 @@ class Ledger(Protocol):
         """Every key that was delivered to the customer (or of one feed, one period of it), manifests
         included, once each, in the order of keys, streamed. What a cleanup has removed is left out, until it
         is delivered again."""
+        ...
+
+    def superseded_keys(
+        self, customer: str, feed: str | None = None, *, refused: bool = False
+    ) -> list[DeliveredKey]:
+        """Keys of revisions that were superseded, where a later one is delivered: those that no other
+        revision names and that were not removed, by feed, period and key. ``refused`` also answers those that
+        the bucket did not let us remove."""
         ...
 
     def holdings(self, customer: str) -> list[Holding]:

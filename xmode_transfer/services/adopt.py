@@ -8,7 +8,6 @@ again, and no cleanup ever deletes it.
 """
 
 from collections import deque
-from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
@@ -26,7 +25,6 @@ from xmode_transfer.domain.records import (
     Delivery,
     Failure,
     Lease,
-    PlannedObject,
     Receipt,
     Status,
 )
@@ -35,6 +33,7 @@ from xmode_transfer.ports import ListedObject, ObjectInfo, ObjectStore, OpenFile
 from xmode_transfer.services import acts, destination, leasing
 from xmode_transfer.services.planning import delivery_id
 from xmode_transfer.services.sending import failure_of
+from xmode_transfer.services.spooled_manifest import check_missing, chunks, missing, planned
 from xmode_transfer.services.workbench import Workbench
 from xmode_transfer.telemetry import Event
 
@@ -43,7 +42,6 @@ ADOPTING = "adopting"
 IDENTITY = "adopted"
 """The identity of an adopted object's source file, which nobody has seen: the next run looks into it."""
 _WINDOW = 8
-_CHUNK_BYTES = 1024 * 1024
 _MOST_KEPT = 1000
 
 
@@ -228,11 +226,13 @@ class _Adopting:
             if lease is not None:
                 adopting = replace(delivery, status=Status.PLANNED, marker=ADOPTING, delivered_at=None)
                 self.bench.ledger.create_delivery(lease, adopting)
-                self.bench.ledger.plan_objects(lease, identity, _planned(body))
+                self.bench.ledger.plan_objects(lease, identity, planned(body, IDENTITY))
+                delivery = replace(delivery, missing_count=self._leave_out(lease, identity, body))
             self._prove_objects(store, item, lease, identity, body)
             if lease is None:
                 item.outcome = "found"
                 return
+            self.bench.ledger.spread_receipts(lease, identity)
             self.bench.ledger.update_delivery(lease, delivery)
             item.outcome = "adopted"
             telemetry.log(
@@ -253,7 +253,7 @@ class _Adopting:
 
     def _check(self, identity: str, place: ManifestPlace, body: OpenFile) -> tuple[int, int]:
         """Reads it once before anything is recorded. Raises NoManifest for what no manifest of ours says."""
-        reader = ManifestReader(_chunks(body))
+        reader = ManifestReader(chunks(body))
         below = f"{self.customer.destination.prefix}{place.feed}/"
         count = total = 0
         last = ""
@@ -273,9 +273,18 @@ class _Adopting:
         }
         if said != meant:
             raise NoManifest("it names another delivery than its key does")
+        check_missing(body)
         if (reader.members.get("count"), reader.members.get("bytes")) != (count, total):
             raise NoManifest(f"it says {reader.members.get('count')} objects and lists {count}")
         return count, total
+
+    def _leave_out(self, lease: Lease, identity: str, body: OpenFile) -> int:
+        """What the manifest says is missing; how much it is."""
+        count = 0
+        for some in missing(body):
+            self.bench.ledger.leave_out(lease, identity, some)
+            count += len(some)
+        return count
 
     def _delivery(
         self, identity: str, item: AdoptedDelivery, info: ObjectInfo, checksum: Checksum
@@ -335,7 +344,7 @@ class _Adopting:
             self.bench.progress.object_finished(receipt.name, receipt.size, "adopted")
 
         try:
-            for entry in ManifestReader(_chunks(body)):
+            for entry in ManifestReader(chunks(body)):
                 self._check_stop()
                 window.append(pool.submit(prove, store, receipt_of(entry), marks))
                 if len(window) >= threads * _WINDOW:
@@ -383,14 +392,3 @@ class _Adopting:
 
 def _nobody(_: int) -> None:
     """Who is told of the bytes that are read: the object counts as a whole when it is proven."""
-
-
-def _chunks(body: OpenFile) -> Iterator[bytes]:
-    for offset in range(0, body.size, _CHUNK_BYTES):
-        yield body.read_at(offset, min(_CHUNK_BYTES, body.size - offset))
-
-
-def _planned(body: OpenFile) -> Iterator[PlannedObject]:
-    for entry in ManifestReader(_chunks(body)):
-        receipt = receipt_of(entry)
-        yield PlannedObject(receipt.name, receipt.key, receipt.size, 0, IDENTITY)

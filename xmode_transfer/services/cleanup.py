@@ -32,7 +32,7 @@ from xmode_transfer.domain.policy import Step
 from xmode_transfer.domain.records import Capabilities, Delivery, Failure, Holding, Lease
 from xmode_transfer.domain.retention import DeliveryKey, Reason, Verdict, judge
 from xmode_transfer.ports import ObjectStore
-from xmode_transfer.services import cleanup_acts, leasing
+from xmode_transfer.services import cleanup_acts, leasing, superseded
 from xmode_transfer.services.acts import INTERRUPTED, died
 from xmode_transfer.services.cleanup_acts import CLEANED, Journal
 from xmode_transfer.services.destination import Destination
@@ -60,6 +60,7 @@ class CleanupOutcome:
     must act); ``already_running``. ``expiring`` is the plan, ``removed`` what was done of it, ``kept`` counts
     the deliveries that stay, by reason. ``lifecycle_rule`` frees what is hidden below delete markers; None
     where nothing is. ``asks`` is why a dry run's plan would not be carried out without a person's word.
+    ``superseded`` is what became of keys that no manifest ever named.
     """
 
     customer: str
@@ -73,6 +74,7 @@ class CleanupOutcome:
     seconds: float = 0.0
     lifecycle_rule: dict[str, Any] | None = None
     asks: str | None = None
+    superseded: Removed = field(default_factory=Removed)
 
     @property
     def periods(self) -> list[ExpiringPeriod]:
@@ -119,6 +121,8 @@ def cleanup(
             raise
         except XmodeError as error:
             _failed(result, error)
+        if not dry_run:
+            result.superseded = superseded.sweep(bench, customer, feed, refused=True) or Removed()
         result.seconds = bench.clock.monotonic() - started
         _tell(result)
     return result

@@ -16,7 +16,6 @@ from xmode_transfer.domain.errors import (
     ExitCode,
     Interrupted,
     LeaseLost,
-    Party,
     VendorIdentityError,
     XmodeError,
 )
@@ -30,12 +29,13 @@ from xmode_transfer.domain.records import (
     SourceProblem,
     Status,
 )
-from xmode_transfer.ports import PeriodState, Source
-from xmode_transfer.services import leasing, publishing, sharing
+from xmode_transfer.ports import ObjectStore, PeriodState, Source
+from xmode_transfer.services import leasing, publishing, sharing, superseded
 from xmode_transfer.services.destination import Destination, was_not_let_in
-from xmode_transfer.services.incomplete import Incomplete, TheirsToMend
 from xmode_transfer.services.large import LargeObjects
-from xmode_transfer.services.planning import SUPERSEDED, Plan, Planner
+from xmode_transfer.services.obstacles import Incomplete, obstacle
+from xmode_transfer.services.planning import Plan, Planner
+from xmode_transfer.services.rechecking import Recheck, Rechecked
 from xmode_transfer.services.sending import Sent, defect_of, failure_of, halts
 from xmode_transfer.services.workbench import Workbench
 from xmode_transfer.telemetry import Event
@@ -54,12 +54,15 @@ def deliver(bench: Workbench, customer: Customer, feed: Feed, state: PeriodState
             ) as lease:
                 work = _Work(bench, customer, feed, state, bench.sources(feed), lease, started)
                 try:
-                    return work.run()
+                    outcome = work.run()
                 except Exception as error:
                     if isinstance(error, XmodeError) and not isinstance(error, Defect):
                         raise
                     telemetry.exception(Event.DEFECT)
                     return work.broken(error if isinstance(error, Defect) else defect_of(error))
+            if outcome.outcome == Status.DELIVERED:
+                superseded.sweep(bench, customer, feed.name)
+            return outcome
         except AlreadyRunning as error:
             latest = bench.ledger.latest(customer.name, feed.name, period)
             return DeliveryOutcome(
@@ -103,13 +106,13 @@ class _Work:
         plan = planner.record(self.lease)
         if plan.delivery is None:
             return self._nothing_to_do(plan)
-        outcome = self._execute(plan, plan.delivery, earlier)
+        outcome = self._execute(planner, plan, plan.delivery, earlier)
         if outcome is None:
-            # an object of ours that was never committed holds older content: the next revision goes beside it
+            # under a key of this revision lies what must not be overwritten: the next revision goes beside it
             planner.supersede(self.lease, plan.delivery)
             plan = planner.record(self.lease)
             assert plan.delivery is not None
-            outcome = self._execute(plan, plan.delivery, None)
+            outcome = self._execute(planner, plan, plan.delivery, None)
         if outcome is None:
             raise Defect(f"{self.lease.name}: stale twice", hint="report this with the log")
         return outcome
@@ -142,8 +145,7 @@ class _Work:
         latest = self.bench.ledger.latest(self.customer.name, self.feed.name, self.state.period.label)
         if latest is None:
             raise defect
-        superseded = latest.failure is not None and latest.failure.cause == SUPERSEDED
-        if latest.status not in FINISHED and not superseded:
+        if latest.status not in FINISHED and not latest.is_superseded:
             self._noted(latest, defect)
         return self._without_a_run(latest, defect)
 
@@ -187,7 +189,9 @@ class _Work:
             manifest_key=latest.manifest_key,
         )
 
-    def _execute(self, plan: Plan, delivery: Delivery, earlier: Delivery | None) -> DeliveryOutcome | None:
+    def _execute(
+        self, planner: Planner, plan: Plan, delivery: Delivery, earlier: Delivery | None
+    ) -> DeliveryOutcome | None:
         """One run towards the delivery, which the ledger had as ``earlier`` before it. None when it has to be
         superseded."""
         bench = self.bench
@@ -223,23 +227,33 @@ class _Work:
             telemetry.warn(
                 Event.SOURCE_PROBLEM, name=problem.name, cause=problem.code, message=problem.message
             )
-        sent = Sent()
+        sent, rechecked = Sent(), Rechecked()
         error: XmodeError | None = None
         try:
             with Destination(bench, self.customer) as store:
-                sent = sharing.send(
-                    bench,
-                    self.customer,
-                    self.feed,
-                    self.source,
-                    store,
-                    delivery,
-                    self.lease,
-                    plan.upload_count,
-                    plan.upload_bytes,
-                )
-                error = self._obstacle(plan, sent)
+                # Where everything is to be sent, nothing can be gone.
+                sends_all = plan.upload_count == delivery.object_count
+                before = None if sends_all else bench.ledger.last_proof(delivery.id)
+                sent = self._send(store, delivery, plan.upload_count, plan.upload_bytes)
+                error = obstacle(bench, plan, sent)
+                if error is None and not sent.stale and before is not None:
+                    recheck = Recheck(bench, planner, store, delivery, self.lease, before, rechecked)
+                    sent.stale = recheck.run().stale
+                    delivery = planner.counted(self.lease, delivery)
+                    if rechecked.again and not sent.stale:
+                        plan.upload_count += rechecked.again
+                        bench.progress.delivery_started(
+                            self.customer.name,
+                            self.feed.name,
+                            delivery.period,
+                            rechecked.again,
+                            rechecked.again_bytes,
+                        )
+                        sent.add(self._send(store, delivery, rechecked.again, rechecked.again_bytes))
+                        error = obstacle(bench, plan, sent)
+                    bench.ledger.spread_receipts(self.lease, delivery.id)
                 if error is None and not sent.stale:
+                    publishing.note_published(bench, self.customer, store, delivery, self.lease)
                     LargeObjects(bench, self.customer, store, delivery, self.lease).tidy()
                     published = publishing.publish(bench, self.customer, store, delivery, self.lease)
                     sent.stale = published is None
@@ -254,27 +268,13 @@ class _Work:
         if sent.stale and error is None:
             self._finish(run, plan, sent, "superseded", None)
             return None
-        return self._close(run, plan, sent, delivery, earlier, error)
+        plan.skipped -= rechecked.again + rechecked.missing.total()
+        return self._close(run, plan, sent, rechecked, delivery, earlier, error)
 
-    def _obstacle(self, plan: Plan, sent: Sent) -> XmodeError | None:
-        """Why the delivery cannot be published now, if it cannot."""
-        if sent.halted is not None:
-            return sent.halted
-        if self.bench.stop.is_set():
-            return Interrupted(
-                "stopped on request", hint="what was sent is recorded; the next run goes on from there"
-            )
-        count = sent.failed + len(plan.problems)
-        if not count:
-            return None
-        if sent.passing is not None and not (sent.uploaded or sent.adopted or plan.problems):
-            return sent.passing  # nothing got through: that is the destination's trouble, not these files'
-        failures = [failure.failure for failure in sent.failures]
-        theirs = {item.party for item in failures} == {Party.CUSTOMER} and not plan.problems
-        return (TheirsToMend if theirs else Incomplete)(
-            f"{count} of {plan.upload_count + len(plan.problems)} files could not be delivered",
-            *failures,
-            problems=plan.problems,
+    def _send(self, store: ObjectStore, delivery: Delivery, count: int, size: int) -> Sent:
+        """Sends what is pending of the delivery: so many objects, with so many bytes."""
+        return sharing.send(
+            self.bench, self.customer, self.feed, self.source, store, delivery, self.lease, count, size
         )
 
     def _close(
@@ -282,6 +282,7 @@ class _Work:
         run: Run,
         plan: Plan,
         sent: Sent,
+        rechecked: Rechecked,
         delivery: Delivery,
         earlier: Delivery | None,
         error: XmodeError | None,
@@ -313,6 +314,8 @@ class _Work:
             adopted=sent.adopted,
             skipped=plan.skipped,
             failed=sent.failed + len(plan.problems),
+            sent_again=rechecked.again,
+            missing=delivery.missing_count,
             sent_bytes=sent.uploaded_bytes,
             seconds=round(seconds, 3),
             manifest_key=delivery.manifest_key,
@@ -338,6 +341,8 @@ class _Work:
             problems=tuple(problems),
             exit_code=error.exit_code if error is not None else ExitCode.DONE,
             ends_run=error is not None and _ends_run(error),
+            sent_again=rechecked.again,
+            missing=delivery.missing_count,
         )
 
     def _next_attempt_at(

@@ -26,6 +26,7 @@ class Standing(StrEnum):
     MISSING = "missing"  # delivered by us, and no longer there
     ELSEWHERE = "elsewhere"  # delivered by us below another prefix than today's, where nobody looks
     NOTICE = "notice"  # told the customer something; not on the books of deliveries
+    SUPERSEDED = "superseded"  # of a revision that was never published; no manifest names it
     FOREIGN = "foreign"  # below our prefix, and not in our ledger
 
 
@@ -101,6 +102,9 @@ def compare(there: Iterable[ListedObject], known: Iterable[DeliveredKey], prefix
             yield ListedKey(standing, item.key, item, None)
             item = next(left, None)
         elif item is None or record.key < item.key:
+            if record.superseded:  # gone, as it should be
+                record = next(right, None)
+                continue
             standing = Standing.MISSING if record.key.startswith(prefix) else Standing.ELSEWHERE
             yield ListedKey(standing, record.key, None, record)
             record = next(right, None)
@@ -110,6 +114,8 @@ def compare(there: Iterable[ListedObject], known: Iterable[DeliveredKey], prefix
 
 
 def _standing(there: ListedObject, known: DeliveredKey) -> Standing:
+    if known.superseded:
+        return Standing.SUPERSEDED
     if known.etag is None:
         return Standing.MANIFEST
     same = there.size == known.size and there.etag.strip('"') == known.etag.strip('"')

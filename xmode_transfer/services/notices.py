@@ -3,7 +3,7 @@
 import threading
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from datetime import timedelta
+from datetime import datetime, timedelta
 from itertools import groupby
 
 from xmode_transfer import telemetry
@@ -92,7 +92,11 @@ class Notices:
         known = [
             item for name in sorted({item.mark.customer for item in found}) for item in ledger.notices(name)
         ]
-        fresh = [notice(item, customers[item.mark.customer], now) for item in untold(found, known)]
+        made = {item.mark.customer: item.made_at for item in sorted(known, key=lambda item: item.made_at)}
+        fresh = [
+            notice(item, customers[item.mark.customer], _after(made.get(item.mark.customer), now))
+            for item in untold(found, known)
+        ]
         gone = overtaken(planned, customers, found)
         open_ = [item for item in planned if item not in gone] + fresh
         if not open_ and not gone:
@@ -170,6 +174,12 @@ class Notices:
             else:
                 if not answer.proven:
                     publishing.prove(store, item.key, body.size)
+
+
+def _after(last: datetime | None, now: datetime) -> datetime:
+    """The time of a customer's next notice. Readers go on behind the last key that they have seen, so none
+    may come before it, whatever this machine's clock says."""
+    return now if last is None else max(now, last + timedelta(microseconds=1))
 
 
 def _fields(item: Notice) -> dict[str, object]:

@@ -15,6 +15,7 @@ from xmode_transfer.domain.periods import Partition, PeriodKind
 from xmode_transfer.domain.plan import Action, Difference, Kind, PlanEntry, diff, known_of
 from xmode_transfer.domain.records import (
     FINISHED,
+    SUPERSEDED,
     Delivery,
     Failure,
     Lease,
@@ -25,8 +26,6 @@ from xmode_transfer.domain.records import (
     Status,
 )
 from xmode_transfer.ports import ChecksumOf, Clock, Ledger, PeriodState, Source
-
-SUPERSEDED = "superseded"
 
 
 @dataclass(slots=True)
@@ -56,7 +55,7 @@ class Planner:
         """Decides and records. Idempotent: after a crash it goes on with the plan that is there."""
         latest = self._latest()
         if latest is not None and latest.status in FINISHED:
-            news, known_count = self._news(lease)
+            news, known_count = self._news(lease, latest)
             if not news:
                 self._remember_marker(lease, latest)
                 return Plan(skipped=known_count)
@@ -71,11 +70,55 @@ class Planner:
         assert plan is not None  # a revision that was just begun holds nothing that could be stale
         return plan
 
+    def key(self, name: str, revision: int = 1) -> str:
+        """The key of a file of this period, or of its correction by that revision. Raises IllegalName."""
+        return keys.object_key(
+            self.customer.destination.prefix,
+            self.feed.name,
+            name,
+            partition=self._partition,
+            revision=revision,
+        )
+
+    @property
+    def place(self) -> str:
+        """The prefix of the keys of this period. A drop folder's is that of all its batches."""
+        head = f"{self.customer.destination.prefix}{self.feed.name}/"
+        return f"{head}{self._partition}/" if self._partition else head
+
+    def counted(self, lease: Lease, delivery: Delivery) -> Delivery:
+        """The delivery with its counts as planned now, recorded."""
+        count, total = self.ledger.totals(delivery.id)
+        delivery = replace(
+            delivery,
+            object_count=count,
+            total_bytes=total,
+            missing_count=sum(1 for _ in self.ledger.left_out(delivery.id)),
+            marker=self.state.marker,
+            updated_at=self.clock.now(),
+        )
+        self.ledger.update_delivery(lease, delivery)
+        return delivery
+
+    def same_content(self, file: SourceFile, receipt: Receipt) -> bool:
+        """Whether the file still is what was delivered."""
+        if file.size != receipt.size:
+            return False
+        try:
+            with self.source.open(file) as body:
+                value = self.checksum_of(body, receipt.checksum.algorithm)
+                body.check_unchanged()
+        except SourceError:
+            return False  # it is being written, or cannot be read: sending it will tell
+        return value == receipt.checksum.value
+
     def preview(self) -> Iterator[PlanEntry]:
         """What ``record`` would do, name by name, with reasons; writes nothing."""
-        delivery = self._open_revision(self._latest())
+        latest = self._latest()
+        delivery = self._open_revision(latest)
+        renewed = latest is not None and self._declared_anew(latest)
         for difference in self._differences(delivery):
-            yield self._entry(difference, delivery.revision)
+            yield self._entry(difference, delivery.revision, renewed=renewed)
 
     def supersede(self, lease: Lease, delivery: Delivery) -> None:
         """Closes a revision of which an object was delivered with content that the source has replaced since.
@@ -93,7 +136,7 @@ class Planner:
 
     def _open_revision(self, latest: Delivery | None) -> Delivery:
         """The unfinished delivery to go on with, or the next revision, not recorded yet."""
-        if latest is not None and latest.status not in FINISHED and not _superseded(latest):
+        if latest is not None and latest.status not in FINISHED and not latest.is_superseded:
             return latest
         revision = latest.revision + 1 if latest else 1
         now = self.clock.now()
@@ -115,7 +158,7 @@ class Planner:
         plan = Plan()
         gone: list[str] = []
         stale = False
-        drop_folder = self.feed.period is PeriodKind.NONE
+        renewed = self._declared_anew(delivery)
 
         def objects() -> Iterator[PlannedObject]:
             nonlocal stale
@@ -125,17 +168,18 @@ class Planner:
                         gone.append(difference.name)
                     elif difference.current:
                         plan.skipped += 1
+                        stale = stale or renewed
+                    elif self._is_drop_folder and _never_published(difference) and not _swept(difference):
+                        plan.skipped += 1
+                        yield _carried(difference)
                 elif difference.kind is Kind.DELIVERED:
-                    assert difference.known is not None
-                    assert difference.receipt is not None
-                    if drop_folder or difference.current:
-                        plan.skipped += 1
-                    elif difference.receipt.removed:
-                        # A cleanup has taken it away, and this revision's manifest is to name what is there.
+                    if _swept(difference):
                         yield from self._planned(plan, difference, delivery.revision)
-                    else:
-                        plan.skipped += 1
-                        yield replace(difference.known, carried=True)
+                        continue
+                    plan.skipped += 1
+                    # A drop folder's batch lists what no batch before it lists.
+                    if not difference.current and (not self._is_drop_folder or _never_published(difference)):
+                        yield _carried(difference)
                 elif difference.kind is Kind.CHANGED and difference.current:
                     stale = True
                 else:
@@ -147,18 +191,36 @@ class Planner:
             return None
         if gone:
             self.ledger.forget_planned(lease, delivery.id, gone)
-        plan.delivery = self._counted(lease, delivery)
+        plan.delivery = self.counted(lease, delivery)
         return plan
 
-    def _news(self, lease: Lease) -> tuple[bool, int]:
-        """Whether the source has anything that was not delivered, and how much was. Gone files are no news:
-        sources are cleaned up too."""
+    def _news(self, lease: Lease, latest: Delivery) -> tuple[bool, int]:
+        """Whether the source has anything that the latest revision does not list, and how much it has. Gone
+        files are no news, since sources are cleaned up too, unless the producer has declared the period
+        complete anew without them."""
         known = 0
-        for difference in self._differences(None, lease):
+        renewed = self._declared_anew(latest)
+        for difference in self._differences(latest, lease):
             if difference.kind in (Kind.NEW, Kind.CHANGED, Kind.PROBLEM):
+                return True, known
+            if difference.kind is Kind.GONE and difference.current and renewed:
+                return True, known
+            if difference.kind is Kind.DELIVERED and not difference.current and self._is_back(difference):
                 return True, known
             known += difference.kind is Kind.DELIVERED
         return False, known
+
+    def _is_back(self, difference: Difference) -> bool:
+        """Whether a file that was delivered once is to be listed again: an earlier revision had it, the
+        latest has not, and the source has. What expired stays away."""
+        assert difference.receipt is not None
+        if self._is_drop_folder:
+            return _never_published(difference)
+        return _swept(difference) or not difference.receipt.removed
+
+    def _declared_anew(self, delivery: Delivery) -> bool:
+        """Whether the producer has renewed the period's marker since this revision was planned."""
+        return bool(self.state.marker) and delivery.marker != self.state.marker
 
     def _remember_marker(self, lease: Lease, latest: Delivery) -> None:
         """The producer declared the period complete again with the same content; it need not be read again
@@ -182,19 +244,6 @@ class Planner:
         files = self.source.scan(self.state.period)
         return self._looked_into(diff(files, known_of(current, delivered)), lease)
 
-    def _counted(self, lease: Lease, delivery: Delivery) -> Delivery:
-        """The delivery with its counts as planned now, recorded."""
-        count, total = self.ledger.totals(delivery.id)
-        delivery = replace(
-            delivery,
-            object_count=count,
-            total_bytes=total,
-            marker=self.state.marker,
-            updated_at=self.clock.now(),
-        )
-        self.ledger.update_delivery(lease, delivery)
-        return delivery
-
     def _planned(self, plan: Plan, difference: Difference, revision: int) -> Iterator[PlannedObject]:
         """The object for a name that is to be uploaded, or a problem noted."""
         if difference.problem is not None:
@@ -212,15 +261,17 @@ class Planner:
         yield PlannedObject(file.name, key, file.size, file.modified_ns, file.identity)
 
     def _key(self, difference: Difference, revision: int) -> str:
-        if difference.kind in (Kind.PENDING, Kind.MOVED_ON, Kind.DELIVERED) and difference.known is not None:
-            return difference.known.key
-        return keys.object_key(
-            self.customer.destination.prefix,
-            self.feed.name,
-            difference.name,
-            partition=self._partition,
-            revision=revision if difference.kind is Kind.CHANGED else 1,
-        )
+        known, before = difference.known, difference.before
+        # A manifest that names a key goes on telling the truth: other content goes beside it.
+        named = known is not None and before is not None and before.key == known.key
+        changed = difference.kind is Kind.CHANGED or (difference.kind is Kind.MOVED_ON and named)
+        if not changed and difference.kind is not Kind.NEW and known is not None:
+            return known.key
+        return self.key(difference.name, revision if changed else 1)
+
+    @property
+    def _is_drop_folder(self) -> bool:
+        return self.feed.period is PeriodKind.NONE
 
     @property
     def _partition(self) -> str:
@@ -236,7 +287,7 @@ class Planner:
             file, receipt = difference.file, difference.receipt
             if difference.kind is Kind.CHANGED and file is not None and receipt is not None:
                 known = difference.known
-                if known is not None and file.size == receipt.size and self._same_content(file, receipt):
+                if known is not None and self.same_content(file, receipt):
                     touched.append(file)
                     known = replace(known, modified_ns=file.modified_ns, identity=file.identity)
                     yield difference._replace(kind=Kind.DELIVERED, known=known)
@@ -245,24 +296,16 @@ class Planner:
         if touched and lease is not None:
             self.ledger.restamp(lease, self.customer.name, self.feed.name, self._period, touched)
 
-    def _same_content(self, file: SourceFile, receipt: Receipt) -> bool:
-        try:
-            with self.source.open(file) as body:
-                value = self.checksum_of(body, receipt.checksum.algorithm)
-                body.check_unchanged()
-        except SourceError:
-            return False  # it is being written, or cannot be read: sending it will tell
-        return value == receipt.checksum.value
-
-    def _entry(self, difference: Difference, revision: int) -> PlanEntry:
+    def _entry(self, difference: Difference, revision: int, *, renewed: bool) -> PlanEntry:
         if difference.problem is not None:
             problem = _shown(difference.problem)
             return PlanEntry(Action.CONFLICT, problem.name, 0, "", problem.message)
         if difference.kind is Kind.GONE:
             assert difference.known is not None
-            reason = "no longer at the source" + (
-                "; stays as delivered" if difference.receipt else ", was never delivered"
-            )
+            reason = "no longer at the source, was never delivered"
+            if difference.receipt is not None:
+                what = "its marker was renewed: not listed any more" if renewed else "stays as delivered"
+                reason = f"no longer at the source; {what}"
             return PlanEntry(
                 Action.SKIP, difference.name, difference.known.size, difference.known.key, reason
             )
@@ -306,5 +349,16 @@ def _shown(problem: SourceProblem) -> SourceProblem:
     return problem._replace(name=keys.readable(problem.name))
 
 
-def _superseded(delivery: Delivery) -> bool:
-    return delivery.failure is not None and delivery.failure.cause == SUPERSEDED
+def _carried(difference: Difference) -> PlannedObject:
+    assert difference.known is not None
+    return replace(difference.known, carried=True)
+
+
+def _never_published(difference: Difference) -> bool:
+    """Whether only a revision has delivered it that no manifest was put for."""
+    return difference.receipt is not None and difference.receipt.superseded
+
+
+def _swept(difference: Difference) -> bool:
+    """Whether we removed it because no manifest named it: that is no retention policy's word."""
+    return _never_published(difference) and difference.receipt is not None and difference.receipt.removed

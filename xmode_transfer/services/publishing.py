@@ -7,7 +7,7 @@ from typing import Any
 
 from xmode_transfer.domain import keys, manifest
 from xmode_transfer.domain.config import Customer
-from xmode_transfer.domain.errors import Defect, ObjectExists, Unavailable
+from xmode_transfer.domain.errors import AccessDenied, Defect, ObjectExists, Unavailable
 from xmode_transfer.domain.records import Checksum, Delivery, Lease, Receipt, Status
 from xmode_transfer.ports import ObjectStore, PutRequest
 from xmode_transfer.services.workbench import Workbench
@@ -21,7 +21,10 @@ def publish(
     manifest of ours that is there already, with the same objects, is success. Raises ObjectExists when
     something else lies under its key, and what the store raises."""
     key = keys.manifest_key(customer.destination.prefix, delivery.feed, delivery.period, delivery.revision)
-    chunks = manifest.chunks(delivery, _receipts(bench, delivery), prefix=customer.destination.prefix)
+    missing = bench.ledger.left_out(delivery.id)
+    chunks = manifest.chunks(
+        delivery, _receipts(bench, delivery), missing, prefix=customer.destination.prefix
+    )
     with bench.spool(chunks) as body:
         request = PutRequest(key, delivery.id, body.size, keys.content_type(key))
         try:
@@ -47,6 +50,39 @@ def publish(
     )
     bench.ledger.update_delivery(lease, delivered)
     return delivered
+
+
+def note_published(
+    bench: Workbench, customer: Customer, store: ObjectStore, delivery: Delivery, lease: Lease
+) -> None:
+    """Before a revision takes the place of those that failed: a process that was killed may have put the
+    manifest of one of them and not lived to record it. What that manifest lists stays. Where it cannot be
+    looked at, it counts as put."""
+    place = (delivery.customer, delivery.feed, delivery.period)
+    failed = {item.revision: item for item in bench.ledger.deliveries(*place, statuses=[Status.FAILED])}
+    for revision in range(delivery.revision - 1, 0, -1):
+        other = failed.get(revision)
+        if other is None:
+            return  # it was published, and what is before it was looked at then
+        if other.manifest_key is not None:
+            continue
+        key = keys.manifest_key(customer.destination.prefix, other.feed, other.period, other.revision)
+        try:
+            info = store.head(key)
+        except AccessDenied:
+            info = None
+        else:
+            if info is None or info.token != other.id:
+                continue
+        checksum = info.checksum if info is not None else None
+        bench.ledger.update_delivery(
+            lease,
+            replace(
+                other,
+                manifest_key=key,
+                manifest_checksum=f"{checksum.algorithm}:{checksum.value}" if checksum else None,
+            ),
+        )
 
 
 def _receipts(bench: Workbench, delivery: Delivery) -> Iterator[Receipt]:

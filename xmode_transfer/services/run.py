@@ -20,7 +20,7 @@ from xmode_transfer.domain.periods import Period, PeriodKind, look_back_start
 from xmode_transfer.domain.plan import PlanEntry
 from xmode_transfer.domain.records import DeliveryOutcome, SourceProblem, Status
 from xmode_transfer.ports import Clock, Ledger, PeriodState, Source, SourceFactory
-from xmode_transfer.services import looking
+from xmode_transfer.services import looking, superseded
 from xmode_transfer.services.deliver import deliver
 from xmode_transfer.services.planning import Planner
 from xmode_transfer.services.sending import defect_of, failure_of
@@ -135,6 +135,7 @@ def _run(
             return result
         if holds_up_feed(outcome):
             left.add(feed.name)
+    superseded.sweep(bench, customer, selection.feed)  # what a run that was killed has left to do
     return result
 
 

@@ -69,6 +69,16 @@ class Sent:
     passing: XmodeError | None = None
     stale: bool = False
 
+    def add(self, other: "Sent") -> None:
+        """What came of more that was sent afterwards. This one had no failures."""
+        self.uploaded += other.uploaded
+        self.uploaded_bytes += other.uploaded_bytes
+        self.adopted += other.adopted
+        self.failed += other.failed
+        self.failures += other.failures
+        self.halted, self.passing = other.halted, other.passing
+        self.stale = self.stale or other.stale
+
 
 def failure_of(error: XmodeError) -> Failure:
     """An error as the ledger keeps it."""

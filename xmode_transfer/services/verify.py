@@ -66,7 +66,8 @@ _NOT_KNOWN = frozenset({Flaw.ELSEWHERE, Flaw.UNREADABLE, Flaw.UNCHECKED})
 @dataclass(slots=True)
 class Verified:
     """What came of it. ``foreign`` counts keys below the prefix that are not ours; None where only some
-    periods were meant. ``acl_checked`` counts the keys whose rights were looked at."""
+    periods were meant. ``acl_checked`` counts the keys whose rights were looked at, ``superseded`` those of
+    revisions that were never published: no manifest names them, so nothing is to be proven of them."""
 
     keys: int = 0
     proven: int = 0
@@ -76,6 +77,7 @@ class Verified:
     acl_checked: int = 0
     flaws: Counter[Flaw] = field(default_factory=Counter)
     foreign: int | None = None
+    superseded: int = 0
 
     @property
     def outcome(self) -> str:
@@ -188,12 +190,19 @@ class Verification:
         scope, name = self.scope, self.customer.name
         known = self.bench.ledger.delivered_keys(name, scope.feed, scope.period)
         if not scope.is_whole:
-            yield from (item for item in known if scope.covers(item.feed, item.period))
+            for item in known:
+                if scope.covers(item.feed, item.period):
+                    if item.superseded:
+                        self.verified.superseded += 1
+                    else:
+                        yield item
             return
         self.verified.foreign = 0
         below = self.customer.destination.prefix + (f"{scope.feed}/" if scope.feed else "")
         for listed in compare(store.list(below), known, self.customer.destination.prefix):
-            if listed.known is not None:
+            if listed.standing is Standing.SUPERSEDED:
+                self.verified.superseded += 1
+            elif listed.known is not None:
                 yield listed.known
             elif listed.standing is Standing.FOREIGN:
                 self.verified.foreign += 1
@@ -323,6 +332,7 @@ class Verification:
             proven_bytes=verified.proven_bytes,
             acl_checked=verified.acl_checked,
             foreign=verified.foreign,
+            superseded=verified.superseded,
             seconds=round(seconds, 3),
             **{str(flaw): count for flaw, count in verified.flaws.items()},
         )

@@ -36,6 +36,14 @@ class Event(StrEnum):
 
     OBJECT_DELIVERED = "object.delivered", "one object has its receipt (debug)"
     OBJECT_FAILED = "object.failed", "one object did not get through; the others go on"
+    OBJECT_GONE = (
+        "object.gone",
+        "an object that was delivered is not in the bucket as we put it: it is sent again, or left out",
+    )
+    LISTING_REFUSED = (
+        "listing.refused",
+        "the role may not list the period's keys; each object is looked at by itself",
+    )
     OBJECT_RETRIED = "object.retried", "one object is sent once more after a passing failure"
 
     SOURCE_PROBLEM = "source.problem", "a file that cannot be delivered as it is, and why"
@@ -70,6 +78,14 @@ class Event(StrEnum):
     CLEANUP_FINISHED = (
         "cleanup.finished",
         "one line for the whole cleanup: outcome, removed, hidden, retained and changed objects, bytes",
+    )
+    SUPERSEDED_REMOVED = (
+        "superseded.removed",
+        "keys of a revision that was never published were removed after its successor: one line, by outcome",
+    )
+    SUPERSEDED_KEPT = (
+        "superseded.kept",
+        "keys of a revision that was never published could not be removed; a later run or cleanup does",
     )
     REMOVAL_REFUSED = (
         "removal.refused",

@@ -30,6 +30,7 @@ OF_HEALTH = {
     sentences.ACCESS_DRIFT,
     sentences.LEFT_BEHIND,
     sentences.DELIVERED_CHANGED,
+    sentences.SUPERSEDED_LEFT,
     sentences.CONFIG_INVALID,
     sentences.DAEMON_SILENT,
     sentences.LEDGER_DISK_LOW,

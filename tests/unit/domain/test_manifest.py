@@ -7,7 +7,15 @@ from datetime import UTC, datetime, timedelta, timezone
 import pytest
 
 from xmode_transfer.domain.manifest import canonical, chunks, same_objects, timestamp
-from xmode_transfer.domain.records import Checksum, Delivery, Receipt, Status
+from xmode_transfer.domain.manifest_reading import ManifestReader, NoManifest, missing_of
+from xmode_transfer.domain.records import (
+    Checksum,
+    Delivery,
+    MissingObject,
+    MissingReason,
+    Receipt,
+    Status,
+)
 
 AT = datetime(2026, 11, 22, 6, 30, tzinfo=UTC)
 DELIVERY = Delivery(
@@ -38,6 +46,43 @@ def test_it_is_canonical_json_that_says_all() -> None:
         "source": "b.csv",
         "delivered_at": "2026-11-22T06:30:00.000000Z",
     }
+
+
+def test_what_is_missing_is_said_beside_the_list_and_read_back() -> None:
+    gone = [
+        MissingObject("c.csv", "xmode/c.csv", 7, Checksum("crc32", "AAAAAg=="), MissingReason.DELETED),
+        MissingObject("d é.csv", "xmode/d é.csv", 8, Checksum("crc32", "AAAAAw=="), MissingReason.EXPIRED),
+    ]
+    text = b"".join(chunks(DELIVERY, RECEIPTS, gone, prefix="xmode/"))
+    manifest = json.loads(text)
+    assert canonical(manifest).encode() == text
+    assert (manifest["count"], manifest["bytes"], len(manifest["objects"])) == (2, 30, 2)
+    assert manifest["missing"][0] == {
+        "key": "xmode/c.csv",
+        "size": 7,
+        "checksum": {"algorithm": "crc32", "value": "AAAAAg=="},
+        "source": "c.csv",
+        "reason": "deleted",
+    }
+    assert [missing_of(entry) for entry in ManifestReader([text], "missing")] == gone
+    reader = ManifestReader([text])
+    assert [entry["source"] for entry in reader] == ["a é.csv", "b.csv"]
+    assert "missing" not in reader.members
+    assert not same_objects(manifest, json.loads(written()))
+    assert same_objects(manifest, json.loads(text))
+
+
+@pytest.mark.parametrize(
+    "change", [{"reason": "lost"}, {"size": -1}, {"size": True}, {"checksum": None}, {"key": 1}]
+)
+def test_what_is_missing_must_be_as_we_write_it(change: dict[str, object]) -> None:
+    entry = {
+        "key": "k", "size": 1, "source": "s", "reason": "deleted",
+        "checksum": {"algorithm": "crc32", "value": "AAAAAA=="},
+    }  # fmt: skip
+    assert missing_of(entry).key == "k"
+    with pytest.raises(NoManifest):
+        missing_of(entry | change)
 
 
 def test_an_empty_delivery_has_a_manifest_too() -> None:

@@ -536,21 +536,22 @@ def test_what_was_removed_is_not_delivered_again(world: World) -> None:
     assert {entry.reason for entry in planner.preview()} == {"delivered, removed by a cleanup since"}
 
 
-def test_a_correction_of_what_was_removed_delivers_it_whole(world: World) -> None:
+def test_a_correction_of_what_was_removed_says_that_the_rest_has_expired(world: World) -> None:
     world.clean()
     world.write(DAYS[0], "0000", b"corrected")
     world.deliver(DAYS[0])
-    first = f"{BASE}2026/01/01/"
-    assert world.keys_of(DAYS[0]) == {
-        f"{first}0001",
-        f"{first}0002",
-        f"{first}_r2/0000",
-        manifest(DAYS[0], 2),
-    }
+    corrected = f"{BASE}2026/01/01/_r2/0000"
+    assert world.keys_of(DAYS[0]) == {corrected, manifest(DAYS[0], 2)}
     world.check()
+    put = json.loads(world.bucket.contents()[manifest(DAYS[0], 2)])
+    assert [item["key"] for item in put["objects"]] == [corrected]
+    assert [(item["key"], item["reason"]) for item in put["missing"]] == [
+        (f"{BASE}2026/01/01/0001", "expired"),
+        (f"{BASE}2026/01/01/0002", "expired"),
+    ]
     found = {item.key for item in world.ledger.delivered_keys("acme")}
     assert found == world.bucket.contents().keys()
-    assert world.clean().removed.keys == {RemovalOutcome.DELETED: 4}
+    assert world.clean().removed.keys == {RemovalOutcome.DELETED: 2}
     assert world.keys_of(DAYS[0]) == set()
 
 

@@ -4,7 +4,7 @@ import json
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -167,6 +167,19 @@ def test_nothing_comes_to_lie_before_what_a_reader_has_seen(world: World) -> Non
     ]
     assert put == sorted(put)
     assert len(put) == 2
+
+
+def test_nor_where_the_clock_was_set_back(world: World) -> None:
+    world.deliver("2026-11-22")
+    world.round()
+    (first,) = world.bucket.contents()
+    world.deliver("2026-11-22", 2)
+    world.clock.set(world.clock.now() - timedelta(hours=1))
+    world.round()
+    keys = [item.key for item in world.ledger.notices()]
+    assert keys == sorted(world.bucket.contents())
+    assert keys[0] == first
+    assert world.told() == [LATE, ("corrected", "2026-11-22", 2)]
 
 
 def test_where_s3_answers_without_a_checksum_a_head_is_the_proof(world: World) -> None:

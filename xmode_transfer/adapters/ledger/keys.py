@@ -5,12 +5,27 @@ from itertools import groupby
 from operator import itemgetter
 from typing import Any
 
-from sqlalchemy import BigInteger, Text, cast, literal, null, select, union_all
+from sqlalchemy import (
+    BigInteger,
+    Connection,
+    Exists,
+    Select,
+    Text,
+    and_,
+    cast,
+    exists,
+    false,
+    literal,
+    null,
+    select,
+    union_all,
+)
 
 from xmode_transfer.adapters.ledger.database import Database
-from xmode_transfer.adapters.ledger.removed import was_removed
+from xmode_transfer.adapters.ledger.removed import is_superseded, of_superseded, was_removed
 from xmode_transfer.adapters.ledger.rows import time_of
-from xmode_transfer.adapters.ledger.tables import deliveries, periods, receipts
+from xmode_transfer.adapters.ledger.tables import deliveries, periods, receipts, removals
+from xmode_transfer.domain.acts import RemovalOutcome
 from xmode_transfer.domain.records import Checksum, DeliveredKey, Status
 
 _PAGE = 1000
@@ -27,19 +42,7 @@ def delivered_keys(
     if period is not None:
         wanted.append(periods.c.period == period)
     objects = (
-        select(
-            receipts.c.key,
-            receipts.c.size,
-            receipts.c.etag,
-            periods.c.feed,
-            periods.c.period,
-            receipts.c.revision,
-            receipts.c.delivered_at,
-            receipts.c.name,
-            receipts.c.algorithm,
-            receipts.c.checksum,
-            receipts.c.sha256,
-        )
+        select(*_OF_RECEIPT, of_superseded(receipts).label("superseded"))
         .join(periods, periods.c.id == receipts.c.period_id)
         .where(*wanted, ~was_removed(receipts))
     )
@@ -56,6 +59,7 @@ def delivered_keys(
             cast(null(), Text),
             deliveries.c.manifest_checksum,
             cast(null(), Text),
+            false(),
         )
         .join(periods, periods.c.id == deliveries.c.period_id)
         .where(
@@ -73,14 +77,100 @@ def delivered_keys(
     ):
         for _, same_key in groupby(rows, itemgetter(0)):
             named = list(same_key)
-            yield _delivered_key(named[0], tuple(row[5] for row in named))
+            revisions = tuple(row[5] for row in named)
+            yield _delivered_key(named[0][:-1], revisions, superseded=all(row[-1] for row in named))
 
 
-def _delivered_key(row: Any, revisions: tuple[int, ...]) -> DeliveredKey:
+def superseded(
+    connection: Connection, customer: str, feed: str | None, *, refused: bool
+) -> list[DeliveredKey]:
+    query = (
+        unpublished_keys(*_OF_RECEIPT)
+        .where(periods.c.customer == customer)
+        .order_by(periods.c.feed, periods.c.period, receipts.c.key, receipts.c.revision)
+    )
+    if feed is not None:
+        query = query.where(periods.c.feed == feed)
+    if not refused:
+        query = query.where(~was_refused())
+    return [
+        _delivered_key(next(rows), (), superseded=True)
+        for _, rows in groupby(connection.execute(query), lambda row: (row.feed, row.period, row.key))
+    ]
+
+
+def unpublished_keys(*columns: Any) -> Select[Any]:
+    """Receipts of superseded revisions whose keys no other revision names, where a later one is published.
+    Begins at the deliveries that failed: there are few."""
+    later, other, its = deliveries.alias("later"), receipts.alias("other"), deliveries.alias("its")
+    published = exists().where(
+        later.c.period_id == deliveries.c.period_id,
+        later.c.revision > deliveries.c.revision,
+        later.c.status == str(Status.DELIVERED),
+    )
+    named = exists().where(
+        other.c.period_id == receipts.c.period_id,
+        other.c.name == receipts.c.name,
+        other.c.key == receipts.c.key,
+        its.c.period_id == other.c.period_id,
+        its.c.revision == other.c.revision,
+        ~is_superseded(its),
+    )
+    return (
+        select(*columns)
+        .select_from(deliveries)
+        .join(periods, periods.c.id == deliveries.c.period_id)
+        .join(
+            receipts,
+            and_(
+                receipts.c.period_id == deliveries.c.period_id, receipts.c.revision == deliveries.c.revision
+            ),
+        )
+        .where(is_superseded(), published, ~named, ~was_removed(receipts), receipts.c.etag != "")
+    )
+
+
+def was_refused() -> Exists:
+    """Whether the bucket did not let us remove the key of a row of ``receipts``."""
+    return exists().where(
+        removals.c.period_id == receipts.c.period_id,
+        removals.c.key == receipts.c.key,
+        removals.c.delivered_at == receipts.c.delivered_at,
+        removals.c.outcome == str(RemovalOutcome.RETAINED),
+    )
+
+
+_OF_RECEIPT = (
+    receipts.c.key,
+    receipts.c.size,
+    receipts.c.etag,
+    periods.c.feed,
+    periods.c.period,
+    receipts.c.revision,
+    receipts.c.delivered_at,
+    receipts.c.name,
+    receipts.c.algorithm,
+    receipts.c.checksum,
+    receipts.c.sha256,
+)
+
+
+def _delivered_key(row: Any, revisions: tuple[int, ...], *, superseded: bool) -> DeliveredKey:
     key, size, etag, feed, period, revision, at, name, algorithm, value, sha256 = row
     if algorithm is None and value is not None:  # a manifest's stands in one column: crc32:AAAAAA==
         algorithm, _, value = value.partition(":")
     checksum = Checksum(algorithm, value) if value else None
     return DeliveredKey(
-        key, size, etag, feed, period, revision, time_of(at), revisions, name or "", checksum, sha256
+        key,
+        size,
+        etag,
+        feed,
+        period,
+        revision,
+        time_of(at),
+        revisions,
+        name or "",
+        checksum,
+        sha256,
+        superseded,
     )

@@ -1,6 +1,6 @@
 """The ledger in an SQL database: the port ``Ledger``, method by method."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from datetime import datetime
 from typing import TYPE_CHECKING
@@ -34,6 +34,7 @@ from xmode_transfer.domain.records import (
     Delivery,
     Holding,
     Lease,
+    MissingObject,
     MultipartUpload,
     PlannedObject,
     Receipt,
@@ -76,6 +77,15 @@ class SqlLedger(Watched):
         self._statements = Statements(database)
         self._receipts = objects.Receipts(self._statements)
         self._parts = uploads.Parts(self._statements)
+
+    def _held(self, lease: Lease, work: Callable[[Connection], None]) -> None:
+        """Does the work in one transaction, if the lease is still ours."""
+
+        def action(connection: Connection) -> None:
+            leases.check(connection, lease)
+            work(connection)
+
+        self._writer.call(action)
 
     # --- Leases
 
@@ -174,11 +184,29 @@ class SqlLedger(Watched):
 
         return self._writer.call(action)
 
+    def last_proof(self, delivery_id: str) -> datetime | None:
+        return self._database.read(lambda c: objects.last_proof(c, delivery_id))
+
+    def send_again(self, lease: Lease, delivery_id: str, objects_: Sequence[PlannedObject]) -> None:
+        self._held(lease, lambda c: objects.send_again(c, self._statements, delivery_id, objects_))
+
+    def leave_out(self, lease: Lease, delivery_id: str, gone: Sequence[MissingObject]) -> None:
+        self._held(lease, lambda c: objects.leave_out(c, delivery_id, gone))
+
+    def left_out(self, delivery_id: str) -> Iterator[MissingObject]:
+        return objects.left_out(self._database, self._statements, delivery_id)
+
+    def spread_receipts(self, lease: Lease, delivery_id: str) -> None:
+        self._held(lease, lambda c: objects.spread_receipts(c, self._statements, delivery_id))
+
     def totals(self, delivery_id: str) -> tuple[int, int]:
         return self._database.read(lambda c: objects.totals(c, delivery_id))
 
     def planned(self, delivery_id: str) -> Iterator[tuple[PlannedObject, Receipt | None]]:
         return objects.planned(self._database, self._statements, delivery_id)
+
+    def proven(self, delivery_id: str) -> Iterator[tuple[PlannedObject, Receipt]]:
+        return objects.proven(self._database, self._statements, delivery_id)
 
     def planned_page(
         self,
@@ -208,6 +236,11 @@ class SqlLedger(Watched):
     ) -> Iterator[DeliveredKey]:
         return keys.delivered_keys(self._database, customer, feed, period)
 
+    def superseded_keys(
+        self, customer: str, feed: str | None = None, *, refused: bool = False
+    ) -> list[DeliveredKey]:
+        return self._database.read(lambda c: keys.superseded(c, customer, feed, refused=refused))
+
     def holdings(self, customer: str) -> list[Holding]:
         return acts.holdings(self._database, customer)
 
@@ -217,18 +250,10 @@ class SqlLedger(Watched):
     # --- Runs
 
     def start_run(self, lease: Lease, run: Run) -> None:
-        def action(connection: Connection) -> None:
-            leases.check(connection, lease)
-            deliveries.start_run(connection, run)
-
-        self._writer.call(action)
+        self._held(lease, lambda c: deliveries.start_run(c, run))
 
     def finish_run(self, lease: Lease, run: Run) -> None:
-        def action(connection: Connection) -> None:
-            leases.check(connection, lease)
-            deliveries.finish_run(connection, run)
-
-        self._writer.call(action)
+        self._held(lease, lambda c: deliveries.finish_run(c, run))
 
     def runs(self, customer: str | None = None, limit: int = 20, delivery_id: str | None = None) -> list[Run]:
         return self._database.read(lambda c: deliveries.newest_runs(c, customer, limit, delivery_id))
@@ -264,18 +289,10 @@ class SqlLedger(Watched):
     # --- Acts
 
     def start_act(self, lease: Lease, act: Act) -> None:
-        def action(connection: Connection) -> None:
-            leases.check(connection, lease)
-            acts.start(connection, act)
-
-        self._writer.call(action)
+        self._held(lease, lambda c: acts.start(c, act))
 
     def finish_act(self, lease: Lease, act: Act) -> None:
-        def action(connection: Connection) -> None:
-            leases.check(connection, lease)
-            acts.finish(connection, act)
-
-        self._writer.call(action)
+        self._held(lease, lambda c: acts.finish(c, act))
 
     def acts(
         self, customer: str | None = None, kind: ActKind | None = None, limit: int | None = 20

@@ -11,6 +11,7 @@ from sqlalchemy import CTE, Connection, Select, Table, exists, func, literal, se
 
 from xmode_transfer.adapters.ledger import daemons, discrepancies
 from xmode_transfer.adapters.ledger.database import Database
+from xmode_transfer.adapters.ledger.keys import unpublished_keys, was_refused
 from xmode_transfer.adapters.ledger.rows import (
     capabilities_of,
     delivery_of,
@@ -31,10 +32,12 @@ from xmode_transfer.adapters.ledger.tables import (
     looks,
     passed_over,
     periods,
+    receipts,
+    removals,
     runs,
     uploads,
 )
-from xmode_transfer.domain.acts import ActKind
+from xmode_transfer.domain.acts import ActKind, RemovalOutcome
 from xmode_transfer.domain.findings import Severity
 from xmode_transfer.domain.looks import (
     CheckSummary,
@@ -43,6 +46,7 @@ from xmode_transfer.domain.looks import (
     Look,
     OpenDelivery,
     Subscription,
+    SupersededLeft,
     Survey,
     Waiting,
 )
@@ -103,6 +107,7 @@ def _survey(connection: Connection, free: int | None, used: int) -> Survey:
         checks=_checks(connection),
         cleanups=_cleanups(connection),
         discrepancies=discrepancies.known(connection),
+        superseded=_superseded(connection),
         passed_over=_passed_over(connection),
         daemon=next(iter(daemons.newest(connection, 1)), None),
         free_bytes=free,
@@ -292,6 +297,33 @@ def _cleanups(connection: Connection) -> dict[str, CleanupSummary]:
     return {
         row.customer: CleanupSummary(time_of(row.finished_at), row.outcome or "", row.failed, failure_of(row))
         for row in connection.execute(query)
+    }
+
+
+def _superseded(connection: Connection) -> dict[str, SupersededLeft]:
+    first = (
+        select(func.min(removals.c.at))
+        .where(
+            removals.c.period_id == receipts.c.period_id,
+            removals.c.key == receipts.c.key,
+            removals.c.delivered_at == receipts.c.delivered_at,
+            removals.c.outcome == str(RemovalOutcome.RETAINED),
+        )
+        .correlate(receipts)
+        .scalar_subquery()
+    )
+    keys = (
+        unpublished_keys(periods.c.customer, func.max(receipts.c.size).label("size"), first.label("since"))
+        .where(was_refused())
+        .group_by(periods.c.customer, receipts.c.period_id, receipts.c.key, receipts.c.delivered_at)
+        .subquery()
+    )
+    query = select(keys.c.customer, func.count(), func.sum(keys.c.size), func.min(keys.c.since)).group_by(
+        keys.c.customer
+    )
+    return {
+        customer: SupersededLeft(count, int(size), time_of(since))
+        for customer, count, size, since in connection.execute(query)
     }
 
 

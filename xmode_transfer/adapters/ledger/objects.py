@@ -1,24 +1,38 @@
 """The plan of a delivery and the receipts of its objects."""
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import datetime
 from itertools import chain, islice, pairwise
 from typing import Any
 
-from sqlalchemy import Connection, delete, exists, func, select
+from sqlalchemy import Connection, Table, and_, delete, exists, func, insert, select
 from sqlalchemy.schema import CreateTable, DropTable
 
 from xmode_transfer.adapters.ledger import deliveries
 from xmode_transfer.adapters.ledger.database import Database
-from xmode_transfer.adapters.ledger.rows import object_values, objects_of, pairs_of
+from xmode_transfer.adapters.ledger.rows import (
+    maybe_time_of,
+    object_values,
+    objects_of,
+    pairs_of,
+)
 from xmode_transfer.adapters.ledger.statements import LIKE_ESCAPE, Prepared, Rows, Statements
-from xmode_transfer.adapters.ledger.tables import objects, receipts, staged_objects
+from xmode_transfer.adapters.ledger.tables import missing, objects, receipts, staged_objects
 from xmode_transfer.domain.errors import LedgerError
-from xmode_transfer.domain.records import PlannedObject, Receipt, SourceFile
+from xmode_transfer.domain.records import (
+    Checksum,
+    MissingObject,
+    MissingReason,
+    PlannedObject,
+    Receipt,
+    SourceFile,
+)
 
 _STAGED_AT_A_TIME = 5_000
 _FIRST_PAGE, _LARGEST_PAGE = 250, 2_000
 _PLACES_KEPT = 10_000
+_NAMED_AT_A_TIME = 500
 
 
 class Receipts:
@@ -68,16 +82,15 @@ def clear_stage(connection: Connection) -> None:
 
 def merge_stage(connection: Connection, statements: Statements, delivery_id: str) -> None:
     """Puts what was staged into the plan, in the transaction of the caller, and copies what is carried."""
-    found = deliveries.place(connection, delivery_id)
-    if found is None:
-        raise deliveries.unknown("delivery", delivery_id)
-    place = {"period_id": found[0], "revision": found[1]}
+    period_id, revision = _place(connection, delivery_id)
+    place = {"period_id": period_id, "revision": revision}
     statements.merge_staged.run(connection, **place)
+    statements.not_missing.run(connection, **place)
     statements.copy_carried.run(connection, **place)
-    ((missing, first),) = statements.not_carried.run(connection, **place)
-    if missing:
+    ((count, first),) = statements.not_carried.run(connection, **place)
+    if count:
         raise LedgerError(
-            f"{missing} objects are to be carried from an earlier revision that has no receipt for them, "
+            f"{count} objects are to be carried from an earlier revision that has no receipt for them, "
             f"the first of them {first}.",
             hint="Nothing was written. This is a defect; the next run plans the delivery anew.",
         )
@@ -112,10 +125,7 @@ def restamp(
 
 
 def forget(connection: Connection, delivery_id: str, names: Iterable[str]) -> int:
-    found = deliveries.place(connection, delivery_id)
-    if found is None:
-        raise deliveries.unknown("delivery", delivery_id)
-    period_id, revision = found
+    period_id, revision = _place(connection, delivery_id)
     has_receipt = exists().where(
         receipts.c.period_id == objects.c.period_id,
         receipts.c.revision == objects.c.revision,
@@ -123,7 +133,7 @@ def forget(connection: Connection, delivery_id: str, names: Iterable[str]) -> in
     )
     count = 0
     source = iter(names)
-    while some := list(islice(source, 500)):
+    while some := list(islice(source, _NAMED_AT_A_TIME)):
         count += connection.execute(
             delete(objects).where(
                 objects.c.period_id == period_id,
@@ -133,6 +143,98 @@ def forget(connection: Connection, delivery_id: str, names: Iterable[str]) -> in
             )
         ).rowcount
     return count
+
+
+def send_again(
+    connection: Connection, statements: Statements, delivery_id: str, again: Iterable[PlannedObject]
+) -> None:
+    rows = [object_values(item) for item in again]
+    place = _place(connection, delivery_id)
+    _drop(connection, receipts, place, [str(row[0]) for row in rows])
+    statements.replace_object.run_many(connection, [(*place, *row) for row in rows])
+
+
+def leave_out(connection: Connection, delivery_id: str, gone: Iterable[MissingObject]) -> None:
+    place = _place(connection, delivery_id)
+    source = iter(gone)
+    while some := list(islice(source, _NAMED_AT_A_TIME)):
+        names = [item.name for item in some]
+        for table in (receipts, objects, missing):
+            _drop(connection, table, place, names)
+        connection.execute(
+            insert(missing),
+            [
+                {
+                    "period_id": place[0],
+                    "revision": place[1],
+                    "name": item.name,
+                    "key": item.key,
+                    "size": item.size,
+                    "algorithm": item.checksum.algorithm,
+                    "checksum": item.checksum.value,
+                    "reason": str(item.reason),
+                }
+                for item in some
+            ],
+        )
+
+
+def left_out(database: Database, statements: Statements, delivery_id: str) -> Iterator[MissingObject]:
+    for page in _pages(database, statements.missing_page, delivery_id):
+        for name, key, size, algorithm, value, reason in page:
+            yield MissingObject(name, key, size, Checksum(algorithm, value), MissingReason(reason))
+
+
+def spread_receipts(connection: Connection, statements: Statements, delivery_id: str) -> None:
+    period_id, revision = _place(connection, delivery_id)
+    statements.spread_receipts.run(connection, period_id=period_id, revision=revision)
+
+
+def last_proof(connection: Connection, delivery_id: str) -> datetime | None:
+    found = deliveries.place(connection, delivery_id)
+    if found is None:
+        return None
+    # Through the plan, since a drop folder's period has the receipts of all its batches.
+    query = (
+        select(func.max(receipts.c.delivered_at))
+        .select_from(objects)
+        .join(
+            receipts,
+            and_(
+                receipts.c.period_id == objects.c.period_id,
+                receipts.c.name == objects.c.name,
+                receipts.c.revision == objects.c.revision,
+            ),
+        )
+        .where(objects.c.period_id == found[0], objects.c.revision == found[1])
+    )
+    return maybe_time_of(connection.execute(query).scalar_one())
+
+
+def _place(connection: Connection, delivery_id: str) -> tuple[int, int]:
+    found = deliveries.place(connection, delivery_id)
+    if found is None:
+        raise deliveries.unknown("delivery", delivery_id)
+    return found
+
+
+def _drop(connection: Connection, table: Table, place: tuple[int, int], names: Sequence[str]) -> None:
+    source = iter(names)
+    while some := list(islice(source, _NAMED_AT_A_TIME)):
+        connection.execute(
+            delete(table).where(
+                table.c.period_id == place[0], table.c.revision == place[1], table.c.name.in_(some)
+            )
+        )
+
+
+def proven(
+    database: Database, statements: Statements, delivery_id: str
+) -> Iterator[tuple[PlannedObject, Receipt]]:
+    for page in _pages(database, statements.proven_page, delivery_id):
+        for item, receipt in pairs_of(page):
+            assert receipt is not None  # the rows have receipts
+            yield item, receipt
 
 
 def planned(

@@ -54,7 +54,7 @@ def draft_of(record: type[R]) -> Callable[..., Any]:
 _ObjectDraft = draft_of(PlannedObject)
 _ReceiptDraft = draft_of(Receipt)
 _ChecksumDraft = draft_of(Checksum)
-_REMOVED = 15  # the column after an object's, its receipt's and the revision
+_REMOVED, _SUPERSEDED = 15, 16  # the columns after an object's, its receipt's and the revision
 
 
 def objects_of(page: Iterable[tuple[Any, ...]]) -> Iterator[PlannedObject]:
@@ -67,7 +67,8 @@ def objects_of(page: Iterable[tuple[Any, ...]]) -> Iterator[PlannedObject]:
 
 def pairs_of(page: Iterable[tuple[Any, ...]]) -> Iterator[tuple[PlannedObject, Receipt | None]]:
     """Rows of the columns of an object, then those of its receipt (null where there is none), then, where the
-    query asks for them, the revision and whether the object was removed."""
+    query asks for them, the revision, whether the object was removed, and whether the revision was
+    superseded."""
     for row in page:
         name, key, size, modified_ns, identity, carried = row[:6]
         item = _ObjectDraft(name, key, size, modified_ns, identity, carried == 1)
@@ -79,8 +80,9 @@ def pairs_of(page: Iterable[tuple[Any, ...]]) -> Iterator[tuple[PlannedObject, R
         checksum = _ChecksumDraft(algorithm, value)
         checksum.__class__ = Checksum
         removed = len(row) > _REMOVED and row[_REMOVED] == 1
+        superseded = len(row) > _SUPERSEDED and row[_SUPERSEDED] == 1
         at = time_of(delivered_at)
-        receipt = _ReceiptDraft(name, key, size, checksum, etag, at, version_id, sha256, removed)
+        receipt = _ReceiptDraft(name, key, size, checksum, etag, at, version_id, sha256, removed, superseded)
         receipt.__class__ = Receipt
         yield item, receipt
 
@@ -142,6 +144,7 @@ def delivery_values(delivery: Delivery) -> dict[str, object]:
         **failure_values(delivery.failure),
         "attempts": delivery.attempts,
         "next_attempt_at": maybe_text_of(delivery.next_attempt_at),
+        "missing_count": delivery.missing_count,
     }
 
 
@@ -164,6 +167,7 @@ def delivery_of(row: Any) -> Delivery:
         failure=failure_of(row),
         attempts=row.attempts,
         next_attempt_at=maybe_time_of(row.next_attempt_at),
+        missing_count=row.missing_count or 0,
     )
 
 

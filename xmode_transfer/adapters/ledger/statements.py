@@ -15,6 +15,7 @@ from sqlalchemy import (
     Text,
     and_,
     bindparam,
+    delete,
     exists,
     func,
     insert,
@@ -26,8 +27,9 @@ from sqlalchemy.sql import ClauseElement
 
 from xmode_transfer.adapters.ledger import errors
 from xmode_transfer.adapters.ledger.database import Database
-from xmode_transfer.adapters.ledger.removed import was_removed
+from xmode_transfer.adapters.ledger.removed import of_superseded, was_removed
 from xmode_transfer.adapters.ledger.tables import (
+    missing,
     objects,
     receipts,
     removals,
@@ -153,6 +155,18 @@ class Statements:
         )
 
     @cached_property
+    def replace_object(self) -> Prepared:
+        """One object of a plan, in the place of what was planned under its name."""
+        adding = self._database.insert(objects)
+        kept = {"period_id", "revision", "name"}
+        return self._prepare(
+            adding.on_conflict_do_update(
+                index_elements=["period_id", "revision", "name"],
+                set_={name: adding.excluded[name] for name in _names(objects.c) if name not in kept},
+            )
+        )
+
+    @cached_property
     def copy_carried(self) -> Prepared:
         """Receipts of carried objects, each from the last revision before that put it under this key."""
         earlier, known = receipts.alias("earlier"), receipts.alias("known")
@@ -236,6 +250,62 @@ class Statements:
         )
 
     @cached_property
+    def proven_page(self) -> Prepared:
+        """As ``planned_page``, of objects that have a receipt, and with what was removed since."""
+        return self._prepare(
+            select(*_OBJECT, *_RECEIPT, objects.c.revision, was_removed(receipts))
+            .select_from(objects.join(receipts, _SAME_OBJECT))
+            .where(_OF_DELIVERY, objects.c.name > bindparam("after"))
+            .order_by(objects.c.name)
+            .limit(_LIMIT)
+        )
+
+    @cached_property
+    def missing_page(self) -> Prepared:
+        return self._prepare(
+            select(*(missing.c[name] for name in ("name", "key", "size", "algorithm", "checksum", "reason")))
+            .where(
+                missing.c.period_id == bindparam("period_id"),
+                missing.c.revision == bindparam("revision"),
+                missing.c.name > bindparam("after"),
+            )
+            .order_by(missing.c.name)
+            .limit(_LIMIT)
+        )
+
+    @cached_property
+    def not_missing(self) -> Prepared:
+        """What is planned (again) is not missing."""
+        return self._prepare(
+            delete(missing).where(
+                missing.c.period_id == _PERIOD,
+                missing.c.revision == _REVISION,
+                missing.c.name.in_(select(staged_objects.c.name)),
+            )
+        )
+
+    @cached_property
+    def spread_receipts(self) -> Prepared:
+        """Gives a delivery's receipts to all other revisions of its period that name the same keys."""
+        mine = receipts.alias("mine")
+        return self._prepare(
+            update(receipts)
+            .values({name: mine.c[name] for name in _PROOF if name != "key"})
+            .where(
+                objects.c.period_id == _PERIOD,
+                objects.c.revision == _REVISION,
+                mine.c.period_id == objects.c.period_id,
+                mine.c.revision == objects.c.revision,
+                mine.c.name == objects.c.name,
+                receipts.c.period_id == mine.c.period_id,
+                receipts.c.name == mine.c.name,
+                receipts.c.key == mine.c.key,
+                receipts.c.revision != mine.c.revision,
+                receipts.c.delivered_at != mine.c.delivered_at,
+            )
+        )
+
+    @cached_property
     def pending_page(self) -> Prepared:
         return self._prepare(
             select(*_OBJECT)
@@ -250,7 +320,7 @@ class Statements:
         loses nothing; it makes sure that the receipts are walked in order and the objects looked up, not the
         other way round."""
         return self._prepare(
-            select(*_OBJECT, *_RECEIPT, receipts.c.revision, was_removed(receipts))
+            select(*_OBJECT, *_RECEIPT, receipts.c.revision, was_removed(receipts), of_superseded(receipts))
             .select_from(receipts.outerjoin(objects, _SAME_OBJECT))
             .where(
                 receipts.c.period_id == bindparam("period_id"),

@@ -20,6 +20,7 @@ SUMMARIES = MappingProxyType(
         "access_drift": "the access check found something wrong",
         "left_behind": "uploads are left behind",
         "delivered_changed": "what was delivered is gone or changed",
+        "superseded_left": "objects that no manifest names cannot be removed",
         # Our side
         "vendor_identity": "AWS refuses our own credentials",
         "clock_skew": "this machine's clock is wrong",

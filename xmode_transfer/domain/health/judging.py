@@ -204,6 +204,9 @@ class _Judge:
         left = self._survey.left_behind.get(name)
         if left is not None and rule is not None:
             yield sentences.left_behind(left, rule)
+        superseded = self._survey.superseded.get(name)
+        if superseded is not None:
+            yield sentences.superseded(name, superseded)
         cleanup = self._survey.cleanups.get(name)
         if cleanup is not None and cleanup.failure is not None:
             yield sentences.cleanup(name, cleanup)

@@ -81,7 +81,7 @@ class SubscriptionHealth:
 class CustomerHealth:
     """One customer. ``troubles`` are what keeps its deliveries from it, the gravest first; ``cares`` what
     does not, and should be looked after all the same: what was delivered and was changed since, its access,
-    cleanups, and uploads left behind.
+    cleanups, and what is left in its bucket.
     ``lifecycle_rule`` is one that frees these, where the bucket has none."""
 
     customer: str

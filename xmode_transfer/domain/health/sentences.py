@@ -10,7 +10,15 @@ from typing import Any
 from xmode_transfer.domain.config import Configuration, Feed
 from xmode_transfer.domain.errors import Party
 from xmode_transfer.domain.health.records import CustomerHealth, Health, Trouble
-from xmode_transfer.domain.looks import CheckSummary, CleanupSummary, LeftBehind, Look, OpenDelivery, Survey
+from xmode_transfer.domain.looks import (
+    CheckSummary,
+    CleanupSummary,
+    LeftBehind,
+    Look,
+    OpenDelivery,
+    SupersededLeft,
+    Survey,
+)
 from xmode_transfer.domain.periods import Period
 from xmode_transfer.domain.verification import Discrepancy
 
@@ -20,6 +28,7 @@ NOT_LOOKED = "not_looked"
 ACCESS_DRIFT = "access_drift"
 LEFT_BEHIND = "left_behind"
 DELIVERED_CHANGED = "delivered_changed"
+SUPERSEDED_LEFT = "superseded_left"
 CONFIG_INVALID = "config_invalid"
 DAEMON_SILENT = "daemon_silent"
 LEDGER_DISK_LOW = "ledger_disk_low"
@@ -221,6 +230,19 @@ def differing(name: str, found: Sequence[Discrepancy]) -> Iterator[Trouble]:
             "again what is missing. This stands until a verification finds all as delivered",
             min(item.since_at for item in theirs),
         )
+
+
+def superseded(name: str, left: SupersededLeft) -> Trouble:
+    objects = "1 object" if left.count == 1 else f"{left.count:,} objects"
+    return Trouble(
+        SUPERSEDED_LEFT,
+        Party.CUSTOMER,
+        f"{objects} in its bucket, {left.bytes / 1e6:,.1f} MB, that no manifest names: they belong to a "
+        "revision that was never published, and the bucket does not let us remove them",
+        f"the customer grants s3:DeleteObject, as the setup guide does, or deletes what `xmode-transfer list "
+        f"--customer {name}` calls superseded; then `xmode-transfer cleanup --customer {name}`",
+        left.since_at,
+    )
 
 
 def cleanup(name: str, cleanup: CleanupSummary) -> Trouble:

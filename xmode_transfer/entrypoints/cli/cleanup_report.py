@@ -53,6 +53,7 @@ def show(outcome: CleanupOutcome, *, dry_run: bool, as_json: bool) -> None:
 def document(outcome: CleanupOutcome, *, dry_run: bool) -> dict[str, Any]:
     """The JSON of one cleanup (docs/cli.md)."""
     plan, removed, failure = outcome.expiring, outcome.removed, outcome.failure
+    superseded = outcome.superseded
     return {
         "customer": outcome.customer,
         "outcome": outcome.outcome,
@@ -62,6 +63,10 @@ def document(outcome: CleanupOutcome, *, dry_run: bool) -> dict[str, Any]:
         "periods": [_period(period) for period in outcome.periods],
         "removed": {
             str(one): {"keys": removed.keys[one], "bytes": removed.bytes[one]} for one in sorted(removed.keys)
+        },
+        "superseded": {
+            str(one): {"keys": superseded.keys[one], "bytes": superseded.bytes[one]}
+            for one in sorted(superseded.keys)
         },
         "stay": {str(reason): count for reason, count in sorted(outcome.kept.items())},
         "foreign": plan.foreign,
@@ -102,6 +107,10 @@ def _tell(outcome: CleanupOutcome) -> None:
         stays = ", ".join(f"{count:,} {_STAYS[reason]}" for reason, count in outcome.kept.most_common())
         click.echo(words.folded(f"{'stays':<{_INDENT}}{stays}"))
     _tell_left(outcome)
+    if outcome.superseded.keys:
+        what = ", ".join(f"{count:,} {one}" for one, count in sorted(outcome.superseded.keys.items()))
+        told = f"objects of revisions that were never published: {what}"
+        click.echo(click.style(f"{'superseded':<{_INDENT}}", fg="yellow") + told)
     _tell_end(outcome)
 
 

@@ -23,6 +23,7 @@ _COLOURS = {
     Standing.CHANGED: "red",
     Standing.MISSING: "red",
     Standing.ELSEWHERE: "yellow",
+    Standing.SUPERSEDED: "yellow",
     Standing.FOREIGN: "bright_black",
 }
 
@@ -51,7 +52,8 @@ def command(
     """List what lies at a customer's destination, beside what the ledger says should.
 
     Each key is ours (as delivered, by size and ETag), a manifest or a notice of ours, changed since, missing,
-    foreign (below our prefix and not put by us), or elsewhere: delivered below another prefix than today's.
+    superseded (of a revision that was never published: no manifest names it), foreign (below our prefix and
+    not put by us), or elsewhere: delivered below another prefix than today's.
     Only lists and reads; foreign objects are nobody's business but the customer's. A million keys are no
     trouble. `verify` proves more.
 
@@ -157,7 +159,7 @@ def _line(item: ListedKey) -> str:
 
 
 def _coloured(standing: Standing) -> str:
-    text = f"{standing:<9}"
+    text = f"{standing:<10}"
     wanted = streams.colours_wanted()
     return (
         click.style(text, fg=_COLOURS[standing])

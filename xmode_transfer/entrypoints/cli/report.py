@@ -58,6 +58,8 @@ def _delivery(outcome: DeliveryOutcome) -> dict[str, Any]:
         "uploaded": outcome.uploaded,
         "skipped": outcome.skipped,
         "failed": outcome.failed,
+        "sent_again": outcome.sent_again,
+        "missing": outcome.missing,
         "bytes": outcome.bytes,
         "seconds": round(outcome.seconds, 3),
         "manifest_key": outcome.manifest_key,
@@ -98,10 +100,14 @@ def _tell_delivery(outcome: DeliveryOutcome) -> None:
         rate = words.size(outcome.bytes / outcome.seconds) if outcome.seconds > 0 else "?"
         facts.append(f"{words.count(outcome.uploaded, 'file')} sent, {words.size(outcome.bytes)}")
         facts.append(f"{words.duration(outcome.seconds)}, {rate}/s")
+    if outcome.sent_again:
+        facts.append(f"{outcome.sent_again:,} of them again: gone from the bucket since")
     if outcome.skipped:
         facts.append(f"{words.count(outcome.skipped, 'file')} there already")
     if outcome.failed:
         facts.append(f"{words.count(outcome.failed, 'file')} not delivered")
+    if outcome.missing:
+        facts.append(f"{words.count(outcome.missing, 'object')} gone, and named as missing in the manifest")
     of_period = f" {outcome.period}{revision}" if outcome.period else ""  # without: the feed's source
     told = f"{outcome.feed}{of_period}: {'; '.join(facts) or 'nothing sent'}"
     click.echo(words.folded(head + told))

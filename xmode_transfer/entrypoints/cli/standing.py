@@ -166,8 +166,9 @@ def _last(item: SubscriptionHealth) -> str:
     if last is None or last.delivered_at is None:
         seen = "" if item.look is not None else ", and nobody has looked at its source"
         return f"nothing delivered yet{seen}"
+    missing = f"{last.missing_count:,} missing, " if last.missing_count else ""
     return (
-        f"last {last.period} r{last.revision}, {words.count(last.object_count, 'object')}, "
+        f"last {last.period} r{last.revision}, {words.count(last.object_count, 'object')}, {missing}"
         f"{words.size(last.total_bytes)}, {last.delivered_at:%Y-%m-%d %H:%M} UTC"
     )
 

@@ -283,6 +283,7 @@ def _delivery(delivery: Delivery) -> dict[str, Any]:
         "status": str(delivery.status),
         "objects": delivery.object_count,
         "bytes": delivery.total_bytes,
+        "missing": delivery.missing_count,
         "delivered_at": timestamp(delivery.delivered_at) if delivery.delivered_at else None,
         "manifest_key": delivery.manifest_key,
         "attempts": delivery.attempts,

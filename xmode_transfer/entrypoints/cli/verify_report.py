@@ -125,6 +125,7 @@ class Report:
             "acl_checked": verified.acl_checked,
             "flaws": {str(flaw): count for flaw, count in sorted(verified.flaws.items())},
             "foreign": verified.foreign,
+            "superseded": verified.superseded,
         }
 
     def _fix(self, finding: Finding) -> str:
@@ -152,6 +153,8 @@ class Report:
         facts.append(f"{verified.acl_checked:,} ACLs looked at")
         if verified.rewritten:
             facts.append(f"{verified.rewritten:,} put again by somebody with the same bytes")
+        if verified.superseded:
+            facts.append(f"{verified.superseded:,} superseded: no manifest names them (`list` does)")
         if verified.foreign:
             facts.append(f"{verified.foreign:,} foreign")
         facts.append(words.duration(seconds))

@@ -46,6 +46,7 @@ deliveries = Table(
     *failure_columns(),
     Column("attempts", Integer, nullable=False),
     Column("next_attempt_at", TEXT),
+    Column("missing_count", BigInteger),
     PrimaryKeyConstraint("period_id", "revision"),
     UniqueConstraint("id"),
     Index(None, "status", "updated_at"),
@@ -109,6 +110,23 @@ receipts = Table(
     ForeignKeyConstraint(
         ["period_id", "revision", "name"], ["objects.period_id", "objects.revision", "objects.name"]
     ),
+    sqlite_with_rowid=False,
+)
+
+# What was delivered, and is not in a revision's manifest because it is gone.
+missing = Table(
+    "missing",
+    metadata,
+    Column("period_id", ROW_NUMBER, nullable=False),
+    Column("revision", Integer, nullable=False),
+    Column("name", TEXT, nullable=False),
+    Column("key", TEXT, nullable=False),
+    Column("size", BigInteger, nullable=False),
+    Column("algorithm", TEXT, nullable=False),
+    Column("checksum", TEXT, nullable=False),
+    Column("reason", TEXT, nullable=False),
+    PrimaryKeyConstraint("period_id", "revision", "name"),
+    ForeignKeyConstraint(["period_id", "revision"], ["deliveries.period_id", "deliveries.revision"]),
     sqlite_with_rowid=False,
 )
 
