@@ -265,6 +265,33 @@ def test_the_survey_has_the_last_check_and_since_when_it_is_bad(ledger: SqlLedge
     assert (bad.checked_at, bad.bad_since_at) == (NOW - 6 * HOUR, NOW - 7 * HOUR)
 
 
+@pytest.mark.parametrize(
+    ("outcome", "uploaded", "hours_after", "disproved"),
+    [
+        ("delivered", 1, 1, True),
+        ("delivered", 0, 1, True),  # all was there already: the manifest was put
+        ("failed", 1, 1, True),
+        ("failed", 0, 1, False),
+        ("delivered", 1, -1, False),  # it began before the check
+    ],
+)
+def test_what_a_later_run_has_disproved_is_no_longer_in_the_last_check(
+    ledger: SqlLedger, lease: Lease, outcome: str, uploaded: int, hours_after: int, disproved: bool
+) -> None:
+    check = a_check("blocked", 6)
+    ledger.record_check(check)
+    ledger.record_check(replace(check, customer="globex"))
+    delivery = a_delivery("2026-11-24")
+    ledger.create_delivery(lease, delivery)
+    run = Run("run-1", delivery.id, check.checked_at + hours_after * HOUR, "host-a", "fast", NOW, outcome)
+    ledger.start_run(lease, run)
+    ledger.finish_run(lease, replace(run, uploaded=uploaded))
+    checks = ledger.survey().checks
+    rest = ("external_id_not_required",)  # no delivery shows that this has been mended
+    assert checks["acme"].causes == (rest if disproved else (*rest, "put_denied"))
+    assert checks["globex"].causes == (*rest, "put_denied")
+
+
 def test_the_survey_has_leftovers_cleanups_and_what_is_known_of_destinations(
     ledger: SqlLedger, lease: Lease
 ) -> None:

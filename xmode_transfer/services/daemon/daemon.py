@@ -57,7 +57,7 @@ class Daemon:
         self._ticked_before = self._last_tick()
         self._missed: dict[str, Outage] = {}
         self._serving: dict[str, datetime] = {}
-        self._refused: set[str] = set()
+        self._broken_off: dict[str, bool] = {}  # and whether the customer must act
         self._agenda = Agenda(bench.ledger.served())
         self._turns = Turns(bench, lambda: self._in_use.configuration)
         self._crew = hire(self._turns, ended=self._turn_ended, trouble=self._found_trouble)
@@ -223,8 +223,9 @@ class Daemon:
             elif due is not None:  # whoever took the turn has told the ledger
                 self._agenda.serve(name, Work.DELIVER, due)
         if end.broken_off:
-            if name not in self._refused:
-                self._refused.add(name)
+            known = name in self._broken_off
+            self._broken_off[name] = end.refused or self._broken_off.get(name, False)
+            if not known:
                 telemetry.warn(
                     Event.CUSTOMER_BROKEN_OFF,
                     customer=name,
@@ -236,10 +237,12 @@ class Daemon:
                 self._changed()
                 if end.refused and self._keeps_house:
                     self._house.ask(name, Work.CHECK_ACCESS)
-        elif name in self._refused and (end.looked or end.again):
-            self._refused.discard(name)
+        elif name in self._broken_off and (end.looked or end.again):
+            refused = self._broken_off.pop(name)
             telemetry.log(Event.CUSTOMER_RESUMED, customer=name)
             self._changed()
+            if refused and self._keeps_house:  # what the last check found is over
+                self._house.ask(name, Work.CHECK_ACCESS)
 
     def _served(self, name: str, work: Work, due: datetime) -> None:
         self._bench.ledger.serve(name, str(work), due)
@@ -294,7 +297,7 @@ class Daemon:
             if broke_off(delivery):
                 assert delivery.failure is not None
                 state, reason = TurnState.BROKEN_OFF, delivery.failure.message
-                self._refused.add(name)
+                self._broken_off[name] = delivery.status is Status.BLOCKED
             else:
                 state, reason = TurnState.RESTING, ""
             since = min(delivery.updated_at, now)
