@@ -206,6 +206,8 @@ class _Life:
         if now - self._mended > _MEND_SECONDS:
             self._mended = now
             self._daemon.mend()
+        if not self._watching and self._watch.beat_is_due:
+            self._watch_due = True
         if self._watch_due and not self._watching and now - self._watched >= _WATCH_SECONDS:
             self._begin_watch(now)
         if now - self._ticked > self._tick_seconds + _LATE_SECONDS:
