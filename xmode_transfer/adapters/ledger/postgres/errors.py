@@ -83,9 +83,9 @@ def from_connecting(error: BaseException, where: str) -> XmodeError:
     if ("role" in detail and "does not exist" in detail) or says(_REFUSED_TEXTS):
         return LedgerRefused(
             f"The database server does not let us into the ledger {where}: {detail}.",
-            hint="The operator has to check the user in `ledger:` and its password, which comes from "
-            "PGPASSWORD, or from PGPASSFILE (a file that only its owner may read), and the server's "
-            "pg_hba.conf.",
+            hint="The operator has to check the user in `ledger:` and its password, which comes from the "
+            "URL, from PGPASSWORD, or from PGPASSFILE (a file that only its owner may read), and the "
+            "server's pg_hba.conf.",
         )
     if "database" in detail and "does not exist" in detail:
         return LedgerError(
