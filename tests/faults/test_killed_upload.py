@@ -2,6 +2,7 @@
 
 import hashlib
 import http.client
+import json
 import os
 import re
 import signal
@@ -26,6 +27,7 @@ pytestmark = [pytest.mark.sandbox, pytest.mark.timeout(600), *([pytest.mark.slow
 
 MIB = 1024 * 1024
 SIZE = 2 * 1024 * MIB if IS_SOAK else 160 * MIB
+PART = 16 * MIB
 IN_FLIGHT = 8  # parts of one object, services/large.py
 COMMAND = str(Path(sys.executable).with_name("xmode-transfer"))
 
@@ -134,10 +136,13 @@ def test_a_killed_upload_resumes_with_what_is_missing(
 
     second = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert second.returncode == 0, second.stderr
-    parts = -(-SIZE // (16 * MIB))
+    parts = -(-SIZE // PART)
     sent = set(watched.begun) - {0}
     assert sent >= set(range(1, parts + 1)) - before
     assert len(sent & before) <= IN_FLIGHT
+    (told,) = json.loads(second.stdout)["deliveries"]
+    sizes = {number: min(PART, SIZE - (number - 1) * PART) for number in sent}
+    assert told["bytes"] == sum(sizes.values())  # what the killed run has sent is not this one's
     assert sum("POST" in line and line.endswith("?uploads") for line in watched.requests) == 1
     assert not any(line.startswith("GET") and "uploadId" in line for line in watched.requests)
     (key,) = [key for key in bucket.list_keys(acme) if key.endswith("large.bin")]

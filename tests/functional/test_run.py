@@ -257,6 +257,9 @@ def test_files_that_cannot_go_are_named_and_the_rest_goes_on(project: Make, acme
     assert "link.csv" in names
     assert "break.csv" in names
     assert bucket.list_keys(acme) == [f"xmode/us-daily/{DAY}/a.csv"]
+    assert delivery["message"].startswith("2 of 3 files could not be delivered")
+    (again,) = here.deliver().json["deliveries"]  # what is there already is of the delivery, too
+    assert again["message"].startswith("2 of 3 files could not be delivered")
     (here.source() / DAY / "link.csv").unlink()
     (here.source() / DAY / "line\nbreak.csv").unlink()
     mended = here.deliver()

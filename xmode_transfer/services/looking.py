@@ -1,6 +1,6 @@
 """Remembering what was seen at a source, so that health can be told from the ledger alone."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from xmode_transfer.domain.config import Customer, Feed
 from xmode_transfer.domain.errors import SourceError
@@ -18,19 +18,21 @@ def remembered(
     feed: Feed,
     waiting: Sequence[tuple[str, PeriodState]],
     states: Iterable[PeriodState],
+    record: Callable[[Look], object] | None = None,
 ) -> list[PeriodState]:
     """Walks through what is due by ``services.run.due`` (``waiting`` is where that notes incomplete periods,
-    by feed), remembers the look, and answers what is due. A source that cannot be looked at is remembered
-    too, and its error raised on."""
+    by feed), remembers the look (by ``record``, else in the ledger), and answers what is due. A source that
+    cannot be looked at is remembered too, and its error raised on."""
+    record = record or ledger.record_look
     looked_at = clock.now()
     try:
         found = list(states)
     except SourceError as error:
-        ledger.record_look(Look(customer.name, feed.name, looked_at, looked_at, failure=failure_of(error)))
+        record(Look(customer.name, feed.name, looked_at, looked_at, failure=failure_of(error)))
         raise
     incomplete = [Waiting(state.period.label, state.reason) for name, state in waiting if name == feed.name]
     due, newest = _undelivered(ledger, customer, feed, found)
-    ledger.record_look(
+    record(
         Look(
             customer.name,
             feed.name,

@@ -137,6 +137,19 @@ def test_corrections_without_a_marker_are_looked_for_once_an_hour(daemon_world: 
     assert world.ledger.latest("acme", "us-daily", "2026-11-20").revision == 2
 
 
+@pytest.mark.parametrize("daemon_world", ["fleet"], indirect=True)
+def test_that_a_worker_died_is_noted_before_the_next_tick(daemon_world: Make) -> None:
+    world = daemon_world()
+    daemon = world.start()
+    world.tick()
+    assert world.ledger.daemons(1)[0].workers == 4
+    ticked_at = world.ledger.daemons(1)[0].ticked_at
+    world.clock.advance(31)  # nothing was heard of it
+    daemon.attend()
+    noted = world.ledger.daemons(1)[0]
+    assert (noted.workers, noted.busy, noted.ticked_at) == (0, 0, ticked_at)
+
+
 # --- Whoever refuses us ----------------------------------------------------------------------------------
 
 

@@ -62,6 +62,7 @@ class Daemon:
         self._turns = Turns(bench, lambda: self._in_use.configuration)
         self._crew = hire(self._turns, ended=self._turn_ended, trouble=self._found_trouble)
         self._keeper = None if self._crew.alone else Keeper(bench)
+        self._noted_workers = self._crew.workers
         self._keeps_house = self._crew.alone
         self._house = House(
             bench,
@@ -115,8 +116,14 @@ class Daemon:
         self._crew.resume()
 
     def attend(self) -> None:
-        """Sees to the running turns; every second or so."""
+        """Sees to the running turns; every second or so. That workers came or died is noted at once: the
+        places of the dead are no longer there, whenever the next tick may be."""
         self._crew.attend(self.configuration.service.daemon.turn_seconds)
+        if self._crew.workers != self._noted_workers and self._trouble.now is None and not self._stopping:
+            try:
+                self._note(self._ticked_at)
+            except LedgerError as error:
+                self._found_trouble(error)
 
     def wake(self, name: str) -> None:
         """A time of the customer's schedule has come."""
@@ -126,6 +133,7 @@ class Daemon:
 
     def _note(self, now: datetime, *, stopped: bool = False) -> None:
         in_use = self._in_use
+        self._noted_workers = self._crew.workers
         self._bench.ledger.note_daemon(
             self._lease,
             DaemonRecord(
@@ -133,7 +141,7 @@ class Daemon:
                 started_at=self._started_at,
                 ticked_at=now,
                 tick_seconds=in_use.configuration.service.daemon.tick_seconds,
-                workers=self._crew.workers,
+                workers=self._noted_workers,
                 busy=self._crew.busy,
                 configuration_loaded_at=in_use.loaded_at,
                 configuration_problems=in_use.problems,
