@@ -14,7 +14,7 @@ from xmode_transfer.domain.config import Configuration, StatusPage
 from xmode_transfer.domain.errors import ConfigError, Defect
 from xmode_transfer.entrypoints.web.application import application
 from xmode_transfer.entrypoints.web.guard import Rules, rules_for
-from xmode_transfer.entrypoints.web.measuring import measuring
+from xmode_transfer.entrypoints.web.measuring import measuring, waiting
 from xmode_transfer.ports import Clock, Ledger
 from xmode_transfer.ports.board import Board
 from xmode_transfer.telemetry import Event
@@ -98,11 +98,19 @@ def serve(
 
 
 def serve_metrics(
-    settings: StatusPage, metrics: Callable[[], bytes], silent_seconds: Callable[[], float]
+    settings: StatusPage,
+    metrics: Callable[[], bytes],
+    silent_seconds: Callable[[], float],
+    unready: Callable[[], str | None],
 ) -> Server:
-    """As ``serve``, for a worker, which has /healthz and /metrics alone: ``measuring``. ``settings`` are
-    those of the page, at the worker's own address."""
-    return _serve(settings, lambda rules: measuring(rules, metrics, silent_seconds), _WORKER)
+    """As ``serve``, for a worker, which has /healthz, /readyz and /metrics alone: ``measuring``. ``settings``
+    are those of the page, at the worker's own address."""
+    return _serve(settings, lambda rules: measuring(rules, metrics, silent_seconds, unready), _WORKER)
+
+
+def serve_waiting(settings: StatusPage) -> Server:
+    """As ``serve``, for a daemon that waits for its ledger: the probes alone."""
+    return _serve(settings, waiting, _PAGE)
 
 
 def _serve(settings: StatusPage, make: Callable[[Rules], ASGIApp], listener: _Listener) -> Server:
