@@ -208,10 +208,10 @@ def test_the_survey_has_what_was_sent_of_what_is_open(ledger: SqlLedger, lease: 
         planned = [PlannedObject(name, f"xmode/{name}", 1_000, 1, "inode") for name in names]
         ledger.plan_objects(lease, delivery.id, planned)
         proven = Receipt(names[0], planned[0].key, 1_000, Checksum("crc32", "AAAAAA=="), "etag", NOW)
-        ledger.record_receipt(lease, delivery.id, proven).result(10)
+        ledger.record_receipt(lease, delivery.id, proven).result(120)
     upload = MultipartUpload("up-1", second.id, "acme", "c", "xmode/c", 1_500, 1, "inode", 100, "crc32", NOW)
     ledger.open_upload(lease, upload)
-    ledger.record_part(lease, "up-1", UploadedPart(1, 100, "etag", "AAAAAA==")).result(10)
+    ledger.record_part(lease, "up-1", UploadedPart(1, 100, "etag", "AAAAAA==")).result(120)
     (running,) = ledger.survey().open["acme", "drops"]
     assert (running.delivery.id, running.sent_bytes) == (second.id, 1_100)
     ledger.close_upload(lease, "up-1", UploadStatus.ABORTED)
@@ -229,7 +229,7 @@ def test_the_survey_looks_at_so_many_objects_and_no_more(
         planned = PlannedObject("a", f"xmode/{period}", 1, 1, "inode")
         ledger.plan_objects(lease, delivery.id, [planned])
         proven = Receipt("a", planned.key, 1, Checksum("crc32", "AAAAAA=="), "etag", NOW)
-        ledger.record_receipt(lease, delivery.id, proven).result(10)
+        ledger.record_receipt(lease, delivery.id, proven).result(120)
     found = {item.delivery.period: item.sent_bytes for item in ledger.survey().open["acme", "us-daily"]}
     assert found == {"2026-11-22": 0, "2026-11-23": 1, "2026-11-24": 0}
 

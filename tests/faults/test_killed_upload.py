@@ -40,6 +40,8 @@ class Watched:
         self.answered: Counter[int] = Counter()
         self.requests: list[str] = []
         self.slow_seconds = 0.0
+        self._lock = threading.Lock()
+        self._inside = 0
         target = urlsplit(upstream).netloc
         watched = self
 
@@ -47,6 +49,13 @@ class Watched:
             protocol_version = "HTTP/1.1"
 
             def forward(self) -> None:
+                watched._enters(1)
+                try:
+                    self.pass_on()
+                finally:
+                    watched._enters(-1)
+
+            def pass_on(self) -> None:
                 part = re.search(r"partNumber=([0-9]+)", self.path)
                 number = int(part[1]) if part else 0
                 watched.requests.append(f"{self.command} {self.path}")
@@ -89,6 +98,19 @@ class Watched:
         self.url = f"http://127.0.0.1:{self.server.server_address[1]}"
         threading.Thread(target=self.server.serve_forever, daemon=True).start()
 
+    def _enters(self, count: int) -> None:
+        with self._lock:
+            self._inside += count
+
+    def settle(self) -> None:
+        """Waits until what it has taken in has reached the sandbox: for a while nothing is inside."""
+        until, quiet_since = time.monotonic() + 120, time.monotonic()
+        while time.monotonic() - quiet_since < 1:
+            assert time.monotonic() < until
+            if self._inside:
+                quiet_since = time.monotonic()
+            time.sleep(0.02)
+
 
 @pytest.fixture
 def watched(sandbox: Sandbox) -> Iterator[Watched]:
@@ -129,7 +151,7 @@ def test_a_killed_upload_resumes_with_what_is_missing(
         time.sleep(0.02)
     first.send_signal(signal.SIGKILL)
     first.wait()
-    time.sleep(1)  # what the proxy had taken in still reaches the sandbox
+    watched.settle()
     before = set(watched.answered)
     watched.slow_seconds = 0.0
     watched.begun.clear()

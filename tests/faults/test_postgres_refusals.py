@@ -314,9 +314,9 @@ def tls_in_front(server: PostgresServer, context: ssl.SSLContext | None) -> Iter
     finally:
         listener.shutdown(socket.SHUT_RDWR)
         listener.close()
-        accepting.join(30)
+        accepting.join(120)
         for thread in threads:
-            thread.join(30)
+            thread.join(120)
 
 
 def test_tls_is_what_the_url_says(postgres_server: PostgresServer, postgres_url: str, tmp_path: Path) -> None:

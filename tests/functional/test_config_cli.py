@@ -20,7 +20,7 @@ def run(directory: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
         [COMMAND, "--config", str(directory), "config", *arguments],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
     )
 
 
@@ -96,7 +96,7 @@ def test_the_directory_may_come_from_the_environment(
 ) -> None:
     monkeypatch.setenv("XMODE_CONFIG", str(directory))
     monkeypatch.chdir(directory.parent.parent)
-    answer = subprocess.run([COMMAND, "config", "check"], capture_output=True, text=True, timeout=60)
+    answer = subprocess.run([COMMAND, "config", "check"], capture_output=True, text=True, timeout=300)
     assert answer.returncode == 0
 
 

@@ -85,7 +85,7 @@ def run_script(tmp_path: Path, sandbox: Sandbox) -> Callable[..., subprocess.Com
             "AWS_DEFAULT_REGION": customer.region,
         }
         return subprocess.run(
-            ["bash", str(script), *arguments], env=environment, capture_output=True, text=True, timeout=60
+            ["bash", str(script), *arguments], env=environment, capture_output=True, text=True, timeout=300
         )
 
     return run

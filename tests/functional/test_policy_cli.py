@@ -31,7 +31,7 @@ def run(directory: Path, *arguments: str, given: str | bytes = b"") -> subproces
         [COMMAND, "--config", str(directory), "policy", *arguments],
         input=given.encode() if isinstance(given, str) else given,
         capture_output=True,
-        timeout=60,
+        timeout=300,
     )
     return subprocess.CompletedProcess(done.args, done.returncode, done.stdout.decode(), done.stderr.decode())
 
