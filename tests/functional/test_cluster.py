@@ -31,6 +31,8 @@ Make = Callable[..., Any]
 CUSTOMERS, PERIODS, FILES = 30, 10, 3
 LAST = 2
 """Periods that become due when everything has happened."""
+PACE = 4
+"""Deliveries between two blows, at least."""
 SERVICE = {
     "daemon": {
         "tick_seconds": 1,
@@ -137,10 +139,16 @@ def cut_short(server: Any) -> set[str]:
     return {customer for (customer,) in rows}
 
 
-def at_work(server: Any, process: Any) -> set[str]:
-    """The customers whose turns the worker has."""
-    query = f"SELECT customer FROM turns WHERE state = 'running' AND holder LIKE '%/{process.process.pid}/%'"
-    return {customer for (customer,) in server.execute(query, "xmode")}
+def held_up(server: Any, process: Any = None) -> set[str]:
+    """The customers whose turns the worker has, or any; and those whose jobs were fetched by somebody who has
+    not begun the turn: they are found again after a while, and nobody says so."""
+    pid = process.process.pid if process is not None else "%"
+    rows = server.execute(
+        "SELECT customer FROM turns LEFT JOIN procrastinate_jobs AS job ON args->>'customer' = customer "
+        f"WHERE state = 'running' AND holder LIKE '%/{pid}/%' OR state = 'queued' AND status = 'doing'",
+        "xmode",
+    )
+    return {customer for (customer,) in rows}
 
 
 def test_what_dies_at_random_is_made_up_for(
@@ -158,8 +166,8 @@ def test_what_dies_at_random_is_made_up_for(
     for number in range(3):
         cluster.add(number)
     frozen: int | None = None
-    paused: set[str] = set()  # customers whose turns stood still with their worker
-    kills = 0
+    paused: set[str] = set()
+    kills = acted_at = 0
     restarted = daemon_restarted = all_due = False
     done: set[tuple[str, str]] = set()
 
@@ -173,22 +181,27 @@ def test_what_dies_at_random_is_made_up_for(
         assert time.monotonic() < began + 1200, f"{len(done)} of {len(wanted)}\n{cluster.told()}"
         share = len(done) / len(wanted)
         number = chance.randrange(3)
+        works = cluster.workers[number].seen("worker.started")
+        # on a slow machine as much is delivered between two blows as on a quick one
+        is_time = works and (not kills or len(done) >= acted_at + PACE)
         if frozen is not None:
             thaw()
-        elif not 0.05 < share < 0.9:
-            pass
-        elif not kills or chance.random() < 0.4:
-            cluster.kill(number)
-            cluster.add(number)
-            kills += 1
-        elif chance.random() < 0.5:
-            cluster.workers[number].process.send_signal(signal.SIGSTOP)
-            frozen = number
-            paused |= at_work(own_postgres, cluster.workers[number])
-        else:
-            cluster.workers[number].process.send_signal(signal.SIGTERM)
-            cluster.add(number)
+        elif 0.05 < share < 0.9 and is_time:
+            acted_at = len(done)
+            paused |= held_up(own_postgres, cluster.workers[number])
+            if not kills or chance.random() < 0.4:
+                cluster.kill(number)
+                cluster.add(number)
+                kills += 1
+            elif chance.random() < 0.5:
+                cluster.workers[number].process.send_signal(signal.SIGSTOP)
+                frozen = number
+                paused |= held_up(own_postgres, cluster.workers[number])
+            else:
+                cluster.workers[number].process.send_signal(signal.SIGTERM)
+                cluster.add(number)
         if share > 0.3 and not restarted:
+            paused |= held_up(own_postgres)
             own_postgres.kill()
             time.sleep(2)
             own_postgres.start()
@@ -228,7 +241,7 @@ def test_what_dies_at_random_is_made_up_for(
         f"{len(wanted)} deliveries to {len(many)} customers by 3 workers: {seconds:.0f} s, {kills} workers "
         f"killed, {len(struck)} customers struck, nobody else more than {ahead} deliveries ahead"
     )
-    assert ahead <= 4
+    assert ahead <= 6
 
 
 def assert_whole(customer: CustomerSetup, periods: list[str]) -> None:

@@ -322,7 +322,7 @@ def test_what_the_store_knows_shows_through(store_with: Callable[..., Any], scri
 
 def test_the_timer_begins_things_in_the_order_of_their_times(stop: threading.Event) -> None:
     timer, seen, last = Timer(stop), [], threading.Event()
-    timer.after(0.06, lambda: (seen.append("late"), last.set()), seen.clear)  # type: ignore[arg-type, return-value]
+    timer.after(2.0, lambda: (seen.append("late"), last.set()), seen.clear)  # type: ignore[arg-type, return-value]
     timer.after(0.02, lambda: seen.append("early"), seen.clear)
     assert last.wait(120)
     assert seen == ["early", "late"]
