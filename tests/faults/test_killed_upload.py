@@ -60,7 +60,9 @@ class Watched:
                 number = int(part[1]) if part else 0
                 watched.requests.append(f"{self.command} {self.path}")
                 watched.begun[number] += 1
-                body = self.rfile.read(int(self.headers.get("content-length") or 0))
+                length = int(self.headers.get("content-length") or 0)
+                if len(body := self.rfile.read(length)) < length:
+                    return  # the sender has died, and what it has not sent is waited for by nobody
                 if number:
                     time.sleep(watched.slow_seconds)
                 connection = http.client.HTTPConnection(target)
@@ -76,8 +78,8 @@ class Watched:
                 for name, value in answer.getheaders():
                     if name.lower() not in ("transfer-encoding", "connection", "content-length"):
                         self.send_header(name, value)
-                length = answer.getheader("content-length") if self.command == "HEAD" else str(len(data))
-                self.send_header("content-length", length or "0")
+                told = answer.getheader("content-length") if self.command == "HEAD" else str(len(data))
+                self.send_header("content-length", told or "0")
                 self.end_headers()
                 self.wfile.write(data)
                 if number and answer.status == 200:

@@ -63,7 +63,9 @@ class SlowPuts:
             protocol_version = "HTTP/1.1"
 
             def forward(self) -> None:
-                body = self.rfile.read(int(self.headers.get("content-length") or 0))
+                length = int(self.headers.get("content-length") or 0)
+                if len(body := self.rfile.read(length)) < length:
+                    return  # the sender has died, and what it has not sent is waited for by nobody
                 is_slow = self.command == "PUT" and FOLDER in self.path
                 if self.command == "POST" and self.path.endswith("?uploads"):
                     noted.uploads += 1
@@ -85,8 +87,8 @@ class SlowPuts:
                 for name, value in answer.getheaders():
                     if name.lower() not in ("transfer-encoding", "connection", "content-length"):
                         self.send_header(name, value)
-                length = answer.getheader("content-length") if self.command == "HEAD" else str(len(data))
-                self.send_header("content-length", length or "0")
+                told = answer.getheader("content-length") if self.command == "HEAD" else str(len(data))
+                self.send_header("content-length", told or "0")
                 self.end_headers()
                 self.wfile.write(data)
 
