@@ -1,6 +1,7 @@
 """What every test is given: a clean environment, no network but loopback, and the sandbox where asked for."""
 
 import os
+import signal
 import socket
 from collections.abc import Callable, Iterator
 from ipaddress import ip_address
@@ -27,6 +28,13 @@ settings.register_profile("check", derandomize=True, deadline=None)
 settings.register_profile("soak", max_examples=1000, deadline=None)
 settings.load_profile("soak" if "XMODE_SOAK" in os.environ else "check")
 PROXIES = {"HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"}
+
+
+def pytest_configure() -> None:
+    """A shell starts what is to run in the background with SIGINT ignored, and all that it starts inherits
+    that: tests send SIGINT to processes of theirs."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 # --- The long forms ------------------------------------------------------------------------------------

@@ -108,7 +108,7 @@ class PostgresServer:
 
     def wait(self) -> None:
         """Until it lets clients in."""
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 120
         while True:
             try:
                 psycopg.connect(self.url(), connect_timeout=5).close()

@@ -15,6 +15,7 @@ from sqlalchemy import Connection
 
 from xmode_transfer.adapters import processes
 from xmode_transfer.adapters.ledger import SqlLedger, open_ledger
+from xmode_transfer.adapters.ledger import fleet as fleet_module
 from xmode_transfer.adapters.ledger.fleet import SETTLING_SECONDS
 from xmode_transfer.adapters.memory import Job, MemoryClock, MemoryFleet, MemoryLeases
 from xmode_transfer.domain.errors import LeaseLost, LedgerError
@@ -597,6 +598,20 @@ def test_workers_are_known_by_their_signs_of_life(case: Case, fleet: Fleet) -> N
     stopped = a_worker("host-b", stopping=True, stopped_at=NOW)
     assert fleet.beat(stopped).workers == 1
     assert {worker.holder: worker.stopped_at for worker in fleet.workers()} == {HOLDER: None, "host-b": NOW}
+
+
+def test_the_places_of_a_worker_that_was_killed_are_gone_before_its_silence_is_over(
+    case: Case, fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for holder in (case.dead, HOLDER):
+        case.leases.claim(f"worker/{holder}", holder, TTL)
+        fleet.beat(a_worker(holder))
+    assert [worker.gone for worker in fleet.workers()] == [False, False]  # both were heard of just now
+    monkeypatch.setattr(fleet_module, "QUIET_AFTER", timedelta(0))  # where the server's clock counts
+    case.clock.advance(11)
+    assert {worker.holder: worker.gone for worker in fleet.workers()} == {case.dead: True, HOLDER: False}
+    (living,) = [worker for worker in fleet.workers() if worker.is_alive(worker.seen_at)]
+    assert living.holder == HOLDER
 
 
 # --- Serials ---------------------------------------------------------------------------------------------

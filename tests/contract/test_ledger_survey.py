@@ -209,10 +209,10 @@ def test_the_survey_has_what_was_sent_of_what_is_open(ledger: SqlLedger, lease: 
         planned = [PlannedObject(name, f"xmode/{name}", 1_000, 1, "inode") for name in names]
         ledger.plan_objects(lease, delivery.id, planned)
         proven = Receipt(names[0], planned[0].key, 1_000, Checksum("crc32", "AAAAAA=="), "etag", NOW)
-        ledger.record_receipt(lease, delivery.id, proven).result(10)
+        ledger.record_receipt(lease, delivery.id, proven).result(120)
     upload = MultipartUpload("up-1", second.id, "acme", "c", "xmode/c", 1_500, 1, "inode", 100, "crc32", NOW)
     ledger.open_upload(lease, upload)
-    ledger.record_part(lease, "up-1", UploadedPart(1, 100, "etag", "AAAAAA==")).result(10)
+    ledger.record_part(lease, "up-1", UploadedPart(1, 100, "etag", "AAAAAA==")).result(120)
     (running,) = ledger.survey().open["acme", "drops"]
     assert (running.delivery.id, running.sent_bytes) == (second.id, 1_100)
     ledger.close_upload(lease, "up-1", UploadStatus.ABORTED)
@@ -230,7 +230,7 @@ def test_the_survey_looks_at_so_many_objects_and_no_more(
         planned = PlannedObject("a", f"xmode/{period}", 1, 1, "inode")
         ledger.plan_objects(lease, delivery.id, [planned])
         proven = Receipt("a", planned.key, 1, Checksum("crc32", "AAAAAA=="), "etag", NOW)
-        ledger.record_receipt(lease, delivery.id, proven).result(10)
+        ledger.record_receipt(lease, delivery.id, proven).result(120)
     found = {item.delivery.period: item.sent_bytes for item in ledger.survey().open["acme", "us-daily"]}
     assert found == {"2026-11-22": 0, "2026-11-23": 1, "2026-11-24": 0}
 
@@ -264,6 +264,33 @@ def test_the_survey_has_the_last_check_and_since_when_it_is_bad(ledger: SqlLedge
     assert bad.causes == ("external_id_not_required", "put_denied")
     assert (bad.party, bad.message) == ("customer", "anybody gets in")
     assert (bad.checked_at, bad.bad_since_at) == (NOW - 6 * HOUR, NOW - 7 * HOUR)
+
+
+@pytest.mark.parametrize(
+    ("outcome", "uploaded", "hours_after", "disproved"),
+    [
+        ("delivered", 1, 1, True),
+        ("delivered", 0, 1, True),  # all was there already: the manifest was put
+        ("failed", 1, 1, True),
+        ("failed", 0, 1, False),
+        ("delivered", 1, -1, False),  # it began before the check
+    ],
+)
+def test_what_a_later_run_has_disproved_is_no_longer_in_the_last_check(
+    ledger: SqlLedger, lease: Lease, outcome: str, uploaded: int, hours_after: int, disproved: bool
+) -> None:
+    check = a_check("blocked", 6)
+    ledger.record_check(check)
+    ledger.record_check(replace(check, customer="globex"))
+    delivery = a_delivery("2026-11-24")
+    ledger.create_delivery(lease, delivery)
+    run = Run("run-1", delivery.id, check.checked_at + hours_after * HOUR, "host-a", "fast", NOW, outcome)
+    ledger.start_run(lease, run)
+    ledger.finish_run(lease, replace(run, uploaded=uploaded))
+    checks = ledger.survey().checks
+    rest = ("external_id_not_required",)  # no delivery shows that this has been mended
+    assert checks["acme"].causes == (rest if disproved else (*rest, "put_denied"))
+    assert checks["globex"].causes == (*rest, "put_denied")
 
 
 def test_the_survey_has_leftovers_cleanups_and_what_is_known_of_destinations(

@@ -40,7 +40,7 @@ def checksum(algorithm, data):
 
 def put(store, key, opened, data=b"data", token=TOKEN):
     with opened(data) as body:
-        return store.put(request(key, len(data), token), body).result(timeout=60)
+        return store.put(request(key, len(data), token), body).result(timeout=120)
 
 
 def send_parts(store, key, opened, data, upload_id):
@@ -49,7 +49,7 @@ def send_parts(store, key, opened, data, upload_id):
             store.upload_part(key, upload_id, number, body, offset, min(PART, len(data) - offset))
             for number, offset in enumerate(range(0, len(data), PART), 1)
         ]
-        return [future.result(timeout=60) for future in sent]
+        return [future.result(timeout=120) for future in sent]
 
 
 def bytes_at(store, key):
@@ -83,7 +83,7 @@ def test_put_answers_a_future_and_leaves_the_body_open(store_case, opened):
     body = opened(b"data")
     future = store.put(request(key, 4), body)
     assert isinstance(future, Future)
-    future.result(timeout=60)
+    future.result(timeout=120)
     assert body.read_at(0, 4) == b"data"
     body.close()
 
@@ -132,7 +132,7 @@ def test_many_puts_at_once(store_case, opened):
     files = {key: opened(data, name=key) for key, data in bodies.items()}
     futures = [store.put(request(key, len(bodies[key])), body) for key, body in files.items()]
     for future in futures:
-        future.result(timeout=60)
+        future.result(timeout=120)
     assert {key: bytes_at(store, key) for key in bodies} == bodies
 
 
@@ -179,14 +179,14 @@ def test_a_file_that_changes_creates_nothing(store_case, files, opened, change, 
 
         files.on_read = once
     with pytest.raises(SourceChanged):
-        store.put(request(key, 4), body).result(timeout=60)
+        store.put(request(key, 4), body).result(timeout=120)
     assert store.head(key) is None
 
 
 def test_a_file_of_another_size_than_planned_creates_nothing(store_case, opened):
     store, key = store_case.open(), store_case.key("a.csv")
     with opened(b"data") as body, pytest.raises(SourceChanged):
-        store.put(request(key, 5), body).result(timeout=60)
+        store.put(request(key, 5), body).result(timeout=120)
     assert store.head(key) is None
 
 
@@ -345,8 +345,8 @@ def test_parts_of_another_session_complete_an_upload(store_case, opened):
     first, second = store_case.open(Step.DELIVER), store_case.open(Step.DELIVER)
     upload_id, _ = first.create_upload(request(key, len(data)))
     with opened(data) as body:
-        one = first.upload_part(key, upload_id, 1, body, 0, PART).result(timeout=60)
-        two = second.upload_part(key, upload_id, 2, body, PART, 5).result(timeout=60)
+        one = first.upload_part(key, upload_id, 1, body, 0, PART).result(timeout=120)
+        two = second.upload_part(key, upload_id, 2, body, PART, 5).result(timeout=120)
     second.complete_upload(key, upload_id, [one, two], len(data))
     assert bytes_at(second, key) == data
 
@@ -381,7 +381,7 @@ def test_a_part_of_a_file_that_became_shorter_fails(store_case, files, opened):
     body = opened(b"data")
     files.overwrite("file", b"da")
     with pytest.raises(SourceChanged):
-        store.upload_part(key, upload_id, 1, body, 0, 4).result(timeout=60)
+        store.upload_part(key, upload_id, 1, body, 0, 4).result(timeout=120)
 
 
 def test_parts_under_the_guides_policy(store_case, opened):

@@ -2,6 +2,7 @@
 
 import hashlib
 import http.client
+import json
 import os
 import re
 import signal
@@ -26,6 +27,7 @@ pytestmark = [pytest.mark.sandbox, pytest.mark.timeout(600), *([pytest.mark.slow
 
 MIB = 1024 * 1024
 SIZE = 2 * 1024 * MIB if IS_SOAK else 160 * MIB
+PART = 16 * MIB
 IN_FLIGHT = 8  # parts of one object, services/large.py
 COMMAND = str(Path(sys.executable).with_name("xmode-transfer"))
 
@@ -38,6 +40,8 @@ class Watched:
         self.answered: Counter[int] = Counter()
         self.requests: list[str] = []
         self.slow_seconds = 0.0
+        self._lock = threading.Lock()
+        self._inside = 0
         target = urlsplit(upstream).netloc
         watched = self
 
@@ -45,11 +49,20 @@ class Watched:
             protocol_version = "HTTP/1.1"
 
             def forward(self) -> None:
+                watched._enters(1)
+                try:
+                    self.pass_on()
+                finally:
+                    watched._enters(-1)
+
+            def pass_on(self) -> None:
                 part = re.search(r"partNumber=([0-9]+)", self.path)
                 number = int(part[1]) if part else 0
                 watched.requests.append(f"{self.command} {self.path}")
                 watched.begun[number] += 1
-                body = self.rfile.read(int(self.headers.get("content-length") or 0))
+                length = int(self.headers.get("content-length") or 0)
+                if len(body := self.rfile.read(length)) < length:
+                    return  # the sender has died, and what it has not sent is waited for by nobody
                 if number:
                     time.sleep(watched.slow_seconds)
                 connection = http.client.HTTPConnection(target)
@@ -65,8 +78,8 @@ class Watched:
                 for name, value in answer.getheaders():
                     if name.lower() not in ("transfer-encoding", "connection", "content-length"):
                         self.send_header(name, value)
-                length = answer.getheader("content-length") if self.command == "HEAD" else str(len(data))
-                self.send_header("content-length", length or "0")
+                told = answer.getheader("content-length") if self.command == "HEAD" else str(len(data))
+                self.send_header("content-length", told or "0")
                 self.end_headers()
                 self.wfile.write(data)
                 if number and answer.status == 200:
@@ -86,6 +99,19 @@ class Watched:
         self.server = Server(("127.0.0.1", 0), Handler)
         self.url = f"http://127.0.0.1:{self.server.server_address[1]}"
         threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+    def _enters(self, count: int) -> None:
+        with self._lock:
+            self._inside += count
+
+    def settle(self) -> None:
+        """Waits until what it has taken in has reached the sandbox: for a while nothing is inside."""
+        until, quiet_since = time.monotonic() + 120, time.monotonic()
+        while time.monotonic() - quiet_since < 1:
+            assert time.monotonic() < until
+            if self._inside:
+                quiet_since = time.monotonic()
+            time.sleep(0.02)
 
 
 @pytest.fixture
@@ -127,17 +153,20 @@ def test_a_killed_upload_resumes_with_what_is_missing(
         time.sleep(0.02)
     first.send_signal(signal.SIGKILL)
     first.wait()
-    time.sleep(1)  # what the proxy had taken in still reaches the sandbox
+    watched.settle()
     before = set(watched.answered)
     watched.slow_seconds = 0.0
     watched.begun.clear()
 
     second = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert second.returncode == 0, second.stderr
-    parts = -(-SIZE // (16 * MIB))
+    parts = -(-SIZE // PART)
     sent = set(watched.begun) - {0}
     assert sent >= set(range(1, parts + 1)) - before
     assert len(sent & before) <= IN_FLIGHT
+    (told,) = json.loads(second.stdout)["deliveries"]
+    sizes = {number: min(PART, SIZE - (number - 1) * PART) for number in sent}
+    assert told["bytes"] == sum(sizes.values())  # what the killed run has sent is not this one's
     assert sum("POST" in line and line.endswith("?uploads") for line in watched.requests) == 1
     assert not any(line.startswith("GET") and "uploadId" in line for line in watched.requests)
     (key,) = [key for key in bucket.list_keys(acme) if key.endswith("large.bin")]

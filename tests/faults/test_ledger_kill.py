@@ -198,7 +198,7 @@ def test_two_processes_make_a_ledger_and_write_to_it_at_once(tmp_path: Path) -> 
         for process in (one, two):
             begin(process)
         for process in (one, two):
-            said, _ = process.communicate(timeout=120)
+            said, _ = process.communicate(timeout=300)
             assert (said, process.returncode) == (b"done\n", 0)
     ledger = open_ledger(url, SystemClock())
     try:

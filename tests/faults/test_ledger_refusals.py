@@ -66,7 +66,7 @@ def writes(ledger: SqlLedger, lease: Lease) -> list[Callable[[], object]]:
     """A write of each kind: through the writer's queue, in a group, and in bulk."""
     return [
         lambda: ledger.claim("other work", "host-b", 90),
-        lambda: ledger.record_receipt(lease, "d", a_receipt("b")).result(timeout=60),
+        lambda: ledger.record_receipt(lease, "d", a_receipt("b")).result(timeout=120),
         lambda: ledger.plan_objects(lease, "d", [an_object("z")]),
     ]
 
@@ -94,7 +94,7 @@ def locked_by_another_process(path: Path) -> Iterator[None]:
 def test_a_locked_ledger_can_be_read_and_is_written_when_the_lock_is_gone(tmp_path: Path) -> None:
     path = tmp_path / "ledger.db"
     lease = fill(path)
-    ledger = open_ledger(f"sqlite:///{path}?timeout=0.1", CLOCK)
+    ledger = open_ledger(f"sqlite:///{path}?timeout=0.2", CLOCK)
     try:
         with locked_by_another_process(path):
             for write in writes(ledger, lease):
@@ -104,9 +104,9 @@ def test_a_locked_ledger_can_be_read_and_is_written_when_the_lock_is_gone(tmp_pa
                 assert caught.value.retryable
             with pytest.raises(LedgerLocked):
                 ledger.prove_writable()
-            many = [ledger.record_receipt(lease, "d", a_receipt("b")) for _ in range(50)]
-            # one wait for all of them, not one for each
-            assert wait(many, timeout=2.5).not_done == set()
+            many = [ledger.record_receipt(lease, "d", a_receipt("b")) for _ in range(500)]
+            # one wait for all of them, not one for each, which would be 100 seconds
+            assert wait(many, timeout=60).not_done == set()
             assert all(isinstance(future.exception(), LedgerLocked) for future in many)
             assert [item.name for item in ledger.pending("d")] == ["b", "c"]
         assert_unharmed(path)
@@ -126,7 +126,7 @@ def test_the_lock_is_waited_for(tmp_path: Path) -> None:
             future = ledger.record_receipt(lease, "d", a_receipt("b"))
             with pytest.raises(TimeoutError):
                 future.result(timeout=0.3)
-        future.result(timeout=60)
+        future.result(timeout=120)
     finally:
         ledger.close()
 
@@ -140,7 +140,7 @@ def test_a_new_file_that_another_is_about_to_write_is_waited_for(tmp_path: Path)
             opening = threads.submit(open_ledger, f"sqlite:///{path}", CLOCK)
             with pytest.raises(TimeoutError):
                 opening.result(timeout=0.3)
-        opening.result(timeout=60).close()
+        opening.result(timeout=120).close()
 
 
 # --- Read-only ---------------------------------------------------------------------------------------
@@ -253,8 +253,8 @@ def test_a_full_disk_fails_what_does_not_fit_and_nothing_else(tmp_path: Path) ->
                 ledger.record_receipt(lease, "d", huge),
                 ledger.record_receipt(lease, "d", a_receipt("c")),
             ]
-            assert isinstance(futures[0].exception(timeout=60), LedgerFull)
-            assert futures[1].exception(timeout=60) is None
+            assert isinstance(futures[0].exception(timeout=120), LedgerFull)
+            assert futures[1].exception(timeout=120) is None
         finally:
             ledger.close()
     ledger = open_ledger(f"sqlite:///{path}", CLOCK)

@@ -215,13 +215,13 @@ def test_a_server_that_stays_away_is_told_of_after_the_patience_and_a_close_wait
     calls: list[Callable[[], object]] = [
         lambda: ledger.latest("acme", "us-daily", "2026-11-22"),
         lambda: list(ledger.pending("d")),
-        lambda: ledger.record_receipt(lease, "d", a_receipt("a")).result(timeout=60),
+        lambda: ledger.record_receipt(lease, "d", a_receipt("a")).result(timeout=120),
         lambda: ledger.plan_objects(lease, "d", [an_object("z")]),
         lambda: ledger.renew(lease, 90),
     ]
     for call in calls:
         with pytest.raises(
-            LedgerUnreachable, match=r"cannot be reached: .* It was tried for \d seconds"
+            LedgerUnreachable, match=r"cannot be reached: .* It was tried for \d+ seconds"
         ) as caught:
             call()
         assert (caught.value.code, caught.value.party, caught.value.retryable) == (
@@ -238,7 +238,7 @@ def test_a_server_that_stays_away_is_told_of_after_the_patience_and_a_close_wait
     own_postgres.stop()
     waiting = ledger.record_receipt(lease, "d", a_receipt("a"))
     ledger.close()
-    assert isinstance(waiting.exception(timeout=30), LedgerUnreachable)
+    assert isinstance(waiting.exception(timeout=120), LedgerUnreachable)
 
 
 def test_a_process_that_is_to_end_does_not_wait_for_a_server_that_answers_nothing(
@@ -287,7 +287,7 @@ def test_a_server_that_is_starting_is_waited_for_and_one_that_is_not_there_is_no
     with pytest.raises(LedgerUnreachable, match="cannot be reached"):
         open_(own_postgres.url("xmode", patience=3600))
     own_postgres.start(wait=False)
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 120
     while True:  # from the moment that it listens it says that it is starting
         try:
             ledger = open_(own_postgres.url("xmode", patience=60))
@@ -337,7 +337,7 @@ def holding(url: str, seconds: float) -> Iterator["subprocess.Popen[str]"]:
 
 def claim_soon(ledger: SqlLedger, holder: str = "us") -> Lease:
     """As soon as the server has noticed."""
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 120
     while True:
         try:
             return ledger.claim("work", holder, 90)

@@ -22,7 +22,7 @@ from tests.postgres import PostgresServer
 from xmode_transfer.adapters.clock import SystemClock
 from xmode_transfer.adapters.ledger import SqlLedger, open_ledger
 from xmode_transfer.adapters.ledger.engine import connect
-from xmode_transfer.adapters.ledger.postgres import address
+from xmode_transfer.adapters.ledger.postgres import address, errors
 from xmode_transfer.adapters.ledger.postgres.database import PostgresDatabase
 from xmode_transfer.adapters.ledger.tables import SCHEMA_VERSION
 from xmode_transfer.domain.errors import (
@@ -31,6 +31,7 @@ from xmode_transfer.domain.errors import (
     LedgerError,
     LedgerFull,
     LedgerLocked,
+    LedgerMissing,
     LedgerReadOnly,
     LedgerRefused,
     LedgerTooNew,
@@ -131,7 +132,7 @@ def test_a_schema_of_its_own_keeps_the_ledger_apart(
         ledger.close()
     names = postgres_server.execute("SELECT tablename FROM pg_tables WHERE schemaname = 'Xmode'", database)
     assert ("leases",) in names
-    refusal(f"{postgres_url}&schema=missing", LedgerError, "no schema to lie in", "CREATE SCHEMA")
+    refusal(f"{postgres_url}&schema=missing", LedgerMissing, "no schema to lie in", "CREATE SCHEMA")
 
 
 def test_without_the_extra_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -165,7 +166,7 @@ def test_passwords_users_and_addresses_that_are_refused(own_postgres: PostgresSe
     refusal(url("nobody"), LedgerRefused, 'role "nobody" does not exist', "the user in `ledger:`")
     refusal(url("nologin"), LedgerRefused, "not permitted to log in", "the user in `ledger:`")
     refusal(url(f"xmode:{QUOTED}", "other"), LedgerRefused, "no pg_hba.conf entry", "pg_hba.conf")
-    refusal(own_postgres.url("other"), LedgerError, 'database "other" does not exist', "createdb")
+    refusal(own_postgres.url("other"), LedgerMissing, 'database "other" does not exist', "createdb")
 
 
 def test_the_password_may_come_from_the_environment_or_a_file(
@@ -207,13 +208,39 @@ def test_hosts_that_are_unknown_or_refuse(loopback_only: list[str], tmp_path: Pa
     refusal(f"postgresql:///db?host={tmp_path}", LedgerUnreachable, "cannot be reached", "pg_isready")
 
 
-def test_a_host_that_no_name_service_knows(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("number", "said", "kind"),
+    [
+        (-2, "Name or service not known", LedgerMissing),  # the URL is wrong
+        (-3, "Temporary failure in name resolution", LedgerUnreachable),  # the name service is away
+    ],
+)
+def test_a_host_that_no_name_service_knows(
+    monkeypatch: pytest.MonkeyPatch, number: int, said: str, kind: type[XmodeError]
+) -> None:
     def unknown(*_: Any, **__: Any) -> Any:
-        raise socket.gaierror(-2, "Name or service not known")
+        raise socket.gaierror(number, said)
 
     monkeypatch.setattr(socket, "getaddrinfo", unknown)
     url = f"postgresql://xmode:{QUOTED}@nowhere.invalid/db"
-    refusal(url, LedgerUnreachable, "host of the ledger .* is not known", "name service")
+    refusal(url, kind, "host of the ledger .* is not known", "name service")
+
+
+@pytest.mark.parametrize(
+    ("said", "kind"),
+    [
+        ("SSL error: certificate verify failed", LedgerRefused),
+        ("server does not support SSL, but SSL was required", LedgerRefused),
+        ("SSL SYSCALL error: EOF detected", errors.Away),  # it ended while the connection was made
+        ("SSL connection has been closed unexpectedly", errors.Away),
+        ("server closed the connection unexpectedly", errors.Away),
+    ],
+)
+def test_a_server_that_ends_while_it_is_asked_is_away_also_where_tls_is_spoken(
+    said: str, kind: type[XmodeError]
+) -> None:
+    error = errors.from_connecting(psycopg.OperationalError(f"connection failed: {said}"), "postgresql://db")
+    assert type(error) is kind
 
 
 # --- TLS ----------------------------------------------------------------------------------------------
@@ -314,9 +341,9 @@ def tls_in_front(server: PostgresServer, context: ssl.SSLContext | None) -> Iter
     finally:
         listener.shutdown(socket.SHUT_RDWR)
         listener.close()
-        accepting.join(30)
+        accepting.join(120)
         for thread in threads:
-            thread.join(30)
+            thread.join(120)
 
 
 def test_tls_is_what_the_url_says(postgres_server: PostgresServer, postgres_url: str, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -63,7 +64,7 @@ class Launched:
             if entry["event"] == event and all(entry.get(name) == value for name, value in fields.items())
         ]
 
-    def wait(self, event: str, count: int = 1, seconds: float = 20, **fields: Any) -> dict[str, Any]:
+    def wait(self, event: str, count: int = 1, seconds: float = 120, **fields: Any) -> dict[str, Any]:
         """Until the event stands so often in the log; the last of them."""
         until = time.monotonic() + seconds
         while len(found := self.seen(event, **fields)) < count:
@@ -75,10 +76,10 @@ class Launched:
     def told(self) -> str:
         return "\n".join([*self.other, *(json.dumps(event) for event in self.events[-40:])])
 
-    def end(self, number: int = signal.SIGTERM, seconds: float = 30) -> int:
+    def end(self, number: int = signal.SIGTERM, seconds: float = 120) -> int:
         self.process.send_signal(number)
         code = self.process.wait(seconds)
-        self._reader.join(5)
+        self._reader.join(120)
         return code
 
 
@@ -99,10 +100,14 @@ class Project:
         path.write_bytes(data)
         return path
 
-    def slow_down(self, bytes_per_second: int) -> None:
-        """So that a run is still at work when the test looks."""
-        with (self.directory / "service.yaml").open("a") as service:
-            service.write(f"limits: {{bandwidth_bytes_per_second: {bytes_per_second}}}\n")
+    @contextmanager
+    def slowed_down(self, bytes_per_second: int) -> Iterator[None]:
+        """So that a run that starts inside is still at work when the test looks, however slow the machine."""
+        service = self.directory / "service.yaml"
+        text = service.read_text()
+        service.write_text(f"{text}limits: {{bandwidth_bytes_per_second: {bytes_per_second}}}\n")
+        yield
+        service.write_text(text)
 
     def start(self, *arguments: str, **environment: str) -> subprocess.Popen[str]:
         process = subprocess.Popen(
@@ -122,7 +127,7 @@ class Project:
 
     def run(self, *arguments: str, **environment: str) -> Answer:
         process = self.start(*arguments, **environment)
-        out, err = process.communicate(timeout=120)
+        out, err = process.communicate(timeout=300)
         return Answer(process.returncode, out, err)
 
     def deliver(self, customer: str = "acme", *arguments: str) -> Answer:

@@ -169,7 +169,7 @@ def test_stopped_and_killed_cleanups_are_gone_on_with(project: Make, acme: Custo
         while process.poll() is None and not _was_removed(here):
             time.sleep(0.005)
         process.send_signal(number)
-        process.communicate(timeout=60)
+        process.communicate(timeout=300)
     last = cleaned(here, "--confirm")
     assert last.json["outcome"] in ("cleaned", "nothing"), last.err
     assert len(bucket.list_keys(acme)) == 13

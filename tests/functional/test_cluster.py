@@ -25,10 +25,14 @@ from xmode_transfer.sandbox import bucket
 from xmode_transfer.sandbox.clients import owner
 from xmode_transfer.sandbox.model import CustomerSetup, Sandbox, Variant
 
-pytestmark = [pytest.mark.sandbox, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.sandbox, pytest.mark.timeout(1800)]
 
 Make = Callable[..., Any]
 CUSTOMERS, PERIODS, FILES = 30, 10, 3
+LAST = 2
+"""Periods that become due when everything has happened."""
+PACE = 4
+"""Deliveries between two blows, at least."""
 SERVICE = {
     "daemon": {
         "tick_seconds": 1,
@@ -102,14 +106,16 @@ def many(customer_factory: Callable[..., CustomerSetup]) -> list[CustomerSetup]:
     return [customer_factory(f"customer-{number:02}", Variant.VERSIONED) for number in range(CUSTOMERS)]
 
 
-def write_periods(project: Any) -> list[str]:
-    labels = [f"2026-11-{day:02}" for day in range(24 - PERIODS, 24)]
-    for label in labels:
+def labels() -> list[str]:
+    return [f"2026-11-{day:02}" for day in range(24 - PERIODS, 24)]
+
+
+def write_periods(project: Any, some: list[str]) -> None:
+    for label in some:
         folder = label.replace("-", "/")
         for number in range(FILES):
             project.write(f"{folder}/part-{number}.csv", f"{label}/{number}\n".encode() * 2_000)
         project.write(f"{folder}/_SUCCESS", b"")
-    return labels
 
 
 def delivered(server: Any) -> list[tuple[str, str]]:
@@ -133,60 +139,91 @@ def cut_short(server: Any) -> set[str]:
     return {customer for (customer,) in rows}
 
 
+def held_up(server: Any, process: Any = None) -> set[str]:
+    """The customers whose turns the worker has, or any; and those whose jobs were fetched by somebody who has
+    not begun the turn: they are found again after a while, and nobody says so."""
+    pid = process.process.pid if process is not None else "%"
+    rows = server.execute(
+        "SELECT customer FROM turns LEFT JOIN procrastinate_jobs AS job ON args->>'customer' = customer "
+        f"WHERE state = 'running' AND holder LIKE '%/{pid}/%' OR state = 'queued' AND status = 'doing'",
+        "xmode",
+    )
+    return {customer for (customer,) in rows}
+
+
 def test_what_dies_at_random_is_made_up_for(
     project: Make, many: list[CustomerSetup], own_postgres: Any, figures: Callable[..., None]
 ) -> None:
-    """The ledger says in the end what was delivered when; the buckets say that it is there once."""
+    """The ledger says in the end what was delivered when; the buckets say that it is there once. The last
+    periods become due when everything has happened that is to happen, however quick the machine is."""
     chance = random.Random(20261128)
     made = project(*many, service={**SERVICE, "ledger": own_postgres.url("xmode")})
-    labels = write_periods(made)
-    wanted = {(customer.name, label) for customer in many for label in labels}
+    first, last = labels()[:-LAST], labels()[-LAST:]
+    write_periods(made, first)
+    wanted = {(customer.name, label) for customer in many for label in labels()}
     began = time.monotonic()
     cluster = Cluster(made)
     for number in range(3):
         cluster.add(number)
-    frozen: set[int] = set()
-    kills = 0
-    restarted = daemon_restarted = False
-    until = began + 400
+    frozen: int | None = None
+    paused: set[str] = set()
+    kills = acted_at = 0
+    restarted = daemon_restarted = all_due = False
     done: set[tuple[str, str]] = set()
+
+    def thaw() -> None:
+        nonlocal frozen
+        if frozen is not None:
+            cluster.workers[frozen].process.send_signal(signal.SIGCONT)
+            frozen = None
+
     while done != wanted:
-        assert time.monotonic() < until, f"{len(done)} of {len(wanted)}\n{cluster.told()}"
+        assert time.monotonic() < began + 1200, f"{len(done)} of {len(wanted)}\n{cluster.told()}"
         share = len(done) / len(wanted)
-        if share > 0.05 and share < 0.9:
-            number = chance.randrange(3)
-            if frozen:
-                cluster.workers[frozen.pop()].process.send_signal(signal.SIGCONT)
-            elif chance.random() < 0.3:
-                cluster.workers[number].process.send_signal(signal.SIGSTOP)
-                frozen.add(number)
-            elif chance.random() < 0.6:
+        number = chance.randrange(3)
+        works = cluster.workers[number].seen("worker.started")
+        # on a slow machine as much is delivered between two blows as on a quick one
+        is_time = works and (not kills or len(done) >= acted_at + PACE)
+        if frozen is not None:
+            thaw()
+        elif 0.05 < share < 0.9 and is_time:
+            acted_at = len(done)
+            paused |= held_up(own_postgres, cluster.workers[number])
+            if not kills or chance.random() < 0.4:
                 cluster.kill(number)
                 cluster.add(number)
                 kills += 1
+            elif chance.random() < 0.5:
+                cluster.workers[number].process.send_signal(signal.SIGSTOP)
+                frozen = number
+                paused |= held_up(own_postgres, cluster.workers[number])
             else:
                 cluster.workers[number].process.send_signal(signal.SIGTERM)
                 cluster.add(number)
-        elif frozen:
-            cluster.workers[frozen.pop()].process.send_signal(signal.SIGCONT)
         if share > 0.3 and not restarted:
+            paused |= held_up(own_postgres)
             own_postgres.kill()
             time.sleep(2)
             own_postgres.start()
             restarted = True
-        if share > 0.5 and not daemon_restarted:
+        elif share > 0.5 and not daemon_restarted:
             cluster.daemon.process.kill()
             cluster.ended.append(cluster.daemon)
             cluster.new_daemon()
             daemon_restarted = True
+        elif kills and daemon_restarted and not all_due:
+            write_periods(made, last)
+            all_due = True
         time.sleep(chance.uniform(1.5, 4.0))
         with suppress(psycopg.OperationalError, psycopg.errors.UndefinedTable):  # away, or not begun
             done = set(delivered(own_postgres))
+    thaw()
     seconds = time.monotonic() - began
-    struck = {entry["customer"] for entry in cluster.events(TAKEN_OVER)} | cut_short(own_postgres)
-    assert kills, "nothing was killed"
+    struck = {entry["customer"] for entry in cluster.events(TAKEN_OVER)} | cut_short(own_postgres) | paused
     assert restarted
-    assert daemon_restarted
+    for process in cluster.workers.values():
+        process.wait("worker.started")  # before that a signal ends it as it ends any process
+    cluster.daemon.wait("daemon.started")
     for process in [*cluster.workers.values(), cluster.daemon]:
         assert process.end() == 0, process.told()
 
@@ -194,23 +231,27 @@ def test_what_dies_at_random_is_made_up_for(
     assert (check.code, check.json["outcome"]) == (0, "ok"), check.out
     assert check.json["deliveries"] == len(wanted)
     with ThreadPoolExecutor(4) as threads:
-        list(threads.map(lambda customer: assert_whole(customer, labels), many))
-    ahead = fairness(delivered(own_postgres), struck, PERIODS)
+        list(threads.map(lambda customer: assert_whole(customer, labels()), many))
+    # the last periods begin a race of their own: whoever is behind by then has caught up
+    order = delivered(own_postgres)
+    ahead = max(
+        fairness([item for item in order if item[1] in some], struck, len(some)) for some in (first, last)
+    )
     figures(
         f"{len(wanted)} deliveries to {len(many)} customers by 3 workers: {seconds:.0f} s, {kills} workers "
         f"killed, {len(struck)} customers struck, nobody else more than {ahead} deliveries ahead"
     )
-    assert ahead <= 4
+    assert ahead <= 6
 
 
-def assert_whole(customer: CustomerSetup, labels: list[str]) -> None:
+def assert_whole(customer: CustomerSetup, periods: list[str]) -> None:
     """Every file of every period is one object of one version, under a manifest that lists it."""
     found = versions(customer)
     assert set(found.values()) == {1}, f"{customer.name}: {found}"
     written = manifests(customer)
-    assert sorted(manifest["period"] for manifest in written.values()) == labels
+    assert sorted(manifest["period"] for manifest in written.values()) == periods
     listed = [item["key"] for manifest in written.values() for item in manifest["objects"]]
-    assert len(listed) == len(labels) * FILES
+    assert len(listed) == len(periods) * FILES
     assert {*listed, *written} == {key for key in found if not key.endswith("/_SUCCESS")}
     for manifest in written.values():
         for item in manifest["objects"]:
@@ -252,7 +293,9 @@ class Parts:
                 noted.requests.append(f"{self.command} {self.path}")
                 if number:
                     noted.begun.append((time.monotonic(), number))
-                body = self.rfile.read(int(self.headers.get("content-length") or 0))
+                length = int(self.headers.get("content-length") or 0)
+                if len(body := self.rfile.read(length)) < length:
+                    return  # the sender has died, and what it has not sent is waited for by nobody
                 if number:
                     time.sleep(slow_seconds)
                 connection = http.client.HTTPConnection(target)
@@ -268,8 +311,8 @@ class Parts:
                 for name, value in answer.getheaders():
                     if name.lower() not in ("transfer-encoding", "connection", "content-length"):
                         self.send_header(name, value)
-                length = answer.getheader("content-length") if self.command == "HEAD" else str(len(data))
-                self.send_header("content-length", length or "0")
+                told = answer.getheader("content-length") if self.command == "HEAD" else str(len(data))
+                self.send_header("content-length", told or "0")
                 self.end_headers()
                 self.wfile.write(data)
                 if number and answer.status == 200:
@@ -343,9 +386,12 @@ class Wire:
 
 
 def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as one:
-        port: int = one.getsockname()[1]
-    return port
+    """Below those that the system gives to whoever asks for any: nobody takes it by chance until it is
+    used."""
+    while True:
+        port = random.randrange(20_000, 32_000)
+        with suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
 
 
 @pytest.fixture
@@ -382,7 +428,7 @@ def test_another_worker_goes_on_with_the_upload(
         made.environment |= {"LEDGER_URL": url, "AWS_ENDPOINT_URL_S3": parts.url}
         cluster = Cluster(made)
         first = cluster.add(1, LEDGER_URL=url.replace(f":{own_postgres.port}/", f":{wire.port}/"))
-        until = time.monotonic() + 60
+        until = time.monotonic() + 120
         while len(parts.answered) < 4:
             assert time.monotonic() < until, cluster.told()
             time.sleep(0.02)
@@ -394,9 +440,9 @@ def test_another_worker_goes_on_with_the_upload(
             wire.cut()
         stricken = time.monotonic()
         second = cluster.add(2)
-        second.wait("delivery.started", seconds=60)
+        second.wait("delivery.started")
         taken_up = time.monotonic() - stricken
-        cluster.workers[2].wait("delivery.finished", outcome="delivered", seconds=120)
+        cluster.workers[2].wait("delivery.finished", outcome="delivered", seconds=300)
         if fate == "frozen":
             first.process.send_signal(signal.SIGCONT)
         wire.mend()

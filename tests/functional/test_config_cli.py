@@ -20,7 +20,7 @@ def run(directory: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
         [COMMAND, "--config", str(directory), "config", *arguments],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
     )
 
 
@@ -109,7 +109,7 @@ def test_the_directory_may_come_from_the_environment(
 ) -> None:
     monkeypatch.setenv("XMODE_CONFIG", str(directory))
     monkeypatch.chdir(directory.parent.parent)
-    answer = subprocess.run([COMMAND, "config", "check"], capture_output=True, text=True, timeout=60)
+    answer = subprocess.run([COMMAND, "config", "check"], capture_output=True, text=True, timeout=300)
     assert answer.returncode == 0
 
 
@@ -128,6 +128,17 @@ def test_schemas_are_written_and_then_current(directory: Path) -> None:
     assert answer.returncode == 2
     assert f"stale    {directory}/schema/feed.json" in answer.stdout
     assert (directory / "schema" / "feed.json").read_text() == "{}"
+    (directory / "schema" / "customer.json").unlink()
+    answer = run(directory, "schema", "--check", "--json")
+    told = json.loads(answer.stdout)
+    assert (answer.returncode, told["outcome"]) == (2, "stale")
+    assert {Path(item["file"]).name: item["state"] for item in told["files"]} == {
+        "service.json": "current",
+        "feed.json": "stale",
+        "customer.json": "missing",
+    }
+    told = json.loads(run(directory, "schema", "--json").stdout)
+    assert (told["outcome"], [item["state"] for item in told["files"]].count("written")) == ("ok", 2)
 
 
 def test_the_committed_schemas_are_current_and_fit_the_example() -> None:

@@ -53,7 +53,7 @@ def credentials(tmp_path: Path) -> Callable[[str, str], Path]:
 def service(project: Callable[..., Any], sandbox: Sandbox, credentials: Callable[[str, str], Path]) -> Any:
     """The service for two customers, with the key that it has today in a file. One is slow to deliver to."""
     acme, globex = add_customer(sandbox, "acme"), add_customer(sandbox, "globex")
-    slow = {"limits": {"bandwidth_bytes_per_second": MEGABYTE}}
+    slow = {"limits": {"bandwidth_bytes_per_second": MEGABYTE // 4}}
     here = project(acme, globex, overrides={"acme": slow})
     file = credentials(sandbox.vendor.access_key_id, sandbox.vendor.secret_access_key)
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
@@ -73,7 +73,7 @@ def manifests(customer: CustomerSetup) -> list[str]:
 
 
 def wait_for_an_object(customer: CustomerSetup, process: subprocess.Popen[str]) -> None:
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 120
     while not bucket.list_keys(customer):
         assert process.poll() is None, process.communicate()
         assert time.monotonic() < deadline
@@ -109,7 +109,7 @@ def test_a_key_is_replaced_while_a_process_delivers_and_nothing_is_lost(
     wait_for_an_object(acme, process)
     credentials(new["AccessKeyId"], new["SecretAccessKey"])
     set_status(iam, old, "Inactive")
-    out, err = process.communicate(timeout=120)
+    out, err = process.communicate(timeout=300)
     assert process.returncode == 0, err
     assert [len(manifests(customer)) for customer in (acme, globex)] == [len(DAYS)] * 2, out
     assert err.count("keys.replaced") == 1

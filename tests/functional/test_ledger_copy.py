@@ -124,6 +124,28 @@ def test_a_target_that_is_none_is_refused(bare_project: Any, filled: str, target
     assert PASSWORD not in refused.out + refused.err
 
 
+def test_a_password_of_the_target_that_is_wrong_is_told_of_the_target(
+    bare_project: Any, filled: str, own_postgres: Any
+) -> None:
+    own_postgres.execute("CREATE ROLE xmode LOGIN PASSWORD 'another'")
+    own_postgres.allow("local all postgres trust", "local all all scram-sha-256")
+    own_postgres.execute("SELECT pg_reload_conf()")
+    parts = urlsplit(own_postgres.url("xmode"))
+    target = urlunsplit(parts._replace(netloc=f"xmode:{PASSWORD}@"))
+    for more in ((), ("--dry-run",)):
+        refused = bare_project.run("ledger", "copy", target, "--json", *more)
+        assert refused.code == 3, refused.err
+        error = refused.json["error"]
+        assert (error["cause"], "xmode@" in error["message"]) == ("ledger_refused", True)
+        assert "the user in TARGET and its password, which comes from the URL" in error["hint"]
+        assert "ledger:" not in error["hint"]
+        assert PASSWORD not in refused.out + refused.err
+    # and of the ledger itself it is told as ever
+    (bare_project.directory / "service.yaml").write_text("ledger: env:OLD_LEDGER\n")
+    refused = bare_project.run("ledger", "copy", "sqlite:////tmp/never-made.db", "--json", OLD_LEDGER=target)
+    assert "the user in `ledger:` and its password" in refused.json["error"]["hint"]
+
+
 def test_a_password_in_service_yaml_is_a_mistake_with_its_line(bare_project: Any) -> None:
     (bare_project.directory / "service.yaml").write_text(
         f"engine: auto\nledger: postgresql://xmode:{PASSWORD}@db/xmode\n"

@@ -1,7 +1,10 @@
 """`xmode-transfer list` and `status` against the local AWS."""
 
+import uuid
 from collections.abc import Callable
+from urllib.parse import urlsplit
 
+import psycopg
 import pytest
 
 from xmode_transfer.sandbox import bucket
@@ -91,6 +94,39 @@ def test_status_says_who_has_what_and_who_must_act(
     one = here.run("status", "--customer", "acme")
     assert "initech" not in one.out
     assert here.run("status", "--customer", "nobody").code == 2
+
+
+def test_status_looks_with_a_user_who_may_only_read_the_ledger(
+    project: Make, acme: CustomerSetup, postgres_ledger: str
+) -> None:
+    here = project(acme, service={"ledger": "env:LEDGER_URL"})
+    fill(here, "a.csv")
+    name = f"reader_{uuid.uuid4().hex[:8]}"  # a role is the whole server's
+    with psycopg.connect(postgres_ledger, autocommit=True) as owner:
+        owner.execute(f"CREATE ROLE {name} LOGIN")
+        owner.execute(f"GRANT SELECT ON ALL TABLES IN SCHEMA public TO {name}")
+    try:
+        only_reads = as_user(postgres_ledger, name)
+        answer = here.run("status", "--look", "--json", LEDGER_URL=only_reads)
+        assert answer.code == 0, answer.err
+        (customer,) = answer.json["customers"]
+        assert (customer["status"], customer["feeds"][0]["due"]) == ("due", ["2026-11-22"])
+        assert "permission denied" in answer.json["not_recorded"]
+        told = here.run("status", "--look", LEDGER_URL=only_reads).out
+        assert "due: 2026-11-22" in told
+        assert "the ledger did not take it" in told
+        known = here.run("status", "--no-look", "--json", LEDGER_URL=postgres_ledger).json
+        assert known["customers"][0]["feeds"][0]["looked_at"] is None
+        assert known["not_recorded"] is None
+    finally:
+        with psycopg.connect(postgres_ledger, autocommit=True) as owner:
+            owner.execute(f"DROP OWNED BY {name}")
+            owner.execute(f"DROP ROLE {name}")
+
+
+def as_user(url: str, user: str) -> str:
+    parts = urlsplit(url)
+    return parts._replace(netloc=f"{user}@{parts.netloc.rpartition('@')[2]}").geturl()
 
 
 def test_status_works_when_aws_does_not(project: Make, acme: CustomerSetup) -> None:

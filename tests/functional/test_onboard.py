@@ -85,7 +85,7 @@ def run_script(tmp_path: Path, sandbox: Sandbox) -> Callable[..., subprocess.Com
             "AWS_DEFAULT_REGION": customer.region,
         }
         return subprocess.run(
-            ["bash", str(script), *arguments], env=environment, capture_output=True, text=True, timeout=60
+            ["bash", str(script), *arguments], env=environment, capture_output=True, text=True, timeout=300
         )
 
     return run
@@ -353,5 +353,8 @@ def test_the_options_of_the_two_halves_do_not_mix(shop: Project) -> None:
         answer = shop.run("onboard", *arguments)
         assert answer.code == 2
         assert told in answer.err
+    answer = shop.run("onboard", "--company", "Acme", "--json")
+    assert (answer.code, answer.json["error"]["cause"]) == (2, "config_invalid")
+    assert "--out kits/acme" in answer.json["error"]["hint"]
     answer = shop.run("onboard", "--confirm", "nobody", "--json")
     assert (answer.code, answer.json["error"]["message"]) == (2, "there is no customer nobody")

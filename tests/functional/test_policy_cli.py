@@ -31,7 +31,7 @@ def run(directory: Path, *arguments: str, given: str | bytes = b"") -> subproces
         [COMMAND, "--config", str(directory), "policy", *arguments],
         input=given.encode() if isinstance(given, str) else given,
         capture_output=True,
-        timeout=60,
+        timeout=300,
     )
     return subprocess.CompletedProcess(done.args, done.returncode, done.stdout.decode(), done.stderr.decode())
 
@@ -63,6 +63,8 @@ def test_a_document_is_printed_ready_to_paste(
 ) -> None:
     answer = run(directory, "print", "--customer", "acme", *arguments)
     assert (answer.returncode, json.loads(answer.stdout), answer.stderr) == (0, expected, "")
+    answer = run(directory, "print", "--customer", "acme", *arguments, "--json")
+    assert (answer.returncode, [json.loads(line) for line in answer.stdout.splitlines()]) == (0, [expected])
 
 
 def test_a_key_is_in_the_corrected_document_and_told_beside_the_guides(directory: Path) -> None:

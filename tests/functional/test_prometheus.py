@@ -41,13 +41,13 @@ def free_port() -> int:
 def asked(url: str) -> Any:
     """What it answers; None as long as it answers nothing."""
     try:
-        with urlopen(url, timeout=5) as answer:
+        with urlopen(url, timeout=30) as answer:
             return json.load(answer)
     except (URLError, ConnectionError, ValueError):
         return None
 
 
-def until(found: Callable[[], Any], what: str, seconds: float = 30) -> Any:
+def until(found: Callable[[], Any], what: str, seconds: float = 120) -> Any:
     end = time.monotonic() + seconds
     while not (answer := found()):
         assert time.monotonic() < end, what
@@ -63,7 +63,7 @@ def served(command: list[str], log: Path) -> Iterator[None]:
         yield
     finally:
         process.terminate()
-        process.wait(10)
+        process.wait(120)
 
 
 @pytest.fixture
@@ -187,7 +187,7 @@ def test_customers_who_refuse_us_are_one_alert_that_reaches_a_person(
         assert not [rule for group in firing for rule in group["rules"] if rule["health"] == "err"]
 
         daemon.terminate()
-        assert daemon.wait(20) == 0
+        assert daemon.wait(120) == 0
         until(
             lambda: [a for a in sent if a["labels"]["alertname"] == "XmodeDaemonDown"],
             "the alert of a daemon that does not answer",

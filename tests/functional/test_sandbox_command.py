@@ -24,7 +24,7 @@ from xmode_transfer.sandbox.model import Sandbox, Variant
 pytestmark = pytest.mark.sandbox
 
 COMMAND = [str(Path(sys.executable).with_name("xmode-transfer")), "sandbox"]
-PATIENCE_SECONDS = 20
+PATIENCE_SECONDS = 120
 
 
 @pytest.fixture

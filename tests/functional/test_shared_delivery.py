@@ -5,6 +5,7 @@ import hashlib
 import http.client
 import json
 import re
+import socket
 import threading
 import time
 from collections import Counter
@@ -46,14 +47,14 @@ SERVICE = {
 
 class SlowPuts:
     """A proxy in front of the sandbox that holds each request with an object's bytes up for a while.
-    ``begun`` counts them by the worker that sent them, ``most`` is how many there were at once, ``uploads``
-    counts the multipart uploads that were opened."""
+    ``begun`` counts them by the worker that sent them, ``most`` is how many there were at once (of senders
+    that live), ``uploads`` counts the multipart uploads that were opened."""
 
     def __init__(self, upstream: str, slow_seconds: float) -> None:
         self.begun: Counter[str] = Counter()
         self.uploads = 0
         self.most = 0
-        self._in_flight = 0
+        self._in_flight: set[socket.socket] = set()
         self._lock = threading.Lock()
         target = urlsplit(upstream).netloc
         noted = self
@@ -62,12 +63,14 @@ class SlowPuts:
             protocol_version = "HTTP/1.1"
 
             def forward(self) -> None:
-                body = self.rfile.read(int(self.headers.get("content-length") or 0))
+                length = int(self.headers.get("content-length") or 0)
+                if len(body := self.rfile.read(length)) < length:
+                    return  # the sender has died, and what it has not sent is waited for by nobody
                 is_slow = self.command == "PUT" and FOLDER in self.path
                 if self.command == "POST" and self.path.endswith("?uploads"):
                     noted.uploads += 1
                 if is_slow:
-                    noted.begin(_sender(self.headers))
+                    noted.begin(_sender(self.headers), self.connection)
                     time.sleep(slow_seconds)
                 connection = http.client.HTTPConnection(target)
                 connection.putrequest(self.command, self.path, skip_host=True, skip_accept_encoding=True)
@@ -79,13 +82,13 @@ class SlowPuts:
                 data = answer.read()
                 connection.close()
                 if is_slow:  # before the sender hears of it, and sends the next one
-                    noted.end()
+                    noted.end(self.connection)
                 self.send_response_only(answer.status)
                 for name, value in answer.getheaders():
                     if name.lower() not in ("transfer-encoding", "connection", "content-length"):
                         self.send_header(name, value)
-                length = answer.getheader("content-length") if self.command == "HEAD" else str(len(data))
-                self.send_header("content-length", length or "0")
+                told = answer.getheader("content-length") if self.command == "HEAD" else str(len(data))
+                self.send_header("content-length", told or "0")
                 self.end_headers()
                 self.wfile.write(data)
 
@@ -105,19 +108,29 @@ class SlowPuts:
         self.url = f"http://127.0.0.1:{self.server.server_address[1]}"
         threading.Thread(target=self.server.serve_forever, daemon=True).start()
 
-    def begin(self, sender: str) -> None:
+    def begin(self, sender: str, connection: socket.socket) -> None:
         with self._lock:
             self.begun[sender] += 1
-            self._in_flight += 1
-            self.most = max(self.most, self._in_flight)
+            self._in_flight.add(connection)
+            self.most = max(self.most, sum(_is_open(one) for one in self._in_flight))
 
-    def end(self) -> None:
+    def end(self, connection: socket.socket) -> None:
         with self._lock:
-            self._in_flight -= 1
+            self._in_flight.discard(connection)
 
     def close(self) -> None:
         self.server.shutdown()
         self.server.server_close()
+
+
+def _is_open(connection: socket.socket) -> bool:
+    """Whether the sender is there still: one that was killed has nothing in flight any more."""
+    try:
+        return connection.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT) != b""
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
 
 
 def _sender(headers: Any) -> str:

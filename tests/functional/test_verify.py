@@ -104,7 +104,7 @@ def test_a_lost_ledger_is_recovered_exactly_as_documented(project: Make, acme: C
         capture_output=True,
         text=True,
         check=False,
-        timeout=120,
+        timeout=300,
     )
     assert answer.returncode == 0, answer.stdout + answer.stderr
     assert "adopted   us-daily 2026-11-22: 3 objects" in answer.stdout

@@ -303,15 +303,15 @@ def request(key: str, data: bytes) -> PutRequest:
 def do_everything(store: ObjectStore, opened: Callable[[bytes], OpenFile], name: str) -> None:
     """Every operation at least once, with a small and a large body."""
     key = f"xmode/{name} a+b/é"
-    store.put(request(key, SMALL), opened(SMALL)).result(30)
-    store.put(request(key + "2", LARGE), opened(LARGE)).result(30)
+    store.put(request(key, SMALL), opened(SMALL)).result(120)
+    store.put(request(key + "2", LARGE), opened(LARGE)).result(120)
     upload_id, _ = store.create_upload(request(key + "3", LARGE))
     body = opened(LARGE)
     parts = [
         store.upload_part(key + "3", upload_id, 1, body, 0, 5 * MIB),
         store.upload_part(key + "3", upload_id, 2, body, 5 * MIB, 4 * MIB),
     ]
-    store.complete_upload(key + "3", upload_id, [part.result(30) for part in parts], len(LARGE))
+    store.complete_upload(key + "3", upload_id, [part.result(120) for part in parts], len(LARGE))
     gone, _ = store.create_upload(request(key + "4", SMALL))
     store.abort_upload(key + "4", gone)
     info = store.head(key)
@@ -323,7 +323,7 @@ def do_everything(store: ObjectStore, opened: Callable[[bytes], OpenFile], name:
     store.delete(key + "2")
     store.delete(key + "3")
     wanted = [
-        Deletion(key + n, store.put(request(key + n, SMALL), opened(SMALL)).result(30).etag) for n in "67"
+        Deletion(key + n, store.put(request(key + n, SMALL), opened(SMALL)).result(120).etag) for n in "67"
     ]
     store.delete_many(wanted)
 
@@ -547,7 +547,7 @@ def test_an_unknown_region_is_asked_for_once_and_under_the_same_guard(
 ) -> None:
     store = store_at(recorder, region=None)
     for number in range(3):
-        store.put(request(f"xmode/{engine.info.name}-{number}", SMALL), opened(SMALL)).result(30)
+        store.put(request(f"xmode/{engine.info.name}-{number}", SMALL), opened(SMALL)).result(120)
     assert len(recorder.of("HeadBucket")) == 1
     assert recorder.seen[0].operation == "HeadBucket"
     assert recorder.seen[0].headers["x-amz-expected-bucket-owner"] == OWNER

@@ -62,7 +62,7 @@ def python(program: str, environment: dict[str, str]) -> "subprocess.CompletedPr
         env={**os.environ, **environment},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=300,
         check=False,
     )
 
@@ -91,7 +91,7 @@ def test_one_machine_checks_delivers_shows_and_cleans_up(
     run = here.run("run", "--customer", "acme", "--period", "2026-11-20", "--json")
     assert run.code == 0, run.err
     daemon = here.launch("daemon")
-    daemon.wait("delivery.finished", seconds=60, period="2026-11-21", outcome="delivered")
+    daemon.wait("delivery.finished", seconds=120, period="2026-11-21", outcome="delivered")
     assert daemon.end() == 0
     assert len([key for key in bucket.list_keys(acme) if "/_manifests/" in key]) == 2
     for command in (

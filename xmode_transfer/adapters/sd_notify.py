@@ -22,6 +22,12 @@ def status(text: str) -> None:
     _send(f"STATUS={text}")
 
 
+def waiting(text: str, seconds: float) -> None:
+    """Before ``ready``: why that takes longer. systemd waits for so many seconds from now on, if it would not
+    wait longer anyway."""
+    _send(f"STATUS={text}\nEXTEND_TIMEOUT_USEC={round(seconds * 1_000_000)}")
+
+
 def watchdog() -> None:
     """The service has got on. Without it for WatchdogSec, systemd restarts the service."""
     _send("WATCHDOG=1")

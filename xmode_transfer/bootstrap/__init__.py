@@ -49,14 +49,16 @@ def workbench(
     progress: Progress,
     stop: threading.Event | None = None,
     ending: threading.Event | None = None,
+    *,
+    waits: bool = True,
 ) -> Iterator[Workbench]:
     """Everything a use case needs, opened, and closed again in the right order. ``stop`` asks the work to
     stop where it can be resumed; ``ending`` is set when the process is asked to end, where that is
-    earlier."""
+    earlier. ``waits`` as in ``open_ledger``."""
     _spare_the_collector()
     service = configuration.service
     stop = stop or threading.Event()
-    with ledger(service) as (record, clock), _hurried(record, ending or stop):
+    with ledger(service, waits=waits) as (record, clock), _hurried(record, ending or stop):
         stores = engine(service, clock, stop)
         telemetry.log(Event.ENGINE_CHOSEN, engine=stores.info.name, reason=stores.info.reason)
         try:
@@ -108,10 +110,10 @@ def prober(bench: Workbench) -> Prober:
 
 
 @contextmanager
-def ledger(service: Service) -> Iterator[tuple[Ledger, Clock]]:
+def ledger(service: Service, *, waits: bool = True) -> Iterator[tuple[Ledger, Clock]]:
     """The ledger and its clock alone, for commands that only read."""
     clock = SystemClock()
-    record = open_ledger(ledger_url(service.ledger), clock)
+    record = open_ledger(ledger_url(service.ledger), clock, waits=waits)
     try:
         yield record, clock
     finally:

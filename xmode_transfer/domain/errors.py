@@ -18,7 +18,8 @@ tried again (``retryable``), and what to do next (``hint``)::
     ├── LedgerError                 ours: our durable record
     │   ├── LedgerLocked  LedgerReadOnly  LedgerFull  LedgerTooNew  LedgerCorrupt
     │   ├── LedgerUnreachable       the database server is away: tried again
-    │   └── LedgerRefused           the database server does not let us in
+    │   ├── LedgerRefused           the database server does not let us in
+    │   └── LedgerMissing           no ledger, database or host has the name that is configured
     ├── ReceiptRefused              a signed receipt is cut off, altered, or signed by somebody else
     ├── VendorIdentityError         ours: our own AWS identity is missing or wrong
     │   ├── OtherPrincipal          our credentials work, and are somebody else's
@@ -205,6 +206,12 @@ class LedgerRefused(LedgerError):
     """The database server is there, and does not let us in: a password, a certificate, a right."""
 
     code = "ledger_refused"
+
+
+class LedgerMissing(LedgerError):
+    """There is no ledger, database, schema or host of the name that is configured."""
+
+    code = "ledger_missing"
 
 
 class LedgerReadOnly(LedgerError):

@@ -26,6 +26,8 @@ served."""
 _LEAST_PRIORITY = -(2**31)
 SILENT_AFTER = timedelta(seconds=30)
 """A worker that has not been heard of for so long is not counted any more."""
+QUIET_AFTER = timedelta(seconds=10)
+"""A worker that has missed two signs of life: it is asked whether its process is known to have ended."""
 
 
 class FleetState(StrEnum):
@@ -129,7 +131,8 @@ class Ticket:
 class WorkerRecord:
     """One life of a worker process, brought up to date every few seconds. ``places`` is how many turns it
     takes at once, ``busy`` how many it has, ``waiting`` how many more make no progress and sit in its waiting
-    room. ``trouble`` is one sentence on what of ours keeps it from taking turns."""
+    room. ``trouble`` is one sentence on what of ours keeps it from taking turns; ``gone`` when its process is
+    known to have ended without a word."""
 
     holder: str
     started_at: datetime
@@ -141,9 +144,10 @@ class WorkerRecord:
     stopped_at: datetime | None = None
     version: str = ""
     trouble: str = ""
+    gone: bool = False
 
     def is_alive(self, now: datetime) -> bool:
-        return self.stopped_at is None and now - self.seen_at <= SILENT_AFTER
+        return self.stopped_at is None and not self.gone and now - self.seen_at <= SILENT_AFTER
 
 
 @dataclass(frozen=True, slots=True)

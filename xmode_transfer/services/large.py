@@ -41,7 +41,7 @@ _EXPIRY_MARGIN = timedelta(hours=1)
 
 class LargeObjects:
     """The multipart uploads of one delivery. Thread-safe; ``usable`` turns false when the destination refuses
-    parts."""
+    parts, ``sent_bytes`` are those of the parts that were sent here, not by an earlier run."""
 
     def __init__(
         self, bench: Workbench, customer: Customer, store: ObjectStore, delivery: Delivery, lease: Lease
@@ -52,6 +52,7 @@ class LargeObjects:
         self._delivery = delivery
         self._lease = lease
         self._lock = threading.Lock()
+        self.sent_bytes = 0
         self.usable = bench.ledger.capabilities(customer.name).multipart is not False
 
     def send(self, planned: PlannedObject, request: PutRequest, body: OpenFile) -> PutAnswer | None:
@@ -128,7 +129,7 @@ class LargeObjects:
     def _send_parts(self, upload: MultipartUpload, body: OpenFile) -> PutAnswer | None:
         done = {part.number: part for part in upload.parts}
         for acknowledged in done.values():
-            self._bench.progress.bytes_sent(acknowledged.size)
+            self._bench.progress.bytes_resumed(acknowledged.size)
         todo = missing(split(upload.size, upload.part_size), done)
         sending: dict[Future[UploadedPart], Part] = {}
         recording: dict[Future[None], UploadedPart] = {}
@@ -178,6 +179,8 @@ class LargeObjects:
                 continue
             part = future.result()
             recording[self._bench.ledger.record_part(self._lease, upload.upload_id, part)] = part
+            with self._lock:
+                self.sent_bytes += part.size
             self._bench.progress.bytes_sent(part.size)
         return failure
 

@@ -1,6 +1,6 @@
 """Remembering what was seen at a source, so that health can be told from the ledger alone."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from xmode_transfer.domain.config import Customer, Feed
 from xmode_transfer.domain.errors import Defect, SourceError, SourcePartlyUnreadable
@@ -20,20 +20,23 @@ def remembered(
     waiting: Sequence[tuple[str, PeriodState]],
     unfollowed: Sequence[tuple[str, SourceProblem]],
     states: Iterable[PeriodState],
+    record: Callable[[Look], object] | None = None,
 ) -> list[PeriodState]:
     """Walks through what is due by ``services.run.due`` (``waiting`` and ``unfollowed`` are where that notes
-    incomplete periods and what cannot be followed, by feed), remembers the look, and answers what is due. A
-    source that cannot be looked at is remembered too, and its error raised on."""
+    incomplete periods and what cannot be followed, by feed), remembers the look (by ``record``, else in the
+    ledger), and answers what is due. A source that cannot be looked at is remembered too, and its error
+    raised on."""
+    record = record or ledger.record_look
     looked_at = clock.now()
     try:
         found = list(states)
     except (SourceError, Defect) as error:
-        ledger.record_look(Look(customer.name, feed.name, looked_at, looked_at, failure=failure_of(error)))
+        record(Look(customer.name, feed.name, looked_at, looked_at, failure=failure_of(error)))
         raise
     problems = [problem for name, problem in unfollowed if name == feed.name]
     incomplete = [Waiting(state.period.label, state.reason) for name, state in waiting if name == feed.name]
     due, newest = _undelivered(ledger, customer, feed, found)
-    ledger.record_look(
+    record(
         Look(
             customer.name,
             feed.name,

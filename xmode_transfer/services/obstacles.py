@@ -20,10 +20,11 @@ def obstacle(bench: Workbench, plan: Plan, sent: Sent) -> XmodeError | None:
         return None
     if sent.passing is not None and not (sent.uploaded or sent.adopted or plan.problems):
         return sent.passing  # nothing got through: that is the destination's trouble, not these files'
+    of_all = plan.skipped + plan.upload_count + len(plan.problems)
     failures = [failure.failure for failure in sent.failures]
     theirs = {item.party for item in failures} == {Party.CUSTOMER} and not plan.problems
     return (_TheirsToMend if theirs else Incomplete)(
-        f"{count} of {plan.upload_count + len(plan.problems)} files could not be delivered",
+        f"{count} of {of_all} files could not be delivered",
         *failures,
         problems=plan.problems,
     )
@@ -40,11 +41,13 @@ class Incomplete(XmodeError):
             message += f"; first: {first.name}: {first.message}"
         elif failures:
             message += f"; first: {failures[0].message}"
-        super().__init__(
-            message,
-            hint="the files that arrived stay; the manifest follows when the rest has arrived. "
-            "The names are in the log and in --json",
+        hint = (
+            "the files that arrived stay; the manifest follows when the rest has arrived. "
+            "The names are in the log and in --json"
         )
+        if first is None and failures and failures[0].hint:
+            hint = f"{failures[0].hint}; {hint}"
+        super().__init__(message, hint=hint)
 
 
 class _TheirsToMend(Incomplete):
@@ -52,8 +55,3 @@ class _TheirsToMend(Incomplete):
 
     party = Party.CUSTOMER
     exit_code = ExitCode.BLOCKED
-
-    def __init__(self, message: str, *failures: Failure, problems: list[SourceProblem]) -> None:
-        super().__init__(message, *failures, problems=problems)
-        if failures:
-            self.hint = f"{failures[0].hint}; {self.hint}"

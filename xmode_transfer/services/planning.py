@@ -27,6 +27,9 @@ from xmode_transfer.domain.records import (
 )
 from xmode_transfer.ports import ChecksumOf, Clock, Ledger, PeriodState, Source
 
+ILLEGAL_NAME = "illegal_name"
+"""A problem of a source file whose name makes no object key of ours; the sources know the others."""
+
 
 @dataclass(slots=True)
 class Plan:
@@ -254,7 +257,7 @@ class Planner:
         try:
             key = self._key(difference, revision)
         except keys.IllegalName as error:
-            plan.problems.append(_shown(SourceProblem(file.name, "illegal_name", str(error))))
+            plan.problems.append(_shown(SourceProblem(file.name, ILLEGAL_NAME, str(error))))
             return
         plan.upload_count += 1
         plan.upload_bytes += file.size

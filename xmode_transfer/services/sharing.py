@@ -230,6 +230,9 @@ class _Counting:
             self.sent_bytes += count
         self._progress.bytes_sent(count)
 
+    def bytes_resumed(self, count: int) -> None:
+        self._progress.bytes_resumed(count)
+
     def object_finished(self, name: str, size: int, outcome: str) -> None:
         self._progress.object_finished(name, size, outcome)
 

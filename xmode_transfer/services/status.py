@@ -1,9 +1,12 @@
 """Looking at sources where nobody else does, so that `status` says what is due also without a daemon."""
 
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 
 from xmode_transfer.domain.config import Configuration, Customer, CustomerState, Feed
 from xmode_transfer.domain.errors import Defect, LedgerError, SourceError
+from xmode_transfer.domain.health import Assessment, assess
+from xmode_transfer.domain.looks import Look, Subscription
 from xmode_transfer.ports import Clock, Ledger, SourceFactory
 from xmode_transfer.services import looking
 from xmode_transfer.services.run import CustomerRun, Selection, due
@@ -14,29 +17,64 @@ def daemon_looks(ledger: Ledger, clock: Clock) -> bool:
     return any(daemon.is_alive(clock.now()) for daemon in ledger.daemons(1))
 
 
-def look_at(
-    configuration: Configuration,
-    ledger: Ledger,
-    sources: SourceFactory,
-    clock: Clock,
-    names: Iterable[str],
-    told: Callable[[int, int], None] | None = None,
-) -> None:
-    """Looks at the sources of these customers' feeds and remembers it; calls no customer's AWS account.
-    ``told`` hears how many subscriptions are done, of how many. A source that cannot be looked at is
-    remembered as such; a ledger that takes no more looks ends it, since what it has is shown all the same."""
-    wanted = list(_active(configuration, names))
-    for number, (customer, feed) in enumerate(wanted):
-        if told is not None:
-            told(number, len(wanted))
-        seen = CustomerRun(customer.name)
-        try:
-            states = due(sources, ledger, clock, customer, feed, Selection(), seen)
-            looking.remembered(ledger, clock, customer, feed, seen.waiting, seen.unfollowed, states)
-        except (SourceError, Defect):
-            continue
-        except LedgerError:
-            return
+class Looks:
+    """What was seen at the sources. A ledger that may only be read takes no look: it is kept here, and
+    counts all the same."""
+
+    def __init__(self, ledger: Ledger, clock: Clock) -> None:
+        self._ledger = ledger
+        self._clock = clock
+        self._kept: dict[Subscription, Look] = {}
+        self.refusal: LedgerError | None = None
+        """Why the ledger has not taken the last looks."""
+
+    def take(
+        self,
+        configuration: Configuration,
+        sources: SourceFactory,
+        names: Iterable[str],
+        told: Callable[[int, int], None] | None = None,
+    ) -> None:
+        """Looks at the sources of these customers' feeds and remembers it; calls no customer's AWS account.
+        ``told`` hears how many subscriptions are done, of how many. A source that cannot be looked at is
+        remembered as such. Raises LedgerError when the ledger cannot be read."""
+        self.refusal = None
+        self._kept.clear()
+        wanted = list(_active(configuration, names))
+        for number, (customer, feed) in enumerate(wanted):
+            if told is not None:
+                told(number, len(wanted))
+            seen = CustomerRun(customer.name)
+            try:
+                states = due(sources, self._ledger, self._clock, customer, feed, Selection(), seen)
+                looking.remembered(
+                    self._ledger,
+                    self._clock,
+                    customer,
+                    feed,
+                    seen.waiting,
+                    seen.unfollowed,
+                    states,
+                    self._record,
+                )
+            except (SourceError, Defect):
+                continue
+
+    def _record(self, look: Look) -> None:
+        if self.refusal is None:
+            try:
+                self._ledger.record_look(look)
+            except LedgerError as error:
+                self.refusal = error
+            else:
+                return
+        last = self._ledger.last_look(look.customer, look.feed)
+        self._kept[look.customer, look.feed] = look.after(last)
+
+    def assess(self, configuration: Configuration) -> Assessment:
+        """How everybody fares, by the ledger and what it has not taken. Raises LedgerError."""
+        survey = self._ledger.survey()
+        return assess(configuration, replace(survey, looks={**survey.looks, **self._kept}), self._clock.now())
 
 
 def _active(configuration: Configuration, names: Iterable[str]) -> Iterator[tuple[Customer, Feed]]:

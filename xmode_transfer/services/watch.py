@@ -1,10 +1,11 @@
 """Watching over deliveries: how everybody fares, by the ledger alone, and who is told of it."""
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 from xmode_transfer import telemetry
 from xmode_transfer.domain.alerts import (
@@ -67,10 +68,10 @@ def rules_of(alerting: Alerting) -> Rules:
 class Watch:
     """Opens, repeats and resolves alerts, tells the channels, and keeps the heart beating.
 
-    ``round`` is called about once a minute, by one thread. It raises nothing that is not a defect: a channel
-    that does not answer costs some seconds and is tried again, and while the ledger takes nothing, what
-    became of the alerts is kept in memory, with an alert about the ledger among them. Several processes may
-    watch over one ledger: one of them at a time does.
+    ``round`` is called about once a minute, and when ``beat_is_due``, by one thread. It raises nothing that
+    is not a defect: a channel that does not answer costs some seconds and is tried again, and while the
+    ledger takes nothing, what became of the alerts is kept in memory, with an alert about the ledger among
+    them. Several processes may watch over one ledger: one of them at a time does.
     """
 
     def __init__(
@@ -93,11 +94,20 @@ class Watch:
         self._unrecorded_tellings: set[_Key] = set()
         self._forgotten: set[str] = set()
         self._trouble: Trouble | None = None
-        self._beat_at: datetime | None = None
+        # On the monotonic clock. The heartbeat keeps to times of its own, whatever the rounds' distance is.
+        self._beat_at: float | None = None
+        self._round_at = -math.inf
+
+    @property
+    def beat_is_due(self) -> bool:
+        """Whether the time of the next heartbeat has come since the last round began. Any thread may ask."""
+        beat_at = self._beat_at
+        return beat_at is not None and self._round_at < beat_at <= self._clock.monotonic()
 
     def round(self, configuration: Configuration) -> Assessment | None:
         """One look at everybody; answers what was found, or None when the ledger could not be read or another
         process watches."""
+        self._round_at = self._clock.monotonic()
         try:
             with self._turn() as lease:
                 return self._round(configuration, lease)
@@ -253,20 +263,28 @@ class Watch:
             yield told(alert, channel, message.event, now)
 
     def _beat(self, service: Service) -> None:
-        """Only while all is sound: the ledger takes what we write, and no urgent alert is open."""
+        """Only while all is sound: the ledger takes what we write, and no urgent alert is open. A beat that
+        did not get through is tried again by the next round."""
         heart = self._heart(service)
-        now = self._clock.now()
-        if heart is None or self._trouble is not None:
+        if heart is None:
+            self._beat_at = None
+            return
+        now = self._clock.monotonic()
+        # a shorter distance than before, from a new configuration, counts at once
+        due_at = now if self._beat_at is None else min(self._beat_at, now + heart.every_seconds)
+        self._beat_at = due_at
+        if now < due_at or self._trouble is not None:
             return
         if any(alert.state is AlertState.OPEN and alert.condition.urgent for alert in self._alerts.values()):
             return
-        if self._beat_at is not None and now - self._beat_at < timedelta(seconds=heart.every_seconds):
-            return
-        self._beat_at = now
         try:
             heart.beat()
         except XmodeError as error:
             telemetry.warn(Event.HEARTBEAT_FAILED, **error.log_context())
+            return
+        # counted from when it was due, so that a beat that is a little late does not put off all others
+        following = due_at + heart.every_seconds
+        self._beat_at = following if following > now else now + heart.every_seconds
 
 
 def _fields(alert: Alert) -> Mapping[str, object]:

@@ -146,7 +146,7 @@ def deliver(url: str, period: str) -> None:
         )
         for name in "abc":
             receipt = Receipt(name, f"x/{period}/{name}", 10, Checksum("crc32", "AAAAAA=="), '"e"', NOW)
-            ledger.record_receipt(lease, delivery.id, receipt).result(timeout=30)
+            ledger.record_receipt(lease, delivery.id, receipt).result(timeout=120)
         done = replace(
             delivery,
             status=Status.DELIVERED,

@@ -49,7 +49,7 @@ def fill(path: Path, period: str, names: str = "abc") -> None:
     )
     for name in names:
         receipt = Receipt(name, f"x/{period}/{name}", 10, Checksum("crc32", "AAAAAA=="), '"e"', NOW)
-        ledger.record_receipt(lease, delivery.id, receipt).result(timeout=30)
+        ledger.record_receipt(lease, delivery.id, receipt).result(timeout=120)
     done = replace(
         delivery,
         status=Status.DELIVERED,

@@ -168,7 +168,7 @@ def test_what_waits_for_bandwidth_goes_on_by_itself(gate_with: Callable[..., Gat
     while not all(future.done() for future in futures):
         engine.finish(9)
         time.sleep(0.005)
-        assert time.monotonic() - began < 10
+        assert time.monotonic() - began < 120
     assert time.monotonic() - began > 0.2
 
 
@@ -266,7 +266,7 @@ def test_many_threads_never_pass_the_limits(gate_with: Callable[..., Gate]) -> N
     for thread in threads:
         thread.join()
     for future in futures:
-        future.result(10)
+        future.result(120)
     assert len(futures) == 160
     assert (most["a"], most["b"], most["all"]) == (2, 2, 3)
 
@@ -310,7 +310,7 @@ def test_only_what_carries_a_body_waits(
     engine.finish()
     assert closing.is_alive()
     engine.finish()
-    closing.join(5)
+    closing.join(120)
     assert not closing.is_alive()
     assert first.done()
     assert second.done()

@@ -189,7 +189,7 @@ def test_a_hook_can_kill_the_process_in_the_middle():
 
 def test_with_threads_put_returns_at_once_and_close_waits():
     go_on = threading.Event()
-    world = World(threads=2, faults=lambda *request: go_on.wait(30) and None)
+    world = World(threads=2, faults=lambda *request: go_on.wait(120) and None)
     store = world.open()
     future = store.put(PutRequest("x/a", "token", 4, "text/csv"), world.body(b"data"))
     assert not future.done()
@@ -197,7 +197,7 @@ def test_with_threads_put_returns_at_once_and_close_waits():
     closing.start()
     assert closing.is_alive()
     go_on.set()
-    closing.join(30)
+    closing.join(120)
     assert future.done()
     assert not closing.is_alive()
     world.stores.close()

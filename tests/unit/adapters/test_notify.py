@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 import threading
+from base64 import b64decode
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -131,6 +132,40 @@ def test_the_heart_beats(far: Far, monkeypatch: pytest.MonkeyPatch) -> None:
     far.status = 500
     with pytest.raises(NotificationFailed, match="500"):
         heart.beat()
+
+
+@pytest.mark.parametrize(
+    ("user", "credentials"),
+    [
+        ("ops:s3cret-word", "ops:s3cret-word"),
+        ("ops:p%40ss%3Aword", "ops:p@ss:word"),
+        ("only-a-token", "only-a-token:"),
+    ],
+)
+def test_a_user_and_a_password_in_the_url_are_basic_authentication(
+    far: Far, monkeypatch: pytest.MonkeyPatch, user: str, credentials: str
+) -> None:
+    monkeypatch.setenv("HOOK", f"http://{user}@{far.address}/alerts?to=ops")
+    WebhookNotifier(Channel(name="ops", webhook="env:HOOK")).send(Message(Event.OPENED, ALERT, NOW))
+    HeartbeatUrl(Heartbeat(url="env:HOOK")).beat()
+    assert [(method, path) for method, path, _, _ in far.requests] == [
+        ("POST", "/alerts?to=ops"),
+        ("GET", "/alerts?to=ops"),
+    ]
+    for _, _, headers, _ in far.requests:
+        scheme, _, told = headers["Authorization"].partition(" ")
+        assert (scheme, b64decode(told).decode()) == ("Basic", credentials)
+        assert headers["Host"] == far.address
+
+
+def test_a_user_in_the_url_and_a_token_do_not_go_together(far: Far, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOOK", f"http://ops:s3cret-word@{far.address}/alerts")
+    monkeypatch.setenv("TOKEN", "t0ken")
+    notifier = WebhookNotifier(Channel(name="ops", webhook="env:HOOK", token="env:TOKEN"))
+    with pytest.raises(NotificationFailed, match="a token is configured beside it") as raised:
+        notifier.send(Message(Event.OPENED, ALERT, NOW))
+    assert "s3cret-word" not in raised.value.message + raised.value.hint
+    assert far.requests == []
 
 
 # --- Apprise

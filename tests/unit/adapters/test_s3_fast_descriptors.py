@@ -90,7 +90,7 @@ def test_what_was_summed_is_what_is_sent(
 ) -> None:
     monkeypatch.setattr(direct, "IS_DIRECT", is_direct)
     stub.reply(fine)
-    store.put(put_of(content), opened(content)).result(10)
+    store.put(put_of(content), opened(content)).result(120)
     (asked,) = stub.asked
     assert asked.body == content
     assert asked.headers["content-length"] == str(len(content))
@@ -102,8 +102,8 @@ def test_it_sends_the_same_headers_as_from_memory(
     store: FastStore, stub: Any, fine: Any, opened: Opened, file_of: Any
 ) -> None:
     stub.reply(fine)
-    store.put(put_of(CONTENT), opened(CONTENT)).result(10)
-    store.put(put_of(CONTENT), file_of(CONTENT)).result(10)
+    store.put(put_of(CONTENT), opened(CONTENT)).result(120)
+    store.put(put_of(CONTENT), file_of(CONTENT)).result(120)
     one, other = stub.asked
     assert set(one.headers) == set(other.headers)
     changing = {"x-amz-date", "authorization", "user-agent"}  # the CRT notes there what it uses
@@ -115,7 +115,7 @@ def test_a_store_without_checksums_gets_the_sha256_of_what_was_read(
 ) -> None:
     stub.reply(fine)
     store = stores.open(customer_of(destination={"checksums": "none"}), Provider(), None)
-    store.put(put_of(CONTENT), opened(CONTENT)).result(10)
+    store.put(put_of(CONTENT), opened(CONTENT)).result(120)
     (asked,) = stub.asked
     assert asked.body == CONTENT
     assert asked.headers["x-amz-content-sha256"] == sha256(CONTENT).hexdigest()
@@ -125,7 +125,7 @@ def test_a_part_is_never_taken_for_the_whole_file(
     store: FastStore, stub: Any, fine: Any, opened: Opened
 ) -> None:
     stub.reply(fine)
-    store.upload_part("xmode/a", "id", 1, opened(CONTENT), 10_000, 20_000).result(10)
+    store.upload_part("xmode/a", "id", 1, opened(CONTENT), 10_000, 20_000).result(120)
     assert stub.asked[0].body == CONTENT[10_000:30_000]
 
 
@@ -189,5 +189,5 @@ def test_a_file_that_is_replaced_under_its_name_is_not_what_is_read(
         return of_descriptor(body)
 
     monkeypatch.setattr("xmode_transfer.adapters.s3_fast.jobs.path_of_descriptor", replaced)
-    store.put(put_of(CONTENT), file).result(10)
+    store.put(put_of(CONTENT), file).result(120)
     assert stub.asked[0].body == CONTENT

@@ -242,7 +242,7 @@ def test_a_certificate_that_nobody_vouches_for_is_not_trusted(
 ) -> None:
     """s2n lets up to 30 seconds pass before it says so; botocore then tells what is wrong."""
     with pytest.raises(Unavailable, match="certificate verify failed") as caught:
-        stores.open(customer_of(), Provider(), None).put(HELLO, file_of(b"hello")).result(60)
+        stores.open(customer_of(), Provider(), None).put(HELLO, file_of(b"hello")).result(120)
     assert "AWS_CA_BUNDLE" in caught.value.hint
     assert secure.asked == []
 

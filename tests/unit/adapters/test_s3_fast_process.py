@@ -78,7 +78,7 @@ def put_of(number: int, size: int = 5) -> PutRequest:
 def test_the_limits_hold_on_the_wire(
     make_stores: Any, stub: Any, reply: Any, customer_of: Callable[..., Customer], file_of: Any
 ) -> None:
-    crowd = Crowd(0.05)
+    crowd = Crowd(0.2)
     stub.reply(lambda asked: crowd(asked, reply(200, headers={"ETag": '"e"'})))
     stores = make_stores(parallel_objects=6, parallel_objects_per_customer=4)
     opened = [
@@ -87,7 +87,7 @@ def test_the_limits_hold_on_the_wire(
     ]
     futures = [store.put(put_of(number), file_of(b"hello")) for number in range(40) for store in opened]
     for future in futures:
-        future.result(30)
+        future.result(120)
     assert 4 < crowd.most_in_all <= 6
     assert max(crowd.most.values()) <= 4
 
@@ -95,7 +95,7 @@ def test_the_limits_hold_on_the_wire(
 def test_slowdown_slows_this_customer_and_no_other(
     make_stores: Any, stub: Any, reply: Any, customer_of: Callable[..., Customer], file_of: Any
 ) -> None:
-    crowd = Crowd(0.1)
+    crowd = Crowd(0.3)
     refusals = iter(range(20))
     slow_down = b"<Error><Code>SlowDown</Code><Message>reduce your request rate</Message></Error>"
 
@@ -110,12 +110,12 @@ def test_slowdown_slows_this_customer_and_no_other(
         for name in ("acme", "globex")
     )
     for future in [acme.put(put_of(number), file_of(b"hello")) for number in range(8)]:
-        future.result(30)
+        future.result(120)
     crowd.most.clear()
     later = [acme.put(put_of(number), file_of(b"hello")) for number in range(8, 16)]
     later += [globex.put(put_of(number), file_of(b"hello")) for number in range(24)]
     for future in later:
-        future.result(30)
+        future.result(120)
     # halved three times and more, and won back by one a round; 8 in flight is the limit of both
     assert crowd.most["acme-data"] <= 5 < crowd.most["globex-data"] <= 8
 
@@ -129,8 +129,8 @@ def test_bodies_are_sent_at_the_configured_bandwidth(
     started = time.monotonic()
     futures = [store.put(put_of(number, len(body)), file_of(body)) for number in range(6)]
     for future in futures:
-        future.result(30)
-    assert 0.5 <= time.monotonic() - started < 5
+        future.result(120)
+    assert 0.5 <= time.monotonic() - started < 60
 
 
 def test_what_takes_too_long_for_its_size_is_ended(
@@ -141,19 +141,19 @@ def test_what_takes_too_long_for_its_size_is_ended(
     file_of: Any,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(pacing, "deadline_seconds", lambda length: 0.2)
+    monkeypatch.setattr(pacing, "deadline_seconds", lambda length: 2.0)
     monkeypatch.setattr("xmode_transfer.adapters.s3_fast.engine._WATCH_SECONDS", 0.1)
     monkeypatch.setattr(pacing, "ATTEMPTS", 2)
     gate = threading.Event()
 
     def answer(asked: Any) -> Any:
-        gate.wait(10)
+        gate.wait(120)
         return reply(200)
 
     stub.reply(answer)
     future = make_stores().open(customer_of(), Provider(), None).put(put_of(1), file_of(b"hello"))
     with pytest.raises(Unavailable, match="no answer within"):
-        future.result(10)
+        future.result(120)
     gate.set()
     assert len(stub.asked) == 2
 
@@ -174,7 +174,7 @@ def test_a_connection_on_which_nothing_moves_is_ended(
     future = make_stores().open(customer_of(), Provider(), None).put(put_of(1), file_of(b"hello"))
     started = time.monotonic()
     with pytest.raises(Unavailable, match="throughput"):
-        future.result(60)
+        future.result(120)
     assert 20 < time.monotonic() - started < 45
     gate.set()
 
@@ -209,18 +209,19 @@ print("sent", flush=True)
 how = sys.argv[1]
 if how == "finished":
     for future in futures:
-        future.result(30)
+        future.result(120)
     store.close()
     stores.close()
 elif how == "interrupted":
     try:
+        print("closing", flush=True)
         store.close()
     except KeyboardInterrupt:
         stores.close()
         print("interrupted", flush=True)
 elif how == "unclosed":
     for future in futures:
-        future.result(30)
+        future.result(120)
 """
 
 
@@ -247,9 +248,11 @@ def test_a_process_ends_without_hanging(stub: Any, reply: Any, how: str) -> None
         if how == "interrupted":
             while not stub.asked:
                 time.sleep(0.01)
-            time.sleep(0.2)
+            assert process.stdout is not None
+            while process.stdout.readline() != "closing\n":
+                pass
             process.send_signal(signal.SIGINT)
-        out, err = process.communicate(timeout=60)
+        out, err = process.communicate(timeout=300)
     finally:
         gate.set()
         process.kill()

@@ -66,7 +66,7 @@ def test_a_file_arrives_whole_with_the_acl_and_the_token(
 ) -> None:
     store = open_store(acme)
     key = f"{acme.prefix}a b+c/é.txt"
-    store.put(PutRequest(key, "token-1", 5, "text/plain", {"xmode-feed": "f"}), file_of(b"hello")).result(30)
+    store.put(PutRequest(key, "token-1", 5, "text/plain", {"xmode-feed": "f"}), file_of(b"hello")).result(120)
     assert bucket.read_object(acme, key) == b"hello"
     info = store.head(key)
     assert info is not None
@@ -83,7 +83,7 @@ def test_under_the_guide_parts_are_refused_and_so_is_the_abort(
     store = open_store(acme)
     upload_id, _ = store.create_upload(PutRequest(acme.prefix + "big", "t", 6 * MIB, "x/y"))
     with pytest.raises(PartsRefused):
-        store.upload_part(acme.prefix + "big", upload_id, 1, file_of(bytes(6 * MIB)), 0, 5 * MIB).result(30)
+        store.upload_part(acme.prefix + "big", upload_id, 1, file_of(bytes(6 * MIB)), 0, 5 * MIB).result(120)
     with pytest.raises(AccessDenied):
         store.abort_upload(acme.prefix + "big", upload_id)
 
@@ -98,8 +98,8 @@ def test_where_parts_are_allowed_a_large_file_is_put_together(
     upload_id, _ = store.create_upload(PutRequest(key, "token-1", len(content), "x/y"))
     file = file_of(content)
     parts = [
-        store.upload_part(key, upload_id, 2, file, 9 * MIB, 5 * MIB).result(30),
-        store.upload_part(key, upload_id, 1, file, 0, 9 * MIB).result(30),
+        store.upload_part(key, upload_id, 2, file, 9 * MIB, 5 * MIB).result(120),
+        store.upload_part(key, upload_id, 1, file, 0, 9 * MIB).result(120),
     ]
     store.complete_upload(key, upload_id, parts, len(content))
     assert bucket.read_object(setup, key) == content
@@ -117,14 +117,14 @@ def test_a_session_keeps_to_its_step_and_its_prefix(
 ) -> None:
     key = acme.prefix + "a"
     store = open_store(acme)
-    store.put(PutRequest(key, "t", 5, "text/plain"), file_of(b"hello")).result(30)
+    store.put(PutRequest(key, "t", 5, "text/plain"), file_of(b"hello")).result(120)
     with pytest.raises(AccessDenied):
         store.delete(key)
     if acme.prefix:
         with pytest.raises(AccessDenied):
-            store.put(PutRequest("elsewhere", "t", 5, "text/plain"), file_of(b"hello")).result(30)
+            store.put(PutRequest("elsewhere", "t", 5, "text/plain"), file_of(b"hello")).result(120)
     with pytest.raises(AccessDenied):
-        open_store(acme, Step.LIST).put(PutRequest(key + "2", "t", 5, "x/y"), file_of(b"hello")).result(30)
+        open_store(acme, Step.LIST).put(PutRequest(key + "2", "t", 5, "x/y"), file_of(b"hello")).result(120)
     open_store(acme, Step.CLEANUP).delete(key)
     assert bucket.list_keys(acme) == []
 
@@ -139,7 +139,7 @@ def test_one_customers_session_opens_no_other_customers_bucket(
 ) -> None:
     store = open_store(globex, provider=sessions.open(configured(acme), Step.DELIVER))
     with pytest.raises(AccessDenied):
-        store.put(PutRequest(globex.prefix + "a", "t", 5, "x/y"), file_of(b"hello")).result(30)
+        store.put(PutRequest(globex.prefix + "a", "t", 5, "x/y"), file_of(b"hello")).result(120)
 
 
 def test_a_bucket_that_is_gone_is_said(
@@ -147,14 +147,14 @@ def test_a_bucket_that_is_gone_is_said(
 ) -> None:
     store = open_store(acme, bucket="absent-" + acme.bucket)
     with pytest.raises((BucketMissing, AccessDenied)):
-        store.put(PutRequest(acme.prefix + "a", "t", 5, "x/y"), file_of(b"hello")).result(30)
+        store.put(PutRequest(acme.prefix + "a", "t", 5, "x/y"), file_of(b"hello")).result(120)
 
 
 def test_an_unknown_region_is_settled_before_the_first_put(
     acme: CustomerSetup, open_store: Callable[..., PortableStore], file_of: Any
 ) -> None:
     store = open_store(acme, region=None)
-    store.put(PutRequest(acme.prefix + "a", "t", 5, "x/y"), file_of(b"hello")).result(30)
+    store.put(PutRequest(acme.prefix + "a", "t", 5, "x/y"), file_of(b"hello")).result(120)
     assert store.region == acme.region
 
 
@@ -167,7 +167,7 @@ def test_a_customer_whose_role_does_not_let_us_in_is_blocked(
 ) -> None:
     setup = customer_factory("acme", variant)
     with pytest.raises(RoleRefused):
-        open_store(setup).put(PutRequest(setup.prefix + "a", "t", 5, "x/y"), file_of(b"hello")).result(30)
+        open_store(setup).put(PutRequest(setup.prefix + "a", "t", 5, "x/y"), file_of(b"hello")).result(120)
 
 
 class FirstShort:
@@ -208,7 +208,7 @@ def test_a_session_that_has_died_is_replaced_without_a_word(
     store = open_store(acme, provider=provider)
     time.sleep(1.5)
     if first_call == "put":
-        store.put(PutRequest(acme.prefix + "a", "t", 5, "x/y"), file_of(b"hello")).result(30)
+        store.put(PutRequest(acme.prefix + "a", "t", 5, "x/y"), file_of(b"hello")).result(120)
     else:
         assert store.head(acme.prefix + "a") is None
     assert provider.first is None

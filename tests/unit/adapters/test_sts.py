@@ -195,7 +195,7 @@ def together(count: int, work: Callable[[], Any]) -> list[Any]:
     barrier = threading.Barrier(count)
 
     def begin() -> Any:
-        barrier.wait(10)
+        barrier.wait(120)
         return work()
 
     with ThreadPoolExecutor(count) as threads:
@@ -208,12 +208,12 @@ def test_many_threads_wait_for_one_call(
     release = threading.Event()
 
     def slowly(_: Any) -> Any:
-        release.wait(10)
+        release.wait(120)
         return session_for("A", clock.now() + timedelta(hours=1))
 
     stub.reply(slowly)
     provider = sessions.open(acme, Step.DELIVER)
-    threading.Timer(0.2, release.set).start()
+    threading.Timer(1.5, release.set).start()
     got = together(8, provider.get)
     assert {credentials.access_key_id for credentials in got} == {"A"}
     assert len(stub.asked) == 1
@@ -225,7 +225,7 @@ def test_many_threads_are_told_of_one_refusal(
     release = threading.Event()
 
     def slowly(_: Any) -> Any:
-        release.wait(10)
+        release.wait(120)
         return refusal(403, "AccessDenied")
 
     def outcome() -> type[BaseException] | None:
@@ -237,7 +237,7 @@ def test_many_threads_are_told_of_one_refusal(
 
     stub.reply(slowly)
     provider = sessions.open(acme, Step.DELIVER)
-    threading.Timer(0.2, release.set).start()
+    threading.Timer(1.5, release.set).start()
     assert together(8, outcome) == [RoleRefused] * 8
     assert len(stub.asked) == 1
 

@@ -48,9 +48,9 @@ def test_it_ticks_now_and_again(ticker: Ticker) -> None:
     ticks = threading.Semaphore(0)
     ticker.every("tick", 0.2, ticks.release)
     for _ in range(3):
-        assert ticks.acquire(timeout=5)
+        assert ticks.acquire(timeout=120)
     ticker.every("tick", 3600, lambda: None)  # replaced
-    time.sleep(0.3)
+    time.sleep(1)  # what had fired before
     while ticks.acquire(blocking=False):
         pass
     assert not ticks.acquire(timeout=0.5)
@@ -65,7 +65,7 @@ def test_it_calls_at_the_times_of_a_schedule(ticker: Ticker) -> None:
     ticker.at("customer acme", Times("* * * * *", "UTC", shift % timedelta(minutes=1)), called.set)
     ticker.at("customer globex", Times("* * * * *", "UTC", shift % timedelta(minutes=1)), other.set)
     ticker.keep({"customer acme"})
-    assert called.wait(5)
+    assert called.wait(120)
     assert not other.is_set()
 
 
@@ -74,13 +74,13 @@ def test_a_wall_clock_that_is_set_back_stops_the_ticks_until_it_is_set_right(tic
     now = datetime(2026, 11, 22, 12, tzinfo=UTC)
     with time_machine.travel(now, tick=True):
         ticker.every("tick", 0.3, ticks.release)
-        assert ticks.acquire(timeout=5)
-        assert ticks.acquire(timeout=5)
+        assert ticks.acquire(timeout=120)
+        assert ticks.acquire(timeout=120)
     with time_machine.travel(now - timedelta(hours=1), tick=True):
-        time.sleep(0.4)
+        time.sleep(1)  # what had fired before
         while ticks.acquire(blocking=False):
             pass
         assert not ticks.acquire(timeout=0.8)  # APScheduler waits for an hour to pass
         ticker.set_right()
-        assert ticks.acquire(timeout=5)
-        assert ticks.acquire(timeout=5)
+        assert ticks.acquire(timeout=120)
+        assert ticks.acquire(timeout=120)

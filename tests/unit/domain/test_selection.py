@@ -125,7 +125,7 @@ def test_a_file_is_matched_by_its_own_escaped_path(path: list[str]) -> None:
 
 def test_a_hostile_pattern_is_matched_in_no_time() -> None:
     selection = Selection.of(include=["*a" * 30 + "b", "**/" + "*a" * 30 + "b/c"])
-    started = time.perf_counter()
+    started = time.process_time()
     assert not takes(selection, "a" * 250)
     assert not takes(selection, "a" * 250 + "/c")
-    assert time.perf_counter() - started < 0.5
+    assert time.process_time() - started < 5  # by trying everything it would be years

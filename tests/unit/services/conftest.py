@@ -135,7 +135,7 @@ class DaemonWorld:
         """A daemon of its own process; the one before is gone as if killed."""
         if self.daemon is not None:
             self.daemon.stop()
-            assert self.daemon.drain(10)
+            assert self.daemon.drain(120)
             self.ledger.release(self.lease)
         if self.shared:
             self.engage()
@@ -177,7 +177,7 @@ class DaemonWorld:
         """A worker of its own process, in the place of the one before."""
         if self.worker is not None:
             self.worker.stop()
-            assert self.worker.wait(10)
+            assert self.worker.wait(120)
             self.worker.close()
         self.number += 1
         self.worker = self.new_worker(f"worker-{self.number}")
@@ -230,7 +230,7 @@ class DaemonWorld:
             self.daemon.attend()
             self.work()
             self.daemon.attend()
-            assert self.daemon.drain(20)
+            assert self.daemon.drain(120)
 
     def work(self) -> None:
         """The worker takes what is queued, until nothing is."""
@@ -242,7 +242,7 @@ class DaemonWorld:
             for name, waiting in jobs:
                 if name is not None:
                     worker.take(name, waiting=waiting, freed=lambda: None)
-            assert worker.wait(20)
+            assert worker.wait(120)
 
     def turn(self, name: str = "acme") -> Turn:
         assert self.daemon is not None
@@ -283,10 +283,10 @@ def daemon_world(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Cal
         if world.daemon is not None:
             world.daemon.stop()
             world.daemon.break_off()
-            world.daemon.drain(10)
+            world.daemon.drain(120)
         if world.worker is not None:
             world.worker.break_off()
             world.worker.stop()
-            world.worker.wait(10)
+            world.worker.wait(120)
             world.worker.close()
         world.ledger.close()

@@ -222,7 +222,7 @@ def test_several_periods_are_worked_on_at_once(world: World, monkeypatch: pytest
 
     def fault(operation: str, key: str, attempt: int) -> None:
         if operation == "head":
-            together.wait(30)
+            together.wait(120)
 
     world.faults = fault
     world.put(manifest(DAYS[1]), b"theirs")

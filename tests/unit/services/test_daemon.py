@@ -11,11 +11,15 @@ import pytest
 
 from xmode_transfer.domain.config import Problem
 from xmode_transfer.domain.errors import LeaseLost
+from xmode_transfer.domain.findings import AccessReport
+from xmode_transfer.domain.health import Health
 from xmode_transfer.domain.periods import Period
 from xmode_transfer.domain.records import Delivery, SourceFile, SourceProblem, Status
 from xmode_transfer.ports import PeriodState
 from xmode_transfer.ports.board import TurnState
+from xmode_transfer.services.daemon import house
 from xmode_transfer.services.run import Selection, run_customer
+from xmode_transfer.services.watch import assess_all
 
 Make = Callable[..., "DaemonWorld"]  # noqa: F821 - conftest's, which tests cannot import
 ALONE = pytest.mark.parametrize("daemon_world", ["threads"], indirect=True)
@@ -136,6 +140,19 @@ def test_corrections_without_a_marker_are_looked_for_once_an_hour(daemon_world: 
     assert world.ledger.latest("acme", "us-daily", "2026-11-20").revision == 2
 
 
+@pytest.mark.parametrize("daemon_world", ["fleet"], indirect=True)
+def test_that_a_worker_died_is_noted_before_the_next_tick(daemon_world: Make) -> None:
+    world = daemon_world()
+    daemon = world.start()
+    world.tick()
+    assert world.ledger.daemons(1)[0].workers == 4
+    ticked_at = world.ledger.daemons(1)[0].ticked_at
+    world.clock.advance(31)  # nothing was heard of it
+    daemon.attend()
+    noted = world.ledger.daemons(1)[0]
+    assert (noted.workers, noted.busy, noted.ticked_at) == (0, 0, ticked_at)
+
+
 # --- Whoever refuses us ----------------------------------------------------------------------------------
 
 
@@ -173,6 +190,29 @@ def test_a_refusal_parks_is_tried_again_with_longer_pauses_and_drains_in_order(d
     assert world.delivered("acme") == ["2026-11-20", "2026-11-21", "2026-11-22"]
     assert world.turn().state is TurnState.RESTING
     assert daemon is not world.daemon
+    assert world.ledger.last_check("acme").outcome == "ok"  # checked anew, since it let us in again
+
+
+def test_an_old_check_says_nothing_more_of_a_customer_that_lets_us_in_again(
+    daemon_world: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = daemon_world(customers={"acme": {}})
+    world.start()
+    world.refuse("acme")
+    world.produce("2026-11-20")
+    world.tick()
+    checked = []
+    monkeypatch.setattr(
+        house, "check_access", lambda *which: checked.append(which) or AccessReport("acme", None, ())
+    )
+    world.mend("acme")
+    world.tick(after=900)
+    assert world.delivered() == ["2026-11-20"]
+    assert len(checked) == 1
+    # that check has told the ledger nothing, and still the one before counts no more
+    assert world.ledger.last_check("acme").outcome == "blocked"
+    found = assess_all(world.configuration, world.ledger, world.clock).customer("acme")
+    assert (found.health, found.cares) == (Health.HEALTHY, ())
 
 
 def test_an_access_check_that_finds_all_in_order_tries_at_once(daemon_world: Make) -> None:

@@ -306,13 +306,13 @@ def test_a_round_that_hangs_holds_up_nobody(world: World) -> None:
 
     def fault(operation: str, key: str, attempt: int) -> None:
         asked.set()
-        assert go.wait(10)
+        assert go.wait(120)
 
     world.faults = fault
     world.deliver("2026-11-22")
     assessment = assess_all(world.configuration, world.ledger, world.clock)
     world.notices.offer(world.configuration, assessment)
-    assert asked.wait(10)
+    assert asked.wait(120)
     world.notices.offer(world.configuration, assessment)  # one is under way
     assert not world.notices.close(0.1)
     world.notices.offer(world.configuration, assessment)  # nothing begins any more

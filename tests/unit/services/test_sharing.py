@@ -190,7 +190,7 @@ class World:
         finally:
             over.set()
             for thread in threads:
-                thread.join(30)
+                thread.join(120)
             assert not any(thread.is_alive() for thread in threads)
 
     def close(self) -> None:
@@ -364,7 +364,7 @@ def test_others_may_want_the_place(world: World) -> None:
     while over.is_alive() and not helped.chunks:
         for delivery in helper.ledger.deliveries(statuses=[Status.RUNNING]):
             helped = help_out(helper, world.configuration, delivery.id, enough=lambda: True)
-    over.join(30)
+    over.join(120)
     assert (helped.chunks, helped.reason) == (1, "others want the place")
     assert results[0].outcome == "delivered"
     world.assert_once_and_whole()
@@ -423,7 +423,7 @@ def test_a_refusal_that_a_helper_meets_blocks_the_delivery(world: World) -> None
             started.set()
 
     def waits(operation: str, key: str, attempt: int) -> None:
-        started.wait(10)
+        started.wait(120)
 
     closer = world.bench("closer", faults=waits, threads=1)
     with world.helpers(world.bench("h1", faults=refused)):
@@ -449,7 +449,7 @@ def test_a_helper_s_own_identity_is_its_own_trouble(world: World) -> None:
                 help_out(helper, world.configuration, delivery.id)
             except VendorIdentityError:
                 raised = True
-    thread.join(30)
+    thread.join(120)
     assert raised
     assert results[0].outcome == "delivered"
 
@@ -545,7 +545,7 @@ def test_the_upload_of_a_helper_that_died_goes_on_from_its_journal(
 
     def waits(operation: str, key: str, attempt: int) -> None:
         if not key.endswith("09.csv") and operation == "put" and "_manifests/" not in key:
-            cut.wait(20)
+            cut.wait(120)
 
     world.rules = Cluster(share_above_objects=3, chunk_objects=9, helpers=1)
     closer = world.bench("closer", faults=waits)
@@ -562,7 +562,7 @@ def test_the_upload_of_a_helper_that_died_goes_on_from_its_journal(
     thread.start()
     outcome = world.deliver(closer)
     order.set()
-    thread.join(30)
+    thread.join(120)
     assert cut.is_set()
     assert outcome.outcome == "delivered"
     (upload,) = closer.ledger.uploads(delivery_id=closer.ledger.deliveries()[0].id)
@@ -651,7 +651,7 @@ def test_whoever_is_cut_off_when_each_object_is_there_once(
         finally:
             over.set()
             for thread in threads:
-                thread.join(30)
+                thread.join(120)
         assert eyes.deliveries()[0].status is Status.DELIVERED
         world.assert_once_and_whole()
         world.assert_nothing_is_left()

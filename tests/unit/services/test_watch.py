@@ -1,5 +1,6 @@
 """Watching: from the ledger to a webhook, in storms, with channels that fail and a ledger that is full."""
 
+import itertools
 import json
 import threading
 from collections.abc import Callable, Iterator
@@ -302,6 +303,66 @@ def test_the_heart_beats_only_while_all_is_sound(
     watch.round(configuration)
     assert hook.beats == 2
     assert hook.events == [("opened", "vendor_identity")]
+
+
+class Beats:
+    """A heart that remembers when it beat, and whose beats may not get through."""
+
+    def __init__(self, clock: MemoryClock, every_seconds: int) -> None:
+        self._clock = clock
+        self.every_seconds = every_seconds
+        self.at: list[float] = []
+        self.fails = False
+
+    def beat(self) -> None:
+        if self.fails:
+            raise NotificationFailed("no answer")
+        self.at.append(self._clock.monotonic())
+
+
+def live(watch: Watch, clock: MemoryClock, configuration: Configuration, seconds: int) -> None:
+    """As the daemon does: it attends every second or so, and rounds come by the minute, a bit late."""
+    late = itertools.cycle([0.02, 0.9, 0.0, 0.4, 0.01])
+    round_at = 60.0 * (clock.monotonic() // 60 + 1)
+    for _ in range(seconds):
+        clock.advance(1.0)
+        if clock.monotonic() >= round_at:
+            round_at = 60.0 * (clock.monotonic() // 60 + 1) + next(late)
+            watch.round(configuration)
+        elif watch.beat_is_due:
+            watch.round(configuration)
+
+
+@pytest.mark.parametrize("every_seconds", [60, 90, 100, 300])
+def test_the_heart_keeps_its_time_whatever_the_distance_of_the_rounds(
+    ledger: SqlLedger, clock: MemoryClock, every_seconds: int
+) -> None:
+    beats, configuration = Beats(clock, every_seconds), configured()
+    watch = Watch(ledger, clock, "host-a", lambda _: [], lambda _: beats)
+    clock.advance(7.3)  # the daemon does not begin at a full minute
+    watch.round(configuration)
+    live(watch, clock, configuration, 1800)
+    assert len(beats.at) == 1 + 1800 // every_seconds
+    gaps = [later - earlier for earlier, later in itertools.pairwise(beats.at)]
+    assert max(gaps) <= every_seconds + 1
+    assert min(gaps) >= every_seconds - 1
+
+
+def test_a_heartbeat_that_does_not_get_through_is_tried_again_by_the_next_round(
+    ledger: SqlLedger, clock: MemoryClock
+) -> None:
+    beats, configuration = Beats(clock, 300), configured()
+    watch = Watch(ledger, clock, "host-a", lambda _: [], lambda _: beats)
+    watch.round(configuration)
+    beats.fails = True
+    live(watch, clock, configuration, 320)
+    assert len(beats.at) == 1
+    beats.fails = False
+    live(watch, clock, configuration, 60)
+    assert len(beats.at) == 2
+    beats.every_seconds = 60  # a new configuration: nobody waits for the old distance to pass
+    live(watch, clock, configuration, 180)
+    assert len(beats.at) == 4
 
 
 def test_two_processes_do_not_both_tell(

@@ -84,8 +84,8 @@ def test_a_turn_delivers_one_period_and_frees_its_place(daemon_world: Make) -> N
     world.produce("2026-11-20", "2026-11-21")
     worker = world.engage()
     called(world)
-    assert take(worker, world).once.wait(20)
-    assert worker.wait(20)
+    assert take(worker, world).once.wait(120)
+    assert worker.wait(120)
     assert world.delivered() == ["2026-11-20"]
     assert place(world).state is FleetState.QUEUED
     assert (place(world).feed, place(world).period) in [("us-daily", "2026-11-20"), (None, None)]
@@ -102,8 +102,8 @@ def test_there_is_nothing_to_take_where_nobody_is_queued(daemon_world: Make) -> 
     world.fleet.seat({"acme": 1})
     for name in ("acme", "nobody"):
         freed = take(worker, world, name)
-        assert freed.once.wait(20)
-        assert worker.wait(20)
+        assert freed.once.wait(120)
+        assert worker.wait(120)
         assert freed.times == 1
     assert world.delivered() == []
 
@@ -117,8 +117,8 @@ def test_who_took_the_last_turn_knows_what_is_due_and_another_looks(
     seen = looks(world, monkeypatch)
     called(world)
     for worker, looked in [(one, 1), (one, 1), (other, 2), (one, 3)]:
-        assert take(worker, world).once.wait(20)
-        assert worker.wait(20)
+        assert take(worker, world).once.wait(120)
+        assert worker.wait(120)
         assert len(seen) == looked
     assert world.delivered() == ["2026-11-18", "2026-11-19", "2026-11-20", "2026-11-21"]
     other.close()
@@ -176,12 +176,12 @@ def test_a_turn_that_makes_no_progress_frees_its_place_and_goes_on(daemon_world:
 
     def hang() -> None:
         hangs.set()
-        assert goes_on.wait(20)
+        assert goes_on.wait(120)
 
     at(world, "05.csv", hang)
     called(world)
     freed = take(worker, world)
-    assert hangs.wait(20)
+    assert hangs.wait(120)
     worker.attend()
     assert (worker.busy, worker.waiting, freed.times) == (1, 0, 0)
     world.clock.advance(6)
@@ -191,7 +191,7 @@ def test_a_turn_that_makes_no_progress_frees_its_place_and_goes_on(daemon_world:
     assert (record.busy, record.waiting) == (0, 1)
     worker.attend()
     goes_on.set()
-    assert worker.wait(20)
+    assert worker.wait(120)
     assert freed.times == 1
     assert world.delivered() == ["2026-11-20"]
 
@@ -205,17 +205,17 @@ def test_where_the_waiting_room_is_full_a_stalled_turn_keeps_its_place(daemon_wo
 
     def hang() -> None:
         hangs.set()
-        assert goes_on.wait(20)
+        assert goes_on.wait(120)
 
     at(world, "05.csv", hang)
     called(world)
     freed = take(worker, world)
-    assert hangs.wait(20)
+    assert hangs.wait(120)
     world.clock.advance(6)
     worker.attend()
     assert (worker.busy, freed.times) == (1, 0)
     goes_on.set()
-    assert worker.wait(20)
+    assert worker.wait(120)
     assert freed.times == 1
 
 
@@ -227,7 +227,7 @@ def test_turns_of_those_who_are_broken_off_take_no_regular_place(daemon_world: M
     at(world, "05.csv", lambda: seen.append((worker.busy, worker.waiting)))
     called(world)
     take(worker, world, waiting=True)
-    assert worker.wait(20)
+    assert worker.wait(120)
     assert seen == [(0, 1)]
 
 
@@ -251,8 +251,8 @@ def test_a_large_delivery_makes_room_for_others(daemon_world: Make, by: str, oth
 
     at(world, "10.csv", meanwhile)
     called(world)
-    assert take(worker, world).once.wait(20)
-    assert worker.wait(20)
+    assert take(worker, world).once.wait(120)
+    assert worker.wait(120)
     latest = world.ledger.latest("acme", "us-daily", "2026-11-20")
     assert latest.status is (Status.PLANNED if others else Status.DELIVERED)
     assert place(world).state is (FleetState.QUEUED if others else FleetState.RESTING)
@@ -273,14 +273,14 @@ def test_a_turn_that_was_frozen_is_taken_over_and_writes_nothing_more(daemon_wor
         world.clock.advance(60)
         other.attend()  # reaps
         assert place(world).state is FleetState.QUEUED
-        assert take(other, world).once.wait(20)
-        assert other.wait(20)
+        assert take(other, world).once.wait(120)
+        assert other.wait(120)
 
     at(world, "05.csv", freeze)
     called(world)
     freed = take(frozen, world)
-    assert freed.once.wait(20)
-    assert frozen.wait(20)
+    assert freed.once.wait(120)
+    assert frozen.wait(120)
     assert world.delivered() == ["2026-11-20"]
     assert world.ledger.latest("acme", "us-daily", "2026-11-20").revision == 1
     assert place(world).state is FleetState.RESTING
@@ -303,12 +303,12 @@ def test_a_worker_that_wakes_may_take_the_turn_again_while_the_old_one_ends(
         worker.attend()  # its own turn has no holder any more
         assert place(world).state is FleetState.QUEUED
         worker.take("acme", waiting=False, freed=again)
-        assert again.once.wait(20)
+        assert again.once.wait(120)
 
     at(world, "05.csv", freeze)
     called(world)
     take(worker, world)
-    assert worker.wait(20)
+    assert worker.wait(120)
     assert world.delivered() == ["2026-11-20"]
     assert place(world).state is FleetState.QUEUED
     looked = len(seen)
@@ -333,7 +333,7 @@ def test_what_the_fleet_wants_stopped_stops_where_it_can_be_resumed(daemon_world
     at(world, "05.csv", stop)
     called(world)
     take(worker, world)
-    assert worker.wait(20)
+    assert worker.wait(120)
     assert world.ledger.latest("acme", "us-daily", "2026-11-20").status is Status.PLANNED
     world.work()
     assert world.delivered() == ["2026-11-20"]
@@ -350,7 +350,7 @@ def test_a_worker_without_its_key_takes_no_turns_until_it_is_found(daemon_world:
     called(world)
     called(world, "globex")
     take(worker, world)
-    assert worker.wait(20)
+    assert worker.wait(120)
     assert worker.trouble is not None
     assert worker.trouble.cause == "vendor_identity"
     assert not worker.takes_turns
@@ -386,8 +386,8 @@ def test_a_ledger_that_is_gone_is_waited_for(
         gone.setattr(world.fleet, what, refuses)
         gone.setattr(world.ledger, "prove_writable", refuses)
         freed = take(worker, world)
-        assert freed.once.wait(20)
-        assert worker.wait(20)
+        assert freed.once.wait(120)
+        assert worker.wait(120)
         for _ in range(3):
             world.clock.advance(5)
             worker.attend()
@@ -415,11 +415,11 @@ def test_an_end_that_came_too_late_is_dropped(daemon_world: Make, monkeypatch: p
         gone.setattr(world.fleet, "end", refuses)
         gone.setattr(world.ledger, "prove_writable", refuses)
         take(worker, world)
-        assert worker.wait(20)
+        assert worker.wait(120)
     world.clock.advance(60)
     other.attend()
-    assert take(other, world).once.wait(20)
-    assert other.wait(20)
+    assert take(other, world).once.wait(120)
+    assert other.wait(120)
     before = place(world)
     worker.attend()
     assert worker.trouble is None
@@ -436,12 +436,12 @@ def test_a_mistake_of_ours_ends_one_turn_and_not_the_worker(
     called(world)
     with monkeypatch.context() as wrong:
         wrong.setattr(world.fleet, "begin", lambda *arguments: 1 / 0)
-        assert take(worker, world).once.wait(20)
-        assert worker.wait(20)
+        assert take(worker, world).once.wait(120)
+        assert worker.wait(120)
     with monkeypatch.context() as wrong:
         wrong.setattr(world.ledger, "calendar", lambda *arguments: 1 / 0)
-        assert take(worker, world).once.wait(20)
-        assert worker.wait(20)
+        assert take(worker, world).once.wait(120)
+        assert worker.wait(120)
     assert place(world).reason == "ZeroDivisionError: division by zero"
     called(world)
     world.work()
@@ -463,7 +463,7 @@ def test_a_customer_who_moved_is_begun_anew(daemon_world: Make) -> None:
     at(world, "05.csv", move)
     called(world)
     take(worker, world)
-    assert worker.wait(20)
+    assert worker.wait(120)
     assert world.ledger.latest("acme", "us-daily", "2026-11-20").status is Status.PLANNED
     world.work()
     assert world.delivered() == []
@@ -498,20 +498,20 @@ def test_what_runs_is_waited_for_then_stopped_where_it_can_be_resumed(daemon_wor
 
     def hang() -> None:
         hangs.set()
-        assert goes_on.wait(20)
+        assert goes_on.wait(120)
 
     at(world, "05.csv", hang)
     called(world)
     called(world, "globex")
     take(worker, world)
-    assert hangs.wait(20)
+    assert hangs.wait(120)
     worker.stop()
     assert not worker.takes_turns
     assert take(worker, world, "globex").times == 1
     assert not worker.wait(0)
     worker.break_off()
     goes_on.set()
-    assert worker.wait(20)
+    assert worker.wait(120)
     worker.close()
     assert world.ledger.latest("acme", "us-daily", "2026-11-20").status is Status.PLANNED
     assert {place(world, name).state for name in world.customers} == {FleetState.QUEUED}
@@ -566,8 +566,8 @@ def test_a_worker_remembers_so_many_customers(daemon_world: Make, monkeypatch: p
     called(world)
     called(world, "globex")
     for name in ("acme", "globex", "acme"):
-        assert take(worker, world, name).once.wait(20)
-        assert worker.wait(20)
+        assert take(worker, world, name).once.wait(120)
+        assert worker.wait(120)
     assert len(seen) == 3
     world.work()
     assert place(world).state is FleetState.RESTING

@@ -2,7 +2,7 @@
 before it counts."""
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -19,7 +19,7 @@ from xmode_transfer.adapters.ledger.rows import time_of
 from xmode_transfer.adapters.ledger.tables import SCHEMA_VERSION, daemons, leases
 from xmode_transfer.domain.config.ledger_url import shown
 from xmode_transfer.domain.daemons import longest_silence
-from xmode_transfer.domain.errors import AlreadyRunning, ConfigError, LedgerCorrupt
+from xmode_transfer.domain.errors import AlreadyRunning, ConfigError, LedgerCorrupt, LedgerError
 
 if TYPE_CHECKING:
     from xmode_transfer.ports import Clock
@@ -82,10 +82,14 @@ def copy(
         if dry_run:
             _sound(old, source)
             if _is_there(target_url):
-                with _opened(target_url) as target, target.reading() as new:
+                with _opened_target(target_url) as target, target.reading() as new:
                     _is_empty(new, target)
             return _moved(old, source, _where(target_url), expected, {}, given_back)
-        with _left_as_it_was(target_url), _opened(target_url, create=True) as target, target.writing() as new:
+        with (
+            _left_as_it_was(target_url),
+            _opened_target(target_url, create=True) as target,
+            target.writing() as new,
+        ):
             target.lock_schema(new)
             if not _is_empty(new, target):
                 schema.create_tables(new)
@@ -294,6 +298,19 @@ def _opened(url: str, *, create: bool = False) -> Iterator[Database]:
         yield database
     finally:
         database.close()
+
+
+@contextmanager
+def _opened_target(url: str, *, create: bool = False) -> Iterator[Database]:
+    """What keeps it from being opened is told of TARGET, not of the `ledger:` of service.yaml."""
+    with ExitStack() as stack:
+        try:
+            database = stack.enter_context(_opened(url, create=create))
+        except (LedgerError, ConfigError) as error:
+            error.message = error.message.replace("ledger: ", "TARGET: ", 1)
+            error.hint = error.hint.replace("`ledger:`", "TARGET")
+            raise
+        yield database
 
 
 def _is_there(url: str) -> bool:

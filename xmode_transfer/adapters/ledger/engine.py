@@ -18,11 +18,12 @@ def is_postgres(url: str) -> bool:
     return url.partition("://")[0] in _POSTGRES
 
 
-def connect(url: str, *, create: bool, holder: str | None = None) -> Database:
+def connect(url: str, *, create: bool, holder: str | None = None, waits: bool = True) -> Database:
     """Opens the database. A new SQLite file is made, readable by its owner only, if ``create`` allows it; a
     database on a server has to be there.
 
-    ``holder`` is the name under which this process claims leases. Raises ConfigError for a URL that is none,
+    ``holder`` is the name under which this process claims leases; ``waits``: for a server that is starting.
+    Raises ConfigError for a URL that is none,
     and where the extra ``cluster`` is not installed.
     """
     if not is_postgres(url):
@@ -36,6 +37,6 @@ def connect(url: str, *, create: bool, holder: str | None = None) -> Database:
             f"ledger: a ledger on PostgreSQL needs a part that is not installed ({error}).",
             hint="Install it with `pip install 'xmode-transfer[cluster]'`, or write sqlite:///var/ledger.db.",
         ) from error
-    opened = postgres.connect(url, holder=holder or processes.this_process())
+    opened = postgres.connect(url, holder=holder or processes.this_process(), waits=waits)
     assert isinstance(opened, Database)
     return opened

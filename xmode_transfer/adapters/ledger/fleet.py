@@ -6,6 +6,7 @@ in one transaction, together with the job that wakes a worker.
 
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Protocol
 
@@ -18,7 +19,15 @@ from xmode_transfer.adapters.ledger.turns import Round
 from xmode_transfer.adapters.ledger.writer import GroupCommit
 from xmode_transfer.domain import seats
 from xmode_transfer.domain.errors import AlreadyRunning, LeaseLost
-from xmode_transfer.domain.fleet import Call, FleetTurn, FleetTurnEnd, Standing, Ticket, WorkerRecord
+from xmode_transfer.domain.fleet import (
+    QUIET_AFTER,
+    Call,
+    FleetTurn,
+    FleetTurnEnd,
+    Standing,
+    Ticket,
+    WorkerRecord,
+)
 from xmode_transfer.domain.schedule import Work
 from xmode_transfer.domain.seats import REBASE_ABOVE, Seat
 
@@ -214,7 +223,19 @@ class SqlFleet:
         return True
 
     def workers(self) -> list[WorkerRecord]:
-        return self._database.read(lambda c: workers.newest(c, self._database.now(c, self._clock)))
+        def action(connection: Connection) -> list[WorkerRecord]:
+            now = self._database.now(connection, self._clock)
+            return [
+                replace(worker, gone=self._is_gone(connection, worker, now))
+                for worker in workers.newest(connection, now)
+            ]
+
+        return self._database.read(action)
+
+    def _is_gone(self, connection: Connection, worker: WorkerRecord, now: datetime) -> bool:
+        if worker.stopped_at is not None or now - worker.seen_at < QUIET_AFTER:
+            return False
+        return leases.is_left_behind(connection, self._database, f"worker/{worker.holder}")
 
     # --- Workers
 

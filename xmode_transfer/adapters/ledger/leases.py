@@ -153,6 +153,14 @@ def is_claimable(connection: Connection, database: Database, row: Any, now: date
     return database.is_dead(connection, row.holder, row.presence)
 
 
+def is_left_behind(connection: Connection, database: Database, name: str) -> bool:
+    """Whether the lease's holder is known to have died with it."""
+    row = connection.execute(select(leases).where(leases.c.name == name)).one_or_none()
+    return (
+        row is not None and row.holder is not None and database.is_dead(connection, row.holder, row.presence)
+    )
+
+
 def check(connection: Connection, lease: Lease, lock: Lock = Lock.WRITING) -> None:
     """Raises LeaseLost unless the lease is still its holder's; it stays so until the transaction ends.
 

@@ -49,17 +49,20 @@ if TYPE_CHECKING:
     from xmode_transfer.ports import Clock
 
 
-def open_ledger(url: str, clock: "Clock", *, create: bool = True, holder: str | None = None) -> "SqlLedger":
+def open_ledger(
+    url: str, clock: "Clock", *, create: bool = True, holder: str | None = None, waits: bool = True
+) -> "SqlLedger":
     """Opens the ledger at a URL such as ``sqlite:////var/lib/xmode/ledger.db`` or
     ``postgresql://xmode@db/xmode`` and brings its schema up to date.
 
     A relative path is relative to the working directory. ``?timeout=5`` waits that many seconds for another
     process's lock instead of 30. Without ``create`` the ledger must be there already. ``holder`` is the name
     under which this process will claim leases (``processes.this_process()`` when left out): of this one alone
-    another machine can see at once that it has died. Raises ConfigError for a URL that is none, LedgerTooNew
+    another machine can see at once that it has died. Unless ``waits``, a server that says that it is starting
+    is as one that is not there. Raises ConfigError for a URL that is none, LedgerTooNew
     when a later version made the ledger, and the other LedgerErrors.
     """
-    database = connect(url, create=create, holder=holder)
+    database = connect(url, create=create, holder=holder, waits=waits)
     try:
         schema.prepare(database, create=create)
     except BaseException:

@@ -7,7 +7,7 @@ steps from one subscription to the next along an index, and takes the newest row
 import json
 from typing import Any
 
-from sqlalchemy import CTE, Connection, Select, Table, exists, func, literal, select, tuple_
+from sqlalchemy import CTE, Connection, Select, Table, exists, func, literal, or_, select, tuple_
 
 from xmode_transfer.adapters.ledger import daemons, discrepancies
 from xmode_transfer.adapters.ledger.database import Database
@@ -38,7 +38,7 @@ from xmode_transfer.adapters.ledger.tables import (
     uploads,
 )
 from xmode_transfer.domain.acts import ActKind, RemovalOutcome
-from xmode_transfer.domain.findings import Severity
+from xmode_transfer.domain.findings import DISPROVED_BY_SENDING, Severity
 from xmode_transfer.domain.looks import (
     CheckSummary,
     CleanupSummary,
@@ -266,6 +266,8 @@ def _bad_check(connection: Connection, row: Any) -> CheckSummary:
         )
         .order_by(access_findings.c.severity, access_findings.c.number)  # critical before error
     ).all()
+    if any(item.cause in DISPROVED_BY_SENDING for item in grave) and _has_sent(connection, row):
+        grave = [item for item in grave if item.cause not in DISPROVED_BY_SENDING]
     causes = tuple(dict.fromkeys(item.cause for item in grave if item.cause))
     first = next((item for item in grave if item.cause), None)
     return CheckSummary(
@@ -276,6 +278,23 @@ def _bad_check(connection: Connection, row: Any) -> CheckSummary:
         first.message if first else "",
         time_of(row.bad_since) if row.bad_since else None,
     )
+
+
+def _has_sent(connection: Connection, check: Any) -> bool:
+    """Whether a run that began after the check has put something into the customer's bucket."""
+    query = (
+        select(runs.c.id)
+        .join(deliveries, deliveries.c.id == runs.c.delivery_id)
+        .join(periods, periods.c.id == deliveries.c.period_id)
+        .where(
+            periods.c.customer == check.customer,
+            deliveries.c.updated_at > check.checked_at,
+            runs.c.started_at > check.checked_at,
+            or_(runs.c.outcome == str(Status.DELIVERED), runs.c.uploaded > 0),
+        )
+        .limit(1)
+    )
+    return connection.execute(query).first() is not None
 
 
 def _cleanups(connection: Connection) -> dict[str, CleanupSummary]:

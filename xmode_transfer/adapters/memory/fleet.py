@@ -8,7 +8,15 @@ from typing import Protocol
 
 from xmode_transfer.domain import seats
 from xmode_transfer.domain.errors import AlreadyRunning, LeaseLost
-from xmode_transfer.domain.fleet import Call, FleetTurn, FleetTurnEnd, Standing, Ticket, WorkerRecord
+from xmode_transfer.domain.fleet import (
+    QUIET_AFTER,
+    Call,
+    FleetTurn,
+    FleetTurnEnd,
+    Standing,
+    Ticket,
+    WorkerRecord,
+)
 from xmode_transfer.domain.records import Lease
 from xmode_transfer.domain.schedule import Work
 from xmode_transfer.domain.seats import REBASE_ABOVE, Seat
@@ -42,6 +50,9 @@ class MemoryLeases:
 
     def kill(self, holder: str) -> None:
         self._dead.add(holder)
+
+    def is_dead(self, holder: str) -> bool:
+        return holder in self._dead
 
     def claim(self, name: str, holder: str, ttl_seconds: float) -> Lease:
         with self._lock:
@@ -211,8 +222,16 @@ class MemoryFleet:
     def workers(self) -> list[WorkerRecord]:
         with self._lock:
             since = self._clock.now() - _REMEMBERED
-            found = [worker for worker in self._workers.values() if worker.seen_at >= since]
+            found = [
+                replace(worker, gone=self._is_gone(worker))
+                for worker in self._workers.values()
+                if worker.seen_at >= since
+            ]
             return sorted(found, key=lambda worker: worker.seen_at, reverse=True)
+
+    def _is_gone(self, worker: WorkerRecord) -> bool:
+        silent = self._clock.now() - worker.seen_at >= QUIET_AFTER
+        return silent and isinstance(self.leases, MemoryLeases) and self.leases.is_dead(worker.holder)
 
     # --- Workers
 

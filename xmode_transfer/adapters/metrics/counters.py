@@ -26,6 +26,9 @@ class Counters:
     def bytes_sent(self, count: int) -> None:
         """Whole objects are counted instead: parts that are sent anew would count twice."""
 
+    def bytes_resumed(self, count: int) -> None:
+        pass
+
     def object_finished(self, name: str, size: int, outcome: str) -> None:
         with self._lock:
             self._objects[outcome] += 1

@@ -3,9 +3,10 @@
 import json
 import urllib.error
 import urllib.request
+from base64 import b64encode
 from http.client import HTTPException, HTTPResponse
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit, urlunsplit
 
 from xmode_transfer import telemetry
 from xmode_transfer.adapters.secrets import read_secret
@@ -85,6 +86,19 @@ def document(message: Message) -> dict[str, Any]:
     }
 
 
+def _without_user(url: str) -> tuple[str, str | None]:
+    """The URL without the user and password that stand in it, and the header that carries them (RFC 7617):
+    Python's client would take them for a part of the host's name."""
+    parts = urlsplit(url)
+    user, at, host = parts.netloc.rpartition("@")
+    if not at:
+        return url, None
+    name, _, password = (unquote(piece) for piece in user.partition(":"))
+    encoded = b64encode(f"{name}:{password}".encode()).decode()
+    telemetry.protect(password, user.partition(":")[2], encoded)
+    return urlunsplit(parts._replace(netloc=host)), f"Basic {encoded}"
+
+
 def _ask(url: str, key: str, headers: dict[str, str], body: bytes | None) -> str:
     """What the other side answered, such as ``204 No Content``."""
     if not url.lower().startswith(("http://", "https://")):
@@ -92,6 +106,14 @@ def _ask(url: str, key: str, headers: dict[str, str], body: bytes | None) -> str
             f"{key}: what the secret holds is no http(s) URL", hint="put the whole URL there, https://..."
         )
     telemetry.protect(urlsplit(url).path, urlsplit(url).query)
+    url, basic = _without_user(url)
+    if basic is not None:
+        if "Authorization" in headers:
+            raise NotificationFailed(
+                f"{key}: the URL has a user and a password, and a token is configured beside it",
+                hint="one request carries one of the two: take the user out of the URL, or remove `token`",
+            )
+        headers = {**headers, "Authorization": basic}
     try:
         request = urllib.request.Request(url, data=body, headers=headers)
         opener = urllib.request.build_opener(_NoRedirects)

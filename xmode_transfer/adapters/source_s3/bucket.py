@@ -29,6 +29,7 @@ from xmode_transfer.domain.errors import (
     SourceUnreadable,
     VendorIdentityError,
 )
+from xmode_transfer.domain.keys import readable
 
 REQUEST_ATTEMPTS = 5
 """How often botocore sends one request in all (mode standard); see docs/retries.md."""
@@ -40,11 +41,6 @@ _OUR_KEYS = frozenset(
     {"ExpiredToken", "InvalidAccessKeyId", "InvalidToken", "RequestTimeTooSkewed", "SignatureDoesNotMatch"}
 )
 _KEYS_HINT = "Look at AWS_ACCESS_KEY_ID, AWS_PROFILE, the shared credentials file and this machine's clock"
-_LIST_HINT = "Our own user or role needs s3:ListBucket on the source bucket (docs/sources.md)"
-_GET_HINT = (
-    "Our own user or role needs s3:GetObject on the objects of the source bucket, and kms:Decrypt where "
-    "they are encrypted with a key of KMS (docs/sources.md)"
-)
 _AGAIN_HINT = "The next run tries again"
 
 
@@ -220,7 +216,10 @@ def _with_answer(
         kind, said = SourceUnreadable, f"{name} is archived and cannot be read ({answer.text})"
         hint = "Restore it from its storage class, or exclude it"
     elif answer.status == 403:
-        kind, hint = SourceUnreadable, _LIST_HINT if name is None else _GET_HINT
+        action = "s3:ListBucket" if name is None else "s3:GetObject"
+        if name is not None:  # a HEAD needs the same right as a GET, and is refused without a word
+            said = f"{readable(name)} cannot be read: AWS refuses us {action} on it ({said})"
+        kind, hint = SourceUnreadable, _denied_hint(answer.text, action, bucket)
     else:
         kind, hint = SourceUnreadable, _AGAIN_HINT
     return kind(
@@ -229,6 +228,31 @@ def _with_answer(
         aws_code=answer.code or None,
         http_status=answer.status or None,
         request_id=answer.request_id,
+    )
+
+
+def _denied_hint(said: str, action: str, bucket: str) -> str:
+    """Who must allow the action. Which policy is missing, or denies it, stands in AWS's own words, where it
+    says it: for a HEAD it does not (IAM User Guide, "Troubleshoot access denied error messages")."""
+    of = "the bucket" if action == "s3:ListBucket" else "the objects of the bucket"
+    if "explicit deny in a resource-based policy" in said:
+        return (
+            f"Whoever owns the bucket {bucket} must except our user or role from the Deny of {action} in the "
+            "bucket's policy (docs/sources.md)"
+        )
+    if "explicit deny in " in said:
+        policy = said.partition("explicit deny in ")[2].removeprefix("a ").removeprefix("an ").rstrip(". ")
+        return f"We must change the {policy} that denies {action} to our user or role (docs/sources.md)"
+    ours = f"our user or role needs {action} on {of} {bucket} in a policy of its own"
+    theirs = f"the bucket's policy must allow it to us, which whoever owns {bucket} has to add"
+    if "no identity-based policy" in said:
+        return f"We must act: {ours} (docs/sources.md)"
+    if "no resource-based policy" in said:
+        return f"The bucket {bucket} belongs to another account: {theirs} (docs/sources.md)"
+    key = "" if action == "s3:ListBucket" else "; 3. kms:Decrypt, where a key of KMS encrypts them"
+    return (
+        f"We must check, in this order: 1. {ours}; 2. where the bucket belongs to another account, {theirs}"
+        f"{key} (docs/sources.md)"
     )
 
 

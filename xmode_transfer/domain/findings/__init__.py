@@ -16,6 +16,7 @@ from xmode_transfer.domain.findings.records import (
     facts_of,
 )
 from xmode_transfer.domain.findings.report import (
+    DISPROVED_BY_SENDING,
     UNSAFE,
     AccessReport,
     Change,
@@ -26,6 +27,7 @@ from xmode_transfer.domain.findings.report import (
 from xmode_transfer.domain.findings.verdict import exit_code, outcome, passed, skipped, unanswered, unknown
 
 __all__ = [
+    "DISPROVED_BY_SENDING",
     "POLICY_NAME",
     "UNSAFE",
     "AccessReport",

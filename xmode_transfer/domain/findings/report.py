@@ -39,6 +39,19 @@ class Change(NamedTuple):
 
 UNSAFE = frozenset({Cause.EXTERNAL_ID_NOT_REQUIRED, Cause.EXTERNAL_ID_ANY_VALUE})
 """A role that somebody else could have us misuse."""
+DISPROVED_BY_SENDING = frozenset(
+    {
+        Cause.VENDOR_POLICY_DENIES_ASSUME,
+        Cause.STS_REGION_DISABLED,
+        Cause.ROLE_REFUSED,
+        Cause.BUCKET_MISSING,
+        Cause.BUCKET_OTHER_OWNER,
+        Cause.PUT_DENIED,
+        Cause.ACL_REFUSED,
+        Cause.KMS_DENIED,
+    }
+)
+"""With one of these no object is sent: a run that sends one later shows that the cause is gone."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -42,30 +42,38 @@ def check(shell: "Shell", as_json: bool) -> int:
 @click.option(
     "--check", "only_check", is_flag=True, help="Write nothing; exit 2 when a schema is not current."
 )
+@click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
 @click.pass_obj
-def schema(shell: "Shell", only_check: bool) -> int:
+def schema(shell: "Shell", only_check: bool, as_json: bool) -> int:
     """Write schema/service.json, feed.json and customer.json in the configuration's directory.
 
     The example files name them: an editor with a YAML language server then completes keys and marks mistakes.
     """
-    stale = []
+    states: dict[str, str] = {}
     for path, text in schema_files(shell.config_dir):
         try:
             current = path.read_text(encoding="utf-8") if path.exists() else None
             if current == text:
-                click.echo(f"current  {path}")
+                state = "current"
             elif only_check:
-                click.echo(f"{'stale' if current is not None else 'missing':<9}{path}")
-                stale.append(path)
+                state = "stale" if current is not None else "missing"
             else:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_text(text, encoding="utf-8")
-                click.echo(f"written  {path}")
+                state = "written"
         except (OSError, UnicodeDecodeError) as error:
             raise ConfigError(f"{path} cannot be {'read' if only_check else 'written'}: {error}") from error
-    if stale:
-        click.echo("run: xmode-transfer config schema")
-    return ExitCode.USAGE if stale else ExitCode.DONE
+        states[str(path)] = state
+    is_stale = not {"stale", "missing"}.isdisjoint(states.values())
+    if as_json:
+        files = [{"file": name, "state": state} for name, state in states.items()]
+        click.echo(json.dumps({"outcome": "stale" if is_stale else "ok", "files": files}, ensure_ascii=False))
+    else:
+        for name, state in states.items():
+            click.echo(f"{state:<9}{name}")
+        if is_stale:
+            click.echo("run: xmode-transfer config schema")
+    return ExitCode.USAGE if is_stale else ExitCode.DONE
 
 
 def _document(shell: "Shell", configuration: Configuration, *, stopped: bool) -> dict[str, Any]:

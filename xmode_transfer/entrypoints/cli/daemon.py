@@ -46,9 +46,11 @@ def command(ctx: click.Context, engine: str) -> int:
     systemctl reload xmode-transfer
     xmode-transfer status          what it does, from another terminal
 
+    A database server that is away when the daemon starts is waited for.
+
     The log is one event a line on stderr (docs/events.md). Exit codes: 0 it was stopped; 2 service.yaml
-    cannot be used, or the page's address is taken; 5 another daemon works with this ledger, or a
-    fleet where this one would take all turns itself.
+    cannot be used or names a ledger that is not there or refuses us, or the page's address is taken; 5
+    another daemon works with this ledger, or a fleet where this one would take all turns itself.
     """
     from xmode_transfer import telemetry
     from xmode_transfer.entrypoints import daemon

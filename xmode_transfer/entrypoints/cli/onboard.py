@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from xmode_transfer.domain.errors import ConfigError
 from xmode_transfer.domain.onboarding import FROM_COMPANY, GENERATED, SignUp
 
 if TYPE_CHECKING:
@@ -75,7 +76,10 @@ def command(ctx: click.Context, /, out: Path | None, confirm: str | None, as_jso
     if force or reason is not None:
         raise click.UsageError("--force and --reason go with --confirm")
     if out is None:
-        raise click.UsageError("say with --out where the customer's kit goes")
+        raise ConfigError(
+            "say with --out where the customer's kit goes",
+            hint="name a directory that is not there yet, such as --out kits/acme",
+        )
     return _onboard(ctx.obj, SignUp(**given), out, as_json)
 
 

@@ -63,8 +63,9 @@ def command() -> None:
     default=None,
     help="With --kind session: the step that the session is for. [default: deliver]",
 )
+@click.option("--json", "as_json", is_flag=True, help="The document on one line, as other commands write it.")
 @click.pass_obj
-def print_(shell: "Shell", name: str, kind: str, corrected: bool, step: str | None) -> int:
+def print_(shell: "Shell", name: str, kind: str, corrected: bool, step: str | None, as_json: bool) -> int:
     """Write one document as JSON to stdout, with the customer's values, ready to paste.
 
     \b
@@ -79,7 +80,7 @@ def print_(shell: "Shell", name: str, kind: str, corrected: bool, step: str | No
     configuration = config_files.load(shell.config_dir)
     customer = _customer(configuration.customers, configuration.broken, name)
     document = _document_of(customer, configuration.service.vendor, kind, corrected, Step(step or "deliver"))
-    click.echo(json.dumps(document, indent=2))
+    click.echo(json.dumps(document, indent=None if as_json else 2))
     return 0
 
 

@@ -49,7 +49,8 @@ def command(
 
     Reads the ledger and calls nobody, so it works when AWS does not. What is due it knows from the last look
     at the sources: the daemon's, or a run's. Where no daemon is alive it looks itself; --no-look leaves that
-    out, --look does it in any case.
+    out, --look does it in any case. A ledger that it may only read is enough: what it sees is then shown, and
+    not recorded.
     """
     from xmode_transfer import bootstrap
     from xmode_transfer.adapters import config_files
@@ -67,12 +68,19 @@ def command(
             return ExitCode.DONE
         assessment = view.assessment()
         if as_json:
-            document = {"engine": {"name": engine, "reason": reason}, **_document(assessment, view)}
+            document = {
+                "engine": {"name": engine, "reason": reason},
+                **_document(assessment, view),
+                "not_recorded": view.not_recorded,
+            }
             click.echo(json.dumps(document, ensure_ascii=False))
             return ExitCode.DONE
     told = standing.lines(assessment, f"{engine} ({reason})", everybody=everybody or name is not None)
     for line in told:
         click.echo(words.folded(line))
+    if view.not_recorded is not None:
+        refused = f"the sources were looked at just now, and the ledger did not take it: {view.not_recorded}"
+        click.echo(words.folded(refused))
     return ExitCode.DONE
 
 
@@ -96,17 +104,23 @@ class _View:
     """What is shown, taken anew at each call."""
 
     def __init__(self, configuration: Configuration, ledger: Ledger, clock: Clock, look: bool | None) -> None:
+        from xmode_transfer.services.status import Looks
+
         self.configuration = configuration
         self.ledger = ledger
         self._clock = clock
         self._look = look
         self._looked_at: float | None = None
+        self._looks = Looks(ledger, clock)
+
+    @property
+    def not_recorded(self) -> str | None:
+        """Why the ledger did not take what was seen at the sources, where it did not."""
+        return self._looks.refusal.message if self._looks.refusal is not None else None
 
     def assessment(self) -> Assessment:
-        from xmode_transfer.services.watch import assess_all
-
         self._look_at_sources()
-        return assess_all(self.configuration, self.ledger, self._clock)
+        return self._looks.assess(self.configuration)
 
     def _look_at_sources(self) -> None:
         from xmode_transfer import bootstrap
@@ -123,9 +137,7 @@ class _View:
         self._looked_at = now
         names = sorted(self.configuration.customers)
         with _progress(quiet=len(names) < 10 or self._looked_at is None) as told:
-            status.look_at(
-                self.configuration, self.ledger, bootstrap.sources(self._clock), self._clock, names, told
-            )
+            self._looks.take(self.configuration, bootstrap.sources(self._clock), names, told)
 
     def watch(self, engine: str, every: int, *, everybody: bool) -> None:
         """On the whole screen, until Ctrl-C."""

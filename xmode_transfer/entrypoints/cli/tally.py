@@ -26,6 +26,9 @@ class Tally:
         with self._lock:
             self.sent_bytes += count
 
+    def bytes_resumed(self, count: int) -> None:
+        self.bytes_sent(count)  # what is shown is how far it is
+
     def object_finished(self, name: str, size: int, outcome: str) -> None:
         with self._lock:
             self.files += 1

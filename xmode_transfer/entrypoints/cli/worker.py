@@ -25,7 +25,7 @@ from xmode_transfer.entrypoints.cli import Shell
 @click.option(
     "--metrics",
     metavar="ADDRESS:PORT",
-    help="Answer /metrics (what this worker has sent) and /healthz there, such as 127.0.0.1:8322.",
+    help="Answer /metrics (what this worker has sent), /healthz and /readyz there, such as 127.0.0.1:8322.",
 )
 @click.pass_context
 def command(ctx: click.Context, places: int | None, heartbeat_file: Path | None, metrics: str | None) -> int:
@@ -50,9 +50,11 @@ def command(ctx: click.Context, places: int | None, heartbeat_file: Path | None,
     xmode-transfer worker                         delivers it: one or more
     xmode-transfer worker --places 32
 
+    A database server that is away when the worker starts is waited for.
+
     The log is one event a line on stderr (docs/events.md). Exit codes: 0 it was stopped; 2 service.yaml
-    cannot be used, or is for one machine only; 3 the ledger cannot be reached; 5 a daemon that takes all
-    turns itself works with this ledger.
+    cannot be used, is for one machine only, or names a ledger that is not there or refuses us; 5 a daemon
+    that takes all turns itself works with this ledger.
     """
     shell = ctx.obj
     assert isinstance(shell, Shell)

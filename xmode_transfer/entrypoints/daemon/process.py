@@ -18,6 +18,7 @@ from queue import Empty
 
 from xmode_transfer import bootstrap, telemetry
 from xmode_transfer.adapters import config_files, sd_notify
+from xmode_transfer.adapters.clock import SystemClock
 from xmode_transfer.adapters.metrics import Counters, renderer
 from xmode_transfer.adapters.ticking import Ticker
 from xmode_transfer.adapters.watching import FileWatch
@@ -28,6 +29,7 @@ from xmode_transfer.domain.records import Lease
 from xmode_transfer.domain.schedule import Times, times_of
 from xmode_transfer.entrypoints.daemon.ending import last_resort
 from xmode_transfer.entrypoints.daemon.inbox import Inbox, Wake
+from xmode_transfer.entrypoints.daemon.starting import begin_when_there
 from xmode_transfer.ports import Fleet
 from xmode_transfer.ports.board import TurnState
 from xmode_transfer.services.daemon import Daemon, Hire, ThreadCrew, engines, of_fleet
@@ -56,40 +58,70 @@ class Engine(StrEnum):
 
 
 def run(directory: Path, engine: Engine = Engine.THREADS) -> int:
-    """Works until it is asked to end; answers the exit code. Raises ConfigError when service.yaml cannot be
-    used, AlreadyRunning beside those who take turns of the same ledger in another way, LedgerError."""
+    """Works until it is asked to end; answers the exit code. A database server that is away at the start is
+    waited for. Raises ConfigError when service.yaml cannot be used, or names a ledger that is not there or
+    does not let us in; AlreadyRunning beside those who take turns of the same ledger in another way;
+    LedgerError."""
     with Inbox() as inbox:
-        configuration = config_files.load(directory)
+        return begin_when_there(
+            lambda: _begun(directory, engine, inbox),
+            lambda begun: begun.live(),
+            SystemClock(),
+            inbox.ending,
+            Event.DAEMON_STOPPED,
+            waits=lambda: _waiting_page(directory),
+        )
+
+
+@contextmanager
+def _begun(directory: Path, engine: Engine, inbox: Inbox) -> Iterator["_Life"]:
+    """All that the daemon needs of the ledger before it can work."""
+    configuration = config_files.load(directory)
+    if engine is Engine.PROCRASTINATE:
+        cluster.check(configuration.service)
+    counters = Counters()
+    with (
+        bootstrap.workbench(configuration, counters, ending=inbox.ending, waits=False) as bench,
+        _lease(bench, engine) as lease,
+    ):
+        fleet: Fleet | None = None
         if engine is Engine.PROCRASTINATE:
-            cluster.check(configuration.service)
-        counters = Counters()
-        with (
-            bootstrap.workbench(configuration, counters, ending=inbox.ending) as bench,
-            _lease(bench, engine) as lease,
-        ):
-            fleet: Fleet | None = None
-            if engine is Engine.PROCRASTINATE:
-                cluster.queue(configuration.service)
-                fleet = cluster.fleet(bench.ledger)
-            daemon = Daemon(
-                bench,
-                bootstrap.prober(bench),
-                configuration,
-                partial(config_files.survey, directory),
-                lease,
-                _hire(bench, configuration, fleet),
-                changed=partial(inbox.put, Wake.HEALTH),
-            )
-            metrics = renderer(
-                lambda: assess_all(daemon.configuration, bench.ledger, bench.clock),
-                bench.clock,
-                daemon,
-                counters,
-                lambda: open_causes(bench.ledger),
-                fleet,
-            )
-            with _page(bench, daemon, metrics):
-                return _Life(directory, bench, daemon, inbox).live()
+            cluster.queue(configuration.service)
+            fleet = cluster.fleet(bench.ledger)
+        daemon = Daemon(
+            bench,
+            bootstrap.prober(bench),
+            configuration,
+            partial(config_files.survey, directory),
+            lease,
+            _hire(bench, configuration, fleet),
+            changed=partial(inbox.put, Wake.HEALTH),
+        )
+        metrics = renderer(
+            lambda: assess_all(daemon.configuration, bench.ledger, bench.clock),
+            bench.clock,
+            daemon,
+            counters,
+            lambda: open_causes(bench.ledger),
+            fleet,
+        )
+        yield _Life(directory, bench, daemon, inbox, metrics)
+
+
+@contextmanager
+def _waiting_page(directory: Path) -> Iterator[None]:
+    """The page's probes, while there is no ledger that the page could show."""
+    settings = config_files.load(directory).service.status_page
+    if settings is None:
+        yield
+        return
+    from xmode_transfer.entrypoints.web import serve_waiting
+
+    server = serve_waiting(settings)
+    try:
+        yield
+    finally:
+        server.close()
 
 
 def _hire(bench: Workbench, configuration: Configuration, fleet: Fleet | None) -> Hire:
@@ -128,11 +160,13 @@ class _Life:
         bench: Workbench,
         daemon: Daemon,
         inbox: Inbox,
+        metrics: Callable[[], bytes],
     ) -> None:
         self._directory = directory
         self._bench = bench
         self._daemon = daemon
         self._inbox = inbox
+        self._metrics = metrics
         self._ticker = Ticker()
         self._watcher = ThreadPoolExecutor(1, thread_name_prefix="watch")
         self._watching = False
@@ -146,6 +180,10 @@ class _Life:
         self._health: Times | None = None
 
     def live(self) -> int:
+        with _page(self._bench, self._daemon, self._metrics):
+            return self._live()
+
+    def _live(self) -> int:
         last_resort(self._inbox.ending, self._seconds_to_end, Event.DAEMON_STOPPED)
         files = FileWatch(self._directory, lambda: self._inbox.put(Wake.FILES), self._not_watched)
         try:
@@ -206,6 +244,8 @@ class _Life:
         if now - self._mended > _MEND_SECONDS:
             self._mended = now
             self._daemon.mend()
+        if not self._watching and self._watch.beat_is_due:
+            self._watch_due = True
         if self._watch_due and not self._watching and now - self._watched >= _WATCH_SECONDS:
             self._begin_watch(now)
         if now - self._ticked > self._tick_seconds + _LATE_SECONDS:

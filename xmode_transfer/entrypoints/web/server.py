@@ -16,7 +16,7 @@ from xmode_transfer.domain.errors import ConfigError, Defect
 from xmode_transfer.entrypoints.web.application import application, probing
 from xmode_transfer.entrypoints.web.connections import Connection
 from xmode_transfer.entrypoints.web.guard import Rules, rules_for
-from xmode_transfer.entrypoints.web.measuring import measuring
+from xmode_transfer.entrypoints.web.measuring import measuring, waiting
 from xmode_transfer.entrypoints.web.probes import Probes
 from xmode_transfer.ports import Clock, Ledger
 from xmode_transfer.ports.board import Board
@@ -107,13 +107,7 @@ def serve(
     token = _token(settings)
     probes = Probes(ledger, clock, configuration, board)
     app = application(_rules(settings, token), ledger, clock, configuration, board, metrics, probes)
-    server = _serve(app, settings.listen, _PAGE)
-    if settings.probes is not None:
-        try:
-            server.probes = _serve(probing(probes), settings.probes, _PROBES)
-        except BaseException:
-            server.close()
-            raise
+    server = _serve_with_probes(settings, app, probing(probes))
     telemetry.log(
         Event.PAGE_STARTED,
         address=server.address,
@@ -124,13 +118,34 @@ def serve(
 
 
 def serve_metrics(
-    settings: StatusPage, metrics: Callable[[], bytes], silent_seconds: Callable[[], float]
+    settings: StatusPage,
+    metrics: Callable[[], bytes],
+    silent_seconds: Callable[[], float],
+    unready: Callable[[], str | None],
 ) -> Server:
-    """As ``serve``, for a worker, which has /healthz and /metrics alone: ``measuring``. ``settings`` are
-    those of the page, at the worker's own address."""
+    """As ``serve``, for a worker, which has /healthz, /readyz and /metrics alone: ``measuring``. ``settings``
+    are those of the page, at the worker's own address."""
     token = _token(settings)
-    server = _serve(measuring(_rules(settings, token), metrics, silent_seconds), settings.listen, _WORKER)
+    app = measuring(_rules(settings, token), metrics, silent_seconds, unready)
+    server = _serve(app, settings.listen, _WORKER)
     telemetry.log(Event.PAGE_STARTED, address=server.address, token=token is not None)
+    return server
+
+
+def serve_waiting(settings: StatusPage) -> Server:
+    """As ``serve``, for a daemon that waits for its ledger: the probes alone."""
+    return _serve_with_probes(settings, waiting(_rules(settings, _token(settings))), waiting(Rules(None)))
+
+
+def _serve_with_probes(settings: StatusPage, app: ASGIApp, probing: ASGIApp) -> Server:
+    """``probing`` is served beside ``app`` where the probes have a listener of their own."""
+    server = _serve(app, settings.listen, _PAGE)
+    if settings.probes is not None:
+        try:
+            server.probes = _serve(probing, settings.probes, _PROBES)
+        except BaseException:
+            server.close()
+            raise
     return server
 
 

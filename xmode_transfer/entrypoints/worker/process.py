@@ -7,7 +7,7 @@ handlers only put a word into the inbox.
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, nullcontext
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -17,6 +17,7 @@ from pydantic import ValidationError
 
 from xmode_transfer import bootstrap, telemetry
 from xmode_transfer.adapters import config_files, sd_notify
+from xmode_transfer.adapters.clock import SystemClock
 from xmode_transfer.adapters.liveness import Liveness
 from xmode_transfer.adapters.metrics import Counters, of_process
 from xmode_transfer.adapters.watching import FileWatch
@@ -25,6 +26,7 @@ from xmode_transfer.domain.config import Service, StatusPage
 from xmode_transfer.domain.errors import ConfigError, ExitCode
 from xmode_transfer.entrypoints.daemon.ending import last_resort
 from xmode_transfer.entrypoints.daemon.inbox import Inbox, Wake
+from xmode_transfer.entrypoints.daemon.starting import begin_when_there
 from xmode_transfer.entrypoints.worker.engine import Engine
 from xmode_transfer.services.daemon import engines
 from xmode_transfer.services.worker import Worker
@@ -45,31 +47,72 @@ def run(
 ) -> int:
     """Works until it is asked to end; answers the exit code. ``places`` goes before the configuration's;
     ``heartbeat_file`` is touched while this thread gets on; ``metrics`` is the address and port where
-    /metrics and /healthz are answered. Raises ConfigError when service.yaml cannot be
-    used, or is for one machine only; AlreadyRunning beside a daemon that takes all turns itself;
+    /metrics, /healthz and /readyz are answered. A database server that is away at the start is waited for.
+    Raises ConfigError when service.yaml cannot be used, is for one machine only, or names a ledger that is
+    not there or does not let us in; AlreadyRunning beside a daemon that takes all turns itself;
     LedgerError."""
     with Inbox() as inbox:
-        configuration = config_files.load(directory)
-        cluster.check(configuration.service)
-        listener = _listener(configuration.service, metrics) if metrics is not None else None
-        counters = Counters()
-        with (
-            bootstrap.workbench(configuration, counters, ending=inbox.ending) as bench,
-            engines.of_many(bench, "worker"),
-        ):
-            conninfo = cluster.queue(configuration.service)
-            worker = Worker(
-                cluster.shared(bench, configuration.service),
-                cluster.fleet(bench.ledger),
-                configuration,
-                partial(config_files.survey, directory),
-                places=places,
-                version=version("xmode-transfer"),
-                stands=lambda standing: bench.sessions.share_budget(standing.workers),
+        listener = None
+        if metrics is not None:
+            listener = _listener(config_files.load(directory).service, metrics)
+        counters, clock = Counters(), SystemClock()
+        liveness = Liveness(clock, heartbeat_file)
+        readiness = _Readiness()
+        with closing(liveness), _measured(listener, counters, liveness, readiness):
+            return begin_when_there(
+                lambda: _begun(directory, places, inbox, counters, liveness, readiness),
+                lambda begun: begun.live(),
+                clock,
+                inbox.ending,
+                Event.WORKER_STOPPED,
+                waits=lambda: nullcontext(),
+                still=liveness.gets_on,
             )
-            liveness = Liveness(bench.clock, heartbeat_file)
-            with _measured(listener, counters, liveness):
-                return _Life(directory, worker, Engine(worker, conninfo), inbox, liveness).live()
+
+
+class _Readiness:
+    """Why the worker takes no turns, for a probe that asks."""
+
+    def __init__(self) -> None:
+        self.worker: Worker | None = None
+
+    def __call__(self) -> str | None:
+        worker = self.worker
+        if worker is None:
+            return "it waits for the ledger"
+        if worker.trouble is not None:
+            return worker.trouble.cause
+        return None if worker.takes_turns else "it is stopping"
+
+
+@contextmanager
+def _begun(
+    directory: Path,
+    places: int | None,
+    inbox: Inbox,
+    counters: Counters,
+    liveness: Liveness,
+    readiness: _Readiness,
+) -> Iterator["_Life"]:
+    """All that the worker needs of the ledger before it can work."""
+    configuration = config_files.load(directory)
+    cluster.check(configuration.service)
+    with (
+        bootstrap.workbench(configuration, counters, ending=inbox.ending, waits=False) as bench,
+        engines.of_many(bench, "worker"),
+    ):
+        conninfo = cluster.queue(configuration.service)
+        worker = Worker(
+            cluster.shared(bench, configuration.service),
+            cluster.fleet(bench.ledger),
+            configuration,
+            partial(config_files.survey, directory),
+            places=places,
+            version=version("xmode-transfer"),
+            stands=lambda standing: bench.sessions.share_budget(standing.workers),
+        )
+        readiness.worker = worker
+        yield _Life(directory, worker, Engine(worker, conninfo), inbox, liveness)
 
 
 def _listener(service: Service, metrics: str) -> StatusPage:
@@ -91,14 +134,16 @@ def _listener(service: Service, metrics: str) -> StatusPage:
 
 
 @contextmanager
-def _measured(listener: StatusPage | None, counters: Counters, liveness: Liveness) -> Iterator[None]:
-    """/metrics and /healthz, for as long as the worker works. Raises ConfigError."""
+def _measured(
+    listener: StatusPage | None, counters: Counters, liveness: Liveness, readiness: _Readiness
+) -> Iterator[None]:
+    """/metrics, /healthz and /readyz, for as long as the worker works. Raises ConfigError."""
     if listener is None:
         yield
         return
     from xmode_transfer.entrypoints.web import serve_metrics  # slow to import, for who does without
 
-    server = serve_metrics(listener, of_process(counters), lambda: liveness.silent_seconds)
+    server = serve_metrics(listener, of_process(counters), lambda: liveness.silent_seconds, readiness)
     try:
         yield
     finally:

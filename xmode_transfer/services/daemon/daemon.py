@@ -57,11 +57,12 @@ class Daemon:
         self._ticked_before = self._last_tick()
         self._missed: dict[str, Outage] = {}
         self._serving: dict[str, datetime] = {}
-        self._refused: set[str] = set()
+        self._broken_off: dict[str, bool] = {}  # and whether the customer must act
         self._agenda = Agenda(bench.ledger.served())
         self._turns = Turns(bench, lambda: self._in_use.configuration)
         self._crew = hire(self._turns, ended=self._turn_ended, trouble=self._found_trouble)
         self._keeper = None if self._crew.alone else Keeper(bench)
+        self._noted_workers = self._crew.workers
         self._keeps_house = self._crew.alone
         self._house = House(
             bench,
@@ -115,8 +116,14 @@ class Daemon:
         self._crew.resume()
 
     def attend(self) -> None:
-        """Sees to the running turns; every second or so."""
+        """Sees to the running turns; every second or so. That workers came or died is noted at once: the
+        places of the dead are no longer there, whenever the next tick may be."""
         self._crew.attend(self.configuration.service.daemon.turn_seconds)
+        if self._crew.workers != self._noted_workers and self._trouble.now is None and not self._stopping:
+            try:
+                self._note(self._ticked_at)
+            except LedgerError as error:
+                self._found_trouble(error)
 
     def wake(self, name: str) -> None:
         """A time of the customer's schedule has come."""
@@ -126,6 +133,7 @@ class Daemon:
 
     def _note(self, now: datetime, *, stopped: bool = False) -> None:
         in_use = self._in_use
+        self._noted_workers = self._crew.workers
         self._bench.ledger.note_daemon(
             self._lease,
             DaemonRecord(
@@ -133,7 +141,7 @@ class Daemon:
                 started_at=self._started_at,
                 ticked_at=now,
                 tick_seconds=in_use.configuration.service.daemon.tick_seconds,
-                workers=self._crew.workers,
+                workers=self._noted_workers,
                 busy=self._crew.busy,
                 configuration_loaded_at=in_use.loaded_at,
                 configuration_problems=in_use.problems,
@@ -223,8 +231,9 @@ class Daemon:
             elif due is not None:  # whoever took the turn has told the ledger
                 self._agenda.serve(name, Work.DELIVER, due)
         if end.broken_off:
-            if name not in self._refused:
-                self._refused.add(name)
+            known = name in self._broken_off
+            self._broken_off[name] = end.refused or self._broken_off.get(name, False)
+            if not known:
                 telemetry.warn(
                     Event.CUSTOMER_BROKEN_OFF,
                     customer=name,
@@ -236,10 +245,12 @@ class Daemon:
                 self._changed()
                 if end.refused and self._keeps_house:
                     self._house.ask(name, Work.CHECK_ACCESS)
-        elif name in self._refused and (end.looked or end.again):
-            self._refused.discard(name)
+        elif name in self._broken_off and (end.looked or end.again):
+            refused = self._broken_off.pop(name)
             telemetry.log(Event.CUSTOMER_RESUMED, customer=name)
             self._changed()
+            if refused and self._keeps_house:  # what the last check found is over
+                self._house.ask(name, Work.CHECK_ACCESS)
 
     def _served(self, name: str, work: Work, due: datetime) -> None:
         self._bench.ledger.serve(name, str(work), due)
@@ -294,7 +305,7 @@ class Daemon:
             if broke_off(delivery):
                 assert delivery.failure is not None
                 state, reason = TurnState.BROKEN_OFF, delivery.failure.message
-                self._refused.add(name)
+                self._broken_off[name] = delivery.status is Status.BLOCKED
             else:
                 state, reason = TurnState.RESTING, ""
             since = min(delivery.updated_at, now)

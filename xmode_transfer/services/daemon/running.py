@@ -32,6 +32,9 @@ class Watched:
             self.sent_bytes += count
         self._progress.bytes_sent(count)
 
+    def bytes_resumed(self, count: int) -> None:
+        self._progress.bytes_resumed(count)
+
     def object_finished(self, name: str, size: int, outcome: str) -> None:
         if outcome == "delivered":
             self.moved_at = self._clock.monotonic()

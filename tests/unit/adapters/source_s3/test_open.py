@@ -241,10 +241,59 @@ def test_a_listing_that_is_refused(
     assert len(stub.asked) == 2 * (5 if status >= 500 else 1)
 
 
+REFUSED = (
+    "User: arn:aws:iam::366810793500:user/xmode-data-transfer is not authorized to perform: s3:ListBucket on "
+    'resource: "arn:aws:s3:::source-bucket"'
+)
+
+
+@pytest.mark.parametrize(
+    ("said", "hints"),
+    [
+        # Nothing is said: whose policy it is cannot be told, and both are named, ours first.
+        (
+            "Access Denied",
+            [
+                "1. our user or role needs s3:ListBucket on the bucket source-bucket",
+                "2. where the bucket belongs to another account, the bucket's policy must allow it to us",
+            ],
+        ),
+        (
+            f"{REFUSED} because no identity-based policy allows the s3:ListBucket action",
+            ["We must act: our user or role needs s3:ListBucket on the bucket source-bucket"],
+        ),
+        (
+            f"{REFUSED} because no resource-based policy allows the s3:ListBucket action",
+            [
+                "belongs to another account: the bucket's policy must allow it to us",
+                "owns source-bucket has to add",
+            ],
+        ),
+        (
+            f"{REFUSED} with an explicit deny in a resource-based policy",
+            ["Whoever owns the bucket source-bucket must except our user or role from the Deny"],
+        ),
+        (
+            f"{REFUSED} with an explicit deny in a service control policy",
+            ["We must change the service control policy that denies s3:ListBucket"],
+        ),
+    ],
+)
+def test_a_refusal_names_the_policy_that_has_to_change(
+    stub: Any, reply: Any, source: S3Source, said: str, hints: list[str]
+) -> None:
+    body = f"<Error><Code>AccessDenied</Code><Message>{said}</Message></Error>"
+    stub.reply(reply(403, body.encode()))
+    with pytest.raises(SourceUnreadable) as raised:
+        list(source.scan(NONE))
+    for hint in hints:
+        assert hint in raised.value.hint
+
+
 @pytest.mark.parametrize(
     ("status", "code", "kind", "words", "hint"),
     [
-        (403, "AccessDenied", SourceUnreadable, "AccessDenied", "s3:GetObject"),
+        (403, "AccessDenied", SourceUnreadable, r"a\.csv cannot be read: .*AccessDenied", "s3:GetObject"),
         (404, "NoSuchKey", SourceChanged, r"a\.csv is gone", "put back"),
         (403, "InvalidObjectState", SourceUnreadable, "archived", "Restore"),
     ],
@@ -274,8 +323,13 @@ def test_a_look_that_is_refused_without_a_body(
     stub: Any, reply: Any, source: S3Source, status: int, kind: type[XmodeError]
 ) -> None:
     stub.reply(reply(status))
-    with pytest.raises(kind):
+    with pytest.raises(kind) as raised:
         source.open(FILE)
+    if status == 403:
+        assert "a.csv cannot be read: AWS refuses us s3:GetObject on it" in raised.value.message
+        assert "1. our user or role needs s3:GetObject on the objects of the bucket" in raised.value.hint
+        assert "2. where the bucket belongs to another account" in raised.value.hint
+        assert "3. kms:Decrypt" in raised.value.hint
 
 
 def test_a_listing_never_ends_early_in_silence(stub: Any, reply: Any, source: S3Source) -> None:

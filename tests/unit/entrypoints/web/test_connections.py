@@ -13,7 +13,7 @@ from tests.unit.entrypoints.web.conftest import Page, ask
 from xmode_transfer.domain.config import SecretRef, StatusPage
 from xmode_transfer.domain.config.secret import SecretKind
 from xmode_transfer.domain.errors import ConfigError
-from xmode_transfer.entrypoints.web import Server, connections, serve_metrics
+from xmode_transfer.entrypoints.web import Server, connections, serve_metrics, serve_waiting
 
 Open = Callable[..., Server]
 HALF = b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nX-Slow: "
@@ -72,11 +72,24 @@ def test_a_flood_of_the_probes_does_not_reach_the_page(
 
 
 def test_a_worker_answers_beside_a_flood_too(half_sent: Callable[..., list[socket.socket]]) -> None:
-    server = serve_metrics(StatusPage(listen="127.0.0.1:0"), lambda: b"# nothing\n", lambda: 0.0)
+    server = serve_metrics(
+        StatusPage(listen="127.0.0.1:0"), lambda: b"# nothing\n", lambda: 0.0, lambda: None
+    )
     try:
         half_sent(server, FLOOD)
         for path in ("/healthz", "/metrics"):
             assert ask(server.address, path).status == 200
+    finally:
+        server.close()
+
+
+def test_the_probes_answer_where_a_daemon_waits_for_its_ledger() -> None:
+    server = serve_waiting(WITH_PROBES)
+    try:
+        assert server.probes is not None
+        for address in (server.address, server.probes.address):
+            assert ask(address, "/healthz").status == 200
+            assert ask(address, "/readyz").status == 503
     finally:
         server.close()
 
@@ -141,7 +154,7 @@ def test_where_all_are_being_answered_one_more_is_refused(
         assert answer.wait(60)
         return b"# nothing\n"
 
-    server = serve_metrics(StatusPage(listen="127.0.0.1:0"), metrics, lambda: 0.0)
+    server = serve_metrics(StatusPage(listen="127.0.0.1:0"), metrics, lambda: 0.0, lambda: None)
     try:
         (first,) = half_sent(server, sent=b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n")
         assert asked.wait(60)
@@ -184,7 +197,11 @@ def test_a_port_of_the_probes_that_is_taken_is_told_of(open_page: Open) -> None:
 def test_a_token_that_could_be_guessed_is_refused(open_page: Open, monkeypatch: pytest.MonkeyPatch) -> None:
     settings = StatusPage(listen="0.0.0.0:0", token=SecretRef(SecretKind.ENV, "PAGE_TOKEN"))
     monkeypatch.setenv("PAGE_TOKEN", "x" * 15)
-    for start in (lambda: open_page(settings), lambda: serve_metrics(settings, lambda: b"", lambda: 0.0)):
+    for start in (
+        lambda: open_page(settings),
+        lambda: serve_metrics(settings, lambda: b"", lambda: 0.0, lambda: None),
+        lambda: serve_waiting(settings),
+    ):
         with pytest.raises(
             ConfigError, match=r"env:PAGE_TOKEN holds is too short: 15 of at least 16"
         ) as told:

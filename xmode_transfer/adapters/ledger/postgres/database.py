@@ -28,7 +28,7 @@ from xmode_transfer.adapters.ledger.postgres.commits import Mark
 from xmode_transfer.adapters.ledger.postgres.patience import Patience
 from xmode_transfer.adapters.ledger.postgres.presence import Presence, is_gone
 from xmode_transfer.adapters.ledger.tables import staged_objects
-from xmode_transfer.domain.errors import LedgerError, XmodeError
+from xmode_transfer.domain.errors import LedgerError, LedgerMissing, XmodeError
 
 if TYPE_CHECKING:
     from xmode_transfer.ports import Clock
@@ -313,17 +313,27 @@ class _Spooled(Iterable[T]):
             yield from pickle.load(self._file)
 
 
-def connect(url: str, *, holder: str) -> PostgresDatabase:
-    """Opens the database that the URL names. A server that is starting is waited for; one that is not there
-    is not, since then more likely the URL is wrong."""
+def connect(url: str, *, holder: str, waits: bool = True) -> PostgresDatabase:
+    """Opens the database that the URL names. A server that is starting is waited for, unless the caller does
+    that itself; one that is not there is not, since then more likely the URL is wrong."""
     where = address.parse(url)
     database = PostgresDatabase(where, holder)
     try:
-        database._patience.run(lambda: _prove(where))
+        if waits:
+            database._patience.run(lambda: _prove(where))
+        else:
+            _prove_now(where)
     except BaseException:
         database.close()
         raise
     return database
+
+
+def _prove_now(where: Address) -> None:
+    try:
+        _prove(where)
+    except errors.PASSING as error:
+        raise errors.for_good(error, 0) from error
 
 
 def _prove(where: Address) -> None:
@@ -331,6 +341,8 @@ def _prove(where: Address) -> None:
         connection = _open(where)
     except psycopg.Error as error:
         told = errors.from_connecting(error, where.where)
+        if isinstance(told, errors.UnknownHost):
+            raise LedgerMissing(told.message, hint=told.hint) from error
         if isinstance(told, errors.Away) and not errors.is_starting(told):
             raise errors.for_good(told, 0) from error
         raise told from error

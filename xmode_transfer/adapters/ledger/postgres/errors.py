@@ -13,6 +13,7 @@ from xmode_transfer.domain.errors import (
     LedgerError,
     LedgerFull,
     LedgerLocked,
+    LedgerMissing,
     LedgerReadOnly,
     LedgerRefused,
     LedgerUnreachable,
@@ -25,6 +26,10 @@ OLDEST_VERSION = 13
 class Away(LedgerUnreachable):
     """The server is not there or not ready: whoever may wait does so, and tries the whole transaction
     again."""
+
+
+class UnknownHost(Away):
+    """No host has the name, or its name server forgot it for a moment."""
 
 
 class Standby(LedgerReadOnly):
@@ -52,6 +57,7 @@ _REFUSED_TEXTS = (
     "is not permitted to log in",
     "permission denied for database",
 )
+_BROKEN_TEXTS = ("SYSCALL error", "closed the connection", "connection has been closed", "Connection reset")
 _TLS_TEXTS = ("certificate", "SSL", "ssl", "TLS", "tls")
 _FULL_TEXTS = ("too many clients", "too many connections", "connection slots are reserved")
 _NO_READS_TEXTS = ("session is read-only", "hot standby", "session is not read-only", "server is not in hot")
@@ -62,6 +68,7 @@ _STARTING_TEXTS = (
     "slots are reserved",
 )
 _NO_HOST_TEXTS = ("could not translate host name", "failed to resolve host", "Name or service not known")
+_NO_NAME_SERVER_TEXT = "Temporary failure in name resolution"
 
 
 def away(where: str, detail: str) -> Away:
@@ -83,12 +90,12 @@ def from_connecting(error: BaseException, where: str) -> XmodeError:
     if ("role" in detail and "does not exist" in detail) or says(_REFUSED_TEXTS):
         return LedgerRefused(
             f"The database server does not let us into the ledger {where}: {detail}.",
-            hint="The operator has to check the user in `ledger:` and its password, which comes from "
-            "PGPASSWORD, or from PGPASSFILE (a file that only its owner may read), and the server's "
-            "pg_hba.conf.",
+            hint="The operator has to check the user in `ledger:` and its password, which comes from the "
+            "URL, from PGPASSWORD, or from PGPASSFILE (a file that only its owner may read), and the "
+            "server's pg_hba.conf.",
         )
     if "database" in detail and "does not exist" in detail:
-        return LedgerError(
+        return LedgerMissing(
             f"There is no database for the ledger {where}: {detail}.",
             hint="The operator has to make it once: `createdb --owner=USER --encoding=UTF8 "
             "--template=template0 DATABASE`.",
@@ -101,6 +108,8 @@ def from_connecting(error: BaseException, where: str) -> XmodeError:
         )
     if says(_NO_READS_TEXTS):
         return standby(where, detail)
+    if says(_BROKEN_TEXTS):  # also where TLS is spoken: the server has ended in the middle of it
+        return away(where, detail)
     if says(_TLS_TEXTS):
         return LedgerRefused(
             f"No connection that TLS protects can be made to the ledger {where}: {detail}.",
@@ -109,7 +118,8 @@ def from_connecting(error: BaseException, where: str) -> XmodeError:
             "file sslrootcert (~/.postgresql/root.crt; sslrootcert=system takes the machine's own).",
         )
     if says(_NO_HOST_TEXTS):
-        return Away(
+        kind = Away if _NO_NAME_SERVER_TEXT in detail else UnknownHost
+        return kind(
             f"The host of the ledger {where} is not known: {detail}.",
             hint="The operator has to check the host in `ledger:` and this machine's name service.",
         )
@@ -181,8 +191,8 @@ def no_right(where: str, detail: str) -> LedgerReadOnly:
     )
 
 
-def no_schema(where: str, detail: str) -> LedgerError:
-    return LedgerError(
+def no_schema(where: str, detail: str) -> LedgerMissing:
+    return LedgerMissing(
         f"The ledger {where} has no schema to lie in: {detail}.",
         hint="The operator has to make it once (`CREATE SCHEMA name AUTHORIZATION user`), or correct "
         "?schema= in `ledger:`.",
@@ -205,8 +215,8 @@ def not_ours(where: str, detail: str) -> LedgerCorrupt:
     )
 
 
-def missing(where: str) -> LedgerError:
-    return LedgerError(
+def missing(where: str) -> LedgerMissing:
+    return LedgerMissing(
         f"There is no ledger at {where}.",
         hint="Check `ledger:` in service.yaml. The first `xmode-transfer run` or `daemon` makes a new one.",
     )

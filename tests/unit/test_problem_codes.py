@@ -1,0 +1,19 @@
+"""Every code of a file that cannot be delivered has a row in docs/sources.md, and no other has."""
+
+import re
+from pathlib import Path
+
+from xmode_transfer.adapters.source_rules import ProblemCode
+from xmode_transfer.services.planning import ILLEGAL_NAME
+
+MANUAL = Path(__file__).parents[2] / "docs" / "sources.md"
+
+
+def test_every_code_is_in_the_manual() -> None:
+    section = MANUAL.read_text(encoding="utf-8").partition("## Files that cannot be delivered")[2]
+    rows = [
+        line.split(" | ") for line in section.partition("\n## ")[0].splitlines() if line.startswith("| `")
+    ]
+    documented = [code for row in rows for code in re.findall(r"`([a-z0-9_]+)`", row[0])]
+    assert sorted(documented) == sorted([*map(str, ProblemCode), ILLEGAL_NAME])
+    assert all(len(row) == 3 and all(cell.strip(" |") for cell in row) for row in rows)
