@@ -32,6 +32,7 @@ from xmode_transfer.domain.errors import (
     WrongBucketOwner,
     XmodeError,
 )
+from xmode_transfer.domain.visible import visible
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,16 +236,17 @@ def answer_of(error: aws.ClientError) -> Answer:
     detail = response.get("Error") or {}
     status = int(meta.get("HTTPStatusCode") or 0)
     code = str(detail.get("Code") or "")
-    if code.isdigit():  # botocore puts the status here when there was no body
+    if code.isascii() and code.isdigit():  # botocore puts the status here when there was no body
         status, code = status or int(code), ""
     return Answer(
         status=status,
-        code=code,
-        text=str(detail.get("Message") or "") if code else "",
-        headers={str(name).lower(): str(value) for name, value in (meta.get("HTTPHeaders") or {}).items()},
+        code=one_line(code),
+        text=one_line(str(detail.get("Message") or "")) if code else "",
+        headers=_lowered(meta.get("HTTPHeaders") or {}),
     )
 
 
+_MOST_SAID = 2000
 _ELEMENT = re.compile(rb"<(Code|Message|Region)>([^<]{0,2000})</\1>")
 
 
@@ -252,13 +254,22 @@ def answer_of_body(status: int, headers: Mapping[str, str], body: bytes) -> Answ
     """The answer from raw HTTP: status, headers and S3's XML document (only its flat elements are looked
     at)."""
     found = {
-        name.decode(): _unescape(value.decode("utf-8", "replace"))
+        name.decode(): one_line(_unescape(value.decode("utf-8", "replace")))
         for name, value in _ELEMENT.findall(body[:65536])
     }
-    lowered = {name.lower(): value for name, value in headers.items()}
+    lowered = _lowered(headers)
     if "Region" in found:
         lowered.setdefault("x-amz-bucket-region", found["Region"])
     return Answer(status, found.get("Code", ""), found.get("Message", ""), lowered)
+
+
+def one_line(said: str) -> str:
+    """What the other side said, for a sentence of ours: on one line, seen as it is, and not without end."""
+    return visible(" ".join(said[:_MOST_SAID].split()))
+
+
+def _lowered(headers: Mapping[str, Any]) -> dict[str, str]:
+    return {str(name).lower(): one_line(str(value)) for name, value in headers.items()}
 
 
 def _unescape(text: str) -> str:
@@ -269,7 +280,7 @@ def _unescape(text: str) -> str:
 
 def error_without_answer(error: Exception, attempt: Attempt) -> XmodeError:
     """The domain error for what botocore raises when there was no answer, or none that can be read."""
-    words = f"{attempt}: {error}"
+    words = f"{attempt}: {one_line(str(error))}"
     if isinstance(error, aws.ParamValidationError | aws.InvalidRegionError):
         return RequestRefused(words, hint=_NEVER_RETRIED_HINT)
     if isinstance(error, aws.FlexibleChecksumError):

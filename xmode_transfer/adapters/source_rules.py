@@ -6,6 +6,7 @@ from enum import StrEnum
 from typing import NamedTuple
 
 from xmode_transfer.domain.records import SourceProblem
+from xmode_transfer.domain.visible import unseen_character, visible
 
 MAX_KEY_BYTES = 1024  # S3 User Guide, "Naming Amazon S3 objects": a key has 1,024 bytes of UTF-8 at most
 NOTHING_YET = "no file yet"
@@ -26,15 +27,13 @@ class ProblemCode(StrEnum):
     NOT_A_FILE = "not_a_file"
 
 
-_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _SURROGATE = re.compile(r"[\ud800-\udfff]")
 
 
 def readable(name: str) -> str:
-    """A name as a terminal and a log can show it, with escapes for what is no UTF-8 and for control
-    characters."""
-    shown = name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-    return _CONTROL.sub(lambda match: f"\\x{ord(match[0]):02x}", shown)
+    """A name as a terminal and a log can show it, with escapes for what is no UTF-8 and for what is not
+    seen."""
+    return visible(name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace"))
 
 
 def problem(name: str, code: ProblemCode, message: str) -> SourceProblem:
@@ -43,15 +42,16 @@ def problem(name: str, code: ProblemCode, message: str) -> SourceProblem:
 
 def name_problem(name: str) -> SourceProblem | None:
     """What keeps a path (relative to the feed's root) from being an object key; None for a good one."""
-    if _CONTROL.search(name):
-        return problem(
-            name,
-            ProblemCode.NAME_CONTROL_CHARACTER,
-            "its name has a control character, which no object key can carry; rename it",
-        )
     if _SURROGATE.search(name):
         return problem(
             name, ProblemCode.NAME_NOT_UTF8, "its name is not UTF-8, as every object key is; rename it"
+        )
+    unseen = unseen_character(name)
+    if unseen is not None:
+        return problem(
+            name,
+            ProblemCode.NAME_CONTROL_CHARACTER,
+            f"its name has {unseen}, which no object key of ours carries; rename it",
         )
     length = len(name.encode())
     if length > MAX_KEY_BYTES:

@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from botocore import exceptions as aws
 
-from xmode_transfer.adapters.s3_errors import Answer, answer_of, clock_difference
+from xmode_transfer.adapters.s3_errors import Answer, answer_of, clock_difference, one_line
 from xmode_transfer.domain.errors import (
     RequestRefused,
     RoleRefused,
@@ -164,15 +164,16 @@ def _made(kind: type[E], words: str, answer: Answer, hint: str) -> E:
 
 
 def _without_answer(error: Exception) -> XmodeError:
+    said = one_line(str(error))
     if isinstance(error, aws.NoCredentialsError):
         return VendorIdentityError("this process has no AWS credentials", hint=_WHERE_HINT)
     if isinstance(error, aws.ConnectionError | aws.HTTPClientError | aws.IncompleteReadError):
         return Unavailable(
-            f"STS cannot be reached: {error}",
+            f"STS cannot be reached: {said}",
             hint="Tried again by itself. If it stays, look at this machine's network, proxy and DNS",
         )
     if isinstance(error, aws.ParamValidationError):
-        return RequestRefused(f"our request to STS is malformed: {error}", hint=_REQUEST_HINT)
+        return RequestRefused(f"our request to STS is malformed: {said}", hint=_REQUEST_HINT)
     if isinstance(error, aws.BotoCoreError):  # profiles, credential processes, container and SSO tokens
-        return VendorIdentityError(f"our AWS credentials cannot be read: {error}", hint=_WHERE_HINT)
-    return Unavailable(f"STS's answer could not be read: {error}", hint="Tried again by itself")
+        return VendorIdentityError(f"our AWS credentials cannot be read: {said}", hint=_WHERE_HINT)
+    return Unavailable(f"STS's answer could not be read: {said}", hint="Tried again by itself")

@@ -10,8 +10,9 @@ customer who reads the whole prefix.
 import re
 from datetime import UTC, datetime
 
+from xmode_transfer.domain.visible import unseen_character
+
 MAX_KEY_BYTES = 1024  # S3 User Guide, object-keys: UTF-8, prefix included
-_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _NOTICE = re.compile(r"\d{4}-\d\d-\d\dT\d\d-\d\d-\d\d-\d{6}Z-[a-z0-9][^/]*-(late|paused|corrected)\.json")
 _REVISION_SEGMENT = re.compile(r"_r[0-9]+")
 MANIFESTS = "_manifests"
@@ -27,8 +28,9 @@ class IllegalName(ValueError):
 def check_name(name: str) -> None:
     """Refuses a name that S3, HTTP clients or our own layout could not carry unchanged. Raises
     IllegalName."""
-    if _CONTROL.search(name):
-        raise IllegalName("its name has a control character; rename the file")
+    unseen = unseen_character(name)
+    if unseen is not None:
+        raise IllegalName(f"its name has {unseen}; rename the file")
     segments = name.split("/")
     if any(segment in ("", ".", "..") for segment in segments):
         raise IllegalName("its path has an empty, '.' or '..' segment, which HTTP clients fold away")
@@ -36,10 +38,6 @@ def check_name(name: str) -> None:
         raise IllegalName(f"{MANIFESTS}/ at the top of a feed is where manifests lie; rename the directory")
     if any(_REVISION_SEGMENT.fullmatch(segment) for segment in segments[:-1]):
         raise IllegalName("a directory named like _r2 is where corrections lie; rename the directory")
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        raise IllegalName("its name is not UTF-8; rename the file") from None
 
 
 def object_key(prefix: str, feed: str, name: str, *, partition: str = "", revision: int = 1) -> str:

@@ -20,7 +20,7 @@ from botocore.parsers import ResponseParserError
 
 from xmode_transfer import telemetry
 from xmode_transfer.adapters.aws_sessions import DEFAULT_REGION, making_clients, new_session
-from xmode_transfer.adapters.s3_errors import Answer, answer_of
+from xmode_transfer.adapters.s3_errors import Answer, answer_of, one_line
 from xmode_transfer.domain.errors import (
     ConfigError,
     SourceChanged,
@@ -238,5 +238,9 @@ def _without_answer(error: Exception, what: str) -> SourceError | VendorIdentity
             "this process has no AWS credentials to read the source with", hint=_KEYS_HINT
         )
     if isinstance(error, aws.PartialCredentialsError | aws.CredentialRetrievalError | aws.ProfileNotFound):
-        return VendorIdentityError(f"our AWS credentials cannot be read: {error}", hint=_KEYS_HINT)
-    return SourceUnreadable(f"{what}: {error}", hint=f"Look at this machine's network. {_AGAIN_HINT}")
+        return VendorIdentityError(
+            f"our AWS credentials cannot be read: {one_line(str(error))}", hint=_KEYS_HINT
+        )
+    return SourceUnreadable(
+        f"{what}: {one_line(str(error))}", hint=f"Look at this machine's network. {_AGAIN_HINT}"
+    )

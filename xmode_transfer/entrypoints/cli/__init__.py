@@ -84,10 +84,11 @@ def cli(ctx: click.Context, config_dir: Path, log_level: str | None) -> None:
     your configuration; `xmode-transfer run --customer NAME --dry-run` says what would be sent, and why.
     """
     from xmode_transfer import telemetry
+    from xmode_transfer.entrypoints.cli import terminal
 
     on_terminal = sys.stderr.isatty()
     level = log_level or ("error" if on_terminal else "info")
-    telemetry.configure(stream=sys.stderr, json=not on_terminal, level=level.upper())
+    telemetry.configure(stream=terminal.bare(sys.stderr), json=not on_terminal, level=level.upper())
     ctx.obj = Shell(config_dir)
 
 
@@ -95,8 +96,9 @@ def main() -> None:
     """The console script."""
     _start_quickly()
     from xmode_transfer.domain.errors import XmodeError
-    from xmode_transfer.entrypoints.cli import failures
+    from xmode_transfer.entrypoints.cli import failures, terminal
 
+    terminal.install()
     as_json = "--json" in sys.argv[1:]
     try:
         code = cli.main(standalone_mode=False, prog_name="xmode-transfer")

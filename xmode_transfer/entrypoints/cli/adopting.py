@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from xmode_transfer.entrypoints.cli import Shell, words
+from xmode_transfer.entrypoints.cli.terminal import secho, style
 
 if TYPE_CHECKING:
     from xmode_transfer.services.adopt import AdoptedDelivery, Adoption
@@ -88,7 +89,7 @@ def _tell(found: "Adoption", *, dry_run: bool) -> None:
     for item in found.deliveries:
         place = item.place
         revision = f" r{place.revision}" if place.revision > 1 else ""
-        word = click.style(f"{item.outcome:<{_INDENT}}", fg=_COLOURS[item.outcome], bold=True)
+        word = style(f"{item.outcome:<{_INDENT}}", fg=_COLOURS[item.outcome], bold=True)
         told = f"{words.count(item.objects, 'object')}, {words.size(item.bytes)}"
         click.echo(f"{word}{place.feed} {place.period}{revision}: {item.message or told}")
         for key, message in item.unproven[:_SHOWN]:
@@ -96,7 +97,7 @@ def _tell(found: "Adoption", *, dry_run: bool) -> None:
         if item.unproven_count > _SHOWN:
             click.echo(f"{'':<{_INDENT}}and {item.unproven_count - _SHOWN:,} more: see --json")
     if found.failure is not None:
-        click.secho(found.failure.message, fg="red", bold=True)
+        secho(found.failure.message, fg="red", bold=True)
         if found.failure.hint:
             click.echo(words.wrapped(found.failure.hint, 2, "what to do"))
     if not found.deliveries and found.failure is None:

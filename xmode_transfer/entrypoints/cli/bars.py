@@ -15,6 +15,7 @@ from rich.progress import (
 )
 
 from xmode_transfer.entrypoints.cli.tally import Tally
+from xmode_transfer.entrypoints.cli.terminal import bare
 
 
 class Bars(Tally):
@@ -30,7 +31,7 @@ class Bars(Tally):
             DownloadColumn(),
             TransferSpeedColumn(),
             TimeRemainingColumn(compact=True),
-            console=Console(file=stream),
+            console=Console(file=bare(stream)),
             transient=True,
         )
         self._task = self._progress.add_task("looking at the source", total=None, files=0, files_total=0)

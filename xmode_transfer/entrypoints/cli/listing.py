@@ -8,8 +8,10 @@ import click
 
 from xmode_transfer.domain.errors import ExitCode, XmodeError
 from xmode_transfer.domain.manifest import timestamp
+from xmode_transfer.domain.visible import visible
 from xmode_transfer.entrypoints.cli import Shell, words
 from xmode_transfer.entrypoints.cli.streaming import JsonDocument
+from xmode_transfer.entrypoints.cli.terminal import style
 from xmode_transfer.services.listing import ListedKey, Listing, Standing, Sum
 
 if TYPE_CHECKING:
@@ -153,21 +155,16 @@ def _line(item: ListedKey) -> str:
     size = words.size(item.there.size) if item.there else absent
     at = item.there.modified_at if item.there else item.known.delivered_at if item.known else None
     standing = _coloured(item.standing)
-    return f"{standing} {size:>10}  {_minute(at)}  {_visible(item.key)}\n"
+    return f"{standing} {size:>10}  {_minute(at)}  {visible(item.key)}\n"
 
 
 def _coloured(standing: Standing) -> str:
     text = f"{standing:<9}"
-    return click.style(text, fg=_COLOURS[standing]) if sys.stdout.isatty() else text
+    return style(text, fg=_COLOURS[standing]) if sys.stdout.isatty() else text
 
 
 def _minute(at: datetime | None) -> str:
     return f"{at:%Y-%m-%d %H:%M}" if at else ""
-
-
-def _visible(key: str) -> str:
-    """A foreign key may hold anything, also what speaks to a terminal."""
-    return key if key.isprintable() else key.encode("unicode_escape").decode()
 
 
 def _tell_sums(place: str, listing: Listing) -> None:

@@ -9,6 +9,7 @@ import click
 
 from xmode_transfer.domain.errors import ConfigError, ExitCode
 from xmode_transfer.entrypoints.cli import Shell, words
+from xmode_transfer.entrypoints.cli.terminal import style
 
 if TYPE_CHECKING:
     from xmode_transfer.adapters.receipt_files import CheckedReceipt
@@ -71,7 +72,7 @@ def _configured(shell: Shell) -> "PublicKey":
 
 def _tell(path: Path, found: "CheckedReceipt") -> None:
     head, tail = found.head, found.tail
-    click.echo(f"{click.style('valid', fg='green', bold=True)}  {path}, signed with the key {found.key_id}")
+    click.echo(f"{style('valid', fg='green', bold=True)}  {path}, signed with the key {found.key_id}")
     said = {"feed": "{}", "period": "{}", "since": "from {} on", "until": "until {}"}
     scope = [form.format(head[name]) for name, form in said.items() if head.get(name)]
     what = f"{head.get('company')} ({head.get('customer')}), s3://{head.get('bucket')}/{head.get('prefix')}"

@@ -3,8 +3,6 @@
 import textwrap
 from collections.abc import Iterable, Iterator, Sequence
 
-import click
-
 from xmode_transfer.domain.alerts import Condition, conditions
 from xmode_transfer.domain.errors import Party
 from xmode_transfer.domain.health import (
@@ -17,6 +15,7 @@ from xmode_transfer.domain.health import (
 )
 from xmode_transfer.domain.looks import OpenDelivery
 from xmode_transfer.entrypoints.cli import words
+from xmode_transfer.entrypoints.cli.terminal import style
 
 COLOURS = {
     Health.HEALTHY: "green",
@@ -66,12 +65,10 @@ def lines(assessment: Assessment, engine: str, *, everybody: bool) -> Iterator[s
 
 def _summary(assessment: Assessment) -> str:
     counts = ", ".join(
-        click.style(f"{count:,} {word}", fg=COLOURS[word])
-        for word, count in assessment.counts.items()
-        if count
+        style(f"{count:,} {word}", fg=COLOURS[word]) for word, count in assessment.counts.items() if count
     )
     total = words.count(len(assessment.customers), "customer")
-    return f"{click.style(total, bold=True)}: {counts}; {assessment.assessed_at:%Y-%m-%d %H:%M} UTC"
+    return f"{style(total, bold=True)}: {counts}; {assessment.assessed_at:%Y-%m-%d %H:%M} UTC"
 
 
 def _service(assessment: Assessment) -> Iterator[str]:
@@ -91,14 +88,14 @@ def _causes(found: Iterable[Condition]) -> Iterator[str]:
         key=lambda condition: -condition.customer_count,
     )
     for condition in many:
-        yield click.style(condition.summary, bold=True)
+        yield style(condition.summary, bold=True)
         yield _wrapped(condition.message, _INDENT)
         yield _wrapped(f"{WHO[condition.party]} must act: {condition.hint}", _INDENT)
 
 
 def _customer(item: CustomerHealth) -> Iterator[str]:
-    head = click.style(f"{item.health:<10}", fg=COLOURS[item.health], bold=True)
-    yield f"{head} {click.style(item.customer, bold=True)}"
+    head = style(f"{item.health:<10}", fg=COLOURS[item.health], bold=True)
+    yield f"{head} {style(item.customer, bold=True)}"
     for problem in item.problems:
         yield _wrapped(problem, _INDENT)
     for subscription in item.subscriptions:
@@ -157,7 +154,7 @@ def _named(rest: Sequence[CustomerHealth]) -> Iterator[str]:
         if names:
             few = ", ".join(names[:_SHOWN_SOUND])
             more = f" and {len(names) - _SHOWN_SOUND:,} more (--all)" if len(names) > _SHOWN_SOUND else ""
-            yield f"{click.style(f'{word:<10}', fg=COLOURS[word], bold=True)} {few}{more}"
+            yield f"{style(f'{word:<10}', fg=COLOURS[word], bold=True)} {few}{more}"
 
 
 def _last(item: SubscriptionHealth) -> str:

@@ -16,6 +16,7 @@ from xmode_transfer.domain.looks import OpenDelivery
 from xmode_transfer.domain.manifest import timestamp
 from xmode_transfer.domain.records import Delivery, MultipartUpload, UploadStatus
 from xmode_transfer.entrypoints.cli import Shell, standing
+from xmode_transfer.entrypoints.cli.terminal import bare, rendered
 from xmode_transfer.ports import Clock, Ledger
 
 _LOOK_AGAIN_SECONDS = 60
@@ -137,10 +138,10 @@ class _View:
 
         def picture() -> Text:
             shown = standing.lines(self.assessment(), engine, everybody=everybody)
-            return Text.from_ansi("\n".join(shown))
+            return Text.from_ansi(rendered("\n".join(shown)))
 
         with (
-            Live(picture(), console=Console(), screen=True, auto_refresh=False) as live,
+            Live(picture(), console=Console(file=bare(sys.stdout)), screen=True, auto_refresh=False) as live,
         ):
             try:
                 while True:
@@ -159,7 +160,7 @@ def _progress(*, quiet: bool) -> Iterator[Callable[[int, int], None] | None]:
     from rich.console import Console
     from rich.progress import Progress
 
-    with Progress(console=Console(file=sys.stderr), transient=True) as progress:
+    with Progress(console=Console(file=bare(sys.stderr)), transient=True) as progress:
         task = progress.add_task("looking at the sources", total=None)
         yield lambda done, total: progress.update(task, completed=done, total=total)
 

@@ -9,6 +9,7 @@ from xmode_transfer.domain.errors import ExitCode, Party, XmodeError
 from xmode_transfer.domain.verification import Finding, Flaw, Scope, fix
 from xmode_transfer.entrypoints.cli import words
 from xmode_transfer.entrypoints.cli.streaming import JsonDocument
+from xmode_transfer.entrypoints.cli.terminal import style
 
 if TYPE_CHECKING:
     from xmode_transfer.adapters.receipt_files import ReceiptFile
@@ -57,7 +58,7 @@ class Report:
         if self._as_json:
             self._document.row(self._row(finding))
             return
-        word = click.style(f"{finding.flaw:<{_INDENT}}", fg=_COLOURS[finding.flaw], bold=True)
+        word = style(f"{finding.flaw:<{_INDENT}}", fg=_COLOURS[finding.flaw], bold=True)
         click.echo(f"{word}{finding.known.key}", file=self._out)
         click.echo(words.wrapped(finding.message, _INDENT), file=self._out)
 
@@ -135,13 +136,13 @@ class Report:
     def _tell(self, verified: "Verified", seconds: float) -> None:
         for flaw, finding in self._first.items():
             count = words.count(verified.flaws[flaw], "key")
-            click.echo(f"\n{click.style(str(flaw), fg=_COLOURS[flaw], bold=True)}: {count}", file=self._out)
+            click.echo(f"\n{style(str(flaw), fg=_COLOURS[flaw], bold=True)}: {count}", file=self._out)
             click.echo(words.wrapped(_WHO[flaw.party], 2, "who must act"), file=self._out)
             click.echo(words.wrapped(self._fix(finding), 2, "what to do"), file=self._out)
         if self._first:
             click.echo(file=self._out)
         how = ", ".join(f"{count:,} by {proof}" for proof, count in sorted(verified.proofs.items()))
-        outcome = click.style(f"{verified.outcome:<12}", fg=_OUTCOMES[verified.outcome], bold=True)
+        outcome = style(f"{verified.outcome:<12}", fg=_OUTCOMES[verified.outcome], bold=True)
         if not verified.keys:
             foreign = f"; {verified.foreign:,} foreign" if verified.foreign else ""
             click.echo(f"{outcome}{self._place}: {self.why_nothing}{foreign}", file=self._out)
@@ -160,7 +161,7 @@ class Report:
         told = f"{words.count(repaired.sent, 'key')} delivered again, {words.size(repaired.bytes)}"
         if repaired.act_id is None:
             told = "nothing was missing"
-        word = click.style(f"{'repair':<{_INDENT}}", fg="cyan", bold=True)
+        word = style(f"{'repair':<{_INDENT}}", fg="cyan", bold=True)
         click.echo(f"{word}{told}" + (f" (act {repaired.act_id})" if repaired.act_id else ""), file=self._out)
         for left in repaired.left[:_SHOWN_LEFT]:
             click.echo(f"  not repaired    {left.known.key}", file=self._out)

@@ -211,7 +211,7 @@ def test_names_that_no_key_can_carry(put: Put, source_of: Sources) -> None:
     found = list(source_of().scan(NONE))
     assert [(f.name, f.code) for f in found if isinstance(f, SourceProblem)] == [
         ("caf\\xe9.csv", "name_not_utf8"),
-        ("dir\\x7f/fine.csv", "name_control_character"),
+        ("dir\\u007f/fine.csv", "name_control_character"),
         ("dir\\xff/fine.csv", "name_not_utf8"),
         ("esc\\x1b[31m.csv", "name_control_character"),
     ]
