@@ -55,6 +55,17 @@ def object_key(prefix: str, feed: str, name: str, *, partition: str = "", revisi
     return key
 
 
+def is_key_of(rest: str, name: str) -> bool:
+    """Whether a key, without prefix and feed, is one that ``object_key`` gives to the file ``name``."""
+    if rest == name:
+        return True
+    segments = rest.split("/")
+    return any(
+        _REVISION_SEGMENT.fullmatch(segment) and "/".join(segments[:at] + segments[at + 1 :]) == name
+        for at, segment in enumerate(segments[:-1])
+    )
+
+
 def manifest_key(prefix: str, feed: str, period: str, revision: int) -> str:
     """Where the manifest of that revision lies. Keys sort by period, then by revision."""
     return f"{prefix}{feed}/{MANIFESTS}/{period}/{revision:06d}.json"

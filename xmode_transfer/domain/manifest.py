@@ -62,16 +62,3 @@ def chunks(delivery: Delivery, receipts: Iterable[Receipt], *, prefix: str) -> I
             f"not {delivery.object_count} with {delivery.total_bytes}"
         )
     yield ("]," + canonical(tail)[1:]).encode()
-
-
-def same_objects(one: dict[str, Any], other: dict[str, Any]) -> bool:
-    """Whether two manifests list the same objects with the same content, whenever each was delivered."""
-
-    def essence(manifest: dict[str, Any]) -> list[dict[str, Any]]:
-        return [
-            {name: value for name, value in item.items() if name != "delivered_at"}
-            for item in manifest["objects"]
-        ]
-
-    names = ("delivery", "feed", "period", "revision", "count", "bytes")
-    return all(one[name] == other[name] for name in names) and essence(one) == essence(other)

@@ -1,22 +1,70 @@
-"""Reading a manifest as it comes: one of a million objects has hundreds of megabytes."""
+"""Reading a manifest as it comes: one of a million objects has hundreds of megabytes.
+
+Whoever may write into a bucket may write what looks like a manifest, so everything has a bound, and whatever
+is not as we write it is refused with its reason, always as NoManifest.
+"""
 
 import codecs
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping
-from datetime import datetime
-from typing import Any
+from datetime import UTC, datetime
+from itertools import zip_longest
+from typing import Any, NamedTuple, NoReturn
 
+from xmode_transfer.domain import keys
+from xmode_transfer.domain.layout import ManifestPlace
 from xmode_transfer.domain.manifest import FORMAT
 from xmode_transfer.domain.records import Checksum, Receipt
+from xmode_transfer.domain.visible import unseen_character, visible
 
+MAX_BYTES = 5 * 1024**3
+"""Of a whole manifest: it is put by one PutObject, which carries no more (S3 User Guide, upload-objects)."""
+MAX_OBJECT_BYTES = 50 * 1024**4
+"""Of one object (S3 User Guide, "Amazon S3 objects overview": 50 TB)."""
+_MAX_TOTAL_BYTES = 10**18  # the ledger's numbers end at 9.2 * 10**18
 _MOST_CHARACTERS = 4 * 1024 * 1024
 """Of one member or one object's entry; no manifest of ours comes near it."""
+_MOST_MEMBERS = 64
+_MOST_SPACES = 64 * 1024
+_MOST_DIGITS = 18
 _SPACES = " \t\n\r"
-_DECODER = json.JSONDecoder()
+_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z", re.ASCII)
+_YEARS = range(2006, 2201)  # S3 began in 2006
+_CHECKSUMS = frozenset({"crc32", "crc32c", "crc64nvme", "sha1", "sha256"})
+_BASE64 = re.compile(r"[A-Za-z0-9+/]{4,60}={0,2}")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 class NoManifest(ValueError):
     """These bytes are no manifest of the format that we know; the message says why."""
+
+
+def _whole(digits: str) -> int:
+    if len(digits) > _MOST_DIGITS:
+        raise NoManifest(f"a number of it has {len(digits):,} digits")
+    return int(digits)
+
+
+def _not_whole(number: str) -> NoReturn:
+    raise NoManifest(f"a number of it is not whole: {_told(number)}")
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise NoManifest("a member stands in it twice")
+    return found
+
+
+def _told(value: object) -> str:
+    """For a sentence: visible, and not without end."""
+    return visible(str(value))[:200]
+
+
+_DECODER = json.JSONDecoder(
+    object_pairs_hook=_object, parse_int=_whole, parse_float=_not_whole, parse_constant=_not_whole
+)
 
 
 class ManifestReader:
@@ -34,16 +82,20 @@ class ManifestReader:
         while True:
             name = text.value()
             text.expect(":")
+            if not isinstance(name, str) or name in self.members or (seen_objects and name == "objects"):
+                raise NoManifest(f"the name of a member is none, or stands twice: {_told(name)}")
             if name == "objects":
                 seen_objects = True
                 yield from self._objects()
+            elif len(self.members) == _MOST_MEMBERS:
+                raise NoManifest(f"it has more than {_MOST_MEMBERS} members")
             else:
-                self.members[str(name)] = text.value()
+                self.members[name] = text.value()
             if text.next_of(",}") == "}":
                 break
         text.expect_end()
         if self.members.get("format") != FORMAT:
-            raise NoManifest(f"its format is {self.members.get('format')!r} and not {FORMAT}")
+            raise NoManifest(f"its format is {_told(self.members.get('format'))} and not {FORMAT}")
         if not seen_objects:
             raise NoManifest("it has no list of objects")
 
@@ -67,18 +119,104 @@ def receipt_of(entry: Mapping[str, Any]) -> Receipt:
     not know. Raises NoManifest."""
     try:
         checksum = entry["checksum"]
-        texts = (entry["source"], entry["key"], checksum["algorithm"], checksum["value"])
-        size = entry["size"]
-        delivered_at = datetime.fromisoformat(entry["delivered_at"])
-        sha256 = entry["sha256"]
-    except (KeyError, TypeError, ValueError) as error:
-        raise NoManifest(f"an entry of its list is not as we write it: {error}") from None
-    strings = all(isinstance(text, str) and text for text in texts)
-    sound = isinstance(size, int) and size >= 0 and (sha256 is None or isinstance(sha256, str))
-    if not strings or not sound or delivered_at.tzinfo is None:
-        raise NoManifest(f"an entry of its list is not as we write it: {entry['key']!r}")
-    name, key, algorithm, value = texts
+        name, key = entry["source"], entry["key"]
+        algorithm, value = checksum["algorithm"], checksum["value"]
+        size, sha256, told_at = entry["size"], entry["sha256"], entry["delivered_at"]
+    except (KeyError, TypeError) as error:
+        raise NoManifest(f"an entry of its list is not as we write it: {_told(error)}") from None
+    for what, text in (("source", name), ("key", key)):
+        if not isinstance(text, str) or not text or len(text) > keys.MAX_KEY_BYTES:
+            raise NoManifest(f"an entry of its list is not as we write it: {what} {_told(text)}")
+        unseen = unseen_character(text)
+        if unseen is not None:
+            raise NoManifest(f"a {what} of it has {unseen}: {_told(text)}")
+    sound = (
+        type(size) is int
+        and 0 <= size <= MAX_OBJECT_BYTES
+        and len(key.encode()) <= keys.MAX_KEY_BYTES
+        and isinstance(algorithm, str)
+        and algorithm in _CHECKSUMS
+        and isinstance(value, str)
+        and _BASE64.fullmatch(value)
+        and (sha256 is None or (isinstance(sha256, str) and _SHA256.fullmatch(sha256)))
+    )
+    delivered_at = _time_of(told_at)
+    if not sound or delivered_at is None:
+        raise NoManifest(f"an entry of its list is not as we write it: {_told(key)}")
     return Receipt(name, key, size, Checksum(algorithm, value), "", delivered_at, sha256=sha256)
+
+
+def _time_of(told: object) -> datetime | None:
+    """A time as ``manifest.timestamp`` writes it."""
+    if not isinstance(told, str) or not _TIME.fullmatch(told):
+        return None
+    try:
+        at = datetime.fromisoformat(told)
+    except ValueError:
+        return None
+    return at.astimezone(UTC) if at.year in _YEARS else None
+
+
+class Checked(NamedTuple):
+    """What a manifest says as a whole. ``members`` are all but its objects."""
+
+    objects: int
+    bytes: int
+    members: dict[str, Any]
+
+
+def check(chunks: Iterable[bytes], *, identity: str, place: ManifestPlace, prefix: str) -> Checked:
+    """Reads a manifest to its end and compares it with what its own key says: ``identity`` is the delivery's
+    ID, ``prefix`` the destination's. Raises NoManifest for what no manifest of ours says."""
+    reader = ManifestReader(chunks)
+    count = total = 0
+    last = ""
+    for entry in reader:
+        receipt = receipt_of(entry)
+        _check_key(receipt, prefix, place.feed)
+        if count and receipt.name <= last:
+            raise NoManifest(f"it lists {receipt.name} out of order or twice")
+        last, count, total = receipt.name, count + 1, total + receipt.size
+        if total > _MAX_TOTAL_BYTES:
+            raise NoManifest("its objects have more bytes together than there can be")
+    said = reader.members
+    meant = {**place._asdict(), "delivery": identity}
+    if any(said.get(name) != value or type(said[name]) is not type(value) for name, value in meant.items()):
+        raise NoManifest("it names another delivery than its key does")
+    if said.get("prefix") != prefix:
+        raise NoManifest(f"its prefix is {_told(said.get('prefix'))} and not {prefix}")
+    if (said.get("count"), said.get("bytes")) != (count, total):
+        raise NoManifest(f"it says {_told(said.get('count'))} objects and lists {count}")
+    return Checked(count, total, said)
+
+
+def _check_key(receipt: Receipt, prefix: str, feed: str) -> None:
+    below = f"{prefix}{feed}/"
+    if not receipt.key.startswith(below):
+        raise NoManifest(f"it lists {receipt.key}, which does not lie below {below}")
+    try:
+        keys.check_name(receipt.name)
+    except keys.IllegalName as error:
+        raise NoManifest(f"it lists {receipt.name}: {error}") from None
+    if not keys.is_key_of(receipt.key.removeprefix(below), receipt.name):
+        raise NoManifest(f"it lists {receipt.key} as the object of {receipt.name}, whose key is another")
+
+
+_ESSENCE = ("delivery", "feed", "period", "revision", "count", "bytes")
+
+
+def same_objects(one: Iterable[bytes], other: Iterable[bytes]) -> bool:
+    """Whether two manifests list the same objects with the same content, whenever each was delivered. Raises
+    NoManifest."""
+    left, right = ManifestReader(one), ManifestReader(other)
+    for mine, theirs in zip_longest(left, right, fillvalue=None):
+        if mine is None or theirs is None or _essence(mine) != _essence(theirs):
+            return False
+    return all(left.members.get(name) == right.members.get(name) for name in _ESSENCE)
+
+
+def _essence(entry: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in entry.items() if name != "delivered_at"}
 
 
 class _Text:
@@ -90,6 +228,7 @@ class _Text:
         self._buffer = ""
         self._at = 0
         self._ended = False
+        self._come = 0
 
     def value(self) -> Any:
         self.peek()
@@ -100,6 +239,8 @@ class _Text:
                 if not self._more():
                     raise NoManifest(f"it is no JSON, or ends too early: {error.msg}") from None
                 continue
+            except RecursionError:
+                raise NoManifest("its values are nested too deep") from None
             if end == len(self._buffer) and self._more():
                 continue  # a number may go on
             self._at = end
@@ -107,9 +248,13 @@ class _Text:
 
     def peek(self) -> str:
         """The next character that is no white space; empty at the end."""
+        spaces = 0
         while True:
             while self._at < len(self._buffer) and self._buffer[self._at] in _SPACES:
                 self._at += 1
+                spaces += 1
+            if spaces > _MOST_SPACES:
+                raise NoManifest("it has white space without end")
             if self._at < len(self._buffer):
                 return self._buffer[self._at]
             if not self._more():
@@ -138,6 +283,9 @@ class _Text:
         if len(self._buffer) - self._at > _MOST_CHARACTERS:
             raise NoManifest(f"one of its values has more than {_MOST_CHARACTERS} characters")
         chunk = next(self._chunks, None)
+        self._come += len(chunk or b"")
+        if self._come > MAX_BYTES:
+            raise NoManifest(f"it has more than {MAX_BYTES:,} bytes")
         try:
             text = self._decoder.decode(chunk or b"", final=chunk is None)
         except UnicodeDecodeError:

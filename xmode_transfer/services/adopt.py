@@ -16,10 +16,21 @@ from dataclasses import dataclass, field, replace
 from xmode_transfer import telemetry
 from xmode_transfer.domain.acts import Act, ActKind
 from xmode_transfer.domain.config import Configuration, Customer
-from xmode_transfer.domain.errors import AlreadyRunning, ExitCode, Interrupted, ObjectNotFound, XmodeError
+from xmode_transfer.domain.errors import (
+    AccessDenied,
+    AlreadyRunning,
+    ExitCode,
+    Interrupted,
+    KmsDenied,
+    ObjectNotFound,
+    RequestRefused,
+    StoreError,
+    XmodeError,
+)
 from xmode_transfer.domain.keys import MANIFESTS
 from xmode_transfer.domain.layout import ManifestPlace, manifest_place
-from xmode_transfer.domain.manifest_reading import ManifestReader, NoManifest, receipt_of
+from xmode_transfer.domain.manifest_reading import MAX_BYTES, ManifestReader, NoManifest, check, receipt_of
+from xmode_transfer.domain.periods import PeriodKind, period_labelled
 from xmode_transfer.domain.policy import Step
 from xmode_transfer.domain.records import (
     Checksum,
@@ -31,9 +42,10 @@ from xmode_transfer.domain.records import (
     Status,
 )
 from xmode_transfer.domain.verification import SHA256_HEX, Scope
-from xmode_transfer.ports import ListedObject, ObjectInfo, ObjectStore, OpenFile, Reader
+from xmode_transfer.ports import ObjectInfo, ObjectStore, OpenFile, Reader
 from xmode_transfer.services import acts, destination, leasing
 from xmode_transfer.services.planning import delivery_id
+from xmode_transfer.services.publishing import chunks_of
 from xmode_transfer.services.sending import failure_of
 from xmode_transfer.services.workbench import Workbench
 from xmode_transfer.telemetry import Event
@@ -43,8 +55,12 @@ ADOPTING = "adopting"
 IDENTITY = "adopted"
 """The identity of an adopted object's source file, which nobody has seen: the next run looks into it."""
 _WINDOW = 8
-_CHUNK_BYTES = 1024 * 1024
 _MOST_KEPT = 1000
+_FIRST_YEAR = 1970
+_MARKS = 100_000
+"""So many revisions before a manifest's own may have put its objects."""
+_MOST_IN_A_ROW = 20
+"""So many manifests refused one after the other: then it is about all of them."""
 
 
 @dataclass(slots=True)
@@ -165,6 +181,7 @@ class _Adopting:
     result: Adoption
 
     def run(self, store: ObjectStore, *, dry_run: bool) -> None:
+        refused_in_a_row = 0
         for feed in self._feeds():
             known = {
                 (item.period, item.revision): item
@@ -187,7 +204,10 @@ class _Adopting:
                         f"the ledger has it as {found.status}: `xmode-transfer run` goes on with it"
                     )
                 else:
-                    self._one(store, item, listed, dry_run=dry_run)
+                    error = self._one(store, item, dry_run=dry_run)
+                    refused_in_a_row = refused_in_a_row + 1 if error is not None else 0
+                    if error is not None and refused_in_a_row >= _MOST_IN_A_ROW:
+                        raise error
 
     def _feeds(self) -> list[str]:
         """A feed that the customer has given up may have left manifests too."""
@@ -199,31 +219,44 @@ class _Adopting:
         if self.bench.stop.is_set():
             raise Interrupted("stopped on request", hint="what was adopted is recorded; adopt again")
 
-    def _one(self, store: ObjectStore, item: AdoptedDelivery, listed: ListedObject, *, dry_run: bool) -> None:
+    def _one(self, store: ObjectStore, item: AdoptedDelivery, *, dry_run: bool) -> StoreError | None:
+        """One manifest. Answers the error with which the store refused it for good, if it did."""
         place, name = item.place, self.customer.name
         with telemetry.bind(feed=place.feed, period=place.period):
             try:
                 if dry_run:
                     self._take(store, item, None)
-                    return
+                    return None
                 lease_name = leasing.of_delivery(name, place.feed, place.period)
                 with leasing.held(self.bench.ledger, lease_name, self.bench.holder) as lease:
                     self._take(store, item, lease)
             except (NoManifest, ObjectNotFound, AlreadyRunning) as error:
                 item.message = str(error)
+            except StoreError as error:
+                if error.retryable:
+                    raise
+                item.message = error.message
+                return error
+        return None
 
     def _take(self, store: ObjectStore, item: AdoptedDelivery, lease: Lease | None) -> None:
         """Proves the manifest and its objects, and records them if there is a lease. Raises NoManifest."""
         place = item.place
+        self._check_period(place)
         identity = delivery_id(self.customer.name, place.feed, place.period, place.revision)
         info = store.head(item.manifest_key)
         if info is None or info.token != identity:
             raise NoManifest(
                 "it does not carry this delivery's mark: it is not of ours, or the customer had another name"
             )
-        with self.bench.spool(store.read(item.manifest_key)) as body:
+        if info.size > MAX_BYTES:
+            raise NoManifest(f"it has {info.size:,} bytes, and no manifest of ours more than {MAX_BYTES:,}")
+        with self.bench.spool(_up_to(info.size, store.read(item.manifest_key))) as body:
             checksum = self._prove_manifest(info, body)
-            item.objects, item.bytes = self._check(identity, place, body)
+            checked = check(
+                chunks_of(body), identity=identity, place=place, prefix=self.customer.destination.prefix
+            )
+            item.objects, item.bytes = checked.objects, checked.bytes
             delivery = self._delivery(identity, item, info, checksum)
             if lease is not None:
                 adopting = replace(delivery, status=Status.PLANNED, marker=ADOPTING, delivered_at=None)
@@ -243,6 +276,14 @@ class _Adopting:
                 unproven=item.unproven_count,
             )
 
+    def _check_period(self, place: ManifestPlace) -> None:
+        """Raises NoManifest for a period that no feed has had or can have yet."""
+        period = period_labelled(place.period)
+        if period is None or period.kind is PeriodKind.NONE:
+            return
+        if not _FIRST_YEAR <= period.start.year <= self.bench.clock.now().year + 1:
+            raise NoManifest(f"its period {place.period} is none that we deliver")
+
     def _prove_manifest(self, info: ObjectInfo, body: OpenFile) -> Checksum:
         """The bytes that were read are the object's."""
         algorithm = info.checksum.algorithm if info.checksum is not None else "crc32"
@@ -250,32 +291,6 @@ class _Adopting:
         if body.size != info.size or (info.checksum is not None and value != info.checksum.value):
             raise NoManifest("it was changed while it was read")
         return Checksum(algorithm, value)
-
-    def _check(self, identity: str, place: ManifestPlace, body: OpenFile) -> tuple[int, int]:
-        """Reads it once before anything is recorded. Raises NoManifest for what no manifest of ours says."""
-        reader = ManifestReader(_chunks(body))
-        below = f"{self.customer.destination.prefix}{place.feed}/"
-        count = total = 0
-        last = ""
-        for entry in reader:
-            receipt = receipt_of(entry)
-            if not receipt.key.startswith(below):
-                raise NoManifest(f"it lists {receipt.key}, which does not lie below {below}")
-            if count and receipt.name <= last:
-                raise NoManifest(f"it lists {receipt.name} out of order or twice")
-            last, count, total = receipt.name, count + 1, total + receipt.size
-        said = {name: reader.members.get(name) for name in ("delivery", "feed", "period", "revision")}
-        meant = {
-            "delivery": identity,
-            "feed": place.feed,
-            "period": place.period,
-            "revision": place.revision,
-        }
-        if said != meant:
-            raise NoManifest("it names another delivery than its key does")
-        if (reader.members.get("count"), reader.members.get("bytes")) != (count, total):
-            raise NoManifest(f"it says {reader.members.get('count')} objects and lists {count}")
-        return count, total
 
     def _delivery(
         self, identity: str, item: AdoptedDelivery, info: ObjectInfo, checksum: Checksum
@@ -311,18 +326,23 @@ class _Adopting:
         threads = min(limits.parallel_objects, limits.parallel_objects_per_customer)
         marks = {
             delivery_id(self.customer.name, place.feed, place.period, revision)
-            for revision in range(1, place.revision + 1)
+            for revision in range(max(1, place.revision - _MARKS), place.revision + 1)
         }
         self.bench.progress.delivery_started(
             self.customer.name, place.feed, place.period, item.objects, item.bytes
         )
-        window: deque[Future[tuple[Receipt, str | None]]] = deque()
+        window: deque[Future[tuple[Receipt, str | None, StoreError | None]]] = deque()
+        refused_in_a_row = 0
         written: deque[Future[None]] = deque()
         prove = telemetry.carry(self._prove)
         pool = ThreadPoolExecutor(threads, thread_name_prefix="adopt")
 
         def settle() -> None:
-            receipt, wrong = window.popleft().result()
+            nonlocal refused_in_a_row
+            receipt, wrong, refused = window.popleft().result()
+            refused_in_a_row = refused_in_a_row + 1 if refused is not None else 0
+            if refused is not None and refused_in_a_row >= _MOST_IN_A_ROW:
+                raise refused
             if wrong is not None:
                 item.unproven_count += 1
                 if len(item.unproven) < _MOST_KEPT:
@@ -335,7 +355,7 @@ class _Adopting:
             self.bench.progress.object_finished(receipt.name, receipt.size, "adopted")
 
         try:
-            for entry in ManifestReader(_chunks(body)):
+            for entry in ManifestReader(chunks_of(body)):
                 self._check_stop()
                 window.append(pool.submit(prove, store, receipt_of(entry), marks))
                 if len(window) >= threads * _WINDOW:
@@ -350,13 +370,18 @@ class _Adopting:
             pool.shutdown()
             self.bench.progress.delivery_finished()
 
-    def _prove(self, store: ObjectStore, receipt: Receipt, marks: set[str]) -> tuple[Receipt, str | None]:
-        """The receipt with what S3 says of the object; or without an ETag, and what is wrong."""
-        info = store.head(receipt.key)
-        wrong = self._wrong(store, receipt, info, marks)
+    def _prove(
+        self, store: ObjectStore, receipt: Receipt, marks: set[str]
+    ) -> tuple[Receipt, str | None, StoreError | None]:
+        """The receipt with what S3 says of the object; or without an ETag, and what is wrong, or refused."""
+        try:
+            info = store.head(receipt.key)
+            wrong = self._wrong(store, receipt, info, marks)
+        except (AccessDenied, KmsDenied, ObjectNotFound, RequestRefused) as error:
+            return receipt, f"it cannot be looked at: {error.message}", error
         if wrong is not None or info is None:
-            return receipt, wrong
-        return replace(receipt, etag=info.etag, version_id=info.version_id), None
+            return receipt, wrong, None
+        return replace(receipt, etag=info.etag, version_id=info.version_id), None, None
 
     def _wrong(
         self, store: ObjectStore, receipt: Receipt, info: ObjectInfo | None, marks: set[str]
@@ -385,12 +410,17 @@ def _nobody(_: int) -> None:
     """Who is told of the bytes that are read: the object counts as a whole when it is proven."""
 
 
-def _chunks(body: OpenFile) -> Iterator[bytes]:
-    for offset in range(0, body.size, _CHUNK_BYTES):
-        yield body.read_at(offset, min(_CHUNK_BYTES, body.size - offset))
+def _up_to(size: int, chunks: Iterator[bytes]) -> Iterator[bytes]:
+    """No more bytes than S3 says there are. Raises NoManifest."""
+    come = 0
+    for chunk in chunks:
+        come += len(chunk)
+        if come > size:
+            raise NoManifest("it was changed while it was read")
+        yield chunk
 
 
 def _planned(body: OpenFile) -> Iterator[PlannedObject]:
-    for entry in ManifestReader(_chunks(body)):
+    for entry in ManifestReader(chunks_of(body)):
         receipt = receipt_of(entry)
         yield PlannedObject(receipt.name, receipt.key, receipt.size, 0, IDENTITY)

@@ -29,6 +29,7 @@ from xmode_transfer.domain.verification import Flaw, Scope
 from xmode_transfer.services.adopt import adopt
 from xmode_transfer.services.deliver import deliver
 from xmode_transfer.services.listing import Listing
+from xmode_transfer.services.planning import delivery_id
 from xmode_transfer.services.scope import why_nothing
 from xmode_transfer.services.verify import Verification
 from xmode_transfer.services.workbench import Workbench
@@ -243,6 +244,55 @@ def test_a_manifest_that_does_not_carry_our_mark_is_never_adopted(world: World) 
         (item,) = world.adopt().deliveries
         assert (item.outcome, bool(item.message)) == ("refused", True)
         assert world.ledger.deliveries("acme") == []
+
+
+def test_a_bad_manifest_is_named_and_passed_and_leaves_nothing(world: World) -> None:
+    """The customer can make the mark, for it follows from public names."""
+    world.ledger.close()
+    world.open("another.db")
+    good = world.bucket.current(f"{BASE}_manifests/2026-11-22/000001.json")
+    assert good is not None
+    bad = {
+        "2026-11-20/000001": b'{"count":' + b"[" * 200_000,
+        "2026-11-21/000001": good.body.replace(b'"size":6', b'"size":' + b"6" * 6_000, 1),
+        "2026-11-22/000002": good.body.replace(b"2026/11/22/000", b"2026/11/22/\\ud800"),
+        "2026-11-22/999999999": good.body,
+        "2026-11-23/000001": good.body.replace(b".000000Z", b".000000+23:59"),
+        "9999-12-31/000001": good.body,
+    }
+    for name, body in bad.items():
+        period, _, revision = name.partition("/")
+        identity = delivery_id("acme", "us-daily", period, int(revision))
+        forged = replace(
+            good, key=f"{BASE}_manifests/{name}.json", body=body, checksum=None, etag=f'"{name}"'
+        )
+        assert forged.request is not None
+        world.bucket.store(replace(forged, request=replace(forged.request, token=identity)))
+    found = {f"{item.place.period}/{item.place.revision:06d}": item for item in world.adopt().deliveries}
+    assert found.pop("2026-11-22/000001").outcome == "adopted"
+    assert found.keys() == bad.keys()
+    assert all((item.outcome, bool(item.message)) == ("refused", True) for item in found.values())
+    assert "nested" in found["2026-11-20/000001"].message
+    assert [(item.period, item.status) for item in world.ledger.deliveries("acme")] == [
+        ("2026-11-22", "delivered")
+    ]
+    assert world.verify() == {}
+
+
+def test_a_manifest_and_an_object_that_may_not_be_looked_at_do_not_stop_the_rest(world: World) -> None:
+    world.ledger.close()
+    world.open("another.db")
+
+    def refused(operation: str, key: str, attempt: int) -> None:
+        if key.endswith(("000001.json", "/007")):
+            raise AccessDenied("no")
+
+    world.faults = refused
+    (item,) = world.adopt().deliveries
+    assert (item.outcome, item.message) == ("refused", "no")
+    world.faults = lambda operation, key, attempt: refused(operation, key[-4:], attempt)
+    (item,) = world.adopt().deliveries
+    assert (item.outcome, [key[-3:] for key, _ in item.unproven]) == ("adopted", ["007"])
 
 
 def test_an_adoption_that_dies_is_begun_again_and_run_goes_on_from_it(world: World) -> None:
