@@ -21,6 +21,7 @@ from xmode_transfer.domain.backoff import Backoff
 from xmode_transfer.domain.config import Configuration, Customer, Engine, Feed, Service
 from xmode_transfer.domain.errors import ConfigError
 from xmode_transfer.ports import (
+    Attestation,
     Clock,
     Heart,
     Ledger,
@@ -79,6 +80,7 @@ def workbench(
                 unsafe_roles=service.unsafe_roles,
                 backoff=Backoff(service.daemon.first_retry_seconds, service.daemon.longest_retry_seconds),
                 stop=stop,
+                attestation=attestation(service),
             )
         finally:
             stores.close()
@@ -90,6 +92,13 @@ def _spare_the_collector() -> None:
     own thresholds a third of its CPU went into collecting (docs/performance.md)."""
     gc.freeze()
     gc.set_threshold(100_000, 20, 100)
+
+
+def attestation(service: Service) -> Attestation:
+    """Our signature under manifests."""
+    from xmode_transfer.adapters.attesting import ManifestSignatures
+
+    return ManifestSignatures(service.receipts)
 
 
 def reader(bench: Workbench, customer: Customer) -> Reader:

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, NoReturn
 
 from xmode_transfer.domain import keys
 from xmode_transfer.domain.layout import ManifestPlace
-from xmode_transfer.domain.manifest import FORMAT
+from xmode_transfer.domain.manifest import FORMAT, SignedDigest
 from xmode_transfer.domain.records import Checksum, Receipt
 from xmode_transfer.domain.visible import unseen_character, visible
 
@@ -188,6 +188,18 @@ def check(chunks: Iterable[bytes], *, identity: str, place: ManifestPlace, prefi
     if (said.get("count"), said.get("bytes")) != (count, total):
         raise NoManifest(f"it says {_told(said.get('count'))} objects and lists {count}")
     return Checked(count, total, said)
+
+
+def signed_statement(chunks: Iterable[bytes], members: Mapping[str, Any], bucket: str) -> bytes:
+    """What our signature would have to be over for this manifest in that bucket; ``members`` are those that
+    ``check`` has read of it. Raises NoManifest."""
+    try:
+        digest = SignedDigest(members, bucket)
+        for entry in ManifestReader(chunks):
+            digest.add(entry)
+        return digest.statement()
+    except UnicodeEncodeError:
+        raise NoManifest("it has a surrogate, which is no character") from None
 
 
 def _check_key(receipt: Receipt, prefix: str, feed: str) -> None:

@@ -104,7 +104,8 @@ class Delivery:
 
     ``id`` is the delivery token too: it is written into each object's metadata, so an object can be
     told to be ours without the ledger. ``marker`` is the state of the source's completeness mark that this
-    revision answers to. Counts are objects; ``total_bytes`` is in bytes.
+    revision answers to. Counts are objects; ``total_bytes`` is in bytes. ``not_attested`` says of a delivery
+    that was taken back from the bucket why our signature does not vouch for it.
     """
 
     id: str
@@ -124,6 +125,7 @@ class Delivery:
     failure: Failure | None = None
     attempts: int = 0
     next_attempt_at: datetime | None = None
+    not_attested: str | None = None
 
     @property
     def label(self) -> str:

@@ -5,6 +5,10 @@ which follows from customer, feed, period and revision. So a delivery is taken b
 ours by that mark, and each object when size, checksum and mark agree with what the manifest says. An object
 that does not is recorded as it was delivered, but without an ETag: verify names it, repair may deliver it
 again, and no cleanup ever deletes it.
+
+The mark follows from public names, so the customer can make it too. Only our signature in the manifest says
+that we have delivered what it lists; without it a delivery is taken back as not attested, and no receipt is
+signed for it.
 """
 
 from collections import deque
@@ -17,23 +21,18 @@ from xmode_transfer import telemetry
 from xmode_transfer.domain.acts import Act, ActKind
 from xmode_transfer.domain.config import Configuration, Customer
 from xmode_transfer.domain.errors import (
-    AccessDenied,
     AlreadyRunning,
     ExitCode,
     Interrupted,
-    KmsDenied,
     ObjectNotFound,
-    RequestRefused,
     StoreError,
     XmodeError,
 )
 from xmode_transfer.domain.keys import MANIFESTS
 from xmode_transfer.domain.layout import ManifestPlace, manifest_place
-from xmode_transfer.domain.manifest_reading import MAX_BYTES, ManifestReader, NoManifest, check, receipt_of
-from xmode_transfer.domain.periods import PeriodKind, period_labelled
+from xmode_transfer.domain.manifest_reading import ManifestReader, NoManifest, receipt_of
 from xmode_transfer.domain.policy import Step
 from xmode_transfer.domain.records import (
-    Checksum,
     Delivery,
     Failure,
     Lease,
@@ -41,9 +40,9 @@ from xmode_transfer.domain.records import (
     Receipt,
     Status,
 )
-from xmode_transfer.domain.verification import SHA256_HEX, Scope
-from xmode_transfer.ports import ObjectInfo, ObjectStore, OpenFile, Reader
-from xmode_transfer.services import acts, destination, leasing
+from xmode_transfer.domain.verification import Scope, manifest_differences
+from xmode_transfer.ports import ObjectStore, OpenFile, Reader
+from xmode_transfer.services import acts, adoptable, destination, leasing
 from xmode_transfer.services.planning import delivery_id
 from xmode_transfer.services.publishing import chunks_of
 from xmode_transfer.services.sending import failure_of
@@ -56,7 +55,6 @@ IDENTITY = "adopted"
 """The identity of an adopted object's source file, which nobody has seen: the next run looks into it."""
 _WINDOW = 8
 _MOST_KEPT = 1000
-_FIRST_YEAR = 1970
 _MARKS = 100_000
 """So many revisions before a manifest's own may have put its objects."""
 _MOST_IN_A_ROW = 20
@@ -66,13 +64,15 @@ _MOST_IN_A_ROW = 20
 @dataclass(slots=True)
 class AdoptedDelivery:
     """One manifest that the ledger did not know. ``outcome``: ``adopted``; ``found`` (a dry run);
-    ``refused``, with the reason in ``message``. ``unproven`` are objects that are not as the manifest says,
-    the first thousand, each with what is wrong."""
+    ``refused``, with the reason in ``message``; ``attested``: one that was not attested is by now.
+    ``not_attested`` is why our signature does not vouch for it. ``unproven`` are objects that are not as the
+    manifest says, the first thousand, each with what is wrong."""
 
     place: ManifestPlace
     manifest_key: str
     outcome: str = "refused"
     message: str = ""
+    not_attested: str | None = None
     objects: int = 0
     bytes: int = 0
     unproven_count: int = 0
@@ -194,10 +194,13 @@ class _Adopting:
                     continue
                 self._check_stop()
                 found = known.get((place.period, place.revision))
-                if found is not None and found.status is Status.DELIVERED:
-                    self.result.known += 1
-                    continue
                 item = AdoptedDelivery(place, listed.key)
+                if found is not None and found.status is Status.DELIVERED:
+                    if found.not_attested is None or not self._attest(store, item, found, dry_run=dry_run):
+                        self.result.known += 1
+                    else:
+                        self.result.deliveries.append(item)
+                    continue
                 self.result.deliveries.append(item)
                 if found is not None and found.marker != ADOPTING:
                     item.message = (
@@ -242,22 +245,13 @@ class _Adopting:
     def _take(self, store: ObjectStore, item: AdoptedDelivery, lease: Lease | None) -> None:
         """Proves the manifest and its objects, and records them if there is a lease. Raises NoManifest."""
         place = item.place
-        self._check_period(place)
         identity = delivery_id(self.customer.name, place.feed, place.period, place.revision)
-        info = store.head(item.manifest_key)
-        if info is None or info.token != identity:
-            raise NoManifest(
-                "it does not carry this delivery's mark: it is not of ours, or the customer had another name"
-            )
-        if info.size > MAX_BYTES:
-            raise NoManifest(f"it has {info.size:,} bytes, and no manifest of ours more than {MAX_BYTES:,}")
-        with self.bench.spool(_up_to(info.size, store.read(item.manifest_key))) as body:
-            checksum = self._prove_manifest(info, body)
-            checked = check(
-                chunks_of(body), identity=identity, place=place, prefix=self.customer.destination.prefix
-            )
-            item.objects, item.bytes = checked.objects, checked.bytes
-            delivery = self._delivery(identity, item, info, checksum)
+        with adoptable.manifest(
+            self.bench, self.customer, store, item.manifest_key, place, identity
+        ) as found:
+            body = found.body
+            item.objects, item.bytes, item.not_attested = found.objects, found.bytes, found.not_attested
+            delivery = self._delivery(identity, item, found)
             if lease is not None:
                 adopting = replace(delivery, status=Status.PLANNED, marker=ADOPTING, delivered_at=None)
                 self.bench.ledger.create_delivery(lease, adopting)
@@ -274,27 +268,34 @@ class _Adopting:
                 objects=item.objects,
                 total_bytes=item.bytes,
                 unproven=item.unproven_count,
+                not_attested=item.not_attested,
             )
 
-    def _check_period(self, place: ManifestPlace) -> None:
-        """Raises NoManifest for a period that no feed has had or can have yet."""
-        period = period_labelled(place.period)
-        if period is None or period.kind is PeriodKind.NONE:
-            return
-        if not _FIRST_YEAR <= period.start.year <= self.bench.clock.now().year + 1:
-            raise NoManifest(f"its period {place.period} is none that we deliver")
+    def _attest(self, store: ObjectStore, item: AdoptedDelivery, known: Delivery, *, dry_run: bool) -> bool:
+        """Whether our signature vouches by now for a delivery that was taken back without: a key was missing
+        then. What the ledger has of it must be what is signed."""
+        place, ledger = item.place, self.bench.ledger
+        try:
+            with adoptable.manifest(
+                self.bench, self.customer, store, item.manifest_key, place, known.id
+            ) as found:
+                receipts = (receipt for _, receipt in ledger.planned(known.id) if receipt is not None)
+                entries = ManifestReader(chunks_of(found.body))
+                if found.not_attested is not None or any(manifest_differences(entries, receipts)):
+                    return False
+        except (NoManifest, ObjectNotFound):
+            return False
+        item.objects, item.bytes = found.objects, found.bytes
+        item.outcome = "found"
+        if not dry_run:
+            lease_name = leasing.of_delivery(self.customer.name, place.feed, place.period)
+            with leasing.held(ledger, lease_name, self.bench.holder) as lease:
+                attested = replace(known, not_attested=None, updated_at=self.bench.clock.now())
+                ledger.update_delivery(lease, attested)
+            item.outcome = "attested"
+        return True
 
-    def _prove_manifest(self, info: ObjectInfo, body: OpenFile) -> Checksum:
-        """The bytes that were read are the object's."""
-        algorithm = info.checksum.algorithm if info.checksum is not None else "crc32"
-        value = self.bench.checksum_of(body, algorithm)
-        if body.size != info.size or (info.checksum is not None and value != info.checksum.value):
-            raise NoManifest("it was changed while it was read")
-        return Checksum(algorithm, value)
-
-    def _delivery(
-        self, identity: str, item: AdoptedDelivery, info: ObjectInfo, checksum: Checksum
-    ) -> Delivery:
+    def _delivery(self, identity: str, item: AdoptedDelivery, found: adoptable.Manifest) -> Delivery:
         now = self.bench.clock.now()
         return Delivery(
             id=identity,
@@ -308,8 +309,9 @@ class _Adopting:
             object_count=item.objects,
             total_bytes=item.bytes,
             manifest_key=item.manifest_key,
-            manifest_checksum=f"{checksum.algorithm}:{checksum.value}",
-            delivered_at=info.modified_at,
+            manifest_checksum=f"{found.checksum.algorithm}:{found.checksum.value}",
+            delivered_at=found.info.modified_at,
+            not_attested=item.not_attested,
         )
 
     # --- Its objects ------------------------------------------------------------------------------------
@@ -334,7 +336,7 @@ class _Adopting:
         window: deque[Future[tuple[Receipt, str | None, StoreError | None]]] = deque()
         refused_in_a_row = 0
         written: deque[Future[None]] = deque()
-        prove = telemetry.carry(self._prove)
+        prove = telemetry.carry(adoptable.prove)
         pool = ThreadPoolExecutor(threads, thread_name_prefix="adopt")
 
         def settle() -> None:
@@ -357,7 +359,7 @@ class _Adopting:
         try:
             for entry in ManifestReader(chunks_of(body)):
                 self._check_stop()
-                window.append(pool.submit(prove, store, receipt_of(entry), marks))
+                window.append(pool.submit(prove, self.reader, store, receipt_of(entry), marks))
                 if len(window) >= threads * _WINDOW:
                     settle()
             while window:
@@ -369,55 +371,6 @@ class _Adopting:
                 future.cancel()
             pool.shutdown()
             self.bench.progress.delivery_finished()
-
-    def _prove(
-        self, store: ObjectStore, receipt: Receipt, marks: set[str]
-    ) -> tuple[Receipt, str | None, StoreError | None]:
-        """The receipt with what S3 says of the object; or without an ETag, and what is wrong, or refused."""
-        try:
-            info = store.head(receipt.key)
-            wrong = self._wrong(store, receipt, info, marks)
-        except (AccessDenied, KmsDenied, ObjectNotFound, RequestRefused) as error:
-            return receipt, f"it cannot be looked at: {error.message}", error
-        if wrong is not None or info is None:
-            return receipt, wrong, None
-        return replace(receipt, etag=info.etag, version_id=info.version_id), None, None
-
-    def _wrong(
-        self, store: ObjectStore, receipt: Receipt, info: ObjectInfo | None, marks: set[str]
-    ) -> str | None:
-        if info is None:
-            return "nothing lies under this key any more"
-        if info.token not in marks:
-            return "it does not carry our mark: somebody else has put it"
-        if info.size != receipt.size:
-            return f"it has {info.size:,} bytes, and the manifest says {receipt.size:,}"
-        algorithm, expected = receipt.checksum.algorithm, receipt.checksum.value
-        if info.checksum is not None and info.checksum.algorithm == algorithm:
-            value: str | None = info.checksum.value
-        else:  # the store has none to compare: the bytes have
-            wanted = {algorithm, *([SHA256_HEX] if receipt.sha256 else [])}
-            read = self.reader.read(store, receipt.key, wanted, _nobody)
-            value = read.checksums.get(algorithm)
-            if value is None and receipt.sha256 is not None:
-                value, expected = read.checksums.get(SHA256_HEX), receipt.sha256
-        if value != expected:
-            return f"its {algorithm} is {value}, and the manifest says {expected}"
-        return None
-
-
-def _nobody(_: int) -> None:
-    """Who is told of the bytes that are read: the object counts as a whole when it is proven."""
-
-
-def _up_to(size: int, chunks: Iterator[bytes]) -> Iterator[bytes]:
-    """No more bytes than S3 says there are. Raises NoManifest."""
-    come = 0
-    for chunk in chunks:
-        come += len(chunk)
-        if come > size:
-            raise NoManifest("it was changed while it was read")
-        yield chunk
 
 
 def _planned(body: OpenFile) -> Iterator[PlannedObject]:

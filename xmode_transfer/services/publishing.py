@@ -22,7 +22,14 @@ def publish(
     manifest of ours that is there already, with the same objects, is success. Raises ObjectExists when
     something else lies under its key, and what the store raises."""
     key = keys.manifest_key(customer.destination.prefix, delivery.feed, delivery.period, delivery.revision)
-    chunks = manifest.chunks(delivery, _receipts(bench, delivery), prefix=customer.destination.prefix)
+    doubt = delivery.not_attested or _inherited_doubt(bench, delivery)
+    chunks = manifest.chunks(
+        delivery,
+        _receipts(bench, delivery),
+        prefix=customer.destination.prefix,
+        bucket=customer.destination.bucket,
+        sign=bench.attestation.sign if bench.attestation is not None and doubt is None else None,
+    )
     with bench.spool(chunks) as body:
         request = PutRequest(key, delivery.id, body.size, keys.content_type(key))
         try:
@@ -48,9 +55,20 @@ def publish(
         updated_at=now,
         failure=None,
         next_attempt_at=None,
+        not_attested=doubt,
     )
     bench.ledger.update_delivery(lease, delivered)
     return delivered
+
+
+def _inherited_doubt(bench: Workbench, delivery: Delivery) -> str | None:
+    """Why our signature must not vouch for the delivery: it carries over objects of one that was taken back
+    from the bucket without it."""
+    earlier = bench.ledger.deliveries(delivery.customer, delivery.feed, delivery.period)
+    doubtful = next((item for item in earlier if item.not_attested is not None), None)
+    if doubtful is None or not any(planned.carried for planned, _ in bench.ledger.planned(delivery.id)):
+        return None
+    return f"it carries over objects of revision {doubtful.revision}, which is not attested"
 
 
 def _receipts(bench: Workbench, delivery: Delivery) -> Iterator[Receipt]:

@@ -76,6 +76,19 @@ class Verified:
     flaws: Counter[Flaw] = field(default_factory=Counter)
     foreign: int | None = None
 
+    def count(self, checked: CheckedKey) -> None:
+        judgement = checked.judgement
+        self.keys += 1
+        self.acl_checked += checked.acl is not None
+        if judgement.flaw is not None:
+            self.flaws[judgement.flaw] += 1
+            return
+        self.proven += 1
+        self.proven_bytes += checked.seen.size if checked.seen is not None else 0
+        self.rewritten += judgement.rewritten
+        if judgement.proof is not None:
+            self.proofs[judgement.proof] += 1
+
     @property
     def outcome(self) -> str:
         """``proven``; ``differs`` where something is not as delivered; ``incomplete`` where nothing worse
@@ -275,20 +288,13 @@ class Verification:
         self._in_a_row = self._in_a_row + 1 if error is not None else 0
         if error is not None and self._in_a_row >= _MOST_IN_A_ROW:
             raise error
-        verified.keys += 1
-        verified.acl_checked += checked.acl is not None
+        verified.count(checked)
         size = known.size or 0
         if not self.deep or known.etag is None:
             self.bench.progress.bytes_sent(size)
         self.bench.progress.object_finished(known.key, size, str(judgement.flaw or PROVEN))
         if judgement.flaw is None:
-            verified.proven += 1
-            verified.proven_bytes += checked.seen.size if checked.seen is not None else 0
-            verified.rewritten += judgement.rewritten
-            if judgement.proof is not None:
-                verified.proofs[judgement.proof] += 1
             return checked, None
-        verified.flaws[judgement.flaw] += 1
         if verified.flaws.total() <= _MOST_LOGGED:
             telemetry.warn(
                 Event.VERIFY_FOUND,

@@ -103,6 +103,7 @@ def _survey(connection: Connection, free: int | None, used: int) -> Survey:
         checks=_checks(connection),
         cleanups=_cleanups(connection),
         passed_over=_passed_over(connection),
+        not_attested=_not_attested(connection),
         daemon=next(iter(daemons.newest(connection, 1)), None),
         free_bytes=free,
         used_bytes=used,
@@ -112,6 +113,16 @@ def _survey(connection: Connection, free: int | None, used: int) -> Survey:
 _DELIVERIES: Select[Any] = select(deliveries, periods.c.customer, periods.c.feed, periods.c.period).join_from(
     deliveries, periods
 )
+
+
+def _not_attested(connection: Connection) -> dict[Subscription, int]:
+    counted = (
+        select(periods.c.customer, periods.c.feed, func.count())
+        .join_from(deliveries, periods)
+        .where(deliveries.c.not_attested.is_not(None))
+        .group_by(periods.c.customer, periods.c.feed)
+    )
+    return {(customer, feed): count for customer, feed, count in connection.execute(counted)}
 
 
 def _delivered(connection: Connection) -> dict[Subscription, Delivery]:

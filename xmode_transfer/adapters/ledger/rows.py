@@ -142,6 +142,7 @@ def delivery_values(delivery: Delivery) -> dict[str, object]:
         **failure_values(delivery.failure),
         "attempts": delivery.attempts,
         "next_attempt_at": maybe_text_of(delivery.next_attempt_at),
+        "not_attested": delivery.not_attested,
     }
 
 
@@ -164,6 +165,7 @@ def delivery_of(row: Any) -> Delivery:
         failure=failure_of(row),
         attempts=row.attempts,
         next_attempt_at=maybe_time_of(row.next_attempt_at),
+        not_attested=row.not_attested,
     )
 
 

@@ -132,6 +132,7 @@ def _document(item: ListedKey) -> dict[str, object]:
         "period": known.period if known else None,
         "revision": known.revision if known else None,
         "delivered_at": timestamp(known.delivered_at) if known else None,
+        "attested": item.attested if known else None,
     }
 
 
@@ -143,8 +144,15 @@ def _sums(listing: Listing) -> dict[str, object]:
     return {
         "counts": _counts(listing.whole),
         "bytes": listing.whole.bytes,
+        "not_attested": listing.whole.not_attested,
         "periods": [
-            {"feed": place.feed, "period": place.period, "counts": _counts(of), "bytes": of.bytes}
+            {
+                "feed": place.feed,
+                "period": place.period,
+                "counts": _counts(of),
+                "bytes": of.bytes,
+                "not_attested": of.not_attested,
+            }
             for place, of in listing.sums
         ],
     }
@@ -155,7 +163,8 @@ def _line(item: ListedKey) -> str:
     size = words.size(item.there.size) if item.there else absent
     at = item.there.modified_at if item.there else item.known.delivered_at if item.known else None
     standing = _coloured(item.standing)
-    return f"{standing} {size:>10}  {_minute(at)}  {visible(item.key)}\n"
+    doubt = "" if item.attested else "  (not attested)"
+    return f"{standing} {size:>10}  {_minute(at)}  {visible(item.key)}{doubt}\n"
 
 
 def _coloured(standing: Standing) -> str:
@@ -176,4 +185,5 @@ def _tell_sums(place: str, listing: Listing) -> None:
 
 def _told(of: Sum) -> str:
     told = ", ".join(f"{of.counts[standing]:,} {standing}" for standing in Standing if of.counts[standing])
-    return f"{told or 'nothing'}; {words.size(of.bytes)}"
+    doubt = f"; {of.not_attested:,} not attested" if of.not_attested else ""
+    return f"{told or 'nothing'}; {words.size(of.bytes)}{doubt}"

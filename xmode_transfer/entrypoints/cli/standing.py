@@ -56,7 +56,7 @@ def lines(assessment: Assessment, engine: str, *, everybody: bool) -> Iterator[s
         for item in sound:
             yield from _customer(item)
     else:
-        caring = [item for item in sound if item.cares]
+        caring = [item for item in sound if item.cares or any(of.not_attested for of in item.subscriptions)]
         for item in caring[:_SHOWN_IN_TROUBLE]:
             yield from _customer(item)
         yield from _named([item for item in sound if item not in caring[:_SHOWN_IN_TROUBLE]])
@@ -114,6 +114,9 @@ def _customer(item: CustomerHealth) -> Iterator[str]:
 
 def _subscription(item: SubscriptionHealth) -> Iterator[str]:
     yield f"{' ' * _INDENT}{item.feed}: {_last(item)}{_due(item)}"
+    if item.not_attested:
+        told = "1 delivery" if item.not_attested == 1 else f"{item.not_attested:,} deliveries"
+        yield f"{' ' * (_INDENT + 2)}not attested: {told} taken back without our signature (docs/verify.md)"
     trouble = item.trouble
     for begun in item.open:
         yield from _begun(begun)

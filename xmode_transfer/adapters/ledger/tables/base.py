@@ -9,7 +9,7 @@ from sqlalchemy import (
     Text,
 )
 
-SCHEMA_VERSION = "0010"
+SCHEMA_VERSION = "0011"
 
 NAMING = {
     "pk": "pk_%(table_name)s",
