@@ -263,6 +263,18 @@ def answer_of_body(status: int, headers: Mapping[str, str], body: bytes) -> Answ
     return Answer(status, found.get("Code", ""), found.get("Message", ""), lowered)
 
 
+UNREADABLE = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
+"""What comes of an answer that has not what S3 puts into it: no size, a date that is none."""
+
+
+def unreadable(attempt: Attempt, error: Exception) -> Unavailable:
+    return Unavailable(
+        f"{attempt}: the answer is not as S3 gives it: {type(error).__name__} {one_line(str(error))}",
+        hint="Look at AWS_ENDPOINT_URL and AWS_ENDPOINT_URL_S3, and at the proxy between. Tried again by "
+        "itself",
+    )
+
+
 def one_line(said: str) -> str:
     """What the other side said, for a sentence of ours: on one line, seen as it is, and not without end."""
     return visible(" ".join(said[:_MOST_SAID].split()))

@@ -21,7 +21,10 @@ from botocore.session import Session
 
 from xmode_transfer import telemetry
 from xmode_transfer.adapters import sts_errors
+from xmode_transfer.adapters.aws_http import guard
 from xmode_transfer.adapters.aws_sessions import DEFAULT_REGION, making_clients, new_session
+from xmode_transfer.adapters.s3_bodies import BodyFailed
+from xmode_transfer.adapters.s3_errors import UNREADABLE, one_line
 from xmode_transfer.adapters.session_budget import SessionBudget
 from xmode_transfer.domain.config import Customer, Vendor
 from xmode_transfer.domain.errors import (
@@ -92,12 +95,15 @@ class StsRoleSessions:
         *,
         session_factory: Callable[[], Session] = new_session,
         budget: SessionBudget | None = None,
+        stop: threading.Event | None = None,
     ) -> None:
-        """Without ``budget`` STS is asked as often as need be."""
+        """Without ``budget`` STS is asked as often as need be. When ``stop`` is set, nobody waits for STS any
+        longer."""
         self._vendor = vendor
         self._clock = clock
         self._session_factory = session_factory
         self._budget = budget
+        self.stop = stop or threading.Event()
         self._lock = threading.Lock()
         self._session: Session | None = None
         self._clients: dict[str, Any] = {}
@@ -186,8 +192,8 @@ class StsRoleSessions:
     def _assume(self, request: RoleRequest) -> Credentials:
         """One session, from the first Region that the customer's account has not switched off."""
         for answer in self._answers(request):
-            credentials = answer["Credentials"]
-            telemetry.protect(credentials["SecretAccessKey"], credentials["SessionToken"])
+            credentials = _credentials_in(answer)
+            telemetry.protect(credentials.secret_access_key, credentials.session_token)
             _check_account(request, str((answer.get("AssumedRoleUser") or {}).get("Arn", "")))
             if not request.trial:
                 telemetry.log(
@@ -196,14 +202,9 @@ class StsRoleSessions:
                     step=str(request.step),
                     role_arn=request.role_arn,
                     session_name=request.session_name,
-                    expires_at=credentials["Expiration"].astimezone(UTC).isoformat(),
+                    expires_at=credentials.expires_at.isoformat(),
                 )
-            return Credentials(
-                access_key_id=credentials["AccessKeyId"],
-                secret_access_key=credentials["SecretAccessKey"],
-                session_token=credentials["SessionToken"],
-                expires_at=credentials["Expiration"].astimezone(UTC),
-            )
+            return credentials
         raise RoleRefused(
             f"{request.customer}: STS is switched off for {request.role_arn} in {', '.join(request.regions)}",
             hint="Set vendor.sts_region to a Region that is active in the customer's account, or ask the "
@@ -257,12 +258,20 @@ class StsRoleSessions:
         rotates them replaces the file, disables the old key, and no delivery fails for it."""
         used = self._access_key_id()
         try:
-            answer: dict[str, Any] = getattr(self._client(region), operation)(**arguments)
+            return self._send(region, operation, arguments)
         except ClientError as error:
             if not sts_errors.is_about_our_keys(error) or not self._finds_other_keys(used):
                 raise
             telemetry.log(Event.KEYS_REPLACED)
-            answer = getattr(self._client(region), operation)(**arguments)
+            return self._send(region, operation, arguments)
+
+    def _send(self, region: str, operation: str, arguments: dict[str, Any]) -> dict[str, Any]:
+        try:
+            answer: dict[str, Any] = getattr(self._client(region), operation)(**arguments)
+        except BodyFailed as failed:
+            raise failed.error from None
+        except UNREADABLE as error:
+            raise _unreadable(operation, error) from error
         return answer
 
     def _finds_other_keys(self, used: str | None) -> bool:
@@ -292,7 +301,7 @@ class StsRoleSessions:
                         f"no STS client can be made: {error}",
                         hint="Look at AWS_ENDPOINT_URL and AWS_ENDPOINT_URL_STS",
                     ) from error
-                self._clients[region] = client
+                self._clients[region] = guard(client, self.stop, only_looks=True)
             return client
 
     def _forget_clients(self) -> None:
@@ -308,6 +317,26 @@ def _config() -> Config:
         connect_timeout=10,
         read_timeout=30,
         tcp_keepalive=True,
+    )
+
+
+def _credentials_in(answer: dict[str, Any]) -> Credentials:
+    try:
+        told = answer["Credentials"]
+        return Credentials(
+            access_key_id=told["AccessKeyId"],
+            secret_access_key=told["SecretAccessKey"],
+            session_token=told["SessionToken"],
+            expires_at=told["Expiration"].astimezone(UTC),
+        )
+    except UNREADABLE as error:
+        raise _unreadable("assume_role", error) from None
+
+
+def _unreadable(operation: str, error: Exception) -> Unavailable:
+    return Unavailable(
+        f"STS's answer to {operation} is not as STS gives it: {type(error).__name__} {one_line(str(error))}",
+        hint="Look at AWS_ENDPOINT_URL and AWS_ENDPOINT_URL_STS, and at the proxy between",
     )
 
 

@@ -64,11 +64,12 @@ def workbench(
             yield Workbench(
                 vendor=service.vendor,
                 limits=service.limits,
-                sources=sources(clock),
+                sources=sources(clock, stop),
                 sessions=StsRoleSessions(
                     service.vendor,
                     clock,
                     budget=SessionBudget(service.limits.role_sessions_per_second, clock, stop),
+                    stop=stop,
                 ),
                 stores=stores,
                 ledger=record,
@@ -171,11 +172,11 @@ def engine(service: Service, clock: Clock, stop: threading.Event) -> ObjectStore
     from xmode_transfer.adapters.retrying import RetryingStores
     from xmode_transfer.adapters.s3_portable import PortableStores
 
-    stores = PortableStores(service.limits, clock, reason=reason)
+    stores = PortableStores(service.limits, clock, reason=reason, stop=stop)
     return RetryingStores(LimitingStores(stores, service.limits, clock, stop), stop)
 
 
-def sources(clock: Clock) -> SourceFactory:
+def sources(clock: Clock, stop: threading.Event | None = None) -> SourceFactory:
     """The files of a feed, wherever they lie. All feeds in buckets share one client with our own
     credentials."""
 
@@ -183,7 +184,7 @@ def sources(clock: Clock) -> SourceFactory:
     def own_client() -> "OwnClient":
         from xmode_transfer.adapters.source_s3 import OwnClient
 
-        return OwnClient()
+        return OwnClient(stop)
 
     def source(feed: Feed) -> Source:
         if not feed.source.startswith("s3://"):

@@ -147,7 +147,7 @@ def test_a_key_that_cannot_be_carried_on_is_told(bucket: Any) -> None:
     bucket.put("in/delete\x7f", "in/fine é")
     found = list(bucket.source().scan(NONE))
     assert isinstance(found[0], SourceProblem)
-    assert (found[0].name, found[0].code) == ("delete\\x7f", "name_control_character")
+    assert (found[0].name, found[0].code) == ("delete\\u007f", "name_control_character")
     assert found[1].name == "fine é"
 
 
