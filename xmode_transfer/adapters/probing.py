@@ -38,7 +38,7 @@ from xmode_transfer.ports import (
 )
 
 CONTENT_TYPE = "application/octet-stream"
-_MOST_READ = 1024 * 1024  # more than a check ever puts
+_MOST_READ = 16 * 1024 * 1024  # more than a check ever puts
 TOKEN = "check"
 """The delivery token of a check's objects: no delivery has it."""
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from datetime import UTC, timedelta
+from datetime import timedelta
 from typing import Any
 
 from botocore.config import Config
@@ -24,7 +24,7 @@ from xmode_transfer.adapters import sts_errors
 from xmode_transfer.adapters.aws_http import guard
 from xmode_transfer.adapters.aws_sessions import DEFAULT_REGION, making_clients, new_session
 from xmode_transfer.adapters.s3_bodies import BodyFailed
-from xmode_transfer.adapters.s3_errors import UNREADABLE, one_line
+from xmode_transfer.adapters.s3_errors import UNREADABLE
 from xmode_transfer.adapters.session_budget import SessionBudget
 from xmode_transfer.domain.config import Customer, Vendor
 from xmode_transfer.domain.errors import (
@@ -97,8 +97,7 @@ class StsRoleSessions:
         budget: SessionBudget | None = None,
         stop: threading.Event | None = None,
     ) -> None:
-        """Without ``budget`` STS is asked as often as need be. When ``stop`` is set, nobody waits for STS any
-        longer."""
+        """Without ``budget`` STS is asked as often as need be; once ``stop`` is set nobody waits for it."""
         self._vendor = vendor
         self._clock = clock
         self._session_factory = session_factory
@@ -192,7 +191,7 @@ class StsRoleSessions:
     def _assume(self, request: RoleRequest) -> Credentials:
         """One session, from the first Region that the customer's account has not switched off."""
         for answer in self._answers(request):
-            credentials = _credentials_in(answer)
+            credentials = sts_errors.credentials_in(answer)
             telemetry.protect(credentials.secret_access_key, credentials.session_token)
             _check_account(request, str((answer.get("AssumedRoleUser") or {}).get("Arn", "")))
             if not request.trial:
@@ -267,12 +266,11 @@ class StsRoleSessions:
 
     def _send(self, region: str, operation: str, arguments: dict[str, Any]) -> dict[str, Any]:
         try:
-            answer: dict[str, Any] = getattr(self._client(region), operation)(**arguments)
+            return dict(getattr(self._client(region), operation)(**arguments))
         except BodyFailed as failed:
             raise failed.error from None
         except UNREADABLE as error:
-            raise _unreadable(operation, error) from error
-        return answer
+            raise sts_errors.unreadable(operation, error) from error
 
     def _finds_other_keys(self, used: str | None) -> bool:
         if self._access_key_id() == used:  # else another thread has found them
@@ -284,8 +282,7 @@ class StsRoleSessions:
         with self._lock, making_clients, suppress(BotoCoreError):
             if self._session is None:
                 self._session = self._session_factory()
-            credentials = self._session.get_credentials()
-            return credentials.access_key if credentials is not None else None
+            return getattr(self._session.get_credentials(), "access_key", None)
         return None
 
     def _client(self, region: str) -> Any:
@@ -317,26 +314,6 @@ def _config() -> Config:
         connect_timeout=10,
         read_timeout=30,
         tcp_keepalive=True,
-    )
-
-
-def _credentials_in(answer: dict[str, Any]) -> Credentials:
-    try:
-        told = answer["Credentials"]
-        return Credentials(
-            access_key_id=told["AccessKeyId"],
-            secret_access_key=told["SecretAccessKey"],
-            session_token=told["SessionToken"],
-            expires_at=told["Expiration"].astimezone(UTC),
-        )
-    except UNREADABLE as error:
-        raise _unreadable("assume_role", error) from None
-
-
-def _unreadable(operation: str, error: Exception) -> Unavailable:
-    return Unavailable(
-        f"STS's answer to {operation} is not as STS gives it: {type(error).__name__} {one_line(str(error))}",
-        hint="Look at AWS_ENDPOINT_URL and AWS_ENDPOINT_URL_STS, and at the proxy between",
     )
 
 

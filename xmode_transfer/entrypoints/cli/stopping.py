@@ -19,7 +19,7 @@ connection, or a pause between two attempts."""
 @contextmanager
 def on_signals() -> Iterator[threading.Event]:
     """An event that is set at the first SIGINT or SIGTERM."""
-    stop, done = threading.Event(), threading.Event()
+    stop, signalled, done = threading.Event(), threading.Event(), threading.Event()
 
     def end() -> None:
         # the ledger is durable at every moment, and its leases are free as soon as the process is gone
@@ -29,8 +29,9 @@ def on_signals() -> Iterator[threading.Event]:
             os._exit(130)
 
     def handle(_number: int, _frame: FrameType | None) -> None:
-        if stop.is_set():
+        if signalled.is_set():
             os._exit(130)  # the ledger is durable at every moment: ending now loses nothing acknowledged
+        signalled.set()
         stop.set()
         threading.Thread(target=end, name="last resort", daemon=True).start()
         sys.stderr.write("\nstopping: what is in flight has a moment to be finished (again: stop at once)\n")
@@ -39,11 +40,11 @@ def on_signals() -> Iterator[threading.Event]:
     try:
         yield stop
     except XmodeError as error:
-        if not stop.is_set() or isinstance(error, Interrupted):
+        if not signalled.is_set() or isinstance(error, Interrupted):
             raise
         raise Interrupted(f"stopped on request; the last that went wrong: {error.message}") from error
     finally:
-        if not stop.is_set():  # else the end of the process is still to come
+        if not signalled.is_set():  # else the end of the process is still to come
             done.set()
         for number, handler in before.items():
             signal.signal(number, handler)
