@@ -79,8 +79,14 @@ class _Guarded:
     def getresponse(self) -> Any:
         connected = self.sock  # the connection forgets it, if it ends with this answer
         seconds = ANSWER_SECONDS if self._looks else SLOW_ANSWER_SECONDS
-        with self._watched(seconds, lambda: connected):
-            response = super().getresponse()  # type: ignore[misc]
+        response: Any = None
+        try:
+            with self._watched(seconds, lambda: connected):
+                response = super().getresponse()  # type: ignore[misc]
+        except BaseException:
+            if response is not None:  # headers that were cut off pass for whole ones
+                response.close()
+            raise
         read, looks, most = response.read, self._looks, self._most
 
         def read_piece(amt: int | None = None, *args: Any, **kwargs: Any) -> bytes:
@@ -94,7 +100,7 @@ class _Guarded:
             """What botocore parses; it asks for it in this way, and for nothing else."""
             allowed = SLOW_ANSWER_SECONDS if self._slow else ANSWER_SECONDS
             with _translated(response), self._watched(allowed, lambda: connected, looks=looks):
-                yield _whole(response, read, most if response.status < 300 else MAX_ERROR_BYTES)
+                yield _whole(read, most if response.status < 300 else MAX_ERROR_BYTES)
 
         response.read, response.stream = read_piece, stream
         return response
@@ -120,13 +126,12 @@ class _Guarded:
                 raise TimeoutError(f"no whole answer within {seconds:.0f} s")
 
 
-def _whole(response: Any, read: Callable[..., bytes], most: int) -> bytes:
+def _whole(read: Callable[..., bytes], most: int) -> bytes:
     pieces, size = [], 0
     while piece := read(_PIECE_BYTES):
         pieces.append(piece)
         size += len(piece)
         if size > most:
-            response.close()
             raise _refused(f"it has more than {most:,} bytes")
     whole = b"".join(pieces)
     # AWS declares no entities, of which a few bytes may become gigabytes; nor does it write UTF-16, in which
@@ -148,14 +153,18 @@ def _refused(why: str) -> BodyFailed:
 
 @contextmanager
 def _translated(response: Any) -> Iterator[None]:
-    """What goes wrong while a body is read, in botocore's words."""
+    """What goes wrong while a body is read, in botocore's words; nobody reads on then."""
+    done = False
     try:
         yield
+        done = True
     except TimeoutError as error:
-        response.close()
         raise ReadTimeoutError(endpoint_url="the endpoint", error=error) from error
     except (HTTPError, OSError) as error:
         raise ResponseStreamingError(error=error) from error
+    finally:
+        if not done:
+            response.close()
 
 
 class _Waiting:
