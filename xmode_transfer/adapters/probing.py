@@ -5,6 +5,7 @@ that looks for rights too many can read a few harmless things, and those that tr
 nothing.
 """
 
+import threading
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC
@@ -15,14 +16,16 @@ from botocore.exceptions import BotoCoreError, ClientError
 from botocore.parsers import ResponseParserError
 
 from xmode_transfer.adapters import checksums, s3_rules
+from xmode_transfer.adapters.aws_http import guard
 from xmode_transfer.adapters.aws_sessions import DEFAULT_REGION, making_clients, new_session
 from xmode_transfer.adapters.s3_acl import object_acl
+from xmode_transfer.adapters.s3_bodies import BodyFailed
 from xmode_transfer.adapters.s3_calls import S3Calls
-from xmode_transfer.adapters.s3_errors import answer_of, bucket_missing
+from xmode_transfer.adapters.s3_errors import UNREADABLE, answer_of, bucket_missing
 from xmode_transfer.adapters.sts import StsRoleSessions
 from xmode_transfer.domain.acl import ObjectAcl
 from xmode_transfer.domain.config import ChecksumMode, Customer
-from xmode_transfer.domain.errors import AccessDenied, ObjectNotFound, UploadNotFound, XmodeError
+from xmode_transfer.domain.errors import AccessDenied, Interrupted, ObjectNotFound, UploadNotFound, XmodeError
 from xmode_transfer.domain.keys import check_place
 from xmode_transfer.domain.policy import Step, session_policy
 from xmode_transfer.domain.records import Checksum, UploadedPart
@@ -35,6 +38,7 @@ from xmode_transfer.ports import (
 )
 
 CONTENT_TYPE = "application/octet-stream"
+_MOST_READ = 16 * 1024 * 1024  # more than a check ever puts
 TOKEN = "check"
 """The delivery token of a check's objects: no delivery has it."""
 
@@ -82,7 +86,9 @@ class AwsProber:
         )
         credentials = self._sessions.narrowed(customer, Step.CHECK, policy)
         return AwsReservedPlace(
-            customer, prefix, S3Calls(customer, credentials, region, self._clock, connections=1)
+            customer,
+            prefix,
+            S3Calls(customer, credentials, region, self._clock, connections=1, stop=self._sessions.stop),
         )
 
     def reads(self, *, deep: bool) -> Sequence[str]:
@@ -97,7 +103,7 @@ class AwsProber:
         credentials = self._sessions.narrowed(customer, Step.CHECK, policy).get()
         region = customer.destination.region or DEFAULT_REGION[customer.partition]
         for right, service, method in reads:
-            if _is_allowed(credentials, customer, region, service, method):
+            if _is_allowed(credentials, customer, region, service, method, self._sessions.stop):
                 yield right
 
 
@@ -176,7 +182,7 @@ class AwsReservedPlace:
     def read(self, key: str) -> bytes:
         body = self._calls.call("GetObject", key)["Body"]
         try:
-            data: bytes = body.read()
+            data: bytes = body.read(_MOST_READ)
         finally:
             body.close()
         return data
@@ -215,7 +221,14 @@ def _object(answer: Mapping[str, Any], size: int) -> ProbedObject:
     )
 
 
-def _is_allowed(credentials: Credentials, customer: Customer, region: str, service: str, method: str) -> bool:
+def _is_allowed(
+    credentials: Credentials,
+    customer: Customer,
+    region: str,
+    service: str,
+    method: str,
+    stop: threading.Event,
+) -> bool:
     """Whether the call was let in. An answer that is neither yes nor no is no."""
     asked: dict[str, str] = {}
     if method == "get_bucket_policy":
@@ -235,12 +248,17 @@ def _is_allowed(credentials: Credentials, customer: Customer, region: str, servi
                     s3={"addressing_style": str(customer.destination.addressing)},
                 ),
             )
+        guard(client, stop, only_looks=True)
         try:
             getattr(client, method)(**asked)
+        except BodyFailed as failed:
+            raise failed.error from None
         finally:
             client.close()
     except ClientError as error:
         return answer_of(error).code == "NoSuchBucketPolicy"  # it may be read, and there is none
-    except (BotoCoreError, ResponseParserError, XmodeError):
+    except Interrupted:
+        raise
+    except (BotoCoreError, ResponseParserError, XmodeError, *UNREADABLE):
         return False
     return True

@@ -18,6 +18,7 @@ from xmode_transfer.domain import signed_receipt
 from xmode_transfer.domain.config import Customer
 from xmode_transfer.domain.errors import ConfigError, ReceiptRefused
 from xmode_transfer.domain.verification import Scope
+from xmode_transfer.domain.visible import unseen_character
 
 _MOST_KEPT = 1000
 
@@ -144,6 +145,9 @@ def _check(path: Path, file: BinaryIO, keys: dict[str, PublicKey]) -> CheckedRec
             signature = value["signature"]
             continue
         elif "verdict" in value:
+            unseen = unseen_character(str(value.get("key")))
+            if unseen is not None:
+                raise _refused(path, f"a key of it has {unseen}, which no object of ours has")
             entries += 1
             if value["verdict"] != "proven" and len(findings) < _MOST_KEPT:
                 findings.append(value)
@@ -162,7 +166,7 @@ def _lines(path: Path, file: BinaryIO) -> Iterator[tuple[bytes, dict[str, Any]]]
             raise _refused(path, "its last line is cut off")
         try:
             value = json.loads(raw)
-        except ValueError:
+        except (ValueError, RecursionError):
             raise _refused(path, "a line of it is no JSON: it was altered, or is no receipt") from None
         if not isinstance(value, dict):
             raise _refused(path, "a line of it is no JSON object: it was altered, or is no receipt")

@@ -15,14 +15,17 @@ from botocore.exceptions import BotoCoreError, ClientError
 from botocore.parsers import ResponseParserError
 from botocore.session import Session
 
+from xmode_transfer.adapters.aws_http import guard
 from xmode_transfer.adapters.aws_sessions import DEFAULT_REGION, making_clients, new_session
 from xmode_transfer.adapters.s3_bodies import BodyFailed, StreamedBody
 from xmode_transfer.adapters.s3_errors import (
+    UNREADABLE,
     Attempt,
     answer_of,
     bucket_missing,
     error_for,
     error_without_answer,
+    unreadable,
 )
 from xmode_transfer.domain.config import Addressing, ChecksumMode, Customer
 from xmode_transfer.domain.errors import ConfigError, SessionExpired, XmodeError
@@ -45,12 +48,15 @@ class S3Calls:
         clock: Clock,
         *,
         connections: int,
+        stop: threading.Event | None = None,
     ) -> None:
+        """When ``stop`` is set, no call waits any longer."""
         self.bucket = customer.destination.bucket
         self._customer = customer
         self._credentials = _SessionCredentials(credentials)
         self._clock = clock
         self._connections = connections
+        self._stop = stop
         self._lock = threading.Lock()
         self._region = customer.destination.region or region
         self._client: Any = None
@@ -108,9 +114,11 @@ class S3Calls:
                 answer: dict[str, Any] = getattr(client, xform_name(attempt.operation))(
                     Bucket=self.bucket, **parameters
                 )
-        except Exception:
+        except Exception as error:
             if isinstance(body, StreamedBody) and body.failed is not None:
                 raise body.failed from None
+            if isinstance(error, UNREADABLE):
+                raise unreadable(attempt, error) from error
             raise
         return answer
 
@@ -180,6 +188,7 @@ class S3Calls:
             raise ConfigError(
                 f"no S3 client can be made: {error}", hint="Look at AWS_ENDPOINT_URL and AWS_ENDPOINT_URL_S3"
             ) from error
+        guard(client, self._stop)
         events = client.meta.events
         events.register("provide-client-params.s3", self._with_owner)
         events.register("response-received.s3", self._note_region)

@@ -35,6 +35,7 @@ from xmode_transfer.domain.errors import (
     XmodeError,
 )
 from xmode_transfer.domain.findings.denials import PolicyType, denial_in, named, party_of
+from xmode_transfer.domain.visible import visible
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,16 +246,17 @@ def answer_of(error: aws.ClientError) -> Answer:
     detail = response.get("Error") or {}
     status = int(meta.get("HTTPStatusCode") or 0)
     code = str(detail.get("Code") or "")
-    if code.isdigit():  # botocore puts the status here when there was no body
+    if code.isascii() and code.isdigit():  # botocore puts the status here when there was no body
         status, code = status or int(code), ""
     return Answer(
         status=status,
-        code=code,
-        text=str(detail.get("Message") or "") if code else "",
-        headers={str(name).lower(): str(value) for name, value in (meta.get("HTTPHeaders") or {}).items()},
+        code=one_line(code),
+        text=one_line(str(detail.get("Message") or "")) if code else "",
+        headers=_lowered(meta.get("HTTPHeaders") or {}),
     )
 
 
+_MOST_SAID = 2000
 _ELEMENT = re.compile(rb"<(Code|Message|Region)>([^<]{0,2000})</\1>")
 
 
@@ -262,13 +264,34 @@ def answer_of_body(status: int, headers: Mapping[str, str], body: bytes) -> Answ
     """The answer from raw HTTP: status, headers and S3's XML document (only its flat elements are looked
     at)."""
     found = {
-        name.decode(): _unescape(value.decode("utf-8", "replace"))
+        name.decode(): one_line(_unescape(value.decode("utf-8", "replace")))
         for name, value in _ELEMENT.findall(body[:65536])
     }
-    lowered = {name.lower(): value for name, value in headers.items()}
+    lowered = _lowered(headers)
     if "Region" in found:
         lowered.setdefault("x-amz-bucket-region", found["Region"])
     return Answer(status, found.get("Code", ""), found.get("Message", ""), lowered)
+
+
+UNREADABLE = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
+"""What comes of an answer that has not what S3 puts into it: no size, a date that is none."""
+
+
+def unreadable(attempt: Attempt, error: Exception) -> Unavailable:
+    return Unavailable(
+        f"{attempt}: the answer is not as S3 gives it: {type(error).__name__} {one_line(str(error))}",
+        hint="Look at AWS_ENDPOINT_URL and AWS_ENDPOINT_URL_S3, and at the proxy between. Tried again by "
+        "itself",
+    )
+
+
+def one_line(said: str) -> str:
+    """What the other side said, for a sentence of ours: on one line, seen as it is, and not without end."""
+    return visible(" ".join(said[:_MOST_SAID].split()))
+
+
+def _lowered(headers: Mapping[str, Any]) -> dict[str, str]:
+    return {str(name).lower(): one_line(str(value)) for name, value in headers.items()}
 
 
 def _unescape(text: str) -> str:
@@ -279,7 +302,7 @@ def _unescape(text: str) -> str:
 
 def error_without_answer(error: Exception, attempt: Attempt) -> XmodeError:
     """The domain error for what botocore raises when there was no answer, or none that can be read."""
-    words = f"{attempt}: {error}"
+    words = f"{attempt}: {one_line(str(error))}"
     if isinstance(error, aws.ParamValidationError | aws.InvalidRegionError):
         return RequestRefused(words, hint=_NEVER_RETRIED_HINT)
     if isinstance(error, aws.FlexibleChecksumError):

@@ -9,7 +9,7 @@ from xmode_transfer.adapters import checksums, s3_rules
 from xmode_transfer.adapters.s3_acl import object_acl
 from xmode_transfer.adapters.s3_calls import S3Calls
 from xmode_transfer.adapters.s3_deleting import BatchDeletes
-from xmode_transfer.adapters.s3_errors import Attempt, bucket_missing
+from xmode_transfer.adapters.s3_errors import UNREADABLE, Attempt, bucket_missing, unreadable
 from xmode_transfer.domain.acl import ObjectAcl
 from xmode_transfer.domain.config import ChecksumMode, Customer
 from xmode_transfer.domain.errors import (
@@ -67,8 +67,12 @@ class S3Objects:
     def create_upload(self, request: PutRequest) -> tuple[str, datetime | None]:
         whole = {"ChecksumAlgorithm": "CRC32", "ChecksumType": "FULL_OBJECT"} if self._with_whole else {}
         answer = self._tolerantly("CreateMultipartUpload", request.key, self._creation(request), whole)
-        abort_at = answer.get("AbortDate")
-        return str(answer["UploadId"]), abort_at and abort_at.astimezone(UTC)
+        try:
+            abort_at = answer.get("AbortDate")
+            return str(answer["UploadId"]), abort_at and abort_at.astimezone(UTC)
+        except UNREADABLE as error:
+            attempt = Attempt("CreateMultipartUpload", self._destination.bucket, request.key)
+            raise unreadable(attempt, error) from error
 
     def complete_upload(
         self, key: str, upload_id: str, parts: Sequence[UploadedPart], size: int
@@ -142,17 +146,20 @@ class S3Objects:
         except ObjectNotFound:
             self._check_bucket()
             return None
-        return ObjectInfo(
-            key=key,
-            size=int(answer["ContentLength"]),
-            etag=str(answer["ETag"]),
-            checksum=_checksum_in(answer),
-            token=answer.get("Metadata", {}).get(s3_rules.TOKEN_METADATA),
-            version_id=answer.get("VersionId"),
-            modified_at=answer["LastModified"].astimezone(UTC),
-            encryption=answer.get("ServerSideEncryption"),
-            storage_class=answer.get("StorageClass"),
-        )
+        try:
+            return ObjectInfo(
+                key=key,
+                size=int(answer["ContentLength"]),
+                etag=str(answer["ETag"]),
+                checksum=_checksum_in(answer),
+                token=answer.get("Metadata", {}).get(s3_rules.TOKEN_METADATA),
+                version_id=answer.get("VersionId"),
+                modified_at=answer["LastModified"].astimezone(UTC),
+                encryption=answer.get("ServerSideEncryption"),
+                storage_class=answer.get("StorageClass"),
+            )
+        except UNREADABLE as error:
+            raise unreadable(Attempt("HeadObject", self._destination.bucket, key), error) from error
 
     def _head(self, key: str) -> dict[str, Any]:
         if not self._with_checksums:
@@ -184,9 +191,7 @@ class S3Objects:
         while True:
             page = self._calls.call("ListObjectsV2", **asked)
             for row in page.get("Contents", ()):
-                yield ListedObject(
-                    row["Key"], int(row["Size"]), str(row["ETag"]), row["LastModified"].astimezone(UTC)
-                )
+                yield self._listed(row)
             if not page.get("IsTruncated"):
                 return
             token = page.get("NextContinuationToken")
@@ -197,6 +202,13 @@ class S3Objects:
                     hint="Tried again by itself",
                 )
             asked = {"Prefix": prefix, "MaxKeys": self._page_size, "ContinuationToken": token}
+
+    def _listed(self, row: dict[str, Any]) -> ListedObject:
+        try:
+            at = row["LastModified"].astimezone(UTC)
+            return ListedObject(str(row["Key"]), int(row["Size"]), str(row["ETag"]), at)
+        except UNREADABLE as error:
+            raise unreadable(Attempt("ListObjectsV2", self._destination.bucket), error) from error
 
     def read(self, key: str) -> Iterator[bytes]:
         mode = {"ChecksumMode": "ENABLED"} if self._with_checksums else {}

@@ -32,8 +32,15 @@ class PortableStores:
     """Implements ``ports.ObjectStores``. One pool of threads for all customers of the process."""
 
     def __init__(
-        self, limits: Limits, clock: Clock, *, reason: str = "configured", page_size: int = PAGE_ROWS
+        self,
+        limits: Limits,
+        clock: Clock,
+        *,
+        reason: str = "configured",
+        page_size: int = PAGE_ROWS,
+        stop: threading.Event | None = None,
     ) -> None:
+        self._stop = stop or threading.Event()
         self.info = EngineInfo("portable", reason)
         self._clock = clock
         self._threads = ThreadPoolExecutor(limits.parallel_objects, thread_name_prefix="s3-portable")
@@ -46,7 +53,9 @@ class PortableStores:
     def open(
         self, customer: Customer, credentials: CredentialsProvider, region: str | None
     ) -> "PortableStore":
-        calls = S3Calls(customer, credentials, region, self._clock, connections=self._connections)
+        calls = S3Calls(
+            customer, credentials, region, self._clock, connections=self._connections, stop=self._stop
+        )
         return PortableStore(
             customer, calls, self._clock, self._threads, self._in_memory_bytes, page_size=self._page_size
         )
@@ -111,7 +120,7 @@ class PortableStore(S3Objects):
             ContentLength=length,
             **self._checksum(crc32),
         )
-        return UploadedPart(number, length, str(answer["ETag"]), checksums.encode(crc32))
+        return UploadedPart(number, length, str(answer.get("ETag", "")), checksums.encode(crc32))
 
     def _payload(self, body: OpenFile, offset: int, length: int) -> tuple[bytes | StreamedBody, int]:
         if length > s3_rules.SINGLE_PUT_MAX_BYTES:

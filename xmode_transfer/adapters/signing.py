@@ -16,6 +16,8 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_public_key,
 )
 
+from xmode_transfer.adapters.secrets import read_secret
+from xmode_transfer.domain.config.service import Receipts, raw_public_key
 from xmode_transfer.domain.errors import ConfigError
 
 
@@ -49,6 +51,20 @@ class Signer:
 
     def sign(self, message: bytes) -> bytes:
         return self._key.sign(message)
+
+
+def configured_signer(receipts: Receipts) -> Signer | None:
+    """What the configuration signs with, if it names a key. Raises ConfigError when that cannot be read."""
+    if receipts.key is None:
+        return None
+    return signer_of(read_secret(receipts.key, "receipts.key"), f"receipts.key ({receipts.key})")
+
+
+def configured_public_keys(receipts: Receipts) -> list[PublicKey]:
+    """The keys that the configuration names to check with."""
+    return [
+        PublicKey(Ed25519PublicKey.from_public_bytes(raw_public_key(text))) for text in receipts.public_keys
+    ]
 
 
 def signer_of(pem: str, where: str) -> Signer:

@@ -6,6 +6,7 @@ from enum import StrEnum
 from typing import NamedTuple
 
 from xmode_transfer.domain.records import SourceProblem
+from xmode_transfer.domain.visible import unseen_character
 
 MAX_KEY_BYTES = 1024  # S3 User Guide, "Naming Amazon S3 objects": a key has 1,024 bytes of UTF-8 at most
 NOTHING_YET = "no file yet"
@@ -32,7 +33,6 @@ class ProblemCode(StrEnum):
 _HOUR_NS = 3600 * 10**9
 _FAR_AHEAD_NS = 24 * _HOUR_NS
 """A file server whose clock or time zone is wrong is less ahead."""
-_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _SURROGATE = re.compile(r"[\ud800-\udfff]")
 
 
@@ -42,15 +42,16 @@ def problem(name: str, code: ProblemCode, message: str) -> SourceProblem:
 
 def name_problem(name: str) -> SourceProblem | None:
     """What keeps a path (relative to the feed's root) from being an object key; None for a good one."""
-    if _CONTROL.search(name):
-        return problem(
-            name,
-            ProblemCode.NAME_CONTROL_CHARACTER,
-            "its name has a control character, which no object key can carry; rename it",
-        )
     if _SURROGATE.search(name):
         return problem(
             name, ProblemCode.NAME_NOT_UTF8, "its name is not UTF-8, as every object key is; rename it"
+        )
+    unseen = unseen_character(name)
+    if unseen is not None:
+        return problem(
+            name,
+            ProblemCode.NAME_CONTROL_CHARACTER,
+            f"its name has {unseen}, which no object key of ours carries; rename it",
         )
     length = len(name.encode())
     if length > MAX_KEY_BYTES:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from datetime import UTC, timedelta
+from datetime import timedelta
 from typing import Any
 
 from botocore.config import Config
@@ -21,7 +21,10 @@ from botocore.session import Session
 
 from xmode_transfer import telemetry
 from xmode_transfer.adapters import sts_errors
+from xmode_transfer.adapters.aws_http import guard
 from xmode_transfer.adapters.aws_sessions import DEFAULT_REGION, making_clients, new_session
+from xmode_transfer.adapters.s3_bodies import BodyFailed
+from xmode_transfer.adapters.s3_errors import UNREADABLE
 from xmode_transfer.adapters.session_budget import SessionBudget
 from xmode_transfer.domain.config import Customer, Vendor
 from xmode_transfer.domain.errors import (
@@ -92,12 +95,14 @@ class StsRoleSessions:
         *,
         session_factory: Callable[[], Session] = new_session,
         budget: SessionBudget | None = None,
+        stop: threading.Event | None = None,
     ) -> None:
-        """Without ``budget`` STS is asked as often as need be."""
+        """Without ``budget`` STS is asked as often as need be; once ``stop`` is set nobody waits for it."""
         self._vendor = vendor
         self._clock = clock
         self._session_factory = session_factory
         self._budget = budget
+        self.stop = stop or threading.Event()
         self._lock = threading.Lock()
         self._session: Session | None = None
         self._clients: dict[str, Any] = {}
@@ -186,8 +191,8 @@ class StsRoleSessions:
     def _assume(self, request: RoleRequest) -> Credentials:
         """One session, from the first Region that the customer's account has not switched off."""
         for answer in self._answers(request):
-            credentials = answer["Credentials"]
-            telemetry.protect(credentials["SecretAccessKey"], credentials["SessionToken"])
+            credentials = sts_errors.credentials_in(answer)
+            telemetry.protect(credentials.secret_access_key, credentials.session_token)
             _check_account(request, str((answer.get("AssumedRoleUser") or {}).get("Arn", "")))
             if not request.trial:
                 telemetry.log(
@@ -196,14 +201,9 @@ class StsRoleSessions:
                     step=str(request.step),
                     role_arn=request.role_arn,
                     session_name=request.session_name,
-                    expires_at=credentials["Expiration"].astimezone(UTC).isoformat(),
+                    expires_at=credentials.expires_at.isoformat(),
                 )
-            return Credentials(
-                access_key_id=credentials["AccessKeyId"],
-                secret_access_key=credentials["SecretAccessKey"],
-                session_token=credentials["SessionToken"],
-                expires_at=credentials["Expiration"].astimezone(UTC),
-            )
+            return credentials
         raise RoleRefused(
             f"{request.customer}: STS is switched off for {request.role_arn} in {', '.join(request.regions)}",
             hint="Set vendor.sts_region to a Region that is active in the customer's account, or ask the "
@@ -257,13 +257,20 @@ class StsRoleSessions:
         rotates them replaces the file, disables the old key, and no delivery fails for it."""
         used = self._access_key_id()
         try:
-            answer: dict[str, Any] = getattr(self._client(region), operation)(**arguments)
+            return self._send(region, operation, arguments)
         except ClientError as error:
             if not sts_errors.is_about_our_keys(error) or not self._finds_other_keys(used):
                 raise
             telemetry.log(Event.KEYS_REPLACED)
-            answer = getattr(self._client(region), operation)(**arguments)
-        return answer
+            return self._send(region, operation, arguments)
+
+    def _send(self, region: str, operation: str, arguments: dict[str, Any]) -> dict[str, Any]:
+        try:
+            return dict(getattr(self._client(region), operation)(**arguments))
+        except BodyFailed as failed:
+            raise failed.error from None
+        except UNREADABLE as error:
+            raise sts_errors.unreadable(operation, error) from error
 
     def _finds_other_keys(self, used: str | None) -> bool:
         if self._access_key_id() == used:  # else another thread has found them
@@ -275,8 +282,7 @@ class StsRoleSessions:
         with self._lock, making_clients, suppress(BotoCoreError):
             if self._session is None:
                 self._session = self._session_factory()
-            credentials = self._session.get_credentials()
-            return credentials.access_key if credentials is not None else None
+            return getattr(self._session.get_credentials(), "access_key", None)
         return None
 
     def _client(self, region: str) -> Any:
@@ -292,7 +298,7 @@ class StsRoleSessions:
                         f"no STS client can be made: {error}",
                         hint="Look at AWS_ENDPOINT_URL and AWS_ENDPOINT_URL_STS",
                     ) from error
-                self._clients[region] = client
+                self._clients[region] = guard(client, self.stop, only_looks=True)
             return client
 
     def _forget_clients(self) -> None:

@@ -3,12 +3,12 @@
 Sources: STS API reference, AssumeRole and "Common errors"; IAM User Guide, "Troubleshoot IAM roles".
 """
 
-from datetime import datetime
-from typing import TypeVar
+from datetime import UTC, datetime
+from typing import Any, TypeVar
 
 from botocore import exceptions as aws
 
-from xmode_transfer.adapters.s3_errors import Answer, answer_of, clock_difference
+from xmode_transfer.adapters.s3_errors import UNREADABLE, Answer, answer_of, clock_difference, one_line
 from xmode_transfer.domain.errors import (
     RequestRefused,
     RoleRefused,
@@ -18,6 +18,7 @@ from xmode_transfer.domain.errors import (
     VendorIdentityError,
     XmodeError,
 )
+from xmode_transfer.ports import Credentials
 
 E = TypeVar("E", bound=XmodeError)
 
@@ -164,15 +165,37 @@ def _made(kind: type[E], words: str, answer: Answer, hint: str) -> E:
 
 
 def _without_answer(error: Exception) -> XmodeError:
+    said = one_line(str(error))
     if isinstance(error, aws.NoCredentialsError):
         return VendorIdentityError("this process has no AWS credentials", hint=_WHERE_HINT)
     if isinstance(error, aws.ConnectionError | aws.HTTPClientError | aws.IncompleteReadError):
         return Unavailable(
-            f"STS cannot be reached: {error}",
+            f"STS cannot be reached: {said}",
             hint="Tried again by itself. If it stays, look at this machine's network, proxy and DNS",
         )
     if isinstance(error, aws.ParamValidationError):
-        return RequestRefused(f"our request to STS is malformed: {error}", hint=_REQUEST_HINT)
+        return RequestRefused(f"our request to STS is malformed: {said}", hint=_REQUEST_HINT)
     if isinstance(error, aws.BotoCoreError):  # profiles, credential processes, container and SSO tokens
-        return VendorIdentityError(f"our AWS credentials cannot be read: {error}", hint=_WHERE_HINT)
-    return Unavailable(f"STS's answer could not be read: {error}", hint="Tried again by itself")
+        return VendorIdentityError(f"our AWS credentials cannot be read: {said}", hint=_WHERE_HINT)
+    return Unavailable(f"STS's answer could not be read: {said}", hint="Tried again by itself")
+
+
+def credentials_in(answer: dict[str, Any]) -> Credentials:
+    """What AssumeRole answers. Raises Unavailable when it is not what STS answers."""
+    try:
+        told = answer["Credentials"]
+        return Credentials(
+            access_key_id=told["AccessKeyId"],
+            secret_access_key=told["SecretAccessKey"],
+            session_token=told["SessionToken"],
+            expires_at=told["Expiration"].astimezone(UTC),
+        )
+    except UNREADABLE as error:
+        raise unreadable("assume_role", error) from None
+
+
+def unreadable(operation: str, error: Exception) -> Unavailable:
+    return Unavailable(
+        f"STS's answer to {operation} is not as STS gives it: {type(error).__name__} {one_line(str(error))}",
+        hint="Look at AWS_ENDPOINT_URL and AWS_ENDPOINT_URL_STS, and at the proxy between",
+    )

@@ -21,6 +21,7 @@ from xmode_transfer.domain.backoff import Backoff
 from xmode_transfer.domain.config import Configuration, Customer, Engine, Feed, Service
 from xmode_transfer.domain.errors import ConfigError
 from xmode_transfer.ports import (
+    Attestation,
     Clock,
     Heart,
     Ledger,
@@ -65,11 +66,12 @@ def workbench(
             yield Workbench(
                 vendor=service.vendor,
                 limits=service.limits,
-                sources=sources(clock),
+                sources=sources(clock, stop),
                 sessions=StsRoleSessions(
                     service.vendor,
                     clock,
                     budget=SessionBudget(service.limits.role_sessions_per_second, clock, stop),
+                    stop=stop,
                 ),
                 stores=stores,
                 ledger=record,
@@ -81,6 +83,7 @@ def workbench(
                 unsafe_roles=service.unsafe_roles,
                 backoff=Backoff(service.daemon.first_retry_seconds, service.daemon.longest_retry_seconds),
                 stop=stop,
+                attestation=attestation(service),
             )
         finally:
             stores.close()
@@ -92,6 +95,13 @@ def _spare_the_collector() -> None:
     own thresholds a third of its CPU went into collecting (docs/performance.md)."""
     gc.freeze()
     gc.set_threshold(100_000, 20, 100)
+
+
+def attestation(service: Service) -> Attestation:
+    """Our signature under manifests."""
+    from xmode_transfer.adapters.attesting import ManifestSignatures
+
+    return ManifestSignatures(service.receipts)
 
 
 def reader(bench: Workbench, customer: Customer) -> Reader:
@@ -164,11 +174,11 @@ def engine(service: Service, clock: Clock, stop: threading.Event) -> ObjectStore
     from xmode_transfer.adapters.retrying import RetryingStores
     from xmode_transfer.adapters.s3_portable import PortableStores
 
-    stores = PortableStores(service.limits, clock, reason=reason)
+    stores = PortableStores(service.limits, clock, reason=reason, stop=stop)
     return RetryingStores(LimitingStores(stores, service.limits, clock, stop), stop)
 
 
-def sources(clock: Clock) -> SourceFactory:
+def sources(clock: Clock, stop: threading.Event | None = None) -> SourceFactory:
     """The files of a feed, wherever they lie. All feeds in buckets share one client with our own
     credentials."""
 
@@ -176,7 +186,7 @@ def sources(clock: Clock) -> SourceFactory:
     def own_client() -> "OwnClient":
         from xmode_transfer.adapters.source_s3 import OwnClient
 
-        return OwnClient()
+        return OwnClient(stop)
 
     def source(feed: Feed) -> Source:
         if not feed.source.startswith("s3://"):

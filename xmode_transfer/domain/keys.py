@@ -10,8 +10,9 @@ customer who reads the whole prefix.
 import re
 from datetime import UTC, datetime
 
+from xmode_transfer.domain.visible import unseen_character, visible
+
 MAX_KEY_BYTES = 1024  # S3 User Guide, object-keys: UTF-8, prefix included
-_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _NOTICE = re.compile(r"\d{4}-\d\d-\d\dT\d\d-\d\d-\d\d-\d{6}Z-[a-z0-9][^/]*-(late|paused|corrected)\.json")
 _REVISION_SEGMENT = re.compile(r"_r[0-9]+")
 MANIFESTS = "_manifests"
@@ -21,10 +22,9 @@ TOKEN_METADATA = "xmode-delivery"  # sent as x-amz-meta-xmode-delivery on every 
 
 
 def readable(name: str) -> str:
-    """A name as a terminal and a log can show it, with escapes for what is no UTF-8 and for control
-    characters."""
-    shown = name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-    return _CONTROL.sub(lambda match: f"\\x{ord(match[0]):02x}", shown)
+    """A name as a terminal and a log can show it, with escapes for what is no UTF-8 and for what is not
+    seen."""
+    return visible(name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace"))
 
 
 class IllegalName(ValueError):
@@ -34,8 +34,9 @@ class IllegalName(ValueError):
 def check_name(name: str) -> None:
     """Refuses a name that S3, HTTP clients or our own layout could not carry unchanged. Raises
     IllegalName."""
-    if _CONTROL.search(name):
-        raise IllegalName("its name has a control character; rename the file")
+    unseen = unseen_character(name)
+    if unseen is not None:
+        raise IllegalName(f"its name has {unseen}; rename the file")
     segments = name.split("/")
     if any(segment in ("", ".", "..") for segment in segments):
         raise IllegalName("its path has an empty, '.' or '..' segment, which HTTP clients fold away")
@@ -43,10 +44,6 @@ def check_name(name: str) -> None:
         raise IllegalName(f"{MANIFESTS}/ at the top of a feed is where manifests lie; rename the directory")
     if any(_REVISION_SEGMENT.fullmatch(segment) for segment in segments[:-1]):
         raise IllegalName("a directory named like _r2 is where corrections lie; rename the directory")
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        raise IllegalName("its name is not UTF-8; rename the file") from None
 
 
 def object_key(prefix: str, feed: str, name: str, *, partition: str = "", revision: int = 1) -> str:
@@ -62,6 +59,17 @@ def object_key(prefix: str, feed: str, name: str, *, partition: str = "", revisi
     if length > MAX_KEY_BYTES:
         raise IllegalName(f"its key would have {length} bytes, S3 allows {MAX_KEY_BYTES}; shorten the path")
     return key
+
+
+def is_key_of(rest: str, name: str) -> bool:
+    """Whether a key, without prefix and feed, is one that ``object_key`` gives to the file ``name``."""
+    if rest == name:
+        return True
+    segments = rest.split("/")
+    return any(
+        _REVISION_SEGMENT.fullmatch(segment) and "/".join(segments[:at] + segments[at + 1 :]) == name
+        for at, segment in enumerate(segments[:-1])
+    )
 
 
 def manifest_key(prefix: str, feed: str, period: str, revision: int) -> str:

@@ -9,7 +9,7 @@ from xmode_transfer.domain.config import Feed
 from xmode_transfer.domain.keys import MANIFESTS
 from xmode_transfer.domain.periods import Partition, period_labelled
 
-_MANIFEST = re.compile(rf"([^/]+)/{MANIFESTS}/([^/]+)/([0-9]{{6,}})\.json")
+_MANIFEST = re.compile(rf"([^/]+)/{MANIFESTS}/([^/]+)/([0-9]{{6,9}})\.json")
 
 
 class Place(NamedTuple):
@@ -61,6 +61,9 @@ class Layout:
 def manifest_place(prefix: str, key: str) -> ManifestPlace | None:
     """What a manifest's key says; None for a key that no manifest of ours can have."""
     match = _MANIFEST.fullmatch(key.removeprefix(prefix)) if key.startswith(prefix) else None
-    if match is None or period_labelled(match[2]) is None or int(match[3]) < 1:
+    if match is None or period_labelled(match[2]) is None:
         return None
-    return ManifestPlace(match[1], match[2], int(match[3]))
+    revision = int(match[3])
+    if revision < 1 or match[3] != f"{revision:06d}":
+        return None
+    return ManifestPlace(match[1], match[2], revision)

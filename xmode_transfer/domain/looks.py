@@ -142,8 +142,8 @@ Subscription = tuple[str, str]
 class Survey:
     """Everything that health is computed from, read in one consistent view of the ledger. Customers and feeds
     that are configured no longer may be in it. ``passed_over`` has the newest period that was passed over
-    after an outage, ``discrepancies`` what the last verification of each period found; ``daemon`` is the one
-    that ticked last."""
+    after an outage, ``discrepancies`` what the last verification of each period found; ``not_attested``
+    counts deliveries; ``daemon`` is the one that ticked last."""
 
     looks: Mapping[Subscription, Look] = field(default_factory=dict)
     delivered: Mapping[Subscription, Delivery] = field(default_factory=dict)
@@ -155,6 +155,7 @@ class Survey:
     discrepancies: Mapping[str, tuple[Discrepancy, ...]] = field(default_factory=dict)
     superseded: Mapping[str, SupersededLeft] = field(default_factory=dict)
     passed_over: Mapping[Subscription, str] = field(default_factory=dict)
+    not_attested: Mapping[Subscription, int] = field(default_factory=dict)
     daemon: DaemonRecord | None = None
     free_bytes: int | None = None
     used_bytes: int = 0

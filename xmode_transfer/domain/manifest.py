@@ -5,8 +5,10 @@ a manifest whose answer was lost can be recognised by its checksum. The format i
 docs/manifest.md.
 """
 
+import hashlib
 import json
-from collections.abc import Iterable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -49,12 +51,75 @@ def missing_entry(gone: MissingObject) -> dict[str, Any]:
     }
 
 
+SIGNATURE = "signature"
+LISTS = ("missing", "objects")
+"""Members that may be long, in their order: nobody keeps them in memory."""
+
+
+def statement(sha256_hex: str) -> bytes:
+    """What a signature is over: a digest, and what it is a digest of."""
+    return f"{FORMAT} sha256 {sha256_hex}\n".encode()
+
+
+class SignedDigest:
+    """The digest of what is signed of a manifest in that bucket: its canonical JSON with ``bucket`` added,
+    without the signature and the times of its objects. ``members`` are all but its lists, which follow in
+    their order: ``begin`` each, ``add`` its entries."""
+
+    def __init__(self, members: Mapping[str, Any], bucket: str) -> None:
+        said = {name: value for name, value in members.items() if name not in (SIGNATURE, *LISTS)}
+        self._members = deque(sorted((said | {"bucket": bucket}).items()))
+        self._sha256 = hashlib.sha256(b"{")
+        self._comma = ""
+        self._in_list = False
+
+    def begin(self, name: str) -> None:
+        self._end_list()
+        while self._members and self._members[0][0] < name:
+            self._put_member()
+        self._put(f"{canonical(name)}:[")
+        self._comma = ""
+        self._in_list = True
+
+    def add(self, item: Mapping[str, Any]) -> None:
+        self._put(canonical({name: value for name, value in item.items() if name != "delivered_at"}))
+
+    def statement(self) -> bytes:
+        """What is signed, after the last list."""
+        self._end_list()
+        while self._members:
+            self._put_member()
+        self._sha256.update(b"}")
+        return statement(self._sha256.hexdigest())
+
+    def _end_list(self) -> None:
+        if self._in_list:
+            self._sha256.update(b"]")
+            self._comma = ","
+            self._in_list = False
+
+    def _put_member(self) -> None:
+        name, value = self._members.popleft()
+        self._put(f"{canonical(name)}:{canonical(value)}")
+
+    def _put(self, text: str) -> None:
+        self._sha256.update((self._comma + text).encode())
+        self._comma = ","
+
+
 def chunks(
-    delivery: Delivery, receipts: Iterable[Receipt], missing: Iterable[MissingObject] = (), *, prefix: str
+    delivery: Delivery,
+    receipts: Iterable[Receipt],
+    missing: Iterable[MissingObject] = (),
+    *,
+    prefix: str,
+    bucket: str = "",
+    sign: Callable[[bytes], dict[str, str] | None] | None = None,
 ) -> Iterator[bytes]:
     """The manifest as bytes, streamed. ``receipts`` and ``missing`` in the order of their names; the number
     and bytes of the receipts must be what ``delivery.object_count`` and ``delivery.total_bytes`` say, since
-    these stand before the list. Raises ValueError if not."""
+    these stand before the list. ``sign`` gives the signature of a statement, for a manifest in ``bucket``.
+    Raises ValueError if not."""
     head = {
         "bytes": delivery.total_bytes,
         "count": delivery.object_count,
@@ -62,37 +127,30 @@ def chunks(
         "feed": delivery.feed,
         "format": FORMAT,
     }
-    tail = {"period": delivery.period, "prefix": prefix, "revision": delivery.revision}
+    tail: dict[str, Any] = {"period": delivery.period, "prefix": prefix, "revision": delivery.revision}
+    digest = SignedDigest(head | tail, bucket)
     yield (canonical(head)[:-1] + ',"missing":[').encode()
+    digest.begin("missing")
     for number, gone in enumerate(missing):
-        yield (("," if number else "") + canonical(missing_entry(gone))).encode()
+        item = missing_entry(gone)
+        digest.add(item)
+        yield (("," if number else "") + canonical(item)).encode()
     yield b'],"objects":['
+    digest.begin("objects")
     count = total = 0
     for receipt in receipts:
         count += 1
         total += receipt.size
-        yield (("," if count > 1 else "") + canonical(entry(receipt))).encode()
+        item = entry(receipt)
+        if sign is not None:
+            digest.add(item)
+        yield (("," if count > 1 else "") + canonical(item)).encode()
     if count != delivery.object_count or total != delivery.total_bytes:
         raise ValueError(
             f"the ledger holds {count} receipts with {total} bytes for {delivery.label}, "
             f"not {delivery.object_count} with {delivery.total_bytes}"
         )
+    signature = sign(digest.statement()) if sign is not None else None
+    if signature is not None:
+        tail[SIGNATURE] = signature
     yield ("]," + canonical(tail)[1:]).encode()
-
-
-def same_objects(one: dict[str, Any], other: dict[str, Any]) -> bool:
-    """Whether two manifests list the same objects with the same content, whenever each was delivered, and the
-    same as missing."""
-
-    def essence(manifest: dict[str, Any]) -> list[dict[str, Any]]:
-        return [
-            {name: value for name, value in item.items() if name != "delivered_at"}
-            for item in manifest["objects"]
-        ]
-
-    names = ("delivery", "feed", "period", "revision", "count", "bytes")
-    return (
-        all(one[name] == other[name] for name in names)
-        and essence(one) == essence(other)
-        and one.get("missing", []) == other.get("missing", [])
-    )

@@ -134,7 +134,8 @@ class Delivery:
     ``id`` is the delivery token too: it is written into each object's metadata, so an object can be
     told to be ours without the ledger. ``marker`` is the state of the source's completeness mark that this
     revision answers to. Counts are objects; ``total_bytes`` is in bytes. ``missing_count`` counts objects
-    that were delivered and that the manifest does not list, since they are gone.
+    that were delivered and that the manifest does not list, since they are gone. ``not_attested`` says of a
+    delivery that was taken back from the bucket why our signature does not vouch for it.
     """
 
     id: str
@@ -155,6 +156,7 @@ class Delivery:
     attempts: int = 0
     next_attempt_at: datetime | None = None
     missing_count: int = 0
+    not_attested: str | None = None
 
     @property
     def is_superseded(self) -> bool:

@@ -17,6 +17,7 @@ from zlib import crc32
 from xmode_transfer.domain.errors import Party
 from xmode_transfer.domain.periods import Period, period_labelled
 from xmode_transfer.domain.records import Checksum, DeliveredKey, Receipt
+from xmode_transfer.domain.visible import visible
 
 SHA256_HEX = "sha256-hex"
 """The SHA-256 as manifests have it. S3's own checksum ``sha256`` is the same in base64."""
@@ -181,7 +182,7 @@ def manifest_differences(entries: Iterable[Mapping[str, Any]], receipts: Iterabl
         name = str(entry.get("source")) if entry is not None else ""
         if receipt is None or (entry is not None and name < receipt.name):
             assert entry is not None
-            yield f"lists {entry.get('key')}, which the ledger has not delivered"
+            yield f"lists {visible(str(entry.get('key')))[:1100]}, which the ledger has not delivered"
             entry = next(left, None)
         elif entry is None or receipt.name < name:
             yield f"does not list {receipt.key}, which the ledger has delivered"

@@ -4,6 +4,7 @@ An adapter that passes the contract suite of its port (tests/contract) may be pu
 All errors are domain errors (``domain.errors``); all times are UTC-aware.
 """
 
+from xmode_transfer.ports.attesting import Attestation
 from xmode_transfer.ports.board import Board, Pulse, Turn, TurnState
 from xmode_transfer.ports.clock import Clock
 from xmode_transfer.ports.fleet import Fleet
@@ -31,6 +32,7 @@ from xmode_transfer.ports.stores import (
 
 __all__ = [
     "DELETE_MANY_KEYS",
+    "Attestation",
     "Board",
     "ChecksumOf",
     "Clock",

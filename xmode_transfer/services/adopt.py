@@ -5,35 +5,48 @@ which follows from customer, feed, period and revision. So a delivery is taken b
 ours by that mark, and each object when size, checksum and mark agree with what the manifest says. An object
 that does not is recorded as it was delivered, but without an ETag: verify names it, repair may deliver it
 again, and no cleanup ever deletes it.
+
+The mark follows from public names, so the customer can make it too. Only our signature in the manifest says
+that we have delivered what it lists; without it a delivery is taken back as not attested, and no receipt is
+signed for it.
 """
 
 from collections import deque
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
+from itertools import islice
 
 from xmode_transfer import telemetry
 from xmode_transfer.domain.acts import Act, ActKind
 from xmode_transfer.domain.config import Configuration, Customer
-from xmode_transfer.domain.errors import AlreadyRunning, ExitCode, Interrupted, ObjectNotFound, XmodeError
+from xmode_transfer.domain.errors import (
+    AlreadyRunning,
+    ExitCode,
+    Interrupted,
+    ObjectNotFound,
+    StoreError,
+    XmodeError,
+)
 from xmode_transfer.domain.keys import MANIFESTS
 from xmode_transfer.domain.layout import ManifestPlace, manifest_place
-from xmode_transfer.domain.manifest_reading import ManifestReader, NoManifest, receipt_of
+from xmode_transfer.domain.manifest_reading import ManifestReader, NoManifest, missing_of, receipt_of
 from xmode_transfer.domain.policy import Step
 from xmode_transfer.domain.records import (
-    Checksum,
     Delivery,
     Failure,
     Lease,
+    PlannedObject,
     Receipt,
     Status,
 )
-from xmode_transfer.domain.verification import SHA256_HEX, Scope
-from xmode_transfer.ports import ListedObject, ObjectInfo, ObjectStore, OpenFile, Reader
-from xmode_transfer.services import acts, destination, leasing
+from xmode_transfer.domain.verification import Scope, manifest_differences
+from xmode_transfer.ports import ObjectStore, OpenFile, Reader
+from xmode_transfer.services import acts, adoptable, destination, leasing
 from xmode_transfer.services.planning import delivery_id
+from xmode_transfer.services.publishing import chunks_of
 from xmode_transfer.services.sending import failure_of
-from xmode_transfer.services.spooled_manifest import check_missing, chunks, missing, planned
 from xmode_transfer.services.workbench import Workbench
 from xmode_transfer.telemetry import Event
 
@@ -42,19 +55,26 @@ ADOPTING = "adopting"
 IDENTITY = "adopted"
 """The identity of an adopted object's source file, which nobody has seen: the next run looks into it."""
 _WINDOW = 8
+_BATCH = 1000
 _MOST_KEPT = 1000
+_MARKS = 100_000
+"""So many revisions before a manifest's own may have put its objects."""
+_MOST_IN_A_ROW = 20
+"""So many manifests refused one after the other: then it is about all of them."""
 
 
 @dataclass(slots=True)
 class AdoptedDelivery:
     """One manifest that the ledger did not know. ``outcome``: ``adopted``; ``found`` (a dry run);
-    ``refused``, with the reason in ``message``. ``unproven`` are objects that are not as the manifest says,
-    the first thousand, each with what is wrong."""
+    ``refused``, with the reason in ``message``; ``attested``: one that was not attested is by now.
+    ``not_attested`` is why our signature does not vouch for it. ``unproven`` are objects that are not as the
+    manifest says, the first thousand, each with what is wrong."""
 
     place: ManifestPlace
     manifest_key: str
     outcome: str = "refused"
     message: str = ""
+    not_attested: str | None = None
     objects: int = 0
     bytes: int = 0
     unproven_count: int = 0
@@ -163,6 +183,7 @@ class _Adopting:
     result: Adoption
 
     def run(self, store: ObjectStore, *, dry_run: bool) -> None:
+        refused_in_a_row = 0
         for feed in self._feeds():
             known = {
                 (item.period, item.revision): item
@@ -175,17 +196,23 @@ class _Adopting:
                     continue
                 self._check_stop()
                 found = known.get((place.period, place.revision))
-                if found is not None and found.status is Status.DELIVERED:
-                    self.result.known += 1
-                    continue
                 item = AdoptedDelivery(place, listed.key)
+                if found is not None and found.status is Status.DELIVERED:
+                    if found.not_attested is None or not self._attest(store, item, found, dry_run=dry_run):
+                        self.result.known += 1
+                    else:
+                        self.result.deliveries.append(item)
+                    continue
                 self.result.deliveries.append(item)
                 if found is not None and found.marker != ADOPTING:
                     item.message = (
                         f"the ledger has it as {found.status}: `xmode-transfer run` goes on with it"
                     )
                 else:
-                    self._one(store, item, listed, dry_run=dry_run)
+                    error = self._one(store, item, dry_run=dry_run)
+                    refused_in_a_row = refused_in_a_row + 1 if error is not None else 0
+                    if error is not None and refused_in_a_row >= _MOST_IN_A_ROW:
+                        raise error
 
     def _feeds(self) -> list[str]:
         """A feed that the customer has given up may have left manifests too."""
@@ -197,36 +224,40 @@ class _Adopting:
         if self.bench.stop.is_set():
             raise Interrupted("stopped on request", hint="what was adopted is recorded; adopt again")
 
-    def _one(self, store: ObjectStore, item: AdoptedDelivery, listed: ListedObject, *, dry_run: bool) -> None:
+    def _one(self, store: ObjectStore, item: AdoptedDelivery, *, dry_run: bool) -> StoreError | None:
+        """One manifest. Answers the error with which the store refused it for good, if it did."""
         place, name = item.place, self.customer.name
         with telemetry.bind(feed=place.feed, period=place.period):
             try:
                 if dry_run:
                     self._take(store, item, None)
-                    return
+                    return None
                 lease_name = leasing.of_delivery(name, place.feed, place.period)
                 with leasing.held(self.bench.ledger, lease_name, self.bench.holder) as lease:
                     self._take(store, item, lease)
             except (NoManifest, ObjectNotFound, AlreadyRunning) as error:
                 item.message = str(error)
+            except StoreError as error:
+                if error.retryable:
+                    raise
+                item.message = error.message
+                return error
+        return None
 
     def _take(self, store: ObjectStore, item: AdoptedDelivery, lease: Lease | None) -> None:
         """Proves the manifest and its objects, and records them if there is a lease. Raises NoManifest."""
         place = item.place
         identity = delivery_id(self.customer.name, place.feed, place.period, place.revision)
-        info = store.head(item.manifest_key)
-        if info is None or info.token != identity:
-            raise NoManifest(
-                "it does not carry this delivery's mark: it is not of ours, or the customer had another name"
-            )
-        with self.bench.spool(store.read(item.manifest_key)) as body:
-            checksum = self._prove_manifest(info, body)
-            item.objects, item.bytes = self._check(identity, place, body)
-            delivery = self._delivery(identity, item, info, checksum)
+        with adoptable.manifest(
+            self.bench, self.customer, store, item.manifest_key, place, identity
+        ) as found:
+            body = found.body
+            item.objects, item.bytes, item.not_attested = found.objects, found.bytes, found.not_attested
+            delivery = self._delivery(identity, item, found)
             if lease is not None:
                 adopting = replace(delivery, status=Status.PLANNED, marker=ADOPTING, delivered_at=None)
                 self.bench.ledger.create_delivery(lease, adopting)
-                self.bench.ledger.plan_objects(lease, identity, planned(body, IDENTITY))
+                self.bench.ledger.plan_objects(lease, identity, _planned(body))
                 delivery = replace(delivery, missing_count=self._leave_out(lease, identity, body))
             self._prove_objects(store, item, lease, identity, body)
             if lease is None:
@@ -241,54 +272,43 @@ class _Adopting:
                 objects=item.objects,
                 total_bytes=item.bytes,
                 unproven=item.unproven_count,
+                not_attested=item.not_attested,
             )
 
-    def _prove_manifest(self, info: ObjectInfo, body: OpenFile) -> Checksum:
-        """The bytes that were read are the object's."""
-        algorithm = info.checksum.algorithm if info.checksum is not None else "crc32"
-        value = self.bench.checksum_of(body, algorithm)
-        if body.size != info.size or (info.checksum is not None and value != info.checksum.value):
-            raise NoManifest("it was changed while it was read")
-        return Checksum(algorithm, value)
-
-    def _check(self, identity: str, place: ManifestPlace, body: OpenFile) -> tuple[int, int]:
-        """Reads it once before anything is recorded. Raises NoManifest for what no manifest of ours says."""
-        reader = ManifestReader(chunks(body))
-        below = f"{self.customer.destination.prefix}{place.feed}/"
-        count = total = 0
-        last = ""
-        for entry in reader:
-            receipt = receipt_of(entry)
-            if not receipt.key.startswith(below):
-                raise NoManifest(f"it lists {receipt.key}, which does not lie below {below}")
-            if count and receipt.name <= last:
-                raise NoManifest(f"it lists {receipt.name} out of order or twice")
-            last, count, total = receipt.name, count + 1, total + receipt.size
-        said = {name: reader.members.get(name) for name in ("delivery", "feed", "period", "revision")}
-        meant = {
-            "delivery": identity,
-            "feed": place.feed,
-            "period": place.period,
-            "revision": place.revision,
-        }
-        if said != meant:
-            raise NoManifest("it names another delivery than its key does")
-        check_missing(body)
-        if (reader.members.get("count"), reader.members.get("bytes")) != (count, total):
-            raise NoManifest(f"it says {reader.members.get('count')} objects and lists {count}")
-        return count, total
-
     def _leave_out(self, lease: Lease, identity: str, body: OpenFile) -> int:
-        """What the manifest says is missing; how much it is."""
+        """Records what the manifest says is missing; answers how much it is."""
         count = 0
-        for some in missing(body):
+        gone = map(missing_of, ManifestReader(chunks_of(body), ("missing",)))
+        while some := list(islice(gone, _BATCH)):
             self.bench.ledger.leave_out(lease, identity, some)
             count += len(some)
         return count
 
-    def _delivery(
-        self, identity: str, item: AdoptedDelivery, info: ObjectInfo, checksum: Checksum
-    ) -> Delivery:
+    def _attest(self, store: ObjectStore, item: AdoptedDelivery, known: Delivery, *, dry_run: bool) -> bool:
+        """Whether our signature vouches by now for a delivery that was taken back without: a key was missing
+        then. What the ledger has of it must be what is signed."""
+        place, ledger = item.place, self.bench.ledger
+        try:
+            with adoptable.manifest(
+                self.bench, self.customer, store, item.manifest_key, place, known.id
+            ) as found:
+                receipts = (receipt for _, receipt in ledger.planned(known.id) if receipt is not None)
+                entries = ManifestReader(chunks_of(found.body))
+                if found.not_attested is not None or any(manifest_differences(entries, receipts)):
+                    return False
+        except (NoManifest, ObjectNotFound):
+            return False
+        item.objects, item.bytes = found.objects, found.bytes
+        item.outcome = "found"
+        if not dry_run:
+            lease_name = leasing.of_delivery(self.customer.name, place.feed, place.period)
+            with leasing.held(ledger, lease_name, self.bench.holder) as lease:
+                attested = replace(known, not_attested=None, updated_at=self.bench.clock.now())
+                ledger.update_delivery(lease, attested)
+            item.outcome = "attested"
+        return True
+
+    def _delivery(self, identity: str, item: AdoptedDelivery, found: adoptable.Manifest) -> Delivery:
         now = self.bench.clock.now()
         return Delivery(
             id=identity,
@@ -302,8 +322,9 @@ class _Adopting:
             object_count=item.objects,
             total_bytes=item.bytes,
             manifest_key=item.manifest_key,
-            manifest_checksum=f"{checksum.algorithm}:{checksum.value}",
-            delivered_at=info.modified_at,
+            manifest_checksum=f"{found.checksum.algorithm}:{found.checksum.value}",
+            delivered_at=found.info.modified_at,
+            not_attested=item.not_attested,
         )
 
     # --- Its objects ------------------------------------------------------------------------------------
@@ -320,18 +341,23 @@ class _Adopting:
         threads = min(limits.parallel_objects, limits.parallel_objects_per_customer)
         marks = {
             delivery_id(self.customer.name, place.feed, place.period, revision)
-            for revision in range(1, place.revision + 1)
+            for revision in range(max(1, place.revision - _MARKS), place.revision + 1)
         }
         self.bench.progress.delivery_started(
             self.customer.name, place.feed, place.period, item.objects, item.bytes
         )
-        window: deque[Future[tuple[Receipt, str | None]]] = deque()
+        window: deque[Future[tuple[Receipt, str | None, StoreError | None]]] = deque()
+        refused_in_a_row = 0
         written: deque[Future[None]] = deque()
-        prove = telemetry.carry(self._prove)
+        prove = telemetry.carry(adoptable.prove)
         pool = ThreadPoolExecutor(threads, thread_name_prefix="adopt")
 
         def settle() -> None:
-            receipt, wrong = window.popleft().result()
+            nonlocal refused_in_a_row
+            receipt, wrong, refused = window.popleft().result()
+            refused_in_a_row = refused_in_a_row + 1 if refused is not None else 0
+            if refused is not None and refused_in_a_row >= _MOST_IN_A_ROW:
+                raise refused
             if wrong is not None:
                 item.unproven_count += 1
                 if len(item.unproven) < _MOST_KEPT:
@@ -344,9 +370,9 @@ class _Adopting:
             self.bench.progress.object_finished(receipt.name, receipt.size, "adopted")
 
         try:
-            for entry in ManifestReader(chunks(body)):
+            for entry in ManifestReader(chunks_of(body)):
                 self._check_stop()
-                window.append(pool.submit(prove, store, receipt_of(entry), marks))
+                window.append(pool.submit(prove, self.reader, store, receipt_of(entry), marks))
                 if len(window) >= threads * _WINDOW:
                     settle()
             while window:
@@ -359,36 +385,8 @@ class _Adopting:
             pool.shutdown()
             self.bench.progress.delivery_finished()
 
-    def _prove(self, store: ObjectStore, receipt: Receipt, marks: set[str]) -> tuple[Receipt, str | None]:
-        """The receipt with what S3 says of the object; or without an ETag, and what is wrong."""
-        info = store.head(receipt.key)
-        wrong = self._wrong(store, receipt, info, marks)
-        if wrong is not None or info is None:
-            return receipt, wrong
-        return replace(receipt, etag=info.etag, version_id=info.version_id), None
 
-    def _wrong(
-        self, store: ObjectStore, receipt: Receipt, info: ObjectInfo | None, marks: set[str]
-    ) -> str | None:
-        if info is None:
-            return "nothing lies under this key any more"
-        if info.token not in marks:
-            return "it does not carry our mark: somebody else has put it"
-        if info.size != receipt.size:
-            return f"it has {info.size:,} bytes, and the manifest says {receipt.size:,}"
-        algorithm, expected = receipt.checksum.algorithm, receipt.checksum.value
-        if info.checksum is not None and info.checksum.algorithm == algorithm:
-            value: str | None = info.checksum.value
-        else:  # the store has none to compare: the bytes have
-            wanted = {algorithm, *([SHA256_HEX] if receipt.sha256 else [])}
-            read = self.reader.read(store, receipt.key, wanted, _nobody)
-            value = read.checksums.get(algorithm)
-            if value is None and receipt.sha256 is not None:
-                value, expected = read.checksums.get(SHA256_HEX), receipt.sha256
-        if value != expected:
-            return f"its {algorithm} is {value}, and the manifest says {expected}"
-        return None
-
-
-def _nobody(_: int) -> None:
-    """Who is told of the bytes that are read: the object counts as a whole when it is proven."""
+def _planned(body: OpenFile) -> Iterator[PlannedObject]:
+    for entry in ManifestReader(chunks_of(body)):
+        receipt = receipt_of(entry)
+        yield PlannedObject(receipt.name, receipt.key, receipt.size, 0, IDENTITY)

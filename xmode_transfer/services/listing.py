@@ -32,23 +32,27 @@ class Standing(StrEnum):
 
 class ListedKey(NamedTuple):
     """One key. ``there`` is what the bucket has, ``known`` what the ledger has of it; one of them may be
-    None."""
+    None. ``attested`` is false for a key of a delivery that our signature does not vouch for."""
 
     standing: Standing
     key: str
     there: ListedObject | None
     known: DeliveredKey | None
+    attested: bool = True
 
 
 @dataclass(slots=True)
 class Sum:
-    """How many keys of each standing, and the bytes that the bucket has of them."""
+    """How many keys of each standing, and the bytes that the bucket has of them; and of how many no signature
+    of ours says that we have delivered them."""
 
     counts: Counter[Standing] = field(default_factory=Counter)
     bytes: int = 0
+    not_attested: int = 0
 
     def add(self, item: ListedKey) -> None:
         self.counts[item.standing] += 1
+        self.not_attested += not item.attested
         self.bytes += item.there.size if item.there else 0
 
 
@@ -72,15 +76,19 @@ class Listing:
         prefix = self.customer.destination.prefix
         layout = Layout(prefix, self.feeds)
         below = prefix + (f"{self.feed}/" if self.feed else "")
+        doubtful = not_attested(self.bench, self.customer.name, self.feed)
         with destination.opened(self.bench, self.customer, Step.LIST) as store:
             known = self.bench.ledger.delivered_keys(self.customer.name, self.feed)
-            for item in compare(store.list(below), known, prefix):
+            for compared in compare(store.list(below), known, prefix):
+                item = compared
                 if self.bench.stop.is_set():
                     raise Interrupted("stopped on request", hint="a listing begins anew")
                 record = item.known
                 place = Place(record.feed, record.period) if record is not None else layout.place(item.key)
                 if self.period is not None and place.period != self.period:
                     continue
+                if record is not None and (record.feed, record.period, record.revision) in doubtful:
+                    item = item._replace(attested=False)
                 self.whole.add(item)
                 self.places.setdefault(place, Sum()).add(item)
                 yield item
@@ -89,6 +97,15 @@ class Listing:
     def sums(self) -> list[tuple[Place, Sum]]:
         """By feed and period; last what lies in none."""
         return sorted(self.places.items(), key=lambda pair: [(part is None, part or "") for part in pair[0]])
+
+
+def not_attested(bench: Workbench, customer: str, feed: str | None = None) -> dict[tuple[str, str, int], str]:
+    """The deliveries (feed, period, revision) that our signature does not vouch for, and why."""
+    return {
+        (item.feed, item.period, item.revision): item.not_attested
+        for item in bench.ledger.deliveries(customer, feed)
+        if item.not_attested is not None
+    }
 
 
 def compare(there: Iterable[ListedObject], known: Iterable[DeliveredKey], prefix: str) -> Iterator[ListedKey]:

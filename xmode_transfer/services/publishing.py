@@ -1,16 +1,17 @@
 """The manifest: put last, once, and only when every object has its receipt."""
 
-import json
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any
 
 from xmode_transfer.domain import keys, manifest
 from xmode_transfer.domain.config import Customer
 from xmode_transfer.domain.errors import AccessDenied, Defect, ObjectExists, Unavailable
+from xmode_transfer.domain.manifest_reading import NoManifest, same_objects
 from xmode_transfer.domain.records import Checksum, Delivery, Lease, Receipt, Status
-from xmode_transfer.ports import ObjectStore, PutRequest
+from xmode_transfer.ports import ObjectStore, OpenFile, PutRequest
 from xmode_transfer.services.workbench import Workbench
+
+_CHUNK_BYTES = 1024 * 1024
 
 
 def publish(
@@ -22,17 +23,26 @@ def publish(
     something else lies under its key, and what the store raises."""
     key = keys.manifest_key(customer.destination.prefix, delivery.feed, delivery.period, delivery.revision)
     missing = bench.ledger.left_out(delivery.id)
+    doubt = delivery.not_attested or _inherited_doubt(bench, delivery)
     chunks = manifest.chunks(
-        delivery, _receipts(bench, delivery), missing, prefix=customer.destination.prefix
+        delivery,
+        _receipts(bench, delivery),
+        missing,
+        prefix=customer.destination.prefix,
+        bucket=customer.destination.bucket,
+        sign=bench.attestation.sign if bench.attestation is not None and doubt is None else None,
     )
     with bench.spool(chunks) as body:
         request = PutRequest(key, delivery.id, body.size, keys.content_type(key))
         try:
             answer = store.put(request, body).result()
         except ObjectExists:
-            there, checksum = _ours_already(store, delivery, key)
-            if not manifest.same_objects(there, json.loads(body.read_at(0, body.size))):
-                return None
+            checksum = _ours_already(store, delivery, key)
+            try:
+                if not same_objects(store.read(key), chunks_of(body)):
+                    return None
+            except NoManifest as error:
+                raise _taken(key, f"it is no manifest: {error}") from None
         else:
             checksum = answer.checksum
             if not answer.proven:
@@ -47,6 +57,7 @@ def publish(
         updated_at=now,
         failure=None,
         next_attempt_at=None,
+        not_attested=doubt,
     )
     bench.ledger.update_delivery(lease, delivered)
     return delivered
@@ -85,6 +96,16 @@ def note_published(
         )
 
 
+def _inherited_doubt(bench: Workbench, delivery: Delivery) -> str | None:
+    """Why our signature must not vouch for the delivery: it carries over objects of one that was taken back
+    from the bucket without it."""
+    earlier = bench.ledger.deliveries(delivery.customer, delivery.feed, delivery.period)
+    doubtful = next((item for item in earlier if item.not_attested is not None), None)
+    if doubtful is None or not any(planned.carried for planned, _ in bench.ledger.planned(delivery.id)):
+        return None
+    return f"it carries over objects of revision {doubtful.revision}, which is not attested"
+
+
 def _receipts(bench: Workbench, delivery: Delivery) -> Iterator[Receipt]:
     for planned, receipt in bench.ledger.planned(delivery.id):
         if receipt is None:
@@ -102,13 +123,22 @@ def prove(store: ObjectStore, key: str, size: int) -> None:
         raise Unavailable(f"{key} was acknowledged and is not there", hint="the next try puts it again")
 
 
-def _ours_already(store: ObjectStore, delivery: Delivery, key: str) -> tuple[dict[str, Any], Checksum]:
-    """The manifest of this delivery that lies there already, and its checksum."""
+def _ours_already(store: ObjectStore, delivery: Delivery, key: str) -> Checksum:
+    """The checksum of what lies there already and carries this delivery's mark."""
     info = store.head(key)
     if info is None or info.token != delivery.id or info.checksum is None:
-        raise ObjectExists(
-            f"{key} is taken by something that is not this delivery's manifest",
-            hint="nothing was overwritten; have the customer move that object away, then run again",
-        )
-    there: dict[str, Any] = json.loads(b"".join(store.read(key)))
-    return there, info.checksum
+        raise _taken(key, "it does not carry our mark")
+    return info.checksum
+
+
+def _taken(key: str, why: str) -> ObjectExists:
+    return ObjectExists(
+        f"{key} is taken by something that is not this delivery's manifest: {why}",
+        hint="nothing was overwritten; have the customer move that object away, then run again",
+    )
+
+
+def chunks_of(body: OpenFile) -> Iterator[bytes]:
+    """An open file, piece by piece."""
+    for offset in range(0, body.size, _CHUNK_BYTES):
+        yield body.read_at(offset, min(_CHUNK_BYTES, body.size - offset))

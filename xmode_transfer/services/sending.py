@@ -205,7 +205,7 @@ class Sender:
         if answer is None:  # parts are refused here, or we are asked to stop
             self._send_small(planned)
         else:
-            self._prove(planned, sha256, answer, in_parts=True)
+            self._prove(planned, sha256, answer)
 
     def _request(self, planned: PlannedObject) -> PutRequest:
         return PutRequest(planned.key, self._delivery.id, planned.size, keys.content_type(planned.name))
@@ -243,12 +243,10 @@ class Sender:
         with body:
             self._adopt(planned, body, sha256, taken)
 
-    def _prove(
-        self, planned: PlannedObject, sha256: str | None, answer: PutAnswer, *, in_parts: bool = False
-    ) -> None:
+    def _prove(self, planned: PlannedObject, sha256: str | None, answer: PutAnswer) -> None:
         """Where S3 did not answer with the checksum, a HEAD is the proof."""
         if answer.proven:
-            self._acknowledged(planned, sha256, answer, in_parts=in_parts)
+            self._acknowledged(planned, sha256, answer)
             return
         info = self._store.head(planned.key)
         if info is None or info.size != planned.size or _differs(info, answer):
@@ -256,8 +254,7 @@ class Sender:
                 f"{planned.key}: the destination acknowledged the upload but does not hold what was sent",
                 hint="check whether something else writes to this prefix; the object is left as it is",
             )
-        known = replace(answer, version_id=answer.version_id or info.version_id)
-        self._acknowledged(planned, sha256, known, in_parts=in_parts)
+        self._acknowledged(planned, sha256, replace(answer, version_id=answer.version_id or info.version_id))
 
     def _adopt(self, planned: PlannedObject, body: OpenFile, sha256: str | None, taken: ObjectExists) -> None:
         """The key is taken. By our own object, put by this revision or one before it whose answer was lost:
@@ -300,9 +297,7 @@ class Sender:
 
     # --- its end ----------------------------------------------------------------------------------------
 
-    def _acknowledged(
-        self, planned: PlannedObject, sha256: str | None, answer: PutAnswer, *, in_parts: bool = False
-    ) -> None:
+    def _acknowledged(self, planned: PlannedObject, sha256: str | None, answer: PutAnswer) -> None:
         now = self._bench.clock.now()
         receipt = Receipt(
             planned.name,
@@ -314,26 +309,25 @@ class Sender:
             answer.version_id,
             sha256,
         )
-        self._record(planned, receipt, adopted=False, in_parts=in_parts)
+        self._record(planned, receipt, adopted=False)
 
-    def _record(
-        self, planned: PlannedObject, receipt: Receipt, *, adopted: bool, in_parts: bool = False
-    ) -> None:
+    def _record(self, planned: PlannedObject, receipt: Receipt, *, adopted: bool) -> None:
         def recorded(done: Future[None]) -> None:
             error = done.exception()
             if error is not None:
                 self._failed(planned, error if isinstance(error, XmodeError) else defect_of(error))
                 return
+            # parts are counted and told of as they go: some may be an earlier run's
+            whole = not (planned.size > LARGE_BYTES and self._large.usable)
             with self._lock:
                 self._consecutive = 0
                 if adopted:
                     self._sent.adopted += 1
                 else:
                     self._sent.uploaded += 1
-                    if not in_parts:  # parts are counted as they go: some may be an earlier run's
-                        self._sent.uploaded_bytes += planned.size
-            if not (planned.size > LARGE_BYTES and self._large.usable):
-                self._bench.progress.bytes_sent(planned.size)  # parts were told as they went
+                    self._sent.uploaded_bytes += planned.size if whole else 0
+            if whole:
+                self._bench.progress.bytes_sent(planned.size)
             telemetry.debug(Event.OBJECT_DELIVERED, key=planned.key, size_bytes=planned.size, adopted=adopted)
             self._bench.progress.object_finished(planned.name, planned.size, "delivered")
             self._finish()

@@ -79,6 +79,19 @@ class Verified:
     foreign: int | None = None
     superseded: int = 0
 
+    def count(self, checked: CheckedKey) -> None:
+        judgement = checked.judgement
+        self.keys += 1
+        self.acl_checked += checked.acl is not None
+        if judgement.flaw is not None:
+            self.flaws[judgement.flaw] += 1
+            return
+        self.proven += 1
+        self.proven_bytes += checked.seen.size if checked.seen is not None else 0
+        self.rewritten += judgement.rewritten
+        if judgement.proof is not None:
+            self.proofs[judgement.proof] += 1
+
     @property
     def outcome(self) -> str:
         """``proven``; ``differs`` where something is not as delivered; ``incomplete`` where nothing worse
@@ -290,21 +303,14 @@ class Verification:
         self._in_a_row = self._in_a_row + 1 if error is not None else 0
         if error is not None and self._in_a_row >= _MOST_IN_A_ROW:
             raise error
-        verified.keys += 1
-        verified.acl_checked += checked.acl is not None
+        verified.count(checked)
         size = known.size or 0
         if not self.deep or known.etag is None:
             self.bench.progress.bytes_sent(size)
         if known.etag is not None:  # what was expected counts no manifests
             self.bench.progress.object_finished(known.key, size, str(judgement.flaw or PROVEN))
         if judgement.flaw is None:
-            verified.proven += 1
-            verified.proven_bytes += checked.seen.size if checked.seen is not None else 0
-            verified.rewritten += judgement.rewritten
-            if judgement.proof is not None:
-                verified.proofs[judgement.proof] += 1
             return checked, None
-        verified.flaws[judgement.flaw] += 1
         if judgement.flaw not in _NOT_KNOWN:
             place = (known.feed, known.period, judgement.flaw)
             first = Discrepancy(*place, 0, known.key, self.bench.clock.now())

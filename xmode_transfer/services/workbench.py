@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from xmode_transfer.domain.backoff import Backoff
 from xmode_transfer.domain.config import Cluster, Limits, UnsafeRoles, Vendor
 from xmode_transfer.ports import (
+    Attestation,
     ChecksumOf,
     Clock,
     Ledger,
@@ -36,7 +37,7 @@ class Sharing:
 class Workbench:
     """The ports, put together by ``bootstrap``. ``stop`` is set when the process is asked to end; work then
     stops at the next object, recorded and resumable. ``holder`` names this process in leases. Without
-    ``sharing`` each delivery is sent by one worker."""
+    ``sharing`` each delivery is sent by one worker; without ``attestation`` nothing is signed or attested."""
 
     vendor: Vendor
     limits: Limits
@@ -53,3 +54,4 @@ class Workbench:
     backoff: Backoff = field(default_factory=Backoff)
     stop: threading.Event = field(default_factory=threading.Event)
     sharing: Sharing | None = None
+    attestation: Attestation | None = None

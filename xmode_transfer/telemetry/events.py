@@ -111,6 +111,10 @@ class Event(StrEnum):
         "a key is not as it was delivered: which, how, who must act (the first hundred)",
     )
     VERIFY_FINISHED = "verify.finished", "one line for the whole verification: outcome, counts, seconds"
+    MANIFEST_UNSIGNED = (
+        "manifest.unsigned",
+        "the key that signs manifests cannot be read: deliveries go on, and their manifests are not signed",
+    )
     RECEIPT_SIGNED = "receipt.signed", "what a verification found was written to a file and signed"
     REPAIR_FINISHED = "repair.finished", "one line for a repair: what was delivered again, and what was not"
     ADOPT_FINISHED = "adopt.finished", "one line for an adoption: what was taken back into the ledger"

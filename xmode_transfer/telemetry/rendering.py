@@ -5,7 +5,6 @@ without it.
 """
 
 import logging
-import re
 import sys
 from collections.abc import Mapping, MutableMapping
 from contextvars import ContextVar
@@ -14,6 +13,7 @@ from json import dumps
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TextIO
 
+from xmode_transfer.domain.visible import visible
 from xmode_transfer.telemetry.redaction import redact, redact_line
 
 if TYPE_CHECKING:
@@ -25,7 +25,6 @@ NEVER_BELOW_INFO = ("boto3", "botocore", "urllib3", "s3transfer")
 QUIET = ("alembic", "apscheduler", "watchfiles")
 """What they tell at INFO is their own business."""
 _RESERVED = frozenset({"event", "level", "timestamp", "logger", "exception"})
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _PLAIN: Mapping[str, object] = MappingProxyType({})
 
 context: ContextVar[Mapping[str, object]] = ContextVar("telemetry_context", default=_PLAIN)
@@ -75,7 +74,7 @@ class LineFormatter(logging.Formatter):
                 # No file can be opened just now, which is likely what the line is about.
                 return redact_line(self._bare(record))
         line = self._formatter.format(record)
-        return redact_line(_one_line(line) if self._json else line)
+        return redact_line(visible(line) if self._json else line)
 
     def _bare(self, record: logging.LogRecord) -> str:
         event = _fields_of(record, record.getMessage())
@@ -142,16 +141,8 @@ def _redact(_logger: object, _method: str, event: MutableMapping[str, Any]) -> M
 
 def _escape(_logger: object, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
     """Without it a file's name could write lines of its own into the text, or speak to the terminal."""
+    kept = {"exception": "\n"}
     return {
-        _visible(name): _visible(value) if isinstance(value, str) and name != "exception" else value
+        visible(name): visible(value, kept.get(name, "")) if isinstance(value, str) else value
         for name, value in event.items()
     }
-
-
-def _visible(text: str) -> str:
-    return _CONTROL.sub(lambda found: repr(found[0])[1:-1], text)
-
-
-def _one_line(document: str) -> str:
-    """JSON lets these stand as they are, and some readers take them for the end of a line."""
-    return _CONTROL.sub(lambda found: f"\\u{ord(found[0]):04x}", document)

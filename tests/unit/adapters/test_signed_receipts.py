@@ -154,7 +154,17 @@ def test_a_forger_s_signature_under_our_key_s_name_is_refused(
 
 
 @pytest.mark.parametrize(
-    "content", [b"", b"\n", b"no receipt", b"[1]\n", b'{"format":"other/1"}\n', b"x" * 200_000]
+    "content",
+    [
+        b"",
+        b"\n",
+        b"no receipt",
+        b"[1]\n",
+        b'{"format":"other/1"}\n',
+        b"x" * 200_000,
+        b"[" * 60_000 + b"\n",
+        b"1" * 6_000 + b"\n",
+    ],
 )
 def test_what_is_no_receipt_is_refused(content: bytes, public: PublicKey, tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(content)
@@ -162,6 +172,21 @@ def test_what_is_no_receipt_is_refused(content: bytes, public: PublicKey, tmp_pa
         receipt_files.check(tmp_path / "file", [public])
     with pytest.raises(ConfigError):
         receipt_files.check(tmp_path / "absent", [public])
+
+
+@pytest.mark.parametrize("name", ["a\x1b[2J", "a\u202eb", "a\ud800"])
+def test_a_receipt_with_a_key_that_nobody_can_see_is_refused(
+    name: str, signer: Signer, public: PublicKey, tmp_path: Path
+) -> None:
+    with ReceiptFile(tmp_path / "r", signer) as file:
+        file.begin(CUSTOMER, "arn:us", Scope("us-daily"), deep=False, acl_sample=None, checked_at=AT)
+        line = json.dumps({**entry(0), "key": name})
+        file._file.write(f"{line}\n".encode())
+        file._sha256.update(f"{line}\n".encode())
+        file.sign({"outcome": "proven"})
+    with pytest.raises(ReceiptRefused, match=r"U\+") as caught:
+        receipt_files.check(tmp_path / "r", [public])
+    assert caught.value.message.isprintable()
 
 
 def test_a_receipt_that_is_not_finished_leaves_nothing(tmp_path: Path, signer: Signer) -> None:

@@ -1,5 +1,6 @@
 """Verifying where something goes wrong on the way, or lies deeper than a HEAD can see."""
 
+import json
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
@@ -9,6 +10,7 @@ from typing import Any
 import pytest
 
 from xmode_transfer.adapters import checksums
+from xmode_transfer.adapters.attesting import ManifestSignatures
 from xmode_transfer.adapters.ledger import open_ledger
 from xmode_transfer.adapters.memory import (
     MemoryBuckets,
@@ -19,16 +21,24 @@ from xmode_transfer.adapters.memory import (
     MemorySource,
 )
 from xmode_transfer.adapters.read_back import PacedReader
+from xmode_transfer.adapters.signing import new_key
 from xmode_transfer.adapters.spool import SpooledFile
 from xmode_transfer.domain.acts import Act, ActKind
 from xmode_transfer.domain.config import Configuration, Customer, Feed, Limits, Service, Settled, Vendor
+from xmode_transfer.domain.config.secret import SecretKind, SecretRef
+from xmode_transfer.domain.config.service import Receipts
 from xmode_transfer.domain.errors import AccessDenied, Interrupted, Unavailable, XmodeError
+from xmode_transfer.domain.manifest import canonical
+from xmode_transfer.domain.manifest_reading import Checked, ManifestReader, signed_statement
 from xmode_transfer.domain.periods import Period, PeriodKind
 from xmode_transfer.domain.policy import guide_permission_policy, guide_trust_policy
 from xmode_transfer.domain.verification import Flaw, Scope
 from xmode_transfer.services.adopt import adopt
 from xmode_transfer.services.deliver import deliver
+from xmode_transfer.services.destination import Destination
 from xmode_transfer.services.listing import Listing
+from xmode_transfer.services.planning import delivery_id
+from xmode_transfer.services.publishing import publish
 from xmode_transfer.services.scope import why_nothing
 from xmode_transfer.services.verify import Verification
 from xmode_transfer.services.workbench import Workbench
@@ -57,6 +67,7 @@ class _Silent:
 class World:
     def __init__(self, directory: Path, files: int = 30) -> None:
         self.faults: Any = None
+        self.receipts = Receipts()
         self.clock = MemoryClock()
         self.buckets = MemoryBuckets(self.clock)
         self.bucket = self.buckets.create("acme-data", "111122223333")
@@ -91,6 +102,7 @@ class World:
             spool=SpooledFile,
             holder="elsewhere",
             stop=threading.Event(),
+            attestation=ManifestSignatures(self.receipts),
         )
 
     def deliver(self) -> str:
@@ -110,10 +122,19 @@ class World:
     def verify(self, **how: Any) -> dict[str, Flaw]:
         return {finding.known.key: finding.flaw for _, finding in self.verification(**how) if finding}
 
-    def adopt(self) -> Any:
+    def adopt(self, **how: Any) -> Any:
         self.clock.advance(1)  # an act's ID has its time in it
         configuration = Configuration(Service(), {"us-daily": FEED}, {"acme": CUSTOMER}, {})
-        return adopt(self.bench, configuration, CUSTOMER, Scope(), self.reader, by="alice")
+        return adopt(self.bench, configuration, CUSTOMER, Scope(), self.reader, by="alice", **how)
+
+    def begin_anew(self, name: str, receipts: Receipts) -> None:
+        """With another ledger, and other keys in service.yaml."""
+        self.ledger.close()
+        self.receipts = receipts
+        self.open(name)
+
+    def doubts(self) -> dict[int, str | None]:
+        return {item.revision: item.not_attested for item in self.ledger.deliveries("acme")}
 
     def tamper(self, name: str, **changes: Any) -> str:
         """Changes an object as no request could: what S3 says of it stays."""
@@ -243,6 +264,223 @@ def test_a_manifest_that_does_not_carry_our_mark_is_never_adopted(world: World) 
         (item,) = world.adopt().deliveries
         assert (item.outcome, bool(item.message)) == ("refused", True)
         assert world.ledger.deliveries("acme") == []
+
+
+def test_a_bad_manifest_is_named_and_passed_and_leaves_nothing(world: World) -> None:
+    """The customer can make the mark, for it follows from public names."""
+    world.ledger.close()
+    world.open("another.db")
+    good = world.bucket.current(f"{BASE}_manifests/2026-11-22/000001.json")
+    assert good is not None
+    bad = {
+        "2026-11-20/000001": b'{"count":' + b"[" * 200_000,
+        "2026-11-21/000001": good.body.replace(b'"size":6', b'"size":' + b"6" * 6_000, 1),
+        "2026-11-22/000002": good.body.replace(b"2026/11/22/000", b"2026/11/22/\\ud800"),
+        "2026-11-22/999999999": good.body,
+        "2026-11-23/000001": good.body.replace(b".000000Z", b".000000+23:59"),
+        "9999-12-31/000001": good.body,
+    }
+    for name, body in bad.items():
+        period, _, revision = name.partition("/")
+        identity = delivery_id("acme", "us-daily", period, int(revision))
+        forged = replace(
+            good, key=f"{BASE}_manifests/{name}.json", body=body, checksum=None, etag=f'"{name}"'
+        )
+        assert forged.request is not None
+        world.bucket.store(replace(forged, request=replace(forged.request, token=identity)))
+    found = {f"{item.place.period}/{item.place.revision:06d}": item for item in world.adopt().deliveries}
+    assert found.pop("2026-11-22/000001").outcome == "adopted"
+    assert found.keys() == bad.keys()
+    assert all((item.outcome, bool(item.message)) == ("refused", True) for item in found.values())
+    assert "nested" in found["2026-11-20/000001"].message
+    assert [(item.period, item.status) for item in world.ledger.deliveries("acme")] == [
+        ("2026-11-22", "delivered")
+    ]
+    assert world.verify() == {}
+
+
+def test_a_manifest_and_an_object_that_may_not_be_looked_at_do_not_stop_the_rest(world: World) -> None:
+    world.ledger.close()
+    world.open("another.db")
+
+    def refused(operation: str, key: str, attempt: int) -> None:
+        if key.endswith(("000001.json", "/007")):
+            raise AccessDenied("no")
+
+    world.faults = refused
+    (item,) = world.adopt().deliveries
+    assert (item.outcome, item.message) == ("refused", "no")
+    world.faults = lambda operation, key, attempt: refused(operation, key[-4:], attempt)
+    (item,) = world.adopt().deliveries
+    assert (item.outcome, [key[-3:] for key, _ in item.unproven]) == ("adopted", ["007"])
+
+
+def key_of(directory: Path, name: str) -> tuple[Receipts, str]:
+    """A key to sign with, and what service.yaml says of it elsewhere."""
+    _, public = new_key(directory / name)
+    return Receipts(key=SecretRef(SecretKind.FILE, str(directory / name))), public.base64
+
+
+@pytest.fixture
+def signed(tmp_path: Path) -> Iterator[tuple[World, Receipts, str]]:
+    """What was delivered with a key to sign manifests with."""
+    made = World(tmp_path)
+    receipts, public = key_of(tmp_path, "receipts.pem")
+    made.begin_anew("signed.db", receipts)
+    made.deliver()
+    yield made, receipts, public
+    made.ledger.close()
+
+
+def test_what_we_have_signed_is_attested_by_whoever_has_the_public_key(
+    signed: tuple[World, Receipts, str], tmp_path: Path
+) -> None:
+    world, receipts, public = signed
+    assert world.doubts() == {1: None}
+    newer, _ = key_of(tmp_path, "newer.pem")
+    with_both = newer.model_copy(update={"public_keys": (public,)})
+    pem = (tmp_path / "receipts.pem.pub").read_text().splitlines()[1]
+    for number, keys in enumerate((receipts, Receipts(public_keys=[pem]), with_both)):
+        world.begin_anew(f"{number}.db", keys)
+        (item,) = world.adopt().deliveries
+        assert (item.outcome, item.not_attested, item.unproven_count) == ("adopted", None, 0)
+        assert world.doubts() == {1: None}
+
+
+def test_what_nobody_vouches_for_is_taken_back_as_not_attested(
+    signed: tuple[World, Receipts, str], tmp_path: Path
+) -> None:
+    world, receipts, _ = signed
+    other, _ = key_of(tmp_path, "other.pem")
+    key = f"{BASE}_manifests/2026-11-22/000001.json"
+    ours = world.bucket.current(key)
+    assert ours is not None
+
+    def adopted_with(name: str, keys: Receipts, body: bytes) -> str:
+        world.bucket.store(replace(ours, body=body, checksum=None))
+        world.begin_anew(name, keys)
+        (item,) = world.adopt().deliveries
+        assert item.outcome == "adopted"
+        assert world.doubts() == {1: item.not_attested}
+        return str(item.not_attested)
+
+    assert "no key" in adopted_with("no key.db", Receipts(), ours.body)
+    assert "not among" in adopted_with("other key.db", other, ours.body)
+    unsigned = ours.body[: ours.body.index(b',"signature"')] + b"}"
+    assert "no signature" in adopted_with("unsigned.db", receipts, unsigned)
+    start = ours.body.rindex(b'"value":"') + len(b'"value":"')
+    first = ours.body[start : start + 1]
+    for number, other_than in enumerate((b"B" if first == b"A" else b"A", b"!")):
+        broken = ours.body[:start] + other_than + ours.body[start + 1 :]
+        assert "not ours" in adopted_with(f"broken {number}.db", receipts, broken)
+
+
+def test_a_signature_for_another_place_or_other_objects_counts_for_nothing(
+    signed: tuple[World, Receipts, str],
+) -> None:
+    """Whatever of the manifest is forged, the bucket included, our signature does not go with it."""
+    world, receipts, _ = signed
+    signatures = ManifestSignatures(receipts)
+    key = f"{BASE}_manifests/2026-11-22/000001.json"
+    ours = world.bucket.current(key)
+    assert ours is not None
+    document = json.loads(ours.body)
+    signature = document["signature"]
+
+    def doubt(changed: dict[str, Any], bucket: str = "acme-data") -> str | None:
+        body = canonical(changed).encode()
+        reader = ManifestReader([body])
+        found = Checked(len(list(reader)), 0, reader.counts["missing"], reader.members)
+        return signatures.doubt(signed_statement(lambda: [body], found, bucket), signature)
+
+    assert doubt(document) is None
+    later = [{**item, "delivered_at": "2027-01-01T00:00:00.000000Z"} for item in document["objects"]]
+    assert doubt({**document, "objects": later}) is None  # an answer was lost
+    first = document["objects"][0]
+    for name, value in {
+        "prefix": "other/",
+        "delivery": "e" * 32,
+        "feed": "eu-daily",
+        "period": "2026-11-23",
+        "revision": 2,
+        "missing": [first],
+    }.items():
+        assert doubt({**document, name: value}), name
+    for name, value in {
+        "size": first["size"] + 1,
+        "key": first["key"] + "x",
+        "checksum": {"algorithm": "crc32", "value": "AAAAAA=="},
+        "sha256": "ab" * 32,
+    }.items():
+        assert doubt({**document, "objects": [{**first, name: value}, *document["objects"][1:]]}), name
+    assert doubt({**document, "objects": document["objects"][1:]})
+    assert doubt(document, "globex-data")
+
+
+def test_a_delivery_is_attested_once_its_key_is_known(signed: tuple[World, Receipts, str]) -> None:
+    world, _, public = signed
+    world.begin_anew("late.db", Receipts())
+    assert [item.outcome for item in world.adopt().deliveries] == ["adopted"]
+    assert world.adopt().known == 1
+    world.begin_anew("late.db", Receipts(public_keys=[public]))
+    assert [item.outcome for item in world.adopt(dry_run=True).deliveries] == ["found"]
+    assert world.doubts() != {1: None}
+    assert [item.outcome for item in world.adopt().deliveries] == ["attested"]
+    assert world.doubts() == {1: None}
+    assert world.adopt().known == 1
+
+
+def test_our_signature_is_not_to_be_had_by_a_detour(signed: tuple[World, Receipts, str]) -> None:
+    """By a repair of the manifest, or by a later revision that carries what was never ours."""
+    world, receipts, _ = signed
+    key = f"{BASE}_manifests/2026-11-22/000001.json"
+    ours = world.bucket.current(key)
+    assert ours is not None
+    unsigned = ours.body[: ours.body.index(b',"signature"')] + b"}"
+    world.bucket.store(replace(ours, body=unsigned, checksum=None))
+    world.begin_anew("forged.db", receipts)
+    world.adopt()
+    delivery = world.ledger.deliveries("acme")[0]
+    world.bucket.remove(key, world.clock.now())
+    lease = world.ledger.claim("test", "test", 60)
+    with Destination(world.bench, CUSTOMER) as store:
+        published = publish(world.bench, CUSTOMER, store, delivery, lease)
+    assert published is not None
+    assert published.not_attested
+    again = world.bucket.current(key)
+    assert again is not None
+    assert b"signature" not in again.body
+    world.source.write("2026/11/22/000", b"corrected")
+    assert world.deliver() == "delivered"
+    assert "carries over" in str(world.doubts()[2])
+    second = world.bucket.current(f"{BASE}_manifests/2026-11-22/000002.json")
+    assert second is not None
+    assert b"signature" not in second.body
+
+
+def test_a_key_that_cannot_be_read_stops_no_delivery(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    gone = Receipts(key=SecretRef(SecretKind.FILE, str(tmp_path / "gone.pem")))
+    world.begin_anew("ledger.db", gone)
+    assert world.deliver() == "delivered"
+    body = world.bucket.current(f"{BASE}_manifests/2026-11-22/000001.json")
+    assert body is not None
+    assert b"signature" not in body.body
+    world.ledger.close()
+
+
+def test_an_answer_that_was_lost_is_recognised_although_the_key_is_another_by_now(
+    signed: tuple[World, Receipts, str], tmp_path: Path
+) -> None:
+    world, _, _ = signed
+    other, _ = key_of(tmp_path, "other.pem")
+    delivery = world.ledger.deliveries("acme")[0]
+    world.begin_anew("signed.db", other)
+    lease = world.ledger.claim("test", "test", 60)
+    with Destination(world.bench, CUSTOMER) as store:
+        published = publish(world.bench, CUSTOMER, store, delivery, lease)
+    assert published is not None
+    assert published.status == "delivered"
 
 
 def test_an_adoption_that_dies_is_begun_again_and_run_goes_on_from_it(world: World) -> None:

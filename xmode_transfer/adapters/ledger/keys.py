@@ -15,6 +15,7 @@ from sqlalchemy import (
     cast,
     exists,
     false,
+    func,
     literal,
     null,
     select,
@@ -26,6 +27,7 @@ from xmode_transfer.adapters.ledger.removed import is_superseded, of_superseded,
 from xmode_transfer.adapters.ledger.rows import time_of
 from xmode_transfer.adapters.ledger.tables import deliveries, periods, receipts, removals
 from xmode_transfer.domain.acts import RemovalOutcome
+from xmode_transfer.domain.looks import SupersededLeft
 from xmode_transfer.domain.records import Checksum, DeliveredKey, Status
 
 _PAGE = 1000
@@ -97,6 +99,34 @@ def superseded(
         _delivered_key(next(rows), (), superseded=True)
         for _, rows in groupby(connection.execute(query), lambda row: (row.feed, row.period, row.key))
     ]
+
+
+def superseded_left(connection: Connection) -> dict[str, SupersededLeft]:
+    """What of it each customer's bucket did not let us remove."""
+    first = (
+        select(func.min(removals.c.at))
+        .where(
+            removals.c.period_id == receipts.c.period_id,
+            removals.c.key == receipts.c.key,
+            removals.c.delivered_at == receipts.c.delivered_at,
+            removals.c.outcome == str(RemovalOutcome.RETAINED),
+        )
+        .correlate(receipts)
+        .scalar_subquery()
+    )
+    left = (
+        unpublished_keys(periods.c.customer, func.max(receipts.c.size).label("size"), first.label("since"))
+        .where(was_refused())
+        .group_by(periods.c.customer, receipts.c.period_id, receipts.c.key, receipts.c.delivered_at)
+        .subquery()
+    )
+    query = select(left.c.customer, func.count(), func.sum(left.c.size), func.min(left.c.since)).group_by(
+        left.c.customer
+    )
+    return {
+        customer: SupersededLeft(count, int(size), time_of(since))
+        for customer, count, size, since in connection.execute(query)
+    }
 
 
 def unpublished_keys(*columns: Any) -> Select[Any]:

@@ -9,9 +9,8 @@ from typing import Any
 
 from sqlalchemy import CTE, Connection, Select, Table, exists, func, literal, or_, select, tuple_
 
-from xmode_transfer.adapters.ledger import daemons, discrepancies
+from xmode_transfer.adapters.ledger import daemons, discrepancies, keys
 from xmode_transfer.adapters.ledger.database import Database
-from xmode_transfer.adapters.ledger.keys import unpublished_keys, was_refused
 from xmode_transfer.adapters.ledger.rows import (
     capabilities_of,
     delivery_of,
@@ -32,12 +31,10 @@ from xmode_transfer.adapters.ledger.tables import (
     looks,
     passed_over,
     periods,
-    receipts,
-    removals,
     runs,
     uploads,
 )
-from xmode_transfer.domain.acts import ActKind, RemovalOutcome
+from xmode_transfer.domain.acts import ActKind
 from xmode_transfer.domain.findings import DISPROVED_BY_SENDING, Severity
 from xmode_transfer.domain.looks import (
     CheckSummary,
@@ -46,7 +43,6 @@ from xmode_transfer.domain.looks import (
     Look,
     OpenDelivery,
     Subscription,
-    SupersededLeft,
     Survey,
     Waiting,
 )
@@ -107,8 +103,9 @@ def _survey(connection: Connection, free: int | None, used: int) -> Survey:
         checks=_checks(connection),
         cleanups=_cleanups(connection),
         discrepancies=discrepancies.known(connection),
-        superseded=_superseded(connection),
+        superseded=keys.superseded_left(connection),
         passed_over=_passed_over(connection),
+        not_attested=_not_attested(connection),
         daemon=next(iter(daemons.newest(connection, 1)), None),
         free_bytes=free,
         used_bytes=used,
@@ -118,6 +115,16 @@ def _survey(connection: Connection, free: int | None, used: int) -> Survey:
 _DELIVERIES: Select[Any] = select(deliveries, periods.c.customer, periods.c.feed, periods.c.period).join_from(
     deliveries, periods
 )
+
+
+def _not_attested(connection: Connection) -> dict[Subscription, int]:
+    counted = (
+        select(periods.c.customer, periods.c.feed, func.count())
+        .join_from(deliveries, periods)
+        .where(deliveries.c.not_attested.is_not(None))
+        .group_by(periods.c.customer, periods.c.feed)
+    )
+    return {(customer, feed): count for customer, feed, count in connection.execute(counted)}
 
 
 def _delivered(connection: Connection) -> dict[Subscription, Delivery]:
@@ -316,33 +323,6 @@ def _cleanups(connection: Connection) -> dict[str, CleanupSummary]:
     return {
         row.customer: CleanupSummary(time_of(row.finished_at), row.outcome or "", row.failed, failure_of(row))
         for row in connection.execute(query)
-    }
-
-
-def _superseded(connection: Connection) -> dict[str, SupersededLeft]:
-    first = (
-        select(func.min(removals.c.at))
-        .where(
-            removals.c.period_id == receipts.c.period_id,
-            removals.c.key == receipts.c.key,
-            removals.c.delivered_at == receipts.c.delivered_at,
-            removals.c.outcome == str(RemovalOutcome.RETAINED),
-        )
-        .correlate(receipts)
-        .scalar_subquery()
-    )
-    keys = (
-        unpublished_keys(periods.c.customer, func.max(receipts.c.size).label("size"), first.label("since"))
-        .where(was_refused())
-        .group_by(periods.c.customer, receipts.c.period_id, receipts.c.key, receipts.c.delivered_at)
-        .subquery()
-    )
-    query = select(keys.c.customer, func.count(), func.sum(keys.c.size), func.min(keys.c.since)).group_by(
-        keys.c.customer
-    )
-    return {
-        customer: SupersededLeft(count, int(size), time_of(since))
-        for customer, count, size, since in connection.execute(query)
     }
 
 

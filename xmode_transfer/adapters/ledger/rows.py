@@ -145,6 +145,7 @@ def delivery_values(delivery: Delivery) -> dict[str, object]:
         "attempts": delivery.attempts,
         "next_attempt_at": maybe_text_of(delivery.next_attempt_at),
         "missing_count": delivery.missing_count,
+        "not_attested": delivery.not_attested,
     }
 
 
@@ -168,6 +169,7 @@ def delivery_of(row: Any) -> Delivery:
         attempts=row.attempts,
         next_attempt_at=maybe_time_of(row.next_attempt_at),
         missing_count=row.missing_count or 0,
+        not_attested=row.not_attested,
     )
 
 

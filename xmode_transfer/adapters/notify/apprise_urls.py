@@ -17,6 +17,7 @@ from xmode_transfer.adapters.secrets import read_secret
 from xmode_transfer.domain.alerts import Event, Message, Route
 from xmode_transfer.domain.config import Channel
 from xmode_transfer.domain.errors import NotificationFailed
+from xmode_transfer.domain.visible import visible
 
 _TYPES = {Event.RESOLVED: "success", Event.TEST: "info", Event.REPEATED: "warning"}
 _SECRET_LENGTH = 8
@@ -53,7 +54,9 @@ class AppriseNotifier:
             logger.addHandler(handler)
             try:
                 taken = target.notify(
-                    title=message.title, body=message.body, notify_type=_TYPES.get(message.event, kind)
+                    title=visible(message.title),
+                    body=visible(message.body, "\n"),
+                    notify_type=_TYPES.get(message.event, kind),
                 )
             finally:
                 logger.removeHandler(handler)

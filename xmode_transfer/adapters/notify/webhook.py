@@ -1,9 +1,13 @@
 """A webhook that gets the whole state of an alert, and the heartbeat: plain HTTP."""
 
 import json
+import threading
 import urllib.error
 import urllib.request
 from base64 import b64encode
+from collections.abc import Callable
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeoutError
 from http.client import HTTPException, HTTPResponse
 from typing import Any
 from urllib.parse import unquote, urlsplit, urlunsplit
@@ -14,8 +18,12 @@ from xmode_transfer.domain.alerts import Message, Route
 from xmode_transfer.domain.config import Channel, Heartbeat
 from xmode_transfer.domain.errors import NotificationFailed
 from xmode_transfer.domain.manifest import timestamp
+from xmode_transfer.domain.visible import visible
 
 TIMEOUT_SECONDS = 10.0
+"""For each piece that comes."""
+LONGEST_SECONDS = 30.0
+"""For the whole, so that an answer that comes byte by byte holds no other alert up."""
 FORMAT = "xmode-alert/1"
 _READ_BYTES = 200
 
@@ -116,15 +124,15 @@ def _ask(url: str, key: str, headers: dict[str, str], body: bytes | None) -> str
         headers = {**headers, "Authorization": basic}
     try:
         request = urllib.request.Request(url, data=body, headers=headers)
-        opener = urllib.request.build_opener(_NoRedirects)
-        answer: HTTPResponse
-        with opener.open(request, timeout=TIMEOUT_SECONDS) as answer:
-            return f"{answer.status} {answer.reason}"
+        return _within(LONGEST_SECONDS, lambda: _answer_of(request))
     except urllib.error.HTTPError as error:
         with error:
             said = error.read(_READ_BYTES).decode(errors="replace").strip()
         raise NotificationFailed(
-            telemetry.redact_text(f"{key}: the other side answered {error.code} {error.reason}: {said}"),
+            telemetry.redact_text(
+                f"{key}: the other side answered {error.code} {visible(str(error.reason)[:_READ_BYTES])}: "
+                f"{visible(said)}"
+            ),
             hint="see whether the URL and the token are still right",
             http_status=error.code,
         ) from None
@@ -134,3 +142,28 @@ def _ask(url: str, key: str, headers: dict[str, str], body: bytes | None) -> str
             telemetry.redact_text(f"{key}: {type(error).__name__}: {reason}"),
             hint="see whether the other side is up, and this machine reaches it",
         ) from None
+
+
+def _answer_of(request: urllib.request.Request) -> str:
+    answer: HTTPResponse
+    with urllib.request.build_opener(_NoRedirects).open(request, timeout=TIMEOUT_SECONDS) as answer:
+        return f"{answer.status} {visible(answer.reason[:_READ_BYTES])}"
+
+
+def _within(seconds: float, ask: Callable[[], str]) -> str:
+    """Raises TimeoutError when there is no answer by then; whoever waits for it on is left alone."""
+    answered: Future[str] = Future()
+
+    def work() -> None:
+        try:
+            answered.set_result(ask())
+        except BaseException as error:  # noqa: BLE001 - it belongs to the one who waits
+            answered.set_exception(error)
+
+    threading.Thread(target=work, name="webhook", daemon=True).start()
+    try:
+        return answered.result(seconds)
+    except FutureTimeoutError:
+        if answered.done():
+            raise
+        raise TimeoutError(f"no whole answer within {seconds:.0f} s") from None

@@ -4,14 +4,18 @@ Callbacks run on the CRT's event loops. Nothing in them waits: what may take tim
 request through botocore) happens on threads of its own.
 """
 
+import os
 import random
 import threading
+import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
+from pathlib import Path
 from typing import Any, cast
 
 from xmode_transfer import telemetry
+from xmode_transfer.adapters.aws_http import FINISH_SECONDS
 from xmode_transfer.adapters.s3_fast import direct, pacing
 from xmode_transfer.adapters.s3_fast.answers import Failure, failure_of
 from xmode_transfer.adapters.s3_fast.channel import Ready
@@ -31,8 +35,14 @@ from xmode_transfer.domain.errors import (
 )
 from xmode_transfer.ports import Clock
 
-_WATCH_SECONDS = 5.0
+_WATCH_SECONDS = 0.25
 _END_SECONDS = 10.0
+_GROWN_BYTES = 128 * 1024 * 1024
+"""What the process may grow by while a request is in flight, besides the memory for bodies. The CRT reads the
+answer to a request whole, however long it is, and says nothing before its end. Who is ended for another's
+growth only makes a detour."""
+_PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
+_RESIDENT = Path("/proc/self/statm")
 _PREPARING_THREADS = 16
 _CONNECTIONS_TO_SPARE = 4
 _REDIRECTS = (301, 302, 307, 400, 403)
@@ -49,6 +59,7 @@ class SendingEngine:
         self._clients = Clients(limits.parallel_objects + _CONNECTIONS_TO_SPARE)
         self._threads = ThreadPoolExecutor(_PREPARING_THREADS, thread_name_prefix="s3-fast")
         self._in_flight: set[Job] = set()
+        self._grown_bytes = limits.memory_bytes + _GROWN_BYTES
         self._watching = False
         self._closed = False
 
@@ -131,7 +142,7 @@ class SendingEngine:
         self._in_flight.add(job)
         if not self._watching:
             self._watching = True
-            self._timer.after(_WATCH_SECONDS, self._watch, self._stop_watching)
+            self._timer.after(_WATCH_SECONDS, self._watch, self._watch_the_end)
         try:
             sent = direct.send(client, job.operation, request, signing, job, job.path)
         except BaseException:
@@ -181,7 +192,11 @@ class SendingEngine:
         if job.overdue:
             job.overdue = False
             failure = Failure(_overdue(job))
-        elif self._closed:
+        elif job.swollen:
+            job.swollen = False
+            job.resident_bytes = None
+            failure = failure._replace(hopeless=True)  # botocore, whose answers are bounded, says what it is
+        elif self._closed or self._stop.is_set():
             failure = Failure(Interrupted(f"{job.attempt}: ended before it was answered"))
         if isinstance(failure.error, Throttled):
             self.lanes.slow_down(job, job.sent_at, self._clock.monotonic())
@@ -255,18 +270,45 @@ class SendingEngine:
         job.future.set_exception(error)
 
     def _watch(self) -> None:
-        """Ends what has taken longer than its size allows. Runs as long as something is in flight."""
-        now = self._clock.monotonic()
-        for job in list(self._in_flight):
+        """Ends what has taken longer than its size allows, and all when the process grows as no body of ours
+        makes it grow. Runs as long as something is in flight."""
+        now, resident = self._clock.monotonic(), _resident_bytes()
+        jobs = list(self._in_flight)
+        for job in jobs:
+            if job.resident_bytes is None:
+                job.resident_bytes = resident
             if now - job.sent_at > pacing.deadline_seconds(job.length):
                 job.overdue = True
                 job.cancel()
+        if any(resident - (job.resident_bytes or resident) > self._grown_bytes for job in jobs):
+            for job in jobs:
+                job.swollen = True
+                job.cancel()
         self._watching = bool(self._in_flight) and not self._closed
         if self._watching:
-            self._timer.after(_WATCH_SECONDS, self._watch, self._stop_watching)
+            self._timer.after(_WATCH_SECONDS, self._watch, self._watch_the_end)
 
-    def _stop_watching(self) -> None:
+    def _watch_the_end(self) -> None:
+        """We are asked to stop: what is in flight has a moment to be answered."""
         self._watching = False
+        threading.Thread(target=self._end_in_flight, name="s3-fast end", daemon=True).start()
+
+    def _end_in_flight(self) -> None:
+        end = time.monotonic() + FINISH_SECONDS
+        while self._in_flight and time.monotonic() < end:
+            time.sleep(_WATCH_SECONDS)
+        while self._in_flight:
+            for job in list(self._in_flight):
+                job.cancel()
+            time.sleep(_WATCH_SECONDS)
+
+
+def _resident_bytes() -> int:
+    """What the process has in memory; 0 where the system does not say it in this way."""
+    try:
+        return int(_RESIDENT.read_text().split()[1]) * _PAGE_BYTES
+    except (OSError, ValueError, IndexError):
+        return 0
 
 
 def _overdue(job: Job) -> Unavailable:

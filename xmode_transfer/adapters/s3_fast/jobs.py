@@ -15,7 +15,7 @@ from awscrt.s3 import S3ResponseError
 
 from xmode_transfer.adapters import s3_rules
 from xmode_transfer.adapters.checksums import encode
-from xmode_transfer.adapters.s3_errors import Attempt
+from xmode_transfer.adapters.s3_errors import UNREADABLE, Attempt, unreadable
 from xmode_transfer.adapters.s3_fast.answers import Headers, members, put_answer
 from xmode_transfer.adapters.s3_fast.bodies import (
     CHECKSUM_HEADER,
@@ -69,7 +69,8 @@ class Route(Protocol):
 class Job(ABC):
     """One request, sent until it is answered. ``attempts`` counts how often it was sent, ``settled`` how
     often something came of that; ``sent_at`` is in the clock's monotonic seconds; ``path`` is a file that the
-    CRT takes the body from, where the request has none."""
+    CRT takes the body from, where the request has none; ``resident_bytes`` is what the process had in memory
+    when the request was first seen in flight."""
 
     operation: ClassVar[str]
     method: ClassVar[str]
@@ -82,6 +83,8 @@ class Job(ABC):
     renewed = False
     moved = False
     overdue = False
+    swollen = False
+    resident_bytes: int | None = None
     headers: Headers = ()
     path: str | None = None
     ready: Ready | None = None
@@ -260,7 +263,10 @@ class HeadJob(Job):
         return self.route.head_by_botocore(self.key)
 
     def result(self) -> Any:
-        return members(self.headers)
+        try:
+            return members(self.headers)
+        except UNREADABLE as error:
+            raise unreadable(self.attempt, error) from error
 
 
 @lru_cache

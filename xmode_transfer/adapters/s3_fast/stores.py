@@ -28,13 +28,15 @@ class FastStores(PortableStores):
         page_size: int = PAGE_ROWS,
         stop: threading.Event | None = None,
     ) -> None:
-        super().__init__(limits, clock, reason=reason, page_size=page_size)
+        super().__init__(limits, clock, reason=reason, page_size=page_size, stop=stop)
         self.info = EngineInfo("fast", reason)
         self._endpoints = Endpoints()
-        self._engine = SendingEngine(limits, clock, stop or threading.Event())
+        self._engine = SendingEngine(limits, clock, self._stop)
 
     def open(self, customer: Customer, credentials: CredentialsProvider, region: str | None) -> FastStore:
-        calls = S3Calls(customer, credentials, region, self._clock, connections=self._connections)
+        calls = S3Calls(
+            customer, credentials, region, self._clock, connections=self._connections, stop=self._stop
+        )
         return FastStore(
             customer,
             calls,

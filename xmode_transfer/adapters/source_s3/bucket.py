@@ -19,10 +19,13 @@ from botocore.exceptions import BotoCoreError, ClientError
 from botocore.parsers import ResponseParserError
 
 from xmode_transfer import telemetry
+from xmode_transfer.adapters.aws_http import guard
 from xmode_transfer.adapters.aws_sessions import DEFAULT_REGION, making_clients, new_session
-from xmode_transfer.adapters.s3_errors import Answer, answer_of
+from xmode_transfer.adapters.s3_bodies import BodyFailed
+from xmode_transfer.adapters.s3_errors import Answer, answer_of, one_line
 from xmode_transfer.domain.errors import (
     ConfigError,
+    Interrupted,
     SourceChanged,
     SourceError,
     SourceMissing,
@@ -53,8 +56,9 @@ class StoredObject(NamedTuple):
     etag: str
 
 
-def own_client() -> Any:
-    """A client of S3 with our own credentials. Raises ConfigError, VendorIdentityError."""
+def own_client(stop: threading.Event | None = None) -> Any:
+    """A client of S3 with our own credentials; nobody waits for it any longer when ``stop`` is set. Raises
+    ConfigError, VendorIdentityError."""
     try:
         with making_clients:
             session = new_session()
@@ -80,21 +84,22 @@ def own_client() -> Any:
         raise _without_answer(error, "the client of the source") from error
     if credentials is not None and not isinstance(credentials, RefreshableCredentials):
         telemetry.protect(credentials.secret_key, credentials.token or "")
-    return client
+    return guard(client, stop, only_looks=True)
 
 
 class OwnClient:
     """The one client that all feeds in buckets share. Thread-safe."""
 
-    def __init__(self) -> None:
+    def __init__(self, stop: threading.Event | None = None) -> None:
         self._lock = threading.Lock()
+        self._stop = stop
         self._client: Any = None
 
     def get(self) -> Any:
         """Raises what ``own_client`` raises."""
         with self._lock:
             if self._client is None:
-                self._client = own_client()
+                self._client = own_client(self._stop)
             return self._client
 
     def forget(self) -> None:
@@ -182,6 +187,10 @@ class SourceBucket:
         what = f"{operation} on s3://{self.name}/{self.root}{name or ''}"
         try:
             yield
+        except BodyFailed as failed:
+            if isinstance(failed.error, Interrupted):
+                raise failed.error from None
+            raise SourceUnreadable(f"{what}: {failed.error}", hint=failed.error.hint) from None
         except (ClientError, BotoCoreError, ResponseParserError) as error:
             if isinstance(error, ClientError):
                 told = _with_answer(answer_of(error), what, self.name, name)
@@ -262,5 +271,9 @@ def _without_answer(error: Exception, what: str) -> SourceError | VendorIdentity
             "this process has no AWS credentials to read the source with", hint=_KEYS_HINT
         )
     if isinstance(error, aws.PartialCredentialsError | aws.CredentialRetrievalError | aws.ProfileNotFound):
-        return VendorIdentityError(f"our AWS credentials cannot be read: {error}", hint=_KEYS_HINT)
-    return SourceUnreadable(f"{what}: {error}", hint=f"Look at this machine's network. {_AGAIN_HINT}")
+        return VendorIdentityError(
+            f"our AWS credentials cannot be read: {one_line(str(error))}", hint=_KEYS_HINT
+        )
+    return SourceUnreadable(
+        f"{what}: {one_line(str(error))}", hint=f"Look at this machine's network. {_AGAIN_HINT}"
+    )

@@ -1,5 +1,6 @@
 """service.yaml: who we are to AWS, where the ledger is, and what the process may use."""
 
+import base64
 from enum import StrEnum
 from typing import Annotated
 
@@ -82,11 +83,38 @@ class Limits(BandwidthLimit):
     """Role sessions that STS is asked for in a second: by the process, or by all workers of a cluster."""
 
 
+_KEY_INFO = bytes.fromhex("302a300506032b6570032100")
+"""What PEM has before an Ed25519 key (RFC 8410, section 10.1)."""
+_KEY_BYTES = 32
+
+
+def raw_public_key(text: str) -> bytes:
+    """The 32 bytes of an Ed25519 public key from base64: of the key itself, or of what PEM has between its
+    two lines. Raises ValueError."""
+    try:
+        raw = base64.b64decode(text, validate=True).removeprefix(_KEY_INFO)
+    except ValueError:
+        raw = b""
+    if len(raw) != _KEY_BYTES:
+        raise ValueError("write the line that stands between BEGIN and END in the key's .pub file")
+    return raw
+
+
+def _check_public_key(text: str) -> str:
+    raw_public_key(text)
+    return text
+
+
 class Receipts(Model):
-    """Signed receipts, which ``verify --receipt`` writes."""
+    """What we sign: manifests, and the receipts that ``verify --receipt`` writes."""
 
     key: Secret | None = Field(default=None, examples=["file:/etc/xmode-transfer/receipts.pem"])
     """Where our Ed25519 private key lies: file:PATH or env:NAME, in PEM. Left out: nothing is signed."""
+    public_keys: tuple[Annotated[str, AfterValidator(_check_public_key)], ...] = Field(
+        default=(), examples=[["MCowBQYDK2VwAyEAGb9ECWmEzf6FQbrBZ9w7lshQhqowtrbLDFw4rXAxZuE="]]
+    )
+    """Public keys by which signatures are ours, besides that of the key: earlier ones too, the same on all
+    machines. Each is the line between BEGIN and END of a .pub file."""
 
 
 class Service(Model):

@@ -122,6 +122,7 @@ class _Judge:
             look,
             self._fresh_until(feed, deadlines, last.period) if active and last else None,
             overdue,
+            self._survey.not_attested.get(place, 0),
         )
 
     def _late(

@@ -58,7 +58,8 @@ class SubscriptionHealth:
     """One customer's feed. ``due`` are labels of complete periods that wait to be delivered, oldest first;
     ``open`` the deliveries that were begun, oldest period first. ``fresh_until_at`` is the deadline of the
     next period that is expected (None for a drop folder, and before the first delivery). ``overdue`` is the
-    first period that should have been delivered by now, whatever else is said of the subscription."""
+    first period that should have been delivered by now, whatever else is said of the subscription.
+    ``not_attested`` counts deliveries that our signature does not vouch for."""
 
     customer: str
     feed: str
@@ -71,6 +72,7 @@ class SubscriptionHealth:
     look: Look | None = None
     fresh_until_at: datetime | None = None
     overdue: Trouble | None = None
+    not_attested: int = 0
 
     @property
     def looked_at(self) -> datetime | None:

@@ -84,12 +84,15 @@ def cli(ctx: click.Context, config_dir: Path, log_level: str | None) -> None:
     your configuration; `xmode-transfer run --customer NAME --dry-run` says what would be sent, and why.
     """
     from xmode_transfer import telemetry
-    from xmode_transfer.entrypoints.cli import streams
+    from xmode_transfer.entrypoints.cli import streams, terminal
 
     on_terminal = sys.stderr.isatty()
     level = log_level or ("error" if on_terminal else "info")
     telemetry.configure(
-        stream=sys.stderr, json=not on_terminal, level=level.upper(), colours=streams.colours_wanted()
+        stream=terminal.bare(sys.stderr),
+        json=not on_terminal,
+        level=level.upper(),
+        colours=streams.colours_wanted(),
     )
     ctx.obj = Shell(config_dir)
 
@@ -113,8 +116,9 @@ def main() -> None:
 def _called(color: bool | None) -> int:
     """Calls the command that the arguments name; answers the exit code."""
     from xmode_transfer.domain.errors import XmodeError
-    from xmode_transfer.entrypoints.cli import failures, streams
+    from xmode_transfer.entrypoints.cli import failures, streams, terminal
 
+    terminal.install()
     as_json = "--json" in sys.argv[1:]
     try:
         code = cli.main(standalone_mode=False, prog_name="xmode-transfer", color=color)

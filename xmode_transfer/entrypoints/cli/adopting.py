@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from xmode_transfer.entrypoints.cli import Shell, words
+from xmode_transfer.entrypoints.cli.terminal import secho, style
 
 if TYPE_CHECKING:
     from xmode_transfer.services.adopt import AdoptedDelivery, Adoption
 
-_COLOURS = {"adopted": "green", "found": "cyan", "refused": "yellow"}
+_COLOURS = {"adopted": "green", "attested": "green", "found": "cyan", "refused": "yellow"}
 _SHOWN = 20
 _INDENT = 10
 
@@ -77,6 +78,8 @@ def _delivery(item: "AdoptedDelivery") -> dict[str, Any]:
         "manifest_key": item.manifest_key,
         "outcome": item.outcome,
         "message": item.message or None,
+        "attested": None if item.outcome == "refused" else item.not_attested is None,
+        "not_attested": item.not_attested if item.outcome != "refused" else None,
         "objects": item.objects,
         "bytes": item.bytes,
         "unproven_count": item.unproven_count,
@@ -88,15 +91,17 @@ def _tell(found: "Adoption", *, dry_run: bool) -> None:
     for item in found.deliveries:
         place = item.place
         revision = f" r{place.revision}" if place.revision > 1 else ""
-        word = click.style(f"{item.outcome:<{_INDENT}}", fg=_COLOURS[item.outcome], bold=True)
+        word = style(f"{item.outcome:<{_INDENT}}", fg=_COLOURS[item.outcome], bold=True)
         told = f"{words.count(item.objects, 'object')}, {words.size(item.bytes)}"
         click.echo(f"{word}{place.feed} {place.period}{revision}: {item.message or told}")
+        if item.not_attested and item.outcome != "refused":
+            click.echo(words.wrapped(item.not_attested, _INDENT, "not attested"))
         for key, message in item.unproven[:_SHOWN]:
             click.echo(words.wrapped(f"{key}: {message}", _INDENT, "not proven"))
         if item.unproven_count > _SHOWN:
             click.echo(f"{'':<{_INDENT}}and {item.unproven_count - _SHOWN:,} more: see --json")
     if found.failure is not None:
-        click.secho(found.failure.message, fg="red", bold=True)
+        secho(found.failure.message, fg="red", bold=True)
         if found.failure.hint:
             click.echo(words.wrapped(found.failure.hint, 2, "what to do"))
     if not found.deliveries and found.failure is None:
@@ -110,6 +115,12 @@ def _tell(found: "Adoption", *, dry_run: bool) -> None:
             "moved away, the next run finds the objects and puts ours again, if the source has the period"
         )
         click.echo(words.wrapped(hint, 2, "refused"))
+    if any(item.not_attested and item.outcome != "refused" for item in found.deliveries):
+        hint = (
+            "nothing says that we have delivered what these manifests list, so no receipt is signed for it. "
+            "Are our public keys in service.yaml (receipts.public_keys)? Adopt again when they are"
+        )
+        click.echo(words.wrapped(hint, 2, "not attested"))
     if any(item.unproven_count for item in found.deliveries):
         hint = (
             "`verify` names what is not proven, and --repair delivers again what is missing; no cleanup ever "

@@ -10,6 +10,7 @@ from xmode_transfer.domain.config import Configuration
 from xmode_transfer.domain.errors import ConfigError, ExitCode, Party, XmodeError
 from xmode_transfer.domain.manifest import timestamp
 from xmode_transfer.entrypoints.cli import Shell, words
+from xmode_transfer.entrypoints.cli.terminal import style
 
 _COLOURS = {AlertState.OPEN: "red", AlertState.PENDING: "yellow", AlertState.RESOLVED: "green"}
 _WHO = {Party.US: "we", Party.CUSTOMER: "the customer", Party.AWS: "AWS"}
@@ -109,9 +110,9 @@ def _configuration(shell: Shell) -> Configuration:
 
 def _tell_answer(item: dict[str, Any]) -> None:
     if item["sent"]:
-        click.echo(f"{click.style('sent', fg='green')}      {item['channel']}: {item['answer']}")
+        click.echo(f"{style('sent', fg='green')}      {item['channel']}: {item['answer']}")
         return
-    click.echo(f"{click.style('not sent', fg='red')}  {item['channel']}: {item['error']}")
+    click.echo(f"{style('not sent', fg='red')}  {item['channel']}: {item['error']}")
     if item["hint"]:
         click.echo(words.wrapped(item["hint"], 10, "what to do"))
 
@@ -150,8 +151,8 @@ def _document(alert: Alert, tellings: list[Telling] | tuple[Telling, ...]) -> di
 
 def _tell(alert: Alert, tellings: list[Telling] | tuple[Telling, ...]) -> None:
     condition = alert.condition
-    head = click.style(f"{alert.state:<9}", fg=_COLOURS[alert.state], bold=True)
-    click.echo(words.folded(f"{head}{click.style(condition.summary, bold=True)}"))
+    head = style(f"{alert.state:<9}", fg=_COLOURS[alert.state], bold=True)
+    click.echo(words.folded(f"{head}{style(condition.summary, bold=True)}"))
     click.echo(words.wrapped(condition.message, 9))
     if alert.state is not AlertState.RESOLVED:
         click.echo(words.wrapped(_WHO[condition.party], 9, "who must act"))

@@ -17,6 +17,7 @@ from rich.progress import (
 )
 
 from xmode_transfer.entrypoints.cli.tally import Tally
+from xmode_transfer.entrypoints.cli.terminal import bare
 
 _WIDE = 90
 """Columns of a terminal below which a line holds no more than who it is and how many files."""
@@ -27,7 +28,7 @@ class Bars(Tally):
 
     def __init__(self, stream: TextIO) -> None:
         super().__init__()
-        console = Console(file=stream)
+        console = Console(file=bare(stream))
         wide = console.width >= _WIDE
         self._progress = Progress(
             *([SpinnerColumn()] if console.encoding.startswith("utf") else []),

@@ -13,6 +13,7 @@ from xmode_transfer.domain.config import Customer
 from xmode_transfer.domain.errors import ConfigError, ExitCode, XmodeError
 from xmode_transfer.domain.findings import AccessReport, Finding, Result, Severity
 from xmode_transfer.entrypoints.cli import Shell, words
+from xmode_transfer.entrypoints.cli.terminal import secho, style
 
 _COLOURS = {
     Result.OK: "green",
@@ -142,13 +143,13 @@ def _about_us(told: Sequence[tuple[str, Answer]]) -> Finding | None:
 def _show_one(name: str, answer: Answer, customer: Customer | None) -> None:
     click.echo()
     if isinstance(answer, XmodeError):
-        click.secho(f"{name}: {answer.message}", fg="red", bold=True)
+        secho(f"{name}: {answer.message}", fg="red", bold=True)
         for problem in answer.problems if isinstance(answer, ConfigError) else ():
             click.echo(f"  {problem}")
         return
     place = f"s3://{customer.destination.bucket}/{customer.destination.prefix}" if customer else ""
-    head = click.style(name, bold=True)
-    outcome = click.style(answer.outcome, fg=_OUTCOMES[answer.outcome], bold=True)
+    head = style(name, bold=True)
+    outcome = style(answer.outcome, fg=_OUTCOMES[answer.outcome], bold=True)
     click.echo(f"{head}  {place}  {outcome}  ({words.duration(answer.seconds)})")
     _rows(answer.findings)
     for left in answer.left:
@@ -183,8 +184,8 @@ def _row(item: Finding, *, also: Sequence[str] = ()) -> None:
     indent = " " * (33 if columns >= 73 else 4)
     width = max(26, columns - len(indent))
     lines = textwrap.wrap(" ".join(parts), width, break_long_words=False, break_on_hyphens=False)
-    head = f"  {item.probe:<20}" + click.style(f"{item.result:<10}", fg=_COLOURS[item.result])
-    first = click.style(lines[0], fg=_GRAVITY.get(item.severity))
+    head = f"  {item.probe:<20}" + style(f"{item.result:<10}", fg=_COLOURS[item.result])
+    first = style(lines[0], fg=_GRAVITY.get(item.severity))
     click.echo(f"{head} {first}" if columns >= 73 else f"{head}\n{indent}{first}")
     for line in lines[1:]:
         click.echo(indent + line)
@@ -197,7 +198,7 @@ def _fix(item: Finding, customer: Customer | None) -> None:
         return
     to = customer.company if customer is not None and item.party == "customer" else "us"
     click.echo()
-    click.secho(f"--- {item.cause}, for {to} ---", bold=True)
+    secho(f"--- {item.cause}, for {to} ---", bold=True)
     click.echo(_filled(f"{item.message[:1].upper()}{item.message[1:]}."))
     click.echo(_filled(f"{fix.summary}."))
     if fix.guide_step:
@@ -222,14 +223,14 @@ def _summary(told: Sequence[tuple[str, Answer]]) -> None:
     width = max(len(name) for name, _ in told)
     for name, answer in told:
         if isinstance(answer, XmodeError):
-            click.echo(f"{name:<{width}}  {click.style('failed', fg='red')}       {answer.code}")
+            click.echo(f"{name:<{width}}  {style('failed', fg='red')}       {answer.code}")
             continue
         graver = [
             f"{item.cause} ({item.severity})" if item.cause else item.probe
             for item in answer.findings
             if item.severity != Severity.INFO
         ]
-        outcome = click.style(f"{answer.outcome:<11}", fg=_OUTCOMES[answer.outcome])
+        outcome = style(f"{answer.outcome:<11}", fg=_OUTCOMES[answer.outcome])
         wrong = ", ".join(dict.fromkeys(graver))
         click.echo(words.folded(f"{name:<{width}}  {outcome}  {wrong or 'all is well'}"))
     acting = sum(

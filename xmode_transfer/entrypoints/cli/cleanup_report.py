@@ -8,6 +8,7 @@ import click
 from xmode_transfer.domain.acts import RemovalOutcome
 from xmode_transfer.domain.retention import Reason
 from xmode_transfer.entrypoints.cli import words
+from xmode_transfer.entrypoints.cli.terminal import style
 from xmode_transfer.services.cleanup import CleanupOutcome
 from xmode_transfer.services.expiring import ExpiringPeriod
 
@@ -110,7 +111,7 @@ def _tell(outcome: CleanupOutcome) -> None:
     if outcome.superseded.keys:
         what = ", ".join(f"{count:,} {one}" for one, count in sorted(outcome.superseded.keys.items()))
         told = f"objects of revisions that were never published: {what}"
-        click.echo(click.style(f"{'superseded':<{_INDENT}}", fg="yellow") + told)
+        click.echo(style(f"{'superseded':<{_INDENT}}", fg="yellow") + told)
     _tell_end(outcome)
 
 
@@ -124,13 +125,13 @@ def _tell_period(period: ExpiringPeriod, outcome: CleanupOutcome) -> None:
             what = f"{period.removed:,} of {what}"
     else:
         word, colour, why = "goes", "cyan", period.reason
-    head = click.style(f"{word:<{_INDENT}}", fg=colour)
+    head = style(f"{word:<{_INDENT}}", fg=colour)
     click.echo(words.folded(f"{head}{period.feed} {period.period}: {what}; {why}"))
 
 
 def _tell_left(outcome: CleanupOutcome) -> None:
     for item in outcome.left[:_SHOWN_KEYS]:
-        click.echo(click.style(f"{item.outcome:<{_INDENT}}", fg="yellow") + item.key)
+        click.echo(style(f"{item.outcome:<{_INDENT}}", fg="yellow") + item.key)
     if len(outcome.left) > _SHOWN_KEYS:
         click.echo(f"{'':<{_INDENT}}and {len(outcome.left) - _SHOWN_KEYS:,} keys more; --json names them")
     for kind in dict.fromkeys(item.outcome for item in outcome.left):
@@ -141,7 +142,7 @@ def _tell_end(outcome: CleanupOutcome) -> None:
     removed, plan = outcome.removed, outcome.expiring
     deleted, hidden = removed.keys[RemovalOutcome.DELETED], removed.keys[RemovalOutcome.HIDDEN]
     click.echo(
-        click.style(f"{outcome.outcome:<{_INDENT}}", fg=_COLOURS[outcome.outcome]) + f"{outcome.customer}: ",
+        style(f"{outcome.outcome:<{_INDENT}}", fg=_COLOURS[outcome.outcome]) + f"{outcome.customer}: ",
         nl=False,
     )
     if deleted or hidden:

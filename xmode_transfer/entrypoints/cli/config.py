@@ -10,6 +10,7 @@ from xmode_transfer.adapters.config_files import schema_files, survey
 from xmode_transfer.domain.config import Configuration, Customer, Problem
 from xmode_transfer.domain.errors import ConfigError, ExitCode
 from xmode_transfer.entrypoints.cli import words
+from xmode_transfer.entrypoints.cli.terminal import style
 
 if TYPE_CHECKING:
     from xmode_transfer.entrypoints.cli import Shell
@@ -119,22 +120,20 @@ def _lines(configuration: Configuration, stopping: Sequence[Problem]) -> Iterato
     width = max((len(name) for name, _ in customers), default=0)
     for name, customer in customers:
         if customer is None:
-            state = click.style(f"{'broken':<8}", fg="red")
+            state = style(f"{'broken':<8}", fg="red")
             told = words.count(len(configuration.broken[name]), "problem")
             yield f"{state}  {name:<{width}}  {told}; nothing is delivered until mended"
         elif stopping:
-            state = click.style(f"{'stopped':<8}", fg="red")
+            state = style(f"{'stopped':<8}", fg="red")
             yield f"{state}  {name:<{width}}  in order itself; nothing is delivered until {why} is mended"
         else:
-            state = click.style(f"{customer.state:<8}", fg="green" if customer.state == "active" else "cyan")
+            state = style(f"{customer.state:<8}", fg="green" if customer.state == "active" else "cyan")
             yield f"{state}  {name:<{width}}  {', '.join(customer.feeds)} to {_place(customer)}"
     told = f"{words.count(len(customers), 'customer')}, {words.count(len(configuration.feeds), 'feed')}"
     if configuration.problems:
-        yield click.style(
-            f"{told}: {words.count(len(configuration.problems), 'problem')}", fg="red", bold=True
-        )
+        yield style(f"{told}: {words.count(len(configuration.problems), 'problem')}", fg="red", bold=True)
     else:
-        yield click.style(f"{told}: all in order", fg="green", bold=True)
+        yield style(f"{told}: all in order", fg="green", bold=True)
 
 
 def _customers(configuration: Configuration) -> Iterator[tuple[str, Customer | None]]:

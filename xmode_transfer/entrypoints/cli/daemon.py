@@ -6,6 +6,7 @@ import sys
 import click
 
 from xmode_transfer.entrypoints.cli import Shell
+from xmode_transfer.entrypoints.cli.terminal import bare
 
 
 @click.command()
@@ -60,5 +61,5 @@ def command(ctx: click.Context, engine: str) -> int:
     assert isinstance(shell, Shell)
     assert ctx.parent is not None
     if ctx.parent.params["log_level"] is None:  # a service tells what it does on a terminal, too
-        telemetry.configure(stream=sys.stderr, level=logging.INFO, colours=streams.colours_wanted())
+        telemetry.configure(stream=bare(sys.stderr), level=logging.INFO, colours=streams.colours_wanted())
     return daemon.run(shell.config_dir, daemon.Engine(engine))

@@ -23,6 +23,7 @@ from xmode_transfer.adapters.clock import SystemClock
 from xmode_transfer.domain.errors import ExitCode, XmodeError
 from xmode_transfer.domain.keys import manifest_key, object_key
 from xmode_transfer.entrypoints.cli import demo_daemon, demo_stage, streams, words
+from xmode_transfer.entrypoints.cli.terminal import bare
 from xmode_transfer.sandbox import bucket, demo_data, server
 from xmode_transfer.sandbox.accounts import set_trust_policy
 from xmode_transfer.sandbox.clients import owner
@@ -71,7 +72,8 @@ def command(keep: bool, stop: bool, plain: bool) -> int:
         )
         return ExitCode.DONE
     plain = plain or not sys.stdout.isatty() or not sys.stderr.isatty() or streams.is_dumb()
-    console = Console(no_color=plain or None, highlight=False, width=WIDTH if plain else None)
+    width = WIDTH if plain else None
+    console = Console(file=bare(sys.stdout), no_color=plain or None, highlight=False, width=width)
     with _ended_in_order():
         Story(console, plain=plain, keep=keep).tell()
     return ExitCode.DONE

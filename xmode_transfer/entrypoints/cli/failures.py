@@ -7,6 +7,7 @@ import click
 from xmode_transfer import telemetry
 from xmode_transfer.domain.errors import ConfigError, Party, XmodeError
 from xmode_transfer.entrypoints.cli import words
+from xmode_transfer.entrypoints.cli.terminal import secho
 from xmode_transfer.telemetry import Event
 
 _WHO = {Party.US: "we", Party.CUSTOMER: "the customer", Party.AWS: "AWS, or the network to it"}
@@ -24,9 +25,9 @@ def show(error: XmodeError, *, as_json: bool) -> None:
     if isinstance(error, ConfigError):
         for problem in error.problems:
             click.echo(problem, err=True)
-        click.secho(error.message, fg="red", bold=True, err=True)
+        secho(error.message, fg="red", bold=True, err=True)
     else:
-        click.secho(error.message, fg="red", bold=True, err=True)
+        secho(error.message, fg="red", bold=True, err=True)
         again = "yes, by itself" if error.retryable else "no, not before that"
         click.echo(words.wrapped(_WHO[error.party], 2, "who must act"), err=True)
         click.echo(words.wrapped(again, 2, "tried again"), err=True)
@@ -56,7 +57,7 @@ def show_defect(error: Exception, *, as_json: bool) -> None:
         document = {"cause": "defect", "party": "us", "retryable": False, "message": message}
         click.echo(json.dumps({"error": document}, ensure_ascii=False))
     else:
-        click.secho(message, fg="red", bold=True, err=True)
+        secho(message, fg="red", bold=True, err=True)
         click.echo(
             "  this is a mistake in xmode-transfer; the log has the details. Nothing acknowledged is lost",
             err=True,

@@ -11,6 +11,7 @@ import click
 
 from xmode_transfer.domain.errors import ExitCode
 from xmode_transfer.entrypoints.cli import Shell, streams, words
+from xmode_transfer.entrypoints.cli.terminal import bare, secho, style
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -193,7 +194,7 @@ def _moved_document(
 
 def _tell_moved(moved: "Moved", line: str | None, *, dry_run: bool, keep: bool) -> None:
     word = "would copy" if dry_run else "copied"
-    click.echo(f"{click.style(word, fg='green', bold=True)} {moved.source} to {moved.target}:")
+    click.echo(f"{style(word, fg='green', bold=True)} {moved.source} to {moved.target}:")
     click.echo(f"  {_counted(moved.contents)}")
     if dry_run:
         click.echo(f"  {words.count(moved.rows, 'row')}; nothing was written")
@@ -232,7 +233,7 @@ def _shown(what: str) -> "Iterator[Told | None]":
     from rich.console import Console
     from rich.progress import Progress
 
-    with Progress(console=Console(file=sys.stderr), transient=True) as progress:
+    with Progress(console=Console(file=bare(sys.stderr)), transient=True) as progress:
         task = progress.add_task(what, total=None)
         yield lambda done, total: progress.update(task, completed=done, total=total)
 
@@ -249,7 +250,7 @@ def _tell_copied(word: str, made: "Copied", *, as_json: bool) -> None:
         click.echo(json.dumps(document, ensure_ascii=False))
         return
     click.echo(
-        f"{click.style(word, fg='green', bold=True)} {made.path} ({words.size(made.size_bytes)}): ", nl=False
+        f"{style(word, fg='green', bold=True)} {made.path} ({words.size(made.size_bytes)}): ", nl=False
     )
     click.echo(_counted(made.contents))
     if made.kept:
@@ -288,29 +289,29 @@ def _tell(found: "LedgerCheck", *, is_backup: bool) -> None:
         click.echo("  an earlier version made it: the next start brings it up to date; our rules wait")
     problems = [*found.damage, *found.contradictions]
     for problem in problems[:_SHOWN_PROBLEMS]:
-        click.echo(f"  {click.style(problem, fg='red')}")
+        click.echo(f"  {style(problem, fg='red')}")
     if len(problems) > _SHOWN_PROBLEMS:
         click.echo(f"  and {len(problems) - _SHOWN_PROBLEMS} more: see --json")
     if found.damage and is_backup:
-        click.secho("damaged", fg="red", bold=True)
+        secho("damaged", fg="red", bold=True)
         click.echo(words.wrapped("it cannot be restored: take another backup", 2, "what to do"))
     elif found.damage and found.on_server:
-        click.secho("damaged", fg="red", bold=True)
+        secho("damaged", fg="red", bold=True)
         hint = (
             "stop the service on all machines, keep a copy of the server's data, and restore the last dump; "
             "then `list --adopt` takes back what was delivered since"
         )
         click.echo(words.wrapped(hint, 2, "what to do"))
     elif found.damage:
-        click.secho("damaged", fg="red", bold=True)
+        secho("damaged", fg="red", bold=True)
         hint = (
             "stop the service, keep this file with its -wal and -shm, and restore the last backup: "
             "`xmode-transfer ledger restore FILE`; then `list --adopt` takes back what was delivered since"
         )
         click.echo(words.wrapped(hint, 2, "what to do"))
     elif found.contradictions:
-        click.secho("inconsistent", fg="red", bold=True)
+        secho("inconsistent", fg="red", bold=True)
         hint = "it is whole and says what cannot be: keep a backup of it, and report it as a defect"
         click.echo(words.wrapped(hint, 2, "what to do"))
     else:
-        click.secho("ok", fg="green", bold=True)
+        secho("ok", fg="green", bold=True)

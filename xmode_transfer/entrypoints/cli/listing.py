@@ -8,8 +8,10 @@ import click
 
 from xmode_transfer.domain.errors import ExitCode, XmodeError
 from xmode_transfer.domain.manifest import timestamp
+from xmode_transfer.domain.visible import visible
 from xmode_transfer.entrypoints.cli import Shell, streams, words
 from xmode_transfer.entrypoints.cli.streaming import JsonDocument
+from xmode_transfer.entrypoints.cli.terminal import style
 from xmode_transfer.services.listing import ListedKey, Listing, Standing, Sum
 
 if TYPE_CHECKING:
@@ -132,6 +134,7 @@ def _document(item: ListedKey) -> dict[str, object]:
         "period": known.period if known else None,
         "revision": known.revision if known else None,
         "delivered_at": timestamp(known.delivered_at) if known else None,
+        "attested": item.attested if known else None,
     }
 
 
@@ -143,8 +146,15 @@ def _sums(listing: Listing) -> dict[str, object]:
     return {
         "counts": _counts(listing.whole),
         "bytes": listing.whole.bytes,
+        "not_attested": listing.whole.not_attested,
         "periods": [
-            {"feed": place.feed, "period": place.period, "counts": _counts(of), "bytes": of.bytes}
+            {
+                "feed": place.feed,
+                "period": place.period,
+                "counts": _counts(of),
+                "bytes": of.bytes,
+                "not_attested": of.not_attested,
+            }
             for place, of in listing.sums
         ],
     }
@@ -155,26 +165,18 @@ def _line(item: ListedKey) -> str:
     size = words.size(item.there.size) if item.there else absent
     at = item.there.modified_at if item.there else item.known.delivered_at if item.known else None
     standing = _coloured(item.standing)
-    return f"{standing} {size:>10}  {_minute(at)}  {_visible(item.key)}\n"
+    doubt = "" if item.attested else "  (not attested)"
+    return f"{standing} {size:>10}  {_minute(at)}  {visible(item.key)}{doubt}\n"
 
 
 def _coloured(standing: Standing) -> str:
     text = f"{standing:<10}"
     wanted = streams.colours_wanted()
-    return (
-        click.style(text, fg=_COLOURS[standing])
-        if wanted or (wanted is None and sys.stdout.isatty())
-        else text
-    )
+    return style(text, fg=_COLOURS[standing]) if wanted or (wanted is None and sys.stdout.isatty()) else text
 
 
 def _minute(at: datetime | None) -> str:
     return f"{at:%Y-%m-%d %H:%M}" if at else ""
-
-
-def _visible(key: str) -> str:
-    """A foreign key may hold anything, also what speaks to a terminal."""
-    return key if key.isprintable() else key.encode("unicode_escape").decode()
 
 
 def _tell_sums(place: str, listing: Listing) -> None:
@@ -186,4 +188,5 @@ def _tell_sums(place: str, listing: Listing) -> None:
 
 def _told(of: Sum) -> str:
     told = ", ".join(f"{of.counts[standing]:,} {standing}" for standing in Standing if of.counts[standing])
-    return f"{told or 'nothing'}; {words.size(of.bytes)}"
+    doubt = f"; {of.not_attested:,} not attested" if of.not_attested else ""
+    return f"{told or 'nothing'}; {words.size(of.bytes)}{doubt}"

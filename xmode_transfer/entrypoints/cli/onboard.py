@@ -9,6 +9,7 @@ import click
 
 from xmode_transfer.domain.errors import ConfigError
 from xmode_transfer.domain.onboarding import FROM_COMPANY, GENERATED, SignUp
+from xmode_transfer.entrypoints.cli.terminal import secho
 
 if TYPE_CHECKING:
     from xmode_transfer.entrypoints.cli import Shell
@@ -101,7 +102,7 @@ def _onboard(shell: "Shell", sign_up: SignUp, out: Path, as_json: bool) -> int:
         click.echo(json.dumps(_onboarded(done), ensure_ascii=False))
         return 0
     customer = done.customer
-    click.secho(f"{customer.name} is taken in, pending: nothing is delivered yet", fg="green", bold=True)
+    secho(f"{customer.name} is taken in, pending: nothing is delivered yet", fg="green", bold=True)
     click.echo(f"  external ID   {customer.external_id}")
     click.echo(f"  role          {customer.role_arn}")
     click.echo(f"  destination   s3://{customer.destination.bucket}/{customer.destination.prefix}")
@@ -109,7 +110,7 @@ def _onboard(shell: "Shell", sign_up: SignUp, out: Path, as_json: bool) -> int:
     click.echo(f"  file          {shell.config_dir / done.file}")
     click.echo(f"  kit           {done.kit}: {', '.join(done.kit_files)}")
     for note in done.notes:
-        click.secho(f"  note: {note}", fg="yellow")
+        secho(f"  note: {note}", fg="yellow")
     click.echo(f"\nSend the kit to {customer.company}. When they are done:")
     click.echo(f"  xmode-transfer onboard --confirm {customer.name}")
     return 0
@@ -167,7 +168,7 @@ def _confirm(shell: "Shell", name: str, force: bool, reason: str | None, as_json
     else:
         shown.show([(name, answer.report)], {name: answer.customer})
         click.echo()
-        click.secho(_told(answer), fg="green" if answer.exit_code == 0 else "red", bold=True)
+        secho(_told(answer), fg="green" if answer.exit_code == 0 else "red", bold=True)
     return answer.exit_code
 
 

@@ -22,6 +22,7 @@ from xmode_transfer.domain.policy import (
     session_policy,
 )
 from xmode_transfer.domain.policy_lint import Kind, Remark, Report, Source, Told, lint
+from xmode_transfer.entrypoints.cli.terminal import style
 from xmode_transfer.entrypoints.cli.words import folded
 
 if TYPE_CHECKING:
@@ -295,16 +296,16 @@ def _lines(report: Report) -> Iterator[str]:
     for item in sorted(items, key=lambda one: order.index(one.severity)):
         yield from _item(item)
     if fine:
-        yield click.style(f"in order: {', '.join(finding.probe for finding in fine)}", fg="green")
+        yield style(f"in order: {', '.join(finding.probe for finding in fine)}", fg="green")
     colour, words = _VERDICTS[report.outcome]
-    yield click.style(f"{report.outcome}: {words}", fg=colour, bold=True)
+    yield style(f"{report.outcome}: {words}", fg=colour, bold=True)
 
 
 def _item(item: Remark | Finding) -> Iterator[str]:
     word = item.fault if isinstance(item, Remark) else item.cause
-    severity = click.style(f"{item.severity:<8}", fg=_COLOURS.get(item.severity))
+    severity = style(f"{item.severity:<8}", fg=_COLOURS.get(item.severity))
     where = f"{item.file}: " if isinstance(item, Remark) else ""
-    yield f"{severity}  {click.style(str(word), bold=True)}"
+    yield f"{severity}  {style(str(word), bold=True)}"
     yield folded(f"  {where}{item.message}")
     if item.fix is not None:
         yield folded(f"  to mend: {item.fix.summary}")

@@ -9,6 +9,7 @@ import click
 
 from xmode_transfer.domain.errors import ConfigError, ExitCode
 from xmode_transfer.entrypoints.cli import Shell, words
+from xmode_transfer.entrypoints.cli.terminal import style
 
 if TYPE_CHECKING:
     from xmode_transfer.adapters.receipt_files import CheckedReceipt
@@ -21,11 +22,17 @@ def make_key(path: Path, *, as_json: bool) -> int:
 
     public, key = new_key(path.absolute())
     if as_json:
-        document = {"key": str(path.absolute()), "public_key": str(public), "key_id": key.key_id}
+        document = {
+            "key": str(path.absolute()),
+            "public_key": str(public),
+            "key_id": key.key_id,
+            "public_key_base64": key.base64,
+        }
         click.echo(json.dumps(document))
         return ExitCode.DONE
     click.echo(f"made {path} (keep it secret, keep a copy) and {public} (key {key.key_id})")
     click.echo(f"  in service.yaml:  receipts: {{key: file:{path.absolute()}}}")
+    click.echo(f"  and on all machines, for good:  receipts: {{public_keys: [{key.base64}]}}")
     click.echo(f"  give {public.name} to whoever is to check receipts: customers, auditors")
     return ExitCode.DONE
 
@@ -35,7 +42,7 @@ def check(shell: Shell, path: Path, public_keys: Sequence[Path], *, as_json: boo
     from xmode_transfer.adapters import receipt_files
     from xmode_transfer.adapters.signing import public_key_of
 
-    keys = [public_key_of(file) for file in public_keys] or [_configured(shell)]
+    keys = [public_key_of(file) for file in public_keys] or _configured(shell)
     found = receipt_files.check(path, keys)
     if as_json:
         document = {
@@ -53,25 +60,29 @@ def check(shell: Shell, path: Path, public_keys: Sequence[Path], *, as_json: boo
     return ExitCode.DONE
 
 
-def _configured(shell: Shell) -> "PublicKey":
-    """The public half of the key that the configuration signs with."""
+def _configured(shell: Shell) -> "list[PublicKey]":
+    """The public half of the key that the configuration signs with, and those that it names."""
     from xmode_transfer.adapters import config_files
-    from xmode_transfer.adapters.secrets import read_secret
-    from xmode_transfer.adapters.signing import signer_of
+    from xmode_transfer.adapters.signing import configured_public_keys, configured_signer
 
     hint = "name it with --public-key FILE; whoever wrote the receipt has it"
     try:
-        key = config_files.load(shell.config_dir).service.receipts.key
+        configured = config_files.load(shell.config_dir).service.receipts
     except ConfigError:
         raise ConfigError("a receipt is checked with our public key, and none was given", hint=hint) from None
-    if key is None:
-        raise ConfigError("a receipt is checked with our public key: receipts.key is not set", hint=hint)
-    return signer_of(read_secret(key, "receipts.key"), f"receipts.key ({key})").public
+    signer = configured_signer(configured)
+    keys = [*([signer.public] if signer is not None else []), *configured_public_keys(configured)]
+    if not keys:
+        raise ConfigError(
+            "a receipt is checked with our public key: receipts.key and receipts.public_keys are not set",
+            hint=hint,
+        )
+    return keys
 
 
 def _tell(path: Path, found: "CheckedReceipt") -> None:
     head, tail = found.head, found.tail
-    click.echo(f"{click.style('valid', fg='green', bold=True)}  {path}, signed with the key {found.key_id}")
+    click.echo(f"{style('valid', fg='green', bold=True)}  {path}, signed with the key {found.key_id}")
     said = {"feed": "{}", "period": "{}", "since": "from {} on", "until": "until {}"}
     scope = [form.format(head[name]) for name, form in said.items() if head.get(name)]
     what = f"{head.get('company')} ({head.get('customer')}), s3://{head.get('bucket')}/{head.get('prefix')}"

@@ -11,6 +11,7 @@ from xmode_transfer.domain.config import Configuration, CustomerState
 from xmode_transfer.domain.errors import ExitCode, XmodeError
 from xmode_transfer.domain.records import DeliveryOutcome, Failure
 from xmode_transfer.entrypoints.cli import failures, words
+from xmode_transfer.entrypoints.cli.terminal import secho, style
 from xmode_transfer.services.run import CustomerRun, Selection, preview, worst
 from xmode_transfer.services.sending import defect_of
 from xmode_transfer.services.workbench import Workbench
@@ -75,7 +76,7 @@ def _delivery(outcome: DeliveryOutcome) -> dict[str, Any]:
 def tell(customer: str, result: Result) -> None:
     """The same for people."""
     if isinstance(result, XmodeError):
-        click.echo(click.style(f"{'failed':<10}", fg="red") + customer)
+        click.echo(style(f"{'failed':<10}", fg="red") + customer)
         failures.show(result, as_json=False)
         return
     for outcome in result.deliveries:
@@ -83,7 +84,7 @@ def tell(customer: str, result: Result) -> None:
     if not result.deliveries:
         click.echo(f"{customer}: nothing is due")
     for feed, state in result.waiting:
-        waiting = click.style(f"{'waiting':<10}", fg="cyan")
+        waiting = style(f"{'waiting':<10}", fg="cyan")
         click.echo(words.folded(f"{waiting}{feed} {state.period.label}: {state.reason}"))
     if result.older:
         periods = words.count(result.older, "period")
@@ -93,7 +94,7 @@ def tell(customer: str, result: Result) -> None:
 
 
 def _tell_delivery(outcome: DeliveryOutcome) -> None:
-    head = click.style(f"{outcome.outcome:<10}", fg=COLOURS.get(outcome.outcome), bold=True)
+    head = style(f"{outcome.outcome:<10}", fg=COLOURS.get(outcome.outcome), bold=True)
     revision = f" r{outcome.revision}" if outcome.revision > 1 else ""
     facts = []
     if outcome.uploaded:
@@ -144,7 +145,7 @@ def show(results: Iterable[tuple[str, Result]], *, as_json: bool, everyone: bool
         return
     for customer, result in pairs:
         if everyone:
-            click.secho(customer, bold=True)
+            secho(customer, bold=True)
         tell(customer, result)
 
 
@@ -203,7 +204,7 @@ def _preview(
     deliveries = []
     for feed, state, entries in preview(bench, configuration, name, selection, result):
         if not as_json:
-            click.secho(f"{name} {feed.name} {state.period.label}", bold=True)
+            secho(f"{name} {feed.name} {state.period.label}", bold=True)
         counts: dict[str, int] = {}
         total = 0
         listed = []

@@ -3,8 +3,6 @@
 import textwrap
 from collections.abc import Iterable, Iterator, Sequence
 
-import click
-
 from xmode_transfer.domain.alerts import Condition, conditions
 from xmode_transfer.domain.errors import Party
 from xmode_transfer.domain.health import (
@@ -17,6 +15,7 @@ from xmode_transfer.domain.health import (
 )
 from xmode_transfer.domain.looks import OpenDelivery
 from xmode_transfer.entrypoints.cli import words
+from xmode_transfer.entrypoints.cli.terminal import style
 
 COLOURS = {
     Health.HEALTHY: "green",
@@ -58,7 +57,7 @@ def lines(assessment: Assessment, engine: str, *, everybody: bool) -> Iterator[s
         for item in sound:
             yield from _customer(item)
     else:
-        caring = [item for item in sound if item.cares]
+        caring = [item for item in sound if item.cares or any(of.not_attested for of in item.subscriptions)]
         for item in caring[:_SHOWN_IN_TROUBLE]:
             yield from _customer(item)
         yield from _named([item for item in sound if item not in caring[:_SHOWN_IN_TROUBLE]])
@@ -67,12 +66,10 @@ def lines(assessment: Assessment, engine: str, *, everybody: bool) -> Iterator[s
 
 def _summary(assessment: Assessment) -> str:
     counts = ", ".join(
-        click.style(f"{count:,} {word}", fg=COLOURS[word])
-        for word, count in assessment.counts.items()
-        if count
+        style(f"{count:,} {word}", fg=COLOURS[word]) for word, count in assessment.counts.items() if count
     )
     total = words.count(len(assessment.customers), "customer")
-    return f"{click.style(total, bold=True)}: {counts}; {assessment.assessed_at:%Y-%m-%d %H:%M} UTC"
+    return f"{style(total, bold=True)}: {counts}; {assessment.assessed_at:%Y-%m-%d %H:%M} UTC"
 
 
 def _service(assessment: Assessment) -> Iterator[str]:
@@ -92,14 +89,14 @@ def _causes(found: Iterable[Condition]) -> Iterator[str]:
         key=lambda condition: -condition.customer_count,
     )
     for condition in many:
-        yield click.style(condition.summary, bold=True)
+        yield style(condition.summary, bold=True)
         yield _wrapped(condition.message, _INDENT)
         yield _wrapped(f"{WHO[condition.party]} must act: {condition.hint}", _INDENT)
 
 
 def _customer(item: CustomerHealth) -> Iterator[str]:
-    head = click.style(f"{item.health:<10}", fg=COLOURS[item.health], bold=True)
-    yield f"{head} {click.style(item.customer, bold=True)}"
+    head = style(f"{item.health:<10}", fg=COLOURS[item.health], bold=True)
+    yield f"{head} {style(item.customer, bold=True)}"
     for problem in item.problems:
         yield _wrapped(problem, _INDENT)
     for subscription in item.subscriptions:
@@ -118,6 +115,9 @@ def _customer(item: CustomerHealth) -> Iterator[str]:
 
 def _subscription(item: SubscriptionHealth) -> Iterator[str]:
     yield f"{' ' * _INDENT}{item.feed}: {_last(item)}{_due(item)}"
+    if item.not_attested:
+        told = "1 delivery" if item.not_attested == 1 else f"{item.not_attested:,} deliveries"
+        yield f"{' ' * (_INDENT + 2)}not attested: {told} taken back without our signature (docs/verify.md)"
     trouble = item.trouble
     for begun in item.open:
         yield from _begun(begun)
@@ -158,7 +158,7 @@ def _named(rest: Sequence[CustomerHealth]) -> Iterator[str]:
         if names:
             few = ", ".join(names[:_SHOWN_SOUND])
             more = f" and {len(names) - _SHOWN_SOUND:,} more (--all)" if len(names) > _SHOWN_SOUND else ""
-            yield f"{click.style(f'{word:<10}', fg=COLOURS[word], bold=True)} {few}{more}"
+            yield f"{style(f'{word:<10}', fg=COLOURS[word], bold=True)} {few}{more}"
 
 
 def _last(item: SubscriptionHealth) -> str:

@@ -16,6 +16,7 @@ from xmode_transfer.domain.looks import OpenDelivery
 from xmode_transfer.domain.manifest import timestamp
 from xmode_transfer.domain.records import Delivery, MultipartUpload, UploadStatus
 from xmode_transfer.entrypoints.cli import Shell, standing, streams, words
+from xmode_transfer.entrypoints.cli.terminal import bare, rendered
 from xmode_transfer.ports import Clock, Ledger
 
 _LOOK_AGAIN_SECONDS = 60
@@ -149,10 +150,10 @@ class _View:
 
         def picture() -> Text:
             shown = standing.lines(self.assessment(), engine, everybody=everybody)
-            return Text.from_ansi("\n".join(shown))
+            return Text.from_ansi(rendered("\n".join(shown)))
 
         with (
-            Live(picture(), console=Console(), screen=True, auto_refresh=False) as live,
+            Live(picture(), console=Console(file=bare(sys.stdout)), screen=True, auto_refresh=False) as live,
         ):
             try:
                 while True:
@@ -171,7 +172,7 @@ def _progress(*, quiet: bool) -> Iterator[Callable[[int, int], None] | None]:
     from rich.console import Console
     from rich.progress import Progress
 
-    with Progress(console=Console(file=sys.stderr), transient=True) as progress:
+    with Progress(console=Console(file=bare(sys.stderr)), transient=True) as progress:
         task = progress.add_task("looking at the sources", total=None)
         yield lambda done, total: progress.update(task, completed=done, total=total)
 
@@ -256,6 +257,7 @@ def _feed(item: SubscriptionHealth) -> dict[str, Any]:
         "status": str(item.health),
         "trouble": _trouble(item.trouble) if item.trouble else None,
         "last_delivered": _delivery(item.last_delivered) if item.last_delivered else None,
+        "not_attested": item.not_attested,
         "open": [_open(begun) for begun in item.open],
         "due": list(item.due),
         "due_count": item.due_count,
@@ -298,6 +300,7 @@ def _delivery(delivery: Delivery) -> dict[str, Any]:
         "missing": delivery.missing_count,
         "delivered_at": timestamp(delivery.delivered_at) if delivery.delivered_at else None,
         "manifest_key": delivery.manifest_key,
+        "not_attested": delivery.not_attested,
         "attempts": delivery.attempts,
         "cause": failure.cause if failure else None,
         "party": failure.party if failure else None,

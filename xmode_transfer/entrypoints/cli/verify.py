@@ -162,10 +162,19 @@ def _run(verification: "Verification", report: "Report", file: "ReceiptFile | No
     """Verifies, telling and writing down what is found as it comes."""
     from xmode_transfer.domain import signed_receipt
     from xmode_transfer.domain.errors import XmodeError
+    from xmode_transfer.services.listing import not_attested
     from xmode_transfer.services.scope import why_nothing
+    from xmode_transfer.services.verify import Verified
 
     bench, verified = verification.bench, verification.verified
     started = bench.clock.monotonic()
+    scope = verification.scope
+    report.not_attested = {
+        place: why
+        for place, why in not_attested(bench, verification.customer.name, scope.feed).items()
+        if scope.covers(*place[:2])
+    }
+    signed = Verified()
     if file is not None:
         file.begin(
             verification.customer,
@@ -180,13 +189,17 @@ def _run(verification: "Verification", report: "Report", file: "ReceiptFile | No
             if finding is not None:
                 with shown.hidden():
                     report.finding(finding)
-            if file is not None:
+            known = checked.known
+            if file is not None and (known.feed, known.period, known.revision) not in report.not_attested:
                 file.add(signed_receipt.entry(checked, finding))
+                signed.count(checked)
     except XmodeError as error:
         with shown.hidden():
             return report.broken_off(verified, error)
-    if file is not None:
-        file.sign(verified.summary(bench.clock.now()))
+    if file is not None and (signed.keys or not verified.keys):
+        file.sign(signed.summary(bench.clock.now()))
+    elif file is not None:
+        report.nothing_signed = True
     if not verified.keys:
         report.why_nothing = why_nothing(bench.ledger, verification.customer, verification.scope)
     with shown.hidden():
@@ -208,13 +221,12 @@ def _repair(
 
 def _receipt_file(configuration: "Configuration", path: Path) -> "ReceiptFile":
     from xmode_transfer.adapters.receipt_files import ReceiptFile
-    from xmode_transfer.adapters.secrets import read_secret
-    from xmode_transfer.adapters.signing import signer_of
+    from xmode_transfer.adapters.signing import configured_signer
 
-    key = configuration.service.receipts.key
-    if key is None:
+    signer = configured_signer(configuration.service.receipts)
+    if signer is None:
         raise ConfigError(
             "receipts.key is not set in service.yaml: there is nothing to sign with",
             hint="make a key with `xmode-transfer verify --new-key FILE`; it says what to write",
         )
-    return ReceiptFile(path, signer_of(read_secret(key, "receipts.key"), f"receipts.key ({key})"))
+    return ReceiptFile(path, signer)

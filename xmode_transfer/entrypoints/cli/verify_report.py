@@ -5,12 +5,15 @@ from typing import TYPE_CHECKING, Any, TextIO
 import click
 
 from xmode_transfer.domain.config import Customer
-from xmode_transfer.domain.errors import ExitCode, Party, XmodeError
+from xmode_transfer.domain.errors import ExitCode, Party, ReceiptRefused, XmodeError
 from xmode_transfer.domain.verification import Finding, Flaw, Scope, fix
 from xmode_transfer.entrypoints.cli import words
 from xmode_transfer.entrypoints.cli.streaming import JsonDocument
+from xmode_transfer.entrypoints.cli.terminal import style
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from xmode_transfer.adapters.receipt_files import ReceiptFile
     from xmode_transfer.services.repair import Repaired
     from xmode_transfer.services.verify import Verified
@@ -26,6 +29,10 @@ _COLOURS = {
 }
 _OUTCOMES = {"proven": "green", "nothing": "yellow", "differs": "red", "incomplete": "yellow"}
 _WHO = {Party.US: "we", Party.CUSTOMER: "the customer", Party.AWS: "AWS, or the network to it"}
+_HOW_TO_ATTEST = (
+    "write the public keys that signed our manifests into service.yaml (receipts.public_keys), then `list "
+    "--adopt` again. What was never signed stays so: `verify` without --receipt proves it against the ledger"
+)
 _INDENT = 18
 _SHOWN_LEFT = 20
 
@@ -36,6 +43,9 @@ class Report:
     def __init__(self, out: TextIO, customer: Customer, scope: Scope, *, as_json: bool) -> None:
         self.repaired: Repaired | None = None
         self.why_nothing: str | None = None
+        self.not_attested: Mapping[tuple[str, str, int], str] = {}
+        """Deliveries (feed, period, revision) that no receipt is signed for, and why."""
+        self.nothing_signed = False
         self._out = out
         self._customer = customer
         self._as_json = as_json
@@ -57,7 +67,7 @@ class Report:
         if self._as_json:
             self._document.row(self._row(finding))
             return
-        word = click.style(f"{finding.flaw:<{_INDENT}}", fg=_COLOURS[finding.flaw], bold=True)
+        word = style(f"{finding.flaw:<{_INDENT}}", fg=_COLOURS[finding.flaw], bold=True)
         click.echo(f"{word}{finding.known.key}", file=self._out)
         click.echo(words.wrapped(finding.message, _INDENT), file=self._out)
 
@@ -80,6 +90,9 @@ class Report:
         code = verified.exit_code
         if code == ExitCode.DONE and repaired is not None:
             code = repaired.exit_code
+        if code == ExitCode.DONE and self.nothing_signed:
+            code = ReceiptRefused.exit_code
+        signed = receipt if not self.nothing_signed else None
         if self._as_json:
             self._document.end(
                 outcome=verified.outcome,
@@ -87,15 +100,20 @@ class Report:
                 **self._counts(verified),
                 seconds=round(seconds, 3),
                 reason=self.why_nothing,
-                receipt=receipt and {"file": str(receipt.path), "key_id": receipt.key_id},
+                not_attested=[
+                    {"feed": feed, "period": period, "revision": revision, "reason": why}
+                    for (feed, period, revision), why in sorted(self.not_attested.items())
+                ],
+                receipt=signed and {"file": str(signed.path), "key_id": signed.key_id},
                 repair=repaired and _repair_document(repaired),
             )
             return code
         if repaired is not None:
             self._tell_repaired(repaired)
         self._tell(verified, seconds)
-        if receipt is not None:
-            click.echo(f"receipt {receipt.path}, signed with the key {receipt.key_id}", file=self._out)
+        self._tell_not_attested(with_receipt=receipt is not None)
+        if signed is not None:
+            click.echo(f"receipt {signed.path}, signed with the key {signed.key_id}", file=self._out)
         return code
 
     # --- For programs -----------------------------------------------------------------------------------
@@ -136,13 +154,13 @@ class Report:
     def _tell(self, verified: "Verified", seconds: float) -> None:
         for flaw, finding in self._first.items():
             count = words.count(verified.flaws[flaw], "key")
-            click.echo(f"\n{click.style(str(flaw), fg=_COLOURS[flaw], bold=True)}: {count}", file=self._out)
+            click.echo(f"\n{style(str(flaw), fg=_COLOURS[flaw], bold=True)}: {count}", file=self._out)
             click.echo(words.wrapped(_WHO[flaw.party], 2, "who must act"), file=self._out)
             click.echo(words.wrapped(self._fix(finding), 2, "what to do"), file=self._out)
         if self._first:
             click.echo(file=self._out)
         how = ", ".join(f"{count:,} by {proof}" for proof, count in sorted(verified.proofs.items()))
-        outcome = click.style(f"{verified.outcome:<12}", fg=_OUTCOMES[verified.outcome], bold=True)
+        outcome = style(f"{verified.outcome:<12}", fg=_OUTCOMES[verified.outcome], bold=True)
         if not verified.keys:
             foreign = f"; {verified.foreign:,} foreign" if verified.foreign else ""
             told = f"{outcome}{self._place}: {self.why_nothing}{foreign}"
@@ -160,11 +178,29 @@ class Report:
         facts.append(words.duration(seconds))
         click.echo(words.folded(f"{outcome}{self._place}: {'; '.join(facts)}"), file=self._out)
 
+    def _tell_not_attested(self, *, with_receipt: bool) -> None:
+        """What was taken back from the bucket without a signature of ours."""
+        doubtful = sorted(self.not_attested.items())
+        for (feed, period, revision), why in doubtful[:_SHOWN_LEFT]:
+            number = f" r{revision}" if revision > 1 else ""
+            told = f"{feed} {period}{number}: {why}"
+            click.echo(words.wrapped(told, 0, "not attested"), file=self._out)
+        if len(doubtful) > _SHOWN_LEFT:
+            click.echo(f"  and {len(doubtful) - _SHOWN_LEFT:,} more: see --json", file=self._out)
+        if not doubtful or not with_receipt:
+            return
+        if self.nothing_signed:
+            told = "no receipt was written: nothing of this is attested"
+            click.echo(style(told, fg="red", bold=True), file=self._out)
+            click.echo(words.wrapped(_HOW_TO_ATTEST, 2, "what to do"), file=self._out)
+        else:
+            click.echo("  the receipt leaves these deliveries out", file=self._out)
+
     def _tell_repaired(self, repaired: "Repaired") -> None:
         told = f"{words.count(repaired.sent, 'key')} delivered again, {words.size(repaired.bytes)}"
         if repaired.act_id is None:
             told = "nothing was missing"
-        word = click.style(f"{'repair':<{_INDENT}}", fg="cyan", bold=True)
+        word = style(f"{'repair':<{_INDENT}}", fg="cyan", bold=True)
         click.echo(f"{word}{told}" + (f" (act {repaired.act_id})" if repaired.act_id else ""), file=self._out)
         for left in repaired.left[:_SHOWN_LEFT]:
             click.echo(f"  not repaired    {left.known.key}", file=self._out)

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from xmode_transfer.entrypoints.cli import Shell
+from xmode_transfer.entrypoints.cli.terminal import bare
 
 
 @click.command()
@@ -63,7 +64,7 @@ def command(ctx: click.Context, places: int | None, heartbeat_file: Path | None,
     from xmode_transfer.entrypoints.cli import streams
 
     if ctx.parent.params["log_level"] is None:  # a service tells what it does on a terminal, too
-        telemetry.configure(stream=sys.stderr, level=logging.INFO, colours=streams.colours_wanted())
+        telemetry.configure(stream=bare(sys.stderr), level=logging.INFO, colours=streams.colours_wanted())
     from xmode_transfer.bootstrap import cluster
 
     cluster.check_installed()

@@ -21,6 +21,7 @@ from xmode_transfer.domain.calendar import Mark
 from xmode_transfer.domain.errors import Party
 from xmode_transfer.domain.findings import Severity
 from xmode_transfer.domain.health import Health
+from xmode_transfer.domain.visible import visible
 from xmode_transfer.entrypoints import figures
 
 _PACKAGE = "xmode_transfer.entrypoints.web"
@@ -160,11 +161,19 @@ def static_link(name: str) -> str:
     return f"/static/{name}?v={hashlib.sha256(static(name)).hexdigest()[:12]}"
 
 
+def _shown(value: object) -> object:
+    """Every value, just before it is escaped: a name must not turn the page's text around."""
+    if isinstance(value, Markup):
+        return Markup(visible(value, "\n\t"))
+    return visible(value, "\n\t") if isinstance(value, str) else value
+
+
 @cache
 def _environment() -> Environment:
     environment = Environment(
         loader=PackageLoader(_PACKAGE),
         autoescape=True,
+        finalize=_shown,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,

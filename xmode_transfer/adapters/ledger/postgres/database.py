@@ -262,9 +262,7 @@ class PostgresDatabase(Database):
 
     def is_dead(self, connection: Connection, holder: str, presence: str | None) -> bool:
         known = processes.is_dead(holder)
-        if known is not None:
-            return known
-        return presence is not None and is_gone(connection, holder, presence)
+        return (presence is not None and is_gone(connection, holder, presence)) if known is None else known
 
     # --- The database itself
 
@@ -319,21 +317,13 @@ def connect(url: str, *, holder: str, waits: bool = True) -> PostgresDatabase:
     where = address.parse(url)
     database = PostgresDatabase(where, holder)
     try:
-        if waits:
-            database._patience.run(lambda: _prove(where))
-        else:
-            _prove_now(where)
-    except BaseException:
+        database._patience.run(lambda: _prove(where)) if waits else _prove(where)
+    except BaseException as error:
         database.close()
+        if isinstance(error, errors.PASSING):
+            raise errors.for_good(error, 0) from error
         raise
     return database
-
-
-def _prove_now(where: Address) -> None:
-    try:
-        _prove(where)
-    except errors.PASSING as error:
-        raise errors.for_good(error, 0) from error
 
 
 def _prove(where: Address) -> None:
@@ -376,9 +366,8 @@ def _open(where: Address, answers: Answers | None = None) -> Asking:
     if answers is not None:
         answers.expect(connection)
     try:
-        connection.execute(
-            "SELECT set_config('lock_timeout', %s, false)", [f"{int(where.lock_seconds * 1000)}"]
-        )
+        waited = f"{int(where.lock_seconds * 1000)}"
+        connection.execute("SELECT set_config('lock_timeout', %s, false)", [waited])
         connection.execute(_DURABLE)
         connection.execute(_UNTIMED)
     except BaseException:

@@ -13,6 +13,7 @@ from sqlalchemy import (
     PrimaryKeyConstraint,
     Table,
     UniqueConstraint,
+    text,
 )
 
 from xmode_transfer.adapters.ledger.tables.base import ROW_NUMBER, TEXT, failure_columns, metadata
@@ -47,10 +48,17 @@ deliveries = Table(
     Column("attempts", Integer, nullable=False),
     Column("next_attempt_at", TEXT),
     Column("missing_count", BigInteger),
+    Column("not_attested", TEXT),
     PrimaryKeyConstraint("period_id", "revision"),
     UniqueConstraint("id"),
     Index(None, "status", "updated_at"),
     Index(None, "updated_at"),
+    Index(
+        None,
+        "period_id",
+        sqlite_where=text("not_attested IS NOT NULL"),
+        postgresql_where=text("not_attested IS NOT NULL"),
+    ),
     sqlite_with_rowid=False,
 )
 
