@@ -231,6 +231,7 @@ def test_it_delivers_reloads_tells_and_survives_a_role_that_is_gone(
         assert "2026-11-25" not in manifests(globex)
 
         daemon.wait("access.checked", customer="acme", outcome="ok")  # since it lets us in again
+        assert not hook.told("opened", "access_drift")  # what the check before had found is over
         assert daemon.end() == 0
         assert daemon.seen("daemon.stopped", ended=True)
         assert not daemon.other

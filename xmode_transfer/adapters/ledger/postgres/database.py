@@ -317,11 +317,9 @@ def connect(url: str, *, holder: str, waits: bool = True) -> PostgresDatabase:
     where = address.parse(url)
     database = PostgresDatabase(where, holder)
     try:
-        database._patience.run(lambda: _prove(where)) if waits else _prove(where)
-    except BaseException as error:
+        (database._patience if waits else Patience(where.where, 0)).run(lambda: _prove(where))
+    except BaseException:
         database.close()
-        if isinstance(error, errors.PASSING):
-            raise errors.for_good(error, 0) from error
         raise
     return database
 
