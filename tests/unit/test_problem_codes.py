@@ -10,9 +10,9 @@ MANUAL = Path(__file__).parents[2] / "docs" / "sources.md"
 
 
 def test_every_code_is_in_the_manual() -> None:
-    section = MANUAL.read_text(encoding="utf-8").partition("## Files that cannot be delivered")[2]
+    sections = MANUAL.read_text(encoding="utf-8").partition("## Files that cannot be delivered")[2]
     rows = [
-        line.split(" | ") for line in section.partition("\n## ")[0].splitlines() if line.startswith("| `")
+        line.split(" | ") for line in sections.partition("\n## A ")[0].splitlines() if line.startswith("| `")
     ]
     documented = [code for row in rows for code in re.findall(r"`([a-z0-9_]+)`", row[0])]
     assert sorted(documented) == sorted([*map(str, ProblemCode), ILLEGAL_NAME])

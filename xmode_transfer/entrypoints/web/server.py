@@ -107,14 +107,7 @@ def serve(
     token = _token(settings)
     probes = Probes(ledger, clock, configuration, board)
     app = application(_rules(settings, token), ledger, clock, configuration, board, metrics, probes)
-    server = _serve_with_probes(settings, app, probing(probes))
-    telemetry.log(
-        Event.PAGE_STARTED,
-        address=server.address,
-        token=token is not None,
-        probes=server.probes.address if server.probes is not None else None,
-    )
-    return server
+    return _serve_with_probes(settings, app, probing(probes))
 
 
 def serve_metrics(
@@ -146,6 +139,12 @@ def _serve_with_probes(settings: StatusPage, app: ASGIApp, probing: ASGIApp) -> 
         except BaseException:
             server.close()
             raise
+    telemetry.log(
+        Event.PAGE_STARTED,
+        address=server.address,
+        token=settings.token is not None,
+        probes=server.probes.address if server.probes is not None else None,
+    )
     return server
 
 
