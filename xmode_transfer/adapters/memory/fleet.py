@@ -211,8 +211,7 @@ class MemoryFleet:
         except AlreadyRunning:
             return False
         if isinstance(self.leases, MemoryLeases):
-            for kind in ("delivery", "chunk"):
-                self.leases.revoke_under(f"{kind}/{seat.customer}/", holder)
+            self.leases.revoke_under(f"delivery/{seat.customer}/", holder)
         if seat.leaves:
             del self._seats[seat.customer]
         else:
