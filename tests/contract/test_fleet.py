@@ -291,7 +291,7 @@ def test_a_customer_has_one_turn_at_a_time(case: Case, fleet: Fleet) -> None:
     fleet.call("acme")
     fleet.call("acme")
     ticket = case.begin("acme")
-    assert ticket.lease.name == "turn/acme"
+    assert ticket.lease.name == "customer/acme"
     assert (ticket.hurried, ticket.follows, ticket.reread_at) == (False, 0, None)
     turn = case.turn("acme")
     assert (turn.state, turn.holder) == (FleetState.RUNNING, HOLDER)
