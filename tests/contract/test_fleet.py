@@ -291,7 +291,7 @@ def test_a_customer_has_one_turn_at_a_time(case: Case, fleet: Fleet) -> None:
     fleet.call("acme")
     fleet.call("acme")
     ticket = case.begin("acme")
-    assert ticket.lease.name == "turn/acme"
+    assert ticket.lease.name == "customer/acme"
     assert (ticket.hurried, ticket.follows, ticket.reread_at) == (False, 0, None)
     turn = case.turn("acme")
     assert (turn.state, turn.holder) == (FleetState.RUNNING, HOLDER)
@@ -510,18 +510,17 @@ def test_the_turn_of_a_lost_worker_is_taken_over(case: Case, fleet: Fleet, how: 
     ticket = case.begin("acme", holder, ttl_seconds)
     fleet.call("acme", serving_at=NOW + timedelta(hours=1))
     mine = case.leases.claim("delivery/acme/us-daily/2026-11-22", holder, TTL)
-    chunk = case.leases.claim("chunk/acme/id-1/2", holder, TTL)
-    helper = case.leases.claim("chunk/acme/id-1/3", "host-c", TTL)
+    by_hand = case.leases.claim("delivery/acme/us-daily/2026-11-21", "host-c", TTL)
     other = case.leases.claim("delivery/acme2/us-daily/2026-11-22", holder, TTL)
     assert case.another().reap() == ["acme"]
     assert fleet.reap() == []
     turn = case.turn("acme")
     assert (turn.state, turn.holder, turn.ended_serial) == (FleetState.QUEUED, None, 0)
     assert case.job("acme") is not None
-    for gone in (mine, chunk, ticket.lease):
+    for gone in (mine, ticket.lease):
         with pytest.raises(LeaseLost):
             case.leases.renew(gone, TTL)
-    for kept in (helper, other):
+    for kept in (by_hand, other):
         case.leases.renew(kept, TTL)
     with pytest.raises(LeaseLost):
         fleet.tell(ticket, "us-daily", "2026-11-22")

@@ -1,6 +1,6 @@
 """One process of a crowd that writes in one ledger: ``python crowd.py URL SECONDS``. It does in seconds what
-workers do in days: turns that begin and end, divided deliveries that all help with, receipts, parts, leases
-that are renewed. Prints what it did as JSON."""
+workers do in days: turns that begin and end, deliveries, receipts, parts, leases that are renewed. Prints
+what it did as JSON."""
 
 import json
 import random
@@ -10,6 +10,7 @@ import time
 import traceback
 from collections import Counter
 from contextlib import contextmanager, suppress
+from itertools import islice
 from secrets import token_hex
 from typing import TYPE_CHECKING, Any
 
@@ -32,13 +33,12 @@ from xmode_transfer.domain.records import (
     UploadedPart,
     UploadStatus,
 )
-from xmode_transfer.domain.sharing import Chunk, ChunkResult, Division, divide
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
 
 CUSTOMERS = [f"customer-{number}" for number in range(6)]
-OBJECTS, CHUNK_OBJECTS, PARTS = 48, 4, 3
+OBJECTS, UPLOAD_OBJECTS, PARTS = 48, 4, 3
 TTL_SECONDS = 45.0
 CLOCK = SystemClock()
 
@@ -48,7 +48,6 @@ class Process:
         self.holder = this_process()
         self.ledger = open_ledger(url, CLOCK, holder=self.holder)
         self.fleet = self.ledger.fleet(LedgerQueue(), sweep_seconds=0.2)
-        self.shares = self.ledger.shares(LedgerQueue())
         self.did: Counter[str] = Counter()
         self.errors: list[str] = []
         self.leases: set[Lease] = set()
@@ -57,7 +56,7 @@ class Process:
 
     def live(self) -> dict[str, Any]:
         self.fleet.seat(dict.fromkeys(CUSTOMERS, 1))
-        what = [self.turn, self.turn, self.help, self.help, self.renew, self.attend]
+        what = [self.turn, self.turn, self.turn, self.turn, self.renew, self.attend]
         threads = [threading.Thread(target=self.repeat, args=(one,)) for one in what]
         for thread in threads:
             thread.start()
@@ -132,85 +131,44 @@ class Process:
         self.ledger.plan_objects(
             lease, delivery.id, [PlannedObject(f"{n:03}", f"k/{n:03}", 10, 1, "i") for n in range(OBJECTS)]
         )
-        self.shares.withdraw(lease, delivery.id)
-        division = Division(delivery.id, customer, lease, "fingerprint")
-        ranges = list(divide(self.ledger.pending(delivery.id), CHUNK_OBJECTS, 1 << 30))
-        self.shares.divide(division, ranges, helpers=2)
-        called_off = chance.random() < 0.2
-        while True:
-            chunk = self.shares.take(division, self.holder, TTL_SECONDS)
-            if chunk is not None:
-                self.send(chance, chunk)
-            state = self.shares.state(delivery.id)
-            assert state is not None
-            if called_off and state.open_count < len(ranges) // 2:
-                self.shares.call_off(division)
+        interrupted = chance.random() < 0.2
+        while pending := list(islice(self.ledger.pending(delivery.id), UPLOAD_OBJECTS)):
+            self.send(delivery, lease, pending)
+            if interrupted:
                 break
-            if not state.open_count:
-                break
-            self.shares.ask(division, 1)
-        state = self.shares.state(delivery.id)
-        assert state is not None
-        sent = sum(chunk.result.uploaded for chunk in state.chunks)
-        self.shares.withdraw(lease, delivery.id)
         left = sum(1 for _ in self.ledger.pending(delivery.id))
-        assert called_off or (sent, left) == (OBJECTS, 0), (sent, left)
-        status = Status.PLANNED if called_off else Status.DELIVERED
+        assert left == (OBJECTS - UPLOAD_OBJECTS if interrupted else 0), left
+        status = Status.PLANNED if interrupted else Status.DELIVERED
         self.ledger.update_delivery(
             lease, Delivery(delivery.id, customer, "feed", period, 1, status, now, now)
         )
         self.ledger.finish_run(lease, run)
 
-    def help(self, chance: random.Random) -> None:
-        running = self.ledger.deliveries(statuses=[Status.RUNNING], limit=20)
-        chance.shuffle(running)
-        for delivery in running:
-            state = self.shares.state(delivery.id)
-            if state is not None and not state.ends:
-                with suppress(LeaseLost):
-                    while (chunk := self.shares.take(state.division, self.holder, TTL_SECONDS)) is not None:
-                        self.send(chance, chunk)
-        time.sleep(0.01)
-
-    def send(self, chance: random.Random, chunk: Chunk) -> None:
-        try:
-            with self.kept(chunk.lease):
-                self._send(chance, chunk)
-        except LeaseLost:
-            self.note("fenced off")
-
-    def _send(self, chance: random.Random, chunk: Chunk) -> None:
-        delivery_id, names = chunk.division.delivery_id, chunk.names
-        now = CLOCK.now()
-        pending = list(self.ledger.pending(delivery_id, after=names.after, last=names.last))
-        if chance.random() < 0.1:
-            self.shares.give_back(chunk, ChunkResult())
-            return
-        upload_id = token_hex(8)
+    def send(self, delivery: Delivery, lease: Lease, pending: list[PlannedObject]) -> None:
+        now, upload_id = CLOCK.now(), token_hex(8)
+        name = pending[-1].name
         self.ledger.open_upload(
-            chunk.lease,
+            lease,
             MultipartUpload(
-                upload_id, delivery_id, chunk.division.customer, names.last, "k", 10, 1, "i", 5, "crc32", now
+                upload_id, delivery.id, delivery.customer, name, "k", 10, 1, "i", 5, "crc32", now
             ),
         )
         proof = Checksum("crc32", "AAAAAA==")
         recorded: list[Future[None]] = [
-            self.ledger.record_part(chunk.lease, upload_id, UploadedPart(number, 5, '"e"', "AAAAAA=="))
+            self.ledger.record_part(lease, upload_id, UploadedPart(number, 5, '"e"', "AAAAAA=="))
             for number in range(1, PARTS + 1)
         ]
         recorded += [
             self.ledger.record_receipt(
-                chunk.lease, delivery_id, Receipt(planned.name, planned.key, 10, proof, '"e"', now)
+                lease, delivery.id, Receipt(planned.name, planned.key, 10, proof, '"e"', now)
             )
             for planned in pending
         ]
-        self.shares.tell(chunk, 10)
-        self.ledger.learn(chunk.division.customer, Capabilities(multipart=True, learned_at=now))
+        self.ledger.learn(delivery.customer, Capabilities(multipart=True, learned_at=now))
         for future in recorded:
             future.result()
-        self.ledger.close_upload(chunk.lease, upload_id, UploadStatus.COMPLETED)
-        self.shares.finish(chunk, ChunkResult(uploaded=len(pending)))
-        self.note("chunks")
+        self.ledger.close_upload(lease, upload_id, UploadStatus.COMPLETED)
+        self.note("uploads")
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from procrastinate.schema import SchemaManager
 from sqlalchemy import Connection, Engine
 
 from xmode_transfer.bootstrap import queue_schema
-from xmode_transfer.bootstrap.queue import HELP, HELP_TASK, TURNS, WAITING, LedgerQueue
+from xmode_transfer.bootstrap.queue import TURNS, WAITING, LedgerQueue
 from xmode_transfer.domain.errors import ConfigError
 
 
@@ -281,40 +281,3 @@ def test_the_last_release_s_second_half_goes_before_the_next_one_s_first() -> No
     assert queue_schema.due(missing, is_alone=False) == missing[:3]
     assert queue_schema.due(missing, is_alone=True) == missing
     assert queue_schema.due(["1_50_post_a"], is_alone=False) == []
-
-
-# --- Help ------------------------------------------------------------------------------------------------
-
-
-def test_so_many_calls_for_help_wait_and_no_more(engine: Engine) -> None:
-    queue = LedgerQueue()
-
-    def waiting(connection: Connection) -> list[tuple[object, ...]]:
-        return rows(
-            connection,
-            "SELECT args->>'delivery', queue_name, task_name, status::text FROM procrastinate_jobs "
-            "WHERE queue_name = 'help' ORDER BY id",
-        )
-
-    with engine.begin() as connection:
-        queue.put(connection, "acme", priority=-3, waiting=False)
-        queue.put_help(connection, "d1", "acme", 2)
-        queue.put_help(connection, "d10", "acme", 1)
-        queue.put_help(connection, "d1", "acme", 2)
-    with engine.begin() as connection:
-        of_first, of_other = ("d1", HELP, HELP_TASK, "todo"), ("d10", HELP, HELP_TASK, "todo")
-        assert waiting(connection) == [of_first, of_first, of_other]
-        worker = fetcher(connection)
-        fetch(connection, worker, HELP)
-        queue.put_help(connection, "d1", "acme", 2)  # one has come, so another is called
-        queue.take_help_out(connection, "d1")
-        assert waiting(connection) == [("d1", HELP, HELP_TASK, "doing"), of_other]
-        assert jobs(connection)[0] == ("acme", TURNS, -3, "todo")
-
-
-def test_help_goes_behind_all_turns(engine: Engine) -> None:
-    queue = LedgerQueue()
-    with engine.begin() as connection:
-        queue.put_help(connection, "d1", "acme", 1)
-        queue.put(connection, "globex", priority=-(10**6), waiting=False)
-        assert fetch(connection, fetcher(connection), TURNS, HELP) == "globex"

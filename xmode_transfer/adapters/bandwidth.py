@@ -17,14 +17,13 @@ class Allowance:
     Not thread-safe: whoever shares it holds a lock.
     """
 
-    __slots__ = ("_clock", "_filled_at", "_level", "_look_at", "_participants", "_rate", "_timetable")
+    __slots__ = ("_clock", "_filled_at", "_level", "_look_at", "_rate", "_timetable")
 
     def __init__(self, timetable: Timetable, clock: Clock) -> None:
         self._timetable = timetable
         self._clock = clock
         self._filled_at = clock.monotonic()
         self._look_at = self._filled_at
-        self._participants = 1
         self._rate: float | None = limit_at(timetable, clock.now())
         self._level = 0.0
 
@@ -53,13 +52,6 @@ class Allowance:
             self._timetable = timetable
             self._look()
 
-    def share(self, participants: int) -> None:
-        """So many have it together from now on, and each an equal part."""
-        if participants != self._participants:
-            self._fill()
-            self._participants = participants
-            self._look()
-
     def _fill(self) -> None:
         now = self._clock.monotonic()
         if self._rate is not None:
@@ -77,7 +69,7 @@ class Allowance:
             self._rate = None
             self._level = 0.0
         else:
-            self._rate = limit / self._participants
+            self._rate = limit
 
 
 class Allowances:
@@ -88,7 +80,6 @@ class Allowances:
         self.of_all = (Allowance(of_process, clock),) if of_process.is_limited else ()
         """What the bodies of a customer without a limit of its own are taken from."""
         self._of_customers: dict[str, Allowance] = {}
-        self._participants: dict[str, int] = {}
 
     def of(self, customer: str, timetable: Timetable) -> tuple[Allowance, ...]:
         """What a customer's bodies are taken from. All that is opened for a customer shares one allowance,
@@ -96,17 +87,7 @@ class Allowances:
         own = self._of_customers.get(customer)
         if own is None and timetable.is_limited:
             own = self._of_customers[customer] = Allowance(timetable, self._clock)
-            own.share(self._participants.get(customer, 1))
         if own is None:
             return self.of_all
         own.follow(timetable)
         return (*self.of_all, own)
-
-    def share(self, customer: str, participants: int) -> None:
-        """A customer's own limit is shared by so many processes from now on; the process's own is not."""
-        if participants > 1:
-            self._participants[customer] = participants
-        else:
-            self._participants.pop(customer, None)
-        if customer in self._of_customers:
-            self._of_customers[customer].share(participants)

@@ -68,7 +68,6 @@ class Gate:
         self._memory_bytes = 0
         self._bandwidths = Allowances(limits.bandwidth, clock)
         self._of_customers: dict[str, tuple[Allowance, ...]] = {}
-        self._participants: dict[str, int] = {}
         self._woken: set[Allowance] = set()
         self._admitting = False
         self._look_again = False
@@ -79,16 +78,6 @@ class Gate:
         own."""
         with self._lock:
             self._of_customers[customer] = self._bandwidths.of(customer, bandwidth)
-
-    def share(self, customer: str, participants: int) -> None:
-        """``ports.ObjectStores.share``."""
-        with self._lock:
-            if participants > 1:
-                self._participants[customer] = participants
-            else:
-                self._participants.pop(customer, None)
-            self._bandwidths.share(customer, participants)
-        self._admit()
 
     def submit(self, customer: str, length: int, begin: Callable[[], Future[T]]) -> Future[T]:
         """The future of ``begin``, called as soon as the limits let ``length`` bytes for this customer go.
@@ -185,7 +174,7 @@ class Gate:
 
     def _may_send(self, customer: str) -> bool:
         """Whether a customer has requests and bandwidth to spare; if not, its turn passes to the next."""
-        allowed = max(1, self._limits.parallel_objects_per_customer // self._participants.get(customer, 1))
+        allowed = self._limits.parallel_objects_per_customer
         return self._of_customer[customer] < allowed and not any(
             map(self._is_spent, self._allowances(customer))
         )
@@ -232,9 +221,6 @@ class LimitingStores:
     ) -> "LimitingStore":
         self._gate.limit(customer.name, customer.limits.bandwidth)
         return LimitingStore(self._stores.open(customer, credentials, region), customer.name, self._gate)
-
-    def share(self, customer: str, participants: int) -> None:
-        self._gate.share(customer, participants)
 
     def close(self) -> None:
         self._gate.close()

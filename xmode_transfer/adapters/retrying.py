@@ -117,9 +117,6 @@ class RetryingStores:
         store = self._stores.open(customer, credentials, region)
         return RetryingStore(store, self._rules, self._timer, self._stop)
 
-    def share(self, customer: str, participants: int) -> None:
-        self._stores.share(customer, participants)
-
     def close(self) -> None:
         self._timer.close()
         self._stores.close()

@@ -60,9 +60,6 @@ class PortableStores:
             customer, calls, self._clock, self._threads, self._in_memory_bytes, page_size=self._page_size
         )
 
-    def share(self, customer: str, participants: int) -> None:
-        """Here is no limit to share: what is put around it keeps to one."""
-
     def close(self) -> None:
         self._threads.shutdown(wait=True)
 

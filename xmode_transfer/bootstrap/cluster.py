@@ -1,6 +1,5 @@
 """What several machines need besides: a ledger on PostgreSQL, and the queue in it."""
 
-from dataclasses import replace
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, cast
 
@@ -10,7 +9,6 @@ from xmode_transfer.domain.config import Service
 from xmode_transfer.domain.config.ledger_url import SQLITE, backend
 from xmode_transfer.domain.errors import ConfigError
 from xmode_transfer.ports import Fleet, Ledger
-from xmode_transfer.services.workbench import Sharing, Workbench
 
 if TYPE_CHECKING:
     from xmode_transfer.adapters.ledger.ledger import SqlLedger
@@ -55,9 +53,3 @@ def queue(service: Service) -> str:
 def fleet(ledger: Ledger) -> Fleet:
     """The fleet that is written in the ledger."""
     return cast("SqlLedger", ledger).fleet(LedgerQueue())
-
-
-def shared(bench: Workbench, service: Service) -> Workbench:
-    """The workbench of a worker, who sends large deliveries together with others."""
-    shares = cast("SqlLedger", bench.ledger).shares(LedgerQueue())
-    return replace(bench, sharing=Sharing(shares, service.cluster))

@@ -22,28 +22,18 @@ TURNS = "turns"
 WAITING = "waiting"
 """The queue of those who are broken off, whose turns may hang."""
 CUSTOMER = "customer"
-"""The job's one argument."""
-HELP_TASK = "help"
-HELP = "help"
-"""The queue of those who would have help with a large delivery."""
-DELIVERY = "delivery"
-"""The one argument of such a job: the delivery's ID."""
-_HELP_PRIORITY = -(2**31)  # behind all turns, should one worker fetch from both queues
-_HELP_LOCK = "help/"
+"""The job's one argument, as ``_PUT`` writes it."""
 DEAD_AFTER_SECONDS = 20
 """A Procrastinate worker that has not been heard of for so long does nothing more with its jobs."""
-_LOCK = "turn/"  # other kinds of jobs have locks of their own
+_LOCK = "turn/"
 
 _PUT = text("""
     INSERT INTO procrastinate_jobs (queue_name, task_name, priority, queueing_lock, args)
     VALUES (:queue, :task, :priority, :lock,
-            jsonb_build_object(CAST(:argument AS text), CAST(:value AS text)))
+            jsonb_build_object('customer', CAST(:customer AS text)))
     ON CONFLICT (queueing_lock) WHERE status = 'todo' DO NOTHING
 """)
 _TAKE_OUT = text("DELETE FROM procrastinate_jobs WHERE queueing_lock = :lock AND status = 'todo'")
-_TAKE_HELP_OUT = text("""
-    DELETE FROM procrastinate_jobs WHERE status = 'todo' AND starts_with(queueing_lock, :first)
-""")
 _BURY = text("""
     DELETE FROM procrastinate_jobs AS job
     WHERE job.status = 'doing' AND NOT EXISTS (
@@ -71,7 +61,7 @@ class LedgerQueue:
     def put(self, connection: Connection, customer: str, *, priority: int, waiting: bool) -> None:
         """Nothing, when a job of the customer is queued already."""
         job = {"queue": WAITING if waiting else TURNS, "task": TASK, "priority": priority}
-        connection.execute(_PUT, {**job, "lock": _LOCK + customer, "argument": CUSTOMER, "value": customer})
+        connection.execute(_PUT, {**job, "lock": _LOCK + customer, "customer": customer})
 
     def take_out(self, connection: Connection, customer: str) -> None:
         """Removes the customer's queued job, and what dead workers had begun."""
@@ -85,17 +75,6 @@ class LedgerQueue:
         if not customers:
             return []
         return list(connection.execute(_LOST, {"customers": list(customers), "lock": _LOCK}).scalars())
-
-    def put_help(self, connection: Connection, delivery_id: str, customer: str, count: int) -> None:
-        """So many jobs wait for helpers of the delivery afterwards, those that waited before among them."""
-        job = {"queue": HELP, "task": HELP_TASK, "priority": _HELP_PRIORITY, "argument": DELIVERY}
-        for number in range(count):
-            lock = f"{_HELP_LOCK}{delivery_id}/{number}"
-            connection.execute(_PUT, {**job, "lock": lock, "value": delivery_id})
-
-    def take_help_out(self, connection: Connection, delivery_id: str) -> None:
-        """Removes those that wait."""
-        connection.execute(_TAKE_HELP_OUT, {"first": f"{_HELP_LOCK}{delivery_id}/"})
 
     def _bury(self, connection: Connection) -> None:
         connection.execute(_BURY, {"seconds": DEAD_AFTER_SECONDS})

@@ -116,9 +116,10 @@ class FleetTurnEnd:
 
 @dataclass(frozen=True, slots=True)
 class Ticket:
-    """The right to take a customer's turn, from its beginning to its end. ``lease`` is ``turn/<customer>``
-    and is renewed by whoever holds the ticket. ``hurried`` as in ``Turns.hurry``. ``follows`` is the serial
-    at which the customer's last turn ended: who took that turn itself still knows what is due."""
+    """The right to take a customer's turn, from its beginning to its end. ``lease`` is
+    ``customer/<customer>`` and is renewed by whoever holds the ticket. ``hurried`` as in ``Turns.hurry``.
+    ``follows`` is the serial at which the customer's last turn ended: who took that turn itself still knows
+    what is due."""
 
     customer: str
     lease: Lease

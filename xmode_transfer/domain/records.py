@@ -193,15 +193,13 @@ class Run:
 class Lease:
     """The exclusive, expiring right to work on ``name``.
 
-    ``generation`` grows with every claim; the ledger refuses a write that carries an older one. A lease
-    ``under`` another is good only as long as that one is.
+    ``generation`` grows with every claim; the ledger refuses a write that carries an older one.
     """
 
     name: str
     generation: int
     holder: str
     expires_at: datetime
-    under: "Lease | None" = None
 
 
 class DeliveredKey(NamedTuple):

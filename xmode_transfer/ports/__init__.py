@@ -14,7 +14,6 @@ from xmode_transfer.ports.probing import ProbedObject, Prober, ReservedPlace
 from xmode_transfer.ports.progress import Progress
 from xmode_transfer.ports.reading import Reader
 from xmode_transfer.ports.sessions import Credentials, CredentialsProvider, RoleSessions
-from xmode_transfer.ports.sharing import Shares
 from xmode_transfer.ports.sources import ChecksumOf, OpenFile, PeriodState, Source, SourceFactory, Spool
 from xmode_transfer.ports.stores import (
     DELETE_MANY_KEYS,
@@ -61,7 +60,6 @@ __all__ = [
     "Reader",
     "ReservedPlace",
     "RoleSessions",
-    "Shares",
     "Source",
     "SourceFactory",
     "Spool",

@@ -50,9 +50,10 @@ class Fleet(Protocol):
 
     def reap(self) -> list[str]:
         """Queues the customers again whose turns are held by nobody any more: their worker is dead, or its
-        lease has ended. What that worker held of the customer (``turn/...``, ``delivery/<customer>/...`` and
-        its chunks) is taken from it, so that it cannot write when it wakes. Also queues those again whose job
-        was lost. Answers whose turns were taken over. Any process may do it at any time."""
+        lease has ended. What that worker held of the customer (``customer/...``,
+        ``delivery/<customer>/...``) is taken from it, so that it cannot write when it wakes. Also queues
+        those again whose job was lost. Answers whose turns were taken over. Any process may do it at any
+        time."""
         ...
 
     def workers(self) -> list[WorkerRecord]:

@@ -208,12 +208,9 @@ class Ledger(Protocol):
         says whether its object was removed since."""
         ...
 
-    def pending(
-        self, delivery_id: str, *, after: str = "", last: str | None = None
-    ) -> Iterator[PlannedObject]:
-        """The planned objects without a receipt, in the order of their names, streamed: those that come after
-        ``after``, up to and with ``last``. What is acknowledged while the iterator runs may or may not still
-        appear."""
+    def pending(self, delivery_id: str) -> Iterator[PlannedObject]:
+        """The planned objects without a receipt, in the order of their names, streamed. What is acknowledged
+        while the iterator runs may or may not still appear."""
         ...
 
     def delivered_names(

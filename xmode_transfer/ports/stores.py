@@ -196,12 +196,6 @@ class ObjectStores(Protocol):
         the configuration says it."""
         ...
 
-    def share(self, customer: str, participants: int) -> None:
-        """So many processes send to the customer from now on, this one among them: of the requests that may
-        be in flight for it, and of its bandwidth, this process uses an equal part (of the requests, one at
-        least). What is in flight stays. Without this, and with 1, it has all."""
-        ...
-
     def close(self) -> None:
         """Idempotent."""
         ...

@@ -30,13 +30,13 @@ from xmode_transfer.domain.records import (
     Status,
 )
 from xmode_transfer.ports import ObjectStore, PeriodState, Source
-from xmode_transfer.services import leasing, publishing, sharing, superseded
+from xmode_transfer.services import leasing, publishing, superseded
 from xmode_transfer.services.destination import Destination, was_not_let_in
 from xmode_transfer.services.large import LargeObjects
 from xmode_transfer.services.obstacles import Incomplete, obstacle
 from xmode_transfer.services.planning import Plan, Planner
 from xmode_transfer.services.rechecking import Recheck, Rechecked
-from xmode_transfer.services.sending import Sent, defect_of, failure_of, halts
+from xmode_transfer.services.sending import Sender, Sent, defect_of, failure_of, halts
 from xmode_transfer.services.workbench import Workbench
 from xmode_transfer.telemetry import Event
 
@@ -234,7 +234,7 @@ class _Work:
                 # Where everything is to be sent, nothing can be gone.
                 sends_all = plan.upload_count == delivery.object_count
                 before = None if sends_all else bench.ledger.last_proof(delivery.id)
-                sent = self._send(store, delivery, plan.upload_count, plan.upload_bytes)
+                sent = self._send(store, delivery)
                 error = obstacle(bench, plan, sent)
                 if error is None and not sent.stale and before is not None:
                     recheck = Recheck(bench, planner, store, delivery, self.lease, before, rechecked)
@@ -249,7 +249,7 @@ class _Work:
                             rechecked.again,
                             rechecked.again_bytes,
                         )
-                        sent.add(self._send(store, delivery, rechecked.again, rechecked.again_bytes))
+                        sent.add(self._send(store, delivery))
                         error = obstacle(bench, plan, sent)
                     bench.ledger.spread_receipts(self.lease, delivery.id)
                 if error is None and not sent.stale:
@@ -271,11 +271,10 @@ class _Work:
         plan.skipped -= rechecked.again + rechecked.missing.total()
         return self._close(run, plan, sent, rechecked, delivery, earlier, error)
 
-    def _send(self, store: ObjectStore, delivery: Delivery, count: int, size: int) -> Sent:
-        """Sends what is pending of the delivery: so many objects, with so many bytes."""
-        return sharing.send(
-            self.bench, self.customer, self.feed, self.source, store, delivery, self.lease, count, size
-        )
+    def _send(self, store: ObjectStore, delivery: Delivery) -> Sent:
+        """Sends what is pending of the delivery."""
+        sender = Sender(self.bench, self.customer, self.feed, self.source, store, delivery, self.lease)
+        return sender.send(self.bench.ledger.pending(delivery.id))
 
     def _close(
         self,

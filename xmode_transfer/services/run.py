@@ -8,6 +8,7 @@ from datetime import datetime
 from xmode_transfer import telemetry
 from xmode_transfer.domain.config import Configuration, Customer, CustomerState, Feed
 from xmode_transfer.domain.errors import (
+    AlreadyRunning,
     ConfigError,
     Defect,
     ExitCode,
@@ -20,7 +21,7 @@ from xmode_transfer.domain.periods import Period, PeriodKind, look_back_start
 from xmode_transfer.domain.plan import PlanEntry
 from xmode_transfer.domain.records import DeliveryOutcome, SourceProblem, Status
 from xmode_transfer.ports import Clock, Ledger, PeriodState, Source, SourceFactory
-from xmode_transfer.services import looking, superseded
+from xmode_transfer.services import leasing, looking, superseded
 from xmode_transfer.services.deliver import deliver
 from xmode_transfer.services.planning import Planner
 from xmode_transfer.services.sending import defect_of, failure_of
@@ -100,12 +101,18 @@ def run_customer(
 ) -> CustomerRun:
     """Delivers what is due for one customer, in order of periods. A refusal that the customer must mend ends
     the run, since every other period would meet it too; a failure of one period does not stop the next.
+    Beside another process that delivers to the customer, nothing is done, and each feed is already running.
     Raises ConfigError for what is not configured."""
     customer = active_customer(configuration, name)
+    feeds = feeds_of(configuration, customer, selection)
     started = bench.clock.monotonic()
     with telemetry.bind(customer=name):
         telemetry.log(Event.RUN_STARTED, feeds=list(customer.feeds), feed=selection.feed)
-        result = _run(bench, configuration, customer, selection)
+        try:
+            with leasing.held(bench.ledger, leasing.of_customer(name), bench.holder):
+                result = _run(bench, configuration, customer, selection)
+        except AlreadyRunning as error:
+            result = CustomerRun(name, [_running_elsewhere(customer, feed, error) for feed in feeds])
         telemetry.log(
             Event.RUN_FINISHED,
             outcome=result.outcome,
@@ -116,6 +123,18 @@ def run_customer(
             seconds=round(bench.clock.monotonic() - started, 3),
         )
     return result
+
+
+def _running_elsewhere(customer: Customer, feed: Feed, error: AlreadyRunning) -> DeliveryOutcome:
+    return DeliveryOutcome(
+        customer.name,
+        feed.name,
+        "",
+        0,
+        "already_running",
+        failure=failure_of(error),
+        exit_code=error.exit_code,
+    )
 
 
 def _run(

@@ -7,7 +7,6 @@ rest when a signal or a changed file asks for it.
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from datetime import datetime
 
 from xmode_transfer import telemetry
@@ -21,10 +20,9 @@ from xmode_transfer.ports import Fleet
 from xmode_transfer.services.daemon.fleet import REAP_SECONDS, tell_of_taking_over
 from xmode_transfer.services.daemon.in_use import InUse, Read, read_again
 from xmode_transfer.services.daemon.outages import is_held, makes_up
-from xmode_transfer.services.daemon.running import NOBODY, Room, RunningTurn, Taken, taken
+from xmode_transfer.services.daemon.running import Room, RunningTurn, Taken, taken
 from xmode_transfer.services.daemon.trouble import Trouble
 from xmode_transfer.services.daemon.turns import TurnEnd, Turns
-from xmode_transfer.services.helping import help_out
 from xmode_transfer.services.leasing import TTL_SECONDS, kept
 from xmode_transfer.services.workbench import Workbench
 from xmode_transfer.telemetry import Event
@@ -92,21 +90,13 @@ class Worker:
         is free again: the turn is over, or there was none to take, or it makes no progress and goes on in
         the waiting room. Then the job is done, whatever came of the turn: that stands in the ledger. It must
         not raise. ``waiting`` says from which queue the job came."""
-        room = Room.BROKEN_OFF if waiting else Room.REGULAR
-        self._submit(Taken(name, room, freed), self._turn)
-
-    def help(self, delivery_id: str, *, freed: Callable[[], None]) -> None:
-        """Helps with a large delivery that another worker has divided, until nothing is left to take or
-        customers are queued. Otherwise as ``take``; whatever is not done here, the delivery's closer does."""
-        self._submit(Taken(NOBODY, Room.REGULAR, freed), lambda taken: self._help(taken, delivery_id))
-
-    def _submit(self, taken: Taken, do: Callable[[Taken], None]) -> None:
+        taken = Taken(name, Room.BROKEN_OFF if waiting else Room.REGULAR, freed)
         with self._lock:
             if self.takes_turns:
                 self._taken.add(taken)
-                self._threads.submit(self._run, taken, do)
+                self._threads.submit(self._run, taken)
                 return
-        taken.freed()
+        freed()
 
     @property
     def takes_turns(self) -> bool:
@@ -134,9 +124,9 @@ class Worker:
         with self._lock:
             return sum(taken.room in rooms for taken in self._taken)
 
-    def _run(self, taken: Taken, do: Callable[[Taken], None]) -> None:
+    def _run(self, taken: Taken) -> None:
         try:
-            do(taken)
+            self._turn(taken)
         except XmodeError as error:  # the ledger or our identity, outside a turn: the job was in vain
             self._trouble.found(error)
         except Exception:  # noqa: BLE001 - a defect ends this turn, not the worker
@@ -163,19 +153,6 @@ class Worker:
             with self._lock:
                 self._late.append((ticket, end))
             self._trouble.found(error)
-
-    def _help(self, taken: Taken, delivery_id: str) -> None:
-        turn = RunningTurn.beginning(self._bench)
-        with self._lock:
-            taken.turn = turn
-            if self._bench.stop.is_set():
-                turn.stop.set()
-        help_out(
-            replace(self._bench, stop=turn.stop, progress=turn.watched),
-            self.configuration,
-            delivery_id,
-            enough=lambda: self._standing.queued > 0,
-        )
 
     def _begin(self, taken: Taken, ticket: Ticket) -> RunningTurn:
         """Prepares the turn, so that it begins with what is right: what this worker knows of the customer, if

@@ -27,12 +27,6 @@ class Event(StrEnum):
         "delivery.still_refused",
         "a blocked delivery was tried again: the customer does not let us in yet",
     )
-    DELIVERY_DIVIDED = "delivery.divided", "a large delivery was cut into chunks, and helpers were called"
-    DIVISION_NOT_SEEN = (
-        "division.not_seen",
-        "how a divided delivery stands could not be read this time; it is looked at again",
-    )
-    HELP_ENDED = "help.ended", "a worker helped with another one's delivery: chunks, bytes, why it ended"
 
     OBJECT_DELIVERED = "object.delivered", "one object has its receipt (debug)"
     OBJECT_FAILED = "object.failed", "one object did not get through; the others go on"

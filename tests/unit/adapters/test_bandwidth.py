@@ -17,7 +17,6 @@ from xmode_transfer.adapters.bandwidth import SAVED_SECONDS, Allowance, Allowanc
 from xmode_transfer.adapters.clock import SystemClock
 from xmode_transfer.adapters.limiting import Gate, LimitingStores
 from xmode_transfer.adapters.memory.clock import MemoryClock
-from xmode_transfer.adapters.retrying import RetryingStores
 from xmode_transfer.adapters.s3_fast import FastStores
 from xmode_transfer.adapters.s3_fast.lanes import Lane, Lanes
 from xmode_transfer.adapters.s3_portable import PortableStores
@@ -151,8 +150,6 @@ class Engine(Protocol):
 
     def look(self) -> None: ...
 
-    def share(self, customer: str, participants: int) -> None: ...
-
 
 class Portable:
     """The gate in front of the portable engine."""
@@ -178,9 +175,6 @@ class Portable:
         self._gate._admit()
         while self._gate._admitting:  # the gate's own timer is at it: it looks again for us
             time.sleep(0)
-
-    def share(self, customer: str, participants: int) -> None:
-        self._gate.share(customer, participants)
 
     def close(self) -> None:
         self._gate.close()
@@ -218,9 +212,6 @@ class Fast:
         for bandwidth in list(self.lanes._spent):
             self.lanes._woken(bandwidth)
         self._pump()
-
-    def share(self, customer: str, participants: int) -> None:
-        self.lanes.share(customer, participants)
 
     def _pump(self) -> None:
         while (job := self.lanes.next()) is not None:
@@ -276,41 +267,6 @@ def test_a_customers_limit_is_its_own(engine_of: Make, clock: MemoryClock) -> No
     let_pass(engine, clock, 8)
     assert engine.sent["acme"] == pytest.approx(8000, abs=150)
     assert engine.sent["globex"] == pytest.approx(1600, abs=150)
-
-
-def test_several_processes_share_a_customers_limit(engine_of: Make, clock: MemoryClock) -> None:
-    engines = [engine_of(None, acme=1200, globex=200) for _ in range(3)]
-    for engine in engines:
-        engine.share("acme", 3)
-        for _ in range(400):
-            engine.put("acme", 50)
-            engine.put("globex", 50)
-    for _ in range(8):
-        for engine in engines[1:]:
-            engine.look()
-        let_pass(engines[0], clock, 1)
-    for engine in engines[1:]:
-        engine.look()
-    assert engines[0].sent["acme"] == pytest.approx(400 * 8, abs=100)
-    assert engines[0].sent["globex"] == pytest.approx(200 * 8, abs=100), "nobody shares that one"
-    engines[0].share("acme", 1)
-    let_pass(engines[0], clock, 5)
-    assert engines[0].sent["acme"] == pytest.approx(400 * 8 + 1200 * 5, abs=200)
-
-
-def test_who_comes_later_has_its_part_too(engine_of: Make, clock: MemoryClock) -> None:
-    """A limit that begins only after the number was told, and another timetable."""
-    allowances = Allowances(Timetable(), clock)
-    allowances.share("acme", 4)
-    (own,) = allowances.of("acme", Timetable.always(1000))
-    own.take(250)
-    assert own.wait() == pytest.approx(1.0)
-    clock.advance(1)
-    (same,) = allowances.of("acme", Timetable.always(400))
-    same.take(100)
-    assert same.wait() == pytest.approx(1.0)
-    allowances.share("acme", 1)
-    assert same.wait() == pytest.approx(0.25)
 
 
 def test_a_customers_limit_lies_within_the_processs(engine_of: Make, clock: MemoryClock) -> None:
@@ -428,52 +384,6 @@ def test_a_customers_file_limits_what_an_engine_sends_to_it(
     assert sorted(asked.path for asked in stub.asked) == ["/acme-data/a", "/globex-data/c", "/globex-data/d"]
     for store in opened:
         store.close()
-    stores.close()
-
-
-@pytest.mark.parametrize("name", ["portable", "fast"])
-def test_several_processes_share_what_may_be_in_flight(
-    name: str, stub: Any, customer_of: Any, file_of: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", stub.url)
-    reply = type(stub).next_reply.__annotations__["return"]
-    lock, in_flight, most = threading.Lock(), [0], [0]
-
-    def answer(asked: Any) -> Any:
-        with lock:
-            in_flight[0] += 1
-            most[0] = max(most[0], in_flight[0])
-        threading.Event().wait(0.03)
-        with lock:
-            in_flight[0] -= 1
-        return reply(200, headers={"ETag": '"e"'})
-
-    stub.reply(answer)
-    real, limits = SystemClock(), Limits(parallel_objects=16, parallel_objects_per_customer=8)
-    stop = threading.Event()
-    stores = (
-        FastStores(limits, real)
-        if name == "fast"
-        else RetryingStores(LimitingStores(PortableStores(limits, real), limits, real, stop), stop)
-    )
-    stores.share("acme", 4)
-    store = stores.open(customer_of(), Provider(), None)
-
-    def sends(count: int) -> int:
-        most[0] = 0
-        requests = [PutRequest(f"{name}{number}", "token", 1, "text/csv") for number in range(count)]
-        for future in [store.put(request, file_of(b"1")) for request in requests]:
-            future.result(120)
-        return most[0]
-
-    assert sends(12) == 2
-    stores.share("acme", 100)
-    assert sends(4) == 1, "one at least"
-    stores.share("acme", 1)
-    assert 2 < sends(32) <= 8
-    stores.share("acme", 2)
-    assert 2 < sends(32) <= 4
-    store.close()
     stores.close()
 
 

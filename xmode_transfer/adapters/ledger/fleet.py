@@ -213,8 +213,7 @@ class SqlFleet:
             return False
         holder = seat.turn.holder or ""
         leases.revoke(table.connection, turns.lease_of(name), holder)
-        for kind in ("delivery", "chunk"):
-            leases.revoke_under(table.connection, f"{kind}/{name}/", holder)
+        leases.revoke_under(table.connection, f"delivery/{name}/", holder)
         self._queue.take_out(table.connection, name)
         if seat.leaves:
             table.remove(name)

@@ -21,15 +21,13 @@ _WRITTEN = "written/and-taken-back"
 
 class Lock(Enum):
     """How a lease's row is locked until the transaction ends, where the database locks rows. Who writes under
-    a lease and who renews it do not wait for each other: many helpers write under one delivery's lease, and
-    would hold its renewal up until it lapsed. A change of the holder waits for both, and they for it. The
-    row must be locked as EXCLUSIVE *before* such a change: by itself it would let writers pass.
+    a lease and who renews it do not wait for each other. A change of the holder waits for both, and they for
+    it. The row must be locked as EXCLUSIVE *before* such a change: by itself it would let writers pass.
     """
 
     WRITING = "FOR KEY SHARE"
     RENEWING = "FOR NO KEY UPDATE"
     EXCLUSIVE = "FOR UPDATE"
-    EXCLUSIVE_NOW = "FOR UPDATE SKIP LOCKED"  # nothing is found where somebody holds it
 
 
 def claim(
@@ -40,17 +38,14 @@ def claim(
     presence: str | None,
     clock: "Clock",
     ttl_seconds: float,
-    lock: Lock = Lock.EXCLUSIVE,
 ) -> Lease:
-    """Raises AlreadyRunning; with ``EXCLUSIVE_NOW`` also where somebody is just about to write under it."""
+    """Raises AlreadyRunning."""
     connection.execute(
         database.insert(leases)
         .values(name=name, generation=0)
         .on_conflict_do_nothing(index_elements=["name"])
     )
-    found = _look(connection, name, lock)
-    if found is None:
-        raise AlreadyRunning(f"{name} is already being worked on.", hint="Let it finish.")
+    found = _look(connection, name, Lock.EXCLUSIVE)
     now = database.now(connection, clock)
     if not is_claimable(connection, database, found, now):
         raise AlreadyRunning(
@@ -164,11 +159,8 @@ def is_left_behind(connection: Connection, database: Database, name: str) -> boo
 def check(connection: Connection, lease: Lease, lock: Lock = Lock.WRITING) -> None:
     """Raises LeaseLost unless the lease is still its holder's; it stays so until the transaction ends.
 
-    A lease past its time that nobody else has claimed is still good: its holder is late, but alone. The one
-    that it is under is looked at first: always from above, so that no two wait for each other.
+    A lease past its time that nobody else has claimed is still good: its holder is late, but alone.
     """
-    if lease.under is not None:
-        check(connection, lease.under)
     found = _look(connection, lease.name, lock)
     if found is not None and found.generation == lease.generation and found.holder is not None:
         return
@@ -195,7 +187,6 @@ def _locked(query: Select[Any], lock: Lock) -> Select[Any]:
     return query.with_for_update(
         read=lock is Lock.WRITING,
         key_share=lock in (Lock.WRITING, Lock.RENEWING),
-        skip_locked=lock is Lock.EXCLUSIVE_NOW,
     )
 
 

@@ -22,7 +22,6 @@ from xmode_transfer.adapters.ledger.database import Database
 from xmode_transfer.adapters.ledger.engine import connect
 from xmode_transfer.adapters.ledger.fleet import SWEEP_SECONDS, Queue, SqlFleet
 from xmode_transfer.adapters.ledger.rows import part_values, receipt_values, text_of
-from xmode_transfer.adapters.ledger.sharing import HelpQueue, SqlShares
 from xmode_transfer.adapters.ledger.statements import Statements
 from xmode_transfer.adapters.ledger.watched import Watched
 from xmode_transfer.adapters.ledger.writer import GroupCommit
@@ -224,10 +223,8 @@ class SqlLedger(Watched):
             self._database, self._statements, delivery_id, after, beginning, containing, limit
         )
 
-    def pending(
-        self, delivery_id: str, *, after: str = "", last: str | None = None
-    ) -> Iterator[PlannedObject]:
-        return objects.pending(self._database, self._statements, delivery_id, after, last)
+    def pending(self, delivery_id: str) -> Iterator[PlannedObject]:
+        return objects.pending(self._database, self._statements, delivery_id)
 
     def delivered_names(
         self, customer: str, feed: str, period: str
@@ -368,12 +365,6 @@ class SqlLedger(Watched):
         """The round of the fleet in this ledger, with ``queue`` to wake its workers. It is open as long as
         the ledger is."""
         return SqlFleet(self._database, self._writer, self._clock, queue, sweep_seconds=sweep_seconds)
-
-    # --- Divided deliveries
-
-    def shares(self, queue: HelpQueue) -> SqlShares:
-        """What several workers need that send one delivery."""
-        return SqlShares(self._database, self._writer, self._clock, queue)
 
     # --- The ledger itself
 

@@ -269,14 +269,9 @@ def planned_page(
     return list(pairs_of(page))
 
 
-def pending(
-    database: Database, statements: Statements, delivery_id: str, after: str, last: str | None
-) -> Iterator[PlannedObject]:
-    for page in _pages(database, statements.pending_page, delivery_id, after):
-        for item in objects_of(page):
-            if last is not None and item.name > last:
-                return
-            yield item
+def pending(database: Database, statements: Statements, delivery_id: str) -> Iterator[PlannedObject]:
+    for page in _pages(database, statements.pending_page, delivery_id):
+        yield from objects_of(page)
 
 
 def delivered(
@@ -318,8 +313,8 @@ def _delivered_rows(statements: Statements, period_id: int) -> Iterator[tuple[An
         after, after_revision = page[-1][0], page[-1][14]
 
 
-def _pages(database: Database, query: Prepared, delivery_id: str, after: str = "") -> Iterator[Rows]:
-    """A delivery's rows in the order of names, page by page, from behind a name on.
+def _pages(database: Database, query: Prepared, delivery_id: str) -> Iterator[Rows]:
+    """A delivery's rows in the order of names, page by page.
 
     Each page is a query of its own, so that a reader that takes hours (an upload) holds neither a
     connection nor an old state of the database, which would keep SQLite from emptying its log.
@@ -327,6 +322,7 @@ def _pages(database: Database, query: Prepared, delivery_id: str, after: str = "
     found = database.read(lambda c: deliveries.place(c, delivery_id))
     if found is None:
         return
+    after = ""
     for size in _page_sizes():
         page = query.fetch(period_id=found[0], revision=found[1], after=after, limit=size)
         yield page

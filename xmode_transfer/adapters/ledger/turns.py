@@ -22,8 +22,8 @@ _ONLY = 1  # the number of the one row of ``fleet``
 
 
 def lease_of(customer: str) -> str:
-    """What is claimed by whoever takes the customer's turn."""
-    return f"turn/{customer}"
+    """What is claimed by whoever takes the customer's turn; ``services.leasing.of_customer``."""
+    return f"customer/{customer}"
 
 
 class Round:
@@ -173,7 +173,9 @@ def abandoned(
     """The running turns, or the one of that customer, whose lease anybody might claim. Where a ``life`` of
     the server is given, leases that were last renewed in another one are not judged by their time: their
     holders could not reach the server for a while, and are about to renew them."""
-    held = (lease_rows.c.name == "turn/" + turns.c.customer) & (lease_rows.c.generation == turns.c.generation)
+    held = (lease_rows.c.name == "customer/" + turns.c.customer) & (
+        lease_rows.c.generation == turns.c.generation
+    )
     query = (
         select(turns.c.customer, turns.c.generation.label("of_turn"), *lease_rows.c)
         .select_from(turns.outerjoin(lease_rows, held))

@@ -207,12 +207,11 @@ class MemoryFleet:
             return False
         holder = seat.turn.holder or ""
         try:
-            self.leases.release(self.leases.claim(f"turn/{seat.customer}", "reaper", 60))
+            self.leases.release(self.leases.claim(f"customer/{seat.customer}", "reaper", 60))
         except AlreadyRunning:
             return False
         if isinstance(self.leases, MemoryLeases):
-            for kind in ("delivery", "chunk"):
-                self.leases.revoke_under(f"{kind}/{seat.customer}/", holder)
+            self.leases.revoke_under(f"delivery/{seat.customer}/", holder)
         if seat.leaves:
             del self._seats[seat.customer]
         else:
@@ -241,7 +240,7 @@ class MemoryFleet:
             if seat is None or not seat.is_queued:
                 return None
             try:
-                lease = self.leases.claim(f"turn/{name}", holder, ttl_seconds)
+                lease = self.leases.claim(f"customer/{name}", holder, ttl_seconds)
             except AlreadyRunning:
                 return None
             self.queue.take_out(name)

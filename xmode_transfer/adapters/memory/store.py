@@ -69,17 +69,12 @@ class MemoryObjectStores:
         self.requests = Requests(faults)
         self.page_size = page_size
         self.answers_checksum = answers_checksum
-        self.participants: dict[str, int] = {}
         self._pool = ThreadPoolExecutor(threads, "memory-store") if threads else None
 
     def open(
         self, customer: Customer, credentials: CredentialsProvider, region: str | None
     ) -> "MemoryObjectStore":
         return MemoryObjectStore(self, customer, credentials, region)
-
-    def share(self, customer: str, participants: int) -> None:
-        """There is no limit to share; who asks finds the number in ``participants``."""
-        self.participants[customer] = participants
 
     def close(self) -> None:
         if self._pool is not None:

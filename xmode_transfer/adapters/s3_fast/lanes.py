@@ -76,7 +76,6 @@ class Lanes:
         self._lanes: set[Lane] = set()
         self._turn: deque[Lane] = deque()
         self._paces: dict[str, Pace] = {}
-        self._participants: dict[str, int] = {}
         self._in_flight = 0
         self._held_bytes = 0
         self._without_room: dict[Pace, list[Lane]] = {}
@@ -86,25 +85,10 @@ class Lanes:
     def lane(self, customer: str, bandwidth: Timetable | None = None) -> Lane:
         """A lane of its own for a store; what a customer's stores share is its pace and its bandwidth."""
         with self._lock:
-            pace = self._paces.setdefault(customer, Pace(self._most(customer)))
+            pace = self._paces.setdefault(customer, Pace(self._of_customer))
             lane = Lane(pace, self.end, self._bandwidths.of(customer, bandwidth or Timetable()))
             self._lanes.add(lane)
             return lane
-
-    def share(self, customer: str, participants: int) -> None:
-        """``ports.ObjectStores.share``."""
-        with self._lock:
-            if participants > 1:
-                self._participants[customer] = participants
-            else:
-                self._participants.pop(customer, None)
-            self._bandwidths.share(customer, participants)
-            pace = self._paces.get(customer)
-            if pace is not None:
-                pace.limit(self._most(customer))
-                for lane in self._without_room.pop(pace, ()):
-                    self._list(lane)
-        self._wake()
 
     def close(self, lane: Lane) -> None:
         """Returns when every future of the lane is done, and forgets it."""
@@ -201,9 +185,6 @@ class Lanes:
             return job.lane.pace.may_retry()
 
     # --- With the lock held ---------------------------------------------------------------------------
-
-    def _most(self, customer: str) -> int:
-        return max(1, self._of_customer // self._participants.get(customer, 1))
 
     def _add(self, job: Waiting, *, first: bool) -> None:
         lane = job.lane

@@ -42,11 +42,6 @@ class Pace:
     def has_room(self) -> bool:
         return self.in_flight < int(self.allowed)
 
-    def limit(self, most: int) -> None:
-        """So many and no more from now on; what S3 has slowed down stays as slow in proportion."""
-        self.allowed = max(1.0, self.allowed * most / self._most)
-        self._most = float(most)
-
     def slow_down(self, sent_at: float, now: float) -> None:
         """One cut for all that was in flight together: what was sent before the last cut says nothing new."""
         if sent_at > self._cut_at:

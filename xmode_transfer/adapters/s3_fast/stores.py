@@ -48,9 +48,6 @@ class FastStores(PortableStores):
             engine=self._engine,
         )
 
-    def share(self, customer: str, participants: int) -> None:
-        self._engine.lanes.share(customer, participants)
-
     def close(self) -> None:
         self._engine.close()
         super().close()

@@ -16,7 +16,7 @@ from procrastinate.exceptions import ConnectorException
 from psycopg import Error as DatabaseError
 
 from xmode_transfer import telemetry
-from xmode_transfer.bootstrap.queue import CUSTOMER, DELIVERY, HELP, TURNS, WAITING
+from xmode_transfer.bootstrap.queue import TURNS, WAITING
 from xmode_transfer.entrypoints.worker.fetching import Fetching, Job
 from xmode_transfer.services.worker import Worker
 from xmode_transfer.telemetry import Event
@@ -44,9 +44,7 @@ class Engine:
         self._stopping = False
         self._ended = threading.Event()
         # They outlast a life of the fetchers: what began in an earlier one still has its place.
-        self._places: dict[str, asyncio.Semaphore] = {}
-        for queues, places in self._sizes().items():
-            self._places |= dict.fromkeys(queues, asyncio.Semaphore(places))
+        self._places = {queue: asyncio.Semaphore(places) for queue, places in self._sizes().items()}
         self._thread = threading.Thread(target=self._run, name="queue", daemon=True)
 
     def start(self) -> None:
@@ -74,9 +72,8 @@ class Engine:
         with suppress(RuntimeError):  # the loop has ended
             self._loop.call_soon_threadsafe(self._changed.set)
 
-    def _sizes(self) -> dict[tuple[str, ...], int]:
-        """Who helps takes a regular place; by its priority a job for that comes after all turns."""
-        return {(TURNS, HELP): self._worker.places, (WAITING,): self._worker.waiting_places}
+    def _sizes(self) -> dict[str, int]:
+        return {TURNS: self._worker.places, WAITING: self._worker.waiting_places}
 
     # --- On the loop's thread ------------------------------------------------------------------------------
 
@@ -123,7 +120,7 @@ class Engine:
         return error if isinstance(error, Exception) else None
 
     async def _turn(self, job: Job) -> None:
-        """Keeps a place until the customer's turn, or the help, does not need it any more."""
+        """Keeps a place until the customer's turn does not need it any more."""
         places = self._places[job.queue]
         await places.acquire()
         freed = asyncio.Event()
@@ -132,12 +129,7 @@ class Engine:
             places.release()
             freed.set()
 
-        if job.queue == HELP:
-            self._worker.help(job.arguments[DELIVERY], freed=lambda: self._soon(free))
-        else:
-            self._worker.take(
-                job.arguments[CUSTOMER], waiting=job.queue == WAITING, freed=lambda: self._soon(free)
-            )
+        self._worker.take(job.customer, waiting=job.queue == WAITING, freed=lambda: self._soon(free))
         await freed.wait()
 
     def _soon(self, what: Callable[[], None]) -> None:

@@ -13,7 +13,7 @@ from procrastinate.exceptions import ConnectorException
 from procrastinate.jobs import DeleteJobCondition
 from procrastinate.worker import Worker as Fetcher
 
-from xmode_transfer.bootstrap.queue import HELP_TASK, TASK
+from xmode_transfer.bootstrap.queue import CUSTOMER, TASK
 
 _CONNECTIONS = 3
 """For all jobs together; each queue has one more, on which it listens."""
@@ -30,16 +30,16 @@ class Job:
     """A job that was fetched."""
 
     queue: str
-    arguments: Mapping[str, Any]
+    customer: str
 
 
 class Fetching:
     """Of no more use once it is closed. ``began`` when it has had a connection."""
 
     def __init__(
-        self, conninfo: str, work: Callable[[Job], Awaitable[None]], places: Mapping[tuple[str, ...], int]
+        self, conninfo: str, work: Callable[[Job], Awaitable[None]], places: Mapping[str, int]
     ) -> None:
-        """``work`` is awaited for each job; ``places`` is how many at once, by the queues that share them."""
+        """``work`` is awaited for each job; ``places`` is how many at once, by queue."""
         self.began = False
         self._conninfo = conninfo
         self._broken: asyncio.Future[Exception] = asyncio.get_running_loop().create_future()
@@ -47,16 +47,14 @@ class Fetching:
         app = App(connector=self._connector)
 
         async def job(context: JobContext, /, **arguments: Any) -> None:
-            await work(Job(context.job.queue, arguments))
+            await work(Job(context.job.queue, arguments[CUSTOMER]))
 
-        for name in (TASK, HELP_TASK):
-            app.task(name=name, pass_context=True)(job)
-
+        app.task(name=TASK, pass_context=True)(job)
         self._fetchers = [
             Fetcher(
                 app,
-                queues=list(queues),
-                name=queues[0],
+                queues=[queue],
+                name=queue,
                 concurrency=count,
                 fetch_job_polling_interval=_POLL_SECONDS,
                 abort_job_polling_interval=_NEVER_SECONDS,  # turns are stopped by way of the ledger
@@ -69,7 +67,7 @@ class Fetching:
                 # must still find itself when it wakes; what the dead left is LedgerQueue's to bury.
                 stalled_worker_timeout=_NEVER_SECONDS,
             )
-            for queues, count in places.items()
+            for queue, count in places.items()
         ]
         self._tasks: set[asyncio.Task[None]] = set()
 

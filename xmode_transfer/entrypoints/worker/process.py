@@ -103,7 +103,7 @@ def _begun(
     ):
         conninfo = cluster.queue(configuration.service)
         worker = Worker(
-            cluster.shared(bench, configuration.service),
+            bench,
             cluster.fleet(bench.ledger),
             configuration,
             partial(config_files.survey, directory),

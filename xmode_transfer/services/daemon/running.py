@@ -83,8 +83,6 @@ def _later(bench: Workbench, reason: str) -> TurnEnd:
 
 # --- On a worker -----------------------------------------------------------------------------------------
 
-NOBODY = ""
-
 
 class Room(Enum):
     """Where a worker's turn runs."""
@@ -96,8 +94,7 @@ class Room(Enum):
 
 @dataclass(slots=True, eq=False)
 class Taken:
-    """A job that was given to a worker. ``turn`` is there from when the fleet gave it the turn; who helps has
-    no customer of its own (``NOBODY``)."""
+    """A job that was given to a worker. ``turn`` is there from when the fleet gave it the turn."""
 
     customer: str
     room: Room

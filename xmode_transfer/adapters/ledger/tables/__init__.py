@@ -27,7 +27,6 @@ from xmode_transfer.adapters.ledger.tables.delivering import (
     writers,
 )
 from xmode_transfer.adapters.ledger.tables.fleet import fleet, turns, workers
-from xmode_transfer.adapters.ledger.tables.sharing import chunks
 from xmode_transfer.adapters.ledger.tables.watching import (
     alerts,
     daemons,
@@ -47,7 +46,6 @@ __all__ = [
     "acts",
     "alerts",
     "capabilities",
-    "chunks",
     "daemons",
     "deliveries",
     "discrepancies",
