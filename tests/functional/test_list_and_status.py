@@ -129,6 +129,17 @@ def as_user(url: str, user: str) -> str:
     return parts._replace(netloc=f"{user}@{parts.netloc.rpartition('@')[2]}").geturl()
 
 
+def test_status_warns_of_an_identity_that_is_not_verified(project: Make, acme: CustomerSetup) -> None:
+    here = project(acme, service={"vendor": {"verify_identity": False}})
+    fill(here, "a.csv")
+    here.deliver("acme")
+    assert here.run("status", "--json").json["warnings"][0].startswith("vendor.verify_identity is false")
+    assert "warning: vendor.verify_identity is false" in " ".join(here.run("status").out.split())
+    checked = here.run("check-access", "--customer", "acme", "--json").json
+    (identity,) = [item for item in checked["customers"][0]["findings"] if item["probe"] == "identity"]
+    assert identity["result"] == "unknown"
+
+
 def test_status_works_when_aws_does_not(project: Make, acme: CustomerSetup) -> None:
     here = project(acme)
     fill(here, "a.csv")

@@ -77,6 +77,18 @@ def composite(parts: Sequence[int]) -> str:
     return f"{encode(crc32(joined))}-{len(parts)}"
 
 
+def multipart_etag(parts: Sequence[str]) -> str | None:
+    """The ETag of a multipart object from its parts' ETags in order: the MD5 of their MD5s, and their number
+    (as S3 and Ceph RGW form it). None where a part's ETag is not an MD5, as under SSE-KMS."""
+    try:
+        digests = [bytes.fromhex(etag.strip('"')) for etag in parts]
+    except ValueError:
+        return None
+    if any(len(digest) != 16 for digest in digests):
+        return None
+    return f'"{hashlib.md5(b"".join(digests), usedforsecurity=False).hexdigest()}-{len(digests)}"'
+
+
 def encode(value: int) -> str:
     """The value as S3 carries it in ``x-amz-checksum-crc32``: base64 of the four bytes, big-endian."""
     return base64.b64encode(value.to_bytes(4, "big")).decode("ascii")

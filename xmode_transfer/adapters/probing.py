@@ -69,7 +69,7 @@ class AwsProber:
         self._sessions = sessions
         self._clock = clock
 
-    def verify_identity(self) -> str:
+    def verify_identity(self) -> str | None:
         return self._sessions.verify_identity()
 
     def assume(self, customer: Customer, external_id: str | None) -> None:

@@ -2,6 +2,7 @@
 deleting."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -90,14 +91,30 @@ class S3Objects:
             "MpuObjectSize": size,
             "IfNoneMatch": "*",
         }
+        answer = put_answer(self._complete(key, asked, crc32, ordered), crc32)
+        return self._with_etag(answer, key, [part.etag for part in ordered])
+
+    def _complete(
+        self, key: str, asked: dict[str, Any], crc32: int, parts: Sequence[UploadedPart]
+    ) -> dict[str, Any]:
         if not self._with_whole:
-            return put_answer(self._calls.call("CompleteMultipartUpload", key, **asked), crc32)
+            return self._calls.call("CompleteMultipartUpload", key, **asked)
         whole = {"ChecksumType": "FULL_OBJECT", "ChecksumCRC32": checksums.encode(crc32)}
         try:
-            answer = self._tolerantly("CompleteMultipartUpload", key, asked, whole)
+            return self._tolerantly("CompleteMultipartUpload", key, asked, whole)
         except ChecksumMismatch as mismatch:
-            answer = self._complete_composite(key, asked, ordered, mismatch)
-        return put_answer(answer, crc32)
+            return self._complete_composite(key, asked, parts, mismatch)
+
+    def _with_etag(self, answer: PutAnswer, key: str, parts: Sequence[str]) -> PutAnswer:
+        """Ceph RGW answers CompleteMultipartUpload with an empty ETag. It follows from the ETags of the
+        parts; where it does not, a HEAD names it."""
+        if answer.etag:
+            return answer
+        etag = checksums.multipart_etag(parts)
+        if etag is None:
+            info = self.head(key)
+            etag = info.etag if info is not None else ""
+        return replace(answer, etag=etag)
 
     def _complete_composite(
         self, key: str, asked: dict[str, Any], parts: Sequence[UploadedPart], mismatch: ChecksumMismatch

@@ -108,8 +108,10 @@ class StsRoleSessions:
         self._clients: dict[str, Any] = {}
         self._providers: dict[tuple[str, Step], RoleProvider] = {}
 
-    def verify_identity(self) -> str:
+    def verify_identity(self) -> str | None:
         """One GetCallerIdentity, which needs no permission (STS API reference)."""
+        if not self._vendor.verify_identity:
+            return None
         try:
             answer = self._call(self._vendor.sts_region, "get_caller_identity")
         except (ClientError, BotoCoreError, ResponseParserError) as error:

@@ -94,7 +94,7 @@ class ReservedPlace(Protocol):
 class Prober(Protocol):
     """Tries what a customer's role lets us do, and what it should not."""
 
-    def verify_identity(self) -> str:
+    def verify_identity(self) -> str | None:
         """As ``RoleSessions.verify_identity``."""
         ...
 

@@ -36,9 +36,10 @@ class CredentialsProvider(Protocol):
 class RoleSessions(Protocol):
     """The customers' roles, assumed with their external IDs."""
 
-    def verify_identity(self) -> str:
-        """The ARN that our own credentials belong to. Raises VendorIdentityError when there are none, when
-        AWS refuses them, or when they are not the configured vendor principal. No customer is touched."""
+    def verify_identity(self) -> str | None:
+        """The ARN that our own credentials belong to; None when it is not verified (vendor.verify_identity).
+        Raises VendorIdentityError when there are none, when AWS refuses them, or when they are not the
+        configured vendor principal. No customer is touched."""
         ...
 
     def open(self, customer: Customer, step: Step) -> CredentialsProvider:

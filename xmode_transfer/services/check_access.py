@@ -11,6 +11,7 @@ from xmode_transfer.domain.config import Configuration, Customer, CustomerState
 from xmode_transfer.domain.errors import (
     ConfigError,
     OtherPrincipal,
+    Party,
     VendorClockSkew,
     VendorIdentityError,
     XmodeError,
@@ -22,6 +23,8 @@ from xmode_transfer.domain.findings import (
     Finding,
     Leftover,
     LeftoverKind,
+    Result,
+    Severity,
     changes,
     facts_of,
     finding,
@@ -131,6 +134,18 @@ def identity_finding(error: VendorIdentityError, facts: Facts) -> Finding:
     return finding(cause, IDENTITY, facts, detail=error.message, request_id=error.request_id)
 
 
+def unverified(facts: Facts) -> Finding:
+    """Our identity where STS is not asked for it."""
+    return Finding(
+        IDENTITY,
+        Result.UNKNOWN,
+        None,
+        Party.US,
+        Severity.WARNING,
+        f"vendor.verify_identity is false: nothing proves that our access key belongs to {facts.principal}",
+    )
+
+
 def _ours(bench: Workbench, customer: Customer, error: VendorIdentityError) -> AccessReport:
     facts = facts_of(customer, bench.vendor.principal_arn)
     return AccessReport(customer.name, bench.clock.now(), (identity_finding(error, facts),))
@@ -163,7 +178,8 @@ class _Check:
 
     def run(self) -> AccessReport:
         stop = self._bench.stop
-        findings = [passed(IDENTITY, f"we are {self._prober.verify_identity()}")]
+        arn = self._prober.verify_identity()
+        findings = [passed(IDENTITY, f"we are {arn}") if arn is not None else unverified(self._facts)]
         assumed = False
         for trust in try_trust(self._prober, self._customer, self._facts, self._nonce):
             assumed = trust.assumed

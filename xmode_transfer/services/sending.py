@@ -378,7 +378,7 @@ def _differs(info: ObjectInfo, answer: PutAnswer) -> bool:
     ETag."""
     if info.checksum is not None and info.checksum.algorithm == answer.checksum.algorithm:
         return info.checksum.value != answer.checksum.value
-    return info.etag != answer.etag
+    return info.etag.strip('"') != answer.etag.strip('"')
 
 
 def defect_of(error: BaseException) -> Defect:

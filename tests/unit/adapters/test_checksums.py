@@ -56,6 +56,17 @@ def test_the_wire_form_goes_both_ways(value: int) -> None:
     assert checksums.decode(checksums.encode(value)) == value
 
 
+def test_a_multipart_etag_is_the_md5_of_the_parts_md5s() -> None:
+    parts = [hashlib.md5(content, usedforsecurity=False) for content in (b"one", b"two")]
+    whole = hashlib.md5(b"".join(part.digest() for part in parts), usedforsecurity=False).hexdigest()
+    assert checksums.multipart_etag([f'"{part.hexdigest()}"' for part in parts]) == f'"{whole}-2"'
+
+
+@pytest.mark.parametrize("etag", ['"e-2"', '"abcd"', ""])
+def test_a_multipart_etag_does_not_follow_from_etags_that_are_no_md5(etag: str) -> None:
+    assert checksums.multipart_etag(["0" * 32, etag]) is None
+
+
 @pytest.mark.parametrize("text", ["y/Q5Jg==-3", "AAAA", "", "not base64!"])
 def test_what_is_not_a_crc32_is_refused(text: str) -> None:
     with pytest.raises(ValueError):

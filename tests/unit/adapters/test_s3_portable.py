@@ -511,6 +511,26 @@ def test_the_whole_is_completed_with_the_checksum_of_its_parts_in_order(
     assert b"<ChecksumCRC32>NSRBwg==</ChecksumCRC32>" in asked.body
 
 
+WITHOUT_ETAG = b"<CompleteMultipartUploadResult><ETag></ETag></CompleteMultipartUploadResult>"
+
+
+def test_an_empty_etag_follows_from_the_parts(store: PortableStore, stub: Any, reply: Any) -> None:
+    """As Ceph RGW answers."""
+    parts = [UploadedPart(number, 1, f'"{number:032x}"', "AAAAAA==") for number in (1, 2)]
+    stub.reply(reply(200, WITHOUT_ETAG))
+    answer = store.complete_upload("xmode/a", "u1", parts, 2)
+    assert answer.etag == checksums.multipart_etag([part.etag for part in parts])
+    assert len(stub.asked) == 1
+
+
+def test_an_empty_etag_that_does_not_follow_is_asked_for(store: PortableStore, stub: Any, reply: Any) -> None:
+    headers = {"etag": '"of-the-store"', "content-length": "4", "last-modified": HEAD["Last-Modified"]}
+    stub.reply(reply(200, WITHOUT_ETAG), reply(200, b"", headers))
+    answer = store.complete_upload("xmode/a", "u1", PARTS, 4)
+    assert answer.etag == '"of-the-store"'
+    assert [asked.method for asked in stub.asked] == ["POST", "HEAD"]
+
+
 def test_a_composite_checksum_is_no_proof_of_the_whole(store: PortableStore, stub: Any, reply: Any) -> None:
     stub.reply(reply(200, completed("AAAAAA==-2")))
     assert not store.complete_upload("xmode/a", "u1", PARTS, 4).proven

@@ -432,6 +432,13 @@ def test_our_identity_is_the_configured_one(
     assert sessions.verify_identity() == VENDOR.principal_arn
 
 
+def test_a_store_whose_sts_cannot_say_who_we_are_is_not_asked(clock: Any, stub: Any) -> None:
+    """Ceph RGW and MinIO."""
+    vendor = Vendor(verify_identity=False)
+    assert StsRoleSessions(vendor, clock).verify_identity() is None
+    assert stub.asked == []
+
+
 def test_another_identity_is_refused(
     sessions: StsRoleSessions, stub: Any, caller: Callable[[str], Any]
 ) -> None:

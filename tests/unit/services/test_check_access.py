@@ -111,6 +111,22 @@ def test_the_corrected_policy_is_without_a_remark(world: World) -> None:
     assert causes(world.check()) == {"put_without_acl_allowed"}
 
 
+def test_an_identity_that_is_not_verified_is_a_warning(world: World, monkeypatch: Any) -> None:
+    world.bucket()
+    monkeypatch.setattr(world.prober, "verify_identity", lambda: None)
+    monkeypatch.setattr(world.prober, "session", lambda _, given, __: assumed(world, given))
+    report = world.check()
+    (identity,) = [item for item in report.findings if item.probe == "identity"]
+    assert (identity.result, str(identity.severity)) == (Result.UNKNOWN, "warning")
+    assert "vendor.verify_identity" in identity.message
+    assert report.exit_code == 0
+
+
+def assumed(world: World, external_id: str | None) -> Any:
+    role, us = world.customer.role_arn, Vendor().principal_arn
+    return world.roles.assume(role, principal=us, external_id=external_id, session_policy=None)
+
+
 def test_parts_refused_as_before_2018(tmp_path: Path) -> None:
     ledger = open_ledger(f"sqlite:///{tmp_path}/ledger.db", MemoryClock())
     world = World(ledger, parts_inherit_acl=False)

@@ -44,6 +44,9 @@ class Vendor(Model):
         default="us-east-1", validate_default=True
     )
     """Region whose STS endpoint is asked for role sessions."""
+    verify_identity: bool = True
+    """Whether STS is asked who we are (GetCallerIdentity). false is for S3-compatible stores whose STS cannot
+    answer that: Ceph RGW and MinIO."""
 
     @field_validator("principal_arn")
     @classmethod

@@ -36,7 +36,9 @@ _SHOWN_SOUND = 10
 _INDENT = 11
 
 
-def lines(assessment: Assessment, engine: str, *, everybody: bool) -> Iterator[str]:
+def lines(
+    assessment: Assessment, engine: str, *, everybody: bool, warnings: Sequence[str] = ()
+) -> Iterator[str]:
     """All of it. Without ``everybody`` many customers who fare well are only named, and of very many in
     trouble the first ones told."""
     if not assessment.customers:
@@ -61,6 +63,8 @@ def lines(assessment: Assessment, engine: str, *, everybody: bool) -> Iterator[s
         for item in caring[:_SHOWN_IN_TROUBLE]:
             yield from _customer(item)
         yield from _named([item for item in sound if item not in caring[:_SHOWN_IN_TROUBLE]])
+    for warning in warnings:
+        yield _wrapped(f"{style('warning', fg='yellow', bold=True)}: {warning}", 0)
     yield f"engine {engine}"
 
 

@@ -71,13 +71,18 @@ def command(
         if as_json:
             document = {
                 "engine": {"name": engine, "reason": reason},
+                "warnings": view.warnings,
                 **_document(assessment, view),
                 "not_recorded": view.not_recorded,
             }
             click.echo(json.dumps(document, ensure_ascii=False))
             return ExitCode.DONE
-    told = standing.lines(assessment, f"{engine} ({reason})", everybody=everybody or name is not None)
-    for line in told:
+    for line in standing.lines(
+        assessment,
+        f"{engine} ({reason})",
+        everybody=everybody or name is not None,
+        warnings=view.warnings,
+    ):
         click.echo(words.folded(line))
     if view.not_recorded is not None:
         refused = f"the sources were looked at just now, and the ledger did not take it: {view.not_recorded}"
@@ -115,6 +120,15 @@ class _View:
         self._looks = Looks(ledger, clock)
 
     @property
+    def warnings(self) -> list[str]:
+        """Settings that leave out a safeguard."""
+        vendor = self.configuration.service.vendor
+        if vendor.verify_identity:
+            return []
+        principal = vendor.principal_arn
+        return [f"vendor.verify_identity is false: nothing proves that our access key belongs to {principal}"]
+
+    @property
     def not_recorded(self) -> str | None:
         """Why the ledger did not take what was seen at the sources, where it did not."""
         return self._looks.refusal.message if self._looks.refusal is not None else None
@@ -149,7 +163,7 @@ class _View:
         from rich.text import Text
 
         def picture() -> Text:
-            shown = standing.lines(self.assessment(), engine, everybody=everybody)
+            shown = standing.lines(self.assessment(), engine, everybody=everybody, warnings=self.warnings)
             return Text.from_ansi(rendered("\n".join(shown)))
 
         with (
