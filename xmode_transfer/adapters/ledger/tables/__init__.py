@@ -35,7 +35,6 @@ from xmode_transfer.adapters.ledger.tables.watching import (
     looks,
     notices,
     passed_over,
-    tellings,
     visits,
 )
 
@@ -64,7 +63,6 @@ __all__ = [
     "removals",
     "runs",
     "staged_objects",
-    "tellings",
     "turns",
     "upload_parts",
     "uploads",

@@ -9,7 +9,7 @@ from sqlalchemy import (
     Text,
 )
 
-SCHEMA_VERSION = "0013"
+SCHEMA_VERSION = "0014"
 
 NAMING = {
     "pk": "pk_%(table_name)s",
