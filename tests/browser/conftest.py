@@ -88,7 +88,7 @@ def browser() -> Iterator[Browser]:
 @pytest.fixture
 def kept_demo(browser: Browser, sandbox_home: Path, tmp_path: Path) -> Iterator[str]:
     """The address of the page of a real daemon, over what the demo has delivered. One customer has made its
-    mistake again, and alerts are opened at once."""
+    mistake again."""
     home = tmp_path / "home"
     home.mkdir()
     (home / "runtime").symlink_to(sandbox_home / "runtime")
@@ -105,8 +105,6 @@ def kept_demo(browser: Browser, sandbox_home: Path, tmp_path: Path) -> Iterator[
 
     try:
         demo("--keep")
-        with (tmp_path / ".demo" / "config" / "service.yaml").open("a", encoding="utf-8") as service:
-            service.write("alerting: {hold_seconds: 0}\n")
         yield screenshots.break_initech(tmp_path).rstrip("/")
     finally:
         demo("--stop")

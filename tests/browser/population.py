@@ -15,7 +15,6 @@ import sqlalchemy
 from xmode_transfer.adapters.ledger import looks, open_ledger, tables
 from xmode_transfer.adapters.ledger.rows import text_of
 from xmode_transfer.adapters.memory.clock import MemoryClock
-from xmode_transfer.domain.alerts import Message, Route
 from xmode_transfer.domain.config import Configuration, Customer, Feed, Problem, Service
 from xmode_transfer.domain.findings import AccessReport, Cause, Facts, finding, passed
 from xmode_transfer.domain.looks import Look, Waiting
@@ -265,20 +264,14 @@ def populate(path: Path, count: int, objects: int = 250) -> None:
     ledger.close()
 
 
-class Pager:
-    """A channel that takes everything."""
-
-    route = Route("on-call")
-
-    def send(self, message: Message) -> str:
-        return f"took {message.event}"
-
-
 def _alert(path: Path, configured: Configuration) -> None:
-    """What the watch finds and tells in the half hour before; only the unreadable file is seen anew."""
+    """What the watch finds and tells in the half hour before, on a channel that takes everything; the
+    unreadable file is seen last."""
     clock = MemoryClock(NOW - timedelta(minutes=30))
     ledger = open_ledger(f"sqlite:///{path}", clock)
-    watch = Watch(ledger, clock, "host/boot/1/1", lambda _: [Pager()], lambda _: None)
+    watch = Watch(ledger, clock, "host/boot/1/1", lambda _, message: f"took {message.event}", lambda _: None)
+    pager = Service(alerts=[{"name": "on-call", "webhook": "env:PAGER"}])
+    configured = replace(configured, service=pager)
     in_order = replace(configured, broken={}, problems=())
     for minutes, seen in ((0, in_order), (10, in_order), (19, configured)):
         clock.set(NOW - timedelta(minutes=30 - minutes))

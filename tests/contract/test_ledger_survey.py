@@ -9,7 +9,7 @@ import pytest
 from xmode_transfer.adapters.ledger import SqlLedger, open_ledger, sent
 from xmode_transfer.adapters.memory.clock import MemoryClock
 from xmode_transfer.domain.acts import Act, ActKind
-from xmode_transfer.domain.alerts import Alert, Condition, Event, Telling, fingerprint
+from xmode_transfer.domain.alerts import Alert, Event, Notification, fingerprint
 from xmode_transfer.domain.daemons import DaemonRecord
 from xmode_transfer.domain.errors import LeaseLost, Party
 from xmode_transfer.domain.findings import AccessReport, Cause, Finding, Result, Severity
@@ -331,7 +331,7 @@ def test_the_survey_has_leftovers_cleanups_and_what_is_known_of_destinations(
 
 
 def an_alert(**changes: object) -> Alert:
-    condition = Condition(
+    alert = Alert(
         fingerprint("role_refused"),
         "role_refused",
         "a detail",
@@ -343,24 +343,23 @@ def an_alert(**changes: object) -> Alert:
         NOW - HOUR,
         ("acme", "globex"),
         2,
+        NOW,
     )
-    return replace(Alert(condition, 1, NOW, NOW), **changes)  # type: ignore[arg-type]
+    return replace(alert, **changes)  # type: ignore[arg-type]
 
 
-def test_alerts_and_what_was_told_come_back_whole(ledger: SqlLedger, lease: Lease) -> None:
-    assert (ledger.alerts(), ledger.tellings()) == ([], [])
-    alert = an_alert()
-    heard = Telling(alert.fingerprint, "ops", 1, Event.OPENED, NOW, ("acme",), 1)
-    failed = Telling(alert.fingerprint, "pager", 1, attempts=2, next_attempt_at=NOW, error="no answer")
-    ledger.record_alerts(lease, [alert], (), [heard, failed])
+def test_alerts_and_what_channels_know_come_back_whole(ledger: SqlLedger, lease: Lease) -> None:
+    assert ledger.alerts() == []
+    heard = Notification(Event.OPENED, NOW)
+    failed = Notification(attempts=2, next_attempt_at=NOW + HOUR, error="no answer")
+    alert = an_alert(notifications={"ops": heard, "pager": failed})
+    ledger.record_alerts(lease, [alert])
     assert ledger.alerts() == [alert]
-    assert ledger.tellings() == [heard, failed]
-    later = an_alert(episode=2, opened_at=NOW, resolved_at=NOW + HOUR)
-    ledger.record_alerts(lease, [later], (), [replace(heard, told=Event.RESOLVED)])
+    later = an_alert(resolved_at=NOW + HOUR, urgent=False, notifications={"ops": heard})
+    ledger.record_alerts(lease, [later])
     assert ledger.alerts() == [later]
-    assert ledger.tellings() == [replace(heard, told=Event.RESOLVED), failed]
     ledger.record_alerts(lease, (), [alert.fingerprint, "unknown"])
-    assert (ledger.alerts(), ledger.tellings()) == ([], [])
+    assert ledger.alerts() == []
 
 
 def test_alerts_are_not_written_with_a_lease_that_was_taken_over(ledger: SqlLedger, lease: Lease) -> None:

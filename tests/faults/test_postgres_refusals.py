@@ -503,18 +503,17 @@ def test_rows_without_their_parents_and_constraints_that_nobody_proved_are_found
     ledger = opened(postgres_ledger)
     try:
         assert ledger.check() == []
-        postgres_server.execute("ALTER TABLE tellings DROP CONSTRAINT fk_tellings_alerts", database)
+        change = "ALTER TABLE upload_parts"
+        postgres_server.execute(f"{change} DROP CONSTRAINT fk_upload_parts_uploads", database)
+        postgres_server.execute("INSERT INTO upload_parts VALUES (7, 1, 5, 'etag', 'sum')", database)
         postgres_server.execute(
-            "INSERT INTO tellings VALUES ('gone', 'on-call', 1, NULL, NULL, '[]', 0, 0, NULL, '')", database
-        )
-        postgres_server.execute(
-            "ALTER TABLE tellings ADD CONSTRAINT fk_tellings_alerts FOREIGN KEY (fingerprint) "
-            "REFERENCES alerts NOT VALID",
+            f"{change} ADD CONSTRAINT fk_upload_parts_uploads FOREIGN KEY (upload) "
+            "REFERENCES uploads NOT VALID",
             database,
         )
         assert ledger.check() == [
-            "tellings: the constraint fk_tellings_alerts was never validated",
-            "tellings: a row refers to a row of alerts that is not there",
+            "upload_parts: the constraint fk_upload_parts_uploads was never validated",
+            "upload_parts: a row refers to a row of uploads that is not there",
         ]
     finally:
         ledger.close()

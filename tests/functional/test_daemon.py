@@ -137,13 +137,18 @@ def delivered(daemon: Any, customer: str) -> list[str]:
     return [e["period"] for e in daemon.seen("delivery.finished", customer=customer, outcome="delivered")]
 
 
-def watched_again(project: Any, fingerprint: str) -> None:
-    """Waits for a round of the watch that has seen the open alert once more."""
+def watched_again(project: Any) -> None:
+    """Waits for a round of the watch that began after now: the one after the next."""
     until = time.monotonic() + 120
     with closing(sqlite3.connect(project.directory / "var" / "ledger.db")) as ledger:
-        query = "SELECT count(*) FROM alerts WHERE fingerprint = ? AND last_seen_at > opened_at"
-        while ledger.execute(query, [fingerprint]).fetchone() != (1,):
-            assert time.monotonic() < until, ledger.execute("SELECT * FROM alerts").fetchall()
+
+        def rounds() -> int:
+            (generation,) = ledger.execute("SELECT generation FROM leases WHERE name = 'watch'").fetchone()
+            return int(generation)
+
+        before = rounds()
+        while rounds() < before + 2:
+            assert time.monotonic() < until
             time.sleep(0.1)
 
 
@@ -163,7 +168,7 @@ def test_it_delivers_reloads_tells_and_survives_a_role_that_is_gone(
     project: Make, customer_factory: Callable[..., CustomerSetup], hook: Hook
 ) -> None:
     acme, globex = customer_factory("acme"), customer_factory("globex")
-    alerts = {"alerts": [{"name": "ops", "webhook": "env:HOOK_URL"}], "alerting": {"hold_seconds": 0}}
+    alerts = {"alerts": [{"name": "ops", "webhook": "env:HOOK_URL"}]}
     here = project(acme, globex, service={**FAST, **alerts})
     here.environment["HOOK_URL"] = hook.url
     late = here.directory / "customers" / "globex.yaml"
@@ -205,7 +210,7 @@ def test_it_delivers_reloads_tells_and_survives_a_role_that_is_gone(
         opened = hook.wait("opened", "access_denied")
         assert (opened["party"], opened["customers"]) == ("customer", ["acme"])
         daemon.process.send_signal(signal.SIGHUP)  # a person asks: it is tried at once, and looked at again
-        watched_again(here, opened["fingerprint"])
+        watched_again(here)
         assert len(hook.told("opened", "access_denied")) == 1
         assert not hook.told("resolved", "access_denied")
 

@@ -16,7 +16,6 @@ pytestmark = pytest.mark.sandbox
 
 SERVICE = {
     "daemon": {"tick_seconds": 1, "first_retry_seconds": 1, "longest_retry_seconds": 2},
-    "alerting": {"hold_seconds": 0},
     "status_page": "off",
 }
 
@@ -142,6 +141,8 @@ def test_a_delivery_that_waits_for_the_customer_is_told_with_what_to_do(
     here = project(acme, service=SERVICE, overrides={"acme": {"notices": True}})
     produce(here, "20", b"first")
     assert here.deliver().code == 4
+    # it was refused long enough ago for a notice, which cannot be taken back
+    change(here, "UPDATE runs SET finished_at = '2026-01-01T00:00:00.000000Z'")
     daemon = here.start("daemon")
     (key,) = until(lambda: bucket.list_keys(acme, place(acme)))
     told = json.loads(bucket.read_object(acme, key))

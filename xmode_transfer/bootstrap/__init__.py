@@ -23,9 +23,7 @@ from xmode_transfer.domain.errors import ConfigError
 from xmode_transfer.ports import (
     Attestation,
     Clock,
-    Heart,
     Ledger,
-    Notifier,
     ObjectStores,
     Prober,
     Progress,
@@ -199,25 +197,9 @@ def sources(clock: Clock, stop: threading.Event | None = None) -> SourceFactory:
     return source
 
 
-def notifiers(service: Service) -> tuple[Notifier, ...]:
-    """The channels for alerts, as configured."""
-    from xmode_transfer.adapters.notify import AppriseNotifier, WebhookNotifier
-
-    return tuple(
-        WebhookNotifier(channel) if channel.webhook is not None else AppriseNotifier(channel)
-        for channel in service.alerts
-    )
-
-
-def heart(service: Service) -> Heart | None:
-    from xmode_transfer.adapters.notify import HeartbeatUrl
-
-    heartbeat = service.alerting.heartbeat
-    return HeartbeatUrl(heartbeat) if heartbeat is not None else None
-
-
 def watch(record: Ledger, clock: Clock) -> "Watch":
     """What looks after alerts: whoever runs long calls its ``round`` about once a minute."""
+    from xmode_transfer.adapters import notify
     from xmode_transfer.services.watch import Watch
 
-    return Watch(record, clock, processes.this_process(), notifiers, heart)
+    return Watch(record, clock, processes.this_process(), notify.send, notify.beat)

@@ -38,6 +38,8 @@ SHUT = frozenset(
 )
 """While a delivery waits for one of these, a notice would meet the same: it is not tried, and it is no way to
 tell that the delivery is paused."""
+PAUSED_FOR = timedelta(minutes=5)
+"""A delivery that was paused for less may be paused for a moment only: a notice cannot be taken back."""
 FIRST_PAUSE = timedelta(minutes=1)
 LONGEST_PAUSE = timedelta(hours=1)
 
@@ -121,16 +123,15 @@ def happenings(
     customers: Mapping[str, Customer],
     assessment: Assessment,
     corrections: Iterable[Delivery],
-    hold: timedelta,
 ) -> list[Happening]:
     """What there is to tell these customers at the moment of the assessment, told already or not, the oldest
-    first. What paused a delivery for less than ``hold`` may be a moment's."""
+    first."""
     found = [
         item
         for health in assessment.customers
         if health.customer in customers
         for subscription in health.subscriptions
-        for item in _of_subscription(subscription, assessment.assessed_at - hold)
+        for item in _of_subscription(subscription, assessment.assessed_at - PAUSED_FOR)
     ]
     for delivery in corrections:
         customer = customers.get(delivery.customer)

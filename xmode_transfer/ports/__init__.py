@@ -9,7 +9,6 @@ from xmode_transfer.ports.board import Board, Pulse, Turn, TurnState
 from xmode_transfer.ports.clock import Clock
 from xmode_transfer.ports.fleet import Fleet
 from xmode_transfer.ports.ledger import Ledger
-from xmode_transfer.ports.notifying import Heart, Notifier
 from xmode_transfer.ports.probing import ProbedObject, Prober, ReservedPlace
 from xmode_transfer.ports.progress import Progress
 from xmode_transfer.ports.reading import Reader
@@ -42,10 +41,8 @@ __all__ = [
     "DeletionResult",
     "EngineInfo",
     "Fleet",
-    "Heart",
     "Ledger",
     "ListedObject",
-    "Notifier",
     "ObjectInfo",
     "ObjectStore",
     "ObjectStores",

@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Protocol
 
 from xmode_transfer.domain.acts import Act, ActKind, Removal, RemovalOutcome
-from xmode_transfer.domain.alerts import Alert, Telling
+from xmode_transfer.domain.alerts import Alert
 from xmode_transfer.domain.daemons import DaemonRecord
 from xmode_transfer.domain.findings import AccessReport
 from xmode_transfer.domain.looks import Look, Survey
@@ -110,19 +110,10 @@ class Ledger(Protocol):
         """All that are remembered, in the order of fingerprints."""
         ...
 
-    def tellings(self) -> list[Telling]:
-        """What each channel was told of them."""
-        ...
-
     def record_alerts(
-        self,
-        lease: Lease,
-        changed: Iterable[Alert] = (),
-        forgotten: Iterable[str] = (),
-        tellings: Iterable[Telling] = (),
+        self, lease: Lease, changed: Iterable[Alert] = (), forgotten: Iterable[str] = ()
     ) -> None:
-        """Adds or overwrites alerts and what channels were told of them; forgets those of these fingerprints,
-        with what was told. All of it or nothing."""
+        """Adds or overwrites alerts; forgets those of these fingerprints. All of it or nothing."""
         ...
 
     def notices(

@@ -86,9 +86,8 @@ class Notices:
         planned = ledger.notices(statuses=[NoticeStatus.PLANNED])
         if not customers and not planned:
             return
-        hold = timedelta(seconds=configuration.service.alerting.hold_seconds)
         corrections = ledger.corrections(now - CORRECTED_WITHIN)
-        found = happenings(customers, assessment, corrections, hold)
+        found = happenings(customers, assessment, corrections)
         known = [
             item for name in sorted({item.mark.customer for item in found}) for item in ledger.notices(name)
         ]

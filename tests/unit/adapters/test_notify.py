@@ -12,13 +12,13 @@ from typing import Any
 
 import pytest
 
-from xmode_transfer.adapters.notify import AppriseNotifier, HeartbeatUrl, WebhookNotifier
-from xmode_transfer.domain.alerts import Alert, Condition, Event, Message
+from xmode_transfer.adapters.notify import beat, send
+from xmode_transfer.domain.alerts import Alert, Event, Message
 from xmode_transfer.domain.config import Channel, Heartbeat
 from xmode_transfer.domain.errors import ConfigError, NotificationFailed, Party
 
 NOW = datetime(2026, 11, 25, 12, 0, tzinfo=UTC)
-CONDITION = Condition(
+ALERT = Alert(
     "0123456789abcdef",
     "role_refused",
     "",
@@ -30,8 +30,9 @@ CONDITION = Condition(
     NOW,
     ("acme", "globex"),
     2,
+    opened_at=NOW,
 )
-ALERT = Alert(CONDITION, 1, NOW, NOW, NOW)
+HOOK = Channel(name="ops", webhook="env:HOOK")
 
 
 class Far:
@@ -75,7 +76,7 @@ def far() -> Iterator[Far]:
 
 def test_a_webhook_gets_the_whole_state(far: Far, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOOK", f"http://{far.address}/alerts")
-    answer = WebhookNotifier(Channel(name="ops", webhook="env:HOOK")).send(Message(Event.OPENED, ALERT, NOW))
+    answer = send(HOOK, Message(Event.OPENED, ALERT, NOW))
     ((method, path, headers, body),) = far.requests
     assert (method, path, answer) == ("POST", "/alerts", "200 OK")
     assert headers["Content-Type"] == "application/json"
@@ -89,11 +90,11 @@ def test_a_webhook_gets_the_whole_state(far: Far, monkeypatch: pytest.MonkeyPatc
 
 def test_a_secret_file_that_was_replaced_counts_at_once(far: Far, tmp_path: Any) -> None:
     secret = tmp_path / "url"
-    notifier = WebhookNotifier(Channel(name="ops", webhook=f"file:{secret}"))
+    channel = Channel(name="ops", webhook=f"file:{secret}")
     with pytest.raises(ConfigError, match="cannot be read"):
-        notifier.send(Message(Event.OPENED, ALERT, NOW))
+        send(channel, Message(Event.OPENED, ALERT, NOW))
     secret.write_text(f"http://{far.address}/new\n")
-    notifier.send(Message(Event.OPENED, ALERT, NOW))
+    send(channel, Message(Event.OPENED, ALERT, NOW))
     assert far.requests[0][1] == "/new"
 
 
@@ -101,7 +102,7 @@ def test_a_refusal_says_what_was_answered_and_no_secret(far: Far, monkeypatch: p
     monkeypatch.setenv("HOOK", f"http://{far.address}/very-s3cret-path")
     far.status, far.says = 403, b"no such hook: /very-s3cret-path"
     with pytest.raises(NotificationFailed, match="403 Forbidden") as caught:
-        WebhookNotifier(Channel(name="ops", webhook="env:HOOK")).send(Message(Event.OPENED, ALERT, NOW))
+        send(HOOK, Message(Event.OPENED, ALERT, NOW))
     assert "very-s3cret-path" not in str(caught.value)
     assert caught.value.retryable
 
@@ -110,7 +111,7 @@ def test_a_redirect_is_not_followed(far: Far, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setenv("HOOK", f"http://{far.address}/a")
     far.status, far.sends_to = 302, f"http://{far.address}/elsewhere"
     with pytest.raises(NotificationFailed, match="302"):
-        WebhookNotifier(Channel(name="ops", webhook="env:HOOK")).send(Message(Event.OPENED, ALERT, NOW))
+        send(HOOK, Message(Event.OPENED, ALERT, NOW))
     assert len(far.requests) == 1
 
 
@@ -120,18 +121,17 @@ def test_a_redirect_is_not_followed(far: Far, monkeypatch: pytest.MonkeyPatch) -
 def test_what_cannot_be_asked_is_told(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOOK", url)
     with pytest.raises(NotificationFailed, match=r"alerts\.ops\.webhook"):
-        WebhookNotifier(Channel(name="ops", webhook="env:HOOK")).send(Message(Event.OPENED, ALERT, NOW))
+        send(HOOK, Message(Event.OPENED, ALERT, NOW))
 
 
 def test_the_heart_beats(far: Far, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HEART", f"http://{far.address}/ping")
-    heart = HeartbeatUrl(Heartbeat(url="env:HEART", every_seconds=60))
-    heart.beat()
+    heartbeat = Heartbeat(url="env:HEART")
+    beat(heartbeat)
     assert [(method, path) for method, path, _, _ in far.requests] == [("GET", "/ping")]
-    assert heart.every_seconds == 60
     far.status = 500
     with pytest.raises(NotificationFailed, match="500"):
-        heart.beat()
+        beat(heartbeat)
 
 
 @pytest.mark.parametrize(
@@ -146,8 +146,8 @@ def test_a_user_and_a_password_in_the_url_are_basic_authentication(
     far: Far, monkeypatch: pytest.MonkeyPatch, user: str, credentials: str
 ) -> None:
     monkeypatch.setenv("HOOK", f"http://{user}@{far.address}/alerts?to=ops")
-    WebhookNotifier(Channel(name="ops", webhook="env:HOOK")).send(Message(Event.OPENED, ALERT, NOW))
-    HeartbeatUrl(Heartbeat(url="env:HOOK")).beat()
+    send(HOOK, Message(Event.OPENED, ALERT, NOW))
+    beat(Heartbeat(url="env:HOOK"))
     assert [(method, path) for method, path, _, _ in far.requests] == [
         ("POST", "/alerts?to=ops"),
         ("GET", "/alerts?to=ops"),
@@ -161,9 +161,9 @@ def test_a_user_and_a_password_in_the_url_are_basic_authentication(
 def test_a_user_in_the_url_and_a_token_do_not_go_together(far: Far, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOOK", f"http://ops:s3cret-word@{far.address}/alerts")
     monkeypatch.setenv("TOKEN", "t0ken")
-    notifier = WebhookNotifier(Channel(name="ops", webhook="env:HOOK", token="env:TOKEN"))
+    channel = Channel(name="ops", webhook="env:HOOK", token="env:TOKEN")
     with pytest.raises(NotificationFailed, match="a token is configured beside it") as raised:
-        notifier.send(Message(Event.OPENED, ALERT, NOW))
+        send(channel, Message(Event.OPENED, ALERT, NOW))
     assert "s3cret-word" not in raised.value.message + raised.value.hint
     assert far.requests == []
 
@@ -174,17 +174,17 @@ def test_a_user_in_the_url_and_a_token_do_not_go_together(far: Far, monkeypatch:
 ON_ITS_WAY_OUT = pytest.mark.filterwarnings("ignore:'imghdr' is deprecated:DeprecationWarning")
 
 
-def apprise_channel(monkeypatch: pytest.MonkeyPatch, url: str) -> AppriseNotifier:
+def apprise_channel(monkeypatch: pytest.MonkeyPatch, url: str) -> Channel:
     pytest.importorskip("apprise", reason="needs the extra `alerts`")
     monkeypatch.setenv("APPRISE", url)
-    return AppriseNotifier(Channel(name="chat", apprise="env:APPRISE"))
+    return Channel(name="chat", apprise="env:APPRISE")
 
 
 @ON_ITS_WAY_OUT
 def test_apprise_sends_title_and_text(far: Far, monkeypatch: pytest.MonkeyPatch) -> None:
-    notifier = apprise_channel(monkeypatch, f"json://{far.address}/hook")
-    assert notifier.send(Message(Event.OPENED, ALERT, NOW)) == "taken"
-    notifier.send(Message(Event.RESOLVED, ALERT, NOW))
+    channel = apprise_channel(monkeypatch, f"json://{far.address}/hook")
+    assert send(channel, Message(Event.OPENED, ALERT, NOW)) == "taken"
+    send(channel, Message(Event.RESOLVED, ALERT, NOW))
     opened, resolved = (body for _, _, _, body in far.requests)
     assert opened["title"] == "2 customers: AssumeRole is refused"
     assert "Who must act: the customer. Send the trust policy" in opened["message"]
@@ -197,11 +197,11 @@ def test_pagerduty_gets_a_key_of_the_alert_and_its_end(far: Far, monkeypatch: py
     plugin = pytest.importorskip("apprise.plugins.pagerduty", reason="needs the extra `alerts`")
     monkeypatch.setitem(plugin.PAGERDUTY_API_LOOKUP, "us", f"http://{far.address}/v2/enqueue")
     far.status = 202
-    notifier = apprise_channel(
+    channel = apprise_channel(
         monkeypatch, "pagerduty://routing-key-0001@api-key-0001/xmode/transfer?region=us"
     )
     for event in (Event.OPENED, Event.REPEATED, Event.RESOLVED):
-        notifier.send(Message(event, ALERT, NOW))
+        send(channel, Message(event, ALERT, NOW))
     sent = [body for _, _, _, body in far.requests]
     assert [body["event_action"] for body in sent] == ["trigger", "trigger", "resolve"]
     assert {body["dedup_key"] for body in sent} == {"0123456789abcdef"}
@@ -214,31 +214,25 @@ def test_what_apprise_does_not_take_is_told_without_secrets(
     far: Far, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     far.status = 500
-    notifier = apprise_channel(monkeypatch, f"json://user:passw0rd-of-chat@{far.address}/hook-t0ken-of-chat")
+    channel = apprise_channel(monkeypatch, f"json://user:passw0rd-of-chat@{far.address}/hook-t0ken-of-chat")
     with pytest.raises(NotificationFailed, match=r"alerts\.chat\.apprise") as caught:
-        notifier.send(Message(Event.OPENED, ALERT, NOW))
+        send(channel, Message(Event.OPENED, ALERT, NOW))
     assert "passw0rd-of-chat" not in str(caught.value)
     assert "t0ken-of-chat" not in str(caught.value)
     assert "500" in str(caught.value)
     with pytest.raises(NotificationFailed, match="no URL that Apprise knows"):
-        apprise_channel(monkeypatch, "nosuch://x").send(Message(Event.OPENED, ALERT, NOW))
+        send(apprise_channel(monkeypatch, "nosuch://x"), Message(Event.OPENED, ALERT, NOW))
 
 
 def test_apprise_is_only_loaded_when_something_is_sent() -> None:
-    program = (
-        "import sys\n"
-        "from xmode_transfer import bootstrap\n"
-        "from xmode_transfer.domain.config import Service\n"
-        "service = Service(alerts=[{'name': 'chat', 'apprise': 'env:CHAT'}])\n"
-        "print(len(bootstrap.notifiers(service)), 'apprise' in sys.modules)"
-    )
+    program = "import sys\nfrom xmode_transfer.adapters import notify\nprint('apprise' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert done.stdout.split() == ["1", "False"]
+    assert done.stdout.split() == ["False"]
 
 
 def test_without_the_extra_it_is_said_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "apprise", None)
     monkeypatch.setenv("APPRISE", "json://127.0.0.1/x")
     with pytest.raises(NotificationFailed, match="not installed") as caught:
-        AppriseNotifier(Channel(name="chat", apprise="env:APPRISE")).send(Message(Event.OPENED, ALERT, NOW))
+        send(Channel(name="chat", apprise="env:APPRISE"), Message(Event.OPENED, ALERT, NOW))
     assert "xmode-transfer[alerts]" in caught.value.hint

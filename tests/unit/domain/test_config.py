@@ -124,7 +124,6 @@ def test_quiet_hours_begin_and_end() -> None:
     quiet = {"from": "22:00", "until": "7:00", "timezone": "Europe/Berlin"}
     found = Service(alerting={"quiet_hours": quiet}).alerting.quiet_hours
     assert found is not None
-    assert [str(moment) for moment in found.span] == ["22:00:00", "07:00:00"]
     assert "no time of day" in refusal(Service, alerting={"quiet_hours": quiet | {"from": "24:00"}})
     assert "the same time" in refusal(Service, alerting={"quiet_hours": quiet | {"until": "22:00"}})
     assert "no time zone" in refusal(Service, alerting={"quiet_hours": quiet | {"timezone": "Berlin"}})

@@ -29,7 +29,6 @@ from xmode_transfer.domain.records import Delivery, Failure, Status
 
 NOW = datetime(2026, 11, 25, 12, 0, tzinfo=UTC)
 HOUR = timedelta(hours=1)
-HOLD = timedelta(minutes=5)
 FEED = Feed(name="us-daily", source="/secret/exports", period="day", partition="%Y/%m/%d")
 DROPS = Feed(name="drops", source="/secret/drops", period="none")
 
@@ -90,7 +89,7 @@ def found(
         open={place: opened} if opened else {},
     )
     assessment = assess(configuration, survey, NOW)
-    return happenings(wanting(configuration), assessment, corrections, HOLD)
+    return happenings(wanting(configuration), assessment, corrections)
 
 
 def told(items: list[Happening]) -> list[tuple[str, str, int]]:

@@ -13,11 +13,19 @@ from typing import Any
 import pytest
 
 from xmode_transfer import telemetry
+from xmode_transfer.adapters import notify
 from xmode_transfer.adapters.ledger import SqlLedger, open_ledger
 from xmode_transfer.adapters.memory.clock import MemoryClock
-from xmode_transfer.adapters.notify import HeartbeatUrl, WebhookNotifier
-from xmode_transfer.domain.alerts import Message, Route
-from xmode_transfer.domain.config import Configuration, Customer, Destination, Feed, Service
+from xmode_transfer.domain.alerts import Message
+from xmode_transfer.domain.config import (
+    Channel,
+    Configuration,
+    Customer,
+    Destination,
+    Feed,
+    Heartbeat,
+    Service,
+)
 from xmode_transfer.domain.errors import LedgerFull, NotificationFailed
 from xmode_transfer.domain.health import Health
 from xmode_transfer.domain.looks import Look
@@ -111,18 +119,10 @@ def service(hook: Hook, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     }
 
 
-def notifiers(service: Service) -> list[WebhookNotifier]:
-    return [WebhookNotifier(channel) for channel in service.alerts]
-
-
-def heart(service: Service) -> HeartbeatUrl | None:
-    return HeartbeatUrl(service.alerting.heartbeat) if service.alerting.heartbeat else None
-
-
 @pytest.fixture
 def watching(ledger: SqlLedger, clock: MemoryClock) -> Callable[[], Watch]:
     """A watch as a process has it; called again, it is another process's."""
-    return lambda: Watch(ledger, clock, "host-a", notifiers, heart)
+    return lambda: Watch(ledger, clock, "host-a", notify.send, notify.beat)
 
 
 def refuse(ledger: SqlLedger, customer: str, at: datetime, cause: str = "role_refused") -> Delivery:
@@ -160,10 +160,8 @@ def test_an_alert_is_opened_not_repeated_and_resolved(
     configuration = configured(**service)
     delivery = refuse(ledger, "c001", clock.now())
     watch = watching()
-    for _ in range(5):
-        assessment = watch.round(configuration)
-        minutes(clock, 1)
-    assert hook.events == []
+    assessment = watch.round(configuration)
+    assert hook.events == [("opened", "role_refused")]
     assert assessment is not None
     assert assessment.customers[0].health is Health.BLOCKED
     for number in range(30):
@@ -238,14 +236,14 @@ def test_a_channel_that_fails_is_tried_again_and_holds_up_nobody(
     minutes(clock, 1)
     watching().round(configuration)
     assert hook.events == [("opened", "role_refused")]
-    failing = {item.channel: item for item in ledger.tellings() if item.attempts}
-    assert set(failing) == {"dead", "unset"}
-    assert "NOBODY_SET_THIS is not set" in failing["unset"].error
+    (alert,) = ledger.alerts()
+    assert {name for name, known in alert.notifications.items() if known.attempts} == {"dead", "unset"}
+    assert "NOBODY_SET_THIS is not set" in alert.notifications["unset"].error
     log = capsys.readouterr().err
     events = [json.loads(line) for line in log.splitlines() if line.startswith("{")]
     assert "alert.not_sent" in {event["event"] for event in events}
     assert "alert.opened" in {event["event"] for event in events}
-    recorded = json.dumps([item.error for item in ledger.tellings()])
+    recorded = json.dumps([known.error for known in alert.notifications.values()])
     for secret in (SECRET, "t0ken-of-the-webhook", "another-s3cret-path"):
         assert secret not in log
         assert secret not in recorded
@@ -282,12 +280,38 @@ def test_a_ledger_that_takes_nothing_is_an_alert_told_once(
         watch.round(configuration)
         minutes(clock, 1)
     assert hook.events[2:] == [("resolved", "ledger_full")]
-    assert {alert.condition.cause: str(alert.state) for alert in ledger.alerts()} == {
+    assert {alert.cause: str(alert.state) for alert in ledger.alerts()} == {
         "role_refused": "open",
         "ledger_full": "resolved",
     }
-    assert len(ledger.tellings()) == 2
+    assert all(list(alert.notifications) == ["ops"] for alert in ledger.alerts())
     assert hook.beats > beats
+
+
+def test_a_ledger_that_comes_back_within_two_minutes_is_no_alert(
+    ledger: SqlLedger,
+    clock: MemoryClock,
+    hook: Hook,
+    service: dict[str, Any],
+    watching: Callable[[], Watch],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    watch, configuration = watching(), configured(**service)
+
+    def full(*arguments: object, **options: object) -> None:
+        raise LedgerFull("the disk is full", hint="free space")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(ledger, "survey", full)
+        for _ in range(2):
+            assert watch.round(configuration) is None
+            minutes(clock, 1)
+        assert hook.beats == 0
+    for _ in range(5):
+        watch.round(configuration)
+        minutes(clock, 1)
+    assert (hook.events, ledger.alerts()) == ([], [])
+    assert hook.beats > 0
 
 
 def test_the_heart_beats_only_while_all_is_sound(
@@ -306,18 +330,21 @@ def test_the_heart_beats_only_while_all_is_sound(
 
 
 class Beats:
-    """A heart that remembers when it beat, and whose beats may not get through."""
+    """Remembers when the heartbeat was sent; it may not get through."""
 
-    def __init__(self, clock: MemoryClock, every_seconds: int) -> None:
+    def __init__(self, clock: MemoryClock) -> None:
         self._clock = clock
-        self.every_seconds = every_seconds
         self.at: list[float] = []
         self.fails = False
 
-    def beat(self) -> None:
+    def __call__(self, heartbeat: Heartbeat) -> None:
         if self.fails:
             raise NotificationFailed("no answer")
         self.at.append(self._clock.monotonic())
+
+
+def beating(every_seconds: int) -> Configuration:
+    return configured(alerting={"heartbeat": {"url": "env:HEART", "every_seconds": every_seconds}})
 
 
 def live(watch: Watch, clock: MemoryClock, configuration: Configuration, seconds: int) -> None:
@@ -337,8 +364,8 @@ def live(watch: Watch, clock: MemoryClock, configuration: Configuration, seconds
 def test_the_heart_keeps_its_time_whatever_the_distance_of_the_rounds(
     ledger: SqlLedger, clock: MemoryClock, every_seconds: int
 ) -> None:
-    beats, configuration = Beats(clock, every_seconds), configured()
-    watch = Watch(ledger, clock, "host-a", lambda _: [], lambda _: beats)
+    beats, configuration = Beats(clock), beating(every_seconds)
+    watch = Watch(ledger, clock, "host-a", notify.send, beats)
     clock.advance(7.3)  # the daemon does not begin at a full minute
     watch.round(configuration)
     live(watch, clock, configuration, 1800)
@@ -351,8 +378,8 @@ def test_the_heart_keeps_its_time_whatever_the_distance_of_the_rounds(
 def test_a_heartbeat_that_does_not_get_through_is_tried_again_by_the_next_round(
     ledger: SqlLedger, clock: MemoryClock
 ) -> None:
-    beats, configuration = Beats(clock, 300), configured()
-    watch = Watch(ledger, clock, "host-a", lambda _: [], lambda _: beats)
+    beats, configuration = Beats(clock), beating(300)
+    watch = Watch(ledger, clock, "host-a", notify.send, beats)
     watch.round(configuration)
     beats.fails = True
     live(watch, clock, configuration, 320)
@@ -360,8 +387,8 @@ def test_a_heartbeat_that_does_not_get_through_is_tried_again_by_the_next_round(
     beats.fails = False
     live(watch, clock, configuration, 60)
     assert len(beats.at) == 2
-    beats.every_seconds = 60  # a new configuration: nobody waits for the old distance to pass
-    live(watch, clock, configuration, 180)
+    # a new configuration: nobody waits for the old distance to pass
+    live(watch, clock, beating(60), 180)
     assert len(beats.at) == 4
 
 
@@ -374,35 +401,24 @@ def test_two_processes_do_not_both_tell(
     assert hook.events == []
 
 
-class _Wire:
-    """A channel that keeps what it gets."""
-
-    def __init__(self) -> None:
-        self.route = Route("wire")
-        self.got: list[Message] = []
-        self.refuses = False
-
-    def send(self, message: Message) -> str:
-        if self.refuses:
-            raise NotificationFailed("no")
-        self.got.append(message)
-        return "taken"
-
-
 def test_messages_come_a_few_at_a_time_the_urgent_ones_first(ledger: SqlLedger, clock: MemoryClock) -> None:
     causes = [f"cause_{number}" for number in range(MOST_MESSAGES + 3)]
     for number, cause in enumerate([*causes, "vendor_identity"], 1):
         refuse(ledger, f"c{number:03}", clock.now() - timedelta(hours=1), cause)
-    wire = _Wire()
-    watch = Watch(ledger, clock, "host-a", lambda service: [wire], lambda service: None)
-    configuration = configured(len(causes) + 1)
+    got: list[str] = []
+
+    def send(channel: Channel, message: Message) -> str:
+        got.append(message.alert.cause)
+        return "taken"
+
+    watch = Watch(ledger, clock, "host-a", send, notify.beat)
+    configuration = configured(len(causes) + 1, alerts=[{"name": "wire", "webhook": "env:WIRE"}])
     watch.round(configuration)
-    assert len(wire.got) == MOST_MESSAGES
-    assert wire.got[0].alert.condition.cause == "vendor_identity"
+    assert len(got) == MOST_MESSAGES
+    assert got[0] == "vendor_identity"
     minutes(clock, 1)
     watch.round(configuration)
-    assert {message.alert.condition.cause for message in wire.got} == {*causes, "vendor_identity"}
-    assert len(wire.got) == len(causes) + 1
+    assert sorted(got) == sorted([*causes, "vendor_identity"])
 
 
 def test_the_list_of_alerts_needs_no_daemon(ledger: SqlLedger, clock: MemoryClock) -> None:
@@ -410,6 +426,6 @@ def test_the_list_of_alerts_needs_no_daemon(ledger: SqlLedger, clock: MemoryCloc
     assert current_alerts(configuration, ledger, clock) == []
     refuse(ledger, "c001", clock.now() - timedelta(hours=1))
     (alert,) = current_alerts(configuration, ledger, clock)
-    assert str(alert.state) == "pending"
+    assert (str(alert.state), alert.notifications) == ("open", {})
     assert ledger.alerts() == []
     assert assess_all(configuration, ledger, clock).customers[0].trouble is not None

@@ -9,7 +9,7 @@ from sqlalchemy import Connection
 from xmode_transfer.adapters.ledger import alerts, daemons, discrepancies, leases, looks, notices
 from xmode_transfer.adapters.ledger.database import Database
 from xmode_transfer.adapters.ledger.writer import GroupCommit
-from xmode_transfer.domain.alerts import Alert, Telling
+from xmode_transfer.domain.alerts import Alert
 from xmode_transfer.domain.daemons import DaemonRecord
 from xmode_transfer.domain.looks import Look, Survey
 from xmode_transfer.domain.notices import Notice, NoticeStatus
@@ -47,21 +47,14 @@ class Watched:
     def alerts(self) -> list[Alert]:
         return self._database.read(lambda c: alerts.known(c))
 
-    def tellings(self) -> list[Telling]:
-        return self._database.read(lambda c: alerts.tellings_of(c))
-
     def record_alerts(
-        self,
-        lease: Lease,
-        changed: Iterable[Alert] = (),
-        forgotten: Iterable[str] = (),
-        tellings: Iterable[Telling] = (),
+        self, lease: Lease, changed: Iterable[Alert] = (), forgotten: Iterable[str] = ()
     ) -> None:
-        news, gone, told = list(changed), list(forgotten), list(tellings)
+        news, gone = list(changed), list(forgotten)
 
         def action(connection: Connection) -> None:
             leases.check(connection, lease)
-            alerts.write(connection, self._database, news, gone, told)
+            alerts.write(connection, self._database, news, gone)
 
         self._writer.call(action)
 

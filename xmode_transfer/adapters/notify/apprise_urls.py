@@ -13,9 +13,7 @@ from typing import Any
 from urllib.parse import parse_qsl, urlencode
 
 from xmode_transfer import telemetry
-from xmode_transfer.adapters.secrets import read_secret
-from xmode_transfer.domain.alerts import Event, Message, Route
-from xmode_transfer.domain.config import Channel
+from xmode_transfer.domain.alerts import Event, Message
 from xmode_transfer.domain.errors import NotificationFailed
 from xmode_transfer.domain.visible import visible
 
@@ -24,49 +22,38 @@ _SECRET_LENGTH = 8
 _capturing = threading.Lock()
 
 
-class AppriseNotifier:
-    """One Apprise URL. The secret is read at each message, so that one that was replaced counts at once."""
-
-    def __init__(self, channel: Channel) -> None:
-        self._channel = channel
-        self.route = Route(channel.name, frozenset(channel.parties), channel.only_urgent)
-
-    def send(self, message: Message) -> str:
-        channel = self._channel
-        assert channel.apprise is not None  # the configuration sees to it
-        key = f"alerts.{channel.name}.apprise"
-        secret = read_secret(channel.apprise, key)
-        telemetry.protect(*_parts(secret))
-        url = _with_state(secret, message)
-        apprise = _apprise(key)
-        target = apprise.Apprise()
-        if not target.add(url):
-            raise NotificationFailed(
-                f"{key}: what the secret holds is no URL that Apprise knows",
-                hint="its forms are on https://appriseit.com/services/; `alerts test` tries it",
+def send(url: str, message: Message, key: str) -> str:
+    """``key`` is where the configuration says where the URL is kept. Raises NotificationFailed."""
+    # Apprise logs pieces of a URL: a token, a password, a webhook's path.
+    pieces = re.split(r"[/@:?&=]+", url.partition("://")[2])
+    telemetry.protect(*(piece for piece in pieces if len(piece) >= _SECRET_LENGTH))
+    target = _apprise(key).Apprise()
+    if not target.add(_with_state(url, message)):
+        raise NotificationFailed(
+            f"{key}: what the secret holds is no URL that Apprise knows",
+            hint="its forms are on https://appriseit.com/services/; `alerts test` tries it",
+        )
+    # Apprise answers yes or no; what went wrong it only logs.
+    said = io.StringIO()
+    handler = logging.StreamHandler(said)
+    logger = logging.getLogger("apprise")
+    with _capturing:
+        logger.addHandler(handler)
+        try:
+            taken = target.notify(
+                title=visible(message.title),
+                body=visible(message.body, "\n"),
+                notify_type=_TYPES.get(message.event, "failure" if message.alert.urgent else "warning"),
             )
-        kind = "failure" if message.alert.condition.urgent else "warning"
-        # Apprise answers yes or no; what went wrong it only logs.
-        said = io.StringIO()
-        handler = logging.StreamHandler(said)
-        logger = logging.getLogger("apprise")
-        with _capturing:
-            logger.addHandler(handler)
-            try:
-                taken = target.notify(
-                    title=visible(message.title),
-                    body=visible(message.body, "\n"),
-                    notify_type=_TYPES.get(message.event, kind),
-                )
-            finally:
-                logger.removeHandler(handler)
-        if not taken:
-            reason = " ".join(said.getvalue().split())[:300]
-            raise NotificationFailed(
-                telemetry.redact_text(f"{key}: {reason or 'the channel did not take it, without a word'}"),
-                hint="see whether the URL is still right; `alerts test` tries it",
-            )
-        return "taken"
+        finally:
+            logger.removeHandler(handler)
+    if not taken:
+        reason = " ".join(said.getvalue().split())[:300]
+        raise NotificationFailed(
+            telemetry.redact_text(f"{key}: {reason or 'the channel did not take it, without a word'}"),
+            hint="see whether the URL is still right; `alerts test` tries it",
+        )
+    return "taken"
 
 
 def _apprise(key: str) -> Any:
@@ -77,12 +64,6 @@ def _apprise(key: str) -> Any:
             f"{key}: Apprise is not installed",
             hint="install the extra: pip install 'xmode-transfer[alerts]'; or use webhook instead",
         ) from None
-
-
-def _parts(url: str) -> list[str]:
-    """Apprise logs pieces of a URL: a token, a password, a webhook's path."""
-    rest = url.partition("://")[2]
-    return [part for part in re.split(r"[/@:?&=]+", rest) if len(part) >= _SECRET_LENGTH]
 
 
 def _with_state(url: str, message: Message) -> str:

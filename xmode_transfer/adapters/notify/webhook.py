@@ -5,17 +5,16 @@ import threading
 import urllib.error
 import urllib.request
 from base64 import b64encode
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from http.client import HTTPException, HTTPResponse
+from types import MappingProxyType
 from typing import Any
 from urllib.parse import unquote, urlsplit, urlunsplit
 
 from xmode_transfer import telemetry
-from xmode_transfer.adapters.secrets import read_secret
-from xmode_transfer.domain.alerts import Message, Route
-from xmode_transfer.domain.config import Channel, Heartbeat
+from xmode_transfer.domain.alerts import Message
 from xmode_transfer.domain.errors import NotificationFailed
 from xmode_transfer.domain.manifest import timestamp
 from xmode_transfer.domain.visible import visible
@@ -35,63 +34,21 @@ class _NoRedirects(urllib.request.HTTPRedirectHandler):
         return None
 
 
-class WebhookNotifier:
-    """POSTs one JSON document a message (docs/alerts.md). Secrets are read at each message, so that one that
-    was replaced counts at once."""
-
-    def __init__(self, channel: Channel) -> None:
-        self._channel = channel
-        self.route = Route(channel.name, frozenset(channel.parties), channel.only_urgent)
-
-    def send(self, message: Message) -> str:
-        channel = self._channel
-        assert channel.webhook is not None  # the configuration sees to it
-        place = f"alerts.{channel.name}"
-        url = read_secret(channel.webhook, f"{place}.webhook")
-        headers = {"Content-Type": "application/json", "User-Agent": "xmode-transfer"}
-        if channel.token is not None:
-            headers["Authorization"] = f"Bearer {read_secret(channel.token, f'{place}.token')}"
-        body = json.dumps(document(message), ensure_ascii=False).encode()
-        return _ask(url, f"{place}.webhook", headers, body)
-
-
-class HeartbeatUrl:
-    """Asks for a URL (GET): a dead man's switch raises the alarm when that stays out."""
-
-    def __init__(self, heartbeat: Heartbeat) -> None:
-        self._heartbeat = heartbeat
-        self.every_seconds = heartbeat.every_seconds
-
-    def beat(self) -> None:
-        key = "alerting.heartbeat.url"
-        _ask(read_secret(self._heartbeat.url, key), key, {"User-Agent": "xmode-transfer"}, None)
-
-
-def document(message: Message) -> dict[str, Any]:
-    """The message as programs read it; keys may be added, none is taken away within ``FORMAT``."""
-    alert, condition = message.alert, message.alert.condition
-    return {
+def post(url: str, token: str | None, message: Message, key: str) -> str:
+    """POSTs the message as one JSON document (docs/alerts.md). Keys may be added to it; none is taken away
+    within ``FORMAT``. Raises NotificationFailed."""
+    document = {
         "format": FORMAT,
         "event": str(message.event),
-        "state": str(alert.state),
-        "fingerprint": condition.fingerprint,
-        "episode": alert.episode,
-        "cause": condition.cause,
-        "detail": condition.detail,
-        "party": str(condition.party),
-        "urgent": condition.urgent,
+        **message.alert.document(),
         "title": message.title,
         "text": message.body,
-        "summary": condition.summary,
-        "message": condition.message,
-        "hint": condition.hint,
-        "customers": list(condition.customers),
-        "customer_count": condition.customer_count,
-        "since_at": timestamp(condition.since_at),
-        "opened_at": timestamp(alert.opened_at) if alert.opened_at else None,
-        "resolved_at": timestamp(alert.resolved_at) if alert.resolved_at else None,
         "sent_at": timestamp(message.sent_at),
     }
+    headers = {"Content-Type": "application/json"}
+    if token is not None:
+        headers["Authorization"] = f"Bearer {token}"
+    return ask(url, key, headers, json.dumps(document, ensure_ascii=False).encode())
 
 
 def _without_user(url: str) -> tuple[str, str | None]:
@@ -107,8 +64,11 @@ def _without_user(url: str) -> tuple[str, str | None]:
     return urlunsplit(parts._replace(netloc=host)), f"Basic {encoded}"
 
 
-def _ask(url: str, key: str, headers: dict[str, str], body: bytes | None) -> str:
-    """What the other side answered, such as ``204 No Content``."""
+def ask(
+    url: str, key: str, headers: Mapping[str, str] = MappingProxyType({}), body: bytes | None = None
+) -> str:
+    """What the other side answered, such as ``204 No Content``. Raises NotificationFailed."""
+    headers = {"User-Agent": "xmode-transfer", **headers}
     if not url.lower().startswith(("http://", "https://")):
         raise NotificationFailed(
             f"{key}: what the secret holds is no http(s) URL", hint="put the whole URL there, https://..."

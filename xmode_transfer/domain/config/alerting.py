@@ -1,8 +1,9 @@
 """Whom alerts are sent to, and when."""
 
 import re
-from datetime import time
+from datetime import datetime, time
 from typing import Annotated
+from zoneinfo import ZoneInfo
 
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
@@ -84,13 +85,15 @@ class QuietHours(Model):
 
     @model_validator(mode="after")
     def _some_hours(self) -> "QuietHours":
-        if self.span[0] == self.span[1]:
+        if _time(self.begins) == _time(self.until):
             raise ValueError("from and until are the same time; remove quiet_hours, or make them differ")
         return self
 
-    @property
-    def span(self) -> tuple[time, time]:
-        return _time(self.begins), _time(self.until)
+    def holds(self, now: datetime) -> bool:
+        """Whether it is quiet; over midnight where ``until`` comes before ``from``."""
+        local = now.astimezone(ZoneInfo(self.timezone)).time()
+        begins, until = _time(self.begins), _time(self.until)
+        return begins <= local < until if begins < until else local >= begins or local < until
 
 
 class Heartbeat(Model):
@@ -103,10 +106,8 @@ class Heartbeat(Model):
 
 
 class Alerting(Model):
-    """When alerts are opened, repeated and sent."""
+    """When alerts are repeated and sent."""
 
-    hold_seconds: int = Field(default=300, ge=0, le=86_400)
-    """Seconds that something must have been wrong before an alert opens, and well before it is resolved."""
     repeat_hours: float = Field(default=4, gt=0, le=720)
     """Hours after which an open alert is sent again."""
     quiet_hours: QuietHours | None = None

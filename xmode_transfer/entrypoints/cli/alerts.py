@@ -5,14 +5,14 @@ from typing import Any
 
 import click
 
-from xmode_transfer.domain.alerts import Alert, AlertState, Telling
+from xmode_transfer.domain.alerts import Alert, AlertState
 from xmode_transfer.domain.config import Configuration
 from xmode_transfer.domain.errors import ConfigError, ExitCode, Party, XmodeError
 from xmode_transfer.domain.manifest import timestamp
 from xmode_transfer.entrypoints.cli import Shell, words
 from xmode_transfer.entrypoints.cli.terminal import style
 
-_COLOURS = {AlertState.OPEN: "red", AlertState.PENDING: "yellow", AlertState.RESOLVED: "green"}
+_COLOURS = {AlertState.OPEN: "red", AlertState.RESOLVED: "green"}
 _WHO = {Party.US: "we", Party.CUSTOMER: "the customer", Party.AWS: "AWS"}
 _NAMED = 8
 
@@ -34,8 +34,7 @@ def command() -> None:
 def list_(shell: Shell, everything: bool, as_json: bool) -> int:
     """What is open. Reads the ledger and calls nobody.
 
-    What is wrong and has not lasted long enough to be told is shown as pending; so is what nobody tells of
-    because no daemon runs.
+    What is wrong is shown as open also where no daemon runs that tells anybody of it.
     """
     from xmode_transfer import bootstrap
     from xmode_transfer.services import watch
@@ -43,17 +42,12 @@ def list_(shell: Shell, everything: bool, as_json: bool) -> int:
     configuration = _configuration(shell)
     with bootstrap.ledger(configuration.service) as (ledger, clock):
         found = watch.current_alerts(configuration, ledger, clock)
-        tellings = ledger.tellings()
-    shown = [alert for alert in found if everything or alert.state is not AlertState.RESOLVED]
-    told: dict[str, list[Telling]] = {}
-    for telling in tellings:
-        told.setdefault(telling.fingerprint, []).append(telling)
+    shown = [alert for alert in found if everything or alert.state is AlertState.OPEN]
     if as_json:
-        document = {"alerts": [_document(alert, told.get(alert.fingerprint, ())) for alert in shown]}
-        click.echo(json.dumps(document, ensure_ascii=False))
+        click.echo(json.dumps({"alerts": [_document(alert) for alert in shown]}, ensure_ascii=False))
         return ExitCode.DONE
     for alert in shown:
-        _tell(alert, told.get(alert.fingerprint, ()))
+        _tell(alert)
     if not shown:
         click.echo("nothing is wrong")
     return ExitCode.DONE
@@ -69,31 +63,28 @@ def test(shell: Shell, name: str | None, as_json: bool) -> int:
     It goes out at once, whatever the channel's parties, and in quiet hours too. A channel with states (a
     pager) is told right after that the test is resolved. Exit code 3: a channel did not take it.
     """
-    from xmode_transfer import bootstrap
+    from xmode_transfer.adapters import notify
     from xmode_transfer.adapters.clock import SystemClock
     from xmode_transfer.services import watch
 
-    configuration = _configuration(shell)
-    notifiers = bootstrap.notifiers(configuration.service)
-    names = [notifier.route.channel for notifier in notifiers]
-    if name is not None and name not in names:
-        raise ConfigError(f"there is no channel {name}", hint=f"channels: {', '.join(names) or 'none'}")
-    if not notifiers:
+    channels = {channel.name: channel for channel in _configuration(shell).service.alerts}
+    if name is not None and name not in channels:
+        raise ConfigError(f"there is no channel {name}", hint=f"channels: {', '.join(channels) or 'none'}")
+    if not channels:
         raise ConfigError(
             "no channel is configured",
             hint="write one under `alerts:` in service.yaml (docs/alerts.md); the log has every alert anyway",
         )
     answers: list[dict[str, Any]] = []
-    for notifier in notifiers:
-        channel = notifier.route.channel
-        if name is not None and channel != name:
-            continue
+    for channel in channels.values() if name is None else [channels[name]]:
         try:
-            answer = watch.send_test(notifier, SystemClock())
+            answer = watch.send_test(channel, notify.send, SystemClock())
         except XmodeError as error:
-            answers.append({"channel": channel, "sent": False, "error": error.message, "hint": error.hint})
+            answers.append(
+                {"channel": channel.name, "sent": False, "error": error.message, "hint": error.hint}
+            )
         else:
-            answers.append({"channel": channel, "sent": True, "answer": answer})
+            answers.append({"channel": channel.name, "sent": True, "answer": answer})
     if as_json:
         click.echo(json.dumps({"channels": answers}, ensure_ascii=False))
     else:
@@ -117,55 +108,38 @@ def _tell_answer(item: dict[str, Any]) -> None:
         click.echo(words.wrapped(item["hint"], 10, "what to do"))
 
 
-def _document(alert: Alert, tellings: list[Telling] | tuple[Telling, ...]) -> dict[str, Any]:
-    condition = alert.condition
+def _document(alert: Alert) -> dict[str, Any]:
     return {
-        "fingerprint": condition.fingerprint,
-        "state": str(alert.state),
-        "cause": condition.cause,
-        "detail": condition.detail,
-        "party": str(condition.party),
-        "urgent": condition.urgent,
-        "summary": condition.summary,
-        "message": condition.message,
-        "hint": condition.hint,
-        "customers": list(condition.customers),
-        "customer_count": condition.customer_count,
-        "since_at": timestamp(condition.since_at),
-        "opened_at": timestamp(alert.opened_at) if alert.opened_at else None,
-        "resolved_at": timestamp(alert.resolved_at) if alert.resolved_at else None,
+        **alert.document(),
         "channels": [
             {
-                "channel": item.channel,
-                "told": str(item.told) if item.told else None,
-                "told_at": timestamp(item.told_at) if item.told_at else None,
+                "channel": channel,
+                "told": str(item.sent) if item.sent else None,
+                "told_at": timestamp(item.sent_at) if item.sent_at else None,
                 "attempts": item.attempts,
                 "next_attempt_at": timestamp(item.next_attempt_at) if item.next_attempt_at else None,
                 "error": item.error or None,
             }
-            for item in tellings
-            if item.episode == alert.episode
+            for channel, item in alert.notifications.items()
         ],
     }
 
 
-def _tell(alert: Alert, tellings: list[Telling] | tuple[Telling, ...]) -> None:
-    condition = alert.condition
+def _tell(alert: Alert) -> None:
     head = style(f"{alert.state:<9}", fg=_COLOURS[alert.state], bold=True)
-    click.echo(words.folded(f"{head}{style(condition.summary, bold=True)}"))
-    click.echo(words.wrapped(condition.message, 9))
-    if alert.state is not AlertState.RESOLVED:
-        click.echo(words.wrapped(_WHO[condition.party], 9, "who must act"))
-        click.echo(words.wrapped(condition.hint, 9, "what to do"))
-    if condition.customer_count > 1:
-        named = ", ".join(condition.customers[:_NAMED])
-        more = condition.customer_count - min(_NAMED, len(condition.customers))
+    click.echo(words.folded(f"{head}{style(alert.summary, bold=True)}"))
+    click.echo(words.wrapped(alert.message, 9))
+    if alert.state is AlertState.OPEN:
+        click.echo(words.wrapped(_WHO[alert.party], 9, "who must act"))
+        click.echo(words.wrapped(alert.hint, 9, "what to do"))
+    if alert.customer_count > 1:
+        named = ", ".join(alert.customers[:_NAMED])
+        more = alert.customer_count - min(_NAMED, len(alert.customers))
         click.echo(words.wrapped(f"{named}{f' and {more:,} more' if more > 0 else ''}", 9, "customers"))
-    urgent = ", urgent" if condition.urgent else ""
-    click.echo(words.wrapped(f"{condition.cause}{urgent}", 9, "cause"))
-    for item in tellings:
-        if item.episode != alert.episode:
-            continue
-        told = f"{item.channel}: {item.told} at {item.told_at:%Y-%m-%d %H:%M} UTC" if item.told_at else ""
-        failed = f"{item.channel} did not take it ({item.error})" if item.attempts else ""
+    click.echo(words.wrapped(f"{alert.cause}{', urgent' if alert.urgent else ''}", 9, "cause"))
+    for channel, item in alert.notifications.items():
+        told = f"{channel}: {item.sent} at {item.sent_at:%Y-%m-%d %H:%M} UTC" if item.sent_at else ""
+        failed = f"{channel} did not take it ({item.error})" if item.attempts else ""
         click.echo(words.wrapped("; ".join(filter(None, (told, failed))), 9, "told"))
+    if not alert.notifications:
+        click.echo(words.wrapped("nobody", 9, "told"))

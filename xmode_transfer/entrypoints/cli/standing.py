@@ -3,7 +3,7 @@
 import textwrap
 from collections.abc import Iterable, Iterator, Sequence
 
-from xmode_transfer.domain.alerts import Condition, conditions
+from xmode_transfer.domain.alerts import Alert, by_cause
 from xmode_transfer.domain.errors import Party
 from xmode_transfer.domain.health import (
     SOUND,
@@ -50,7 +50,7 @@ def lines(
     troubled = [item for item in ordered if item.health not in SOUND]
     sound = [item for item in ordered if item.health in SOUND]
     if len(troubled) > 1:
-        yield from _causes(conditions(assessment.all_troubles()))
+        yield from _causes(by_cause(assessment.all_troubles()))
     shown = troubled if everybody else troubled[:_SHOWN_IN_TROUBLE]
     for item in shown:
         yield from _customer(item)
@@ -86,16 +86,16 @@ def _service(assessment: Assessment) -> Iterator[str]:
         yield from _trouble(care, "the service")
 
 
-def _causes(found: Iterable[Condition]) -> Iterator[str]:
+def _causes(found: Iterable[Alert]) -> Iterator[str]:
     """What is wrong by cause, where that says it shorter."""
     many = sorted(
-        (condition for condition in found if condition.customer_count > 1),
-        key=lambda condition: -condition.customer_count,
+        (alert for alert in found if alert.customer_count > 1),
+        key=lambda alert: -alert.customer_count,
     )
-    for condition in many:
-        yield style(condition.summary, bold=True)
-        yield _wrapped(condition.message, _INDENT)
-        yield _wrapped(f"{WHO[condition.party]} must act: {condition.hint}", _INDENT)
+    for alert in many:
+        yield style(alert.summary, bold=True)
+        yield _wrapped(alert.message, _INDENT)
+        yield _wrapped(f"{WHO[alert.party]} must act: {alert.hint}", _INDENT)
 
 
 def _customer(item: CustomerHealth) -> Iterator[str]:

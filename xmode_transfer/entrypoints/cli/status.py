@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from xmode_transfer.domain.alerts import conditions
+from xmode_transfer.domain.alerts import by_cause
 from xmode_transfer.domain.config import Configuration, CustomerState
 from xmode_transfer.domain.errors import ConfigError, ExitCode
 from xmode_transfer.domain.health import Assessment, CustomerHealth, Health, SubscriptionHealth, Trouble
@@ -223,7 +223,7 @@ def _document(assessment: Assessment, view: _View) -> dict[str, Any]:
                 "customers": list(found.customers),
                 "customer_count": found.customer_count,
             }
-            for found in conditions(assessment.all_troubles())
+            for found in by_cause(assessment.all_troubles())
         ],
         "customers": [
             _customer(item, _state(item, view.configuration), left.get(item.customer, []))

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from xmode_transfer.domain.acts import Act
-from xmode_transfer.domain.alerts import Alert, Telling
+from xmode_transfer.domain.alerts import Alert
 from xmode_transfer.domain.calendar import FeedRecord, Sheet, sheets, window
 from xmode_transfer.domain.config import Configuration, Customer, CustomerState, Feed
 from xmode_transfer.domain.findings import AccessReport, Finding, facts_of, finding
@@ -186,15 +186,6 @@ class Facts:
             after=after,
             find=find,
         )
-
-    def tellings(self) -> Mapping[str, Sequence[Telling]]:
-        """What each channel was told, by the alert's fingerprint; of its present episode alone."""
-        episodes = {alert.fingerprint: alert.episode for alert in self.moment().alerts}
-        found: dict[str, list[Telling]] = {}
-        for telling in self._ledger.tellings():
-            if episodes.get(telling.fingerprint) == telling.episode:
-                found.setdefault(telling.fingerprint, []).append(telling)
-        return found
 
     def runs(self) -> Sequence[ShownRun]:
         """The newest of everybody."""

@@ -153,7 +153,7 @@ def verdict(everybody: Sequence[CustomerHealth], cares: Sequence[Trouble]) -> st
 
 
 def alerts(everything: Sequence[Alert]) -> dict[str, Any]:
-    """Open ones with the urgent first, then those that nobody was told of yet, then the last resolved."""
+    """Open ones with the urgent first, then the last resolved."""
 
     def of(state: AlertState) -> list[Alert]:
         return [alert for alert in everything if alert.state is state]
@@ -161,9 +161,8 @@ def alerts(everything: Sequence[Alert]) -> dict[str, Any]:
     return {
         "open": sorted(
             of(AlertState.OPEN),
-            key=lambda alert: (not alert.condition.urgent, alert.opened_at, alert.fingerprint),
+            key=lambda alert: (not alert.urgent, alert.opened_at, alert.fingerprint),
         ),
-        "pending": of(AlertState.PENDING),
         "resolved": sorted(of(AlertState.RESOLVED), key=attrgetter("resolved_at"), reverse=True)[
             :RESOLVED_SHOWN
         ],

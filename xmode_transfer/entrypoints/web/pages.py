@@ -112,8 +112,7 @@ class Pages:
 
     def alerts(self, _: Request) -> Response:
         moment = self._facts.moment()
-        values = layout.alerts(moment.alerts)
-        return self._page("alerts.html", moment, here="/alerts", tellings=self._facts.tellings(), **values)
+        return self._page("alerts.html", moment, here="/alerts", **layout.alerts(moment.alerts))
 
     def search(self, request: Request) -> Response:
         text = _text(request.query_params, "q")

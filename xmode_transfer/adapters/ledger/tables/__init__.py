@@ -34,7 +34,6 @@ from xmode_transfer.adapters.ledger.tables.watching import (
     looks,
     notices,
     passed_over,
-    tellings,
     visits,
 )
 
@@ -62,7 +61,6 @@ __all__ = [
     "removals",
     "runs",
     "staged_objects",
-    "tellings",
     "turns",
     "upload_parts",
     "uploads",

@@ -9,7 +9,7 @@ from sqlalchemy import (
     Text,
 )
 
-SCHEMA_VERSION = "0015"
+SCHEMA_VERSION = "0016"
 
 NAMING = {
     "pk": "pk_%(table_name)s",

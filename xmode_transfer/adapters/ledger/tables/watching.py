@@ -4,7 +4,6 @@ from sqlalchemy import (
     BigInteger,
     Boolean,
     Column,
-    ForeignKey,
     Integer,
     PrimaryKeyConstraint,
     Table,
@@ -87,7 +86,7 @@ discrepancies = Table(
     sqlite_with_rowid=False,
 )
 
-# One row for each cause that ever was an alert; kept for a while after it is resolved.
+# One row for each cause that is an alert; kept for a while after it is resolved.
 alerts = Table(
     "alerts",
     metadata,
@@ -102,28 +101,9 @@ alerts = Table(
     Column("since_at", TEXT, nullable=False),
     Column("customers", TEXT, nullable=False),
     Column("customer_count", Integer, nullable=False),
-    Column("episode", Integer, nullable=False),
-    Column("first_seen_at", TEXT, nullable=False),
-    Column("last_seen_at", TEXT, nullable=False),
     Column("opened_at", TEXT),
     Column("resolved_at", TEXT),
-    sqlite_with_rowid=False,
-)
-
-tellings = Table(
-    "tellings",
-    metadata,
-    Column("fingerprint", TEXT, ForeignKey("alerts.fingerprint"), nullable=False),
-    Column("channel", TEXT, nullable=False),
-    Column("episode", Integer, nullable=False),
-    Column("told", TEXT),
-    Column("told_at", TEXT),
-    Column("customers", TEXT, nullable=False),
-    Column("customer_count", Integer, nullable=False),
-    Column("attempts", Integer, nullable=False),
-    Column("next_attempt_at", TEXT),
-    Column("error", TEXT, nullable=False),
-    PrimaryKeyConstraint("fingerprint", "channel"),
+    Column("notifications", TEXT, nullable=False),
     sqlite_with_rowid=False,
 )
 

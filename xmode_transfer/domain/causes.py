@@ -80,7 +80,3 @@ URGENT = frozenset(
     }
 )
 """What stops or endangers everybody's deliveries: it is sent in quiet hours too."""
-
-
-def in_words(cause: str) -> str:
-    return SUMMARIES.get(cause, cause.replace("_", " "))
