@@ -6,8 +6,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from tests.fakes.clock import MemoryClock
 from xmode_transfer.adapters.ledger import SqlLedger, open_ledger, sent
-from xmode_transfer.adapters.memory.clock import MemoryClock
 from xmode_transfer.domain.acts import Act, ActKind
 from xmode_transfer.domain.alerts import Alert, Event, Notification, fingerprint
 from xmode_transfer.domain.daemons import DaemonRecord

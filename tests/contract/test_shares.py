@@ -8,9 +8,9 @@ from datetime import UTC, datetime
 import pytest
 from sqlalchemy import Connection, select
 
+from tests.fakes.clock import MemoryClock
 from xmode_transfer.adapters.ledger import SqlLedger, open_ledger
 from xmode_transfer.adapters.ledger.tables import chunks, leases
-from xmode_transfer.adapters.memory.clock import MemoryClock
 from xmode_transfer.adapters.processes import this_process
 from xmode_transfer.domain.errors import LeaseLost
 from xmode_transfer.domain.records import (

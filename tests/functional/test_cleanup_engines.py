@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 from moto.server import ThreadedMotoServer
 
+from tests.fakes import MemorySource
 from xmode_transfer.adapters import checksums
 from xmode_transfer.adapters.clock import SystemClock
 from xmode_transfer.adapters.ledger import open_ledger
-from xmode_transfer.adapters.memory import MemorySource
 from xmode_transfer.adapters.s3_fast import FastStores
 from xmode_transfer.adapters.s3_portable import PortableStores
 from xmode_transfer.adapters.spool import SpooledFile

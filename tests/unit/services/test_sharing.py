@@ -18,10 +18,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import Connection
 
-from xmode_transfer.adapters import checksums
-from xmode_transfer.adapters.clock import SystemClock
-from xmode_transfer.adapters.ledger import SqlLedger, open_ledger
-from xmode_transfer.adapters.memory import (
+from tests.fakes import (
     MemoryBuckets,
     MemoryObjectStores,
     MemoryRoles,
@@ -29,6 +26,9 @@ from xmode_transfer.adapters.memory import (
     MemorySource,
     StoredVersion,
 )
+from xmode_transfer.adapters import checksums
+from xmode_transfer.adapters.clock import SystemClock
+from xmode_transfer.adapters.ledger import SqlLedger, open_ledger
 from xmode_transfer.adapters.processes import this_process
 from xmode_transfer.adapters.spool import SpooledFile
 from xmode_transfer.domain.config import (

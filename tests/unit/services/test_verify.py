@@ -9,10 +9,7 @@ from typing import Any
 
 import pytest
 
-from xmode_transfer.adapters import checksums
-from xmode_transfer.adapters.attesting import ManifestSignatures
-from xmode_transfer.adapters.ledger import open_ledger
-from xmode_transfer.adapters.memory import (
+from tests.fakes import (
     MemoryBuckets,
     MemoryClock,
     MemoryObjectStores,
@@ -20,6 +17,9 @@ from xmode_transfer.adapters.memory import (
     MemoryRoleSessions,
     MemorySource,
 )
+from xmode_transfer.adapters import checksums
+from xmode_transfer.adapters.attesting import ManifestSignatures
+from xmode_transfer.adapters.ledger import open_ledger
 from xmode_transfer.adapters.read_back import PacedReader
 from xmode_transfer.adapters.signing import new_key
 from xmode_transfer.adapters.spool import SpooledFile
