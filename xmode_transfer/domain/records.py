@@ -1,6 +1,6 @@
 """The things that a delivery is made of, and their legal states."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from typing import NamedTuple
@@ -165,9 +165,6 @@ class Delivery:
     @property
     def label(self) -> str:
         return f"{self.customer}/{self.feed}/{self.period}/r{self.revision}"
-
-    def with_status(self, status: Status, at: datetime) -> "Delivery":
-        return replace(self, status=status, updated_at=at)
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from xmode_transfer.ports.progress import Progress
 from xmode_transfer.ports.reading import Reader
 from xmode_transfer.ports.sessions import Credentials, CredentialsProvider, RoleSessions
 from xmode_transfer.ports.sharing import Shares
-from xmode_transfer.ports.sources import ChecksumOf, OpenFile, PeriodState, Source, SourceFactory, Spool
+from xmode_transfer.ports.sources import ChecksumOf, OpenFile, PeriodState, Source, SourceFactory
 from xmode_transfer.ports.stores import (
     DELETE_MANY_KEYS,
     Deleted,
@@ -61,7 +61,6 @@ __all__ = [
     "Shares",
     "Source",
     "SourceFactory",
-    "Spool",
     "Turn",
     "TurnState",
 ]

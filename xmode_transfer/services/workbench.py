@@ -15,7 +15,6 @@ from xmode_transfer.ports import (
     RoleSessions,
     Shares,
     SourceFactory,
-    Spool,
 )
 
 
@@ -48,7 +47,6 @@ class Workbench:
     clock: Clock
     progress: Progress
     checksum_of: ChecksumOf
-    spool: Spool
     holder: str
     unsafe_roles: UnsafeRoles = UnsafeRoles.DELIVER
     backoff: Backoff = field(default_factory=Backoff)

@@ -24,7 +24,6 @@ from tests.fakes import (
 )
 from xmode_transfer.adapters import checksums
 from xmode_transfer.adapters.ledger import open_ledger
-from xmode_transfer.adapters.spool import SpooledFile
 from xmode_transfer.domain.acts import ActKind, RemovalOutcome
 from xmode_transfer.domain.config import (
     Configuration,
@@ -116,7 +115,6 @@ class World:
             clock=self.clock,
             progress=_Silent(),  # type: ignore[arg-type]
             checksum_of=checksums.of,
-            spool=SpooledFile,
             holder="elsewhere",
             unsafe_roles=self.unsafe_roles,
             stop=self.stop,

@@ -30,7 +30,6 @@ from xmode_transfer.adapters import checksums
 from xmode_transfer.adapters.clock import SystemClock
 from xmode_transfer.adapters.ledger import SqlLedger, open_ledger
 from xmode_transfer.adapters.processes import this_process
-from xmode_transfer.adapters.spool import SpooledFile
 from xmode_transfer.domain.config import (
     Cluster,
     Configuration,
@@ -157,7 +156,6 @@ class World:
             clock=self.clock,
             progress=_Silent(),  # type: ignore[arg-type]
             checksum_of=checksums.of,
-            spool=SpooledFile,
             holder=holder,
             stop=threading.Event(),
             sharing=Sharing(ledger.shares(self.queue), self.rules, LOOK),

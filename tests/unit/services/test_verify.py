@@ -22,7 +22,6 @@ from xmode_transfer.adapters.attesting import ManifestSignatures
 from xmode_transfer.adapters.ledger import open_ledger
 from xmode_transfer.adapters.read_back import PacedReader
 from xmode_transfer.adapters.signing import new_key
-from xmode_transfer.adapters.spool import SpooledFile
 from xmode_transfer.domain.acts import Act, ActKind
 from xmode_transfer.domain.config import Configuration, Customer, Feed, Limits, Service, Settled, Vendor
 from xmode_transfer.domain.config.secret import SecretKind, SecretRef
@@ -99,7 +98,6 @@ class World:
             clock=self.clock,
             progress=_Silent(),  # type: ignore[arg-type]
             checksum_of=checksums.of,
-            spool=SpooledFile,
             holder="elsewhere",
             stop=threading.Event(),
             attestation=ManifestSignatures(self.receipts),
