@@ -5,7 +5,6 @@ All errors are domain errors (``domain.errors``); all times are UTC-aware.
 """
 
 from xmode_transfer.ports.attesting import Attestation
-from xmode_transfer.ports.board import Board, Pulse, Turn, TurnState
 from xmode_transfer.ports.clock import Clock
 from xmode_transfer.ports.fleet import Fleet
 from xmode_transfer.ports.ledger import Ledger
@@ -32,7 +31,6 @@ from xmode_transfer.ports.stores import (
 __all__ = [
     "DELETE_MANY_KEYS",
     "Attestation",
-    "Board",
     "ChecksumOf",
     "Clock",
     "Credentials",
@@ -52,7 +50,6 @@ __all__ = [
     "ProbedObject",
     "Prober",
     "Progress",
-    "Pulse",
     "PutAnswer",
     "PutRequest",
     "Reader",
@@ -61,6 +58,4 @@ __all__ = [
     "Shares",
     "Source",
     "SourceFactory",
-    "Turn",
-    "TurnState",
 ]
