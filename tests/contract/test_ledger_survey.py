@@ -350,7 +350,7 @@ def an_alert(**changes: object) -> Alert:
 
 def test_alerts_and_what_channels_know_come_back_whole(ledger: SqlLedger, lease: Lease) -> None:
     assert ledger.alerts() == []
-    heard = Notification(Event.OPENED, NOW)
+    heard = Notification(Event.OPENED, NOW, urgent=True)
     failed = Notification(attempts=2, next_attempt_at=NOW + HOUR, error="no answer")
     alert = an_alert(notifications={"ops": heard, "pager": failed})
     ledger.record_alerts(lease, [alert])
