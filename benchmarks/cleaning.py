@@ -27,8 +27,8 @@ import clients
 import sink as sinks
 from measuring import CACHE, Runs, alone, keys_table, measure, note
 
+from xmode_transfer.adapters.clock import SystemClock
 from xmode_transfer.adapters.ledger import open_ledger
-from xmode_transfer.adapters.memory import MemoryClock
 from xmode_transfer.domain.periods import Period, PeriodKind
 from xmode_transfer.domain.records import Checksum, Delivery, PlannedObject, Receipt, Status
 from xmode_transfer.services.planning import delivery_id
@@ -63,7 +63,7 @@ def write_state(directory: Path, days: list[Period]) -> None:
     customer = config / "customers" / "c0000.yaml"
     customer.write_text(json.dumps({**json.loads(customer.read_text()), "retention": {"keep_last": 1}}))
     (config / "var").mkdir()
-    ledger = open_ledger(f"sqlite:///{config}/var/ledger.db", MemoryClock())
+    ledger = open_ledger(f"sqlite:///{config}/var/ledger.db", SystemClock())
     at = datetime(2026, 1, 1, tzinfo=UTC)
     for day in days:
         lease = ledger.claim(f"bench/{day.label}", "bench", 90)

@@ -13,8 +13,8 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Error, Page, sync_playwright
 
+from tests.fakes.clock import MemoryClock
 from xmode_transfer.adapters.ledger import open_ledger
-from xmode_transfer.adapters.memory.clock import MemoryClock
 from xmode_transfer.domain.config import StatusPage
 from xmode_transfer.entrypoints.web import serve
 

@@ -12,9 +12,9 @@ from typing import Any
 
 import sqlalchemy
 
+from tests.fakes.clock import MemoryClock
 from xmode_transfer.adapters.ledger import looks, open_ledger, tables
 from xmode_transfer.adapters.ledger.rows import text_of
-from xmode_transfer.adapters.memory.clock import MemoryClock
 from xmode_transfer.domain.config import Configuration, Customer, Feed, Problem, Service
 from xmode_transfer.domain.findings import AccessReport, Cause, Facts, finding, passed
 from xmode_transfer.domain.looks import Look, Waiting

@@ -15,10 +15,7 @@ from typing import Any
 import pytest
 from moto.server import ThreadedMotoServer
 
-from xmode_transfer.adapters.clock import SystemClock
-from xmode_transfer.adapters.ledger.postgres.database import PostgresDatabase
-from xmode_transfer.adapters.limiting import LimitingStores
-from xmode_transfer.adapters.memory import (
+from tests.fakes import (
     MemoryBuckets,
     MemoryClock,
     MemoryObjectStores,
@@ -27,6 +24,9 @@ from xmode_transfer.adapters.memory import (
     MemorySource,
     StoredVersion,
 )
+from xmode_transfer.adapters.clock import SystemClock
+from xmode_transfer.adapters.ledger.postgres.database import PostgresDatabase
+from xmode_transfer.adapters.limiting import LimitingStores
 from xmode_transfer.adapters.retrying import RetryingStores
 from xmode_transfer.adapters.s3_fast import FastStores
 from xmode_transfer.adapters.s3_portable import PortableStores

@@ -13,11 +13,11 @@ import pytest
 import sqlalchemy
 from sqlalchemy import Connection
 
+from tests.fakes import Job, MemoryClock, MemoryFleet, MemoryLeases
 from xmode_transfer.adapters import processes
 from xmode_transfer.adapters.ledger import SqlLedger, open_ledger
 from xmode_transfer.adapters.ledger import fleet as fleet_module
 from xmode_transfer.adapters.ledger.fleet import SETTLING_SECONDS
-from xmode_transfer.adapters.memory import Job, MemoryClock, MemoryFleet, MemoryLeases
 from xmode_transfer.domain.errors import LeaseLost, LedgerError
 from xmode_transfer.domain.fleet import (
     Call,

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tests.fakes.clock import MemoryClock
 from xmode_transfer.adapters.ledger import SqlLedger, open_ledger
-from xmode_transfer.adapters.memory.clock import MemoryClock
 from xmode_transfer.domain.acts import REMOVED, Act, ActKind, Removal, RemovalOutcome
 from xmode_transfer.domain.daemons import DaemonRecord
 from xmode_transfer.domain.errors import AlreadyRunning, LeaseLost, LedgerError, Party

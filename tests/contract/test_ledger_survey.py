@@ -6,8 +6,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from tests.fakes.clock import MemoryClock
 from xmode_transfer.adapters.ledger import SqlLedger, open_ledger, sent
-from xmode_transfer.adapters.memory.clock import MemoryClock
 from xmode_transfer.domain.acts import Act, ActKind
 from xmode_transfer.domain.alerts import Alert, Event, Notification, fingerprint
 from xmode_transfer.domain.daemons import DaemonRecord
@@ -350,7 +350,7 @@ def an_alert(**changes: object) -> Alert:
 
 def test_alerts_and_what_channels_know_come_back_whole(ledger: SqlLedger, lease: Lease) -> None:
     assert ledger.alerts() == []
-    heard = Notification(Event.OPENED, NOW)
+    heard = Notification(Event.OPENED, NOW, urgent=True)
     failed = Notification(attempts=2, next_attempt_at=NOW + HOUR, error="no answer")
     alert = an_alert(notifications={"ops": heard, "pager": failed})
     ledger.record_alerts(lease, [alert])

@@ -10,8 +10,8 @@ from pathlib import Path
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+from tests.fakes import MemoryClock
 from xmode_transfer.adapters.ledger import open_ledger
-from xmode_transfer.adapters.memory import MemoryClock
 from xmode_transfer.adapters.source_local import LocalSource
 from xmode_transfer.domain.config import Feed
 from xmode_transfer.domain.periods import Period

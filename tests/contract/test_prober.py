@@ -6,14 +6,14 @@ from typing import Any
 
 import pytest
 
-from xmode_transfer.adapters.clock import SystemClock
-from xmode_transfer.adapters.memory import (
+from tests.fakes import (
     MemoryBuckets,
     MemoryClock,
     MemoryProber,
     MemoryRoles,
     MemoryRoleSessions,
 )
+from xmode_transfer.adapters.clock import SystemClock
 from xmode_transfer.adapters.probing import AwsProber
 from xmode_transfer.adapters.sts import StsRoleSessions
 from xmode_transfer.domain.config import Customer, Destination, Vendor

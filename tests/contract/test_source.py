@@ -15,8 +15,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from moto.server import ThreadedMotoServer
 
+from tests.fakes import MemoryClock, MemorySource
 from xmode_transfer.adapters.clock import SystemClock
-from xmode_transfer.adapters.memory import MemoryClock, MemorySource
 from xmode_transfer.adapters.source_local import LocalSource
 from xmode_transfer.adapters.source_s3 import S3Source, own_client
 from xmode_transfer.domain.config import Feed, Marker

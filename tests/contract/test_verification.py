@@ -8,12 +8,11 @@ from typing import Any
 
 import pytest
 
+from tests.fakes import MemorySource
 from xmode_transfer.adapters import checksums
 from xmode_transfer.adapters.clock import SystemClock
 from xmode_transfer.adapters.ledger import open_ledger
-from xmode_transfer.adapters.memory import MemorySource
 from xmode_transfer.adapters.read_back import PacedReader
-from xmode_transfer.adapters.spool import SpooledFile
 from xmode_transfer.domain.acts import Act, ActKind
 from xmode_transfer.domain.config import Configuration, Feed, Limits, Service, Settled, Vendor
 from xmode_transfer.domain.periods import Period, PeriodKind
@@ -59,7 +58,6 @@ class Place:
             clock=self.clock,
             progress=Tally(),
             checksum_of=checksums.of,
-            spool=SpooledFile,
             holder="elsewhere",
         )
 

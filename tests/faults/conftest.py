@@ -12,9 +12,7 @@ from typing import Any
 
 import pytest
 
-from xmode_transfer.adapters import checksums
-from xmode_transfer.adapters.ledger import open_ledger
-from xmode_transfer.adapters.memory import (
+from tests.fakes import (
     Faults,
     MemoryBucket,
     MemoryBuckets,
@@ -25,7 +23,8 @@ from xmode_transfer.adapters.memory import (
     MemorySource,
     StoredVersion,
 )
-from xmode_transfer.adapters.spool import SpooledFile
+from xmode_transfer.adapters import checksums
+from xmode_transfer.adapters.ledger import open_ledger
 from xmode_transfer.domain import parts
 from xmode_transfer.domain.config import (
     Configuration,
@@ -176,7 +175,6 @@ class World:
                 clock=self.clock,
                 progress=_Silent(),
                 checksum_of=checksums.of,
-                spool=SpooledFile,
                 holder="elsewhere",
             )
         finally:

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
+from tests.fakes import StoredVersion
 from xmode_transfer.adapters.ledger import open_ledger
-from xmode_transfer.adapters.memory import StoredVersion
 from xmode_transfer.domain.acts import ActKind, RemovalOutcome
 from xmode_transfer.domain.periods import Period, PeriodKind
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
+from tests.fakes import Fault, MemoryObjectStores
 from xmode_transfer.adapters.ledger import open_ledger
-from xmode_transfer.adapters.memory import Fault, MemoryObjectStores
 from xmode_transfer.domain.config import Destination, Feed, Settled
 from xmode_transfer.domain.errors import AccessDenied, Throttled
 from xmode_transfer.domain.periods import Period, PeriodKind

@@ -15,9 +15,9 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine, event
 
+from tests.fakes.clock import MemoryClock
 from xmode_transfer.adapters.ledger import SqlLedger, open_ledger
 from xmode_transfer.adapters.ledger.tables import SCHEMA_VERSION
-from xmode_transfer.adapters.memory.clock import MemoryClock
 from xmode_transfer.domain.errors import (
     ConfigError,
     LedgerCorrupt,
@@ -275,7 +275,7 @@ def test_a_migration_that_finds_the_disk_full_can_be_repeated(tmp_path: Path) ->
 FULL_DISK = """
 import sys, pathlib
 from xmode_transfer.adapters.ledger import open_ledger
-from xmode_transfer.adapters.memory.clock import MemoryClock
+from tests.fakes.clock import MemoryClock
 from xmode_transfer.domain.errors import LedgerFull
 from xmode_transfer.domain.records import Delivery, PlannedObject, Status
 clock = MemoryClock()

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from xmode_transfer.adapters.memory import Fault
+from tests.fakes import Fault
 from xmode_transfer.domain.errors import Unavailable, UploadNotFound, XmodeError
 
 FILES = {"2026/11/22/a.csv": b"small", "2026/11/22/large.bin": bytes(range(256)) * 2}

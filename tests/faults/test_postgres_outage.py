@@ -15,11 +15,11 @@ from typing import Any
 import psycopg
 import pytest
 
+from tests.fakes.clock import MemoryClock
 from tests.postgres import PostgresServer
 from xmode_transfer import telemetry
 from xmode_transfer.adapters.clock import SystemClock
 from xmode_transfer.adapters.ledger import SqlLedger, leases, open_ledger
-from xmode_transfer.adapters.memory.clock import MemoryClock
 from xmode_transfer.domain.errors import AlreadyRunning, LeaseLost, LedgerError, LedgerUnreachable
 from xmode_transfer.domain.findings import AccessReport
 from xmode_transfer.domain.records import Checksum, Delivery, Lease, PlannedObject, Receipt, Run, Status

@@ -11,13 +11,12 @@ from typing import Any
 import pytest
 from moto.server import ThreadedMotoServer
 
+from tests.fakes import MemorySource
 from xmode_transfer.adapters import checksums
 from xmode_transfer.adapters.clock import SystemClock
 from xmode_transfer.adapters.ledger import open_ledger
-from xmode_transfer.adapters.memory import MemorySource
 from xmode_transfer.adapters.s3_fast import FastStores
 from xmode_transfer.adapters.s3_portable import PortableStores
-from xmode_transfer.adapters.spool import SpooledFile
 from xmode_transfer.domain.acts import RemovalOutcome
 from xmode_transfer.domain.config import Configuration, Customer, Feed, Limits, Service, Settled, Vendor
 from xmode_transfer.domain.periods import Period, PeriodKind
@@ -130,7 +129,6 @@ def place(
             clock=clock,
             progress=Tally(),
             checksum_of=checksums.of,
-            spool=SpooledFile,
             holder="here",
         )
         for day in DAYS:

@@ -30,8 +30,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from moto.server import ThreadedMotoServer
 
+from tests.fakes import MemorySource
 from xmode_transfer.adapters.clock import SystemClock
-from xmode_transfer.adapters.memory import MemorySource
 from xmode_transfer.adapters.s3_fast import FastStores
 from xmode_transfer.adapters.s3_portable import PortableStores
 from xmode_transfer.domain.config import Customer, Limits

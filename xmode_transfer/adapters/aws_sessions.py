@@ -9,6 +9,8 @@ from datetime import datetime
 from functools import cache
 from pathlib import Path
 
+from botocore.configprovider import ConfiguredEndpointProvider
+from botocore.exceptions import BotoCoreError
 from botocore.loaders import Loader
 from botocore.session import Session
 from botocore.utils import parse_timestamp
@@ -45,6 +47,21 @@ def new_session() -> Session:
     parsers = session.get_component("response_parser_factory")
     parsers.set_parser_defaults(timestamp_parser=_time_of)
     return session
+
+
+def endpoint_url(service: str) -> str | None:
+    """The endpoint that AWS's own variables and files name for the service (``S3``, ``STS``); None for
+    AWS's."""
+    try:
+        session = new_session()
+        if session.get_config_variable("ignore_configured_endpoint_urls"):
+            return None
+        url: str | None = ConfiguredEndpointProvider(
+            session.full_config, session.get_scoped_config(), service.lower()
+        ).provide()
+    except BotoCoreError:  # a profile that is not there: told by whoever needs it
+        return None
+    return url
 
 
 def _time_of(said: object) -> datetime:

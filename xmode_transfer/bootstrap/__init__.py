@@ -15,7 +15,6 @@ from xmode_transfer.adapters.ledger import open_ledger
 from xmode_transfer.adapters.secrets import ledger_url
 from xmode_transfer.adapters.session_budget import SessionBudget
 from xmode_transfer.adapters.source_local import LocalSource
-from xmode_transfer.adapters.spool import SpooledFile
 from xmode_transfer.adapters.sts import StsRoleSessions
 from xmode_transfer.domain.backoff import Backoff
 from xmode_transfer.domain.config import Configuration, Customer, Engine, Feed, Service
@@ -76,7 +75,6 @@ def workbench(
                 clock=clock,
                 progress=progress,
                 checksum_of=checksums.of,
-                spool=SpooledFile,
                 holder=processes.this_process(),
                 unsafe_roles=service.unsafe_roles,
                 backoff=Backoff(service.daemon.first_retry_seconds, service.daemon.longest_retry_seconds),

@@ -48,11 +48,13 @@ class Event(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Notification:
-    """What one channel knows of an alert. ``sent`` is the last message that it took. While ``attempts`` is
-    not 0, the next one did not get through: it is tried again at ``next_attempt_at``; ``error`` says why."""
+    """What one channel knows of an alert. ``sent`` is the last message that it took, and ``urgent`` what that
+    one said. While ``attempts`` is not 0, the next one did not get through: it is tried again at
+    ``next_attempt_at``; ``error`` says why."""
 
     sent: Event | None = None
     sent_at: datetime | None = None
+    urgent: bool = False
     attempts: int = 0
     next_attempt_at: datetime | None = None
     error: str = ""
@@ -252,7 +254,7 @@ def next_event(alert: Alert, channel: Channel, alerting: Alerting, now: datetime
     if alert.state is AlertState.RESOLVED:
         event = Event.RESOLVED if heard else None
     elif alert.party in channel.parties and (alert.urgent or not channel.only_urgent):
-        if not heard or known.sent_at is None:
+        if not heard or known.sent_at is None or (alert.urgent and not known.urgent):
             event = Event.OPENED
         elif now - known.sent_at >= timedelta(hours=alerting.repeat_hours):
             event = Event.REPEATED

@@ -5,7 +5,6 @@ All errors are domain errors (``domain.errors``); all times are UTC-aware.
 """
 
 from xmode_transfer.ports.attesting import Attestation
-from xmode_transfer.ports.board import Board, Pulse, Turn, TurnState
 from xmode_transfer.ports.clock import Clock
 from xmode_transfer.ports.fleet import Fleet
 from xmode_transfer.ports.ledger import Ledger
@@ -13,7 +12,7 @@ from xmode_transfer.ports.probing import ProbedObject, Prober, ReservedPlace
 from xmode_transfer.ports.progress import Progress
 from xmode_transfer.ports.reading import Reader
 from xmode_transfer.ports.sessions import Credentials, CredentialsProvider, RoleSessions
-from xmode_transfer.ports.sources import ChecksumOf, OpenFile, PeriodState, Source, SourceFactory, Spool
+from xmode_transfer.ports.sources import ChecksumOf, OpenFile, PeriodState, Source, SourceFactory
 from xmode_transfer.ports.stores import (
     DELETE_MANY_KEYS,
     Deleted,
@@ -31,7 +30,6 @@ from xmode_transfer.ports.stores import (
 __all__ = [
     "DELETE_MANY_KEYS",
     "Attestation",
-    "Board",
     "ChecksumOf",
     "Clock",
     "Credentials",
@@ -51,7 +49,6 @@ __all__ = [
     "ProbedObject",
     "Prober",
     "Progress",
-    "Pulse",
     "PutAnswer",
     "PutRequest",
     "Reader",
@@ -59,7 +56,4 @@ __all__ = [
     "RoleSessions",
     "Source",
     "SourceFactory",
-    "Spool",
-    "Turn",
-    "TurnState",
 ]

@@ -1,6 +1,6 @@
 """The files of a feed."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
@@ -87,6 +87,3 @@ SourceFactory = Callable[[Feed], Source]
 
 # The checksum of an open file's whole content, by algorithm as S3 names it; base64.
 ChecksumOf = Callable[[OpenFile, str], str]
-
-# Puts chunks on disk and opens them like a source file: a manifest may be larger than memory should be.
-Spool = Callable[[Iterable[bytes]], OpenFile]

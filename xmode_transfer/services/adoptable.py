@@ -30,6 +30,7 @@ from xmode_transfer.domain.records import Checksum, Receipt
 from xmode_transfer.domain.verification import SHA256_HEX
 from xmode_transfer.ports import ObjectInfo, ObjectStore, OpenFile, Reader
 from xmode_transfer.services.publishing import chunks_of
+from xmode_transfer.services.spool import SpooledFile
 from xmode_transfer.services.workbench import Workbench
 
 _FIRST_YEAR = 1970
@@ -61,7 +62,7 @@ def manifest(
         )
     if info.size > MAX_BYTES:
         raise NoManifest(f"it has {info.size:,} bytes, and no manifest of ours more than {MAX_BYTES:,}")
-    with bench.spool(_up_to(info.size, store.read(key))) as body:
+    with SpooledFile(_up_to(info.size, store.read(key))) as body:
         checksum = _checksum(bench, info, body)
         found = check(
             lambda: chunks_of(body), identity=identity, place=place, prefix=customer.destination.prefix

@@ -35,6 +35,7 @@ from xmode_transfer.domain.records import Lease
 from xmode_transfer.ports import ObjectStore, PutRequest
 from xmode_transfer.services import leasing, publishing
 from xmode_transfer.services.destination import Destination
+from xmode_transfer.services.spool import SpooledFile
 from xmode_transfer.services.workbench import Workbench
 from xmode_transfer.telemetry import Event
 
@@ -162,7 +163,7 @@ class Notices:
 
     def _put_one(self, store: ObjectStore, item: Notice) -> None:
         """Once: this very notice that is there already is success."""
-        with self._bench.spool([item.body.encode()]) as body:
+        with SpooledFile([item.body.encode()]) as body:
             request = PutRequest(item.key, item.token, body.size, content_type(item.key))
             try:
                 answer = store.put(request, body).result()

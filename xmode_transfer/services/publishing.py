@@ -9,6 +9,7 @@ from xmode_transfer.domain.errors import AccessDenied, Defect, ObjectExists, Una
 from xmode_transfer.domain.manifest_reading import NoManifest, same_objects
 from xmode_transfer.domain.records import Checksum, Delivery, Lease, Receipt, Status
 from xmode_transfer.ports import ObjectStore, OpenFile, PutRequest
+from xmode_transfer.services.spool import SpooledFile
 from xmode_transfer.services.workbench import Workbench
 
 _CHUNK_BYTES = 1024 * 1024
@@ -32,7 +33,7 @@ def publish(
         bucket=customer.destination.bucket,
         sign=bench.attestation.sign if bench.attestation is not None and doubt is None else None,
     )
-    with bench.spool(chunks) as body:
+    with SpooledFile(chunks) as body:
         request = PutRequest(key, delivery.id, body.size, keys.content_type(key))
         try:
             answer = store.put(request, body).result()

@@ -212,7 +212,7 @@ class Watch:
                 done[alert.fingerprint] = before.failed(error.message, self._clock.now())
                 break
             telemetry.log(Event.ALERT_SENT, **known, answer=answer)
-            done[alert.fingerprint] = Notification(message.event, self._clock.now())
+            done[alert.fingerprint] = Notification(message.event, self._clock.now(), alert.urgent)
         return done
 
     def _heartbeat(self, heartbeat: Heartbeat | None) -> None:

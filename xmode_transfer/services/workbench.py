@@ -14,7 +14,6 @@ from xmode_transfer.ports import (
     Progress,
     RoleSessions,
     SourceFactory,
-    Spool,
 )
 
 
@@ -33,7 +32,6 @@ class Workbench:
     clock: Clock
     progress: Progress
     checksum_of: ChecksumOf
-    spool: Spool
     holder: str
     unsafe_roles: UnsafeRoles = UnsafeRoles.DELIVER
     backoff: Backoff = field(default_factory=Backoff)

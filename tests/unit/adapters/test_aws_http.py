@@ -8,9 +8,8 @@ import pytest
 
 from tests import hostile
 from tests.hostile import serving
-from xmode_transfer.adapters import aws_http
+from xmode_transfer.adapters import aws_http, notify
 from xmode_transfer.adapters.clock import SystemClock
-from xmode_transfer.adapters.notify import HeartbeatUrl
 from xmode_transfer.adapters.source_s3.bucket import SourceBucket, own_client
 from xmode_transfer.adapters.sts import StsRoleSessions
 from xmode_transfer.domain.config import Heartbeat, Vendor
@@ -85,10 +84,9 @@ def test_a_webhook_that_trickles_holds_nobody_up(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr("xmode_transfer.adapters.notify.webhook.LONGEST_SECONDS", 0.5)
     with serving(hostile.trickled_headers) as server:
         monkeypatch.setenv("HEARTBEAT", server.url)
-        heart = HeartbeatUrl(Heartbeat(url="env:HEARTBEAT"))
         began = time.monotonic()
         with pytest.raises(NotificationFailed, match="no whole answer within"):
-            heart.beat()
+            notify.beat(Heartbeat(url="env:HEARTBEAT"))
         assert time.monotonic() - began < 9  # of the ten seconds that one piece may take
 
 
@@ -99,6 +97,6 @@ def test_what_a_webhook_says_is_shown_as_it_is(monkeypatch: pytest.MonkeyPatch) 
     with serving(answer) as server:
         monkeypatch.setenv("HEARTBEAT", server.url)
         with pytest.raises(NotificationFailed) as caught:
-            HeartbeatUrl(Heartbeat(url="env:HEARTBEAT")).beat()
+            notify.beat(Heartbeat(url="env:HEARTBEAT"))
     assert caught.value.message.isprintable()
     assert len(caught.value.message) < 1000

@@ -13,10 +13,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.fakes.clock import MemoryClock
 from xmode_transfer.adapters.bandwidth import SAVED_SECONDS, Allowance, Allowances
 from xmode_transfer.adapters.clock import SystemClock
 from xmode_transfer.adapters.limiting import Gate, LimitingStores
-from xmode_transfer.adapters.memory.clock import MemoryClock
 from xmode_transfer.adapters.s3_fast import FastStores
 from xmode_transfer.adapters.s3_fast.lanes import Lane, Lanes
 from xmode_transfer.adapters.s3_portable import PortableStores

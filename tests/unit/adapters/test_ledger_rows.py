@@ -1,8 +1,6 @@
-"""Records that come out of the ledger are the records that went in, however they are made."""
+"""Records that come out of the ledger are the records that went in."""
 
-import copy
-import pickle
-from dataclasses import FrozenInstanceError, fields, replace
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
@@ -43,21 +41,9 @@ def test_pairs_come_back_equal(item: PlannedObject, receipt: Receipt) -> None:
     assert list(pairs_of([stored])) == [(item, receipt)]
     assert list(pairs_of([(*stored, "one more column")])) == [(item, receipt)]
     assert list(pairs_of([object_values(item) + (None,) * 8])) == [(item, None)]
-    assert list(objects_of([object_values(item)])) == [item]
-
-
-@given(objects, receipts)
-def test_they_are_records_like_any_other(item: PlannedObject, receipt: Receipt) -> None:
-    ((made, proof),) = pairs_of([object_values(item) + receipt_values(receipt)[1:]])
-    assert proof is not None
-    for record, kind in ((made, PlannedObject), (proof, Receipt), (proof.checksum, Checksum)):
-        assert type(record) is kind
-        assert hash(record) == hash(copy.copy(record))
-        assert pickle.loads(pickle.dumps(record)) == record
-        with pytest.raises(FrozenInstanceError):
-            setattr(record, fields(record)[0].name, "changed")
-    assert repr(made) == repr(item)
-    assert isinstance(made.carried, bool)
+    (alone,) = objects_of([object_values(item)])
+    assert alone == item
+    assert isinstance(alone.carried, bool)
 
 
 @given(st.lists(moments, max_size=5))

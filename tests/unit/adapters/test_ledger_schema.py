@@ -21,13 +21,13 @@ from alembic.script import ScriptDirectory
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.schema import CreateTable
 
+from tests.fakes.clock import MemoryClock
 from xmode_transfer.adapters import migrations
 from xmode_transfer.adapters.ledger import open_ledger
 from xmode_transfer.adapters.ledger.engine import connect
 from xmode_transfer.adapters.ledger.schema import migrate
 from xmode_transfer.adapters.ledger.statements import Statements
 from xmode_transfer.adapters.ledger.tables import SCHEMA_VERSION, metadata
-from xmode_transfer.adapters.memory.clock import MemoryClock
 from xmode_transfer.domain.findings import AccessReport
 
 PAGE = Path(__file__).parents[3] / "docs" / "ledger.md"
@@ -163,7 +163,7 @@ def test_every_connection_is_set_up(tmp_path: Path, query: str, milliseconds: in
 def test_neither_a_new_ledger_nor_a_current_one_waits_for_alembic(tmp_path: Path) -> None:
     program = (
         "import sys; from xmode_transfer.adapters.ledger import open_ledger;"
-        "from xmode_transfer.adapters.memory.clock import MemoryClock;"
+        "from tests.fakes.clock import MemoryClock;"
         "open_ledger(sys.argv[1], MemoryClock()).close(); print('alembic' in sys.modules)"
     )
     for _ in ("new", "current"):

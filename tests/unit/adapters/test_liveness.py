@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.fakes.clock import MemoryClock
 from xmode_transfer.adapters import sd_notify
 from xmode_transfer.adapters.liveness import EVERY_SECONDS, Liveness
-from xmode_transfer.adapters.memory.clock import MemoryClock
 
 NOW = datetime(2026, 11, 25, 12, 0, tzinfo=UTC)
 

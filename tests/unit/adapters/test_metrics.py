@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, cast
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from xmode_transfer.adapters.memory.clock import MemoryClock
+from tests.fakes.clock import MemoryClock
 from xmode_transfer.adapters.metrics import CATALOGUE, KEPT_SECONDS, Counters, renderer
 from xmode_transfer.adapters.metrics.fleet import ANEW_SECONDS
 from xmode_transfer.domain.errors import LedgerLocked, Party

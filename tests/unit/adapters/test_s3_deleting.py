@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from xmode_transfer.adapters.memory import MemoryClock
+from tests.fakes import MemoryClock
 from xmode_transfer.adapters.s3_deleting import BatchDeletes
 from xmode_transfer.domain.errors import (
     AccessDenied,

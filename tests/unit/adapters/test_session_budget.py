@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from xmode_transfer.adapters.memory.clock import MemoryClock
+from tests.fakes.clock import MemoryClock
 from xmode_transfer.adapters.session_budget import SAVED_SECONDS, SessionBudget
 from xmode_transfer.adapters.sts import StsRoleSessions
 from xmode_transfer.domain.config import Vendor

@@ -154,6 +154,16 @@ def test_a_channel_hears_of_it_once_and_again_after_the_interval() -> None:
     assert next_event(replace(alert, customer_count=100), OPS, ALERTING, NOW + HOUR) is None
 
 
+def test_what_becomes_urgent_is_sent_at_once_to_who_heard_of_it_before() -> None:
+    urgent = replace(heard(an_alert(), Event.OPENED), urgent=True, party=Party.US)
+    assert next_event(urgent, OPS, ALERTING, NOW + MINUTE) is Event.OPENED
+    told = replace(urgent, notifications={"ops": Notification(Event.OPENED, NOW + MINUTE, urgent=True)})
+    assert next_event(told, OPS, ALERTING, NOW + HOUR) is None
+    calmer = replace(told, urgent=False)
+    assert next_event(calmer, OPS, ALERTING, NOW + HOUR) is None
+    assert next_event(replace(calmer, resolved_at=NOW), OPS, ALERTING, NOW + HOUR) is Event.RESOLVED
+
+
 def test_only_who_heard_of_it_hears_that_it_is_resolved() -> None:
     over = an_alert(resolved_at=NOW + HOUR)
     assert next_event(heard(over, Event.REPEATED), OPS, ALERTING, NOW + HOUR) is Event.RESOLVED

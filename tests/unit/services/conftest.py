@@ -10,9 +10,7 @@ from typing import Any
 
 import pytest
 
-from xmode_transfer.adapters import checksums
-from xmode_transfer.adapters.ledger import open_ledger
-from xmode_transfer.adapters.memory import (
+from tests.fakes import (
     MemoryBuckets,
     MemoryClock,
     MemoryFleet,
@@ -23,7 +21,8 @@ from xmode_transfer.adapters.memory import (
     MemoryRoleSessions,
     MemorySource,
 )
-from xmode_transfer.adapters.spool import SpooledFile
+from xmode_transfer.adapters import checksums
+from xmode_transfer.adapters.ledger import open_ledger
 from xmode_transfer.domain.config import Configuration, Customer, Feed, Limits, Problem, Service, Vendor
 from xmode_transfer.domain.periods import Period, PeriodKind
 from xmode_transfer.domain.policy import VENDOR_PRINCIPAL, guide_permission_policy, guide_trust_policy
@@ -208,7 +207,6 @@ class DaemonWorld:
             clock=self.clock,
             progress=_Silent(),  # type: ignore[arg-type]
             checksum_of=checksums.of,
-            spool=SpooledFile,
             holder=holder,
             stop=threading.Event(),
         )

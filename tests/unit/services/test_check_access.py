@@ -12,8 +12,7 @@ from typing import Any
 
 import pytest
 
-from xmode_transfer.adapters.ledger import open_ledger
-from xmode_transfer.adapters.memory import (
+from tests.fakes import (
     Fault,
     MemoryBucket,
     MemoryBuckets,
@@ -23,6 +22,7 @@ from xmode_transfer.adapters.memory import (
     MemoryRoleSessions,
     StoredVersion,
 )
+from xmode_transfer.adapters.ledger import open_ledger
 from xmode_transfer.domain.config import Customer, Destination, Vendor
 from xmode_transfer.domain.errors import Party, RoleRefused, Throttled, Unavailable, VendorIdentityError
 from xmode_transfer.domain.findings import AccessReport, Cause, LeftoverKind, Result

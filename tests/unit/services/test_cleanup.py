@@ -11,9 +11,7 @@ from typing import Any
 
 import pytest
 
-from xmode_transfer.adapters import checksums
-from xmode_transfer.adapters.ledger import open_ledger
-from xmode_transfer.adapters.memory import (
+from tests.fakes import (
     Fault,
     MemoryBucket,
     MemoryBuckets,
@@ -24,7 +22,8 @@ from xmode_transfer.adapters.memory import (
     MemorySource,
     StoredVersion,
 )
-from xmode_transfer.adapters.spool import SpooledFile
+from xmode_transfer.adapters import checksums
+from xmode_transfer.adapters.ledger import open_ledger
 from xmode_transfer.domain.acts import ActKind, RemovalOutcome
 from xmode_transfer.domain.config import (
     Configuration,
@@ -116,7 +115,6 @@ class World:
             clock=self.clock,
             progress=_Silent(),  # type: ignore[arg-type]
             checksum_of=checksums.of,
-            spool=SpooledFile,
             holder="elsewhere",
             unsafe_roles=self.unsafe_roles,
             stop=self.stop,
@@ -424,7 +422,7 @@ def test_a_manifest_without_a_checksum_of_the_store_is_compared_by_its_bytes(
 ) -> None:
     from dataclasses import replace
 
-    from xmode_transfer.adapters.memory.store import MemoryObjectStore
+    from tests.fakes.store import MemoryObjectStore
 
     told = MemoryObjectStore.head
 
@@ -716,7 +714,7 @@ def test_a_hold_that_comes_after_a_dead_cleanup_is_kept(world: World) -> None:
 
 
 def test_what_fails_and_may_pass_is_asked_again(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    from xmode_transfer.adapters.memory.store import MemoryObjectStore
+    from tests.fakes.store import MemoryObjectStore
     from xmode_transfer.ports import Deleted, DeletionResult
 
     real = MemoryObjectStore.delete_many

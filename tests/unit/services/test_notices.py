@@ -10,9 +10,7 @@ from typing import Any
 
 import pytest
 
-from xmode_transfer.adapters import checksums
-from xmode_transfer.adapters.ledger import SqlLedger, open_ledger
-from xmode_transfer.adapters.memory import (
+from tests.fakes import (
     Fault,
     MemoryBuckets,
     MemoryClock,
@@ -21,7 +19,8 @@ from xmode_transfer.adapters.memory import (
     MemoryRoleSessions,
     MemorySource,
 )
-from xmode_transfer.adapters.spool import SpooledFile
+from xmode_transfer.adapters import checksums
+from xmode_transfer.adapters.ledger import SqlLedger, open_ledger
 from xmode_transfer.domain.config import Configuration, Customer, Feed, Limits, Service, Vendor
 from xmode_transfer.domain.daemons import DaemonRecord
 from xmode_transfer.domain.notices import NoticeStatus
@@ -78,7 +77,6 @@ class World:
             clock=self.clock,
             progress=None,  # type: ignore[arg-type]
             checksum_of=checksums.of,
-            spool=SpooledFile,
             holder="here",
         )
 

@@ -9,10 +9,7 @@ from typing import Any
 
 import pytest
 
-from xmode_transfer.adapters import checksums
-from xmode_transfer.adapters.attesting import ManifestSignatures
-from xmode_transfer.adapters.ledger import open_ledger
-from xmode_transfer.adapters.memory import (
+from tests.fakes import (
     MemoryBuckets,
     MemoryClock,
     MemoryObjectStores,
@@ -20,9 +17,11 @@ from xmode_transfer.adapters.memory import (
     MemoryRoleSessions,
     MemorySource,
 )
+from xmode_transfer.adapters import checksums
+from xmode_transfer.adapters.attesting import ManifestSignatures
+from xmode_transfer.adapters.ledger import open_ledger
 from xmode_transfer.adapters.read_back import PacedReader
 from xmode_transfer.adapters.signing import new_key
-from xmode_transfer.adapters.spool import SpooledFile
 from xmode_transfer.domain.acts import Act, ActKind
 from xmode_transfer.domain.config import Configuration, Customer, Feed, Limits, Service, Settled, Vendor
 from xmode_transfer.domain.config.secret import SecretKind, SecretRef
@@ -99,7 +98,6 @@ class World:
             clock=self.clock,
             progress=_Silent(),  # type: ignore[arg-type]
             checksum_of=checksums.of,
-            spool=SpooledFile,
             holder="elsewhere",
             stop=threading.Event(),
             attestation=ManifestSignatures(self.receipts),

@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
+from tests.fakes.clock import MemoryClock
 from xmode_transfer import telemetry
 from xmode_transfer.adapters import notify
 from xmode_transfer.adapters.ledger import SqlLedger, open_ledger
-from xmode_transfer.adapters.memory.clock import MemoryClock
 from xmode_transfer.domain.alerts import Message
 from xmode_transfer.domain.config import (
     Channel,

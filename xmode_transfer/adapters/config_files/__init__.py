@@ -14,7 +14,6 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from xmode_transfer.adapters.config_files.endpoint import endpoint_url
 from xmode_transfer.adapters.config_files.file import AnyModel, ConfigFile
 from xmode_transfer.domain.config import (
     Configuration,
@@ -133,12 +132,16 @@ class _Survey:
     def _doubts(self, service: str, file: ConfigFile, path: tuple[str, ...], region: str) -> bool:
         """Whether the region is a mistake. Where requests do not go to AWS it may be right all the same."""
         told = region_doubt(region)
-        if told and endpoint_url(service) is not None:
+        if not told:
+            return False
+        # asked only when something depends on it: botocore is slow to import
+        from xmode_transfer.adapters.aws_sessions import endpoint_url
+
+        if endpoint_url(service) is not None:
             self.hints.append(file.hint(path, told))
             return False
-        if told:
-            file.problem(path, told)
-        return bool(told)
+        file.problem(path, told)
+        return True
 
     def _service(self) -> tuple[ConfigFile | None, Service | None]:
         if not os.path.lexists(self.directory / SERVICE_FILE):

@@ -59,6 +59,7 @@ def _alert_of(row: Any) -> Alert:
             channel: Notification(
                 item["sent"] and Event(item["sent"]),
                 maybe_time_of(item["sent_at"]),
+                item["urgent"],
                 item["attempts"],
                 maybe_time_of(item["next_attempt_at"]),
                 item["error"],

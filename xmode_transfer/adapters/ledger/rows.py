@@ -1,9 +1,8 @@
 """Rows to records and back."""
 
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import fields, make_dataclass
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
-from typing import Any, TypeVar
+from typing import Any
 
 from xmode_transfer.domain.records import (
     Capabilities,
@@ -18,8 +17,6 @@ from xmode_transfer.domain.records import (
     UploadedPart,
     UploadStatus,
 )
-
-R = TypeVar("R")
 
 time_of = datetime.fromisoformat
 
@@ -42,27 +39,13 @@ def maybe_time_of(text: str | None) -> datetime | None:
     return None if text is None else time_of(text)
 
 
-def draft_of(record: type[R]) -> Callable[..., Any]:
-    """A class with the fields of a frozen, slotted dataclass, but not frozen: its instances are made in a
-    quarter of the time and become the record by ``draft.__class__ = record``, which Python allows between
-    classes with the same slots. Only for the million rows of a plan; elsewhere the record's own constructor
-    is the way."""
-    names = [(field.name, Any) for field in fields(record)]  # type: ignore[arg-type]
-    return make_dataclass(f"{record.__name__}Draft", names, slots=True, eq=False, repr=False)
-
-
-_ObjectDraft = draft_of(PlannedObject)
-_ReceiptDraft = draft_of(Receipt)
-_ChecksumDraft = draft_of(Checksum)
 _REMOVED, _SUPERSEDED = 15, 16  # the columns after an object's, its receipt's and the revision
 
 
 def objects_of(page: Iterable[tuple[Any, ...]]) -> Iterator[PlannedObject]:
     """Rows of the columns of an object."""
     for name, key, size, modified_ns, identity, carried in page:
-        item = _ObjectDraft(name, key, size, modified_ns, identity, carried == 1)
-        item.__class__ = PlannedObject
-        yield item
+        yield PlannedObject(name, key, size, modified_ns, identity, carried == 1)
 
 
 def pairs_of(page: Iterable[tuple[Any, ...]]) -> Iterator[tuple[PlannedObject, Receipt | None]]:
@@ -71,20 +54,28 @@ def pairs_of(page: Iterable[tuple[Any, ...]]) -> Iterator[tuple[PlannedObject, R
     superseded."""
     for row in page:
         name, key, size, modified_ns, identity, carried = row[:6]
-        item = _ObjectDraft(name, key, size, modified_ns, identity, carried == 1)
-        item.__class__ = PlannedObject
+        item = PlannedObject(name, key, size, modified_ns, identity, carried == 1)
         key, size, algorithm, value, etag, delivered_at, version_id, sha256 = row[6:14]
         if key is None:
             yield item, None
             continue
-        checksum = _ChecksumDraft(algorithm, value)
-        checksum.__class__ = Checksum
         removed = len(row) > _REMOVED and row[_REMOVED] == 1
         superseded = len(row) > _SUPERSEDED and row[_SUPERSEDED] == 1
-        at = time_of(delivered_at)
-        receipt = _ReceiptDraft(name, key, size, checksum, etag, at, version_id, sha256, removed, superseded)
-        receipt.__class__ = Receipt
-        yield item, receipt
+        yield (
+            item,
+            Receipt(
+                name,
+                key,
+                size,
+                Checksum(algorithm, value),
+                etag,
+                time_of(delivered_at),
+                version_id,
+                sha256,
+                removed,
+                superseded,
+            ),
+        )
 
 
 def object_values(item: PlannedObject) -> tuple[object, ...]:

@@ -1,7 +1,7 @@
 """The configuration: frozen models of what the operator wrote, checked without any network."""
 
-from xmode_transfer.domain.config.alerting import Alerting, Channel, Heartbeat, QuietHours
-from xmode_transfer.domain.config.bandwidth import BandwidthChange, BandwidthLimit, Day
+from xmode_transfer.domain.config.alerting import Alerting, Channel, Heartbeat
+from xmode_transfer.domain.config.bandwidth import BandwidthLimit, Day
 from xmode_transfer.domain.config.cluster import Cluster
 from xmode_transfer.domain.config.customer import (
     Addressing,
@@ -11,25 +11,21 @@ from xmode_transfer.domain.config.customer import (
     CustomerState,
     Destination,
     Encryption,
-    StorageClass,
 )
-from xmode_transfer.domain.config.daemon import Daemon
 from xmode_transfer.domain.config.feed import Feed, Marker, Settled
 from xmode_transfer.domain.config.freshness import FeedFreshness, Freshness
-from xmode_transfer.domain.config.retention import By, Caps, FeedPolicy, Policy, Retention, held_by
+from xmode_transfer.domain.config.retention import By, Policy, Retention, held_by
 from xmode_transfer.domain.config.schedule import Schedule
 from xmode_transfer.domain.config.secret import Secret, SecretRef
-from xmode_transfer.domain.config.service import Engine, Limits, Receipts, Service, UnsafeRoles, Vendor
+from xmode_transfer.domain.config.service import Engine, Limits, Service, UnsafeRoles, Vendor
 from xmode_transfer.domain.config.status_page import StatusPage
 from xmode_transfer.domain.config.whole import Configuration, Problem
 
 __all__ = [
     "Addressing",
     "Alerting",
-    "BandwidthChange",
     "BandwidthLimit",
     "By",
-    "Caps",
     "CatchUp",
     "Channel",
     "ChecksumMode",
@@ -37,22 +33,18 @@ __all__ = [
     "Configuration",
     "Customer",
     "CustomerState",
-    "Daemon",
     "Day",
     "Destination",
     "Encryption",
     "Engine",
     "Feed",
     "FeedFreshness",
-    "FeedPolicy",
     "Freshness",
     "Heartbeat",
     "Limits",
     "Marker",
     "Policy",
     "Problem",
-    "QuietHours",
-    "Receipts",
     "Retention",
     "Schedule",
     "Secret",
@@ -60,7 +52,6 @@ __all__ = [
     "Service",
     "Settled",
     "StatusPage",
-    "StorageClass",
     "UnsafeRoles",
     "Vendor",
     "held_by",

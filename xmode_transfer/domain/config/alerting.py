@@ -1,34 +1,15 @@
 """Whom alerts are sent to, and when."""
 
-import re
-from datetime import datetime, time
+from datetime import datetime
 from typing import Annotated
 from zoneinfo import ZoneInfo
 
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from xmode_transfer.domain.config.base import SLUG_PATTERN, Model, check_slug
-from xmode_transfer.domain.config.schedule import check_timezone
+from xmode_transfer.domain.config.schedule import TimeOfDay, Timezone
 from xmode_transfer.domain.config.secret import Secret
 from xmode_transfer.domain.errors import Party
-
-_TIME_PATTERN = r"^([01]?[0-9]|2[0-3]):[0-5][0-9]$"
-
-
-def _check_time(value: str) -> str:
-    if re.fullmatch(_TIME_PATTERN, value) is None:
-        raise ValueError(f"{value!r} is no time of day; write it like 22:00")
-    return value
-
-
-def _time(value: str) -> time:
-    hour, minute = value.split(":")
-    return time(int(hour), int(minute))
-
-
-TimeOfDay = Annotated[
-    str, AfterValidator(_check_time), Field(json_schema_extra={"pattern": _TIME_PATTERN}, examples=["22:00"])
-]
 
 
 class Channel(Model):
@@ -70,30 +51,25 @@ class Channel(Model):
 class QuietHours(Model):
     """When only what is urgent is sent. The rest follows when they end, if it still holds."""
 
-    begins: TimeOfDay = Field(alias="from")
+    begins: TimeOfDay = Field(alias="from", examples=["22:00"])
     """Time of day at which they begin."""
     until: TimeOfDay = Field(examples=["07:00"])
     """Time of day at which they end; earlier than `from`: on the next day."""
-    timezone: str = Field(default="UTC", examples=["Europe/Berlin"])
+    timezone: Timezone = Field(default="UTC", examples=["Europe/Berlin"])
     """IANA name of the time zone that both are read in."""
-
-    @field_validator("timezone")
-    @classmethod
-    def _is_timezone(cls, value: str) -> str:
-        check_timezone(value)
-        return value
 
     @model_validator(mode="after")
     def _some_hours(self) -> "QuietHours":
-        if _time(self.begins) == _time(self.until):
+        if self.begins == self.until:
             raise ValueError("from and until are the same time; remove quiet_hours, or make them differ")
         return self
 
     def holds(self, now: datetime) -> bool:
         """Whether it is quiet; over midnight where ``until`` comes before ``from``."""
         local = now.astimezone(ZoneInfo(self.timezone)).time()
-        begins, until = _time(self.begins), _time(self.until)
-        return begins <= local < until if begins < until else local >= begins or local < until
+        if self.begins < self.until:
+            return self.begins <= local < self.until
+        return local >= self.begins or local < self.until
 
 
 class Heartbeat(Model):

@@ -1,17 +1,14 @@
 """What may be sent in a second, at all times or by the time of day: for the process, and for a customer."""
 
-import re
-from datetime import time
 from enum import StrEnum
 from typing import Annotated
 
-from pydantic import AfterValidator, Field, TypeAdapter, field_validator
+from pydantic import Field, TypeAdapter, field_validator
 
 from xmode_transfer.domain.bandwidth import Change, Timetable, same_moment
 from xmode_transfer.domain.config.base import ByteCount, Model
-from xmode_transfer.domain.config.schedule import check_timezone
+from xmode_transfer.domain.config.schedule import TimeOfDay, Timezone
 
-_TIME_PATTERN = r"^([01]?[0-9]|2[0-3]):[0-5][0-9]$"
 _EXAMPLE = [{"from": "08:00", "limit": "10MB"}, {"from": "18:00", "limit": None}]
 
 Rate = Annotated[ByteCount, Field(ge=1)]
@@ -29,19 +26,10 @@ class Day(StrEnum):
     SUN = "sun"
 
 
-def _check_time(value: str) -> str:
-    if re.fullmatch(_TIME_PATTERN, value) is None:
-        meant = " (did you mean 00:00?)" if value == "24:00" else ""
-        raise ValueError(f"{value!r} is no time of day; write it like 08:00 or 18:30{meant}")
-    return value
-
-
 class BandwidthChange(Model):
     """From a time of day on, a limit, until the next change of the timetable."""
 
-    starts: Annotated[str, AfterValidator(_check_time)] = Field(
-        alias="from", examples=["08:00"], json_schema_extra={"pattern": _TIME_PATTERN}
-    )
+    starts: TimeOfDay = Field(alias="from", examples=["08:00"])
     """Time of day from which the limit holds, until the next change: 00:00 to 23:59."""
     limit: Rate | None = Field(examples=["10MB"])
     """Bytes per second from then on, or like 10MB; null: no limit."""
@@ -59,9 +47,8 @@ class BandwidthChange(Model):
 
     @property
     def change(self) -> Change:
-        hour, minute = self.starts.split(":")
         weekdays = frozenset(tuple(Day).index(day) for day in self.days)
-        return Change(time(int(hour), int(minute)), self.limit, weekdays)
+        return Change(self.starts, self.limit, weekdays)
 
 
 _SIZE: TypeAdapter[int] = TypeAdapter(Rate)
@@ -76,7 +63,7 @@ class BandwidthLimit(Model):
     )
     """What is sent at most, in bytes per second or like 50MB; or a timetable, a list of
     {from: "08:00", limit: 10MB}. Left out: no limit."""
-    timezone: str = Field(default="UTC", examples=["Europe/Berlin"])
+    timezone: Timezone = Field(default="UTC", examples=["Europe/Berlin"])
     """IANA name of the time zone that a timetable is read in."""
 
     @field_validator("bandwidth_bytes_per_second", mode="before")
@@ -97,12 +84,6 @@ class BandwidthLimit(Model):
                 f"two changes come at {twice[0].at:%H:%M} of the same day; only one of them can hold"
             )
         return changes
-
-    @field_validator("timezone")
-    @classmethod
-    def _is_timezone(cls, value: str) -> str:
-        check_timezone(value)
-        return value
 
     @property
     def bandwidth(self) -> Timetable:

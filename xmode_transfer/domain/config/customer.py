@@ -1,5 +1,6 @@
 """customers/<customer>.yaml: who receives, where, what and when."""
 
+import re
 from enum import StrEnum
 from typing import Annotated, Any
 
@@ -9,7 +10,6 @@ from xmode_transfer.domain.config.arns import check_account, check_kms_key, pars
 from xmode_transfer.domain.config.bandwidth import BandwidthLimit
 from xmode_transfer.domain.config.base import SLUG_PATTERN, Model, check_slug, did_you_mean
 from xmode_transfer.domain.config.freshness import Freshness
-from xmode_transfer.domain.config.metadata import METADATA_PATTERN, check_metadata
 from xmode_transfer.domain.config.names import (
     EXTERNAL_ID_PATTERN,
     check_bucket,
@@ -21,6 +21,12 @@ from xmode_transfer.domain.config.names import (
 )
 from xmode_transfer.domain.config.retention import Hold, Retention
 from xmode_transfer.domain.config.schedule import Schedule
+
+_METADATA_PATTERN = r"^(?!xmode-)[a-z0-9-]{1,128}$"
+_METADATA_MAX_BYTES = 2048 - 128
+"""S3 has 2,048 for the names and values of an object (S3 User Guide, "Working with object metadata"); the
+rest is for our own, the delivery token among them."""
+_OURS = "xmode-"
 
 
 class Addressing(StrEnum):
@@ -76,6 +82,25 @@ class CatchUp(StrEnum):
     NONE = "none"  # nothing: only what becomes complete from then on
 
 
+def _check_metadata(metadata: dict[str, str]) -> dict[str, str]:
+    """Raises ValueError for what S3 would refuse or change, and for names that are ours."""
+    for name, value in metadata.items():
+        if name.lower().startswith(_OURS):
+            raise ValueError(f"{name!r}: names that begin with {_OURS} are our own; choose another")
+        if re.fullmatch(_METADATA_PATTERN, name) is None:
+            raise ValueError(f"{name!r} cannot be a name: use 1 to 128 small letters, digits and hyphens")
+        if not value.isascii() or not value.isprintable() or value != value.strip() or not value:
+            raise ValueError(
+                f"{name}: {value!r} cannot be sent: write printable ASCII, without spaces at its ends"
+            )
+    size = sum(len(name) + len(value) for name, value in metadata.items())
+    if size > _METADATA_MAX_BYTES:
+        raise ValueError(
+            f"names and values have {size:,} bytes together; there is room for {_METADATA_MAX_BYTES:,}"
+        )
+    return metadata
+
+
 class Destination(Model):
     """Where in S3 a customer receives."""
 
@@ -104,8 +129,8 @@ class Destination(Model):
     """Storage class of the objects. Left out: the store's default."""
     metadata: Annotated[
         dict[str, str],
-        AfterValidator(check_metadata),
-        Field(json_schema_extra={"propertyNames": {"pattern": METADATA_PATTERN}}),
+        AfterValidator(_check_metadata),
+        Field(json_schema_extra={"propertyNames": {"pattern": _METADATA_PATTERN}}),
     ] = Field(default={}, examples=[{"department": "research"}])
     """User metadata of each object (x-amz-meta-*): names of small letters, digits and hyphens, values of
     printable ASCII, 1,920 bytes in all. Names that begin with xmode- are ours."""

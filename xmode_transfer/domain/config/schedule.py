@@ -1,14 +1,17 @@
 """When we look for something to deliver."""
 
-from datetime import UTC, datetime
+import re
+from datetime import UTC, datetime, time
 from functools import cache
+from typing import Annotated
 from zoneinfo import ZoneInfo, available_timezones
 
 from cronsim import CronSim, CronSimError
-from pydantic import Field, field_validator
+from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema, field_validator
 
 from xmode_transfer.domain.config.base import Model, did_you_mean
 
+_TIME_PATTERN = r"^([01]?[0-9]|2[0-3]):[0-5][0-9]$"
 _CRON_NAMES = {
     "@hourly": "0 * * * *",
     "@daily": "0 0 * * *",
@@ -20,24 +23,46 @@ _CRON_NAMES = {
 }
 
 
+@cache
+def _check_timezone(value: str) -> str:
+    try:
+        ZoneInfo(value)
+    except (KeyError, ValueError, OSError):
+        raise ValueError(
+            f"{value!r} is no time zone; write an IANA name like America/New_York{_zone_meant(value)}"
+        ) from None
+    return value
+
+
+def _time_of_day(value: object) -> time:
+    if isinstance(value, time):
+        return value
+    if not isinstance(value, str) or re.fullmatch(_TIME_PATTERN, value) is None:
+        meant = " (did you mean 00:00?)" if value == "24:00" else ""
+        raise ValueError(f"{value!r} is no time of day; write it like 08:00 or 18:30{meant}")
+    hour, minute = value.split(":")
+    return time(int(hour), int(minute))
+
+
+Timezone = Annotated[str, AfterValidator(_check_timezone)]
+"""An IANA name."""
+TimeOfDay = Annotated[
+    time, BeforeValidator(_time_of_day), WithJsonSchema({"type": "string", "pattern": _TIME_PATTERN})
+]
+
+
 class Schedule(Model):
     """When we look for something to deliver. What is delivered, the ledger decides."""
 
     cron: str = Field(examples=["30 6 * * *"])
     """Five fields as in crontab: minute, hour, day of month, month, day of week (0 and 7 are Sunday)."""
-    timezone: str = Field(default="UTC", examples=["America/New_York"])
+    timezone: Timezone = Field(default="UTC", examples=["America/New_York"])
     """IANA name of the time zone that cron is read in."""
 
     @field_validator("cron")
     @classmethod
     def _is_cron(cls, value: str) -> str:
         _check_cron(value)
-        return value
-
-    @field_validator("timezone")
-    @classmethod
-    def _is_timezone(cls, value: str) -> str:
-        check_timezone(value)
         return value
 
 
@@ -61,17 +86,6 @@ def _check_cron(value: str) -> None:
         raise ValueError(f"{value!r} is no cron expression: {str(error).lower()}") from None
     except StopIteration:
         raise ValueError(f"{value!r} names a day that never comes") from None
-
-
-@cache
-def check_timezone(value: str) -> None:
-    """Raises ValueError unless it is an IANA name."""
-    try:
-        ZoneInfo(value)
-    except (KeyError, ValueError, OSError):
-        raise ValueError(
-            f"{value!r} is no time zone; write an IANA name like America/New_York{_zone_meant(value)}"
-        ) from None
 
 
 def _zone_meant(value: str) -> str:

@@ -5,6 +5,6 @@ It asks nobody. What a document does not decide is said as such (``Fault.CANNOT_
 """
 
 from xmode_transfer.domain.policy_lint.lint import lint
-from xmode_transfer.domain.policy_lint.records import Fault, Kind, Remark, Report, Source, Told
+from xmode_transfer.domain.policy_lint.records import Kind, Remark, Report, Source, Told
 
-__all__ = ["Fault", "Kind", "Remark", "Report", "Source", "Told", "lint"]
+__all__ = ["Kind", "Remark", "Report", "Source", "Told", "lint"]

@@ -27,7 +27,6 @@ class Document:
     name: str
     kind: Kind
     content: Mapping[str, Any]
-    given: bool = False  # whether the kind was told, not recognised
 
 
 def read(source: Source) -> tuple[list[Document], list[Remark]]:
@@ -107,7 +106,7 @@ def _read_json(source: Source, lines_before: int = 0) -> tuple[list[Document], l
         for name in dict.fromkeys(twice)
     ]
     kind = source.kind or recognised(content)
-    return [Document(source.name, kind, content, source.kind is not None)], remarks
+    return [Document(source.name, kind, content)], remarks
 
 
 def _unwrapped(content: Any) -> Any:

@@ -34,7 +34,6 @@ from xmode_transfer.sandbox.policies import guide_trust_policy
 CUSTOMERS = {"acme": Variant.GUIDE, "globex": Variant.GUIDE, "initech": Variant.WRONG_EXTERNAL_ID}
 FEEDS_OF = {"globex": [demo_data.DAILY], "initech": [demo_data.DROPS]}
 WIDTH = 110
-SHOWN_KEYS = 4
 
 
 class DemoFailed(XmodeError):

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from xmode_transfer.adapters.memory import MemoryClock
+from tests.fakes import MemoryClock
 from xmode_transfer.adapters.source_local import LocalSource
 from xmode_transfer.domain.config import Feed
 

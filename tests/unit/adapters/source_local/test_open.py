@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from xmode_transfer.adapters.memory import MemoryClock
+from tests.fakes import MemoryClock
 from xmode_transfer.adapters.source_local import LocalSource
 from xmode_transfer.domain.config import Feed
 from xmode_transfer.domain.errors import SourceChanged, SourceError, SourceUnreadable

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from xmode_transfer.adapters.memory import MemoryClock
+from tests.fakes import MemoryClock
 from xmode_transfer.adapters.source_local import LocalSource
 from xmode_transfer.domain.errors import SourceMissing, SourceUnreadable
 from xmode_transfer.domain.periods import Period, PeriodKind

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from moto.server import ThreadedMotoServer
 
+from tests.fakes import MemoryClock
 from xmode_transfer.adapters.clock import SystemClock
-from xmode_transfer.adapters.memory import MemoryClock
 from xmode_transfer.adapters.source_s3 import S3Source, own_client
 from xmode_transfer.domain.config import Feed
 

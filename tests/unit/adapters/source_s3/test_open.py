@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from xmode_transfer.adapters.memory import MemoryClock
+from tests.fakes import MemoryClock
 from xmode_transfer.adapters.source_s3 import OwnClient, S3Source, opened, own_client
 from xmode_transfer.domain.config import Feed
 from xmode_transfer.domain.errors import (

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from xmode_transfer.adapters.memory import MemoryClock
+from tests.fakes import MemoryClock
 from xmode_transfer.adapters.source_s3 import S3Source
 from xmode_transfer.domain.periods import Period, PeriodKind
 from xmode_transfer.domain.records import SourceFile, SourceProblem

@@ -9,8 +9,8 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from tests.fakes.clock import MemoryClock
 from xmode_transfer.adapters.ledger import SqlLedger, open_ledger
-from xmode_transfer.adapters.memory.clock import MemoryClock
 from xmode_transfer.domain.config import Configuration, Service, StatusPage
 from xmode_transfer.entrypoints.web import Server, serve
 

@@ -6,7 +6,7 @@ import zlib
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
-from xmode_transfer.adapters.memory.buckets import MemoryBucket, StoredPart, StoredUpload
+from tests.fakes.buckets import MemoryBucket, StoredPart, StoredUpload
 from xmode_transfer.domain.errors import RequestRefused, UploadNotFound
 from xmode_transfer.domain.records import UploadedPart
 

@@ -3,8 +3,8 @@
 import threading
 from datetime import timedelta
 
-from xmode_transfer.adapters.memory.faults import Fault, Faults, Requests
-from xmode_transfer.adapters.memory.roles import MemoryRoles
+from tests.fakes.faults import Fault, Faults, Requests
+from tests.fakes.roles import MemoryRoles
 from xmode_transfer.domain.config import Customer
 from xmode_transfer.domain.errors import OtherPrincipal, Unavailable, VendorIdentityError
 from xmode_transfer.domain.policy import VENDOR_PRINCIPAL, Step, compact, session_policy

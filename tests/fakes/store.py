@@ -6,16 +6,16 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
-from xmode_transfer.adapters.memory import uploads
-from xmode_transfer.adapters.memory.buckets import (
+from tests.fakes import uploads
+from tests.fakes.buckets import (
     MemoryBucket,
     MemoryBuckets,
     StoredUpload,
     StoredVersion,
 )
-from xmode_transfer.adapters.memory.faults import Fault, Faults, Requests
-from xmode_transfer.adapters.memory.requests import Gate
-from xmode_transfer.adapters.memory.roles import MemoryRoles, MemorySession
+from tests.fakes.faults import Fault, Faults, Requests
+from tests.fakes.requests import Gate
+from tests.fakes.roles import MemoryRoles, MemorySession
 from xmode_transfer.domain.acl import FULL_CONTROL, Grant, ObjectAcl
 from xmode_transfer.domain.config import Customer
 from xmode_transfer.domain.errors import (

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from xmode_transfer.adapters.memory import MemoryClock, MemoryFleet, MemoryLeases
+from tests.fakes import MemoryClock, MemoryFleet, MemoryLeases
 from xmode_transfer.domain.errors import LeaseLost
 from xmode_transfer.domain.fleet import BACKFILL_HANDICAP, FleetState, FleetTurnEnd, Ticket
 from xmode_transfer.domain.seats import REBASE_ABOVE

@@ -4,8 +4,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
-from xmode_transfer.adapters.memory.buckets import MemoryBucket, MemoryBuckets
-from xmode_transfer.adapters.memory.roles import MemoryRoles, MemorySession
+from tests.fakes.buckets import MemoryBucket, MemoryBuckets
+from tests.fakes.roles import MemoryRoles, MemorySession
 from xmode_transfer.domain.errors import (
     AccessDenied,
     BucketMissing,

@@ -3,7 +3,7 @@ from datetime import timedelta
 
 import pytest
 
-from xmode_transfer.adapters.memory import (
+from tests.fakes import (
     Fault,
     MemoryClock,
     MemoryRoles,

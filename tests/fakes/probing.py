@@ -3,12 +3,12 @@
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
-from xmode_transfer.adapters.memory import uploads
-from xmode_transfer.adapters.memory.buckets import MemoryBucket, MemoryBuckets, StoredUpload, StoredVersion
-from xmode_transfer.adapters.memory.faults import Faults, Requests
-from xmode_transfer.adapters.memory.requests import Gate
-from xmode_transfer.adapters.memory.roles import MemoryRoles, MemorySession
-from xmode_transfer.adapters.memory.sessions import MemoryRoleSessions
+from tests.fakes import uploads
+from tests.fakes.buckets import MemoryBucket, MemoryBuckets, StoredUpload, StoredVersion
+from tests.fakes.faults import Faults, Requests
+from tests.fakes.requests import Gate
+from tests.fakes.roles import MemoryRoles, MemorySession
+from tests.fakes.sessions import MemoryRoleSessions
 from xmode_transfer.domain.acl import FULL_CONTROL, Grant, ObjectAcl
 from xmode_transfer.domain.config import Customer
 from xmode_transfer.domain.errors import ObjectNotFound, RequestRefused, RoleRefused

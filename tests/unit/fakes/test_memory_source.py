@@ -1,6 +1,6 @@
 import pytest
 
-from xmode_transfer.adapters.memory import MemorySource
+from tests.fakes import MemorySource
 from xmode_transfer.domain.errors import SourceChanged, SourceMissing, SourceUnreadable
 from xmode_transfer.domain.periods import Period, PeriodKind
 from xmode_transfer.domain.records import SourceProblem
