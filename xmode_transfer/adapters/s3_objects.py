@@ -1,5 +1,5 @@
 """What every engine asks of a bucket besides sending bodies: multipart bookkeeping, looking, listing,
-deleting."""
+deleting. What may pass is tried again (``retrying``), after botocore's own tries for the request."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from xmode_transfer.adapters import checksums, s3_rules
+from xmode_transfer.adapters.retrying import Retries
 from xmode_transfer.adapters.s3_acl import object_acl
 from xmode_transfer.adapters.s3_calls import S3Calls
 from xmode_transfer.adapters.s3_deleting import BatchDeletes
@@ -21,6 +22,7 @@ from xmode_transfer.domain.errors import (
     RequestRefused,
     Unavailable,
     UploadNotFound,
+    XmodeError,
 )
 from xmode_transfer.domain.records import Checksum, UploadedPart
 from xmode_transfer.ports import (
@@ -35,6 +37,8 @@ from xmode_transfer.ports import (
 
 PAGE_ROWS = 1000
 """Rows of one page of a listing; S3 answers no more (S3 API reference, ListObjectsV2)."""
+WHOLE_CHECKSUM = {"ChecksumAlgorithm": "CRC32", "ChecksumType": "FULL_OBJECT"}
+"""How an upload is opened of which S3 is to check the whole."""
 _READ_CHUNK_BYTES = 1024 * 1024
 _BUCKET_SEEN_SECONDS = 30.0
 
@@ -44,16 +48,36 @@ class S3Objects:
     ``close``."""
 
     def __init__(
-        self, customer: Customer, calls: S3Calls, clock: Clock, *, page_size: int = PAGE_ROWS
+        self,
+        customer: Customer,
+        calls: S3Calls,
+        clock: Clock,
+        retries: Retries,
+        *,
+        page_size: int = PAGE_ROWS,
     ) -> None:
         self._destination = customer.destination
         self._calls = calls
         self._clock = clock
+        self.retries = retries
+        """What tries again the calls that wait for their answer."""
         self._page_size = page_size
         self._bucket_seen_until = float("-inf")
         self._with_checksums = customer.destination.checksums is not ChecksumMode.NONE
         self._with_whole = customer.destination.checksums is ChecksumMode.FULL
-        self._deletes = BatchDeletes(calls, clock, self.head, self.delete)
+        self._deletes = BatchDeletes(calls, clock, self._look_at, self._delete)
+
+    @property
+    def bucket(self) -> str:
+        return self._destination.bucket
+
+    def client(self) -> Any:
+        """botocore's client. May first learn the bucket's Region."""
+        return self._calls.client()
+
+    def call(self, operation: str, key: str | None = None, **parameters: Any) -> dict[str, Any]:
+        """``S3Calls.call``."""
+        return self._calls.call(operation, key, **parameters)
 
     @property
     def region(self) -> str | None:
@@ -66,16 +90,52 @@ class S3Objects:
     # --- Multipart ----------------------------------------------------------------------------------
 
     def create_upload(self, request: PutRequest) -> tuple[str, datetime | None]:
-        whole = {"ChecksumAlgorithm": "CRC32", "ChecksumType": "FULL_OBJECT"} if self._with_whole else {}
-        answer = self._tolerantly("CreateMultipartUpload", request.key, self._creation(request), whole)
-        try:
-            abort_at = answer.get("AbortDate")
-            return str(answer["UploadId"]), abort_at and abort_at.astimezone(UTC)
-        except UNREADABLE as error:
-            attempt = Attempt("CreateMultipartUpload", self._destination.bucket, request.key)
-            raise unreadable(attempt, error) from error
+        return self.open_upload(request.key, self.creation(request), WHOLE_CHECKSUM)
+
+    def open_upload(
+        self, key: str, creation: dict[str, Any], whole: dict[str, Any]
+    ) -> tuple[str, datetime | None]:
+        """``create_upload`` with the request's members given; ``whole`` is left out where the store does not
+        know it."""
+
+        def create() -> tuple[str, datetime | None]:
+            wished = whole if self._with_whole else {}
+            answer = self._tolerantly("CreateMultipartUpload", key, creation, wished)
+            try:
+                abort_at = answer.get("AbortDate")
+                return str(answer["UploadId"]), abort_at and abort_at.astimezone(UTC)
+            except UNREADABLE as error:
+                raise unreadable(Attempt("CreateMultipartUpload", self.bucket, key), error) from error
+
+        return self.retries.call("create_upload", key, create)
+
+    def send_part(
+        self, key: str, upload_id: str, number: int, payload: Any, length: int, crc32: int
+    ) -> UploadedPart:
+        """One UploadPart, without retries but the request's own."""
+        answer = self.call(
+            "UploadPart",
+            key,
+            UploadId=upload_id,
+            PartNumber=number,
+            Body=payload,
+            ContentLength=length,
+            **self.checksum(crc32),
+        )
+        return UploadedPart(number, length, str(answer.get("ETag", "")), checksums.encode(crc32))
 
     def complete_upload(
+        self, key: str, upload_id: str, parts: Sequence[UploadedPart], size: int
+    ) -> PutAnswer:
+        """An answer that was lost is the caller's to settle, with a HEAD."""
+        return self.retries.call(
+            "complete_upload",
+            key,
+            lambda: self._complete_upload(key, upload_id, parts, size),
+            unless=(Unavailable, ChecksumMismatch),
+        )
+
+    def _complete_upload(
         self, key: str, upload_id: str, parts: Sequence[UploadedPart], size: int
     ) -> PutAnswer:
         ordered = sorted(parts, key=lambda part: part.number)
@@ -89,7 +149,6 @@ class S3Objects:
             "UploadId": upload_id,
             "MultipartUpload": {"Parts": listed},
             "MpuObjectSize": size,
-            "IfNoneMatch": "*",
         }
         answer = put_answer(self._complete(key, asked, crc32, ordered), crc32)
         return self._with_etag(answer, key, [part.etag for part in ordered])
@@ -98,7 +157,7 @@ class S3Objects:
         self, key: str, asked: dict[str, Any], crc32: int, parts: Sequence[UploadedPart]
     ) -> dict[str, Any]:
         if not self._with_whole:
-            return self._calls.call("CompleteMultipartUpload", key, **asked)
+            return self.call("CompleteMultipartUpload", key, **asked)
         whole = {"ChecksumType": "FULL_OBJECT", "ChecksumCRC32": checksums.encode(crc32)}
         try:
             return self._tolerantly("CompleteMultipartUpload", key, asked, whole)
@@ -112,7 +171,7 @@ class S3Objects:
             return answer
         etag = checksums.multipart_etag(parts)
         if etag is None:
-            info = self.head(key)
+            info = self._look_at(key)
             etag = info.etag if info is not None else ""
         return replace(answer, etag=etag)
 
@@ -124,17 +183,20 @@ class S3Objects:
         CompleteMultipartUpload)."""
         value = checksums.composite([checksums.decode(part.checksum) for part in parts])
         try:
-            return self._calls.call(
+            return self.call(
                 "CompleteMultipartUpload", key, **asked, ChecksumType="COMPOSITE", ChecksumCRC32=value
             )
         except (ChecksumMismatch, RequestRefused):
             raise mismatch from None
 
     def abort_upload(self, key: str, upload_id: str) -> None:
-        try:
-            self._calls.call("AbortMultipartUpload", key, UploadId=upload_id)
-        except UploadNotFound:
-            return
+        def abort() -> None:
+            try:
+                self.call("AbortMultipartUpload", key, UploadId=upload_id)
+            except UploadNotFound:
+                return
+
+        self.retries.call("abort_upload", key, abort)
 
     def _tolerantly(
         self, operation: str, key: str, asked: dict[str, Any], wished: dict[str, Any]
@@ -146,18 +208,21 @@ class S3Objects:
         proven by a HEAD or not at all, never assumed.
         """
         try:
-            return self._calls.call(operation, key, **asked, **wished)
+            return self.call(operation, key, **asked, **wished)
         except RequestRefused as error:
             unknown = error.http_status == 501 or (
                 error.http_status == 400 and "checksum" in error.message.lower()
             )
             if not (wished and unknown):
                 raise
-            return self._calls.call(operation, key, **asked)
+            return self.call(operation, key, **asked)
 
     # --- What is there ------------------------------------------------------------------------------
 
     def head(self, key: str) -> ObjectInfo | None:
+        return self.retries.call("head", key, lambda: self._look_at(key))
+
+    def _look_at(self, key: str) -> ObjectInfo | None:
         try:
             answer = self._head(key)
         except ObjectNotFound:
@@ -180,13 +245,13 @@ class S3Objects:
 
     def _head(self, key: str) -> dict[str, Any]:
         if not self._with_checksums:
-            return self._calls.call("HeadObject", key)
+            return self.call("HeadObject", key)
         try:
-            return self._calls.call("HeadObject", key, ChecksumMode="ENABLED")
+            return self.call("HeadObject", key, ChecksumMode="ENABLED")
         except AccessDenied:
             # Under SSE-KMS the checksum needs kms:Decrypt and the rest does not (S3 API reference,
             # HeadObject).
-            return self._calls.call("HeadObject", key)
+            return self.call("HeadObject", key)
 
     def _check_bucket(self) -> None:
         """A HEAD says the same 404 of a key and of a bucket that is not there; this tells the two apart, and
@@ -194,7 +259,7 @@ class S3Objects:
         if self._clock.monotonic() < self._bucket_seen_until:
             return
         try:
-            self._calls.call("HeadBucket")
+            self.call("HeadBucket")
         except AccessDenied:
             pass  # it is there; a session policy for one prefix does not allow this call
         except ObjectNotFound as error:
@@ -202,11 +267,26 @@ class S3Objects:
         self._bucket_seen_until = self._clock.monotonic() + _BUCKET_SEEN_SECONDS
 
     def list(self, prefix: str, start_after: str | None = None) -> Iterator[ListedObject]:
+        """After a failure the listing goes on behind the last key that was given out; each key that comes
+        begins the count of attempts anew."""
+        last, attempts = start_after, None
+        while True:
+            try:
+                for row in self._list(prefix, last):
+                    last, attempts = row.key, None
+                    yield row
+            except XmodeError as error:
+                attempts = attempts or self.retries.begin("list", prefix)
+                self.retries.pause(attempts, error)
+            else:
+                return
+
+    def _list(self, prefix: str, start_after: str | None) -> Iterator[ListedObject]:
         asked: dict[str, Any] = {"Prefix": prefix, "MaxKeys": self._page_size}
         if start_after is not None:
             asked["StartAfter"] = start_after
         while True:
-            page = self._calls.call("ListObjectsV2", **asked)
+            page = self.call("ListObjectsV2", **asked)
             for row in page.get("Contents", ()):
                 yield self._listed(row)
             if not page.get("IsTruncated"):
@@ -228,8 +308,21 @@ class S3Objects:
             raise unreadable(Attempt("ListObjectsV2", self._destination.bucket), error) from error
 
     def read(self, key: str) -> Iterator[bytes]:
+        """Tried again until the first bytes are there; what breaks off later is the caller's to begin
+        anew."""
+
+        def begin() -> tuple[bytes, Iterator[bytes]]:
+            chunks = self._read(key)
+            return next(chunks, b""), chunks
+
+        first, rest = self.retries.call("read", key, begin)
+        if first:
+            yield first
+        yield from rest
+
+    def _read(self, key: str) -> Iterator[bytes]:
         mode = {"ChecksumMode": "ENABLED"} if self._with_checksums else {}
-        answer = self._calls.call("GetObject", key, **mode)
+        answer = self.call("GetObject", key, **mode)
         body = answer["Body"]
         try:
             with self._calls.translated(Attempt("GetObject", self._destination.bucket, key)):
@@ -238,16 +331,19 @@ class S3Objects:
             body.close()
 
     def acl(self, key: str) -> ObjectAcl:
-        return object_acl(self._calls.call("GetObjectAcl", key))
+        return object_acl(self.retries.call("acl", key, lambda: self.call("GetObjectAcl", key)))
 
     def delete(self, key: str, etag: str | None = None) -> str | None:
+        return self.retries.call("delete", key, lambda: self._delete(key, etag))
+
+    def _delete(self, key: str, etag: str | None = None) -> str | None:
         condition = {} if etag is None else {"IfMatch": etag}
         try:
-            answer = self._calls.call("DeleteObject", key, **condition)
+            answer = self.call("DeleteObject", key, **condition)
         except ObjectNotFound:
             return None
         except ObjectExists:
-            if self.head(key) is None:  # some stores answer 412 for a key that is gone
+            if self._look_at(key) is None:  # some stores answer 412 for a key that is gone
                 return None
             raise
         except RequestRefused as error:
@@ -258,7 +354,7 @@ class S3Objects:
 
     def _delete_compared(self, key: str, etag: str) -> str | None:
         """For a store without conditional deletes: compares first, which leaves a moment between the two."""
-        found = self.head(key)
+        found = self._look_at(key)
         if found is None:
             return None
         if found.etag != etag:
@@ -266,19 +362,21 @@ class S3Objects:
                 f"s3://{self._destination.bucket}/{key} was changed: its ETag is {found.etag} and not {etag}",
                 http_status=412,
             )
-        return self.delete(key)
+        return self._delete(key)
 
     def delete_many(self, wanted: Sequence[Deletion]) -> Sequence[Deleted]:
-        return self._deletes(wanted)
+        """A second attempt is harmless: what the first deleted is gone, and all else is compared again."""
+        first = wanted[0].key if wanted else ""
+        return self.retries.call("delete_many", first, lambda: self._deletes(wanted))
 
-    def _creation(self, request: PutRequest) -> dict[str, Any]:
+    def creation(self, request: PutRequest) -> dict[str, Any]:
         return {
             **s3_rules.creation(self._destination),
             "ContentType": request.content_type,
             "Metadata": s3_rules.metadata(request.token, request.metadata, self._destination.metadata),
         }
 
-    def _checksum(self, crc32: int) -> dict[str, str]:
+    def checksum(self, crc32: int) -> dict[str, str]:
         if not self._with_checksums:
             return {}
         return {"ChecksumAlgorithm": "CRC32", "ChecksumCRC32": checksums.encode(crc32)}
