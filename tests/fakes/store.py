@@ -24,7 +24,6 @@ from xmode_transfer.domain.errors import (
     ObjectNotFound,
     SourceChanged,
     Unavailable,
-    XmodeError,
 )
 from xmode_transfer.domain.policy import ACL, S3Call
 from xmode_transfer.domain.records import Checksum, UploadedPart
@@ -241,25 +240,7 @@ class MemoryObjectStore:
     # Objects in parts.
 
     resumes = True
-
-    def put_in_parts(
-        self,
-        request: PutRequest,
-        body: OpenFile,
-        opened: Callable[[str, datetime | None], None],
-        acknowledged: Callable[[str, UploadedPart], None],
-    ) -> Future[PutAnswer]:
-        future: Future[PutAnswer] = Future()
-        try:
-            upload_id, abort_at = self.create_upload(request)
-            opened(upload_id, abort_at)
-            part = self.upload_part(request.key, upload_id, 1, body, 0, request.size).result()
-            acknowledged(upload_id, part)
-            body.check_unchanged()
-            future.set_result(self.complete_upload(request.key, upload_id, [part], request.size))
-        except XmodeError as error:
-            future.set_exception(error)
-        return future
+    put_in_parts = uploads.put_in_parts
 
     def create_upload(self, request: PutRequest) -> tuple[str, datetime | None]:
         def work(session: MemorySession) -> tuple[str, datetime | None]:

@@ -11,14 +11,11 @@ from concurrent.futures import Future
 from datetime import UTC, datetime
 from typing import Any
 
-from s3transfer.manager import TransferConfig, TransferManager
-from s3transfer.subscribers import BaseSubscriber
-
 from xmode_transfer.adapters import checksums, s3_rules
 from xmode_transfer.adapters.dispatch import Dispatcher, Job
 from xmode_transfer.adapters.lanes import Lane
 from xmode_transfer.adapters.s3_bodies import MemoryBody, StreamedBody, read_whole
-from xmode_transfer.adapters.s3_objects import WHOLE_CHECKSUM, S3Objects, put_answer
+from xmode_transfer.adapters.s3_uploads import WHOLE_CHECKSUM, S3Uploads, put_answer
 from xmode_transfer.domain.errors import Interrupted, XmodeError
 from xmode_transfer.domain.records import UploadedPart
 from xmode_transfer.ports import OpenFile, PutAnswer, PutRequest
@@ -118,8 +115,8 @@ class PartsBody:
         return True
 
 
-class _Transfer(BaseSubscriber):  # type: ignore[misc]
-    """One object on its way, as TransferManager tells of it. ``answer`` is S3's, once it has come."""
+class _Transfer:
+    """One object on its way, and TransferManager's subscriber to it. ``answer`` is S3's, once it has come."""
 
     def __init__(
         self,
@@ -169,7 +166,7 @@ def _of(key: str) -> _Transfer:
 class Transfers:
     """Thread-safe. Makes no call until the first upload."""
 
-    def __init__(self, objects: S3Objects, dispatcher: Dispatcher, lane: Lane, *, parallel: int) -> None:
+    def __init__(self, objects: S3Uploads, dispatcher: Dispatcher, lane: Lane, *, parallel: int) -> None:
         self._objects = objects
         self._dispatcher = dispatcher
         self._lane = lane
@@ -210,7 +207,10 @@ class Transfers:
         return job
 
     def _manager(self, *, in_parts: bool) -> Any:
-        """TransferManager decides by size whether an object goes in parts; here the caller has."""
+        """TransferManager decides by size whether an object goes in parts; here the caller has decided. It is
+        imported when it is needed: the fast engine starts quicker."""
+        from s3transfer.manager import TransferConfig, TransferManager
+
         client = self._objects.client()
         with self._lock:
             if not self._managers:
@@ -246,7 +246,7 @@ class Transfers:
 class _Client:
     """botocore's client as TransferManager calls it, with the domain's errors out of it."""
 
-    def __init__(self, meta: Any, objects: S3Objects) -> None:
+    def __init__(self, meta: Any, objects: S3Uploads) -> None:
         self.meta = meta
         self._objects = objects
 

@@ -660,7 +660,7 @@ def test_parts_are_read_when_it_is_their_turn(
     """The memory is enough for one part at a time."""
     few = PortableStores(Limits(parallel_objects=8, memory_bytes=10 * MIB), clock, rules=ONCE)
     store = few.open(customer_of(), provider, None)
-    futures = [in_parts(store, file_of(bytes(12 * MIB)), parts) for _ in range(3)]
+    futures = [in_parts(store, file_of(bytes(10 * MIB)), parts) for _ in range(3)]
     for future in futures:
         future.result(120)
     assert parts.most == 1
