@@ -3,7 +3,6 @@
 A new adapter of ``ObjectStore`` plugs in by one more entry in ``STORE_CASES``.
 """
 
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, replace
@@ -17,7 +16,6 @@ from moto.server import ThreadedMotoServer
 
 from xmode_transfer.adapters.clock import SystemClock
 from xmode_transfer.adapters.ledger.postgres.database import PostgresDatabase
-from xmode_transfer.adapters.limiting import LimitingStores
 from xmode_transfer.adapters.memory import (
     MemoryBuckets,
     MemoryClock,
@@ -27,7 +25,6 @@ from xmode_transfer.adapters.memory import (
     MemorySource,
     StoredVersion,
 )
-from xmode_transfer.adapters.retrying import RetryingStores
 from xmode_transfer.adapters.s3_fast import FastStores
 from xmode_transfer.adapters.s3_portable import PortableStores
 from xmode_transfer.adapters.sts import StsRoleSessions
@@ -157,16 +154,6 @@ def _memory(*, parts_inherit_acl: bool, threads: int) -> Callable[..., AbstractC
         )
 
     return case
-
-
-@contextmanager
-def _decorated(request: pytest.FixtureRequest) -> Iterator[StoreCase]:
-    """What ``bootstrap`` puts around an engine changes nothing of what it does."""
-    with _memory(parts_inherit_acl=True, threads=4)(request) as case:
-        stop = threading.Event()
-        limited = LimitingStores(case.stores, Limits(parallel_objects=2), SystemClock(), stop)
-        case.name, case.stores = "memory-decorated", RetryingStores(limited, stop)
-        yield case
 
 
 def _sandboxed(
@@ -306,7 +293,6 @@ def _on_moto(
 STORE_CASES: dict[str, tuple[Callable[..., AbstractContextManager[StoreCase]], tuple[Any, ...]]] = {
     "memory": (_memory(parts_inherit_acl=True, threads=4), ()),
     "memory-strict-parts": (_memory(parts_inherit_acl=False, threads=0), ()),
-    "memory-decorated": (_decorated, ()),
     "portable": (_sandboxed(PortableStores), (pytest.mark.sandbox,)),
     "fast": (_sandboxed(FastStores), (pytest.mark.sandbox,)),
     "portable-moto": (_on_moto(PortableStores), ()),

@@ -384,6 +384,70 @@ def test_a_part_of_a_file_that_became_shorter_fails(store_case, files, opened):
         store.upload_part(key, upload_id, 1, body, 0, 4).result(timeout=120)
 
 
+LARGE = 2 * 16 * MIB + 17  # three parts of the engine's own size
+
+
+def put_in_parts(store, key, opened, data, token=TOKEN):
+    """The answer, the uploads that were opened, and the parts that S3 has acknowledged."""
+    uploads, parts = [], []
+    with opened(data) as body:
+        future = store.put_in_parts(
+            request(key, len(data), token),
+            body,
+            lambda upload_id, abort_at: uploads.append(upload_id),
+            lambda upload_id, part: parts.append((upload_id, part)),
+        )
+        answer = future.exception(timeout=120) or future.result()
+    return answer, uploads, parts
+
+
+def test_an_engine_puts_an_object_in_parts(store_case, opened):
+    store, key, data = store_case.open(), store_case.key("big.bin"), pattern(LARGE)
+    answer, uploads, parts = put_in_parts(store, key, opened, data)
+    assert answer.checksum.value == checksum(store.checksum_algorithm, data)
+    (upload_id,) = uploads
+    assert {named for named, _ in parts} == {upload_id}
+    assert sum(part.size for _, part in parts) == len(data)
+    info = store.head(key)
+    assert (info.size, info.token, info.etag) == (len(data), TOKEN, answer.etag)
+    assert info.checksum in (None, answer.checksum)
+    assert bytes_at(store, key) == data
+
+
+def test_an_object_in_parts_is_create_only(store_case, opened):
+    store, key = store_case.open(), store_case.key("a.bin")
+    put(store, key, opened, b"early")
+    refused, uploads, _ = put_in_parts(store, key, opened, b"late!")
+    assert isinstance(refused, ObjectExists)
+    assert len(uploads) == 1, "the caller has to know what it is to abort"
+    store.abort_upload(key, uploads[0])
+    assert bytes_at(store, key) == b"early"
+
+
+def test_a_file_that_changes_is_not_put_in_parts(store_case, files, opened):
+    store, key = store_case.open(), store_case.key("a.bin")
+    body = opened(b"data")
+    files.overwrite("file", b"DATA")
+    uploads = []
+    future = store.put_in_parts(
+        request(key, 4), body, lambda upload_id, _: uploads.append(upload_id), lambda *_: None
+    )
+    with pytest.raises(SourceChanged):
+        future.result(timeout=120)
+    assert store.head(key) is None
+
+
+def test_an_object_in_parts_under_the_guides_policy(store_case, opened):
+    store_case.grant(guide_permission_policy(store_case.bucket))
+    store, key = store_case.open(Step.DELIVER), store_case.key("a.bin")
+    answer, uploads, _ = put_in_parts(store, key, opened, b"data")
+    assert len(uploads) == 1
+    if store_case.parts_allowed:
+        assert bytes_at(store, key) == b"data"
+    else:
+        assert isinstance(answer, PartsRefused)
+
+
 def test_parts_under_the_guides_policy(store_case, opened):
     store_case.grant(guide_permission_policy(store_case.bucket))
     store, key = store_case.open(Step.DELIVER), store_case.key("a.bin")

@@ -1,4 +1,5 @@
-"""kill -9 in the middle of a large upload: the next run sends what is missing, and little else."""
+"""kill -9 in the middle of a large upload: the next run sends what is missing, and little else; an engine
+that does not resume parts it sends all, and says what became of the old upload."""
 
 import hashlib
 import http.client
@@ -122,17 +123,13 @@ def watched(sandbox: Sandbox) -> Iterator[Watched]:
     proxy.server.server_close()
 
 
-@pytest.mark.parametrize("engine", ["fast", "portable"])
-def test_a_killed_upload_resumes_with_what_is_missing(
-    sandbox: Sandbox,
-    watched: Watched,
-    customer_factory: Callable[..., CustomerSetup],
-    tmp_path: Path,
-    engine: str,
-) -> None:
-    acme = customer_factory("acme", Variant.ABORT_GRANTED)
-    write_config(tmp_path, sandbox, customers=[acme], service={"engine": engine})
-    day = tmp_path / "exports" / "us-daily" / "2026" / "11" / "22"
+def killed(
+    sandbox: Sandbox, watched: Watched, acme: CustomerSetup, directory: Path, engine: str
+) -> tuple[dict[str, str], bytes]:
+    """A large file, and a run that was killed when five of its parts were answered. Answers the environment
+    of the next run, and the file's SHA-256."""
+    write_config(directory, sandbox, customers=[acme], service={"engine": engine})
+    day = directory / "exports" / "us-daily" / "2026" / "11" / "22"
     day.mkdir(parents=True)
     digest = hashlib.sha256()
     with (day / "large.bin").open("wb") as file:
@@ -142,10 +139,10 @@ def test_a_killed_upload_resumes_with_what_is_missing(
             file.write(piece)
     (day / "_SUCCESS").touch()
     environment = {**os.environ, **sandbox.environment(), "AWS_ENDPOINT_URL_S3": watched.url}
-    command = [COMMAND, "--config", str(tmp_path), "run", "--customer", "acme", "--json"]
-
     watched.slow_seconds = 0.3
-    first = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    first = subprocess.Popen(
+        run(directory), env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
     deadline = time.monotonic() + 120
     while len(watched.answered) < 5:
         assert first.poll() is None
@@ -154,11 +151,22 @@ def test_a_killed_upload_resumes_with_what_is_missing(
     first.send_signal(signal.SIGKILL)
     first.wait()
     watched.settle()
-    before = set(watched.answered)
     watched.slow_seconds = 0.0
     watched.begun.clear()
+    return environment, digest.digest()
 
-    second = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+
+def run(directory: Path) -> list[str]:
+    return [COMMAND, "--config", str(directory), "run", "--customer", "acme", "--json"]
+
+
+def test_a_killed_upload_resumes_with_what_is_missing(
+    sandbox: Sandbox, watched: Watched, customer_factory: Callable[..., CustomerSetup], tmp_path: Path
+) -> None:
+    acme = customer_factory("acme", Variant.ABORT_GRANTED)
+    environment, digest = killed(sandbox, watched, acme, tmp_path, "fast")
+    before = set(watched.answered)
+    second = subprocess.run(run(tmp_path), env=environment, capture_output=True, text=True, check=False)
     assert second.returncode == 0, second.stderr
     parts = -(-SIZE // PART)
     sent = set(watched.begun) - {0}
@@ -170,5 +178,42 @@ def test_a_killed_upload_resumes_with_what_is_missing(
     assert sum("POST" in line and line.endswith("?uploads") for line in watched.requests) == 1
     assert not any(line.startswith("GET") and "uploadId" in line for line in watched.requests)
     (key,) = [key for key in bucket.list_keys(acme) if key.endswith("large.bin")]
-    assert hashlib.sha256(bucket.read_object(acme, key)).digest() == digest.digest()
+    assert hashlib.sha256(bucket.read_object(acme, key)).digest() == digest
     assert bucket.list_uploads(acme) == []
+
+
+@pytest.mark.parametrize("variant", [Variant.ABORT_GRANTED, Variant.NO_ACL_CONDITION])
+def test_the_portable_engine_sends_a_killed_upload_anew(
+    sandbox: Sandbox,
+    watched: Watched,
+    customer_factory: Callable[..., CustomerSetup],
+    tmp_path: Path,
+    variant: Variant,
+) -> None:
+    """The old upload is aborted; where that is refused, it is reported with the rule that frees it."""
+    acme = customer_factory("acme", variant)
+    environment, digest = killed(sandbox, watched, acme, tmp_path, "portable")
+    second = subprocess.run(run(tmp_path), env=environment, capture_output=True, text=True, check=False)
+    assert second.returncode == 0, second.stderr
+    assert set(watched.begun) - {0} == set(range(1, -(-SIZE // PART) + 1))
+    (told,) = json.loads(second.stdout)["deliveries"]
+    assert told["bytes"] == SIZE
+    (key,) = [key for key in bucket.list_keys(acme) if key.endswith("large.bin")]
+    assert hashlib.sha256(bucket.read_object(acme, key)).digest() == digest
+    status = subprocess.run(
+        [COMMAND, "--config", str(tmp_path), "status", "--json"],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    (customer,) = json.loads(status.stdout)["customers"]
+    if variant is Variant.ABORT_GRANTED:
+        assert bucket.list_uploads(acme) == []
+        assert customer["left_behind"] == []
+    else:
+        (left,) = customer["left_behind"]
+        assert left["key"] == key
+        assert left["bytes"] > 0
+        assert len(bucket.list_uploads(acme)) == 1
+        assert customer["lifecycle_rule"]["AbortIncompleteMultipartUpload"]

@@ -6,7 +6,14 @@ from typing import Any
 import pytest
 
 from xmode_transfer.adapters.memory import Fault
+from xmode_transfer.adapters.memory.store import MemoryObjectStore
 from xmode_transfer.domain.errors import Unavailable, UploadNotFound, XmodeError
+
+
+@pytest.fixture(params=[True, False], ids=["resumes", "sends-anew"], autouse=True)
+def engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(MemoryObjectStore, "resumes", request.param)
+
 
 FILES = {"2026/11/22/a.csv": b"small", "2026/11/22/large.bin": bytes(range(256)) * 2}
 OPERATIONS = ["put", "create_upload", "upload_part", "complete_upload", "head"]

@@ -88,7 +88,15 @@ class AwsProber:
         return AwsReservedPlace(
             customer,
             prefix,
-            S3Calls(customer, credentials, region, self._clock, connections=1, stop=self._sessions.stop),
+            S3Calls(
+                customer,
+                credentials,
+                region,
+                self._clock,
+                connections=1,
+                stop=self._sessions.stop,
+                create_only=False,
+            ),
         )
 
     def reads(self, *, deep: bool) -> Sequence[str]:

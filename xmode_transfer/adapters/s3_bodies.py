@@ -1,5 +1,7 @@
 """A source file's bytes on their way into a request, with the proof that they are what was scanned."""
 
+import io
+
 from xmode_transfer.adapters import checksums
 from xmode_transfer.domain.errors import SourceChanged, XmodeError
 from xmode_transfer.ports import OpenFile
@@ -42,6 +44,15 @@ def _fill(body: OpenFile, buffer: memoryview, position: int) -> memoryview:
             hint="It is delivered when it is complete and no longer changes",
         )
     return buffer[:count]
+
+
+class MemoryBody(io.BytesIO):
+    """Bytes that are held, in the shape of a StreamedBody."""
+
+    failed: XmodeError | None = None
+
+    def __len__(self) -> int:
+        return self.getbuffer().nbytes
 
 
 class StreamedBody:
@@ -122,6 +133,9 @@ class StreamedBody:
 
     def tell(self) -> int:
         return self._position
+
+    def close(self) -> None:
+        """The file is its owner's to close."""
 
     def seekable(self) -> bool:
         return True

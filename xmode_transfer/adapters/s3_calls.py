@@ -17,7 +17,7 @@ from botocore.session import Session
 
 from xmode_transfer.adapters.aws_http import guard
 from xmode_transfer.adapters.aws_sessions import DEFAULT_REGION, making_clients, new_session
-from xmode_transfer.adapters.s3_bodies import BodyFailed, StreamedBody
+from xmode_transfer.adapters.s3_bodies import BodyFailed
 from xmode_transfer.adapters.s3_errors import (
     UNREADABLE,
     Attempt,
@@ -49,14 +49,17 @@ class S3Calls:
         *,
         connections: int,
         stop: threading.Event | None = None,
+        create_only: bool = True,
     ) -> None:
-        """When ``stop`` is set, no call waits any longer."""
+        """When ``stop`` is set, no call waits any longer. ``create_only``: nothing that exists is replaced,
+        whoever puts or completes an object."""
         self.bucket = customer.destination.bucket
         self._customer = customer
         self._credentials = _SessionCredentials(credentials)
         self._clock = clock
         self._connections = connections
         self._stop = stop
+        self._create_only = create_only
         self._lock = threading.Lock()
         self._region = customer.destination.region or region
         self._client: Any = None
@@ -76,10 +79,10 @@ class S3Calls:
         if key is not None:
             parameters["Key"] = key
         try:
-            return self._send(self._ready(), attempt, parameters)
+            return self._send(self.client(), attempt, parameters)
         except SessionExpired:
             self._credentials.renew()
-            return self._send(self._ready(), attempt, parameters)
+            return self._send(self.client(), attempt, parameters)
 
     @contextmanager
     def translated(self, attempt: Attempt) -> Iterator[None]:
@@ -95,7 +98,7 @@ class S3Calls:
 
     def locate(self) -> str:
         """The bucket's Region; asked for with one HeadBucket where it is not known yet."""
-        self._ready()
+        self.client()
         assert self._region is not None
         return self._region
 
@@ -107,22 +110,21 @@ class S3Calls:
 
     def _send(self, client: Any, attempt: Attempt, parameters: dict[str, Any]) -> dict[str, Any]:
         body = parameters.get("Body")
-        if isinstance(body, StreamedBody):
-            body.seek(0)
+        if body is not None and hasattr(body, "seek"):
+            body.seek(0)  # it may have been sent before
         try:
             with self.translated(attempt):
                 answer: dict[str, Any] = getattr(client, xform_name(attempt.operation))(
                     Bucket=self.bucket, **parameters
                 )
         except Exception as error:
-            if isinstance(body, StreamedBody) and body.failed is not None:
-                raise body.failed from None
             if isinstance(error, UNREADABLE):
                 raise unreadable(attempt, error) from error
             raise
         return answer
 
-    def _ready(self) -> Any:
+    def client(self) -> Any:
+        """botocore's client for the bucket, whose Region is learnt first where it is not known."""
         with self._lock:
             if self._client is None:
                 if self._region is None:
@@ -190,21 +192,27 @@ class S3Calls:
             ) from error
         guard(client, self._stop)
         events = client.meta.events
-        events.register("provide-client-params.s3", self._with_owner)
+        events.register("provide-client-params.s3", self._add_owner)
+        if self._create_only:
+            for operation in ("PutObject", "CompleteMultipartUpload"):
+                events.register(f"provide-client-params.s3.{operation}", _add_create_only)
         events.register("response-received.s3", self._note_region)
         return client
 
-    def _with_owner(self, params: dict[str, Any], model: Any, **_: object) -> dict[str, Any] | None:
+    def _add_owner(self, params: dict[str, Any], model: Any, **_: object) -> None:
         """Every call that can carry the expected bucket owner does, those that botocore makes by itself
-        included."""
+        included. In place: of what several such handlers answer, botocore takes the first alone."""
         if model.input_shape is not None and "ExpectedBucketOwner" in model.input_shape.members:
-            return {**params, "ExpectedBucketOwner": self._customer.bucket_owner}
-        return None
+            params["ExpectedBucketOwner"] = self._customer.bucket_owner
 
     def _note_region(self, response_dict: dict[str, Any] | None = None, **_: object) -> None:
         region = (response_dict or {}).get("headers", {}).get("x-amz-bucket-region")
         if region:
             self._region = self.seen_region = region
+
+
+def _add_create_only(params: dict[str, Any], **_: object) -> None:
+    params["IfNoneMatch"] = "*"
 
 
 class _SessionCredentials(BotocoreCredentials):  # type: ignore[misc]

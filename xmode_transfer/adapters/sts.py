@@ -311,12 +311,8 @@ class StsRoleSessions:
 
 
 def _config() -> Config:
-    return Config(
-        retries={"mode": "standard", "total_max_attempts": 4},
-        connect_timeout=10,
-        read_timeout=30,
-        tcp_keepalive=True,
-    )
+    retries = {"mode": "standard", "total_max_attempts": 4}
+    return Config(retries=retries, connect_timeout=10, read_timeout=30, tcp_keepalive=True)
 
 
 def _check_account(request: RoleRequest, arn: str) -> None:

@@ -165,17 +165,13 @@ def engine_choice(service: Service) -> tuple[Engine, str]:
 
 
 def engine(service: Service, clock: Clock, stop: threading.Event) -> ObjectStores:
-    """The transfer engine that the configuration asks for, within the process's limits; what is tried again
-    waits outside them, so that it takes up no room."""
+    """The transfer engine that the configuration asks for."""
     choice, reason = engine_choice(service)
     if choice is Engine.FAST:
         return s3_fast.FastStores(service.limits, clock, reason=reason, stop=stop)
-    from xmode_transfer.adapters.limiting import LimitingStores
-    from xmode_transfer.adapters.retrying import RetryingStores
     from xmode_transfer.adapters.s3_portable import PortableStores
 
-    stores = PortableStores(service.limits, clock, reason=reason, stop=stop)
-    return RetryingStores(LimitingStores(stores, service.limits, clock, stop), stop)
+    return PortableStores(service.limits, clock, reason=reason, stop=stop)
 
 
 def sources(clock: Clock, stop: threading.Event | None = None) -> SourceFactory:

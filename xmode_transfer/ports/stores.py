@@ -1,6 +1,6 @@
 """A customer's destination, and the engine that opens it."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -117,6 +117,26 @@ class ObjectStore(Protocol):
         """One PutObject, create-only, with its checksum, up to 5 GiB. Returns at once; the future fails with
         ObjectExists when the key is taken, and with SourceChanged when the body turned out not to be what was
         scanned: then nothing was created. The store does not close the body."""
+        ...
+
+    @property
+    def resumes(self) -> bool:
+        """Whether an upload in parts goes on after a restart: by ``create_upload``, ``upload_part`` and
+        ``complete_upload``. Else ``put_in_parts`` sends the object anew."""
+        ...
+
+    def put_in_parts(
+        self,
+        request: PutRequest,
+        body: OpenFile,
+        opened: Callable[[str, datetime | None], None],
+        acknowledged: Callable[[str, UploadedPart], None],
+    ) -> Future[PutAnswer]:
+        """One object in parts, create-only, with the checksum of the whole; may wait for the bucket's Region,
+        and raise what that raises. ``opened`` is told each upload as soon as S3 has opened it, as
+        ``create_upload`` answers it; ``acknowledged`` the upload's ID and each part that S3 has taken. Fails
+        as ``upload_part`` and ``complete_upload`` do; the upload is then the caller's to abort. The store
+        does not close the body."""
         ...
 
     def create_upload(self, request: PutRequest) -> tuple[str, datetime | None]:

@@ -1,13 +1,15 @@
-"""Large objects: explicit multipart uploads, journalled so that a restart sends only what is missing.
+"""Large objects: multipart uploads, journalled so that a restart sends only what is missing.
 
 The upload ID is in the ledger before the first part and each part's ETag and checksum as soon as S3 has
 acknowledged it, so neither ListParts (which the guide does not grant) nor luck is needed to go on after kill
--9. Every upload that was ever opened ends completed, aborted, or recorded as left behind.
+-9. An engine that does not resume parts sends the object anew, and the old upload is given up first. Every
+upload that was ever opened ends completed, aborted, or recorded as left behind.
 """
 
 import threading
+from collections.abc import Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from xmode_transfer import telemetry
@@ -67,11 +69,13 @@ class LargeObjects:
             return self._send(planned, request, body)
 
     def _send(self, planned: PlannedObject, request: PutRequest, body: OpenFile) -> PutAnswer | None:
+        if not self._store.resumes:
+            return self._send_anew(planned, request, body)
         upload = self._journalled(planned) or self._open(planned, request)
         try:
             return self._send_parts(upload, body)
         except PartsRefused as error:
-            self._refused(upload, error)
+            self._refused([upload], error)
             return None
         except UploadNotFound:
             if self._landed(planned):
@@ -87,18 +91,65 @@ class LargeObjects:
             self.give_up(upload)
             raise
 
+    def _send_anew(self, planned: PlannedObject, request: PutRequest, body: OpenFile) -> PutAnswer | None:
+        """In one upload, by an engine that does not go on with another's."""
+        for earlier in self._open_uploads(planned):
+            self.give_up(earlier)
+        opened: list[MultipartUpload] = []
+        sent: list[int] = []
+
+        def journal(upload_id: str, abort_at: datetime | None) -> None:
+            opened.append(self._journal(planned, upload_id, abort_at, 0))
+
+        def acknowledged(upload_id: str, part: UploadedPart) -> None:
+            self._bench.ledger.record_part(self._lease, upload_id, part)
+            sent.append(part.size)
+            self._tell_sent(part.size)
+
+        try:
+            answer = self._store.put_in_parts(request, body, journal, acknowledged).result()
+        except XmodeError as error:
+            with self._lock:
+                self.sent_bytes -= sum(sent)  # it has to go again
+            self._not_sent(planned, opened, error)
+            return None
+        self._learn_multipart(True)
+        for upload in opened:
+            self._bench.ledger.close_upload(self._lease, upload.upload_id, UploadStatus.COMPLETED)
+        return answer
+
+    def _not_sent(self, planned: PlannedObject, opened: Sequence[MultipartUpload], error: XmodeError) -> None:
+        """Returns when a single PutObject is to be used. Else raises the error, or ObjectExists when only the
+        answer was lost: then the object itself says so."""
+        if isinstance(error, PartsRefused):
+            self._refused(opened, error)
+            return
+        if opened and isinstance(error, UploadNotFound | Unavailable) and self._landed(planned):
+            raise [self._settled(upload) for upload in opened][-1] from error
+        for upload in opened:
+            self.give_up(upload)
+        raise error
+
+    def _tell_sent(self, count: int) -> None:
+        with self._lock:
+            self.sent_bytes += count
+        self._bench.progress.bytes_sent(count)
+
+    def _open_uploads(self, planned: PlannedObject) -> list[MultipartUpload]:
+        found = self._bench.ledger.uploads(delivery_id=self._delivery.id, statuses=[UploadStatus.OPEN])
+        return [upload for upload in found if upload.name == planned.name]
+
     def _journalled(self, planned: PlannedObject) -> MultipartUpload | None:
         """The upload to go on with: of the same state of the source, and not about to be ended by the
         bucket's lifecycle rule. Others of this name are given up."""
         found = None
-        for upload in self._bench.ledger.uploads(delivery_id=self._delivery.id, statuses=[UploadStatus.OPEN]):
-            if upload.name != planned.name:
-                continue
-            same = (upload.size, upload.modified_ns, upload.identity, upload.key) == (
+        for upload in self._open_uploads(planned):
+            same = (upload.size, upload.modified_ns, upload.identity, upload.key, upload.part_size) == (
                 planned.size,
                 planned.modified_ns,
                 planned.identity,
                 planned.key,
+                part_size(planned.size),
             )
             ends = upload.abort_at is not None and upload.abort_at - _EXPIRY_MARGIN < self._bench.clock.now()
             if same and not ends and found is None:
@@ -109,6 +160,12 @@ class LargeObjects:
 
     def _open(self, planned: PlannedObject, request: PutRequest) -> MultipartUpload:
         upload_id, abort_at = self._store.create_upload(request)
+        return self._journal(planned, upload_id, abort_at, part_size(planned.size))
+
+    def _journal(
+        self, planned: PlannedObject, upload_id: str, abort_at: datetime | None, part_bytes: int
+    ) -> MultipartUpload:
+        """``part_bytes`` is 0 where nobody can go on with the upload."""
         upload = MultipartUpload(
             upload_id=upload_id,
             delivery_id=self._delivery.id,
@@ -118,7 +175,7 @@ class LargeObjects:
             size=planned.size,
             modified_ns=planned.modified_ns,
             identity=planned.identity,
-            part_size=part_size(planned.size),
+            part_size=part_bytes,
             algorithm=self._store.checksum_algorithm,
             opened_at=self._bench.clock.now(),
             abort_at=abort_at,
@@ -179,9 +236,7 @@ class LargeObjects:
                 continue
             part = future.result()
             recording[self._bench.ledger.record_part(self._lease, upload.upload_id, part)] = part
-            with self._lock:
-                self.sent_bytes += part.size
-            self._bench.progress.bytes_sent(part.size)
+            self._tell_sent(part.size)
         return failure
 
     def _recorded(
@@ -213,12 +268,13 @@ class LargeObjects:
         self._bench.ledger.close_upload(self._lease, upload.upload_id, UploadStatus.COMPLETED)
         return ObjectExists(f"{upload.key} is there already, from an upload whose answer was lost")
 
-    def _refused(self, upload: MultipartUpload, error: PartsRefused) -> None:
+    def _refused(self, uploads: Sequence[MultipartUpload], error: PartsRefused) -> None:
         with self._lock:
             self.usable = False
         self._learn_multipart(False)
-        telemetry.warn(Event.MULTIPART_REFUSED, key=upload.key, **error.log_context())
-        self.give_up(upload)
+        for upload in uploads:
+            telemetry.warn(Event.MULTIPART_REFUSED, key=upload.key, **error.log_context())
+            self.give_up(upload)
 
     def _learn_multipart(self, works: bool) -> None:
         if self._bench.ledger.capabilities(self._customer).multipart is not works:

@@ -2,12 +2,10 @@
 hand."""
 
 import threading
-import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Protocol
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -15,11 +13,9 @@ from hypothesis import strategies as st
 
 from xmode_transfer.adapters.bandwidth import SAVED_SECONDS, Allowance, Allowances
 from xmode_transfer.adapters.clock import SystemClock
-from xmode_transfer.adapters.limiting import Gate, LimitingStores
+from xmode_transfer.adapters.lanes import Lane, Lanes
 from xmode_transfer.adapters.memory.clock import MemoryClock
-from xmode_transfer.adapters.retrying import RetryingStores
 from xmode_transfer.adapters.s3_fast import FastStores
-from xmode_transfer.adapters.s3_fast.lanes import Lane, Lanes
 from xmode_transfer.adapters.s3_portable import PortableStores
 from xmode_transfer.adapters.timer import Timer
 from xmode_transfer.domain.bandwidth import Timetable
@@ -139,51 +135,7 @@ def test_never_more_than_the_rate_and_one_request(rate: int, lengths: list[int],
         clock.advance(step)
 
 
-# --- Both engines -----------------------------------------------------------------------------------
-
-
-class Engine(Protocol):
-    """Sends bodies, each of which is answered at once; ``sent`` counts their bytes by customer."""
-
-    sent: dict[str, int]
-
-    def put(self, customer: str, length: int) -> None: ...
-
-    def look(self) -> None: ...
-
-    def share(self, customer: str, participants: int) -> None: ...
-
-
-class Portable:
-    """The gate in front of the portable engine."""
-
-    def __init__(self, limits: Limits, of_customers: dict[str, Timetable], clock: MemoryClock) -> None:
-        self.sent = dict.fromkeys(of_customers, 0)
-        self.stop = threading.Event()
-        self.futures: list[Future[None]] = []
-        self._gate = Gate(limits, clock, self.stop)
-        for customer, bandwidth in of_customers.items():
-            self._gate.limit(customer, bandwidth)
-
-    def put(self, customer: str, length: int) -> None:
-        def begin() -> Future[None]:
-            self.sent[customer] += length
-            future: Future[None] = Future()
-            future.set_result(None)
-            return future
-
-        self.futures.append(self._gate.submit(customer, length, begin))
-
-    def look(self) -> None:
-        self._gate._admit()
-        while self._gate._admitting:  # the gate's own timer is at it: it looks again for us
-            time.sleep(0)
-
-    def share(self, customer: str, participants: int) -> None:
-        self._gate.share(customer, participants)
-
-    def close(self) -> None:
-        self._gate.close()
+# --- What both engines pass --------------------------------------------------------------------------------
 
 
 @dataclass(eq=False)
@@ -198,8 +150,8 @@ class Job:
         return self.length
 
 
-class Fast:
-    """The lanes of the fast engine."""
+class Queue:
+    """The lanes, whose bodies are answered at once; ``sent`` counts their bytes by customer."""
 
     def __init__(self, limits: Limits, of_customers: dict[str, Timetable], clock: MemoryClock) -> None:
         self.sent = dict.fromkeys(of_customers, 0)
@@ -232,18 +184,16 @@ class Fast:
         self._timer.close()
 
 
-Make = Callable[..., Engine]
+Make = Callable[..., Queue]
 
 
-@pytest.fixture(params=[Portable, Fast])
-def engine_of(request: pytest.FixtureRequest, clock: MemoryClock) -> Iterator[Make]:
+@pytest.fixture
+def engine_of(clock: MemoryClock) -> Iterator[Make]:
     made = []
 
-    def make(of_process: Any = None, **of_customers: Any) -> Engine:
+    def make(of_process: Any = None, **of_customers: Any) -> Queue:
         limits = Limits(bandwidth_bytes_per_second=of_process)
-        made.append(
-            request.param(limits, {name: timetable(said) for name, said in of_customers.items()}, clock)
-        )
+        made.append(Queue(limits, {name: timetable(said) for name, said in of_customers.items()}, clock))
         return made[-1]
 
     yield make
@@ -251,7 +201,7 @@ def engine_of(request: pytest.FixtureRequest, clock: MemoryClock) -> Iterator[Ma
         engine.close()
 
 
-def let_pass(engine: Engine, clock: MemoryClock, seconds: float) -> None:
+def let_pass(engine: Queue, clock: MemoryClock, seconds: float) -> None:
     for _ in range(round(seconds * 20)):
         clock.advance(0.05)
         engine.look()
@@ -351,18 +301,8 @@ def test_when_the_limit_ends_everything_goes(engine_of: Make, clock: MemoryClock
     assert engine.sent["acme"] == 50_000_000
 
 
-def test_a_stop_ends_the_waiting_for_a_customers_bandwidth(clock: MemoryClock) -> None:
-    gate = Portable(Limits(), {"acme": timetable(1)}, clock)
-    gate.put("acme", 100)
-    gate.put("acme", 100)
-    gate.stop.set()
-    with pytest.raises(Interrupted):
-        gate.futures[1].result(5)
-    gate.close()
-
-
 def test_what_waits_for_a_customers_bandwidth_can_be_taken_out(clock: MemoryClock) -> None:
-    fast = Fast(Limits(), {"acme": timetable(1)}, clock)
+    fast = Queue(Limits(), {"acme": timetable(1)}, clock)
     fast.put("acme", 100)
     fast.put("acme", 200)
     (waiting,) = fast.lanes.take_all()
@@ -371,7 +311,7 @@ def test_what_waits_for_a_customers_bandwidth_can_be_taken_out(clock: MemoryCloc
 
 
 def test_a_proof_waits_for_no_bandwidth(clock: MemoryClock) -> None:
-    fast = Fast(Limits(bandwidth_bytes_per_second=1), {"acme": timetable(1)}, clock)
+    fast = Queue(Limits(bandwidth_bytes_per_second=1), {"acme": timetable(1)}, clock)
     fast.put("acme", 100)
     fast.put("acme", 200)
     proof = Job("acme", fast._of_customers["acme"], 0, stoppable=False)
@@ -382,7 +322,7 @@ def test_a_proof_waits_for_no_bandwidth(clock: MemoryClock) -> None:
 
 
 def test_the_timer_puts_a_lane_back_in_turn(clock: MemoryClock) -> None:
-    fast = Fast(Limits(), {"acme": timetable(1000)}, clock)
+    fast = Queue(Limits(), {"acme": timetable(1000)}, clock)
     fast.put("acme", 10)
     fast.put("acme", 10)
     assert fast.sent["acme"] == 10
@@ -402,9 +342,7 @@ def test_a_customers_file_limits_what_an_engine_sends_to_it(
     stub.reply(reply(200, headers={"ETag": '"e"'}))
     stop, real = threading.Event(), SystemClock()
     stores = (
-        FastStores(Limits(), real, stop=stop)
-        if name == "fast"
-        else LimitingStores(PortableStores(Limits(), real), Limits(), real, stop)
+        FastStores(Limits(), real, stop=stop) if name == "fast" else PortableStores(Limits(), real, stop=stop)
     )
     slow = customer_of(limits={"bandwidth_bytes_per_second": 1})
     quick = customer_of(name="globex", external_id="Globex", destination={"bucket": "globex-data"})
@@ -450,12 +388,7 @@ def test_several_processes_share_what_may_be_in_flight(
 
     stub.reply(answer)
     real, limits = SystemClock(), Limits(parallel_objects=16, parallel_objects_per_customer=8)
-    stop = threading.Event()
-    stores = (
-        FastStores(limits, real)
-        if name == "fast"
-        else RetryingStores(LimitingStores(PortableStores(limits, real), limits, real, stop), stop)
-    )
+    stores = FastStores(limits, real) if name == "fast" else PortableStores(limits, real)
     stores.share("acme", 4)
     store = stores.open(customer_of(), Provider(), None)
 
@@ -486,7 +419,7 @@ class Provider:
 
 
 def test_what_is_put_back_is_not_paid_for(clock: MemoryClock) -> None:
-    fast = Fast(Limits(bandwidth_bytes_per_second=1000), {"acme": timetable(1000)}, clock)
+    fast = Queue(Limits(bandwidth_bytes_per_second=1000), {"acme": timetable(1000)}, clock)
     lane = fast._of_customers["acme"]
     fast.lanes.add(Job("acme", lane, 10**6))
     job = fast.lanes.next()

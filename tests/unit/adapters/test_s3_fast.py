@@ -12,8 +12,10 @@ import pytest
 
 from xmode_transfer.adapters import checksums
 from xmode_transfer.adapters.clock import SystemClock
+from xmode_transfer.adapters.lanes import SMALL_BYTES
+from xmode_transfer.adapters.pace import RETRY_BUDGET
+from xmode_transfer.adapters.retrying import RetryRules
 from xmode_transfer.adapters.s3_fast import FastStore, FastStores, available, direct, pacing
-from xmode_transfer.adapters.s3_fast.lanes import SMALL_BYTES
 from xmode_transfer.domain.config import Limits
 from xmode_transfer.domain.errors import (
     AccessDenied,
@@ -96,7 +98,9 @@ def make_stores(
     made = []
 
     def make(clock: Any = None, stop: threading.Event | None = None, **limits: Any) -> FastStores:
-        made.append(FastStores(Limits(**limits), clock or SystemClock(), stop=stop))
+        made.append(
+            FastStores(Limits(**limits), clock or SystemClock(), stop=stop, rules=RetryRules(attempts=1))
+        )
         return made[-1]
 
     yield make
@@ -595,7 +599,7 @@ def test_a_customers_retries_are_bounded(
     many = 60
     futures = [opened.put(put_of(b"hello", f"xmode/{n}"), file_of(b"hello")) for n in range(many)]
     assert all(isinstance(future.exception(120), Unavailable) for future in futures)
-    assert len(stub.asked) <= many + pacing.RETRY_BUDGET < many * pacing.ATTEMPTS
+    assert len(stub.asked) <= many + RETRY_BUDGET < many * pacing.ATTEMPTS
 
 
 def test_a_wrong_clock_is_measured_and_said(store: FastStore, stub: Any, refusal: Any, file_of: Any) -> None:

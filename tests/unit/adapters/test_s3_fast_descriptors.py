@@ -12,8 +12,8 @@ import pytest
 
 from xmode_transfer.adapters import checksums
 from xmode_transfer.adapters.clock import SystemClock
+from xmode_transfer.adapters.lanes import SMALL_BYTES
 from xmode_transfer.adapters.s3_fast import FastStore, FastStores, bodies, direct
-from xmode_transfer.adapters.s3_fast.lanes import SMALL_BYTES
 from xmode_transfer.adapters.source_local.opened import LocalFile, open_file
 from xmode_transfer.adapters.source_local.walk import identity_of
 from xmode_transfer.domain.config import Limits

@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from xmode_transfer.adapters.clock import SystemClock
+from xmode_transfer.adapters.retrying import RetryRules
 from xmode_transfer.adapters.s3_fast import FastStores, pacing
 from xmode_transfer.adapters.s3_fast.endpoints import Endpoint, Endpoints
 from xmode_transfer.domain.config import Customer, Destination, Limits
@@ -208,7 +209,7 @@ def serve() -> Iterator[Callable[..., Quiet]]:
 @pytest.fixture
 def stores(monkeypatch: pytest.MonkeyPatch) -> Iterator[FastStores]:
     monkeypatch.setattr(pacing, "FIRST_PAUSE_SECONDS", 0.001)
-    opened = FastStores(Limits(), SystemClock())
+    opened = FastStores(Limits(), SystemClock(), rules=RetryRules(attempts=1))
     yield opened
     opened.close()
 
@@ -280,7 +281,7 @@ def test_a_proxy_is_used_and_no_proxy_honoured(
     for exempted in (False, True):
         if exempted:
             monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-        stores = FastStores(Limits(), SystemClock())
+        stores = FastStores(Limits(), SystemClock(), rules=RetryRules(attempts=1))
         try:
             stores.open(customer_of(), Provider(), None).put(HELLO, file_of(b"hello")).result(20)
         finally:

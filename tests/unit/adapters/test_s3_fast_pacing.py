@@ -3,11 +3,10 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
+from xmode_transfer.adapters.pace import RETRY_BUDGET, Pace
 from xmode_transfer.adapters.s3_fast.pacing import (
     ATTEMPTS,
     LONGEST_PAUSE_SECONDS,
-    RETRY_BUDGET,
-    Pace,
     deadline_seconds,
     pause_before,
 )

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from xmode_transfer.adapters.clock import SystemClock
+from xmode_transfer.adapters.retrying import RetryRules
 from xmode_transfer.adapters.s3_fast import FastStores, pacing
 from xmode_transfer.domain.config import Customer, Limits
 from xmode_transfer.domain.errors import Unavailable
@@ -63,7 +64,7 @@ def make_stores(
     made = []
 
     def make(**limits: Any) -> FastStores:
-        made.append(FastStores(Limits(**limits), SystemClock()))
+        made.append(FastStores(Limits(**limits), SystemClock(), rules=RetryRules(attempts=1)))
         return made[-1]
 
     yield make

@@ -10,6 +10,7 @@ from xml.sax.saxutils import escape
 import pytest
 
 from xmode_transfer.adapters import checksums
+from xmode_transfer.adapters.retrying import RetryRules
 from xmode_transfer.adapters.s3_calls import REQUEST_ATTEMPTS
 from xmode_transfer.adapters.s3_portable import IN_MEMORY_BYTES, PortableStore, PortableStores
 from xmode_transfer.domain.config import Customer, Limits
@@ -33,6 +34,8 @@ from xmode_transfer.domain.records import Checksum, UploadedPart
 from xmode_transfer.ports import Credentials, PutRequest
 
 LARGE = bytes(range(256)) * (IN_MEMORY_BYTES // 256 + 1)
+ONCE = RetryRules(attempts=1)
+"""The request's own retries are what is tried here."""
 HELLO = PutRequest("xmode/a", "token-1", 5, "text/plain")
 HELLO_CRC32 = "NhCmhg=="
 
@@ -82,7 +85,7 @@ def stores(
     stub: Any, clock: Any, no_pauses: list[float], our_keys: None, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[PortableStores]:
     monkeypatch.setenv("AWS_ENDPOINT_URL_S3", stub.url)
-    opened = PortableStores(Limits(parallel_objects=8), clock)
+    opened = PortableStores(Limits(parallel_objects=8), clock, rules=ONCE)
     yield opened
     opened.close()
 
@@ -157,7 +160,7 @@ def test_memory_for_bodies_is_bounded(
     stub: Any, clock: Any, reply: Any, customer_of: Any, provider: Provider, file_of: Any, stores: Any
 ) -> None:
     stub.reply(reply(200, headers={"ETag": '"e1"'}))
-    few = PortableStores(Limits(parallel_objects=5, memory_bytes=5 * 2**20), clock)
+    few = PortableStores(Limits(parallel_objects=5, memory_bytes=5 * 2**20), clock, rules=ONCE)
     store = few.open(customer_of(), provider, None)
     body = file_of(bytes(2**20 + 1))
     store.put(PutRequest("a", "t", body.size, "x/y"), body).result(120)
@@ -591,6 +594,112 @@ def test_a_part_that_is_refused_says_so(store: PortableStore, stub: Any, refusal
     stub.reply(refusal(403, "AccessDenied"))
     with pytest.raises(PartsRefused):
         store.upload_part("xmode/a", "u1", 1, file_of(b"hello"), 0, 5).result(120)
+
+
+MIB = 2**20
+
+
+class Parts:
+    """S3 as far as one upload in parts goes. ``refuse`` says what a part is answered with instead."""
+
+    def __init__(self, reply: Any) -> None:
+        self.reply = reply
+        self.refuse: Callable[[int], Any] = lambda number: None
+        self.lock = threading.Lock()
+        self.inside = self.most = 0
+        self.told: list[str] = []
+
+    def __call__(self, asked: Any) -> Any:
+        if asked.method == "POST":
+            return self.reply(200, CREATED if "uploads" in asked.query else completed())
+        number = int(asked.query["partNumber"][0])
+        with self.lock:
+            self.inside += 1
+            self.most = max(self.most, self.inside)
+            self.told.append(f"part {number}")
+        time.sleep(0.02)
+        with self.lock:
+            self.inside -= 1
+        return self.refuse(number) or self.reply(200, headers={"ETag": f'"p{number}"'})
+
+
+@pytest.fixture
+def parts(stub: Any, reply: Any) -> Parts:
+    played = Parts(reply)
+    stub.reply(played)
+    return played
+
+
+def in_parts(store: PortableStore, body: Any, parts: Parts) -> Any:
+    return store.put_in_parts(
+        PutRequest("xmode/a", "t", body.size, "x/y"),
+        body,
+        lambda upload_id, _: parts.told.append(f"opened {upload_id}"),
+        lambda _, part: parts.told.append(f"acknowledged {part.number}"),
+    )
+
+
+def test_an_upload_is_told_before_its_first_part(
+    store: PortableStore, parts: Parts, file_of: Any, stub: Any
+) -> None:
+    body = file_of(bytes(40 * MIB))
+    assert in_parts(store, body, parts).result(120).etag == '"e-2"'
+    assert parts.told[0] == "opened u1"
+    assert {told for told in parts.told if told.startswith("ack")} == {f"acknowledged {n}" for n in (1, 2, 3)}
+    assert len(parts.told) == 7
+    created, done = [asked for asked in stub.asked if asked.method == "POST"]
+    assert created.headers["x-amz-acl"] == "bucket-owner-full-control"
+    assert done.headers["if-none-match"] == "*"
+    assert done.headers["x-amz-checksum-crc32"] == checksums.encode(checksums.crc32(bytes(40 * MIB)))
+    assert not body.closed
+
+
+def test_parts_are_read_when_it_is_their_turn(
+    stub: Any, clock: Any, customer_of: Any, provider: Provider, file_of: Any, stores: Any, parts: Parts
+) -> None:
+    """The memory is enough for one part at a time."""
+    few = PortableStores(Limits(parallel_objects=8, memory_bytes=10 * MIB), clock, rules=ONCE)
+    store = few.open(customer_of(), provider, None)
+    futures = [in_parts(store, file_of(bytes(10 * MIB)), parts) for _ in range(3)]
+    for future in futures:
+        future.result(120)
+    assert parts.most == 1
+    store.close()
+    few.close()
+
+
+def test_after_a_part_that_failed_no_more_is_read(
+    store: PortableStore, parts: Parts, file_of: Any, refusal: Any, stub: Any
+) -> None:
+    parts.refuse = lambda number: refusal(403, "AccessDenied") if number == 1 else None
+    body = file_of(bytes(320 * MIB))
+    with pytest.raises(PartsRefused):
+        in_parts(store, body, parts).result(120)
+    assert body.reads < 20, "one for each part"
+    methods = {asked.method for asked in stub.asked}
+    assert "DELETE" not in methods, "to abort is the journal's keeper's"
+    store.close()  # nothing is left in flight
+
+
+def test_a_part_is_tried_again_like_an_object(
+    clock: Any, customer_of: Any, provider: Provider, file_of: Any, stores: Any, parts: Parts, reply: Any
+) -> None:
+    rules = RetryRules(attempts=2, first_pause_seconds=0.001)
+    again = PortableStores(Limits(), clock, rules=rules)
+    store = again.open(customer_of(), provider, None)
+    refused: list[int] = []
+
+    def refuse(number: int) -> Any:
+        if number == 2 and len(refused) < REQUEST_ATTEMPTS:
+            refused.append(number)
+            return reply(500)
+        return None
+
+    parts.refuse = refuse
+    in_parts(store, file_of(bytes(33 * MIB)), parts).result(120)
+    assert parts.told.count("part 2") == REQUEST_ATTEMPTS + 1
+    store.close()
+    again.close()
 
 
 def test_an_upload_that_is_gone_counts_as_aborted(store: PortableStore, stub: Any, refusal: Any) -> None:

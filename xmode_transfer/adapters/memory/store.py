@@ -244,6 +244,9 @@ class MemoryObjectStore:
 
     # Objects in parts.
 
+    resumes = True
+    put_in_parts = uploads.put_in_parts
+
     def create_upload(self, request: PutRequest) -> tuple[str, datetime | None]:
         def work(session: MemorySession) -> tuple[str, datetime | None]:
             bucket = self._enter(session, S3Call("CreateMultipartUpload", self._bucket, request.key, acl=ACL))

@@ -3,12 +3,15 @@
 import base64
 import hashlib
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from datetime import datetime, timedelta
+from typing import Any
 
 from xmode_transfer.adapters.memory.buckets import MemoryBucket, StoredPart, StoredUpload
-from xmode_transfer.domain.errors import RequestRefused, UploadNotFound
+from xmode_transfer.domain.errors import RequestRefused, UploadNotFound, XmodeError
 from xmode_transfer.domain.records import UploadedPart
+from xmode_transfer.ports import OpenFile, PutAnswer, PutRequest
 
 
 def crc32(data: bytes) -> str:
@@ -70,3 +73,24 @@ def refused(code: str, message: str) -> RequestRefused:
         aws_code=code,
         http_status=400,
     )
+
+
+def put_in_parts(
+    store: Any,
+    request: PutRequest,
+    body: OpenFile,
+    opened: Callable[[str, datetime | None], None],
+    acknowledged: Callable[[str, UploadedPart], None],
+) -> Future[PutAnswer]:
+    """``ports.ObjectStore.put_in_parts``, with one part."""
+    future: Future[PutAnswer] = Future()
+    try:
+        upload_id, abort_at = store.create_upload(request)
+        opened(upload_id, abort_at)
+        part = store.upload_part(request.key, upload_id, 1, body, 0, request.size).result()
+        acknowledged(upload_id, part)
+        body.check_unchanged()
+        future.set_result(store.complete_upload(request.key, upload_id, [part], request.size))
+    except XmodeError as error:
+        future.set_exception(error)
+    return future

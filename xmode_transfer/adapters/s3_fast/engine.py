@@ -1,4 +1,4 @@
-"""Sends jobs: begins them when it is their turn, and settles what comes of them.
+"""Sends jobs through the CRT, with retries for the request.
 
 Callbacks run on the CRT's event loops. Nothing in them waits: what may take time (a role session, a Region, a
 request through botocore) happens on threads of its own.
@@ -15,24 +15,17 @@ from pathlib import Path
 from typing import Any, cast
 
 from xmode_transfer import telemetry
+from xmode_transfer.adapters import dispatch
 from xmode_transfer.adapters.aws_http import FINISH_SECONDS
+from xmode_transfer.adapters.retrying import RetryRules
 from xmode_transfer.adapters.s3_fast import direct, pacing
 from xmode_transfer.adapters.s3_fast.answers import Failure, failure_of
 from xmode_transfer.adapters.s3_fast.channel import Ready
 from xmode_transfer.adapters.s3_fast.clients import Clients
 from xmode_transfer.adapters.s3_fast.jobs import Job
-from xmode_transfer.adapters.s3_fast.lanes import Lanes, Waiting
 from xmode_transfer.adapters.s3_fast.threads import keep_state
-from xmode_transfer.adapters.timer import Timer
 from xmode_transfer.domain.config import Limits
-from xmode_transfer.domain.errors import (
-    Defect,
-    Interrupted,
-    SessionExpired,
-    Throttled,
-    Unavailable,
-    XmodeError,
-)
+from xmode_transfer.domain.errors import Interrupted, SessionExpired, Throttled, Unavailable
 from xmode_transfer.ports import Clock
 
 _WATCH_SECONDS = 0.25
@@ -48,36 +41,22 @@ _CONNECTIONS_TO_SPARE = 4
 _REDIRECTS = (301, 302, 307, 400, 403)
 
 
-class SendingEngine:
+class SendingEngine(dispatch.Dispatcher):
     """Thread-safe. One for the process."""
 
-    def __init__(self, limits: Limits, clock: Clock, stop: threading.Event) -> None:
-        self._clock = clock
-        self._stop = stop
-        self._timer = Timer(stop)
-        self.lanes = Lanes(limits, self._timer, self.pump, clock)
+    def __init__(
+        self, limits: Limits, clock: Clock, stop: threading.Event, rules: RetryRules | None = None
+    ) -> None:
+        super().__init__(limits, clock, stop, rules)
         self._clients = Clients(limits.parallel_objects + _CONNECTIONS_TO_SPARE)
         self._threads = ThreadPoolExecutor(_PREPARING_THREADS, thread_name_prefix="s3-fast")
         self._in_flight: set[Job] = set()
         self._grown_bytes = limits.memory_bytes + _GROWN_BYTES
         self._watching = False
-        self._closed = False
-
-    def submit(self, job: Job, *, first: bool = False) -> Future[Any]:
-        """The job's future; it fails with domain errors only."""
-        job.future.set_running_or_notify_cancel()
-        # Counted down before the caller's own callbacks run, so that one of them may close the store.
-        job.future.add_done_callback(job.lane.ended)
-        self._begin_all(self.lanes.enter(job, first=first))
-        return job.future
 
     def aside(self, call: Any) -> Future[Any]:
         """Runs a call that waits, on a thread of its own."""
         return self._threads.submit(call)
-
-    def pump(self) -> None:
-        """Begins everything that has room now."""
-        self._begin_all(self.lanes.next())
 
     def close(self) -> None:
         """Ends what is still in flight, ten seconds at most, and frees everything. Idempotent."""
@@ -96,38 +75,19 @@ class SendingEngine:
 
     # --- Beginning --------------------------------------------------------------------------------------
 
-    def _begin_all(self, job: Waiting | None) -> None:
-        """Begins this one, and what has room besides."""
-        while job is not None:
-            if job.stoppable and self._is_stopping():
-                self.lanes.done(job)
-                self._interrupt(job)
-            else:
-                self._begin(cast("Job", job))
-            job = self.lanes.next() if self.lanes.may_have_room else None
-        if self._is_stopping():
-            for waiting in self.lanes.take_all():
-                self._interrupt(waiting)
-
-    def _is_stopping(self) -> bool:
-        return self._closed or self._stop.is_set()
-
-    def _interrupt(self, job: Waiting) -> None:
-        self._tell(cast("Job", job), Interrupted("we were asked to stop before this was sent"))
-
-    def _begin(self, job: Job) -> None:
+    def _begin(self, job: dispatch.Job) -> None:
+        if not isinstance(job, Job) or job.detoured:
+            super()._begin(job)
+            return
         now = self._clock.monotonic()
-        ready = None if job.detoured else job.route.channel.ready_at(now)
-        if ready is None and not job.detoured:
+        ready = job.route.channel.ready_at(now)
+        if ready is None:
             self.lanes.put_back(job)
             with suppress(RuntimeError):  # closed meanwhile: then it is given up with all that waits
                 self._threads.submit(self._prepare, job)
             return
         try:
-            if ready is None:
-                job.detour().add_done_callback(partial(self._came_back, job))
-            else:
-                self._send(job, ready, now)
+            self._send(job, ready, now)
         except Exception as error:  # noqa: BLE001 - whatever it is, it belongs to the one who waits for the future
             self.lanes.done(job)
             self._tell(job, error)
@@ -203,7 +163,7 @@ class SendingEngine:
         if self._has_recovered(job, failure):
             self._again(job)
         elif failure.hopeless:
-            job.detoured = True
+            job.detoured = job.stays_detoured = True
             self._again(job)
         elif failure.error.retryable and not isinstance(failure.error, SessionExpired):
             self._retry(job, failure)
@@ -242,32 +202,6 @@ class SendingEngine:
     def _again(self, job: Job) -> None:
         self.lanes.done(job)
         self._enqueue(job)
-
-    def _enqueue(self, job: Job) -> None:
-        self.lanes.add(job, first=True)
-        self.pump()
-
-    def _came_back(self, job: Job, detour: Future[Any]) -> None:
-        self.lanes.done(job)
-        self.pump()
-        error = detour.exception()
-        if error is None:
-            job.future.set_result(detour.result())
-        else:
-            self._tell(job, error)
-
-    def _fail(self, job: Job, error: BaseException) -> None:
-        self.lanes.done(job)
-        self.pump()
-        self._tell(job, error)
-
-    def _tell(self, job: Job, error: BaseException) -> None:
-        if not isinstance(error, XmodeError):
-            error = Defect(
-                f"{job.attempt}: {type(error).__name__}: {error}",
-                hint="this is a mistake in xmode-transfer; report it with the log",
-            )
-        job.future.set_exception(error)
 
     def _watch(self) -> None:
         """Ends what has taken longer than its size allows, and all when the process grows as no body of ours

@@ -2,7 +2,7 @@
 
 import hashlib
 import re
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Mapping
 from concurrent.futures import Future
 from functools import lru_cache
@@ -13,9 +13,10 @@ from zlib import crc32
 from awscrt.http import HttpHeaders, HttpRequest
 from awscrt.s3 import S3ResponseError
 
-from xmode_transfer.adapters import s3_rules
+from xmode_transfer.adapters import dispatch, s3_rules
 from xmode_transfer.adapters.checksums import encode
-from xmode_transfer.adapters.s3_errors import UNREADABLE, Attempt, unreadable
+from xmode_transfer.adapters.lanes import SMALL_BYTES, Lane
+from xmode_transfer.adapters.s3_errors import UNREADABLE, unreadable
 from xmode_transfer.adapters.s3_fast.answers import Headers, members, put_answer
 from xmode_transfer.adapters.s3_fast.bodies import (
     CHECKSUM_HEADER,
@@ -25,7 +26,6 @@ from xmode_transfer.adapters.s3_fast.bodies import (
     path_of_descriptor,
 )
 from xmode_transfer.adapters.s3_fast.channel import Channel, HeaderList, Ready
-from xmode_transfer.adapters.s3_fast.lanes import SMALL_BYTES, Lane
 from xmode_transfer.domain.errors import RequestRefused, SourceChanged, XmodeError
 from xmode_transfer.domain.records import UploadedPart
 from xmode_transfer.ports import OpenFile, PutAnswer, PutRequest
@@ -66,20 +66,20 @@ class Route(Protocol):
     def head_by_botocore(self, key: str) -> Future[dict[str, Any]]: ...
 
 
-class Job(ABC):
+class Job(dispatch.Job):
     """One request, sent until it is answered. ``attempts`` counts how often it was sent, ``settled`` how
-    often something came of that; ``sent_at`` is in the clock's monotonic seconds; ``path`` is a file that the
-    CRT takes the body from, where the request has none; ``resident_bytes`` is what the process had in memory
-    when the request was first seen in flight."""
+    often something came of that; ``detoured`` means that botocore sends it, ``stays_detoured`` that it does
+    so whenever the object is begun; ``path`` is a file that the CRT takes the body from, where the request
+    has none; ``resident_bytes`` is what the process had in memory when the request was first seen in
+    flight."""
 
-    operation: ClassVar[str]
     method: ClassVar[str]
 
     # What most jobs never change stays in the class: making a job must cost little.
-    stoppable = True
     attempts = 0
     settled = 0
     detoured = False
+    stays_detoured = False
     renewed = False
     moved = False
     overdue = False
@@ -89,19 +89,15 @@ class Job(ABC):
     path: str | None = None
     ready: Ready | None = None
     request: Any = None
-    sent_at = 0.0
 
     def __init__(self, route: Route, key: str, length: int) -> None:
+        super().__init__(route.lane, route.channel.bucket, key, length, length)
         self.route = route
-        self.lane = route.lane
-        self.key = key
-        self.length = length
-        self.held_bytes = length
-        self.future: Future[Any] = Future()
 
-    @property
-    def attempt(self) -> Attempt:
-        return Attempt(self.operation, self.route.channel.bucket, self.key)
+    def start_over(self) -> None:
+        self.attempts = self.settled = 0
+        self.renewed = self.moved = False
+        self.detoured = self.stays_detoured
 
     def body_error(self, error: BaseException) -> BaseException | None:
         """What went wrong with the body while the CRT read it, if that is what is behind its ``error``."""
@@ -110,10 +106,6 @@ class Job(ABC):
     @abstractmethod
     def build(self, ready: Ready) -> tuple[Any, Any]:
         """The HttpRequest and how it is signed. Raises SourceChanged and what the source raises."""
-
-    @abstractmethod
-    def detour(self) -> Future[Any]:
-        """Sends it through botocore instead."""
 
     @abstractmethod
     def result(self) -> Any:
@@ -204,7 +196,7 @@ class PutJob(BodyJob):
             headers += _token(asked.token)
         return self._with_body(ready, path_of(ready.endpoint.prefix, asked.key), headers)
 
-    def detour(self) -> Future[Any]:
+    def send(self) -> Future[Any]:
         return self.route.put_by_botocore(self._asked, self._file)
 
     def result(self) -> Any:
@@ -234,7 +226,7 @@ class PartJob(BodyJob):
         query = f"?partNumber={self._number}&uploadId={quote(self._upload_id, safe='')}"
         return self._with_body(ready, path + query, list(ready.plain))
 
-    def detour(self) -> Future[Any]:
+    def send(self) -> Future[Any]:
         return self.route.part_by_botocore(
             self.key, self._upload_id, self._number, self._file, self._offset, self.length
         )
@@ -247,6 +239,7 @@ class HeadJob(Job):
     operation = "HeadObject"
     method = "HEAD"
     stoppable = False  # it proves what has been sent
+    is_retried = False
 
     def __init__(self, route: Route, key: str, *, with_checksum: bool) -> None:
         super().__init__(route, key, 0)
@@ -259,7 +252,7 @@ class HeadJob(Job):
         path = path_of(ready.endpoint.prefix, self.key)
         return HttpRequest(self.method, path, HttpHeaders(headers)), ready.signing
 
-    def detour(self) -> Future[Any]:
+    def send(self) -> Future[Any]:
         return self.route.head_by_botocore(self.key)
 
     def result(self) -> Any:

@@ -1,45 +1,39 @@
 """One customer's destination: the hot calls through the CRT, the rest as in the portable engine."""
 
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from typing import Any
 
 from xmode_transfer.adapters import s3_rules
+from xmode_transfer.adapters.lanes import SMALL_BYTES
 from xmode_transfer.adapters.s3_calls import S3Calls
 from xmode_transfer.adapters.s3_fast.channel import Channel
 from xmode_transfer.adapters.s3_fast.engine import SendingEngine
 from xmode_transfer.adapters.s3_fast.jobs import HeadJob, Job, PartJob, PutJob
-from xmode_transfer.adapters.s3_fast.lanes import SMALL_BYTES
-from xmode_transfer.adapters.s3_portable import PortableStore
+from xmode_transfer.adapters.s3_portable import PortableStore, PortableStores
 from xmode_transfer.domain.config import Customer
 from xmode_transfer.domain.errors import AccessDenied
 from xmode_transfer.domain.records import UploadedPart
-from xmode_transfer.ports import Clock, OpenFile, PutAnswer, PutRequest
+from xmode_transfer.ports import OpenFile, PutAnswer, PutRequest
 
 
 class FastStore(PortableStore):
     """Implements ``ports.ObjectStore``, and ``jobs.Route`` for its own requests."""
 
-    def __init__(
-        self,
-        customer: Customer,
-        calls: S3Calls,
-        clock: Clock,
-        threads: ThreadPoolExecutor,
-        in_memory_bytes: int,
-        *,
-        page_size: int,
-        channel: Channel,
-        engine: SendingEngine,
-    ) -> None:
-        super().__init__(customer, calls, clock, threads, in_memory_bytes, page_size=page_size)
+    resumes = True
+    dispatcher: SendingEngine
+
+    def __init__(self, stores: PortableStores, customer: Customer, calls: S3Calls, channel: Channel) -> None:
+        super().__init__(stores, customer, calls)
         self.channel = channel
-        self.lane = engine.lanes.lane(customer.name, customer.limits.bandwidth)
         self.with_checksum = self._with_checksums
-        self.engine = engine
         # The CRT holds a body whole. What is too large for that is streamed from disk by botocore, and so is
         # what is signed with the SHA-256 of a file that is not held.
-        held = min(engine.lanes.memory_bytes, s3_rules.SINGLE_PUT_MAX_BYTES)
+        held = min(self.dispatcher.lanes.memory_bytes, s3_rules.SINGLE_PUT_MAX_BYTES)
         self._largest_bytes = held if self.with_checksum else min(held, SMALL_BYTES)
+
+    @property
+    def engine(self) -> SendingEngine:
+        return self.dispatcher
 
     @property
     def region(self) -> str | None:
@@ -53,15 +47,11 @@ class FastStore(PortableStore):
     ) -> Future[UploadedPart]:
         return self._send(PartJob(self, key, upload_id, number, body, offset, length))
 
-    def close(self) -> None:
-        self.engine.lanes.close(self.lane)
-        super().close()
-
     def _send(self, job: Job) -> Future[Any]:
         if job.length > self._largest_bytes:
-            job.detoured = True
-            job.held_bytes = min(job.length, self._in_memory_bytes)
-        return self.engine.submit(job)
+            job.detoured = job.stays_detoured = True
+            job.held_bytes = min(job.length, self.in_memory_bytes)
+        return self.dispatcher.submit(job)
 
     def _head(self, key: str) -> dict[str, Any]:
         try:
@@ -75,18 +65,8 @@ class FastStore(PortableStore):
 
     def _headed(self, key: str, *, with_checksum: bool) -> dict[str, Any]:
         job = HeadJob(self, key, with_checksum=with_checksum)
-        found: dict[str, Any] = self.engine.submit(job, first=True).result()
+        found: dict[str, Any] = self.dispatcher.submit(job, first=True).result()
         return found
 
-    # --- Through botocore ---------------------------------------------------------------------------
-
-    def put_by_botocore(self, request: PutRequest, body: OpenFile) -> Future[PutAnswer]:
-        return super().put(request, body)
-
-    def part_by_botocore(
-        self, key: str, upload_id: str, number: int, body: OpenFile, offset: int, length: int
-    ) -> Future[UploadedPart]:
-        return super().upload_part(key, upload_id, number, body, offset, length)
-
     def head_by_botocore(self, key: str) -> Future[dict[str, Any]]:
-        return self.engine.aside(lambda: super(FastStore, self)._head(key))
+        return self.dispatcher.aside(lambda: super(FastStore, self)._head(key))

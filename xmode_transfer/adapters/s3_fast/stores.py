@@ -1,13 +1,12 @@
 """The engine's door: opens destinations, and holds what all customers of the process share."""
 
-import threading
+from typing import Any
 
-from xmode_transfer.adapters.s3_calls import S3Calls
+from xmode_transfer.adapters.retrying import RetryRules
 from xmode_transfer.adapters.s3_fast.channel import Channel
 from xmode_transfer.adapters.s3_fast.endpoints import Endpoints
 from xmode_transfer.adapters.s3_fast.engine import SendingEngine
 from xmode_transfer.adapters.s3_fast.store import FastStore
-from xmode_transfer.adapters.s3_objects import PAGE_ROWS
 from xmode_transfer.adapters.s3_portable import PortableStores
 from xmode_transfer.domain.config import Customer, Limits
 from xmode_transfer.ports import Clock, CredentialsProvider, EngineInfo
@@ -16,41 +15,19 @@ __all__ = ["FastStore", "FastStores"]
 
 
 class FastStores(PortableStores):
-    """Implements ``ports.ObjectStores``, within the process's limits: nothing need be put around it for
-    them. What still waits when ``stop`` is set is given up as Interrupted."""
+    """Implements ``ports.ObjectStores``, like the engine that it extends."""
 
-    def __init__(
-        self,
-        limits: Limits,
-        clock: Clock,
-        *,
-        reason: str = "configured",
-        page_size: int = PAGE_ROWS,
-        stop: threading.Event | None = None,
-    ) -> None:
-        super().__init__(limits, clock, reason=reason, page_size=page_size, stop=stop)
+    dispatcher: SendingEngine
+
+    def __init__(self, limits: Limits, clock: Clock, *, reason: str = "configured", **more: Any) -> None:
+        super().__init__(limits, clock, reason=reason, **more)
         self.info = EngineInfo("fast", reason)
         self._endpoints = Endpoints()
-        self._engine = SendingEngine(limits, clock, self._stop)
+
+    def _make_dispatcher(self, limits: Limits, clock: Clock, rules: RetryRules | None) -> SendingEngine:
+        return SendingEngine(limits, clock, self.stop, rules)
 
     def open(self, customer: Customer, credentials: CredentialsProvider, region: str | None) -> FastStore:
-        calls = S3Calls(
-            customer, credentials, region, self._clock, connections=self._connections, stop=self._stop
-        )
-        return FastStore(
-            customer,
-            calls,
-            self._clock,
-            self._threads,
-            self._in_memory_bytes,
-            page_size=self._page_size,
-            channel=Channel(customer, credentials, region, calls, self._endpoints, self._clock),
-            engine=self._engine,
-        )
-
-    def share(self, customer: str, participants: int) -> None:
-        self._engine.lanes.share(customer, participants)
-
-    def close(self) -> None:
-        self._engine.close()
-        super().close()
+        calls = self.calls(customer, credentials, region)
+        channel = Channel(customer, credentials, region, calls, self._endpoints, self.clock)
+        return FastStore(self, customer, calls, channel)

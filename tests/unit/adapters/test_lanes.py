@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from xmode_transfer.adapters.s3_fast.lanes import SMALL_BYTES, Lane, Lanes
+from xmode_transfer.adapters.lanes import SMALL_BYTES, Lane, Lanes
 from xmode_transfer.adapters.timer import Timer
 from xmode_transfer.domain.config import Limits
 

@@ -8,11 +8,12 @@ import time
 from collections import deque
 from collections.abc import Callable
 from functools import partial
-from typing import Protocol
+from typing import Any, Protocol
 
+from xmode_transfer import telemetry
 from xmode_transfer.adapters.bandwidth import Allowance, Allowances
 from xmode_transfer.adapters.clock import SystemClock
-from xmode_transfer.adapters.s3_fast.pacing import Pace
+from xmode_transfer.adapters.pace import Pace
 from xmode_transfer.adapters.timer import Timer
 from xmode_transfer.domain.bandwidth import Timetable
 from xmode_transfer.domain.config import Limits
@@ -37,9 +38,10 @@ class Waiting(Protocol):
 
 class Lane:
     """The queue of one store. It is ``open`` while its store knows where and as whom to send. ``bandwidths``
-    are those that its bodies are taken from: the process's and the customer's, as far as they are limited."""
+    are those that its bodies are taken from: the process's and the customer's, as far as they are limited.
+    ``logged`` carries what the log binds where the store was opened."""
 
-    __slots__ = ("bandwidths", "ended", "in_turn", "jobs", "open", "outstanding", "pace")
+    __slots__ = ("bandwidths", "ended", "in_turn", "jobs", "logged", "open", "outstanding", "pace")
 
     def __init__(
         self, pace: Pace, end: Callable[["Lane"], None], bandwidths: tuple[Allowance, ...] = ()
@@ -47,10 +49,15 @@ class Lane:
         self.pace = pace
         self.bandwidths = bandwidths
         self.jobs: deque[Waiting] = deque()
+        self.logged = telemetry.carry(_call)
         self.open = True
         self.in_turn = False
         self.outstanding = 0
         self.ended = partial(_for_future, partial(end, self))
+
+
+def _call(function: Callable[..., Any], *args: Any) -> Any:
+    return function(*args)
 
 
 def _for_future(end: Callable[[], None], _: object) -> None:
@@ -66,7 +73,7 @@ class Lanes:
         self._parallel = limits.parallel_objects
         self._of_customer = min(limits.parallel_objects, limits.parallel_objects_per_customer)
         # The CRT holds each body whole, and the allocator gives memory back late: about half as much again
-        # was measured (docs/engine.md).
+        # was measured (docs/engine.md). What TransferManager buffers is copied once more on its way.
         self.memory_bytes = limits.memory_bytes // 2
         self._bandwidths = Allowances(limits.bandwidth, clock or SystemClock())
         self._timer = timer
@@ -149,8 +156,14 @@ class Lanes:
         with self._lock:
             self._give_back(job)
 
+    def finished(self, job: Waiting) -> None:
+        """Gives back what the request took, which has succeeded."""
+        with self._lock:
+            self._give_back(job)
+            job.lane.pace.succeeded()
+
     def succeeded(self, job: Waiting) -> Waiting | None:
-        """Gives back what the request took, and answers like ``next``."""
+        """The same, and answers like ``next``."""
         with self._lock:
             self._give_back(job)
             job.lane.pace.succeeded()
