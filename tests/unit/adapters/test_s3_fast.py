@@ -97,10 +97,11 @@ def make_stores(
     monkeypatch.setenv("AWS_ENDPOINT_URL_S3", stub.url)
     made = []
 
-    def make(clock: Any = None, stop: threading.Event | None = None, **limits: Any) -> FastStores:
-        made.append(
-            FastStores(Limits(**limits), clock or SystemClock(), stop=stop, rules=RetryRules(attempts=1))
-        )
+    def make(
+        clock: Any = None, stop: threading.Event | None = None, attempts: int = 1, **limits: Any
+    ) -> FastStores:
+        rules = RetryRules(attempts=attempts, first_pause_seconds=0.001)
+        made.append(FastStores(Limits(**limits), clock or SystemClock(), stop=stop, rules=rules))
         return made[-1]
 
     yield make
@@ -582,6 +583,20 @@ def test_a_connection_that_is_always_lost_is_said_after_so_many_tries(
     assert caught.value.hint
 
 
+def test_the_object_is_tried_again_when_the_request_has_used_up_its_tries(
+    make_stores: Any, stub: Any, reply: Any, customer_of: Any, provider: Provider, file_of: Any, fine: Any
+) -> None:
+    stub.reply(*[reply(cut=True)] * (2 * pacing.ATTEMPTS), fine)
+    opened = make_stores(attempts=3).open(customer_of(), provider, None)
+    opened.put(HELLO, file_of(b"hello")).result(120)
+    assert len(stub.asked) == 2 * pacing.ATTEMPTS + 1
+    stub.asked.clear()
+    stub.reply(reply(cut=True))
+    with pytest.raises(Unavailable):
+        opened.put(HELLO, file_of(b"hello")).result(120)
+    assert len(stub.asked) == 3 * pacing.ATTEMPTS
+
+
 def test_nobody_there_is_unavailable(
     make_stores: Any, customer_of: Any, provider: Provider, file_of: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -591,11 +606,19 @@ def test_nobody_there_is_unavailable(
         opened.put(HELLO, file_of(b"hello")).result(120)
 
 
+@pytest.mark.parametrize("attempts", [1, 4])
 def test_a_customers_retries_are_bounded(
-    make_stores: Any, stub: Any, reply: Any, customer_of: Any, provider: Provider, file_of: Any
+    make_stores: Any,
+    stub: Any,
+    reply: Any,
+    customer_of: Any,
+    provider: Provider,
+    file_of: Any,
+    attempts: int,
 ) -> None:
+    """Those of its objects and of its requests together."""
     stub.reply(reply(cut=True))
-    opened = make_stores().open(customer_of(), provider, None)
+    opened = make_stores(attempts=attempts).open(customer_of(), provider, None)
     many = 60
     futures = [opened.put(put_of(b"hello", f"xmode/{n}"), file_of(b"hello")) for n in range(many)]
     assert all(isinstance(future.exception(120), Unavailable) for future in futures)
