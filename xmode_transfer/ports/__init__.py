@@ -7,7 +7,6 @@ All errors are domain errors (``domain.errors``); all times are UTC-aware.
 from xmode_transfer.ports.attesting import Attestation
 from xmode_transfer.ports.board import Board, Pulse, Turn, TurnState
 from xmode_transfer.ports.clock import Clock
-from xmode_transfer.ports.fleet import Fleet
 from xmode_transfer.ports.ledger import Ledger
 from xmode_transfer.ports.notifying import Heart, Notifier
 from xmode_transfer.ports.probing import ProbedObject, Prober, ReservedPlace
@@ -28,6 +27,7 @@ from xmode_transfer.ports.stores import (
     PutAnswer,
     PutRequest,
 )
+from xmode_transfer.ports.work_queue import WorkQueue
 
 __all__ = [
     "DELETE_MANY_KEYS",
@@ -41,7 +41,6 @@ __all__ = [
     "Deletion",
     "DeletionResult",
     "EngineInfo",
-    "Fleet",
     "Heart",
     "Ledger",
     "ListedObject",
@@ -65,4 +64,5 @@ __all__ = [
     "Spool",
     "Turn",
     "TurnState",
+    "WorkQueue",
 ]

@@ -6,7 +6,6 @@ For tests and for trying things out; nothing survives the process.
 from xmode_transfer.adapters.memory.buckets import MemoryBucket, MemoryBuckets, StoredVersion
 from xmode_transfer.adapters.memory.clock import MemoryClock
 from xmode_transfer.adapters.memory.faults import Fault, Faults
-from xmode_transfer.adapters.memory.fleet import Job, MemoryFleet, MemoryLeases, MemoryQueue
 from xmode_transfer.adapters.memory.probing import MemoryProber
 from xmode_transfer.adapters.memory.roles import MemoryRole, MemoryRoles
 from xmode_transfer.adapters.memory.sessions import MemoryRoleSessions
@@ -16,17 +15,13 @@ from xmode_transfer.adapters.memory.store import MemoryObjectStore, MemoryObject
 __all__ = [
     "Fault",
     "Faults",
-    "Job",
     "MemoryBucket",
     "MemoryBuckets",
     "MemoryClock",
-    "MemoryFleet",
-    "MemoryLeases",
     "MemoryObjectStore",
     "MemoryObjectStores",
     "MemoryOpenFile",
     "MemoryProber",
-    "MemoryQueue",
     "MemoryRole",
     "MemoryRoleSessions",
     "MemoryRoles",
