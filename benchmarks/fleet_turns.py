@@ -23,8 +23,8 @@ import psycopg
 
 from xmode_transfer.adapters.clock import SystemClock
 from xmode_transfer.adapters.ledger import open_ledger
-from xmode_transfer.bootstrap import cluster
-from xmode_transfer.domain.config import Service
+from xmode_transfer.bootstrap import queue_schema
+from xmode_transfer.bootstrap.queue import LedgerQueue
 from xmode_transfer.domain.fleet import FleetTurnEnd
 
 CUSTOMERS, TURNS = 10_000, 1_000
@@ -44,10 +44,10 @@ class Found:
 
 def prepare(url: str, customers: int) -> float:
     """A ledger with a fleet in which everybody is queued; seconds that calling one of them took."""
-    cluster.ready(Service.model_validate({"ledger": url}))
+    queue_schema.make(url)
     ledger = open_ledger(url, SystemClock())
     try:
-        fleet = cluster.fleet(ledger)
+        fleet = ledger.fleet(LedgerQueue())
         names = [f"customer-{number:05}" for number in range(customers)]
         fleet.seat(dict.fromkeys(names, 1))
         began = time.perf_counter()
@@ -72,12 +72,12 @@ def with_threads(count: int, names: list[str], work: Callable[[str], object]) ->
 def take(url: str, holder: str, threads: int, names: list[str], answer: Connection) -> None:
     """In a process of its own: one turn of each of these, when it is told to begin."""
     ledger = open_ledger(url, SystemClock(), holder=holder)
-    fleet = cluster.fleet(ledger)
+    fleet = ledger.fleet(LedgerQueue())
     began, ended = [], []
 
     def one(name: str) -> None:
         start = time.perf_counter()
-        ticket = fleet.begin(name, holder, TTL_SECONDS)
+        ticket = fleet.next(holder, TTL_SECONDS, waiting=False)
         began.append(time.perf_counter() - start)
         if ticket is None:
             raise SystemExit(f"{name} was not queued")

@@ -1,23 +1,24 @@
-"""The contract of the port ``Fleet``, run against the one in memory and against every database that a ledger
-may lie in."""
+"""The contract of the port ``WorkQueue``, run against that of one process and against every database that a
+fleet's ledger may lie in."""
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple
 
 import pytest
 import sqlalchemy
-from sqlalchemy import Connection
 
-from tests.fakes import Job, MemoryClock, MemoryFleet, MemoryLeases
+from tests.fakes import MemoryClock
+from tests.table_queue import TableQueue
 from xmode_transfer.adapters import processes
 from xmode_transfer.adapters.ledger import SqlLedger, open_ledger
 from xmode_transfer.adapters.ledger import fleet as fleet_module
 from xmode_transfer.adapters.ledger.fleet import SETTLING_SECONDS
+from xmode_transfer.adapters.local_queue import LocalQueue
 from xmode_transfer.domain.errors import LeaseLost, LedgerError
 from xmode_transfer.domain.fleet import (
     Call,
@@ -28,9 +29,8 @@ from xmode_transfer.domain.fleet import (
     WorkerRecord,
     priority,
 )
-from xmode_transfer.domain.records import Lease
 from xmode_transfer.domain.seats import REBASE_ABOVE
-from xmode_transfer.ports import Fleet
+from xmode_transfer.ports import WorkQueue
 
 NOW = datetime(2026, 11, 23, 6, 30, 0, 123456, tzinfo=UTC)
 TTL = 45.0
@@ -46,67 +46,38 @@ REFUSED = FleetTurnEnd(
 )
 
 
-class TableQueue:
-    """A queue as simple as one in a database can be: a table, in the ledger's own transactions."""
+class Job(NamedTuple):
+    """What stands for a queued customer."""
 
-    broken = False
-
-    def create(self, connection: Connection) -> None:
-        connection.exec_driver_sql(
-            "CREATE TABLE IF NOT EXISTS jobs (number INTEGER PRIMARY KEY, customer TEXT, priority INTEGER, "
-            "waiting INTEGER, taken INTEGER)"
-        )
-
-    def put(self, connection: Connection, customer: str, *, priority: int, waiting: bool) -> None:
-        if self.broken:
-            raise LedgerError("the queue is broken")
-        connection.execute(
-            sqlalchemy.text(
-                "INSERT INTO jobs (number, customer, priority, waiting, taken) "
-                "SELECT (SELECT coalesce(max(number), 0) + 1 FROM jobs), :customer, :priority, :waiting, 0 "
-                "WHERE NOT EXISTS (SELECT 1 FROM jobs WHERE customer = :customer AND taken = 0)"
-            ),
-            {"customer": customer, "priority": priority, "waiting": int(waiting)},
-        )
-
-    def take_out(self, connection: Connection, customer: str) -> None:
-        connection.execute(
-            sqlalchemy.text("DELETE FROM jobs WHERE customer = :customer"), {"customer": customer}
-        )
-
-    def lost(self, connection: Connection, customers: Sequence[str]) -> list[str]:
-        there = set(connection.execute(sqlalchemy.text("SELECT customer FROM jobs")).scalars())
-        return [name for name in customers if name not in there]
-
-
-class Leases(Protocol):
-    def claim(self, name: str, holder: str, ttl_seconds: float) -> Lease: ...
-
-    def renew(self, lease: Lease, ttl_seconds: float) -> Lease: ...
+    customer: str
+    priority: int
+    waiting: bool
 
 
 @dataclass
 class Case:
-    """One fleet. ``dead`` is a holder that is known to have died. ``another`` opens the same fleet as another
-    process would; ``next`` takes the most urgent job out of a queue, as a worker does; ``drop`` loses a
-    job."""
+    """One queue. ``dead`` is a holder that is known to have died. ``another`` opens the same one as another
+    process would; ``drop`` loses a job."""
 
-    fleet: Fleet
-    leases: Leases
+    fleet: WorkQueue
+    leases: SqlLedger
     dead: str
-    another: Callable[[], Fleet]
+    another: Callable[[], WorkQueue]
     job: Callable[[str], Job | None]
-    next: Callable[[bool], str | None]
     drop: Callable[[str], None]
-    served: Callable[[], dict[tuple[str, str], datetime]]
     clock: MemoryClock
 
+    def next(self, *, waiting: bool = False, holder: str = HOLDER, ttl_seconds: float = TTL) -> Ticket | None:
+        return self.fleet.next(holder, ttl_seconds, waiting=waiting)
+
     def begin(self, name: str, holder: str = HOLDER, ttl_seconds: float = TTL) -> Ticket:
-        """The customer's job is taken, and its turn begins."""
-        self.drop(name)
-        ticket = self.fleet.begin(name, holder, ttl_seconds)
-        assert ticket is not None
-        return ticket
+        """The turn of the customer begins, who is the first of its queue."""
+        for waiting in (False, True):
+            ticket = self.next(waiting=waiting, holder=holder, ttl_seconds=ttl_seconds)
+            if ticket is not None:
+                assert ticket.customer == name
+                return ticket
+        raise AssertionError(f"{name} is not queued")
 
     def turn(self, name: str) -> FleetTurn:
         return next(turn for turn in self.fleet.turns() if turn.customer == name)
@@ -114,23 +85,24 @@ class Case:
     def state(self, name: str) -> FleetState:
         return self.turn(name).state
 
+    def served(self) -> dict[tuple[str, str], datetime]:
+        return dict(self.leases.served())
 
-def _memory() -> Iterator[Case]:
+
+DEAD = "/".join([*processes.this_process().split("/")[:3], "1"])
+
+
+def _of_one_process(url: str) -> Iterator[Case]:
     clock = MemoryClock(NOW)
-    leases = MemoryLeases(clock)
-    fleet = MemoryFleet(clock, leases=leases)
-    leases.kill("dead")
-    yield Case(
-        fleet,
-        leases,
-        "dead",
-        lambda: fleet,
-        fleet.queue.job,
-        lambda waiting: fleet.queue.next(waiting=waiting),
-        fleet.queue.take_out,
-        lambda: leases.visits,
-        clock,
-    )
+    ledger = open_ledger(url, clock)
+    queue = LocalQueue(clock, ledger)
+
+    def job(name: str) -> Job | None:
+        seat = queue._seats.get(name)
+        return Job(name, seat.priority, seat.waiting) if seat is not None and seat.is_queued else None
+
+    yield Case(queue, ledger, DEAD, lambda: queue, job, lambda name: None, clock)
+    ledger.close()
 
 
 def _in_database(url: str) -> Iterator[Case]:
@@ -144,24 +116,13 @@ def _in_database(url: str) -> Iterator[Case]:
 
     ledger = open_it()
     database: Any = ledger._database
-    with database.writing() as connection:
-        queue.create(connection)
+    queue.create(ledger)
 
     def job(name: str) -> Job | None:
         with database.reading() as connection:
             query = sqlalchemy.text("SELECT customer, priority, waiting FROM jobs WHERE customer = :name")
             row = connection.execute(query, {"name": name}).one_or_none()
             return None if row is None else Job(row.customer, row.priority, bool(row.waiting))
-
-    def next_job(waiting: bool) -> str | None:
-        with database.writing() as connection:
-            query = sqlalchemy.text(
-                "SELECT customer FROM jobs WHERE waiting = :waiting ORDER BY priority DESC, number LIMIT 1"
-            )
-            name = connection.execute(query, {"waiting": int(waiting)}).scalar_one_or_none()
-            if name is not None:
-                queue.take_out(connection, name)
-            return name
 
     def drop(name: str) -> None:
         with database.writing() as connection:
@@ -170,30 +131,31 @@ def _in_database(url: str) -> Iterator[Case]:
     yield Case(
         ledger.fleet(queue, sweep_seconds=0),
         ledger,
-        "/".join([*processes.this_process().split("/")[:3], "1"]),
+        DEAD,
         lambda: open_it().fleet(queue, sweep_seconds=0),
         job,
-        next_job,
         drop,
-        ledger.served,
         clock,
     )
     for one in opened:
         one.close()
 
 
-@pytest.fixture(params=["memory", "sqlite", "postgresql"])
+@pytest.fixture(params=["one process", "sqlite", "postgresql"])
 def case(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Case]:
-    if request.param == "memory":
-        yield from _memory()
+    if request.param == "one process":
+        yield from _of_one_process(f"sqlite:///{tmp_path}/ledger.db")
     elif request.param == "sqlite":
         yield from _in_database(f"sqlite:///{tmp_path}/ledger.db")
     else:
         yield from _in_database(request.getfixturevalue("postgres_url"))
 
 
+of_several = pytest.mark.parametrize("case", ["sqlite", "postgresql"], indirect=True)
+
+
 @pytest.fixture
-def fleet(case: Case) -> Fleet:
+def fleet(case: Case) -> WorkQueue:
     case.fleet.seat({"acme": 1, "beta": 2, "ceta": 4})
     return case.fleet
 
@@ -201,20 +163,20 @@ def fleet(case: Case) -> Fleet:
 # --- Who takes part --------------------------------------------------------------------------------------
 
 
-def test_the_seated_rest_until_they_are_called(case: Case, fleet: Fleet) -> None:
+def test_the_seated_rest_until_they_are_called(case: Case, fleet: WorkQueue) -> None:
     assert [(turn.customer, turn.state) for turn in fleet.turns()] == [
         ("acme", FleetState.RESTING),
         ("beta", FleetState.RESTING),
         ("ceta", FleetState.RESTING),
     ]
-    assert fleet.begin("acme", HOLDER, TTL) is None
+    assert case.next() is None
     fleet.call("acme")
     turn = case.turn("acme")
     assert (turn.state, turn.holder, turn.ended_serial) == (FleetState.QUEUED, None, 0)
     assert case.job("acme") == Job("acme", 0, waiting=False)
 
 
-def test_nobody_is_called_who_has_no_seat(case: Case, fleet: Fleet) -> None:
+def test_nobody_is_called_who_has_no_seat(case: Case, fleet: WorkQueue) -> None:
     fleet.call("nobody")
     fleet.stop("nobody")
     fleet.rest(FleetTurn("nobody", FleetState.BROKEN_OFF, NOW, 0, reason="x"))
@@ -222,7 +184,7 @@ def test_nobody_is_called_who_has_no_seat(case: Case, fleet: Fleet) -> None:
     assert {turn.customer for turn in fleet.turns()} == {"acme", "beta", "ceta"}
 
 
-def test_seating_again_changes_nothing(case: Case, fleet: Fleet) -> None:
+def test_seating_again_changes_nothing(case: Case, fleet: WorkQueue) -> None:
     fleet.call("acme")
     before = fleet.turns()
     case.another().seat({"acme": 1, "beta": 2, "ceta": 4})
@@ -230,15 +192,15 @@ def test_seating_again_changes_nothing(case: Case, fleet: Fleet) -> None:
     assert case.job("acme") is not None
 
 
-def test_who_leaves_is_taken_out_of_the_queue(case: Case, fleet: Fleet) -> None:
+def test_who_leaves_is_taken_out_of_the_queue(case: Case, fleet: WorkQueue) -> None:
     fleet.call("acme")
     fleet.seat({"beta": 2})
     assert [turn.customer for turn in fleet.turns()] == ["beta"]
     assert case.job("acme") is None
-    assert fleet.begin("acme", HOLDER, TTL) is None
+    assert case.next() is None
 
 
-def test_who_leaves_ends_its_running_turn_and_is_gone(case: Case, fleet: Fleet) -> None:
+def test_who_leaves_ends_its_running_turn_and_is_gone(case: Case, fleet: WorkQueue) -> None:
     fleet.call("acme")
     ticket = case.begin("acme")
     fleet.call("acme")
@@ -250,7 +212,7 @@ def test_who_leaves_ends_its_running_turn_and_is_gone(case: Case, fleet: Fleet) 
     assert case.job("acme") is None
 
 
-def test_who_comes_back_before_its_turn_has_ended_stays(case: Case, fleet: Fleet) -> None:
+def test_who_comes_back_before_its_turn_has_ended_stays(case: Case, fleet: WorkQueue) -> None:
     fleet.call("acme")
     ticket = case.begin("acme")
     fleet.seat({"beta": 2})
@@ -259,7 +221,7 @@ def test_who_comes_back_before_its_turn_has_ended_stays(case: Case, fleet: Fleet
     assert case.state("acme") is FleetState.QUEUED
 
 
-def test_what_is_known_counts_before_the_first_turn_only(case: Case, fleet: Fleet) -> None:
+def test_what_is_known_counts_before_the_first_turn_only(case: Case, fleet: WorkQueue) -> None:
     known = FleetTurn(
         "acme",
         FleetState.BROKEN_OFF,
@@ -287,7 +249,7 @@ def test_what_is_known_counts_before_the_first_turn_only(case: Case, fleet: Flee
 # --- Calls and turns -------------------------------------------------------------------------------------
 
 
-def test_a_customer_has_one_turn_at_a_time(case: Case, fleet: Fleet) -> None:
+def test_a_customer_has_one_turn_at_a_time(case: Case, fleet: WorkQueue) -> None:
     fleet.call("acme")
     fleet.call("acme")
     ticket = case.begin("acme")
@@ -295,11 +257,11 @@ def test_a_customer_has_one_turn_at_a_time(case: Case, fleet: Fleet) -> None:
     assert (ticket.hurried, ticket.follows, ticket.reread_at) == (False, 0, None)
     turn = case.turn("acme")
     assert (turn.state, turn.holder) == (FleetState.RUNNING, HOLDER)
-    assert case.another().begin("acme", "host-b", TTL) is None
+    assert case.another().next("host-b", TTL, waiting=False) is None
     assert case.job("acme") is None
 
 
-def test_two_workers_with_one_job_do_not_both_begin(case: Case, fleet: Fleet) -> None:
+def test_two_workers_with_one_job_do_not_both_begin(case: Case, fleet: WorkQueue) -> None:
     others = [case.another() for _ in range(4)]
     for _ in range(5):
         fleet.call("acme")
@@ -307,16 +269,15 @@ def test_two_workers_with_one_job_do_not_both_begin(case: Case, fleet: Fleet) ->
 
         def begin(number: int, barrier: threading.Barrier = barrier) -> Ticket | None:
             barrier.wait()
-            return others[number].begin("acme", f"host-{number}", TTL)
+            return others[number].next(f"host-{number}", TTL, waiting=False)
 
         with ThreadPoolExecutor(len(others)) as pool:
             tickets = [ticket for ticket in pool.map(begin, range(len(others))) if ticket]
         assert len(tickets) == 1
-        case.drop("acme")
         fleet.end(tickets[0], DONE)
 
 
-def test_a_turn_tells_what_it_delivers(case: Case, fleet: Fleet) -> None:
+def test_a_turn_tells_what_it_delivers(case: Case, fleet: WorkQueue) -> None:
     fleet.call("acme")
     ticket = case.begin("acme")
     before = case.turn("acme").serial
@@ -326,7 +287,7 @@ def test_a_turn_tells_what_it_delivers(case: Case, fleet: Fleet) -> None:
     assert turn.serial > before
 
 
-def test_a_turn_that_has_more_to_do_is_queued_again(case: Case, fleet: Fleet) -> None:
+def test_a_turn_that_has_more_to_do_is_queued_again(case: Case, fleet: WorkQueue) -> None:
     fleet.call("acme")
     serial = fleet.end(case.begin("acme"), MORE)
     turn = case.turn("acme")
@@ -336,7 +297,7 @@ def test_a_turn_that_has_more_to_do_is_queued_again(case: Case, fleet: Fleet) ->
     assert case.begin("acme").follows == serial
 
 
-def test_a_turn_that_has_looked_at_all_rests(case: Case, fleet: Fleet) -> None:
+def test_a_turn_that_has_looked_at_all_rests(case: Case, fleet: WorkQueue) -> None:
     reread_at = NOW - timedelta(minutes=5)
     fleet.call("acme")
     fleet.end(
@@ -351,7 +312,7 @@ def test_a_turn_that_has_looked_at_all_rests(case: Case, fleet: Fleet) -> None:
     assert case.begin("acme").reread_at == reread_at
 
 
-def test_who_was_called_while_its_turn_ran_is_queued_when_it_ends(case: Case, fleet: Fleet) -> None:
+def test_who_was_called_while_its_turn_ran_is_queued_when_it_ends(case: Case, fleet: WorkQueue) -> None:
     fleet.call("acme")
     ticket = case.begin("acme")
     fleet.call("acme")
@@ -367,20 +328,21 @@ def test_who_was_called_while_its_turn_ran_is_queued_when_it_ends(case: Case, fl
     assert case.state("acme") is FleetState.RESTING
 
 
-def test_many_are_called_at_once(case: Case, fleet: Fleet) -> None:
+def test_many_are_called_at_once(case: Case, fleet: WorkQueue) -> None:
     many = {f"customer-{number:03}": 1 for number in range(250)}
     fleet.seat(many)
     fleet.call_all([Call(name) for name in many])
     fleet.call_all([Call("nobody"), Call("customer-001", True), Call("customer-001", serving_at=NOW)])
-    assert [case.next(False) for _ in range(251)] == [*many, None]
-    ticket = fleet.begin("customer-001", HOLDER, TTL)
+    tickets = [case.next() for _ in range(251)]
+    assert [ticket and ticket.customer for ticket in tickets] == [*many, None]
+    ticket = tickets[1]
     assert ticket is not None
     assert ticket.hurried
     fleet.end(ticket, DONE)
     assert case.served() == {("customer-001", "deliver"): NOW}
 
 
-def test_one_hurried_call_is_enough(case: Case, fleet: Fleet) -> None:
+def test_one_hurried_call_is_enough(case: Case, fleet: WorkQueue) -> None:
     fleet.call("acme", hurried=True)
     fleet.call("acme")
     ticket = case.begin("acme")
@@ -389,7 +351,7 @@ def test_one_hurried_call_is_enough(case: Case, fleet: Fleet) -> None:
     assert not case.begin("acme").hurried
 
 
-def test_a_broken_off_customer_waits_apart_from_the_others(case: Case, fleet: Fleet) -> None:
+def test_a_broken_off_customer_waits_apart_from_the_others(case: Case, fleet: WorkQueue) -> None:
     fleet.call("acme")
     fleet.end(case.begin("acme"), REFUSED)
     turn = case.turn("acme")
@@ -409,7 +371,20 @@ def test_a_broken_off_customer_waits_apart_from_the_others(case: Case, fleet: Fl
     assert fleet.beat(a_worker()).queued == 1
 
 
-def test_a_time_is_served_by_the_turn_that_has_looked_at_all(case: Case, fleet: Fleet) -> None:
+def test_who_is_delivered_to_by_hand_is_passed_over_and_comes_again(case: Case, fleet: WorkQueue) -> None:
+    by_hand = case.leases.claim("customer/acme", "a run", TTL)
+    fleet.call("acme")
+    fleet.call("beta")
+    assert case.begin("beta").customer == "beta"
+    assert case.next() is None
+    assert case.state("acme") is FleetState.QUEUED
+    case.leases.release(by_hand)
+    case.clock.advance(5)
+    fleet.reap()  # which finds that its job is gone
+    assert case.begin("acme").customer == "acme"
+
+
+def test_a_time_is_served_by_the_turn_that_has_looked_at_all(case: Case, fleet: WorkQueue) -> None:
     first, second, third = (NOW + timedelta(hours=hour) for hour in range(3))
     fleet.call("acme", serving_at=first)
     fleet.end(case.begin("acme"), MORE)
@@ -426,7 +401,7 @@ def test_a_time_is_served_by_the_turn_that_has_looked_at_all(case: Case, fleet: 
     assert case.served() == {("acme", "deliver"): third}
 
 
-def test_a_time_is_kept_through_a_refusal(case: Case, fleet: Fleet) -> None:
+def test_a_time_is_kept_through_a_refusal(case: Case, fleet: WorkQueue) -> None:
     fleet.call("acme", serving_at=NOW)
     fleet.end(case.begin("acme"), REFUSED)
     assert case.served() == {}
@@ -438,33 +413,33 @@ def test_a_time_is_kept_through_a_refusal(case: Case, fleet: Fleet) -> None:
 # --- Who is first ----------------------------------------------------------------------------------------
 
 
-def test_who_has_had_the_least_goes_first(case: Case, fleet: Fleet) -> None:
+def test_who_has_had_the_least_goes_first(case: Case, fleet: WorkQueue) -> None:
     begun: list[str] = []
     for name in ("acme", "beta", "ceta"):
         fleet.call(name)
     for _ in range(14):
-        name = case.next(False)
-        assert name is not None
-        begun.append(name)
-        fleet.end(case.begin(name), MORE)
+        ticket = case.next()
+        assert ticket is not None
+        begun.append(ticket.customer)
+        fleet.end(ticket, MORE)
     assert [begun.count(name) for name in ("acme", "beta", "ceta")] == [2, 4, 8]
 
 
-def test_a_backfill_goes_behind_those_who_keep_up_but_not_for_ever(case: Case, fleet: Fleet) -> None:
+def test_a_backfill_goes_behind_those_who_keep_up_but_not_for_ever(case: Case, fleet: WorkQueue) -> None:
     fleet.call("acme")
     fleet.end(case.begin("acme"), FleetTurnEnd(again=True, backfill=True))
     begun = []
     while not begun or begun[-1] != "acme":
         fleet.call("beta")
-        name = case.next(False)
-        assert name is not None
-        begun.append(name)
-        fleet.end(case.begin(name), DONE)
+        ticket = case.next()
+        assert ticket is not None
+        begun.append(ticket.customer)
+        fleet.end(ticket, DONE)
         assert len(begun) < 100
     assert len(begun) > 10
 
 
-def test_who_has_rested_comes_back_without_a_credit(case: Case, fleet: Fleet) -> None:
+def test_who_has_rested_comes_back_without_a_credit(case: Case, fleet: WorkQueue) -> None:
     fleet.call("acme")
     for _ in range(10):
         fleet.end(case.begin("acme"), MORE)
@@ -481,7 +456,7 @@ def a_worker(holder: str = HOLDER, **changes: object) -> WorkerRecord:
     return replace(WorkerRecord(holder, NOW, NOW, places=4, version="1"), **changes)  # type: ignore[arg-type]
 
 
-def test_a_worker_hears_which_of_its_turns_to_stop(case: Case, fleet: Fleet) -> None:
+def test_a_worker_hears_which_of_its_turns_to_stop(case: Case, fleet: WorkQueue) -> None:
     for name in ("acme", "beta"):
         fleet.call(name)
         case.begin(name)
@@ -493,7 +468,7 @@ def test_a_worker_hears_which_of_its_turns_to_stop(case: Case, fleet: Fleet) -> 
     assert not case.turn("ceta").stop_asked
 
 
-def test_a_stopped_turn_is_asked_once(case: Case, fleet: Fleet) -> None:
+def test_a_stopped_turn_is_asked_once(case: Case, fleet: WorkQueue) -> None:
     fleet.call("acme")
     ticket = case.begin("acme")
     fleet.stop("acme")
@@ -503,8 +478,9 @@ def test_a_stopped_turn_is_asked_once(case: Case, fleet: Fleet) -> None:
     assert fleet.beat(a_worker()).to_stop == set()
 
 
+@of_several
 @pytest.mark.parametrize("how", ["dead", "frozen"])
-def test_the_turn_of_a_lost_worker_is_taken_over(case: Case, fleet: Fleet, how: str) -> None:
+def test_the_turn_of_a_lost_worker_is_taken_over(case: Case, fleet: WorkQueue, how: str) -> None:
     holder, ttl_seconds = (case.dead, TTL) if how == "dead" else (HOLDER, 0.0)
     fleet.call("acme", hurried=True, serving_at=NOW)
     ticket = case.begin("acme", holder, ttl_seconds)
@@ -535,7 +511,7 @@ def test_the_turn_of_a_lost_worker_is_taken_over(case: Case, fleet: Fleet, how: 
     assert case.served() == {("acme", "deliver"): NOW + timedelta(hours=1)}
 
 
-def test_a_live_turn_is_left_alone(case: Case, fleet: Fleet) -> None:
+def test_a_live_turn_is_left_alone(case: Case, fleet: WorkQueue) -> None:
     fleet.call("acme")
     ticket = case.begin("acme")
     fleet.call("beta")
@@ -544,7 +520,8 @@ def test_a_live_turn_is_left_alone(case: Case, fleet: Fleet) -> None:
     assert fleet.end(ticket, DONE)
 
 
-def test_who_left_is_gone_with_its_worker(case: Case, fleet: Fleet) -> None:
+@of_several
+def test_who_left_is_gone_with_its_worker(case: Case, fleet: WorkQueue) -> None:
     fleet.call("acme")
     case.begin("acme", case.dead)
     fleet.seat({"beta": 2})
@@ -553,7 +530,8 @@ def test_who_left_is_gone_with_its_worker(case: Case, fleet: Fleet) -> None:
     assert case.job("acme") is None
 
 
-def test_several_processes_take_each_turn_over_once(case: Case, fleet: Fleet) -> None:
+@of_several
+def test_several_processes_take_each_turn_over_once(case: Case, fleet: WorkQueue) -> None:
     for name in ("acme", "beta", "ceta"):
         fleet.call(name)
         case.begin(name, case.dead)
@@ -567,10 +545,12 @@ def test_several_processes_take_each_turn_over_once(case: Case, fleet: Fleet) ->
     with ThreadPoolExecutor(len(reapers)) as pool:
         taken = [name for names in pool.map(reap, range(len(reapers))) for name in names]
     assert sorted(taken) == ["acme", "beta", "ceta"]
-    assert {case.next(False) for _ in range(4)} == {"acme", "beta", "ceta", None}
+    tickets = [case.next() for _ in range(4)]
+    assert {ticket and ticket.customer for ticket in tickets} == {"acme", "beta", "ceta", None}
 
 
-def test_a_lost_job_is_written_again(case: Case, fleet: Fleet) -> None:
+@of_several
+def test_a_lost_job_is_written_again(case: Case, fleet: WorkQueue) -> None:
     fleet.call("acme")
     job = case.job("acme")
     case.drop("acme")
@@ -583,7 +563,7 @@ def test_a_lost_job_is_written_again(case: Case, fleet: Fleet) -> None:
 # --- Workers ---------------------------------------------------------------------------------------------
 
 
-def test_workers_are_known_by_their_signs_of_life(case: Case, fleet: Fleet) -> None:
+def test_workers_are_known_by_their_signs_of_life(case: Case, fleet: WorkQueue) -> None:
     assert fleet.workers() == []
     fleet.call("acme")
     fleet.call("beta")
@@ -599,8 +579,9 @@ def test_workers_are_known_by_their_signs_of_life(case: Case, fleet: Fleet) -> N
     assert {worker.holder: worker.stopped_at for worker in fleet.workers()} == {HOLDER: None, "host-b": NOW}
 
 
+@of_several
 def test_the_places_of_a_worker_that_was_killed_are_gone_before_its_silence_is_over(
-    case: Case, fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+    case: Case, fleet: WorkQueue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for holder in (case.dead, HOLDER):
         case.leases.claim(f"worker/{holder}", holder, TTL)
@@ -616,7 +597,7 @@ def test_the_places_of_a_worker_that_was_killed_are_gone_before_its_silence_is_o
 # --- Serials ---------------------------------------------------------------------------------------------
 
 
-def test_a_reader_sees_what_changed_since(case: Case, fleet: Fleet) -> None:
+def test_a_reader_sees_what_changed_since(case: Case, fleet: WorkQueue) -> None:
     last = fleet.turns()[-1].serial
     assert fleet.turns(last) == []
     fleet.call("beta")
@@ -643,9 +624,8 @@ def test_a_reader_misses_nothing_while_several_write(case: Case) -> None:
             name = names[(turn * 5 + number * 3) % len(names)]
             fleet = processes_[number]
             fleet.call(name)
-            ticket = fleet.begin(name, f"host-{number}", TTL)
+            ticket = fleet.next(f"host-{number}", TTL, waiting=False)
             if ticket is not None:
-                case.drop(name)
                 serials.append(fleet.end(ticket, DONE))
         return serials
 
@@ -713,11 +693,12 @@ def test_the_clock_is_put_back_with_those_who_are_queued(ledger_url: str) -> Non
     assert case.fleet.reap() == []
     assert case.job("beta") == Job("beta", priority(2, backfill=False), waiting=False)
     assert case.job("ceta") == Job("ceta", 0, waiting=False)
-    assert [case.next(False) for _ in range(3)] == ["ceta", "beta", None]
     with database.reading() as connection:
         spent = connection.exec_driver_sql("SELECT customer, spent FROM turns ORDER BY 1").all()
         assert connection.exec_driver_sql("SELECT clock FROM fleet").scalar() == 0
     assert [tuple(row) for row in spent] == [("acme", 0), ("beta", 2), ("ceta", 0)]
+    tickets = [case.next() for _ in range(3)]
+    assert [ticket and ticket.customer for ticket in tickets] == ["ceta", "beta", None]
     next(cases, None)
 
 

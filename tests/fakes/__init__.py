@@ -6,7 +6,6 @@ Nothing survives the process.
 from tests.fakes.buckets import MemoryBucket, MemoryBuckets, StoredVersion
 from tests.fakes.clock import MemoryClock
 from tests.fakes.faults import Fault, Faults
-from tests.fakes.fleet import Job, MemoryFleet, MemoryLeases, MemoryQueue
 from tests.fakes.probing import MemoryProber
 from tests.fakes.roles import MemoryRole, MemoryRoles
 from tests.fakes.sessions import MemoryRoleSessions
@@ -16,17 +15,13 @@ from tests.fakes.store import MemoryObjectStore, MemoryObjectStores
 __all__ = [
     "Fault",
     "Faults",
-    "Job",
     "MemoryBucket",
     "MemoryBuckets",
     "MemoryClock",
-    "MemoryFleet",
-    "MemoryLeases",
     "MemoryObjectStore",
     "MemoryObjectStores",
     "MemoryOpenFile",
     "MemoryProber",
-    "MemoryQueue",
     "MemoryRole",
     "MemoryRoleSessions",
     "MemoryRoles",

@@ -107,11 +107,11 @@ class Process:
         time.sleep(0.02)
 
     def turn(self, chance: random.Random) -> None:
-        customer = chance.choice(CUSTOMERS)
-        ticket = self.fleet.begin(customer, self.holder, TTL_SECONDS)
+        ticket = self.fleet.next(self.holder, TTL_SECONDS, waiting=False)
         if ticket is None:
             time.sleep(0.01)
             return
+        customer = ticket.customer
         with self.kept(ticket.lease):
             period = f"{time.time_ns()}"
             self.fleet.tell(ticket, "feed", period)

@@ -1,8 +1,9 @@
-"""The queue in the database of the ledger, against a real server: jobs that are lost, dead, or written by a
-transaction that comes to nothing."""
+"""The queue in the database of the ledger, against a real server: jobs that are lost, and those that a
+transaction has written or taken that comes to nothing."""
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from importlib import resources
 
 import psycopg
@@ -11,9 +12,12 @@ import sqlalchemy
 from procrastinate.schema import SchemaManager
 from sqlalchemy import Connection, Engine
 
+from xmode_transfer.adapters.clock import SystemClock
+from xmode_transfer.adapters.ledger import open_ledger
 from xmode_transfer.bootstrap import queue_schema
 from xmode_transfer.bootstrap.queue import TURNS, WAITING, LedgerQueue
 from xmode_transfer.domain.errors import ConfigError
+from xmode_transfer.domain.fleet import WorkerRecord
 
 
 @pytest.fixture
@@ -42,30 +46,6 @@ def jobs(connection: Connection) -> list[tuple[object, ...]]:
         connection,
         "SELECT args->>'customer', queue_name, priority, status::text FROM procrastinate_jobs ORDER BY id",
     )
-
-
-def fetcher(connection: Connection, *, silent_seconds: int = 0) -> int:
-    """A Procrastinate worker, last heard of so many seconds ago."""
-    ((number,),) = rows(connection, "SELECT worker_id FROM procrastinate_register_worker_v1()")
-    rows(
-        connection,
-        "UPDATE procrastinate_workers SET last_heartbeat = now() - make_interval(secs => %s) WHERE id = %s",
-        silent_seconds,
-        number,
-    )
-    assert isinstance(number, int)
-    return number
-
-
-def fetch(connection: Connection, worker: int, *queues: str) -> object:
-    """Whose job Procrastinate's own function gives the worker."""
-    ((customer,),) = rows(
-        connection,
-        "SELECT args->>'customer' FROM procrastinate_fetch_job_v2(%s::varchar[], %s)",
-        list(queues) or None,
-        worker,
-    )
-    return customer
 
 
 # --- What is put, and when it counts ---------------------------------------------------------------------
@@ -108,85 +88,75 @@ def test_two_that_put_the_same_customer_at_once_put_one_job(engine: Engine) -> N
         assert sorted(str(customer) for customer, *_ in jobs(connection)) == ["acme", "globex", "initech"]
 
 
-def test_the_higher_priority_is_fetched_first_then_who_was_put_first(engine: Engine) -> None:
+def test_the_higher_priority_is_taken_first_then_who_was_put_first(engine: Engine) -> None:
     queue = LedgerQueue()
     with engine.begin() as connection:
         for customer, priority in (("low", -9), ("first", -1), ("second", -1), ("high", 0)):
             queue.put(connection, customer, priority=priority, waiting=False)
-        worker = fetcher(connection)
-        found = [fetch(connection, worker, TURNS) for _ in range(5)]
-    assert found == ["high", "first", "second", "low", None]
+        queue.put(connection, "apart", priority=9, waiting=True)
+        found = [queue.take(connection, waiting=False) for _ in range(5)]
+        assert found == ["high", "first", "second", "low", None]
+        assert [queue.take(connection, waiting=True) for _ in range(2)] == ["apart", None]
+        assert jobs(connection) == []
 
 
-def test_who_is_taken_out_is_not_fetched_and_what_runs_is_let_be(engine: Engine) -> None:
+def test_who_is_taken_out_is_not_taken(engine: Engine) -> None:
     queue = LedgerQueue()
     with engine.begin() as connection:
-        worker = fetcher(connection)
         queue.put(connection, "acme", priority=0, waiting=False)
         queue.put(connection, "globex", priority=0, waiting=False)
-        assert fetch(connection, worker) == "acme"
         queue.take_out(connection, "acme")
-        queue.take_out(connection, "globex")
         queue.take_out(connection, "nobody")
-        assert jobs(connection) == [("acme", TURNS, 0, "doing")]
+        assert queue.take(connection, waiting=False) == "globex"
 
 
-# --- Traps -----------------------------------------------------------------------------------------------
+# --- What is taken ---------------------------------------------------------------------------------------
 
 
-def test_the_job_of_a_dead_worker_does_not_stand_in_the_way_of_the_next(engine: Engine) -> None:
-    """With Procrastinate's own recipe for stalled jobs the dead job and its queued sibling, which share a
-    queueing_lock, block each other for ever."""
+def test_a_job_that_is_taken_by_a_transaction_that_comes_to_nothing_is_there_still(engine: Engine) -> None:
+    """A worker that dies, or loses the server, between the job and the turn leaves nothing behind."""
     queue = LedgerQueue()
     with engine.begin() as connection:
-        dead = fetcher(connection, silent_seconds=25)
         queue.put(connection, "acme", priority=0, waiting=False)
-        assert fetch(connection, dead) == "acme"
-        queue.put(connection, "acme", priority=-1, waiting=False)  # the sibling
-        worker = fetcher(connection)
-        assert fetch(connection, worker) == "acme"
-        assert queue.lost(connection, ["acme"]) == []  # the sibling is in good hands
-        assert jobs(connection) == [("acme", TURNS, -1, "doing")]  # and the dead one is buried
-
-
-def test_the_next_job_waits_for_no_other_of_its_customer(engine: Engine) -> None:
-    """What is put at the end of a turn can be fetched before Procrastinate has removed the turn's own job:
-    with a `lock` nobody would be told of it then, and it would lie there until somebody polls."""
-    queue = LedgerQueue()
+    with engine.connect() as connection:
+        assert queue.take(connection, waiting=False) == "acme"
+        connection.rollback()
     with engine.begin() as connection:
-        worker = fetcher(connection)
-        queue.put(connection, "acme", priority=0, waiting=False)
-        assert fetch(connection, worker) == "acme"
-        queue.put(connection, "acme", priority=-1, waiting=False)
-        assert fetch(connection, worker) == "acme"
+        assert jobs(connection) == [("acme", TURNS, 0, "todo")]
+        assert queue.take(connection, waiting=False) == "acme"
+        queue.put(connection, "acme", priority=-1, waiting=False)  # the next one waits for nothing
+        assert queue.take(connection, waiting=False) == "acme"
+
+
+def test_many_that_take_at_once_take_each_job_once_and_wait_for_nobody(engine: Engine) -> None:
+    queue = LedgerQueue()
+    names = [f"customer-{number:02}" for number in range(40)]
+    with engine.begin() as connection:
+        for name in names:
+            queue.put(connection, name, priority=0, waiting=False)
+    with engine.connect() as slow:
+        taken = [queue.take(slow, waiting=False)]
+
+        def take(_: int) -> list[str | None]:
+            with engine.begin() as connection:
+                return [queue.take(connection, waiting=False) for _ in range(5)]
+
+        with ThreadPoolExecutor(8) as threads:
+            for some in threads.map(take, range(8)):
+                taken += some
+        slow.commit()
+    assert sorted(filter(None, taken)) == names
 
 
 def test_queued_customers_whose_job_is_gone_are_lost(engine: Engine) -> None:
     queue = LedgerQueue()
     with engine.begin() as connection:
-        live, dead = fetcher(connection, silent_seconds=15), fetcher(connection, silent_seconds=25)
-        for customer, worker in (("in-good-hands", live), ("in-dead-hands", dead)):
-            queue.put(connection, customer, priority=0, waiting=False)
-            assert fetch(connection, worker) == customer
         queue.put(connection, "queued", priority=0, waiting=True)
-        names = ["removed", "queued", "in-good-hands", "in-dead-hands"]
-        assert queue.lost(connection, names) == ["in-dead-hands", "removed"]
-        for customer in queue.lost(connection, names):
-            queue.take_out(connection, customer)
-            queue.put(connection, customer, priority=0, waiting=False)
+        names = ["removed", "queued"]
+        assert queue.lost(connection, names) == ["removed"]
+        queue.put(connection, "removed", priority=0, waiting=False)
         assert queue.lost(connection, names) == []
         assert queue.lost(connection, []) == []
-
-
-def test_a_job_whose_worker_is_gone_from_the_table_counts_as_dead(engine: Engine) -> None:
-    queue = LedgerQueue()
-    with engine.begin() as connection:
-        worker = fetcher(connection)
-        queue.put(connection, "acme", priority=0, waiting=False)
-        assert fetch(connection, worker) == "acme"
-        rows(connection, "SELECT procrastinate_unregister_worker_v1(%s)", worker)
-        assert queue.lost(connection, ["acme"]) == ["acme"]
-        assert jobs(connection) == []
 
 
 # --- Procrastinate's tables ------------------------------------------------------------------------------
@@ -242,15 +212,18 @@ def test_an_older_queue_is_brought_up_to_date(make_database: Callable[..., str])
 
 
 def test_what_older_workers_do_not_bear_waits_until_none_lives(postgres_url: str) -> None:
+    clock = SystemClock()
+    ledger = open_ledger(postgres_url, clock)
     made_by_an_older_release(postgres_url, "03.02.00_50_post_batch_defer_jobs.sql")
-    with psycopg.connect(postgres_url, autocommit=True) as connection:
-        connection.execute("SELECT procrastinate_register_worker_v1()")
-        queue_schema.make(postgres_url)
-        last = "03.04.00_50_post_add_retry_failed_job_procedure.sql"
-        assert noted(postgres_url) == [name for name in queue_schema.known() if name != last]
-        connection.execute("DELETE FROM procrastinate_workers")
-        queue_schema.make(postgres_url)
-        assert noted(postgres_url) == queue_schema.known()
+    worker = WorkerRecord("host", clock.now(), clock.now(), places=1)
+    ledger.fleet(LedgerQueue()).beat(worker)
+    queue_schema.make(postgres_url)
+    last = "03.04.00_50_post_add_retry_failed_job_procedure.sql"
+    assert noted(postgres_url) == [name for name in queue_schema.known() if name != last]
+    ledger.fleet(LedgerQueue()).beat(replace(worker, stopping=True, stopped_at=clock.now()))
+    queue_schema.make(postgres_url)
+    assert noted(postgres_url) == queue_schema.known()
+    ledger.close()
 
 
 def test_tables_that_somebody_else_made_are_left_alone(postgres_url: str) -> None:

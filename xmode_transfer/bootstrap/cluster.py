@@ -8,7 +8,7 @@ from xmode_transfer.bootstrap.queue import LedgerQueue
 from xmode_transfer.domain.config import Service
 from xmode_transfer.domain.config.ledger_url import SQLITE, backend
 from xmode_transfer.domain.errors import ConfigError
-from xmode_transfer.ports import Fleet, Ledger
+from xmode_transfer.ports import Ledger, WorkQueue
 
 if TYPE_CHECKING:
     from xmode_transfer.adapters.ledger.ledger import SqlLedger
@@ -39,17 +39,10 @@ def check(service: Service) -> None:
         )
 
 
-def queue(service: Service) -> str:
-    """Makes the queue in the ledger's database, if it is not there as it should be, and answers libpq's
-    connection string for it, which may hold a password. Raises ConfigError, LedgerError."""
-    from xmode_transfer.adapters.ledger.postgres import address
+def queue(service: Service, ledger: Ledger) -> WorkQueue:
+    """The queue of the fleet, which is made in the ledger's database if it is not there as it should be.
+    Raises ConfigError, LedgerError."""
     from xmode_transfer.bootstrap import queue_schema
 
-    url = ledger_url(service.ledger)
-    queue_schema.make(url)
-    return address.parse(url).conninfo
-
-
-def fleet(ledger: Ledger) -> Fleet:
-    """The fleet that is written in the ledger."""
+    queue_schema.make(ledger_url(service.ledger))
     return cast("SqlLedger", ledger).fleet(LedgerQueue())

@@ -16,8 +16,8 @@ import psycopg
 from procrastinate.schema import SchemaManager
 
 from xmode_transfer.adapters.ledger.postgres import address, errors
-from xmode_transfer.bootstrap.queue import DEAD_AFTER_SECONDS
 from xmode_transfer.domain.errors import ConfigError
+from xmode_transfer.domain.fleet import SILENT_AFTER
 
 _LOCK = 0x786D6F646571  # "xmodeq"
 _NOTED = "queue_migrations"
@@ -108,9 +108,13 @@ def _note(connection: psycopg.Connection, names: list[str]) -> None:
 
 
 def _is_alone(connection: psycopg.Connection) -> bool:
+    """Whether no worker lives, by the ledger's own record of them."""
+    there = connection.execute("SELECT to_regclass('workers') IS NOT NULL").fetchone()
+    if there is None or not there[0]:
+        return True
     row = connection.execute(
-        "SELECT EXISTS (SELECT 1 FROM procrastinate_workers WHERE last_heartbeat > "
-        "clock_timestamp() - make_interval(secs => %s))",
-        (DEAD_AFTER_SECONDS,),
+        "SELECT EXISTS (SELECT 1 FROM workers WHERE stopped_at IS NULL AND seen_at >= "
+        "to_char(clock_timestamp() AT TIME ZONE 'UTC' - %s, 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"'))",
+        (SILENT_AFTER,),
     ).fetchone()
     return row is not None and not row[0]

@@ -1,9 +1,8 @@
 """Turns of customers on several machines: whose turn is how urgent, and what is known of the workers.
 
-On one machine ``domain.fairness.Round`` gives the turns out. In a fleet the queue of the database does, by
-priority, and the ledger remembers what each customer's turns have cost so far: the same weighted round robin,
-as virtual time. A turn costs ``1/weight``; who has had the least goes first; who has rested comes back
-without a credit.
+A turn is one customer's one period. A work queue gives turns out by priority, and remembers what each
+customer's turns have cost so far: a weighted round robin, as virtual time. A turn costs ``1/weight``; who has
+had the least goes first; who has rested comes back without a credit.
 """
 
 from dataclasses import dataclass, field
@@ -37,6 +36,12 @@ class FleetState(StrEnum):
     QUEUED = "queued"
     RUNNING = "running"
     BROKEN_OFF = "broken_off"
+
+
+def customer_lease(customer: str) -> str:
+    """The name of what is claimed by whoever delivers to a customer: a run, or a worker for a turn. Of two
+    that believe to hold it, the ledger knows one by its generation."""
+    return f"customer/{customer}"
 
 
 def cost(weight: int) -> float:

@@ -6,7 +6,6 @@ All errors are domain errors (``domain.errors``); all times are UTC-aware.
 
 from xmode_transfer.ports.attesting import Attestation
 from xmode_transfer.ports.clock import Clock
-from xmode_transfer.ports.fleet import Fleet
 from xmode_transfer.ports.ledger import Ledger
 from xmode_transfer.ports.probing import ProbedObject, Prober, ReservedPlace
 from xmode_transfer.ports.progress import Progress
@@ -26,6 +25,7 @@ from xmode_transfer.ports.stores import (
     PutAnswer,
     PutRequest,
 )
+from xmode_transfer.ports.work_queue import WorkQueue
 
 __all__ = [
     "DELETE_MANY_KEYS",
@@ -38,7 +38,6 @@ __all__ = [
     "Deletion",
     "DeletionResult",
     "EngineInfo",
-    "Fleet",
     "Ledger",
     "ListedObject",
     "ObjectInfo",
@@ -56,4 +55,5 @@ __all__ = [
     "RoleSessions",
     "Source",
     "SourceFactory",
+    "WorkQueue",
 ]

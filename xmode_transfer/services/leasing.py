@@ -14,12 +14,6 @@ TTL_SECONDS = 45.0  # how long a machine may be frozen before another may take o
 _RENEW_SECONDS = TTL_SECONDS / 4
 
 
-def of_customer(customer: str) -> str:
-    """What is claimed by whoever delivers to a customer: a run, or a worker for a turn. Of two that
-    believe to hold it, the ledger knows one by its generation."""
-    return f"customer/{customer}"
-
-
 def of_delivery(customer: str, feed: str, period: str) -> str:
     """What is claimed by whoever changes what a period's delivery consists of."""
     return f"delivery/{customer}/{feed}/{period}"

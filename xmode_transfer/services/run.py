@@ -17,6 +17,7 @@ from xmode_transfer.domain.errors import (
     VendorIdentityError,
     XmodeError,
 )
+from xmode_transfer.domain.fleet import customer_lease
 from xmode_transfer.domain.periods import Period, PeriodKind, look_back_start
 from xmode_transfer.domain.plan import PlanEntry
 from xmode_transfer.domain.records import DeliveryOutcome, SourceProblem, Status
@@ -109,7 +110,7 @@ def run_customer(
     with telemetry.bind(customer=name):
         telemetry.log(Event.RUN_STARTED, feeds=list(customer.feeds), feed=selection.feed)
         try:
-            with leasing.held(bench.ledger, leasing.of_customer(name), bench.holder):
+            with leasing.held(bench.ledger, customer_lease(name), bench.holder):
                 result = _run(bench, configuration, customer, selection)
         except AlreadyRunning as error:
             result = CustomerRun(name, [_running_elsewhere(customer, feed, error) for feed in feeds])

@@ -123,11 +123,6 @@ class Event(StrEnum):
     WORKER_STARTED = "worker.started", "a worker of a fleet works: version, customers, places"
     WORKER_STOPPING = "worker.stopping", "the worker was asked to end: it takes no turn any more"
     WORKER_STOPPED = "worker.stopped", "the worker has ended; what was cut short goes on elsewhere"
-    QUEUE_LOST = (
-        "queue.lost",
-        "the worker hears of no turns: its connection to the queue broke, and is made again until it holds",
-    )
-    QUEUE_FOUND = "queue.found", "the worker has its connection to the queue again"
     CLOCK_SET_BACK = "clock.set_back", "this machine's clock was set back: ticks are counted anew from now"
     OUTAGE_ENDED = "outage.ended", "no daemon worked for a while; what was missed is made up for"
     PERIOD_PASSED_OVER = (

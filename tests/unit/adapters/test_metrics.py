@@ -23,7 +23,7 @@ from xmode_transfer.domain.records import Delivery, Status
 from xmode_transfer.ports.board import Pulse, Turn, TurnState
 
 if TYPE_CHECKING:
-    from xmode_transfer.ports.fleet import Fleet
+    from xmode_transfer.ports import WorkQueue
 
 NOW = datetime(2026, 11, 25, 12, 0, tzinfo=UTC)
 HOUR = timedelta(hours=1)
@@ -222,7 +222,7 @@ class OneFleet:
 
 
 def fleet_of(one: OneFleet, clock: MemoryClock) -> Callable[[], bytes]:
-    return renderer(lambda: Assessment(clock.now(), ()), clock, fleet=cast("Fleet", one))
+    return renderer(lambda: Assessment(clock.now(), ()), clock, fleet=cast("WorkQueue", one))
 
 
 def test_the_round_of_a_fleet() -> None:

@@ -3,7 +3,6 @@
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -13,25 +12,25 @@ import pytest
 from tests.fakes import (
     MemoryBuckets,
     MemoryClock,
-    MemoryFleet,
     MemoryObjectStores,
     MemoryProber,
-    MemoryQueue,
     MemoryRoles,
     MemoryRoleSessions,
     MemorySource,
 )
+from tests.table_queue import TableQueue
 from xmode_transfer.adapters import checksums
-from xmode_transfer.adapters.ledger import open_ledger
+from xmode_transfer.adapters.ledger import SqlLedger, open_ledger
+from xmode_transfer.adapters.local_queue import LocalQueue
 from xmode_transfer.domain.config import Configuration, Customer, Feed, Limits, Problem, Service, Vendor
+from xmode_transfer.domain.fleet import FleetState
 from xmode_transfer.domain.periods import Period, PeriodKind
 from xmode_transfer.domain.policy import VENDOR_PRINCIPAL, guide_permission_policy, guide_trust_policy
 from xmode_transfer.domain.records import Lease, Status
-from xmode_transfer.ports import Ledger
+from xmode_transfer.ports import WorkQueue
 from xmode_transfer.ports.board import Turn
-from xmode_transfer.services.daemon import Daemon, ThreadCrew, of_fleet
+from xmode_transfer.services.daemon import Daemon, Worker
 from xmode_transfer.services.workbench import Workbench
-from xmode_transfer.services.worker import Worker
 
 
 class _Silent:
@@ -44,7 +43,7 @@ class DaemonWorld:
     """``customers`` by name with what their files say besides; ``service`` (below `daemon`) and ``cluster``
     likewise."""
 
-    ledger: Ledger
+    ledger: SqlLedger
     clock: MemoryClock
     customers: dict[str, dict[str, Any]] = field(default_factory=lambda: {"acme": {}, "globex": {}})
     service: dict[str, Any] = field(default_factory=dict)
@@ -53,8 +52,7 @@ class DaemonWorld:
     shared: bool = False  # a worker takes the turns, and the daemon only calls
 
     def __post_init__(self) -> None:
-        self.queue = MemoryQueue()
-        self.fleet = MemoryFleet(self.clock, self.queue, self.ledger)
+        self.fleet = self.new_queue()
         self.worker: Worker | None = None
         self.source = MemorySource()
         self.buckets = MemoryBuckets(self.clock)
@@ -130,6 +128,14 @@ class DaemonWorld:
 
     # --- The daemon --------------------------------------------------------------------------------------
 
+    def new_queue(self) -> WorkQueue:
+        """A fleet's lies in the ledger; that of a daemon alone begins with its process."""
+        if not self.shared:
+            return LocalQueue(self.clock, self.ledger)
+        jobs = TableQueue()
+        jobs.create(self.ledger)
+        return self.ledger.fleet(jobs, sweep_seconds=0)
+
     def start(self) -> Daemon:
         """A daemon of its own process; the one before is gone as if killed."""
         if self.daemon is not None:
@@ -138,6 +144,8 @@ class DaemonWorld:
             self.ledger.release(self.lease)
         if self.shared:
             self.engage()
+        else:
+            self.fleet = self.new_queue()
         self.number += 1
         self.daemon, self.lease = self.new_daemon(f"process-{self.number}")
         if self.shared:
@@ -158,9 +166,8 @@ class DaemonWorld:
             configuration,
             lambda: (self.configuration, ()),
             lease,
-            of_fleet(bench, self.fleet)
-            if self.shared
-            else partial(ThreadCrew, bench, workers=configuration.service.daemon.workers),
+            self.fleet,
+            alone=not self.shared,
             changed=changed,
         )
         return daemon, lease
@@ -170,7 +177,7 @@ class DaemonWorld:
         assert self.daemon is not None
         self.daemon.reload()
         if self.worker is not None:
-            self.worker.reload()
+            self.reload_worker()
 
     def engage(self) -> Worker:
         """A worker of its own process, in the place of the one before."""
@@ -182,11 +189,13 @@ class DaemonWorld:
         self.worker = self.new_worker(f"worker-{self.number}")
         return self.worker
 
+    def reload_worker(self) -> None:
+        assert self.worker is not None
+        self.worker.reload(lambda: (self.configuration, ()))
+
     def new_worker(self, holder: str) -> Worker:
         configuration = self.configuration
-        return Worker(
-            self.bench(holder), self.fleet, configuration, lambda: (self.configuration, ()), version="1.2.3"
-        )
+        return Worker(self.bench(holder), self.fleet, configuration, version="1.2.3")
 
     def bench(self, holder: str) -> Workbench:
         world = self
@@ -231,16 +240,24 @@ class DaemonWorld:
             assert self.daemon.drain(120)
 
     def work(self) -> None:
-        """The worker takes what is queued, until nothing is."""
+        """The worker takes what is queued, one after the other, until nothing is."""
         worker = self.worker
+        if worker is None and self.daemon is not None:
+            worker = self.daemon._worker
         while worker is not None and worker.takes_turns:
-            jobs = [(self.queue.next(waiting=waiting), waiting) for waiting in (False, True)]
-            if jobs == [(None, False), (None, True)]:
+            if all(turn.state is not FleetState.QUEUED for turn in self.fleet.turns()):
                 return
-            for name, waiting in jobs:
-                if name is not None:
-                    worker.take(name, waiting=waiting, freed=lambda: None)
+            self.step(worker)
             assert worker.wait(120)
+
+    def step(self, worker: Worker) -> None:
+        """The worker takes the turn of whoever is first, of each queue."""
+        places, worker.places = worker.places, worker.busy + 1
+        waiting_places, worker.waiting_places = worker.waiting_places, worker.waiting + 1
+        try:
+            worker.fetch()
+        finally:
+            worker.places, worker.waiting_places = places, waiting_places
 
     def turn(self, name: str = "acme") -> Turn:
         assert self.daemon is not None

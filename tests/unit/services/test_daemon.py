@@ -391,7 +391,10 @@ def test_a_long_delivery_lets_others_go_first(daemon_world: Make) -> None:
             daemon.reload()
             daemon.wake("globex")
             daemon.attend()
-            order.append(daemon._crew.turn("globex").state)
+            order.append(daemon._dispatch.turn("globex").state)
+            world.clock.advance(5)
+            daemon.attend()  # which hears of who is queued
+            daemon.attend()
 
     world.source.on_read = meanwhile
     world.tick()

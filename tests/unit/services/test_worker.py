@@ -1,6 +1,7 @@
-"""What a worker of a fleet does with the turns that it is given, with everything outside in memory."""
+"""What a worker does with the turns that it takes, with everything outside in memory."""
 
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 from xmode_transfer.domain.errors import LedgerReadOnly
 from xmode_transfer.domain.fleet import FleetState, FleetTurn
 from xmode_transfer.domain.records import Status
-from xmode_transfer.services.worker import Worker
+from xmode_transfer.services.daemon import Worker
 
 Make = Callable[..., "DaemonWorld"]  # noqa: F821 - conftest's, which tests cannot import
 
@@ -40,23 +41,9 @@ def called(world: Any, name: str = "acme", **how: Any) -> None:
     world.fleet.call(name, **how)
 
 
-def take(worker: Worker, world: Any, name: str = "acme", *, waiting: bool = False) -> "Freed":
-    freed = Freed()
-    world.queue.take_out(name)
-    worker.take(name, waiting=waiting, freed=freed)
-    return freed
-
-
-class Freed:
-    """Counts."""
-
-    def __init__(self) -> None:
-        self.times = 0
-        self.once = threading.Event()
-
-    def __call__(self) -> None:
-        self.times += 1
-        self.once.set()
+def take(worker: Worker, world: Any) -> None:
+    """The first of the queue, and of those who are broken off."""
+    world.step(worker)
 
 
 def place(world: Any, name: str = "acme") -> FleetTurn:
@@ -84,7 +71,7 @@ def test_a_turn_delivers_one_period_and_frees_its_place(daemon_world: Make) -> N
     world.produce("2026-11-20", "2026-11-21")
     worker = world.engage()
     called(world)
-    assert take(worker, world).once.wait(120)
+    take(worker, world)
     assert worker.wait(120)
     assert world.delivered() == ["2026-11-20"]
     assert place(world).state is FleetState.QUEUED
@@ -100,11 +87,8 @@ def test_there_is_nothing_to_take_where_nobody_is_queued(daemon_world: Make) -> 
     world.produce("2026-11-20")
     worker = world.engage()
     world.fleet.seat({"acme": 1})
-    for name in ("acme", "nobody"):
-        freed = take(worker, world, name)
-        assert freed.once.wait(120)
-        assert worker.wait(120)
-        assert freed.times == 1
+    take(worker, world)
+    assert worker.wait(120)
     assert world.delivered() == []
 
 
@@ -117,7 +101,7 @@ def test_who_took_the_last_turn_knows_what_is_due_and_another_looks(
     seen = looks(world, monkeypatch)
     called(world)
     for worker, looked in [(one, 1), (one, 1), (other, 2), (one, 3)]:
-        assert take(worker, world).once.wait(120)
+        take(worker, world)
         assert worker.wait(120)
         assert len(seen) == looked
     assert world.delivered() == ["2026-11-18", "2026-11-19", "2026-11-20", "2026-11-21"]
@@ -180,19 +164,18 @@ def test_a_turn_that_makes_no_progress_frees_its_place_and_goes_on(daemon_world:
 
     at(world, "05.csv", hang)
     called(world)
-    freed = take(worker, world)
+    take(worker, world)
     assert hangs.wait(120)
     worker.attend()
-    assert (worker.busy, worker.waiting, freed.times) == (1, 0, 0)
+    assert (worker.busy, worker.waiting) == (1, 0)
     world.clock.advance(6)
     worker.attend()
-    assert (worker.busy, worker.waiting, freed.times) == (0, 1, 1)
+    assert (worker.busy, worker.waiting) == (0, 1)
     (record,) = world.fleet.workers()
     assert (record.busy, record.waiting) == (0, 1)
     worker.attend()
     goes_on.set()
     assert worker.wait(120)
-    assert freed.times == 1
     assert world.delivered() == ["2026-11-20"]
 
 
@@ -209,14 +192,13 @@ def test_where_the_waiting_room_is_full_a_stalled_turn_keeps_its_place(daemon_wo
 
     at(world, "05.csv", hang)
     called(world)
-    freed = take(worker, world)
+    take(worker, world)
     assert hangs.wait(120)
     world.clock.advance(6)
     worker.attend()
-    assert (worker.busy, freed.times) == (1, 0)
+    assert worker.busy == 1
     goes_on.set()
     assert worker.wait(120)
-    assert freed.times == 1
 
 
 def test_turns_of_those_who_are_broken_off_take_no_regular_place(daemon_world: Make) -> None:
@@ -224,9 +206,13 @@ def test_turns_of_those_who_are_broken_off_take_no_regular_place(daemon_world: M
     big_day(world)
     worker = world.engage()
     seen: list[tuple[int, int]] = []
-    at(world, "05.csv", lambda: seen.append((worker.busy, worker.waiting)))
+    world.refuse("acme")
     called(world)
-    take(worker, world, waiting=True)
+    world.work()
+    world.mend("acme")
+    at(world, "05.csv", lambda: seen.append((worker.busy, worker.waiting)))
+    called(world, hurried=True)
+    take(worker, world)
     assert worker.wait(120)
     assert seen == [(0, 1)]
 
@@ -251,7 +237,7 @@ def test_a_large_delivery_makes_room_for_others(daemon_world: Make, by: str, oth
 
     at(world, "10.csv", meanwhile)
     called(world)
-    assert take(worker, world).once.wait(120)
+    take(worker, world)
     assert worker.wait(120)
     latest = world.ledger.latest("acme", "us-daily", "2026-11-20")
     assert latest.status is (Status.PLANNED if others else Status.DELIVERED)
@@ -273,13 +259,12 @@ def test_a_turn_that_was_frozen_is_taken_over_and_writes_nothing_more(daemon_wor
         world.clock.advance(60)
         other.attend()  # reaps
         assert place(world).state is FleetState.QUEUED
-        assert take(other, world).once.wait(120)
+        take(other, world)
         assert other.wait(120)
 
     at(world, "05.csv", freeze)
     called(world)
-    freed = take(frozen, world)
-    assert freed.once.wait(120)
+    take(frozen, world)
     assert frozen.wait(120)
     assert world.delivered() == ["2026-11-20"]
     assert world.ledger.latest("acme", "us-daily", "2026-11-20").revision == 1
@@ -296,14 +281,18 @@ def test_a_worker_that_wakes_may_take_the_turn_again_while_the_old_one_ends(
     world.produce("2026-11-21")
     worker = world.engage()
     seen = looks(world, monkeypatch)
-    again = Freed()
 
     def freeze() -> None:
         world.clock.advance(60)
         worker.attend()  # its own turn has no holder any more
         assert place(world).state is FleetState.QUEUED
-        worker.take("acme", waiting=False, freed=again)
-        assert again.once.wait(120)
+        old = set(worker._taken)
+        worker.places = 2
+        worker.fetch()
+        last = time.monotonic() + 120
+        while worker._taken - old:
+            assert time.monotonic() < last
+            time.sleep(0.01)
 
     at(world, "05.csv", freeze)
     called(world)
@@ -355,8 +344,7 @@ def test_a_worker_without_its_key_takes_no_turns_until_it_is_found(daemon_world:
     assert worker.trouble.cause == "vendor_identity"
     assert not worker.takes_turns
     assert place(world).state is FleetState.QUEUED  # another worker may have a key
-    freed = take(worker, world, "globex")
-    assert freed.times == 1
+    take(worker, world)
     assert place(world, "globex").state is FleetState.QUEUED
     world.clock.advance(5)
     worker.attend()
@@ -370,7 +358,7 @@ def test_a_worker_without_its_key_takes_no_turns_until_it_is_found(daemon_world:
     assert world.delivered("acme") == world.delivered("globex") == ["2026-11-20"]
 
 
-@pytest.mark.parametrize("what", ["begin", "tell", "end", "beat", "reap"])
+@pytest.mark.parametrize("what", ["next", "tell", "end", "beat", "reap"])
 def test_a_ledger_that_is_gone_is_waited_for(
     daemon_world: Make, monkeypatch: pytest.MonkeyPatch, what: str
 ) -> None:
@@ -380,13 +368,12 @@ def test_a_ledger_that_is_gone_is_waited_for(
     called(world)
     with monkeypatch.context() as gone:
 
-        def refuses(*arguments: Any) -> Any:
+        def refuses(*arguments: Any, **others: Any) -> Any:
             raise LedgerReadOnly("the ledger cannot be written")
 
         gone.setattr(world.fleet, what, refuses)
         gone.setattr(world.ledger, "prove_writable", refuses)
-        freed = take(worker, world)
-        assert freed.once.wait(120)
+        take(worker, world)
         assert worker.wait(120)
         for _ in range(3):
             world.clock.advance(5)
@@ -418,7 +405,7 @@ def test_an_end_that_came_too_late_is_dropped(daemon_world: Make, monkeypatch: p
         assert worker.wait(120)
     world.clock.advance(60)
     other.attend()
-    assert take(other, world).once.wait(120)
+    take(other, world)
     assert other.wait(120)
     before = place(world)
     worker.attend()
@@ -435,12 +422,12 @@ def test_a_mistake_of_ours_ends_one_turn_and_not_the_worker(
     worker = world.engage()
     called(world)
     with monkeypatch.context() as wrong:
-        wrong.setattr(world.fleet, "begin", lambda *arguments: 1 / 0)
-        assert take(worker, world).once.wait(120)
+        wrong.setattr(world.fleet, "next", lambda *arguments, **others: 1 / 0)
+        take(worker, world)
         assert worker.wait(120)
     with monkeypatch.context() as wrong:
         wrong.setattr(world.ledger, "calendar", lambda *arguments: 1 / 0)
-        assert take(worker, world).once.wait(120)
+        take(worker, world)
         assert worker.wait(120)
     assert place(world).reason == "ZeroDivisionError: division by zero"
     called(world)
@@ -458,7 +445,7 @@ def test_a_customer_who_moved_is_begun_anew(daemon_world: Make) -> None:
 
     def move() -> None:
         world.customers["acme"] = {"state": "retired"}
-        worker.reload()
+        world.reload_worker()
 
     at(world, "05.csv", move)
     called(world)
@@ -468,7 +455,7 @@ def test_a_customer_who_moved_is_begun_anew(daemon_world: Make) -> None:
     world.work()
     assert world.delivered() == []
     world.customers["acme"] = {}
-    worker.reload()
+    world.reload_worker()
     called(world)
     world.work()
     assert world.delivered() == ["2026-11-20"]
@@ -477,10 +464,8 @@ def test_a_customer_who_moved_is_begun_anew(daemon_world: Make) -> None:
 def test_how_many_places(daemon_world: Make) -> None:
     world = daemon_world(cluster={"places": 3})
     worker = world.engage()
-    assert (worker.places, worker.waiting_places) == (3, 6)
-    asked = Worker(
-        world.bench("asked"), world.fleet, world.configuration, lambda: (world.configuration, ()), places=200
-    )
+    assert (worker.places, worker.waiting_places) == (3, 12)
+    asked = Worker(world.bench("asked"), world.fleet, world.configuration, places=200)
     assert (asked.places, asked.waiting_places) == (200, 256)
     asked.close()
     world.cluster = {}
@@ -507,7 +492,7 @@ def test_what_runs_is_waited_for_then_stopped_where_it_can_be_resumed(daemon_wor
     assert hangs.wait(120)
     worker.stop()
     assert not worker.takes_turns
-    assert take(worker, world, "globex").times == 1
+    take(worker, world)
     assert not worker.wait(0)
     worker.break_off()
     goes_on.set()
@@ -547,7 +532,6 @@ def test_who_else_lives_is_told(daemon_world: Make) -> None:
         world.bench("one"),
         world.fleet,
         world.configuration,
-        lambda: (world.configuration, ()),
         stands=lambda standing: told.append(standing.workers),
     )
     world.engage()
@@ -558,15 +542,15 @@ def test_who_else_lives_is_told(daemon_world: Make) -> None:
 
 
 def test_a_worker_remembers_so_many_customers(daemon_world: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("xmode_transfer.services.worker._REMEMBERED", 1)
+    monkeypatch.setattr("xmode_transfer.services.daemon.worker._REMEMBERED", 1)
     world = daemon_world()
     world.produce("2026-11-20", "2026-11-21")
     worker = world.engage()
     seen = looks(world, monkeypatch)
     called(world)
     called(world, "globex")
-    for name in ("acme", "globex", "acme"):
-        assert take(worker, world, name).once.wait(120)
+    for _ in range(3):
+        take(worker, world)
         assert worker.wait(120)
     assert len(seen) == 3
     world.work()

@@ -1,4 +1,4 @@
-"""The round of the fleet in an SQL database: the port ``Fleet``, method by method.
+"""The round of the fleet in an SQL database: the port ``WorkQueue``, method by method.
 
 What a call, a turn or a take-over makes of a seat is decided in ``domain.seats``; here it is read and written
 in one transaction, together with the job that wakes a worker.
@@ -27,6 +27,7 @@ from xmode_transfer.domain.fleet import (
     Standing,
     Ticket,
     WorkerRecord,
+    customer_lease,
 )
 from xmode_transfer.domain.schedule import Work
 from xmode_transfer.domain.seats import REBASE_ABOVE, Seat
@@ -52,19 +53,21 @@ class Queue(Protocol):
         get on; a higher priority goes first. Does nothing when a job of the customer is queued already."""
         ...
 
+    def take(self, connection: Connection, *, waiting: bool) -> str | None:
+        """Takes the most urgent job out of the queue; its customer."""
+        ...
+
     def take_out(self, connection: Connection, customer: str) -> None:
-        """Removes the customer's job that is queued, if there is one, and ends one that a dead worker had
-        begun, so that it does not keep the next one from beginning."""
+        """Removes the customer's job that is queued, if there is one."""
         ...
 
     def lost(self, connection: Connection, customers: Sequence[str]) -> list[str]:
-        """Of these queued customers, those that have no job that is queued, or begun by a worker that
-        lives."""
+        """Of these queued customers, those that have no job that is queued."""
         ...
 
 
 class SqlFleet:
-    """Passes the contract suite of the port ``Fleet``; ``SqlLedger.fleet`` makes it."""
+    """Passes the contract suite of the port ``WorkQueue``; ``SqlLedger.fleet`` makes it."""
 
     def __init__(
         self,
@@ -212,7 +215,7 @@ class SqlFleet:
         if seat is None or found != [(name, generation)]:
             return False
         holder = seat.turn.holder or ""
-        leases.revoke(table.connection, turns.lease_of(name), holder)
+        leases.revoke(table.connection, customer_lease(name), holder)
         leases.revoke_under(table.connection, f"delivery/{name}/", holder)
         self._queue.take_out(table.connection, name)
         if seat.leaves:
@@ -238,32 +241,44 @@ class SqlFleet:
 
     # --- Workers
 
-    def begin(self, name: str, holder: str, ttl_seconds: float) -> Ticket | None:
+    def next(self, holder: str, ttl_seconds: float, *, waiting: bool) -> Ticket | None:
         def action(connection: Connection) -> Ticket | None:
             with self._changing(connection) as table:
-                seat = table.seat(name)
-                if seat is None or not seat.is_queued:
-                    return None
-                try:
-                    lease = leases.claim(
-                        connection,
-                        self._database,
-                        turns.lease_of(name),
-                        holder,
-                        presence,
-                        self._clock,
-                        ttl_seconds,
-                    )
-                except AlreadyRunning:
-                    return None  # somebody holds it by hand: the job counts as lost, and comes again
-                after, table.clock = seats.begun(
-                    seat, table.clock, table.now, table.next_serial(), holder, lease.generation
-                )
-                table.save(after)
-                return Ticket(name, lease, seat.hurried, seat.turn.ended_serial, seat.reread_at)
+                while (name := self._queue.take(connection, waiting=waiting)) is not None:
+                    ticket = self._begin(table, name, holder, presence, ttl_seconds)
+                    if ticket is not None:
+                        return ticket
+                return None
 
+        # Most look in vain, and must not hold up those who change something.
+        if not self._database.read(lambda c: turns.count_queued(c, waiting=waiting)):
+            return None
         presence = self._database.presence(holder)
         return self._writer.call(action, alone=True)
+
+    def _begin(
+        self, table: Round, name: str, holder: str, presence: str | None, ttl_seconds: float
+    ) -> Ticket | None:
+        seat = table.seat(name)
+        if seat is None or not seat.is_queued:
+            return None
+        try:
+            lease = leases.claim(
+                table.connection,
+                self._database,
+                customer_lease(name),
+                holder,
+                presence,
+                self._clock,
+                ttl_seconds,
+            )
+        except AlreadyRunning:
+            return None  # a `run` has it: the job counts as lost, and comes again
+        after, table.clock = seats.begun(
+            seat, table.clock, table.now, table.next_serial(), holder, lease.generation
+        )
+        table.save(after)
+        return Ticket(name, lease, seat.hurried, seat.turn.ended_serial, seat.reread_at)
 
     def tell(self, ticket: Ticket, feed: str, period: str) -> None:
         def action(connection: Connection) -> None:
@@ -308,7 +323,7 @@ class SqlFleet:
             workers.note(connection, self._database, worker, now)
             return Standing(
                 workers=workers.count_alive(connection, now),
-                queued=turns.count_queued(connection),
+                queued=turns.count_queued(connection, waiting=False),
                 to_stop=turns.stopped(connection, worker.holder),
             )
 

@@ -12,18 +12,13 @@ from xmode_transfer.adapters.ledger.database import Database
 from xmode_transfer.adapters.ledger.rows import maybe_text_of, maybe_time_of, text_of, time_of
 from xmode_transfer.adapters.ledger.tables import fleet, turns
 from xmode_transfer.adapters.ledger.tables import leases as lease_rows
-from xmode_transfer.domain.fleet import FleetState, FleetTurn
+from xmode_transfer.domain.fleet import FleetState, FleetTurn, customer_lease
 from xmode_transfer.domain.seats import Seat
 
 if TYPE_CHECKING:
     from xmode_transfer.ports import Clock
 
 _ONLY = 1  # the number of the one row of ``fleet``
-
-
-def lease_of(customer: str) -> str:
-    """What is claimed by whoever takes the customer's turn; ``services.leasing.of_customer``."""
-    return f"customer/{customer}"
 
 
 class Round:
@@ -125,9 +120,10 @@ def queued(connection: Connection) -> list[str]:
     return list(connection.execute(query).scalars())
 
 
-def count_queued(connection: Connection) -> int:
-    """In the regular queue."""
-    query = select(func.count()).where(turns.c.state == FleetState.QUEUED, turns.c.reason == "")
+def count_queued(connection: Connection, *, waiting: bool) -> int:
+    """In the regular queue, or in that of those who are broken off."""
+    which = turns.c.reason != "" if waiting else turns.c.reason == ""
+    query = select(func.count()).where(turns.c.state == FleetState.QUEUED, which)
     return connection.execute(query).scalar_one()
 
 
@@ -173,7 +169,7 @@ def abandoned(
     """The running turns, or the one of that customer, whose lease anybody might claim. Where a ``life`` of
     the server is given, leases that were last renewed in another one are not judged by their time: their
     holders could not reach the server for a while, and are about to renew them."""
-    held = (lease_rows.c.name == "customer/" + turns.c.customer) & (
+    held = (lease_rows.c.name == customer_lease("") + turns.c.customer) & (
         lease_rows.c.generation == turns.c.generation
     )
     query = (

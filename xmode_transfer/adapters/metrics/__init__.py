@@ -17,7 +17,7 @@ from xmode_transfer.adapters.metrics.process import Process
 from xmode_transfer.domain.health import Assessment
 from xmode_transfer.ports import Clock
 from xmode_transfer.ports.board import Board
-from xmode_transfer.ports.fleet import Fleet
+from xmode_transfer.ports.work_queue import WorkQueue
 
 __all__ = ["CATALOGUE", "KEPT_SECONDS", "Counters", "of_process", "renderer"]
 
@@ -28,7 +28,7 @@ def renderer(
     board: Board | None = None,
     counters: Counters | None = None,
     open_alerts: Callable[[], Iterable[str]] | None = None,
-    fleet: Fleet | None = None,
+    fleet: WorkQueue | None = None,
 ) -> Callable[[], bytes]:
     """What answers the text for a scrape (Prometheus text format 0.0.4), from any thread.
 

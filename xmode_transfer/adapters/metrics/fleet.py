@@ -16,7 +16,7 @@ from xmode_transfer.adapters.metrics.catalogue import (
 from xmode_transfer.adapters.metrics.samples import alone, counted
 from xmode_transfer.domain.fleet import FleetState, FleetTurn, WorkerRecord
 from xmode_transfer.ports import Clock
-from xmode_transfer.ports.fleet import Fleet
+from xmode_transfer.ports.work_queue import WorkQueue
 
 ANEW_SECONDS = 60.0
 """Between two scrapes only what changed is read; so often everything is, for those whose place is gone."""
@@ -26,7 +26,7 @@ _WORKING, _TROUBLED, _STOPPING, _SILENT = "working", "troubled", "stopping", "si
 class Round:
     """What a fleet tells Prometheus. One thread at a time."""
 
-    def __init__(self, fleet: Fleet, clock: Clock) -> None:
+    def __init__(self, fleet: WorkQueue, clock: Clock) -> None:
         self._fleet = fleet
         self._clock = clock
         self._turns: dict[str, FleetTurn] = {}

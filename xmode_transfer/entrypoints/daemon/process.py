@@ -19,6 +19,7 @@ from queue import Empty
 from xmode_transfer import bootstrap, telemetry
 from xmode_transfer.adapters import config_files, sd_notify
 from xmode_transfer.adapters.clock import SystemClock
+from xmode_transfer.adapters.local_queue import LocalQueue
 from xmode_transfer.adapters.metrics import Counters, renderer
 from xmode_transfer.adapters.ticking import Ticker
 from xmode_transfer.adapters.watching import FileWatch
@@ -30,9 +31,9 @@ from xmode_transfer.domain.schedule import Times, times_of
 from xmode_transfer.entrypoints.daemon.ending import last_resort
 from xmode_transfer.entrypoints.daemon.inbox import Inbox, Wake
 from xmode_transfer.entrypoints.daemon.starting import begin_when_there
-from xmode_transfer.ports import Fleet
+from xmode_transfer.ports import WorkQueue
 from xmode_transfer.ports.board import TurnState
-from xmode_transfer.services.daemon import Daemon, Hire, ThreadCrew, engines, of_fleet
+from xmode_transfer.services.daemon import Daemon, engines
 from xmode_transfer.services.notices import Notices
 from xmode_transfer.services.watch import assess_all, open_causes
 from xmode_transfer.services.workbench import Workbench
@@ -84,17 +85,16 @@ def _begun(directory: Path, engine: Engine, inbox: Inbox) -> Iterator["_Life"]:
         bootstrap.workbench(configuration, counters, ending=inbox.ending, waits=False) as bench,
         _lease(bench, engine) as lease,
     ):
-        fleet: Fleet | None = None
-        if engine is Engine.PROCRASTINATE:
-            cluster.queue(configuration.service)
-            fleet = cluster.fleet(bench.ledger)
+        alone = engine is Engine.THREADS
+        queue = _queue(bench, configuration, alone=alone)
         daemon = Daemon(
             bench,
             bootstrap.prober(bench),
             configuration,
             partial(config_files.survey, directory),
             lease,
-            _hire(bench, configuration, fleet),
+            queue,
+            alone=alone,
             changed=partial(inbox.put, Wake.HEALTH),
         )
         metrics = renderer(
@@ -103,7 +103,7 @@ def _begun(directory: Path, engine: Engine, inbox: Inbox) -> Iterator["_Life"]:
             daemon,
             counters,
             lambda: open_causes(bench.ledger),
-            fleet,
+            None if alone else queue,
         )
         yield _Life(directory, bench, daemon, inbox, metrics)
 
@@ -124,10 +124,10 @@ def _waiting_page(directory: Path) -> Iterator[None]:
         server.close()
 
 
-def _hire(bench: Workbench, configuration: Configuration, fleet: Fleet | None) -> Hire:
-    if fleet is None:
-        return partial(ThreadCrew, bench, workers=configuration.service.daemon.workers)
-    return of_fleet(bench, fleet)
+def _queue(bench: Workbench, configuration: Configuration, *, alone: bool) -> WorkQueue:
+    if alone:
+        return LocalQueue(bench.clock, bench.ledger)
+    return cluster.queue(configuration.service, bench.ledger)
 
 
 def _lease(bench: Workbench, engine: Engine) -> AbstractContextManager[Lease]:
@@ -196,6 +196,7 @@ class _Life:
                 workers=configuration.service.daemon.workers,
                 configuration_problems=list(map(str, configuration.problems)),
             )
+            self._daemon.start()
             sd_notify.ready(self._status())
             self._work()
         finally:

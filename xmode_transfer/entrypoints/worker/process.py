@@ -1,6 +1,6 @@
 """The worker's life: start, attend to its turns, drain, end.
 
-One thread does everything here that may wait for the ledger; another, the engine's, fetches jobs. Signal
+One thread does everything here that may wait for the ledger, beside the worker's own, which fetches. Signal
 handlers only put a word into the inbox.
 """
 
@@ -27,14 +27,12 @@ from xmode_transfer.domain.errors import ConfigError, ExitCode
 from xmode_transfer.entrypoints.daemon.ending import last_resort
 from xmode_transfer.entrypoints.daemon.inbox import Inbox, Wake
 from xmode_transfer.entrypoints.daemon.starting import begin_when_there
-from xmode_transfer.entrypoints.worker.engine import Engine
-from xmode_transfer.services.daemon import engines
-from xmode_transfer.services.worker import Worker
+from xmode_transfer.services.daemon import Worker, engines
 from xmode_transfer.telemetry import Event
 
 _ATTEND_SECONDS = 1.0
 _GRACE_SECONDS = 10.0
-"""After the drain, what was stopped has so long to end its requests in flight, and the queue to be let go."""
+"""After the drain, what was stopped has so long to end its requests in flight."""
 _LAST_SECONDS = 3 * _GRACE_SECONDS
 """After the drain the process has so long to end, whatever it waits for."""
 
@@ -101,18 +99,16 @@ def _begun(
         bootstrap.workbench(configuration, counters, ending=inbox.ending, waits=False) as bench,
         engines.of_many(bench, "worker"),
     ):
-        conninfo = cluster.queue(configuration.service)
         worker = Worker(
             bench,
-            cluster.fleet(bench.ledger),
+            cluster.queue(configuration.service, bench.ledger),
             configuration,
-            partial(config_files.survey, directory),
             places=places,
             version=version("xmode-transfer"),
             stands=lambda standing: bench.sessions.share_budget(standing.workers),
         )
         readiness.worker = worker
-        yield _Life(directory, worker, Engine(worker, conninfo), inbox, liveness)
+        yield _Life(directory, worker, inbox, liveness)
 
 
 def _listener(service: Service, metrics: str) -> StatusPage:
@@ -151,14 +147,11 @@ def _measured(
 
 
 class _Life:
-    """From the first job to the last."""
+    """From the first turn to the last."""
 
-    def __init__(
-        self, directory: Path, worker: Worker, engine: Engine, inbox: Inbox, liveness: Liveness
-    ) -> None:
+    def __init__(self, directory: Path, worker: Worker, inbox: Inbox, liveness: Liveness) -> None:
         self._directory = directory
         self._worker = worker
-        self._engine = engine
         self._inbox = inbox
         self._liveness = liveness
 
@@ -174,11 +167,11 @@ class _Life:
                 places=self._worker.places,
                 configuration_problems=list(map(str, configuration.problems)),
             )
-            self._engine.start()
+            self._worker.start()
             sd_notify.ready(self._status())
             self._work()
         finally:
-            self._engine.stop()
+            self._worker.stop()
             files.close()
             self._liveness.close()
         return self._end()
@@ -193,10 +186,9 @@ class _Life:
                 return
             if wake in (Wake.FILES, Wake.RELOAD):
                 sd_notify.reloading()
-                self._worker.reload()
+                self._worker.reload(partial(config_files.survey, self._directory))
                 sd_notify.ready(self._status())
             self._worker.attend()
-            self._engine.want(self._worker.takes_turns)
             self._liveness.gets_on()
             sd_notify.status(self._status())
 
@@ -226,7 +218,6 @@ class _Life:
         if not drained:
             worker.break_off()
             ended = worker.wait(_GRACE_SECONDS)
-        ended = self._engine.wait(_GRACE_SECONDS) and ended
         worker.close()
         telemetry.log(Event.WORKER_STOPPED, drained=drained, ended=ended)
         if not ended:

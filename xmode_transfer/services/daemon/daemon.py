@@ -8,19 +8,20 @@ from xmode_transfer.domain.backoff import broke_off
 from xmode_transfer.domain.config import CatchUp, Configuration, CustomerState
 from xmode_transfer.domain.config.reload import is_moved
 from xmode_transfer.domain.daemons import DaemonRecord
-from xmode_transfer.domain.errors import LedgerError, VendorIdentityError, XmodeError
+from xmode_transfer.domain.errors import LedgerError, VendorIdentityError
 from xmode_transfer.domain.findings import AccessReport
 from xmode_transfer.domain.records import Delivery, Failure, Lease, Status
 from xmode_transfer.domain.schedule import Outage, Work, outage, was_missed
-from xmode_transfer.ports import Prober
+from xmode_transfer.ports import Prober, WorkQueue
 from xmode_transfer.ports.board import Pulse, Turn, TurnState
 from xmode_transfer.services.daemon.agenda import Agenda
-from xmode_transfer.services.daemon.crew import Hire
+from xmode_transfer.services.daemon.dispatch import Dispatch
 from xmode_transfer.services.daemon.house import House
 from xmode_transfer.services.daemon.in_use import InUse, Read, read_again
 from xmode_transfer.services.daemon.keeper import Keeper
 from xmode_transfer.services.daemon.trouble import Trouble
 from xmode_transfer.services.daemon.turns import TurnEnd, Turns
+from xmode_transfer.services.daemon.worker import Worker
 from xmode_transfer.services.workbench import Workbench
 from xmode_transfer.telemetry import Event
 
@@ -38,20 +39,23 @@ class Daemon:
         configuration: Configuration,
         read: Read,
         lease: Lease,
-        hire: Hire,
+        queue: WorkQueue,
         *,
+        alone: bool,
         changed: Callable[[], None],
     ) -> None:
         """``lease`` is the right to be this daemon: the one daemon of the ledger, where it works ``alone``.
-        ``changed`` is called, from any thread, when something that health is computed from is other than
-        before."""
+        Then it has a worker of its own, which takes all turns. ``changed`` is called, from any thread, when
+        something that health is computed from is other than before."""
         self._bench = bench
         self._read = read
         self._lease = lease
         self._changed = changed
         now = bench.clock.now()
         self._in_use = InUse.of(configuration, now, configuration.problems)
-        self._trouble = Trouble(bench, began=lambda: self._crew.pause(), ended=self._mended)
+        self._trouble = Trouble(bench)
+        self._trouble.began.append(changed)
+        self._trouble.ended.append(changed)
         self._stopping = False
         self._started_at = self._ticked_at = now
         self._ticked_before = self._last_tick()
@@ -60,20 +64,30 @@ class Daemon:
         self._broken_off: dict[str, bool] = {}  # and whether the customer must act
         self._agenda = Agenda(bench.ledger.served())
         self._turns = Turns(bench, lambda: self._in_use.configuration)
-        self._crew = hire(self._turns, ended=self._turn_ended, trouble=self._found_trouble)
-        self._keeper = None if self._crew.alone else Keeper(bench)
-        self._noted_workers = self._crew.workers
-        self._keeps_house = self._crew.alone
+        self._dispatch = Dispatch(bench, queue, ended=self._turn_ended, trouble=self._trouble.found)
+        self._worker: Worker | None = None
+        if alone:
+            places = configuration.service.daemon.workers
+            self._worker = Worker(bench, queue, configuration, places=places, trouble=self._trouble)
+        self._keeper = None if alone else Keeper(bench)
+        self._noted_workers = self._workers
+        self._keeps_house = alone
         self._house = House(
             bench,
             prober,
             lambda: self._in_use.configuration,
             served=self._served,
             checked=self._checked,
-            trouble=self._found_trouble,
+            trouble=self._trouble.found,
         )
         self._seat()
         self._remember()
+        self._dispatch.attend()  # so that the first tick finds who takes part
+
+    def start(self) -> None:
+        """Its own worker begins to take turns."""
+        if self._worker is not None:
+            self._worker.start()
 
     @property
     def configuration(self) -> Configuration:
@@ -95,13 +109,13 @@ class Daemon:
             if self._trouble.now is None:
                 self._make_up()
         except (VendorIdentityError, LedgerError) as error:
-            self._found_trouble(error)
+            self._trouble.found(error)
         try:
             self._note(now)
             if self._trouble.now is None and not self._stopping:
                 self._share()
         except LedgerError as error:
-            self._found_trouble(error)
+            self._trouble.found(error)
             return False
         if self._trouble.now is None and not self._stopping:
             self._call_who_is_due(now)
@@ -111,19 +125,19 @@ class Daemon:
         """Tries whether what stops all customers is over. Costs nothing while nothing does."""
         self._trouble.mend()
 
-    def _mended(self) -> None:
-        self._changed()
-        self._crew.resume()
-
     def attend(self) -> None:
         """Sees to the running turns; every second or so. That workers came or died is noted at once: the
         places of the dead are no longer there, whenever the next tick may be."""
-        self._crew.attend(self.configuration.service.daemon.turn_seconds)
-        if self._crew.workers != self._noted_workers and self._trouble.now is None and not self._stopping:
+        if self._worker is not None:
+            self._worker.attend()
+        self._dispatch.attend()
+        if self._worker is not None:
+            self._worker.wake()
+        if self._workers != self._noted_workers and self._trouble.now is None and not self._stopping:
             try:
                 self._note(self._ticked_at)
             except LedgerError as error:
-                self._found_trouble(error)
+                self._trouble.found(error)
 
     def wake(self, name: str) -> None:
         """A time of the customer's schedule has come."""
@@ -133,7 +147,7 @@ class Daemon:
 
     def _note(self, now: datetime, *, stopped: bool = False) -> None:
         in_use = self._in_use
-        self._noted_workers = self._crew.workers
+        self._noted_workers = self._workers
         self._bench.ledger.note_daemon(
             self._lease,
             DaemonRecord(
@@ -142,7 +156,7 @@ class Daemon:
                 ticked_at=now,
                 tick_seconds=in_use.configuration.service.daemon.tick_seconds,
                 workers=self._noted_workers,
-                busy=self._crew.busy,
+                busy=self._busy,
                 configuration_loaded_at=in_use.loaded_at,
                 configuration_problems=in_use.problems,
                 trouble=self._trouble.now,
@@ -171,20 +185,20 @@ class Daemon:
             self._house.ask(name, work, due)
 
     def _call_if_due(self, name: str, now: datetime) -> None:
-        turn = self._crew.turn(name)
+        turn = self._dispatch.turn(name)
         if turn is None or turn.state in (TurnState.RUNNING, TurnState.QUEUED) or name in self._missed:
             return
         may_retry = turn.next_at is not None and (turn.next_at <= now or turn.since_at > now)
         if turn.state is TurnState.BROKEN_OFF:
             if may_retry:
-                self._crew.call(name)
+                self._dispatch.call(name)
             return
         times = self._in_use.times[name, Work.DELIVER]
         due = self._agenda.due(name, Work.DELIVER, times, now) if times is not None else None
         if due is not None:
             self._serving[name] = due
         if times is None or due is not None or may_retry:
-            self._crew.call(name, serving_at=due)
+            self._dispatch.call(name, serving_at=due)
 
     # --- Beside other daemons ------------------------------------------------------------------------------
 
@@ -201,7 +215,7 @@ class Daemon:
 
     def _outage(self, now: datetime) -> Outage | None:
         gap = outage(self._ticked_before, now)
-        if self._crew.alone or (gap is None and self._ticked_before is not None):
+        if self._keeper is None or (gap is None and self._ticked_before is not None):
             return gap
         return outage(self._last_tick(), now)  # this one was away, but another may have ticked
 
@@ -226,9 +240,7 @@ class Daemon:
     def _turn_ended(self, name: str, end: TurnEnd) -> None:
         if end.looked:
             due = self._serving.pop(name, None)
-            if due is not None and self._crew.alone:
-                self._served(name, Work.DELIVER, due)
-            elif due is not None:  # whoever took the turn has told the ledger
+            if due is not None:  # whoever took the turn has told the ledger
                 self._agenda.serve(name, Work.DELIVER, due)
         if end.broken_off:
             known = name in self._broken_off
@@ -258,13 +270,9 @@ class Daemon:
 
     def _checked(self, report: AccessReport) -> None:
         """A check that finds all in order is a reason to try again at once."""
-        turn = self._crew.turn(report.customer)
+        turn = self._dispatch.turn(report.customer)
         if report.outcome == "ok" and turn is not None and turn.state is TurnState.BROKEN_OFF:
-            self._crew.call(report.customer, hurried=True)
-
-    def _found_trouble(self, error: XmodeError) -> None:
-        if self._trouble.found(error):
-            self._changed()
+            self._dispatch.call(report.customer, hurried=True)
 
     # --- The configuration -------------------------------------------------------------------------------
 
@@ -277,21 +285,23 @@ class Daemon:
         try:
             self._note(self._ticked_at)  # health is computed from the ledger: it must have the problems first
         except LedgerError as error:
-            self._found_trouble(error)
+            self._trouble.found(error)
         self._changed()
+        if self._worker is not None:
+            self._worker.use(self._in_use)
         for name in before.configuration.customers:
             if is_moved(before.configuration, configuration, name):
-                self._crew.stop(name)
+                self._dispatch.stop(name)
         self._seat()
-        for turn in self._crew.turns():
+        for turn in self._dispatch.turns():
             old, new = (c.customers.get(turn.customer) for c in (before.configuration, configuration))
             if turn.state is TurnState.BROKEN_OFF and (hurry or old != new):
-                self._crew.call(turn.customer, hurried=True)
+                self._dispatch.call(turn.customer, hurried=True)
 
     def _seat(self) -> None:
         customers = self.configuration.customers.values()
         active = {c.name: c.weight for c in customers if c.state is CustomerState.ACTIVE}
-        self._crew.seat(active)
+        self._dispatch.seat(active)
 
     def _remember(self) -> None:
         """What the last daemon left: deliveries to go on with, and customers who refused us."""
@@ -310,30 +320,35 @@ class Daemon:
                 state, reason = TurnState.RESTING, ""
             since = min(delivery.updated_at, now)
             next_at = min(delivery.next_attempt_at or now, now + timedelta(days=1))
-            self._crew.rest(Turn(name, state, since, next_at, delivery.feed, delivery.period, reason))
+            self._dispatch.rest(Turn(name, state, since, next_at, delivery.feed, delivery.period, reason))
 
     # --- The end -----------------------------------------------------------------------------------------
 
     def stop(self) -> None:
         """Nothing begins any more; what runs goes on."""
         self._stopping = True
-        self._crew.close()
+        self._dispatch.close()
+        if self._worker is not None:
+            self._worker.stop()
         self._house.stop()
 
     def drain(self, seconds: float) -> bool:
         """Waits for what runs; whether all of it has ended."""
         began = self._bench.clock.monotonic()
-        ended = self._crew.wait(seconds)
+        ended = self._worker is None or self._worker.wait(seconds)
         left = seconds - (self._bench.clock.monotonic() - began)
         return self._house.wait(max(0.0, left)) and ended
 
     def break_off(self) -> None:
         """Stops what still runs where it can be resumed."""
         self._bench.stop.set()
-        self._crew.stop_all()
+        if self._worker is not None:
+            self._worker.break_off()
 
     def close(self) -> None:
         """Notes the end in the ledger."""
+        if self._worker is not None:
+            self._worker.close()
         if self._keeper is not None:
             self._keeper.give_back()
         self._note(self._bench.clock.now(), stopped=True)
@@ -345,8 +360,19 @@ class Daemon:
         """What of ours stops all customers at this moment."""
         return self._trouble.now
 
+    @property
+    def _workers(self) -> int:
+        """How many turns run at once, at most."""
+        return self._worker.places if self._worker is not None else self._dispatch.workers
+
+    @property
+    def _busy(self) -> int:
+        if self._worker is None:
+            return self._dispatch.busy
+        return self._worker.busy + self._worker.waiting
+
     def turns(self) -> Sequence[Turn]:
-        return [self._with_next_time(turn) for turn in self._crew.turns()]
+        return [self._with_next_time(turn) for turn in self._dispatch.turns()]
 
     def _with_next_time(self, turn: Turn) -> Turn:
         if turn.state is not TurnState.RESTING or turn.next_at is not None:
@@ -365,8 +391,8 @@ class Daemon:
             started_at=self._started_at,
             ticked_at=self._ticked_at,
             stopping=self._stopping,
-            workers=self._crew.workers,
-            busy=self._crew.busy,
+            workers=self._workers,
+            busy=self._busy,
             configuration_loaded_at=in_use.loaded_at,
             configuration_problems=in_use.problems,
         )

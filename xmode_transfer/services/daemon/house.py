@@ -34,7 +34,7 @@ class House:
         *,
         served: Callable[[str, Work, datetime], None],
         checked: Callable[[AccessReport], None],
-        trouble: Callable[[XmodeError], None],
+        trouble: Callable[[XmodeError], object],
     ) -> None:
         """``served`` hears when a time of a schedule was served, ``checked`` of each access check, and
         ``trouble`` what concerns all customers."""

@@ -94,9 +94,8 @@ class Room(Enum):
 
 @dataclass(slots=True, eq=False)
 class Taken:
-    """A job that was given to a worker. ``turn`` is there from when the fleet gave it the turn."""
+    """A turn that a worker has taken. ``turn`` is there from when it begins."""
 
     customer: str
     room: Room
-    freed: Callable[[], None]
     turn: RunningTurn | None = None

@@ -1,7 +1,7 @@
 """What of ours stops all customers at once, such as an AWS key that is refused or a ledger that is gone."""
 
 import threading
-from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from xmode_transfer import telemetry
 from xmode_transfer.domain.errors import VendorIdentityError, XmodeError
@@ -10,15 +10,19 @@ from xmode_transfer.services.sending import failure_of
 from xmode_transfer.services.workbench import Workbench
 from xmode_transfer.telemetry import Event
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 
 class Trouble:
     """Told once, not by each customer. ``found`` is called by any thread, ``mend`` by one."""
 
-    def __init__(self, bench: Workbench, *, began: Callable[[], None], ended: Callable[[], None]) -> None:
-        """``began`` is called before anybody can see the trouble, ``ended`` when nobody does any more."""
+    def __init__(self, bench: Workbench) -> None:
         self._bench = bench
-        self._began = began
-        self._ended = ended
+        self.began: list[Callable[[], None]] = []
+        """Called when there is a new one."""
+        self.ended: list[Callable[[], None]] = []
+        """Called when it is over, and nobody sees it any more."""
         self._lock = threading.RLock()
         self._now: Failure | None = None
 
@@ -34,10 +38,11 @@ class Trouble:
                 return False
             if isinstance(error, VendorIdentityError) and self._identity_holds():
                 return False  # the keys were changed meanwhile, and the new ones are in use now
-            self._began()
             self._now = failure_of(error)
-            telemetry.error(Event.TROUBLE_BEGAN, **error.log_context())
-            return True
+        telemetry.error(Event.TROUBLE_BEGAN, **error.log_context())
+        for tell in self.began:
+            tell()
+        return True
 
     def mend(self) -> None:
         """Tries whether it is over. Costs nothing while there is none."""
@@ -54,7 +59,8 @@ class Trouble:
             return
         self._now = None
         telemetry.log(Event.TROUBLE_ENDED, cause=trouble.cause)
-        self._ended()
+        for tell in self.ended:
+            tell()
 
     def _identity_holds(self) -> bool:
         try:

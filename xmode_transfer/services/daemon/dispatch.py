@@ -1,6 +1,6 @@
-"""The crew of a daemon whose customers' turns are taken by workers, on any number of machines.
+"""A daemon's side of the work queue: it queues customers, and hears what came of their turns.
 
-The ledger knows who is where; this process only asks it, and remembers the answer for the board.
+The queue knows who is where; the daemon only asks it, and remembers the answer for the board.
 """
 
 import threading
@@ -11,10 +11,9 @@ from datetime import datetime
 from xmode_transfer import telemetry
 from xmode_transfer.domain.errors import LedgerError, XmodeError
 from xmode_transfer.domain.fleet import Call, FleetState, FleetTurn, WorkerRecord
-from xmode_transfer.ports import Fleet
+from xmode_transfer.ports import WorkQueue
 from xmode_transfer.ports.board import Turn, TurnState
-from xmode_transfer.services.daemon.crew import Crew, Hire
-from xmode_transfer.services.daemon.turns import TurnEnd, Turns
+from xmode_transfer.services.daemon.turns import TurnEnd
 from xmode_transfer.services.workbench import Workbench
 from xmode_transfer.telemetry import Event
 
@@ -36,23 +35,22 @@ class _Call:
         return _Call(self.hurried or other.hurried, max(times, default=None))
 
 
-class FleetCrew:
-    """Implements ``Crew``. Calls are written by ``attend``, all that have come since it was called last. What
-    the ledger does not take now is told as trouble, and tried again by ``attend``."""
-
-    alone = False
+class Dispatch:
+    """Thread-safe. Calls are written by ``attend``, all that have come since it was called last. What the
+    queue does not take now is told as trouble, and tried again by ``attend``."""
 
     def __init__(
         self,
         bench: Workbench,
-        fleet: Fleet,
+        queue: WorkQueue,
         *,
         ended: Callable[[str, TurnEnd], None],
         trouble: Callable[[XmodeError], object],
     ) -> None:
-        """``ended`` and ``trouble`` as in ``Hire``; ``ended`` is called by the thread that attends."""
+        """``ended`` hears how each turn ended, ``trouble`` what concerns all customers; ``attend`` calls
+        ``ended``. Both are called without a lock."""
         self._bench = bench
-        self._fleet = fleet
+        self._queue = queue
         self._ended = ended
         self._trouble = trouble
         self._lock = threading.Lock()
@@ -68,15 +66,19 @@ class FleetCrew:
         self._reaped = -REAP_SECONDS
         self._closed = False
 
-    # --- What is asked of the fleet ----------------------------------------------------------------------
+    # --- What is asked of the queue ----------------------------------------------------------------------
 
     def seat(self, weights: Mapping[str, int]) -> None:
+        """The customers that take part from now on, with their weights; what runs for others is stopped
+        where it can be resumed."""
         weights = dict(weights)
         with self._lock:
             self._seated = frozenset(weights)
-        self._wish(("seat", ""), lambda: self._fleet.seat(weights))
+            self._known = {name: turn for name, turn in self._known.items() if name in self._seated}
+        self._wish(("seat", ""), lambda: self._queue.seat(weights))
 
     def rest(self, turn: Turn) -> None:
+        """What is known of a customer before its first turn."""
         rested = FleetTurn(
             turn.customer,
             FleetState(turn.state),
@@ -87,15 +89,18 @@ class FleetCrew:
             period=turn.period,
             reason=turn.reason,
         )
-        self._wish(("rest", turn.customer), lambda: self._fleet.rest(rested))
+        self._wish(("rest", turn.customer), lambda: self._queue.rest(rested))
 
     def call(self, name: str, *, hurried: bool = False, serving_at: datetime | None = None) -> None:
+        """Gives the customer a turn as soon as it is its. ``hurried`` as in ``Turns.hurry``. ``serving_at``
+        is the time of its schedule that the turn serves."""
         if name in self._seated:
             self._remember_call(name, _Call(hurried, serving_at))
 
     def stop(self, name: str) -> None:
-        """The workers read the files themselves; this is for the one that has not yet done so."""
-        self._wish(("stop", name), lambda: self._fleet.stop(name))
+        """The customer is to be looked at anew: its turn, if one runs, stops where it can be resumed. Workers
+        read the files themselves; this is for the one that has not yet done so."""
+        self._wish(("stop", name), lambda: self._queue.stop(name))
 
     def _wish(self, key: _Wish, wish: Callable[[], None]) -> None:
         with self._lock:
@@ -134,7 +139,7 @@ class FleetCrew:
         if self._closed or not calls:
             return True
         try:
-            self._fleet.call_all(Call(name, call.hurried, call.serving_at) for name, call in calls.items())
+            self._queue.call_all(Call(name, call.hurried, call.serving_at) for name, call in calls.items())
         except LedgerError as error:
             for name, call in calls.items():  # one that was written is not written twice: it is queued
                 self._remember_call(name, call)
@@ -142,19 +147,19 @@ class FleetCrew:
             return False
         return True
 
-    # --- What the fleet does -----------------------------------------------------------------------------
+    # --- What the workers do -----------------------------------------------------------------------------
 
-    def attend(self, turn_seconds: float) -> None:
-        """``turn_seconds`` is seen to by the workers."""
+    def attend(self) -> None:
+        """Called every second or so."""
         now = self._bench.clock.monotonic()
         if not (self._carry_out() and self._write_calls()):
             return
         try:
             if now - self._reaped >= REAP_SECONDS:
                 self._reaped = now
-                tell_of_taking_over(self._fleet.reap())
-            changed = self._fleet.turns(self._serial)
-            workers = tuple(self._fleet.workers())
+                tell_of_taking_over(self._queue.reap())
+            changed = self._queue.turns(self._serial)
+            workers = tuple(self._queue.workers())
         except LedgerError as error:
             self._trouble(error)
             return
@@ -213,41 +218,17 @@ class FleetCrew:
 
     def turn(self, name: str) -> Turn | None:
         with self._lock:
+            if name not in self._seated:
+                return None
             known = self._known.get(name)
-            return _seen(known) if known is not None and name in self._seated else None
-
-    # --- Its own end: the workers go on without this process ---------------------------------------------
-
-    def pause(self) -> None:
-        pass
-
-    def resume(self) -> None:
-        pass
+            if known is None:  # it takes part since a moment ago
+                return Turn(name, TurnState.RESTING, self._bench.clock.now())
+            return _seen(known)
 
     def close(self) -> None:
+        """Nobody is queued any more by this process."""
         with self._lock:
             self._closed = True
-
-    def stop_all(self) -> None:
-        pass
-
-    def wait(self, seconds: float) -> bool:
-        return True
-
-
-def of_fleet(bench: Workbench, fleet: Fleet) -> Hire:
-    """Makes the crew of a daemon that joins the fleet."""
-
-    def hire(
-        _turns: Turns,
-        /,
-        *,
-        ended: Callable[[str, TurnEnd], None],
-        trouble: Callable[[XmodeError], object],
-    ) -> Crew:
-        return FleetCrew(bench, fleet, ended=ended, trouble=trouble)
-
-    return hire
 
 
 def tell_of_taking_over(names: list[str]) -> None:

@@ -1,4 +1,4 @@
-"""What a daemon does whose customers' turns are taken by workers, and several such daemons together."""
+"""How a daemon queues customers and hears what came of them, and several daemons of a fleet together."""
 
 import threading
 from collections.abc import Callable
@@ -10,7 +10,7 @@ import pytest
 from xmode_transfer.domain.errors import LedgerReadOnly, XmodeError
 from xmode_transfer.domain.fleet import FleetState, WorkerRecord
 from xmode_transfer.ports.board import TurnState
-from xmode_transfer.services.daemon import Daemon, FleetCrew
+from xmode_transfer.services.daemon import Daemon, Dispatch
 from xmode_transfer.services.daemon.turns import TurnEnd
 from xmode_transfer.telemetry import Event
 
@@ -19,17 +19,17 @@ Make = Callable[..., "DaemonWorld"]  # noqa: F821 - conftest's, which tests cann
 pytestmark = pytest.mark.parametrize("daemon_world", ["fleet"], indirect=True)
 
 
-def crew_of(world: Any) -> tuple[FleetCrew, list[tuple[str, TurnEnd]], list[XmodeError]]:
+def crew_of(world: Any) -> tuple[Dispatch, list[tuple[str, TurnEnd]], list[XmodeError]]:
     ends: list[tuple[str, TurnEnd]] = []
     troubles: list[XmodeError] = []
-    crew = FleetCrew(
+    crew = Dispatch(
         world.bench("daemon"),
         world.fleet,
         ended=lambda name, end: ends.append((name, end)),
         trouble=troubles.append,
     )
     crew.seat(dict.fromkeys(world.customers, 1))
-    crew.attend(600)
+    crew.attend()
     return crew, ends, troubles
 
 
@@ -48,10 +48,10 @@ def test_each_end_is_heard_of_once_by_each_daemon(daemon_world: Make) -> None:
     one, ends, _ = crew_of(world)
     other, also, _ = crew_of(world)
     one.call("acme")
-    one.attend(600)
+    one.attend()
     world.work()
     for crew in (one, other, one, other):
-        crew.attend(600)
+        crew.attend()
     assert [(name, end.looked, end.broken_off) for name, end in ends] == [("acme", True, False)]
     assert also == ends
     turn = one.turn("acme")
@@ -67,7 +67,7 @@ def test_what_ended_before_is_history_but_for_who_is_broken_off(daemon_world: Ma
     world.refuse("globex")
     for name in world.customers:
         crew.call(name)
-    crew.attend(600)
+    crew.attend()
     world.work()
     _, ends, _ = crew_of(world)
     assert [(name, end.refused) for name, end in ends] == [("globex", True)]
@@ -89,21 +89,21 @@ def test_what_the_ledger_does_not_take_is_asked_again_in_order(
         crew.stop("acme")
         crew.seat({"acme": 1, "hooli": 1})
         crew.call("hooli", hurried=True)
-        crew.attend(600)
+        crew.attend()
         crew.call("hooli", serving_at=world.clock.now())
-        crew.attend(600)
+        crew.attend()
     assert {type(error) for error in troubles} == {LedgerReadOnly}
     assert [turn.customer for turn in crew.turns()] == ["acme"]  # globex is no longer shown
-    crew.attend(600)
+    crew.attend()
     assert [(turn.customer, turn.state) for turn in crew.turns()] == [
         ("acme", TurnState.RESTING),
         ("hooli", TurnState.QUEUED),
     ]
-    ticket = world.fleet.begin("hooli", "worker", 45)
+    ticket = world.fleet.next("worker", 45, waiting=False)
     assert ticket is not None
     assert ticket.hurried
     told = len(troubles)
-    crew.attend(600)
+    crew.attend()
     assert len(troubles) == told
 
 
@@ -114,10 +114,8 @@ def test_who_has_no_seat_is_not_called_and_nobody_is_after_the_end(daemon_world:
     crew.call("nobody")
     crew.close()
     crew.call("acme")
-    crew.attend(600)
+    crew.attend()
     assert serials(world) == before
-    assert crew.wait(0)
-    crew.stop_all()
 
 
 def test_the_places_are_those_of_all_workers_that_live(daemon_world: Make) -> None:
@@ -127,10 +125,10 @@ def test_the_places_are_those_of_all_workers_that_live(daemon_world: Make) -> No
     one, other = world.engage(), world.new_worker("other")
     now = world.clock.now()
     world.fleet.beat(WorkerRecord("other", now, now, places=3, busy=2))
-    crew.attend(600)
+    crew.attend()
     assert (crew.workers, crew.busy) == (6, 2)
     one.close()
-    crew.attend(600)
+    crew.attend()
     assert (crew.workers, crew.busy) == (3, 2)
     world.clock.advance(60)
     assert (crew.workers, crew.busy) == (0, 0)  # not heard of for so long
@@ -141,20 +139,20 @@ def test_that_no_worker_lives_is_told_once(daemon_world: Make, monkeypatch: pyte
     world = daemon_world()
     told: list[Event] = []
     monkeypatch.setattr(
-        "xmode_transfer.services.daemon.fleet.telemetry.warn", lambda event, **_: told.append(event)
+        "xmode_transfer.services.daemon.dispatch.telemetry.warn", lambda event, **_: told.append(event)
     )
     crew, _, _ = crew_of(world)
     assert told == []
     crew.call("acme")
     for _ in range(3):
-        crew.attend(600)
+        crew.attend()
     assert told == [Event.WORKERS_MISSING]
     world.engage()
-    crew.attend(600)
+    crew.attend()
     world.work()
     world.clock.advance(60)
     crew.call("acme")
-    crew.attend(600)
+    crew.attend()
     assert told == [Event.WORKERS_MISSING] * 2
 
 
@@ -162,14 +160,14 @@ def test_turns_of_a_worker_that_is_gone_are_queued_again(daemon_world: Make) -> 
     world = daemon_world(customers={"acme": {}})
     crew, _, _ = crew_of(world)
     crew.call("acme")
-    crew.attend(600)
-    assert world.fleet.begin("acme", "gone", 45) is not None
-    crew.attend(600)
+    crew.attend()
+    assert world.fleet.next("gone", 45, waiting=False) is not None
+    crew.attend()
     turn = crew.turn("acme")
     assert turn is not None
     assert turn.state is TurnState.RUNNING
     world.clock.advance(46)
-    crew.attend(600)
+    crew.attend()
     turn = crew.turn("acme")
     assert turn is not None
     assert turn.state is TurnState.QUEUED
@@ -284,8 +282,7 @@ def test_who_was_queued_when_all_was_down_waits_for_a_daemon_that_says_what_is_m
     both(world, one, other)
     world.produce("2026-11-22", "2026-11-23")
     world.clock.advance(3 * 24 * 3600)
-    assert world.queue.next() == "acme"
-    world.worker.take("acme", waiting=False, freed=lambda: None)
+    world.step(world.worker)
     assert world.worker.wait(120)
     assert world.delivered() == before
     other.tick()

@@ -1,4 +1,4 @@
-"""Turns given out over several machines."""
+"""Who gives turns to customers: the queue of one process, or that of a whole fleet."""
 
 from collections.abc import Iterable, Mapping
 from datetime import datetime
@@ -7,14 +7,14 @@ from typing import Protocol
 from xmode_transfer.domain.fleet import Call, FleetTurn, FleetTurnEnd, Standing, Ticket, WorkerRecord
 
 
-class Fleet(Protocol):
-    """Each customer's place in the round of the whole fleet, in the ledger; a customer has one turn at a
-    time, wherever it runs.
+class WorkQueue(Protocol):
+    """Each customer's place among all; a customer has one turn at a time, wherever it runs.
 
-    Any number of daemons call customers, any number of workers take their turns; the ledger decides. What
-    wakes the workers is a job in the queue of the database, written in the same transaction as the place, so
-    neither is there without the other; a job that was lost is written again by ``reap``. Every method may
-    raise what ``Ledger`` raises. Thread-safe. Times are the database's own where machines have to agree.
+    ``adapters.local_queue`` is that of a daemon that delivers itself. In a fleet any number of daemons call
+    customers, any number of workers take their turns, and the ledger decides: the job in the queue of the
+    database is written in the same transaction as the place, so neither is there without the other; one that
+    was lost is written again by ``reap``. Every method may raise what ``Ledger`` raises. Thread-safe. Times
+    are the database's own where machines have to agree.
     """
 
     # --- daemons
@@ -62,9 +62,10 @@ class Fleet(Protocol):
 
     # --- workers
 
-    def begin(self, name: str, holder: str, ttl_seconds: float) -> Ticket | None:
-        """Takes the customer's turn, if it is queued. None when somebody has it already, or it was taken out
-        of the queue: then there is nothing to do."""
+    def next(self, holder: str, ttl_seconds: float, *, waiting: bool) -> Ticket | None:
+        """Takes the turn of the customer who is first in the queue, or in that of those who are broken off
+        (``waiting``). None when nobody is queued there. One who is delivered to by a ``run`` is passed over,
+        and comes again a few seconds later."""
         ...
 
     def tell(self, ticket: Ticket, feed: str, period: str) -> None:

@@ -1,18 +1,20 @@
-"""What holds for a fleet whatever happens to its workers, by chance against the one in memory; the contract
-suite shows that the ledger's own behaves alike."""
+"""What holds for a work queue whatever happens to its workers, by chance against that of one process; the
+contract suite shows that the ledger's own behaves alike."""
 
 from collections import Counter
-from datetime import UTC, datetime
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from tests.fakes import MemoryClock, MemoryFleet, MemoryLeases
-from xmode_transfer.domain.errors import LeaseLost
+from tests.fakes import MemoryClock
+from xmode_transfer.adapters.local_queue import LocalQueue
+from xmode_transfer.domain.errors import AlreadyRunning
 from xmode_transfer.domain.fleet import BACKFILL_HANDICAP, FleetState, FleetTurnEnd, Ticket
+from xmode_transfer.domain.records import Lease
 from xmode_transfer.domain.seats import REBASE_ABOVE
 
 NOW = datetime(2026, 11, 23, 6, 30, tzinfo=UTC)
@@ -27,18 +29,36 @@ ENDS = (
 )
 
 
+class MemoryLeases:
+    """Leases as the ledger keeps them, of a process that renews them in time."""
+
+    def __init__(self) -> None:
+        self._held: dict[str, Lease] = {}
+        self._generation = 0
+
+    def claim(self, name: str, holder: str, ttl_seconds: float) -> Lease:
+        if name in self._held:
+            raise AlreadyRunning(f"{name} is already being worked on, by {self._held[name].holder}.")
+        self._generation += 1
+        self._held[name] = Lease(name, self._generation, holder, NOW + timedelta(seconds=ttl_seconds))
+        return self._held[name]
+
+    def release(self, lease: Lease) -> None:
+        if self._held.get(lease.name) == lease:
+            del self._held[lease.name]
+
+    def serve(self, customer: str, work: str, served_at: datetime) -> None: ...
+
+
 class Chance(RuleBasedStateMachine):
-    """Daemons call, workers take turns, freeze, die and wake; jobs get lost."""
+    """A daemon calls, its worker takes turns."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.clock = MemoryClock(NOW)
-        self.leases = MemoryLeases(self.clock)
-        self.fleet = MemoryFleet(self.clock, leases=self.leases)
+        self.fleet = LocalQueue(MemoryClock(NOW), MemoryLeases())
         self.fleet.seat(dict.fromkeys(NAMES, 1))
         self.workers = 0
         self.running: dict[str, Ticket] = {}
-        self.gone: list[Ticket] = []  # taken over, or about to be: their holders may still wake
         self.called: set[str] = set()  # who was called after its last turn began
         self.seated = set(NAMES)
 
@@ -53,12 +73,11 @@ class Chance(RuleBasedStateMachine):
 
     @rule(waiting=st.booleans())
     def begin(self, waiting: bool) -> None:
-        name = self.fleet.queue.next(waiting=waiting)
-        if name is None:
-            return
         self.workers += 1
-        ticket = self.fleet.begin(name, f"host-{self.workers}", TTL)
-        assert ticket is not None, "a job stands for a queued turn"
+        ticket = self.fleet.next(f"host-{self.workers}", TTL, waiting=waiting)
+        if ticket is None:
+            return
+        name = ticket.customer
         assert name not in self.running, "two turns of one customer"
         self.running[name] = ticket
         self.called.discard(name)
@@ -71,47 +90,11 @@ class Chance(RuleBasedStateMachine):
         if end.again and name in self.seated:
             self.called.add(name)
 
-    @precondition(lambda self: self.running)
-    @rule(data=st.data(), frozen=st.booleans())
-    def lose(self, data: Any, frozen: bool) -> None:
-        """One worker is lost; the others renew their leases."""
-        name = data.draw(st.sampled_from(sorted(self.running)))
-        ticket = self.running.pop(name)
-        self.gone.append(ticket)
-        if frozen:
-            self.clock.advance(TTL)
-            for other in self.running.values():
-                self.leases.renew(other.lease, TTL)
-        else:
-            self.leases.kill(ticket.lease.holder)
-        if name in self.seated:
-            self.called.add(name)
-        assert self.fleet.reap() == [name]
-
-    @rule(name=st.sampled_from(NAMES))
-    def lose_job(self, name: str) -> None:
-        self.fleet.queue.take_out(name)
-
-    @rule()
-    def reap(self) -> None:
-        assert self.fleet.reap() == []
-
     @rule(names=st.sets(st.sampled_from(NAMES), min_size=1))
     def seat(self, names: set[str]) -> None:
         self.fleet.seat(dict.fromkeys(names, 1))
         self.seated = names
         self.called &= names
-
-    @precondition(lambda self: self.gone)
-    @rule(data=st.data())
-    def wake(self, data: Any) -> None:
-        ticket = data.draw(st.sampled_from(self.gone))
-        before = self.fleet.turns()
-        with pytest.raises(LeaseLost):
-            self.fleet.tell(ticket, "us-daily", "2026-11-22")
-        with pytest.raises(LeaseLost):
-            self.fleet.end(ticket, FleetTurnEnd(looked=True))
-        assert self.fleet.turns() == before
 
     @invariant()
     def nobody_who_was_called_is_forgotten(self) -> None:
@@ -133,13 +116,10 @@ class Chance(RuleBasedStateMachine):
         """When the workers have a quiet hour, everybody who was called gets a turn."""
         for ticket in self.running.values():
             self.fleet.end(ticket, FleetTurnEnd(looked=True))
-        self.fleet.reap()
         for waiting in (False, True):
-            while (name := self.fleet.queue.next(waiting=waiting)) is not None:
-                ticket = self.fleet.begin(name, "host", TTL)
-                assert ticket is not None
+            while (ticket := self.fleet.next("host", TTL, waiting=waiting)) is not None:
                 self.fleet.end(ticket, FleetTurnEnd(looked=True))
-                self.called.discard(name)
+                self.called.discard(ticket.customer)
         assert self.called <= set(self.running)
         assert FleetState.QUEUED not in self.states().values()
 
@@ -150,21 +130,19 @@ TestChance.settings = settings(max_examples=60, stateful_step_count=40, deadline
 weights = st.dictionaries(st.sampled_from(NAMES), st.integers(1, 100), min_size=2)
 
 
-def a_fleet(weights: dict[str, int]) -> MemoryFleet:
-    fleet = MemoryFleet(MemoryClock(NOW))
+def a_fleet(weights: dict[str, int]) -> LocalQueue:
+    fleet = LocalQueue(MemoryClock(NOW), MemoryLeases())
     fleet.seat(weights)
     for name in weights:
         fleet.call(name)
     return fleet
 
 
-def take(fleet: MemoryFleet, end: FleetTurnEnd = ENDS[0]) -> str:
-    name = fleet.queue.next()
-    assert name is not None
-    ticket = fleet.begin(name, "host", TTL)
+def take(fleet: LocalQueue, end: FleetTurnEnd = ENDS[0]) -> str:
+    ticket = fleet.next("host", TTL, waiting=False)
     assert ticket is not None
     fleet.end(ticket, end)
-    return name
+    return ticket.customer
 
 
 @given(weights, st.integers(1, 400))
@@ -189,12 +167,10 @@ def test_a_backfill_waits_for_so_many_turns_of_each_and_no_longer(
     ends[late] = FleetTurnEnd(again=True, backfill=True)
 
     def step() -> str:
-        name = fleet.queue.next()
-        assert name is not None
-        ticket = fleet.begin(name, "host", TTL)
+        ticket = fleet.next("host", TTL, waiting=False)
         assert ticket is not None
-        fleet.end(ticket, ends[name])
-        return name
+        fleet.end(ticket, ends[ticket.customer])
+        return ticket.customer
 
     for _ in range(earlier):
         step()
@@ -206,14 +182,14 @@ def test_a_backfill_waits_for_so_many_turns_of_each_and_no_longer(
 
 
 def test_the_clock_is_put_back_without_a_change_of_order() -> None:
-    fleet = a_fleet({"acme": 1, "beta": 2, "ceta": 4})
-    fleet._virtual = REBASE_ABOVE + 5
+    weights = {"acme": 1, "beta": 2, "ceta": 4}
+    fleet, other = a_fleet(weights), a_fleet(weights)
     for _ in range(7):
-        take(fleet)
-    before = [fleet.queue.next() for _ in range(3)]
-    fleet.reap()
-    assert fleet._virtual == 0.0
-    assert [fleet.queue.next() for _ in range(3)] == before
-    fleet.reap()
-    jobs = [fleet.queue.job(name) for name in ("acme", "beta", "ceta")]
-    assert all(job is not None and -2048 <= job.priority <= 0 for job in jobs)
+        assert take(fleet) == take(other)
+    for name, seat in fleet._seats.items():
+        fleet._seats[name] = replace(seat, spent=seat.spent + REBASE_ABOVE)
+    fleet._clock_of_turns += REBASE_ABOVE
+    fleet._put_clock_back()
+    assert fleet._clock_of_turns == 0.0
+    assert all(seat.spent <= 2 for seat in fleet._seats.values())
+    assert [take(fleet) for _ in range(20)] == [take(other) for _ in range(20)]

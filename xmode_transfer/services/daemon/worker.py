@@ -1,7 +1,8 @@
-"""A worker of a fleet: it takes the turns of customers that the queue of the database gives it.
+"""A worker: it takes the turns of customers from a work queue, as many at once as it has places.
 
-It knows no queue. ``entrypoints/worker`` calls ``take`` for each job, ``attend`` about once a second, and the
-rest when a signal or a changed file asks for it.
+A daemon that delivers itself has one, over the queue of its own process; in a fleet any number work over the
+queue in the database. A thread of the worker's own fetches; whoever runs the process calls ``attend`` about
+once a second, and the rest when a signal or a changed file asks for it.
 """
 
 import threading
@@ -13,11 +14,10 @@ from xmode_transfer import telemetry
 from xmode_transfer.domain.config import Configuration
 from xmode_transfer.domain.config.reload import is_moved
 from xmode_transfer.domain.errors import LeaseLost, LedgerError, XmodeError
-from xmode_transfer.domain.fairness import STALLED_SECONDS, WAITING_PLACES
 from xmode_transfer.domain.fleet import FleetTurnEnd, Standing, Ticket, WorkerRecord
 from xmode_transfer.domain.records import Failure
-from xmode_transfer.ports import Fleet
-from xmode_transfer.services.daemon.fleet import REAP_SECONDS, tell_of_taking_over
+from xmode_transfer.ports import WorkQueue
+from xmode_transfer.services.daemon.dispatch import REAP_SECONDS, tell_of_taking_over
 from xmode_transfer.services.daemon.in_use import InUse, Read, read_again
 from xmode_transfer.services.daemon.outages import is_held, makes_up
 from xmode_transfer.services.daemon.running import Room, RunningTurn, Taken, taken
@@ -28,6 +28,13 @@ from xmode_transfer.services.workbench import Workbench
 from xmode_transfer.telemetry import Event
 
 BEAT_SECONDS = 5.0
+POLL_SECONDS = 1.0
+"""Customers that others queue are found within this; after a turn the next one is fetched at once."""
+STALLED_SECONDS = 5.0
+"""A turn that has made no progress for so long is stalled: a destination that does not answer must not keep a
+place from those who would."""
+WAITING_PLACES = 4
+"""Places for customers that are broken off, and as many again for stalled turns, for each regular one."""
 _MEND_SECONDS = 5.0
 _MOST_WAITING = 256
 """Turns of either kind that may wait for destinations that do not answer: each has a thread."""
@@ -36,42 +43,42 @@ _REMEMBERED = 1000
 
 
 class Worker:
-    """``take`` never waits and may be called from an event loop; so may the properties and ``stop``. What
-    else there is may wait for the ledger: ``attend``, ``reload``, ``wait`` and ``close`` are called by one
-    thread, which is no event loop's."""
+    """The properties, ``wake`` and ``stop`` may be called by any thread. What else there is may wait for the
+    ledger, and is called by one."""
 
     def __init__(
         self,
         bench: Workbench,
-        fleet: Fleet,
+        queue: WorkQueue,
         configuration: Configuration,
-        read: Read,
         *,
         places: int | None = None,
         version: str = "",
         stands: Callable[[Standing], None] = lambda _: None,
+        trouble: Trouble | None = None,
     ) -> None:
-        """``read`` reads the files anew, as for ``Daemon``. ``places`` goes before ``cluster.places``.
-        ``stands`` is called with what each sign of life was answered, by the thread that attends. Gives the
-        first sign of life; raises LedgerError when the ledger does not take it."""
+        """``places`` goes before ``cluster.places``. ``stands`` is called with what each sign of life was
+        answered, by the thread that attends. ``trouble`` is the process's own, where a daemon has one. Gives
+        the first sign of life; raises LedgerError when the ledger does not take it."""
         self._bench = bench
-        self._fleet = fleet
-        self._read = read
+        self._queue = queue
         self._stands = stands
         self._version = version
         settings = configuration.service
         self.places = places or settings.cluster.places or settings.daemon.workers
-        """Turns at once from the queue of those who get on: the concurrency for jobs that are not
-        ``waiting``."""
-        self.waiting_places = min(_MOST_WAITING, max(1, WAITING_PLACES * self.places // 2))
-        """The same for the queue of those who are broken off. The worker has room for as many again that
-        began in a regular place and make no progress."""
+        """Turns at once of those who get on."""
+        self.waiting_places = min(_MOST_WAITING, WAITING_PLACES * self.places)
+        """The same for those who are broken off. The worker has room for as many again that began in a
+        regular place and make no progress."""
         now = bench.clock.now()
         self._started_at = now
         self._in_use = InUse.of(configuration, now, configuration.problems)
         self._turns = Turns(bench, lambda: self._in_use.configuration)
-        self._trouble = Trouble(bench, began=lambda: None, ended=self._end_late)
+        self._trouble = trouble or Trouble(bench)
+        self._trouble.ended.append(self._end_late)
         self._threads = ThreadPoolExecutor(self.places + 2 * self.waiting_places, thread_name_prefix="turn")
+        self._fetcher = threading.Thread(target=telemetry.carry(self._fetch_on), name="queue", daemon=True)
+        self._wanted = threading.Event()
         self._lock = threading.Condition()
         self._taken: set[Taken] = set()
         self._ended: dict[str, int] = {}  # by customer, the serial at which its last turn here ended
@@ -84,25 +91,43 @@ class Worker:
 
     # --- Turns -------------------------------------------------------------------------------------------
 
-    def take(self, name: str, *, waiting: bool, freed: Callable[[], None]) -> None:
-        """Takes the customer's turn on a thread of the worker's own, if the fleet still gives it to us.
-        Returns at once, and raises nothing. ``freed`` is called exactly once, by any thread, when the place
-        is free again: the turn is over, or there was none to take, or it makes no progress and goes on in
-        the waiting room. Then the job is done, whatever came of the turn: that stands in the ledger. It must
-        not raise. ``waiting`` says from which queue the job came."""
-        taken = Taken(name, Room.BROKEN_OFF if waiting else Room.REGULAR, freed)
-        with self._lock:
-            if self.takes_turns:
-                self._taken.add(taken)
-                self._threads.submit(self._run, taken)
-                return
-        freed()
+    def start(self) -> None:
+        """Fetches from now on, until ``stop``."""
+        self._fetcher.start()
+
+    def wake(self) -> None:
+        """Somebody may have been queued."""
+        self._wanted.set()
+
+    def _fetch_on(self) -> None:
+        while not self._stopping:
+            self._wanted.wait(POLL_SECONDS)
+            self._wanted.clear()
+            self.fetch()
+
+    def fetch(self) -> None:
+        """Takes turns, each on a thread of its own, as long as there are places and customers for them. Does
+        not wait for the turns, and raises nothing."""
+        sizes = {Room.REGULAR: self.places, Room.BROKEN_OFF: self.waiting_places}
+        try:
+            for room, size in sizes.items():
+                while self.takes_turns and self._count(room) < size:
+                    waiting = room is Room.BROKEN_OFF
+                    ticket = self._queue.next(self._bench.holder, TTL_SECONDS, waiting=waiting)
+                    if ticket is None:
+                        break
+                    taken = Taken(ticket.customer, room)
+                    with self._lock:
+                        self._taken.add(taken)
+                    self._threads.submit(self._run, taken, ticket)
+        except XmodeError as error:
+            self._trouble.found(error)
+        except Exception:  # noqa: BLE001 - a defect here must not end the fetching for good
+            telemetry.exception(Event.DEFECT)
 
     @property
     def takes_turns(self) -> bool:
-        """Whether jobs are to be fetched. Not after ``stop``, and not while something of ours (``trouble``)
-        would meet every customer: a job that is given to ``take`` then is done without a turn, and the
-        customer is queued again by whoever reaps."""
+        """Not after ``stop``, and not while something of ours (``trouble``) would meet every customer."""
         return not self._stopping and self._trouble.now is None
 
     @property
@@ -124,10 +149,10 @@ class Worker:
         with self._lock:
             return sum(taken.room in rooms for taken in self._taken)
 
-    def _run(self, taken: Taken) -> None:
+    def _run(self, taken: Taken, ticket: Ticket) -> None:
         try:
-            self._turn(taken)
-        except XmodeError as error:  # the ledger or our identity, outside a turn: the job was in vain
+            self._turn(taken, ticket)
+        except XmodeError as error:  # the ledger or our identity, outside a turn
             self._trouble.found(error)
         except Exception:  # noqa: BLE001 - a defect ends this turn, not the worker
             telemetry.exception(Event.DEFECT, customer=taken.customer)
@@ -135,15 +160,9 @@ class Worker:
             with self._lock:
                 self._taken.discard(taken)
                 self._lock.notify_all()
-                is_free = taken.room is Room.STALLED
-            if not is_free:
-                taken.freed()
+            self.wake()
 
-    def _turn(self, taken: Taken) -> None:
-        name = taken.customer
-        ticket = self._fleet.begin(name, self._bench.holder, TTL_SECONDS)
-        if ticket is None:
-            return
+    def _turn(self, taken: Taken, ticket: Ticket) -> None:
         turn = self._begin(taken, ticket)
         with kept(self._bench.ledger, ticket.lease, lost=turn.stop.set):
             end = self._come_to(ticket, turn)
@@ -188,7 +207,7 @@ class Worker:
                 telemetry.log(Event.TURN_HELD, customer=name)
                 return TurnEnd(next_at=self._bench.clock.now())
             return self._turns.take(
-                name, turn.stop, turn.watched, lambda *what: self._fleet.tell(ticket, *what)
+                name, turn.stop, turn.watched, lambda *what: self._queue.tell(ticket, *what)
             )
 
         return taken(name, take, self._bench, self._trouble.found)
@@ -196,7 +215,7 @@ class Worker:
     def _end(self, ticket: Ticket, end: TurnEnd) -> None:
         name = ticket.customer
         try:
-            serial = self._fleet.end(
+            serial = self._queue.end(
                 ticket,
                 FleetTurnEnd(
                     again=end.again,
@@ -256,13 +275,13 @@ class Worker:
                 self._beat()
             if now - self._reaped >= REAP_SECONDS:
                 self._reaped = now
-                tell_of_taking_over(self._fleet.reap())
+                tell_of_taking_over(self._queue.reap())
         except XmodeError as error:
             self._trouble.found(error)
 
     def _make_room(self, now: float) -> None:
         settings = self._in_use.configuration.service
-        freed: list[Taken] = []
+        freed: list[str] = []
         with self._lock:
             stalled = sum(taken.room is Room.STALLED for taken in self._taken)
             for taken in self._taken:
@@ -276,19 +295,19 @@ class Worker:
                 ):
                     taken.room = Room.STALLED
                     stalled += 1
-                    freed.append(taken)
+                    freed.append(taken.customer)
                 elif self._standing.queued > 0 and (
                     now - turn.began_at > settings.daemon.turn_seconds
                     or turn.watched.sent_bytes >= settings.cluster.turn_bytes
                 ):
                     turn.stop.set()
-        for taken in freed:
-            telemetry.debug(Event.TURN_STALLED, customer=taken.customer)
-            taken.freed()
+        for customer in freed:
+            telemetry.debug(Event.TURN_STALLED, customer=customer)
+            self.wake()
 
     def _beat(self, stopped_at: datetime | None = None) -> None:
         trouble = self._trouble.now
-        self._standing = standing = self._fleet.beat(
+        self._standing = standing = self._queue.beat(
             WorkerRecord(
                 holder=self._bench.holder,
                 started_at=self._started_at,
@@ -308,13 +327,15 @@ class Worker:
                     taken.turn.stop.set()
         self._stands(standing)
 
-    def reload(self) -> None:
-        """Reads the files again and takes over what is in order; what runs for a customer that was moved
-        stops where it can be resumed. Raises nothing. To try those who are broken off is the daemon's
-        part."""
-        before = self._in_use
-        self._in_use = read_again(before, self._read, self._bench.clock.now())
-        old, new = before.configuration, self._in_use.configuration
+    def reload(self, read: Read) -> None:
+        """Reads the files again and takes over what is in order. Raises nothing. To try those who are broken
+        off is the daemon's part."""
+        self.use(read_again(self._in_use, read, self._bench.clock.now()))
+
+    def use(self, in_use: InUse) -> None:
+        """What runs for a customer that was moved stops where it can be resumed."""
+        old, new = self._in_use.configuration, in_use.configuration
+        self._in_use = in_use
         moved = {name for name in old.customers if is_moved(old, new, name)}
         with self._lock:
             self._moved |= moved
@@ -334,13 +355,18 @@ class Worker:
     def stop(self) -> None:
         """No turn begins any more; what runs goes on. From any thread."""
         self._stopping = True
+        self.wake()
 
     def wait(self, seconds: float) -> bool:
         """Waits for the turns that run, and attends to them meanwhile; whether all have ended."""
         while True:
+            pause = max(0.0, min(seconds, 1.0))
+            if self._stopping and self._fetcher.is_alive():
+                self._fetcher.join(pause)
             with self._lock:
-                if self._lock.wait_for(lambda: not self._taken, max(0.0, min(seconds, 1.0))):
-                    return True
+                ended = self._lock.wait_for(lambda: not self._taken, pause)
+            if ended and not (self._stopping and self._fetcher.is_alive()):
+                return True
             seconds -= 1.0
             if seconds <= 0:
                 return False

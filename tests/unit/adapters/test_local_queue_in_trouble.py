@@ -1,202 +1,77 @@
-"""Turns: who begins, who makes room; and a thousand customers of which a tenth is in trouble."""
+"""The work queue of one process, with a thousand customers of which a tenth is in trouble."""
 
 import heapq
 from collections import Counter, defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from random import Random
 from typing import Any
 
 import pytest
-from hypothesis import settings
-from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
+from tests.fakes import MemoryClock
+from xmode_transfer.adapters.local_queue import LocalQueue
 from xmode_transfer.domain.backoff import Backoff
-from xmode_transfer.domain.fairness import STALLED_SECONDS, WAITING_PLACES, Place, Round
-from xmode_transfer.domain.records import Delivery, Failure, Status
+from xmode_transfer.domain.fleet import FleetTurnEnd, Ticket
+from xmode_transfer.domain.records import Delivery, Failure, Lease, Status
+from xmode_transfer.services.daemon.running import Room
+from xmode_transfer.services.daemon.worker import STALLED_SECONDS, WAITING_PLACES
 
 
-def a_round(places: int = 2, waiting: int = 2, **weights: int) -> Round:
-    table = Round(places, waiting)
-    table.seat(weights or dict.fromkeys("abcd", 1))
-    return table
-
-
-def begun(table: Round) -> list[str]:
-    return [name for name, _ in table.begin()]
-
-
-# --- The rules ------------------------------------------------------------------------------------------
-
-
-def test_places_are_bounded_and_given_in_order() -> None:
-    table = a_round()
-    for name in "abcd":
-        table.call(name)
-        table.call(name)  # twice is once
-    assert begun(table) == ["a", "b"]
-    assert begun(table) == []
-    table.end("a", again=True, ailing=False)
-    assert begun(table) == ["c"]
-    table.end("b", again=False, ailing=False)
-    assert begun(table) == ["d"]
-    table.end("c", again=False, ailing=False)
-    assert begun(table) == ["a"]
-
-
-def test_a_customer_holds_one_place_whatever_its_backlog() -> None:
-    table = a_round(places=4, a=1)
-    table.call("a")
-    assert begun(table) == ["a"]
-    table.call("a")
-    assert begun(table) == []
-    table.end("a", again=False, ailing=False)
-    assert begun(table) == ["a"]  # it was called meanwhile
-
-
-@pytest.mark.parametrize(
-    "weights", [{"a": 1, "b": 1, "c": 1}, {"a": 3, "b": 1, "c": 1}, {"a": 5, "b": 3, "c": 2}]
-)
-def test_turns_follow_the_weights(weights: dict[str, int]) -> None:
-    table = a_round(places=1, **weights)
-    for name in weights:
-        table.call(name)
-    turns: list[str] = []
-    for _ in range(10 * sum(weights.values())):
-        (name,) = begun(table)
-        turns.append(name)
-        table.end(name, again=True, ailing=False)
-    assert Counter(turns) == {name: 10 * weight for name, weight in weights.items()}
-    # in each round, not all at the end
-    longest = max(len(run) for run in "".join("x" if n == "a" else " " for n in turns).split())
-    assert longest <= weights["a"] + 1
-
-
-def test_who_rested_has_no_credit() -> None:
-    table = a_round(places=1, a=1, b=1)
-    table.call("a")
-    for _ in range(100):
-        assert begun(table) == ["a"]
-        table.end("a", again=True, ailing=False)
-    table.call("b")
-    turns = []
-    for _ in range(6):
-        (name,) = begun(table)
-        turns.append(name)
-        table.end(name, again=True, ailing=False)
-    assert Counter(turns) == {"a": 3, "b": 3}
-
-
-def test_a_stalled_turn_makes_room_while_there_is_any() -> None:
-    table = a_round(places=1, waiting=1)
-    for name in "abc":
-        table.call(name)
-    assert begun(table) == ["a"]
-    assert table.stall("a")
-    assert not table.stall("a")
-    assert begun(table) == ["b"]
-    assert not table.stall("b")  # the waiting room is full
-    assert begun(table) == []
-    table.end("a", again=True, ailing=True)
-    assert list(table.begin()) == [("a", Place.WAITING_ROOM)]  # who fails begins there
-    table.end("b", again=False, ailing=False)
-    assert begun(table) == ["c"]
-    table.end("a", again=True, ailing=False)
-    table.end("c", again=False, ailing=False)
-    assert list(table.begin()) == [("a", Place.REGULAR)]
-
-
-def test_who_leaves_is_not_called_any_more() -> None:
-    table = a_round(places=1, a=1, b=1)
-    table.call("a")
-    table.call("b")
-    assert begun(table) == ["a"]
-    assert table.seat({"c": 1}) == ["a"]  # still running
-    table.call("a")
-    assert begun(table) == []
-    table.end("a", again=True, ailing=False)
-    assert begun(table) == []
-    table.call("c")
-    assert begun(table) == ["c"]
-
-
-def test_contention_is_somebody_waiting_for_that_kind_of_place() -> None:
-    table = a_round(places=1, a=1, b=1)
-    table.call("a")
-    assert begun(table) == ["a"]
-    assert not table.is_contended("a")
-    table.call("b")
-    assert table.is_contended("a")
-    table.stall("a")
-    assert not table.is_contended("a")
-
-
-class AnyRound(RuleBasedStateMachine):
-    """Whatever is called in whatever order: places stay bounded, and nobody who was called is forgotten."""
-
-    names = st.sampled_from("abcdef")
+class Leases:
+    """Nobody else takes any."""
 
     def __init__(self) -> None:
-        super().__init__()
-        self.table = Round(2, 1)
-        self.seated = dict.fromkeys("abcdef", 1)
-        self.table.seat(self.seated)
-        self.running: dict[str, Place] = {}
-        self.wanted: set[str] = set()
+        self._generation = 0
 
-    @rule(name=names)
+    def claim(self, name: str, holder: str, ttl_seconds: float) -> Lease:
+        self._generation += 1
+        return Lease(name, self._generation, holder, START + timedelta(seconds=ttl_seconds))
+
+    def release(self, lease: Lease) -> None: ...
+
+    def serve(self, customer: str, work: str, served_at: datetime) -> None: ...
+
+
+class Slots:
+    """The places of a worker beside its queue, as ``services.daemon.worker`` fills them."""
+
+    def __init__(self, places: int, waiting_places: int, weights: dict[str, int]) -> None:
+        self._free = {room: places if room is Room.REGULAR else waiting_places for room in Room}
+        self._running: dict[str, tuple[Ticket, Room]] = {}
+        self._queue = LocalQueue(MemoryClock(START), Leases())
+        self._queue.seat(weights)
+
     def call(self, name: str) -> None:
-        self.table.call(name)
-        if name in self.seated:
-            self.wanted.add(name)
+        self._queue.call(name)
 
-    @rule()
-    def begin(self) -> None:
-        for name, place in self.table.begin():
-            assert name not in self.running
-            assert name in self.wanted
-            self.running[name] = place
-            self.wanted.discard(name)
+    def begin(self) -> Iterator[str]:
+        for room in (Room.REGULAR, Room.BROKEN_OFF):
+            while self._free[room] > 0:
+                ticket = self._queue.next("worker", 45, waiting=room is Room.BROKEN_OFF)
+                if ticket is None:
+                    break
+                self._free[room] -= 1
+                self._running[ticket.customer] = ticket, room
+                yield ticket.customer
 
-    @rule(name=names)
-    def stall(self, name: str) -> None:
-        if self.table.stall(name):
-            assert self.running[name] is Place.REGULAR
-            self.running[name] = Place.WAITING_ROOM
+    def stall(self, name: str) -> bool:
+        ticket, room = self._running[name]
+        if room is not Room.REGULAR or not self._free[Room.STALLED]:
+            return False
+        self._free[room] += 1
+        self._free[Room.STALLED] -= 1
+        self._running[name] = ticket, Room.STALLED
+        return True
 
-    @rule(name=names, again=st.booleans(), ailing=st.booleans())
-    def end(self, name: str, again: bool, ailing: bool) -> None:
-        if name in self.running:
-            del self.running[name]
-            self.table.end(name, again=again, ailing=ailing)
-            if again and name in self.seated:
-                self.wanted.add(name)
+    def end(self, name: str, *, again: bool, ailing: bool) -> None:
+        ticket, room = self._running.pop(name)
+        self._free[room] += 1
+        self._queue.end(ticket, FleetTurnEnd(again=again, reason="refused" if ailing else ""))
 
-    @rule(weights=st.dictionaries(names, st.integers(1, 5)))
-    def seat(self, weights: dict[str, int]) -> None:
-        left = self.table.seat(weights)
-        assert set(left) == set(self.running) - set(weights)
-        self.seated = weights
-        self.wanted &= set(weights)
-
-    @invariant()
-    def bounded(self) -> None:
-        places = Counter(self.running.values())
-        assert places[Place.REGULAR] <= 2
-        assert places[Place.WAITING_ROOM] <= 1
-
-    def teardown(self) -> None:
-        for _ in range(50):
-            self.begin()
-            for name in list(self.running):
-                self.end(name, again=False, ailing=False)
-        assert not self.wanted
-
-
-TestAnyRound = AnyRound.TestCase
-TestAnyRound.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
+    def is_running(self, name: str) -> bool:
+        return name in self._running
 
 
 # --- A thousand customers -------------------------------------------------------------------------------
@@ -237,8 +112,8 @@ class Simulation:
         }
         for name, extra in self.backlog.items():
             complete[name] = [0.0] * extra + complete[name]
-        self.round = Round(self.workers, self.waiting_places * self.workers)
-        self.round.seat({name: self.weights.get(name, 1) for name in names})
+        weights = {name: self.weights.get(name, 1) for name in names}
+        self.slots = Slots(self.workers, self.waiting_places * self.workers, weights)
         self.periods = complete
         self.done: dict[str, int] = defaultdict(int)
         self.parked: dict[str, Delivery] = {}
@@ -257,13 +132,13 @@ class Simulation:
         while self.events and (event := heapq.heappop(self.events))[0] < end + HOUR:
             now, _, what, name, turn = event
             if (what == "call" and name not in self.parked) or what == "probe":
-                self.round.call(name)
-            elif what == "stalled" and turn == self.turn[name] and self.round.is_running(name):
-                if not self.round.stall(name):
+                self.slots.call(name)
+            elif what == "stalled" and turn == self.turn[name] and self.slots.is_running(name):
+                if not self.slots.stall(name):
                     self.at(now + 1, "stalled", name, turn)
             elif what == "end" and turn == self.turn[name]:
                 self.end(now, name)
-            for begun, _ in self.round.begin():
+            for begun in self.slots.begin():
                 self.start(now, begun)
 
     def at(self, when: float, what: str, name: str, turn: int = 0) -> None:
@@ -292,12 +167,12 @@ class Simulation:
             answer = self.troubled(now, name)
             if answer is not None:
                 self.park(now, name, answer)
-                self.round.end(name, again=False, ailing=True)
+                self.slots.end(name, again=False, ailing=True)
                 return
             self.freshness[name].append(now - self.periods[name][self.done[name]])
             self.done[name] += 1
             self.parked.pop(name, None)
-        self.round.end(name, again=self.due(now, name), ailing=False)
+        self.slots.end(name, again=self.due(now, name), ailing=False)
 
     def park(self, now: float, name: str, answer: str) -> None:
         self.probes[name] += 1
