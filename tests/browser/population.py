@@ -13,7 +13,6 @@ from typing import Any
 import sqlalchemy
 
 from xmode_transfer.adapters.ledger import looks, open_ledger, tables
-from xmode_transfer.adapters.ledger.rows import text_of
 from xmode_transfer.adapters.memory.clock import MemoryClock
 from xmode_transfer.domain.alerts import Message, Route
 from xmode_transfer.domain.config import Configuration, Customer, Feed, Problem, Service
@@ -120,7 +119,7 @@ class Ledgerful:
             f"failure_{name}": failure.get(name)
             for name in ("cause", "party", "message", "hint", "retryable", "request_id")
         }
-        began, ended = text_of(at - timedelta(seconds=12)), text_of(at)
+        began, ended = at - timedelta(seconds=12), at
         self.rows["deliveries"].append(
             {
                 "period_id": number,
@@ -137,7 +136,7 @@ class Ledgerful:
                 "delivered_at": ended if done else None,
                 **told,
                 "attempts": 1 if done else 3,
-                "next_attempt_at": None if done else text_of(at + timedelta(hours=1)),
+                "next_attempt_at": None if done else at + timedelta(hours=1),
             }
         )
         seconds = 2 + int(identity[:2], 16) / 16

@@ -46,8 +46,7 @@ class SourceProblem(NamedTuple):
     message: str
 
 
-@dataclass(frozen=True, slots=True)
-class Checksum:
+class Checksum(NamedTuple):
     """``algorithm`` in lower case as S3 names it (``crc32``, ``crc64nvme``); ``value`` in base64, of the
     whole object (checksum type FULL_OBJECT)."""
 
@@ -55,8 +54,7 @@ class Checksum:
     value: str
 
 
-@dataclass(frozen=True, slots=True)
-class PlannedObject:
+class PlannedObject(NamedTuple):
     """One object of a delivery, as the plan was recorded before the first byte.
 
     ``carried`` is true when an earlier revision delivered the same content under this key, so that
@@ -74,8 +72,7 @@ class PlannedObject:
         return SourceFile(self.name, self.size, self.modified_ns, self.identity)
 
 
-@dataclass(frozen=True, slots=True)
-class Receipt:
+class Receipt(NamedTuple):
     """Proof of one object: what S3 answered for it. ``size`` in bytes, ``sha256`` in hex where known.
     ``removed`` is true when we have taken the object away since, ``superseded`` when the revision was never
     published and another one took its place."""

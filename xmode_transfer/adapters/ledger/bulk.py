@@ -4,7 +4,8 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Table, insert
+import sqlalchemy
+from sqlalchemy import Connection, Table, TableClause, column, insert
 
 from xmode_transfer.adapters.ledger.tables import metadata, writers
 
@@ -20,6 +21,14 @@ _OTHERS = """
 """
 
 Rows = Sequence[tuple[Any, ...]]
+
+
+def plain(table: Table) -> TableClause:
+    """The table as the database sees it: its texts stay texts."""
+    types = (getattr(one.type, "impl", one.type) for one in table.columns)
+    return sqlalchemy.table(
+        table.name, *(column(one.name, kind) for one, kind in zip(table.columns, types, strict=True))
+    )
 
 
 class Bulk:
@@ -38,7 +47,7 @@ class Bulk:
     def put(self, connection: Connection, table: Table, rows: Rows) -> None:
         """Adds rows, each with a value for every column of the table, in their order."""
         names = [column.name for column in table.columns]
-        connection.execute(insert(table), [dict(zip(names, row, strict=True)) for row in rows])
+        connection.execute(insert(plain(table)), [dict(zip(names, row, strict=True)) for row in rows])
 
     def finish(self, connection: Connection) -> None:
         """After the last row."""

@@ -11,12 +11,11 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import Connection, Table, func, select, update
 
 from xmode_transfer.adapters.ledger import consistency, schema
-from xmode_transfer.adapters.ledger.bulk import TABLES, bulk
+from xmode_transfer.adapters.ledger.bulk import TABLES, bulk, plain
 from xmode_transfer.adapters.ledger.consistency import Contents
 from xmode_transfer.adapters.ledger.engine import Database, connect, is_postgres, path_of
 from xmode_transfer.adapters.ledger.fingerprints import Checksum, Figures, figures
-from xmode_transfer.adapters.ledger.rows import time_of
-from xmode_transfer.adapters.ledger.tables import SCHEMA_VERSION, daemons, leases
+from xmode_transfer.adapters.ledger.tables import SCHEMA_VERSION, daemons, leases, text_of, time_of
 from xmode_transfer.domain.config.ledger_url import shown
 from xmode_transfer.domain.daemons import longest_silence
 from xmode_transfer.domain.errors import AlreadyRunning, ConfigError, LedgerCorrupt, LedgerError
@@ -162,7 +161,8 @@ class _Work:
     ) -> Iterator[list[tuple[Any, ...]]]:
         """A table's rows, page by page, in the order in which SQLite stores them: it then never has to move
         what it has written. What goes wrong here is told of the database that is read."""
-        ordered = select(table).order_by(*table.primary_key.columns)
+        key = [column.name for column in table.primary_key.columns]
+        ordered = select(plain(table)).order_by(*key)
         with (
             database.translated(),
             connection.execute(ordered.execution_options(yield_per=_ROWS_AT_A_TIME)) as result,
@@ -224,9 +224,11 @@ def _nobody_works(connection: Connection, source: Database, clock: "Clock") -> i
         daemons.c.stopped_at.is_(None)
     )
     for daemon in connection.execute(living):
-        silent_at = time_of(daemon.ticked_at) + longest_silence(daemon.tick_seconds)
+        silent_at = daemon.ticked_at + longest_silence(daemon.tick_seconds)
         if silent_at > now and not source.is_dead(connection, daemon.holder, None):
-            raise _at_work(f"a daemon works with it, {daemon.holder}, which ticked at {daemon.ticked_at}")
+            raise _at_work(
+                f"a daemon works with it, {daemon.holder}, which ticked at {text_of(daemon.ticked_at)}"
+            )
     return len(held)
 
 

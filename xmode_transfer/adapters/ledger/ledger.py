@@ -21,9 +21,9 @@ from xmode_transfer.adapters.ledger import (
 from xmode_transfer.adapters.ledger.database import Database
 from xmode_transfer.adapters.ledger.engine import connect
 from xmode_transfer.adapters.ledger.fleet import SWEEP_SECONDS, Queue, SqlFleet
-from xmode_transfer.adapters.ledger.rows import part_values, receipt_values, text_of
 from xmode_transfer.adapters.ledger.sharing import HelpQueue, SqlShares
 from xmode_transfer.adapters.ledger.statements import Statements
+from xmode_transfer.adapters.ledger.tables import PART
 from xmode_transfer.adapters.ledger.watched import Watched
 from xmode_transfer.adapters.ledger.writer import GroupCommit
 from xmode_transfer.domain.acts import Act, ActKind, Removal, RemovalOutcome
@@ -248,7 +248,7 @@ class SqlLedger(Watched):
         return acts.holdings(self._database, customer)
 
     def record_receipt(self, lease: Lease, delivery_id: str, receipt: Receipt) -> Future[None]:
-        return self._writer.record(self._receipts, lease, delivery_id, receipt_values(receipt))
+        return self._writer.record(self._receipts, lease, delivery_id, objects.receipt_row(receipt))
 
     # --- Runs
 
@@ -271,7 +271,7 @@ class SqlLedger(Watched):
         self._writer.call(action)
 
     def record_part(self, lease: Lease, upload_id: str, part: UploadedPart) -> Future[None]:
-        return self._writer.record(self._parts, lease, upload_id, part_values(part))
+        return self._writer.record(self._parts, lease, upload_id, PART.stored(part))
 
     def close_upload(self, lease: Lease, upload_id: str, status: UploadStatus) -> None:
         def action(connection: Connection) -> None:
@@ -333,7 +333,7 @@ class SqlLedger(Watched):
         def action(connection: Connection) -> set[str]:
             leases.check(connection, lease)
             ids = [act.id for act in acts_]
-            return acts.settle(connection, acts_[0].customer, named, outcome, text_of(at), ids)
+            return acts.settle(connection, acts_[0].customer, named, outcome, at, ids)
 
         return self._writer.call(action)
 
