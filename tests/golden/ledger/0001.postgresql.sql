@@ -207,12 +207,6 @@ CREATE TABLE workers (
 	trouble TEXT COLLATE "C" NOT NULL,
 	CONSTRAINT pk_workers PRIMARY KEY (holder)
 );
-CREATE TABLE writers (
-	writer TEXT COLLATE "C" NOT NULL,
-	number BIGINT NOT NULL,
-	at TEXT COLLATE "C" NOT NULL,
-	CONSTRAINT pk_writers PRIMARY KEY (writer)
-);
 CREATE TABLE access_findings (
 	check_id BIGINT NOT NULL,
 	number INTEGER NOT NULL,

@@ -220,13 +220,6 @@ CREATE TABLE workers (
 	CONSTRAINT pk_workers PRIMARY KEY (holder)
 )
  WITHOUT ROWID;
-CREATE TABLE writers (
-	writer TEXT NOT NULL,
-	number BIGINT NOT NULL,
-	at TEXT NOT NULL,
-	CONSTRAINT pk_writers PRIMARY KEY (writer)
-)
- WITHOUT ROWID;
 CREATE TABLE access_findings (
 	check_id INTEGER NOT NULL,
 	number INTEGER NOT NULL,

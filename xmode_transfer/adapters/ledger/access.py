@@ -17,8 +17,12 @@ from xmode_transfer.domain.findings import AccessReport
 
 
 def record(connection: Connection, report: AccessReport) -> None:
-    """Adds a check. Fixes are left out: they hold the customer's external ID, which the ledger does not."""
-    added = connection.execute(insert(access_checks).values(outcome=report.outcome, **CHECK.values(report)))
+    """Adds a check, if it is not there. Fixes are left out: they hold the customer's external ID, which the
+    ledger does not."""
+    values = {**CHECK.values(report), "outcome": report.outcome}
+    if connection.execute(select(access_checks.c.id).filter_by(**values)).first() is not None:
+        return
+    added = connection.execute(insert(access_checks).values(values))
     assert added.inserted_primary_key is not None  # one row was added
     check_id = added.inserted_primary_key[0]
     findings = [FINDING.values(item) for item in report.findings]

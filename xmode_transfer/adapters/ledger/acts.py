@@ -11,8 +11,8 @@ from sqlalchemy import (
     and_,
     delete,
     func,
-    insert,
     literal,
+    or_,
     select,
     tuple_,
     union_all,
@@ -32,8 +32,8 @@ _PAGE = 1_000
 _INTENDED = (RemovalOutcome.PLANNED, RemovalOutcome.DOUBTFUL)
 
 
-def start(connection: Connection, act: Act) -> None:
-    connection.execute(insert(acts).values(ACT.values(act)))
+def start(connection: Connection, database: Database, act: Act) -> None:
+    connection.execute(database.insert(acts).values(ACT.values(act)).on_conflict_do_nothing())
 
 
 def finish(connection: Connection, act: Act) -> None:
@@ -114,7 +114,8 @@ def settle(
     at: datetime,
     unfinished: Iterable[str],
 ) -> set[str]:
-    """Keys that unfinished acts had meant to remove get that outcome; answers them."""
+    """Keys that unfinished acts had meant to remove get that outcome; answers them, also those that got it at
+    this moment already."""
     of_customer = select(periods.c.id).where(periods.c.customer == customer)
     settled: set[str] = set()
     source = iter(keys)
@@ -123,7 +124,7 @@ def settle(
             removals.c.period_id.in_(of_customer),
             removals.c.key.in_(some),
             removals.c.act_id.in_(list(unfinished)),
-            removals.c.outcome.in_(_INTENDED),
+            or_(removals.c.outcome.in_(_INTENDED), and_(removals.c.outcome == outcome, removals.c.at == at)),
         )
         settled |= set(connection.execute(select(removals.c.key).where(meant)).scalars())
         connection.execute(update(removals).where(meant).values(outcome=outcome, at=at))

@@ -7,11 +7,10 @@ from typing import Any
 import sqlalchemy
 from sqlalchemy import Connection, Table, TableClause, column, insert
 
-from xmode_transfer.adapters.ledger.tables import metadata, writers
+from xmode_transfer.adapters.ledger.tables import metadata
 
-TABLES = tuple(table for table in metadata.sorted_tables if table is not writers)
-"""What a ledger says, in an order in which what is referred to comes first. Who writes to a server at this
-moment is not a part of it."""
+TABLES = tuple(metadata.sorted_tables)
+"""In an order in which what is referred to comes first."""
 _LOCK_SECONDS = 30
 _ENDING_SECONDS = 3.0
 _OTHERS = """

@@ -123,10 +123,10 @@ def period_id(connection: Connection, customer: str, feed: str, period: str) -> 
     ).scalar_one_or_none()
 
 
-def start_run(connection: Connection, run: Run) -> None:
+def start_run(connection: Connection, database: Database, run: Run) -> None:
     if place(connection, run.delivery_id) is None:
         raise unknown("delivery", run.delivery_id)
-    connection.execute(insert(runs).values(RUN.values(run)))
+    connection.execute(database.insert(runs).values(RUN.values(run)).on_conflict_do_nothing())
 
 
 def finish_run(connection: Connection, run: Run) -> None:

@@ -1,6 +1,6 @@
 """Leases: who works on what, and since which generation."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import Enum
 from typing import TYPE_CHECKING, Any
@@ -32,6 +32,22 @@ class Lock(Enum):
     EXCLUSIVE_NOW = "FOR UPDATE SKIP LOCKED"  # nothing is found where somebody holds it
 
 
+@dataclass(slots=True)
+class Attempt:
+    """What a claim wrote, for when it is run again since nobody knows whether that was committed."""
+
+    lease: Lease | None = None
+    claimed_at: str = ""
+
+    def is_in(self, row: Any) -> bool:
+        lease = self.lease
+        return (
+            lease is not None
+            and (row.generation, row.holder) == (lease.generation, lease.holder)
+            and row.claimed_at == self.claimed_at
+        )
+
+
 def claim(
     connection: Connection,
     database: Database,
@@ -41,6 +57,7 @@ def claim(
     clock: "Clock",
     ttl_seconds: float,
     lock: Lock = Lock.EXCLUSIVE,
+    attempt: Attempt | None = None,
 ) -> Lease:
     """Raises AlreadyRunning; with ``EXCLUSIVE_NOW`` also where somebody is just about to write under it."""
     connection.execute(
@@ -51,6 +68,9 @@ def claim(
     found = _look(connection, name, lock)
     if found is None:
         raise AlreadyRunning(f"{name} is already being worked on.", hint="Let it finish.")
+    attempt = attempt or Attempt()
+    if attempt.lease is not None and attempt.is_in(found):
+        return attempt.lease
     now = database.now(connection, clock)
     if not is_claimable(connection, database, found, now):
         raise AlreadyRunning(
@@ -59,6 +79,7 @@ def claim(
             "latest, or at once if it can be seen that the process is gone.",
         )
     lease = Lease(name, found.generation + 1, holder, now + timedelta(seconds=ttl_seconds))
+    attempt.lease, attempt.claimed_at = lease, text_of(now)
     connection.execute(
         update(leases)
         .where(leases.c.name == name)

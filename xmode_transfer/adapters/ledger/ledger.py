@@ -93,9 +93,11 @@ class SqlLedger(Watched):
     # --- Leases
 
     def claim(self, name: str, holder: str, ttl_seconds: float) -> Lease:
-        presence = self._database.presence(holder)
+        presence, attempt = self._database.presence(holder), leases.Attempt()
         return self._writer.call(
-            lambda c: leases.claim(c, self._database, name, holder, presence, self._clock, ttl_seconds)
+            lambda c: leases.claim(
+                c, self._database, name, holder, presence, self._clock, ttl_seconds, attempt=attempt
+            )
         )
 
     def renew(self, lease: Lease, ttl_seconds: float) -> Lease:
@@ -253,7 +255,7 @@ class SqlLedger(Watched):
     # --- Runs
 
     def start_run(self, lease: Lease, run: Run) -> None:
-        self._held(lease, lambda c: deliveries.start_run(c, run))
+        self._held(lease, lambda c: deliveries.start_run(c, self._database, run))
 
     def finish_run(self, lease: Lease, run: Run) -> None:
         self._held(lease, lambda c: deliveries.finish_run(c, run))
@@ -292,7 +294,7 @@ class SqlLedger(Watched):
     # --- Acts
 
     def start_act(self, lease: Lease, act: Act) -> None:
-        self._held(lease, lambda c: acts.start(c, act))
+        self._held(lease, lambda c: acts.start(c, self._database, act))
 
     def finish_act(self, lease: Lease, act: Act) -> None:
         self._held(lease, lambda c: acts.finish(c, act))

@@ -37,7 +37,6 @@ from xmode_transfer.adapters.ledger.tables.delivering import (
     staged_objects,
     upload_parts,
     uploads,
-    writers,
 )
 from xmode_transfer.adapters.ledger.tables.fleet import fleet, turns, workers
 from xmode_transfer.adapters.ledger.tables.sharing import chunks
@@ -107,5 +106,4 @@ __all__ = [
     "uploads",
     "visits",
     "workers",
-    "writers",
 ]

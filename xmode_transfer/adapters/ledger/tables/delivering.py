@@ -135,17 +135,6 @@ leases = Table(
     sqlite_with_rowid=False,
 )
 
-# The last transaction of each writer on a database server, by which it is known whether a commit that was not
-# answered was written.
-writers = Table(
-    "writers",
-    metadata,
-    Column("writer", TEXT, primary_key=True),
-    Column("number", BigInteger, nullable=False),
-    Column("at", TEXT, nullable=False),
-    sqlite_with_rowid=False,
-)
-
 uploads = Table(
     "uploads",
     metadata,
