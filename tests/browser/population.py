@@ -14,7 +14,6 @@ import sqlalchemy
 
 from tests.fakes.clock import MemoryClock
 from xmode_transfer.adapters.ledger import looks, open_ledger, tables
-from xmode_transfer.adapters.ledger.rows import text_of
 from xmode_transfer.domain.config import Configuration, Customer, Feed, Problem, Service
 from xmode_transfer.domain.findings import AccessReport, Cause, Facts, finding, passed
 from xmode_transfer.domain.looks import Look, Waiting
@@ -119,7 +118,7 @@ class Ledgerful:
             f"failure_{name}": failure.get(name)
             for name in ("cause", "party", "message", "hint", "retryable", "request_id")
         }
-        began, ended = text_of(at - timedelta(seconds=12)), text_of(at)
+        began, ended = at - timedelta(seconds=12), at
         self.rows["deliveries"].append(
             {
                 "period_id": number,
@@ -136,7 +135,7 @@ class Ledgerful:
                 "delivered_at": ended if done else None,
                 **told,
                 "attempts": 1 if done else 3,
-                "next_attempt_at": None if done else text_of(at + timedelta(hours=1)),
+                "next_attempt_at": None if done else at + timedelta(hours=1),
             }
         )
         seconds = 2 + int(identity[:2], 16) / 16

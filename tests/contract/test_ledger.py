@@ -96,12 +96,12 @@ def a_delivery(revision: int = 1, period: str = "2026-11-22", **changes: object)
 
 
 def an_object(name: str, **changes: object) -> PlannedObject:
-    return replace(PlannedObject(name, f"xmode/{name}", 1_000, 17, "inode-1"), **changes)  # type: ignore[arg-type]
+    return PlannedObject(name, f"xmode/{name}", 1_000, 17, "inode-1")._replace(**changes)
 
 
 def a_receipt(name: str, **changes: object) -> Receipt:
     receipt = Receipt(name, f"xmode/{name}", 1_000, Checksum("crc64nvme", "AAAAAAAAAAE="), '"etag"', NOW)
-    return replace(receipt, **changes)  # type: ignore[arg-type]
+    return receipt._replace(**changes)
 
 
 def an_upload(upload_id: str = "upload-1", **changes: object) -> MultipartUpload:
@@ -479,7 +479,7 @@ def test_a_plan_may_be_made_from_the_ledger_itself_while_others_write(
     def grown() -> Iterator[PlannedObject]:
         for item, receipt in ledger.planned(delivery.id):
             if receipt is None:
-                yield replace(item, size=2)
+                yield item._replace(size=2)
         ledger.restamp(lease, "acme", "us-daily", "2026-11-22", [SourceFile("00001", 1_000, 99, "restored")])
         ledger.update_delivery(lease, replace(delivery, attempts=1))
 

@@ -20,6 +20,7 @@ from tests.postgres import PostgresServer
 from xmode_transfer import telemetry
 from xmode_transfer.adapters.clock import SystemClock
 from xmode_transfer.adapters.ledger import SqlLedger, leases, open_ledger
+from xmode_transfer.domain.acts import Act, ActKind, Removal, RemovalOutcome
 from xmode_transfer.domain.errors import AlreadyRunning, LeaseLost, LedgerError, LedgerUnreachable
 from xmode_transfer.domain.findings import AccessReport
 from xmode_transfer.domain.records import Checksum, Delivery, Lease, PlannedObject, Receipt, Run, Status
@@ -151,7 +152,7 @@ def _break_once(ledger: SqlLedger, server: PostgresServer, name: str) -> None:
 
 
 @pytest.mark.parametrize("was_written", [True, False])
-def test_a_commit_whose_answer_was_lost_is_looked_up_and_done_once(
+def test_what_was_written_when_the_answer_of_a_commit_was_lost_is_there_once(
     own_postgres: PostgresServer, open_: Open, monkeypatch: pytest.MonkeyPatch, was_written: bool
 ) -> None:
     ledger = open_(own_postgres.url("xmode"))
@@ -164,7 +165,6 @@ def test_a_commit_whose_answer_was_lost_is_looked_up_and_done_once(
             if was_written:
                 commit(self)
             self.close()
-            # what a crash makes possible: numbers of transactions are given out anew
             raise psycopg.OperationalError("server closed the connection unexpectedly")
         commit(self)
 
@@ -185,23 +185,18 @@ def test_a_commit_whose_answer_was_lost_is_looked_up_and_done_once(
         ledger.claim("other", ELSEWHERE, 600)
     once(lambda: ledger.plan_objects(lease, "d", [an_object("a"), an_object("b")]))
     assert [item.name for item in ledger.pending("d")] == ["a", "b"]
-
-
-def test_the_row_that_tells_of_a_commit_goes_with_its_process_or_after_a_week(
-    own_postgres: PostgresServer,
-) -> None:
-    url = own_postgres.url("xmode")
-    ledger = open_ledger(url, SystemClock())
-    ledger.prove_writable()
-    assert own_postgres.execute("SELECT count(*) FROM writers", "xmode") == [(1,)]
-    ledger.close()
-    assert own_postgres.execute("SELECT count(*) FROM writers", "xmode") == [(0,)]
-    own_postgres.execute("INSERT INTO writers VALUES ('killed', 1, '2026-01-01T00:00:00.000000Z')", "xmode")
-    own_postgres.execute("UPDATE writers SET at = '2001' || substr(at, 5)", "xmode")
-    ledger = open_ledger(url, SystemClock())
-    ledger.prove_writable()
-    assert own_postgres.execute("SELECT count(*) FROM writers WHERE writer = 'killed'", "xmode") == [(0,)]
-    ledger.close()
+    act = Act("act", ActKind.CLEANUP, "acme", ELSEWHERE, "alice", "expired", NOW)
+    once(lambda: ledger.start_act(lease, act))
+    assert ledger.acts() == [act]
+    removal = Removal(
+        "xmode/a", "us-daily", "2026-11-22", 1, False, 1, "e", NOW, "old", RemovalOutcome.PLANNED, NOW
+    )
+    once(lambda: ledger.record_removals(lease, "act", [removal]))
+    settled: list[set[str]] = []
+    keys, later = ["xmode/a", "xmode/b"], NOW + timedelta(minutes=1)
+    once(lambda: settled.append(ledger.settle_removals(lease, [act], keys, RemovalOutcome.GONE, later)))
+    assert settled == [{"xmode/a"}]
+    assert ledger.settle_removals(lease, [act], keys, RemovalOutcome.DELETED, later) == set()
 
 
 def test_a_server_that_stays_away_is_told_of_after_the_patience_and_a_close_waits_for_nobody(

@@ -46,12 +46,7 @@ class SourceProblem(NamedTuple):
     message: str
 
 
-# Checksum, PlannedObject and Receipt are made by the million from the rows of the ledger, and never changed.
-# Frozen ones take four times as long to make.
-
-
-@dataclass(slots=True, unsafe_hash=True)
-class Checksum:
+class Checksum(NamedTuple):
     """``algorithm`` in lower case as S3 names it (``crc32``, ``crc64nvme``); ``value`` in base64, of the
     whole object (checksum type FULL_OBJECT)."""
 
@@ -59,8 +54,7 @@ class Checksum:
     value: str
 
 
-@dataclass(slots=True, unsafe_hash=True)
-class PlannedObject:
+class PlannedObject(NamedTuple):
     """One object of a delivery, as the plan was recorded before the first byte.
 
     ``carried`` is true when an earlier revision delivered the same content under this key, so that
@@ -78,8 +72,7 @@ class PlannedObject:
         return SourceFile(self.name, self.size, self.modified_ns, self.identity)
 
 
-@dataclass(slots=True, unsafe_hash=True)
-class Receipt:
+class Receipt(NamedTuple):
     """Proof of one object: what S3 answered for it. ``size`` in bytes, ``sha256`` in hex where known.
     ``removed`` is true when we have taken the object away since, ``superseded`` when the revision was never
     published and another one took its place."""

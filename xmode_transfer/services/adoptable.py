@@ -6,7 +6,7 @@ what lies there.
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from xmode_transfer.domain.config import Customer
 from xmode_transfer.domain.errors import (
@@ -119,7 +119,7 @@ def prove(
         return receipt, f"it cannot be looked at: {error.message}", error
     if wrong is not None or info is None:
         return receipt, wrong, None
-    return replace(receipt, etag=info.etag, version_id=info.version_id), None, None
+    return receipt._replace(etag=info.etag, version_id=info.version_id), None, None
 
 
 def _wrong(

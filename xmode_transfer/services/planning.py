@@ -292,7 +292,7 @@ class Planner:
                 known = difference.known
                 if known is not None and self.same_content(file, receipt):
                     touched.append(file)
-                    known = replace(known, modified_ns=file.modified_ns, identity=file.identity)
+                    known = known._replace(modified_ns=file.modified_ns, identity=file.identity)
                     yield difference._replace(kind=Kind.DELIVERED, known=known)
                     continue
             yield difference
@@ -354,7 +354,7 @@ def _shown(problem: SourceProblem) -> SourceProblem:
 
 def _carried(difference: Difference) -> PlannedObject:
     assert difference.known is not None
-    return replace(difference.known, carried=True)
+    return difference.known._replace(carried=True)
 
 
 def _never_published(difference: Difference) -> bool:

@@ -286,7 +286,7 @@ class Sender:
     def _note_stale(self, planned: PlannedObject, info: ObjectInfo) -> None:
         """Records what really lies there, so that the planner sees a delivered object whose source has moved
         on."""
-        older = replace(planned, size=info.size, modified_ns=0, identity="superseded")
+        older = planned._replace(size=info.size, modified_ns=0, identity="superseded")
         self._bench.ledger.plan_objects(self._lease, self._delivery.id, [older])
         self._bench.ledger.record_receipt(
             self._lease, self._delivery.id, receipt_of(older, info, None)

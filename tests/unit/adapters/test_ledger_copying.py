@@ -21,7 +21,7 @@ from sqlalchemy import Boolean, Connection, Double, Integer, Table
 from xmode_transfer.adapters import processes
 from xmode_transfer.adapters.clock import SystemClock
 from xmode_transfer.adapters.ledger import copying, files, open_ledger, server
-from xmode_transfer.adapters.ledger.bulk import TABLES, PostgresBulk, bulk
+from xmode_transfer.adapters.ledger.bulk import TABLES, PostgresBulk, bulk, plain
 from xmode_transfer.adapters.ledger.engine import connect
 from xmode_transfer.adapters.ledger.tables import SCHEMA_VERSION, daemons, leases, metadata
 from xmode_transfer.domain.errors import (
@@ -75,7 +75,8 @@ def fill(url: str, seed: int, rows: int = 25) -> None:
             made[table.name] = [_row(table, number, made, chance) for number in range(rows)]
             names = [column.name for column in table.columns]
             connection.execute(
-                sqlalchemy.insert(table), [dict(zip(names, row, strict=True)) for row in made[table.name]]
+                sqlalchemy.insert(plain(table)),
+                [dict(zip(names, row, strict=True)) for row in made[table.name]],
             )
         bulk(connection).finish(connection)
     deliver(url, "2026-11-22")
@@ -175,7 +176,7 @@ def writing(url: str) -> Iterator[Connection]:
 def everything(url: str) -> Rows:
     with writing(url) as connection:
         return {
-            table.name: sorted(map(tuple, connection.execute(sqlalchemy.select(table))), key=repr)
+            table.name: sorted(map(tuple, connection.execute(sqlalchemy.select(plain(table)))), key=repr)
             for table in TABLES
         }
 
@@ -309,7 +310,7 @@ def test_a_ledger_that_somebody_works_with_is_not_copied(sqlite_url: str, postgr
         connection.execute(
             sqlalchemy.update(daemons)
             .where(daemons.c.holder == "host/boot/3/1")
-            .values(ticked_at=f"{now:%Y-%m-%dT%H:%M:%S.%fZ}", tick_seconds=60, stopped_at=None)
+            .values(ticked_at=now, tick_seconds=60, stopped_at=None)
         )
     with pytest.raises(AlreadyRunning, match="a daemon works with it, host/boot/3/1"):
         copying.copy(sqlite_url, postgres_url, SystemClock())
@@ -362,7 +363,7 @@ def test_there_must_be_a_ledger_of_this_version(sqlite_url: str, postgres_url: s
         copying.copy(sqlite_url, postgres_url, SystemClock())
     fill(sqlite_url, 9)
     with writing(sqlite_url) as connection:
-        connection.exec_driver_sql("UPDATE alembic_version SET version_num = '0001'")
+        connection.exec_driver_sql("UPDATE alembic_version SET version_num = '0000'")
     with pytest.raises(ConfigError, match="an earlier version") as caught:
         copying.copy(sqlite_url, postgres_url, SystemClock())
     assert "bring it up to date" in caught.value.hint

@@ -1,20 +1,15 @@
 """Records that come out of the ledger are the records that went in."""
 
-from dataclasses import replace
+import copy
+import pickle
 from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from xmode_transfer.adapters.ledger.rows import (
-    object_values,
-    objects_of,
-    pairs_of,
-    receipt_values,
-    text_of,
-    time_of,
-)
+from xmode_transfer.adapters.ledger.objects import objects_of, pairs_of, receipt_row
+from xmode_transfer.adapters.ledger.tables import OBJECT, RECEIPT, text_of, time_of
 from xmode_transfer.domain.records import Checksum, PlannedObject, Receipt
 
 texts = st.text(max_size=8)
@@ -31,19 +26,34 @@ receipts = st.builds(
     moments,
     st.none() | texts,
     st.none() | texts,
+    st.just(False),
+    st.just(False),
 )
 
 
 @given(objects, receipts)
 def test_pairs_come_back_equal(item: PlannedObject, receipt: Receipt) -> None:
-    receipt = replace(receipt, name=item.name)
-    stored = object_values(item) + receipt_values(receipt)[1:]
+    receipt = receipt._replace(name=item.name)
+    stored = OBJECT.stored(item) + receipt_row(receipt)[1:]
+    assert receipt_row(receipt) == RECEIPT.stored(receipt)
     assert list(pairs_of([stored])) == [(item, receipt)]
     assert list(pairs_of([(*stored, "one more column")])) == [(item, receipt)]
-    assert list(pairs_of([object_values(item) + (None,) * 8])) == [(item, None)]
-    (alone,) = objects_of([object_values(item)])
-    assert alone == item
-    assert isinstance(alone.carried, bool)
+    assert list(pairs_of([OBJECT.stored(item) + (None,) * 8])) == [(item, None)]
+    assert list(objects_of([OBJECT.stored(item)])) == [item]
+
+
+@given(objects, receipts)
+def test_they_are_records_like_any_other(item: PlannedObject, receipt: Receipt) -> None:
+    ((made, proof),) = pairs_of([OBJECT.stored(item) + receipt_row(receipt)[1:]])
+    assert proof is not None
+    for record, kind in ((made, PlannedObject), (proof, Receipt), (proof.checksum, Checksum)):
+        assert type(record) is kind
+        assert hash(record) == hash(copy.copy(record))
+        assert pickle.loads(pickle.dumps(record)) == record
+        with pytest.raises(AttributeError):
+            setattr(record, record._fields[0], "changed")
+    assert repr(made) == repr(item)
+    assert isinstance(made.carried, bool)
 
 
 @given(st.lists(moments, max_size=5))

@@ -13,14 +13,13 @@ from typing import Any
 import psycopg
 import pytest
 import sqlalchemy
-from alembic import command as alembic_command
 from alembic.autogenerate import compare_metadata
-from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.schema import CreateTable
 
+from tests import ledger_schema
 from tests.fakes.clock import MemoryClock
 from xmode_transfer.adapters import migrations
 from xmode_transfer.adapters.ledger import open_ledger
@@ -50,17 +49,30 @@ def parts(sql: str) -> Iterator[str]:
                 yield part.strip().rstrip(",")
 
 
-def test_the_migrations_make_exactly_the_tables(tmp_path: Path) -> None:
-    open_ledger(f"sqlite:///{tmp_path}/created.db", CLOCK).close()
-    engine = sqlalchemy.create_engine(f"sqlite:///{tmp_path}/migrated.db")
+def first_release(kind: str, url: str) -> None:
+    """A ledger as the first release made it."""
+    engine = sqlalchemy.create_engine(url.replace("postgresql:", "postgresql+psycopg:"))
+    with engine.begin() as connection:
+        for statement in ledger_schema.released(kind):
+            connection.exec_driver_sql(statement)
+        connection.exec_driver_sql("CREATE TABLE alembic_version (version_num VARCHAR(32) PRIMARY KEY)")
+        connection.exec_driver_sql(f"INSERT INTO alembic_version VALUES ('{ledger_schema.BASELINE}')")
+    engine.dispose()
+
+
+def test_the_migrations_lead_from_the_first_release_to_the_tables(tmp_path: Path) -> None:
+    """Tables that were changed without a migration fail here. Until the first release ``python -m
+    tests.ledger_schema`` writes the beginning anew."""
+    created, migrated = tmp_path / "created.db", tmp_path / "migrated.db"
+    open_ledger(f"sqlite:///{created}", CLOCK).close()
+    first_release("sqlite", f"sqlite:///{migrated}")
+    engine = sqlalchemy.create_engine(f"sqlite:///{migrated}")
     with engine.begin() as connection:
         migrate(connection)
-    engine.dispose()
-    assert normalised(tmp_path / "migrated.db") == normalised(tmp_path / "created.db")
-    migrated = sqlalchemy.create_engine(f"sqlite:///{tmp_path}/migrated.db")
-    with migrated.connect() as connection:
+    assert normalised(migrated) == normalised(created)
+    with engine.connect() as connection:
         assert compare_metadata(MigrationContext.configure(connection), metadata) == []
-    migrated.dispose()
+    engine.dispose()
 
 
 def seen_by_the_server(url: str) -> list[tuple[Any, ...]]:
@@ -88,9 +100,10 @@ def seen_by_the_server(url: str) -> list[tuple[Any, ...]]:
         ]
 
 
-def test_the_migrations_make_exactly_the_tables_on_postgresql_too(make_database: Callable[..., str]) -> None:
+def test_the_migrations_lead_to_the_tables_on_postgresql_too(make_database: Callable[..., str]) -> None:
     created, migrated = make_database(), make_database()
     open_ledger(created, CLOCK).close()
+    first_release("postgresql", migrated)
     database = connect(migrated, create=True)
     try:
         with database.writing() as connection:
@@ -196,12 +209,9 @@ def test_a_ledger_of_the_first_version_keeps_what_it_holds(
     url = f"sqlite:///{tmp_path}/ledger.db"
     if kind == "postgresql":
         url = request.getfixturevalue("postgres_url")
+    first_release(kind, url)
     engine = sqlalchemy.create_engine(url.replace("postgresql:", "postgresql+psycopg:"))
     with engine.begin() as connection:
-        config = Config(attributes={"connection": connection})
-        config.set_main_option("script_location", "xmode_transfer.adapters:migrations")
-        config.set_main_option("path_separator", "os")
-        alembic_command.upgrade(config, "0001")
         connection.execute(
             sqlalchemy.text("INSERT INTO capabilities (customer, region) VALUES ('acme', 'eu-west-1')")
         )

@@ -83,7 +83,7 @@ def test_what_is_missing_is_said_beside_the_list_and_read_back() -> None:
 
 def test_the_signed_statement_follows_from_its_text_and_its_bucket() -> None:
     gone = [MissingObject("c.csv", "xmode/c.csv", 7, Checksum("crc32", "AAAAAg=="), MissingReason.DELETED)]
-    receipts = [replace(receipt, key=f"xmode/us-daily/{receipt.name}") for receipt in RECEIPTS]
+    receipts = [receipt._replace(key=f"xmode/us-daily/{receipt.name}") for receipt in RECEIPTS]
     for missing in ([], gone):
         signed: list[bytes] = []
 

@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -178,7 +177,7 @@ def cut(data: bytes, size: int) -> Iterator[bytes]:
 @given(receipts, st.integers(1, 64))
 def test_a_manifest_is_read_however_it_comes(items: list[Receipt], size: int) -> None:
     reader = ManifestReader(cut(written(items), size))
-    assert [receipt_of(entry) for entry in reader] == [replace(item, etag="") for item in items]
+    assert [receipt_of(entry) for entry in reader] == [item._replace(etag="") for item in items]
     assert (reader.members["count"], reader.members["revision"]) == (len(items), 3)
     assert list(manifest_differences(ManifestReader(cut(written(items), size)), items)) == []
 
@@ -318,7 +317,7 @@ def test_our_own_manifest_is_taken() -> None:
         whole().replace(b"x/us-daily/2026/11/22/_r2", b"other/us-daily/2026/11/22"),
         whole([LISTED[1], LISTED[0]]),
         whole([LISTED[0], LISTED[0]]),
-        whole([replace(LISTED[0], key="x/us-daily/2026/11/22/b.csv")]),
+        whole([LISTED[0]._replace(key="x/us-daily/2026/11/22/b.csv")]),
         whole() + b" " * 100_000,
         b" " * 100_000 + whole(),
         whole().replace(b'"objects"', b",".join(b'"%d":1' % number for number in range(100)) + b',"objects"'),
@@ -335,7 +334,7 @@ def test_a_hostile_manifest_is_refused_with_a_reason(data: bytes) -> None:
 
 
 def with_missing(listed: str, missing: str) -> Checked:
-    receipts = [replace(LISTED[1], name=f"{name}.csv", key=f"x/us-daily/{name}.csv") for name in listed]
+    receipts = [LISTED[1]._replace(name=f"{name}.csv", key=f"x/us-daily/{name}.csv") for name in listed]
     gone = [
         MissingObject(f"{name}.csv", f"was/{name}.csv", 1, CRC, MissingReason.DELETED) for name in missing
     ]
@@ -390,8 +389,8 @@ def test_a_manifest_with_other_bytes_is_taken_or_refused(data: Any) -> None:
 
 
 def test_the_same_objects_delivered_at_another_time_are_the_same() -> None:
-    later = [replace(receipt, delivered_at=AT.replace(hour=23)) for receipt in LISTED]
-    other = [replace(LISTED[0], checksum=Checksum("crc32", "AAAAAg==")), LISTED[1]]
+    later = [receipt._replace(delivered_at=AT.replace(hour=23)) for receipt in LISTED]
+    other = [LISTED[0]._replace(checksum=Checksum("crc32", "AAAAAg==")), LISTED[1]]
     assert same_objects([whole()], [whole(later)])
     assert not same_objects([whole()], [whole(other)])
     assert not same_objects([whole()], [whole(LISTED[:1])])
@@ -401,7 +400,7 @@ def test_the_same_objects_delivered_at_another_time_are_the_same() -> None:
 
 def test_what_a_manifest_lists_otherwise_is_named() -> None:
     def receipt(name: str, **changes: Any) -> Receipt:
-        return replace(Receipt(name, f"x/{name}", 1, CRC, "", AT), **changes)
+        return Receipt(name, f"x/{name}", 1, CRC, "", AT)._replace(**changes)
 
     ours = [receipt("a"), receipt("b"), receipt("d", size=2)]
     theirs = [manifest.entry(receipt(name)) for name in ("b", "c", "d")]

@@ -5,63 +5,34 @@ from typing import Any
 
 from sqlalchemy import Connection, insert, select
 
-from xmode_transfer.adapters.ledger.rows import text_of, time_of
-from xmode_transfer.adapters.ledger.tables import access_checks, access_findings, access_leftovers
-from xmode_transfer.domain.errors import Party
-from xmode_transfer.domain.findings import (
-    AccessReport,
-    Cause,
-    Finding,
-    Leftover,
-    LeftoverKind,
-    Result,
-    Severity,
+from xmode_transfer.adapters.ledger.tables import (
+    CHECK,
+    FINDING,
+    LEFTOVER,
+    access_checks,
+    access_findings,
+    access_leftovers,
 )
+from xmode_transfer.domain.findings import AccessReport
 
 
 def record(connection: Connection, report: AccessReport) -> None:
-    """Adds a check. Fixes are left out: they hold the customer's external ID, which the ledger does not."""
-    added = connection.execute(
-        insert(access_checks).values(
-            customer=report.customer,
-            checked_at=text_of(report.checked_at),
-            outcome=report.outcome,
-            interrupted=report.interrupted,
-            seconds=report.seconds,
-        )
-    )
+    """Adds a check, if it is not there. Fixes are left out: they hold the customer's external ID, which the
+    ledger does not."""
+    values = {**CHECK.values(report), "outcome": report.outcome}
+    if connection.execute(select(access_checks.c.id).filter_by(**values)).first() is not None:
+        return
+    added = connection.execute(insert(access_checks).values(values))
     assert added.inserted_primary_key is not None  # one row was added
     check_id = added.inserted_primary_key[0]
-    findings = [
-        {
-            "check_id": check_id,
-            "number": number,
-            "probe": item.probe,
-            "result": str(item.result),
-            "cause": item.cause and str(item.cause),
-            "party": item.party and str(item.party),
-            "severity": str(item.severity),
-            "message": item.message,
-            "request_id": item.request_id,
-            "said": item.said,
-        }
-        for number, item in enumerate(report.findings)
-    ]
-    left = [
-        {
-            "check_id": check_id,
-            "number": number,
-            "kind": str(item.kind),
-            "key": item.key,
-            "bytes": item.bytes,
-            "id": item.id,
-        }
-        for number, item in enumerate(report.left)
-    ]
-    if findings:
-        connection.execute(insert(access_findings), findings)
-    if left:
-        connection.execute(insert(access_leftovers), left)
+    findings = [FINDING.values(item) for item in report.findings]
+    left = [LEFTOVER.values(item) for item in report.left]
+    for table, rows in ((access_findings, findings), (access_leftovers, left)):
+        if rows:
+            connection.execute(
+                insert(table),
+                [{"check_id": check_id, "number": number, **row} for number, row in enumerate(rows)],
+            )
 
 
 def newest(connection: Connection, customer: str | None, limit: int) -> list[AccessReport]:
@@ -72,28 +43,10 @@ def newest(connection: Connection, customer: str | None, limit: int) -> list[Acc
 
 
 def _report(connection: Connection, row: Any) -> AccessReport:
-    findings = _rows(connection, access_findings, row.id)
-    left = _rows(connection, access_leftovers, row.id)
-    return AccessReport(
-        row.customer,
-        time_of(row.checked_at),
-        tuple(
-            Finding(
-                item.probe,
-                Result(item.result),
-                item.cause and Cause(item.cause),
-                item.party and Party(item.party),
-                Severity(item.severity),
-                item.message,
-                None,
-                item.request_id,
-                item.said,
-            )
-            for item in findings
-        ),
-        tuple(Leftover(LeftoverKind(item.kind), item.key, item.bytes, item.id) for item in left),
-        row.seconds,
-        bool(row.interrupted),
+    return CHECK.record(
+        row,
+        findings=tuple(FINDING.record(item, fix=None) for item in _rows(connection, access_findings, row.id)),
+        left=tuple(LEFTOVER.record(item) for item in _rows(connection, access_leftovers, row.id)),
     )
 
 

@@ -1,6 +1,7 @@
 """Acts on customers' buckets, and the keys that they removed."""
 
 from collections.abc import Iterable, Iterator, Sequence
+from datetime import datetime
 from itertools import islice
 from typing import Any
 
@@ -10,8 +11,8 @@ from sqlalchemy import (
     and_,
     delete,
     func,
-    insert,
     literal,
+    or_,
     select,
     tuple_,
     union_all,
@@ -21,31 +22,22 @@ from sqlalchemy import (
 from xmode_transfer.adapters.ledger import deliveries
 from xmode_transfer.adapters.ledger.database import Database
 from xmode_transfer.adapters.ledger.removed import was_removed
-from xmode_transfer.adapters.ledger.rows import (
-    failure_of,
-    failure_values,
-    maybe_text_of,
-    maybe_time_of,
-    text_of,
-    time_of,
-)
 from xmode_transfer.adapters.ledger.statements import Statements
-from xmode_transfer.adapters.ledger.tables import acts, periods, receipts, removals
+from xmode_transfer.adapters.ledger.tables import ACT, REMOVAL, acts, periods, receipts, removals
 from xmode_transfer.adapters.ledger.tables import deliveries as deliveries_
 from xmode_transfer.domain.acts import Act, ActKind, Removal, RemovalOutcome
 from xmode_transfer.domain.records import Holding
 
 _PAGE = 1_000
-_REMOVAL = ("key", "revision", "manifest", "size", "etag", "delivered_at", "reason", "outcome", "at")
-_INTENDED = (str(RemovalOutcome.PLANNED), str(RemovalOutcome.DOUBTFUL))
+_INTENDED = (RemovalOutcome.PLANNED, RemovalOutcome.DOUBTFUL)
 
 
-def start(connection: Connection, act: Act) -> None:
-    connection.execute(insert(acts).values(id=act.id, **_values(act)))
+def start(connection: Connection, database: Database, act: Act) -> None:
+    connection.execute(database.insert(acts).values(ACT.values(act)).on_conflict_do_nothing())
 
 
 def finish(connection: Connection, act: Act) -> None:
-    changed = connection.execute(update(acts).where(acts.c.id == act.id).values(_values(act)))
+    changed = connection.execute(update(acts).where(acts.c.id == act.id).values(ACT.values(act)))
     if changed.rowcount == 0:
         raise deliveries.unknown("act", act.id)
 
@@ -57,10 +49,10 @@ def newest(
     if customer is not None:
         query = query.where(acts.c.customer == customer)
     if kind is not None:
-        query = query.where(acts.c.kind == str(kind))
+        query = query.where(acts.c.kind == kind)
     if limit is not None:
         query = query.limit(limit)
-    return [_act_of(row) for row in connection.execute(query)]
+    return [ACT.record(row) for row in connection.execute(query)]
 
 
 def record(connection: Connection, statements: Statements, act_id: str, found: Iterable[Removal]) -> None:
@@ -76,21 +68,7 @@ def record(connection: Connection, statements: Statements, act_id: str, found: I
             if number is None:
                 raise deliveries.unknown("period", f"{customer}/{item.feed}/{item.period}")
             numbers[place] = number
-        rows.append(
-            (
-                numbers[place],
-                item.key,
-                act_id,
-                item.revision,
-                item.manifest,
-                item.size,
-                item.etag,
-                text_of(item.delivered_at),
-                item.reason,
-                str(item.outcome),
-                text_of(item.at),
-            )
-        )
+        rows.append((numbers[place], act_id, *REMOVAL.stored(item)))
     statements.add_removal.run_many(connection, rows)
 
 
@@ -103,9 +81,7 @@ def of_act(
 ) -> Iterator[Removal]:
     """Page by page, each a query of its own, so that what is read may be changed meanwhile."""
     query = (
-        select(
-            removals.c.period_id, periods.c.feed, periods.c.period, *(removals.c[name] for name in _REMOVAL)
-        )
+        select(removals, periods.c.feed, periods.c.period)
         .join(periods, periods.c.id == removals.c.period_id)
         .join(acts, and_(acts.c.id == removals.c.act_id, acts.c.customer == periods.c.customer))
         .where(removals.c.act_id == act_id)
@@ -116,7 +92,7 @@ def of_act(
         if wanted is not None:
             query = query.where(column == wanted)
     if outcomes is not None:
-        query = query.where(removals.c.outcome.in_([str(outcome) for outcome in outcomes]))
+        query = query.where(removals.c.outcome.in_(list(outcomes)))
     last: tuple[int, str] | None = None
     while True:
         after = query
@@ -124,7 +100,7 @@ def of_act(
             after = query.where(tuple_(removals.c.period_id, removals.c.key) > tuple_(*last))
         rows = _rows(database, after)
         for row in rows:
-            yield _removal_of(*row)
+            yield REMOVAL.record(row)
         if len(rows) < _PAGE:
             return
         last = (rows[-1].period_id, rows[-1].key)
@@ -135,10 +111,11 @@ def settle(
     customer: str,
     keys: Iterable[str],
     outcome: RemovalOutcome,
-    at: str,
+    at: datetime,
     unfinished: Iterable[str],
 ) -> set[str]:
-    """Keys that unfinished acts had meant to remove get that outcome; answers them."""
+    """Keys that unfinished acts had meant to remove get that outcome; answers them, also those that got it at
+    this moment already."""
     of_customer = select(periods.c.id).where(periods.c.customer == customer)
     settled: set[str] = set()
     source = iter(keys)
@@ -147,10 +124,10 @@ def settle(
             removals.c.period_id.in_(of_customer),
             removals.c.key.in_(some),
             removals.c.act_id.in_(list(unfinished)),
-            removals.c.outcome.in_(_INTENDED),
+            or_(removals.c.outcome.in_(_INTENDED), and_(removals.c.outcome == outcome, removals.c.at == at)),
         )
         settled |= set(connection.execute(select(removals.c.key).where(meant)).scalars())
-        connection.execute(update(removals).where(meant).values(outcome=str(outcome), at=at))
+        connection.execute(update(removals).where(meant).values(outcome=outcome, at=at))
     return settled
 
 
@@ -218,67 +195,3 @@ def holdings(database: Database, customer: str) -> list[Holding]:
 
 def _rows(database: Database, query: Select[Any]) -> Sequence[Any]:
     return database.read(lambda connection: connection.execute(query).all())
-
-
-def _values(act: Act) -> dict[str, object]:
-    return {
-        "kind": str(act.kind),
-        "customer": act.customer,
-        "holder": act.holder,
-        "person": act.person,
-        "reason": act.reason,
-        "started_at": text_of(act.started_at),
-        "finished_at": maybe_text_of(act.finished_at),
-        "outcome": act.outcome,
-        "objects": act.objects,
-        "bytes": act.bytes,
-        "failed": act.failed,
-        **failure_values(act.failure),
-    }
-
-
-def _act_of(row: Any) -> Act:
-    return Act(
-        id=row.id,
-        kind=ActKind(row.kind),
-        customer=row.customer,
-        holder=row.holder,
-        person=row.person,
-        reason=row.reason,
-        started_at=time_of(row.started_at),
-        finished_at=maybe_time_of(row.finished_at),
-        outcome=row.outcome,
-        objects=row.objects,
-        bytes=row.bytes,
-        failed=row.failed,
-        failure=failure_of(row),
-    )
-
-
-def _removal_of(
-    _: int,
-    feed: str,
-    period: str,
-    key: str,
-    revision: int,
-    manifest: bool,
-    size: int,
-    etag: str,
-    delivered_at: str,
-    reason: str,
-    outcome: str,
-    at: str,
-) -> Removal:
-    return Removal(
-        key,
-        feed,
-        period,
-        revision,
-        manifest,
-        size,
-        etag,
-        time_of(delivered_at),
-        reason,
-        RemovalOutcome(outcome),
-        time_of(at),
-    )

@@ -4,13 +4,13 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Table, insert
+import sqlalchemy
+from sqlalchemy import Connection, Table, TableClause, column, insert
 
-from xmode_transfer.adapters.ledger.tables import metadata, writers
+from xmode_transfer.adapters.ledger.tables import metadata
 
-TABLES = tuple(table for table in metadata.sorted_tables if table is not writers)
-"""What a ledger says, in an order in which what is referred to comes first. Who writes to a server at this
-moment is not a part of it."""
+TABLES = tuple(metadata.sorted_tables)
+"""In an order in which what is referred to comes first."""
 _LOCK_SECONDS = 30
 _ENDING_SECONDS = 3.0
 _OTHERS = """
@@ -20,6 +20,14 @@ _OTHERS = """
 """
 
 Rows = Sequence[tuple[Any, ...]]
+
+
+def plain(table: Table) -> TableClause:
+    """The table as the database sees it: its texts stay texts."""
+    types = (getattr(one.type, "impl", one.type) for one in table.columns)
+    return sqlalchemy.table(
+        table.name, *(column(one.name, kind) for one, kind in zip(table.columns, types, strict=True))
+    )
 
 
 class Bulk:
@@ -38,7 +46,7 @@ class Bulk:
     def put(self, connection: Connection, table: Table, rows: Rows) -> None:
         """Adds rows, each with a value for every column of the table, in their order."""
         names = [column.name for column in table.columns]
-        connection.execute(insert(table), [dict(zip(names, row, strict=True)) for row in rows])
+        connection.execute(insert(plain(table)), [dict(zip(names, row, strict=True)) for row in rows])
 
     def finish(self, connection: Connection) -> None:
         """After the last row."""

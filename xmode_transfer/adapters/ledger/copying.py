@@ -1,22 +1,21 @@
 """A ledger moved into another database, such as from SQLite to PostgreSQL: all of it or nothing, and compared
 before it counts."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
+from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection, Table, func, select, update
 
 from xmode_transfer.adapters.ledger import consistency, schema
-from xmode_transfer.adapters.ledger.bulk import TABLES, bulk
+from xmode_transfer.adapters.ledger.bulk import TABLES, bulk, plain
 from xmode_transfer.adapters.ledger.consistency import Contents
 from xmode_transfer.adapters.ledger.engine import Database, connect, is_postgres, path_of
-from xmode_transfer.adapters.ledger.fingerprints import Checksum, Figures, figures
-from xmode_transfer.adapters.ledger.rows import time_of
-from xmode_transfer.adapters.ledger.tables import SCHEMA_VERSION, daemons, leases
+from xmode_transfer.adapters.ledger.tables import SCHEMA_VERSION, daemons, leases, text_of, time_of
 from xmode_transfer.domain.config.ledger_url import shown
 from xmode_transfer.domain.daemons import longest_silence
 from xmode_transfer.domain.errors import AlreadyRunning, ConfigError, LedgerCorrupt, LedgerError
@@ -27,7 +26,28 @@ if TYPE_CHECKING:
 Told = Callable[[int, int], None]
 """Told how many rows are done, of how many; each is counted when it is copied and when it is compared."""
 _ROWS_AT_A_TIME = 2000
+_BYTES = 16
 _BESIDE = ("-wal", "-shm", "-journal")
+
+
+class Fingerprint:
+    """Tells whether two tables hold the same: how many rows, and a checksum over all their values in whatever
+    order they come, since databases answer them in their own."""
+
+    def __init__(self) -> None:
+        self.rows = 0
+        self._sum = 0
+
+    def add(self, rows: Iterable[tuple[Any, ...]]) -> None:
+        for row in rows:
+            digest = blake2b(repr(row).encode("utf-8", "surrogatepass"), digest_size=_BYTES).digest()
+            self._sum += int.from_bytes(digest)
+            self.rows += 1
+        self._sum %= 1 << (8 * _BYTES)
+
+    @property
+    def checksum(self) -> str:
+        return f"{self._sum:0{2 * _BYTES}x}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,13 +98,13 @@ def copy(
         _ready(old, source)
         bulk(old).keep_writers_away(old)
         given_back = _nobody_works(old, source, clock)
-        expected = {table: figures(old, table) for table in TABLES}
+        counts = {table: _count(old, table) for table in TABLES}
         if dry_run:
             _sound(old, source)
             if _is_there(target_url):
                 with _opened_target(target_url) as target, target.reading() as new:
                     _is_empty(new, target)
-            return _moved(old, source, _where(target_url), expected, {}, given_back)
+            return _moved(old, source, _where(target_url), counts, {}, given_back)
         with (
             _left_as_it_was(target_url),
             _opened_target(target_url, create=True) as target,
@@ -95,10 +115,11 @@ def copy(
                 schema.create_tables(new)
             bulk(new).keep_everybody_away(new)
             _is_empty(new, target)
-            checksums = _Work(source, old, target, new, expected, told).done()
+            copied = _copy_rows(source, old, target, new, sum(counts.values()), told)
             _sound(new, target)
             with source.translated():
-                moved = _moved(old, source, target.where, expected, checksums, given_back)
+                checksums = {table: one.checksum for table, one in copied.items()}
+                moved = _moved(old, source, target.where, counts, checksums, given_back)
                 if not keep:
                     # Before the copy counts: a disk that is full is found while nothing has happened yet.
                     _retire(old, source.now(old, clock))
@@ -114,64 +135,50 @@ def _retire(connection: Connection, now: datetime) -> None:
     )
 
 
-class _Work:
-    """The copying itself, within both transactions."""
+def _copy_rows(
+    source: Database, old: Connection, target: Database, new: Connection, count: int, told: Told | None
+) -> dict[Table, Fingerprint]:
+    """Copies every table, reads it again from the target, and compares what both sides answered."""
+    into, done = bulk(new), 0
 
-    def __init__(
-        self,
-        source: Database,
-        old: Connection,
-        target: Database,
-        new: Connection,
-        expected: dict[Table, Figures],
-        told: Told | None,
-    ) -> None:
-        self._source = source
-        self._old = old
-        self._target = target
-        self._new = new
-        self._expected = expected
-        self._told = told
-        self._done = 0
-        self._total = 2 * sum(one.rows for one in expected.values())
+    def progress(table: Table, database: Database, connection: Connection) -> Iterator[list[tuple[Any, ...]]]:
+        nonlocal done
+        for page in _rows(database, connection, table):
+            yield page
+            done += len(page)
+            if told is not None:
+                told(done, 2 * count)
 
-    def done(self) -> dict[Table, str]:
-        """The checksum of each table, after both sides were compared."""
-        into = bulk(self._new)
-        sent = {}
-        for table in TABLES:
-            sent[table] = Checksum()
-            for rows in self._rows(self._source, self._old, table):
-                into.put(self._new, table, rows)
-                sent[table].add(rows)
-        into.finish(self._new)
-        for table, checksum in sent.items():
-            found = Checksum()
-            for rows in self._rows(self._target, self._new, table):
-                found.add(rows)
-            _agree(table, "rows", checksum.rows, found.rows)
-            _agree(table, "checksum", checksum.hex, found.hex)
-            expected, sums = self._expected[table], figures(self._new, table)
-            _agree(table, "rows", expected.rows, sums.rows)
-            for (name, before), (_, after) in zip(expected.sums, sums.sums, strict=True):
-                _agree(table, f"sum of {name}", before, after)
-        return {table: checksum.hex for table, checksum in sent.items()}
+    sent: dict[Table, Fingerprint] = {}
+    for table in TABLES:
+        before = sent[table] = Fingerprint()
+        for rows in progress(table, source, old):
+            into.put(new, table, rows)
+            before.add(rows)
+    into.finish(new)
+    for table, before in sent.items():
+        after = Fingerprint()
+        for rows in progress(table, target, new):
+            after.add(rows)
+        for what in ("rows", "checksum"):
+            if getattr(before, what) != getattr(after, what):
+                raise LedgerCorrupt(
+                    f"The copy of {table.name} differs from what was copied: {what} {getattr(before, what)} "
+                    f"before, {getattr(after, what)} after.",
+                    hint="Nothing was kept of the copy, and the ledger is as it was. Check the old one with "
+                    "`xmode-transfer ledger check`; if it is sound, report this as a defect.",
+                )
+    return sent
 
-    def _rows(
-        self, database: Database, connection: Connection, table: Table
-    ) -> Iterator[list[tuple[Any, ...]]]:
-        """A table's rows, page by page, in the order in which SQLite stores them: it then never has to move
-        what it has written. What goes wrong here is told of the database that is read."""
-        ordered = select(table).order_by(*table.primary_key.columns)
-        with (
-            database.translated(),
-            connection.execute(ordered.execution_options(yield_per=_ROWS_AT_A_TIME)) as result,
-        ):
-            for page in result.partitions():
-                yield [_given_back(table, tuple(row)) for row in page]
-                self._done += len(page)
-                if self._told is not None:
-                    self._told(self._done, self._total)
+
+def _rows(database: Database, connection: Connection, table: Table) -> Iterator[list[tuple[Any, ...]]]:
+    """A table's rows, page by page, in the order in which SQLite stores them: it then never has to move what
+    it has written. What goes wrong here is told of the database that is read."""
+    key = [column.name for column in table.primary_key.columns]
+    ordered = select(plain(table)).order_by(*key).execution_options(yield_per=_ROWS_AT_A_TIME)
+    with database.translated(), connection.execute(ordered) as result:
+        for page in result.partitions():
+            yield [_given_back(table, tuple(row)) for row in page]
 
 
 def _given_back(table: Table, row: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -179,15 +186,6 @@ def _given_back(table: Table, row: tuple[Any, ...]) -> tuple[Any, ...]:
     if table is not leases:
         return row
     return tuple(None if column.nullable else value for column, value in zip(table.columns, row, strict=True))
-
-
-def _agree(table: Table, what: str, before: object, after: object) -> None:
-    if before != after:
-        raise LedgerCorrupt(
-            f"The copy of {table.name} differs from what was copied: {what} {before} before, {after} after.",
-            hint="Nothing was kept of the copy, and the ledger is as it was. Check the old one with "
-            "`xmode-transfer ledger check`; if it is sound, report this as a defect.",
-        )
 
 
 def _differ(source_url: str, target_url: str) -> None:
@@ -224,9 +222,11 @@ def _nobody_works(connection: Connection, source: Database, clock: "Clock") -> i
         daemons.c.stopped_at.is_(None)
     )
     for daemon in connection.execute(living):
-        silent_at = time_of(daemon.ticked_at) + longest_silence(daemon.tick_seconds)
+        silent_at = daemon.ticked_at + longest_silence(daemon.tick_seconds)
         if silent_at > now and not source.is_dead(connection, daemon.holder, None):
-            raise _at_work(f"a daemon works with it, {daemon.holder}, which ticked at {daemon.ticked_at}")
+            raise _at_work(
+                f"a daemon works with it, {daemon.holder}, which ticked at {text_of(daemon.ticked_at)}"
+            )
     return len(held)
 
 
@@ -261,7 +261,7 @@ def _is_empty(connection: Connection, target: Database) -> bool:
             hint="name an empty database",
         )
     for table in TABLES:
-        count = connection.scalar(select(func.count()).select_from(table))
+        count = _count(connection, table)
         if count:
             raise ConfigError(
                 f"{target.where} is not empty: {table.name} has {count:,} {'row' if count == 1 else 'rows'}",
@@ -271,11 +271,15 @@ def _is_empty(connection: Connection, target: Database) -> bool:
     return True
 
 
+def _count(connection: Connection, table: Table) -> int:
+    return connection.execute(select(func.count()).select_from(table)).scalar_one()
+
+
 def _moved(
     connection: Connection,
     source: Database,
     target: str,
-    expected: dict[Table, Figures],
+    counts: dict[Table, int],
     checksums: dict[Table, str],
     given_back: int,
 ) -> Moved:
@@ -283,7 +287,7 @@ def _moved(
         source.where,
         target,
         consistency.contents(connection.exec_driver_sql, SCHEMA_VERSION),
-        tuple(CopiedTable(table.name, expected[table].rows, checksums.get(table, "")) for table in TABLES),
+        tuple(CopiedTable(table.name, counts[table], checksums.get(table, "")) for table in TABLES),
         given_back,
     )
 

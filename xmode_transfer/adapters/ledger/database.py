@@ -65,8 +65,8 @@ class Database(ABC):
         return self.patiently(once)
 
     def write(self, action: Callable[[Connection], T]) -> T:
-        """As ``read``, in a transaction that writes. What the action did is done once: a commit whose answer
-        was lost is looked up before anything is run again."""
+        """As ``read``, in a transaction that writes. The action is run again also where it was committed and
+        the answer was lost: what it writes twice must be there once."""
 
         def once() -> T:
             with self.writing() as connection:
@@ -130,9 +130,6 @@ class Database(ABC):
 
     def lock_schema(self, connection: Connection) -> None:  # noqa: B027  SQLite's writers are alone anyway
         """Keeps every other process from changing the schema until the transaction ends."""
-
-    def prepared(self) -> None:  # noqa: B027  SQLite needs nothing more
-        """Told when the schema is ours: from then on every table is there."""
 
     @abstractmethod
     def corrupt(self, detail: str) -> LedgerError:

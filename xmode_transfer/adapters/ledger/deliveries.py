@@ -6,22 +6,25 @@ from typing import Any
 from sqlalchemy import Connection, Select, func, insert, select, update
 
 from xmode_transfer.adapters.ledger.database import Database
-from xmode_transfer.adapters.ledger.rows import (
-    capabilities_of,
-    capability_values,
-    delivery_of,
-    delivery_values,
-    run_of,
-    run_values,
-    text_of,
+from xmode_transfer.adapters.ledger.tables import (
+    CAPABILITIES,
+    DELIVERY,
+    RUN,
+    capabilities,
+    deliveries,
+    periods,
+    runs,
 )
-from xmode_transfer.adapters.ledger.tables import capabilities, deliveries, periods, runs
 from xmode_transfer.domain.errors import LedgerError
 from xmode_transfer.domain.records import Capabilities, Delivery, Run, Status
 
 _DELIVERIES: Select[Any] = select(deliveries, periods.c.customer, periods.c.feed, periods.c.period).join_from(
     deliveries, periods
 )
+
+
+_FOR_GOOD = ("id", "created_at")
+"""What an update leaves as it is."""
 
 
 def unknown(what: str, name: str) -> LedgerError:
@@ -38,7 +41,7 @@ def latest(connection: Connection, customer: str, feed: str, period: str) -> Del
         .order_by(deliveries.c.revision.desc())
         .limit(1)
     ).one_or_none()
-    return None if row is None else delivery_of(row)
+    return None if row is None else DELIVERY.record(row)
 
 
 def newest(
@@ -61,17 +64,17 @@ def newest(
         if wanted is not None:
             query = query.where(column == wanted)
     if statuses is not None:
-        query = query.where(deliveries.c.status.in_([str(status) for status in statuses]))
+        query = query.where(deliveries.c.status.in_(list(statuses)))
     if since is not None:
         query = query.where(periods.c.period >= since)
     if limit is not None:
         query = query.limit(limit)
-    return [delivery_of(row) for row in connection.execute(query)]
+    return [DELIVERY.record(row) for row in connection.execute(query)]
 
 
 def by_id(connection: Connection, delivery_id: str) -> Delivery | None:
     row = connection.execute(_DELIVERIES.where(deliveries.c.id == delivery_id)).one_or_none()
-    return None if row is None else delivery_of(row)
+    return None if row is None else DELIVERY.record(row)
 
 
 def create(connection: Connection, database: Database, delivery: Delivery) -> None:
@@ -90,18 +93,17 @@ def create(connection: Connection, database: Database, delivery: Delivery) -> No
         )
     connection.execute(
         insert(deliveries).values(
-            period_id=period_id,
-            revision=delivery.revision,
-            id=delivery.id,
-            created_at=text_of(delivery.created_at),
-            **delivery_values(delivery),
+            period_id=period_id, revision=delivery.revision, **DELIVERY.values(delivery)
         )
     )
 
 
 def overwrite(connection: Connection, delivery: Delivery) -> None:
+    values = DELIVERY.values(delivery)
     changed = connection.execute(
-        update(deliveries).where(deliveries.c.id == delivery.id).values(delivery_values(delivery))
+        update(deliveries)
+        .where(deliveries.c.id == delivery.id)
+        .values({name: value for name, value in values.items() if name not in _FOR_GOOD})
     )
     if changed.rowcount == 0:
         raise unknown("delivery", delivery.id)
@@ -121,14 +123,14 @@ def period_id(connection: Connection, customer: str, feed: str, period: str) -> 
     ).scalar_one_or_none()
 
 
-def start_run(connection: Connection, run: Run) -> None:
+def start_run(connection: Connection, database: Database, run: Run) -> None:
     if place(connection, run.delivery_id) is None:
         raise unknown("delivery", run.delivery_id)
-    connection.execute(insert(runs).values(id=run.id, **run_values(run)))
+    connection.execute(database.insert(runs).values(RUN.values(run)).on_conflict_do_nothing())
 
 
 def finish_run(connection: Connection, run: Run) -> None:
-    changed = connection.execute(update(runs).where(runs.c.id == run.id).values(run_values(run)))
+    changed = connection.execute(update(runs).where(runs.c.id == run.id).values(RUN.values(run)))
     if changed.rowcount == 0:
         raise unknown("run", run.id)
 
@@ -145,16 +147,16 @@ def newest_runs(
         )
     if delivery_id is not None:
         query = query.where(runs.c.delivery_id == delivery_id)
-    return [run_of(row) for row in connection.execute(query)]
+    return [RUN.record(row) for row in connection.execute(query)]
 
 
 def known_capabilities(connection: Connection, customer: str) -> Capabilities:
     row = connection.execute(select(capabilities).where(capabilities.c.customer == customer)).one_or_none()
-    return Capabilities() if row is None else capabilities_of(row)
+    return Capabilities() if row is None else CAPABILITIES.record(row)
 
 
 def learn(connection: Connection, database: Database, customer: str, learned: Capabilities) -> None:
-    values = capability_values(learned)
+    values = CAPABILITIES.values(learned)
     adding = database.insert(capabilities).values(customer=customer, **values)
     connection.execute(
         adding.on_conflict_do_update(

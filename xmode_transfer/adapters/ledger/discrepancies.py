@@ -4,9 +4,8 @@ from collections.abc import Sequence
 
 from sqlalchemy import Connection, delete, insert, select
 
-from xmode_transfer.adapters.ledger.rows import text_of, time_of
-from xmode_transfer.adapters.ledger.tables import discrepancies
-from xmode_transfer.domain.verification import Discrepancy, Flaw, Scope
+from xmode_transfer.adapters.ledger.tables import DISCREPANCY, discrepancies
+from xmode_transfer.domain.verification import Discrepancy, Scope
 
 
 def replace(connection: Connection, customer: str, scope: Scope, found: Sequence[Discrepancy]) -> None:
@@ -20,12 +19,8 @@ def replace(connection: Connection, customer: str, scope: Scope, found: Sequence
     values = [
         {
             "customer": customer,
-            "feed": item.feed,
-            "period": item.period,
-            "flaw": str(item.flaw),
-            "keys": item.keys,
-            "first_key": item.first_key,
-            "since_at": since.get((item.feed, item.period, str(item.flaw)), text_of(item.since_at)),
+            **DISCREPANCY.values(item),
+            "since_at": since.get((item.feed, item.period, item.flaw), item.since_at),
         }
         for item in found
     ]
@@ -39,8 +34,5 @@ def known(connection: Connection) -> dict[str, tuple[Discrepancy, ...]]:
     query = select(discrepancies).order_by(columns.customer, columns.feed, columns.period, columns.flaw)
     found: dict[str, list[Discrepancy]] = {}
     for row in connection.execute(query):
-        item = Discrepancy(
-            row.feed, row.period, Flaw(row.flaw), row._mapping["keys"], row.first_key, time_of(row.since_at)
-        )
-        found.setdefault(row.customer, []).append(item)
+        found.setdefault(row.customer, []).append(DISCREPANCY.record(row))
     return {customer: tuple(items) for customer, items in found.items()}

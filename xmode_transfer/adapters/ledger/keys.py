@@ -16,7 +16,6 @@ from sqlalchemy import (
     exists,
     false,
     func,
-    literal,
     null,
     select,
     union_all,
@@ -24,7 +23,6 @@ from sqlalchemy import (
 
 from xmode_transfer.adapters.ledger.database import Database
 from xmode_transfer.adapters.ledger.removed import is_superseded, of_superseded, was_removed
-from xmode_transfer.adapters.ledger.rows import time_of
 from xmode_transfer.adapters.ledger.tables import deliveries, periods, receipts, removals
 from xmode_transfer.domain.acts import RemovalOutcome
 from xmode_transfer.domain.looks import SupersededLeft
@@ -66,7 +64,7 @@ def delivered_keys(
         .join(periods, periods.c.id == deliveries.c.period_id)
         .where(
             *wanted,
-            deliveries.c.status == literal(str(Status.DELIVERED)),
+            deliveries.c.status == Status.DELIVERED,
             deliveries.c.manifest_key.is_not(None),
             ~was_removed(deliveries, deliveries.c.manifest_key),
         )
@@ -109,7 +107,7 @@ def superseded_left(connection: Connection) -> dict[str, SupersededLeft]:
             removals.c.period_id == receipts.c.period_id,
             removals.c.key == receipts.c.key,
             removals.c.delivered_at == receipts.c.delivered_at,
-            removals.c.outcome == str(RemovalOutcome.RETAINED),
+            removals.c.outcome == RemovalOutcome.RETAINED,
         )
         .correlate(receipts)
         .scalar_subquery()
@@ -124,7 +122,7 @@ def superseded_left(connection: Connection) -> dict[str, SupersededLeft]:
         left.c.customer
     )
     return {
-        customer: SupersededLeft(count, int(size), time_of(since))
+        customer: SupersededLeft(count, int(size), since)
         for customer, count, size, since in connection.execute(query)
     }
 
@@ -136,7 +134,7 @@ def unpublished_keys(*columns: Any) -> Select[Any]:
     published = exists().where(
         later.c.period_id == deliveries.c.period_id,
         later.c.revision > deliveries.c.revision,
-        later.c.status == str(Status.DELIVERED),
+        later.c.status == Status.DELIVERED,
     )
     named = exists().where(
         other.c.period_id == receipts.c.period_id,
@@ -166,7 +164,7 @@ def was_refused() -> Exists:
         removals.c.period_id == receipts.c.period_id,
         removals.c.key == receipts.c.key,
         removals.c.delivered_at == receipts.c.delivered_at,
-        removals.c.outcome == str(RemovalOutcome.RETAINED),
+        removals.c.outcome == RemovalOutcome.RETAINED,
     )
 
 
@@ -197,7 +195,7 @@ def _delivered_key(row: Any, revisions: tuple[int, ...], *, superseded: bool) ->
         feed,
         period,
         revision,
-        time_of(at),
+        at,
         revisions,
         name or "",
         checksum,

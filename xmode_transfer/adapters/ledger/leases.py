@@ -1,6 +1,6 @@
 """Leases: who works on what, and since which generation."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import Enum
 from typing import TYPE_CHECKING, Any
@@ -30,6 +30,22 @@ class Lock(Enum):
     EXCLUSIVE = "FOR UPDATE"
 
 
+@dataclass(slots=True)
+class Attempt:
+    """What a claim wrote, for when it is run again since nobody knows whether that was committed."""
+
+    lease: Lease | None = None
+    claimed_at: str = ""
+
+    def is_in(self, row: Any) -> bool:
+        lease = self.lease
+        return (
+            lease is not None
+            and (row.generation, row.holder) == (lease.generation, lease.holder)
+            and row.claimed_at == self.claimed_at
+        )
+
+
 def claim(
     connection: Connection,
     database: Database,
@@ -38,6 +54,7 @@ def claim(
     presence: str | None,
     clock: "Clock",
     ttl_seconds: float,
+    attempt: Attempt | None = None,
 ) -> Lease:
     """Raises AlreadyRunning."""
     connection.execute(
@@ -46,6 +63,9 @@ def claim(
         .on_conflict_do_nothing(index_elements=["name"])
     )
     found = _look(connection, name, Lock.EXCLUSIVE)
+    attempt = attempt or Attempt()
+    if attempt.lease is not None and attempt.is_in(found):
+        return attempt.lease
     now = database.now(connection, clock)
     if not is_claimable(connection, database, found, now):
         raise AlreadyRunning(
@@ -54,6 +74,7 @@ def claim(
             "latest, or at once if it can be seen that the process is gone.",
         )
     lease = Lease(name, found.generation + 1, holder, now + timedelta(seconds=ttl_seconds))
+    attempt.lease, attempt.claimed_at = lease, text_of(now)
     connection.execute(
         update(leases)
         .where(leases.c.name == name)

@@ -21,8 +21,8 @@ from xmode_transfer.adapters.ledger import (
 from xmode_transfer.adapters.ledger.database import Database
 from xmode_transfer.adapters.ledger.engine import connect
 from xmode_transfer.adapters.ledger.fleet import SWEEP_SECONDS, Queue, SqlFleet
-from xmode_transfer.adapters.ledger.rows import part_values, receipt_values, text_of
 from xmode_transfer.adapters.ledger.statements import Statements
+from xmode_transfer.adapters.ledger.tables import PART
 from xmode_transfer.adapters.ledger.watched import Watched
 from xmode_transfer.adapters.ledger.writer import GroupCommit
 from xmode_transfer.domain.acts import Act, ActKind, Removal, RemovalOutcome
@@ -92,9 +92,11 @@ class SqlLedger(Watched):
     # --- Leases
 
     def claim(self, name: str, holder: str, ttl_seconds: float) -> Lease:
-        presence = self._database.presence(holder)
+        presence, attempt = self._database.presence(holder), leases.Attempt()
         return self._writer.call(
-            lambda c: leases.claim(c, self._database, name, holder, presence, self._clock, ttl_seconds)
+            lambda c: leases.claim(
+                c, self._database, name, holder, presence, self._clock, ttl_seconds, attempt=attempt
+            )
         )
 
     def renew(self, lease: Lease, ttl_seconds: float) -> Lease:
@@ -245,12 +247,12 @@ class SqlLedger(Watched):
         return acts.holdings(self._database, customer)
 
     def record_receipt(self, lease: Lease, delivery_id: str, receipt: Receipt) -> Future[None]:
-        return self._writer.record(self._receipts, lease, delivery_id, receipt_values(receipt))
+        return self._writer.record(self._receipts, lease, delivery_id, objects.receipt_row(receipt))
 
     # --- Runs
 
     def start_run(self, lease: Lease, run: Run) -> None:
-        self._held(lease, lambda c: deliveries.start_run(c, run))
+        self._held(lease, lambda c: deliveries.start_run(c, self._database, run))
 
     def finish_run(self, lease: Lease, run: Run) -> None:
         self._held(lease, lambda c: deliveries.finish_run(c, run))
@@ -268,7 +270,7 @@ class SqlLedger(Watched):
         self._writer.call(action)
 
     def record_part(self, lease: Lease, upload_id: str, part: UploadedPart) -> Future[None]:
-        return self._writer.record(self._parts, lease, upload_id, part_values(part))
+        return self._writer.record(self._parts, lease, upload_id, PART.stored(part))
 
     def close_upload(self, lease: Lease, upload_id: str, status: UploadStatus) -> None:
         def action(connection: Connection) -> None:
@@ -289,7 +291,7 @@ class SqlLedger(Watched):
     # --- Acts
 
     def start_act(self, lease: Lease, act: Act) -> None:
-        self._held(lease, lambda c: acts.start(c, act))
+        self._held(lease, lambda c: acts.start(c, self._database, act))
 
     def finish_act(self, lease: Lease, act: Act) -> None:
         self._held(lease, lambda c: acts.finish(c, act))
@@ -330,7 +332,7 @@ class SqlLedger(Watched):
         def action(connection: Connection) -> set[str]:
             leases.check(connection, lease)
             ids = [act.id for act in acts_]
-            return acts.settle(connection, acts_[0].customer, named, outcome, text_of(at), ids)
+            return acts.settle(connection, acts_[0].customer, named, outcome, at, ids)
 
         return self._writer.call(action)
 

@@ -4,25 +4,18 @@ A ledger holds months of deliveries of thousands of subscriptions. The survey re
 steps from one subscription to the next along an index, and takes the newest row of each.
 """
 
-import json
 from typing import Any
 
 from sqlalchemy import CTE, Connection, Select, Table, exists, func, literal, or_, select, tuple_
 
 from xmode_transfer.adapters.ledger import daemons, discrepancies, keys
 from xmode_transfer.adapters.ledger.database import Database
-from xmode_transfer.adapters.ledger.rows import (
-    capabilities_of,
-    delivery_of,
-    failure_of,
-    failure_values,
-    maybe_text_of,
-    maybe_time_of,
-    text_of,
-    time_of,
-)
 from xmode_transfer.adapters.ledger.sent import sent_bytes
 from xmode_transfer.adapters.ledger.tables import (
+    ACT,
+    CAPABILITIES,
+    DELIVERY,
+    LOOK,
     access_checks,
     access_findings,
     acts,
@@ -44,11 +37,10 @@ from xmode_transfer.domain.looks import (
     OpenDelivery,
     Subscription,
     Survey,
-    Waiting,
 )
 from xmode_transfer.domain.records import Delivery, Status, UploadStatus
 
-_OPEN = [str(status) for status in (Status.PLANNED, Status.RUNNING, Status.FAILED, Status.BLOCKED)]
+_OPEN = (Status.PLANNED, Status.RUNNING, Status.FAILED, Status.BLOCKED)
 
 
 def record(connection: Connection, database: Database, look: Look) -> Look:
@@ -60,7 +52,7 @@ def record(connection: Connection, database: Database, look: Look) -> Look:
 
 def last(connection: Connection, customer: str, feed: str) -> Look | None:
     row = connection.execute(select(looks).filter_by(customer=customer, feed=feed)).one_or_none()
-    return None if row is None else _look_of(row)
+    return None if row is None else LOOK.record(row)
 
 
 def settle(connection: Connection, database: Database, delivery: Delivery) -> None:
@@ -85,7 +77,7 @@ def calendar(connection: Connection, customer: str, feed: str | None, since: str
         query = query.where(periods.c.feed == feed)
     if since is not None:
         query = query.where(periods.c.period >= since)
-    return [delivery_of(row) for row in connection.execute(query)]
+    return [DELIVERY.record(row) for row in connection.execute(query)]
 
 
 def survey(database: Database) -> Survey:
@@ -95,10 +87,12 @@ def survey(database: Database) -> Survey:
 
 def _survey(connection: Connection, free: int | None, used: int) -> Survey:
     return Survey(
-        looks={(row.customer, row.feed): _look_of(row) for row in connection.execute(select(looks))},
+        looks={(row.customer, row.feed): LOOK.record(row) for row in connection.execute(select(looks))},
         delivered=_delivered(connection),
         open=_open(connection),
-        capabilities={row.customer: capabilities_of(row) for row in connection.execute(select(capabilities))},
+        capabilities={
+            row.customer: CAPABILITIES.record(row) for row in connection.execute(select(capabilities))
+        },
         left_behind=_left_behind(connection),
         checks=_checks(connection),
         cleanups=_cleanups(connection),
@@ -131,7 +125,7 @@ def _delivered(connection: Connection) -> dict[Subscription, Delivery]:
     """Of each subscription the delivery of the newest period that has one."""
     known = _each(periods, "customer", "feed")
     of_known, done, revision = periods.alias("of_known"), deliveries.alias("done"), deliveries.alias("last")
-    delivered = str(Status.DELIVERED)
+    delivered = Status.DELIVERED
     newest = (
         select(of_known.c.id)
         .where(
@@ -157,7 +151,7 @@ def _delivered(connection: Connection) -> dict[Subscription, Delivery]:
         .join(deliveries, deliveries.c.period_id == periods.c.id)
         .where(deliveries.c.revision == highest)
     )
-    return {(row.customer, row.feed): delivery_of(row) for row in connection.execute(query)}
+    return {(row.customer, row.feed): DELIVERY.record(row) for row in connection.execute(query)}
 
 
 def _open(connection: Connection) -> dict[Subscription, tuple[OpenDelivery, ...]]:
@@ -167,7 +161,7 @@ def _open(connection: Connection) -> dict[Subscription, tuple[OpenDelivery, ...]
         select(runs.c.finished_at)
         .where(
             runs.c.delivery_id == deliveries.c.id,
-            runs.c.outcome.in_([str(Status.FAILED), str(Status.BLOCKED)]),
+            runs.c.outcome.in_([Status.FAILED, Status.BLOCKED]),
         )
         .order_by(runs.c.id)
         .limit(1)
@@ -185,11 +179,11 @@ def _open(connection: Connection) -> dict[Subscription, tuple[OpenDelivery, ...]
         .order_by(periods.c.period)
     )
     rows = connection.execute(query).all()
-    begun = [delivery_of(row) for row in rows]
+    begun = [DELIVERY.record(row) for row in rows]
     sent = sent_bytes(connection, begun)
     found: dict[Subscription, list[OpenDelivery]] = {}
     for row, delivery in zip(rows, begun, strict=True):
-        since = maybe_time_of(row.since_at) if delivery.failure is not None else None
+        since = row.since_at if delivery.failure is not None else None
         item = OpenDelivery(delivery, since or delivery.created_at, sent.get(delivery.id, 0))
         found.setdefault((delivery.customer, delivery.feed), []).append(item)
     return {place: tuple(items) for place, items in found.items()}
@@ -205,11 +199,11 @@ def _left_behind(connection: Connection) -> dict[str, LeftBehind]:
             func.count() - func.count(uploads.c.abort_at),
             func.max(uploads.c.abort_at),
         )
-        .where(uploads.c.status == str(UploadStatus.LEFT_BEHIND))
+        .where(uploads.c.status == UploadStatus.LEFT_BEHIND)
         .group_by(uploads.c.customer)
     )
     return {
-        customer: LeftBehind(count, int(size or 0), time_of(oldest), kept, maybe_time_of(ends))
+        customer: LeftBehind(count, int(size or 0), oldest, kept, ends)
         for customer, count, size, oldest, kept, ends in connection.execute(query)
     }
 
@@ -253,11 +247,7 @@ def _checks(connection: Connection) -> dict[str, CheckSummary]:
         .join(access_checks, access_checks.c.id == newest)
     )
     rows = connection.execute(query).all()
-    found = {
-        row.customer: CheckSummary(time_of(row.checked_at), row.outcome)
-        for row in rows
-        if row.outcome == "ok"
-    }
+    found = {row.customer: CheckSummary(row.checked_at, row.outcome) for row in rows if row.outcome == "ok"}
     for row in rows:
         if row.outcome != "ok":
             found[row.customer] = _bad_check(connection, row)
@@ -269,7 +259,7 @@ def _bad_check(connection: Connection, row: Any) -> CheckSummary:
         select(access_findings)
         .where(
             access_findings.c.check_id == row.id,
-            access_findings.c.severity.in_([str(Severity.ERROR), str(Severity.CRITICAL)]),
+            access_findings.c.severity.in_([Severity.ERROR, Severity.CRITICAL]),
         )
         .order_by(access_findings.c.severity, access_findings.c.number)  # critical before error
     ).all()
@@ -278,12 +268,12 @@ def _bad_check(connection: Connection, row: Any) -> CheckSummary:
     causes = tuple(dict.fromkeys(item.cause for item in grave if item.cause))
     first = next((item for item in grave if item.cause), None)
     return CheckSummary(
-        time_of(row.checked_at),
+        row.checked_at,
         row.outcome,
         causes,
         first.party if first else None,
         first.message if first else "",
-        time_of(row.bad_since) if row.bad_since else None,
+        row.bad_since,
     )
 
 
@@ -297,7 +287,7 @@ def _has_sent(connection: Connection, check: Any) -> bool:
             periods.c.customer == check.customer,
             deliveries.c.updated_at > check.checked_at,
             runs.c.started_at > check.checked_at,
-            or_(runs.c.outcome == str(Status.DELIVERED), runs.c.uploaded > 0),
+            or_(runs.c.outcome == Status.DELIVERED, runs.c.uploaded > 0),
         )
         .limit(1)
     )
@@ -311,7 +301,7 @@ def _cleanups(connection: Connection) -> dict[str, CleanupSummary]:
         select(of_known.c.id)
         .where(
             of_known.c.customer == known.c.customer,
-            of_known.c.kind == str(ActKind.CLEANUP),
+            of_known.c.kind == ActKind.CLEANUP,
             of_known.c.finished_at.is_not(None),
         )
         .order_by(of_known.c.started_at.desc())
@@ -320,9 +310,11 @@ def _cleanups(connection: Connection) -> dict[str, CleanupSummary]:
         .scalar_subquery()
     )
     query = select(acts).select_from(known).join(acts, acts.c.id == newest)
+    done = [ACT.record(row) for row in connection.execute(query)]
     return {
-        row.customer: CleanupSummary(time_of(row.finished_at), row.outcome or "", row.failed, failure_of(row))
-        for row in connection.execute(query)
+        act.customer: CleanupSummary(act.finished_at, act.outcome or "", act.failed, act.failure)
+        for act in done
+        if act.finished_at is not None
     }
 
 
@@ -360,38 +352,10 @@ def _each(table: Table, *names: str) -> CTE:
 
 
 def _write(connection: Connection, database: Database, look: Look) -> None:
-    values = {
-        "looked_at": text_of(look.looked_at),
-        "first_looked_at": text_of(look.first_looked_at),
-        "newest_complete": look.newest_complete,
-        "due_count": look.due_count,
-        "due": json.dumps(look.due),
-        "due_since_at": maybe_text_of(look.due_since_at),
-        "waiting_count": look.waiting_count,
-        "waiting": json.dumps(look.waiting, ensure_ascii=False),
-        **failure_values(look.failure),
-        "failing_since_at": maybe_text_of(look.failing_since_at),
-    }
-    adding = database.insert(looks).values(customer=look.customer, feed=look.feed, **values)
+    values = LOOK.values(look)
+    adding = database.insert(looks).values(values)
     connection.execute(
         adding.on_conflict_do_update(
             index_elements=["customer", "feed"], set_={name: adding.excluded[name] for name in values}
         )
-    )
-
-
-def _look_of(row: Any) -> Look:
-    return Look(
-        customer=row.customer,
-        feed=row.feed,
-        looked_at=time_of(row.looked_at),
-        first_looked_at=time_of(row.first_looked_at),
-        newest_complete=row.newest_complete,
-        due_count=row.due_count,
-        due=tuple(json.loads(row.due)),
-        due_since_at=maybe_time_of(row.due_since_at),
-        waiting_count=row.waiting_count,
-        waiting=tuple(Waiting(*item) for item in json.loads(row.waiting)),
-        failure=failure_of(row),
-        failing_since_at=maybe_time_of(row.failing_since_at),
     )

@@ -4,21 +4,24 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from itertools import chain, islice, pairwise
-from typing import Any
+from typing import Any, cast
 
 from sqlalchemy import Connection, Table, and_, delete, exists, func, insert, select
 from sqlalchemy.schema import CreateTable, DropTable
 
 from xmode_transfer.adapters.ledger import deliveries
 from xmode_transfer.adapters.ledger.database import Database
-from xmode_transfer.adapters.ledger.rows import (
-    maybe_time_of,
-    object_values,
-    objects_of,
-    pairs_of,
-)
 from xmode_transfer.adapters.ledger.statements import LIKE_ESCAPE, Prepared, Rows, Statements
-from xmode_transfer.adapters.ledger.tables import missing, objects, receipts, staged_objects
+from xmode_transfer.adapters.ledger.tables import (
+    MISSING,
+    OBJECT,
+    missing,
+    objects,
+    receipts,
+    staged_objects,
+    text_of,
+    time_of,
+)
 from xmode_transfer.domain.errors import LedgerError
 from xmode_transfer.domain.records import (
     Checksum,
@@ -68,7 +71,7 @@ def stage(connection: Connection, statements: Statements, planned: Iterable[Plan
         connection.execute(CreateTable(staged_objects))
     count = 0
     source = iter(planned)
-    while rows := [object_values(item) for item in islice(source, _STAGED_AT_A_TIME)]:
+    while rows := [OBJECT.stored(item) for item in islice(source, _STAGED_AT_A_TIME)]:
         count += len(rows)
         with connection.begin():
             statements.stage_object.stage(connection, rows)
@@ -148,7 +151,7 @@ def forget(connection: Connection, delivery_id: str, names: Iterable[str]) -> in
 def send_again(
     connection: Connection, statements: Statements, delivery_id: str, again: Iterable[PlannedObject]
 ) -> None:
-    rows = [object_values(item) for item in again]
+    rows = [OBJECT.stored(item) for item in again]
     place = _place(connection, delivery_id)
     _drop(connection, receipts, place, [str(row[0]) for row in rows])
     statements.replace_object.run_many(connection, [(*place, *row) for row in rows])
@@ -163,19 +166,7 @@ def leave_out(connection: Connection, delivery_id: str, gone: Iterable[MissingOb
             _drop(connection, table, place, names)
         connection.execute(
             insert(missing),
-            [
-                {
-                    "period_id": place[0],
-                    "revision": place[1],
-                    "name": item.name,
-                    "key": item.key,
-                    "size": item.size,
-                    "algorithm": item.checksum.algorithm,
-                    "checksum": item.checksum.value,
-                    "reason": str(item.reason),
-                }
-                for item in some
-            ],
+            [{"period_id": place[0], "revision": place[1], **MISSING.values(item)} for item in some],
         )
 
 
@@ -208,7 +199,7 @@ def last_proof(connection: Connection, delivery_id: str) -> datetime | None:
         )
         .where(objects.c.period_id == found[0], objects.c.revision == found[1])
     )
-    return maybe_time_of(connection.execute(query).scalar_one())
+    return cast("datetime | None", connection.execute(query).scalar_one())
 
 
 def _place(connection: Connection, delivery_id: str) -> tuple[int, int]:
@@ -337,3 +328,39 @@ def _page_sizes() -> Iterator[int]:
     while True:
         yield size
         size = min(size * 2, _LARGEST_PAGE)
+
+
+# --- Rows, as the driver answers them: there may be millions
+
+_REMOVED, _SUPERSEDED = 15, 16  # the columns after an object's, its receipt's and the revision
+
+
+def receipt_row(receipt: Receipt) -> tuple[object, ...]:
+    """The columns of a receipt. By hand, in a third of the time that ``Rows.stored`` takes."""
+    name, key, size, checksum, etag, delivered_at, version_id, sha256, _, _ = receipt
+    return (name, key, size, *checksum, etag, text_of(delivered_at), version_id, sha256)
+
+
+def objects_of(page: Iterable[tuple[Any, ...]]) -> Iterator[PlannedObject]:
+    """Rows of the columns of an object."""
+    for name, key, size, modified_ns, identity, carried in page:
+        yield PlannedObject._make((name, key, size, modified_ns, identity, carried == 1))
+
+
+def pairs_of(page: Iterable[tuple[Any, ...]]) -> Iterator[tuple[PlannedObject, Receipt | None]]:
+    """Rows of the columns of an object, then those of its receipt (null where there is none), then, where the
+    query asks for them, the revision, whether the object was removed, and whether the revision was
+    superseded."""
+    for row in page:
+        name, key, size, modified_ns, identity, carried = row[:6]
+        item = PlannedObject._make((name, key, size, modified_ns, identity, carried == 1))
+        key, size, algorithm, value, etag, delivered_at, version_id, sha256 = row[6:14]
+        if key is None:
+            yield item, None
+            continue
+        checksum = Checksum._make((algorithm, value))
+        removed = len(row) > _REMOVED and row[_REMOVED] == 1
+        superseded = len(row) > _SUPERSEDED and row[_SUPERSEDED] == 1
+        at = time_of(delivered_at)
+        proof = (name, key, size, checksum, etag, at, version_id, sha256, removed, superseded)
+        yield item, Receipt._make(proof)

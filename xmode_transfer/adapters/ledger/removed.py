@@ -18,10 +18,10 @@ def was_removed(table: Any, key: Any = None) -> Exists:
         removals.c.key == (table.c.key if key is None else key),
         removals.c.delivered_at == table.c.delivered_at,
         or_(
-            *(removals.c.outcome == str(outcome) for outcome in sorted(REMOVED)),
+            *(removals.c.outcome == outcome for outcome in sorted(REMOVED)),
             # An object that is somebody else's now is their business. Not so a manifest: while one is
             # there, its objects stay.
-            and_(removals.c.outcome == str(RemovalOutcome.CHANGED), ~removals.c.manifest),
+            and_(removals.c.outcome == RemovalOutcome.CHANGED, ~removals.c.manifest),
         ),
     )
 
@@ -30,7 +30,7 @@ def is_superseded(table: Any = deliveries) -> ColumnElement[bool]:
     """Whether a row of ``deliveries`` is a revision that was never published and that another replaced: its
     manifest was not put, not even by a process that did not live to record it."""
     cause = func.coalesce(table.c.failure_cause, "")
-    return and_(table.c.status == str(Status.FAILED), cause == SUPERSEDED, table.c.manifest_key.is_(None))
+    return and_(table.c.status == Status.FAILED, cause == SUPERSEDED, table.c.manifest_key.is_(None))
 
 
 def of_superseded(table: Any) -> Exists:

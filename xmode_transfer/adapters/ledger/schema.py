@@ -31,7 +31,6 @@ def prepare(database: Database, *, create: bool = True) -> None:
             telemetry.log(
                 telemetry.Event.LEDGER_MIGRATED, ledger=database.where, before=before, now=SCHEMA_VERSION
             )
-    database.prepared()
 
 
 def _bring_up(connection: Connection, database: Database) -> str | None:

@@ -40,7 +40,7 @@ def sent_bytes(connection: Connection, begun: Sequence[Delivery]) -> dict[str, i
 _PARTS = (
     select(uploads.c.delivery_id, func.sum(upload_parts.c.size))
     .join_from(uploads, upload_parts, upload_parts.c.upload == uploads.c.id)
-    .where(uploads.c.status == str(UploadStatus.OPEN))
+    .where(uploads.c.status == UploadStatus.OPEN)
     .group_by(uploads.c.delivery_id)
 )
 

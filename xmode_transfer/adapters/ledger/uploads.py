@@ -1,14 +1,15 @@
 """The journal of multipart uploads, from which a restart goes on without asking S3 for the parts."""
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from typing import Any
 
 from sqlalchemy import Connection, delete, func, select, update
 
 from xmode_transfer.adapters.ledger import deliveries
 from xmode_transfer.adapters.ledger.database import Database
-from xmode_transfer.adapters.ledger.rows import upload_of, upload_values
 from xmode_transfer.adapters.ledger.statements import Statements
-from xmode_transfer.adapters.ledger.tables import upload_parts, uploads
+from xmode_transfer.adapters.ledger.tables import PART, UPLOAD, upload_parts, uploads
 from xmode_transfer.domain.errors import LedgerError
 from xmode_transfer.domain.records import MultipartUpload, UploadedPart, UploadStatus
 
@@ -46,7 +47,7 @@ def open_upload(connection: Connection, database: Database, upload: MultipartUpl
         select(uploads.c.delivery_id, uploads.c.name).where(uploads.c.upload_id == upload.upload_id)
     ).one_or_none()
     if known is None:
-        connection.execute(database.insert(uploads).values(upload_values(upload)))
+        connection.execute(database.insert(uploads).values(UPLOAD.values(upload)))
     elif tuple(known) != (upload.delivery_id, upload.name):
         raise LedgerError(
             f"The upload {upload.upload_id} is in the ledger already, for another object ({known.name}).",
@@ -57,16 +58,7 @@ def open_upload(connection: Connection, database: Database, upload: MultipartUpl
         adding = database.insert(upload_parts)
         connection.execute(
             adding.on_conflict_do_nothing(),
-            [
-                {
-                    "upload": number,
-                    "number": part.number,
-                    "size": part.size,
-                    "etag": part.etag,
-                    "checksum": part.checksum,
-                }
-                for part in upload.parts
-            ],
+            [{"upload": number, **PART.values(part)} for part in upload.parts],
         )
 
 
@@ -76,7 +68,7 @@ def close_upload(connection: Connection, upload_id: str, status: UploadStatus) -
     number = _number(connection, upload_id)
     if number is None:
         raise deliveries.unknown("upload", upload_id)
-    values: dict[str, object] = {"status": str(status)}
+    values: dict[str, object] = {"status": status}
     of_upload = upload_parts.c.upload == number
     sent = connection.execute(select(func.sum(upload_parts.c.size)).where(of_upload)).scalar_one()
     if sent is not None:
@@ -98,10 +90,15 @@ def found(
     if delivery_id is not None:
         query = query.where(uploads.c.delivery_id == delivery_id)
     if statuses is not None:
-        query = query.where(uploads.c.status.in_([str(status) for status in statuses]))
+        query = query.where(uploads.c.status.in_(list(statuses)))
     rows = connection.execute(query).all()
     parts = _parts(connection, [row.id for row in rows])
-    return [upload_of(row, tuple(parts.get(row.id, ()))) for row in rows]
+    return [_upload_of(row, tuple(parts.get(row.id, ()))) for row in rows]
+
+
+def _upload_of(row: Any, parts: tuple[UploadedPart, ...]) -> MultipartUpload:
+    upload = UPLOAD.record(row, parts=parts)
+    return replace(upload, sent_bytes=sum(part.size for part in parts)) if parts else upload
 
 
 def _parts(connection: Connection, numbers: Sequence[int]) -> dict[int, list[UploadedPart]]:
@@ -113,8 +110,7 @@ def _parts(connection: Connection, numbers: Sequence[int]) -> dict[int, list[Upl
             .order_by(upload_parts.c.upload, upload_parts.c.number)
         )
         for row in connection.execute(query):
-            part = UploadedPart(row.number, row.size, row.etag, row.checksum)
-            parts.setdefault(row.upload, []).append(part)
+            parts.setdefault(row.upload, []).append(PART.record(row))
     return parts
 
 

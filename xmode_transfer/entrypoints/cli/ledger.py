@@ -200,7 +200,7 @@ def _tell_moved(moved: "Moved", line: str | None, *, dry_run: bool, keep: bool) 
         click.echo(f"  {words.count(moved.rows, 'row')}; nothing was written")
         return
     click.echo(
-        f"  {words.count(len(moved.tables), 'table')}, {words.count(moved.rows, 'row')}: counts, sums and "
+        f"  {words.count(len(moved.tables), 'table')}, {words.count(moved.rows, 'row')}: counts and "
         "checksums are the same on both sides"
     )
     if keep:

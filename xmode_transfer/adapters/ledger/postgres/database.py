@@ -21,10 +21,9 @@ from sqlalchemy.pool import QueuePool
 from xmode_transfer.adapters import processes
 from xmode_transfer.adapters.ledger.database import Database
 from xmode_transfer.adapters.ledger.errors import closed
-from xmode_transfer.adapters.ledger.postgres import address, commits, errors, inspection
+from xmode_transfer.adapters.ledger.postgres import address, errors, inspection
 from xmode_transfer.adapters.ledger.postgres.address import Address
 from xmode_transfer.adapters.ledger.postgres.answers import Answers, Asking
-from xmode_transfer.adapters.ledger.postgres.commits import Mark
 from xmode_transfer.adapters.ledger.postgres.patience import Patience
 from xmode_transfer.adapters.ledger.postgres.presence import Presence, is_gone
 from xmode_transfer.adapters.ledger.tables import staged_objects
@@ -35,8 +34,12 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_KIND = "xmode_transaction"
-_READS = "reads"
+_BEGIN = "xmode_begin"
+"""The option of a connection that says how its next transaction begins."""
+_READ = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
+_WRITE = "BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL idle_in_transaction_session_timeout = '60s'"
+"""A writer whose machine was cut off keeps its locks no longer than that."""
+_OTHERWISE = "BEGIN ISOLATION LEVEL READ COMMITTED"
 _SCHEMA_LOCK = 0x786D6F6465  # "xmode"
 _SPOOLED_AT_A_TIME = 1_000
 _SPOOL_MEMORY_BYTES = 4 * 1024 * 1024
@@ -66,8 +69,8 @@ class PostgresDatabase(Database):
     """Readers see one state and block nobody. Writers do not wait for each other but where they write the
     same rows: a lease's row is locked by whoever writes under it.
 
-    A connection that breaks is replaced, and the whole transaction run again; was it lost during the commit,
-    the server is asked first whether it had been written.
+    A connection that breaks is replaced, and the whole transaction run again, also where it was lost during
+    the commit and nobody knows whether that was written: what is written twice is there once.
     """
 
     def __init__(self, where: Address, holder: str) -> None:
@@ -76,7 +79,6 @@ class PostgresDatabase(Database):
         self._answers = Answers(self._patience.gone)
         self._engine = _engine(lambda: _open(where, self._answers))
         self._presence = Presence(holder, lambda: _open(where, self._answers))
-        self._writers = commits.Writers()
         self._closed = threading.Event()
 
     @property
@@ -87,16 +89,15 @@ class PostgresDatabase(Database):
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:
-        with self._translated_on(self._patience.run(lambda: self._begun(_READS))) as connection:
+        with self._translated_on(self._patience.run(lambda: self._begun(_READ))) as connection:
             yield connection
             connection.commit()
 
     @contextmanager
     def writing(self) -> Iterator[Connection]:
-        with self._marked() as mark:
-            begun = self._patience.run(lambda: self._begun(mark))
-            with self._translated_on(begun) as connection, self._until_committed(connection, mark):
-                yield connection
+        begun = self._patience.run(lambda: self._begun(_WRITE))
+        with self._translated_on(begun) as connection, _committed(connection):
+            yield connection
 
     @contextmanager
     def connected(self) -> Iterator[Connection]:
@@ -105,14 +106,13 @@ class PostgresDatabase(Database):
 
     @contextmanager
     def begin_writing(self, connection: Connection) -> Iterator[None]:
-        with self._marked() as mark:
-            connection.execution_options(**{_KIND: mark})
-            connection.begin()
-            try:
-                with self._until_committed(connection, mark):
-                    yield
-            finally:
-                connection.execution_options(**{_KIND: None})
+        connection.execution_options(**{_BEGIN: _WRITE})
+        connection.begin()
+        try:
+            with _committed(connection):
+                yield
+        finally:
+            connection.execution_options(**{_BEGIN: _OTHERWISE})
 
     def patiently(self, work: Callable[[], T]) -> T:
         return self._patience.run(work)
@@ -147,20 +147,12 @@ class PostgresDatabase(Database):
         except psycopg.Error as error:
             raise errors.from_connecting(error, self.where) from error
 
-    @contextmanager
-    def _marked(self) -> Iterator[Mark]:
-        mark = self._writers.take()
-        try:
-            yield mark
-        finally:
-            self._writers.give_back(mark)
-
-    def _begun(self, kind: Mark | str) -> Connection:
+    def _begun(self, how: str) -> Connection:
         """A connection in a transaction, on which the server has answered."""
         connection = self._connection()
         try:
             with self.translated():
-                connection.execution_options(**{_KIND: kind})
+                connection.execution_options(**{_BEGIN: how})
                 connection.begin()
         except BaseException:
             _throw_away(connection)
@@ -189,33 +181,6 @@ class PostgresDatabase(Database):
 
     def _told(self, error: DBAPIError | psycopg.Error) -> XmodeError:
         return errors.from_server(error.orig or error if isinstance(error, DBAPIError) else error, self.where)
-
-    @contextmanager
-    def _until_committed(self, connection: Connection, mark: Mark) -> Iterator[None]:
-        try:
-            yield
-        except BaseException:
-            with suppress(DBAPIError, psycopg.Error):
-                connection.rollback()
-            raise
-        try:
-            connection.commit()
-        except (DBAPIError, psycopg.Error) as error:
-            told = self._told(error)
-            if not isinstance(told, errors.Away):
-                raise told from error
-            _throw_away(connection)
-            self._engine.dispose()
-            if not (mark.writer and self._patience.run(lambda: self._was_committed(mark))):
-                raise told from error
-
-    def _was_committed(self, mark: Mark) -> bool:
-        """What became of a transaction whose commit was not answered."""
-        with self._translated_on(self._connection()) as connection:
-            try:
-                return commits.was_left(_cursor(connection), mark)
-            except psycopg.errors.LockNotAvailable as error:
-                raise errors.away(self.where, "a commit is still under way") from error
 
     # --- Statements
 
@@ -269,9 +234,6 @@ class PostgresDatabase(Database):
     def lock_schema(self, connection: Connection) -> None:
         connection.execute(text("SELECT pg_advisory_xact_lock(:number)"), {"number": _SCHEMA_LOCK})
 
-    def prepared(self) -> None:
-        self._writers.exist = True
-
     def corrupt(self, detail: str) -> LedgerError:
         return errors.not_ours(self.where, detail)
 
@@ -286,11 +248,6 @@ class PostgresDatabase(Database):
 
     def close(self) -> None:
         self.hurry()
-        if not self._closed.is_set() and (rows := self._writers.rows()):
-            with suppress(XmodeError, DBAPIError, psycopg.Error):
-                connection = self._patience.run(self._connection)
-                with connection:
-                    commits.forget(_cursor(connection), rows)
         self._closed.set()
         self._answers.close()
         self._presence.close()
@@ -375,14 +332,19 @@ def _open(where: Address, answers: Answers | None = None) -> Asking:
 
 
 def _begin(connection: Connection) -> None:
-    kind = connection.get_execution_options().get(_KIND)
     with closing(_cursor(connection)) as cursor:
-        if isinstance(kind, Mark):
-            commits.begin(cursor, kind)
-        elif kind == _READS:
-            cursor.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
-        else:
-            cursor.execute("BEGIN ISOLATION LEVEL READ COMMITTED")
+        cursor.execute(connection.get_execution_options().get(_BEGIN, _OTHERWISE))
+
+
+@contextmanager
+def _committed(connection: Connection) -> Iterator[None]:
+    try:
+        yield
+    except BaseException:
+        with suppress(DBAPIError, psycopg.Error):
+            connection.rollback()
+        raise
+    connection.commit()
 
 
 def _cursor(connection: Connection) -> "psycopg.Cursor[Any]":

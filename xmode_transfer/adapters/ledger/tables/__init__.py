@@ -1,13 +1,26 @@
 """The tables of the ledger; docs/ledger.md says what each column means.
 
-What is written here is the schema of ``SCHEMA_VERSION``; the migrations lead up to it (a test compares the
-two). Times are text, ISO 8601 in UTC with microseconds and ``Z``: it sorts as time does, reads well in a
-database shell, and becomes a datetime in a fifth of the time that a number takes. Text sorts by code point in
-every database.
+What is written here is the schema of ``SCHEMA_VERSION``; the migrations lead to it from the first release's
+(a test compares the two). Times are text, ISO 8601 in UTC with microseconds and ``Z``: it sorts as time does,
+reads well in a database shell, and becomes a datetime in a fifth of the time that a number takes. Text sorts
+by code point in every database.
 """
 
-from xmode_transfer.adapters.ledger.tables.base import SCHEMA_VERSION, metadata
+from xmode_transfer.adapters.ledger.tables.base import SCHEMA_VERSION, Rows, metadata, text_of, time_of
 from xmode_transfer.adapters.ledger.tables.delivering import (
+    ACT,
+    CAPABILITIES,
+    CHECK,
+    DELIVERY,
+    FINDING,
+    LEFTOVER,
+    MISSING,
+    OBJECT,
+    PART,
+    RECEIPT,
+    REMOVAL,
+    RUN,
+    UPLOAD,
     access_checks,
     access_findings,
     access_leftovers,
@@ -24,10 +37,13 @@ from xmode_transfer.adapters.ledger.tables.delivering import (
     staged_objects,
     upload_parts,
     uploads,
-    writers,
 )
 from xmode_transfer.adapters.ledger.tables.fleet import fleet, turns, workers
 from xmode_transfer.adapters.ledger.tables.watching import (
+    DAEMON,
+    DISCREPANCY,
+    LOOK,
+    NOTICE,
     alerts,
     daemons,
     discrepancies,
@@ -38,7 +54,25 @@ from xmode_transfer.adapters.ledger.tables.watching import (
 )
 
 __all__ = [
+    "ACT",
+    "CAPABILITIES",
+    "CHECK",
+    "DAEMON",
+    "DELIVERY",
+    "DISCREPANCY",
+    "FINDING",
+    "LEFTOVER",
+    "LOOK",
+    "MISSING",
+    "NOTICE",
+    "OBJECT",
+    "PART",
+    "RECEIPT",
+    "REMOVAL",
+    "RUN",
     "SCHEMA_VERSION",
+    "UPLOAD",
+    "Rows",
     "access_checks",
     "access_findings",
     "access_leftovers",
@@ -61,10 +95,11 @@ __all__ = [
     "removals",
     "runs",
     "staged_objects",
+    "text_of",
+    "time_of",
     "turns",
     "upload_parts",
     "uploads",
     "visits",
     "workers",
-    "writers",
 ]

@@ -2,9 +2,7 @@
 
 from sqlalchemy import (
     BigInteger,
-    Boolean,
     Column,
-    Double,
     ForeignKey,
     ForeignKeyConstraint,
     Index,
@@ -16,7 +14,33 @@ from sqlalchemy import (
     text,
 )
 
-from xmode_transfer.adapters.ledger.tables.base import ROW_NUMBER, TEXT, failure_columns, metadata
+from xmode_transfer.adapters.ledger.tables.base import ROW_NUMBER, TEXT, Rows, metadata
+from xmode_transfer.domain.acts import Act, Removal
+from xmode_transfer.domain.findings import AccessReport, Finding, Leftover
+from xmode_transfer.domain.records import (
+    Capabilities,
+    Delivery,
+    MissingObject,
+    MultipartUpload,
+    PlannedObject,
+    Receipt,
+    Run,
+    UploadedPart,
+)
+
+DELIVERY = Rows(Delivery, elsewhere=("customer", "feed", "period", "revision"))
+RUN = Rows(Run)
+OBJECT = Rows(PlannedObject)
+RECEIPT = Rows(Receipt, elsewhere=("removed", "superseded"))
+MISSING = Rows(MissingObject)
+UPLOAD = Rows(MultipartUpload, elsewhere=("parts",))
+PART = Rows(UploadedPart)
+CAPABILITIES = Rows(Capabilities)
+CHECK = Rows(AccessReport, elsewhere=("findings", "left"))
+FINDING = Rows(Finding, elsewhere=("fix",))
+LEFTOVER = Rows(Leftover)
+ACT = Rows(Act)
+REMOVAL = Rows(Removal, elsewhere=("feed", "period"))
 
 # A period of one customer's feed. Its number stands for the three names in the big tables.
 periods = Table(
@@ -34,21 +58,7 @@ deliveries = Table(
     metadata,
     Column("period_id", ROW_NUMBER, ForeignKey("periods.id"), nullable=False),
     Column("revision", Integer, nullable=False),
-    Column("id", TEXT, nullable=False),
-    Column("status", TEXT, nullable=False),
-    Column("created_at", TEXT, nullable=False),
-    Column("updated_at", TEXT, nullable=False),
-    Column("marker", TEXT, nullable=False),
-    Column("object_count", BigInteger, nullable=False),
-    Column("total_bytes", BigInteger, nullable=False),
-    Column("manifest_key", TEXT),
-    Column("manifest_checksum", TEXT),
-    Column("delivered_at", TEXT),
-    *failure_columns(),
-    Column("attempts", Integer, nullable=False),
-    Column("next_attempt_at", TEXT),
-    Column("missing_count", BigInteger),
-    Column("not_attested", TEXT),
+    *DELIVERY.columns(),
     PrimaryKeyConstraint("period_id", "revision"),
     UniqueConstraint("id"),
     Index(None, "status", "updated_at"),
@@ -65,19 +75,11 @@ deliveries = Table(
 runs = Table(
     "runs",
     metadata,
-    Column("id", TEXT, primary_key=True),
-    Column("delivery_id", TEXT, ForeignKey("deliveries.id"), nullable=False, index=True),
-    Column("started_at", TEXT, nullable=False, index=True),
-    Column("holder", TEXT, nullable=False),
-    Column("engine", TEXT, nullable=False),
-    Column("finished_at", TEXT),
-    Column("outcome", TEXT),
-    Column("uploaded", BigInteger, nullable=False),
-    Column("skipped", BigInteger, nullable=False),
-    Column("failed", BigInteger, nullable=False),
-    Column("bytes", BigInteger, nullable=False),
-    Column("seconds", Double, nullable=False),
-    *failure_columns(),
+    *RUN.columns(),
+    PrimaryKeyConstraint("id"),
+    ForeignKeyConstraint(["delivery_id"], ["deliveries.id"]),
+    Index(None, "delivery_id"),
+    Index(None, "started_at"),
     sqlite_with_rowid=False,
 )
 
@@ -87,12 +89,7 @@ objects = Table(
     metadata,
     Column("period_id", ROW_NUMBER, nullable=False),
     Column("revision", Integer, nullable=False),
-    Column("name", TEXT, nullable=False),
-    Column("key", TEXT, nullable=False),
-    Column("size", BigInteger, nullable=False),
-    Column("modified_ns", BigInteger, nullable=False),
-    Column("identity", TEXT, nullable=False),
-    Column("carried", Boolean, nullable=False),
+    *OBJECT.columns(),
     PrimaryKeyConstraint("period_id", "revision", "name"),
     ForeignKeyConstraint(["period_id", "revision"], ["deliveries.period_id", "deliveries.revision"]),
     sqlite_with_rowid=False,
@@ -105,15 +102,7 @@ receipts = Table(
     metadata,
     Column("period_id", ROW_NUMBER, nullable=False),
     Column("revision", Integer, nullable=False),
-    Column("name", TEXT, nullable=False),
-    Column("key", TEXT, nullable=False),
-    Column("size", BigInteger, nullable=False),
-    Column("algorithm", TEXT, nullable=False),
-    Column("checksum", TEXT, nullable=False),
-    Column("etag", TEXT, nullable=False),
-    Column("delivered_at", TEXT, nullable=False),
-    Column("version_id", TEXT),
-    Column("sha256", TEXT),
+    *RECEIPT.columns(),
     PrimaryKeyConstraint("period_id", "name", "revision"),
     ForeignKeyConstraint(
         ["period_id", "revision", "name"], ["objects.period_id", "objects.revision", "objects.name"]
@@ -127,12 +116,7 @@ missing = Table(
     metadata,
     Column("period_id", ROW_NUMBER, nullable=False),
     Column("revision", Integer, nullable=False),
-    Column("name", TEXT, nullable=False),
-    Column("key", TEXT, nullable=False),
-    Column("size", BigInteger, nullable=False),
-    Column("algorithm", TEXT, nullable=False),
-    Column("checksum", TEXT, nullable=False),
-    Column("reason", TEXT, nullable=False),
+    *MISSING.columns(),
     PrimaryKeyConstraint("period_id", "revision", "name"),
     ForeignKeyConstraint(["period_id", "revision"], ["deliveries.period_id", "deliveries.revision"]),
     sqlite_with_rowid=False,
@@ -151,46 +135,23 @@ leases = Table(
     sqlite_with_rowid=False,
 )
 
-# The last transaction of each writer on a database server, by which it is known whether a commit that was not
-# answered was written.
-writers = Table(
-    "writers",
-    metadata,
-    Column("writer", TEXT, primary_key=True),
-    Column("number", BigInteger, nullable=False),
-    Column("at", TEXT, nullable=False),
-    sqlite_with_rowid=False,
-)
-
 uploads = Table(
     "uploads",
     metadata,
     Column("id", ROW_NUMBER, primary_key=True),
-    Column("upload_id", TEXT, nullable=False),
-    Column("delivery_id", TEXT, ForeignKey("deliveries.id"), nullable=False, index=True),
-    Column("customer", TEXT, nullable=False, index=True),
-    Column("name", TEXT, nullable=False),
-    Column("key", TEXT, nullable=False),
-    Column("size", BigInteger, nullable=False),
-    Column("modified_ns", BigInteger, nullable=False),
-    Column("identity", TEXT, nullable=False),
-    Column("part_size", BigInteger, nullable=False),
-    Column("algorithm", TEXT, nullable=False),
-    Column("opened_at", TEXT, nullable=False),
-    Column("status", TEXT, nullable=False, index=True),
-    Column("sent_bytes", BigInteger, nullable=False),
-    Column("abort_at", TEXT),
+    *UPLOAD.columns(),
     UniqueConstraint("upload_id"),
+    ForeignKeyConstraint(["delivery_id"], ["deliveries.id"]),
+    Index(None, "delivery_id"),
+    Index(None, "customer"),
+    Index(None, "status"),
 )
 
 upload_parts = Table(
     "upload_parts",
     metadata,
     Column("upload", ROW_NUMBER, ForeignKey("uploads.id"), nullable=False),
-    Column("number", Integer, nullable=False),
-    Column("size", BigInteger, nullable=False),
-    Column("etag", TEXT, nullable=False),
-    Column("checksum", TEXT, nullable=False),
+    *PART.columns(),
     PrimaryKeyConstraint("upload", "number"),
     sqlite_with_rowid=False,
 )
@@ -199,12 +160,7 @@ capabilities = Table(
     "capabilities",
     metadata,
     Column("customer", TEXT, primary_key=True),
-    Column("multipart", Boolean),
-    Column("abort", Boolean),
-    Column("region", TEXT),
-    Column("versioned", Boolean),
-    Column("kms", Boolean),
-    Column("learned_at", TEXT),
+    *CAPABILITIES.columns(),
     sqlite_with_rowid=False,
 )
 
@@ -212,11 +168,8 @@ access_checks = Table(
     "access_checks",
     metadata,
     Column("id", ROW_NUMBER, primary_key=True),
-    Column("customer", TEXT, nullable=False),
-    Column("checked_at", TEXT, nullable=False),
+    *CHECK.columns(),
     Column("outcome", TEXT, nullable=False),
-    Column("interrupted", Boolean, nullable=False),
-    Column("seconds", Double, nullable=False),
     Index(None, "customer", "checked_at"),
 )
 
@@ -225,14 +178,7 @@ access_findings = Table(
     metadata,
     Column("check_id", ROW_NUMBER, ForeignKey("access_checks.id"), nullable=False),
     Column("number", Integer, nullable=False),
-    Column("probe", TEXT, nullable=False),
-    Column("result", TEXT, nullable=False),
-    Column("cause", TEXT),
-    Column("party", TEXT),
-    Column("severity", TEXT, nullable=False),
-    Column("message", TEXT, nullable=False),
-    Column("request_id", TEXT),
-    Column("said", TEXT, nullable=False),
+    *FINDING.columns(),
     PrimaryKeyConstraint("check_id", "number"),
     sqlite_with_rowid=False,
 )
@@ -242,10 +188,7 @@ access_leftovers = Table(
     metadata,
     Column("check_id", ROW_NUMBER, ForeignKey("access_checks.id"), nullable=False),
     Column("number", Integer, nullable=False),
-    Column("kind", TEXT, nullable=False),
-    Column("key", TEXT, nullable=False),
-    Column("bytes", BigInteger, nullable=False),
-    Column("id", TEXT),
+    *LEFTOVER.columns(),
     PrimaryKeyConstraint("check_id", "number"),
     sqlite_with_rowid=False,
 )
@@ -253,19 +196,8 @@ access_leftovers = Table(
 acts = Table(
     "acts",
     metadata,
-    Column("id", TEXT, primary_key=True),
-    Column("kind", TEXT, nullable=False),
-    Column("customer", TEXT, nullable=False),
-    Column("holder", TEXT, nullable=False),
-    Column("person", TEXT, nullable=False),
-    Column("reason", TEXT, nullable=False),
-    Column("started_at", TEXT, nullable=False),
-    Column("finished_at", TEXT),
-    Column("outcome", TEXT),
-    Column("objects", BigInteger, nullable=False),
-    Column("bytes", BigInteger, nullable=False),
-    Column("failed", BigInteger, nullable=False),
-    *failure_columns(),
+    *ACT.columns(),
+    PrimaryKeyConstraint("id"),
     Index(None, "customer", "started_at"),
     sqlite_with_rowid=False,
 )
@@ -275,16 +207,8 @@ removals = Table(
     "removals",
     metadata,
     Column("period_id", ROW_NUMBER, ForeignKey("periods.id"), nullable=False),
-    Column("key", TEXT, nullable=False),
     Column("act_id", TEXT, ForeignKey("acts.id"), nullable=False),
-    Column("revision", Integer, nullable=False),
-    Column("manifest", Boolean, nullable=False),
-    Column("size", BigInteger, nullable=False),
-    Column("etag", TEXT, nullable=False),
-    Column("delivered_at", TEXT, nullable=False),
-    Column("reason", TEXT, nullable=False),
-    Column("outcome", TEXT, nullable=False),
-    Column("at", TEXT, nullable=False),
+    *REMOVAL.columns(),
     PrimaryKeyConstraint("period_id", "key", "act_id"),
     sqlite_with_rowid=False,
 )
@@ -294,12 +218,8 @@ removals = Table(
 staged_objects = Table(
     "staged_objects",
     MetaData(),
-    Column("name", TEXT, primary_key=True),
-    Column("key", TEXT, nullable=False),
-    Column("size", BigInteger, nullable=False),
-    Column("modified_ns", BigInteger, nullable=False),
-    Column("identity", TEXT, nullable=False),
-    Column("carried", Boolean, nullable=False),
+    *OBJECT.columns(),
+    PrimaryKeyConstraint("name"),
     prefixes=["TEMPORARY"],
     sqlite_with_rowid=False,
 )

@@ -1,31 +1,32 @@
 """Daemons, looks at sources, alerts, and what customers are told."""
 
 from sqlalchemy import (
-    BigInteger,
     Boolean,
     Column,
+    Index,
     Integer,
     PrimaryKeyConstraint,
     Table,
 )
 
-from xmode_transfer.adapters.ledger.tables.base import TEXT, failure_columns, metadata
+from xmode_transfer.adapters.ledger.tables.base import TEXT, Rows, Time, metadata
+from xmode_transfer.domain.daemons import DaemonRecord
+from xmode_transfer.domain.looks import Look
+from xmode_transfer.domain.notices import Notice
+from xmode_transfer.domain.verification import Discrepancy
+
+DAEMON = Rows(DaemonRecord)
+LOOK = Rows(Look)
+DISCREPANCY = Rows(Discrepancy)
+NOTICE = Rows(Notice)
 
 # One life of a daemon each.
 daemons = Table(
     "daemons",
     metadata,
-    Column("holder", TEXT, primary_key=True),
-    Column("started_at", TEXT, nullable=False),
-    Column("ticked_at", TEXT, nullable=False, index=True),
-    Column("tick_seconds", Integer, nullable=False),
-    Column("workers", Integer, nullable=False),
-    Column("busy", Integer, nullable=False),
-    Column("configuration_loaded_at", TEXT),
-    Column("configuration_problems", TEXT, nullable=False),
-    *failure_columns(),
-    Column("stopping", Boolean, nullable=False),
-    Column("stopped_at", TEXT),
+    *DAEMON.columns(),
+    PrimaryKeyConstraint("holder"),
+    Index(None, "ticked_at"),
     sqlite_with_rowid=False,
 )
 
@@ -34,7 +35,7 @@ visits = Table(
     metadata,
     Column("customer", TEXT, nullable=False),
     Column("work", TEXT, nullable=False),
-    Column("served_at", TEXT, nullable=False),
+    Column("served_at", Time, nullable=False),
     PrimaryKeyConstraint("customer", "work"),
     sqlite_with_rowid=False,
 )
@@ -46,7 +47,7 @@ passed_over = Table(
     Column("feed", TEXT, nullable=False),
     Column("period", TEXT, nullable=False),
     Column("marker", TEXT, nullable=False),
-    Column("passed_at", TEXT, nullable=False),
+    Column("passed_at", Time, nullable=False),
     PrimaryKeyConstraint("customer", "feed", "period"),
     sqlite_with_rowid=False,
 )
@@ -55,18 +56,7 @@ passed_over = Table(
 looks = Table(
     "looks",
     metadata,
-    Column("customer", TEXT, nullable=False),
-    Column("feed", TEXT, nullable=False),
-    Column("looked_at", TEXT, nullable=False),
-    Column("first_looked_at", TEXT, nullable=False),
-    Column("newest_complete", TEXT),
-    Column("due_count", Integer, nullable=False),
-    Column("due", TEXT, nullable=False),
-    Column("due_since_at", TEXT),
-    Column("waiting_count", Integer, nullable=False),
-    Column("waiting", TEXT, nullable=False),
-    *failure_columns(),
-    Column("failing_since_at", TEXT),
+    *LOOK.columns(),
     PrimaryKeyConstraint("customer", "feed"),
     sqlite_with_rowid=False,
 )
@@ -76,12 +66,7 @@ discrepancies = Table(
     "discrepancies",
     metadata,
     Column("customer", TEXT, nullable=False),
-    Column("feed", TEXT, nullable=False),
-    Column("period", TEXT, nullable=False),
-    Column("flaw", TEXT, nullable=False),
-    Column("keys", BigInteger, nullable=False),
-    Column("first_key", TEXT, nullable=False),
-    Column("since_at", TEXT, nullable=False),
+    *DISCREPANCY.columns(),
     PrimaryKeyConstraint("customer", "feed", "period", "flaw"),
     sqlite_with_rowid=False,
 )
@@ -111,19 +96,8 @@ alerts = Table(
 notices = Table(
     "notices",
     metadata,
-    Column("customer", TEXT, nullable=False),
-    Column("feed", TEXT, nullable=False),
-    Column("period", TEXT, nullable=False),
-    Column("kind", TEXT, nullable=False),
-    Column("revision", Integer, nullable=False),
-    Column("key", TEXT, nullable=False),
-    Column("body", TEXT, nullable=False),
-    Column("made_at", TEXT, nullable=False),
-    Column("status", TEXT, nullable=False, index=True),
-    Column("attempts", Integer, nullable=False),
-    Column("next_attempt_at", TEXT),
-    Column("put_at", TEXT),
-    Column("error", TEXT, nullable=False),
+    *NOTICE.columns(),
     PrimaryKeyConstraint("customer", "feed", "period", "kind", "revision"),
+    Index(None, "status"),
     sqlite_with_rowid=False,
 )
