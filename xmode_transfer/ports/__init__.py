@@ -8,7 +8,6 @@ from xmode_transfer.ports.attesting import Attestation
 from xmode_transfer.ports.board import Board, Pulse, Turn, TurnState
 from xmode_transfer.ports.clock import Clock
 from xmode_transfer.ports.fleet import Fleet
-from xmode_transfer.ports.ledger import Ledger
 from xmode_transfer.ports.notifying import Heart, Notifier
 from xmode_transfer.ports.probing import ProbedObject, Prober, ReservedPlace
 from xmode_transfer.ports.progress import Progress
@@ -44,7 +43,6 @@ __all__ = [
     "EngineInfo",
     "Fleet",
     "Heart",
-    "Ledger",
     "ListedObject",
     "Notifier",
     "ObjectInfo",
