@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import sqlalchemy
 from sqlalchemy import Connection
 
-from xmode_transfer.adapters.ledger import SqlLedger
+from xmode_transfer.adapters.ledger import Ledger
 from xmode_transfer.domain.errors import LedgerError
 
 
@@ -14,7 +14,7 @@ class TableQueue:
 
     broken = False
 
-    def create(self, ledger: SqlLedger) -> None:
+    def create(self, ledger: Ledger) -> None:
         with ledger._database.writing() as connection:
             connection.exec_driver_sql(
                 "CREATE TABLE IF NOT EXISTS jobs (number INTEGER PRIMARY KEY, customer TEXT, "

@@ -15,7 +15,7 @@ import sqlalchemy
 from tests.fakes import MemoryClock
 from tests.table_queue import TableQueue
 from xmode_transfer.adapters import processes
-from xmode_transfer.adapters.ledger import SqlLedger, open_ledger
+from xmode_transfer.adapters.ledger import Ledger, open_ledger
 from xmode_transfer.adapters.ledger import fleet as fleet_module
 from xmode_transfer.adapters.ledger.fleet import SETTLING_SECONDS
 from xmode_transfer.adapters.local_queue import LocalQueue
@@ -60,7 +60,7 @@ class Case:
     process would; ``drop`` loses a job."""
 
     fleet: WorkQueue
-    leases: SqlLedger
+    leases: Ledger
     dead: str
     another: Callable[[], WorkQueue]
     job: Callable[[str], Job | None]
@@ -95,7 +95,7 @@ DEAD = "/".join([*processes.this_process().split("/")[:3], "1"])
 def _of_one_process(url: str) -> Iterator[Case]:
     clock = MemoryClock(NOW)
     ledger = open_ledger(url, clock)
-    queue = LocalQueue(clock, ledger)
+    queue = LocalQueue(clock, ledger.leases, ledger.daemons.serve)
 
     def job(name: str) -> Job | None:
         seat = queue._seats.get(name)
@@ -106,11 +106,11 @@ def _of_one_process(url: str) -> Iterator[Case]:
 
 
 def _in_database(url: str) -> Iterator[Case]:
-    opened: list[SqlLedger] = []
+    opened: list[Ledger] = []
     queue = TableQueue()
     clock = MemoryClock(NOW)
 
-    def open_it() -> SqlLedger:
+    def open_it() -> Ledger:
         opened.append(open_ledger(url, clock))
         return opened[-1]
 

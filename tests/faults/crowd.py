@@ -94,7 +94,7 @@ class Process:
             leases = list(self.leases)
         for lease in leases:
             with suppress(LeaseLost):  # given back meanwhile
-                self.ledger.renew(lease, TTL_SECONDS)
+                self.ledger.leases.renew(lease, TTL_SECONDS)
                 self.note("renewed")
         time.sleep(0.01)
 
@@ -115,39 +115,39 @@ class Process:
         with self.kept(ticket.lease):
             period = f"{time.time_ns()}"
             self.fleet.tell(ticket, "feed", period)
-            lease = self.ledger.claim(f"delivery/{customer}/feed/{period}", self.holder, TTL_SECONDS)
+            lease = self.ledger.leases.claim(f"delivery/{customer}/feed/{period}", self.holder, TTL_SECONDS)
             with self.kept(lease):
                 self.deliver(chance, customer, period, lease)
-            self.ledger.release(lease)
+            self.ledger.leases.release(lease)
         self.fleet.end(ticket, FleetTurnEnd(again=True, looked=True))
         self.note("turns")
 
     def deliver(self, chance: random.Random, customer: str, period: str, lease: Lease) -> None:
         now = CLOCK.now()
         delivery = Delivery(token_hex(8), customer, "feed", period, 1, Status.RUNNING, now, now)
-        self.ledger.create_delivery(lease, delivery)
+        self.ledger.deliveries.create(lease, delivery)
         run = Run(delivery.id, delivery.id, now, self.holder, "crowd")
-        self.ledger.start_run(lease, run)
-        self.ledger.plan_objects(
+        self.ledger.runs.start(lease, run)
+        self.ledger.objects.plan(
             lease, delivery.id, [PlannedObject(f"{n:03}", f"k/{n:03}", 10, 1, "i") for n in range(OBJECTS)]
         )
         interrupted = chance.random() < 0.2
-        while pending := list(islice(self.ledger.pending(delivery.id), UPLOAD_OBJECTS)):
+        while pending := list(islice(self.ledger.objects.pending(delivery.id), UPLOAD_OBJECTS)):
             self.send(delivery, lease, pending)
             if interrupted:
                 break
-        left = sum(1 for _ in self.ledger.pending(delivery.id))
+        left = sum(1 for _ in self.ledger.objects.pending(delivery.id))
         assert left == (OBJECTS - UPLOAD_OBJECTS if interrupted else 0), left
         status = Status.PLANNED if interrupted else Status.DELIVERED
-        self.ledger.update_delivery(
+        self.ledger.deliveries.update(
             lease, Delivery(delivery.id, customer, "feed", period, 1, status, now, now)
         )
-        self.ledger.finish_run(lease, run)
+        self.ledger.runs.finish(lease, run)
 
     def send(self, delivery: Delivery, lease: Lease, pending: list[PlannedObject]) -> None:
         now, upload_id = CLOCK.now(), token_hex(8)
         name = pending[-1].name
-        self.ledger.open_upload(
+        self.ledger.uploads.open(
             lease,
             MultipartUpload(
                 upload_id, delivery.id, delivery.customer, name, "k", 10, 1, "i", 5, "crc32", now
@@ -155,19 +155,19 @@ class Process:
         )
         proof = Checksum("crc32", "AAAAAA==")
         recorded: list[Future[None]] = [
-            self.ledger.record_part(lease, upload_id, UploadedPart(number, 5, '"e"', "AAAAAA=="))
+            self.ledger.uploads.record_part(lease, upload_id, UploadedPart(number, 5, '"e"', "AAAAAA=="))
             for number in range(1, PARTS + 1)
         ]
         recorded += [
-            self.ledger.record_receipt(
+            self.ledger.objects.record_receipt(
                 lease, delivery.id, Receipt(planned.name, planned.key, 10, proof, '"e"', now)
             )
             for planned in pending
         ]
-        self.ledger.learn(delivery.customer, Capabilities(multipart=True, learned_at=now))
+        self.ledger.checks.learn(delivery.customer, Capabilities(multipart=True, learned_at=now))
         for future in recorded:
             future.result()
-        self.ledger.close_upload(lease, upload_id, UploadStatus.COMPLETED)
+        self.ledger.uploads.close(lease, upload_id, UploadStatus.COMPLETED)
         self.note("uploads")
 
 

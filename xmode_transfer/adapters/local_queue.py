@@ -6,7 +6,7 @@ in the ledger all the same, so that a ``run`` beside the daemon never delivers t
 
 import heapq
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Protocol
@@ -33,21 +33,21 @@ _BUSY_SECONDS = 5.0
 
 
 class Leases(Protocol):
-    """Of the port ``Ledger``, what the queue needs."""
+    """Of the ledger's leases, what the queue needs."""
 
     def claim(self, name: str, holder: str, ttl_seconds: float) -> Lease: ...
 
     def release(self, lease: Lease) -> None: ...
 
-    def serve(self, customer: str, work: str, served_at: datetime) -> None: ...
-
 
 class LocalQueue:
     """Implements ``ports.WorkQueue``. Thread-safe; no method waits for the ledger with the lock held."""
 
-    def __init__(self, clock: Clock, leases: Leases) -> None:
+    def __init__(self, clock: Clock, leases: Leases, serve: Callable[[str, str, datetime], None]) -> None:
+        """``serve`` is the ledger's ``daemons.serve``."""
         self._clock = clock
         self._leases = leases
+        self._serve = serve
         self._lock = threading.RLock()
         self._beginning = threading.Lock()  # one turn begins after the other
         self._seats: dict[str, Seat] = {}
@@ -157,7 +157,7 @@ class LocalQueue:
         with self._lock:
             seat = self._held(ticket)
         if end.looked and seat.serving_at is not None:
-            self._leases.serve(seat.customer, Work.DELIVER, seat.serving_at)
+            self._serve(seat.customer, Work.DELIVER, seat.serving_at)
         self._leases.release(ticket.lease)
         with self._lock:
             seat = self._held(ticket)

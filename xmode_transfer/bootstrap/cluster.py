@@ -1,17 +1,14 @@
 """What several machines need besides: a ledger on PostgreSQL, and the queue in it."""
 
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, cast
 
+from xmode_transfer.adapters.ledger import Ledger
 from xmode_transfer.adapters.secrets import ledger_url
 from xmode_transfer.bootstrap.queue import LedgerQueue
 from xmode_transfer.domain.config import Service
 from xmode_transfer.domain.config.ledger_url import SQLITE, backend
 from xmode_transfer.domain.errors import ConfigError
-from xmode_transfer.ports import Ledger, WorkQueue
-
-if TYPE_CHECKING:
-    from xmode_transfer.adapters.ledger.ledger import SqlLedger
+from xmode_transfer.ports import WorkQueue
 
 _INSTALL = "pip install 'xmode-transfer[cluster]'"
 
@@ -45,4 +42,4 @@ def queue(service: Service, ledger: Ledger) -> WorkQueue:
     from xmode_transfer.bootstrap import queue_schema
 
     queue_schema.make(ledger_url(service.ledger))
-    return cast("SqlLedger", ledger).fleet(LedgerQueue())
+    return ledger.fleet(LedgerQueue())

@@ -6,7 +6,6 @@ All errors are domain errors (``domain.errors``); all times are UTC-aware.
 
 from xmode_transfer.ports.attesting import Attestation
 from xmode_transfer.ports.clock import Clock
-from xmode_transfer.ports.ledger import Ledger
 from xmode_transfer.ports.probing import ProbedObject, Prober, ReservedPlace
 from xmode_transfer.ports.progress import Progress
 from xmode_transfer.ports.reading import Reader
@@ -38,7 +37,6 @@ __all__ = [
     "Deletion",
     "DeletionResult",
     "EngineInfo",
-    "Ledger",
     "ListedObject",
     "ObjectInfo",
     "ObjectStore",

@@ -8,6 +8,7 @@ from dataclasses import replace
 from datetime import timedelta
 
 from xmode_transfer import telemetry
+from xmode_transfer.adapters.ledger import Ledger
 from xmode_transfer.domain.alerts import (
     Alert,
     AlertState,
@@ -23,7 +24,7 @@ from xmode_transfer.domain.config import Channel, Configuration, Heartbeat, Serv
 from xmode_transfer.domain.errors import AlreadyRunning, LeaseLost, LedgerError, Party, XmodeError
 from xmode_transfer.domain.health import Assessment, Trouble, assess
 from xmode_transfer.domain.records import Lease
-from xmode_transfer.ports import Clock, Ledger
+from xmode_transfer.ports import Clock
 from xmode_transfer.services import leasing
 from xmode_transfer.telemetry import Event
 
@@ -41,13 +42,14 @@ twice does no harm. Thread-safe; takes some seconds at most. Raises Notification
 def assess_all(configuration: Configuration, ledger: Ledger, clock: Clock) -> Assessment:
     """The health of every configured customer: the one evaluator behind `status`, the page, the metrics and
     the alerts. Reads the ledger and calls nobody; costs by the number of subscriptions, not by the length of
-    their history. For one customer's calendar of periods see ``Ledger.calendar``. Raises LedgerError."""
+    their history. For one customer's calendar of periods see ``Ledger.deliveries.calendar``. Raises
+    LedgerError."""
     return assess(configuration, ledger.survey(), clock.now())
 
 
 def open_causes(ledger: Ledger) -> list[str]:
     """The cause of each alert that is open. Raises LedgerError."""
-    return [alert.cause for alert in ledger.alerts() if alert.state is AlertState.OPEN]
+    return [alert.cause for alert in ledger.alerts.known() if alert.state is AlertState.OPEN]
 
 
 class Watch:
@@ -134,7 +136,7 @@ class Watch:
         """What the ledger knows takes the place of what is in memory, but for what it has not taken yet."""
         try:
             assessment = assess_all(configuration, self._ledger, self._clock)
-            known = {alert.fingerprint: alert for alert in self._ledger.alerts()}
+            known = {alert.fingerprint: alert for alert in self._ledger.alerts.known()}
         except LedgerError as error:
             self._note(error)
             return None
@@ -158,7 +160,7 @@ class Watch:
             return
         changed = [self._alerts[mark] for mark in sorted(self._unrecorded) if mark in self._alerts]
         try:
-            self._ledger.record_alerts(lease, changed, sorted(self._unrecorded - self._alerts.keys()))
+            self._ledger.alerts.record(lease, changed, sorted(self._unrecorded - self._alerts.keys()))
         except LedgerError as error:
             self._note(error)
             return
@@ -254,7 +256,7 @@ def _fields(alert: Alert) -> Mapping[str, object]:
 def current_alerts(configuration: Configuration, ledger: Ledger, clock: Clock) -> list[Alert]:
     """The alerts of the ledger, brought up to this moment; writes and sends nothing. Open ones first, then
     the resolved ones; the oldest of each first. Raises LedgerError."""
-    known = {alert.fingerprint: alert for alert in ledger.alerts()}
+    known = {alert.fingerprint: alert for alert in ledger.alerts.known()}
     found = by_cause(assess_all(configuration, ledger, clock).all_troubles())
     alerts = advance(known, found, clock.now()).values()
     return sorted(alerts, key=lambda alert: (alert.state is AlertState.RESOLVED, alert.since_at))

@@ -47,15 +47,13 @@ class MemoryLeases:
         if self._held.get(lease.name) == lease:
             del self._held[lease.name]
 
-    def serve(self, customer: str, work: str, served_at: datetime) -> None: ...
-
 
 class Chance(RuleBasedStateMachine):
     """A daemon calls, its worker takes turns."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.fleet = LocalQueue(MemoryClock(NOW), MemoryLeases())
+        self.fleet = LocalQueue(MemoryClock(NOW), MemoryLeases(), lambda *_: None)
         self.fleet.seat(dict.fromkeys(NAMES, 1))
         self.workers = 0
         self.running: dict[str, Ticket] = {}
@@ -131,7 +129,7 @@ weights = st.dictionaries(st.sampled_from(NAMES), st.integers(1, 100), min_size=
 
 
 def a_fleet(weights: dict[str, int]) -> LocalQueue:
-    fleet = LocalQueue(MemoryClock(NOW), MemoryLeases())
+    fleet = LocalQueue(MemoryClock(NOW), MemoryLeases(), lambda *_: None)
     fleet.seat(weights)
     for name in weights:
         fleet.call(name)

@@ -31,8 +31,6 @@ class Leases:
 
     def release(self, lease: Lease) -> None: ...
 
-    def serve(self, customer: str, work: str, served_at: datetime) -> None: ...
-
 
 class Slots:
     """The places of a worker beside its queue, as ``services.daemon.worker`` fills them."""
@@ -40,7 +38,7 @@ class Slots:
     def __init__(self, places: int, waiting_places: int, weights: dict[str, int]) -> None:
         self._free = {room: places if room is Room.REGULAR else waiting_places for room in Room}
         self._running: dict[str, tuple[Ticket, Room]] = {}
-        self._queue = LocalQueue(MemoryClock(START), Leases())
+        self._queue = LocalQueue(MemoryClock(START), Leases(), lambda *_: None)
         self._queue.seat(weights)
 
     def call(self, name: str) -> None:

@@ -20,7 +20,7 @@ from tests.fakes import (
 )
 from tests.table_queue import TableQueue
 from xmode_transfer.adapters import checksums
-from xmode_transfer.adapters.ledger import SqlLedger, open_ledger
+from xmode_transfer.adapters.ledger import Ledger, open_ledger
 from xmode_transfer.adapters.local_queue import LocalQueue
 from xmode_transfer.domain.config import Configuration, Customer, Feed, Limits, Problem, Service, Vendor
 from xmode_transfer.domain.fleet import FleetState
@@ -43,7 +43,7 @@ class DaemonWorld:
     """``customers`` by name with what their files say besides; ``service`` (below `daemon`) and ``cluster``
     likewise."""
 
-    ledger: SqlLedger
+    ledger: Ledger
     clock: MemoryClock
     customers: dict[str, dict[str, Any]] = field(default_factory=lambda: {"acme": {}, "globex": {}})
     service: dict[str, Any] = field(default_factory=dict)
@@ -131,7 +131,7 @@ class DaemonWorld:
     def new_queue(self) -> WorkQueue:
         """A fleet's lies in the ledger; that of a daemon alone begins with its process."""
         if not self.shared:
-            return LocalQueue(self.clock, self.ledger)
+            return LocalQueue(self.clock, self.ledger.leases, self.ledger.daemons.serve)
         jobs = TableQueue()
         jobs.create(self.ledger)
         return self.ledger.fleet(jobs, sweep_seconds=0)
@@ -141,7 +141,7 @@ class DaemonWorld:
         if self.daemon is not None:
             self.daemon.stop()
             assert self.daemon.drain(120)
-            self.ledger.release(self.lease)
+            self.ledger.leases.release(self.lease)
         if self.shared:
             self.engage()
         else:
@@ -154,7 +154,7 @@ class DaemonWorld:
 
     def new_daemon(self, holder: str) -> tuple[Daemon, Lease]:
         configuration = self.configuration
-        lease = self.ledger.claim(f"daemon/{holder}" if self.shared else "daemon", holder, 1e9)
+        lease = self.ledger.leases.claim(f"daemon/{holder}" if self.shared else "daemon", holder, 1e9)
         bench = self.bench(holder)
 
         def changed() -> None:
@@ -273,11 +273,11 @@ class DaemonWorld:
 
     def delivered(self, name: str = "acme") -> list[str]:
         """The periods, in the order in which they were delivered."""
-        found = self.ledger.deliveries(customer=name, statuses=[Status.DELIVERED])
+        found = self.ledger.deliveries.find(customer=name, statuses=[Status.DELIVERED])
         return [delivery.period for delivery in sorted(found, key=lambda one: (one.delivered_at, one.period))]
 
     def attempts(self, name: str, period: str) -> int:
-        latest = self.ledger.latest(name, "us-daily", period)
+        latest = self.ledger.deliveries.latest(name, "us-daily", period)
         return latest.attempts if latest else 0
 
 

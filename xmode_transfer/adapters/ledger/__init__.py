@@ -1,5 +1,5 @@
 """Our durable record in an SQL database (docs/ledger.md)."""
 
-from xmode_transfer.adapters.ledger.ledger import SqlLedger, open_ledger
+from xmode_transfer.adapters.ledger.ledger import Ledger, open_ledger
 
-__all__ = ["SqlLedger", "open_ledger"]
+__all__ = ["Ledger", "open_ledger"]

@@ -1,36 +1,53 @@
-"""Daemons, the visits that they have paid, and what they passed over."""
+"""Daemons, and the visits that they have paid."""
 
-from collections.abc import Mapping
 from datetime import datetime, timedelta
 
 from sqlalchemy import Connection, delete, select
 
 from xmode_transfer.adapters.ledger.database import Database
+from xmode_transfer.adapters.ledger.subject import Subject
 from xmode_transfer.adapters.ledger.tables import DAEMON, daemons, visits
-from xmode_transfer.adapters.ledger.tables import passed_over as passed
 from xmode_transfer.domain.daemons import DaemonRecord
+from xmode_transfer.domain.records import Lease
 
 _REMEMBERED = timedelta(days=30)
 
 
-def note(connection: Connection, database: Database, daemon: DaemonRecord) -> None:
-    values = DAEMON.values(daemon)
-    adding = database.insert(daemons).values(values)
-    connection.execute(adding.on_conflict_do_update(index_elements=["holder"], set_=values))
-    connection.execute(
-        delete(daemons).where(
-            daemons.c.ticked_at < daemon.ticked_at - _REMEMBERED, daemons.c.holder != daemon.holder
-        )
-    )
+class Daemons(Subject):
+    """Which daemons work with this ledger, and what they have done by schedule."""
+
+    def note(self, lease: Lease, daemon: DaemonRecord) -> None:
+        """Adds the daemon, or overwrites what is known of that holder. Daemons that ended long ago are
+        forgotten."""
+        values = DAEMON.values(daemon)
+        adding = self._database.insert(daemons).values(values)
+
+        def action(connection: Connection) -> None:
+            connection.execute(adding.on_conflict_do_update(index_elements=["holder"], set_=values))
+            connection.execute(
+                delete(daemons).where(
+                    daemons.c.ticked_at < daemon.ticked_at - _REMEMBERED, daemons.c.holder != daemon.holder
+                )
+            )
+
+        self._fenced(lease, action)
+
+    def newest(self, limit: int = 10) -> list[DaemonRecord]:
+        """The one that ticked last, first."""
+        return self._read(lambda c: newest(c, limit))
+
+    def served(self) -> dict[tuple[str, str], datetime]:
+        """By customer and work, the time of the schedule for which the customer was visited last."""
+        return {(row.customer, row.work): row.served_at for row in self._rows(select(visits))}
+
+    def serve(self, customer: str, work: str, served_at: datetime) -> None:
+        """Remembers such a time; it replaces the one before."""
+        self._write(lambda c: serve(c, self._database, customer, work, served_at))
 
 
 def newest(connection: Connection, limit: int) -> list[DaemonRecord]:
     query = select(daemons).order_by(daemons.c.ticked_at.desc(), daemons.c.started_at.desc()).limit(limit)
     return [DAEMON.record(row) for row in connection.execute(query)]
-
-
-def served(connection: Connection) -> dict[tuple[str, str], datetime]:
-    return {(row.customer, row.work): row.served_at for row in connection.execute(select(visits))}
 
 
 def serve(connection: Connection, database: Database, customer: str, work: str, served_at: datetime) -> None:
@@ -40,28 +57,3 @@ def serve(connection: Connection, database: Database, customer: str, work: str, 
             index_elements=["customer", "work"], set_={"served_at": adding.excluded.served_at}
         )
     )
-
-
-def pass_over(
-    connection: Connection,
-    database: Database,
-    customer: str,
-    feed: str,
-    markers: Mapping[str, str],
-    passed_at: datetime,
-) -> None:
-    for period, marker in markers.items():
-        adding = database.insert(passed).values(
-            customer=customer, feed=feed, period=period, marker=marker, passed_at=passed_at
-        )
-        connection.execute(
-            adding.on_conflict_do_update(
-                index_elements=["customer", "feed", "period"],
-                set_={"marker": adding.excluded.marker, "passed_at": adding.excluded.passed_at},
-            )
-        )
-
-
-def passed_over(connection: Connection, customer: str, feed: str) -> dict[str, str]:
-    query = select(passed.c.period, passed.c.marker).filter_by(customer=customer, feed=feed)
-    return {row.period: row.marker for row in connection.execute(query)}

@@ -1,112 +1,145 @@
-"""Deliveries, their runs, and what the destinations were found to allow."""
+"""Deliveries: the aims, and how far each has come."""
 
 from collections.abc import Iterable
+from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Select, func, insert, select, update
+from sqlalchemy import Connection, Select, exists, insert, select, update
 
-from xmode_transfer.adapters.ledger.database import Database
-from xmode_transfer.adapters.ledger.tables import (
-    CAPABILITIES,
-    DELIVERY,
-    RUN,
-    capabilities,
-    deliveries,
-    periods,
-    runs,
-)
+from xmode_transfer.adapters.ledger import sources
+from xmode_transfer.adapters.ledger.subject import Subject, unknown
+from xmode_transfer.adapters.ledger.tables import DELIVERY, deliveries, periods
 from xmode_transfer.domain.errors import LedgerError
-from xmode_transfer.domain.records import Capabilities, Delivery, Run, Status
+from xmode_transfer.domain.records import Delivery, Lease, Status
 
-_DELIVERIES: Select[Any] = select(deliveries, periods.c.customer, periods.c.feed, periods.c.period).join_from(
+DELIVERIES: Select[Any] = select(deliveries, periods.c.customer, periods.c.feed, periods.c.period).join_from(
     deliveries, periods
 )
-
-
 _FOR_GOOD = ("id", "created_at")
 """What an update leaves as it is."""
 
 
-def unknown(what: str, name: str) -> LedgerError:
-    return LedgerError(
-        f"The ledger knows no {what} {name}.",
-        hint="Nothing was written. Either the ledger was replaced by an older copy while we ran, or this is "
-        "a defect.",
-    )
+class Deliveries(Subject):
+    """Which deliveries there are."""
 
-
-def latest(connection: Connection, customer: str, feed: str, period: str) -> Delivery | None:
-    row = connection.execute(
-        _DELIVERIES.where(periods.c.customer == customer, periods.c.feed == feed, periods.c.period == period)
-        .order_by(deliveries.c.revision.desc())
-        .limit(1)
-    ).one_or_none()
-    return None if row is None else DELIVERY.record(row)
-
-
-def newest(
-    connection: Connection,
-    customer: str | None,
-    feed: str | None,
-    period: str | None,
-    statuses: Iterable[Status] | None,
-    limit: int | None,
-    since: str | None,
-) -> list[Delivery]:
-    query = _DELIVERIES.order_by(
-        deliveries.c.updated_at.desc(), deliveries.c.period_id.desc(), deliveries.c.revision.desc()
-    )
-    for column, wanted in (
-        (periods.c.customer, customer),
-        (periods.c.feed, feed),
-        (periods.c.period, period),
-    ):
-        if wanted is not None:
-            query = query.where(column == wanted)
-    if statuses is not None:
-        query = query.where(deliveries.c.status.in_(list(statuses)))
-    if since is not None:
-        query = query.where(periods.c.period >= since)
-    if limit is not None:
-        query = query.limit(limit)
-    return [DELIVERY.record(row) for row in connection.execute(query)]
-
-
-def by_id(connection: Connection, delivery_id: str) -> Delivery | None:
-    row = connection.execute(_DELIVERIES.where(deliveries.c.id == delivery_id)).one_or_none()
-    return None if row is None else DELIVERY.record(row)
-
-
-def create(connection: Connection, database: Database, delivery: Delivery) -> None:
-    known = select(deliveries.c.id).where(deliveries.c.id == delivery.id)
-    if connection.execute(known).one_or_none() is not None:
-        return
-    names = {"customer": delivery.customer, "feed": delivery.feed, "period": delivery.period}
-    connection.execute(database.insert(periods).values(names).on_conflict_do_nothing())
-    period_id = connection.execute(select(periods.c.id).filter_by(**names)).scalar_one()
-    taken = select(deliveries.c.id).filter_by(period_id=period_id, revision=delivery.revision)
-    if (other := connection.execute(taken).scalar_one_or_none()) is not None:
-        raise LedgerError(
-            f"The delivery {delivery.label} exists already, under the ID {other}.",
-            hint="Nothing was written. Two processes have planned the same revision; the next run goes on "
-            "with the one that is there.",
+    def latest(self, customer: str, feed: str, period: str) -> Delivery | None:
+        """The delivery with the highest revision."""
+        rows = self._rows(
+            DELIVERIES.where(
+                periods.c.customer == customer, periods.c.feed == feed, periods.c.period == period
+            )
+            .order_by(deliveries.c.revision.desc())
+            .limit(1)
         )
-    connection.execute(
-        insert(deliveries).values(
-            period_id=period_id, revision=delivery.revision, **DELIVERY.values(delivery)
-        )
-    )
+        return DELIVERY.record(rows[0]) if rows else None
 
+    def find(
+        self,
+        customer: str | None = None,
+        feed: str | None = None,
+        period: str | None = None,
+        statuses: Iterable[Status] | None = None,
+        limit: int | None = None,
+        since: str | None = None,
+    ) -> list[Delivery]:
+        """Newest first (by update). ``since`` is the label of the oldest period that is wanted; labels of one
+        kind sort as periods do."""
+        query = DELIVERIES.order_by(
+            deliveries.c.updated_at.desc(), deliveries.c.period_id.desc(), deliveries.c.revision.desc()
+        ).limit(limit)
+        for column, wanted in (
+            (periods.c.customer, customer),
+            (periods.c.feed, feed),
+            (periods.c.period, period),
+        ):
+            if wanted is not None:
+                query = query.where(column == wanted)
+        if statuses is not None:
+            query = query.where(deliveries.c.status.in_(list(statuses)))
+        if since is not None:
+            query = query.where(periods.c.period >= since)
+        return [DELIVERY.record(row) for row in self._rows(query)]
 
-def overwrite(connection: Connection, delivery: Delivery) -> None:
-    values = DELIVERY.values(delivery)
-    changed = connection.execute(
-        update(deliveries)
-        .where(deliveries.c.id == delivery.id)
-        .values({name: value for name, value in values.items() if name not in _FOR_GOOD})
-    )
-    if changed.rowcount == 0:
-        raise unknown("delivery", delivery.id)
+    def get(self, delivery_id: str) -> Delivery | None:
+        """The delivery of that ID."""
+        rows = self._rows(DELIVERIES.where(deliveries.c.id == delivery_id))
+        return DELIVERY.record(rows[0]) if rows else None
+
+    def calendar(self, customer: str, feed: str | None = None, since: str | None = None) -> list[Delivery]:
+        """The delivery with the highest revision of each period of a customer, in the order of feeds and
+        periods; ``since`` is the label of the oldest period that is asked for. A revision above 1 that is
+        delivered is a correction (or a drop folder's next batch). Together with ``Look.due`` and
+        ``Look.waiting`` of the survey this is what a calendar shows: delivered, corrected, under way or
+        refused, due and waiting."""
+        later = deliveries.alias("later")
+        query = DELIVERIES.where(
+            periods.c.customer == customer,
+            ~exists().where(
+                later.c.period_id == deliveries.c.period_id, later.c.revision > deliveries.c.revision
+            ),
+        ).order_by(periods.c.feed, periods.c.period)
+        if feed is not None:
+            query = query.where(periods.c.feed == feed)
+        if since is not None:
+            query = query.where(periods.c.period >= since)
+        return [DELIVERY.record(row) for row in self._rows(query)]
+
+    def corrections(self, since: datetime) -> list[Delivery]:
+        """Deliveries, delivered since then, that replaced one that had been; the oldest first. Batches of
+        drop folders are none."""
+        earlier = deliveries.alias("earlier")
+        query = DELIVERIES.where(
+            deliveries.c.status == Status.DELIVERED,
+            deliveries.c.updated_at >= since,
+            deliveries.c.delivered_at >= since,
+            periods.c.period != "none",
+            exists().where(
+                earlier.c.period_id == deliveries.c.period_id,
+                earlier.c.revision < deliveries.c.revision,
+                earlier.c.status == Status.DELIVERED,
+            ),
+        ).order_by(deliveries.c.delivered_at)
+        return [DELIVERY.record(row) for row in self._rows(query)]
+
+    def create(self, lease: Lease, delivery: Delivery) -> None:
+        """Adds it. Idempotent for the same ID."""
+        names = {"customer": delivery.customer, "feed": delivery.feed, "period": delivery.period}
+
+        def action(connection: Connection) -> None:
+            if place(connection, delivery.id) is not None:
+                return
+            connection.execute(self._database.insert(periods).values(names).on_conflict_do_nothing())
+            number = connection.execute(select(periods.c.id).filter_by(**names)).scalar_one()
+            taken = select(deliveries.c.id).filter_by(period_id=number, revision=delivery.revision)
+            if (other := connection.execute(taken).scalar_one_or_none()) is not None:
+                raise LedgerError(
+                    f"The delivery {delivery.label} exists already, under the ID {other}.",
+                    hint="Nothing was written. Two processes have planned the same revision; the next run "
+                    "goes on with the one that is there.",
+                )
+            connection.execute(
+                insert(deliveries).values(
+                    period_id=number, revision=delivery.revision, **DELIVERY.values(delivery)
+                )
+            )
+
+        self._fenced(lease, action)
+
+    def update(self, lease: Lease, delivery: Delivery) -> None:
+        """Overwrites status, counts, manifest, failure and times."""
+        values = DELIVERY.values(delivery)
+
+        def action(connection: Connection) -> None:
+            changed = connection.execute(
+                update(deliveries)
+                .where(deliveries.c.id == delivery.id)
+                .values({name: value for name, value in values.items() if name not in _FOR_GOOD})
+            )
+            if changed.rowcount == 0:
+                raise unknown("delivery", delivery.id)
+            sources.settle(connection, self._database, delivery)
+
+        self._fenced(lease, action)
 
 
 def place(connection: Connection, delivery_id: str) -> tuple[int, int] | None:
@@ -117,50 +150,15 @@ def place(connection: Connection, delivery_id: str) -> tuple[int, int] | None:
     return None if row is None else (row.period_id, row.revision)
 
 
+def known_place(connection: Connection, delivery_id: str) -> tuple[int, int]:
+    """As ``place``. Raises LedgerError when there is no such delivery."""
+    found = place(connection, delivery_id)
+    if found is None:
+        raise unknown("delivery", delivery_id)
+    return found
+
+
 def period_id(connection: Connection, customer: str, feed: str, period: str) -> int | None:
     return connection.execute(
         select(periods.c.id).filter_by(customer=customer, feed=feed, period=period)
     ).scalar_one_or_none()
-
-
-def start_run(connection: Connection, database: Database, run: Run) -> None:
-    if place(connection, run.delivery_id) is None:
-        raise unknown("delivery", run.delivery_id)
-    connection.execute(database.insert(runs).values(RUN.values(run)).on_conflict_do_nothing())
-
-
-def finish_run(connection: Connection, run: Run) -> None:
-    changed = connection.execute(update(runs).where(runs.c.id == run.id).values(RUN.values(run)))
-    if changed.rowcount == 0:
-        raise unknown("run", run.id)
-
-
-def newest_runs(
-    connection: Connection, customer: str | None, limit: int, delivery_id: str | None
-) -> list[Run]:
-    query = select(runs).order_by(runs.c.started_at.desc(), runs.c.id.desc()).limit(limit)
-    if customer is not None:
-        query = (
-            query.join(deliveries, deliveries.c.id == runs.c.delivery_id)
-            .join(periods, periods.c.id == deliveries.c.period_id)
-            .where(periods.c.customer == customer)
-        )
-    if delivery_id is not None:
-        query = query.where(runs.c.delivery_id == delivery_id)
-    return [RUN.record(row) for row in connection.execute(query)]
-
-
-def known_capabilities(connection: Connection, customer: str) -> Capabilities:
-    row = connection.execute(select(capabilities).where(capabilities.c.customer == customer)).one_or_none()
-    return Capabilities() if row is None else CAPABILITIES.record(row)
-
-
-def learn(connection: Connection, database: Database, customer: str, learned: Capabilities) -> None:
-    values = CAPABILITIES.values(learned)
-    adding = database.insert(capabilities).values(customer=customer, **values)
-    connection.execute(
-        adding.on_conflict_do_update(
-            index_elements=["customer"],
-            set_={name: func.coalesce(adding.excluded[name], capabilities.c[name]) for name in values},
-        )
-    )

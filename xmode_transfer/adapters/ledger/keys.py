@@ -16,87 +16,148 @@ from sqlalchemy import (
     exists,
     false,
     func,
+    literal,
     null,
     select,
     union_all,
 )
 
-from xmode_transfer.adapters.ledger.database import Database
 from xmode_transfer.adapters.ledger.removed import is_superseded, of_superseded, was_removed
+from xmode_transfer.adapters.ledger.subject import Subject
 from xmode_transfer.adapters.ledger.tables import deliveries, periods, receipts, removals
 from xmode_transfer.domain.acts import RemovalOutcome
 from xmode_transfer.domain.looks import SupersededLeft
-from xmode_transfer.domain.records import Checksum, DeliveredKey, Status
+from xmode_transfer.domain.records import Checksum, DeliveredKey, Holding, Status
 
 _PAGE = 1000
 
 
-def delivered_keys(
-    database: Database, customer: str, feed: str | None, period: str | None
-) -> Iterator[DeliveredKey]:
-    """One sorted walk, read in pages; the database sorts outside of this process's memory. A key that several
-    revisions name comes once, with the revision that put it."""
-    wanted = [periods.c.customer == customer]
-    if feed is not None:
-        wanted.append(periods.c.feed == feed)
-    if period is not None:
-        wanted.append(periods.c.period == period)
-    objects = (
-        select(*_OF_RECEIPT, of_superseded(receipts).label("superseded"))
-        .join(periods, periods.c.id == receipts.c.period_id)
-        .where(*wanted, ~was_removed(receipts))
-    )
-    manifests = (
-        select(
-            deliveries.c.manifest_key,
-            cast(null(), BigInteger),
-            cast(null(), Text),
-            periods.c.feed,
-            periods.c.period,
-            deliveries.c.revision,
-            deliveries.c.delivered_at,
-            cast(null(), Text),
-            cast(null(), Text),
-            deliveries.c.manifest_checksum,
-            cast(null(), Text),
-            false(),
-        )
-        .join(periods, periods.c.id == deliveries.c.period_id)
-        .where(
-            *wanted,
-            deliveries.c.status == Status.DELIVERED,
-            deliveries.c.manifest_key.is_not(None),
-            ~was_removed(deliveries, deliveries.c.manifest_key),
-        )
-    )
-    both = union_all(objects, manifests).subquery()
-    statement = select(both).order_by(both.c.key, both.c.revision)
-    with (
-        database.reading() as connection,
-        connection.execution_options(yield_per=_PAGE).execute(statement) as rows,
-    ):
-        for _, same_key in groupby(rows, itemgetter(0)):
-            named = list(same_key)
-            revisions = tuple(row[5] for row in named)
-            yield _delivered_key(named[0][:-1], revisions, superseded=all(row[-1] for row in named))
+class Keys(Subject):
+    """What customers' destinations should hold."""
 
+    def delivered(
+        self, customer: str, feed: str | None = None, period: str | None = None
+    ) -> Iterator[DeliveredKey]:
+        """Every key that was delivered to the customer (or of one feed, one period of it), manifests
+        included, once each, in the order of keys, streamed; with the revision that put it. What a cleanup has
+        removed is left out, until it is delivered again.
 
-def superseded(
-    connection: Connection, customer: str, feed: str | None, *, refused: bool
-) -> list[DeliveredKey]:
-    query = (
-        unpublished_keys(*_OF_RECEIPT)
-        .where(periods.c.customer == customer)
-        .order_by(periods.c.feed, periods.c.period, receipts.c.key, receipts.c.revision)
-    )
-    if feed is not None:
-        query = query.where(periods.c.feed == feed)
-    if not refused:
-        query = query.where(~was_refused())
-    return [
-        _delivered_key(next(rows), (), superseded=True)
-        for _, rows in groupby(connection.execute(query), lambda row: (row.feed, row.period, row.key))
-    ]
+        One sorted walk, read in pages; the database sorts outside of this process's memory."""
+        wanted = [periods.c.customer == customer]
+        if feed is not None:
+            wanted.append(periods.c.feed == feed)
+        if period is not None:
+            wanted.append(periods.c.period == period)
+        objects = (
+            select(*_OF_RECEIPT, of_superseded(receipts).label("superseded"))
+            .join(periods, periods.c.id == receipts.c.period_id)
+            .where(*wanted, ~was_removed(receipts))
+        )
+        manifests = (
+            select(
+                deliveries.c.manifest_key,
+                cast(null(), BigInteger),
+                cast(null(), Text),
+                periods.c.feed,
+                periods.c.period,
+                deliveries.c.revision,
+                deliveries.c.delivered_at,
+                cast(null(), Text),
+                cast(null(), Text),
+                deliveries.c.manifest_checksum,
+                cast(null(), Text),
+                false(),
+            )
+            .join(periods, periods.c.id == deliveries.c.period_id)
+            .where(
+                *wanted,
+                deliveries.c.status == Status.DELIVERED,
+                deliveries.c.manifest_key.is_not(None),
+                ~was_removed(deliveries, deliveries.c.manifest_key),
+            )
+        )
+        both = union_all(objects, manifests).subquery()
+        statement = select(both).order_by(both.c.key, both.c.revision)
+        with (
+            self._database.reading() as connection,
+            connection.execution_options(yield_per=_PAGE).execute(statement) as rows,
+        ):
+            for _, same_key in groupby(rows, itemgetter(0)):
+                named = list(same_key)
+                revisions = tuple(row[5] for row in named)
+                yield _delivered_key(named[0][:-1], revisions, superseded=all(row[-1] for row in named))
+
+    def superseded(
+        self, customer: str, feed: str | None = None, *, refused: bool = False
+    ) -> list[DeliveredKey]:
+        """Keys of revisions that were superseded, where a later one is delivered: those that no other
+        revision names and that were not removed, by feed, period and key. ``refused`` also answers those that
+        the bucket did not let us remove."""
+        query = (
+            unpublished_keys(*_OF_RECEIPT)
+            .where(periods.c.customer == customer)
+            .order_by(periods.c.feed, periods.c.period, receipts.c.key, receipts.c.revision)
+        )
+        if feed is not None:
+            query = query.where(periods.c.feed == feed)
+        if not refused:
+            query = query.where(~was_refused())
+        return [
+            _delivered_key(next(rows), (), superseded=True)
+            for _, rows in groupby(self._rows(query), lambda row: (row.feed, row.period, row.key))
+        ]
+
+    def holdings(self, customer: str) -> list[Holding]:
+        """What the destination should hold of each delivery, by feed, period and revision. Deliveries of
+        which nothing is left, not even the manifest, are not named.
+
+        Grouped twice: a key that several revisions name counts once, with the last of them. A delivery with
+        nothing but its manifest is named too."""
+        of_customer = periods.c.customer == customer
+        keys = (
+            select(
+                receipts.c.period_id,
+                receipts.c.key,
+                func.max(receipts.c.revision).label("revision"),
+                func.max(receipts.c.size).label("size"),
+            )
+            .join(periods, periods.c.id == receipts.c.period_id)
+            .where(of_customer, ~was_removed(receipts))
+            .group_by(receipts.c.period_id, receipts.c.key)
+            .subquery()
+        )
+        objects = select(
+            keys.c.period_id,
+            keys.c.revision,
+            func.count().label("count"),
+            func.sum(keys.c.size).label("bytes"),
+        ).group_by(keys.c.period_id, keys.c.revision)
+        manifests = (
+            select(deliveries.c.period_id, deliveries.c.revision, literal(0), literal(0))
+            .join(periods, periods.c.id == deliveries.c.period_id)
+            .where(
+                of_customer,
+                deliveries.c.delivered_at.is_not(None),
+                ~was_removed(deliveries, deliveries.c.manifest_key),
+            )
+        )
+        parts = union_all(objects, manifests).subquery()
+        query = (
+            select(
+                periods.c.feed,
+                periods.c.period,
+                parts.c.revision,
+                func.sum(parts.c.count),
+                func.sum(parts.c.bytes),
+            )
+            .join_from(parts, periods, periods.c.id == parts.c.period_id)
+            .group_by(periods.c.feed, periods.c.period, parts.c.revision)
+            .order_by(periods.c.feed, periods.c.period, parts.c.revision)
+        )
+        return [
+            Holding(feed, period, revision, int(count), int(size))
+            for feed, period, revision, count, size in self._rows(query)
+        ]
 
 
 def superseded_left(connection: Connection) -> dict[str, SupersededLeft]:

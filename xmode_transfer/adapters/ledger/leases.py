@@ -10,6 +10,7 @@ from sqlalchemy import ColumnElement, Connection, Select, delete, select, update
 from xmode_transfer.adapters.ledger.database import Database
 from xmode_transfer.adapters.ledger.rows import text_of, time_of
 from xmode_transfer.adapters.ledger.tables import leases
+from xmode_transfer.adapters.ledger.writer import GroupCommit
 from xmode_transfer.domain.errors import AlreadyRunning, LeaseLost
 from xmode_transfer.domain.records import Lease
 
@@ -17,6 +18,41 @@ if TYPE_CHECKING:
     from xmode_transfer.ports import Clock
 
 _WRITTEN = "written/and-taken-back"
+
+
+class Leases:
+    """Who holds what, and until when."""
+
+    def __init__(self, database: Database, writer: GroupCommit, clock: "Clock") -> None:
+        self._database = database
+        self._writer = writer
+        self._clock = clock
+
+    def claim(self, name: str, holder: str, ttl_seconds: float) -> Lease:
+        """Takes the lease, if nobody holds it, if it has expired, or if its holder is known to be dead.
+        Raises AlreadyRunning naming the holder and since when."""
+        presence, attempt = self._database.presence(holder), Attempt()
+        return self._writer.call(
+            lambda c: claim(
+                c, self._database, name, holder, presence, self._clock, ttl_seconds, attempt=attempt
+            )
+        )
+
+    def renew(self, lease: Lease, ttl_seconds: float) -> Lease:
+        """Prolongs a lease that is still ours."""
+        presence = self._database.presence(lease.holder)
+        return self._writer.call(
+            lambda c: renew(c, self._database, lease, presence, self._clock, ttl_seconds)
+        )
+
+    def release(self, lease: Lease) -> None:
+        """Gives it back; no error when it is no longer ours."""
+        self._writer.call(lambda c: release(c, lease))
+
+    def held(self, name: str) -> list[Lease]:
+        """The leases that are held now, by name: the one of that name, or those whose names begin with it,
+        where it ends in ``/``. One that anybody might claim is not held."""
+        return self._database.read(lambda c: held(c, self._database, name, self._clock))
 
 
 class Lock(Enum):

@@ -2,16 +2,18 @@
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future
 from datetime import datetime
 from itertools import chain, islice, pairwise
 from typing import Any, cast
 
-from sqlalchemy import Connection, Table, and_, delete, exists, func, insert, select
+from sqlalchemy import ColumnElement, Connection, Table, and_, delete, exists, func, insert, select
 from sqlalchemy.schema import CreateTable, DropTable
 
-from xmode_transfer.adapters.ledger import deliveries
+from xmode_transfer.adapters.ledger import deliveries, leases
 from xmode_transfer.adapters.ledger.database import Database
 from xmode_transfer.adapters.ledger.statements import LIKE_ESCAPE, Prepared, Rows, Statements
+from xmode_transfer.adapters.ledger.subject import Store, Subject
 from xmode_transfer.adapters.ledger.tables import (
     MISSING,
     OBJECT,
@@ -22,9 +24,11 @@ from xmode_transfer.adapters.ledger.tables import (
     text_of,
     time_of,
 )
+from xmode_transfer.adapters.ledger.tables import deliveries as deliveries_
 from xmode_transfer.domain.errors import LedgerError
 from xmode_transfer.domain.records import (
     Checksum,
+    Lease,
     MissingObject,
     MissingReason,
     PlannedObject,
@@ -38,6 +42,231 @@ _PLACES_KEPT = 10_000
 _NAMED_AT_A_TIME = 500
 
 
+class Objects(Subject):
+    """The objects of deliveries: what is planned, and what is proven."""
+
+    def __init__(self, store: Store) -> None:
+        super().__init__(store)
+        self._receipts = Receipts(store.statements)
+
+    # --- Writing
+
+    def plan(self, lease: Lease, delivery_id: str, planned: Iterable[PlannedObject]) -> int:
+        """Adds or replaces planned objects by name, in bulk, streaming; returns their number. An object that
+        has a receipt is left as it is. ``carried`` objects must have had a receipt in an earlier revision,
+        which is copied."""
+        with self._database.repeatable(planned) as repeatable:
+            return self._database.patiently(lambda: self._plan(lease, delivery_id, repeatable))
+
+    def _plan(self, lease: Lease, delivery_id: str, planned: Iterable[PlannedObject]) -> int:
+        with self._database.connected() as connection:
+            try:
+                count = stage(connection, self._statements, planned)
+                with self._database.begin_writing(connection):
+                    leases.check(connection, lease)
+                    self._merge_stage(connection, delivery_id)
+            except BaseException:
+                connection.invalidate()  # what is staged goes with the connection
+                raise
+            if not connection.invalidated:
+                clear_stage(connection)
+        return count
+
+    def _merge_stage(self, connection: Connection, delivery_id: str) -> None:
+        """Puts what was staged into the plan, and copies what is carried."""
+        period_id, revision = deliveries.known_place(connection, delivery_id)
+        place = {"period_id": period_id, "revision": revision}
+        self._statements.merge_staged.run(connection, **place)
+        self._statements.not_missing.run(connection, **place)
+        self._statements.copy_carried.run(connection, **place)
+        ((count, first),) = self._statements.not_carried.run(connection, **place)
+        if count:
+            raise LedgerError(
+                f"{count} objects are to be carried from an earlier revision that has no receipt for them, "
+                f"the first of them {first}.",
+                hint="Nothing was written. This is a defect; the next run plans the delivery anew.",
+            )
+
+    def restamp(
+        self, lease: Lease, customer: str, feed: str, period: str, files: Iterable[SourceFile]
+    ) -> None:
+        """The files' content is what was delivered, though their times changed: remembers the new
+        ``modified_ns`` and ``identity`` on the objects that ``delivered`` answers for these names."""
+        touched = list(files)
+        statement = self._statements.restamp_object
+
+        def action(connection: Connection) -> None:
+            number = deliveries.period_id(connection, customer, feed, period)
+            if number is not None:
+                rows = [
+                    statement.arguments(
+                        of_period=number,
+                        of_name=file.name,
+                        new_modified_ns=file.modified_ns,
+                        new_identity=file.identity,
+                    )
+                    for file in touched
+                ]
+                statement.run_many(connection, rows)
+
+        self._fenced(lease, action)
+
+    def forget(self, lease: Lease, delivery_id: str, names: Iterable[str]) -> int:
+        """Takes planned objects without a receipt out of the plan again (their source file is gone)."""
+        gone = list(names)
+        has_receipt = exists().where(
+            receipts.c.period_id == objects.c.period_id,
+            receipts.c.revision == objects.c.revision,
+            receipts.c.name == objects.c.name,
+        )
+        return self._fenced(
+            lease,
+            lambda c: _drop(c, objects, deliveries.known_place(c, delivery_id), gone, ~has_receipt),
+        )
+
+    def send_again(self, lease: Lease, delivery_id: str, again: Sequence[PlannedObject]) -> None:
+        """Their objects are gone: takes their receipts out of the delivery, so that they are pending, and
+        replaces what was planned under their names."""
+
+        def action(connection: Connection) -> None:
+            place = deliveries.known_place(connection, delivery_id)
+            _drop(connection, receipts, place, [item.name for item in again])
+            self._statements.replace_object.run_many(
+                connection, [(*place, *OBJECT.stored(item)) for item in again]
+            )
+
+        self._fenced(lease, action)
+
+    def leave_out(self, lease: Lease, delivery_id: str, gone: Sequence[MissingObject]) -> None:
+        """Takes them, and their receipts, out of the delivery, and remembers that its manifest does not list
+        them. What is planned again under such a name is in the delivery again."""
+        names = [item.name for item in gone]
+
+        def action(connection: Connection) -> None:
+            place = deliveries.known_place(connection, delivery_id)
+            for table in (receipts, objects, missing):
+                _drop(connection, table, place, names)
+            if gone:
+                connection.execute(
+                    insert(missing),
+                    [{"period_id": place[0], "revision": place[1], **MISSING.values(item)} for item in gone],
+                )
+
+        self._fenced(lease, action)
+
+    def spread_receipts(self, lease: Lease, delivery_id: str) -> None:
+        """Gives the delivery's receipts to all other revisions of the period that name the same keys: what
+        was delivered again under its key is another object now, for all of them."""
+
+        def action(connection: Connection) -> None:
+            period_id, revision = deliveries.known_place(connection, delivery_id)
+            self._statements.spread_receipts.run(connection, period_id=period_id, revision=revision)
+
+        self._fenced(lease, action)
+
+    def record_receipt(self, lease: Lease, delivery_id: str, receipt: Receipt) -> Future[None]:
+        """Group commit: the future is done when the receipt is on disk."""
+        return self._writer.record(self._receipts, lease, delivery_id, receipt_row(receipt))
+
+    # --- Reading
+
+    def totals(self, delivery_id: str) -> tuple[int, int]:
+        """How many objects are planned, and their bytes."""
+        query = (
+            select(func.count(), func.coalesce(func.sum(objects.c.size), 0))
+            .select_from(objects.join(deliveries_, _OF_PLAN))
+            .where(deliveries_.c.id == delivery_id)
+        )
+        ((count, total),) = self._rows(query)
+        return int(count), int(total)
+
+    def last_proof(self, delivery_id: str) -> datetime | None:
+        """When the newest of the delivery's receipts says that its object was delivered; None when it has no
+        receipt."""
+        # Through the plan, since a drop folder's period has the receipts of all its batches.
+        query = (
+            select(func.max(receipts.c.delivered_at))
+            .select_from(objects.join(deliveries_, _OF_PLAN))
+            .join(
+                receipts,
+                and_(
+                    receipts.c.period_id == objects.c.period_id,
+                    receipts.c.name == objects.c.name,
+                    receipts.c.revision == objects.c.revision,
+                ),
+            )
+            .where(deliveries_.c.id == delivery_id)
+        )
+        ((found,),) = self._rows(query)
+        return cast("datetime | None", found)
+
+    def planned(self, delivery_id: str) -> Iterator[tuple[PlannedObject, Receipt | None]]:
+        """The delivery's objects in the order of their names, streamed, each with its receipt if it has
+        one."""
+        for page in _pages(self._database, self._statements.planned_page, delivery_id):
+            yield from pairs_of(page)
+
+    def proven(self, delivery_id: str) -> Iterator[tuple[PlannedObject, Receipt]]:
+        """As ``planned``, those that have a receipt. A receipt says whether its object was removed since."""
+        for page in _pages(self._database, self._statements.proven_page, delivery_id):
+            for item, receipt in pairs_of(page):
+                assert receipt is not None  # the rows have receipts
+                yield item, receipt
+
+    def page(
+        self,
+        delivery_id: str,
+        *,
+        after: str = "",
+        beginning: str = "",
+        containing: str = "",
+        limit: int = 100,
+    ) -> list[tuple[PlannedObject, Receipt | None]]:
+        """As ``planned``, but only the first ``limit`` objects whose names come after ``after``, begin with
+        ``beginning``, and have ``containing`` somewhere in them, in whatever case. A receipt says whether its
+        object was removed since."""
+        found = self._read(lambda c: deliveries.place(c, delivery_id))
+        if found is None:
+            return []
+        text = re.sub(r"[\\%_]", lambda match: LIKE_ESCAPE + match[0], containing)
+        page = self._statements.found_page.fetch(
+            period_id=found[0],
+            revision=found[1],
+            after=after,
+            first=beginning,
+            last=f"{beginning}\U0010ffff",
+            pattern=f"%{text}%",
+            limit=limit,
+        )
+        return list(pairs_of(page))
+
+    def pending(self, delivery_id: str) -> Iterator[PlannedObject]:
+        """The planned objects without a receipt, in the order of their names, streamed. What is acknowledged
+        while the iterator runs may or may not still appear."""
+        for page in _pages(self._database, self._statements.pending_page, delivery_id):
+            yield from objects_of(page)
+
+    def left_out(self, delivery_id: str) -> Iterator[MissingObject]:
+        """What ``leave_out`` took out of the delivery, in the order of names, streamed."""
+        for page in _pages(self._database, self._statements.missing_page, delivery_id):
+            for name, key, size, algorithm, value, reason in page:
+                yield MissingObject(name, key, size, Checksum(algorithm, value), MissingReason(reason))
+
+    def delivered(self, customer: str, feed: str, period: str) -> Iterator[tuple[PlannedObject, Receipt]]:
+        """For every source name ever delivered in that (customer, feed, period), the object of its highest
+        revision, in the order of names, streamed. A drop folder's plan is made against this. A receipt says
+        whether its object was removed since, and whether its revision was superseded."""
+        number = self._read(lambda c: deliveries.period_id(c, customer, feed, period))
+        if number is None:
+            return
+        rows = _delivered_rows(self._statements, number)
+        # The revisions of one name come one after the other, the highest last.
+        highest = (row for row, following in pairwise(chain(rows, [("",)])) if row[0] != following[0])
+        for item, receipt in pairs_of(highest):
+            assert receipt is not None  # the rows are receipts
+            yield item, receipt
+
+
 class Receipts:
     """The journal of receipts (``writer.Journal``)."""
 
@@ -48,9 +277,7 @@ class Receipts:
     def place(self, connection: Connection, owner: str) -> tuple[object, ...]:
         found = self._places.get(owner)
         if found is None:
-            found = deliveries.place(connection, owner)
-            if found is None:
-                raise deliveries.unknown("delivery", owner)
+            found = deliveries.known_place(connection, owner)
             if len(self._places) >= _PLACES_KEPT:
                 self._places.clear()
             self._places[owner] = found
@@ -83,212 +310,24 @@ def clear_stage(connection: Connection) -> None:
         connection.execute(DropTable(staged_objects, if_exists=True))
 
 
-def merge_stage(connection: Connection, statements: Statements, delivery_id: str) -> None:
-    """Puts what was staged into the plan, in the transaction of the caller, and copies what is carried."""
-    period_id, revision = _place(connection, delivery_id)
-    place = {"period_id": period_id, "revision": revision}
-    statements.merge_staged.run(connection, **place)
-    statements.not_missing.run(connection, **place)
-    statements.copy_carried.run(connection, **place)
-    ((count, first),) = statements.not_carried.run(connection, **place)
-    if count:
-        raise LedgerError(
-            f"{count} objects are to be carried from an earlier revision that has no receipt for them, "
-            f"the first of them {first}.",
-            hint="Nothing was written. This is a defect; the next run plans the delivery anew.",
-        )
+_OF_PLAN = and_(deliveries_.c.period_id == objects.c.period_id, deliveries_.c.revision == objects.c.revision)
 
 
-def restamp(
+def _drop(
     connection: Connection,
-    statements: Statements,
-    customer: str,
-    feed: str,
-    period: str,
-    files: Iterable[SourceFile],
-) -> None:
-    number = deliveries.period_id(connection, customer, feed, period)
-    if number is None:
-        return
-    statement = statements.restamp_object
-    source = iter(files)
-    while some := list(islice(source, _STAGED_AT_A_TIME)):
-        statement.run_many(
-            connection,
-            [
-                statement.arguments(
-                    of_period=number,
-                    of_name=file.name,
-                    new_modified_ns=file.modified_ns,
-                    new_identity=file.identity,
-                )
-                for file in some
-            ],
-        )
-
-
-def forget(connection: Connection, delivery_id: str, names: Iterable[str]) -> int:
-    period_id, revision = _place(connection, delivery_id)
-    has_receipt = exists().where(
-        receipts.c.period_id == objects.c.period_id,
-        receipts.c.revision == objects.c.revision,
-        receipts.c.name == objects.c.name,
-    )
-    count = 0
-    source = iter(names)
+    table: Table,
+    place: tuple[int, int],
+    names: Sequence[str],
+    *which: ColumnElement[bool],
+) -> int:
+    """Takes rows of a delivery out of a table by their names; answers how many there were."""
+    count, source = 0, iter(names)
     while some := list(islice(source, _NAMED_AT_A_TIME)):
+        of_delivery = (table.c.period_id == place[0], table.c.revision == place[1])
         count += connection.execute(
-            delete(objects).where(
-                objects.c.period_id == period_id,
-                objects.c.revision == revision,
-                objects.c.name.in_(some),
-                ~has_receipt,
-            )
+            delete(table).where(*of_delivery, table.c.name.in_(some), *which)
         ).rowcount
     return count
-
-
-def send_again(
-    connection: Connection, statements: Statements, delivery_id: str, again: Iterable[PlannedObject]
-) -> None:
-    rows = [OBJECT.stored(item) for item in again]
-    place = _place(connection, delivery_id)
-    _drop(connection, receipts, place, [str(row[0]) for row in rows])
-    statements.replace_object.run_many(connection, [(*place, *row) for row in rows])
-
-
-def leave_out(connection: Connection, delivery_id: str, gone: Iterable[MissingObject]) -> None:
-    place = _place(connection, delivery_id)
-    source = iter(gone)
-    while some := list(islice(source, _NAMED_AT_A_TIME)):
-        names = [item.name for item in some]
-        for table in (receipts, objects, missing):
-            _drop(connection, table, place, names)
-        connection.execute(
-            insert(missing),
-            [{"period_id": place[0], "revision": place[1], **MISSING.values(item)} for item in some],
-        )
-
-
-def left_out(database: Database, statements: Statements, delivery_id: str) -> Iterator[MissingObject]:
-    for page in _pages(database, statements.missing_page, delivery_id):
-        for name, key, size, algorithm, value, reason in page:
-            yield MissingObject(name, key, size, Checksum(algorithm, value), MissingReason(reason))
-
-
-def spread_receipts(connection: Connection, statements: Statements, delivery_id: str) -> None:
-    period_id, revision = _place(connection, delivery_id)
-    statements.spread_receipts.run(connection, period_id=period_id, revision=revision)
-
-
-def last_proof(connection: Connection, delivery_id: str) -> datetime | None:
-    found = deliveries.place(connection, delivery_id)
-    if found is None:
-        return None
-    # Through the plan, since a drop folder's period has the receipts of all its batches.
-    query = (
-        select(func.max(receipts.c.delivered_at))
-        .select_from(objects)
-        .join(
-            receipts,
-            and_(
-                receipts.c.period_id == objects.c.period_id,
-                receipts.c.name == objects.c.name,
-                receipts.c.revision == objects.c.revision,
-            ),
-        )
-        .where(objects.c.period_id == found[0], objects.c.revision == found[1])
-    )
-    return cast("datetime | None", connection.execute(query).scalar_one())
-
-
-def _place(connection: Connection, delivery_id: str) -> tuple[int, int]:
-    found = deliveries.place(connection, delivery_id)
-    if found is None:
-        raise deliveries.unknown("delivery", delivery_id)
-    return found
-
-
-def _drop(connection: Connection, table: Table, place: tuple[int, int], names: Sequence[str]) -> None:
-    source = iter(names)
-    while some := list(islice(source, _NAMED_AT_A_TIME)):
-        connection.execute(
-            delete(table).where(
-                table.c.period_id == place[0], table.c.revision == place[1], table.c.name.in_(some)
-            )
-        )
-
-
-def proven(
-    database: Database, statements: Statements, delivery_id: str
-) -> Iterator[tuple[PlannedObject, Receipt]]:
-    for page in _pages(database, statements.proven_page, delivery_id):
-        for item, receipt in pairs_of(page):
-            assert receipt is not None  # the rows have receipts
-            yield item, receipt
-
-
-def planned(
-    database: Database, statements: Statements, delivery_id: str
-) -> Iterator[tuple[PlannedObject, Receipt | None]]:
-    for page in _pages(database, statements.planned_page, delivery_id):
-        yield from pairs_of(page)
-
-
-def planned_page(
-    database: Database,
-    statements: Statements,
-    delivery_id: str,
-    after: str,
-    beginning: str,
-    containing: str,
-    limit: int,
-) -> list[tuple[PlannedObject, Receipt | None]]:
-    found = database.read(lambda c: deliveries.place(c, delivery_id))
-    if found is None:
-        return []
-    text = re.sub(r"[\\%_]", lambda match: LIKE_ESCAPE + match[0], containing)
-    page = statements.found_page.fetch(
-        period_id=found[0],
-        revision=found[1],
-        after=after,
-        first=beginning,
-        last=f"{beginning}\U0010ffff",
-        pattern=f"%{text}%",
-        limit=limit,
-    )
-    return list(pairs_of(page))
-
-
-def pending(database: Database, statements: Statements, delivery_id: str) -> Iterator[PlannedObject]:
-    for page in _pages(database, statements.pending_page, delivery_id):
-        yield from objects_of(page)
-
-
-def delivered(
-    database: Database, statements: Statements, customer: str, feed: str, period: str
-) -> Iterator[tuple[PlannedObject, Receipt]]:
-    number = database.read(lambda c: deliveries.period_id(c, customer, feed, period))
-    if number is None:
-        return
-    rows = _delivered_rows(statements, number)
-    # The revisions of one name come one after the other, the highest last.
-    highest = (row for row, following in pairwise(chain(rows, [("",)])) if row[0] != following[0])
-    for item, receipt in pairs_of(highest):
-        assert receipt is not None  # the rows are receipts
-        yield item, receipt
-
-
-def totals(connection: Connection, delivery_id: str) -> tuple[int, int]:
-    """How many objects a delivery has, and their bytes."""
-    found = deliveries.place(connection, delivery_id)
-    if found is None:
-        return 0, 0
-    query = select(func.count(), func.coalesce(func.sum(objects.c.size), 0)).where(
-        objects.c.period_id == found[0], objects.c.revision == found[1]
-    )
-    count, total = connection.execute(query).one()
-    return int(count), int(total)
 
 
 def _delivered_rows(statements: Statements, period_id: int) -> Iterator[tuple[Any, ...]]:

@@ -126,7 +126,7 @@ def _waiting_page(directory: Path) -> Iterator[None]:
 
 def _queue(bench: Workbench, configuration: Configuration, *, alone: bool) -> WorkQueue:
     if alone:
-        return LocalQueue(bench.clock, bench.ledger)
+        return LocalQueue(bench.clock, bench.ledger.leases, bench.ledger.daemons.serve)
     return cluster.queue(configuration.service, bench.ledger)
 
 

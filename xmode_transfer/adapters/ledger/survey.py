@@ -1,4 +1,4 @@
-"""Looks at sources, and the survey of how every subscription stands.
+"""The survey of how every subscription stands.
 
 A ledger holds months of deliveries of thousands of subscriptions. The survey reads none of that history: it
 steps from one subscription to the next along an index, and takes the newest row of each.
@@ -6,10 +6,11 @@ steps from one subscription to the next along an index, and takes the newest row
 
 from typing import Any
 
-from sqlalchemy import CTE, Connection, Select, Table, exists, func, literal, or_, select, tuple_
+from sqlalchemy import CTE, Connection, Table, exists, func, literal, or_, select, tuple_
 
 from xmode_transfer.adapters.ledger import daemons, discrepancies, keys
 from xmode_transfer.adapters.ledger.database import Database
+from xmode_transfer.adapters.ledger.deliveries import DELIVERIES
 from xmode_transfer.adapters.ledger.sent import sent_bytes
 from xmode_transfer.adapters.ledger.tables import (
     ACT,
@@ -33,7 +34,6 @@ from xmode_transfer.domain.looks import (
     CheckSummary,
     CleanupSummary,
     LeftBehind,
-    Look,
     OpenDelivery,
     Subscription,
     Survey,
@@ -41,43 +41,6 @@ from xmode_transfer.domain.looks import (
 from xmode_transfer.domain.records import Delivery, Status, UploadStatus
 
 _OPEN = (Status.PLANNED, Status.RUNNING, Status.FAILED, Status.BLOCKED)
-
-
-def record(connection: Connection, database: Database, look: Look) -> Look:
-    """Takes the place of the look before, and answers what was written."""
-    look = look.after(last(connection, look.customer, look.feed))
-    _write(connection, database, look)
-    return look
-
-
-def last(connection: Connection, customer: str, feed: str) -> Look | None:
-    row = connection.execute(select(looks).filter_by(customer=customer, feed=feed)).one_or_none()
-    return None if row is None else LOOK.record(row)
-
-
-def settle(connection: Connection, database: Database, delivery: Delivery) -> None:
-    """Takes a period that was delivered out of the last look."""
-    if delivery.status is not Status.DELIVERED:
-        return
-    look = last(connection, delivery.customer, delivery.feed)
-    if look is not None and delivery.period in look.due:
-        _write(connection, database, look.without(delivery.period, delivery.updated_at))
-
-
-def calendar(connection: Connection, customer: str, feed: str | None, since: str | None) -> list[Delivery]:
-    """The highest revision of each period, in the order of feeds and periods."""
-    later = deliveries.alias("later")
-    query = _DELIVERIES.where(
-        periods.c.customer == customer,
-        ~exists().where(
-            later.c.period_id == deliveries.c.period_id, later.c.revision > deliveries.c.revision
-        ),
-    ).order_by(periods.c.feed, periods.c.period)
-    if feed is not None:
-        query = query.where(periods.c.feed == feed)
-    if since is not None:
-        query = query.where(periods.c.period >= since)
-    return [DELIVERY.record(row) for row in connection.execute(query)]
 
 
 def survey(database: Database) -> Survey:
@@ -104,11 +67,6 @@ def _survey(connection: Connection, free: int | None, used: int) -> Survey:
         free_bytes=free,
         used_bytes=used,
     )
-
-
-_DELIVERIES: Select[Any] = select(deliveries, periods.c.customer, periods.c.feed, periods.c.period).join_from(
-    deliveries, periods
-)
 
 
 def _not_attested(connection: Connection) -> dict[Subscription, int]:
@@ -169,7 +127,7 @@ def _open(connection: Connection) -> dict[Subscription, tuple[OpenDelivery, ...]
         .scalar_subquery()
     )
     query = (
-        _DELIVERIES.add_columns(since_at.label("since_at"))
+        DELIVERIES.add_columns(since_at.label("since_at"))
         .where(
             deliveries.c.status.in_(_OPEN),
             ~exists().where(
@@ -345,17 +303,4 @@ def _each(table: Table, *names: str) -> CTE:
         select(*(following.c[name] for name in names))
         .select_from(steps)
         .join(following, following.c.id == next_id)
-    )
-
-
-# --- Rows
-
-
-def _write(connection: Connection, database: Database, look: Look) -> None:
-    values = LOOK.values(look)
-    adding = database.insert(looks).values(values)
-    connection.execute(
-        adding.on_conflict_do_update(
-            index_elements=["customer", "feed"], set_={name: adding.excluded[name] for name in values}
-        )
     )
