@@ -66,7 +66,7 @@ def write_state(directory: Path, days: list[Period]) -> None:
     ledger = open_ledger(f"sqlite:///{config}/var/ledger.db", MemoryClock())
     at = datetime(2026, 1, 1, tzinfo=UTC)
     for day in days:
-        lease = ledger.claim(f"bench/{day.label}", "bench", 90)
+        lease = ledger.leases.claim(f"bench/{day.label}", "bench", 90)
         delivery = Delivery(
             id=delivery_id("c0000", "set", day.label, 1),
             customer="c0000",
@@ -82,14 +82,14 @@ def write_state(directory: Path, days: list[Period]) -> None:
             manifest_checksum=f"crc32:{_CRC32}",
             delivered_at=at,
         )
-        ledger.create_delivery(lease, delivery)
+        ledger.deliveries.create(lease, delivery)
         names = [(key.removeprefix("xmode/set/"), key) for key in keys_of(day)]
-        ledger.plan_objects(lease, delivery.id, (PlannedObject(name, key, 16, 1, "i") for name, key in names))
+        ledger.objects.plan(lease, delivery.id, (PlannedObject(name, key, 16, 1, "i") for name, key in names))
         for name, key in names:
             receipt = Receipt(name, key, 16, Checksum("crc32", _CRC32), _ETAG, at)
-            written = ledger.record_receipt(lease, delivery.id, receipt)
+            written = ledger.objects.record_receipt(lease, delivery.id, receipt)
         written.result()
-        ledger.release(lease)
+        ledger.leases.release(lease)
     ledger.close()
 
 

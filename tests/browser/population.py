@@ -236,7 +236,7 @@ def populate(path: Path, count: int, objects: int = 250) -> None:
         for look in made.looks:
             looks.record(connection, ledger._database, look)
     facts = Facts("InitechData", "arn:aws:iam::000000000011:role/XMode", "initech-data", "xmode/")
-    ledger.record_check(
+    ledger.checks.record(
         AccessReport(
             "initech",
             NOW - timedelta(hours=4),
@@ -255,7 +255,7 @@ def populate(path: Path, count: int, objects: int = 250) -> None:
             1.4,
         )
     )
-    ledger.record_check(
+    ledger.checks.record(
         AccessReport(
             "acme", NOW - timedelta(hours=4), (passed("put", "an object with our ACL is taken"),), (), 2.2
         )

@@ -14,7 +14,7 @@ import sqlalchemy
 from sqlalchemy import Connection
 
 from xmode_transfer.adapters import processes
-from xmode_transfer.adapters.ledger import SqlLedger, open_ledger
+from xmode_transfer.adapters.ledger import Ledger, open_ledger
 from xmode_transfer.adapters.ledger import fleet as fleet_module
 from xmode_transfer.adapters.ledger.fleet import SETTLING_SECONDS
 from xmode_transfer.adapters.memory import Job, MemoryClock, MemoryFleet, MemoryLeases
@@ -134,11 +134,11 @@ def _memory() -> Iterator[Case]:
 
 
 def _in_database(url: str) -> Iterator[Case]:
-    opened: list[SqlLedger] = []
+    opened: list[Ledger] = []
     queue = TableQueue()
     clock = MemoryClock(NOW)
 
-    def open_it() -> SqlLedger:
+    def open_it() -> Ledger:
         opened.append(open_ledger(url, clock))
         return opened[-1]
 
@@ -175,7 +175,7 @@ def _in_database(url: str) -> Iterator[Case]:
         job,
         next_job,
         drop,
-        ledger.served,
+        ledger.daemons.served,
         clock,
     )
     for one in opened:

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from xmode_transfer.adapters.ledger import SqlLedger, open_ledger
+from xmode_transfer.adapters.ledger import Ledger, open_ledger
 from xmode_transfer.adapters.memory.clock import MemoryClock
 from xmode_transfer.domain.acts import REMOVED, Act, ActKind, Removal, RemovalOutcome
 from xmode_transfer.domain.daemons import DaemonRecord
@@ -46,7 +46,6 @@ from xmode_transfer.domain.records import (
     UploadedPart,
     UploadStatus,
 )
-from xmode_transfer.ports import Ledger
 
 NOW = datetime(2026, 11, 23, 6, 30, 0, 123456, tzinfo=UTC)
 Reopen = Callable[[], Ledger]
@@ -60,7 +59,7 @@ def clock() -> MemoryClock:
 @pytest.fixture
 def reopen(ledger_url: str, clock: MemoryClock) -> Iterator[Reopen]:
     """Opens the same ledger again, as another process would."""
-    opened: list[SqlLedger] = []
+    opened: list[Ledger] = []
 
     def open_it() -> Ledger:
         opened.append(open_ledger(ledger_url, clock))
@@ -78,7 +77,7 @@ def ledger(reopen: Reopen) -> Ledger:
 
 @pytest.fixture
 def lease(ledger: Ledger) -> Lease:
-    return ledger.claim("delivery/acme/us-daily/2026-11-22", "host-a", 90)
+    return ledger.leases.claim("delivery/acme/us-daily/2026-11-22", "host-a", 90)
 
 
 def a_delivery(revision: int = 1, period: str = "2026-11-22", **changes: object) -> Delivery:
@@ -129,23 +128,23 @@ def a_part(number: int, size: int = 2**26) -> UploadedPart:
 def delivery(ledger: Ledger, lease: Lease) -> Delivery:
     """A delivery that is recorded, with nothing planned yet."""
     delivery = a_delivery()
-    ledger.create_delivery(lease, delivery)
+    ledger.deliveries.create(lease, delivery)
     return delivery
 
 
 def test_proving_that_it_can_be_written_leaves_nothing_behind(ledger: Ledger, lease: Lease) -> None:
     ledger.prove_writable()
     ledger.prove_writable()
-    assert ledger.claim("written/and-taken-back", "host-a", 1).generation == 1
+    assert ledger.leases.claim("written/and-taken-back", "host-a", 1).generation == 1
 
 
 # --- Leases ------------------------------------------------------------------------------------------
 
 
 def test_a_claim_says_until_when_and_grows_with_every_claim(ledger: Ledger) -> None:
-    first = ledger.claim("work", "host-a", 90)
-    ledger.release(first)
-    second = ledger.claim("work", "host-a", 60)
+    first = ledger.leases.claim("work", "host-a", 90)
+    ledger.leases.release(first)
+    second = ledger.leases.claim("work", "host-a", 60)
     assert (first.name, first.holder, first.expires_at) == ("work", "host-a", NOW + timedelta(seconds=90))
     assert second.generation > first.generation
     assert second.expires_at == NOW + timedelta(seconds=60)
@@ -154,92 +153,92 @@ def test_a_claim_says_until_when_and_grows_with_every_claim(ledger: Ledger) -> N
 def test_what_somebody_holds_cannot_be_claimed_and_the_refusal_names_them(
     ledger: Ledger, reopen: Reopen, clock: MemoryClock
 ) -> None:
-    ledger.claim("work", "host-a", 90)
+    ledger.leases.claim("work", "host-a", 90)
     clock.advance(10)
     for holder in ("host-b", "host-a"):
         with pytest.raises(AlreadyRunning, match=r"work .* by host-a since 2026-11-23T06:30:00"):
-            reopen().claim("work", holder, 90)
-    assert reopen().claim("other work", "host-b", 90).holder == "host-b"
+            reopen().leases.claim("work", holder, 90)
+    assert reopen().leases.claim("other work", "host-b", 90).holder == "host-b"
 
 
 def test_an_expired_lease_can_be_claimed_and_a_renewed_one_lives_on(
     ledger: Ledger, clock: MemoryClock
 ) -> None:
-    lease = ledger.claim("work", "host-a", 90)
+    lease = ledger.leases.claim("work", "host-a", 90)
     clock.advance(80)
-    renewed = ledger.renew(lease, 90)
+    renewed = ledger.leases.renew(lease, 90)
     assert (renewed.generation, renewed.expires_at) == (lease.generation, NOW + timedelta(seconds=170))
     clock.advance(60)
     with pytest.raises(AlreadyRunning):
-        ledger.claim("work", "host-b", 90)
+        ledger.leases.claim("work", "host-b", 90)
     clock.advance(30)
-    assert ledger.claim("work", "host-b", 90).generation > lease.generation
+    assert ledger.leases.claim("work", "host-b", 90).generation > lease.generation
     with pytest.raises(LeaseLost, match="host-b"):
-        ledger.renew(renewed, 90)
+        ledger.leases.renew(renewed, 90)
 
 
 def test_a_late_holder_that_nobody_has_replaced_may_go_on(ledger: Ledger, clock: MemoryClock) -> None:
-    lease = ledger.claim("work", "host-a", 90)
+    lease = ledger.leases.claim("work", "host-a", 90)
     clock.advance(1_000)
-    ledger.create_delivery(lease, a_delivery())
-    assert ledger.renew(lease, 90).expires_at == NOW + timedelta(seconds=1_090)
+    ledger.deliveries.create(lease, a_delivery())
+    assert ledger.leases.renew(lease, 90).expires_at == NOW + timedelta(seconds=1_090)
 
 
 def test_giving_back_is_harmless_when_it_is_no_longer_ours(ledger: Ledger, clock: MemoryClock) -> None:
-    stale = ledger.claim("work", "host-a", 90)
+    stale = ledger.leases.claim("work", "host-a", 90)
     clock.advance(100)
-    ledger.claim("work", "host-b", 90)
-    ledger.release(stale)
+    ledger.leases.claim("work", "host-b", 90)
+    ledger.leases.release(stale)
     with pytest.raises(AlreadyRunning, match="host-b"):
-        ledger.claim("work", "host-c", 90)
-    ledger.release(Lease("never claimed", 1, "host-a", NOW))
+        ledger.leases.claim("work", "host-c", 90)
+    ledger.leases.release(Lease("never claimed", 1, "host-a", NOW))
 
 
 STALE_CALLS: dict[str, Callable[[Ledger, Lease], object]] = {
-    "renew": lambda ledger, lease: ledger.renew(lease, 90),
-    "create_delivery": lambda ledger, lease: ledger.create_delivery(lease, a_delivery(2)),
-    "update_delivery": lambda ledger, lease: ledger.update_delivery(lease, a_delivery(attempts=9)),
-    "plan_objects": lambda ledger, lease: ledger.plan_objects(lease, a_delivery().id, [an_object("c")]),
-    "restamp": lambda ledger, lease: ledger.restamp(
+    "renew": lambda ledger, lease: ledger.leases.renew(lease, 90),
+    "create_delivery": lambda ledger, lease: ledger.deliveries.create(lease, a_delivery(2)),
+    "update_delivery": lambda ledger, lease: ledger.deliveries.update(lease, a_delivery(attempts=9)),
+    "plan_objects": lambda ledger, lease: ledger.objects.plan(lease, a_delivery().id, [an_object("c")]),
+    "restamp": lambda ledger, lease: ledger.objects.restamp(
         lease, "acme", "us-daily", "2026-11-22", [SourceFile("a", 1_000, 99, "x")]
     ),
-    "forget_planned": lambda ledger, lease: ledger.forget_planned(lease, a_delivery().id, ["b"]),
-    "record_receipt": lambda ledger, lease: ledger.record_receipt(
+    "forget_planned": lambda ledger, lease: ledger.objects.forget(lease, a_delivery().id, ["b"]),
+    "record_receipt": lambda ledger, lease: ledger.objects.record_receipt(
         lease, a_delivery().id, a_receipt("b")
     ).result(),
-    "start_run": lambda ledger, lease: ledger.start_run(lease, Run("r2", a_delivery().id, NOW, "h", "e")),
-    "finish_run": lambda ledger, lease: ledger.finish_run(
+    "start_run": lambda ledger, lease: ledger.runs.start(lease, Run("r2", a_delivery().id, NOW, "h", "e")),
+    "finish_run": lambda ledger, lease: ledger.runs.finish(
         lease, Run("r1", a_delivery().id, NOW, "h", "e", outcome="delivered")
     ),
-    "open_upload": lambda ledger, lease: ledger.open_upload(lease, an_upload("upload-2")),
-    "record_part": lambda ledger, lease: ledger.record_part(lease, "upload-1", a_part(2)).result(),
-    "close_upload": lambda ledger, lease: ledger.close_upload(lease, "upload-1", UploadStatus.ABORTED),
+    "open_upload": lambda ledger, lease: ledger.uploads.open(lease, an_upload("upload-2")),
+    "record_part": lambda ledger, lease: ledger.uploads.record_part(lease, "upload-1", a_part(2)).result(),
+    "close_upload": lambda ledger, lease: ledger.uploads.close(lease, "upload-1", UploadStatus.ABORTED),
 }
 
 
 def everything(ledger: Ledger) -> object:
     return (
-        ledger.deliveries(),
-        list(ledger.planned(a_delivery().id)),
-        ledger.runs(),
-        ledger.uploads(),
-        ledger.capabilities("acme"),
+        ledger.deliveries.find(),
+        list(ledger.objects.planned(a_delivery().id)),
+        ledger.runs.newest(),
+        ledger.uploads.find(),
+        ledger.checks.capabilities("acme"),
     )
 
 
 def test_the_leases_that_are_held_are_found_by_name_or_by_its_beginning(
     ledger: Ledger, clock: MemoryClock
 ) -> None:
-    kept = ledger.claim("daemon/one", "one", 90)
-    ledger.claim("daemon/two", "two", 10)
-    ledger.release(ledger.claim("daemon/three", "three", 90))
-    alone = ledger.claim("daemon", "one", 90)
-    ledger.claim("daemons", "one", 90)
+    kept = ledger.leases.claim("daemon/one", "one", 90)
+    ledger.leases.claim("daemon/two", "two", 10)
+    ledger.leases.release(ledger.leases.claim("daemon/three", "three", 90))
+    alone = ledger.leases.claim("daemon", "one", 90)
+    ledger.leases.claim("daemons", "one", 90)
     clock.advance(30)
-    assert [(lease.name, lease.holder) for lease in ledger.leases("daemon/")] == [("daemon/one", "one")]
-    assert ledger.leases("daemon/") == [kept]
-    assert ledger.leases("daemon") == [alone]
-    assert ledger.leases("worker/") == []
+    assert [(lease.name, lease.holder) for lease in ledger.leases.held("daemon/")] == [("daemon/one", "one")]
+    assert ledger.leases.held("daemon/") == [kept]
+    assert ledger.leases.held("daemon") == [alone]
+    assert ledger.leases.held("worker/") == []
 
 
 @pytest.mark.parametrize("given_back", [True, False], ids=["given back", "taken over"])
@@ -247,16 +246,16 @@ def test_the_leases_that_are_held_are_found_by_name_or_by_its_beginning(
 def test_a_stale_lease_is_refused_and_nothing_is_written(
     ledger: Ledger, lease: Lease, delivery: Delivery, clock: MemoryClock, call: str, given_back: bool
 ) -> None:
-    ledger.plan_objects(lease, delivery.id, [an_object("a"), an_object("b")])
-    ledger.record_receipt(lease, delivery.id, a_receipt("a")).result()
-    ledger.start_run(lease, Run("r1", delivery.id, NOW, "h", "e"))
-    ledger.open_upload(lease, an_upload())
-    ledger.record_part(lease, "upload-1", a_part(1)).result()
+    ledger.objects.plan(lease, delivery.id, [an_object("a"), an_object("b")])
+    ledger.objects.record_receipt(lease, delivery.id, a_receipt("a")).result()
+    ledger.runs.start(lease, Run("r1", delivery.id, NOW, "h", "e"))
+    ledger.uploads.open(lease, an_upload())
+    ledger.uploads.record_part(lease, "upload-1", a_part(1)).result()
     if given_back:
-        ledger.release(lease)
+        ledger.leases.release(lease)
     else:
         clock.advance(91)
-        ledger.claim(lease.name, "host-b", 90)
+        ledger.leases.claim(lease.name, "host-b", 90)
     before = everything(ledger)
     with pytest.raises(LeaseLost, match="no longer ours"):
         STALE_CALLS[call](ledger, lease)
@@ -266,16 +265,16 @@ def test_a_stale_lease_is_refused_and_nothing_is_written(
 def test_a_stale_record_does_not_stop_those_beside_it(
     ledger: Ledger, lease: Lease, delivery: Delivery, clock: MemoryClock
 ) -> None:
-    ledger.plan_objects(lease, delivery.id, [an_object(f"{n:03}") for n in range(300)])
+    ledger.objects.plan(lease, delivery.id, [an_object(f"{n:03}") for n in range(300)])
     clock.advance(91)
-    fresh = ledger.claim(lease.name, "host-b", 90)
+    fresh = ledger.leases.claim(lease.name, "host-b", 90)
     futures = [
-        ledger.record_receipt(fresh if n % 3 else lease, delivery.id, a_receipt(f"{n:03}"))
+        ledger.objects.record_receipt(fresh if n % 3 else lease, delivery.id, a_receipt(f"{n:03}"))
         for n in range(300)
     ]
     for n, future in enumerate(futures):
         assert isinstance(future.exception(timeout=120), LeaseLost if n % 3 == 0 else type(None))
-    assert [o.name for o in ledger.pending(delivery.id)] == [f"{n:03}" for n in range(0, 300, 3)]
+    assert [o.name for o in ledger.objects.pending(delivery.id)] == [f"{n:03}" for n in range(0, 300, 3)]
 
 
 # --- Deliveries --------------------------------------------------------------------------------------
@@ -298,11 +297,11 @@ COMPLETE = a_delivery(
 
 
 def test_a_delivery_comes_back_as_it_was_recorded(ledger: Ledger, lease: Lease, reopen: Reopen) -> None:
-    ledger.create_delivery(lease, COMPLETE)
-    ledger.create_delivery(lease, a_delivery(2))
+    ledger.deliveries.create(lease, COMPLETE)
+    ledger.deliveries.create(lease, a_delivery(2))
     again = reopen()
-    assert again.deliveries() == [COMPLETE, a_delivery(2)]
-    (found,) = again.deliveries(statuses=[Status.BLOCKED])
+    assert again.deliveries.find() == [COMPLETE, a_delivery(2)]
+    (found,) = again.deliveries.find(statuses=[Status.BLOCKED])
     for moment in (found.created_at, found.updated_at, found.delivered_at, found.next_attempt_at):
         assert moment is not None
         assert moment.tzinfo is UTC
@@ -312,41 +311,41 @@ def test_times_of_other_zones_come_back_in_utc_and_times_of_none_are_refused(
     ledger: Ledger, lease: Lease
 ) -> None:
     eastern = timezone(timedelta(hours=-5))
-    ledger.create_delivery(lease, a_delivery(updated_at=NOW.astimezone(eastern)))
-    assert ledger.deliveries()[0].updated_at.isoformat() == "2026-11-23T06:30:00.123456+00:00"
+    ledger.deliveries.create(lease, a_delivery(updated_at=NOW.astimezone(eastern)))
+    assert ledger.deliveries.find()[0].updated_at.isoformat() == "2026-11-23T06:30:00.123456+00:00"
     with pytest.raises(ValueError, match="no time zone"):
-        ledger.create_delivery(lease, a_delivery(2, updated_at=NOW.replace(tzinfo=None)))
+        ledger.deliveries.create(lease, a_delivery(2, updated_at=NOW.replace(tzinfo=None)))
 
 
 def test_creating_twice_changes_nothing(ledger: Ledger, lease: Lease, delivery: Delivery) -> None:
-    ledger.create_delivery(lease, replace(delivery, attempts=3))
-    assert ledger.deliveries() == [delivery]
+    ledger.deliveries.create(lease, replace(delivery, attempts=3))
+    assert ledger.deliveries.find() == [delivery]
 
 
 def test_a_revision_exists_only_once(ledger: Ledger, lease: Lease, delivery: Delivery) -> None:
     with pytest.raises(LedgerError, match=r"acme/us-daily/2026-11-22/r1 .* id-2026-11-22-1"):
-        ledger.create_delivery(lease, replace(delivery, id="another"))
-    assert ledger.deliveries() == [delivery]
+        ledger.deliveries.create(lease, replace(delivery, id="another"))
+    assert ledger.deliveries.find() == [delivery]
 
 
 def test_an_update_overwrites_all_but_what_names_the_delivery(
     ledger: Ledger, lease: Lease, delivery: Delivery
 ) -> None:
-    ledger.update_delivery(lease, COMPLETE)
-    assert ledger.latest("acme", "us-daily", "2026-11-22") == COMPLETE
-    ledger.update_delivery(lease, delivery)
-    assert ledger.latest("acme", "us-daily", "2026-11-22") == delivery
+    ledger.deliveries.update(lease, COMPLETE)
+    assert ledger.deliveries.latest("acme", "us-daily", "2026-11-22") == COMPLETE
+    ledger.deliveries.update(lease, delivery)
+    assert ledger.deliveries.latest("acme", "us-daily", "2026-11-22") == delivery
     with pytest.raises(LedgerError, match="knows no delivery unheard-of"):
-        ledger.update_delivery(lease, replace(delivery, id="unheard-of"))
+        ledger.deliveries.update(lease, replace(delivery, id="unheard-of"))
 
 
 def test_the_latest_has_the_highest_revision(ledger: Ledger, lease: Lease) -> None:
-    assert ledger.latest("acme", "us-daily", "2026-11-22") is None
+    assert ledger.deliveries.latest("acme", "us-daily", "2026-11-22") is None
     for revision in (2, 10, 9):
-        ledger.create_delivery(lease, a_delivery(revision))
-    ledger.create_delivery(lease, a_delivery(11, period="2026-11-21"))
-    assert ledger.latest("acme", "us-daily", "2026-11-22") == a_delivery(10)
-    assert ledger.latest("globex", "us-daily", "2026-11-22") is None
+        ledger.deliveries.create(lease, a_delivery(revision))
+    ledger.deliveries.create(lease, a_delivery(11, period="2026-11-21"))
+    assert ledger.deliveries.latest("acme", "us-daily", "2026-11-22") == a_delivery(10)
+    assert ledger.deliveries.latest("globex", "us-daily", "2026-11-22") is None
 
 
 def test_deliveries_are_found_by_what_they_are_newest_first(ledger: Ledger, lease: Lease) -> None:
@@ -359,19 +358,19 @@ def test_deliveries_are_found_by_what_they_are_newest_first(ledger: Ledger, leas
     other_feed = replace(a1, id="f", feed="eu-daily", status=Status.BLOCKED, updated_at=minutes(2))
     other = replace(a1, id="c", customer="globex", status=Status.BLOCKED, updated_at=minutes(4))
     for delivery in (a1, a2, other_day, other_feed, other):
-        ledger.create_delivery(lease, delivery)
-    assert ledger.deliveries() == [a1, other, other_day, other_feed, a2]
-    assert ledger.deliveries(limit=2) == [a1, other]
-    assert ledger.deliveries("acme") == [a1, other_day, other_feed, a2]
-    assert ledger.deliveries("acme", "us-daily") == [a1, other_day, a2]
-    assert ledger.deliveries("acme", "us-daily", "2026-11-22") == [a1, a2]
-    assert ledger.deliveries(statuses=[Status.BLOCKED, Status.FAILED]) == [other, other_feed, a2]
-    assert ledger.deliveries("acme", statuses=iter([Status.BLOCKED]), limit=9) == [other_feed]
-    assert ledger.deliveries(statuses=[]) == []
-    assert ledger.deliveries("acme", since="2026-11-22") == [a1, other_feed, a2]
-    assert ledger.deliveries(since="2026-11-23") == []
-    assert [ledger.delivery(known.id) for known in (a2, other)] == [a2, other]
-    assert ledger.delivery("unheard-of") is None
+        ledger.deliveries.create(lease, delivery)
+    assert ledger.deliveries.find() == [a1, other, other_day, other_feed, a2]
+    assert ledger.deliveries.find(limit=2) == [a1, other]
+    assert ledger.deliveries.find("acme") == [a1, other_day, other_feed, a2]
+    assert ledger.deliveries.find("acme", "us-daily") == [a1, other_day, a2]
+    assert ledger.deliveries.find("acme", "us-daily", "2026-11-22") == [a1, a2]
+    assert ledger.deliveries.find(statuses=[Status.BLOCKED, Status.FAILED]) == [other, other_feed, a2]
+    assert ledger.deliveries.find("acme", statuses=iter([Status.BLOCKED]), limit=9) == [other_feed]
+    assert ledger.deliveries.find(statuses=[]) == []
+    assert ledger.deliveries.find("acme", since="2026-11-22") == [a1, other_feed, a2]
+    assert ledger.deliveries.find(since="2026-11-23") == []
+    assert [ledger.deliveries.get(known.id) for known in (a2, other)] == [a2, other]
+    assert ledger.deliveries.get("unheard-of") is None
 
 
 # --- The plan ----------------------------------------------------------------------------------------
@@ -396,42 +395,42 @@ def test_a_plan_comes_back_in_the_order_of_code_points(
 ) -> None:
     planned = [an_object(name, size=2**42, modified_ns=1_795_415_400_123_456_789) for name in NAMES]
     assert sorted(NAMES) == NAMES
-    assert ledger.plan_objects(lease, delivery.id, reversed(planned)) == len(planned)
-    assert list(reopen().planned(delivery.id)) == [(item, None) for item in planned]
-    assert list(ledger.pending(delivery.id)) == planned
+    assert ledger.objects.plan(lease, delivery.id, reversed(planned)) == len(planned)
+    assert list(reopen().objects.planned(delivery.id)) == [(item, None) for item in planned]
+    assert list(ledger.objects.pending(delivery.id)) == planned
 
 
 def test_planning_again_replaces_what_has_no_receipt(
     ledger: Ledger, lease: Lease, delivery: Delivery
 ) -> None:
-    ledger.plan_objects(lease, delivery.id, [an_object("a"), an_object("b"), an_object("c")])
-    ledger.record_receipt(lease, delivery.id, a_receipt("a")).result()
+    ledger.objects.plan(lease, delivery.id, [an_object("a"), an_object("b"), an_object("c")])
+    ledger.objects.record_receipt(lease, delivery.id, a_receipt("a")).result()
     changed = [an_object(name, size=7, identity="new", key=f"elsewhere/{name}") for name in "abd"]
-    assert ledger.plan_objects(lease, delivery.id, changed) == 3
-    assert list(ledger.planned(delivery.id)) == [
+    assert ledger.objects.plan(lease, delivery.id, changed) == 3
+    assert list(ledger.objects.planned(delivery.id)) == [
         (an_object("a"), a_receipt("a")),
         (changed[1], None),
         (an_object("c"), None),
         (changed[2], None),
     ]
-    assert list(ledger.pending(delivery.id)) == [changed[1], an_object("c"), changed[2]]
-    assert ledger.plan_objects(lease, delivery.id, []) == 0
+    assert list(ledger.objects.pending(delivery.id)) == [changed[1], an_object("c"), changed[2]]
+    assert ledger.objects.plan(lease, delivery.id, []) == 0
 
 
 def test_the_last_word_on_a_name_holds(ledger: Ledger, lease: Lease, delivery: Delivery) -> None:
-    ledger.plan_objects(lease, delivery.id, [an_object("a", size=1), an_object("a", size=2)])
-    assert [item.size for item in ledger.pending(delivery.id)] == [2]
+    ledger.objects.plan(lease, delivery.id, [an_object("a", size=1), an_object("a", size=2)])
+    assert [item.size for item in ledger.objects.pending(delivery.id)] == [2]
 
 
 def test_a_page_of_a_plan_begins_after_a_name_and_holds_those_that_have_a_text(
     ledger: Ledger, lease: Lease, delivery: Delivery
 ) -> None:
     names = ["a/1.csv", "a/2.csv", "b%_\\1.csv", "b/1.CSV.gz", "ä"]
-    ledger.plan_objects(lease, delivery.id, [an_object(name) for name in names])
-    ledger.record_receipt(lease, delivery.id, a_receipt("a/2.csv")).result(timeout=120)
+    ledger.objects.plan(lease, delivery.id, [an_object(name) for name in names])
+    ledger.objects.record_receipt(lease, delivery.id, a_receipt("a/2.csv")).result(timeout=120)
 
     def found(**which: object) -> list[str]:
-        return [item.name for item, _ in ledger.planned_page(delivery.id, **which)]  # type: ignore[arg-type]
+        return [item.name for item, _ in ledger.objects.page(delivery.id, **which)]  # type: ignore[arg-type]
 
     assert found() == names
     assert found(limit=2) == names[:2]
@@ -444,79 +443,81 @@ def test_a_page_of_a_plan_begins_after_a_name_and_holds_those_that_have_a_text(
     assert found(containing="%") == [names[2]]
     assert found(after="b", containing=".csv", limit=1) == [names[2]]
     assert found(containing="nothing") == []
-    assert ledger.planned_page("unheard-of") == []
-    assert [receipt for _, receipt in ledger.planned_page(delivery.id, limit=2)] == [
+    assert ledger.objects.page("unheard-of") == []
+    assert [receipt for _, receipt in ledger.objects.page(delivery.id, limit=2)] == [
         None,
         a_receipt("a/2.csv"),
     ]
 
 
 def test_a_plan_that_fails_half_way_leaves_nothing(ledger: Ledger, lease: Lease, delivery: Delivery) -> None:
-    ledger.plan_objects(lease, delivery.id, [an_object("a")])
+    ledger.objects.plan(lease, delivery.id, [an_object("a")])
 
     def broken() -> Iterator[PlannedObject]:
         yield from (an_object(f"b{n:05}") for n in range(12_000))
         raise OSError("the source went away")
 
     with pytest.raises(OSError, match="went away"):
-        ledger.plan_objects(lease, delivery.id, broken())
+        ledger.objects.plan(lease, delivery.id, broken())
     with pytest.raises(LedgerError, match="cannot hold a value"):
-        ledger.plan_objects(lease, delivery.id, [an_object("b"), an_object("\udcff")])
+        ledger.objects.plan(lease, delivery.id, [an_object("b"), an_object("\udcff")])
     with pytest.raises(LedgerError, match="knows no delivery"):
-        ledger.plan_objects(lease, "unheard-of", [an_object("b")])
-    assert list(ledger.pending(delivery.id)) == [an_object("a")]
-    assert ledger.plan_objects(lease, delivery.id, [an_object("c")]) == 1
-    assert [item.name for item in ledger.pending(delivery.id)] == ["a", "c"]
+        ledger.objects.plan(lease, "unheard-of", [an_object("b")])
+    assert list(ledger.objects.pending(delivery.id)) == [an_object("a")]
+    assert ledger.objects.plan(lease, delivery.id, [an_object("c")]) == 1
+    assert [item.name for item in ledger.objects.pending(delivery.id)] == ["a", "c"]
 
 
 def test_a_plan_may_be_made_from_the_ledger_itself_while_others_write(
     ledger: Ledger, lease: Lease, delivery: Delivery
 ) -> None:
-    ledger.plan_objects(lease, delivery.id, (an_object(f"{n:05}") for n in range(6_000)))
+    ledger.objects.plan(lease, delivery.id, (an_object(f"{n:05}") for n in range(6_000)))
     for n in range(3):
-        ledger.record_receipt(lease, delivery.id, a_receipt(f"{n:05}")).result()
+        ledger.objects.record_receipt(lease, delivery.id, a_receipt(f"{n:05}")).result()
 
     def grown() -> Iterator[PlannedObject]:
-        for item, receipt in ledger.planned(delivery.id):
+        for item, receipt in ledger.objects.planned(delivery.id):
             if receipt is None:
                 yield item._replace(size=2)
-        ledger.restamp(lease, "acme", "us-daily", "2026-11-22", [SourceFile("00001", 1_000, 99, "restored")])
-        ledger.update_delivery(lease, replace(delivery, attempts=1))
+        ledger.objects.restamp(
+            lease, "acme", "us-daily", "2026-11-22", [SourceFile("00001", 1_000, 99, "restored")]
+        )
+        ledger.deliveries.update(lease, replace(delivery, attempts=1))
 
-    assert ledger.plan_objects(lease, delivery.id, grown()) == 5_997
-    sizes = {item.name: item.size for item, _ in ledger.planned(delivery.id)}
+    assert ledger.objects.plan(lease, delivery.id, grown()) == 5_997
+    sizes = {item.name: item.size for item, _ in ledger.objects.planned(delivery.id)}
     assert sum(sizes.values()) == 3 * 1_000 + 5_997 * 2
 
 
 def test_what_is_gone_is_forgotten_unless_it_was_delivered(
     ledger: Ledger, lease: Lease, delivery: Delivery
 ) -> None:
-    ledger.plan_objects(lease, delivery.id, [an_object(f"{n:04}") for n in range(1_300)])
-    ledger.record_receipt(lease, delivery.id, a_receipt("0000")).result()
+    ledger.objects.plan(lease, delivery.id, [an_object(f"{n:04}") for n in range(1_300)])
+    ledger.objects.record_receipt(lease, delivery.id, a_receipt("0000")).result()
     gone = (f"{n:04}" for n in range(1_298))
-    assert ledger.forget_planned(lease, delivery.id, gone) == 1_297
-    assert [item.name for item, _ in ledger.planned(delivery.id)] == ["0000", "1298", "1299"]
-    assert ledger.forget_planned(lease, delivery.id, ["never planned"]) == 0
+    assert ledger.objects.forget(lease, delivery.id, gone) == 1_297
+    assert [item.name for item, _ in ledger.objects.planned(delivery.id)] == ["0000", "1298", "1299"]
+    assert ledger.objects.forget(lease, delivery.id, ["never planned"]) == 0
 
 
 def test_carried_objects_bring_their_receipt_along(ledger: Ledger, lease: Lease, delivery: Delivery) -> None:
-    ledger.plan_objects(lease, delivery.id, [an_object("a"), an_object("b")])
+    ledger.objects.plan(lease, delivery.id, [an_object("a"), an_object("b")])
     proofs = {
         name: a_receipt(name, version_id=f"v-{name}", sha256="00" * 32, delivered_at=NOW - timedelta(days=1))
         for name in "ab"
     }
     for receipt in proofs.values():
-        ledger.record_receipt(lease, delivery.id, receipt).result()
+        ledger.objects.record_receipt(lease, delivery.id, receipt).result()
     second, third = a_delivery(2), a_delivery(3)
     for later in (second, third):
-        ledger.create_delivery(lease, later)
+        ledger.deliveries.create(lease, later)
     carried = an_object("a", carried=True, modified_ns=99)
     corrected = an_object("b", key="xmode/b.r2", size=5)
-    assert ledger.plan_objects(lease, second.id, [carried, corrected]) == 2
-    assert list(ledger.planned(second.id)) == [(carried, proofs["a"]), (corrected, None)]
-    assert list(ledger.pending(second.id)) == [corrected]
-    ledger.plan_objects(lease, third.id, [carried, an_object("b", carried=True)])
-    assert list(ledger.planned(third.id)) == [
+    assert ledger.objects.plan(lease, second.id, [carried, corrected]) == 2
+    assert list(ledger.objects.planned(second.id)) == [(carried, proofs["a"]), (corrected, None)]
+    assert list(ledger.objects.pending(second.id)) == [corrected]
+    ledger.objects.plan(lease, third.id, [carried, an_object("b", carried=True)])
+    assert list(ledger.objects.planned(third.id)) == [
         (carried, proofs["a"]),
         (an_object("b", carried=True), proofs["b"]),
     ]
@@ -525,35 +526,35 @@ def test_carried_objects_bring_their_receipt_along(ledger: Ledger, lease: Lease,
 def test_nothing_can_be_carried_that_was_never_delivered(
     ledger: Ledger, lease: Lease, delivery: Delivery
 ) -> None:
-    ledger.plan_objects(lease, delivery.id, [an_object("a"), an_object("b")])
-    ledger.record_receipt(lease, delivery.id, a_receipt("a")).result()
-    ledger.create_delivery(lease, a_delivery(2))
+    ledger.objects.plan(lease, delivery.id, [an_object("a"), an_object("b")])
+    ledger.objects.record_receipt(lease, delivery.id, a_receipt("a")).result()
+    ledger.deliveries.create(lease, a_delivery(2))
     for wrong in (an_object("b", carried=True), an_object("a", key="other", carried=True)):
         with pytest.raises(LedgerError, match=f"no receipt for them, the first of them {wrong.name}"):
-            ledger.plan_objects(lease, a_delivery(2).id, [an_object("z"), wrong])
-    assert list(ledger.planned(a_delivery(2).id)) == []
+            ledger.objects.plan(lease, a_delivery(2).id, [an_object("z"), wrong])
+    assert list(ledger.objects.planned(a_delivery(2).id)) == []
 
 
 def test_new_times_are_remembered_where_the_name_was_delivered_last(
     ledger: Ledger, lease: Lease, delivery: Delivery
 ) -> None:
-    ledger.create_delivery(lease, a_delivery(2))
+    ledger.deliveries.create(lease, a_delivery(2))
     for revision in (1, 2):
         planned = [an_object(name, key=f"r{revision}/{name}") for name in "abc"]
-        ledger.plan_objects(lease, a_delivery(revision).id, planned)
+        ledger.objects.plan(lease, a_delivery(revision).id, planned)
     for revision, name in ((1, "a"), (1, "b"), (2, "b")):
         receipt = a_receipt(name, key=f"r{revision}/{name}")
-        ledger.record_receipt(lease, a_delivery(revision).id, receipt).result()
+        ledger.objects.record_receipt(lease, a_delivery(revision).id, receipt).result()
     files = (SourceFile(name, 1_000, 99, "restored") for name in ["a", "b", "c", "never delivered"])
-    ledger.restamp(lease, "acme", "us-daily", "2026-11-22", files)
-    ledger.restamp(lease, "acme", "us-daily", "1999-01-01", [SourceFile("a", 1, 1, "")])
+    ledger.objects.restamp(lease, "acme", "us-daily", "2026-11-22", files)
+    ledger.objects.restamp(lease, "acme", "us-daily", "1999-01-01", [SourceFile("a", 1, 1, "")])
     stamps = {
         (revision, item.name): (item.modified_ns, item.identity)
         for revision in (1, 2)
-        for item, _ in ledger.planned(a_delivery(revision).id)
+        for item, _ in ledger.objects.planned(a_delivery(revision).id)
     }
     assert {at for at, stamp in stamps.items() if stamp == (99, "restored")} == {(1, "a"), (2, "b")}
-    answered = ledger.delivered_names("acme", "us-daily", "2026-11-22")
+    answered = ledger.objects.delivered("acme", "us-daily", "2026-11-22")
     assert [(item.name, item.modified_ns) for item, _ in answered] == [("a", 99), ("b", 99)]
 
 
@@ -563,98 +564,99 @@ def test_new_times_are_remembered_where_the_name_was_delivered_last(
 def test_an_acknowledged_receipt_is_there_for_everybody(
     ledger: Ledger, lease: Lease, delivery: Delivery, reopen: Reopen
 ) -> None:
-    ledger.plan_objects(lease, delivery.id, [an_object("a", carried=False)])
+    ledger.objects.plan(lease, delivery.id, [an_object("a", carried=False)])
     receipt = a_receipt("a", version_id="v1", sha256="ab" * 32, checksum=Checksum("crc32", "AAAAAQ=="))
-    assert ledger.record_receipt(lease, delivery.id, receipt).result(timeout=120) is None
-    ((item, found),) = reopen().planned(delivery.id)
+    assert ledger.objects.record_receipt(lease, delivery.id, receipt).result(timeout=120) is None
+    ((item, found),) = reopen().objects.planned(delivery.id)
     assert (item, found) == (an_object("a"), receipt)
     assert found is not None
     assert found.delivered_at.tzinfo is UTC
-    assert list(ledger.pending(delivery.id)) == []
+    assert list(ledger.objects.pending(delivery.id)) == []
 
 
 def test_a_second_receipt_takes_the_place_of_the_first(
     ledger: Ledger, lease: Lease, delivery: Delivery
 ) -> None:
-    ledger.plan_objects(lease, delivery.id, [an_object("a")])
+    ledger.objects.plan(lease, delivery.id, [an_object("a")])
     futures = [
-        ledger.record_receipt(lease, delivery.id, a_receipt("a", etag=etag)) for etag in ("1", "2", "3")
+        ledger.objects.record_receipt(lease, delivery.id, a_receipt("a", etag=etag))
+        for etag in ("1", "2", "3")
     ]
     for future in futures:
         future.result(timeout=120)
-    assert [r and r.etag for _, r in ledger.planned(delivery.id)] == ["3"]
+    assert [r and r.etag for _, r in ledger.objects.planned(delivery.id)] == ["3"]
 
 
 def test_a_record_that_cannot_be_kept_fails_alone(ledger: Ledger, lease: Lease, delivery: Delivery) -> None:
-    ledger.plan_objects(lease, delivery.id, [an_object(f"{n:03}") for n in range(200)])
-    good = [ledger.record_receipt(lease, delivery.id, a_receipt(f"{n:03}")) for n in range(100)]
+    ledger.objects.plan(lease, delivery.id, [an_object(f"{n:03}") for n in range(200)])
+    good = [ledger.objects.record_receipt(lease, delivery.id, a_receipt(f"{n:03}")) for n in range(100)]
     bad = [
-        ledger.record_receipt(lease, delivery.id, a_receipt("never planned")),
-        ledger.record_receipt(lease, "unheard-of", a_receipt("000")),
-        ledger.record_receipt(lease, delivery.id, a_receipt("\udcff")),
-        ledger.record_part(lease, "unheard-of", a_part(1)),
+        ledger.objects.record_receipt(lease, delivery.id, a_receipt("never planned")),
+        ledger.objects.record_receipt(lease, "unheard-of", a_receipt("000")),
+        ledger.objects.record_receipt(lease, delivery.id, a_receipt("\udcff")),
+        ledger.uploads.record_part(lease, "unheard-of", a_part(1)),
     ]
-    good += [ledger.record_receipt(lease, delivery.id, a_receipt(f"{n:03}")) for n in range(100, 200)]
+    good += [ledger.objects.record_receipt(lease, delivery.id, a_receipt(f"{n:03}")) for n in range(100, 200)]
     for future in good:
         assert future.exception(timeout=120) is None
     for future in bad:
         assert isinstance(future.exception(timeout=120), LedgerError)
-    assert list(ledger.pending(delivery.id)) == []
+    assert list(ledger.objects.pending(delivery.id)) == []
 
 
 def test_what_is_queued_is_written_before_the_end(
     ledger: Ledger, lease: Lease, delivery: Delivery, reopen: Reopen
 ) -> None:
-    ledger.plan_objects(lease, delivery.id, [an_object(f"{n:04}") for n in range(3_000)])
-    futures = [ledger.record_receipt(lease, delivery.id, a_receipt(f"{n:04}")) for n in range(3_000)]
+    ledger.objects.plan(lease, delivery.id, [an_object(f"{n:04}") for n in range(3_000)])
+    futures = [ledger.objects.record_receipt(lease, delivery.id, a_receipt(f"{n:04}")) for n in range(3_000)]
     ledger.close()
     ledger.close()
     assert all(future.done() and future.exception() is None for future in futures)
-    assert list(reopen().pending(delivery.id)) == []
+    assert list(reopen().objects.pending(delivery.id)) == []
     for call in (
-        lambda: ledger.record_receipt(lease, delivery.id, a_receipt("0000")),
-        lambda: ledger.release(lease),
-        lambda: list(ledger.planned(delivery.id)),
-        lambda: ledger.latest("acme", "us-daily", "2026-11-22"),
+        lambda: ledger.objects.record_receipt(lease, delivery.id, a_receipt("0000")),
+        lambda: ledger.leases.release(lease),
+        lambda: list(ledger.objects.planned(delivery.id)),
+        lambda: ledger.deliveries.latest("acme", "us-daily", "2026-11-22"),
     ):
         with pytest.raises(LedgerError, match="closed"):
             call()
 
 
 def test_a_callback_of_a_receipt_may_use_the_ledger(ledger: Ledger, lease: Lease, delivery: Delivery) -> None:
-    ledger.plan_objects(lease, delivery.id, [an_object("a")])
+    ledger.objects.plan(lease, delivery.id, [an_object("a")])
     finished = threading.Event()
 
     def next_step(_: object) -> None:
-        ledger.update_delivery(lease, replace(delivery, status=Status.DELIVERED))
+        ledger.deliveries.update(lease, replace(delivery, status=Status.DELIVERED))
         finished.set()
 
-    ledger.record_receipt(lease, delivery.id, a_receipt("a")).add_done_callback(next_step)
+    ledger.objects.record_receipt(lease, delivery.id, a_receipt("a")).add_done_callback(next_step)
     assert finished.wait(120)
-    assert ledger.deliveries()[0].status is Status.DELIVERED
+    assert ledger.deliveries.find()[0].status is Status.DELIVERED
 
 
 def test_many_threads_at_once_lose_nothing(ledger: Ledger, clock: MemoryClock) -> None:
     def deliver(worker: int) -> None:
-        lease = ledger.claim(f"work-{worker}", f"host-{worker}", 90)
+        lease = ledger.leases.claim(f"work-{worker}", f"host-{worker}", 90)
         delivery = a_delivery(period=f"day-{worker}")
-        ledger.create_delivery(lease, delivery)
-        ledger.plan_objects(lease, delivery.id, [an_object(f"{n:03}") for n in range(40)])
+        ledger.deliveries.create(lease, delivery)
+        ledger.objects.plan(lease, delivery.id, [an_object(f"{n:03}") for n in range(40)])
         futures = [
-            ledger.record_receipt(lease, delivery.id, a_receipt(item.name))
-            for item in ledger.pending(delivery.id)
+            ledger.objects.record_receipt(lease, delivery.id, a_receipt(item.name))
+            for item in ledger.objects.pending(delivery.id)
         ]
         for future in futures:
             future.result(timeout=120)
-        ledger.renew(lease, 90)
-        ledger.update_delivery(lease, replace(delivery, status=Status.DELIVERED))
-        ledger.release(lease)
+        ledger.leases.renew(lease, 90)
+        ledger.deliveries.update(lease, replace(delivery, status=Status.DELIVERED))
+        ledger.leases.release(lease)
 
     with ThreadPoolExecutor(12) as pool:
         list(pool.map(deliver, range(24)))
-    assert len(ledger.deliveries(statuses=[Status.DELIVERED])) == 24
+    assert len(ledger.deliveries.find(statuses=[Status.DELIVERED])) == 24
     for worker in range(24):
-        assert len(list(ledger.delivered_names("acme", "us-daily", f"day-{worker}"))) == 40
+        assert len(list(ledger.objects.delivered("acme", "us-daily", f"day-{worker}"))) == 40
 
 
 # --- What a whole period has received ----------------------------------------------------------------
@@ -665,22 +667,22 @@ def test_a_period_answers_each_name_with_its_highest_delivered_revision(ledger: 
     expected: dict[str, tuple[PlannedObject, Receipt]] = {}
     for revision in range(1, 21):
         delivery = a_delivery(revision)
-        ledger.create_delivery(lease, delivery)
+        ledger.deliveries.create(lease, delivery)
         names = [f"{n:03}" for n in range(0, 300, 1 + revision % 7)]
         items = [an_object(name, key=f"r{revision}/{name}", size=revision) for name in names]
-        ledger.plan_objects(lease, delivery.id, items)
+        ledger.objects.plan(lease, delivery.id, items)
         for item in items[: 40 * (revision % 5)]:
             receipt = a_receipt(item.name, key=item.key, size=item.size, etag=f"e{revision}")
             expected[item.name] = (item, receipt)
-            future = ledger.record_receipt(lease, delivery.id, receipt)
+            future = ledger.objects.record_receipt(lease, delivery.id, receipt)
         future.result(timeout=120)
     elsewhere = a_delivery(period="2026-11-21")
-    ledger.create_delivery(lease, elsewhere)
-    ledger.plan_objects(lease, elsewhere.id, [an_object("of another day")])
-    ledger.record_receipt(lease, elsewhere.id, a_receipt("of another day")).result()
-    answered = list(ledger.delivered_names("acme", "us-daily", "2026-11-22"))
+    ledger.deliveries.create(lease, elsewhere)
+    ledger.objects.plan(lease, elsewhere.id, [an_object("of another day")])
+    ledger.objects.record_receipt(lease, elsewhere.id, a_receipt("of another day")).result()
+    answered = list(ledger.objects.delivered("acme", "us-daily", "2026-11-22"))
     assert answered == [expected[name] for name in sorted(expected)]
-    assert list(ledger.delivered_names("globex", "us-daily", "2026-11-22")) == []
+    assert list(ledger.objects.delivered("globex", "us-daily", "2026-11-22")) == []
 
 
 def test_a_customer_s_keys_come_once_each_with_the_revision_that_put_them(
@@ -695,14 +697,14 @@ def test_a_customer_s_keys_come_once_each_with_the_revision_that_put_them(
     second = a_delivery(2, status=Status.RUNNING, manifest_key="xmode/_m/2", delivered_at=NOW)
     other = replace(first, id="g", customer="globex", manifest_key="xmode/_m/g")
     for delivery in (first, second, other):
-        ledger.create_delivery(lease, delivery)
-    ledger.plan_objects(lease, first.id, [an_object(name) for name in ("Z", "a", "é", "never sent")])
+        ledger.deliveries.create(lease, delivery)
+    ledger.objects.plan(lease, first.id, [an_object(name) for name in ("Z", "a", "é", "never sent")])
     for name in ("Z", "a", "é"):
-        ledger.record_receipt(lease, first.id, a_receipt(name)).result(timeout=120)
-    ledger.plan_objects(lease, second.id, [an_object("a", carried=True), an_object("é", key="xmode/é.r2")])
-    ledger.record_receipt(lease, second.id, a_receipt("é", key="xmode/é.r2")).result(timeout=120)
+        ledger.objects.record_receipt(lease, first.id, a_receipt(name)).result(timeout=120)
+    ledger.objects.plan(lease, second.id, [an_object("a", carried=True), an_object("é", key="xmode/é.r2")])
+    ledger.objects.record_receipt(lease, second.id, a_receipt("é", key="xmode/é.r2")).result(timeout=120)
     found = [
-        (item.key, item.revision, item.size, item.delivered_at) for item in ledger.delivered_keys("acme")
+        (item.key, item.revision, item.size, item.delivered_at) for item in ledger.keys.delivered("acme")
     ]
     assert found == [
         ("xmode/Z", 1, 1_000, NOW),
@@ -711,19 +713,19 @@ def test_a_customer_s_keys_come_once_each_with_the_revision_that_put_them(
         ("xmode/é", 1, 1_000, NOW),
         ("xmode/é.r2", 2, 1_000, NOW),
     ]
-    assert [item.key for item in ledger.delivered_keys("globex")] == ["xmode/_m/g"]
-    by_key = {item.key: item for item in ledger.delivered_keys("acme", "us-daily", "2026-11-22")}
+    assert [item.key for item in ledger.keys.delivered("globex")] == ["xmode/_m/g"]
+    by_key = {item.key: item for item in ledger.keys.delivered("acme", "us-daily", "2026-11-22")}
     assert (by_key["xmode/a"].name, by_key["xmode/a"].checksum) == (
         "a",
         Checksum("crc64nvme", "AAAAAAAAAAE="),
     )
     assert (by_key["xmode/_m/1"].name, by_key["xmode/_m/1"].checksum) == ("", Checksum("crc32", "AAAAAA=="))
     assert list(by_key) == [key for key, *_ in found]
-    assert not list(ledger.delivered_keys("acme", "us-daily", "2026-11-21"))
-    assert not list(ledger.delivered_keys("acme", "eu-daily"))
-    half_read = ledger.delivered_keys("acme")
+    assert not list(ledger.keys.delivered("acme", "us-daily", "2026-11-21"))
+    assert not list(ledger.keys.delivered("acme", "eu-daily"))
+    half_read = ledger.keys.delivered("acme")
     next(half_read)
-    ledger.update_delivery(lease, replace(second, attempts=1))
+    ledger.deliveries.update(lease, replace(second, attempts=1))
     half_read.close()  # type: ignore[attr-defined]
 
 
@@ -738,36 +740,36 @@ def test_a_customer_s_keys_come_once_each_with_the_revision_that_put_them(
 def test_whatever_was_delivered_when_the_answer_is_the_last_of_each(
     ledger: Ledger, lease: Lease, revisions: list[dict[str, bool]], day: int
 ) -> None:
-    period = f"day-{day}-{len(ledger.deliveries())}"
+    period = f"day-{day}-{len(ledger.deliveries.find())}"
     expected: dict[str, tuple[PlannedObject, Receipt]] = {}
     for revision, names in enumerate(revisions, start=1):
         delivery = a_delivery(revision, period)
-        ledger.create_delivery(lease, delivery)
+        ledger.deliveries.create(lease, delivery)
         items = {name: an_object(name, identity=str(revision)) for name in names}
-        ledger.plan_objects(lease, delivery.id, items.values())
+        ledger.objects.plan(lease, delivery.id, items.values())
         futures = []
         for name, sent in names.items():
             if sent:
                 receipt = a_receipt(name, etag=str(revision))
-                futures.append(ledger.record_receipt(lease, delivery.id, receipt))
+                futures.append(ledger.objects.record_receipt(lease, delivery.id, receipt))
                 expected[name] = (items[name], receipt)
         for future in futures:
             future.result(timeout=120)
         waiting = sorted(name for name, sent in names.items() if not sent)
-        assert [item.name for item in ledger.pending(delivery.id)] == waiting
-    answered = list(ledger.delivered_names("acme", "us-daily", period))
+        assert [item.name for item in ledger.objects.pending(delivery.id)] == waiting
+    answered = list(ledger.objects.delivered("acme", "us-daily", period))
     assert answered == [expected[name] for name in sorted(expected)]
 
 
 def test_a_slow_reader_hinders_no_writer_and_may_leave_early(
     ledger: Ledger, lease: Lease, delivery: Delivery
 ) -> None:
-    ledger.plan_objects(lease, delivery.id, (an_object(f"{n:05}") for n in range(5_000)))
-    readers = [ledger.pending(delivery.id) for _ in range(40)]
+    ledger.objects.plan(lease, delivery.id, (an_object(f"{n:05}") for n in range(5_000)))
+    readers = [ledger.objects.pending(delivery.id) for _ in range(40)]
     for reader in readers:
         assert next(reader).name == "00000"
     for n in range(5_000):
-        future = ledger.record_receipt(lease, delivery.id, a_receipt(f"{n:05}"))
+        future = ledger.objects.record_receipt(lease, delivery.id, a_receipt(f"{n:05}"))
     future.result(timeout=120)
     rest = [item.name for item in readers[0]]
     assert rest == sorted(rest)
@@ -783,13 +785,13 @@ def test_runs_are_answered_newest_first_and_by_customer(
     ledger: Ledger, lease: Lease, delivery: Delivery, reopen: Reopen
 ) -> None:
     other = replace(delivery, id="g", customer="globex")
-    ledger.create_delivery(lease, other)
+    ledger.deliveries.create(lease, other)
     runs = [
         Run(f"run-{n}", other.id if n == 2 else delivery.id, NOW + timedelta(minutes=n), "host-a", "portable")
         for n in range(4)
     ]
     for run in (runs[1], runs[3], runs[0], runs[2]):
-        ledger.start_run(lease, run)
+        ledger.runs.start(lease, run)
     finished = replace(
         runs[1],
         finished_at=NOW + timedelta(hours=1),
@@ -801,18 +803,18 @@ def test_runs_are_answered_newest_first_and_by_customer(
         seconds=12.5,
         failure=Failure("unavailable", "aws", "S3 did not answer"),
     )
-    ledger.finish_run(lease, finished)
+    ledger.runs.finish(lease, finished)
     again = reopen()
-    assert again.runs() == [runs[3], runs[2], finished, runs[0]]
-    assert again.runs(limit=2) == [runs[3], runs[2]]
-    assert again.runs("acme", limit=2) == [runs[3], finished]
-    assert again.runs("globex") == [runs[2]]
-    assert again.runs(delivery_id=delivery.id) == [runs[3], finished, runs[0]]
-    assert again.runs("globex", delivery_id=delivery.id) == []
+    assert again.runs.newest() == [runs[3], runs[2], finished, runs[0]]
+    assert again.runs.newest(limit=2) == [runs[3], runs[2]]
+    assert again.runs.newest("acme", limit=2) == [runs[3], finished]
+    assert again.runs.newest("globex") == [runs[2]]
+    assert again.runs.newest(delivery_id=delivery.id) == [runs[3], finished, runs[0]]
+    assert again.runs.newest("globex", delivery_id=delivery.id) == []
     with pytest.raises(LedgerError, match="knows no run"):
-        ledger.finish_run(lease, replace(finished, id="unheard-of"))
+        ledger.runs.finish(lease, replace(finished, id="unheard-of"))
     with pytest.raises(LedgerError, match="knows no delivery"):
-        ledger.start_run(lease, replace(runs[0], id="new", delivery_id="unheard-of"))
+        ledger.runs.start(lease, replace(runs[0], id="new", delivery_id="unheard-of"))
 
 
 # --- Multipart uploads -------------------------------------------------------------------------------
@@ -822,14 +824,14 @@ def test_an_upload_is_journalled_with_its_parts(
     ledger: Ledger, lease: Lease, delivery: Delivery, reopen: Reopen
 ) -> None:
     upload = an_upload(abort_at=NOW + timedelta(days=7))
-    ledger.open_upload(lease, upload)
-    ledger.open_upload(lease, upload)
-    assert ledger.uploads() == [upload]
+    ledger.uploads.open(lease, upload)
+    ledger.uploads.open(lease, upload)
+    assert ledger.uploads.find() == [upload]
     parts = [a_part(number) for number in (3, 1, 10, 2)]
-    for future in [ledger.record_part(lease, "upload-1", part) for part in parts]:
+    for future in [ledger.uploads.record_part(lease, "upload-1", part) for part in parts]:
         future.result(timeout=120)
-    ledger.record_part(lease, "upload-1", replace(parts[0], etag='"sent again"')).result(timeout=120)
-    (found,) = reopen().uploads(delivery_id=delivery.id)
+    ledger.uploads.record_part(lease, "upload-1", replace(parts[0], etag='"sent again"')).result(timeout=120)
+    (found,) = reopen().uploads.find(delivery_id=delivery.id)
     assert found == replace(
         upload,
         parts=(parts[1], parts[3], replace(parts[0], etag='"sent again"'), parts[2]),
@@ -841,18 +843,18 @@ def test_uploads_are_found_by_customer_delivery_and_status_oldest_first(
     ledger: Ledger, lease: Lease, delivery: Delivery
 ) -> None:
     second = a_delivery(2)
-    ledger.create_delivery(lease, second)
+    ledger.deliveries.create(lease, second)
     early = an_upload("early", opened_at=NOW - timedelta(hours=1))
     late = an_upload("late", delivery_id=second.id)
     other = an_upload("other", customer="globex", opened_at=NOW + timedelta(hours=1))
     for upload in (late, other, early):
-        ledger.open_upload(lease, upload)
-    assert ledger.uploads() == [early, late, other]
-    assert ledger.uploads("acme") == [early, late]
-    assert ledger.uploads(delivery_id=delivery.id) == [early, other]
-    ledger.close_upload(lease, "late", UploadStatus.LEFT_BEHIND)
-    assert ledger.uploads(statuses=[UploadStatus.OPEN]) == [early, other]
-    assert ledger.uploads(statuses=iter([UploadStatus.LEFT_BEHIND, UploadStatus.ABORTED])) == [
+        ledger.uploads.open(lease, upload)
+    assert ledger.uploads.find() == [early, late, other]
+    assert ledger.uploads.find("acme") == [early, late]
+    assert ledger.uploads.find(delivery_id=delivery.id) == [early, other]
+    ledger.uploads.close(lease, "late", UploadStatus.LEFT_BEHIND)
+    assert ledger.uploads.find(statuses=[UploadStatus.OPEN]) == [early, other]
+    assert ledger.uploads.find(statuses=iter([UploadStatus.LEFT_BEHIND, UploadStatus.ABORTED])) == [
         replace(late, status=UploadStatus.LEFT_BEHIND)
     ]
 
@@ -861,41 +863,41 @@ def test_uploads_are_found_by_customer_delivery_and_status_oldest_first(
 def test_a_closed_upload_remembers_what_was_sent(
     ledger: Ledger, lease: Lease, delivery: Delivery, status: UploadStatus
 ) -> None:
-    ledger.open_upload(lease, an_upload())
+    ledger.uploads.open(lease, an_upload())
     for number in (1, 2, 3):
-        ledger.record_part(lease, "upload-1", a_part(number)).result(timeout=120)
-    ledger.close_upload(lease, "upload-1", status)
-    (found,) = ledger.uploads()
+        ledger.uploads.record_part(lease, "upload-1", a_part(number)).result(timeout=120)
+    ledger.uploads.close(lease, "upload-1", status)
+    (found,) = ledger.uploads.find()
     assert (found.status, found.sent_bytes) == (status, 3 * 2**26)
     kept = (1, 2, 3) if status is UploadStatus.LEFT_BEHIND else ()
     assert tuple(part.number for part in found.parts) == kept
-    ledger.close_upload(lease, "upload-1", status)
-    assert ledger.uploads() == [found]
+    ledger.uploads.close(lease, "upload-1", status)
+    assert ledger.uploads.find() == [found]
 
 
 def test_an_upload_belongs_to_one_object(ledger: Ledger, lease: Lease, delivery: Delivery) -> None:
-    ledger.open_upload(lease, an_upload())
+    ledger.uploads.open(lease, an_upload())
     with pytest.raises(LedgerError, match=r"for another object \(a.parquet\)"):
-        ledger.open_upload(lease, an_upload(name="b.parquet"))
+        ledger.uploads.open(lease, an_upload(name="b.parquet"))
     with pytest.raises(LedgerError, match="knows no delivery"):
-        ledger.open_upload(lease, an_upload("upload-2", delivery_id="unheard-of"))
+        ledger.uploads.open(lease, an_upload("upload-2", delivery_id="unheard-of"))
     with pytest.raises(LedgerError, match="knows no upload"):
-        ledger.close_upload(lease, "upload-2", UploadStatus.ABORTED)
-    assert ledger.uploads() == [an_upload()]
+        ledger.uploads.close(lease, "upload-2", UploadStatus.ABORTED)
+    assert ledger.uploads.find() == [an_upload()]
 
 
 # --- What destinations allow -------------------------------------------------------------------------
 
 
 def test_what_was_learnt_stays_until_it_is_learnt_anew(ledger: Ledger, reopen: Reopen) -> None:
-    assert ledger.capabilities("acme") == Capabilities()
-    ledger.learn("acme", Capabilities(multipart=False, region="us-east-1", learned_at=NOW))
-    ledger.learn("acme", Capabilities(multipart=True, abort=False, kms=False, versioned=True))
-    ledger.learn("globex", Capabilities(region="eu-west-1"))
-    assert reopen().capabilities("acme") == Capabilities(
+    assert ledger.checks.capabilities("acme") == Capabilities()
+    ledger.checks.learn("acme", Capabilities(multipart=False, region="us-east-1", learned_at=NOW))
+    ledger.checks.learn("acme", Capabilities(multipart=True, abort=False, kms=False, versioned=True))
+    ledger.checks.learn("globex", Capabilities(region="eu-west-1"))
+    assert reopen().checks.capabilities("acme") == Capabilities(
         multipart=True, abort=False, region="us-east-1", versioned=True, kms=False, learned_at=NOW
     )
-    assert reopen().capabilities("globex") == Capabilities(region="eu-west-1")
+    assert reopen().checks.capabilities("globex") == Capabilities(region="eu-west-1")
 
 
 # --- Checks of access --------------------------------------------------------------------------------
@@ -930,27 +932,27 @@ def a_check(hours: int = 0, **changes: object) -> AccessReport:
 
 
 def test_a_check_comes_back_whole_after_a_restart(ledger: Ledger, reopen: Reopen) -> None:
-    assert ledger.last_check("acme") is None
-    ledger.record_check(a_check())
-    assert reopen().last_check("acme") == a_check()
+    assert ledger.checks.last("acme") is None
+    ledger.checks.record(a_check())
+    assert reopen().checks.last("acme") == a_check()
 
 
 def test_the_history_of_checks_is_newest_first(ledger: Ledger) -> None:
     for hours in (1, 3, 2):
-        ledger.record_check(a_check(hours))
-    ledger.record_check(a_check(9, customer="globex", findings=(), left=(), interrupted=True))
-    assert ledger.last_check("acme") == a_check(3)
-    assert ledger.checks("acme") == [a_check(3), a_check(2), a_check(1)]
-    assert ledger.checks("acme", limit=2) == [a_check(3), a_check(2)]
-    assert [check.customer for check in ledger.checks()] == ["globex", "acme", "acme", "acme"]
-    assert ledger.checks("globex")[0].outcome == "interrupted"
-    assert ledger.checks("nobody") == []
+        ledger.checks.record(a_check(hours))
+    ledger.checks.record(a_check(9, customer="globex", findings=(), left=(), interrupted=True))
+    assert ledger.checks.last("acme") == a_check(3)
+    assert ledger.checks.newest("acme") == [a_check(3), a_check(2), a_check(1)]
+    assert ledger.checks.newest("acme", limit=2) == [a_check(3), a_check(2)]
+    assert [check.customer for check in ledger.checks.newest()] == ["globex", "acme", "acme", "acme"]
+    assert ledger.checks.newest("globex")[0].outcome == "interrupted"
+    assert ledger.checks.newest("nobody") == []
 
 
 def test_of_two_checks_at_one_moment_the_later_counts(ledger: Ledger) -> None:
-    ledger.record_check(a_check())
-    ledger.record_check(a_check(left=()))
-    assert ledger.last_check("acme") == a_check(left=())
+    ledger.checks.record(a_check())
+    ledger.checks.record(a_check(left=()))
+    assert ledger.checks.last("acme") == a_check(left=())
 
 
 def test_a_check_is_kept_without_its_fixes_and_so_without_the_external_id(
@@ -959,8 +961,8 @@ def test_a_check_is_kept_without_its_fixes_and_so_without_the_external_id(
     facts = Facts("SecretlyAcme", "arn:aws:iam::111122223333:role/XMode", "acme-data", "xmode/")
     found = finding(Cause.EXTERNAL_ID_NOT_REQUIRED, "external_id_none", facts)
     assert found.fix is not None
-    ledger.record_check(a_check(findings=(found,)))
-    kept = ledger.last_check("acme")
+    ledger.checks.record(a_check(findings=(found,)))
+    kept = ledger.checks.last("acme")
     assert kept is not None
     assert kept.findings == (replace(found, fix=None),)
     assert b"SecretlyAcme" not in b"".join(path.read_bytes() for path in tmp_path.glob("ledger.db*"))
@@ -1003,94 +1005,96 @@ def a_removal(key: str, **changes: object) -> Removal:
 def delivered(ledger: Ledger, lease: Lease) -> Delivery:
     """A delivery with three objects and its manifest."""
     delivery = a_delivery(status=Status.DELIVERED, manifest_key="xmode/_m/1", delivered_at=NOW)
-    ledger.create_delivery(lease, delivery)
-    ledger.plan_objects(lease, delivery.id, [an_object(name) for name in "abc"])
+    ledger.deliveries.create(lease, delivery)
+    ledger.objects.plan(lease, delivery.id, [an_object(name) for name in "abc"])
     for name in "abc":
-        ledger.record_receipt(lease, delivery.id, a_receipt(name)).result(timeout=120)
+        ledger.objects.record_receipt(lease, delivery.id, a_receipt(name)).result(timeout=120)
     return delivery
 
 
 def test_an_act_is_on_record_from_its_start_and_says_what_it_came_to(
     ledger: Ledger, lease: Lease, reopen: Reopen
 ) -> None:
-    ledger.start_act(lease, an_act())
-    ledger.start_act(lease, an_act(2, kind=ActKind.REPAIR, person="bob"))
-    ledger.start_act(lease, an_act(3, customer="globex"))
+    ledger.operations.start(lease, an_act())
+    ledger.operations.start(lease, an_act(2, kind=ActKind.REPAIR, person="bob"))
+    ledger.operations.start(lease, an_act(3, customer="globex"))
     failure = Failure("access_denied", Party.CUSTOMER, "S3 refuses", "ask", False, "request-1")
     done = an_act(finished_at=NOW, outcome="failed", objects=3, bytes=5, failed=1, failure=failure)
-    ledger.finish_act(lease, done)
+    ledger.operations.finish(lease, done)
     other = reopen()
-    assert other.acts("acme") == [an_act(2, kind=ActKind.REPAIR, person="bob"), done]
-    assert other.acts("acme", ActKind.CLEANUP) == [done]
-    assert [act.id for act in other.acts(limit=2)] == ["act-3", "act-2"]
-    assert [act.id for act in other.acts(limit=None)] == ["act-3", "act-2", "act-1"]
+    assert other.operations.newest("acme") == [an_act(2, kind=ActKind.REPAIR, person="bob"), done]
+    assert other.operations.newest("acme", ActKind.CLEANUP) == [done]
+    assert [act.id for act in other.operations.newest(limit=2)] == ["act-3", "act-2"]
+    assert [act.id for act in other.operations.newest(limit=None)] == ["act-3", "act-2", "act-1"]
     with pytest.raises(LedgerError, match="act-9"):
-        ledger.finish_act(lease, an_act(9))
+        ledger.operations.finish(lease, an_act(9))
 
 
 def test_removals_come_by_period_and_key_and_a_second_word_replaces_the_first(
     ledger: Ledger, lease: Lease, delivered: Delivery
 ) -> None:
-    ledger.create_delivery(lease, a_delivery(period="2026-11-21"))
-    ledger.start_act(lease, an_act())
-    ledger.start_act(lease, an_act(2))
+    ledger.deliveries.create(lease, a_delivery(period="2026-11-21"))
+    ledger.operations.start(lease, an_act())
+    ledger.operations.start(lease, an_act(2))
     many = [a_removal(f"k/{number:05}") for number in range(2_500)]
     other_day = a_removal("a", period="2026-11-21", manifest=True, etag="")
-    ledger.record_removals(lease, "act-1", [*reversed(many), other_day])
-    ledger.record_removals(lease, "act-2", [a_removal("k/00000", reason="another's")])
-    assert list(ledger.removals("act-1")) == [*many, other_day]
+    ledger.operations.record_removals(lease, "act-1", [*reversed(many), other_day])
+    ledger.operations.record_removals(lease, "act-2", [a_removal("k/00000", reason="another's")])
+    assert list(ledger.operations.removals("act-1")) == [*many, other_day]
     gone = many[1]._replace(outcome=RemovalOutcome.DELETED, at=NOW + timedelta(seconds=1))
-    ledger.record_removals(lease, "act-1", [gone])
-    assert list(ledger.removals("act-1", outcomes=[RemovalOutcome.DELETED])) == [gone]
-    assert list(ledger.removals("act-1", "us-daily", "2026-11-21")) == [other_day]
-    assert [item.reason for item in ledger.removals("act-2")] == ["another's"]
+    ledger.operations.record_removals(lease, "act-1", [gone])
+    assert list(ledger.operations.removals("act-1", outcomes=[RemovalOutcome.DELETED])) == [gone]
+    assert list(ledger.operations.removals("act-1", "us-daily", "2026-11-21")) == [other_day]
+    assert [item.reason for item in ledger.operations.removals("act-2")] == ["another's"]
     with pytest.raises(LedgerError, match="act-9"):
-        ledger.record_removals(lease, "act-9", [gone])
+        ledger.operations.record_removals(lease, "act-9", [gone])
     with pytest.raises(LedgerError, match="2027"):
-        ledger.record_removals(lease, "act-1", [gone._replace(period="2027-01-01")])
+        ledger.operations.record_removals(lease, "act-1", [gone._replace(period="2027-01-01")])
 
 
 @pytest.mark.parametrize("outcome", RemovalOutcome)
 def test_a_removed_key_is_no_longer_delivered_and_its_name_is_not_forgotten(
     ledger: Ledger, lease: Lease, delivered: Delivery, outcome: RemovalOutcome
 ) -> None:
-    ledger.start_act(lease, an_act())
+    ledger.operations.start(lease, an_act())
     some = [a_removal("xmode/b", outcome=outcome), a_removal("xmode/_m/1", manifest=True, outcome=outcome)]
-    ledger.record_removals(lease, "act-1", some)
+    ledger.operations.record_removals(lease, "act-1", some)
     removed = outcome in REMOVED or outcome is RemovalOutcome.CHANGED
-    left = {item.key for item in ledger.delivered_keys("acme")}
+    left = {item.key for item in ledger.keys.delivered("acme")}
     assert ("xmode/b" in left, "xmode/_m/1" in left) == (not removed, outcome not in REMOVED)
     assert left >= {"xmode/a", "xmode/c"}
-    assert ledger.holdings("acme") == [
+    assert ledger.keys.holdings("acme") == [
         Holding("us-daily", "2026-11-22", 1, 2 if removed else 3, 2_000 if removed else 3_000)
     ]
     names = [
         (item.name, receipt.removed)
-        for item, receipt in ledger.delivered_names("acme", "us-daily", "2026-11-22")
+        for item, receipt in ledger.objects.delivered("acme", "us-daily", "2026-11-22")
     ]
     assert names == [("a", False), ("b", removed), ("c", False)]
-    page = [(item.name, receipt and receipt.removed) for item, receipt in ledger.planned_page(delivered.id)]
+    page = [(item.name, receipt and receipt.removed) for item, receipt in ledger.objects.page(delivered.id)]
     assert page == names
 
 
 def test_a_key_that_is_delivered_again_is_there_again_whatever_the_clock_says(
     ledger: Ledger, lease: Lease, delivered: Delivery
 ) -> None:
-    ledger.start_act(lease, an_act())
-    ledger.record_removals(lease, "act-1", [a_removal("xmode/b", outcome=RemovalOutcome.DELETED)])
+    ledger.operations.start(lease, an_act())
+    ledger.operations.record_removals(lease, "act-1", [a_removal("xmode/b", outcome=RemovalOutcome.DELETED)])
     second = a_delivery(2)
-    ledger.create_delivery(lease, second)
-    ledger.plan_objects(lease, second.id, [an_object("b"), an_object("a", carried=True)])
+    ledger.deliveries.create(lease, second)
+    ledger.objects.plan(lease, second.id, [an_object("b"), an_object("a", carried=True)])
     earlier = NOW - timedelta(days=1)
-    ledger.record_receipt(lease, second.id, a_receipt("b", delivered_at=earlier)).result(timeout=120)
-    found = {item.key: item for item in ledger.delivered_keys("acme")}
+    ledger.objects.record_receipt(lease, second.id, a_receipt("b", delivered_at=earlier)).result(timeout=120)
+    found = {item.key: item for item in ledger.keys.delivered("acme")}
     assert (found["xmode/b"].named_by, found["xmode/b"].delivered_at) == ((2,), earlier)
     assert (found["xmode/a"].revision, found["xmode/a"].named_by) == (1, (1, 2))
-    assert ledger.holdings("acme") == [
+    assert ledger.keys.holdings("acme") == [
         Holding("us-daily", "2026-11-22", 1, 1, 1_000),
         Holding("us-daily", "2026-11-22", 2, 2, 2_000),
     ]
-    assert not any(receipt.removed for _, receipt in ledger.delivered_names("acme", "us-daily", "2026-11-22"))
+    assert not any(
+        receipt.removed for _, receipt in ledger.objects.delivered("acme", "us-daily", "2026-11-22")
+    )
 
 
 # --- What is gone, and what no manifest names
@@ -1103,71 +1107,75 @@ def a_missing(name: str, reason: MissingReason = MissingReason.DELETED) -> Missi
 def test_the_newest_proof_of_a_delivery_is_of_its_own_objects(
     ledger: Ledger, lease: Lease, delivered: Delivery
 ) -> None:
-    assert ledger.last_proof(delivered.id) == NOW
+    assert ledger.objects.last_proof(delivered.id) == NOW
     second = a_delivery(2)
-    assert ledger.last_proof(second.id) is None
-    ledger.create_delivery(lease, second)
-    ledger.plan_objects(lease, second.id, [an_object("d")])
-    assert ledger.last_proof(second.id) is None
+    assert ledger.objects.last_proof(second.id) is None
+    ledger.deliveries.create(lease, second)
+    ledger.objects.plan(lease, second.id, [an_object("d")])
+    assert ledger.objects.last_proof(second.id) is None
     later = NOW + timedelta(hours=1)
-    ledger.record_receipt(lease, second.id, a_receipt("d", delivered_at=later)).result(timeout=30)
-    assert (ledger.last_proof(second.id), ledger.last_proof(delivered.id)) == (later, NOW)
+    ledger.objects.record_receipt(lease, second.id, a_receipt("d", delivered_at=later)).result(timeout=30)
+    assert (ledger.objects.last_proof(second.id), ledger.objects.last_proof(delivered.id)) == (later, NOW)
 
 
 def test_what_is_to_be_sent_again_is_pending_as_it_is_planned_now(
     ledger: Ledger, lease: Lease, delivered: Delivery
 ) -> None:
     beside = an_object("b", key="xmode/_r2/b", identity="inode-2")
-    ledger.send_again(lease, delivered.id, [an_object("a"), beside])
-    assert list(ledger.pending(delivered.id)) == [an_object("a"), beside]
-    assert [item.name for item, _ in ledger.proven(delivered.id)] == ["c"]
-    ledger.record_receipt(lease, delivered.id, a_receipt("b", key="xmode/_r2/b")).result(timeout=30)
-    assert {item.key for item in ledger.delivered_keys("acme")} == {"xmode/_r2/b", "xmode/c", "xmode/_m/1"}
+    ledger.objects.send_again(lease, delivered.id, [an_object("a"), beside])
+    assert list(ledger.objects.pending(delivered.id)) == [an_object("a"), beside]
+    assert [item.name for item, _ in ledger.objects.proven(delivered.id)] == ["c"]
+    ledger.objects.record_receipt(lease, delivered.id, a_receipt("b", key="xmode/_r2/b")).result(timeout=30)
+    assert {item.key for item in ledger.keys.delivered("acme")} == {"xmode/_r2/b", "xmode/c", "xmode/_m/1"}
 
 
 def test_what_is_left_out_is_remembered_until_it_is_planned_again(
     ledger: Ledger, lease: Lease, delivered: Delivery, reopen: Reopen
 ) -> None:
     gone = [a_missing("a"), a_missing("c", MissingReason.EXPIRED)]
-    ledger.leave_out(lease, delivered.id, gone)
-    ledger.leave_out(lease, delivered.id, gone[:1])
+    ledger.objects.leave_out(lease, delivered.id, gone)
+    ledger.objects.leave_out(lease, delivered.id, gone[:1])
     other = reopen()
-    assert list(other.left_out(delivered.id)) == gone
-    assert [item.name for item, _ in other.planned(delivered.id)] == ["b"]
-    assert other.totals(delivered.id) == (1, 1_000)
-    ledger.update_delivery(lease, replace(delivered, missing_count=2))
-    assert other.delivery(delivered.id).missing_count == 2  # type: ignore[union-attr]
-    ledger.plan_objects(lease, delivered.id, [an_object("a")])
-    assert list(ledger.left_out(delivered.id)) == gone[1:]
-    assert list(ledger.pending(delivered.id)) == [an_object("a")]
+    assert list(other.objects.left_out(delivered.id)) == gone
+    assert [item.name for item, _ in other.objects.planned(delivered.id)] == ["b"]
+    assert other.objects.totals(delivered.id) == (1, 1_000)
+    ledger.deliveries.update(lease, replace(delivered, missing_count=2))
+    assert other.deliveries.get(delivered.id).missing_count == 2  # type: ignore[union-attr]
+    ledger.objects.plan(lease, delivered.id, [an_object("a")])
+    assert list(ledger.objects.left_out(delivered.id)) == gone[1:]
+    assert list(ledger.objects.pending(delivered.id)) == [an_object("a")]
 
 
 def test_many_are_left_out_and_sent_again_at_once(ledger: Ledger, lease: Lease, delivery: Delivery) -> None:
     names = [f"{number:05}" for number in range(2_500)]
-    ledger.plan_objects(lease, delivery.id, map(an_object, names))
-    for future in [ledger.record_receipt(lease, delivery.id, a_receipt(name)) for name in names]:
+    ledger.objects.plan(lease, delivery.id, map(an_object, names))
+    for future in [ledger.objects.record_receipt(lease, delivery.id, a_receipt(name)) for name in names]:
         future.result(timeout=30)
-    ledger.send_again(lease, delivery.id, [an_object(name) for name in names[:1_200]])
-    ledger.leave_out(lease, delivery.id, [a_missing(name) for name in names[1_200:]])
-    assert [item.name for item in ledger.pending(delivery.id)] == names[:1_200]
-    assert [item.name for item in ledger.left_out(delivery.id)] == names[1_200:]
+    ledger.objects.send_again(lease, delivery.id, [an_object(name) for name in names[:1_200]])
+    ledger.objects.leave_out(lease, delivery.id, [a_missing(name) for name in names[1_200:]])
+    assert [item.name for item in ledger.objects.pending(delivery.id)] == names[:1_200]
+    assert [item.name for item in ledger.objects.left_out(delivery.id)] == names[1_200:]
 
 
 def test_a_receipt_goes_to_all_revisions_that_name_its_key(
     ledger: Ledger, lease: Lease, delivered: Delivery
 ) -> None:
     second = a_delivery(2)
-    ledger.create_delivery(lease, second)
+    ledger.deliveries.create(lease, second)
     planned = [an_object("a", carried=True), an_object("b", key="xmode/_r2/b"), an_object("c", carried=True)]
-    ledger.plan_objects(lease, second.id, planned)
+    ledger.objects.plan(lease, second.id, planned)
     later = {"delivered_at": NOW + timedelta(hours=1), "etag": '"new"', "version_id": "v2"}
-    ledger.record_receipt(lease, second.id, a_receipt("a", **later)).result(timeout=30)
-    ledger.record_receipt(lease, second.id, a_receipt("b", key="xmode/_r2/b", **later)).result(timeout=30)
+    ledger.objects.record_receipt(lease, second.id, a_receipt("a", **later)).result(timeout=30)
+    ledger.objects.record_receipt(lease, second.id, a_receipt("b", key="xmode/_r2/b", **later)).result(
+        timeout=30
+    )
     for _ in range(2):
-        ledger.spread_receipts(lease, second.id)
-    first = {receipt.name: receipt for _, receipt in ledger.planned(delivered.id) if receipt is not None}
+        ledger.objects.spread_receipts(lease, second.id)
+    first = {
+        receipt.name: receipt for _, receipt in ledger.objects.planned(delivered.id) if receipt is not None
+    }
     assert first == {"a": a_receipt("a", **later), "b": a_receipt("b"), "c": a_receipt("c")}
-    found = {item.key: (item.etag, item.named_by) for item in ledger.delivered_keys("acme") if item.name}
+    found = {item.key: (item.etag, item.named_by) for item in ledger.keys.delivered("acme") if item.name}
     assert found == {
         "xmode/a": ('"new"', (1, 2)),
         "xmode/b": ('"etag"', (1,)),
@@ -1182,46 +1190,48 @@ def test_keys_that_no_manifest_names_are_those_of_superseded_revisions_alone(
     failure = Failure("superseded", "us", "the source changed")
     second, third = a_delivery(2, status=Status.FAILED, failure=failure), a_delivery(3)
     for delivery, names in ((second, "xy"), (third, "x")):
-        ledger.create_delivery(lease, delivery)
+        ledger.deliveries.create(lease, delivery)
         carried = [an_object("a", carried=True)]
-        ledger.plan_objects(lease, delivery.id, [*map(an_object, names), *carried])
+        ledger.objects.plan(lease, delivery.id, [*map(an_object, names), *carried])
         for name in names:
-            ledger.record_receipt(lease, delivery.id, a_receipt(name)).result(timeout=30)
+            ledger.objects.record_receipt(lease, delivery.id, a_receipt(name)).result(timeout=30)
 
     def keys(**how: bool) -> list[str]:
-        return [item.key for item in ledger.superseded_keys("acme", **how)]
+        return [item.key for item in ledger.keys.superseded("acme", **how)]
 
     assert keys() == []  # nothing has taken its place yet
-    assert [item.key for item in ledger.delivered_keys("acme") if item.superseded] == ["xmode/y"]
-    names = {item.name: receipt for item, receipt in ledger.delivered_names("acme", "us-daily", "2026-11-22")}
+    assert [item.key for item in ledger.keys.delivered("acme") if item.superseded] == ["xmode/y"]
+    names = {
+        item.name: receipt for item, receipt in ledger.objects.delivered("acme", "us-daily", "2026-11-22")
+    }
     assert [name for name, receipt in names.items() if receipt.superseded] == ["y"]
-    ledger.update_delivery(lease, replace(third, status=Status.DELIVERED, delivered_at=NOW))
+    ledger.deliveries.update(lease, replace(third, status=Status.DELIVERED, delivered_at=NOW))
     assert keys() == ["xmode/y"]
-    assert ledger.superseded_keys("acme", "another") == ledger.superseded_keys("globex") == []
+    assert ledger.keys.superseded("acme", "another") == ledger.keys.superseded("globex") == []
 
-    ledger.start_act(lease, an_act(kind=ActKind.SUPERSEDED))
+    ledger.operations.start(lease, an_act(kind=ActKind.SUPERSEDED))
     refused = a_removal("xmode/y", outcome=RemovalOutcome.RETAINED)
-    ledger.record_removals(lease, "act-1", [refused])
+    ledger.operations.record_removals(lease, "act-1", [refused])
     assert (keys(), keys(refused=True)) == ([], ["xmode/y"])
     assert ledger.survey().superseded == {"acme": SupersededLeft(1, 1_000, NOW)}
     # A process that was killed had put its manifest after all.
-    ledger.update_delivery(lease, replace(second, manifest_key="xmode/_m/2"))
+    ledger.deliveries.update(lease, replace(second, manifest_key="xmode/_m/2"))
     assert keys(refused=True) == []
-    ledger.update_delivery(lease, second)
-    ledger.record_removals(lease, "act-1", [refused._replace(outcome=RemovalOutcome.DELETED)])
+    ledger.deliveries.update(lease, second)
+    ledger.operations.record_removals(lease, "act-1", [refused._replace(outcome=RemovalOutcome.DELETED)])
     assert keys(refused=True) == []
     assert ledger.survey().superseded == {}
 
 
 def test_nothing_is_held_where_all_was_removed(ledger: Ledger, lease: Lease, delivered: Delivery) -> None:
-    ledger.start_act(lease, an_act())
+    ledger.operations.start(lease, an_act())
     gone = [a_removal(f"xmode/{name}", outcome=RemovalOutcome.GONE) for name in "abc"]
-    ledger.record_removals(lease, "act-1", gone)
-    assert ledger.holdings("acme") == [Holding("us-daily", "2026-11-22", 1, 0, 0)]
+    ledger.operations.record_removals(lease, "act-1", gone)
+    assert ledger.keys.holdings("acme") == [Holding("us-daily", "2026-11-22", 1, 0, 0)]
     manifest = a_removal("xmode/_m/1", manifest=True, outcome=RemovalOutcome.HIDDEN)
-    ledger.record_removals(lease, "act-1", [manifest])
-    assert ledger.holdings("acme") == []
-    assert ledger.holdings("globex") == []
+    ledger.operations.record_removals(lease, "act-1", [manifest])
+    assert ledger.keys.holdings("acme") == []
+    assert ledger.keys.holdings("globex") == []
 
 
 def test_what_an_act_that_died_had_planned_is_settled_or_forgotten(
@@ -1229,42 +1239,46 @@ def test_what_an_act_that_died_had_planned_is_settled_or_forgotten(
 ) -> None:
     later = NOW + timedelta(hours=1)
     for number in (1, 2):
-        ledger.start_act(lease, an_act(number))
+        ledger.operations.start(lease, an_act(number))
     planned = [
         a_removal("xmode/a"),
         a_removal("xmode/b", outcome=RemovalOutcome.CHANGED),
         a_removal("xmode/c", outcome=RemovalOutcome.DOUBTFUL),
     ]
-    ledger.record_removals(lease, "act-1", planned)
-    ledger.record_removals(lease, "act-2", [a_removal("xmode/a")])
+    ledger.operations.record_removals(lease, "act-1", planned)
+    ledger.operations.record_removals(lease, "act-2", [a_removal("xmode/a")])
     keys = ["xmode/a", "xmode/b", "xmode/nobody's"]
-    assert ledger.settle_removals(lease, [], keys, RemovalOutcome.DELETED, later) == set()
-    assert ledger.settle_removals(lease, [an_act()], keys, RemovalOutcome.DELETED, later) == {"xmode/a"}
-    assert ledger.forget_planned_removals(lease, "act-1") == 1
-    assert list(ledger.removals("act-1")) == [
+    assert ledger.operations.settle_removals(lease, [], keys, RemovalOutcome.DELETED, later) == set()
+    assert ledger.operations.settle_removals(lease, [an_act()], keys, RemovalOutcome.DELETED, later) == {
+        "xmode/a"
+    }
+    assert ledger.operations.forget_planned(lease, "act-1") == 1
+    assert list(ledger.operations.removals("act-1")) == [
         planned[0]._replace(outcome=RemovalOutcome.DELETED, at=later),
         planned[1],
     ]
-    assert [item.outcome for item in ledger.removals("act-2")] == [RemovalOutcome.PLANNED]
+    assert [item.outcome for item in ledger.operations.removals("act-2")] == [RemovalOutcome.PLANNED]
 
 
 def test_acts_write_nothing_under_a_lease_that_was_taken_over(
     ledger: Ledger, lease: Lease, delivered: Delivery, clock: MemoryClock
 ) -> None:
-    ledger.start_act(lease, an_act())
+    ledger.operations.start(lease, an_act())
     clock.advance(1_000)
-    ledger.claim(lease.name, "host-b", 90)
+    ledger.leases.claim(lease.name, "host-b", 90)
     for write in (
-        lambda: ledger.start_act(lease, an_act(2)),
-        lambda: ledger.finish_act(lease, an_act(outcome="done")),
-        lambda: ledger.record_removals(lease, "act-1", [a_removal("xmode/a")]),
-        lambda: ledger.settle_removals(lease, [an_act()], ["xmode/a"], RemovalOutcome.DELETED, NOW),
-        lambda: ledger.forget_planned_removals(lease, "act-1"),
+        lambda: ledger.operations.start(lease, an_act(2)),
+        lambda: ledger.operations.finish(lease, an_act(outcome="done")),
+        lambda: ledger.operations.record_removals(lease, "act-1", [a_removal("xmode/a")]),
+        lambda: ledger.operations.settle_removals(
+            lease, [an_act()], ["xmode/a"], RemovalOutcome.DELETED, NOW
+        ),
+        lambda: ledger.operations.forget_planned(lease, "act-1"),
     ):
         with pytest.raises(LeaseLost):
             write()
-    assert ledger.acts() == [an_act()]
-    assert list(ledger.removals("act-1")) == []
+    assert ledger.operations.newest() == [an_act()]
+    assert list(ledger.operations.removals("act-1")) == []
 
 
 # --- Daemons and their visits --------------------------------------------------------------------------
@@ -1276,7 +1290,7 @@ def a_daemon(holder: str = "host/boot/1/1", **changes: object) -> DaemonRecord:
 
 
 def test_a_daemon_is_noted_at_each_tick(ledger: Ledger, lease: Lease, reopen: Reopen) -> None:
-    ledger.note_daemon(lease, a_daemon())
+    ledger.daemons.note(lease, a_daemon())
     failure = Failure(
         "vendor_identity", "us", "AWS refuses our key", "put the new one in place", request_id="r"
     )
@@ -1287,11 +1301,11 @@ def test_a_daemon_is_noted_at_each_tick(ledger: Ledger, lease: Lease, reopen: Re
         trouble=failure,
         stopping=True,
     )
-    ledger.note_daemon(lease, later)
-    assert ledger.daemons() == reopen().daemons() == [later]
+    ledger.daemons.note(lease, later)
+    assert ledger.daemons.newest() == reopen().daemons.newest() == [later]
     ended = replace(later, stopped_at=NOW + timedelta(seconds=90), trouble=None, configuration_problems=())
-    ledger.note_daemon(lease, ended)
-    assert ledger.daemons() == [ended]
+    ledger.daemons.note(lease, ended)
+    assert ledger.daemons.newest() == [ended]
     assert later.is_alive(NOW + timedelta(minutes=5))
     assert not later.is_alive(NOW + timedelta(minutes=6))
     assert not ended.is_alive(NOW)
@@ -1299,36 +1313,42 @@ def test_a_daemon_is_noted_at_each_tick(ledger: Ledger, lease: Lease, reopen: Re
 
 def test_daemons_that_ended_long_ago_are_forgotten(ledger: Ledger, lease: Lease) -> None:
     old, recent = NOW - timedelta(days=31), NOW - timedelta(days=29)
-    ledger.note_daemon(lease, a_daemon("host/boot/1/1", ticked_at=old))
-    ledger.note_daemon(lease, a_daemon("host/boot/2/2", ticked_at=recent))
-    assert [daemon.holder for daemon in ledger.daemons(1)] == ["host/boot/2/2"]
-    ledger.note_daemon(lease, a_daemon("host/boot/3/3"))
-    assert [daemon.holder for daemon in ledger.daemons()] == ["host/boot/3/3", "host/boot/2/2"]
+    ledger.daemons.note(lease, a_daemon("host/boot/1/1", ticked_at=old))
+    ledger.daemons.note(lease, a_daemon("host/boot/2/2", ticked_at=recent))
+    assert [daemon.holder for daemon in ledger.daemons.newest(1)] == ["host/boot/2/2"]
+    ledger.daemons.note(lease, a_daemon("host/boot/3/3"))
+    assert [daemon.holder for daemon in ledger.daemons.newest()] == ["host/boot/3/3", "host/boot/2/2"]
 
 
 def test_a_daemon_whose_lease_was_taken_over_notes_nothing(ledger: Ledger, clock: MemoryClock) -> None:
-    first = ledger.claim("daemon", "host-a", 90)
+    first = ledger.leases.claim("daemon", "host-a", 90)
     clock.advance(91)
-    second = ledger.claim("daemon", "host-b", 90)
+    second = ledger.leases.claim("daemon", "host-b", 90)
     with pytest.raises(LeaseLost):
-        ledger.note_daemon(first, a_daemon())
-    ledger.note_daemon(second, a_daemon())
-    assert len(ledger.daemons()) == 1
+        ledger.daemons.note(first, a_daemon())
+    ledger.daemons.note(second, a_daemon())
+    assert len(ledger.daemons.newest()) == 1
 
 
 def test_the_time_for_which_a_customer_was_visited(ledger: Ledger, reopen: Reopen) -> None:
-    assert ledger.served() == {}
-    ledger.serve("acme", "deliver", NOW)
-    ledger.serve("acme", "cleanup", NOW)
-    ledger.serve("acme", "deliver", NOW - timedelta(days=1))  # the clock was set back: the last word holds
-    assert reopen().served() == {
+    assert ledger.daemons.served() == {}
+    ledger.daemons.serve("acme", "deliver", NOW)
+    ledger.daemons.serve("acme", "cleanup", NOW)
+    ledger.daemons.serve(
+        "acme", "deliver", NOW - timedelta(days=1)
+    )  # the clock was set back: the last word holds
+    assert reopen().daemons.served() == {
         ("acme", "deliver"): NOW - timedelta(days=1),
         ("acme", "cleanup"): NOW,
     }
 
 
 def test_what_was_passed_over(ledger: Ledger, reopen: Reopen) -> None:
-    ledger.pass_over("acme", "us-daily", {"2026-11-20": "m1", "2026-11-21": ""}, NOW)
-    ledger.pass_over("acme", "us-daily", {"2026-11-20": "m2"}, NOW)
-    assert reopen().passed_over("acme", "us-daily") == {"2026-11-20": "m2", "2026-11-21": ""}
-    assert ledger.passed_over("acme", "us-hourly") == ledger.passed_over("globex", "us-daily") == {}
+    ledger.sources.pass_over("acme", "us-daily", {"2026-11-20": "m1", "2026-11-21": ""}, NOW)
+    ledger.sources.pass_over("acme", "us-daily", {"2026-11-20": "m2"}, NOW)
+    assert reopen().sources.passed_over("acme", "us-daily") == {"2026-11-20": "m2", "2026-11-21": ""}
+    assert (
+        ledger.sources.passed_over("acme", "us-hourly")
+        == ledger.sources.passed_over("globex", "us-daily")
+        == {}
+    )

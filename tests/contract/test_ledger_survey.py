@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from xmode_transfer.adapters.ledger import SqlLedger, open_ledger, sent
+from xmode_transfer.adapters.ledger import Ledger, open_ledger, sent
 from xmode_transfer.adapters.memory.clock import MemoryClock
 from xmode_transfer.domain.acts import Act, ActKind
 from xmode_transfer.domain.alerts import Alert, Condition, Event, Telling, fingerprint
@@ -37,15 +37,15 @@ REFUSED = Failure("role_refused", "customer", "the role refuses us", "send the t
 
 
 @pytest.fixture
-def ledger(ledger_url: str) -> Iterator[SqlLedger]:
+def ledger(ledger_url: str) -> Iterator[Ledger]:
     opened = open_ledger(ledger_url, MemoryClock(NOW))
     yield opened
     opened.close()
 
 
 @pytest.fixture
-def lease(ledger: SqlLedger) -> Lease:
-    return ledger.claim("delivery/anything", "host-a", 90)
+def lease(ledger: Ledger) -> Lease:
+    return ledger.leases.claim("delivery/anything", "host-a", 90)
 
 
 def a_delivery(
@@ -73,7 +73,7 @@ def a_look(**changes: object) -> Look:
 # --- Looks
 
 
-def test_a_look_comes_back_whole(ledger: SqlLedger) -> None:
+def test_a_look_comes_back_whole(ledger: Ledger) -> None:
     look = a_look(
         newest_complete="2026-11-24",
         due=("2026-11-23", "2026-11-24"),
@@ -81,57 +81,57 @@ def test_a_look_comes_back_whole(ledger: SqlLedger) -> None:
         waiting=(Waiting("2026-11-25", 'no "_SUCCESS" yet, é'),),
         waiting_count=1,
     )
-    written = ledger.record_look(look)
+    written = ledger.sources.record(look)
     assert written == replace(look, due_since_at=NOW)
-    assert ledger.last_look("acme", "us-daily") == written
+    assert ledger.sources.last("acme", "us-daily") == written
     assert ledger.survey().looks == {("acme", "us-daily"): written}
-    assert ledger.last_look("acme", "drops") is None
+    assert ledger.sources.last("acme", "drops") is None
 
 
-def test_a_look_keeps_since_when_things_are_so(ledger: SqlLedger) -> None:
-    ledger.record_look(a_look(due=("2026-11-23",), due_count=1))
+def test_a_look_keeps_since_when_things_are_so(ledger: Ledger) -> None:
+    ledger.sources.record(a_look(due=("2026-11-23",), due_count=1))
     later = NOW + HOUR
-    same = ledger.record_look(
+    same = ledger.sources.record(
         a_look(looked_at=later, first_looked_at=later, due=("2026-11-23", "2026-11-24"))
     )
     assert (same.first_looked_at, same.due_since_at) == (NOW, NOW)
-    other = ledger.record_look(a_look(looked_at=later, first_looked_at=later, due=("2026-11-24",)))
+    other = ledger.sources.record(a_look(looked_at=later, first_looked_at=later, due=("2026-11-24",)))
     assert other.due_since_at == later
 
 
-def test_a_look_that_failed_keeps_what_was_seen_before(ledger: SqlLedger) -> None:
-    ledger.record_look(a_look(newest_complete="2026-11-24", due=("2026-11-24",), due_count=1))
+def test_a_look_that_failed_keeps_what_was_seen_before(ledger: Ledger) -> None:
+    ledger.sources.record(a_look(newest_complete="2026-11-24", due=("2026-11-24",), due_count=1))
     gone = Failure("source_missing", "us", "the disk is not mounted", "mount it")
     for hours in (1, 2):
         at = NOW + hours * HOUR
-        failed = ledger.record_look(a_look(looked_at=at, first_looked_at=at, failure=gone))
+        failed = ledger.sources.record(a_look(looked_at=at, first_looked_at=at, failure=gone))
         assert (failed.due, failed.newest_complete) == (("2026-11-24",), "2026-11-24")
         assert (failed.looked_at, failed.failing_since_at, failed.failure) == (at, NOW + HOUR, gone)
-    mended = ledger.record_look(a_look(looked_at=NOW + 3 * HOUR, first_looked_at=NOW))
+    mended = ledger.sources.record(a_look(looked_at=NOW + 3 * HOUR, first_looked_at=NOW))
     assert (mended.failure, mended.failing_since_at, mended.due) == (None, None, ())
 
 
-def test_a_delivery_takes_its_period_out_of_the_look(ledger: SqlLedger, lease: Lease) -> None:
-    ledger.record_look(a_look(due=("2026-11-23", "2026-11-24"), due_count=2))
+def test_a_delivery_takes_its_period_out_of_the_look(ledger: Ledger, lease: Lease) -> None:
+    ledger.sources.record(a_look(due=("2026-11-23", "2026-11-24"), due_count=2))
     delivery = a_delivery("2026-11-23", Status.RUNNING)
-    ledger.create_delivery(lease, delivery)
-    ledger.update_delivery(lease, delivery)
+    ledger.deliveries.create(lease, delivery)
+    ledger.deliveries.update(lease, delivery)
     assert ledger.survey().looks["acme", "us-daily"].due_count == 2
-    ledger.update_delivery(lease, replace(delivery, status=Status.DELIVERED, updated_at=NOW + HOUR))
+    ledger.deliveries.update(lease, replace(delivery, status=Status.DELIVERED, updated_at=NOW + HOUR))
     left = ledger.survey().looks["acme", "us-daily"]
     assert (left.due, left.due_count, left.due_since_at) == (("2026-11-24",), 1, NOW + HOUR)
 
 
-def test_more_due_periods_than_are_named_are_counted(ledger: SqlLedger) -> None:
+def test_more_due_periods_than_are_named_are_counted(ledger: Ledger) -> None:
     labels = tuple(f"{number:05}" for number in range(KEPT_PERIODS))
-    look = ledger.record_look(a_look(due=labels, due_count=KEPT_PERIODS + 500))
+    look = ledger.sources.record(a_look(due=labels, due_count=KEPT_PERIODS + 500))
     assert look.without(labels[0], NOW).due_count == KEPT_PERIODS + 499
 
 
 # --- The calendar
 
 
-def test_the_calendar_has_the_highest_revision_of_each_period(ledger: SqlLedger, lease: Lease) -> None:
+def test_the_calendar_has_the_highest_revision_of_each_period(ledger: Ledger, lease: Lease) -> None:
     for delivery in (
         a_delivery("2026-11-22"),
         a_delivery("2026-11-23"),
@@ -139,19 +139,21 @@ def test_the_calendar_has_the_highest_revision_of_each_period(ledger: SqlLedger,
         a_delivery("2026-11-24", feed="drops"),
         a_delivery("2026-11-24", customer="globex"),
     ):
-        ledger.create_delivery(lease, delivery)
-    assert [(item.feed, item.period, item.revision) for item in ledger.calendar("acme")] == [
+        ledger.deliveries.create(lease, delivery)
+    assert [(item.feed, item.period, item.revision) for item in ledger.deliveries.calendar("acme")] == [
         ("drops", "2026-11-24", 1),
         ("us-daily", "2026-11-22", 1),
         ("us-daily", "2026-11-23", 2),
     ]
-    assert [item.period for item in ledger.calendar("acme", "us-daily", "2026-11-23")] == ["2026-11-23"]
+    assert [item.period for item in ledger.deliveries.calendar("acme", "us-daily", "2026-11-23")] == [
+        "2026-11-23"
+    ]
 
 
 # --- The survey
 
 
-def test_an_empty_ledger_knows_nothing_but_its_disk(ledger: SqlLedger, ledger_url: str) -> None:
+def test_an_empty_ledger_knows_nothing_but_its_disk(ledger: Ledger, ledger_url: str) -> None:
     survey = ledger.survey()
     assert replace(survey, free_bytes=None, used_bytes=0) == Survey()
     # nobody can say how much room a server has left
@@ -160,7 +162,7 @@ def test_an_empty_ledger_knows_nothing_but_its_disk(ledger: SqlLedger, ledger_ur
 
 
 def test_the_survey_has_of_each_subscription_the_newest_that_was_delivered(
-    ledger: SqlLedger, lease: Lease
+    ledger: Ledger, lease: Lease
 ) -> None:
     for delivery in (
         a_delivery("2026-11-22"),
@@ -171,7 +173,7 @@ def test_the_survey_has_of_each_subscription_the_newest_that_was_delivered(
         a_delivery("2026-11-20", customer="acme-2", feed="b", status=Status.PLANNED),
         a_delivery("none", customer="zeta", feed="drops", revision=7),
     ):
-        ledger.create_delivery(lease, delivery)
+        ledger.deliveries.create(lease, delivery)
     survey = ledger.survey()
     assert {place: (item.period, item.revision) for place, item in survey.delivered.items()} == {
         ("acme", "us-daily"): ("2026-11-23", 2),
@@ -181,7 +183,7 @@ def test_the_survey_has_of_each_subscription_the_newest_that_was_delivered(
     assert survey.delivered["acme", "us-daily"] == a_delivery("2026-11-23", revision=2)
 
 
-def test_the_survey_has_what_is_open_since_it_first_failed(ledger: SqlLedger, lease: Lease) -> None:
+def test_the_survey_has_what_is_open_since_it_first_failed(ledger: Ledger, lease: Lease) -> None:
     blocked = a_delivery("2026-11-24", Status.BLOCKED)
     for delivery in (
         blocked,
@@ -189,48 +191,48 @@ def test_the_survey_has_what_is_open_since_it_first_failed(ledger: SqlLedger, le
         a_delivery("2026-11-22", revision=2),
         a_delivery("2026-11-23", Status.RUNNING),
     ):
-        ledger.create_delivery(lease, delivery)
+        ledger.deliveries.create(lease, delivery)
     for number, outcome in enumerate(("interrupted", "blocked", "blocked")):
         at = NOW - (5 - number) * HOUR
         run = Run(f"run-{number}", blocked.id, at, "host-a", "fast", at, outcome)
-        ledger.start_run(lease, run)
-        ledger.finish_run(lease, run)
+        ledger.runs.start(lease, run)
+        ledger.runs.finish(lease, run)
     (running, refused) = ledger.survey().open["acme", "us-daily"]
     assert (running.delivery.period, running.since_at) == ("2026-11-23", running.delivery.created_at)
     assert (refused.delivery, refused.since_at) == (blocked, NOW - 4 * HOUR)
 
 
-def test_the_survey_has_what_was_sent_of_what_is_open(ledger: SqlLedger, lease: Lease) -> None:
+def test_the_survey_has_what_was_sent_of_what_is_open(ledger: Ledger, lease: Lease) -> None:
     """Whole objects by their receipts, large ones by their parts; what an earlier revision sent is not it."""
     first = a_delivery("none", feed="drops")
     second = a_delivery("none", Status.RUNNING, 2, feed="drops", object_count=3, total_bytes=3_500)
     for delivery, names in ((first, ("a",)), (second, ("b", "c", "d"))):
-        ledger.create_delivery(lease, delivery)
+        ledger.deliveries.create(lease, delivery)
         planned = [PlannedObject(name, f"xmode/{name}", 1_000, 1, "inode") for name in names]
-        ledger.plan_objects(lease, delivery.id, planned)
+        ledger.objects.plan(lease, delivery.id, planned)
         proven = Receipt(names[0], planned[0].key, 1_000, Checksum("crc32", "AAAAAA=="), "etag", NOW)
-        ledger.record_receipt(lease, delivery.id, proven).result(120)
+        ledger.objects.record_receipt(lease, delivery.id, proven).result(120)
     upload = MultipartUpload("up-1", second.id, "acme", "c", "xmode/c", 1_500, 1, "inode", 100, "crc32", NOW)
-    ledger.open_upload(lease, upload)
-    ledger.record_part(lease, "up-1", UploadedPart(1, 100, "etag", "AAAAAA==")).result(120)
+    ledger.uploads.open(lease, upload)
+    ledger.uploads.record_part(lease, "up-1", UploadedPart(1, 100, "etag", "AAAAAA==")).result(120)
     (running,) = ledger.survey().open["acme", "drops"]
     assert (running.delivery.id, running.sent_bytes) == (second.id, 1_100)
-    ledger.close_upload(lease, "up-1", UploadStatus.ABORTED)
+    ledger.uploads.close(lease, "up-1", UploadStatus.ABORTED)
     (running,) = ledger.survey().open["acme", "drops"]
     assert running.sent_bytes == 1_000
 
 
 def test_the_survey_looks_at_so_many_objects_and_no_more(
-    ledger: SqlLedger, lease: Lease, monkeypatch: pytest.MonkeyPatch
+    ledger: Ledger, lease: Lease, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sent, "SUMMED_OBJECTS", 2)
     for period, count, total in (("2026-11-22", 3, 9_000), ("2026-11-23", 2, 4_000), ("2026-11-24", 1, 1)):
         delivery = a_delivery(period, Status.RUNNING, object_count=count, total_bytes=total)
-        ledger.create_delivery(lease, delivery)
+        ledger.deliveries.create(lease, delivery)
         planned = PlannedObject("a", f"xmode/{period}", 1, 1, "inode")
-        ledger.plan_objects(lease, delivery.id, [planned])
+        ledger.objects.plan(lease, delivery.id, [planned])
         proven = Receipt("a", planned.key, 1, Checksum("crc32", "AAAAAA=="), "etag", NOW)
-        ledger.record_receipt(lease, delivery.id, proven).result(120)
+        ledger.objects.record_receipt(lease, delivery.id, proven).result(120)
     found = {item.delivery.period: item.sent_bytes for item in ledger.survey().open["acme", "us-daily"]}
     assert found == {"2026-11-22": 0, "2026-11-23": 1, "2026-11-24": 0}
 
@@ -254,10 +256,10 @@ def a_check(outcome: str, hours: float) -> AccessReport:
     return AccessReport("acme", NOW - hours * HOUR, findings[outcome])
 
 
-def test_the_survey_has_the_last_check_and_since_when_it_is_bad(ledger: SqlLedger) -> None:
+def test_the_survey_has_the_last_check_and_since_when_it_is_bad(ledger: Ledger) -> None:
     for outcome, hours in (("blocked", 9), ("ok", 8), ("blocked", 7), ("blocked", 6)):
-        ledger.record_check(a_check(outcome, hours))
-    ledger.record_check(replace(a_check("ok", 1), customer="globex"))
+        ledger.checks.record(a_check(outcome, hours))
+    ledger.checks.record(replace(a_check("ok", 1), customer="globex"))
     checks = ledger.survey().checks
     assert (checks["globex"].outcome, checks["globex"].causes) == ("ok", ())
     bad = checks["acme"]
@@ -277,16 +279,16 @@ def test_the_survey_has_the_last_check_and_since_when_it_is_bad(ledger: SqlLedge
     ],
 )
 def test_what_a_later_run_has_disproved_is_no_longer_in_the_last_check(
-    ledger: SqlLedger, lease: Lease, outcome: str, uploaded: int, hours_after: int, disproved: bool
+    ledger: Ledger, lease: Lease, outcome: str, uploaded: int, hours_after: int, disproved: bool
 ) -> None:
     check = a_check("blocked", 6)
-    ledger.record_check(check)
-    ledger.record_check(replace(check, customer="globex"))
+    ledger.checks.record(check)
+    ledger.checks.record(replace(check, customer="globex"))
     delivery = a_delivery("2026-11-24")
-    ledger.create_delivery(lease, delivery)
+    ledger.deliveries.create(lease, delivery)
     run = Run("run-1", delivery.id, check.checked_at + hours_after * HOUR, "host-a", "fast", NOW, outcome)
-    ledger.start_run(lease, run)
-    ledger.finish_run(lease, replace(run, uploaded=uploaded))
+    ledger.runs.start(lease, run)
+    ledger.runs.finish(lease, replace(run, uploaded=uploaded))
     checks = ledger.survey().checks
     rest = ("external_id_not_required",)  # no delivery shows that this has been mended
     assert checks["acme"].causes == (rest if disproved else (*rest, "put_denied"))
@@ -294,28 +296,28 @@ def test_what_a_later_run_has_disproved_is_no_longer_in_the_last_check(
 
 
 def test_the_survey_has_leftovers_cleanups_and_what_is_known_of_destinations(
-    ledger: SqlLedger, lease: Lease
+    ledger: Ledger, lease: Lease
 ) -> None:
     delivery = a_delivery("2026-11-24")
-    ledger.create_delivery(lease, delivery)
+    ledger.deliveries.create(lease, delivery)
     for number in range(2):
         at = NOW - number * HOUR
         upload = MultipartUpload(
             f"u{number}", delivery.id, "acme", "a", "xmode/a", 10, 1, "i", 5, "crc32", at, sent_bytes=5
         )
         upload = replace(upload, abort_at=NOW + HOUR if number else None)
-        ledger.open_upload(lease, upload)
-        ledger.close_upload(lease, upload.upload_id, UploadStatus.LEFT_BEHIND)
+        ledger.uploads.open(lease, upload)
+        ledger.uploads.close(lease, upload.upload_id, UploadStatus.LEFT_BEHIND)
     too_many = Failure("cleanup_cap", "us", "too many", "say so")
     for number, failure in enumerate((None, too_many)):
         at = NOW - (3 - number) * HOUR
         act = Act(f"act-{number}", ActKind.CLEANUP, "acme", "h", "daemon", "retention", at)
-        ledger.start_act(lease, act)
-        ledger.finish_act(lease, replace(act, finished_at=at, outcome="unconfirmed", failure=failure))
-    ledger.start_act(lease, Act("act-9", ActKind.CLEANUP, "acme", "h", "daemon", "retention", NOW))
-    ledger.learn("acme", Capabilities(region="eu-west-1"))
-    ledger.pass_over("acme", "us-daily", {"2026-11-20": "", "2026-11-21": ""}, NOW)
-    ledger.note_daemon(ledger.claim("daemon", "h", 90), DaemonRecord("h", NOW - HOUR, NOW, 60, 4))
+        ledger.operations.start(lease, act)
+        ledger.operations.finish(lease, replace(act, finished_at=at, outcome="unconfirmed", failure=failure))
+    ledger.operations.start(lease, Act("act-9", ActKind.CLEANUP, "acme", "h", "daemon", "retention", NOW))
+    ledger.checks.learn("acme", Capabilities(region="eu-west-1"))
+    ledger.sources.pass_over("acme", "us-daily", {"2026-11-20": "", "2026-11-21": ""}, NOW)
+    ledger.daemons.note(ledger.leases.claim("daemon", "h", 90), DaemonRecord("h", NOW - HOUR, NOW, 60, 4))
     survey = ledger.survey()
     left = survey.left_behind["acme"]
     assert (left.count, left.bytes, left.oldest_at) == (2, 10, NOW - HOUR)
@@ -347,28 +349,28 @@ def an_alert(**changes: object) -> Alert:
     return replace(Alert(condition, 1, NOW, NOW), **changes)  # type: ignore[arg-type]
 
 
-def test_alerts_and_what_was_told_come_back_whole(ledger: SqlLedger, lease: Lease) -> None:
-    assert (ledger.alerts(), ledger.tellings()) == ([], [])
+def test_alerts_and_what_was_told_come_back_whole(ledger: Ledger, lease: Lease) -> None:
+    assert (ledger.alerts.known(), ledger.alerts.tellings()) == ([], [])
     alert = an_alert()
     heard = Telling(alert.fingerprint, "ops", 1, Event.OPENED, NOW, ("acme",), 1)
     failed = Telling(alert.fingerprint, "pager", 1, attempts=2, next_attempt_at=NOW, error="no answer")
-    ledger.record_alerts(lease, [alert], (), [heard, failed])
-    assert ledger.alerts() == [alert]
-    assert ledger.tellings() == [heard, failed]
+    ledger.alerts.record(lease, [alert], (), [heard, failed])
+    assert ledger.alerts.known() == [alert]
+    assert ledger.alerts.tellings() == [heard, failed]
     later = an_alert(episode=2, opened_at=NOW, resolved_at=NOW + HOUR)
-    ledger.record_alerts(lease, [later], (), [replace(heard, told=Event.RESOLVED)])
-    assert ledger.alerts() == [later]
-    assert ledger.tellings() == [replace(heard, told=Event.RESOLVED), failed]
-    ledger.record_alerts(lease, (), [alert.fingerprint, "unknown"])
-    assert (ledger.alerts(), ledger.tellings()) == ([], [])
+    ledger.alerts.record(lease, [later], (), [replace(heard, told=Event.RESOLVED)])
+    assert ledger.alerts.known() == [later]
+    assert ledger.alerts.tellings() == [replace(heard, told=Event.RESOLVED), failed]
+    ledger.alerts.record(lease, (), [alert.fingerprint, "unknown"])
+    assert (ledger.alerts.known(), ledger.alerts.tellings()) == ([], [])
 
 
-def test_alerts_are_not_written_with_a_lease_that_was_taken_over(ledger: SqlLedger, lease: Lease) -> None:
-    ledger.release(lease)
-    ledger.claim(lease.name, "host-b", 90)
+def test_alerts_are_not_written_with_a_lease_that_was_taken_over(ledger: Ledger, lease: Lease) -> None:
+    ledger.leases.release(lease)
+    ledger.leases.claim(lease.name, "host-b", 90)
     with pytest.raises(LeaseLost):
-        ledger.record_alerts(lease, [an_alert()])
-    assert ledger.alerts() == []
+        ledger.alerts.record(lease, [an_alert()])
+    assert ledger.alerts.known() == []
 
 
 # --- Notices
@@ -379,57 +381,59 @@ def a_notice(period: str = "2026-11-22", hours: float = 0, customer: str = "acme
     return Notice(mark, f"xmode/_notices/{period}.json", '{"kind":"late"}', NOW + hours * HOUR)
 
 
-def test_notices_come_back_whole_and_the_oldest_first(ledger: SqlLedger, lease: Lease) -> None:
+def test_notices_come_back_whole_and_the_oldest_first(ledger: Ledger, lease: Lease) -> None:
     late, later, other = a_notice("2026-11-23"), a_notice(hours=1), a_notice(hours=-1, customer="globex")
-    ledger.record_notices(lease, [later, late, other])
-    assert ledger.notices() == [other, late, later]
-    assert ledger.notices("acme") == [late, later]
+    ledger.notices.record(lease, [later, late, other])
+    assert ledger.notices.find() == [other, late, later]
+    assert ledger.notices.find("acme") == [late, later]
     refused, put = late.refused("no answer", NOW), later.put(NOW + 2 * HOUR)
-    ledger.record_notices(lease, [refused, put, other.withdrawn()])
-    assert ledger.notices("acme") == [refused, put]
-    assert ledger.notices(statuses=[NoticeStatus.PLANNED]) == [refused]
+    ledger.notices.record(lease, [refused, put, other.withdrawn()])
+    assert ledger.notices.find("acme") == [refused, put]
+    assert ledger.notices.find(statuses=[NoticeStatus.PLANNED]) == [refused]
 
 
-def test_notices_are_not_written_with_a_lease_that_was_taken_over(ledger: SqlLedger, lease: Lease) -> None:
-    ledger.release(lease)
-    ledger.claim(lease.name, "host-b", 90)
+def test_notices_are_not_written_with_a_lease_that_was_taken_over(ledger: Ledger, lease: Lease) -> None:
+    ledger.leases.release(lease)
+    ledger.leases.claim(lease.name, "host-b", 90)
     with pytest.raises(LeaseLost):
-        ledger.record_notices(lease, [a_notice()])
-    assert ledger.notices() == []
+        ledger.notices.record(lease, [a_notice()])
+    assert ledger.notices.find() == []
 
 
-def test_a_correction_replaced_what_was_delivered(ledger: SqlLedger, lease: Lease) -> None:
+def test_a_correction_replaced_what_was_delivered(ledger: Ledger, lease: Lease) -> None:
     first, second = a_delivery("2026-11-20"), a_delivery("2026-11-20", revision=2)
     third = a_delivery("2026-11-20", revision=3, delivered_at=NOW)
     never = a_delivery("2026-11-21", Status.FAILED)  # its source changed before it was delivered
     batch, next_batch = a_delivery("none"), a_delivery("none", revision=2)
     under_way = a_delivery("2026-11-22", Status.RUNNING, revision=2)
     for delivery in (first, second, third, never, batch, next_batch, a_delivery("2026-11-22"), under_way):
-        ledger.create_delivery(lease, delivery)
-    ledger.create_delivery(lease, a_delivery("2026-11-21", revision=2))
-    assert ledger.corrections(NOW - 2 * HOUR) == [second, third]
-    assert ledger.corrections(NOW - HOUR / 2) == []  # by when the row was changed: adopted ones are not new
-    ledger.update_delivery(lease, replace(third, updated_at=NOW))
-    assert ledger.corrections(NOW - HOUR / 2) == [replace(third, updated_at=NOW)]
+        ledger.deliveries.create(lease, delivery)
+    ledger.deliveries.create(lease, a_delivery("2026-11-21", revision=2))
+    assert ledger.deliveries.corrections(NOW - 2 * HOUR) == [second, third]
+    assert (
+        ledger.deliveries.corrections(NOW - HOUR / 2) == []
+    )  # by when the row was changed: adopted ones are not new
+    ledger.deliveries.update(lease, replace(third, updated_at=NOW))
+    assert ledger.deliveries.corrections(NOW - HOUR / 2) == [replace(third, updated_at=NOW)]
 
 
-def test_a_verification_takes_the_place_of_those_before_in_its_scope(ledger: SqlLedger) -> None:
+def test_a_verification_takes_the_place_of_those_before_in_its_scope(ledger: Ledger) -> None:
     def a_flaw(period: str, flaw: Flaw = Flaw.MISSING, keys: int = 1, **changes: object) -> Discrepancy:
         return Discrepancy("us-daily", period, flaw, keys, f"{period}/a.csv", NOW)._replace(**changes)
 
     first = [a_flaw("2026-11-20", keys=2), a_flaw("2026-11-21"), a_flaw("2026-11-21", Flaw.ALTERED)]
     other = a_flaw("2026-11-20", feed="us-hourly")
-    ledger.record_discrepancies("acme", Scope(), [*first, other])
-    ledger.record_discrepancies("globex", Scope(), [a_flaw("2026-11-20")])
+    ledger.discrepancies.record("acme", Scope(), [*first, other])
+    ledger.discrepancies.record("globex", Scope(), [a_flaw("2026-11-20")])
     assert ledger.survey().discrepancies == {
         "acme": (first[0], first[2], first[1], other),  # in the order of their names
         "globex": (a_flaw("2026-11-20"),),
     }
     again = a_flaw("2026-11-21", keys=9, since_at=NOW + HOUR)
-    ledger.record_discrepancies("acme", Scope(feed="us-daily", since="2026-11-21"), [again])
+    ledger.discrepancies.record("acme", Scope(feed="us-daily", since="2026-11-21"), [again])
     kept = (first[0], again._replace(since_at=NOW), other)  # since it was first found
     assert ledger.survey().discrepancies["acme"] == kept
-    ledger.record_discrepancies("acme", Scope(feed="us-daily", period="2026-11-20"), [])
+    ledger.discrepancies.record("acme", Scope(feed="us-daily", period="2026-11-20"), [])
     assert ledger.survey().discrepancies["acme"] == kept[1:]
-    ledger.record_discrepancies("acme", Scope(), [])
+    ledger.discrepancies.record("acme", Scope(), [])
     assert set(ledger.survey().discrepancies) == {"globex"}

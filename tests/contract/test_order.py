@@ -49,7 +49,7 @@ def test_any_names_have_one_order(ledger_url: str, tmp_path: Path) -> None:
     )
     clock = MemoryClock(NOW)
     ledger = open_ledger(ledger_url, clock)
-    lease = ledger.claim("delivery/acme/drops/none", "here", 1e9)
+    lease = ledger.leases.claim("delivery/acme/drops/none", "here", 1e9)
 
     @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
     @given(st.dictionaries(paths, st.booleans(), max_size=12))
@@ -71,12 +71,12 @@ def test_any_names_have_one_order(ledger_url: str, tmp_path: Path) -> None:
 
         revision = next(number)
         delivery = Delivery(f"id-{revision}", "acme", "drops", "none", revision, Status.PLANNED, NOW, NOW)
-        ledger.create_delivery(lease, delivery)
+        ledger.deliveries.create(lease, delivery)
         files = [item for item in found if isinstance(item, SourceFile)]
         planned = (PlannedObject(file.name, f"p/{file.name}", *file[1:]) for file in files)
-        ledger.plan_objects(lease, delivery.id, planned)
-        assert [item.name for item, _ in ledger.planned(delivery.id)] == [file.name for file in files]
-        differences = list(diff(found, known_of(ledger.planned(delivery.id), ())))
+        ledger.objects.plan(lease, delivery.id, planned)
+        assert [item.name for item, _ in ledger.objects.planned(delivery.id)] == [file.name for file in files]
+        differences = list(diff(found, known_of(ledger.objects.planned(delivery.id), ())))
         assert [(item.name, item.kind) for item in differences] == [
             (item.name, Kind.PENDING if isinstance(item, SourceFile) else Kind.PROBLEM) for item in found
         ]

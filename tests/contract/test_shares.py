@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 import pytest
 from sqlalchemy import Connection, select
 
-from xmode_transfer.adapters.ledger import SqlLedger, open_ledger
+from xmode_transfer.adapters.ledger import Ledger, open_ledger
 from xmode_transfer.adapters.ledger.tables import chunks, leases
 from xmode_transfer.adapters.memory.clock import MemoryClock
 from xmode_transfer.adapters.processes import this_process
@@ -56,10 +56,10 @@ def clock() -> MemoryClock:
 
 
 @pytest.fixture
-def reopen(ledger_url: str, clock: MemoryClock) -> Iterator[Callable[[], SqlLedger]]:
-    opened: list[SqlLedger] = []
+def reopen(ledger_url: str, clock: MemoryClock) -> Iterator[Callable[[], Ledger]]:
+    opened: list[Ledger] = []
 
-    def open_it() -> SqlLedger:
+    def open_it() -> Ledger:
         opened.append(open_ledger(ledger_url, clock))
         return opened[-1]
 
@@ -69,7 +69,7 @@ def reopen(ledger_url: str, clock: MemoryClock) -> Iterator[Callable[[], SqlLedg
 
 
 @pytest.fixture
-def ledger(reopen: Callable[[], SqlLedger]) -> SqlLedger:
+def ledger(reopen: Callable[[], Ledger]) -> Ledger:
     return reopen()
 
 
@@ -79,16 +79,16 @@ def queue() -> Queue:
 
 
 @pytest.fixture
-def shares(ledger: SqlLedger, queue: Queue) -> Shares:
+def shares(ledger: Ledger, queue: Queue) -> Shares:
     return ledger.shares(queue)
 
 
 @pytest.fixture
-def lease(ledger: SqlLedger) -> Lease:
-    lease = ledger.claim(NAME, "closer", TTL)
+def lease(ledger: Ledger) -> Lease:
+    lease = ledger.leases.claim(NAME, "closer", TTL)
     delivery = Delivery(ID, "acme", "us-daily", "2026-11-22", 1, Status.RUNNING, NOW, NOW)
-    ledger.create_delivery(lease, delivery)
-    ledger.plan_objects(lease, ID, [planned(name) for name in "abcdefghi"])
+    ledger.deliveries.create(lease, delivery)
+    ledger.objects.plan(lease, ID, [planned(name) for name in "abcdefghi"])
     return lease
 
 
@@ -135,10 +135,10 @@ def test_nothing_is_divided_without_a_word(shares: Shares, lease: Lease) -> None
 
 
 def test_who_has_lost_the_delivery_divides_nothing(
-    ledger: SqlLedger, shares: Shares, lease: Lease, clock: MemoryClock, queue: Queue
+    ledger: Ledger, shares: Shares, lease: Lease, clock: MemoryClock, queue: Queue
 ) -> None:
     clock.advance(TTL + 1)
-    ledger.claim(NAME, "another", TTL)
+    ledger.leases.claim(NAME, "another", TTL)
     with pytest.raises(LeaseLost):
         shares.divide(Division(ID, "acme", lease, "print"), RANGES, helpers=2)
     with pytest.raises(LeaseLost):
@@ -148,11 +148,11 @@ def test_who_has_lost_the_delivery_divides_nothing(
 
 
 def test_a_new_division_takes_the_place_of_what_was_left(
-    ledger: SqlLedger, shares: Shares, division: Division, clock: MemoryClock
+    ledger: Ledger, shares: Shares, division: Division, clock: MemoryClock
 ) -> None:
     old = take(shares, division)
     clock.advance(TTL + 1)
-    again = Division(ID, "acme", ledger.claim(NAME, "another", TTL), "print")
+    again = Division(ID, "acme", ledger.leases.claim(NAME, "another", TTL), "print")
     assert shares.state(ID) is None  # of the closer before
     shares.divide(again, RANGES[:2], helpers=0)
     state = shares.state(ID)
@@ -169,12 +169,12 @@ def test_a_new_division_takes_the_place_of_what_was_left(
 
 
 def test_what_closers_left_whose_deliveries_went_on_is_forgotten(
-    ledger: SqlLedger, shares: Shares, division: Division, clock: MemoryClock
+    ledger: Ledger, shares: Shares, division: Division, clock: MemoryClock
 ) -> None:
     take(shares, division)
-    ledger.release(division.lease)
-    lease = ledger.claim("delivery/acme/us-daily/2026-11-23", "closer", TTL)
-    ledger.create_delivery(
+    ledger.leases.release(division.lease)
+    lease = ledger.leases.claim("delivery/acme/us-daily/2026-11-23", "closer", TTL)
+    ledger.deliveries.create(
         lease, Delivery("d2", "acme", "us-daily", "2026-11-23", 1, Status.RUNNING, NOW, NOW)
     )
     shares.divide(Division("d2", "acme", lease, "print"), RANGES, helpers=1)
@@ -230,30 +230,30 @@ def test_a_chunk_that_was_given_back_is_taken_by_the_next(shares: Shares, divisi
 
 
 def test_the_chunk_of_a_frozen_worker_is_taken_over_and_it_writes_no_more(
-    ledger: SqlLedger, shares: Shares, division: Division, clock: MemoryClock
+    ledger: Ledger, shares: Shares, division: Division, clock: MemoryClock
 ) -> None:
     frozen = take(shares, division, "frozen")
     upload = MultipartUpload("u1", ID, "acme", "a", "xmode/a", 10, 17, "i", 5, "crc32", NOW)
-    ledger.open_upload(frozen.lease, upload)
-    ledger.record_part(frozen.lease, "u1", UploadedPart(1, 5, '"p"', "AAAAAA==")).result()
+    ledger.uploads.open(frozen.lease, upload)
+    ledger.uploads.record_part(frozen.lease, "u1", UploadedPart(1, 5, '"p"', "AAAAAA==")).result()
     for _ in range(2):  # the others are taken, and live
         take(shares, division, "alive")
     assert shares.take(division, "helper", TTL) is None
     clock.advance(TTL / 2)
-    ledger.renew(division.lease, TTL)
+    ledger.leases.renew(division.lease, TTL)
     clock.advance(TTL / 2 + 1)
     over = take(shares, division, "helper")
     assert over.number == frozen.number
-    assert ledger.uploads(delivery_id=ID)[0].parts  # its journal is gone on with
-    ledger.record_receipt(over.lease, ID, receipt("a")).result()
+    assert ledger.uploads.find(delivery_id=ID)[0].parts  # its journal is gone on with
+    ledger.objects.record_receipt(over.lease, ID, receipt("a")).result()
     with pytest.raises(LeaseLost):
-        ledger.record_receipt(frozen.lease, ID, receipt("b")).result()
+        ledger.objects.record_receipt(frozen.lease, ID, receipt("b")).result()
     with pytest.raises(LeaseLost):
         shares.finish(frozen, ChunkResult(uploaded=3))
     with pytest.raises(LeaseLost):
         shares.tell(frozen, 5)
     with pytest.raises(LeaseLost):
-        ledger.renew(frozen.lease, TTL)
+        ledger.leases.renew(frozen.lease, TTL)
 
 
 def test_the_chunk_of_a_dead_worker_is_taken_over_at_once(shares: Shares, division: Division) -> None:
@@ -269,10 +269,10 @@ def test_the_chunk_of_a_dead_worker_is_taken_over_at_once(shares: Shares, divisi
 
 @pytest.mark.parametrize("how", ["claimed anew", "given back", "withdrawn"])
 def test_whoever_has_the_delivery_now_need_not_know_of_helpers(
-    ledger: SqlLedger, shares: Shares, division: Division, clock: MemoryClock, how: str
+    ledger: Ledger, shares: Shares, division: Division, clock: MemoryClock, how: str
 ) -> None:
     chunk = take(shares, division)
-    ledger.record_receipt(chunk.lease, ID, receipt("a")).result()
+    ledger.objects.record_receipt(chunk.lease, ID, receipt("a")).result()
     lease = division.lease
     if how == "withdrawn":
         assert shares.withdraw(division.lease, ID)  # somebody works on a chunk
@@ -281,36 +281,36 @@ def test_whoever_has_the_delivery_now_need_not_know_of_helpers(
         if how == "claimed anew":
             clock.advance(TTL + 1)
         else:
-            ledger.release(division.lease)
-        lease = ledger.claim(NAME, "another", TTL)
+            ledger.leases.release(division.lease)
+        lease = ledger.leases.claim(NAME, "another", TTL)
     with pytest.raises(LeaseLost):
-        ledger.record_receipt(chunk.lease, ID, receipt("b")).result()
+        ledger.objects.record_receipt(chunk.lease, ID, receipt("b")).result()
     with pytest.raises(LeaseLost):
-        ledger.plan_objects(chunk.lease, ID, [planned("b")])
+        ledger.objects.plan(chunk.lease, ID, [planned("b")])
     with pytest.raises(LeaseLost):
-        ledger.renew(chunk.lease, TTL)
-    ledger.release(chunk.lease)  # no error
+        ledger.leases.renew(chunk.lease, TTL)
+    ledger.leases.release(chunk.lease)  # no error
     assert shares.state(ID) is None
-    ledger.plan_objects(lease, ID, [planned("j")])  # and who has it, goes on
-    assert [item.name for item in ledger.pending(ID)] == list("bcdefghij")
+    ledger.objects.plan(lease, ID, [planned("j")])  # and who has it, goes on
+    assert [item.name for item in ledger.objects.pending(ID)] == list("bcdefghij")
 
 
 def test_a_late_closer_that_nobody_replaced_goes_on(
-    ledger: SqlLedger, shares: Shares, division: Division, clock: MemoryClock
+    ledger: Ledger, shares: Shares, division: Division, clock: MemoryClock
 ) -> None:
     chunk = take(shares, division)
     clock.advance(TTL + 1)
-    ledger.record_receipt(chunk.lease, ID, receipt("a")).result()
-    ledger.renew(division.lease, TTL)
-    ledger.renew(chunk.lease, TTL)
+    ledger.objects.record_receipt(chunk.lease, ID, receipt("a")).result()
+    ledger.leases.renew(division.lease, TTL)
+    ledger.leases.renew(chunk.lease, TTL)
     shares.finish(chunk, ChunkResult(uploaded=1))
 
 
 def test_a_renewed_chunk_is_under_its_delivery_still(
-    ledger: SqlLedger, shares: Shares, division: Division
+    ledger: Ledger, shares: Shares, division: Division
 ) -> None:
     chunk = take(shares, division)
-    assert ledger.renew(chunk.lease, TTL).under == division.lease
+    assert ledger.leases.renew(chunk.lease, TTL).under == division.lease
 
 
 # --- The end ---------------------------------------------------------------------------------------------
@@ -347,7 +347,7 @@ def test_who_is_called_off_takes_nothing_more(shares: Shares, division: Division
 
 
 def test_a_reader_in_another_process_sees_the_same(
-    reopen: Callable[[], SqlLedger], shares: Shares, division: Division
+    reopen: Callable[[], Ledger], shares: Shares, division: Division
 ) -> None:
     take(shares, division)
     other = reopen().shares(Queue())

@@ -176,14 +176,14 @@ def test_a_manifest_waits_for_what_is_beyond_one_repair(
 def test_a_repair_that_was_killed_is_closed_by_the_next(place: Place) -> None:
     now = place.clock.now()
     act = Act("repair-1", ActKind.REPAIR, "acme", "dead", "bob", "a verification found 1 key missing", now)
-    lease = place.ledger.claim("repair/acme", "dead", 1)
-    place.ledger.start_act(lease, act)
+    lease = place.ledger.leases.claim("repair/acme", "dead", 1)
+    place.ledger.operations.start(lease, act)
     ended = replace(act, id="repair-0", person="carol", finished_at=now, outcome="repaired", objects=3)
-    place.ledger.start_act(lease, ended)
-    place.ledger.release(lease)
+    place.ledger.operations.start(lease, ended)
+    place.ledger.leases.release(lease)
     place.case.customer_deletes(place.key(DAYS[0], 0))
     assert place.repair().outcome == "repaired"
-    acts = {item.person: item for item in place.ledger.acts("acme", ActKind.REPAIR)}
+    acts = {item.person: item for item in place.ledger.operations.newest("acme", ActKind.REPAIR)}
     assert {person: item.outcome for person, item in acts.items()} == {
         "alice": "repaired",
         "bob": "interrupted",
@@ -195,7 +195,7 @@ def test_a_repair_that_was_killed_is_closed_by_the_next(place: Place) -> None:
 
 def test_a_repair_delivers_again_what_is_missing_and_touches_nothing_else(place: Place) -> None:
     case = place.case
-    before = {item.key: item for item in place.ledger.delivered_keys("acme")}
+    before = {item.key: item for item in place.ledger.keys.delivered("acme")}
     manifests = {day: b"".join(case.open().read(place.manifest(day))) for day in DAYS}
     case.customer_deletes(place.key(DAYS[0], 0))
     case.customer_deletes(place.manifest(DAYS[0]))
@@ -217,14 +217,14 @@ def test_a_repair_delivers_again_what_is_missing_and_touches_nothing_else(place:
     }
     store = case.open()
     assert b"".join(store.read(place.key(DAYS[1], 1))) == b"theirs"
-    after = {item.key: item for item in place.ledger.delivered_keys("acme")}
+    after = {item.key: item for item in place.ledger.keys.delivered("acme")}
     mended = after[place.key(DAYS[0], 0)]
     assert mended.checksum == before[mended.key].checksum
     assert mended.delivered_at > before[mended.key].delivered_at
     info = store.head(mended.key)
     assert (info.etag, info.checksum) == (mended.etag, mended.checksum)
     assert b"".join(store.read(place.manifest(DAYS[1]))) == manifests[DAYS[1]]
-    (act,) = place.ledger.acts("acme", ActKind.REPAIR)
+    (act,) = place.ledger.operations.newest("acme", ActKind.REPAIR)
     assert (act.person, act.objects, act.failed, act.outcome) == ("alice", 2, 2, "partly")
     assert act.finished_at is not None
     assert place.deliver(DAYS[0]) == "skipped"
@@ -232,13 +232,13 @@ def test_a_repair_delivers_again_what_is_missing_and_touches_nothing_else(place:
 
 def test_a_lost_ledger_is_adopted_and_then_knows_all_it_did(place: Place) -> None:
     case = place.case
-    before = {item.key: item for item in place.ledger.delivered_keys("acme")}
+    before = {item.key: item for item in place.ledger.keys.delivered("acme")}
     place.ledger.close()
     place.open("another.db")
-    assert list(place.ledger.delivered_keys("acme")) == []
+    assert list(place.ledger.keys.delivered("acme")) == []
     dry = place.adopt(dry_run=True)
     assert [item.outcome for item in dry.deliveries] == ["found", "found"]
-    assert list(place.ledger.delivered_keys("acme")) == []
+    assert list(place.ledger.keys.delivered("acme")) == []
     case.customer_deletes(place.key(DAYS[1], 0))
     case.customer_puts(place.key(DAYS[1], 1), b"2026-11-22 X")
     found = place.adopt()
@@ -248,7 +248,7 @@ def test_a_lost_ledger_is_adopted_and_then_knows_all_it_did(place: Place) -> Non
     ]
     assert [key for key, _ in found.deliveries[1].unproven] == [place.key(DAYS[1], 0), place.key(DAYS[1], 1)]
     assert found.exit_code == 4
-    after = {item.key: item for item in place.ledger.delivered_keys("acme")}
+    after = {item.key: item for item in place.ledger.keys.delivered("acme")}
     unproven = {key for key, _ in found.deliveries[1].unproven}
     manifests = {place.manifest(day) for day in DAYS}
     assert after.keys() == before.keys()
@@ -260,5 +260,5 @@ def test_a_lost_ledger_is_adopted_and_then_knows_all_it_did(place: Place) -> Non
     assert place.verify() == {place.key(DAYS[1], 0): Flaw.MISSING, place.key(DAYS[1], 1): Flaw.ALTERED}
     assert [place.deliver(day) for day in DAYS] == ["skipped", "skipped"]
     assert (place.adopt().known, place.adopt().deliveries) == (2, [])
-    acts = place.ledger.acts("acme", ActKind.ADOPT)
+    acts = place.ledger.operations.newest("acme", ActKind.ADOPT)
     assert (acts[-1].objects, acts[-1].failed, acts[-1].person) == (8, 2, "alice")

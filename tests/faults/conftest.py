@@ -242,7 +242,7 @@ class World:
             assert len(self.bucket.versions(key)) == 1, key
         ledger = open_ledger(self.url, self.clock)
         try:
-            assert ledger.uploads(statuses=[UploadStatus.OPEN]) == []
+            assert ledger.uploads.find(statuses=[UploadStatus.OPEN]) == []
         finally:
             ledger.close()
 

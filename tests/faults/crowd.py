@@ -95,7 +95,7 @@ class Process:
             leases = list(self.leases)
         for lease in leases:
             with suppress(LeaseLost):  # given back meanwhile
-                self.ledger.renew(lease, TTL_SECONDS)
+                self.ledger.leases.renew(lease, TTL_SECONDS)
                 self.note("renewed")
         time.sleep(0.01)
 
@@ -116,25 +116,25 @@ class Process:
         with self.kept(ticket.lease):
             period = f"{time.time_ns()}"
             self.fleet.tell(ticket, "feed", period)
-            lease = self.ledger.claim(f"delivery/{customer}/feed/{period}", self.holder, TTL_SECONDS)
+            lease = self.ledger.leases.claim(f"delivery/{customer}/feed/{period}", self.holder, TTL_SECONDS)
             with self.kept(lease):
                 self.deliver(chance, customer, period, lease)
-            self.ledger.release(lease)
+            self.ledger.leases.release(lease)
         self.fleet.end(ticket, FleetTurnEnd(again=True, looked=True))
         self.note("turns")
 
     def deliver(self, chance: random.Random, customer: str, period: str, lease: Lease) -> None:
         now = CLOCK.now()
         delivery = Delivery(token_hex(8), customer, "feed", period, 1, Status.RUNNING, now, now)
-        self.ledger.create_delivery(lease, delivery)
+        self.ledger.deliveries.create(lease, delivery)
         run = Run(delivery.id, delivery.id, now, self.holder, "crowd")
-        self.ledger.start_run(lease, run)
-        self.ledger.plan_objects(
+        self.ledger.runs.start(lease, run)
+        self.ledger.objects.plan(
             lease, delivery.id, [PlannedObject(f"{n:03}", f"k/{n:03}", 10, 1, "i") for n in range(OBJECTS)]
         )
         self.shares.withdraw(lease, delivery.id)
         division = Division(delivery.id, customer, lease, "fingerprint")
-        ranges = list(divide(self.ledger.pending(delivery.id), CHUNK_OBJECTS, 1 << 30))
+        ranges = list(divide(self.ledger.objects.pending(delivery.id), CHUNK_OBJECTS, 1 << 30))
         self.shares.divide(division, ranges, helpers=2)
         called_off = chance.random() < 0.2
         while True:
@@ -153,16 +153,16 @@ class Process:
         assert state is not None
         sent = sum(chunk.result.uploaded for chunk in state.chunks)
         self.shares.withdraw(lease, delivery.id)
-        left = sum(1 for _ in self.ledger.pending(delivery.id))
+        left = sum(1 for _ in self.ledger.objects.pending(delivery.id))
         assert called_off or (sent, left) == (OBJECTS, 0), (sent, left)
         status = Status.PLANNED if called_off else Status.DELIVERED
-        self.ledger.update_delivery(
+        self.ledger.deliveries.update(
             lease, Delivery(delivery.id, customer, "feed", period, 1, status, now, now)
         )
-        self.ledger.finish_run(lease, run)
+        self.ledger.runs.finish(lease, run)
 
     def help(self, chance: random.Random) -> None:
-        running = self.ledger.deliveries(statuses=[Status.RUNNING], limit=20)
+        running = self.ledger.deliveries.find(statuses=[Status.RUNNING], limit=20)
         chance.shuffle(running)
         for delivery in running:
             state = self.shares.state(delivery.id)
@@ -182,12 +182,12 @@ class Process:
     def _send(self, chance: random.Random, chunk: Chunk) -> None:
         delivery_id, names = chunk.division.delivery_id, chunk.names
         now = CLOCK.now()
-        pending = list(self.ledger.pending(delivery_id, after=names.after, last=names.last))
+        pending = list(self.ledger.objects.pending(delivery_id, after=names.after, last=names.last))
         if chance.random() < 0.1:
             self.shares.give_back(chunk, ChunkResult())
             return
         upload_id = token_hex(8)
-        self.ledger.open_upload(
+        self.ledger.uploads.open(
             chunk.lease,
             MultipartUpload(
                 upload_id, delivery_id, chunk.division.customer, names.last, "k", 10, 1, "i", 5, "crc32", now
@@ -195,20 +195,22 @@ class Process:
         )
         proof = Checksum("crc32", "AAAAAA==")
         recorded: list[Future[None]] = [
-            self.ledger.record_part(chunk.lease, upload_id, UploadedPart(number, 5, '"e"', "AAAAAA=="))
+            self.ledger.uploads.record_part(
+                chunk.lease, upload_id, UploadedPart(number, 5, '"e"', "AAAAAA==")
+            )
             for number in range(1, PARTS + 1)
         ]
         recorded += [
-            self.ledger.record_receipt(
+            self.ledger.objects.record_receipt(
                 chunk.lease, delivery_id, Receipt(planned.name, planned.key, 10, proof, '"e"', now)
             )
             for planned in pending
         ]
         self.shares.tell(chunk, 10)
-        self.ledger.learn(chunk.division.customer, Capabilities(multipart=True, learned_at=now))
+        self.ledger.checks.learn(chunk.division.customer, Capabilities(multipart=True, learned_at=now))
         for future in recorded:
             future.result()
-        self.ledger.close_upload(chunk.lease, upload_id, UploadStatus.COMPLETED)
+        self.ledger.uploads.close(chunk.lease, upload_id, UploadStatus.COMPLETED)
         self.shares.finish(chunk, ChunkResult(uploaded=len(pending)))
         self.note("chunks")
 

@@ -86,16 +86,16 @@ def test_wherever_the_power_fails_the_next_cleanup_ends_whole(
 def check_record(world: Any) -> None:
     ledger = open_ledger(world.url, world.clock)
     try:
-        acts = ledger.acts("acme", ActKind.CLEANUP, None)
+        acts = ledger.operations.newest("acme", ActKind.CLEANUP, None)
         assert all(act.finished_at is not None for act in acts)
-        outcomes = [item.outcome for act in acts for item in ledger.removals(act.id)]
+        outcomes = [item.outcome for act in acts for item in ledger.operations.removals(act.id)]
         assert outcomes.count(RemovalOutcome.CHANGED) == 1
         by_us = [outcome for outcome in outcomes if outcome is not RemovalOutcome.CHANGED]
         assert len(by_us) == 5
         # Whether the bucket keeps versions may not be known yet when a dead act is settled.
         assert set(by_us) <= {RemovalOutcome.HIDDEN, RemovalOutcome.DELETED}
         assert sum(act.objects for act in acts) == 5
-        left = {item.key for item in ledger.delivered_keys("acme")}
+        left = {item.key for item in ledger.keys.delivered("acme")}
         assert left == seen(world).keys() - THEIRS.keys()
     finally:
         ledger.close()

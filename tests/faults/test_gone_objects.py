@@ -210,7 +210,7 @@ def test_a_manifest_that_was_put_before_a_crash_is_not_looked_behind(
 
     with monkeypatch.context() as patch:
         patch.setattr("xmode_transfer.services.publishing.publish", killed)
-        patch.setattr("xmode_transfer.adapters.ledger.SqlLedger.update_delivery", _not_delivered())
+        patch.setattr("xmode_transfer.adapters.ledger.Ledger.deliveries.update", _not_delivered())
         world.process()
     world.take(*(key for key in world.bucket.contents() if "/_manifests/" not in key))
     outcome = world.process()
@@ -220,9 +220,9 @@ def test_a_manifest_that_was_put_before_a_crash_is_not_looked_behind(
 
 def _not_delivered() -> Callable[..., None]:
     """The ledger never hears that the delivery is delivered."""
-    from xmode_transfer.adapters.ledger import SqlLedger
+    from xmode_transfer.adapters.ledger import Ledger
 
-    written = SqlLedger.update_delivery
+    written = Ledger.deliveries.update
 
     def update(self: Any, lease: Any, delivery: Any) -> None:
         if delivery.status is not Status.DELIVERED:
@@ -347,7 +347,7 @@ def test_what_was_sent_again_is_one_object_for_every_revision_that_names_it(make
     world.take(f"{PLACE}large.bin")
     world.source.write(f"{DAY}/b.csv", b"corrected")
     assert world.process().sent_again == 1
-    found = {item.key: item for item in read(world, lambda ledger: list(ledger.delivered_keys("acme")))}
+    found = {item.key: item for item in read(world, lambda ledger: list(ledger.keys.delivered("acme")))}
     large = found[f"{PLACE}large.bin"]
     assert large.named_by == (1, 2)
     assert large.etag == world.bucket.current(large.key).etag

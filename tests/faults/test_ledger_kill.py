@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from xmode_transfer.adapters.clock import SystemClock
-from xmode_transfer.adapters.ledger import SqlLedger, open_ledger
+from xmode_transfer.adapters.ledger import Ledger, open_ledger
 from xmode_transfer.adapters.processes import this_process
 from xmode_transfer.domain.records import Checksum, Delivery, PlannedObject, Status
 
@@ -43,18 +43,18 @@ ledger = open_ledger(sys.argv[1], clock)
 """
 
 SENDING = """
-lease = ledger.claim("work", this_process(), 3600)
-for item in ledger.pending("id day"):
-    ledger.record_receipt(lease, "id day", receipt(item.name)).add_done_callback(
+lease = ledger.leases.claim("work", this_process(), 3600)
+for item in ledger.objects.pending("id day"):
+    ledger.objects.record_receipt(lease, "id day", receipt(item.name)).add_done_callback(
         lambda done, name=item.name: done.exception() or say(name)
     )
 ledger.close()
 """
 
 PLANNING = """
-lease = ledger.claim("work", this_process(), 3600)
+lease = ledger.leases.claim("work", this_process(), 3600)
 say("planning")
-ledger.plan_objects(lease, "id day", plan(int(sys.argv[2])))
+ledger.objects.plan(lease, "id day", plan(int(sys.argv[2])))
 say("planned")
 ledger.close()
 """
@@ -63,13 +63,13 @@ SHARING = """
 period = sys.argv[2]
 token = "id " + period
 for n in range(20):
-    lease = ledger.claim("work " + period, this_process(), 3600)
-    ledger.create_delivery(lease, delivery(period))
-    ledger.plan_objects(lease, token, plan(n * 10 + 10))
-    futures = [ledger.record_receipt(lease, token, receipt(item.name)) for item in ledger.pending(token)]
+    lease = ledger.leases.claim("work " + period, this_process(), 3600)
+    ledger.deliveries.create(lease, delivery(period))
+    ledger.objects.plan(lease, token, plan(n * 10 + 10))
+    futures = [ledger.objects.record_receipt(lease, token, receipt(item.name)) for item in ledger.objects.pending(token)]
     [future.result() for future in futures]
-    ledger.learn("acme", ledger.capabilities("acme"))
-    ledger.release(lease)
+    ledger.checks.learn("acme", ledger.checks.capabilities("acme"))
+    ledger.leases.release(lease)
 ledger.close()
 say("done")
 """
@@ -119,19 +119,21 @@ def kill_after(process: subprocess.Popen[bytes], first: bytes, seconds: float) -
 def prepare(url: str, count: int) -> None:
     clock = SystemClock()
     ledger = open_ledger(url, clock)
-    lease = ledger.claim("work", this_process(), 3600)
+    lease = ledger.leases.claim("work", this_process(), 3600)
     now = clock.now()
-    ledger.create_delivery(lease, Delivery("id day", "acme", "us-daily", "day", 1, Status.RUNNING, now, now))
-    ledger.plan_objects(
+    ledger.deliveries.create(
+        lease, Delivery("id day", "acme", "us-daily", "day", 1, Status.RUNNING, now, now)
+    )
+    ledger.objects.plan(
         lease, "id day", (PlannedObject(f"{n:06}", f"key/{n:06}", 1, n, "inode") for n in range(count))
     )
-    ledger.release(lease)
+    ledger.leases.release(lease)
     ledger.close()
 
 
-def claim_at_once(ledger: SqlLedger) -> None:
+def claim_at_once(ledger: Ledger) -> None:
     """The dead process's lease would have lasted an hour."""
-    ledger.release(ledger.claim("work", this_process(), 60))
+    ledger.leases.release(ledger.leases.claim("work", this_process(), 60))
 
 
 def kill_while_sending(url: str, rounds: int, seed: int) -> None:
@@ -148,14 +150,18 @@ def kill_while_sending(url: str, rounds: int, seed: int) -> None:
         try:
             assert ledger.check() == []
             claim_at_once(ledger)
-            found = {item.name: receipt for item, receipt in ledger.planned("id day") if receipt is not None}
+            found = {
+                item.name: receipt
+                for item, receipt in ledger.objects.planned("id day")
+                if receipt is not None
+            }
             assert acknowledged <= found.keys()
             assert all(
                 (receipt.key, receipt.etag, receipt.checksum)
                 == (f"key/{name}", f"etag of {name}", Checksum("crc32", "AAAAAQ=="))
                 for name, receipt in found.items()
             )
-            assert len(found) + len(list(ledger.pending("id day"))) == OBJECTS
+            assert len(found) + len(list(ledger.objects.pending("id day"))) == OBJECTS
         finally:
             ledger.close()
 
@@ -184,7 +190,7 @@ def test_a_plan_is_there_as_a_whole_or_not_at_all(tmp_path: Path) -> None:
         try:
             assert ledger.check() == []
             claim_at_once(ledger)
-            found = len(list(ledger.planned("id day")))
+            found = len(list(ledger.objects.planned("id day")))
             assert found in ({count} if "planned" in said else {planned, count})
             planned = found
         finally:
@@ -204,7 +210,7 @@ def test_two_processes_make_a_ledger_and_write_to_it_at_once(tmp_path: Path) -> 
     try:
         assert ledger.check() == []
         for period in ("day-1", "day-2"):
-            names = [item.name for item, _ in ledger.delivered_names("acme", "us-daily", period)]
+            names = [item.name for item, _ in ledger.objects.delivered("acme", "us-daily", period)]
             assert names == [f"{n:06}" for n in range(200)]
     finally:
         ledger.close()

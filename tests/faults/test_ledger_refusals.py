@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine, event
 
-from xmode_transfer.adapters.ledger import SqlLedger, open_ledger
+from xmode_transfer.adapters.ledger import Ledger, open_ledger
 from xmode_transfer.adapters.ledger.tables import SCHEMA_VERSION
 from xmode_transfer.adapters.memory.clock import MemoryClock
 from xmode_transfer.domain.errors import (
@@ -44,10 +44,10 @@ def a_receipt(name: str) -> Receipt:
 def fill(path: Path) -> Lease:
     """A ledger with one delivery of three objects, one of them delivered."""
     ledger = open_ledger(f"sqlite:///{path}", CLOCK)
-    lease = ledger.claim("work", "host-a", 90)
-    ledger.create_delivery(lease, Delivery("d", "acme", "us-daily", "day", 1, Status.RUNNING, NOW, NOW))
-    ledger.plan_objects(lease, "d", [an_object(name) for name in "abc"])
-    ledger.record_receipt(lease, "d", a_receipt("a")).result()
+    lease = ledger.leases.claim("work", "host-a", 90)
+    ledger.deliveries.create(lease, Delivery("d", "acme", "us-daily", "day", 1, Status.RUNNING, NOW, NOW))
+    ledger.objects.plan(lease, "d", [an_object(name) for name in "abc"])
+    ledger.objects.record_receipt(lease, "d", a_receipt("a")).result()
     ledger.close()
     return lease
 
@@ -56,18 +56,18 @@ def assert_unharmed(path: Path) -> None:
     ledger = open_ledger(f"sqlite:///{path}", CLOCK)
     try:
         assert ledger.check() == []
-        assert [item.name for item in ledger.pending("d")] == ["b", "c"]
-        assert [r for _, r in ledger.planned("d")] == [a_receipt("a"), None, None]
+        assert [item.name for item in ledger.objects.pending("d")] == ["b", "c"]
+        assert [r for _, r in ledger.objects.planned("d")] == [a_receipt("a"), None, None]
     finally:
         ledger.close()
 
 
-def writes(ledger: SqlLedger, lease: Lease) -> list[Callable[[], object]]:
+def writes(ledger: Ledger, lease: Lease) -> list[Callable[[], object]]:
     """A write of each kind: through the writer's queue, in a group, and in bulk."""
     return [
-        lambda: ledger.claim("other work", "host-b", 90),
-        lambda: ledger.record_receipt(lease, "d", a_receipt("b")).result(timeout=120),
-        lambda: ledger.plan_objects(lease, "d", [an_object("z")]),
+        lambda: ledger.leases.claim("other work", "host-b", 90),
+        lambda: ledger.objects.record_receipt(lease, "d", a_receipt("b")).result(timeout=120),
+        lambda: ledger.objects.plan(lease, "d", [an_object("z")]),
     ]
 
 
@@ -104,15 +104,15 @@ def test_a_locked_ledger_can_be_read_and_is_written_when_the_lock_is_gone(tmp_pa
                 assert caught.value.retryable
             with pytest.raises(LedgerLocked):
                 ledger.prove_writable()
-            many = [ledger.record_receipt(lease, "d", a_receipt("b")) for _ in range(500)]
+            many = [ledger.objects.record_receipt(lease, "d", a_receipt("b")) for _ in range(500)]
             # one wait for all of them, not one for each, which would be 100 seconds
             assert wait(many, timeout=60).not_done == set()
             assert all(isinstance(future.exception(), LedgerLocked) for future in many)
-            assert [item.name for item in ledger.pending("d")] == ["b", "c"]
+            assert [item.name for item in ledger.objects.pending("d")] == ["b", "c"]
         assert_unharmed(path)
         for write in writes(ledger, lease):
             write()
-        assert [item.name for item in ledger.pending("d")] == ["c", "z"]
+        assert [item.name for item in ledger.objects.pending("d")] == ["c", "z"]
     finally:
         ledger.close()
 
@@ -123,7 +123,7 @@ def test_the_lock_is_waited_for(tmp_path: Path) -> None:
     ledger = open_ledger(f"sqlite:///{path}", CLOCK)
     try:
         with locked_by_another_process(path):
-            future = ledger.record_receipt(lease, "d", a_receipt("b"))
+            future = ledger.objects.record_receipt(lease, "d", a_receipt("b"))
             with pytest.raises(TimeoutError):
                 future.result(timeout=0.3)
         future.result(timeout=120)
@@ -177,7 +177,7 @@ def refused(path: Path, lease: Lease) -> Iterator[LedgerReadOnly]:
         yield refusal
         return
     try:
-        assert [item.name for item in ledger.pending("d")] == ["b", "c"]
+        assert [item.name for item in ledger.objects.pending("d")] == ["b", "c"]
         for write in writes(ledger, lease):
             with pytest.raises(LedgerReadOnly, match="cannot be written") as caught:
                 write()
@@ -245,13 +245,13 @@ def test_a_full_disk_fails_what_does_not_fit_and_nothing_else(tmp_path: Path) ->
         try:
             many = (an_object(f"{n:05}") for n in range(2_000))
             with pytest.raises(LedgerFull, match="no room left") as caught:
-                ledger.plan_objects(lease, "d", many)
+                ledger.objects.plan(lease, "d", many)
             assert "df -h" in caught.value.hint
-            assert [item.name for item in ledger.pending("d")] == ["b", "c"]
+            assert [item.name for item in ledger.objects.pending("d")] == ["b", "c"]
             huge = Receipt("b", "k", 1, Checksum("crc32", "A" * 100_000), "etag", NOW)
             futures = [
-                ledger.record_receipt(lease, "d", huge),
-                ledger.record_receipt(lease, "d", a_receipt("c")),
+                ledger.objects.record_receipt(lease, "d", huge),
+                ledger.objects.record_receipt(lease, "d", a_receipt("c")),
             ]
             assert isinstance(futures[0].exception(timeout=120), LedgerFull)
             assert futures[1].exception(timeout=120) is None
@@ -259,8 +259,8 @@ def test_a_full_disk_fails_what_does_not_fit_and_nothing_else(tmp_path: Path) ->
             ledger.close()
     ledger = open_ledger(f"sqlite:///{path}", CLOCK)
     assert ledger.check() == []
-    assert [item.name for item in ledger.pending("d")] == ["b"]
-    assert ledger.record_receipt(lease, "d", huge).result() is None
+    assert [item.name for item in ledger.objects.pending("d")] == ["b"]
+    assert ledger.objects.record_receipt(lease, "d", huge).result() is None
     ledger.close()
 
 
@@ -281,8 +281,8 @@ from xmode_transfer.domain.records import Delivery, PlannedObject, Status
 clock = MemoryClock()
 now = clock.now()
 ledger = open_ledger("sqlite:///" + sys.argv[1] + "/ledger.db", clock)
-lease = ledger.claim("work", "host-a", 90)
-ledger.create_delivery(lease, Delivery("d", "acme", "us-daily", "day", 1, Status.RUNNING, now, now))
+lease = ledger.leases.claim("work", "host-a", 90)
+ledger.deliveries.create(lease, Delivery("d", "acme", "us-daily", "day", 1, Status.RUNNING, now, now))
 ballast = pathlib.Path(sys.argv[1], "ballast")
 try:
     with ballast.open("wb", buffering=0) as file:
@@ -292,16 +292,16 @@ except OSError:
     pass
 plan = [PlannedObject(f"{n:05}", f"k/{n:05}", 1, 1, "i") for n in range(3000)]
 try:
-    ledger.plan_objects(lease, "d", plan)
+    ledger.objects.plan(lease, "d", plan)
 except LedgerFull as error:
     print("full:", error)
 try:
     ledger.prove_writable()
 except LedgerFull as error:
     print("proven:", error)
-assert list(ledger.planned("d")) == [] and ledger.check() == []
+assert list(ledger.objects.planned("d")) == [] and ledger.check() == []
 ballast.unlink()
-print(ledger.plan_objects(lease, "d", plan), "planned")
+print(ledger.objects.plan(lease, "d", plan), "planned")
 ledger.close()
 """
 
@@ -350,7 +350,7 @@ def test_a_damaged_ledger_is_said_to_be_damaged(tmp_path: Path) -> None:
     with pytest.raises(LedgerCorrupt, match="malformed"):  # noqa: PT012 - whichever page is read first
         ledger = open_ledger(f"sqlite:///{path}", CLOCK)
         try:
-            list(ledger.planned("d"))
+            list(ledger.objects.planned("d"))
         finally:
             ledger.close()
 
@@ -410,7 +410,7 @@ def test_a_ledger_that_is_replaced_while_in_use_is_not_written_to(tmp_path: Path
                     write()
         path.unlink()
         (tmp_path / "moved.db").rename(path)
-        assert ledger.claim("other work", "host-b", 90).generation == 1
+        assert ledger.leases.claim("other work", "host-b", 90).generation == 1
     finally:
         ledger.close()
     assert_unharmed(path)

@@ -18,7 +18,7 @@ import pytest
 from tests.postgres import PostgresServer
 from xmode_transfer import telemetry
 from xmode_transfer.adapters.clock import SystemClock
-from xmode_transfer.adapters.ledger import SqlLedger, leases, open_ledger
+from xmode_transfer.adapters.ledger import Ledger, leases, open_ledger
 from xmode_transfer.adapters.memory.clock import MemoryClock
 from xmode_transfer.domain.acts import Act, ActKind, Removal, RemovalOutcome
 from xmode_transfer.domain.errors import AlreadyRunning, LeaseLost, LedgerError, LedgerUnreachable
@@ -28,7 +28,7 @@ from xmode_transfer.domain.records import Checksum, Delivery, Lease, PlannedObje
 NOW = MemoryClock().now()
 ELSEWHERE = "another-host/another-boot/17/1234"
 """A holder of whom this machine cannot tell whether it lives."""
-Open = Callable[..., SqlLedger]
+Open = Callable[..., Ledger]
 
 
 def an_object(name: str) -> PlannedObject:
@@ -46,9 +46,9 @@ def a_delivery(name: str = "d", period: str = "2026-11-22") -> Delivery:
 @pytest.fixture
 def open_() -> Iterator[Open]:
     """Opens ledgers that are closed at the end of the test."""
-    opened: list[SqlLedger] = []
+    opened: list[Ledger] = []
 
-    def make(url: str, **how: Any) -> SqlLedger:
+    def make(url: str, **how: Any) -> Ledger:
         opened.append(open_ledger(url, SystemClock(), **how))
         return opened[-1]
 
@@ -73,24 +73,24 @@ def test_what_was_acknowledged_is_there_after_the_server_died_and_the_work_goes_
     own_postgres: PostgresServer, open_: Open, told: list[str], how: str
 ) -> None:
     ledger = open_(own_postgres.url("xmode"))
-    lease = ledger.claim("work", ELSEWHERE, 600)
-    ledger.create_delivery(lease, a_delivery())
+    lease = ledger.leases.claim("work", ELSEWHERE, 600)
+    ledger.deliveries.create(lease, a_delivery())
     names = [f"{number:04}" for number in range(3_000)]
-    ledger.plan_objects(lease, "d", [an_object(name) for name in names])
+    ledger.objects.plan(lease, "d", [an_object(name) for name in names])
     acknowledged: list[str] = []
     enough, done = threading.Event(), threading.Event()
 
     def deliver(share: list[str]) -> None:
         for name in share:
-            ledger.record_receipt(lease, "d", a_receipt(name)).result(timeout=120)
+            ledger.objects.record_receipt(lease, "d", a_receipt(name)).result(timeout=120)
             acknowledged.append(name)
             if len(acknowledged) > 60:
                 enough.set()
 
     def look() -> None:
         while not done.is_set():
-            assert ledger.totals("d") == (3_000, 3_000_000)
-            assert ledger.latest("acme", "us-daily", "2026-11-22") == a_delivery()
+            assert ledger.objects.totals("d") == (3_000, 3_000_000)
+            assert ledger.deliveries.latest("acme", "us-daily", "2026-11-22") == a_delivery()
 
     with ThreadPoolExecutor(40) as pool:
         writers = [pool.submit(deliver, names[start::39]) for start in range(39)]
@@ -109,7 +109,7 @@ def test_what_was_acknowledged_is_there_after_the_server_died_and_the_work_goes_
         done.set()
         reader.result()
     assert sorted(acknowledged) == names
-    assert list(ledger.pending("d")) == []
+    assert list(ledger.objects.pending("d")) == []
     assert ledger.check() == []
     assert told.count("ledger.away") == told.count("ledger.back") <= 1
 
@@ -118,8 +118,8 @@ def test_a_plan_whose_listing_was_half_through_when_the_server_restarted_is_whol
     own_postgres: PostgresServer, open_: Open
 ) -> None:
     ledger = open_(own_postgres.url("xmode"))
-    lease = ledger.claim("work", ELSEWHERE, 600)
-    ledger.create_delivery(lease, a_delivery())
+    lease = ledger.leases.claim("work", ELSEWHERE, 600)
+    ledger.deliveries.create(lease, a_delivery())
 
     def listed() -> Iterator[PlannedObject]:
         for number in range(12_000):
@@ -127,15 +127,15 @@ def test_a_plan_whose_listing_was_half_through_when_the_server_restarted_is_whol
                 own_postgres.restart()
             yield an_object(f"{number:05}")
 
-    assert ledger.plan_objects(lease, "d", listed()) == 12_000
-    assert ledger.totals("d") == (12_000, 12_000_000)
+    assert ledger.objects.plan(lease, "d", listed()) == 12_000
+    assert ledger.objects.totals("d") == (12_000, 12_000_000)
     # after that, the plan is in the server; the connection that holds what is staged breaks in between
     _break_once(ledger, own_postgres, "merge_staged")
-    assert ledger.plan_objects(lease, "d", [an_object("new")]) == 1
-    assert ledger.totals("d") == (12_001, 12_001_000)
+    assert ledger.objects.plan(lease, "d", [an_object("new")]) == 1
+    assert ledger.objects.totals("d") == (12_001, 12_001_000)
 
 
-def _break_once(ledger: SqlLedger, server: PostgresServer, name: str) -> None:
+def _break_once(ledger: Ledger, server: PostgresServer, name: str) -> None:
     """The connection is cut when that statement is about to run for the first time."""
     prepared = getattr(ledger._statements, name)
     run = prepared.run
@@ -156,8 +156,8 @@ def test_what_was_written_when_the_answer_of_a_commit_was_lost_is_there_once(
     own_postgres: PostgresServer, open_: Open, monkeypatch: pytest.MonkeyPatch, was_written: bool
 ) -> None:
     ledger = open_(own_postgres.url("xmode"))
-    lease = ledger.claim("work", ELSEWHERE, 600)
-    ledger.create_delivery(lease, a_delivery())
+    lease = ledger.leases.claim("work", ELSEWHERE, 600)
+    ledger.deliveries.create(lease, a_delivery())
     commit, lost = psycopg.Connection.commit, iter([True])
 
     def losing(self: Any) -> None:
@@ -176,43 +176,47 @@ def test_what_was_written_when_the_answer_of_a_commit_was_lost_is_there_once(
             work()
         assert next(lost, None) is None, "no commit was lost"
 
-    once(lambda: ledger.record_check(AccessReport("acme", NOW, ())))
-    assert len(ledger.checks("acme")) == 1
-    once(lambda: ledger.start_run(lease, Run("r", "d", NOW, "h", "fast")))
-    assert len(ledger.runs()) == 1
-    once(lambda: ledger.claim("other", ELSEWHERE, 600))
+    once(lambda: ledger.checks.record(AccessReport("acme", NOW, ())))
+    assert len(ledger.checks.newest("acme")) == 1
+    once(lambda: ledger.runs.start(lease, Run("r", "d", NOW, "h", "fast")))
+    assert len(ledger.runs.newest()) == 1
+    once(lambda: ledger.leases.claim("other", ELSEWHERE, 600))
     with pytest.raises(AlreadyRunning):
-        ledger.claim("other", ELSEWHERE, 600)
-    once(lambda: ledger.plan_objects(lease, "d", [an_object("a"), an_object("b")]))
-    assert [item.name for item in ledger.pending("d")] == ["a", "b"]
+        ledger.leases.claim("other", ELSEWHERE, 600)
+    once(lambda: ledger.objects.plan(lease, "d", [an_object("a"), an_object("b")]))
+    assert [item.name for item in ledger.objects.pending("d")] == ["a", "b"]
     act = Act("act", ActKind.CLEANUP, "acme", ELSEWHERE, "alice", "expired", NOW)
-    once(lambda: ledger.start_act(lease, act))
-    assert ledger.acts() == [act]
+    once(lambda: ledger.operations.start(lease, act))
+    assert ledger.operations.newest() == [act]
     removal = Removal(
         "xmode/a", "us-daily", "2026-11-22", 1, False, 1, "e", NOW, "old", RemovalOutcome.PLANNED, NOW
     )
-    once(lambda: ledger.record_removals(lease, "act", [removal]))
+    once(lambda: ledger.operations.record_removals(lease, "act", [removal]))
     settled: list[set[str]] = []
     keys, later = ["xmode/a", "xmode/b"], NOW + timedelta(minutes=1)
-    once(lambda: settled.append(ledger.settle_removals(lease, [act], keys, RemovalOutcome.GONE, later)))
+    once(
+        lambda: settled.append(
+            ledger.operations.settle_removals(lease, [act], keys, RemovalOutcome.GONE, later)
+        )
+    )
     assert settled == [{"xmode/a"}]
-    assert ledger.settle_removals(lease, [act], keys, RemovalOutcome.DELETED, later) == set()
+    assert ledger.operations.settle_removals(lease, [act], keys, RemovalOutcome.DELETED, later) == set()
 
 
 def test_a_server_that_stays_away_is_told_of_after_the_patience_and_a_close_waits_for_nobody(
     own_postgres: PostgresServer, told: list[str]
 ) -> None:
     ledger = open_ledger(own_postgres.url("xmode", patience=1.5), SystemClock())
-    lease = ledger.claim("work", ELSEWHERE, 600)
-    ledger.create_delivery(lease, a_delivery())
-    ledger.plan_objects(lease, "d", [an_object("a")])
+    lease = ledger.leases.claim("work", ELSEWHERE, 600)
+    ledger.deliveries.create(lease, a_delivery())
+    ledger.objects.plan(lease, "d", [an_object("a")])
     own_postgres.stop()
     calls: list[Callable[[], object]] = [
-        lambda: ledger.latest("acme", "us-daily", "2026-11-22"),
-        lambda: list(ledger.pending("d")),
-        lambda: ledger.record_receipt(lease, "d", a_receipt("a")).result(timeout=120),
-        lambda: ledger.plan_objects(lease, "d", [an_object("z")]),
-        lambda: ledger.renew(lease, 90),
+        lambda: ledger.deliveries.latest("acme", "us-daily", "2026-11-22"),
+        lambda: list(ledger.objects.pending("d")),
+        lambda: ledger.objects.record_receipt(lease, "d", a_receipt("a")).result(timeout=120),
+        lambda: ledger.objects.plan(lease, "d", [an_object("z")]),
+        lambda: ledger.leases.renew(lease, 90),
     ]
     for call in calls:
         with pytest.raises(
@@ -231,7 +235,7 @@ def test_a_server_that_stays_away_is_told_of_after_the_patience_and_a_close_wait
     own_postgres.start()
     ledger = open_ledger(own_postgres.url("xmode", patience=3600), SystemClock())
     own_postgres.stop()
-    waiting = ledger.record_receipt(lease, "d", a_receipt("a"))
+    waiting = ledger.objects.record_receipt(lease, "d", a_receipt("a"))
     ledger.close()
     assert isinstance(waiting.exception(timeout=120), LedgerUnreachable)
 
@@ -241,15 +245,15 @@ def test_a_process_that_is_to_end_does_not_wait_for_a_server_that_answers_nothin
 ) -> None:
     """Neither where it asks from then on, nor where it waits already."""
     ledger = open_(own_postgres.url("xmode", patience=3600))
-    lease = ledger.claim("work", ELSEWHERE, 600)
-    ledger.create_delivery(lease, a_delivery())
-    ledger.plan_objects(lease, "d", [an_object("a")])
+    lease = ledger.leases.claim("work", ELSEWHERE, 600)
+    ledger.deliveries.create(lease, a_delivery())
+    ledger.objects.plan(lease, "d", [an_object("a")])
     own_postgres.freeze()
     try:
         calls: list[Callable[[], object]] = [
-            lambda: ledger.latest("acme", "us-daily", "2026-11-22"),
-            lambda: ledger.record_receipt(lease, "d", a_receipt("a")).result(),
-            lambda: ledger.renew(lease, 90),
+            lambda: ledger.deliveries.latest("acme", "us-daily", "2026-11-22"),
+            lambda: ledger.objects.record_receipt(lease, "d", a_receipt("a")).result(),
+            lambda: ledger.leases.renew(lease, 90),
         ]
         with ThreadPoolExecutor(len(calls)) as threads:
             waiting = [threads.submit(call) for call in calls]
@@ -268,11 +272,11 @@ def test_a_process_that_is_to_end_still_gets_over_a_server_that_was_restarted(
     own_postgres: PostgresServer, open_: Open
 ) -> None:
     ledger = open_(own_postgres.url("xmode", patience=3600))
-    lease = ledger.claim("work", ELSEWHERE, 600)
+    lease = ledger.leases.claim("work", ELSEWHERE, 600)
     own_postgres.restart()
     ledger.hurry()
-    ledger.create_delivery(lease, a_delivery())
-    assert ledger.latest("acme", "us-daily", "2026-11-22") is not None
+    ledger.deliveries.create(lease, a_delivery())
+    assert ledger.deliveries.latest("acme", "us-daily", "2026-11-22") is not None
 
 
 def test_a_server_that_is_starting_is_waited_for_and_one_that_is_not_there_is_not(
@@ -300,12 +304,12 @@ import sys
 from xmode_transfer.adapters.clock import SystemClock
 from xmode_transfer.adapters.ledger import open_ledger
 ledger = open_ledger(sys.argv[1], SystemClock(), holder=sys.argv[2])
-lease = ledger.claim("work", sys.argv[2], float(sys.argv[3]))
+lease = ledger.leases.claim("work", sys.argv[2], float(sys.argv[3]))
 print(lease.generation, flush=True)
 sys.stdin.readline()
 try:
     ledger.prove_writable()
-    ledger.renew(lease, 90)
+    ledger.leases.renew(lease, 90)
     print("renewed", flush=True)
 except Exception as error:
     print(type(error).__name__, flush=True)
@@ -330,12 +334,12 @@ def holding(url: str, seconds: float) -> Iterator["subprocess.Popen[str]"]:
         process.communicate()
 
 
-def claim_soon(ledger: SqlLedger, holder: str = "us") -> Lease:
+def claim_soon(ledger: Ledger, holder: str = "us") -> Lease:
     """As soon as the server has noticed."""
     deadline = time.monotonic() + 120
     while True:
         try:
-            return ledger.claim("work", holder, 90)
+            return ledger.leases.claim("work", holder, 90)
         except AlreadyRunning:
             assert time.monotonic() < deadline
             time.sleep(0.02)
@@ -348,7 +352,7 @@ def test_the_lease_of_a_killed_process_of_another_machine_is_free_at_once(
     ledger = open_(url)
     with holding(url, 3_600) as process:
         with pytest.raises(AlreadyRunning, match=ELSEWHERE):
-            ledger.claim("work", "us", 90)
+            ledger.leases.claim("work", "us", 90)
         process.kill()
         process.wait()
         assert claim_soon(ledger).generation == 2
@@ -363,10 +367,10 @@ def test_a_frozen_process_keeps_its_lease_until_its_time_is_over_and_wakes_to_a_
         process.send_signal(signal.SIGSTOP)
         for _ in range(3):
             with pytest.raises(AlreadyRunning):
-                ledger.claim("work", "us", 90)
+                ledger.leases.claim("work", "us", 90)
         # its time is over, by the server's clock
         own_postgres.execute("UPDATE leases SET expires_at = '2026-01-01T00:00:00.000000Z'", "xmode")
-        assert ledger.claim("work", "us", 90).generation == 2
+        assert ledger.leases.claim("work", "us", 90).generation == 2
         process.send_signal(signal.SIGCONT)
         answer, _ = process.communicate("\n", timeout=60)
         assert answer.strip() == LeaseLost.__name__
@@ -379,15 +383,15 @@ def test_leases_end_by_the_servers_clock_whatever_this_machines_says(
     first = open_ledger(own_postgres.url("xmode"), fast)
     second = open_ledger(own_postgres.url("xmode"), slow)
     try:
-        lease = first.claim("work", "a", 90)
+        lease = first.leases.claim("work", "a", 90)
         ((now,),) = own_postgres.execute("SELECT clock_timestamp()")
         assert timedelta(0) < lease.expires_at - now <= timedelta(seconds=90)
         with pytest.raises(AlreadyRunning):
-            second.claim("work", "b", 90)
-        lease = second.claim("short", "b", 0)
-        assert first.claim("short", "a", 90).generation == lease.generation + 1
+            second.leases.claim("work", "b", 90)
+        lease = second.leases.claim("short", "b", 0)
+        assert first.leases.claim("short", "a", 90).generation == lease.generation + 1
         with pytest.raises(LeaseLost):
-            second.renew(lease, 90)
+            second.leases.renew(lease, 90)
     finally:
         first.close()
         second.close()
@@ -398,13 +402,13 @@ def test_a_holder_that_lives_is_not_taken_for_dead_after_the_server_restarted(
 ) -> None:
     """A restart drops every lock, before the living have come back."""
     ours, theirs = open_(own_postgres.url("xmode"), holder=ELSEWHERE), open_(own_postgres.url("xmode"))
-    lease = ours.claim("work", ELSEWHERE, 3_600)
+    lease = ours.leases.claim("work", ELSEWHERE, 3_600)
     own_postgres.restart()
     with pytest.raises(AlreadyRunning):
-        theirs.claim("work", "us", 90)
-    ours.renew(lease, 3_600)
+        theirs.leases.claim("work", "us", 90)
+    ours.leases.renew(lease, 3_600)
     with pytest.raises(AlreadyRunning):
-        theirs.claim("work", "us", 90)
+        theirs.leases.claim("work", "us", 90)
     ours.close()
     assert claim_soon(theirs).generation == 2
 
@@ -413,24 +417,24 @@ def test_a_holder_whose_presence_broke_shows_itself_again_with_the_next_renewal(
     own_postgres: PostgresServer, open_: Open
 ) -> None:
     ours, theirs = open_(own_postgres.url("xmode"), holder=ELSEWHERE), open_(own_postgres.url("xmode"))
-    lease = ours.claim("work", ELSEWHERE, 3_600)
+    lease = ours.leases.claim("work", ELSEWHERE, 3_600)
     own_postgres.execute(
         "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND granted", "xmode"
     )
-    ours.renew(lease, 3_600)
+    ours.leases.renew(lease, 3_600)
     with pytest.raises(AlreadyRunning):
-        theirs.claim("work", "us", 90)
+        theirs.leases.claim("work", "us", 90)
 
 
 def test_a_holder_that_never_showed_itself_is_judged_by_time(
     own_postgres: PostgresServer, open_: Open
 ) -> None:
     ours, theirs = open_(own_postgres.url("xmode")), open_(own_postgres.url("xmode"))
-    ours.claim("work", ELSEWHERE, 3_600)  # not the holder that the ledger was opened for
+    ours.leases.claim("work", ELSEWHERE, 3_600)  # not the holder that the ledger was opened for
     with pytest.raises(AlreadyRunning):
-        theirs.claim("work", "us", 90)
+        theirs.leases.claim("work", "us", 90)
     own_postgres.execute("UPDATE leases SET expires_at = '2026-01-01T00:00:00.000000Z'", "xmode")
-    assert theirs.claim("work", "us", 90).generation == 2
+    assert theirs.leases.claim("work", "us", 90).generation == 2
 
 
 # --- Writers beside each other -------------------------------------------------------------------------
@@ -450,13 +454,13 @@ def test_writers_that_wait_for_each_other_are_run_again(own_postgres: PostgresSe
     own_postgres.execute("ALTER SYSTEM SET deadlock_timeout = '50ms'")
     own_postgres.execute("SELECT pg_reload_conf()")
     first, second = open_(own_postgres.url("xmode")), open_(own_postgres.url("xmode"))
-    lease = first.claim("work", ELSEWHERE, 600)
+    lease = first.leases.claim("work", ELSEWHERE, 600)
     for name in ("a", "b"):
-        first.create_delivery(lease, a_delivery(name, f"period-{name}"))
+        first.deliveries.create(lease, a_delivery(name, f"period-{name}"))
     met = threading.Barrier(2)
     tries: list[str] = []
 
-    def both(ledger: SqlLedger, names: tuple[str, str]) -> None:
+    def both(ledger: Ledger, names: tuple[str, str]) -> None:
         def action(connection: Any) -> None:
             tries.append(names[0])
             for name in names:
@@ -472,16 +476,16 @@ def test_writers_that_wait_for_each_other_are_run_again(own_postgres: PostgresSe
         for future in (pool.submit(both, first, ("a", "b")), pool.submit(both, second, ("b", "a"))):
             future.result()
     assert len(tries) == 3
-    assert sorted(item.attempts for item in first.deliveries()) == [2, 2]
+    assert sorted(item.attempts for item in first.deliveries.find()) == [2, 2]
 
 
 def test_a_lease_cannot_be_taken_while_a_write_under_it_is_on_its_way(
     own_postgres: PostgresServer, open_: Open
 ) -> None:
     first, second = open_(own_postgres.url("xmode")), open_(own_postgres.url("xmode", timeout=0.2))
-    lease = first.claim("work", ELSEWHERE, 0)
+    lease = first.leases.claim("work", ELSEWHERE, 0)
     with first._database.writing() as connection:
         leases.check(connection, lease)
         with pytest.raises(LedgerError, match="locked by another"):
-            second.claim("work", "us", 90)
-    assert second.claim("work", "us", 90).generation == 2
+            second.leases.claim("work", "us", 90)
+    assert second.leases.claim("work", "us", 90).generation == 2

@@ -20,7 +20,7 @@ from cryptography.x509.oid import NameOID
 
 from tests.postgres import PostgresServer
 from xmode_transfer.adapters.clock import SystemClock
-from xmode_transfer.adapters.ledger import SqlLedger, open_ledger
+from xmode_transfer.adapters.ledger import Ledger, open_ledger
 from xmode_transfer.adapters.ledger.engine import connect
 from xmode_transfer.adapters.ledger.postgres import address, errors
 from xmode_transfer.adapters.ledger.postgres.database import PostgresDatabase
@@ -43,7 +43,7 @@ SECRET = "s3cr3t/p@ss"
 QUOTED = "s3cr3t%2Fp%40ss"
 
 
-def opened(url: str, **how: Any) -> SqlLedger:
+def opened(url: str, **how: Any) -> Ledger:
     return open_ledger(url, SystemClock(), **how)
 
 
@@ -415,7 +415,7 @@ def test_a_user_without_the_right_to_make_tables_or_to_write_them(
     opened(postgres_url).close()
     postgres_server.execute(f"GRANT SELECT ON ALL TABLES IN SCHEMA public TO guest_{database}", database)
     ledger = opened(guest)
-    assert ledger.deliveries() == []
+    assert ledger.deliveries.find() == []
     with pytest.raises(LedgerReadOnly, match="permission denied for table"):
         ledger.prove_writable()
     ledger.close()
@@ -427,7 +427,7 @@ def test_a_server_that_takes_no_writes(postgres_server: PostgresServer, postgres
     database = postgres_ledger.split("/")[3].split("?")[0]
     postgres_server.execute(f"ALTER DATABASE {database} SET default_transaction_read_only = on")
     ledger = opened(f"{postgres_ledger}&patience=0")
-    assert ledger.deliveries() == []
+    assert ledger.deliveries.find() == []
     with pytest.raises(LedgerReadOnly, match="cannot be written") as caught:
         ledger.prove_writable()
     assert "target_session_attrs=read-write" in caught.value.hint
@@ -526,6 +526,6 @@ def test_a_closed_ledger_says_so(postgres_ledger: str) -> None:
     ledger.close()
     ledger.close()
     with pytest.raises(LedgerError, match="is closed"):
-        ledger.deliveries()
+        ledger.deliveries.find()
     with pytest.raises(LedgerError, match="is closed"):
         ledger.prove_writable()

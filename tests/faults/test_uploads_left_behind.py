@@ -40,7 +40,7 @@ def left_behind(make_world: Callable[..., Any], days: int | None) -> tuple[Custo
     world.process(faults=change)
     ledger = open_ledger(world.url, world.clock)
     try:
-        (upload,) = ledger.uploads(customer="acme")
+        (upload,) = ledger.uploads.find(customer="acme")
         assert upload.status is UploadStatus.LEFT_BEHIND
         assert upload.sent_bytes > 0
         stored = sum(len(part.body) for part in world.bucket.uploads[upload.upload_id].parts.values())

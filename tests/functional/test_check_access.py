@@ -622,9 +622,9 @@ def test_what_was_learnt_is_remembered(intact: CustomerSetup, check: Checker) ->
     report = check(intact, ledger="learning")
     configuration = config_files.load(check.directory)
     with bootstrap.ledger(configuration.service) as (ledger, _):
-        known = ledger.capabilities(intact.name)
+        known = ledger.checks.capabilities(intact.name)
         assert (known.multipart, known.abort, known.versioned, known.region) == (False, False, False, REGION)
-        remembered = ledger.last_check(intact.name)
+        remembered = ledger.checks.last(intact.name)
     assert remembered is not None
     assert remembered.findings == tuple(replace(item, fix=None) for item in report.findings)
     assert remembered.left == report.left

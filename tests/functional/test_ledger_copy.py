@@ -23,11 +23,11 @@ def filled(bare_project: Any) -> str:
     """The URL of the project's ledger, which has a delivery."""
     url = f"sqlite:///{bare_project.directory}/var/ledger.db"
     ledger = open_ledger(url, SystemClock())
-    lease = ledger.claim(LEASE, "elsewhere", 90)
-    ledger.create_delivery(
+    lease = ledger.leases.claim(LEASE, "elsewhere", 90)
+    ledger.deliveries.create(
         lease, Delivery("id-1", "acme", "us-daily", "2026-11-22", 1, Status.PLANNED, NOW, NOW)
     )
-    ledger.release(lease)
+    ledger.leases.release(lease)
     ledger.close()
     return url
 
@@ -96,12 +96,12 @@ def test_a_url_with_a_password_is_taken_and_nowhere_repeated(
 
 def test_nothing_is_copied_while_a_process_works(bare_project: Any, filled: str, tmp_path: Path) -> None:
     ledger = open_ledger(filled, SystemClock())
-    lease = ledger.claim(LEASE, processes.this_process(), 90)
+    lease = ledger.leases.claim(LEASE, processes.this_process(), 90)
     refused = bare_project.run("ledger", "copy", f"sqlite:///{tmp_path}/new.db")
     assert refused.code == 5
     assert "Stop the service" in refused.err
     assert not (tmp_path / "new.db").exists()
-    ledger.release(lease)
+    ledger.leases.release(lease)
     ledger.close()
     copied = bare_project.run("ledger", "copy", f"sqlite:///{tmp_path}/new.db")
     assert copied.code == 0, copied.err

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from xmode_transfer import telemetry
 from xmode_transfer.adapters import checksums, processes, s3_fast
 from xmode_transfer.adapters.clock import SystemClock
-from xmode_transfer.adapters.ledger import open_ledger
+from xmode_transfer.adapters.ledger import Ledger, open_ledger
 from xmode_transfer.adapters.secrets import ledger_url
 from xmode_transfer.adapters.session_budget import SessionBudget
 from xmode_transfer.adapters.source_local import LocalSource
@@ -24,7 +24,6 @@ from xmode_transfer.ports import (
     Attestation,
     Clock,
     Heart,
-    Ledger,
     Notifier,
     ObjectStores,
     Prober,

@@ -4,9 +4,9 @@ from collections.abc import Iterable
 from dataclasses import replace
 from datetime import datetime
 
+from xmode_transfer.adapters.ledger import Ledger
 from xmode_transfer.domain.acts import Act, ActKind
 from xmode_transfer.domain.records import Lease
-from xmode_transfer.ports import Ledger
 
 INTERRUPTED = "interrupted"
 
@@ -19,5 +19,5 @@ def died(acts: Iterable[Act]) -> list[Act]:
 def close_died(ledger: Ledger, lease: Lease, customer: str, kind: ActKind, now: datetime) -> None:
     """Closes the customer's acts of this kind that were never finished. ``lease`` is the one that every such
     act holds while it lasts, so whoever began them was killed."""
-    for act in died(ledger.acts(customer, kind, None)):
-        ledger.finish_act(lease, replace(act, finished_at=now, outcome=INTERRUPTED))
+    for act in died(ledger.operations.newest(customer, kind, None)):
+        ledger.operations.finish(lease, replace(act, finished_at=now, outcome=INTERRUPTED))

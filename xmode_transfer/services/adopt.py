@@ -125,7 +125,7 @@ def adopt(
             lease = stack.enter_context(leasing.held(bench.ledger, f"adopt/{customer.name}", bench.holder))
             act = _act(bench, customer, by)
             acts.close_died(bench.ledger, lease, customer.name, ActKind.ADOPT, act.started_at)
-            bench.ledger.start_act(lease, act)
+            bench.ledger.operations.start(lease, act)
             result.act_id = act.id
         try:
             with destination.opened(bench, customer, Step.VERIFY) as store:
@@ -144,7 +144,7 @@ def adopt(
                 failed=sum(item.unproven_count for item in result.deliveries),
                 failure=result.failure,
             )
-            bench.ledger.finish_act(lease, done)
+            bench.ledger.operations.finish(lease, done)
         telemetry.log(
             Event.ADOPT_FINISHED,
             act=result.act_id,
@@ -187,7 +187,7 @@ class _Adopting:
         for feed in self._feeds():
             known = {
                 (item.period, item.revision): item
-                for item in self.bench.ledger.deliveries(self.customer.name, feed)
+                for item in self.bench.ledger.deliveries.find(self.customer.name, feed)
             }
             prefix = self.customer.destination.prefix
             for listed in store.list(f"{prefix}{feed}/{MANIFESTS}/"):
@@ -256,15 +256,15 @@ class _Adopting:
             delivery = self._delivery(identity, item, found)
             if lease is not None:
                 adopting = replace(delivery, status=Status.PLANNED, marker=ADOPTING, delivered_at=None)
-                self.bench.ledger.create_delivery(lease, adopting)
-                self.bench.ledger.plan_objects(lease, identity, _planned(body))
+                self.bench.ledger.deliveries.create(lease, adopting)
+                self.bench.ledger.objects.plan(lease, identity, _planned(body))
                 delivery = replace(delivery, missing_count=self._leave_out(lease, identity, body))
             self._prove_objects(store, item, lease, identity, body)
             if lease is None:
                 item.outcome = "found"
                 return
-            self.bench.ledger.spread_receipts(lease, identity)
-            self.bench.ledger.update_delivery(lease, delivery)
+            self.bench.ledger.objects.spread_receipts(lease, identity)
+            self.bench.ledger.deliveries.update(lease, delivery)
             item.outcome = "adopted"
             telemetry.log(
                 Event.DELIVERY_ADOPTED,
@@ -280,7 +280,7 @@ class _Adopting:
         count = 0
         gone = map(missing_of, ManifestReader(chunks_of(body), ("missing",)))
         while some := list(islice(gone, _BATCH)):
-            self.bench.ledger.leave_out(lease, identity, some)
+            self.bench.ledger.objects.leave_out(lease, identity, some)
             count += len(some)
         return count
 
@@ -292,7 +292,7 @@ class _Adopting:
             with adoptable.manifest(
                 self.bench, self.customer, store, item.manifest_key, place, known.id
             ) as found:
-                receipts = (receipt for _, receipt in ledger.planned(known.id) if receipt is not None)
+                receipts = (receipt for _, receipt in ledger.objects.planned(known.id) if receipt is not None)
                 entries = ManifestReader(chunks_of(found.body))
                 if found.not_attested is not None or any(manifest_differences(entries, receipts)):
                     return False
@@ -304,7 +304,7 @@ class _Adopting:
             lease_name = leasing.of_delivery(self.customer.name, place.feed, place.period)
             with leasing.held(ledger, lease_name, self.bench.holder) as lease:
                 attested = replace(known, not_attested=None, updated_at=self.bench.clock.now())
-                ledger.update_delivery(lease, attested)
+                ledger.deliveries.update(lease, attested)
             item.outcome = "attested"
         return True
 
@@ -363,7 +363,7 @@ class _Adopting:
                 if len(item.unproven) < _MOST_KEPT:
                     item.unproven.append((receipt.key, wrong))
             if lease is not None:
-                written.append(self.bench.ledger.record_receipt(lease, identity, receipt))
+                written.append(self.bench.ledger.objects.record_receipt(lease, identity, receipt))
                 if len(written) > 2_000:
                     written.popleft().result()
             self.bench.progress.bytes_sent(receipt.size)

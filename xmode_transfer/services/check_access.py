@@ -51,8 +51,8 @@ def check_access(bench: Workbench, prober: Prober, customer: Customer, *, deep: 
     rights that the role should not have. Raises LedgerError."""
     started = bench.clock.monotonic()
     with telemetry.bind(customer=customer.name):
-        earlier = bench.ledger.last_check(customer.name)
-        known = bench.ledger.capabilities(customer.name)
+        earlier = bench.ledger.checks.last(customer.name)
+        known = bench.ledger.checks.capabilities(customer.name)
         check = _Check(bench, prober, customer, known, earlier, deep)
         try:
             report = check.run()
@@ -61,9 +61,9 @@ def check_access(bench: Workbench, prober: Prober, customer: Customer, *, deep: 
             telemetry.error(Event.ACCESS_CHECKED, **_fields(report), message=error.message)
             return report
         report = replace(report, seconds=bench.clock.monotonic() - started)
-        bench.ledger.record_check(report)
+        bench.ledger.checks.record(report)
         if check.learned != Capabilities():
-            bench.ledger.learn(customer.name, replace(check.learned, learned_at=bench.clock.now()))
+            bench.ledger.checks.learn(customer.name, replace(check.learned, learned_at=bench.clock.now()))
         for change in changes(earlier, report) if earlier is not None else ():
             telemetry.warn(Event.ACCESS_CHANGED, probe=change.probe, before=change.before, now=change.now)
         telemetry.log(Event.ACCESS_CHECKED, **_fields(report))

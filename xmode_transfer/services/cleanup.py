@@ -142,9 +142,9 @@ class _Cleanup:
     def run(self, lease: Lease | None) -> None:
         """With a lease for real, without one as a dry run."""
         ledger, name = self.bench.ledger, self.customer.name
-        deliveries = ledger.deliveries(name)
+        deliveries = ledger.deliveries.find(name)
         self._check_feed(deliveries)
-        holdings = ledger.holdings(name)
+        holdings = ledger.keys.holdings(name)
         verdicts = judge(self.customer, deliveries, holdings, self.bench.clock.now())
         if self.feed is not None:
             verdicts = {key: verdict for key, verdict in verdicts.items() if key[0] == self.feed}
@@ -153,7 +153,7 @@ class _Cleanup:
             for verdict in verdicts.values()
             if not verdict.expires and verdict.reason is not Reason.EMPTY
         )
-        acts = ledger.acts(name, ActKind.CLEANUP, None)
+        acts = ledger.operations.newest(name, ActKind.CLEANUP, None)
         journal = self._journal(lease, acts)
         died = journal.died if journal is not None else ()
         feeds = {key[0] for key, verdict in verdicts.items() if verdict.expires}
@@ -243,7 +243,7 @@ class _Cleanup:
         if removed.keys[RemovalOutcome.HIDDEN]:
             result.lifecycle_rule = free_hidden_versions(self.customer.destination.prefix)
             now = self.bench.clock.now()
-            self.bench.ledger.learn(self.customer.name, Capabilities(versioned=True, learned_at=now))
+            self.bench.ledger.checks.learn(self.customer.name, Capabilities(versioned=True, learned_at=now))
         failed, retained = removed.keys[RemovalOutcome.FAILED], removed.keys[RemovalOutcome.RETAINED]
         if removed.interrupted:
             hint = "what was removed is recorded; the next cleanup goes on from there"

@@ -28,17 +28,19 @@ class Journal:
     died: Sequence[Act] = field(default_factory=tuple)
 
     def begin(self) -> None:
-        self.bench.ledger.start_act(self.lease, self.act)
+        self.bench.ledger.operations.start(self.lease, self.act)
 
     def planned(self, removals: Sequence[Removal]) -> None:
-        self.bench.ledger.record_removals(self.lease, self.act.id, removals)
+        self.bench.ledger.operations.record_removals(self.lease, self.act.id, removals)
 
     def settle(self, keys: Sequence[str]) -> set[str]:
         if not self.died:
             return set()
-        versioned = self.bench.ledger.capabilities(self.customer.name).versioned
+        versioned = self.bench.ledger.checks.capabilities(self.customer.name).versioned
         outcome = RemovalOutcome.HIDDEN if versioned else RemovalOutcome.DELETED
-        return self.bench.ledger.settle_removals(self.lease, self.died, keys, outcome, self.bench.clock.now())
+        return self.bench.ledger.operations.settle_removals(
+            self.lease, self.died, keys, outcome, self.bench.clock.now()
+        )
 
     def close(
         self, outcome: str, removed: Removed, failure: Failure | None, *, in_doubt: bool = False
@@ -46,16 +48,16 @@ class Journal:
         """``in_doubt``: what the last requests did is not known, so the act stays open, with what it had
         planned, for the next cleanup to settle by what it then finds."""
         if not in_doubt:
-            self.bench.ledger.forget_planned_removals(self.lease, self.act.id)
+            self.bench.ledger.operations.forget_planned(self.lease, self.act.id)
         self._finish(self.act, outcome, removed, failure, closed=not in_doubt)
 
     def close_died(self) -> None:
         """After a whole listing has settled what they had planned."""
         ledger = self.bench.ledger
         for act in self.died:
-            ledger.forget_planned_removals(self.lease, act.id)
+            ledger.operations.forget_planned(self.lease, act.id)
             counts = Removed()
-            for item in ledger.removals(act.id):
+            for item in ledger.operations.removals(act.id):
                 counts.count(item)
             self._finish(act, act.outcome or INTERRUPTED, counts, act.failure, closed=True)
         self.died = ()
@@ -72,7 +74,7 @@ class Journal:
             failed=removed.keys[RemovalOutcome.FAILED],
             failure=failure,
         )
-        self.bench.ledger.finish_act(self.lease, done)
+        self.bench.ledger.operations.finish(self.lease, done)
 
 
 def new_act(bench: Workbench, customer: Customer, *, person: str, confirmed: bool) -> Act:
@@ -92,7 +94,9 @@ def new_act(bench: Workbench, customer: Customer, *, person: str, confirmed: boo
 
 def feeds_in_doubt(bench: Workbench, acts: Sequence[Act]) -> set[str]:
     """The feeds of which acts that died had planned to remove something."""
-    return {item.feed for act in acts for item in bench.ledger.removals(act.id, outcomes=_INTENDED)}
+    return {
+        item.feed for act in acts for item in bench.ledger.operations.removals(act.id, outcomes=_INTENDED)
+    }
 
 
 def confirmed_before(acts: Sequence[Act]) -> bool:

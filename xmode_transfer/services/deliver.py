@@ -64,7 +64,7 @@ def deliver(bench: Workbench, customer: Customer, feed: Feed, state: PeriodState
                 superseded.sweep(bench, customer, feed.name)
             return outcome
         except AlreadyRunning as error:
-            latest = bench.ledger.latest(customer.name, feed.name, period)
+            latest = bench.ledger.deliveries.latest(customer.name, feed.name, period)
             return DeliveryOutcome(
                 customer.name,
                 feed.name,
@@ -89,7 +89,9 @@ class _Work:
     started: float  # monotonic seconds
 
     def run(self) -> DeliveryOutcome:
-        earlier = self.bench.ledger.latest(self.customer.name, self.feed.name, self.state.period.label)
+        earlier = self.bench.ledger.deliveries.latest(
+            self.customer.name, self.feed.name, self.state.period.label
+        )
         if earlier is not None and was_not_let_in(earlier):
             refusal = self._knock()
             if refusal is not None:
@@ -142,7 +144,9 @@ class _Work:
 
     def broken(self, defect: Defect) -> DeliveryOutcome:
         """Notes a defect outside of any run: the next attempt takes the usual pause."""
-        latest = self.bench.ledger.latest(self.customer.name, self.feed.name, self.state.period.label)
+        latest = self.bench.ledger.deliveries.latest(
+            self.customer.name, self.feed.name, self.state.period.label
+        )
         if latest is None:
             raise defect
         if latest.status not in FINISHED and not latest.is_superseded:
@@ -159,7 +163,7 @@ class _Work:
             attempts=earlier.attempts + 1,
             next_attempt_at=self.bench.backoff.next_attempt_at(earlier, now),
         )
-        self.bench.ledger.update_delivery(self.lease, delivery)
+        self.bench.ledger.deliveries.update(self.lease, delivery)
         return delivery
 
     def _without_a_run(self, delivery: Delivery, error: XmodeError) -> DeliveryOutcome:
@@ -176,7 +180,9 @@ class _Work:
         )
 
     def _nothing_to_do(self, plan: Plan) -> DeliveryOutcome:
-        latest = self.bench.ledger.latest(self.customer.name, self.feed.name, self.state.period.label)
+        latest = self.bench.ledger.deliveries.latest(
+            self.customer.name, self.feed.name, self.state.period.label
+        )
         assert latest is not None
         return DeliveryOutcome(
             self.customer.name,
@@ -210,8 +216,8 @@ class _Work:
             updated_at=now,
             attempts=delivery.attempts + 1,
         )
-        bench.ledger.update_delivery(self.lease, delivery)
-        bench.ledger.start_run(self.lease, run)
+        bench.ledger.deliveries.update(self.lease, delivery)
+        bench.ledger.runs.start(self.lease, run)
         bench.progress.delivery_started(
             self.customer.name, self.feed.name, delivery.period, plan.upload_count, plan.upload_bytes
         )
@@ -233,7 +239,7 @@ class _Work:
             with Destination(bench, self.customer) as store:
                 # Where everything is to be sent, nothing can be gone.
                 sends_all = plan.upload_count == delivery.object_count
-                before = None if sends_all else bench.ledger.last_proof(delivery.id)
+                before = None if sends_all else bench.ledger.objects.last_proof(delivery.id)
                 sent = self._send(store, delivery, plan.upload_count, plan.upload_bytes)
                 error = obstacle(bench, plan, sent)
                 if error is None and not sent.stale and before is not None:
@@ -251,7 +257,7 @@ class _Work:
                         )
                         sent.add(self._send(store, delivery, rechecked.again, rechecked.again_bytes))
                         error = obstacle(bench, plan, sent)
-                    bench.ledger.spread_receipts(self.lease, delivery.id)
+                    bench.ledger.objects.spread_receipts(self.lease, delivery.id)
                 if error is None and not sent.stale:
                     publishing.note_published(bench, self.customer, store, delivery, self.lease)
                     LargeObjects(bench, self.customer, store, delivery, self.lease).tidy()
@@ -302,7 +308,7 @@ class _Work:
             updated_at=now,
             next_attempt_at=self._next_attempt_at(earlier, now, error) if failed else None,
         )
-        self.bench.ledger.update_delivery(self.lease, delivery)
+        self.bench.ledger.deliveries.update(self.lease, delivery)
         seconds = self._finish(run, plan, sent, word, failure)
         fields = failure and {"cause": failure.cause, "party": failure.party, "message": failure.message}
         telemetry.log(
@@ -356,7 +362,7 @@ class _Work:
 
     def _finish(self, run: Run, plan: Plan, sent: Sent, outcome: str, failure: Failure | None) -> float:
         seconds = self._seconds()
-        self.bench.ledger.finish_run(
+        self.bench.ledger.runs.finish(
             self.lease,
             replace(
                 run,

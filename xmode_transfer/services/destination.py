@@ -18,7 +18,7 @@ def opened(bench: Workbench, customer: Customer, step: Step) -> Iterator[ObjectS
     bench.sessions.verify_identity()
     credentials = bench.sessions.open(customer, step)
     credentials.get()
-    store = bench.stores.open(customer, credentials, bench.ledger.capabilities(customer.name).region)
+    store = bench.stores.open(customer, credentials, bench.ledger.checks.capabilities(customer.name).region)
     try:
         yield store
     finally:
@@ -33,7 +33,7 @@ class Destination:
         self._bench = bench
         self._customer = customer
         self._step = step
-        self._known = bench.ledger.capabilities(customer.name)
+        self._known = bench.ledger.checks.capabilities(customer.name)
 
     def admit(self) -> CredentialsProvider:
         """Sees to it that we are who we should be, and that the customer lets us in."""
@@ -51,7 +51,7 @@ class Destination:
     def _refuse_unsafe_role(self) -> None:
         if self._bench.unsafe_roles is not UnsafeRoles.STOP:
             return
-        last = self._bench.ledger.last_check(self._customer.name)
+        last = self._bench.ledger.checks.last(self._customer.name)
         if last is not None and last.unsafe:
             raise UnsafeRole(
                 f"{self._customer.name}: on {last.checked_at:%Y-%m-%d} its role could be assumed "
@@ -64,7 +64,7 @@ class Destination:
         region = self._store.region
         self._store.close()
         if region is not None and region != self._known.region:
-            self._bench.ledger.learn(
+            self._bench.ledger.checks.learn(
                 self._customer.name, Capabilities(region=region, learned_at=self._bench.clock.now())
             )
 

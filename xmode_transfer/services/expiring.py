@@ -10,12 +10,13 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
 
+from xmode_transfer.adapters.ledger import Ledger
 from xmode_transfer.domain.acts import Removal, RemovalOutcome
 from xmode_transfer.domain.config import Customer
 from xmode_transfer.domain.errors import Interrupted
 from xmode_transfer.domain.records import DeliveredKey, Delivery, Status
 from xmode_transfer.domain.retention import Action, DeliveryKey, Seen, Verdict, apply
-from xmode_transfer.ports import Ledger, ListedObject, ObjectStore
+from xmode_transfer.ports import ListedObject, ObjectStore
 from xmode_transfer.services.listing import compare
 
 LEFT_NAMED = 1000
@@ -114,7 +115,7 @@ class Planning:
         prefix = self.customer.destination.prefix
         below = tuple(f"{prefix}{feed}/" for feed in sorted(self.feeds, key=lambda feed: f"{feed}/"))
         known = (
-            item for item in self.ledger.delivered_keys(self.customer.name) if item.key.startswith(below)
+            item for item in self.ledger.keys.delivered(self.customer.name) if item.key.startswith(below)
         )
         pairs = ((item.known, item.there) for item in compare(self._listed(below), known, prefix))
         for decision in apply(self.verdicts, pairs, prefix=prefix):

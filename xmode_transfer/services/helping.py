@@ -51,7 +51,7 @@ def help_out(
     if sharing is None:
         return helped
     state = sharing.shares.state(delivery_id)
-    delivery = bench.ledger.delivery(delivery_id)
+    delivery = bench.ledger.deliveries.get(delivery_id)
     if state is None or delivery is None or state.ends or not state.unclaimed_count:
         return helped
     with telemetry.bind(customer=delivery.customer, feed=delivery.feed, period=delivery.period):

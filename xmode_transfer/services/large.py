@@ -53,7 +53,7 @@ class LargeObjects:
         self._lease = lease
         self._lock = threading.Lock()
         self.sent_bytes = 0
-        self.usable = bench.ledger.capabilities(customer.name).multipart is not False
+        self.usable = bench.ledger.checks.capabilities(customer.name).multipart is not False
 
     def send(self, planned: PlannedObject, request: PutRequest, body: OpenFile) -> PutAnswer | None:
         """Uploads one object in parts. None when parts are refused here (a single PutObject is to be used) or
@@ -76,7 +76,7 @@ class LargeObjects:
         except UploadNotFound:
             if self._landed(planned):
                 raise self._settled(upload) from None
-            self._bench.ledger.close_upload(self._lease, upload.upload_id, UploadStatus.ABORTED)
+            self._bench.ledger.uploads.close(self._lease, upload.upload_id, UploadStatus.ABORTED)
             raise
         except Unavailable:
             # the answer to Complete may have been lost: the object itself says what became of it
@@ -91,7 +91,9 @@ class LargeObjects:
         """The upload to go on with: of the same state of the source, and not about to be ended by the
         bucket's lifecycle rule. Others of this name are given up."""
         found = None
-        for upload in self._bench.ledger.uploads(delivery_id=self._delivery.id, statuses=[UploadStatus.OPEN]):
+        for upload in self._bench.ledger.uploads.find(
+            delivery_id=self._delivery.id, statuses=[UploadStatus.OPEN]
+        ):
             if upload.name != planned.name:
                 continue
             same = (upload.size, upload.modified_ns, upload.identity, upload.key) == (
@@ -123,7 +125,7 @@ class LargeObjects:
             opened_at=self._bench.clock.now(),
             abort_at=abort_at,
         )
-        self._bench.ledger.open_upload(self._lease, upload)
+        self._bench.ledger.uploads.open(self._lease, upload)
         return upload
 
     def _send_parts(self, upload: MultipartUpload, body: OpenFile) -> PutAnswer | None:
@@ -158,7 +160,7 @@ class LargeObjects:
         self._learn_multipart(True)
         parts = [done[number] for number in sorted(done)]
         answer = self._store.complete_upload(upload.key, upload.upload_id, parts, upload.size)
-        self._bench.ledger.close_upload(self._lease, upload.upload_id, UploadStatus.COMPLETED)
+        self._bench.ledger.uploads.close(self._lease, upload.upload_id, UploadStatus.COMPLETED)
         return answer
 
     def _acknowledged(
@@ -178,7 +180,7 @@ class LargeObjects:
                 failure = failure or error
                 continue
             part = future.result()
-            recording[self._bench.ledger.record_part(self._lease, upload.upload_id, part)] = part
+            recording[self._bench.ledger.uploads.record_part(self._lease, upload.upload_id, part)] = part
             with self._lock:
                 self.sent_bytes += part.size
             self._bench.progress.bytes_sent(part.size)
@@ -210,7 +212,7 @@ class LargeObjects:
         return info is not None and info.token == self._delivery.id and info.size == planned.size
 
     def _settled(self, upload: MultipartUpload) -> ObjectExists:
-        self._bench.ledger.close_upload(self._lease, upload.upload_id, UploadStatus.COMPLETED)
+        self._bench.ledger.uploads.close(self._lease, upload.upload_id, UploadStatus.COMPLETED)
         return ObjectExists(f"{upload.key} is there already, from an upload whose answer was lost")
 
     def _refused(self, upload: MultipartUpload, error: PartsRefused) -> None:
@@ -221,21 +223,21 @@ class LargeObjects:
         self.give_up(upload)
 
     def _learn_multipart(self, works: bool) -> None:
-        if self._bench.ledger.capabilities(self._customer).multipart is not works:
+        if self._bench.ledger.checks.capabilities(self._customer).multipart is not works:
             now = self._bench.clock.now()
-            self._bench.ledger.learn(self._customer, Capabilities(multipart=works, learned_at=now))
+            self._bench.ledger.checks.learn(self._customer, Capabilities(multipart=works, learned_at=now))
 
     def tidy(self) -> None:
         """Gives up what is still open from this delivery or a revision before it: nothing needs it any
         more."""
         earlier = own_ids(self._delivery)
-        for upload in self._bench.ledger.uploads(customer=self._customer, statuses=[UploadStatus.OPEN]):
+        for upload in self._bench.ledger.uploads.find(customer=self._customer, statuses=[UploadStatus.OPEN]):
             if upload.delivery_id in earlier:
                 self.give_up(upload)
 
     def _sent_bytes(self, upload: MultipartUpload) -> int:
         """What lies in the bucket of it by now, by the journal."""
-        journalled = self._bench.ledger.uploads(
+        journalled = self._bench.ledger.uploads.find(
             delivery_id=upload.delivery_id, statuses=[UploadStatus.LEFT_BEHIND]
         )
         return next((found.sent_bytes for found in journalled if found.upload_id == upload.upload_id), 0)
@@ -245,8 +247,8 @@ class LargeObjects:
         try:
             self._store.abort_upload(upload.key, upload.upload_id)
         except AccessDenied as error:
-            self._bench.ledger.close_upload(self._lease, upload.upload_id, UploadStatus.LEFT_BEHIND)
-            self._bench.ledger.learn(
+            self._bench.ledger.uploads.close(self._lease, upload.upload_id, UploadStatus.LEFT_BEHIND)
+            self._bench.ledger.checks.learn(
                 self._customer, Capabilities(abort=False, learned_at=self._bench.clock.now())
             )
             telemetry.warn(
@@ -261,7 +263,7 @@ class LargeObjects:
             # stays open in the journal: the next run tries to abort it again
             telemetry.warn(Event.MULTIPART_NOT_ABORTED, key=upload.key, **error.log_context())
         else:
-            self._bench.ledger.close_upload(self._lease, upload.upload_id, UploadStatus.ABORTED)
+            self._bench.ledger.uploads.close(self._lease, upload.upload_id, UploadStatus.ABORTED)
 
 
 def _rule(upload: MultipartUpload) -> str:

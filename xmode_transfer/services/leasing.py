@@ -5,9 +5,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from xmode_transfer import telemetry
+from xmode_transfer.adapters.ledger import Ledger
 from xmode_transfer.domain.errors import LeaseLost, XmodeError
 from xmode_transfer.domain.records import Lease
-from xmode_transfer.ports import Ledger
 from xmode_transfer.telemetry import Event
 
 TTL_SECONDS = 45.0  # how long a machine may be frozen before another may take over
@@ -23,12 +23,12 @@ def of_delivery(customer: str, feed: str, period: str) -> str:
 def held(ledger: Ledger, name: str, holder: str) -> Iterator[Lease]:
     """Claims ``name``, renews the lease in the background, gives it back at the end. Raises
     AlreadyRunning."""
-    lease = ledger.claim(name, holder, TTL_SECONDS)
+    lease = ledger.leases.claim(name, holder, TTL_SECONDS)
     try:
         with kept(ledger, lease):
             yield lease
     finally:
-        ledger.release(lease)
+        ledger.leases.release(lease)
 
 
 @contextmanager
@@ -40,7 +40,7 @@ def kept(ledger: Ledger, lease: Lease, *, lost: Callable[[], None] = lambda: Non
     def renew() -> None:
         while not done.wait(_RENEW_SECONDS):
             try:
-                ledger.renew(lease, TTL_SECONDS)
+                ledger.leases.renew(lease, TTL_SECONDS)
             except LeaseLost:
                 telemetry.log(Event.LEASE_LOST, lease=lease.name)
                 lost()

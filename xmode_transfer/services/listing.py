@@ -78,7 +78,7 @@ class Listing:
         below = prefix + (f"{self.feed}/" if self.feed else "")
         doubtful = not_attested(self.bench, self.customer.name, self.feed)
         with destination.opened(self.bench, self.customer, Step.LIST) as store:
-            known = self.bench.ledger.delivered_keys(self.customer.name, self.feed)
+            known = self.bench.ledger.keys.delivered(self.customer.name, self.feed)
             for compared in compare(store.list(below), known, prefix):
                 item = compared
                 if self.bench.stop.is_set():
@@ -103,7 +103,7 @@ def not_attested(bench: Workbench, customer: str, feed: str | None = None) -> di
     """The deliveries (feed, period, revision) that our signature does not vouch for, and why."""
     return {
         (item.feed, item.period, item.revision): item.not_attested
-        for item in bench.ledger.deliveries(customer, feed)
+        for item in bench.ledger.deliveries.find(customer, feed)
         if item.not_attested is not None
     }
 

@@ -2,13 +2,14 @@
 
 from collections.abc import Callable, Iterable, Sequence
 
+from xmode_transfer.adapters.ledger import Ledger
 from xmode_transfer.domain.config import Customer, Feed
 from xmode_transfer.domain.errors import Defect, SourceError, SourcePartlyUnreadable
 from xmode_transfer.domain.keys import readable
 from xmode_transfer.domain.looks import KEPT_PERIODS, Look, Waiting
 from xmode_transfer.domain.periods import PeriodKind
 from xmode_transfer.domain.records import SourceProblem, Status
-from xmode_transfer.ports import Clock, Ledger, PeriodState
+from xmode_transfer.ports import Clock, PeriodState
 from xmode_transfer.services.sending import failure_of
 
 
@@ -26,7 +27,7 @@ def remembered(
     incomplete periods and what cannot be followed, by feed), remembers the look (by ``record``, else in the
     ledger), and answers what is due. A source that cannot be looked at is remembered too, and its error
     raised on."""
-    record = record or ledger.record_look
+    record = record or ledger.sources.record
     looked_at = clock.now()
     try:
         found = list(states)
@@ -78,7 +79,7 @@ def _undelivered(
         oldest = None
     done = {
         delivery.period: delivery.marker
-        for delivery in ledger.calendar(customer.name, feed.name, oldest)
+        for delivery in ledger.deliveries.calendar(customer.name, feed.name, oldest)
         if delivery.status is Status.DELIVERED
     }
     labels = [

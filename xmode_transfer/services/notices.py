@@ -83,14 +83,16 @@ class Notices:
         another process does so, LeaseLost."""
         ledger, now = self._bench.ledger, self._bench.clock.now()
         customers = wanting(configuration)
-        planned = ledger.notices(statuses=[NoticeStatus.PLANNED])
+        planned = ledger.notices.find(statuses=[NoticeStatus.PLANNED])
         if not customers and not planned:
             return
         hold = timedelta(seconds=configuration.service.alerting.hold_seconds)
-        corrections = ledger.corrections(now - CORRECTED_WITHIN)
+        corrections = ledger.deliveries.corrections(now - CORRECTED_WITHIN)
         found = happenings(customers, assessment, corrections, hold)
         known = [
-            item for name in sorted({item.mark.customer for item in found}) for item in ledger.notices(name)
+            item
+            for name in sorted({item.mark.customer for item in found})
+            for item in ledger.notices.find(name)
         ]
         made = {item.mark.customer: item.made_at for item in sorted(known, key=lambda item: item.made_at)}
         fresh = [
@@ -102,7 +104,7 @@ class Notices:
         if not open_ and not gone:
             return
         with leasing.held(ledger, _LEASE, self._bench.holder) as lease:
-            ledger.record_notices(lease, [item.withdrawn() for item in gone] + fresh)
+            ledger.notices.record(lease, [item.withdrawn() for item in gone] + fresh)
             if assessment.daemon is None or assessment.daemon.trouble is None:
                 self._put_all(lease, customers, assessment, open_)
 
@@ -149,13 +151,13 @@ class Notices:
                     if self._stop.is_set():
                         return
                     self._put_one(store, item)
-                    ledger.record_notices(lease, [item.put(clock.now())])
+                    ledger.notices.record(lease, [item.put(clock.now())])
                     telemetry.log(Event.NOTICE_PUT, **_fields(item))
         except (LedgerError, LeaseLost, VendorIdentityError):
             raise  # not this customer's
         except XmodeError as error:
             refused = item.refused(error.message, clock.now())
-            ledger.record_notices(lease, [refused])
+            ledger.notices.record(lease, [refused])
             context = error.log_context()
             telemetry.warn(
                 Event.NOTICE_NOT_PUT, **_fields(item), **context, next_attempt_at=refused.next_attempt_at

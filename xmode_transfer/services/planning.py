@@ -8,6 +8,7 @@ import hashlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 
+from xmode_transfer.adapters.ledger import Ledger
 from xmode_transfer.domain import keys
 from xmode_transfer.domain.config import Customer, Feed
 from xmode_transfer.domain.errors import SourceError
@@ -25,7 +26,7 @@ from xmode_transfer.domain.records import (
     SourceProblem,
     Status,
 )
-from xmode_transfer.ports import ChecksumOf, Clock, Ledger, PeriodState, Source
+from xmode_transfer.ports import ChecksumOf, Clock, PeriodState, Source
 
 ILLEGAL_NAME = "illegal_name"
 """A problem of a source file whose name makes no object key of ours; the sources know the others."""
@@ -64,11 +65,11 @@ class Planner:
                 return Plan(skipped=known_count)
         delivery = self._open_revision(latest)
         if delivery is not latest:
-            self.ledger.create_delivery(lease, delivery)
+            self.ledger.deliveries.create(lease, delivery)
         plan = self._record(lease, delivery)
         if plan is None:
             delivery = self._open_revision(self._latest())
-            self.ledger.create_delivery(lease, delivery)
+            self.ledger.deliveries.create(lease, delivery)
             plan = self._record(lease, delivery)
         assert plan is not None  # a revision that was just begun holds nothing that could be stale
         return plan
@@ -91,16 +92,16 @@ class Planner:
 
     def counted(self, lease: Lease, delivery: Delivery) -> Delivery:
         """The delivery with its counts as planned now, recorded."""
-        count, total = self.ledger.totals(delivery.id)
+        count, total = self.ledger.objects.totals(delivery.id)
         delivery = replace(
             delivery,
             object_count=count,
             total_bytes=total,
-            missing_count=sum(1 for _ in self.ledger.left_out(delivery.id)),
+            missing_count=sum(1 for _ in self.ledger.objects.left_out(delivery.id)),
             marker=self.state.marker,
             updated_at=self.clock.now(),
         )
-        self.ledger.update_delivery(lease, delivery)
+        self.ledger.deliveries.update(lease, delivery)
         return delivery
 
     def same_content(self, file: SourceFile, receipt: Receipt) -> bool:
@@ -132,7 +133,7 @@ class Planner:
             message=f"the source changed before revision {delivery.revision} was complete; "
             f"revision {delivery.revision + 1} takes over",
         )
-        self.ledger.update_delivery(
+        self.ledger.deliveries.update(
             lease,
             replace(delivery, status=Status.FAILED, failure=failure, updated_at=self.clock.now()),
         )
@@ -188,12 +189,12 @@ class Planner:
                 else:
                     yield from self._planned(plan, difference, delivery.revision)
 
-        self.ledger.plan_objects(lease, delivery.id, objects())
+        self.ledger.objects.plan(lease, delivery.id, objects())
         if stale:
             self.supersede(lease, delivery)
             return None
         if gone:
-            self.ledger.forget_planned(lease, delivery.id, gone)
+            self.ledger.objects.forget(lease, delivery.id, gone)
         plan.delivery = self.counted(lease, delivery)
         return plan
 
@@ -229,7 +230,7 @@ class Planner:
         """The producer declared the period complete again with the same content; it need not be read again
         for that."""
         if latest.marker != self.state.marker:
-            self.ledger.update_delivery(lease, replace(latest, marker=self.state.marker))
+            self.ledger.deliveries.update(lease, replace(latest, marker=self.state.marker))
 
     # --- shared ---------------------------------------------------------------------------------------
 
@@ -238,12 +239,12 @@ class Planner:
         return self.state.period.label
 
     def _latest(self) -> Delivery | None:
-        return self.ledger.latest(self.customer.name, self.feed.name, self._period)
+        return self.ledger.deliveries.latest(self.customer.name, self.feed.name, self._period)
 
     def _differences(self, delivery: Delivery | None, lease: Lease | None = None) -> Iterator[Difference]:
         """The source against the revision ``delivery``, if any, and everything delivered before."""
-        current = self.ledger.planned(delivery.id) if delivery is not None else iter(())
-        delivered = self.ledger.delivered_names(self.customer.name, self.feed.name, self._period)
+        current = self.ledger.objects.planned(delivery.id) if delivery is not None else iter(())
+        delivered = self.ledger.objects.delivered(self.customer.name, self.feed.name, self._period)
         files = self.source.scan(self.state.period)
         return self._looked_into(diff(files, known_of(current, delivered)), lease)
 
@@ -297,7 +298,7 @@ class Planner:
                     continue
             yield difference
         if touched and lease is not None:
-            self.ledger.restamp(lease, self.customer.name, self.feed.name, self._period, touched)
+            self.ledger.objects.restamp(lease, self.customer.name, self.feed.name, self._period, touched)
 
     def _entry(self, difference: Difference, revision: int, *, renewed: bool) -> PlanEntry:
         if difference.problem is not None:

@@ -22,7 +22,7 @@ def publish(
     manifest of ours that is there already, with the same objects, is success. Raises ObjectExists when
     something else lies under its key, and what the store raises."""
     key = keys.manifest_key(customer.destination.prefix, delivery.feed, delivery.period, delivery.revision)
-    missing = bench.ledger.left_out(delivery.id)
+    missing = bench.ledger.objects.left_out(delivery.id)
     doubt = delivery.not_attested or _inherited_doubt(bench, delivery)
     chunks = manifest.chunks(
         delivery,
@@ -59,7 +59,7 @@ def publish(
         next_attempt_at=None,
         not_attested=doubt,
     )
-    bench.ledger.update_delivery(lease, delivered)
+    bench.ledger.deliveries.update(lease, delivered)
     return delivered
 
 
@@ -70,7 +70,7 @@ def note_published(
     manifest of one of them and not lived to record it. What that manifest lists stays. Where it cannot be
     looked at, it counts as put."""
     place = (delivery.customer, delivery.feed, delivery.period)
-    failed = {item.revision: item for item in bench.ledger.deliveries(*place, statuses=[Status.FAILED])}
+    failed = {item.revision: item for item in bench.ledger.deliveries.find(*place, statuses=[Status.FAILED])}
     for revision in range(delivery.revision - 1, 0, -1):
         other = failed.get(revision)
         if other is None:
@@ -86,7 +86,7 @@ def note_published(
             if info is None or info.token != other.id:
                 continue
         checksum = info.checksum if info is not None else None
-        bench.ledger.update_delivery(
+        bench.ledger.deliveries.update(
             lease,
             replace(
                 other,
@@ -99,15 +99,17 @@ def note_published(
 def _inherited_doubt(bench: Workbench, delivery: Delivery) -> str | None:
     """Why our signature must not vouch for the delivery: it carries over objects of one that was taken back
     from the bucket without it."""
-    earlier = bench.ledger.deliveries(delivery.customer, delivery.feed, delivery.period)
+    earlier = bench.ledger.deliveries.find(delivery.customer, delivery.feed, delivery.period)
     doubtful = next((item for item in earlier if item.not_attested is not None), None)
-    if doubtful is None or not any(planned.carried for planned, _ in bench.ledger.planned(delivery.id)):
+    if doubtful is None or not any(
+        planned.carried for planned, _ in bench.ledger.objects.planned(delivery.id)
+    ):
         return None
     return f"it carries over objects of revision {doubtful.revision}, which is not attested"
 
 
 def _receipts(bench: Workbench, delivery: Delivery) -> Iterator[Receipt]:
-    for planned, receipt in bench.ledger.planned(delivery.id):
+    for planned, receipt in bench.ledger.objects.planned(delivery.id):
         if receipt is None:
             raise Defect(
                 f"{planned.name} has no receipt and the manifest was about to be put", hint="report this"

@@ -112,7 +112,7 @@ class Recheck:
         window: deque[tuple[PlannedObject, Receipt, Future[ObjectInfo | None] | None]] = deque()
         pool = ThreadPoolExecutor(threads, thread_name_prefix="recheck")
         try:
-            for planned, receipt in self.bench.ledger.proven(self.delivery.id):
+            for planned, receipt in self.bench.ledger.objects.proven(self.delivery.id):
                 if self.bench.stop.is_set():
                     raise Interrupted("stopped on request", hint="the next run looks again")
                 if receipt.delivered_at > self.before:
@@ -180,7 +180,7 @@ class Recheck:
             if ours and (judgement.rewritten or receipt.removed):
                 # ours, sent again by a run that did not live to write it down
                 renewed = receipt_of(planned, info, receipt.sha256)
-                self.bench.ledger.record_receipt(self.lease, self.delivery.id, renewed).result()
+                self.bench.ledger.objects.record_receipt(self.lease, self.delivery.id, renewed).result()
         elif receipt.removed:
             yield _Lost(planned, receipt, MissingReason.EXPIRED)
         elif not receipt.key.startswith(self.planner.customer.destination.prefix):
@@ -212,9 +212,9 @@ class Recheck:
             again.append(planned)
         ledger = self.bench.ledger
         if again:
-            ledger.send_again(self.lease, self.delivery.id, again)
+            ledger.objects.send_again(self.lease, self.delivery.id, again)
         if gone:
-            ledger.leave_out(self.lease, self.delivery.id, gone)
+            ledger.objects.leave_out(self.lease, self.delivery.id, gone)
         self._note(batch, {item.name for item in again})
         self.result.again += len(again)
         self.result.again_bytes += sum(item.size for item in again)

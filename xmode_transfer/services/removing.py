@@ -118,7 +118,7 @@ class Remover:
         name = leasing.of_delivery(self.customer.name, period.feed, period.period)
         try:
             with leasing.held(ledger, name, self.bench.holder) as delivering:
-                now = ledger.deliveries(self.customer.name, period.feed, period.period)
+                now = ledger.deliveries.find(self.customer.name, period.feed, period.period)
                 if states_of(now) != period.states:
                     period.kept_because = "it was delivered or corrected meanwhile"
                 elif self._remove_manifests(period):
@@ -153,7 +153,7 @@ class Remover:
     def _is_ours(self, manifest: Removal, found: ObjectInfo) -> bool:
         if found.etag.strip('"') != manifest.etag.strip('"'):
             return False
-        of_period = self.bench.ledger.deliveries(self.customer.name, manifest.feed, manifest.period)
+        of_period = self.bench.ledger.deliveries.find(self.customer.name, manifest.feed, manifest.period)
         for delivery in of_period:
             if delivery.manifest_key == manifest.key and delivery.status is Status.DELIVERED:
                 algorithm, _, value = (delivery.manifest_checksum or "").partition(":")
@@ -177,7 +177,7 @@ class Remover:
         self, period: ExpiringPeriod, delivering: Lease, requests: ThreadPoolExecutor, ahead: int
     ) -> None:
         intended = (RemovalOutcome.PLANNED, RemovalOutcome.DOUBTFUL)
-        planned = self.bench.ledger.removals(self.act_id, period.feed, period.period, intended)
+        planned = self.bench.ledger.operations.removals(self.act_id, period.feed, period.period, intended)
         work = telemetry.carry(self._work)
         under_way: deque[Future[list[Removal]]] = deque()
         try:
@@ -190,7 +190,7 @@ class Remover:
                 if len(under_way) == ahead:
                     self._settle(period, under_way.popleft().result())
                 # Suspended for longer than a lease lives, we would remove what a correction carries over.
-                self.bench.ledger.renew(delivering, leasing.TTL_SECONDS)
+                self.bench.ledger.leases.renew(delivering, leasing.TTL_SECONDS)
                 under_way.append(requests.submit(work, some))
             while under_way:
                 self._settle(period, under_way.popleft().result())

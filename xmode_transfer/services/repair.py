@@ -124,7 +124,7 @@ def repair(
             reason=f"a verification found {found.missing:,} {keys} missing",
             started_at=now,
         )
-        bench.ledger.start_act(lease, act)
+        bench.ledger.operations.start(lease, act)
         result.act_id = act.id
         missing = [item.known for item in found.findings if item.flaw is Flaw.MISSING]
         bench.progress.delivery_started(
@@ -147,7 +147,7 @@ def repair(
                 failed=len(result.left),
                 failure=result.failure,
             )
-            bench.ledger.finish_act(lease, done)
+            bench.ledger.operations.finish(lease, done)
     telemetry.log(
         Event.REPAIR_FINISHED,
         customer=customer.name,
@@ -204,7 +204,7 @@ class _Repair:
             telemetry.bind(feed=name, period=label),
             leasing.held(ledger, leasing.of_delivery(customer, name, label), self.bench.holder) as lease,
         ):
-            deliveries = {item.revision: item for item in ledger.deliveries(customer, name, label)}
+            deliveries = {item.revision: item for item in ledger.deliveries.find(customer, name, label)}
             source = self.bench.sources(feed)
             objects = sorted((item for item in wanted if item.name), key=attrgetter("revision", "name"))
             names = {item.name for item in objects}
@@ -295,8 +295,8 @@ class _Repair:
         if not shared:
             return
         futures = [
-            self.bench.ledger.record_receipt(lease, deliveries[revision].id, receipt)
-            for planned, receipt in self.bench.ledger.planned(delivery.id)
+            self.bench.ledger.objects.record_receipt(lease, deliveries[revision].id, receipt)
+            for planned, receipt in self.bench.ledger.objects.planned(delivery.id)
             if planned.name in shared and receipt is not None
             for revision in shared[planned.name].named_by
             if revision != delivery.revision

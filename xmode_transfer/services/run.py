@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from xmode_transfer import telemetry
+from xmode_transfer.adapters.ledger import Ledger
 from xmode_transfer.domain.config import Configuration, Customer, CustomerState, Feed
 from xmode_transfer.domain.errors import (
     ConfigError,
@@ -19,7 +20,7 @@ from xmode_transfer.domain.errors import (
 from xmode_transfer.domain.periods import Period, PeriodKind, look_back_start
 from xmode_transfer.domain.plan import PlanEntry
 from xmode_transfer.domain.records import DeliveryOutcome, SourceProblem, Status
-from xmode_transfer.ports import Clock, Ledger, PeriodState, Source, SourceFactory
+from xmode_transfer.ports import Clock, PeriodState, Source, SourceFactory
 from xmode_transfer.services import looking, superseded
 from xmode_transfer.services.deliver import deliver
 from xmode_transfer.services.planning import Planner
@@ -331,7 +332,7 @@ def _due_of(
         states = iter([found])
     else:
         states = source.periods(start)
-    passed = {} if selection.explicit else ledger.passed_over(customer.name, feed.name)
+    passed = {} if selection.explicit else ledger.sources.passed_over(customer.name, feed.name)
     for state in states:
         if isinstance(state, SourceProblem):
             if _is_asked_for(feed, state, start, until):
@@ -372,5 +373,5 @@ def _is_settled(ledger: Ledger, customer: Customer, feed: Feed, state: PeriodSta
     when a period is complete anew. A drop folder is always looked into: its one period never ends."""
     if feed.period is PeriodKind.NONE or (reread and not state.marker):
         return False
-    latest = ledger.latest(customer.name, feed.name, state.period.label)
+    latest = ledger.deliveries.latest(customer.name, feed.name, state.period.label)
     return latest is not None and latest.status is Status.DELIVERED and latest.marker == state.marker

@@ -2,12 +2,12 @@
 
 from collections.abc import Iterable
 
+from xmode_transfer.adapters.ledger import Ledger
 from xmode_transfer.domain.config import Configuration, Customer
 from xmode_transfer.domain.errors import ConfigError
 from xmode_transfer.domain.periods import Period, period_labelled
 from xmode_transfer.domain.records import Status
 from xmode_transfer.domain.verification import Scope
-from xmode_transfer.ports import Ledger
 
 
 def check_scope(
@@ -22,7 +22,7 @@ def check_scope(
     if (
         feed is not None
         and feed not in customer.feeds
-        and not ledger.deliveries(customer.name, feed, limit=1)
+        and not ledger.deliveries.find(customer.name, feed, limit=1)
     ):
         raise ConfigError(
             f"{customer.name} has never received a feed {feed}",
@@ -48,7 +48,7 @@ def check_scope(
 def check_delivered(ledger: Ledger, customer: Customer, feed: str | None, period: str) -> None:
     """Raises ConfigError for a period of which no delivery to the customer was ever begun: nothing can be
     proven of it, and "nothing is wrong" would be taken for a proof."""
-    if not ledger.deliveries(customer.name, feed, period, limit=1):
+    if not ledger.deliveries.find(customer.name, feed, period, limit=1):
         what = f"{feed} {period}" if feed is not None else period
         raise ConfigError(
             f"nothing of {what} was ever delivered to {customer.name}",
@@ -59,7 +59,7 @@ def check_delivered(ledger: Ledger, customer: Customer, feed: str | None, period
 
 def why_nothing(ledger: Ledger, customer: Customer, scope: Scope) -> str:
     """Why the ledger has no key that is meant."""
-    delivered = ledger.deliveries(customer.name, scope.feed, scope.period, [Status.DELIVERED])
+    delivered = ledger.deliveries.find(customer.name, scope.feed, scope.period, [Status.DELIVERED])
     if any(scope.covers(item.feed, item.period) and item.object_count for item in delivered):
         return "cleanups have removed all that was delivered"
     if scope == Scope():

@@ -287,8 +287,8 @@ class Sender:
         """Records what really lies there, so that the planner sees a delivered object whose source has moved
         on."""
         older = planned._replace(size=info.size, modified_ns=0, identity="superseded")
-        self._bench.ledger.plan_objects(self._lease, self._delivery.id, [older])
-        self._bench.ledger.record_receipt(
+        self._bench.ledger.objects.plan(self._lease, self._delivery.id, [older])
+        self._bench.ledger.objects.record_receipt(
             self._lease, self._delivery.id, receipt_of(older, info, None)
         ).result()
         with self._lock:
@@ -332,7 +332,7 @@ class Sender:
             self._bench.progress.object_finished(planned.name, planned.size, "delivered")
             self._finish()
 
-        future = self._bench.ledger.record_receipt(self._lease, self._delivery.id, receipt)
+        future = self._bench.ledger.objects.record_receipt(self._lease, self._delivery.id, receipt)
         future.add_done_callback(telemetry.carry(recorded))
 
     def _failed(self, planned: PlannedObject, error: XmodeError) -> None:

@@ -72,7 +72,7 @@ def send(
             shared = _Closer(bench, sharing, work, division).send(count, size)
             if shared is not None:
                 return shared
-    pending = bench.ledger.pending(delivery.id)
+    pending = bench.ledger.objects.pending(delivery.id)
     return Sender(bench, customer, feed, source, store, delivery, lease).send(pending)
 
 
@@ -91,7 +91,7 @@ class Work:
         """Sends what is pending of a chunk. The lease is kept, and is the caller's to give back."""
         names = chunk.names
         with leasing.kept(self.bench.ledger, chunk.lease), eye.on(chunk) as bench:
-            pending = bench.ledger.pending(self.delivery.id, after=names.after, last=names.last)
+            pending = bench.ledger.objects.pending(self.delivery.id, after=names.after, last=names.last)
             sender = Sender(
                 bench, self.customer, self.feed, self.source, self.store, self.delivery, chunk.lease
             )
@@ -256,7 +256,7 @@ class _Closer:
         rules, limits = self._sharing.rules, self._bench.limits
         ranges = list(
             divide(
-                self._bench.ledger.pending(self._division.delivery_id),
+                self._bench.ledger.objects.pending(self._division.delivery_id),
                 large_enough(rules.chunk_objects, count),
                 large_enough(rules.chunk_bytes, size),
             )

@@ -3,18 +3,19 @@
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 
+from xmode_transfer.adapters.ledger import Ledger
 from xmode_transfer.domain.config import Configuration, Customer, CustomerState, Feed
 from xmode_transfer.domain.errors import Defect, LedgerError, SourceError
 from xmode_transfer.domain.health import Assessment, assess
 from xmode_transfer.domain.looks import Look, Subscription
-from xmode_transfer.ports import Clock, Ledger, SourceFactory
+from xmode_transfer.ports import Clock, SourceFactory
 from xmode_transfer.services import looking
 from xmode_transfer.services.run import CustomerRun, Selection, due
 
 
 def daemon_looks(ledger: Ledger, clock: Clock) -> bool:
     """Whether a daemon is alive, by the ledger: then what it has seen is new enough."""
-    return any(daemon.is_alive(clock.now()) for daemon in ledger.daemons(1))
+    return any(daemon.is_alive(clock.now()) for daemon in ledger.daemons.newest(1))
 
 
 class Looks:
@@ -63,12 +64,12 @@ class Looks:
     def _record(self, look: Look) -> None:
         if self.refusal is None:
             try:
-                self._ledger.record_look(look)
+                self._ledger.sources.record(look)
             except LedgerError as error:
                 self.refusal = error
             else:
                 return
-        last = self._ledger.last_look(look.customer, look.feed)
+        last = self._ledger.sources.last(look.customer, look.feed)
         self._kept[look.customer, look.feed] = look.after(last)
 
     def assess(self, configuration: Configuration) -> Assessment:

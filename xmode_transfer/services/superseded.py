@@ -37,7 +37,7 @@ def sweep(
     hurts no delivery: a later sweep goes on."""
     with telemetry.bind(customer=customer.name):
         try:
-            found = bench.ledger.superseded_keys(customer.name, feed, refused=refused)
+            found = bench.ledger.keys.superseded(customer.name, feed, refused=refused)
             if not found:
                 return None
             with leasing.held(bench.ledger, f"superseded/{customer.name}", bench.holder) as lease:
@@ -51,9 +51,9 @@ def sweep(
 
 def _remove(bench: Workbench, customer: Customer, lease: Lease, found: Sequence[DeliveredKey]) -> Removed:
     ledger, now = bench.ledger, bench.clock.now()
-    for dead in acts.died(ledger.acts(customer.name, ActKind.SUPERSEDED, None)):
-        ledger.forget_planned_removals(lease, dead.id)  # what it has removed, this one finds gone
-        ledger.finish_act(lease, replace(dead, finished_at=now, outcome=acts.INTERRUPTED))
+    for dead in acts.died(ledger.operations.newest(customer.name, ActKind.SUPERSEDED, None)):
+        ledger.operations.forget_planned(lease, dead.id)  # what it has removed, this one finds gone
+        ledger.operations.finish(lease, replace(dead, finished_at=now, outcome=acts.INTERRUPTED))
     act = Act(
         id=f"superseded-{customer.name}-{now:%Y%m%dT%H%M%S}-{secrets.token_hex(4)}",
         kind=ActKind.SUPERSEDED,
@@ -63,11 +63,11 @@ def _remove(bench: Workbench, customer: Customer, lease: Lease, found: Sequence[
         reason=REASON,
         started_at=now,
     )
-    ledger.start_act(lease, act)
+    ledger.operations.start(lease, act)
     removed = Removed()
 
     def record(some: Sequence[Removal]) -> None:
-        ledger.record_removals(lease, act.id, some)
+        ledger.operations.record_removals(lease, act.id, some)
 
     planned = (_removal(item) for item in found)
     while some := list(islice(planned, _BATCH)):
@@ -81,7 +81,7 @@ def _remove(bench: Workbench, customer: Customer, lease: Lease, found: Sequence[
     except XmodeError as error:
         done = replace(act, failure=failure_of(error))
         if isinstance(error, AccessDenied):  # some stores say it of all keys at once
-            left = ledger.removals(act.id, outcomes=[RemovalOutcome.PLANNED])
+            left = ledger.operations.removals(act.id, outcomes=[RemovalOutcome.PLANNED])
             while some := list(islice(left, _BATCH)):
                 record([item._replace(outcome=RemovalOutcome.RETAINED) for item in some])
                 for item in some:
@@ -90,9 +90,9 @@ def _remove(bench: Workbench, customer: Customer, lease: Lease, found: Sequence[
             raise
     finally:
         bench.progress.delivery_finished()
-        ledger.forget_planned_removals(lease, act.id)
+        ledger.operations.forget_planned(lease, act.id)
         outcome = "removed" if removed.ours else "nothing"
-        ledger.finish_act(
+        ledger.operations.finish(
             lease,
             replace(
                 done,
@@ -114,7 +114,7 @@ def _remove(bench: Workbench, customer: Customer, lease: Lease, found: Sequence[
 def _periods(bench: Workbench, customer: Customer, found: Sequence[DeliveredKey]) -> list[ExpiringPeriod]:
     periods = []
     for (feed, period), _ in groupby(found, lambda item: (item.feed, item.period)):
-        states = states_of(bench.ledger.deliveries(customer.name, feed, period))
+        states = states_of(bench.ledger.deliveries.find(customer.name, feed, period))
         periods.append(ExpiringPeriod(feed, period, REASON, states))
     return periods
 

@@ -157,7 +157,7 @@ class Verification:
                     yield from self._checked(store, count)
                 outcome = self.verified.outcome
                 # Health has it from there, until a later verification finds these periods as delivered.
-                bench.ledger.record_discrepancies(name, self.scope, self._found.values())
+                bench.ledger.discrepancies.record(name, self.scope, self._found.values())
             except Interrupted:
                 outcome = "interrupted"
                 raise
@@ -172,7 +172,7 @@ class Verification:
         """How many objects there should be, and their bytes."""
         held = [
             item
-            for item in self.bench.ledger.holdings(self.customer.name)
+            for item in self.bench.ledger.keys.holdings(self.customer.name)
             if self.scope.covers(item.feed, item.period)
         ]
         return sum(item.objects for item in held), sum(item.bytes for item in held)
@@ -201,7 +201,7 @@ class Verification:
 
     def _keys(self, store: ObjectStore) -> Iterator[DeliveredKey]:
         scope, name = self.scope, self.customer.name
-        known = self.bench.ledger.delivered_keys(name, scope.feed, scope.period)
+        known = self.bench.ledger.keys.delivered(name, scope.feed, scope.period)
         if not scope.is_whole:
             for item in known:
                 if scope.covers(item.feed, item.period):
@@ -226,7 +226,7 @@ class Verification:
         if self.customer.bucket_owner == self.customer.account_id:
             return None
         found = []
-        known = self.bench.ledger.delivered_keys(self.customer.name, self.scope.feed, self.scope.period)
+        known = self.bench.ledger.keys.delivered(self.customer.name, self.scope.feed, self.scope.period)
         for item in islice(known, _USUAL_OF):
             try:
                 found.append(store.acl(item.key))
@@ -284,7 +284,9 @@ class Verification:
         """What it lists, beside the ledger; both are streamed."""
         identity = delivery_id(self.customer.name, known.feed, known.period, known.revision)
         reader = ManifestReader(store.read(known.key))
-        receipts = (receipt for _, receipt in self.bench.ledger.planned(identity) if receipt is not None)
+        receipts = (
+            receipt for _, receipt in self.bench.ledger.objects.planned(identity) if receipt is not None
+        )
         try:
             told = list(islice(manifest_differences(reader, receipts), _TOLD_DIFFERENCES))
         except NoManifest as error:

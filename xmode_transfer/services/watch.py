@@ -8,6 +8,7 @@ from dataclasses import replace
 from datetime import timedelta
 
 from xmode_transfer import telemetry
+from xmode_transfer.adapters.ledger import Ledger
 from xmode_transfer.domain.alerts import (
     Alert,
     AlertState,
@@ -34,7 +35,7 @@ from xmode_transfer.domain.errors import (
 )
 from xmode_transfer.domain.health import Assessment, Trouble, assess
 from xmode_transfer.domain.records import Lease
-from xmode_transfer.ports import Clock, Heart, Ledger, Notifier
+from xmode_transfer.ports import Clock, Heart, Notifier
 from xmode_transfer.services import leasing
 from xmode_transfer.telemetry import Event
 
@@ -47,13 +48,13 @@ _Key = tuple[str, str]
 def assess_all(configuration: Configuration, ledger: Ledger, clock: Clock) -> Assessment:
     """How every configured customer fares now: the one evaluator behind `status`, the page, the metrics and
     the alerts. Reads the ledger and calls nobody; costs by the number of subscriptions, not by the length of
-    their history. For one customer's calendar of periods see ``Ledger.calendar``. Raises LedgerError."""
+    their history. For one customer's calendar of periods see ``Ledger.deliveries.calendar``. Raises LedgerError."""
     return assess(configuration, ledger.survey(), clock.now())
 
 
 def open_causes(ledger: Ledger) -> list[str]:
     """The cause of each alert that is open. Raises LedgerError."""
-    return [alert.condition.cause for alert in ledger.alerts() if alert.state is AlertState.OPEN]
+    return [alert.condition.cause for alert in ledger.alerts.known() if alert.state is AlertState.OPEN]
 
 
 def rules_of(alerting: Alerting) -> Rules:
@@ -165,8 +166,8 @@ class Watch:
         """What the ledger knows takes the place of what is in memory, but for what it has not taken yet."""
         try:
             assessment = assess_all(configuration, self._ledger, self._clock)
-            alerts = {alert.fingerprint: alert for alert in self._ledger.alerts()}
-            tellings = {(item.fingerprint, item.channel): item for item in self._ledger.tellings()}
+            alerts = {alert.fingerprint: alert for alert in self._ledger.alerts.known()}
+            tellings = {(item.fingerprint, item.channel): item for item in self._ledger.alerts.tellings()}
         except LedgerError as error:
             self._note(error)
             return None
@@ -198,7 +199,7 @@ class Watch:
         if not (self._unrecorded or self._forgotten or self._unrecorded_tellings) and self._trouble is None:
             return
         try:
-            self._ledger.record_alerts(
+            self._ledger.alerts.record(
                 lease,
                 [self._alerts[mark] for mark in sorted(self._unrecorded)],
                 sorted(self._forgotten),
@@ -307,7 +308,7 @@ def current_alerts(configuration: Configuration, ledger: Ledger, clock: Clock) -
     found = conditions(assessment.all_troubles())
     here = {condition.fingerprint: condition for condition in found}
     now = clock.now()
-    alerts = {alert.fingerprint: alert for alert in ledger.alerts()}
+    alerts = {alert.fingerprint: alert for alert in ledger.alerts.known()}
     for mark, condition in here.items():
         known = alerts.get(mark)
         if known is None or known.state is AlertState.RESOLVED:

@@ -3,13 +3,13 @@
 import threading
 from dataclasses import dataclass, field
 
+from xmode_transfer.adapters.ledger import Ledger
 from xmode_transfer.domain.backoff import Backoff
 from xmode_transfer.domain.config import Cluster, Limits, UnsafeRoles, Vendor
 from xmode_transfer.ports import (
     Attestation,
     ChecksumOf,
     Clock,
-    Ledger,
     ObjectStores,
     Progress,
     RoleSessions,

@@ -139,15 +139,15 @@ def _value(column: Any, number: int, chance: random.Random) -> Any:
 def deliver(url: str, period: str) -> None:
     ledger = open_ledger(url, SystemClock())
     try:
-        lease = ledger.claim(f"delivery/acme/us-daily/{period}", "elsewhere", 90)
+        lease = ledger.leases.claim(f"delivery/acme/us-daily/{period}", "elsewhere", 90)
         delivery = Delivery(f"id-{period}", "acme", "us-daily", period, 1, Status.PLANNED, NOW, NOW)
-        ledger.create_delivery(lease, delivery)
-        ledger.plan_objects(
+        ledger.deliveries.create(lease, delivery)
+        ledger.objects.plan(
             lease, delivery.id, (PlannedObject(name, f"x/{period}/{name}", 10, 1, "i") for name in "abc")
         )
         for name in "abc":
             receipt = Receipt(name, f"x/{period}/{name}", 10, Checksum("crc32", "AAAAAA=="), '"e"', NOW)
-            ledger.record_receipt(lease, delivery.id, receipt).result(timeout=120)
+            ledger.objects.record_receipt(lease, delivery.id, receipt).result(timeout=120)
         done = replace(
             delivery,
             status=Status.DELIVERED,
@@ -157,8 +157,8 @@ def deliver(url: str, period: str) -> None:
             manifest_checksum="crc32:AAAAAA==",
             delivered_at=NOW,
         )
-        ledger.update_delivery(lease, done)
-        ledger.release(lease)
+        ledger.deliveries.update(lease, done)
+        ledger.leases.release(lease)
     finally:
         ledger.close()
 
@@ -259,11 +259,11 @@ def test_a_target_with_empty_tables_of_ours_is_as_good_as_a_bare_one(
 def test_nobody_goes_on_with_what_was_moved(sqlite_url: str, postgres_url: str, tmp_path: Path) -> None:
     fill(sqlite_url, 3)
     late = open_ledger(sqlite_url, SystemClock())
-    lease = late.claim("delivery/acme/us-daily/late", "host/boot/1/1", 0)
+    lease = late.leases.claim("delivery/acme/us-daily/late", "host/boot/1/1", 0)
     moved = copying.copy(sqlite_url, postgres_url, SystemClock())
     assert moved.leases_given_back == 1
     with pytest.raises(LeaseLost):
-        late.renew(lease, 90)
+        late.leases.renew(lease, 90)
     late.close()
     for call in (
         lambda: open_ledger(sqlite_url, SystemClock()),
@@ -298,12 +298,12 @@ def test_a_postgresql_ledger_that_was_moved_is_refused_too(postgres_url: str, sq
 def test_a_ledger_that_somebody_works_with_is_not_copied(sqlite_url: str, postgres_url: str) -> None:
     fill(sqlite_url, 5)
     ledger = open_ledger(sqlite_url, SystemClock())
-    lease = ledger.claim("daemon", processes.this_process(), 90)
+    lease = ledger.leases.claim("daemon", processes.this_process(), 90)
     with pytest.raises(AlreadyRunning, match=r"daemon is being worked on, by .* not copied"):
         copying.copy(sqlite_url, postgres_url, SystemClock())
     with pytest.raises(AlreadyRunning):
         copying.copy(sqlite_url, postgres_url, SystemClock(), dry_run=True)
-    ledger.release(lease)
+    ledger.leases.release(lease)
     ledger.close()
     with writing(sqlite_url) as connection:
         now = SystemClock().now()
@@ -321,7 +321,7 @@ def test_a_process_that_only_waits_for_work_is_seen_on_a_server(postgres_url: st
     fill(postgres_url, 6)
     waiting = open_ledger(postgres_url, SystemClock())
     try:
-        assert waiting.latest("acme", "us-daily", "2026-11-22") is not None
+        assert waiting.deliveries.latest("acme", "us-daily", "2026-11-22") is not None
         with pytest.raises(AlreadyRunning, match="another process has it open"):
             copying.copy(postgres_url, sqlite_url, SystemClock())
     finally:
@@ -334,7 +334,7 @@ def test_what_dead_processes_held_hinders_nobody(sqlite_url: str, postgres_url: 
     ended = subprocess.Popen([sys.executable, "-c", ""])
     ended.wait()
     ledger = open_ledger(sqlite_url, SystemClock())
-    ledger.claim("daemon", f"{host}/{boot}/{ended.pid}/1", 3600)
+    ledger.leases.claim("daemon", f"{host}/{boot}/{ended.pid}/1", 3600)
     ledger.close()
     assert copying.copy(sqlite_url, postgres_url, SystemClock()).leases_given_back == 1
 

@@ -41,15 +41,15 @@ def url(path: Path) -> str:
 
 def fill(path: Path, period: str, names: str = "abc") -> None:
     ledger = open_ledger(url(path), SystemClock())
-    lease = ledger.claim(f"delivery/acme/us-daily/{period}", "elsewhere", 90)
+    lease = ledger.leases.claim(f"delivery/acme/us-daily/{period}", "elsewhere", 90)
     delivery = Delivery(f"id-{period}", "acme", "us-daily", period, 1, Status.PLANNED, NOW, NOW)
-    ledger.create_delivery(lease, delivery)
-    ledger.plan_objects(
+    ledger.deliveries.create(lease, delivery)
+    ledger.objects.plan(
         lease, delivery.id, (PlannedObject(name, f"x/{period}/{name}", 10, 1, "i") for name in names)
     )
     for name in names:
         receipt = Receipt(name, f"x/{period}/{name}", 10, Checksum("crc32", "AAAAAA=="), '"e"', NOW)
-        ledger.record_receipt(lease, delivery.id, receipt).result(timeout=120)
+        ledger.objects.record_receipt(lease, delivery.id, receipt).result(timeout=120)
     done = replace(
         delivery,
         status=Status.DELIVERED,
@@ -59,15 +59,15 @@ def fill(path: Path, period: str, names: str = "abc") -> None:
         manifest_checksum="crc32:AAAAAA==",
         delivered_at=NOW,
     )
-    ledger.update_delivery(lease, done)
-    ledger.release(lease)
+    ledger.deliveries.update(lease, done)
+    ledger.leases.release(lease)
     ledger.close()
 
 
 def periods(path: Path) -> set[str]:
     ledger = open_ledger(url(path), SystemClock(), create=False)
     try:
-        return {delivery.period for delivery in ledger.deliveries("acme")}
+        return {delivery.period for delivery in ledger.deliveries.find("acme")}
     finally:
         ledger.close()
 
@@ -183,7 +183,7 @@ def test_a_restore_where_nothing_is_left(path: Path, tmp_path: Path) -> None:
 
 def test_a_restore_waits_for_who_works_and_gives_dead_leases_back(path: Path, tmp_path: Path) -> None:
     ledger = open_ledger(url(path), SystemClock())
-    ledger.claim("delivery/acme/us-daily/2026-11-24", processes.this_process(), 90)
+    ledger.leases.claim("delivery/acme/us-daily/2026-11-24", processes.this_process(), 90)
     files.backup(url(path), tmp_path / "backup.db")
     before = path.stat().st_ino
     with pytest.raises(AlreadyRunning, match="2026-11-24"):
@@ -195,10 +195,10 @@ def test_a_restore_waits_for_who_works_and_gives_dead_leases_back(path: Path, tm
     later = datetime.fromtimestamp(SystemClock().now().timestamp() + 3600, UTC)
     files.restore(url(path), tmp_path / "backup.db", later)
     with pytest.raises(LedgerError, match="replaced"):
-        ledger.claim("anything", "me", 90)
+        ledger.leases.claim("anything", "me", 90)
     ledger.close()
     again = open_ledger(url(path), SystemClock(), create=False)
-    again.claim("delivery/acme/us-daily/2026-11-24", "somebody else", 90)
+    again.leases.claim("delivery/acme/us-daily/2026-11-24", "somebody else", 90)
     again.close()
 
 

@@ -143,7 +143,7 @@ def test_a_new_ledger_is_private_durable_and_in_a_new_directory(tmp_path: Path) 
     path = tmp_path / "new dir" / "100% é#" / "ledger.db"
     ledger = open_ledger(f"sqlite:///{path}", CLOCK)
     try:
-        ledger.learn("acme", ledger.capabilities("acme"))
+        ledger.checks.learn("acme", ledger.checks.capabilities("acme"))
         files = sorted(path.parent.iterdir())
         assert [file.name for file in files] == ["ledger.db", "ledger.db-shm", "ledger.db-wal"]
         assert {stat.S_IMODE(file.stat().st_mode) for file in files} == {0o600}
@@ -218,9 +218,9 @@ def test_a_ledger_of_the_first_version_keeps_what_it_holds(
     engine.dispose()
     ledger = open_ledger(url, CLOCK)
     try:
-        assert ledger.capabilities("acme").region == "eu-west-1"
-        assert ledger.checks() == []
-        ledger.record_check(AccessReport("acme", CLOCK.now(), ()))
-        assert ledger.last_check("acme") == AccessReport("acme", CLOCK.now(), ())
+        assert ledger.checks.capabilities("acme").region == "eu-west-1"
+        assert ledger.checks.newest() == []
+        ledger.checks.record(AccessReport("acme", CLOCK.now(), ()))
+        assert ledger.checks.last("acme") == AccessReport("acme", CLOCK.now(), ())
     finally:
         ledger.close()

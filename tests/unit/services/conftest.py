@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from xmode_transfer.adapters import checksums
-from xmode_transfer.adapters.ledger import open_ledger
+from xmode_transfer.adapters.ledger import Ledger, open_ledger
 from xmode_transfer.adapters.memory import (
     MemoryBuckets,
     MemoryClock,
@@ -28,7 +28,6 @@ from xmode_transfer.domain.config import Configuration, Customer, Feed, Limits, 
 from xmode_transfer.domain.periods import Period, PeriodKind
 from xmode_transfer.domain.policy import VENDOR_PRINCIPAL, guide_permission_policy, guide_trust_policy
 from xmode_transfer.domain.records import Lease, Status
-from xmode_transfer.ports import Ledger
 from xmode_transfer.ports.board import Turn
 from xmode_transfer.services.daemon import Daemon, ThreadCrew, of_fleet
 from xmode_transfer.services.workbench import Workbench
@@ -136,7 +135,7 @@ class DaemonWorld:
         if self.daemon is not None:
             self.daemon.stop()
             assert self.daemon.drain(120)
-            self.ledger.release(self.lease)
+            self.ledger.leases.release(self.lease)
         if self.shared:
             self.engage()
         self.number += 1
@@ -147,7 +146,7 @@ class DaemonWorld:
 
     def new_daemon(self, holder: str) -> tuple[Daemon, Lease]:
         configuration = self.configuration
-        lease = self.ledger.claim(f"daemon/{holder}" if self.shared else "daemon", holder, 1e9)
+        lease = self.ledger.leases.claim(f"daemon/{holder}" if self.shared else "daemon", holder, 1e9)
         bench = self.bench(holder)
 
         def changed() -> None:
@@ -258,11 +257,11 @@ class DaemonWorld:
 
     def delivered(self, name: str = "acme") -> list[str]:
         """The periods, in the order in which they were delivered."""
-        found = self.ledger.deliveries(customer=name, statuses=[Status.DELIVERED])
+        found = self.ledger.deliveries.find(customer=name, statuses=[Status.DELIVERED])
         return [delivery.period for delivery in sorted(found, key=lambda one: (one.delivered_at, one.period))]
 
     def attempts(self, name: str, period: str) -> int:
-        latest = self.ledger.latest(name, "us-daily", period)
+        latest = self.ledger.deliveries.latest(name, "us-daily", period)
         return latest.attempts if latest else 0
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from xmode_transfer.adapters.ledger import open_ledger
+from xmode_transfer.adapters.ledger import Ledger, open_ledger
 from xmode_transfer.adapters.memory import (
     Fault,
     MemoryBucket,
@@ -31,7 +31,6 @@ from xmode_transfer.domain.policy import (
     guide_permission_policy,
     guide_trust_policy,
 )
-from xmode_transfer.ports import Ledger
 from xmode_transfer.services.check_access import check_access, check_customers
 
 Document = dict[str, Any]
@@ -120,7 +119,7 @@ def test_parts_refused_as_before_2018(tmp_path: Path) -> None:
         assert causes(report) == NOT_GRANTED | {"multipart_denied"}
         assert [item.id for item in report.left] == list(bucket.uploads)
         assert len(bucket.uploads) == 1
-    assert ledger.capabilities("acme").multipart is False
+    assert ledger.checks.capabilities("acme").multipart is False
     ledger.close()
 
 
@@ -163,7 +162,7 @@ def test_the_guides_third_statement_denies_kms_and_the_fix_mends_it(world: World
     assert report.exit_code == 4
     (item,) = [item for item in report.findings if item.cause is Cause.KMS_DENIED]
     assert "third statement" in item.message
-    assert world.ledger.capabilities("acme").kms is True
+    assert world.ledger.checks.capabilities("acme").kms is True
     world.permissions = corrected_permission_policy("acme-data", "xmode/", KEY, "us-east-1")
     assert causes(world.check()) == {"put_without_acl_allowed"}
     assert bucket.contents() == {}
@@ -201,7 +200,7 @@ def test_another_region(world: World) -> None:
     assert report.exit_code == 3
     (item,) = [item for item in report.findings if item.probe == "region"]
     assert "eu-west-1" in item.message
-    assert world.ledger.capabilities("acme").region == "eu-west-1"
+    assert world.ledger.checks.capabilities("acme").region == "eu-west-1"
 
 
 def test_versions_that_cannot_be_removed_are_named(world: World) -> None:
@@ -218,7 +217,7 @@ def test_versions_that_cannot_be_removed_are_named(world: World) -> None:
     }
     assert {(item.key, item.id, item.bytes) for item in report.left} == kept
     assert bucket.contents() == {}
-    assert world.ledger.capabilities("acme").versioned is True
+    assert world.ledger.checks.capabilities("acme").versioned is True
 
 
 def test_object_lock(world: World) -> None:
@@ -351,7 +350,7 @@ def test_we_are_somebody_else_and_nobody_is_probed(world: World, identity: str |
     assert len(report.findings) == 1
     assert world.prober.requests.count("assume") == 0
     assert bucket.contents() == {}
-    assert world.ledger.last_check("acme") is None
+    assert world.ledger.checks.last("acme") is None
 
 
 def test_a_key_that_is_taken_away_during_the_check_says_so_and_names_what_stays(world: World) -> None:
@@ -476,9 +475,9 @@ def test_the_history_keeps_each_check_and_tells_the_change(
         record.__dict__["xmode_fields"] for record in caplog.records if "access.changed" in record.message
     ]
     assert [(one["probe"], one["before"], one["now"]) for one in told] == [("list", "ok", "list_denied")]
-    now, before = world.ledger.checks("acme")
+    now, before = world.ledger.checks.newest("acme")
     assert (now.exit_code, before.exit_code) == (4, 0)
-    assert world.ledger.last_check("acme") == now
+    assert world.ledger.checks.last("acme") == now
 
 
 def test_each_customer_has_an_answer_of_its_own(world: World) -> None:

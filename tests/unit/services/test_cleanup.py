@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from xmode_transfer.adapters import checksums
-from xmode_transfer.adapters.ledger import open_ledger
+from xmode_transfer.adapters.ledger import Ledger, open_ledger
 from xmode_transfer.adapters.memory import (
     Fault,
     MemoryBucket,
@@ -42,7 +42,6 @@ from xmode_transfer.domain.periods import Period, PeriodKind
 from xmode_transfer.domain.policy import guide_permission_policy, guide_trust_policy
 from xmode_transfer.domain.records import Status
 from xmode_transfer.domain.retention import Reason
-from xmode_transfer.ports import Ledger
 from xmode_transfer.services import removing
 from xmode_transfer.services.cleanup import CleanupOutcome, cleanup
 from xmode_transfer.services.deliver import deliver
@@ -171,8 +170,12 @@ class World:
 
     def removals(self) -> dict[str, RemovalOutcome]:
         """By the acts, the newest last."""
-        acts = self.ledger.acts("acme", ActKind.CLEANUP, None)
-        return {item.key: item.outcome for act in reversed(acts) for item in self.ledger.removals(act.id)}
+        acts = self.ledger.operations.newest("acme", ActKind.CLEANUP, None)
+        return {
+            item.key: item.outcome
+            for act in reversed(acts)
+            for item in self.ledger.operations.removals(act.id)
+        }
 
     def check(self) -> None:
         """Each manifest that is there lists only what is there, and the ledger knows what is there."""
@@ -180,7 +183,7 @@ class World:
         for key, body in contents.items():
             if "/_manifests/" in key:
                 assert all(item["key"] in contents for item in json.loads(body)["objects"]), key
-        known = {item.key for item in self.ledger.delivered_keys("acme")}
+        known = {item.key for item in self.ledger.keys.delivered("acme")}
         assert known <= contents.keys()
 
 
@@ -250,7 +253,7 @@ def test_what_expired_goes_with_its_manifest_and_is_on_record(world: World) -> N
     assert (outcome.outcome, outcome.exit_code) == ("cleaned", 0)
     assert world.bucket.contents() == {key: before[key] for key in world.keys_of(DAYS[3])}
     assert len(world.bucket.contents()) == 4
-    (act,) = world.ledger.acts("acme")
+    (act,) = world.ledger.operations.newest("acme")
     assert (act.person, act.holder, act.outcome, act.objects, act.failed) == (
         "alice",
         "elsewhere",
@@ -261,7 +264,7 @@ def test_what_expired_goes_with_its_manifest_and_is_on_record(world: World) -> N
     assert '"days":30' in act.reason
     assert act.bytes == sum(len(data) for key, data in before.items() if key not in world.bucket.contents())
     assert act.finished_at is not None
-    removed = list(world.ledger.removals(act.id))
+    removed = list(world.ledger.operations.removals(act.id))
     assert {item.outcome for item in removed} == {RemovalOutcome.DELETED}
     assert {item.reason for item in removed if item.period == DAYS[0]} == {"324 days old, kept for 30"}
     assert world.clean().outcome == "nothing"
@@ -290,7 +293,7 @@ def test_a_dry_run_writes_nothing_at_all(world: World) -> None:
         ("us-daily", day, 3) for day in DAYS[:3]
     ]
     assert world.bucket.contents() == before
-    assert world.ledger.acts() == []
+    assert world.ledger.operations.newest() == []
     assert dry.asks == "this is the first cleanup of acme"
     assert world.clean(dry_run=True).asks is None  # confirmed
     assert world.clean().expiring.objects == 9
@@ -316,7 +319,7 @@ def test_the_first_cleanup_waits_for_a_person_however_often_it_is_tried(world: W
         assert outcome.failure.cause == "needs_confirmation"
         world.clock.advance(3600)
     assert world.bucket.contents() == before
-    assert {act.outcome for act in world.ledger.acts("acme")} == {"unconfirmed"}
+    assert {act.outcome for act in world.ledger.operations.newest("acme")} == {"unconfirmed"}
     assert world.removals() == {}
     assert world.clean().outcome == "cleaned"
 
@@ -358,7 +361,7 @@ def test_only_one_feed_and_one_that_was_never_delivered(world: World) -> None:
 
 
 def test_two_cleanups_of_one_customer_do_not_run_at_once(world: World) -> None:
-    world.ledger.claim("cleanup/acme", "another", 90)
+    world.ledger.leases.claim("cleanup/acme", "another", 90)
     outcome = world.clean()
     assert (outcome.outcome, outcome.exit_code) == ("already_running", 5)
 
@@ -454,13 +457,13 @@ def test_a_versioned_bucket_hides_and_says_what_it_still_stores(world: World) ->
     assert outcome.removed.bytes[RemovalOutcome.HIDDEN] > 0
     assert outcome.lifecycle_rule is not None
     assert outcome.lifecycle_rule["Filter"] == {"Prefix": "xmode/"}
-    assert world.ledger.capabilities("acme").versioned is True
+    assert world.ledger.checks.capabilities("acme").versioned is True
     assert len(world.bucket.contents()) == 4
     assert world.clean().outcome == "nothing"
 
 
 def test_a_period_that_is_being_delivered_is_passed_over(world: World) -> None:
-    world.ledger.claim(f"delivery/acme/us-daily/{DAYS[0]}", "another", 90)
+    world.ledger.leases.claim(f"delivery/acme/us-daily/{DAYS[0]}", "another", 90)
     outcome = world.clean()
     assert len(world.keys_of(DAYS[0])) == 4
     assert world.keys_of(*DAYS[1:3]) == set()
@@ -490,7 +493,7 @@ def test_a_period_that_is_being_corrected_stays(world: World) -> None:
     assert period is not None
     deliver(world.bench, world.customer, FEED, period)
     world.faults = None
-    assert world.ledger.latest("acme", "us-daily", DAYS[0]).status is Status.FAILED  # type: ignore[union-attr]
+    assert world.ledger.deliveries.latest("acme", "us-daily", DAYS[0]).status is Status.FAILED  # type: ignore[union-attr]
     outcome = world.clean()
     assert outcome.kept == {Reason.UNFINISHED: 2, Reason.NEWEST: 1}
     assert len(world.keys_of(DAYS[0])) == 4
@@ -549,7 +552,7 @@ def test_a_correction_of_what_was_removed_says_that_the_rest_has_expired(world: 
         (f"{BASE}2026/01/01/0001", "expired"),
         (f"{BASE}2026/01/01/0002", "expired"),
     ]
-    found = {item.key for item in world.ledger.delivered_keys("acme")}
+    found = {item.key for item in world.ledger.keys.delivered("acme")}
     assert found == world.bucket.contents().keys()
     assert world.clean().removed.keys == {RemovalOutcome.DELETED: 2}
     assert world.keys_of(DAYS[0]) == set()
@@ -584,7 +587,7 @@ def test_an_empty_listing_removes_nothing_and_says_so(world: World) -> None:
     assert (outcome.outcome, outcome.failure.cause, outcome.exit_code) == ("blocked", "listing_empty", 4)
     assert world.removals() == {}
     assert outcome.periods == []
-    assert [act.outcome for act in world.ledger.acts("acme")] == ["blocked"]
+    assert [act.outcome for act in world.ledger.operations.newest("acme")] == ["blocked"]
 
 
 def test_a_listing_that_leaves_keys_out_removes_none_of_them(
@@ -621,7 +624,7 @@ def test_a_role_that_refuses_us_and_one_that_may_not_delete(world: World) -> Non
     assert outcome.failure.party == "customer"
     assert outcome.failure.message.startswith("0 of 12 expired keys of acme were removed")
     assert "s3:DeleteObject" in outcome.failure.hint
-    (act, *_) = world.ledger.acts("acme")
+    (act, *_) = world.ledger.operations.newest("acme")
     assert (act.outcome, act.objects, act.failure) == ("blocked", 0, outcome.failure)
     assert len(world.bucket.contents()) == 16
 
@@ -630,7 +633,7 @@ def test_nothing_is_removed_through_a_role_that_anybody_could_misuse(world: Worl
     """A role that needs no external ID may have been named to us by somebody whose bucket it is not."""
     facts = facts_of(world.customer, Vendor().principal_arn)
     unsafe = finding(Cause.EXTERNAL_ID_NOT_REQUIRED, "trust", facts)
-    world.ledger.record_check(AccessReport("acme", NOW, (unsafe,)))
+    world.ledger.checks.record(AccessReport("acme", NOW, (unsafe,)))
     assert world.clean().outcome == "cleaned"
     world.fill("2026-01-05")
     world.unsafe_roles = UnsafeRoles.STOP
@@ -647,7 +650,7 @@ def test_trouble_with_our_own_identity_is_raised(world: World, monkeypatch: pyte
     monkeypatch.setattr(MemoryRoleSessions, "verify_identity", nobody)
     with pytest.raises(VendorIdentityError):
         world.clean()
-    assert world.ledger.acts() == []
+    assert world.ledger.operations.newest() == []
 
 
 def test_stopping_lets_what_is_under_way_end_and_the_next_goes_on(world: World) -> None:
@@ -688,7 +691,7 @@ def test_a_lost_answer_is_settled_by_the_next_cleanup(world: World, lost: str) -
     world.faults = fault
     outcome = world.clean()
     assert (outcome.outcome, outcome.exit_code) == ("failed", 3)
-    (act,) = world.ledger.acts("acme")
+    (act,) = world.ledger.operations.newest("acme")
     assert act.finished_at is None
     world.faults = None
     last = world.clean()
@@ -696,7 +699,7 @@ def test_a_lost_answer_is_settled_by_the_next_cleanup(world: World, lost: str) -
     assert last.expiring.settled == (1 if lost == "manifest" else 3)
     assert world.keys_of(*DAYS[:3]) == set()
     assert set(world.removals().values()) == {RemovalOutcome.DELETED}
-    assert all(act.finished_at is not None for act in world.ledger.acts("acme"))
+    assert all(act.finished_at is not None for act in world.ledger.operations.newest("acme"))
     world.check()
 
 

@@ -135,9 +135,9 @@ def test_corrections_without_a_marker_are_looked_for_once_an_hour(daemon_world: 
     world.produce("2026-11-20", data=b"corrected")
     for _ in range(10):
         world.tick()
-    assert world.ledger.latest("acme", "us-daily", "2026-11-20").revision == 1
+    assert world.ledger.deliveries.latest("acme", "us-daily", "2026-11-20").revision == 1
     world.tick(after=3600)
-    assert world.ledger.latest("acme", "us-daily", "2026-11-20").revision == 2
+    assert world.ledger.deliveries.latest("acme", "us-daily", "2026-11-20").revision == 2
 
 
 @pytest.mark.parametrize("daemon_world", ["fleet"], indirect=True)
@@ -145,11 +145,11 @@ def test_that_a_worker_died_is_noted_before_the_next_tick(daemon_world: Make) ->
     world = daemon_world()
     daemon = world.start()
     world.tick()
-    assert world.ledger.daemons(1)[0].workers == 4
-    ticked_at = world.ledger.daemons(1)[0].ticked_at
+    assert world.ledger.daemons.newest(1)[0].workers == 4
+    ticked_at = world.ledger.daemons.newest(1)[0].ticked_at
     world.clock.advance(31)  # nothing was heard of it
     daemon.attend()
-    noted = world.ledger.daemons(1)[0]
+    noted = world.ledger.daemons.newest(1)[0]
     assert (noted.workers, noted.busy, noted.ticked_at) == (0, 0, ticked_at)
 
 
@@ -167,9 +167,9 @@ def test_a_refusal_parks_is_tried_again_with_longer_pauses_and_drains_in_order(d
     assert (turn.state, turn.period) == (TurnState.BROKEN_OFF, "2026-11-20")
     assert "cannot be assumed" in turn.reason or "refuses" in turn.reason
     assert turn.next_at == world.clock.now() + timedelta(seconds=30)
-    assert world.ledger.last_check("acme").outcome == "blocked"  # checked without being asked
+    assert world.ledger.checks.last("acme").outcome == "blocked"  # checked without being asked
     assert world.changes == 1
-    latest = world.ledger.latest("acme", "us-daily", "2026-11-20")
+    latest = world.ledger.deliveries.latest("acme", "us-daily", "2026-11-20")
     assert (latest.status, latest.failure.cause) == (Status.BLOCKED, "role_refused")
 
     pauses = []
@@ -178,7 +178,7 @@ def test_a_refusal_parks_is_tried_again_with_longer_pauses_and_drains_in_order(d
         pauses.append((world.turn().next_at - world.clock.now()).total_seconds())
     assert pauses == [60, 120, 240, 480, 900, 900]
     assert world.attempts("acme", "2026-11-21") == 0  # what comes after it waits
-    assert len(world.ledger.runs("acme", 100)) == 1  # a knock at the door is no run
+    assert len(world.ledger.runs.newest("acme", 100)) == 1  # a knock at the door is no run
 
     world.start()  # the pause outlives the process
     world.tick()
@@ -190,7 +190,7 @@ def test_a_refusal_parks_is_tried_again_with_longer_pauses_and_drains_in_order(d
     assert world.delivered("acme") == ["2026-11-20", "2026-11-21", "2026-11-22"]
     assert world.turn().state is TurnState.RESTING
     assert daemon is not world.daemon
-    assert world.ledger.last_check("acme").outcome == "ok"  # checked anew, since it let us in again
+    assert world.ledger.checks.last("acme").outcome == "ok"  # checked anew, since it let us in again
 
 
 def test_an_old_check_says_nothing_more_of_a_customer_that_lets_us_in_again(
@@ -210,7 +210,7 @@ def test_an_old_check_says_nothing_more_of_a_customer_that_lets_us_in_again(
     assert world.delivered() == ["2026-11-20"]
     assert len(checked) == 1
     # that check has told the ledger nothing, and still the one before counts no more
-    assert world.ledger.last_check("acme").outcome == "blocked"
+    assert world.ledger.checks.last("acme").outcome == "blocked"
     found = assess_all(world.configuration, world.ledger, world.clock).customer("acme")
     assert (found.health, found.cares) == (Health.HEALTHY, ())
 
@@ -264,7 +264,7 @@ def test_a_key_of_ours_that_is_gone_stops_everybody_once(daemon_world: Make) -> 
     assert daemon.trouble is not None
     assert daemon.trouble.cause == "vendor_identity"
     world.tick()
-    (noted,) = world.ledger.daemons()
+    (noted,) = world.ledger.daemons.newest()
     assert noted.trouble == daemon.trouble
     assert all(world.turn(name).state is not TurnState.BROKEN_OFF for name in world.customers)
     daemon.mend()
@@ -302,7 +302,7 @@ def test_a_daemon_that_was_taken_over_writes_nothing_more(daemon_world: Make) ->
     world = daemon_world()
     daemon = world.start()
     world.clock.advance(2e9)
-    world.ledger.claim("daemon", "another", 90)
+    world.ledger.leases.claim("daemon", "another", 90)
     with pytest.raises(LeaseLost):
         daemon.tick()
 
@@ -319,7 +319,11 @@ def test_a_broken_file_keeps_its_last_good_version_and_is_noted(daemon_world: Ma
     world.tick()
     assert world.delivered("acme") == ["2026-11-20"]
     told = ("customers/acme.yaml:3:1: prefx: unknown key",)
-    assert daemon.pulse().configuration_problems == world.ledger.daemons()[0].configuration_problems == told
+    assert (
+        daemon.pulse().configuration_problems
+        == world.ledger.daemons.newest()[0].configuration_problems
+        == told
+    )
     world.problems.clear()
     daemon.reload()
     assert daemon.pulse().configuration_problems == ()
@@ -356,15 +360,15 @@ def test_a_delivery_to_someone_who_is_removed_is_stopped_where_it_can_be_resumed
 
     world.source.on_read = remove
     world.tick()
-    latest = world.ledger.latest("acme", "us-daily", "2026-11-20")
+    latest = world.ledger.deliveries.latest("acme", "us-daily", "2026-11-20")
     assert latest.status is Status.PLANNED
-    sent = sum(receipt is not None for _, receipt in world.ledger.planned(latest.id))
+    sent = sum(receipt is not None for _, receipt in world.ledger.objects.planned(latest.id))
     assert 0 < sent < 21
     world.customers["acme"] = {}
     world.reload()
     world.tick()
     assert world.delivered() == ["2026-11-20"]
-    (first, second) = world.ledger.runs("acme")
+    (first, second) = world.ledger.runs.newest("acme")
     assert first.uploaded + second.uploaded == 21
 
 
@@ -397,9 +401,9 @@ def test_a_long_delivery_lets_others_go_first(daemon_world: Make) -> None:
     world.tick()
     assert order == [TurnState.QUEUED]
     assert world.delivered("acme") == world.delivered("globex") == ["2026-11-20"]
-    runs = world.ledger.runs("acme")
+    runs = world.ledger.runs.newest("acme")
     assert [run.outcome for run in runs] == ["delivered", "interrupted"]
-    globex = world.ledger.runs("globex")[0]
+    globex = world.ledger.runs.newest("globex")[0]
     assert runs[1].finished_at <= globex.started_at <= runs[0].started_at
 
 
@@ -409,7 +413,7 @@ def test_a_mistake_of_ours_ends_one_turn_and_not_the_daemon(
     world = daemon_world()
     daemon = world.start()
     world.produce("2026-11-20")
-    calls = world.ledger.calendar
+    calls = world.ledger.deliveries.calendar
 
     def fails(customer: str, *which: Any) -> list[Delivery]:
         if customer == "acme":
@@ -441,7 +445,7 @@ def test_a_mistake_of_ours_in_one_period_holds_up_no_other(
     world.tick()
     for name in ("acme", "globex"):
         assert world.delivered(name) == ["2026-11-21"]
-        failed = world.ledger.latest(name, "us-daily", "2026-11-20")
+        failed = world.ledger.deliveries.latest(name, "us-daily", "2026-11-20")
         assert (failed.status, failed.failure.cause) == (Status.FAILED, "defect")
         assert "ZeroDivisionError" in failed.failure.message
     monkeypatch.undo()
@@ -457,7 +461,7 @@ def test_a_mistake_of_ours_in_a_look_is_remembered_as_the_feed_s(
     world.produce("2026-11-20")
     monkeypatch.setattr(world.source, "periods", lambda since: 1 // 0)
     world.tick()
-    assert world.ledger.last_look("acme", "us-daily").failure.cause == "defect"
+    assert world.ledger.sources.last("acme", "us-daily").failure.cause == "defect"
     monkeypatch.undo()
     world.tick()
     assert world.delivered("acme") == world.delivered("globex") == ["2026-11-20"]
@@ -479,23 +483,23 @@ def test_what_cannot_be_followed_on_the_way_to_a_period_holds_up_no_other(
     monkeypatch.setattr(world.source, "periods", partly)
     world.tick()
     assert world.delivered("acme") == ["2026-11-20"]
-    look = world.ledger.last_look("acme", "us-daily")
+    look = world.ledger.sources.last("acme", "us-daily")
     assert (look.newest_complete, look.failure.cause) == ("2026-11-20", "source_partly_unreadable")
     assert "2026/: it leads back" in look.failure.message
     assert "2025" not in look.failure.message
     monkeypatch.undo()
     world.tick()
-    assert world.ledger.last_look("acme", "us-daily").failure is None
+    assert world.ledger.sources.last("acme", "us-daily").failure is None
 
 
 def test_the_end_is_noted(daemon_world: Make) -> None:
     world = daemon_world()
     daemon = world.start()
     world.tick()
-    assert world.ledger.daemons()[0].is_alive(world.clock.now())
+    assert world.ledger.daemons.newest()[0].is_alive(world.clock.now())
     daemon.stop()
     daemon.close()
-    (noted,) = world.ledger.daemons()
+    (noted,) = world.ledger.daemons.newest()
     assert noted.stopped_at == world.clock.now()
     assert noted.stopping
     assert daemon.pulse().stopping

@@ -203,7 +203,7 @@ def test_two_daemons_deliver_no_more_than_one(daemon_world: Make) -> None:
         world.work()
         both(world, one, other)
     assert world.delivered("acme") == world.delivered("globex") == ["2026-11-20", "2026-11-21"]
-    assert [record.is_alive(world.clock.now()) for record in world.ledger.daemons()] == [True, True]
+    assert [record.is_alive(world.clock.now()) for record in world.ledger.daemons.newest()] == [True, True]
     # what one of them served is not served again by the other
     before = serials(world)
     other.wake("acme")
@@ -216,13 +216,13 @@ def test_one_of_them_keeps_house_and_another_when_that_is_gone(daemon_world: Mak
     one, other = two(world)
 
     def checks_after(minutes: int, *daemons: Daemon) -> int:
-        before = len(world.ledger.checks("acme", 100))
+        before = len(world.ledger.checks.newest("acme", 100))
         for _ in range(minutes):
             world.clock.advance(60)
             for daemon in daemons:
                 daemon.tick()
                 assert daemon.drain(120)
-        return len(world.ledger.checks("acme", 100)) - before
+        return len(world.ledger.checks.newest("acme", 100)) - before
 
     checks_after(1, one, other)
     assert checks_after(60, one, other) == 2

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from xmode_transfer.adapters import checksums
-from xmode_transfer.adapters.ledger import SqlLedger, open_ledger
+from xmode_transfer.adapters.ledger import Ledger, open_ledger
 from xmode_transfer.adapters.memory import (
     Fault,
     MemoryBuckets,
@@ -44,7 +44,7 @@ NO_NOTICES = {
 class World:
     """A customer by the guide, two days of whose feed are late or corrected as the ledger says."""
 
-    def __init__(self, ledger: SqlLedger, clock: MemoryClock) -> None:
+    def __init__(self, ledger: Ledger, clock: MemoryClock) -> None:
         self.ledger, self.clock = ledger, clock
         self.faults: Any = None
         self.buckets = MemoryBuckets(clock)
@@ -110,8 +110,8 @@ class World:
             delivered_at=None if cause else now, failure=failure,
         )  # fmt: skip
         with leasing.held(self.ledger, "delivery", "here") as lease:
-            self.ledger.create_delivery(lease, made)
-            self.ledger.update_delivery(lease, made)
+            self.ledger.deliveries.create(lease, made)
+            self.ledger.deliveries.update(lease, made)
 
     def round(self, minutes: float = 1) -> None:
         self.clock.advance(minutes * 60)
@@ -123,7 +123,7 @@ class World:
         return [(body["kind"], body["period"], body["revision"]) for body in bodies]
 
     def states(self) -> list[tuple[str, NoticeStatus, int]]:
-        return [(item.mark.kind, item.status, item.attempts) for item in self.ledger.notices()]
+        return [(item.mark.kind, item.status, item.attempts) for item in self.ledger.notices.find()]
 
 
 @pytest.fixture
@@ -161,7 +161,7 @@ def test_nothing_comes_to_lie_before_what_a_reader_has_seen(world: World) -> Non
     put: list[str] = []
     world.faults = lambda operation, key, attempt: put.append(key) if operation == "put" else None
     world.round()
-    assert [item.mark.feed for item in sorted(world.ledger.notices(), key=lambda item: item.key)] == [
+    assert [item.mark.feed for item in sorted(world.ledger.notices.find(), key=lambda item: item.key)] == [
         "a-daily",
         "us-daily",
     ]
@@ -176,7 +176,7 @@ def test_nor_where_the_clock_was_set_back(world: World) -> None:
     world.deliver("2026-11-22", 2)
     world.clock.set(world.clock.now() - timedelta(hours=1))
     world.round()
-    keys = [item.key for item in world.ledger.notices()]
+    keys = [item.key for item in world.ledger.notices.find()]
     assert keys == sorted(world.bucket.contents())
     assert keys[0] == first
     assert world.told() == [LATE, ("corrected", "2026-11-22", 2)]
@@ -215,7 +215,7 @@ def test_a_refusal_is_on_record_and_tried_again_with_pauses(world: World) -> Non
     assert world.told() == []
     # the first one's pause holds up the others: what lies later must not be read earlier
     assert world.states() == [("late", NoticeStatus.PLANNED, 1), ("corrected", NoticeStatus.PLANNED, 0)]
-    assert "PutObject" in world.ledger.notices()[0].error
+    assert "PutObject" in world.ledger.notices.find()[0].error
     world.round()
     world.round(1)
     assert world.states()[0] == ("late", NoticeStatus.PLANNED, 2)
@@ -234,23 +234,23 @@ def test_an_answer_that_was_lost_is_success(world: World) -> None:
     world.round(2)
     assert world.told() == [LATE]
     assert world.states() == [("late", NoticeStatus.PUT, 1)]
-    assert len(world.bucket.versions(world.ledger.notices()[0].key)) == 1
+    assert len(world.bucket.versions(world.ledger.notices.find()[0].key)) == 1
 
 
 def test_what_somebody_else_put_there_is_not_touched(world: World) -> None:
     world.grant(NO_NOTICES)
     world.deliver("2026-11-22")
     world.round()
-    (item,) = world.ledger.notices()
+    (item,) = world.ledger.notices.find()
     with leasing.held(world.ledger, "x", "here") as lease:
-        world.ledger.record_notices(lease, [replace(item, body='{"other":"bytes"}', next_attempt_at=None)])
+        world.ledger.notices.record(lease, [replace(item, body='{"other":"bytes"}', next_attempt_at=None)])
     world.grant()
     world.round(0)
     with leasing.held(world.ledger, "x", "here") as lease:
-        world.ledger.record_notices(lease, [replace(item, next_attempt_at=None)])
+        world.ledger.notices.record(lease, [replace(item, next_attempt_at=None)])
     world.round(0)
     assert list(world.bucket.contents().values()) == [b'{"other":"bytes"}']
-    assert world.ledger.notices()[0].status is NoticeStatus.PLANNED
+    assert world.ledger.notices.find()[0].status is NoticeStatus.PLANNED
 
 
 @pytest.mark.parametrize("cause", ["role_refused", "bucket_missing", "unsafe_role"])
@@ -294,7 +294,7 @@ def test_while_something_of_ours_stops_the_daemon_nobody_is_asked(world: World) 
     trouble = Failure("vendor_identity", "us", "AWS refuses our key")
     for told in (trouble, None):
         with leasing.held(world.ledger, "daemon", "here") as lease:
-            world.ledger.note_daemon(lease, DaemonRecord("here", now, now, 60, 4, trouble=told))
+            world.ledger.daemons.note(lease, DaemonRecord("here", now, now, 60, 4, trouble=told))
         world.deliver("2026-11-22")
         world.round()
         asked = world.sessions.requests.count("assume_role")

@@ -19,7 +19,7 @@ def test_a_mistake_of_ours_with_one_customer_hides_no_other_s_outcome(
 ) -> None:
     world = daemon_world(customers={"acme": {}, "globex": {}, "initech": {}})
     world.produce("2026-11-20")
-    calendar = world.ledger.calendar
+    calendar = world.ledger.deliveries.calendar
 
     def fails(customer: str, *which: str) -> list[Delivery]:
         if customer == "globex":
@@ -47,7 +47,7 @@ def test_of_several_plans_one_that_cannot_be_made_hides_no_other(
 ) -> None:
     world = daemon_world()
     world.produce("2026-11-20")
-    latest = world.ledger.latest
+    latest = world.ledger.deliveries.latest
 
     def fails(customer: str, *which: str) -> Delivery | None:
         return latest(customer, *which) if customer == "globex" else 1 // 0

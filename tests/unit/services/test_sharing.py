@@ -20,7 +20,7 @@ from sqlalchemy import Connection
 
 from xmode_transfer.adapters import checksums
 from xmode_transfer.adapters.clock import SystemClock
-from xmode_transfer.adapters.ledger import SqlLedger, open_ledger
+from xmode_transfer.adapters.ledger import Ledger, open_ledger
 from xmode_transfer.adapters.memory import (
     MemoryBuckets,
     MemoryObjectStores,
@@ -115,7 +115,7 @@ class World:
         self.bucket = self.buckets.create("acme-data", self.customer.account_id, versioned=True)
         self.permit(guide_permission_policy("acme-data"))
         self.write(*(f"{number:02}.csv" for number in range(10)))
-        self.opened: list[SqlLedger] = []
+        self.opened: list[Ledger] = []
 
     def permit(self, policy: dict[str, Any]) -> None:
         self.roles.put(
@@ -140,7 +140,7 @@ class World:
             broken=MappingProxyType({}),
         )
 
-    def ledger(self) -> SqlLedger:
+    def ledger(self) -> Ledger:
         self.opened.append(open_ledger(f"sqlite:///{self.directory}/ledger.db", self.clock))
         return self.opened[-1]
 
@@ -177,7 +177,7 @@ class World:
 
         def work(bench: Workbench) -> None:
             while not over.wait(LOOK / 4):
-                for delivery in bench.ledger.deliveries(statuses=[Status.RUNNING]):
+                for delivery in bench.ledger.deliveries.find(statuses=[Status.RUNNING]):
                     helped = help_out(bench, self.configuration, delivery.id)
                     if helped.chunks:
                         done.append(helped)
@@ -214,7 +214,7 @@ class World:
 
     def assert_nothing_is_left(self) -> None:
         ledger = self.ledger()
-        assert ledger.uploads(statuses=[UploadStatus.OPEN]) == []
+        assert ledger.uploads.find(statuses=[UploadStatus.OPEN]) == []
         with ledger._database.reading() as connection:
             assert connection.exec_driver_sql("SELECT count(*) FROM chunks").scalar_one() == 0
             left = connection.exec_driver_sql("SELECT count(*) FROM leases WHERE name LIKE 'chunk/%'")
@@ -251,7 +251,7 @@ def test_several_send_one_delivery(world: World) -> None:
     assert world.queue.asked[0] == 4
     world.assert_once_and_whole()
     world.assert_nothing_is_left()
-    (run,) = closer.ledger.runs()
+    (run,) = closer.ledger.runs.newest()
     assert (run.uploaded, run.bytes) == (10, 100)
 
 
@@ -362,7 +362,7 @@ def test_others_may_want_the_place(world: World) -> None:
     over.start()
     helped = Help()
     while over.is_alive() and not helped.chunks:
-        for delivery in helper.ledger.deliveries(statuses=[Status.RUNNING]):
+        for delivery in helper.ledger.deliveries.find(statuses=[Status.RUNNING]):
             helped = help_out(helper, world.configuration, delivery.id, enough=lambda: True)
     over.join(120)
     assert (helped.chunks, helped.reason) == (1, "others want the place")
@@ -444,7 +444,7 @@ def test_a_helper_s_own_identity_is_its_own_trouble(world: World) -> None:
     thread.start()
     raised = False
     while thread.is_alive() and not raised:
-        for delivery in helper.ledger.deliveries(statuses=[Status.RUNNING]):
+        for delivery in helper.ledger.deliveries.find(statuses=[Status.RUNNING]):
             try:
                 help_out(helper, world.configuration, delivery.id)
             except VendorIdentityError:
@@ -468,7 +468,7 @@ def test_content_that_changed_after_a_lost_answer_becomes_a_new_revision(world: 
     world.assert_nothing_is_left()
 
 
-def _without_receipts(ledger: SqlLedger, end: str) -> Any:
+def _without_receipts(ledger: Ledger, end: str) -> Any:
     """A ledger whose answers are lost for some objects, as if the process had died before."""
 
     class Cut:
@@ -480,7 +480,7 @@ def _without_receipts(ledger: SqlLedger, end: str) -> Any:
                 future: Future[None] = Future()
                 future.set_exception(LedgerError("the power is gone"))
                 return future
-            return ledger.record_receipt(lease, delivery_id, receipt)
+            return ledger.objects.record_receipt(lease, delivery_id, receipt)
 
     return Cut()
 
@@ -534,7 +534,7 @@ def test_the_upload_of_a_helper_that_died_goes_on_from_its_journal(
 
     def dies(operation: str, key: str, attempt: int) -> None:
         if operation == "upload_part" and key.endswith("#3"):
-            while len(closer.ledger.uploads()[0].parts) < 2:  # what is not journalled is sent again
+            while len(closer.ledger.uploads.find()[0].parts) < 2:  # what is not journalled is sent again
                 time.sleep(0.01)
             cut.set()
             helper.ledger.close()  # type: ignore[attr-defined]
@@ -552,7 +552,7 @@ def test_the_upload_of_a_helper_that_died_goes_on_from_its_journal(
 
     def helps() -> None:
         while not order.wait(LOOK / 4):
-            for delivery in closer.ledger.deliveries(statuses=[Status.RUNNING]):
+            for delivery in closer.ledger.deliveries.find(statuses=[Status.RUNNING]):
                 try:
                     help_out(helper, world.configuration, delivery.id)
                 except LedgerError:
@@ -565,7 +565,7 @@ def test_the_upload_of_a_helper_that_died_goes_on_from_its_journal(
     thread.join(120)
     assert cut.is_set()
     assert outcome.outcome == "delivered"
-    (upload,) = closer.ledger.uploads(delivery_id=closer.ledger.deliveries()[0].id)
+    (upload,) = closer.ledger.uploads.find(delivery_id=closer.ledger.deliveries.find()[0].id)
     assert upload.status is UploadStatus.COMPLETED
     sent = closer.stores.requests  # type: ignore[attr-defined]
     key = upload.key
@@ -580,7 +580,7 @@ def test_the_upload_of_a_helper_that_died_goes_on_from_its_journal(
 class Cut:
     """A ledger that is gone after so many calls, as for a process that was killed or cut off."""
 
-    def __init__(self, ledger: SqlLedger, calls: int) -> None:
+    def __init__(self, ledger: Ledger, calls: int) -> None:
         self._ledger = ledger
         self._left = calls
         self._lock = threading.Lock()

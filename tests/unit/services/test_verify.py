@@ -134,7 +134,7 @@ class World:
         self.open(name)
 
     def doubts(self) -> dict[int, str | None]:
-        return {item.revision: item.not_attested for item in self.ledger.deliveries("acme")}
+        return {item.revision: item.not_attested for item in self.ledger.deliveries.find("acme")}
 
     def tamper(self, name: str, **changes: Any) -> str:
         """Changes an object as no request could: what S3 says of it stays."""
@@ -263,7 +263,7 @@ def test_a_manifest_that_does_not_carry_our_mark_is_never_adopted(world: World) 
         world.bucket.store(forged)
         (item,) = world.adopt().deliveries
         assert (item.outcome, bool(item.message)) == ("refused", True)
-        assert world.ledger.deliveries("acme") == []
+        assert world.ledger.deliveries.find("acme") == []
 
 
 def test_a_bad_manifest_is_named_and_passed_and_leaves_nothing(world: World) -> None:
@@ -293,7 +293,7 @@ def test_a_bad_manifest_is_named_and_passed_and_leaves_nothing(world: World) -> 
     assert found.keys() == bad.keys()
     assert all((item.outcome, bool(item.message)) == ("refused", True) for item in found.values())
     assert "nested" in found["2026-11-20/000001"].message
-    assert [(item.period, item.status) for item in world.ledger.deliveries("acme")] == [
+    assert [(item.period, item.status) for item in world.ledger.deliveries.find("acme")] == [
         ("2026-11-22", "delivered")
     ]
     assert world.verify() == {}
@@ -440,9 +440,9 @@ def test_our_signature_is_not_to_be_had_by_a_detour(signed: tuple[World, Receipt
     world.bucket.store(replace(ours, body=unsigned, checksum=None))
     world.begin_anew("forged.db", receipts)
     world.adopt()
-    delivery = world.ledger.deliveries("acme")[0]
+    delivery = world.ledger.deliveries.find("acme")[0]
     world.bucket.remove(key, world.clock.now())
-    lease = world.ledger.claim("test", "test", 60)
+    lease = world.ledger.leases.claim("test", "test", 60)
     with Destination(world.bench, CUSTOMER) as store:
         published = publish(world.bench, CUSTOMER, store, delivery, lease)
     assert published is not None
@@ -474,9 +474,9 @@ def test_an_answer_that_was_lost_is_recognised_although_the_key_is_another_by_no
 ) -> None:
     world, _, _ = signed
     other, _ = key_of(tmp_path, "other.pem")
-    delivery = world.ledger.deliveries("acme")[0]
+    delivery = world.ledger.deliveries.find("acme")[0]
     world.begin_anew("signed.db", other)
-    lease = world.ledger.claim("test", "test", 60)
+    lease = world.ledger.leases.claim("test", "test", 60)
     with Destination(world.bench, CUSTOMER) as store:
         published = publish(world.bench, CUSTOMER, store, delivery, lease)
     assert published is not None
@@ -494,13 +494,13 @@ def test_an_adoption_that_dies_is_begun_again_and_run_goes_on_from_it(world: Wor
     world.faults = broken
     died = world.adopt()
     assert died.failure is not None
-    lease = world.ledger.claim("adopt/acme", "dead", 1)
+    lease = world.ledger.leases.claim("adopt/acme", "dead", 1)
     killed = Act("adopt-1", ActKind.ADOPT, "acme", "dead", "bob", "", world.clock.now())
-    world.ledger.start_act(lease, killed)
-    world.ledger.release(lease)
+    world.ledger.operations.start(lease, killed)
+    world.ledger.leases.release(lease)
     world.faults = None
     assert [item.outcome for item in world.adopt().deliveries] == ["adopted"]
-    outcomes = {act.person: act.outcome for act in world.ledger.acts("acme", ActKind.ADOPT)}
+    outcomes = {act.person: act.outcome for act in world.ledger.operations.newest("acme", ActKind.ADOPT)}
     assert outcomes["bob"] == "interrupted"
     assert world.verify() == {}
     before = world.stores.requests.count("put")

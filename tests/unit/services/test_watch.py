@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from xmode_transfer import telemetry
-from xmode_transfer.adapters.ledger import SqlLedger, open_ledger
+from xmode_transfer.adapters.ledger import Ledger, open_ledger
 from xmode_transfer.adapters.memory.clock import MemoryClock
 from xmode_transfer.adapters.notify import HeartbeatUrl, WebhookNotifier
 from xmode_transfer.domain.alerts import Message, Route
@@ -78,7 +78,7 @@ def clock() -> MemoryClock:
 
 
 @pytest.fixture
-def ledger(tmp_path: Path, clock: MemoryClock) -> Iterator[SqlLedger]:
+def ledger(tmp_path: Path, clock: MemoryClock) -> Iterator[Ledger]:
     opened = open_ledger(f"sqlite:///{tmp_path}/ledger.db", clock)
     yield opened
     opened.close()
@@ -120,12 +120,12 @@ def heart(service: Service) -> HeartbeatUrl | None:
 
 
 @pytest.fixture
-def watching(ledger: SqlLedger, clock: MemoryClock) -> Callable[[], Watch]:
+def watching(ledger: Ledger, clock: MemoryClock) -> Callable[[], Watch]:
     """A watch as a process has it; called again, it is another process's."""
     return lambda: Watch(ledger, clock, "host-a", notifiers, heart)
 
 
-def refuse(ledger: SqlLedger, customer: str, at: datetime, cause: str = "role_refused") -> Delivery:
+def refuse(ledger: Ledger, customer: str, at: datetime, cause: str = "role_refused") -> Delivery:
     delivery = Delivery(
         f"id-{customer}",
         customer,
@@ -137,15 +137,15 @@ def refuse(ledger: SqlLedger, customer: str, at: datetime, cause: str = "role_re
         at,
         failure=Failure(cause, "customer", "the role refuses us", "send the trust policy"),
     )
-    lease = ledger.claim(f"delivery/{customer}", "h", 90)
-    ledger.create_delivery(lease, delivery)
+    lease = ledger.leases.claim(f"delivery/{customer}", "h", 90)
+    ledger.deliveries.create(lease, delivery)
     return delivery
 
 
-def deliver(ledger: SqlLedger, delivery: Delivery, at: datetime) -> None:
-    lease = ledger.claim(f"mend/{delivery.customer}", "h", 90)
-    ledger.record_look(Look(delivery.customer, "us-daily", at, at))
-    ledger.update_delivery(
+def deliver(ledger: Ledger, delivery: Delivery, at: datetime) -> None:
+    lease = ledger.leases.claim(f"mend/{delivery.customer}", "h", 90)
+    ledger.sources.record(Look(delivery.customer, "us-daily", at, at))
+    ledger.deliveries.update(
         lease, Delivery(delivery.id, delivery.customer, "us-daily", "2026-11-24", 1, Status.DELIVERED, at, at)
     )
 
@@ -155,7 +155,7 @@ def minutes(clock: MemoryClock, count: float) -> None:
 
 
 def test_an_alert_is_opened_not_repeated_and_resolved(
-    ledger: SqlLedger, clock: MemoryClock, hook: Hook, service: dict[str, Any], watching: Callable[[], Watch]
+    ledger: Ledger, clock: MemoryClock, hook: Hook, service: dict[str, Any], watching: Callable[[], Watch]
 ) -> None:
     configuration = configured(**service)
     delivery = refuse(ledger, "c001", clock.now())
@@ -184,7 +184,7 @@ def test_an_alert_is_opened_not_repeated_and_resolved(
 
 
 def test_it_is_repeated_after_the_interval(
-    ledger: SqlLedger, clock: MemoryClock, hook: Hook, service: dict[str, Any], watching: Callable[[], Watch]
+    ledger: Ledger, clock: MemoryClock, hook: Hook, service: dict[str, Any], watching: Callable[[], Watch]
 ) -> None:
     refuse(ledger, "c001", clock.now() - timedelta(hours=1))
     watch, configuration = watching(), configured(**service)
@@ -199,7 +199,7 @@ def test_it_is_repeated_after_the_interval(
 
 
 def test_a_storm_of_500_customers_is_one_message(
-    ledger: SqlLedger, clock: MemoryClock, hook: Hook, service: dict[str, Any], watching: Callable[[], Watch]
+    ledger: Ledger, clock: MemoryClock, hook: Hook, service: dict[str, Any], watching: Callable[[], Watch]
 ) -> None:
     for number in range(1, 501):
         refuse(ledger, f"c{number:03}", clock.now() - timedelta(minutes=number % 30))
@@ -215,7 +215,7 @@ def test_a_storm_of_500_customers_is_one_message(
 
 
 def test_a_channel_that_fails_is_tried_again_and_holds_up_nobody(
-    ledger: SqlLedger,
+    ledger: Ledger,
     clock: MemoryClock,
     hook: Hook,
     service: dict[str, Any],
@@ -238,21 +238,21 @@ def test_a_channel_that_fails_is_tried_again_and_holds_up_nobody(
     minutes(clock, 1)
     watching().round(configuration)
     assert hook.events == [("opened", "role_refused")]
-    failing = {item.channel: item for item in ledger.tellings() if item.attempts}
+    failing = {item.channel: item for item in ledger.alerts.tellings() if item.attempts}
     assert set(failing) == {"dead", "unset"}
     assert "NOBODY_SET_THIS is not set" in failing["unset"].error
     log = capsys.readouterr().err
     events = [json.loads(line) for line in log.splitlines() if line.startswith("{")]
     assert "alert.not_sent" in {event["event"] for event in events}
     assert "alert.opened" in {event["event"] for event in events}
-    recorded = json.dumps([item.error for item in ledger.tellings()])
+    recorded = json.dumps([item.error for item in ledger.alerts.tellings()])
     for secret in (SECRET, "t0ken-of-the-webhook", "another-s3cret-path"):
         assert secret not in log
         assert secret not in recorded
 
 
 def test_a_ledger_that_takes_nothing_is_an_alert_told_once(
-    ledger: SqlLedger,
+    ledger: Ledger,
     clock: MemoryClock,
     hook: Hook,
     service: dict[str, Any],
@@ -276,22 +276,22 @@ def test_a_ledger_that_takes_nothing_is_an_alert_told_once(
             watch.round(configuration)
             minutes(clock, 1)
         assert hook.events == [("opened", "role_refused"), ("opened", "ledger_full")]
-        assert ledger.alerts() == []
+        assert ledger.alerts.known() == []
         beats = hook.beats
     for _ in range(10):
         watch.round(configuration)
         minutes(clock, 1)
     assert hook.events[2:] == [("resolved", "ledger_full")]
-    assert {alert.condition.cause: str(alert.state) for alert in ledger.alerts()} == {
+    assert {alert.condition.cause: str(alert.state) for alert in ledger.alerts.known()} == {
         "role_refused": "open",
         "ledger_full": "resolved",
     }
-    assert len(ledger.tellings()) == 2
+    assert len(ledger.alerts.tellings()) == 2
     assert hook.beats > beats
 
 
 def test_the_heart_beats_only_while_all_is_sound(
-    ledger: SqlLedger, clock: MemoryClock, hook: Hook, service: dict[str, Any], watching: Callable[[], Watch]
+    ledger: Ledger, clock: MemoryClock, hook: Hook, service: dict[str, Any], watching: Callable[[], Watch]
 ) -> None:
     watch, configuration = watching(), configured(**service)
     for _ in range(3):
@@ -335,7 +335,7 @@ def live(watch: Watch, clock: MemoryClock, configuration: Configuration, seconds
 
 @pytest.mark.parametrize("every_seconds", [60, 90, 100, 300])
 def test_the_heart_keeps_its_time_whatever_the_distance_of_the_rounds(
-    ledger: SqlLedger, clock: MemoryClock, every_seconds: int
+    ledger: Ledger, clock: MemoryClock, every_seconds: int
 ) -> None:
     beats, configuration = Beats(clock, every_seconds), configured()
     watch = Watch(ledger, clock, "host-a", lambda _: [], lambda _: beats)
@@ -349,7 +349,7 @@ def test_the_heart_keeps_its_time_whatever_the_distance_of_the_rounds(
 
 
 def test_a_heartbeat_that_does_not_get_through_is_tried_again_by_the_next_round(
-    ledger: SqlLedger, clock: MemoryClock
+    ledger: Ledger, clock: MemoryClock
 ) -> None:
     beats, configuration = Beats(clock, 300), configured()
     watch = Watch(ledger, clock, "host-a", lambda _: [], lambda _: beats)
@@ -366,10 +366,10 @@ def test_a_heartbeat_that_does_not_get_through_is_tried_again_by_the_next_round(
 
 
 def test_two_processes_do_not_both_tell(
-    ledger: SqlLedger, clock: MemoryClock, hook: Hook, service: dict[str, Any], watching: Callable[[], Watch]
+    ledger: Ledger, clock: MemoryClock, hook: Hook, service: dict[str, Any], watching: Callable[[], Watch]
 ) -> None:
     refuse(ledger, "c001", clock.now() - timedelta(hours=1))
-    ledger.claim("watch", "host-b", 90)
+    ledger.leases.claim("watch", "host-b", 90)
     assert watching().round(configured(**service)) is None
     assert hook.events == []
 
@@ -389,7 +389,7 @@ class _Wire:
         return "taken"
 
 
-def test_messages_come_a_few_at_a_time_the_urgent_ones_first(ledger: SqlLedger, clock: MemoryClock) -> None:
+def test_messages_come_a_few_at_a_time_the_urgent_ones_first(ledger: Ledger, clock: MemoryClock) -> None:
     causes = [f"cause_{number}" for number in range(MOST_MESSAGES + 3)]
     for number, cause in enumerate([*causes, "vendor_identity"], 1):
         refuse(ledger, f"c{number:03}", clock.now() - timedelta(hours=1), cause)
@@ -405,11 +405,11 @@ def test_messages_come_a_few_at_a_time_the_urgent_ones_first(ledger: SqlLedger, 
     assert len(wire.got) == len(causes) + 1
 
 
-def test_the_list_of_alerts_needs_no_daemon(ledger: SqlLedger, clock: MemoryClock) -> None:
+def test_the_list_of_alerts_needs_no_daemon(ledger: Ledger, clock: MemoryClock) -> None:
     configuration = configured()
     assert current_alerts(configuration, ledger, clock) == []
     refuse(ledger, "c001", clock.now() - timedelta(hours=1))
     (alert,) = current_alerts(configuration, ledger, clock)
     assert str(alert.state) == "pending"
-    assert ledger.alerts() == []
+    assert ledger.alerts.known() == []
     assert assess_all(configuration, ledger, clock).customers[0].trouble is not None

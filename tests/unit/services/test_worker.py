@@ -132,12 +132,12 @@ def test_when_sources_were_read_again_goes_from_worker_to_worker(daemon_world: M
         called(world)
         world.work()
         world.produce("2026-11-20", data=b"corrected")
-    assert world.ledger.latest("acme", "us-daily", "2026-11-20").revision == 1
+    assert world.ledger.deliveries.latest("acme", "us-daily", "2026-11-20").revision == 1
     world.clock.advance(3600)
     world.engage()
     called(world)
     world.work()
-    assert world.ledger.latest("acme", "us-daily", "2026-11-20").revision == 2
+    assert world.ledger.deliveries.latest("acme", "us-daily", "2026-11-20").revision == 2
 
 
 def test_a_hurried_turn_tries_what_waits(daemon_world: Make) -> None:
@@ -162,7 +162,7 @@ def test_a_time_that_was_served_is_told_with_the_end(daemon_world: Make) -> None
     world.engage()
     called(world, serving_at=world.clock.now())
     world.work()
-    assert world.ledger.served()["acme", "deliver"] == world.clock.now()
+    assert world.ledger.daemons.served()["acme", "deliver"] == world.clock.now()
 
 
 # --- Places -----------------------------------------------------------------------------------------------
@@ -253,12 +253,12 @@ def test_a_large_delivery_makes_room_for_others(daemon_world: Make, by: str, oth
     called(world)
     assert take(worker, world).once.wait(120)
     assert worker.wait(120)
-    latest = world.ledger.latest("acme", "us-daily", "2026-11-20")
+    latest = world.ledger.deliveries.latest("acme", "us-daily", "2026-11-20")
     assert latest.status is (Status.PLANNED if others else Status.DELIVERED)
     assert place(world).state is (FleetState.QUEUED if others else FleetState.RESTING)
     world.work()
     assert world.delivered() == ["2026-11-20"]
-    assert sum(run.uploaded for run in world.ledger.runs("acme")) == BIG + 1
+    assert sum(run.uploaded for run in world.ledger.runs.newest("acme")) == BIG + 1
 
 
 # --- Turns that are taken from their holder --------------------------------------------------------------
@@ -282,7 +282,7 @@ def test_a_turn_that_was_frozen_is_taken_over_and_writes_nothing_more(daemon_wor
     assert freed.once.wait(120)
     assert frozen.wait(120)
     assert world.delivered() == ["2026-11-20"]
-    assert world.ledger.latest("acme", "us-daily", "2026-11-20").revision == 1
+    assert world.ledger.deliveries.latest("acme", "us-daily", "2026-11-20").revision == 1
     assert place(world).state is FleetState.RESTING
     assert frozen.trouble is None
     other.close()
@@ -316,7 +316,8 @@ def test_a_worker_that_wakes_may_take_the_turn_again_while_the_old_one_ends(
     assert len(seen) == looked + 1  # nothing is made of what the old one knew
     assert world.delivered() == ["2026-11-20", "2026-11-21"]
     assert all(
-        world.ledger.latest("acme", "us-daily", day).revision == 1 for day in ("2026-11-20", "2026-11-21")
+        world.ledger.deliveries.latest("acme", "us-daily", day).revision == 1
+        for day in ("2026-11-20", "2026-11-21")
     )
 
 
@@ -334,7 +335,7 @@ def test_what_the_fleet_wants_stopped_stops_where_it_can_be_resumed(daemon_world
     called(world)
     take(worker, world)
     assert worker.wait(120)
-    assert world.ledger.latest("acme", "us-daily", "2026-11-20").status is Status.PLANNED
+    assert world.ledger.deliveries.latest("acme", "us-daily", "2026-11-20").status is Status.PLANNED
     world.work()
     assert world.delivered() == ["2026-11-20"]
 
@@ -464,7 +465,7 @@ def test_a_customer_who_moved_is_begun_anew(daemon_world: Make) -> None:
     called(world)
     take(worker, world)
     assert worker.wait(120)
-    assert world.ledger.latest("acme", "us-daily", "2026-11-20").status is Status.PLANNED
+    assert world.ledger.deliveries.latest("acme", "us-daily", "2026-11-20").status is Status.PLANNED
     world.work()
     assert world.delivered() == []
     world.customers["acme"] = {}
@@ -513,7 +514,7 @@ def test_what_runs_is_waited_for_then_stopped_where_it_can_be_resumed(daemon_wor
     goes_on.set()
     assert worker.wait(120)
     worker.close()
-    assert world.ledger.latest("acme", "us-daily", "2026-11-20").status is Status.PLANNED
+    assert world.ledger.deliveries.latest("acme", "us-daily", "2026-11-20").status is Status.PLANNED
     assert {place(world, name).state for name in world.customers} == {FleetState.QUEUED}
     (record,) = world.fleet.workers()
     assert (record.version, record.stopping, record.stopped_at) == ("1.2.3", True, world.clock.now())

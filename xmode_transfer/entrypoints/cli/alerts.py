@@ -43,7 +43,7 @@ def list_(shell: Shell, everything: bool, as_json: bool) -> int:
     configuration = _configuration(shell)
     with bootstrap.ledger(configuration.service) as (ledger, clock):
         found = watch.current_alerts(configuration, ledger, clock)
-        tellings = ledger.tellings()
+        tellings = ledger.alerts.tellings()
     shown = [alert for alert in found if everything or alert.state is not AlertState.RESOLVED]
     told: dict[str, list[Telling]] = {}
     for telling in tellings:

@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from xmode_transfer.adapters.ledger import Ledger
 from xmode_transfer.domain.alerts import conditions
 from xmode_transfer.domain.config import Configuration, CustomerState
 from xmode_transfer.domain.errors import ConfigError, ExitCode
@@ -17,7 +18,7 @@ from xmode_transfer.domain.manifest import timestamp
 from xmode_transfer.domain.records import Delivery, MultipartUpload, UploadStatus
 from xmode_transfer.entrypoints.cli import Shell, standing, streams, words
 from xmode_transfer.entrypoints.cli.terminal import bare, rendered
-from xmode_transfer.ports import Clock, Ledger
+from xmode_transfer.ports import Clock
 
 _LOOK_AGAIN_SECONDS = 60
 
@@ -182,7 +183,7 @@ def _progress(*, quiet: bool) -> Iterator[Callable[[int, int], None] | None]:
 
 def _document(assessment: Assessment, view: _View) -> dict[str, Any]:
     left: dict[str, list[MultipartUpload]] = {}
-    for upload in view.ledger.uploads(statuses=[UploadStatus.LEFT_BEHIND]):
+    for upload in view.ledger.uploads.find(statuses=[UploadStatus.LEFT_BEHIND]):
         left.setdefault(upload.customer, []).append(upload)
     daemon = assessment.daemon
     return {

@@ -9,6 +9,7 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp
 
+from xmode_transfer.adapters.ledger import Ledger
 from xmode_transfer.domain.config import Configuration
 from xmode_transfer.domain.errors import XmodeError
 from xmode_transfer.entrypoints.web.facts import Facts
@@ -16,7 +17,7 @@ from xmode_transfer.entrypoints.web.guard import Guard, Rules
 from xmode_transfer.entrypoints.web.measuring import METRICS_TYPE
 from xmode_transfer.entrypoints.web.pages import Pages
 from xmode_transfer.entrypoints.web.probes import Check, Probes
-from xmode_transfer.ports import Clock, Ledger
+from xmode_transfer.ports import Clock
 from xmode_transfer.ports.board import Board
 
 

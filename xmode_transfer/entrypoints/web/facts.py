@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
+from xmode_transfer.adapters.ledger import Ledger
 from xmode_transfer.domain.acts import Act
 from xmode_transfer.domain.alerts import Alert, Telling
 from xmode_transfer.domain.calendar import FeedRecord, Sheet, sheets, window
@@ -18,7 +19,7 @@ from xmode_transfer.domain.looks import Survey
 from xmode_transfer.domain.periods import PeriodKind
 from xmode_transfer.domain.records import Delivery, PlannedObject, Receipt, Run
 from xmode_transfer.entrypoints.web.search import Hits, search
-from xmode_transfer.ports import Clock, Ledger
+from xmode_transfer.ports import Clock
 from xmode_transfer.ports.board import Board, Pulse, Turn
 
 KEPT_SECONDS = 3.0
@@ -119,7 +120,7 @@ class Facts:
         survey = self._ledger.survey()
         at = self._clock.now()
         assessment = assess(configuration, survey, at)
-        alerts = self._ledger.alerts()
+        alerts = self._ledger.alerts.known()
         if self._board is None:
             return Moment(at, configuration, survey, assessment, alerts)
         turns = {turn.customer: turn for turn in self._board.turns()}
@@ -140,25 +141,26 @@ class Facts:
             sheets=tuple(self._sheets(moment, customer, feeds, back)) if customer else (),
             batches=tuple(
                 Batches(
-                    feed.name, tuple(reversed(self._ledger.deliveries(name, feed.name, limit=BATCHES_SHOWN)))
+                    feed.name,
+                    tuple(reversed(self._ledger.deliveries.find(name, feed.name, limit=BATCHES_SHOWN))),
                 )
                 for feed in feeds
                 if feed.period is PeriodKind.NONE
             ),
-            deliveries=self._ledger.deliveries(name, limit=FEW),
-            runs=self._with_deliveries(self._ledger.runs(name, limit=FEW)),
+            deliveries=self._ledger.deliveries.find(name, limit=FEW),
+            runs=self._with_deliveries(self._ledger.runs.newest(name, limit=FEW)),
             check=self.access(name),
-            acts=self._ledger.acts(name, limit=FEW),
+            acts=self._ledger.operations.newest(name, limit=FEW),
         )
 
     def access(self, name: str) -> AccessReport | None:
         """The last check of a customer's access, with its fixes made anew from the causes."""
-        report = self._ledger.last_check(name)
+        report = self._ledger.checks.last(name)
         configuration = self._configuration()
         customer = configuration.customers.get(name)
         if report is None or customer is None:
             return report
-        region = self._ledger.capabilities(name).region
+        region = self._ledger.checks.capabilities(name).region
         known = facts_of(customer, configuration.service.vendor.principal_arn, region=region)
 
         def mended(item: Finding) -> Finding:
@@ -170,17 +172,17 @@ class Facts:
 
     def delivery(self, delivery_id: str, after: str = "", find: str = "") -> DeliveryFacts | None:
         """None where the ledger knows no such delivery."""
-        delivery = self._ledger.delivery(delivery_id)
+        delivery = self._ledger.deliveries.get(delivery_id)
         if delivery is None:
             return None
-        page = self._ledger.planned_page(delivery_id, after=after, containing=find, limit=OBJECTS_SHOWN + 1)
+        page = self._ledger.objects.page(delivery_id, after=after, containing=find, limit=OBJECTS_SHOWN + 1)
         return DeliveryFacts(
             delivery=delivery,
             customer=self._configuration().customers.get(delivery.customer),
-            revisions=self._ledger.deliveries(
+            revisions=self._ledger.deliveries.find(
                 delivery.customer, delivery.feed, delivery.period, limit=BATCHES_SHOWN
             ),
-            runs=[ShownRun(run, delivery) for run in self._ledger.runs(delivery_id=delivery_id)],
+            runs=[ShownRun(run, delivery) for run in self._ledger.runs.newest(delivery_id=delivery_id)],
             objects=page[:OBJECTS_SHOWN],
             more=len(page) > OBJECTS_SHOWN,
             after=after,
@@ -191,21 +193,21 @@ class Facts:
         """What each channel was told, by the alert's fingerprint; of its present episode alone."""
         episodes = {alert.fingerprint: alert.episode for alert in self.moment().alerts}
         found: dict[str, list[Telling]] = {}
-        for telling in self._ledger.tellings():
+        for telling in self._ledger.alerts.tellings():
             if episodes.get(telling.fingerprint) == telling.episode:
                 found.setdefault(telling.fingerprint, []).append(telling)
         return found
 
     def runs(self) -> Sequence[ShownRun]:
         """The newest of everybody."""
-        return self._with_deliveries(self._ledger.runs(limit=RUNS_SHOWN))
+        return self._with_deliveries(self._ledger.runs.newest(limit=RUNS_SHOWN))
 
     def search(self, text: str) -> Hits:
         """What a text leads to."""
         return search(self._configuration(), self._ledger, text)
 
     def _with_deliveries(self, runs: Iterable[Run]) -> list[ShownRun]:
-        return [ShownRun(run, self._ledger.delivery(run.delivery_id)) for run in runs]
+        return [ShownRun(run, self._ledger.deliveries.get(run.delivery_id)) for run in runs]
 
     @staticmethod
     def _feeds(moment: Moment, customer: Customer | None) -> list[Feed]:
@@ -226,10 +228,10 @@ class Facts:
                     deadlines_of(customer, feed),
                     {
                         delivery.period: delivery
-                        for delivery in self._ledger.calendar(customer.name, feed.name, oldest)
+                        for delivery in self._ledger.deliveries.calendar(customer.name, feed.name, oldest)
                     },
                     moment.survey.looks.get((customer.name, feed.name)),
-                    self._ledger.passed_over(customer.name, feed.name),
+                    self._ledger.sources.passed_over(customer.name, feed.name),
                     customer.state is CustomerState.ACTIVE,
                 )
             )

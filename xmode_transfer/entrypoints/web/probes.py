@@ -7,10 +7,11 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+from xmode_transfer.adapters.ledger import Ledger
 from xmode_transfer.domain.config import Configuration
 from xmode_transfer.domain.daemons import longest_silence
 from xmode_transfer.domain.errors import XmodeError
-from xmode_transfer.ports import Clock, Ledger
+from xmode_transfer.ports import Clock
 from xmode_transfer.ports.board import Board
 
 KEPT_SECONDS = 5.0

@@ -4,10 +4,10 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from xmode_transfer.adapters.ledger import Ledger
 from xmode_transfer.domain.config import Configuration, Customer, Feed
 from xmode_transfer.domain.keys import MANIFESTS
 from xmode_transfer.domain.records import Delivery, PlannedObject
-from xmode_transfer.ports import Ledger
 
 MOST = 50
 """Hits of one kind that are shown."""
@@ -47,7 +47,7 @@ def search(configuration: Configuration, ledger: Ledger, text: str) -> Hits:
         if folded in feed.name:
             subscribers = sum(feed.name in item.feeds for item in configuration.customers.values())
             hits.feeds.append((feed, subscribers))
-    if (delivery := ledger.delivery(wanted)) is not None:
+    if (delivery := ledger.deliveries.get(wanted)) is not None:
         hits.deliveries.append(delivery)
     hits.objects = list(_objects(configuration, ledger, wanted, hits))
     for found in (hits.customers, hits.broken, hits.feeds, hits.objects):
@@ -96,7 +96,7 @@ def _in_feed(
     ledger: Ledger, customer: Customer, feed: Feed, path: str, key: str
 ) -> Iterator[tuple[Delivery, PlannedObject | None]]:
     if match := re.fullmatch(rf"{MANIFESTS}/([^/]+)/([0-9]+)\.json", path):
-        for delivery in ledger.deliveries(customer.name, feed.name, match[1], limit=MOST):
+        for delivery in ledger.deliveries.find(customer.name, feed.name, match[1], limit=MOST):
             if delivery.manifest_key == key:
                 yield delivery, None
         return
@@ -104,8 +104,8 @@ def _in_feed(
     if label is None:
         return
     name = re.sub(r"(^|/)_r[0-9]+/", r"\1", path, count=1)  # a correction's own place below the period
-    for delivery in ledger.deliveries(customer.name, feed.name, label, limit=MOST):
-        for item, _ in ledger.planned_page(delivery.id, beginning=name, limit=MOST + 1):
+    for delivery in ledger.deliveries.find(customer.name, feed.name, label, limit=MOST):
+        for item, _ in ledger.objects.page(delivery.id, beginning=name, limit=MOST + 1):
             if item.key.startswith(key):
                 yield delivery, item
 

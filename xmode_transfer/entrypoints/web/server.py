@@ -9,6 +9,7 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from xmode_transfer import telemetry
+from xmode_transfer.adapters.ledger import Ledger
 from xmode_transfer.adapters.secrets import read_secret
 from xmode_transfer.domain.config import Configuration, StatusPage
 from xmode_transfer.domain.config.status_page import host_and_port
@@ -18,7 +19,7 @@ from xmode_transfer.entrypoints.web.connections import Connection
 from xmode_transfer.entrypoints.web.guard import Rules, rules_for
 from xmode_transfer.entrypoints.web.measuring import measuring, waiting
 from xmode_transfer.entrypoints.web.probes import Probes
-from xmode_transfer.ports import Clock, Ledger
+from xmode_transfer.ports import Clock
 from xmode_transfer.ports.board import Board
 from xmode_transfer.telemetry import Event
 

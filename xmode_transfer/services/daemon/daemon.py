@@ -58,7 +58,7 @@ class Daemon:
         self._missed: dict[str, Outage] = {}
         self._serving: dict[str, datetime] = {}
         self._broken_off: dict[str, bool] = {}  # and whether the customer must act
-        self._agenda = Agenda(bench.ledger.served())
+        self._agenda = Agenda(bench.ledger.daemons.served())
         self._turns = Turns(bench, lambda: self._in_use.configuration)
         self._crew = hire(self._turns, ended=self._turn_ended, trouble=self._found_trouble)
         self._keeper = None if self._crew.alone else Keeper(bench)
@@ -134,7 +134,7 @@ class Daemon:
     def _note(self, now: datetime, *, stopped: bool = False) -> None:
         in_use = self._in_use
         self._noted_workers = self._crew.workers
-        self._bench.ledger.note_daemon(
+        self._bench.ledger.daemons.note(
             self._lease,
             DaemonRecord(
                 holder=self._bench.holder,
@@ -191,12 +191,12 @@ class Daemon:
     def _share(self) -> None:
         """Learns what others have done since the last tick, and whether the housekeeping is ours."""
         if self._keeper is not None:
-            self._agenda.refresh(self._bench.ledger.served())
+            self._agenda.refresh(self._bench.ledger.daemons.served())
             self._keeps_house = self._keeper.keep(self.configuration.service.daemon.tick_seconds)
 
     def _last_tick(self) -> datetime | None:
         """Of whatever daemon."""
-        known = self._bench.ledger.daemons(1)
+        known = self._bench.ledger.daemons.newest(1)
         return known[0].ticked_at if known else None
 
     def _outage(self, now: datetime) -> Outage | None:
@@ -253,7 +253,7 @@ class Daemon:
                 self._house.ask(name, Work.CHECK_ACCESS)
 
     def _served(self, name: str, work: Work, due: datetime) -> None:
-        self._bench.ledger.serve(name, str(work), due)
+        self._bench.ledger.daemons.serve(name, str(work), due)
         self._agenda.serve(name, work, due)
 
     def _checked(self, report: AccessReport) -> None:
@@ -297,7 +297,7 @@ class Daemon:
         """What the last daemon left: deliveries to go on with, and customers who refused us."""
         now = self._bench.clock.now()
         waits: dict[str, Delivery] = {}
-        for delivery in self._bench.ledger.deliveries(statuses=_OPEN):
+        for delivery in self._bench.ledger.deliveries.find(statuses=_OPEN):
             known = waits.get(delivery.customer)
             if known is None or (broke_off(delivery), delivery.period) > (broke_off(known), known.period):
                 waits[delivery.customer] = delivery

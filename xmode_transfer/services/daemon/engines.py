@@ -26,13 +26,13 @@ _UNTIL = f"one that died gives its place up within {leasing.TTL_SECONDS:.0f} sec
 def _held(bench: Workbench, name: str) -> Iterator[Lease]:
     """As ``leasing.held``; but who ends does so although the ledger cannot be told. The lease is free as soon
     as the process is gone."""
-    lease = bench.ledger.claim(name, bench.holder, leasing.TTL_SECONDS)
+    lease = bench.ledger.leases.claim(name, bench.holder, leasing.TTL_SECONDS)
     try:
         with leasing.kept(bench.ledger, lease):
             yield lease
     finally:
         try:
-            bench.ledger.release(lease)
+            bench.ledger.leases.release(lease)
         except LedgerError as error:
             telemetry.warn(Event.END_NOT_NOTED, **error.log_context())
 
@@ -59,7 +59,7 @@ def of_many(bench: Workbench, member: Member) -> Iterator[Lease]:
     """The lease of a daemon or a worker of a fleet. Raises AlreadyRunning beside a daemon that takes all
     turns itself."""
     with _held(bench, f"{member}/{bench.holder}") as lease:
-        for other in bench.ledger.leases(ALONE):
+        for other in bench.ledger.leases.held(ALONE):
             raise AlreadyRunning(
                 "a daemon that takes all turns itself (`--engine threads`) works with this ledger: "
                 f"{other.holder}",
@@ -70,7 +70,7 @@ def of_many(bench: Workbench, member: Member) -> Iterator[Lease]:
 
 
 def _refuse_beside_a_fleet(bench: Workbench) -> None:
-    fleet = {member: bench.ledger.leases(f"{member}/") for member in _MEMBERS}
+    fleet = {member: bench.ledger.leases.held(f"{member}/") for member in _MEMBERS}
     told = [_told(member, leases) for member, leases in fleet.items() if leases]
     if told:
         raise AlreadyRunning(

@@ -30,13 +30,13 @@ class Keeper:
         ttl_seconds = max(TTL_SECONDS, longest_silence(tick_seconds) / timedelta(seconds=1))
         if self._lease is not None:
             try:
-                self._lease = ledger.renew(self._lease, ttl_seconds)
+                self._lease = ledger.leases.renew(self._lease, ttl_seconds)
             except LeaseLost:
                 self._lease = None
             else:
                 return True
         try:
-            self._lease = ledger.claim(LEASE, self._bench.holder, ttl_seconds)
+            self._lease = ledger.leases.claim(LEASE, self._bench.holder, ttl_seconds)
         except AlreadyRunning:
             return False
         telemetry.log(Event.HOUSE_TAKEN)
@@ -45,5 +45,5 @@ class Keeper:
     def give_back(self) -> None:
         """For the daemon's end. Raises LedgerError."""
         if self._lease is not None:
-            self._bench.ledger.release(self._lease)
+            self._bench.ledger.leases.release(self._lease)
             self._lease = None

@@ -17,5 +17,5 @@ def is_held(bench: Workbench, configuration: Configuration, name: str) -> bool:
     not over yet. The daemon that ends it calls the customer anew. Raises LedgerError."""
     if makes_up(configuration, name):
         return False
-    ticked = bench.ledger.daemons(1)
+    ticked = bench.ledger.daemons.newest(1)
     return bool(ticked) and outage(ticked[0].ticked_at, bench.clock.now()) is not None

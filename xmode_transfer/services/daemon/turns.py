@@ -143,7 +143,7 @@ class Turns:
             if stop.is_set():
                 return TurnEnd(again=True, backfill=backlog.is_backfill)
             feed, state = backlog.due.popleft()
-            latest = bench.ledger.latest(name, feed.name, state.period.label)
+            latest = bench.ledger.deliveries.latest(name, feed.name, state.period.label)
             if feed.name in backlog.held_up:
                 continue
             if latest is not None and not backlog.hurried and not may_be_tried(latest, bench.clock.now()):
@@ -187,7 +187,7 @@ class Turns:
             if not passed:
                 continue
             markers = {period.label: marks[period] for period in passed}
-            self._bench.ledger.pass_over(name, feed_name, markers, self._bench.clock.now())
+            self._bench.ledger.sources.pass_over(name, feed_name, markers, self._bench.clock.now())
             for label in markers:
                 telemetry.warn(
                     Event.PERIOD_PASSED_OVER,
@@ -198,7 +198,7 @@ class Turns:
                 )
 
     def _is_begun(self, name: str, feed: str, period: Period) -> bool:
-        latest = self._bench.ledger.latest(name, feed, period.label)
+        latest = self._bench.ledger.deliveries.latest(name, feed, period.label)
         return latest is not None and latest.status is not Status.DELIVERED
 
     def _look(self, configuration: Configuration, customer: Customer, feeds: Mapping[str, Feed]) -> _Backlog:
@@ -240,7 +240,7 @@ class Turns:
         )
 
     def _latest(self, outcome: DeliveryOutcome) -> Delivery | None:
-        return self._bench.ledger.latest(outcome.customer, outcome.feed, outcome.period)
+        return self._bench.ledger.deliveries.latest(outcome.customer, outcome.feed, outcome.period)
 
 
 def _still_broken_off(delivery: Delivery) -> TurnEnd:

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from xmode_transfer.adapters.ledger import SqlLedger, open_ledger
+from xmode_transfer.adapters.ledger import Ledger, open_ledger
 from xmode_transfer.adapters.memory.clock import MemoryClock
 from xmode_transfer.domain.config import Configuration, Service, StatusPage
 from xmode_transfer.entrypoints.web import Server, serve
@@ -54,7 +54,7 @@ def ask(
 class Page:
     """What a page is made of; a test changes it, then ``open`` serves it."""
 
-    ledger: SqlLedger
+    ledger: Ledger
     clock: MemoryClock
     configuration: Configuration = field(default_factory=lambda: Configuration(Service(), {}, {}, {}))
     metrics: bytes = b"# nothing\n"
@@ -66,14 +66,14 @@ def clock() -> MemoryClock:
 
 
 @pytest.fixture
-def ledger(tmp_path: Path, clock: MemoryClock) -> Iterator[SqlLedger]:
+def ledger(tmp_path: Path, clock: MemoryClock) -> Iterator[Ledger]:
     opened = open_ledger(f"sqlite:///{tmp_path}/ledger.db?timeout=0.1", clock)
     yield opened
     opened.close()
 
 
 @pytest.fixture
-def page(ledger: SqlLedger, clock: MemoryClock) -> Page:
+def page(ledger: Ledger, clock: MemoryClock) -> Page:
     return Page(ledger, clock)
 
 
