@@ -169,7 +169,7 @@ def _in_database(url: str) -> Iterator[Case]:
 
     yield Case(
         ledger.fleet(queue, sweep_seconds=0),
-        ledger,
+        ledger.leases,
         "/".join([*processes.this_process().split("/")[:3], "1"]),
         lambda: open_it().fleet(queue, sweep_seconds=0),
         job,

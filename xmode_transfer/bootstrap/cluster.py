@@ -2,7 +2,6 @@
 
 from dataclasses import replace
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, cast
 
 from xmode_transfer.adapters.ledger import Ledger
 from xmode_transfer.adapters.secrets import ledger_url
@@ -12,9 +11,6 @@ from xmode_transfer.domain.config.ledger_url import SQLITE, backend
 from xmode_transfer.domain.errors import ConfigError
 from xmode_transfer.ports import Fleet
 from xmode_transfer.services.workbench import Sharing, Workbench
-
-if TYPE_CHECKING:
-    from xmode_transfer.adapters.ledger.ledger import Ledger
 
 _INSTALL = "pip install 'xmode-transfer[cluster]'"
 
@@ -55,10 +51,10 @@ def queue(service: Service) -> str:
 
 def fleet(ledger: Ledger) -> Fleet:
     """The fleet that is written in the ledger."""
-    return cast("Ledger", ledger).fleet(LedgerQueue())
+    return ledger.fleet(LedgerQueue())
 
 
 def shared(bench: Workbench, service: Service) -> Workbench:
     """The workbench of a worker, who sends large deliveries together with others."""
-    shares = cast("Ledger", bench.ledger).shares(LedgerQueue())
+    shares = bench.ledger.shares(LedgerQueue())
     return replace(bench, sharing=Sharing(shares, service.cluster))

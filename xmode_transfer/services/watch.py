@@ -48,7 +48,8 @@ _Key = tuple[str, str]
 def assess_all(configuration: Configuration, ledger: Ledger, clock: Clock) -> Assessment:
     """How every configured customer fares now: the one evaluator behind `status`, the page, the metrics and
     the alerts. Reads the ledger and calls nobody; costs by the number of subscriptions, not by the length of
-    their history. For one customer's calendar of periods see ``Ledger.deliveries.calendar``. Raises LedgerError."""
+    their history. For one customer's calendar of periods see ``ledger.deliveries.calendar``. Raises
+    LedgerError."""
     return assess(configuration, ledger.survey(), clock.now())
 
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from types import MappingProxyType
+from types import MappingProxyType, SimpleNamespace
 from typing import Any
 
 import pytest
@@ -54,7 +54,17 @@ class DaemonWorld:
 
     def __post_init__(self) -> None:
         self.queue = MemoryQueue()
-        self.fleet = MemoryFleet(self.clock, self.queue, self.ledger)
+        ledger = self.ledger
+        self.fleet = MemoryFleet(
+            self.clock,
+            self.queue,
+            SimpleNamespace(  # type: ignore[arg-type]
+                claim=ledger.leases.claim,
+                renew=ledger.leases.renew,
+                release=ledger.leases.release,
+                serve=ledger.daemons.serve,
+            ),
+        )
         self.worker: Worker | None = None
         self.source = MemorySource()
         self.buckets = MemoryBuckets(self.clock)

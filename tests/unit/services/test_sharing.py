@@ -21,6 +21,8 @@ from sqlalchemy import Connection
 from xmode_transfer.adapters import checksums
 from xmode_transfer.adapters.clock import SystemClock
 from xmode_transfer.adapters.ledger import Ledger, open_ledger
+from xmode_transfer.adapters.ledger.leases import Leases
+from xmode_transfer.adapters.ledger.subject import Subject
 from xmode_transfer.adapters.memory import (
     MemoryBuckets,
     MemoryObjectStores,
@@ -471,9 +473,9 @@ def test_content_that_changed_after_a_lost_answer_becomes_a_new_revision(world: 
 def _without_receipts(ledger: Ledger, end: str) -> Any:
     """A ledger whose answers are lost for some objects, as if the process had died before."""
 
-    class Cut:
+    class Objects:
         def __getattr__(self, name: str) -> Any:
-            return getattr(ledger, name)
+            return getattr(ledger.objects, name)
 
         def record_receipt(self, lease: Any, delivery_id: str, receipt: Any) -> Any:
             if receipt.name.endswith(end):
@@ -481,6 +483,12 @@ def _without_receipts(ledger: Ledger, end: str) -> Any:
                 future.set_exception(LedgerError("the power is gone"))
                 return future
             return ledger.objects.record_receipt(lease, delivery_id, receipt)
+
+    class Cut:
+        objects = Objects()
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(ledger, name)
 
     return Cut()
 
@@ -580,21 +588,22 @@ def test_the_upload_of_a_helper_that_died_goes_on_from_its_journal(
 class Cut:
     """A ledger that is gone after so many calls, as for a process that was killed or cut off."""
 
-    def __init__(self, ledger: Ledger, calls: int) -> None:
+    def __init__(self, ledger: Any, calls: "int | Iterator[int]") -> None:
         self._ledger = ledger
-        self._left = calls
+        self._left = iter(range(calls)) if isinstance(calls, int) else calls
         self._lock = threading.Lock()
 
     def __getattr__(self, name: str) -> Any:
         found = getattr(self._ledger, name)
+        if isinstance(found, Subject | Leases):
+            return Cut(found, self._left)
         if not callable(found):
             return found
 
         def call(*arguments: Any, **named: Any) -> Any:
             with self._lock:
-                self._left -= 1
-                left = self._left
-            if left < 0:
+                left = next(self._left, None)
+            if left is None:
                 raise LedgerError("it is gone")
             return found(*arguments, **named)
 
@@ -632,7 +641,7 @@ def test_whoever_is_cut_off_when_each_object_is_there_once(
 
         def helps(bench: Workbench) -> None:
             while not over.wait(LOOK / 4):
-                for delivery in eyes.deliveries(statuses=[Status.RUNNING]):
+                for delivery in eyes.deliveries.find(statuses=[Status.RUNNING]):
                     try:
                         help_out(bench, world.configuration, delivery.id)
                     except LedgerError:
@@ -652,6 +661,6 @@ def test_whoever_is_cut_off_when_each_object_is_there_once(
             over.set()
             for thread in threads:
                 thread.join(120)
-        assert eyes.deliveries()[0].status is Status.DELIVERED
+        assert eyes.deliveries.find()[0].status is Status.DELIVERED
         world.assert_once_and_whole()
         world.assert_nothing_is_left()

@@ -57,9 +57,9 @@ class Ledger:
     """Our durable record. What a method has acknowledged survives kill -9 and power loss; ``open_ledger``
     makes it.
 
-    Methods that take a ``lease`` raise LeaseLost, and write nothing, when the lease has been taken over. Every
-    method may raise LedgerLocked, LedgerReadOnly, LedgerFull or LedgerCorrupt; then nothing of that call was
-    written. Thread-safe.
+    Methods that take a ``lease`` raise LeaseLost, and write nothing, when the lease has been taken over.
+    Every method may raise LedgerLocked, LedgerReadOnly, LedgerFull or LedgerCorrupt; then nothing of that
+    call was written. Thread-safe.
     """
 
     def __init__(self, database: Database, clock: "Clock") -> None:

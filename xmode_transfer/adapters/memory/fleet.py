@@ -26,7 +26,7 @@ _REMEMBERED = timedelta(hours=1)
 
 
 class Leases(Protocol):
-    """Of the port ``Ledger``, what the fleet needs."""
+    """Of the ledger, what the fleet needs."""
 
     def claim(self, name: str, holder: str, ttl_seconds: float) -> Lease: ...
 
