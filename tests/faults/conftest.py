@@ -14,6 +14,8 @@ import pytest
 
 from xmode_transfer.adapters import checksums
 from xmode_transfer.adapters.ledger import open_ledger
+from xmode_transfer.adapters.ledger.leases import Leases
+from xmode_transfer.adapters.ledger.subject import Subject
 from xmode_transfer.adapters.memory import (
     Faults,
     MemoryBucket,
@@ -114,6 +116,8 @@ class Powered:
 
     def __getattr__(self, name: str) -> Any:
         value = getattr(self.inner, name)
+        if isinstance(value, Subject | Leases):
+            return Powered(value, self.power)
         if not callable(value):
             return value
         return lambda *arguments, **options: self.power.call(value, *arguments, **options)
