@@ -13,7 +13,7 @@ from typing import Any
 import sqlalchemy
 
 from tests.fakes.clock import MemoryClock
-from xmode_transfer.adapters.ledger import looks, open_ledger, tables
+from xmode_transfer.adapters.ledger import open_ledger, tables
 from xmode_transfer.domain.config import Configuration, Customer, Feed, Problem, Service
 from xmode_transfer.domain.findings import AccessReport, Cause, Facts, finding, passed
 from xmode_transfer.domain.looks import Look, Waiting
@@ -232,8 +232,8 @@ def populate(path: Path, count: int, objects: int = 250) -> None:
                 _one(made, name, feed, objects)
     made.write(path)
     with ledger._database.writing() as connection:
-        for look in made.looks:
-            looks.record(connection, ledger._database, look)
+        values = [tables.LOOK.values(look.after(None)) for look in made.looks]
+        connection.execute(tables.looks.insert(), values)
     facts = Facts("InitechData", "arn:aws:iam::000000000011:role/XMode", "initech-data", "xmode/")
     ledger.checks.record(
         AccessReport(

@@ -60,7 +60,7 @@ class Case:
     process would; ``drop`` loses a job."""
 
     fleet: WorkQueue
-    leases: Ledger
+    ledger: Ledger
     dead: str
     another: Callable[[], WorkQueue]
     job: Callable[[str], Job | None]
@@ -86,7 +86,7 @@ class Case:
         return self.turn(name).state
 
     def served(self) -> dict[tuple[str, str], datetime]:
-        return dict(self.leases.served())
+        return dict(self.ledger.daemons.served())
 
 
 DEAD = "/".join([*processes.this_process().split("/")[:3], "1"])
@@ -372,13 +372,13 @@ def test_a_broken_off_customer_waits_apart_from_the_others(case: Case, fleet: Wo
 
 
 def test_who_is_delivered_to_by_hand_is_passed_over_and_comes_again(case: Case, fleet: WorkQueue) -> None:
-    by_hand = case.leases.claim("customer/acme", "a run", TTL)
+    by_hand = case.ledger.leases.claim("customer/acme", "a run", TTL)
     fleet.call("acme")
     fleet.call("beta")
     assert case.begin("beta").customer == "beta"
     assert case.next() is None
     assert case.state("acme") is FleetState.QUEUED
-    case.leases.release(by_hand)
+    case.ledger.leases.release(by_hand)
     case.clock.advance(5)
     fleet.reap()  # which finds that its job is gone
     assert case.begin("acme").customer == "acme"
@@ -485,9 +485,9 @@ def test_the_turn_of_a_lost_worker_is_taken_over(case: Case, fleet: WorkQueue, h
     fleet.call("acme", hurried=True, serving_at=NOW)
     ticket = case.begin("acme", holder, ttl_seconds)
     fleet.call("acme", serving_at=NOW + timedelta(hours=1))
-    mine = case.leases.claim("delivery/acme/us-daily/2026-11-22", holder, TTL)
-    by_hand = case.leases.claim("delivery/acme/us-daily/2026-11-21", "host-c", TTL)
-    other = case.leases.claim("delivery/acme2/us-daily/2026-11-22", holder, TTL)
+    mine = case.ledger.leases.claim("delivery/acme/us-daily/2026-11-22", holder, TTL)
+    by_hand = case.ledger.leases.claim("delivery/acme/us-daily/2026-11-21", "host-c", TTL)
+    other = case.ledger.leases.claim("delivery/acme2/us-daily/2026-11-22", holder, TTL)
     assert case.another().reap() == ["acme"]
     assert fleet.reap() == []
     turn = case.turn("acme")
@@ -495,9 +495,9 @@ def test_the_turn_of_a_lost_worker_is_taken_over(case: Case, fleet: WorkQueue, h
     assert case.job("acme") is not None
     for gone in (mine, ticket.lease):
         with pytest.raises(LeaseLost):
-            case.leases.renew(gone, TTL)
+            case.ledger.leases.renew(gone, TTL)
     for kept in (by_hand, other):
-        case.leases.renew(kept, TTL)
+        case.ledger.leases.renew(kept, TTL)
     with pytest.raises(LeaseLost):
         fleet.tell(ticket, "us-daily", "2026-11-22")
     with pytest.raises(LeaseLost):
@@ -584,7 +584,7 @@ def test_the_places_of_a_worker_that_was_killed_are_gone_before_its_silence_is_o
     case: Case, fleet: WorkQueue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for holder in (case.dead, HOLDER):
-        case.leases.claim(f"worker/{holder}", holder, TTL)
+        case.ledger.leases.claim(f"worker/{holder}", holder, TTL)
         fleet.beat(a_worker(holder))
     assert [worker.gone for worker in fleet.workers()] == [False, False]  # both were heard of just now
     monkeypatch.setattr(fleet_module, "QUIET_AFTER", timedelta(0))  # where the server's clock counts

@@ -25,6 +25,8 @@ from tests.fakes import (
 )
 from xmode_transfer.adapters import checksums
 from xmode_transfer.adapters.ledger import open_ledger
+from xmode_transfer.adapters.ledger.leases import Leases
+from xmode_transfer.adapters.ledger.subject import Subject
 from xmode_transfer.domain import parts
 from xmode_transfer.domain.config import (
     Configuration,
@@ -113,6 +115,8 @@ class Powered:
 
     def __getattr__(self, name: str) -> Any:
         value = getattr(self.inner, name)
+        if isinstance(value, Subject | Leases):
+            return Powered(value, self.power)
         if not callable(value):
             return value
         return lambda *arguments, **options: self.power.call(value, *arguments, **options)

@@ -210,7 +210,7 @@ def test_a_manifest_that_was_put_before_a_crash_is_not_looked_behind(
 
     with monkeypatch.context() as patch:
         patch.setattr("xmode_transfer.services.publishing.publish", killed)
-        patch.setattr("xmode_transfer.adapters.ledger.Ledger.deliveries.update", _not_delivered())
+        patch.setattr("xmode_transfer.adapters.ledger.deliveries.Deliveries.update", _not_delivered())
         world.process()
     world.take(*(key for key in world.bucket.contents() if "/_manifests/" not in key))
     outcome = world.process()
@@ -220,9 +220,9 @@ def test_a_manifest_that_was_put_before_a_crash_is_not_looked_behind(
 
 def _not_delivered() -> Callable[..., None]:
     """The ledger never hears that the delivery is delivered."""
-    from xmode_transfer.adapters.ledger import Ledger
+    from xmode_transfer.adapters.ledger.deliveries import Deliveries
 
-    written = Ledger.deliveries.update
+    written = Deliveries.update
 
     def update(self: Any, lease: Any, delivery: Any) -> None:
         if delivery.status is not Status.DELIVERED:

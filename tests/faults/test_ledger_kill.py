@@ -66,7 +66,10 @@ for n in range(20):
     lease = ledger.leases.claim("work " + period, this_process(), 3600)
     ledger.deliveries.create(lease, delivery(period))
     ledger.objects.plan(lease, token, plan(n * 10 + 10))
-    futures = [ledger.objects.record_receipt(lease, token, receipt(item.name)) for item in ledger.objects.pending(token)]
+    futures = [
+        ledger.objects.record_receipt(lease, token, receipt(item.name))
+        for item in ledger.objects.pending(token)
+    ]
     [future.result() for future in futures]
     ledger.checks.learn("acme", ledger.checks.capabilities("acme"))
     ledger.leases.release(lease)

@@ -137,7 +137,7 @@ def test_a_plan_whose_listing_was_half_through_when_the_server_restarted_is_whol
 
 def _break_once(ledger: Ledger, server: PostgresServer, name: str) -> None:
     """The connection is cut when that statement is about to run for the first time."""
-    prepared = getattr(ledger._statements, name)
+    prepared = getattr(ledger.objects._statements, name)
     run = prepared.run
 
     def cut(connection: Any, **values: object) -> Any:

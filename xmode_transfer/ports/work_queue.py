@@ -32,7 +32,7 @@ class WorkQueue(Protocol):
         """Gives the customer a turn as soon as it is its. One that is queued stays where it is; one whose
         turn is running is queued when that ends. ``serving_at`` is the time of its schedule that the turn
         serves: when a turn ends that has looked at everything, it is remembered as served
-        (``Ledger.daemons.serve``), in the same transaction. Nobody is called who has no seat."""
+        (``ledger.daemons.serve``), in the same transaction. Nobody is called who has no seat."""
         ...
 
     def call_all(self, calls: Iterable[Call]) -> None:

@@ -42,7 +42,7 @@ twice does no harm. Thread-safe; takes some seconds at most. Raises Notification
 def assess_all(configuration: Configuration, ledger: Ledger, clock: Clock) -> Assessment:
     """The health of every configured customer: the one evaluator behind `status`, the page, the metrics and
     the alerts. Reads the ledger and calls nobody; costs by the number of subscriptions, not by the length of
-    their history. For one customer's calendar of periods see ``Ledger.deliveries.calendar``. Raises
+    their history. For one customer's calendar of periods see ``ledger.deliveries.calendar``. Raises
     LedgerError."""
     return assess(configuration, ledger.survey(), clock.now())
 

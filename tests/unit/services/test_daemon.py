@@ -423,7 +423,7 @@ def test_a_mistake_of_ours_ends_one_turn_and_not_the_daemon(
             raise ZeroDivisionError("a mistake")
         return calls(customer, *which)
 
-    monkeypatch.setattr(world.ledger, "calendar", fails)
+    monkeypatch.setattr(world.ledger.deliveries, "calendar", fails)
     world.tick()
     assert world.turn("acme").reason == "ZeroDivisionError: a mistake"
     assert world.delivered("globex") == ["2026-11-20"]

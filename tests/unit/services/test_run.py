@@ -26,7 +26,7 @@ def test_a_mistake_of_ours_with_one_customer_hides_no_other_s_outcome(
             raise ZeroDivisionError("a mistake")
         return calendar(customer, *which)
 
-    monkeypatch.setattr(world.ledger, "calendar", fails)
+    monkeypatch.setattr(world.ledger.deliveries, "calendar", fails)
     names = ["acme", "globex", "initech"]
     results = run_customers(world.bench("run"), world.configuration, names, Selection())
     assert worst(result.exit_code for result in results) == 1
@@ -52,7 +52,7 @@ def test_of_several_plans_one_that_cannot_be_made_hides_no_other(
     def fails(customer: str, *which: str) -> Delivery | None:
         return latest(customer, *which) if customer == "globex" else 1 // 0
 
-    monkeypatch.setattr(world.ledger, "latest", fails)
+    monkeypatch.setattr(world.ledger.deliveries, "latest", fails)
     code = report.show_preview(
         world.bench("run"), world.configuration, ["acme", "globex"], Selection(), as_json=True
     )

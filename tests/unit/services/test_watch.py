@@ -264,11 +264,11 @@ def test_a_ledger_that_takes_nothing_is_an_alert_told_once(
         raise LedgerFull("the disk is full", hint="free space")
 
     with monkeypatch.context() as broken:
-        broken.setattr(ledger, "record_alerts", full)
+        broken.setattr(ledger.alerts, "record", full)
         for _ in range(10):
             watch.round(configuration)
             minutes(clock, 1)
-        broken.setattr(ledger, "claim", full)
+        broken.setattr(ledger.leases, "claim", full)
         broken.setattr(ledger, "survey", full)
         for _ in range(10):
             watch.round(configuration)

@@ -427,7 +427,7 @@ def test_a_mistake_of_ours_ends_one_turn_and_not_the_worker(
         take(worker, world)
         assert worker.wait(120)
     with monkeypatch.context() as wrong:
-        wrong.setattr(world.ledger, "calendar", lambda *arguments: 1 / 0)
+        wrong.setattr(world.ledger.deliveries, "calendar", lambda *arguments: 1 / 0)
         take(worker, world)
         assert worker.wait(120)
     assert place(world).reason == "ZeroDivisionError: division by zero"

@@ -1,6 +1,7 @@
 """Checks of customers' access, and what the destinations were found to allow."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from sqlalchemy import Connection, func, insert, select
@@ -27,11 +28,13 @@ class Checks(Subject):
         """Adds a check of a customer's access to the history, if it is not there. Fixes are not kept: they
         are made anew from the cause and the customer's file, which the ledger does not repeat."""
         values = {**CHECK.values(report), "outcome": report.outcome}
+        kept = replace(report, findings=tuple(replace(item, fix=None) for item in report.findings))
         findings = [FINDING.values(item) for item in report.findings]
         left = [LEFTOVER.values(item) for item in report.left]
 
         def action(connection: Connection) -> None:
-            if connection.execute(select(access_checks.c.id).filter_by(**values)).first() is not None:
+            alike = connection.execute(select(access_checks).filter_by(**values)).all()
+            if any(_report(connection, row) == kept for row in alike):
                 return
             added = connection.execute(insert(access_checks).values(values))
             assert added.inserted_primary_key is not None  # one row was added

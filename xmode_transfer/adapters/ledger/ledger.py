@@ -57,8 +57,8 @@ class Ledger:
     makes it.
 
     Methods that take a ``lease`` raise LeaseLost, and write nothing, when the lease has been taken over.
-    Every method may raise LedgerLocked, LedgerReadOnly, LedgerFull or LedgerCorrupt; then nothing of that call
-    was written. Thread-safe.
+    Every method may raise LedgerLocked, LedgerReadOnly, LedgerFull or LedgerCorrupt; then nothing of that
+    call was written. Thread-safe.
     """
 
     def __init__(self, database: Database, clock: "Clock") -> None:
