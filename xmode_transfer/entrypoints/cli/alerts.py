@@ -5,16 +5,14 @@ from typing import Any
 
 import click
 
-from xmode_transfer.domain.alerts import Alert, AlertState
+from xmode_transfer.domain.alerts import Alert, AlertState, Event, Message
 from xmode_transfer.domain.config import Configuration
-from xmode_transfer.domain.errors import ConfigError, ExitCode, Party, XmodeError
+from xmode_transfer.domain.errors import ConfigError, ExitCode, XmodeError
 from xmode_transfer.domain.manifest import timestamp
 from xmode_transfer.entrypoints.cli import Shell, words
 from xmode_transfer.entrypoints.cli.terminal import style
 
 _COLOURS = {AlertState.OPEN: "red", AlertState.RESOLVED: "green"}
-_WHO = {Party.US: "we", Party.CUSTOMER: "the customer", Party.AWS: "AWS"}
-_NAMED = 8
 
 
 @click.group(name="alerts")
@@ -126,17 +124,12 @@ def _document(alert: Alert) -> dict[str, Any]:
 
 
 def _tell(alert: Alert) -> None:
+    """As a channel is sent it, and what each channel knows."""
     head = style(f"{alert.state:<9}", fg=_COLOURS[alert.state], bold=True)
     click.echo(words.folded(f"{head}{style(alert.summary, bold=True)}"))
-    click.echo(words.wrapped(alert.message, 9))
-    if alert.state is AlertState.OPEN:
-        click.echo(words.wrapped(_WHO[alert.party], 9, "who must act"))
-        click.echo(words.wrapped(alert.hint, 9, "what to do"))
-    if alert.customer_count > 1:
-        named = ", ".join(alert.customers[:_NAMED])
-        more = alert.customer_count - min(_NAMED, len(alert.customers))
-        click.echo(words.wrapped(f"{named}{f' and {more:,} more' if more > 0 else ''}", 9, "customers"))
-    click.echo(words.wrapped(f"{alert.cause}{', urgent' if alert.urgent else ''}", 9, "cause"))
+    is_open = alert.state is AlertState.OPEN
+    for line in Message(Event.OPENED if is_open else Event.RESOLVED, alert, alert.since_at).body.split("\n"):
+        click.echo(words.wrapped(line, 9))
     for channel, item in alert.notifications.items():
         told = f"{channel}: {item.sent} at {item.sent_at:%Y-%m-%d %H:%M} UTC" if item.sent_at else ""
         failed = f"{channel} did not take it ({item.error})" if item.attempts else ""
