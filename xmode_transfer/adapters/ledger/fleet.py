@@ -67,7 +67,7 @@ class Queue(Protocol):
 
 
 class SqlFleet:
-    """Passes the contract suite of the port ``WorkQueue``; ``SqlLedger.fleet`` makes it."""
+    """Passes the contract suite of the port ``WorkQueue``; ``Ledger.fleet`` makes it."""
 
     def __init__(
         self,
