@@ -121,10 +121,10 @@ def test_a_refused_notice_waits_and_hurts_no_delivery(
     refusals = value(here, "SELECT error FROM notices WHERE attempts > 0")
     assert "PutObject" in refusals
 
-    accounts.set_permission_policy(acme, accounts.permission_policy(acme))
-    change(here, "UPDATE notices SET next_attempt_at = NULL")  # its pause is over
     daemon.terminate()
     assert daemon.wait(120) == 0
+    accounts.set_permission_policy(acme, accounts.permission_policy(acme))
+    change(here, "UPDATE notices SET next_attempt_at = NULL")  # its pause is over
     daemon = here.start("daemon")
     until(lambda: [key for key in bucket.list_keys(acme, place(acme)) if "corrected" in key])
     daemon.terminate()
