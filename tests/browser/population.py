@@ -136,6 +136,7 @@ class Ledgerful:
                 **told,
                 "attempts": 1 if done else 3,
                 "next_attempt_at": None if done else at + timedelta(hours=1),
+                "missing_count": 0,
             }
         )
         seconds = 2 + int(identity[:2], 16) / 16

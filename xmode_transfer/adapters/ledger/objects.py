@@ -12,6 +12,7 @@ from sqlalchemy.schema import CreateTable, DropTable
 
 from xmode_transfer.adapters.ledger import deliveries, leases
 from xmode_transfer.adapters.ledger.database import Database
+from xmode_transfer.adapters.ledger.rows import objects_of, pairs_of, receipt_row
 from xmode_transfer.adapters.ledger.statements import LIKE_ESCAPE, Prepared, Rows, Statements
 from xmode_transfer.adapters.ledger.subject import Store, Subject
 from xmode_transfer.adapters.ledger.tables import (
@@ -21,8 +22,6 @@ from xmode_transfer.adapters.ledger.tables import (
     objects,
     receipts,
     staged_objects,
-    text_of,
-    time_of,
 )
 from xmode_transfer.adapters.ledger.tables import deliveries as deliveries_
 from xmode_transfer.domain.errors import LedgerError
@@ -367,39 +366,3 @@ def _page_sizes() -> Iterator[int]:
     while True:
         yield size
         size = min(size * 2, _LARGEST_PAGE)
-
-
-# --- Rows, as the driver answers them: there may be millions
-
-_REMOVED, _SUPERSEDED = 15, 16  # the columns after an object's, its receipt's and the revision
-
-
-def receipt_row(receipt: Receipt) -> tuple[object, ...]:
-    """The columns of a receipt. By hand, in a third of the time that ``Rows.stored`` takes."""
-    name, key, size, checksum, etag, delivered_at, version_id, sha256, _, _ = receipt
-    return (name, key, size, *checksum, etag, text_of(delivered_at), version_id, sha256)
-
-
-def objects_of(page: Iterable[tuple[Any, ...]]) -> Iterator[PlannedObject]:
-    """Rows of the columns of an object."""
-    for name, key, size, modified_ns, identity, carried in page:
-        yield PlannedObject._make((name, key, size, modified_ns, identity, carried == 1))
-
-
-def pairs_of(page: Iterable[tuple[Any, ...]]) -> Iterator[tuple[PlannedObject, Receipt | None]]:
-    """Rows of the columns of an object, then those of its receipt (null where there is none), then, where the
-    query asks for them, the revision, whether the object was removed, and whether the revision was
-    superseded."""
-    for row in page:
-        name, key, size, modified_ns, identity, carried = row[:6]
-        item = PlannedObject._make((name, key, size, modified_ns, identity, carried == 1))
-        key, size, algorithm, value, etag, delivered_at, version_id, sha256 = row[6:14]
-        if key is None:
-            yield item, None
-            continue
-        checksum = Checksum._make((algorithm, value))
-        removed = len(row) > _REMOVED and row[_REMOVED] == 1
-        superseded = len(row) > _SUPERSEDED and row[_SUPERSEDED] == 1
-        at = time_of(delivered_at)
-        proof = (name, key, size, checksum, etag, at, version_id, sha256, removed, superseded)
-        yield item, Receipt._make(proof)
