@@ -17,12 +17,14 @@ import pytest
 
 from tests.fakes.clock import MemoryClock
 from tests.postgres import PostgresServer
+from tests.table_queue import TableQueue
 from xmode_transfer import telemetry
 from xmode_transfer.adapters.clock import SystemClock
 from xmode_transfer.adapters.ledger import Ledger, leases, open_ledger
 from xmode_transfer.domain.acts import Act, ActKind, Removal, RemovalOutcome
 from xmode_transfer.domain.errors import AlreadyRunning, LeaseLost, LedgerError, LedgerUnreachable
 from xmode_transfer.domain.findings import AccessReport
+from xmode_transfer.domain.fleet import FleetState, FleetTurnEnd
 from xmode_transfer.domain.records import Checksum, Delivery, Lease, PlannedObject, Receipt, Run, Status
 
 NOW = MemoryClock().now()
@@ -201,6 +203,20 @@ def test_what_was_written_when_the_answer_of_a_commit_was_lost_is_there_once(
     )
     assert settled == [{"xmode/a"}]
     assert ledger.operations.settle_removals(lease, [act], keys, RemovalOutcome.DELETED, later) == set()
+
+    queue = TableQueue()
+    queue.create(ledger)
+    fleet, begun = ledger.fleet(queue), []
+    fleet.seat({"acme": 1})
+    fleet.call("acme")
+    once(lambda: begun.append(fleet.next(ELSEWHERE, 600, waiting=False)))
+    (ticket,) = begun
+    assert ticket is not None
+    assert ticket.customer == "acme"
+    once(lambda: fleet.end(ticket, FleetTurnEnd(looked=True)))
+    (turn,) = fleet.turns()
+    assert turn.state is FleetState.RESTING
+    ledger.leases.claim(ticket.lease.name, ELSEWHERE, 600)
 
 
 def test_a_server_that_stays_away_is_told_of_after_the_patience_and_a_close_waits_for_nobody(

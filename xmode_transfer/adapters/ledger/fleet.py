@@ -242,11 +242,17 @@ class SqlFleet:
     # --- Workers
 
     def next(self, holder: str, ttl_seconds: float, *, waiting: bool) -> Ticket | None:
+        begun: list[Ticket] = []  # what an attempt wrote whose commit was not answered
+
         def action(connection: Connection) -> Ticket | None:
             with self._changing(connection) as table:
+                for written in begun:
+                    if self._is_running(table, written):
+                        return written
                 while (name := self._queue.take(connection, waiting=waiting)) is not None:
                     ticket = self._begin(table, name, holder, presence, ttl_seconds)
                     if ticket is not None:
+                        begun.append(ticket)
                         return ticket
                 return None
 
@@ -289,13 +295,20 @@ class SqlFleet:
         self._writer.call(action, alone=True)
 
     def end(self, ticket: Ticket, end: FleetTurnEnd) -> int:
+        ended: list[int] = []  # the serial of an attempt whose commit was not answered
+
         def action(connection: Connection) -> int:
             with self._changing(connection) as table:
+                known = table.seat(ticket.customer)
+                for serial in ended:
+                    if known is None or known.turn.ended_serial == serial:
+                        return serial
                 seat = self._held(table, ticket)
                 if end.looked and seat.serving_at is not None:
                     daemons.serve(connection, self._database, seat.customer, Work.DELIVER, seat.serving_at)
                 leases.release(connection, ticket.lease)
                 serial = table.next_serial()
+                ended.append(serial)
                 after = seats.ended(seat, table.clock, table.now, serial, end)
                 if seat.leaves:
                     table.remove(seat.customer)
@@ -309,13 +322,17 @@ class SqlFleet:
         """The seat whose turn the ticket stands for. Raises LeaseLost."""
         leases.check(table.connection, ticket.lease)
         seat = table.seat(ticket.customer)
-        if seat is None or not seat.is_running or seat.generation != ticket.lease.generation:
+        if seat is None or not self._is_running(table, ticket):
             raise LeaseLost(
                 f"The ledger does not know of the turn of {ticket.customer} that is to end.",
                 hint="Nothing was written. The ledger was restored from a backup while the turn ran; the "
                 "customer's next turn finds what was delivered.",
             )
         return seat
+
+    def _is_running(self, table: Round, ticket: Ticket) -> bool:
+        seat = table.seat(ticket.customer)
+        return seat is not None and seat.is_running and seat.generation == ticket.lease.generation
 
     def beat(self, worker: WorkerRecord) -> Standing:
         def action(connection: Connection) -> Standing:
