@@ -58,14 +58,14 @@ def blocked(project: Project) -> None:
     at = clock.now() - timedelta(days=1)
     ledger = open_ledger(f"sqlite:///{project.directory / 'var' / 'ledger.db'}", clock)
     failure = Failure("role_refused", "customer", "the role refuses us", "send the trust policy")
-    ledger.create_delivery(
-        ledger.claim("delivery/acme", "h", 90),
+    ledger.deliveries.create(
+        ledger.leases.claim("delivery/acme", "h", 90),
         Delivery(
             "id", "acme", "us-daily", f"{clock.now():%Y-%m-%d}", 1, Status.BLOCKED, at, at, failure=failure
         ),
     )
     (over,) = by_cause([("", Trouble("clock_skew", Party.US, "it was 20 minutes off", "mend NTP", at))])
-    ledger.record_alerts(ledger.claim("watch", "h", 90), [replace(over, opened_at=at, resolved_at=at)])
+    ledger.alerts.record(ledger.leases.claim("watch", "h", 90), [replace(over, opened_at=at, resolved_at=at)])
     ledger.close()
 
 

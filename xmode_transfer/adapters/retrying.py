@@ -8,7 +8,7 @@ from typing import TypeVar
 from tenacity import RetryCallState, Retrying, stop_after_attempt, stop_after_delay, wait_random_exponential
 
 from xmode_transfer import telemetry
-from xmode_transfer.domain.errors import XmodeError
+from xmode_transfer.domain.errors import CertificateRefused, XmodeError
 
 T = TypeVar("T")
 
@@ -56,7 +56,7 @@ class Attempts:
         self._stop = stop
         self._what = what
         self._key = key
-        self._unless = unless
+        self._unless: tuple[type[XmodeError], ...] = (CertificateRefused, *unless)
         self._state = RetryCallState(Retrying(), None, (), {})
 
     def pause_after(self, error: BaseException) -> float | None:

@@ -17,6 +17,7 @@ from botocore import exceptions as aws
 from xmode_transfer.domain.errors import (
     AccessDenied,
     BucketMissing,
+    CertificateRefused,
     ChecksumMismatch,
     ClockSkew,
     DeniedByUs,
@@ -308,7 +309,7 @@ def error_without_answer(error: Exception, attempt: Attempt) -> XmodeError:
     if isinstance(error, aws.FlexibleChecksumError):
         return ChecksumMismatch(words, hint=_CHECKSUM_HINT)
     if isinstance(error, aws.SSLError):
-        return Unavailable(
+        return CertificateRefused(
             words,
             hint="The server's certificate is not accepted: look at AWS_CA_BUNDLE and this machine's clock",
         )

@@ -386,5 +386,9 @@ class Unavailable(StoreError):
     retryable = True
 
 
+class CertificateRefused(Unavailable):
+    """The server's certificate is not accepted. That does not pass within a run."""
+
+
 class ClockSkew(StoreError):
     code = "clock_skew"

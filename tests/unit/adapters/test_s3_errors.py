@@ -18,6 +18,7 @@ from xmode_transfer.adapters.s3_errors import (
 from xmode_transfer.domain.errors import (
     AccessDenied,
     BucketMissing,
+    CertificateRefused,
     ChecksumMismatch,
     ClockSkew,
     DeniedByUs,
@@ -212,7 +213,7 @@ def test_a_certificate_that_is_not_accepted_names_the_variable() -> None:
     told = error_without_answer(
         aws.SSLError(endpoint_url="https://x", error="self-signed"), Attempt(PUT, "b")
     )
-    assert type(told) is Unavailable
+    assert type(told) is CertificateRefused
     assert "AWS_CA_BUNDLE" in told.hint
 
 

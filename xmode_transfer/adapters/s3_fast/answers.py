@@ -10,7 +10,7 @@ from awscrt.s3 import S3ResponseError
 
 from xmode_transfer.adapters.checksums import ALGORITHM
 from xmode_transfer.adapters.s3_errors import Answer, Attempt, answer_of_body, error_for
-from xmode_transfer.domain.errors import RequestRefused, Unavailable, XmodeError
+from xmode_transfer.domain.errors import CertificateRefused, RequestRefused, Unavailable, XmodeError
 from xmode_transfer.domain.records import Checksum
 from xmode_transfer.ports import PutAnswer
 
@@ -55,7 +55,7 @@ def failure_of(error: BaseException, attempt: Attempt, now: datetime) -> Failure
     words = f"{attempt}: {error.message.rstrip('.')} ({error.name})"
     if "_TLS_" in error.name:
         # s2n lets 10 to 30 seconds pass before it says so, each time
-        return Failure(Unavailable(words, hint=_TLS_HINT), hopeless=True)
+        return Failure(CertificateRefused(words, hint=_TLS_HINT), hopeless=True)
     if error.name.startswith(_OF_THE_NETWORK):
         return Failure(Unavailable(words, hint=_NETWORK_HINT))
     return Failure(RequestRefused(words, hint=_REFUSED_HINT))
