@@ -2,16 +2,17 @@
 
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from xmode_transfer import telemetry
 from xmode_transfer.adapters.ledger import Ledger
-from xmode_transfer.domain.errors import LeaseLost, XmodeError
+from xmode_transfer.domain.errors import AlreadyRunning, LeaseLost, XmodeError
 from xmode_transfer.domain.records import Lease
 from xmode_transfer.telemetry import Event
 
 TTL_SECONDS = 45.0  # how long a machine may be frozen before another may take over
 _RENEW_SECONDS = TTL_SECONDS / 4
+_POLL_SECONDS = 0.2
 
 
 def of_delivery(customer: str, feed: str, period: str) -> str:
@@ -20,15 +21,26 @@ def of_delivery(customer: str, feed: str, period: str) -> str:
 
 
 @contextmanager
-def held(ledger: Ledger, name: str, holder: str) -> Iterator[Lease]:
-    """Claims ``name``, renews the lease in the background, gives it back at the end. Raises
-    AlreadyRunning."""
-    lease = ledger.leases.claim(name, holder, TTL_SECONDS)
+def held(
+    ledger: Ledger, name: str, holder: str, *, wait_seconds: float = 0, stop: threading.Event | None = None
+) -> Iterator[Lease]:
+    """Claims ``name``, renews the lease in the background, gives it back at the end. Raises AlreadyRunning
+    when somebody else still has it after ``wait_seconds``, or when ``stop`` is set meanwhile."""
+    lease = _claim(ledger, name, holder, wait_seconds, stop or threading.Event())
     try:
         with kept(ledger, lease):
             yield lease
     finally:
         ledger.leases.release(lease)
+
+
+def _claim(ledger: Ledger, name: str, holder: str, wait_seconds: float, stop: threading.Event) -> Lease:
+    for _ in range(int(wait_seconds / _POLL_SECONDS)):
+        with suppress(AlreadyRunning):
+            return ledger.leases.claim(name, holder, TTL_SECONDS)
+        if stop.wait(_POLL_SECONDS):
+            break
+    return ledger.leases.claim(name, holder, TTL_SECONDS)
 
 
 @contextmanager

@@ -31,6 +31,8 @@ from xmode_transfer.services.workbench import Workbench
 from xmode_transfer.telemetry import Event
 
 _CUSTOMERS_AT_ONCE = 8
+_WAIT_SECONDS = 5.0
+"""A daemon that finds nothing to deliver has the customer for a moment only, again and again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +105,8 @@ def run_customer(
 ) -> CustomerRun:
     """Delivers what is due for one customer, in order of periods. A refusal that the customer must mend ends
     the run, since every other period would meet it too; a failure of one period does not stop the next.
-    Beside another process that delivers to the customer, nothing is done, and each feed is already running.
+    Beside another process that goes on delivering to the customer for five seconds, nothing is done, and each
+    feed is already running.
     Raises ConfigError for what is not configured."""
     customer = active_customer(configuration, name)
     feeds = feeds_of(configuration, customer, selection)
@@ -111,7 +114,9 @@ def run_customer(
     with telemetry.bind(customer=name):
         telemetry.log(Event.RUN_STARTED, feeds=list(customer.feeds), feed=selection.feed)
         try:
-            with leasing.held(bench.ledger, customer_lease(name), bench.holder):
+            with leasing.held(
+                bench.ledger, customer_lease(name), bench.holder, wait_seconds=_WAIT_SECONDS, stop=bench.stop
+            ):
                 result = _run(bench, configuration, customer, selection)
         except AlreadyRunning as error:
             result = CustomerRun(name, [_running_elsewhere(customer, feed, error) for feed in feeds])

@@ -1,12 +1,16 @@
 """Running customers, and how that is told."""
 
 import json
+import threading
 from collections.abc import Callable
 
 import pytest
 
+from xmode_transfer.domain.errors import AlreadyRunning
+from xmode_transfer.domain.fleet import customer_lease
 from xmode_transfer.domain.records import Delivery
 from xmode_transfer.entrypoints.cli import report
+from xmode_transfer.services.leasing import held
 from xmode_transfer.services.run import Selection, run_customers, worst
 
 Make = Callable[..., "DaemonWorld"]  # noqa: F821 - conftest's, which tests cannot import
@@ -59,3 +63,31 @@ def test_of_several_plans_one_that_cannot_be_made_hides_no_other(
     acme, globex = json.loads(capsys.readouterr().out)["customers"]
     assert (code, acme["outcome"], acme["error"]["cause"]) == (1, "failed", "defect")
     assert globex["deliveries"][0]["counts"] == {"upload": 1}
+
+
+@ALONE
+def test_it_waits_for_a_turn_of_a_moment(daemon_world: Make) -> None:
+    world = daemon_world()
+    world.produce("2026-11-20")
+    turn = world.ledger.leases.claim(customer_lease("acme"), "daemon", 45)
+    ending = threading.Timer(0.5, world.ledger.leases.release, [turn])
+    ending.start()
+    (result,) = run_customers(world.bench("run"), world.configuration, ["acme"], Selection())
+    ending.join()
+    assert (result.outcome, result.exit_code) == ("delivered", 0)
+
+
+@ALONE
+def test_it_does_not_wait_for_a_delivery_nor_when_it_is_asked_to_end(daemon_world: Make) -> None:
+    world = daemon_world()
+    world.produce("2026-11-20")
+    world.ledger.leases.claim(customer_lease("acme"), "daemon", 45)
+    bench = world.bench("run")
+    (result,) = run_customers(bench, world.configuration, ["acme"], Selection())
+    assert (result.outcome, result.exit_code) == ("already_running", 5)
+    bench.stop.set()
+    with (
+        pytest.raises(AlreadyRunning),
+        held(bench.ledger, "customer/acme", "run", wait_seconds=1e9, stop=bench.stop),
+    ):
+        pass
