@@ -114,9 +114,8 @@ def run_customer(
     with telemetry.bind(customer=name):
         telemetry.log(Event.RUN_STARTED, feeds=list(customer.feeds), feed=selection.feed)
         try:
-            with leasing.held(
-                bench.ledger, customer_lease(name), bench.holder, wait_seconds=_WAIT_SECONDS, stop=bench.stop
-            ):
+            lease, stop = customer_lease(name), bench.stop
+            with leasing.held(bench.ledger, lease, bench.holder, wait_seconds=_WAIT_SECONDS, stop=stop):
                 result = _run(bench, configuration, customer, selection)
         except AlreadyRunning as error:
             result = CustomerRun(name, [_running_elsewhere(customer, feed, error) for feed in feeds])
@@ -133,14 +132,9 @@ def run_customer(
 
 
 def _running_elsewhere(customer: Customer, feed: Feed, error: AlreadyRunning) -> DeliveryOutcome:
+    failure, code = failure_of(error), error.exit_code
     return DeliveryOutcome(
-        customer.name,
-        feed.name,
-        "",
-        0,
-        "already_running",
-        failure=failure_of(error),
-        exit_code=error.exit_code,
+        customer.name, feed.name, "", 0, "already_running", failure=failure, exit_code=code
     )
 
 
