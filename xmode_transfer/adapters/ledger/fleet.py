@@ -247,7 +247,7 @@ class SqlFleet:
         def action(connection: Connection) -> Ticket | None:
             with self._changing(connection) as table:
                 for written in begun:
-                    if self._is_running(table, written):
+                    if self._running(table, written) is not None:
                         return written
                 while (name := self._queue.take(connection, waiting=waiting)) is not None:
                     ticket = self._begin(table, name, holder, presence, ttl_seconds)
@@ -321,8 +321,8 @@ class SqlFleet:
     def _held(self, table: Round, ticket: Ticket) -> Seat:
         """The seat whose turn the ticket stands for. Raises LeaseLost."""
         leases.check(table.connection, ticket.lease)
-        seat = table.seat(ticket.customer)
-        if seat is None or not self._is_running(table, ticket):
+        seat = self._running(table, ticket)
+        if seat is None:
             raise LeaseLost(
                 f"The ledger does not know of the turn of {ticket.customer} that is to end.",
                 hint="Nothing was written. The ledger was restored from a backup while the turn ran; the "
@@ -330,9 +330,12 @@ class SqlFleet:
             )
         return seat
 
-    def _is_running(self, table: Round, ticket: Ticket) -> bool:
+    def _running(self, table: Round, ticket: Ticket) -> Seat | None:
+        """The seat, if the ticket's turn is the one that it has begun."""
         seat = table.seat(ticket.customer)
-        return seat is not None and seat.is_running and seat.generation == ticket.lease.generation
+        if seat is None or not seat.is_running or seat.generation != ticket.lease.generation:
+            return None
+        return seat
 
     def beat(self, worker: WorkerRecord) -> Standing:
         def action(connection: Connection) -> Standing:

@@ -194,12 +194,6 @@ class Rows(Generic[R]):
         return tuple(changed)
 
 
-def failure_columns() -> list[Column[object]]:
-    """Of a thing that may have failed."""
-    parts = _columns_of("failure", Failure)
-    return [Column(name, _type_of(part.kind)) for name, _, part in parts if part is not None]
-
-
 def _fields_of(record: type, elsewhere: Collection[str] = ()) -> list[_Field]:
     hints = get_type_hints(record)
     names = [field.name for field in fields(record)] if is_dataclass(record) else list(hints)
