@@ -88,9 +88,14 @@ def drafted(
     mistakes = list(_mistakes(sign_up, name, partition))
     if mistakes:
         return None, tuple(mistakes)
-    external_id = {GENERATED: lambda: f"{name}-{token()}", FROM_COMPANY: lambda: _guide_id(sign_up)}.get(
-        sign_up.external_id, lambda: sign_up.external_id
-    )()
+    external_id = sign_up.external_id
+    if external_id == GENERATED:
+        external_id = f"{name}-{token()}"
+    elif external_id == FROM_COMPANY:
+        external_id = guide_external_id(sign_up.company)
+    region = sign_up.region
+    if region is None and sign_up.kms_key_arn is not None:
+        region = sign_up.kms_key_arn.split(":")[3]  # S3 takes only keys of the bucket's own region
     document: dict[str, Any] = {
         "name": name,
         "company": sign_up.company.strip(),
@@ -99,7 +104,7 @@ def drafted(
         "destination": {
             "bucket": sign_up.bucket,
             "prefix": sign_up.prefix,
-            "region": _region(sign_up),
+            "region": region,
             "kms_key_arn": sign_up.kms_key_arn,
         },
         "feeds": sign_up.feeds,
@@ -109,7 +114,10 @@ def drafted(
         return Customer.model_validate(document), ()
     except ValidationError as errors:
         return None, tuple(
-            Mistake(_OPTIONS.get(".".join(map(str, error["loc"])), "sign-up"), _plain(error["msg"]))
+            Mistake(
+                _OPTIONS.get(".".join(map(str, error["loc"])), "sign-up"),
+                error["msg"].removeprefix("Value error, "),
+            )
             for error in errors.errors(include_url=False)
         )
 
@@ -177,18 +185,3 @@ def _wrong(option: str, check: Callable[[str], str], value: str) -> Iterator[Mis
         check(value)
     except ValueError as error:
         yield Mistake(option, str(error))
-
-
-def _guide_id(sign_up: SignUp) -> str:
-    return guide_external_id(sign_up.company)
-
-
-def _region(sign_up: SignUp) -> str | None:
-    """S3 takes only keys of the bucket's own region."""
-    if sign_up.region is None and sign_up.kms_key_arn is not None:
-        return sign_up.kms_key_arn.split(":")[3]
-    return sign_up.region
-
-
-def _plain(message: str) -> str:
-    return message.removeprefix("Value error, ")
