@@ -8,13 +8,14 @@ from typing import Any, NamedTuple
 
 from pydantic import ValidationError
 
-from xmode_transfer.domain.config.arns import check_account, check_kms_key
 from xmode_transfer.domain.config.base import SLUG_PATTERN, check_slug
 from xmode_transfer.domain.config.customer import Customer, CustomerState
 from xmode_transfer.domain.config.names import (
+    check_account,
     check_bucket,
     check_company,
     check_external_id,
+    check_kms_key,
     check_prefix,
     check_region,
     region_partition,

@@ -19,8 +19,8 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markdown_it import MarkdownIt
 from markupsafe import Markup, escape
 
-from xmode_transfer.domain.config.arns import parse_iam
 from xmode_transfer.domain.config.customer import Customer
+from xmode_transfer.domain.config.names import parse_iam
 from xmode_transfer.domain.errors import ConfigError
 from xmode_transfer.domain.findings import POLICY_NAME
 from xmode_transfer.domain.policy import corrected_permission_policy, corrected_trust_policy

@@ -7,7 +7,7 @@ from enum import StrEnum
 from typing import Any, NamedTuple
 
 from xmode_transfer.domain.config import Customer
-from xmode_transfer.domain.config.arns import parse_iam
+from xmode_transfer.domain.config.names import parse_iam
 from xmode_transfer.domain.errors import ExitCode, Party
 from xmode_transfer.domain.policy import VENDOR_PRINCIPAL
 

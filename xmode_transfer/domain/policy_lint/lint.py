@@ -3,7 +3,7 @@
 import re
 from collections.abc import Sequence
 
-from xmode_transfer.domain.config.arns import parse_iam
+from xmode_transfer.domain.config.names import parse_iam
 from xmode_transfer.domain.findings import Facts, Finding, Severity
 from xmode_transfer.domain.policy_lint.excess import judge_excess
 from xmode_transfer.domain.policy_lint.judging import (

@@ -9,8 +9,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from xmode_transfer.domain.config import Customer, Vendor
-from xmode_transfer.domain.config.arns import check_account, check_kms_key
-from xmode_transfer.domain.config.names import check_bucket, check_external_id, check_prefix, check_region
+from xmode_transfer.domain.config.names import (
+    check_account,
+    check_bucket,
+    check_external_id,
+    check_kms_key,
+    check_prefix,
+    check_region,
+)
 from xmode_transfer.domain.errors import ConfigError
 from xmode_transfer.domain.findings import Finding, Result, Severity
 from xmode_transfer.domain.policy import (
