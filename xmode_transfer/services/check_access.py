@@ -105,16 +105,7 @@ def checked_customers(configuration: Configuration, name: str | None) -> list[Cu
     if name is None:
         customers: Iterable[Customer] = configuration.customers.values()
         return [customer for customer in customers if customer.state is not CustomerState.RETIRED]
-    if name in configuration.broken:
-        raise ConfigError(
-            f"the configuration of {name} is broken; its access is not checked",
-            hint="mend the lines named above, then `xmode-transfer config check`",
-            problems=tuple(str(problem) for problem in configuration.broken[name]),
-        )
-    if name not in configuration.customers:
-        known = ", ".join(sorted(configuration.customers)) or "none is configured"
-        raise ConfigError(f"there is no customer {name}", hint=f"customers: {known}")
-    customer = configuration.customers[name]
+    customer = configuration.customer(name, "its access is not checked")
     if customer.state is CustomerState.RETIRED:
         raise ConfigError(
             f"{name} is retired: its access is not checked",

@@ -152,16 +152,7 @@ def _was_probed(report: AccessReport) -> bool:
 
 
 def _confirmable(configuration: Configuration, name: str) -> Customer:
-    if name in configuration.broken:
-        raise ConfigError(
-            f"the configuration of {name} is broken; it is not turned on",
-            hint="mend the lines named above, then `xmode-transfer config check`",
-            problems=tuple(str(problem) for problem in configuration.broken[name]),
-        )
-    if name not in configuration.customers:
-        known = ", ".join(sorted(configuration.customers)) or "none is configured"
-        raise ConfigError(f"there is no customer {name}", hint=f"customers: {known}")
-    customer = configuration.customers[name]
+    customer = configuration.customer(name, "it is not turned on")
     if customer.state is CustomerState.RETIRED:
         raise ConfigError(
             f"{name} is retired; it is not turned on",

@@ -9,6 +9,7 @@ from xmode_transfer.domain.config.cross_check import cross_check
 from xmode_transfer.domain.config.customer import Customer
 from xmode_transfer.domain.config.feed import Feed
 from xmode_transfer.domain.config.service import Service
+from xmode_transfer.domain.errors import ConfigError
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -42,6 +43,23 @@ class Configuration:
     broken: Mapping[str, tuple[Problem, ...]]
     problems: tuple[Problem, ...] = ()
     hints: tuple[Problem, ...] = ()
+
+    def customer(self, name: str, undone: str) -> Customer:
+        """The customer, if its files are in order; ``undone`` says what is not done where they are not, as in
+        "nothing is delivered to it". Raises ConfigError."""
+        if name in self.broken:
+            raise self.why_broken(name, undone)
+        if name not in self.customers:
+            known = ", ".join(sorted(self.customers)) or "none is configured"
+            raise ConfigError(f"there is no customer {name}", hint=f"customers: {known}")
+        return self.customers[name]
+
+    def why_broken(self, name: str, undone: str) -> ConfigError:
+        return ConfigError(
+            f"the configuration of {name} is broken; {undone}",
+            hint="mend the lines named above, then `xmode-transfer config check`",
+            problems=tuple(map(str, self.broken[name])),
+        )
 
 
 # --- Read again

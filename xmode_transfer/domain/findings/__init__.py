@@ -4,7 +4,14 @@ and mending, filled in with the customer's own values.
 The check of the access and the lint of pasted documents name the same causes with the same words.
 """
 
-from xmode_transfer.domain.findings.catalogue import finding
+from xmode_transfer.domain.findings.catalogue import (
+    NO_ID,
+    OTHER_CASE,
+    RANDOM_ID,
+    SIMILAR_ID,
+    finding,
+    wrongly_accepted,
+)
 from xmode_transfer.domain.findings.fixes import POLICY_NAME
 from xmode_transfer.domain.findings.records import (
     DISPROVED_BY_SENDING,
@@ -31,7 +38,11 @@ from xmode_transfer.domain.findings.records import (
 
 __all__ = [
     "DISPROVED_BY_SENDING",
+    "NO_ID",
+    "OTHER_CASE",
     "POLICY_NAME",
+    "RANDOM_ID",
+    "SIMILAR_ID",
     "UNSAFE",
     "AccessReport",
     "Cause",
@@ -52,4 +63,5 @@ __all__ = [
     "skipped",
     "unanswered",
     "unknown",
+    "wrongly_accepted",
 ]

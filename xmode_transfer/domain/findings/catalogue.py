@@ -1,6 +1,6 @@
 """Every cause with its party, gravity, sentence and mending."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 
 from xmode_transfer.domain.errors import Party
@@ -16,7 +16,7 @@ from xmode_transfer.domain.findings.fixes import (
     say,
     trust,
 )
-from xmode_transfer.domain.findings.records import Cause, Facts, Finding, Fix, Result, Severity
+from xmode_transfer.domain.findings.records import Cause, Facts, Finding, Fix, Result, Severity, skipped
 from xmode_transfer.domain.policy import ACL
 
 
@@ -301,3 +301,28 @@ def finding(
     if detail:
         message = f"{message} ({detail})"
     return Finding(probe, entry.result, cause, party, entry.severity, message, fix, request_id, said)
+
+
+# --- External IDs that let us in and should not
+
+
+NO_ID, RANDOM_ID, SIMILAR_ID, OTHER_CASE = (
+    f"external_id_{trial}" for trial in ("none", "random", "similar", "case")
+)
+"""The probes that try other external IDs than the customer's."""
+
+
+def wrongly_accepted(probe: str, accepted: Collection[str], facts: Facts) -> Finding:
+    """What it means that the role let us in with the probe's external ID. ``accepted`` are all probes that it
+    let in: of one mistake, one finding is told."""
+    if probe == NO_ID:
+        return finding(Cause.EXTERNAL_ID_NOT_REQUIRED, probe, facts)
+    if NO_ID in accepted and RANDOM_ID in accepted:
+        return skipped(probe, "the role demands no external ID at all, so it takes any")
+    if probe != RANDOM_ID and RANDOM_ID in accepted:
+        what = "a similar one" if probe == SIMILAR_ID else "one in other letter case"
+        return skipped(probe, f"the role takes any external ID, so also {what}")
+    if probe == OTHER_CASE:
+        return finding(Cause.EXTERNAL_ID_CASE_INSENSITIVE, probe, facts)
+    detail = "" if probe == RANDOM_ID else "it takes one that only begins with the right one"
+    return finding(Cause.EXTERNAL_ID_ANY_VALUE, probe, facts, detail=detail)

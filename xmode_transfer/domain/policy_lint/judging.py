@@ -8,7 +8,19 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from xmode_transfer.domain.findings import Cause, Facts, Finding, Severity, finding, passed, skipped
+from xmode_transfer.domain.findings import (
+    NO_ID,
+    OTHER_CASE,
+    RANDOM_ID,
+    SIMILAR_ID,
+    Cause,
+    Facts,
+    Finding,
+    Severity,
+    finding,
+    passed,
+    wrongly_accepted,
+)
 from xmode_transfer.domain.keys import check_place
 from xmode_transfer.domain.policy import (
     ACL,
@@ -67,12 +79,12 @@ def _tried(name: str, documents: Sequence[Document], facts: Facts) -> Answers:
 
     right = ask(facts.external_id)
     trials: dict[str, str | None] = {
-        "external_id_random": NEVER_ISSUED,
-        "external_id_similar": f"{facts.external_id}-{NEVER_ISSUED}",
-        "external_id_none": None,
+        RANDOM_ID: NEVER_ISSUED,
+        SIMILAR_ID: f"{facts.external_id}-{NEVER_ISSUED}",
+        NO_ID: None,
     }
     if facts.external_id.swapcase() != facts.external_id:
-        trials["external_id_case"] = facts.external_id.swapcase()
+        trials[OTHER_CASE] = facts.external_id.swapcase()
     answers = {probe: ask(external_id) for probe, external_id in trials.items()}
     accepted = {probe for probe, decision in answers.items() if decision.allowed}
     if right.allowed:
@@ -81,22 +93,13 @@ def _tried(name: str, documents: Sequence[Document], facts: Facts) -> Answers:
         yield doubt(name, "assume_role", right.reason)
     else:
         yield finding(Cause.ROLE_REFUSED, "assume_role", facts, detail=right.reason)
-    any_value = accepted & {"external_id_random", "external_id_similar"}
     for probe, decision in answers.items():
         if decision.outcome is Outcome.CANNOT_TELL:
             yield doubt(name, probe, decision.reason)
         elif probe not in accepted:
             yield passed(probe, "the role refuses us, as it should")
-        elif probe == "external_id_none":
-            yield finding(Cause.EXTERNAL_ID_NOT_REQUIRED, probe, facts)
-        elif {"external_id_none", "external_id_random"} <= accepted:
-            yield skipped(probe, "the role demands no external ID at all, so it takes any")
-        elif probe == "external_id_case" and not any_value:
-            yield finding(Cause.EXTERNAL_ID_CASE_INSENSITIVE, probe, facts)
-        elif probe == min(any_value):
-            yield finding(Cause.EXTERNAL_ID_ANY_VALUE, probe, facts)
         else:
-            yield skipped(probe, "the role takes values that were never issued")
+            yield wrongly_accepted(probe, accepted, facts)
 
 
 def _trusted(name: str, documents: Sequence[Document], facts: Facts) -> Iterator[Remark]:
