@@ -4,8 +4,8 @@ AWS advises vendors to try both, and not to keep a role that lets them in withou
 AWS accounts owned by third parties").
 """
 
+import threading
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 
 from xmode_transfer.domain.config import Customer
 from xmode_transfer.domain.errors import Party, RoleRefused, VendorIdentityError, XmodeError
@@ -33,28 +33,16 @@ PROBES = (ASSUME, NO_ID, RANDOM_ID, SIMILAR_ID, OTHER_CASE, AGAIN)
 _REFUSED = frozenset({"AccessDenied", "AccessDeniedException"})
 
 
-@dataclass(slots=True)
-class Trust:
-    """What the trials found; ``assumed`` is true when the role lets us in with its own external ID."""
-
-    findings: list[Finding] = field(default_factory=list)
-    assumed: bool = False
-
-
-def try_trust(prober: Prober, customer: Customer, facts: Facts, nonce: str) -> Iterator[Trust]:
-    """With the right ID, wrong ones, none, and right again; yields after each trial, so that the caller can
-    stop in between. ``nonce`` is random. Raises VendorIdentityError."""
-    trust = Trust()
+def try_trust(
+    prober: Prober, customer: Customer, facts: Facts, nonce: str, stop: threading.Event
+) -> tuple[bool, list[Finding]]:
+    """With the right ID, wrong ones, none, and right again: whether the role lets us in with its own, and
+    what was found; incomplete when it was told to stop. ``nonce`` is random. Raises VendorIdentityError."""
     error = _trial(prober, customer, customer.external_id)
-    yield trust
     if error is not None:
-        trust.findings.append(told(ASSUME, error, facts))
         why = "the role cannot be assumed with its own external ID, so a refusal would prove nothing"
-        trust.findings += [skipped(probe, why) for probe in PROBES[1:]]
-        yield trust
-        return
-    trust.assumed = True
-    trust.findings.append(passed(ASSUME, "the role lets us in with its external ID"))
+        return False, [told(ASSUME, error, facts), *(skipped(probe, why) for probe in PROBES[1:])]
+    findings = [passed(ASSUME, "the role lets us in with its external ID")]
     trials: list[tuple[str, str | None]] = [
         (RANDOM_ID, f"xm-{nonce}"),
         (SIMILAR_ID, f"{customer.external_id}-{nonce}"),
@@ -63,17 +51,17 @@ def try_trust(prober: Prober, customer: Customer, facts: Facts, nonce: str) -> I
     ]
     answers: dict[str, XmodeError | None] = {}
     for probe, external_id in trials:
-        if probe == OTHER_CASE and external_id == customer.external_id:
-            continue
-        answers[probe] = _trial(prober, customer, external_id)
-        yield trust
+        if stop.is_set():
+            return True, findings
+        if probe != OTHER_CASE or external_id != customer.external_id:
+            answers[probe] = _trial(prober, customer, external_id)
     control = _trial(prober, customer, customer.external_id)
-    trust.findings += _judged(answers, facts, control)
+    findings += _judged(answers, facts, control)
     if control is None:
-        trust.findings.append(passed(AGAIN, "the role lets us in again with its external ID"))
+        findings.append(passed(AGAIN, "the role lets us in again with its external ID"))
     else:
-        trust.findings.append(told(AGAIN, control, facts))
-    yield trust
+        findings.append(told(AGAIN, control, facts))
+    return True, findings
 
 
 def told(probe: str, error: XmodeError, facts: Facts) -> Finding:

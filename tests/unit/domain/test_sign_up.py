@@ -78,7 +78,7 @@ def test_the_region_follows_from_the_key() -> None:
     [
         ({"company": "  "}, "--company: write the company's name"),
         ({"company": "a\nb"}, "--company: write the company's name on one line"),
-        ({"company": "x" * 300}, "--company: write the company's name on one line"),
+        ({"company": "x" * 300}, "--company: String should have at most 256 characters"),
         ({"company": "日本"}, "--name: no short name can be made of this company's"),
         ({"name": "Acme"}, "--name: 'Acme' cannot be a name"),
         ({"account": "11112222333"}, "did you mean 011112222333?"),
@@ -90,7 +90,7 @@ def test_the_region_follows_from_the_key() -> None:
         ({"prefix": "xmode"}, "did you mean xmode/?"),
         ({"prefix": "../x/"}, "--prefix: empty, '.' and '..' folders"),
         ({"region": "us-east-1a"}, "did you mean the region us-east-1?"),
-        ({"region": "cn-north-1"}, "--region: cn-north-1 does not lie in aws"),
+        ({"region": "cn-north-1"}, "--region: region cn-north-1 does not lie in aws"),
         ({"role_name": "path/XMode"}, "--role-name: 'path/XMode' is no name of a role"),
         ({"kms_key_arn": "1234abcd"}, "--kms-key: '1234abcd' is no ARN of a KMS key"),
         ({"kms_key_arn": KEY, "region": "us-east-1"}, "only keys of the bucket's own region"),

@@ -24,7 +24,7 @@ from xmode_transfer.domain.config.names import parse_iam
 from xmode_transfer.domain.errors import ConfigError
 from xmode_transfer.domain.findings import POLICY_NAME
 from xmode_transfer.domain.policy import corrected_permission_policy, corrected_trust_policy
-from xmode_transfer.domain.policy.kms import s3_service
+from xmode_transfer.domain.policy.documents import s3_service
 
 PROGRAMS = frozenset({"setup.sh"})
 """The files that are run."""

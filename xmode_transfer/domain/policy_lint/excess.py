@@ -13,8 +13,7 @@ from typing import Any, NamedTuple
 from xmode_transfer.domain.findings import Cause, Finding, Severity, finding, passed
 from xmode_transfer.domain.policy import ACL, Outcome, Request, S3Call, evaluate, requests, strictest
 from xmode_transfer.domain.policy.conditions import Context
-from xmode_transfer.domain.policy.documents import GRANTS
-from xmode_transfer.domain.policy.kms import s3_service
+from xmode_transfer.domain.policy.documents import GRANTS, s3_service
 from xmode_transfer.domain.policy.patterns import matches
 from xmode_transfer.domain.policy_lint.judging import Rights
 from xmode_transfer.domain.policy_lint.records import Document, Fault, Remark, Statement, texts

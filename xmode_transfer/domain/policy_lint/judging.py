@@ -34,7 +34,7 @@ from xmode_transfer.domain.policy import (
     requests,
     strictest,
 )
-from xmode_transfer.domain.policy.kms import s3_service
+from xmode_transfer.domain.policy.documents import s3_service
 from xmode_transfer.domain.policy.patterns import strings
 from xmode_transfer.domain.policy_lint.records import Document, Fault, Kind, Remark, remark
 from xmode_transfer.domain.policy_lint.vocabulary import meant_key
