@@ -15,7 +15,7 @@ from xmode_transfer.domain.errors import (
     WrongBucketOwner,
 )
 from xmode_transfer.domain.policy import Decision, Request, S3Call, allowed, requests, strictest
-from xmode_transfer.domain.policy.kms import s3_service
+from xmode_transfer.domain.policy.documents import s3_service
 from xmode_transfer.ports import CredentialsProvider
 
 T = TypeVar("T")

@@ -14,7 +14,7 @@ import yaml
 
 from xmode_transfer.adapters import config_files
 from xmode_transfer.adapters.liveness import EVERY_SECONDS
-from xmode_transfer.domain.config.daemon import Daemon
+from xmode_transfer.domain.config.service import Daemon
 from xmode_transfer.domain.config.status_page import DEFAULT_PORT, host_and_port
 
 CHECKOUT = Path(__file__).parents[2]

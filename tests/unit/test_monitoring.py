@@ -15,7 +15,7 @@ from annotated_types import Le
 
 from xmode_transfer.adapters.metrics import CATALOGUE
 from xmode_transfer.domain.causes import SUMMARIES
-from xmode_transfer.domain.config.daemon import Daemon
+from xmode_transfer.domain.config.service import Daemon
 from xmode_transfer.domain.health import Health
 
 CHECKOUT = Path(__file__).parents[2]

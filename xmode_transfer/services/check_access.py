@@ -21,7 +21,6 @@ from xmode_transfer.domain.findings import (
     Cause,
     Facts,
     Finding,
-    Leftover,
     LeftoverKind,
     Result,
     Severity,
@@ -56,17 +55,16 @@ def check_access(bench: Workbench, prober: Prober, customer: Customer, *, deep: 
     with telemetry.bind(customer=customer.name):
         earlier = bench.ledger.checks.last(customer.name)
         known = bench.ledger.checks.capabilities(customer.name)
-        check = _Check(bench, prober, customer, known, earlier, deep)
         try:
-            report = check.run()
+            report, learned = _checked(bench, prober, customer, known.region, earlier, deep)
         except VendorIdentityError as error:
             report = replace(_ours(bench, customer, error), seconds=bench.clock.monotonic() - started)
             telemetry.error(Event.ACCESS_CHECKED, **_fields(report), message=error.message)
             return report
         report = replace(report, seconds=bench.clock.monotonic() - started)
         bench.ledger.checks.record(report)
-        if check.learned != Capabilities():
-            bench.ledger.checks.learn(customer.name, replace(check.learned, learned_at=bench.clock.now()))
+        if learned != Capabilities():
+            bench.ledger.checks.learn(customer.name, replace(learned, learned_at=bench.clock.now()))
         for change in changes(earlier, report) if earlier is not None else ():
             telemetry.warn(Event.ACCESS_CHANGED, probe=change.probe, before=change.before, now=change.now)
         telemetry.log(Event.ACCESS_CHECKED, **_fields(report))
@@ -105,16 +103,7 @@ def checked_customers(configuration: Configuration, name: str | None) -> list[Cu
     if name is None:
         customers: Iterable[Customer] = configuration.customers.values()
         return [customer for customer in customers if customer.state is not CustomerState.RETIRED]
-    if name in configuration.broken:
-        raise ConfigError(
-            f"the configuration of {name} is broken; its access is not checked",
-            hint="mend the lines named above, then `xmode-transfer config check`",
-            problems=tuple(str(problem) for problem in configuration.broken[name]),
-        )
-    if name not in configuration.customers:
-        known = ", ".join(sorted(configuration.customers)) or "none is configured"
-        raise ConfigError(f"there is no customer {name}", hint=f"customers: {known}")
-    customer = configuration.customers[name]
+    customer = configuration.customer(name, "its access is not checked")
     if customer.state is CustomerState.RETIRED:
         raise ConfigError(
             f"{name} is retired: its access is not checked",
@@ -151,93 +140,60 @@ def _ours(bench: Workbench, customer: Customer, error: VendorIdentityError) -> A
     return AccessReport(customer.name, bench.clock.now(), (identity_finding(error, facts),))
 
 
-class _Check:
-    """One check of one customer."""
-
-    def __init__(
-        self,
-        bench: Workbench,
-        prober: Prober,
-        customer: Customer,
-        known: Capabilities,
-        earlier: AccessReport | None,
-        deep: bool,
-    ) -> None:
-        self._bench = bench
-        self._prober = prober
-        self._customer = customer
-        self._known = known
-        self._earlier = earlier
-        self._deep = deep
-        self._nonce = secrets.token_hex(8)
-        self._facts = facts_of(customer, bench.vendor.principal_arn)
-        self.learned = Capabilities()
-
-    def report(self, *findings: Finding) -> AccessReport:
-        return AccessReport(self._customer.name, self._bench.clock.now(), findings)
-
-    def run(self) -> AccessReport:
-        stop = self._bench.stop
-        arn = self._prober.verify_identity()
-        findings = [passed(IDENTITY, f"we are {arn}") if arn is not None else unverified(self._facts)]
-        assumed = False
-        for trust in try_trust(self._prober, self._customer, self._facts, self._nonce):
-            assumed = trust.assumed
-            found = trust.findings
-            if stop.is_set():
-                break
-        findings += found
-        if stop.is_set():
-            why = "the check was stopped"
-            findings += self._rest(findings, why)
-            return replace(self.report(*findings), interrupted=True, left=self._left_before())
-        if not assumed:
-            findings += self._rest(findings, "the role cannot be assumed")
-            return replace(self.report(*findings), left=self._left_before())
-        place = self._prober.reserve(self._customer, self._known.region)
-        reserved = Reserved(
-            place,
-            self._facts,
-            nonce=self._nonce,
-            now=self._bench.clock.now(),
-            left_before=self._left_before(),
-        )
+def _checked(
+    bench: Workbench,
+    prober: Prober,
+    customer: Customer,
+    region: str | None,
+    earlier: AccessReport | None,
+    deep: bool,
+) -> tuple[AccessReport, Capabilities]:
+    """What one check of one customer found, and what was learnt; ``region`` is the bucket's as known."""
+    facts, nonce, stop = facts_of(customer, bench.vendor.principal_arn), secrets.token_hex(8), bench.stop
+    # What an earlier check could not take away and this one may.
+    before = earlier.left if earlier is not None else ()
+    left = tuple(item for item in before if item.kind is not LeftoverKind.VERSION)
+    arn = prober.verify_identity()
+    findings = [passed(IDENTITY, f"we are {arn}") if arn is not None else unverified(facts)]
+    assumed, found = try_trust(prober, customer, facts, nonce, stop)
+    findings += found
+    learned, complete = Capabilities(), not stop.is_set()
+    if assumed and complete:
+        place = prober.reserve(customer, region)
+        reserved = Reserved(place, facts, nonce=nonce, now=bench.clock.now(), left_before=left)
         try:
             complete = trying.try_rights(reserved, stop)
         finally:
             place.close()
-        self.learned = reserved.learned
-        findings += [*reserved.findings, *self._excess()]
-        return replace(self.report(*findings), left=tuple(reserved.left), interrupted=not complete)
-
-    def _left_before(self) -> tuple[Leftover, ...]:
-        """What an earlier check could not take away and this one may."""
-        left = self._earlier.left if self._earlier is not None else ()
-        return tuple(item for item in left if item.kind is not LeftoverKind.VERSION)
-
-    def _rest(self, findings: Iterable[Finding], why: str) -> list[Finding]:
+        findings += [*reserved.findings, *_excess(bench, prober, customer, facts, deep)]
+        learned, left = reserved.learned, tuple(reserved.left)
+    else:
+        why = "the role cannot be assumed" if complete else "the check was stopped"
         done = {item.probe for item in findings}
         probes = (*TRUST_PROBES, *trying.PROBES, EXCESS)
-        return [skipped(probe, why) for probe in probes if probe not in done]
+        findings += [skipped(probe, why) for probe in probes if probe not in done]
+    report = AccessReport(customer.name, bench.clock.now(), tuple(findings), left, interrupted=not complete)
+    return report, learned
 
-    def _excess(self) -> list[Finding]:
-        if self._bench.stop.is_set():
-            return [skipped(EXCESS, "the check was stopped")]
-        try:
-            rights = list(self._prober.excess(self._customer, deep=self._deep))
-        except VendorIdentityError:
-            raise
-        except XmodeError as error:
-            return [skipped(EXCESS, f"not answered: {error.message}")]
-        if rights:
-            return [finding(Cause.TOO_BROAD, EXCESS, self._facts, detail=", ".join(rights))]
-        tried = self._prober.reads(deep=self._deep)
-        words = (
-            f"of what it should not have, {len(tried)} harmless reads were tried and none let in "
-            f"({', '.join(tried)}). No session can see what else the role may do: `xmode-transfer policy "
-            "lint` judges its policies when the customer shows them"
-        )
-        return [unknown(EXCESS, words)]
+
+def _excess(bench: Workbench, prober: Prober, customer: Customer, facts: Facts, deep: bool) -> list[Finding]:
+    if bench.stop.is_set():
+        return [skipped(EXCESS, "the check was stopped")]
+    try:
+        rights = list(prober.excess(customer, deep=deep))
+    except VendorIdentityError:
+        raise
+    except XmodeError as error:
+        return [skipped(EXCESS, f"not answered: {error.message}")]
+    if rights:
+        return [finding(Cause.TOO_BROAD, EXCESS, facts, detail=", ".join(rights))]
+    tried = prober.reads(deep=deep)
+    words = (
+        f"of what it should not have, {len(tried)} harmless reads were tried and none let in "
+        f"({', '.join(tried)}). No session can see what else the role may do: `xmode-transfer policy "
+        "lint` judges its policies when the customer shows them"
+    )
+    return [unknown(EXCESS, words)]
 
 
 def _fields(report: AccessReport) -> dict[str, object]:

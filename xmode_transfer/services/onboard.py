@@ -1,7 +1,7 @@
 """Taking a customer in: its sign-up checked against all others, its file and its kit written; later, once it
 has set its side up, its access checked and the customer turned on."""
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -10,16 +10,7 @@ from xmode_transfer.domain.config import Configuration, Customer, CustomerState
 from xmode_transfer.domain.config.cross_check import Claim, cross_check
 from xmode_transfer.domain.errors import ConfigError, ExitCode
 from xmode_transfer.domain.findings import AccessReport, Finding, Severity
-from xmode_transfer.domain.onboarding import (
-    FROM_COMPANY,
-    GENERATED,
-    PROGRAMS,
-    Mistake,
-    SignUp,
-    customer_file,
-    drafted,
-    kit,
-)
+from xmode_transfer.domain.sign_up import FROM_COMPANY, GENERATED, Mistake, SignUp, drafted
 from xmode_transfer.telemetry import Event
 
 _ACTING = frozenset({Severity.ERROR, Severity.CRITICAL})
@@ -41,7 +32,7 @@ class Registry(Protocol):
     def illegible(self, text: str) -> str | None:
         """A customer whose file cannot be read at all and has this text in it."""
 
-    def add(self, customer: Customer, text: str) -> str:
+    def add(self, customer: Customer) -> str:
         """Adds a customer, answers its file; never replaces one. Raises ConfigError, and adds nothing."""
 
     def set_state(self, customer: Customer, state: CustomerState) -> None:
@@ -49,15 +40,13 @@ class Registry(Protocol):
 
 
 class KitPlace(Protocol):
-    """Where a kit goes."""
+    """A directory that a kit goes to."""
 
-    def check_free(self) -> None:
-        """Raises ConfigError when something lies there already."""
+    def write(self, customer: Customer, principal: str) -> tuple[str, ...]:
+        """Writes all files or none; answers their names. Raises ConfigError, also when something lies there
+        already."""
 
-    def write(self, files: Mapping[str, str], programs: Collection[str]) -> str:
-        """Writes all files or none; answers where. Raises ConfigError."""
-
-    def remove(self, files: Collection[str]) -> None:
+    def remove(self) -> None:
         """Takes them away again."""
 
 
@@ -67,7 +56,6 @@ class Onboarded:
 
     customer: Customer
     file: str
-    kit: str
     kit_files: tuple[str, ...]
     notes: tuple[str, ...] = ()
 
@@ -108,12 +96,11 @@ def onboard(
     clashes += _illegible(customer, registry)
     if clashes:
         raise _refused(clashes)
-    files = kit(customer, vendor.principal_arn)
-    written = place.write(files, PROGRAMS)
+    kit_files = place.write(customer, vendor.principal_arn)
     try:
-        file = registry.add(customer, customer_file(customer))
+        file = registry.add(customer)
     except BaseException:
-        place.remove(files.keys())
+        place.remove()
         raise
     telemetry.log(
         Event.CUSTOMER_ONBOARDED,
@@ -123,7 +110,7 @@ def onboard(
         prefix=customer.destination.prefix,
         feeds=list(customer.feeds),
     )
-    return Onboarded(customer, file, written, tuple(files), tuple(_notes(sign_up, customer, claims)))
+    return Onboarded(customer, file, kit_files, tuple(_notes(sign_up, customer, claims)))
 
 
 def confirm(
@@ -165,16 +152,7 @@ def _was_probed(report: AccessReport) -> bool:
 
 
 def _confirmable(configuration: Configuration, name: str) -> Customer:
-    if name in configuration.broken:
-        raise ConfigError(
-            f"the configuration of {name} is broken; it is not turned on",
-            hint="mend the lines named above, then `xmode-transfer config check`",
-            problems=tuple(str(problem) for problem in configuration.broken[name]),
-        )
-    if name not in configuration.customers:
-        known = ", ".join(sorted(configuration.customers)) or "none is configured"
-        raise ConfigError(f"there is no customer {name}", hint=f"customers: {known}")
-    customer = configuration.customers[name]
+    customer = configuration.customer(name, "it is not turned on")
     if customer.state is CustomerState.RETIRED:
         raise ConfigError(
             f"{name} is retired; it is not turned on",

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from datetime import datetime
+from typing import TypeVar
 
 from xmode_transfer.domain.errors import (
     AccessDenied,
@@ -29,6 +30,8 @@ from xmode_transfer.domain.findings import (
 from xmode_transfer.domain.records import Capabilities
 from xmode_transfer.ports import ProbedObject, ReservedPlace
 from xmode_transfer.services import trust
+
+T = TypeVar("T")
 
 _ACL_CODES = frozenset({"AccessControlListNotSupported", "InvalidBucketAclWithObjectOwnership"})
 _REGION_CODES = frozenset({"AuthorizationHeaderMalformed", "PermanentRedirect", "TemporaryRedirect"})
@@ -114,29 +117,26 @@ class Reserved:
 
     # --- What is there ------------------------------------------------------------------------------
 
-    def tried(self, work: Callable[[], object]) -> XmodeError | None:
-        """Does it; the error, if it does not work. Trouble with our own identity is raised: it is no finding
-        about the customer."""
+    def tried(self, work: Callable[[], T]) -> T | XmodeError:
+        """What it answers, or the error. Trouble with our own identity is raised: it is no finding about the
+        customer."""
         try:
-            work()
+            return work()
         except VendorIdentityError:
             raise
         except XmodeError as error:
             return error
-        return None
 
-    def put(self, key: str, body: bytes, *, acl: bool) -> tuple[ProbedObject | None, XmodeError | None]:
+    def put(self, key: str, body: bytes, *, acl: bool) -> ProbedObject | XmodeError:
         """Puts one object: S3's answer, or the error."""
-        made: list[ProbedObject] = []
         known = key in self.objects
         self.objects[key] = len(body)
-        error = self.tried(lambda: made.append(self.place.put(key, body, acl=acl)))
-        if error is None:
-            self.made(key, made[0])
-            return made[0], None
-        if not known and isinstance(error, StoreError) and not error.retryable:
+        answer = self.tried(lambda: self.place.put(key, body, acl=acl))
+        if not isinstance(answer, XmodeError):
+            self.made(key, answer)
+        elif not known and isinstance(answer, StoreError) and not answer.retryable:
             del self.objects[key]  # refused for certain, so nothing is there
-        return None, error
+        return answer
 
     def made(self, key: str, answer: ProbedObject) -> None:
         """Remembers what is there now, and what a bucket with versions will keep of it."""
@@ -148,17 +148,19 @@ class Reserved:
             self.learn(kms=answer.encryption.startswith("aws:kms"))
 
     def delete(self, key: str) -> XmodeError | None:
-        error = self.tried(lambda: self.place.delete(key))
-        if error is None:
-            self.objects.pop(key, None)
-        return error
+        answer = self.tried(lambda: self.place.delete(key))
+        if isinstance(answer, XmodeError):
+            return answer
+        self.objects.pop(key, None)
+        return None
 
     def abort(self, upload_id: str) -> XmodeError | None:
         key, _ = self.uploads[upload_id]
-        error = self.tried(lambda: self.place.abort_upload(key, upload_id))
-        if error is None:
-            self.uploads.pop(upload_id, None)
-        return error
+        answer = self.tried(lambda: self.place.abort_upload(key, upload_id))
+        if isinstance(answer, XmodeError):
+            return answer
+        self.uploads.pop(upload_id, None)
+        return None
 
     def clean_up(self) -> None:
         """Takes away everything that may be there; what stays is named in ``left``. Raises nothing of AWS's,

@@ -264,17 +264,7 @@ def preview(
 
 def active_customer(configuration: Configuration, name: str) -> Customer:
     """The customer, if it is configured rightly and on. Raises ConfigError that says what to do."""
-    if name in configuration.broken:
-        problems = tuple(str(problem) for problem in configuration.broken[name])
-        raise ConfigError(
-            f"the configuration of {name} is broken; nothing is delivered to it",
-            hint="mend the lines named above, then `xmode-transfer config check`",
-            problems=problems,
-        )
-    if name not in configuration.customers:
-        known = ", ".join(sorted(configuration.customers)) or "none is configured"
-        raise ConfigError(f"there is no customer {name}", hint=f"customers: {known}")
-    customer = configuration.customers[name]
+    customer = configuration.customer(name, "nothing is delivered to it")
     if customer.state is not CustomerState.ACTIVE:
         raise ConfigError(
             f"{name} is {customer.state}: nothing is delivered to it",

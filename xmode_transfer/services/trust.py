@@ -4,12 +4,16 @@ AWS advises vendors to try both, and not to keep a role that lets them in withou
 AWS accounts owned by third parties").
 """
 
+import threading
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 
 from xmode_transfer.domain.config import Customer
 from xmode_transfer.domain.errors import Party, RoleRefused, VendorIdentityError, XmodeError
 from xmode_transfer.domain.findings import (
+    NO_ID,
+    OTHER_CASE,
+    RANDOM_ID,
+    SIMILAR_ID,
     Cause,
     Facts,
     Finding,
@@ -17,62 +21,47 @@ from xmode_transfer.domain.findings import (
     passed,
     skipped,
     unanswered,
+    wrongly_accepted,
 )
 from xmode_transfer.domain.findings.denials import denial_in, party_of
 from xmode_transfer.ports import Prober
 
 ASSUME = "assume_role"
-NONE = "external_id_none"
-RANDOM = "external_id_random"
-SIMILAR = "external_id_similar"
-CASE = "external_id_case"
 AGAIN = "assume_again"
-PROBES = (ASSUME, NONE, RANDOM, SIMILAR, CASE, AGAIN)
+PROBES = (ASSUME, NO_ID, RANDOM_ID, SIMILAR_ID, OTHER_CASE, AGAIN)
 
 _REFUSED = frozenset({"AccessDenied", "AccessDeniedException"})
 
 
-@dataclass(slots=True)
-class Trust:
-    """What the trials found; ``assumed`` is true when the role lets us in with its own external ID."""
-
-    findings: list[Finding] = field(default_factory=list)
-    assumed: bool = False
-
-
-def try_trust(prober: Prober, customer: Customer, facts: Facts, nonce: str) -> Iterator[Trust]:
-    """With the right ID, wrong ones, none, and right again; yields after each trial, so that the caller can
-    stop in between. ``nonce`` is random. Raises VendorIdentityError."""
-    trust = Trust()
+def try_trust(
+    prober: Prober, customer: Customer, facts: Facts, nonce: str, stop: threading.Event
+) -> tuple[bool, list[Finding]]:
+    """With the right ID, wrong ones, none, and right again: whether the role lets us in with its own, and
+    what was found; incomplete when it was told to stop. ``nonce`` is random. Raises VendorIdentityError."""
     error = _trial(prober, customer, customer.external_id)
-    yield trust
     if error is not None:
-        trust.findings.append(told(ASSUME, error, facts))
         why = "the role cannot be assumed with its own external ID, so a refusal would prove nothing"
-        trust.findings += [skipped(probe, why) for probe in PROBES[1:]]
-        yield trust
-        return
-    trust.assumed = True
-    trust.findings.append(passed(ASSUME, "the role lets us in with its external ID"))
+        return False, [told(ASSUME, error, facts), *(skipped(probe, why) for probe in PROBES[1:])]
+    findings = [passed(ASSUME, "the role lets us in with its external ID")]
     trials: list[tuple[str, str | None]] = [
-        (RANDOM, f"xm-{nonce}"),
-        (SIMILAR, f"{customer.external_id}-{nonce}"),
-        (NONE, None),
-        (CASE, customer.external_id.swapcase()),
+        (RANDOM_ID, f"xm-{nonce}"),
+        (SIMILAR_ID, f"{customer.external_id}-{nonce}"),
+        (NO_ID, None),
+        (OTHER_CASE, customer.external_id.swapcase()),
     ]
     answers: dict[str, XmodeError | None] = {}
     for probe, external_id in trials:
-        if probe == CASE and external_id == customer.external_id:
-            continue
-        answers[probe] = _trial(prober, customer, external_id)
-        yield trust
+        if stop.is_set():
+            return True, findings
+        if probe != OTHER_CASE or external_id != customer.external_id:
+            answers[probe] = _trial(prober, customer, external_id)
     control = _trial(prober, customer, customer.external_id)
-    trust.findings += _judged(answers, facts, control)
+    findings += _judged(answers, facts, control)
     if control is None:
-        trust.findings.append(passed(AGAIN, "the role lets us in again with its external ID"))
+        findings.append(passed(AGAIN, "the role lets us in again with its external ID"))
     else:
-        trust.findings.append(told(AGAIN, control, facts))
-    yield trust
+        findings.append(told(AGAIN, control, facts))
+    return True, findings
 
 
 def told(probe: str, error: XmodeError, facts: Facts) -> Finding:
@@ -104,29 +93,13 @@ def _judged(
     """A role that lets us in has said so for good. That it refuses proves something only when it lets us in
     again afterwards: else STS was busy, or the role had just gone."""
     accepted = {probe for probe, error in answers.items() if error is None}
-    any_value = accepted & {RANDOM, SIMILAR}
-    for probe in (NONE, RANDOM, SIMILAR, CASE):
+    for probe in (NO_ID, RANDOM_ID, SIMILAR_ID, OTHER_CASE):
         if probe not in answers:
             yield skipped(probe, "the external ID has no letters")
         elif probe in accepted:
-            yield _accepted(probe, accepted, bool(any_value), facts)
+            yield wrongly_accepted(probe, accepted, facts)
         else:
             yield _refused(probe, answers[probe], control)
-
-
-def _accepted(probe: str, accepted: set[str], any_value: bool, facts: Facts) -> Finding:
-    if probe == NONE:
-        return finding(Cause.EXTERNAL_ID_NOT_REQUIRED, probe, facts)
-    if NONE in accepted and RANDOM in accepted:
-        return skipped(probe, "the role demands no external ID at all, so it takes any")
-    if probe in (RANDOM, SIMILAR):
-        if probe == SIMILAR and RANDOM in accepted:
-            return skipped(probe, "the role takes any external ID, so also a similar one")
-        detail = "" if probe == RANDOM else "it takes one that only begins with the right one"
-        return finding(Cause.EXTERNAL_ID_ANY_VALUE, probe, facts, detail=detail)
-    if any_value and RANDOM in accepted:
-        return skipped(probe, "the role takes any external ID, so also one in other letter case")
-    return finding(Cause.EXTERNAL_ID_CASE_INSENSITIVE, probe, facts)
 
 
 def _refused(probe: str, error: XmodeError | None, control: XmodeError | None) -> Finding:
@@ -138,9 +111,9 @@ def _refused(probe: str, error: XmodeError | None, control: XmodeError | None) -
     if control is not None:
         return skipped(probe, "the role did not let us in again afterwards, so this refusal proves nothing")
     what = {
-        NONE: "without an external ID",
-        RANDOM: "with an external ID that was never issued",
-        SIMILAR: "with an external ID that only begins with the right one",
-        CASE: "with the external ID in other letter case",
+        NO_ID: "without an external ID",
+        RANDOM_ID: "with an external ID that was never issued",
+        SIMILAR_ID: "with an external ID that only begins with the right one",
+        OTHER_CASE: "with the external ID in other letter case",
     }[probe]
     return passed(probe, f"the role refuses us {what}, as it should", request_id=error.request_id)

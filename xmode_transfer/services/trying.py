@@ -3,18 +3,24 @@
 import threading
 from dataclasses import replace
 from datetime import timedelta
-from typing import TYPE_CHECKING
 
-from xmode_transfer.domain.errors import AccessDenied, KmsDenied, Party
+from xmode_transfer.domain.errors import (
+    AccessDenied,
+    KmsDenied,
+    PartsRefused,
+    Party,
+    UploadNotFound,
+    XmodeError,
+)
 from xmode_transfer.domain.findings import Cause, finding, passed, unanswered
+from xmode_transfer.domain.records import UploadedPart
 from xmode_transfer.ports import ProbedObject
 from xmode_transfer.services.reserved import CheckOver, Reserved, is_acl_error
-from xmode_transfer.services.trying_parts import PARTS_PROBES, try_parts
-
-if TYPE_CHECKING:
-    from xmode_transfer.domain.acl import ObjectAcl
 
 BODY = b"A check of access by xmode-transfer; it may be deleted.\n"
+FIRST_PART_BYTES = 5 * 1024 * 1024
+"""S3 User Guide, "Multipart upload limits": every part but the last."""
+_TAIL = b"."
 STALE = timedelta(hours=1)
 """What lies in the reserved place for longer is no running check's."""
 
@@ -30,13 +36,17 @@ ENCRYPTION = "encryption"
 VERSIONING = "versioning"
 OBJECT_LOCK = "object_lock"
 DELETE = "delete"
+MULTIPART = "multipart"
+LIST_PARTS = "list_parts"
+ABORT = "abort"
+PARTS_PROBES = (MULTIPART, LIST_PARTS, ABORT)
 OF_OBJECT = (HEAD, READ, ACL, ENCRYPTION, VERSIONING, OBJECT_LOCK, DELETE)
 PROBES = (BUCKET, REGION, LIST, PUT, PUT_WITHOUT_ACL, *OF_OBJECT, *PARTS_PROBES)
 
 
 def try_rights(reserved: Reserved, stop: threading.Event) -> bool:
     """Tries everything, and takes away what it made on every path. False when it was told to stop."""
-    steps = (_find, _list, _put_and_look, try_parts)
+    steps = (_find, _list, _put_and_look, _try_parts)
     why = "not tried any more: what was found before holds for this too"
     try:
         for step in steps:
@@ -56,9 +66,9 @@ def try_rights(reserved: Reserved, stop: threading.Event) -> bool:
 
 
 def _find(reserved: Reserved) -> None:
-    error = reserved.tried(reserved.place.locate)
-    if error is not None:
-        reserved.tell(BUCKET, error, Cause.BUCKET_MISSING)
+    answer = reserved.tried(reserved.place.locate)
+    if isinstance(answer, XmodeError):
+        reserved.tell(BUCKET, answer, Cause.BUCKET_MISSING)
     facts, region = reserved.facts, reserved.place.region
     if region is None:
         reserved.skip([REGION], "no answer has named the bucket's region")
@@ -72,18 +82,12 @@ def _find(reserved: Reserved) -> None:
 
 
 def _list(reserved: Reserved) -> None:
-    stale: list[str] = []
-
-    def listing() -> None:
-        for item in reserved.place.list():
-            if reserved.now - item.modified_at > STALE:
-                stale.append(item.key)
-                reserved.objects[item.key] = item.size
-
-    error = reserved.tried(listing)
-    if error is not None:
-        reserved.tell(LIST, error, Cause.LIST_DENIED)
+    listed = reserved.tried(reserved.place.list)
+    if isinstance(listed, XmodeError):
+        reserved.tell(LIST, listed, Cause.LIST_DENIED)
         return
+    stale = {item.key: item.size for item in listed if reserved.now - item.modified_at > STALE}
+    reserved.objects |= stale
     reserved.note(passed(BUCKET, f"the bucket {reserved.facts.bucket} is there"))
     swept = f" ({len(stale)} objects of an earlier check are taken away)" if stale else ""
     reserved.note(passed(LIST, f"the role may list below {reserved.facts.place}{swept}"))
@@ -107,61 +111,58 @@ def _put_and_look(reserved: Reserved) -> None:
 
 
 def _put(reserved: Reserved, key: str) -> ProbedObject | None:
-    canary, error = reserved.put(key, BODY, acl=True)
-    if error is None:
+    answer = reserved.put(key, BODY, acl=True)
+    if not isinstance(answer, XmodeError):
         reserved.may_put = True
         reserved.note(passed(PUT, "the role may put objects with the ACL bucket-owner-full-control"))
         _put_without_acl(reserved)
-        return canary
-    if isinstance(error, AccessDenied) or is_acl_error(error):
-        canary, bare = reserved.put(key, BODY, acl=False)
-        if canary is not None:
-            said, request_id = error.message, error.request_id
+        return answer
+    if isinstance(answer, AccessDenied) or is_acl_error(answer):
+        bare = reserved.put(key, BODY, acl=False)
+        if not isinstance(bare, XmodeError):
+            said, request_id = answer.message, answer.request_id
             reserved.note(finding(Cause.ACL_REFUSED, PUT, reserved.facts, request_id=request_id, said=said))
             reserved.skip([PUT_WITHOUT_ACL], "objects can be put without the ACL only")
-            return canary
+            return bare
         if isinstance(bare, KmsDenied):
-            error = bare
-    reserved.tell(PUT, error, Cause.PUT_DENIED)
+            answer = bare
+    reserved.tell(PUT, answer, Cause.PUT_DENIED)
     reserved.skip([PUT_WITHOUT_ACL], "no object can be put with the ACL, so a refusal would prove nothing")
     return None
 
 
 def _put_without_acl(reserved: Reserved) -> None:
-    made, error = reserved.put(f"{reserved.base}without-acl", BODY, acl=False)
-    if made is not None:
+    answer = reserved.put(f"{reserved.base}without-acl", BODY, acl=False)
+    if not isinstance(answer, XmodeError):
         reserved.note(finding(Cause.PUT_WITHOUT_ACL_ALLOWED, PUT_WITHOUT_ACL, reserved.facts))
-    elif isinstance(error, AccessDenied):
+    elif isinstance(answer, AccessDenied):
         words = "the role refuses an object without the ACL, as it should"
-        reserved.note(passed(PUT_WITHOUT_ACL, words, request_id=error.request_id))
-    elif error is not None:
-        reserved.tell(PUT_WITHOUT_ACL, error, Cause.PUT_DENIED)
+        reserved.note(passed(PUT_WITHOUT_ACL, words, request_id=answer.request_id))
+    else:
+        reserved.tell(PUT_WITHOUT_ACL, answer, Cause.PUT_DENIED)
 
 
 def _look(reserved: Reserved, key: str, canary: ProbedObject) -> str | None:
     """HEAD and GET, which need one right; the mode of an Object Lock, if S3 names one."""
-    heads: list[ProbedObject | None] = []
-    bodies: list[bytes] = []
-    head_error = reserved.tried(lambda: heads.append(reserved.place.head(key)))
-    read_error = reserved.tried(lambda: bodies.append(reserved.place.read(key)))
-    seen = heads[0] if heads else None
-    if head_error is not None:
+    seen = reserved.tried(lambda: reserved.place.head(key))
+    body = reserved.tried(lambda: reserved.place.read(key))
+    refused = isinstance(seen, XmodeError)
+    if isinstance(seen, XmodeError):
         # A HEAD's answer has no body: only that of the GET can say that it is KMS which refuses.
-        error = read_error if isinstance(read_error, KmsDenied) else head_error
-        reserved.tell(HEAD, error, Cause.HEAD_DENIED)
+        reserved.tell(HEAD, body if isinstance(body, KmsDenied) else seen, Cause.HEAD_DENIED)
     elif seen is None or seen.size != len(BODY) or _differ(seen, canary):
         reserved.note(unanswered(HEAD, f"S3 does not show {key} as it was put", Party.AWS))
     else:
         reserved.note(passed(HEAD, "the role may look at objects and their checksums"))
-    if read_error is None and bodies[0] == BODY:
+    if body == BODY:
         reserved.note(passed(READ, "the role may read objects"))
-    elif read_error is None:
+    elif not isinstance(body, XmodeError):
         reserved.note(unanswered(READ, f"S3 does not answer {key} as it was put", Party.AWS))
-    elif head_error is not None:
+    elif refused:
         reserved.skip([READ], "refused like the look at the object")
     else:
-        reserved.tell(READ, read_error, Cause.HEAD_DENIED)
-    return seen.locked if seen is not None else None
+        reserved.tell(READ, body, Cause.HEAD_DENIED)
+    return None if seen is None or isinstance(seen, XmodeError) else seen.locked
 
 
 def _differ(seen: ProbedObject, put: ProbedObject) -> bool:
@@ -169,12 +170,10 @@ def _differ(seen: ProbedObject, put: ProbedObject) -> bool:
 
 
 def _acl(reserved: Reserved, key: str) -> None:
-    found: list[ObjectAcl] = []
-    error = reserved.tried(lambda: found.append(reserved.place.acl(key)))
-    if error is not None:
-        reserved.tell(ACL, error, Cause.GET_ACL_DENIED)
+    acl, facts = reserved.tried(lambda: reserved.place.acl(key)), reserved.facts
+    if isinstance(acl, XmodeError):
+        reserved.tell(ACL, acl, Cause.GET_ACL_DENIED)
         return
-    acl, facts = found[0], reserved.facts
     # The canonical ID of the bucket's owner cannot be asked for. In the role's own account it is the
     # object's owner; from another account the canned ACL gives it a grant beside the writer's.
     whole = acl.owner_id in acl.full_control if facts.bucket_owner == facts.account else acl.full_control
@@ -199,3 +198,128 @@ def _told_by_answers(reserved: Reserved, canary: ProbedObject) -> None:
         reserved.note(passed(OBJECT_LOCK, words))
     else:
         reserved.note(finding(Cause.OBJECT_LOCK, OBJECT_LOCK, facts, detail=f"mode {canary.locked}"))
+
+
+# --- Multipart uploads, tried with as little left behind as the role allows
+
+
+def _try_parts(reserved: Reserved) -> None:
+    """Two parts, a listing of them, completion, and an abort. An upload that may not be aborted stays, so no
+    check opens a second one while an earlier check's is open: it goes on with that."""
+    if not reserved.may_put:
+        reserved.skip(PARTS_PROBES, "no object can be put with the ACL")
+        return
+    if not reserved.may_delete:
+        reserved.skip(PARTS_PROBES, "the role did not let us delete, so five megabytes more would stay")
+        return
+    upload_id = _open(reserved)
+    if not isinstance(upload_id, XmodeError):
+        parts, error = _send(reserved, upload_id)
+        if isinstance(error, UploadNotFound) and not parts:  # an earlier check's, ended by a lifecycle rule
+            del reserved.uploads[upload_id]
+            upload_id = _open(reserved)
+            if not isinstance(upload_id, XmodeError):
+                parts, error = _send(reserved, upload_id)
+    if isinstance(upload_id, XmodeError):
+        reserved.skip((LIST_PARTS, ABORT), "no multipart upload can be opened")
+        _refused(reserved, upload_id)
+        return
+    _list_parts(reserved, upload_id)
+    error = error or _complete(reserved, upload_id, parts)
+    if error is not None:
+        _refused(reserved, error)
+        _abort(reserved, upload_id)
+        return
+    reserved.learn(multipart=True)
+    reserved.note(passed(MULTIPART, "the role may upload in parts"))
+    _abort_another(reserved)
+
+
+def _open(reserved: Reserved) -> str | XmodeError:
+    """An earlier check's upload that is still open, or a new one."""
+    for upload_id in reserved.uploads:
+        return upload_id
+    key = f"{reserved.base}multipart"
+    opened = reserved.tried(lambda: reserved.place.create_upload(key))
+    if isinstance(opened, XmodeError):
+        return opened
+    reserved.uploads[opened] = (key, 0)
+    return opened
+
+
+def _send(reserved: Reserved, upload_id: str) -> tuple[list[UploadedPart], XmodeError | None]:
+    """Both parts, the small one first: where parts are refused, nothing large is sent."""
+    key = reserved.uploads[upload_id][0]
+    parts: list[UploadedPart] = []
+    for number, body in ((2, _TAIL), (1, _TAIL * FIRST_PART_BYTES)):
+        error = _part(reserved, key, upload_id, number, body, parts)
+        if error is not None:
+            return parts, error
+    return sorted(parts, key=lambda part: part.number), None
+
+
+def _part(
+    reserved: Reserved, key: str, upload_id: str, number: int, body: bytes, parts: list[UploadedPart]
+) -> XmodeError | None:
+    answer = reserved.tried(lambda: reserved.place.upload_part(key, upload_id, number, body))
+    if not isinstance(answer, XmodeError) or answer.retryable:
+        reserved.uploads[upload_id] = (key, reserved.uploads[upload_id][1] + len(body))
+    if isinstance(answer, XmodeError):
+        return answer
+    parts.append(answer)
+    return None
+
+
+def _complete(reserved: Reserved, upload_id: str, parts: list[UploadedPart]) -> XmodeError | None:
+    key, size = reserved.uploads[upload_id]
+    reserved.objects[key] = size
+    answer = reserved.tried(lambda: reserved.place.complete_upload(key, upload_id, parts))
+    if not isinstance(answer, XmodeError):
+        del reserved.uploads[upload_id]
+        reserved.made(key, answer)
+        return None
+    if not answer.retryable:
+        del reserved.objects[key]
+    return answer
+
+
+def _refused(reserved: Reserved, error: XmodeError) -> None:
+    if isinstance(error, AccessDenied | PartsRefused):
+        reserved.learn(multipart=False)
+    reserved.tell(MULTIPART, error, Cause.MULTIPART_DENIED)
+
+
+def _list_parts(reserved: Reserved, upload_id: str) -> None:
+    key = reserved.uploads[upload_id][0]
+    answer = reserved.tried(lambda: reserved.place.list_parts(key, upload_id))
+    if isinstance(answer, XmodeError):
+        reserved.tell(LIST_PARTS, answer, Cause.LIST_PARTS_DENIED)
+    else:
+        reserved.note(passed(LIST_PARTS, "the role may list the parts of an upload"))
+
+
+def _abort_another(reserved: Reserved) -> None:
+    """The first upload is completed, so one more is opened to be aborted. Where that is refused, it is
+    completed too, as a small object that can be deleted, so that nothing stays."""
+    upload_id = _open(reserved)
+    if isinstance(upload_id, XmodeError):
+        reserved.tell(ABORT, upload_id, Cause.MULTIPART_DENIED)
+        return
+    if _abort(reserved, upload_id):
+        return
+    key = reserved.uploads[upload_id][0]
+    parts: list[UploadedPart] = []
+    if _part(reserved, key, upload_id, 1, _TAIL, parts) is None:
+        _complete(reserved, upload_id, parts)
+
+
+def _abort(reserved: Reserved, upload_id: str) -> bool:
+    error = reserved.abort(upload_id)
+    if error is None:
+        reserved.learn(abort=True)
+        reserved.note(passed(ABORT, "the role may abort a multipart upload"))
+        return True
+    if isinstance(error, AccessDenied):
+        reserved.learn(abort=False)
+    reserved.tell(ABORT, error, Cause.ABORT_DENIED)
+    return False

@@ -81,7 +81,7 @@ def test_a_stop_ends_the_wait(
 
 
 def test_a_webhook_that_trickles_holds_nobody_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("xmode_transfer.adapters.notify.webhook.LONGEST_SECONDS", 0.5)
+    monkeypatch.setattr("xmode_transfer.adapters.notify.LONGEST_SECONDS", 0.5)
     with serving(hostile.trickled_headers) as server:
         monkeypatch.setenv("HEARTBEAT", server.url)
         began = time.monotonic()

@@ -48,7 +48,8 @@ def refusal(model: type[Any], **values: Any) -> str:
     """The one complaint about these values, with its key."""
     with pytest.raises(ValidationError) as caught:
         model(**values)
-    (error,) = caught.value.errors()
+    # A list whose items are wrong is too short to pydantic as well; the files' reader tells it once.
+    (error,) = (one for one in caught.value.errors() if one["type"] != "too_short" or not one["input"])
     return f"{'.'.join(map(str, error['loc']))}: {error['msg'].removeprefix('Value error, ')}"
 
 
@@ -114,7 +115,9 @@ def test_a_channel_says_where_its_url_is_kept() -> None:
     assert "token goes with webhook" in refusal(
         Service, alerts=[{"name": "ops", "apprise": "env:A", "token": "env:B"}]
     )
-    assert "name at least one" in refusal(Service, alerts=[channel | {"parties": []}])
+    assert "parties: Tuple should have at least 1 item" in refusal(
+        Service, alerts=[channel | {"parties": []}]
+    )
     leaked = refusal(Service, alerts=[channel | {"webhook": "https://hooks.example.com/s3cr3t-path"}])
     assert "env:NAME or file:PATH" in leaked
     assert "s3cr3t" not in leaked
@@ -135,7 +138,9 @@ def test_freshness_names_days_only_where_days_tell_periods_apart() -> None:
     assert "days says nothing" in refusal(
         Feed, **FEED | {"period": "week", "partition": "%G/%V", "freshness": days}
     )
-    assert "name at least one day" in refusal(Feed, **FEED | {"freshness": {"days": []}})
+    assert "freshness.days: Tuple should have at least 1 item" in refusal(
+        Feed, **FEED | {"freshness": {"days": []}}
+    )
 
 
 @pytest.mark.parametrize(
@@ -203,7 +208,10 @@ def test_a_whole_size_is_exact(number: int, unit: tuple[str, int]) -> None:
         ({"bandwidth_bytes_per_second": [change("24:00")]}, "did you mean 00:00?"),
         ({"bandwidth_bytes_per_second": [change("8")]}, "0.from: '8' is no time of day"),
         ({"bandwidth_bytes_per_second": [change("08:00", 0)]}, "0.limit: "),
-        ({"bandwidth_bytes_per_second": [change("08:00", days=[])]}, "0.days: name at least one day"),
+        (
+            {"bandwidth_bytes_per_second": [change("08:00", days=[])]},
+            "0.days: Tuple should have at least 1 item",
+        ),
         ({"bandwidth_bytes_per_second": [change("08:00", days=["monday"])]}, "0.days.0: "),
         (
             {"bandwidth_bytes_per_second": [change("08:00", days=["mon"]), change("8:00")]},
@@ -334,7 +342,7 @@ def test_a_company_may_be_called_anything(company: str) -> None:
         ({"name": "Acme"}, "name: 'Acme' cannot be a name"),
         ({"company": "  "}, "company: write the company's name"),
         ({"company": "a\nb"}, "company: write the company's name"),
-        ({"feeds": []}, "feeds: select at least one feed"),
+        ({"feeds": []}, "feeds: Tuple should have at least 1 item"),
         ({"feeds": ["a", "b", "a"]}, "feeds: a stands twice"),
         ({"state": "paused"}, "state: "),
         ({"retention": {}}, "retention: give at least one of days, keep_last and max_bytes"),

@@ -8,15 +8,17 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from xmode_transfer.domain.config.arns import check_account, check_kms_key, parse_iam
 from xmode_transfer.domain.config.names import (
     EXTERNAL_ID_PATTERN,
     REGION_STEMS,
+    check_account,
     check_bucket,
     check_company,
     check_external_id,
+    check_kms_key,
     check_prefix,
     check_region,
+    parse_iam,
     region_doubt,
     region_partition,
 )

@@ -11,11 +11,11 @@ import pytest
 
 from xmode_transfer.adapters import config_files
 from xmode_transfer.adapters.config_files.registry import CustomerFiles
-from xmode_transfer.adapters.kit_files import KitDirectory
+from xmode_transfer.adapters.kit import KitDirectory, customer_file
 from xmode_transfer.domain.config import Customer, CustomerState
 from xmode_transfer.domain.errors import ConfigError, Party
 from xmode_transfer.domain.findings import AccessReport, Cause, Finding, facts_of, finding, passed, unanswered
-from xmode_transfer.domain.onboarding import SignUp, customer_file, drafted
+from xmode_transfer.domain.sign_up import SignUp, drafted
 from xmode_transfer.services.onboard import Confirmation, Onboarded, confirm, onboard
 
 EXAMPLE = Path(__file__).parents[3] / "config"
@@ -62,7 +62,8 @@ def test_a_sign_up_is_written_and_nothing_else_is_touched(directory: Path) -> No
     assert {name: after[name] for name in before} == before
     assert config_files.load(directory).customers["hooli"] == done.customer
     assert done.customer.external_id == "hooli-" + "5f2d" * 8
-    assert {path.name for path in Path(done.kit).iterdir()} == set(done.kit_files)
+    kit = directory.parent / "kits" / "new"
+    assert {path.name for path in kit.iterdir()} == set(done.kit_files)
     assert done.notes == ()
 
 
@@ -118,10 +119,10 @@ def test_what_is_right_but_deserves_a_word_is_noted(directory: Path) -> None:
 
 def test_a_configuration_that_changed_meanwhile_leaves_nothing_behind(directory: Path) -> None:
     class Meanwhile(CustomerFiles):
-        def add(self, customer: Customer, text: str) -> str:
-            rival = text.replace("state: pending", "state: active")
+        def add(self, customer: Customer) -> str:
+            rival = customer_file(customer).replace("state: pending", "state: active")
             (directory / "customers" / "rival.yaml").write_text(rival, encoding="utf-8")
-            return super().add(customer, text)
+            return super().add(customer)
 
     configuration = config_files.load(directory)
     place = KitDirectory(directory.parent / "kit")
@@ -137,17 +138,18 @@ def test_a_file_that_is_there_is_never_replaced(directory: Path) -> None:
     assert customer is not None
     before = contents(directory)
     with pytest.raises(ConfigError, match="already"):
-        CustomerFiles(directory).add(customer, customer_file(customer))
+        CustomerFiles(directory).add(customer)
     assert contents(directory) == before
 
 
 def test_a_kit_does_not_go_where_something_lies(directory: Path, tmp_path: Path) -> None:
     taken = tmp_path / "file"
     taken.write_text("x", encoding="utf-8")
+    globex = config_files.load(directory).customers["globex"]
     with pytest.raises(ConfigError, match="not empty"):
-        KitDirectory(taken).write({"README.md": "x"}, ())
+        KitDirectory(taken).write(globex, "arn:aws:iam::366810793500:user/xmode-data-transfer")
     with pytest.raises(ConfigError, match="cannot be written"):
-        KitDirectory(taken / "below").write({"README.md": "x"}, ())
+        KitDirectory(taken / "below").write(globex, "arn:aws:iam::366810793500:user/xmode-data-transfer")
     assert taken.read_text(encoding="utf-8") == "x"
 
 

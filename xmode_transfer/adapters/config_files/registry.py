@@ -7,6 +7,7 @@ from pathlib import Path
 
 from xmode_transfer.adapters.config_files import CUSTOMERS, claim_of, customer_names, survey
 from xmode_transfer.adapters.config_files.file import ConfigFile
+from xmode_transfer.adapters.kit import customer_file
 from xmode_transfer.domain.config import Customer, CustomerState
 from xmode_transfer.domain.config.cross_check import Claim
 from xmode_transfer.domain.errors import ConfigError
@@ -32,7 +33,7 @@ class CustomerFiles:
                 return name
         return None
 
-    def add(self, customer: Customer, text: str) -> str:
+    def add(self, customer: Customer) -> str:
         """Writes the customer's new file and reads the whole configuration anew. Answers the file's name.
 
         Raises ConfigError when there is such a file already, when it cannot be written, and when the
@@ -41,7 +42,7 @@ class CustomerFiles:
         path = self._path(customer.name)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            with _partial(path, text) as partial:
+            with _partial(path, customer_file(customer)) as partial:
                 os.link(partial, path)  # fails when the name is taken, unlike a rename
         except FileExistsError:
             raise ConfigError(

@@ -10,10 +10,10 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from itertools import chain, islice
 from typing import NamedTuple
 
-from xmode_transfer.domain.config.arns import parse_iam
 from xmode_transfer.domain.config.base import did_you_mean
 from xmode_transfer.domain.config.customer import Customer, CustomerState
 from xmode_transfer.domain.config.feed import Feed
+from xmode_transfer.domain.config.names import parse_iam
 from xmode_transfer.domain.config.service import Vendor
 from xmode_transfer.domain.periods import Period
 

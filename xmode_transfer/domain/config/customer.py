@@ -6,21 +6,21 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator, model_validator
 
-from xmode_transfer.domain.config.arns import check_account, check_kms_key, parse_iam
-from xmode_transfer.domain.config.bandwidth import BandwidthLimit
 from xmode_transfer.domain.config.base import SLUG_PATTERN, Model, check_slug, did_you_mean
-from xmode_transfer.domain.config.freshness import Freshness
 from xmode_transfer.domain.config.names import (
     EXTERNAL_ID_PATTERN,
+    check_account,
     check_bucket,
     check_company,
     check_external_id,
+    check_kms_key,
     check_prefix,
     check_region,
+    parse_iam,
     region_partition,
 )
 from xmode_transfer.domain.config.retention import Hold, Retention
-from xmode_transfer.domain.config.schedule import Schedule
+from xmode_transfer.domain.config.schedule import BandwidthLimit, Freshness, Schedule
 
 _METADATA_PATTERN = r"^(?!xmode-)[a-z0-9-]{1,128}$"
 _METADATA_MAX_BYTES = 2048 - 128
@@ -181,7 +181,7 @@ class Customer(Model):
     """ARN of the role that the customer lets us assume."""
     destination: Destination = Field(examples=[{"bucket": "acme-data", "prefix": "xmode/"}])
     """Where in S3 the customer receives."""
-    feeds: tuple[str, ...] = Field(examples=[["us-daily"]], json_schema_extra={"minItems": 1})
+    feeds: tuple[str, ...] = Field(min_length=1, examples=[["us-daily"]])
     """Names of the feeds that the customer subscribes to: files in feeds/ without .yaml. At least one."""
     schedule: Schedule | None = None
     """When we look for something to deliver. Left out: at every tick of the daemon."""
@@ -223,9 +223,7 @@ class Customer(Model):
 
     @field_validator("feeds")
     @classmethod
-    def _some_feeds(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        if not value:
-            raise ValueError("select at least one feed")
+    def _each_once(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         twice = next((feed for feed in value if value.count(feed) > 1), None)
         if twice is not None:
             raise ValueError(f"{twice} stands twice")

@@ -4,10 +4,9 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 
-from xmode_transfer.domain.config.bandwidth import Day
 from xmode_transfer.domain.config.base import SLUG_PATTERN, Model, check_slug, did_you_mean
-from xmode_transfer.domain.config.freshness import FeedFreshness
 from xmode_transfer.domain.config.names import check_bucket
+from xmode_transfer.domain.config.schedule import Day, FeedFreshness
 from xmode_transfer.domain.periods import Partition, PeriodKind
 from xmode_transfer.domain.selection import check_pattern
 

@@ -1,21 +1,20 @@
-"""service.yaml: who we are to AWS, where the ledger is, and what the process may use."""
+"""service.yaml: who we are to AWS, where the ledger is, how the process works, who gets alerts."""
 
 import base64
+from datetime import datetime
 from enum import StrEnum
 from typing import Annotated
+from zoneinfo import ZoneInfo
 
-from pydantic import AfterValidator, Field, ValidationInfo, field_validator
+from pydantic import AfterValidator, Field, ValidationInfo, field_validator, model_validator
 
-from xmode_transfer.domain.config.alerting import Alerting, Channel, check_names
-from xmode_transfer.domain.config.arns import parse_iam
-from xmode_transfer.domain.config.bandwidth import BandwidthLimit
-from xmode_transfer.domain.config.base import ByteCount, Model
-from xmode_transfer.domain.config.cluster import Cluster
-from xmode_transfer.domain.config.daemon import Daemon
+from xmode_transfer.domain.config.base import SLUG_PATTERN, ByteCount, Model, check_slug
 from xmode_transfer.domain.config.ledger_url import LedgerPlace
-from xmode_transfer.domain.config.names import check_region, region_partition
+from xmode_transfer.domain.config.names import check_region, parse_iam, region_partition
+from xmode_transfer.domain.config.schedule import BandwidthLimit, Schedule, TimeOfDay, Timezone
 from xmode_transfer.domain.config.secret import Secret
 from xmode_transfer.domain.config.status_page import StatusPage, StatusPageSetting
+from xmode_transfer.domain.errors import Party
 
 MIB = 1024 * 1024
 
@@ -86,6 +85,42 @@ class Limits(BandwidthLimit):
     """Role sessions that STS is asked for in a second: by the process, or by all workers of a cluster."""
 
 
+class Daemon(Model):
+    """How `xmode-transfer daemon` works. The defaults fit thousands of customers on one machine."""
+
+    workers: int = Field(default=16, ge=1, le=256)
+    """Deliveries that run at once; one customer takes one of them."""
+    tick_seconds: int = Field(default=60, ge=1, le=600)
+    """Seconds between two looks for something to do. Customers without a schedule are looked at each time."""
+    spread_seconds: int = Field(default=60, ge=0, le=86_400)
+    """Seconds over which customers with the same schedule are spread, each always at the same place."""
+    turn_seconds: int = Field(default=600, ge=1, le=86_400)
+    """Seconds after which a delivery makes room for others that wait, and goes on in its next turn."""
+    drain_seconds: int = Field(default=15, ge=0, le=86_400)
+    """Seconds that running deliveries have to end after SIGTERM, before they are stopped where they are."""
+    first_retry_seconds: int = Field(default=30, ge=1, le=86_400)
+    """Seconds after which a delivery that failed or was refused is tried again; each failure doubles them."""
+    longest_retry_seconds: int = Field(default=900, ge=1, le=86_400)
+    """Seconds that they grow to."""
+    cleanup: Schedule | None = Schedule(cron="15 2 * * *")
+    """When retention is carried out, spread over an hour; null: never by itself."""
+    access_checks: Schedule | None = Schedule(cron="45 4 * * *")
+    """When each customer's access is checked, spread over an hour; null: only after a refusal."""
+    health: Schedule = Schedule(cron="* * * * *")
+    """When health is computed, and alerts are opened, repeated and resolved."""
+
+
+class Cluster(Model):
+    """How several workers share the work."""
+
+    places: int | None = Field(default=None, ge=1, le=256)
+    """Turns that one `worker` takes at once; null: as many as `daemon.workers`, which a daemon that delivers
+    itself always takes."""
+    turn_bytes: ByteCount = Field(default=50 * 1024 * MIB, ge=1)
+    """Bytes after which a delivery makes room for others that wait, in bytes or like 50GiB; as
+    `daemon.turn_seconds`, whichever comes first."""
+
+
 _KEY_INFO = bytes.fromhex("302a300506032b6570032100")
 """What PEM has before an Ed25519 key (RFC 8410, section 10.1)."""
 _KEY_BYTES = 32
@@ -118,6 +153,85 @@ class Receipts(Model):
     )
     """Public keys by which signatures are ours, besides that of the key: earlier ones too, the same on all
     machines. Each is the line between BEGIN and END of a .pub file."""
+
+
+class Channel(Model):
+    """One way to tell somebody: a webhook of ours, or an address that Apprise knows."""
+
+    name: Annotated[str, AfterValidator(check_slug), Field(json_schema_extra={"pattern": SLUG_PATTERN})] = (
+        Field(examples=["on-call"])
+    )
+    """A name for it, as `alerts test --channel` and the log say it."""
+    webhook: Secret | None = Field(default=None, examples=["env:ALERT_WEBHOOK"])
+    """Where its URL is kept; each message is one POST of JSON (docs/alerts.md)."""
+    token: Secret | None = Field(default=None, examples=["file:/run/secrets/webhook-token"])
+    """Where the webhook's bearer token is kept. Left out: none is sent."""
+    apprise: Secret | None = Field(default=None, examples=["file:/run/secrets/slack-url"])
+    """Where an Apprise URL is kept: Slack, PagerDuty, e-mail, SNS and many more. Needs the extra `alerts`."""
+    parties: tuple[Party, ...] = Field(default=tuple(Party), min_length=1, examples=[["us", "aws"]])
+    """Who must act in the alerts that it gets: us, customer, aws. Left out: all."""
+    only_urgent: bool = False
+    """Whether it gets only what cannot wait, such as a pager."""
+
+    @model_validator(mode="after")
+    def _one_way(self) -> "Channel":
+        if (self.webhook is None) == (self.apprise is None):
+            raise ValueError("give one of webhook and apprise: where its URL is kept")
+        if self.token is not None and self.webhook is None:
+            raise ValueError("token goes with webhook; an Apprise URL holds its own")
+        return self
+
+
+class QuietHours(Model):
+    """When only what is urgent is sent. The rest follows when they end, if it still holds."""
+
+    begins: TimeOfDay = Field(alias="from", examples=["22:00"])
+    """Time of day at which they begin."""
+    until: TimeOfDay = Field(examples=["07:00"])
+    """Time of day at which they end; earlier than `from`: on the next day."""
+    timezone: Timezone = Field(default="UTC", examples=["Europe/Berlin"])
+    """IANA name of the time zone that both are read in."""
+
+    @model_validator(mode="after")
+    def _some_hours(self) -> "QuietHours":
+        if self.begins == self.until:
+            raise ValueError("from and until are the same time; remove quiet_hours, or make them differ")
+        return self
+
+    def holds(self, now: datetime) -> bool:
+        """Whether it is quiet; over midnight where ``until`` comes before ``from``."""
+        local = now.astimezone(ZoneInfo(self.timezone)).time()
+        if self.begins < self.until:
+            return self.begins <= local < self.until
+        return local >= self.begins or local < self.until
+
+
+class Heartbeat(Model):
+    """A ping that says that we are alive and well; who waits for it raises the alarm when it stays out."""
+
+    url: Secret = Field(examples=["env:HEARTBEAT_URL"])
+    """Where the URL is kept that is asked for (GET) while no urgent alert is open."""
+    every_seconds: int = Field(default=300, ge=60, le=86_400)
+    """Seconds between two pings."""
+
+
+class Alerting(Model):
+    """When alerts are repeated and sent."""
+
+    repeat_hours: float = Field(default=4, gt=0, le=720)
+    """Hours after which an open alert is sent again."""
+    quiet_hours: QuietHours | None = None
+    """When only what is urgent is sent. Left out: never."""
+    heartbeat: Heartbeat | None = None
+    """A ping to a service that raises the alarm when it stays out. Left out: none."""
+
+
+def check_names(channels: tuple[Channel, ...]) -> tuple[Channel, ...]:
+    names = [channel.name for channel in channels]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise ValueError(f"two channels are called {twice}; give each a name of its own")
+    return channels
 
 
 class Service(Model):

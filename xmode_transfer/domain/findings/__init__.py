@@ -4,31 +4,45 @@ and mending, filled in with the customer's own values.
 The check of the access and the lint of pasted documents name the same causes with the same words.
 """
 
-from xmode_transfer.domain.findings.catalogue import finding
+from xmode_transfer.domain.findings.catalogue import (
+    NO_ID,
+    OTHER_CASE,
+    RANDOM_ID,
+    SIMILAR_ID,
+    finding,
+    wrongly_accepted,
+)
 from xmode_transfer.domain.findings.fixes import POLICY_NAME
 from xmode_transfer.domain.findings.records import (
-    Cause,
-    Facts,
-    Finding,
-    Fix,
-    Result,
-    Severity,
-    facts_of,
-)
-from xmode_transfer.domain.findings.report import (
     DISPROVED_BY_SENDING,
     UNSAFE,
     AccessReport,
+    Cause,
     Change,
+    Facts,
+    Finding,
+    Fix,
     Leftover,
     LeftoverKind,
+    Result,
+    Severity,
     changes,
+    exit_code,
+    facts_of,
+    outcome,
+    passed,
+    skipped,
+    unanswered,
+    unknown,
 )
-from xmode_transfer.domain.findings.verdict import exit_code, outcome, passed, skipped, unanswered, unknown
 
 __all__ = [
     "DISPROVED_BY_SENDING",
+    "NO_ID",
+    "OTHER_CASE",
     "POLICY_NAME",
+    "RANDOM_ID",
+    "SIMILAR_ID",
     "UNSAFE",
     "AccessReport",
     "Cause",
@@ -49,4 +63,5 @@ __all__ = [
     "skipped",
     "unanswered",
     "unknown",
+    "wrongly_accepted",
 ]

@@ -5,7 +5,7 @@ import shlex
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from xmode_transfer.domain.config.arns import parse_iam
+from xmode_transfer.domain.config.names import parse_iam
 from xmode_transfer.domain.findings.records import Facts, Fix
 from xmode_transfer.domain.policy import corrected_permission_policy, corrected_trust_policy
 from xmode_transfer.domain.policy.documents import no_other_acl
@@ -41,12 +41,7 @@ def role(summary: str) -> Callable[[Facts], Fix]:
             role_name=facts.role_name,
             assume_role_policy_document=corrected_trust_policy(facts.external_id, facts.principal),
         )
-        grant = line(
-            "aws iam put-role-policy",
-            role_name=facts.role_name,
-            policy_name=POLICY_NAME,
-            policy_document=_corrected(facts),
-        )
+        grant = _put_policy(facts, POLICY_NAME, _corrected(facts))
         there = f"aws iam get-role --role-name {name} > /dev/null"
         command = f"if {there} ; then {mended.command} ; else {make} && {grant} ; fi"
         return Fix(mended.summary, mended.statement, command, mended.guide_step)
@@ -72,37 +67,29 @@ def _statement(facts: Facts, sid: str, actions: list[str] | None = None) -> dict
     raise KeyError(sid)
 
 
-def grant(summary: str, sid: str, actions: list[str], steps: str) -> Callable[[Facts], Fix]:
-    """Adds one statement to the role, beside what it has."""
+def grant(summary: str, sid: str, actions: list[str], in_guide: int = 0) -> Callable[[Facts], Fix]:
+    """Adds one statement to the role, beside what it has; ``in_guide`` is the statement of the guide's policy
+    that treats of it, 0 for none."""
 
     def fix(facts: Facts) -> Fix:
         statement = _statement(facts, sid, actions)
         statements = [statement]
         if "s3:PutObject" in actions:  # and with no other ACL than ours
             statements += no_other_acl(f"arn:{facts.partition}:s3:::{facts.bucket}/*")
-        document = {"Version": "2012-10-17", "Statement": statements}
-        command = line(
-            "aws iam put-role-policy",
-            role_name=facts.role_name,
-            policy_name=f"{POLICY_NAME}{actions[-1].partition(':')[2]}",
-            policy_document=document,
-        )
+        name = f"{POLICY_NAME}{actions[-1].partition(':')[2]}"
+        command = _put_policy(facts, name, {"Version": "2012-10-17", "Statement": statements})
+        steps = POLICY_STEPS.format(in_guide) if in_guide else "not in the guide"
         return Fix(summary.format(f=facts), statement, command, steps)
 
     return fix
 
 
-def replace(summary: str, sid: str, steps: str) -> Callable[[Facts], Fix]:
+def replace(summary: str, sid: str, in_guide: int) -> Callable[[Facts], Fix]:
     """Puts the whole corrected policy on the role; what it had before must go."""
 
     def fix(facts: Facts) -> Fix:
-        command = line(
-            "aws iam put-role-policy",
-            role_name=facts.role_name,
-            policy_name=POLICY_NAME,
-            policy_document=_corrected(facts),
-        )
-        return Fix(summary.format(f=facts), _statement(facts, sid), command, steps)
+        command = _put_policy(facts, POLICY_NAME, _corrected(facts))
+        return Fix(summary.format(f=facts), _statement(facts, sid), command, POLICY_STEPS.format(in_guide))
 
     return fix
 
@@ -114,19 +101,12 @@ def kms(facts: Facts) -> Fix:
     statement = document["Statement"][-1]
     if facts.kms_key_arn is None:  # nobody told us the key: any of the account's, through S3 only
         statement["Resource"] = f"{key.removesuffix('unknown')}*"
-    command = line(
-        "aws iam put-role-policy",
-        role_name=facts.role_name,
-        policy_name=POLICY_NAME,
-        policy_document=document,
-    )
     return Fix(
         "Replace the role's permission policy by this one, which allows the key: the guide's third statement "
-        "denies everything that is not S3, so it must be detached, and an Allow beside it would not "
-        "help. The "
-        f"key's own policy must let {facts.role_arn} use kms:GenerateDataKey and kms:Decrypt as well",
+        "denies everything that is not S3, so it must be detached, and an Allow beside it would not help. "
+        f"The key's own policy must let {facts.role_arn} use kms:GenerateDataKey and kms:Decrypt as well",
         statement,
-        command,
+        _put_policy(facts, POLICY_NAME, document),
         POLICY_STEPS.format(3),
     )
 
@@ -148,6 +128,12 @@ def say(summary: str, guide_step: str | None = None) -> Callable[[Facts], Fix]:
 
 def run(summary: str, command: str, guide_step: str | None = None) -> Callable[[Facts], Fix]:
     return lambda facts: Fix(summary.format(f=facts), None, command.format(f=facts), guide_step)
+
+
+def _put_policy(facts: Facts, name: str, document: Mapping[str, Any]) -> str:
+    return line(
+        "aws iam put-role-policy", role_name=facts.role_name, policy_name=name, policy_document=document
+    )
 
 
 def line(call: str, **options: object) -> str:

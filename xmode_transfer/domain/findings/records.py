@@ -1,12 +1,14 @@
-"""The words of an access check: causes, gravities, results, findings and fixes."""
+"""The words of an access check: causes, gravities, results, findings and fixes, and the report of them."""
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from enum import StrEnum
-from typing import Any
+from typing import Any, NamedTuple
 
 from xmode_transfer.domain.config import Customer
-from xmode_transfer.domain.config.arns import parse_iam
-from xmode_transfer.domain.errors import Party
+from xmode_transfer.domain.config.names import parse_iam
+from xmode_transfer.domain.errors import ExitCode, Party
 from xmode_transfer.domain.policy import VENDOR_PRINCIPAL
 
 
@@ -134,3 +136,142 @@ def facts_of(customer: Customer, principal: str, *, region: str | None = None) -
         principal=principal,
         partition=customer.partition,
     )
+
+
+# --- Findings without a cause of the catalogue, and what many come to
+
+
+def passed(probe: str, message: str, *, request_id: str | None = None) -> Finding:
+    """A probe that found what it should."""
+    return Finding(probe, Result.OK, Cause.OK, None, Severity.INFO, message, None, request_id)
+
+
+def unknown(probe: str, seen: str) -> Finding:
+    """A probe that found nothing wrong, and that cannot see everything; ``seen`` says what it did."""
+    return Finding(probe, Result.UNKNOWN, None, None, Severity.INFO, seen)
+
+
+def skipped(probe: str, why: str) -> Finding:
+    """A probe that was not done."""
+    return Finding(probe, Result.SKIPPED, None, None, Severity.INFO, why)
+
+
+def unanswered(probe: str, message: str, party: Party, request_id: str | None = None) -> Finding:
+    """A probe that AWS, the network or our own side gave no answer to: nothing is known, and it is worth
+    trying again."""
+    return Finding(probe, Result.SKIPPED, None, party, Severity.ERROR, message, None, request_id)
+
+
+def exit_code(findings: Iterable[Finding]) -> int:
+    """0 when all is well (notes and warnings allowed), 4 when the customer must act, 3 when only we or AWS
+    must."""
+    acting = {
+        item.party for item in findings if item.severity in (Severity.ERROR, Severity.CRITICAL) and item.party
+    }
+    if Party.CUSTOMER in acting:
+        return ExitCode.BLOCKED
+    return ExitCode.WILL_RETRY if acting else ExitCode.DONE
+
+
+def outcome(findings: Iterable[Finding]) -> str:
+    """One word for the whole: ``ok``, ``blocked`` (the customer must act) or ``failed`` (we or AWS must)."""
+    return {ExitCode.DONE: "ok", ExitCode.BLOCKED: "blocked"}.get(exit_code(findings), "failed")
+
+
+# --- One check of one customer
+
+
+class LeftoverKind(StrEnum):
+    """What a check may not take away again."""
+
+    OBJECT = "object"  # the role may not delete it
+    UPLOAD = "upload"  # a multipart upload that the role may not abort; the next check goes on with it
+    VERSION = "version"  # the bucket keeps the version below a delete marker
+
+
+class Leftover(NamedTuple):
+    """Something of the check's that stays in the customer's bucket. ``bytes`` is what the customer stores for
+    it; ``id`` the upload's or the version's."""
+
+    kind: LeftoverKind
+    key: str
+    bytes: int
+    id: str | None = None
+
+
+class Change(NamedTuple):
+    """A probe that ended otherwise than the last time."""
+
+    probe: str
+    before: str
+    now: str
+
+
+UNSAFE = frozenset({Cause.EXTERNAL_ID_NOT_REQUIRED, Cause.EXTERNAL_ID_ANY_VALUE})
+"""A role that somebody else could have us misuse."""
+DISPROVED_BY_SENDING = frozenset(
+    {
+        Cause.VENDOR_POLICY_DENIES_ASSUME,
+        Cause.STS_REGION_DISABLED,
+        Cause.ROLE_REFUSED,
+        Cause.BUCKET_MISSING,
+        Cause.BUCKET_OTHER_OWNER,
+        Cause.PUT_DENIED,
+        Cause.ACL_REFUSED,
+        Cause.KMS_DENIED,
+    }
+)
+"""With one of these no object is sent: a run that sends one later shows that the cause is gone."""
+
+
+@dataclass(frozen=True, slots=True)
+class AccessReport:
+    """What one check found. ``interrupted`` when it was stopped before its last probe."""
+
+    customer: str
+    checked_at: datetime
+    findings: tuple[Finding, ...]
+    left: tuple[Leftover, ...] = ()
+    seconds: float = 0.0
+    interrupted: bool = False
+
+    @property
+    def unsafe(self) -> bool:
+        """Whether the role could be assumed without its external ID."""
+        return any(item.cause in UNSAFE for item in self.findings)
+
+    @property
+    def outcome(self) -> str:
+        """``ok``, ``blocked`` (the customer must act), ``failed`` (we or AWS must) or ``interrupted``."""
+        return "interrupted" if self.interrupted else outcome(self.findings)
+
+    @property
+    def exit_code(self) -> int:
+        return ExitCode.INTERRUPTED if self.interrupted else exit_code(self.findings)
+
+    @property
+    def causes(self) -> tuple[Cause, ...]:
+        """The causes that were found, each once, in order; without ``ok``."""
+        named = (item.cause for item in self.findings)
+        return tuple(dict.fromkeys(cause for cause in named if cause not in (None, Cause.OK)))
+
+
+def changes(before: AccessReport, now: AccessReport) -> tuple[Change, ...]:
+    """What is otherwise than in the check before. Probes that were not done, or not answered, in either of
+    the two say nothing."""
+    earlier = _answers(before)
+    later = _answers(now)
+    return tuple(
+        Change(probe, earlier[probe], word)
+        for probe, word in later.items()
+        if probe in earlier and earlier[probe] != word
+    )
+
+
+def _answers(report: AccessReport) -> Mapping[str, str]:
+    """Each probe's causes in one word, several joined in order; ``unknown`` where not all can be seen."""
+    words: dict[str, list[str]] = {}
+    for item in report.findings:
+        if item.result is not Result.SKIPPED:
+            words.setdefault(item.probe, []).append(str(item.cause or item.result))
+    return {probe: " ".join(sorted(set(causes))) for probe, causes in words.items()}

@@ -20,6 +20,7 @@ from xmode_transfer.domain.looks import (
     Survey,
 )
 from xmode_transfer.domain.periods import Period
+from xmode_transfer.domain.records import Failure
 from xmode_transfer.domain.verification import Discrepancy
 
 NO_SOURCE = "no_source"
@@ -69,16 +70,7 @@ def cares_of_service(survey: Survey, now: datetime) -> Iterator[Trouble]:
             daemon.ticked_at,
         )
     if daemon.trouble is not None:
-        failure = daemon.trouble
-        yield Trouble(
-            failure.cause,
-            Party(failure.party),
-            failure.message,
-            failure.hint,
-            daemon.ticked_at,
-            retryable=failure.retryable,
-            request_id=failure.request_id,
-        )
+        yield of_failure(daemon.trouble, daemon.ticked_at)
 
 
 def broken(configuration: Configuration, name: str, now: datetime) -> CustomerHealth:
@@ -96,36 +88,32 @@ def broken(configuration: Configuration, name: str, now: datetime) -> CustomerHe
     return CustomerHealth(name, company, Health.BROKEN, (trouble,), problems=problems)
 
 
-def refusal(item: OpenDelivery) -> Trouble:
-    failure = item.delivery.failure
+def of_failure(
+    failure: Failure | None, since_at: datetime, hint: str = "", detail: str = "", **of: str
+) -> Trouble:
+    """What failed, in its own words; ``hint`` is for one that has none. ``of`` is its feed and period."""
     assert failure is not None
     return Trouble(
         failure.cause,
         Party(failure.party),
         failure.message,
-        failure.hint,
-        item.since_at,
-        feed=item.delivery.feed,
-        period=item.delivery.period,
+        failure.hint or hint,
+        since_at,
+        detail,
         retryable=failure.retryable,
         request_id=failure.request_id,
+        **of,
     )
+
+
+def refusal(item: OpenDelivery) -> Trouble:
+    delivery = item.delivery
+    return of_failure(delivery.failure, item.since_at, feed=delivery.feed, period=delivery.period)
 
 
 def unreadable(feed: Feed, look: Look) -> Trouble:
-    failure = look.failure
-    assert failure is not None
-    return Trouble(
-        failure.cause,
-        Party(failure.party),
-        failure.message,
-        failure.hint or f"look below {feed.source}",
-        look.failing_since_at or look.looked_at,
-        detail=feed.name,
-        feed=feed.name,
-        retryable=failure.retryable,
-        request_id=failure.request_id,
-    )
+    since_at = look.failing_since_at or look.looked_at
+    return of_failure(look.failure, since_at, f"look below {feed.source}", feed.name, feed=feed.name)
 
 
 def missed(
@@ -246,15 +234,5 @@ def superseded(name: str, left: SupersededLeft) -> Trouble:
 
 
 def cleanup(name: str, cleanup: CleanupSummary) -> Trouble:
-    failure = cleanup.failure
-    assert failure is not None
-    return Trouble(
-        failure.cause,
-        Party(failure.party),
-        failure.message,
-        failure.hint or f"`xmode-transfer cleanup --customer {name} --dry-run` shows what it would do",
-        cleanup.finished_at,
-        detail="cleanup",
-        retryable=failure.retryable,
-        request_id=failure.request_id,
-    )
+    hint = f"`xmode-transfer cleanup --customer {name} --dry-run` shows what it would do"
+    return of_failure(cleanup.failure, cleanup.finished_at, hint, "cleanup")

@@ -10,7 +10,7 @@ from enum import StrEnum
 from typing import Any
 
 from xmode_transfer.domain.keys import notices_place
-from xmode_transfer.domain.policy.kms import key_statement, s3_service
+from xmode_transfer.domain.policy.documents import key_statement, s3_service
 from xmode_transfer.domain.policy.patterns import literal
 
 SESSION_POLICY_MAX_CHARACTERS = 2048

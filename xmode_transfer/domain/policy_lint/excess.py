@@ -6,21 +6,18 @@ Where only a condition leaves that open it counts as well, since the condition m
 """
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from enum import Enum
 from typing import Any, NamedTuple
 
-from xmode_transfer.domain.findings import Cause, Finding, Fix, Severity, finding, passed
+from xmode_transfer.domain.findings import Cause, Finding, Severity, finding, passed
 from xmode_transfer.domain.policy import ACL, Outcome, Request, S3Call, evaluate, requests, strictest
 from xmode_transfer.domain.policy.conditions import Context
-from xmode_transfer.domain.policy.documents import GRANTS
-from xmode_transfer.domain.policy.kms import s3_service
+from xmode_transfer.domain.policy.documents import GRANTS, s3_service
 from xmode_transfer.domain.policy.patterns import matches
 from xmode_transfer.domain.policy_lint.judging import Rights
-from xmode_transfer.domain.policy_lint.reading import Document
-from xmode_transfer.domain.policy_lint.records import Fault, Remark
-from xmode_transfer.domain.policy_lint.resources import PLACEHOLDERS, texts
-from xmode_transfer.domain.policy_lint.structure import statements_of
+from xmode_transfer.domain.policy_lint.records import Document, Fault, Remark, Statement, texts
+from xmode_transfer.domain.policy_lint.structure import PLACEHOLDERS
 from xmode_transfer.domain.policy_lint.vocabulary import actions_like, iam, kinds_of
 
 _ON_OBJECTS = frozenset(
@@ -71,27 +68,22 @@ class _Witness(NamedTuple):
 def judge_excess(rights: Rights, documents: Sequence[Document]) -> Iterator[Finding | Remark]:
     """``documents`` are the role's permission policies, those of ``rights``."""
     told: list[str] = []
-    for document in documents:
-        for number, statement in statements_of(document):
-            if statement.get("Effect") != "Allow":
-                continue
-            found = _allowed(rights, document, statement)
-            where = f"statement {number}" + (f" of {document.name}" if len(documents) > 1 else "")
-            if found[_Standing.EXCESS]:
-                told.append(f"{where} allows {', '.join(found[_Standing.EXCESS])}")
-            if found[_Standing.BEYOND_PREFIX]:
-                yield Remark(
-                    document.name,
-                    Fault.BEYOND_PREFIX,
-                    Severity.WARNING,
-                    f"{where} reaches beyond {rights.facts.place}: it allows "
-                    f"{', '.join(found[_Standing.BEYOND_PREFIX])}",
-                    Fix(
-                        "Deliveries work all the same, and the setup guide's policy does so too. To hold us "
-                        "below the prefix take `xmode-transfer policy print --corrected`"
-                    ),
-                    number,
-                )
+    for statement in (one for document in documents for one in document.statements()):
+        if statement.content.get("Effect") != "Allow":
+            continue
+        found = _allowed(rights, statement)
+        where = f"{statement}" + (f" of {statement.document.name}" if len(documents) > 1 else "")
+        if found[_Standing.EXCESS]:
+            told.append(f"{where} allows {', '.join(found[_Standing.EXCESS])}")
+        if found[_Standing.BEYOND_PREFIX]:
+            beyond = ", ".join(found[_Standing.BEYOND_PREFIX])
+            yield statement.wrong(
+                Fault.BEYOND_PREFIX,
+                f"{where} reaches beyond {rights.facts.place}: it allows {beyond}",
+                "Deliveries work all the same, and the setup guide's policy does so too. To hold us below "
+                "the prefix take `xmode-transfer policy print --corrected`",
+                Severity.WARNING,
+            )
     opened = list(_ways_to_open(rights))
     if opened:
         more = f" and {len(opened) - _NAMED} more" if len(opened) > _NAMED else ""
@@ -102,11 +94,12 @@ def judge_excess(rights: Rights, documents: Sequence[Document]) -> Iterator[Find
         yield passed("excess", "these documents allow nothing that deliveries do not need")
 
 
-def _allowed(rights: Rights, document: Document, statement: Mapping[str, Any]) -> dict[_Standing, list[str]]:
+def _allowed(rights: Rights, statement: Statement) -> dict[_Standing, list[str]]:
     """What the statement allows that is not needed: a few witnesses of each standing."""
     found: dict[_Standing, list[str]] = {standing: [] for standing in _Standing}
-    alone = {**document.content, "Statement": statement}
-    bare = {**alone, "Statement": {name: item for name, item in statement.items() if name != "Condition"}}
+    content = statement.content
+    alone = {**statement.document.content, "Statement": content}
+    bare = {**alone, "Statement": {name: item for name, item in content.items() if name != "Condition"}}
     seen: set[tuple[_Standing, str]] = set()
     for witness in _witnesses(rights, statement):
         told, of = found[witness.standing], (witness.standing, witness.action)
@@ -127,10 +120,11 @@ def _allowed(rights: Rights, document: Document, statement: Mapping[str, Any]) -
 # --- Witnesses -----------------------------------------------------------------------------------------
 
 
-def _witnesses(rights: Rights, statement: Mapping[str, Any]) -> Iterator[_Witness]:
-    named = texts(statement.get("Resource", "*"))
+def _witnesses(rights: Rights, statement: Statement) -> Iterator[_Witness]:
+    content = {"Resource": "*", "Action": "*", **statement.content}
+    named = texts(content["Resource"])
     asked: dict[str, str] = {}
-    for pattern in texts(statement.get("Action", "*")):
+    for pattern in texts(content["Action"]):
         for action in _actions(pattern):
             asked.setdefault(action, pattern if action.endswith(_ANY) else action)
     for action, words in asked.items():

@@ -5,10 +5,22 @@ accounts both must allow (IAM User Guide, "Cross-account policy evaluation logic
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
-from xmode_transfer.domain.findings import Cause, Facts, Finding, Fix, Severity, finding, passed, skipped
+from xmode_transfer.domain.findings import (
+    NO_ID,
+    OTHER_CASE,
+    RANDOM_ID,
+    SIMILAR_ID,
+    Cause,
+    Facts,
+    Finding,
+    Severity,
+    finding,
+    passed,
+    wrongly_accepted,
+)
 from xmode_transfer.domain.keys import check_place
 from xmode_transfer.domain.policy import (
     ACL,
@@ -22,12 +34,13 @@ from xmode_transfer.domain.policy import (
     requests,
     strictest,
 )
-from xmode_transfer.domain.policy.kms import s3_service
+from xmode_transfer.domain.policy.documents import s3_service
 from xmode_transfer.domain.policy.patterns import strings
-from xmode_transfer.domain.policy_lint.records import Fault, Remark
+from xmode_transfer.domain.policy_lint.records import Document, Fault, Kind, Remark, remark
 from xmode_transfer.domain.policy_lint.vocabulary import meant_key
 
 Policy = Mapping[str, Any]
+Answers = Iterator[Finding | Remark]
 
 _ALL_OF_ROLE = {
     "Version": "2012-10-17",
@@ -42,129 +55,107 @@ NEVER_ISSUED = "xm-3f9d0c4b7e6a4f5c8d21"
 _DATA = "us-daily/2026/11/22/part-0001.csv"
 
 
-@dataclass(frozen=True, slots=True)
-class Doubt:
+def doubt(file: str, probe: str, reason: str) -> Remark:
     """A probe whose outcome cannot be told from the documents."""
-
-    probe: str
-    reason: str
-
-    def remark(self, file: str) -> Remark:
-        return Remark(
-            file,
-            Fault.CANNOT_TELL,
-            Severity.WARNING,
-            f"{self.probe}: it cannot be told whether AWS allows it: {self.reason}",
-            Fix("Run `xmode-transfer check-access`: it asks AWS itself"),
-        )
+    told = f"{probe}: it cannot be told whether AWS allows it: {reason}"
+    fix = "Run `xmode-transfer check-access`: it asks AWS itself"
+    return remark(file, Fault.CANNOT_TELL, told, fix, Severity.WARNING)
 
 
 # --- Trust ---------------------------------------------------------------------------------------------
 
 
-def judge_trust(policies: Sequence[Policy], facts: Facts) -> Iterator[Finding | Doubt]:
-    """The right external ID, wrong ones, none: what AssumeRole would answer."""
+def judge_trust(documents: Sequence[Document], facts: Facts) -> Answers:
+    """The right external ID, wrong ones, none: what AssumeRole would answer; and who else is let in."""
+    name = files(documents)
+    yield from _tried(name, documents, facts)
+    yield from _trusted(name, documents, facts)
+    yield from _other_ids(name, documents, facts)
 
+
+def _tried(name: str, documents: Sequence[Document], facts: Facts) -> Answers:
     def ask(external_id: str | None) -> Decision:
-        return _assume(policies, facts, facts.principal, external_id)
+        return _assume(documents, facts, facts.principal, external_id)
 
     right = ask(facts.external_id)
     trials: dict[str, str | None] = {
-        "external_id_random": NEVER_ISSUED,
-        "external_id_similar": f"{facts.external_id}-{NEVER_ISSUED}",
-        "external_id_none": None,
+        RANDOM_ID: NEVER_ISSUED,
+        SIMILAR_ID: f"{facts.external_id}-{NEVER_ISSUED}",
+        NO_ID: None,
     }
     if facts.external_id.swapcase() != facts.external_id:
-        trials["external_id_case"] = facts.external_id.swapcase()
+        trials[OTHER_CASE] = facts.external_id.swapcase()
     answers = {probe: ask(external_id) for probe, external_id in trials.items()}
     accepted = {probe for probe, decision in answers.items() if decision.allowed}
     if right.allowed:
         yield passed("assume_role", "the role lets us in with its external ID")
     elif right.outcome is Outcome.CANNOT_TELL:
-        yield Doubt("assume_role", right.reason)
+        yield doubt(name, "assume_role", right.reason)
     else:
         yield finding(Cause.ROLE_REFUSED, "assume_role", facts, detail=right.reason)
-    any_value = accepted & {"external_id_random", "external_id_similar"}
     for probe, decision in answers.items():
         if decision.outcome is Outcome.CANNOT_TELL:
-            yield Doubt(probe, decision.reason)
+            yield doubt(name, probe, decision.reason)
         elif probe not in accepted:
             yield passed(probe, "the role refuses us, as it should")
-        elif probe == "external_id_none":
-            yield finding(Cause.EXTERNAL_ID_NOT_REQUIRED, probe, facts)
-        elif {"external_id_none", "external_id_random"} <= accepted:
-            yield skipped(probe, "the role demands no external ID at all, so it takes any")
-        elif probe == "external_id_case" and not any_value:
-            yield finding(Cause.EXTERNAL_ID_CASE_INSENSITIVE, probe, facts)
-        elif probe == min(any_value):
-            yield finding(Cause.EXTERNAL_ID_ANY_VALUE, probe, facts)
         else:
-            yield skipped(probe, "the role takes values that were never issued")
+            yield wrongly_accepted(probe, accepted, facts)
 
 
-def judge_trusted(name: str, policies: Sequence[Policy], facts: Facts) -> Iterator[Remark]:
+def _trusted(name: str, documents: Sequence[Document], facts: Facts) -> Iterator[Remark]:
     """Who else is let in, with the right external ID."""
     partition, account = facts.principal.split(":")[1], facts.principal.split(":")[4]
     colleague = f"arn:{partition}:iam::{account}:user/somebody-else"
-    if _assume(policies, facts, STRANGER.format(partition=partition), facts.external_id).allowed:
-        yield Remark(
-            name,
-            Fault.TRUSTS_ANYBODY,
-            Severity.CRITICAL,
-            "anybody in any AWS account who knows the external ID may assume the role",
-            Fix(f'Write "Principal": {{"AWS": "{facts.principal}"}}', None, None, "console step 17"),
-        )
-    elif _assume(policies, facts, colleague, facts.external_id).allowed:
-        yield Remark(
-            name,
-            Fault.TRUSTS_WHOLE_ACCOUNT,
-            Severity.WARNING,
-            f"the role trusts every user and role of account {account}, not XMode's user alone",
-            Fix(f'Write "Principal": {{"AWS": "{facts.principal}"}}', None, None, "console steps 15 to 17"),
-        )
+    fix = f'Write "Principal": {{"AWS": "{facts.principal}"}}'
+    if _assume(documents, facts, STRANGER.format(partition=partition), facts.external_id).allowed:
+        told = "anybody in any AWS account who knows the external ID may assume the role"
+        yield remark(name, Fault.TRUSTS_ANYBODY, told, fix, Severity.CRITICAL, "console step 17")
+    elif _assume(documents, facts, colleague, facts.external_id).allowed:
+        told = f"the role trusts every user and role of account {account}, not XMode's user alone"
+        yield remark(name, Fault.TRUSTS_WHOLE_ACCOUNT, told, fix, Severity.WARNING, "console steps 15 to 17")
 
 
-def judge_other_ids(name: str, policies: Sequence[Policy], facts: Facts) -> Iterator[Remark]:
+def _other_ids(name: str, documents: Sequence[Document], facts: Facts) -> Iterator[Remark]:
     """External IDs besides the customer's own that are listed and let us in: right while one is changed for
     another, and no longer. What takes any ID is a cause of its own."""
 
     def lets_in(external_id: str) -> bool:
-        return _assume(policies, facts, facts.principal, external_id).allowed
+        return _assume(documents, facts, facts.principal, external_id).allowed
 
     similar = f"{facts.external_id}-{NEVER_ISSUED}"
     if not lets_in(facts.external_id) or lets_in(NEVER_ISSUED) or lets_in(similar):
         return
-    listed = dict.fromkeys(one for policy in policies for one in _external_ids(policy))
-    for one in listed:
+    for one in dict.fromkeys(one for document in documents for one in external_ids(document)):
         if one != facts.external_id and lets_in(one.replace("*", "any").replace("?", "x")):
-            yield Remark(
-                name,
-                Fault.SECOND_EXTERNAL_ID,
-                Severity.WARNING,
-                f"the role takes the external ID {one} as well as {facts.external_id}",
-                Fix(f"Take {one} out, unless it is being changed for the other right now"),
-            )
+            told = f"the role takes the external ID {one} as well as {facts.external_id}"
+            fix = f"Take {one} out, unless it is being changed for the other right now"
+            yield remark(name, Fault.SECOND_EXTERNAL_ID, told, fix, Severity.WARNING)
 
 
-def _external_ids(policy: Policy) -> Iterator[str]:
-    for keys in _conditions(policy):
-        for key, value in keys.items():
-            if str(key).lower() == "sts:externalid":
+def external_ids(document: Document) -> Iterator[str]:
+    """Those that its conditions name."""
+    for statement in document.statements():
+        for _, key, value in statement.conditions():
+            if key.lower() == "sts:externalid":
                 yield from strings(value) or ()
 
 
-def _assume(policies: Sequence[Policy], facts: Facts, principal: str, external_id: str | None) -> Decision:
+def _assume(documents: Sequence[Document], facts: Facts, principal: str, external_id: str | None) -> Decision:
     context: dict[str, str | tuple[str, ...]] = {
         "aws:SecureTransport": "true",
         "aws:PrincipalIsAWSService": "false",
         "aws:MultiFactorAuthPresent": (),  # we sign with the user's long-term key
-        **_misspelt(policies),
+        **_misspelt(documents),
     }
     decisions = [
         assume_role(
-            policy, principal=principal, role_arn=facts.role_arn, external_id=external_id, context=context
+            document.content,
+            principal=principal,
+            role_arn=facts.role_arn,
+            external_id=external_id,
+            context=context,
         )
-        for policy in policies
+        for document in documents
     ]
     return decisions[0] if len(decisions) == 1 else _weakest(decisions)
 
@@ -190,10 +181,21 @@ class Rights:
     on_role: Sequence[Policy]
     on_bucket: Sequence[Policy]
     on_key: Sequence[Policy]
-    misspelt: Mapping[str, tuple[str, ...]] = field(init=False)
+    misspelt: Mapping[str, tuple[str, ...]]
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "misspelt", _misspelt([*self.on_role, *self.on_bucket, *self.on_key]))
+    @staticmethod
+    def of(facts: Facts, documents: Sequence[Document]) -> "Rights":
+        def contents(kind: Kind) -> list[Policy]:
+            return [document.content for document in documents if document.kind is kind]
+
+        together = [document for document in documents if document.kind is not Kind.TRUST]
+        return Rights(
+            facts,
+            contents(Kind.PERMISSION),
+            contents(Kind.BUCKET),
+            contents(Kind.KEY),
+            _misspelt(together),
+        )
 
     def call(self, operation: str, **how: Any) -> Decision:
         """The call on a delivered object and in the check's reserved place, or on the bucket."""
@@ -285,13 +287,13 @@ class Rights:
         return replace(request, context=context)
 
 
-def judge_rights(rights: Rights) -> Iterator[Finding | Doubt]:
+def judge_rights(name: str, rights: Rights) -> Answers:
     """Each right that a delivery and a check need, in the check's own words."""
     facts = rights.facts
     put, bare = rights.call("PutObject", acl=ACL), rights.call("PutObject")
-    yield from _needed("list", Cause.LIST_DENIED, rights.listing(), facts, "list the bucket")
+    yield from _needed(name, "list", Cause.LIST_DENIED, rights.listing(), facts, "list the bucket")
     refused = Cause.ACL_REFUSED if bare.allowed else Cause.PUT_DENIED
-    yield from _needed("put", refused, put, facts, f"put objects with the ACL {ACL}")
+    yield from _needed(name, "put", refused, put, facts, f"put objects with the ACL {ACL}")
     if put.allowed and rights.on_role:
         if bare.allowed:
             yield finding(Cause.PUT_WITHOUT_ACL_ALLOWED, "put_without_acl", facts)
@@ -310,51 +312,55 @@ def judge_rights(rights: Rights) -> Iterator[Finding | Doubt]:
         ("get_acl", "GetObjectAcl", Cause.GET_ACL_DENIED, "read the ACL of objects"),
         ("delete", "DeleteObject", Cause.DELETE_DENIED, "delete what we put"),
     ):
-        yield from _needed(probe, cause, rights.call(operation), facts, words)
+        yield from _needed(name, probe, cause, rights.call(operation), facts, words)
 
 
-def judge_key(rights: Rights, key_arn: str) -> Iterator[Finding | Doubt]:
+def judge_key(name: str, rights: Rights, key_arn: str) -> Answers:
     """Whether the role may use the key through S3."""
     decisions = [rights.key(action, key_arn) for action in ("kms:GenerateDataKey", "kms:Decrypt")]
-    yield from _needed(
-        "encryption", Cause.KMS_DENIED, _weakest(decisions), rights.facts, "use the KMS key through S3"
-    )
+    words = "use the KMS key through S3"
+    yield from _needed(name, "encryption", Cause.KMS_DENIED, _weakest(decisions), rights.facts, words)
 
 
-def kms_explicitly_denied(rights: Rights) -> Decision | None:
-    """The decision that denies any KMS key to the role, where it has one: the guide's third statement."""
+def judge_no_key(name: str, rights: Rights) -> Answers:
+    """Whether the role is denied any KMS key: the guide's third statement."""
     facts = rights.facts
     key = f"arn:{facts.partition}:kms:{facts.region or 'us-east-1'}:{facts.account}:key/any"
     decision = evaluate(rights.on_role, rights.known(Request(rights.session, "kms:GenerateDataKey", key)))
-    return decision if decision.outcome is Outcome.EXPLICIT_DENY else None
+    if decision.outcome is Outcome.EXPLICIT_DENY:
+        yield remark(
+            name,
+            Fault.KMS_EXPLICITLY_DENIED,
+            "KMS is denied, so that a bucket that encrypts with a KMS key could take nothing; other "
+            "buckets can",
+            "Nothing need be done without a KMS key. With one: xmode-transfer policy print --corrected, and "
+            "destination.kms_key_arn in the customer's file",
+            Severity.INFO,
+            "CLI step 4, third statement",
+            None if decision.statement is None else decision.statement + 1,
+        )
 
 
-def _needed(
-    probe: str, cause: Cause, decision: Decision, facts: Facts, words: str
-) -> Iterator[Finding | Doubt]:
+def _needed(name: str, probe: str, cause: Cause, decision: Decision, facts: Facts, words: str) -> Answers:
     if decision.allowed:
         yield passed(probe, f"the role may {words}")
     elif decision.outcome is Outcome.CANNOT_TELL:
-        yield Doubt(probe, decision.reason)
+        yield doubt(name, probe, decision.reason)
     else:
         yield finding(cause, probe, facts, detail=decision.reason)
 
 
-def _misspelt(policies: Sequence[Policy]) -> dict[str, tuple[str, ...]]:
+def _misspelt(documents: Sequence[Document]) -> dict[str, tuple[str, ...]]:
     """Condition keys that do not exist but resemble one: no request has them."""
-    return {key: () for policy in policies for key in _keys(policy) if meant_key(key) is not None}
+    return {
+        key: ()
+        for document in documents
+        for statement in document.statements()
+        for _, key, _ in statement.conditions()
+        if meant_key(key) is not None
+    }
 
 
-def _keys(policy: Policy) -> Iterator[str]:
-    for keys in _conditions(policy):
-        yield from (str(key) for key in keys)
-
-
-def _conditions(policy: Policy) -> Iterator[Mapping[str, Any]]:
-    """What each operator of each Condition is given: keys with their values."""
-    found = policy.get("Statement")
-    for statement in found if isinstance(found, list) else [found]:
-        condition = statement.get("Condition") if isinstance(statement, Mapping) else None
-        for keys in condition.values() if isinstance(condition, Mapping) else ():
-            if isinstance(keys, Mapping):
-                yield keys
+def files(documents: Sequence[Document]) -> str:
+    """The names of their files."""
+    return ", ".join(dict.fromkeys(document.name for document in documents))

@@ -1,27 +1,33 @@
 """All of it: read, look at how it is written, judge what it decides."""
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from itertools import chain
-from typing import Any
+from collections.abc import Sequence
 
-from xmode_transfer.domain.config.arns import parse_iam
-from xmode_transfer.domain.findings import Facts, Finding, Fix, Severity
+from xmode_transfer.domain.config.names import parse_iam
+from xmode_transfer.domain.findings import Facts, Finding, Severity
 from xmode_transfer.domain.policy_lint.excess import judge_excess
 from xmode_transfer.domain.policy_lint.judging import (
-    Doubt,
+    Answers,
     Rights,
+    external_ids,
+    files,
     judge_key,
-    judge_other_ids,
+    judge_no_key,
     judge_rights,
     judge_trust,
-    judge_trusted,
-    kms_explicitly_denied,
 )
-from xmode_transfer.domain.policy_lint.reading import Document, read
-from xmode_transfer.domain.policy_lint.records import Fault, Kind, Remark, Report, Source, Told
-from xmode_transfer.domain.policy_lint.resources import resources, texts
-from xmode_transfer.domain.policy_lint.structure import statements_of, structure
+from xmode_transfer.domain.policy_lint.reading import read
+from xmode_transfer.domain.policy_lint.records import (
+    Document,
+    Fault,
+    Kind,
+    Remark,
+    Report,
+    Source,
+    Told,
+    remark,
+)
+from xmode_transfer.domain.policy_lint.structure import structure
 
 UNKNOWN_ACCOUNT = "000000000000"
 """Stands for the customer's account where nobody told it."""
@@ -43,71 +49,34 @@ def lint(sources: Sequence[Source], told: Told) -> Report:
     facts, missing = _facts(told, documents)
     for document in documents:
         remarks += structure(document, facts)
-        remarks += resources(document, facts)
-    findings: list[Finding] = []
-    for name, answer in _judged(documents, facts):
-        if isinstance(answer, Finding):
-            findings.append(answer)
-        else:
-            remarks.append(answer.remark(name) if isinstance(answer, Doubt) else answer)
+    answers = list(_judged(documents, facts))
+    findings = tuple(answer for answer in answers if isinstance(answer, Finding))
+    remarks += [answer for answer in answers if isinstance(answer, Remark)]
     if documents:
         remarks += missing
     kinds = tuple((document.name, document.kind) for document in documents)
-    return Report(kinds, tuple(findings), tuple(dict.fromkeys(remarks)))
+    return Report(kinds, findings, tuple(dict.fromkeys(remarks)))
 
 
-def _judged(documents: Sequence[Document], facts: Facts) -> Iterator[tuple[str, Finding | Doubt | Remark]]:
-    def of(kind: Kind) -> list[Mapping[str, Any]]:
-        return [document.content for document in documents if document.kind is kind]
+def _judged(documents: Sequence[Document], facts: Facts) -> Answers:
+    def of(*kinds: Kind) -> list[Document]:
+        return [document for document in documents if document.kind in kinds]
 
-    def files(*kinds: Kind) -> str:
-        return ", ".join(dict.fromkeys(one.name for one in documents if one.kind in kinds))
-
-    trust = of(Kind.TRUST)
+    trust, permissions = of(Kind.TRUST), of(Kind.PERMISSION)
     if trust:
-        name = files(Kind.TRUST)
-        for answer in chain(
-            judge_trust(trust, facts),
-            judge_trusted(name, trust, facts),
-            judge_other_ids(name, trust, facts),
-        ):
-            yield name, answer
-    rights = Rights(facts, of(Kind.PERMISSION), of(Kind.BUCKET), of(Kind.KEY))
+        yield from judge_trust(trust, facts)
+    rights = Rights.of(facts, documents)
     if rights.on_role or rights.on_bucket:
-        name = files(Kind.PERMISSION, Kind.BUCKET)
-        for right in judge_rights(rights):
-            yield name, right
+        yield from judge_rights(files(of(Kind.PERMISSION, Kind.BUCKET)), rights)
     if rights.on_role:
-        permissions = [one for one in documents if one.kind is Kind.PERMISSION]
-        for answer in judge_excess(rights, permissions):
-            yield files(Kind.PERMISSION), answer
+        yield from judge_excess(rights, permissions)
     key = facts.kms_key_arn
     if key is None and rights.on_key:
         key = f"arn:{facts.partition}:kms:{facts.region or 'us-east-1'}:{facts.account}:key/this"
     if key is not None and (rights.on_role or rights.on_key):
-        for right in judge_key(rights, key):
-            yield files(Kind.PERMISSION, Kind.KEY), right
+        yield from judge_key(files(of(Kind.PERMISSION, Kind.KEY)), rights, key)
     elif rights.on_role:
-        denied = kms_explicitly_denied(rights)
-        if denied is not None:
-            yield files(Kind.PERMISSION), _no_key(files(Kind.PERMISSION), denied.statement)
-
-
-def _no_key(name: str, statement: int | None) -> Remark:
-    return Remark(
-        name,
-        Fault.KMS_EXPLICITLY_DENIED,
-        Severity.INFO,
-        "KMS is denied, so that a bucket that encrypts with a KMS key could take nothing; other buckets can",
-        Fix(
-            "Nothing need be done without a KMS key. With one: xmode-transfer policy print --corrected, and "
-            "destination.kms_key_arn in the customer's file",
-            None,
-            None,
-            "CLI step 4, third statement",
-        ),
-        None if statement is None else statement + 1,
-    )
+        yield from judge_no_key(files(permissions), rights)
 
 
 def _facts(told: Told, documents: Sequence[Document]) -> tuple[Facts, list[Remark]]:
@@ -116,22 +85,16 @@ def _facts(told: Told, documents: Sequence[Document]) -> tuple[Facts, list[Remar
     external_id = told.external_id or _external_id(documents)
     bucket, prefix = _destination(told, documents)
     remarks = []
-    name = documents[0].name if documents else ""
     kinds = {document.kind for document in documents}
     if external_id is None and Kind.TRUST in kinds:
         missing.append("external ID (--external-id)")
     if bucket is None and kinds & {Kind.PERMISSION, Kind.BUCKET}:
         missing.append("bucket (--bucket)")
     if missing:
-        remarks.append(
-            Remark(
-                name,
-                Fault.NOT_TOLD,
-                Severity.INFO,
-                f"nobody told the {' nor the '.join(missing)}, so that it could not be compared",
-                Fix("Name the customer with --customer, or give its values with the options"),
-            )
-        )
+        name = documents[0].name if documents else ""
+        told_not = f"nobody told the {' nor the '.join(missing)}, so that it could not be compared"
+        fix = "Name the customer with --customer, or give its values with the options"
+        remarks.append(remark(name, Fault.NOT_TOLD, told_not, fix, Severity.INFO))
     partition, account = parse_iam(role_arn, "role")[:2]
     return (
         Facts(
@@ -159,7 +122,8 @@ def _role(told: Told, documents: Sequence[Document]) -> tuple[str, list[str]]:
         text
         for document in documents
         if document.kind in (Kind.BUCKET, Kind.KEY)
-        for text in _principals(document)
+        for statement in document.statements()
+        for text in statement.principals()
         if _valid_role(text)
     ]
     if named:
@@ -178,27 +142,10 @@ def _valid_role(text: str) -> bool:
     return True
 
 
-def _principals(document: Document) -> Iterator[str]:
-    for _, statement in statements_of(document):
-        element = statement.get("Principal")
-        if isinstance(element, Mapping):
-            yield from texts(element.get("AWS"))
-
-
 def _external_id(documents: Sequence[Document]) -> str | None:
-    for document in documents:
-        if document.kind is Kind.TRUST:
-            for _, statement in statements_of(document):
-                condition = statement.get("Condition")
-                for keys in condition.values() if isinstance(condition, Mapping) else ():
-                    for key, value in keys.items() if isinstance(keys, Mapping) else ():
-                        if str(key).lower() == "sts:externalid":
-                            plain = [
-                                one for one in texts(value) if re.fullmatch(r"[\w+=,.@:/-]{2,1224}", one)
-                            ]
-                            if plain:
-                                return plain[0]
-    return None
+    """The first without wildcards."""
+    named = (one for document in documents if document.kind is Kind.TRUST for one in external_ids(document))
+    return next((one for one in named if re.fullmatch(r"[\w+=,.@:/-]{2,1224}", one)), None)
 
 
 def _destination(told: Told, documents: Sequence[Document]) -> tuple[str | None, str]:
@@ -207,9 +154,9 @@ def _destination(told: Told, documents: Sequence[Document]) -> tuple[str | None,
         text
         for document in documents
         if document.kind in (Kind.PERMISSION, Kind.BUCKET)
-        for _, statement in statements_of(document)
-        if statement.get("Effect") == "Allow" or document.kind is Kind.BUCKET
-        for text in texts(statement.get("Resource"))
+        for statement in document.statements()
+        if statement.content.get("Effect") == "Allow" or document.kind is Kind.BUCKET
+        for text in statement.texts("Resource")
     ]
     bucket = told.bucket
     if bucket is None:

@@ -3,11 +3,11 @@
 import json
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import Any
 
 from xmode_transfer.domain.findings import Fix, Severity
-from xmode_transfer.domain.policy_lint.records import Fault, Kind, Remark, Source
+from xmode_transfer.domain.policy_lint.records import Document, Fault, Kind, Remark, Source, remark
 
 _CALL = re.compile(r"\baws\s+(?:iam|s3api|kms)\s")
 _OPTION = re.compile(
@@ -18,15 +18,6 @@ _INNER = ("AssumeRolePolicyDocument", "PolicyDocument", "Document", "Policy")
 _OUTER = ("Role", "PolicyVersion", "RolePolicy", *_INNER)
 _PLACEHOLDER_LINE = re.compile(r"\{\s*replace with|=,\.@:/-_", re.IGNORECASE)
 _CURLY_QUOTES = re.compile("[\u201c\u201d\u2018\u2019]")
-
-
-@dataclass(frozen=True, slots=True)
-class Document:
-    """One policy as it was read; ``kind`` as told or recognised."""
-
-    name: str
-    kind: Kind
-    content: Mapping[str, Any]
 
 
 def read(source: Source) -> tuple[list[Document], list[Remark]]:
@@ -46,15 +37,8 @@ def _read_calls(source: Source) -> tuple[list[Document], list[Remark]]:
         documents += found
         remarks += wrong
     if not documents and not remarks:
-        remarks.append(
-            Remark(
-                source.name,
-                Fault.NOT_A_POLICY,
-                Severity.ERROR,
-                "these calls of the AWS CLI hold no policy document between single quotes",
-                Fix("Give the JSON document itself"),
-            )
-        )
+        told = "these calls of the AWS CLI hold no policy document between single quotes"
+        remarks.append(remark(source.name, Fault.NOT_A_POLICY, told, "Give the JSON document itself"))
     return documents, remarks
 
 
@@ -62,13 +46,9 @@ def _attached(source: Source) -> Iterator[Remark]:
     for match in _ATTACHED.finditer(source.text):
         if ":role/" in match["arn"]:
             meant = match["arn"].replace(":role/", ":policy/")
-            yield Remark(
-                source.name,
-                Fault.ROLE_WHERE_POLICY_BELONGS,
-                Severity.ERROR,
-                f"{match['arn']} is the ARN of a role, and a policy is attached by its own",
-                Fix(f"Write {meant}", None, f"--policy-arn {meant}", "CLI step 6"),
-            )
+            told = f"{match['arn']} is the ARN of a role, and a policy is attached by its own"
+            fix = Fix(f"Write {meant}", None, f"--policy-arn {meant}", "CLI step 6")
+            yield Remark(source.name, Fault.ROLE_WHERE_POLICY_BELONGS, Severity.ERROR, told, fix)
 
 
 def _read_json(source: Source, lines_before: int = 0) -> tuple[list[Document], list[Remark]]:
@@ -96,17 +76,16 @@ def _read_json(source: Source, lines_before: int = 0) -> tuple[list[Document], l
             _not_policy(source.name, "this is JSON, but no policy: that is an object with a Statement")
         ]
     remarks = [
-        Remark(
+        remark(
             source.name,
             Fault.DUPLICATE_KEY,
-            Severity.ERROR,
             f"{name} stands twice in one object; AWS refuses that, and other readers take the last",
-            Fix(f"Remove one {name}, or put both values into one list"),
+            f"Remove one {name}, or put both values into one list",
         )
         for name in dict.fromkeys(twice)
     ]
-    kind = source.kind or recognised(content)
-    return [Document(source.name, kind, content)], remarks
+    document = Document(source.name, source.kind or Kind.PERMISSION, content)
+    return [document if source.kind else replace(document, kind=_recognised(document))], remarks
 
 
 def _unwrapped(content: Any) -> Any:
@@ -127,12 +106,11 @@ def _unwrapped(content: Any) -> Any:
     return content
 
 
-def recognised(content: Mapping[str, Any]) -> Kind:
+def _recognised(document: Document) -> Kind:
     """By its content: who is named, and which services' actions."""
-    found = content.get("Statement")
-    statements = [one for one in (found if isinstance(found, list) else [found]) if isinstance(one, Mapping)]
-    actions = [action.lower() for one in statements for action in _actions(one)]
-    if any("Principal" in one or "NotPrincipal" in one for one in statements):
+    statements = list(document.statements())
+    actions = [action.lower() for one in statements for action in one.texts("Action", "NotAction")]
+    if any("Principal" in one.content or "NotPrincipal" in one.content for one in statements):
         if any(action.startswith("sts:") for action in actions):
             return Kind.TRUST
         return Kind.KEY if any(action.startswith("kms:") for action in actions) else Kind.BUCKET
@@ -141,20 +119,9 @@ def recognised(content: Mapping[str, Any]) -> Kind:
     return Kind.PERMISSION
 
 
-def _actions(statement: Mapping[str, Any]) -> Iterator[str]:
-    for name in ("Action", "NotAction"):
-        value = statement.get(name)
-        yield from (item for item in (value if isinstance(value, list) else [value]) if isinstance(item, str))
-
-
 def _not_policy(name: str, message: str) -> Remark:
-    return Remark(
-        name,
-        Fault.NOT_A_POLICY,
-        Severity.ERROR,
-        message,
-        Fix("Give the document as AWS shows it: {...} with Version and Statement"),
-    )
+    fix = "Give the document as AWS shows it: {...} with Version and Statement"
+    return remark(name, Fault.NOT_A_POLICY, message, fix)
 
 
 def _invalid(name: str, text: str, error: json.JSONDecodeError, lines_before: int) -> Remark:
@@ -182,13 +149,10 @@ def _invalid(name: str, text: str, error: json.JSONDecodeError, lines_before: in
     else:
         message = f"{place}: this is no JSON ({error.msg[0].lower()}{error.msg[1:]})"
         fix = "Copy the document anew, from its first { to its last }"
-    return Remark(name, Fault.INVALID_JSON, Severity.ERROR, message, Fix(fix, None, None, _GUIDE_STEP))
+    return remark(name, Fault.INVALID_JSON, message, fix, step="console step 8; CLI steps 2 and 4")
 
 
 def _needless_comma(text: str, position: int) -> int | None:
     """Where a comma stands before a closing bracket; Python's versions tell the place of one or the other."""
     comma = text.rfind(",", 0, position + 1)
     return comma if comma >= 0 and re.match(r",\s*[}\]]", text[comma:]) else None
-
-
-_GUIDE_STEP = "console step 8; CLI steps 2 and 4"

@@ -1,7 +1,9 @@
-"""The words of a lint: kinds of documents, faults in how they are written, and the report."""
+"""The words of a lint: documents and their kinds, faults in how they are written, and the report."""
 
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any, NamedTuple
 
 from xmode_transfer.domain.errors import ExitCode
 from xmode_transfer.domain.findings import Finding, Fix, Severity
@@ -61,6 +63,19 @@ class Remark:
     statement: int | None = None
 
 
+def remark(
+    file: str,
+    fault: Fault,
+    message: str,
+    fix: str,
+    severity: Severity = Severity.ERROR,
+    step: str | None = None,
+    statement: int | None = None,
+) -> Remark:
+    """``step`` is where the setup guide treats of it."""
+    return Remark(file, fault, severity, message, Fix(fix, None, None, step), statement)
+
+
 @dataclass(frozen=True, slots=True)
 class Source:
     """A file as it was pasted. ``kind`` is None when it is to be recognised by its content."""
@@ -68,6 +83,64 @@ class Source:
     name: str
     text: str
     kind: Kind | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """One policy as it was read; ``kind`` as told or recognised."""
+
+    name: str
+    kind: Kind
+    content: Mapping[str, Any]
+
+    def statements(self) -> Iterator["Statement"]:
+        """Those that are objects."""
+        found = self.content.get("Statement")
+        for number, one in enumerate(found if isinstance(found, list) else [found], 1):
+            if isinstance(one, Mapping):
+                yield Statement(self, number, one)
+
+
+class Statement(NamedTuple):
+    """One statement of a document; ``number`` counts from 1."""
+
+    document: Document
+    number: int
+    content: Mapping[str, Any]
+
+    def wrong(
+        self,
+        fault: Fault,
+        message: str,
+        fix: str,
+        severity: Severity = Severity.ERROR,
+        step: str | None = None,
+    ) -> Remark:
+        return remark(self.document.name, fault, message, fix, severity, step, self.number)
+
+    def __str__(self) -> str:
+        return f"statement {self.number}"
+
+    def texts(self, *names: str) -> tuple[str, ...]:
+        """The texts of these elements, of which each is one or a list of them."""
+        return tuple(text for name in names for text in texts(self.content.get(name)))
+
+    def principals(self) -> tuple[str, ...]:
+        """The ARNs and accounts that its Principal names."""
+        element = self.content.get("Principal")
+        return texts(element.get("AWS")) if isinstance(element, Mapping) else ()
+
+    def conditions(self) -> Iterator[tuple[str, str, object]]:
+        """Each operator, key and value of its Condition, as far as it is written so."""
+        condition = self.content.get("Condition")
+        for operator, keys in condition.items() if isinstance(condition, Mapping) else ():
+            for key, value in keys.items() if isinstance(keys, Mapping) else ():
+                yield str(operator), str(key), value
+
+
+def texts(value: object) -> tuple[str, ...]:
+    """The texts of an element that is one or a list of them."""
+    return tuple(one for one in (value if isinstance(value, list) else [value]) if isinstance(one, str))
 
 
 @dataclass(frozen=True, slots=True)

@@ -58,20 +58,13 @@ def command(shell: Shell, name: str | None, deep: bool, as_json: bool) -> int:
         answers: list[Answer] = list(check_customers(bench, prober, customers, deep=deep))
     told = [(customer.name, answer) for customer, answer in zip(customers, answers, strict=True)]
     if name is None:
-        told += [(broken, _broken(broken, problems)) for broken, problems in configuration.broken.items()]
+        why = "its access is not checked"
+        told += [(broken, configuration.why_broken(broken, why)) for broken in configuration.broken]
     if as_json:
         click.echo(json.dumps({"customers": [_document(*one) for one in told]}, ensure_ascii=False))
     else:
         show(told, {customer.name: customer for customer in customers})
     return worst([answer.exit_code for _, answer in told])
-
-
-def _broken(name: str, problems: Sequence[object]) -> XmodeError:
-    return ConfigError(
-        f"the configuration of {name} is broken; its access is not checked",
-        hint="mend the lines named above, then `xmode-transfer config check`",
-        problems=tuple(str(problem) for problem in problems),
-    )
 
 
 # --- For programs -----------------------------------------------------------------------------------

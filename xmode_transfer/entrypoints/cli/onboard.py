@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from xmode_transfer.domain.errors import ConfigError
-from xmode_transfer.domain.onboarding import FROM_COMPANY, GENERATED, SignUp
+from xmode_transfer.domain.sign_up import FROM_COMPANY, GENERATED, SignUp
 from xmode_transfer.entrypoints.cli.terminal import secho
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ def command(ctx: click.Context, /, out: Path | None, confirm: str | None, as_jso
 def _onboard(shell: "Shell", sign_up: SignUp, out: Path, as_json: bool) -> int:
     from xmode_transfer.adapters import config_files
     from xmode_transfer.adapters.config_files.registry import CustomerFiles
-    from xmode_transfer.adapters.kit_files import KitDirectory
+    from xmode_transfer.adapters.kit import KitDirectory
     from xmode_transfer.services.onboard import onboard
 
     configuration = config_files.load(shell.config_dir)
@@ -99,7 +99,7 @@ def _onboard(shell: "Shell", sign_up: SignUp, out: Path, as_json: bool) -> int:
         lambda: secrets.token_hex(16),
     )
     if as_json:
-        click.echo(json.dumps(_onboarded(done), ensure_ascii=False))
+        click.echo(json.dumps(_onboarded(done, out), ensure_ascii=False))
         return 0
     customer = done.customer
     secho(f"{customer.name} is taken in, pending: nothing is delivered yet", fg="green", bold=True)
@@ -108,7 +108,7 @@ def _onboard(shell: "Shell", sign_up: SignUp, out: Path, as_json: bool) -> int:
     click.echo(f"  destination   s3://{customer.destination.bucket}/{customer.destination.prefix}")
     click.echo(f"  feeds         {', '.join(customer.feeds)}")
     click.echo(f"  file          {shell.config_dir / done.file}")
-    click.echo(f"  kit           {done.kit}: {', '.join(done.kit_files)}")
+    click.echo(f"  kit           {out.absolute()}: {', '.join(done.kit_files)}")
     for note in done.notes:
         secho(f"  note: {note}", fg="yellow")
     click.echo(f"\nSend the kit to {customer.company}. When they are done:")
@@ -116,7 +116,7 @@ def _onboard(shell: "Shell", sign_up: SignUp, out: Path, as_json: bool) -> int:
     return 0
 
 
-def _onboarded(done: "Onboarded") -> dict[str, Any]:
+def _onboarded(done: "Onboarded", out: Path) -> dict[str, Any]:
     customer = done.customer
     return {
         "customer": customer.name,
@@ -127,7 +127,7 @@ def _onboarded(done: "Onboarded") -> dict[str, Any]:
         "destination": customer.destination.model_dump(mode="json", exclude_none=True),
         "feeds": list(customer.feeds),
         "file": done.file,
-        "kit": done.kit,
+        "kit": str(out.absolute()),
         "kit_files": list(done.kit_files),
         "notes": list(done.notes),
     }

@@ -9,8 +9,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from xmode_transfer.domain.config import Customer, Vendor
-from xmode_transfer.domain.config.arns import check_account, check_kms_key
-from xmode_transfer.domain.config.names import check_bucket, check_external_id, check_prefix, check_region
+from xmode_transfer.domain.config.names import (
+    check_account,
+    check_bucket,
+    check_external_id,
+    check_kms_key,
+    check_prefix,
+    check_region,
+)
 from xmode_transfer.domain.errors import ConfigError
 from xmode_transfer.domain.findings import Finding, Result, Severity
 from xmode_transfer.domain.policy import (
@@ -79,7 +85,7 @@ def print_(shell: "Shell", name: str, kind: str, corrected: bool, step: str | No
     if step is not None and kind != "session":
         raise click.UsageError("--step goes with --kind session")
     configuration = config_files.load(shell.config_dir)
-    customer = _customer(configuration.customers, configuration.broken, name)
+    customer = configuration.customer(name, "its values are not known")
     document = _document_of(customer, configuration.service.vendor, kind, corrected, Step(step or "deliver"))
     click.echo(json.dumps(document, indent=None if as_json else 2))
     return 0
@@ -191,7 +197,7 @@ def _told_by_configuration(shell: "Shell", name: str) -> Told:
     from xmode_transfer.adapters import config_files
 
     configuration = config_files.load(shell.config_dir)
-    customer = _customer(configuration.customers, configuration.broken, name)
+    customer = configuration.customer(name, "its values are not known")
     place = customer.destination
     return Told(
         external_id=customer.external_id,
@@ -234,20 +240,6 @@ def _text(file: str) -> str:
         ) from None
     except UnicodeDecodeError:
         raise ConfigError(f"{file} is no text in UTF-8", hint="save the document as plain text") from None
-
-
-def _customer(customers: Any, broken: Any, name: str) -> Customer:
-    if name in broken:
-        raise ConfigError(
-            f"the configuration of {name} is broken",
-            hint="mend the lines named above, then `xmode-transfer config check`",
-            problems=tuple(str(problem) for problem in broken[name]),
-        )
-    if name not in customers:
-        known = ", ".join(sorted(customers)) or "none is configured"
-        raise ConfigError(f"there is no customer {name}", hint=f"customers: {known}")
-    customer: Customer = customers[name]
-    return customer
 
 
 def _document(report: Report) -> dict[str, Any]:

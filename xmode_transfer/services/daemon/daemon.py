@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from xmode_transfer import telemetry
 from xmode_transfer.domain.backoff import broke_off
 from xmode_transfer.domain.config import CatchUp, Configuration, CustomerState
-from xmode_transfer.domain.config.reload import is_moved
+from xmode_transfer.domain.config.whole import is_moved
 from xmode_transfer.domain.daemons import DaemonRecord
 from xmode_transfer.domain.errors import LedgerError, VendorIdentityError
 from xmode_transfer.domain.findings import AccessReport

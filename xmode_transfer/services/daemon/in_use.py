@@ -6,7 +6,7 @@ from datetime import datetime
 
 from xmode_transfer import telemetry
 from xmode_transfer.domain.config import Configuration, Problem
-from xmode_transfer.domain.config.reload import needs_restart, reloaded
+from xmode_transfer.domain.config.whole import needs_restart, reloaded
 from xmode_transfer.domain.errors import ConfigError
 from xmode_transfer.domain.schedule import Times, Work
 from xmode_transfer.services.daemon.agenda import times_for

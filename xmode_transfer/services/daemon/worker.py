@@ -12,7 +12,7 @@ from datetime import datetime
 
 from xmode_transfer import telemetry
 from xmode_transfer.domain.config import Configuration
-from xmode_transfer.domain.config.reload import is_moved
+from xmode_transfer.domain.config.whole import is_moved
 from xmode_transfer.domain.errors import LeaseLost, LedgerError, XmodeError
 from xmode_transfer.domain.fleet import FleetTurnEnd, Standing, Ticket, WorkerRecord
 from xmode_transfer.domain.records import Failure

@@ -8,17 +8,9 @@ from typing import Any, NamedTuple
 
 from pydantic import ValidationError
 
-from xmode_transfer.domain.config.arns import check_account, check_kms_key
-from xmode_transfer.domain.config.base import SLUG_PATTERN, check_slug
+from xmode_transfer.domain.config.base import SLUG_PATTERN
 from xmode_transfer.domain.config.customer import Customer, CustomerState
-from xmode_transfer.domain.config.names import (
-    check_bucket,
-    check_company,
-    check_external_id,
-    check_prefix,
-    check_region,
-    region_partition,
-)
+from xmode_transfer.domain.config.names import check_account
 
 GENERATED, FROM_COMPANY = "generated", "company"
 """How an external ID is chosen: made by us, or the setup guide's form."""
@@ -85,12 +77,14 @@ def drafted(
     external IDs' alphabet, hard to guess.
     """
     name = sign_up.name if sign_up.name is not None else slug_of(sign_up.company)
-    mistakes = list(_mistakes(sign_up, name, partition))
-    if mistakes:
-        return None, tuple(mistakes)
-    external_id = {GENERATED: lambda: f"{name}-{token()}", FROM_COMPANY: lambda: _guide_id(sign_up)}.get(
-        sign_up.external_id, lambda: sign_up.external_id
-    )()
+    external_id = sign_up.external_id
+    if external_id == GENERATED:
+        external_id = f"{name}-{token()}"
+    elif external_id == FROM_COMPANY:
+        external_id = guide_external_id(sign_up.company)
+    region = sign_up.region
+    if region is None and sign_up.kms_key_arn is not None and sign_up.kms_key_arn.count(":") > 3:
+        region = sign_up.kms_key_arn.split(":")[3]  # S3 takes only keys of the bucket's own region
     document: dict[str, Any] = {
         "name": name,
         "company": sign_up.company.strip(),
@@ -99,19 +93,33 @@ def drafted(
         "destination": {
             "bucket": sign_up.bucket,
             "prefix": sign_up.prefix,
-            "region": _region(sign_up),
+            "region": region,
             "kms_key_arn": sign_up.kms_key_arn,
         },
         "feeds": sign_up.feeds,
         "state": CustomerState.PENDING,
     }
+    own = tuple(_mistakes(sign_up, name))
+    told = {mistake.option for mistake in own}
     try:
-        return Customer.model_validate(document), ()
-    except ValidationError as errors:
-        return None, tuple(
-            Mistake(_OPTIONS.get(".".join(map(str, error["loc"])), "sign-up"), _plain(error["msg"]))
-            for error in errors.errors(include_url=False)
+        customer = Customer.model_validate(document)
+    except ValidationError as refused:
+        errors = refused.errors(include_url=False)
+    else:
+        return (None, own) if own else (customer, ())
+    if sign_up.name is None:
+        told.add("--name")  # it is made of the company's, which is told
+    if "--account" in told:
+        told.add("--role-name")  # both are in the role's ARN
+    of_model = [
+        Mistake(
+            _OPTIONS.get(".".join(map(str, error["loc"])), "sign-up"),
+            error["msg"].removeprefix("Value error, "),
         )
+        for error in errors
+    ]
+    found = [*own, *(mistake for mistake in of_model if mistake.option not in told)]
+    return None, tuple(sorted(found, key=lambda mistake: _ORDER.index(mistake.option)))
 
 
 _OPTIONS: Mapping[str, str] = {
@@ -126,69 +134,32 @@ _OPTIONS: Mapping[str, str] = {
     "destination.kms_key_arn": "--kms-key",
     "feeds": "--feed",
 }
+_ORDER = (
+    *("--company", "--name", "--external-id", "--account", "--role-name"),
+    *("--bucket", "--prefix", "--region", "--kms-key", "--feed", "sign-up"),
+)
 
 
-def _mistakes(sign_up: SignUp, name: str, partition: str) -> Iterator[Mistake]:
-    """Every mistake, in the order of the options."""
-    if not sign_up.company.strip():
-        yield Mistake("--company", "write the company's name")
-    elif len(sign_up.company.strip()) > 256:
-        yield Mistake("--company", "write the company's name on one line, in 256 characters at most")
-    elif unseen := tuple(_wrong("--company", check_company, sign_up.company)):
-        yield from unseen
-    elif not name and sign_up.name is None:
+def _mistakes(sign_up: SignUp, name: str) -> Iterator[Mistake]:
+    """What the customer's model cannot tell, because it does not see what was signed up with."""
+    if sign_up.company.strip() and not name and sign_up.name is None:
         yield Mistake(
             "--name", "no short name can be made of this company's; give one of small letters and digits"
         )
-    if sign_up.name is not None:
-        yield from _wrong("--name", check_slug, sign_up.name)
-    if sign_up.external_id not in (GENERATED, FROM_COMPANY):
-        yield from _wrong("--external-id", check_external_id, sign_up.external_id)
-    elif sign_up.external_id == FROM_COMPANY and len(guide_external_id(sign_up.company)) < 2:
+    if sign_up.external_id == FROM_COMPANY and len(guide_external_id(sign_up.company)) < 2:
         yield Mistake(
             "--external-id",
             "the company's name has fewer than two characters that an external ID may have; leave the option "
             "out, and one is made",
         )
-    yield from _wrong("--account", check_account, sign_up.account)
+    try:
+        check_account(sign_up.account)
+    except ValueError as error:
+        yield Mistake("--account", str(error))
     if not _ROLE_NAME.fullmatch(sign_up.role_name):
         yield Mistake(
             "--role-name",
             f"{sign_up.role_name!r} is no name of a role: letters, digits and _+=,.@-, 64 at most",
         )
-    yield from _wrong("--bucket", check_bucket, sign_up.bucket)
-    yield from _wrong("--prefix", check_prefix, sign_up.prefix)
-    if sign_up.region is not None:
-        region = tuple(_wrong("--region", check_region, sign_up.region))
-        yield from region
-        if not region and region_partition(sign_up.region) != partition:
-            yield Mistake("--region", f"{sign_up.region} does not lie in {partition}, where our own user is")
-    if sign_up.kms_key_arn is not None:
-        yield from _wrong("--kms-key", check_kms_key, sign_up.kms_key_arn)
     if not sign_up.feeds:
         yield Mistake("--feed", "select at least one feed")
-    twice = sorted({feed for feed in sign_up.feeds if sign_up.feeds.count(feed) > 1})
-    if twice:
-        yield Mistake("--feed", f"{twice[0]} stands twice")
-
-
-def _wrong(option: str, check: Callable[[str], str], value: str) -> Iterator[Mistake]:
-    try:
-        check(value)
-    except ValueError as error:
-        yield Mistake(option, str(error))
-
-
-def _guide_id(sign_up: SignUp) -> str:
-    return guide_external_id(sign_up.company)
-
-
-def _region(sign_up: SignUp) -> str | None:
-    """S3 takes only keys of the bucket's own region."""
-    if sign_up.region is None and sign_up.kms_key_arn is not None:
-        return sign_up.kms_key_arn.split(":")[3]
-    return sign_up.region
-
-
-def _plain(message: str) -> str:
-    return message.removeprefix("Value error, ")

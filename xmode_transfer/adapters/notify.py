@@ -1,6 +1,13 @@
-"""A webhook that gets the whole state of an alert, and the heartbeat: plain HTTP."""
+"""Sends alerts to channels, and the heartbeat: by plain HTTP, or by Apprise (the extra ``alerts``).
 
+Secrets are read at each message, so that one that was replaced counts at once.
+"""
+
+import importlib
+import io
 import json
+import logging
+import re
 import threading
 import urllib.error
 import urllib.request
@@ -11,10 +18,12 @@ from concurrent.futures import TimeoutError as FutureTimeoutError
 from http.client import HTTPException, HTTPResponse
 from types import MappingProxyType
 from typing import Any
-from urllib.parse import unquote, urlsplit, urlunsplit
+from urllib.parse import parse_qsl, unquote, urlencode, urlsplit, urlunsplit
 
 from xmode_transfer import telemetry
-from xmode_transfer.domain.alerts import Message
+from xmode_transfer.adapters.secrets import read_secret
+from xmode_transfer.domain.alerts import Event, Message
+from xmode_transfer.domain.config import Channel, Heartbeat
 from xmode_transfer.domain.errors import NotificationFailed
 from xmode_transfer.domain.manifest import timestamp
 from xmode_transfer.domain.visible import visible
@@ -25,6 +34,31 @@ LONGEST_SECONDS = 30.0
 """For the whole, so that an answer that comes byte by byte holds no other alert up."""
 FORMAT = "xmode-alert/1"
 _READ_BYTES = 200
+_TYPES = {Event.RESOLVED: "success", Event.TEST: "info", Event.REPEATED: "warning"}
+_SECRET_LENGTH = 8
+_capturing = threading.Lock()
+
+
+def send(channel: Channel, message: Message) -> str:
+    """What the channel answered, in a few words. Raises NotificationFailed, or ConfigError for a secret that
+    cannot be read."""
+    key = f"alerts.{channel.name}"
+    if channel.apprise is not None:
+        return _by_apprise(read_secret(channel.apprise, f"{key}.apprise"), message, f"{key}.apprise")
+    assert channel.webhook is not None  # the configuration sees to it
+    url = read_secret(channel.webhook, f"{key}.webhook")
+    token = read_secret(channel.token, f"{key}.token") if channel.token is not None else None
+    return _post(url, token, message, f"{key}.webhook")
+
+
+def beat(heartbeat: Heartbeat) -> None:
+    """Asks for the URL (GET): a dead man's switch raises the alarm when the heartbeat stops. Raises as
+    ``send`` does."""
+    key = "alerting.heartbeat.url"
+    _ask(read_secret(heartbeat.url, key), key)
+
+
+# --- A webhook that gets the whole state of an alert
 
 
 class _NoRedirects(urllib.request.HTTPRedirectHandler):
@@ -34,7 +68,7 @@ class _NoRedirects(urllib.request.HTTPRedirectHandler):
         return None
 
 
-def post(url: str, token: str | None, message: Message, key: str) -> str:
+def _post(url: str, token: str | None, message: Message, key: str) -> str:
     """POSTs the message as one JSON document (docs/alerts.md). Keys may be added to it; none is taken away
     within ``FORMAT``. Raises NotificationFailed."""
     document = {
@@ -48,7 +82,7 @@ def post(url: str, token: str | None, message: Message, key: str) -> str:
     headers = {"Content-Type": "application/json"}
     if token is not None:
         headers["Authorization"] = f"Bearer {token}"
-    return ask(url, key, headers, json.dumps(document, ensure_ascii=False).encode())
+    return _ask(url, key, headers, json.dumps(document, ensure_ascii=False).encode())
 
 
 def _without_user(url: str) -> tuple[str, str | None]:
@@ -64,7 +98,7 @@ def _without_user(url: str) -> tuple[str, str | None]:
     return urlunsplit(parts._replace(netloc=host)), f"Basic {encoded}"
 
 
-def ask(
+def _ask(
     url: str, key: str, headers: Mapping[str, str] = MappingProxyType({}), body: bytes | None = None
 ) -> str:
     """What the other side answered, such as ``204 No Content``. Raises NotificationFailed."""
@@ -127,3 +161,65 @@ def _within(seconds: float, ask: Callable[[], str]) -> str:
         if answered.done():
             raise
         raise TimeoutError(f"no whole answer within {seconds:.0f} s") from None
+
+
+# --- Slack, PagerDuty, e-mail, SNS and whatever else Apprise knows
+#
+# Apprise has no state. PagerDuty's is kept through its URL: ``dedup`` is the alert's fingerprint, and
+# ``action`` ends the incident when the alert is resolved (https://appriseit.com/services/pagerduty/).
+
+
+def _by_apprise(url: str, message: Message, key: str) -> str:
+    """``key`` is where the configuration says where the URL is kept. Raises NotificationFailed."""
+    # Apprise logs pieces of a URL: a token, a password, a webhook's path.
+    pieces = re.split(r"[/@:?&=]+", url.partition("://")[2])
+    telemetry.protect(*(piece for piece in pieces if len(piece) >= _SECRET_LENGTH))
+    target = _apprise(key).Apprise()
+    if not target.add(_with_state(url, message)):
+        raise NotificationFailed(
+            f"{key}: what the secret holds is no URL that Apprise knows",
+            hint="its forms are on https://appriseit.com/services/; `alerts test` tries it",
+        )
+    # Apprise answers yes or no; what went wrong it only logs.
+    said = io.StringIO()
+    handler = logging.StreamHandler(said)
+    logger = logging.getLogger("apprise")
+    with _capturing:
+        logger.addHandler(handler)
+        try:
+            taken = target.notify(
+                title=visible(message.title),
+                body=visible(message.body, "\n"),
+                notify_type=_TYPES.get(message.event, "failure" if message.alert.urgent else "warning"),
+            )
+        finally:
+            logger.removeHandler(handler)
+    if not taken:
+        reason = " ".join(said.getvalue().split())[:300]
+        raise NotificationFailed(
+            telemetry.redact_text(f"{key}: {reason or 'the channel did not take it, without a word'}"),
+            hint="see whether the URL is still right; `alerts test` tries it",
+        )
+    return "taken"
+
+
+def _apprise(key: str) -> Any:
+    try:
+        return importlib.import_module("apprise")
+    except ImportError:
+        raise NotificationFailed(
+            f"{key}: Apprise is not installed",
+            hint="install the extra: pip install 'xmode-transfer[alerts]'; or use webhook instead",
+        ) from None
+
+
+def _with_state(url: str, message: Message) -> str:
+    """A PagerDuty URL that names the incident; others as they are."""
+    scheme, separator, rest = url.partition("://")
+    if not separator or scheme.lower() not in ("pagerduty", "pagerdutys"):
+        return url
+    path, _, query = rest.partition("?")
+    said = [(name, value) for name, value in parse_qsl(query) if name not in ("dedup", "action")]
+    action = "resolve" if message.event is Event.RESOLVED else "trigger"
+    said += [("dedup", message.alert.fingerprint), ("action", action)]
+    return f"{scheme}://{path}?{urlencode(said)}"
