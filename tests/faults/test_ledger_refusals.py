@@ -17,7 +17,7 @@ from sqlalchemy import Engine, event
 
 from tests.fakes.clock import MemoryClock
 from xmode_transfer.adapters.ledger import Ledger, open_ledger
-from xmode_transfer.adapters.ledger.tables import SCHEMA_VERSION
+from xmode_transfer.adapters.ledger.tables.base import SCHEMA_VERSION
 from xmode_transfer.domain.errors import (
     ConfigError,
     LedgerCorrupt,

@@ -23,7 +23,8 @@ from xmode_transfer.adapters.clock import SystemClock
 from xmode_transfer.adapters.ledger import copying, files, open_ledger, server
 from xmode_transfer.adapters.ledger.bulk import TABLES, PostgresBulk, bulk, plain
 from xmode_transfer.adapters.ledger.engine import connect
-from xmode_transfer.adapters.ledger.tables import SCHEMA_VERSION, daemons, leases, metadata
+from xmode_transfer.adapters.ledger.tables import daemons, leases
+from xmode_transfer.adapters.ledger.tables.base import SCHEMA_VERSION, metadata
 from xmode_transfer.domain.errors import (
     AlreadyRunning,
     ConfigError,

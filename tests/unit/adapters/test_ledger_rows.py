@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from xmode_transfer.adapters.ledger.rows import objects_of, pairs_of, receipt_row
-from xmode_transfer.adapters.ledger.tables import OBJECT, RECEIPT, text_of, time_of
+from xmode_transfer.adapters.ledger.objects import objects_of, pairs_of, receipt_row
+from xmode_transfer.adapters.ledger.tables import OBJECT, RECEIPT
+from xmode_transfer.adapters.ledger.tables.base import text_of, time_of
 from xmode_transfer.domain.records import Checksum, PlannedObject, Receipt
 
 texts = st.text(max_size=8)

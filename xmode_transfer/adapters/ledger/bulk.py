@@ -7,7 +7,7 @@ from typing import Any
 import sqlalchemy
 from sqlalchemy import Connection, Table, TableClause, column, insert
 
-from xmode_transfer.adapters.ledger.tables import metadata
+from xmode_transfer.adapters.ledger.tables.base import metadata
 
 TABLES = tuple(metadata.sorted_tables)
 """In an order in which what is referred to comes first."""

@@ -4,7 +4,7 @@ and PostgreSQL both understand. Reads everything; changes nothing."""
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
-from xmode_transfer.adapters.ledger.tables import SCHEMA_VERSION
+from xmode_transfer.adapters.ledger.tables.base import SCHEMA_VERSION
 from xmode_transfer.domain.records import Status
 
 MOST_PROBLEMS = 100

@@ -15,7 +15,8 @@ from xmode_transfer.adapters.ledger import consistency, schema
 from xmode_transfer.adapters.ledger.bulk import TABLES, bulk, plain
 from xmode_transfer.adapters.ledger.consistency import Contents
 from xmode_transfer.adapters.ledger.engine import Database, connect, is_postgres, path_of
-from xmode_transfer.adapters.ledger.tables import SCHEMA_VERSION, daemons, leases, text_of, time_of
+from xmode_transfer.adapters.ledger.tables import daemons, leases
+from xmode_transfer.adapters.ledger.tables.base import SCHEMA_VERSION, text_of, time_of
 from xmode_transfer.domain.config.ledger_url import shown
 from xmode_transfer.domain.daemons import longest_silence
 from xmode_transfer.domain.errors import AlreadyRunning, ConfigError, LedgerCorrupt, LedgerError

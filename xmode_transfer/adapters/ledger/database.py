@@ -111,6 +111,12 @@ class Database(ABC):
     def insert(self, table: Table) -> "SqliteInsert | PostgresInsert":
         """An INSERT that knows ON CONFLICT."""
 
+    def upsert(self, table: Table) -> "SqliteInsert | PostgresInsert":
+        """An INSERT whose row takes the place of the one that has the same primary key."""
+        adding, key = self.insert(table), [column.name for column in table.primary_key]
+        replaced = {name: value for name, value in adding.excluded.items() if name not in key}
+        return adding.on_conflict_do_update(index_elements=key, set_=replaced)
+
     # --- Leases
 
     @abstractmethod

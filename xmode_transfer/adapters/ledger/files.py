@@ -20,7 +20,7 @@ from xmode_transfer.adapters.ledger import consistency, schema
 from xmode_transfer.adapters.ledger.consistency import Contents
 from xmode_transfer.adapters.ledger.sqlite import errors
 from xmode_transfer.adapters.ledger.sqlite.database import BUSY_TIMEOUT_SECONDS, path_of
-from xmode_transfer.adapters.ledger.tables import SCHEMA_VERSION
+from xmode_transfer.adapters.ledger.tables.base import SCHEMA_VERSION
 from xmode_transfer.adapters.processes import is_dead
 from xmode_transfer.domain.errors import AlreadyRunning, ConfigError, LedgerCorrupt, LedgerError, LedgerTooNew
 

@@ -1,9 +1,9 @@
 """The ledger: our durable record, by subjects."""
 
-from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from xmode_transfer.adapters.ledger import alerts, leases, schema, survey
+from xmode_transfer.adapters.ledger import leases, schema, survey
+from xmode_transfer.adapters.ledger.alerts import Alerts
 from xmode_transfer.adapters.ledger.checks import Checks
 from xmode_transfer.adapters.ledger.daemons import Daemons
 from xmode_transfer.adapters.ledger.database import Database
@@ -19,12 +19,10 @@ from xmode_transfer.adapters.ledger.operations import Operations
 from xmode_transfer.adapters.ledger.runs import Runs
 from xmode_transfer.adapters.ledger.sources import Sources
 from xmode_transfer.adapters.ledger.statements import Statements
-from xmode_transfer.adapters.ledger.subject import Store, Subject
+from xmode_transfer.adapters.ledger.subject import Store
 from xmode_transfer.adapters.ledger.uploads import Uploads
 from xmode_transfer.adapters.ledger.writer import GroupCommit
-from xmode_transfer.domain.alerts import Alert
 from xmode_transfer.domain.looks import Survey
-from xmode_transfer.domain.records import Lease
 
 if TYPE_CHECKING:
     from xmode_transfer.ports import Clock
@@ -112,16 +110,3 @@ class Ledger:
         self._database.hurry()
         self._writer.close()
         self._database.close()
-
-
-class Alerts(Subject):
-    """Which causes are alerts, and who was notified."""
-
-    def known(self) -> list[Alert]:
-        """All that are remembered, in the order of fingerprints."""
-        return self._read(alerts.known)
-
-    def record(self, lease: Lease, changed: Iterable[Alert] = (), forgotten: Iterable[str] = ()) -> None:
-        """Adds or overwrites alerts; forgets those of these fingerprints. All of it or nothing."""
-        news, gone = list(changed), list(forgotten)
-        self._fenced(lease, lambda c: alerts.write(c, self._database, news, gone))

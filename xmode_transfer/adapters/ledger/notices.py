@@ -2,11 +2,11 @@
 
 from collections.abc import Iterable
 
-from sqlalchemy import Connection, select
+from sqlalchemy import select
 
 from xmode_transfer.adapters.ledger.subject import Subject
 from xmode_transfer.adapters.ledger.tables import NOTICE, notices
-from xmode_transfer.domain.notices import Mark, Notice, NoticeStatus
+from xmode_transfer.domain.notices import Notice, NoticeStatus
 from xmode_transfer.domain.records import Lease
 
 
@@ -27,10 +27,4 @@ class Notices(Subject):
     def record(self, lease: Lease, changed: Iterable[Notice]) -> None:
         """Adds notices, or overwrites those of the same mark. All of it or nothing."""
         rows = [NOTICE.values(notice) for notice in changed]
-
-        def action(connection: Connection) -> None:
-            for values in rows:
-                adding = self._database.insert(notices).values(values)
-                connection.execute(adding.on_conflict_do_update(index_elements=Mark._fields, set_=values))
-
-        self._fenced(lease, action)
+        self._fenced(lease, lambda c: rows and c.execute(self._database.upsert(notices), rows))

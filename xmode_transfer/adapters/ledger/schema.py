@@ -8,7 +8,7 @@ from sqlalchemy import Connection
 
 from xmode_transfer import telemetry
 from xmode_transfer.adapters.ledger.database import Database
-from xmode_transfer.adapters.ledger.tables import SCHEMA_VERSION, metadata
+from xmode_transfer.adapters.ledger.tables.base import SCHEMA_VERSION, metadata
 from xmode_transfer.domain.errors import LedgerError, LedgerTooNew
 
 _VERSION_TABLE = "alembic_version"

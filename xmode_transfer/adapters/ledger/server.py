@@ -9,7 +9,7 @@ from urllib.parse import parse_qsl, urlsplit
 from xmode_transfer.adapters.ledger import consistency, schema
 from xmode_transfer.adapters.ledger.engine import connect
 from xmode_transfer.adapters.ledger.files import LedgerCheck
-from xmode_transfer.adapters.ledger.tables import SCHEMA_VERSION
+from xmode_transfer.adapters.ledger.tables.base import SCHEMA_VERSION
 from xmode_transfer.domain.config.ledger_url import shown
 from xmode_transfer.domain.errors import ConfigError
 

@@ -38,13 +38,8 @@ class Sources(Subject):
             {"customer": customer, "feed": feed, "period": period, "marker": marker, "passed_at": passed_at}
             for period, marker in markers.items()
         ]
-        adding = self._database.insert(passed_over)
-        merging = adding.on_conflict_do_update(
-            index_elements=["customer", "feed", "period"],
-            set_={"marker": adding.excluded.marker, "passed_at": adding.excluded.passed_at},
-        )
         if rows:
-            self._write(lambda c: c.execute(merging, rows))
+            self._write(lambda c: c.execute(self._database.upsert(passed_over), rows))
 
     def passed_over(self, customer: str, feed: str) -> dict[str, str]:
         """Such periods by label, with the mark for which they were passed over."""
@@ -67,6 +62,4 @@ def _last(connection: Connection, customer: str, feed: str) -> Look | None:
 
 
 def _put(connection: Connection, database: Database, look: Look) -> None:
-    values = LOOK.values(look)
-    adding = database.insert(looks).values(values)
-    connection.execute(adding.on_conflict_do_update(index_elements=["customer", "feed"], set_=values))
+    connection.execute(database.upsert(looks).values(LOOK.values(look)))

@@ -8,14 +8,13 @@ from typing import Any
 from sqlalchemy import Connection, delete, func, select, update
 
 from xmode_transfer.adapters.ledger import deliveries
-from xmode_transfer.adapters.ledger.statements import Statements
 from xmode_transfer.adapters.ledger.subject import Store, Subject, unknown
 from xmode_transfer.adapters.ledger.tables import PART, UPLOAD, upload_parts, uploads
+from xmode_transfer.adapters.ledger.writer import Journal
 from xmode_transfer.domain.errors import LedgerError
 from xmode_transfer.domain.records import Lease, MultipartUpload, UploadedPart, UploadStatus
 
 _ENDED = frozenset({UploadStatus.COMPLETED, UploadStatus.ABORTED})
-_PLACES_KEPT = 10_000
 
 
 class Uploads(Subject):
@@ -23,7 +22,7 @@ class Uploads(Subject):
 
     def __init__(self, store: Store) -> None:
         super().__init__(store)
-        self._parts = Parts(store.statements)
+        self._parts = Journal(lambda c, upload_id: (_number(c, upload_id),), store.statements.add_part)
 
     def open(self, lease: Lease, upload: MultipartUpload) -> None:
         """Journals a multipart upload before its first part. Idempotent. Parts that the record already has
@@ -94,25 +93,6 @@ class Uploads(Subject):
             return [_upload_of(row, tuple(parts.get(row.id, ()))) for row in rows]
 
         return self._read(action)
-
-
-class Parts:
-    """The journal of parts (``writer.Journal``)."""
-
-    def __init__(self, statements: Statements) -> None:
-        self._statements = statements
-        self._places: dict[str, tuple[int]] = {}
-
-    def place(self, connection: Connection, owner: str) -> tuple[object, ...]:
-        found = self._places.get(owner)
-        if found is None:
-            if len(self._places) >= _PLACES_KEPT:
-                self._places.clear()
-            found = self._places[owner] = (_number(connection, owner),)
-        return found
-
-    def add(self, connection: Connection, rows: list[tuple[object, ...]]) -> None:
-        self._statements.add_part.run_many(connection, rows)
 
 
 def _upload_of(row: Any, parts: tuple[UploadedPart, ...]) -> MultipartUpload:

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from sqlalchemy import Connection, ForeignKeyConstraint, and_, exists, func, select, text
 
-from xmode_transfer.adapters.ledger.tables import metadata
+from xmode_transfer.adapters.ledger.tables.base import metadata
 
 _MOST_PROBLEMS = 100
 _USED = text(

@@ -6,8 +6,8 @@ itself is as many columns as that one has fields.
 """
 
 import json
-from collections.abc import Callable, Collection, Iterator
-from dataclasses import dataclass, fields, is_dataclass
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import asdict, dataclass, fields, is_dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 from operator import attrgetter
@@ -28,6 +28,7 @@ from sqlalchemy import (
 from sqlalchemy.exc import DontWrapMixin
 from sqlalchemy.types import TypeEngine
 
+from xmode_transfer.domain.alerts import Event, Notification
 from xmode_transfer.domain.records import Checksum, Failure
 
 R = TypeVar("R")
@@ -115,6 +116,25 @@ class Items(TypeDecorator[tuple[Any, ...]]):
         if value is None:
             return None
         return tuple(self.of(*item) if isinstance(item, list) else item for item in json.loads(value))
+
+
+class Notified(TypeDecorator[Mapping[str, Notification]]):
+    """What each channel knows of an alert, as an object in JSON."""
+
+    impl = TEXT
+    cache_ok = True
+
+    def process_bind_param(self, value: Mapping[str, Notification] | None, dialect: Dialect) -> str | None:
+        kept = {channel: asdict(item) for channel, item in (value or {}).items()}
+        return json.dumps(kept, default=text_of)
+
+    def process_result_value(self, value: str | None, dialect: Dialect) -> dict[str, Notification]:
+        found: dict[str, dict[str, Any]] = json.loads(value or "{}")
+        for item in found.values():
+            item["sent"] = item["sent"] and Event(item["sent"])
+            for name in ("sent_at", "next_attempt_at"):
+                item[name] = item[name] and time_of(item[name])
+        return {channel: Notification(**item) for channel, item in found.items()}
 
 
 _TYPES: dict[type, Callable[[], TypeEngine[Any]]] = {
