@@ -9,6 +9,8 @@ from sqlalchemy import Dialect
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.schema import CreateIndex, CreateTable
 
+from xmode_transfer.adapters.ledger import files, server
+from xmode_transfer.adapters.ledger.engine import is_postgres
 from xmode_transfer.adapters.ledger.tables.base import metadata
 
 GOLDEN = Path(__file__).parent / "golden" / "ledger"
@@ -34,6 +36,12 @@ def current(kind: str) -> list[str]:
         made += [CreateTable(table), *(CreateIndex(index) for index in indices)]
     texts = (str(step.compile(dialect=dialect)).strip() for step in made)
     return ["\n".join(line.rstrip() for line in text.splitlines()) for text in texts]
+
+
+def damage(url: str) -> tuple[str, ...]:
+    """What `ledger check` finds wrong with the ledger."""
+    found = server.check(url) if is_postgres(url) else files.check(url)
+    return found.damage + found.contradictions
 
 
 def main() -> None:

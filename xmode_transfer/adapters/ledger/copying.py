@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection, Table, func, select, update
 
-from xmode_transfer.adapters.ledger import consistency, schema
+from xmode_transfer.adapters.ledger import consistency, errors, schema
 from xmode_transfer.adapters.ledger.bulk import TABLES, bulk, plain
 from xmode_transfer.adapters.ledger.consistency import Contents
 from xmode_transfer.adapters.ledger.engine import Database, connect, is_postgres, path_of
@@ -202,7 +202,7 @@ def _differ(source_url: str, target_url: str) -> None:
 def _ready(connection: Connection, source: Database) -> None:
     found = schema.version_of(connection, source)
     if found is None:
-        raise source.missing()
+        raise errors.missing(source.where)
     if found != SCHEMA_VERSION:
         raise ConfigError(
             f"an earlier version made the ledger {source.where} (schema {found}, now {SCHEMA_VERSION})",

@@ -6,14 +6,14 @@ the URL. Everything else in this package is said once, in SQLAlchemy's words.
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, closing, nullcontext
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from sqlalchemy import Connection, Dialect, Table
+from sqlalchemy import Connection, Engine, Table
 
 from xmode_transfer.adapters import processes
-from xmode_transfer.domain.errors import LedgerError
+from xmode_transfer.domain.errors import XmodeError
 
 if TYPE_CHECKING:
     from sqlalchemy.dialects.postgresql import Insert as PostgresInsert
@@ -30,11 +30,10 @@ class Database(ABC):
     What its methods raise are LedgerErrors; the driver's own errors do not leave this package.
     """
 
-    where: str
-
-    @property
-    @abstractmethod
-    def dialect(self) -> Dialect: ...
+    def __init__(self, where: str, engine: Engine) -> None:
+        self.where = where
+        self.dialect = engine.dialect
+        self._engine = engine
 
     # --- Transactions
 
@@ -80,7 +79,7 @@ class Database(ABC):
 
     def repeatable(self, rows: Iterable[T]) -> AbstractContextManager[Iterable[T]]:
         """The rows of an iterator, in a form that ``patiently`` can walk again where that may be needed."""
-        return _AsTheyAre(rows)
+        return nullcontext(rows)
 
     def hurry(self) -> None:  # noqa: B027  nobody waits for a file
         """From now on nobody waits for a database that is away. Said before the end."""
@@ -91,17 +90,20 @@ class Database(ABC):
 
     # --- Statements
 
-    @abstractmethod
     def fetch(self, sql: str, parameters: Sequence[object]) -> list[tuple[Any, ...]]:
         """All rows of one query, as the driver gives them: for pages of millions of rows."""
 
+        def action(connection: Connection) -> list[tuple[Any, ...]]:
+            with closing(connection.connection.cursor()) as cursor:
+                cursor.execute(sql, parameters)
+                return cursor.fetchall()  # type: ignore[return-value]
+
+        return self.read(action)
+
     def run_many(self, connection: Connection, sql: str, rows: Sequence[tuple[object, ...]]) -> None:
         """One statement for each row of arguments, in the transaction of the caller."""
-        cursor = connection.connection.cursor()
-        try:
+        with closing(connection.connection.cursor()) as cursor:
             cursor.executemany(sql, rows)
-        finally:
-            cursor.close()
 
     def stage(self, connection: Connection, sql: str, rows: Sequence[tuple[object, ...]]) -> None:
         """Adds rows to ``staged_objects``; of a name that comes twice the last one stays."""
@@ -138,16 +140,8 @@ class Database(ABC):
         """Keeps every other process from changing the schema until the transaction ends."""
 
     @abstractmethod
-    def corrupt(self, detail: str) -> LedgerError:
+    def corrupt(self, detail: str) -> XmodeError:
         """The error for a database that does not hold what a ledger holds."""
-
-    @abstractmethod
-    def missing(self) -> LedgerError:
-        """The error for a place that holds no ledger."""
-
-    @abstractmethod
-    def problems(self) -> list[str]:
-        """What the database finds wrong with itself."""
 
     @abstractmethod
     def space(self) -> tuple[int | None, int]:
@@ -156,13 +150,3 @@ class Database(ABC):
 
     @abstractmethod
     def close(self) -> None: ...
-
-
-class _AsTheyAre(AbstractContextManager[Iterable[T]]):
-    def __init__(self, rows: Iterable[T]) -> None:
-        self._rows = rows
-
-    def __enter__(self) -> Iterable[T]:
-        return self._rows
-
-    def __exit__(self, *_: object) -> None: ...

@@ -18,11 +18,12 @@ from urllib.parse import quote
 
 from xmode_transfer.adapters.ledger import consistency, schema
 from xmode_transfer.adapters.ledger.consistency import Contents
+from xmode_transfer.adapters.ledger.errors import missing
 from xmode_transfer.adapters.ledger.sqlite import errors
 from xmode_transfer.adapters.ledger.sqlite.database import BUSY_TIMEOUT_SECONDS, path_of
 from xmode_transfer.adapters.ledger.tables.base import SCHEMA_VERSION
 from xmode_transfer.adapters.processes import is_dead
-from xmode_transfer.domain.errors import AlreadyRunning, ConfigError, LedgerCorrupt, LedgerError, LedgerTooNew
+from xmode_transfer.domain.errors import AlreadyRunning, ConfigError, LedgerCorrupt, LedgerTooNew
 
 Told = Callable[[int, int], None]
 """Told how many pages are copied, of how many."""
@@ -162,9 +163,7 @@ def _as_backup(source: Path, partial: Path) -> Iterator[None]:
 def _reading(path: Path) -> Iterator[sqlite3.Connection]:
     """One state of the file, for as long as the block lasts."""
     if not path.is_file():
-        raise LedgerError(
-            f"There is no ledger at {path}.", hint="Check the path, and `ledger:` in service.yaml."
-        )
+        raise missing(str(path))
     with _translated(path), closing(_connect(path, "ro")) as connection:
         connection.execute("BEGIN")
         yield connection
@@ -190,7 +189,7 @@ def _version(connection: sqlite3.Connection, path: Path) -> str:
     has_one = connection.execute("SELECT 1 FROM sqlite_schema WHERE name = 'alembic_version'").fetchone()
     row = connection.execute("SELECT version_num FROM alembic_version").fetchone() if has_one else None
     if row is None:
-        raise errors.corrupt(str(path), "it has no schema version")
+        raise errors.CORRUPT.error(str(path), "it has no schema version")
     found = str(row[0])
     if found.startswith(schema.MOVED):
         raise schema.moved(str(path), found)
@@ -232,7 +231,7 @@ def _proven(partial: Path) -> Contents:
     with _reading(partial) as connection:
         damage = list(_damage(connection))
         if damage:
-            raise errors.corrupt(str(partial), f"{damage[0]} ({len(damage)} problems)")
+            raise errors.CORRUPT.error(str(partial), f"{damage[0]} ({len(damage)} problems)")
         return consistency.contents(connection.execute, _version(connection, partial))
 
 

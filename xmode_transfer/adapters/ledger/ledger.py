@@ -90,11 +90,6 @@ class Ledger:
 
     # --- The ledger itself
 
-    def check(self) -> list[str]:
-        """What the database finds wrong with itself, a line each; empty when all is well. Reads the whole
-        ledger."""
-        return self._database.problems()
-
     def prove_writable(self) -> None:
         """Raises what any write would raise now. Commits to the disk, and leaves nothing behind."""
         self._writer.call(lambda c: leases.write_and_take_back(c, self._database))

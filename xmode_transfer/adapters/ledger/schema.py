@@ -7,6 +7,7 @@ import sqlalchemy
 from sqlalchemy import Connection
 
 from xmode_transfer import telemetry
+from xmode_transfer.adapters.ledger import errors
 from xmode_transfer.adapters.ledger.database import Database
 from xmode_transfer.adapters.ledger.tables.base import SCHEMA_VERSION, metadata
 from xmode_transfer.domain.errors import LedgerError, LedgerTooNew
@@ -24,7 +25,7 @@ def prepare(database: Database, *, create: bool = True) -> None:
     later version made it."""
     found = database.read(lambda connection: version_of(connection, database))
     if found is None and not create:
-        raise database.missing()
+        raise errors.missing(database.where)
     if found != SCHEMA_VERSION:
         before = database.write(lambda connection: _bring_up(connection, database))
         if before is not None:

@@ -5,6 +5,7 @@ between for each of a million rows.
 """
 
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, cast
 
@@ -78,12 +79,9 @@ class Prepared:
 
     def run(self, connection: Connection, **values: object) -> Rows:
         """Once, in the transaction of the caller; the rows that it answers, if it answers any."""
-        cursor = connection.connection.cursor()
-        try:
+        with closing(connection.connection.cursor()) as cursor:
             cursor.execute(self.sql, self.arguments(**values))
             return cast("Rows", cursor.fetchall() if cursor.description else [])
-        finally:
-            cursor.close()
 
     def run_many(self, connection: Connection, rows: Sequence[tuple[object, ...]]) -> None:
         """Once for each row of arguments; an INSERT wants them in the order of the table's columns."""
@@ -102,7 +100,7 @@ class Prepared:
         try:
             run(connection, self.sql, rows)
         except (UnicodeEncodeError, OverflowError) as error:
-            raise errors.unstorable(self._database.where, error) from error
+            raise errors.UNSTORABLE.error(self._database.where, str(error)) from error
 
 
 class Statements:

@@ -36,7 +36,7 @@ class Patience:
         pause = 0.0  # a connection that broke while it lay unused is replaced at once, and not told of
         while True:
             if self._is_gone():
-                raise errors.for_good(errors.away(self._where, "it does not answer"), 0)
+                raise errors.for_good(errors.AWAY.error(self._where, "it does not answer"), 0)
             try:
                 answer = attempt()
             except errors.PASSING as error:
