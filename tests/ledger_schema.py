@@ -9,8 +9,7 @@ from sqlalchemy import Dialect
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.schema import CreateIndex, CreateTable
 
-from xmode_transfer.adapters.ledger import files, server
-from xmode_transfer.adapters.ledger.engine import is_postgres
+from xmode_transfer.adapters.ledger import files
 from xmode_transfer.adapters.ledger.tables.base import metadata
 
 GOLDEN = Path(__file__).parent / "golden" / "ledger"
@@ -40,7 +39,7 @@ def current(kind: str) -> list[str]:
 
 def damage(url: str) -> tuple[str, ...]:
     """What `ledger check` finds wrong with the ledger."""
-    found = server.check(url) if is_postgres(url) else files.check(url)
+    found = files.check(url)
     return found.damage + found.contradictions
 
 

@@ -2,9 +2,9 @@
 and PostgreSQL both understand. Reads everything; changes nothing."""
 
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from xmode_transfer.adapters.ledger.tables.base import SCHEMA_VERSION
 from xmode_transfer.domain.records import Status
 
 MOST_PROBLEMS = 100
@@ -80,6 +80,24 @@ class Contents(NamedTuple):
     bytes: int
 
 
+@dataclass(frozen=True, slots=True)
+class LedgerCheck:
+    """``damage`` is what the database finds wrong with itself, ``contradictions`` what our rules do;
+    ``contents`` is None where a file is too damaged to count. ``older`` means that the next start migrates
+    it: until then our rules are not tried."""
+
+    where: str
+    contents: Contents | None
+    damage: tuple[str, ...]
+    contradictions: tuple[str, ...]
+    older: bool = False
+    on_server: bool = False
+
+    @property
+    def is_sound(self) -> bool:
+        return not self.damage and not self.contradictions
+
+
 def contradictions(ask: Ask) -> Iterator[str]:
     """What our own rules find wrong, a line each. Only for a ledger of the schema that we know."""
     for rule in RULES:
@@ -95,7 +113,3 @@ def contents(ask: Ask, version: str) -> Contents:
     )
     # PostgreSQL sums in decimal numbers
     return Contents(version, int(customers), int(deliveries), int(receipts), int(total))
-
-
-def is_newer(found: str) -> bool:
-    return not found.isdigit() or int(found) > int(SCHEMA_VERSION)

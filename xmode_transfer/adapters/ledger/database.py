@@ -8,20 +8,97 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, closing, nullcontext
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, TypeVar
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from sqlalchemy import Connection, Engine, Table
+import sqlalchemy
+from sqlalchemy import Connection, Engine, Table, event
+from sqlalchemy.pool import QueuePool
+from sqlalchemy.sql import ClauseElement
 
 from xmode_transfer.adapters import processes
+from xmode_transfer.adapters.ledger import errors
 from xmode_transfer.domain.errors import XmodeError
 
 if TYPE_CHECKING:
     from sqlalchemy.dialects.postgresql import Insert as PostgresInsert
     from sqlalchemy.dialects.sqlite import Insert as SqliteInsert
+    from sqlalchemy.sql.compiler import SQLCompiler
 
     from xmode_transfer.ports import Clock
 
 T = TypeVar("T")
+Rows = list[tuple[Any, ...]]
+
+BEGIN = "xmode_begin"
+"""The option of a connection that says how its next transaction begins."""
+
+
+def pooled(dialect: str, connect: Callable[[], Any], begin: str, **more: Any) -> Engine:
+    """An engine whose connections begin a transaction with ``begin``, or with what their option ``BEGIN``
+    says. The driver must not begin any by itself."""
+
+    def begins(connection: Connection) -> None:
+        with closing(connection.connection.cursor()) as cursor:
+            cursor.execute(connection.get_execution_options().get(BEGIN, begin))
+
+    engine = sqlalchemy.create_engine(
+        dialect,
+        creator=connect,
+        # A pool without an upper bound: a thread that reads must never wait for another thread that does.
+        poolclass=QueuePool,
+        pool_size=4,
+        max_overflow=-1,
+        **more,
+    )
+    event.listen(engine, "begin", begins)
+    return engine
+
+
+class Prepared:
+    """One statement as the driver takes it, compiled when it is first used. The driver runs it on plain
+    tuples, without a word in between for each of a million rows."""
+
+    def __init__(self, database: "Database", statement: ClauseElement) -> None:
+        self._database = database
+        self._statement = statement
+
+    @cached_property
+    def sql(self) -> str:
+        return str(self._compiled)
+
+    @cached_property
+    def _compiled(self) -> "SQLCompiler":
+        return cast("SQLCompiler", self._statement.compile(dialect=self._database.dialect))
+
+    @cached_property
+    def _fixed(self) -> dict[str, Any]:
+        return dict(self._compiled.params)
+
+    def fetch(self, **values: object) -> Rows:
+        """All rows, read outside of any transaction of the caller."""
+        return self._database.fetch(self.sql, self.arguments(**values))
+
+    def arguments(self, **values: object) -> tuple[object, ...]:
+        """The values in the order in which the statement's text wants them."""
+        given = self._fixed | values
+        return tuple(given[name] for name in self._compiled.positiontup or ())
+
+    def run(self, connection: Connection, **values: object) -> Rows:
+        """Once, in the transaction of the caller; the rows that it answers, if it answers any."""
+        with closing(connection.connection.cursor()) as cursor:
+            cursor.execute(self.sql, self.arguments(**values))
+            return cast("Rows", cursor.fetchall() if cursor.description else [])
+
+    def run_many(
+        self, connection: Connection, rows: Sequence[tuple[object, ...]], *, staged: bool = False
+    ) -> None:
+        """Once for each row of arguments; an INSERT wants them in the order of the table's columns."""
+        run = self._database.stage if staged else self._database.run_many
+        try:
+            run(connection, self.sql, rows)
+        except (UnicodeEncodeError, OverflowError) as error:
+            raise errors.UNSTORABLE.error(self._database.where, str(error)) from error
 
 
 class Database(ABC):
@@ -34,6 +111,7 @@ class Database(ABC):
         self.where = where
         self.dialect = engine.dialect
         self._engine = engine
+        self._prepared: dict[ClauseElement, Prepared] = {}
 
     # --- Transactions
 
@@ -99,6 +177,17 @@ class Database(ABC):
                 return cursor.fetchall()  # type: ignore[return-value]
 
         return self.read(action)
+
+    def prepared(self, statement: ClauseElement) -> Prepared:
+        """The statement, compiled once for this database."""
+        found = self._prepared.get(statement)
+        if found is None:
+            found = self._prepared[statement] = Prepared(self, statement)
+        return found
+
+    def upserting(self, table: Table) -> Prepared:
+        """As ``upsert``, for rows with a value for every column, in their order."""
+        return Prepared(self, self.upsert(table))
 
     def run_many(self, connection: Connection, sql: str, rows: Sequence[tuple[object, ...]]) -> None:
         """One statement for each row of arguments, in the transaction of the caller."""

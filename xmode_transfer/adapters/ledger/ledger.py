@@ -3,24 +3,19 @@
 from typing import TYPE_CHECKING
 
 from xmode_transfer.adapters.ledger import leases, schema, survey
-from xmode_transfer.adapters.ledger.alerts import Alerts
 from xmode_transfer.adapters.ledger.checks import Checks
 from xmode_transfer.adapters.ledger.daemons import Daemons
 from xmode_transfer.adapters.ledger.database import Database
-from xmode_transfer.adapters.ledger.deliveries import Deliveries
-from xmode_transfer.adapters.ledger.discrepancies import Discrepancies
+from xmode_transfer.adapters.ledger.deliveries import Deliveries, Runs
 from xmode_transfer.adapters.ledger.engine import connect
 from xmode_transfer.adapters.ledger.fleet import SWEEP_SECONDS, Queue, SqlFleet
 from xmode_transfer.adapters.ledger.keys import Keys
 from xmode_transfer.adapters.ledger.leases import Leases
-from xmode_transfer.adapters.ledger.notices import Notices
 from xmode_transfer.adapters.ledger.objects import Objects
 from xmode_transfer.adapters.ledger.operations import Operations
-from xmode_transfer.adapters.ledger.runs import Runs
-from xmode_transfer.adapters.ledger.sources import Sources
-from xmode_transfer.adapters.ledger.statements import Statements
 from xmode_transfer.adapters.ledger.subject import Store
 from xmode_transfer.adapters.ledger.uploads import Uploads
+from xmode_transfer.adapters.ledger.watching import Alerts, Discrepancies, Notices, Sources
 from xmode_transfer.adapters.ledger.writer import GroupCommit
 from xmode_transfer.domain.looks import Survey
 
@@ -63,7 +58,7 @@ class Ledger:
         self._database = database
         self._writer = GroupCommit(database, leases.check)
         self._clock = clock
-        store = Store(database, self._writer, Statements(database), clock)
+        store = Store(database, self._writer, clock)
         self.leases = Leases(database, self._writer, clock)
         self.deliveries = Deliveries(store)
         self.objects = Objects(store)

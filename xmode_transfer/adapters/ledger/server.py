@@ -10,8 +10,8 @@ from urllib.parse import parse_qsl, urlsplit
 from sqlalchemy import Connection, ForeignKeyConstraint, and_, exists, func, select, text
 
 from xmode_transfer.adapters.ledger import consistency, errors, schema
+from xmode_transfer.adapters.ledger.consistency import LedgerCheck
 from xmode_transfer.adapters.ledger.engine import connect
-from xmode_transfer.adapters.ledger.files import LedgerCheck
 from xmode_transfer.adapters.ledger.tables.base import SCHEMA_VERSION, metadata
 from xmode_transfer.domain.config.ledger_url import shown
 from xmode_transfer.domain.errors import ConfigError

@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import Connection, delete, func, select, update
 
 from xmode_transfer.adapters.ledger import deliveries
-from xmode_transfer.adapters.ledger.subject import Store, Subject, unknown
+from xmode_transfer.adapters.ledger.subject import Store, Subject, only, unknown
 from xmode_transfer.adapters.ledger.tables import PART, UPLOAD, upload_parts, uploads
 from xmode_transfer.adapters.ledger.writer import Journal
 from xmode_transfer.domain.errors import LedgerError
@@ -22,7 +22,10 @@ class Uploads(Subject):
 
     def __init__(self, store: Store) -> None:
         super().__init__(store)
-        self._parts = Journal(lambda c, upload_id: (_number(c, upload_id),), store.statements.add_part)
+        self._parts = Journal(
+            lambda c, upload_id: (_number(c, upload_id),),
+            self._database.upserting(upload_parts),
+        )
 
     def open(self, lease: Lease, upload: MultipartUpload) -> None:
         """Journals a multipart upload before its first part. Idempotent. Parts that the record already has
@@ -53,7 +56,9 @@ class Uploads(Subject):
 
     def record_part(self, lease: Lease, upload_id: str, part: UploadedPart) -> Future[None]:
         """Group commit: the future is done when the part is on disk."""
-        return self._writer.record(self._parts, lease, upload_id, PART.stored(part))
+        return self._writer.record(
+            self._parts, lease, upload_id, (part.number, part.size, part.etag, part.checksum)
+        )
 
     def close(self, lease: Lease, upload_id: str, status: UploadStatus) -> None:
         """The parts of an upload that S3 has put together or thrown away are of no more use; their sum is
@@ -79,13 +84,12 @@ class Uploads(Subject):
         statuses: Iterable[UploadStatus] | None = None,
     ) -> list[MultipartUpload]:
         """With their parts, oldest first."""
-        query = select(uploads).order_by(uploads.c.opened_at, uploads.c.id)
-        if customer is not None:
-            query = query.where(uploads.c.customer == customer)
-        if delivery_id is not None:
-            query = query.where(uploads.c.delivery_id == delivery_id)
-        if statuses is not None:
-            query = query.where(uploads.c.status.in_(list(statuses)))
+        query = only(
+            select(uploads).order_by(uploads.c.opened_at, uploads.c.id),
+            (uploads.c.customer, customer),
+            (uploads.c.delivery_id, delivery_id),
+            (uploads.c.status, statuses),
+        )
 
         def action(connection: Connection) -> list[MultipartUpload]:
             rows = connection.execute(query).all()

@@ -22,8 +22,7 @@ from typing import Any, NamedTuple, TypeVar, cast
 from sqlalchemy import Connection
 
 from xmode_transfer.adapters.ledger import errors
-from xmode_transfer.adapters.ledger.database import Database
-from xmode_transfer.adapters.ledger.statements import Prepared
+from xmode_transfer.adapters.ledger.database import Database, Prepared
 from xmode_transfer.domain.errors import (
     LeaseLost,
     LedgerCorrupt,
@@ -244,14 +243,12 @@ class GroupCommit:
 
 def _apart(batch: list[_Item]) -> Iterator[list[_Item]]:
     """What is written in one transaction each."""
-    together: list[_Item] = []
-    alone: list[_Item] = []
-    for item in batch:
-        (alone if isinstance(item, _Call) and item.alone else together).append(item)
+    together = [item for item in batch if isinstance(item, _Record) or not item.alone]
     if together:
         yield together
-    for item in alone:
-        yield [item]
+    for item in batch:
+        if isinstance(item, _Call) and item.alone:
+            yield [item]
 
 
 def _concerns_all(error: BaseException) -> bool:

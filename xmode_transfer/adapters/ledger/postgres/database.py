@@ -11,20 +11,17 @@ from itertools import islice
 from typing import IO, TYPE_CHECKING, Any, TypeVar, cast
 
 import psycopg
-import sqlalchemy
-from sqlalchemy import Connection, Engine, Table, event, text
+from sqlalchemy import Connection, Table, text
 from sqlalchemy.dialects.postgresql import Insert
 from sqlalchemy.dialects.postgresql import insert as postgres_insert
 from sqlalchemy.exc import DBAPIError
-from sqlalchemy.pool import QueuePool
 
 from xmode_transfer.adapters import processes
-from xmode_transfer.adapters.ledger.database import Database
+from xmode_transfer.adapters.ledger.database import BEGIN, Database, pooled
 from xmode_transfer.adapters.ledger.errors import closed
 from xmode_transfer.adapters.ledger.postgres import address, errors
 from xmode_transfer.adapters.ledger.postgres.address import Address
-from xmode_transfer.adapters.ledger.postgres.answers import Answers, Asking
-from xmode_transfer.adapters.ledger.postgres.patience import Patience
+from xmode_transfer.adapters.ledger.postgres.patience import Answers, Asking, Patience
 from xmode_transfer.adapters.ledger.postgres.presence import Presence, is_gone
 from xmode_transfer.adapters.ledger.tables import staged_objects
 from xmode_transfer.adapters.ledger.tables.base import metadata
@@ -35,8 +32,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_BEGIN = "xmode_begin"
-"""The option of a connection that says how its next transaction begins."""
 _READ = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
 _WRITE = "BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL idle_in_transaction_session_timeout = '60s'"
 """A writer whose machine was cut off keeps its locks no longer than that."""
@@ -83,7 +78,14 @@ class PostgresDatabase(Database):
     def __init__(self, where: Address, holder: str) -> None:
         self._patience = Patience(where.where, where.patience_seconds)
         self._answers = Answers(self._patience.gone)
-        super().__init__(where.where, _engine(lambda: _open(where, self._answers)))
+        engine = pooled(
+            "postgresql+psycopg://",
+            lambda: _open(where, self._answers),
+            _OTHERWISE,
+            paramstyle="format",  # what runs for every object goes to the driver with plain tuples
+            use_native_hstore=False,
+        )
+        super().__init__(where.where, engine)
         self._presence = Presence(holder, lambda: _open(where, self._answers))
         self._closed = threading.Event()
 
@@ -108,13 +110,13 @@ class PostgresDatabase(Database):
 
     @contextmanager
     def begin_writing(self, connection: Connection) -> Iterator[None]:
-        connection.execution_options(**{_BEGIN: _WRITE})
+        connection.execution_options(**{BEGIN: _WRITE})
         connection.begin()
         try:
             with _committed(connection):
                 yield
         finally:
-            connection.execution_options(**{_BEGIN: _OTHERWISE})
+            connection.execution_options(**{BEGIN: _OTHERWISE})
 
     def patiently(self, work: Callable[[], T]) -> T:
         return self._patience.run(work)
@@ -152,7 +154,7 @@ class PostgresDatabase(Database):
         connection = self._connection()
         try:
             with self.translated():
-                connection.execution_options(**{_BEGIN: how})
+                connection.execution_options(**{BEGIN: how})
                 connection.begin()
         except BaseException:
             _throw_away(connection)
@@ -296,23 +298,7 @@ def _prove(where: Address) -> None:
             )
 
 
-def _engine(connect: Callable[[], Asking]) -> Engine:
-    engine = sqlalchemy.create_engine(
-        "postgresql+psycopg://",
-        creator=connect,
-        paramstyle="format",  # the statements that run for every object go to the driver with plain tuples
-        use_native_hstore=False,
-        # A pool without an upper bound: a thread that reads must never wait for another thread that does.
-        poolclass=QueuePool,
-        pool_size=4,
-        max_overflow=-1,
-    )
-    event.listen(engine, "begin", _begin)
-    return engine
-
-
 def _open(where: Address, answers: Answers | None = None) -> Asking:
-    # The driver must not begin transactions by itself: ``_begin`` does, and knows which kind.
     connection = Asking.connect(where.conninfo, autocommit=True)
     if answers is not None:
         answers.expect(connection)
@@ -325,11 +311,6 @@ def _open(where: Address, answers: Answers | None = None) -> Asking:
         connection.close()
         raise
     return connection
-
-
-def _begin(connection: Connection) -> None:
-    with closing(_cursor(connection)) as cursor:
-        cursor.execute(connection.get_execution_options().get(_BEGIN, _OTHERWISE))
 
 
 @contextmanager

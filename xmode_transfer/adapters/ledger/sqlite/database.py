@@ -4,7 +4,7 @@ import os
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
@@ -12,13 +12,12 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 import sqlalchemy
-from sqlalchemy import URL, Connection, Engine, Table, event
+from sqlalchemy import URL, Connection, Engine, Table
 from sqlalchemy.dialects.sqlite import Insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlalchemy.exc import ArgumentError, DBAPIError
-from sqlalchemy.pool import ConnectionPoolEntry, QueuePool
 
-from xmode_transfer.adapters.ledger.database import Database
+from xmode_transfer.adapters.ledger.database import BEGIN, Database, pooled
 from xmode_transfer.adapters.ledger.errors import closed, missing
 from xmode_transfer.adapters.ledger.sqlite import errors
 from xmode_transfer.domain.errors import ConfigError, XmodeError
@@ -27,8 +26,6 @@ if TYPE_CHECKING:
     from xmode_transfer.ports import Clock
 
 BUSY_TIMEOUT_SECONDS = 30.0
-
-_WRITES = "xmode_writes"
 
 
 class SqliteDatabase(Database):
@@ -66,14 +63,16 @@ class SqliteDatabase(Database):
     @contextmanager
     def begin_writing(self, connection: Connection) -> Iterator[None]:
         with self._turn:
-            connection.execution_options(**{_WRITES: True})
+            # IMMEDIATE takes the write lock now. A transaction that reads first and asks for the lock later
+            # can be refused at that moment without any waiting, when another has written in between.
+            connection.execution_options(**{BEGIN: "BEGIN IMMEDIATE"})
             try:
                 with connection.begin():
                     if _file_number(self._path) != self._file:
                         raise errors.replaced(self.where)
                     yield
             finally:
-                connection.execution_options(**{_WRITES: False})
+                connection.execution_options(**{BEGIN: "BEGIN"})
 
     @contextmanager
     def translated(self) -> Iterator[None]:
@@ -167,23 +166,11 @@ def _engine(url: URL, path: Path) -> Engine:
     seconds = _timeout_seconds(url)
     # The mode keeps SQLite from making a new, empty file where an operator has moved ours away.
     uri = f"file:{quote(str(path))}?mode=rw"
-    engine = sqlalchemy.create_engine(
-        "sqlite://",
-        creator=lambda: sqlite3.connect(uri, uri=True, check_same_thread=False, timeout=seconds),
-        # A pool without an upper bound: a thread that reads must never wait for another thread that does.
-        poolclass=QueuePool,
-        pool_size=4,
-        max_overflow=-1,
-    )
-    event.listen(engine, "connect", _prepare(seconds))
-    event.listen(engine, "begin", _begin)
-    return engine
 
-
-def _prepare(seconds: float) -> Callable[[sqlite3.Connection, ConnectionPoolEntry], None]:
-    def prepare(connection: sqlite3.Connection, _: ConnectionPoolEntry) -> None:
-        # The driver must not begin transactions by itself: ``_begin`` does, and knows which kind.
-        connection.isolation_level = None
+    def connect() -> sqlite3.Connection:
+        connection = sqlite3.connect(
+            uri, uri=True, check_same_thread=False, timeout=seconds, isolation_level=None
+        )
         for pragma in (
             f"busy_timeout = {int(seconds * 1000)}",
             "synchronous = FULL",  # a commit is on disk when it returns, whatever happens to the power
@@ -192,15 +179,9 @@ def _prepare(seconds: float) -> Callable[[sqlite3.Connection, ConnectionPoolEntr
             "journal_size_limit = 67108864",  # after a large plan the log shrinks to 64 MiB
         ):
             connection.execute(f"PRAGMA {pragma}")
+        return connection
 
-    return prepare
-
-
-def _begin(connection: Connection) -> None:
-    # IMMEDIATE takes the write lock now. A transaction that reads first and asks for the lock later can be
-    # refused at that moment without any waiting, when another has written in between.
-    writes = connection.get_execution_options().get(_WRITES)
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+    return pooled("sqlite://", connect, "BEGIN")
 
 
 def _make_file(path: Path, *, create: bool) -> None:

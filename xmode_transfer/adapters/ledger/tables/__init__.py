@@ -19,6 +19,7 @@ from sqlalchemy import (
     UniqueConstraint,
     text,
 )
+from sqlalchemy.schema import SchemaItem
 
 from xmode_transfer.adapters.ledger.tables.base import ROW_NUMBER, TEXT, Notified, Rows, Time, metadata
 from xmode_transfer.adapters.ledger.tables.fleet import fleet as fleet
@@ -61,6 +62,12 @@ DISCREPANCY = Rows(Discrepancy)
 NOTICE = Rows(Notice)
 ALERT = Rows(Alert, elsewhere=("notifications",))
 
+
+def _sorted_table(name: str, *parts: SchemaItem) -> Table:
+    """A table that SQLite, too, stores in the order of its primary key."""
+    return Table(name, metadata, *parts, sqlite_with_rowid=False)
+
+
 # A period of one customer's feed. Its number stands for the three names in the big tables.
 periods = Table(
     "periods",
@@ -72,9 +79,8 @@ periods = Table(
     UniqueConstraint("customer", "feed", "period"),
 )
 
-deliveries = Table(
+deliveries = _sorted_table(
     "deliveries",
-    metadata,
     Column("period_id", ROW_NUMBER, ForeignKey("periods.id"), nullable=False),
     Column("revision", Integer, nullable=False),
     *DELIVERY.columns(),
@@ -88,37 +94,31 @@ deliveries = Table(
         sqlite_where=text("not_attested IS NOT NULL"),
         postgresql_where=text("not_attested IS NOT NULL"),
     ),
-    sqlite_with_rowid=False,
 )
 
-runs = Table(
+runs = _sorted_table(
     "runs",
-    metadata,
     *RUN.columns(),
     PrimaryKeyConstraint("id"),
     ForeignKeyConstraint(["delivery_id"], ["deliveries.id"]),
     Index(None, "delivery_id"),
     Index(None, "started_at"),
-    sqlite_with_rowid=False,
 )
 
 # The plan. It is stored in the order in which it is read: one delivery's names.
-objects = Table(
+objects = _sorted_table(
     "objects",
-    metadata,
     Column("period_id", ROW_NUMBER, nullable=False),
     Column("revision", Integer, nullable=False),
     *OBJECT.columns(),
     PrimaryKeyConstraint("period_id", "revision", "name"),
     ForeignKeyConstraint(["period_id", "revision"], ["deliveries.period_id", "deliveries.revision"]),
-    sqlite_with_rowid=False,
 )
 
 # The proofs. In the primary key the name comes before the revision, so that what a whole period has received
 # is one straight walk through this table, however many revisions (a drop folder's batches) it came in.
-receipts = Table(
+receipts = _sorted_table(
     "receipts",
-    metadata,
     Column("period_id", ROW_NUMBER, nullable=False),
     Column("revision", Integer, nullable=False),
     *RECEIPT.columns(),
@@ -126,32 +126,27 @@ receipts = Table(
     ForeignKeyConstraint(
         ["period_id", "revision", "name"], ["objects.period_id", "objects.revision", "objects.name"]
     ),
-    sqlite_with_rowid=False,
 )
 
 # What was delivered, and is not in a revision's manifest because it is gone.
-missing = Table(
+missing = _sorted_table(
     "missing",
-    metadata,
     Column("period_id", ROW_NUMBER, nullable=False),
     Column("revision", Integer, nullable=False),
     *MISSING.columns(),
     PrimaryKeyConstraint("period_id", "revision", "name"),
     ForeignKeyConstraint(["period_id", "revision"], ["deliveries.period_id", "deliveries.revision"]),
-    sqlite_with_rowid=False,
 )
 
 # A lease that was given back keeps its row, without a holder, so that its generation never starts again.
-leases = Table(
+leases = _sorted_table(
     "leases",
-    metadata,
     Column("name", TEXT, primary_key=True),
     Column("generation", BigInteger, nullable=False),
     Column("holder", TEXT),
     Column("claimed_at", TEXT),
     Column("expires_at", TEXT),
     Column("presence", TEXT),
-    sqlite_with_rowid=False,
 )
 
 uploads = Table(
@@ -166,21 +161,17 @@ uploads = Table(
     Index(None, "status"),
 )
 
-upload_parts = Table(
+upload_parts = _sorted_table(
     "upload_parts",
-    metadata,
     Column("upload", ROW_NUMBER, ForeignKey("uploads.id"), nullable=False),
     *PART.columns(),
     PrimaryKeyConstraint("upload", "number"),
-    sqlite_with_rowid=False,
 )
 
-capabilities = Table(
+capabilities = _sorted_table(
     "capabilities",
-    metadata,
     Column("customer", TEXT, primary_key=True),
     *CAPABILITIES.columns(),
-    sqlite_with_rowid=False,
 )
 
 access_checks = Table(
@@ -192,115 +183,93 @@ access_checks = Table(
     Index(None, "customer", "checked_at"),
 )
 
-access_findings = Table(
+access_findings = _sorted_table(
     "access_findings",
-    metadata,
     Column("check_id", ROW_NUMBER, ForeignKey("access_checks.id"), nullable=False),
     Column("number", Integer, nullable=False),
     *FINDING.columns(),
     PrimaryKeyConstraint("check_id", "number"),
-    sqlite_with_rowid=False,
 )
 
-access_leftovers = Table(
+access_leftovers = _sorted_table(
     "access_leftovers",
-    metadata,
     Column("check_id", ROW_NUMBER, ForeignKey("access_checks.id"), nullable=False),
     Column("number", Integer, nullable=False),
     *LEFTOVER.columns(),
     PrimaryKeyConstraint("check_id", "number"),
-    sqlite_with_rowid=False,
 )
 
-acts = Table(
+acts = _sorted_table(
     "acts",
-    metadata,
     *ACT.columns(),
     PrimaryKeyConstraint("id"),
     Index(None, "customer", "started_at"),
-    sqlite_with_rowid=False,
 )
 
 # Stored by what is asked for most: whether a key of a period was removed.
-removals = Table(
+removals = _sorted_table(
     "removals",
-    metadata,
     Column("period_id", ROW_NUMBER, ForeignKey("periods.id"), nullable=False),
     Column("act_id", TEXT, ForeignKey("acts.id"), nullable=False),
     *REMOVAL.columns(),
     PrimaryKeyConstraint("period_id", "key", "act_id"),
-    sqlite_with_rowid=False,
 )
 
 # One life of a daemon each.
-daemons = Table(
+daemons = _sorted_table(
     "daemons",
-    metadata,
     *DAEMON.columns(),
     PrimaryKeyConstraint("holder"),
     Index(None, "ticked_at"),
-    sqlite_with_rowid=False,
 )
 
-visits = Table(
+visits = _sorted_table(
     "visits",
-    metadata,
     Column("customer", TEXT, nullable=False),
     Column("work", TEXT, nullable=False),
     Column("served_at", Time, nullable=False),
     PrimaryKeyConstraint("customer", "work"),
-    sqlite_with_rowid=False,
 )
 
-passed_over = Table(
+passed_over = _sorted_table(
     "passed_over",
-    metadata,
     Column("customer", TEXT, nullable=False),
     Column("feed", TEXT, nullable=False),
     Column("period", TEXT, nullable=False),
     Column("marker", TEXT, nullable=False),
     Column("passed_at", Time, nullable=False),
     PrimaryKeyConstraint("customer", "feed", "period"),
-    sqlite_with_rowid=False,
 )
 
 # The last look at a feed's source for a customer, whoever looked.
-looks = Table(
+looks = _sorted_table(
     "looks",
-    metadata,
     *LOOK.columns(),
     PrimaryKeyConstraint("customer", "feed"),
-    sqlite_with_rowid=False,
 )
 
 # What the last verification of a period found that is not as it was delivered.
-discrepancies = Table(
+discrepancies = _sorted_table(
     "discrepancies",
-    metadata,
     Column("customer", TEXT, nullable=False),
     *DISCREPANCY.columns(),
     PrimaryKeyConstraint("customer", "feed", "period", "flaw"),
-    sqlite_with_rowid=False,
 )
 
 # One row for each cause that is an alert; kept for a while after it is resolved.
-alerts = Table(
+alerts = _sorted_table(
     "alerts",
-    metadata,
     *ALERT.columns(),
     Column("notifications", Notified, nullable=False),
     PrimaryKeyConstraint("fingerprint"),
-    sqlite_with_rowid=False,
 )
 
 # What customers are told in their own buckets; a row before the object.
-notices = Table(
+notices = _sorted_table(
     "notices",
-    metadata,
     *NOTICE.columns(),
     PrimaryKeyConstraint("customer", "feed", "period", "kind", "revision"),
     Index(None, "status"),
-    sqlite_with_rowid=False,
 )
 
 # Where a plan waits, out of everybody's way, while the source is still being listed: each connection has its
