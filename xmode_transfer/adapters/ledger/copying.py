@@ -2,8 +2,8 @@
 before it counts."""
 
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, closing, contextmanager, suppress
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from hashlib import blake2b
@@ -16,6 +16,7 @@ from sqlalchemy import Connection, Table, TableClause, column, func, insert, nul
 from xmode_transfer.adapters.ledger import consistency, errors, schema
 from xmode_transfer.adapters.ledger.consistency import Contents
 from xmode_transfer.adapters.ledger.engine import Database, connect, is_postgres, path_of
+from xmode_transfer.adapters.ledger.files import BESIDE, Told
 from xmode_transfer.adapters.ledger.tables import daemons, leases
 from xmode_transfer.adapters.ledger.tables.base import SCHEMA_VERSION, metadata, text_of, time_of
 from xmode_transfer.domain.config.ledger_url import shown
@@ -25,8 +26,6 @@ from xmode_transfer.domain.errors import AlreadyRunning, ConfigError, LedgerCorr
 if TYPE_CHECKING:
     from xmode_transfer.ports import Clock
 
-Told = Callable[[int, int], None]
-"""Told how many rows are done, of how many; each is counted when it is copied and when it is compared."""
 TABLES = tuple(metadata.sorted_tables)
 """In an order in which what is referred to comes first."""
 _LOCK_SECONDS = 30
@@ -38,7 +37,6 @@ _OTHERS = """
 """
 _ROWS_AT_A_TIME = 2000
 _BYTES = 16
-_BESIDE = ("-wal", "-shm", "-journal")
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +83,7 @@ def copy(
     sides differ in the end, and the other LedgerErrors.
     """
     _differ(source_url, target_url)
-    with _opened(source_url) as source, source.writing() as old:
+    with closing(connect(source_url, create=False)) as source, source.writing() as old:
         _ready(old, source)
         _keep_away(old, readers=False)
         given_back = _nobody_works(old, source, clock)
@@ -93,12 +91,12 @@ def copy(
         if dry_run:
             _sound(old, source)
             if _is_there(target_url):
-                with _opened_target(target_url) as target, target.reading() as new:
+                with closing(_target(target_url)) as target, target.reading() as new:
                     _is_empty(new, target)
             return _moved(old, source, _where(target_url), counts, given_back)
         with (
             _left_as_it_was(target_url),
-            _opened_target(target_url, create=True) as target,
+            closing(_target(target_url, create=True)) as target,
             target.writing() as new,
         ):
             target.lock_schema(new)
@@ -129,7 +127,8 @@ def _retire(connection: Connection, now: datetime) -> None:
 def _copy_tables(
     source: Database, old: Connection, target: Database, new: Connection, count: int, told: Told | None
 ) -> Iterator[CopiedTable]:
-    """Copies each table, reads it again from the target, and compares what both sides answered."""
+    """Copies each table, reads it again from the target, and compares what both sides answered. A row is done
+    when it is copied, and once more when it is compared."""
     done = 0
 
     def added(table: Table, database: Database, connection: Connection, *, copies: bool) -> CopiedTable:
@@ -346,26 +345,14 @@ def _quoted(connection: Connection, named: Any) -> str:
 # --- The two databases
 
 
-@contextmanager
-def _opened(url: str, *, create: bool = False) -> Iterator[Database]:
-    database = connect(url, create=create)
-    try:
-        yield database
-    finally:
-        database.close()
-
-
-@contextmanager
-def _opened_target(url: str, *, create: bool = False) -> Iterator[Database]:
+def _target(url: str, *, create: bool = False) -> Database:
     """What keeps it from being opened is told of TARGET, not of the `ledger:` of service.yaml."""
-    with ExitStack() as stack:
-        try:
-            database = stack.enter_context(_opened(url, create=create))
-        except (LedgerError, ConfigError) as error:
-            error.message = error.message.replace("ledger: ", "TARGET: ", 1)
-            error.hint = error.hint.replace("`ledger:`", "TARGET")
-            raise
-        yield database
+    try:
+        return connect(url, create=create)
+    except (LedgerError, ConfigError) as error:
+        error.message = error.message.replace("ledger: ", "TARGET: ", 1)
+        error.hint = error.hint.replace("`ledger:`", "TARGET")
+        raise
 
 
 def _is_there(url: str) -> bool:
@@ -385,8 +372,7 @@ def _left_as_it_was(url: str) -> Iterator[None]:
     try:
         yield
     except BaseException:
-        path = path_of(url)
-        for suffix in ("", *_BESIDE):
+        for suffix in ("", *BESIDE):
             with suppress(OSError):
-                Path(f"{path}{suffix}").unlink(missing_ok=True)
+                Path(f"{path_of(url)}{suffix}").unlink(missing_ok=True)
         raise

@@ -26,9 +26,9 @@ from xmode_transfer.adapters.processes import is_dead
 from xmode_transfer.domain.errors import AlreadyRunning, ConfigError, LedgerCorrupt
 
 Told = Callable[[int, int], None]
-"""Told how many pages are copied, of how many."""
+"""Told how much is done, of how much: pages of a file, or rows."""
 _PAGES_AT_A_TIME = 4096
-_BESIDE = ("-wal", "-shm", "-journal")
+BESIDE = ("-wal", "-shm", "-journal")
 
 
 @dataclass(frozen=True, slots=True)
@@ -298,7 +298,7 @@ def _set_aside(target: Path, now: datetime) -> Path | None:
     with _translated(target):
         kept = _new_name(target.with_name(f"{target.name}.before-restore-{now:%Y%m%dT%H%M%SZ}"))
         target.rename(kept)
-        for suffix in _BESIDE:
+        for suffix in BESIDE:
             beside = target.with_name(target.name + suffix)
             if beside.exists():
                 beside.rename(kept.with_name(kept.name + suffix))

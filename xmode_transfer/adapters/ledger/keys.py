@@ -226,21 +226,8 @@ _OF_RECEIPT = (
 
 
 def _delivered_key(row: Any, revisions: tuple[int, ...], *, superseded: bool) -> DeliveredKey:
-    key, size, etag, feed, period, revision, at, name, algorithm, value, sha256 = row
+    *put, name, algorithm, value, sha256 = row
     if algorithm is None and value is not None:  # a manifest's stands in one column: crc32:AAAAAA==
         algorithm, _, value = value.partition(":")
     checksum = Checksum(algorithm, value) if value else None
-    return DeliveredKey(
-        key,
-        size,
-        etag,
-        feed,
-        period,
-        revision,
-        at,
-        revisions,
-        name or "",
-        checksum,
-        sha256,
-        superseded,
-    )
+    return DeliveredKey._make((*put, revisions, name or "", checksum, sha256, superseded))

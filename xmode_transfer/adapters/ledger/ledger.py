@@ -13,7 +13,6 @@ from xmode_transfer.adapters.ledger.keys import Keys
 from xmode_transfer.adapters.ledger.leases import Leases
 from xmode_transfer.adapters.ledger.objects import Objects
 from xmode_transfer.adapters.ledger.operations import Operations
-from xmode_transfer.adapters.ledger.subject import Store
 from xmode_transfer.adapters.ledger.uploads import Uploads
 from xmode_transfer.adapters.ledger.watching import Alerts, Discrepancies, Notices, Sources
 from xmode_transfer.adapters.ledger.writer import GroupCommit
@@ -56,22 +55,21 @@ class Ledger:
 
     def __init__(self, database: Database, clock: "Clock") -> None:
         self._database = database
-        self._writer = GroupCommit(database, leases.check)
         self._clock = clock
-        store = Store(database, self._writer, clock)
-        self.leases = Leases(database, self._writer, clock)
-        self.deliveries = Deliveries(store)
-        self.objects = Objects(store)
-        self.keys = Keys(store)
-        self.runs = Runs(store)
-        self.uploads = Uploads(store)
-        self.operations = Operations(store)
-        self.checks = Checks(store)
-        self.sources = Sources(store)
-        self.discrepancies = Discrepancies(store)
-        self.alerts = Alerts(store)
-        self.notices = Notices(store)
-        self.daemons = Daemons(store)
+        writer = self._writer = GroupCommit(database, leases.check)
+        self.leases = Leases(database, writer, clock)
+        self.deliveries = Deliveries(database, writer)
+        self.objects = Objects(database, writer)
+        self.keys = Keys(database, writer)
+        self.runs = Runs(database, writer)
+        self.uploads = Uploads(database, writer)
+        self.operations = Operations(database, writer)
+        self.checks = Checks(database, writer)
+        self.sources = Sources(database, writer)
+        self.discrepancies = Discrepancies(database, writer)
+        self.alerts = Alerts(database, writer)
+        self.notices = Notices(database, writer)
+        self.daemons = Daemons(database, writer)
 
     def survey(self) -> Survey:
         """How every subscription stands, in one consistent view. Costs by the number of subscriptions and of

@@ -14,7 +14,7 @@ from sqlalchemy.sql import ClauseElement
 from xmode_transfer.adapters.ledger import deliveries, leases, statements
 from xmode_transfer.adapters.ledger.database import Database, Prepared, Rows
 from xmode_transfer.adapters.ledger.statements import LIKE_ESCAPE, SAME_OBJECT
-from xmode_transfer.adapters.ledger.subject import Store, Subject
+from xmode_transfer.adapters.ledger.subject import Subject
 from xmode_transfer.adapters.ledger.tables import (
     MISSING,
     missing,
@@ -24,7 +24,7 @@ from xmode_transfer.adapters.ledger.tables import (
 )
 from xmode_transfer.adapters.ledger.tables import deliveries as deliveries_
 from xmode_transfer.adapters.ledger.tables.base import text_of, time_of
-from xmode_transfer.adapters.ledger.writer import Journal
+from xmode_transfer.adapters.ledger.writer import GroupCommit, Journal
 from xmode_transfer.domain.errors import LedgerError
 from xmode_transfer.domain.records import (
     Checksum,
@@ -45,10 +45,10 @@ _REMOVED, _SUPERSEDED = 15, 16  # the columns after an object's, its receipt's a
 class Objects(Subject):
     """The objects of deliveries: what is planned, and what is proven."""
 
-    def __init__(self, store: Store) -> None:
-        super().__init__(store)
+    def __init__(self, database: Database, writer: GroupCommit) -> None:
+        super().__init__(database, writer)
         # A receipt of an object that was never planned breaks a foreign key, and is refused.
-        self._receipts = Journal(deliveries.known_place, self._database.upserting(receipts))
+        self._receipts = Journal(deliveries.known_place, database.upserting(receipts))
 
     # --- Writing
 

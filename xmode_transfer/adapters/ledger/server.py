@@ -2,6 +2,7 @@
 tools."""
 
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from shlex import quote
 from typing import NoReturn
@@ -32,8 +33,7 @@ _PASSWORD = "The password is asked for, or taken from PGPASSFILE or PGPASSWORD."
 def check(url: str) -> LedgerCheck:
     """Checks the ledger, all in one state of the database while others go on. Raises LedgerError when there
     is none or it cannot be read, LedgerTooNew, LedgerCorrupt when it is no ledger at all."""
-    database = connect(url, create=False)
-    try:
+    with closing(connect(url, create=False)) as database:
         damage = tuple(database.read(_problems))
         with database.reading() as connection:
             found = schema.version_of(connection, database)
@@ -45,8 +45,6 @@ def check(url: str) -> LedgerCheck:
             return LedgerCheck(
                 database.where, consistency.contents(ask, found), damage, told, older=older, on_server=True
             )
-    finally:
-        database.close()
 
 
 def _problems(connection: Connection) -> list[str]:

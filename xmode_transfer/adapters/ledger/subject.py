@@ -1,8 +1,7 @@
 """What the subjects of a ledger share: how each reads, writes, and writes under a lease."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 from sqlalchemy import ColumnElement, Connection, Select, Table, update
 
@@ -13,29 +12,16 @@ from xmode_transfer.adapters.ledger.writer import GroupCommit
 from xmode_transfer.domain.errors import LedgerError
 from xmode_transfer.domain.records import Lease
 
-if TYPE_CHECKING:
-    from xmode_transfer.ports import Clock
-
 T = TypeVar("T")
-
-
-@dataclass(frozen=True, slots=True)
-class Store:
-    """A database, and the one thread that writes to it."""
-
-    database: Database
-    writer: GroupCommit
-    clock: "Clock"
 
 
 class Subject:
     """The queries about one subject. Methods that take a ``lease`` raise LeaseLost, and write nothing, when
     the lease has been taken over."""
 
-    def __init__(self, store: Store) -> None:
-        self._database = store.database
-        self._writer = store.writer
-        self._clock = store.clock
+    def __init__(self, database: Database, writer: GroupCommit) -> None:
+        self._database = database
+        self._writer = writer
 
     def _rows(self, query: Select[Any]) -> Sequence[Any]:
         return self._database.read(lambda connection: connection.execute(query).all())

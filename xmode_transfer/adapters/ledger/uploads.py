@@ -8,9 +8,10 @@ from typing import Any
 from sqlalchemy import Connection, delete, func, select, update
 
 from xmode_transfer.adapters.ledger import deliveries
-from xmode_transfer.adapters.ledger.subject import Store, Subject, only, unknown
+from xmode_transfer.adapters.ledger.database import Database
+from xmode_transfer.adapters.ledger.subject import Subject, only, unknown
 from xmode_transfer.adapters.ledger.tables import PART, UPLOAD, upload_parts, uploads
-from xmode_transfer.adapters.ledger.writer import Journal
+from xmode_transfer.adapters.ledger.writer import GroupCommit, Journal
 from xmode_transfer.domain.errors import LedgerError
 from xmode_transfer.domain.records import Lease, MultipartUpload, UploadedPart, UploadStatus
 
@@ -20,11 +21,11 @@ _ENDED = frozenset({UploadStatus.COMPLETED, UploadStatus.ABORTED})
 class Uploads(Subject):
     """Which multipart uploads we opened, and their parts."""
 
-    def __init__(self, store: Store) -> None:
-        super().__init__(store)
+    def __init__(self, database: Database, writer: GroupCommit) -> None:
+        super().__init__(database, writer)
         self._parts = Journal(
             lambda c, upload_id: (_number(c, upload_id),),
-            self._database.upserting(upload_parts),
+            database.upserting(upload_parts),
         )
 
     def open(self, lease: Lease, upload: MultipartUpload) -> None:
