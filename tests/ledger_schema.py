@@ -9,7 +9,8 @@ from sqlalchemy import Dialect
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.schema import CreateIndex, CreateTable
 
-from xmode_transfer.adapters.ledger.tables import metadata
+from xmode_transfer.adapters.ledger import files
+from xmode_transfer.adapters.ledger.tables.base import metadata
 
 GOLDEN = Path(__file__).parent / "golden" / "ledger"
 BASELINE = "0001"
@@ -34,6 +35,12 @@ def current(kind: str) -> list[str]:
         made += [CreateTable(table), *(CreateIndex(index) for index in indices)]
     texts = (str(step.compile(dialect=dialect)).strip() for step in made)
     return ["\n".join(line.rstrip() for line in text.splitlines()) for text in texts]
+
+
+def damage(url: str) -> tuple[str, ...]:
+    """What `ledger check` finds wrong with the ledger."""
+    found = files.check(url)
+    return found.damage + found.contradictions
 
 
 def main() -> None:

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from tests.fakes.clock import MemoryClock
-from xmode_transfer.adapters.ledger import Ledger, open_ledger, sent
+from xmode_transfer.adapters.ledger import Ledger, open_ledger
 from xmode_transfer.domain.acts import Act, ActKind
 from xmode_transfer.domain.alerts import Alert, Event, Notification, fingerprint
 from xmode_transfer.domain.daemons import DaemonRecord
@@ -225,7 +225,7 @@ def test_the_survey_has_what_was_sent_of_what_is_open(ledger: Ledger, lease: Lea
 def test_the_survey_looks_at_so_many_objects_and_no_more(
     ledger: Ledger, lease: Lease, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sent, "SUMMED_OBJECTS", 2)
+    monkeypatch.setattr("xmode_transfer.adapters.ledger.survey.SUMMED_OBJECTS", 2)
     for period, count, total in (("2026-11-22", 3, 9_000), ("2026-11-23", 2, 4_000), ("2026-11-24", 1, 1)):
         delivery = a_delivery(period, Status.RUNNING, object_count=count, total_bytes=total)
         ledger.deliveries.create(lease, delivery)

@@ -20,7 +20,7 @@ from tests.postgres import PostgresServer
 from tests.table_queue import TableQueue
 from xmode_transfer import telemetry
 from xmode_transfer.adapters.clock import SystemClock
-from xmode_transfer.adapters.ledger import Ledger, leases, open_ledger
+from xmode_transfer.adapters.ledger import Ledger, files, leases, open_ledger
 from xmode_transfer.domain.acts import Act, ActKind, Removal, RemovalOutcome
 from xmode_transfer.domain.errors import AlreadyRunning, LeaseLost, LedgerError, LedgerUnreachable
 from xmode_transfer.domain.findings import AccessReport
@@ -112,7 +112,7 @@ def test_what_was_acknowledged_is_there_after_the_server_died_and_the_work_goes_
         reader.result()
     assert sorted(acknowledged) == names
     assert list(ledger.objects.pending("d")) == []
-    assert ledger.check() == []
+    assert files.check(own_postgres.url("xmode")).is_sound
     assert told.count("ledger.away") == told.count("ledger.back") <= 1
 
 
@@ -491,7 +491,7 @@ def test_writers_that_wait_for_each_other_are_run_again(own_postgres: PostgresSe
     with ThreadPoolExecutor(2) as pool:
         for future in (pool.submit(both, first, ("a", "b")), pool.submit(both, second, ("b", "a"))):
             future.result()
-    assert len(tries) == 3
+    assert len(tries) >= 3  # the one that is run again may meet the other once more
     assert sorted(item.attempts for item in first.deliveries.find()) == [2, 2]
 
 

@@ -20,11 +20,11 @@ from cryptography.x509.oid import NameOID
 
 from tests.postgres import PostgresServer
 from xmode_transfer.adapters.clock import SystemClock
-from xmode_transfer.adapters.ledger import Ledger, open_ledger
+from xmode_transfer.adapters.ledger import Ledger, files, open_ledger
 from xmode_transfer.adapters.ledger.engine import connect
 from xmode_transfer.adapters.ledger.postgres import address, errors
 from xmode_transfer.adapters.ledger.postgres.database import PostgresDatabase
-from xmode_transfer.adapters.ledger.tables import SCHEMA_VERSION
+from xmode_transfer.adapters.ledger.tables.base import SCHEMA_VERSION
 from xmode_transfer.domain.errors import (
     ConfigError,
     LedgerCorrupt,
@@ -127,7 +127,7 @@ def test_a_schema_of_its_own_keeps_the_ledger_apart(
     for query in ("&schema=Xmode", "&options=-csearch_path%3D%22Xmode%22"):
         ledger = opened(f"{postgres_url}{query}")
         ledger.prove_writable()
-        assert ledger.check() == []
+        assert files.check(f"{postgres_url}{query}").is_sound
         assert ledger.survey().used_bytes > 10_000
         ledger.close()
     names = postgres_server.execute("SELECT tablename FROM pg_tables WHERE schemaname = 'Xmode'", database)
@@ -500,23 +500,18 @@ def test_rows_without_their_parents_and_constraints_that_nobody_proved_are_found
     postgres_server: PostgresServer, postgres_ledger: str
 ) -> None:
     database = postgres_ledger.split("/")[3].split("?")[0]
-    ledger = opened(postgres_ledger)
-    try:
-        assert ledger.check() == []
-        change = "ALTER TABLE upload_parts"
-        postgres_server.execute(f"{change} DROP CONSTRAINT fk_upload_parts_uploads", database)
-        postgres_server.execute("INSERT INTO upload_parts VALUES (7, 1, 5, 'etag', 'sum')", database)
-        postgres_server.execute(
-            f"{change} ADD CONSTRAINT fk_upload_parts_uploads FOREIGN KEY (upload) "
-            "REFERENCES uploads NOT VALID",
-            database,
-        )
-        assert ledger.check() == [
-            "upload_parts: the constraint fk_upload_parts_uploads was never validated",
-            "upload_parts: a row refers to a row of uploads that is not there",
-        ]
-    finally:
-        ledger.close()
+    assert files.check(postgres_ledger).is_sound
+    change = "ALTER TABLE upload_parts"
+    postgres_server.execute(f"{change} DROP CONSTRAINT fk_upload_parts_uploads", database)
+    postgres_server.execute("INSERT INTO upload_parts VALUES (7, 1, 5, 'etag', 'sum')", database)
+    postgres_server.execute(
+        f"{change} ADD CONSTRAINT fk_upload_parts_uploads FOREIGN KEY (upload) REFERENCES uploads NOT VALID",
+        database,
+    )
+    assert files.check(postgres_ledger).damage == (
+        "upload_parts: the constraint fk_upload_parts_uploads was never validated",
+        "upload_parts: a row refers to a row of uploads that is not there",
+    )
 
 
 def test_a_closed_ledger_says_so(postgres_ledger: str) -> None:

@@ -41,7 +41,7 @@ CREATE TABLE alerts (
 	hint TEXT COLLATE "C" NOT NULL,
 	since_at TEXT COLLATE "C" NOT NULL,
 	customers TEXT COLLATE "C" NOT NULL,
-	customer_count INTEGER NOT NULL,
+	customer_count BIGINT NOT NULL,
 	opened_at TEXT COLLATE "C",
 	resolved_at TEXT COLLATE "C",
 	notifications TEXT COLLATE "C" NOT NULL,

@@ -42,7 +42,7 @@ CREATE TABLE alerts (
 	hint TEXT NOT NULL,
 	since_at TEXT NOT NULL,
 	customers TEXT NOT NULL,
-	customer_count INTEGER NOT NULL,
+	customer_count BIGINT NOT NULL,
 	opened_at TEXT,
 	resolved_at TEXT,
 	notifications TEXT NOT NULL,

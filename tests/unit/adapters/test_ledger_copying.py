@@ -20,10 +20,11 @@ from sqlalchemy import Boolean, Connection, Double, Integer, Table
 
 from xmode_transfer.adapters import processes
 from xmode_transfer.adapters.clock import SystemClock
-from xmode_transfer.adapters.ledger import copying, files, open_ledger, server
-from xmode_transfer.adapters.ledger.bulk import TABLES, PostgresBulk, bulk, plain
+from xmode_transfer.adapters.ledger import copying, files, open_ledger
+from xmode_transfer.adapters.ledger.copying import TABLES, plain
 from xmode_transfer.adapters.ledger.engine import connect
-from xmode_transfer.adapters.ledger.tables import SCHEMA_VERSION, daemons, leases, metadata
+from xmode_transfer.adapters.ledger.tables import daemons, leases
+from xmode_transfer.adapters.ledger.tables.base import SCHEMA_VERSION, metadata
 from xmode_transfer.domain.errors import (
     AlreadyRunning,
     ConfigError,
@@ -78,7 +79,7 @@ def fill(url: str, seed: int, rows: int = 25) -> None:
                 sqlalchemy.insert(plain(table)),
                 [dict(zip(names, row, strict=True)) for row in made[table.name]],
             )
-        bulk(connection).finish(connection)
+        copying._finish(connection)
     deliver(url, "2026-11-22")
 
 
@@ -224,7 +225,7 @@ def test_postgresql_numbers_on_after_the_highest(sqlite_url: str, postgres_url: 
     fill(sqlite_url, 1)
     copying.copy(sqlite_url, postgres_url, SystemClock())
     deliver(postgres_url, "2026-11-23")
-    found = server.check(postgres_url)
+    found = files.check(postgres_url)
     assert (found.is_sound, found.on_server, found.older) == (True, True, False)
     numbered = [table for table in TABLES if table.autoincrement_column is not None]
     assert {table.name for table in numbered} == {"periods", "uploads", "access_checks"}
@@ -241,7 +242,7 @@ def test_an_empty_ledger_can_be_copied_and_then_filled(sqlite_url: str, postgres
     moved = copying.copy(sqlite_url, postgres_url, SystemClock())
     assert moved.rows == 0
     deliver(postgres_url, "2026-11-22")
-    assert server.check(postgres_url).contents == (SCHEMA_VERSION, 1, 1, 3, 30)
+    assert files.check(postgres_url).contents == (SCHEMA_VERSION, 1, 1, 3, 30)
 
 
 def test_a_target_with_empty_tables_of_ours_is_as_good_as_a_bare_one(
@@ -286,7 +287,7 @@ def test_nobody_goes_on_with_what_was_moved(sqlite_url: str, postgres_url: str, 
 def test_a_postgresql_ledger_that_was_moved_is_refused_too(postgres_url: str, sqlite_url: str) -> None:
     fill(postgres_url, 4)
     copying.copy(postgres_url, sqlite_url, SystemClock())
-    for call in (lambda: open_ledger(postgres_url, SystemClock()), lambda: server.check(postgres_url)):
+    for call in (lambda: open_ledger(postgres_url, SystemClock()), lambda: files.check(postgres_url)):
         with pytest.raises(LedgerError, match="was moved to another database on "):
             call()
     assert files.check(sqlite_url).is_sound
@@ -384,14 +385,14 @@ def test_a_copy_that_differs_is_not_kept(
     sqlite_url: str, postgres_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fill(sqlite_url, 11)
-    put = PostgresBulk.put
+    put = copying._put
 
-    def spoilt(self: Any, connection: Connection, table: Table, rows: Any) -> None:
-        put(self, connection, table, rows)
+    def spoilt(connection: Connection, table: Table, rows: Any) -> None:
+        put(connection, table, rows)
         if table.name == "receipts":
             connection.exec_driver_sql("UPDATE receipts SET etag = 'other' WHERE name = 'b'")
 
-    monkeypatch.setattr(PostgresBulk, "put", spoilt)
+    monkeypatch.setattr(copying, "_put", spoilt)
     with pytest.raises(LedgerCorrupt, match="The copy of receipts differs from what was copied: checksum"):
         copying.copy(sqlite_url, postgres_url, SystemClock())
     assert is_bare(postgres_url)

@@ -13,7 +13,7 @@ import pytest
 from xmode_transfer.adapters import processes
 from xmode_transfer.adapters.clock import SystemClock
 from xmode_transfer.adapters.ledger import files, open_ledger
-from xmode_transfer.adapters.ledger.tables import SCHEMA_VERSION
+from xmode_transfer.adapters.ledger.tables.base import SCHEMA_VERSION
 from xmode_transfer.domain.errors import (
     AlreadyRunning,
     ConfigError,

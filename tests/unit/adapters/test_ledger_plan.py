@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from xmode_transfer.adapters.ledger import statements
 from xmode_transfer.adapters.ledger.engine import Database, connect
 from xmode_transfer.adapters.ledger.objects import stage
 from xmode_transfer.adapters.ledger.schema import prepare
-from xmode_transfer.adapters.ledger.statements import Prepared, Statements
 from xmode_transfer.domain.records import PlannedObject
 
 EXAMPLE = {"period_id": 1, "revision": 1, "after": "", "after_revision": 0, "limit": 10}
@@ -25,13 +25,13 @@ def database(tmp_path: Path) -> Iterator[Database]:
 @pytest.mark.parametrize(
     ("page", "walk"),
     [
-        ("planned_page", "SEARCH objects USING PRIMARY KEY (period_id=? AND revision=? AND name>?)"),
-        ("pending_page", "SEARCH objects USING PRIMARY KEY (period_id=? AND revision=? AND name>?)"),
-        ("delivered_page", "SEARCH receipts USING PRIMARY KEY (period_id=? AND (name,revision)>(?,?))"),
+        ("PLANNED_PAGE", "SEARCH objects USING PRIMARY KEY (period_id=? AND revision=? AND name>?)"),
+        ("PENDING_PAGE", "SEARCH objects USING PRIMARY KEY (period_id=? AND revision=? AND name>?)"),
+        ("DELIVERED_PAGE", "SEARCH receipts USING PRIMARY KEY (period_id=? AND (name,revision)>(?,?))"),
     ],
 )
 def test_a_page_is_one_walk_with_lookups_and_no_sorting(database: Database, page: str, walk: str) -> None:
-    query: Prepared = getattr(Statements(database), page)
+    query = database.prepared(getattr(statements, page))
     plan = [row[3] for row in database.fetch(f"EXPLAIN QUERY PLAN {query.sql}", query.arguments(**EXAMPLE))]
     assert plan[0] == walk
     assert not [step for step in plan if "SCAN" in step or "TEMP B-TREE" in step]
@@ -47,4 +47,4 @@ def test_what_is_staged_is_seen_by_nobody_and_locks_nothing(database: Database) 
                 tables = another.exec_driver_sql("SELECT name FROM sqlite_temp_master").fetchall()
             assert tables == []
 
-        assert stage(one, Statements(database), source()) == 12_000
+        assert stage(one, database, source()) == 12_000

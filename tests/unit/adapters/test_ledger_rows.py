@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from xmode_transfer.adapters.ledger.rows import objects_of, pairs_of, receipt_row
-from xmode_transfer.adapters.ledger.tables import OBJECT, RECEIPT, text_of, time_of
+from xmode_transfer.adapters.ledger.objects import objects_of, pairs_of, receipt_row
+from xmode_transfer.adapters.ledger.tables.base import text_of, time_of
 from xmode_transfer.domain.records import Checksum, PlannedObject, Receipt
 
 texts = st.text(max_size=8)
@@ -34,17 +34,16 @@ receipts = st.builds(
 @given(objects, receipts)
 def test_pairs_come_back_equal(item: PlannedObject, receipt: Receipt) -> None:
     receipt = receipt._replace(name=item.name)
-    stored = OBJECT.stored(item) + receipt_row(receipt)[1:]
-    assert receipt_row(receipt) == RECEIPT.stored(receipt)
+    stored = item + receipt_row(receipt)[1:]
     assert list(pairs_of([stored])) == [(item, receipt)]
     assert list(pairs_of([(*stored, "one more column")])) == [(item, receipt)]
-    assert list(pairs_of([OBJECT.stored(item) + (None,) * 8])) == [(item, None)]
-    assert list(objects_of([OBJECT.stored(item)])) == [item]
+    assert list(pairs_of([item + (None,) * 8])) == [(item, None)]
+    assert list(objects_of([item])) == [item]
 
 
 @given(objects, receipts)
 def test_they_are_records_like_any_other(item: PlannedObject, receipt: Receipt) -> None:
-    ((made, proof),) = pairs_of([OBJECT.stored(item) + receipt_row(receipt)[1:]])
+    ((made, proof),) = pairs_of([item + receipt_row(receipt)[1:]])
     assert proof is not None
     for record, kind in ((made, PlannedObject), (proof, Receipt), (proof.checksum, Checksum)):
         assert type(record) is kind

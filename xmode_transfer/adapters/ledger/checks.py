@@ -6,7 +6,7 @@ from typing import Any
 
 from sqlalchemy import Connection, func, insert, select
 
-from xmode_transfer.adapters.ledger.subject import Subject
+from xmode_transfer.adapters.ledger.subject import Subject, only
 from xmode_transfer.adapters.ledger.tables import (
     CAPABILITIES,
     CHECK,
@@ -56,9 +56,8 @@ class Checks(Subject):
     def newest(self, customer: str | None = None, limit: int = 20) -> list[AccessReport]:
         """Newest first, as ``last``."""
         query = select(access_checks).order_by(access_checks.c.checked_at.desc(), access_checks.c.id.desc())
-        if customer is not None:
-            query = query.where(access_checks.c.customer == customer)
-        return self._read(lambda c: [_report(c, row) for row in c.execute(query.limit(limit)).all()])
+        newest = only(query, (access_checks.c.customer, customer)).limit(limit)
+        return self._read(lambda c: [_report(c, row) for row in c.execute(newest).all()])
 
     def capabilities(self, customer: str) -> Capabilities:
         """What the customer's destination was found to allow."""

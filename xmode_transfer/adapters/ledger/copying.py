@@ -1,21 +1,24 @@
 """A ledger moved into another database, such as from SQLite to PostgreSQL: all of it or nothing, and compared
 before it counts."""
 
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Connection, Table, func, select, update
+import sqlalchemy
+from sqlalchemy import Connection, Table, TableClause, column, func, insert, null, select, update
 
-from xmode_transfer.adapters.ledger import consistency, schema
-from xmode_transfer.adapters.ledger.bulk import TABLES, bulk, plain
+from xmode_transfer.adapters.ledger import consistency, errors, schema
 from xmode_transfer.adapters.ledger.consistency import Contents
 from xmode_transfer.adapters.ledger.engine import Database, connect, is_postgres, path_of
-from xmode_transfer.adapters.ledger.tables import SCHEMA_VERSION, daemons, leases, text_of, time_of
+from xmode_transfer.adapters.ledger.files import BESIDE, Told
+from xmode_transfer.adapters.ledger.tables import daemons, leases
+from xmode_transfer.adapters.ledger.tables.base import SCHEMA_VERSION, metadata, text_of, time_of
 from xmode_transfer.domain.config.ledger_url import shown
 from xmode_transfer.domain.daemons import longest_silence
 from xmode_transfer.domain.errors import AlreadyRunning, ConfigError, LedgerCorrupt, LedgerError
@@ -23,31 +26,17 @@ from xmode_transfer.domain.errors import AlreadyRunning, ConfigError, LedgerCorr
 if TYPE_CHECKING:
     from xmode_transfer.ports import Clock
 
-Told = Callable[[int, int], None]
-"""Told how many rows are done, of how many; each is counted when it is copied and when it is compared."""
+TABLES = tuple(metadata.sorted_tables)
+"""In an order in which what is referred to comes first."""
+_LOCK_SECONDS = 30
+_ENDING_SECONDS = 3.0
+_OTHERS = """
+    SELECT coalesce(host(client_addr), 'this server') || ', server process ' || pid FROM pg_stat_activity
+    WHERE datname = current_database() AND pid <> pg_backend_pid() AND application_name = 'xmode-transfer'
+    ORDER BY pid
+"""
 _ROWS_AT_A_TIME = 2000
 _BYTES = 16
-_BESIDE = ("-wal", "-shm", "-journal")
-
-
-class Fingerprint:
-    """Tells whether two tables hold the same: how many rows, and a checksum over all their values in whatever
-    order they come, since databases answer them in their own."""
-
-    def __init__(self) -> None:
-        self.rows = 0
-        self._sum = 0
-
-    def add(self, rows: Iterable[tuple[Any, ...]]) -> None:
-        for row in rows:
-            digest = blake2b(repr(row).encode("utf-8", "surrogatepass"), digest_size=_BYTES).digest()
-            self._sum += int.from_bytes(digest)
-            self.rows += 1
-        self._sum %= 1 << (8 * _BYTES)
-
-    @property
-    def checksum(self) -> str:
-        return f"{self._sum:0{2 * _BYTES}x}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,32 +83,32 @@ def copy(
     sides differ in the end, and the other LedgerErrors.
     """
     _differ(source_url, target_url)
-    with _opened(source_url) as source, source.writing() as old:
+    with closing(connect(source_url, create=False)) as source, source.writing() as old:
         _ready(old, source)
-        bulk(old).keep_writers_away(old)
+        _keep_away(old, readers=False)
         given_back = _nobody_works(old, source, clock)
-        counts = {table: _count(old, table) for table in TABLES}
+        counts = [CopiedTable(table.name, _count(old, table)) for table in TABLES]
         if dry_run:
             _sound(old, source)
             if _is_there(target_url):
-                with _opened_target(target_url) as target, target.reading() as new:
+                with closing(_target(target_url)) as target, target.reading() as new:
                     _is_empty(new, target)
-            return _moved(old, source, _where(target_url), counts, {}, given_back)
+            return _moved(old, source, _where(target_url), counts, given_back)
         with (
             _left_as_it_was(target_url),
-            _opened_target(target_url, create=True) as target,
+            closing(_target(target_url, create=True)) as target,
             target.writing() as new,
         ):
             target.lock_schema(new)
             if not _is_empty(new, target):
                 schema.create_tables(new)
-            bulk(new).keep_everybody_away(new)
+            _keep_away(new, readers=True)
             _is_empty(new, target)
-            copied = _copy_rows(source, old, target, new, sum(counts.values()), told)
+            copied = list(_copy_tables(source, old, target, new, sum(table.rows for table in counts), told))
+            _finish(new)
             _sound(new, target)
             with source.translated():
-                checksums = {table: one.checksum for table, one in copied.items()}
-                moved = _moved(old, source, target.where, counts, checksums, given_back)
+                moved = _moved(old, source, target.where, copied, given_back)
                 if not keep:
                     # Before the copy counts: a disk that is full is found while nothing has happened yet.
                     _retire(old, source.now(old, clock))
@@ -135,57 +124,53 @@ def _retire(connection: Connection, now: datetime) -> None:
     )
 
 
-def _copy_rows(
+def _copy_tables(
     source: Database, old: Connection, target: Database, new: Connection, count: int, told: Told | None
-) -> dict[Table, Fingerprint]:
-    """Copies every table, reads it again from the target, and compares what both sides answered."""
-    into, done = bulk(new), 0
+) -> Iterator[CopiedTable]:
+    """Copies each table, reads it again from the target, and compares what both sides answered. A row is done
+    when it is copied, and once more when it is compared."""
+    done = 0
 
-    def progress(table: Table, database: Database, connection: Connection) -> Iterator[list[tuple[Any, ...]]]:
+    def added(table: Table, database: Database, connection: Connection, *, copies: bool) -> CopiedTable:
+        """A checksum in whatever order the rows come, since databases answer them in their own."""
         nonlocal done
-        for page in _rows(database, connection, table):
-            yield page
+        rows = total = 0
+        for page in _pages(database, connection, table):
+            if copies:
+                _put(new, table, page)
+            for row in page:
+                digest = blake2b(repr(row).encode("utf-8", "surrogatepass"), digest_size=_BYTES).digest()
+                total += int.from_bytes(digest)
+            rows += len(page)
             done += len(page)
             if told is not None:
                 told(done, 2 * count)
+        return CopiedTable(table.name, rows, f"{total % (1 << 8 * _BYTES):0{2 * _BYTES}x}")
 
-    sent: dict[Table, Fingerprint] = {}
     for table in TABLES:
-        before = sent[table] = Fingerprint()
-        for rows in progress(table, source, old):
-            into.put(new, table, rows)
-            before.add(rows)
-    into.finish(new)
-    for table, before in sent.items():
-        after = Fingerprint()
-        for rows in progress(table, target, new):
-            after.add(rows)
-        for what in ("rows", "checksum"):
-            if getattr(before, what) != getattr(after, what):
-                raise LedgerCorrupt(
-                    f"The copy of {table.name} differs from what was copied: {what} {getattr(before, what)} "
-                    f"before, {getattr(after, what)} after.",
-                    hint="Nothing was kept of the copy, and the ledger is as it was. Check the old one with "
-                    "`xmode-transfer ledger check`; if it is sound, report this as a defect.",
-                )
-    return sent
+        before = added(table, source, old, copies=True)
+        after = added(table, target, new, copies=False)
+        if before != after:
+            raise LedgerCorrupt(
+                f"The copy of {table.name} differs from what was copied: checksum {before.checksum} of "
+                f"{before.rows} rows before, {after.checksum} of {after.rows} after.",
+                hint="Nothing was kept of the copy, and the ledger is as it was. Check the old one with "
+                "`xmode-transfer ledger check`; if it is sound, report this as a defect.",
+            )
+        yield before
 
 
-def _rows(database: Database, connection: Connection, table: Table) -> Iterator[list[tuple[Any, ...]]]:
+def _pages(database: Database, connection: Connection, table: Table) -> Iterator[list[tuple[Any, ...]]]:
     """A table's rows, page by page, in the order in which SQLite stores them: it then never has to move what
     it has written. What goes wrong here is told of the database that is read."""
+    bare = plain(table)
+    # A lease keeps its name and its generation: who held it works with another database.
+    columns = [null() if table is leases and one.nullable else bare.c[one.name] for one in table.columns]
     key = [column.name for column in table.primary_key.columns]
-    ordered = select(plain(table)).order_by(*key).execution_options(yield_per=_ROWS_AT_A_TIME)
+    ordered = select(*columns).order_by(*key).execution_options(yield_per=_ROWS_AT_A_TIME)
     with database.translated(), connection.execute(ordered) as result:
         for page in result.partitions():
-            yield [_given_back(table, tuple(row)) for row in page]
-
-
-def _given_back(table: Table, row: tuple[Any, ...]) -> tuple[Any, ...]:
-    """A lease keeps its name and its generation: who held it works with another database."""
-    if table is not leases:
-        return row
-    return tuple(None if column.nullable else value for column, value in zip(table.columns, row, strict=True))
+            yield [tuple(row) for row in page]
 
 
 def _differ(source_url: str, target_url: str) -> None:
@@ -201,7 +186,7 @@ def _differ(source_url: str, target_url: str) -> None:
 def _ready(connection: Connection, source: Database) -> None:
     found = schema.version_of(connection, source)
     if found is None:
-        raise source.missing()
+        raise errors.missing(source.where)
     if found != SCHEMA_VERSION:
         raise ConfigError(
             f"an earlier version made the ledger {source.where} (schema {found}, now {SCHEMA_VERSION})",
@@ -216,7 +201,7 @@ def _nobody_works(connection: Connection, source: Database, clock: "Clock") -> i
     for lease in held:
         if time_of(lease.expires_at) > now and not source.is_dead(connection, lease.holder, lease.presence):
             raise _at_work(f"{lease.name} is being worked on, by {lease.holder} since {lease.claimed_at}")
-    for other in bulk(connection).others(connection):
+    for other in _others(connection):
         raise _at_work(f"another process has it open, {other}")
     living = select(daemons.c.holder, daemons.c.ticked_at, daemons.c.tick_seconds).where(
         daemons.c.stopped_at.is_(None)
@@ -276,45 +261,98 @@ def _count(connection: Connection, table: Table) -> int:
 
 
 def _moved(
-    connection: Connection,
-    source: Database,
-    target: str,
-    counts: dict[Table, int],
-    checksums: dict[Table, str],
-    given_back: int,
+    connection: Connection, source: Database, target: str, tables: list[CopiedTable], given_back: int
 ) -> Moved:
-    return Moved(
-        source.where,
-        target,
-        consistency.contents(connection.exec_driver_sql, SCHEMA_VERSION),
-        tuple(CopiedTable(table.name, counts[table], checksums.get(table, "")) for table in TABLES),
-        given_back,
+    contents = consistency.contents(connection.exec_driver_sql, SCHEMA_VERSION)
+    return Moved(source.where, target, contents, tuple(tables), given_back)
+
+
+# --- Whole tables
+#
+# In an SQLite file a transaction that writes is alone anyway, and numbers begin after the highest row.
+
+
+def plain(table: Table) -> TableClause:
+    """The table as the database sees it: its texts stay texts."""
+    types = (getattr(one.type, "impl", one.type) for one in table.columns)
+    return sqlalchemy.table(
+        table.name, *(column(one.name, kind) for one, kind in zip(table.columns, types, strict=True))
     )
+
+
+def _keep_away(connection: Connection, *, readers: bool) -> None:
+    """Until the transaction ends nobody else writes: what is read stays as it is. Nor do ``readers`` read
+    what is not finished."""
+    if not _on_server(connection):
+        return
+    names = ", ".join(_quoted(connection, table) for table in TABLES)
+    # Either side waits for the other for as long as it takes; for a lock, nobody waits for ever.
+    connection.exec_driver_sql("SET LOCAL idle_in_transaction_session_timeout = 0")
+    connection.exec_driver_sql(f"SET LOCAL lock_timeout = '{_LOCK_SECONDS}s'")
+    connection.exec_driver_sql(f"LOCK TABLE {names} IN {'ACCESS EXCLUSIVE' if readers else 'SHARE'} MODE")
+
+
+def _others(connection: Connection) -> list[str]:
+    """The processes of ours that have the database open besides this one, where it can tell them. Whoever
+    waits for work holds no lease, and would go on here."""
+    # A session that was closed a moment ago, such as one of our own that looked whether the server is there,
+    # is still listed for that moment.
+    deadline = time.monotonic() + _ENDING_SECONDS
+    while _on_server(connection):
+        found = [str(row[0]) for row in connection.exec_driver_sql(_OTHERS)]
+        if not found or time.monotonic() > deadline:
+            return found
+        time.sleep(0.05)
+        connection.exec_driver_sql("SELECT pg_stat_clear_snapshot()")
+    return []
+
+
+def _put(connection: Connection, table: Table, rows: Sequence[tuple[Any, ...]]) -> None:
+    """Adds rows, each with a value for every column of the table, in their order."""
+    names = [column.name for column in table.columns]
+    if not _on_server(connection):
+        connection.execute(insert(plain(table)), [dict(zip(names, row, strict=True)) for row in rows])
+        return
+    columns = ", ".join(_quoted(connection, column) for column in table.columns)
+    driver: Any = connection.connection.cursor()
+    copying = f"COPY {_quoted(connection, table)} ({columns}) FROM STDIN"  # several times quicker than INSERT
+    with closing(driver), driver.copy(copying) as copy:
+        for row in rows:
+            copy.write_row(row)
+
+
+def _finish(connection: Connection) -> None:
+    """After the last row: a server's numbers come from sequences, its plans from statistics."""
+    for table in TABLES if _on_server(connection) else ():
+        name, numbered = _quoted(connection, table), table.autoincrement_column
+        if numbered is not None:
+            connection.exec_driver_sql(
+                f"SELECT setval(pg_get_serial_sequence('{name}', '{numbered.name}'), "
+                f"coalesce(max({_quoted(connection, numbered)}), 1), count(*) > 0) FROM {name}"
+            )
+        # without statistics the checks that follow could be planned as if the tables were empty
+        connection.exec_driver_sql(f"ANALYZE {name}")
+
+
+def _on_server(connection: Connection) -> bool:
+    return connection.dialect.name == "postgresql"
+
+
+def _quoted(connection: Connection, named: Any) -> str:
+    return connection.dialect.identifier_preparer.quote(named.name)
 
 
 # --- The two databases
 
 
-@contextmanager
-def _opened(url: str, *, create: bool = False) -> Iterator[Database]:
-    database = connect(url, create=create)
-    try:
-        yield database
-    finally:
-        database.close()
-
-
-@contextmanager
-def _opened_target(url: str, *, create: bool = False) -> Iterator[Database]:
+def _target(url: str, *, create: bool = False) -> Database:
     """What keeps it from being opened is told of TARGET, not of the `ledger:` of service.yaml."""
-    with ExitStack() as stack:
-        try:
-            database = stack.enter_context(_opened(url, create=create))
-        except (LedgerError, ConfigError) as error:
-            error.message = error.message.replace("ledger: ", "TARGET: ", 1)
-            error.hint = error.hint.replace("`ledger:`", "TARGET")
-            raise
-        yield database
+    try:
+        return connect(url, create=create)
+    except (LedgerError, ConfigError) as error:
+        error.message = error.message.replace("ledger: ", "TARGET: ", 1)
+        error.hint = error.hint.replace("`ledger:`", "TARGET")
+        raise
 
 
 def _is_there(url: str) -> bool:
@@ -334,8 +372,7 @@ def _left_as_it_was(url: str) -> Iterator[None]:
     try:
         yield
     except BaseException:
-        path = path_of(url)
-        for suffix in ("", *_BESIDE):
+        for suffix in ("", *BESIDE):
             with suppress(OSError):
-                Path(f"{path}{suffix}").unlink(missing_ok=True)
+                Path(f"{path_of(url)}{suffix}").unlink(missing_ok=True)
         raise

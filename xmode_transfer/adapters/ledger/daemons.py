@@ -19,11 +19,10 @@ class Daemons(Subject):
     def note(self, lease: Lease, daemon: DaemonRecord) -> None:
         """Adds the daemon, or overwrites what is known of that holder. Daemons that ended long ago are
         forgotten."""
-        values = DAEMON.values(daemon)
-        adding = self._database.insert(daemons).values(values)
+        noting = self._database.upsert(daemons).values(DAEMON.values(daemon))
 
         def action(connection: Connection) -> None:
-            connection.execute(adding.on_conflict_do_update(index_elements=["holder"], set_=values))
+            connection.execute(noting)
             connection.execute(
                 delete(daemons).where(
                     daemons.c.ticked_at < daemon.ticked_at - _REMEMBERED, daemons.c.holder != daemon.holder
@@ -51,9 +50,5 @@ def newest(connection: Connection, limit: int) -> list[DaemonRecord]:
 
 
 def serve(connection: Connection, database: Database, customer: str, work: str, served_at: datetime) -> None:
-    adding = database.insert(visits).values(customer=customer, work=work, served_at=served_at)
-    connection.execute(
-        adding.on_conflict_do_update(
-            index_elements=["customer", "work"], set_={"served_at": adding.excluded.served_at}
-        )
-    )
+    visited = {"customer": customer, "work": work, "served_at": served_at}
+    connection.execute(database.upsert(visits).values(visited))

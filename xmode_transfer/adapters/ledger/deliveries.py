@@ -1,16 +1,16 @@
-"""Deliveries: the aims, and how far each has come."""
+"""Deliveries: the aims, and how far each has come; and the runs towards them."""
 
 from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Select, exists, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Select, exists, insert, select, update
 
-from xmode_transfer.adapters.ledger import sources
-from xmode_transfer.adapters.ledger.subject import Subject, unknown
-from xmode_transfer.adapters.ledger.tables import DELIVERY, deliveries, periods
+from xmode_transfer.adapters.ledger.subject import Subject, only, unknown
+from xmode_transfer.adapters.ledger.tables import DELIVERY, RUN, deliveries, periods, runs
+from xmode_transfer.adapters.ledger.watching import settle
 from xmode_transfer.domain.errors import LedgerError
-from xmode_transfer.domain.records import Delivery, Lease, Status
+from xmode_transfer.domain.records import Delivery, Lease, Run, Status
 
 DELIVERIES: Select[Any] = select(deliveries, periods.c.customer, periods.c.feed, periods.c.period).join_from(
     deliveries, periods
@@ -25,11 +25,7 @@ class Deliveries(Subject):
     def latest(self, customer: str, feed: str, period: str) -> Delivery | None:
         """The delivery with the highest revision."""
         rows = self._rows(
-            DELIVERIES.where(
-                periods.c.customer == customer, periods.c.feed == feed, periods.c.period == period
-            )
-            .order_by(deliveries.c.revision.desc())
-            .limit(1)
+            only(DELIVERIES, *_of(customer, feed, period)).order_by(deliveries.c.revision.desc()).limit(1)
         )
         return DELIVERY.record(rows[0]) if rows else None
 
@@ -47,18 +43,8 @@ class Deliveries(Subject):
         query = DELIVERIES.order_by(
             deliveries.c.updated_at.desc(), deliveries.c.period_id.desc(), deliveries.c.revision.desc()
         ).limit(limit)
-        for column, wanted in (
-            (periods.c.customer, customer),
-            (periods.c.feed, feed),
-            (periods.c.period, period),
-        ):
-            if wanted is not None:
-                query = query.where(column == wanted)
-        if statuses is not None:
-            query = query.where(deliveries.c.status.in_(list(statuses)))
-        if since is not None:
-            query = query.where(periods.c.period >= since)
-        return [DELIVERY.record(row) for row in self._rows(query)]
+        query = only(query, *_of(customer, feed, period), (deliveries.c.status, statuses))
+        return self._records(DELIVERY, _since(query, since))
 
     def get(self, delivery_id: str) -> Delivery | None:
         """The delivery of that ID."""
@@ -73,16 +59,11 @@ class Deliveries(Subject):
         refused, due and waiting."""
         later = deliveries.alias("later")
         query = DELIVERIES.where(
-            periods.c.customer == customer,
             ~exists().where(
                 later.c.period_id == deliveries.c.period_id, later.c.revision > deliveries.c.revision
             ),
         ).order_by(periods.c.feed, periods.c.period)
-        if feed is not None:
-            query = query.where(periods.c.feed == feed)
-        if since is not None:
-            query = query.where(periods.c.period >= since)
-        return [DELIVERY.record(row) for row in self._rows(query)]
+        return self._records(DELIVERY, _since(only(query, *_of(customer, feed)), since))
 
     def corrections(self, since: datetime) -> list[Delivery]:
         """Deliveries, delivered since then, that replaced one that had been; the oldest first. Batches of
@@ -99,7 +80,7 @@ class Deliveries(Subject):
                 earlier.c.status == Status.DELIVERED,
             ),
         ).order_by(deliveries.c.delivered_at)
-        return [DELIVERY.record(row) for row in self._rows(query)]
+        return self._records(DELIVERY, query)
 
     def create(self, lease: Lease, delivery: Delivery) -> None:
         """Adds it. Idempotent for the same ID."""
@@ -137,9 +118,48 @@ class Deliveries(Subject):
             )
             if changed.rowcount == 0:
                 raise unknown("delivery", delivery.id)
-            sources.settle(connection, self._database, delivery)
+            settle(connection, self._database, delivery)
 
         self._fenced(lease, action)
+
+
+def _of(
+    customer: str | None, feed: str | None = None, period: str | None = None
+) -> tuple[tuple[ColumnElement[str], str | None], ...]:
+    return (periods.c.customer, customer), (periods.c.feed, feed), (periods.c.period, period)
+
+
+def _since(query: Select[Any], label: str | None) -> Select[Any]:
+    return query if label is None else query.where(periods.c.period >= label)
+
+
+class Runs(Subject):
+    """Which runs there were: the executions towards deliveries."""
+
+    def start(self, lease: Lease, run: Run) -> None:
+        """Adds it. Idempotent for the same ID."""
+        adding = self._database.insert(runs).values(RUN.values(run)).on_conflict_do_nothing()
+
+        def action(connection: Connection) -> None:
+            known_place(connection, run.delivery_id)
+            connection.execute(adding)
+
+        self._fenced(lease, action)
+
+    def finish(self, lease: Lease, run: Run) -> None:
+        """Overwrites everything but its ID."""
+        self._overwrite(lease, runs, run.id, RUN.values(run))
+
+    def newest(
+        self, customer: str | None = None, limit: int = 20, delivery_id: str | None = None
+    ) -> list[Run]:
+        """Newest first."""
+        query = select(runs).order_by(runs.c.started_at.desc(), runs.c.id.desc()).limit(limit)
+        if customer is not None:
+            query = query.join(deliveries, deliveries.c.id == runs.c.delivery_id).join(periods)
+        return self._records(
+            RUN, only(query, (periods.c.customer, customer), (runs.c.delivery_id, delivery_id))
+        )
 
 
 def place(connection: Connection, delivery_id: str) -> tuple[int, int] | None:

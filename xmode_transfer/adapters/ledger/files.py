@@ -1,4 +1,4 @@
-"""The ledger's file as a whole: a backup while the service runs, a restore that loses nothing, a check.
+"""The ledger as a whole: a backup of its file while the service runs, a restore that loses nothing, a check.
 
 A copy made by `cp` may be torn, and misses what still lies in the -wal file. SQLite's online backup copies
 one consistent state, while others write (https://www.sqlite.org/backup.html).
@@ -16,36 +16,19 @@ from itertools import chain, count
 from pathlib import Path
 from urllib.parse import quote
 
-from xmode_transfer.adapters.ledger import consistency, schema
-from xmode_transfer.adapters.ledger.consistency import Contents
+from xmode_transfer.adapters.ledger import consistency, schema, server
+from xmode_transfer.adapters.ledger.consistency import Contents, LedgerCheck
+from xmode_transfer.adapters.ledger.engine import BUSY_TIMEOUT_SECONDS, is_postgres, path_of
+from xmode_transfer.adapters.ledger.errors import missing
 from xmode_transfer.adapters.ledger.sqlite import errors
-from xmode_transfer.adapters.ledger.sqlite.database import BUSY_TIMEOUT_SECONDS, path_of
-from xmode_transfer.adapters.ledger.tables import SCHEMA_VERSION
+from xmode_transfer.adapters.ledger.tables.base import SCHEMA_VERSION
 from xmode_transfer.adapters.processes import is_dead
-from xmode_transfer.domain.errors import AlreadyRunning, ConfigError, LedgerCorrupt, LedgerError, LedgerTooNew
+from xmode_transfer.domain.errors import AlreadyRunning, ConfigError, LedgerCorrupt
 
 Told = Callable[[int, int], None]
-"""Told how many pages are copied, of how many."""
+"""Told how much is done, of how much: pages of a file, or rows."""
 _PAGES_AT_A_TIME = 4096
-_BESIDE = ("-wal", "-shm", "-journal")
-
-
-@dataclass(frozen=True, slots=True)
-class LedgerCheck:
-    """``damage`` is what the database finds wrong with itself, ``contradictions`` what our rules do;
-    ``contents`` is None where a file is too damaged to count. ``older`` means that the next start migrates
-    it: until then our rules are not tried."""
-
-    where: str
-    contents: Contents | None
-    damage: tuple[str, ...]
-    contradictions: tuple[str, ...]
-    older: bool = False
-    on_server: bool = False
-
-    @property
-    def is_sound(self) -> bool:
-        return not self.damage and not self.contradictions
+BESIDE = ("-wal", "-shm", "-journal")
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +45,8 @@ def check(url: str, file: Path | None = None) -> LedgerCheck:
     """Checks the ledger, or another file such as a backup. Raises LedgerError when there is none or it cannot
     be read, LedgerTooNew, LedgerCorrupt when it is no ledger at all, and ConfigError when there is no
     ``file``."""
+    if file is None and is_postgres(url):
+        return server.check(url)
     path = path_of(url) if file is None else _named(file)
     with ExitStack() as stack:
         if file is not None:
@@ -85,6 +70,8 @@ def backup(url: str, target: Path, *, overwrite: bool = False, told: Told | None
     """Copies the ledger, as it is at this moment, into a file of its own; others may go on writing. The copy
     is checked before it gets its name. Raises ConfigError when there is something at ``target`` already, or
     no such directory."""
+    if is_postgres(url):
+        server.refuse_backup(url, target)
     source, target = path_of(url), target.absolute()
     if target == source:
         raise ConfigError(f"{target} is the ledger itself", hint="take another name for the backup")
@@ -111,6 +98,8 @@ def restore(url: str, file: Path, now: datetime, *, told: Told | None = None) ->
     Refused (AlreadyRunning) while a process holds a lease in the ledger that is there. A ledger that is too
     damaged to say so is no hindrance: that is what a restore is for. Leases in the backup are given back.
     """
+    if is_postgres(url):
+        server.refuse_restore(url, file)
     source, target = _named(file), path_of(url)
     if source == target:
         raise ConfigError(f"{source} is the ledger itself", hint="name the backup to restore")
@@ -162,9 +151,7 @@ def _as_backup(source: Path, partial: Path) -> Iterator[None]:
 def _reading(path: Path) -> Iterator[sqlite3.Connection]:
     """One state of the file, for as long as the block lasts."""
     if not path.is_file():
-        raise LedgerError(
-            f"There is no ledger at {path}.", hint="Check the path, and `ledger:` in service.yaml."
-        )
+        raise missing(str(path))
     with _translated(path), closing(_connect(path, "ro")) as connection:
         connection.execute("BEGIN")
         yield connection
@@ -190,17 +177,8 @@ def _version(connection: sqlite3.Connection, path: Path) -> str:
     has_one = connection.execute("SELECT 1 FROM sqlite_schema WHERE name = 'alembic_version'").fetchone()
     row = connection.execute("SELECT version_num FROM alembic_version").fetchone() if has_one else None
     if row is None:
-        raise errors.corrupt(str(path), "it has no schema version")
-    found = str(row[0])
-    if found.startswith(schema.MOVED):
-        raise schema.moved(str(path), found)
-    if consistency.is_newer(found):
-        raise LedgerTooNew(
-            f"The ledger {path} has schema version {found}; this program knows version "
-            f"{SCHEMA_VERSION} at most.",
-            hint="Use the version of xmode-transfer that made it. Nothing was changed.",
-        )
-    return found
+        raise errors.CORRUPT.error(str(path), "it has no schema version")
+    return schema.known(str(row[0]), str(path))
 
 
 def _damage(connection: sqlite3.Connection) -> Iterator[str]:
@@ -232,7 +210,7 @@ def _proven(partial: Path) -> Contents:
     with _reading(partial) as connection:
         damage = list(_damage(connection))
         if damage:
-            raise errors.corrupt(str(partial), f"{damage[0]} ({len(damage)} problems)")
+            raise errors.CORRUPT.error(str(partial), f"{damage[0]} ({len(damage)} problems)")
         return consistency.contents(connection.execute, _version(connection, partial))
 
 
@@ -320,7 +298,7 @@ def _set_aside(target: Path, now: datetime) -> Path | None:
     with _translated(target):
         kept = _new_name(target.with_name(f"{target.name}.before-restore-{now:%Y%m%dT%H%M%SZ}"))
         target.rename(kept)
-        for suffix in _BESIDE:
+        for suffix in BESIDE:
             beside = target.with_name(target.name + suffix)
             if beside.exists():
                 beside.rename(kept.with_name(kept.name + suffix))

@@ -8,7 +8,6 @@ from typing import Any
 from sqlalchemy import (
     BigInteger,
     Connection,
-    Exists,
     Select,
     Text,
     and_,
@@ -22,8 +21,8 @@ from sqlalchemy import (
     union_all,
 )
 
-from xmode_transfer.adapters.ledger.removed import is_superseded, of_superseded, was_removed
-from xmode_transfer.adapters.ledger.subject import Subject
+from xmode_transfer.adapters.ledger.statements import is_superseded, of_superseded, was_removed
+from xmode_transfer.adapters.ledger.subject import Subject, only
 from xmode_transfer.adapters.ledger.tables import deliveries, periods, receipts, removals
 from xmode_transfer.domain.acts import RemovalOutcome
 from xmode_transfer.domain.looks import SupersededLeft
@@ -43,15 +42,11 @@ class Keys(Subject):
         removed is left out, until it is delivered again.
 
         One sorted walk, read in pages; the database sorts outside of this process's memory."""
-        wanted = [periods.c.customer == customer]
-        if feed is not None:
-            wanted.append(periods.c.feed == feed)
-        if period is not None:
-            wanted.append(periods.c.period == period)
+        wanted = ((periods.c.customer, customer), (periods.c.feed, feed), (periods.c.period, period))
         objects = (
             select(*_OF_RECEIPT, of_superseded(receipts).label("superseded"))
             .join(periods, periods.c.id == receipts.c.period_id)
-            .where(*wanted, ~was_removed(receipts))
+            .where(~was_removed(receipts))
         )
         manifests = (
             select(
@@ -70,13 +65,12 @@ class Keys(Subject):
             )
             .join(periods, periods.c.id == deliveries.c.period_id)
             .where(
-                *wanted,
                 deliveries.c.status == Status.DELIVERED,
                 deliveries.c.manifest_key.is_not(None),
                 ~was_removed(deliveries, deliveries.c.manifest_key),
             )
         )
-        both = union_all(objects, manifests).subquery()
+        both = union_all(only(objects, *wanted), only(manifests, *wanted)).subquery()
         statement = select(both).order_by(both.c.key, both.c.revision)
         with (
             self._database.reading() as connection,
@@ -93,15 +87,15 @@ class Keys(Subject):
         """Keys of revisions that were superseded, where a later one is delivered: those that no other
         revision names and that were not removed, by feed, period and key. ``refused`` also answers those that
         the bucket did not let us remove."""
-        query = (
-            unpublished_keys(*_OF_RECEIPT)
-            .where(periods.c.customer == customer)
-            .order_by(periods.c.feed, periods.c.period, receipts.c.key, receipts.c.revision)
+        query = only(
+            _unpublished(*_OF_RECEIPT).order_by(
+                periods.c.feed, periods.c.period, receipts.c.key, receipts.c.revision
+            ),
+            (periods.c.customer, customer),
+            (periods.c.feed, feed),
         )
-        if feed is not None:
-            query = query.where(periods.c.feed == feed)
         if not refused:
-            query = query.where(~was_refused())
+            query = query.where(~exists().where(_REFUSED))
         return [
             _delivered_key(next(rows), (), superseded=True)
             for _, rows in groupby(self._rows(query), lambda row: (row.feed, row.period, row.key))
@@ -162,20 +156,10 @@ class Keys(Subject):
 
 def superseded_left(connection: Connection) -> dict[str, SupersededLeft]:
     """What of it each customer's bucket did not let us remove."""
-    first = (
-        select(func.min(removals.c.at))
-        .where(
-            removals.c.period_id == receipts.c.period_id,
-            removals.c.key == receipts.c.key,
-            removals.c.delivered_at == receipts.c.delivered_at,
-            removals.c.outcome == RemovalOutcome.RETAINED,
-        )
-        .correlate(receipts)
-        .scalar_subquery()
-    )
+    first = select(func.min(removals.c.at)).where(_REFUSED).correlate(receipts).scalar_subquery()
     left = (
-        unpublished_keys(periods.c.customer, func.max(receipts.c.size).label("size"), first.label("since"))
-        .where(was_refused())
+        _unpublished(periods.c.customer, func.max(receipts.c.size).label("size"), first.label("since"))
+        .where(exists().where(_REFUSED))
         .group_by(periods.c.customer, receipts.c.period_id, receipts.c.key, receipts.c.delivered_at)
         .subquery()
     )
@@ -188,7 +172,7 @@ def superseded_left(connection: Connection) -> dict[str, SupersededLeft]:
     }
 
 
-def unpublished_keys(*columns: Any) -> Select[Any]:
+def _unpublished(*columns: Any) -> Select[Any]:
     """Receipts of superseded revisions whose keys no other revision names, where a later one is published.
     Begins at the deliveries that failed: there are few."""
     later, other, its = deliveries.alias("later"), receipts.alias("other"), deliveries.alias("its")
@@ -219,16 +203,13 @@ def unpublished_keys(*columns: Any) -> Select[Any]:
     )
 
 
-def was_refused() -> Exists:
-    """Whether the bucket did not let us remove the key of a row of ``receipts``."""
-    return exists().where(
-        removals.c.period_id == receipts.c.period_id,
-        removals.c.key == receipts.c.key,
-        removals.c.delivered_at == receipts.c.delivered_at,
-        removals.c.outcome == RemovalOutcome.RETAINED,
-    )
-
-
+# The bucket did not let us remove the key of a row of ``receipts``.
+_REFUSED = and_(
+    removals.c.period_id == receipts.c.period_id,
+    removals.c.key == receipts.c.key,
+    removals.c.delivered_at == receipts.c.delivered_at,
+    removals.c.outcome == RemovalOutcome.RETAINED,
+)
 _OF_RECEIPT = (
     receipts.c.key,
     receipts.c.size,
@@ -245,21 +226,8 @@ _OF_RECEIPT = (
 
 
 def _delivered_key(row: Any, revisions: tuple[int, ...], *, superseded: bool) -> DeliveredKey:
-    key, size, etag, feed, period, revision, at, name, algorithm, value, sha256 = row
+    *put, name, algorithm, value, sha256 = row
     if algorithm is None and value is not None:  # a manifest's stands in one column: crc32:AAAAAA==
         algorithm, _, value = value.partition(":")
     checksum = Checksum(algorithm, value) if value else None
-    return DeliveredKey(
-        key,
-        size,
-        etag,
-        feed,
-        period,
-        revision,
-        at,
-        revisions,
-        name or "",
-        checksum,
-        sha256,
-        superseded,
-    )
+    return DeliveredKey._make((*put, revisions, name or "", checksum, sha256, superseded))

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import ColumnElement, Connection, Select, delete, select, update
 
 from xmode_transfer.adapters.ledger.database import Database
-from xmode_transfer.adapters.ledger.rows import text_of, time_of
 from xmode_transfer.adapters.ledger.tables import leases
+from xmode_transfer.adapters.ledger.tables.base import text_of, time_of
 from xmode_transfer.adapters.ledger.writer import GroupCommit
 from xmode_transfer.domain.errors import AlreadyRunning, LeaseLost
 from xmode_transfer.domain.records import Lease

@@ -1,30 +1,22 @@
 """The ledger: our durable record, by subjects."""
 
-from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from xmode_transfer.adapters.ledger import alerts, leases, schema, survey
+from xmode_transfer.adapters.ledger import leases, schema, survey
 from xmode_transfer.adapters.ledger.checks import Checks
 from xmode_transfer.adapters.ledger.daemons import Daemons
 from xmode_transfer.adapters.ledger.database import Database
-from xmode_transfer.adapters.ledger.deliveries import Deliveries
-from xmode_transfer.adapters.ledger.discrepancies import Discrepancies
+from xmode_transfer.adapters.ledger.deliveries import Deliveries, Runs
 from xmode_transfer.adapters.ledger.engine import connect
 from xmode_transfer.adapters.ledger.fleet import SWEEP_SECONDS, Queue, SqlFleet
 from xmode_transfer.adapters.ledger.keys import Keys
 from xmode_transfer.adapters.ledger.leases import Leases
-from xmode_transfer.adapters.ledger.notices import Notices
 from xmode_transfer.adapters.ledger.objects import Objects
 from xmode_transfer.adapters.ledger.operations import Operations
-from xmode_transfer.adapters.ledger.runs import Runs
-from xmode_transfer.adapters.ledger.sources import Sources
-from xmode_transfer.adapters.ledger.statements import Statements
-from xmode_transfer.adapters.ledger.subject import Store, Subject
 from xmode_transfer.adapters.ledger.uploads import Uploads
+from xmode_transfer.adapters.ledger.watching import Alerts, Discrepancies, Notices, Sources
 from xmode_transfer.adapters.ledger.writer import GroupCommit
-from xmode_transfer.domain.alerts import Alert
 from xmode_transfer.domain.looks import Survey
-from xmode_transfer.domain.records import Lease
 
 if TYPE_CHECKING:
     from xmode_transfer.ports import Clock
@@ -63,22 +55,21 @@ class Ledger:
 
     def __init__(self, database: Database, clock: "Clock") -> None:
         self._database = database
-        self._writer = GroupCommit(database, leases.check)
         self._clock = clock
-        store = Store(database, self._writer, Statements(database), clock)
-        self.leases = Leases(database, self._writer, clock)
-        self.deliveries = Deliveries(store)
-        self.objects = Objects(store)
-        self.keys = Keys(store)
-        self.runs = Runs(store)
-        self.uploads = Uploads(store)
-        self.operations = Operations(store)
-        self.checks = Checks(store)
-        self.sources = Sources(store)
-        self.discrepancies = Discrepancies(store)
-        self.alerts = Alerts(store)
-        self.notices = Notices(store)
-        self.daemons = Daemons(store)
+        writer = self._writer = GroupCommit(database, leases.check)
+        self.leases = Leases(database, writer, clock)
+        self.deliveries = Deliveries(database, writer)
+        self.objects = Objects(database, writer)
+        self.keys = Keys(database, writer)
+        self.runs = Runs(database, writer)
+        self.uploads = Uploads(database, writer)
+        self.operations = Operations(database, writer)
+        self.checks = Checks(database, writer)
+        self.sources = Sources(database, writer)
+        self.discrepancies = Discrepancies(database, writer)
+        self.alerts = Alerts(database, writer)
+        self.notices = Notices(database, writer)
+        self.daemons = Daemons(database, writer)
 
     def survey(self) -> Survey:
         """How every subscription stands, in one consistent view. Costs by the number of subscriptions and of
@@ -91,11 +82,6 @@ class Ledger:
         return SqlFleet(self._database, self._writer, self._clock, queue, sweep_seconds=sweep_seconds)
 
     # --- The ledger itself
-
-    def check(self) -> list[str]:
-        """What the database finds wrong with itself, a line each; empty when all is well. Reads the whole
-        ledger."""
-        return self._database.problems()
 
     def prove_writable(self) -> None:
         """Raises what any write would raise now. Commits to the disk, and leaves nothing behind."""
@@ -112,16 +98,3 @@ class Ledger:
         self._database.hurry()
         self._writer.close()
         self._database.close()
-
-
-class Alerts(Subject):
-    """Which causes are alerts, and who was notified."""
-
-    def known(self) -> list[Alert]:
-        """All that are remembered, in the order of fingerprints."""
-        return self._read(alerts.known)
-
-    def record(self, lease: Lease, changed: Iterable[Alert] = (), forgotten: Iterable[str] = ()) -> None:
-        """Adds or overwrites alerts; forgets those of these fingerprints. All of it or nothing."""
-        news, gone = list(changed), list(forgotten)
-        self._fenced(lease, lambda c: alerts.write(c, self._database, news, gone))

@@ -7,23 +7,24 @@ from datetime import datetime
 from itertools import chain, islice, pairwise
 from typing import Any, cast
 
-from sqlalchemy import ColumnElement, Connection, Table, and_, delete, exists, func, insert, select
+from sqlalchemy import ColumnElement, Connection, Table, delete, exists, func, insert, select
 from sqlalchemy.schema import CreateTable, DropTable
+from sqlalchemy.sql import ClauseElement
 
-from xmode_transfer.adapters.ledger import deliveries, leases
-from xmode_transfer.adapters.ledger.database import Database
-from xmode_transfer.adapters.ledger.rows import objects_of, pairs_of, receipt_row
-from xmode_transfer.adapters.ledger.statements import LIKE_ESCAPE, Prepared, Rows, Statements
-from xmode_transfer.adapters.ledger.subject import Store, Subject
+from xmode_transfer.adapters.ledger import deliveries, leases, statements
+from xmode_transfer.adapters.ledger.database import Database, Prepared, Rows
+from xmode_transfer.adapters.ledger.statements import LIKE_ESCAPE, SAME_OBJECT
+from xmode_transfer.adapters.ledger.subject import Subject
 from xmode_transfer.adapters.ledger.tables import (
     MISSING,
-    OBJECT,
     missing,
     objects,
     receipts,
     staged_objects,
 )
 from xmode_transfer.adapters.ledger.tables import deliveries as deliveries_
+from xmode_transfer.adapters.ledger.tables.base import text_of, time_of
+from xmode_transfer.adapters.ledger.writer import GroupCommit, Journal
 from xmode_transfer.domain.errors import LedgerError
 from xmode_transfer.domain.records import (
     Checksum,
@@ -37,16 +38,17 @@ from xmode_transfer.domain.records import (
 
 _STAGED_AT_A_TIME = 5_000
 _FIRST_PAGE, _LARGEST_PAGE = 250, 2_000
-_PLACES_KEPT = 10_000
 _NAMED_AT_A_TIME = 500
+_REMOVED, _SUPERSEDED = 15, 16  # the columns after an object's, its receipt's and the revision
 
 
 class Objects(Subject):
     """The objects of deliveries: what is planned, and what is proven."""
 
-    def __init__(self, store: Store) -> None:
-        super().__init__(store)
-        self._receipts = Receipts(store.statements)
+    def __init__(self, database: Database, writer: GroupCommit) -> None:
+        super().__init__(database, writer)
+        # A receipt of an object that was never planned breaks a foreign key, and is refused.
+        self._receipts = Journal(deliveries.known_place, database.upserting(receipts))
 
     # --- Writing
 
@@ -60,7 +62,7 @@ class Objects(Subject):
     def _plan(self, lease: Lease, delivery_id: str, planned: Iterable[PlannedObject]) -> int:
         with self._database.connected() as connection:
             try:
-                count = stage(connection, self._statements, planned)
+                count = stage(connection, self._database, planned)
                 with self._database.begin_writing(connection):
                     leases.check(connection, lease)
                     self._merge_stage(connection, delivery_id)
@@ -75,10 +77,10 @@ class Objects(Subject):
         """Puts what was staged into the plan, and copies what is carried."""
         period_id, revision = deliveries.known_place(connection, delivery_id)
         place = {"period_id": period_id, "revision": revision}
-        self._statements.merge_staged.run(connection, **place)
-        self._statements.not_missing.run(connection, **place)
-        self._statements.copy_carried.run(connection, **place)
-        ((count, first),) = self._statements.not_carried.run(connection, **place)
+        merging = self._database.upsert(objects).from_select(*statements.MERGED)
+        for statement in (merging, statements.NOT_MISSING, statements.COPY_CARRIED):
+            Prepared(self._database, statement).run(connection, **place)
+        ((count, first),) = self._database.prepared(statements.NOT_CARRIED).run(connection, **place)
         if count:
             raise LedgerError(
                 f"{count} objects are to be carried from an earlier revision that has no receipt for them, "
@@ -92,7 +94,7 @@ class Objects(Subject):
         """The files' content is what was delivered, though their times changed: remembers the new
         ``modified_ns`` and ``identity`` on the objects that ``delivered`` answers for these names."""
         touched = list(files)
-        statement = self._statements.restamp_object
+        statement = self._database.prepared(statements.RESTAMP_OBJECT)
 
         def action(connection: Connection) -> None:
             number = deliveries.period_id(connection, customer, feed, period)
@@ -113,14 +115,9 @@ class Objects(Subject):
     def forget(self, lease: Lease, delivery_id: str, names: Iterable[str]) -> int:
         """Takes planned objects without a receipt out of the plan again (their source file is gone)."""
         gone = list(names)
-        has_receipt = exists().where(
-            receipts.c.period_id == objects.c.period_id,
-            receipts.c.revision == objects.c.revision,
-            receipts.c.name == objects.c.name,
-        )
+        is_pending = ~exists().where(SAME_OBJECT)
         return self._fenced(
-            lease,
-            lambda c: _drop(c, objects, deliveries.known_place(c, delivery_id), gone, ~has_receipt),
+            lease, lambda c: _drop(c, objects, deliveries.known_place(c, delivery_id), gone, is_pending)
         )
 
     def send_again(self, lease: Lease, delivery_id: str, again: Sequence[PlannedObject]) -> None:
@@ -130,9 +127,8 @@ class Objects(Subject):
         def action(connection: Connection) -> None:
             place = deliveries.known_place(connection, delivery_id)
             _drop(connection, receipts, place, [item.name for item in again])
-            self._statements.replace_object.run_many(
-                connection, [(*place, *OBJECT.stored(item)) for item in again]
-            )
+            rows = [(*place, *item) for item in again]
+            self._database.upserting(objects).run_many(connection, rows)
 
         self._fenced(lease, action)
 
@@ -159,7 +155,8 @@ class Objects(Subject):
 
         def action(connection: Connection) -> None:
             period_id, revision = deliveries.known_place(connection, delivery_id)
-            self._statements.spread_receipts.run(connection, period_id=period_id, revision=revision)
+            spreading = self._database.prepared(statements.SPREAD_RECEIPTS)
+            spreading.run(connection, period_id=period_id, revision=revision)
 
         self._fenced(lease, action)
 
@@ -173,7 +170,7 @@ class Objects(Subject):
         """How many objects are planned, and their bytes."""
         query = (
             select(func.count(), func.coalesce(func.sum(objects.c.size), 0))
-            .select_from(objects.join(deliveries_, _OF_PLAN))
+            .select_from(objects.join(deliveries_))
             .where(deliveries_.c.id == delivery_id)
         )
         ((count, total),) = self._rows(query)
@@ -185,15 +182,7 @@ class Objects(Subject):
         # Through the plan, since a drop folder's period has the receipts of all its batches.
         query = (
             select(func.max(receipts.c.delivered_at))
-            .select_from(objects.join(deliveries_, _OF_PLAN))
-            .join(
-                receipts,
-                and_(
-                    receipts.c.period_id == objects.c.period_id,
-                    receipts.c.name == objects.c.name,
-                    receipts.c.revision == objects.c.revision,
-                ),
-            )
+            .select_from(objects.join(deliveries_).join(receipts, SAME_OBJECT))
             .where(deliveries_.c.id == delivery_id)
         )
         ((found,),) = self._rows(query)
@@ -202,12 +191,12 @@ class Objects(Subject):
     def planned(self, delivery_id: str) -> Iterator[tuple[PlannedObject, Receipt | None]]:
         """The delivery's objects in the order of their names, streamed, each with its receipt if it has
         one."""
-        for page in _pages(self._database, self._statements.planned_page, delivery_id):
+        for page in _pages(self._database, statements.PLANNED_PAGE, delivery_id):
             yield from pairs_of(page)
 
     def proven(self, delivery_id: str) -> Iterator[tuple[PlannedObject, Receipt]]:
         """As ``planned``, those that have a receipt. A receipt says whether its object was removed since."""
-        for page in _pages(self._database, self._statements.proven_page, delivery_id):
+        for page in _pages(self._database, statements.PROVEN_PAGE, delivery_id):
             for item, receipt in pairs_of(page):
                 assert receipt is not None  # the rows have receipts
                 yield item, receipt
@@ -228,7 +217,7 @@ class Objects(Subject):
         if found is None:
             return []
         text = re.sub(r"[\\%_]", lambda match: LIKE_ESCAPE + match[0], containing)
-        page = self._statements.found_page.fetch(
+        page = self._database.prepared(statements.FOUND_PAGE).fetch(
             period_id=found[0],
             revision=found[1],
             after=after,
@@ -242,12 +231,12 @@ class Objects(Subject):
     def pending(self, delivery_id: str) -> Iterator[PlannedObject]:
         """The planned objects without a receipt, in the order of their names, streamed. What is acknowledged
         while the iterator runs may or may not still appear."""
-        for page in _pages(self._database, self._statements.pending_page, delivery_id):
+        for page in _pages(self._database, statements.PENDING_PAGE, delivery_id):
             yield from objects_of(page)
 
     def left_out(self, delivery_id: str) -> Iterator[MissingObject]:
         """What ``leave_out`` took out of the delivery, in the order of names, streamed."""
-        for page in _pages(self._database, self._statements.missing_page, delivery_id):
+        for page in _pages(self._database, statements.MISSING_PAGE, delivery_id):
             for name, key, size, algorithm, value, reason in page:
                 yield MissingObject(name, key, size, Checksum(algorithm, value), MissingReason(reason))
 
@@ -258,7 +247,7 @@ class Objects(Subject):
         number = self._read(lambda c: deliveries.period_id(c, customer, feed, period))
         if number is None:
             return
-        rows = _delivered_rows(self._statements, number)
+        rows = _delivered_rows(self._database, number)
         # The revisions of one name come one after the other, the highest last.
         highest = (row for row, following in pairwise(chain(rows, [("",)])) if row[0] != following[0])
         for item, receipt in pairs_of(highest):
@@ -266,28 +255,7 @@ class Objects(Subject):
             yield item, receipt
 
 
-class Receipts:
-    """The journal of receipts (``writer.Journal``)."""
-
-    def __init__(self, statements: Statements) -> None:
-        self._statements = statements
-        self._places: dict[str, tuple[int, int]] = {}
-
-    def place(self, connection: Connection, owner: str) -> tuple[object, ...]:
-        found = self._places.get(owner)
-        if found is None:
-            found = deliveries.known_place(connection, owner)
-            if len(self._places) >= _PLACES_KEPT:
-                self._places.clear()
-            self._places[owner] = found
-        return found
-
-    def add(self, connection: Connection, rows: list[tuple[object, ...]]) -> None:
-        # A receipt of an object that was never planned breaks a foreign key, and is refused.
-        self._statements.add_receipt.run_many(connection, rows)
-
-
-def stage(connection: Connection, statements: Statements, planned: Iterable[PlannedObject]) -> int:
+def stage(connection: Connection, database: Database, planned: Iterable[PlannedObject]) -> int:
     """Sets the objects aside in a table of this connection alone; answers their number.
 
     The source is still being listed while this goes on, which may take minutes, so no lock is held.
@@ -295,21 +263,17 @@ def stage(connection: Connection, statements: Statements, planned: Iterable[Plan
     with connection.begin():
         connection.execute(DropTable(staged_objects, if_exists=True))
         connection.execute(CreateTable(staged_objects))
-    count = 0
-    source = iter(planned)
-    while rows := [OBJECT.stored(item) for item in islice(source, _STAGED_AT_A_TIME)]:
+    count, source, staging = 0, iter(planned), database.upserting(staged_objects)
+    while rows := list(islice(source, _STAGED_AT_A_TIME)):
         count += len(rows)
         with connection.begin():
-            statements.stage_object.stage(connection, rows)
+            staging.run_many(connection, rows, staged=True)
     return count
 
 
 def clear_stage(connection: Connection) -> None:
     with connection.begin():
         connection.execute(DropTable(staged_objects, if_exists=True))
-
-
-_OF_PLAN = and_(deliveries_.c.period_id == objects.c.period_id, deliveries_.c.revision == objects.c.revision)
 
 
 def _drop(
@@ -329,20 +293,18 @@ def _drop(
     return count
 
 
-def _delivered_rows(statements: Statements, period_id: int) -> Iterator[tuple[Any, ...]]:
+def _delivered_rows(database: Database, period_id: int) -> Iterator[tuple[Any, ...]]:
     """A period's receipts with their objects, in the order of names and then revisions."""
-    after, after_revision = "", 0
+    query, after, after_revision = database.prepared(statements.DELIVERED_PAGE), "", 0
     for size in _page_sizes():
-        page = statements.delivered_page.fetch(
-            period_id=period_id, after=after, after_revision=after_revision, limit=size
-        )
+        page = query.fetch(period_id=period_id, after=after, after_revision=after_revision, limit=size)
         yield from page
         if len(page) < size:
             return
         after, after_revision = page[-1][0], page[-1][14]
 
 
-def _pages(database: Database, query: Prepared, delivery_id: str) -> Iterator[Rows]:
+def _pages(database: Database, statement: ClauseElement, delivery_id: str) -> Iterator[Rows]:
     """A delivery's rows in the order of names, page by page.
 
     Each page is a query of its own, so that a reader that takes hours (an upload) holds neither a
@@ -351,7 +313,7 @@ def _pages(database: Database, query: Prepared, delivery_id: str) -> Iterator[Ro
     found = database.read(lambda c: deliveries.place(c, delivery_id))
     if found is None:
         return
-    after = ""
+    query, after = database.prepared(statement), ""
     for size in _page_sizes():
         page = query.fetch(period_id=found[0], revision=found[1], after=after, limit=size)
         yield page
@@ -366,3 +328,37 @@ def _page_sizes() -> Iterator[int]:
     while True:
         yield size
         size = min(size * 2, _LARGEST_PAGE)
+
+
+# --- Rows, of which there may be millions, as the driver takes and answers them
+
+
+def receipt_row(receipt: Receipt) -> tuple[object, ...]:
+    """The columns of a receipt."""
+    name, key, size, checksum, etag, delivered_at, version_id, sha256, _, _ = receipt
+    return (name, key, size, *checksum, etag, text_of(delivered_at), version_id, sha256)
+
+
+def objects_of(page: Iterable[tuple[Any, ...]]) -> Iterator[PlannedObject]:
+    """Rows of the columns of an object."""
+    for name, key, size, modified_ns, identity, carried in page:
+        yield PlannedObject._make((name, key, size, modified_ns, identity, carried == 1))
+
+
+def pairs_of(page: Iterable[tuple[Any, ...]]) -> Iterator[tuple[PlannedObject, Receipt | None]]:
+    """Rows of the columns of an object, then those of its receipt (null where there is none), then, where the
+    query asks for them, the revision, whether the object was removed, and whether the revision was
+    superseded."""
+    for row in page:
+        name, key, size, modified_ns, identity, carried = row[:6]
+        item = PlannedObject._make((name, key, size, modified_ns, identity, carried == 1))
+        key, size, algorithm, value, etag, delivered_at, version_id, sha256 = row[6:14]
+        if key is None:
+            yield item, None
+            continue
+        checksum = Checksum._make((algorithm, value))
+        removed = len(row) > _REMOVED and row[_REMOVED] == 1
+        superseded = len(row) > _SUPERSEDED and row[_SUPERSEDED] == 1
+        at = time_of(delivered_at)
+        proof = (name, key, size, checksum, etag, at, version_id, sha256, removed, superseded)
+        yield item, Receipt._make(proof)

@@ -7,8 +7,9 @@ from itertools import islice
 from sqlalchemy import Connection, and_, delete, or_, select, tuple_, update
 
 from xmode_transfer.adapters.ledger import deliveries
-from xmode_transfer.adapters.ledger.subject import Subject, unknown
+from xmode_transfer.adapters.ledger.subject import Subject, only, unknown
 from xmode_transfer.adapters.ledger.tables import ACT, REMOVAL, acts, periods, removals
+from xmode_transfer.adapters.ledger.tables.base import text_of
 from xmode_transfer.domain.acts import Act, ActKind, Removal, RemovalOutcome
 from xmode_transfer.domain.records import Lease
 
@@ -27,24 +28,14 @@ class Operations(Subject):
 
     def finish(self, lease: Lease, act: Act) -> None:
         """Overwrites everything but its ID."""
-        changing = update(acts).where(acts.c.id == act.id).values(ACT.values(act))
-
-        def action(connection: Connection) -> None:
-            if connection.execute(changing).rowcount == 0:
-                raise unknown("act", act.id)
-
-        self._fenced(lease, action)
+        self._overwrite(lease, acts, act.id, ACT.values(act))
 
     def newest(
         self, customer: str | None = None, kind: ActKind | None = None, limit: int | None = 20
     ) -> list[Act]:
         """Newest first (by start)."""
         query = select(acts).order_by(acts.c.started_at.desc(), acts.c.id.desc()).limit(limit)
-        if customer is not None:
-            query = query.where(acts.c.customer == customer)
-        if kind is not None:
-            query = query.where(acts.c.kind == kind)
-        return [ACT.record(row) for row in self._rows(query)]
+        return self._records(ACT, only(query, (acts.c.customer, customer), (acts.c.kind, kind)))
 
     def record_removals(self, lease: Lease, act_id: str, found: Sequence[Removal]) -> None:
         """Adds or replaces an operation's removals by key, all in one commit. Their periods must be known."""
@@ -61,10 +52,8 @@ class Operations(Subject):
                 if number is None:
                     raise unknown("period", "/".join((customer, *place)))
                 numbers[place] = number
-            self._statements.add_removal.run_many(
-                connection,
-                [(numbers[item.feed, item.period], act_id, *REMOVAL.stored(item)) for item in found],
-            )
+            rows = [_row(numbers[item.feed, item.period], act_id, item) for item in found]
+            self._database.upserting(removals).run_many(connection, rows)
 
         self._fenced(lease, action)
 
@@ -86,11 +75,9 @@ class Operations(Subject):
             .order_by(removals.c.period_id, removals.c.key)
             .limit(_PAGE)
         )
-        for column, wanted in ((periods.c.feed, feed), (periods.c.period, period)):
-            if wanted is not None:
-                query = query.where(column == wanted)
-        if outcomes is not None:
-            query = query.where(removals.c.outcome.in_(list(outcomes)))
+        query = only(
+            query, (periods.c.feed, feed), (periods.c.period, period), (removals.c.outcome, outcomes)
+        )
         last: tuple[int, str] | None = None
         while True:
             after = query
@@ -146,3 +133,9 @@ class Operations(Subject):
             removals.c.outcome.in_(_INTENDED),
         )
         return self._fenced(lease, lambda c: c.execute(forgetting).rowcount)
+
+
+def _row(period_id: int, act_id: str, removal: Removal) -> tuple[object, ...]:
+    """In the order of the columns, as the driver takes it."""
+    key, _, _, *put, delivered_at, reason, outcome, at = removal
+    return (period_id, act_id, key, *put, text_of(delivered_at), reason, str(outcome), text_of(at))

@@ -7,12 +7,13 @@ import sqlalchemy
 from sqlalchemy import Connection
 
 from xmode_transfer import telemetry
+from xmode_transfer.adapters.ledger import errors
 from xmode_transfer.adapters.ledger.database import Database
-from xmode_transfer.adapters.ledger.tables import SCHEMA_VERSION, metadata
+from xmode_transfer.adapters.ledger.tables.base import SCHEMA_VERSION, metadata
 from xmode_transfer.domain.errors import LedgerError, LedgerTooNew
 
 _VERSION_TABLE = "alembic_version"
-MOVED = "moved "
+_MOVED = "moved "
 """How the version begins that stands in a ledger which was moved away; the time follows."""
 _NEIGHBOURS = "procrastinate_"
 """What may lie beside a ledger: the queue of the workers, which keeps its own schema up to date."""
@@ -24,7 +25,7 @@ def prepare(database: Database, *, create: bool = True) -> None:
     later version made it."""
     found = database.read(lambda connection: version_of(connection, database))
     if found is None and not create:
-        raise database.missing()
+        raise errors.missing(database.where)
     if found != SCHEMA_VERSION:
         before = database.write(lambda connection: _bring_up(connection, database))
         if before is not None:
@@ -60,12 +61,21 @@ def version_of(connection: Connection, database: Database) -> str | None:
     ]
     if len(versions) != 1:
         raise database.corrupt(f"it has {len(versions)} schema versions")
-    found = str(versions[0])
-    if found.startswith(MOVED):
-        raise moved(database.where, found)
+    return known(str(versions[0]), database.where)
+
+
+def known(found: str, where: str) -> str:
+    """The version, unless it is one that we do not know. Raises LedgerTooNew, and LedgerError for a ledger
+    that was moved away."""
+    if found.startswith(_MOVED):
+        raise LedgerError(
+            f"The ledger {where} was moved to another database on {found.removeprefix(_MOVED)}.",
+            hint="Nothing was changed. The operator has to write the new one into `ledger:` in service.yaml, "
+            "here too. If that one is lost, docs/ledger.md says how to go back to this.",
+        )
     if not found.isdigit() or int(found) > int(SCHEMA_VERSION):
         raise LedgerTooNew(
-            f"The ledger {database.where} has schema version {found}; this program knows version "
+            f"The ledger {where} has schema version {found}; this program knows version "
             f"{SCHEMA_VERSION} at most.",
             hint="A later version of xmode-transfer has opened it. The operator has to install that version "
             "again, or restore the backup that was made before the upgrade. Nothing was changed.",
@@ -89,16 +99,7 @@ def mark_moved(connection: Connection, now: datetime) -> None:
     """From now on nobody opens it: ``ledger copy`` has moved it. Earlier versions refuse it too."""
     connection.execute(
         sqlalchemy.text(f"UPDATE {_VERSION_TABLE} SET version_num = :mark"),
-        {"mark": f"{MOVED}{now:%Y-%m-%dT%H:%MZ}"},
-    )
-
-
-def moved(where: str, version: str) -> LedgerError:
-    """The error for a ledger with such a mark in its place of a ``version``."""
-    return LedgerError(
-        f"The ledger {where} was moved to another database on {version.removeprefix(MOVED)}.",
-        hint="Nothing was changed. The operator has to write the new one into `ledger:` in service.yaml, "
-        "here too. If that one is lost, docs/ledger.md says how to go back to this.",
+        {"mark": f"{_MOVED}{now:%Y-%m-%dT%H:%MZ}"},
     )
 
 

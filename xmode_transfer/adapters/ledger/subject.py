@@ -1,46 +1,33 @@
 """What the subjects of a ledger share: how each reads, writes, and writes under a lease."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, TypeVar
 
-from sqlalchemy import Connection, Select
+from sqlalchemy import ColumnElement, Connection, Select, Table, update
 
 from xmode_transfer.adapters.ledger import leases
 from xmode_transfer.adapters.ledger.database import Database
-from xmode_transfer.adapters.ledger.statements import Statements
+from xmode_transfer.adapters.ledger.tables.base import Rows
 from xmode_transfer.adapters.ledger.writer import GroupCommit
 from xmode_transfer.domain.errors import LedgerError
 from xmode_transfer.domain.records import Lease
 
-if TYPE_CHECKING:
-    from xmode_transfer.ports import Clock
-
 T = TypeVar("T")
-
-
-@dataclass(frozen=True, slots=True)
-class Store:
-    """A database, and the one thread that writes to it."""
-
-    database: Database
-    writer: GroupCommit
-    statements: Statements
-    clock: "Clock"
 
 
 class Subject:
     """The queries about one subject. Methods that take a ``lease`` raise LeaseLost, and write nothing, when
     the lease has been taken over."""
 
-    def __init__(self, store: Store) -> None:
-        self._database = store.database
-        self._writer = store.writer
-        self._statements = store.statements
-        self._clock = store.clock
+    def __init__(self, database: Database, writer: GroupCommit) -> None:
+        self._database = database
+        self._writer = writer
 
     def _rows(self, query: Select[Any]) -> Sequence[Any]:
         return self._database.read(lambda connection: connection.execute(query).all())
+
+    def _records(self, rows: Rows[T], query: Select[Any]) -> list[T]:
+        return [rows.record(row) for row in self._rows(query)]
 
     def _read(self, action: Callable[[Connection], T]) -> T:
         return self._database.read(action)
@@ -57,6 +44,24 @@ class Subject:
             return action(connection)
 
         return self._writer.call(fenced)
+
+    def _overwrite(self, lease: Lease, table: Table, record_id: str, values: Mapping[str, Any]) -> None:
+        """The row of that ID gets these values. Raises LedgerError when there is none."""
+        changing = update(table).where(table.c.id == record_id).values(values)
+
+        def action(connection: Connection) -> None:
+            if connection.execute(changing).rowcount == 0:
+                raise unknown(table.name.removesuffix("s"), record_id)
+
+        self._fenced(lease, action)
+
+
+def only(query: Select[Any], *wanted: tuple[ColumnElement[Any], str | Iterable[str] | None]) -> Select[Any]:
+    """The rows that have, of each column, the value that is wanted or one of those; any, where none is."""
+    for column, value in wanted:
+        if value is not None:
+            query = query.where(column == value if isinstance(value, str) else column.in_(list(value)))
+    return query
 
 
 def unknown(what: str, name: str) -> LedgerError:

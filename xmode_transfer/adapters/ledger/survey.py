@@ -4,14 +4,26 @@ A ledger holds months of deliveries of thousands of subscriptions. The survey re
 steps from one subscription to the next along an index, and takes the newest row of each.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import CTE, Connection, Table, exists, func, literal, or_, select, tuple_
+from sqlalchemy import (
+    CTE,
+    ColumnElement,
+    Connection,
+    ScalarSelect,
+    Table,
+    exists,
+    func,
+    literal,
+    or_,
+    select,
+    tuple_,
+)
 
-from xmode_transfer.adapters.ledger import daemons, discrepancies, keys
+from xmode_transfer.adapters.ledger import daemons, keys
 from xmode_transfer.adapters.ledger.database import Database
 from xmode_transfer.adapters.ledger.deliveries import DELIVERIES
-from xmode_transfer.adapters.ledger.sent import sent_bytes
 from xmode_transfer.adapters.ledger.tables import (
     ACT,
     CAPABILITIES,
@@ -23,11 +35,15 @@ from xmode_transfer.adapters.ledger.tables import (
     capabilities,
     deliveries,
     looks,
+    objects,
     passed_over,
     periods,
+    receipts,
     runs,
+    upload_parts,
     uploads,
 )
+from xmode_transfer.adapters.ledger.watching import known_discrepancies
 from xmode_transfer.domain.acts import ActKind
 from xmode_transfer.domain.findings import DISPROVED_BY_SENDING, Severity
 from xmode_transfer.domain.looks import (
@@ -41,6 +57,9 @@ from xmode_transfer.domain.looks import (
 from xmode_transfer.domain.records import Delivery, Status, UploadStatus
 
 _OPEN = (Status.PLANNED, Status.RUNNING, Status.FAILED, Status.BLOCKED)
+SUMMED_OBJECTS = 50_000
+"""Of so many planned objects at most it is asked whether they were sent: a survey comes every few seconds."""
+_ASKED_AT_ONCE = 500
 
 
 def survey(database: Database) -> Survey:
@@ -59,7 +78,7 @@ def _survey(connection: Connection, free: int | None, used: int) -> Survey:
         left_behind=_left_behind(connection),
         checks=_checks(connection),
         cleanups=_cleanups(connection),
-        discrepancies=discrepancies.known(connection),
+        discrepancies=known_discrepancies(connection),
         superseded=keys.superseded_left(connection),
         passed_over=_passed_over(connection),
         not_attested=_not_attested(connection),
@@ -84,18 +103,8 @@ def _delivered(connection: Connection) -> dict[Subscription, Delivery]:
     known = _each(periods, "customer", "feed")
     of_known, done, revision = periods.alias("of_known"), deliveries.alias("done"), deliveries.alias("last")
     delivered = Status.DELIVERED
-    newest = (
-        select(of_known.c.id)
-        .where(
-            of_known.c.customer == known.c.customer,
-            of_known.c.feed == known.c.feed,
-            exists().where(done.c.period_id == of_known.c.id, done.c.status == delivered),
-        )
-        .order_by(of_known.c.period.desc())
-        .limit(1)
-        .correlate(known)
-        .scalar_subquery()
-    )
+    has_one = exists().where(done.c.period_id == of_known.c.id, done.c.status == delivered)
+    newest = _newest(known, of_known, of_known.c.period, has_one)
     highest = (
         select(func.max(revision.c.revision))
         .where(revision.c.period_id == deliveries.c.period_id, revision.c.status == delivered)
@@ -138,13 +147,44 @@ def _open(connection: Connection) -> dict[Subscription, tuple[OpenDelivery, ...]
     )
     rows = connection.execute(query).all()
     begun = [DELIVERY.record(row) for row in rows]
-    sent = sent_bytes(connection, begun)
+    sent = _sent_bytes(connection, begun)
     found: dict[Subscription, list[OpenDelivery]] = {}
     for row, delivery in zip(rows, begun, strict=True):
         since = row.since_at if delivery.failure is not None else None
         item = OpenDelivery(delivery, since or delivery.created_at, sent.get(delivery.id, 0))
         found.setdefault((delivery.customer, delivery.feed), []).append(item)
     return {place: tuple(items) for place, items in found.items()}
+
+
+def _sent_bytes(connection: Connection, begun: Sequence[Delivery]) -> dict[str, int]:
+    """Of each delivery the bytes that have receipts, as far as there are any. Where there are too many
+    objects to look at, those deliveries come first whose objects are largest: they weigh most."""
+    chosen, left = [], SUMMED_OBJECTS
+    for item in sorted(begun, key=lambda item: item.total_bytes / max(1, item.object_count), reverse=True):
+        if 0 < item.object_count <= left:
+            left -= item.object_count
+            chosen.append(item.id)
+    sent: dict[str, int] = {}
+    for start in range(0, len(chosen), _ASKED_AT_ONCE):
+        # By the plan's own names: a drop folder's period has the receipts of all its revisions.
+        query = (
+            select(deliveries.c.id, func.sum(objects.c.size))
+            .join_from(deliveries, objects)
+            .join(receipts)
+            .where(deliveries.c.id.in_(chosen[start : start + _ASKED_AT_ONCE]))
+            .group_by(deliveries.c.id)
+        )
+        sent |= {number: int(size) for number, size in connection.execute(query)}
+    # Of large objects that are on their way, the parts that have arrived.
+    of_parts = (
+        select(uploads.c.delivery_id, func.sum(upload_parts.c.size))
+        .join_from(uploads, upload_parts)
+        .where(uploads.c.status == UploadStatus.OPEN)
+        .group_by(uploads.c.delivery_id)
+    )
+    for number, size in connection.execute(of_parts):
+        sent[number] = sent.get(number, 0) + int(size)
+    return sent
 
 
 def _left_behind(connection: Connection) -> dict[str, LeftBehind]:
@@ -174,14 +214,7 @@ def _checks(connection: Connection) -> dict[str, CheckSummary]:
         access_checks.alias("good"),
         access_checks.alias("bad"),
     )
-    newest = (
-        select(of_known.c.id)
-        .where(of_known.c.customer == known.c.customer)
-        .order_by(of_known.c.checked_at.desc(), of_known.c.id.desc())
-        .limit(1)
-        .correlate(known)
-        .scalar_subquery()
-    )
+    newest = _newest(known, of_known, of_known.c.checked_at)
     last_good = (
         select(good.c.checked_at)
         .where(good.c.customer == access_checks.c.customer, good.c.outcome == "ok")
@@ -255,18 +288,8 @@ def _has_sent(connection: Connection, check: Any) -> bool:
 def _cleanups(connection: Connection) -> dict[str, CleanupSummary]:
     known = _each(acts, "customer")
     of_known = acts.alias("of_known")
-    newest = (
-        select(of_known.c.id)
-        .where(
-            of_known.c.customer == known.c.customer,
-            of_known.c.kind == ActKind.CLEANUP,
-            of_known.c.finished_at.is_not(None),
-        )
-        .order_by(of_known.c.started_at.desc())
-        .limit(1)
-        .correlate(known)
-        .scalar_subquery()
-    )
+    ended = (of_known.c.kind == ActKind.CLEANUP, of_known.c.finished_at.is_not(None))
+    newest = _newest(known, of_known, of_known.c.started_at, *ended)
     query = select(acts).select_from(known).join(acts, acts.c.id == newest)
     done = [ACT.record(row) for row in connection.execute(query)]
     return {
@@ -281,6 +304,13 @@ def _passed_over(connection: Connection) -> dict[Subscription, str]:
         passed_over.c.customer, passed_over.c.feed
     )
     return {(customer, feed): period for customer, feed, period in connection.execute(query)}
+
+
+def _newest(known: CTE, table: Any, at: ColumnElement[Any], *which: ColumnElement[bool]) -> ScalarSelect[Any]:
+    """The ID of the last row, by ``at``, that belongs to a row of ``known`` and of which all that is true."""
+    same = (table.c[column.name] == column for column in known.c)
+    query = select(table.c.id).where(*same, *which).order_by(at.desc(), table.c.id.desc()).limit(1)
+    return query.correlate(known).scalar_subquery()
 
 
 def _each(table: Table, *names: str) -> CTE:

@@ -8,22 +8,25 @@ from typing import Any
 from sqlalchemy import Connection, delete, func, select, update
 
 from xmode_transfer.adapters.ledger import deliveries
-from xmode_transfer.adapters.ledger.statements import Statements
-from xmode_transfer.adapters.ledger.subject import Store, Subject, unknown
+from xmode_transfer.adapters.ledger.database import Database
+from xmode_transfer.adapters.ledger.subject import Subject, only, unknown
 from xmode_transfer.adapters.ledger.tables import PART, UPLOAD, upload_parts, uploads
+from xmode_transfer.adapters.ledger.writer import GroupCommit, Journal
 from xmode_transfer.domain.errors import LedgerError
 from xmode_transfer.domain.records import Lease, MultipartUpload, UploadedPart, UploadStatus
 
 _ENDED = frozenset({UploadStatus.COMPLETED, UploadStatus.ABORTED})
-_PLACES_KEPT = 10_000
 
 
 class Uploads(Subject):
     """Which multipart uploads we opened, and their parts."""
 
-    def __init__(self, store: Store) -> None:
-        super().__init__(store)
-        self._parts = Parts(store.statements)
+    def __init__(self, database: Database, writer: GroupCommit) -> None:
+        super().__init__(database, writer)
+        self._parts = Journal(
+            lambda c, upload_id: (_number(c, upload_id),),
+            database.upserting(upload_parts),
+        )
 
     def open(self, lease: Lease, upload: MultipartUpload) -> None:
         """Journals a multipart upload before its first part. Idempotent. Parts that the record already has
@@ -54,7 +57,9 @@ class Uploads(Subject):
 
     def record_part(self, lease: Lease, upload_id: str, part: UploadedPart) -> Future[None]:
         """Group commit: the future is done when the part is on disk."""
-        return self._writer.record(self._parts, lease, upload_id, PART.stored(part))
+        return self._writer.record(
+            self._parts, lease, upload_id, (part.number, part.size, part.etag, part.checksum)
+        )
 
     def close(self, lease: Lease, upload_id: str, status: UploadStatus) -> None:
         """The parts of an upload that S3 has put together or thrown away are of no more use; their sum is
@@ -80,13 +85,12 @@ class Uploads(Subject):
         statuses: Iterable[UploadStatus] | None = None,
     ) -> list[MultipartUpload]:
         """With their parts, oldest first."""
-        query = select(uploads).order_by(uploads.c.opened_at, uploads.c.id)
-        if customer is not None:
-            query = query.where(uploads.c.customer == customer)
-        if delivery_id is not None:
-            query = query.where(uploads.c.delivery_id == delivery_id)
-        if statuses is not None:
-            query = query.where(uploads.c.status.in_(list(statuses)))
+        query = only(
+            select(uploads).order_by(uploads.c.opened_at, uploads.c.id),
+            (uploads.c.customer, customer),
+            (uploads.c.delivery_id, delivery_id),
+            (uploads.c.status, statuses),
+        )
 
         def action(connection: Connection) -> list[MultipartUpload]:
             rows = connection.execute(query).all()
@@ -94,25 +98,6 @@ class Uploads(Subject):
             return [_upload_of(row, tuple(parts.get(row.id, ()))) for row in rows]
 
         return self._read(action)
-
-
-class Parts:
-    """The journal of parts (``writer.Journal``)."""
-
-    def __init__(self, statements: Statements) -> None:
-        self._statements = statements
-        self._places: dict[str, tuple[int]] = {}
-
-    def place(self, connection: Connection, owner: str) -> tuple[object, ...]:
-        found = self._places.get(owner)
-        if found is None:
-            if len(self._places) >= _PLACES_KEPT:
-                self._places.clear()
-            found = self._places[owner] = (_number(connection, owner),)
-        return found
-
-    def add(self, connection: Connection, rows: list[tuple[object, ...]]) -> None:
-        self._statements.add_part.run_many(connection, rows)
 
 
 def _upload_of(row: Any, parts: tuple[UploadedPart, ...]) -> MultipartUpload:

@@ -17,12 +17,12 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from queue import Empty, SimpleQueue
-from typing import Any, NamedTuple, Protocol, TypeVar, cast
+from typing import Any, NamedTuple, TypeVar, cast
 
 from sqlalchemy import Connection
 
 from xmode_transfer.adapters.ledger import errors
-from xmode_transfer.adapters.ledger.database import Database
+from xmode_transfer.adapters.ledger.database import Database, Prepared
 from xmode_transfer.domain.errors import (
     LeaseLost,
     LedgerCorrupt,
@@ -42,18 +42,26 @@ this, fast answers would come to disk a few at a time."""
 BUSY_RECORDS = 40
 BUSY_LINGER_SECONDS = 0.04
 """When so many have come by then, more are coming just as fast, and they wait that much longer."""
+_PLACES_KEPT = 10_000
 
 
-class Journal(Protocol):
-    """Where the records of one kind go."""
+class Journal:
+    """Where the records of one kind go. ``find`` answers the columns that stand for a record's owner, and
+    raises LedgerError when there is no such owner; ``add`` takes rows, each the owner's columns followed by
+    the record's values."""
+
+    def __init__(self, find: Callable[[Connection, str], tuple[object, ...]], add: Prepared) -> None:
+        self._find = find
+        self._places: dict[str, tuple[object, ...]] = {}
+        self.add = add.run_many
 
     def place(self, connection: Connection, owner: str) -> tuple[object, ...]:
-        """The columns that stand for the record's owner. Raises LedgerError when there is no such owner."""
-        ...
-
-    def add(self, connection: Connection, rows: list[tuple[object, ...]]) -> None:
-        """Adds the rows, each the owner's place followed by the record's values."""
-        ...
+        found = self._places.get(owner)
+        if found is None:
+            if len(self._places) >= _PLACES_KEPT:
+                self._places.clear()
+            found = self._places[owner] = self._find(connection, owner)
+        return found
 
 
 class _Record(NamedTuple):
@@ -235,14 +243,12 @@ class GroupCommit:
 
 def _apart(batch: list[_Item]) -> Iterator[list[_Item]]:
     """What is written in one transaction each."""
-    together: list[_Item] = []
-    alone: list[_Item] = []
-    for item in batch:
-        (alone if isinstance(item, _Call) and item.alone else together).append(item)
+    together = [item for item in batch if isinstance(item, _Record) or not item.alone]
     if together:
         yield together
-    for item in alone:
-        yield [item]
+    for item in batch:
+        if isinstance(item, _Call) and item.alone:
+            yield [item]
 
 
 def _concerns_all(error: BaseException) -> bool:

@@ -2,7 +2,7 @@
 
 from alembic import context
 
-from xmode_transfer.adapters.ledger.tables import metadata
+from xmode_transfer.adapters.ledger.tables.base import metadata
 
 context.configure(
     connection=context.config.attributes["connection"],

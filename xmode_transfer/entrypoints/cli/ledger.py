@@ -16,9 +16,9 @@ from xmode_transfer.entrypoints.cli.terminal import bare, secho, style
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from xmode_transfer.adapters.ledger.consistency import Contents
+    from xmode_transfer.adapters.ledger.consistency import Contents, LedgerCheck
     from xmode_transfer.adapters.ledger.copying import Moved
-    from xmode_transfer.adapters.ledger.files import Copied, LedgerCheck, Told
+    from xmode_transfer.adapters.ledger.files import Copied, Told
     from xmode_transfer.domain.config import SecretRef
 
 _FILE = click.Path(dir_okay=False, path_type=Path)
@@ -49,14 +49,10 @@ def backup(shell: Shell, file: Path, force: bool, as_json: bool) -> int:
     The copy is one file, readable by its owner only, and is checked before it gets its name: a backup that is
     there is whole.
     """
-    from xmode_transfer.adapters.ledger import files, server
-    from xmode_transfer.adapters.ledger.engine import is_postgres
+    from xmode_transfer.adapters.ledger import files
 
-    url = _url(shell)
-    if is_postgres(url):
-        server.refuse_backup(url, file)
     with _shown("backing up") as told:
-        made = files.backup(url, file, overwrite=force, told=told)
+        made = files.backup(_url(shell), file, overwrite=force, told=told)
     _tell_copied("backed up", made, as_json=as_json)
     return ExitCode.DONE
 
@@ -72,14 +68,10 @@ def restore(shell: Shell, file: Path, as_json: bool) -> int:
     backup is in the customers' buckets, and `list --adopt` takes it back (docs/operations.md).
     """
     from xmode_transfer.adapters.clock import SystemClock
-    from xmode_transfer.adapters.ledger import files, server
-    from xmode_transfer.adapters.ledger.engine import is_postgres
+    from xmode_transfer.adapters.ledger import files
 
-    url = _url(shell)
-    if is_postgres(url):
-        server.refuse_restore(url, file)
     with _shown("restoring") as told:
-        made = files.restore(url, file, SystemClock().now(), told=told)
+        made = files.restore(_url(shell), file, SystemClock().now(), told=told)
     _tell_copied("restored", made, as_json=as_json)
     return ExitCode.DONE
 
@@ -93,11 +85,9 @@ def check(shell: Shell, file: Path | None, as_json: bool) -> int:
 
     Reads everything and changes nothing; the service may go on meanwhile.
     """
-    from xmode_transfer.adapters.ledger import files, server
-    from xmode_transfer.adapters.ledger.engine import is_postgres
+    from xmode_transfer.adapters.ledger import files
 
-    url = _url(shell)
-    found = server.check(url) if file is None and is_postgres(url) else files.check(url, file)
+    found = files.check(_url(shell), file)
     if as_json:
         click.echo(json.dumps(_document(found), ensure_ascii=False))
     else:
@@ -292,26 +282,22 @@ def _tell(found: "LedgerCheck", *, is_backup: bool) -> None:
         click.echo(f"  {style(problem, fg='red')}")
     if len(problems) > _SHOWN_PROBLEMS:
         click.echo(f"  and {len(problems) - _SHOWN_PROBLEMS} more: see --json")
-    if found.damage and is_backup:
-        secho("damaged", fg="red", bold=True)
-        click.echo(words.wrapped("it cannot be restored: take another backup", 2, "what to do"))
-    elif found.damage and found.on_server:
-        secho("damaged", fg="red", bold=True)
+    if found.is_sound:
+        secho("ok", fg="green", bold=True)
+        return
+    secho("damaged" if found.damage else "inconsistent", fg="red", bold=True)
+    if not found.damage:
+        hint = "it is whole and says what cannot be: keep a backup of it, and report it as a defect"
+    elif is_backup:
+        hint = "it cannot be restored: take another backup"
+    elif found.on_server:
         hint = (
             "stop the service on all machines, keep a copy of the server's data, and restore the last dump; "
             "then `list --adopt` takes back what was delivered since"
         )
-        click.echo(words.wrapped(hint, 2, "what to do"))
-    elif found.damage:
-        secho("damaged", fg="red", bold=True)
+    else:
         hint = (
             "stop the service, keep this file with its -wal and -shm, and restore the last backup: "
             "`xmode-transfer ledger restore FILE`; then `list --adopt` takes back what was delivered since"
         )
-        click.echo(words.wrapped(hint, 2, "what to do"))
-    elif found.contradictions:
-        secho("inconsistent", fg="red", bold=True)
-        hint = "it is whole and says what cannot be: keep a backup of it, and report it as a defect"
-        click.echo(words.wrapped(hint, 2, "what to do"))
-    else:
-        secho("ok", fg="green", bold=True)
+    click.echo(words.wrapped(hint, 2, "what to do"))

@@ -11,36 +11,33 @@ from itertools import islice
 from typing import IO, TYPE_CHECKING, Any, TypeVar, cast
 
 import psycopg
-import sqlalchemy
-from sqlalchemy import Connection, Dialect, Engine, Table, event, text
+from sqlalchemy import Connection, Table, text
 from sqlalchemy.dialects.postgresql import Insert
 from sqlalchemy.dialects.postgresql import insert as postgres_insert
 from sqlalchemy.exc import DBAPIError
-from sqlalchemy.pool import QueuePool
 
 from xmode_transfer.adapters import processes
-from xmode_transfer.adapters.ledger.database import Database
+from xmode_transfer.adapters.ledger.database import BEGIN, Database, pooled
 from xmode_transfer.adapters.ledger.errors import closed
-from xmode_transfer.adapters.ledger.postgres import address, errors, inspection
+from xmode_transfer.adapters.ledger.postgres import address, errors
 from xmode_transfer.adapters.ledger.postgres.address import Address
-from xmode_transfer.adapters.ledger.postgres.answers import Answers, Asking
-from xmode_transfer.adapters.ledger.postgres.patience import Patience
+from xmode_transfer.adapters.ledger.postgres.patience import Answers, Asking, Patience
 from xmode_transfer.adapters.ledger.postgres.presence import Presence, is_gone
 from xmode_transfer.adapters.ledger.tables import staged_objects
-from xmode_transfer.domain.errors import LedgerError, LedgerMissing, XmodeError
+from xmode_transfer.adapters.ledger.tables.base import metadata
+from xmode_transfer.domain.errors import ConfigError, LedgerMissing, XmodeError
 
 if TYPE_CHECKING:
     from xmode_transfer.ports import Clock
 
 T = TypeVar("T")
 
-_BEGIN = "xmode_begin"
-"""The option of a connection that says how its next transaction begins."""
 _READ = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
 _WRITE = "BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL idle_in_transaction_session_timeout = '60s'"
 """A writer whose machine was cut off keeps its locks no longer than that."""
 _OTHERWISE = "BEGIN ISOLATION LEVEL READ COMMITTED"
 _SCHEMA_LOCK = 0x786D6F6465  # "xmode"
+_OLDEST_VERSION = 13
 _SPOOLED_AT_A_TIME = 1_000
 _SPOOL_MEMORY_BYTES = 4 * 1024 * 1024
 
@@ -53,6 +50,11 @@ _UNTIMED = """
     WHERE name IN ('idle_session_timeout', 'idle_in_transaction_session_timeout', 'statement_timeout',
                    'transaction_timeout')
 """
+_USED_BYTES = text(
+    "SELECT coalesce(sum(pg_total_relation_size(c.oid)), 0) FROM pg_class c "
+    "JOIN pg_namespace n ON n.oid = c.relnamespace "
+    "WHERE n.nspname = current_schema() AND c.relkind = 'r' AND c.relname = ANY(:names)"
+)
 
 _COLUMNS = [column.name for column in staged_objects.columns]
 _INCOMING = (
@@ -74,16 +76,18 @@ class PostgresDatabase(Database):
     """
 
     def __init__(self, where: Address, holder: str) -> None:
-        self.where = where.where
         self._patience = Patience(where.where, where.patience_seconds)
         self._answers = Answers(self._patience.gone)
-        self._engine = _engine(lambda: _open(where, self._answers))
+        engine = pooled(
+            "postgresql+psycopg://",
+            lambda: _open(where, self._answers),
+            _OTHERWISE,
+            paramstyle="format",  # what runs for every object goes to the driver with plain tuples
+            use_native_hstore=False,
+        )
+        super().__init__(where.where, engine)
         self._presence = Presence(holder, lambda: _open(where, self._answers))
         self._closed = threading.Event()
-
-    @property
-    def dialect(self) -> Dialect:
-        return self._engine.dialect
 
     # --- Transactions
 
@@ -106,13 +110,13 @@ class PostgresDatabase(Database):
 
     @contextmanager
     def begin_writing(self, connection: Connection) -> Iterator[None]:
-        connection.execution_options(**{_BEGIN: _WRITE})
+        connection.execution_options(**{BEGIN: _WRITE})
         connection.begin()
         try:
             with _committed(connection):
                 yield
         finally:
-            connection.execution_options(**{_BEGIN: _OTHERWISE})
+            connection.execution_options(**{BEGIN: _OTHERWISE})
 
     def patiently(self, work: Callable[[], T]) -> T:
         return self._patience.run(work)
@@ -142,17 +146,15 @@ class PostgresDatabase(Database):
             raise closed(self.where)
         try:
             return self._engine.connect()
-        except DBAPIError as error:
-            raise errors.from_connecting(error.orig or error, self.where) from error
-        except psycopg.Error as error:
-            raise errors.from_connecting(error, self.where) from error
+        except (DBAPIError, psycopg.Error) as error:
+            raise errors.from_connecting(getattr(error, "orig", None) or error, self.where) from error
 
     def _begun(self, how: str) -> Connection:
         """A connection in a transaction, on which the server has answered."""
         connection = self._connection()
         try:
             with self.translated():
-                connection.execution_options(**{_BEGIN: how})
+                connection.execution_options(**{BEGIN: how})
                 connection.begin()
         except BaseException:
             _throw_away(connection)
@@ -180,17 +182,9 @@ class PostgresDatabase(Database):
                 connection.close()
 
     def _told(self, error: DBAPIError | psycopg.Error) -> XmodeError:
-        return errors.from_server(error.orig or error if isinstance(error, DBAPIError) else error, self.where)
+        return errors.from_server(getattr(error, "orig", None) or error, self.where)
 
     # --- Statements
-
-    def fetch(self, sql: str, parameters: Sequence[object]) -> list[tuple[Any, ...]]:
-        def action(connection: Connection) -> list[tuple[Any, ...]]:
-            with closing(_cursor(connection)) as cursor:
-                cursor.execute(sql, parameters)
-                return cursor.fetchall()
-
-        return self.read(action)
 
     def stage(self, connection: Connection, sql: str, rows: Sequence[tuple[object, ...]]) -> None:
         """By COPY, which is quicker than row by row and knows no ON CONFLICT."""
@@ -234,17 +228,13 @@ class PostgresDatabase(Database):
     def lock_schema(self, connection: Connection) -> None:
         connection.execute(text("SELECT pg_advisory_xact_lock(:number)"), {"number": _SCHEMA_LOCK})
 
-    def corrupt(self, detail: str) -> LedgerError:
-        return errors.not_ours(self.where, detail)
-
-    def missing(self) -> LedgerError:
-        return errors.missing(self.where)
-
-    def problems(self) -> list[str]:
-        return self.read(inspection.problems)
+    def corrupt(self, detail: str) -> XmodeError:
+        return errors.NOT_OURS.error(self.where, detail)
 
     def space(self) -> tuple[int | None, int]:
-        return None, self.read(inspection.used_bytes)
+        """Indexes included."""
+        names = {"names": [table.name for table in metadata.sorted_tables]}
+        return None, int(self.read(lambda c: c.execute(_USED_BYTES, names).scalar_one()))
 
     def close(self) -> None:
         self.hurry()
@@ -293,30 +283,22 @@ def _prove(where: Address) -> None:
         raise told from error
     with connection:
         version = connection.info.server_version
-        if version < errors.OLDEST_VERSION * 10_000:
-            raise errors.too_old(where.where, version)
+        if version < _OLDEST_VERSION * 10_000:
+            raise ConfigError(
+                f"ledger: the server of {where.where} is PostgreSQL {version // 10_000}, which is too old.",
+                hint=f"The operator has to upgrade it to PostgreSQL {_OLDEST_VERSION} or later.",
+            )
         encoding = connection.info.parameter_status("server_encoding") or ""
         if encoding != "UTF8":
-            raise errors.other_encoding(where.where, encoding)
-
-
-def _engine(connect: Callable[[], Asking]) -> Engine:
-    engine = sqlalchemy.create_engine(
-        "postgresql+psycopg://",
-        creator=connect,
-        paramstyle="format",  # the statements that run for every object go to the driver with plain tuples
-        use_native_hstore=False,
-        # A pool without an upper bound: a thread that reads must never wait for another thread that does.
-        poolclass=QueuePool,
-        pool_size=4,
-        max_overflow=-1,
-    )
-    event.listen(engine, "begin", _begin)
-    return engine
+            raise ConfigError(
+                f"ledger: the database {where.where} has the encoding {encoding}, which cannot hold every "
+                "name.",
+                hint="The operator has to make one with UTF8: `createdb --encoding=UTF8 --template=template0 "
+                "NAME`.",
+            )
 
 
 def _open(where: Address, answers: Answers | None = None) -> Asking:
-    # The driver must not begin transactions by itself: ``_begin`` does, and knows which kind.
     connection = Asking.connect(where.conninfo, autocommit=True)
     if answers is not None:
         answers.expect(connection)
@@ -329,11 +311,6 @@ def _open(where: Address, answers: Answers | None = None) -> Asking:
         connection.close()
         raise
     return connection
-
-
-def _begin(connection: Connection) -> None:
-    with closing(_cursor(connection)) as cursor:
-        cursor.execute(connection.get_execution_options().get(_BEGIN, _OTHERWISE))
 
 
 @contextmanager

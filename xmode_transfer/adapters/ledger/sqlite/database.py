@@ -4,31 +4,28 @@ import os
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 import sqlalchemy
-from sqlalchemy import URL, Connection, Dialect, Engine, Table, event
+from sqlalchemy import URL, Connection, Engine, Table
 from sqlalchemy.dialects.sqlite import Insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlalchemy.exc import ArgumentError, DBAPIError
-from sqlalchemy.pool import ConnectionPoolEntry, QueuePool
 
-from xmode_transfer.adapters.ledger.database import Database
-from xmode_transfer.adapters.ledger.errors import closed
+from xmode_transfer.adapters.ledger.database import BEGIN, Database, pooled
+from xmode_transfer.adapters.ledger.errors import closed, missing
 from xmode_transfer.adapters.ledger.sqlite import errors
-from xmode_transfer.domain.errors import ConfigError, LedgerError
+from xmode_transfer.domain.errors import ConfigError, XmodeError
 
 if TYPE_CHECKING:
     from xmode_transfer.ports import Clock
 
 BUSY_TIMEOUT_SECONDS = 30.0
-
-_WRITES = "xmode_writes"
 
 
 class SqliteDatabase(Database):
@@ -40,16 +37,11 @@ class SqliteDatabase(Database):
     """
 
     def __init__(self, engine: Engine, path: Path) -> None:
-        self._engine = engine
+        super().__init__(str(path), engine)
         self._path = path
         self._file = _file_number(path)
         self._turn = threading.Lock()
         self._closed = False
-        self.where = str(path)
-
-    @property
-    def dialect(self) -> Dialect:
-        return self._engine.dialect
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:
@@ -71,32 +63,23 @@ class SqliteDatabase(Database):
     @contextmanager
     def begin_writing(self, connection: Connection) -> Iterator[None]:
         with self._turn:
-            connection.execution_options(**{_WRITES: True})
+            # IMMEDIATE takes the write lock now. A transaction that reads first and asks for the lock later
+            # can be refused at that moment without any waiting, when another has written in between.
+            connection.execution_options(**{BEGIN: "BEGIN IMMEDIATE"})
             try:
                 with connection.begin():
                     if _file_number(self._path) != self._file:
                         raise errors.replaced(self.where)
                     yield
             finally:
-                connection.execution_options(**{_WRITES: False})
-
-    def fetch(self, sql: str, parameters: Sequence[object]) -> list[tuple[Any, ...]]:
-        with self.reading() as connection:
-            cursor = connection.connection.cursor()
-            try:
-                cursor.execute(sql, parameters)
-                return cursor.fetchall()  # type: ignore[return-value]
-            finally:
-                cursor.close()
+                connection.execution_options(**{BEGIN: "BEGIN"})
 
     @contextmanager
     def translated(self) -> Iterator[None]:
         try:
             yield
-        except DBAPIError as error:
-            raise errors.from_sqlite(error.orig or error, self.where) from error
-        except sqlite3.Error as error:
-            raise errors.from_sqlite(error, self.where) from error
+        except (DBAPIError, sqlite3.Error) as error:
+            raise errors.from_sqlite(getattr(error, "orig", None) or error, self.where) from error
 
     def insert(self, table: Table) -> Insert:
         return sqlite_insert(table)
@@ -105,19 +88,8 @@ class SqliteDatabase(Database):
         """This machine's: nobody else has the file."""
         return clock.now()
 
-    def corrupt(self, detail: str) -> LedgerError:
-        return errors.corrupt(self.where, detail)
-
-    def missing(self) -> LedgerError:
-        return _missing(self._path)
-
-    def problems(self) -> list[str]:
-        with self.reading() as connection:
-            found = [row[0] for row in connection.exec_driver_sql("PRAGMA integrity_check(100)")]
-            broken = connection.exec_driver_sql("PRAGMA foreign_key_check").fetchall()
-        lines = [] if found == ["ok"] else [str(line) for line in found]
-        lines += [f"{row[0]}: a row refers to a row of {row[2]} that is not there" for row in broken]
-        return lines
+    def corrupt(self, detail: str) -> XmodeError:
+        return errors.CORRUPT.error(self.where, detail)
 
     def space(self) -> tuple[int | None, int]:
         """As the port says; the log counts too."""
@@ -194,23 +166,11 @@ def _engine(url: URL, path: Path) -> Engine:
     seconds = _timeout_seconds(url)
     # The mode keeps SQLite from making a new, empty file where an operator has moved ours away.
     uri = f"file:{quote(str(path))}?mode=rw"
-    engine = sqlalchemy.create_engine(
-        "sqlite://",
-        creator=lambda: sqlite3.connect(uri, uri=True, check_same_thread=False, timeout=seconds),
-        # A pool without an upper bound: a thread that reads must never wait for another thread that does.
-        poolclass=QueuePool,
-        pool_size=4,
-        max_overflow=-1,
-    )
-    event.listen(engine, "connect", _prepare(seconds))
-    event.listen(engine, "begin", _begin)
-    return engine
 
-
-def _prepare(seconds: float) -> Callable[[sqlite3.Connection, ConnectionPoolEntry], None]:
-    def prepare(connection: sqlite3.Connection, _: ConnectionPoolEntry) -> None:
-        # The driver must not begin transactions by itself: ``_begin`` does, and knows which kind.
-        connection.isolation_level = None
+    def connect() -> sqlite3.Connection:
+        connection = sqlite3.connect(
+            uri, uri=True, check_same_thread=False, timeout=seconds, isolation_level=None
+        )
         for pragma in (
             f"busy_timeout = {int(seconds * 1000)}",
             "synchronous = FULL",  # a commit is on disk when it returns, whatever happens to the power
@@ -219,39 +179,22 @@ def _prepare(seconds: float) -> Callable[[sqlite3.Connection, ConnectionPoolEntr
             "journal_size_limit = 67108864",  # after a large plan the log shrinks to 64 MiB
         ):
             connection.execute(f"PRAGMA {pragma}")
+        return connection
 
-    return prepare
-
-
-def _begin(connection: Connection) -> None:
-    # IMMEDIATE takes the write lock now. A transaction that reads first and asks for the lock later can be
-    # refused at that moment without any waiting, when another has written in between.
-    writes = connection.get_execution_options().get(_WRITES)
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+    return pooled("sqlite://", connect, "BEGIN")
 
 
 def _make_file(path: Path, *, create: bool) -> None:
     try:
-        _make(path, create=create)
+        if path.exists():
+            return
+        if not create:
+            raise missing(str(path))
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with suppress(FileExistsError):
+            os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
     except OSError as error:
         raise errors.from_os(error, str(path)) from error
-
-
-def _make(path: Path, *, create: bool) -> None:
-    if path.exists():
-        return
-    if not create:
-        raise _missing(path)
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with suppress(FileExistsError):
-        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
-
-
-def _missing(path: Path) -> LedgerError:
-    return LedgerError(
-        f"There is no ledger at {path}.",
-        hint="Check `ledger:` in service.yaml. The first `xmode-transfer run` or `daemon` makes a new one.",
-    )
 
 
 def _file_number(path: Path) -> tuple[int, int] | None:
@@ -270,9 +213,8 @@ def _use_write_ahead_log(connection: Connection, seconds: float) -> None:
     SQLite waits for readers here by its busy timeout, but refuses at once where another is about to write,
     as one that turns to the log itself at this moment is: each would wait for the other. So the refused one
     lets go and asks again, for as long as anything else would wait for a lock."""
-    cursor = connection.connection.cursor()
     deadline = time.monotonic() + seconds
-    try:
+    with closing(connection.connection.cursor()) as cursor:
         while cursor.execute("PRAGMA journal_mode").fetchone() != ("wal",):
             try:
                 cursor.execute("PRAGMA journal_mode = WAL")
@@ -280,5 +222,3 @@ def _use_write_ahead_log(connection: Connection, seconds: float) -> None:
                 if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
                     raise
                 time.sleep(0.01)
-    finally:
-        cursor.close()

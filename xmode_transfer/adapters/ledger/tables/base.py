@@ -6,13 +6,12 @@ itself is as many columns as that one has fields.
 """
 
 import json
-from collections.abc import Callable, Collection, Iterator
-from dataclasses import dataclass, fields, is_dataclass
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import asdict, dataclass, fields, is_dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
-from operator import attrgetter
 from types import NoneType
-from typing import Any, Generic, TypeVar, cast, get_args, get_origin, get_type_hints
+from typing import Any, Generic, TypeVar, get_args, get_origin, get_type_hints
 
 from sqlalchemy import (
     BigInteger,
@@ -28,6 +27,7 @@ from sqlalchemy import (
 from sqlalchemy.exc import DontWrapMixin
 from sqlalchemy.types import TypeEngine
 
+from xmode_transfer.domain.alerts import Event, Notification
 from xmode_transfer.domain.records import Checksum, Failure
 
 R = TypeVar("R")
@@ -117,6 +117,25 @@ class Items(TypeDecorator[tuple[Any, ...]]):
         return tuple(self.of(*item) if isinstance(item, list) else item for item in json.loads(value))
 
 
+class Notified(TypeDecorator[Mapping[str, Notification]]):
+    """What each channel knows of an alert, as an object in JSON."""
+
+    impl = TEXT
+    cache_ok = True
+
+    def process_bind_param(self, value: Mapping[str, Notification] | None, dialect: Dialect) -> str | None:
+        kept = {channel: asdict(item) for channel, item in (value or {}).items()}
+        return json.dumps(kept, default=text_of)
+
+    def process_result_value(self, value: str | None, dialect: Dialect) -> dict[str, Notification]:
+        found: dict[str, dict[str, Any]] = json.loads(value or "{}")
+        for item in found.values():
+            item["sent"] = item["sent"] and Event(item["sent"])
+            for name in ("sent_at", "next_attempt_at"):
+                item[name] = item[name] and time_of(item[name])
+        return {channel: Notification(**item) for channel, item in found.items()}
+
+
 _TYPES: dict[type, Callable[[], TypeEngine[Any]]] = {
     str: lambda: TEXT,
     int: BigInteger,
@@ -124,7 +143,6 @@ _TYPES: dict[type, Callable[[], TypeEngine[Any]]] = {
     bool: Boolean,
     datetime: Time,
 }
-_STORED: dict[type, Callable[[Any], object]] = {datetime: text_of, StrEnum: str}
 
 
 # --- Columns and rows
@@ -149,14 +167,6 @@ class Rows(Generic[R]):
         self._record = record
         self._all = _fields_of(record, elsewhere)
         self._fields = [field for field in self._all if field.name not in elsewhere]
-        parts = [
-            (".".join(filter(None, (field.name, attribute))), part or field)
-            for field in self._fields
-            for _, attribute, part in field.columns
-        ]
-        self._stored = attrgetter(*(path for path, _ in parts))
-        stored = [_STORED.get(_base_of(part.kind)) for _, part in parts]
-        self._converted = [(index, convert) for index, convert in enumerate(stored) if convert is not None]
 
     def columns(self) -> Iterator[Column[Any]]:
         """In the order of the fields."""
@@ -181,17 +191,6 @@ class Rows(Generic[R]):
             for name, attribute, part in field.columns:
                 found[name] = value if part is None or value is None else getattr(value, attribute)
         return found
-
-    def stored(self, record: R) -> tuple[object, ...]:
-        """In the order of the columns, as the driver takes them: for records by the million, of which no time
-        and no member of an enumeration is optional."""
-        values = self._stored(record)
-        if not self._converted:
-            return cast("tuple[object, ...]", values)
-        changed = list(values)
-        for index, convert in self._converted:
-            changed[index] = convert(changed[index])
-        return tuple(changed)
 
 
 def _fields_of(record: type, elsewhere: Collection[str] = ()) -> list[_Field]:
@@ -226,11 +225,7 @@ def _value(field: _Field, values: Any) -> Any:
     return field.kind(**{attribute: values[name] for name, attribute, _ in field.columns})
 
 
-def _base_of(kind: Any) -> Any:
-    return StrEnum if isinstance(kind, type) and issubclass(kind, StrEnum) else kind
-
-
 def _type_of(kind: Any) -> TypeEngine[Any]:
     if get_origin(kind) is tuple:
         return Items(get_args(kind)[0])
-    return Member(kind) if _base_of(kind) is StrEnum else _TYPES[kind]()
+    return Member(kind) if issubclass(kind, StrEnum) else _TYPES[kind]()
