@@ -11,17 +11,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC
 from typing import Any
 
-from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError
-from botocore.parsers import ResponseParserError
+from botocore.exceptions import ClientError
 
 from xmode_transfer.adapters import checksums, s3_rules
-from xmode_transfer.adapters.aws_http import guard
-from xmode_transfer.adapters.aws_sessions import DEFAULT_REGION, making_clients, new_session
-from xmode_transfer.adapters.s3_acl import object_acl
+from xmode_transfer.adapters.aws_sessions import DEFAULT_REGION, make_client, new_session
 from xmode_transfer.adapters.s3_bodies import BodyFailed
-from xmode_transfer.adapters.s3_calls import S3Calls
-from xmode_transfer.adapters.s3_errors import UNREADABLE, answer_of, bucket_missing
+from xmode_transfer.adapters.s3_calls import S3Calls, object_acl
+from xmode_transfer.adapters.s3_errors import AWS_ERRORS, UNREADABLE, answer_of, bucket_missing
 from xmode_transfer.adapters.sts import StsRoleSessions
 from xmode_transfer.domain.acl import ObjectAcl
 from xmode_transfer.domain.config import ChecksumMode, Customer
@@ -242,21 +238,20 @@ def _is_allowed(
     if method == "get_bucket_policy":
         asked = {"Bucket": customer.destination.bucket, "ExpectedBucketOwner": customer.bucket_owner}
     try:
-        with making_clients:
-            client = new_session().create_client(
-                service,
-                region_name=region,
-                aws_access_key_id=credentials.access_key_id,
-                aws_secret_access_key=credentials.secret_access_key,
-                aws_session_token=credentials.session_token,
-                config=Config(
-                    retries={"mode": "standard", "total_max_attempts": 2},
-                    connect_timeout=10,
-                    read_timeout=30,
-                    s3={"addressing_style": str(customer.destination.addressing)},
-                ),
-            )
-        guard(client, stop, only_looks=True)
+        session = new_session()
+        session.set_credentials(
+            credentials.access_key_id, credentials.secret_access_key, credentials.session_token
+        )
+        client = make_client(
+            session,
+            service,
+            region,
+            attempts=2,
+            read_timeout_seconds=30,
+            stop=stop,
+            only_looks=True,
+            s3={"addressing_style": str(customer.destination.addressing)},
+        )
         try:
             getattr(client, method)(**asked)
         except BodyFailed as failed:
@@ -267,6 +262,6 @@ def _is_allowed(
         return answer_of(error).code == "NoSuchBucketPolicy"  # it may be read, and there is none
     except Interrupted:
         raise
-    except (BotoCoreError, ResponseParserError, XmodeError, *UNREADABLE):
+    except (*AWS_ERRORS, XmodeError, *UNREADABLE):
         return False
     return True

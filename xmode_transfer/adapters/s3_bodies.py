@@ -1,7 +1,5 @@
 """A source file's bytes on their way into a request, with the proof that they are what was scanned."""
 
-import io
-
 from xmode_transfer.adapters import checksums
 from xmode_transfer.domain.errors import SourceChanged, XmodeError
 from xmode_transfer.ports import OpenFile
@@ -44,15 +42,6 @@ def _fill(body: OpenFile, buffer: memoryview, position: int) -> memoryview:
             hint="It is delivered when it is complete and no longer changes",
         )
     return buffer[:count]
-
-
-class MemoryBody(io.BytesIO):
-    """Bytes that are held, in the shape of a StreamedBody."""
-
-    failed: XmodeError | None = None
-
-    def __len__(self) -> int:
-        return self.getbuffer().nbytes
 
 
 class StreamedBody:

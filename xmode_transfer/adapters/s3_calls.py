@@ -2,23 +2,20 @@
 every call, and domain errors out of it."""
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from importlib.metadata import version
 from typing import Any
 
 from botocore import xform_name
-from botocore.config import Config
 from botocore.credentials import Credentials as BotocoreCredentials
 from botocore.credentials import ReadOnlyCredentials
-from botocore.exceptions import BotoCoreError, ClientError
-from botocore.parsers import ResponseParserError
+from botocore.exceptions import ClientError
 from botocore.session import Session
 
-from xmode_transfer.adapters.aws_http import guard
-from xmode_transfer.adapters.aws_sessions import DEFAULT_REGION, making_clients, new_session
+from xmode_transfer.adapters.aws_sessions import DEFAULT_REGION, make_client, new_session
 from xmode_transfer.adapters.s3_bodies import BodyFailed
 from xmode_transfer.adapters.s3_errors import (
+    AWS_ERRORS,
     UNREADABLE,
     Attempt,
     answer_of,
@@ -27,13 +24,13 @@ from xmode_transfer.adapters.s3_errors import (
     error_without_answer,
     unreadable,
 )
+from xmode_transfer.domain.acl import Grant, ObjectAcl
 from xmode_transfer.domain.config import Addressing, ChecksumMode, Customer
-from xmode_transfer.domain.errors import ConfigError, SessionExpired, XmodeError
+from xmode_transfer.domain.errors import SessionExpired, XmodeError
 from xmode_transfer.ports import Clock, Credentials, CredentialsProvider
 
 REQUEST_ATTEMPTS = 5
 """How often botocore sends one request in all, with its own back-off (mode standard); see docs/retries.md."""
-CONNECT_TIMEOUT_SECONDS = 10
 READ_TIMEOUT_SECONDS = 60
 
 
@@ -93,7 +90,7 @@ class S3Calls:
             raise failed.error from failed
         except ClientError as error:
             raise error_for(answer_of(error), attempt, self._clock.now()) from error
-        except (BotoCoreError, ResponseParserError) as error:
+        except AWS_ERRORS as error:
             raise error_without_answer(error, attempt) from error
 
     def locate(self) -> str:
@@ -118,6 +115,9 @@ class S3Calls:
                     Bucket=self.bucket, **parameters
                 )
         except Exception as error:
+            failed = getattr(body, "failed", None)
+            if failed not in (None, error):  # botocore may sign by the CRT, which keeps what a body raises
+                raise failed from error
             if isinstance(error, UNREADABLE):
                 raise unreadable(attempt, error) from error
             raise
@@ -168,29 +168,19 @@ class S3Calls:
         s3: dict[str, Any] = {"payload_signing_enabled": without}
         if destination.addressing is not Addressing.AUTO:
             s3["addressing_style"] = str(destination.addressing)
-        attempt = Attempt("the client for requests", self.bucket)
-        try:
-            with self.translated(attempt), making_clients:
-                client = self._session().create_client(
-                    "s3",
-                    region_name=region,
-                    config=Config(
-                        s3=s3,
-                        retries={"mode": "standard", "total_max_attempts": REQUEST_ATTEMPTS},
-                        request_checksum_calculation=computed,
-                        response_checksum_validation=computed,
-                        connect_timeout=CONNECT_TIMEOUT_SECONDS,
-                        read_timeout=READ_TIMEOUT_SECONDS,
-                        tcp_keepalive=True,
-                        max_pool_connections=self._connections,
-                        user_agent_extra=f"xmode-transfer/{version('xmode-transfer')}",
-                    ),
-                )
-        except ValueError as error:  # an endpoint variable that is no URL
-            raise ConfigError(
-                f"no S3 client can be made: {error}", hint="Look at AWS_ENDPOINT_URL and AWS_ENDPOINT_URL_S3"
-            ) from error
-        guard(client, self._stop)
+        with self.translated(Attempt("the client for requests", self.bucket)):
+            client = make_client(
+                self._session(),
+                "s3",
+                region,
+                attempts=REQUEST_ATTEMPTS,
+                read_timeout_seconds=READ_TIMEOUT_SECONDS,
+                stop=self._stop,
+                s3=s3,
+                request_checksum_calculation=computed,
+                response_checksum_validation=computed,
+                max_pool_connections=self._connections,
+            )
         events = client.meta.events
         events.register("provide-client-params.s3", self._add_owner)
         if self._create_only:
@@ -242,3 +232,18 @@ class _SessionCredentials(BotocoreCredentials):  # type: ignore[misc]
         last: Credentials | None = getattr(self._used, "last", None)
         if last is not None:
             self._provider.invalidate(last)
+
+
+def object_acl(answer: Mapping[str, Any]) -> ObjectAcl:
+    """What GetObjectAcl answers, as botocore parses it, in the domain's terms."""
+    return ObjectAcl(
+        str(answer.get("Owner", {}).get("ID", "")),
+        frozenset(
+            Grant(_grantee(grant.get("Grantee", {})), str(grant.get("Permission", "")))
+            for grant in answer.get("Grants", ())
+        ),
+    )
+
+
+def _grantee(grantee: Mapping[str, Any]) -> str:
+    return str(grantee.get("ID") or grantee.get("URI") or grantee.get("EmailAddress") or "")

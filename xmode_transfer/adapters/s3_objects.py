@@ -7,8 +7,7 @@ from typing import Any
 
 from xmode_transfer.adapters import checksums, s3_rules
 from xmode_transfer.adapters.retrying import Retries
-from xmode_transfer.adapters.s3_acl import object_acl
-from xmode_transfer.adapters.s3_calls import S3Calls
+from xmode_transfer.adapters.s3_calls import S3Calls, object_acl
 from xmode_transfer.adapters.s3_deleting import BatchDeletes
 from xmode_transfer.adapters.s3_errors import UNREADABLE, Attempt, bucket_missing, unreadable
 from xmode_transfer.adapters.s3_uploads import S3Uploads
@@ -86,7 +85,7 @@ class S3Objects(S3Uploads):
                 storage_class=answer.get("StorageClass"),
             )
         except UNREADABLE as error:
-            raise unreadable(Attempt("HeadObject", self._destination.bucket, key), error) from error
+            raise unreadable(Attempt("HeadObject", self.bucket, key), error) from error
 
     def _head(self, key: str) -> dict[str, Any]:
         if not self._with_checksums:
@@ -108,7 +107,7 @@ class S3Objects(S3Uploads):
         except AccessDenied:
             pass  # it is there; a session policy for one prefix does not allow this call
         except ObjectNotFound as error:
-            raise bucket_missing(self._destination.bucket, error) from error
+            raise bucket_missing(self.bucket, error) from error
         self._bucket_seen_until = self._clock.monotonic() + _BUCKET_SEEN_SECONDS
 
     def list(self, prefix: str, start_after: str | None = None) -> Iterator[ListedObject]:
@@ -139,7 +138,7 @@ class S3Objects(S3Uploads):
             token = page.get("NextContinuationToken")
             if not token or token == asked.get("ContinuationToken"):
                 raise Unavailable(
-                    f"the listing of s3://{self._destination.bucket}/{prefix} broke off: S3 says there is "
+                    f"the listing of s3://{self.bucket}/{prefix} broke off: S3 says there is "
                     "more, and not where it goes on",
                     hint="Tried again by itself",
                 )
@@ -150,7 +149,7 @@ class S3Objects(S3Uploads):
             at = row["LastModified"].astimezone(UTC)
             return ListedObject(str(row["Key"]), int(row["Size"]), str(row["ETag"]), at)
         except UNREADABLE as error:
-            raise unreadable(Attempt("ListObjectsV2", self._destination.bucket), error) from error
+            raise unreadable(Attempt("ListObjectsV2", self.bucket), error) from error
 
     def read(self, key: str) -> Iterator[bytes]:
         """Tried again until the first bytes are there; what breaks off later is the caller's to begin
@@ -170,7 +169,7 @@ class S3Objects(S3Uploads):
         answer = self.call("GetObject", key, **mode)
         body = answer["Body"]
         try:
-            with self._calls.translated(Attempt("GetObject", self._destination.bucket, key)):
+            with self._calls.translated(Attempt("GetObject", self.bucket, key)):
                 yield from body.iter_chunks(_READ_CHUNK_BYTES)
         finally:
             body.close()
@@ -204,7 +203,7 @@ class S3Objects(S3Uploads):
             return None
         if found.etag != etag:
             raise ObjectExists(
-                f"s3://{self._destination.bucket}/{key} was changed: its ETag is {found.etag} and not {etag}",
+                f"s3://{self.bucket}/{key} was changed: its ETag is {found.etag} and not {etag}",
                 http_status=412,
             )
         return self._delete(key)

@@ -15,32 +15,22 @@ from xmode_transfer.domain.errors import ChecksumMismatch, RequestRefused, Unava
 from xmode_transfer.domain.records import Checksum, UploadedPart
 from xmode_transfer.ports import PutAnswer, PutRequest
 
-WHOLE_CHECKSUM = {"ChecksumAlgorithm": "CRC32", "ChecksumType": "FULL_OBJECT"}
-"""How an upload is opened of which S3 is to check the whole."""
+_WHOLE_CHECKSUM = {"ChecksumAlgorithm": "CRC32", "ChecksumType": "FULL_OBJECT"}
+"""How an upload is opened of which S3 is to check the whole; left out where the store does not know it."""
 
 
 class S3Uploads:
     """The part of ``ports.ObjectStore`` that makes objects and carries no body itself."""
 
     def __init__(self, customer: Customer, calls: S3Calls, retries: Retries) -> None:
+        self.bucket = customer.destination.bucket
+        self.call = calls.call
         self._destination = customer.destination
         self._calls = calls
         self.retries = retries
         """What tries again the calls that wait for their answer."""
         self._with_checksums = customer.destination.checksums is not ChecksumMode.NONE
         self._with_whole = customer.destination.checksums is ChecksumMode.FULL
-
-    @property
-    def bucket(self) -> str:
-        return self._destination.bucket
-
-    def client(self) -> Any:
-        """botocore's client. May first learn the bucket's Region."""
-        return self._calls.client()
-
-    def call(self, operation: str, key: str | None = None, **parameters: Any) -> dict[str, Any]:
-        """``S3Calls.call``."""
-        return self._calls.call(operation, key, **parameters)
 
     def creation(self, request: PutRequest) -> dict[str, Any]:
         return {
@@ -55,24 +45,17 @@ class S3Uploads:
         return {"ChecksumAlgorithm": "CRC32", "ChecksumCRC32": checksums.encode(crc32)}
 
     def create_upload(self, request: PutRequest) -> tuple[str, datetime | None]:
-        return self.open_upload(request.key, self.creation(request), WHOLE_CHECKSUM)
-
-    def open_upload(
-        self, key: str, creation: dict[str, Any], whole: dict[str, Any]
-    ) -> tuple[str, datetime | None]:
-        """``create_upload`` with the request's members given; ``whole`` is left out where the store does not
-        know it."""
-
         def create() -> tuple[str, datetime | None]:
-            wished = whole if self._with_whole else {}
-            answer = self._tolerantly("CreateMultipartUpload", key, creation, wished)
+            wished = _WHOLE_CHECKSUM if self._with_whole else {}
+            answer = self._tolerantly("CreateMultipartUpload", request.key, self.creation(request), wished)
             try:
                 abort_at = answer.get("AbortDate")
                 return str(answer["UploadId"]), abort_at and abort_at.astimezone(UTC)
             except UNREADABLE as error:
-                raise unreadable(Attempt("CreateMultipartUpload", self.bucket, key), error) from error
+                attempt = Attempt("CreateMultipartUpload", self.bucket, request.key)
+                raise unreadable(attempt, error) from error
 
-        return self.retries.call("create_upload", key, create)
+        return self.retries.call("create_upload", request.key, create)
 
     def send_part(
         self, key: str, upload_id: str, number: int, payload: Any, length: int, crc32: int

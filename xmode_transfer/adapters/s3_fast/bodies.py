@@ -6,7 +6,7 @@ from typing import Any
 from zlib import crc32
 
 from xmode_transfer.adapters.checksums import encode
-from xmode_transfer.adapters.s3_fast.threads import keep_state
+from xmode_transfer.adapters.s3_fast.direct import keep_state
 from xmode_transfer.domain.errors import SourceChanged
 from xmode_transfer.ports import OpenFile
 
