@@ -12,7 +12,7 @@ from functools import partial
 from typing import Any
 
 from xmode_transfer.adapters.lanes import Job, Lanes
-from xmode_transfer.adapters.retrying import RetryRules
+from xmode_transfer.adapters.retrying import Attempts, RetryRules
 from xmode_transfer.adapters.timer import Timer
 from xmode_transfer.domain.config import Limits
 from xmode_transfer.domain.errors import Defect, Interrupted, Throttled, XmodeError
@@ -110,7 +110,7 @@ class Dispatcher:
         pause = None
         passing = isinstance(error, XmodeError) and error.retryable
         if passing and job.is_retried and not self._is_stopping() and self.lanes.may_retry(job):
-            job.retries = job.retries or self._rules.begin(job.operation, job.key)
+            job.retries = job.retries or Attempts(self._rules, job.operation, job.key)
             pause = job.lane.logged(job.retries.pause_after, error)
         if pause is None:
             self.pump()

@@ -23,27 +23,6 @@ def read_whole(body: OpenFile, offset: int, length: int) -> tuple[bytes, int]:
     return content, checksums.crc32(content)
 
 
-def crc32_of(body: OpenFile, offset: int, length: int) -> int:
-    """The CRC32 of a range, by one pass. Raises SourceChanged when the file is shorter."""
-    buffer = memoryview(bytearray(min(_CHUNK, length)))
-    value, position, end = 0, offset, offset + length
-    while position < end:
-        piece = _fill(body, buffer[: end - position], position)
-        value = checksums.crc32(piece, value)
-        position += len(piece)
-    return value
-
-
-def _fill(body: OpenFile, buffer: memoryview, position: int) -> memoryview:
-    count = body.read_into(buffer, position)
-    if count <= 0:
-        raise SourceChanged(
-            f"the file ends at byte {position} and was longer when it was scanned",
-            hint="It is delivered when it is complete and no longer changes",
-        )
-    return buffer[:count]
-
-
 class StreamedBody:
     """A range of an open file, for a client that reads, seeks and may send it again.
 
@@ -100,7 +79,7 @@ class StreamedBody:
 
     def _hold(self) -> None:
         length = min(len(self._buffer), self._length - self._position)
-        self._held = _fill(self._body, self._buffer[:length], self._offset + self._position)
+        self._held = checksums.fill(self._body, self._buffer[:length], self._offset + self._position)
         self._held_at = self._position
         if self._position == 0:
             self._seen = self._seen_crc32 = 0

@@ -72,14 +72,16 @@ class S3Calls:
     def call(self, operation: str, key: str | None = None, **parameters: Any) -> dict[str, Any]:
         """One operation by S3's name for it, on this bucket. A dead session is renewed once; errors are the
         domain's."""
-        attempt = Attempt(operation, self.bucket, key)
         if key is not None:
             parameters["Key"] = key
+        return self._call(self.client(), Attempt(operation, self.bucket, key), parameters)
+
+    def _call(self, client: Any, attempt: Attempt, parameters: dict[str, Any]) -> dict[str, Any]:
         try:
-            return self._send(self.client(), attempt, parameters)
+            return self._send(client, attempt, parameters)
         except SessionExpired:
             self._credentials.renew()
-            return self._send(self.client(), attempt, parameters)
+            return self._send(client, attempt, parameters)
 
     @contextmanager
     def translated(self, attempt: Attempt) -> Iterator[None]:
@@ -137,13 +139,8 @@ class S3Calls:
         session = self._session()
         guess = session.get_config_variable("region") or DEFAULT_REGION[self._customer.partition]
         client = self._build(guess)
-        attempt = Attempt("HeadBucket", self.bucket)
         try:
-            try:
-                self._send(client, attempt, {})
-            except SessionExpired:
-                self._credentials.renew()
-                self._send(client, attempt, {})
+            self._call(client, Attempt("HeadBucket", self.bucket), {})
         except XmodeError as error:
             if error.http_status == 404:
                 raise bucket_missing(self.bucket, error) from error

@@ -6,7 +6,7 @@ from datetime import UTC
 from typing import Any
 
 from xmode_transfer.adapters import checksums, s3_rules
-from xmode_transfer.adapters.retrying import Retries
+from xmode_transfer.adapters.retrying import Attempts, Retries
 from xmode_transfer.adapters.s3_calls import S3Calls, object_acl
 from xmode_transfer.adapters.s3_deleting import BatchDeletes
 from xmode_transfer.adapters.s3_errors import UNREADABLE, Attempt, bucket_missing, unreadable
@@ -120,7 +120,7 @@ class S3Objects(S3Uploads):
                     last, attempts = row.key, None
                     yield row
             except XmodeError as error:
-                attempts = attempts or self.retries.begin("list", prefix)
+                attempts = attempts or Attempts(self.retries.rules, "list", prefix)
                 self.retries.pause(attempts, error)
             else:
                 return

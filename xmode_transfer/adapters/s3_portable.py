@@ -17,7 +17,7 @@ from xmode_transfer.adapters import checksums, s3_rules
 from xmode_transfer.adapters.dispatch import Dispatcher
 from xmode_transfer.adapters.lanes import Job
 from xmode_transfer.adapters.retrying import Retries, RetryRules
-from xmode_transfer.adapters.s3_bodies import StreamedBody, crc32_of, read_whole
+from xmode_transfer.adapters.s3_bodies import StreamedBody, read_whole
 from xmode_transfer.adapters.s3_calls import S3Calls
 from xmode_transfer.adapters.s3_objects import PAGE_ROWS, S3Objects
 from xmode_transfer.adapters.s3_uploads import put_answer
@@ -157,7 +157,7 @@ class PortableStore(S3Objects):
             )
         if length <= self.in_memory_bytes:
             return read_whole(body, offset, length)
-        crc32 = crc32_of(body, offset, length)
+        crc32 = checksums.decode(checksums.of(body, checksums.ALGORITHM, offset, length))
         return StreamedBody(body, offset, length, crc32), crc32
 
     def _transfer_manager(self) -> Any:
