@@ -99,10 +99,7 @@ def fill(file: OpenFile, buffer: memoryview, position: int) -> memoryview:
     """What of the file fits into the buffer. Raises SourceChanged when there is nothing."""
     count = file.read_into(buffer, position)
     if count <= 0:
-        raise SourceChanged(
-            f"the file ends at byte {position} and was longer when it was scanned",
-            hint="It is delivered when it is complete and no longer changes",
-        )
+        raise SourceChanged(f"the file ends at byte {position} and was longer when it was scanned")
     return buffer[:count]
 
 

@@ -58,16 +58,12 @@ class S3Calls:
         self._stop = stop
         self._create_only = create_only
         self._lock = threading.Lock()
-        self._region = customer.destination.region or region
+        self.region = customer.destination.region or region
+        """The bucket's Region as configured, remembered or learnt; None before the first call when it is
+        neither."""
         self._client: Any = None
         self.seen_region: str | None = None
         """The bucket's Region as S3 has named it in an answer; None as long as it has not."""
-
-    @property
-    def region(self) -> str | None:
-        """The bucket's Region as configured, remembered or learnt; None before the first call when it is
-        neither."""
-        return self._region
 
     def call(self, operation: str, key: str | None = None, **parameters: Any) -> dict[str, Any]:
         """One operation by S3's name for it, on this bucket. A dead session is renewed once; errors are the
@@ -97,9 +93,10 @@ class S3Calls:
 
     def locate(self) -> str:
         """The bucket's Region; asked for with one HeadBucket where it is not known yet."""
-        self.client()
-        assert self._region is not None
-        return self._region
+        if self.region is None:
+            self.client()
+        assert self.region is not None
+        return self.region
 
     def close(self) -> None:
         """Frees the connections. Idempotent."""
@@ -129,9 +126,9 @@ class S3Calls:
         """botocore's client for the bucket, whose Region is learnt first where it is not known."""
         with self._lock:
             if self._client is None:
-                if self._region is None:
-                    self._region = self._learn_region()
-                self._client = self._build(self._region)
+                if self.region is None:
+                    self.region = self._learn_region()
+                self._client = self._build(self.region)
             return self._client
 
     def _learn_region(self) -> str:
@@ -148,7 +145,7 @@ class S3Calls:
                 raise
         finally:
             client.close()
-        return self._region or guess
+        return self.region or guess
 
     def _session(self) -> Session:
         session = new_session()
@@ -195,7 +192,7 @@ class S3Calls:
     def _note_region(self, response_dict: dict[str, Any] | None = None, **_: object) -> None:
         region = (response_dict or {}).get("headers", {}).get("x-amz-bucket-region")
         if region:
-            self._region = self.seen_region = region
+            self.region = self.seen_region = region
 
 
 def _add_create_only(params: dict[str, Any], **_: object) -> None:

@@ -19,8 +19,7 @@ from xmode_transfer.adapters.lanes import Job
 from xmode_transfer.adapters.retrying import Retries, RetryRules
 from xmode_transfer.adapters.s3_bodies import StreamedBody, read_whole
 from xmode_transfer.adapters.s3_calls import S3Calls
-from xmode_transfer.adapters.s3_objects import PAGE_ROWS, S3Objects
-from xmode_transfer.adapters.s3_uploads import put_answer
+from xmode_transfer.adapters.s3_objects import PAGE_ROWS, S3Objects, put_answer
 from xmode_transfer.domain.config import Customer, Limits
 from xmode_transfer.domain.errors import Interrupted, RequestRefused, XmodeError
 from xmode_transfer.domain.records import UploadedPart

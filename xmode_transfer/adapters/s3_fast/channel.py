@@ -136,7 +136,6 @@ class Channel:
         self,
         customer: Customer,
         provider: CredentialsProvider,
-        region: str | None,
         calls: S3Calls,
         endpoints: Endpoints,
         clock: Clock,
@@ -149,7 +148,6 @@ class Channel:
         self._clock = clock
         self._lock = threading.Lock()
         self._endpoint: Endpoint | None = None
-        self.region = customer.destination.region or region
         self.ready: Ready | None = None
 
     def ready_at(self, now: float) -> Ready | None:
@@ -164,7 +162,7 @@ class Channel:
             if self.ready_at(self._clock.monotonic()) is not None:
                 return
             credentials = self._provider.get()
-            region = self.region = self.region or self._calls.locate()
+            region = self._calls.locate()
             if self._endpoint is None:
                 self._endpoint = self._endpoints.resolve(self._customer.destination, region)
             signer = AwsCredentialsProvider.new_static(
@@ -199,8 +197,8 @@ class Channel:
     def move(self, used: Ready, region: str) -> None:
         """S3 says that the bucket lies in another Region than the one that was used."""
         with self._lock:
-            if self.region == used.region:
-                self.region = region
+            if self._calls.region == used.region:
+                self._calls.region = region
                 self._endpoint = None
             if self.ready is used:
                 self.ready = None

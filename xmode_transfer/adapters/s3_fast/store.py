@@ -102,8 +102,7 @@ class PutJob(BodyJob):
         asked = self._asked
         if self._file.size != asked.size:
             raise SourceChanged(
-                f"the file has {self._file.size} bytes and had {asked.size} when it was planned",
-                hint="It is delivered when it is complete and no longer changes",
+                f"the file has {self._file.size} bytes and had {asked.size} when it was planned"
             )
         headers = [*ready.creation, ("content-type", asked.content_type)]
         if asked.metadata:
@@ -186,10 +185,6 @@ class FastStore(PortableStore):
         held = min(self.dispatcher.lanes.memory_bytes, s3_rules.SINGLE_PUT_MAX_BYTES)
         self._largest_bytes = held if self.with_checksum else min(held, SMALL_BYTES)
 
-    @property
-    def region(self) -> str | None:
-        return self.channel.region or super().region
-
     def put(self, request: PutRequest, body: OpenFile) -> Future[PutAnswer]:
         return self._send(PutJob(self, request, body))
 
@@ -220,5 +215,5 @@ class FastStores(PortableStores):
 
     def open(self, customer: Customer, credentials: CredentialsProvider, region: str | None) -> FastStore:
         calls = self.calls(customer, credentials, region)
-        channel = Channel(customer, credentials, region, calls, self._endpoints, self.clock)
+        channel = Channel(customer, credentials, calls, self._endpoints, self.clock)
         return FastStore(self, customer, calls, channel)
