@@ -8,7 +8,6 @@ nothing.
 import threading
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import UTC
 from typing import Any
 
 from botocore.exceptions import ClientError
@@ -18,13 +17,14 @@ from xmode_transfer.adapters.aws_sessions import DEFAULT_REGION, make_client, ne
 from xmode_transfer.adapters.s3_bodies import BodyFailed
 from xmode_transfer.adapters.s3_calls import S3Calls, object_acl
 from xmode_transfer.adapters.s3_errors import AWS_ERRORS, UNREADABLE, answer_of, bucket_missing
+from xmode_transfer.adapters.s3_objects import checksum_in, listed
 from xmode_transfer.adapters.sts import StsRoleSessions
 from xmode_transfer.domain.acl import ObjectAcl
 from xmode_transfer.domain.config import ChecksumMode, Customer
 from xmode_transfer.domain.errors import AccessDenied, Interrupted, ObjectNotFound, UploadNotFound, XmodeError
 from xmode_transfer.domain.keys import check_place
 from xmode_transfer.domain.policy import Step, session_policy
-from xmode_transfer.domain.records import Checksum, UploadedPart
+from xmode_transfer.domain.records import UploadedPart
 from xmode_transfer.ports import (
     Clock,
     Credentials,
@@ -134,10 +134,7 @@ class AwsReservedPlace:
 
     def list(self) -> Sequence[ListedObject]:
         answer = self._calls.call("ListObjectsV2", Prefix=self.prefix, MaxKeys=1000)
-        return [
-            ListedObject(row["Key"], int(row["Size"]), str(row["ETag"]), row["LastModified"].astimezone(UTC))
-            for row in answer.get("Contents", ())
-        ]
+        return [listed(row) for row in answer.get("Contents", ())]
 
     def put(self, key: str, body: bytes, *, acl: bool = True) -> ProbedObject:
         answer = self._calls.call(
@@ -215,10 +212,9 @@ class AwsReservedPlace:
 
 def _object(answer: Mapping[str, Any], size: int) -> ProbedObject:
     version = answer.get("VersionId")
-    crc32, composite = answer.get("ChecksumCRC32"), answer.get("ChecksumType") == "COMPOSITE"
     return ProbedObject(
         size,
-        None if crc32 is None or composite else Checksum(checksums.ALGORITHM, str(crc32)),
+        checksum_in(answer),
         None if version in (None, "null") else str(version),
         answer.get("ServerSideEncryption"),
         answer.get("ObjectLockMode"),

@@ -2,7 +2,7 @@
 looking, listing, reading, deleting. What may pass is tried again (``retrying``), after botocore's own tries
 for the request."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
@@ -229,7 +229,7 @@ class S3Objects:
                 key=key,
                 size=int(answer["ContentLength"]),
                 etag=str(answer["ETag"]),
-                checksum=_checksum_in(answer),
+                checksum=checksum_in(answer),
                 token=answer.get("Metadata", {}).get(s3_rules.TOKEN_METADATA),
                 version_id=answer.get("VersionId"),
                 modified_at=answer["LastModified"].astimezone(UTC),
@@ -283,8 +283,10 @@ class S3Objects:
             asked["StartAfter"] = start_after
         while True:
             page = self.call("ListObjectsV2", **asked)
-            for row in page.get("Contents", ()):
-                yield self._listed(row)
+            try:
+                yield from map(listed, page.get("Contents", ()))
+            except UNREADABLE as error:
+                raise unreadable(Attempt("ListObjectsV2", self.bucket), error) from error
             if not page.get("IsTruncated"):
                 return
             token = page.get("NextContinuationToken")
@@ -295,13 +297,6 @@ class S3Objects:
                     hint="Tried again by itself",
                 )
             asked = {"Prefix": prefix, "MaxKeys": self._page_size, "ContinuationToken": token}
-
-    def _listed(self, row: dict[str, Any]) -> ListedObject:
-        try:
-            at = row["LastModified"].astimezone(UTC)
-            return ListedObject(str(row["Key"]), int(row["Size"]), str(row["ETag"]), at)
-        except UNREADABLE as error:
-            raise unreadable(Attempt("ListObjectsV2", self.bucket), error) from error
 
     def read(self, key: str) -> Iterator[bytes]:
         """Tried again until the first bytes are there; what breaks off later is the caller's to begin
@@ -366,7 +361,13 @@ class S3Objects:
         return self.retries.call("delete_many", first, lambda: self._deletes(wanted))
 
 
-def _checksum_in(answer: dict[str, Any]) -> Checksum | None:
+def listed(row: dict[str, Any]) -> ListedObject:
+    """One row of a listing."""
+    at = row["LastModified"].astimezone(UTC)
+    return ListedObject(str(row["Key"]), int(row["Size"]), str(row["ETag"]), at)
+
+
+def checksum_in(answer: Mapping[str, Any]) -> Checksum | None:
     """The whole object's checksum; a composite one (``...-3``) is of the parts and says nothing of the
     whole."""
     if answer.get("ChecksumType") == "COMPOSITE":

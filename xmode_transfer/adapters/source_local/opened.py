@@ -8,8 +8,7 @@ import os
 import stat
 from datetime import UTC, datetime
 
-from xmode_transfer.adapters.source_local.judging import raise_if_out_of_descriptors
-from xmode_transfer.adapters.source_local.walk import identity_of, real_root
+from xmode_transfer.adapters.source_local.walk import identity_of, raise_if_out_of_descriptors, real_root
 from xmode_transfer.domain.errors import SourceChanged, SourceError, SourceUnreadable
 from xmode_transfer.domain.keys import readable
 from xmode_transfer.domain.records import SourceFile

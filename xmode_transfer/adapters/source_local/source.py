@@ -6,13 +6,17 @@ import stat
 from collections.abc import Iterator
 from datetime import datetime
 
-from xmode_transfer.adapters.source_local.judging import (
+from xmode_transfer.adapters.source_local.opened import LocalFile, open_file
+from xmode_transfer.adapters.source_local.walk import (
+    Tree,
+    closed_to_us,
+    missing,
     raise_if_out_of_descriptors,
+    real_root,
     unfollowed,
     unreadable,
+    walk,
 )
-from xmode_transfer.adapters.source_local.opened import LocalFile, open_file
-from xmode_transfer.adapters.source_local.walk import Tree, real_root, walk
 from xmode_transfer.adapters.source_rules import (
     NOT_LOOKED_INTO,
     Completeness,
@@ -22,7 +26,7 @@ from xmode_transfer.adapters.source_rules import (
     by_settling,
 )
 from xmode_transfer.domain.config import Feed
-from xmode_transfer.domain.errors import SourceMissing, SourceUnreadable
+from xmode_transfer.domain.errors import SourceUnreadable
 from xmode_transfer.domain.keys import readable
 from xmode_transfer.domain.periods import Partition, Period
 from xmode_transfer.domain.records import SourceFile, SourceProblem
@@ -78,10 +82,7 @@ class LocalSource(FeedFiles):
     def _real_root(self) -> str:
         """The root without links. Raises SourceMissing."""
         if not os.path.isdir(self._root):
-            raise SourceMissing(
-                f"{self._root} is not there, or is no directory",
-                hint="check the feed's source, and that its disk is mounted",
-            )
+            raise missing(self._root)
         return real_root(self._root)
 
     def _drop_folder(self, root: str) -> PeriodState:
@@ -91,10 +92,7 @@ class LocalSource(FeedFiles):
             )
         except OSError as error:
             raise_if_out_of_descriptors(error)
-            raise SourceUnreadable(
-                f"{self._root} cannot be read: {error.strerror or error}",
-                hint="the user that this service runs as needs to be able to read it",
-            ) from error
+            raise closed_to_us(self._root, error) from error
 
     def _state(self, root: str, period: Period, directory: str) -> PeriodState | SourceProblem | None:
         path = f"{root}/{directory}"
@@ -155,10 +153,7 @@ def _matching(
     except OSError as error:
         raise_if_out_of_descriptors(error)
         if not above:
-            raise SourceUnreadable(
-                f"{root} cannot be read: {error.strerror or error}",
-                hint="the user that this service runs as needs to be able to read it",
-            ) from error
+            raise closed_to_us(root, error) from error
         problems.append(unreadable(above + "/", error))
         return []
 
