@@ -15,10 +15,11 @@ from xmode_transfer.ports import OpenFile
 
 try:
     from awscrt import checksums as _crt
-except ImportError:  # no wheel for this machine: zlib and the arithmetic below give the same values
+except ImportError:  # no wheel for this machine: the arithmetic below gives the same values
     _crt = None
 
 ALGORITHM = "crc32"
+crc32 = zlib.crc32  # twice as fast as awscrt's
 _CHUNK_BYTES = 1024 * 1024
 
 _POLYNOMIAL = 0xEDB88320  # CRC-32 (IEEE 802.3), reflected: bit 31 is the coefficient of x^0
@@ -45,14 +46,6 @@ def combine_by_arithmetic(first: int, second: int, second_length: int) -> int:
         power = _times(power, power)
         length >>= 1
     return _times(first, factor) ^ second
-
-
-def _crt_crc32(data: bytes | bytearray | memoryview, previous: int = 0) -> int:
-    return int(_crt.crc32(data, previous))
-
-
-crc32: Callable[..., int] = zlib.crc32 if _crt is None else _crt_crc32
-"""``crc32(data, previous=0)``: the CRC32 as an unsigned number, going on from ``previous``."""
 
 
 def combine(first: int, second: int, second_length: int) -> int:
@@ -102,25 +95,28 @@ def decode(text: str) -> int:
     return int.from_bytes(raw, "big")
 
 
-def of(file: OpenFile, algorithm: str) -> str:
-    """The checksum of an open file's whole content in S3's base64, by S3's name of the algorithm in lower
-    case.
+def fill(file: OpenFile, buffer: memoryview, position: int) -> memoryview:
+    """What of the file fits into the buffer. Raises SourceChanged when there is nothing."""
+    count = file.read_into(buffer, position)
+    if count <= 0:
+        raise SourceChanged(f"the file ends at byte {position} and was longer when it was scanned")
+    return buffer[:count]
 
-    Raises SourceChanged when the file ends before its size, RequestRefused for an algorithm that cannot be
-    computed here.
+
+def of(file: OpenFile, algorithm: str, offset: int = 0, length: int | None = None) -> str:
+    """The checksum of an open file's content, or of a range of it, in S3's base64, by S3's name of the
+    algorithm in lower case.
+
+    Raises SourceChanged when the file ends too soon, RequestRefused for an algorithm that cannot be computed
+    here.
     """
-    buffer = memoryview(bytearray(max(1, min(_CHUNK_BYTES, file.size))))
+    position, end = offset, file.size if length is None else offset + length
+    buffer = memoryview(bytearray(max(1, min(_CHUNK_BYTES, end - offset))))
     summed = running(algorithm)
-    position = 0
-    while position < file.size:
-        count = file.read_into(buffer[: file.size - position], position)
-        if count <= 0:
-            raise SourceChanged(
-                f"the file ends at byte {position} and was {file.size} bytes long when it was scanned",
-                hint="It is delivered when it is complete and no longer changes",
-            )
-        summed.update(buffer[:count])
-        position += count
+    while position < end:
+        piece = fill(file, buffer[: end - position], position)
+        summed.update(piece)
+        position += len(piece)
     return base64.b64encode(summed.digest()).decode("ascii")
 
 

@@ -7,50 +7,16 @@ takes up no place among what is in flight, no memory and no bandwidth.
 """
 
 import threading
-from abc import ABC, abstractmethod
 from concurrent.futures import Future
 from functools import partial
-from typing import Any, cast
+from typing import Any
 
-from xmode_transfer.adapters.lanes import Lane, Lanes, Waiting
+from xmode_transfer.adapters.lanes import Job, Lanes
 from xmode_transfer.adapters.retrying import Attempts, RetryRules
-from xmode_transfer.adapters.s3_errors import Attempt
 from xmode_transfer.adapters.timer import Timer
 from xmode_transfer.domain.config import Limits
 from xmode_transfer.domain.errors import Defect, Interrupted, Throttled, XmodeError
 from xmode_transfer.ports import Clock
-
-
-class Job(ABC):
-    """One body, or one request that belongs to it. ``future`` is what the caller waits for; ``sent_at`` is in
-    the clock's monotonic seconds."""
-
-    operation: str
-    """S3's name of what is asked."""
-    stoppable = True
-    is_retried = True
-    """Whether the object is tried again here; else the caller does so."""
-    retries: Attempts | None = None
-    sent_at = 0.0
-
-    def __init__(self, lane: Lane, bucket: str, key: str, length: int, held_bytes: int) -> None:
-        self.lane = lane
-        self.bucket = bucket
-        self.key = key
-        self.length = length
-        self.held_bytes = held_bytes
-        self.future: Future[Any] = Future()
-
-    @property
-    def attempt(self) -> Attempt:
-        return Attempt(self.operation, self.bucket, self.key)
-
-    @abstractmethod
-    def send(self) -> Future[Any]:
-        """Sends it through botocore."""
-
-    def start_over(self) -> None:  # noqa: B027 - most have nothing to forget
-        """The object is begun again: what was counted of its request counts no more."""
 
 
 class _Here(threading.local):
@@ -71,12 +37,12 @@ class Dispatcher:
         self._closed = False
         self._here = _Here()
 
-    def submit(self, job: Job, *, first: bool = False) -> Future[Any]:
+    def submit(self, job: Job) -> Future[Any]:
         """The job's future; it fails with domain errors only."""
         job.future.set_running_or_notify_cancel()
         # Counted down before the caller's own callbacks run, so that one of them may close the store.
         job.future.add_done_callback(job.lane.ended)
-        self._begin_all(self.lanes.enter(job, first=first))
+        self._begin_all(self.lanes.enter(job))
         return job.future
 
     def pump(self) -> None:
@@ -93,16 +59,16 @@ class Dispatcher:
 
     # --- Beginning --------------------------------------------------------------------------------------
 
-    def _begin_all(self, job: Waiting | None) -> None:
+    def _begin_all(self, job: Job | None) -> None:
         """Begins this one, and what has room besides."""
         before, self._here.is_beginning = self._here.is_beginning, True
         try:
             while job is not None:
-                if job.stoppable and self._is_stopping():
+                if self._is_stopping():
                     self.lanes.done(job)
                     self._interrupt(job)
                 else:
-                    self._begin(cast("Job", job))
+                    self._begin(job)
                 job = self.lanes.next() if self.lanes.may_have_room else None
         finally:
             self._here.is_beginning = before
@@ -113,8 +79,8 @@ class Dispatcher:
     def _is_stopping(self) -> bool:
         return self._closed or self._stop.is_set()
 
-    def _interrupt(self, job: Waiting) -> None:
-        self._tell(cast("Job", job), Interrupted("we were asked to stop before this was sent"))
+    def _interrupt(self, job: Job) -> None:
+        self._tell(job, Interrupted("we were asked to stop before this was sent"))
 
     def _begin(self, job: Job) -> None:
         job.sent_at = self._clock.monotonic()
@@ -129,7 +95,7 @@ class Dispatcher:
     def _came_back(self, job: Job, sent: Future[Any]) -> None:
         error = sent.exception()
         if error is None:
-            self.lanes.finished(job)
+            self.lanes.done(job, succeeded=True)
             self.pump()
             job.future.set_result(sent.result())
             return
@@ -144,7 +110,7 @@ class Dispatcher:
         pause = None
         passing = isinstance(error, XmodeError) and error.retryable
         if passing and job.is_retried and not self._is_stopping() and self.lanes.may_retry(job):
-            job.retries = job.retries or self._rules.begin(job.operation, job.key)
+            job.retries = job.retries or Attempts(self._rules, job.operation, job.key)
             pause = job.lane.logged(job.retries.pause_after, error)
         if pause is None:
             self.pump()

@@ -5,15 +5,18 @@ A request is made, and signed, only when it is its turn: nothing grows old in a 
 
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable
+from concurrent.futures import Future
 from functools import partial
-from typing import Any, Protocol
+from typing import Any
 
 from xmode_transfer import telemetry
 from xmode_transfer.adapters.bandwidth import Allowance, Allowances
 from xmode_transfer.adapters.clock import SystemClock
-from xmode_transfer.adapters.pace import Pace
+from xmode_transfer.adapters.retrying import Attempts
+from xmode_transfer.adapters.s3_errors import Attempt
 from xmode_transfer.adapters.timer import Timer
 from xmode_transfer.domain.bandwidth import Timetable
 from xmode_transfer.domain.config import Limits
@@ -24,16 +27,78 @@ SMALL_BYTES = 1024 * 1024
 waits for room."""
 _PATIENCE_SECONDS = 2.0
 """A large body that has waited so long for room is let in before any other large one."""
+RETRY_BUDGET = 100.0
+"""Retries that one customer may use up before its successes earn new ones: when nothing works, the load must
+not multiply."""
+RETRY_EARNED = 0.2
+"""What each success gives back."""
 
 
-class Waiting(Protocol):
-    """What stands in a lane. ``length`` is what it sends, ``held_bytes`` what it takes of the memory;
-    ``stoppable`` that it need not be sent any more when we are asked to stop."""
+class Pace:
+    """Requests that one customer may have in flight: halved when S3 says SlowDown, won back one by one
+    (additive increase, multiplicative decrease). Whoever uses it holds the lanes' lock."""
 
-    lane: "Lane"
-    length: int
-    held_bytes: int
-    stoppable: bool
+    __slots__ = ("_cut_at", "_most", "_retries", "allowed", "in_flight")
+
+    def __init__(self, most: int) -> None:
+        self._most = float(most)
+        self._cut_at = float("-inf")
+        self._retries = RETRY_BUDGET
+        self.allowed = float(most)
+        self.in_flight = 0
+
+    def has_room(self) -> bool:
+        return self.in_flight < int(self.allowed)
+
+    def slow_down(self, sent_at: float, now: float) -> None:
+        """One cut for all that was in flight together: what was sent before the last cut says nothing new."""
+        if sent_at > self._cut_at:
+            self.allowed = max(1.0, self.allowed / 2)
+            self._cut_at = now
+
+    def succeeded(self) -> None:
+        if self.allowed < self._most:
+            self.allowed = min(self._most, self.allowed + 1 / self.allowed)
+        if self._retries < RETRY_BUDGET:
+            self._retries = min(RETRY_BUDGET, self._retries + RETRY_EARNED)
+
+    def may_retry(self) -> bool:
+        """Takes one retry from the budget, if there is any left."""
+        if self._retries < 1.0:
+            return False
+        self._retries -= 1.0
+        return True
+
+
+class Job(ABC):
+    """One body on its way. ``length`` is what it sends, ``held_bytes`` what it takes of the memory;
+    ``future`` is what the caller waits for; ``sent_at`` is in the clock's monotonic seconds."""
+
+    operation: str
+    """S3's name of what is asked."""
+    is_retried = True
+    """Whether the object is tried again here; else the caller does so."""
+    retries: Attempts | None = None
+    sent_at = 0.0
+
+    def __init__(self, lane: "Lane", bucket: str, key: str, length: int, held_bytes: int) -> None:
+        self.lane = lane
+        self.bucket = bucket
+        self.key = key
+        self.length = length
+        self.held_bytes = held_bytes
+        self.future: Future[Any] = Future()
+
+    @property
+    def attempt(self) -> Attempt:
+        return Attempt(self.operation, self.bucket, self.key)
+
+    @abstractmethod
+    def send(self) -> Future[Any]:
+        """Sends it through botocore."""
+
+    def start_over(self) -> None:  # noqa: B027 - most have nothing to forget
+        """The object is begun again: what was counted of its request counts no more."""
 
 
 class Lane:
@@ -48,7 +113,7 @@ class Lane:
     ) -> None:
         self.pace = pace
         self.bandwidths = bandwidths
-        self.jobs: deque[Waiting] = deque()
+        self.jobs: deque[Job] = deque()
         self.logged = telemetry.carry(_call)
         self.open = True
         self.in_turn = False
@@ -86,7 +151,7 @@ class Lanes:
         self._in_flight = 0
         self._held_bytes = 0
         self._without_room: dict[Pace, list[Lane]] = {}
-        self._cramped: dict[Waiting, float] = {}
+        self._cramped: dict[Job, float] = {}
         self._spent: dict[Allowance, list[Lane]] = {}
 
     def lane(self, customer: str, bandwidth: Timetable | None = None) -> Lane:
@@ -111,20 +176,23 @@ class Lanes:
             if not lane.outstanding:
                 self._idle.notify_all()
 
-    def enter(self, job: Waiting, *, first: bool = False) -> Waiting | None:
+    def enter(self, job: Job) -> Job | None:
         """Lets a new request queue, and counts one more future that somebody waits for. Answers like
         ``next``."""
         with self._lock:
             job.lane.outstanding += 1
-            self._add(job, first=first)
+            job.lane.jobs.append(job)
+            self._list(job.lane)
             return self._next()
 
-    def add(self, job: Waiting, *, first: bool = False) -> None:
+    def add(self, job: Job, *, first: bool = False) -> None:
         """Lets a request queue once more."""
         with self._lock:
-            self._add(job, first=first)
+            jobs = job.lane.jobs
+            (jobs.appendleft if first else jobs.append)(job)
+            self._list(job.lane)
 
-    def next(self) -> Waiting | None:
+    def next(self) -> Job | None:
         """The next request that may be sent now; None when none may. What it takes is taken until
         ``done``."""
         with self._lock:
@@ -135,25 +203,21 @@ class Lanes:
         """A look without the lock: whoever makes room while it looks, looks too."""
         return bool(self._turn) and self._in_flight < self._parallel
 
-    def done(self, job: Waiting) -> None:
+    def done(self, job: Job, *, succeeded: bool = False) -> None:
         """Gives back what the request took."""
         with self._lock:
             self._give_back(job)
+            if succeeded:
+                job.lane.pace.succeeded()
 
-    def finished(self, job: Waiting) -> None:
-        """Gives back what the request took, which has succeeded."""
-        with self._lock:
-            self._give_back(job)
-            job.lane.pace.succeeded()
-
-    def succeeded(self, job: Waiting) -> Waiting | None:
-        """The same, and answers like ``next``."""
+    def succeeded(self, job: Job) -> Job | None:
+        """Gives back what the request took, which has succeeded, and answers like ``next``."""
         with self._lock:
             self._give_back(job)
             job.lane.pace.succeeded()
             return self._next()
 
-    def put_back(self, job: Waiting) -> None:
+    def put_back(self, job: Job) -> None:
         """It was its turn, but its store is not ready: the lane is closed, and the request is the first of it
         when it opens."""
         with self._lock:
@@ -168,7 +232,7 @@ class Lanes:
             lane.open = True
             self._list(lane)
 
-    def drain(self, lane: Lane) -> list[Waiting]:
+    def drain(self, lane: Lane) -> list[Job]:
         """Takes everything that waits in a lane out of it, and opens it."""
         with self._lock:
             jobs = list(lane.jobs)
@@ -178,36 +242,26 @@ class Lanes:
             lane.open = True
             return jobs
 
-    def take_all(self) -> list[Waiting]:
-        """Takes out what need not be sent any more."""
+    def take_all(self) -> list[Job]:
+        """Takes out everything that waits."""
         with self._lock:
-            taken: list[Waiting] = []
+            taken = [job for lane in self._lanes for job in lane.jobs]
             for lane in self._lanes:
-                if lane.jobs:
-                    taken += [job for job in lane.jobs if job.stoppable]
-                    lane.jobs = deque(job for job in lane.jobs if not job.stoppable)
+                lane.jobs.clear()
             self._cramped.clear()
             return taken
 
-    def slow_down(self, job: Waiting, sent_at: float, now: float) -> None:
+    def slow_down(self, job: Job, sent_at: float, now: float) -> None:
         with self._lock:
             job.lane.pace.slow_down(sent_at, now)
 
-    def may_retry(self, job: Waiting) -> bool:
+    def may_retry(self, job: Job) -> bool:
         with self._lock:
             return job.lane.pace.may_retry()
 
     # --- With the lock held ---------------------------------------------------------------------------
 
-    def _add(self, job: Waiting, *, first: bool) -> None:
-        lane = job.lane
-        if first:
-            lane.jobs.appendleft(job)
-        else:
-            lane.jobs.append(job)
-        self._list(lane)
-
-    def _next(self) -> Waiting | None:
+    def _next(self) -> Job | None:
         if self._in_flight >= self._parallel:
             return None
         for _ in range(len(self._turn)):
@@ -234,7 +288,7 @@ class Lanes:
             lane.in_turn = True
             self._turn.append(lane)
 
-    def _take(self, job: Waiting) -> None:
+    def _take(self, job: Job) -> None:
         self._in_flight += 1
         self._held_bytes += job.held_bytes
         job.lane.pace.in_flight += 1
@@ -243,7 +297,7 @@ class Lanes:
         for bandwidth in job.lane.bandwidths:
             bandwidth.take(job.length)
 
-    def _give_back(self, job: Waiting) -> None:
+    def _give_back(self, job: Job) -> None:
         self._in_flight -= 1
         self._held_bytes -= job.held_bytes
         job.lane.pace.in_flight -= 1
@@ -251,7 +305,7 @@ class Lanes:
             for lane in self._without_room.pop(job.lane.pace, ()):
                 self._list(lane)
 
-    def _fits(self, job: Waiting) -> bool:
+    def _fits(self, job: Job) -> bool:
         fits = self._held_bytes + job.held_bytes <= self.memory_bytes or self._held_bytes == 0
         if job.held_bytes <= SMALL_BYTES:
             return fits or job.held_bytes == 0
@@ -260,14 +314,14 @@ class Lanes:
             return False
         return not self._cramped or self._may_pass(job)
 
-    def _may_pass(self, job: Waiting) -> bool:
+    def _may_pass(self, job: Job) -> bool:
         """A large body passes others that wait for room, unless the first of them has waited too long."""
         patient, since = next(iter(self._cramped.items()))
         return job is patient or time.monotonic() - since < _PATIENCE_SECONDS
 
     def _is_spent(self, lane: Lane) -> bool:
         """Whether the first of the lane must wait for bandwidth; then the timer puts the lane back in turn.
-        What has no body waits for none: it proves what has been sent."""
+        What has no bytes waits for none."""
         if not lane.jobs[0].length:
             return False
         for bandwidth in lane.bandwidths:

@@ -8,27 +8,23 @@ nothing.
 import threading
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import UTC
 from typing import Any
 
-from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError
-from botocore.parsers import ResponseParserError
+from botocore.exceptions import ClientError
 
 from xmode_transfer.adapters import checksums, s3_rules
-from xmode_transfer.adapters.aws_http import guard
-from xmode_transfer.adapters.aws_sessions import DEFAULT_REGION, making_clients, new_session
-from xmode_transfer.adapters.s3_acl import object_acl
+from xmode_transfer.adapters.aws_sessions import DEFAULT_REGION, make_client, new_session
 from xmode_transfer.adapters.s3_bodies import BodyFailed
-from xmode_transfer.adapters.s3_calls import S3Calls
-from xmode_transfer.adapters.s3_errors import UNREADABLE, answer_of, bucket_missing
+from xmode_transfer.adapters.s3_calls import S3Calls, object_acl
+from xmode_transfer.adapters.s3_errors import AWS_ERRORS, UNREADABLE, answer_of, bucket_missing
+from xmode_transfer.adapters.s3_objects import checksum_in, listed
 from xmode_transfer.adapters.sts import StsRoleSessions
 from xmode_transfer.domain.acl import ObjectAcl
 from xmode_transfer.domain.config import ChecksumMode, Customer
 from xmode_transfer.domain.errors import AccessDenied, Interrupted, ObjectNotFound, UploadNotFound, XmodeError
 from xmode_transfer.domain.keys import check_place
 from xmode_transfer.domain.policy import Step, session_policy
-from xmode_transfer.domain.records import Checksum, UploadedPart
+from xmode_transfer.domain.records import UploadedPart
 from xmode_transfer.ports import (
     Clock,
     Credentials,
@@ -138,10 +134,7 @@ class AwsReservedPlace:
 
     def list(self) -> Sequence[ListedObject]:
         answer = self._calls.call("ListObjectsV2", Prefix=self.prefix, MaxKeys=1000)
-        return [
-            ListedObject(row["Key"], int(row["Size"]), str(row["ETag"]), row["LastModified"].astimezone(UTC))
-            for row in answer.get("Contents", ())
-        ]
+        return [listed(row) for row in answer.get("Contents", ())]
 
     def put(self, key: str, body: bytes, *, acl: bool = True) -> ProbedObject:
         answer = self._calls.call(
@@ -219,10 +212,9 @@ class AwsReservedPlace:
 
 def _object(answer: Mapping[str, Any], size: int) -> ProbedObject:
     version = answer.get("VersionId")
-    crc32, composite = answer.get("ChecksumCRC32"), answer.get("ChecksumType") == "COMPOSITE"
     return ProbedObject(
         size,
-        None if crc32 is None or composite else Checksum(checksums.ALGORITHM, str(crc32)),
+        checksum_in(answer),
         None if version in (None, "null") else str(version),
         answer.get("ServerSideEncryption"),
         answer.get("ObjectLockMode"),
@@ -242,21 +234,20 @@ def _is_allowed(
     if method == "get_bucket_policy":
         asked = {"Bucket": customer.destination.bucket, "ExpectedBucketOwner": customer.bucket_owner}
     try:
-        with making_clients:
-            client = new_session().create_client(
-                service,
-                region_name=region,
-                aws_access_key_id=credentials.access_key_id,
-                aws_secret_access_key=credentials.secret_access_key,
-                aws_session_token=credentials.session_token,
-                config=Config(
-                    retries={"mode": "standard", "total_max_attempts": 2},
-                    connect_timeout=10,
-                    read_timeout=30,
-                    s3={"addressing_style": str(customer.destination.addressing)},
-                ),
-            )
-        guard(client, stop, only_looks=True)
+        session = new_session()
+        session.set_credentials(
+            credentials.access_key_id, credentials.secret_access_key, credentials.session_token
+        )
+        client = make_client(
+            session,
+            service,
+            region,
+            attempts=2,
+            read_timeout_seconds=30,
+            stop=stop,
+            only_looks=True,
+            s3={"addressing_style": str(customer.destination.addressing)},
+        )
         try:
             getattr(client, method)(**asked)
         except BodyFailed as failed:
@@ -267,6 +258,6 @@ def _is_allowed(
         return answer_of(error).code == "NoSuchBucketPolicy"  # it may be read, and there is none
     except Interrupted:
         raise
-    except (BotoCoreError, ResponseParserError, XmodeError, *UNREADABLE):
+    except (*AWS_ERRORS, XmodeError, *UNREADABLE):
         return False
     return True

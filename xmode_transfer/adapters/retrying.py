@@ -3,6 +3,7 @@ are used up. docs/retries.md has all levels and their product."""
 
 import threading
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TypeVar
 
 from tenacity import RetryCallState, Retrying, stop_after_attempt, stop_after_delay, wait_random_exponential
@@ -22,22 +23,14 @@ DEADLINE_SECONDS = 300.0
 """Counted from an operation's first failure: later than this, nothing is begun again."""
 
 
+@dataclass(frozen=True, slots=True)
 class RetryRules:
     """When to try again, and after which pause."""
 
-    def __init__(
-        self,
-        *,
-        attempts: int = ATTEMPTS,
-        first_pause_seconds: float = FIRST_PAUSE_SECONDS,
-        longest_pause_seconds: float = LONGEST_PAUSE_SECONDS,
-        deadline_seconds: float = DEADLINE_SECONDS,
-    ) -> None:
-        self._wait = wait_random_exponential(multiplier=first_pause_seconds, max=longest_pause_seconds)
-        self._stop = stop_after_attempt(attempts) | stop_after_delay(deadline_seconds)
-
-    def begin(self, what: str, key: str, *, unless: tuple[type[XmodeError], ...] = ()) -> "Attempts":
-        return Attempts(self._wait, self._stop, what, key, unless)
+    attempts: int = ATTEMPTS
+    first_pause_seconds: float = FIRST_PAUSE_SECONDS
+    longest_pause_seconds: float = LONGEST_PAUSE_SECONDS
+    deadline_seconds: float = DEADLINE_SECONDS
 
 
 class Attempts:
@@ -45,15 +38,10 @@ class Attempts:
     here."""
 
     def __init__(
-        self,
-        wait: Callable[[RetryCallState], float],
-        stop: Callable[[RetryCallState], bool],
-        what: str,
-        key: str,
-        unless: tuple[type[XmodeError], ...],
+        self, rules: RetryRules, what: str, key: str, *, unless: tuple[type[XmodeError], ...] = ()
     ) -> None:
-        self._wait = wait
-        self._stop = stop
+        self._wait = wait_random_exponential(rules.first_pause_seconds, rules.longest_pause_seconds)
+        self._stop = stop_after_attempt(rules.attempts) | stop_after_delay(rules.deadline_seconds)
         self._what = what
         self._key = key
         self._unless: tuple[type[XmodeError], ...] = (CertificateRefused, *unless)
@@ -84,10 +72,7 @@ class Retries:
 
     def __init__(self, stop: threading.Event, rules: RetryRules | None = None) -> None:
         self._stop = stop
-        self._rules = rules or RetryRules()
-
-    def begin(self, what: str, key: str, *, unless: tuple[type[XmodeError], ...] = ()) -> Attempts:
-        return self._rules.begin(what, key, unless=unless)
+        self.rules = rules or RetryRules()
 
     def call(
         self, what: str, key: str, call: Callable[[], T], *, unless: tuple[type[XmodeError], ...] = ()
@@ -97,7 +82,7 @@ class Retries:
             try:
                 return call()
             except XmodeError as error:
-                attempts = attempts or self.begin(what, key, unless=unless)
+                attempts = attempts or Attempts(self.rules, what, key, unless=unless)
                 self.pause(attempts, error)
 
     def pause(self, attempts: Attempts, error: XmodeError) -> None:

@@ -1,6 +1,7 @@
 """A source file's bytes on their way into a request, with the proof that they are what was scanned."""
 
 import io
+from typing import Any
 
 from xmode_transfer.adapters import checksums
 from xmode_transfer.domain.errors import SourceChanged, XmodeError
@@ -25,117 +26,69 @@ def read_whole(body: OpenFile, offset: int, length: int) -> tuple[bytes, int]:
     return content, checksums.crc32(content)
 
 
-def crc32_of(body: OpenFile, offset: int, length: int) -> int:
-    """The CRC32 of a range, by one pass. Raises SourceChanged when the file is shorter."""
-    buffer = memoryview(bytearray(min(_CHUNK, length)))
-    value, position, end = 0, offset, offset + length
-    while position < end:
-        piece = _fill(body, buffer[: end - position], position)
-        value = checksums.crc32(piece, value)
-        position += len(piece)
-    return value
+class StreamedBody(io.BufferedReader):
+    """A range of an open file, for a client that reads, seeks and may send it again. ``failed`` is why it is
+    not what was scanned."""
 
-
-def _fill(body: OpenFile, buffer: memoryview, position: int) -> memoryview:
-    count = body.read_into(buffer, position)
-    if count <= 0:
-        raise SourceChanged(
-            f"the file ends at byte {position} and was longer when it was scanned",
-            hint="It is delivered when it is complete and no longer changes",
-        )
-    return buffer[:count]
-
-
-class MemoryBody(io.BytesIO):
-    """Bytes that are held, in the shape of a StreamedBody."""
-
-    failed: XmodeError | None = None
+    def __init__(self, body: OpenFile, offset: int, length: int, crc32: int) -> None:
+        self._range = _Range(body, offset, length, crc32)
+        super().__init__(self._range, max(1, min(_CHUNK, length)))
 
     def __len__(self) -> int:
-        return self.getbuffer().nbytes
+        return self._range.length
+
+    @property
+    def failed(self) -> XmodeError | None:
+        return self._range.failed
 
 
-class StreamedBody:
-    """A range of an open file, for a client that reads, seeks and may send it again.
-
-    Before it gives out its last bytes it asks whether the file still is what was scanned and compares what it
-    has given with ``crc32``. A refusal then ends the connection before the request is whole, so S3 creates
-    nothing.
-    """
+class _Range(io.RawIOBase):
+    """Before it gives out its last bytes it asks whether the file still is what was scanned and compares what
+    it has given with ``crc32``. A refusal then ends the connection before the request is whole, so S3 creates
+    nothing. To close it leaves the file open: that is its owner's."""
 
     def __init__(self, body: OpenFile, offset: int, length: int, crc32: int) -> None:
         self._body = body
         self._offset = offset
-        self._length = length
         self._crc32 = crc32
-        self._buffer = memoryview(bytearray(min(_CHUNK, length)))
-        self._held = self._buffer[:0]
-        self._held_at = 0
         self._position = 0
         self._seen = 0
         self._seen_crc32 = 0
+        self.length = length
         self.failed: XmodeError | None = None
 
-    def __len__(self) -> int:
-        return self._length
-
-    def read(self, size: int = -1) -> bytes:
-        left = self._length - self._position
-        if left <= 0:
-            return b""
+    def readinto(self, buffer: Any) -> int:
         try:
             if self.failed is not None:
                 raise self.failed
-            piece = self._next(left if size < 0 else min(size, left))
+            return self._read(memoryview(buffer)[: self.length - self._position])
         except XmodeError as error:
             self.failed = error
             raise BodyFailed(error) from error
-        return piece
 
-    def _next(self, wanted: int) -> bytes:
-        pieces = []
-        while wanted:
-            piece = bytes(self._window()[:wanted])
-            self._position += len(piece)
-            wanted -= len(piece)
-            pieces.append(piece)
-        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
-
-    def _window(self) -> memoryview:
-        """What is held from the current position on, read anew when it is used up."""
-        start = self._position - self._held_at
-        if not 0 <= start < len(self._held):
-            self._hold()
-            start = 0
-        return self._held[start:]
-
-    def _hold(self) -> None:
-        length = min(len(self._buffer), self._length - self._position)
-        self._held = _fill(self._body, self._buffer[:length], self._offset + self._position)
-        self._held_at = self._position
+    def _read(self, room: memoryview) -> int:
+        if not room:
+            return 0
+        piece = checksums.fill(self._body, room, self._offset + self._position)
         if self._position == 0:
             self._seen = self._seen_crc32 = 0
         if self._position == self._seen:
-            self._seen_crc32 = checksums.crc32(self._held, self._seen_crc32)
-            self._seen += len(self._held)
-        if self._position + len(self._held) == self._length:
+            self._seen_crc32 = checksums.crc32(piece, self._seen_crc32)
+            self._seen += len(piece)
+        self._position += len(piece)
+        if self._position == self.length:
             self._body.check_unchanged()
-            if self._seen == self._length and self._seen_crc32 != self._crc32:
-                raise SourceChanged(
-                    "the file's bytes changed between two readings",
-                    hint="It is delivered when it is complete and no longer changes",
-                )
+            if self._seen == self.length and self._seen_crc32 != self._crc32:
+                raise SourceChanged("the file's bytes changed between two readings")
+        return len(piece)
 
     def seek(self, offset: int, whence: int = 0) -> int:
-        base = {0: 0, 1: self._position, 2: self._length}[whence]
-        self._position = min(max(base + offset, 0), self._length)
+        base = {0: 0, 1: self._position, 2: self.length}[whence]
+        self._position = min(max(base + offset, 0), self.length)
         return self._position
 
     def tell(self) -> int:
         return self._position
-
-    def close(self) -> None:
-        """The file is its owner's to close."""
 
     def seekable(self) -> bool:
         return True

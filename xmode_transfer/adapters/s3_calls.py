@@ -2,23 +2,20 @@
 every call, and domain errors out of it."""
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from importlib.metadata import version
 from typing import Any
 
 from botocore import xform_name
-from botocore.config import Config
 from botocore.credentials import Credentials as BotocoreCredentials
 from botocore.credentials import ReadOnlyCredentials
-from botocore.exceptions import BotoCoreError, ClientError
-from botocore.parsers import ResponseParserError
+from botocore.exceptions import ClientError
 from botocore.session import Session
 
-from xmode_transfer.adapters.aws_http import guard
-from xmode_transfer.adapters.aws_sessions import DEFAULT_REGION, making_clients, new_session
+from xmode_transfer.adapters.aws_sessions import DEFAULT_REGION, make_client, new_session
 from xmode_transfer.adapters.s3_bodies import BodyFailed
 from xmode_transfer.adapters.s3_errors import (
+    AWS_ERRORS,
     UNREADABLE,
     Attempt,
     answer_of,
@@ -27,13 +24,13 @@ from xmode_transfer.adapters.s3_errors import (
     error_without_answer,
     unreadable,
 )
+from xmode_transfer.domain.acl import Grant, ObjectAcl
 from xmode_transfer.domain.config import Addressing, ChecksumMode, Customer
-from xmode_transfer.domain.errors import ConfigError, SessionExpired, XmodeError
+from xmode_transfer.domain.errors import SessionExpired, XmodeError
 from xmode_transfer.ports import Clock, Credentials, CredentialsProvider
 
 REQUEST_ATTEMPTS = 5
 """How often botocore sends one request in all, with its own back-off (mode standard); see docs/retries.md."""
-CONNECT_TIMEOUT_SECONDS = 10
 READ_TIMEOUT_SECONDS = 60
 
 
@@ -61,28 +58,26 @@ class S3Calls:
         self._stop = stop
         self._create_only = create_only
         self._lock = threading.Lock()
-        self._region = customer.destination.region or region
+        self.region = customer.destination.region or region
+        """The bucket's Region as configured, remembered or learnt; None before the first call when it is
+        neither."""
         self._client: Any = None
         self.seen_region: str | None = None
         """The bucket's Region as S3 has named it in an answer; None as long as it has not."""
 
-    @property
-    def region(self) -> str | None:
-        """The bucket's Region as configured, remembered or learnt; None before the first call when it is
-        neither."""
-        return self._region
-
     def call(self, operation: str, key: str | None = None, **parameters: Any) -> dict[str, Any]:
         """One operation by S3's name for it, on this bucket. A dead session is renewed once; errors are the
         domain's."""
-        attempt = Attempt(operation, self.bucket, key)
         if key is not None:
             parameters["Key"] = key
+        return self._call(self.client(), Attempt(operation, self.bucket, key), parameters)
+
+    def _call(self, client: Any, attempt: Attempt, parameters: dict[str, Any]) -> dict[str, Any]:
         try:
-            return self._send(self.client(), attempt, parameters)
+            return self._send(client, attempt, parameters)
         except SessionExpired:
             self._credentials.renew()
-            return self._send(self.client(), attempt, parameters)
+            return self._send(client, attempt, parameters)
 
     @contextmanager
     def translated(self, attempt: Attempt) -> Iterator[None]:
@@ -93,14 +88,15 @@ class S3Calls:
             raise failed.error from failed
         except ClientError as error:
             raise error_for(answer_of(error), attempt, self._clock.now()) from error
-        except (BotoCoreError, ResponseParserError) as error:
+        except AWS_ERRORS as error:
             raise error_without_answer(error, attempt) from error
 
     def locate(self) -> str:
         """The bucket's Region; asked for with one HeadBucket where it is not known yet."""
-        self.client()
-        assert self._region is not None
-        return self._region
+        if self.region is None:
+            self.client()
+        assert self.region is not None
+        return self.region
 
     def close(self) -> None:
         """Frees the connections. Idempotent."""
@@ -118,6 +114,9 @@ class S3Calls:
                     Bucket=self.bucket, **parameters
                 )
         except Exception as error:
+            failed = getattr(body, "failed", None)
+            if failed not in (None, error):  # botocore may sign by the CRT, which keeps what a body raises
+                raise failed from error
             if isinstance(error, UNREADABLE):
                 raise unreadable(attempt, error) from error
             raise
@@ -127,9 +126,9 @@ class S3Calls:
         """botocore's client for the bucket, whose Region is learnt first where it is not known."""
         with self._lock:
             if self._client is None:
-                if self._region is None:
-                    self._region = self._learn_region()
-                self._client = self._build(self._region)
+                if self.region is None:
+                    self.region = self._learn_region()
+                self._client = self._build(self.region)
             return self._client
 
     def _learn_region(self) -> str:
@@ -137,13 +136,8 @@ class S3Calls:
         session = self._session()
         guess = session.get_config_variable("region") or DEFAULT_REGION[self._customer.partition]
         client = self._build(guess)
-        attempt = Attempt("HeadBucket", self.bucket)
         try:
-            try:
-                self._send(client, attempt, {})
-            except SessionExpired:
-                self._credentials.renew()
-                self._send(client, attempt, {})
+            self._call(client, Attempt("HeadBucket", self.bucket), {})
         except XmodeError as error:
             if error.http_status == 404:
                 raise bucket_missing(self.bucket, error) from error
@@ -151,7 +145,7 @@ class S3Calls:
                 raise
         finally:
             client.close()
-        return self._region or guess
+        return self.region or guess
 
     def _session(self) -> Session:
         session = new_session()
@@ -168,29 +162,19 @@ class S3Calls:
         s3: dict[str, Any] = {"payload_signing_enabled": without}
         if destination.addressing is not Addressing.AUTO:
             s3["addressing_style"] = str(destination.addressing)
-        attempt = Attempt("the client for requests", self.bucket)
-        try:
-            with self.translated(attempt), making_clients:
-                client = self._session().create_client(
-                    "s3",
-                    region_name=region,
-                    config=Config(
-                        s3=s3,
-                        retries={"mode": "standard", "total_max_attempts": REQUEST_ATTEMPTS},
-                        request_checksum_calculation=computed,
-                        response_checksum_validation=computed,
-                        connect_timeout=CONNECT_TIMEOUT_SECONDS,
-                        read_timeout=READ_TIMEOUT_SECONDS,
-                        tcp_keepalive=True,
-                        max_pool_connections=self._connections,
-                        user_agent_extra=f"xmode-transfer/{version('xmode-transfer')}",
-                    ),
-                )
-        except ValueError as error:  # an endpoint variable that is no URL
-            raise ConfigError(
-                f"no S3 client can be made: {error}", hint="Look at AWS_ENDPOINT_URL and AWS_ENDPOINT_URL_S3"
-            ) from error
-        guard(client, self._stop)
+        with self.translated(Attempt("the client for requests", self.bucket)):
+            client = make_client(
+                self._session(),
+                "s3",
+                region,
+                attempts=REQUEST_ATTEMPTS,
+                read_timeout_seconds=READ_TIMEOUT_SECONDS,
+                stop=self._stop,
+                s3=s3,
+                request_checksum_calculation=computed,
+                response_checksum_validation=computed,
+                max_pool_connections=self._connections,
+            )
         events = client.meta.events
         events.register("provide-client-params.s3", self._add_owner)
         if self._create_only:
@@ -208,7 +192,7 @@ class S3Calls:
     def _note_region(self, response_dict: dict[str, Any] | None = None, **_: object) -> None:
         region = (response_dict or {}).get("headers", {}).get("x-amz-bucket-region")
         if region:
-            self._region = self.seen_region = region
+            self.region = self.seen_region = region
 
 
 def _add_create_only(params: dict[str, Any], **_: object) -> None:
@@ -242,3 +226,18 @@ class _SessionCredentials(BotocoreCredentials):  # type: ignore[misc]
         last: Credentials | None = getattr(self._used, "last", None)
         if last is not None:
             self._provider.invalidate(last)
+
+
+def object_acl(answer: Mapping[str, Any]) -> ObjectAcl:
+    """What GetObjectAcl answers, as botocore parses it, in the domain's terms."""
+    return ObjectAcl(
+        str(answer.get("Owner", {}).get("ID", "")),
+        frozenset(
+            Grant(_grantee(grant.get("Grantee", {})), str(grant.get("Permission", "")))
+            for grant in answer.get("Grants", ())
+        ),
+    )
+
+
+def _grantee(grantee: Mapping[str, Any]) -> str:
+    return str(grantee.get("ID") or grantee.get("URI") or grantee.get("EmailAddress") or "")

@@ -9,8 +9,9 @@ There, a HEAD before each request takes the condition's place.
 
 import threading
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Protocol
+from typing import Any
 
+from xmode_transfer.adapters.s3_calls import S3Calls
 from xmode_transfer.adapters.s3_errors import Answer, Attempt, error_for
 from xmode_transfer.domain.errors import (
     AccessDenied,
@@ -49,19 +50,13 @@ _STATUS_OF = {
 """A key's error has a code and no status; these have meanings (S3 API reference, "Error responses")."""
 
 
-class _Calls(Protocol):
-    bucket: str
-
-    def call(self, operation: str, key: str | None = None, **parameters: Any) -> dict[str, Any]: ...
-
-
 class BatchDeletes:
     """One store's way of deleting many. Thread-safe. ``head`` and ``delete`` are the store's own for one
     object."""
 
     def __init__(
         self,
-        calls: _Calls,
+        calls: S3Calls,
         clock: Clock,
         head: Callable[[str], ObjectInfo | None],
         delete: Callable[[str, str], str | None],

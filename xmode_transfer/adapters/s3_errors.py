@@ -10,9 +10,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from email.utils import parsedate_to_datetime
-from typing import Any
+from typing import Any, TypeVar
 
 from botocore import exceptions as aws
+from botocore.parsers import ResponseParserError
 
 from xmode_transfer.domain.errors import (
     AccessDenied,
@@ -37,6 +38,10 @@ from xmode_transfer.domain.errors import (
 )
 from xmode_transfer.domain.findings.denials import PolicyType, denial_in, named, party_of
 from xmode_transfer.domain.visible import visible
+
+E = TypeVar("E", bound=XmodeError)
+AWS_ERRORS = (aws.ClientError, aws.BotoCoreError, ResponseParserError)
+"""What a call through botocore may raise, besides what a body of ours raises."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +69,22 @@ class Answer:
     @property
     def request_id(self) -> str | None:
         return self.headers.get("x-amz-request-id") or self.headers.get("x-amzn-requestid")
+
+    @property
+    def said(self) -> str:
+        """Status, code and AWS's own words, for a message."""
+        said = f"{self.status or ''} {self.code}".strip()
+        return f"{said} ({self.text})" if self.text else said
+
+    def error(self, kind: type[E], message: str, hint: str) -> E:
+        """A domain error with what AWS calls it."""
+        return kind(
+            message,
+            hint=hint,
+            aws_code=self.code or None,
+            http_status=self.status or None,
+            request_id=self.request_id,
+        )
 
     @property
     def bucket_region(self) -> str | None:
@@ -116,20 +137,14 @@ _KMS_HINT = (
 _CHECKSUM_HINT = (
     "Tried again by itself. If it stays and the store is not AWS's, set destination.checksums to none"
 )
-_NETWORK_HINT = "Tried again by itself. If it stays, look at this machine's network, proxy and DNS"
+CERTIFICATE_HINT = "The server's certificate is not accepted: look at AWS_CA_BUNDLE and this machine's clock"
+NETWORK_HINT = "Tried again by itself. If it stays, look at this machine's network, proxy and DNS"
 
 
 def error_for(answer: Answer, attempt: Attempt, now: datetime) -> XmodeError:
     """The domain error for an answer. ``now`` is our clock's time, for the measure of a skewed one."""
     kind, hint = _kind(answer, attempt)
-    message = f"{attempt}: {_words(kind, answer, attempt, now)}"
-    return kind(
-        message,
-        hint=hint,
-        aws_code=answer.code or None,
-        http_status=answer.status,
-        request_id=answer.request_id,
-    )
+    return answer.error(kind, f"{attempt}: {_words(kind, answer, attempt, now)}", hint)
 
 
 def _kind(answer: Answer, attempt: Attempt) -> tuple[type[StoreError | SessionExpired], str]:
@@ -200,11 +215,11 @@ def _refusal(answer: Answer, attempt: Attempt) -> tuple[type[StoreError], str]:
 
 
 def _words(kind: type[XmodeError], answer: Answer, attempt: Attempt, now: datetime) -> str:
-    said = f"{answer.status} {answer.code}".rstrip()
-    if answer.text:
-        said += f" ({answer.text})"
+    said = answer.said
     if kind is ClockSkew:
-        return f"{said}. {_skew(answer, now)}"
+        difference = clock_difference(answer, now)
+        skew = "more than 15 minutes from" if difference is None else skewed(difference)
+        return f"{said}. This machine's clock is {skew} AWS's"
     if kind is UploadNotFound and answer.code != "NoSuchUpload":
         return f"{said}. This multipart upload cannot be completed any more"
     if kind is ObjectExists and attempt.operation.startswith("DeleteObject"):
@@ -214,12 +229,9 @@ def _words(kind: type[XmodeError], answer: Answer, attempt: Attempt, now: dateti
     return said
 
 
-def _skew(answer: Answer, now: datetime) -> str:
-    difference = clock_difference(answer, now)
-    if difference is None:
-        return "This machine's clock is more than 15 minutes from AWS's"
+def skewed(difference: timedelta) -> str:
     seconds = round(difference.total_seconds())
-    return f"This machine's clock is {abs(seconds)} s {'ahead of' if seconds > 0 else 'behind'} AWS's"
+    return f"{abs(seconds)} s {'ahead of' if seconds > 0 else 'behind'}"
 
 
 def clock_difference(answer: Answer, now: datetime) -> timedelta | None:
@@ -309,12 +321,9 @@ def error_without_answer(error: Exception, attempt: Attempt) -> XmodeError:
     if isinstance(error, aws.FlexibleChecksumError):
         return ChecksumMismatch(words, hint=_CHECKSUM_HINT)
     if isinstance(error, aws.SSLError):
-        return CertificateRefused(
-            words,
-            hint="The server's certificate is not accepted: look at AWS_CA_BUNDLE and this machine's clock",
-        )
+        return CertificateRefused(words, hint=CERTIFICATE_HINT)
     if isinstance(error, aws.ConnectionError | aws.HTTPClientError | aws.IncompleteReadError):
-        return Unavailable(words, hint=_NETWORK_HINT)
+        return Unavailable(words, hint=NETWORK_HINT)
     if type(error).__name__ in ("ResponseParserError", "ResponseStreamingError"):
-        return Unavailable(words, hint="The answer could not be read. " + _NETWORK_HINT)
+        return Unavailable(words, hint="The answer could not be read. " + NETWORK_HINT)
     return RequestRefused(words, hint=_NEVER_RETRIED_HINT)

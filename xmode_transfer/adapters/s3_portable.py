@@ -1,33 +1,47 @@
-"""The portable engine: S3 through boto3's TransferManager (``s3_transfers``) and botocore's own client calls.
+"""The portable engine: S3 through boto3, and boto3's TransferManager for what goes in parts.
 
 It runs wherever Python does, and the fast engine is tested against it, and extends it: what is rare, and what
-the CRT cannot do, goes this way there too.
+the CRT cannot do, goes this way there too. TransferManager reads, cuts, orders and sends on threads of its
+own; what goes over the wire is made by the same code as in the fast engine, and what may pass is tried again
+by the same rules. It is given the source's open file, never a path. Each part waits for its turn among all
+bodies of the process before it is read (``dispatch``).
 """
 
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import datetime
-from functools import partial
 from typing import Any
 
-from xmode_transfer.adapters import s3_rules
-from xmode_transfer.adapters.dispatch import Dispatcher, Job
+from xmode_transfer.adapters import checksums, s3_rules
+from xmode_transfer.adapters.dispatch import Dispatcher
+from xmode_transfer.adapters.lanes import Job
 from xmode_transfer.adapters.retrying import Retries, RetryRules
-from xmode_transfer.adapters.s3_bodies import MemoryBody, StreamedBody, crc32_of, read_whole
+from xmode_transfer.adapters.s3_bodies import StreamedBody, read_whole
 from xmode_transfer.adapters.s3_calls import S3Calls
-from xmode_transfer.adapters.s3_objects import PAGE_ROWS, S3Objects
-from xmode_transfer.adapters.s3_transfers import Transfers
+from xmode_transfer.adapters.s3_objects import PAGE_ROWS, S3Objects, put_answer
 from xmode_transfer.domain.config import Customer, Limits
-from xmode_transfer.domain.errors import RequestRefused
+from xmode_transfer.domain.errors import Interrupted, RequestRefused, XmodeError
 from xmode_transfer.domain.records import UploadedPart
 from xmode_transfer.ports import Clock, CredentialsProvider, EngineInfo, OpenFile, PutAnswer, PutRequest
 
+MIN_PART_BYTES = 5 * 1024 * 1024
+"""S3 takes no smaller part, but for the last (S3 User Guide, "Amazon S3 multipart upload limits")."""
+PART_BYTES = 16 * 1024 * 1024
 IN_MEMORY_BYTES = 8 * 1024 * 1024
 """A body up to this size is read once and sent from memory; a larger one is read twice from its one
 descriptor."""
 _OTHER_CONNECTIONS = 12
 """Beside the bodies, a service may ask for proofs (HEAD) and open or complete a few multipart uploads."""
+_SUBMITTING_THREADS = 8
+"""More than the large objects that a delivery sends at once: each of these waits here for its parts' turns,
+and small objects must pass."""
+
+Opened = Callable[[str, datetime | None], None]
+"""Told the ID of an upload that S3 has opened, and when the bucket's lifecycle rule ends it."""
+Acknowledged = Callable[[str, UploadedPart], None]
+"""Told an upload's ID and a part that S3 has taken. (A subscriber's ``on_progress`` counts what was handed to
+the socket, also of parts that are refused or go again.)"""
 
 
 class PortableStores:
@@ -83,39 +97,45 @@ class PortableStore(S3Objects):
         self.lane = self.dispatcher.lanes.lane(customer.name, customer.limits.bandwidth)
         self.in_memory_bytes = stores.in_memory_bytes
         self._threads = stores.threads
-        self._transfers = Transfers(self, self.dispatcher, self.lane, parallel=stores.parallel)
+        self._parallel = stores.parallel
+        self._lock = threading.Lock()
+        self._manager: Any = None
 
     def put(self, request: PutRequest, body: OpenFile) -> Future[PutAnswer]:
-        return self._submit(
-            "PutObject", request.key, request.size, lambda: self.put_by_botocore(request, body)
-        )
+        def send() -> Future[PutAnswer]:
+            return self.put_by_botocore(request, body)
+
+        return self.dispatcher.submit(_BodyJob(self, "PutObject", request.key, request.size, send))
 
     def upload_part(
         self, key: str, upload_id: str, number: int, body: OpenFile, offset: int, length: int
     ) -> Future[UploadedPart]:
-        send = partial(self.part_by_botocore, key, upload_id, number, body, offset, length)
-        return self._submit("UploadPart", key, length, send)
+        def send() -> Future[UploadedPart]:
+            return self.part_by_botocore(key, upload_id, number, body, offset, length)
+
+        return self.dispatcher.submit(_BodyJob(self, "UploadPart", key, length, send))
 
     def put_in_parts(
-        self,
-        request: PutRequest,
-        body: OpenFile,
-        opened: Callable[[str, datetime | None], None],
-        acknowledged: Callable[[str, UploadedPart], None],
+        self, request: PutRequest, body: OpenFile, opened: Opened, acknowledged: Acknowledged
     ) -> Future[PutAnswer]:
-        return self._transfers.put_in_parts(request, body, opened, acknowledged)
+        upload = _Upload(self, request, body, opened, acknowledged)
+        key = _Key(request.key)
+        key.upload = upload
+        self._transfer_manager().upload(upload, self.bucket, key, subscribers=[upload])
+        return upload.future
 
     def close(self) -> None:
         self.dispatcher.lanes.close(self.lane)
-        self._transfers.close()
+        if self._manager is not None:
+            self._manager.shutdown()
         self._calls.close()
-
-    # --- Through botocore ---------------------------------------------------------------------------
 
     def put_by_botocore(self, request: PutRequest, body: OpenFile) -> Future[PutAnswer]:
         def put() -> PutAnswer:
             payload, crc32 = self._payload(body, 0, request.size)
-            return self._transfers.put(request, payload, crc32).result()
+            asked = self.creation(request) | self.checksum(crc32)
+            answer = self.call("PutObject", request.key, Body=payload, ContentLength=request.size, **asked)
+            return put_answer(answer, crc32)
 
         return self._threads.submit(put)
 
@@ -128,36 +148,206 @@ class PortableStore(S3Objects):
 
         return self._threads.submit(send)
 
-    def _payload(self, body: OpenFile, offset: int, length: int) -> tuple[MemoryBody | StreamedBody, int]:
+    def _payload(self, body: OpenFile, offset: int, length: int) -> tuple[bytes | StreamedBody, int]:
         if length > s3_rules.SINGLE_PUT_MAX_BYTES:
             raise RequestRefused(
                 f"{length} bytes are more than one request to S3 takes ({s3_rules.SINGLE_PUT_MAX_BYTES})",
                 hint="Larger files go in parts",
             )
         if length <= self.in_memory_bytes:
-            content, crc32 = read_whole(body, offset, length)
-            return MemoryBody(content), crc32
-        crc32 = crc32_of(body, offset, length)
+            return read_whole(body, offset, length)
+        crc32 = checksums.decode(checksums.of(body, checksums.ALGORITHM, offset, length))
         return StreamedBody(body, offset, length, crc32), crc32
 
-    def _submit(self, operation: str, key: str, length: int, send: Callable[[], Future[Any]]) -> Future[Any]:
-        held = min(length, self.in_memory_bytes)
-        return self.dispatcher.submit(_BodyJob(self, operation, key, length, held, send))
+    def _transfer_manager(self) -> Any:
+        """Imported when it is needed: the fast engine starts quicker. May first learn where the bucket is;
+        raises what that raises."""
+        from s3transfer.manager import TransferConfig, TransferManager
+
+        meta = self._calls.client().meta
+        with self._lock:
+            if self._manager is None:
+                memory_bytes = self.dispatcher.lanes.memory_bytes
+                config = TransferConfig(
+                    multipart_threshold=1,  # whoever calls has decided that the object goes in parts
+                    multipart_chunksize=max(MIN_PART_BYTES, min(PART_BYTES, memory_bytes)),
+                    max_request_concurrency=self._parallel,
+                    max_in_memory_upload_chunks=self._parallel,
+                    max_submission_concurrency=_SUBMITTING_THREADS,
+                )
+                self._manager = TransferManager(_Client(meta, self), config)
+            return self._manager
 
 
 class _BodyJob(Job):
     def __init__(
-        self,
-        store: PortableStore,
-        operation: str,
-        key: str,
-        length: int,
-        held_bytes: int,
-        send: Callable[[], Future[Any]],
+        self, store: PortableStore, operation: str, key: str, length: int, send: Callable[[], Future[Any]]
     ) -> None:
-        super().__init__(store.lane, store.bucket, key, length, held_bytes)
+        super().__init__(store.lane, store.bucket, key, length, min(length, store.in_memory_bytes))
         self.operation = operation
         self._send = send
 
     def send(self) -> Future[Any]:
         return self._send()
+
+
+class _PartJob(Job):
+    """The turn of one part: from when it may be read until it is answered."""
+
+    operation = "UploadPart"
+    is_retried = False
+
+    def __init__(self, *asked: Any) -> None:
+        super().__init__(*asked)
+        self.granted: Future[None] = Future()
+        self.answered: Future[None] = Future()
+        self.future.add_done_callback(self._given_up)
+
+    def send(self) -> Future[None]:
+        self.granted.set_result(None)
+        return self.answered
+
+    def end(self, error: XmodeError | None) -> None:
+        if not self.answered.done():
+            self.answered.set_result(None) if error is None else self.answered.set_exception(error)
+
+    def _given_up(self, done: Future[None]) -> None:
+        if not self.granted.done():
+            self.granted.set_exception(done.exception())
+
+
+class _Upload:
+    """One object on its way in parts, as TransferManager reads it, each part when it is its turn, and as its
+    subscriber. ``parts`` has the CRC32 and the length of those that were read; after the first part that
+    failed no more is read. ``answer`` is S3's, once it has come."""
+
+    def __init__(
+        self,
+        store: PortableStore,
+        request: PutRequest,
+        body: OpenFile,
+        opened: Opened,
+        acknowledged: Acknowledged,
+    ) -> None:
+        self._store = store
+        self._body = body
+        self._jobs: list[_PartJob] = []
+        self._position = 0
+        self._failed: XmodeError | None = None
+        self.request = request
+        self.opened = opened
+        self.acknowledged = acknowledged
+        self.parts: list[tuple[int, int]] = []
+        self.answer: PutAnswer | None = None
+        self.future: Future[PutAnswer] = Future()
+
+    def read(self, size: int) -> bytes:
+        length = min(size, self.request.size - self._position)
+        self.go_on()
+        job = _PartJob(self._store.lane, self._store.bucket, self.request.key, length, length)
+        self._jobs.append(job)
+        self._store.dispatcher.submit(job)
+        job.granted.result()
+        self.go_on()
+        try:
+            content, crc32 = read_whole(self._body, self._position, length)
+        except XmodeError as error:
+            self._failed = error
+            raise
+        self._position += length
+        self.parts.append((crc32, length))
+        return content
+
+    def go_on(self) -> None:
+        """Raises when a part has failed: the others are of no use any more."""
+        if self._failed is not None:
+            raise Interrupted("another part of the object has failed")
+
+    def answered(self, number: int, error: XmodeError | None) -> None:
+        """S3 has answered for that part: others have its room."""
+        self._failed = self._failed or error
+        self._jobs[number - 1].end(error)
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        raise OSError("parts are read in order, once")
+
+    def tell(self) -> int:
+        return 0
+
+    def seekable(self) -> bool:
+        return True
+
+    def readable(self) -> bool:
+        return True
+
+    def on_queued(self, future: Any, **_: Any) -> None:
+        future.meta.provide_transfer_size(self.request.size)
+
+    def on_done(self, future: Any, **_: Any) -> None:
+        error: BaseException | None = None
+        try:
+            future.result()
+        except Exception as failed:  # noqa: BLE001 - whatever it is, it belongs to the one who waits for the future
+            error = failed
+        for job in self._jobs:
+            job.end(None)
+        error = self._failed or error
+        if error is None and self.answer is not None:
+            self.future.set_result(self.answer)
+        else:
+            self.future.set_exception(error or RuntimeError("the upload ended without an answer"))
+
+
+class _Key(str):
+    """A key that TransferManager hands on as it is: what comes back knows whose it is."""
+
+    __slots__ = ("upload",)
+    upload: _Upload
+
+
+class _Client:
+    """botocore's client as TransferManager calls it, with the domain's errors out of it."""
+
+    def __init__(self, meta: Any, store: PortableStore) -> None:
+        self.meta = meta
+        self._store = store
+
+    def create_multipart_upload(self, *, Key: _Key, **_: Any) -> dict[str, str]:
+        """An upload is known as soon as S3 has opened it, so that none is orphaned unseen."""
+        upload_id, abort_at = self._store.create_upload(Key.upload.request)
+        Key.upload.opened(upload_id, abort_at)
+        return {"UploadId": upload_id}
+
+    def upload_part(
+        self, *, Key: _Key, UploadId: str, PartNumber: int, Body: Any, **_: Any
+    ) -> dict[str, str]:
+        upload = Key.upload
+        crc32, length = upload.parts[PartNumber - 1]
+        error: XmodeError | None = None
+
+        def send() -> UploadedPart:
+            upload.go_on()
+            return self._store.send_part(Key, UploadId, PartNumber, Body, length, crc32)
+
+        try:
+            part = self._store.retries.call("upload_part", Key, send)
+        except XmodeError as failed:
+            error = failed
+            raise
+        finally:
+            upload.answered(PartNumber, error)
+        upload.acknowledged(UploadId, part)
+        return {"ETag": part.etag}
+
+    def complete_multipart_upload(
+        self, *, Key: _Key, UploadId: str, MultipartUpload: dict[str, Any], **_: Any
+    ) -> None:
+        upload = Key.upload
+        parts = [
+            UploadedPart(listed["PartNumber"], length, listed["ETag"], checksums.encode(crc32))
+            for listed, (crc32, length) in zip(MultipartUpload["Parts"], upload.parts, strict=True)
+        ]
+        upload.answer = self._store.complete_upload(Key, UploadId, parts, upload.request.size)
+
+    def abort_multipart_upload(self, **_: Any) -> None:
+        """Left to whoever keeps the journal: what may not be aborted is recorded there as orphaned."""

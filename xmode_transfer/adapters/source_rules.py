@@ -1,16 +1,20 @@
-"""What every source has in common: which names can be delivered, and when something has settled."""
+"""What every source has in common: which names can be delivered, and when a period is complete."""
 
 import re
+from collections.abc import Iterable
 from datetime import datetime
 from enum import StrEnum
 from typing import NamedTuple
 
+from xmode_transfer.domain.config import Feed, Marker
 from xmode_transfer.domain.records import SourceProblem
+from xmode_transfer.domain.selection import Selection
 from xmode_transfer.domain.visible import unseen_character
+from xmode_transfer.ports import Clock
 
 MAX_KEY_BYTES = 1024  # S3 User Guide, "Naming Amazon S3 objects": a key has 1,024 bytes of UTF-8 at most
-NOTHING_YET = "no file yet"
-NOTHING_WANTED_YET = "no file yet that the feed includes"
+_NOTHING_YET = "no file yet"
+_NOTHING_WANTED_YET = "no file yet that the feed includes"
 NOT_LOOKED_INTO = "not looked into: it is older than what was asked for"
 
 
@@ -104,7 +108,49 @@ class Settling(NamedTuple):
         )
 
 
-def judged(what: str, changed_ns: int, settling: Settling) -> Completeness:
+class Seen(NamedTuple):
+    """One thing below a period's directory: a file, which the feed wants or not, or a directory."""
+
+    is_file: bool
+    wanted: bool
+    changed_ns: int
+
+
+def by_settling(entries: Iterable[Seen], settling: Settling, newest_directory_ns: int = -1) -> Completeness:
+    """Complete when neither a file nor a directory has changed for long enough. Excluded files count: a
+    ``.part`` that still grows means that the period is not finished; only what lies in an excluded directory
+    does not."""
+    newest_file_ns, files, wanted = -1, 0, 0
+    for entry in entries:
+        if entry.is_file:
+            newest_file_ns = max(newest_file_ns, entry.changed_ns)
+            files += 1
+            wanted += entry.wanted
+        else:
+            newest_directory_ns = max(newest_directory_ns, entry.changed_ns)
+    if not wanted:
+        return Completeness(False, _NOTHING_WANTED_YET if files else _NOTHING_YET)
+    if newest_file_ns >= newest_directory_ns:
+        return _judged("newest file changed", newest_file_ns, settling)
+    return _judged("a file came or went", newest_directory_ns, settling)
+
+
+def by_file(entries: Iterable[Seen], settling: Settling) -> Completeness:
+    """A drop folder has something to deliver as soon as one of its files has settled."""
+    files = 0
+    oldest_ns: int | None = None
+    for entry in entries:
+        files += entry.is_file
+        if entry.wanted:
+            if settling.settles(entry.changed_ns):
+                return Completeness(True, f"files that have not changed for {settling.seconds} s are there")
+            oldest_ns = entry.changed_ns if oldest_ns is None else min(oldest_ns, entry.changed_ns)
+    if oldest_ns is None:
+        return Completeness(False, _NOTHING_WANTED_YET if files else _NOTHING_YET)
+    return _judged("the file that is nearest to complete changed", oldest_ns, settling)
+
+
+def _judged(what: str, changed_ns: int, settling: Settling) -> Completeness:
     """Whether what changed last, at ``changed_ns``, has settled; ``what`` begins the reason."""
     age_ns = settling.now_ns - changed_ns
     left_seconds = -((changed_ns - settling.settled_ns) // -(10**9))
@@ -114,3 +160,17 @@ def judged(what: str, changed_ns: int, settling: Settling) -> Completeness:
         f"{age_ns // 10**9} s ago" if age_ns >= 0 else f"{-age_ns // 10**9} s ahead of this machine's clock"
     )
     return Completeness(False, f"{what} {when}, {left_seconds} s to go")
+
+
+class FeedFiles:
+    """What every feed's source knows: where its periods are, what it takes, and when that is complete."""
+
+    def __init__(self, feed: Feed, clock: Clock) -> None:
+        self._partition = feed.partition_template
+        self._marker = feed.complete.marker if isinstance(feed.complete, Marker) else None
+        self._settle_seconds = 0 if isinstance(feed.complete, Marker) else feed.complete.settle_seconds
+        self._selection = Selection.of(feed.include, feed.exclude, self._marker)
+        self._clock = clock
+
+    def _settling(self) -> Settling:
+        return Settling.at(self._clock.now(), self._settle_seconds)

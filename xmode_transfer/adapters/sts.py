@@ -14,21 +14,17 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any
 
-from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
-from botocore.parsers import ResponseParserError
 from botocore.session import Session
 
 from xmode_transfer import telemetry
 from xmode_transfer.adapters import sts_errors
-from xmode_transfer.adapters.aws_http import guard
-from xmode_transfer.adapters.aws_sessions import DEFAULT_REGION, making_clients, new_session
+from xmode_transfer.adapters.aws_sessions import DEFAULT_REGION, make_client, making_clients, new_session
 from xmode_transfer.adapters.s3_bodies import BodyFailed
-from xmode_transfer.adapters.s3_errors import UNREADABLE
+from xmode_transfer.adapters.s3_errors import AWS_ERRORS, UNREADABLE
 from xmode_transfer.adapters.session_budget import SessionBudget
 from xmode_transfer.domain.config import Customer, Vendor
 from xmode_transfer.domain.errors import (
-    ConfigError,
     OtherPrincipal,
     RequestRefused,
     RoleRefused,
@@ -114,7 +110,7 @@ class StsRoleSessions:
             return None
         try:
             answer = self._call(self._vendor.sts_region, "get_caller_identity")
-        except (ClientError, BotoCoreError, ResponseParserError) as error:
+        except AWS_ERRORS as error:
             self._forget_clients()
             raise sts_errors.identity_error(error, self._clock.now()) from error
         arn = str(answer.get("Arn", ""))
@@ -231,7 +227,7 @@ class StsRoleSessions:
                     Policy=request.policy,
                     **identified,
                 )
-            except (ClientError, BotoCoreError, ResponseParserError) as error:
+            except AWS_ERRORS as error:
                 if sts_errors.is_region_disabled(error):
                     continue
                 told = sts_errors.assume_role_error(
@@ -288,19 +284,21 @@ class StsRoleSessions:
         return None
 
     def _client(self, region: str) -> Any:
-        with self._lock, making_clients:
+        with self._lock:
             client = self._clients.get(region)
             if client is None:
                 if self._session is None:
-                    self._session = self._session_factory()
-                try:
-                    client = self._session.create_client("sts", region_name=region, config=_config())
-                except ValueError as error:  # an endpoint variable that is no URL
-                    raise ConfigError(
-                        f"no STS client can be made: {error}",
-                        hint="Look at AWS_ENDPOINT_URL and AWS_ENDPOINT_URL_STS",
-                    ) from error
-                self._clients[region] = guard(client, self.stop, only_looks=True)
+                    with making_clients:
+                        self._session = self._session_factory()
+                client = self._clients[region] = make_client(
+                    self._session,
+                    "sts",
+                    region,
+                    attempts=4,
+                    read_timeout_seconds=30,
+                    stop=self.stop,
+                    only_looks=True,
+                )
             return client
 
     def _forget_clients(self) -> None:
@@ -308,11 +306,6 @@ class StsRoleSessions:
         with self._lock:
             self._clients.clear()
             self._session = None
-
-
-def _config() -> Config:
-    retries = {"mode": "standard", "total_max_attempts": 4}
-    return Config(retries=retries, connect_timeout=10, read_timeout=30, tcp_keepalive=True)
 
 
 def _check_account(request: RoleRequest, arn: str) -> None:

@@ -4,11 +4,20 @@ Sources: STS API reference, AssumeRole and "Common errors"; IAM User Guide, "Tro
 """
 
 from datetime import UTC, datetime
-from typing import Any, TypeVar
+from typing import Any
 
 from botocore import exceptions as aws
 
-from xmode_transfer.adapters.s3_errors import UNREADABLE, Answer, answer_of, clock_difference, one_line
+from xmode_transfer.adapters.s3_errors import (
+    NETWORK_HINT,
+    UNREADABLE,
+    Answer,
+    E,
+    answer_of,
+    clock_difference,
+    one_line,
+    skewed,
+)
 from xmode_transfer.domain.errors import (
     RequestRefused,
     RoleRefused,
@@ -19,8 +28,6 @@ from xmode_transfer.domain.errors import (
     XmodeError,
 )
 from xmode_transfer.ports import Credentials
-
-E = TypeVar("E", bound=XmodeError)
 
 REGION_DISABLED = "RegionDisabledException"
 
@@ -121,9 +128,9 @@ def _ours(answer: Answer, now: datetime) -> VendorIdentityError | None:
     if answer.code in _SIGNATURE:
         skew = clock_difference(answer, now)
         if skew is not None and abs(skew.total_seconds()) > 240:
-            ahead = "ahead of" if skew.total_seconds() > 0 else "behind"
-            words = f"this machine's clock is {abs(round(skew.total_seconds()))} s {ahead} AWS's"
-            return _made(VendorClockSkew, words, answer, _CLOCK_HINT)
+            return _made(
+                VendorClockSkew, f"this machine's clock is {skewed(skew)} AWS's", answer, _CLOCK_HINT
+            )
         return _made(
             VendorIdentityError,
             "our secret access key does not belong to our access key",
@@ -136,11 +143,7 @@ def _ours(answer: Answer, now: datetime) -> VendorIdentityError | None:
 def _of_aws(answer: Answer, what: str) -> XmodeError | None:
     if answer.code in _THROTTLED or answer.status == 429:
         return _made(Throttled, f"STS asks us to slow down ({what})", answer, "Tried again by itself")
-    if answer.status >= 500 or answer.code in (
-        "InternalFailure",
-        "ServiceUnavailable",
-        "IDPCommunicationError",
-    ):
+    if answer.status >= 500 or answer.code in _AWAY:
         return _made(Unavailable, f"STS cannot answer now ({what})", answer, "Tried again by itself")
     if answer.code in _OUR_REQUEST:
         return _made(
@@ -153,15 +156,7 @@ def _of_aws(answer: Answer, what: str) -> XmodeError | None:
 
 
 def _made(kind: type[E], words: str, answer: Answer, hint: str) -> E:
-    said = f"{answer.status} {answer.code}".strip()
-    text = f" ({answer.text})" if answer.text else ""
-    return kind(
-        f"{words}: {said}{text}",
-        hint=hint,
-        aws_code=answer.code or None,
-        http_status=answer.status or None,
-        request_id=answer.request_id,
-    )
+    return answer.error(kind, f"{words}: {answer.said}", hint)
 
 
 def _without_answer(error: Exception) -> XmodeError:
@@ -169,10 +164,7 @@ def _without_answer(error: Exception) -> XmodeError:
     if isinstance(error, aws.NoCredentialsError):
         return VendorIdentityError("this process has no AWS credentials", hint=_WHERE_HINT)
     if isinstance(error, aws.ConnectionError | aws.HTTPClientError | aws.IncompleteReadError):
-        return Unavailable(
-            f"STS cannot be reached: {said}",
-            hint="Tried again by itself. If it stays, look at this machine's network, proxy and DNS",
-        )
+        return Unavailable(f"STS cannot be reached: {said}", hint=NETWORK_HINT)
     if isinstance(error, aws.ParamValidationError):
         return RequestRefused(f"our request to STS is malformed: {said}", hint=_REQUEST_HINT)
     if isinstance(error, aws.BotoCoreError):  # profiles, credential processes, container and SSO tokens

@@ -77,6 +77,7 @@ class XmodeError(Exception):
     party: ClassVar[Party] = Party.US
     retryable: ClassVar[bool] = False
     exit_code: ClassVar[int] = ExitCode.WILL_RETRY
+    usual_hint: ClassVar[str] = ""
 
     def __init__(
         self,
@@ -89,7 +90,7 @@ class XmodeError(Exception):
     ) -> None:
         super().__init__(message)
         self.message = message
-        self.hint = hint
+        self.hint = hint or self.usual_hint
         self.aws_code = aws_code
         self.http_status = http_status
         self.request_id = request_id
@@ -171,6 +172,7 @@ class SourceChanged(SourceError):
     """A file changed, shrank or vanished while it was read; it is not delivered in that state."""
 
     code = "source_changed"
+    usual_hint = "It is delivered by a later run, once it no longer changes"
 
 
 class SourceUnreadable(SourceError):

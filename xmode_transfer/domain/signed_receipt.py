@@ -10,6 +10,7 @@ format for customers.
 from datetime import datetime
 from typing import Any
 
+from xmode_transfer.domain.config import Customer
 from xmode_transfer.domain.manifest import canonical, timestamp
 from xmode_transfer.domain.verification import CheckedKey, Finding, Scope
 
@@ -31,24 +32,21 @@ def statement(sha256_hex: str) -> bytes:
 
 
 def head(
-    *,
-    customer: str,
-    company: str,
-    bucket: str,
-    prefix: str,
+    customer: Customer,
     vendor: str,
     scope: Scope,
+    *,
     deep: bool,
     acl_sample: int | None,
     checked_at: datetime,
 ) -> dict[str, Any]:
-    """``acl_sample``: how many objects' rights were looked at; None for all."""
+    """``vendor`` is our principal; ``acl_sample``: how many objects' rights were looked at, None for all."""
     return {
         "format": FORMAT,
-        "customer": customer,
-        "company": company,
-        "bucket": bucket,
-        "prefix": prefix,
+        "customer": customer.name,
+        "company": customer.company,
+        "bucket": customer.destination.bucket,
+        "prefix": customer.destination.prefix,
         "vendor": vendor,
         "feed": scope.feed,
         "period": scope.period,

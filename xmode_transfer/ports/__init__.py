@@ -8,7 +8,6 @@ from xmode_transfer.ports.attesting import Attestation
 from xmode_transfer.ports.clock import Clock
 from xmode_transfer.ports.probing import ProbedObject, Prober, ReservedPlace
 from xmode_transfer.ports.progress import Progress
-from xmode_transfer.ports.reading import Reader
 from xmode_transfer.ports.sessions import Credentials, CredentialsProvider, RoleSessions
 from xmode_transfer.ports.sources import ChecksumOf, OpenFile, PeriodState, Source, SourceFactory
 from xmode_transfer.ports.stores import (
@@ -23,6 +22,7 @@ from xmode_transfer.ports.stores import (
     ObjectStores,
     PutAnswer,
     PutRequest,
+    Reader,
 )
 from xmode_transfer.ports.work_queue import WorkQueue
 

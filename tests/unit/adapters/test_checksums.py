@@ -15,17 +15,6 @@ from xmode_transfer.domain.errors import RequestRefused, SourceChanged
 data = st.binary(max_size=4096)
 
 
-@given(data)
-def test_it_is_zlibs_value(content: bytes) -> None:
-    assert checksums.crc32(content) == zlib.crc32(content)
-    assert checksums.crc32(memoryview(bytearray(content))) == zlib.crc32(content)
-
-
-@given(data, data)
-def test_it_goes_on_from_a_previous_value(first: bytes, second: bytes) -> None:
-    assert checksums.crc32(second, checksums.crc32(first)) == zlib.crc32(first + second)
-
-
 @given(st.integers(0, 2**32 - 1), st.integers(0, 2**32 - 1), st.integers(1, 2**45))
 def test_the_arithmetic_agrees_with_awscrt(first: int, second: int, length: int) -> None:
     assert checksums.combine_by_arithmetic(first, second, length) == crt.combine_crc32(first, second, length)

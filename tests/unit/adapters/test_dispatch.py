@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from xmode_transfer.adapters.clock import SystemClock
-from xmode_transfer.adapters.dispatch import Dispatcher, Job
+from xmode_transfer.adapters.dispatch import Dispatcher
+from xmode_transfer.adapters.lanes import Job
 from xmode_transfer.adapters.retrying import RetryRules
 from xmode_transfer.domain.config import Limits
 from xmode_transfer.domain.errors import (

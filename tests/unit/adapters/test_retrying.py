@@ -14,6 +14,7 @@ from xmode_transfer.adapters.retrying import (
     ATTEMPTS,
     DEADLINE_SECONDS,
     LONGEST_PAUSE_SECONDS,
+    Attempts,
     Retries,
     RetryRules,
 )
@@ -267,7 +268,7 @@ def test_pauses_are_random_and_grow_to_a_limit() -> None:
     limits = [2, 4, 8, 16, 20, 20, 20, 20, 20]
     seen: list[list[float]] = []
     for _ in range(60):
-        attempts = rules.begin("put", "k")
+        attempts = Attempts(rules, "put", "k")
         seen.append([pause for _ in limits if (pause := attempts.pause_after(Throttled("x"))) is not None])
     for number, limit in enumerate(limits):
         column = [pauses[number] for pauses in seen]

@@ -12,10 +12,9 @@ import pytest
 
 from xmode_transfer.adapters import checksums
 from xmode_transfer.adapters.clock import SystemClock
-from xmode_transfer.adapters.lanes import SMALL_BYTES
-from xmode_transfer.adapters.pace import RETRY_BUDGET
+from xmode_transfer.adapters.lanes import RETRY_BUDGET, SMALL_BYTES
 from xmode_transfer.adapters.retrying import RetryRules
-from xmode_transfer.adapters.s3_fast import FastStore, FastStores, available, direct, pacing
+from xmode_transfer.adapters.s3_fast import FastStore, FastStores, available, direct, engine
 from xmode_transfer.domain.config import Limits
 from xmode_transfer.domain.errors import (
     AccessDenied,
@@ -87,7 +86,7 @@ def provider() -> Provider:
 
 @pytest.fixture(autouse=True)
 def short_pauses(no_pauses: list[float], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pacing, "FIRST_PAUSE_SECONDS", 0.001)
+    monkeypatch.setattr(engine, "FIRST_PAUSE_SECONDS", 0.001)
 
 
 @pytest.fixture
@@ -201,35 +200,6 @@ def test_the_headers_of_upload_part(
     assert set(asked.headers) == EVERYWHERE | OF_A_BODY, "a part with an ACL is refused by S3"
     assert signed(asked) == set(asked.headers) - UNSIGNED
     assert part == UploadedPart(7, len(content), '"e1"', asked.headers["x-amz-checksum-crc32"])
-
-
-def test_the_headers_of_head_object(store: FastStore, stub: Any, reply: Any) -> None:
-    stub.reply(
-        reply(
-            200,
-            headers={
-                "Content-Length": "5",
-                "ETag": '"e1"',
-                "Last-Modified": "Sun, 01 Mar 2026 12:00:00 GMT",
-                "x-amz-meta-xmode-delivery": "token-1",
-                "x-amz-checksum-crc32": HELLO_CRC32,
-                "x-amz-checksum-type": "FULL_OBJECT",
-                "x-amz-version-id": "v1",
-                "x-amz-server-side-encryption": "aws:kms",
-                "x-amz-storage-class": "STANDARD_IA",
-            },
-        )
-    )
-    info = store.head("xmode/a")
-    (asked,) = stub.asked
-    assert (asked.method, asked.path) == ("HEAD", "/acme-data/xmode/a")
-    assert set(asked.headers) == EVERYWHERE | {"x-amz-checksum-mode"}
-    assert signed(asked) == set(asked.headers) - UNSIGNED
-    assert info is not None
-    assert (info.size, info.etag, info.token, info.version_id) == (5, '"e1"', "token-1", "v1")
-    assert info.checksum == Checksum("crc32", HELLO_CRC32)
-    assert info.modified_at == datetime(2026, 3, 1, 12, tzinfo=UTC)
-    assert (info.encryption, info.storage_class) == ("aws:kms", "STANDARD_IA")
 
 
 def test_the_acl_is_on_what_creates_and_nowhere_else(
@@ -524,20 +494,6 @@ def test_complete_with_an_error_in_a_200_is_unavailable(store: FastStore, stub: 
         store.complete_upload("xmode/a", "u", [UploadedPart(1, 5, '"e1"', HELLO_CRC32)], 5)
 
 
-def test_head_without_the_right_to_the_key_is_asked_without_the_checksum(
-    store: FastStore, stub: Any, reply: Any
-) -> None:
-    """Under SSE-KMS the checksum alone needs kms:Decrypt."""
-    there = reply(
-        200,
-        headers={"Content-Length": "5", "ETag": '"e"', "Last-Modified": "Sun, 01 Mar 2026 12:00:00 GMT"},
-    )
-    stub.reply(lambda asked: reply(403) if "x-amz-checksum-mode" in asked.headers else there)
-    info = store.head("xmode/a")
-    assert info is not None
-    assert info.checksum is None
-
-
 # --- Trying again ---------------------------------------------------------------------------------------
 
 
@@ -569,7 +525,7 @@ def test_trouble_that_stays_is_said_with_the_request_id(
         store.put(HELLO, file_of(b"hello")).result(120)
     assert caught.value.retryable
     assert (caught.value.request_id, caught.value.aws_code) == ("R1", code)
-    assert pacing.ATTEMPTS <= len(stub.asked) <= pacing.ATTEMPTS - 1 + 5
+    assert engine.ATTEMPTS <= len(stub.asked) <= engine.ATTEMPTS - 1 + 5
 
 
 def test_a_connection_that_is_always_lost_is_said_after_so_many_tries(
@@ -578,7 +534,7 @@ def test_a_connection_that_is_always_lost_is_said_after_so_many_tries(
     stub.reply(reply(cut=True))
     with pytest.raises(Unavailable) as caught:
         store.put(HELLO, file_of(b"hello")).result(120)
-    assert len(stub.asked) == pacing.ATTEMPTS
+    assert len(stub.asked) == engine.ATTEMPTS
     assert caught.value.retryable
     assert caught.value.hint
 
@@ -586,15 +542,15 @@ def test_a_connection_that_is_always_lost_is_said_after_so_many_tries(
 def test_the_object_is_tried_again_when_the_request_has_used_up_its_tries(
     make_stores: Any, stub: Any, reply: Any, customer_of: Any, provider: Provider, file_of: Any, fine: Any
 ) -> None:
-    stub.reply(*[reply(cut=True)] * (2 * pacing.ATTEMPTS), fine)
+    stub.reply(*[reply(cut=True)] * (2 * engine.ATTEMPTS), fine)
     opened = make_stores(attempts=3).open(customer_of(), provider, None)
     opened.put(HELLO, file_of(b"hello")).result(120)
-    assert len(stub.asked) == 2 * pacing.ATTEMPTS + 1
+    assert len(stub.asked) == 2 * engine.ATTEMPTS + 1
     stub.asked.clear()
     stub.reply(reply(cut=True))
     with pytest.raises(Unavailable):
         opened.put(HELLO, file_of(b"hello")).result(120)
-    assert len(stub.asked) == 3 * pacing.ATTEMPTS
+    assert len(stub.asked) == 3 * engine.ATTEMPTS
 
 
 def test_nobody_there_is_unavailable(
@@ -622,7 +578,7 @@ def test_a_customers_retries_are_bounded(
     many = 60
     futures = [opened.put(put_of(b"hello", f"xmode/{n}"), file_of(b"hello")) for n in range(many)]
     assert all(isinstance(future.exception(120), Unavailable) for future in futures)
-    assert len(stub.asked) <= many + RETRY_BUDGET < many * pacing.ATTEMPTS
+    assert len(stub.asked) <= many + RETRY_BUDGET < many * engine.ATTEMPTS
 
 
 def test_a_wrong_clock_is_measured_and_said(store: FastStore, stub: Any, refusal: Any, file_of: Any) -> None:
@@ -686,16 +642,6 @@ def test_a_dead_session_is_renewed_once_and_the_request_sent_again(
     assert [key_used(asked) for asked in stub.asked] == ["ASIA0", "ASIA1"]
     assert [credentials.access_key_id for credentials in provider.reported] == ["ASIA0"]
     assert stub.asked[1].body == content
-
-
-def test_a_head_that_is_a_bare_400_is_a_dead_session(
-    store: FastStore, stub: Any, reply: Any, provider: Provider
-) -> None:
-    stub.reply(reply(400), reply(404), reply(200))
-    assert store.head("xmode/a") is None
-    assert key_used(stub.asked[0]) == "ASIA0"
-    assert key_used(stub.asked[1]) == "ASIA1"
-    assert len(provider.reported) == 1
 
 
 def test_a_fresh_session_that_is_refused_too_is_said(
@@ -844,6 +790,14 @@ def test_an_endpoint_variable_that_is_no_url_is_told(
 def test_the_installed_awscrt_is_one_that_was_tested() -> None:
     """After an upgrade: run these tests, measure, and add the version to ``direct.TESTED``."""
     assert direct.IS_DIRECT, f"awscrt {awscrt.__version__} goes the public way, which is slower"
+
+
+@pytest.mark.parametrize(
+    ("version", "has_lock", "expected"),
+    [("0.38.1", True, True), ("0.38.1", False, False), ("0.38.2", True, False)],
+)
+def test_only_what_was_tested_is_bound_directly(version: str, has_lock: bool, expected: bool) -> None:
+    assert direct.may_be_direct(version, has_lock=has_lock) is expected
 
 
 @pytest.mark.parametrize("is_direct", [True, False])

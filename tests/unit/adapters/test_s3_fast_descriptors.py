@@ -188,6 +188,6 @@ def test_a_file_that_is_replaced_under_its_name_is_not_what_is_read(
         (tmp_path / "other").replace(tmp_path / "a")
         return of_descriptor(body)
 
-    monkeypatch.setattr("xmode_transfer.adapters.s3_fast.jobs.path_of_descriptor", replaced)
+    monkeypatch.setattr("xmode_transfer.adapters.s3_fast.store.path_of_descriptor", replaced)
     store.put(put_of(CONTENT), file).result(120)
     assert stub.asked[0].body == CONTENT

@@ -16,8 +16,8 @@ from cryptography.x509.oid import NameOID
 
 from xmode_transfer.adapters.clock import SystemClock
 from xmode_transfer.adapters.retrying import RetryRules
-from xmode_transfer.adapters.s3_fast import FastStores, pacing
-from xmode_transfer.adapters.s3_fast.endpoints import Endpoint, Endpoints
+from xmode_transfer.adapters.s3_fast import FastStores, engine
+from xmode_transfer.adapters.s3_fast.channel import Endpoint, Endpoints
 from xmode_transfer.domain.config import Customer, Destination, Limits
 from xmode_transfer.domain.errors import ConfigError, Unavailable
 from xmode_transfer.ports import Credentials, PutRequest
@@ -208,7 +208,7 @@ def serve() -> Iterator[Callable[..., Quiet]]:
 
 @pytest.fixture
 def stores(monkeypatch: pytest.MonkeyPatch) -> Iterator[FastStores]:
-    monkeypatch.setattr(pacing, "FIRST_PAUSE_SECONDS", 0.001)
+    monkeypatch.setattr(engine, "FIRST_PAUSE_SECONDS", 0.001)
     opened = FastStores(Limits(), SystemClock(), rules=RetryRules(attempts=1))
     yield opened
     opened.close()

@@ -3,8 +3,8 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from xmode_transfer.adapters.pace import RETRY_BUDGET, Pace
-from xmode_transfer.adapters.s3_fast.pacing import (
+from xmode_transfer.adapters.lanes import RETRY_BUDGET, Pace
+from xmode_transfer.adapters.s3_fast.engine import (
     ATTEMPTS,
     LONGEST_PAUSE_SECONDS,
     deadline_seconds,

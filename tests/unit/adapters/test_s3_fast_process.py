@@ -14,7 +14,7 @@ import pytest
 
 from xmode_transfer.adapters.clock import SystemClock
 from xmode_transfer.adapters.retrying import RetryRules
-from xmode_transfer.adapters.s3_fast import FastStores, pacing
+from xmode_transfer.adapters.s3_fast import FastStores, engine
 from xmode_transfer.domain.config import Customer, Limits
 from xmode_transfer.domain.errors import Unavailable
 from xmode_transfer.ports import Credentials, PutRequest
@@ -60,7 +60,7 @@ def make_stores(
     stub: Any, no_pauses: list[float], monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Callable[..., FastStores]]:
     monkeypatch.setenv("AWS_ENDPOINT_URL_S3", stub.url)
-    monkeypatch.setattr(pacing, "FIRST_PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr(engine, "FIRST_PAUSE_SECONDS", 0.01)
     made = []
 
     def make(**limits: Any) -> FastStores:
@@ -142,9 +142,9 @@ def test_what_takes_too_long_for_its_size_is_ended(
     file_of: Any,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(pacing, "deadline_seconds", lambda length: 2.0)
-    monkeypatch.setattr("xmode_transfer.adapters.s3_fast.engine._WATCH_SECONDS", 0.1)
-    monkeypatch.setattr(pacing, "ATTEMPTS", 2)
+    monkeypatch.setattr(engine, "deadline_seconds", lambda length: 2.0)
+    monkeypatch.setattr(engine, "_WATCH_SECONDS", 0.1)
+    monkeypatch.setattr(engine, "ATTEMPTS", 2)
     gate = threading.Event()
 
     def answer(asked: Any) -> Any:
@@ -169,7 +169,7 @@ def test_a_connection_on_which_nothing_moves_is_ended(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """By the CRT's own monitor, after half a minute, long before the deadline."""
-    monkeypatch.setattr(pacing, "ATTEMPTS", 1)
+    monkeypatch.setattr(engine, "ATTEMPTS", 1)
     gate = threading.Event()
     stub.reply(lambda asked: reply(200 if gate.wait(60) else 500))
     future = make_stores().open(customer_of(), Provider(), None).put(put_of(1), file_of(b"hello"))

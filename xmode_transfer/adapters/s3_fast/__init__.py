@@ -1,12 +1,11 @@
 """The fast engine: S3 through awscrt's ``S3Client``, one for all customers of the process.
 
-What happens once an object goes this way: PutObject, UploadPart and the HEAD that proves an upload where the
-store does not answer with the checksum. All else is rare and goes through botocore, as in the portable
-engine, which this one extends. docs/engine.md says how, and what was measured.
+What carries a body goes this way: PutObject and UploadPart. All else is rarer and goes through botocore, as
+in the portable engine, which this one extends. docs/engine.md says how, and what was measured.
 """
 
 try:
-    from xmode_transfer.adapters.s3_fast.stores import FastStore, FastStores
+    from xmode_transfer.adapters.s3_fast.store import FastStore, FastStores
 except (ImportError, OSError) as error:  # no wheel for this machine, or one too old
     _why_not = f"awscrt cannot be loaded: {error}"
 else:

@@ -2,14 +2,20 @@
 
 from collections.abc import Iterable
 from datetime import datetime
-from email.utils import parsedate_to_datetime
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from awscrt.exceptions import AwsCrtError
 from awscrt.s3 import S3ResponseError
 
 from xmode_transfer.adapters.checksums import ALGORITHM
-from xmode_transfer.adapters.s3_errors import Answer, Attempt, answer_of_body, error_for
+from xmode_transfer.adapters.s3_errors import (
+    CERTIFICATE_HINT,
+    NETWORK_HINT,
+    Answer,
+    Attempt,
+    answer_of_body,
+    error_for,
+)
 from xmode_transfer.domain.errors import CertificateRefused, RequestRefused, Unavailable, XmodeError
 from xmode_transfer.domain.records import Checksum
 from xmode_transfer.ports import PutAnswer
@@ -24,8 +30,6 @@ _SWALLOWED = {
     "AWS_ERROR_S3_REQUEST_TIMEOUT": Answer(400, "RequestTimeout", ""),
     "AWS_ERROR_S3_REQUEST_TIME_TOO_SKEWED": Answer(403, "RequestTimeTooSkewed", ""),
 }
-_NETWORK_HINT = "Tried again by itself. If it stays, look at this machine's network, proxy and DNS"
-_TLS_HINT = "The server's certificate is not accepted: look at AWS_CA_BUNDLE and this machine's clock"
 _REFUSED_HINT = "The request could not be sent as it is; report it with the log, it is a defect of ours"
 _OF_THE_NETWORK = ("AWS_IO_", "AWS_ERROR_HTTP_", "AWS_ERROR_S3_", "AWS_ERROR_CRT_", "AWS_ERROR_SYS_")
 
@@ -55,42 +59,10 @@ def failure_of(error: BaseException, attempt: Attempt, now: datetime) -> Failure
     words = f"{attempt}: {error.message.rstrip('.')} ({error.name})"
     if "_TLS_" in error.name:
         # s2n lets 10 to 30 seconds pass before it says so, each time
-        return Failure(CertificateRefused(words, hint=_TLS_HINT), hopeless=True)
+        return Failure(CertificateRefused(words, hint=CERTIFICATE_HINT), hopeless=True)
     if error.name.startswith(_OF_THE_NETWORK):
-        return Failure(Unavailable(words, hint=_NETWORK_HINT))
+        return Failure(Unavailable(words, hint=NETWORK_HINT))
     return Failure(RequestRefused(words, hint=_REFUSED_HINT))
-
-
-_META = "x-amz-meta-"
-_MEMBERS = {
-    "etag": "ETag",
-    "content-length": "ContentLength",
-    "x-amz-version-id": "VersionId",
-    "x-amz-server-side-encryption": "ServerSideEncryption",
-    "x-amz-storage-class": "StorageClass",
-    "x-amz-checksum-type": "ChecksumType",
-    "x-amz-checksum-crc32": "ChecksumCRC32",
-    "x-amz-checksum-crc64nvme": "ChecksumCRC64NVME",
-    "x-amz-checksum-crc32c": "ChecksumCRC32C",
-    "x-amz-checksum-sha256": "ChecksumSHA256",
-    "x-amz-checksum-sha1": "ChecksumSHA1",
-}
-
-
-def members(headers: Headers) -> dict[str, Any]:
-    """The headers of an answer under the names that S3's API gives them, as ``s3_objects`` reads them."""
-    found: dict[str, Any] = {}
-    metadata: dict[str, str] = {}
-    for given, value in headers:
-        name = given.lower()
-        if name in _MEMBERS:
-            found[_MEMBERS[name]] = value
-        elif name == "last-modified":
-            found["LastModified"] = parsedate_to_datetime(value)
-        elif name.startswith(_META):
-            metadata[name.removeprefix(_META)] = value
-    found["Metadata"] = metadata
-    return found
 
 
 _OF_PUT = {

@@ -5,9 +5,8 @@ from pathlib import Path
 from typing import Any
 from zlib import crc32
 
-from xmode_transfer.adapters.checksums import encode
-from xmode_transfer.adapters.s3_fast.threads import keep_state
-from xmode_transfer.domain.errors import SourceChanged
+from xmode_transfer.adapters.checksums import encode, fill
+from xmode_transfer.adapters.s3_fast.direct import keep_state
 from xmode_transfer.ports import OpenFile
 
 CHECKSUM_HEADER = "x-amz-checksum-crc32"
@@ -77,20 +76,14 @@ class FileBody:
     def _read(self, buffer: memoryview) -> int:
         if self.failed is not None or self._position >= self._end:
             return 0
-        room = buffer[: self._end - self._position]
-        count = self._body.read_into(room, self._position)
-        if count <= 0:
-            raise SourceChanged(
-                f"the file ends at byte {self._position} and was longer when it was scanned",
-                hint="It is delivered when it is complete and no longer changes",
-            )
-        self._crc32 = crc32(room[:count], self._crc32)
-        if self._position + count == self._end:
+        piece = fill(self._body, buffer[: self._end - self._position], self._position)
+        self._crc32 = crc32(piece, self._crc32)
+        self._position += len(piece)
+        if self._position == self._end:
             self._body.check_unchanged()
             self.value = encode(self._crc32)
             self._headers.set(CHECKSUM_HEADER, self.value)
-        self._position += count
-        return count
+        return len(piece)
 
     def read(self, size: int = -1) -> bytes:
         raise OSError("the CRT reads into its own memory")

@@ -1,9 +1,17 @@
-"""One customer's way to its bucket under one role session: where, as whom, and with which headers."""
+"""One customer's way to its bucket under one role session: where, as whom, and with which headers.
+
+Where a bucket is reached is what botocore says: its rules, the standard variables and profiles, once a bucket
+and never an object. botocore builds a request for the bucket and hands it over in place of sending it (its
+event ``before-send``): so addressing, dual-stack, FIPS, AWS_ENDPOINT_URL_S3 and what it learns in later
+versions hold here too.
+"""
 
 import threading
 from datetime import datetime
 from importlib.metadata import version
+from io import BytesIO
 from typing import Any, NamedTuple
+from urllib.parse import urlsplit
 
 from awscrt.auth import (
     AwsCredentialsProvider,
@@ -13,11 +21,16 @@ from awscrt.auth import (
     AwsSigningAlgorithm,
     AwsSigningConfig,
 )
+from botocore import UNSIGNED
+from botocore.awsrequest import AWSPreparedRequest, AWSResponse
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError
 
 from xmode_transfer.adapters import s3_rules
+from xmode_transfer.adapters.aws_sessions import making_clients, new_session
 from xmode_transfer.adapters.s3_calls import S3Calls
-from xmode_transfer.adapters.s3_fast.endpoints import Endpoint, Endpoints
-from xmode_transfer.domain.config import Customer
+from xmode_transfer.domain.config import Addressing, Customer, Destination
+from xmode_transfer.domain.errors import ConfigError
 from xmode_transfer.ports import Clock, Credentials, CredentialsProvider
 
 _LIFE_SECONDS = 900.0
@@ -30,7 +43,72 @@ _HEADERS = {
     "StorageClass": "x-amz-storage-class",
 }
 
+_PORTS = {"http": 80, "https": 443}
+
 HeaderList = list[tuple[str, str]]
+
+
+class Endpoint(NamedTuple):
+    """``host`` is the Host header, with a port where it is not the scheme's own; ``prefix`` is the part of
+    the path before the key's slash."""
+
+    tls: bool
+    port: int
+    host: str
+    prefix: str
+
+
+class Endpoints:
+    """Thread-safe. botocore's client for a Region is made once, 20 to 200 ms; a bucket costs 1 ms."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._clients: dict[tuple[str, Addressing], Any] = {}
+
+    def resolve(self, destination: Destination, region: str) -> Endpoint:
+        """Raises ConfigError when the variables or the destination lead to no usable address."""
+        with self._lock:
+            try:
+                client = self._client(region, destination.addressing)
+                answer = client.head_object(Bucket=destination.bucket, Key="k")
+            except (BotoCoreError, ValueError) as error:
+                raise ConfigError(
+                    f"no address can be made for s3://{destination.bucket} in {region}: {error}",
+                    hint="Look at AWS_ENDPOINT_URL and AWS_ENDPOINT_URL_S3, and at the destination",
+                ) from error
+        return parse(answer["ResponseMetadata"]["HTTPHeaders"]["location"])
+
+    def _client(self, region: str, addressing: Addressing) -> Any:
+        client = self._clients.get((region, addressing))
+        if client is None:
+            style = {} if addressing is Addressing.AUTO else {"addressing_style": str(addressing)}
+            with making_clients:
+                client = new_session().create_client(
+                    "s3", region_name=region, config=Config(signature_version=UNSIGNED, s3=style)
+                )
+            client.meta.events.register("before-send.s3", _answer)
+            self._clients[(region, addressing)] = client
+        return client
+
+
+def parse(url: str) -> Endpoint:
+    """The endpoint in the URL of key ``k``."""
+    parts = urlsplit(url)
+    port = parts.port or _PORTS[parts.scheme]
+    host = parts.netloc.rpartition("@")[2]
+    if port == _PORTS[parts.scheme]:
+        host = host.removesuffix(f":{port}")
+    return Endpoint(parts.scheme == "https", port, host, parts.path.removesuffix("/k"))
+
+
+class _Nothing(BytesIO):
+    def stream(self, *_: Any, **__: Any) -> Any:
+        return iter(())
+
+
+def _answer(request: AWSPreparedRequest, **_: Any) -> AWSResponse:
+    """Keeps the request from being sent: the answer to it is its own address."""
+    return AWSResponse(request.url, 200, {"location": request.url}, _Nothing())
 
 
 class Ready(NamedTuple):
@@ -58,7 +136,6 @@ class Channel:
         self,
         customer: Customer,
         provider: CredentialsProvider,
-        region: str | None,
         calls: S3Calls,
         endpoints: Endpoints,
         clock: Clock,
@@ -71,7 +148,6 @@ class Channel:
         self._clock = clock
         self._lock = threading.Lock()
         self._endpoint: Endpoint | None = None
-        self.region = customer.destination.region or region
         self.ready: Ready | None = None
 
     def ready_at(self, now: float) -> Ready | None:
@@ -86,7 +162,7 @@ class Channel:
             if self.ready_at(self._clock.monotonic()) is not None:
                 return
             credentials = self._provider.get()
-            region = self.region = self.region or self._calls.locate()
+            region = self._calls.locate()
             if self._endpoint is None:
                 self._endpoint = self._endpoints.resolve(self._customer.destination, region)
             signer = AwsCredentialsProvider.new_static(
@@ -121,8 +197,8 @@ class Channel:
     def move(self, used: Ready, region: str) -> None:
         """S3 says that the bucket lies in another Region than the one that was used."""
         with self._lock:
-            if self.region == used.region:
-                self.region = region
+            if self._calls.region == used.region:
+                self._calls.region = region
                 self._endpoint = None
             if self.ready is used:
                 self.ready = None

@@ -1,10 +1,20 @@
-"""Hands one request to the CRT.
+"""Hands one request to the CRT, in two ways: past two layers that cost a quarter of many small objects' time
+(docs/engine.md), or the public way.
 
-``S3Client.make_request`` makes a future, an event and three layers of callbacks for each request, of which we
-use none: a sixth of an object's whole CPU (docs/engine.md). So the same binding is called without them, but
-only with the very versions of awscrt that this was tested with; any other goes the public way.
+- ``S3Client.make_request`` makes a future, an event and three layers of callbacks for each request, of which
+  we use none. The same binding is called without them.
+- The CRT's threads call back into Python, and CPython makes an interpreter's state for each callback and
+  throws it away after: two system calls that map memory and a page fault, four times an object. A state that
+  is kept saves that.
+
+Both only with the very versions of awscrt that this was tested with, and where the interpreter has its lock;
+anything else goes the public way.
 """
 
+import ctypes
+import sys
+import threading
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import _awscrt  # type: ignore[import-not-found]
@@ -16,7 +26,15 @@ from awscrt.s3 import S3RequestType, S3ResponseError
 from xmode_transfer.adapters.s3_fast.answers import Headers
 
 TESTED = frozenset({"0.38.1"})
-IS_DIRECT = awscrt.__version__ in TESTED
+
+
+def may_be_direct(version: str, *, has_lock: bool) -> bool:
+    """Whether a version of awscrt, in an interpreter with or without its lock, was tested."""
+    return version in TESTED and has_lock
+
+
+_has_lock: Callable[[], bool] = getattr(sys, "_is_gil_enabled", lambda: True)  # Python 3.13 and later
+IS_DIRECT = may_be_direct(awscrt.__version__, has_lock=_has_lock())
 _DEFAULT = S3RequestType.DEFAULT.value
 _REGION = "us-east-1"  # of S3 Express alone; every request is signed for its own
 
@@ -45,6 +63,18 @@ def send(
         on_headers=lambda headers, **_: answered.on_headers(headers),
         on_done=lambda error, **_: answered.on_done(error),
     )
+
+
+_here = threading.local()
+
+
+def keep_state() -> None:
+    """To be called in a callback of the CRT: keeps the interpreter's state of this thread from now on. One
+    ``PyGILState_Ensure`` more than there are releases is all it takes (C API, "Non-Python created threads");
+    the threads live as long as the engine."""
+    if IS_DIRECT and not hasattr(_here, "kept"):
+        _here.kept = True
+        ctypes.pythonapi.PyGILState_Ensure()
 
 
 class _Request(NativeResource):  # type: ignore[misc]

@@ -8,26 +8,32 @@ import os
 import random
 import threading
 import time
-from concurrent.futures import Future, ThreadPoolExecutor
+from abc import abstractmethod
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
 from xmode_transfer import telemetry
-from xmode_transfer.adapters import dispatch
+from xmode_transfer.adapters import dispatch, lanes
 from xmode_transfer.adapters.aws_http import FINISH_SECONDS
+from xmode_transfer.adapters.lanes import Lane
 from xmode_transfer.adapters.retrying import RetryRules
-from xmode_transfer.adapters.s3_fast import direct, pacing
-from xmode_transfer.adapters.s3_fast.answers import Failure, failure_of
-from xmode_transfer.adapters.s3_fast.channel import Ready
+from xmode_transfer.adapters.s3_fast import direct
+from xmode_transfer.adapters.s3_fast.answers import Failure, Headers, failure_of
+from xmode_transfer.adapters.s3_fast.channel import Channel, Ready
 from xmode_transfer.adapters.s3_fast.clients import Clients
-from xmode_transfer.adapters.s3_fast.jobs import Job
-from xmode_transfer.adapters.s3_fast.threads import keep_state
 from xmode_transfer.domain.config import Limits
 from xmode_transfer.domain.errors import Interrupted, SessionExpired, Throttled, Unavailable
 from xmode_transfer.ports import Clock
 
+ATTEMPTS = 5
+"""How often one request is sent in all. docs/retries.md has the levels above."""
+FIRST_PAUSE_SECONDS = 0.5
+LONGEST_PAUSE_SECONDS = 20.0
+_LEAST_SECONDS = 120.0
+_LEAST_BYTES_PER_SECOND = 16 * 1024
 _WATCH_SECONDS = 0.25
 _END_SECONDS = 10.0
 _GROWN_BYTES = 128 * 1024 * 1024
@@ -39,6 +45,65 @@ _RESIDENT = Path("/proc/self/statm")
 _PREPARING_THREADS = 16
 _CONNECTIONS_TO_SPARE = 4
 _REDIRECTS = (301, 302, 307, 400, 403)
+
+
+class Job(lanes.Job):
+    """One request, sent until it is answered. ``attempts`` counts how often it was sent, ``settled`` how
+    often something came of that; ``detoured`` means that botocore sends it, ``stays_detoured`` that it does
+    so whenever the object is begun; ``path`` is a file that the CRT takes the body from, where the request
+    has none; ``resident_bytes`` is what the process had in memory when the request was first seen in
+    flight."""
+
+    # What most jobs never change stays in the class: making a job must cost little.
+    attempts = 0
+    settled = 0
+    detoured = False
+    stays_detoured = False
+    renewed = False
+    moved = False
+    overdue = False
+    swollen = False
+    resident_bytes: int | None = None
+    headers: Headers = ()
+    path: str | None = None
+    ready: Ready | None = None
+    request: Any = None
+
+    def __init__(self, engine: "SendingEngine", channel: Channel, lane: Lane, key: str, length: int) -> None:
+        super().__init__(lane, channel.bucket, key, length, length)
+        self.engine = engine
+        self.channel = channel
+
+    def start_over(self) -> None:
+        self.attempts = self.settled = 0
+        self.renewed = self.moved = False
+        self.detoured = self.stays_detoured
+
+    @abstractmethod
+    def body_error(self, error: BaseException) -> BaseException | None:
+        """What went wrong with the body while the CRT read it, if that is what is behind its ``error``."""
+
+    @abstractmethod
+    def build(self, ready: Ready) -> tuple[Any, Any]:
+        """The HttpRequest and how it is signed. Raises SourceChanged and what the source raises."""
+
+    @abstractmethod
+    def result(self) -> Any:
+        """The value of the future, from the headers of a successful answer."""
+
+    def cancel(self) -> None:
+        """Ends it, if it is in flight."""
+        request = self.request
+        if request is not None:
+            request.cancel()
+
+    # --- Told by the CRT: ``direct.Answered`` --------------------------------------------------------
+
+    def on_headers(self, headers: Headers) -> None:
+        self.headers = headers
+
+    def on_done(self, error: BaseException | None) -> None:
+        self.engine.done(self, error)
 
 
 class SendingEngine(dispatch.Dispatcher):
@@ -53,10 +118,6 @@ class SendingEngine(dispatch.Dispatcher):
         self._in_flight: set[Job] = set()
         self._grown_bytes = limits.memory_bytes + _GROWN_BYTES
         self._watching = False
-
-    def aside(self, call: Any) -> Future[Any]:
-        """Runs a call that waits, on a thread of its own."""
-        return self._threads.submit(call)
 
     def close(self) -> None:
         """Ends what is still in flight, ten seconds at most, and frees everything. Idempotent."""
@@ -75,12 +136,12 @@ class SendingEngine(dispatch.Dispatcher):
 
     # --- Beginning --------------------------------------------------------------------------------------
 
-    def _begin(self, job: dispatch.Job) -> None:
+    def _begin(self, job: lanes.Job) -> None:
         if not isinstance(job, Job) or job.detoured:
             super()._begin(job)
             return
         now = self._clock.monotonic()
-        ready = job.route.channel.ready_at(now)
+        ready = job.channel.ready_at(now)
         if ready is None:
             self.lanes.put_back(job)
             with suppress(RuntimeError):  # closed meanwhile: then it is given up with all that waits
@@ -115,7 +176,7 @@ class SendingEngine(dispatch.Dispatcher):
         """For the first of a lane that is closed meanwhile; what waits there shares what comes of it."""
         lane = job.lane
         try:
-            job.route.channel.prepare()
+            job.channel.prepare()
         except Exception as error:  # noqa: BLE001 - whatever it is, it belongs to those who wait for the futures
             for waiting in self.lanes.drain(lane):
                 self._tell(cast("Job", waiting), error)
@@ -127,7 +188,7 @@ class SendingEngine(dispatch.Dispatcher):
 
     def done(self, job: Job, error: BaseException | None) -> None:
         """The CRT's ``on_done``: it swallows what is raised here, so nothing is."""
-        keep_state()
+        direct.keep_state()
         job.settled += 1
         job.request = None
         self._in_flight.discard(job)
@@ -176,26 +237,26 @@ class SendingEngine(dispatch.Dispatcher):
         assert used is not None
         if isinstance(failure.error, SessionExpired) and not job.renewed:
             job.renewed = True
-            job.route.channel.renew(used)
+            job.channel.renew(used)
             return True
         region = failure.answer.bucket_region if failure.answer is not None else None
         redirected = failure.answer is not None and failure.answer.status in _REDIRECTS
         if region and redirected and region != used.region and not job.moved:
             job.moved = True
-            job.route.channel.move(used, region)
+            job.channel.move(used, region)
             return True
         return False
 
     def _retry(self, job: Job, failure: Failure) -> None:
         """Later, with full jitter. Where the CRT keeps S3's answer to itself, botocore makes the last
         attempt: it says what S3 said."""
-        last = job.attempts >= (pacing.ATTEMPTS - 1 if failure.swallowed else pacing.ATTEMPTS)
+        last = job.attempts >= (ATTEMPTS - 1 if failure.swallowed else ATTEMPTS)
         if (last and not failure.swallowed) or not self.lanes.may_retry(job):
             self._fail(job, failure.error)
             return
         job.detoured = last
         self.lanes.done(job)
-        pause = pacing.pause_before(job.attempts + 1, random.random())
+        pause = pause_before(job.attempts + 1, random.random())
         self._timer.after(pause, partial(self._enqueue, job), partial(self._tell, job, failure.error))
         self.pump()
 
@@ -211,7 +272,7 @@ class SendingEngine(dispatch.Dispatcher):
         for job in jobs:
             if job.resident_bytes is None:
                 job.resident_bytes = resident
-            if now - job.sent_at > pacing.deadline_seconds(job.length):
+            if now - job.sent_at > deadline_seconds(job.length):
                 job.overdue = True
                 job.cancel()
         if any(resident - (job.resident_bytes or resident) > self._grown_bytes for job in jobs):
@@ -247,6 +308,18 @@ def _resident_bytes() -> int:
 
 def _overdue(job: Job) -> Unavailable:
     return Unavailable(
-        f"{job.attempt}: no answer within {pacing.deadline_seconds(job.length):.0f} s for {job.length} bytes",
+        f"{job.attempt}: no answer within {deadline_seconds(job.length):.0f} s for {job.length} bytes",
         hint="Tried again by itself. If it stays, look at this machine's network",
     )
+
+
+def pause_before(attempt: int, chance: float) -> float:
+    """Seconds to wait before attempt 2, 3, ...: with full jitter, anything up to ``0.5 * 2**(attempt - 2)``,
+    20 at most. ``chance`` lies between 0 and 1."""
+    return chance * min(LONGEST_PAUSE_SECONDS, FIRST_PAUSE_SECONDS * 2.0 ** (attempt - 2))
+
+
+def deadline_seconds(length: int) -> float:
+    """How long a request with that many bytes may take. A connection on which nothing moves is ended sooner,
+    by the CRT's own monitor (docs/engine.md)."""
+    return _LEAST_SECONDS + length / _LEAST_BYTES_PER_SECOND

@@ -1,23 +1,177 @@
-"""One customer's destination: the hot calls through the CRT, the rest as in the portable engine."""
+"""One customer's destination: bodies go through the CRT, the rest as in the portable engine."""
 
+import hashlib
+import re
+from collections.abc import Mapping
 from concurrent.futures import Future
+from functools import lru_cache
 from typing import Any
+from urllib.parse import quote
+from zlib import crc32
+
+from awscrt.http import HttpHeaders, HttpRequest
+from awscrt.s3 import S3ResponseError
 
 from xmode_transfer.adapters import s3_rules
+from xmode_transfer.adapters.checksums import encode
 from xmode_transfer.adapters.lanes import SMALL_BYTES
+from xmode_transfer.adapters.retrying import RetryRules
 from xmode_transfer.adapters.s3_calls import S3Calls
-from xmode_transfer.adapters.s3_fast.channel import Channel
-from xmode_transfer.adapters.s3_fast.engine import SendingEngine
-from xmode_transfer.adapters.s3_fast.jobs import HeadJob, Job, PartJob, PutJob
+from xmode_transfer.adapters.s3_fast.answers import put_answer
+from xmode_transfer.adapters.s3_fast.bodies import (
+    CHECKSUM_HEADER,
+    NO_CHECKSUM,
+    FileBody,
+    HeldBody,
+    path_of_descriptor,
+)
+from xmode_transfer.adapters.s3_fast.channel import Channel, Endpoints, HeaderList, Ready
+from xmode_transfer.adapters.s3_fast.engine import Job, SendingEngine
 from xmode_transfer.adapters.s3_portable import PortableStore, PortableStores
-from xmode_transfer.domain.config import Customer
-from xmode_transfer.domain.errors import AccessDenied
+from xmode_transfer.domain.config import Customer, Limits
+from xmode_transfer.domain.errors import RequestRefused, SourceChanged, XmodeError
 from xmode_transfer.domain.records import UploadedPart
-from xmode_transfer.ports import OpenFile, PutAnswer, PutRequest
+from xmode_transfer.ports import Clock, CredentialsProvider, EngineInfo, OpenFile, PutAnswer, PutRequest
+
+ALGORITHM_HEADER = ("x-amz-sdk-checksum-algorithm", "CRC32")
+"""As the SDKs send it; some stores look at nothing else."""
+_PLAIN = re.compile(r"[A-Za-z0-9/_.~-]*")
+
+
+def path_of(prefix: str, key: str) -> str:
+    """The key's path, each byte that is not unreserved percent-encoded exactly once (S3 API reference,
+    "Signature calculations")."""
+    return f"{prefix}/{key if _PLAIN.fullmatch(key) else quote(key, safe='/~')}"
+
+
+class BodyJob(Job):
+    """A request with bytes of a file. ``_value`` is their CRC32 as S3 writes it, once they are read."""
+
+    _body: FileBody | None = None
+    _value = ""
+
+    def __init__(self, store: "FastStore", key: str, body: OpenFile, offset: int, length: int) -> None:
+        super().__init__(store.dispatcher, store.channel, store.lane, key, length)
+        self.store = store
+        self._file = body
+        self._offset = offset
+
+    @property
+    def value(self) -> str:
+        return self._value if self._body is None else self._body.value
+
+    def body_error(self, error: BaseException) -> BaseException | None:
+        if self._body is not None:
+            return self._body.failed
+        if self.path is not None and not isinstance(error, S3ResponseError):
+            try:
+                self._file.check_unchanged()
+            except XmodeError as changed:
+                return changed
+        return None
+
+    def _with_body(self, ready: Ready, path: str, headers: HeaderList) -> tuple[Any, Any]:
+        headers.append(("content-length", str(self.length)))
+        if self.length > SMALL_BYTES:
+            headers += (ALGORITHM_HEADER, (CHECKSUM_HEADER, NO_CHECKSUM))
+            crt_headers = HttpHeaders(headers)
+            self._body = FileBody(self._file, self._offset, self.length, crt_headers)
+            return HttpRequest("PUT", path, crt_headers, self._body), ready.signing
+        content = self._file.read_at(self._offset, self.length)
+        self._file.check_unchanged()
+        self._value = encode(crc32(content))
+        if self.store.with_checksum:
+            headers += (ALGORITHM_HEADER, (CHECKSUM_HEADER, self._value))
+            signing = ready.signing
+        else:
+            signing = ready.signing_of(hashlib.sha256(content).hexdigest())
+        is_whole = self._offset == 0 and 0 < self.length == self._file.size
+        self.path = path_of_descriptor(self._file) if is_whole else None
+        body = HeldBody(content) if content and self.path is None else None
+        return HttpRequest("PUT", path, HttpHeaders(headers), body), signing
+
+
+class PutJob(BodyJob):
+    operation = "PutObject"
+
+    def __init__(self, store: "FastStore", asked: PutRequest, body: OpenFile) -> None:
+        super().__init__(store, asked.key, body, 0, asked.size)
+        self._asked = asked
+
+    def build(self, ready: Ready) -> tuple[Any, Any]:
+        asked = self._asked
+        if self._file.size != asked.size:
+            raise SourceChanged(
+                f"the file has {self._file.size} bytes and had {asked.size} when it was planned"
+            )
+        headers = [*ready.creation, ("content-type", asked.content_type)]
+        if asked.metadata:
+            own = metadata_headers(asked.token, asked.metadata)
+            named = {name for name, _ in own}
+            headers = [*own, *(header for header in headers if header[0] not in named)]
+        else:
+            headers += _token(asked.token)
+        return self._with_body(ready, path_of(ready.endpoint.prefix, asked.key), headers)
+
+    def send(self) -> Future[Any]:
+        return self.store.put_by_botocore(self._asked, self._file)
+
+    def result(self) -> Any:
+        return put_answer(self.headers, self.value)
+
+
+class PartJob(BodyJob):
+    operation = "UploadPart"
+
+    def __init__(
+        self,
+        store: "FastStore",
+        key: str,
+        upload_id: str,
+        number: int,
+        body: OpenFile,
+        offset: int,
+        length: int,
+    ) -> None:
+        super().__init__(store, key, body, offset, length)
+        self._upload_id = upload_id
+        self._number = number
+
+    def build(self, ready: Ready) -> tuple[Any, Any]:
+        path = path_of(ready.endpoint.prefix, self.key)
+        query = f"?partNumber={self._number}&uploadId={quote(self._upload_id, safe='')}"
+        return self._with_body(ready, path + query, list(ready.plain))
+
+    def send(self) -> Future[Any]:
+        return self.store.part_by_botocore(
+            self.key, self._upload_id, self._number, self._file, self._offset, self.length
+        )
+
+    def result(self) -> Any:
+        return UploadedPart(self._number, self.length, put_answer(self.headers, "").etag, self.value)
+
+
+@lru_cache
+def _token(token: str) -> HeaderList:
+    """One delivery's objects differ in no metadata."""
+    return metadata_headers(token, {})
+
+
+def metadata_headers(token: str, more: Mapping[str, str]) -> HeaderList:
+    """The object's metadata. Raises RequestRefused for what HTTP cannot carry."""
+    headers = []
+    for name, value in s3_rules.metadata(token, more).items():
+        if not (name.isascii() and value.isascii() and name.isprintable() and value.isprintable()):
+            raise RequestRefused(
+                f"metadata {name!r}: {value!r} cannot be sent: S3 takes printable ASCII only",
+                hint="This is a defect of ours; report it with the log",
+            )
+        headers.append((f"x-amz-meta-{name}", value))
+    return headers
 
 
 class FastStore(PortableStore):
-    """Implements ``ports.ObjectStore``, and ``jobs.Route`` for its own requests."""
+    """Implements ``ports.ObjectStore``."""
 
     resumes = True
     dispatcher: SendingEngine
@@ -30,14 +184,6 @@ class FastStore(PortableStore):
         # what is signed with the SHA-256 of a file that is not held.
         held = min(self.dispatcher.lanes.memory_bytes, s3_rules.SINGLE_PUT_MAX_BYTES)
         self._largest_bytes = held if self.with_checksum else min(held, SMALL_BYTES)
-
-    @property
-    def engine(self) -> SendingEngine:
-        return self.dispatcher
-
-    @property
-    def region(self) -> str | None:
-        return self.channel.region or super().region
 
     def put(self, request: PutRequest, body: OpenFile) -> Future[PutAnswer]:
         return self._send(PutJob(self, request, body))
@@ -53,20 +199,21 @@ class FastStore(PortableStore):
             job.held_bytes = min(job.length, self.in_memory_bytes)
         return self.dispatcher.submit(job)
 
-    def _head(self, key: str) -> dict[str, Any]:
-        try:
-            return self._headed(key, with_checksum=self.with_checksum)
-        except AccessDenied:
-            if not self.with_checksum:
-                raise
-            # Under SSE-KMS the checksum needs kms:Decrypt and the rest does not (S3 API reference,
-            # HeadObject).
-            return self._headed(key, with_checksum=False)
 
-    def _headed(self, key: str, *, with_checksum: bool) -> dict[str, Any]:
-        job = HeadJob(self, key, with_checksum=with_checksum)
-        found: dict[str, Any] = self.dispatcher.submit(job, first=True).result()
-        return found
+class FastStores(PortableStores):
+    """Implements ``ports.ObjectStores``, like the engine that it extends."""
 
-    def head_by_botocore(self, key: str) -> Future[dict[str, Any]]:
-        return self.dispatcher.aside(lambda: super(FastStore, self)._head(key))
+    dispatcher: SendingEngine
+
+    def __init__(self, limits: Limits, clock: Clock, *, reason: str = "configured", **more: Any) -> None:
+        super().__init__(limits, clock, reason=reason, **more)
+        self.info = EngineInfo("fast", reason)
+        self._endpoints = Endpoints()
+
+    def _make_dispatcher(self, limits: Limits, clock: Clock, rules: RetryRules | None) -> SendingEngine:
+        return SendingEngine(limits, clock, self.stop, rules)
+
+    def open(self, customer: Customer, credentials: CredentialsProvider, region: str | None) -> FastStore:
+        calls = self.calls(customer, credentials, region)
+        channel = Channel(customer, credentials, calls, self._endpoints, self.clock)
+        return FastStore(self, customer, calls, channel)

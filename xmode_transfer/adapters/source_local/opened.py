@@ -8,15 +8,13 @@ import os
 import stat
 from datetime import UTC, datetime
 
-from xmode_transfer.adapters.source_local.judging import raise_if_out_of_descriptors
-from xmode_transfer.adapters.source_local.walk import identity_of, real_root
+from xmode_transfer.adapters.source_local.walk import identity_of, raise_if_out_of_descriptors, real_root
 from xmode_transfer.domain.errors import SourceChanged, SourceError, SourceUnreadable
 from xmode_transfer.domain.keys import readable
 from xmode_transfer.domain.records import SourceFile
 
 # Without O_NONBLOCK a pipe that takes a file's place between the two looks would block the open for ever.
 _OPEN_FILE = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
-_TAKEN_UP_AGAIN = "it is delivered by a later run, once it no longer changes"
 
 
 class LocalFile:
@@ -47,8 +45,7 @@ class LocalFile:
             if not piece:
                 raise SourceChanged(
                     f"{readable(self._file.name)} became shorter while it was read: "
-                    f"it ended at {offset + length - missing:,} of {self.size:,} bytes",
-                    hint=_TAKEN_UP_AGAIN,
+                    f"it ended at {offset + length - missing:,} of {self.size:,} bytes"
                 )
             pieces.append(piece)
             missing -= len(piece)
@@ -123,7 +120,7 @@ def _compare(file: SourceFile, status: os.stat_result) -> None:
         told = "another file was put in its place"
     else:
         return
-    raise SourceChanged(f"{readable(file.name)} changed after it was listed: {told}", hint=_TAKEN_UP_AGAIN)
+    raise SourceChanged(f"{readable(file.name)} changed after it was listed: {told}")
 
 
 def _instant(ns: int) -> str:

@@ -1,20 +1,32 @@
 """A feed's files in a directory."""
 
+import errno
 import os
+import stat
 from collections.abc import Iterator
 from datetime import datetime
 
-from xmode_transfer.adapters.source_local.completeness import by_file, by_marker, by_settling
-from xmode_transfer.adapters.source_local.judging import (
+from xmode_transfer.adapters.source_local.opened import LocalFile, open_file
+from xmode_transfer.adapters.source_local.walk import (
+    Tree,
+    closed_to_us,
+    missing,
     raise_if_out_of_descriptors,
+    real_root,
     unfollowed,
     unreadable,
+    walk,
 )
-from xmode_transfer.adapters.source_local.opened import LocalFile, open_file
-from xmode_transfer.adapters.source_local.walk import Tree, real_root, walk
-from xmode_transfer.adapters.source_rules import NOT_LOOKED_INTO, Completeness, Settling
-from xmode_transfer.domain.config import Feed, Marker
-from xmode_transfer.domain.errors import SourceMissing, SourceUnreadable
+from xmode_transfer.adapters.source_rules import (
+    NOT_LOOKED_INTO,
+    Completeness,
+    FeedFiles,
+    Seen,
+    by_file,
+    by_settling,
+)
+from xmode_transfer.domain.config import Feed
+from xmode_transfer.domain.errors import SourceUnreadable
 from xmode_transfer.domain.keys import readable
 from xmode_transfer.domain.periods import Partition, Period
 from xmode_transfer.domain.records import SourceFile, SourceProblem
@@ -22,17 +34,12 @@ from xmode_transfer.domain.selection import Selection
 from xmode_transfer.ports import Clock, PeriodState
 
 
-class LocalSource:
+class LocalSource(FeedFiles):
     """Implements ``ports.Source`` over a directory tree. Thread-safe: it remembers nothing between calls."""
 
     def __init__(self, feed: Feed, clock: Clock) -> None:
-        self._name = feed.name
+        super().__init__(feed, clock)
         self._root = feed.source.rstrip("/") or "/"
-        self._partition = feed.partition_template
-        self._complete = feed.complete
-        marker = feed.complete.marker if isinstance(feed.complete, Marker) else None
-        self._selection = Selection.of(feed.include, feed.exclude, marker)
-        self._clock = clock
 
     def periods(self, since: datetime | None = None) -> Iterator[PeriodState | SourceProblem]:
         root = self._real_root()
@@ -72,28 +79,20 @@ class LocalSource:
     def open(self, file: SourceFile) -> LocalFile:
         return open_file(self._root, file)
 
-    def _settling(self) -> Settling:
-        seconds = 0 if isinstance(self._complete, Marker) else self._complete.settle_seconds
-        return Settling.at(self._clock.now(), seconds)
-
     def _real_root(self) -> str:
         """The root without links. Raises SourceMissing."""
         if not os.path.isdir(self._root):
-            raise SourceMissing(
-                f"{self._root} is not there, or is no directory",
-                hint="check the feed's source, and that its disk is mounted",
-            )
+            raise missing(self._root)
         return real_root(self._root)
 
     def _drop_folder(self, root: str) -> PeriodState:
         try:
-            return PeriodState(Period.none(), *by_file(root, self._selection, self._settling()))
+            return PeriodState(
+                Period.none(), *by_file(_entries(root, root, self._selection), self._settling())
+            )
         except OSError as error:
             raise_if_out_of_descriptors(error)
-            raise SourceUnreadable(
-                f"{self._root} cannot be read: {error.strerror or error}",
-                hint="the user that this service runs as needs to be able to read it",
-            ) from error
+            raise closed_to_us(self._root, error) from error
 
     def _state(self, root: str, period: Period, directory: str) -> PeriodState | SourceProblem | None:
         path = f"{root}/{directory}"
@@ -110,9 +109,12 @@ class LocalSource:
             return unreadable(directory + "/", error)
 
     def _completeness(self, root: str, path: str) -> Completeness:
-        if isinstance(self._complete, Marker):
-            return by_marker(path, self._complete.marker)
-        return by_settling(root, path, self._selection, self._settling())
+        """Raises OSError when the directory itself cannot be read; what cannot be read below it is the scan's
+        to report."""
+        if self._marker is not None:
+            return _by_marker(path, self._marker)
+        newest_ns = os.stat(path).st_mtime_ns
+        return by_settling(_entries(root, path, self._selection), self._settling(), newest_ns)
 
 
 def _period_directories(
@@ -151,10 +153,7 @@ def _matching(
     except OSError as error:
         raise_if_out_of_descriptors(error)
         if not above:
-            raise SourceUnreadable(
-                f"{root} cannot be read: {error.strerror or error}",
-                hint="the user that this service runs as needs to be able to read it",
-            ) from error
+            raise closed_to_us(root, error) from error
         problems.append(unreadable(above + "/", error))
         return []
 
@@ -168,3 +167,52 @@ def _is_followed(root: str, directory: str, problems: list[SourceProblem]) -> bo
 
 def _not_followed(problem: SourceProblem) -> SourceUnreadable:
     return SourceUnreadable(f"{readable(problem.name)}: {problem.message}")
+
+
+def _by_marker(directory: str, marker: str) -> Completeness:
+    """Complete when the marker stands in the directory. Raises OSError when that cannot be seen."""
+    try:
+        status = os.stat(f"{directory}/{marker}")
+    except (FileNotFoundError, NotADirectoryError):
+        return Completeness(False, f"no {marker} yet")
+    except OSError as error:
+        if error.errno != errno.ELOOP:
+            raise
+        return Completeness(False, f"{marker} is a symbolic link that leads back to itself")
+    if not stat.S_ISREG(status.st_mode):
+        return Completeness(False, f"{marker} is there, but it is no file")
+    return Completeness(True, f"{marker} stands", f"{status.st_mtime_ns}-{status.st_size}")
+
+
+def _entries(root: str, directory: str, selection: Selection) -> Iterator[Seen]:
+    """Everything below a directory of the feed's root, in no order. A link counts as what it leads to; a
+    linked directory is not looked into. What the scan will report, a directory that cannot be read or a link
+    to one outside the root, counts as a file that is wanted: else nobody would scan for it."""
+    waiting = [("", 0)]
+    while waiting:
+        below, changed_ns = waiting.pop()
+        try:
+            with os.scandir(f"{directory}/{below}") as entries:
+                for entry in entries:
+                    status = _status(entry)
+                    if not stat.S_ISDIR(status.st_mode):
+                        wanted = selection.takes_in(below, entry.name)
+                        yield Seen(True, wanted, status.st_mtime_ns)
+                    elif not selection.leaves_out(below + entry.name):
+                        yield Seen(False, False, status.st_mtime_ns)
+                        if not entry.is_symlink():
+                            waiting.append((f"{below}{entry.name}/", status.st_mtime_ns))
+                        elif not os.path.realpath(entry.path).startswith(root + "/"):
+                            yield Seen(True, True, status.st_mtime_ns)
+        except OSError as error:
+            if not below:
+                raise
+            if not isinstance(error, FileNotFoundError):
+                yield Seen(True, True, changed_ns)
+
+
+def _status(entry: os.DirEntry[str]) -> os.stat_result:
+    try:
+        return entry.stat()
+    except OSError:  # a link that leads nowhere
+        return entry.stat(follow_symlinks=False)

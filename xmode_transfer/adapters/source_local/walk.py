@@ -9,17 +9,12 @@ would deliver the same files a second time under another name, so it is left out
 leads outside is reported.
 """
 
+import errno
 import os
 import stat
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from xmode_transfer.adapters.source_local.judging import (
-    link_problem,
-    not_a_file,
-    raise_if_out_of_descriptors,
-    unreadable,
-)
 from xmode_transfer.adapters.source_local.listing import RUN_LENGTH, SortedNames
 from xmode_transfer.adapters.source_rules import (
     MAX_KEY_BYTES,
@@ -29,6 +24,7 @@ from xmode_transfer.adapters.source_rules import (
     problem,
 )
 from xmode_transfer.domain.errors import SourceMissing, SourceUnreadable
+from xmode_transfer.domain.keys import readable
 from xmode_transfer.domain.records import SourceFile, SourceProblem
 from xmode_transfer.domain.selection import Selection
 
@@ -37,6 +33,13 @@ _OPEN_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _PLAIN_MASK = 0o170000 | stat.S_IROTH
 _PLAIN = stat.S_IFREG | stat.S_IROTH
 _SURELY_SHORT = MAX_KEY_BYTES // 4  # so many characters fit into a key, whatever they are
+_KINDS = {
+    stat.S_IFIFO: "a named pipe",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+    stat.S_IFDIR: "a directory",
+}
 
 
 class Tree(NamedTuple):
@@ -200,16 +203,10 @@ def _open_top(tree: Tree, root: str) -> _Level:
     try:
         return _open_level(tree, tree.top, root)
     except (FileNotFoundError, NotADirectoryError) as error:
-        raise SourceMissing(
-            f"{shown} is not there, or is no directory",
-            hint="check the feed's source, and that its disk is mounted",
-        ) from error
+        raise missing(shown) from error
     except OSError as error:
         raise_if_out_of_descriptors(error)
-        raise SourceUnreadable(
-            f"{shown} cannot be listed: {error.strerror or error}",
-            hint="the user that this service runs as needs to be able to read it",
-        ) from error
+        raise closed_to_us(shown, error) from error
 
 
 def _open_below(tree: Tree, prefix: str, root: str) -> _Level | SourceProblem | None:
@@ -234,3 +231,106 @@ def _open_below(tree: Tree, prefix: str, root: str) -> _Level | SourceProblem | 
         except OSError as worse:
             return unreadable(prefix, worse)
         return unreadable(prefix, error)
+
+
+# --- Why a file cannot be delivered as it is ---------------------------------------------------------
+
+
+def unreadable(name: str, error: OSError) -> SourceProblem:
+    return problem(
+        name,
+        ProblemCode.UNREADABLE,
+        f"it cannot be read ({error.strerror or error}) by the user that this service runs as; let it read",
+    )
+
+
+def not_a_file(name: str, mode: int) -> SourceProblem:
+    return problem(
+        name, ProblemCode.NOT_A_FILE, f"it is {_kind(mode)}, not a file; move it away or exclude it"
+    )
+
+
+def _kind(mode: int) -> str:
+    return _KINDS.get(stat.S_IFMT(mode), "something else")
+
+
+def unfollowed(name: str, path: str, root: str) -> SourceProblem | None:
+    """Why what should be a directory of the partition's path is not one that is looked into; None for one
+    that is, and for what is gone. ``root`` as in ``link_problem``."""
+    try:
+        mode = os.lstat(path).st_mode
+        if stat.S_ISDIR(mode):
+            return None
+        if not stat.S_ISLNK(mode):
+            kind = "a file" if stat.S_ISREG(mode) else _kind(mode)
+            return problem(
+                name,
+                ProblemCode.NOT_A_DIRECTORY,
+                f"it is {kind}, and its name says that it is a directory of periods; move it away",
+            )
+        return link_problem(name, path, root) or problem(
+            name,
+            ProblemCode.LINK_TO_DIRECTORY,
+            f"it is a symbolic link to {readable(os.path.realpath(path))}, and links are not followed on the "
+            "way to a period; put the directory itself there, or mount it there",
+        )
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise_if_out_of_descriptors(error)
+        return unreadable(name, error)
+
+
+def link_problem(name: str, path: str, root: str) -> SourceProblem | None:
+    """What is wrong with where a symbolic link leads; None when that is something below the root. ``root`` is
+    without links and without a slash at its end. Raises OSError."""
+    dangling = False
+    try:
+        os.stat(path)
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            return problem(
+                name, ProblemCode.LINK_LOOP, "it is a symbolic link that leads back to itself; remove it"
+            )
+        if error.errno in (errno.ENOENT, errno.ENOTDIR):
+            dangling = True
+        elif error.errno != errno.EACCES:  # where we may not look may still be outside the root
+            raise
+    target = os.path.realpath(path)
+    if not target.startswith(root + "/"):
+        return problem(
+            name,
+            ProblemCode.LINK_LEAVES_ROOT,
+            f"it is a symbolic link to {readable(target)}, outside the feed's root; "
+            + ("put the directory itself there, or mount it" if name.endswith("/") else "put the file there"),
+        )
+    if dangling:
+        return problem(
+            name,
+            ProblemCode.LINK_DANGLING,
+            f"it is a symbolic link to {readable(target)}, which is not there; remove it or restore the file",
+        )
+    return None
+
+
+def raise_if_out_of_descriptors(error: OSError) -> None:
+    """Running out of file descriptors is our own limit, no file's fault. Raises SourceUnreadable."""
+    if error.errno in (errno.EMFILE, errno.ENFILE):
+        raise SourceUnreadable(
+            f"no more files can be opened ({error.strerror})",
+            hint="raise the limit with `ulimit -n`, or LimitNOFILE= in the systemd unit, and start again",
+        ) from error
+
+
+def missing(shown: str) -> SourceMissing:
+    return SourceMissing(
+        f"{shown} is not there, or is no directory",
+        hint="check the feed's source, and that its disk is mounted",
+    )
+
+
+def closed_to_us(shown: str, error: OSError) -> SourceUnreadable:
+    return SourceUnreadable(
+        f"{shown} cannot be read: {error.strerror or error}",
+        hint="the user that this service runs as needs to be able to read it",
+    )

@@ -9,35 +9,27 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from importlib.metadata import version
 from typing import Any, NamedTuple
 
 from botocore import exceptions as aws
-from botocore.config import Config
 from botocore.credentials import RefreshableCredentials
 from botocore.exceptions import BotoCoreError, ClientError
-from botocore.parsers import ResponseParserError
 
 from xmode_transfer import telemetry
-from xmode_transfer.adapters.aws_http import guard
-from xmode_transfer.adapters.aws_sessions import DEFAULT_REGION, making_clients, new_session
+from xmode_transfer.adapters.aws_sessions import DEFAULT_REGION, make_client, making_clients, new_session
 from xmode_transfer.adapters.s3_bodies import BodyFailed
-from xmode_transfer.adapters.s3_errors import Answer, answer_of, one_line
+from xmode_transfer.adapters.s3_calls import READ_TIMEOUT_SECONDS, REQUEST_ATTEMPTS
+from xmode_transfer.adapters.s3_errors import AWS_ERRORS, Answer, answer_of, one_line
 from xmode_transfer.domain.errors import (
-    ConfigError,
     Interrupted,
     SourceChanged,
-    SourceError,
     SourceMissing,
     SourceUnreadable,
     VendorIdentityError,
+    XmodeError,
 )
 from xmode_transfer.domain.keys import readable
 
-REQUEST_ATTEMPTS = 5
-"""How often botocore sends one request in all (mode standard); see docs/retries.md."""
-_CONNECT_TIMEOUT_SECONDS = 10
-_READ_TIMEOUT_SECONDS = 60
 _CONNECTIONS = 64
 
 _OUR_KEYS = frozenset(
@@ -62,29 +54,24 @@ def own_client(stop: threading.Event | None = None) -> Any:
     try:
         with making_clients:
             session = new_session()
-            client = session.create_client(
-                "s3",
-                region_name=session.get_config_variable("region") or DEFAULT_REGION["aws"],
-                config=Config(
-                    retries={"mode": "standard", "total_max_attempts": REQUEST_ATTEMPTS},
-                    response_checksum_validation="when_required",  # ranges have no checksum of their own
-                    connect_timeout=_CONNECT_TIMEOUT_SECONDS,
-                    read_timeout=_READ_TIMEOUT_SECONDS,
-                    tcp_keepalive=True,
-                    max_pool_connections=_CONNECTIONS,
-                    user_agent_extra=f"xmode-transfer/{version('xmode-transfer')}",
-                ),
-            )
+            region = session.get_config_variable("region") or DEFAULT_REGION["aws"]
             credentials = session.get_credentials()
-    except ValueError as error:  # an endpoint variable that is no URL
-        raise ConfigError(
-            f"no S3 client can be made: {error}", hint="Look at AWS_ENDPOINT_URL and AWS_ENDPOINT_URL_S3"
-        ) from error
+        client = make_client(
+            session,
+            "s3",
+            region,
+            attempts=REQUEST_ATTEMPTS,
+            read_timeout_seconds=READ_TIMEOUT_SECONDS,
+            stop=stop,
+            only_looks=True,
+            response_checksum_validation="when_required",  # ranges have no checksum of their own
+            max_pool_connections=_CONNECTIONS,
+        )
     except BotoCoreError as error:
         raise _without_answer(error, "the client of the source") from error
     if credentials is not None and not isinstance(credentials, RefreshableCredentials):
         telemetry.protect(credentials.secret_key, credentials.token or "")
-    return guard(client, stop, only_looks=True)
+    return client
 
 
 class OwnClient:
@@ -191,7 +178,7 @@ class SourceBucket:
             if isinstance(failed.error, Interrupted):
                 raise failed.error from None
             raise SourceUnreadable(f"{what}: {failed.error}", hint=failed.error.hint) from None
-        except (ClientError, BotoCoreError, ResponseParserError) as error:
+        except AWS_ERRORS as error:
             if isinstance(error, ClientError):
                 told = _with_answer(answer_of(error), what, self.name, name)
             else:
@@ -207,11 +194,9 @@ def nanoseconds(moment: datetime) -> int:
     return int(whole.timestamp()) * 10**9 + moment.microsecond * 1000
 
 
-def _with_answer(
-    answer: Answer, what: str, bucket: str, name: str | None
-) -> SourceError | VendorIdentityError:
-    said = f"{what}: {answer.status} {answer.code}".rstrip() + (f" ({answer.text})" if answer.text else "")
-    kind: type[SourceError | VendorIdentityError]
+def _with_answer(answer: Answer, what: str, bucket: str, name: str | None) -> XmodeError:
+    said = f"{what}: {answer.said}"
+    kind: type[XmodeError]
     if answer.code == "NoSuchBucket" or (name is None and answer.status == 404):
         kind, said, hint = SourceMissing, f"there is no bucket {bucket}", "Check the feed's source"
     elif answer.code == "NoSuchKey" or answer.status == 404:
@@ -231,13 +216,7 @@ def _with_answer(
         kind, hint = SourceUnreadable, _denied_hint(answer.text, action, bucket)
     else:
         kind, hint = SourceUnreadable, _AGAIN_HINT
-    return kind(
-        said,
-        hint=hint,
-        aws_code=answer.code or None,
-        http_status=answer.status or None,
-        request_id=answer.request_id,
-    )
+    return answer.error(kind, said, hint)
 
 
 def _denied_hint(said: str, action: str, bucket: str) -> str:
@@ -265,7 +244,7 @@ def _denied_hint(said: str, action: str, bucket: str) -> str:
     )
 
 
-def _without_answer(error: Exception, what: str) -> SourceError | VendorIdentityError:
+def _without_answer(error: Exception, what: str) -> XmodeError:
     if isinstance(error, aws.NoCredentialsError):
         return VendorIdentityError(
             "this process has no AWS credentials to read the source with", hint=_KEYS_HINT

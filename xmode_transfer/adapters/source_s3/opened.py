@@ -37,8 +37,7 @@ class S3File:
         count = self.read_into(memoryview(buffer), offset)
         if count < length:
             raise SourceChanged(
-                f"{readable(self._file.name)} has {self.size:,} bytes; {offset + length:,} were asked for",
-                hint="It is delivered by a later run, once it no longer changes",
+                f"{readable(self._file.name)} has {self.size:,} bytes; {offset + length:,} were asked for"
             )
         return bytes(buffer)
 
@@ -71,8 +70,7 @@ class S3File:
         written_again = now.modified_ns // _SECOND_NS != self._file.modified_ns // _SECOND_NS
         if now.size != self._file.size or now.etag != self._file.identity or written_again:
             raise SourceChanged(
-                f"{readable(self._file.name)} changed after it was listed: it was written anew",
-                hint="It is delivered by a later run, once it no longer changes",
+                f"{readable(self._file.name)} changed after it was listed: it was written anew"
             )
 
     def close(self) -> None:

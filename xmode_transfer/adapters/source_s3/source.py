@@ -1,28 +1,29 @@
 """A feed's files in a bucket."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
+from itertools import chain
 from typing import Any
 
 from xmode_transfer.adapters.source_rules import (
     NOT_LOOKED_INTO,
-    NOTHING_WANTED_YET,
-    NOTHING_YET,
     Completeness,
+    FeedFiles,
+    Seen,
     Settling,
-    judged,
+    by_file,
+    by_settling,
     name_problem,
 )
 from xmode_transfer.adapters.source_s3.bucket import SourceBucket, StoredObject
 from xmode_transfer.adapters.source_s3.opened import S3File
-from xmode_transfer.domain.config import Feed, Marker
+from xmode_transfer.domain.config import Feed
 from xmode_transfer.domain.periods import Partition, Period
 from xmode_transfer.domain.records import SourceFile, SourceProblem
-from xmode_transfer.domain.selection import Selection
 from xmode_transfer.ports import Clock, PeriodState
 
 
-class S3Source:
+class S3Source(FeedFiles):
     """Implements ``ports.Source`` over the keys below a prefix. Thread-safe: it remembers nothing between
     calls.
 
@@ -37,12 +38,8 @@ class S3Source:
         keys_refused: Callable[[], None] = lambda: None,
     ) -> None:
         """``client_factory`` answers botocore's S3 client, the same one until ``keys_refused`` was called."""
+        super().__init__(feed, clock)
         self._bucket = SourceBucket(feed.source, client_factory, keys_refused)
-        self._partition = feed.partition_template
-        self._complete = feed.complete
-        marker = feed.complete.marker if isinstance(feed.complete, Marker) else None
-        self._selection = Selection.of(feed.include, feed.exclude, marker)
-        self._clock = clock
 
     def periods(self, since: datetime | None = None) -> Iterator[PeriodState]:
         if self._partition is None:
@@ -68,30 +65,21 @@ class S3Source:
     def open(self, file: SourceFile) -> S3File:
         return S3File(self._bucket, file)
 
-    def _settling(self) -> Settling:
-        seconds = 0 if isinstance(self._complete, Marker) else self._complete.settle_seconds
-        return Settling.at(self._clock.now(), seconds)
-
     def _scan(self, top: str, settling: Settling | None) -> Iterator[SourceFile | SourceProblem]:
-        for row in self._objects(top):
+        for row in self._bucket.objects(top):
             name = row.key[len(self._bucket.root) :]
-            if not self._selection.takes(name[len(top) :]):
+            if row.key.endswith("/") or not self._selection.takes(name[len(top) :]):
                 continue
             if settling is not None and not settling.settles(row.modified_ns):
                 continue
             bad = name_problem(name) or (settling and settling.date_problem(name, row.modified_ns))
             yield SourceFile(name, row.size, row.modified_ns, row.etag) if bad is None else bad
 
-    def _objects(self, top: str) -> Iterator[StoredObject]:
-        return (row for row in self._bucket.objects(top) if not row.key.endswith("/"))
-
     # Completeness.
 
     def _state(self, period: Period, directory: str) -> PeriodState | None:
-        if isinstance(self._complete, Marker):
-            found = self._by_marker(directory, self._complete.marker)
-        else:
-            found = self._by_settling(directory)
+        marker = self._marker
+        found = self._by_settling(directory) if marker is None else self._by_marker(directory, marker)
         return None if found is None else PeriodState(period, *found)
 
     def _by_marker(self, directory: str, marker: str) -> Completeness | None:
@@ -104,37 +92,21 @@ class S3Source:
         return Completeness(False, f"no {marker} yet")
 
     def _by_settling(self, directory: str) -> Completeness | None:
-        newest, count, wanted = 0, 0, 0
-        for row in self._bucket.objects(directory):
-            path = row.key[len(self._bucket.root) + len(directory) :]
-            count += 1
-            if not row.key.endswith("/") and not self._lies_left_out(path):
-                newest = max(newest, row.modified_ns)
-                wanted += self._selection.takes(path)
-        if not count:
+        rows = self._bucket.objects(directory)
+        first = next(rows, None)
+        if first is None:
             return None
-        if not wanted:
-            return Completeness(False, NOTHING_WANTED_YET if newest else NOTHING_YET)
-        return judged("newest file changed", newest, self._settling())
-
-    def _lies_left_out(self, path: str) -> bool:
-        directory, slash, _ = path.rpartition("/")
-        return bool(slash) and self._selection.left_out_above(directory)
+        return by_settling(self._seen(chain((first,), rows), directory), self._settling())
 
     def _drop_folder(self) -> Completeness:
-        settling = self._settling()
-        oldest: int | None = None
-        count = 0
-        for row in self._objects(""):
-            count += 1
-            if self._selection.takes(row.key[len(self._bucket.root) :]):
-                if settling.settles(row.modified_ns):
-                    reason = f"files that have not changed for {settling.seconds} s are there"
-                    return Completeness(True, reason)
-                oldest = row.modified_ns if oldest is None else min(oldest, row.modified_ns)
-        if oldest is None:
-            return Completeness(False, NOTHING_WANTED_YET if count else NOTHING_YET)
-        return judged("the file that is nearest to complete changed", oldest, settling)
+        return by_file(self._seen(self._bucket.objects(), ""), self._settling())
+
+    def _seen(self, rows: Iterable[StoredObject], directory: str) -> Iterator[Seen]:
+        for row in rows:
+            path = row.key[len(self._bucket.root) + len(directory) :]
+            above, slash, _ = path.rpartition("/")
+            if not row.key.endswith("/") and not (slash and self._selection.left_out_above(above)):
+                yield Seen(True, self._selection.takes(path), row.modified_ns)
 
     # Partitions.
 

@@ -176,7 +176,7 @@ def _run(verification: "Verification", report: "Report", file: "ReceiptFile | No
     }
     signed = Verified()
     if file is not None:
-        file.begin(
+        head = signed_receipt.head(
             verification.customer,
             bench.vendor.principal_arn,
             verification.scope,
@@ -184,6 +184,7 @@ def _run(verification: "Verification", report: "Report", file: "ReceiptFile | No
             acl_sample=verification.acl_sample,
             checked_at=bench.clock.now(),
         )
+        file.add(head)
     try:
         for checked, finding in verification:
             if finding is not None:
