@@ -12,11 +12,19 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from itertools import groupby
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 from xmode_transfer.domain.config import By, Customer, Policy, held_by
 from xmode_transfer.domain.periods import PeriodKind, period_labelled
-from xmode_transfer.domain.records import FINISHED, DeliveredKey, Delivery, Holding, Status
+from xmode_transfer.domain.records import (
+    FINISHED,
+    DeliveredKey,
+    Delivery,
+    Holding,
+    ListedObject,
+    Status,
+    same_object,
+)
 
 
 class Reason(StrEnum):
@@ -208,19 +216,6 @@ class Action(StrEnum):
     LEAVE_FOREIGN = "leave_foreign"  # never ours
 
 
-class Seen(Protocol):
-    """One row of a listing. ``size`` in bytes."""
-
-    @property
-    def key(self) -> str: ...
-
-    @property
-    def size(self) -> int: ...
-
-    @property
-    def etag(self) -> str: ...
-
-
 class Decision(NamedTuple):
     """What is done with one key, and why. ``known`` is the ledger's, ``there`` the listing's word on it."""
 
@@ -228,12 +223,12 @@ class Decision(NamedTuple):
     key: str
     reason: str
     known: DeliveredKey | None
-    there: Seen | None
+    there: ListedObject | None
 
 
 def apply(
     verdicts: Mapping[DeliveryKey, Verdict],
-    pairs: Iterable[tuple[DeliveredKey | None, Seen | None]],
+    pairs: Iterable[tuple[DeliveredKey | None, ListedObject | None]],
     *,
     prefix: str,
 ) -> Iterator[Decision]:
@@ -257,14 +252,6 @@ def apply(
             yield Decision(Action.LEAVE_CHANGED, known.key, verdict.words, known, there)
         else:
             yield Decision(Action.EXPIRE, known.key, verdict.words, known, there)
-
-
-def same_object(known: DeliveredKey, there: Seen) -> bool:
-    """Whether the listing shows the object that we put. Of a manifest the ledger knows a checksum and no
-    ETag: that is compared before it is deleted."""
-    if known.etag is None:
-        return True
-    return (known.size, known.etag.strip('"')) == (there.size, there.etag.strip('"'))
 
 
 def _of_key(verdicts: Mapping[DeliveryKey, Verdict], known: DeliveredKey) -> Verdict:

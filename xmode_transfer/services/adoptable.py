@@ -29,8 +29,7 @@ from xmode_transfer.domain.periods import PeriodKind, period_labelled
 from xmode_transfer.domain.records import Checksum, Receipt
 from xmode_transfer.domain.verification import SHA256_HEX
 from xmode_transfer.ports import ObjectInfo, ObjectStore, OpenFile, Reader
-from xmode_transfer.services.publishing import chunks_of
-from xmode_transfer.services.spool import SpooledFile
+from xmode_transfer.services.publishing import SpooledFile, chunks_of
 from xmode_transfer.services.workbench import Workbench
 
 _FIRST_YEAR = 1970

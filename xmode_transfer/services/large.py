@@ -69,33 +69,48 @@ class LargeObjects:
             return self._send(planned, request, body)
 
     def _send(self, planned: PlannedObject, request: PutRequest, body: OpenFile) -> PutAnswer | None:
-        if not self._store.resumes:
-            return self._send_anew(planned, request, body)
-        upload = self._journalled(planned) or self._open(planned, request)
+        opened: list[MultipartUpload] = []
         try:
-            return self._send_parts(upload, body)
+            if not self._store.resumes:
+                return self._send_anew(planned, request, body, opened)
+            opened.append(self._journalled(planned) or self._open(planned, request))
+            return self._send_parts(opened[0], body)
         except PartsRefused as error:
-            self._refused([upload], error)
+            self._refused(opened, error)
             return None
-        except UploadNotFound:
-            if self._landed(planned):
-                raise self._settled(upload) from None
-            self._bench.ledger.uploads.close(self._lease, upload.upload_id, UploadStatus.ABORTED)
+        except UploadNotFound as error:
+            self._check_answer(planned, opened, error)
+            for upload in opened:
+                self._bench.ledger.uploads.close(self._lease, upload.upload_id, UploadStatus.ABORTED)
             raise
-        except Unavailable:
-            # the answer to Complete may have been lost: the object itself says what became of it
-            if self._landed(planned):
-                raise self._settled(upload) from None
-            raise
-        except (ObjectExists, SourceChanged):
-            self.give_up(upload)
+        except XmodeError as error:
+            if isinstance(error, Unavailable):
+                self._check_answer(planned, opened, error)
+            if not self._store.resumes or isinstance(error, ObjectExists | SourceChanged):
+                for upload in opened:
+                    self.give_up(upload)
             raise
 
-    def _send_anew(self, planned: PlannedObject, request: PutRequest, body: OpenFile) -> PutAnswer | None:
+    def _check_answer(
+        self, planned: PlannedObject, opened: Sequence[MultipartUpload], error: XmodeError
+    ) -> None:
+        """The answer to Complete may have been lost: the object itself says what became of it. Raises
+        ObjectExists when this delivery's is there."""
+        if not opened:
+            return
+        info = self._store.head(planned.key)
+        if info is not None and info.token == self._delivery.id and info.size == planned.size:
+            for upload in opened:
+                self._bench.ledger.uploads.close(self._lease, upload.upload_id, UploadStatus.COMPLETED)
+            what = f"{planned.key} is there already, from an upload whose answer was lost"
+            raise ObjectExists(what) from error
+
+    def _send_anew(
+        self, planned: PlannedObject, request: PutRequest, body: OpenFile, opened: list[MultipartUpload]
+    ) -> PutAnswer:
         """In one upload, by an engine that does not go on with another's."""
         for earlier in self._open_uploads(planned):
             self.give_up(earlier)
-        opened: list[MultipartUpload] = []
         sent: list[int] = []
 
         def journal(upload_id: str, abort_at: datetime | None) -> None:
@@ -108,27 +123,14 @@ class LargeObjects:
 
         try:
             answer = self._store.put_in_parts(request, body, journal, acknowledged).result()
-        except XmodeError as error:
+        except XmodeError:
             with self._lock:
                 self.sent_bytes -= sum(sent)  # it has to go again
-            self._not_sent(planned, opened, error)
-            return None
+            raise
         self._learn_multipart(True)
         for upload in opened:
             self._bench.ledger.uploads.close(self._lease, upload.upload_id, UploadStatus.COMPLETED)
         return answer
-
-    def _not_sent(self, planned: PlannedObject, opened: Sequence[MultipartUpload], error: XmodeError) -> None:
-        """Returns when a single PutObject is to be used. Else raises the error, or ObjectExists when only the
-        answer was lost: then the object itself says so."""
-        if isinstance(error, PartsRefused):
-            self._refused(opened, error)
-            return
-        if opened and isinstance(error, UploadNotFound | Unavailable) and self._landed(planned):
-            raise [self._settled(upload) for upload in opened][-1] from error
-        for upload in opened:
-            self.give_up(upload)
-        raise error
 
     def _tell_sent(self, count: int) -> None:
         with self._lock:
@@ -258,15 +260,6 @@ class LargeObjects:
         limits = self._bench.limits
         fitting = limits.memory_bytes // upload.part_size
         return max(1, min(fitting, limits.parallel_objects_per_customer, 8))
-
-    def _landed(self, planned: PlannedObject) -> bool:
-        """Whether this delivery's object lies under the key."""
-        info = self._store.head(planned.key)
-        return info is not None and info.token == self._delivery.id and info.size == planned.size
-
-    def _settled(self, upload: MultipartUpload) -> ObjectExists:
-        self._bench.ledger.uploads.close(self._lease, upload.upload_id, UploadStatus.COMPLETED)
-        return ObjectExists(f"{upload.key} is there already, from an upload whose answer was lost")
 
     def _refused(self, uploads: Sequence[MultipartUpload], error: PartsRefused) -> None:
         with self._lock:

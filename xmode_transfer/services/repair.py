@@ -6,12 +6,12 @@ receipt takes the old one's place in every revision that names the key. The whol
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import groupby
 from operator import attrgetter
 
 from xmode_transfer import telemetry
-from xmode_transfer.domain.acts import Act, ActKind
+from xmode_transfer.domain.acts import ActKind
 from xmode_transfer.domain.config import Configuration, Customer, Feed
 from xmode_transfer.domain.errors import (
     AlreadyRunning,
@@ -32,8 +32,9 @@ from xmode_transfer.domain.records import (
 )
 from xmode_transfer.domain.verification import Finding, Flaw
 from xmode_transfer.ports import ObjectStore, Source
-from xmode_transfer.services import acts, leasing, publishing
-from xmode_transfer.services.destination import Destination
+from xmode_transfer.services import leasing, publishing
+from xmode_transfer.services.destination import opened
+from xmode_transfer.services.operations import Operation
 from xmode_transfer.services.sending import Sender, failure_of, halts
 from xmode_transfer.services.workbench import Workbench
 from xmode_transfer.telemetry import Event
@@ -112,46 +113,35 @@ def repair(
     if not found.missing:
         return result
     with leasing.held(bench.ledger, f"repair/{customer.name}", bench.holder) as lease:
-        now = bench.clock.now()
-        acts.close_died(bench.ledger, lease, customer.name, ActKind.REPAIR, now)
         keys = "key" if found.missing == 1 else "keys"
-        act = Act(
-            id=f"repair-{customer.name}-{now:%Y%m%dT%H%M%S%f}",
-            kind=ActKind.REPAIR,
-            customer=customer.name,
-            holder=bench.holder,
-            person=by,
-            reason=f"a verification found {found.missing:,} {keys} missing",
-            started_at=now,
-        )
-        bench.ledger.operations.start(lease, act)
-        result.act_id = act.id
+        reason = f"a verification found {found.missing:,} {keys} missing"
+        operation = Operation(bench, lease, ActKind.REPAIR, customer.name, person=by, reason=reason)
+        operation.close_died()
+        operation.begin()
+        result.act_id = operation.id
         missing = [item.known for item in found.findings if item.flaw is Flaw.MISSING]
         bench.progress.delivery_started(
             customer.name, "all feeds", "repair", len(missing), sum(known.size or 0 for known in missing)
         )
         work = _Repair(bench, configuration, customer, found, result)
         try:
-            with telemetry.bind(customer=customer.name), Destination(bench, customer) as store:
+            with telemetry.bind(customer=customer.name), opened(bench, customer) as store:
                 work.run(store)
         except XmodeError as error:
             result.failure, result.exit_code = failure_of(error), error.exit_code
         finally:
             bench.progress.delivery_finished()
-            done = replace(
-                act,
-                finished_at=bench.clock.now(),
-                outcome=result.outcome,
+            operation.finish(
+                result.outcome,
                 objects=result.sent,
-                bytes=result.bytes,
+                size=result.bytes,
                 failed=len(result.left),
                 failure=result.failure,
             )
-            bench.ledger.operations.finish(lease, done)
     telemetry.log(
         Event.REPAIR_FINISHED,
         customer=customer.name,
-        act=act.id,
+        act=result.act_id,
         by=by,
         outcome=result.outcome,
         sent=result.sent,

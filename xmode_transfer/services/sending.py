@@ -28,7 +28,7 @@ from xmode_transfer.domain.errors import (
     VendorIdentityError,
     XmodeError,
 )
-from xmode_transfer.domain.records import Delivery, Failure, Lease, PlannedObject, Receipt
+from xmode_transfer.domain.records import Delivery, Failure, Lease, PlannedObject, Receipt, same_etag
 from xmode_transfer.ports import ObjectInfo, ObjectStore, OpenFile, PutAnswer, PutRequest, Source
 from xmode_transfer.services.large import LargeObjects
 from xmode_transfer.services.planning import own_ids
@@ -378,7 +378,7 @@ def _differs(info: ObjectInfo, answer: PutAnswer) -> bool:
     ETag."""
     if info.checksum is not None and info.checksum.algorithm == answer.checksum.algorithm:
         return info.checksum.value != answer.checksum.value
-    return info.etag.strip('"') != answer.etag.strip('"')
+    return not same_etag(info.etag, answer.etag)
 
 
 def defect_of(error: BaseException) -> Defect:

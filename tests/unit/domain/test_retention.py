@@ -10,7 +10,7 @@ import pytest
 
 from xmode_transfer.domain.config import Customer
 from xmode_transfer.domain.records import DeliveredKey, Delivery, Holding, Status
-from xmode_transfer.domain.retention import Action, Reason, Seen, apply, judge
+from xmode_transfer.domain.retention import Action, Reason, apply, judge
 from xmode_transfer.ports import ListedObject
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "retention"
@@ -221,7 +221,9 @@ def seen(key: str, size: int = 10, etag: str = '"e"') -> ListedObject:
     return ListedObject(key, size, etag, NOW)
 
 
-def action(record: DeliveredKey | None, there: Seen | None, said: dict[str, Any] | None = None) -> Action:
+def action(
+    record: DeliveredKey | None, there: ListedObject | None, said: dict[str, Any] | None = None
+) -> Action:
     deliveries = [
         delivery("2026-01-01", 1, days_ago=300),
         delivery("2026-01-01", 2, days_ago=1),
@@ -254,7 +256,9 @@ KEY = "xmode/us-daily/2026/01/01/a"
         (known(KEY, named_by=()), seen(KEY), Action.KEEP),
     ],
 )
-def test_a_key_goes_only_as_it_was_put(record: DeliveredKey | None, there: Seen | None, what: Action) -> None:
+def test_a_key_goes_only_as_it_was_put(
+    record: DeliveredKey | None, there: ListedObject | None, what: Action
+) -> None:
     assert action(record, there) is what
 
 

@@ -8,8 +8,6 @@ from xmode_transfer.adapters.secrets import read_secret
 from xmode_transfer.domain.alerts import Message
 from xmode_transfer.domain.config import Channel, Heartbeat
 
-__all__ = ["beat", "send"]
-
 
 def send(channel: Channel, message: Message) -> str:
     """What the channel answered, in a few words. Raises NotificationFailed, or ConfigError for a secret that

@@ -25,28 +25,3 @@ from xmode_transfer.domain.findings.report import (
     changes,
 )
 from xmode_transfer.domain.findings.verdict import exit_code, outcome, passed, skipped, unanswered, unknown
-
-__all__ = [
-    "DISPROVED_BY_SENDING",
-    "POLICY_NAME",
-    "UNSAFE",
-    "AccessReport",
-    "Cause",
-    "Change",
-    "Facts",
-    "Finding",
-    "Fix",
-    "Leftover",
-    "LeftoverKind",
-    "Result",
-    "Severity",
-    "changes",
-    "exit_code",
-    "facts_of",
-    "finding",
-    "outcome",
-    "passed",
-    "skipped",
-    "unanswered",
-    "unknown",
-]

@@ -11,16 +11,3 @@ from xmode_transfer.domain.onboarding.sign_up import (
     slug_of,
 )
 from xmode_transfer.domain.onboarding.written import customer_file
-
-__all__ = [
-    "FROM_COMPANY",
-    "GENERATED",
-    "PROGRAMS",
-    "Mistake",
-    "SignUp",
-    "customer_file",
-    "drafted",
-    "guide_external_id",
-    "kit",
-    "slug_of",
-]
