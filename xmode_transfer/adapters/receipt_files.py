@@ -8,16 +8,13 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import datetime
 from pathlib import Path
 from typing import Any, BinaryIO, Self
 
 from xmode_transfer import telemetry
 from xmode_transfer.adapters.signing import PublicKey, Signer
 from xmode_transfer.domain import signed_receipt
-from xmode_transfer.domain.config import Customer
 from xmode_transfer.domain.errors import ConfigError, ReceiptRefused
-from xmode_transfer.domain.verification import Scope
 from xmode_transfer.domain.visible import unseen_character
 
 _MOST_KEPT = 1000
@@ -47,31 +44,6 @@ class ReceiptFile:
     @property
     def key_id(self) -> str:
         return self._signer.public.key_id
-
-    def begin(
-        self,
-        customer: Customer,
-        vendor: str,
-        scope: Scope,
-        *,
-        deep: bool,
-        acl_sample: int | None,
-        checked_at: datetime,
-    ) -> None:
-        """The head; ``vendor`` is our principal."""
-        self.add(
-            signed_receipt.head(
-                customer=customer.name,
-                company=customer.company,
-                bucket=customer.destination.bucket,
-                prefix=customer.destination.prefix,
-                vendor=vendor,
-                scope=scope,
-                deep=deep,
-                acl_sample=acl_sample,
-                checked_at=checked_at,
-            )
-        )
 
     def add(self, value: dict[str, Any]) -> None:
         data = signed_receipt.line(value)

@@ -7,9 +7,11 @@ search it with any tool, and what was signed is simply every byte before the las
 format for customers.
 """
 
+from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
+from xmode_transfer.domain.config import Customer
 from xmode_transfer.domain.manifest import canonical, timestamp
 from xmode_transfer.domain.verification import CheckedKey, Finding, Scope
 
@@ -31,29 +33,23 @@ def statement(sha256_hex: str) -> bytes:
 
 
 def head(
-    *,
-    customer: str,
-    company: str,
-    bucket: str,
-    prefix: str,
+    customer: Customer,
     vendor: str,
     scope: Scope,
+    *,
     deep: bool,
     acl_sample: int | None,
     checked_at: datetime,
 ) -> dict[str, Any]:
-    """``acl_sample``: how many objects' rights were looked at; None for all."""
+    """``vendor`` is our principal; ``acl_sample`` how many objects' rights were looked at, None for all."""
     return {
         "format": FORMAT,
-        "customer": customer,
-        "company": company,
-        "bucket": bucket,
-        "prefix": prefix,
+        "customer": customer.name,
+        "company": customer.company,
+        "bucket": customer.destination.bucket,
+        "prefix": customer.destination.prefix,
         "vendor": vendor,
-        "feed": scope.feed,
-        "period": scope.period,
-        "since": scope.since,
-        "until": scope.until,
+        **asdict(scope),
         "deep": deep,
         "acl": "all" if acl_sample is None else f"sample of {acl_sample}",
         "checked_at": timestamp(checked_at),

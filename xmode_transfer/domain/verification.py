@@ -92,7 +92,7 @@ def judge(known: DeliveredKey | Receipt, seen: ObjectInfo | None) -> Judgement:
     return Judgement(None, "", Proof.ETAG)
 
 
-def judge_bytes(known: DeliveredKey, read: ReadBack, before: Judgement) -> Judgement:
+def judge_bytes(known: DeliveredKey | Receipt, read: ReadBack, before: Judgement) -> Judgement:
     """By its bytes, after a HEAD has found nothing wrong."""
     if known.size is not None and read.size != known.size:
         return Judgement(Flaw.ALTERED, f"{read.size:,} bytes were read, and {known.size:,} delivered")
@@ -105,7 +105,7 @@ def judge_bytes(known: DeliveredKey, read: ReadBack, before: Judgement) -> Judge
     return before._replace(proof=Proof.BYTES) if proven else before
 
 
-def expected_checksums(known: DeliveredKey) -> dict[str, str]:
+def expected_checksums(known: DeliveredKey | Receipt) -> dict[str, str]:
     """What the bytes of an object must give, by algorithm; SHA-256 where the feed has it."""
     found = {}
     if known.checksum is not None:

@@ -5,11 +5,8 @@ All errors are domain errors (``domain.errors``); all times are UTC-aware.
 """
 
 from xmode_transfer.domain.records import ListedObject, ObjectInfo
-from xmode_transfer.ports.attesting import Attestation
-from xmode_transfer.ports.clock import Clock
 from xmode_transfer.ports.probing import ProbedObject, Prober, ReservedPlace
-from xmode_transfer.ports.progress import Progress
-from xmode_transfer.ports.reading import Reader
+from xmode_transfer.ports.process import Attestation, Clock, Progress
 from xmode_transfer.ports.sessions import Credentials, CredentialsProvider, RoleSessions
 from xmode_transfer.ports.sources import ChecksumOf, OpenFile, PeriodState, Source, SourceFactory
 from xmode_transfer.ports.stores import (
@@ -22,5 +19,6 @@ from xmode_transfer.ports.stores import (
     ObjectStores,
     PutAnswer,
     PutRequest,
+    Reader,
 )
 from xmode_transfer.ports.work_queue import WorkQueue

@@ -1,6 +1,6 @@
 """A customer's destination, and the engine that opens it."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -11,6 +11,7 @@ from xmode_transfer.domain.acl import ObjectAcl
 from xmode_transfer.domain.config import Customer
 from xmode_transfer.domain.errors import XmodeError
 from xmode_transfer.domain.records import Checksum, ListedObject, ObjectInfo, UploadedPart
+from xmode_transfer.domain.verification import ReadBack
 from xmode_transfer.ports.sessions import CredentialsProvider
 from xmode_transfer.ports.sources import OpenFile
 
@@ -195,4 +196,17 @@ class ObjectStores(Protocol):
 
     def close(self) -> None:
         """Idempotent."""
+        ...
+
+
+class Reader(Protocol):
+    """Reads within the customer's bandwidth, and that of the process."""
+
+    def read(
+        self, store: ObjectStore, key: str, algorithms: Collection[str], told: Callable[[int], None]
+    ) -> ReadBack:
+        """The object's size and the checksums of its bytes: by algorithm as S3 names it, in base64;
+        ``sha256-hex`` in hex. An algorithm that cannot be computed on this machine is left out. ``told`` is
+        called with the number of bytes as they come. What breaks off is begun anew a few times. Raises
+        ObjectNotFound, Interrupted when we are asked to stop, and what the store raises. Thread-safe."""
         ...

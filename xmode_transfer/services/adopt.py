@@ -43,7 +43,7 @@ from xmode_transfer.domain.verification import Scope, manifest_differences
 from xmode_transfer.ports import ObjectStore, OpenFile, Reader
 from xmode_transfer.services import adoptable, leasing
 from xmode_transfer.services.destination import opened
-from xmode_transfer.services.operations import Operation
+from xmode_transfer.services.operations import Operation, begun
 from xmode_transfer.services.parallel import in_order
 from xmode_transfer.services.planning import delivery_id
 from xmode_transfer.services.publishing import chunks_of
@@ -122,11 +122,10 @@ def adopt(
     with telemetry.bind(customer=customer.name), ExitStack() as stack:
         operation: Operation | None = None
         if not dry_run:
-            lease = stack.enter_context(leasing.held(bench.ledger, f"adopt/{customer.name}", bench.holder))
             reason = "manifests of ours that the ledger did not know"
-            operation = Operation(bench, lease, ActKind.ADOPT, customer.name, person=by, reason=reason)
-            operation.close_died()
-            operation.begin()
+            operation = stack.enter_context(
+                begun(bench, ActKind.ADOPT, customer.name, person=by, reason=reason)
+            )
             result.act_id = operation.id
         try:
             with opened(bench, customer, Step.VERIFY) as store:

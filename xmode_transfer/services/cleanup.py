@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from xmode_transfer import telemetry
-from xmode_transfer.domain.acts import ActKind, RemovalOutcome
+from xmode_transfer.domain.acts import ActKind, Removal, RemovalOutcome
 from xmode_transfer.domain.config import Configuration, Customer
 from xmode_transfer.domain.errors import (
     AccessDenied,
@@ -34,11 +34,11 @@ from xmode_transfer.domain.retention import DeliveryKey, Reason, Verdict, judge
 from xmode_transfer.ports import ObjectStore
 from xmode_transfer.services import leasing, superseded
 from xmode_transfer.services.destination import opened
+from xmode_transfer.services.due import check_scope
 from xmode_transfer.services.expiring import Expiring, ExpiringPeriod, Planning, states_of
-from xmode_transfer.services.operations import INTERRUPTED, LeftKey, Operation, Removed
+from xmode_transfer.services.operations import INTERRUPTED, Operation, Removed
 from xmode_transfer.services.removing import Remover
 from xmode_transfer.services.run import active_customer
-from xmode_transfer.services.scope import check_scope
 from xmode_transfer.services.sending import failure_of
 from xmode_transfer.services.workbench import Workbench
 from xmode_transfer.telemetry import Event
@@ -83,7 +83,7 @@ class CleanupOutcome:
         return sorted(self.expiring.periods.values(), key=lambda item: (item.period, item.feed))
 
     @property
-    def left(self) -> list[LeftKey]:
+    def left(self) -> list[Removal]:
         """Keys that the policy lets go and that we did not remove, the first thousand: as they were found
         where anything was done, else as the listing lets it seem."""
         return self.removed.left if self.removed.keys else self.expiring.left
@@ -201,11 +201,9 @@ class _Cleanup:
             if not plan.listed:
                 raise self._nothing_listed(feeds)
             result.expiring = plan
-            if operation is None:
-                result.asks = self._asks(first, most, here)
-            else:
+            if operation is not None:
                 operation.close_died()  # the listing has settled what they had planned
-                self._check_confirmed(first, most, here)
+            self._check_confirmed(first, most, here, dry_run=operation is None)
         except XmodeError as error:
             _failed(result, error)
             self._finish(operation)  # nothing has been removed: it says so, and why
@@ -300,30 +298,24 @@ class _Cleanup:
         by_fraction = int(here * caps.max_fraction)
         return by_fraction if caps.max_objects is None else min(by_fraction, caps.max_objects)
 
-    def _asks(self, first: bool, most: int, here: int) -> str | None:
-        """Why this is more than is done without a person's word, or None."""
+    def _check_confirmed(self, first: bool, most: int, here: int, *, dry_run: bool) -> None:
+        """Raises NeedsConfirmation when this is more than is done without a person's word; a dry run says
+        so."""
         plan, name = self.result.expiring, self.customer.name
-        if self.confirmed or plan.is_empty:
-            return None
-        if first:
-            return f"this is the first cleanup of {name}"
-        if plan.objects > most:
-            return (
-                f"{plan.objects:,} of the {here:,} objects of {name} expire, and at most {most:,} go without "
-                "a person's word (retention.caps)"
-            )
-        return None
-
-    def _check_confirmed(self, first: bool, most: int, here: int) -> None:
-        """Raises NeedsConfirmation when this is more than is done without a person's word."""
-        why, name = self._asks(first, most, here), self.customer.name
-        if why is None:
+        if self.confirmed or plan.is_empty or not (first or plan.objects > most):
             return
+        why = f"this is the first cleanup of {name}"
         command = f"xmode-transfer cleanup --customer {name}"
         hint = f"look at what would go (`{command} --dry-run`), then say so (`{command} --confirm`)"
         if not first:
+            why = (
+                f"{plan.objects:,} of the {here:,} objects of {name} expire, and at most {most:,} go without "
+                "a person's word (retention.caps)"
+            )
             hint += f". If so many are right for good, raise retention.caps in customers/{name}.yaml"
-        raise NeedsConfirmation(f"{why}: nothing was removed", hint=hint)
+        if not dry_run:
+            raise NeedsConfirmation(f"{why}: nothing was removed", hint=hint)
+        self.result.asks = why
 
     def _nothing_listed(self, feeds: Sequence[str]) -> ListingEmpty:
         place = f"s3://{self.customer.destination.bucket}/{self.customer.destination.prefix}"

@@ -112,9 +112,9 @@ class _Work:
     def run(self) -> DeliveryOutcome:
         earlier = self.planner.latest()
         if earlier is not None and _was_not_let_in(earlier):
-            refusal = self._knock()
-            if refusal is not None:
-                return self._still_refused(earlier, refusal)
+            refused = self._still_refused(earlier)
+            if refused is not None:
+                return refused
         plan = self.planner.record(self.lease)
         if plan.delivery is None:
             return self._nothing_to_do(plan)
@@ -129,28 +129,25 @@ class _Work:
             raise Defect(f"{self.lease.name}: stale twice", hint="report this with the log")
         return outcome
 
-    def _knock(self) -> XmodeError | None:
-        """Whether the customer lets us in by now: asked before the plan is made, since a customer who has not
-        mended its role is asked again and again, and a plan may be a million files."""
+    def _still_refused(self, earlier: Delivery) -> DeliveryOutcome | None:
+        """None when the customer lets us in by now: asked before the plan is made, since a customer who has
+        not mended its role is asked again and again, and a plan may be a million files. Asking in vain is
+        noted, and is no run."""
         try:
             admit(self.bench, self.customer)
         except VendorIdentityError:
             raise
         except XmodeError as error:
-            return error
+            delivery = self._noted(earlier, error)
+            telemetry.log(
+                Event.DELIVERY_STILL_REFUSED,
+                revision=delivery.revision,
+                attempts=delivery.attempts,
+                next_attempt_at=delivery.next_attempt_at,
+                **error.log_context(),
+            )
+            return self._without_a_run(delivery, error)
         return None
-
-    def _still_refused(self, earlier: Delivery, error: XmodeError) -> DeliveryOutcome:
-        """Notes that it was asked in vain; that is no run."""
-        delivery = self._noted(earlier, error)
-        telemetry.log(
-            Event.DELIVERY_STILL_REFUSED,
-            revision=delivery.revision,
-            attempts=delivery.attempts,
-            next_attempt_at=delivery.next_attempt_at,
-            **error.log_context(),
-        )
-        return self._without_a_run(delivery, error)
 
     def broken(self, defect: Defect) -> DeliveryOutcome:
         """Notes a defect outside of any run: the next attempt takes the usual pause."""
@@ -335,7 +332,7 @@ class _Work:
         if isinstance(error, VendorIdentityError):
             raise error  # ours, and the same for every customer: said once, by whoever called
         problems = [*plan.problems]
-        problems += [SourceProblem(f.name, f.failure.cause, f.failure.message) for f in sent.failures]
+        problems += [SourceProblem(name, its.cause, its.message) for name, its in sent.failures.items()]
         return DeliveryOutcome(
             self.customer.name,
             self.feed.name,

@@ -19,7 +19,7 @@ from xmode_transfer.domain.errors import (
 )
 from xmode_transfer.domain.keys import readable
 from xmode_transfer.domain.looks import KEPT_PERIODS, Look, Waiting
-from xmode_transfer.domain.periods import Period, PeriodKind, look_back_start
+from xmode_transfer.domain.periods import Period, PeriodKind, look_back_start, period_labelled
 from xmode_transfer.domain.records import DeliveryOutcome, SourceProblem, Status
 from xmode_transfer.domain.verification import Scope
 from xmode_transfer.ports import Clock, PeriodState, SourceFactory
@@ -171,7 +171,7 @@ def due(
         since = _parse(feed, scope.since) if scope.since else None
         until = _parse(feed, scope.until) if scope.until else None
         oldest = look_back_start(feed.period, feed.look_back, clock.now())
-        start = since.start if since else None if not scope.is_whole else oldest
+        start = since.start if since else oldest if scope.is_whole else None
         states: Iterator[PeriodState | SourceProblem]
         if scope.period is not None:
             period = _parse(feed, scope.period)
@@ -184,7 +184,7 @@ def due(
             states = iter([found])
         else:
             states = sources(feed).periods(start)
-        passed = {} if not scope.is_whole else ledger.sources.passed_over(customer.name, feed.name)
+        passed = ledger.sources.passed_over(customer.name, feed.name) if scope.is_whole else {}
         for state in states:
             if isinstance(state, SourceProblem):
                 if _is_asked_for(feed, state, start, until):
@@ -290,3 +290,63 @@ def source_failed(
 ) -> DeliveryOutcome:
     telemetry.warn(Event.SOURCE_FAILED, feed=feed.name, **error.log_context())
     return failed(customer, feed, period, 0, error, outcome=str(Status.FAILED), problems=problems)
+
+
+# --- What a person names ---------------------------------------------------------------------------------
+
+
+def check_scope(
+    ledger: Ledger,
+    configuration: Configuration,
+    customer: Customer,
+    feed: str | None,
+    periods: Iterable[str | None],
+) -> None:
+    """Raises ConfigError for a feed that the customer neither subscribes to nor has ever received, and for a
+    period that is not written as its feed's periods are."""
+    if (
+        feed is not None
+        and feed not in customer.feeds
+        and not ledger.deliveries.find(customer.name, feed, limit=1)
+    ):
+        raise ConfigError(
+            f"{customer.name} has never received a feed {feed}",
+            hint=f"its feeds: {', '.join(customer.feeds)}",
+        )
+    configured = configuration.feeds.get(feed) if feed is not None else None
+    for label in periods:
+        if label is None:
+            continue
+        try:
+            known = Period.parse(label, configured.period) if configured else period_labelled(label)
+        except ValueError as error:
+            raise ConfigError(
+                f"{feed}: {error}", hint="`xmode-transfer list --summary` has them all"
+            ) from None
+        if known is None:
+            raise ConfigError(
+                f"{label!r} is no period",
+                hint="write it like 2026-11-22T05, 2026-11-22, 2026-W47, 2026-11 or none",
+            )
+
+
+def check_delivered(ledger: Ledger, customer: Customer, feed: str | None, period: str) -> None:
+    """Raises ConfigError for a period of which no delivery to the customer was ever begun: nothing can be
+    proven of it, and "nothing is wrong" would be taken for a proof."""
+    if not ledger.deliveries.find(customer.name, feed, period, limit=1):
+        what = f"{feed} {period}" if feed is not None else period
+        raise ConfigError(
+            f"nothing of {what} was ever delivered to {customer.name}",
+            hint=f"`xmode-transfer status --customer {customer.name}` has what is due, `xmode-transfer list "
+            f"--customer {customer.name} --summary` what was delivered",
+        )
+
+
+def why_nothing(ledger: Ledger, customer: Customer, scope: Scope) -> str:
+    """Why the ledger has no key that is meant."""
+    delivered = ledger.deliveries.find(customer.name, scope.feed, scope.period, [Status.DELIVERED])
+    if any(scope.covers(item.feed, item.period) and item.object_count for item in delivered):
+        return "cleanups have removed all that was delivered"
+    if scope == Scope():
+        return "nothing has been delivered yet"
+    return "nothing has been delivered of what is named"

@@ -12,10 +12,10 @@ from xmode_transfer.domain.acts import Removal, RemovalOutcome
 from xmode_transfer.domain.config import Customer
 from xmode_transfer.domain.errors import Interrupted
 from xmode_transfer.domain.records import DeliveredKey, Delivery, Status
-from xmode_transfer.domain.retention import Action, DeliveryKey, Verdict, apply
+from xmode_transfer.domain.retention import Action, DeliveryKey, Verdict, decide
 from xmode_transfer.ports import ListedObject, ObjectStore
 from xmode_transfer.services.listing import compare
-from xmode_transfer.services.operations import LEFT_NAMED, LeftKey, Operation
+from xmode_transfer.services.operations import LEFT_NAMED, Operation
 from xmode_transfer.services.workbench import Workbench
 
 _BATCH = 1000
@@ -58,7 +58,7 @@ class Expiring:
     foreign: int = 0
     listed: int = 0
     settled: int = 0
-    left: list[LeftKey] = field(default_factory=list)
+    left: list[Removal] = field(default_factory=list)
 
     @property
     def is_empty(self) -> bool:
@@ -96,18 +96,19 @@ class Planning:
             for item in self.bench.ledger.keys.delivered(self.customer.name)
             if item.key.startswith(below)
         )
-        pairs = ((item.known, item.there) for item in compare(self._listed(below), known, prefix))
-        for decision in apply(self.verdicts, pairs, prefix=prefix):
-            if decision.known is None:
+        for item in compare(self._listed(below), known, prefix):
+            if item.known is None:
                 self._plan.foreign += 1
-            elif decision.there is None:
-                self._not_seen(decision.known, decision.reason, decision.action is Action.LEAVE_GONE)
-            elif decision.action is Action.KEEP:
+                continue
+            action, reason = decide(self.verdicts, item.known, item.there, prefix)
+            if item.there is None:
+                self._not_seen(item.known, reason, action is Action.LEAVE_GONE)
+            elif action is Action.KEEP:
                 self._plan.kept += 1
-            elif decision.action is Action.LEAVE_CHANGED:
-                self._doubt(self._removal(decision.known, None, decision.reason), RemovalOutcome.CHANGED)
+            elif action is Action.LEAVE_CHANGED:
+                self._doubt(self._removal(item.known, None, reason), RemovalOutcome.CHANGED)
             else:
-                self._expire(decision.known, decision.there, decision.reason)
+                self._expire(item.known, item.there, reason)
         self._settle()
         self._write()
         return self._plan
@@ -140,7 +141,7 @@ class Planning:
         plan, period = self._plan, self._period(removal)
         plan.doubtful += 1
         if len(plan.left) < LEFT_NAMED:
-            plan.left.append(LeftKey(removal.key, seems))
+            plan.left.append(removal._replace(outcome=seems))
         if removal.manifest:
             period.manifests.append(removal)
         else:

@@ -7,10 +7,8 @@ upload that was ever opened ends completed, aborted, or recorded as left behind.
 """
 
 import threading
-from collections.abc import Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, wait
+from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
-from typing import Any
 
 from xmode_transfer import telemetry
 from xmode_transfer.domain.config import Customer
@@ -34,6 +32,7 @@ from xmode_transfer.domain.records import (
     UploadStatus,
 )
 from xmode_transfer.ports import ObjectStore, OpenFile, PutAnswer, PutRequest
+from xmode_transfer.services.parallel import in_order
 from xmode_transfer.services.planning import own_ids
 from xmode_transfer.services.workbench import Workbench
 from xmode_transfer.telemetry import Event
@@ -189,72 +188,34 @@ class LargeObjects:
         done = {part.number: part for part in upload.parts}
         for acknowledged in done.values():
             self._bench.progress.bytes_resumed(acknowledged.size)
-        todo = missing(split(upload.size, upload.part_size), done)
-        sending: dict[Future[UploadedPart], Part] = {}
-        recording: dict[Future[None], UploadedPart] = {}
-        failure: BaseException | None = None
-        while todo or sending or recording:
+        parts = split(upload.size, upload.part_size)
+
+        def todo() -> Iterator[Part]:
+            for part in missing(parts, done):
+                if self._bench.stop.is_set():
+                    return
+                yield part
+
+        def send(part: Part) -> UploadedPart:
             # What is not on disk yet counts as in flight: after kill -9 no more than that is sent again.
-            while todo and failure is None and not self._bench.stop.is_set():
-                if len(sending) + len(recording) >= self._parallel(upload):
-                    break
-                part = todo.pop(0)
-                future = self._store.upload_part(
-                    upload.key, upload.upload_id, part.number, body, part.offset, part.length
-                )
-                sending[future] = part
-            if not sending and not recording:
-                break
-            in_flight: set[Future[Any]] = {*sending, *recording}
-            finished, _ = wait(in_flight, return_when=FIRST_COMPLETED)
-            failure = self._recorded(finished, recording, done) or failure
-            failure = self._acknowledged(upload, finished, sending, recording) or failure
-        if failure is not None:
-            raise failure
-        if todo:
+            acknowledged = self._store.upload_part(
+                upload.key, upload.upload_id, part.number, body, part.offset, part.length
+            ).result()
+            self._tell_sent(acknowledged.size)
+            self._bench.ledger.uploads.record_part(self._lease, upload.upload_id, acknowledged).result()
+            return acknowledged
+
+        with in_order(send, todo(), name="part", threads=self._parallel(upload), ahead=2) as sent:
+            done |= {part.number: part for part in sent}
+        if len(done) < len(parts):
             return None  # asked to stop: what was acknowledged is journalled
         body.check_unchanged()
         self._learn_multipart(True)
-        parts = [done[number] for number in sorted(done)]
-        answer = self._store.complete_upload(upload.key, upload.upload_id, parts, upload.size)
+        answer = self._store.complete_upload(
+            upload.key, upload.upload_id, [done[part.number] for part in parts], upload.size
+        )
         self._bench.ledger.uploads.close(self._lease, upload.upload_id, UploadStatus.COMPLETED)
         return answer
-
-    def _acknowledged(
-        self,
-        upload: MultipartUpload,
-        finished: set[Future[Any]],
-        sending: dict[Future[UploadedPart], Part],
-        recording: dict[Future[None], UploadedPart],
-    ) -> BaseException | None:
-        """Lets the parts be journalled that S3 has acknowledged, while others go on. Answers what went
-        wrong."""
-        failure: BaseException | None = None
-        for future in finished & sending.keys():
-            del sending[future]
-            error = future.exception()
-            if error is not None:
-                failure = failure or error
-                continue
-            part = future.result()
-            recording[self._bench.ledger.uploads.record_part(self._lease, upload.upload_id, part)] = part
-            self._tell_sent(part.size)
-        return failure
-
-    def _recorded(
-        self,
-        finished: set[Future[Any]],
-        recording: dict[Future[None], UploadedPart],
-        done: dict[int, UploadedPart],
-    ) -> BaseException | None:
-        failure: BaseException | None = None
-        for future in finished & recording.keys():
-            part = recording.pop(future)
-            error = future.exception()
-            if error is None:
-                done[part.number] = part
-            failure = failure or error
-        return failure
 
     def _parallel(self, upload: MultipartUpload) -> int:
         limits = self._bench.limits

@@ -3,32 +3,25 @@ request, and closed with what it came to, by the next of its kind where its proc
 
 import secrets
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
-from xmode_transfer.domain.acts import Act, ActKind, Removal, RemovalOutcome
+from xmode_transfer.domain.acts import INTENDED, Act, ActKind, Removal, RemovalOutcome
 from xmode_transfer.domain.errors import XmodeError
 from xmode_transfer.domain.records import Failure, Lease
+from xmode_transfer.services import leasing
 from xmode_transfer.services.workbench import Workbench
 
 INTERRUPTED = "interrupted"
 LEFT_NAMED = 1000
 """How many of the keys that are not removed an answer names; the ledger has them all."""
-_INTENDED = (RemovalOutcome.PLANNED, RemovalOutcome.DOUBTFUL)
 _NOT_BY_US = (
     RemovalOutcome.CHANGED,
     RemovalOutcome.GONE,
     RemovalOutcome.RETAINED,
     RemovalOutcome.FAILED,
 )
-
-
-@dataclass(frozen=True, slots=True)
-class LeftKey:
-    """A key that was to be removed, and that stays or was gone already."""
-
-    key: str
-    outcome: RemovalOutcome
 
 
 @dataclass(slots=True)
@@ -38,7 +31,7 @@ class Removed:
 
     keys: Counter[RemovalOutcome] = field(default_factory=Counter)
     bytes: Counter[RemovalOutcome] = field(default_factory=Counter)
-    left: list[LeftKey] = field(default_factory=list)
+    left: list[Removal] = field(default_factory=list)
     interrupted: bool = False
     refusal: XmodeError | None = None
 
@@ -55,7 +48,7 @@ class Removed:
         self.keys[removal.outcome] += 1
         self.bytes[removal.outcome] += removal.size
         if removal.outcome in _NOT_BY_US and len(self.left) < LEFT_NAMED:
-            self.left.append(LeftKey(removal.key, removal.outcome))
+            self.left.append(removal)
 
 
 class Operation:
@@ -121,7 +114,7 @@ class Operation:
 
     def feeds_in_doubt(self) -> set[str]:
         """The feeds of which those that died had planned to remove something."""
-        return {item.feed for act in self.died for item in self._ledger.removals(act.id, outcomes=_INTENDED)}
+        return {item.feed for act in self.died for item in self._ledger.removals(act.id, outcomes=INTENDED)}
 
     def settle(self, keys: Sequence[str]) -> set[str]:
         """Of keys that the bucket does not show, those that one that died had planned to remove: it has."""
@@ -146,3 +139,14 @@ class Operation:
             )
             self._ledger.finish(self._lease, done)
         self.died = ()
+
+
+@contextmanager
+def begun(bench: Workbench, kind: ActKind, customer: str, *, person: str, reason: str) -> Iterator[Operation]:
+    """An operation whose plan needs nothing of those that died: they are closed, and it is begun. Raises
+    AlreadyRunning when another process is at one of its kind."""
+    with leasing.held(bench.ledger, f"{kind}/{customer}", bench.holder) as lease:
+        operation = Operation(bench, lease, kind, customer, person=person, reason=reason)
+        operation.close_died()
+        operation.begin()
+        yield operation

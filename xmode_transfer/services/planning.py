@@ -16,6 +16,7 @@ from xmode_transfer.domain.plan import Action, Difference, Kind, PlanEntry, diff
 from xmode_transfer.domain.records import (
     FINISHED,
     SUPERSEDED,
+    DeliveredKey,
     Delivery,
     Failure,
     Lease,
@@ -101,18 +102,6 @@ class Planner:
         )
         self.bench.ledger.deliveries.update(lease, delivery)
         return delivery
-
-    def same_content(self, file: SourceFile, receipt: Receipt) -> bool:
-        """Whether the file still is what was delivered."""
-        if file.size != receipt.size:
-            return False
-        try:
-            with self.source.open(file) as body:
-                value = self.bench.checksum_of(body, receipt.checksum.algorithm)
-                body.check_unchanged()
-        except SourceError:
-            return False  # it is being written, or cannot be read: sending it will tell
-        return value == receipt.checksum.value
 
     def preview(self) -> Iterator[PlanEntry]:
         """What ``record`` would do, name by name, with reasons; writes nothing."""
@@ -289,7 +278,7 @@ class Planner:
             file, receipt = difference.file, difference.receipt
             if difference.kind is Kind.CHANGED and file is not None and receipt is not None:
                 known = difference.known
-                if known is not None and self.same_content(file, receipt):
+                if known is not None and same_content(self.bench, self.source, file, receipt):
                     touched.append(file)
                     known = known._replace(modified_ns=file.modified_ns, identity=file.identity)
                     yield difference._replace(kind=Kind.DELIVERED, known=known)
@@ -331,6 +320,19 @@ class Planner:
             Kind.CHANGED: "changed since it was delivered: a correction",
         }[difference.kind]
         return PlanEntry(Action.UPLOAD, difference.name, size, key, reason)
+
+
+def same_content(bench: Workbench, source: Source, file: SourceFile, known: Receipt | DeliveredKey) -> bool:
+    """Whether the file still is what was delivered, by its checksum."""
+    if file.size != known.size or known.checksum is None:
+        return False
+    try:
+        with source.open(file) as body:
+            value = bench.checksum_of(body, known.checksum.algorithm)
+            body.check_unchanged()
+    except SourceError:
+        return False  # it is being written, or cannot be read: sending it will tell
+    return value == known.checksum.value
 
 
 def own_ids(delivery: Delivery) -> set[str]:

@@ -41,7 +41,7 @@ def obstacle(bench: Workbench, plan: Plan, sent: Sent) -> XmodeError | None:
     if sent.passing is not None and not (sent.uploaded or sent.adopted or plan.problems):
         return sent.passing  # nothing got through: that is the destination's trouble, not these files'
     of_all = plan.skipped + plan.upload_count + len(plan.problems)
-    failures = [failure.failure for failure in sent.failures]
+    failures = list(sent.failures.values())
     theirs = {item.party for item in failures} == {Party.CUSTOMER} and not plan.problems
     return (_IncompleteForCustomer if theirs else Incomplete)(
         f"{count} of {of_all} files could not be delivered",

@@ -36,7 +36,7 @@ from xmode_transfer.domain.records import (
 from xmode_transfer.domain.verification import Flaw, judge
 from xmode_transfer.ports import ObjectStore
 from xmode_transfer.services.parallel import in_order
-from xmode_transfer.services.planning import Planner, own_ids
+from xmode_transfer.services.planning import Planner, own_ids, same_content
 from xmode_transfer.services.sending import receipt_of
 from xmode_transfer.services.workbench import Workbench
 from xmode_transfer.telemetry import Event
@@ -226,7 +226,9 @@ class Recheck:
     def _planned_again(self, lost: _Lost, file: SourceFile | SourceProblem) -> PlannedObject | None:
         """As it is to be sent. None where this revision has no other key for it."""
         name, planned = lost.planned.name, lost.planned
-        if isinstance(file, SourceProblem) or not self.planner.same_content(file, lost.receipt):
+        if isinstance(file, SourceProblem) or not same_content(
+            self.bench, self.planner.source, file, lost.receipt
+        ):
             raise SourceChanged(
                 f"{name} is to be delivered again, and is not what it was when the run began",
                 hint="the next run delivers the period as it is then",

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 
 from xmode_transfer import telemetry
-from xmode_transfer.domain.acts import REMOVED, Removal, RemovalOutcome
+from xmode_transfer.domain.acts import INTENDED, REMOVED, Removal, RemovalOutcome
 from xmode_transfer.domain.config import Customer
 from xmode_transfer.domain.errors import AlreadyRunning
 from xmode_transfer.domain.records import Lease, ObjectInfo, Status, same_etag
@@ -138,9 +138,8 @@ class Remover:
     # --- Objects ------------------------------------------------------------------------------------
 
     def _remove_objects(self, period: ExpiringPeriod, delivering: Lease, requests: int) -> None:
-        intended = (RemovalOutcome.PLANNED, RemovalOutcome.DOUBTFUL)
         planned = self.bench.ledger.operations.removals(
-            self.operation.id, period.feed, period.period, intended
+            self.operation.id, period.feed, period.period, INTENDED
         )
 
         def batches() -> Iterator[list[Removal]]:

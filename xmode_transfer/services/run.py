@@ -129,15 +129,19 @@ def preview(
             yield feed, state, Planner(bench, customer, feed, state, bench.sources(feed)).preview()
 
 
+def broken(name: str, problems: Iterable[object]) -> ConfigError:
+    """The error of a customer whose files have mistakes."""
+    return ConfigError(
+        f"the configuration of {name} is broken; nothing is delivered to it",
+        hint="mend the lines named above, then `xmode-transfer config check`",
+        problems=tuple(str(problem) for problem in problems),
+    )
+
+
 def active_customer(configuration: Configuration, name: str) -> Customer:
     """The customer, if it is configured rightly and on. Raises ConfigError that says what to do."""
     if name in configuration.broken:
-        problems = tuple(str(problem) for problem in configuration.broken[name])
-        raise ConfigError(
-            f"the configuration of {name} is broken; nothing is delivered to it",
-            hint="mend the lines named above, then `xmode-transfer config check`",
-            problems=problems,
-        )
+        raise broken(name, configuration.broken[name])
     if name not in configuration.customers:
         known = ", ".join(sorted(configuration.customers)) or "none is configured"
         raise ConfigError(f"there is no customer {name}", hint=f"customers: {known}")

@@ -14,11 +14,10 @@ from xmode_transfer.domain.acts import ActKind, RemovalOutcome
 from xmode_transfer.domain.config import Customer
 from xmode_transfer.domain.errors import AccessDenied, AlreadyRunning, XmodeError
 from xmode_transfer.domain.policy import Step
-from xmode_transfer.domain.records import DeliveredKey, Lease
-from xmode_transfer.services import leasing
+from xmode_transfer.domain.records import DeliveredKey
 from xmode_transfer.services.destination import opened
 from xmode_transfer.services.expiring import ExpiringPeriod, removal, states_of
-from xmode_transfer.services.operations import Operation, Removed
+from xmode_transfer.services.operations import Operation, Removed, begun
 from xmode_transfer.services.removing import Remover, in_batches
 from xmode_transfer.services.sending import failure_of
 from xmode_transfer.services.workbench import Workbench
@@ -38,8 +37,10 @@ def sweep(
             found = bench.ledger.keys.superseded(customer.name, feed, refused=refused)
             if not found:
                 return None
-            with leasing.held(bench.ledger, f"superseded/{customer.name}", bench.holder) as lease:
-                return _remove(bench, customer, lease, found)
+            kind, person = ActKind.SUPERSEDED, "xmode-transfer"
+            # what those before it have removed, this one finds gone
+            with begun(bench, kind, customer.name, person=person, reason=REASON) as operation:
+                return _remove(bench, customer, operation, found)
         except AlreadyRunning:
             return None
         except XmodeError as error:
@@ -47,11 +48,9 @@ def sweep(
             return None
 
 
-def _remove(bench: Workbench, customer: Customer, lease: Lease, found: Sequence[DeliveredKey]) -> Removed:
-    person = "xmode-transfer"
-    operation = Operation(bench, lease, ActKind.SUPERSEDED, customer.name, person=person, reason=REASON)
-    operation.close_died()  # what those have removed, this one finds gone
-    operation.begin()
+def _remove(
+    bench: Workbench, customer: Customer, operation: Operation, found: Sequence[DeliveredKey]
+) -> Removed:
     now = bench.clock.now()
     planned = (removal(item, None, REASON, now) for item in found)
     for some in in_batches(item._replace(outcome=RemovalOutcome.PLANNED) for item in planned):

@@ -31,6 +31,7 @@ CUSTOMER = Customer(
     destination={"bucket": "acme-data", "prefix": "xmode/"},
     feeds=["us-daily"],
 )
+HEAD = signed_receipt.head(CUSTOMER, "arn:us", Scope("us-daily"), deep=False, acl_sample=None, checked_at=AT)
 
 
 def entry(number: int, flaw: Flaw | None = None) -> dict[str, object]:
@@ -46,7 +47,7 @@ def entry(number: int, flaw: Flaw | None = None) -> dict[str, object]:
 
 def write(path: Path, signer: Signer, count: int = 3) -> Path:
     with ReceiptFile(path, signer) as file:
-        file.begin(CUSTOMER, "arn:us", Scope("us-daily"), deep=False, acl_sample=None, checked_at=AT)
+        file.add(HEAD)
         for number in range(count):
             file.add(entry(number, Flaw.MISSING if number == 1 else None))
         file.sign(
@@ -179,7 +180,7 @@ def test_a_receipt_with_a_key_that_nobody_can_see_is_refused(
     name: str, signer: Signer, public: PublicKey, tmp_path: Path
 ) -> None:
     with ReceiptFile(tmp_path / "r", signer) as file:
-        file.begin(CUSTOMER, "arn:us", Scope("us-daily"), deep=False, acl_sample=None, checked_at=AT)
+        file.add(HEAD)
         line = json.dumps({**entry(0), "key": name})
         file._file.write(f"{line}\n".encode())
         file._sha256.update(f"{line}\n".encode())

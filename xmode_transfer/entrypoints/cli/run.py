@@ -2,8 +2,7 @@
 
 import click
 
-from xmode_transfer.domain.config import Problem
-from xmode_transfer.domain.errors import ConfigError, ExitCode, XmodeError
+from xmode_transfer.domain.errors import ExitCode
 from xmode_transfer.entrypoints.cli import Shell
 
 
@@ -49,7 +48,7 @@ def command(
     from xmode_transfer.domain.verification import Scope
     from xmode_transfer.entrypoints.cli import progress, report, stopping
     from xmode_transfer.services.due import worst
-    from xmode_transfer.services.run import run_customer, run_customers
+    from xmode_transfer.services.run import broken, run_customer, run_customers
 
     if everyone == (name is not None):
         raise click.UsageError("name one customer with --customer, or say --all")
@@ -78,18 +77,10 @@ def command(
             results = list(run_customers(bench, configuration, names, scope))
     if everyone:
         names += configuration.broken
-        results += [_broken(*item) for item in configuration.broken.items()]
+        results += [broken(*item) for item in configuration.broken.items()]
     report.show(zip(names, results, strict=True), as_json=as_json, everyone=everyone)
     if not names and not as_json:
         report.show_nobody(configuration)
     return worst(
         [*(result.exit_code for result in results), *([ExitCode.INTERRUPTED] if stop.is_set() else [])]
-    )
-
-
-def _broken(name: str, problems: tuple[Problem, ...]) -> XmodeError:
-    return ConfigError(
-        f"the configuration of {name} is broken; nothing is delivered to it",
-        hint="mend the lines named above, then `xmode-transfer config check`",
-        problems=tuple(str(problem) for problem in problems),
     )

@@ -131,8 +131,8 @@ def _verify(
     from xmode_transfer.adapters import config_files
     from xmode_transfer.entrypoints.cli import person, progress, stopping
     from xmode_transfer.entrypoints.cli.verify_report import Report
+    from xmode_transfer.services.due import check_delivered, check_scope
     from xmode_transfer.services.run import active_customer
-    from xmode_transfer.services.scope import check_delivered, check_scope
     from xmode_transfer.services.verify import Verification
 
     configuration = config_files.load(shell.config_dir)
@@ -162,8 +162,8 @@ def _run(verification: "Verification", report: "Report", file: "ReceiptFile | No
     """Verifies, telling and writing down what is found as it comes."""
     from xmode_transfer.domain import signed_receipt
     from xmode_transfer.domain.errors import XmodeError
+    from xmode_transfer.services.due import why_nothing
     from xmode_transfer.services.listing import not_attested
-    from xmode_transfer.services.scope import why_nothing
     from xmode_transfer.services.verify import Verified
 
     bench, verified = verification.bench, verification.verified
@@ -176,7 +176,7 @@ def _run(verification: "Verification", report: "Report", file: "ReceiptFile | No
     }
     signed = Verified()
     if file is not None:
-        file.begin(
+        head = signed_receipt.head(
             verification.customer,
             bench.vendor.principal_arn,
             verification.scope,
@@ -184,6 +184,7 @@ def _run(verification: "Verification", report: "Report", file: "ReceiptFile | No
             acl_sample=verification.acl_sample,
             checked_at=bench.clock.now(),
         )
+        file.add(head)
     try:
         for checked, finding in verification:
             if finding is not None:
