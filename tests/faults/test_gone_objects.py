@@ -368,13 +368,9 @@ def test_the_plan_says_what_a_correction_would_leave_out(make_world: Make) -> No
     def reasons() -> dict[str, str]:
         state = world.source.state(Period.parse("2026-11-22", PeriodKind.DAY))
 
-        def preview(ledger: Any) -> dict[str, str]:
-            planner = Planner(
-                world.customer, world.feed, state, world.source, ledger, world.clock, lambda *_: ""
-            )
+        with world.bench() as bench:
+            planner = Planner(bench, world.customer, world.feed, state, world.source)
             return {entry.name: entry.reason for entry in planner.preview()}
-
-        return read(world, preview)  # type: ignore[no-any-return]
 
     assert reasons()[f"{DAY}/a.csv"].endswith("stays as delivered")
     world.renew_marker()

@@ -14,7 +14,7 @@ import yaml
 from annotated_types import Le
 
 from xmode_transfer.adapters.metrics import CATALOGUE
-from xmode_transfer.domain.causes import SUMMARIES
+from xmode_transfer.domain.alerts import SUMMARIES
 from xmode_transfer.domain.config.service import Daemon
 from xmode_transfer.domain.health import Health
 

@@ -55,6 +55,8 @@ class RemovalOutcome(StrEnum):
     FAILED = "failed"  # tried again by the next cleanup
 
 
+INTENDED = (RemovalOutcome.PLANNED, RemovalOutcome.DOUBTFUL)
+"""What was only planned."""
 REMOVED = frozenset({RemovalOutcome.DELETED, RemovalOutcome.HIDDEN, RemovalOutcome.GONE})
 """After these nothing of ours lies under the key."""
 

@@ -1,44 +1,7 @@
 """The one tree of errors.
 
-Every error says what happened (its message), who must act (``party``), whether it will be
-tried again (``retryable``), and what to do next (``hint``)::
-
-    XmodeError
-    ├── Defect                      ours, exit 1: a mistake in this program
-    ├── ConfigError                 ours, exit 2: the configuration or the command line
-    ├── NeedsConfirmation           ours, exit 2: a person has to say --confirm first
-    ├── Interrupted                 exit 130: a person or the system asked us to stop
-    ├── AlreadyRunning              exit 5: another process holds the lease
-    ├── LeaseLost                   our lease was taken over; nothing more may be written
-    ├── SourceError                 ours: the files to deliver
-    │   ├── SourceMissing           the feed's root or period is not there
-    │   ├── SourceChanged           a file changed, shrank or vanished while it was read
-    │   ├── SourceUnreadable        a file cannot be read or cannot be named
-    │   └── SourcePartlyUnreadable  directories of the partition cannot be followed; the rest was seen
-    ├── LedgerError                 ours: our durable record
-    │   ├── LedgerLocked  LedgerReadOnly  LedgerFull  LedgerTooNew  LedgerCorrupt
-    │   ├── LedgerUnreachable       the database server is away: tried again
-    │   ├── LedgerRefused           the database server does not let us in
-    │   └── LedgerMissing           no ledger, database or host has the name that is configured
-    ├── ReceiptRefused              a signed receipt is cut off, altered, or signed by somebody else
-    ├── VendorIdentityError         ours: our own AWS identity is missing or wrong
-    │   ├── OtherPrincipal          our credentials work, and are somebody else's
-    │   └── VendorClockSkew         STS refuses our signature because of this machine's clock
-    ├── NotificationFailed          ours: an alert did not reach its channel; tried again
-    ├── RoleRefused                 the customer's: the role cannot be assumed
-    ├── UnsafeRole                  the customer's: the role does not demand its external ID
-    ├── SessionExpired              the role session ended; refreshed once, then tried again
-    └── StoreError                  an answer of the destination
-        ├── AccessDenied  BucketMissing  WrongBucketOwner  KmsDenied   the customer's: blocked
-        │   └── DeniedByUs          AWS names a policy of ours (session, VPC endpoint)
-        ├── ListingEmpty                the bucket shows nothing where our objects should lie
-        ├── PartsRefused            multipart uploads are refused: a single PUT is used instead
-        ├── ObjectExists            create-only PUT found the key taken
-        ├── ObjectNotFound  UploadNotFound
-        ├── ChecksumMismatch        S3 received other bytes than we sent: tried again
-        ├── RequestRefused          a request that S3 will never accept: a defect of ours
-        ├── Throttled  Unavailable  AWS or the network: tried again
-        └── ClockSkew               ours: this machine's clock is wrong
+Every error says what happened (its message), who must act (``party``: ours where a class says nothing else),
+whether it will be tried again (``retryable``), and what to do next (``hint``).
 """
 
 from enum import StrEnum
@@ -111,6 +74,20 @@ class XmodeError(Exception):
             "request_id": self.request_id,
         }
         return {name: value for name, value in fields.items() if value is not None}
+
+
+class ForCustomer(XmodeError):
+    """What only the customer can mend: its deliveries are blocked until then."""
+
+    party = Party.CUSTOMER
+    exit_code = ExitCode.BLOCKED
+
+
+class Passing(XmodeError):
+    """What AWS or the network does, and what may be over the next time."""
+
+    party = Party.AWS
+    retryable = True
 
 
 class Defect(XmodeError):
@@ -262,7 +239,7 @@ class NotificationFailed(XmodeError):
     retryable = True
 
 
-class RoleRefused(XmodeError):
+class RoleRefused(ForCustomer):
     """STS refuses AssumeRole for the customer's role.
 
     AWS answers the one code AccessDenied whether the role is absent, does not trust us, or wants
@@ -270,26 +247,20 @@ class RoleRefused(XmodeError):
     """
 
     code = "role_refused"
-    party = Party.CUSTOMER
-    exit_code = ExitCode.BLOCKED
 
 
-class UnsafeRole(XmodeError):
+class UnsafeRole(ForCustomer):
     """The last check of access could assume the role without its external ID, and the configuration says that
     nothing is delivered to such a customer (confused deputy: IAM User Guide,
     id_roles_create_for-user_externalid)."""
 
     code = "unsafe_role"
-    party = Party.CUSTOMER
-    exit_code = ExitCode.BLOCKED
 
 
-class SessionExpired(XmodeError):
+class SessionExpired(Passing):
     """The role session is no longer accepted; it is refreshed once and the request tried again."""
 
     code = "session_expired"
-    party = Party.AWS
-    retryable = True
 
 
 class StoreError(XmodeError):
@@ -298,10 +269,8 @@ class StoreError(XmodeError):
     code = "store_error"
 
 
-class AccessDenied(StoreError):
+class AccessDenied(ForCustomer, StoreError):
     code = "access_denied"
-    party = Party.CUSTOMER
-    exit_code = ExitCode.BLOCKED
 
 
 class DeniedByUs(AccessDenied):
@@ -312,47 +281,35 @@ class DeniedByUs(AccessDenied):
     exit_code = ExitCode.WILL_RETRY
 
 
-class BucketMissing(StoreError):
+class BucketMissing(ForCustomer, StoreError):
     code = "bucket_missing"
-    party = Party.CUSTOMER
-    exit_code = ExitCode.BLOCKED
 
 
-class WrongBucketOwner(StoreError):
+class WrongBucketOwner(ForCustomer, StoreError):
     code = "bucket_other_owner"
-    party = Party.CUSTOMER
-    exit_code = ExitCode.BLOCKED
 
 
-class KmsDenied(StoreError):
+class KmsDenied(ForCustomer, StoreError):
     code = "kms_denied"
-    party = Party.CUSTOMER
-    exit_code = ExitCode.BLOCKED
 
 
-class ListingEmpty(StoreError):
+class ListingEmpty(ForCustomer, StoreError):
     """A listing without an error that shows nothing where the ledger has objects: nothing is concluded from
     it."""
 
     code = "listing_empty"
-    party = Party.CUSTOMER
-    exit_code = ExitCode.BLOCKED
 
 
-class PartsRefused(StoreError):
+class PartsRefused(ForCustomer, StoreError):
     """The destination refuses multipart uploads (reference: an ACL condition that parts cannot meet)."""
 
     code = "multipart_denied"
-    party = Party.CUSTOMER
-    exit_code = ExitCode.BLOCKED
 
 
-class ObjectExists(StoreError):
+class ObjectExists(ForCustomer, StoreError):
     """A create-only PUT found the key taken (HTTP 412)."""
 
     code = "object_exists"
-    party = Party.CUSTOMER
-    exit_code = ExitCode.BLOCKED
 
 
 class ObjectNotFound(StoreError):
@@ -365,10 +322,8 @@ class UploadNotFound(StoreError):
     code = "upload_not_found"
 
 
-class ChecksumMismatch(StoreError):
+class ChecksumMismatch(Passing, StoreError):
     code = "checksum_mismatch"
-    party = Party.AWS
-    retryable = True
 
 
 class RequestRefused(StoreError):
@@ -376,16 +331,12 @@ class RequestRefused(StoreError):
     exit_code = ExitCode.DEFECT
 
 
-class Throttled(StoreError):
+class Throttled(Passing, StoreError):
     code = "throttled"
-    party = Party.AWS
-    retryable = True
 
 
-class Unavailable(StoreError):
+class Unavailable(Passing, StoreError):
     code = "unavailable"
-    party = Party.AWS
-    retryable = True
 
 
 class CertificateRefused(Unavailable):

@@ -7,7 +7,6 @@ docs/manifest.md.
 
 import hashlib
 import json
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any
@@ -56,11 +55,6 @@ LISTS = ("missing", "objects")
 """Members that may be long, in their order: nobody keeps them in memory."""
 
 
-def statement(sha256_hex: str) -> bytes:
-    """What a signature is over: a digest, and what it is a digest of."""
-    return f"{FORMAT} sha256 {sha256_hex}\n".encode()
-
-
 class SignedDigest:
     """The digest of what is signed of a manifest in that bucket: its canonical JSON with ``bucket`` added,
     without the signature and the times of its objects. ``members`` are all but its lists, which follow in
@@ -68,43 +62,26 @@ class SignedDigest:
 
     def __init__(self, members: Mapping[str, Any], bucket: str) -> None:
         said = {name: value for name, value in members.items() if name not in (SIGNATURE, *LISTS)}
-        self._members = deque(sorted((said | {"bucket": bucket}).items()))
-        self._sha256 = hashlib.sha256(b"{")
+        said["bucket"] = bucket
+        self._tail = {name: value for name, value in said.items() if name > LISTS[0]}
+        head = {name: value for name, value in said.items() if name < LISTS[0]}
+        self._sha256 = hashlib.sha256(canonical(head)[:-1].encode())
+        self._end = ""  # of the list before
         self._comma = ""
-        self._in_list = False
 
     def begin(self, name: str) -> None:
-        self._end_list()
-        while self._members and self._members[0][0] < name:
-            self._put_member()
-        self._put(f"{canonical(name)}:[")
-        self._comma = ""
-        self._in_list = True
+        self._sha256.update(f"{self._end},{canonical(name)}:[".encode())
+        self._end, self._comma = "]", ""
 
     def add(self, item: Mapping[str, Any]) -> None:
-        self._put(canonical({name: value for name, value in item.items() if name != "delivered_at"}))
+        said = {name: value for name, value in item.items() if name != "delivered_at"}
+        self._sha256.update((self._comma + canonical(said)).encode())
+        self._comma = ","
 
     def statement(self) -> bytes:
-        """What is signed, after the last list."""
-        self._end_list()
-        while self._members:
-            self._put_member()
-        self._sha256.update(b"}")
-        return statement(self._sha256.hexdigest())
-
-    def _end_list(self) -> None:
-        if self._in_list:
-            self._sha256.update(b"]")
-            self._comma = ","
-            self._in_list = False
-
-    def _put_member(self) -> None:
-        name, value = self._members.popleft()
-        self._put(f"{canonical(name)}:{canonical(value)}")
-
-    def _put(self, text: str) -> None:
-        self._sha256.update((self._comma + text).encode())
-        self._comma = ","
+        """What is signed, after the last list: a digest, and what it is a digest of."""
+        self._sha256.update((self._end + ("," if self._tail else "") + canonical(self._tail)[1:]).encode())
+        return f"{FORMAT} sha256 {self._sha256.hexdigest()}\n".encode()
 
 
 def chunks(

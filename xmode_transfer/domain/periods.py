@@ -27,13 +27,6 @@ _LABEL_FORMATS = {
     PeriodKind.WEEK: "%G-W%V",
     PeriodKind.MONTH: "%Y-%m",
 }
-_EXAMPLES = {
-    PeriodKind.HOUR: "2026-11-22T05",
-    PeriodKind.DAY: "2026-11-22",
-    PeriodKind.WEEK: "2026-W47",
-    PeriodKind.MONTH: "2026-11",
-    PeriodKind.NONE: "none",
-}
 # What a partition must name so that each period has a directory of its own.
 _NEEDED = {
     PeriodKind.HOUR: ({"Y", "m", "d", "H"}, {"Y", "j", "H"}),
@@ -118,9 +111,8 @@ class Period:
             else:
                 start = datetime.strptime(label, _LABEL_FORMATS[kind])  # noqa: DTZ007
         except ValueError:
-            raise ValueError(
-                f"{label!r} is no period of a feed by {kind}; write it like {_EXAMPLES[kind]}"
-            ) from None
+            example = Period.around(datetime(2026, 11, 22, 5, tzinfo=UTC), kind)
+            raise ValueError(f"{label!r} is no period of a feed by {kind}; write it like {example}") from None
         period = Period(start, kind)
         if period.label != label:
             raise ValueError(f"{label!r} is not written as periods are; did you mean {period.label}?")
@@ -246,11 +238,7 @@ def _pattern(template: str) -> re.Pattern[str]:
 def look_back_start(kind: PeriodKind, periods: int, now: datetime) -> datetime:
     """The start (naive, UTC calendar) of the oldest period inside a window of that many periods before
     ``now``."""
-    today = now.astimezone(UTC).replace(tzinfo=None, minute=0, second=0, microsecond=0)
-    if kind is PeriodKind.HOUR:
-        return today - timedelta(hours=periods)
-    today = today.replace(hour=0)
-    if kind is PeriodKind.MONTH:
-        months = today.year * 12 + today.month - 1 - periods
-        return today.replace(year=months // 12, month=months % 12 + 1, day=1)
+    if kind in (PeriodKind.HOUR, PeriodKind.MONTH):
+        return Period.around(now, kind).step(-periods).start
+    today = Period.around(now, PeriodKind.DAY).start
     return today - timedelta(days=periods * (7 if kind is PeriodKind.WEEK else 1))

@@ -6,8 +6,10 @@ Both sides come sorted by name and are walked once side by side, so a million fi
 
 from collections.abc import Iterable, Iterator
 from enum import StrEnum
+from operator import attrgetter
 from typing import NamedTuple
 
+from xmode_transfer.domain.beside import beside
 from xmode_transfer.domain.records import PlannedObject, Receipt, SourceFile, SourceProblem
 
 
@@ -34,17 +36,20 @@ class Kind(StrEnum):
 
 
 class Difference(NamedTuple):
-    """One name, side by side. ``file`` is None when gone, ``known`` when new, ``problem`` set for a
-    problem."""
+    """One name, side by side. ``known`` and what follows is as in ``Known``, and empty when the name is new;
+    ``file`` is None when gone, ``problem`` set for a problem."""
 
     kind: Kind
     name: str
-    file: SourceFile | None = None
     known: PlannedObject | None = None
     receipt: Receipt | None = None
-    problem: SourceProblem | None = None
     current: bool = False
     before: Receipt | None = None
+    file: SourceFile | None = None
+    problem: SourceProblem | None = None
+
+
+_UNKNOWN: tuple[PlannedObject | None, Receipt | None, bool, Receipt | None] = (None, None, False, None)
 
 
 class Action(StrEnum):
@@ -77,61 +82,39 @@ def known_of(
 ) -> Iterator[Known]:
     """Both of the ledger's streams as one, in the order of names: the revision that is being planned goes
     before what was delivered in others."""
-    ours, others = iter(current), iter(delivered)
-    one, other = next(ours, None), next(others, None)
-    while one is not None or other is not None:
-        if one is not None and (other is None or one[0].name <= other[0].name):
-            before = None
-            if other is not None and other[0].name == one[0].name:
-                before = other[1]
-                other = next(others, None)
-            yield Known(one[0], one[1], True, before)
-            one = next(ours, None)
-        else:
-            assert other is not None
+    for one, other in beside(current, delivered, _planned_name, _planned_name):
+        if one is not None:
+            yield Known(one[0], one[1], True, other[1] if other is not None else None)
+        elif other is not None:
             yield Known(other[0], other[1], False)
-            other = next(others, None)
 
 
 def diff(files: Iterable[SourceFile | SourceProblem], known: Iterable[Known]) -> Iterator[Difference]:
     """Walks both sides in the order of names. Raises ValueError when a side is out of order: a wrong plan is
     worse than none."""
-    left, right = iter(files), iter(known)
-    item, pair = next(left, None), next(right, None)
     last_left = last_right = ""
-    while item is not None or pair is not None:
-        if pair is None or (item is not None and item.name < pair.object.name):
-            assert item is not None
-            last_left = _ascending(last_left, item.name, "source")
-            if isinstance(item, SourceProblem):
-                yield Difference(Kind.PROBLEM, item.name, problem=item)
-            else:
-                yield Difference(Kind.NEW, item.name, item)
-            item = next(left, None)
-        elif item is None or pair.object.name < item.name:
-            last_right = _ascending(last_right, pair.object.name, "ledger")
-            yield Difference(Kind.GONE, *_side(pair))
-            pair = next(right, None)
+    for item, pair in beside(files, known, attrgetter("name"), _planned_name):
+        if item is not None:
+            name = last_left = _ascending(last_left, item.name, "source")
+        if pair is not None:
+            name = last_right = _ascending(last_right, pair.object.name, "ledger")
+        planned, receipt, current, before = pair or _UNKNOWN
+        if isinstance(item, SourceProblem):
+            yield Difference(Kind.PROBLEM, name, planned, receipt, current, before, None, item)
+            continue
+        if planned is None:
+            kind = Kind.NEW
+        elif item is None:
+            kind = Kind.GONE
+        elif receipt is None:
+            kind = Kind.PENDING if same_state(item, planned) else Kind.MOVED_ON
         else:
-            last_left = _ascending(last_left, item.name, "source")
-            last_right = _ascending(last_right, pair.object.name, "ledger")
-            name, _, planned, receipt, _, current, before = _side(pair)
-            if isinstance(item, SourceProblem):
-                yield Difference(Kind.PROBLEM, name, None, planned, receipt, item, current, before)
-            else:
-                same = same_state(item, planned)
-                if receipt is None:
-                    kind = Kind.PENDING if same else Kind.MOVED_ON
-                else:
-                    kind = Kind.DELIVERED if same else Kind.CHANGED
-                yield Difference(kind, name, item, planned, receipt, None, current, before)
-            item, pair = next(left, None), next(right, None)
+            kind = Kind.DELIVERED if same_state(item, planned) else Kind.CHANGED
+        yield Difference(kind, name, planned, receipt, current, before, item)
 
 
-def _side(
-    known: Known,
-) -> tuple[str, None, PlannedObject, Receipt | None, None, bool, Receipt | None]:
-    return known.object.name, None, known.object, known.receipt, None, known.current, known.before
+def _planned_name(known: tuple[PlannedObject, *tuple[object, ...]]) -> str:
+    return known[0].name
 
 
 def _ascending(last: str, name: str, side: str) -> str:

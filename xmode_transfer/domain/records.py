@@ -216,6 +216,42 @@ class DeliveredKey(NamedTuple):
     superseded: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class ObjectInfo:
+    """A HEAD's answer. ``token`` is the delivery token of an object of ours, else None."""
+
+    key: str
+    size: int
+    etag: str
+    checksum: Checksum | None
+    token: str | None
+    version_id: str | None
+    modified_at: datetime
+    encryption: str | None = None
+    storage_class: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ListedObject:
+    """One row of a listing."""
+
+    key: str
+    size: int
+    etag: str
+    modified_at: datetime
+
+
+def same_object(known: DeliveredKey | Receipt, there: ListedObject) -> bool:
+    """Whether the listing shows the object that we put. Of a manifest the ledger knows a checksum and no
+    ETag: whoever needs more compares that."""
+    return known.etag is None or (known.size == there.size and same_etag(known.etag, there.etag))
+
+
+def same_etag(one: str, other: str) -> bool:
+    """Some stores leave the quotes out."""
+    return one.strip('"') == other.strip('"')
+
+
 class Holding(NamedTuple):
     """What the destination should hold of one delivery: objects and their bytes, without the manifest. A key
     that several revisions name counts with the last of them."""

@@ -1,8 +1,8 @@
 """What expires and what stays, each with its reason. Values in, decisions out; docs/retention.md tells it.
 
-Two steps. ``judge`` gives every delivery a verdict, by the customer's policy and holds alone. ``apply`` walks
-the keys that the ledger knows beside those that the bucket shows, and lets a key go only if every delivery
-that names it expires, and if what lies there is what we put. What the listing says can only keep: it never
+Two steps. ``judge`` gives every delivery a verdict, by the customer's policy and holds alone. ``decide`` sees
+a key that the ledger knows beside what the bucket shows, and lets it go only if every delivery that names it
+expires, and if what lies there is what we put. What the listing says can only keep: it never
 makes anything expire.
 """
 
@@ -12,11 +12,19 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from itertools import groupby
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 from xmode_transfer.domain.config import By, Customer, Policy, held_by
 from xmode_transfer.domain.periods import PeriodKind, period_labelled
-from xmode_transfer.domain.records import FINISHED, DeliveredKey, Delivery, Holding, Status
+from xmode_transfer.domain.records import (
+    FINISHED,
+    DeliveredKey,
+    Delivery,
+    Holding,
+    ListedObject,
+    Status,
+    same_object,
+)
 
 
 class Reason(StrEnum):
@@ -84,8 +92,8 @@ def judge(
     shared: list[_Unit] = []  # by the feeds without a policy of their own
     verdicts: dict[DeliveryKey, Verdict] = {}
 
-    def decide(policy: Policy | None, units: list[_Unit]) -> None:
-        for unit, verdict in _decide(customer, policy, units, now):
+    def govern(policy: Policy | None, units: list[_Unit]) -> None:
+        for unit, verdict in _by_policy(customer, policy, units, now):
             for revision in unit.revisions:
                 verdicts[unit.feed, unit.period, revision] = verdict
 
@@ -99,10 +107,10 @@ def judge(
             for unit in _units(list(revisions), by, bytes_of)
         ]
         if feed in own:
-            decide(policy, units)
+            govern(policy, units)
         else:
             shared += units
-    decide(retention if retention is not None and not retention.is_empty else None, shared)
+    govern(retention if retention is not None and not retention.is_empty else None, shared)
     return verdicts
 
 
@@ -136,7 +144,7 @@ def _units(revisions: list[Delivery], by: By, bytes_of: Mapping[DeliveryKey, int
             yield unit(members, None, words)
 
 
-def _decide(
+def _by_policy(
     customer: Customer, policy: Policy | None, units: list[_Unit], now: datetime
 ) -> Iterator[tuple[_Unit, Verdict]]:
     """Verdicts on what one policy governs: days and keep_last feed by feed, then max_bytes over all."""
@@ -205,66 +213,22 @@ class Action(StrEnum):
     EXPIRE = "expire"  # ours, unchanged, and goes
     LEAVE_CHANGED = "leave_changed"  # would go, but somebody has changed it: theirs now
     LEAVE_GONE = "leave_gone"  # would go, and the listing does not show it
-    LEAVE_FOREIGN = "leave_foreign"  # never ours
 
 
-class Seen(Protocol):
-    """One row of a listing. ``size`` in bytes."""
-
-    @property
-    def key(self) -> str: ...
-
-    @property
-    def size(self) -> int: ...
-
-    @property
-    def etag(self) -> str: ...
-
-
-class Decision(NamedTuple):
-    """What is done with one key, and why. ``known`` is the ledger's, ``there`` the listing's word on it."""
-
-    action: Action
-    key: str
-    reason: str
-    known: DeliveredKey | None
-    there: Seen | None
-
-
-def apply(
-    verdicts: Mapping[DeliveryKey, Verdict],
-    pairs: Iterable[tuple[DeliveredKey | None, Seen | None]],
-    *,
-    prefix: str,
-) -> Iterator[Decision]:
-    """A decision on each key, streamed. ``pairs`` set what the ledger knows of a key beside what the listing
-    shows under it; where they do not name the same key, nothing expires. ``prefix`` is the destination's:
-    what does not lie below it is no business of ours, whatever the ledger says."""
-    for known, there in pairs:
-        if known is None:
-            if there is not None:
-                yield Decision(Action.LEAVE_FOREIGN, there.key, "not ours", None, there)
-            continue
-        verdict = _of_key(verdicts, known)
-        if not verdict.expires:
-            yield Decision(Action.KEEP, known.key, verdict.words, known, there)
-        elif not known.key.startswith(prefix):
-            words = f"it does not lie below {prefix}"
-            yield Decision(Action.KEEP, known.key, words, known, there)
-        elif there is None or there.key != known.key:
-            yield Decision(Action.LEAVE_GONE, known.key, verdict.words, known, None)
-        elif not same_object(known, there):
-            yield Decision(Action.LEAVE_CHANGED, known.key, verdict.words, known, there)
-        else:
-            yield Decision(Action.EXPIRE, known.key, verdict.words, known, there)
-
-
-def same_object(known: DeliveredKey, there: Seen) -> bool:
-    """Whether the listing shows the object that we put. Of a manifest the ledger knows a checksum and no
-    ETag: that is compared before it is deleted."""
-    if known.etag is None:
-        return True
-    return (known.size, known.etag.strip('"')) == (there.size, there.etag.strip('"'))
+def decide(
+    verdicts: Mapping[DeliveryKey, Verdict], known: DeliveredKey, there: ListedObject | None, prefix: str
+) -> tuple[Action, str]:
+    """What is done with a key that the ledger knows, and why. ``there`` is what the listing shows under it;
+    where that is not the same key, nothing expires. ``prefix`` is the destination's: what does not lie below
+    it is no business of ours, whatever the ledger says."""
+    verdict = _of_key(verdicts, known)
+    if not verdict.expires:
+        return Action.KEEP, verdict.words
+    if not known.key.startswith(prefix):
+        return Action.KEEP, f"it does not lie below {prefix}"
+    if there is None or there.key != known.key:
+        return Action.LEAVE_GONE, verdict.words
+    return Action.EXPIRE if same_object(known, there) else Action.LEAVE_CHANGED, verdict.words
 
 
 def _of_key(verdicts: Mapping[DeliveryKey, Verdict], known: DeliveredKey) -> Verdict:

@@ -1,7 +1,7 @@
 """When something is looked at, and what an outage leaves undone.
 
 Work is keyed by period: a time of a schedule only says "look now". What is due then, the ledger and the
-source decide (services/run.py). So a missed time, a restart, a clock that jumps or a change of daylight
+source decide (services/due.py). So a missed time, a restart, a clock that jumps or a change of daylight
 saving time loses nothing and repeats nothing; at worst something is looked at once more, and there is nothing
 to do.
 """

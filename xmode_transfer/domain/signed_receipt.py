@@ -7,6 +7,7 @@ search it with any tool, and what was signed is simply every byte before the las
 format for customers.
 """
 
+from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
@@ -40,7 +41,7 @@ def head(
     acl_sample: int | None,
     checked_at: datetime,
 ) -> dict[str, Any]:
-    """``vendor`` is our principal; ``acl_sample``: how many objects' rights were looked at, None for all."""
+    """``vendor`` is our principal; ``acl_sample`` how many objects' rights were looked at, None for all."""
     return {
         "format": FORMAT,
         "customer": customer.name,
@@ -48,10 +49,7 @@ def head(
         "bucket": customer.destination.bucket,
         "prefix": customer.destination.prefix,
         "vendor": vendor,
-        "feed": scope.feed,
-        "period": scope.period,
-        "since": scope.since,
-        "until": scope.until,
+        **asdict(scope),
         "deep": deep,
         "acl": "all" if acl_sample is None else f"sample of {acl_sample}",
         "checked_at": timestamp(checked_at),

@@ -11,12 +11,14 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from functools import lru_cache
+from operator import attrgetter
 from typing import Any, NamedTuple
 from zlib import crc32
 
+from xmode_transfer.domain.beside import beside
 from xmode_transfer.domain.errors import Party
 from xmode_transfer.domain.periods import Period, period_labelled
-from xmode_transfer.domain.records import Checksum, DeliveredKey, Receipt
+from xmode_transfer.domain.records import DeliveredKey, ObjectInfo, Receipt, same_etag
 from xmode_transfer.domain.visible import visible
 
 SHA256_HEX = "sha256-hex"
@@ -50,14 +52,6 @@ class Flaw(StrEnum):
         return Party.AWS if self is Flaw.UNCHECKED else Party.CUSTOMER
 
 
-class Seen(NamedTuple):
-    """What a HEAD answers of an object."""
-
-    size: int
-    etag: str
-    checksum: Checksum | None
-
-
 class ReadBack(NamedTuple):
     """What came of reading an object: its size, and checksums by algorithm as S3 names them (base64)."""
 
@@ -75,28 +69,30 @@ class Judgement(NamedTuple):
     rewritten: bool = False
 
 
-def judge(known: DeliveredKey, seen: Seen | None) -> Judgement:
+def judge(known: DeliveredKey | Receipt, seen: ObjectInfo | None) -> Judgement:
     """By a HEAD."""
     if seen is None:
         return Judgement(Flaw.MISSING, "nothing lies under this key any more")
     if known.size is not None and seen.size != known.size:
         return Judgement(Flaw.ALTERED, f"it has {seen.size:,} bytes and was delivered with {known.size:,}")
-    same_etag = known.etag is None or _bare(seen.etag) == _bare(known.etag)
+    untouched = known.etag is None or same_etag(seen.etag, known.etag)
     mine, theirs = known.checksum, seen.checksum
     if mine is not None and theirs is not None and mine.algorithm == theirs.algorithm:
         if mine.value != theirs.value:
             told = f"its {mine.algorithm} is {theirs.value} and was {mine.value} when it was delivered"
             return Judgement(Flaw.ALTERED, told)
-        return Judgement(None, "", Proof.CHECKSUM, rewritten=not same_etag)
+        return Judgement(None, "", Proof.CHECKSUM, rewritten=not untouched)
     if known.etag is None:
         return Judgement(None, "", Proof.ETAG)  # a manifest without a checksum: its content is compared
-    if not same_etag:
-        told = f"its ETag is {_bare(seen.etag)} and was {_bare(known.etag)} when it was delivered"
-        return Judgement(Flaw.ALTERED, f"{told}; there is no {_algorithm(known)} of it to compare")
+    if not untouched:
+        etags = seen.etag.strip('"'), known.etag.strip('"')
+        told = f"its ETag is {etags[0]} and was {etags[1]} when it was delivered"
+        algorithm = mine.algorithm if mine is not None else "checksum"
+        return Judgement(Flaw.ALTERED, f"{told}; there is no {algorithm} of it to compare")
     return Judgement(None, "", Proof.ETAG)
 
 
-def judge_bytes(known: DeliveredKey, read: ReadBack, before: Judgement) -> Judgement:
+def judge_bytes(known: DeliveredKey | Receipt, read: ReadBack, before: Judgement) -> Judgement:
     """By its bytes, after a HEAD has found nothing wrong."""
     if known.size is not None and read.size != known.size:
         return Judgement(Flaw.ALTERED, f"{read.size:,} bytes were read, and {known.size:,} delivered")
@@ -109,7 +105,7 @@ def judge_bytes(known: DeliveredKey, read: ReadBack, before: Judgement) -> Judge
     return before._replace(proof=Proof.BYTES) if proven else before
 
 
-def expected_checksums(known: DeliveredKey) -> dict[str, str]:
+def expected_checksums(known: DeliveredKey | Receipt) -> dict[str, str]:
     """What the bytes of an object must give, by algorithm; SHA-256 where the feed has it."""
     found = {}
     if known.checksum is not None:
@@ -117,14 +113,6 @@ def expected_checksums(known: DeliveredKey) -> dict[str, str]:
     if known.sha256 is not None:
         found[SHA256_HEX] = known.sha256
     return found
-
-
-def _bare(etag: str) -> str:
-    return etag.strip('"')
-
-
-def _algorithm(known: DeliveredKey) -> str:
-    return known.checksum.algorithm if known.checksum is not None else "checksum"
 
 
 # --- Which keys ----------------------------------------------------------------------------------------
@@ -176,17 +164,13 @@ def manifest_differences(entries: Iterable[Mapping[str, Any]], receipts: Iterabl
     """What a manifest in the bucket lists otherwise than the ledger, a sentence for each object; both in the
     order of the source's names. Times are left out: they differ when an answer was lost, or was delivered
     again."""
-    left, right = iter(entries), iter(receipts)
-    entry, receipt = next(left, None), next(right, None)
-    while entry is not None or receipt is not None:
-        name = str(entry.get("source")) if entry is not None else ""
-        if receipt is None or (entry is not None and name < receipt.name):
+    sides = beside(entries, receipts, lambda entry: str(entry.get("source")), attrgetter("name"))
+    for entry, receipt in sides:
+        if receipt is None:
             assert entry is not None
             yield f"lists {visible(str(entry.get('key')))[:1100]}, which the ledger has not delivered"
-            entry = next(left, None)
-        elif entry is None or receipt.name < name:
+        elif entry is None:
             yield f"does not list {receipt.key}, which the ledger has delivered"
-            receipt = next(right, None)
         else:
             told = {
                 "key": receipt.key,
@@ -197,7 +181,6 @@ def manifest_differences(entries: Iterable[Mapping[str, Any]], receipts: Iterabl
             other = [member for member, value in told.items() if entry.get(member) != value]
             if other:
                 yield f"lists {receipt.key} with another {' and '.join(other)}"
-            entry, receipt = next(left, None), next(right, None)
 
 
 # --- What is found -------------------------------------------------------------------------------------
@@ -264,7 +247,7 @@ class CheckedKey:
     None: not in the sample."""
 
     known: DeliveredKey
-    seen: Seen | None
+    seen: ObjectInfo | None
     judgement: Judgement
     acl: bool | None
     checked_at: datetime

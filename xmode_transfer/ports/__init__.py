@@ -4,10 +4,9 @@ An adapter that passes the contract suite of its port (tests/contract) may be pu
 All errors are domain errors (``domain.errors``); all times are UTC-aware.
 """
 
-from xmode_transfer.ports.attesting import Attestation
-from xmode_transfer.ports.clock import Clock
+from xmode_transfer.domain.records import ListedObject, ObjectInfo
 from xmode_transfer.ports.probing import ProbedObject, Prober, ReservedPlace
-from xmode_transfer.ports.progress import Progress
+from xmode_transfer.ports.process import Attestation, Clock, Progress
 from xmode_transfer.ports.sessions import Credentials, CredentialsProvider, RoleSessions
 from xmode_transfer.ports.sources import ChecksumOf, OpenFile, PeriodState, Source, SourceFactory
 from xmode_transfer.ports.stores import (
@@ -16,8 +15,6 @@ from xmode_transfer.ports.stores import (
     Deletion,
     DeletionResult,
     EngineInfo,
-    ListedObject,
-    ObjectInfo,
     ObjectStore,
     ObjectStores,
     PutAnswer,
@@ -25,33 +22,3 @@ from xmode_transfer.ports.stores import (
     Reader,
 )
 from xmode_transfer.ports.work_queue import WorkQueue
-
-__all__ = [
-    "DELETE_MANY_KEYS",
-    "Attestation",
-    "ChecksumOf",
-    "Clock",
-    "Credentials",
-    "CredentialsProvider",
-    "Deleted",
-    "Deletion",
-    "DeletionResult",
-    "EngineInfo",
-    "ListedObject",
-    "ObjectInfo",
-    "ObjectStore",
-    "ObjectStores",
-    "OpenFile",
-    "PeriodState",
-    "ProbedObject",
-    "Prober",
-    "Progress",
-    "PutAnswer",
-    "PutRequest",
-    "Reader",
-    "ReservedPlace",
-    "RoleSessions",
-    "Source",
-    "SourceFactory",
-    "WorkQueue",
-]

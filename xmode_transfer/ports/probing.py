@@ -6,8 +6,7 @@ from typing import Protocol
 
 from xmode_transfer.domain.acl import ObjectAcl
 from xmode_transfer.domain.config import Customer
-from xmode_transfer.domain.records import Checksum, UploadedPart
-from xmode_transfer.ports.stores import ListedObject
+from xmode_transfer.domain.records import Checksum, ListedObject, UploadedPart
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from typing import NamedTuple, Protocol
 from xmode_transfer.domain.acl import ObjectAcl
 from xmode_transfer.domain.config import Customer
 from xmode_transfer.domain.errors import XmodeError
-from xmode_transfer.domain.records import Checksum, UploadedPart
+from xmode_transfer.domain.records import Checksum, ListedObject, ObjectInfo, UploadedPart
 from xmode_transfer.domain.verification import ReadBack
 from xmode_transfer.ports.sessions import CredentialsProvider
 from xmode_transfer.ports.sources import OpenFile
@@ -38,29 +38,6 @@ class PutAnswer:
     version_id: str | None = None
     proven: bool = True
     encryption: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class ObjectInfo:
-    """A HEAD's answer. ``token`` is the delivery token of an object of ours, else None."""
-
-    key: str
-    size: int
-    etag: str
-    checksum: Checksum | None
-    token: str | None
-    version_id: str | None
-    modified_at: datetime
-    encryption: str | None = None
-    storage_class: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class ListedObject:
-    key: str
-    size: int
-    etag: str
-    modified_at: datetime
 
 
 DELETE_MANY_KEYS = 1000

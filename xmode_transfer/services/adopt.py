@@ -11,15 +11,13 @@ that we have delivered what it lists; without it a delivery is taken back as not
 signed for it.
 """
 
-from collections import deque
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from itertools import islice
 
 from xmode_transfer import telemetry
-from xmode_transfer.domain.acts import Act, ActKind
+from xmode_transfer.domain.acts import ActKind
 from xmode_transfer.domain.config import Configuration, Customer
 from xmode_transfer.domain.errors import (
     AlreadyRunning,
@@ -43,7 +41,10 @@ from xmode_transfer.domain.records import (
 )
 from xmode_transfer.domain.verification import Scope, manifest_differences
 from xmode_transfer.ports import ObjectStore, OpenFile, Reader
-from xmode_transfer.services import acts, adoptable, destination, leasing
+from xmode_transfer.services import adoptable, leasing
+from xmode_transfer.services.destination import opened
+from xmode_transfer.services.operations import Operation, begun
+from xmode_transfer.services.parallel import in_order
 from xmode_transfer.services.planning import delivery_id
 from xmode_transfer.services.publishing import chunks_of
 from xmode_transfer.services.sending import failure_of
@@ -119,32 +120,28 @@ def adopt(
     result = Adoption(customer.name)
     work = _Adopting(bench, configuration, customer, scope, reader, result)
     with telemetry.bind(customer=customer.name), ExitStack() as stack:
-        act: Act | None = None
-        lease: Lease | None = None
+        operation: Operation | None = None
         if not dry_run:
-            lease = stack.enter_context(leasing.held(bench.ledger, f"adopt/{customer.name}", bench.holder))
-            act = _act(bench, customer, by)
-            acts.close_died(bench.ledger, lease, customer.name, ActKind.ADOPT, act.started_at)
-            bench.ledger.operations.start(lease, act)
-            result.act_id = act.id
+            reason = "manifests of ours that the ledger did not know"
+            operation = stack.enter_context(
+                begun(bench, ActKind.ADOPT, customer.name, person=by, reason=reason)
+            )
+            result.act_id = operation.id
         try:
-            with destination.opened(bench, customer, Step.VERIFY) as store:
+            with opened(bench, customer, Step.VERIFY) as store:
                 work.run(store, dry_run=dry_run)
         except XmodeError as error:
             result.failure, result.exit_code = failure_of(error), error.exit_code
         result.settle()
         taken = [item for item in result.deliveries if item.outcome == "adopted"]
-        if act is not None and lease is not None:
-            done = replace(
-                act,
-                finished_at=bench.clock.now(),
-                outcome="adopted" if taken else "nothing",
+        if operation is not None:
+            operation.finish(
+                "adopted" if taken else "nothing",
                 objects=sum(item.objects for item in taken),
-                bytes=sum(item.bytes for item in taken),
+                size=sum(item.bytes for item in taken),
                 failed=sum(item.unproven_count for item in result.deliveries),
                 failure=result.failure,
             )
-            bench.ledger.operations.finish(lease, done)
         telemetry.log(
             Event.ADOPT_FINISHED,
             act=result.act_id,
@@ -156,19 +153,6 @@ def adopt(
             refused=sum(item.outcome == "refused" for item in result.deliveries),
         )
     return result
-
-
-def _act(bench: Workbench, customer: Customer, by: str) -> Act:
-    now = bench.clock.now()
-    return Act(
-        id=f"adopt-{customer.name}-{now:%Y%m%dT%H%M%S%f}",
-        kind=ActKind.ADOPT,
-        customer=customer.name,
-        holder=bench.holder,
-        person=by,
-        reason="manifests of ours that the ledger did not know",
-        started_at=now,
-    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -346,43 +330,32 @@ class _Adopting:
         self.bench.progress.delivery_started(
             self.customer.name, place.feed, place.period, item.objects, item.bytes
         )
-        window: deque[Future[tuple[Receipt, str | None, StoreError | None]]] = deque()
         refused_in_a_row = 0
-        written: deque[Future[None]] = deque()
-        prove = telemetry.carry(adoptable.prove)
-        pool = ThreadPoolExecutor(threads, thread_name_prefix="adopt")
 
-        def settle() -> None:
-            nonlocal refused_in_a_row
-            receipt, wrong, refused = window.popleft().result()
-            refused_in_a_row = refused_in_a_row + 1 if refused is not None else 0
-            if refused is not None and refused_in_a_row >= _MOST_IN_A_ROW:
-                raise refused
-            if wrong is not None:
-                item.unproven_count += 1
-                if len(item.unproven) < _MOST_KEPT:
-                    item.unproven.append((receipt.key, wrong))
-            if lease is not None:
-                written.append(self.bench.ledger.objects.record_receipt(lease, identity, receipt))
-                if len(written) > 2_000:
-                    written.popleft().result()
-            self.bench.progress.bytes_sent(receipt.size)
-            self.bench.progress.object_finished(receipt.name, receipt.size, "adopted")
-
-        try:
+        def receipts() -> Iterator[Receipt]:
             for entry in ManifestReader(chunks_of(body)):
                 self._check_stop()
-                window.append(pool.submit(prove, self.reader, store, receipt_of(entry), marks))
-                if len(window) >= threads * _WINDOW:
-                    settle()
-            while window:
-                settle()
-            while written:
-                written.popleft().result()
+                yield receipt_of(entry)
+
+        def prove(receipt: Receipt) -> tuple[Receipt, str | None, StoreError | None]:
+            answer = adoptable.prove(self.reader, store, receipt, marks)
+            if lease is not None:
+                self.bench.ledger.objects.record_receipt(lease, identity, answer[0]).result()
+            return answer
+
+        try:
+            with in_order(prove, receipts(), name="adopt", threads=threads, ahead=_WINDOW) as proven:
+                for receipt, wrong, refused in proven:
+                    refused_in_a_row = refused_in_a_row + 1 if refused is not None else 0
+                    if refused is not None and refused_in_a_row >= _MOST_IN_A_ROW:
+                        raise refused
+                    if wrong is not None:
+                        item.unproven_count += 1
+                        if len(item.unproven) < _MOST_KEPT:
+                            item.unproven.append((receipt.key, wrong))
+                    self.bench.progress.bytes_sent(receipt.size)
+                    self.bench.progress.object_finished(receipt.name, receipt.size, "adopted")
         finally:
-            for future in window:
-                future.cancel()
-            pool.shutdown()
             self.bench.progress.delivery_finished()
 
 

@@ -27,10 +27,9 @@ from xmode_transfer.domain.manifest_reading import (
 )
 from xmode_transfer.domain.periods import PeriodKind, period_labelled
 from xmode_transfer.domain.records import Checksum, Receipt
-from xmode_transfer.domain.verification import SHA256_HEX
+from xmode_transfer.domain.verification import Proof, expected_checksums, judge, judge_bytes
 from xmode_transfer.ports import ObjectInfo, ObjectStore, OpenFile, Reader
-from xmode_transfer.services.publishing import chunks_of
-from xmode_transfer.services.spool import SpooledFile
+from xmode_transfer.services.publishing import SpooledFile, chunks_of
 from xmode_transfer.services.workbench import Workbench
 
 _FIRST_YEAR = 1970
@@ -114,7 +113,9 @@ def prove(
     ``marks`` are the IDs of the deliveries that may have put it."""
     try:
         info = store.head(receipt.key)
-        wrong = _wrong(reader, store, receipt, info, marks)
+        # A manifest knows no ETag: whatever the object has is as good.
+        known = receipt._replace(etag=info.etag) if info is not None else receipt
+        wrong = _wrong(reader, store, known, info, marks)
     except (AccessDenied, KmsDenied, ObjectNotFound, RequestRefused) as error:
         return receipt, f"it cannot be looked at: {error.message}", error
     if wrong is not None or info is None:
@@ -125,24 +126,15 @@ def prove(
 def _wrong(
     reader: Reader, store: ObjectStore, receipt: Receipt, info: ObjectInfo | None, marks: set[str]
 ) -> str | None:
-    if info is None:
-        return "nothing lies under this key any more"
-    if info.token not in marks:
+    judgement = judge(receipt, info)
+    if info is not None and info.token not in marks:
         return "it does not carry our mark: somebody else has put it"
-    if info.size != receipt.size:
-        return f"it has {info.size:,} bytes, and the manifest says {receipt.size:,}"
-    algorithm, expected = receipt.checksum.algorithm, receipt.checksum.value
-    if info.checksum is not None and info.checksum.algorithm == algorithm:
-        value: str | None = info.checksum.value
-    else:  # the store has none to compare: the bytes have
-        wanted = {algorithm, *([SHA256_HEX] if receipt.sha256 else [])}
-        read = reader.read(store, receipt.key, wanted, _nobody)
-        value = read.checksums.get(algorithm)
-        if value is None and receipt.sha256 is not None:
-            value, expected = read.checksums.get(SHA256_HEX), receipt.sha256
-    if value != expected:
-        return f"its {algorithm} is {value}, and the manifest says {expected}"
-    return None
+    if judgement.proof is Proof.ETAG:  # the store has no checksum to compare: the bytes have
+        read = reader.read(store, receipt.key, set(expected_checksums(receipt)), _nobody)
+        judgement = judge_bytes(receipt, read, judgement)
+        if judgement.flaw is None and judgement.proof is not Proof.BYTES:
+            return f"there is nothing here to compute its {receipt.checksum.algorithm} with"
+    return judgement.message if judgement.flaw is not None else None
 
 
 def _nobody(_: int) -> None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from xmode_transfer import telemetry
-from xmode_transfer.domain.acts import Act, ActKind, RemovalOutcome
+from xmode_transfer.domain.acts import ActKind, Removal, RemovalOutcome
 from xmode_transfer.domain.config import Configuration, Customer
 from xmode_transfer.domain.errors import (
     AccessDenied,
@@ -32,17 +32,18 @@ from xmode_transfer.domain.policy import Step
 from xmode_transfer.domain.records import Capabilities, Delivery, Failure, Holding, Lease
 from xmode_transfer.domain.retention import DeliveryKey, Reason, Verdict, judge
 from xmode_transfer.ports import ObjectStore
-from xmode_transfer.services import cleanup_acts, leasing, superseded
-from xmode_transfer.services.acts import INTERRUPTED, died
-from xmode_transfer.services.cleanup_acts import CLEANED, Journal
-from xmode_transfer.services.destination import Destination
-from xmode_transfer.services.expiring import Expiring, ExpiringPeriod, LeftKey, Planning, states_of
-from xmode_transfer.services.removing import Removed, Remover
+from xmode_transfer.services import leasing, superseded
+from xmode_transfer.services.destination import opened
+from xmode_transfer.services.due import check_scope
+from xmode_transfer.services.expiring import Expiring, ExpiringPeriod, Planning, states_of
+from xmode_transfer.services.operations import INTERRUPTED, Operation, Removed
+from xmode_transfer.services.removing import Remover
 from xmode_transfer.services.run import active_customer
 from xmode_transfer.services.sending import failure_of
 from xmode_transfer.services.workbench import Workbench
 from xmode_transfer.telemetry import Event
 
+CLEANED = "cleaned"
 NOTHING = "nothing"
 DRY_RUN = "dry_run"
 UNCONFIRMED = "unconfirmed"
@@ -82,7 +83,7 @@ class CleanupOutcome:
         return sorted(self.expiring.periods.values(), key=lambda item: (item.period, item.feed))
 
     @property
-    def left(self) -> list[LeftKey]:
+    def left(self) -> list[Removal]:
         """Keys that the policy lets go and that we did not remove, the first thousand: as they were found
         where anything was done, else as the listing lets it seem."""
         return self.removed.left if self.removed.keys else self.expiring.left
@@ -110,7 +111,7 @@ def cleanup(
     result = CleanupOutcome(name)
     with telemetry.bind(customer=name):
         telemetry.log(Event.CLEANUP_STARTED, feed=feed, dry_run=dry_run, confirmed=confirmed, by=by)
-        work = _Cleanup(bench, customer, feed, confirmed, by, result)
+        work = _Cleanup(bench, configuration, customer, feed, confirmed, by, result)
         try:
             if dry_run:
                 work.run(None)
@@ -133,6 +134,7 @@ class _Cleanup:
     """One execution. ``result`` is filled as it goes."""
 
     bench: Workbench
+    configuration: Configuration
     customer: Customer
     feed: str | None
     confirmed: bool
@@ -143,7 +145,7 @@ class _Cleanup:
         """With a lease for real, without one as a dry run."""
         ledger, name = self.bench.ledger, self.customer.name
         deliveries = ledger.deliveries.find(name)
-        self._check_feed(deliveries)
+        check_scope(ledger, self.configuration, self.customer, self.feed, ())
         holdings = ledger.keys.holdings(name)
         verdicts = judge(self.customer, deliveries, holdings, self.bench.clock.now())
         if self.feed is not None:
@@ -153,24 +155,22 @@ class _Cleanup:
             for verdict in verdicts.values()
             if not verdict.expires and verdict.reason is not Reason.EMPTY
         )
-        acts = ledger.operations.newest(name, ActKind.CLEANUP, None)
-        journal = self._journal(lease, acts)
-        died = journal.died if journal is not None else ()
+        operation = self._operation(lease) if lease is not None else None
         feeds = {key[0] for key, verdict in verdicts.items() if verdict.expires}
-        feeds |= cleanup_acts.feeds_in_doubt(self.bench, died)
+        if operation is not None:
+            feeds |= operation.feeds_in_doubt()
         if feeds:
-            with Destination(self.bench, self.customer, Step.CLEANUP) as store:
-                self._clean(store, journal, acts, verdicts, deliveries, holdings, sorted(feeds))
-        elif journal is not None:
-            journal.close_died()
+            with opened(self.bench, self.customer, Step.CLEANUP) as store:
+                self._clean(store, operation, verdicts, deliveries, holdings, sorted(feeds))
+        elif operation is not None:
+            operation.close_died()
         else:
             self.result.outcome = DRY_RUN
 
     def _clean(
         self,
         store: ObjectStore,
-        journal: Journal | None,
-        acts: Sequence[Act],
+        operation: Operation | None,
         verdicts: dict[DeliveryKey, Verdict],
         deliveries: Sequence[Delivery],
         holdings: Sequence[Holding],
@@ -178,24 +178,22 @@ class _Cleanup:
     ) -> None:
         result = self.result
         here = sum(item.objects for item in holdings if self.feed in (None, item.feed))
-        first = not cleanup_acts.confirmed_before(acts)
+        first = not self._confirmed_before()
         most = self._most_objects(here)
         periods: dict[tuple[str, str], list[Delivery]] = {}
         for delivery in deliveries:
             periods.setdefault((delivery.feed, delivery.period), []).append(delivery)
-        if journal is not None:
-            journal.begin()
-            result.act_id = journal.act.id
+        if operation is not None:
+            operation.begin()
+            result.act_id = operation.id
         planning = Planning(
+            bench=self.bench,
             customer=self.customer,
-            ledger=self.bench.ledger,
             store=store,
-            now=self.bench.clock.now(),
-            stop=self.bench.stop,
             verdicts=verdicts,
             states={place: states_of(some) for place, some in periods.items()},
             feeds=feeds,
-            recorder=journal,
+            operation=operation,
             most_objects=None if self.confirmed else -1 if first else most,
         )
         try:
@@ -203,39 +201,46 @@ class _Cleanup:
             if not plan.listed:
                 raise self._nothing_listed(feeds)
             result.expiring = plan
-            if journal is None:
-                result.asks = self._asks(first, most, here)
-            else:
-                journal.close_died()
-                self._check_confirmed(first, most, here)
+            if operation is not None:
+                operation.close_died()  # the listing has settled what they had planned
+            self._check_confirmed(first, most, here, dry_run=operation is None)
         except XmodeError as error:
             _failed(result, error)
-            if journal is not None:  # nothing has been removed: the act says so, and why
-                journal.close(result.outcome, result.removed, result.failure)
+            self._finish(operation)  # nothing has been removed: it says so, and why
             raise
-        if journal is None:
+        if operation is None:
             result.outcome = DRY_RUN
         elif result.expiring.is_empty:
-            journal.close(result.outcome, result.removed, None)
+            self._finish(operation)
         else:
-            self._apply(store, journal)
+            self._apply(store, operation)
 
-    def _apply(self, store: ObjectStore, journal: Journal) -> None:
+    def _apply(self, store: ObjectStore, operation: Operation) -> None:
         result, plan, progress = self.result, self.result.expiring, self.bench.progress
         keys = plan.objects + plan.manifests + plan.doubtful
         progress.delivery_started(self.customer.name, self.feed or "all feeds", "cleanup", keys, plan.bytes)
         try:
-            Remover(self.bench, self.customer, store, journal.act.id, journal.planned, result.removed).remove(
-                result.periods
-            )
+            Remover(self.bench, self.customer, store, operation, result.removed).remove(result.periods)
         except XmodeError as error:
             _failed(result, error)
-            journal.close(result.outcome, result.removed, result.failure, in_doubt=True)
+            self._finish(operation, in_doubt=True)
             raise
         finally:
             progress.delivery_finished()
         self._conclude()
-        journal.close(result.outcome, result.removed, result.failure)
+        self._finish(operation)
+
+    def _finish(self, operation: Operation | None, *, in_doubt: bool = False) -> None:
+        result, removed = self.result, self.result.removed
+        if operation is not None:
+            operation.finish(
+                result.outcome,
+                objects=removed.ours,
+                size=removed.our_bytes,
+                failed=removed.keys[RemovalOutcome.FAILED],
+                failure=result.failure,
+                in_doubt=in_doubt,
+            )
 
     def _conclude(self) -> None:
         result, removed = self.result, self.result.removed
@@ -279,15 +284,11 @@ class _Cleanup:
 
     # --- Gates --------------------------------------------------------------------------------------
 
-    def _check_feed(self, deliveries: Sequence[Delivery]) -> None:
-        if self.feed is None or self.feed in self.customer.feeds:
-            return
-        known = sorted({*self.customer.feeds, *(item.feed for item in deliveries)})
-        if self.feed not in known:
-            raise ConfigError(
-                f"{self.customer.name} has never received a feed {self.feed}",
-                hint=f"its feeds: {', '.join(known)}",
-            )
+    def _confirmed_before(self) -> bool:
+        """Whether a person has let a cleanup of this customer go ahead: nothing else gets that far the first
+        time."""
+        acts = self.bench.ledger.operations.newest(self.customer.name, ActKind.CLEANUP, None)
+        return any(act.objects or act.outcome == CLEANED for act in acts)
 
     def _most_objects(self, here: int) -> int:
         """How many go without a person's word."""
@@ -297,30 +298,24 @@ class _Cleanup:
         by_fraction = int(here * caps.max_fraction)
         return by_fraction if caps.max_objects is None else min(by_fraction, caps.max_objects)
 
-    def _asks(self, first: bool, most: int, here: int) -> str | None:
-        """Why this is more than is done without a person's word, or None."""
+    def _check_confirmed(self, first: bool, most: int, here: int, *, dry_run: bool) -> None:
+        """Raises NeedsConfirmation when this is more than is done without a person's word; a dry run says
+        so."""
         plan, name = self.result.expiring, self.customer.name
-        if self.confirmed or plan.is_empty:
-            return None
-        if first:
-            return f"this is the first cleanup of {name}"
-        if plan.objects > most:
-            return (
-                f"{plan.objects:,} of the {here:,} objects of {name} expire, and at most {most:,} go without "
-                "a person's word (retention.caps)"
-            )
-        return None
-
-    def _check_confirmed(self, first: bool, most: int, here: int) -> None:
-        """Raises NeedsConfirmation when this is more than is done without a person's word."""
-        why, name = self._asks(first, most, here), self.customer.name
-        if why is None:
+        if self.confirmed or plan.is_empty or not (first or plan.objects > most):
             return
+        why = f"this is the first cleanup of {name}"
         command = f"xmode-transfer cleanup --customer {name}"
         hint = f"look at what would go (`{command} --dry-run`), then say so (`{command} --confirm`)"
         if not first:
+            why = (
+                f"{plan.objects:,} of the {here:,} objects of {name} expire, and at most {most:,} go without "
+                "a person's word (retention.caps)"
+            )
             hint += f". If so many are right for good, raise retention.caps in customers/{name}.yaml"
-        raise NeedsConfirmation(f"{why}: nothing was removed", hint=hint)
+        if not dry_run:
+            raise NeedsConfirmation(f"{why}: nothing was removed", hint=hint)
+        self.result.asks = why
 
     def _nothing_listed(self, feeds: Sequence[str]) -> ListingEmpty:
         place = f"s3://{self.customer.destination.bucket}/{self.customer.destination.prefix}"
@@ -331,11 +326,13 @@ class _Cleanup:
             "place itself, there is nothing to clean up",
         )
 
-    def _journal(self, lease: Lease | None, acts: Sequence[Act]) -> Journal | None:
-        if lease is None:
-            return None
-        act = cleanup_acts.new_act(self.bench, self.customer, person=self.by, confirmed=self.confirmed)
-        return Journal(self.bench, self.customer, lease, act, died(acts))
+    def _operation(self, lease: Lease) -> Operation:
+        retention = self.customer.retention
+        policy = retention.model_dump_json(exclude_defaults=True) if retention is not None else "none"
+        reason = f"retention {policy}" + (", confirmed" if self.confirmed else "")
+        return Operation(
+            self.bench, lease, ActKind.CLEANUP, self.customer.name, person=self.by, reason=reason
+        )
 
 
 def _failed(result: CleanupOutcome, error: XmodeError) -> None:

@@ -6,7 +6,6 @@ what is there.
 """
 
 from dataclasses import dataclass, replace
-from datetime import datetime
 
 from xmode_transfer import telemetry
 from xmode_transfer.domain.config import Customer, Feed
@@ -16,6 +15,8 @@ from xmode_transfer.domain.errors import (
     ExitCode,
     Interrupted,
     LeaseLost,
+    RoleRefused,
+    UnsafeRole,
     VendorIdentityError,
     XmodeError,
 )
@@ -29,12 +30,12 @@ from xmode_transfer.domain.records import (
     SourceProblem,
     Status,
 )
-from xmode_transfer.ports import ObjectStore, PeriodState, Source
+from xmode_transfer.ports import ObjectStore, PeriodState
 from xmode_transfer.services import leasing, publishing, superseded
-from xmode_transfer.services.destination import Destination, was_not_let_in
+from xmode_transfer.services.destination import admit, opened
 from xmode_transfer.services.large import LargeObjects
-from xmode_transfer.services.obstacles import Incomplete, obstacle
 from xmode_transfer.services.planning import Plan, Planner
+from xmode_transfer.services.publishing import Incomplete, obstacle
 from xmode_transfer.services.rechecking import Recheck, Rechecked
 from xmode_transfer.services.sending import Sender, Sent, defect_of, failure_of, halts
 from xmode_transfer.services.workbench import Workbench
@@ -52,7 +53,8 @@ def deliver(bench: Workbench, customer: Customer, feed: Feed, state: PeriodState
             with leasing.held(
                 bench.ledger, leasing.of_delivery(customer.name, feed.name, period), bench.holder
             ) as lease:
-                work = _Work(bench, customer, feed, state, bench.sources(feed), lease, started)
+                planner = Planner(bench, customer, feed, state, bench.sources(feed))
+                work = _Work(bench, customer, feed, planner, lease, started)
                 try:
                     outcome = work.run()
                 except Exception as error:
@@ -65,15 +67,35 @@ def deliver(bench: Workbench, customer: Customer, feed: Feed, state: PeriodState
             return outcome
         except AlreadyRunning as error:
             latest = bench.ledger.deliveries.latest(customer.name, feed.name, period)
-            return DeliveryOutcome(
-                customer.name,
-                feed.name,
-                period,
-                latest.revision if latest else 1,
-                "already_running",
-                failure=failure_of(error),
-                exit_code=error.exit_code,
-            )
+            revision = latest.revision if latest else 1
+            return failed(customer, feed, period, revision, error, outcome="already_running")
+
+
+def failed(
+    customer: Customer,
+    feed: Feed,
+    period: str,
+    revision: int,
+    error: XmodeError,
+    *,
+    outcome: str | None = None,
+    problems: tuple[SourceProblem, ...] = (),
+    seconds: float = 0.0,
+    ends_run: bool = False,
+) -> DeliveryOutcome:
+    """The outcome where nothing was sent because of that error."""
+    return DeliveryOutcome(
+        customer.name,
+        feed.name,
+        period,
+        revision,
+        outcome or str(_status(error)),
+        seconds=seconds,
+        failure=failure_of(error),
+        problems=problems,
+        exit_code=error.exit_code,
+        ends_run=ends_run,
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,70 +105,53 @@ class _Work:
     bench: Workbench
     customer: Customer
     feed: Feed
-    state: PeriodState
-    source: Source
+    planner: Planner
     lease: Lease
     started: float  # monotonic seconds
 
     def run(self) -> DeliveryOutcome:
-        earlier = self.bench.ledger.deliveries.latest(
-            self.customer.name, self.feed.name, self.state.period.label
-        )
-        if earlier is not None and was_not_let_in(earlier):
-            refusal = self._knock()
-            if refusal is not None:
-                return self._still_refused(earlier, refusal)
-        planner = Planner(
-            self.customer,
-            self.feed,
-            self.state,
-            self.source,
-            self.bench.ledger,
-            self.bench.clock,
-            self.bench.checksum_of,
-        )
-        plan = planner.record(self.lease)
+        earlier = self.planner.latest()
+        if earlier is not None and _was_not_let_in(earlier):
+            refused = self._still_refused(earlier)
+            if refused is not None:
+                return refused
+        plan = self.planner.record(self.lease)
         if plan.delivery is None:
             return self._nothing_to_do(plan)
-        outcome = self._execute(planner, plan, plan.delivery, earlier)
+        outcome = self._execute(plan, plan.delivery, earlier)
         if outcome is None:
             # under a key of this revision lies what must not be overwritten: the next revision goes beside it
-            planner.supersede(self.lease, plan.delivery)
-            plan = planner.record(self.lease)
+            self.planner.supersede(self.lease, plan.delivery)
+            plan = self.planner.record(self.lease)
             assert plan.delivery is not None
-            outcome = self._execute(planner, plan, plan.delivery, None)
+            outcome = self._execute(plan, plan.delivery, None)
         if outcome is None:
             raise Defect(f"{self.lease.name}: stale twice", hint="report this with the log")
         return outcome
 
-    def _knock(self) -> XmodeError | None:
-        """Whether the customer lets us in by now: asked before the plan is made, since a customer who has not
-        mended its role is asked again and again, and a plan may be a million files."""
+    def _still_refused(self, earlier: Delivery) -> DeliveryOutcome | None:
+        """None when the customer lets us in by now: asked before the plan is made, since a customer who has
+        not mended its role is asked again and again, and a plan may be a million files. Asking in vain is
+        noted, and is no run."""
         try:
-            Destination(self.bench, self.customer).admit()
+            admit(self.bench, self.customer)
         except VendorIdentityError:
             raise
         except XmodeError as error:
-            return error
+            delivery = self._noted(earlier, error)
+            telemetry.log(
+                Event.DELIVERY_STILL_REFUSED,
+                revision=delivery.revision,
+                attempts=delivery.attempts,
+                next_attempt_at=delivery.next_attempt_at,
+                **error.log_context(),
+            )
+            return self._without_a_run(delivery, error)
         return None
-
-    def _still_refused(self, earlier: Delivery, error: XmodeError) -> DeliveryOutcome:
-        """Notes that it was asked in vain; that is no run."""
-        delivery = self._noted(earlier, error)
-        telemetry.log(
-            Event.DELIVERY_STILL_REFUSED,
-            revision=delivery.revision,
-            attempts=delivery.attempts,
-            next_attempt_at=delivery.next_attempt_at,
-            **error.log_context(),
-        )
-        return self._without_a_run(delivery, error)
 
     def broken(self, defect: Defect) -> DeliveryOutcome:
         """Notes a defect outside of any run: the next attempt takes the usual pause."""
-        latest = self.bench.ledger.deliveries.latest(
-            self.customer.name, self.feed.name, self.state.period.label
-        )
+        latest = self.planner.latest()
         if latest is None:
             raise defect
         if latest.status not in FINISHED and not latest.is_superseded:
@@ -167,22 +172,18 @@ class _Work:
         return delivery
 
     def _without_a_run(self, delivery: Delivery, error: XmodeError) -> DeliveryOutcome:
-        return DeliveryOutcome(
-            self.customer.name,
-            self.feed.name,
+        return failed(
+            self.customer,
+            self.feed,
             delivery.period,
             delivery.revision,
-            str(_status(error)),
+            error,
             seconds=self._seconds(),
-            failure=failure_of(error),
-            exit_code=error.exit_code,
             ends_run=_ends_run(error),
         )
 
     def _nothing_to_do(self, plan: Plan) -> DeliveryOutcome:
-        latest = self.bench.ledger.deliveries.latest(
-            self.customer.name, self.feed.name, self.state.period.label
-        )
+        latest = self.planner.latest()
         assert latest is not None
         return DeliveryOutcome(
             self.customer.name,
@@ -195,9 +196,7 @@ class _Work:
             manifest_key=latest.manifest_key,
         )
 
-    def _execute(
-        self, planner: Planner, plan: Plan, delivery: Delivery, earlier: Delivery | None
-    ) -> DeliveryOutcome | None:
+    def _execute(self, plan: Plan, delivery: Delivery, earlier: Delivery | None) -> DeliveryOutcome | None:
         """One run towards the delivery, which the ledger had as ``earlier`` before it. None when it has to be
         superseded."""
         bench = self.bench
@@ -236,16 +235,16 @@ class _Work:
         sent, rechecked = Sent(), Rechecked()
         error: XmodeError | None = None
         try:
-            with Destination(bench, self.customer) as store:
+            with opened(bench, self.customer) as store:
                 # Where everything is to be sent, nothing can be gone.
                 sends_all = plan.upload_count == delivery.object_count
                 before = None if sends_all else bench.ledger.objects.last_proof(delivery.id)
                 sent = self._send(store, delivery)
                 error = obstacle(bench, plan, sent)
                 if error is None and not sent.stale and before is not None:
-                    recheck = Recheck(bench, planner, store, delivery, self.lease, before, rechecked)
+                    recheck = Recheck(bench, self.planner, store, delivery, self.lease, before, rechecked)
                     sent.stale = recheck.run().stale
-                    delivery = planner.counted(self.lease, delivery)
+                    delivery = self.planner.counted(self.lease, delivery)
                     if rechecked.again and not sent.stale:
                         plan.upload_count += rechecked.again
                         bench.progress.delivery_started(
@@ -279,7 +278,9 @@ class _Work:
 
     def _send(self, store: ObjectStore, delivery: Delivery) -> Sent:
         """Sends what is pending of the delivery."""
-        sender = Sender(self.bench, self.customer, self.feed, self.source, store, delivery, self.lease)
+        sender = Sender(
+            self.bench, self.customer, self.feed, self.planner.source, store, delivery, self.lease
+        )
         return sender.send(self.bench.ledger.objects.pending(delivery.id))
 
     def _close(
@@ -297,50 +298,52 @@ class _Work:
             raise error  # the ledger takes nothing more from us; whoever holds the lease goes on
         status = _status(error)
         failure = failure_of(error) if error is not None else None
-        word = "interrupted" if isinstance(error, Interrupted) else str(status)
+        interrupted = isinstance(error, Interrupted)
+        word = "interrupted" if interrupted else str(status)
         now = self.bench.clock.now()
-        failed = error is not None and not isinstance(error, Interrupted)
+        # Our own identity is no trouble of this delivery, and whoever mends it wants no pause.
+        paused = error is not None and not isinstance(error, Interrupted | VendorIdentityError)
         delivery = replace(
             delivery,
             status=status,
-            failure=failure if failed else None,
+            failure=None if interrupted else failure,
             updated_at=now,
-            next_attempt_at=self._next_attempt_at(earlier, now, error) if failed else None,
+            next_attempt_at=self.bench.backoff.next_attempt_at(earlier, now) if paused else None,
         )
         self.bench.ledger.deliveries.update(self.lease, delivery)
-        seconds = self._finish(run, plan, sent, word, failure)
+        run = self._finish(run, plan, sent, word, failure)
         fields = failure and {"cause": failure.cause, "party": failure.party, "message": failure.message}
         telemetry.log(
             Event.DELIVERY_FINISHED,
             run_id=run.id,
             revision=delivery.revision,
             outcome=word,
-            uploaded=sent.uploaded,
+            uploaded=run.uploaded,
             adopted=sent.adopted,
             skipped=plan.skipped,
-            failed=sent.failed + len(plan.problems),
+            failed=run.failed,
             sent_again=rechecked.again,
             missing=delivery.missing_count,
-            sent_bytes=sent.uploaded_bytes,
-            seconds=round(seconds, 3),
+            sent_bytes=run.bytes,
+            seconds=round(run.seconds, 3),
             manifest_key=delivery.manifest_key,
             **(fields or {}),
         )
         if isinstance(error, VendorIdentityError):
             raise error  # ours, and the same for every customer: said once, by whoever called
         problems = [*plan.problems]
-        problems += [SourceProblem(f.name, f.failure.cause, f.failure.message) for f in sent.failures]
+        problems += [SourceProblem(name, its.cause, its.message) for name, its in sent.failures.items()]
         return DeliveryOutcome(
             self.customer.name,
             self.feed.name,
             delivery.period,
             delivery.revision,
             word,
-            uploaded=sent.uploaded,
-            skipped=plan.skipped + sent.adopted,
-            failed=sent.failed + len(plan.problems),
-            bytes=sent.uploaded_bytes,
-            seconds=seconds,
+            uploaded=run.uploaded,
+            skipped=run.skipped,
+            failed=run.failed,
+            bytes=run.bytes,
+            seconds=run.seconds,
             manifest_key=delivery.manifest_key if status is Status.DELIVERED else None,
             failure=failure,
             problems=tuple(problems),
@@ -350,32 +353,20 @@ class _Work:
             missing=delivery.missing_count,
         )
 
-    def _next_attempt_at(
-        self, earlier: Delivery | None, now: datetime, error: XmodeError | None
-    ) -> datetime | None:
-        """None for our own identity: that is no trouble of this delivery, and whoever mends it wants no
-        pause."""
-        if isinstance(error, VendorIdentityError):
-            return None
-        return self.bench.backoff.next_attempt_at(earlier, now)
-
-    def _finish(self, run: Run, plan: Plan, sent: Sent, outcome: str, failure: Failure | None) -> float:
-        seconds = self._seconds()
-        self.bench.ledger.runs.finish(
-            self.lease,
-            replace(
-                run,
-                finished_at=self.bench.clock.now(),
-                outcome=outcome,
-                uploaded=sent.uploaded,
-                skipped=plan.skipped + sent.adopted,
-                failed=sent.failed + len(plan.problems),
-                bytes=sent.uploaded_bytes,
-                seconds=seconds,
-                failure=failure,
-            ),
+    def _finish(self, run: Run, plan: Plan, sent: Sent, outcome: str, failure: Failure | None) -> Run:
+        run = replace(
+            run,
+            finished_at=self.bench.clock.now(),
+            outcome=outcome,
+            uploaded=sent.uploaded,
+            skipped=plan.skipped + sent.adopted,
+            failed=sent.failed + len(plan.problems),
+            bytes=sent.uploaded_bytes,
+            seconds=self._seconds(),
+            failure=failure,
         )
-        return seconds
+        self.bench.ledger.runs.finish(self.lease, run)
+        return run
 
     def _seconds(self) -> float:
         return self.bench.clock.monotonic() - self.started
@@ -386,6 +377,12 @@ def _ends_run(error: XmodeError) -> bool:
     if isinstance(error, Incomplete | Defect):
         return False
     return isinstance(error, Interrupted) or halts(error)
+
+
+def _was_not_let_in(delivery: Delivery) -> bool:
+    """Whether the delivery waits because the customer's role does not let us in."""
+    cause = delivery.failure.cause if delivery.failure is not None else None
+    return delivery.status is Status.BLOCKED and cause in (RoleRefused.code, UnsafeRole.code)
 
 
 def _status(error: XmodeError | None) -> Status:

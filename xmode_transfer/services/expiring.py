@@ -1,26 +1,23 @@
 """What a cleanup would remove: the ledger's keys beside the bucket's, each with the policy's decision.
 
-One streamed pass. With a recorder the keys that go are written to the ledger as planned, before anything is
+One streamed pass. With an operation the keys that go are written to the ledger as planned, before anything is
 deleted; without one it is a dry run.
 """
 
-import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Protocol
 
-from xmode_transfer.adapters.ledger import Ledger
 from xmode_transfer.domain.acts import Removal, RemovalOutcome
 from xmode_transfer.domain.config import Customer
 from xmode_transfer.domain.errors import Interrupted
 from xmode_transfer.domain.records import DeliveredKey, Delivery, Status
-from xmode_transfer.domain.retention import Action, DeliveryKey, Seen, Verdict, apply
+from xmode_transfer.domain.retention import Action, DeliveryKey, Verdict, decide
 from xmode_transfer.ports import ListedObject, ObjectStore
 from xmode_transfer.services.listing import compare
+from xmode_transfer.services.operations import LEFT_NAMED, Operation
+from xmode_transfer.services.workbench import Workbench
 
-LEFT_NAMED = 1000
-"""How many of the keys that are not removed an answer names; the ledger has them all."""
 _BATCH = 1000
 
 States = tuple[tuple[int, Status], ...]
@@ -45,14 +42,6 @@ class ExpiringPeriod:
     kept_because: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class LeftKey:
-    """A key that the policy would let go, and that stays or was gone already."""
-
-    key: str
-    outcome: RemovalOutcome
-
-
 @dataclass(slots=True)
 class Expiring:
     """The plan. ``objects`` are without the manifests, ``bytes`` with them; ``doubtful`` keys expire too and
@@ -69,21 +58,11 @@ class Expiring:
     foreign: int = 0
     listed: int = 0
     settled: int = 0
-    left: list[LeftKey] = field(default_factory=list)
+    left: list[Removal] = field(default_factory=list)
 
     @property
     def is_empty(self) -> bool:
         return not self.periods
-
-
-class Recorder(Protocol):
-    """Where a plan is written."""
-
-    def planned(self, removals: Sequence[Removal]) -> None: ...
-
-    def settle(self, keys: Sequence[str]) -> set[str]:
-        """Of keys that the listing does not show, those that an act that died had planned to remove."""
-        ...
 
 
 def states_of(deliveries: Sequence[Delivery]) -> States:
@@ -96,15 +75,13 @@ class Planning:
     """One pass over a customer's destination. ``feeds`` are those that are listed; beyond ``most_objects``
     the plan is counted and no longer recorded, since it will not be carried out."""
 
+    bench: Workbench
     customer: Customer
-    ledger: Ledger
     store: ObjectStore
-    now: datetime
-    stop: threading.Event
     verdicts: Mapping[DeliveryKey, Verdict]
     states: Mapping[tuple[str, str], States]
     feeds: Sequence[str]
-    recorder: Recorder | None
+    operation: Operation | None
     most_objects: int | None
     _plan: Expiring = field(default_factory=Expiring)
     _unwritten: list[Removal] = field(default_factory=list)
@@ -115,20 +92,23 @@ class Planning:
         prefix = self.customer.destination.prefix
         below = tuple(f"{prefix}{feed}/" for feed in sorted(self.feeds, key=lambda feed: f"{feed}/"))
         known = (
-            item for item in self.ledger.keys.delivered(self.customer.name) if item.key.startswith(below)
+            item
+            for item in self.bench.ledger.keys.delivered(self.customer.name)
+            if item.key.startswith(below)
         )
-        pairs = ((item.known, item.there) for item in compare(self._listed(below), known, prefix))
-        for decision in apply(self.verdicts, pairs, prefix=prefix):
-            if decision.known is None:
+        for item in compare(self._listed(below), known, prefix):
+            if item.known is None:
                 self._plan.foreign += 1
-            elif decision.there is None:
-                self._not_seen(decision.known, decision.reason, decision.action is Action.LEAVE_GONE)
-            elif decision.action is Action.KEEP:
+                continue
+            action, reason = decide(self.verdicts, item.known, item.there, prefix)
+            if item.there is None:
+                self._not_seen(item.known, reason, action is Action.LEAVE_GONE)
+            elif action is Action.KEEP:
                 self._plan.kept += 1
-            elif decision.action is Action.LEAVE_CHANGED:
-                self._doubt(self._removal(decision.known, None, decision.reason), RemovalOutcome.CHANGED)
+            elif action is Action.LEAVE_CHANGED:
+                self._doubt(self._removal(item.known, None, reason), RemovalOutcome.CHANGED)
             else:
-                self._expire(decision.known, decision.there, decision.reason)
+                self._expire(item.known, item.there, reason)
         self._settle()
         self._write()
         return self._plan
@@ -138,11 +118,11 @@ class Planning:
         for prefix in below:
             for item in self.store.list(prefix):
                 self._plan.listed += 1
-                if self.stop.is_set():
+                if self.bench.stop.is_set():
                     raise Interrupted("stopped on request", hint="nothing was removed")
                 yield item
 
-    def _expire(self, known: DeliveredKey, there: Seen, reason: str) -> None:
+    def _expire(self, known: DeliveredKey, there: ListedObject, reason: str) -> None:
         removal = self._removal(known, there, reason)
         plan, period = self._plan, self._period(removal)
         if removal.manifest:
@@ -161,7 +141,7 @@ class Planning:
         plan, period = self._plan, self._period(removal)
         plan.doubtful += 1
         if len(plan.left) < LEFT_NAMED:
-            plan.left.append(LeftKey(removal.key, seems))
+            plan.left.append(removal._replace(outcome=seems))
         if removal.manifest:
             period.manifests.append(removal)
         else:
@@ -175,7 +155,7 @@ class Planning:
 
     def _settle(self) -> None:
         """What the listing did not show: removed by an act that died, or to be looked for if it expires."""
-        settled = self.recorder.settle(list(self._unseen)) if self.recorder and self._unseen else set()
+        settled = self.operation.settle(list(self._unseen)) if self.operation and self._unseen else set()
         self._plan.settled += len(settled)
         for key, (removal, expires) in self._unseen.items():
             if expires and key not in settled:
@@ -189,28 +169,32 @@ class Planning:
         return self._plan.periods[place]
 
     def _record(self, removal: Removal) -> None:
-        if self.recorder is not None:
+        if self.operation is not None:
             self._unwritten.append(removal)
             if len(self._unwritten) >= _BATCH:
                 self._write()
 
     def _write(self) -> None:
-        if self.recorder is not None and self._unwritten:
-            self.recorder.planned(self._unwritten)
+        if self.operation is not None and self._unwritten:
+            self.operation.record(self._unwritten)
             self._unwritten = []
 
-    def _removal(self, known: DeliveredKey, there: Seen | None, reason: str) -> Removal:
-        """As it is planned: to be deleted as it was listed, or (``there`` None) only to be looked at."""
-        return Removal(
-            known.key,
-            known.feed,
-            known.period,
-            known.revision,
-            manifest=known.etag is None,
-            size=there.size if there is not None else known.size or 0,
-            etag=there.etag if there is not None else known.etag or "",
-            delivered_at=known.delivered_at,
-            reason=reason,
-            outcome=RemovalOutcome.DOUBTFUL if there is None else RemovalOutcome.PLANNED,
-            at=self.now,
-        )
+    def _removal(self, known: DeliveredKey, there: ListedObject | None, reason: str) -> Removal:
+        return removal(known, there, reason, self.bench.clock.now())
+
+
+def removal(known: DeliveredKey, there: ListedObject | None, reason: str, now: datetime) -> Removal:
+    """As it is planned: to be deleted as it is ``there``, or (None) only to be looked at."""
+    return Removal(
+        known.key,
+        known.feed,
+        known.period,
+        known.revision,
+        manifest=known.etag is None,
+        size=there.size if there is not None else known.size or 0,
+        etag=there.etag if there is not None else known.etag or "",
+        delivered_at=known.delivered_at,
+        reason=reason,
+        outcome=RemovalOutcome.DOUBTFUL if there is None else RemovalOutcome.PLANNED,
+        at=now,
+    )

@@ -7,10 +7,8 @@ upload that was ever opened ends completed, aborted, or recorded as left behind.
 """
 
 import threading
-from collections.abc import Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, wait
+from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
-from typing import Any
 
 from xmode_transfer import telemetry
 from xmode_transfer.domain.config import Customer
@@ -34,6 +32,7 @@ from xmode_transfer.domain.records import (
     UploadStatus,
 )
 from xmode_transfer.ports import ObjectStore, OpenFile, PutAnswer, PutRequest
+from xmode_transfer.services.parallel import in_order
 from xmode_transfer.services.planning import own_ids
 from xmode_transfer.services.workbench import Workbench
 from xmode_transfer.telemetry import Event
@@ -69,33 +68,48 @@ class LargeObjects:
             return self._send(planned, request, body)
 
     def _send(self, planned: PlannedObject, request: PutRequest, body: OpenFile) -> PutAnswer | None:
-        if not self._store.resumes:
-            return self._send_anew(planned, request, body)
-        upload = self._journalled(planned) or self._open(planned, request)
+        opened: list[MultipartUpload] = []
         try:
-            return self._send_parts(upload, body)
+            if not self._store.resumes:
+                return self._send_anew(planned, request, body, opened)
+            opened.append(self._journalled(planned) or self._open(planned, request))
+            return self._send_parts(opened[0], body)
         except PartsRefused as error:
-            self._refused([upload], error)
+            self._refused(opened, error)
             return None
-        except UploadNotFound:
-            if self._landed(planned):
-                raise self._settled(upload) from None
-            self._bench.ledger.uploads.close(self._lease, upload.upload_id, UploadStatus.ABORTED)
+        except UploadNotFound as error:
+            self._check_answer(planned, opened, error)
+            for upload in opened:
+                self._bench.ledger.uploads.close(self._lease, upload.upload_id, UploadStatus.ABORTED)
             raise
-        except Unavailable:
-            # the answer to Complete may have been lost: the object itself says what became of it
-            if self._landed(planned):
-                raise self._settled(upload) from None
-            raise
-        except (ObjectExists, SourceChanged):
-            self.give_up(upload)
+        except XmodeError as error:
+            if isinstance(error, Unavailable):
+                self._check_answer(planned, opened, error)
+            if not self._store.resumes or isinstance(error, ObjectExists | SourceChanged):
+                for upload in opened:
+                    self.give_up(upload)
             raise
 
-    def _send_anew(self, planned: PlannedObject, request: PutRequest, body: OpenFile) -> PutAnswer | None:
+    def _check_answer(
+        self, planned: PlannedObject, opened: Sequence[MultipartUpload], error: XmodeError
+    ) -> None:
+        """The answer to Complete may have been lost: the object itself says what became of it. Raises
+        ObjectExists when this delivery's is there."""
+        if not opened:
+            return
+        info = self._store.head(planned.key)
+        if info is not None and info.token == self._delivery.id and info.size == planned.size:
+            for upload in opened:
+                self._bench.ledger.uploads.close(self._lease, upload.upload_id, UploadStatus.COMPLETED)
+            what = f"{planned.key} is there already, from an upload whose answer was lost"
+            raise ObjectExists(what) from error
+
+    def _send_anew(
+        self, planned: PlannedObject, request: PutRequest, body: OpenFile, opened: list[MultipartUpload]
+    ) -> PutAnswer:
         """In one upload, by an engine that does not go on with another's."""
         for earlier in self._open_uploads(planned):
             self.give_up(earlier)
-        opened: list[MultipartUpload] = []
         sent: list[int] = []
 
         def journal(upload_id: str, abort_at: datetime | None) -> None:
@@ -108,27 +122,14 @@ class LargeObjects:
 
         try:
             answer = self._store.put_in_parts(request, body, journal, acknowledged).result()
-        except XmodeError as error:
+        except XmodeError:
             with self._lock:
                 self.sent_bytes -= sum(sent)  # it has to go again
-            self._not_sent(planned, opened, error)
-            return None
+            raise
         self._learn_multipart(True)
         for upload in opened:
             self._bench.ledger.uploads.close(self._lease, upload.upload_id, UploadStatus.COMPLETED)
         return answer
-
-    def _not_sent(self, planned: PlannedObject, opened: Sequence[MultipartUpload], error: XmodeError) -> None:
-        """Returns when a single PutObject is to be used. Else raises the error, or ObjectExists when only the
-        answer was lost: then the object itself says so."""
-        if isinstance(error, PartsRefused):
-            self._refused(opened, error)
-            return
-        if opened and isinstance(error, UploadNotFound | Unavailable) and self._landed(planned):
-            raise [self._settled(upload) for upload in opened][-1] from error
-        for upload in opened:
-            self.give_up(upload)
-        raise error
 
     def _tell_sent(self, count: int) -> None:
         with self._lock:
@@ -187,86 +188,39 @@ class LargeObjects:
         done = {part.number: part for part in upload.parts}
         for acknowledged in done.values():
             self._bench.progress.bytes_resumed(acknowledged.size)
-        todo = missing(split(upload.size, upload.part_size), done)
-        sending: dict[Future[UploadedPart], Part] = {}
-        recording: dict[Future[None], UploadedPart] = {}
-        failure: BaseException | None = None
-        while todo or sending or recording:
+        parts = split(upload.size, upload.part_size)
+
+        def todo() -> Iterator[Part]:
+            for part in missing(parts, done):
+                if self._bench.stop.is_set():
+                    return
+                yield part
+
+        def send(part: Part) -> UploadedPart:
             # What is not on disk yet counts as in flight: after kill -9 no more than that is sent again.
-            while todo and failure is None and not self._bench.stop.is_set():
-                if len(sending) + len(recording) >= self._parallel(upload):
-                    break
-                part = todo.pop(0)
-                future = self._store.upload_part(
-                    upload.key, upload.upload_id, part.number, body, part.offset, part.length
-                )
-                sending[future] = part
-            if not sending and not recording:
-                break
-            in_flight: set[Future[Any]] = {*sending, *recording}
-            finished, _ = wait(in_flight, return_when=FIRST_COMPLETED)
-            failure = self._recorded(finished, recording, done) or failure
-            failure = self._acknowledged(upload, finished, sending, recording) or failure
-        if failure is not None:
-            raise failure
-        if todo:
+            acknowledged = self._store.upload_part(
+                upload.key, upload.upload_id, part.number, body, part.offset, part.length
+            ).result()
+            self._tell_sent(acknowledged.size)
+            self._bench.ledger.uploads.record_part(self._lease, upload.upload_id, acknowledged).result()
+            return acknowledged
+
+        with in_order(send, todo(), name="part", threads=self._parallel(upload), ahead=2) as sent:
+            done |= {part.number: part for part in sent}
+        if len(done) < len(parts):
             return None  # asked to stop: what was acknowledged is journalled
         body.check_unchanged()
         self._learn_multipart(True)
-        parts = [done[number] for number in sorted(done)]
-        answer = self._store.complete_upload(upload.key, upload.upload_id, parts, upload.size)
+        answer = self._store.complete_upload(
+            upload.key, upload.upload_id, [done[part.number] for part in parts], upload.size
+        )
         self._bench.ledger.uploads.close(self._lease, upload.upload_id, UploadStatus.COMPLETED)
         return answer
-
-    def _acknowledged(
-        self,
-        upload: MultipartUpload,
-        finished: set[Future[Any]],
-        sending: dict[Future[UploadedPart], Part],
-        recording: dict[Future[None], UploadedPart],
-    ) -> BaseException | None:
-        """Lets the parts be journalled that S3 has acknowledged, while others go on. Answers what went
-        wrong."""
-        failure: BaseException | None = None
-        for future in finished & sending.keys():
-            del sending[future]
-            error = future.exception()
-            if error is not None:
-                failure = failure or error
-                continue
-            part = future.result()
-            recording[self._bench.ledger.uploads.record_part(self._lease, upload.upload_id, part)] = part
-            self._tell_sent(part.size)
-        return failure
-
-    def _recorded(
-        self,
-        finished: set[Future[Any]],
-        recording: dict[Future[None], UploadedPart],
-        done: dict[int, UploadedPart],
-    ) -> BaseException | None:
-        failure: BaseException | None = None
-        for future in finished & recording.keys():
-            part = recording.pop(future)
-            error = future.exception()
-            if error is None:
-                done[part.number] = part
-            failure = failure or error
-        return failure
 
     def _parallel(self, upload: MultipartUpload) -> int:
         limits = self._bench.limits
         fitting = limits.memory_bytes // upload.part_size
         return max(1, min(fitting, limits.parallel_objects_per_customer, 8))
-
-    def _landed(self, planned: PlannedObject) -> bool:
-        """Whether this delivery's object lies under the key."""
-        info = self._store.head(planned.key)
-        return info is not None and info.token == self._delivery.id and info.size == planned.size
-
-    def _settled(self, upload: MultipartUpload) -> ObjectExists:
-        self._bench.ledger.uploads.close(self._lease, upload.upload_id, UploadStatus.COMPLETED)
-        return ObjectExists(f"{upload.key} is there already, from an upload whose answer was lost")
 
     def _refused(self, uploads: Sequence[MultipartUpload], error: PartsRefused) -> None:
         with self._lock:

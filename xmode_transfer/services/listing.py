@@ -4,16 +4,17 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from operator import attrgetter
 from typing import NamedTuple
 
+from xmode_transfer.domain.beside import beside
 from xmode_transfer.domain.config import Customer, Feed
 from xmode_transfer.domain.errors import Interrupted
 from xmode_transfer.domain.keys import is_notice
 from xmode_transfer.domain.layout import Layout, Place
 from xmode_transfer.domain.policy import Step
-from xmode_transfer.domain.records import DeliveredKey
-from xmode_transfer.ports import ListedObject
-from xmode_transfer.services import destination
+from xmode_transfer.domain.records import DeliveredKey, ListedObject, same_object
+from xmode_transfer.services.destination import opened
 from xmode_transfer.services.workbench import Workbench
 
 
@@ -77,7 +78,7 @@ class Listing:
         layout = Layout(prefix, self.feeds)
         below = prefix + (f"{self.feed}/" if self.feed else "")
         doubtful = not_attested(self.bench, self.customer.name, self.feed)
-        with destination.opened(self.bench, self.customer, Step.LIST) as store:
+        with opened(self.bench, self.customer, Step.LIST) as store:
             known = self.bench.ledger.keys.delivered(self.customer.name, self.feed)
             for compared in compare(store.list(below), known, prefix):
                 item = compared
@@ -110,24 +111,17 @@ def not_attested(bench: Workbench, customer: str, feed: str | None = None) -> di
 
 def compare(there: Iterable[ListedObject], known: Iterable[DeliveredKey], prefix: str) -> Iterator[ListedKey]:
     """Both sides in the order of keys, walked side by side. ``prefix`` is the destination's."""
-    left, right = iter(there), iter(known)
-    item, record = next(left, None), next(right, None)
-    while item is not None or record is not None:
-        if record is None or (item is not None and item.key < record.key):
-            assert item is not None
+    for item, record in beside(there, known, attrgetter("key"), attrgetter("key")):
+        if item is None:
+            assert record is not None
+            if not record.superseded:  # else gone, as it should be
+                standing = Standing.MISSING if record.key.startswith(prefix) else Standing.ELSEWHERE
+                yield ListedKey(standing, record.key, None, record)
+        elif record is None:
             standing = Standing.NOTICE if is_notice(prefix, item.key) else Standing.FOREIGN
             yield ListedKey(standing, item.key, item, None)
-            item = next(left, None)
-        elif item is None or record.key < item.key:
-            if record.superseded:  # gone, as it should be
-                record = next(right, None)
-                continue
-            standing = Standing.MISSING if record.key.startswith(prefix) else Standing.ELSEWHERE
-            yield ListedKey(standing, record.key, None, record)
-            record = next(right, None)
         else:
             yield ListedKey(_standing(item, record), item.key, item, record)
-            item, record = next(left, None), next(right, None)
 
 
 def _standing(there: ListedObject, known: DeliveredKey) -> Standing:
@@ -135,5 +129,4 @@ def _standing(there: ListedObject, known: DeliveredKey) -> Standing:
         return Standing.SUPERSEDED
     if known.etag is None:
         return Standing.MANIFEST
-    same = there.size == known.size and there.etag.strip('"') == known.etag.strip('"')
-    return Standing.OURS if same else Standing.CHANGED
+    return Standing.OURS if same_object(known, there) else Standing.CHANGED

@@ -34,8 +34,7 @@ from xmode_transfer.domain.policy import Step
 from xmode_transfer.domain.records import Lease
 from xmode_transfer.ports import ObjectStore, PutRequest
 from xmode_transfer.services import leasing, publishing
-from xmode_transfer.services.destination import Destination
-from xmode_transfer.services.spool import SpooledFile
+from xmode_transfer.services.destination import opened
 from xmode_transfer.services.workbench import Workbench
 from xmode_transfer.telemetry import Event
 
@@ -146,7 +145,7 @@ class Notices:
         ledger, clock = self._bench.ledger, self._bench.clock
         item = planned[0]
         try:
-            with Destination(self._bench, customer, Step.NOTICE) as store:
+            with opened(self._bench, customer, Step.NOTICE) as store:
                 for item in planned:
                     if self._stop.is_set():
                         return
@@ -165,7 +164,7 @@ class Notices:
 
     def _put_one(self, store: ObjectStore, item: Notice) -> None:
         """Once: this very notice that is there already is success."""
-        with SpooledFile([item.body.encode()]) as body:
+        with publishing.SpooledFile([item.body.encode()]) as body:
             request = PutRequest(item.key, item.token, body.size, content_type(item.key))
             try:
                 answer = store.put(request, body).result()

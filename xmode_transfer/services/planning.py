@@ -8,7 +8,6 @@ import hashlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 
-from xmode_transfer.adapters.ledger import Ledger
 from xmode_transfer.domain import keys
 from xmode_transfer.domain.config import Customer, Feed
 from xmode_transfer.domain.errors import SourceError
@@ -17,6 +16,7 @@ from xmode_transfer.domain.plan import Action, Difference, Kind, PlanEntry, diff
 from xmode_transfer.domain.records import (
     FINISHED,
     SUPERSEDED,
+    DeliveredKey,
     Delivery,
     Failure,
     Lease,
@@ -26,7 +26,8 @@ from xmode_transfer.domain.records import (
     SourceProblem,
     Status,
 )
-from xmode_transfer.ports import ChecksumOf, Clock, PeriodState, Source
+from xmode_transfer.ports import PeriodState, Source
+from xmode_transfer.services.workbench import Workbench
 
 ILLEGAL_NAME = "illegal_name"
 """A problem of a source file whose name makes no object key of ours; the sources know the others."""
@@ -47,17 +48,15 @@ class Plan:
 class Planner:
     """Plans one period of one subscription."""
 
+    bench: Workbench
     customer: Customer
     feed: Feed
     state: PeriodState
     source: Source
-    ledger: Ledger
-    clock: Clock
-    checksum_of: ChecksumOf
 
     def record(self, lease: Lease) -> Plan:
         """Decides and records. Idempotent: after a crash it goes on with the plan that is there."""
-        latest = self._latest()
+        latest = self.latest()
         if latest is not None and latest.status in FINISHED:
             news, known_count = self._news(lease, latest)
             if not news:
@@ -65,11 +64,11 @@ class Planner:
                 return Plan(skipped=known_count)
         delivery = self._open_revision(latest)
         if delivery is not latest:
-            self.ledger.deliveries.create(lease, delivery)
+            self.bench.ledger.deliveries.create(lease, delivery)
         plan = self._record(lease, delivery)
         if plan is None:
-            delivery = self._open_revision(self._latest())
-            self.ledger.deliveries.create(lease, delivery)
+            delivery = self._open_revision(self.latest())
+            self.bench.ledger.deliveries.create(lease, delivery)
             plan = self._record(lease, delivery)
         assert plan is not None  # a revision that was just begun holds nothing that could be stale
         return plan
@@ -92,33 +91,21 @@ class Planner:
 
     def counted(self, lease: Lease, delivery: Delivery) -> Delivery:
         """The delivery with its counts as planned now, recorded."""
-        count, total = self.ledger.objects.totals(delivery.id)
+        count, total = self.bench.ledger.objects.totals(delivery.id)
         delivery = replace(
             delivery,
             object_count=count,
             total_bytes=total,
-            missing_count=sum(1 for _ in self.ledger.objects.left_out(delivery.id)),
+            missing_count=sum(1 for _ in self.bench.ledger.objects.left_out(delivery.id)),
             marker=self.state.marker,
-            updated_at=self.clock.now(),
+            updated_at=self.bench.clock.now(),
         )
-        self.ledger.deliveries.update(lease, delivery)
+        self.bench.ledger.deliveries.update(lease, delivery)
         return delivery
-
-    def same_content(self, file: SourceFile, receipt: Receipt) -> bool:
-        """Whether the file still is what was delivered."""
-        if file.size != receipt.size:
-            return False
-        try:
-            with self.source.open(file) as body:
-                value = self.checksum_of(body, receipt.checksum.algorithm)
-                body.check_unchanged()
-        except SourceError:
-            return False  # it is being written, or cannot be read: sending it will tell
-        return value == receipt.checksum.value
 
     def preview(self) -> Iterator[PlanEntry]:
         """What ``record`` would do, name by name, with reasons; writes nothing."""
-        latest = self._latest()
+        latest = self.latest()
         delivery = self._open_revision(latest)
         renewed = latest is not None and self._declared_anew(latest)
         for difference in self._differences(delivery):
@@ -133,9 +120,9 @@ class Planner:
             message=f"the source changed before revision {delivery.revision} was complete; "
             f"revision {delivery.revision + 1} takes over",
         )
-        self.ledger.deliveries.update(
+        self.bench.ledger.deliveries.update(
             lease,
-            replace(delivery, status=Status.FAILED, failure=failure, updated_at=self.clock.now()),
+            replace(delivery, status=Status.FAILED, failure=failure, updated_at=self.bench.clock.now()),
         )
 
     def _open_revision(self, latest: Delivery | None) -> Delivery:
@@ -143,7 +130,7 @@ class Planner:
         if latest is not None and latest.status not in FINISHED and not latest.is_superseded:
             return latest
         revision = latest.revision + 1 if latest else 1
-        now = self.clock.now()
+        now = self.bench.clock.now()
         return Delivery(
             id=delivery_id(self.customer.name, self.feed.name, self._period, revision),
             customer=self.customer.name,
@@ -189,12 +176,12 @@ class Planner:
                 else:
                     yield from self._planned(plan, difference, delivery.revision)
 
-        self.ledger.objects.plan(lease, delivery.id, objects())
+        self.bench.ledger.objects.plan(lease, delivery.id, objects())
         if stale:
             self.supersede(lease, delivery)
             return None
         if gone:
-            self.ledger.objects.forget(lease, delivery.id, gone)
+            self.bench.ledger.objects.forget(lease, delivery.id, gone)
         plan.delivery = self.counted(lease, delivery)
         return plan
 
@@ -230,7 +217,7 @@ class Planner:
         """The producer declared the period complete again with the same content; it need not be read again
         for that."""
         if latest.marker != self.state.marker:
-            self.ledger.deliveries.update(lease, replace(latest, marker=self.state.marker))
+            self.bench.ledger.deliveries.update(lease, replace(latest, marker=self.state.marker))
 
     # --- shared ---------------------------------------------------------------------------------------
 
@@ -238,13 +225,13 @@ class Planner:
     def _period(self) -> str:
         return self.state.period.label
 
-    def _latest(self) -> Delivery | None:
-        return self.ledger.deliveries.latest(self.customer.name, self.feed.name, self._period)
+    def latest(self) -> Delivery | None:
+        return self.bench.ledger.deliveries.latest(self.customer.name, self.feed.name, self._period)
 
     def _differences(self, delivery: Delivery | None, lease: Lease | None = None) -> Iterator[Difference]:
         """The source against the revision ``delivery``, if any, and everything delivered before."""
-        current = self.ledger.objects.planned(delivery.id) if delivery is not None else iter(())
-        delivered = self.ledger.objects.delivered(self.customer.name, self.feed.name, self._period)
+        current = self.bench.ledger.objects.planned(delivery.id) if delivery is not None else iter(())
+        delivered = self.bench.ledger.objects.delivered(self.customer.name, self.feed.name, self._period)
         files = self.source.scan(self.state.period)
         return self._looked_into(diff(files, known_of(current, delivered)), lease)
 
@@ -291,14 +278,16 @@ class Planner:
             file, receipt = difference.file, difference.receipt
             if difference.kind is Kind.CHANGED and file is not None and receipt is not None:
                 known = difference.known
-                if known is not None and self.same_content(file, receipt):
+                if known is not None and same_content(self.bench, self.source, file, receipt):
                     touched.append(file)
                     known = known._replace(modified_ns=file.modified_ns, identity=file.identity)
                     yield difference._replace(kind=Kind.DELIVERED, known=known)
                     continue
             yield difference
         if touched and lease is not None:
-            self.ledger.objects.restamp(lease, self.customer.name, self.feed.name, self._period, touched)
+            self.bench.ledger.objects.restamp(
+                lease, self.customer.name, self.feed.name, self._period, touched
+            )
 
     def _entry(self, difference: Difference, revision: int, *, renewed: bool) -> PlanEntry:
         if difference.problem is not None:
@@ -331,6 +320,19 @@ class Planner:
             Kind.CHANGED: "changed since it was delivered: a correction",
         }[difference.kind]
         return PlanEntry(Action.UPLOAD, difference.name, size, key, reason)
+
+
+def same_content(bench: Workbench, source: Source, file: SourceFile, known: Receipt | DeliveredKey) -> bool:
+    """Whether the file still is what was delivered, by its checksum."""
+    if file.size != known.size or known.checksum is None:
+        return False
+    try:
+        with source.open(file) as body:
+            value = bench.checksum_of(body, known.checksum.algorithm)
+            body.check_unchanged()
+    except SourceError:
+        return False  # it is being written, or cannot be read: sending it will tell
+    return value == known.checksum.value
 
 
 def own_ids(delivery: Delivery) -> set[str]:

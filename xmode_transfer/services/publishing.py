@@ -1,18 +1,79 @@
-"""The manifest: put last, once, and only when every object has its receipt."""
+"""The manifest: what may keep it back, and putting it last, once, when every object has its receipt."""
 
-from collections.abc import Iterator
+import os
+import tempfile
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 from xmode_transfer.domain import keys, manifest
 from xmode_transfer.domain.config import Customer
-from xmode_transfer.domain.errors import AccessDenied, Defect, ObjectExists, Unavailable
+from xmode_transfer.domain.errors import (
+    AccessDenied,
+    Defect,
+    ForCustomer,
+    Interrupted,
+    ObjectExists,
+    Party,
+    Unavailable,
+    XmodeError,
+)
 from xmode_transfer.domain.manifest_reading import NoManifest, same_objects
-from xmode_transfer.domain.records import Checksum, Delivery, Lease, Receipt, Status
+from xmode_transfer.domain.records import Checksum, Delivery, Failure, Lease, Receipt, SourceProblem, Status
 from xmode_transfer.ports import ObjectStore, OpenFile, PutRequest
-from xmode_transfer.services.spool import SpooledFile
+from xmode_transfer.services.planning import Plan
+from xmode_transfer.services.sending import Sent
 from xmode_transfer.services.workbench import Workbench
 
 _CHUNK_BYTES = 1024 * 1024
+
+
+def obstacle(bench: Workbench, plan: Plan, sent: Sent) -> XmodeError | None:
+    """None when everything of the plan has arrived."""
+    if sent.halted is not None:
+        return sent.halted
+    if bench.stop.is_set():
+        return Interrupted(
+            "stopped on request", hint="what was sent is recorded; the next run goes on from there"
+        )
+    count = sent.failed + len(plan.problems)
+    if not count:
+        return None
+    if sent.passing is not None and not (sent.uploaded or sent.adopted or plan.problems):
+        return sent.passing  # nothing got through: that is the destination's trouble, not these files'
+    of_all = plan.skipped + plan.upload_count + len(plan.problems)
+    failures = list(sent.failures.values())
+    theirs = {item.party for item in failures} == {Party.CUSTOMER} and not plan.problems
+    return (_IncompleteForCustomer if theirs else Incomplete)(
+        f"{count} of {of_all} files could not be delivered",
+        *failures,
+        problems=plan.problems,
+    )
+
+
+class Incomplete(XmodeError):
+    """Some files did not arrive; the manifest waits for them."""
+
+    code = "incomplete"
+
+    def __init__(self, message: str, *failures: Failure, problems: list[SourceProblem]) -> None:
+        first = problems[0] if problems else None
+        if first is not None:
+            message += f"; first: {first.name}: {first.message}"
+        elif failures:
+            message += f"; first: {failures[0].message}"
+        hint = (
+            "the files that arrived stay; the manifest follows when the rest has arrived. "
+            "The names are in the log and in --json"
+        )
+        if first is None and failures and failures[0].hint:
+            hint = f"{failures[0].hint}; {hint}"
+        super().__init__(message, hint=hint)
+
+
+class _IncompleteForCustomer(ForCustomer, Incomplete):
+    """Whatever did not arrive, only the customer can let in."""
+
+    code = Incomplete.code
 
 
 def publish(
@@ -145,3 +206,39 @@ def chunks_of(body: OpenFile) -> Iterator[bytes]:
     """An open file, piece by piece."""
     for offset in range(0, body.size, _CHUNK_BYTES):
         yield body.read_at(offset, min(_CHUNK_BYTES, body.size - offset))
+
+
+class SpooledFile:
+    """An unnamed temporary file, gone when it is closed or the process ends."""
+
+    def __init__(self, chunks: Iterable[bytes]) -> None:
+        self._file = tempfile.TemporaryFile(prefix="xmode-spool-", buffering=1024 * 1024)  # noqa: SIM115 - closed by close()
+        try:
+            for chunk in chunks:
+                self._file.write(chunk)
+            self._file.flush()
+        except BaseException:
+            self._file.close()
+            raise
+        self.size = os.fstat(self._file.fileno()).st_size
+
+    def read_at(self, offset: int, length: int) -> bytes:
+        return os.pread(self._file.fileno(), length, offset)
+
+    def read_into(self, buffer: memoryview, offset: int) -> int:
+        return os.preadv(self._file.fileno(), [buffer], offset)
+
+    def check_unchanged(self) -> None:
+        """Nobody else can reach an unnamed file."""
+
+    def fileno(self) -> int:
+        return self._file.fileno()
+
+    def close(self) -> None:
+        self._file.close()
+
+    def __enter__(self) -> "SpooledFile":
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()

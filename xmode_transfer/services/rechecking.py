@@ -7,33 +7,36 @@ and says so. All of this is in the ledger before anything is sent, so a run that
 """
 
 import re
-from collections import Counter, deque
-from collections.abc import Generator, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections import Counter
+from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import islice
-from typing import NamedTuple
+from operator import attrgetter
+from typing import Generic, NamedTuple, TypeVar
 
 from xmode_transfer import telemetry
 from xmode_transfer.domain.errors import AccessDenied, Interrupted, SourceChanged, SourceUnreadable
 from xmode_transfer.domain.keys import IllegalName, manifest_key
 from xmode_transfer.domain.periods import PeriodKind
 from xmode_transfer.domain.records import (
-    DeliveredKey,
     Delivery,
     Lease,
+    ListedObject,
     MissingObject,
     MissingReason,
+    ObjectInfo,
     PlannedObject,
     Receipt,
     SourceFile,
     SourceProblem,
+    same_object,
 )
-from xmode_transfer.domain.verification import Flaw, Seen, judge
-from xmode_transfer.ports import ListedObject, ObjectInfo, ObjectStore
-from xmode_transfer.services.planning import Planner, own_ids
+from xmode_transfer.domain.verification import Flaw, judge
+from xmode_transfer.ports import ObjectStore
+from xmode_transfer.services.parallel import in_order
+from xmode_transfer.services.planning import Planner, own_ids, same_content
 from xmode_transfer.services.sending import receipt_of
 from xmode_transfer.services.workbench import Workbench
 from xmode_transfer.telemetry import Event
@@ -41,6 +44,7 @@ from xmode_transfer.telemetry import Event
 _BATCH = 1000
 _HEADS_AHEAD = 8  # for each thread
 _MOST_LOGGED = 100
+_Item = TypeVar("_Item")
 _OF_REVISION = re.compile(r"_r[0-9]+/")
 
 
@@ -76,9 +80,9 @@ class Recheck:
     lease: Lease
     before: datetime
     result: Rechecked = field(default_factory=Rechecked)
-    _chains: dict[str, "_Chain"] = field(default_factory=dict)
+    _chains: dict[str, "_Cursor[ListedObject]"] = field(default_factory=dict)
     _listing_refused: bool = False
-    _at_source: "_AtSource | None" = None
+    _at_source: "_Cursor[SourceFile | SourceProblem] | None" = None
 
     def run(self) -> Rechecked:
         """Raises what the store and the source raise: where an object cannot be looked at, nothing is known
@@ -109,29 +113,31 @@ class Recheck:
         """In the order of names."""
         limits = self.bench.limits
         threads = min(limits.parallel_objects, limits.parallel_objects_per_customer)
-        window: deque[tuple[PlannedObject, Receipt, Future[ObjectInfo | None] | None]] = deque()
-        pool = ThreadPoolExecutor(threads, thread_name_prefix="recheck")
-        try:
+
+        def doubtful() -> Iterator[tuple[PlannedObject, Receipt, bool]]:
+            """What the listing does not show as we put it, and whether a HEAD is asked."""
             for planned, receipt in self.bench.ledger.objects.proven(self.delivery.id):
                 if self.bench.stop.is_set():
                     raise Interrupted("stopped on request", hint="the next run looks again")
                 if receipt.delivered_at > self.before:
                     continue  # sent by this very run
                 listed = self._listed(receipt.key)
-                if isinstance(listed, ListedObject) and not receipt.removed and _same(listed, receipt):
+                if isinstance(listed, ListedObject) and not receipt.removed and same_object(receipt, listed):
                     continue
                 # What expired is not there, as it should be; of all else a HEAD is the judge.
-                asked = None if listed is None and receipt.removed else self._head
-                window.append((planned, receipt, pool.submit(asked, receipt.key) if asked else None))
-                if len(window) >= threads * _HEADS_AHEAD:
-                    yield from self._judged(*window.popleft())
-            while window:
-                yield from self._judged(*window.popleft())
-        finally:
-            for _, _, future in window:
-                if future is not None:
-                    future.cancel()
-            pool.shutdown()
+                yield planned, receipt, listed is not None or not receipt.removed
+
+        def look(
+            item: tuple[PlannedObject, Receipt, bool],
+        ) -> tuple[PlannedObject, Receipt, ObjectInfo | None]:
+            planned, receipt, asked = item
+            return planned, receipt, self._head(receipt.key) if asked else None
+
+        with in_order(look, doubtful(), name="recheck", threads=threads, ahead=_HEADS_AHEAD) as looked_at:
+            for planned, receipt, info in looked_at:
+                reason = self._judged(planned, receipt, info)
+                if reason is not None:
+                    yield _Lost(planned, receipt, reason)
 
     def _listed(self, key: str) -> ListedObject | bool | None:
         """What the listing shows under the key; None: nothing; False: it is not listed, so nobody knows."""
@@ -146,7 +152,7 @@ class Recheck:
         of_revision = _OF_REVISION.match(key, len(place))
         prefix = place + (of_revision[0] if of_revision else "")
         if prefix not in self._chains:
-            self._chains[prefix] = _Chain(self.store.list(prefix))
+            self._chains[prefix] = _Cursor(self.store.list(prefix), "key")
         try:
             return self._chains[prefix].find(key)
         except AccessDenied as error:  # the role is narrower than the guide's: one by one, then
@@ -170,25 +176,22 @@ class Recheck:
             ) from error
 
     def _judged(
-        self, planned: PlannedObject, receipt: Receipt, future: "Future[ObjectInfo | None] | None"
-    ) -> Iterator[_Lost]:
-        info = future.result() if future is not None else None
-        seen = Seen(info.size, info.etag, info.checksum) if info is not None else None
-        judgement = judge(_expected(self.delivery, receipt), seen)
+        self, planned: PlannedObject, receipt: Receipt, info: ObjectInfo | None
+    ) -> MissingReason | None:
+        """Why it is not in the bucket as we put it; None when it is."""
+        judgement = judge(receipt, info)
         if judgement.flaw is None and info is not None:
             ours = info.token in own_ids(self.delivery) and info.checksum is not None
             if ours and (judgement.rewritten or receipt.removed):
                 # ours, sent again by a run that did not live to write it down
                 renewed = receipt_of(planned, info, receipt.sha256)
                 self.bench.ledger.objects.record_receipt(self.lease, self.delivery.id, renewed).result()
-        elif receipt.removed:
-            yield _Lost(planned, receipt, MissingReason.EXPIRED)
-        elif not receipt.key.startswith(self.planner.customer.destination.prefix):
-            yield _Lost(planned, receipt, MissingReason.MOVED)
-        elif judgement.flaw is Flaw.MISSING:
-            yield _Lost(planned, receipt, MissingReason.DELETED)
-        else:
-            yield _Lost(planned, receipt, MissingReason.OVERWRITTEN)
+            return None
+        if receipt.removed:
+            return MissingReason.EXPIRED
+        if not receipt.key.startswith(self.planner.customer.destination.prefix):
+            return MissingReason.MOVED
+        return MissingReason.DELETED if judgement.flaw is Flaw.MISSING else MissingReason.OVERWRITTEN
 
     # --- What becomes of it -------------------------------------------------------------------------
 
@@ -223,7 +226,9 @@ class Recheck:
     def _planned_again(self, lost: _Lost, file: SourceFile | SourceProblem) -> PlannedObject | None:
         """As it is to be sent. None where this revision has no other key for it."""
         name, planned = lost.planned.name, lost.planned
-        if isinstance(file, SourceProblem) or not self.planner.same_content(file, lost.receipt):
+        if isinstance(file, SourceProblem) or not same_content(
+            self.bench, self.planner.source, file, lost.receipt
+        ):
             raise SourceChanged(
                 f"{name} is to be delivered again, and is not what it was when the run began",
                 hint="the next run delivers the period as it is then",
@@ -245,7 +250,7 @@ class Recheck:
 
     def _source(self, name: str) -> SourceFile | SourceProblem | None:
         if self._at_source is None:
-            self._at_source = _AtSource(self.planner.source.scan(self.planner.state.period))
+            self._at_source = _Cursor(self.planner.source.scan(self.planner.state.period), "name")
         return self._at_source.find(name)
 
     def _note(self, batch: list[_Lost], again: set[str]) -> None:
@@ -260,50 +265,18 @@ class Recheck:
             )
 
 
-class _Chain:
-    """A listing that is walked beside keys that ascend."""
+class _Cursor(Generic[_Item]):
+    """Items that ascend by an attribute, walked beside what is looked for, which ascends too."""
 
-    def __init__(self, listing: Iterator[ListedObject]) -> None:
-        self._listing = listing
-        self._next: ListedObject | None = None
+    def __init__(self, items: Iterator[_Item], attribute: str) -> None:
+        self._items = items
+        self._key_of: Callable[[_Item], str] = attrgetter(attribute)
+        self._next: _Item | None = None
         self._begun = False
 
-    def find(self, key: str) -> ListedObject | None:
+    def find(self, key: str) -> _Item | None:
         if not self._begun:
-            self._next = next(self._listing, None)
-            self._begun = True
-        while self._next is not None and self._next.key < key:
-            self._next = next(self._listing, None)
-        return self._next if self._next is not None and self._next.key == key else None
-
-
-class _AtSource:
-    """A scan that is walked beside names that ascend."""
-
-    def __init__(self, scan: Iterator[SourceFile | SourceProblem]) -> None:
-        self._scan = scan
-        self._next = next(scan, None)
-
-    def find(self, name: str) -> SourceFile | SourceProblem | None:
-        while self._next is not None and self._next.name < name:
-            self._next = next(self._scan, None)
-        return self._next if self._next is not None and self._next.name == name else None
-
-
-def _same(listed: ListedObject, receipt: Receipt) -> bool:
-    return (listed.size, listed.etag.strip('"')) == (receipt.size, receipt.etag.strip('"'))
-
-
-def _expected(delivery: Delivery, receipt: Receipt) -> DeliveredKey:
-    return DeliveredKey(
-        receipt.key,
-        receipt.size,
-        receipt.etag,
-        delivery.feed,
-        delivery.period,
-        delivery.revision,
-        receipt.delivered_at,
-        name=receipt.name,
-        checksum=receipt.checksum,
-        sha256=receipt.sha256,
-    )
+            self._next, self._begun = next(self._items, None), True
+        while self._next is not None and self._key_of(self._next) < key:
+            self._next = next(self._items, None)
+        return self._next if self._next is not None and self._key_of(self._next) == key else None

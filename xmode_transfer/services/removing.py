@@ -9,20 +9,21 @@ import random
 import threading
 import zlib
 from base64 import b64encode
-from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import islice
 
 from xmode_transfer import telemetry
-from xmode_transfer.domain.acts import REMOVED, Removal, RemovalOutcome
+from xmode_transfer.domain.acts import INTENDED, REMOVED, Removal, RemovalOutcome
 from xmode_transfer.domain.config import Customer
-from xmode_transfer.domain.errors import AlreadyRunning, XmodeError
-from xmode_transfer.domain.records import Lease, Status
-from xmode_transfer.ports import DELETE_MANY_KEYS, Deletion, DeletionResult, ObjectInfo, ObjectStore
+from xmode_transfer.domain.errors import AlreadyRunning
+from xmode_transfer.domain.records import Lease, ObjectInfo, Status, same_etag
+from xmode_transfer.ports import DELETE_MANY_KEYS, Deletion, DeletionResult, ObjectStore
 from xmode_transfer.services import leasing
-from xmode_transfer.services.expiring import LEFT_NAMED, ExpiringPeriod, LeftKey, states_of
+from xmode_transfer.services.expiring import ExpiringPeriod, states_of
+from xmode_transfer.services.operations import Operation, Removed
+from xmode_transfer.services.parallel import in_order
 from xmode_transfer.services.planning import own_ids
 from xmode_transfer.services.workbench import Workbench
 from xmode_transfer.telemetry import Event
@@ -39,51 +40,17 @@ _OUTCOMES = {
     DeletionResult.DENIED: RemovalOutcome.RETAINED,
     DeletionResult.FAILED: RemovalOutcome.FAILED,
 }
-_NOT_BY_US = (
-    RemovalOutcome.CHANGED,
-    RemovalOutcome.GONE,
-    RemovalOutcome.RETAINED,
-    RemovalOutcome.FAILED,
-)
-
-
-@dataclass(slots=True)
-class Removed:
-    """What came of it, by outcome: keys and their bytes, manifests among them. ``left`` names the first
-    thousand keys that were not removed by us; ``refusal`` is the first answer that refused one."""
-
-    keys: Counter[RemovalOutcome] = field(default_factory=Counter)
-    bytes: Counter[RemovalOutcome] = field(default_factory=Counter)
-    left: list[LeftKey] = field(default_factory=list)
-    interrupted: bool = False
-    refusal: XmodeError | None = None
-
-    @property
-    def ours(self) -> int:
-        """Keys that this act removed itself."""
-        return self.keys[RemovalOutcome.DELETED] + self.keys[RemovalOutcome.HIDDEN]
-
-    @property
-    def our_bytes(self) -> int:
-        return self.bytes[RemovalOutcome.DELETED] + self.bytes[RemovalOutcome.HIDDEN]
-
-    def count(self, removal: Removal) -> None:
-        self.keys[removal.outcome] += 1
-        self.bytes[removal.outcome] += removal.size
-        if removal.outcome in _NOT_BY_US and len(self.left) < LEFT_NAMED:
-            self.left.append(LeftKey(removal.key, removal.outcome))
 
 
 @dataclass(frozen=True, slots=True)
 class Remover:
-    """Carries out the plan that the ledger holds for an act, several periods at once. ``record`` takes what
-    became of each key."""
+    """Carries out what the ledger holds as planned for an operation, several periods at once; what became of
+    each key is written there, and counted in ``result``."""
 
     bench: Workbench
     customer: Customer
     store: ObjectStore
-    act_id: str
-    record: Callable[[Sequence[Removal]], None]
+    operation: Operation
     result: Removed
     _halted: threading.Event = field(default_factory=threading.Event)
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -92,28 +59,25 @@ class Remover:
         """In the order given. Stops between two requests when it is asked to. Raises what a request as a
         whole raises: what was planned and not answered for stays planned in the ledger."""
         several = max(1, min(len(periods), PERIODS_AT_ONCE))
-        ahead = max(2, REQUESTS_AT_ONCE // several)  # of one period
-        with (
-            ThreadPoolExecutor(REQUESTS_AT_ONCE, thread_name_prefix="cleanup-request") as requests,
-            ThreadPoolExecutor(several, thread_name_prefix="cleanup") as shepherds,  # who end before
-        ):
-            work = telemetry.carry(self._work_on)
-            futures = [shepherds.submit(work, period, requests, ahead) for period in periods]
+        requests = max(1, REQUESTS_AT_ONCE // several)  # of one period
+
+        def work_on(period: ExpiringPeriod) -> None:
+            if self.bench.stop.is_set():
+                self.result.interrupted = True
+            elif not self._halted.is_set():
+                try:
+                    with telemetry.bind(feed=period.feed, period=period.period):
+                        self._remove_period(period, requests)
+                except BaseException:
+                    self._halted.set()  # what one meets, the others would meet too
+                    raise
+
+        with ThreadPoolExecutor(several, thread_name_prefix="cleanup") as threads:
+            futures = [threads.submit(telemetry.carry(work_on), period) for period in periods]
         for future in futures:
             future.result()
 
-    def _work_on(self, period: ExpiringPeriod, requests: ThreadPoolExecutor, ahead: int) -> None:
-        if self.bench.stop.is_set():
-            self.result.interrupted = True
-        elif not self._halted.is_set():
-            try:
-                with telemetry.bind(feed=period.feed, period=period.period):
-                    self._remove_period(period, requests, ahead)
-            except BaseException:
-                self._halted.set()  # what one meets, the others would meet too
-                raise
-
-    def _remove_period(self, period: ExpiringPeriod, requests: ThreadPoolExecutor, ahead: int) -> None:
+    def _remove_period(self, period: ExpiringPeriod, requests: int) -> None:
         ledger = self.bench.ledger
         name = leasing.of_delivery(self.customer.name, period.feed, period.period)
         try:
@@ -122,7 +86,7 @@ class Remover:
                 if states_of(now) != period.states:
                     period.kept_because = "it was delivered or corrected meanwhile"
                 elif self._remove_manifests(period):
-                    self._remove_objects(period, delivering, requests, ahead)
+                    self._remove_objects(period, delivering, requests)
                 else:
                     period.kept_because = "its manifest stays, so its objects do"
         except AlreadyRunning:
@@ -145,13 +109,13 @@ class Remover:
                 same.append(manifest._replace(etag=found.etag))
             else:
                 done.append(manifest._replace(outcome=RemovalOutcome.CHANGED))
-        for some in _in_batches(same):
+        for some in in_batches(same):
             done += self._deleted(some)
         self._settle(period, done)
         return all(item.outcome in REMOVED for item in done)
 
     def _is_ours(self, manifest: Removal, found: ObjectInfo) -> bool:
-        if found.etag.strip('"') != manifest.etag.strip('"'):
+        if not same_etag(found.etag, manifest.etag):
             return False
         of_period = self.bench.ledger.deliveries.find(self.customer.name, manifest.feed, manifest.period)
         for delivery in of_period:
@@ -173,44 +137,37 @@ class Remover:
 
     # --- Objects ------------------------------------------------------------------------------------
 
-    def _remove_objects(
-        self, period: ExpiringPeriod, delivering: Lease, requests: ThreadPoolExecutor, ahead: int
-    ) -> None:
-        intended = (RemovalOutcome.PLANNED, RemovalOutcome.DOUBTFUL)
-        planned = self.bench.ledger.operations.removals(self.act_id, period.feed, period.period, intended)
-        work = telemetry.carry(self._work)
-        under_way: deque[Future[list[Removal]]] = deque()
-        try:
-            for some in _in_batches(item for item in planned if not item.manifest):
+    def _remove_objects(self, period: ExpiringPeriod, delivering: Lease, requests: int) -> None:
+        planned = self.bench.ledger.operations.removals(
+            self.operation.id, period.feed, period.period, INTENDED
+        )
+
+        def batches() -> Iterator[list[Removal]]:
+            for some in in_batches(item for item in planned if not item.manifest):
                 if self.bench.stop.is_set():
                     self.result.interrupted = True
-                    break
-                if self._halted.is_set():
-                    break
-                if len(under_way) == ahead:
-                    self._settle(period, under_way.popleft().result())
+                if self.result.interrupted or self._halted.is_set():
+                    return
                 # Suspended for longer than a lease lives, we would remove what a correction carries over.
                 self.bench.ledger.leases.renew(delivering, leasing.TTL_SECONDS)
-                under_way.append(requests.submit(work, some))
-            while under_way:
-                self._settle(period, under_way.popleft().result())
-        finally:
-            for future in under_way:  # after a failure: what the others have done is recorded all the same
-                if future.exception() is None:
-                    self._settle(period, future.result())
+                yield some
 
-    def _work(self, some: list[Removal]) -> list[Removal]:
-        seen = [item for item in some if item.outcome is RemovalOutcome.PLANNED]
-        done = self._deleted(seen)
-        done += [self._looked_at(item) for item in some if item.outcome is RemovalOutcome.DOUBTFUL]
-        return done
+        def work(some: list[Removal]) -> None:
+            # Recorded at once: what another request meets makes nobody forget what this one has done.
+            done = self._deleted([item for item in some if item.outcome is RemovalOutcome.PLANNED])
+            done += [self._looked_at(item) for item in some if item.outcome is RemovalOutcome.DOUBTFUL]
+            self._settle(period, done)
+
+        with in_order(work, batches(), name="cleanup-request", threads=requests) as results:
+            for _ in results:
+                pass
 
     def _looked_at(self, item: Removal) -> Removal:
         """What the listing does not show as we put it is never deleted: a HEAD tells what became of it."""
         found = self.store.head(item.key)
         if found is None:
             return item._replace(outcome=RemovalOutcome.GONE)
-        same = found.etag.strip('"') == item.etag.strip('"')
+        same = same_etag(found.etag, item.etag)
         return item._replace(outcome=RemovalOutcome.FAILED if same else RemovalOutcome.CHANGED)
 
     def _deleted(self, some: Sequence[Removal]) -> list[Removal]:
@@ -244,19 +201,19 @@ class Remover:
         """Writes what became of some keys, and counts it."""
         at = self.bench.clock.now()
         done = [item._replace(at=at) for item in done]
-        self.record(done)
-        with self._lock:
-            for item in done:
-                self.result.count(item)
+        self.operation.record(done)
         for item in done:
-            if item.outcome in (RemovalOutcome.DELETED, RemovalOutcome.HIDDEN):
-                period.removed += not item.manifest
-                period.removed_bytes += item.size
+            ours = item.outcome in (RemovalOutcome.DELETED, RemovalOutcome.HIDDEN)
+            with self._lock:
+                self.result.count(item)
+                period.removed += ours and not item.manifest
+                period.removed_bytes += item.size if ours else 0
+            if ours:
                 self.bench.progress.bytes_sent(item.size)
             self.bench.progress.object_finished(item.key, item.size, str(item.outcome))
 
 
-def _in_batches(items: Iterable[Removal]) -> Iterator[list[Removal]]:
+def in_batches(items: Iterable[Removal]) -> Iterator[list[Removal]]:
     source = iter(items)
     while some := list(islice(source, DELETE_MANY_KEYS)):
         yield some

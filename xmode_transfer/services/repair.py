@@ -6,12 +6,12 @@ receipt takes the old one's place in every revision that names the key. The whol
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import groupby
 from operator import attrgetter
 
 from xmode_transfer import telemetry
-from xmode_transfer.domain.acts import Act, ActKind
+from xmode_transfer.domain.acts import ActKind
 from xmode_transfer.domain.config import Configuration, Customer, Feed
 from xmode_transfer.domain.errors import (
     AlreadyRunning,
@@ -32,8 +32,10 @@ from xmode_transfer.domain.records import (
 )
 from xmode_transfer.domain.verification import Finding, Flaw
 from xmode_transfer.ports import ObjectStore, Source
-from xmode_transfer.services import acts, leasing, publishing
-from xmode_transfer.services.destination import Destination
+from xmode_transfer.services import leasing, publishing
+from xmode_transfer.services.destination import opened
+from xmode_transfer.services.operations import begun
+from xmode_transfer.services.planning import same_content
 from xmode_transfer.services.sending import Sender, failure_of, halts
 from xmode_transfer.services.workbench import Workbench
 from xmode_transfer.telemetry import Event
@@ -111,47 +113,32 @@ def repair(
     result = Repaired()
     if not found.missing:
         return result
-    with leasing.held(bench.ledger, f"repair/{customer.name}", bench.holder) as lease:
-        now = bench.clock.now()
-        acts.close_died(bench.ledger, lease, customer.name, ActKind.REPAIR, now)
-        keys = "key" if found.missing == 1 else "keys"
-        act = Act(
-            id=f"repair-{customer.name}-{now:%Y%m%dT%H%M%S%f}",
-            kind=ActKind.REPAIR,
-            customer=customer.name,
-            holder=bench.holder,
-            person=by,
-            reason=f"a verification found {found.missing:,} {keys} missing",
-            started_at=now,
-        )
-        bench.ledger.operations.start(lease, act)
-        result.act_id = act.id
+    reason = f"a verification found {found.missing:,} {'key' if found.missing == 1 else 'keys'} missing"
+    with begun(bench, ActKind.REPAIR, customer.name, person=by, reason=reason) as operation:
+        result.act_id = operation.id
         missing = [item.known for item in found.findings if item.flaw is Flaw.MISSING]
         bench.progress.delivery_started(
             customer.name, "all feeds", "repair", len(missing), sum(known.size or 0 for known in missing)
         )
         work = _Repair(bench, configuration, customer, found, result)
         try:
-            with telemetry.bind(customer=customer.name), Destination(bench, customer) as store:
+            with telemetry.bind(customer=customer.name), opened(bench, customer) as store:
                 work.run(store)
         except XmodeError as error:
             result.failure, result.exit_code = failure_of(error), error.exit_code
         finally:
             bench.progress.delivery_finished()
-            done = replace(
-                act,
-                finished_at=bench.clock.now(),
-                outcome=result.outcome,
+            operation.finish(
+                result.outcome,
                 objects=result.sent,
-                bytes=result.bytes,
+                size=result.bytes,
                 failed=len(result.left),
                 failure=result.failure,
             )
-            bench.ledger.operations.finish(lease, done)
     telemetry.log(
         Event.REPAIR_FINISHED,
         customer=customer.name,
-        act=act.id,
+        act=result.act_id,
         by=by,
         outcome=result.outcome,
         sent=result.sent,
@@ -211,7 +198,7 @@ class _Repair:
             files = {item.name: item for item in (source.scan(period) if names else ()) if item.name in names}
             for revision, some in groupby(objects, attrgetter("revision")):
                 items = self._with_content(source, feed, list(some), files)
-                self._send(store, source, feed, deliveries, deliveries[revision], lease, items)
+                self._send(store, source, feed, deliveries[revision], lease, items)
             manifests = [item for item in wanted if not item.name]
             # other rights do not make what a manifest lists untrue
             flawed = [
@@ -236,30 +223,17 @@ class _Repair:
             if not isinstance(file, SourceFile):
                 where = f"{feed.source} has no {item.name} any more"
                 self._leave([item], SOURCE_GONE, where if file is None else f"{where} that can be read")
-            elif not self._same_content(source, file, item):
+            elif not same_content(self.bench, source, file, item):
                 self._leave([item], SOURCE_CHANGED, f"{item.name} is not what it was when it was delivered")
             else:
                 assert item.size is not None
                 yield item, PlannedObject(item.name, item.key, item.size, file.modified_ns, file.identity)
-
-    def _same_content(self, source: Source, file: SourceFile, item: DeliveredKey) -> bool:
-        """By checksum: a manifest that names the key must go on telling the truth."""
-        if file.size != item.size or item.checksum is None:
-            return False
-        try:
-            with source.open(file) as body:
-                value = self.bench.checksum_of(body, item.checksum.algorithm)
-                body.check_unchanged()
-        except SourceError:
-            return False
-        return value == item.checksum.value
 
     def _send(
         self,
         store: ObjectStore,
         source: Source,
         feed: Feed,
-        deliveries: dict[int, Delivery],
         delivery: Delivery,
         lease: Lease,
         items: Iterator[tuple[DeliveredKey, PlannedObject]],
@@ -275,34 +249,14 @@ class _Repair:
         sent = sender.send(planned())
         self.result.sent += sent.uploaded + sent.adopted
         self.result.bytes += sent.uploaded_bytes
-        for failure in sent.failures:
-            self._leave([begun.pop(failure.name)], failure.failure.cause, failure.failure.message)
-        self._renew_receipts(deliveries, delivery, lease, begun)
+        for name, failure in sent.failures.items():
+            self._leave([begun.pop(name)], failure.cause, failure.message)
+        if any(len(item.named_by) > 1 for item in begun.values()):
+            self.bench.ledger.objects.spread_receipts(lease, delivery.id)
         if sent.halted is not None:
             raise sent.halted
         if self.bench.stop.is_set():
             raise Interrupted("stopped on request", hint="what was repaired is recorded; verify again")
-
-    def _renew_receipts(
-        self,
-        deliveries: dict[int, Delivery],
-        delivery: Delivery,
-        lease: Lease,
-        sent: dict[str, DeliveredKey],
-    ) -> None:
-        """Every revision that names a key gets the new receipt: its ETag, its version and its time."""
-        shared = {name: item for name, item in sent.items() if len(item.named_by) > 1}
-        if not shared:
-            return
-        futures = [
-            self.bench.ledger.objects.record_receipt(lease, deliveries[revision].id, receipt)
-            for planned, receipt in self.bench.ledger.objects.planned(delivery.id)
-            if planned.name in shared and receipt is not None
-            for revision in shared[planned.name].named_by
-            if revision != delivery.revision
-        ]
-        for future in futures:
-            future.result()
 
     def _publish(
         self, store: ObjectStore, delivery: Delivery, lease: Lease, item: DeliveredKey, *, whole: bool

@@ -165,19 +165,15 @@ class Reserved:
     def clean_up(self) -> None:
         """Takes away everything that may be there; what stays is named in ``left``. Raises nothing of AWS's,
         nor of our own identity's: then nothing can be taken away, and all of it is named."""
-        for upload_id, (key, size) in list(self.uploads.items()):
-            if not self._gone(lambda upload_id=upload_id: self.abort(upload_id)):  # type: ignore[misc]
-                self.left.append(Leftover(LeftoverKind.UPLOAD, key, size, upload_id))
-        for key, size in list(self.objects.items()):
-            if not self._gone(lambda key=key: self.delete(key)):  # type: ignore[misc]
-                self.left.append(Leftover(LeftoverKind.OBJECT, key, size))
-
-    @staticmethod
-    def _gone(work: Callable[[], XmodeError | None]) -> bool:
-        try:
-            return work() is None
-        except XmodeError:
-            return False
+        there = [Leftover(LeftoverKind.UPLOAD, *what, upload) for upload, what in self.uploads.items()]
+        there += [Leftover(LeftoverKind.OBJECT, *what) for what in self.objects.items()]
+        for item in there:
+            try:
+                error = self.abort(item.id) if item.id is not None else self.delete(item.key)
+            except XmodeError as ours:
+                error = ours
+            if error is not None:
+                self.left.append(item)
 
 
 def is_acl_error(error: XmodeError) -> bool:

@@ -10,7 +10,7 @@ import hashlib
 import threading
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from xmode_transfer import telemetry
 from xmode_transfer.domain import keys
@@ -28,7 +28,7 @@ from xmode_transfer.domain.errors import (
     VendorIdentityError,
     XmodeError,
 )
-from xmode_transfer.domain.records import Delivery, Failure, Lease, PlannedObject, Receipt
+from xmode_transfer.domain.records import Delivery, Failure, Lease, PlannedObject, Receipt, same_etag
 from xmode_transfer.ports import ObjectInfo, ObjectStore, OpenFile, PutAnswer, PutRequest, Source
 from xmode_transfer.services.large import LargeObjects
 from xmode_transfer.services.planning import own_ids
@@ -46,25 +46,17 @@ _HASH_CHUNK_BYTES = 1024 * 1024
 _Step = Callable[[PlannedObject], None]
 
 
-@dataclass(frozen=True, slots=True)
-class ObjectFailure:
-    """One object that was not delivered."""
-
-    name: str
-    failure: Failure
-
-
 @dataclass(slots=True)
 class Sent:
-    """What came of it. ``halted`` is the error that ended the whole delivery; ``passing`` is the first
-    failure, when all of them were of the kind that passes; ``stale`` means that an uncommitted object of ours
-    holds older content, so that a new revision is due."""
+    """What came of it. ``failures`` has the first of them, by the source's name; ``halted`` is the error that
+    ended the whole delivery; ``passing`` is the first failure, when all of them were of the kind that passes;
+    ``stale`` means that an uncommitted object of ours holds older content, so that a new revision is due."""
 
     uploaded: int = 0
     uploaded_bytes: int = 0
     adopted: int = 0
     failed: int = 0
-    failures: list[ObjectFailure] = field(default_factory=list)
+    failures: dict[str, Failure] = field(default_factory=dict)
     halted: XmodeError | None = None
     passing: XmodeError | None = None
     stale: bool = False
@@ -75,7 +67,7 @@ class Sent:
         self.uploaded_bytes += other.uploaded_bytes
         self.adopted += other.adopted
         self.failed += other.failed
-        self.failures += other.failures
+        self.failures |= other.failures
         self.halted, self.passing = other.halted, other.passing
         self.stale = self.stale or other.stale
 
@@ -219,15 +211,19 @@ class Sender:
             error = done.exception()
             if isinstance(error, ObjectExists):
                 taken = error
-                # adopting reads the body again, so it stays open until then
-                self._settle(planned, lambda p: self._adopt_and_close(p, body, sha256, taken))
+
+                def adopt(planned: PlannedObject) -> None:
+                    with body:  # which is read again, and so stays open until then
+                        self._adopt(planned, body, sha256, taken)
+
+                self._settle(planned, adopt)
                 return
             body.close()
             if error is not None:
                 raise error
             answer = done.result()
             if answer.proven:
-                self._acknowledged(planned, sha256, answer)
+                self._prove(planned, sha256, answer)
             else:
                 self._settle(planned, lambda p: self._prove(p, sha256, answer))
 
@@ -237,24 +233,28 @@ class Sender:
         """What asks the destination again must not hold up the engine's own threads."""
         self._settling.submit(telemetry.carry(self._guarded), planned, step)
 
-    def _adopt_and_close(
-        self, planned: PlannedObject, body: OpenFile, sha256: str | None, taken: ObjectExists
-    ) -> None:
-        with body:
-            self._adopt(planned, body, sha256, taken)
-
     def _prove(self, planned: PlannedObject, sha256: str | None, answer: PutAnswer) -> None:
         """Where S3 did not answer with the checksum, a HEAD is the proof."""
-        if answer.proven:
-            self._acknowledged(planned, sha256, answer)
-            return
-        info = self._store.head(planned.key)
-        if info is None or info.size != planned.size or _differs(info, answer):
-            raise RequestRefused(
-                f"{planned.key}: the destination acknowledged the upload but does not hold what was sent",
-                hint="check whether something else writes to this prefix; the object is left as it is",
-            )
-        self._acknowledged(planned, sha256, replace(answer, version_id=answer.version_id or info.version_id))
+        version_id = answer.version_id
+        if not answer.proven:
+            info = self._store.head(planned.key)
+            if info is None or info.size != planned.size or _differs(info, answer):
+                raise RequestRefused(
+                    f"{planned.key}: the destination acknowledged the upload but does not hold what was sent",
+                    hint="check whether something else writes to this prefix; the object is left as it is",
+                )
+            version_id = version_id or info.version_id
+        receipt = Receipt(
+            planned.name,
+            planned.key,
+            planned.size,
+            answer.checksum,
+            answer.etag,
+            self._bench.clock.now(),
+            version_id,
+            sha256,
+        )
+        self._record(planned, receipt, adopted=False)
 
     def _adopt(self, planned: PlannedObject, body: OpenFile, sha256: str | None, taken: ObjectExists) -> None:
         """The key is taken. By our own object, put by this revision or one before it whose answer was lost:
@@ -297,20 +297,6 @@ class Sender:
 
     # --- its end ----------------------------------------------------------------------------------------
 
-    def _acknowledged(self, planned: PlannedObject, sha256: str | None, answer: PutAnswer) -> None:
-        now = self._bench.clock.now()
-        receipt = Receipt(
-            planned.name,
-            planned.key,
-            planned.size,
-            answer.checksum,
-            answer.etag,
-            now,
-            answer.version_id,
-            sha256,
-        )
-        self._record(planned, receipt, adopted=False)
-
     def _record(self, planned: PlannedObject, receipt: Receipt, *, adopted: bool) -> None:
         def recorded(done: Future[None]) -> None:
             error = done.exception()
@@ -344,7 +330,7 @@ class Sender:
             if not error.retryable:
                 self._sent.passing = None
             if len(self._sent.failures) < _MAX_KEPT_FAILURES:
-                self._sent.failures.append(ObjectFailure(planned.name, failure_of(error)))
+                self._sent.failures[planned.name] = failure_of(error)
             if self._sent.halted is None and (halts(error) or self._consecutive >= _MAX_CONSECUTIVE_FAILURES):
                 self._sent.halted = error
         telemetry.warn(Event.OBJECT_FAILED, name=planned.name, key=planned.key, **error.log_context())
@@ -378,7 +364,7 @@ def _differs(info: ObjectInfo, answer: PutAnswer) -> bool:
     ETag."""
     if info.checksum is not None and info.checksum.algorithm == answer.checksum.algorithm:
         return info.checksum.value != answer.checksum.value
-    return info.etag.strip('"') != answer.etag.strip('"')
+    return not same_etag(info.etag, answer.etag)
 
 
 def defect_of(error: BaseException) -> Defect:

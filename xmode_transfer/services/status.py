@@ -9,8 +9,7 @@ from xmode_transfer.domain.errors import Defect, LedgerError, SourceError
 from xmode_transfer.domain.health import Assessment, assess
 from xmode_transfer.domain.looks import Look, Subscription
 from xmode_transfer.ports import Clock, SourceFactory
-from xmode_transfer.services import looking
-from xmode_transfer.services.run import CustomerRun, Selection, due
+from xmode_transfer.services.due import CustomerRun, remembered
 
 
 def daemon_looks(ledger: Ledger, clock: Clock) -> bool:
@@ -47,17 +46,7 @@ class Looks:
                 told(number, len(wanted))
             seen = CustomerRun(customer.name)
             try:
-                states = due(sources, self._ledger, self._clock, customer, feed, Selection(), seen)
-                looking.remembered(
-                    self._ledger,
-                    self._clock,
-                    customer,
-                    feed,
-                    seen.waiting,
-                    seen.unfollowed,
-                    states,
-                    self._record,
-                )
+                remembered(sources, self._ledger, self._clock, customer, feed, seen, record=self._record)
             except (SourceError, Defect):
                 continue
 

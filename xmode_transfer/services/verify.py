@@ -5,9 +5,8 @@ else lies there. Memory does not grow with the number of keys.
 """
 
 import threading
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import islice
@@ -36,7 +35,6 @@ from xmode_transfer.domain.verification import (
     Judgement,
     Proof,
     Scope,
-    Seen,
     expected_checksums,
     in_sample,
     judge,
@@ -44,8 +42,9 @@ from xmode_transfer.domain.verification import (
     manifest_differences,
 )
 from xmode_transfer.ports import ObjectStore, Reader
-from xmode_transfer.services import destination
+from xmode_transfer.services.destination import opened
 from xmode_transfer.services.listing import Standing, compare
+from xmode_transfer.services.parallel import in_order
 from xmode_transfer.services.planning import delivery_id
 from xmode_transfer.services.workbench import Workbench
 from xmode_transfer.telemetry import Event
@@ -153,7 +152,7 @@ class Verification:
             )
             outcome = "failed"
             try:
-                with destination.opened(bench, self.customer, Step.VERIFY) as store:
+                with opened(bench, self.customer, Step.VERIFY) as store:
                     yield from self._checked(store, count)
                 outcome = self.verified.outcome
                 # Health has it from there, until a later verification finds these periods as delivered.
@@ -181,23 +180,19 @@ class Verification:
         threads = min(self.bench.limits.parallel_objects, self.bench.limits.parallel_objects_per_customer)
         salt = f"{self.bench.clock.now():%Y-%m-%d}"
         self._expected_acl = self._usual_acl(store)
-        check = telemetry.carry(self._check)
-        window: deque[Future[tuple[CheckedKey, XmodeError | None]]] = deque()
-        pool = ThreadPoolExecutor(threads, thread_name_prefix="verify")
-        try:
+
+        def keys() -> Iterator[tuple[DeliveredKey, bool]]:
             for known in self._keys(store):
                 if self.bench.stop.is_set():
                     raise Interrupted("stopped on request", hint="a verification begins anew")
-                acl = in_sample(known.key, salt, count, self.acl_sample)
-                window.append(pool.submit(check, store, known, acl))
-                if len(window) >= threads * _WINDOW:
-                    yield self._settled(*window.popleft().result())
-            while window:
-                yield self._settled(*window.popleft().result())
-        finally:
-            for future in window:
-                future.cancel()
-            pool.shutdown()
+                yield known, in_sample(known.key, salt, count, self.acl_sample)
+
+        def check(item: tuple[DeliveredKey, bool]) -> tuple[CheckedKey, XmodeError | None]:
+            return self._check(store, *item)
+
+        with in_order(check, keys(), name="verify", threads=threads, ahead=_WINDOW) as checked:
+            for item, error in checked:
+                yield self._settled(item, error)
 
     def _keys(self, store: ObjectStore) -> Iterator[DeliveredKey]:
         scope, name = self.scope, self.customer.name
@@ -257,8 +252,7 @@ class Verification:
         if not known.key.startswith(prefix):  # our own session would be refused there
             where = f"it was delivered when the destination's prefix was not {prefix} yet"
             return CheckedKey(known, None, Judgement(Flaw.ELSEWHERE, where), None, now)
-        info = store.head(known.key)
-        seen = None if info is None else Seen(info.size, info.etag, info.checksum)
+        seen = store.head(known.key)
         judgement = judge(known, seen)
         acl: bool | None = None
         try:

@@ -24,21 +24,6 @@ from xmode_transfer.telemetry.rendering import NEVER_BELOW_INFO, OURS, QUIET, Li
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-__all__ = [
-    "Event",
-    "bind",
-    "carry",
-    "configure",
-    "debug",
-    "error",
-    "exception",
-    "log",
-    "protect",
-    "redact",
-    "redact_text",
-    "warn",
-]
-
 _Arguments = ParamSpec("_Arguments")
 _Answer = TypeVar("_Answer")
 

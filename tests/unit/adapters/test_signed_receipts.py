@@ -19,8 +19,8 @@ from xmode_transfer.adapters.signing import PublicKey, Signer, new_key, public_k
 from xmode_transfer.domain import signed_receipt
 from xmode_transfer.domain.config import Customer
 from xmode_transfer.domain.errors import ConfigError, ReceiptRefused
-from xmode_transfer.domain.records import Checksum, DeliveredKey
-from xmode_transfer.domain.verification import CheckedKey, Finding, Flaw, Judgement, Proof, Scope, Seen
+from xmode_transfer.domain.records import Checksum, DeliveredKey, ObjectInfo
+from xmode_transfer.domain.verification import CheckedKey, Finding, Flaw, Judgement, Proof, Scope
 
 AT = datetime(2026, 11, 22, 6, 30, tzinfo=UTC)
 CUSTOMER = Customer(
@@ -40,7 +40,7 @@ def entry(number: int, flaw: Flaw | None = None) -> dict[str, object]:
         Checksum("crc32", "AAAAAA=="),
     )  # fmt: skip
     judgement = Judgement(flaw, "gone" if flaw else "", None if flaw else Proof.CHECKSUM)
-    seen = None if flaw else Seen(10, '"e"', known.checksum)
+    seen = None if flaw else ObjectInfo(known.key, 10, '"e"', known.checksum, None, None, AT)
     finding = Finding(flaw, known, "gone") if flaw else None
     return signed_receipt.entry(CheckedKey(known, seen, judgement, True, AT), finding)
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import xmode_transfer
-from xmode_transfer.domain.causes import SUMMARIES, URGENT
+from xmode_transfer.domain.alerts import SUMMARIES, URGENT
 from xmode_transfer.domain.errors import XmodeError
 from xmode_transfer.domain.health import sentences
 

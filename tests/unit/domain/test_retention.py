@@ -10,7 +10,7 @@ import pytest
 
 from xmode_transfer.domain.config import Customer
 from xmode_transfer.domain.records import DeliveredKey, Delivery, Holding, Status
-from xmode_transfer.domain.retention import Action, Reason, Seen, apply, judge
+from xmode_transfer.domain.retention import Action, Reason, decide, judge
 from xmode_transfer.ports import ListedObject
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "retention"
@@ -221,16 +221,16 @@ def seen(key: str, size: int = 10, etag: str = '"e"') -> ListedObject:
     return ListedObject(key, size, etag, NOW)
 
 
-def action(record: DeliveredKey | None, there: Seen | None, said: dict[str, Any] | None = None) -> Action:
+def action(record: DeliveredKey, there: ListedObject | None, said: dict[str, Any] | None = None) -> Action:
     deliveries = [
         delivery("2026-01-01", 1, days_ago=300),
         delivery("2026-01-01", 2, days_ago=1),
         delivery("2026-11-21"),
     ]
     verdicts = judge(customer(**(said or {"retention": {"days": 30}})), deliveries, holdings(deliveries), NOW)
-    (decision,) = apply(verdicts, [(record, there)], prefix="xmode/")
-    assert decision.reason
-    return decision.action
+    found, reason = decide(verdicts, record, there, "xmode/")
+    assert reason
+    return found
 
 
 KEY = "xmode/us-daily/2026/01/01/a"
@@ -246,7 +246,6 @@ KEY = "xmode/us-daily/2026/01/01/a"
         (known(KEY), seen(KEY, size=11), Action.LEAVE_CHANGED),
         (known(KEY), None, Action.LEAVE_GONE),
         (known(KEY), seen(f"{KEY}.bak"), Action.LEAVE_GONE),
-        (None, seen(KEY), Action.LEAVE_FOREIGN),
         (known(KEY, 1, 9), seen(KEY), Action.KEEP),  # of revision 9 nothing is known
         (known(KEY, feed="us-dayly"), seen(KEY), Action.KEEP),
         (known("elsewhere/a"), seen("elsewhere/a"), Action.KEEP),
@@ -254,7 +253,9 @@ KEY = "xmode/us-daily/2026/01/01/a"
         (known(KEY, named_by=()), seen(KEY), Action.KEEP),
     ],
 )
-def test_a_key_goes_only_as_it_was_put(record: DeliveredKey | None, there: Seen | None, what: Action) -> None:
+def test_a_key_goes_only_as_it_was_put(
+    record: DeliveredKey, there: ListedObject | None, what: Action
+) -> None:
     assert action(record, there) is what
 
 
@@ -275,5 +276,4 @@ def test_a_revision_of_which_nothing_else_is_left_keeps_nothing() -> None:
     ]
     said = customer(retention={"days": 30, "by": "delivery"})
     verdicts = judge(said, deliveries, holdings(deliveries[1:]), NOW)
-    (decision,) = apply(verdicts, [(known(KEY, 1, 2), seen(KEY))], prefix="xmode/")
-    assert decision.action is Action.EXPIRE
+    assert decide(verdicts, known(KEY, 1, 2), seen(KEY), "xmode/")[0] is Action.EXPIRE

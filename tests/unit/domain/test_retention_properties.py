@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from xmode_transfer.domain.config import Customer
 from xmode_transfer.domain.records import DeliveredKey, Delivery, Holding, Status
-from xmode_transfer.domain.retention import Action, Reason, Verdict, apply, judge
+from xmode_transfer.domain.retention import Action, Reason, Verdict, decide, judge
 from xmode_transfer.ports import ListedObject
 from xmode_transfer.services.listing import compare
 
@@ -163,11 +163,12 @@ def listings(draw: st.DrawFn, world: World) -> list[ListedObject]:
 def expired(
     world: World, verdicts: dict[tuple[str, str, int], Verdict], listing: Sequence[ListedObject]
 ) -> dict[str, ListedObject]:
-    pairs = ((item.known, item.there) for item in compare(listing, world.keys, PREFIX))
     return {
-        decision.key: decision.there  # type: ignore[misc]
-        for decision in apply(verdicts, pairs, prefix=PREFIX)
-        if decision.action is Action.EXPIRE
+        item.key: item.there
+        for item in compare(listing, world.keys, PREFIX)
+        if item.known is not None
+        and item.there is not None
+        and decide(verdicts, item.known, item.there, PREFIX)[0] is Action.EXPIRE
     }
 
 

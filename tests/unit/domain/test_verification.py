@@ -26,6 +26,7 @@ from xmode_transfer.domain.records import (
     Delivery,
     MissingObject,
     MissingReason,
+    ObjectInfo,
     Receipt,
     Status,
 )
@@ -36,7 +37,6 @@ from xmode_transfer.domain.verification import (
     Proof,
     ReadBack,
     Scope,
-    Seen,
     fix,
     in_sample,
     judge,
@@ -51,27 +51,31 @@ HASHED = KNOWN._replace(sha256="ab")
 MANIFEST = KNOWN._replace(size=None, etag=None, name="")
 
 
+def seen_as(size: int, etag: str, checksum: Checksum | None) -> ObjectInfo:
+    return ObjectInfo("x/a", size, etag, checksum, None, None, AT)
+
+
 @pytest.mark.parametrize(
     ("known", "seen", "flaw", "proof", "rewritten"),
     [
         (KNOWN, None, Flaw.MISSING, None, False),
-        (KNOWN, Seen(10, '"e"', CRC), None, Proof.CHECKSUM, False),
-        (KNOWN, Seen(10, "e", CRC), None, Proof.CHECKSUM, False),  # some stores leave the quotes out
-        (KNOWN, Seen(10, '"f"', CRC), None, Proof.CHECKSUM, True),
-        (KNOWN, Seen(11, '"e"', CRC), Flaw.ALTERED, None, False),
-        (KNOWN, Seen(10, '"e"', Checksum("crc32", "BBBBBB==")), Flaw.ALTERED, None, False),
-        (KNOWN, Seen(10, '"e"', None), None, Proof.ETAG, False),
-        (KNOWN, Seen(10, '"f"', None), Flaw.ALTERED, None, False),
-        (KNOWN, Seen(10, '"e"', Checksum("sha256", "AAAA")), None, Proof.ETAG, False),
-        (KNOWN._replace(checksum=None), Seen(10, '"f"', CRC), Flaw.ALTERED, None, False),
-        (KNOWN._replace(etag=""), Seen(10, '"e"', None), Flaw.ALTERED, None, False),
-        (MANIFEST, Seen(99, '"e"', CRC), None, Proof.CHECKSUM, False),
-        (MANIFEST, Seen(99, '"e"', Checksum("crc32", "BBBBBB==")), Flaw.ALTERED, None, False),
-        (MANIFEST, Seen(99, '"e"', None), None, Proof.ETAG, False),
+        (KNOWN, seen_as(10, '"e"', CRC), None, Proof.CHECKSUM, False),
+        (KNOWN, seen_as(10, "e", CRC), None, Proof.CHECKSUM, False),  # some stores leave the quotes out
+        (KNOWN, seen_as(10, '"f"', CRC), None, Proof.CHECKSUM, True),
+        (KNOWN, seen_as(11, '"e"', CRC), Flaw.ALTERED, None, False),
+        (KNOWN, seen_as(10, '"e"', Checksum("crc32", "BBBBBB==")), Flaw.ALTERED, None, False),
+        (KNOWN, seen_as(10, '"e"', None), None, Proof.ETAG, False),
+        (KNOWN, seen_as(10, '"f"', None), Flaw.ALTERED, None, False),
+        (KNOWN, seen_as(10, '"e"', Checksum("sha256", "AAAA")), None, Proof.ETAG, False),
+        (KNOWN._replace(checksum=None), seen_as(10, '"f"', CRC), Flaw.ALTERED, None, False),
+        (KNOWN._replace(etag=""), seen_as(10, '"e"', None), Flaw.ALTERED, None, False),
+        (MANIFEST, seen_as(99, '"e"', CRC), None, Proof.CHECKSUM, False),
+        (MANIFEST, seen_as(99, '"e"', Checksum("crc32", "BBBBBB==")), Flaw.ALTERED, None, False),
+        (MANIFEST, seen_as(99, '"e"', None), None, Proof.ETAG, False),
     ],
 )
 def test_a_head_decides(
-    known: DeliveredKey, seen: Seen | None, flaw: Flaw | None, proof: Proof | None, rewritten: bool
+    known: DeliveredKey, seen: ObjectInfo | None, flaw: Flaw | None, proof: Proof | None, rewritten: bool
 ) -> None:
     found = judge(known, seen)
     assert (found.flaw, found.proof, found.rewritten) == (flaw, proof, rewritten)

@@ -533,7 +533,7 @@ def test_what_was_removed_is_not_delivered_again(world: World) -> None:
     assert world.keys_of(*DAYS[:3]) == set()
     state = world.source.state(Period.parse(DAYS[0], PeriodKind.DAY))
     assert state is not None
-    planner = Planner(world.customer, FEED, state, world.source, world.ledger, world.clock, checksums.of)
+    planner = Planner(world.bench, world.customer, FEED, state, world.source)
     assert {entry.reason for entry in planner.preview()} == {"delivered, removed by a cleanup since"}
 
 

@@ -15,10 +15,11 @@ from xmode_transfer.domain.findings import AccessReport
 from xmode_transfer.domain.health import Health
 from xmode_transfer.domain.periods import Period
 from xmode_transfer.domain.records import Delivery, SourceFile, SourceProblem, Status
+from xmode_transfer.domain.verification import Scope
 from xmode_transfer.ports import PeriodState
 from xmode_transfer.ports.board import TurnState
 from xmode_transfer.services.daemon import house
-from xmode_transfer.services.run import Selection, run_customer
+from xmode_transfer.services.run import run_customer
 from xmode_transfer.services.watch import assess_all
 
 Make = Callable[..., "DaemonWorld"]  # noqa: F821 - conftest's, which tests cannot import
@@ -102,7 +103,7 @@ def test_what_an_outage_leaves(daemon_world: Make, catch_up: str, then: list[str
     assert world.delivered() == [*then, "2026-11-25"]
     # but to whoever names it, and when the producer declares it anew
     if catch_up != "all":
-        named = run_customer(world.bench("run"), world.configuration, "acme", Selection(period="2026-11-22"))
+        named = run_customer(world.bench("run"), world.configuration, "acme", Scope(period="2026-11-22"))
         assert named.outcome == "delivered"
         world.produce("2026-11-23", marker="m2")
         world.tick()

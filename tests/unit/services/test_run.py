@@ -9,9 +9,11 @@ import pytest
 from xmode_transfer.domain.errors import AlreadyRunning
 from xmode_transfer.domain.fleet import customer_lease
 from xmode_transfer.domain.records import Delivery
+from xmode_transfer.domain.verification import Scope
 from xmode_transfer.entrypoints.cli import report
+from xmode_transfer.services.due import worst
 from xmode_transfer.services.leasing import held
-from xmode_transfer.services.run import Selection, run_customers, worst
+from xmode_transfer.services.run import run_customers
 
 Make = Callable[..., "DaemonWorld"]  # noqa: F821 - conftest's, which tests cannot import
 ALONE = pytest.mark.parametrize("daemon_world", ["threads"], indirect=True)
@@ -32,7 +34,7 @@ def test_a_mistake_of_ours_with_one_customer_hides_no_other_s_outcome(
 
     monkeypatch.setattr(world.ledger.deliveries, "calendar", fails)
     names = ["acme", "globex", "initech"]
-    results = run_customers(world.bench("run"), world.configuration, names, Selection())
+    results = run_customers(world.bench("run"), world.configuration, names, Scope())
     assert worst(result.exit_code for result in results) == 1
     report.show(zip(names, results, strict=True), as_json=True, everyone=True)
     told = {one["customer"]: one for one in json.loads(capsys.readouterr().out)["customers"]}
@@ -58,7 +60,7 @@ def test_of_several_plans_one_that_cannot_be_made_hides_no_other(
 
     monkeypatch.setattr(world.ledger.deliveries, "latest", fails)
     code = report.show_preview(
-        world.bench("run"), world.configuration, ["acme", "globex"], Selection(), as_json=True
+        world.bench("run"), world.configuration, ["acme", "globex"], Scope(), as_json=True
     )
     acme, globex = json.loads(capsys.readouterr().out)["customers"]
     assert (code, acme["outcome"], acme["error"]["cause"]) == (1, "failed", "defect")
@@ -72,7 +74,7 @@ def test_it_waits_for_a_turn_of_a_moment(daemon_world: Make) -> None:
     turn = world.ledger.leases.claim(customer_lease("acme"), "daemon", 45)
     ending = threading.Timer(0.5, world.ledger.leases.release, [turn])
     ending.start()
-    (result,) = run_customers(world.bench("run"), world.configuration, ["acme"], Selection())
+    (result,) = run_customers(world.bench("run"), world.configuration, ["acme"], Scope())
     ending.join()
     assert (result.outcome, result.exit_code) == ("delivered", 0)
 
@@ -83,7 +85,7 @@ def test_it_does_not_wait_for_a_delivery_nor_when_it_is_asked_to_end(daemon_worl
     world.produce("2026-11-20")
     world.ledger.leases.claim(customer_lease("acme"), "daemon", 45)
     bench = world.bench("run")
-    (result,) = run_customers(bench, world.configuration, ["acme"], Selection())
+    (result,) = run_customers(bench, world.configuration, ["acme"], Scope())
     assert (result.outcome, result.exit_code) == ("already_running", 5)
     bench.stop.set()
     with (

@@ -34,11 +34,11 @@ from xmode_transfer.domain.policy import guide_permission_policy, guide_trust_po
 from xmode_transfer.domain.verification import Flaw, Scope
 from xmode_transfer.services.adopt import adopt
 from xmode_transfer.services.deliver import deliver
-from xmode_transfer.services.destination import Destination
+from xmode_transfer.services.destination import opened
+from xmode_transfer.services.due import why_nothing
 from xmode_transfer.services.listing import Listing
 from xmode_transfer.services.planning import delivery_id
 from xmode_transfer.services.publishing import publish
-from xmode_transfer.services.scope import why_nothing
 from xmode_transfer.services.verify import Verification
 from xmode_transfer.services.workbench import Workbench
 
@@ -441,7 +441,7 @@ def test_our_signature_is_not_to_be_had_by_a_detour(signed: tuple[World, Receipt
     delivery = world.ledger.deliveries.find("acme")[0]
     world.bucket.remove(key, world.clock.now())
     lease = world.ledger.leases.claim("test", "test", 60)
-    with Destination(world.bench, CUSTOMER) as store:
+    with opened(world.bench, CUSTOMER) as store:
         published = publish(world.bench, CUSTOMER, store, delivery, lease)
     assert published is not None
     assert published.not_attested
@@ -475,7 +475,7 @@ def test_an_answer_that_was_lost_is_recognised_although_the_key_is_another_by_no
     delivery = world.ledger.deliveries.find("acme")[0]
     world.begin_anew("signed.db", other)
     lease = world.ledger.leases.claim("test", "test", 60)
-    with Destination(world.bench, CUSTOMER) as store:
+    with opened(world.bench, CUSTOMER) as store:
         published = publish(world.bench, CUSTOMER, store, delivery, lease)
     assert published is not None
     assert published.status == "delivered"

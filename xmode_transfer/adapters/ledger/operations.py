@@ -10,11 +10,10 @@ from xmode_transfer.adapters.ledger import deliveries
 from xmode_transfer.adapters.ledger.subject import Subject, only, unknown
 from xmode_transfer.adapters.ledger.tables import ACT, REMOVAL, acts, periods, removals
 from xmode_transfer.adapters.ledger.tables.base import text_of
-from xmode_transfer.domain.acts import Act, ActKind, Removal, RemovalOutcome
+from xmode_transfer.domain.acts import INTENDED, Act, ActKind, Removal, RemovalOutcome
 from xmode_transfer.domain.records import Lease
 
 _PAGE = 1_000
-_INTENDED = (RemovalOutcome.PLANNED, RemovalOutcome.DOUBTFUL)
 
 
 class Operations(Subject):
@@ -116,7 +115,7 @@ class Operations(Subject):
                     removals.c.period_id.in_(of_customer),
                     removals.c.key.in_(some),
                     removals.c.act_id.in_(ids),
-                    or_(removals.c.outcome.in_(_INTENDED), just_now),
+                    or_(removals.c.outcome.in_(INTENDED), just_now),
                 )
                 settled |= set(connection.execute(select(removals.c.key).where(meant)).scalars())
                 connection.execute(update(removals).where(meant).values(outcome=outcome, at=at))
@@ -130,7 +129,7 @@ class Operations(Subject):
         forgetting = delete(removals).where(
             removals.c.period_id.in_(select(periods.c.id).where(periods.c.customer == customer)),
             removals.c.act_id == act_id,
-            removals.c.outcome.in_(_INTENDED),
+            removals.c.outcome.in_(INTENDED),
         )
         return self._fenced(lease, lambda c: c.execute(forgetting).rowcount)
 

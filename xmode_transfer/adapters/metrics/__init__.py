@@ -19,8 +19,6 @@ from xmode_transfer.ports import Clock
 from xmode_transfer.ports.board import Board
 from xmode_transfer.ports.work_queue import WorkQueue
 
-__all__ = ["CATALOGUE", "KEPT_SECONDS", "Counters", "of_process", "renderer"]
-
 
 def renderer(
     assessment: Callable[[], Assessment],

@@ -11,8 +11,6 @@ except (ImportError, OSError) as error:  # no wheel for this machine, or one too
 else:
     _why_not = ""
 
-__all__ = ["FastStore", "FastStores", "available"]
-
 
 def available() -> tuple[bool, str]:
     """Whether this engine runs here, and why (not): a few words for the log and for ``status``."""

@@ -2,5 +2,3 @@
 
 from xmode_transfer.adapters.source_s3.bucket import OwnClient, own_client
 from xmode_transfer.adapters.source_s3.source import S3Source
-
-__all__ = ["OwnClient", "S3Source", "own_client"]

@@ -16,14 +16,3 @@ from xmode_transfer.domain.health.records import (
     Trouble,
     worst,
 )
-
-__all__ = [
-    "SOUND",
-    "Assessment",
-    "CustomerHealth",
-    "Health",
-    "SubscriptionHealth",
-    "Trouble",
-    "assess",
-    "worst",
-]

@@ -24,27 +24,3 @@ from xmode_transfer.domain.policy.sessions import (
     compact,
     session_policy,
 )
-
-__all__ = [
-    "ACL",
-    "SESSION_POLICY_MAX_CHARACTERS",
-    "VENDOR_PRINCIPAL",
-    "Decision",
-    "Outcome",
-    "PolicyKind",
-    "Request",
-    "S3Call",
-    "Step",
-    "allowed",
-    "assume_role",
-    "compact",
-    "corrected_permission_policy",
-    "corrected_trust_policy",
-    "decide",
-    "evaluate",
-    "guide_permission_policy",
-    "guide_trust_policy",
-    "requests",
-    "session_policy",
-    "strictest",
-]

@@ -6,5 +6,3 @@ It asks nobody. What a document does not decide is said as such (``Fault.CANNOT_
 
 from xmode_transfer.domain.policy_lint.lint import lint
 from xmode_transfer.domain.policy_lint.records import Kind, Remark, Report, Source, Told
-
-__all__ = ["Kind", "Remark", "Report", "Source", "Told", "lint"]

@@ -49,7 +49,7 @@ def command(shell: Shell, name: str | None, deep: bool, as_json: bool) -> int:
     from xmode_transfer.entrypoints.cli import stopping
     from xmode_transfer.entrypoints.cli.tally import Tally
     from xmode_transfer.services.check_access import check_customers, checked_customers
-    from xmode_transfer.services.run import worst
+    from xmode_transfer.services.due import worst
 
     configuration = config_files.load(shell.config_dir)
     customers = checked_customers(configuration, name)

@@ -78,8 +78,8 @@ def command(
     from xmode_transfer.adapters import config_files
     from xmode_transfer.entrypoints.cli import stopping
     from xmode_transfer.entrypoints.cli.tally import Tally
+    from xmode_transfer.services.due import check_scope
     from xmode_transfer.services.run import active_customer
-    from xmode_transfer.services.scope import check_scope
 
     configuration = config_files.load(shell.config_dir)
     customer = active_customer(configuration, name)

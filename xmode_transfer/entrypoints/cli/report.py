@@ -10,9 +10,11 @@ from xmode_transfer import telemetry
 from xmode_transfer.domain.config import Configuration, CustomerState
 from xmode_transfer.domain.errors import ExitCode, XmodeError
 from xmode_transfer.domain.records import DeliveryOutcome, Failure
+from xmode_transfer.domain.verification import Scope
 from xmode_transfer.entrypoints.cli import failures, words
 from xmode_transfer.entrypoints.cli.terminal import secho, style
-from xmode_transfer.services.run import CustomerRun, Selection, preview, worst
+from xmode_transfer.services.due import CustomerRun, worst
+from xmode_transfer.services.run import preview
 from xmode_transfer.services.sending import defect_of
 from xmode_transfer.services.workbench import Workbench
 from xmode_transfer.telemetry import Event
@@ -163,15 +165,15 @@ def show_nobody(configuration: Configuration) -> None:
 
 
 def show_preview(
-    bench: Workbench, configuration: Configuration, names: list[str], selection: Selection, *, as_json: bool
+    bench: Workbench, configuration: Configuration, names: list[str], scope: Scope, *, as_json: bool
 ) -> int:
     """The plan with its reasons, streamed; nothing is written and nobody called. Of several customers, one
     whose plan cannot be made does not hide the others'."""
     documents, codes = [], []
     for name in names:
-        result = CustomerRun(name, explicit=selection.explicit)
+        result = CustomerRun(name, explicit=not scope.is_whole)
         try:
-            documents.append(_preview(bench, configuration, result, selection, as_json=as_json))
+            documents.append(_preview(bench, configuration, result, scope, as_json=as_json))
             codes.append(ExitCode.WILL_RETRY if result.unfollowed else ExitCode.DONE)
         except Exception as error:
             if len(names) == 1:
@@ -196,13 +198,13 @@ def _preview(
     bench: Workbench,
     configuration: Configuration,
     result: CustomerRun,
-    selection: Selection,
+    scope: Scope,
     *,
     as_json: bool,
 ) -> dict[str, Any]:
     name = result.customer
     deliveries = []
-    for feed, state, entries in preview(bench, configuration, name, selection, result):
+    for feed, state, entries in preview(bench, configuration, name, scope, result):
         if not as_json:
             secho(f"{name} {feed.name} {state.period.label}", bold=True)
         counts: dict[str, int] = {}

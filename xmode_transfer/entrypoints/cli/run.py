@@ -45,8 +45,10 @@ def command(
     from xmode_transfer import bootstrap
     from xmode_transfer.adapters import config_files
     from xmode_transfer.domain.periods import check_range
+    from xmode_transfer.domain.verification import Scope
     from xmode_transfer.entrypoints.cli import progress, report, stopping
-    from xmode_transfer.services.run import Selection, run_customer, run_customers, worst
+    from xmode_transfer.services.due import worst
+    from xmode_transfer.services.run import run_customer, run_customers
 
     if everyone == (name is not None):
         raise click.UsageError("name one customer with --customer, or say --all")
@@ -56,7 +58,7 @@ def command(
         check_range(since, until)
     except ValueError as error:
         raise click.UsageError(str(error)) from None
-    selection = Selection(feed, period, since, until)
+    scope = Scope(feed, period, since, until)
     configuration = config_files.load(shell.config_dir)
     names = [name] if name else [n for n, c in configuration.customers.items() if c.state == "active"]
     with (
@@ -68,11 +70,11 @@ def command(
             with shown.hidden():
                 if not names and not as_json:
                     report.show_nobody(configuration)
-                return report.show_preview(bench, configuration, names, selection, as_json=as_json)
+                return report.show_preview(bench, configuration, names, scope, as_json=as_json)
         if name:
-            results: list[report.Result] = [run_customer(bench, configuration, name, selection)]
+            results: list[report.Result] = [run_customer(bench, configuration, name, scope)]
         else:
-            results = list(run_customers(bench, configuration, names, selection))
+            results = list(run_customers(bench, configuration, names, scope))
     if everyone:
         names += configuration.broken
         why = "nothing is delivered to it"

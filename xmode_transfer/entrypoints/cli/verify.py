@@ -131,8 +131,8 @@ def _verify(
     from xmode_transfer.adapters import config_files
     from xmode_transfer.entrypoints.cli import person, progress, stopping
     from xmode_transfer.entrypoints.cli.verify_report import Report
+    from xmode_transfer.services.due import check_delivered, check_scope
     from xmode_transfer.services.run import active_customer
-    from xmode_transfer.services.scope import check_delivered, check_scope
     from xmode_transfer.services.verify import Verification
 
     configuration = config_files.load(shell.config_dir)
@@ -162,8 +162,8 @@ def _run(verification: "Verification", report: "Report", file: "ReceiptFile | No
     """Verifies, telling and writing down what is found as it comes."""
     from xmode_transfer.domain import signed_receipt
     from xmode_transfer.domain.errors import XmodeError
+    from xmode_transfer.services.due import why_nothing
     from xmode_transfer.services.listing import not_attested
-    from xmode_transfer.services.scope import why_nothing
     from xmode_transfer.services.verify import Verified
 
     bench, verified = verification.bench, verification.verified

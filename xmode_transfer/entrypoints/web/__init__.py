@@ -6,5 +6,3 @@ leaves nothing behind), and calls nobody.
 """
 
 from xmode_transfer.entrypoints.web.server import Server, serve, serve_metrics, serve_waiting
-
-__all__ = ["Server", "serve", "serve_metrics", "serve_waiting"]

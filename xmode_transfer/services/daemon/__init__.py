@@ -10,5 +10,3 @@ from xmode_transfer.services.daemon.dispatch import Dispatch
 from xmode_transfer.services.daemon.house import House
 from xmode_transfer.services.daemon.turns import Turns
 from xmode_transfer.services.daemon.worker import Worker
-
-__all__ = ["Daemon", "Dispatch", "House", "Turns", "Worker"]

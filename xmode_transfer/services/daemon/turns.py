@@ -17,8 +17,10 @@ from xmode_transfer.domain.fleet import is_backfill
 from xmode_transfer.domain.periods import Period
 from xmode_transfer.domain.records import Delivery, DeliveryOutcome, Status
 from xmode_transfer.domain.schedule import passed_over
+from xmode_transfer.domain.verification import Scope
 from xmode_transfer.ports import PeriodState, Progress
-from xmode_transfer.services.run import CustomerRun, Selection, deliver_due, holds_up_feed, look
+from xmode_transfer.services.due import CustomerRun, look
+from xmode_transfer.services.run import deliver_due, holds_up_feed
 from xmode_transfer.services.workbench import Workbench
 from xmode_transfer.telemetry import Event
 
@@ -177,7 +179,7 @@ class Turns:
         customer = configuration.customers[name]
         due: dict[str, list[PeriodState]] = {}
         for feed, state in look(
-            self._bench, configuration, customer, Selection(), CustomerRun(name), reread=False
+            self._bench, configuration, customer, Scope(), CustomerRun(name), reread=False
         ):
             due.setdefault(feed.name, []).append(state)
         for feed_name, states in due.items():
@@ -207,7 +209,7 @@ class Turns:
         reread = read_at is None or not read_at <= now < read_at + REREAD
         result = CustomerRun(customer.name)
         with telemetry.bind(customer=customer.name):
-            due = deque(look(self._bench, configuration, customer, Selection(), result, reread=reread))
+            due = deque(look(self._bench, configuration, customer, Scope(), result, reread=reread))
         backlog = _Backlog(customer, feeds, due, hurried=customer.name in self._hurried)
         self._hurried.discard(customer.name)
         if reread:
