@@ -19,7 +19,7 @@ from xmode_transfer.adapters import config_files
 from xmode_transfer.domain.findings import AccessReport, LeftoverKind, Result, Severity
 from xmode_transfer.domain.policy import corrected_permission_policy
 from xmode_transfer.domain.policy_lint import Kind, Source, Told, lint
-from xmode_transfer.entrypoints.cli.tally import Tally
+from xmode_transfer.entrypoints.cli.progress import Tally
 from xmode_transfer.sandbox import policies
 from xmode_transfer.sandbox.accounts import (
     add_customer,

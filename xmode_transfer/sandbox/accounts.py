@@ -7,7 +7,6 @@ from contextlib import suppress
 from xmode_transfer.sandbox import policies
 from xmode_transfer.sandbox.bucket import empty_bucket
 from xmode_transfer.sandbox.clients import owner, root_client
-from xmode_transfer.sandbox.errors import SandboxError
 from xmode_transfer.sandbox.model import (
     REGION,
     ROLE_NAME,
@@ -16,6 +15,7 @@ from xmode_transfer.sandbox.model import (
     CustomerSetup,
     Keys,
     Sandbox,
+    SandboxError,
     Variant,
 )
 

@@ -23,6 +23,7 @@ from xmode_transfer.adapters.ledger.sqlite.database import BUSY_TIMEOUT_SECONDS,
 from xmode_transfer.adapters.ledger.tables import SCHEMA_VERSION
 from xmode_transfer.adapters.processes import is_dead
 from xmode_transfer.domain.errors import AlreadyRunning, ConfigError, LedgerCorrupt, LedgerError, LedgerTooNew
+from xmode_transfer.domain.records import holder_shown
 
 Told = Callable[[int, int], None]
 """Told how many pages are copied, of how many."""
@@ -283,8 +284,9 @@ def _nobody_writes(target: Path, now: datetime) -> Iterator[None]:
             held = []
         for name, holder, claimed_at, expires_at in held:
             if datetime.fromisoformat(expires_at) > now and not is_dead(holder):
+                who = f"{holder_shown(holder)} since {claimed_at}"
                 raise AlreadyRunning(
-                    f"{name} is being worked on, by {holder} since {claimed_at}: the ledger is not replaced.",
+                    f"{name} is being worked on, by {who}: the ledger is not replaced.",
                     hint="Stop the service (and every run), then restore again. Nothing was changed.",
                 )
         yield

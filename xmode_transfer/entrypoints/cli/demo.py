@@ -22,8 +22,8 @@ from rich.markup import escape
 from xmode_transfer.adapters.clock import SystemClock
 from xmode_transfer.domain.errors import ExitCode, XmodeError
 from xmode_transfer.domain.keys import manifest_key, object_key
-from xmode_transfer.entrypoints.cli import demo_daemon, demo_stage, streams, words
-from xmode_transfer.entrypoints.cli.terminal import bare
+from xmode_transfer.entrypoints import looks
+from xmode_transfer.entrypoints.cli import demo_stage, streams
 from xmode_transfer.sandbox import bucket, demo_data, server
 from xmode_transfer.sandbox.accounts import set_trust_policy
 from xmode_transfer.sandbox.clients import owner
@@ -72,7 +72,7 @@ def command(keep: bool, stop: bool, plain: bool) -> int:
         return ExitCode.DONE
     plain = plain or not sys.stdout.isatty() or not sys.stderr.isatty() or streams.is_dumb()
     width = WIDTH if plain else None
-    console = Console(file=bare(sys.stdout), no_color=plain or None, highlight=False, width=width)
+    console = Console(file=streams.bare(sys.stdout), no_color=plain or None, highlight=False, width=width)
     with _ended_in_order():
         Story(console, plain=plain, keep=keep).tell()
     return ExitCode.DONE
@@ -90,8 +90,8 @@ class Story:
         self.clock = SystemClock()
         self.today = self.clock.now().date()
         self.environment: dict[str, str] = {}
-        self.daemon: demo_daemon.KeptDaemon | None = None
-        self.port = demo_daemon.free_port() if keep else 0
+        self.daemon: demo_stage.KeptDaemon | None = None
+        self.port = demo_stage.free_port() if keep else 0
 
     def tell(self) -> None:
         """The whole story. Raises DemoFailed at the first step that goes wrong; then nothing stays up."""
@@ -113,7 +113,7 @@ class Story:
             self.mend(sandbox.customer("initech"))
             if self.keep:
                 self.take_over(sandbox)
-            seconds = words.duration(self.clock.monotonic() - began)
+            seconds = looks.duration(self.clock.monotonic() - began)
             self.end(sandbox, seconds)
         except BaseException:
             if self.daemon is not None:
@@ -144,7 +144,7 @@ class Story:
             name: {"source": str(self.directory / "data" / name), **feed}
             for name, feed in demo_data.FEEDS.items()
         }
-        service = demo_daemon.service(self.port) if self.keep else None
+        service = demo_stage.service(self.port) if self.keep else None
         overrides = {name: {"feeds": chosen} for name, chosen in FEEDS_OF.items()}
         config = write_config(
             self.directory / "config", sandbox, feeds=feeds, overrides=overrides, service=service
@@ -152,7 +152,7 @@ class Story:
         demo_stage.write_env(self.directory, self.environment)
         self.fact(
             "data",
-            f"{words.count(written.files, 'file')}, {words.size(written.size)}: where the sun stands over "
+            f"{looks.count(written.files, 'file')}, {looks.size(written.size)}: where the sun stands over "
             f"{len(demo_data.places())} places of the time zone database",
         )
         self.fact(
@@ -161,7 +161,7 @@ class Story:
         )
         self.fact(demo_data.DROPS, "a drop folder: each new file is delivered once")
         self.console.print()
-        self.say(f".demo/config/customers/acme.yaml, one of {words.count(len(CUSTOMERS), 'customer')}:")
+        self.say(f".demo/config/customers/acme.yaml, one of {looks.count(len(CUSTOMERS), 'customer')}:")
         for line in (config / "customers" / "acme.yaml").read_text(encoding="utf-8").splitlines():
             self.console.print(f"     [dim]{escape(line)}[/]", soft_wrap=True)
         self.run("config", "check")
@@ -184,7 +184,7 @@ class Story:
         self.show_json(_abbreviated(manifest))
         count = self.check_manifest(acme, manifest, period)
         self.say(
-            f"{words.count(count, 'object')} read back and compared with the files: the same, byte for byte"
+            f"{looks.count(count, 'object')} read back and compared with the files: the same, byte for byte"
         )
 
     def run_again(self, acme: CustomerSetup) -> None:
@@ -216,12 +216,12 @@ class Story:
     def take_over(self, sandbox: Sandbox) -> None:
         self.title("From here on the daemon delivers, and serves a status page")
         program = demo_stage.program()
-        self.daemon = demo_daemon.start(program, self.directory, self.environment, self.port)
+        self.daemon = demo_stage.start(program, self.directory, self.environment, self.port)
         demo_stage.write_state(self.directory, sandbox, self.daemon)
-        if (wrong := demo_daemon.await_ready(self.daemon, self.directory)) is not None:
+        if (wrong := demo_stage.await_ready(self.daemon, self.directory)) is not None:
             self.fail(wrong)
-        self.fact("daemon", f"process {self.daemon.pid}; its log is .demo/{demo_daemon.LOG}")
-        self.fact("looks", f"every {demo_daemon.TICK_SECONDS} seconds for something to deliver")
+        self.fact("daemon", f"process {self.daemon.pid}; its log is .demo/{demo_stage.LOG}")
+        self.fact("looks", f"every {demo_stage.TICK_SECONDS} seconds for something to deliver")
 
     def end(self, sandbox: Sandbox, seconds: str) -> None:
         self.title(f"Done in {seconds}" + ("; it is all still up" if self.keep else ""))
