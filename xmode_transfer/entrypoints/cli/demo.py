@@ -24,9 +24,8 @@ from xmode_transfer.domain.errors import ExitCode, XmodeError
 from xmode_transfer.domain.keys import manifest_key, object_key
 from xmode_transfer.entrypoints import looks
 from xmode_transfer.entrypoints.cli import demo_stage, streams
-from xmode_transfer.sandbox import bucket, demo_data, server
+from xmode_transfer.sandbox import clients, demo_data, server
 from xmode_transfer.sandbox.accounts import set_trust_policy
-from xmode_transfer.sandbox.clients import owner
 from xmode_transfer.sandbox.configuration import write_config
 from xmode_transfer.sandbox.model import VENDOR_PRINCIPAL_ARN, CustomerSetup, Sandbox, Variant
 from xmode_transfer.sandbox.policies import guide_trust_policy
@@ -152,7 +151,7 @@ class Story:
         demo_stage.write_env(self.directory, self.environment)
         self.fact(
             "data",
-            f"{looks.count(written.files, 'file')}, {looks.size(written.size)}: where the sun stands over "
+            f"{looks.count(written.files, 'file')}, {looks.size(written.size)}: the clocks of "
             f"{len(demo_data.places())} places of the time zone database",
         )
         self.fact(
@@ -177,7 +176,7 @@ class Story:
         self.run("list", "--customer", "acme", shown=12)
         period = (self.today - timedelta(days=1)).isoformat()
         key = manifest_key(acme.prefix, demo_data.DAILY, period, 1)
-        manifest = json.loads(bucket.read_object(acme, key))
+        manifest = json.loads(clients.read_object(acme, key))
         self.console.print()
         self.say(f"the manifest of {period}, read with acme's own keys: what it lists is there, all of it")
         self.say(f"s3://{acme.bucket}/{key}")
@@ -200,7 +199,7 @@ class Story:
         self.say(
             f"exit code {ExitCode.BLOCKED}: blocked. The delivery is parked, not lost; nobody else is held up"
         )
-        if bucket.list_keys(initech):
+        if clients.list_keys(initech):
             self.fail("something was written to initech's bucket")
 
     def ask_status(self) -> None:
@@ -255,7 +254,7 @@ class Story:
         return found
 
     def check_bucket(self, customer: CustomerSetup) -> None:
-        keys = bucket.list_keys(customer)
+        keys = clients.list_keys(customer)
         objects = {key for key in keys if "/_manifests/" not in key}
         wanted = self.sources(customer).keys()
         if objects != wanted:
@@ -270,13 +269,15 @@ class Story:
         if {entry["key"] for entry in manifest["objects"]} != wanted.keys():
             self.fail(f"the manifest of {period} does not list that day's files")
         for key, path in wanted.items():
-            if bucket.read_object(customer, key) != path.read_bytes():
+            if clients.read_object(customer, key) != path.read_bytes():
                 self.fail(f"{key} is not the file that was delivered")
         return len(wanted)
 
     def bucket_state(self, customer: CustomerSetup) -> dict[str, datetime]:
         """When each object was written."""
-        pages = owner(customer, "s3").get_paginator("list_objects_v2").paginate(Bucket=customer.bucket)
+        pages = (
+            clients.owner(customer, "s3").get_paginator("list_objects_v2").paginate(Bucket=customer.bucket)
+        )
         return {entry["Key"]: entry["LastModified"] for page in pages for entry in page["Contents"]}
 
     def fail(self, what: str) -> NoReturn:

@@ -98,30 +98,6 @@ def command(
         raise click.UsageError("--all looks at every ACL, --sample at some: use either")
     scope = Scope(feed, period, since, until)
     acl_sample = None if every_acl else 1000 if sample is None else sample
-    person = opening.asking(by) if repair else None
-    return _verify(
-        shell,
-        name,
-        scope,
-        deep=deep,
-        acl_sample=acl_sample,
-        repair_by=person,
-        receipt=receipt,
-        as_json=as_json,
-    )
-
-
-def _verify(
-    shell: Shell,
-    name: str,
-    scope: Scope,
-    *,
-    deep: bool,
-    acl_sample: int | None,
-    repair_by: str | None,
-    receipt: Path | None,
-    as_json: bool,
-) -> int:
     from xmode_transfer import bootstrap
     from xmode_transfer.services.run import active_customer
     from xmode_transfer.services.scope import check_delivered, check_scope
@@ -133,17 +109,17 @@ def _verify(
         file = stack.enter_context(_receipt_file(configuration, receipt)) if receipt is not None else None
         opened = stack.enter_context(shell.opened(configuration, as_json=as_json))
         ledger = opened.bench.ledger
-        check_scope(ledger, configuration, customer, scope.feed, [scope.period, scope.since, scope.until])
-        if scope.period is not None:
-            check_delivered(ledger, customer, scope.feed, scope.period)
+        check_scope(ledger, configuration, customer, feed, [period, since, until])
+        if period is not None:
+            check_delivered(ledger, customer, feed, period)
 
         def verification() -> Verification:
             reader = bootstrap.reader(opened.bench, customer)
             return Verification(opened.bench, customer, scope, reader, deep=deep, acl_sample=acl_sample)
 
         report = _Report(customer, scope, as_json=as_json)
-        if repair_by is not None:
-            report.repaired = _repair(opened, customer, verification(), repair_by)
+        if repair:
+            report.repaired = _repair(opened, customer, verification(), opening.asking(by))
         return _run(opened, verification(), report, file)
 
 
