@@ -2,6 +2,10 @@
 
 from collections.abc import Mapping
 
+from xmode_transfer.domain.visible import count
+
+__all__ = ["RESPONSIBLE", "count", "duration", "shape", "size", "style", "tone"]
+
 _SHAPES_AND_TONES: Mapping[tuple[str, str], str] = {
     (
         "check",
@@ -66,13 +70,6 @@ def size(count: float) -> str:
             return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
         count /= 1000
     return f"{count:.1f} {_UNITS[-1]}"
-
-
-def count(number: int, noun: str) -> str:
-    """``1 file``, ``60 files``, ``1,000,000 deliveries``."""
-    if number != 1:
-        noun = f"{noun[:-1]}ies" if noun.endswith("ry") else f"{noun}s"
-    return f"{number:,} {noun}"
 
 
 def duration(seconds: float) -> str:

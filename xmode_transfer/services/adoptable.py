@@ -28,6 +28,7 @@ from xmode_transfer.domain.manifest_reading import (
 from xmode_transfer.domain.periods import PeriodKind, period_labelled
 from xmode_transfer.domain.records import Checksum, Receipt
 from xmode_transfer.domain.verification import SHA256_HEX
+from xmode_transfer.domain.visible import count
 from xmode_transfer.ports import ObjectInfo, ObjectStore, OpenFile, Reader
 from xmode_transfer.services.publishing import chunks_of
 from xmode_transfer.services.spool import SpooledFile
@@ -130,7 +131,7 @@ def _wrong(
     if info.token not in marks:
         return "it does not carry our mark: somebody else has put it"
     if info.size != receipt.size:
-        return f"it has {info.size:,} bytes, and the manifest says {receipt.size:,}"
+        return f"it has {count(info.size, 'byte')}, and the manifest says {receipt.size:,}"
     algorithm, expected = receipt.checksum.algorithm, receipt.checksum.value
     if info.checksum is not None and info.checksum.algorithm == algorithm:
         value: str | None = info.checksum.value

@@ -17,6 +17,8 @@ from xmode_transfer.entrypoints.cli import opening, terminal
 from xmode_transfer.entrypoints.cli.opening import Shell
 from xmode_transfer.services.check_access import check_customers, checked_customers
 
+_BEYOND_THE_GUIDE = "not in the guide"
+
 Answer = AccessReport | XmodeError
 
 
@@ -137,8 +139,13 @@ def _show_one(name: str, answer: Answer, customer: Customer | None) -> None:
         _row(first, also=[item.probe for item in rest])
     for left in answer.left:
         terminal.say(f"left behind  {left.kind} {left.key} ({looks.size(left.bytes)})", indent=2)
-    for item in answer.findings:
-        if item.severity is not Severity.INFO:
+    fixable = [item for item in answer.findings if item.fix and item.severity is not Severity.INFO]
+    limits = [str(item.cause) for item in fixable if item.fix and item.fix.guide_step == _BEYOND_THE_GUIDE]
+    if limits:
+        lifted = f"`xmode-transfer policy print --customer {name} --corrected` has the policy that lifts them"
+        terminal.say(f"known limits of the setup guide: {', '.join(limits)}; {lifted}", indent=2)
+    for item in fixable:
+        if item.fix and item.fix.guide_step != _BEYOND_THE_GUIDE:
             _fix(item, customer)
 
 

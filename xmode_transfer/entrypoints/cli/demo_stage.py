@@ -113,15 +113,8 @@ def write_state(directory: Path, sandbox: Sandbox | None, daemon: KeptDaemon | N
 def environment(sandbox: Sandbox, config: Path) -> dict[str, str]:
     """This process's, but as the vendor in the sandbox and with nothing that could lead elsewhere."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "XMODE_"))}
-    return inherited | _variables(sandbox, config)
-
-
-def _variables(sandbox: Sandbox, config: Path) -> dict[str, str]:
-    return sandbox.environment() | {
-        "NO_PROXY": "127.0.0.1",
-        "XMODE_CONFIG": str(config),
-        "XMODE_LOG_LEVEL": "error",
-    }
+    ours = {"NO_PROXY": "127.0.0.1", "XMODE_CONFIG": str(config), "XMODE_LOG_LEVEL": "error"}
+    return inherited | sandbox.environment() | ours
 
 
 def write_env(directory: Path, environment: Mapping[str, str]) -> None:

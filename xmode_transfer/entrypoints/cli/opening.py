@@ -88,12 +88,9 @@ def customer_of(configuration: "Configuration", name: str) -> "Customer":
     if name in configuration.broken:
         raise broken(configuration, name)
     if name not in configuration.customers:
-        raise ConfigError(f"there is no customer {name}", hint=f"customers: {names_of(configuration)}")
+        names = sorted({*configuration.customers, *configuration.broken})
+        raise ConfigError(f"there is no customer {name}", hint=f"customers: {', '.join(names) or 'none'}")
     return configuration.customers[name]
-
-
-def names_of(configuration: "Configuration") -> str:
-    return ", ".join(sorted({*configuration.customers, *configuration.broken})) or "none is configured"
 
 
 def broken(configuration: "Configuration", name: str, consequence: str = "") -> ConfigError:

@@ -112,8 +112,7 @@ def command(
 
     \b
     xmode-transfer sandbox --write-config try    then elsewhere: eval "$(xmode-transfer sandbox env)"
-    xmode-transfer sandbox --customer acme --customer initech=no-role
-    xmode-transfer sandbox --detach && eval "$(xmode-transfer sandbox env)"
+    xmode-transfer sandbox --detach --customer acme --customer initech=no-role
     """
     if context.invoked_subcommand is not None:
         given = [name for name in context.params if context.get_parameter_source(name) is COMMANDLINE]

@@ -79,7 +79,7 @@ def command(
     warnings = view.warnings
     terminal.show(standing.lines(assessment, f"{engine} ({reason})", everybody=everybody, warnings=warnings))
     if view.not_recorded is not None:
-        terminal.say(f"the sources were scanned, and the ledger did not take the result: {view.not_recorded}")
+        terminal.say(f"the sources were scanned, and the ledger did not take it: {view.not_recorded}")
     return ExitCode.DONE
 
 
