@@ -12,12 +12,12 @@ from typing import Any
 import pytest
 from hypothesis import settings
 
+from tests.bucket import remove_customer
 from xmode_transfer.sandbox import server
-from xmode_transfer.sandbox.accounts import add_customer, remove_customer
+from xmode_transfer.sandbox.accounts import add_customer
 from xmode_transfer.sandbox.configuration import write_config
-from xmode_transfer.sandbox.errors import SandboxError
 from xmode_transfer.sandbox.install import install
-from xmode_transfer.sandbox.model import CustomerSetup, Sandbox, Variant
+from xmode_transfer.sandbox.model import CustomerSetup, Sandbox, SandboxError, Variant
 
 pytest_plugins = ["tests.postgres"]
 CHECKOUT = Path(__file__).parents[1]

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from moto.server import ThreadedMotoServer
 
+from tests.bucket import empty_bucket, put_object
 from tests.fakes import (
     MemoryBuckets,
     MemoryClock,
@@ -35,7 +36,6 @@ from xmode_transfer.domain.periods import Period
 from xmode_transfer.domain.policy import Step, corrected_permission_policy, guide_trust_policy
 from xmode_transfer.ports import Credentials, ObjectStore, ObjectStores, OpenFile, RoleSessions
 from xmode_transfer.sandbox.accounts import set_permission_policy
-from xmode_transfer.sandbox.bucket import empty_bucket, put_object
 from xmode_transfer.sandbox.clients import client, forget, owner
 from xmode_transfer.sandbox.model import Variant
 

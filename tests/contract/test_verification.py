@@ -17,7 +17,7 @@ from xmode_transfer.domain.acts import Act, ActKind
 from xmode_transfer.domain.config import Configuration, Feed, Limits, Service, Settled, Vendor
 from xmode_transfer.domain.periods import Period, PeriodKind
 from xmode_transfer.domain.verification import Flaw, Scope
-from xmode_transfer.entrypoints.cli.tally import Tally
+from xmode_transfer.entrypoints.cli.progress import Tally
 from xmode_transfer.services.adopt import Adoption, adopt
 from xmode_transfer.services.deliver import deliver
 from xmode_transfer.services.listing import Listing, Standing

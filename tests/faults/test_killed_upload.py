@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from xmode_transfer.sandbox import bucket
+from tests import bucket
 from xmode_transfer.sandbox.configuration import write_config
 from xmode_transfer.sandbox.model import CustomerSetup, Sandbox, Variant
 

@@ -14,22 +14,21 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
+from tests.bucket import empty_bucket, list_keys, list_uploads, remove_customer
 from xmode_transfer import bootstrap
 from xmode_transfer.adapters import config_files
 from xmode_transfer.domain.findings import AccessReport, LeftoverKind, Result, Severity
 from xmode_transfer.domain.policy import corrected_permission_policy
 from xmode_transfer.domain.policy_lint import Kind, Source, Told, lint
-from xmode_transfer.entrypoints.cli.tally import Tally
+from xmode_transfer.entrypoints.cli.progress import Tally
 from xmode_transfer.sandbox import policies
 from xmode_transfer.sandbox.accounts import (
     add_customer,
     permission_policy,
-    remove_customer,
     set_permission_policy,
     set_trust_policy,
     trust_policy,
 )
-from xmode_transfer.sandbox.bucket import empty_bucket, list_keys, list_uploads
 from xmode_transfer.sandbox.clients import client, owner, root_client
 from xmode_transfer.sandbox.configuration import write_config
 from xmode_transfer.sandbox.model import (

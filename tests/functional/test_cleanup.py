@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from xmode_transfer.sandbox import bucket
+from tests import bucket
 from xmode_transfer.sandbox.accounts import permission_policy, set_permission_policy
 from xmode_transfer.sandbox.clients import owner
 from xmode_transfer.sandbox.model import CustomerSetup

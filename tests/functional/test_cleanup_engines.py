@@ -20,7 +20,7 @@ from xmode_transfer.adapters.s3_portable import PortableStores
 from xmode_transfer.domain.acts import RemovalOutcome
 from xmode_transfer.domain.config import Configuration, Customer, Feed, Limits, Service, Settled, Vendor
 from xmode_transfer.domain.periods import Period, PeriodKind
-from xmode_transfer.entrypoints.cli.tally import Tally
+from xmode_transfer.entrypoints.cli.progress import Tally
 from xmode_transfer.ports import Credentials
 from xmode_transfer.sandbox.clients import client, forget
 from xmode_transfer.services.cleanup import CleanupOutcome, cleanup

@@ -21,7 +21,7 @@ from urllib.parse import urlsplit
 import psycopg
 import pytest
 
-from xmode_transfer.sandbox import bucket
+from tests import bucket
 from xmode_transfer.sandbox.clients import owner
 from xmode_transfer.sandbox.model import CustomerSetup, Sandbox, Variant
 

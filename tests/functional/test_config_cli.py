@@ -54,7 +54,7 @@ def test_a_mistake_is_told_first_and_exits_with_2(broken: Path) -> None:
     first, *rest = answer.stdout.splitlines()
     line = (broken / "customers" / "acme.yaml").read_text().split("prefx")[0].count("\n") + 1
     assert first == f"customers/acme.yaml:{line}:3: destination.prefx: unknown key (did you mean prefix?)"
-    assert "broken    acme    1 problem; nothing is delivered until mended" in rest
+    assert "broken    acme    1 problem; nothing is delivered until it is fixed" in rest
     assert any(text.startswith("active    globex") for text in rest)
 
 
@@ -82,7 +82,7 @@ def test_a_service_with_mistakes_does_not_hide_the_others(broken: Path) -> None:
     assert [problem["path"] for problem in document["problems"]] == ["destination.prefx", "engine"]
     assert [customer["outcome"] for customer in document["customers"]] == ["broken", "stopped"]
     lines = run(broken, "check").stdout.splitlines()
-    assert "stopped   globex  in order itself; nothing is delivered until service.yaml is mended" in lines
+    assert "stopped   globex  correct itself; nothing is delivered until service.yaml is fixed" in lines
     assert not any(line.startswith("active") for line in lines)
 
 

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from xmode_transfer.sandbox import accounts, bucket
+from tests import bucket
+from xmode_transfer.sandbox import accounts
 from xmode_transfer.sandbox.model import CustomerSetup
 
 pytestmark = pytest.mark.sandbox

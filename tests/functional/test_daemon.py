@@ -14,8 +14,9 @@ from typing import Any
 
 import pytest
 
+from tests import bucket
 from xmode_transfer.adapters.clock import SystemClock
-from xmode_transfer.sandbox import accounts, bucket, clients
+from xmode_transfer.sandbox import accounts, clients
 from xmode_transfer.sandbox.model import REGION, VENDOR_ACCOUNT, VENDOR_USER, CustomerSetup, Sandbox
 
 pytestmark = pytest.mark.sandbox

@@ -100,7 +100,7 @@ def test_a_person_sees_a_whole_delivery_and_nothing_is_left(place: Place) -> Non
     refused, mended = [
         part.split("\n\n")[0] for part in shown.split("$ xmode-transfer run --customer initech\n")[1:]
     ]
-    for must_say in ("blocked", "arn:aws:iam::", "external ID", "the customer", "what to do"):
+    for must_say in ("blocked", "arn:aws:iam::", "external ID", "the customer", "fix"):
         assert must_say in refused
     assert "exit code 4" in refused
     assert "delivered" in mended

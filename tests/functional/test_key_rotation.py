@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from xmode_transfer.sandbox import bucket, server
+from tests import bucket
+from xmode_transfer.sandbox import server
 from xmode_transfer.sandbox.accounts import add_customer
 from xmode_transfer.sandbox.clients import root_client
 from xmode_transfer.sandbox.model import REGION, VENDOR_ACCOUNT, VENDOR_USER, CustomerSetup, Sandbox
@@ -154,7 +155,7 @@ def test_a_wrong_key_is_one_error_and_touches_no_customer(
     answer = service.run("run", "--all")
     assert answer.code == 3
     told = [line for line in answer.err.splitlines() if not line.startswith("{")]
-    assert sum("who must act" in line for line in told) == 1, answer.err
+    assert sum("responsible " in line for line in told) == 1, answer.err
     assert "not-the-secret-of-that-key" not in answer.out + answer.err
     told_as_json = service.run("run", "--all", "--json")
     assert told_as_json.json["error"]["cause"] == "vendor_identity"

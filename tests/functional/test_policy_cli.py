@@ -119,14 +119,14 @@ def test_a_mistake_is_told_with_its_mending(directory: Path, tmp_path: Path) -> 
     assert "there is no right s3:PutObjects: the call needs s3:PutObject" in answer.stdout
     assert "error     put_denied" in answer.stdout
     assert "$ aws iam put-role-policy --role-name XMode" in answer.stdout
-    assert answer.stdout.splitlines()[-1].startswith("mend: the customer must mend")
+    assert answer.stdout.splitlines()[-1].startswith("mend: the customer must fix")
 
 
 def test_stdin_and_options_without_a_configuration(tmp_path: Path) -> None:
     text = json.dumps(guide_trust_policy("AcmeCorp"))
     nowhere = tmp_path / "nowhere"
     right = run(nowhere, "lint", "-", "--external-id", "AcmeCorp", given=text)
-    assert (right.returncode, right.stdout.splitlines()[-1]) == (0, "ok: nothing need be mended")
+    assert (right.returncode, right.stdout.splitlines()[-1]) == (0, "ok: nothing to fix")
     wrong = run(nowhere, "lint", "-", "--external-id", "AcmeInc", "--json", given=text)
     assert wrong.returncode == 4
     (finding,) = (item for item in json.loads(wrong.stdout)["findings"] if item["cause"] == "role_refused")

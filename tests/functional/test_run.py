@@ -9,8 +9,9 @@ from random import Random
 
 import pytest
 
+from tests import bucket
 from xmode_transfer.adapters.clock import SystemClock
-from xmode_transfer.sandbox import accounts, bucket
+from xmode_transfer.sandbox import accounts
 from xmode_transfer.sandbox.configuration import DEFAULT_FEEDS
 from xmode_transfer.sandbox.model import CustomerSetup, Variant
 
@@ -107,7 +108,7 @@ def test_a_role_that_refuses_us_blocks_with_what_the_customer_must_do(
     assert bucket.list_keys(customer) == []
     told = here.run("run", "--customer", "initech")
     assert told.code == 4
-    assert "who must act" in told.out
+    assert "responsible " in told.out
     assert "the customer" in told.out
 
 
@@ -153,7 +154,7 @@ def test_wrong_credentials_of_ours_are_one_message_and_touch_nobody(
     answer = here.run("run", "--all", **environment)
     assert answer.code == 3
     told = [line for line in answer.err.splitlines() if not line.startswith("{")]
-    assert sum("who must act" in line for line in told) == 1, answer.err
+    assert sum("responsible " in line for line in told) == 1, answer.err
     assert words in answer.err
     assert "EXAMPLE" not in answer.out + answer.err
     as_json = here.run("run", "--all", "--json", **environment)

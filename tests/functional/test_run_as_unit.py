@@ -109,7 +109,7 @@ def test_of_two_at_once_one_delivers_and_the_other_says_that_it_is_running(
     (told,) = second.json["deliveries"]
     assert (told["feed"], told["period"], told["cause"]) == ("us-daily", "", "already_running")
     assert "customer/acme is already being worked on, by " in told["message"]
-    assert f"/{first.process.pid}/" in told["message"]
+    assert f"pid {first.process.pid} on " in told["message"]
     assert not versions(acme)
 
     gate.open()

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-from xmode_transfer.sandbox import accounts, bucket, policies
+from tests import bucket
+from xmode_transfer.sandbox import accounts, policies
 from xmode_transfer.sandbox.clients import client, owner
 from xmode_transfer.sandbox.model import CustomerSetup, Sandbox, Variant
 

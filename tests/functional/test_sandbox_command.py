@@ -15,11 +15,11 @@ import pytest
 import yaml
 from click.testing import CliRunner
 
+from tests import bucket
 from xmode_transfer.entrypoints.cli.sandbox import command
-from xmode_transfer.sandbox import bucket, process, server
+from xmode_transfer.sandbox import process, server
 from xmode_transfer.sandbox.clients import owner
-from xmode_transfer.sandbox.errors import SandboxError
-from xmode_transfer.sandbox.model import Sandbox, Variant
+from xmode_transfer.sandbox.model import Sandbox, SandboxError, Variant
 
 pytestmark = pytest.mark.sandbox
 

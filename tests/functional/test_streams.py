@@ -12,11 +12,11 @@ from typing import Any
 import click
 import pytest
 
+from tests import bucket
 from tests.functional.conftest import COMMAND, Answer, Project
 from tests.terminal import on_terminal, screen
 from xmode_transfer.entrypoints import cli
 from xmode_transfer.entrypoints.cli import streams
-from xmode_transfer.sandbox import bucket
 from xmode_transfer.sandbox.model import CustomerSetup
 
 NAME = "Zürich ✓ 𝕏 AG"
@@ -95,7 +95,7 @@ def test_whatever_its_streams_are_it_ends_quietly(here: Project, redirection: st
         lost = ">/dev/full" in redirection and not redirection.startswith("2")
         assert answer.code == (141 if redirection == "|" else 3 if lost else code), (arguments, answer)
         assert not re.search(
-            "Traceback|a mistake in xmode-transfer|Exception ignored", answer.out + answer.err
+            "Traceback|a defect of xmode-transfer|Exception ignored", answer.out + answer.err
         )
         if redirection in ("2>&-", "2>/dev/full", "<&-"):
             assert answer.out
@@ -151,6 +151,15 @@ def test_a_usage_error_is_a_document_too(
     shown = capsys.readouterr()
     assert "--no-such-option" in shown.err
     assert shown.out == ""
+
+
+@pytest.mark.parametrize("path", list(commands(cli.cli)), ids=" ".join)
+def test_its_help_fits_a_screen(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], path: tuple[str, ...]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    assert called(monkeypatch, *path, "--help") == 0
+    assert len(capsys.readouterr().out.splitlines()) <= 40
 
 
 @pytest.mark.parametrize("path", list(commands(cli.cli)), ids=" ".join)
@@ -213,6 +222,10 @@ COLOURS: list[tuple[dict[str, str], bool, bool]] = [
 ]
 
 
+def is_coloured(written: str) -> bool:
+    return re.search(r"\x1b\[(?:\d+;)*[39][0-7]m", written) is not None
+
+
 @pytest.mark.parametrize(("environment", "on_a_terminal", "in_a_pipe"), COLOURS, ids=str)
 def test_colours_are_as_the_environment_says(
     here: Project, environment: dict[str, str], on_a_terminal: bool, in_a_pipe: bool
@@ -220,9 +233,9 @@ def test_colours_are_as_the_environment_says(
     variables = {**os.environ, "TERM": "xterm", **environment}
     command = [COMMAND, "--config", str(here.directory), "config", "check"]
     _, written = on_terminal(command, variables)
-    assert ("\x1b[3" in written) == on_a_terminal, written
+    assert is_coloured(written) == on_a_terminal, written
     piped = subprocess.run(command, env=variables, capture_output=True, text=True, check=False)
-    assert ("\x1b[3" in piped.stdout) == in_a_pipe
+    assert is_coloured(piped.stdout) == in_a_pipe
 
 
 @pytest.mark.parametrize(("environment", "coloured"), [({}, True), ({"NO_COLOR": "1"}, False)], ids=str)
@@ -230,7 +243,7 @@ def test_errors_keep_to_it_too(here: Project, environment: dict[str, str], colou
     command = [COMMAND, "--config", str(here.directory), "run", "--customer", "nobody"]
     code, written = on_terminal(command, {**os.environ, "TERM": "xterm", **environment})
     assert code == 2
-    assert ("\x1b[3" in written) == coloured
+    assert is_coloured(written) == coloured
 
 
 def test_a_dumb_terminal_is_not_painted_on(here: Project) -> None:

@@ -11,7 +11,7 @@ from shutil import which
 
 import pytest
 
-from xmode_transfer.sandbox import bucket
+from tests import bucket
 from xmode_transfer.sandbox.clients import owner
 from xmode_transfer.sandbox.model import CustomerSetup
 from xmode_transfer.services.planning import delivery_id

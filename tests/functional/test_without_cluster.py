@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from xmode_transfer.sandbox import bucket
+from tests import bucket
 from xmode_transfer.sandbox.model import CustomerSetup
 
 Make = Callable[..., "Project"]  # noqa: F821 - conftest's, which tests cannot import

@@ -5,7 +5,6 @@ import shutil
 import subprocess
 import sys
 from functools import cache
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -226,7 +225,6 @@ def test_the_probes_of_a_worker_wait_longer_than_its_loop() -> None:
     assert ports["http"] == page.port == DEFAULT_PORT
 
 
-@pytest.mark.skipif(find_spec("xmode_transfer.entrypoints.cli.worker") is None, reason="no such command yet")
 @pytest.mark.parametrize("component", ["daemon", "worker"])
 def test_the_command_knows_what_it_is_started_with(component: str) -> None:
     arguments = container(component)["args"]

@@ -196,6 +196,12 @@ class Lease:
     expires_at: datetime
 
 
+def holder_shown(holder: str) -> str:
+    """A lease's holder for people: ``host/boot-id/pid/start-time`` -> ``pid 11684 on host``."""
+    host, *rest = holder.split("/")
+    return f"pid {rest[1]} on {host}" if len(rest) == 3 else holder
+
+
 class DeliveredKey(NamedTuple):
     """A key that the destination should hold by our record. ``size`` and ``etag`` are None for a manifest.
     ``revision`` put it; ``named_by`` are the revisions whose deliveries name it, that one among them.

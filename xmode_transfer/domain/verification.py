@@ -19,7 +19,7 @@ from xmode_transfer.domain.beside import beside
 from xmode_transfer.domain.errors import Party
 from xmode_transfer.domain.periods import Period, period_labelled
 from xmode_transfer.domain.records import DeliveredKey, ObjectInfo, Receipt, same_etag
-from xmode_transfer.domain.visible import visible
+from xmode_transfer.domain.visible import count, visible
 
 SHA256_HEX = "sha256-hex"
 """The SHA-256 as manifests have it. S3's own checksum ``sha256`` is the same in base64."""
@@ -74,7 +74,9 @@ def judge(known: DeliveredKey | Receipt, seen: ObjectInfo | None) -> Judgement:
     if seen is None:
         return Judgement(Flaw.MISSING, "nothing lies under this key any more")
     if known.size is not None and seen.size != known.size:
-        return Judgement(Flaw.ALTERED, f"it has {seen.size:,} bytes and was delivered with {known.size:,}")
+        return Judgement(
+            Flaw.ALTERED, f"it has {count(seen.size, 'byte')} and was delivered with {known.size:,}"
+        )
     untouched = known.etag is None or same_etag(seen.etag, known.etag)
     mine, theirs = known.checksum, seen.checksum
     if mine is not None and theirs is not None and mine.algorithm == theirs.algorithm:
@@ -95,7 +97,7 @@ def judge(known: DeliveredKey | Receipt, seen: ObjectInfo | None) -> Judgement:
 def judge_bytes(known: DeliveredKey | Receipt, read: ReadBack, before: Judgement) -> Judgement:
     """By its bytes, after a HEAD has found nothing wrong."""
     if known.size is not None and read.size != known.size:
-        return Judgement(Flaw.ALTERED, f"{read.size:,} bytes were read, and {known.size:,} delivered")
+        return Judgement(Flaw.ALTERED, f"{count(read.size, 'byte')} read, {known.size:,} delivered")
     for algorithm, expected in expected_checksums(known).items():
         found = read.checksums.get(algorithm)
         if found is not None and found != expected:

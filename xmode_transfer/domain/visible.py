@@ -14,6 +14,13 @@ _FORBIDDEN = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
 _KINDS = {"Cc": "a control character", "Cs": "a surrogate (bytes that are not UTF-8)"}
 
 
+def count(number: int, noun: str) -> str:
+    """``1 file``, ``60 files``, ``1,000,000 deliveries``."""
+    if number != 1:
+        noun = f"{noun[:-1]}ies" if noun.endswith("ry") else f"{noun}s"
+    return f"{number:,} {noun}"
+
+
 def visible(text: str, keep: str = "") -> str:
     """The text with an escape for each character that is not seen as itself: control, format (bidirectional
     overrides, zero-width joiners), surrogate, unassigned and private characters, and white space other than

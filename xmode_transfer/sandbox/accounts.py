@@ -2,12 +2,9 @@
 
 import hashlib
 import json
-from contextlib import suppress
 
 from xmode_transfer.sandbox import policies
-from xmode_transfer.sandbox.bucket import empty_bucket
 from xmode_transfer.sandbox.clients import owner, root_client
-from xmode_transfer.sandbox.errors import SandboxError
 from xmode_transfer.sandbox.model import (
     REGION,
     ROLE_NAME,
@@ -16,6 +13,7 @@ from xmode_transfer.sandbox.model import (
     CustomerSetup,
     Keys,
     Sandbox,
+    SandboxError,
     Variant,
 )
 
@@ -87,18 +85,6 @@ def add_customer(
     sandbox.customers.append(customer)
     sandbox.save()
     return customer
-
-
-def remove_customer(sandbox: Sandbox, customer: CustomerSetup) -> None:
-    """The customer leaves: its bucket with all it holds, its role and its policy go; its name is free."""
-    iam, s3 = owner(customer, "iam"), owner(customer, "s3")
-    with suppress(s3.exceptions.NoSuchBucket):
-        empty_bucket(customer)
-        s3.delete_bucket(Bucket=customer.bucket)
-    with suppress(iam.exceptions.NoSuchEntityException):
-        delete_role(customer)
-    sandbox.customers.remove(customer)
-    sandbox.save()
 
 
 def account_number(name: str) -> str:

@@ -1,4 +1,7 @@
-"""boto3 clients for the sandbox that nothing of the caller's own AWS set-up can lead astray."""
+"""boto3 clients for the sandbox that nothing of the caller's own AWS set-up can lead astray.
+
+With them one sees a customer's bucket as the customer itself does, past every policy.
+"""
 
 import os
 import threading
@@ -39,6 +42,20 @@ def root_client(endpoint: str, root: Keys, service: str, region: str) -> Any:
 def owner(customer: CustomerSetup, service: str) -> Any:
     """A client of the customer's account, as its root."""
     return root_client(customer.endpoint, customer.root, service, customer.region)
+
+
+def read_object(customer: CustomerSetup, key: str) -> bytes:
+    """The object's bytes. Raises botocore's NoSuchKey when there is none."""
+    with owner(customer, "s3").get_object(Bucket=customer.bucket, Key=key)["Body"] as body:
+        data: bytes = body.read()
+    return data
+
+
+def list_keys(customer: CustomerSetup, prefix: str = "") -> list[str]:
+    """The keys in the bucket, in order: the current objects only."""
+    pages = owner(customer, "s3").get_paginator("list_objects_v2")
+    found = pages.paginate(Bucket=customer.bucket, Prefix=prefix)
+    return [entry["Key"] for page in found for entry in page.get("Contents", ())]
 
 
 def forget(endpoint: str) -> None:

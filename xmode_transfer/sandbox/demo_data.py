@@ -1,12 +1,11 @@
-"""Writes two feeds of real geography for the demo: where the sun stands, and when it rises and sets.
+"""Writes two feeds of real geography for the demo: the clocks of the world's time zones.
 
 The places, their coordinates and their clocks are those of the IANA time zone database, which the tzdata
-package carries; the sun's course follows from latitude and date, so each day's files differ. The same date
-always gives the same rows.
+package carries; each day's files differ. The same date always gives the same rows.
 
-    places-daily/2026/11/22/america/utc-minus-0500.csv.gz    its height each half hour, by region and clock
+    places-daily/2026/11/22/america/utc-minus-0500.csv.gz    each half hour, there and in UTC
     places-daily/2026/11/22/_SUCCESS                         written last
-    drops/sun-2026-america.csv                               sunrise and sunset of each day of the year
+    drops/clocks-2026-america.csv                            the clock of each day of the year
 """
 
 import gzip
@@ -17,7 +16,6 @@ from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
 from functools import cache
 from importlib.resources import files
-from math import acos, asin, cos, degrees, pi, radians, sin
 from pathlib import Path
 from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
@@ -27,10 +25,7 @@ DAYS = 5
 MARKER = "_SUCCESS"
 STEP_MINUTES = 30
 PLACE_COLUMNS = "place,country,latitude,longitude,utc_offset,date"
-DAILY_COLUMNS = f"{PLACE_COLUMNS},time,sun_altitude_degrees"
-DROPS_COLUMNS = f"{PLACE_COLUMNS},sunrise,sunset,daylight_minutes"
-# The sun's upper edge is on the horizon when its centre, seen through the air, is 0.833 degrees below it.
-HORIZON = radians(90.833)
+DAILY_COLUMNS = f"{PLACE_COLUMNS},time,utc"
 _ISO_6709 = re.compile(r"([+-])(\d{2})(\d{2})(\d{2})?([+-])(\d{3})(\d{2})(\d{2})?")
 
 FEEDS: dict[str, dict[str, Any]] = {
@@ -61,14 +56,6 @@ class Place:
     @property
     def name(self) -> str:
         return self.zone.rpartition("/")[2].replace("_", " ")
-
-
-class Daylight(NamedTuple):
-    """Minutes of the day's clock, None where the sun does not rise or set; how many minutes it is up."""
-
-    sunrise: int | None
-    sunset: int | None
-    minutes: int
 
 
 class Written(NamedTuple):
@@ -111,52 +98,6 @@ def parse_coordinates(text: str) -> tuple[float, float]:
     return angle(*groups[:4]), angle(*groups[4:])
 
 
-def daylight(latitude: float, longitude: float, day: date, offset_minutes: int) -> Daylight:
-    """Sunrise and sunset to the minute, by NOAA's equations (Global Monitoring Laboratory, "General Solar
-    Position Calculations"): good to a few minutes outside the polar circles."""
-    equation, declination = _sun(day)
-    north = radians(latitude)
-    reach = (cos(HORIZON) - sin(north) * sin(declination)) / (cos(north) * cos(declination))
-    if reach >= 1:
-        return Daylight(None, None, 0)
-    if reach <= -1:
-        return Daylight(None, None, 24 * 60)
-    half = 4 * degrees(acos(reach))
-    noon = 720 - 4 * longitude - equation + offset_minutes
-    return Daylight(round(noon - half) % 1440, round(noon + half) % 1440, round(2 * half))
-
-
-def altitude(latitude: float, longitude: float, day: date, offset_minutes: int, minutes: int) -> float:
-    """The height of the sun's centre above the horizon in degrees, below it negative, without the air's
-    refraction, at ``minutes`` past midnight by the place's clock. By the same equations."""
-    equation, declination = _sun(day)
-    hour_angle = radians((minutes - offset_minutes + equation + 4 * longitude) / 4 - 180)
-    north = radians(latitude)
-    height = sin(north) * sin(declination) + cos(north) * cos(declination) * cos(hour_angle)
-    return degrees(asin(min(1.0, max(-1.0, height))))
-
-
-@cache
-def _sun(day: date) -> tuple[float, float]:
-    """The equation of time in minutes and the sun's declination in radians at noon UTC."""
-    leap = date(day.year, 12, 31).timetuple().tm_yday == 366
-    year = 2 * pi * (day.timetuple().tm_yday - 1) / (366 if leap else 365)
-    equation = 229.18 * (
-        0.000075
-        + 0.001868 * cos(year)
-        - 0.032077 * sin(year)
-        - 0.014615 * cos(2 * year)
-        - 0.040849 * sin(2 * year)
-    )
-    declination = (
-        0.006918
-        - 0.399912 * cos(year) + 0.070257 * sin(year)
-        - 0.006758 * cos(2 * year) + 0.000907 * sin(2 * year)
-        - 0.002697 * cos(3 * year) + 0.00148 * sin(3 * year)
-    )  # fmt: skip
-    return equation, declination
-
-
 @cache
 def _clock(zone: str) -> ZoneInfo:
     """From the tzdata package, not from the machine, whose database may be another version."""
@@ -189,9 +130,13 @@ def _write_drops(root: Path, year: int) -> list[int]:
     days = [first + timedelta(days=number) for number in range((date(year + 1, 1, 1) - first).days)]
     return [
         _write(
-            root / f"sun-{year}-{region}.csv",
-            DROPS_COLUMNS,
-            (row for place in members for row in _sunrises_and_sunsets(place, days)),
+            root / f"clocks-{year}-{region}.csv",
+            PLACE_COLUMNS,
+            (
+                f"{_place(place)},{_signed(_offset_minutes(place, day))},{day}"
+                for place in members
+                for day in days
+            ),
         )
         for region, members in sorted(by_region.items())
     ]
@@ -210,16 +155,7 @@ def _write(path: Path, columns: str, rows: Iterable[str]) -> int:
 def _half_hours(place: Place, day: date, offset: int) -> Iterator[str]:
     start = f"{_place(place)},{_signed(offset)},{day}"
     for minutes in range(0, 24 * 60, STEP_MINUTES):
-        height = altitude(place.latitude, place.longitude, day, offset, minutes)
-        yield f"{start},{_clock_time(minutes)},{height:.2f}"
-
-
-def _sunrises_and_sunsets(place: Place, days: Iterable[date]) -> Iterator[str]:
-    start = _place(place)
-    for day in days:
-        offset = _offset_minutes(place, day)
-        rise, set_, minutes = daylight(place.latitude, place.longitude, day, offset)
-        yield f"{start},{_signed(offset)},{day},{_clock_time(rise)},{_clock_time(set_)},{minutes}"
+        yield f"{start},{_clock_time(minutes)},{_clock_time((minutes - offset) % (24 * 60))}"
 
 
 def _place(place: Place) -> str:
@@ -233,8 +169,8 @@ def _signed(offset: int) -> str:
 
 
 @cache
-def _clock_time(minutes: int | None) -> str:
-    return "" if minutes is None else f"{minutes // 60:02d}:{minutes % 60:02d}"
+def _clock_time(minutes: int) -> str:
+    return f"{minutes // 60:02d}:{minutes % 60:02d}"
 
 
 def _spelt(offset: int) -> str:

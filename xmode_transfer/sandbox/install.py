@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from xmode_transfer.sandbox.errors import SandboxError
+from xmode_transfer.sandbox.model import SandboxError
 
 REQUIREMENTS = Path(__file__).with_name("requirements.txt")
 HOME_VARIABLE = "XMODE_SANDBOX_HOME"

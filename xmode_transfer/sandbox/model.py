@@ -8,12 +8,21 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+from xmode_transfer.domain.errors import ExitCode, XmodeError
+
 VENDOR_ACCOUNT = "366810793500"
 VENDOR_USER = "xmode-data-transfer"
 VENDOR_PRINCIPAL_ARN = f"arn:aws:iam::{VENDOR_ACCOUNT}:user/{VENDOR_USER}"
 ROLE_NAME = "XMode"
 REGION = "us-east-1"
 STATE_FILE = "sandbox.json"
+
+
+class SandboxError(XmodeError):
+    """The sandbox cannot be installed, started, found or stopped. Nothing of a customer is concerned."""
+
+    code = "sandbox"
+    exit_code = ExitCode.USAGE
 
 
 class Variant(StrEnum):

@@ -16,9 +16,8 @@ from typing import NamedTuple
 from xmode_transfer.sandbox import process
 from xmode_transfer.sandbox.accounts import DEFAULT_CUSTOMERS, add_customer, set_up_vendor
 from xmode_transfer.sandbox.clients import forget
-from xmode_transfer.sandbox.errors import SandboxError
 from xmode_transfer.sandbox.install import SHOWN_LINES, default_home, install
-from xmode_transfer.sandbox.model import REGION, STATE_FILE, Sandbox, Variant
+from xmode_transfer.sandbox.model import REGION, STATE_FILE, Sandbox, SandboxError, Variant
 
 LAUNCHER = Path(__file__).with_name("launch.py")
 READY_SECONDS = 30

@@ -313,7 +313,7 @@ def test_a_ledger_that_somebody_works_with_is_not_copied(sqlite_url: str, postgr
             .where(daemons.c.holder == "host/boot/3/1")
             .values(ticked_at=now, tick_seconds=60, stopped_at=None)
         )
-    with pytest.raises(AlreadyRunning, match="a daemon works with it, host/boot/3/1"):
+    with pytest.raises(AlreadyRunning, match="a daemon works with it, pid 3 on host"):
         copying.copy(sqlite_url, postgres_url, SystemClock())
     assert is_bare(postgres_url)
 

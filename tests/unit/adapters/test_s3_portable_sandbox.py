@@ -9,6 +9,7 @@ import boto3
 import pytest
 from botocore.config import Config
 
+from tests import bucket
 from xmode_transfer.adapters.clock import SystemClock
 from xmode_transfer.adapters.s3_portable import PortableStore, PortableStores
 from xmode_transfer.adapters.sts import StsRoleSessions
@@ -16,7 +17,6 @@ from xmode_transfer.domain.config import Customer, Limits, Vendor
 from xmode_transfer.domain.errors import AccessDenied, BucketMissing, PartsRefused, RoleRefused
 from xmode_transfer.domain.policy import Step
 from xmode_transfer.ports import Credentials, CredentialsProvider, PutRequest
-from xmode_transfer.sandbox import bucket
 from xmode_transfer.sandbox.model import CustomerSetup, Variant
 
 pytestmark = pytest.mark.sandbox

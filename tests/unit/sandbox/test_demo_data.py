@@ -42,24 +42,15 @@ def test_a_file_holds_the_places_of_one_region_and_clock(data: tuple[Path, demo_
     assert len(new_york) == 48
     assert new_york["12:00"]["country"] == "United States"
     assert float(new_york["12:00"]["latitude"]) == pytest.approx(40.71, abs=0.01)
-    assert float(new_york["12:00"]["sun_altitude_degrees"]) == pytest.approx(29.0, abs=0.5)
-    assert float(new_york["00:00"]["sun_altitude_degrees"]) < -60
-
-
-def test_the_year_has_the_almanacs_times(data: tuple[Path, demo_data.Written]) -> None:
-    path = data[0] / demo_data.DROPS / "sun-2026-america.csv"
-    rows = csv.DictReader(path.read_text(encoding="utf-8").splitlines())
-    new_york = next(row for row in rows if row["place"] == "New York" and row["date"] == "2026-11-22")
-    assert (new_york["sunrise"], new_york["sunset"]) == ("06:50", "16:34")
+    assert (new_york["12:00"]["utc"], new_york["20:30"]["utc"]) == ("17:00", "01:30")
 
 
 def test_a_year_has_a_row_for_each_place_and_day(data: tuple[Path, demo_data.Written]) -> None:
-    path = data[0] / demo_data.DROPS / "sun-2026-arctic.csv"
+    path = data[0] / demo_data.DROPS / "clocks-2026-america.csv"
     rows = list(csv.DictReader(path.read_text(encoding="utf-8").splitlines()))
-    assert [row["date"] for row in rows[:2]] == ["2026-01-01", "2026-01-02"]
-    assert len(rows) == 365
-    assert {row["daylight_minutes"] for row in rows if row["date"] == "2026-06-21"} == {"1440"}
-    assert {row["sunrise"] for row in rows if row["date"] == "2026-12-21"} == {""}
+    new_york = {row["date"]: row["utc_offset"] for row in rows if row["place"] == "New York"}
+    assert len(new_york) == 365
+    assert (new_york["2026-03-07"], new_york["2026-03-08"]) == ("-05:00", "-04:00")
 
 
 def test_each_day_differs_and_the_same_day_does_not(
@@ -72,31 +63,6 @@ def test_each_day_differs_and_the_same_day_does_not(
         assert (day / "22" / name).read_bytes() != (day / "21" / name).read_bytes()
         again = tmp_path / demo_data.DAILY / "2026/11/22" / name
         assert again.read_bytes() == (day / "22" / name).read_bytes()
-
-
-# Almanac times of the U.S. Naval Observatory's kind, by each place's own clock.
-@pytest.mark.parametrize(
-    ("latitude", "longitude", "day", "offset", "sunrise", "sunset"),
-    [
-        (51.51, -0.13, date(2026, 6, 21), 60, "04:43", "21:21"),
-        (51.51, -0.13, date(2026, 12, 21), 0, "08:04", "15:53"),
-        (-33.87, 151.21, date(2026, 12, 22), 660, "05:41", "20:05"),
-        (0.0, 0.0, date(2026, 3, 20), 0, "06:04", "18:11"),
-    ],
-)
-def test_the_sun_keeps_its_times(
-    latitude: float, longitude: float, day: date, offset: int, sunrise: str, sunset: str
-) -> None:
-    found = demo_data.daylight(latitude, longitude, day, offset)
-    for minutes, wanted in ((found.sunrise, sunrise), (found.sunset, sunset)):
-        assert minutes is not None
-        assert abs(minutes - (int(wanted[:2]) * 60 + int(wanted[3:]))) <= 3
-
-
-@pytest.mark.parametrize(("latitude", "height"), [(23.44, 90.0), (0.0, 66.56), (-66.56, 0.0), (90.0, 23.44)])
-def test_the_sun_stands_highest_over_the_tropic_in_june(latitude: float, height: float) -> None:
-    noons = [demo_data.altitude(latitude, 0.0, date(2026, 6, 21), 0, minutes) for minutes in range(715, 730)]
-    assert max(noons) == pytest.approx(height, abs=0.1)
 
 
 @pytest.mark.parametrize(

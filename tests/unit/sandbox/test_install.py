@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 import xmode_transfer
-from xmode_transfer.sandbox.errors import SandboxError
 from xmode_transfer.sandbox.install import REQUIREMENTS, default_home, install
+from xmode_transfer.sandbox.model import SandboxError
 
 UV = shutil.which("uv")
 INSTALL = """

@@ -6,8 +6,7 @@ from pathlib import Path
 import pytest
 
 from xmode_transfer.sandbox import server
-from xmode_transfer.sandbox.errors import SandboxError
-from xmode_transfer.sandbox.model import Sandbox
+from xmode_transfer.sandbox.model import Sandbox, SandboxError
 
 
 @pytest.fixture

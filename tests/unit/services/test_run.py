@@ -10,7 +10,7 @@ from xmode_transfer.domain.errors import AlreadyRunning
 from xmode_transfer.domain.fleet import customer_lease
 from xmode_transfer.domain.records import Delivery
 from xmode_transfer.domain.verification import Scope
-from xmode_transfer.entrypoints.cli import report
+from xmode_transfer.entrypoints.cli import run as command
 from xmode_transfer.services.due import worst
 from xmode_transfer.services.leasing import held
 from xmode_transfer.services.run import run_customers
@@ -36,7 +36,7 @@ def test_a_mistake_of_ours_with_one_customer_hides_no_other_s_outcome(
     names = ["acme", "globex", "initech"]
     results = run_customers(world.bench("run"), world.configuration, names, Scope())
     assert worst(result.exit_code for result in results) == 1
-    report.show(zip(names, results, strict=True), as_json=True, everyone=True)
+    command.show(list(zip(names, results, strict=True)), as_json=True, everyone=True)
     told = {one["customer"]: one for one in json.loads(capsys.readouterr().out)["customers"]}
     assert {name: one["outcome"] for name, one in told.items()} == {
         "acme": "delivered",
@@ -59,7 +59,7 @@ def test_of_several_plans_one_that_cannot_be_made_hides_no_other(
         return latest(customer, *which) if customer == "globex" else 1 // 0
 
     monkeypatch.setattr(world.ledger.deliveries, "latest", fails)
-    code = report.show_preview(
+    code = command.show_preview(
         world.bench("run"), world.configuration, ["acme", "globex"], Scope(), as_json=True
     )
     acme, globex = json.loads(capsys.readouterr().out)["customers"]

@@ -22,6 +22,7 @@ from xmode_transfer.adapters.ledger.tables.base import SCHEMA_VERSION, metadata,
 from xmode_transfer.domain.config.ledger_url import shown
 from xmode_transfer.domain.daemons import longest_silence
 from xmode_transfer.domain.errors import AlreadyRunning, ConfigError, LedgerCorrupt, LedgerError
+from xmode_transfer.domain.records import holder_shown
 
 if TYPE_CHECKING:
     from xmode_transfer.ports import Clock
@@ -200,7 +201,9 @@ def _nobody_works(connection: Connection, source: Database, clock: "Clock") -> i
     held = connection.execute(select(leases).where(leases.c.holder.is_not(None))).all()
     for lease in held:
         if time_of(lease.expires_at) > now and not source.is_dead(connection, lease.holder, lease.presence):
-            raise _at_work(f"{lease.name} is being worked on, by {lease.holder} since {lease.claimed_at}")
+            raise _at_work(
+                f"{lease.name} is being worked on, by {holder_shown(lease.holder)} since {lease.claimed_at}"
+            )
     for other in _others(connection):
         raise _at_work(f"another process has it open, {other}")
     living = select(daemons.c.holder, daemons.c.ticked_at, daemons.c.tick_seconds).where(
@@ -209,9 +212,8 @@ def _nobody_works(connection: Connection, source: Database, clock: "Clock") -> i
     for daemon in connection.execute(living):
         silent_at = daemon.ticked_at + longest_silence(daemon.tick_seconds)
         if silent_at > now and not source.is_dead(connection, daemon.holder, None):
-            raise _at_work(
-                f"a daemon works with it, {daemon.holder}, which ticked at {text_of(daemon.ticked_at)}"
-            )
+            ticked = text_of(daemon.ticked_at)
+            raise _at_work(f"a daemon works with it, {holder_shown(daemon.holder)}, which ticked at {ticked}")
     return len(held)
 
 

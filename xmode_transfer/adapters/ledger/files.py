@@ -24,6 +24,7 @@ from xmode_transfer.adapters.ledger.sqlite import errors
 from xmode_transfer.adapters.ledger.tables.base import SCHEMA_VERSION
 from xmode_transfer.adapters.processes import is_dead
 from xmode_transfer.domain.errors import AlreadyRunning, ConfigError, LedgerCorrupt
+from xmode_transfer.domain.records import holder_shown
 
 Told = Callable[[int, int], None]
 """Told how much is done, of how much: pages of a file, or rows."""
@@ -261,8 +262,9 @@ def _nobody_writes(target: Path, now: datetime) -> Iterator[None]:
             held = []
         for name, holder, claimed_at, expires_at in held:
             if datetime.fromisoformat(expires_at) > now and not is_dead(holder):
+                who = f"{holder_shown(holder)} since {claimed_at}"
                 raise AlreadyRunning(
-                    f"{name} is being worked on, by {holder} since {claimed_at}: the ledger is not replaced.",
+                    f"{name} is being worked on, by {who}: the ledger is not replaced.",
                     hint="Stop the service (and every run), then restore again. Nothing was changed.",
                 )
         yield

@@ -12,7 +12,7 @@ from xmode_transfer.adapters.ledger.tables import leases
 from xmode_transfer.adapters.ledger.tables.base import text_of, time_of
 from xmode_transfer.adapters.ledger.writer import GroupCommit
 from xmode_transfer.domain.errors import AlreadyRunning, LeaseLost
-from xmode_transfer.domain.records import Lease
+from xmode_transfer.domain.records import Lease, holder_shown
 
 if TYPE_CHECKING:
     from xmode_transfer.ports import Clock
@@ -105,7 +105,7 @@ def claim(
     now = database.now(connection, clock)
     if not is_claimable(connection, database, found, now):
         raise AlreadyRunning(
-            f"{name} is already being worked on, by {found.holder} since {found.claimed_at}.",
+            f"{name} is already being worked on, by {holder_shown(found.holder)} since {found.claimed_at}.",
             hint=f"Let it finish. Were it to die, its lease would end at {found.expires_at} at the "
             "latest, or at once if it can be seen that the process is gone.",
         )

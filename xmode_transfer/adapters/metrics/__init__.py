@@ -10,10 +10,9 @@ from collections.abc import Callable, Iterable
 from prometheus_client import CollectorRegistry, PlatformCollector, ProcessCollector, generate_latest
 
 from xmode_transfer.adapters.metrics.catalogue import CATALOGUE
-from xmode_transfer.adapters.metrics.counters import Counters
 from xmode_transfer.adapters.metrics.everybody import KEPT_SECONDS, Everybody
 from xmode_transfer.adapters.metrics.fleet import Round
-from xmode_transfer.adapters.metrics.process import Process
+from xmode_transfer.adapters.metrics.process import Counters, Process
 from xmode_transfer.domain.health import Assessment
 from xmode_transfer.ports import Clock
 from xmode_transfer.ports.board import Board

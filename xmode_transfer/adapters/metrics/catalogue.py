@@ -1,5 +1,7 @@
-"""Every metric: its name, what it says, and its labels. docs/metrics.md has a row for each."""
+"""Every metric: its name, what it says, and its labels, and how samples of it are made. docs/metrics.md has a
+row for each."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -21,6 +23,24 @@ class Described:
         if self.is_counter:
             return CounterMetricFamily(self.name.removesuffix("_total"), self.help, labels=self.labels)
         return GaugeMetricFamily(self.name, self.help, labels=self.labels)
+
+
+def alone(described: Described, value: float) -> Metric:
+    family = described.family()
+    family.add_metric((), value)  # type: ignore[attr-defined]
+    return family
+
+
+def counted(described: Described, values: Mapping[str, int]) -> Metric:
+    """One sample for each value of the only label."""
+    return labelled(described, {(label,): value for label, value in values.items()})
+
+
+def labelled(described: Described, values: Mapping[tuple[str, ...], int]) -> Metric:
+    family = described.family()
+    for labels, value in sorted(values.items()):
+        family.add_metric(labels, value)  # type: ignore[attr-defined]
+    return family
 
 
 _SUBSCRIPTION = ("customer", "feed")

@@ -6,37 +6,14 @@ from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
 from functools import lru_cache
 
+from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import Metric
+from prometheus_client.registry import Collector
 
 from xmode_transfer import telemetry
-from xmode_transfer.adapters.metrics.catalogue import (
-    ALERTS_OPEN,
-    ASSESSED,
-    BACKLOG,
-    CARES,
-    CUSTOMER_HEALTH,
-    CUSTOMER_LEFT_BEHIND,
-    CUSTOMERS,
-    DELIVERED,
-    DELIVERED_BYTES,
-    FRESH_UNTIL,
-    FRESHNESS,
-    LEDGER_FREE,
-    LEDGER_READABLE,
-    LEDGER_USED,
-    LEFT_BEHIND,
-    PERIODS_DUE,
-    SERVICE_TROUBLES,
-    SUBSCRIPTION_BACKLOG,
-    SUBSCRIPTION_DUE,
-    SUBSCRIPTION_OPEN,
-    TROUBLED,
-    WORK,
-    WORK_OLDEST,
-    Described,
-)
+from xmode_transfer.adapters.metrics import catalogue as of
+from xmode_transfer.adapters.metrics.catalogue import Described, alone, counted, labelled
 from xmode_transfer.adapters.metrics.fleet import Round
-from xmode_transfer.adapters.metrics.samples import alone, counted, labelled, text
 from xmode_transfer.domain.backlog import left_of, work_of
 from xmode_transfer.domain.errors import XmodeError
 from xmode_transfer.domain.health import Assessment, CustomerHealth, SubscriptionHealth
@@ -80,19 +57,19 @@ class Everybody:
             fleet = list(self._round.collect()) if self._round is not None else []
         except XmodeError as error:
             telemetry.warn(Event.METRICS_INCOMPLETE, **error.log_context())
-            return text([alone(LEDGER_READABLE, 0)])
-        families = [alone(LEDGER_READABLE, 1), *_together(found), *fleet, *_each(found)]
+            return _text([alone(of.LEDGER_READABLE, 0)])
+        families = [alone(of.LEDGER_READABLE, 1), *_together(found), *fleet, *_each(found)]
         if alerts is not None:
-            families.append(counted(ALERTS_OPEN, alerts))
-        return text(families)
+            families.append(counted(of.ALERTS_OPEN, alerts))
+        return _text(families)
 
 
 def _together(found: Assessment) -> Iterator[Metric]:
-    yield alone(ASSESSED, found.assessed_at.timestamp())
+    yield alone(of.ASSESSED, found.assessed_at.timestamp())
     if found.ledger_free_bytes is not None:
-        yield alone(LEDGER_FREE, found.ledger_free_bytes)
-    yield alone(LEDGER_USED, found.ledger_used_bytes)
-    yield counted(CUSTOMERS, {str(word): count for word, count in found.counts.items()})
+        yield alone(of.LEDGER_FREE, found.ledger_free_bytes)
+    yield alone(of.LEDGER_USED, found.ledger_used_bytes)
+    yield counted(of.CUSTOMERS, {str(word): count for word, count in found.counts.items()})
     troubled: set[tuple[str, tuple[str, ...]]] = set()
     cares: set[tuple[str, tuple[str, ...]]] = set()
     for item in found.customers:
@@ -101,29 +78,29 @@ def _together(found: Assessment) -> Iterator[Metric]:
             word = words.get(id(trouble), item.health)
             troubled.add((item.customer, (str(word), trouble.cause, str(trouble.party))))
         cares |= {(item.customer, (care.cause, str(care.party))) for care in item.cares}
-    yield labelled(TROUBLED, Counter(labels for _, labels in troubled))
-    yield labelled(CARES, Counter(labels for _, labels in cares))
-    yield labelled(SERVICE_TROUBLES, {(care.cause, str(care.party)): 1 for care in found.cares})
-    yield alone(LEFT_BEHIND, sum(item.left_behind.bytes for item in found.customers if item.left_behind))
+    yield labelled(of.TROUBLED, Counter(labels for _, labels in troubled))
+    yield labelled(of.CARES, Counter(labels for _, labels in cares))
+    yield labelled(of.SERVICE_TROUBLES, {(care.cause, str(care.party)): 1 for care in found.cares})
+    yield alone(of.LEFT_BEHIND, sum(item.left_behind.bytes for item in found.customers if item.left_behind))
     parts = [part for item in found.customers for part in item.subscriptions]
-    yield alone(BACKLOG, sum(left_of(part) for part in parts))
+    yield alone(of.BACKLOG, sum(left_of(part) for part in parts))
     yield from _work(found)
-    yield alone(PERIODS_DUE, sum(part.due_count for part in parts))
+    yield alone(of.PERIODS_DUE, sum(part.due_count for part in parts))
 
 
 def _each(found: Assessment) -> list[Metric]:
     families = {
         item: item.family()
         for item in (
-            CUSTOMER_HEALTH,
-            CUSTOMER_LEFT_BEHIND,
-            DELIVERED,
-            FRESHNESS,
-            FRESH_UNTIL,
-            DELIVERED_BYTES,
-            SUBSCRIPTION_DUE,
-            SUBSCRIPTION_OPEN,
-            SUBSCRIPTION_BACKLOG,
+            of.CUSTOMER_HEALTH,
+            of.CUSTOMER_LEFT_BEHIND,
+            of.DELIVERED,
+            of.FRESHNESS,
+            of.FRESH_UNTIL,
+            of.DELIVERED_BYTES,
+            of.SUBSCRIPTION_DUE,
+            of.SUBSCRIPTION_OPEN,
+            of.SUBSCRIPTION_BACKLOG,
         )
     }
     for customer in found.customers:
@@ -132,13 +109,27 @@ def _each(found: Assessment) -> list[Metric]:
     return list(families.values())
 
 
+class _Fixed(Collector):
+    def __init__(self, families: list[Metric]) -> None:
+        self._families = families
+
+    def collect(self) -> list[Metric]:
+        return self._families
+
+
+def _text(families: list[Metric]) -> bytes:
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(_Fixed(families))
+    return generate_latest(registry)
+
+
 _Sample = tuple[Described, tuple[str, ...], float]
 
 
 def _of_customer(item: CustomerHealth, now: datetime) -> Iterator[_Sample]:
-    yield CUSTOMER_HEALTH, (item.customer, str(item.health)), 1
+    yield of.CUSTOMER_HEALTH, (item.customer, str(item.health)), 1
     if item.left_behind is not None:
-        yield CUSTOMER_LEFT_BEHIND, (item.customer,), item.left_behind.bytes
+        yield of.CUSTOMER_LEFT_BEHIND, (item.customer,), item.left_behind.bytes
     for part in item.subscriptions:
         yield from _of_subscription(part, now)
 
@@ -147,23 +138,27 @@ def _of_subscription(part: SubscriptionHealth, now: datetime) -> Iterator[_Sampl
     labels = (part.customer, part.feed)
     last = part.last_delivered
     if last is not None and last.delivered_at is not None:
-        yield DELIVERED, labels, last.delivered_at.timestamp()
-        yield DELIVERED_BYTES, labels, last.total_bytes
-        yield FRESHNESS, labels, max(0.0, (now - (_end_of(last.period) or last.delivered_at)).total_seconds())
+        yield of.DELIVERED, labels, last.delivered_at.timestamp()
+        yield of.DELIVERED_BYTES, labels, last.total_bytes
+        yield (
+            of.FRESHNESS,
+            labels,
+            max(0.0, (now - (_end_of(last.period) or last.delivered_at)).total_seconds()),
+        )
     if part.fresh_until_at is not None:
-        yield FRESH_UNTIL, labels, part.fresh_until_at.timestamp()
+        yield of.FRESH_UNTIL, labels, part.fresh_until_at.timestamp()
     if part.due_count:
-        yield SUBSCRIPTION_DUE, labels, part.due_count
+        yield of.SUBSCRIPTION_DUE, labels, part.due_count
     if part.open:
-        yield SUBSCRIPTION_OPEN, labels, len(part.open)
-        yield SUBSCRIPTION_BACKLOG, labels, left_of(part)
+        yield of.SUBSCRIPTION_OPEN, labels, len(part.open)
+        yield of.SUBSCRIPTION_BACKLOG, labels, left_of(part)
 
 
 def _work(found: Assessment) -> Iterator[Metric]:
     work = work_of(found)
-    yield alone(WORK, work.bytes)
+    yield alone(of.WORK, work.bytes)
     waited = 0.0 if work.oldest_at is None else (found.assessed_at - work.oldest_at).total_seconds()
-    yield alone(WORK_OLDEST, max(0.0, waited))
+    yield alone(of.WORK_OLDEST, max(0.0, waited))
 
 
 @lru_cache(maxsize=10_000)

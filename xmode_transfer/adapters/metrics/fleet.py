@@ -12,8 +12,9 @@ from xmode_transfer.adapters.metrics.catalogue import (
     FLEET_PLACES,
     FLEET_WAITING,
     FLEET_WORKERS,
+    alone,
+    counted,
 )
-from xmode_transfer.adapters.metrics.samples import alone, counted
 from xmode_transfer.domain.fleet import FleetState, FleetTurn, WorkerRecord
 from xmode_transfer.ports import Clock
 from xmode_transfer.ports.work_queue import WorkQueue

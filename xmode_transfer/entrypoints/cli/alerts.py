@@ -1,71 +1,69 @@
 """`xmode-transfer alerts`: what is wrong by cause, who was told, and whether a channel works."""
 
-import json
 from typing import Any
 
 import click
 
 from xmode_transfer.domain.alerts import Alert, AlertState, Event, Message
-from xmode_transfer.domain.config import Configuration
 from xmode_transfer.domain.errors import ConfigError, ExitCode, XmodeError
 from xmode_transfer.domain.manifest import timestamp
-from xmode_transfer.entrypoints.cli import Shell, words
-from xmode_transfer.entrypoints.cli.terminal import style
+from xmode_transfer.entrypoints.cli import opening, terminal
+from xmode_transfer.entrypoints.cli.opening import Shell
 
-_COLOURS = {AlertState.OPEN: "red", AlertState.RESOLVED: "green"}
+_INDENT = 9
 
 
 @click.group(name="alerts")
 def command() -> None:
-    """Alerts: one for each cause, however many customers it hurts.
+    """List alerts, one for each cause, or test the channels.
 
     \b
-    xmode-transfer alerts list               what is open, since when, who must act, who was told
-    xmode-transfer alerts test               sends a test message to every channel
+    xmode-transfer alerts list     what is open, since when, who must act, who was notified
+    xmode-transfer alerts test     send a test message to every channel
     """
 
 
 @command.command(name="list")
-@click.option("--all", "everything", is_flag=True, help="Also those that were resolved in the last 30 days.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
+@click.option("--all", "everything", is_flag=True, help="Include alerts resolved in the last 30 days.")
+@opening.json_option
 @click.pass_obj
 def list_(shell: Shell, everything: bool, as_json: bool) -> int:
-    """What is open. Reads the ledger and calls nobody.
+    """List open alerts. Reads the ledger only.
 
-    What is wrong is shown as open also where no daemon runs that tells anybody of it.
+    What is wrong is listed as open even if no daemon runs that would notify anybody.
     """
     from xmode_transfer import bootstrap
     from xmode_transfer.services import watch
 
-    configuration = _configuration(shell)
+    configuration = shell.configuration()
     with bootstrap.ledger(configuration.service) as (ledger, clock):
         found = watch.current_alerts(configuration, ledger, clock)
     shown = [alert for alert in found if everything or alert.state is AlertState.OPEN]
     if as_json:
-        click.echo(json.dumps({"alerts": [_document(alert) for alert in shown]}, ensure_ascii=False))
+        terminal.answer({"alerts": [_document(alert) for alert in shown]})
         return ExitCode.DONE
     for alert in shown:
-        _tell(alert)
+        _show(alert)
     if not shown:
-        click.echo("nothing is wrong")
+        terminal.say("nothing is wrong")
     return ExitCode.DONE
 
 
 @command.command()
 @click.option("--channel", "-c", "name", metavar="NAME", help="Only this channel.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
+@opening.json_option
 @click.pass_obj
 def test(shell: Shell, name: str | None, as_json: bool) -> int:
-    """Send one message to each channel, and say what it answered.
+    """Send a test message to each channel and show its answer.
 
-    It goes out at once, whatever the channel's parties, and in quiet hours too. A channel with states (a
-    pager) is told right after that the test is resolved. Exit code 3: a channel did not take it.
+    Ignores the channel's parties and quiet hours. A channel with states (a pager) gets a resolution right
+    after. Exit code 3: a channel did not take the message.
     """
     from xmode_transfer.adapters import notify
     from xmode_transfer.adapters.clock import SystemClock
     from xmode_transfer.services import watch
 
-    channels = {channel.name: channel for channel in _configuration(shell).service.alerts}
+    channels = {channel.name: channel for channel in shell.configuration().service.alerts}
     if name is not None and name not in channels:
         raise ConfigError(f"there is no channel {name}", hint=f"channels: {', '.join(channels) or 'none'}")
     if not channels:
@@ -84,26 +82,14 @@ def test(shell: Shell, name: str | None, as_json: bool) -> int:
         else:
             answers.append({"channel": channel.name, "sent": True, "answer": answer})
     if as_json:
-        click.echo(json.dumps({"channels": answers}, ensure_ascii=False))
+        terminal.answer({"channels": answers})
     else:
         for item in answers:
-            _tell_answer(item)
+            state = terminal.state("sent" if item["sent"] else "not_sent", _INDENT + 1)
+            terminal.say(f"{item['channel']}: {item['answer' if item['sent'] else 'error']}", label=state)
+            if item.get("hint"):
+                terminal.fact("fix", item["hint"], _INDENT + 1)
     return ExitCode.DONE if all(item["sent"] for item in answers) else ExitCode.WILL_RETRY
-
-
-def _configuration(shell: Shell) -> Configuration:
-    from xmode_transfer.adapters import config_files
-
-    return config_files.load(shell.config_dir)
-
-
-def _tell_answer(item: dict[str, Any]) -> None:
-    if item["sent"]:
-        click.echo(f"{style('sent', fg='green')}      {item['channel']}: {item['answer']}")
-        return
-    click.echo(f"{style('not sent', fg='red')}  {item['channel']}: {item['error']}")
-    if item["hint"]:
-        click.echo(words.wrapped(item["hint"], 10, "what to do"))
 
 
 def _document(alert: Alert) -> dict[str, Any]:
@@ -123,16 +109,15 @@ def _document(alert: Alert) -> dict[str, Any]:
     }
 
 
-def _tell(alert: Alert) -> None:
+def _show(alert: Alert) -> None:
     """As a channel is sent it, and what each channel knows."""
-    head = style(f"{alert.state:<9}", fg=_COLOURS[alert.state], bold=True)
-    click.echo(words.folded(f"{head}{style(alert.summary, bold=True)}"))
-    is_open = alert.state is AlertState.OPEN
-    for line in Message(Event.OPENED if is_open else Event.RESOLVED, alert, alert.since_at).body.split("\n"):
-        click.echo(words.wrapped(line, 9))
+    terminal.say((alert.summary, "bold"), label=terminal.state(alert.state, _INDENT))
+    event = Event.OPENED if alert.state is AlertState.OPEN else Event.RESOLVED
+    for line in Message(event, alert, alert.since_at).body.split("\n"):
+        terminal.say(line, indent=_INDENT)
     for channel, item in alert.notifications.items():
-        told = f"{channel}: {item.sent} at {item.sent_at:%Y-%m-%d %H:%M} UTC" if item.sent_at else ""
+        sent = f"{channel}: {item.sent} at {terminal.minute(item.sent_at)}" if item.sent_at else ""
         failed = f"{channel} did not take it ({item.error})" if item.attempts else ""
-        click.echo(words.wrapped("; ".join(filter(None, (told, failed))), 9, "told"))
+        terminal.fact("notified", "; ".join(filter(None, (sent, failed))), _INDENT)
     if not alert.notifications:
-        click.echo(words.wrapped("nobody", 9, "told"))
+        terminal.fact("notified", "nobody", _INDENT)

@@ -1,4 +1,4 @@
-"""`xmode-transfer check-access`: what a customer's role lets us do, what is wrong, and how it is mended."""
+"""`xmode-transfer check-access`: what a customer's role lets us do, what is wrong, and how to fix it."""
 
 import json
 import shutil
@@ -11,57 +11,46 @@ import click
 
 from xmode_transfer.domain.config import Customer
 from xmode_transfer.domain.errors import ConfigError, ExitCode, XmodeError
-from xmode_transfer.domain.findings import AccessReport, Finding, Result, Severity
-from xmode_transfer.entrypoints.cli import Shell, words
-from xmode_transfer.entrypoints.cli.terminal import secho, style
+from xmode_transfer.domain.findings import AccessReport, Finding, Fix, Result, Severity
+from xmode_transfer.entrypoints import looks
+from xmode_transfer.entrypoints.cli import opening, terminal
+from xmode_transfer.entrypoints.cli.opening import Shell
+from xmode_transfer.services.check_access import check_customers, checked_customers
 
-_COLOURS = {
-    Result.OK: "green",
-    Result.DENIED: "red",
-    Result.UNEXPECTED: "yellow",
-    Result.UNKNOWN: None,
-    Result.SKIPPED: None,
-}
-_GRAVITY = {Severity.CRITICAL: "red", Severity.ERROR: "red", Severity.WARNING: "yellow"}
-_OUTCOMES = {"ok": "green", "blocked": "yellow", "failed": "red", "interrupted": "yellow"}
-_WHO = {"us": "we", "customer": "the customer", "aws": "AWS"}
+_BEYOND_THE_GUIDE = "not in the guide"
 
 Answer = AccessReport | XmodeError
 
 
 @click.command(name="check-access")
-@click.option("--customer", "-c", "name", metavar="C", help="Only this customer; all but retired without it.")
+@opening.one_customer_option
 @click.option("--deep", is_flag=True, help="Look for more rights that the role should not have.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout; logs stay on stderr.")
+@opening.json_option
 @click.pass_obj
 def command(shell: Shell, name: str | None, deep: bool, as_json: bool) -> int:
-    """Try every right of a customer's role by doing the real thing; say what is wrong, and how it is mended.
+    """Test every right of a customer's role by doing the real thing, and report what to fix.
 
-    Objects are written below `<prefix>_xmode-check/` and taken away again; nothing else is touched. That the
-    role demands the external ID is tried with wrong ones and with none. Pending customers are checked too.
+    Without --customer it tests all but retired customers. Writes objects below `<prefix>_xmode-check/`,
+    removes them again, and touches nothing else. Also tries wrong external IDs, and none.
 
     \b
     xmode-transfer check-access --customer acme
     xmode-transfer check-access --json
     """
     from xmode_transfer import bootstrap
-    from xmode_transfer.adapters import config_files
-    from xmode_transfer.entrypoints.cli import stopping
-    from xmode_transfer.entrypoints.cli.tally import Tally
-    from xmode_transfer.services.check_access import check_customers, checked_customers
     from xmode_transfer.services.due import worst
 
-    configuration = config_files.load(shell.config_dir)
+    configuration = shell.configuration()
     customers = checked_customers(configuration, name)
-    with stopping.on_signals() as stop, bootstrap.workbench(configuration, Tally(), stop) as bench:
-        prober = bootstrap.prober(bench)
-        answers: list[Answer] = list(check_customers(bench, prober, customers, deep=deep))
+    with shell.opened(configuration, quiet=True) as opened:
+        prober = bootstrap.prober(opened.bench)
+        answers: list[Answer] = list(check_customers(opened.bench, prober, customers, deep=deep))
     told = [(customer.name, answer) for customer, answer in zip(customers, answers, strict=True)]
     if name is None:
         why = "its access is not checked"
         told += [(broken, configuration.why_broken(broken, why)) for broken in configuration.broken]
     if as_json:
-        click.echo(json.dumps({"customers": [_document(*one) for one in told]}, ensure_ascii=False))
+        terminal.answer({"customers": [_document(*one) for one in told]})
     else:
         show(told, {customer.name: customer for customer in customers})
     return worst([answer.exit_code for _, answer in told])
@@ -87,7 +76,6 @@ def _document(name: str, answer: Answer) -> dict[str, Any]:
 
 def finding_document(item: Finding) -> dict[str, Any]:
     """One finding as ``--json`` has it."""
-    fix = item.fix
     return {
         "probe": item.probe,
         "result": str(item.result),
@@ -95,26 +83,24 @@ def finding_document(item: Finding) -> dict[str, Any]:
         "party": item.party and str(item.party),
         "severity": str(item.severity),
         "message": item.message,
-        "fix": fix
-        and {
-            "summary": fix.summary,
-            "statement": fix.statement,
-            "command": fix.command,
-            "guide_step": fix.guide_step,
-        },
+        "fix": fix_document(item.fix),
         "request_id": item.request_id,
         "said": item.said,
     }
+
+
+def fix_document(fix: Fix | None) -> dict[str, Any] | None:
+    return terminal.picked(fix, "summary statement command guide_step") if fix else None
 
 
 # --- For people -------------------------------------------------------------------------------------
 
 
 def show(told: Sequence[tuple[str, Answer]], customers: dict[str, Customer]) -> None:
-    """What was found, customer by customer, and how it is mended."""
+    """What was found, customer by customer, and how to fix it."""
     ours = _about_us(told)
     if ours is not None:
-        click.echo("no customer was probed, because of our own identity:")
+        terminal.say("no customer was probed, because of our own identity:")
         _row(ours)
         _fix(ours, None)
         return
@@ -123,7 +109,7 @@ def show(told: Sequence[tuple[str, Answer]], customers: dict[str, Customer]) -> 
     if len(told) > 1:
         _summary(told)
     if not told:
-        click.echo("no customer is configured; see docs/configuration.md")
+        terminal.say("no customer is configured; see docs/configuration.md")
 
 
 def _about_us(told: Sequence[tuple[str, Answer]]) -> Finding | None:
@@ -134,54 +120,48 @@ def _about_us(told: Sequence[tuple[str, Answer]]) -> Finding | None:
 
 
 def _show_one(name: str, answer: Answer, customer: Customer | None) -> None:
-    click.echo()
+    terminal.say()
     if isinstance(answer, XmodeError):
-        secho(f"{name}: {answer.message}", fg="red", bold=True)
+        terminal.say((f"{name}: {answer.message}", "bold red"))
         for problem in answer.problems if isinstance(answer, ConfigError) else ():
-            click.echo(f"  {problem}")
+            terminal.say(problem, indent=2)
         return
     place = f"s3://{customer.destination.bucket}/{customer.destination.prefix}" if customer else ""
-    head = style(name, bold=True)
-    outcome = style(answer.outcome, fg=_OUTCOMES[answer.outcome], bold=True)
-    click.echo(f"{head}  {place}  {outcome}  ({words.duration(answer.seconds)})")
-    _rows(answer.findings)
-    for left in answer.left:
-        click.echo(f"  left behind  {left.kind} {left.key} ({words.size(left.bytes)})")
-    mendable = [item for item in answer.findings if item.fix is not None and item.severity != Severity.INFO]
-    for item in mendable:
-        _fix(item, customer)
-
-
-def _rows(findings: Sequence[Finding]) -> None:
-    """A line each; probes that were skipped for the same reason share one."""
+    outcome = terminal.state(answer.outcome)
+    terminal.say((name, "bold"), f"  {place}  ", outcome, f"  ({looks.duration(answer.seconds)})")
+    # probes that were skipped for the same reason share a line
     for _, group in groupby(
-        findings, lambda item: (item.result is Result.SKIPPED and item.message) or id(item)
+        answer.findings, lambda item: (item.result is Result.SKIPPED and item.message) or id(item)
     ):
-        items = list(group)
-        _row(items[0], also=[item.probe for item in items[1:]])
+        first, *rest = group
+        _row(first, also=[item.probe for item in rest])
+    for left in answer.left:
+        terminal.say(f"left behind  {left.kind} {left.key} ({looks.size(left.bytes)})", indent=2)
+    fixable = [item for item in answer.findings if item.fix and item.severity is not Severity.INFO]
+    limits = [str(item.cause) for item in fixable if item.fix and item.fix.guide_step == _BEYOND_THE_GUIDE]
+    if limits:
+        lifted = f"`xmode-transfer policy print --customer {name} --corrected` has the policy that lifts them"
+        terminal.say(f"known limits of the setup guide: {', '.join(limits)}; {lifted}", indent=2)
+    for item in fixable:
+        if item.fix and item.fix.guide_step != _BEYOND_THE_GUIDE:
+            _fix(item, customer)
 
 
 def _row(item: Finding, *, also: Sequence[str] = ()) -> None:
-    parts = []
-    if item.severity is not Severity.INFO:
-        parts.append(f"{item.severity}:")
+    grave = item.severity is not Severity.INFO
+    parts = [f"{item.severity}:"] if grave else []
     if item.cause not in (None, "ok"):
         parts.append(f"{item.cause}:")
     parts.append(item.message)
-    if item.party and item.severity is not Severity.INFO:
-        grave = item.severity is not Severity.WARNING
-        parts.append(f"[{_WHO[item.party]} must act]" if grave else f"[for {_WHO[item.party]} to decide]")
+    if item.party and grave:
+        whose = looks.RESPONSIBLE[item.party]
+        decides = item.severity is Severity.WARNING
+        parts.append(f"[for {whose} to decide]" if decides else f"[{whose} must act]")
     if also:
         parts.append(f"(also {', '.join(also)})")
-    columns = shutil.get_terminal_size((110, 24)).columns
-    indent = " " * (33 if columns >= 73 else 4)
-    width = max(26, columns - len(indent))
-    lines = textwrap.wrap(" ".join(parts), width, break_long_words=False, break_on_hyphens=False)
-    head = f"  {item.probe:<20}" + style(f"{item.result:<10}", fg=_COLOURS[item.result])
-    first = style(lines[0], fg=_GRAVITY.get(item.severity))
-    click.echo(f"{head} {first}" if columns >= 73 else f"{head}\n{indent}{first}")
-    for line in lines[1:]:
-        click.echo(indent + line)
+    style = looks.style(item.severity) if grave else ""
+    label = (f"  {item.probe:<20}{item.result:<11}", looks.style(item.result))
+    terminal.say((" ".join(parts), style), label=label)
 
 
 def _fix(item: Finding, customer: Customer | None) -> None:
@@ -190,19 +170,19 @@ def _fix(item: Finding, customer: Customer | None) -> None:
     if fix is None:
         return
     to = customer.company if customer is not None and item.party == "customer" else "us"
-    click.echo()
-    secho(f"--- {item.cause}, for {to} ---", bold=True)
-    click.echo(_filled(f"{item.message[:1].upper()}{item.message[1:]}."))
-    click.echo(_filled(f"{fix.summary}."))
+    terminal.say()
+    terminal.say((f"--- {item.cause}, for {to} ---", "bold"))
+    terminal.say(_filled(f"{item.message[:1].upper()}{item.message[1:]}."))
+    terminal.say(_filled(f"{fix.summary}."))
     if fix.guide_step:
-        click.echo(f"Setup guide: {fix.guide_step}")
+        terminal.say(f"Setup guide: {fix.guide_step}")
     if fix.statement is not None:
         click.echo(json.dumps(fix.statement, indent=2))
     if fix.command:
         click.echo(f"$ {fix.command}")
     if item.said:
         request = f", request {item.request_id}" if item.request_id else ""
-        click.echo(_filled(f"AWS's answer{request}: {item.said}"))
+        terminal.say(_filled(f"AWS's answer{request}: {item.said}"))
 
 
 def _filled(text: str) -> str:
@@ -212,21 +192,18 @@ def _filled(text: str) -> str:
 
 def _summary(told: Sequence[tuple[str, Answer]]) -> None:
     """Customers side by side: a line each, with what is wrong and who must act."""
-    click.echo()
+    terminal.say()
     width = max(len(name) for name, _ in told)
     for name, answer in told:
         if isinstance(answer, XmodeError):
-            click.echo(f"{name:<{width}}  {style('failed', fg='red')}       {answer.code}")
-            continue
-        graver = [
-            f"{item.cause} ({item.severity})" if item.cause else item.probe
-            for item in answer.findings
-            if item.severity != Severity.INFO
-        ]
-        outcome = style(f"{answer.outcome:<11}", fg=_OUTCOMES[answer.outcome])
-        wrong = ", ".join(dict.fromkeys(graver))
-        click.echo(words.folded(f"{name:<{width}}  {outcome}  {wrong or 'all is well'}"))
+            outcome, wrong = "failed", [answer.code]
+        else:
+            outcome = answer.outcome
+            graver = [item for item in answer.findings if item.severity is not Severity.INFO]
+            wrong = [f"{item.cause} ({item.severity})" if item.cause else item.probe for item in graver]
+        text = ", ".join(dict.fromkeys(wrong)) or "ok"
+        terminal.say(terminal.state(outcome, 13), text, label=f"{name:<{width}}  ")
     acting = sum(
         isinstance(answer, AccessReport) and answer.exit_code == ExitCode.BLOCKED for _, answer in told
     )
-    click.echo(f"{words.count(len(told), 'customer')}, {acting} must act")
+    terminal.say(f"{looks.count(len(told), 'customer')}, {acting} must act")

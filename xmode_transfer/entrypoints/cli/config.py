@@ -1,54 +1,50 @@
 """``config check``: the configuration read and judged without any network; ``config schema``: for editors."""
 
-import json
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from xmode_transfer.adapters.config_files import schema_files, survey
 from xmode_transfer.domain.config import Configuration, Customer, Problem
 from xmode_transfer.domain.errors import ConfigError, ExitCode
-from xmode_transfer.entrypoints.cli import words
-from xmode_transfer.entrypoints.cli.terminal import style
-
-if TYPE_CHECKING:
-    from xmode_transfer.entrypoints.cli import Shell
+from xmode_transfer.entrypoints import looks
+from xmode_transfer.entrypoints.cli import opening, terminal
+from xmode_transfer.entrypoints.cli.opening import Shell
+from xmode_transfer.entrypoints.cli.terminal import Line
 
 
 @click.group()
 def command() -> None:
-    """Check the configuration; write the JSON Schemas that editors use."""
+    """Check the configuration, or write its JSON Schemas for editors."""
 
 
 @command.command()
-@click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
+@opening.json_option
 @click.pass_obj
-def check(shell: "Shell", as_json: bool) -> int:
-    """Read every file and tell every mistake with its line. Nobody is called, nothing is written.
+def check(shell: Shell, as_json: bool) -> int:
+    """Read every file and list every mistake with its line. Contacts nobody, writes nothing.
 
-    Exit codes: 0 all is in order; 2 something is not.
+    Exit codes: 0 no mistakes; 2 mistakes.
     """
     configuration, stopping = survey(shell.config_dir)
     if as_json:
-        document = _document(shell, configuration, stopped=bool(stopping))
-        click.echo(json.dumps(document, ensure_ascii=False))
+        terminal.answer(_document(shell, configuration, stopped=bool(stopping)))
     else:
-        for line in _lines(configuration, stopping):
-            click.echo(words.folded(line))
+        terminal.show(_lines(configuration, stopping))
     return ExitCode.USAGE if configuration.problems else ExitCode.DONE
 
 
 @command.command()
 @click.option(
-    "--check", "only_check", is_flag=True, help="Write nothing; exit 2 when a schema is not current."
+    "--check", "only_check", is_flag=True, help="Write nothing; exit with 2 if a schema is not current."
 )
-@click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
+@opening.json_option
 @click.pass_obj
-def schema(shell: "Shell", only_check: bool, as_json: bool) -> int:
-    """Write schema/service.json, feed.json and customer.json in the configuration's directory.
+def schema(shell: Shell, only_check: bool, as_json: bool) -> int:
+    """Write schema/service.json, feed.json and customer.json to the configuration's directory.
 
-    The example files name them: an editor with a YAML language server then completes keys and marks mistakes.
+    The example files refer to them: an editor with a YAML language server completes keys and marks mistakes.
     """
     states: dict[str, str] = {}
     for path, text in schema_files(shell.config_dir):
@@ -68,16 +64,16 @@ def schema(shell: "Shell", only_check: bool, as_json: bool) -> int:
     is_stale = not {"stale", "missing"}.isdisjoint(states.values())
     if as_json:
         files = [{"file": name, "state": state} for name, state in states.items()]
-        click.echo(json.dumps({"outcome": "stale" if is_stale else "ok", "files": files}, ensure_ascii=False))
+        terminal.answer({"outcome": "stale" if is_stale else "ok", "files": files})
     else:
         for name, state in states.items():
-            click.echo(f"{state:<9}{name}")
+            terminal.say(name, label=terminal.state(state, 9))
         if is_stale:
-            click.echo("run: xmode-transfer config schema")
+            terminal.say("run: xmode-transfer config schema")
     return ExitCode.USAGE if is_stale else ExitCode.DONE
 
 
-def _document(shell: "Shell", configuration: Configuration, *, stopped: bool) -> dict[str, Any]:
+def _document(shell: Shell, configuration: Configuration, *, stopped: bool) -> dict[str, Any]:
     good = "stopped" if stopped else "ok"
     return {
         "directory": str(shell.config_dir),
@@ -103,37 +99,35 @@ def _problem(problem: Problem) -> dict[str, Any]:
         "file": problem.file,
         "line": problem.line or None,
         "column": problem.column or None,
-        "path": problem.path,
-        "message": problem.message,
+        **terminal.picked(problem, "path message"),
     }
 
 
-def _lines(configuration: Configuration, stopping: Sequence[Problem]) -> Iterator[str]:
+def _lines(configuration: Configuration, stopping: Sequence[Problem]) -> Iterator[Line]:
     for problem in configuration.problems:
-        yield str(problem)
+        yield Line((str(problem),))
     for hint in configuration.hints:
-        yield f"hint: {hint}; it is used as it is, since requests do not go to AWS"
+        yield Line((f"hint: {hint}; it is used as it is, since requests do not go to AWS",))
     if configuration.problems or configuration.hints:
-        yield ""
+        yield Line(())
     why = " and ".join(sorted({problem.file for problem in stopping}))
     customers = list(_customers(configuration))
     width = max((len(name) for name, _ in customers), default=0)
     for name, customer in customers:
         if customer is None:
-            state = style(f"{'broken':<8}", fg="red")
-            told = words.count(len(configuration.broken[name]), "problem")
-            yield f"{state}  {name:<{width}}  {told}; nothing is delivered until mended"
+            state = "broken"
+            told = looks.count(len(configuration.broken[name]), "problem")
+            told += "; nothing is delivered until it is fixed"
         elif stopping:
-            state = style(f"{'stopped':<8}", fg="red")
-            yield f"{state}  {name:<{width}}  in order itself; nothing is delivered until {why} is mended"
+            state, told = "stopped", f"correct itself; nothing is delivered until {why} is fixed"
         else:
-            state = style(f"{customer.state:<8}", fg="green" if customer.state == "active" else "cyan")
-            yield f"{state}  {name:<{width}}  {', '.join(customer.feeds)} to {_place(customer)}"
-    told = f"{words.count(len(customers), 'customer')}, {words.count(len(configuration.feeds), 'feed')}"
+            state, told = customer.state, f"{', '.join(customer.feeds)} to {_place(customer)}"
+        yield Line((f"{name:<{width}}  {told}",), terminal.state(state, 10))
+    told = f"{looks.count(len(customers), 'customer')}, {looks.count(len(configuration.feeds), 'feed')}"
     if configuration.problems:
-        yield style(f"{told}: {words.count(len(configuration.problems), 'problem')}", fg="red", bold=True)
+        yield Line(((f"{told}: {looks.count(len(configuration.problems), 'problem')}", "bold red"),))
     else:
-        yield style(f"{told}: all in order", fg="green", bold=True)
+        yield Line(((f"{told}: all in order", "bold green"),))
 
 
 def _customers(configuration: Configuration) -> Iterator[tuple[str, Customer | None]]:

@@ -22,11 +22,10 @@ from rich.markup import escape
 from xmode_transfer.adapters.clock import SystemClock
 from xmode_transfer.domain.errors import ExitCode, XmodeError
 from xmode_transfer.domain.keys import manifest_key, object_key
-from xmode_transfer.entrypoints.cli import demo_daemon, demo_stage, streams, words
-from xmode_transfer.entrypoints.cli.terminal import bare
-from xmode_transfer.sandbox import bucket, demo_data, server
+from xmode_transfer.entrypoints import looks
+from xmode_transfer.entrypoints.cli import demo_stage, streams
+from xmode_transfer.sandbox import clients, demo_data, server
 from xmode_transfer.sandbox.accounts import set_trust_policy
-from xmode_transfer.sandbox.clients import owner
 from xmode_transfer.sandbox.configuration import write_config
 from xmode_transfer.sandbox.model import VENDOR_PRINCIPAL_ARN, CustomerSetup, Sandbox, Variant
 from xmode_transfer.sandbox.policies import guide_trust_policy
@@ -72,7 +71,7 @@ def command(keep: bool, stop: bool, plain: bool) -> int:
         return ExitCode.DONE
     plain = plain or not sys.stdout.isatty() or not sys.stderr.isatty() or streams.is_dumb()
     width = WIDTH if plain else None
-    console = Console(file=bare(sys.stdout), no_color=plain or None, highlight=False, width=width)
+    console = Console(file=streams.bare(sys.stdout), no_color=plain or None, highlight=False, width=width)
     with _ended_in_order():
         Story(console, plain=plain, keep=keep).tell()
     return ExitCode.DONE
@@ -90,8 +89,8 @@ class Story:
         self.clock = SystemClock()
         self.today = self.clock.now().date()
         self.environment: dict[str, str] = {}
-        self.daemon: demo_daemon.KeptDaemon | None = None
-        self.port = demo_daemon.free_port() if keep else 0
+        self.daemon: demo_stage.KeptDaemon | None = None
+        self.port = demo_stage.free_port() if keep else 0
 
     def tell(self) -> None:
         """The whole story. Raises DemoFailed at the first step that goes wrong; then nothing stays up."""
@@ -113,7 +112,7 @@ class Story:
             self.mend(sandbox.customer("initech"))
             if self.keep:
                 self.take_over(sandbox)
-            seconds = words.duration(self.clock.monotonic() - began)
+            seconds = looks.duration(self.clock.monotonic() - began)
             self.end(sandbox, seconds)
         except BaseException:
             if self.daemon is not None:
@@ -144,7 +143,7 @@ class Story:
             name: {"source": str(self.directory / "data" / name), **feed}
             for name, feed in demo_data.FEEDS.items()
         }
-        service = demo_daemon.service(self.port) if self.keep else None
+        service = demo_stage.service(self.port) if self.keep else None
         overrides = {name: {"feeds": chosen} for name, chosen in FEEDS_OF.items()}
         config = write_config(
             self.directory / "config", sandbox, feeds=feeds, overrides=overrides, service=service
@@ -152,7 +151,7 @@ class Story:
         demo_stage.write_env(self.directory, self.environment)
         self.fact(
             "data",
-            f"{words.count(written.files, 'file')}, {words.size(written.size)}: where the sun stands over "
+            f"{looks.count(written.files, 'file')}, {looks.size(written.size)}: the clocks of "
             f"{len(demo_data.places())} places of the time zone database",
         )
         self.fact(
@@ -161,7 +160,7 @@ class Story:
         )
         self.fact(demo_data.DROPS, "a drop folder: each new file is delivered once")
         self.console.print()
-        self.say(f".demo/config/customers/acme.yaml, one of {words.count(len(CUSTOMERS), 'customer')}:")
+        self.say(f".demo/config/customers/acme.yaml, one of {looks.count(len(CUSTOMERS), 'customer')}:")
         for line in (config / "customers" / "acme.yaml").read_text(encoding="utf-8").splitlines():
             self.console.print(f"     [dim]{escape(line)}[/]", soft_wrap=True)
         self.run("config", "check")
@@ -177,14 +176,14 @@ class Story:
         self.run("list", "--customer", "acme", shown=12)
         period = (self.today - timedelta(days=1)).isoformat()
         key = manifest_key(acme.prefix, demo_data.DAILY, period, 1)
-        manifest = json.loads(bucket.read_object(acme, key))
+        manifest = json.loads(clients.read_object(acme, key))
         self.console.print()
         self.say(f"the manifest of {period}, read with acme's own keys: what it lists is there, all of it")
         self.say(f"s3://{acme.bucket}/{key}")
         self.show_json(_abbreviated(manifest))
         count = self.check_manifest(acme, manifest, period)
         self.say(
-            f"{words.count(count, 'object')} read back and compared with the files: the same, byte for byte"
+            f"{looks.count(count, 'object')} read back and compared with the files: the same, byte for byte"
         )
 
     def run_again(self, acme: CustomerSetup) -> None:
@@ -200,7 +199,7 @@ class Story:
         self.say(
             f"exit code {ExitCode.BLOCKED}: blocked. The delivery is parked, not lost; nobody else is held up"
         )
-        if bucket.list_keys(initech):
+        if clients.list_keys(initech):
             self.fail("something was written to initech's bucket")
 
     def ask_status(self) -> None:
@@ -216,12 +215,12 @@ class Story:
     def take_over(self, sandbox: Sandbox) -> None:
         self.title("From here on the daemon delivers, and serves a status page")
         program = demo_stage.program()
-        self.daemon = demo_daemon.start(program, self.directory, self.environment, self.port)
+        self.daemon = demo_stage.start(program, self.directory, self.environment, self.port)
         demo_stage.write_state(self.directory, sandbox, self.daemon)
-        if (wrong := demo_daemon.await_ready(self.daemon, self.directory)) is not None:
+        if (wrong := demo_stage.await_ready(self.daemon, self.directory)) is not None:
             self.fail(wrong)
-        self.fact("daemon", f"process {self.daemon.pid}; its log is .demo/{demo_daemon.LOG}")
-        self.fact("looks", f"every {demo_daemon.TICK_SECONDS} seconds for something to deliver")
+        self.fact("daemon", f"process {self.daemon.pid}; its log is .demo/{demo_stage.LOG}")
+        self.fact("looks", f"every {demo_stage.TICK_SECONDS} seconds for something to deliver")
 
     def end(self, sandbox: Sandbox, seconds: str) -> None:
         self.title(f"Done in {seconds}" + ("; it is all still up" if self.keep else ""))
@@ -255,7 +254,7 @@ class Story:
         return found
 
     def check_bucket(self, customer: CustomerSetup) -> None:
-        keys = bucket.list_keys(customer)
+        keys = clients.list_keys(customer)
         objects = {key for key in keys if "/_manifests/" not in key}
         wanted = self.sources(customer).keys()
         if objects != wanted:
@@ -270,13 +269,15 @@ class Story:
         if {entry["key"] for entry in manifest["objects"]} != wanted.keys():
             self.fail(f"the manifest of {period} does not list that day's files")
         for key, path in wanted.items():
-            if bucket.read_object(customer, key) != path.read_bytes():
+            if clients.read_object(customer, key) != path.read_bytes():
                 self.fail(f"{key} is not the file that was delivered")
         return len(wanted)
 
     def bucket_state(self, customer: CustomerSetup) -> dict[str, datetime]:
         """When each object was written."""
-        pages = owner(customer, "s3").get_paginator("list_objects_v2").paginate(Bucket=customer.bucket)
+        pages = (
+            clients.owner(customer, "s3").get_paginator("list_objects_v2").paginate(Bucket=customer.bucket)
+        )
         return {entry["Key"]: entry["LastModified"] for page in pages for entry in page["Contents"]}
 
     def fail(self, what: str) -> NoReturn:

@@ -5,21 +5,59 @@ import json
 import os
 import shlex
 import shutil
+import socket
+import subprocess
 import sys
+import time
+import urllib.error
+import urllib.request
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from xmode_transfer.domain.errors import ConfigError
-from xmode_transfer.entrypoints.cli.demo_daemon import KeptDaemon
 from xmode_transfer.entrypoints.cli.sandbox import CLEARED
-from xmode_transfer.sandbox import server
-from xmode_transfer.sandbox.errors import SandboxError
+from xmode_transfer.sandbox import process, server
 from xmode_transfer.sandbox.install import default_home
-from xmode_transfer.sandbox.model import Sandbox
+from xmode_transfer.sandbox.model import Sandbox, SandboxError
 
 DIRECTORY = Path(".demo")
 STATE = "demo.json"
+LOG = "daemon.log"
+TICK_SECONDS = 3
+"""How soon it sees a new file: a person waits for it."""
+_START_SECONDS = 30.0
+_END_SECONDS = 20.0
+"""Longer than its drain."""
+_POLL_SECONDS = 0.1
+_SHOWN_LINES = 5
+
+# A proxy of this machine's environment cannot know what is on its loopback interface.
+_local = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+
+
+@dataclass(frozen=True, slots=True)
+class KeptDaemon:
+    """A process by number and by birth, so that no later one with the same number is taken for it."""
+
+    pid: int
+    born: str
+    address: str
+
+    @classmethod
+    def of(cls, document: Mapping[str, Any]) -> "KeptDaemon":
+        """Raises KeyError, TypeError, ValueError for what is none."""
+        return cls(int(document["pid"]), str(document["born"]), str(document["address"]))
+
+    @property
+    def is_alive(self) -> bool:
+        return process.birth(self.pid) == self.born
+
+    def end(self) -> bool:
+        """As an operator ends it, by SIGTERM, with time to drain; True when it was there. Idempotent."""
+        return process.end(self.pid, self.born, _END_SECONDS)
 
 
 def program() -> list[str]:
@@ -67,7 +105,7 @@ def write_state(directory: Path, sandbox: Sandbox | None, daemon: KeptDaemon | N
     state = {
         "sandbox": sandbox.id if sandbox else None,
         "home": str(home),
-        "daemon": daemon.document() if daemon else None,
+        "daemon": asdict(daemon) if daemon else None,
     }
     (directory / STATE).write_text(json.dumps(state), encoding="utf-8")
 
@@ -75,15 +113,8 @@ def write_state(directory: Path, sandbox: Sandbox | None, daemon: KeptDaemon | N
 def environment(sandbox: Sandbox, config: Path) -> dict[str, str]:
     """This process's, but as the vendor in the sandbox and with nothing that could lead elsewhere."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "XMODE_"))}
-    return inherited | _variables(sandbox, config)
-
-
-def _variables(sandbox: Sandbox, config: Path) -> dict[str, str]:
-    return sandbox.environment() | {
-        "NO_PROXY": "127.0.0.1",
-        "XMODE_CONFIG": str(config),
-        "XMODE_LOG_LEVEL": "error",
-    }
+    ours = {"NO_PROXY": "127.0.0.1", "XMODE_CONFIG": str(config), "XMODE_LOG_LEVEL": "error"}
+    return inherited | sandbox.environment() | ours
 
 
 def write_env(directory: Path, environment: Mapping[str, str]) -> None:
@@ -97,3 +128,58 @@ def write_env(directory: Path, environment: Mapping[str, str]) -> None:
     path = directory / "env"
     path.touch(mode=0o600)
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+# --- The daemon that ``--keep`` leaves running: the installed command, on the demo's configuration ----------
+
+
+def service(port: int) -> Mapping[str, Any]:
+    """What service.yaml says beside the sandbox's: the page's address, and short waits."""
+    return {
+        "daemon": {"tick_seconds": TICK_SECONDS, "drain_seconds": 5},
+        "status_page": {"listen": f"127.0.0.1:{port}"},
+    }
+
+
+def free_port() -> int:
+    """A port of 127.0.0.1 that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def start(program: list[str], directory: Path, environment: Mapping[str, str], port: int) -> KeptDaemon:
+    """Starts it in a session of its own, so that neither Ctrl-C nor the end of this process ends it. Its log
+    is in the demo's directory."""
+    with (directory / LOG).open("ab") as log:
+        child = subprocess.Popen(
+            [*program, "daemon"],
+            env={**environment, "XMODE_LOG_LEVEL": "info"},
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    return KeptDaemon(child.pid, process.birth(child.pid) or "", f"http://127.0.0.1:{port}/")
+
+
+def await_ready(daemon: KeptDaemon, directory: Path) -> str | None:
+    """Until its /readyz says yes: None then. What is wrong, with the end of its log, where it ends or takes
+    too long."""
+    deadline = time.monotonic() + _START_SECONDS
+    while not _is_ready(daemon):
+        is_late = time.monotonic() > deadline
+        if is_late or not daemon.is_alive:
+            told = f"was not ready within {_START_SECONDS:.0f} s" if is_late else "ended"
+            lines = (directory / LOG).read_text(encoding="utf-8", errors="replace").splitlines()
+            return " / ".join([f"its daemon {told}", *lines[-_SHOWN_LINES:]])
+        time.sleep(_POLL_SECONDS)
+    return None
+
+
+def _is_ready(daemon: KeptDaemon) -> bool:
+    try:
+        with _local.open(f"{daemon.address}readyz", timeout=2) as answer:
+            return bool(answer.status == 200)
+    except (urllib.error.URLError, OSError):
+        return False

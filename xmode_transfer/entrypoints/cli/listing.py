@@ -1,6 +1,8 @@
-"""`xmode-transfer list`: what lies at a destination, beside what the ledger says."""
+"""`xmode-transfer list`: what is at a destination, beside what the ledger says; and what a lost ledger no
+longer knows, taken back from its manifests (--adopt)."""
 
 import sys
+from collections.abc import Iterator
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -8,37 +10,29 @@ import click
 
 from xmode_transfer.domain.errors import ExitCode, XmodeError
 from xmode_transfer.domain.manifest import timestamp
-from xmode_transfer.domain.visible import visible
-from xmode_transfer.entrypoints.cli import Shell, streams, words
-from xmode_transfer.entrypoints.cli.streaming import JsonDocument
-from xmode_transfer.entrypoints.cli.terminal import style
+from xmode_transfer.domain.verification import Scope
+from xmode_transfer.entrypoints import looks
+from xmode_transfer.entrypoints.cli import opening, terminal
+from xmode_transfer.entrypoints.cli.opening import Opened, Shell
 from xmode_transfer.services.listing import ListedKey, Listing, Standing, Sum
 
 if TYPE_CHECKING:
-    from xmode_transfer.domain.config import Configuration, Customer
-    from xmode_transfer.services.workbench import Workbench
+    from xmode_transfer.domain.config import Customer
+    from xmode_transfer.services.adopt import AdoptedDelivery, Adoption
 
-_COLOURS = {
-    Standing.OURS: "green",
-    Standing.MANIFEST: "cyan",
-    Standing.NOTICE: "cyan",
-    Standing.CHANGED: "red",
-    Standing.MISSING: "red",
-    Standing.ELSEWHERE: "yellow",
-    Standing.SUPERSEDED: "yellow",
-    Standing.FOREIGN: "bright_black",
-}
+_SHOWN = 20
+_INDENT = 10
 
 
 @click.command(name="list")
-@click.option("--customer", "-c", "name", metavar="C", required=True, help="The customer.")
-@click.option("--feed", "-f", metavar="F", help="Only below this feed.")
-@click.option("--period", "-p", metavar="P", help="Only this period, as 2026-11-22 or 2026-W47.")
-@click.option("--summary", is_flag=True, help="Only the sums of each feed and period, not every key.")
-@click.option("--adopt", is_flag=True, help="Take what our manifests list back into a lost ledger.")
+@opening.customer_option
+@opening.feed_option
+@opening.period_option
+@click.option("--summary", is_flag=True, help="Show only the sums of each feed and period, not every key.")
+@click.option("--adopt", is_flag=True, help="Record in a lost ledger what our manifests list.")
 @click.option("--dry-run", is_flag=True, help="With --adopt: prove everything, record nothing.")
-@click.option("--by", metavar="NAME", help="Who asks for --adopt. Default: the user of the system.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout, written as it comes.")
+@opening.by_option
+@opening.json_option
 @click.pass_obj
 def command(
     shell: Shell,
@@ -51,16 +45,14 @@ def command(
     by: str | None,
     as_json: bool,
 ) -> int:
-    """List what lies at a customer's destination, beside what the ledger says should.
+    """List a customer's destination and compare it with the ledger. Reads only.
 
     Each key is ours (as delivered, by size and ETag), a manifest or a notice of ours, changed since, missing,
-    superseded (of a revision that was never published: no manifest names it), foreign (below our prefix and
-    not put by us), or elsewhere: delivered below another prefix than today's.
-    Only lists and reads; foreign objects are nobody's business but the customer's. A million keys are no
-    trouble. `verify` proves more.
+    superseded (of a revision that was never published), foreign (below our prefix, not put by us), or
+    elsewhere (delivered below another prefix than today's). `verify` proves more.
 
-    --adopt is for a ledger that was lost (docs/operations.md): each delivery that only its manifest knows is
-    recorded again, after size, checksum and mark of every object have been proven.
+    --adopt recovers a lost ledger (docs/operations.md): it records each delivery that only its manifest
+    knows, after it has proven size, checksum and mark of every object.
 
     \b
     xmode-transfer list --customer acme --summary
@@ -68,29 +60,28 @@ def command(
     xmode-transfer list --customer acme --json | jq -r '.objects[] | select(.standing == "missing").key'
     xmode-transfer list --customer acme --adopt --dry-run
     """
-    if adopt:
-        from xmode_transfer.entrypoints.cli import adopting
-
-        return adopting.adopt(shell, name, feed, period, by, dry_run=dry_run, as_json=as_json)
-    if dry_run or by:
-        raise click.UsageError("--dry-run and --by belong to --adopt; a listing changes nothing anyway")
-    from xmode_transfer import bootstrap
-    from xmode_transfer.adapters import config_files
-    from xmode_transfer.entrypoints.cli import stopping
-    from xmode_transfer.entrypoints.cli.tally import Tally
     from xmode_transfer.services.due import check_scope
     from xmode_transfer.services.run import active_customer
 
-    configuration = config_files.load(shell.config_dir)
+    if (dry_run or by) and not adopt:
+        raise click.UsageError("--dry-run and --by belong to --adopt; a listing changes nothing anyway")
+    configuration = shell.configuration()
     customer = active_customer(configuration, name)
-    with stopping.on_signals() as stop, bootstrap.workbench(configuration, Tally(), stop) as bench:
-        check_scope(bench.ledger, configuration, customer, feed, [period])
-        return _list(bench, configuration, customer, feed, period, summary=summary, as_json=as_json)
+    with shell.opened(configuration, as_json=as_json, quiet=not adopt) as opened:
+        if adopt:
+            found = _adopt(opened, customer, Scope(feed, period), by, dry_run=dry_run)
+        else:
+            check_scope(opened.bench.ledger, configuration, customer, feed, [period])
+            return _list(opened, customer, feed, period, summary=summary, as_json=as_json)
+    if as_json:
+        terminal.answer(_adoption(found, dry_run=dry_run))
+    else:
+        _show_adoption(found, dry_run=dry_run)
+    return found.exit_code
 
 
 def _list(
-    bench: "Workbench",
-    configuration: "Configuration",
+    opened: Opened,
     customer: "Customer",
     feed: str | None,
     period: str | None,
@@ -99,28 +90,29 @@ def _list(
     as_json: bool,
 ) -> int:
     place = f"s3://{customer.destination.bucket}/{customer.destination.prefix}"
-    feeds = {name: configuration.feeds[name] for name in customer.feeds if name in configuration.feeds}
-    listing = Listing(bench, customer, feeds, feed, period)
-    document = JsonDocument(sys.stdout, "objects", customer=customer.name, destination=place)
+    known = opened.configuration.feeds
+    feeds = {name: known[name] for name in customer.feeds if name in known}
+    listing = Listing(opened.bench, customer, feeds, feed, period)
+    if not as_json:
+        terminal.show(line for item in listing if not summary for line in (_line(item),))
+        terminal.show(_sum_lines(place, listing))
+        return ExitCode.DONE
+    document = terminal.JsonDocument(sys.stdout, "objects", customer=customer.name, destination=place)
     try:
         for item in listing:
-            if summary:
-                continue
-            if as_json:
+            if not summary:
                 document.row(_document(item))
-            else:
-                sys.stdout.write(_line(item))
     except XmodeError as error:
-        if not as_json or not document.begun:
+        if not document.begun:
             raise
         # the document is begun: it ends whole, and says that it is not all
         document.end(complete=False, **_sums(listing), error=error.log_context())
         return error.exit_code
-    if as_json:
-        document.end(complete=True, **_sums(listing))
-    else:
-        _tell_sums(place, listing)
+    document.end(complete=True, **_sums(listing))
     return ExitCode.DONE
+
+
+# --- For programs (docs/cli.md) -------------------------------------------------------------------------
 
 
 def _document(item: ListedKey) -> dict[str, object]:
@@ -138,55 +130,126 @@ def _document(item: ListedKey) -> dict[str, object]:
     }
 
 
-def _counts(of: Sum) -> dict[str, int]:
-    return {str(standing): of.counts[standing] for standing in Standing}
-
-
 def _sums(listing: Listing) -> dict[str, object]:
     return {
-        "counts": _counts(listing.whole),
-        "bytes": listing.whole.bytes,
-        "not_attested": listing.whole.not_attested,
+        **_counts(listing.whole),
         "periods": [
-            {
-                "feed": place.feed,
-                "period": place.period,
-                "counts": _counts(of),
-                "bytes": of.bytes,
-                "not_attested": of.not_attested,
-            }
-            for place, of in listing.sums
+            {"feed": place.feed, "period": place.period, **_counts(of)} for place, of in listing.sums
         ],
     }
 
 
-def _line(item: ListedKey) -> str:
+def _counts(of: Sum) -> dict[str, object]:
+    counts = {str(standing): of.counts[standing] for standing in Standing}
+    return {"counts": counts, "bytes": of.bytes, "not_attested": of.not_attested}
+
+
+# --- For people -----------------------------------------------------------------------------------------
+
+
+def _line(item: ListedKey) -> terminal.Line:
     absent = "gone" if item.standing is Standing.MISSING else ""
-    size = words.size(item.there.size) if item.there else absent
+    size = looks.size(item.there.size) if item.there else absent
     at = item.there.modified_at if item.there else item.known.delivered_at if item.known else None
-    standing = _coloured(item.standing)
     doubt = "" if item.attested else "  (not attested)"
-    return f"{standing} {size:>10}  {_minute(at)}  {visible(item.key)}{doubt}\n"
-
-
-def _coloured(standing: Standing) -> str:
-    text = f"{standing:<10}"
-    wanted = streams.colours_wanted()
-    return style(text, fg=_COLOURS[standing]) if wanted or (wanted is None and sys.stdout.isatty()) else text
+    return terminal.Line(
+        (f"{size:>10}  {_minute(at)}  {item.key}{doubt}",), terminal.state(item.standing, _INDENT + 1)
+    )
 
 
 def _minute(at: datetime | None) -> str:
     return f"{at:%Y-%m-%d %H:%M}" if at else ""
 
 
-def _tell_sums(place: str, listing: Listing) -> None:
+def _sum_lines(place: str, listing: Listing) -> Iterator[terminal.Line]:
     for where, of in listing.sums:
         label = f"{where.feed} {where.period or '(no period)'}" if where.feed else "(no feed)"
-        click.echo(f"{label}: {_told(of)}")
-    click.echo(f"{place}: {_told(listing.whole)}")
+        yield terminal.Line((f"{label}: {_sum(of)}",))
+    yield terminal.Line((f"{place}: {_sum(listing.whole)}",))
 
 
-def _told(of: Sum) -> str:
-    told = ", ".join(f"{of.counts[standing]:,} {standing}" for standing in Standing if of.counts[standing])
+def _sum(of: Sum) -> str:
+    counts = ", ".join(f"{of.counts[standing]:,} {standing}" for standing in Standing if of.counts[standing])
     doubt = f"; {of.not_attested:,} not attested" if of.not_attested else ""
-    return f"{told or 'nothing'}; {words.size(of.bytes)}{doubt}"
+    return f"{counts or 'nothing'}; {looks.size(of.bytes)}{doubt}"
+
+
+# --- --adopt --------------------------------------------------------------------------------------------
+
+
+def _adopt(
+    opened: Opened, customer: "Customer", scope: Scope, by: str | None, *, dry_run: bool
+) -> "Adoption":
+    from xmode_transfer import bootstrap
+    from xmode_transfer.services.adopt import adopt
+
+    reader = bootstrap.reader(opened.bench, customer)
+    person = opening.asking(by)
+    return adopt(opened.bench, opened.configuration, customer, scope, reader, by=person, dry_run=dry_run)
+
+
+def _adoption(found: "Adoption", *, dry_run: bool) -> dict[str, object]:
+    return {
+        "customer": found.customer,
+        "dry_run": dry_run,
+        "act": found.act_id,
+        "known": found.known,
+        "deliveries": [_adopted(item) for item in found.deliveries],
+        **terminal.failure_fields(found.failure, request_id=False),
+    }
+
+
+def _adopted(item: "AdoptedDelivery") -> dict[str, object]:
+    refused = item.outcome == "refused"
+    return {
+        **item.place._asdict(),
+        "manifest_key": item.manifest_key,
+        "outcome": item.outcome,
+        "message": item.message or None,
+        "attested": None if refused else item.not_attested is None,
+        "not_attested": None if refused else item.not_attested,
+        **terminal.picked(item, "objects bytes unproven_count"),
+        "unproven": [{"key": key, "message": message} for key, message in item.unproven],
+    }
+
+
+def _show_adoption(found: "Adoption", *, dry_run: bool) -> None:
+    refused = [item for item in found.deliveries if item.outcome == "refused"]
+    doubted = {id(item) for item in found.deliveries if item.not_attested and item.outcome != "refused"}
+    for item in found.deliveries:
+        place = item.place
+        revision = f" r{place.revision}" if place.revision > 1 else ""
+        what = item.message or f"{looks.count(item.objects, 'object')}, {looks.size(item.bytes)}"
+        label = terminal.state(item.outcome, _INDENT)
+        terminal.say(f"{place.feed} {place.period}{revision}: {what}", label=label)
+        if id(item) in doubted:
+            terminal.fact("not attested", str(item.not_attested), _INDENT)
+        for key, message in item.unproven[:_SHOWN]:
+            terminal.fact("not proven", f"{key}: {message}", _INDENT)
+        terminal.more(item.unproven_count, _SHOWN, "object", _INDENT)
+    if found.failure is not None:
+        terminal.say((found.failure.message, "bold red"))
+        terminal.responsible_for(found.failure.party, found.failure.hint)
+    elif not found.deliveries:
+        known = f"every manifest of ours is in the ledger ({found.known:,} known)"
+        terminal.say(f"{found.customer}: {known if found.known else 'no manifest is at the destination'}")
+    if dry_run and found.deliveries:
+        terminal.say("dry run: nothing was recorded; run it without --dry-run to record these deliveries")
+    if refused:
+        terminal.fact(
+            "refused",
+            "an altered manifest is no proof. Ask the customer who wrote it, and have it moved away: the "
+            "next run finds the objects and puts our manifest again, if the source has the period",
+        )
+    if doubted:
+        terminal.fact(
+            "not attested",
+            "nothing proves that we delivered what these manifests list, so no receipt is signed for it. "
+            "Write our public keys into service.yaml (receipts.public_keys), then adopt again",
+        )
+    if any(item.unproven_count for item in found.deliveries):
+        terminal.fact(
+            "fix",
+            "run `verify` to name what is not proven, and `verify --repair` to deliver it again; cleanup "
+            "never touches it",
+        )

@@ -4,7 +4,7 @@ import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
@@ -28,63 +28,59 @@ from xmode_transfer.domain.policy import (
     session_policy,
 )
 from xmode_transfer.domain.policy_lint import Kind, Remark, Report, Source, Told, lint
-from xmode_transfer.entrypoints.cli.terminal import style
-from xmode_transfer.entrypoints.cli.words import folded
+from xmode_transfer.entrypoints import looks
+from xmode_transfer.entrypoints.cli import opening, terminal
+from xmode_transfer.entrypoints.cli.opening import Shell
+from xmode_transfer.entrypoints.cli.terminal import Line
 
-if TYPE_CHECKING:
-    from xmode_transfer.entrypoints.cli import Shell
-
-_COLOURS = {Severity.CRITICAL: "red", Severity.ERROR: "red", Severity.WARNING: "yellow"}
 _VERDICTS = {
-    "ok": ("green", "nothing need be mended"),
-    "mend": ("red", "the customer must mend what is marked error or critical"),
-    "unclear": ("yellow", "nothing is wrong that can be told from here, but not everything can be told"),
+    "ok": "nothing to fix",
+    "mend": "the customer must fix what is marked error or critical",
+    "unclear": "no mistake found, but not everything can be judged from here",
 }
 
 
 @click.group()
 def command() -> None:
-    """The policies that a customer needs, and what is wrong with those that it has. Calls nobody."""
+    """Print the policies that a customer needs, or lint those that it has. Contacts nobody."""
 
 
 # --- print ---------------------------------------------------------------------------------------------
 
 
 @command.command("print")
-@click.option("--customer", "-c", "name", metavar="C", required=True, help="The customer.")
+@opening.customer_option
 @click.option(
     "--kind",
     type=click.Choice(["trust", "permission", "session"]),
     default="permission",
     show_default=True,
-    help="On the role: who may assume it, or what it may do. Session: what we narrow our own sessions to.",
+    help="Who may assume the role, what it may do, or what we narrow our own sessions to.",
 )
 @click.option(
     "--corrected",
     is_flag=True,
-    help="The permission policy that we recommend, not the setup guide's: below the prefix, parts, KMS.",
+    help="Print the policy that we recommend, not the setup guide's: below the prefix, parts, KMS.",
 )
 @click.option(
     "--step",
     type=click.Choice([str(step) for step in Step]),
     default=None,
-    help="With --kind session: the step that the session is for. [default: deliver]",
+    help="With --kind session: the step of the session. [default: deliver]",
 )
-@click.option("--json", "as_json", is_flag=True, help="The document on one line, as other commands write it.")
+@click.option("--json", "as_json", is_flag=True, help="Print the document on one line.")
 @click.pass_obj
-def print_(shell: "Shell", name: str, kind: str, corrected: bool, step: str | None, as_json: bool) -> int:
-    """Write one document as JSON to stdout, with the customer's values, ready to paste.
+def print_(shell: Shell, name: str, kind: str, corrected: bool, step: str | None, as_json: bool) -> int:
+    """Print one policy document with the customer's values, ready to paste.
 
     \b
     xmode-transfer policy print --customer acme --kind trust
     xmode-transfer policy print --customer acme --corrected > permission-policy.json
     xmode-transfer policy print --customer acme --kind session --step cleanup
     """
-    from xmode_transfer.adapters import config_files
-
     if step is not None and kind != "session":
         raise click.UsageError("--step goes with --kind session")
-    configuration = config_files.load(shell.config_dir)
+    configuration = shell.configuration()
     customer = configuration.customer(name, "its values are not known")
     document = _document_of(customer, configuration.service.vendor, kind, corrected, Step(step or "deliver"))
     click.echo(json.dumps(document, indent=None if as_json else 2))
@@ -138,12 +134,12 @@ def _document_of(
     "--kind",
     type=click.Choice([str(kind) for kind in Kind]),
     default=None,
-    help="What the documents are; told by their content without it.",
+    help="Kind of the documents. Default: by their content.",
 )
-@click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
+@opening.json_option
 @click.pass_obj
 def lint_(
-    shell: "Shell",
+    shell: Shell,
     files: tuple[str, ...],
     name: str | None,
     external_id: str | None,
@@ -155,12 +151,12 @@ def lint_(
     kind: str | None,
     as_json: bool,
 ) -> int:
-    """Judge trust, permission, bucket and key policies that a customer pasted; `-` reads stdin.
+    """Lint trust, permission, bucket and key policies that a customer pasted; `-` reads stdin.
 
-    Files that belong to one customer are taken together. Also understood: what the AWS CLI prints around a
-    document, and the guide's own command lines. What is not told is taken from the documents themselves.
+    Files of one customer are judged together. Accepts what the AWS CLI prints around a document, and the
+    guide's own command lines. Values that you do not give are taken from the documents.
 
-    Exit codes: 0 nothing to mend (warnings allowed); 4 the customer must mend something; 2 a file cannot be
+    Exit codes: 0 nothing to fix (warnings allowed); 4 the customer must fix something; 2 a file cannot be
     read.
 
     \b
@@ -186,17 +182,14 @@ def lint_(
     of_kind = Kind(kind) if kind else None
     report = lint([Source(file, _text(file), of_kind) for file in files], told)
     if as_json:
-        click.echo(json.dumps(_document(report), ensure_ascii=False))
+        terminal.answer(_document(report))
     else:
-        for line in _lines(report):
-            click.echo(line)
+        terminal.show(_lines(report))
     return report.exit_code
 
 
-def _told_by_configuration(shell: "Shell", name: str) -> Told:
-    from xmode_transfer.adapters import config_files
-
-    configuration = config_files.load(shell.config_dir)
+def _told_by_configuration(shell: Shell, name: str) -> Told:
+    configuration = shell.configuration()
     customer = configuration.customer(name, "its values are not known")
     place = customer.destination
     return Told(
@@ -256,7 +249,8 @@ def _document(report: Report) -> dict[str, Any]:
 
 
 def _remark_document(remark: Remark) -> dict[str, Any]:
-    fix = remark.fix
+    from xmode_transfer.entrypoints.cli.check_access import fix_document
+
     return {
         "probe": "document",
         "result": None,
@@ -264,23 +258,17 @@ def _remark_document(remark: Remark) -> dict[str, Any]:
         "party": "customer" if remark.severity in (Severity.ERROR, Severity.CRITICAL) else None,
         "severity": str(remark.severity),
         "message": remark.message,
-        "fix": fix
-        and {
-            "summary": fix.summary,
-            "statement": fix.statement,
-            "command": fix.command,
-            "guide_step": fix.guide_step,
-        },
+        "fix": fix_document(remark.fix),
         "request_id": None,
         "file": remark.file,
         "statement": remark.statement,
     }
 
 
-def _lines(report: Report) -> Iterator[str]:
+def _lines(report: Report) -> Iterator[Line]:
     for file, kind in report.kinds:
-        yield f"{file}: {kind} policy"
-    yield ""
+        yield Line((f"{file}: {kind} policy",))
+    yield Line(())
     fine = [finding for finding in report.findings if finding.result is Result.OK]
     others = [finding for finding in report.findings if finding.result in (Result.DENIED, Result.UNEXPECTED)]
     items: list[Remark | Finding] = [*report.remarks, *others]
@@ -288,23 +276,21 @@ def _lines(report: Report) -> Iterator[str]:
     for item in sorted(items, key=lambda one: order.index(one.severity)):
         yield from _item(item)
     if fine:
-        yield style(f"in order: {', '.join(finding.probe for finding in fine)}", fg="green")
-    colour, words = _VERDICTS[report.outcome]
-    yield style(f"{report.outcome}: {words}", fg=colour, bold=True)
+        yield Line(((f"correct: {', '.join(finding.probe for finding in fine)}", "green"),))
+    yield Line((terminal.state(report.outcome), f": {_VERDICTS[report.outcome]}"))
 
 
-def _item(item: Remark | Finding) -> Iterator[str]:
-    word = item.fault if isinstance(item, Remark) else item.cause
-    severity = style(f"{item.severity:<8}", fg=_COLOURS.get(item.severity))
+def _item(item: Remark | Finding) -> Iterator[Line]:
+    cause = str(item.fault if isinstance(item, Remark) else item.cause)
     where = f"{item.file}: " if isinstance(item, Remark) else ""
-    yield f"{severity}  {style(str(word), bold=True)}"
-    yield folded(f"  {where}{item.message}")
+    yield Line(((cause, "bold"),), (f"{item.severity:<10}", looks.style(item.severity)))
+    yield Line((f"{where}{item.message}",), indent=2)
     if item.fix is not None:
-        yield folded(f"  to mend: {item.fix.summary}")
+        yield Line((item.fix.summary,), "fix: ", 2)
         if item.fix.guide_step:
-            yield f"  setup guide: {item.fix.guide_step}"
+            yield Line((item.fix.guide_step,), "setup guide: ", 2)
         if item.fix.statement is not None and item.severity is not Severity.INFO:
-            yield f"  statement: {json.dumps(item.fix.statement)}"
+            yield Line((json.dumps(item.fix.statement),), "statement: ", 2)
         if item.fix.command and item.severity is not Severity.INFO:
-            yield f"  $ {item.fix.command}"
-    yield ""
+            yield Line((item.fix.command,), "$ ", 2)
+    yield Line(())

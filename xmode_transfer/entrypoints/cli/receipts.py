@@ -1,15 +1,13 @@
 """Signed receipts on the command line: checking one, and making the key that signs them."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import click
-
 from xmode_transfer.domain.errors import ConfigError, ExitCode
-from xmode_transfer.entrypoints.cli import Shell, words
-from xmode_transfer.entrypoints.cli.terminal import style
+from xmode_transfer.entrypoints import looks
+from xmode_transfer.entrypoints.cli import terminal
+from xmode_transfer.entrypoints.cli.opening import Shell
 
 if TYPE_CHECKING:
     from xmode_transfer.adapters.receipt_files import CheckedReceipt
@@ -22,18 +20,19 @@ def make_key(path: Path, *, as_json: bool) -> int:
 
     public, key = new_key(path.absolute())
     if as_json:
-        document = {
-            "key": str(path.absolute()),
-            "public_key": str(public),
-            "key_id": key.key_id,
-            "public_key_base64": key.base64,
-        }
-        click.echo(json.dumps(document))
+        terminal.answer(
+            {
+                "key": str(path.absolute()),
+                "public_key": str(public),
+                "key_id": key.key_id,
+                "public_key_base64": key.base64,
+            }
+        )
         return ExitCode.DONE
-    click.echo(f"made {path} (keep it secret, keep a copy) and {public} (key {key.key_id})")
-    click.echo(f"  in service.yaml:  receipts: {{key: file:{path.absolute()}}}")
-    click.echo(f"  and on all machines, for good:  receipts: {{public_keys: [{key.base64}]}}")
-    click.echo(f"  give {public.name} to whoever is to check receipts: customers, auditors")
+    terminal.say(f"made {path} (keep it secret, keep a copy) and {public} (key {key.key_id})")
+    terminal.say(f"in service.yaml:  receipts: {{key: file:{path.absolute()}}}", indent=2)
+    terminal.say(f"and on all machines, for good:  receipts: {{public_keys: [{key.base64}]}}", indent=2)
+    terminal.say(f"give {public.name} to whoever is to check receipts: customers, auditors", indent=2)
     return ExitCode.DONE
 
 
@@ -45,29 +44,20 @@ def check(shell: Shell, path: Path, public_keys: Sequence[Path], *, as_json: boo
     keys = [public_key_of(file) for file in public_keys] or _configured(shell)
     found = receipt_files.check(path, keys)
     if as_json:
-        document = {
-            "receipt": str(path),
-            "valid": True,
-            "key_id": found.key_id,
-            "entries": found.entries,
-            "head": found.head,
-            "tail": found.tail,
-            "findings": found.findings,
-        }
-        click.echo(json.dumps(document, ensure_ascii=False))
+        fields = terminal.picked(found, "key_id entries head tail findings")
+        terminal.answer({"receipt": str(path), "valid": True, **fields})
     else:
-        _tell(path, found)
+        _show(path, found)
     return ExitCode.DONE
 
 
 def _configured(shell: Shell) -> "list[PublicKey]":
     """The public half of the key that the configuration signs with, and those that it names."""
-    from xmode_transfer.adapters import config_files
     from xmode_transfer.adapters.signing import configured_public_keys, configured_signer
 
     hint = "name it with --public-key FILE; whoever wrote the receipt has it"
     try:
-        configured = config_files.load(shell.config_dir).service.receipts
+        configured = shell.configuration().service.receipts
     except ConfigError:
         raise ConfigError("a receipt is checked with our public key, and none was given", hint=hint) from None
     signer = configured_signer(configured)
@@ -80,19 +70,17 @@ def _configured(shell: Shell) -> "list[PublicKey]":
     return keys
 
 
-def _tell(path: Path, found: "CheckedReceipt") -> None:
+def _show(path: Path, found: "CheckedReceipt") -> None:
     head, tail = found.head, found.tail
-    click.echo(f"{style('valid', fg='green', bold=True)}  {path}, signed with the key {found.key_id}")
+    terminal.say(f"{path}, signed with the key {found.key_id}", label=terminal.state("valid", 7))
     said = {"feed": "{}", "period": "{}", "since": "from {} on", "until": "until {}"}
     scope = [form.format(head[name]) for name, form in said.items() if head.get(name)]
     what = f"{head.get('company')} ({head.get('customer')}), s3://{head.get('bucket')}/{head.get('prefix')}"
-    click.echo(words.wrapped(what + (f", {' '.join(scope)}" if scope else ""), 2, "of"))
+    terminal.fact("of", what + (f", {' '.join(scope)}" if scope else ""))
     how = "every object read back" if head.get("deep") else "by S3's own checksums"
-    click.echo(words.wrapped(f"{head.get('checked_at')}, {how}, ACLs: {head.get('acl')}", 2, "looked at"))
-    proven = f"{tail.get('proven', 0):,} of {words.count(found.entries, 'key')} as delivered"
-    click.echo(
-        words.wrapped(f"{tail.get('outcome')}: {proven}, {words.size(tail.get('bytes', 0))}", 2, "found")
-    )
+    terminal.fact("checked", f"{head.get('checked_at')}, {how}, ACLs: {head.get('acl')}")
+    proven = f"{tail.get('proven', 0):,} of {looks.count(found.entries, 'key')} as delivered"
+    terminal.fact("found", f"{tail.get('outcome')}: {proven}, {looks.size(tail.get('bytes', 0))}")
     for finding in found.findings:
-        click.echo(f"  {finding['verdict']:<18}{finding['key']}")
-        click.echo(words.wrapped(str(finding.get("message")), 20))
+        terminal.say(str(finding["key"]), label=f"{finding['verdict']:<18}", indent=2)
+        terminal.say(str(finding.get("message")), indent=20)

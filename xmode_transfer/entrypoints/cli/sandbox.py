@@ -1,10 +1,9 @@
 """``xmode-transfer sandbox``: a local AWS to try things on, with customers set up by the guide."""
 
-import json
 import shlex
 import signal
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -12,8 +11,8 @@ from typing import Any
 
 import click
 
-from xmode_transfer.sandbox.errors import SandboxError
-from xmode_transfer.sandbox.model import CustomerSetup, Sandbox, Variant
+from xmode_transfer.entrypoints.cli import opening, terminal
+from xmode_transfer.sandbox.model import CustomerSetup, Sandbox, SandboxError, Variant
 
 CLEARED = (  # each could lead a process that has our variables to another AWS, or to no AWS at all
     "AWS_PROFILE",
@@ -52,15 +51,14 @@ class CustomerChoice(click.ParamType[tuple[str, Variant]]):
         return name, Variant(word)
 
 
-as_json = click.option("--json", "json_wanted", is_flag=True, help="One JSON document on standard output.")
 home_option = click.option(
     "--home",
-    type=click.Path(file_okay=False, path_type=Path),
+    type=opening.DIRECTORY,
     envvar="XMODE_SANDBOX_HOME",
     default=".sandbox",
     show_default=True,
     show_envvar=True,
-    help="Where the local AWS is installed and its sandboxes are kept. May be deleted when none is running.",
+    help="Directory of the local AWS and its sandboxes. Delete it when none is running.",
 )
 
 
@@ -74,20 +72,20 @@ home_option = click.option(
     "customers",
     type=CustomerChoice(),
     multiple=True,
-    help="A customer to set up; may be given several times. Without it: acme and globex, both by the guide.",
+    help="Set up this customer; repeatable. Default: acme and globex, both by the guide.",
 )
 @click.option(
-    "--detach", is_flag=True, help="Leave it running; end it with `xmode-transfer sandbox stop ID`."
+    "--detach", is_flag=True, help="Keep it running; stop it with `xmode-transfer sandbox stop ID`."
 )
 @click.option(
     "--write-config",
     "config",
-    type=click.Path(file_okay=False, path_type=Path),
+    type=opening.DIRECTORY,
     metavar="DIR",
-    help="Write a configuration for its customers into DIR, which must be new or empty.",
+    help="Write a configuration for its customers into DIR, new or empty.",
 )
 @home_option
-@as_json
+@opening.json_option
 @click.pass_context
 def command(
     context: click.Context,
@@ -95,15 +93,14 @@ def command(
     detach: bool,
     config: Path | None,
     home: Path,
-    json_wanted: bool,
+    as_json: bool,
 ) -> None:
     """Start a local AWS, with customers whose roles follow the setup guide.
 
-    It listens on 127.0.0.1 only and forgets everything when it stops. IAM policies are enforced: what the
-    guide refuses on AWS is refused here too. Without --detach it runs until Ctrl-C.
+    Listens on 127.0.0.1 only, enforces IAM policies, and forgets everything when it stops. Runs until Ctrl-C.
 
     \b
-    A customer's variant says how its side is set up:
+    A customer's variant is how its side is set up:
       guide              the guide's two policies, to the letter (the default)
       abort-granted      the corrected policy of `xmode-transfer policy print`
       prefix-only        list and objects below the prefix only
@@ -114,29 +111,28 @@ def command(
       wrong-external-id  the role wants another external ID
 
     \b
-    Examples:
-      xmode-transfer sandbox --write-config try
-      xmode-transfer sandbox --customer acme --customer initech=no-role
-      xmode-transfer sandbox --detach && eval "$(xmode-transfer sandbox env)"
+    xmode-transfer sandbox --write-config try    then elsewhere: eval "$(xmode-transfer sandbox env)"
+    xmode-transfer sandbox --detach --customer acme --customer initech=no-role
     """
     if context.invoked_subcommand is not None:
         given = [name for name in context.params if context.get_parameter_source(name) is COMMANDLINE]
         if given:
             raise click.UsageError(f"Write options after `{context.invoked_subcommand}`, not before it.")
         return
-    _start(home, customers, detach=detach, config=config, json_wanted=json_wanted)
+    _start(home, customers, detach=detach, config=config, as_json=as_json)
 
 
 @command.command("list")
 @home_option
-@as_json
-def list_command(home: Path, json_wanted: bool) -> None:
-    """Show the sandboxes, running or left over."""
+@opening.json_option
+def list_command(home: Path, as_json: bool) -> None:
+    """List sandboxes, running or left over."""
     from xmode_transfer.sandbox import server
 
     found = [(sandbox, server.is_running(sandbox)) for sandbox in server.find_all(home)]
-    if json_wanted:
-        _echo_json({"sandboxes": [_document(sandbox) | {"running": alive} for sandbox, alive in found]})
+    if as_json:
+        described = [_document(sandbox) | {"running": alive} for sandbox, alive in found]
+        terminal.answer({"sandboxes": described}, indent=2)
         return
     if not found:
         click.echo(f"No sandbox in {home}.")
@@ -151,17 +147,17 @@ def list_command(home: Path, json_wanted: bool) -> None:
 @click.argument("sandbox_ids", nargs=-1, metavar="[ID]...")
 @click.option("--all", "every", is_flag=True, help="All of them.")
 @home_option
-@as_json
-def stop_command(sandbox_ids: tuple[str, ...], every: bool, home: Path, json_wanted: bool) -> None:
-    """End sandboxes and remove everything they held."""
+@opening.json_option
+def stop_command(sandbox_ids: tuple[str, ...], every: bool, home: Path, as_json: bool) -> None:
+    """Stop sandboxes and remove everything they hold."""
     from xmode_transfer.sandbox import server
 
     if every == bool(sandbox_ids):
         raise click.UsageError("Give the IDs of sandboxes, or --all.")
     chosen = server.find_all(home) if every else [server.find(sandbox_id, home) for sandbox_id in sandbox_ids]
     stopped = [{"id": sandbox.id, "was_running": server.stop(sandbox)} for sandbox in chosen]
-    if json_wanted:
-        _echo_json({"stopped": stopped})
+    if as_json:
+        terminal.answer({"stopped": stopped}, indent=2)
         return
     for entry in stopped:
         click.echo(
@@ -174,11 +170,12 @@ def stop_command(sandbox_ids: tuple[str, ...], every: bool, home: Path, json_wan
 @command.command("env")
 @click.argument("sandbox_id", required=False, metavar="[ID]")
 @home_option
-@as_json
-def env_command(sandbox_id: str | None, home: Path, json_wanted: bool) -> None:
-    """Print the variables with which a shell is the vendor in a sandbox.
+@opening.json_option
+def env_command(sandbox_id: str | None, home: Path, as_json: bool) -> None:
+    """Print the variables that make a shell the vendor in a sandbox. Omit ID if one sandbox runs.
 
-    The ID may be left out when one sandbox runs. Use it as: eval "$(xmode-transfer sandbox env)"
+    \b
+    eval "$(xmode-transfer sandbox env)"
     """
     from xmode_transfer.sandbox import server
 
@@ -191,8 +188,8 @@ def env_command(sandbox_id: str | None, home: Path, json_wanted: bool) -> None:
                 f"{len(alive)} sandboxes run in {home}.", hint="Start one, or say which: sandbox env ID."
             )
         sandbox = alive[0]
-    if json_wanted:
-        _echo_json(sandbox.environment())
+    if as_json:
+        terminal.answer(sandbox.environment(), indent=2)
     else:
         click.echo("\n".join(_shell_lines(sandbox)))
 
@@ -203,7 +200,7 @@ def _start(
     *,
     detach: bool,
     config: Path | None,
-    json_wanted: bool,
+    as_json: bool,
 ) -> None:
     from xmode_transfer.sandbox import server
     from xmode_transfer.sandbox.accounts import DEFAULT_CUSTOMERS
@@ -222,8 +219,9 @@ def _start(
         with _stop_signals(detach) as stopped:
             if config is not None:
                 write_config(config, sandbox)
-            if json_wanted:
-                _echo_json(_document(sandbox) | {"config": str(config) if config else None})
+            if as_json:
+                described = _document(sandbox) | {"config": str(config) if config else None}
+                terminal.answer(described, indent=2)
             else:
                 _show(sandbox, config, detach=detach)
             if detach:
@@ -289,7 +287,7 @@ def _show_customer(customer: CustomerSetup) -> None:
         "bucket": f"{customer.bucket} in {customer.region}, below {customer.prefix or 'no prefix'}",
     }
     for word, value in rows.items():
-        click.echo(f"    {word:<12} {value}")
+        terminal.fact(word, value, 4)
     click.echo()
 
 
@@ -300,13 +298,8 @@ def _document(sandbox: Sandbox) -> dict[str, Any]:
         "pid": sandbox.pid,
         "directory": str(sandbox.directory),
         "environment": sandbox.environment(),
-        "customers": [_without(asdict(customer), ("endpoint",)) for customer in sandbox.customers],
+        "customers": [
+            {name: value for name, value in asdict(customer).items() if name != "endpoint"}
+            for customer in sandbox.customers
+        ],
     }
-
-
-def _without(fields: dict[str, Any], names: Iterable[str]) -> dict[str, Any]:
-    return {name: value for name, value in fields.items() if name not in names}
-
-
-def _echo_json(document: dict[str, Any]) -> None:
-    click.echo(json.dumps(document, indent=2))

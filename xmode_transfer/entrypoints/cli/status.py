@@ -1,9 +1,6 @@
-"""`xmode-transfer status`: who has what, what is due, and who must act."""
+"""`xmode-transfer status`: health, recent deliveries and pending work."""
 
-import json
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import click
@@ -16,22 +13,23 @@ from xmode_transfer.domain.health import Assessment, CustomerHealth, Health, Sub
 from xmode_transfer.domain.looks import OpenDelivery
 from xmode_transfer.domain.manifest import timestamp
 from xmode_transfer.domain.records import Delivery, MultipartUpload, UploadStatus
-from xmode_transfer.entrypoints.cli import Shell, standing, streams, words
-from xmode_transfer.entrypoints.cli.terminal import bare, rendered
+from xmode_transfer.entrypoints.cli import opening, standing, streams, terminal
+from xmode_transfer.entrypoints.cli.opening import Shell
+from xmode_transfer.entrypoints.cli.progress import counted
 from xmode_transfer.ports import Clock
 
 _LOOK_AGAIN_SECONDS = 60
 
 
 @click.command()
-@click.option("--customer", "-c", "name", metavar="C", help="Only this customer.")
-@click.option("--all", "everybody", is_flag=True, help="Tell of everybody, who fares well too.")
-@click.option("--look/--no-look", default=None, help="Look at the sources first, or do not (see below).")
-@click.option("--watch", is_flag=True, help="Show it again and again, until Ctrl-C.")
+@opening.one_customer_option
+@click.option("--all", "everybody", is_flag=True, help="Include healthy customers.")
+@click.option("--look/--no-look", default=None, help="Scan the sources first, or do not (see below).")
+@click.option("--watch", is_flag=True, help="Refresh on the whole screen until Ctrl-C.")
 @click.option(
     "--every", type=click.IntRange(1, 3600), default=5, show_default=True, help="Seconds, with --watch."
 )
-@click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
+@opening.json_option
 @click.pass_obj
 def command(
     shell: Shell,
@@ -42,26 +40,24 @@ def command(
     every: int,
     as_json: bool,
 ) -> int:
-    """Show how every customer fares, the last deliveries, what is due, and who must act.
+    """Show health, recent deliveries and pending work for each customer, what needs attention first.
 
     \b
-    xmode-transfer status                        trouble first, who fares well at the end
-    xmode-transfer status --customer acme        all of one customer
-    xmode-transfer status --watch                on a screen, until Ctrl-C
+    xmode-transfer status
+    xmode-transfer status --customer acme        show all of one customer
+    xmode-transfer status --watch
 
-    Reads the ledger and calls nobody, so it works when AWS does not. What is due it knows from the last look
-    at the sources: the daemon's, or a run's. Where no daemon is alive it looks itself; --no-look leaves that
-    out, --look does it in any case. A ledger that it may only read is enough: what it sees is then shown, and
-    not recorded.
+    Reads the ledger only, so it works when AWS does not. What is due is known from the last scan of the
+    sources, by the daemon or a run. If no daemon is alive, status scans the sources itself; --no-look never
+    scans, --look always does. If the ledger is read-only, the result is shown and not recorded.
     """
     from xmode_transfer import bootstrap
-    from xmode_transfer.adapters import config_files
 
     if watch and (as_json or not sys.stdout.isatty() or streams.is_dumb()):
         raise ConfigError(
             "--watch wants a terminal", hint="call `status --json` as often as you like instead"
         )
-    configuration = _only(config_files.load(shell.config_dir), name)
+    configuration = _only(shell.configuration(), name)
     engine, reason = bootstrap.engine_choice(configuration.service)
     with bootstrap.ledger(configuration.service) as (ledger, clock):
         view = _View(configuration, ledger, clock, look)
@@ -70,24 +66,20 @@ def command(
             return ExitCode.DONE
         assessment = view.assessment()
         if as_json:
-            document = {
-                "engine": {"name": engine, "reason": reason},
-                "warnings": view.warnings,
-                **_document(assessment, view),
-                "not_recorded": view.not_recorded,
-            }
-            click.echo(json.dumps(document, ensure_ascii=False))
+            terminal.answer(
+                {
+                    "engine": {"name": engine, "reason": reason},
+                    "warnings": view.warnings,
+                    **_document(assessment, view),
+                    "not_recorded": view.not_recorded,
+                }
+            )
             return ExitCode.DONE
-    for line in standing.lines(
-        assessment,
-        f"{engine} ({reason})",
-        everybody=everybody or name is not None,
-        warnings=view.warnings,
-    ):
-        click.echo(words.folded(line))
+    everybody = everybody or name is not None
+    warnings = view.warnings
+    terminal.show(standing.lines(assessment, f"{engine} ({reason})", everybody=everybody, warnings=warnings))
     if view.not_recorded is not None:
-        refused = f"the sources were looked at just now, and the ledger did not take it: {view.not_recorded}"
-        click.echo(words.folded(refused))
+        terminal.say(f"the sources were scanned, and the ledger did not take it: {view.not_recorded}")
     return ExitCode.DONE
 
 
@@ -95,9 +87,8 @@ def _only(configuration: Configuration, name: str | None) -> Configuration:
     """The configuration with that customer alone. Raises ConfigError when there is none."""
     if name is None:
         return configuration
-    names = sorted({*configuration.customers, *configuration.broken})
-    if name not in names:
-        raise ConfigError(f"there is no customer {name}", hint=f"customers: {', '.join(names) or 'none'}")
+    if name not in configuration.broken:
+        opening.customer_of(configuration, name)
     return Configuration(
         configuration.service,
         configuration.feeds,
@@ -152,44 +143,27 @@ class _View:
             return
         self._looked_at = now
         names = sorted(self.configuration.customers)
-        with _progress(quiet=len(names) < 10 or self._looked_at is None) as told:
+        with counted("scanning the sources", quiet=len(names) < 10) as told:
             self._looks.take(self.configuration, bootstrap.sources(self._clock), names, told)
 
     def watch(self, engine: str, every: int, *, everybody: bool) -> None:
         """On the whole screen, until Ctrl-C."""
         import time
 
-        from rich.console import Console
         from rich.live import Live
         from rich.text import Text
 
         def picture() -> Text:
             shown = standing.lines(self.assessment(), engine, everybody=everybody, warnings=self.warnings)
-            return Text.from_ansi(rendered("\n".join(shown)))
+            return Text("\n").join(line.text(folded=True) for line in shown)
 
-        with (
-            Live(picture(), console=Console(file=bare(sys.stdout)), screen=True, auto_refresh=False) as live,
-        ):
+        with Live(picture(), console=terminal.console(), screen=True, auto_refresh=False) as live:
             try:
                 while True:
                     time.sleep(every)
                     live.update(picture(), refresh=True)
             except KeyboardInterrupt:
                 return
-
-
-@contextmanager
-def _progress(*, quiet: bool) -> Iterator[Callable[[int, int], None] | None]:
-    """A bar on a terminal, nothing elsewhere."""
-    if quiet or not sys.stderr.isatty() or streams.is_dumb():
-        yield None
-        return
-    from rich.console import Console
-    from rich.progress import Progress
-
-    with Progress(console=Console(file=bare(sys.stderr)), transient=True) as progress:
-        task = progress.add_task("looking at the sources", total=None)
-        yield lambda done, total: progress.update(task, completed=done, total=total)
 
 
 # --- JSON
@@ -206,20 +180,14 @@ def _document(assessment: Assessment, view: _View) -> dict[str, Any]:
         "daemon": {
             "alive": daemon.is_alive(assessment.assessed_at),
             "ticked_at": timestamp(daemon.ticked_at),
-            "busy": daemon.busy,
-            "workers": daemon.workers,
+            **terminal.picked(daemon, "busy workers"),
         }
         if daemon
         else None,
         "cares": [_trouble(care) for care in assessment.cares],
         "causes": [
             {
-                "fingerprint": found.fingerprint,
-                "cause": found.cause,
-                "detail": found.detail,
-                "party": str(found.party),
-                "urgent": found.urgent,
-                "summary": found.summary,
+                **terminal.picked(found, "fingerprint cause detail party urgent summary"),
                 "since_at": timestamp(found.since_at),
                 "customers": list(found.customers),
                 "customer_count": found.customer_count,
@@ -287,16 +255,9 @@ def _feed(item: SubscriptionHealth) -> dict[str, Any]:
 
 def _trouble(trouble: Trouble) -> dict[str, Any]:
     return {
-        "cause": trouble.cause,
-        "detail": trouble.detail,
-        "party": str(trouble.party),
-        "message": trouble.message,
-        "hint": trouble.hint,
+        **terminal.picked(trouble, "cause detail party message hint"),
         "since_at": timestamp(trouble.since_at),
-        "feed": trouble.feed,
-        "period": trouble.period,
-        "retryable": trouble.retryable,
-        "request_id": trouble.request_id,
+        **terminal.picked(trouble, "feed period retryable request_id"),
     }
 
 
@@ -305,20 +266,12 @@ def _open(begun: OpenDelivery) -> dict[str, Any]:
 
 
 def _delivery(delivery: Delivery) -> dict[str, Any]:
-    failure = delivery.failure
     return {
-        "period": delivery.period,
-        "revision": delivery.revision,
-        "status": str(delivery.status),
+        **terminal.picked(delivery, "period revision status"),
         "objects": delivery.object_count,
         "bytes": delivery.total_bytes,
         "missing": delivery.missing_count,
         "delivered_at": timestamp(delivery.delivered_at) if delivery.delivered_at else None,
-        "manifest_key": delivery.manifest_key,
-        "not_attested": delivery.not_attested,
-        "attempts": delivery.attempts,
-        "cause": failure.cause if failure else None,
-        "party": failure.party if failure else None,
-        "message": failure.message if failure else None,
-        "hint": failure.hint if failure else None,
+        **terminal.picked(delivery, "manifest_key not_attested attempts"),
+        **terminal.failure_fields(delivery.failure, request_id=False),
     }

@@ -2,7 +2,8 @@
 
 What stderr does not take is lost, and nobody is told: it is where one would tell. What stdout does not take
 is told of by the exit code, since the answer is lost. A character that the encoding does not have is written
-as JSON escapes it, so that a document stays one.
+as JSON escapes it, so that a document stays one. What is not seen as itself, such as an escape sequence in a
+file's name, is shown as an escape: it never speaks to the terminal.
 """
 
 import codecs
@@ -11,11 +12,12 @@ import errno
 import io
 import os
 import sys
-from typing import TYPE_CHECKING
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any, TextIO, cast
+
+from xmode_transfer.domain.visible import visible
 
 if TYPE_CHECKING:
-    from typing import TextIO
-
     from _typeshed import ReadableBuffer
 
 ESCAPES = "xmode.escaped"
@@ -71,6 +73,38 @@ def prepare() -> Stdout:
     return out
 
 
+class Screen:
+    """Stands in for stdout or stderr, and shows what is written to it."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self.bare = stream
+
+    def write(self, text: str) -> int:
+        return self.bare.write(visible(text, "\n\t"))
+
+    def writelines(self, lines: Iterable[str]) -> None:
+        for line in lines:
+            self.write(line)
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "buffer":  # nothing gets by
+            raise AttributeError(name)
+        return getattr(self.bare, name)
+
+
+def install_screens() -> None:
+    """From now on whatever is printed goes through a ``Screen``."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is not None and not isinstance(stream, Screen):
+            setattr(sys, name, Screen(stream))
+
+
+def bare(stream: TextIO) -> TextIO:
+    """For who draws with escape sequences of its own (rich), or makes text visible itself (the log)."""
+    return cast("TextIO", getattr(stream, "bare", stream))
+
+
 def exit_code(out: Stdout, code: int) -> int:
     """The code of a command that would end with ``code``, once everything is written."""
     with contextlib.suppress(OutputLost):
@@ -105,7 +139,7 @@ def _usable(number: int, *, closed: bool) -> int:
     return os.open(os.devnull, os.O_WRONLY) if closed else number
 
 
-def _text(raw: io.FileIO, before: "TextIO | None", *, always_line_buffering: bool) -> io.TextIOWrapper:
+def _text(raw: io.FileIO, before: TextIO | None, *, always_line_buffering: bool) -> io.TextIOWrapper:
     encoding = codecs.lookup(getattr(before, "encoding", None) or "utf-8").name
     lines = any(getattr(before, name, False) for name in ("line_buffering", "write_through"))
     return io.TextIOWrapper(

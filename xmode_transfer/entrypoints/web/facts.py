@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from typing import NamedTuple
 
 from xmode_transfer.adapters.ledger import Ledger
 from xmode_transfer.domain.acts import Act
@@ -64,8 +65,7 @@ class Batches:
     deliveries: tuple[Delivery, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class CustomerFacts:
+class CustomerFacts(NamedTuple):
     """Everything on one customer. ``customer`` is None where its file has mistakes."""
 
     health: CustomerHealth
@@ -79,8 +79,7 @@ class CustomerFacts:
     acts: Sequence[Act]
 
 
-@dataclass(frozen=True, slots=True)
-class DeliveryFacts:
+class DeliveryFacts(NamedTuple):
     """One delivery: its revisions (newest first), its runs, and one page of its objects. ``more`` when others
     follow; ``after`` and ``find`` are what the page was asked for."""
 

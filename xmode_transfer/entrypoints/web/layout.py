@@ -13,7 +13,7 @@ from xmode_transfer.domain.errors import Party
 from xmode_transfer.domain.health import SOUND, CustomerHealth, Health, Trouble, worst
 from xmode_transfer.domain.periods import Period, PeriodKind
 from xmode_transfer.domain.records import Delivery
-from xmode_transfer.entrypoints import figures
+from xmode_transfer.entrypoints import looks
 from xmode_transfer.entrypoints.web.facts import Moment
 from xmode_transfer.ports.board import Turn, TurnState
 
@@ -135,11 +135,11 @@ def verdict(everybody: Sequence[CustomerHealth], cares: Sequence[Trouble]) -> st
     if cares:
         told.append("the service itself needs somebody")
     if ours:
-        told.append(f"{figures.count(ours, 'customer')} {'needs' if ours == 1 else 'need'} us")
+        told.append(f"{looks.count(ours, 'customer')} {'needs' if ours == 1 else 'need'} us")
     if waiting:
-        told.append(f"{figures.count(waiting, 'customer')} must act")
+        told.append(f"{looks.count(waiting, 'customer')} must act")
     if aws:
-        told.append(f"{figures.count(aws, 'customer')} {'waits' if aws == 1 else 'wait'} for AWS")
+        told.append(f"{looks.count(aws, 'customer')} {'waits' if aws == 1 else 'wait'} for AWS")
     if told:
         sentence = ", ".join(told)
         return f"{sentence[:1].upper()}{sentence[1:]}"
@@ -189,7 +189,7 @@ def legend(sheets: Sequence[Sheet]) -> list[Mark]:
 def _shown(cell: Cell, period: Period) -> ShownCell:
     told = f"{cell.feed} {cell.period}: {cell.mark}"
     if cell.delivery is not None and cell.delivery.object_count:
-        told += f", {figures.count(cell.delivery.object_count, 'object')}"
+        told += f", {looks.count(cell.delivery.object_count, 'object')}"
     if cell.note:
         told += f"; {cell.note}"
     day = f"{period.start:%a} {period.start.day} {period.start:%b}"

@@ -59,19 +59,14 @@ class Pages:
         return self._page(
             "customer.html",
             self._facts.moment(),
-            health=found.health,
-            troubles=layout.grouped(found.health.troubles),
-            cares=layout.grouped(found.health.cares),
-            customer=found.customer,
-            turn=found.turn,
-            sheets=list(layout.calendar(found.sheets)),
-            legend=layout.legend(found.sheets),
-            batches=found.batches,
-            back=back,
-            deliveries=found.deliveries,
-            runs=found.runs,
-            check=found.check,
-            acts=found.acts,
+            **{
+                **found._asdict(),
+                "sheets": list(layout.calendar(found.sheets)),
+                "legend": layout.legend(found.sheets),
+                "troubles": layout.grouped(found.health.troubles),
+                "cares": layout.grouped(found.health.cares),
+                "back": back,
+            },
         )
 
     def access(self, request: Request) -> Response:
@@ -94,18 +89,7 @@ class Pages:
         )
         if found is None:
             raise HTTPException(404, "The ledger knows no such delivery.")
-        return self._page(
-            "delivery.html",
-            self._facts.moment(),
-            delivery=found.delivery,
-            customer=found.customer,
-            revisions=found.revisions,
-            runs=found.runs,
-            objects=found.objects,
-            more=found.more,
-            after=found.after,
-            find=found.find,
-        )
+        return self._page("delivery.html", self._facts.moment(), **found._asdict())
 
     def runs(self, _: Request) -> Response:
         return self._page("runs.html", self._facts.moment(), here="/runs", runs=self._facts.runs())

@@ -19,10 +19,9 @@ from markupsafe import Markup
 
 from xmode_transfer.domain.calendar import Mark
 from xmode_transfer.domain.errors import Party
-from xmode_transfer.domain.findings import Severity
 from xmode_transfer.domain.health import Health
 from xmode_transfer.domain.visible import visible
-from xmode_transfer.entrypoints import figures
+from xmode_transfer.entrypoints import looks
 
 _PACKAGE = "xmode_transfer.entrypoints.web"
 STATIC: Mapping[str, str] = {
@@ -32,57 +31,7 @@ STATIC: Mapping[str, str] = {
 }
 """The files under /static/, with their types."""
 
-# Each word has a shape and a tone: who sees no colour, or prints the page, loses nothing.
-LOOKS: Mapping[str, tuple[str, str]] = {
-    Health.BROKEN: ("cross", "bad"),
-    Health.BLOCKED: ("barred", "held"),
-    Health.FAILING: ("alarm", "bad"),
-    Health.NO_SOURCE: ("diamond", "warn"),
-    Health.LATE: ("clock", "warn"),
-    Health.ATTENTION: ("diamond", "warn"),
-    Health.DUE: ("target", "info"),
-    Health.HEALTHY: ("check", "good"),
-    Health.PENDING: ("ring", "quiet"),
-    Health.RETIRED: ("dash", "quiet"),
-    Mark.DELIVERED_LATE: ("check-late", "warn"),
-    Mark.CORRECTED: ("check-twice", "good"),
-    Mark.MISSING: ("diamond", "warn"),
-    Mark.EXPECTED: ("dot", "quiet"),
-    Mark.PASSED_OVER: ("dash", "quiet"),
-    Mark.NOTHING: ("blank", "quiet"),
-    # Statuses of deliveries and runs; some of them are marks of the calendar too.
-    "planned": ("target", "info"),
-    "running": ("play", "info"),
-    "delivered": ("check", "good"),
-    "failed": ("alarm", "bad"),
-    "skipped": ("check", "quiet"),
-    "interrupted": ("dash", "quiet"),
-    # Turns
-    "queued": ("target", "info"),
-    "resting": ("ring", "quiet"),
-    "broken_off": ("barred", "held"),
-    # Probes
-    "ok": ("check", "good"),
-    "denied": ("barred", "bad"),
-    "unexpected": ("alarm", "warn"),
-    # Alerts
-    "open": ("alarm", "bad"),
-    "resolved": ("check", "good"),
-    Severity.INFO: ("dot", "quiet"),
-    Severity.WARNING: ("diamond", "warn"),
-    Severity.ERROR: ("alarm", "bad"),
-    Severity.CRITICAL: ("cross", "bad"),
-}
-_UNKNOWN = ("dot", "quiet")
 _WHO = {Party.US: "We must act", Party.CUSTOMER: "The customer must act", Party.AWS: "AWS, or the network"}
-
-
-def shape(word: str) -> str:
-    return LOOKS.get(word, _UNKNOWN)[0]
-
-
-def tone(word: str) -> str:
-    return LOOKS.get(word, _UNKNOWN)[1]
 
 
 def who(party: str) -> str:
@@ -128,7 +77,7 @@ def short(at: datetime, now: datetime) -> str:
 
 
 def rate(bytes_per_second: float | None) -> str:
-    return "" if bytes_per_second is None else f"{figures.size(bytes_per_second)}/s"
+    return "" if bytes_per_second is None else f"{looks.size(bytes_per_second)}/s"
 
 
 def pretty(value: object) -> str:
@@ -180,17 +129,17 @@ def _environment() -> Environment:
     )
     environment.filters |= {
         "age": age,
-        "count": figures.count,
-        "duration": figures.duration,
+        "count": looks.count,
+        "duration": looks.duration,
         "moment": moment,
         "pretty": pretty,
         "rate": rate,
-        "shape": shape,
+        "shape": looks.shape,
         "short": short,
-        "size": figures.size,
+        "size": looks.size,
         "span": span,
         "ticked": ticked,
-        "tone": tone,
+        "tone": looks.tone,
         "who": who,
     }
     environment.globals |= {

@@ -11,7 +11,7 @@ from typing import Literal
 
 from xmode_transfer import telemetry
 from xmode_transfer.domain.errors import AlreadyRunning, LedgerError
-from xmode_transfer.domain.records import Lease
+from xmode_transfer.domain.records import Lease, holder_shown
 from xmode_transfer.services import leasing
 from xmode_transfer.services.workbench import Workbench
 from xmode_transfer.telemetry import Event
@@ -62,7 +62,7 @@ def of_many(bench: Workbench, member: Member) -> Iterator[Lease]:
         for other in bench.ledger.leases.held(ALONE):
             raise AlreadyRunning(
                 "a daemon that takes all turns itself (`--engine threads`) works with this ledger: "
-                f"{other.holder}",
+                f"{holder_shown(other.holder)}",
                 hint="one daemon alone or a fleet serves a ledger's customers, not both. The operator has to "
                 f"end that one first; what it leaves is gone on with. If it has ended, wait: {_UNTIL}",
             )
@@ -83,4 +83,4 @@ def _refuse_beside_a_fleet(bench: Workbench) -> None:
 
 def _told(member: Member, leases: Sequence[Lease]) -> str:
     count = f"1 {member}" if len(leases) == 1 else f"{len(leases)} {member}s"
-    return f"{count} ({leases[0].holder}{', ...' if len(leases) > 1 else ''})"
+    return f"{count} ({holder_shown(leases[0].holder)}{', ...' if len(leases) > 1 else ''})"

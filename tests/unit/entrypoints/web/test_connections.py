@@ -13,7 +13,8 @@ from tests.unit.entrypoints.web.conftest import Page, ask
 from xmode_transfer.domain.config import SecretRef, StatusPage
 from xmode_transfer.domain.config.secret import SecretKind
 from xmode_transfer.domain.errors import ConfigError
-from xmode_transfer.entrypoints.web import Server, connections, serve_metrics, serve_waiting
+from xmode_transfer.entrypoints.web import Server, serve_metrics, serve_waiting
+from xmode_transfer.entrypoints.web import server as connections
 
 Open = Callable[..., Server]
 HALF = b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nX-Slow: "

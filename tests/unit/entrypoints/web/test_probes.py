@@ -10,7 +10,7 @@ from tests.unit.entrypoints.web.conftest import NOW, Page, ask
 from xmode_transfer.domain.config import Problem
 from xmode_transfer.domain.daemons import longest_silence
 from xmode_transfer.entrypoints.web import Server
-from xmode_transfer.entrypoints.web.probes import KEPT_SECONDS
+from xmode_transfer.entrypoints.web.application import KEPT_SECONDS
 from xmode_transfer.ports.board import Pulse, Turn
 
 Open = Callable[..., Server]

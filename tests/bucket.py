@@ -1,11 +1,27 @@
-"""Looks into a customer's bucket as the customer itself, past every policy."""
+"""What tests do in a customer's bucket and account as the customer itself, past every policy."""
 
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from xmode_transfer.sandbox.clients import owner
-from xmode_transfer.sandbox.model import CustomerSetup
+from xmode_transfer.sandbox.accounts import delete_role
+from xmode_transfer.sandbox.clients import list_keys, owner, read_object
+from xmode_transfer.sandbox.model import CustomerSetup, Sandbox
+
+__all__ = [
+    "Head",
+    "delete_object",
+    "empty_bucket",
+    "head_object",
+    "list_keys",
+    "list_uploads",
+    "list_versions",
+    "object_acl",
+    "put_object",
+    "read_object",
+    "remove_customer",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,13 +65,6 @@ def head_object(customer: CustomerSetup, key: str) -> Head | None:
     )
 
 
-def read_object(customer: CustomerSetup, key: str) -> bytes:
-    """The object's bytes. Raises botocore's NoSuchKey when there is none."""
-    with owner(customer, "s3").get_object(Bucket=customer.bucket, Key=key)["Body"] as body:
-        data: bytes = body.read()
-    return data
-
-
 def put_object(customer: CustomerSetup, key: str, data: bytes) -> str:
     """The customer puts something of its own into its bucket; the ETag."""
     answer = owner(customer, "s3").put_object(Bucket=customer.bucket, Key=key, Body=data)
@@ -64,13 +73,6 @@ def put_object(customer: CustomerSetup, key: str, data: bytes) -> str:
 
 def delete_object(customer: CustomerSetup, key: str) -> None:
     owner(customer, "s3").delete_object(Bucket=customer.bucket, Key=key)
-
-
-def list_keys(customer: CustomerSetup, prefix: str = "") -> list[str]:
-    """The keys in the bucket, in order: the current objects only."""
-    pages = owner(customer, "s3").get_paginator("list_objects_v2")
-    found = pages.paginate(Bucket=customer.bucket, Prefix=prefix)
-    return [entry["Key"] for page in found for entry in page.get("Contents", ())]
 
 
 def list_versions(customer: CustomerSetup, prefix: str = "") -> list[tuple[str, str, bool]]:
@@ -105,3 +107,15 @@ def empty_bucket(customer: CustomerSetup) -> None:
         s3.abort_multipart_upload(Bucket=customer.bucket, Key=key, UploadId=upload_id)
     for key, version_id, _ in list_versions(customer):
         s3.delete_object(Bucket=customer.bucket, Key=key, VersionId=version_id)
+
+
+def remove_customer(sandbox: Sandbox, customer: CustomerSetup) -> None:
+    """The customer leaves: its bucket with all it holds, its role and its policy go; its name is free."""
+    iam, s3 = owner(customer, "iam"), owner(customer, "s3")
+    with suppress(s3.exceptions.NoSuchBucket):
+        empty_bucket(customer)
+        s3.delete_bucket(Bucket=customer.bucket)
+    with suppress(iam.exceptions.NoSuchEntityException):
+        delete_role(customer)
+    sandbox.customers.remove(customer)
+    sandbox.save()
