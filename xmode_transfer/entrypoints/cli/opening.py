@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from xmode_transfer.domain.errors import ConfigError, Interrupted, XmodeError
+from xmode_transfer.domain.errors import Interrupted, XmodeError
 
 if TYPE_CHECKING:
-    from xmode_transfer.domain.config import Configuration, Customer
+    from xmode_transfer.domain.config import Configuration
     from xmode_transfer.entrypoints.cli.progress import Tally
     from xmode_transfer.services.workbench import Workbench
 
@@ -81,25 +81,6 @@ class Shell:
             bootstrap.workbench(configuration, shown, stop) as bench,
         ):
             yield Opened(configuration, bench, stop, shown)
-
-
-def customer_of(configuration: "Configuration", name: str) -> "Customer":
-    """Raises ConfigError when there is none of that name, or its file is broken."""
-    if name in configuration.broken:
-        raise broken(configuration, name)
-    if name not in configuration.customers:
-        names = sorted({*configuration.customers, *configuration.broken})
-        raise ConfigError(f"there is no customer {name}", hint=f"customers: {', '.join(names) or 'none'}")
-    return configuration.customers[name]
-
-
-def broken(configuration: "Configuration", name: str, consequence: str = "") -> ConfigError:
-    """What a command says of a customer whose file has mistakes."""
-    return ConfigError(
-        f"the configuration of {name} is broken{consequence and f'; {consequence}'}",
-        hint="fix the lines named above, then run `xmode-transfer config check`",
-        problems=tuple(str(problem) for problem in configuration.broken[name]),
-    )
 
 
 def check_periods(period: str | None, since: str | None, until: str | None) -> None:

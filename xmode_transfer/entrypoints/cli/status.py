@@ -88,7 +88,7 @@ def _only(configuration: Configuration, name: str | None) -> Configuration:
     if name is None:
         return configuration
     if name not in configuration.broken:
-        opening.customer_of(configuration, name)
+        configuration.customer(name, "its state is not known")
     return Configuration(
         configuration.service,
         configuration.feeds,
