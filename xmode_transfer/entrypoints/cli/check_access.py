@@ -11,13 +11,14 @@ import click
 
 from xmode_transfer.domain.config import Customer
 from xmode_transfer.domain.errors import ConfigError, ExitCode, XmodeError
-from xmode_transfer.domain.findings import AccessReport, Finding, Fix, Result, Severity
+from xmode_transfer.domain.findings import AccessReport, Cause, Finding, Fix, Result, Severity
 from xmode_transfer.entrypoints import looks
 from xmode_transfer.entrypoints.cli import opening, terminal
 from xmode_transfer.entrypoints.cli.opening import Shell
 from xmode_transfer.services.check_access import check_customers, checked_customers
 
-_BEYOND_THE_GUIDE = "not in the guide"
+_BEYOND_THE_GUIDE = frozenset({Cause.MULTIPART_DENIED, Cause.ABORT_DENIED})
+"""What a role cannot do that follows the guide to the letter."""
 
 Answer = AccessReport | XmodeError
 
@@ -138,12 +139,12 @@ def _show_one(name: str, answer: Answer, customer: Customer | None) -> None:
     for left in answer.left:
         terminal.say(f"left behind  {left.kind} {left.key} ({looks.size(left.bytes)})", indent=2)
     fixable = [item for item in answer.findings if item.fix and item.severity is not Severity.INFO]
-    limits = [str(item.cause) for item in fixable if item.fix and item.fix.guide_step == _BEYOND_THE_GUIDE]
+    limits = [str(item.cause) for item in fixable if item.cause in _BEYOND_THE_GUIDE]
     if limits:
         lifted = f"`xmode-transfer policy print --customer {name} --corrected` has the policy that lifts them"
         terminal.say(f"known limits of the setup guide: {', '.join(limits)}; {lifted}", indent=2)
     for item in fixable:
-        if item.fix and item.fix.guide_step != _BEYOND_THE_GUIDE:
+        if item.cause not in _BEYOND_THE_GUIDE:
             _fix(item, customer)
 
 

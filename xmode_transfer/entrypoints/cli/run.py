@@ -164,7 +164,7 @@ def _show_delivery(outcome: "DeliveryOutcome") -> None:
     if outcome.sent_again:
         facts.append(f"{outcome.sent_again:,} of them again: gone from the bucket since")
     if outcome.skipped:
-        facts.append(f"{looks.count(outcome.skipped, 'file')} already delivered")
+        facts.append(f"{looks.count(outcome.skipped, 'file')} there already")
     if outcome.failed:
         facts.append(f"{looks.count(outcome.failed, 'file')} not delivered")
     if outcome.missing:
