@@ -89,14 +89,12 @@ class StsRoleSessions:
         vendor: Vendor,
         clock: Clock,
         *,
-        session_factory: Callable[[], Session] = new_session,
         budget: SessionBudget | None = None,
         stop: threading.Event | None = None,
     ) -> None:
         """Without ``budget`` STS is asked as often as need be; once ``stop`` is set nobody waits for it."""
         self._vendor = vendor
         self._clock = clock
-        self._session_factory = session_factory
         self._budget = budget
         self.stop = stop or threading.Event()
         self._lock = threading.Lock()
@@ -278,20 +276,23 @@ class StsRoleSessions:
     def _access_key_id(self) -> str | None:
         """Of the keys in use. None when there are none, or they cannot be read: the next call says why."""
         with self._lock, making_clients, suppress(BotoCoreError):
-            if self._session is None:
-                self._session = self._session_factory()
-            return getattr(self._session.get_credentials(), "access_key", None)
+            return getattr(self._own_session().get_credentials(), "access_key", None)
         return None
+
+    def _own_session(self) -> Session:
+        """With the locks held."""
+        if self._session is None:
+            self._session = new_session()
+        return self._session
 
     def _client(self, region: str) -> Any:
         with self._lock:
             client = self._clients.get(region)
             if client is None:
-                if self._session is None:
-                    with making_clients:
-                        self._session = self._session_factory()
+                with making_clients:
+                    session = self._own_session()
                 client = self._clients[region] = make_client(
-                    self._session,
+                    session,
                     "sts",
                     region,
                     attempts=4,

@@ -488,12 +488,6 @@ def test_a_part_of_an_upload_that_has_ended(store: FastStore, stub: Any, refusal
         store.upload_part("xmode/a", "u", 1, file_of(b"hello"), 0, 5).result(120)
 
 
-def test_complete_with_an_error_in_a_200_is_unavailable(store: FastStore, stub: Any, reply: Any) -> None:
-    stub.reply(reply(200, b"<Error><Code>InternalError</Code><Message>oops</Message></Error>"))
-    with pytest.raises(Unavailable):
-        store.complete_upload("xmode/a", "u", [UploadedPart(1, 5, '"e1"', HELLO_CRC32)], 5)
-
-
 # --- Trying again ---------------------------------------------------------------------------------------
 
 
