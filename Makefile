@@ -31,10 +31,14 @@ help: ## Say what there is
 demo: $(RUN_ENVIRONMENT) ## Deliver into a local AWS and explain each step (KEEP=1 leaves it up, with its page)
 	@$(BIN)/xmode-transfer demo $(if $(KEEP),--keep) $(ARGS)
 
-test: $(VENV)/.dev ## Run the tests (ARGS="-k name" chooses, WORKERS=0 runs them in one process)
-	$(BIN)/pytest -n $(WORKERS) --maxprocesses 4 $(ARGS)
+# What is long begins first, and a process that has nothing left takes over from another.
+PYTEST := $(BIN)/pytest -n $(WORKERS) --maxprocesses 4 --dist worksteal
 
-check: lint types layers test ## Run everything that continuous integration runs
+test: $(VENV)/.dev ## Run the tests that one waits for (ARGS="-k name" chooses, WORKERS=0: in one process)
+	$(PYTEST) -m "not thorough" $(ARGS)
+
+check: lint types layers ## Run everything that continuous integration runs (ARGS and WORKERS as with test)
+	$(PYTEST) $(ARGS)
 
 lint: $(VENV)/.dev ## Look for mistakes and for text that is not formatted
 	$(BIN)/ruff check .

@@ -1,6 +1,7 @@
 """What every test is given: a clean environment, no network but loopback, and the sandbox where asked for."""
 
 import os
+import re
 import signal
 import socket
 from collections.abc import Callable, Iterator
@@ -10,9 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import settings
+from hypothesis import is_hypothesis_test, settings
 
 from tests.bucket import remove_customer
+from tests.forms import IS_SOAK
 from xmode_transfer.sandbox import server
 from xmode_transfer.sandbox.accounts import add_customer
 from xmode_transfer.sandbox.configuration import write_config
@@ -24,9 +26,10 @@ CHECKOUT = Path(__file__).parents[1]
 ON_CI = bool(os.environ.get("CI"))
 REAL_HOME = os.environ.get("HOME", "")
 # The same examples each time, so that a change is judged by itself; `make soak` looks for new ones.
-settings.register_profile("check", derandomize=True, deadline=None)
+settings.register_profile("check", max_examples=40, derandomize=True, deadline=None)
 settings.register_profile("soak", max_examples=1000, deadline=None)
-settings.load_profile("soak" if "XMODE_SOAK" in os.environ else "check")
+settings.load_profile("soak" if IS_SOAK else "check")
+SERVER = re.compile("moto|^postgresql$")
 PROXIES = {"HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"}
 
 
@@ -37,17 +40,44 @@ def pytest_configure() -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-# --- The long forms ------------------------------------------------------------------------------------
+# --- What is run when --------------------------------------------------------------------------------------
 
 
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leaves out what is marked slow, unless `make soak` (or ``-m slow``) asks for it."""
-    if "XMODE_SOAK" in os.environ or "slow" in config.option.markexpr:
-        return
-    slow = [item for item in items if item.get_closest_marker("slow")]
-    if slow:
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> Iterator[None]:
+    """Marks what `make test` leaves out as ``thorough``, and in `make soak` what has a long form as ``slow``.
+    Leaves out what is slow, unless `make soak` (or ``-m slow``) asks for it. What takes longest begins first,
+    so that no process is still at it when the others have nothing left."""
+    for item in items:
+        if _is_thorough(item):
+            item.add_marker("thorough")
+        if IS_SOAK and (item.get_closest_marker("short") or is_hypothesis_test(getattr(item, "obj", None))):
+            item.add_marker("slow")
+    if not IS_SOAK and "slow" not in config.option.markexpr:
+        slow = [item for item in items if item.get_closest_marker("slow")]
         config.hook.pytest_deselected(items=slow)
-        items[:] = [item for item in items if item not in slow]
+        items[:] = [item for item in items if not item.get_closest_marker("slow")]
+    yield
+    items.sort(key=_timeout, reverse=True)
+
+
+def _is_thorough(item: pytest.Item) -> bool:
+    """Functional tests but the smoke, and what needs PostgreSQL, moto, a browser or a fault."""
+    folder = item.path.relative_to(CHECKOUT / "tests").parts[0]
+    if folder == "functional":
+        return item.get_closest_marker("smoke") is None
+    case = getattr(item, "callspec", None)
+    servers = [] if case is None else [one for one in map(str, case.params.values()) if SERVER.search(one)]
+    return folder in ("browser", "faults") or bool(servers) or "postgres_server" in _fixtures(item)
+
+
+def _fixtures(item: pytest.Item) -> list[str]:
+    return getattr(item, "fixturenames", [])
+
+
+def _timeout(item: pytest.Item) -> float:
+    marker = item.get_closest_marker("timeout")
+    return marker.args[0] if marker else 0.0
 
 
 # --- What simulations measure ---------------------------------------------------------------------------
@@ -85,13 +115,18 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
 # --- The environment -----------------------------------------------------------------------------------
 
 
+@pytest.fixture(scope="session")
+def homes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """New directories; pytest's own are looked for among all that there are, for each test."""
+    base = tmp_path_factory.mktemp("homes")
+    return (base / str(number) for number in count())
+
+
 @pytest.fixture(autouse=True)
-def clean_environment(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+def clean_environment(homes: Iterator[Path], monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing of this machine's AWS or xmode-transfer set-up reaches a test or a process of it."""
-    home = tmp_path_factory.mktemp("home")
+    (home := next(homes)).mkdir()
     for name in os.environ:
-        if name == "XMODE_SOAK":
-            continue
         if name.startswith(("AWS_", "XMODE_")) or name.upper() in PROXIES:
             monkeypatch.delenv(name)
     monkeypatch.setenv("HOME", str(home))

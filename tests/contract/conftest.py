@@ -3,6 +3,7 @@
 A new adapter of ``ObjectStore`` plugs in by one more entry in ``STORE_CASES``.
 """
 
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, replace
@@ -25,6 +26,7 @@ from tests.fakes import (
     StoredVersion,
 )
 from xmode_transfer.adapters.clock import SystemClock
+from xmode_transfer.adapters.ledger import open_ledger
 from xmode_transfer.adapters.ledger.postgres.database import PostgresDatabase
 from xmode_transfer.adapters.s3_fast import FastStores
 from xmode_transfer.adapters.s3_portable import PortableStores
@@ -321,12 +323,21 @@ def store_case(request: pytest.FixtureRequest) -> Iterator[StoreCase]:
             case.close()
 
 
+@pytest.fixture(scope="session")
+def empty_ledger(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Copied for each test: making its tables takes longer than most of them."""
+    path = tmp_path_factory.mktemp("ledger") / "empty.db"
+    open_ledger(f"sqlite:///{path}", SystemClock()).close()
+    return path
+
+
 @pytest.fixture(params=["sqlite", "postgresql"])
 def ledger_url(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """A place for a ledger in each database that one may lie in. On a server leases end by the server's
     clock; here they end by the test's (``tests/faults/test_postgres_outage.py`` tries the server's)."""
     if request.param == "sqlite":
-        return f"sqlite:///{tmp_path}/ledger.db"
+        copied = shutil.copy(request.getfixturevalue("empty_ledger"), tmp_path / "ledger.db")
+        return f"sqlite:///{copied}"
     monkeypatch.setattr(PostgresDatabase, "now", lambda self, connection, clock: clock.now())
     url: str = request.getfixturevalue("postgres_ledger")
     return url

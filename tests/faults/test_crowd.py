@@ -17,6 +17,7 @@ import psycopg
 import pytest
 from sqlalchemy import Connection
 
+from tests.forms import IS_SOAK
 from xmode_transfer.adapters.clock import SystemClock
 from xmode_transfer.adapters.ledger import leases, open_ledger
 from xmode_transfer.adapters.ledger.database import Database
@@ -25,9 +26,10 @@ from xmode_transfer.domain.errors import LeaseLost
 from xmode_transfer.domain.records import Lease
 from xmode_transfer.ports import Clock
 
-PROCESSES, SECONDS = 3, 6
+PROCESSES, SECONDS = 3, 30 if IS_SOAK else 2
 
 
+@pytest.mark.short
 @pytest.mark.timeout(600)
 def test_a_crowd_of_writers_never_waits_in_a_circle(
     postgres_ledger: str, figures: Callable[..., None]

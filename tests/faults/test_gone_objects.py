@@ -1,7 +1,6 @@
 """Beside a customer that deletes and overwrites what was delivered: what a manifest lists was there when it
 was put, wherever the power fails, and what no manifest names does not stay."""
 
-import os
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
@@ -9,6 +8,7 @@ from typing import Any
 import pytest
 
 from tests.fakes import Fault, MemoryObjectStores
+from tests.forms import points
 from xmode_transfer.adapters.ledger import open_ledger
 from xmode_transfer.domain.config import Destination, Feed, Settled
 from xmode_transfer.domain.errors import AccessDenied, Throttled
@@ -71,15 +71,14 @@ def superseded(world: Any) -> None:
     world.source.write(f"{DAY}/c.csv", b"corrected")
 
 
+@pytest.mark.short
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
 @pytest.mark.parametrize("prepare", [corrected, superseded])
 def test_wherever_the_power_fails_what_is_listed_is_there(
     make_world: Make, make_power: Callable[..., Any], after: bool, prepare: Callable[[Any], None]
 ) -> None:
-    cuts = 0
     since = 2 if prepare is corrected else 1
-    every = 1 if "XMODE_SOAK" in os.environ else 5
-    for at in range(1, 400, every):
+    for at in points(10, first=6 if after else 1):
         world = make_world(FILES)
         prepare(world)
         first = world.process(power := make_power(at, after=after))
@@ -88,7 +87,6 @@ def test_wherever_the_power_fails_what_is_listed_is_there(
             assert first is not None
             assert (first.outcome, first.missing) == ("delivered", 0)
         else:
-            cuts += 1
             for _ in range(3):
                 last = world.process()
                 if last is not None and last.outcome in ("delivered", "skipped"):
@@ -107,7 +105,7 @@ def test_wherever_the_power_fails_what_is_listed_is_there(
         )
         if not power.off:
             break
-    assert cuts * every > 30
+    assert at > 30
 
 
 # --- What is asked for ----------------------------------------------------------------------------------

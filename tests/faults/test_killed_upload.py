@@ -8,7 +8,6 @@ import os
 import re
 import signal
 import subprocess
-import sys
 import threading
 import time
 from collections import Counter
@@ -19,18 +18,18 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from tests import bucket
+from tests import bucket, commands
+from tests.commands import COMMAND
+from tests.forms import IS_SOAK
 from xmode_transfer.sandbox.configuration import write_config
 from xmode_transfer.sandbox.model import CustomerSetup, Sandbox, Variant
 
-IS_SOAK = "XMODE_SOAK" in os.environ  # set by `make soak`, which runs what is marked slow
-pytestmark = [pytest.mark.sandbox, pytest.mark.timeout(600), *([pytest.mark.slow] if IS_SOAK else [])]
+pytestmark = [pytest.mark.sandbox, pytest.mark.short]
 
 MIB = 1024 * 1024
 SIZE = 2 * 1024 * MIB if IS_SOAK else 160 * MIB
 PART = 16 * MIB
 IN_FLIGHT = 8  # parts of one object, services/large.py
-COMMAND = str(Path(sys.executable).with_name("xmode-transfer"))
 
 
 class Watched:
@@ -140,7 +139,7 @@ def killed(
     (day / "_SUCCESS").touch()
     environment = {**os.environ, **sandbox.environment(), "AWS_ENDPOINT_URL_S3": watched.url}
     watched.slow_seconds = 0.3
-    first = subprocess.Popen(
+    first = commands.Started(
         run(directory), env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
     deadline = time.monotonic() + 120
@@ -166,7 +165,7 @@ def test_a_killed_upload_resumes_with_what_is_missing(
     acme = customer_factory("acme", Variant.ABORT_GRANTED)
     environment, digest = killed(sandbox, watched, acme, tmp_path, "fast")
     before = set(watched.answered)
-    second = subprocess.run(run(tmp_path), env=environment, capture_output=True, text=True, check=False)
+    second = commands.run(run(tmp_path), env=environment, capture_output=True, text=True, check=False)
     assert second.returncode == 0, second.stderr
     parts = -(-SIZE // PART)
     sent = set(watched.begun) - {0}
@@ -193,14 +192,14 @@ def test_the_portable_engine_sends_a_killed_upload_anew(
     """The old upload is aborted; where that is refused, it is reported with the rule that frees it."""
     acme = customer_factory("acme", variant)
     environment, digest = killed(sandbox, watched, acme, tmp_path, "portable")
-    second = subprocess.run(run(tmp_path), env=environment, capture_output=True, text=True, check=False)
+    second = commands.run(run(tmp_path), env=environment, capture_output=True, text=True, check=False)
     assert second.returncode == 0, second.stderr
     assert set(watched.begun) - {0} == set(range(1, -(-SIZE // PART) + 1))
     (told,) = json.loads(second.stdout)["deliveries"]
     assert told["bytes"] == SIZE
     (key,) = [key for key in bucket.list_keys(acme) if key.endswith("large.bin")]
     assert hashlib.sha256(bucket.read_object(acme, key)).digest() == digest
-    status = subprocess.run(
+    status = commands.run(
         [COMMAND, "--config", str(tmp_path), "status", "--json"],
         env=environment,
         capture_output=True,

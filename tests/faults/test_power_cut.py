@@ -1,15 +1,16 @@
-"""The power fails at every single point of a delivery, once before the call takes effect and once after.
+"""The power fails at every point of a delivery, once before the call takes effect and once after.
 
 Each case: deliver until the cut, look at the bucket as a customer would, start again on the same ledger,
 and compare the end with the source. Ledger and destination are real adapters; from the cut on, nothing that
 the old process does has any effect.
 """
 
-import os
 from collections.abc import Callable
 from typing import Any
 
 import pytest
+
+from tests.forms import points
 
 SMALL = {f"2026/11/22/{name}": name.encode() * 3 for name in ("a.csv", "b.csv", "c.csv")}
 LARGE = {"2026/11/22/large.bin": bytes(range(256)) * 2}
@@ -32,6 +33,7 @@ def add_and_remove(world: Any) -> None:
     world.source.remove("2026/11/22/c.csv")
 
 
+@pytest.mark.short
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
 @pytest.mark.parametrize("meanwhile", [nothing, change_small, change_large, add_and_remove])
 def test_wherever_the_power_fails_the_next_run_ends_whole(
@@ -40,9 +42,8 @@ def test_wherever_the_power_fails_the_next_run_ends_whole(
     after: bool,
     meanwhile: Callable[[Any], None],
 ) -> None:
-    cuts = 0
-    every = 1 if meanwhile is nothing or "XMODE_SOAK" in os.environ else 4
-    for at in range(1, 400, every):
+    every = 2 if meanwhile is nothing else 10
+    for at in points(every, first=1 + every // 2 * after):
         world = make_world({**SMALL, **LARGE})
         first = world.process(power := make_power(at, after=after))
         world.manifests()
@@ -50,7 +51,6 @@ def test_wherever_the_power_fails_the_next_run_ends_whole(
             assert first is not None
             assert first.outcome == "delivered"
             break
-        cuts += 1
         meanwhile(world)
         for _ in range(3):
             last = world.process()
@@ -61,4 +61,4 @@ def test_wherever_the_power_fails_the_next_run_ends_whole(
         assert last is not None
         assert last.outcome in ("delivered", "skipped"), last
         world.check_end()
-    assert cuts * every > 35
+    assert at > 35

@@ -4,7 +4,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -15,10 +14,10 @@ from typing import Any
 
 import pytest
 
+from tests import commands
+from tests.commands import COMMAND
 from xmode_transfer.sandbox.configuration import DEFAULT_FEEDS, write_config
 from xmode_transfer.sandbox.model import CustomerSetup, Sandbox
-
-COMMAND = str(Path(sys.executable).with_name("xmode-transfer"))
 
 
 @dataclass(slots=True)
@@ -110,7 +109,7 @@ class Project:
         service.write_text(text)
 
     def start(self, *arguments: str, **environment: str) -> subprocess.Popen[str]:
-        process = subprocess.Popen(
+        process = commands.Started(
             [COMMAND, "--config", str(self.directory), *arguments],
             env={**os.environ, **self.environment, **environment},
             stdin=subprocess.DEVNULL,

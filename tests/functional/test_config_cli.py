@@ -3,7 +3,6 @@
 import json
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +10,14 @@ import jsonschema
 import pytest
 import yaml
 
-COMMAND = str(Path(sys.executable).with_name("xmode-transfer"))
+from tests import commands
+from tests.commands import COMMAND
+
 EXAMPLE = Path(__file__).parents[2] / "config"
 
 
 def run(directory: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
+    return commands.run(
         [COMMAND, "--config", str(directory), "config", *arguments],
         capture_output=True,
         text=True,
@@ -109,7 +110,7 @@ def test_the_directory_may_come_from_the_environment(
 ) -> None:
     monkeypatch.setenv("XMODE_CONFIG", str(directory))
     monkeypatch.chdir(directory.parent.parent)
-    answer = subprocess.run([COMMAND, "config", "check"], capture_output=True, text=True, timeout=300)
+    answer = commands.run([COMMAND, "config", "check"], capture_output=True, text=True, timeout=300)
     assert answer.returncode == 0
 
 

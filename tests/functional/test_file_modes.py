@@ -9,14 +9,15 @@ from typing import Any
 
 import pytest
 
-from tests.functional.conftest import COMMAND
+from tests import commands
+from tests.commands import COMMAND
 from xmode_transfer.sandbox.model import CustomerSetup
 
 UMASKS = [0o000, 0o077]
 
 
 def run(directory: Path, umask: int, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    done = subprocess.run(
+    done = commands.run(
         [COMMAND, *arguments],
         cwd=directory,
         umask=umask,
@@ -24,7 +25,6 @@ def run(directory: Path, umask: int, *arguments: str, **environment: str) -> sub
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        check=False,
         timeout=120,
     )
     assert done.returncode == 0, done.stderr + done.stdout

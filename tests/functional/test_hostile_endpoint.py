@@ -5,7 +5,6 @@ import os
 import re
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -13,11 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from tests import hostile
+from tests import commands, hostile
+from tests.commands import COMMAND
 from tests.hostile import Mode, serving
 
-COMMAND = str(Path(sys.executable).with_name("xmode-transfer"))
-ENOUGH_BYTES = 2_000_000_000
+ENOUGH_BYTES = 1_200_000_000
 """A process that holds what it reads has far too much by then."""
 COMMANDS = {
     "run": ["run", "--customer", "acme"],
@@ -87,7 +86,7 @@ def start(tmp_path: Path) -> Iterator[Callable[..., Started]]:
         arguments = [*COMMANDS[name], *(["--period", "2026-11-28"] if name == "run" else [])]
         log = tmp_path / "log"
         with log.open("wb") as stderr:
-            process = subprocess.Popen(
+            process = commands.Started(
                 [COMMAND, "--config", str(tmp_path), *arguments],
                 env={
                     **os.environ,
@@ -110,7 +109,7 @@ def start(tmp_path: Path) -> Iterator[Callable[..., Started]]:
 
 
 def ledger_is_sound(directory: Path) -> bool:
-    done = subprocess.run(
+    done = commands.run(
         [COMMAND, "--config", str(directory), "ledger", "check"], capture_output=True, check=False, timeout=60
     )
     return done.returncode == 0

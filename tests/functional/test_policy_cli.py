@@ -3,12 +3,13 @@
 import json
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests import commands
+from tests.commands import COMMAND
 from xmode_transfer.domain.policy import (
     corrected_permission_policy,
     guide_permission_policy,
@@ -17,7 +18,6 @@ from xmode_transfer.domain.policy import (
 )
 from xmode_transfer.domain.policy.sessions import Step
 
-COMMAND = str(Path(sys.executable).with_name("xmode-transfer"))
 EXAMPLE = Path(__file__).parents[2] / "config"
 
 
@@ -27,7 +27,7 @@ def directory(tmp_path: Path) -> Path:
 
 
 def run(directory: Path, *arguments: str, given: str | bytes = b"") -> subprocess.CompletedProcess[str]:
-    done = subprocess.run(
+    done = commands.run(
         [COMMAND, "--config", str(directory), "policy", *arguments],
         input=given.encode() if isinstance(given, str) else given,
         capture_output=True,

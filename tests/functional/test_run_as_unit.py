@@ -1,16 +1,14 @@
 """`run --customer C` on a ledger in PostgreSQL, as somebody else's scheduler starts it on any machine."""
 
 import json
-import socket
-import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
 
+from tests.link import Wire
 from xmode_transfer.sandbox.clients import owner
 from xmode_transfer.sandbox.model import CustomerSetup, Sandbox, Variant
 
@@ -20,48 +18,11 @@ DAYS = ["2026-11-20", "2026-11-21"]
 FILES = 3
 
 
-class Gate:
-    """A way to the sandbox that lets nothing through until it is opened."""
-
-    def __init__(self, endpoint: str) -> None:
-        where = urlsplit(endpoint)
-        self._target = (where.hostname, where.port)
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self._open = threading.Event()
-        self._sockets: list[socket.socket] = []
-        self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
-        threading.Thread(target=self._accept, daemon=True).start()
-
-    def open(self) -> None:
-        self._open.set()
-
-    def close(self) -> None:
-        self.open()
-        for one in (self._listener, *self._sockets):
-            with suppress(OSError):
-                one.shutdown(socket.SHUT_RDWR)
-            one.close()
-
-    def _accept(self) -> None:
-        with suppress(OSError):
-            while True:
-                near, _ = self._listener.accept()
-                far = socket.create_connection(self._target)
-                self._sockets += [near, far]
-                for source, sink in ((near, far), (far, near)):
-                    threading.Thread(target=self._pass_on, args=(source, sink), daemon=True).start()
-
-    def _pass_on(self, source: socket.socket, sink: socket.socket) -> None:
-        with suppress(OSError):
-            while data := source.recv(65536):
-                self._open.wait()
-                sink.sendall(data)
-            sink.shutdown(socket.SHUT_WR)
-
-
 @pytest.fixture
-def gate(sandbox: Sandbox) -> Iterator[Gate]:
-    gate = Gate(sandbox.endpoint)
+def gate(sandbox: Sandbox) -> Iterator[Wire]:
+    """A way to the sandbox that lets nothing through until it is mended."""
+    gate = Wire(urlsplit(sandbox.endpoint).port or 0)
+    gate.cut()
     yield gate
     gate.close()
 
@@ -95,13 +56,13 @@ def test_of_two_at_once_one_delivers_and_the_other_says_that_it_is_running(
     project: Callable[..., Any],
     customer_factory: Callable[..., CustomerSetup],
     postgres_url: str,
-    gate: Gate,
+    gate: Wire,
 ) -> None:
     acme = customer_factory("acme", Variant.VERSIONED)
     here = project(acme, service={"ledger": postgres_url, "status_page": "off"})
     for day in DAYS:
         fill(here, day)
-    first = here.launch(*RUN, AWS_ENDPOINT_URL_S3=gate.url)
+    first = here.launch(*RUN, AWS_ENDPOINT_URL_S3=f"http://127.0.0.1:{gate.port}")
     first.wait("delivery.started", seconds=300)
 
     second = here.run(*RUN)
@@ -112,7 +73,7 @@ def test_of_two_at_once_one_delivers_and_the_other_says_that_it_is_running(
     assert f"pid {first.process.pid} on " in told["message"]
     assert not versions(acme)
 
-    gate.open()
+    gate.mend()
     code, document = finished(first)
     assert code == 0, first.told()
     assert [(one["period"], one["outcome"], one["uploaded"]) for one in document["deliveries"]] == [
@@ -132,13 +93,13 @@ def test_the_next_one_goes_on_where_one_was_killed(
     project: Callable[..., Any],
     customer_factory: Callable[..., CustomerSetup],
     postgres_url: str,
-    gate: Gate,
+    gate: Wire,
 ) -> None:
     """A scheduler that starts a task anew whose machine has gone need not wait for the lease to end."""
     acme = customer_factory("acme", Variant.VERSIONED)
     here = project(acme, service={"ledger": postgres_url, "status_page": "off"})
     fill(here, DAYS[0])
-    first = here.launch(*RUN, AWS_ENDPOINT_URL_S3=gate.url)
+    first = here.launch(*RUN, AWS_ENDPOINT_URL_S3=f"http://127.0.0.1:{gate.port}")
     first.wait("delivery.started", seconds=300)
     first.process.kill()
     first.process.wait()

@@ -1,0 +1,13 @@
+"""The two forms of a test: the short one of `make check`, and the long one of `make soak`.
+
+A test that has both is marked ``short``; what only `make soak` runs is marked ``slow``.
+"""
+
+import os
+
+IS_SOAK = "XMODE_SOAK" in os.environ
+
+
+def points(every: int, first: int = 1) -> range:
+    """Where something happens, counted from 1: at each point in the long form, else at every so-manyth."""
+    return range(1, 400) if IS_SOAK else range(first, 400, every)

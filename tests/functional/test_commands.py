@@ -1,0 +1,84 @@
+"""Each command at work once, started as it is installed: what `make test` tries of all of them."""
+
+import json
+import os
+import signal
+import subprocess
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from tests.commands import COMMAND
+from xmode_transfer.entrypoints.cli import _COMMANDS
+from xmode_transfer.sandbox.model import CustomerSetup, Variant
+
+pytestmark = pytest.mark.smoke
+
+
+@pytest.mark.parametrize("command", _COMMANDS)
+def test_each_command_says_how_it_is_used(command: str) -> None:
+    done = subprocess.run([COMMAND, command, "--help"], capture_output=True, text=True, check=True)
+    assert done.stdout.startswith(f"Usage: xmode-transfer {command} ")
+    assert done.stderr == ""
+
+
+@pytest.mark.sandbox
+def test_a_customer_is_delivered_to_by_what_is_installed(
+    project: Callable[..., Any], customer_factory: Callable[..., CustomerSetup]
+) -> None:
+    acme = customer_factory("acme", Variant.ABORT_GRANTED)
+    here = project(acme)
+    here.write("2026/11/22/a.csv", b"1")
+    here.write("2026/11/22/_SUCCESS", b"")
+
+    def said(*arguments: str) -> Any:
+        done = subprocess.run(
+            [COMMAND, "--config", str(here.directory), *arguments],
+            env={**os.environ, **here.environment},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        return json.loads(done.stdout)
+
+    assert said("run", "--customer", "acme", "--json")["outcome"] == "delivered"
+    assert said("verify", "--customer", "acme", "--json")["outcome"] == "proven"
+
+
+@pytest.mark.sandbox
+def test_each_command_does_its_work_for_a_customer(
+    project: Callable[..., Any], customer_factory: Callable[..., CustomerSetup]
+) -> None:
+    acme = customer_factory("acme", Variant.ABORT_GRANTED)
+    here = project(acme, service={"status_page": "off"})
+    here.write("2026/11/22/a.csv", b"1")
+    here.write("2026/11/22/_SUCCESS", b"")
+
+    def said(*arguments: str) -> str:
+        answer = here.run(*arguments)
+        assert answer.code == 0, answer.out + answer.err
+        out: str = answer.out
+        return out
+
+    of_acme = ("--customer", "acme")
+    said("config", "check")
+    assert json.loads(said("policy", "print", *of_acme))["Statement"]
+    assert json.loads(said("check-access", *of_acme, "--json"))
+    assert json.loads(said("run", *of_acme, "--json"))["outcome"] == "delivered"
+    assert json.loads(said("list", *of_acme, "--json"))["counts"]["ours"] == 1
+    assert json.loads(said("verify", *of_acme, "--json"))["outcome"] == "proven"
+    assert json.loads(said("status", "--json"))["customers"][0]["customer"] == "acme"
+    said("alerts", "list")
+    assert json.loads(said("cleanup", *of_acme, "--dry-run", "--json"))
+    said("ledger", "check")
+    said("sandbox", "list", "--home", str(here.directory / "none"))
+    new = ["--company", "New Corp", "--account", "111122223333", "--bucket", "new-data", "--feed", "us-daily"]
+    assert "111122223333" in said(
+        "onboard", *new, "--region", "us-east-1", "--out", str(here.directory / "kit")
+    )
+
+    daemon = here.launch("daemon")
+    daemon.wait("daemon.started")
+    assert daemon.end(signal.SIGTERM) == 0
