@@ -18,10 +18,10 @@ from xmode_transfer.domain.errors import (
     VendorIdentityError,
     XmodeError,
 )
-from xmode_transfer.domain.fleet import customer_lease
 from xmode_transfer.domain.periods import Period, PeriodKind, look_back_start
 from xmode_transfer.domain.plan import PlanEntry
 from xmode_transfer.domain.records import DeliveryOutcome, SourceProblem, Status
+from xmode_transfer.domain.work_queue import customer_lease
 from xmode_transfer.ports import Clock, PeriodState, Source, SourceFactory
 from xmode_transfer.services import leasing, looking, superseded
 from xmode_transfer.services.deliver import deliver

@@ -10,7 +10,6 @@ from xmode_transfer.adapters.ledger.database import Database
 from xmode_transfer.adapters.ledger.deliveries import Deliveries
 from xmode_transfer.adapters.ledger.discrepancies import Discrepancies
 from xmode_transfer.adapters.ledger.engine import connect
-from xmode_transfer.adapters.ledger.fleet import SWEEP_SECONDS, Queue, SqlFleet
 from xmode_transfer.adapters.ledger.keys import Keys
 from xmode_transfer.adapters.ledger.leases import Leases
 from xmode_transfer.adapters.ledger.notices import Notices
@@ -21,6 +20,7 @@ from xmode_transfer.adapters.ledger.sources import Sources
 from xmode_transfer.adapters.ledger.statements import Statements
 from xmode_transfer.adapters.ledger.subject import Store, Subject
 from xmode_transfer.adapters.ledger.uploads import Uploads
+from xmode_transfer.adapters.ledger.work_queue import ProcrastinateQueue
 from xmode_transfer.adapters.ledger.writer import GroupCommit
 from xmode_transfer.domain.alerts import Alert
 from xmode_transfer.domain.looks import Survey
@@ -79,16 +79,13 @@ class Ledger:
         self.alerts = Alerts(store)
         self.notices = Notices(store)
         self.daemons = Daemons(store)
+        self.queue = ProcrastinateQueue(store)
+        """The queue of a fleet, on PostgreSQL."""
 
     def survey(self) -> Survey:
         """How every subscription stands, in one consistent view. Costs by the number of subscriptions and of
         what is open, not by the length of the history."""
         return survey.survey(self._database)
-
-    def fleet(self, queue: Queue, *, sweep_seconds: float = SWEEP_SECONDS) -> SqlFleet:
-        """The round of the fleet in this ledger, with ``queue`` to wake its workers. It is open as long as
-        the ledger is."""
-        return SqlFleet(self._database, self._writer, self._clock, queue, sweep_seconds=sweep_seconds)
 
     # --- The ledger itself
 

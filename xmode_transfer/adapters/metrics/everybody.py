@@ -35,7 +35,7 @@ from xmode_transfer.adapters.metrics.catalogue import (
     WORK_OLDEST,
     Described,
 )
-from xmode_transfer.adapters.metrics.fleet import Round
+from xmode_transfer.adapters.metrics.fleet import FleetMetrics
 from xmode_transfer.adapters.metrics.samples import alone, counted, labelled, text
 from xmode_transfer.domain.backlog import left_of, work_of
 from xmode_transfer.domain.errors import XmodeError
@@ -56,7 +56,7 @@ class Everybody:
         assessment: Callable[[], Assessment],
         clock: Clock,
         open_alerts: Callable[[], Iterable[str]] | None,
-        round_: Round | None,
+        round_: FleetMetrics | None,
     ) -> None:
         self._assessment = assessment
         self._clock = clock

@@ -20,7 +20,8 @@ from xmode_transfer.adapters.metrics.catalogue import (
 )
 from xmode_transfer.adapters.metrics.counters import Counters
 from xmode_transfer.adapters.metrics.samples import alone, counted
-from xmode_transfer.ports.board import Board, TurnState
+from xmode_transfer.domain.work_queue import JobState
+from xmode_transfer.ports.board import Board
 
 
 class Process(Collector):
@@ -45,4 +46,4 @@ class Process(Collector):
         yield alone(CONFIGURATION_LOADED, pulse.configuration_loaded_at.timestamp())
         yield alone(CONFIGURATION_PROBLEMS, len(pulse.configuration_problems))
         standing = Counter(str(turn.state) for turn in self._board.turns())
-        yield counted(TURNS, {str(state): standing[state] for state in TurnState})
+        yield counted(TURNS, {str(state): standing[state] for state in JobState})
