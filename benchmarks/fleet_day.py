@@ -1,5 +1,5 @@
 """A day of a fleet in virtual time: 10,000 customers of 24 periods a day, so many places, and what everybody
-waits. Decided by the service's own rules (``domain.fleet``); nothing is sent and no clock is asked.
+waits. Decided by the service's own rules (``domain.work_queue``); nothing is sent and no clock is asked.
 
     python benchmarks/fleet_day.py                                  the table of docs/scaling.md
     python benchmarks/fleet_day.py --places 64 --seconds 15
@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import timedelta
 
-from xmode_transfer.domain.fleet import cost, entering, is_backfill, priority
+from xmode_transfer.domain.work_queue import is_backfill, priority
 
 HOUR, DAY = 3600.0, 86_400.0
 TURN_SECONDS = 600.0
@@ -119,7 +119,7 @@ class _Life:
         if seat.busy or seat.queued or not seat.due:
             return
         seat.queued = True
-        seat.spent = entering(seat.spent, self.clock)
+        seat.spent = max(seat.spent, self.clock)
         urgency = priority(
             seat.spent, backfill=is_backfill(len(seat.due), timedelta(hours=len(seat.due) - 1))
         )
@@ -132,7 +132,7 @@ class _Life:
             seat = self.seats[who]
             seat.queued, seat.busy = False, True
             self.clock = max(self.clock, seat.spent)
-            seat.spent += cost(1)
+            seat.spent += 1
             if not seat.left:
                 seat.left = GIANT_SECONDS if seat.kind == "giant" else self._seconds()
             # A turn gives way only where others wait for it.

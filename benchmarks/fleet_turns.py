@@ -1,12 +1,11 @@
-"""What a turn costs the ledger of a fleet: begun, told, ended and queued anew, with its lease, its place in the round and
-its job, each time in the ledger's own transactions on a real PostgreSQL. Nothing is sent.
+"""What a job costs the ledger of a fleet: taken, told, ended and queued anew, with its lease and its result, each time in
+the ledger's own transactions on a real PostgreSQL. Nothing is sent.
 
     python benchmarks/fleet_turns.py
     python benchmarks/fleet_turns.py --customers 1000 --turns 300
 
-The places of the whole fleet are one round, whose row is locked while a turn begins or ends: how many turns a second
-that allows is the limit that no further worker moves. So the turns are taken by 1, 4 and 16 threads in each of
-1 and 4 processes.
+Each process writes by one thread; what processes have in common is the queue. So the jobs are taken by 1, 4 and 16
+threads in each of 1 and 4 processes.
 """
 
 import argparse
@@ -24,8 +23,7 @@ import psycopg
 from xmode_transfer.adapters.clock import SystemClock
 from xmode_transfer.adapters.ledger import open_ledger
 from xmode_transfer.bootstrap import queue_schema
-from xmode_transfer.bootstrap.queue import LedgerQueue
-from xmode_transfer.domain.fleet import FleetTurnEnd
+from xmode_transfer.domain.work_queue import JobRequest, JobResult
 
 CUSTOMERS, TURNS = 10_000, 1_000
 TTL_SECONDS = 45.0
@@ -43,15 +41,15 @@ class Found:
 
 
 def prepare(url: str, customers: int) -> float:
-    """A ledger with a fleet in which everybody is queued; seconds that calling one of them took."""
-    queue_schema.make(url)
+    """A ledger with a fleet in which everybody is queued; seconds that queueing one of them took."""
     ledger = open_ledger(url, SystemClock())
+    queue_schema.make(url)
     try:
-        fleet = ledger.fleet(LedgerQueue())
+        queue = ledger.queue
         names = [f"customer-{number:05}" for number in range(customers)]
-        fleet.seat(dict.fromkeys(names, 1))
+        queue.register(dict.fromkeys(names, 1))
         began = time.perf_counter()
-        with_threads(16, names, fleet.call)
+        with_threads(16, names, lambda name: queue.enqueue([JobRequest(name)]))
         return (time.perf_counter() - began) / customers
     finally:
         ledger.close()
@@ -72,18 +70,18 @@ def with_threads(count: int, names: list[str], work: Callable[[str], object]) ->
 def take(url: str, holder: str, threads: int, names: list[str], answer: Connection) -> None:
     """In a process of its own: one turn of each of these, when it is told to begin."""
     ledger = open_ledger(url, SystemClock(), holder=holder)
-    fleet = ledger.fleet(LedgerQueue())
+    queue = ledger.queue
     began, ended = [], []
 
     def one(name: str) -> None:
         start = time.perf_counter()
-        ticket = fleet.next(holder, TTL_SECONDS, waiting=False)
+        job = queue.next(holder, TTL_SECONDS, broken_off=False)
         began.append(time.perf_counter() - start)
-        if ticket is None:
+        if job is None:
             raise SystemExit(f"{name} was not queued")
-        fleet.tell(ticket, "us-daily", "2026-11-25T00")
+        queue.delivers(job, "us-daily", "2026-11-25T00")
         start = time.perf_counter()
-        fleet.end(ticket, FleetTurnEnd(again=True, looked=True, backfill=False))
+        queue.done(job, JobResult(again=True, looked=True))
         ended.append(time.perf_counter() - start)
 
     answer.send("ready")
@@ -125,7 +123,7 @@ def main() -> None:
     arguments = parser.parse_args()
     with database.running() as url:
         call = prepare(url, arguments.customers)
-        print(f"{arguments.customers:,} customers; a call takes {1000 * call:.2f} ms with 16 at once")
+        print(f"{arguments.customers:,} customers; to queue one takes {1000 * call:.2f} ms with 16 at once")
         print()
         print(
             "| processes x threads | begin ms | end ms | turns/s | rows read a turn | log KB a turn | commits a turn |"

@@ -17,7 +17,8 @@ from xmode_transfer.adapters.ledger import open_ledger, tables
 from xmode_transfer.domain.config import Configuration, Customer, Feed, Problem, Service
 from xmode_transfer.domain.findings import AccessReport, Cause, Facts, finding, passed
 from xmode_transfer.domain.looks import Look, Waiting
-from xmode_transfer.ports.board import Pulse, Turn, TurnState
+from xmode_transfer.domain.work_queue import JobState, QueueEntry
+from xmode_transfer.ports.board import Pulse
 from xmode_transfer.services.watch import Watch
 
 NOW = datetime(2026, 11, 24, 9, 0, tzinfo=UTC)
@@ -356,7 +357,7 @@ class PinnedBoard:
         self._turns = list(_turns(sorted(names), now))
         self._now = now
 
-    def turns(self) -> list[Turn]:
+    def turns(self) -> list[QueueEntry]:
         return self._turns
 
     def pulse(self) -> Pulse:
@@ -365,14 +366,16 @@ class PinnedBoard:
         )
 
 
-def _turns(names: list[str], now: datetime) -> Iterator[Turn]:
+def _turns(names: list[str], now: datetime) -> Iterator[QueueEntry]:
     for number, name in enumerate(names):
         if name == "acme":
-            yield Turn(name, TurnState.RUNNING, now - timedelta(minutes=2), None, "us-daily", "2026-11-23")
+            yield QueueEntry(
+                name, JobState.RUNNING, now - timedelta(minutes=2), None, "us-daily", "2026-11-23"
+            )
         elif name == "initech":
-            yield Turn(
+            yield QueueEntry(
                 name,
-                TurnState.BROKEN_OFF,
+                JobState.BROKEN_OFF,
                 now - timedelta(hours=3),
                 now + timedelta(minutes=48),
                 "us-daily",
@@ -380,8 +383,8 @@ def _turns(names: list[str], now: datetime) -> Iterator[Turn]:
                 "the role is refused",
             )
         elif name in ("customer-0003", "customer-0007"):
-            yield Turn(name, TurnState.QUEUED, now - timedelta(seconds=50 + number))
+            yield QueueEntry(name, JobState.QUEUED, now - timedelta(seconds=50 + number))
         else:
-            yield Turn(
-                name, TurnState.RESTING, now - timedelta(hours=1), now + timedelta(minutes=3 + number % 240)
+            yield QueueEntry(
+                name, JobState.RESTING, now - timedelta(hours=1), now + timedelta(minutes=3 + number % 240)
             )

@@ -17,9 +17,7 @@ from typing import TYPE_CHECKING, Any
 from xmode_transfer.adapters.clock import SystemClock
 from xmode_transfer.adapters.ledger import open_ledger
 from xmode_transfer.adapters.processes import this_process
-from xmode_transfer.bootstrap.queue import LedgerQueue
 from xmode_transfer.domain.errors import LeaseLost
-from xmode_transfer.domain.fleet import FleetTurnEnd, WorkerRecord
 from xmode_transfer.domain.records import (
     Capabilities,
     Checksum,
@@ -33,6 +31,7 @@ from xmode_transfer.domain.records import (
     UploadedPart,
     UploadStatus,
 )
+from xmode_transfer.domain.work_queue import JobRequest, JobResult, WorkerRecord
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
@@ -47,7 +46,7 @@ class Process:
     def __init__(self, url: str, seconds: float) -> None:
         self.holder = this_process()
         self.ledger = open_ledger(url, CLOCK, holder=self.holder)
-        self.fleet = self.ledger.fleet(LedgerQueue(), sweep_seconds=0.2)
+        self.queue = self.ledger.queue
         self.did: Counter[str] = Counter()
         self.errors: list[str] = []
         self.leases: set[Lease] = set()
@@ -55,7 +54,7 @@ class Process:
         self.until = time.monotonic() + seconds
 
     def live(self) -> dict[str, Any]:
-        self.fleet.seat(dict.fromkeys(CUSTOMERS, 1))
+        self.queue.register(dict.fromkeys(CUSTOMERS, 1))
         what = [self.turn, self.turn, self.turn, self.turn, self.renew, self.attend]
         threads = [threading.Thread(target=self.repeat, args=(one,)) for one in what]
         for thread in threads:
@@ -103,26 +102,25 @@ class Process:
 
     def attend(self, chance: random.Random) -> None:
         now = CLOCK.now()
-        self.fleet.beat(WorkerRecord(self.holder, now, now, 2, 1, 0))
-        self.fleet.reap()
-        for customer in chance.sample(CUSTOMERS, 2):
-            self.fleet.call(customer)
+        self.queue.beat(WorkerRecord(self.holder, now, now, 2, 1, 0))
+        self.queue.reap()
+        self.queue.enqueue(map(JobRequest, chance.sample(CUSTOMERS, 2)))
         time.sleep(0.02)
 
     def turn(self, chance: random.Random) -> None:
-        ticket = self.fleet.next(self.holder, TTL_SECONDS, waiting=False)
-        if ticket is None:
+        job = self.queue.next(self.holder, TTL_SECONDS, broken_off=False)
+        if job is None:
             time.sleep(0.01)
             return
-        customer = ticket.customer
-        with self.kept(ticket.lease):
+        customer = job.customer
+        with self.kept(job.lease):
             period = f"{time.time_ns()}"
-            self.fleet.tell(ticket, "feed", period)
+            self.queue.delivers(job, "feed", period)
             lease = self.ledger.leases.claim(f"delivery/{customer}/feed/{period}", self.holder, TTL_SECONDS)
             with self.kept(lease):
                 self.deliver(chance, customer, period, lease)
             self.ledger.leases.release(lease)
-        self.fleet.end(ticket, FleetTurnEnd(again=True, looked=True))
+        self.queue.done(job, JobResult(again=True, looked=True))
         self.note("turns")
 
     def deliver(self, chance: random.Random, customer: str, period: str, lease: Lease) -> None:

@@ -17,15 +17,15 @@ import pytest
 
 from tests.fakes.clock import MemoryClock
 from tests.postgres import PostgresServer
-from tests.table_queue import TableQueue
 from xmode_transfer import telemetry
 from xmode_transfer.adapters.clock import SystemClock
 from xmode_transfer.adapters.ledger import Ledger, files, leases, open_ledger
+from xmode_transfer.bootstrap import queue_schema
 from xmode_transfer.domain.acts import Act, ActKind, Removal, RemovalOutcome
 from xmode_transfer.domain.errors import AlreadyRunning, LeaseLost, LedgerError, LedgerUnreachable
 from xmode_transfer.domain.findings import AccessReport
-from xmode_transfer.domain.fleet import FleetState, FleetTurnEnd
 from xmode_transfer.domain.records import Checksum, Delivery, Lease, PlannedObject, Receipt, Run, Status
+from xmode_transfer.domain.work_queue import JobRequest, JobResult, JobState
 
 NOW = MemoryClock().now()
 ELSEWHERE = "another-host/another-boot/17/1234"
@@ -204,19 +204,22 @@ def test_what_was_written_when_the_answer_of_a_commit_was_lost_is_there_once(
     assert settled == [{"xmode/a"}]
     assert ledger.operations.settle_removals(lease, [act], keys, RemovalOutcome.DELETED, later) == set()
 
-    queue = TableQueue()
-    queue.create(ledger)
-    fleet, begun = ledger.fleet(queue), []
-    fleet.seat({"acme": 1})
-    fleet.call("acme")
-    once(lambda: begun.append(fleet.next(ELSEWHERE, 600, waiting=False)))
-    (ticket,) = begun
-    assert ticket is not None
-    assert ticket.customer == "acme"
-    once(lambda: fleet.end(ticket, FleetTurnEnd(looked=True)))
-    (turn,) = fleet.turns()
-    assert turn.state is FleetState.RESTING
-    ledger.leases.claim(ticket.lease.name, ELSEWHERE, 600)
+    queue_schema.make(own_postgres.url("xmode"))
+    queue, begun = ledger.queue, []
+    once(lambda: queue.register({"acme": 1}))
+    once(lambda: queue.enqueue([JobRequest("acme", True)]))
+    once(lambda: begun.append(queue.next(ELSEWHERE, 600, broken_off=False)))
+    (job,) = begun
+    assert job is not None
+    assert (job.customer, job.skip_backoff) == ("acme", True)
+    once(lambda: queue.done(job, JobResult(again=True)))
+    once(lambda: begun.append(queue.next(ELSEWHERE, 600, broken_off=False)))
+    _, again = begun
+    assert again is not None
+    once(lambda: queue.done(again, JobResult(looked=True)))
+    (entry,) = queue.snapshot()
+    assert (entry.state, entry.ended) == (JobState.RESTING, again.lease.generation)
+    ledger.leases.claim(job.lease.name, ELSEWHERE, 600)
 
 
 def test_a_server_that_stays_away_is_told_of_after_the_patience_and_a_close_waits_for_nobody(

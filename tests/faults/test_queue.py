@@ -1,6 +1,7 @@
-"""The queue in the database of the ledger, against a real server: jobs that are lost, and those that a
-transaction has written or taken that comes to nothing."""
+"""The queue in the database of the ledger, against a real server: what several do with it at once, and how
+its tables are made."""
 
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -8,155 +9,109 @@ from importlib import resources
 
 import psycopg
 import pytest
-import sqlalchemy
 from procrastinate.schema import SchemaManager
-from sqlalchemy import Connection, Engine
 
 from xmode_transfer.adapters.clock import SystemClock
-from xmode_transfer.adapters.ledger import open_ledger
+from xmode_transfer.adapters.ledger import Ledger, open_ledger
 from xmode_transfer.bootstrap import queue_schema
-from xmode_transfer.bootstrap.queue import TURNS, WAITING, LedgerQueue
 from xmode_transfer.domain.errors import ConfigError
-from xmode_transfer.domain.fleet import WorkerRecord
+from xmode_transfer.domain.work_queue import Job, JobRequest, JobResult, WorkerRecord
+from xmode_transfer.ports import WorkQueue
+
+TTL = 45.0
+NAMES = [f"customer-{number:02}" for number in range(40)]
 
 
 @pytest.fixture
-def engine(postgres_url: str) -> Iterator[Engine]:
-    queue_schema.make(postgres_url)
-    engine = _engine(postgres_url)
-    yield engine
-    engine.dispose()
+def ledgers(postgres_url: str) -> Iterator[Callable[[], Ledger]]:
+    """Opens the ledger as another process would."""
+    opened: list[Ledger] = []
+
+    def open_it() -> Ledger:
+        opened.append(open_ledger(postgres_url, SystemClock()))
+        queue_schema.make(postgres_url)
+        return opened[-1]
+
+    yield open_it
+    for ledger in opened:
+        ledger.close()
 
 
-def _engine(url: str) -> Engine:
-    return sqlalchemy.create_engine("postgresql+psycopg://", creator=lambda: psycopg.connect(url))
+def drained(queue: WorkQueue) -> list[str]:
+    """Whose jobs were queued, in their order."""
+    names = []
+    while (job := queue.next("worker", TTL, broken_off=False)) is not None:
+        queue.done(job, JobResult(looked=True))
+        names.append(job.customer)
+    return names
 
 
-def rows(connection: Connection, sql: str, *values: object) -> list[tuple[object, ...]]:
-    cursor = connection.connection.cursor()
-    try:
-        cursor.execute(sql, values)  # type: ignore[arg-type]
-        return cursor.fetchall() if cursor.description else []  # type: ignore[return-value]
-    finally:
-        cursor.close()
+# --- Several at once -------------------------------------------------------------------------------------
 
 
-def jobs(connection: Connection) -> list[tuple[object, ...]]:
-    return rows(
-        connection,
-        "SELECT args->>'customer', queue_name, priority, status::text FROM procrastinate_jobs ORDER BY id",
-    )
+def test_those_who_enqueue_the_same_customers_at_once_queue_one_job_each(
+    ledgers: Callable[[], Ledger],
+) -> None:
+    queues = [ledgers().queue for _ in range(4)]
+    queues[0].register(dict.fromkeys(NAMES, 1))
 
-
-# --- What is put, and when it counts ---------------------------------------------------------------------
-
-
-def test_a_job_stands_and_falls_with_the_transaction_that_wrote_it(engine: Engine) -> None:
-    queue = LedgerQueue()
-    with engine.connect() as connection:
-        queue.put(connection, "acme", priority=-3, waiting=False)
-        connection.rollback()
-    with engine.connect() as connection:
-        assert jobs(connection) == []
-        queue.put(connection, "acme", priority=-3, waiting=False)
-        connection.commit()
-    with engine.connect() as connection:
-        assert jobs(connection) == [("acme", TURNS, -3, "todo")]
-
-
-def test_a_customer_has_one_queued_job_at_most_and_the_transaction_goes_on(engine: Engine) -> None:
-    queue = LedgerQueue()
-    with engine.begin() as connection:
-        queue.put(connection, "acme", priority=-3, waiting=False)
-        queue.put(connection, "acme", priority=7, waiting=True)
-        queue.put(connection, "globex", priority=-1, waiting=True)
-    with engine.connect() as connection:
-        assert jobs(connection) == [("acme", TURNS, -3, "todo"), ("globex", WAITING, -1, "todo")]
-
-
-def test_two_that_put_the_same_customer_at_once_put_one_job(engine: Engine) -> None:
-    queue = LedgerQueue()
-
-    def put(number: int) -> None:
-        with engine.begin() as connection:
-            for customer in ("acme", "globex", "initech"):
-                queue.put(connection, customer, priority=number, waiting=False)
+    def enqueue(number: int) -> None:
+        names = NAMES if number % 2 else NAMES[::-1]  # in whatever order they are asked for
+        queues[number % 4].enqueue(JobRequest(name) for name in names)
 
     with ThreadPoolExecutor(8) as threads:
-        list(threads.map(put, range(40)))
-    with engine.connect() as connection:
-        assert sorted(str(customer) for customer, *_ in jobs(connection)) == ["acme", "globex", "initech"]
+        list(threads.map(enqueue, range(40)))
+    assert drained(queues[0]) == NAMES
 
 
-def test_the_higher_priority_is_taken_first_then_who_was_put_first(engine: Engine) -> None:
-    queue = LedgerQueue()
-    with engine.begin() as connection:
-        for customer, priority in (("low", -9), ("first", -1), ("second", -1), ("high", 0)):
-            queue.put(connection, customer, priority=priority, waiting=False)
-        queue.put(connection, "apart", priority=9, waiting=True)
-        found = [queue.take(connection, waiting=False) for _ in range(5)]
-        assert found == ["high", "first", "second", "low", None]
-        assert [queue.take(connection, waiting=True) for _ in range(2)] == ["apart", None]
-        assert jobs(connection) == []
+def test_many_that_take_at_once_take_each_job_once(ledgers: Callable[[], Ledger]) -> None:
+    queues = [ledgers().queue for _ in range(4)]
+    queues[0].register(dict.fromkeys(NAMES, 1))
+    queues[0].enqueue(map(JobRequest, NAMES))
+
+    def take(number: int) -> list[Job]:
+        found = []
+        while (job := queues[number].next(f"host-{number}", TTL, broken_off=False)) is not None:
+            found.append(job)
+        return found
+
+    with ThreadPoolExecutor(4) as threads:
+        taken = [job for jobs in threads.map(take, range(4)) for job in jobs]
+    assert sorted(job.customer for job in taken) == NAMES
+    assert len({job.number for job in taken}) == len(NAMES)
 
 
-def test_who_is_taken_out_is_not_taken(engine: Engine) -> None:
-    queue = LedgerQueue()
-    with engine.begin() as connection:
-        queue.put(connection, "acme", priority=0, waiting=False)
-        queue.put(connection, "globex", priority=0, waiting=False)
-        queue.take_out(connection, "acme")
-        queue.take_out(connection, "nobody")
-        assert queue.take(connection, waiting=False) == "globex"
+def test_who_is_asked_for_while_its_job_is_being_taken_has_another_one(
+    postgres_url: str, ledgers: Callable[[], Ledger]
+) -> None:
+    """The request waits for the transaction that takes the job, and then finds that it runs, or that it is
+    queued still."""
+    one, other = ledgers().queue, ledgers().queue
+    one.register({"acme": 1})
+    for outcome in ("commit", "rollback"):
+        one.enqueue([JobRequest("acme")])
+        with psycopg.connect(postgres_url) as taking:
+            taking.execute("SELECT procrastinate_fetch_job_v2(ARRAY['regular']::varchar[], NULL)")
+            asking = threading.Thread(target=other.enqueue, args=([JobRequest("acme", True)],))
+            asking.start()
+            while not blocked(postgres_url):
+                assert asking.is_alive()
+            getattr(taking, outcome)()
+            asking.join(120)
+        with psycopg.connect(postgres_url, autocommit=True) as connection:
+            jobs = connection.execute(
+                "SELECT status::text, (args->>'skip_backoff')::boolean FROM procrastinate_jobs ORDER BY id"
+            ).fetchall()
+            connection.execute("DELETE FROM procrastinate_jobs")
+        assert jobs == ([("doing", False), ("todo", True)] if outcome == "commit" else [("todo", True)])
 
 
-# --- What is taken ---------------------------------------------------------------------------------------
-
-
-def test_a_job_that_is_taken_by_a_transaction_that_comes_to_nothing_is_there_still(engine: Engine) -> None:
-    """A worker that dies, or loses the server, between the job and the turn leaves nothing behind."""
-    queue = LedgerQueue()
-    with engine.begin() as connection:
-        queue.put(connection, "acme", priority=0, waiting=False)
-    with engine.connect() as connection:
-        assert queue.take(connection, waiting=False) == "acme"
-        connection.rollback()
-    with engine.begin() as connection:
-        assert jobs(connection) == [("acme", TURNS, 0, "todo")]
-        assert queue.take(connection, waiting=False) == "acme"
-        queue.put(connection, "acme", priority=-1, waiting=False)  # the next one waits for nothing
-        assert queue.take(connection, waiting=False) == "acme"
-
-
-def test_many_that_take_at_once_take_each_job_once_and_wait_for_nobody(engine: Engine) -> None:
-    queue = LedgerQueue()
-    names = [f"customer-{number:02}" for number in range(40)]
-    with engine.begin() as connection:
-        for name in names:
-            queue.put(connection, name, priority=0, waiting=False)
-    with engine.connect() as slow:
-        taken = [queue.take(slow, waiting=False)]
-
-        def take(_: int) -> list[str | None]:
-            with engine.begin() as connection:
-                return [queue.take(connection, waiting=False) for _ in range(5)]
-
-        with ThreadPoolExecutor(8) as threads:
-            for some in threads.map(take, range(8)):
-                taken += some
-        slow.commit()
-    assert sorted(filter(None, taken)) == names
-
-
-def test_queued_customers_whose_job_is_gone_are_lost(engine: Engine) -> None:
-    queue = LedgerQueue()
-    with engine.begin() as connection:
-        queue.put(connection, "queued", priority=0, waiting=True)
-        names = ["removed", "queued"]
-        assert queue.lost(connection, names) == ["removed"]
-        queue.put(connection, "removed", priority=0, waiting=False)
-        assert queue.lost(connection, names) == []
-        assert queue.lost(connection, []) == []
+def blocked(url: str) -> bool:
+    with psycopg.connect(url) as connection:
+        found = connection.execute(
+            "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE cardinality(pg_blocking_pids(pid)) > 0)"
+        ).fetchone()
+    return found is not None and bool(found[0])
 
 
 # --- Procrastinate's tables ------------------------------------------------------------------------------
@@ -216,11 +171,11 @@ def test_what_older_workers_do_not_bear_waits_until_none_lives(postgres_url: str
     ledger = open_ledger(postgres_url, clock)
     made_by_an_older_release(postgres_url, "03.02.00_50_post_batch_defer_jobs.sql")
     worker = WorkerRecord("host", clock.now(), clock.now(), places=1)
-    ledger.fleet(LedgerQueue()).beat(worker)
+    ledger.queue.beat(worker)
     queue_schema.make(postgres_url)
     last = "03.04.00_50_post_add_retry_failed_job_procedure.sql"
     assert noted(postgres_url) == [name for name in queue_schema.known() if name != last]
-    ledger.fleet(LedgerQueue()).beat(replace(worker, stopping=True, stopped_at=clock.now()))
+    ledger.queue.beat(replace(worker, stopping=True, stopped_at=clock.now()))
     queue_schema.make(postgres_url)
     assert noted(postgres_url) == queue_schema.known()
     ledger.close()

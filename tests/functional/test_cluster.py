@@ -140,12 +140,10 @@ def cut_short(server: Any) -> set[str]:
 
 
 def held_up(server: Any, process: Any = None) -> set[str]:
-    """The customers whose turns the worker has, or any; and those whose jobs were fetched by somebody who has
-    not begun the turn: they are found again after a while, and nobody says so."""
+    """The customers whose jobs the worker has, or any."""
     pid = process.process.pid if process is not None else "%"
     rows = server.execute(
-        "SELECT customer FROM turns LEFT JOIN procrastinate_jobs AS job ON args->>'customer' = customer "
-        f"WHERE state = 'running' AND holder LIKE '%/{pid}/%' OR state = 'queued' AND status = 'doing'",
+        f"SELECT lock FROM procrastinate_jobs WHERE status = 'doing' AND args->>'holder' LIKE '%/{pid}/%'",
         "xmode",
     )
     return {customer for (customer,) in rows}

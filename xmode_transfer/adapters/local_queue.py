@@ -7,29 +7,28 @@ in the ledger all the same, so that a ``run`` beside the daemon never delivers t
 import heapq
 import threading
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Protocol
 
-from xmode_transfer.domain import seats
 from xmode_transfer.domain.errors import AlreadyRunning, LeaseLost
-from xmode_transfer.domain.fleet import (
-    Call,
-    FleetTurn,
-    FleetTurnEnd,
-    Standing,
-    Ticket,
-    WorkerRecord,
-    customer_lease,
-)
 from xmode_transfer.domain.records import Lease
 from xmode_transfer.domain.schedule import Work
-from xmode_transfer.domain.seats import REBASE_ABOVE, Seat
+from xmode_transfer.domain.work_queue import (
+    BUSY_SECONDS,
+    FleetStatus,
+    Job,
+    JobRequest,
+    JobResult,
+    JobState,
+    QueueEntry,
+    WorkerRecord,
+    customer_lease,
+    priority,
+)
 from xmode_transfer.ports import Clock
 
 _REMEMBERED = timedelta(hours=1)
-_BUSY_SECONDS = 5.0
-"""A customer whose lease somebody else holds is tried again after this."""
 
 
 class Leases(Protocol):
@@ -38,6 +37,44 @@ class Leases(Protocol):
     def claim(self, name: str, holder: str, ttl_seconds: float) -> Lease: ...
 
     def release(self, lease: Lease) -> None: ...
+
+
+@dataclass(slots=True)
+class _Queued:
+    """A queued job. ``tag`` is what its customer counts as having had when it was queued."""
+
+    request: JobRequest
+    since_at: datetime
+    number: int
+    tag: float
+    backfill: bool
+
+    @property
+    def urgency(self) -> tuple[int, int]:
+        """The least goes first."""
+        return -priority(self.tag, backfill=self.backfill and not self.request.is_live), self.number
+
+
+@dataclass(slots=True)
+class _Running:
+    job: Job
+    holder: str
+    since_at: datetime
+    delivers: tuple[str | None, str | None]
+    stop_asked: bool = False
+
+
+@dataclass(slots=True)
+class _Customer:
+    """``entry`` is as the last job left it; ``serving_at`` what that one did not serve."""
+
+    entry: QueueEntry
+    weight: int
+    spent: float = 0.0
+    backfill: bool = False
+    serving_at: datetime | None = None
+    reread_at: datetime | None = None
+    queued: _Queued | None = None
 
 
 class LocalQueue:
@@ -49,57 +86,80 @@ class LocalQueue:
         self._leases = leases
         self._serve = serve
         self._lock = threading.RLock()
-        self._beginning = threading.Lock()  # one turn begins after the other
-        self._seats: dict[str, Seat] = {}
+        self._beginning = threading.Lock()  # one job begins after the other
+        self._customers: dict[str, _Customer] = {}
+        self._running: dict[str, _Running] = {}  # also of those that take part no more
         self._workers: dict[str, WorkerRecord] = {}
-        self._serial = 0
-        self._clock_of_turns = 0.0
-        self._entries = 0
-        self._entered: dict[str, int] = {}  # by customer, the number of its entry that counts
-        self._heaps: dict[bool, list[tuple[int, int, str]]] = {False: [], True: []}  # by ``waiting``
+        self._virtual_time = 0.0
+        self._number = 0
+        self._heaps: dict[bool, list[tuple[tuple[int, int], str]]] = {False: [], True: []}  # by broken off
         self._busy: dict[str, float] = {}  # until when a customer is not tried, in monotonic seconds
 
     # --- Daemons
 
-    def seat(self, weights: Mapping[str, int]) -> None:
+    def register(self, weights: Mapping[str, int], known: Iterable[QueueEntry] = ()) -> None:
         with self._lock:
-            for name, seat in list(self._seats.items()):
-                if name in weights:
-                    self._seats[name] = seats.staying(seat, weights[name])
-                elif not seat.is_running:
-                    self._remove(name)
-                elif not seat.leaves:
-                    self._seats[name] = seats.leaving(seat, self._next_serial())
-            for name in sorted(weights.keys() - self._seats.keys()):
-                self._seats[name] = seats.seated(name, weights[name], self._clock.now(), self._next_serial())
+            for name in self._customers.keys() - weights.keys():
+                del self._customers[name]
+                self.stop(name)
+            entries = {entry.customer: entry for entry in known}
+            for name, weight in weights.items():
+                if name in self._customers:
+                    self._customers[name].weight = weight
+                else:
+                    resting = QueueEntry(name, JobState.RESTING, self._clock.now())
+                    self._customers[name] = _Customer(entries.get(name, resting), weight)
 
-    def rest(self, turn: FleetTurn) -> None:
+    def enqueue(self, requests: Iterable[JobRequest]) -> None:
         with self._lock:
-            seat = self._seats.get(turn.customer)
-            if seat is not None:
-                self._save(seat, seats.known(seat, turn, self._serial + 1))
+            for request in requests:
+                customer = self._customers.get(request.customer)
+                if customer is None:
+                    continue
+                before = customer.queued and customer.queued.urgency
+                if customer.queued is None:
+                    customer.queued = self._queued(customer, request)
+                else:
+                    customer.queued.request = request.merged(customer.queued.request)
+                if customer.queued.urgency != before and request.customer not in self._running:
+                    self._push(customer)
 
-    def call(self, name: str, *, hurried: bool = False, serving_at: datetime | None = None) -> None:
-        self.call_all([Call(name, hurried, serving_at)])
+    def _queued(self, customer: _Customer, request: JobRequest) -> _Queued:
+        self._number += 1
+        tag = max(customer.spent, self._virtual_time)
+        return _Queued(request, self._clock.now(), self._number, tag, customer.backfill)
 
-    def call_all(self, calls: Iterable[Call]) -> None:
+    def _push(self, customer: _Customer) -> None:
+        """An entry that was pushed before, with another urgency, counts no more."""
+        assert customer.queued is not None
+        name, waits = customer.entry.customer, bool(customer.entry.reason)
+        heapq.heappush(self._heaps[waits], (customer.queued.urgency, name))
+
+    def stop(self, customer: str) -> None:
         with self._lock:
-            for call in calls:
-                seat = self._seats.get(call.customer)
-                if seat is not None:
-                    now, serial = self._clock.now(), self._serial + 1
-                    self._save(seat, seats.called(seat, call, self._clock_of_turns, now, serial))
+            if customer in self._running:
+                self._running[customer].stop_asked = True
 
-    def stop(self, name: str) -> None:
+    def snapshot(self) -> list[QueueEntry]:
         with self._lock:
-            seat = self._seats.get(name)
-            if seat is not None:
-                self._save(seat, seats.asked_to_stop(seat, self._serial + 1))
+            return [self._entry(name) for name in sorted(self._customers)]
 
-    def turns(self, after_serial: int = 0) -> list[FleetTurn]:
-        with self._lock:
-            found = [seat.turn for seat in self._seats.values() if seat.turn.serial > after_serial]
-        return sorted(found, key=lambda turn: turn.serial)
+    def _entry(self, name: str) -> QueueEntry:
+        customer, running = self._customers[name], self._running.get(name)
+        entry, queued = customer.entry, customer.queued
+        if running is not None:
+            feed, period = running.delivers
+            return replace(
+                entry,
+                state=JobState.RUNNING,
+                since_at=running.since_at,
+                feed=feed,
+                period=period,
+                holder=running.holder,
+            )
+        if queued is not None:
+            return replace(entry, state=JobState.QUEUED, since_at=queued.since_at)
+        return entry
 
     def reap(self) -> list[str]:
         """What this process has begun, it ends itself."""
@@ -113,111 +173,46 @@ class LocalQueue:
 
     # --- Workers
 
-    def next(self, holder: str, ttl_seconds: float, *, waiting: bool) -> Ticket | None:
+    def next(self, holder: str, ttl_seconds: float, *, broken_off: bool) -> Job | None:
         with self._beginning:
             while True:
                 with self._lock:
-                    name = self._first(waiting=waiting)
+                    name = self._first(self._heaps[broken_off])
                 if name is None:
                     return None
-                ticket = self._begin(name, holder, ttl_seconds)
-                if ticket is not None:
-                    return ticket
+                try:
+                    lease = self._leases.claim(customer_lease(name), holder, ttl_seconds)
+                except AlreadyRunning:
+                    self._busy[name] = self._clock.monotonic() + BUSY_SECONDS
+                    continue
+                with self._lock:
+                    job = self._begin(name, lease, holder, moves_clock=not broken_off)
+                if job is not None:
+                    return job
+                self._leases.release(lease)  # it was taken out of the queue meanwhile
 
-    def _begin(self, name: str, holder: str, ttl_seconds: float) -> Ticket | None:
-        with self._lock:
-            seat = self._seats.get(name)
-            if seat is None or not seat.is_queued:
-                return None
-        try:
-            lease = self._leases.claim(customer_lease(name), holder, ttl_seconds)
-        except AlreadyRunning:
-            with self._lock:
-                self._busy[name] = self._clock.monotonic() + _BUSY_SECONDS
-            return None
-        with self._lock:
-            seat = self._seats.get(name)
-            if seat is not None and seat.is_queued:
-                self._busy.pop(name, None)
-                now = self._clock.now()
-                after, self._clock_of_turns = seats.begun(
-                    seat, self._clock_of_turns, now, self._serial + 1, holder, lease.generation
-                )
-                self._save(seat, after)
-                return Ticket(name, lease, seat.hurried, seat.turn.ended_serial, seat.reread_at)
-        self._leases.release(lease)  # it was taken out of the queue meanwhile
-        return None
-
-    def tell(self, ticket: Ticket, feed: str, period: str) -> None:
-        with self._lock:
-            seat = self._held(ticket)
-            self._save(seat, seats.told(seat, self._serial + 1, feed, period))
-
-    def end(self, ticket: Ticket, end: FleetTurnEnd) -> int:
-        with self._lock:
-            seat = self._held(ticket)
-        if end.looked and seat.serving_at is not None:
-            self._serve(seat.customer, Work.DELIVER, seat.serving_at)
-        self._leases.release(ticket.lease)
-        with self._lock:
-            seat = self._held(ticket)
-            now, serial = self._clock.now(), self._next_serial()
-            self._save(seat, seats.ended(seat, self._clock_of_turns, now, serial, end))
-            if seat.leaves:
-                self._remove(seat.customer)
-            if self._clock_of_turns > REBASE_ABOVE:
-                self._put_clock_back()
-            return serial
-
-    def _held(self, ticket: Ticket) -> Seat:
-        seat = self._seats.get(ticket.customer)
-        if seat is None or not seat.is_running or seat.generation != ticket.lease.generation:
-            raise LeaseLost(f"The turn of {ticket.customer} was taken over.")
-        return seat
-
-    def beat(self, worker: WorkerRecord) -> Standing:
-        with self._lock:
-            now = self._clock.now()
-            self._workers[worker.holder] = replace(worker, seen_at=now)
-            return Standing(
-                workers=sum(known.is_alive(now) for known in self._workers.values()),
-                queued=sum(seat.is_queued and not seat.waiting for seat in self._seats.values()),
-                to_stop=frozenset(
-                    name
-                    for name, seat in self._seats.items()
-                    if seat.is_running and seat.turn.holder == worker.holder and seat.turn.stop_asked
-                ),
-            )
-
-    # --- With the lock held
-
-    def _next_serial(self) -> int:
-        self._serial += 1
-        return self._serial
-
-    def _save(self, before: Seat, after: Seat) -> None:
-        self._serial = max(self._serial, after.turn.serial)
-        self._seats[after.customer] = after
-        if after.is_queued and not before.is_queued:
-            self._enter(after)
-
-    def _enter(self, seat: Seat) -> None:
-        self._entries += 1
-        self._entered[seat.customer] = self._entries
-        heapq.heappush(self._heaps[seat.waiting], (-seat.priority, self._entries, seat.customer))
-
-    def _remove(self, name: str) -> None:
-        del self._seats[name]
-        self._entered.pop(name, None)
+    def _begin(self, name: str, lease: Lease, holder: str, *, moves_clock: bool) -> Job | None:
         self._busy.pop(name, None)
+        customer = self._customers.get(name)
+        if customer is None or (queued := customer.queued) is None:
+            return None
+        request = queued.request.merged(JobRequest(name, serving_at=customer.serving_at))
+        entry = customer.entry
+        job = Job(name, lease, request.skip_backoff, request.serving_at, entry.ended, customer.reread_at)
+        customer.queued = None
+        customer.spent = queued.tag + 1 / customer.weight
+        if moves_clock:
+            self._virtual_time = max(self._virtual_time, queued.tag)
+        self._running[name] = _Running(job, holder, self._clock.now(), (entry.feed, entry.period))
+        return job
 
-    def _first(self, *, waiting: bool) -> str | None:
-        """The customer whose turn it is; it stays in the queue. Entries that count no more are removed."""
-        heap, passed, found = self._heaps[waiting], [], None
+    def _first(self, heap: list[tuple[tuple[int, int], str]]) -> str | None:
+        """The customer whose job is next; it stays in the queue. Entries that count no more are removed."""
+        passed, found = [], None
         while heap and found is None:
-            _, entry, name = heap[0]
-            seat = self._seats.get(name)
-            if seat is None or not seat.is_queued or self._entered.get(name) != entry:
+            urgency, name = heap[0]
+            customer = self._customers.get(name)
+            if customer is None or customer.queued is None or customer.queued.urgency != urgency:
                 heapq.heappop(heap)
             elif self._busy.get(name, 0.0) > self._clock.monotonic():
                 passed.append(heapq.heappop(heap))
@@ -227,10 +222,55 @@ class LocalQueue:
             heapq.heappush(heap, item)
         return found
 
-    def _put_clock_back(self) -> None:
-        clock, self._clock_of_turns = self._clock_of_turns, 0.0
-        self._heaps = {False: [], True: []}
-        for seat in sorted(self._seats.values(), key=lambda seat: self._entered.get(seat.customer, 0)):
-            after = self._seats[seat.customer] = seats.rebased(seat, clock)
-            if after.is_queued:
-                self._enter(after)
+    def delivers(self, job: Job, feed: str, period: str) -> None:
+        with self._lock:
+            self._held(job).delivers = feed, period
+
+    def done(self, job: Job, result: JobResult) -> None:
+        with self._lock:
+            self._held(job)
+        if result.looked and job.serving_at is not None:
+            self._serve(job.customer, Work.DELIVER, job.serving_at)
+        self._leases.release(job.lease)
+        with self._lock:
+            self._held(job)
+            del self._running[job.customer]
+            customer = self._customers.get(job.customer)
+            if customer is None:
+                return
+            customer.entry = QueueEntry.after(job, result, self._clock.now())
+            customer.backfill = result.backfill
+            customer.serving_at = None if result.looked else job.serving_at
+            customer.reread_at = result.reread_at or customer.reread_at
+            self._enqueue_anew(customer, JobRequest(job.customer) if result.again else None)
+
+    def _enqueue_anew(self, customer: _Customer, request: JobRequest | None) -> None:
+        """After a job has ended: for what the request says, and what was asked for while the job ran."""
+        if customer.queued is not None:
+            request = customer.queued.request.merged(request)
+        if request is not None:
+            customer.queued = self._queued(customer, request)
+            self._push(customer)
+
+    def _held(self, job: Job) -> _Running:
+        running = self._running.get(job.customer)
+        if running is None or running.job.lease.generation != job.lease.generation:
+            raise LeaseLost(f"The job of {job.customer} was taken over.")
+        return running
+
+    def beat(self, worker: WorkerRecord) -> FleetStatus:
+        with self._lock:
+            now = self._clock.now()
+            self._workers[worker.holder] = replace(worker, seen_at=now)
+            return FleetStatus(
+                workers=sum(known.is_alive(now) for known in self._workers.values()),
+                queued=sum(
+                    customer.queued is not None and not customer.entry.reason and name not in self._running
+                    for name, customer in self._customers.items()
+                ),
+                to_stop=frozenset(
+                    name
+                    for name, running in self._running.items()
+                    if running.holder == worker.holder and running.stop_asked
+                ),
+            )

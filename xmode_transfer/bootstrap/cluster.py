@@ -4,7 +4,6 @@ from importlib.util import find_spec
 
 from xmode_transfer.adapters.ledger import Ledger
 from xmode_transfer.adapters.secrets import ledger_url
-from xmode_transfer.bootstrap.queue import LedgerQueue
 from xmode_transfer.domain.config import Service
 from xmode_transfer.domain.config.ledger_url import SQLITE, backend
 from xmode_transfer.domain.errors import ConfigError
@@ -42,4 +41,4 @@ def queue(service: Service, ledger: Ledger) -> WorkQueue:
     from xmode_transfer.bootstrap import queue_schema
 
     queue_schema.make(ledger_url(service.ledger))
-    return ledger.fleet(LedgerQueue())
+    return ledger.queue

@@ -17,7 +17,7 @@ from procrastinate.schema import SchemaManager
 
 from xmode_transfer.adapters.ledger.postgres import address, errors
 from xmode_transfer.domain.errors import ConfigError
-from xmode_transfer.domain.fleet import SILENT_AFTER
+from xmode_transfer.domain.work_queue import SILENT_AFTER
 
 _LOCK = 0x786D6F646571  # "xmodeq"
 _NOTED = "queue_migrations"

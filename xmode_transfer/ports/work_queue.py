@@ -1,59 +1,49 @@
-"""Who gives turns to customers: the queue of one process, or that of a whole fleet."""
+"""Who hands out jobs: the queue of one process, or that of a whole fleet."""
 
 from collections.abc import Iterable, Mapping
-from datetime import datetime
 from typing import Protocol
 
-from xmode_transfer.domain.fleet import Call, FleetTurn, FleetTurnEnd, Standing, Ticket, WorkerRecord
+from xmode_transfer.domain.work_queue import FleetStatus, Job, JobRequest, JobResult, QueueEntry, WorkerRecord
 
 
 class WorkQueue(Protocol):
-    """Each customer's place among all; a customer has one turn at a time, wherever it runs.
+    """The jobs of all customers; a customer has one that runs at a time, wherever it runs.
 
-    ``adapters.local_queue`` is that of a daemon that delivers itself. In a fleet any number of daemons call
-    customers, any number of workers take their turns, and the ledger decides: the job in the queue of the
-    database is written in the same transaction as the place, so neither is there without the other; one that
-    was lost is written again by ``reap``. Every method may raise what ``Ledger`` raises. Thread-safe. Times
-    are the database's own where machines have to agree.
+    ``adapters.local_queue`` is that of a daemon that delivers itself. ``adapters.ledger.work_queue`` is that
+    of a fleet, over Procrastinate: any number of daemons enqueue, any number of workers take what is next,
+    and what is queued or running is read from Procrastinate's own tables. Every method may raise what
+    ``Ledger`` raises, and can be called again where it did. Thread-safe. Times are the database's own where
+    machines have to agree.
     """
 
     # --- daemons
 
-    def seat(self, weights: Mapping[str, int]) -> None:
+    def register(self, weights: Mapping[str, int], known: Iterable[QueueEntry] = ()) -> None:
         """The customers that take part from now on, with their weights. Who no longer does is taken out of
-        the queue, and its running turn is asked to stop. Idempotent: each daemon does it."""
+        the queue, and its running job is asked to stop. ``known`` is what an earlier daemon left behind of
+        customers that are new to this queue. Idempotent: each daemon does it."""
         ...
 
-    def rest(self, turn: FleetTurn) -> None:
-        """What is known of a customer before its first turn in this fleet; changes nothing after that."""
+    def enqueue(self, requests: Iterable[JobRequest]) -> None:
+        """Gives each of these customers a job as soon as it is its turn. One that is queued stays in its
+        place, and what is asked for is added; a backfill is raised by a request that is live. One whose job
+        runs has another when that ends. Who does not take part is passed over."""
         ...
 
-    def call(self, name: str, *, hurried: bool = False, serving_at: datetime | None = None) -> None:
-        """Gives the customer a turn as soon as it is its. One that is queued stays where it is; one whose
-        turn is running is queued when that ends. ``serving_at`` is the time of its schedule that the turn
-        serves: when a turn ends that has looked at everything, it is remembered as served
-        (``ledger.daemons.serve``), in the same transaction. Nobody is called who has no seat."""
+    def stop(self, customer: str) -> None:
+        """Asks the customer's running job, if there is one, to end where it can be resumed."""
         ...
 
-    def call_all(self, calls: Iterable[Call]) -> None:
-        """As ``call``, for many at once: ten thousand customers cost a hundred transactions, not ten
-        thousand. What was called before an error stays called."""
-        ...
-
-    def stop(self, name: str) -> None:
-        """Asks the customer's running turn, if there is one, to end where it can be resumed."""
-        ...
-
-    def turns(self, after_serial: int = 0) -> list[FleetTurn]:
-        """The places that changed after that serial, in the order of serials; all of them for 0."""
+    def snapshot(self) -> list[QueueEntry]:
+        """Each customer that takes part, by name. Whoever follows the snapshots ends up with what is true,
+        and sees by ``ended`` that another job has ended."""
         ...
 
     def reap(self) -> list[str]:
-        """Queues the customers again whose turns are held by nobody any more: their worker is dead, or its
-        lease has ended. What that worker held of the customer (``customer/...``,
-        ``delivery/<customer>/...``) is taken from it, so that it cannot write when it wakes. Also queues
-        those again whose job was lost. Answers whose turns were taken over. Any process may do it at any
-        time."""
+        """Queues those again whose job is held by nobody any more: its worker is dead, or its lease has
+        ended. What that worker held of the customer (``customer/...``, ``delivery/<customer>/...``) is taken
+        from it, so that it cannot write when it wakes. Answers whose jobs were taken over. Any process may do
+        it at any time."""
         ...
 
     def workers(self) -> list[WorkerRecord]:
@@ -62,23 +52,23 @@ class WorkQueue(Protocol):
 
     # --- workers
 
-    def next(self, holder: str, ttl_seconds: float, *, waiting: bool) -> Ticket | None:
-        """Takes the turn of the customer who is first in the queue, or in that of those who are broken off
-        (``waiting``). None when nobody is queued there. One who is delivered to by a ``run`` is passed over,
-        and comes again a few seconds later."""
+    def next(self, holder: str, ttl_seconds: float, *, broken_off: bool) -> Job | None:
+        """Takes the most urgent job, of customers that get on or of those that are ``broken_off``. None when
+        there is none. A customer to whom a ``run`` delivers is passed over, and comes again a few seconds
+        later."""
         ...
 
-    def tell(self, ticket: Ticket, feed: str, period: str) -> None:
-        """What the turn delivers now. Raises LeaseLost."""
+    def delivers(self, job: Job, feed: str, period: str) -> None:
+        """What the job delivers now. Raises LeaseLost."""
         ...
 
-    def end(self, ticket: Ticket, end: FleetTurnEnd) -> int:
-        """The turn is over: the lease is given back, and the customer is queued again where there is more to
-        do (``again``, or it was called meanwhile); one that is broken off, in the queue of those whose turns
-        may not get on. Answers the serial of the end. Raises LeaseLost, and changes nothing, when somebody
-        else has taken over."""
+    def done(self, job: Job, result: JobResult) -> None:
+        """The job has ended: its lease is given back, and the customer is queued again where there is more to
+        do (``again``, or a request came meanwhile). When everything was looked at, the time of the schedule
+        that the job served is remembered (``ledger.daemons.serve``); otherwise the customer's next job serves
+        it. Raises LeaseLost, and changes nothing, when somebody else has taken over."""
         ...
 
-    def beat(self, worker: WorkerRecord) -> Standing:
+    def beat(self, worker: WorkerRecord) -> FleetStatus:
         """A sign of life, every few seconds."""
         ...

@@ -13,10 +13,10 @@ from xmode_transfer.domain.errors import (
     VendorIdentityError,
     XmodeError,
 )
-from xmode_transfer.domain.fleet import customer_lease
 from xmode_transfer.domain.plan import PlanEntry
 from xmode_transfer.domain.records import DeliveryOutcome
 from xmode_transfer.domain.verification import Scope
+from xmode_transfer.domain.work_queue import customer_lease
 from xmode_transfer.ports import PeriodState
 from xmode_transfer.services import leasing, superseded
 from xmode_transfer.services.deliver import deliver, failed

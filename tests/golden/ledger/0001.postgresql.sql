@@ -87,13 +87,6 @@ CREATE TABLE discrepancies (
 	since_at TEXT COLLATE "C" NOT NULL,
 	CONSTRAINT pk_discrepancies PRIMARY KEY (customer, feed, period, flaw)
 );
-CREATE TABLE fleet (
-	id INTEGER NOT NULL,
-	serial BIGINT NOT NULL,
-	clock DOUBLE PRECISION NOT NULL,
-	swept_at TEXT COLLATE "C",
-	CONSTRAINT pk_fleet PRIMARY KEY (id)
-);
 CREATE TABLE leases (
 	name TEXT COLLATE "C" NOT NULL,
 	generation BIGINT NOT NULL,
@@ -156,36 +149,29 @@ CREATE TABLE periods (
 	CONSTRAINT pk_periods PRIMARY KEY (id),
 	CONSTRAINT uq_periods_customer_feed_period UNIQUE (customer, feed, period)
 );
-CREATE TABLE turns (
+CREATE TABLE queue_clock (
+	id INTEGER NOT NULL,
+	clock DOUBLE PRECISION NOT NULL,
+	CONSTRAINT pk_queue_clock PRIMARY KEY (id)
+);
+CREATE TABLE queue_customers (
 	customer TEXT COLLATE "C" NOT NULL,
-	state TEXT COLLATE "C" NOT NULL,
+	weight INTEGER NOT NULL,
+	spent DOUBLE PRECISION NOT NULL,
+	backfill BOOLEAN NOT NULL,
+	serving_at TEXT COLLATE "C",
+	reread_at TEXT COLLATE "C",
 	since_at TEXT COLLATE "C" NOT NULL,
-	serial BIGINT NOT NULL,
-	ended_serial BIGINT NOT NULL,
-	holder TEXT COLLATE "C",
-	generation BIGINT NOT NULL,
-	stop_asked BOOLEAN NOT NULL,
+	next_at TEXT COLLATE "C",
 	feed TEXT COLLATE "C",
 	period TEXT COLLATE "C",
-	next_at TEXT COLLATE "C",
 	reason TEXT COLLATE "C" NOT NULL,
 	again BOOLEAN NOT NULL,
 	looked BOOLEAN NOT NULL,
 	refused BOOLEAN NOT NULL,
-	weight INTEGER NOT NULL,
-	spent DOUBLE PRECISION NOT NULL,
-	backfill BOOLEAN NOT NULL,
-	hurried BOOLEAN NOT NULL,
-	serving_at TEXT COLLATE "C",
-	called_again BOOLEAN NOT NULL,
-	called_hurried BOOLEAN NOT NULL,
-	called_serving_at TEXT COLLATE "C",
-	leaves BOOLEAN NOT NULL,
-	reread_at TEXT COLLATE "C",
-	CONSTRAINT pk_turns PRIMARY KEY (customer)
+	ended BIGINT NOT NULL,
+	CONSTRAINT pk_queue_customers PRIMARY KEY (customer)
 );
-CREATE INDEX ix_turns_serial ON turns (serial);
-CREATE INDEX ix_turns_state ON turns (state);
 CREATE TABLE visits (
 	customer TEXT COLLATE "C" NOT NULL,
 	work TEXT COLLATE "C" NOT NULL,
@@ -196,9 +182,9 @@ CREATE TABLE workers (
 	holder TEXT COLLATE "C" NOT NULL,
 	started_at TEXT COLLATE "C" NOT NULL,
 	seen_at TEXT COLLATE "C" NOT NULL,
-	places INTEGER NOT NULL,
-	busy INTEGER NOT NULL,
-	waiting INTEGER NOT NULL,
+	places BIGINT NOT NULL,
+	busy BIGINT NOT NULL,
+	waiting BIGINT NOT NULL,
 	stopping BOOLEAN NOT NULL,
 	stopped_at TEXT COLLATE "C",
 	version TEXT COLLATE "C" NOT NULL,

@@ -92,14 +92,6 @@ CREATE TABLE discrepancies (
 	CONSTRAINT pk_discrepancies PRIMARY KEY (customer, feed, period, flaw)
 )
  WITHOUT ROWID;
-CREATE TABLE fleet (
-	id INTEGER NOT NULL,
-	serial BIGINT NOT NULL,
-	clock DOUBLE NOT NULL,
-	swept_at TEXT,
-	CONSTRAINT pk_fleet PRIMARY KEY (id)
-)
- WITHOUT ROWID;
 CREATE TABLE leases (
 	name TEXT NOT NULL,
 	generation BIGINT NOT NULL,
@@ -166,37 +158,31 @@ CREATE TABLE periods (
 	CONSTRAINT pk_periods PRIMARY KEY (id),
 	CONSTRAINT uq_periods_customer_feed_period UNIQUE (customer, feed, period)
 );
-CREATE TABLE turns (
+CREATE TABLE queue_clock (
+	id INTEGER NOT NULL,
+	clock DOUBLE NOT NULL,
+	CONSTRAINT pk_queue_clock PRIMARY KEY (id)
+)
+ WITHOUT ROWID;
+CREATE TABLE queue_customers (
 	customer TEXT NOT NULL,
-	state TEXT NOT NULL,
+	weight INTEGER NOT NULL,
+	spent DOUBLE NOT NULL,
+	backfill BOOLEAN NOT NULL,
+	serving_at TEXT,
+	reread_at TEXT,
 	since_at TEXT NOT NULL,
-	serial BIGINT NOT NULL,
-	ended_serial BIGINT NOT NULL,
-	holder TEXT,
-	generation BIGINT NOT NULL,
-	stop_asked BOOLEAN NOT NULL,
+	next_at TEXT,
 	feed TEXT,
 	period TEXT,
-	next_at TEXT,
 	reason TEXT NOT NULL,
 	again BOOLEAN NOT NULL,
 	looked BOOLEAN NOT NULL,
 	refused BOOLEAN NOT NULL,
-	weight INTEGER NOT NULL,
-	spent DOUBLE NOT NULL,
-	backfill BOOLEAN NOT NULL,
-	hurried BOOLEAN NOT NULL,
-	serving_at TEXT,
-	called_again BOOLEAN NOT NULL,
-	called_hurried BOOLEAN NOT NULL,
-	called_serving_at TEXT,
-	leaves BOOLEAN NOT NULL,
-	reread_at TEXT,
-	CONSTRAINT pk_turns PRIMARY KEY (customer)
+	ended BIGINT NOT NULL,
+	CONSTRAINT pk_queue_customers PRIMARY KEY (customer)
 )
  WITHOUT ROWID;
-CREATE INDEX ix_turns_serial ON turns (serial);
-CREATE INDEX ix_turns_state ON turns (state);
 CREATE TABLE visits (
 	customer TEXT NOT NULL,
 	work TEXT NOT NULL,
@@ -208,9 +194,9 @@ CREATE TABLE workers (
 	holder TEXT NOT NULL,
 	started_at TEXT NOT NULL,
 	seen_at TEXT NOT NULL,
-	places INTEGER NOT NULL,
-	busy INTEGER NOT NULL,
-	waiting INTEGER NOT NULL,
+	places BIGINT NOT NULL,
+	busy BIGINT NOT NULL,
+	waiting BIGINT NOT NULL,
 	stopping BOOLEAN NOT NULL,
 	stopped_at TEXT,
 	version TEXT NOT NULL,

@@ -2,7 +2,6 @@
 contract suite shows that the ledger's own behaves alike."""
 
 from collections import Counter
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -13,19 +12,18 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from tests.fakes import MemoryClock
 from xmode_transfer.adapters.local_queue import LocalQueue
 from xmode_transfer.domain.errors import AlreadyRunning
-from xmode_transfer.domain.fleet import BACKFILL_HANDICAP, FleetState, FleetTurnEnd, Ticket
 from xmode_transfer.domain.records import Lease
-from xmode_transfer.domain.seats import REBASE_ABOVE
+from xmode_transfer.domain.work_queue import BACKFILL_HANDICAP, Job, JobRequest, JobResult, JobState
 
 NOW = datetime(2026, 11, 23, 6, 30, tzinfo=UTC)
 TTL = 45.0
 NAMES = ("acme", "beta", "ceta", "delta")
 ENDS = (
-    FleetTurnEnd(again=True),
-    FleetTurnEnd(looked=True),
-    FleetTurnEnd(reason="The role refused us.", refused=True),
-    FleetTurnEnd(again=True, backfill=True),
-    FleetTurnEnd(),
+    JobResult(again=True),
+    JobResult(looked=True),
+    JobResult(reason="The role refused us.", refused=True),
+    JobResult(again=True, backfill=True),
+    JobResult(),
 )
 
 
@@ -53,44 +51,44 @@ class Chance(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.fleet = LocalQueue(MemoryClock(NOW), MemoryLeases(), lambda *_: None)
-        self.fleet.seat(dict.fromkeys(NAMES, 1))
+        self.queue = LocalQueue(MemoryClock(NOW), MemoryLeases(), lambda *_: None)
+        self.queue.register(dict.fromkeys(NAMES, 1))
         self.workers = 0
-        self.running: dict[str, Ticket] = {}
-        self.called: set[str] = set()  # who was called after its last turn began
+        self.running: dict[str, Job] = {}
+        self.called: set[str] = set()  # who was called after its last entry began
         self.seated = set(NAMES)
 
-    def states(self) -> dict[str, FleetState]:
-        return {turn.customer: turn.state for turn in self.fleet.turns()}
+    def states(self) -> dict[str, JobState]:
+        return {entry.customer: entry.state for entry in self.queue.snapshot()}
 
-    @rule(name=st.sampled_from(NAMES), hurried=st.booleans())
-    def call(self, name: str, hurried: bool) -> None:
-        self.fleet.call(name, hurried=hurried)
+    @rule(name=st.sampled_from(NAMES), skip_backoff=st.booleans())
+    def call(self, name: str, skip_backoff: bool) -> None:
+        self.queue.enqueue([JobRequest(name, skip_backoff)])
         if name in self.seated:
             self.called.add(name)
 
-    @rule(waiting=st.booleans())
-    def begin(self, waiting: bool) -> None:
+    @rule(broken_off=st.booleans())
+    def begin(self, broken_off: bool) -> None:
         self.workers += 1
-        ticket = self.fleet.next(f"host-{self.workers}", TTL, waiting=waiting)
-        if ticket is None:
+        job = self.queue.next(f"host-{self.workers}", TTL, broken_off=broken_off)
+        if job is None:
             return
-        name = ticket.customer
-        assert name not in self.running, "two turns of one customer"
-        self.running[name] = ticket
+        name = job.customer
+        assert name not in self.running, "two jobs of one customer"
+        self.running[name] = job
         self.called.discard(name)
 
     @precondition(lambda self: self.running)
     @rule(data=st.data(), end=st.sampled_from(ENDS))
-    def end(self, data: Any, end: FleetTurnEnd) -> None:
+    def end(self, data: Any, end: JobResult) -> None:
         name = data.draw(st.sampled_from(sorted(self.running)))
-        self.fleet.end(self.running.pop(name), end)
+        self.queue.done(self.running.pop(name), end)
         if end.again and name in self.seated:
             self.called.add(name)
 
     @rule(names=st.sets(st.sampled_from(NAMES), min_size=1))
     def seat(self, names: set[str]) -> None:
-        self.fleet.seat(dict.fromkeys(names, 1))
+        self.queue.register(dict.fromkeys(names, 1))
         self.seated = names
         self.called &= names
 
@@ -98,28 +96,25 @@ class Chance(RuleBasedStateMachine):
     def nobody_who_was_called_is_forgotten(self) -> None:
         states = self.states()
         for name in self.called:
-            assert states[name] in (FleetState.QUEUED, FleetState.RUNNING)
+            assert states[name] in (JobState.QUEUED, JobState.RUNNING)
 
     @invariant()
     def what_runs_is_what_is_held(self) -> None:
         states = self.states()
-        assert {name for name in states if states[name] is FleetState.RUNNING} == set(self.running)
-
-    @invariant()
-    def serials_are_all_different(self) -> None:
-        serials = [turn.serial for turn in self.fleet.turns()]
-        assert len(set(serials)) == len(serials)
+        assert {name for name in states if states[name] is JobState.RUNNING} == set(
+            self.running
+        ) & self.seated
 
     def teardown(self) -> None:
-        """When the workers have a quiet hour, everybody who was called gets a turn."""
-        for ticket in self.running.values():
-            self.fleet.end(ticket, FleetTurnEnd(looked=True))
-        for waiting in (False, True):
-            while (ticket := self.fleet.next("host", TTL, waiting=waiting)) is not None:
-                self.fleet.end(ticket, FleetTurnEnd(looked=True))
-                self.called.discard(ticket.customer)
+        """When the workers have a quiet hour, everybody who was called gets a entry."""
+        for job in self.running.values():
+            self.queue.done(job, JobResult(looked=True))
+        for broken_off in (False, True):
+            while (job := self.queue.next("host", TTL, broken_off=broken_off)) is not None:
+                self.queue.done(job, JobResult(looked=True))
+                self.called.discard(job.customer)
         assert self.called <= set(self.running)
-        assert FleetState.QUEUED not in self.states().values()
+        assert JobState.QUEUED not in self.states().values()
 
 
 TestChance = Chance.TestCase
@@ -129,25 +124,25 @@ weights = st.dictionaries(st.sampled_from(NAMES), st.integers(1, 100), min_size=
 
 
 def a_fleet(weights: dict[str, int]) -> LocalQueue:
-    fleet = LocalQueue(MemoryClock(NOW), MemoryLeases(), lambda *_: None)
-    fleet.seat(weights)
+    queue = LocalQueue(MemoryClock(NOW), MemoryLeases(), lambda *_: None)
+    queue.register(weights)
     for name in weights:
-        fleet.call(name)
-    return fleet
+        queue.enqueue([JobRequest(name)])
+    return queue
 
 
-def take(fleet: LocalQueue, end: FleetTurnEnd = ENDS[0]) -> str:
-    ticket = fleet.next("host", TTL, waiting=False)
-    assert ticket is not None
-    fleet.end(ticket, end)
-    return ticket.customer
+def take(queue: LocalQueue, end: JobResult = ENDS[0]) -> str:
+    job = queue.next("host", TTL, broken_off=False)
+    assert job is not None
+    queue.done(job, end)
+    return job.customer
 
 
 @given(weights, st.integers(1, 400))
 @settings(deadline=None, max_examples=50)
 def test_turns_are_shared_by_weight_at_every_moment(weights: dict[str, int], turns: int) -> None:
-    fleet = a_fleet(weights)
-    begun = Counter(take(fleet) for _ in range(turns))
+    queue = a_fleet(weights)
+    begun = Counter(take(queue) for _ in range(turns))
     had = {name: begun[name] / weight for name, weight in weights.items()}
     longest = max(1 / weight for weight in weights.values())
     step = 1 / 1024  # priorities are whole numbers
@@ -159,16 +154,16 @@ def test_turns_are_shared_by_weight_at_every_moment(weights: dict[str, int], tur
 def test_a_backfill_waits_for_so_many_turns_of_each_and_no_longer(
     weights: dict[str, int], behind: list[bool], earlier: int
 ) -> None:
-    ends = {name: FleetTurnEnd(again=True, backfill=late) for name, late in zip(NAMES, behind, strict=True)}
-    fleet = a_fleet(weights)
+    ends = {name: JobResult(again=True, backfill=late) for name, late in zip(NAMES, behind, strict=True)}
+    queue = a_fleet(weights)
     late = next(iter(weights))
-    ends[late] = FleetTurnEnd(again=True, backfill=True)
+    ends[late] = JobResult(again=True, backfill=True)
 
     def step() -> str:
-        ticket = fleet.next("host", TTL, waiting=False)
-        assert ticket is not None
-        fleet.end(ticket, ends[ticket.customer])
-        return ticket.customer
+        job = queue.next("host", TTL, broken_off=False)
+        assert job is not None
+        queue.done(job, ends[job.customer])
+        return job.customer
 
     for _ in range(earlier):
         step()
@@ -177,17 +172,3 @@ def test_a_backfill_waits_for_so_many_turns_of_each_and_no_longer(
         waited[name] += 1
         most = weights[name] * (2 * BACKFILL_HANDICAP + 2) + 1
         assert waited[name] <= most, f"{name} had {waited[name]} turns"
-
-
-def test_the_clock_is_put_back_without_a_change_of_order() -> None:
-    weights = {"acme": 1, "beta": 2, "ceta": 4}
-    fleet, other = a_fleet(weights), a_fleet(weights)
-    for _ in range(7):
-        assert take(fleet) == take(other)
-    for name, seat in fleet._seats.items():
-        fleet._seats[name] = replace(seat, spent=seat.spent + REBASE_ABOVE)
-    fleet._clock_of_turns += REBASE_ABOVE
-    fleet._put_clock_back()
-    assert fleet._clock_of_turns == 0.0
-    assert all(seat.spent <= 2 for seat in fleet._seats.values())
-    assert [take(fleet) for _ in range(20)] == [take(other) for _ in range(20)]

@@ -13,9 +13,9 @@ import pytest
 from tests.fakes import MemoryClock
 from xmode_transfer.adapters.local_queue import LocalQueue
 from xmode_transfer.domain.backoff import Backoff
-from xmode_transfer.domain.fleet import FleetTurnEnd, Ticket
 from xmode_transfer.domain.records import Delivery, Failure, Lease, Status
-from xmode_transfer.services.daemon.running import Room
+from xmode_transfer.domain.work_queue import Job, JobRequest, JobResult
+from xmode_transfer.services.daemon.running import Slot
 from xmode_transfer.services.daemon.worker import STALLED_SECONDS, WAITING_PLACES
 
 
@@ -33,40 +33,40 @@ class Leases:
 
 
 class Slots:
-    """The places of a worker beside its queue, as ``services.daemon.worker`` fills them."""
+    """The slots of a worker beside its queue, as ``services.daemon.worker`` fills them."""
 
     def __init__(self, places: int, waiting_places: int, weights: dict[str, int]) -> None:
-        self._free = {room: places if room is Room.REGULAR else waiting_places for room in Room}
-        self._running: dict[str, tuple[Ticket, Room]] = {}
+        self._free = {slot: places if slot is Slot.REGULAR else waiting_places for slot in Slot}
+        self._running: dict[str, tuple[Job, Slot]] = {}
         self._queue = LocalQueue(MemoryClock(START), Leases(), lambda *_: None)
-        self._queue.seat(weights)
+        self._queue.register(weights)
 
     def call(self, name: str) -> None:
-        self._queue.call(name)
+        self._queue.enqueue([JobRequest(name)])
 
     def begin(self) -> Iterator[str]:
-        for room in (Room.REGULAR, Room.BROKEN_OFF):
-            while self._free[room] > 0:
-                ticket = self._queue.next("worker", 45, waiting=room is Room.BROKEN_OFF)
-                if ticket is None:
+        for slot in (Slot.REGULAR, Slot.BROKEN_OFF):
+            while self._free[slot] > 0:
+                job = self._queue.next("worker", 45, broken_off=slot is Slot.BROKEN_OFF)
+                if job is None:
                     break
-                self._free[room] -= 1
-                self._running[ticket.customer] = ticket, room
-                yield ticket.customer
+                self._free[slot] -= 1
+                self._running[job.customer] = job, slot
+                yield job.customer
 
     def stall(self, name: str) -> bool:
-        ticket, room = self._running[name]
-        if room is not Room.REGULAR or not self._free[Room.STALLED]:
+        job, slot = self._running[name]
+        if slot is not Slot.REGULAR or not self._free[Slot.STALLED]:
             return False
-        self._free[room] += 1
-        self._free[Room.STALLED] -= 1
-        self._running[name] = ticket, Room.STALLED
+        self._free[slot] += 1
+        self._free[Slot.STALLED] -= 1
+        self._running[name] = job, Slot.STALLED
         return True
 
     def end(self, name: str, *, again: bool, ailing: bool) -> None:
-        ticket, room = self._running.pop(name)
-        self._free[room] += 1
-        self._queue.end(ticket, FleetTurnEnd(again=again, reason="refused" if ailing else ""))
+        job, slot = self._running.pop(name)
+        self._free[slot] += 1
+        self._queue.done(job, JobResult(again=again, reason="refused" if ailing else ""))
 
     def is_running(self, name: str) -> bool:
         return name in self._running

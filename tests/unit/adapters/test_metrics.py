@@ -14,13 +14,12 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from tests.fakes.clock import MemoryClock
 from xmode_transfer.adapters.metrics import CATALOGUE, KEPT_SECONDS, Counters, renderer
-from xmode_transfer.adapters.metrics.fleet import ANEW_SECONDS
 from xmode_transfer.domain.errors import LedgerLocked, Party
-from xmode_transfer.domain.fleet import FleetState, FleetTurn, WorkerRecord
 from xmode_transfer.domain.health import Assessment, CustomerHealth, Health, SubscriptionHealth, Trouble
 from xmode_transfer.domain.looks import LeftBehind, OpenDelivery
 from xmode_transfer.domain.records import Delivery, Status
-from xmode_transfer.ports.board import Pulse, Turn, TurnState
+from xmode_transfer.domain.work_queue import JobState, QueueEntry, WorkerRecord
+from xmode_transfer.ports.board import Pulse
 
 if TYPE_CHECKING:
     from xmode_transfer.ports import WorkQueue
@@ -31,10 +30,10 @@ DOCUMENT = Path(__file__).parents[3] / "docs" / "metrics.md"
 
 
 class OneBoard:
-    def __init__(self, *turns: Turn) -> None:
+    def __init__(self, *turns: QueueEntry) -> None:
         self._turns = turns
 
-    def turns(self) -> Sequence[Turn]:
+    def turns(self) -> Sequence[QueueEntry]:
         return self._turns
 
     def pulse(self) -> Pulse:
@@ -89,7 +88,7 @@ def scraped(text: bytes) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]
 
 def rendered(*customers: CustomerHealth, **changes: object) -> Callable[..., float | None]:
     found = replace(Assessment(NOW, customers, ledger_used_bytes=7), **changes)  # type: ignore[arg-type]
-    board = OneBoard(Turn("acme", TurnState.RUNNING, NOW), Turn("globex", TurnState.RESTING, NOW))
+    board = OneBoard(QueueEntry("acme", JobState.RUNNING, NOW), QueueEntry("globex", JobState.RESTING, NOW))
     samples = scraped(renderer(lambda: found, MemoryClock(NOW), board, Counters())())
 
     def value(name: str, **labels: str) -> float | None:
@@ -210,12 +209,11 @@ def test_a_ledger_that_cannot_be_read_is_told_and_the_rest_goes_on() -> None:
 class OneFleet:
     """What metrics ask of a fleet."""
 
-    def __init__(self, turns: Sequence[FleetTurn] = (), workers: Sequence[WorkerRecord] = ()) -> None:
-        self.changed, self.here, self.asked = list(turns), list(workers), list[int]()
+    def __init__(self, entries: Sequence[QueueEntry] = (), workers: Sequence[WorkerRecord] = ()) -> None:
+        self.entries, self.here = list(entries), list(workers)
 
-    def turns(self, after_serial: int = 0) -> list[FleetTurn]:
-        self.asked.append(after_serial)
-        return [turn for turn in self.changed if turn.serial > after_serial]
+    def snapshot(self) -> list[QueueEntry]:
+        return self.entries
 
     def workers(self) -> list[WorkerRecord]:
         return self.here
@@ -225,15 +223,15 @@ def fleet_of(one: OneFleet, clock: MemoryClock) -> Callable[[], bytes]:
     return renderer(lambda: Assessment(clock.now(), ()), clock, fleet=cast("WorkQueue", one))
 
 
-def test_the_round_of_a_fleet() -> None:
+def test_the_queue_of_a_fleet() -> None:
     at = NOW - HOUR
-    turns = [
-        FleetTurn("acme", FleetState.RUNNING, at, 1, holder="w1"),
-        FleetTurn("globex", FleetState.QUEUED, NOW - timedelta(minutes=5), 2),
-        FleetTurn("initech", FleetState.QUEUED, NOW - timedelta(minutes=3), 3),
-        FleetTurn("refused", FleetState.QUEUED, at, 4, reason="the role refuses us"),
+    entries = [
+        QueueEntry("acme", JobState.RUNNING, at, holder="w1"),
+        QueueEntry("globex", JobState.QUEUED, NOW - timedelta(minutes=5)),
+        QueueEntry("initech", JobState.QUEUED, NOW - timedelta(minutes=3)),
+        QueueEntry("refused", JobState.QUEUED, at, reason="the role refuses us"),
     ]
-    samples = scraped(fleet_of(OneFleet(turns), MemoryClock(NOW))())
+    samples = scraped(fleet_of(OneFleet(entries), MemoryClock(NOW))())
     states = {
         dict(labels)["state"]: n for (name, labels), n in samples.items() if name == "xmode_fleet_customers"
     }
@@ -271,23 +269,6 @@ def test_no_workers_are_told_as_none() -> None:
         name.startswith("xmode_fleet")
         for name, _ in scraped(renderer(lambda: Assessment(NOW, ()), MemoryClock(NOW))())
     )
-
-
-def test_a_scrape_reads_what_changed_and_now_and_then_everything() -> None:
-    clock = MemoryClock(NOW)
-    one = OneFleet(
-        [FleetTurn("acme", FleetState.QUEUED, NOW, 7), FleetTurn("globex", FleetState.QUEUED, NOW, 9)]
-    )
-    render = fleet_of(one, clock)
-    queued = ("xmode_fleet_customers", (("state", "queued"),))
-    assert scraped(render())[queued] == 2
-    clock.advance(KEPT_SECONDS)
-    one.changed[0] = replace(one.changed[0], state=FleetState.RUNNING, serial=10)
-    assert scraped(render())[queued] == 1
-    clock.advance(ANEW_SECONDS)
-    del one.changed[1]  # it has no seat any more
-    assert scraped(render())[queued] == 0
-    assert one.asked == [0, 9, 0]
 
 
 def test_scrapes_share_one_evaluation_for_a_while() -> None:

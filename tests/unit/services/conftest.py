@@ -18,17 +18,15 @@ from tests.fakes import (
     MemoryRoleSessions,
     MemorySource,
 )
-from tests.table_queue import TableQueue
 from xmode_transfer.adapters import checksums
 from xmode_transfer.adapters.ledger import Ledger, open_ledger
 from xmode_transfer.adapters.local_queue import LocalQueue
 from xmode_transfer.domain.config import Configuration, Customer, Feed, Limits, Problem, Service, Vendor
-from xmode_transfer.domain.fleet import FleetState
 from xmode_transfer.domain.periods import Period, PeriodKind
 from xmode_transfer.domain.policy import VENDOR_PRINCIPAL, guide_permission_policy, guide_trust_policy
 from xmode_transfer.domain.records import Lease, Status
+from xmode_transfer.domain.work_queue import JobRequest, JobState, QueueEntry, customer_lease
 from xmode_transfer.ports import WorkQueue
-from xmode_transfer.ports.board import Turn
 from xmode_transfer.services.daemon import Daemon, Worker
 from xmode_transfer.services.workbench import Workbench
 
@@ -36,6 +34,22 @@ from xmode_transfer.services.workbench import Workbench
 class _Silent:
     def __getattr__(self, name: str) -> Callable[..., None]:
         return lambda *arguments: None
+
+
+class SharedQueue(LocalQueue):
+    """The queue of a fleet whose daemons and workers are one process; it outlives them. What one of them
+    lost is taken over."""
+
+    def reap(self) -> list[str]:
+        with self._lock:
+            held = {lease.name for lease in self._leases.held("customer/")}  # type: ignore[attr-defined]
+            lost = [name for name in self._running if customer_lease(name) not in held]
+            for name in lost:
+                job = self._running.pop(name).job
+                if name in self._customers:
+                    again = JobRequest(name, job.skip_backoff, job.serving_at)
+                    self._enqueue_anew(self._customers[name], again)
+        return lost
 
 
 @dataclass
@@ -129,12 +143,8 @@ class DaemonWorld:
     # --- The daemon --------------------------------------------------------------------------------------
 
     def new_queue(self) -> WorkQueue:
-        """A fleet's lies in the ledger; that of a daemon alone begins with its process."""
-        if not self.shared:
-            return LocalQueue(self.clock, self.ledger.leases, self.ledger.daemons.serve)
-        jobs = TableQueue()
-        jobs.create(self.ledger)
-        return self.ledger.fleet(jobs, sweep_seconds=0)
+        kind = SharedQueue if self.shared else LocalQueue
+        return kind(self.clock, self.ledger.leases, self.ledger.daemons.serve)
 
     def start(self) -> Daemon:
         """A daemon of its own process; the one before is gone as if killed."""
@@ -183,7 +193,7 @@ class DaemonWorld:
         """A worker of its own process, in the place of the one before."""
         if self.worker is not None:
             self.worker.stop()
-            assert self.worker.wait(120)
+            assert self.worker.drain(120)
             self.worker.close()
         self.number += 1
         self.worker = self.new_worker(f"worker-{self.number}")
@@ -244,11 +254,11 @@ class DaemonWorld:
         worker = self.worker
         if worker is None and self.daemon is not None:
             worker = self.daemon._worker
-        while worker is not None and worker.takes_turns:
-            if all(turn.state is not FleetState.QUEUED for turn in self.fleet.turns()):
+        while worker is not None and worker.takes_jobs:
+            if all(entry.state is not JobState.QUEUED for entry in self.fleet.snapshot()):
                 return
             self.step(worker)
-            assert worker.wait(120)
+            assert worker.drain(120)
 
     def step(self, worker: Worker) -> None:
         """The worker takes the turn of whoever is first, of each queue."""
@@ -259,7 +269,7 @@ class DaemonWorld:
         finally:
             worker.places, worker.waiting_places = places, waiting_places
 
-    def turn(self, name: str = "acme") -> Turn:
+    def turn(self, name: str = "acme") -> QueueEntry:
         assert self.daemon is not None
         return next(turn for turn in self.daemon.turns() if turn.customer == name)
 
@@ -302,6 +312,6 @@ def daemon_world(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Cal
         if world.worker is not None:
             world.worker.break_off()
             world.worker.stop()
-            world.worker.wait(120)
+            world.worker.drain(120)
             world.worker.close()
         world.ledger.close()

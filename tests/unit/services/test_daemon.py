@@ -16,9 +16,9 @@ from xmode_transfer.domain.health import Health
 from xmode_transfer.domain.periods import Period
 from xmode_transfer.domain.records import Delivery, SourceFile, SourceProblem, Status
 from xmode_transfer.domain.verification import Scope
+from xmode_transfer.domain.work_queue import JobState
 from xmode_transfer.ports import PeriodState
-from xmode_transfer.ports.board import TurnState
-from xmode_transfer.services.daemon import house
+from xmode_transfer.services.daemon import maintenance
 from xmode_transfer.services.run import run_customer
 from xmode_transfer.services.watch import assess_all
 
@@ -41,7 +41,7 @@ def test_what_is_due_is_delivered_at_a_tick_and_once(daemon_world: Make) -> None
     world.tick()
     assert world.delivered("acme") == ["2026-11-20", "2026-11-21", "2026-11-22"]
     assert world.attempts("acme", "2026-11-20") == 1
-    assert world.turn().state is TurnState.RESTING
+    assert world.turn().state is JobState.RESTING
 
 
 def test_a_schedule_is_kept_to_across_restarts(daemon_world: Make) -> None:
@@ -165,7 +165,7 @@ def test_a_refusal_parks_is_tried_again_with_longer_pauses_and_drains_in_order(d
     world.tick()
     assert world.delivered("globex") == ["2026-11-20", "2026-11-21", "2026-11-22"]
     turn = world.turn()
-    assert (turn.state, turn.period) == (TurnState.BROKEN_OFF, "2026-11-20")
+    assert (turn.state, turn.period) == (JobState.BROKEN_OFF, "2026-11-20")
     assert "cannot be assumed" in turn.reason or "refuses" in turn.reason
     assert turn.next_at == world.clock.now() + timedelta(seconds=30)
     assert world.ledger.checks.last("acme").outcome == "blocked"  # checked without being asked
@@ -183,13 +183,13 @@ def test_a_refusal_parks_is_tried_again_with_longer_pauses_and_drains_in_order(d
 
     world.start()  # the pause outlives the process
     world.tick()
-    assert world.turn().state is TurnState.BROKEN_OFF
+    assert world.turn().state is JobState.BROKEN_OFF
     assert world.attempts("acme", "2026-11-20") == 7
 
     world.mend("acme")
     world.tick(after=900)
     assert world.delivered("acme") == ["2026-11-20", "2026-11-21", "2026-11-22"]
-    assert world.turn().state is TurnState.RESTING
+    assert world.turn().state is JobState.RESTING
     assert daemon is not world.daemon
     assert world.ledger.checks.last("acme").outcome == "ok"  # checked anew, since it let us in again
 
@@ -204,7 +204,7 @@ def test_an_old_check_says_nothing_more_of_a_customer_that_lets_us_in_again(
     world.tick()
     checked = []
     monkeypatch.setattr(
-        house, "check_access", lambda *which: checked.append(which) or AccessReport("acme", None, ())
+        maintenance, "check_access", lambda *which: checked.append(which) or AccessReport("acme", None, ())
     )
     world.mend("acme")
     world.tick(after=900)
@@ -224,10 +224,10 @@ def test_an_access_check_that_finds_all_in_order_tries_at_once(daemon_world: Mak
     world.produce("2026-11-20", "2026-11-21")
     world.tick()
     world.tick(after=1000)  # refused again: the next try would be in a minute or later
-    assert world.turn().state is TurnState.BROKEN_OFF
+    assert world.turn().state is JobState.BROKEN_OFF
     world.mend("acme")
     deadline = world.turn().next_at
-    while world.turn().state is TurnState.BROKEN_OFF and world.clock.now() < deadline:
+    while world.turn().state is JobState.BROKEN_OFF and world.clock.now() < deadline:
         world.tick(after=5)
     assert world.delivered() == ["2026-11-20", "2026-11-21"]
     assert world.clock.now() <= deadline
@@ -267,7 +267,7 @@ def test_a_key_of_ours_that_is_gone_stops_everybody_once(daemon_world: Make) -> 
     world.tick()
     (noted,) = world.ledger.daemons.newest()
     assert noted.trouble == daemon.trouble
-    assert all(world.turn(name).state is not TurnState.BROKEN_OFF for name in world.customers)
+    assert all(world.turn(name).state is not JobState.BROKEN_OFF for name in world.customers)
     daemon.mend()
     assert daemon.trouble is not None
     world.find_key()
@@ -396,14 +396,14 @@ def test_a_long_delivery_lets_others_go_first(daemon_world: Make) -> None:
             daemon.reload()
             daemon.wake("globex")
             daemon.attend()
-            order.append(daemon._dispatch.turn("globex").state)
+            order.append(daemon._scheduler.entry("globex").state)
             world.clock.advance(5)
             daemon.attend()  # which hears of who is queued
             daemon.attend()
 
     world.source.on_read = meanwhile
     world.tick()
-    assert order == [TurnState.QUEUED]
+    assert order == [JobState.QUEUED]
     assert world.delivered("acme") == world.delivered("globex") == ["2026-11-20"]
     runs = world.ledger.runs.newest("acme")
     assert [run.outcome for run in runs] == ["delivered", "interrupted"]

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from xmode_transfer.domain.errors import LedgerReadOnly
-from xmode_transfer.domain.fleet import FleetState, FleetTurn
 from xmode_transfer.domain.records import Status
+from xmode_transfer.domain.work_queue import JobRequest, JobState, QueueEntry
 from xmode_transfer.services.daemon import Worker
 
 Make = Callable[..., "DaemonWorld"]  # noqa: F821 - conftest's, which tests cannot import
@@ -36,9 +36,16 @@ def at(world: Any, name: str, do: Callable[[], None]) -> None:
     world.source.on_read = on_read
 
 
+def until(is_so: Callable[[], bool]) -> None:
+    last = time.monotonic() + 120
+    while not is_so():
+        assert time.monotonic() < last
+        time.sleep(0.01)
+
+
 def called(world: Any, name: str = "acme", **how: Any) -> None:
-    world.fleet.seat(dict.fromkeys(world.customers, 1))
-    world.fleet.call(name, **how)
+    world.fleet.register(dict.fromkeys(world.customers, 1))
+    world.fleet.enqueue([JobRequest(name, **how)])
 
 
 def take(worker: Worker, world: Any) -> None:
@@ -46,8 +53,8 @@ def take(worker: Worker, world: Any) -> None:
     world.step(worker)
 
 
-def place(world: Any, name: str = "acme") -> FleetTurn:
-    return next(turn for turn in world.fleet.turns() if turn.customer == name)
+def place(world: Any, name: str = "acme") -> QueueEntry:
+    return next(turn for turn in world.fleet.snapshot() if turn.customer == name)
 
 
 def looks(world: Any, monkeypatch: pytest.MonkeyPatch) -> list[str]:
@@ -72,13 +79,13 @@ def test_a_turn_delivers_one_period_and_frees_its_place(daemon_world: Make) -> N
     worker = world.engage()
     called(world)
     take(worker, world)
-    assert worker.wait(120)
+    assert worker.drain(120)
     assert world.delivered() == ["2026-11-20"]
-    assert place(world).state is FleetState.QUEUED
+    assert place(world).state is JobState.QUEUED
     assert (place(world).feed, place(world).period) in [("us-daily", "2026-11-20"), (None, None)]
     world.work()
     assert world.delivered() == ["2026-11-20", "2026-11-21"]
-    assert place(world).state is FleetState.RESTING
+    assert place(world).state is JobState.RESTING
     assert (worker.busy, worker.waiting) == (0, 0)
 
 
@@ -86,9 +93,9 @@ def test_there_is_nothing_to_take_where_nobody_is_queued(daemon_world: Make) -> 
     world = daemon_world(customers={"acme": {}})
     world.produce("2026-11-20")
     worker = world.engage()
-    world.fleet.seat({"acme": 1})
+    world.fleet.register({"acme": 1})
     take(worker, world)
-    assert worker.wait(120)
+    assert worker.drain(120)
     assert world.delivered() == []
 
 
@@ -102,7 +109,7 @@ def test_who_took_the_last_turn_knows_what_is_due_and_another_looks(
     called(world)
     for worker, looked in [(one, 1), (one, 1), (other, 2), (one, 3)]:
         take(worker, world)
-        assert worker.wait(120)
+        assert worker.drain(120)
         assert len(seen) == looked
     assert world.delivered() == ["2026-11-18", "2026-11-19", "2026-11-20", "2026-11-21"]
     other.close()
@@ -131,12 +138,12 @@ def test_a_hurried_turn_tries_what_waits(daemon_world: Make) -> None:
     world.refuse("acme")
     called(world)
     world.work()
-    assert place(world).state is FleetState.BROKEN_OFF
+    assert place(world).state is JobState.BROKEN_OFF
     world.mend("acme")
     called(world)
     world.work()
     assert world.delivered() == []  # its pause is not over
-    called(world, hurried=True)
+    called(world, skip_backoff=True)
     world.work()
     assert world.delivered() == ["2026-11-20"]
 
@@ -175,7 +182,7 @@ def test_a_turn_that_makes_no_progress_frees_its_place_and_goes_on(daemon_world:
     assert (record.busy, record.waiting) == (0, 1)
     worker.attend()
     goes_on.set()
-    assert worker.wait(120)
+    assert worker.drain(120)
     assert world.delivered() == ["2026-11-20"]
 
 
@@ -198,7 +205,7 @@ def test_where_the_waiting_room_is_full_a_stalled_turn_keeps_its_place(daemon_wo
     worker.attend()
     assert worker.busy == 1
     goes_on.set()
-    assert worker.wait(120)
+    assert worker.drain(120)
 
 
 def test_turns_of_those_who_are_broken_off_take_no_regular_place(daemon_world: Make) -> None:
@@ -211,9 +218,9 @@ def test_turns_of_those_who_are_broken_off_take_no_regular_place(daemon_world: M
     world.work()
     world.mend("acme")
     at(world, "05.csv", lambda: seen.append((worker.busy, worker.waiting)))
-    called(world, hurried=True)
+    called(world, skip_backoff=True)
     take(worker, world)
-    assert worker.wait(120)
+    assert worker.drain(120)
     assert seen == [(0, 1)]
 
 
@@ -229,8 +236,10 @@ def test_a_large_delivery_makes_room_for_others(daemon_world: Make, by: str, oth
     worker = world.engage()
 
     def meanwhile() -> None:
+        (running,) = worker._running
+        until(lambda: running.watched.sent_bytes >= 300)
         if others:
-            world.fleet.call("globex")
+            world.fleet.enqueue([JobRequest("globex")])
         world.clock.advance(31 if by == "time" else 5)
         worker.attend()  # which hears of who is queued
         worker.attend()
@@ -238,10 +247,10 @@ def test_a_large_delivery_makes_room_for_others(daemon_world: Make, by: str, oth
     at(world, "10.csv", meanwhile)
     called(world)
     take(worker, world)
-    assert worker.wait(120)
+    assert worker.drain(120)
     latest = world.ledger.deliveries.latest("acme", "us-daily", "2026-11-20")
     assert latest.status is (Status.PLANNED if others else Status.DELIVERED)
-    assert place(world).state is (FleetState.QUEUED if others else FleetState.RESTING)
+    assert place(world).state is (JobState.QUEUED if others else JobState.RESTING)
     world.work()
     assert world.delivered() == ["2026-11-20"]
     assert sum(run.uploaded for run in world.ledger.runs.newest("acme")) == BIG + 1
@@ -258,17 +267,17 @@ def test_a_turn_that_was_frozen_is_taken_over_and_writes_nothing_more(daemon_wor
     def freeze() -> None:
         world.clock.advance(60)
         other.attend()  # reaps
-        assert place(world).state is FleetState.QUEUED
+        assert place(world).state is JobState.QUEUED
         take(other, world)
-        assert other.wait(120)
+        assert other.drain(120)
 
     at(world, "05.csv", freeze)
     called(world)
     take(frozen, world)
-    assert frozen.wait(120)
+    assert frozen.drain(120)
     assert world.delivered() == ["2026-11-20"]
     assert world.ledger.deliveries.latest("acme", "us-daily", "2026-11-20").revision == 1
-    assert place(world).state is FleetState.RESTING
+    assert place(world).state is JobState.RESTING
     assert frozen.trouble is None
     other.close()
 
@@ -285,21 +294,18 @@ def test_a_worker_that_wakes_may_take_the_turn_again_while_the_old_one_ends(
     def freeze() -> None:
         world.clock.advance(60)
         worker.attend()  # its own turn has no holder any more
-        assert place(world).state is FleetState.QUEUED
-        old = set(worker._taken)
+        assert place(world).state is JobState.QUEUED
+        old = set(worker._running)
         worker.places = 2
         worker.fetch()
-        last = time.monotonic() + 120
-        while worker._taken - old:
-            assert time.monotonic() < last
-            time.sleep(0.01)
+        until(lambda: not worker._running - old)
 
     at(world, "05.csv", freeze)
     called(world)
     take(worker, world)
-    assert worker.wait(120)
+    assert worker.drain(120)
     assert world.delivered() == ["2026-11-20"]
-    assert place(world).state is FleetState.QUEUED
+    assert place(world).state is JobState.QUEUED
     looked = len(seen)
     world.work()
     assert len(seen) == looked + 1  # nothing is made of what the old one knew
@@ -323,7 +329,7 @@ def test_what_the_fleet_wants_stopped_stops_where_it_can_be_resumed(daemon_world
     at(world, "05.csv", stop)
     called(world)
     take(worker, world)
-    assert worker.wait(120)
+    assert worker.drain(120)
     assert world.ledger.deliveries.latest("acme", "us-daily", "2026-11-20").status is Status.PLANNED
     world.work()
     assert world.delivered() == ["2026-11-20"]
@@ -340,13 +346,13 @@ def test_a_worker_without_its_key_takes_no_turns_until_it_is_found(daemon_world:
     called(world)
     called(world, "globex")
     take(worker, world)
-    assert worker.wait(120)
+    assert worker.drain(120)
     assert worker.trouble is not None
     assert worker.trouble.cause == "vendor_identity"
-    assert not worker.takes_turns
-    assert place(world).state is FleetState.QUEUED  # another worker may have a key
+    assert not worker.takes_jobs
+    assert place(world).state is JobState.QUEUED  # another worker may have a key
     take(worker, world)
-    assert place(world, "globex").state is FleetState.QUEUED
+    assert place(world, "globex").state is JobState.QUEUED
     world.clock.advance(5)
     worker.attend()
     (record,) = world.fleet.workers()
@@ -354,12 +360,12 @@ def test_a_worker_without_its_key_takes_no_turns_until_it_is_found(daemon_world:
     world.find_key()
     world.clock.advance(5)
     worker.attend()  # and whose jobs were done in vain are queued again
-    assert worker.takes_turns
+    assert worker.takes_jobs
     world.work()
     assert world.delivered("acme") == world.delivered("globex") == ["2026-11-20"]
 
 
-@pytest.mark.parametrize("what", ["next", "tell", "end", "beat", "reap"])
+@pytest.mark.parametrize("what", ["next", "delivers", "done", "beat", "reap"])
 def test_a_ledger_that_is_gone_is_waited_for(
     daemon_world: Make, monkeypatch: pytest.MonkeyPatch, what: str
 ) -> None:
@@ -375,18 +381,18 @@ def test_a_ledger_that_is_gone_is_waited_for(
         gone.setattr(world.fleet, what, refuses)
         gone.setattr(world.ledger, "prove_writable", refuses)
         take(worker, world)
-        assert worker.wait(120)
+        assert worker.drain(120)
         for _ in range(3):
             world.clock.advance(5)
             worker.attend()
         assert worker.trouble is not None
-        assert not worker.takes_turns
+        assert not worker.takes_jobs
     world.clock.advance(5)
     worker.attend()
-    assert worker.takes_turns
+    assert worker.takes_jobs
     world.work()
     assert world.delivered() == ["2026-11-20"]
-    assert place(world).state is FleetState.RESTING
+    assert place(world).state is JobState.RESTING
     assert world.attempts("acme", "2026-11-20") == 1
 
 
@@ -400,14 +406,14 @@ def test_an_end_that_came_too_late_is_dropped(daemon_world: Make, monkeypatch: p
         def refuses(*arguments: Any) -> Any:
             raise LedgerReadOnly("the ledger cannot be written")
 
-        gone.setattr(world.fleet, "end", refuses)
+        gone.setattr(world.fleet, "done", refuses)
         gone.setattr(world.ledger, "prove_writable", refuses)
         take(worker, world)
-        assert worker.wait(120)
+        assert worker.drain(120)
     world.clock.advance(60)
     other.attend()
     take(other, world)
-    assert other.wait(120)
+    assert other.drain(120)
     before = place(world)
     worker.attend()
     assert worker.trouble is None
@@ -425,11 +431,11 @@ def test_a_mistake_of_ours_ends_one_turn_and_not_the_worker(
     with monkeypatch.context() as wrong:
         wrong.setattr(world.fleet, "next", lambda *arguments, **others: 1 / 0)
         take(worker, world)
-        assert worker.wait(120)
+        assert worker.drain(120)
     with monkeypatch.context() as wrong:
         wrong.setattr(world.ledger.deliveries, "calendar", lambda *arguments: 1 / 0)
         take(worker, world)
-        assert worker.wait(120)
+        assert worker.drain(120)
     assert place(world).reason == "ZeroDivisionError: division by zero"
     called(world)
     world.work()
@@ -451,7 +457,7 @@ def test_a_customer_who_moved_is_begun_anew(daemon_world: Make) -> None:
     at(world, "05.csv", move)
     called(world)
     take(worker, world)
-    assert worker.wait(120)
+    assert worker.drain(120)
     assert world.ledger.deliveries.latest("acme", "us-daily", "2026-11-20").status is Status.PLANNED
     world.work()
     assert world.delivered() == []
@@ -492,15 +498,15 @@ def test_what_runs_is_waited_for_then_stopped_where_it_can_be_resumed(daemon_wor
     take(worker, world)
     assert hangs.wait(120)
     worker.stop()
-    assert not worker.takes_turns
+    assert not worker.takes_jobs
     take(worker, world)
-    assert not worker.wait(0)
+    assert not worker.drain(0)
     worker.break_off()
     goes_on.set()
-    assert worker.wait(120)
+    assert worker.drain(120)
     worker.close()
     assert world.ledger.deliveries.latest("acme", "us-daily", "2026-11-20").status is Status.PLANNED
-    assert {place(world, name).state for name in world.customers} == {FleetState.QUEUED}
+    assert {place(world, name).state for name in world.customers} == {JobState.QUEUED}
     (record,) = world.fleet.workers()
     assert (record.version, record.stopping, record.stopped_at) == ("1.2.3", True, world.clock.now())
     world.fleet.reap()
@@ -533,7 +539,7 @@ def test_who_else_lives_is_told(daemon_world: Make) -> None:
         world.bench("one"),
         world.fleet,
         world.configuration,
-        stands=lambda standing: told.append(standing.workers),
+        heard=lambda fleet: told.append(fleet.workers),
     )
     world.engage()
     world.clock.advance(5)
@@ -552,7 +558,7 @@ def test_a_worker_remembers_so_many_customers(daemon_world: Make, monkeypatch: p
     called(world, "globex")
     for _ in range(3):
         take(worker, world)
-        assert worker.wait(120)
+        assert worker.drain(120)
     assert len(seen) == 3
     world.work()
-    assert place(world).state is FleetState.RESTING
+    assert place(world).state is JobState.RESTING

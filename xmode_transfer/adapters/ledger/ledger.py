@@ -8,13 +8,13 @@ from xmode_transfer.adapters.ledger.daemons import Daemons
 from xmode_transfer.adapters.ledger.database import Database
 from xmode_transfer.adapters.ledger.deliveries import Deliveries, Runs
 from xmode_transfer.adapters.ledger.engine import connect
-from xmode_transfer.adapters.ledger.fleet import SWEEP_SECONDS, Queue, SqlFleet
 from xmode_transfer.adapters.ledger.keys import Keys
 from xmode_transfer.adapters.ledger.leases import Leases
 from xmode_transfer.adapters.ledger.objects import Objects
 from xmode_transfer.adapters.ledger.operations import Operations
 from xmode_transfer.adapters.ledger.uploads import Uploads
 from xmode_transfer.adapters.ledger.watching import Alerts, Discrepancies, Notices, Sources
+from xmode_transfer.adapters.ledger.work_queue import ProcrastinateQueue
 from xmode_transfer.adapters.ledger.writer import GroupCommit
 from xmode_transfer.domain.looks import Survey
 
@@ -70,16 +70,13 @@ class Ledger:
         self.alerts = Alerts(database, writer)
         self.notices = Notices(database, writer)
         self.daemons = Daemons(database, writer)
+        self.queue = ProcrastinateQueue(database, writer, clock)
+        """The queue of a fleet, on PostgreSQL."""
 
     def survey(self) -> Survey:
         """How every subscription stands, in one consistent view. Costs by the number of subscriptions and of
         what is open, not by the length of the history."""
         return survey.survey(self._database)
-
-    def fleet(self, queue: Queue, *, sweep_seconds: float = SWEEP_SECONDS) -> SqlFleet:
-        """The round of the fleet in this ledger, with ``queue`` to wake its workers. It is open as long as
-        the ledger is."""
-        return SqlFleet(self._database, self._writer, self._clock, queue, sweep_seconds=sweep_seconds)
 
     # --- The ledger itself
 

@@ -11,7 +11,7 @@ from prometheus_client import CollectorRegistry, PlatformCollector, ProcessColle
 
 from xmode_transfer.adapters.metrics.catalogue import CATALOGUE
 from xmode_transfer.adapters.metrics.everybody import KEPT_SECONDS, Everybody
-from xmode_transfer.adapters.metrics.fleet import Round
+from xmode_transfer.adapters.metrics.fleet import FleetMetrics
 from xmode_transfer.adapters.metrics.process import Counters, Process
 from xmode_transfer.domain.health import Assessment
 from xmode_transfer.ports import Clock
@@ -31,10 +31,12 @@ def renderer(
 
     ``assessment`` is called for it, at most once in five seconds; when the ledger cannot be read, the text
     says that and what is known without it. ``open_alerts`` answers the cause of each open alert.
-    With a ``fleet``, it also says how its round and its workers are.
+    With the queue of a ``fleet``, it also says how that and its workers are.
     """
     process = _process(board, counters)
-    everybody = Everybody(assessment, clock, open_alerts, Round(fleet, clock) if fleet is not None else None)
+    everybody = Everybody(
+        assessment, clock, open_alerts, FleetMetrics(fleet, clock) if fleet is not None else None
+    )
 
     def render() -> bytes:
         return generate_latest(process) + everybody.render()

@@ -13,7 +13,7 @@ from prometheus_client.registry import Collector
 from xmode_transfer import telemetry
 from xmode_transfer.adapters.metrics import catalogue as of
 from xmode_transfer.adapters.metrics.catalogue import Described, alone, counted, labelled
-from xmode_transfer.adapters.metrics.fleet import Round
+from xmode_transfer.adapters.metrics.fleet import FleetMetrics
 from xmode_transfer.domain.backlog import left_of, work_of
 from xmode_transfer.domain.errors import XmodeError
 from xmode_transfer.domain.health import Assessment, CustomerHealth, SubscriptionHealth
@@ -33,7 +33,7 @@ class Everybody:
         assessment: Callable[[], Assessment],
         clock: Clock,
         open_alerts: Callable[[], Iterable[str]] | None,
-        round_: Round | None,
+        round_: FleetMetrics | None,
     ) -> None:
         self._assessment = assessment
         self._clock = clock

@@ -1,4 +1,4 @@
-"""How the round of the whole fleet stands, and its workers."""
+"""The queue of the whole fleet, and its workers."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -15,51 +15,30 @@ from xmode_transfer.adapters.metrics.catalogue import (
     alone,
     counted,
 )
-from xmode_transfer.domain.fleet import FleetState, FleetTurn, WorkerRecord
-from xmode_transfer.ports import Clock
-from xmode_transfer.ports.work_queue import WorkQueue
+from xmode_transfer.domain.work_queue import JobState, QueueEntry, WorkerRecord
+from xmode_transfer.ports import Clock, WorkQueue
 
-ANEW_SECONDS = 60.0
-"""Between two scrapes only what changed is read; so often everything is, for those whose place is gone."""
 _WORKING, _TROUBLED, _STOPPING, _SILENT = "working", "troubled", "stopping", "silent"
 
 
-class Round:
-    """What a fleet tells Prometheus. One thread at a time."""
+class FleetMetrics:
+    """What a fleet tells Prometheus."""
 
-    def __init__(self, fleet: WorkQueue, clock: Clock) -> None:
-        self._fleet = fleet
+    def __init__(self, queue: WorkQueue, clock: Clock) -> None:
+        self._queue = queue
         self._clock = clock
-        self._turns: dict[str, FleetTurn] = {}
-        self._serial = 0
-        self._read_at: float | None = None
 
     def collect(self) -> Iterator[Metric]:
         """Raises LedgerError."""
-        self._read()
-        yield from self._of_customers()
-        yield from self._of_workers(self._fleet.workers())
+        yield from self._of_customers(self._queue.snapshot())
+        yield from self._of_workers(self._queue.workers())
 
-    def _read(self) -> None:
-        now = self._clock.monotonic()
-        anew = self._read_at is None or now - self._read_at >= ANEW_SECONDS
-        changed = self._fleet.turns(0 if anew else self._serial)
-        if anew:
-            self._turns, self._read_at = {}, now
-        for turn in changed:
-            self._turns[turn.customer] = turn
-            self._serial = max(self._serial, turn.serial)
-
-    def _of_customers(self) -> Iterator[Metric]:
-        standing = Counter(turn.state for turn in self._turns.values())
-        yield counted(FLEET_CUSTOMERS, {str(state): standing[state] for state in FleetState})
+    def _of_customers(self, entries: list[QueueEntry]) -> Iterator[Metric]:
+        states = Counter(entry.state for entry in entries)
+        yield counted(FLEET_CUSTOMERS, {str(state): states[state] for state in JobState})
         now = self._clock.now()
         # Who is broken off waits for a queue of its own, which may be slow.
-        queued = [
-            turn.since_at
-            for turn in self._turns.values()
-            if turn.state is FleetState.QUEUED and not turn.reason
-        ]
+        queued = [entry.since_at for entry in entries if entry.state is JobState.QUEUED and not entry.reason]
         yield alone(FLEET_OLDEST, max(0.0, (now - min(queued, default=now)).total_seconds()))
 
     def _of_workers(self, workers: list[WorkerRecord]) -> Iterator[Metric]:

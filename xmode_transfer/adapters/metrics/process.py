@@ -10,7 +10,8 @@ from prometheus_client.registry import Collector
 
 from xmode_transfer.adapters.metrics import catalogue as of
 from xmode_transfer.adapters.metrics.catalogue import alone, counted
-from xmode_transfer.ports.board import Board, TurnState
+from xmode_transfer.domain.work_queue import JobState
+from xmode_transfer.ports.board import Board
 
 
 class Counters:
@@ -71,4 +72,4 @@ class Process(Collector):
         yield alone(of.CONFIGURATION_LOADED, pulse.configuration_loaded_at.timestamp())
         yield alone(of.CONFIGURATION_PROBLEMS, len(pulse.configuration_problems))
         standing = Counter(str(turn.state) for turn in self._board.turns())
-        yield counted(of.TURNS, {str(state): standing[state] for state in TurnState})
+        yield counted(of.TURNS, {str(state): standing[state] for state in JobState})

@@ -5,8 +5,6 @@ One thread does everything here, whatever wakes it: the clock, a signal, a chang
 the other threads only put a word into its inbox.
 """
 
-import os
-import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
@@ -25,14 +23,13 @@ from xmode_transfer.adapters.ticking import Ticker
 from xmode_transfer.adapters.watching import FileWatch
 from xmode_transfer.bootstrap import cluster
 from xmode_transfer.domain.config import Configuration
-from xmode_transfer.domain.errors import ExitCode, LeaseLost, XmodeError
+from xmode_transfer.domain.errors import LeaseLost, XmodeError
 from xmode_transfer.domain.records import Lease
 from xmode_transfer.domain.schedule import Times, times_of
-from xmode_transfer.entrypoints.daemon.ending import last_resort
+from xmode_transfer.domain.work_queue import JobState
 from xmode_transfer.entrypoints.daemon.inbox import Inbox, Wake
-from xmode_transfer.entrypoints.daemon.starting import begin_when_there
+from xmode_transfer.entrypoints.daemon.lifecycle import begin_when_there, end, last_resort
 from xmode_transfer.ports import WorkQueue
-from xmode_transfer.ports.board import TurnState
 from xmode_transfer.services.daemon import Daemon, engines
 from xmode_transfer.services.notices import Notices
 from xmode_transfer.services.watch import assess_all, open_causes
@@ -45,10 +42,6 @@ _WATCH_SECONDS = 2.0
 """Health is looked at beside its schedule when something has changed, but not more often than this."""
 _LATE_SECONDS = 10.0
 """A tick that is later than this: the wall clock was set back, and APScheduler waits for it."""
-_GRACE_SECONDS = 10.0
-"""After the drain, what was stopped has so long to end its requests in flight."""
-_LAST_SECONDS = 3 * _GRACE_SECONDS
-"""After the drain the process has so long to end, whatever it waits for."""
 
 
 class Engine(StrEnum):
@@ -184,7 +177,7 @@ class _Life:
             return self._live()
 
     def _live(self) -> int:
-        last_resort(self._inbox.ending, self._seconds_to_end, Event.DAEMON_STOPPED)
+        last_resort(self._inbox.ending, self._drain_seconds, Event.DAEMON_STOPPED)
         files = FileWatch(self._directory, lambda: self._inbox.put(Wake.FILES), self._not_watched)
         try:
             self._arm()
@@ -303,7 +296,7 @@ class _Life:
     def _status(self) -> str:
         """One line for `systemctl status`."""
         turns = self._daemon.turns()
-        counts = {state: sum(turn.state is state for turn in turns) for state in TurnState}
+        counts = {state: sum(turn.state is state for turn in turns) for state in JobState}
         told = f"{len(turns)} customers: " + ", ".join(
             f"{count} {state.replace('_', ' ')}" for state, count in counts.items() if count
         )
@@ -312,35 +305,13 @@ class _Life:
         problems = len(self._daemon.pulse().configuration_problems)
         return told + (f"; {problems} mistakes in the configuration" if problems else "")
 
-    def _seconds_to_end(self) -> float:
-        return self._daemon.configuration.service.daemon.drain_seconds + _LAST_SECONDS
-
-    # --- Ending ------------------------------------------------------------------------------------------
+    def _drain_seconds(self) -> float:
+        return self._daemon.configuration.service.daemon.drain_seconds
 
     def _end(self) -> int:
-        """Lets what runs end; stops it where it can be resumed when its time is over; and ends in any
-        case."""
-        daemon = self._daemon
-        drain_seconds = daemon.configuration.service.daemon.drain_seconds
-        telemetry.log(Event.DAEMON_STOPPING, running=daemon.pulse().busy, drain_seconds=drain_seconds)
-        sd_notify.stopping()
-        daemon.stop()
-        drained = ended = daemon.drain(drain_seconds)
-        if not drained:
-            daemon.break_off()
-            ended = daemon.drain(_GRACE_SECONDS)
-        ended = self._notices.close(_GRACE_SECONDS) and ended
-        try:
-            daemon.close()
-        except XmodeError as error:
-            telemetry.warn(Event.END_NOT_NOTED, **error.log_context())
-        telemetry.log(Event.DAEMON_STOPPED, drained=drained, ended=ended)
-        if not ended:
-            # Threads that wait for an answer that never comes would keep the process; what they have done is
-            # in the ledger, and their leases are free as soon as this process is gone.
-            sys.stderr.flush()
-            os._exit(ExitCode.DONE)
-        return ExitCode.DONE
+        seconds = self._drain_seconds()
+        telemetry.log(Event.DAEMON_STOPPING, running=self._daemon.pulse().busy, drain_seconds=seconds)
+        return end(self._daemon, seconds, Event.DAEMON_STOPPED, self._notices.close)
 
 
 def _own_times(configuration: Configuration) -> Iterator[tuple[str, Times]]:

@@ -19,9 +19,10 @@ from xmode_transfer.domain.health import Assessment, CustomerHealth, assess
 from xmode_transfer.domain.looks import Survey
 from xmode_transfer.domain.periods import PeriodKind
 from xmode_transfer.domain.records import Delivery, PlannedObject, Receipt, Run
+from xmode_transfer.domain.work_queue import QueueEntry
 from xmode_transfer.entrypoints.web.search import Hits, search
 from xmode_transfer.ports import Clock
-from xmode_transfer.ports.board import Board, Pulse, Turn
+from xmode_transfer.ports.board import Board, Pulse
 
 KEPT_SECONDS = 3.0
 """However many look, the ledger is asked how everybody fares once in so long."""
@@ -40,7 +41,7 @@ class Moment:
     survey: Survey
     assessment: Assessment
     alerts: Sequence[Alert] = ()
-    turns: Mapping[str, Turn] = field(default_factory=dict)
+    turns: Mapping[str, QueueEntry] = field(default_factory=dict)
     pulse: Pulse | None = None
 
 
@@ -70,7 +71,7 @@ class CustomerFacts(NamedTuple):
 
     health: CustomerHealth
     customer: Customer | None
-    turn: Turn | None
+    turn: QueueEntry | None
     sheets: tuple[Sheet, ...]
     batches: tuple[Batches, ...]
     deliveries: Sequence[Delivery]

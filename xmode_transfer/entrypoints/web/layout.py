@@ -13,9 +13,9 @@ from xmode_transfer.domain.errors import Party
 from xmode_transfer.domain.health import SOUND, CustomerHealth, Health, Trouble, worst
 from xmode_transfer.domain.periods import Period, PeriodKind
 from xmode_transfer.domain.records import Delivery
+from xmode_transfer.domain.work_queue import JobState, QueueEntry
 from xmode_transfer.entrypoints import looks
 from xmode_transfer.entrypoints.web.facts import Moment
-from xmode_transfer.ports.board import Turn, TurnState
 
 CUSTOMERS_SHOWN = 100
 TROUBLES_SHOWN = 30
@@ -110,13 +110,13 @@ def overview(moment: Moment, chosen: Health | None, page: int) -> dict[str, Any]
     }
 
 
-def _now(turns: Sequence[Turn]) -> dict[str, Any]:
-    def of(*states: TurnState) -> list[Turn]:
+def _now(turns: Sequence[QueueEntry]) -> dict[str, Any]:
+    def of(*states: JobState) -> list[QueueEntry]:
         return [turn for turn in turns if turn.state in states]
 
-    running = sorted(of(TurnState.RUNNING), key=lambda turn: turn.since_at)
-    queued = sorted(of(TurnState.QUEUED), key=lambda turn: turn.since_at)
-    coming = [(turn.next_at, turn) for turn in of(TurnState.RESTING, TurnState.BROKEN_OFF) if turn.next_at]
+    running = sorted(of(JobState.RUNNING), key=lambda turn: turn.since_at)
+    queued = sorted(of(JobState.QUEUED), key=lambda turn: turn.since_at)
+    coming = [(turn.next_at, turn) for turn in of(JobState.RESTING, JobState.BROKEN_OFF) if turn.next_at]
     coming.sort(key=lambda pair: (pair[0], pair[1].customer))
     return {"running": running, "queued": queued, "coming": [turn for _, turn in coming[:COMING_SHOWN]]}
 

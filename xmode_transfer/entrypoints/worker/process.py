@@ -1,11 +1,9 @@
-"""The worker's life: start, attend to its turns, drain, end.
+"""The worker's life: start, attend to its jobs, drain, end.
 
 One thread does everything here that may wait for the ledger, beside the worker's own, which fetches. Signal
 handlers only put a word into the inbox.
 """
 
-import os
-import sys
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, nullcontext
 from functools import partial
@@ -23,18 +21,13 @@ from xmode_transfer.adapters.metrics import Counters, of_process
 from xmode_transfer.adapters.watching import FileWatch
 from xmode_transfer.bootstrap import cluster
 from xmode_transfer.domain.config import Service, StatusPage
-from xmode_transfer.domain.errors import ConfigError, ExitCode
-from xmode_transfer.entrypoints.daemon.ending import last_resort
+from xmode_transfer.domain.errors import ConfigError
 from xmode_transfer.entrypoints.daemon.inbox import Inbox, Wake
-from xmode_transfer.entrypoints.daemon.starting import begin_when_there
+from xmode_transfer.entrypoints.daemon.lifecycle import begin_when_there, end, last_resort
 from xmode_transfer.services.daemon import Worker, engines
 from xmode_transfer.telemetry import Event
 
 _ATTEND_SECONDS = 1.0
-_GRACE_SECONDS = 10.0
-"""After the drain, what was stopped has so long to end its requests in flight."""
-_LAST_SECONDS = 3 * _GRACE_SECONDS
-"""After the drain the process has so long to end, whatever it waits for."""
 
 
 def run(
@@ -69,7 +62,7 @@ def run(
 
 
 class _Readiness:
-    """Why the worker takes no turns, for a probe that asks."""
+    """Why the worker takes no jobs, for a probe that asks."""
 
     def __init__(self) -> None:
         self.worker: Worker | None = None
@@ -80,7 +73,7 @@ class _Readiness:
             return "it waits for the ledger"
         if worker.trouble is not None:
             return worker.trouble.cause
-        return None if worker.takes_turns else "it is stopping"
+        return None if worker.takes_jobs else "it is stopping"
 
 
 @contextmanager
@@ -105,7 +98,7 @@ def _begun(
             configuration,
             places=places,
             version=version("xmode-transfer"),
-            stands=lambda standing: bench.sessions.share_budget(standing.workers),
+            heard=lambda fleet: bench.sessions.share_budget(fleet.workers),
         )
         readiness.worker = worker
         yield _Life(directory, worker, inbox, liveness)
@@ -147,7 +140,7 @@ def _measured(
 
 
 class _Life:
-    """From the first turn to the last."""
+    """From the first job to the last."""
 
     def __init__(self, directory: Path, worker: Worker, inbox: Inbox, liveness: Liveness) -> None:
         self._directory = directory
@@ -156,7 +149,7 @@ class _Life:
         self._liveness = liveness
 
     def live(self) -> int:
-        last_resort(self._inbox.ending, self._seconds_to_end, Event.WORKER_STOPPED)
+        last_resort(self._inbox.ending, self._drain_seconds, Event.WORKER_STOPPED)
         files = FileWatch(self._directory, lambda: self._inbox.put(Wake.FILES), self._not_watched)
         try:
             configuration = self._worker.configuration
@@ -198,31 +191,14 @@ class _Life:
     def _status(self) -> str:
         """One line for `systemctl status`."""
         worker = self._worker
-        told = f"{worker.busy} of {worker.places} places taken, {worker.waiting} turns wait"
+        told = f"{worker.busy} of {worker.places} slots taken, {worker.waiting} jobs wait"
         return told if worker.trouble is None else f"stopped: {worker.trouble.message}; {told}"
 
-    def _seconds_to_end(self) -> float:
-        return self._worker.configuration.service.daemon.drain_seconds + _LAST_SECONDS
+    def _drain_seconds(self) -> float:
+        return self._worker.configuration.service.daemon.drain_seconds
 
     def _end(self) -> int:
-        """Lets what runs end; stops it where it can be resumed when its time is over; and ends in any
-        case."""
-        worker = self._worker
-        drain_seconds = worker.configuration.service.daemon.drain_seconds
-        telemetry.log(
-            Event.WORKER_STOPPING, running=worker.busy + worker.waiting, drain_seconds=drain_seconds
-        )
-        sd_notify.stopping()
-        worker.stop()
-        drained = ended = worker.wait(drain_seconds)
-        if not drained:
-            worker.break_off()
-            ended = worker.wait(_GRACE_SECONDS)
-        worker.close()
-        telemetry.log(Event.WORKER_STOPPED, drained=drained, ended=ended)
-        if not ended:
-            # Threads that wait for an answer that never comes would keep the process; what they have done is
-            # in the ledger, and others take over as soon as this process is gone.
-            sys.stderr.flush()
-            os._exit(ExitCode.DONE)
-        return ExitCode.DONE
+        worker, seconds = self._worker, self._drain_seconds()
+        running = worker.busy + worker.waiting
+        telemetry.log(Event.WORKER_STOPPING, running=running, drain_seconds=seconds)
+        return end(worker, seconds, Event.WORKER_STOPPED, lambda _: True)

@@ -1,31 +1,29 @@
 """What the daemon does at each tick, and what it shows of itself."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 from xmode_transfer import telemetry
-from xmode_transfer.domain.backoff import broke_off
 from xmode_transfer.domain.config import CatchUp, Configuration, CustomerState
 from xmode_transfer.domain.config.whole import is_moved
 from xmode_transfer.domain.daemons import DaemonRecord
 from xmode_transfer.domain.errors import LedgerError, VendorIdentityError
 from xmode_transfer.domain.findings import AccessReport
-from xmode_transfer.domain.records import Delivery, Failure, Lease, Status
+from xmode_transfer.domain.records import Failure, Lease
 from xmode_transfer.domain.schedule import Outage, Work, outage, was_missed
+from xmode_transfer.domain.work_queue import JobState, QueueEntry
 from xmode_transfer.ports import Prober, WorkQueue
-from xmode_transfer.ports.board import Pulse, Turn, TurnState
+from xmode_transfer.ports.board import Pulse
 from xmode_transfer.services.daemon.agenda import Agenda
-from xmode_transfer.services.daemon.dispatch import Dispatch
-from xmode_transfer.services.daemon.house import House
 from xmode_transfer.services.daemon.in_use import InUse, Read, read_again
-from xmode_transfer.services.daemon.keeper import Keeper
+from xmode_transfer.services.daemon.maintenance import Maintenance, MaintenanceLease
+from xmode_transfer.services.daemon.scheduler import Scheduler, left_by_the_last
 from xmode_transfer.services.daemon.trouble import Trouble
-from xmode_transfer.services.daemon.turns import TurnEnd, Turns
+from xmode_transfer.services.daemon.turns import Turns
 from xmode_transfer.services.daemon.worker import Worker
 from xmode_transfer.services.workbench import Workbench
 from xmode_transfer.telemetry import Event
-
-_OPEN = (Status.PLANNED, Status.RUNNING, Status.FAILED, Status.BLOCKED)
 
 
 class Daemon:
@@ -45,7 +43,7 @@ class Daemon:
         changed: Callable[[], None],
     ) -> None:
         """``lease`` is the right to be this daemon: the one daemon of the ledger, where it works ``alone``.
-        Then it has a worker of its own, which takes all turns. ``changed`` is called, from any thread, when
+        Then it has a worker of its own, which takes all jobs. ``changed`` is called, from any thread, when
         something that health is computed from is other than before."""
         self._bench = bench
         self._read = read
@@ -64,15 +62,15 @@ class Daemon:
         self._broken_off: dict[str, bool] = {}  # and whether the customer must act
         self._agenda = Agenda(bench.ledger.daemons.served())
         self._turns = Turns(bench, lambda: self._in_use.configuration)
-        self._dispatch = Dispatch(bench, queue, ended=self._turn_ended, trouble=self._trouble.found)
+        self._scheduler = Scheduler(bench, queue, ended=self._job_ended, trouble=self._trouble.found)
         self._worker: Worker | None = None
         if alone:
             places = configuration.service.daemon.workers
             self._worker = Worker(bench, queue, configuration, places=places, trouble=self._trouble)
-        self._keeper = None if alone else Keeper(bench)
+        self._maintenance_lease = None if alone else MaintenanceLease(bench)
         self._noted_workers = self._workers
-        self._keeps_house = alone
-        self._house = House(
+        self._does_maintenance = alone
+        self._maintenance = Maintenance(
             bench,
             prober,
             lambda: self._in_use.configuration,
@@ -80,12 +78,13 @@ class Daemon:
             checked=self._checked,
             trouble=self._trouble.found,
         )
-        self._seat()
-        self._remember()
-        self._dispatch.attend()  # so that the first tick finds who takes part
+        known = left_by_the_last(bench)
+        self._broken_off |= {entry.customer: entry.refused for entry in known if entry.reason}
+        self._register(known)
+        self._scheduler.attend()  # so that the first tick finds who takes part
 
     def start(self) -> None:
-        """Its own worker begins to take turns."""
+        """Its own worker begins to take jobs."""
         if self._worker is not None:
             self._worker.start()
 
@@ -97,7 +96,7 @@ class Daemon:
     # --- The tick ----------------------------------------------------------------------------------------
 
     def tick(self) -> bool:
-        """Looks who is due, and gives them turns. Answers whether the ledger took our sign of life: only then
+        """Looks who is due, and queues them. Answers whether the ledger took our sign of life: only then
         has the daemon got on. Raises LeaseLost when another daemon has taken over."""
         now = self._bench.clock.now()
         gap = self._outage(now)
@@ -118,7 +117,7 @@ class Daemon:
             self._trouble.found(error)
             return False
         if self._trouble.now is None and not self._stopping:
-            self._call_who_is_due(now)
+            self._enqueue_who_is_due(now)
         return True
 
     def mend(self) -> None:
@@ -126,11 +125,11 @@ class Daemon:
         self._trouble.mend()
 
     def attend(self) -> None:
-        """Sees to the running turns; every second or so. That workers came or died is noted at once: the
+        """Sees to the running jobs; every second or so. That workers came or died is noted at once: the
         places of the dead are no longer there, whenever the next tick may be."""
         if self._worker is not None:
             self._worker.attend()
-        self._dispatch.attend()
+        self._scheduler.attend()
         if self._worker is not None:
             self._worker.wake()
         if self._workers != self._noted_workers and self._trouble.now is None and not self._stopping:
@@ -143,7 +142,7 @@ class Daemon:
         """A time of the customer's schedule has come."""
         now = self._bench.clock.now()
         if self._trouble.now is None and not self._stopping and name in self.configuration.customers:
-            self._call_if_due(name, now)
+            self._enqueue_if_due(name, now)
 
     def _note(self, now: datetime, *, stopped: bool = False) -> None:
         in_use = self._in_use
@@ -165,48 +164,52 @@ class Daemon:
             ),
         )
 
-    def _call_who_is_due(self, now: datetime) -> None:
+    def _enqueue_who_is_due(self, now: datetime) -> None:
         for name, customer in self.configuration.customers.items():
             if customer.state is CustomerState.RETIRED:
                 continue
-            self._house_keeping(name, Work.CHECK_ACCESS, now)
+            self._maintain(name, Work.CHECK_ACCESS, now)
             if customer.state is CustomerState.ACTIVE:
-                self._house_keeping(name, Work.CLEANUP, now)
-                self._call_if_due(name, now)
+                self._maintain(name, Work.CLEANUP, now)
+                self._enqueue_if_due(name, now)
 
-    def _house_keeping(self, name: str, work: Work, now: datetime) -> None:
+    def _maintain(self, name: str, work: Work, now: datetime) -> None:
         times = self._in_use.times.get((name, work))
-        if times is None or not self._keeps_house:
+        if times is None or not self._does_maintenance:
             return
         if self._agenda.first_time(name, work):
             self._agenda.serve(name, work, times.last(now))  # its first time is the next one
         due = self._agenda.due(name, work, times, now)
         if due is not None:
-            self._house.ask(name, work, due)
+            self._maintenance.ask(name, work, due)
 
-    def _call_if_due(self, name: str, now: datetime) -> None:
-        turn = self._dispatch.turn(name)
-        if turn is None or turn.state in (TurnState.RUNNING, TurnState.QUEUED) or name in self._missed:
+    def _enqueue_if_due(self, name: str, now: datetime) -> None:
+        entry = self._scheduler.entry(name)
+        if entry is None or entry.state is JobState.RUNNING or name in self._missed:
             return
-        may_retry = turn.next_at is not None and (turn.next_at <= now or turn.since_at > now)
-        if turn.state is TurnState.BROKEN_OFF:
+        is_queued = entry.state is JobState.QUEUED
+        may_retry = entry.next_at is not None and (entry.next_at <= now or entry.since_at > now)
+        if entry.state is JobState.BROKEN_OFF:
             if may_retry:
-                self._dispatch.call(name)
+                self._scheduler.enqueue(name)
             return
         times = self._in_use.times[name, Work.DELIVER]
         due = self._agenda.due(name, Work.DELIVER, times, now) if times is not None else None
+        if is_queued and (due is None or entry.reason or self._serving.get(name) == due):
+            return
         if due is not None:
             self._serving[name] = due
         if times is None or due is not None or may_retry:
-            self._dispatch.call(name, serving_at=due)
+            self._scheduler.enqueue(name, serving_at=due)
 
     # --- Beside other daemons ------------------------------------------------------------------------------
 
     def _share(self) -> None:
         """Learns what others have done since the last tick, and whether the housekeeping is ours."""
-        if self._keeper is not None:
+        if self._maintenance_lease is not None:
             self._agenda.refresh(self._bench.ledger.daemons.served())
-            self._keeps_house = self._keeper.keep(self.configuration.service.daemon.tick_seconds)
+            tick_seconds = self.configuration.service.daemon.tick_seconds
+            self._does_maintenance = self._maintenance_lease.keep(tick_seconds)
 
     def _last_tick(self) -> datetime | None:
         """Of whatever daemon."""
@@ -215,7 +218,7 @@ class Daemon:
 
     def _outage(self, now: datetime) -> Outage | None:
         gap = outage(self._ticked_before, now)
-        if self._keeper is None or (gap is None and self._ticked_before is not None):
+        if self._maintenance_lease is None or (gap is None and self._ticked_before is not None):
             return gap
         return outage(self._last_tick(), now)  # this one was away, but another may have ticked
 
@@ -229,7 +232,7 @@ class Daemon:
                     self._missed.setdefault(name, gap)
 
     def _make_up(self) -> None:
-        """Carries out ``catch_up`` for those who were missed, before they get a turn."""
+        """Carries out ``catch_up`` for those who were missed, before they are queued."""
         for name in list(self._missed):
             if name in self.configuration.customers:
                 self._turns.pass_over(name)
@@ -237,12 +240,13 @@ class Daemon:
 
     # --- What came of it ---------------------------------------------------------------------------------
 
-    def _turn_ended(self, name: str, end: TurnEnd) -> None:
+    def _job_ended(self, end: QueueEntry) -> None:
+        name = end.customer
         if end.looked:
             due = self._serving.pop(name, None)
-            if due is not None:  # whoever took the turn has told the ledger
+            if due is not None:  # whoever did the job has told the ledger
                 self._agenda.serve(name, Work.DELIVER, due)
-        if end.broken_off:
+        if end.reason:
             known = name in self._broken_off
             self._broken_off[name] = end.refused or self._broken_off.get(name, False)
             if not known:
@@ -255,14 +259,14 @@ class Daemon:
                     next_at=end.next_at,
                 )
                 self._changed()
-                if end.refused and self._keeps_house:
-                    self._house.ask(name, Work.CHECK_ACCESS)
+                if end.refused and self._does_maintenance:
+                    self._maintenance.ask(name, Work.CHECK_ACCESS)
         elif name in self._broken_off and (end.looked or end.again):
             refused = self._broken_off.pop(name)
             telemetry.log(Event.CUSTOMER_RESUMED, customer=name)
             self._changed()
-            if refused and self._keeps_house:  # what the last check found is over
-                self._house.ask(name, Work.CHECK_ACCESS)
+            if refused and self._does_maintenance:  # what the last check found is over
+                self._maintenance.ask(name, Work.CHECK_ACCESS)
 
     def _served(self, name: str, work: Work, due: datetime) -> None:
         self._bench.ledger.daemons.serve(name, str(work), due)
@@ -270,9 +274,9 @@ class Daemon:
 
     def _checked(self, report: AccessReport) -> None:
         """A check that finds all in order is a reason to try again at once."""
-        turn = self._dispatch.turn(report.customer)
-        if report.outcome == "ok" and turn is not None and turn.state is TurnState.BROKEN_OFF:
-            self._dispatch.call(report.customer, hurried=True)
+        turn = self._scheduler.entry(report.customer)
+        if report.outcome == "ok" and turn is not None and turn.state is JobState.BROKEN_OFF:
+            self._scheduler.enqueue(report.customer, skip_backoff=True)
 
     # --- The configuration -------------------------------------------------------------------------------
 
@@ -291,53 +295,34 @@ class Daemon:
             self._worker.use(self._in_use)
         for name in before.configuration.customers:
             if is_moved(before.configuration, configuration, name):
-                self._dispatch.stop(name)
-        self._seat()
-        for turn in self._dispatch.turns():
+                self._scheduler.stop(name)
+        self._register()
+        for turn in self._scheduler.entries():
             old, new = (c.customers.get(turn.customer) for c in (before.configuration, configuration))
-            if turn.state is TurnState.BROKEN_OFF and (hurry or old != new):
-                self._dispatch.call(turn.customer, hurried=True)
+            if turn.state is JobState.BROKEN_OFF and (hurry or old != new):
+                self._scheduler.enqueue(turn.customer, skip_backoff=True)
 
-    def _seat(self) -> None:
+    def _register(self, known: Sequence[QueueEntry] = ()) -> None:
         customers = self.configuration.customers.values()
         active = {c.name: c.weight for c in customers if c.state is CustomerState.ACTIVE}
-        self._dispatch.seat(active)
-
-    def _remember(self) -> None:
-        """What the last daemon left: deliveries to go on with, and customers who refused us."""
-        now = self._bench.clock.now()
-        waits: dict[str, Delivery] = {}
-        for delivery in self._bench.ledger.deliveries.find(statuses=_OPEN):
-            known = waits.get(delivery.customer)
-            if known is None or (broke_off(delivery), delivery.period) > (broke_off(known), known.period):
-                waits[delivery.customer] = delivery
-        for name, delivery in waits.items():
-            if broke_off(delivery):
-                assert delivery.failure is not None
-                state, reason = TurnState.BROKEN_OFF, delivery.failure.message
-                self._broken_off[name] = delivery.status is Status.BLOCKED
-            else:
-                state, reason = TurnState.RESTING, ""
-            since = min(delivery.updated_at, now)
-            next_at = min(delivery.next_attempt_at or now, now + timedelta(days=1))
-            self._dispatch.rest(Turn(name, state, since, next_at, delivery.feed, delivery.period, reason))
+        self._scheduler.register(active, known)
 
     # --- The end -----------------------------------------------------------------------------------------
 
     def stop(self) -> None:
         """Nothing begins any more; what runs goes on."""
         self._stopping = True
-        self._dispatch.close()
+        self._scheduler.close()
         if self._worker is not None:
             self._worker.stop()
-        self._house.stop()
+        self._maintenance.stop()
 
     def drain(self, seconds: float) -> bool:
         """Waits for what runs; whether all of it has ended."""
         began = self._bench.clock.monotonic()
-        ended = self._worker is None or self._worker.wait(seconds)
+        ended = self._worker is None or self._worker.drain(seconds)
         left = seconds - (self._bench.clock.monotonic() - began)
-        return self._house.wait(max(0.0, left)) and ended
+        return self._maintenance.wait(max(0.0, left)) and ended
 
     def break_off(self) -> None:
         """Stops what still runs where it can be resumed."""
@@ -349,8 +334,8 @@ class Daemon:
         """Notes the end in the ledger."""
         if self._worker is not None:
             self._worker.close()
-        if self._keeper is not None:
-            self._keeper.give_back()
+        if self._maintenance_lease is not None:
+            self._maintenance_lease.give_back()
         self._note(self._bench.clock.now(), stopped=True)
 
     # --- The board ---------------------------------------------------------------------------------------
@@ -362,28 +347,28 @@ class Daemon:
 
     @property
     def _workers(self) -> int:
-        """How many turns run at once, at most."""
-        return self._worker.places if self._worker is not None else self._dispatch.workers
+        """How many jobs run at once, at most."""
+        return self._worker.places if self._worker is not None else self._scheduler.slots
 
     @property
     def _busy(self) -> int:
         if self._worker is None:
-            return self._dispatch.busy
+            return self._scheduler.busy
         return self._worker.busy + self._worker.waiting
 
-    def turns(self) -> Sequence[Turn]:
-        return [self._with_next_time(turn) for turn in self._dispatch.turns()]
+    def turns(self) -> Sequence[QueueEntry]:
+        return [self._with_next_time(turn) for turn in self._scheduler.entries()]
 
-    def _with_next_time(self, turn: Turn) -> Turn:
-        if turn.state is not TurnState.RESTING or turn.next_at is not None:
-            return turn
-        times = self._in_use.times.get((turn.customer, Work.DELIVER))
+    def _with_next_time(self, entry: QueueEntry) -> QueueEntry:
+        if entry.state is not JobState.RESTING or entry.next_at is not None:
+            return entry
+        times = self._in_use.times.get((entry.customer, Work.DELIVER))
         if times is None:
             tick = timedelta(seconds=self.configuration.service.daemon.tick_seconds)
             next_at = self._ticked_at + tick
         else:
-            next_at = self._agenda.next_time(turn.customer, Work.DELIVER) or times.next(self._ticked_at)
-        return Turn(turn.customer, turn.state, turn.since_at, next_at)
+            next_at = self._agenda.next_time(entry.customer, Work.DELIVER) or times.next(self._ticked_at)
+        return replace(entry, next_at=next_at)
 
     def pulse(self) -> Pulse:
         in_use = self._in_use

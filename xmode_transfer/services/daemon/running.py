@@ -1,4 +1,4 @@
-"""A turn that runs: what it is watched by, and what becomes of its errors."""
+"""A job that runs: what it is watched by, and what becomes of its errors."""
 
 import threading
 from collections.abc import Callable
@@ -7,14 +7,14 @@ from enum import Enum, auto
 
 from xmode_transfer import telemetry
 from xmode_transfer.domain.errors import ConfigError, LedgerError, VendorIdentityError, XmodeError
+from xmode_transfer.domain.work_queue import Job, JobResult
 from xmode_transfer.ports import Clock, Progress
-from xmode_transfer.services.daemon.turns import TurnEnd
 from xmode_transfer.services.workbench import Workbench
 from xmode_transfer.telemetry import Event
 
 
 class Watched:
-    """A turn's progress: tells whoever is told of all, and remembers when it last moved and how far."""
+    """A job's progress: tells whoever is told of all, and remembers when it last moved and how far."""
 
     def __init__(self, progress: Progress, clock: Clock) -> None:
         self._progress = progress
@@ -44,58 +44,52 @@ class Watched:
         self._progress.delivery_finished()
 
 
+class Slot(Enum):
+    """Where a worker's job runs."""
+
+    REGULAR = auto()
+    BROKEN_OFF = auto()  # its customer is
+    STALLED = auto()  # it began in a regular slot and makes no progress
+
+
 @dataclass(slots=True, eq=False)
-class RunningTurn:
+class RunningJob:
     """``stop`` ends it where it can be resumed."""
 
+    job: Job
+    slot: Slot
     watched: Watched
     began_at: float  # monotonic seconds
     stop: threading.Event = field(default_factory=threading.Event)
 
     @staticmethod
-    def beginning(bench: Workbench) -> "RunningTurn":
-        return RunningTurn(Watched(bench.progress, bench.clock), bench.clock.monotonic())
+    def beginning(job: Job, slot: Slot, bench: Workbench) -> "RunningJob":
+        return RunningJob(job, slot, Watched(bench.progress, bench.clock), bench.clock.monotonic())
+
+    @property
+    def customer(self) -> str:
+        return self.job.customer
 
 
-def taken(
-    name: str, take: Callable[[], TurnEnd], bench: Workbench, trouble: Callable[[XmodeError], object]
-) -> TurnEnd:
-    """What a turn came to, whatever it raised. ``trouble`` hears what concerns all customers."""
+def result_of(
+    name: str, deliver: Callable[[], JobResult], bench: Workbench, trouble: Callable[[XmodeError], object]
+) -> JobResult:
+    """What a job came to, whatever it raised. ``trouble`` hears what concerns all customers."""
     try:
-        return take()
+        return deliver()
     except (VendorIdentityError, LedgerError) as error:
         trouble(error)
-        return TurnEnd(again=True)  # its turn comes again when that is over
+        return JobResult(again=True)  # its job comes again when that is over
     except ConfigError as error:
         telemetry.warn(Event.TURN_FAILED, customer=name, **error.log_context())
-        return TurnEnd()
+        return JobResult()
     except XmodeError as error:  # a lease that was taken over: whoever has it goes on
         telemetry.warn(Event.TURN_FAILED, customer=name, **error.log_context())
         return _later(bench, error.message)
-    except Exception as error:  # noqa: BLE001 - a defect ends this customer's turn, not the process
+    except Exception as error:  # noqa: BLE001 - a defect ends this customer's job, not the process
         telemetry.exception(Event.DEFECT, customer=name)
         return _later(bench, f"{type(error).__name__}: {error}")
 
 
-def _later(bench: Workbench, reason: str) -> TurnEnd:
-    return TurnEnd(next_at=bench.backoff.next_attempt_at(None, bench.clock.now()), reason=reason)
-
-
-# --- On a worker -----------------------------------------------------------------------------------------
-
-
-class Room(Enum):
-    """Where a worker's turn runs."""
-
-    REGULAR = auto()
-    BROKEN_OFF = auto()  # it came from the queue of those who are
-    STALLED = auto()  # it began in a regular place and makes no progress
-
-
-@dataclass(slots=True, eq=False)
-class Taken:
-    """A turn that a worker has taken. ``turn`` is there from when it begins."""
-
-    customer: str
-    room: Room
-    turn: RunningTurn | None = None
+def _later(bench: Workbench, reason: str) -> JobResult:
+    return JobResult(next_at=bench.backoff.next_attempt_at(None, bench.clock.now()), reason=reason)

@@ -13,11 +13,11 @@ from xmode_transfer import telemetry
 from xmode_transfer.domain.backoff import breaks_off, broke_off, may_be_tried
 from xmode_transfer.domain.config import Configuration, Customer, CustomerState, Feed
 from xmode_transfer.domain.errors import ExitCode
-from xmode_transfer.domain.fleet import is_backfill
 from xmode_transfer.domain.periods import Period
 from xmode_transfer.domain.records import Delivery, DeliveryOutcome, Status
 from xmode_transfer.domain.schedule import passed_over
 from xmode_transfer.domain.verification import Scope
+from xmode_transfer.domain.work_queue import JobResult, is_backfill
 from xmode_transfer.ports import PeriodState, Progress
 from xmode_transfer.services.due import CustomerRun, look
 from xmode_transfer.services.run import deliver_due, holds_up_feed
@@ -28,27 +28,6 @@ REREAD = timedelta(hours=1)
 """Without a marker, what was delivered is looked into again so often, to find corrections."""
 SOURCE_RETRY = timedelta(minutes=1)
 """A source that could not be listed is tried again after this."""
-
-
-@dataclass(frozen=True, slots=True)
-class TurnEnd:
-    """What a turn came to. ``again``: there is more to deliver at once. ``looked``: everything that was due
-    at the last look is delivered or noted. ``next_at``: when something that failed may be tried again.
-    ``reason``: why the customer is broken off, if it is; ``refused`` when it is the customer who must act.
-    ``backfill``: what is still due reaches far back."""
-
-    again: bool = False
-    looked: bool = False
-    next_at: datetime | None = None
-    feed: str | None = None
-    period: str | None = None
-    reason: str = ""
-    refused: bool = False
-    backfill: bool = False
-
-    @property
-    def broken_off(self) -> bool:
-        return bool(self.reason)
 
 
 @dataclass(slots=True)
@@ -111,7 +90,7 @@ class Turns:
         stop: threading.Event,
         progress: Progress,
         told: Callable[[str, str], None],
-    ) -> TurnEnd:
+    ) -> JobResult:
         """One turn. ``told`` hears the feed and the period before they are delivered; ``stop`` ends that
         where it can be resumed. Raises what concerns more than this customer: VendorIdentityError,
         LedgerError."""
@@ -119,7 +98,7 @@ class Turns:
         customer = configuration.customers.get(name)
         if customer is None or customer.state is not CustomerState.ACTIVE:
             self.forget(name)
-            return TurnEnd(looked=True)
+            return JobResult(looked=True)
         backlog = self._backlogs.get(name)
         feeds = {feed: configuration.feeds[feed] for feed in customer.feeds}
         if backlog is None or backlog.customer != customer or backlog.feeds != feeds:
@@ -139,11 +118,11 @@ class Turns:
         backlog: _Backlog,
         bench: Workbench,
         told: Callable[[str, str], None],
-    ) -> TurnEnd:
+    ) -> JobResult:
         stop = bench.stop
         while backlog.due:
             if stop.is_set():
-                return TurnEnd(again=True, backfill=backlog.is_backfill)
+                return JobResult(again=True, backfill=backlog.is_backfill)
             feed, state = backlog.due.popleft()
             latest = bench.ledger.deliveries.latest(name, feed.name, state.period.label)
             if feed.name in backlog.held_up:
@@ -158,15 +137,15 @@ class Turns:
             outcome = deliver_due(bench, customer, feed, state)
             if outcome.exit_code == ExitCode.INTERRUPTED:
                 backlog.due.appendleft((feed, state))
-                return TurnEnd(again=True, backfill=backlog.is_backfill)
+                return JobResult(again=True, backfill=backlog.is_backfill)
             if breaks_off(outcome):
                 self._drop(name, backlog)
                 return replace(self._broken_off(outcome), backfill=backlog.is_backfill)
             self._note(backlog, feed, outcome)
             if backlog.due:
-                return TurnEnd(again=True, next_at=backlog.next_at, backfill=backlog.is_backfill)
+                return JobResult(again=True, next_at=backlog.next_at, backfill=backlog.is_backfill)
         self._drop(name, backlog)
-        return TurnEnd(looked=not backlog.held_up, next_at=backlog.next_at)
+        return JobResult(looked=not backlog.held_up, next_at=backlog.next_at)
 
     def _drop(self, name: str, backlog: _Backlog) -> None:
         if self._backlogs.get(name) is backlog:
@@ -229,11 +208,11 @@ class Turns:
             latest = self._latest(outcome)
             backlog.try_again(latest.next_attempt_at if latest else None)
 
-    def _broken_off(self, outcome: DeliveryOutcome) -> TurnEnd:
+    def _broken_off(self, outcome: DeliveryOutcome) -> JobResult:
         latest = self._latest(outcome)
         now = self._bench.clock.now()
         next_at = latest.next_attempt_at if latest is not None else None
-        return TurnEnd(
+        return JobResult(
             next_at=next_at or self._bench.backoff.next_attempt_at(None, now),
             feed=outcome.feed,
             period=outcome.period,
@@ -245,9 +224,9 @@ class Turns:
         return self._bench.ledger.deliveries.latest(outcome.customer, outcome.feed, outcome.period)
 
 
-def _still_broken_off(delivery: Delivery) -> TurnEnd:
+def _still_broken_off(delivery: Delivery) -> JobResult:
     assert delivery.failure is not None
-    return TurnEnd(
+    return JobResult(
         next_at=delivery.next_attempt_at,
         feed=delivery.feed,
         period=delivery.period,

@@ -9,9 +9,10 @@ from pathlib import Path
 from tests.unit.entrypoints.web.conftest import NOW, Page, ask
 from xmode_transfer.domain.config import Problem
 from xmode_transfer.domain.daemons import longest_silence
+from xmode_transfer.domain.work_queue import QueueEntry
 from xmode_transfer.entrypoints.web import Server
 from xmode_transfer.entrypoints.web.application import KEPT_SECONDS
-from xmode_transfer.ports.board import Pulse, Turn
+from xmode_transfer.ports.board import Pulse
 
 Open = Callable[..., Server]
 
@@ -22,7 +23,7 @@ class PinnedBoard:
 
     is_: Pulse = field(default_factory=lambda: Pulse(NOW, NOW, False, 4, 1, NOW))
 
-    def turns(self) -> Sequence[Turn]:
+    def turns(self) -> Sequence[QueueEntry]:
         return []
 
     def pulse(self) -> Pulse:

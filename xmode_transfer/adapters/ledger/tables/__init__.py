@@ -8,7 +8,9 @@ by code point in every database.
 
 from sqlalchemy import (
     BigInteger,
+    Boolean,
     Column,
+    Double,
     ForeignKey,
     ForeignKeyConstraint,
     Index,
@@ -22,9 +24,6 @@ from sqlalchemy import (
 from sqlalchemy.schema import SchemaItem
 
 from xmode_transfer.adapters.ledger.tables.base import ROW_NUMBER, TEXT, Notified, Rows, Time, metadata
-from xmode_transfer.adapters.ledger.tables.fleet import fleet as fleet
-from xmode_transfer.adapters.ledger.tables.fleet import turns as turns
-from xmode_transfer.adapters.ledger.tables.fleet import workers as workers
 from xmode_transfer.domain.acts import Act, Removal
 from xmode_transfer.domain.alerts import Alert
 from xmode_transfer.domain.daemons import DaemonRecord
@@ -42,6 +41,7 @@ from xmode_transfer.domain.records import (
     UploadedPart,
 )
 from xmode_transfer.domain.verification import Discrepancy
+from xmode_transfer.domain.work_queue import QueueEntry, WorkerRecord
 
 DELIVERY = Rows(Delivery, elsewhere=("customer", "feed", "period", "revision"))
 RUN = Rows(Run)
@@ -61,6 +61,9 @@ LOOK = Rows(Look)
 DISCREPANCY = Rows(Discrepancy)
 NOTICE = Rows(Notice)
 ALERT = Rows(Alert, elsewhere=("notifications",))
+# Who is queued or running is not in our tables: Procrastinate's jobs say so.
+ENTRY = Rows(QueueEntry, elsewhere=("customer", "state", "holder"))
+WORKER = Rows(WorkerRecord, elsewhere=("holder", "gone"))
 
 
 def _sorted_table(name: str, *parts: SchemaItem) -> Table:
@@ -270,6 +273,33 @@ notices = _sorted_table(
     *NOTICE.columns(),
     PrimaryKeyConstraint("customer", "feed", "period", "kind", "revision"),
     Index(None, "status"),
+)
+
+# What the queue of a fleet keeps beside Procrastinate's own tables: what each customer has had, and what its
+# last job came to.
+queue_customers = _sorted_table(
+    "queue_customers",
+    Column("customer", TEXT, primary_key=True),
+    Column("weight", Integer, nullable=False),
+    Column("spent", Double, nullable=False),
+    Column("backfill", Boolean, nullable=False),
+    Column("serving_at", Time),
+    Column("reread_at", Time),
+    *ENTRY.columns(),
+)
+
+# One row: the virtual time.
+queue_clock = _sorted_table(
+    "queue_clock",
+    Column("id", Integer, primary_key=True, autoincrement=False),
+    Column("clock", Double, nullable=False),
+)
+
+# One life of a worker each.
+workers = _sorted_table(
+    "workers",
+    Column("holder", TEXT, primary_key=True),
+    *WORKER.columns(),
 )
 
 # Where a plan waits, out of everybody's way, while the source is still being listed: each connection has its

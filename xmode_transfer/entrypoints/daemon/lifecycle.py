@@ -1,16 +1,18 @@
-"""Starting while the ledger's database server is away: it is waited for, as it would be later.
+"""How a daemon and a worker start and end.
 
-A server that restarts or fails over must not end whoever starts in these seconds: a daemon and a worker wait
-for it, say so once, and are alive and not ready meanwhile. What no waiting mends ends them at once: a user or
-a password that is refused, a database or a host that is not there.
+A database server that restarts or fails over must not end whoever starts in these seconds: a daemon and a
+worker wait for it, say so once, and are alive and not ready meanwhile. What no waiting mends ends them at
+once: a user or a password that is refused, a database or a host that is not there. Asked to end, neither
+waits for anything for ever.
 """
 
 import os
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from xmode_transfer import telemetry
 from xmode_transfer.adapters import sd_notify
@@ -20,6 +22,7 @@ from xmode_transfer.domain.errors import (
     LedgerMissing,
     LedgerRefused,
     LedgerUnreachable,
+    XmodeError,
 )
 from xmode_transfer.ports import Clock
 from xmode_transfer.telemetry import Event
@@ -30,6 +33,10 @@ _FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 1.0, 10.0
 _STEP_SECONDS = 1.0
 _ATTEMPT_SECONDS = 120.0
 """An attempt may wait for a server that is starting, or for one that does not answer at all."""
+_GRACE_SECONDS = 10.0
+"""After the drain, what was stopped has so long to end its requests in flight."""
+_LAST_SECONDS = 3 * _GRACE_SECONDS
+"""After the drain the process has so long to end, whatever it waits for."""
 _END_SECONDS = 3.0
 """Whoever is asked to end has so long for it, if the ledger keeps it waiting."""
 
@@ -107,3 +114,53 @@ def _ends_in_time(ending: threading.Event, ended: Event) -> Iterator[None]:
         yield
     finally:
         begun.set()
+
+
+def last_resort(ending: threading.Event, drain_seconds: Callable[[], float], stopped: Event) -> None:
+    """Ends the process some time after its drain should have ended, whatever its threads wait for, with the
+    event ``stopped``. What was acknowledged is in the ledger, and its leases are free as soon as the process
+    is gone."""
+
+    def end() -> None:
+        ending.wait()
+        time.sleep(drain_seconds() + _LAST_SECONDS)
+        telemetry.log(stopped, drained=False, ended=False)
+        sys.stderr.flush()
+        os._exit(ExitCode.DONE)
+
+    threading.Thread(target=end, name="last resort", daemon=True).start()
+
+
+class Draining(Protocol):
+    """What runs, when the process is asked to end."""
+
+    def stop(self) -> None: ...
+
+    def drain(self, seconds: float) -> bool: ...
+
+    def break_off(self) -> None: ...
+
+    def close(self) -> None: ...
+
+
+def end(work: Draining, drain_seconds: float, stopped: Event, others: Callable[[float], bool]) -> int:
+    """Lets what runs end, stops it where it can be resumed when its time is over, and ends in any case.
+    ``others`` waits so many seconds for what else runs; whether that has ended."""
+    sd_notify.stopping()
+    work.stop()
+    drained = ended = work.drain(drain_seconds)
+    if not drained:
+        work.break_off()
+        ended = work.drain(_GRACE_SECONDS)
+    ended = others(_GRACE_SECONDS) and ended
+    try:
+        work.close()
+    except XmodeError as error:
+        telemetry.warn(Event.END_NOT_NOTED, **error.log_context())
+    telemetry.log(stopped, drained=drained, ended=ended)
+    if not ended:
+        # Threads that wait for an answer that never comes would keep the process; what they have done is in
+        # the ledger, and its leases are free as soon as this process is gone.
+        sys.stderr.flush()
+        os._exit(ExitCode.DONE)
+    return ExitCode.DONE

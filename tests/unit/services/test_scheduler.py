@@ -8,10 +8,8 @@ from typing import Any
 import pytest
 
 from xmode_transfer.domain.errors import LedgerReadOnly, XmodeError
-from xmode_transfer.domain.fleet import FleetState, WorkerRecord
-from xmode_transfer.ports.board import TurnState
-from xmode_transfer.services.daemon import Daemon, Dispatch
-from xmode_transfer.services.daemon.turns import TurnEnd
+from xmode_transfer.domain.work_queue import JobState, QueueEntry, WorkerRecord
+from xmode_transfer.services.daemon import Daemon, Scheduler
 from xmode_transfer.telemetry import Event
 
 Make = Callable[..., "DaemonWorld"]  # noqa: F821 - conftest's, which tests cannot import
@@ -19,119 +17,114 @@ Make = Callable[..., "DaemonWorld"]  # noqa: F821 - conftest's, which tests cann
 pytestmark = pytest.mark.parametrize("daemon_world", ["fleet"], indirect=True)
 
 
-def crew_of(world: Any) -> tuple[Dispatch, list[tuple[str, TurnEnd]], list[XmodeError]]:
-    ends: list[tuple[str, TurnEnd]] = []
+def scheduler_of(world: Any) -> tuple[Scheduler, list[QueueEntry], list[XmodeError]]:
+    ends: list[QueueEntry] = []
     troubles: list[XmodeError] = []
-    crew = Dispatch(
+    scheduler = Scheduler(
         world.bench("daemon"),
         world.fleet,
-        ended=lambda name, end: ends.append((name, end)),
+        ended=ends.append,
         trouble=troubles.append,
     )
-    crew.seat(dict.fromkeys(world.customers, 1))
-    crew.attend()
-    return crew, ends, troubles
+    scheduler.register(dict.fromkeys(world.customers, 1))
+    scheduler.attend()
+    return scheduler, ends, troubles
 
 
-def serials(world: Any) -> int:
-    """Grows with each change of any place."""
-    return max((turn.serial for turn in world.fleet.turns()), default=0)
-
-
-# --- One crew ---------------------------------------------------------------------------------------------
+# --- One scheduler -----------------------------------------------------------------------------------------
 
 
 def test_each_end_is_heard_of_once_by_each_daemon(daemon_world: Make) -> None:
     world = daemon_world()
     world.produce("2026-11-20", "2026-11-21")
     world.engage()
-    one, ends, _ = crew_of(world)
-    other, also, _ = crew_of(world)
-    one.call("acme")
+    one, ends, _ = scheduler_of(world)
+    other, also, _ = scheduler_of(world)
+    one.enqueue("acme")
     one.attend()
     world.work()
-    for crew in (one, other, one, other):
-        crew.attend()
-    assert [(name, end.looked, end.broken_off) for name, end in ends] == [("acme", True, False)]
+    for scheduler in (one, other, one, other):
+        scheduler.attend()
+    assert [(end.customer, end.looked, bool(end.reason)) for end in ends] == [("acme", True, False)]
     assert also == ends
-    turn = one.turn("acme")
+    turn = one.entry("acme")
     assert turn is not None
-    assert turn.state is TurnState.RESTING
+    assert turn.state is JobState.RESTING
 
 
 def test_what_ended_before_is_history_but_for_who_is_broken_off(daemon_world: Make) -> None:
     world = daemon_world()
     world.produce("2026-11-20")
     world.engage()
-    crew, _, _ = crew_of(world)
+    scheduler, _, _ = scheduler_of(world)
     world.refuse("globex")
     for name in world.customers:
-        crew.call(name)
-    crew.attend()
+        scheduler.enqueue(name)
+    scheduler.attend()
     world.work()
-    _, ends, _ = crew_of(world)
-    assert [(name, end.refused) for name, end in ends] == [("globex", True)]
+    _, ends, _ = scheduler_of(world)
+    assert [(end.customer, end.refused) for end in ends] == [("globex", True)]
 
 
 def test_what_the_ledger_does_not_take_is_asked_again_in_order(
     daemon_world: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     world = daemon_world()
-    crew, _, troubles = crew_of(world)
+    scheduler, _, troubles = scheduler_of(world)
     world.customers["hooli"] = {}
     with monkeypatch.context() as gone:
 
         def refuses(*arguments: Any, **others: Any) -> Any:
             raise LedgerReadOnly("the ledger cannot be written")
 
-        for what in ("seat", "call", "stop", "reap"):
+        for what in ("register", "enqueue", "stop", "reap"):
             gone.setattr(world.fleet, what, refuses)
-        crew.stop("acme")
-        crew.seat({"acme": 1, "hooli": 1})
-        crew.call("hooli", hurried=True)
-        crew.attend()
-        crew.call("hooli", serving_at=world.clock.now())
-        crew.attend()
+        scheduler.stop("acme")
+        scheduler.register({"acme": 1, "hooli": 1})
+        scheduler.enqueue("hooli", skip_backoff=True)
+        scheduler.attend()
+        scheduler.enqueue("hooli", serving_at=world.clock.now())
+        scheduler.attend()
     assert {type(error) for error in troubles} == {LedgerReadOnly}
-    assert [turn.customer for turn in crew.turns()] == ["acme"]  # globex is no longer shown
-    crew.attend()
-    assert [(turn.customer, turn.state) for turn in crew.turns()] == [
-        ("acme", TurnState.RESTING),
-        ("hooli", TurnState.QUEUED),
+    assert [turn.customer for turn in scheduler.entries()] == ["acme"]  # globex is no longer shown
+    scheduler.attend()
+    assert [(turn.customer, turn.state) for turn in scheduler.entries()] == [
+        ("acme", JobState.RESTING),
+        ("hooli", JobState.QUEUED),
     ]
-    ticket = world.fleet.next("worker", 45, waiting=False)
+    ticket = world.fleet.next("worker", 45, broken_off=False)
     assert ticket is not None
-    assert ticket.hurried
+    assert ticket.skip_backoff
     told = len(troubles)
-    crew.attend()
+    scheduler.attend()
     assert len(troubles) == told
 
 
 def test_who_has_no_seat_is_not_called_and_nobody_is_after_the_end(daemon_world: Make) -> None:
     world = daemon_world()
-    crew, _, _ = crew_of(world)
-    before = serials(world)
-    crew.call("nobody")
-    crew.close()
-    crew.call("acme")
-    crew.attend()
-    assert serials(world) == before
+    scheduler, _, _ = scheduler_of(world)
+    before = world.fleet.snapshot()
+    scheduler.enqueue("nobody")
+    scheduler.close()
+    scheduler.enqueue("acme")
+    scheduler.attend()
+    assert world.fleet.snapshot() == before
 
 
 def test_the_places_are_those_of_all_workers_that_live(daemon_world: Make) -> None:
     world = daemon_world(cluster={"places": 3})
-    crew, _, _ = crew_of(world)
-    assert (crew.workers, crew.busy) == (0, 0)
+    scheduler, _, _ = scheduler_of(world)
+    assert (scheduler.slots, scheduler.busy) == (0, 0)
     one, other = world.engage(), world.new_worker("other")
     now = world.clock.now()
     world.fleet.beat(WorkerRecord("other", now, now, places=3, busy=2))
-    crew.attend()
-    assert (crew.workers, crew.busy) == (6, 2)
+    scheduler.attend()
+    assert (scheduler.slots, scheduler.busy) == (6, 2)
     one.close()
-    crew.attend()
-    assert (crew.workers, crew.busy) == (3, 2)
+    scheduler.attend()
+    assert (scheduler.slots, scheduler.busy) == (3, 2)
     world.clock.advance(60)
-    assert (crew.workers, crew.busy) == (0, 0)  # not heard of for so long
+    assert (scheduler.slots, scheduler.busy) == (0, 0)  # not heard of for so long
     other.close()
 
 
@@ -139,38 +132,38 @@ def test_that_no_worker_lives_is_told_once(daemon_world: Make, monkeypatch: pyte
     world = daemon_world()
     told: list[Event] = []
     monkeypatch.setattr(
-        "xmode_transfer.services.daemon.dispatch.telemetry.warn", lambda event, **_: told.append(event)
+        "xmode_transfer.services.daemon.scheduler.telemetry.warn", lambda event, **_: told.append(event)
     )
-    crew, _, _ = crew_of(world)
+    scheduler, _, _ = scheduler_of(world)
     assert told == []
-    crew.call("acme")
+    scheduler.enqueue("acme")
     for _ in range(3):
-        crew.attend()
+        scheduler.attend()
     assert told == [Event.WORKERS_MISSING]
     world.engage()
-    crew.attend()
+    scheduler.attend()
     world.work()
     world.clock.advance(60)
-    crew.call("acme")
-    crew.attend()
+    scheduler.enqueue("acme")
+    scheduler.attend()
     assert told == [Event.WORKERS_MISSING] * 2
 
 
 def test_turns_of_a_worker_that_is_gone_are_queued_again(daemon_world: Make) -> None:
     world = daemon_world(customers={"acme": {}})
-    crew, _, _ = crew_of(world)
-    crew.call("acme")
-    crew.attend()
-    assert world.fleet.next("gone", 45, waiting=False) is not None
-    crew.attend()
-    turn = crew.turn("acme")
+    scheduler, _, _ = scheduler_of(world)
+    scheduler.enqueue("acme")
+    scheduler.attend()
+    assert world.fleet.next("gone", 45, broken_off=False) is not None
+    scheduler.attend()
+    turn = scheduler.entry("acme")
     assert turn is not None
-    assert turn.state is TurnState.RUNNING
+    assert turn.state is JobState.RUNNING
     world.clock.advance(46)
-    crew.attend()
-    turn = crew.turn("acme")
+    scheduler.attend()
+    turn = scheduler.entry("acme")
     assert turn is not None
-    assert turn.state is TurnState.QUEUED
+    assert turn.state is JobState.QUEUED
 
 
 # --- Several daemons --------------------------------------------------------------------------------------
@@ -203,10 +196,10 @@ def test_two_daemons_deliver_no_more_than_one(daemon_world: Make) -> None:
     assert world.delivered("acme") == world.delivered("globex") == ["2026-11-20", "2026-11-21"]
     assert [record.is_alive(world.clock.now()) for record in world.ledger.daemons.newest()] == [True, True]
     # what one of them served is not served again by the other
-    before = serials(world)
+    before = world.fleet.snapshot()
     other.wake("acme")
     other.attend()
-    assert serials(world) == before
+    assert world.fleet.snapshot() == before
 
 
 def test_one_of_them_keeps_house_and_another_when_that_is_gone(daemon_world: Make) -> None:
@@ -283,7 +276,7 @@ def test_who_was_queued_when_all_was_down_waits_for_a_daemon_that_says_what_is_m
     world.produce("2026-11-22", "2026-11-23")
     world.clock.advance(3 * 24 * 3600)
     world.step(world.worker)
-    assert world.worker.wait(120)
+    assert world.worker.drain(120)
     assert world.delivered() == before
     other.tick()
     for _ in range(3):
@@ -309,7 +302,7 @@ def test_what_the_board_shows_comes_from_the_fleet(daemon_world: Make) -> None:
     world = daemon_world(cluster={"places": 3})
     world.produce("2026-11-20")
     daemon = world.start()
-    shown: list[tuple[TurnState, str | None, int, int]] = []
+    shown: list[tuple[JobState, str | None, int, int]] = []
     seen = threading.Event()
 
     def on_read(_name: str, _offset: int) -> None:
@@ -317,7 +310,7 @@ def test_what_the_board_shows_comes_from_the_fleet(daemon_world: Make) -> None:
         world.clock.advance(5)
         world.worker.attend()
         daemon.attend()
-        turn = next(turn for turn in daemon.turns() if turn.state is TurnState.RUNNING)
+        turn = next(turn for turn in daemon.turns() if turn.state is JobState.RUNNING)
         pulse = daemon.pulse()
         shown.append((turn.state, turn.period, pulse.workers, pulse.busy))
         seen.set()
@@ -325,8 +318,8 @@ def test_what_the_board_shows_comes_from_the_fleet(daemon_world: Make) -> None:
     world.source.on_read = on_read
     world.tick()
     assert seen.is_set()
-    assert shown[0][:3] == (TurnState.RUNNING, "2026-11-20", 3)
+    assert shown[0][:3] == (JobState.RUNNING, "2026-11-20", 3)
     assert shown[0][3] >= 1
-    assert [turn.state for turn in daemon.turns()] == [TurnState.RESTING] * 2
+    assert [turn.state for turn in daemon.turns()] == [JobState.RESTING] * 2
     assert daemon.turns()[0].next_at is not None
-    assert {turn.state for turn in world.fleet.turns()} == {FleetState.RESTING}
+    assert {turn.state for turn in world.fleet.snapshot()} == {JobState.RESTING}

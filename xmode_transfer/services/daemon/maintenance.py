@@ -1,29 +1,45 @@
-"""Housekeeping: cleanups and access checks, beside the deliveries and out of their way."""
+"""Maintenance: cleanups and access checks, beside the deliveries and out of their way, by one of several
+daemons."""
 
 import threading
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from datetime import datetime
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
 
 from xmode_transfer import telemetry
 from xmode_transfer.domain.config import Configuration, CustomerState
-from xmode_transfer.domain.errors import ConfigError, LedgerError, VendorIdentityError, XmodeError
+from xmode_transfer.domain.daemons import longest_silence
+from xmode_transfer.domain.errors import (
+    AlreadyRunning,
+    ConfigError,
+    LeaseLost,
+    LedgerError,
+    VendorIdentityError,
+    XmodeError,
+)
 from xmode_transfer.domain.findings import AccessReport
 from xmode_transfer.domain.schedule import Work
 from xmode_transfer.ports import Prober
 from xmode_transfer.services.check_access import check_access
 from xmode_transfer.services.cleanup import cleanup
+from xmode_transfer.services.leasing import TTL_SECONDS
 from xmode_transfer.services.workbench import Workbench
 from xmode_transfer.telemetry import Event
+
+if TYPE_CHECKING:
+    from xmode_transfer.domain.records import Lease
 
 WORKERS = 2
 BY = "daemon"  # who asked for a cleanup, in the record of acts
 
-Job = tuple[str, Work]
+_LEASE = "house"
+
+_Piece = tuple[str, Work]
 
 
-class House:
+class Maintenance:
     """Two threads and a queue, each customer in it once for each work. Thread-safe."""
 
     def __init__(
@@ -45,10 +61,10 @@ class House:
         self._checked = checked
         self._trouble = trouble
         self._lock = threading.Condition()
-        self._queue: deque[Job] = deque()
-        self._wanted: dict[Job, datetime | None] = {}
-        self._running: set[Job] = set()
-        self._threads = ThreadPoolExecutor(WORKERS, thread_name_prefix="house")
+        self._queue: deque[_Piece] = deque()
+        self._wanted: dict[_Piece, datetime | None] = {}
+        self._running: set[_Piece] = set()
+        self._threads = ThreadPoolExecutor(WORKERS, thread_name_prefix="maintenance")
         self._stopped = False
 
     def ask(self, name: str, work: Work, due_at: datetime | None = None) -> None:
@@ -109,3 +125,36 @@ class House:
             cleanup(self._bench, configuration, name, by=BY)
         else:
             self._checked(check_access(self._bench, self._prober, customer))
+
+
+class MaintenanceLease:
+    """The right to clean up and to check access, of one of several daemons. Each asks for it at each tick;
+    one that no longer ticks loses it to the next that does."""
+
+    def __init__(self, bench: Workbench) -> None:
+        self._bench = bench
+        self._lease: Lease | None = None
+
+    def keep(self, tick_seconds: int) -> bool:
+        """Whether it is ours until the tick after the next. Raises LedgerError."""
+        ledger = self._bench.ledger
+        ttl_seconds = max(TTL_SECONDS, longest_silence(tick_seconds) / timedelta(seconds=1))
+        if self._lease is not None:
+            try:
+                self._lease = ledger.leases.renew(self._lease, ttl_seconds)
+            except LeaseLost:
+                self._lease = None
+            else:
+                return True
+        try:
+            self._lease = ledger.leases.claim(_LEASE, self._bench.holder, ttl_seconds)
+        except AlreadyRunning:
+            return False
+        telemetry.log(Event.HOUSE_TAKEN)
+        return True
+
+    def give_back(self) -> None:
+        """For the daemon's end. Raises LedgerError."""
+        if self._lease is not None:
+            self._bench.ledger.leases.release(self._lease)
+            self._lease = None
