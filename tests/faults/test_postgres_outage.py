@@ -20,6 +20,7 @@ from tests.postgres import PostgresServer
 from xmode_transfer import telemetry
 from xmode_transfer.adapters.clock import SystemClock
 from xmode_transfer.adapters.ledger import Ledger, files, leases, open_ledger
+from xmode_transfer.adapters.ledger.database import Prepared
 from xmode_transfer.bootstrap import queue_schema
 from xmode_transfer.domain.acts import Act, ActKind, Removal, RemovalOutcome
 from xmode_transfer.domain.errors import AlreadyRunning, LeaseLost, LedgerError, LedgerUnreachable
@@ -117,7 +118,7 @@ def test_what_was_acknowledged_is_there_after_the_server_died_and_the_work_goes_
 
 
 def test_a_plan_whose_listing_was_half_through_when_the_server_restarted_is_whole(
-    own_postgres: PostgresServer, open_: Open
+    own_postgres: PostgresServer, open_: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ledger = open_(own_postgres.url("xmode"))
     lease = ledger.leases.claim("work", ELSEWHERE, 600)
@@ -132,25 +133,24 @@ def test_a_plan_whose_listing_was_half_through_when_the_server_restarted_is_whol
     assert ledger.objects.plan(lease, "d", listed()) == 12_000
     assert ledger.objects.totals("d") == (12_000, 12_000_000)
     # after that, the plan is in the server; the connection that holds what is staged breaks in between
-    _break_once(ledger, own_postgres, "merge_staged")
+    _break_once(monkeypatch, own_postgres)
     assert ledger.objects.plan(lease, "d", [an_object("new")]) == 1
     assert ledger.objects.totals("d") == (12_001, 12_001_000)
 
 
-def _break_once(ledger: Ledger, server: PostgresServer, name: str) -> None:
-    """The connection is cut when that statement is about to run for the first time."""
-    prepared = getattr(ledger.objects._statements, name)
-    run = prepared.run
+def _break_once(monkeypatch: pytest.MonkeyPatch, server: PostgresServer) -> None:
+    """The connection is cut when the next statement of a plan's merge is about to run."""
+    run = Prepared.run
 
-    def cut(connection: Any, **values: object) -> Any:
-        prepared.run = run
+    def cut(prepared: Prepared, connection: Any, **values: object) -> Any:
+        monkeypatch.setattr(Prepared, "run", run)
         server.execute(
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
             "WHERE pid <> pg_backend_pid() AND backend_type = 'client backend'"
         )
-        return run(connection, **values)
+        return run(prepared, connection, **values)
 
-    prepared.run = cut
+    monkeypatch.setattr(Prepared, "run", cut)
 
 
 @pytest.mark.parametrize("was_written", [True, False])
