@@ -13,7 +13,8 @@ import pytest
 from xmode_transfer.adapters import checksums
 from xmode_transfer.adapters.clock import SystemClock
 from xmode_transfer.adapters.lanes import SMALL_BYTES
-from xmode_transfer.adapters.s3_fast import FastStore, FastStores, bodies, direct
+from xmode_transfer.adapters.s3_fast import FastStore, FastStores, direct
+from xmode_transfer.adapters.s3_fast.store import path_of_descriptor
 from xmode_transfer.adapters.source_local.opened import LocalFile, open_file
 from xmode_transfer.adapters.source_local.walk import identity_of
 from xmode_transfer.domain.config import Limits
@@ -181,7 +182,7 @@ def test_a_file_that_is_replaced_under_its_name_is_not_what_is_read(
     """The name leads elsewhere by the time the CRT opens it: its descriptor does not."""
     stub.reply(fine)
     file = opened(CONTENT)
-    of_descriptor = bodies.path_of_descriptor
+    of_descriptor = path_of_descriptor
     (tmp_path / "other").write_bytes(bytes(len(CONTENT)))
 
     def replaced(body: Any) -> str | None:
