@@ -87,10 +87,9 @@ class Gate:
 
     def decide(self, session: MemorySession, call: S3Call) -> Decision:
         call = replace(call, partition=self.partition)
-        return strictest(
-            requests(call, session.principal),
-            lambda request: allowed(session.role.permission_policies, session.session_policy, request),
-        )
+        policies = session.role.permission_policies
+        needed = requests(call, session.principal)
+        return strictest([allowed(policies, session.session_policy, request) for request in needed])
 
     def _enter_kms(self, session: MemorySession, call: S3Call, bucket: MemoryBucket, key_arn: str) -> None:
         """S3 asks KMS as the caller (S3 User Guide, SSE-KMS), naming itself as the service."""

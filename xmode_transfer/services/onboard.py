@@ -3,7 +3,7 @@ has set its side up, its access checked and the customer turned on."""
 
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 from xmode_transfer import telemetry
 from xmode_transfer.domain.config import Configuration, Customer, CustomerState
@@ -13,6 +13,10 @@ from xmode_transfer.domain.findings import AccessReport, Finding, Severity
 from xmode_transfer.domain.sign_up import FROM_COMPANY, GENERATED, Mistake, SignUp, drafted
 from xmode_transfer.telemetry import Event
 
+if TYPE_CHECKING:
+    from xmode_transfer.adapters.config_files.registry import CustomerFiles
+    from xmode_transfer.adapters.kit import KitDirectory
+
 _ACTING = frozenset({Severity.ERROR, Severity.CRITICAL})
 _NEW = "(this sign-up)"
 _OPTION_OF = {
@@ -21,33 +25,6 @@ _OPTION_OF = {
     "destination": "--bucket, --prefix",
     "feeds": "--feed",
 }
-
-
-class Registry(Protocol):
-    """The customers of the configuration, as they are added and changed."""
-
-    def claims(self) -> Sequence[Claim]:
-        """What every customer claims, also retired ones and those whose files are wrong."""
-
-    def illegible(self, text: str) -> str | None:
-        """A customer whose file cannot be read at all and has this text in it."""
-
-    def add(self, customer: Customer) -> str:
-        """Adds a customer, answers its file; never replaces one. Raises ConfigError, and adds nothing."""
-
-    def set_state(self, customer: Customer, state: CustomerState) -> None:
-        """Changes a customer's state and nothing else of its file. Raises ConfigError."""
-
-
-class KitPlace(Protocol):
-    """A directory that a kit goes to."""
-
-    def write(self, customer: Customer, principal: str) -> tuple[str, ...]:
-        """Writes all files or none; answers their names. Raises ConfigError, also when something lies there
-        already."""
-
-    def remove(self) -> None:
-        """Takes them away again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,8 +57,8 @@ class Confirmation:
 def onboard(
     sign_up: SignUp,
     configuration: Configuration,
-    registry: Registry,
-    place: KitPlace,
+    registry: "CustomerFiles",
+    place: "KitDirectory",
     token: Callable[[], str],
 ) -> Onboarded:
     """Takes a customer in as pending. Calls nobody. Raises ConfigError with every mistake; then nothing is
@@ -116,7 +93,7 @@ def onboard(
 def confirm(
     check: Callable[[Customer], AccessReport],
     configuration: Configuration,
-    registry: Registry,
+    registry: "CustomerFiles",
     name: str,
     *,
     override: str | None = None,
@@ -200,7 +177,7 @@ def _broken_feeds(configuration: Configuration, customer: Customer) -> Collectio
     return {feed for feed in customer.feeds if f"feeds/{feed}.yaml" in files} - configuration.feeds.keys()
 
 
-def _illegible(customer: Customer, registry: Registry) -> Iterator[Mistake]:
+def _illegible(customer: Customer, registry: "CustomerFiles") -> Iterator[Mistake]:
     for option, text in (("--external-id", customer.external_id), ("--role-name", customer.role_arn)):
         other = registry.illegible(text)
         if other is not None:

@@ -14,7 +14,7 @@ from xmode_transfer.domain.errors import ConfigError
 
 
 class CustomerFiles:
-    """The customers/ directory of a configuration. Implements ``services.onboard.Registry``."""
+    """The customers/ directory of a configuration."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory

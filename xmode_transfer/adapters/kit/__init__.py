@@ -81,7 +81,7 @@ def customer_file(customer: Customer) -> str:
 
 
 class KitDirectory:
-    """Implements ``services.onboard.KitPlace``."""
+    """Where a kit goes."""
 
     def __init__(self, path: Path) -> None:
         self._path = path.absolute()

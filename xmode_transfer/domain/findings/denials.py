@@ -101,7 +101,8 @@ def change(denial: Denial, facts: Facts, *, assuming: bool = False) -> Fix:
 
 def _place(denial: Denial, facts: Facts, assuming: bool) -> tuple[str, str | None]:
     """Where the policy hangs, and the call of the AWS CLI that shows it."""
-    user = facts.principal.rpartition("/")[2]
+    kind, name = ("user", facts.principal.rpartition("/")[2]) if assuming else ("role", facts.role_name)
+    whose = f"our user {name}" if assuming else f"the role {name}"
     if denial.arn is not None and ":iam:" in denial.arn:
         arn = shlex.quote(denial.arn)
         version = f"aws iam get-policy --policy-arn {arn} --query Policy.DefaultVersionId --output text"
@@ -112,23 +113,15 @@ def _place(denial: Denial, facts: Facts, assuming: bool) -> tuple[str, str | Non
         shown = None
     policy = f"the policy {denial.arn}" if denial.arn else None
     match denial.policy:
-        case PolicyType.IDENTITY if assuming:
-            return policy or f"the policies of our user {user}", shown or (
-                f"aws iam list-user-policies --user-name {user}; "
-                f"aws iam list-attached-user-policies --user-name {user}"
-            )
         case PolicyType.IDENTITY:
-            return policy or f"the policies of the role {facts.role_name}", shown or (
-                f"aws iam list-role-policies --role-name {facts.role_name}; "
-                f"aws iam list-attached-role-policies --role-name {facts.role_name}"
-            )
-        case PolicyType.BOUNDARY if assuming:
-            return f"the permissions boundary of our user {user}", shown or (
-                f"aws iam get-user --user-name {user} --query User.PermissionsBoundary"
+            return policy or f"the policies of {whose}", shown or (
+                f"aws iam list-{kind}-policies --{kind}-name {name}; "
+                f"aws iam list-attached-{kind}-policies --{kind}-name {name}"
             )
         case PolicyType.BOUNDARY:
-            return f"the permissions boundary of the role {facts.role_name}", shown or (
-                f"aws iam get-role --role-name {facts.role_name} --query Role.PermissionsBoundary"
+            boundary = f"{kind.title()}.PermissionsBoundary"
+            return f"the permissions boundary of {whose}", shown or (
+                f"aws iam get-{kind} --{kind}-name {name} --query {boundary}"
             )
         case PolicyType.RESOURCE | PolicyType.TRUST if assuming:
             return f"the trust policy of the role {facts.role_name}", (
@@ -140,15 +133,12 @@ def _place(denial: Denial, facts: Facts, assuming: bool) -> tuple[str, str | Non
                 f"aws kms get-key-policy --key-id {key} --policy-name default --query Policy --output text"
             )
         case PolicyType.SCP | PolicyType.RCP:
-            account = (
-                facts.principal.split(":")[4]
-                if assuming and denial.policy is PolicyType.SCP
-                else (facts.account)
-            )
-            kind = denial.policy.upper().replace(" ", "_")
+            ours = assuming and denial.policy is PolicyType.SCP
+            account = facts.principal.split(":")[4] if ours else facts.account
+            filtered = denial.policy.upper().replace(" ", "_")
             where = policy or f"the {denial.policy} of account {account}'s organisation"
             return where, shown or (
-                f"aws organizations list-policies-for-target --target-id {account} --filter {kind}"
+                f"aws organizations list-policies-for-target --target-id {account} --filter {filtered}"
             )
         case PolicyType.VPC_ENDPOINT:
             return "the policy of the VPC endpoint through which this service reaches AWS", (

@@ -69,13 +69,7 @@ class _Judge:
         subscriptions = tuple(self._subscription(customer, feed, active=active) for feed in feeds)
         if not active:
             word = Health.PENDING if customer.state is CustomerState.PENDING else Health.RETIRED
-            return CustomerHealth(
-                name,
-                customer.company,
-                word,
-                subscriptions=subscriptions,
-                **known,
-            )
+            return CustomerHealth(name, customer.company, word, subscriptions=subscriptions, **known)
         troubled = sorted(
             (item for item in subscriptions if item.trouble), key=lambda item: GRAVITY.index(item.health)
         )

@@ -3,7 +3,7 @@
 Sources: S3 API reference, "Permissions" of each call; S3 User Guide, "Multipart upload API and permissions".
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -96,10 +96,9 @@ def _for_headers(call: S3Call) -> tuple[str, ...]:
     return extra
 
 
-def strictest(needed: Sequence[Request], decide: Callable[[Request], Decision]) -> Decision:
-    """The one decision that stands for all that a call needs: a refusal before a doubt, a doubt before an
-    allow."""
-    decisions = [decide(request) for request in needed]
+def strictest(decisions: Sequence[Decision]) -> Decision:
+    """The one decision that stands for all of which each is needed: a refusal before a doubt, a doubt before
+    an allow."""
     for outcome in (Outcome.EXPLICIT_DENY, Outcome.IMPLICIT_DENY, Outcome.CANNOT_TELL):
         for decision in decisions:
             if decision.outcome is outcome:
@@ -115,6 +114,5 @@ def decide(
     principal: str = "",
 ) -> Decision:
     """Whether a role with these policies, in a session with that session policy, may make the call."""
-    return strictest(
-        requests(call, principal), lambda request: allowed(identity_policies, session_policy, request)
-    )
+    needed = requests(call, principal)
+    return strictest([allowed(identity_policies, session_policy, request) for request in needed])

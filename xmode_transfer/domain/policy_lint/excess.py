@@ -11,7 +11,7 @@ from enum import Enum
 from typing import Any, NamedTuple
 
 from xmode_transfer.domain.findings import Cause, Finding, Severity, finding, passed
-from xmode_transfer.domain.policy import ACL, Outcome, Request, S3Call, evaluate, requests, strictest
+from xmode_transfer.domain.policy import ACL, Outcome, Request, S3Call, evaluate, requests
 from xmode_transfer.domain.policy.conditions import Context
 from xmode_transfer.domain.policy.documents import GRANTS, s3_service
 from xmode_transfer.domain.policy.patterns import matches
@@ -254,5 +254,5 @@ def _ways_to_open(rights: Rights) -> Iterator[str]:
     for operation, words, more in asked:
         call = S3Call(operation, facts.bucket, f"{facts.prefix}file", partition=facts.partition, **more)
         needed = [rights.known(request) for request in requests(call, rights.session)]
-        if strictest(needed, lambda request: evaluate(rights.on_role, request)).outcome is Outcome.ALLOW:
+        if all(evaluate(rights.on_role, request).allowed for request in needed):
             yield f"{operation} with {words}"

@@ -4,7 +4,7 @@ A bucket's policy and a role's policies of one account add up: one allow will do
 accounts both must allow (IAM User Guide, "Cross-account policy evaluation logic").
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -157,16 +157,8 @@ def _assume(documents: Sequence[Document], facts: Facts, principal: str, externa
         )
         for document in documents
     ]
-    return decisions[0] if len(decisions) == 1 else _weakest(decisions)
-
-
-def _weakest(decisions: Sequence[Decision]) -> Decision:
-    """A role has one trust policy; of several that were pasted, each must be right."""
-    for outcome in (Outcome.EXPLICIT_DENY, Outcome.IMPLICIT_DENY, Outcome.CANNOT_TELL):
-        for decision in decisions:
-            if decision.outcome is outcome:
-                return decision
-    return decisions[0]
+    # A role has one trust policy; of several that were pasted, each must be right.
+    return strictest(decisions)
 
 
 # --- Rights --------------------------------------------------------------------------------------------
@@ -198,21 +190,24 @@ class Rights:
         )
 
     def call(self, operation: str, **how: Any) -> Decision:
-        """The call on a delivered object and in the check's reserved place, or on the bucket."""
-        facts = self.facts
-        keys = [facts.prefix + _DATA, check_place(facts.prefix) + "canary"]
-        calls = [S3Call(operation, facts.bucket, key, partition=facts.partition, **how) for key in keys]
-        needed = [self.known(request) for call in calls for request in requests(call, self.session)]
-        return strictest(needed, self.decide)
+        """The call on a delivered object and in the check's reserved place."""
+        prefix = self.facts.prefix
+        return self._all(
+            S3Call(operation, self.facts.bucket, key, partition=self.facts.partition, **how)
+            for key in (prefix + _DATA, check_place(prefix) + "canary")
+        )
 
     def listing(self) -> Decision:
-        facts = self.facts
-        calls = [
-            S3Call("ListObjectsV2", facts.bucket, prefix=prefix, partition=facts.partition)
-            for prefix in (facts.prefix, check_place(facts.prefix))
-        ]
+        """Below our prefix, and in the check's reserved place."""
+        bucket, prefix, partition = self.facts.bucket, self.facts.prefix, self.facts.partition
+        return self._all(
+            S3Call("ListObjectsV2", bucket, prefix=place, partition=partition)
+            for place in (prefix, check_place(prefix))
+        )
+
+    def _all(self, calls: Iterable[S3Call]) -> Decision:
         needed = [self.known(request) for call in calls for request in requests(call, self.session)]
-        return strictest(needed, self.decide)
+        return strictest([self.decide(request) for request in needed])
 
     def decide(self, request: Request) -> Decision:
         if not self.on_bucket:
@@ -231,7 +226,7 @@ class Rights:
         on_role = evaluate(self.on_role, request)
         on_bucket = evaluate(self.on_bucket, request, kind=PolicyKind.RESOURCE)
         if self.facts.account != self.facts.bucket_owner:
-            return _weakest([on_role, on_bucket])
+            return strictest([on_role, on_bucket])
         order = (Outcome.ALLOW, Outcome.CANNOT_TELL, Outcome.IMPLICIT_DENY)
         return min((on_role, on_bucket), key=lambda decision: order.index(decision.outcome))
 
@@ -255,7 +250,7 @@ class Rights:
             assert decision is not None
             return decision
         # The key's policy must let the role in, itself or by leaving that to IAM (KMS Developer Guide).
-        return _weakest([on_role, on_key])
+        return strictest([on_role, on_key])
 
     @property
     def session(self) -> str:
@@ -319,7 +314,7 @@ def judge_key(name: str, rights: Rights, key_arn: str) -> Answers:
     """Whether the role may use the key through S3."""
     decisions = [rights.key(action, key_arn) for action in ("kms:GenerateDataKey", "kms:Decrypt")]
     words = "use the KMS key through S3"
-    yield from _needed(name, "encryption", Cause.KMS_DENIED, _weakest(decisions), rights.facts, words)
+    yield from _needed(name, "encryption", Cause.KMS_DENIED, strictest(decisions), rights.facts, words)
 
 
 def judge_no_key(name: str, rights: Rights) -> Answers:
