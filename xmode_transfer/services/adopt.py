@@ -22,7 +22,6 @@ from xmode_transfer.domain.config import Configuration, Customer
 from xmode_transfer.domain.errors import (
     AlreadyRunning,
     ExitCode,
-    Interrupted,
     ObjectNotFound,
     StoreError,
     XmodeError,
@@ -58,6 +57,7 @@ IDENTITY = "adopted"
 _WINDOW = 8
 _BATCH = 1000
 _MOST_KEPT = 1000
+_WHEN_STOPPED = "what was adopted is recorded; adopt again"
 _MARKS = 100_000
 """So many revisions before a manifest's own may have put its objects."""
 _MOST_IN_A_ROW = 20
@@ -178,7 +178,7 @@ class _Adopting:
                 place = manifest_place(prefix, listed.key)
                 if place is None or not self.scope.covers(place.feed, place.period):
                     continue
-                self._check_stop()
+                self.bench.check_stop(_WHEN_STOPPED)
                 found = known.get((place.period, place.revision))
                 item = AdoptedDelivery(place, listed.key)
                 if found is not None and found.status is Status.DELIVERED:
@@ -203,10 +203,6 @@ class _Adopting:
         if self.scope.feed is not None:
             return [self.scope.feed]
         return sorted({*self.customer.feeds, *self.configuration.feeds})
-
-    def _check_stop(self) -> None:
-        if self.bench.stop.is_set():
-            raise Interrupted("stopped on request", hint="what was adopted is recorded; adopt again")
 
     def _one(self, store: ObjectStore, item: AdoptedDelivery, *, dry_run: bool) -> StoreError | None:
         """One manifest. Answers the error with which the store refused it for good, if it did."""
@@ -321,8 +317,7 @@ class _Adopting:
         identity: str,
         body: OpenFile,
     ) -> None:
-        limits, place = self.bench.limits, item.place
-        threads = min(limits.parallel_objects, limits.parallel_objects_per_customer)
+        place = item.place
         marks = {
             delivery_id(self.customer.name, place.feed, place.period, revision)
             for revision in range(max(1, place.revision - _MARKS), place.revision + 1)
@@ -334,7 +329,7 @@ class _Adopting:
 
         def receipts() -> Iterator[Receipt]:
             for entry in ManifestReader(chunks_of(body)):
-                self._check_stop()
+                self.bench.check_stop(_WHEN_STOPPED)
                 yield receipt_of(entry)
 
         def prove(receipt: Receipt) -> tuple[Receipt, str | None, StoreError | None]:
@@ -344,7 +339,9 @@ class _Adopting:
             return answer
 
         try:
-            with in_order(prove, receipts(), name="adopt", threads=threads, ahead=_WINDOW) as proven:
+            with in_order(
+                prove, receipts(), name="adopt", threads=self.bench.parallel, ahead=_WINDOW
+            ) as proven:
                 for receipt, wrong, refused in proven:
                     refused_in_a_row = refused_in_a_row + 1 if refused is not None else 0
                     if refused is not None and refused_in_a_row >= _MOST_IN_A_ROW:

@@ -10,7 +10,6 @@ from datetime import datetime
 
 from xmode_transfer.domain.acts import Removal, RemovalOutcome
 from xmode_transfer.domain.config import Customer
-from xmode_transfer.domain.errors import Interrupted
 from xmode_transfer.domain.records import DeliveredKey, Delivery, Status
 from xmode_transfer.domain.retention import Action, DeliveryKey, Verdict, decide
 from xmode_transfer.ports import ListedObject, ObjectStore
@@ -118,8 +117,7 @@ class Planning:
         for prefix in below:
             for item in self.store.list(prefix):
                 self._plan.listed += 1
-                if self.bench.stop.is_set():
-                    raise Interrupted("stopped on request", hint="nothing was removed")
+                self.bench.check_stop("nothing was removed")
                 yield item
 
     def _expire(self, known: DeliveredKey, there: ListedObject, reason: str) -> None:

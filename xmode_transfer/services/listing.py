@@ -9,7 +9,6 @@ from typing import NamedTuple
 
 from xmode_transfer.domain.beside import beside
 from xmode_transfer.domain.config import Customer, Feed
-from xmode_transfer.domain.errors import Interrupted
 from xmode_transfer.domain.keys import is_notice
 from xmode_transfer.domain.layout import Layout, Place
 from xmode_transfer.domain.policy import Step
@@ -82,8 +81,7 @@ class Listing:
             known = self.bench.ledger.keys.delivered(self.customer.name, self.feed)
             for compared in compare(store.list(below), known, prefix):
                 item = compared
-                if self.bench.stop.is_set():
-                    raise Interrupted("stopped on request", hint="a listing begins anew")
+                self.bench.check_stop("a listing begins anew")
                 record = item.known
                 place = Place(record.feed, record.period) if record is not None else layout.place(item.key)
                 if self.period is not None and place.period != self.period:

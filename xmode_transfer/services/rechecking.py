@@ -17,7 +17,7 @@ from operator import attrgetter
 from typing import Generic, NamedTuple, TypeVar
 
 from xmode_transfer import telemetry
-from xmode_transfer.domain.errors import AccessDenied, Interrupted, SourceChanged, SourceUnreadable
+from xmode_transfer.domain.errors import AccessDenied, SourceChanged, SourceUnreadable
 from xmode_transfer.domain.keys import IllegalName, manifest_key
 from xmode_transfer.domain.periods import PeriodKind
 from xmode_transfer.domain.records import (
@@ -111,14 +111,11 @@ class Recheck:
 
     def _lost(self) -> Generator[_Lost]:
         """In the order of names."""
-        limits = self.bench.limits
-        threads = min(limits.parallel_objects, limits.parallel_objects_per_customer)
 
         def doubtful() -> Iterator[tuple[PlannedObject, Receipt, bool]]:
             """What the listing does not show as we put it, and whether a HEAD is asked."""
             for planned, receipt in self.bench.ledger.objects.proven(self.delivery.id):
-                if self.bench.stop.is_set():
-                    raise Interrupted("stopped on request", hint="the next run looks again")
+                self.bench.check_stop("the next run looks again")
                 if receipt.delivered_at > self.before:
                     continue  # sent by this very run
                 listed = self._listed(receipt.key)
@@ -133,7 +130,9 @@ class Recheck:
             planned, receipt, asked = item
             return planned, receipt, self._head(receipt.key) if asked else None
 
-        with in_order(look, doubtful(), name="recheck", threads=threads, ahead=_HEADS_AHEAD) as looked_at:
+        with in_order(
+            look, doubtful(), name="recheck", threads=self.bench.parallel, ahead=_HEADS_AHEAD
+        ) as looked_at:
             for planned, receipt, info in looked_at:
                 reason = self._judged(planned, receipt, info)
                 if reason is not None:

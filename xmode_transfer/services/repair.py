@@ -16,7 +16,6 @@ from xmode_transfer.domain.config import Configuration, Customer, Feed
 from xmode_transfer.domain.errors import (
     AlreadyRunning,
     ExitCode,
-    Interrupted,
     SourceError,
     StoreError,
     XmodeError,
@@ -165,8 +164,7 @@ class _Repair:
             wanted = [finding.known for finding in findings if finding.flaw is Flaw.MISSING]
             if not wanted:
                 continue
-            if self.bench.stop.is_set():
-                raise Interrupted("stopped on request", hint="what was repaired is recorded; verify again")
+            self.bench.check_stop("what was repaired is recorded; verify again")
             try:
                 self._period(store, wanted, findings)
             except (AlreadyRunning, SourceError) as error:
@@ -255,8 +253,7 @@ class _Repair:
             self.bench.ledger.objects.spread_receipts(lease, delivery.id)
         if sent.halted is not None:
             raise sent.halted
-        if self.bench.stop.is_set():
-            raise Interrupted("stopped on request", hint="what was repaired is recorded; verify again")
+        self.bench.check_stop("what was repaired is recorded; verify again")
 
     def _publish(
         self, store: ObjectStore, delivery: Delivery, lease: Lease, item: DeliveredKey, *, whole: bool

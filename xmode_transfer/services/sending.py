@@ -115,8 +115,7 @@ class Sender:
         self._lock = threading.Condition()
         self._outstanding = 0
         self._consecutive = 0
-        parallel = min(bench.limits.parallel_objects, bench.limits.parallel_objects_per_customer)
-        self._window = _WINDOW * parallel
+        self._window = _WINDOW * bench.parallel
         self._refill_below = int(_REFILL * self._window)
         self._settling = ThreadPoolExecutor(max_workers=8, thread_name_prefix="settle")
         self._large_threads = ThreadPoolExecutor(max_workers=3, thread_name_prefix="large")

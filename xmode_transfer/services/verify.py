@@ -177,20 +177,18 @@ class Verification:
         return sum(item.objects for item in held), sum(item.bytes for item in held)
 
     def _checked(self, store: ObjectStore, count: int) -> Iterator[tuple[CheckedKey, Finding | None]]:
-        threads = min(self.bench.limits.parallel_objects, self.bench.limits.parallel_objects_per_customer)
         salt = f"{self.bench.clock.now():%Y-%m-%d}"
         self._expected_acl = self._usual_acl(store)
 
         def keys() -> Iterator[tuple[DeliveredKey, bool]]:
             for known in self._keys(store):
-                if self.bench.stop.is_set():
-                    raise Interrupted("stopped on request", hint="a verification begins anew")
+                self.bench.check_stop("a verification begins anew")
                 yield known, in_sample(known.key, salt, count, self.acl_sample)
 
         def check(item: tuple[DeliveredKey, bool]) -> tuple[CheckedKey, XmodeError | None]:
             return self._check(store, *item)
 
-        with in_order(check, keys(), name="verify", threads=threads, ahead=_WINDOW) as checked:
+        with in_order(check, keys(), name="verify", threads=self.bench.parallel, ahead=_WINDOW) as checked:
             for item, error in checked:
                 yield self._settled(item, error)
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from xmode_transfer.adapters.ledger import Ledger
 from xmode_transfer.domain.backoff import Backoff
 from xmode_transfer.domain.config import Limits, UnsafeRoles, Vendor
+from xmode_transfer.domain.errors import Interrupted
 from xmode_transfer.ports import (
     Attestation,
     ChecksumOf,
@@ -37,3 +38,13 @@ class Workbench:
     backoff: Backoff = field(default_factory=Backoff)
     stop: threading.Event = field(default_factory=threading.Event)
     attestation: Attestation | None = None
+
+    @property
+    def parallel(self) -> int:
+        """Requests that are in flight at once for one customer."""
+        return min(self.limits.parallel_objects, self.limits.parallel_objects_per_customer)
+
+    def check_stop(self, hint: str) -> None:
+        """Raises Interrupted when the process is asked to end; ``hint`` is what becomes of the work."""
+        if self.stop.is_set():
+            raise Interrupted("stopped on request", hint=hint)
