@@ -82,7 +82,7 @@ def run(
 
 
 class _Template:
-    """The process that is forked. It ends with this one."""
+    """The process that is forked. It ends when it is closed, and with this one."""
 
     def __init__(self, about: dict[str, str]) -> None:
         self.about = about
@@ -109,6 +109,12 @@ class _Template:
         assert answer, "the process that is forked for each command has died"
         return int(answer)
 
+    def close(self) -> None:
+        self._socket.close()
+        assert self._process.stdout is not None
+        self._process.stdout.close()
+        self._process.wait(60)
+
 
 _templates: list[_Template] = []
 
@@ -120,6 +126,12 @@ def _template(environment: dict[str, str]) -> _Template | None:
     if not _templates:
         _templates.append(_Template(about))
     return _templates[0] if _templates[0].about == about else None
+
+
+def close() -> None:
+    """At the end of the tests."""
+    while _templates:
+        _templates.pop().close()
 
 
 # --- The process that is forked ---------------------------------------------------------------------------

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from hypothesis import is_hypothesis_test, settings
 
+from tests import commands
 from tests.bucket import remove_customer
 from tests.forms import IS_SOAK
 from xmode_transfer.sandbox import server
@@ -38,6 +39,10 @@ def pytest_configure() -> None:
     that: tests send SIGINT to processes of theirs."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_sessionfinish() -> None:
+    commands.close()
 
 
 # --- What is run when --------------------------------------------------------------------------------------
