@@ -1,14 +1,14 @@
 """How a daemon queues customers and hears what came of them, and several daemons of a fleet together."""
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import timedelta
 from typing import Any
 
 import pytest
 
 from xmode_transfer.domain.errors import LedgerReadOnly, XmodeError
-from xmode_transfer.domain.work_queue import JobState, QueueEntry, WorkerRecord
+from xmode_transfer.domain.work_queue import JobRequest, JobState, QueueEntry, WorkerRecord
 from xmode_transfer.services.daemon import Daemon, Scheduler
 from xmode_transfer.telemetry import Event
 
@@ -164,6 +164,66 @@ def test_turns_of_a_worker_that_is_gone_are_queued_again(daemon_world: Make) -> 
     turn = scheduler.entry("acme")
     assert turn is not None
     assert turn.state is JobState.QUEUED
+
+
+def test_a_queue_that_is_slow_to_read_is_read_less_often_but_not_seldom(
+    daemon_world: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = daemon_world()
+    scheduler, _, _ = scheduler_of(world)
+    read: list[float] = []
+    lasts: list[float] = []
+    snapshot = world.fleet.snapshot
+
+    def slow() -> list[QueueEntry]:
+        read.append(world.clock.monotonic())
+        world.clock.advance(lasts[-1])
+        return snapshot()
+
+    monkeypatch.setattr(world.fleet, "snapshot", slow)
+    for seconds, pause in ((0.1, 2.0), (60.0, 5.0)):
+        lasts.append(seconds)
+        scheduler.attend()
+        done = len(read)
+        world.clock.advance(pause - 0.5)
+        scheduler.attend()
+        assert len(read) == done
+        world.clock.advance(1.0)
+        scheduler.attend()
+        assert len(read) == done + 1
+        world.clock.advance(10)
+
+
+def test_a_time_of_the_schedule_raises_a_backfill_that_is_queued_once(
+    daemon_world: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    schedule = {"cron": "0 7 * * *", "timezone": "UTC"}
+    world = daemon_world(customers={"acme": {"schedule": schedule}}, service={"spread_seconds": 0})
+    daemon = world.start()
+    world.tick()
+    asked: list[JobRequest] = []
+    enqueue = world.fleet.enqueue
+
+    def enqueued(requests: Iterable[JobRequest]) -> None:
+        asked.extend(requests)
+        enqueue(asked[-1:])
+
+    monkeypatch.setattr(world.fleet, "enqueue", enqueued)
+    world.fleet.enqueue([JobRequest("acme")])
+    daemon.attend()
+    for _ in range(3):
+        daemon.tick()
+        daemon.attend()
+    assert asked == [JobRequest("acme")]
+    world.clock.advance(24 * 3600)
+    daemon._ticked_before = world.clock.now()  # it was not away
+    for _ in range(3):
+        daemon.tick()
+        daemon.attend()
+    due = world.clock.now().replace(hour=7, minute=0, second=0, microsecond=0)
+    if due > world.clock.now():
+        due -= timedelta(days=1)
+    assert asked[1:] == [JobRequest("acme", serving_at=due)]
 
 
 # --- Several daemons --------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""The daemon's life: start, wait for what wakes it, drain, end. It takes the turns of customers itself, or
+"""The daemon's life: start, wait for what wakes it, drain, end. It takes the jobs of customers itself, or
 leaves them to the workers of a fleet.
 
 One thread does everything here, whatever wakes it: the clock, a signal, a changed file. Signal handlers and
@@ -45,7 +45,7 @@ _LATE_SECONDS = 10.0
 
 
 class Engine(StrEnum):
-    """Who takes the turns."""
+    """Who takes the jobs."""
 
     THREADS = "threads"  # this process
     PROCRASTINATE = "procrastinate"  # `xmode-transfer worker`, on any number of machines
@@ -54,7 +54,7 @@ class Engine(StrEnum):
 def run(directory: Path, engine: Engine = Engine.THREADS) -> int:
     """Works until it is asked to end; answers the exit code. A database server that is away at the start is
     waited for. Raises ConfigError when service.yaml cannot be used, or names a ledger that is not there or
-    does not let us in; AlreadyRunning beside those who take turns of the same ledger in another way;
+    does not let us in; AlreadyRunning beside those who take jobs of the same ledger in another way;
     LedgerError."""
     with Inbox() as inbox:
         return begin_when_there(
@@ -124,7 +124,7 @@ def _queue(bench: Workbench, configuration: Configuration, *, alone: bool) -> Wo
 
 
 def _lease(bench: Workbench, engine: Engine) -> AbstractContextManager[Lease]:
-    """The right to be the one daemon that takes turns, or one of those that only say what is due."""
+    """The right to be the one daemon that takes jobs, or one of those that only say what is due."""
     return engines.alone(bench) if engine is Engine.THREADS else engines.of_many(bench, "daemon")
 
 

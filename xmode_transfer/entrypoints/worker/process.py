@@ -40,7 +40,7 @@ def run(
     ``heartbeat_file`` is touched while this thread gets on; ``metrics`` is the address and port where
     /metrics, /healthz and /readyz are answered. A database server that is away at the start is waited for.
     Raises ConfigError when service.yaml cannot be used, is for one machine only, or names a ledger that is
-    not there or does not let us in; AlreadyRunning beside a daemon that takes all turns itself;
+    not there or does not let us in; AlreadyRunning beside a daemon that takes all jobs itself;
     LedgerError."""
     with Inbox() as inbox:
         listener = None

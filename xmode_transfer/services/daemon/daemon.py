@@ -15,12 +15,11 @@ from xmode_transfer.domain.schedule import Outage, Work, outage, was_missed
 from xmode_transfer.domain.work_queue import JobState, QueueEntry
 from xmode_transfer.ports import Prober, WorkQueue
 from xmode_transfer.ports.board import Pulse
-from xmode_transfer.services.daemon.agenda import Agenda
-from xmode_transfer.services.daemon.in_use import InUse, Read, read_again
+from xmode_transfer.services.daemon.active_configuration import ActiveConfiguration, Read, read_again
+from xmode_transfer.services.daemon.jobs import Jobs
 from xmode_transfer.services.daemon.maintenance import Maintenance, MaintenanceLease
-from xmode_transfer.services.daemon.scheduler import Scheduler, left_by_the_last
+from xmode_transfer.services.daemon.scheduler import Agenda, Scheduler, left_by_the_last
 from xmode_transfer.services.daemon.trouble import Trouble
-from xmode_transfer.services.daemon.turns import Turns
 from xmode_transfer.services.daemon.worker import Worker
 from xmode_transfer.services.workbench import Workbench
 from xmode_transfer.telemetry import Event
@@ -50,7 +49,7 @@ class Daemon:
         self._lease = lease
         self._changed = changed
         now = bench.clock.now()
-        self._in_use = InUse.of(configuration, now, configuration.problems)
+        self._active = ActiveConfiguration.of(configuration, now, configuration.problems)
         self._trouble = Trouble(bench)
         self._trouble.began.append(changed)
         self._trouble.ended.append(changed)
@@ -61,7 +60,7 @@ class Daemon:
         self._serving: dict[str, datetime] = {}
         self._broken_off: dict[str, bool] = {}  # and whether the customer must act
         self._agenda = Agenda(bench.ledger.daemons.served())
-        self._turns = Turns(bench, lambda: self._in_use.configuration)
+        self._jobs = Jobs(bench, lambda: self._active.configuration)
         self._scheduler = Scheduler(bench, queue, ended=self._job_ended, trouble=self._trouble.found)
         self._worker: Worker | None = None
         if alone:
@@ -73,7 +72,7 @@ class Daemon:
         self._maintenance = Maintenance(
             bench,
             prober,
-            lambda: self._in_use.configuration,
+            lambda: self._active.configuration,
             served=self._served,
             checked=self._checked,
             trouble=self._trouble.found,
@@ -91,7 +90,7 @@ class Daemon:
     @property
     def configuration(self) -> Configuration:
         """What is in use now."""
-        return self._in_use.configuration
+        return self._active.configuration
 
     # --- The tick ----------------------------------------------------------------------------------------
 
@@ -145,7 +144,7 @@ class Daemon:
             self._enqueue_if_due(name, now)
 
     def _note(self, now: datetime, *, stopped: bool = False) -> None:
-        in_use = self._in_use
+        active = self._active
         self._noted_workers = self._workers
         self._bench.ledger.daemons.note(
             self._lease,
@@ -153,11 +152,11 @@ class Daemon:
                 holder=self._bench.holder,
                 started_at=self._started_at,
                 ticked_at=now,
-                tick_seconds=in_use.configuration.service.daemon.tick_seconds,
+                tick_seconds=active.configuration.service.daemon.tick_seconds,
                 workers=self._noted_workers,
                 busy=self._busy,
-                configuration_loaded_at=in_use.loaded_at,
-                configuration_problems=in_use.problems,
+                configuration_loaded_at=active.loaded_at,
+                configuration_problems=active.problems,
                 trouble=self._trouble.now,
                 stopping=self._stopping,
                 stopped_at=now if stopped else None,
@@ -174,7 +173,7 @@ class Daemon:
                 self._enqueue_if_due(name, now)
 
     def _maintain(self, name: str, work: Work, now: datetime) -> None:
-        times = self._in_use.times.get((name, work))
+        times = self._active.times.get((name, work))
         if times is None or not self._does_maintenance:
             return
         if self._agenda.first_time(name, work):
@@ -193,7 +192,7 @@ class Daemon:
             if may_retry:
                 self._scheduler.enqueue(name)
             return
-        times = self._in_use.times[name, Work.DELIVER]
+        times = self._active.times[name, Work.DELIVER]
         due = self._agenda.due(name, Work.DELIVER, times, now) if times is not None else None
         if is_queued and (due is None or entry.reason or self._serving.get(name) == due):
             return
@@ -227,7 +226,7 @@ class Daemon:
     def _miss(self, gap: Outage) -> None:
         for name, customer in self.configuration.customers.items():
             if customer.catch_up is not CatchUp.ALL and customer.state is CustomerState.ACTIVE:
-                times = self._in_use.times[name, Work.DELIVER]
+                times = self._active.times[name, Work.DELIVER]
                 if was_missed(times, gap):
                     self._missed.setdefault(name, gap)
 
@@ -235,7 +234,7 @@ class Daemon:
         """Carries out ``catch_up`` for those who were missed, before they are queued."""
         for name in list(self._missed):
             if name in self.configuration.customers:
-                self._turns.pass_over(name)
+                self._jobs.pass_over(name)
             del self._missed[name]
 
     # --- What came of it ---------------------------------------------------------------------------------
@@ -274,8 +273,8 @@ class Daemon:
 
     def _checked(self, report: AccessReport) -> None:
         """A check that finds all in order is a reason to try again at once."""
-        turn = self._scheduler.entry(report.customer)
-        if report.outcome == "ok" and turn is not None and turn.state is JobState.BROKEN_OFF:
+        entry = self._scheduler.entry(report.customer)
+        if report.outcome == "ok" and entry is not None and entry.state is JobState.BROKEN_OFF:
             self._scheduler.enqueue(report.customer, skip_backoff=True)
 
     # --- The configuration -------------------------------------------------------------------------------
@@ -283,24 +282,24 @@ class Daemon:
     def reload(self, *, hurry: bool = False) -> None:
         """Reads the files again and takes over what is in order. ``hurry`` when a person asked for it: then
         those who are broken off are tried at once."""
-        before = self._in_use
-        self._in_use = read_again(before, self._read, self._bench.clock.now())
-        configuration = self._in_use.configuration
+        before = self._active
+        self._active = read_again(before, self._read, self._bench.clock.now())
+        configuration = self._active.configuration
         try:
             self._note(self._ticked_at)  # health is computed from the ledger: it must have the problems first
         except LedgerError as error:
             self._trouble.found(error)
         self._changed()
         if self._worker is not None:
-            self._worker.use(self._in_use)
+            self._worker.use(self._active)
         for name in before.configuration.customers:
             if is_moved(before.configuration, configuration, name):
                 self._scheduler.stop(name)
         self._register()
-        for turn in self._scheduler.entries():
-            old, new = (c.customers.get(turn.customer) for c in (before.configuration, configuration))
-            if turn.state is JobState.BROKEN_OFF and (hurry or old != new):
-                self._scheduler.enqueue(turn.customer, skip_backoff=True)
+        for entry in self._scheduler.entries():
+            old, new = (c.customers.get(entry.customer) for c in (before.configuration, configuration))
+            if entry.state is JobState.BROKEN_OFF and (hurry or old != new):
+                self._scheduler.enqueue(entry.customer, skip_backoff=True)
 
     def _register(self, known: Sequence[QueueEntry] = ()) -> None:
         customers = self.configuration.customers.values()
@@ -357,12 +356,12 @@ class Daemon:
         return self._worker.busy + self._worker.waiting
 
     def turns(self) -> Sequence[QueueEntry]:
-        return [self._with_next_time(turn) for turn in self._scheduler.entries()]
+        return [self._with_next_time(entry) for entry in self._scheduler.entries()]
 
     def _with_next_time(self, entry: QueueEntry) -> QueueEntry:
         if entry.state is not JobState.RESTING or entry.next_at is not None:
             return entry
-        times = self._in_use.times.get((entry.customer, Work.DELIVER))
+        times = self._active.times.get((entry.customer, Work.DELIVER))
         if times is None:
             tick = timedelta(seconds=self.configuration.service.daemon.tick_seconds)
             next_at = self._ticked_at + tick
@@ -371,13 +370,13 @@ class Daemon:
         return replace(entry, next_at=next_at)
 
     def pulse(self) -> Pulse:
-        in_use = self._in_use
+        active = self._active
         return Pulse(
             started_at=self._started_at,
             ticked_at=self._ticked_at,
             stopping=self._stopping,
             workers=self._workers,
             busy=self._busy,
-            configuration_loaded_at=in_use.loaded_at,
-            configuration_problems=in_use.problems,
+            configuration_loaded_at=active.loaded_at,
+            configuration_problems=active.problems,
         )

@@ -1,4 +1,4 @@
-"""Who takes the turns of a ledger's customers: one daemon alone, or a fleet of daemons and workers. Never
+"""Who takes the jobs of a ledger's customers: one daemon alone, or a fleet of daemons and workers. Never
 both: each would believe that it knows whose turn it is, and what an outage left.
 
 Each process holds a lease that says which it is, and looks for the others only when it has that. So of two
@@ -39,7 +39,7 @@ def _held(bench: Workbench, name: str) -> Iterator[Lease]:
 
 @contextmanager
 def alone(bench: Workbench) -> Iterator[Lease]:
-    """The right to be the one daemon that takes all turns itself. Raises AlreadyRunning beside another one,
+    """The right to be the one daemon that takes all jobs itself. Raises AlreadyRunning beside another one,
     and beside a fleet."""
     with ExitStack() as stack:
         try:
@@ -57,7 +57,7 @@ def alone(bench: Workbench) -> Iterator[Lease]:
 @contextmanager
 def of_many(bench: Workbench, member: Member) -> Iterator[Lease]:
     """The lease of a daemon or a worker of a fleet. Raises AlreadyRunning beside a daemon that takes all
-    turns itself."""
+    jobs itself."""
     with _held(bench, f"{member}/{bench.holder}") as lease:
         for other in bench.ledger.leases.held(ALONE):
             raise AlreadyRunning(

@@ -1,4 +1,4 @@
-"""A daemon's side of the work queue: it queues customers, and hears what came of their jobs.
+"""A daemon's side of the work queue: when customers are due, who is queued, and what came of their jobs.
 
 The queue knows who is where; the daemon only reads it, and remembers what it read for whoever looks.
 """
@@ -11,6 +11,7 @@ from xmode_transfer import telemetry
 from xmode_transfer.domain.backoff import broke_off
 from xmode_transfer.domain.errors import LedgerError, XmodeError
 from xmode_transfer.domain.records import Delivery, Status
+from xmode_transfer.domain.schedule import Times, Work, due_at
 from xmode_transfer.domain.work_queue import JobRequest, JobState, QueueEntry, WorkerRecord
 from xmode_transfer.ports import WorkQueue
 from xmode_transfer.services.workbench import Workbench
@@ -21,6 +22,45 @@ REAP_SECONDS = 5.0
 _OPEN = (Status.PLANNED, Status.RUNNING, Status.FAILED, Status.BLOCKED)
 _READING = 0.05
 """The part of the time that may go into reading the queue: ten thousand customers are read less often."""
+_LONGEST_SECONDS = 5.0
+"""Between two readings, though a database that was away kept one of them waiting."""
+
+
+class Agenda:
+    """When each customer is due for what, without asking cron for everybody at every tick. ``served`` is what
+    the ledger remembers. One thread asks; any may tell what was served."""
+
+    def __init__(self, served: Mapping[tuple[str, str], datetime]) -> None:
+        self._served: dict[tuple[str, str], datetime] = dict(served)
+        self._asked: dict[tuple[str, Work], tuple[Times, datetime, datetime]] = {}
+
+    def serve(self, name: str, work: Work, served_at: datetime) -> None:
+        self._served[name, work] = served_at
+
+    def refresh(self, served: Mapping[tuple[str, str], datetime]) -> None:
+        """What the ledger remembers by now, of whatever daemon or worker."""
+        self._served.update(served)
+
+    def due(self, name: str, work: Work, times: Times, now: datetime) -> datetime | None:
+        """The time of the schedule that is to be served now, if one is."""
+        asked = self._asked.get((name, work))
+        if asked is not None:
+            known, asked_at, next_at = asked
+            if known == times and asked_at <= now < next_at:
+                return None
+        due = due_at(times, self._served.get((name, work)), now)
+        if due is None:  # nothing before the next time, unless the clock is set back
+            self._asked[name, work] = times, now, times.next(now)
+        return due
+
+    def next_time(self, name: str, work: Work) -> datetime | None:
+        """The customer's next time, where it is known without asking cron."""
+        asked = self._asked.get((name, work))
+        return None if asked is None else asked[2]
+
+    def first_time(self, name: str, work: Work) -> bool:
+        """Whether the customer was never visited for that."""
+        return (name, work) not in self._served
 
 
 class Scheduler:
@@ -115,7 +155,7 @@ class Scheduler:
             self._trouble(error)
             return
         read = self._bench.clock.monotonic()
-        self._read_after = read + (read - began) / _READING
+        self._read_after = read + min((read - began) / _READING, _LONGEST_SECONDS)
         self._entries = entries
         self._hear(entries)
         self._look_for_workers()

@@ -19,11 +19,11 @@ from xmode_transfer.domain.records import Failure
 from xmode_transfer.domain.schedule import outage
 from xmode_transfer.domain.work_queue import FleetStatus, Job, JobResult, WorkerRecord
 from xmode_transfer.ports import WorkQueue
-from xmode_transfer.services.daemon.in_use import InUse, Read, read_again
+from xmode_transfer.services.daemon.active_configuration import ActiveConfiguration, Read, read_again
+from xmode_transfer.services.daemon.jobs import Jobs
 from xmode_transfer.services.daemon.running import RunningJob, Slot, result_of
 from xmode_transfer.services.daemon.scheduler import REAP_SECONDS, report_taken_over
 from xmode_transfer.services.daemon.trouble import Trouble
-from xmode_transfer.services.daemon.turns import Turns
 from xmode_transfer.services.leasing import TTL_SECONDS, kept
 from xmode_transfer.services.workbench import Workbench
 from xmode_transfer.telemetry import Event
@@ -73,8 +73,8 @@ class Worker:
         regular slot and make no progress."""
         now = bench.clock.now()
         self._started_at = now
-        self._in_use = InUse.of(configuration, now, configuration.problems)
-        self._turns = Turns(bench, lambda: self._in_use.configuration)
+        self._active = ActiveConfiguration.of(configuration, now, configuration.problems)
+        self._jobs = Jobs(bench, lambda: self._active.configuration)
         self._trouble = trouble or Trouble(bench)
         self._trouble.ended.append(self._end_late)
         self._threads = ThreadPoolExecutor(self.places + 2 * self.waiting_places, thread_name_prefix="job")
@@ -187,19 +187,19 @@ class Worker:
             if self._bench.stop.is_set():
                 running.stop.set()  # asked to break off since the job was taken
         if followed is None or followed != job.follows or job.skip_backoff or not self._makes_up(name):
-            self._turns.look_anew(name, None if moved else job.reread_at)
+            self._jobs.look_anew(name, None if moved else job.reread_at)
         if job.skip_backoff:
-            self._turns.hurry(name)
+            self._jobs.hurry(name)
 
     def _deliver(self, running: RunningJob) -> JobResult:
         name = running.customer
         if self._is_held(name):
             telemetry.log(Event.TURN_HELD, customer=name)
             return JobResult(next_at=self._bench.clock.now())
-        result = self._turns.take(
+        result = self._jobs.do(
             name, running.stop, running.watched, lambda *what: self._queue.delivers(running.job, *what)
         )
-        return replace(result, reread_at=self._turns.reread_at(name))
+        return replace(result, reread_at=self._jobs.reread_at(name))
 
     def _makes_up(self, name: str) -> bool:
         """Whether the customer is delivered all that an outage left. Of others a daemon may have passed
@@ -232,7 +232,7 @@ class Worker:
                 forgotten.append(next(iter(self._ended)))
                 del self._ended[forgotten[-1]]
         for old in forgotten:
-            self._turns.forget(old)
+            self._jobs.forget(old)
 
     def _end_late(self) -> None:
         """The ledger is back: it is told what it was not able to take."""
@@ -320,12 +320,12 @@ class Worker:
     def reload(self, read: Read) -> None:
         """Reads the files again and takes over what is in order. Raises nothing. To try those who are broken
         off is the daemon's part."""
-        self.use(read_again(self._in_use, read, self._bench.clock.now()))
+        self.use(read_again(self._active, read, self._bench.clock.now()))
 
-    def use(self, in_use: InUse) -> None:
+    def use(self, active: ActiveConfiguration) -> None:
         """What runs for a customer that was moved stops where it can be resumed."""
-        old, new = self._in_use.configuration, in_use.configuration
-        self._in_use = in_use
+        old, new = self._active.configuration, active.configuration
+        self._active = active
         moved = {name for name in old.customers if is_moved(old, new, name)}
         with self._lock:
             self._moved |= moved
@@ -336,7 +336,7 @@ class Worker:
     @property
     def configuration(self) -> Configuration:
         """What is in use now."""
-        return self._in_use.configuration
+        return self._active.configuration
 
     # --- The end: stop, drain, break_off and drain again where that was not enough, close ---
 

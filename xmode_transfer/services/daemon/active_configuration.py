@@ -1,15 +1,14 @@
-"""The configuration that the daemon has in use."""
+"""The configuration that a daemon or a worker has in use, and how it is read again."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
 from xmode_transfer import telemetry
-from xmode_transfer.domain.config import Configuration, Problem
+from xmode_transfer.domain.config import Configuration, Customer, Problem, Schedule
 from xmode_transfer.domain.config.whole import needs_restart, reloaded
 from xmode_transfer.domain.errors import ConfigError
-from xmode_transfer.domain.schedule import Times, Work
-from xmode_transfer.services.daemon.agenda import times_for
+from xmode_transfer.domain.schedule import HOUSEKEEPING_SPREAD_SECONDS, Times, Work, times_of
 from xmode_transfer.telemetry import Event
 
 Read = Callable[[], tuple[Configuration, tuple[Problem, ...]]]
@@ -18,7 +17,7 @@ there is no such directory any more."""
 
 
 @dataclass(frozen=True, slots=True)
-class InUse:
+class ActiveConfiguration:
     """It, when it was read, the mistakes that are on disk now, and what is computed from it once."""
 
     configuration: Configuration
@@ -27,17 +26,19 @@ class InUse:
     times: dict[tuple[str, Work], Times | None]
 
     @staticmethod
-    def of(configuration: Configuration, loaded_at: datetime, problems: Sequence[Problem | str]) -> "InUse":
+    def of(
+        configuration: Configuration, loaded_at: datetime, problems: Sequence[Problem | str]
+    ) -> "ActiveConfiguration":
         times = {
-            (name, work): times_for(configuration, customer, work)
+            (name, work): _times_for(configuration, customer, work)
             for name, customer in configuration.customers.items()
             for work in Work
             if work is not Work.CLEANUP or customer.retention is not None
         }
-        return InUse(configuration, loaded_at, tuple(map(str, problems)), times)
+        return ActiveConfiguration(configuration, loaded_at, tuple(map(str, problems)), times)
 
 
-def read_again(before: InUse, read: Read, now: datetime) -> InUse:
+def read_again(before: ActiveConfiguration, read: Read, now: datetime) -> ActiveConfiguration:
     """What is in use after the files were read again: what is in order in them, and of the rest what was in
     use before. What changed is told in the log."""
     problems: tuple[Problem | str, ...]
@@ -48,19 +49,19 @@ def read_again(before: InUse, read: Read, now: datetime) -> InUse:
     else:
         problems = fresh.problems
         configuration = before.configuration if stopping else reloaded(before.configuration, fresh)
-    in_use = InUse.of(configuration, now, problems)
-    _tell_of_reload(before, in_use)
-    return in_use
+    active = ActiveConfiguration.of(configuration, now, problems)
+    _tell_of_reload(before, active)
+    return active
 
 
-def _tell_of_reload(before: InUse, in_use: InUse) -> None:
+def _tell_of_reload(before: ActiveConfiguration, active: ActiveConfiguration) -> None:
     """What changed, in the log: nothing, where nothing did."""
-    if in_use.problems:
-        if in_use.problems != before.problems:
-            telemetry.error(Event.CONFIGURATION_BROKEN, problems=list(in_use.problems))
+    if active.problems:
+        if active.problems != before.problems:
+            telemetry.error(Event.CONFIGURATION_BROKEN, problems=list(active.problems))
     elif before.problems:
         telemetry.log(Event.CONFIGURATION_MENDED)
-    old, new = before.configuration, in_use.configuration
+    old, new = before.configuration, active.configuration
     if old == new:
         return
     telemetry.log(
@@ -77,3 +78,17 @@ def _tell_of_reload(before: InUse, in_use: InUse) -> None:
     waits = needs_restart(old, new)
     if waits:
         telemetry.warn(Event.CONFIGURATION_NEEDS_RESTART, keys=waits)
+
+
+def _times_for(configuration: Configuration, customer: Customer, work: Work) -> Times | None:
+    """The customer's own times for that work; None where it has none: then deliveries are looked for at every
+    tick, and housekeeping never is done by itself."""
+    settings = configuration.service.daemon
+    schedule: Schedule | None
+    if work is Work.DELIVER:
+        schedule, spread = customer.schedule, settings.spread_seconds
+    elif work is Work.CLEANUP:
+        schedule, spread = settings.cleanup, HOUSEKEEPING_SPREAD_SECONDS
+    else:
+        schedule, spread = settings.access_checks, HOUSEKEEPING_SPREAD_SECONDS
+    return None if schedule is None else times_of(schedule, customer.name, spread)

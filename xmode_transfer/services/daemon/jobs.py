@@ -1,4 +1,4 @@
-"""One customer's turn: look what is due, if that is not known, and deliver the first of it.
+"""One customer's job: look what is due, if that is not known, and deliver the first of it.
 
 The functions are those of ``run`` (services/run.py); here they are only called one period at a time.
 """
@@ -53,8 +53,8 @@ class _Backlog:
             self.next_at = at
 
 
-class Turns:
-    """Thread-safe. Each customer has one turn at a time; one that was taken from its holder and still ends
+class Jobs:
+    """Thread-safe. Each customer has one job at a time; one that was taken from its holder and still ends
     here disturbs none that began meanwhile, as long as ``look_anew`` was called before that."""
 
     def __init__(self, bench: Workbench, configuration: Callable[[], Configuration]) -> None:
@@ -70,7 +70,7 @@ class Turns:
         self._reread_at.pop(name, None)
 
     def look_anew(self, name: str, reread_at: datetime | None) -> None:
-        """Somebody else may have taken turns of the customer: what is remembered here is no longer right.
+        """Somebody else may have delivered to the customer: what is remembered here is no longer right.
         ``reread_at`` is when sources without markers were last read again, by whomever."""
         self.forget(name)
         if reread_at is not None:
@@ -84,14 +84,14 @@ class Turns:
         """At its next look, what waits for its next attempt is tried at once."""
         self._hurried.add(name)
 
-    def take(
+    def do(
         self,
         name: str,
         stop: threading.Event,
         progress: Progress,
         told: Callable[[str, str], None],
     ) -> JobResult:
-        """One turn. ``told`` hears the feed and the period before they are delivered; ``stop`` ends that
+        """One job. ``told`` hears the feed and the period before they are delivered; ``stop`` ends that
         where it can be resumed. Raises what concerns more than this customer: VendorIdentityError,
         LedgerError."""
         configuration = self._configuration()
@@ -104,14 +104,12 @@ class Turns:
         if backlog is None or backlog.customer != customer or backlog.feeds != feeds:
             backlog = self._backlogs[name] = self._look(configuration, customer, feeds)
         try:
-            return self._take(
-                name, customer, backlog, replace(self._bench, stop=stop, progress=progress), told
-            )
+            return self._do(name, customer, backlog, replace(self._bench, stop=stop, progress=progress), told)
         except BaseException:
             self._drop(name, backlog)  # what was being delivered is found by the next look
             raise
 
-    def _take(
+    def _do(
         self,
         name: str,
         customer: Customer,
