@@ -9,12 +9,13 @@ import pytest
 from tests.fakes.clock import MemoryClock
 from xmode_transfer.adapters.ledger import Ledger, open_ledger
 from xmode_transfer.domain.acts import Act, ActKind
-from xmode_transfer.domain.alerts import Alert, Event, Notification, fingerprint
+from xmode_transfer.domain.alert_records import Alert, Event, Notification
+from xmode_transfer.domain.alerts import fingerprint
 from xmode_transfer.domain.daemons import DaemonRecord
 from xmode_transfer.domain.errors import LeaseLost, Party
 from xmode_transfer.domain.findings import AccessReport, Cause, Finding, Result, Severity
 from xmode_transfer.domain.looks import KEPT_PERIODS, Look, Survey, Waiting
-from xmode_transfer.domain.notices import Mark, Notice, NoticeKind, NoticeStatus
+from xmode_transfer.domain.notice_records import Mark, Notice, NoticeKind, NoticeStatus
 from xmode_transfer.domain.records import (
     Capabilities,
     Checksum,

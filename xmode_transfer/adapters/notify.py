@@ -22,7 +22,8 @@ from urllib.parse import parse_qsl, unquote, urlencode, urlsplit, urlunsplit
 
 from xmode_transfer import telemetry
 from xmode_transfer.adapters.secrets import read_secret
-from xmode_transfer.domain.alerts import Event, Message
+from xmode_transfer.domain.alert_records import Event
+from xmode_transfer.domain.alerts import Message
 from xmode_transfer.domain.config import Channel, Heartbeat
 from xmode_transfer.domain.errors import NotificationFailed
 from xmode_transfer.domain.manifest import timestamp

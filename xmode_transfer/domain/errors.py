@@ -4,6 +4,7 @@ Every error says what happened (its message), who must act (``party``: ours wher
 whether it will be tried again (``retryable``), and what to do next (``hint``).
 """
 
+from collections.abc import Iterable
 from enum import StrEnum
 from typing import ClassVar
 
@@ -345,3 +346,18 @@ class CertificateRefused(Unavailable):
 
 class ClockSkew(StoreError):
     code = "clock_skew"
+
+
+def worst(codes: Iterable[int]) -> int:
+    """The exit code that stands for several: the first of interrupted, defect, usage, blocked, will retry,
+    already running, done."""
+    seen = set(codes)
+    order = (
+        ExitCode.INTERRUPTED,
+        ExitCode.DEFECT,
+        ExitCode.USAGE,
+        ExitCode.BLOCKED,
+        ExitCode.WILL_RETRY,
+        ExitCode.ALREADY_RUNNING,
+    )
+    return next((code for code in order if code in seen), ExitCode.DONE)

@@ -12,8 +12,8 @@ from xmode_transfer.domain.config import Customer
 from xmode_transfer.domain.errors import XmodeError
 from xmode_transfer.domain.records import Checksum, ListedObject, ObjectInfo, UploadedPart
 from xmode_transfer.domain.verification import ReadBack
+from xmode_transfer.ports.bodies import OpenFile
 from xmode_transfer.ports.sessions import CredentialsProvider
-from xmode_transfer.ports.sources import OpenFile
 
 
 @dataclass(frozen=True, slots=True)

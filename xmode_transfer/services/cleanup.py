@@ -34,11 +34,11 @@ from xmode_transfer.domain.retention import DeliveryKey, Reason, Verdict, judge
 from xmode_transfer.ports import ObjectStore
 from xmode_transfer.services import leasing, superseded
 from xmode_transfer.services.destination import opened
-from xmode_transfer.services.due import check_scope
-from xmode_transfer.services.expiring import Expiring, ExpiringPeriod, Planning, states_of
+from xmode_transfer.services.expiring import Expiring, Planning
 from xmode_transfer.services.operations import INTERRUPTED, Operation, Removed
+from xmode_transfer.services.removals import ExpiringPeriod, states_of
 from xmode_transfer.services.removing import Remover
-from xmode_transfer.services.run import active_customer
+from xmode_transfer.services.scope import check_scope
 from xmode_transfer.services.sending import failure_of
 from xmode_transfer.services.workbench import Workbench
 from xmode_transfer.telemetry import Event
@@ -106,7 +106,7 @@ def cleanup(
     Answers an outcome for everything that can happen to the customer's bucket; raises ConfigError,
     VendorIdentityError, LedgerError and LeaseLost, which concern more than this cleanup.
     """
-    customer = active_customer(configuration, name)
+    customer = configuration.active_customer(name)
     started = bench.clock.monotonic()
     result = CleanupOutcome(name)
     with telemetry.bind(customer=name):

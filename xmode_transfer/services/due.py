@@ -16,10 +16,11 @@ from xmode_transfer.domain.errors import (
     SourceMissing,
     SourcePartlyUnreadable,
     XmodeError,
+    worst,
 )
 from xmode_transfer.domain.keys import readable
 from xmode_transfer.domain.looks import KEPT_PERIODS, Look, Waiting
-from xmode_transfer.domain.periods import Period, PeriodKind, look_back_start, period_labelled
+from xmode_transfer.domain.periods import Period, PeriodKind, look_back_start
 from xmode_transfer.domain.records import DeliveryOutcome, SourceProblem, Status
 from xmode_transfer.domain.verification import Scope
 from xmode_transfer.ports import Clock, PeriodState, SourceFactory
@@ -62,21 +63,6 @@ class CustomerRun:
             words.add("interrupted")
         order = ("interrupted", Status.BLOCKED, Status.FAILED, "already_running", Status.DELIVERED)
         return next((str(word) for word in order if word in words), str(Status.SKIPPED))
-
-
-def worst(codes: Iterable[int]) -> int:
-    """The exit code that stands for several: the first of interrupted, defect, usage, blocked, will retry,
-    already running, done."""
-    seen = set(codes)
-    order = (
-        ExitCode.INTERRUPTED,
-        ExitCode.DEFECT,
-        ExitCode.USAGE,
-        ExitCode.BLOCKED,
-        ExitCode.WILL_RETRY,
-        ExitCode.ALREADY_RUNNING,
-    )
-    return next((code for code in order if code in seen), ExitCode.DONE)
 
 
 def look(
@@ -293,60 +279,3 @@ def source_failed(
 
 
 # --- What a person names ---------------------------------------------------------------------------------
-
-
-def check_scope(
-    ledger: Ledger,
-    configuration: Configuration,
-    customer: Customer,
-    feed: str | None,
-    periods: Iterable[str | None],
-) -> None:
-    """Raises ConfigError for a feed that the customer neither subscribes to nor has ever received, and for a
-    period that is not written as its feed's periods are."""
-    if (
-        feed is not None
-        and feed not in customer.feeds
-        and not ledger.deliveries.find(customer.name, feed, limit=1)
-    ):
-        raise ConfigError(
-            f"{customer.name} has never received a feed {feed}",
-            hint=f"its feeds: {', '.join(customer.feeds)}",
-        )
-    configured = configuration.feeds.get(feed) if feed is not None else None
-    for label in periods:
-        if label is None:
-            continue
-        try:
-            known = Period.parse(label, configured.period) if configured else period_labelled(label)
-        except ValueError as error:
-            raise ConfigError(
-                f"{feed}: {error}", hint="`xmode-transfer list --summary` has them all"
-            ) from None
-        if known is None:
-            raise ConfigError(
-                f"{label!r} is no period",
-                hint="write it like 2026-11-22T05, 2026-11-22, 2026-W47, 2026-11 or none",
-            )
-
-
-def check_delivered(ledger: Ledger, customer: Customer, feed: str | None, period: str) -> None:
-    """Raises ConfigError for a period of which no delivery to the customer was ever begun: nothing can be
-    proven of it, and "nothing is wrong" would be taken for a proof."""
-    if not ledger.deliveries.find(customer.name, feed, period, limit=1):
-        what = f"{feed} {period}" if feed is not None else period
-        raise ConfigError(
-            f"nothing of {what} was ever delivered to {customer.name}",
-            hint=f"`xmode-transfer status --customer {customer.name}` has what is due, `xmode-transfer list "
-            f"--customer {customer.name} --summary` what was delivered",
-        )
-
-
-def why_nothing(ledger: Ledger, customer: Customer, scope: Scope) -> str:
-    """Why the ledger has no key that is meant."""
-    delivered = ledger.deliveries.find(customer.name, scope.feed, scope.period, [Status.DELIVERED])
-    if any(scope.covers(item.feed, item.period) and item.object_count for item in delivered):
-        return "cleanups have removed all that was delivered"
-    if scope == Scope():
-        return "nothing has been delivered yet"
-    return "nothing has been delivered of what is named"

@@ -6,39 +6,18 @@ deleted; without one it is a dry run.
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
 
 from xmode_transfer.domain.acts import Removal, RemovalOutcome
 from xmode_transfer.domain.config import Customer
-from xmode_transfer.domain.records import DeliveredKey, Delivery, Status
+from xmode_transfer.domain.records import DeliveredKey
 from xmode_transfer.domain.retention import Action, DeliveryKey, Verdict, decide
 from xmode_transfer.ports import ListedObject, ObjectStore
 from xmode_transfer.services.listing import compare
 from xmode_transfer.services.operations import LEFT_NAMED, Operation
+from xmode_transfer.services.removals import ExpiringPeriod, States, planned_removal
 from xmode_transfer.services.workbench import Workbench
 
 _BATCH = 1000
-
-States = tuple[tuple[int, Status], ...]
-
-
-@dataclass(slots=True)
-class ExpiringPeriod:
-    """What goes of one period. ``objects`` and ``bytes`` were listed as we put them; ``manifests`` are beside
-    them, ``doubtful`` objects too. ``states`` are the revisions when it was judged. ``kept_because`` says why
-    nothing of it was removed after all."""
-
-    feed: str
-    period: str
-    reason: str
-    states: States
-    objects: int = 0
-    bytes: int = 0
-    doubtful: int = 0
-    manifests: list[Removal] = field(default_factory=list)
-    removed: int = 0
-    removed_bytes: int = 0
-    kept_because: str = ""
 
 
 @dataclass(slots=True)
@@ -62,11 +41,6 @@ class Expiring:
     @property
     def is_empty(self) -> bool:
         return not self.periods
-
-
-def states_of(deliveries: Sequence[Delivery]) -> States:
-    """What must not have changed between the plan and the removal."""
-    return tuple(sorted((item.revision, item.status) for item in deliveries))
 
 
 @dataclass(slots=True)
@@ -178,21 +152,4 @@ class Planning:
             self._unwritten = []
 
     def _removal(self, known: DeliveredKey, there: ListedObject | None, reason: str) -> Removal:
-        return removal(known, there, reason, self.bench.clock.now())
-
-
-def removal(known: DeliveredKey, there: ListedObject | None, reason: str, now: datetime) -> Removal:
-    """As it is planned: to be deleted as it is ``there``, or (None) only to be looked at."""
-    return Removal(
-        known.key,
-        known.feed,
-        known.period,
-        known.revision,
-        manifest=known.etag is None,
-        size=there.size if there is not None else known.size or 0,
-        etag=there.etag if there is not None else known.etag or "",
-        delivered_at=known.delivered_at,
-        reason=reason,
-        outcome=RemovalOutcome.DOUBTFUL if there is None else RemovalOutcome.PLANNED,
-        at=now,
-    )
+        return planned_removal(known, there, reason, self.bench.clock.now())

@@ -18,10 +18,9 @@ from xmode_transfer.domain.errors import (
 )
 from xmode_transfer.domain.health import Assessment
 from xmode_transfer.domain.keys import content_type
+from xmode_transfer.domain.notice_records import Notice, NoticeStatus
 from xmode_transfer.domain.notices import (
     CORRECTED_WITHIN,
-    Notice,
-    NoticeStatus,
     happenings,
     is_shut,
     notice,

@@ -21,10 +21,10 @@ from xmode_transfer.domain.errors import AlreadyRunning
 from xmode_transfer.domain.records import Lease, ObjectInfo, Status, same_etag
 from xmode_transfer.ports import DELETE_MANY_KEYS, Deletion, DeletionResult, ObjectStore
 from xmode_transfer.services import leasing
-from xmode_transfer.services.expiring import ExpiringPeriod, states_of
 from xmode_transfer.services.operations import Operation, Removed
 from xmode_transfer.services.parallel import in_order
 from xmode_transfer.services.planning import own_ids
+from xmode_transfer.services.removals import ExpiringPeriod, states_of
 from xmode_transfer.services.workbench import Workbench
 from xmode_transfer.telemetry import Event
 

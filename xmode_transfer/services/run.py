@@ -4,10 +4,9 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 from xmode_transfer import telemetry
-from xmode_transfer.domain.config import Configuration, Customer, CustomerState, Feed
+from xmode_transfer.domain.config import Configuration, Customer, Feed
 from xmode_transfer.domain.errors import (
     AlreadyRunning,
-    ConfigError,
     ExitCode,
     SourceError,
     VendorIdentityError,
@@ -37,7 +36,7 @@ def run_customer(bench: Workbench, configuration: Configuration, name: str, scop
     Beside another process that goes on delivering to the customer for five seconds, nothing is done, and each
     feed is already running.
     Raises ConfigError for what is not configured."""
-    customer = active_customer(configuration, name)
+    customer = configuration.active_customer(name)
     feeds = feeds_of(configuration, customer, scope)
     started = bench.clock.monotonic()
     with telemetry.bind(customer=name):
@@ -123,18 +122,7 @@ def preview(
 ) -> Iterator[tuple[Feed, PeriodState, Iterator[PlanEntry]]]:
     """What ``run_customer`` would do, period by period; writes nothing and calls nobody. Notes in ``result``
     what waits."""
-    customer = active_customer(configuration, name)
+    customer = configuration.active_customer(name)
     for feed in feeds_of(configuration, customer, scope):
         for state in due(bench.sources, bench.ledger, bench.clock, customer, feed, scope, result):
             yield feed, state, Planner(bench, customer, feed, state, bench.sources(feed)).preview()
-
-
-def active_customer(configuration: Configuration, name: str) -> Customer:
-    """The customer, if it is configured rightly and on. Raises ConfigError that says what to do."""
-    customer = configuration.customer(name, "nothing is delivered to it")
-    if customer.state is not CustomerState.ACTIVE:
-        raise ConfigError(
-            f"{name} is {customer.state}: nothing is delivered to it",
-            hint=f"set `state: active` in customers/{name}.yaml when it may be delivered to",
-        )
-    return customer

@@ -16,8 +16,8 @@ from xmode_transfer.domain.errors import AccessDenied, AlreadyRunning, XmodeErro
 from xmode_transfer.domain.policy import Step
 from xmode_transfer.domain.records import DeliveredKey
 from xmode_transfer.services.destination import opened
-from xmode_transfer.services.expiring import ExpiringPeriod, removal, states_of
 from xmode_transfer.services.operations import Operation, Removed, begun
+from xmode_transfer.services.removals import ExpiringPeriod, planned_removal, states_of
 from xmode_transfer.services.removing import Remover, in_batches
 from xmode_transfer.services.sending import failure_of
 from xmode_transfer.services.workbench import Workbench
@@ -52,7 +52,7 @@ def _remove(
     bench: Workbench, customer: Customer, operation: Operation, found: Sequence[DeliveredKey]
 ) -> Removed:
     now = bench.clock.now()
-    planned = (removal(item, None, REASON, now) for item in found)
+    planned = (planned_removal(item, None, REASON, now) for item in found)
     for some in in_batches(item._replace(outcome=RemovalOutcome.PLANNED) for item in planned):
         operation.record(some)
     removed, failure = Removed(), None

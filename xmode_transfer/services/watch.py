@@ -9,17 +9,9 @@ from datetime import timedelta
 
 from xmode_transfer import telemetry
 from xmode_transfer.adapters.ledger import Ledger
-from xmode_transfer.domain.alerts import (
-    Alert,
-    AlertState,
-    Message,
-    Notification,
-    advance,
-    by_cause,
-    fingerprint,
-    next_event,
-)
-from xmode_transfer.domain.alerts import Event as Kind
+from xmode_transfer.domain.alert_records import Alert, AlertState, Notification
+from xmode_transfer.domain.alert_records import Event as Kind
+from xmode_transfer.domain.alerts import Message, advance, by_cause, fingerprint, next_event
 from xmode_transfer.domain.config import Channel, Configuration, Heartbeat, Service
 from xmode_transfer.domain.errors import AlreadyRunning, LeaseLost, LedgerError, Party, XmodeError
 from xmode_transfer.domain.health import Assessment, Trouble, assess

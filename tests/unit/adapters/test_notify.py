@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 
 from xmode_transfer.adapters.notify import beat, send
-from xmode_transfer.domain.alerts import Alert, Event, Message
+from xmode_transfer.domain.alert_records import Alert, Event
+from xmode_transfer.domain.alerts import Message
 from xmode_transfer.domain.config import Channel, Heartbeat
 from xmode_transfer.domain.errors import ConfigError, NotificationFailed, Party
 

@@ -8,17 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from xmode_transfer.domain.alerts import (
-    Alert,
-    AlertState,
-    Event,
-    Message,
-    Notification,
-    advance,
-    by_cause,
-    fingerprint,
-    next_event,
-)
+from xmode_transfer.domain.alert_records import Alert, AlertState, Event, Notification
+from xmode_transfer.domain.alerts import Message, advance, by_cause, fingerprint, next_event
 from xmode_transfer.domain.config import Alerting, Channel
 from xmode_transfer.domain.errors import Party
 from xmode_transfer.domain.health import Trouble

@@ -10,13 +10,10 @@ import pytest
 from xmode_transfer.domain.config import Configuration, Customer, CustomerState, Destination, Feed, Service
 from xmode_transfer.domain.health import assess
 from xmode_transfer.domain.looks import Look, OpenDelivery, Survey, Waiting
+from xmode_transfer.domain.notice_records import Mark, Notice, NoticeKind, NoticeStatus
 from xmode_transfer.domain.notices import (
     SHUT,
     Happening,
-    Mark,
-    Notice,
-    NoticeKind,
-    NoticeStatus,
     happenings,
     is_shut,
     notice,

@@ -23,7 +23,7 @@ from xmode_transfer.adapters import checksums
 from xmode_transfer.adapters.ledger import Ledger, open_ledger
 from xmode_transfer.domain.config import Configuration, Customer, Feed, Limits, Service, Vendor
 from xmode_transfer.domain.daemons import DaemonRecord
-from xmode_transfer.domain.notices import NoticeStatus
+from xmode_transfer.domain.notice_records import NoticeStatus
 from xmode_transfer.domain.policy import guide_permission_policy, guide_trust_policy
 from xmode_transfer.domain.records import Delivery, Failure, Status
 from xmode_transfer.services import leasing

@@ -6,12 +6,11 @@ from collections.abc import Callable
 
 import pytest
 
-from xmode_transfer.domain.errors import AlreadyRunning
+from xmode_transfer.domain.errors import AlreadyRunning, worst
 from xmode_transfer.domain.records import Delivery
 from xmode_transfer.domain.verification import Scope
 from xmode_transfer.domain.work_queue import customer_lease
 from xmode_transfer.entrypoints.cli import run as command
-from xmode_transfer.services.due import worst
 from xmode_transfer.services.leasing import held
 from xmode_transfer.services.run import run_customers
 

@@ -35,10 +35,10 @@ from xmode_transfer.domain.verification import Flaw, Scope
 from xmode_transfer.services.adopt import adopt
 from xmode_transfer.services.deliver import deliver
 from xmode_transfer.services.destination import opened
-from xmode_transfer.services.due import why_nothing
 from xmode_transfer.services.listing import Listing
 from xmode_transfer.services.planning import delivery_id
 from xmode_transfer.services.publishing import publish
+from xmode_transfer.services.scope import why_nothing
 from xmode_transfer.services.verify import Verification
 from xmode_transfer.services.workbench import Workbench
 

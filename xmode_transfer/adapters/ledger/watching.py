@@ -18,9 +18,9 @@ from xmode_transfer.adapters.ledger.tables import (
     notices,
     passed_over,
 )
-from xmode_transfer.domain.alerts import Alert
+from xmode_transfer.domain.alert_records import Alert
 from xmode_transfer.domain.looks import Look
-from xmode_transfer.domain.notices import Notice, NoticeStatus
+from xmode_transfer.domain.notice_records import Notice, NoticeStatus
 from xmode_transfer.domain.records import Delivery, Lease, Status
 from xmode_transfer.domain.verification import Discrepancy, Scope
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from xmode_transfer.domain.config.cross_check import cross_check
-from xmode_transfer.domain.config.customer import Customer
+from xmode_transfer.domain.config.customer import Customer, CustomerState
 from xmode_transfer.domain.config.feed import Feed
 from xmode_transfer.domain.config.service import Service
 from xmode_transfer.domain.errors import ConfigError
@@ -53,6 +53,16 @@ class Configuration:
             known = ", ".join(sorted(self.customers)) or "none is configured"
             raise ConfigError(f"there is no customer {name}", hint=f"customers: {known}")
         return self.customers[name]
+
+    def active_customer(self, name: str) -> Customer:
+        """The customer, if its files are in order and it is on. Raises ConfigError that says what to do."""
+        customer = self.customer(name, "nothing is delivered to it")
+        if customer.state is not CustomerState.ACTIVE:
+            raise ConfigError(
+                f"{name} is {customer.state}: nothing is delivered to it",
+                hint=f"set `state: active` in customers/{name}.yaml when it may be delivered to",
+            )
+        return customer
 
     def why_broken(self, name: str, undone: str) -> ConfigError:
         return ConfigError(

@@ -12,6 +12,7 @@ from xmode_transfer.domain.findings.catalogue import (
     finding,
     wrongly_accepted,
 )
+from xmode_transfer.domain.findings.facts import Facts, facts_of
 from xmode_transfer.domain.findings.fixes import POLICY_NAME
 from xmode_transfer.domain.findings.records import (
     DISPROVED_BY_SENDING,
@@ -19,7 +20,6 @@ from xmode_transfer.domain.findings.records import (
     AccessReport,
     Cause,
     Change,
-    Facts,
     Finding,
     Fix,
     Leftover,
@@ -28,7 +28,6 @@ from xmode_transfer.domain.findings.records import (
     Severity,
     changes,
     exit_code,
-    facts_of,
     outcome,
     passed,
     skipped,

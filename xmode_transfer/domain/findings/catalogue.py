@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from xmode_transfer.domain.errors import Party
 from xmode_transfer.domain.findings.denials import PolicyType, change, denial_in, named, party_of
+from xmode_transfer.domain.findings.facts import Facts
 from xmode_transfer.domain.findings.fixes import (
     POLICY_STEPS,
     grant,
@@ -16,7 +17,7 @@ from xmode_transfer.domain.findings.fixes import (
     say,
     trust,
 )
-from xmode_transfer.domain.findings.records import Cause, Facts, Finding, Fix, Result, Severity, skipped
+from xmode_transfer.domain.findings.records import Cause, Finding, Fix, Result, Severity, skipped
 from xmode_transfer.domain.policy import ACL
 
 

@@ -11,7 +11,8 @@ from enum import StrEnum
 from typing import NamedTuple
 
 from xmode_transfer.domain.errors import Party
-from xmode_transfer.domain.findings.records import Facts, Fix
+from xmode_transfer.domain.findings.facts import Facts
+from xmode_transfer.domain.findings.records import Fix
 
 
 class PolicyType(StrEnum):

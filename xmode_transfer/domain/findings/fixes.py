@@ -6,7 +6,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from xmode_transfer.domain.config.names import parse_iam
-from xmode_transfer.domain.findings.records import Facts, Fix
+from xmode_transfer.domain.findings.facts import Facts
+from xmode_transfer.domain.findings.records import Fix
 from xmode_transfer.domain.policy import corrected_permission_policy, corrected_trust_policy
 from xmode_transfer.domain.policy.documents import no_other_acl
 

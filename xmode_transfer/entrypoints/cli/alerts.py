@@ -4,7 +4,8 @@ from typing import Any
 
 import click
 
-from xmode_transfer.domain.alerts import Alert, AlertState, Event, Message
+from xmode_transfer.domain.alert_records import Alert, AlertState, Event
+from xmode_transfer.domain.alerts import Message
 from xmode_transfer.domain.errors import ConfigError, ExitCode, XmodeError
 from xmode_transfer.domain.manifest import timestamp
 from xmode_transfer.entrypoints.cli import opening, terminal

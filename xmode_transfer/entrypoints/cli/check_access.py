@@ -39,7 +39,7 @@ def command(shell: Shell, name: str | None, deep: bool, as_json: bool) -> int:
     xmode-transfer check-access --json
     """
     from xmode_transfer import bootstrap
-    from xmode_transfer.services.due import worst
+    from xmode_transfer.domain.errors import worst
 
     configuration = shell.configuration()
     customers = checked_customers(configuration, name)

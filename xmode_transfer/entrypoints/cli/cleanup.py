@@ -11,7 +11,7 @@ from xmode_transfer.entrypoints import looks
 from xmode_transfer.entrypoints.cli import opening, terminal
 from xmode_transfer.entrypoints.cli.opening import Shell
 from xmode_transfer.services.cleanup import CleanupOutcome, cleanup
-from xmode_transfer.services.expiring import ExpiringPeriod
+from xmode_transfer.services.removals import ExpiringPeriod
 
 _SHOWN_PERIODS = 20
 _SHOWN_KEYS = 10

@@ -60,13 +60,12 @@ def command(
     xmode-transfer list --customer acme --json | jq -r '.objects[] | select(.standing == "missing").key'
     xmode-transfer list --customer acme --adopt --dry-run
     """
-    from xmode_transfer.services.due import check_scope
-    from xmode_transfer.services.run import active_customer
+    from xmode_transfer.services.scope import check_scope
 
     if (dry_run or by) and not adopt:
         raise click.UsageError("--dry-run and --by belong to --adopt; a listing changes nothing anyway")
     configuration = shell.configuration()
-    customer = active_customer(configuration, name)
+    customer = configuration.active_customer(name)
     with shell.opened(configuration, as_json=as_json, quiet=not adopt) as opened:
         if adopt:
             found = _adopt(opened, customer, Scope(feed, period), by, dry_run=dry_run)

@@ -60,8 +60,8 @@ def command(
     xmode-transfer run --customer acme --feed us-daily --period 2026-11-22 --dry-run
     xmode-transfer run --all --json
     """
+    from xmode_transfer.domain.errors import worst
     from xmode_transfer.domain.verification import Scope
-    from xmode_transfer.services.due import worst
     from xmode_transfer.services.run import run_customer, run_customers
 
     if everyone == (name is not None):
@@ -211,7 +211,8 @@ def show_preview(
     """The plan with its reasons, streamed; nothing is written and nobody called. Of several customers, one
     whose plan cannot be made does not hide the others'."""
     from xmode_transfer import telemetry
-    from xmode_transfer.services.due import CustomerRun, worst
+    from xmode_transfer.domain.errors import worst
+    from xmode_transfer.services.due import CustomerRun
     from xmode_transfer.services.sending import defect_of
 
     documents, codes = [], []

@@ -2,7 +2,8 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from xmode_transfer.domain.alerts import Alert, by_cause
+from xmode_transfer.domain.alert_records import Alert
+from xmode_transfer.domain.alerts import by_cause
 from xmode_transfer.domain.health import (
     SOUND,
     Assessment,

@@ -99,12 +99,11 @@ def command(
     scope = Scope(feed, period, since, until)
     acl_sample = None if every_acl else 1000 if sample is None else sample
     from xmode_transfer import bootstrap
-    from xmode_transfer.services.due import check_delivered, check_scope
-    from xmode_transfer.services.run import active_customer
+    from xmode_transfer.services.scope import check_delivered, check_scope
     from xmode_transfer.services.verify import Verification
 
     configuration = shell.configuration()
-    customer = active_customer(configuration, name)
+    customer = configuration.active_customer(name)
     with ExitStack() as stack:
         file = stack.enter_context(_receipt_file(configuration, receipt)) if receipt is not None else None
         opened = stack.enter_context(shell.opened(configuration, as_json=as_json))
@@ -125,8 +124,8 @@ def command(
 
 def _run(opened: Opened, verification: "Verification", report: "_Report", file: "ReceiptFile | None") -> int:
     """Verifies, telling and writing down what is found as it comes."""
-    from xmode_transfer.services.due import why_nothing
     from xmode_transfer.services.listing import not_attested
+    from xmode_transfer.services.scope import why_nothing
     from xmode_transfer.services.verify import Verified
 
     bench, verified = opened.bench, verification.verified

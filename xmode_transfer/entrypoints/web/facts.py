@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from xmode_transfer.adapters.ledger import Ledger
 from xmode_transfer.domain.acts import Act
-from xmode_transfer.domain.alerts import Alert
+from xmode_transfer.domain.alert_records import Alert
 from xmode_transfer.domain.calendar import FeedRecord, Sheet, sheets, window
 from xmode_transfer.domain.config import Configuration, Customer, CustomerState, Feed
 from xmode_transfer.domain.findings import AccessReport, Finding, facts_of, finding

@@ -7,7 +7,7 @@ from itertools import groupby
 from operator import attrgetter
 from typing import Any
 
-from xmode_transfer.domain.alerts import Alert, AlertState
+from xmode_transfer.domain.alert_records import Alert, AlertState
 from xmode_transfer.domain.calendar import Cell, Mark, Sheet
 from xmode_transfer.domain.errors import Party
 from xmode_transfer.domain.health import SOUND, CustomerHealth, Health, Trouble, worst

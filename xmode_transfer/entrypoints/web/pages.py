@@ -10,7 +10,7 @@ from starlette.responses import HTMLResponse, Response
 from starlette.routing import BaseRoute, Route
 
 from xmode_transfer import telemetry
-from xmode_transfer.domain.alerts import AlertState
+from xmode_transfer.domain.alert_records import AlertState
 from xmode_transfer.domain.errors import XmodeError
 from xmode_transfer.domain.findings import Severity
 from xmode_transfer.domain.health import Health

@@ -25,11 +25,11 @@ from sqlalchemy.schema import SchemaItem
 
 from xmode_transfer.adapters.ledger.tables.base import ROW_NUMBER, TEXT, Notified, Rows, Time, metadata
 from xmode_transfer.domain.acts import Act, Removal
-from xmode_transfer.domain.alerts import Alert
+from xmode_transfer.domain.alert_records import Alert
 from xmode_transfer.domain.daemons import DaemonRecord
 from xmode_transfer.domain.findings import AccessReport, Finding, Leftover
 from xmode_transfer.domain.looks import Look
-from xmode_transfer.domain.notices import Notice
+from xmode_transfer.domain.notice_records import Notice
 from xmode_transfer.domain.records import (
     Capabilities,
     Delivery,

@@ -27,7 +27,7 @@ from sqlalchemy import (
 from sqlalchemy.exc import DontWrapMixin
 from sqlalchemy.types import TypeEngine
 
-from xmode_transfer.domain.alerts import Event, Notification
+from xmode_transfer.domain.alert_records import Event, Notification
 from xmode_transfer.domain.records import Checksum, Failure
 
 R = TypeVar("R")
