@@ -6,14 +6,15 @@ import threading
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from xmode_transfer.adapters.clock import SystemClock
-from xmode_transfer.adapters.s3_fast import FastStores
-from xmode_transfer.adapters.source_local import LocalSource
-from xmode_transfer.domain.config import Customer, Destination, Feed, Limits, Settled
-from xmode_transfer.domain.parts import part_size, split
-from xmode_transfer.domain.periods import Period, PeriodKind
-from xmode_transfer.domain.records import SourceFile
-from xmode_transfer.ports import Credentials, PutRequest
+from xmode_transfer.aws.s3_fast import FastStores
+from xmode_transfer.aws.sessions import Credentials
+from xmode_transfer.aws.stores import PutRequest
+from xmode_transfer.config import Customer, Destination, Feed, Limits, Settled
+from xmode_transfer.model.parts import part_size, split
+from xmode_transfer.model.periods import Period, PeriodKind
+from xmode_transfer.model.records import SourceFile
+from xmode_transfer.sources.local import LocalSource
+from xmode_transfer.telemetry.clock import SystemClock
 
 LARGE_BYTES = 64 * 1024 * 1024
 

@@ -1,5 +1,5 @@
 """A day of a fleet in virtual time: 10,000 customers of 24 periods a day, so many places, and what everybody
-waits. Decided by the service's own rules (``domain.work_queue``); nothing is sent and no clock is asked.
+waits. Decided by the service's own rules (``model.jobs``); nothing is sent and no clock is asked.
 
     python benchmarks/fleet_day.py                                  the table of docs/scaling.md
     python benchmarks/fleet_day.py --places 64 --seconds 15
@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import timedelta
 
-from xmode_transfer.domain.work_queue import is_backfill, priority
+from xmode_transfer.model.jobs import is_backfill, priority
 
 HOUR, DAY = 3600.0, 86_400.0
 TURN_SECONDS = 600.0

@@ -20,10 +20,10 @@ from multiprocessing.connection import Connection
 import database
 import psycopg
 
-from xmode_transfer.adapters.clock import SystemClock
-from xmode_transfer.adapters.ledger import open_ledger
-from xmode_transfer.bootstrap import queue_schema
-from xmode_transfer.domain.work_queue import JobRequest, JobResult
+from xmode_transfer.ledger import open_ledger
+from xmode_transfer.model.jobs import JobRequest, JobResult
+from xmode_transfer.service import queue_schema
+from xmode_transfer.telemetry.clock import SystemClock
 
 CUSTOMERS, TURNS = 10_000, 1_000
 TTL_SECONDS = 45.0

@@ -173,7 +173,7 @@ def _import_everything() -> None:
 
 
 if __name__ == "__main__":
-    from xmode_transfer.entrypoints import cli
+    from xmode_transfer import cli
 
     cli._start_quickly()
     with socket.socket(fileno=int(sys.argv[1])) as _requests:

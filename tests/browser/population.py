@@ -13,13 +13,15 @@ from typing import Any
 import sqlalchemy
 
 from tests.fakes.clock import MemoryClock
-from xmode_transfer.adapters.ledger import open_ledger, tables
-from xmode_transfer.domain.config import Configuration, Customer, Feed, Problem, Service
-from xmode_transfer.domain.findings import AccessReport, Cause, Facts, finding, passed
-from xmode_transfer.domain.looks import Look, Waiting
-from xmode_transfer.domain.work_queue import JobState, QueueEntry
-from xmode_transfer.ports.board import Pulse
-from xmode_transfer.services.watch import Watch
+from xmode_transfer.access.catalogue import finding
+from xmode_transfer.alerting.watch import Watch
+from xmode_transfer.aws.facts import Facts
+from xmode_transfer.config import Configuration, Customer, Feed, Problem, Service
+from xmode_transfer.ledger import open_ledger, tables
+from xmode_transfer.model.findings import AccessReport, Cause, passed
+from xmode_transfer.model.jobs import JobState, QueueEntry
+from xmode_transfer.model.source_scans import Look, Waiting
+from xmode_transfer.web.board import Pulse
 
 NOW = datetime(2026, 11, 24, 9, 0, tzinfo=UTC)
 TODAY = NOW.replace(hour=0)

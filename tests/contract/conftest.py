@@ -25,21 +25,23 @@ from tests.fakes import (
     MemorySource,
     StoredVersion,
 )
-from xmode_transfer.adapters.clock import SystemClock
-from xmode_transfer.adapters.ledger import open_ledger
-from xmode_transfer.adapters.ledger.postgres.database import PostgresDatabase
-from xmode_transfer.adapters.s3_fast import FastStores
-from xmode_transfer.adapters.s3_portable import PortableStores
-from xmode_transfer.adapters.sts import StsRoleSessions
-from xmode_transfer.domain.acl import FULL_CONTROL, Grant, ObjectAcl
-from xmode_transfer.domain.config import Customer, Destination, Limits, Vendor
-from xmode_transfer.domain.errors import RoleRefused
-from xmode_transfer.domain.periods import Period
-from xmode_transfer.domain.policy import Step, corrected_permission_policy, guide_trust_policy
-from xmode_transfer.ports import Credentials, ObjectStore, ObjectStores, OpenFile, RoleSessions
+from xmode_transfer.aws.bodies import OpenFile
+from xmode_transfer.aws.policy import Step, corrected_permission_policy, guide_trust_policy
+from xmode_transfer.aws.s3_fast import FastStores
+from xmode_transfer.aws.s3_portable import PortableStores
+from xmode_transfer.aws.sessions import Credentials, RoleSessions
+from xmode_transfer.aws.stores import ObjectStore, ObjectStores
+from xmode_transfer.aws.sts import StsRoleSessions
+from xmode_transfer.config import Customer, Destination, Limits, Vendor
+from xmode_transfer.ledger import open_ledger
+from xmode_transfer.ledger.postgres.database import PostgresDatabase
+from xmode_transfer.model.acl import FULL_CONTROL, Grant, ObjectAcl
+from xmode_transfer.model.errors import RoleRefused
+from xmode_transfer.model.periods import Period
 from xmode_transfer.sandbox.accounts import set_permission_policy
 from xmode_transfer.sandbox.clients import client, forget, owner
 from xmode_transfer.sandbox.model import Variant
+from xmode_transfer.telemetry.clock import SystemClock
 
 Document = dict[str, Any]
 

@@ -12,23 +12,22 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.fakes.clock import MemoryClock
-from xmode_transfer.adapters.ledger import Ledger, open_ledger
-from xmode_transfer.domain.acts import REMOVED, Act, ActKind, Removal, RemovalOutcome
-from xmode_transfer.domain.daemons import DaemonRecord
-from xmode_transfer.domain.errors import AlreadyRunning, LeaseLost, LedgerError, Party
-from xmode_transfer.domain.findings import (
+from xmode_transfer.access.catalogue import finding
+from xmode_transfer.aws.facts import Facts
+from xmode_transfer.ledger import Ledger, open_ledger
+from xmode_transfer.model.daemons import DaemonRecord
+from xmode_transfer.model.errors import AlreadyRunning, LeaseLost, LedgerError, Party
+from xmode_transfer.model.findings import (
     AccessReport,
     Cause,
-    Facts,
     Finding,
     Leftover,
     LeftoverKind,
     Result,
     Severity,
-    finding,
 )
-from xmode_transfer.domain.looks import SupersededLeft
-from xmode_transfer.domain.records import (
+from xmode_transfer.model.operations import REMOVED, Act, ActKind, Removal, RemovalOutcome
+from xmode_transfer.model.records import (
     Capabilities,
     Checksum,
     Delivery,
@@ -46,6 +45,7 @@ from xmode_transfer.domain.records import (
     UploadedPart,
     UploadStatus,
 )
+from xmode_transfer.model.source_scans import SupersededLeft
 
 NOW = datetime(2026, 11, 23, 6, 30, 0, 123456, tzinfo=UTC)
 Reopen = Callable[[], Ledger]

@@ -7,16 +7,15 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from tests.fakes.clock import MemoryClock
-from xmode_transfer.adapters.ledger import Ledger, open_ledger
-from xmode_transfer.domain.acts import Act, ActKind
-from xmode_transfer.domain.alert_records import Alert, Event, Notification
-from xmode_transfer.domain.alerts import fingerprint
-from xmode_transfer.domain.daemons import DaemonRecord
-from xmode_transfer.domain.errors import LeaseLost, Party
-from xmode_transfer.domain.findings import AccessReport, Cause, Finding, Result, Severity
-from xmode_transfer.domain.looks import KEPT_PERIODS, Look, Survey, Waiting
-from xmode_transfer.domain.notice_records import Mark, Notice, NoticeKind, NoticeStatus
-from xmode_transfer.domain.records import (
+from xmode_transfer.alerting.alerts import fingerprint
+from xmode_transfer.ledger import Ledger, open_ledger
+from xmode_transfer.model.alerts import Alert, Event, Notification
+from xmode_transfer.model.daemons import DaemonRecord
+from xmode_transfer.model.errors import LeaseLost, Party
+from xmode_transfer.model.findings import AccessReport, Cause, Finding, Result, Severity
+from xmode_transfer.model.notices import Mark, Notice, NoticeKind, NoticeStatus
+from xmode_transfer.model.operations import Act, ActKind
+from xmode_transfer.model.records import (
     Capabilities,
     Checksum,
     Delivery,
@@ -30,7 +29,8 @@ from xmode_transfer.domain.records import (
     UploadedPart,
     UploadStatus,
 )
-from xmode_transfer.domain.verification import Discrepancy, Flaw, Scope
+from xmode_transfer.model.source_scans import KEPT_PERIODS, Look, Survey, Waiting
+from xmode_transfer.model.verification import Discrepancy, Flaw, Scope
 
 NOW = datetime(2026, 11, 25, 12, 0, tzinfo=UTC)
 HOUR = timedelta(hours=1)
@@ -226,7 +226,7 @@ def test_the_survey_has_what_was_sent_of_what_is_open(ledger: Ledger, lease: Lea
 def test_the_survey_looks_at_so_many_objects_and_no_more(
     ledger: Ledger, lease: Lease, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("xmode_transfer.adapters.ledger.survey.SUMMED_OBJECTS", 2)
+    monkeypatch.setattr("xmode_transfer.ledger.survey.SUMMED_OBJECTS", 2)
     for period, count, total in (("2026-11-22", 3, 9_000), ("2026-11-23", 2, 4_000), ("2026-11-24", 1, 1)):
         delivery = a_delivery(period, Status.RUNNING, object_count=count, total_bytes=total)
         ledger.deliveries.create(lease, delivery)

@@ -1,4 +1,4 @@
-"""The contract of ``ports.ObjectStore`` and ``ports.ObjectStores``: every adapter passes all of it."""
+"""The contract of ``ObjectStore`` and ``ObjectStores``: every adapter passes all of it."""
 
 import base64
 import zlib
@@ -8,8 +8,10 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from awscrt import checksums as crt
 
-from xmode_transfer.domain.acl import difference
-from xmode_transfer.domain.errors import (
+from xmode_transfer.aws.policy import Step, corrected_permission_policy, guide_permission_policy
+from xmode_transfer.aws.stores import Deletion, DeletionResult, PutRequest
+from xmode_transfer.model.acl import difference
+from xmode_transfer.model.errors import (
     AccessDenied,
     BucketMissing,
     ObjectExists,
@@ -20,9 +22,7 @@ from xmode_transfer.domain.errors import (
     UploadNotFound,
     WrongBucketOwner,
 )
-from xmode_transfer.domain.keys import notice_key
-from xmode_transfer.domain.policy import Step, corrected_permission_policy, guide_permission_policy
-from xmode_transfer.ports import Deletion, DeletionResult, PutRequest
+from xmode_transfer.model.keys import notice_key
 
 TOKEN = "0190c2f4-delivery"
 MIB = 1024 * 1024

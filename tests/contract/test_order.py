@@ -11,12 +11,12 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from tests.fakes import MemoryClock
-from xmode_transfer.adapters.ledger import open_ledger
-from xmode_transfer.adapters.source_local import LocalSource
-from xmode_transfer.domain.config import Feed
-from xmode_transfer.domain.periods import Period
-from xmode_transfer.domain.plan import Kind, diff, known_of
-from xmode_transfer.domain.records import Delivery, PlannedObject, SourceFile, Status
+from xmode_transfer.config import Feed
+from xmode_transfer.ledger import open_ledger
+from xmode_transfer.model.periods import Period
+from xmode_transfer.model.records import Delivery, PlannedObject, SourceFile, Status
+from xmode_transfer.sources.local import LocalSource
+from xmode_transfer.transfer.plan import Kind, diff, known_of
 
 NOW = datetime(2126, 11, 24, tzinfo=UTC)  # what a test writes has settled by then
 ATOMS = [os.fsdecode(bytes([byte])) for byte in b"ab0-._ \\~\t\n\x7f\x80\xe9\xff"]

@@ -13,11 +13,17 @@ from tests.fakes import (
     MemoryRoles,
     MemoryRoleSessions,
 )
-from xmode_transfer.adapters.clock import SystemClock
-from xmode_transfer.adapters.probing import AwsProber
-from xmode_transfer.adapters.sts import StsRoleSessions
-from xmode_transfer.domain.config import Customer, Destination, Vendor
-from xmode_transfer.domain.errors import (
+from xmode_transfer.access.probes import Prober, ReservedPlace
+from xmode_transfer.access.probing import AwsProber
+from xmode_transfer.aws.policy import (
+    VENDOR_PRINCIPAL,
+    corrected_permission_policy,
+    guide_permission_policy,
+    guide_trust_policy,
+)
+from xmode_transfer.aws.sts import StsRoleSessions
+from xmode_transfer.config import Customer, Destination, Vendor
+from xmode_transfer.model.errors import (
     AccessDenied,
     BucketMissing,
     PartsRefused,
@@ -25,15 +31,9 @@ from xmode_transfer.domain.errors import (
     UploadNotFound,
     VendorIdentityError,
 )
-from xmode_transfer.domain.policy import (
-    VENDOR_PRINCIPAL,
-    corrected_permission_policy,
-    guide_permission_policy,
-    guide_trust_policy,
-)
-from xmode_transfer.ports import Prober, ReservedPlace
 from xmode_transfer.sandbox.accounts import set_permission_policy
 from xmode_transfer.sandbox.model import Variant
+from xmode_transfer.telemetry.clock import SystemClock
 
 Document = dict[str, Any]
 BODY = b"a canary\n"

@@ -9,21 +9,21 @@ from typing import Any
 import pytest
 
 from tests.fakes import MemorySource
-from xmode_transfer.adapters import checksums
-from xmode_transfer.adapters.clock import SystemClock
-from xmode_transfer.adapters.ledger import open_ledger
-from xmode_transfer.adapters.read_back import PacedReader
-from xmode_transfer.domain.acts import Act, ActKind
-from xmode_transfer.domain.config import Configuration, Feed, Limits, Service, Settled, Vendor
-from xmode_transfer.domain.periods import Period, PeriodKind
-from xmode_transfer.domain.verification import Flaw, Scope
-from xmode_transfer.entrypoints.cli.progress import Tally
-from xmode_transfer.services.adopt import Adoption, adopt
-from xmode_transfer.services.deliver import deliver
-from xmode_transfer.services.listing import Listing, Standing
-from xmode_transfer.services.repair import Repaired, ToRepair, repair
-from xmode_transfer.services.verify import Verification
-from xmode_transfer.services.workbench import Workbench
+from xmode_transfer.aws import checksums
+from xmode_transfer.aws.read_back import PacedReader
+from xmode_transfer.cli.progress import Tally
+from xmode_transfer.config import Configuration, Feed, Limits, Service, Settled, Vendor
+from xmode_transfer.delivery.deliver import deliver
+from xmode_transfer.ledger import open_ledger
+from xmode_transfer.model.operations import Act, ActKind
+from xmode_transfer.model.periods import Period, PeriodKind
+from xmode_transfer.model.verification import Flaw, Scope
+from xmode_transfer.telemetry.clock import SystemClock
+from xmode_transfer.transfer.workbench import Workbench
+from xmode_transfer.upkeep.adopt import Adoption, adopt
+from xmode_transfer.upkeep.listing import Listing, Standing
+from xmode_transfer.upkeep.repair import Repaired, ToRepair, repair
+from xmode_transfer.upkeep.verify import Verification
 
 DAYS = ("2026-11-21", "2026-11-22")
 FEED = Feed(
@@ -156,7 +156,7 @@ def test_other_rights_do_not_keep_a_manifest_from_being_put_again(place: Place) 
 def test_a_manifest_waits_for_what_is_beyond_one_repair(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("xmode_transfer.services.repair.MOST_AT_ONCE", 3)
+    monkeypatch.setattr("xmode_transfer.upkeep.repair.MOST_AT_ONCE", 3)
     for number in range(4):
         place.case.customer_deletes(place.key(DAYS[0], number))
     place.case.customer_deletes(place.manifest(DAYS[0]))

@@ -11,15 +11,12 @@ from typing import Any, NamedTuple
 import pytest
 
 from tests.fakes import MemoryClock
-from xmode_transfer.adapters import processes
-from xmode_transfer.adapters.ledger import Ledger, open_ledger
-from xmode_transfer.adapters.ledger import work_queue as fleet_module
-from xmode_transfer.adapters.ledger.job_statements import BROKEN_OFF
-from xmode_transfer.adapters.ledger.work_queue import REBASE_ABOVE, SETTLING_SECONDS
-from xmode_transfer.adapters.local_queue import LocalQueue
-from xmode_transfer.bootstrap import queue_schema
-from xmode_transfer.domain.errors import LeaseLost, LedgerError
-from xmode_transfer.domain.work_queue import (
+from xmode_transfer.ledger import Ledger, open_ledger, processes
+from xmode_transfer.ledger import work_queue as fleet_module
+from xmode_transfer.ledger.job_statements import BROKEN_OFF
+from xmode_transfer.ledger.work_queue import REBASE_ABOVE, SETTLING_SECONDS
+from xmode_transfer.model.errors import LeaseLost, LedgerError
+from xmode_transfer.model.jobs import (
     BUSY_SECONDS,
     Job,
     JobRequest,
@@ -29,7 +26,9 @@ from xmode_transfer.domain.work_queue import (
     WorkerRecord,
     priority,
 )
-from xmode_transfer.ports import WorkQueue
+from xmode_transfer.model.work_queue import WorkQueue
+from xmode_transfer.service import queue_schema
+from xmode_transfer.service.local_queue import LocalQueue
 
 NOW = datetime(2026, 11, 23, 6, 30, 0, 123456, tzinfo=UTC)
 TTL = 45.0

@@ -5,9 +5,10 @@ from bisect import bisect_left, bisect_right, insort
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from xmode_transfer.domain.acl import ObjectAcl
-from xmode_transfer.domain.records import Checksum
-from xmode_transfer.ports import Clock, PutRequest
+from xmode_transfer.aws.stores import PutRequest
+from xmode_transfer.model.acl import ObjectAcl
+from xmode_transfer.model.process import Clock
+from xmode_transfer.model.records import Checksum
 
 MIN_PART_BYTES = 5 * 1024 * 1024
 """S3 User Guide, "Multipart upload limits": every part but the last."""

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 
 class MemoryClock:
-    """Implements ``ports.Clock``. Thread-safe."""
+    """Implements ``model.process.Clock``. Thread-safe."""
 
     def __init__(self, start: datetime = datetime(2026, 11, 22, 6, 30, tzinfo=UTC)) -> None:
         self._lock = threading.Lock()

@@ -9,22 +9,15 @@ from tests.fakes.faults import Faults, Requests
 from tests.fakes.requests import Gate
 from tests.fakes.roles import MemoryRoles, MemorySession
 from tests.fakes.sessions import MemoryRoleSessions
-from xmode_transfer.domain.acl import FULL_CONTROL, Grant, ObjectAcl
-from xmode_transfer.domain.config import Customer
-from xmode_transfer.domain.errors import ObjectNotFound, RequestRefused, RoleRefused
-from xmode_transfer.domain.keys import check_place
-from xmode_transfer.domain.policy import (
-    ACL,
-    Request,
-    S3Call,
-    Step,
-    allowed,
-    compact,
-    evaluate,
-    session_policy,
-)
-from xmode_transfer.domain.records import Checksum, UploadedPart
-from xmode_transfer.ports import Credentials, ListedObject, ProbedObject, PutRequest
+from xmode_transfer.access.probes import ProbedObject
+from xmode_transfer.aws.policy import ACL, Request, S3Call, Step, allowed, compact, evaluate, session_policy
+from xmode_transfer.aws.sessions import Credentials
+from xmode_transfer.aws.stores import PutRequest
+from xmode_transfer.config import Customer
+from xmode_transfer.model.acl import FULL_CONTROL, Grant, ObjectAcl
+from xmode_transfer.model.errors import ObjectNotFound, RequestRefused, RoleRefused
+from xmode_transfer.model.keys import check_place
+from xmode_transfer.model.records import Checksum, ListedObject, UploadedPart
 
 T = TypeVar("T")
 
@@ -39,7 +32,7 @@ EXCESSIVE_DEEP = (*EXCESSIVE, "kms:ListKeys", "dynamodb:ListTables", "ec2:Descri
 
 
 class MemoryProber:
-    """Implements ``ports.Prober``. ``vendor_policy`` is our own user's identity policy; without one it may
+    """Implements ``Prober``. ``vendor_policy`` is our own user's identity policy; without one it may
     assume any role. ``locked`` are buckets under Object Lock, ``writer_owns`` those whose objects belong to
     the writer alone, ``without_acls`` those that refuse every ACL."""
 
@@ -127,7 +120,7 @@ class _Provider:
 
 
 class MemoryReservedPlace:
-    """Implements ``ports.ReservedPlace``."""
+    """Implements ``ReservedPlace``."""
 
     def __init__(self, prober: MemoryProber, customer: Customer) -> None:
         destination = customer.destination

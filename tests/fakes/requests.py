@@ -6,7 +6,10 @@ from typing import TypeVar
 
 from tests.fakes.buckets import MemoryBucket, MemoryBuckets
 from tests.fakes.roles import MemoryRoles, MemorySession
-from xmode_transfer.domain.errors import (
+from xmode_transfer.aws.policy import Decision, Request, S3Call, allowed, requests, strictest
+from xmode_transfer.aws.policy.documents import s3_service
+from xmode_transfer.aws.sessions import CredentialsProvider
+from xmode_transfer.model.errors import (
     AccessDenied,
     BucketMissing,
     KmsDenied,
@@ -14,9 +17,6 @@ from xmode_transfer.domain.errors import (
     SessionExpired,
     WrongBucketOwner,
 )
-from xmode_transfer.domain.policy import Decision, Request, S3Call, allowed, requests, strictest
-from xmode_transfer.domain.policy.documents import s3_service
-from xmode_transfer.ports import CredentialsProvider
 
 T = TypeVar("T")
 

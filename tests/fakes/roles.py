@@ -6,9 +6,10 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
-from xmode_transfer.domain.errors import RoleRefused
-from xmode_transfer.domain.policy import assume_role
-from xmode_transfer.ports import Clock, Credentials
+from xmode_transfer.aws.policy import assume_role
+from xmode_transfer.aws.sessions import Credentials
+from xmode_transfer.model.errors import RoleRefused
+from xmode_transfer.model.process import Clock
 
 Document = Mapping[str, Any]
 

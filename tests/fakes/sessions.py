@@ -5,17 +5,17 @@ from datetime import timedelta
 
 from tests.fakes.faults import Fault, Faults, Requests
 from tests.fakes.roles import MemoryRoles
-from xmode_transfer.domain.config import Customer
-from xmode_transfer.domain.errors import OtherPrincipal, Unavailable, VendorIdentityError
-from xmode_transfer.domain.policy import VENDOR_PRINCIPAL, Step, compact, session_policy
-from xmode_transfer.ports import Credentials
+from xmode_transfer.aws.policy import VENDOR_PRINCIPAL, Step, compact, session_policy
+from xmode_transfer.aws.sessions import Credentials
+from xmode_transfer.config import Customer
+from xmode_transfer.model.errors import OtherPrincipal, Unavailable, VendorIdentityError
 
 REFRESH_MARGIN_SECONDS = 300
 """Credentials with less life left than this are renewed before they are given out."""
 
 
 class MemoryRoleSessions:
-    """Implements ``ports.RoleSessions``. ``identity`` is whose credentials we hold (None: nobody's),
+    """Implements ``aws.sessions.RoleSessions``. ``identity`` is whose credentials we hold (None: nobody's),
     ``principal`` who we are configured to be."""
 
     def __init__(
@@ -54,7 +54,7 @@ class MemoryRoleSessions:
 
 
 class MemoryCredentialsProvider:
-    """Implements ``ports.CredentialsProvider`` for one customer and one step."""
+    """Implements ``aws.sessions.CredentialsProvider`` for one customer and one step."""
 
     def __init__(self, sessions: MemoryRoleSessions, customer: Customer, step: Step) -> None:
         self._sessions = sessions

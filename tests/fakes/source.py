@@ -5,10 +5,10 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
-from xmode_transfer.domain.errors import SourceChanged, SourceMissing, SourceUnreadable
-from xmode_transfer.domain.periods import Period
-from xmode_transfer.domain.records import SourceFile, SourceProblem
-from xmode_transfer.ports import PeriodState
+from xmode_transfer.model.errors import SourceChanged, SourceMissing, SourceUnreadable
+from xmode_transfer.model.periods import Period
+from xmode_transfer.model.records import SourceFile, SourceProblem
+from xmode_transfer.sources.interface import PeriodState
 
 _FIRST_MODIFIED_NS = 1_700_000_000_000_000_000
 _SECOND_NS = 1_000_000_000
@@ -22,7 +22,7 @@ class _Inode:
 
 
 class MemorySource:
-    """Implements ``ports.Source``. A file belongs to the period it was written for (``Period.none()``
+    """Implements ``Source``. A file belongs to the period it was written for (``Period.none()``
     unless told), and a period is complete unless ``set_state`` says otherwise. Thread-safe.
 
     ``on_read`` is called before each read of an open file with its name and the offset: it may change files.
@@ -146,7 +146,7 @@ class MemorySource:
 
 
 class MemoryOpenFile:
-    """Implements ``ports.OpenFile``: holds on to the file that was opened, whatever its name leads to now."""
+    """Implements ``OpenFile``: holds on to the file that was opened, whatever its name leads to now."""
 
     def __init__(self, source: MemorySource, file: SourceFile, inode: _Inode) -> None:
         self.size = file.size

@@ -16,30 +16,22 @@ from tests.fakes.buckets import (
 from tests.fakes.faults import Fault, Faults, Requests
 from tests.fakes.requests import Gate
 from tests.fakes.roles import MemoryRoles, MemorySession
-from xmode_transfer.domain.acl import FULL_CONTROL, Grant, ObjectAcl
-from xmode_transfer.domain.config import Customer
-from xmode_transfer.domain.errors import (
-    AccessDenied,
-    ObjectExists,
-    ObjectNotFound,
-    SourceChanged,
-    Unavailable,
-)
-from xmode_transfer.domain.policy import ACL, S3Call
-from xmode_transfer.domain.records import Checksum, UploadedPart
-from xmode_transfer.ports import (
+from xmode_transfer.aws.bodies import OpenFile
+from xmode_transfer.aws.policy import ACL, S3Call
+from xmode_transfer.aws.sessions import CredentialsProvider
+from xmode_transfer.aws.stores import (
     DELETE_MANY_KEYS,
-    CredentialsProvider,
     Deleted,
     Deletion,
     DeletionResult,
     EngineInfo,
-    ListedObject,
-    ObjectInfo,
-    OpenFile,
     PutAnswer,
     PutRequest,
 )
+from xmode_transfer.config import Customer
+from xmode_transfer.model.acl import FULL_CONTROL, Grant, ObjectAcl
+from xmode_transfer.model.errors import AccessDenied, ObjectExists, ObjectNotFound, SourceChanged, Unavailable
+from xmode_transfer.model.records import Checksum, ListedObject, ObjectInfo, UploadedPart
 
 T = TypeVar("T")
 _Page = tuple[list[ListedObject], bool]
@@ -49,7 +41,7 @@ _MAX_PARTS = 10_000
 
 
 class MemoryObjectStores:
-    """Implements ``ports.ObjectStores``. ``threads`` is how many requests with a body run at once; with 0
+    """Implements ``ObjectStores``. ``threads`` is how many requests with a body run at once; with 0
     they run in the caller, one after the other, so that a test can follow them. ``answers_checksum`` is
     whether S3's answer to an upload carries its checksum (some compatible stores leave it out)."""
 
@@ -92,7 +84,7 @@ class MemoryObjectStores:
 
 
 class MemoryObjectStore:
-    """Implements ``ports.ObjectStore`` for one customer's destination. Thread-safe."""
+    """Implements ``ObjectStore`` for one customer's destination. Thread-safe."""
 
     checksum_algorithm = "crc32"
 

@@ -9,9 +9,10 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from tests.fakes.buckets import MemoryBucket, StoredPart, StoredUpload
-from xmode_transfer.domain.errors import RequestRefused, UploadNotFound, XmodeError
-from xmode_transfer.domain.records import UploadedPart
-from xmode_transfer.ports import OpenFile, PutAnswer, PutRequest
+from xmode_transfer.aws.bodies import OpenFile
+from xmode_transfer.aws.stores import PutAnswer, PutRequest
+from xmode_transfer.model.errors import RequestRefused, UploadNotFound, XmodeError
+from xmode_transfer.model.records import UploadedPart
 
 
 def crc32(data: bytes) -> str:
@@ -82,7 +83,7 @@ def put_in_parts(
     opened: Callable[[str, datetime | None], None],
     acknowledged: Callable[[str, UploadedPart], None],
 ) -> Future[PutAnswer]:
-    """``ports.ObjectStore.put_in_parts``, with one part."""
+    """``aws.stores.ObjectStore.put_in_parts``, with one part."""
     future: Future[PutAnswer] = Future()
     try:
         upload_id, abort_at = store.create_upload(request)

@@ -23,12 +23,9 @@ from tests.fakes import (
     MemorySource,
     StoredVersion,
 )
-from xmode_transfer.adapters import checksums
-from xmode_transfer.adapters.ledger import open_ledger
-from xmode_transfer.adapters.ledger.leases import Leases
-from xmode_transfer.adapters.ledger.subject import Subject
-from xmode_transfer.domain import parts
-from xmode_transfer.domain.config import (
+from xmode_transfer.aws import checksums
+from xmode_transfer.aws.policy import corrected_permission_policy, guide_permission_policy, guide_trust_policy
+from xmode_transfer.config import (
     Configuration,
     Customer,
     Destination,
@@ -39,18 +36,17 @@ from xmode_transfer.domain.config import (
     Service,
     Vendor,
 )
-from xmode_transfer.domain.errors import Defect, XmodeError
-from xmode_transfer.domain.periods import Period, PeriodKind
-from xmode_transfer.domain.policy import (
-    corrected_permission_policy,
-    guide_permission_policy,
-    guide_trust_policy,
-)
-from xmode_transfer.domain.records import DeliveryOutcome, UploadStatus
-from xmode_transfer.services import sending
-from xmode_transfer.services.cleanup import CleanupOutcome, cleanup
-from xmode_transfer.services.deliver import deliver
-from xmode_transfer.services.workbench import Workbench
+from xmode_transfer.delivery.deliver import deliver
+from xmode_transfer.ledger import open_ledger
+from xmode_transfer.ledger.leases import Leases
+from xmode_transfer.ledger.subject import Subject
+from xmode_transfer.model import parts
+from xmode_transfer.model.errors import Defect, XmodeError
+from xmode_transfer.model.periods import Period, PeriodKind
+from xmode_transfer.model.records import DeliveryOutcome, UploadStatus
+from xmode_transfer.transfer import sending
+from xmode_transfer.transfer.workbench import Workbench
+from xmode_transfer.upkeep.cleanup import CleanupOutcome, cleanup
 
 PERIOD = Period.parse("2026-11-22", PeriodKind.DAY)
 ROLE = "arn:aws:iam::111122223333:role/XMode"

@@ -14,11 +14,11 @@ from itertools import islice
 from secrets import token_hex
 from typing import TYPE_CHECKING, Any
 
-from xmode_transfer.adapters.clock import SystemClock
-from xmode_transfer.adapters.ledger import open_ledger
-from xmode_transfer.adapters.processes import this_process
-from xmode_transfer.domain.errors import LeaseLost
-from xmode_transfer.domain.records import (
+from xmode_transfer.ledger import open_ledger
+from xmode_transfer.ledger.processes import this_process
+from xmode_transfer.model.errors import LeaseLost
+from xmode_transfer.model.jobs import JobRequest, JobResult, WorkerRecord
+from xmode_transfer.model.records import (
     Capabilities,
     Checksum,
     Delivery,
@@ -31,7 +31,7 @@ from xmode_transfer.domain.records import (
     UploadedPart,
     UploadStatus,
 )
-from xmode_transfer.domain.work_queue import JobRequest, JobResult, WorkerRecord
+from xmode_transfer.telemetry.clock import SystemClock
 
 if TYPE_CHECKING:
     from concurrent.futures import Future

@@ -18,13 +18,13 @@ import pytest
 from sqlalchemy import Connection
 
 from tests.forms import IS_SOAK
-from xmode_transfer.adapters.clock import SystemClock
-from xmode_transfer.adapters.ledger import leases, open_ledger
-from xmode_transfer.adapters.ledger.database import Database
-from xmode_transfer.bootstrap import queue_schema
-from xmode_transfer.domain.errors import LeaseLost
-from xmode_transfer.domain.records import Lease
-from xmode_transfer.ports import Clock
+from xmode_transfer.ledger import leases, open_ledger
+from xmode_transfer.ledger.database import Database
+from xmode_transfer.model.errors import LeaseLost
+from xmode_transfer.model.process import Clock
+from xmode_transfer.model.records import Lease
+from xmode_transfer.service import queue_schema
+from xmode_transfer.telemetry.clock import SystemClock
 
 PROCESSES, SECONDS = 3, 30 if IS_SOAK else 2
 

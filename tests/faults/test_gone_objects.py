@@ -9,15 +9,15 @@ import pytest
 
 from tests.fakes import Fault, MemoryObjectStores
 from tests.forms import points
-from xmode_transfer.adapters.ledger import open_ledger
-from xmode_transfer.domain.config import Destination, Feed, Settled
-from xmode_transfer.domain.errors import AccessDenied, Throttled
-from xmode_transfer.domain.periods import Period, PeriodKind
-from xmode_transfer.domain.policy import guide_permission_policy
-from xmode_transfer.domain.records import Status
-from xmode_transfer.services import rechecking
-from xmode_transfer.services.planning import Planner
-from xmode_transfer.services.publishing import publish
+from xmode_transfer.aws.policy import guide_permission_policy
+from xmode_transfer.config import Destination, Feed, Settled
+from xmode_transfer.ledger import open_ledger
+from xmode_transfer.model.errors import AccessDenied, Throttled
+from xmode_transfer.model.periods import Period, PeriodKind
+from xmode_transfer.model.records import Status
+from xmode_transfer.transfer import rechecking
+from xmode_transfer.transfer.planning import Planner
+from xmode_transfer.transfer.publishing import publish
 
 DAY = "2026/11/22"
 PLACE = f"xmode/us-daily/{DAY}/"
@@ -207,8 +207,8 @@ def test_a_manifest_that_was_put_before_a_crash_is_not_looked_behind(
         raise Throttled("the process dies here")
 
     with monkeypatch.context() as patch:
-        patch.setattr("xmode_transfer.services.publishing.publish", killed)
-        patch.setattr("xmode_transfer.adapters.ledger.deliveries.Deliveries.update", _not_delivered())
+        patch.setattr("xmode_transfer.transfer.publishing.publish", killed)
+        patch.setattr("xmode_transfer.ledger.deliveries.Deliveries.update", _not_delivered())
         world.process()
     world.take(*(key for key in world.bucket.contents() if "/_manifests/" not in key))
     outcome = world.process()
@@ -218,7 +218,7 @@ def test_a_manifest_that_was_put_before_a_crash_is_not_looked_behind(
 
 def _not_delivered() -> Callable[..., None]:
     """The ledger never hears that the delivery is delivered."""
-    from xmode_transfer.adapters.ledger.deliveries import Deliveries
+    from xmode_transfer.ledger.deliveries import Deliveries
 
     written = Deliveries.update
 

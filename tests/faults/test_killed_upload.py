@@ -29,7 +29,7 @@ pytestmark = [pytest.mark.sandbox, pytest.mark.short]
 MIB = 1024 * 1024
 SIZE = 2 * 1024 * MIB if IS_SOAK else 160 * MIB
 PART = 16 * MIB
-IN_FLIGHT = 8  # parts of one object, services/large.py
+IN_FLIGHT = 8  # parts of one object, transfer/large.py
 
 
 class Watched:

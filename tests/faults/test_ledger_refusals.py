@@ -16,9 +16,9 @@ import pytest
 from sqlalchemy import Engine, event
 
 from tests.fakes.clock import MemoryClock
-from xmode_transfer.adapters.ledger import Ledger, files, open_ledger
-from xmode_transfer.adapters.ledger.tables.base import SCHEMA_VERSION
-from xmode_transfer.domain.errors import (
+from xmode_transfer.ledger import Ledger, files, open_ledger
+from xmode_transfer.ledger.tables.base import SCHEMA_VERSION
+from xmode_transfer.model.errors import (
     ConfigError,
     LedgerCorrupt,
     LedgerError,
@@ -27,7 +27,7 @@ from xmode_transfer.domain.errors import (
     LedgerReadOnly,
     LedgerTooNew,
 )
-from xmode_transfer.domain.records import Checksum, Delivery, Lease, PlannedObject, Receipt, Status
+from xmode_transfer.model.records import Checksum, Delivery, Lease, PlannedObject, Receipt, Status
 
 CLOCK = MemoryClock()
 NOW = CLOCK.now()
@@ -274,10 +274,10 @@ def test_a_migration_that_finds_the_disk_full_can_be_repeated(tmp_path: Path) ->
 
 FULL_DISK = """
 import sys, pathlib
-from xmode_transfer.adapters.ledger import files, open_ledger
+from xmode_transfer.ledger import files, open_ledger
 from tests.fakes.clock import MemoryClock
-from xmode_transfer.domain.errors import LedgerFull
-from xmode_transfer.domain.records import Delivery, PlannedObject, Status
+from xmode_transfer.model.errors import LedgerFull
+from xmode_transfer.model.records import Delivery, PlannedObject, Status
 clock = MemoryClock()
 now = clock.now()
 ledger = open_ledger("sqlite:///" + sys.argv[1] + "/ledger.db", clock)

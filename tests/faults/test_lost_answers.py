@@ -7,7 +7,7 @@ import pytest
 
 from tests.fakes import Fault
 from tests.fakes.store import MemoryObjectStore
-from xmode_transfer.domain.errors import Unavailable, UploadNotFound, XmodeError
+from xmode_transfer.model.errors import Unavailable, UploadNotFound, XmodeError
 
 
 @pytest.fixture(params=[True, False], ids=["resumes", "sends-anew"], autouse=True)

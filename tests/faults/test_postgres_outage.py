@@ -18,15 +18,15 @@ import pytest
 from tests.fakes.clock import MemoryClock
 from tests.postgres import PostgresServer
 from xmode_transfer import telemetry
-from xmode_transfer.adapters.clock import SystemClock
-from xmode_transfer.adapters.ledger import Ledger, files, leases, open_ledger
-from xmode_transfer.adapters.ledger.database import Prepared
-from xmode_transfer.bootstrap import queue_schema
-from xmode_transfer.domain.acts import Act, ActKind, Removal, RemovalOutcome
-from xmode_transfer.domain.errors import AlreadyRunning, LeaseLost, LedgerError, LedgerUnreachable
-from xmode_transfer.domain.findings import AccessReport
-from xmode_transfer.domain.records import Checksum, Delivery, Lease, PlannedObject, Receipt, Run, Status
-from xmode_transfer.domain.work_queue import JobRequest, JobResult, JobState
+from xmode_transfer.ledger import Ledger, files, leases, open_ledger
+from xmode_transfer.ledger.database import Prepared
+from xmode_transfer.model.errors import AlreadyRunning, LeaseLost, LedgerError, LedgerUnreachable
+from xmode_transfer.model.findings import AccessReport
+from xmode_transfer.model.jobs import JobRequest, JobResult, JobState
+from xmode_transfer.model.operations import Act, ActKind, Removal, RemovalOutcome
+from xmode_transfer.model.records import Checksum, Delivery, Lease, PlannedObject, Receipt, Run, Status
+from xmode_transfer.service import queue_schema
+from xmode_transfer.telemetry.clock import SystemClock
 
 NOW = MemoryClock().now()
 ELSEWHERE = "another-host/another-boot/17/1234"
@@ -320,8 +320,8 @@ def test_a_server_that_is_starting_is_waited_for_and_one_that_is_not_there_is_no
 
 _HOLDER = """
 import sys
-from xmode_transfer.adapters.clock import SystemClock
-from xmode_transfer.adapters.ledger import open_ledger
+from xmode_transfer.telemetry.clock import SystemClock
+from xmode_transfer.ledger import open_ledger
 ledger = open_ledger(sys.argv[1], SystemClock(), holder=sys.argv[2])
 lease = ledger.leases.claim("work", sys.argv[2], float(sys.argv[3]))
 print(lease.generation, flush=True)

@@ -19,13 +19,12 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from tests.postgres import PostgresServer
-from xmode_transfer.adapters.clock import SystemClock
-from xmode_transfer.adapters.ledger import Ledger, files, open_ledger
-from xmode_transfer.adapters.ledger.engine import connect
-from xmode_transfer.adapters.ledger.postgres import address, errors
-from xmode_transfer.adapters.ledger.postgres.database import PostgresDatabase
-from xmode_transfer.adapters.ledger.tables.base import SCHEMA_VERSION
-from xmode_transfer.domain.errors import (
+from xmode_transfer.ledger import Ledger, files, open_ledger
+from xmode_transfer.ledger.engine import connect
+from xmode_transfer.ledger.postgres import address, errors
+from xmode_transfer.ledger.postgres.database import PostgresDatabase
+from xmode_transfer.ledger.tables.base import SCHEMA_VERSION
+from xmode_transfer.model.errors import (
     ConfigError,
     LedgerCorrupt,
     LedgerError,
@@ -38,6 +37,7 @@ from xmode_transfer.domain.errors import (
     LedgerUnreachable,
     XmodeError,
 )
+from xmode_transfer.telemetry.clock import SystemClock
 
 SECRET = "s3cr3t/p@ss"
 QUOTED = "s3cr3t%2Fp%40ss"
@@ -137,7 +137,7 @@ def test_a_schema_of_its_own_keeps_the_ledger_apart(
 
 def test_without_the_extra_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in list(sys.modules):
-        if name.startswith("xmode_transfer.adapters.ledger.postgres"):
+        if name.startswith("xmode_transfer.ledger.postgres"):
             monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "psycopg", None)
     with pytest.raises(ConfigError, match="not installed") as caught:

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from xmode_transfer import telemetry
-from xmode_transfer.adapters.ledger import open_ledger
-from xmode_transfer.domain.config import Configuration, Customer, CustomerState, Destination, Service
-from xmode_transfer.domain.health import CustomerHealth
-from xmode_transfer.domain.records import UploadStatus
-from xmode_transfer.services.watch import assess_all
+from xmode_transfer.alerting.health import CustomerHealth
+from xmode_transfer.alerting.watch import assess_all
+from xmode_transfer.config import Configuration, Customer, CustomerState, Destination, Service
+from xmode_transfer.ledger import open_ledger
+from xmode_transfer.model.records import UploadStatus
 
 LARGE = "2026/11/22/large.bin"
 ACME = Customer.model_construct(

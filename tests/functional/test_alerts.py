@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 
 from tests.functional.conftest import Project
-from xmode_transfer.adapters.clock import SystemClock
-from xmode_transfer.adapters.ledger import open_ledger
-from xmode_transfer.domain.alerts import by_cause
-from xmode_transfer.domain.errors import Party
-from xmode_transfer.domain.health import Trouble
-from xmode_transfer.domain.records import Delivery, Failure, Status
+from xmode_transfer.alerting.alerts import by_cause
+from xmode_transfer.alerting.health import Trouble
+from xmode_transfer.ledger import open_ledger
+from xmode_transfer.model.errors import Party
+from xmode_transfer.model.records import Delivery, Failure, Status
+from xmode_transfer.telemetry.clock import SystemClock
 
 FEED = 'source: exports\nperiod: day\npartition: "%Y/%m/%d"\n'
 CUSTOMER = """\

@@ -15,12 +15,12 @@ import pytest
 from botocore.exceptions import ClientError
 
 from tests.bucket import empty_bucket, list_keys, list_uploads, remove_customer
-from xmode_transfer import bootstrap
-from xmode_transfer.adapters import config_files
-from xmode_transfer.domain.findings import AccessReport, LeftoverKind, Result, Severity
-from xmode_transfer.domain.policy import corrected_permission_policy
-from xmode_transfer.domain.policy_lint import Kind, Source, Told, lint
-from xmode_transfer.entrypoints.cli.progress import Tally
+from xmode_transfer.access.check_access import check_access
+from xmode_transfer.access.lint import Kind, Source, Told, lint
+from xmode_transfer.aws.policy import corrected_permission_policy
+from xmode_transfer.cli.progress import Tally
+from xmode_transfer.config import files
+from xmode_transfer.model.findings import AccessReport, LeftoverKind, Result, Severity
 from xmode_transfer.sandbox import policies
 from xmode_transfer.sandbox.accounts import (
     add_customer,
@@ -39,7 +39,7 @@ from xmode_transfer.sandbox.model import (
     Sandbox,
     Variant,
 )
-from xmode_transfer.services.check_access import check_access
+from xmode_transfer.service import assembly
 
 pytestmark = pytest.mark.sandbox
 
@@ -77,9 +77,9 @@ class Checker:
             service={"ledger": f"sqlite:///var/{name}.db"},
             overrides={customer.name: overrides},
         )
-        configuration = config_files.load(self.directory)
-        with bootstrap.workbench(configuration, Tally()) as bench:
-            prober = bootstrap.prober(bench)
+        configuration = files.load(self.directory)
+        with assembly.workbench(configuration, Tally()) as bench:
+            prober = assembly.prober(bench)
             return check_access(bench, prober, configuration.customers[customer.name], deep=deep)
 
 
@@ -619,8 +619,8 @@ def test_objects_that_may_not_be_deleted_do_not_pile_up(intact: CustomerSetup, c
 
 def test_what_was_learnt_is_remembered(intact: CustomerSetup, check: Checker) -> None:
     report = check(intact, ledger="learning")
-    configuration = config_files.load(check.directory)
-    with bootstrap.ledger(configuration.service) as (ledger, _):
+    configuration = files.load(check.directory)
+    with assembly.ledger(configuration.service) as (ledger, _):
         known = ledger.checks.capabilities(intact.name)
         assert (known.multipart, known.abort, known.versioned, known.region) == (False, False, False, REGION)
         remembered = ledger.checks.last(intact.name)

@@ -12,20 +12,20 @@ import pytest
 from moto.server import ThreadedMotoServer
 
 from tests.fakes import MemorySource
-from xmode_transfer.adapters import checksums
-from xmode_transfer.adapters.clock import SystemClock
-from xmode_transfer.adapters.ledger import open_ledger
-from xmode_transfer.adapters.s3_fast import FastStores
-from xmode_transfer.adapters.s3_portable import PortableStores
-from xmode_transfer.domain.acts import RemovalOutcome
-from xmode_transfer.domain.config import Configuration, Customer, Feed, Limits, Service, Settled, Vendor
-from xmode_transfer.domain.periods import Period, PeriodKind
-from xmode_transfer.entrypoints.cli.progress import Tally
-from xmode_transfer.ports import Credentials
+from xmode_transfer.aws import checksums
+from xmode_transfer.aws.s3_fast import FastStores
+from xmode_transfer.aws.s3_portable import PortableStores
+from xmode_transfer.aws.sessions import Credentials
+from xmode_transfer.cli.progress import Tally
+from xmode_transfer.config import Configuration, Customer, Feed, Limits, Service, Settled, Vendor
+from xmode_transfer.delivery.deliver import deliver
+from xmode_transfer.ledger import open_ledger
+from xmode_transfer.model.operations import RemovalOutcome
+from xmode_transfer.model.periods import Period, PeriodKind
 from xmode_transfer.sandbox.clients import client, forget
-from xmode_transfer.services.cleanup import CleanupOutcome, cleanup
-from xmode_transfer.services.deliver import deliver
-from xmode_transfer.services.workbench import Workbench
+from xmode_transfer.telemetry.clock import SystemClock
+from xmode_transfer.transfer.workbench import Workbench
+from xmode_transfer.upkeep.cleanup import CleanupOutcome, cleanup
 
 DAYS = [Period.parse(f"2020-01-{day:02}", PeriodKind.DAY) for day in (1, 2, 3)]
 BASE = "xmode/us-daily/"

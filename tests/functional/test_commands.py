@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.commands import COMMAND
-from xmode_transfer.entrypoints.cli import _COMMANDS
+from xmode_transfer.cli import _COMMANDS
 from xmode_transfer.sandbox.model import CustomerSetup, Variant
 
 pytestmark = pytest.mark.smoke

@@ -15,9 +15,9 @@ from typing import Any
 import pytest
 
 from tests import bucket
-from xmode_transfer.adapters.clock import SystemClock
 from xmode_transfer.sandbox import accounts, clients
 from xmode_transfer.sandbox.model import REGION, VENDOR_ACCOUNT, VENDOR_USER, CustomerSetup, Sandbox
+from xmode_transfer.telemetry.clock import SystemClock
 
 pytestmark = pytest.mark.sandbox
 

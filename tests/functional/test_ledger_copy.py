@@ -8,10 +8,9 @@ from urllib.parse import urlsplit, urlunsplit
 
 import pytest
 
-from xmode_transfer.adapters import processes
-from xmode_transfer.adapters.clock import SystemClock
-from xmode_transfer.adapters.ledger import open_ledger
-from xmode_transfer.domain.records import Delivery, Status
+from xmode_transfer.ledger import open_ledger, processes
+from xmode_transfer.model.records import Delivery, Status
+from xmode_transfer.telemetry.clock import SystemClock
 
 PASSWORD = "hunter2-not-to-be-told"
 NOW = datetime(2026, 11, 23, 6, 30, tzinfo=UTC)

@@ -10,13 +10,13 @@ import pytest
 
 from tests import commands
 from tests.commands import COMMAND
-from xmode_transfer.domain.policy import (
+from xmode_transfer.aws.policy import (
     corrected_permission_policy,
     guide_permission_policy,
     guide_trust_policy,
     session_policy,
 )
-from xmode_transfer.domain.policy.sessions import Step
+from xmode_transfer.aws.policy.sessions import Step
 
 EXAMPLE = Path(__file__).parents[2] / "config"
 

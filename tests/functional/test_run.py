@@ -10,10 +10,10 @@ from random import Random
 import pytest
 
 from tests import bucket
-from xmode_transfer.adapters.clock import SystemClock
 from xmode_transfer.sandbox import accounts
 from xmode_transfer.sandbox.configuration import DEFAULT_FEEDS
 from xmode_transfer.sandbox.model import CustomerSetup, Variant
+from xmode_transfer.telemetry.clock import SystemClock
 
 pytestmark = pytest.mark.sandbox
 

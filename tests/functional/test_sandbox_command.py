@@ -16,7 +16,7 @@ import yaml
 from click.testing import CliRunner
 
 from tests import bucket
-from xmode_transfer.entrypoints.cli.sandbox import command
+from xmode_transfer.cli.sandbox import command
 from xmode_transfer.sandbox import process, server
 from xmode_transfer.sandbox.clients import owner
 from xmode_transfer.sandbox.model import Sandbox, SandboxError, Variant

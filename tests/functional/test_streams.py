@@ -15,8 +15,8 @@ import pytest
 from tests import bucket
 from tests.functional.conftest import COMMAND, Answer, Project
 from tests.terminal import on_terminal, screen
-from xmode_transfer.entrypoints import cli
-from xmode_transfer.entrypoints.cli import streams
+from xmode_transfer import cli
+from xmode_transfer.cli import streams
 from xmode_transfer.sandbox.model import CustomerSetup
 
 NAME = "Zürich ✓ 𝕏 AG"

@@ -14,7 +14,7 @@ import pytest
 from tests import bucket
 from xmode_transfer.sandbox.clients import owner
 from xmode_transfer.sandbox.model import CustomerSetup
-from xmode_transfer.services.planning import delivery_id
+from xmode_transfer.transfer.planning import delivery_id
 
 pytestmark = pytest.mark.sandbox
 

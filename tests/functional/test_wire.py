@@ -31,20 +31,15 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from moto.server import ThreadedMotoServer
 
 from tests.fakes import MemorySource
-from xmode_transfer.adapters.clock import SystemClock
-from xmode_transfer.adapters.s3_fast import FastStores
-from xmode_transfer.adapters.s3_portable import PortableStores
-from xmode_transfer.domain.config import Customer, Limits
-from xmode_transfer.domain.errors import Unavailable
-from xmode_transfer.domain.periods import Period
-from xmode_transfer.ports import (
-    Credentials,
-    Deletion,
-    ObjectStore,
-    ObjectStores,
-    OpenFile,
-    PutRequest,
-)
+from xmode_transfer.aws.bodies import OpenFile
+from xmode_transfer.aws.s3_fast import FastStores
+from xmode_transfer.aws.s3_portable import PortableStores
+from xmode_transfer.aws.sessions import Credentials
+from xmode_transfer.aws.stores import Deletion, ObjectStore, ObjectStores, PutRequest
+from xmode_transfer.config import Customer, Limits
+from xmode_transfer.model.errors import Unavailable
+from xmode_transfer.model.periods import Period
+from xmode_transfer.telemetry.clock import SystemClock
 
 ENGINES: dict[str, Callable[[], ObjectStores]] = {
     "portable": lambda: PortableStores(Limits(), SystemClock()),

@@ -42,9 +42,9 @@ for module in pkgutil.walk_packages(xmode_transfer.__path__, "xmode_transfer.", 
             print(module.name, error.name)
 """
 NEEDS_IT = (
-    "xmode_transfer.adapters.ledger.postgres",
-    "xmode_transfer.bootstrap.queue_schema",
-    "xmode_transfer.entrypoints.worker",
+    "xmode_transfer.ledger.postgres",
+    "xmode_transfer.service.queue_schema",
+    "xmode_transfer.service.worker_process",
 )
 
 

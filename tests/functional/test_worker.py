@@ -298,7 +298,7 @@ def test_without_the_extra_it_says_how_to_install_it(command: str, tmp_path: Pat
         "u.find_spec = lambda name, *rest: None if name == 'procrastinate' else find(name, *rest)\n"
         "sys.modules['procrastinate'] = None\n"
         f"sys.argv = ['xmode-transfer', '--config', {str(tmp_path)!r}, *{command.split()!r}]\n"
-        "from xmode_transfer.entrypoints.cli import main\n"
+        "from xmode_transfer.cli import main\n"
         "main()\n"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=300)

@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 import yaml
 
-from xmode_transfer.adapters import config_files
-from xmode_transfer.adapters.liveness import EVERY_SECONDS
-from xmode_transfer.domain.config.service import Daemon
-from xmode_transfer.domain.config.status_page import DEFAULT_PORT, host_and_port
+from xmode_transfer.config import files as config_files
+from xmode_transfer.config.service import Daemon
+from xmode_transfer.config.status_page import DEFAULT_PORT, host_and_port
+from xmode_transfer.service.liveness import EVERY_SECONDS
 
 CHECKOUT = Path(__file__).parents[2]
 DEPLOY = CHECKOUT / "deploy"

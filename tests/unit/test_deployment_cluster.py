@@ -11,11 +11,10 @@ from typing import Any
 import pytest
 import yaml
 
-from xmode_transfer.adapters import config_files
-from xmode_transfer.adapters.liveness import EVERY_SECONDS
-from xmode_transfer.domain.config import Configuration
-from xmode_transfer.domain.config.secret import SecretKind, SecretRef
-from xmode_transfer.domain.config.status_page import DEFAULT_PORT
+from xmode_transfer.config import Configuration, files
+from xmode_transfer.config.secret import SecretKind, SecretRef
+from xmode_transfer.config.status_page import DEFAULT_PORT
+from xmode_transfer.service.liveness import EVERY_SECONDS
 
 CHECKOUT = Path(__file__).parents[2]
 DEPLOY = CHECKOUT / "deploy"
@@ -80,7 +79,7 @@ def settings(tmp_path: Path) -> Configuration:
         [BIN / "xmode-transfer", "--config", tmp_path, "config", "check"], capture_output=True, text=True
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    return config_files.load(tmp_path)
+    return files.load(tmp_path)
 
 
 # --- The files, by the tools that know them ------------------------------------------------------------
@@ -219,7 +218,7 @@ def test_the_probes_of_a_worker_wait_longer_than_its_loop() -> None:
     for name in ("livenessProbe", "readinessProbe"):
         assert container("daemon")[name]["httpGet"]["port"] == "probes"
     ports = {port["name"]: port["containerPort"] for port in container("daemon")["ports"]}
-    page = config_files.load(CLUSTER / "config").service.status_page
+    page = files.load(CLUSTER / "config").service.status_page
     assert page is not None
     assert page.probes == f"0.0.0.0:{ports['probes']}"
     assert ports["http"] == page.port == DEFAULT_PORT

@@ -13,10 +13,10 @@ import pytest
 import yaml
 from annotated_types import Le
 
-from xmode_transfer.adapters.metrics import CATALOGUE
-from xmode_transfer.domain.alerts import SUMMARIES
-from xmode_transfer.domain.config.service import Daemon
-from xmode_transfer.domain.health import Health
+from xmode_transfer.alerting.alerts import SUMMARIES
+from xmode_transfer.alerting.health import Health
+from xmode_transfer.config.service import Daemon
+from xmode_transfer.web.metrics import CATALOGUE
 
 CHECKOUT = Path(__file__).parents[2]
 PROMETHEUS = CHECKOUT / "deploy" / "prometheus"

@@ -3,8 +3,8 @@
 import re
 from pathlib import Path
 
-from xmode_transfer.adapters.source_rules import ProblemCode
-from xmode_transfer.services.planning import ILLEGAL_NAME
+from xmode_transfer.sources.rules import ProblemCode
+from xmode_transfer.transfer.planning import ILLEGAL_NAME
 
 MANUAL = Path(__file__).parents[2] / "docs" / "sources.md"
 

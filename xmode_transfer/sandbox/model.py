@@ -8,7 +8,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from xmode_transfer.domain.errors import ExitCode, XmodeError
+from xmode_transfer.model.errors import ExitCode, XmodeError
 
 VENDOR_ACCOUNT = "366810793500"
 VENDOR_USER = "xmode-data-transfer"

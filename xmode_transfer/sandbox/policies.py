@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from xmode_transfer.domain.policy.documents import corrected_permission_policy
+from xmode_transfer.aws.policy.documents import corrected_permission_policy
 from xmode_transfer.sandbox.model import VENDOR_ACCOUNT, Variant
 
 GUIDE = Path(__file__).with_name("guide")

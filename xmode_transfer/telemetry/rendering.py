@@ -13,7 +13,7 @@ from json import dumps
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TextIO
 
-from xmode_transfer.domain.visible import visible
+from xmode_transfer.model.visible import visible
 from xmode_transfer.telemetry.redaction import redact, redact_line
 
 if TYPE_CHECKING:

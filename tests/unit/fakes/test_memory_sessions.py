@@ -9,15 +9,15 @@ from tests.fakes import (
     MemoryRoles,
     MemoryRoleSessions,
 )
-from xmode_transfer.domain.config import Customer, Destination
-from xmode_transfer.domain.errors import RoleRefused, Throttled, Unavailable, VendorIdentityError
-from xmode_transfer.domain.policy import (
+from xmode_transfer.aws.policy import (
     VENDOR_PRINCIPAL,
     Step,
     guide_permission_policy,
     guide_trust_policy,
     session_policy,
 )
+from xmode_transfer.config import Customer, Destination
+from xmode_transfer.model.errors import RoleRefused, Throttled, Unavailable, VendorIdentityError
 
 ROLE = "arn:aws:iam::111122223333:role/delivery/XMode"
 

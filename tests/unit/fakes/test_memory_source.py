@@ -1,9 +1,9 @@
 import pytest
 
 from tests.fakes import MemorySource
-from xmode_transfer.domain.errors import SourceChanged, SourceMissing, SourceUnreadable
-from xmode_transfer.domain.periods import Period, PeriodKind
-from xmode_transfer.domain.records import SourceProblem
+from xmode_transfer.model.errors import SourceChanged, SourceMissing, SourceUnreadable
+from xmode_transfer.model.periods import Period, PeriodKind
+from xmode_transfer.model.records import SourceProblem
 
 DAY = Period.parse("2026-11-22", PeriodKind.DAY)
 NEXT = Period.parse("2026-11-23", PeriodKind.DAY)

@@ -15,8 +15,15 @@ from tests.fakes import (
     MemoryRoleSessions,
     MemorySource,
 )
-from xmode_transfer.domain.config import Customer, Destination
-from xmode_transfer.domain.errors import (
+from xmode_transfer.aws.policy import (
+    Step,
+    corrected_permission_policy,
+    guide_permission_policy,
+    guide_trust_policy,
+)
+from xmode_transfer.aws.stores import PutRequest
+from xmode_transfer.config import Customer, Destination
+from xmode_transfer.model.errors import (
     AccessDenied,
     KmsDenied,
     ObjectExists,
@@ -26,14 +33,7 @@ from xmode_transfer.domain.errors import (
     Unavailable,
     UploadNotFound,
 )
-from xmode_transfer.domain.periods import Period
-from xmode_transfer.domain.policy import (
-    Step,
-    corrected_permission_policy,
-    guide_permission_policy,
-    guide_trust_policy,
-)
-from xmode_transfer.ports import PutRequest
+from xmode_transfer.model.periods import Period
 
 KEY_ARN = "arn:aws:kms:us-east-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab"
 

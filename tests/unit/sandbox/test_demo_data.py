@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from xmode_transfer.domain.periods import Partition, PeriodKind
+from xmode_transfer.model.periods import Partition, PeriodKind
 from xmode_transfer.sandbox import demo_data
 
 TODAY = date(2026, 11, 23)

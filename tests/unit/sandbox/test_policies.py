@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from xmode_transfer.domain.policy import documents
+from xmode_transfer.aws.policy import documents
 from xmode_transfer.sandbox import policies
 from xmode_transfer.sandbox.model import VENDOR_PRINCIPAL_ARN, Variant
 

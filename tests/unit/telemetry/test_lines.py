@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from xmode_transfer import telemetry
-from xmode_transfer.domain.errors import AccessDenied
+from xmode_transfer.model.errors import AccessDenied
 from xmode_transfer.telemetry import Event
 
 Log = Callable[..., io.StringIO]

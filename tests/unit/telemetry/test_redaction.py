@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from xmode_transfer import telemetry
-from xmode_transfer.ports import Credentials
+from xmode_transfer.aws.sessions import Credentials
 from xmode_transfer.telemetry import protect, redact, redact_text
 from xmode_transfer.telemetry import redaction as module
 

@@ -1,0 +1,72 @@
+"""Every cause that the service can name has words for an alert, and a row that says what to do."""
+
+import importlib
+import pkgutil
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import xmode_transfer
+from xmode_transfer.alerting.alerts import SUMMARIES, URGENT
+from xmode_transfer.alerting.health import sentences
+from xmode_transfer.model.errors import XmodeError
+
+MANUAL = Path(__file__).parents[3] / "docs" / "operations.md"
+# What ends a run or a command of a person's, and is never recorded as why a delivery waits.
+NEVER_ALERTS = {
+    "error",
+    "interrupted",
+    "already_running",
+    "notification_failed",
+    "sandbox",
+    "demo_failed",
+    "receipt_refused",
+}
+# Recorded by alerting/health, which has constants for them.
+OF_HEALTH = {
+    sentences.NO_SOURCE,
+    sentences.LATE,
+    sentences.NOT_LOOKED,
+    sentences.ACCESS_DRIFT,
+    sentences.LEFT_BEHIND,
+    sentences.DELIVERED_CHANGED,
+    sentences.SUPERSEDED_LEFT,
+    sentences.CONFIG_INVALID,
+    sentences.DAEMON_SILENT,
+    sentences.LEDGER_DISK_LOW,
+}
+
+
+def all_errors(kind: type[XmodeError] = XmodeError) -> Iterator[type[XmodeError]]:
+    yield kind
+    for below in kind.__subclasses__():
+        yield from all_errors(below)
+
+
+def causes() -> set[str]:
+    for module in pkgutil.walk_packages(xmode_transfer.__path__, "xmode_transfer."):
+        if "__main__" not in module.name and "migrations" not in module.name:
+            importlib.import_module(module.name)
+    ours = {kind.code for kind in all_errors() if kind.__module__.startswith("xmode_transfer.")}
+    return (ours - NEVER_ALERTS) | OF_HEALTH
+
+
+def test_every_cause_has_words_and_no_other() -> None:
+    assert set(SUMMARIES) == causes()
+    assert set(SUMMARIES) >= URGENT
+    assert all(words and words == words.strip() and len(words) < 70 for words in SUMMARIES.values())
+
+
+def test_every_cause_has_a_row_with_what_to_do() -> None:
+    rows: dict[str, list[str]] = {}
+    for line in MANUAL.read_text(encoding="utf-8").splitlines():
+        cells = [cell.strip() for cell in line.strip("|").split(" | ")]
+        if line.startswith("| `") and len(cells) == 4:
+            for cause in re.findall(r"`([a-z_]+)`", cells[0]):
+                rows[cause] = cells
+    missing = set(SUMMARIES) - set(rows)
+    assert not missing, f"docs/operations.md has no row for {sorted(missing)}"
+    for cause, (_, meaning, who, what) in rows.items():
+        assert meaning, cause
+        assert what, cause
+        assert who in ("we", "customer", "AWS"), cause

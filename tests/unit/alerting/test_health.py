@@ -1,0 +1,417 @@
+"""The one evaluator: what the ledger says of a subscription, and the word that follows."""
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from xmode_transfer.alerting.health import SOUND, Health, SubscriptionHealth, assess, worst
+from xmode_transfer.config import (
+    Configuration,
+    Customer,
+    CustomerState,
+    Day,
+    Destination,
+    Feed,
+    FeedFreshness,
+    Freshness,
+    Problem,
+    Schedule,
+    Service,
+)
+from xmode_transfer.config.freshness import deadlines_of
+from xmode_transfer.model.daemons import DaemonRecord
+from xmode_transfer.model.errors import Party
+from xmode_transfer.model.periods import Period, PeriodKind
+from xmode_transfer.model.records import Delivery, Failure, Status
+from xmode_transfer.model.source_scans import (
+    CheckSummary,
+    CleanupSummary,
+    LeftBehind,
+    Look,
+    OpenDelivery,
+    Survey,
+    Waiting,
+)
+from xmode_transfer.model.verification import Discrepancy, Flaw
+
+NOW = datetime(2026, 11, 25, 12, 0, tzinfo=UTC)
+HOUR = timedelta(hours=1)
+ACME = ("acme", "us-daily")
+REFUSED = Failure("role_refused", "customer", "the role refuses us", "send the trust policy")
+
+
+def a_feed(**changes: Any) -> Feed:
+    values = {"name": "us-daily", "source": "/data", "period": "day", "partition": "%Y/%m/%d"}
+    return Feed(**(values | changes))
+
+
+def a_customer(**changes: Any) -> Customer:
+    values: dict[str, Any] = {
+        "name": "acme",
+        "company": "Acme Corp",
+        "external_id": "AcmeCorp",
+        "role_arn": "arn:aws:iam::111122223333:role/XMode",
+        "destination": Destination(bucket="acme-data", prefix="xmode/"),
+        "feeds": ("us-daily",),
+    }
+    return Customer(**(values | changes))
+
+
+def a_delivery(period: str = "2026-11-24", status: Status = Status.DELIVERED, **changes: Any) -> Delivery:
+    made = Delivery(
+        f"id-{period}", "acme", "us-daily", period, 1, status, NOW - 8 * HOUR, NOW - 7 * HOUR, object_count=3
+    )
+    return replace(made, **changes)
+
+
+def a_look(**changes: Any) -> Look:
+    return replace(Look("acme", "us-daily", NOW - HOUR / 60, NOW - 1000 * HOUR), **changes)
+
+
+def begun(period: str, status: Status, failure: Failure | None = None, hours: float = 1) -> OpenDelivery:
+    return OpenDelivery(a_delivery(period, status, failure=failure), NOW - hours * HOUR)
+
+
+def judged(
+    survey: Survey, *, customer: Customer | None = None, feed: Feed | None = None, now: datetime = NOW
+) -> SubscriptionHealth:
+    customer, feed = customer or a_customer(), feed or a_feed()
+    configuration = Configuration(Service(), {feed.name: feed}, {customer.name: customer}, {})
+    (found,) = assess(configuration, survey, now).customers
+    (item,) = found.subscriptions
+    assert found.health == (item.health if customer.state is CustomerState.ACTIVE else customer.state)
+    return item
+
+
+SURVEYS: list[tuple[str, dict[str, Any], Health, str | None, Party | None]] = [
+    ("nothing is known", {}, Health.HEALTHY, None, None),
+    ("all is delivered", {"delivered": a_delivery(), "look": a_look()}, Health.HEALTHY, None, None),
+    (
+        "the role refuses us",
+        {
+            "delivered": a_delivery("2026-11-20"),
+            "look": a_look(),
+            "open": begun("2026-11-24", Status.BLOCKED, REFUSED),
+        },
+        Health.BLOCKED,
+        "role_refused",
+        Party.CUSTOMER,
+    ),
+    (
+        "a refused delivery is being tried again",
+        {"delivered": a_delivery(), "look": a_look(), "open": begun("2026-11-25", Status.RUNNING, REFUSED)},
+        Health.BLOCKED,
+        "role_refused",
+        Party.CUSTOMER,
+    ),
+    (
+        "AWS is out of reach",
+        {
+            "delivered": a_delivery(),
+            "look": a_look(),
+            "open": begun(
+                "2026-11-25", Status.FAILED, Failure("unavailable", "aws", "no answer", retryable=True)
+            ),
+        },
+        Health.FAILING,
+        "unavailable",
+        Party.AWS,
+    ),
+    (
+        "a revision that another takes over is no failure",
+        {
+            "delivered": a_delivery(),
+            "look": a_look(),
+            "open": begun("2026-11-25", Status.FAILED, Failure("superseded", "us", "the source changed")),
+        },
+        Health.DUE,
+        None,
+        None,
+    ),
+    (
+        "the source's root is gone",
+        {
+            "delivered": a_delivery(),
+            "look": a_look(failure=Failure("source_missing", "us", "gone"), failing_since_at=NOW - HOUR),
+        },
+        Health.NO_SOURCE,
+        "source_missing",
+        Party.US,
+    ),
+    (
+        "a day is due and there is time",
+        {
+            "delivered": a_delivery("2026-11-23"),
+            "look": a_look(due=("2026-11-24",), due_count=1, due_since_at=NOW),
+        },
+        Health.DUE,
+        None,
+        None,
+    ),
+    (
+        "a day is complete and its time is up",
+        {
+            "delivered": a_delivery("2026-11-22"),
+            "look": a_look(due=("2026-11-23", "2026-11-24"), due_count=2, due_since_at=NOW),
+        },
+        Health.LATE,
+        "late",
+        Party.US,
+    ),
+    (
+        "a day is being sent and its time is up",
+        {
+            "delivered": a_delivery("2026-11-22"),
+            "look": a_look(),
+            "open": begun("2026-11-23", Status.RUNNING),
+        },
+        Health.LATE,
+        "late",
+        Party.US,
+    ),
+    (
+        "a day is incomplete and its time is up",
+        {
+            "delivered": a_delivery("2026-11-22"),
+            "look": a_look(waiting=(Waiting("2026-11-23", "no _SUCCESS yet"),), waiting_count=1),
+        },
+        Health.NO_SOURCE,
+        "no_source",
+        Party.US,
+    ),
+    (
+        "a day is not there at all",
+        {"delivered": a_delivery("2026-11-22"), "look": a_look()},
+        Health.NO_SOURCE,
+        "no_source",
+        Party.US,
+    ),
+    (
+        "nobody has looked since",
+        {"delivered": a_delivery("2026-11-22"), "look": a_look(looked_at=NOW - 30 * HOUR)},
+        Health.LATE,
+        "not_looked",
+        Party.US,
+    ),
+    (
+        "an older day came long after its time and waits",
+        {
+            "delivered": a_delivery(),
+            "look": a_look(due=("2026-11-11",), due_count=1, due_since_at=NOW - 25 * HOUR),
+        },
+        Health.LATE,
+        "late",
+        Party.US,
+    ),
+    (
+        "a new customer has time from the first look on",
+        {
+            "look": a_look(
+                first_looked_at=NOW - HOUR, due=("2026-11-20",), due_count=1, due_since_at=NOW - HOUR
+            )
+        },
+        Health.DUE,
+        None,
+        None,
+    ),
+    (
+        "what was passed over is not late",
+        {"delivered": a_delivery("2026-11-20"), "look": a_look(), "passed_over": "2026-11-23"},
+        Health.HEALTHY,
+        None,
+        None,
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ("case", "known", "health", "cause", "party"), SURVEYS, ids=[row[0] for row in SURVEYS]
+)
+def test_the_word_follows_from_the_ledger(
+    case: str, known: dict[str, Any], health: Health, cause: str | None, party: Party | None
+) -> None:
+    item = judged(survey_of(**known))
+    assert item.health is health
+    assert (item.trouble and item.trouble.cause) == cause
+    assert (item.trouble and item.trouble.party) == party
+    if item.trouble is not None:
+        assert item.trouble.message
+        assert item.trouble.hint or cause in ("unavailable", "source_missing")
+        assert item.trouble.since_at <= NOW
+    assert (health in SOUND) == (item.trouble is None)
+
+
+def survey_of(
+    delivered: Delivery | None = None,
+    look: Look | None = None,
+    open: OpenDelivery | None = None,  # noqa: A002
+    passed_over: str | None = None,
+) -> Survey:
+    return Survey(
+        looks={ACME: look} if look else {},
+        delivered={ACME: delivered} if delivered else {},
+        open={ACME: (open,)} if open else {},
+        passed_over={ACME: passed_over} if passed_over else {},
+    )
+
+
+def test_lateness_counts_from_the_first_period_that_is_missing() -> None:
+    item = judged(survey_of(a_delivery("2026-11-20"), a_look()))
+    assert item.trouble is not None
+    assert item.trouble.period == "2026-11-21"
+    assert item.trouble.since_at == datetime(2026, 11, 23, tzinfo=UTC)
+
+
+def test_a_deadline_follows_the_schedule_unless_somebody_named_hours() -> None:
+    schedule = Schedule(cron="30 6 * * *", timezone="America/New_York")
+    day = Period.parse("2026-11-23", PeriodKind.DAY)
+    by_schedule = deadlines_of(a_customer(schedule=schedule), a_feed())
+    assert by_schedule.of(day) == datetime(2026, 11, 25, 12, 30, tzinfo=UTC)
+    said = deadlines_of(a_customer(schedule=schedule), a_feed(freshness=FeedFreshness(within_hours=6)))
+    assert said.of(day) == datetime(2026, 11, 24, 6, tzinfo=UTC)
+    stricter = a_customer(schedule=schedule, freshness=Freshness(within_hours=1.5))
+    assert deadlines_of(stricter, a_feed(freshness=FeedFreshness(within_hours=6))).of(day) == datetime(
+        2026, 11, 24, 1, 30, tzinfo=UTC
+    )
+
+
+def test_days_that_do_not_come_are_not_missed() -> None:
+    weekdays = FeedFreshness(days=(Day.MON, Day.TUE, Day.WED, Day.THU, Day.FRI))
+    friday, monday_noon = a_delivery("2026-11-20"), datetime(2026, 11, 23, 12, tzinfo=UTC)
+    look = a_look(looked_at=monday_noon)
+    every_day = judged(survey_of(friday, look), now=monday_noon)
+    assert every_day.health is Health.NO_SOURCE
+    on_weekdays = judged(survey_of(friday, look), feed=a_feed(freshness=weekdays), now=monday_noon)
+    assert on_weekdays.health is Health.HEALTHY
+    assert on_weekdays.fresh_until_at == datetime(2026, 11, 25, tzinfo=UTC)
+
+
+def test_a_drop_folder_is_late_only_with_what_it_has() -> None:
+    folder = a_feed(period="none", partition=None)
+    delivered = a_delivery("none", delivered_at=NOW - 5000 * HOUR)
+    assert judged(survey_of(delivered, a_look()), feed=folder).health is Health.HEALTHY
+    slow = survey_of(delivered, a_look(), begun("none", Status.RUNNING, hours=25))
+    assert judged(slow, feed=folder).health is Health.LATE
+
+
+@pytest.mark.parametrize("state", [CustomerState.PENDING, CustomerState.RETIRED])
+def test_who_is_not_delivered_to_cannot_be_late(state: CustomerState) -> None:
+    survey = survey_of(a_delivery("2026-01-01"), a_look(), begun("2026-01-02", Status.BLOCKED, REFUSED))
+    item = judged(survey, customer=a_customer(state=state))
+    assert item.trouble is None
+
+
+def test_a_broken_file_is_ours_to_mend_and_named() -> None:
+    problem = Problem("customers/acme.yaml", 3, 1, "feeds", "select at least one feed")
+    configuration = Configuration(Service(), {}, {}, {"acme": (problem, problem)})
+    (found,) = assess(configuration, Survey(), NOW).customers
+    assert found.health is Health.BROKEN
+    assert found.trouble is not None
+    assert found.trouble.party is Party.US
+    assert "customers/acme.yaml:3:1" in found.trouble.message
+
+
+def test_cares_hurt_no_delivery() -> None:
+    checked = CheckSummary(
+        NOW, "blocked", ("external_id_not_required",), "customer", "anybody gets in", NOW - HOUR
+    )
+    survey = replace(
+        survey_of(a_delivery(), a_look()),
+        checks={"acme": checked},
+        left_behind={"acme": LeftBehind(2, 10**9, NOW - HOUR, 1)},
+        cleanups={
+            "acme": CleanupSummary(NOW, "unconfirmed", 0, Failure("cleanup_cap", "us", "too many", "say so"))
+        },
+        free_bytes=10**6,
+        daemon=DaemonRecord("h", NOW - HOUR, NOW - HOUR, 60, 4, configuration_problems=("a", "b")),
+    )
+    configuration = Configuration(Service(), {"us-daily": a_feed()}, {"acme": a_customer()}, {})
+    assessment = assess(configuration, survey, NOW)
+    (found,) = assessment.customers
+    assert found.health is Health.HEALTHY
+    assert {care.cause for care in found.cares} == {"access_drift", "left_behind", "cleanup_cap"}
+    assert {care.cause for care in assessment.cares} == {"ledger_disk_low", "daemon_silent", "config_invalid"}
+    assert assessment.sound
+    assert len(list(assessment.all_troubles())) == 6
+
+
+@pytest.mark.parametrize(
+    ("cause", "told"), [("role_refused", []), ("external_id_not_required", ["access_drift"])]
+)
+def test_a_refusal_and_the_check_that_follows_it_are_one_cause(cause: str, told: list[str]) -> None:
+    checked = CheckSummary(NOW, "blocked", (cause,), "customer", "refused", NOW - HOUR)
+    survey = survey_of(a_delivery(), a_look(), begun("2026-11-25", Status.BLOCKED, REFUSED))
+    configuration = Configuration(Service(), {"us-daily": a_feed()}, {"acme": a_customer()}, {})
+    (found,) = assess(configuration, replace(survey, checks={"acme": checked}), NOW).customers
+    assert [trouble.cause for trouble in found.troubles] == ["role_refused"]
+    assert [care.cause for care in found.cares] == told
+
+
+def test_a_check_that_got_no_answer_is_no_drift() -> None:
+    survey = replace(survey_of(a_delivery(), a_look()), checks={"acme": CheckSummary(NOW, "failed")})
+    configuration = Configuration(Service(), {"us-daily": a_feed()}, {"acme": a_customer()}, {})
+    assert assess(configuration, survey, NOW).customers[0].cares == ()
+
+
+def test_what_verify_found_and_a_cleanup_that_is_refused_want_attention() -> None:
+    since = NOW - HOUR
+    found = (
+        Discrepancy("us-daily", "2026-11-20", Flaw.MISSING, 3, "xmode/a.csv", since),
+        Discrepancy("us-daily", "2026-11-21", Flaw.ALTERED, 1, "xmode/b.csv", NOW),
+        Discrepancy("us-daily", "2026-11-21", Flaw.MANIFEST_DIFFERS, 1, "xmode/_manifests/m.json", NOW),
+    )
+    sound = survey_of(a_delivery(), a_look())
+    configuration = Configuration(Service(), {"us-daily": a_feed()}, {"acme": a_customer()}, {})
+    (item,) = assess(configuration, replace(sound, discrepancies={"acme": found}), NOW).customers
+    assert (item.health, item.troubles) == (Health.ATTENTION, ())
+    ours, theirs = item.cares
+    assert (ours.cause, ours.party) == ("delivered_changed", Party.US)
+    assert (theirs.cause, theirs.party, theirs.since_at) == ("delivered_changed", Party.CUSTOMER, since)
+    assert theirs.message == (
+        "of what was delivered, 3 missing, 1 altered (first: xmode/a.csv); in us-daily 2026-11-20, us-daily "
+        "2026-11-21"
+    )
+    refused = CleanupSummary(NOW, "blocked", 0, Failure("access_denied", "customer", "0 of 6"))
+    (item,) = assess(configuration, replace(sound, cleanups={"acme": refused}), NOW).customers
+    assert (item.health, [care.cause for care in item.cares]) == (Health.ATTENTION, ["access_denied"])
+    late = replace(survey_of(a_delivery("2026-11-20"), a_look()), discrepancies={"acme": found})
+    assert assess(configuration, late, NOW).customers[0].health is Health.NO_SOURCE  # graver
+
+
+def test_the_gravest_word_stands_for_a_customer() -> None:
+    assert worst([]) is Health.HEALTHY
+    assert worst([Health.HEALTHY, Health.LATE, Health.BLOCKED, Health.FAILING]) is Health.BLOCKED
+
+
+# --- Deadlines
+
+
+kinds = st.sampled_from([PeriodKind.HOUR, PeriodKind.DAY, PeriodKind.WEEK, PeriodKind.MONTH])
+moments = st.datetimes(datetime(2020, 1, 1), datetime(2040, 1, 1), timezones=st.just(UTC))  # noqa: DTZ001
+partitions = {"hour": "%Y/%m/%d/%H", "day": "%Y/%m/%d", "week": "%G/W%V", "month": "%Y/%m"}
+
+
+@given(kinds, moments, st.floats(0.1, 2000), st.sampled_from([None, "30 6 * * *", "0 3 * * 1", "15 4 1 * *"]))
+def test_the_newest_expected_period_is_past_its_deadline_and_the_next_is_not(
+    kind: PeriodKind, now: datetime, hours: float, cron: str | None
+) -> None:
+    freshness = FeedFreshness() if cron else FeedFreshness(within_hours=hours)
+    feed = a_feed(period=kind, partition=partitions[kind], freshness=freshness)
+    schedule = Schedule(cron=cron, timezone="America/New_York") if cron else None
+    deadlines = deadlines_of(a_customer(schedule=schedule), feed)
+    expected = deadlines.newest_expected(now)
+    assert expected is not None
+    assert deadlines.of(expected) <= now < deadlines.of(expected.step(1))
+
+
+@given(kinds, moments, st.integers(-5000, 5000))
+def test_steps_between_periods_lead_there_and_back(kind: PeriodKind, moment: datetime, count: int) -> None:
+    period = Period.around(moment, kind)
+    assert period.start <= moment.replace(tzinfo=None) < period.end
+    assert period.step(count).step(-count) == period
+    assert Period.parse(period.label, kind) == period
+    assert period.end == period.step(1).start

@@ -1,0 +1,320 @@
+"""Notices put into buckets in memory that obey the customer's policies, with a real ledger."""
+
+import json
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.fakes import (
+    Fault,
+    MemoryBuckets,
+    MemoryClock,
+    MemoryObjectStores,
+    MemoryRoles,
+    MemoryRoleSessions,
+    MemorySource,
+)
+from xmode_transfer.alerting.notifying import Notices
+from xmode_transfer.alerting.watch import assess_all
+from xmode_transfer.aws import checksums
+from xmode_transfer.aws.policy import guide_permission_policy, guide_trust_policy
+from xmode_transfer.config import Configuration, Customer, Feed, Limits, Service, Vendor
+from xmode_transfer.ledger import Ledger, open_ledger
+from xmode_transfer.model.daemons import DaemonRecord
+from xmode_transfer.model.notices import NoticeStatus
+from xmode_transfer.model.records import Delivery, Failure, Status
+from xmode_transfer.transfer import leasing
+from xmode_transfer.transfer.workbench import Workbench
+
+NOW = datetime(2026, 11, 25, 12, 0, tzinfo=UTC)
+ROLE = "arn:aws:iam::111122223333:role/XMode"
+NO_NOTICES = {
+    "Effect": "Deny",
+    "Action": "s3:PutObject",
+    "Resource": "arn:aws:s3:::acme-data/xmode/_notices/*",
+}
+
+
+class World:
+    """A customer by the guide, two days of whose feed are late or corrected as the ledger says."""
+
+    def __init__(self, ledger: Ledger, clock: MemoryClock) -> None:
+        self.ledger, self.clock = ledger, clock
+        self.faults: Any = None
+        self.buckets = MemoryBuckets(clock)
+        self.bucket = self.buckets.create("acme-data", "111122223333")
+        self.roles = MemoryRoles(clock)
+        self.grant()
+        self.stores = MemoryObjectStores(self.buckets, self.roles, faults=self._fault)
+        self.sessions = MemoryRoleSessions(self.roles)
+        self.notices = Notices(self.bench)
+        self.wants = True
+        self.feeds = ["us-daily"]
+
+    def _fault(self, operation: str, key: str, attempt: int) -> Fault | None:
+        return self.faults(operation, key, attempt) if self.faults is not None else None
+
+    def grant(self, *more: dict[str, Any]) -> None:
+        document = guide_permission_policy("acme-data")
+        document["Statement"] += more
+        trust = guide_trust_policy("AcmeCorp")
+        self.roles.put(ROLE, trust_policy=trust, permission_policies=[document])
+
+    @property
+    def bench(self) -> Workbench:
+        return Workbench(
+            vendor=Vendor(),
+            limits=Limits(),
+            sources=lambda feed: MemorySource(),
+            sessions=self.sessions,
+            stores=self.stores,
+            ledger=self.ledger,
+            clock=self.clock,
+            progress=None,  # type: ignore[arg-type]
+            checksum_of=checksums.of,
+            holder="here",
+        )
+
+    @property
+    def configuration(self) -> Configuration:
+        acme = Customer(
+            name="acme",
+            company="Acme Corp",
+            external_id="AcmeCorp",
+            role_arn=ROLE,
+            destination={"bucket": "acme-data", "prefix": "xmode/", "region": "us-east-1"},
+            feeds=self.feeds,
+            notices=self.wants,
+        )
+        feeds = {
+            name: Feed(name=name, source="/data", period="day", partition="%Y/%m/%d") for name in self.feeds
+        }
+        return Configuration(Service(), feeds, {"acme": acme}, {})
+
+    def deliver(
+        self, period: str, revision: int = 1, cause: str | None = None, feed: str = "us-daily"
+    ) -> None:
+        """By the ledger alone."""
+        now = self.clock.now()
+        status = Status.BLOCKED if cause else Status.DELIVERED
+        failure = Failure(cause, "customer", "refused") if cause else None
+        made = Delivery(
+            f"{feed}-{period}-{revision}", "acme", feed, period, revision, status, now, now,
+            delivered_at=None if cause else now, failure=failure,
+        )  # fmt: skip
+        with leasing.held(self.ledger, "delivery", "here") as lease:
+            self.ledger.deliveries.create(lease, made)
+            self.ledger.deliveries.update(lease, made)
+
+    def round(self, minutes: float = 1) -> None:
+        self.clock.advance(minutes * 60)
+        assessment = assess_all(self.configuration, self.ledger, self.clock)
+        self.notices.round(self.configuration, assessment)
+
+    def told(self) -> list[tuple[str, str, int]]:
+        bodies = [json.loads(body) for _, body in sorted(self.bucket.contents().items())]
+        return [(body["kind"], body["period"], body["revision"]) for body in bodies]
+
+    def states(self) -> list[tuple[str, NoticeStatus, int]]:
+        return [(item.mark.kind, item.status, item.attempts) for item in self.ledger.notices.find()]
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[World]:
+    clock = MemoryClock(NOW)
+    ledger = open_ledger(f"sqlite:///{tmp_path}/ledger.db", clock)
+    made = World(ledger, clock)
+    yield made
+    assert made.notices.close(5)
+    ledger.close()
+
+
+LATE = ("late", "2026-11-23", 1)
+
+
+def test_it_is_told_once_in_the_order_of_time(world: World) -> None:
+    world.deliver("2026-11-22")
+    world.round()
+    assert world.told() == [LATE]
+    world.deliver("2026-11-22", 2)
+    for _ in range(3):
+        world.round()
+    world.notices = Notices(world.bench)  # another process
+    world.round()
+    assert world.told() == [LATE, ("corrected", "2026-11-22", 2)]
+    assert world.states() == [("late", NoticeStatus.PUT, 0), ("corrected", NoticeStatus.PUT, 0)]
+    assert world.stores.requests.count("put") == 2
+
+
+def test_nothing_comes_to_lie_before_what_a_reader_has_seen(world: World) -> None:
+    """Two that are made in one moment have keys that sort by their feeds, whichever was late first."""
+    world.feeds = ["us-daily", "a-daily"]
+    world.deliver("2026-11-21")
+    world.deliver("2026-11-22", feed="a-daily")
+    put: list[str] = []
+    world.faults = lambda operation, key, attempt: put.append(key) if operation == "put" else None
+    world.round()
+    assert [item.mark.feed for item in sorted(world.ledger.notices.find(), key=lambda item: item.key)] == [
+        "a-daily",
+        "us-daily",
+    ]
+    assert put == sorted(put)
+    assert len(put) == 2
+
+
+def test_nor_where_the_clock_was_set_back(world: World) -> None:
+    world.deliver("2026-11-22")
+    world.round()
+    (first,) = world.bucket.contents()
+    world.deliver("2026-11-22", 2)
+    world.clock.set(world.clock.now() - timedelta(hours=1))
+    world.round()
+    keys = [item.key for item in world.ledger.notices.find()]
+    assert keys == sorted(world.bucket.contents())
+    assert keys[0] == first
+    assert world.told() == [LATE, ("corrected", "2026-11-22", 2)]
+
+
+def test_where_s3_answers_without_a_checksum_a_head_is_the_proof(world: World) -> None:
+    world.stores.answers_checksum = False
+
+    def vanishes(operation: str, key: str, attempt: int) -> None:
+        if operation == "head":
+            world.bucket.remove(key, world.clock.now())
+
+    world.faults = vanishes
+    world.deliver("2026-11-22")
+    world.round()
+    assert world.states() == [("late", NoticeStatus.PLANNED, 1)]
+    world.faults = None
+    world.round(2)
+    assert (world.told(), world.states()) == ([LATE], [("late", NoticeStatus.PUT, 1)])
+
+
+def test_what_the_customer_deletes_stays_deleted(world: World) -> None:
+    world.deliver("2026-11-22")
+    world.round()
+    world.bucket.remove(next(iter(world.bucket.contents())), NOW)
+    world.round()
+    assert world.told() == []
+
+
+def test_a_refusal_is_on_record_and_tried_again_with_pauses(world: World) -> None:
+    world.grant(NO_NOTICES)
+    world.deliver("2026-11-22")
+    world.round()
+    world.deliver("2026-11-22", 2)
+    world.round(0.5)
+    assert world.told() == []
+    # the first one's pause holds up the others: what lies later must not be read earlier
+    assert world.states() == [("late", NoticeStatus.PLANNED, 1), ("corrected", NoticeStatus.PLANNED, 0)]
+    assert "PutObject" in world.ledger.notices.find()[0].error
+    world.round()
+    world.round(1)
+    assert world.states()[0] == ("late", NoticeStatus.PLANNED, 2)
+    world.grant()
+    world.round(2)
+    assert world.told() == [LATE, ("corrected", "2026-11-22", 2)]
+
+
+def test_an_answer_that_was_lost_is_success(world: World) -> None:
+    world.deliver("2026-11-22")
+    world.faults = lambda operation, key, attempt: (
+        Fault.LOSE_ANSWER if operation == "put" and attempt == 1 else None
+    )
+    world.round()
+    assert world.states() == [("late", NoticeStatus.PLANNED, 1)]
+    world.round(2)
+    assert world.told() == [LATE]
+    assert world.states() == [("late", NoticeStatus.PUT, 1)]
+    assert len(world.bucket.versions(world.ledger.notices.find()[0].key)) == 1
+
+
+def test_what_somebody_else_put_there_is_not_touched(world: World) -> None:
+    world.grant(NO_NOTICES)
+    world.deliver("2026-11-22")
+    world.round()
+    (item,) = world.ledger.notices.find()
+    with leasing.held(world.ledger, "x", "here") as lease:
+        world.ledger.notices.record(lease, [replace(item, body='{"other":"bytes"}', next_attempt_at=None)])
+    world.grant()
+    world.round(0)
+    with leasing.held(world.ledger, "x", "here") as lease:
+        world.ledger.notices.record(lease, [replace(item, next_attempt_at=None)])
+    world.round(0)
+    assert list(world.bucket.contents().values()) == [b'{"other":"bytes"}']
+    assert world.ledger.notices.find()[0].status is NoticeStatus.PLANNED
+
+
+@pytest.mark.parametrize("cause", ["role_refused", "bucket_missing", "unsafe_role"])
+def test_who_does_not_let_us_in_is_not_tried(world: World, cause: str) -> None:
+    world.deliver("2026-11-22")
+    world.deliver("2026-11-24", cause=cause)
+    world.round(10)
+    assert world.states() == [("late", NoticeStatus.PLANNED, 0)]
+    assert world.sessions.requests.count("assume_role") == 0
+    world.deliver("2026-11-24")
+    world.round()
+    assert world.states() == [("late", NoticeStatus.WITHDRAWN, 0)]  # it is there now
+    assert world.told() == []
+
+
+def test_nobody_is_asked_for_who_wants_none(world: World) -> None:
+    world.wants = False
+    world.deliver("2026-11-22")
+    world.deliver("2026-11-22", 2)
+    world.round(1)
+    assert (world.told(), world.states()) == ([], [])
+    world.wants = True
+    world.grant(NO_NOTICES)
+    world.round()
+    world.wants = False
+    world.round(60)
+    assert {status for _, status, _ in world.states()} == {NoticeStatus.WITHDRAWN}
+
+
+def test_our_own_trouble_is_nobodys_refusal(world: World) -> None:
+    world.sessions.identity = None
+    world.deliver("2026-11-22")
+    assessment = assess_all(world.configuration, world.ledger, world.clock)
+    world.notices.offer(world.configuration, assessment)
+    assert world.notices.close(5)
+    assert world.states() == [("late", NoticeStatus.PLANNED, 0)]
+
+
+def test_while_something_of_ours_stops_the_daemon_nobody_is_asked(world: World) -> None:
+    now = world.clock.now()
+    trouble = Failure("vendor_identity", "us", "AWS refuses our key")
+    for told in (trouble, None):
+        with leasing.held(world.ledger, "daemon", "here") as lease:
+            world.ledger.daemons.note(lease, DaemonRecord("here", now, now, 60, 4, trouble=told))
+        world.deliver("2026-11-22")
+        world.round()
+        asked = world.sessions.requests.count("assume_role")
+        assert (asked, world.told()) == ((0, []) if told else (1, [LATE]))
+
+
+def test_a_round_that_hangs_holds_up_nobody(world: World) -> None:
+    asked, go = threading.Event(), threading.Event()
+
+    def fault(operation: str, key: str, attempt: int) -> None:
+        asked.set()
+        assert go.wait(120)
+
+    world.faults = fault
+    world.deliver("2026-11-22")
+    assessment = assess_all(world.configuration, world.ledger, world.clock)
+    world.notices.offer(world.configuration, assessment)
+    assert asked.wait(120)
+    world.notices.offer(world.configuration, assessment)  # one is under way
+    assert not world.notices.close(0.1)
+    world.notices.offer(world.configuration, assessment)  # nothing begins any more
+    go.set()
+    assert world.notices.close(10)
+    assert world.told() == [LATE]
+    assert world.stores.requests.count("put") == 1

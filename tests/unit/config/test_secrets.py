@@ -1,0 +1,97 @@
+"""Secrets by reference: read where the configuration says, and never told."""
+
+from pathlib import Path
+
+import pytest
+from pydantic import TypeAdapter, ValidationError
+
+from xmode_transfer import telemetry
+from xmode_transfer.config import Secret, SecretRef, files
+from xmode_transfer.config.secret import SecretKind
+from xmode_transfer.config.secrets import MAX_BYTES, ledger_url, read_secret
+from xmode_transfer.model.errors import ConfigError
+
+SECRET = "tEuYw9-not-to-be-told"
+
+
+def test_a_variable_and_a_file_are_read_without_their_line_ends(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XMODE_TEST_SECRET", f"{SECRET}\n")
+    (tmp_path / "secret").write_text(f"{SECRET}\r\n")
+    assert read_secret(SecretRef(SecretKind.ENV, "XMODE_TEST_SECRET"), "receipts.key") == SECRET
+    assert read_secret(SecretRef(SecretKind.FILE, str(tmp_path / "secret")), "receipts.key") == SECRET
+
+
+def test_what_was_read_is_masked_from_then_on(tmp_path: Path) -> None:
+    (tmp_path / "key").write_text("-----BEGIN-----\nMC4CAQAwBQYDK2VwBCIEIJ\n-----END-----\n")
+    read_secret(SecretRef(SecretKind.FILE, str(tmp_path / "key")), "receipts.key")
+    assert "MC4CAQ" not in telemetry.redact_text("it was MC4CAQAwBQYDK2VwBCIEIJ, alas")
+
+
+def test_what_cannot_be_read_says_which_key_and_why(tmp_path: Path) -> None:
+    cases = {
+        "env:XMODE_NOT_SET": "XMODE_NOT_SET is not set",
+        f"file:{tmp_path}/absent": "No such file",
+        f"file:{tmp_path}": "directory",
+        f"file:{tmp_path}/empty": "is empty",
+        f"file:{tmp_path}/large": "too large",
+        f"file:{tmp_path}/binary": "is no text",
+    }
+    (tmp_path / "empty").write_text(" \n")
+    (tmp_path / "large").write_text("x" * (MAX_BYTES + 1))
+    (tmp_path / "binary").write_bytes(b"\xff\xfe\x00")
+    for text, told in cases.items():
+        with pytest.raises(ConfigError, match=told) as caught:
+            read_secret(TypeAdapter(Secret).validate_python(text), "receipts.key")
+        assert caught.value.message.startswith("receipts.key: ")
+        assert caught.value.hint
+
+
+@pytest.mark.parametrize("wrong", [SECRET, "vault:x", "env:", "env:A-B", "file:", 7, "", f"env {SECRET}"])
+def test_a_secret_in_the_file_itself_is_refused_and_not_repeated(wrong: object) -> None:
+    with pytest.raises(ValidationError) as caught:
+        TypeAdapter(Secret).validate_python(wrong)
+    (error,) = caught.value.errors()
+    assert SECRET not in str(error["ctx"]["error"])
+
+
+def test_a_relative_file_is_relative_to_the_config_directory(tmp_path: Path) -> None:
+    (tmp_path / "service.yaml").write_text("receipts: {key: file:keys/receipts.pem}\n")
+    service = files.load(tmp_path).service
+    assert str(service.receipts.key) == f"file:{tmp_path}/keys/receipts.pem"
+    (tmp_path / "service.yaml").write_text(f"receipts:\n  key: {SECRET}\n")
+    with pytest.raises(ConfigError) as caught:
+        files.load(tmp_path)
+    (problem,) = caught.value.problems
+    assert problem.startswith("service.yaml:2:8: receipts.key: write where the secret is kept")
+    assert SECRET not in problem
+
+
+def test_the_ledgers_url_is_read_and_only_its_password_is_masked(tmp_path: Path) -> None:
+    url = f"postgresql://xmode:{SECRET}%40x@db.internal/xmode"
+    (tmp_path / "url").write_text(f"{url}\n")
+    assert ledger_url(SecretRef(SecretKind.FILE, str(tmp_path / "url"))) == url
+    masked = telemetry.redact_text(f"the password {SECRET}@x for db.internal, and as written: {url}")
+    assert SECRET not in masked
+    assert "db.internal" in masked
+    assert ledger_url("sqlite:////srv/ledger.db") == "sqlite:////srv/ledger.db"
+
+
+@pytest.mark.parametrize(
+    ("kept", "told"),
+    [
+        (f"xmode:{SECRET}@db", "no URL of a ledger"),
+        (f"mysql://xmode:{SECRET}@db/x", "SQLite or PostgreSQL"),
+        (f"postgresql://xmode:{SECRET}@db/x\npostgresql://xmode:{SECRET}@db/y", "no space"),
+        ("sqlite:///var/ledger.db", "relative path"),
+    ],
+)
+def test_what_is_kept_and_is_no_ledgers_url_is_refused_and_not_repeated(
+    kept: str, told: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XMODE_TEST_LEDGER", kept)
+    with pytest.raises(ConfigError, match=told) as caught:
+        ledger_url(SecretRef(SecretKind.ENV, "XMODE_TEST_LEDGER"))
+    assert "env:XMODE_TEST_LEDGER" in caught.value.message
+    assert SECRET not in caught.value.message + caught.value.hint

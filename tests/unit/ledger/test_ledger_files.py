@@ -1,0 +1,304 @@
+"""The ledger's file as a whole: backup, restore, check."""
+
+import sqlite3
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from xmode_transfer.ledger import files, open_ledger, processes
+from xmode_transfer.ledger.tables.base import SCHEMA_VERSION
+from xmode_transfer.model.errors import (
+    AlreadyRunning,
+    ConfigError,
+    LedgerCorrupt,
+    LedgerError,
+    LedgerTooNew,
+    XmodeError,
+)
+from xmode_transfer.model.records import Checksum, Delivery, PlannedObject, Receipt, Status
+from xmode_transfer.telemetry.clock import SystemClock
+
+NOW = datetime(2026, 11, 23, 6, 30, tzinfo=UTC)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """A ledger with a delivery of three objects."""
+    path = tmp_path / "ledger.db"
+    fill(path, "2026-11-22")
+    return path
+
+
+def url(path: Path) -> str:
+    return f"sqlite:///{path}"
+
+
+def fill(path: Path, period: str, names: str = "abc") -> None:
+    ledger = open_ledger(url(path), SystemClock())
+    lease = ledger.leases.claim(f"delivery/acme/us-daily/{period}", "elsewhere", 90)
+    delivery = Delivery(f"id-{period}", "acme", "us-daily", period, 1, Status.PLANNED, NOW, NOW)
+    ledger.deliveries.create(lease, delivery)
+    ledger.objects.plan(
+        lease, delivery.id, (PlannedObject(name, f"x/{period}/{name}", 10, 1, "i") for name in names)
+    )
+    for name in names:
+        receipt = Receipt(name, f"x/{period}/{name}", 10, Checksum("crc32", "AAAAAA=="), '"e"', NOW)
+        ledger.objects.record_receipt(lease, delivery.id, receipt).result(timeout=120)
+    done = replace(
+        delivery,
+        status=Status.DELIVERED,
+        object_count=len(names),
+        total_bytes=10 * len(names),
+        manifest_key=f"x/_m/{period}",
+        manifest_checksum="crc32:AAAAAA==",
+        delivered_at=NOW,
+    )
+    ledger.deliveries.update(lease, done)
+    ledger.leases.release(lease)
+    ledger.close()
+
+
+def periods(path: Path) -> set[str]:
+    ledger = open_ledger(url(path), SystemClock(), create=False)
+    try:
+        return {delivery.period for delivery in ledger.deliveries.find("acme")}
+    finally:
+        ledger.close()
+
+
+def test_a_backup_is_one_whole_file_that_only_its_owner_reads(path: Path, tmp_path: Path) -> None:
+    target = tmp_path / "backup.db"
+    told: list[tuple[int, int]] = []
+    made = files.backup(url(path), target, told=lambda *pages: told.append(pages))
+    assert (made.path, made.contents) == (target, (SCHEMA_VERSION, 1, 1, 3, 30))
+    assert target.stat().st_mode & 0o777 == 0o600
+    assert told[-1][0] == told[-1][1] > 0
+    assert sorted(item.name for item in tmp_path.iterdir() if "backup" in item.name) == ["backup.db"]
+    assert files.check(url(path), target).is_sound
+    with pytest.raises(ConfigError, match="already"):
+        files.backup(url(path), target)
+    fill(path, "2026-11-23")
+    assert files.backup(url(path), target, overwrite=True).contents.deliveries == 2
+    with pytest.raises(ConfigError, match="the ledger itself"):
+        files.backup(url(path), path, overwrite=True)
+    with pytest.raises(ConfigError, match="no directory"):
+        files.backup(url(path), tmp_path / "absent" / "backup.db")
+    for call in (
+        lambda: files.check(url(path), tmp_path / "absent.db"),
+        lambda: files.restore(url(path), tmp_path / "absent.db", NOW),
+    ):
+        with pytest.raises(ConfigError, match=r"no file .*absent\.db"):
+            call()
+
+
+def test_a_backup_under_load_is_one_state_and_holds_nobody_up(path: Path, tmp_path: Path) -> None:
+    stop, failed = threading.Event(), []
+    written: list[int] = []
+
+    def write() -> None:
+        try:
+            for number in range(10_000):
+                if stop.is_set():
+                    return
+                fill(path, f"p-{number:04d}", "ab")
+                written.append(number)
+        except XmodeError as error:
+            failed.append(error)
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    try:
+        for number in range(5):
+            before = len(written)
+            target = tmp_path / f"backup-{number}.db"
+            made = files.backup(url(path), target)
+            assert files.check(url(path), target).is_sound
+            assert made.contents.deliveries >= before + 1
+        deadline = len(written) + 2
+        while len(written) < deadline and writer.is_alive():
+            stop.wait(0.01)
+    finally:
+        stop.set()
+        writer.join()
+    assert not failed
+    assert files.check(url(path)).is_sound
+
+
+def test_a_restore_keeps_what_was_there(path: Path, tmp_path: Path) -> None:
+    files.backup(url(path), tmp_path / "backup.db")
+    fill(path, "2026-11-23")
+    made = files.restore(url(path), tmp_path / "backup.db", NOW)
+    assert periods(path) == {"2026-11-22"}
+    assert made.kept == tmp_path / "ledger.db.before-restore-20261123T063000Z"
+    assert periods(made.kept) == {"2026-11-22", "2026-11-23"}
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert (tmp_path / "backup.db").exists()
+
+
+def test_restores_within_one_second_keep_all_that_was_there(path: Path, tmp_path: Path) -> None:
+    files.backup(url(path), tmp_path / "backup.db")
+    kept = []
+    for day in ("2026-11-23", "2026-11-24", "2026-11-25"):
+        fill(path, day)
+        kept.append(files.restore(url(path), tmp_path / "backup.db", NOW).kept)
+    name = "ledger.db.before-restore-20261123T063000Z"
+    assert [one.name for one in kept] == [name, f"{name}-2", f"{name}-3"]
+    assert [periods(one) for one in kept] == [
+        {"2026-11-22", "2026-11-23"},
+        {"2026-11-22", "2026-11-24"},
+        {"2026-11-22", "2026-11-25"},
+    ]
+
+
+def test_restores_at_once_keep_all_that_was_there(path: Path, tmp_path: Path) -> None:
+    files.backup(url(path), tmp_path / "backup.db")
+    fill(path, "2026-11-23")
+    start = threading.Barrier(4)
+
+    def restore(_: int) -> Path | None:
+        start.wait()
+        return files.restore(url(path), tmp_path / "backup.db", NOW).kept
+
+    with ThreadPoolExecutor(4) as threads:
+        kept = list(threads.map(restore, range(4)))
+    assert None not in kept
+    assert len(set(kept)) == 4
+    assert sorted(map(len, map(periods, kept))) == [1, 1, 1, 2]
+    assert periods(path) == {"2026-11-22"}
+    assert not list(tmp_path.glob(".ledger*"))
+
+
+def test_a_restore_where_nothing_is_left(path: Path, tmp_path: Path) -> None:
+    files.backup(url(path), tmp_path / "backup.db")
+    gone = tmp_path / "elsewhere" / "ledger.db"
+    assert files.restore(url(gone), tmp_path / "backup.db", NOW).kept is None
+    assert periods(gone) == {"2026-11-22"}
+
+
+def test_a_restore_waits_for_who_works_and_gives_dead_leases_back(path: Path, tmp_path: Path) -> None:
+    ledger = open_ledger(url(path), SystemClock())
+    ledger.leases.claim("delivery/acme/us-daily/2026-11-24", processes.this_process(), 90)
+    files.backup(url(path), tmp_path / "backup.db")
+    before = path.stat().st_ino
+    with pytest.raises(AlreadyRunning, match="2026-11-24"):
+        files.restore(url(path), tmp_path / "backup.db", SystemClock().now())
+    assert path.stat().st_ino == before
+    assert not list(tmp_path.glob("*before-restore*"))
+    assert not list(tmp_path.glob(".ledger*"))
+    # an hour later its lease has run out: it is taken for dead, and is refused if it wakes
+    later = datetime.fromtimestamp(SystemClock().now().timestamp() + 3600, UTC)
+    files.restore(url(path), tmp_path / "backup.db", later)
+    with pytest.raises(LedgerError, match="replaced"):
+        ledger.leases.claim("anything", "me", 90)
+    ledger.close()
+    again = open_ledger(url(path), SystemClock(), create=False)
+    again.leases.claim("delivery/acme/us-daily/2026-11-24", "somebody else", 90)
+    again.close()
+
+
+def spoil(path: Path) -> None:
+    """Overwrites the middle of the file, past its first page."""
+    data = bytearray(path.read_bytes())
+    data[4096 : len(data) - 4096] = b"\x00garbage" * ((len(data) - 8192) // 8)
+    path.write_bytes(data)
+
+
+def shorten(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def nonsense(path: Path) -> None:
+    path.write_bytes(b"this is no database" * 1000)
+
+
+def another(path: Path) -> None:
+    path.unlink()
+    with sqlite3.connect(path) as connection:
+        connection.execute("CREATE TABLE other (a)")
+    connection.close()
+
+
+@pytest.mark.parametrize("damaged", [spoil, shorten, nonsense, another])
+def test_a_damaged_file_is_told_and_never_restored(
+    path: Path, tmp_path: Path, damaged: Callable[[Path], None]
+) -> None:
+    backup = tmp_path / "backup.db"
+    files.backup(url(path), backup)
+    damaged(backup)
+    try:
+        found = files.check(url(path), backup).damage
+    except LedgerCorrupt as error:
+        found = (error.hint,)
+    assert found
+    with pytest.raises(LedgerCorrupt, match=r"/backup\.db is damaged") as refused:
+        files.restore(url(path), backup, NOW)
+    assert "another backup" in refused.value.hint
+    assert periods(path) == {"2026-11-22"}
+    assert not list(tmp_path.glob("*before-restore*"))
+
+
+def test_a_damaged_ledger_does_not_stop_its_restore(path: Path, tmp_path: Path) -> None:
+    files.backup(url(path), tmp_path / "backup.db")
+    nonsense(path)
+    made = files.restore(url(path), tmp_path / "backup.db", NOW)
+    assert periods(path) == {"2026-11-22"}
+    assert made.kept is not None
+    assert made.kept.read_bytes().startswith(b"this is no database")
+
+
+def test_a_backup_of_a_damaged_ledger_is_refused(path: Path, tmp_path: Path) -> None:
+    spoil(path)
+    with pytest.raises(LedgerError):
+        files.backup(url(path), tmp_path / "backup.db")
+    assert not (tmp_path / "backup.db").exists()
+
+
+def test_what_a_later_version_made_is_left_alone(path: Path, tmp_path: Path) -> None:
+    files.backup(url(path), tmp_path / "backup.db")
+    with sqlite3.connect(tmp_path / "backup.db") as connection:
+        connection.execute("UPDATE alembic_version SET version_num = '9999'")
+    connection.close()
+    for call in (
+        lambda: files.check(url(path), tmp_path / "backup.db"),
+        lambda: files.restore(url(path), tmp_path / "backup.db", NOW),
+    ):
+        with pytest.raises(LedgerTooNew, match="9999"):
+            call()
+
+
+WRONG = {
+    "UPDATE deliveries SET manifest_key = NULL": "is delivered, and has no manifest or no time",
+    "UPDATE deliveries SET status = 'done'": "has a status that is none of",
+    "DELETE FROM receipts WHERE name = 'b'": "an object of its plan has no receipt",
+    "UPDATE deliveries SET object_count = 4": "its counts are not those of its plan",
+    "UPDATE receipts SET key = 'x/other' WHERE name = 'a'": "for another key than was planned",
+    "UPDATE receipts SET key = 'x/2026-11-22/a' WHERE name = 'b'": "is the key of two source files",
+    "UPDATE receipts SET delivered_at = 'yesterday' WHERE name = 'a'": "without a checksum or a time",
+    "DELETE FROM objects WHERE name = 'a'": "receipts: a row refers to a row of objects that is not there",
+}
+
+
+@pytest.mark.parametrize("statement", WRONG)
+def test_what_cannot_be_is_named(path: Path, statement: str) -> None:
+    with sqlite3.connect(path) as connection:
+        connection.execute(statement)
+    connection.close()
+    found = files.check(url(path))
+    problems = [*found.damage, *found.contradictions]
+    assert any(WRONG[statement] in line for line in problems), problems
+    assert not found.is_sound
+
+
+def test_there_is_nothing_to_check_or_back_up(tmp_path: Path) -> None:
+    for call in (
+        lambda: files.check(url(tmp_path / "absent.db")),
+        lambda: files.backup(url(tmp_path / "absent.db"), tmp_path / "b.db"),
+    ):
+        with pytest.raises(LedgerError, match="no ledger"):
+            call()
+    assert not list(tmp_path.iterdir())

@@ -1,0 +1,87 @@
+"""Changes of the configuration's files are noticed; what lies beside them is not."""
+
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from xmode_transfer.service.watching import FileWatch
+
+
+class Ears:
+    """A watched directory, and how often it was heard of."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.heard = threading.Semaphore(0)
+        self.failed: list[str] = []
+        self.watch = FileWatch(directory, self.heard.release, self.failed.append)
+        for _ in range(600):  # until the watch is in place
+            (directory / "service.yaml").write_text("")
+            if self.heard.acquire(timeout=0.2):
+                break
+        self.silence()
+
+    def hears(self, seconds: float = 120) -> bool:
+        return self.heard.acquire(timeout=seconds)
+
+    def silence(self) -> None:
+        while self.heard.acquire(timeout=1.2):
+            pass
+
+
+@pytest.fixture
+def ears(tmp_path: Path) -> Iterator[Ears]:
+    (tmp_path / "customers").mkdir()
+    (tmp_path / "var").mkdir()
+    (tmp_path / "service.yaml").write_text("")
+    ears = Ears(tmp_path)
+    yield ears
+    ears.watch.close()
+    ears.watch.close()
+    assert ears.failed == []
+
+
+def test_files_that_come_change_and_go_are_noticed(ears: Ears) -> None:
+    file = ears.directory / "customers" / "acme.yaml"
+    file.write_text("company: Acme")
+    assert ears.hears()
+    ears.silence()
+    new = ears.directory / "customers" / ".acme.yaml.tmp"  # as editors replace a file
+    new.write_text("company: Acme Corp")
+    new.rename(file)
+    assert ears.hears()
+    ears.silence()
+    file.unlink()
+    assert ears.hears()
+    ears.silence()
+    (ears.directory / "service.yaml").write_text("engine: auto")
+    assert ears.hears()
+
+
+def test_what_changes_together_is_told_once(ears: Ears) -> None:
+    for number in range(50):
+        (ears.directory / "customers" / f"c{number}.yaml").write_text("x")
+        time.sleep(0.01)
+    assert ears.hears()
+    more = 0
+    while ears.hears(1.5):
+        more += 1
+    assert more < 5  # none, unless the machine is so slow that there are pauses between them
+
+
+def test_a_folder_that_is_made_later_is_watched_too(ears: Ears) -> None:
+    (ears.directory / "feeds").mkdir()
+    assert ears.hears()
+    ears.silence()
+    (ears.directory / "feeds" / "us-daily.yaml").write_text("x")
+    assert ears.hears()
+
+
+def test_the_ledger_and_what_editors_leave_are_passed_over(ears: Ears) -> None:
+    (ears.directory / "var" / "ledger.db").write_text("x")
+    (ears.directory / "customers" / ".acme.yaml.swp").write_text("x")
+    (ears.directory / "customers" / "acme.yaml~").write_text("x")
+    assert not ears.hears(1.8)

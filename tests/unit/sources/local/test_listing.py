@@ -1,0 +1,108 @@
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from xmode_transfer.model.errors import SourceUnreadable
+from xmode_transfer.model.selection import Selection
+from xmode_transfer.sources.local import listing
+from xmode_transfer.sources.local.listing import SortedNames
+
+EVERYTHING = Selection.of()
+
+
+def listed(directory: Path, selection: Selection = EVERYTHING, run_length: int = 1000) -> list[str]:
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        names = SortedNames(descriptor, "", selection, run_length)
+        found = list(names)
+        names.close()
+    finally:
+        os.close(descriptor)
+    return found
+
+
+def test_directories_are_sorted_as_what_their_files_begin_with(root: Path) -> None:
+    for name in ("a-b", "a0", "a.b"):
+        (root / name).touch()
+    (root / "a").mkdir()
+    assert listed(root) == ["a-b", "a.b", "a/", "a0"]
+
+
+def test_links_to_directories_are_listed_as_directories(root: Path) -> None:
+    (root / "target").mkdir()
+    (root / "link").symlink_to("target")
+    (root / "loop").symlink_to("loop")
+    (root / "dangling").symlink_to("nowhere")
+    assert listed(root) == ["dangling", "link/", "loop", "target/"]
+
+
+def test_only_what_the_selection_takes_is_kept(root: Path) -> None:
+    for name in ("a.csv", "a.tmp", "b.csv"):
+        (root / name).touch()
+    (root / "_temporary").mkdir()
+    (root / "more").mkdir()
+    assert listed(root, Selection.of(["*.csv"], ["_temporary"])) == ["a.csv", "b.csv", "more/"]
+
+
+def test_names_that_are_no_utf8_and_names_with_line_ends_survive_the_disk(root: Path) -> None:
+    names = [b"caf\xe9", b"new\nline", b"\xff\xfe", "\N{SNOWMAN}".encode(), b"a" * 200, b"plain"]
+    for name in names:
+        (root / os.fsdecode(name)).touch()
+    assert listed(root, run_length=2) == sorted(os.fsdecode(name) for name in names)
+
+
+file_names = st.text(
+    alphabet=st.characters(exclude_characters="/\0", exclude_categories=["Cs"]), min_size=1, max_size=12
+).filter(lambda name: name.strip(".") != "")
+
+
+@given(names=st.sets(file_names, max_size=40), run_length=st.integers(1, 9), block_bytes=st.integers(1, 40))
+@settings(max_examples=60, deadline=None)
+def test_any_names_come_in_order_whatever_the_sizes_of_runs_and_blocks(
+    names: set[str], run_length: int, block_bytes: int
+) -> None:
+    with tempfile.TemporaryDirectory() as directory, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(listing, "_BLOCK_BYTES", block_bytes)
+        patch.setattr(listing, "_LEAST_BLOCK_BYTES", 1)
+        for name in names:
+            Path(directory, name).touch()
+        assert listed(Path(directory), run_length=run_length) == sorted(names)
+
+
+def test_a_short_directory_needs_no_disk(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(root / "not-there"))
+    for name in "cab":
+        (root / name).touch()
+    assert listed(root, run_length=4) == ["a", "b", "c"]
+
+
+def test_no_place_to_sort_in_is_told_with_the_place(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(root / "not-there"))
+    for name in "abcde":
+        (root / name).touch()
+    with pytest.raises(SourceUnreadable, match="could not be sorted") as raised:
+        listed(root, run_length=2)
+    assert str(root / "not-there") in raised.value.hint
+    assert "TMPDIR" in raised.value.hint
+
+
+def test_a_full_disk_leaves_nothing_behind(
+    root: Path, monkeypatch: pytest.MonkeyPatch, open_descriptors: Callable[[], set[str]]
+) -> None:
+    for name in "abcde":
+        (root / name).touch()
+
+    def full(*_: object) -> int:
+        raise OSError(28, "No space left on device")
+
+    before = open_descriptors()
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "pwrite", full)
+        with pytest.raises(SourceUnreadable, match="No space left"):
+            listed(root, run_length=2)
+    assert open_descriptors() == before

@@ -1,0 +1,102 @@
+"""What machines ask of the page: is it alive, is it ready, what does it count."""
+
+import sqlite3
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+from pathlib import Path
+
+from tests.unit.web.conftest import NOW, Page, ask
+from xmode_transfer.config import Problem
+from xmode_transfer.model.daemons import longest_silence
+from xmode_transfer.model.jobs import QueueEntry
+from xmode_transfer.web import Server
+from xmode_transfer.web.application import KEPT_SECONDS
+from xmode_transfer.web.board import Pulse
+
+Open = Callable[..., Server]
+
+
+@dataclass
+class PinnedBoard:
+    """A daemon that is as a test says."""
+
+    is_: Pulse = field(default_factory=lambda: Pulse(NOW, NOW, False, 4, 1, NOW))
+
+    def turns(self) -> Sequence[QueueEntry]:
+        return []
+
+    def pulse(self) -> Pulse:
+        return self.is_
+
+
+def test_without_a_daemon_it_is_alive_when_it_answers(open_page: Open) -> None:
+    answer = ask(open_page().address, "/healthz")
+    assert (answer.status, answer.text) == (200, "ok page: it answers\n")
+    assert answer.headers["content-type"].startswith("text/plain")
+
+
+def test_a_daemon_whose_clock_stands_still_is_not_alive(open_page: Open, page: Page) -> None:
+    address = open_page(board=PinnedBoard()).address
+    page.clock.advance(longest_silence(60).total_seconds())
+    assert ask(address, "/healthz").status == 200
+    page.clock.advance(1)
+    answer = ask(address, "/healthz")
+    assert answer.status == 503
+    assert answer.text == "failed daemon: the daemon's clock ticked 241 s ago\n"
+
+
+def test_a_clock_that_was_set_back_does_not_make_it_dead(open_page: Open, page: Page) -> None:
+    board = PinnedBoard()
+    board.is_ = replace(board.is_, ticked_at=NOW + timedelta(hours=1))
+    assert ask(open_page(board=board).address, "/healthz").status == 200
+
+
+def test_it_is_ready_when_it_can_write_and_knows_its_customers(open_page: Open) -> None:
+    answer = ask(open_page(board=PinnedBoard()).address, "/readyz")
+    assert answer.status == 200
+    assert answer.text.splitlines() == [
+        "ok ledger: writable",
+        "ok configuration: 0 customers in order",
+        "ok daemon: running",
+    ]
+
+
+def test_a_ledger_that_cannot_be_written_is_found_out_and_found_mended(
+    open_page: Open, page: Page, tmp_path: Path
+) -> None:
+    address = open_page().address
+    assert ask(address, "/readyz").status == 200
+    with sqlite3.connect(tmp_path / "ledger.db") as other:
+        other.execute("BEGIN IMMEDIATE")
+        page.clock.advance(KEPT_SECONDS + 1)
+        answer = ask(address, "/readyz")
+        assert answer.status == 503
+        assert "failed ledger: ledger_locked\n" in answer.text
+    other.close()
+    assert ask(address, "/readyz").status == 503  # what is known is told for a few seconds
+    page.clock.advance(KEPT_SECONDS + 1)
+    assert ask(address, "/readyz").status == 200
+
+
+def test_a_broken_customer_does_not_make_it_unready(open_page: Open, page: Page) -> None:
+    problem = Problem("customers/acme.yaml", 1, 1, "", "wrong")
+    page.configuration = replace(page.configuration, broken={"acme": (problem,)}, problems=(problem,))
+    assert ask(open_page().address, "/readyz").status == 200
+
+
+def test_a_daemon_that_is_stopping_is_alive_but_not_ready(open_page: Open) -> None:
+    board = PinnedBoard()
+    board.is_ = replace(board.is_, stopping=True)
+    address = open_page(board=board).address
+    assert ask(address, "/healthz").status == 200
+    answer = ask(address, "/readyz")
+    assert answer.status == 503
+    assert "failed daemon: stopping" in answer.text
+
+
+def test_metrics_are_handed_on_as_they_are(open_page: Open, page: Page) -> None:
+    page.metrics = 'xmode_customers{name="ä"} 1\n'.encode()
+    answer = ask(open_page().address, "/metrics")
+    assert answer.body == page.metrics
+    assert answer.headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"

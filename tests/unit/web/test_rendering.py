@@ -1,0 +1,12 @@
+"""What the page shows of text that others wrote."""
+
+from xmode_transfer.web.rendering import _environment, ticked
+
+HOSTILE = "<b>a\u202etxt.exe\x9b\u2066</b>"
+SHOWN = "&lt;b&gt;a\\u202etxt.exe\\u009b\\u2066&lt;/b&gt;"
+
+
+def test_no_name_turns_the_text_around() -> None:
+    template = _environment().from_string('<p title="{{ text }}">{{ text }} {{ text | ticked }}</p>')
+    assert template.render(text=HOSTILE) == f'<p title="{SHOWN}">{SHOWN} {SHOWN}</p>'
+    assert ticked("a `b`") == "a <code>b</code>"

@@ -1,0 +1,319 @@
+"""Every cause with its party, gravity, sentence and mending."""
+
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+
+from xmode_transfer.access.fixes import POLICY_STEPS, grant, kms, may_assume, replace, role, run, say, trust
+from xmode_transfer.aws.denials import PolicyType, change, denial_in, named, party_of
+from xmode_transfer.aws.facts import Facts
+from xmode_transfer.aws.policy import ACL
+from xmode_transfer.model.errors import Party
+from xmode_transfer.model.findings import Cause, Finding, Fix, Result, Severity, skipped
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    sentence: str
+    fix: Callable[[Facts], Fix] | None
+    severity: Severity = Severity.ERROR
+    party: Party | None = Party.CUSTOMER
+    result: Result = Result.DENIED
+
+
+_US, _UNEXPECTED = Party.US, Result.UNEXPECTED
+_INFO, _WARNING, _CRITICAL = Severity.INFO, Severity.WARNING, Severity.CRITICAL
+_BELOW_PREFIX = "DeliverBelowPrefix"
+_PUTTING = ["s3:PutObjectAcl", "s3:PutObject"]
+
+_CATALOGUE: Mapping[Cause, _Entry] = {
+    Cause.OK: _Entry("all is as it should be", None, _INFO, None, Result.OK),
+    Cause.VENDOR_IDENTITY_WRONG: _Entry(
+        "our AWS credentials are not those of {f.principal}, which customers' roles trust",
+        run(
+            "Give this service the access key of {f.principal} (AWS_PROFILE or AWS_ACCESS_KEY_ID), or "
+            "correct vendor.principal_arn in service.yaml",
+            "aws sts get-caller-identity",
+        ),
+        _CRITICAL,
+        _US,
+        _UNEXPECTED,
+    ),
+    Cause.VENDOR_KEY_INVALID: _Entry(
+        "AWS does not accept our own access key",
+        run(
+            "Look at AWS_ACCESS_KEY_ID, AWS_PROFILE and the shared credentials file of this service: the key "
+            "was rotated, switched off or mistyped",
+            "aws sts get-caller-identity",
+        ),
+        _CRITICAL,
+        _US,
+    ),
+    Cause.VENDOR_POLICY_DENIES_ASSUME: _Entry(
+        "AWS says that our own user {f.principal} may not assume {f.role_arn}: a policy of ours does not "
+        "allow it",
+        may_assume,
+        party=_US,
+    ),
+    Cause.CLOCK_SKEW: _Entry(
+        "AWS refuses our requests because this machine's clock is wrong",
+        run("Set this machine's clock; AWS accepts a few minutes at most", "chronyc makestep"),
+        _CRITICAL,
+        _US,
+    ),
+    Cause.STS_REGION_DISABLED: _Entry(
+        "the customer's account {f.account} has switched STS off in every region that we ask",
+        say(
+            "Set vendor.sts_region to a region that is active in the customer's account, or ask the customer "
+            "to activate one (IAM, Account settings, Security Token Service)"
+        ),
+        party=_US,
+    ),
+    Cause.ROLE_REFUSED: _Entry(
+        "AWS refuses to let us assume {f.role_arn} under its external ID; it gives one answer whether the "
+        "role is absent, does not trust {f.principal}, or demands another external ID",
+        role(
+            "Give the role {f.role_arn} exactly this trust policy (case counts in the external ID); the "
+            "command makes the role where it is not there. If all that is so already, an organisation's "
+            "policy (SCP or RCP) may forbid it, or our own user may lack sts:AssumeRole on it"
+        ),
+    ),
+    Cause.EXTERNAL_ID_NOT_REQUIRED: _Entry(
+        "the role {f.role_arn} can be assumed without any external ID, so that nothing ties it to this "
+        "customer",
+        trust("Give the role this trust policy: it demands the external ID {f.external_id} and no other"),
+        _CRITICAL,
+        result=_UNEXPECTED,
+    ),
+    Cause.EXTERNAL_ID_ANY_VALUE: _Entry(
+        "the role {f.role_arn} demands an external ID but takes values that were never issued",
+        trust("Give the role this trust policy: StringEquals with {f.external_id}, without wildcards"),
+        _CRITICAL,
+        result=_UNEXPECTED,
+    ),
+    Cause.EXTERNAL_ID_CASE_INSENSITIVE: _Entry(
+        "the role {f.role_arn} takes the external ID in other letter case, so that another customer's ID may "
+        "fit",
+        trust("Give the role this trust policy: StringEquals, not StringEqualsIgnoreCase"),
+        result=_UNEXPECTED,
+    ),
+    Cause.BUCKET_MISSING: _Entry(
+        "there is no bucket {f.bucket}",
+        run(
+            "Tell us the bucket's name (destination.bucket) if it is another, or make it in account "
+            "{f.bucket_owner}",
+            "aws s3api head-bucket --bucket {f.bucket}",
+            "the first sentence of the console set-up (the S3 location)",
+        ),
+    ),
+    Cause.BUCKET_OTHER_REGION: _Entry(
+        "the bucket {f.bucket} lies in another region than the configured one",
+        say("Set destination.region in the customer's file to the bucket's region"),
+        party=_US,
+        result=_UNEXPECTED,
+    ),
+    Cause.BUCKET_OTHER_OWNER: _Entry(
+        "the bucket {f.bucket} does not belong to account {f.bucket_owner}, so that nothing is written to it",
+        run(
+            "Tell us which account owns the bucket; we set destination.bucket_owner if that is meant, and it "
+            "is another bucket's name if it is not",
+            "aws s3api head-bucket --bucket {f.bucket} --expected-bucket-owner {f.bucket_owner}",
+        ),
+        _CRITICAL,
+    ),
+    Cause.LIST_DENIED: _Entry(
+        "the role may not list {f.place}",
+        grant(
+            "Allow s3:ListBucket on the bucket itself (the ARN without /*)",
+            "ListBucket",
+            ["s3:ListBucket"],
+            2,
+        ),
+    ),
+    Cause.PUT_DENIED: _Entry(
+        f"the role may not put objects below {{f.place}}, not even with the ACL {ACL}",
+        grant(
+            "Allow s3:PutObject and s3:PutObjectAcl on the objects (the ARN with /*), and look for a Deny, "
+            "also in the bucket's policy, since it wins",
+            _BELOW_PREFIX,
+            _PUTTING,
+            1,
+        ),
+    ),
+    Cause.PUT_WITHOUT_ACL_ALLOWED: _Entry(
+        f"the role may put objects without the ACL {ACL}, which the guide's policy refuses; we always send "
+        "it, so that nothing need be done",
+        say(
+            "Nothing need be done. The guide's first statement has a condition on s3:x-amz-acl; without it "
+            "larger files can be sent in parts, which carry no ACL",
+            POLICY_STEPS.format(1),
+        ),
+        _INFO,
+        result=_UNEXPECTED,
+    ),
+    Cause.ACL_REFUSED: _Entry(
+        f"the role may put objects below {{f.place}}, but not with the ACL {ACL}, which we always send",
+        grant(
+            f"Allow s3:PutObjectAcl beside s3:PutObject, and let the condition on s3:x-amz-acl name {ACL} "
+            "exactly",
+            _BELOW_PREFIX,
+            ["s3:PutObject", "s3:PutObjectAcl"],
+            1,
+        ),
+    ),
+    Cause.MULTIPART_DENIED: _Entry(
+        "the role lets no multipart upload in, since parts carry no ACL: files up to 5 GiB are sent whole, "
+        "and larger ones cannot be delivered",
+        grant(
+            "For files over 5 GiB: allow s3:PutObject without the condition on s3:x-amz-acl",
+            _BELOW_PREFIX,
+            _PUTTING,
+            1,
+        ),
+        _WARNING,
+    ),
+    Cause.ABORT_DENIED: _Entry(
+        "the role may not abort a multipart upload, which the guide does not grant: one that fails leaves "
+        "its parts in {f.bucket} until a lifecycle rule removes them",
+        grant(
+            "Allow s3:AbortMultipartUpload, and give the bucket a lifecycle rule "
+            "AbortIncompleteMultipartUpload of 7 days",
+            _BELOW_PREFIX,
+            ["s3:AbortMultipartUpload"],
+        ),
+        _WARNING,
+    ),
+    Cause.LIST_PARTS_DENIED: _Entry(
+        "the role may not list the parts of a multipart upload, which the guide does not grant and we do not "
+        "need",
+        grant(
+            "Nothing need be done; allow s3:ListMultipartUploadParts for completeness",
+            _BELOW_PREFIX,
+            ["s3:ListMultipartUploadParts"],
+        ),
+        _INFO,
+    ),
+    Cause.HEAD_DENIED: _Entry(
+        "the role may not read objects below {f.place}, so that we cannot prove what arrived",
+        grant("Allow s3:GetObject on the objects (the ARN with /*)", _BELOW_PREFIX, ["s3:GetObject"], 2),
+    ),
+    Cause.GET_ACL_DENIED: _Entry(
+        "the role may not read the ACL of objects below {f.place}, so that we cannot prove who owns them",
+        grant(
+            "Allow s3:GetObjectAcl on the objects (the ARN with /*)", _BELOW_PREFIX, ["s3:GetObjectAcl"], 2
+        ),
+    ),
+    Cause.DELETE_DENIED: _Entry(
+        "the role may not delete objects below {f.place}, so that retention cannot work and the objects of "
+        "this check stay",
+        grant(
+            "Allow s3:DeleteObject on the objects (the ARN with /*)", _BELOW_PREFIX, ["s3:DeleteObject"], 2
+        ),
+    ),
+    Cause.KMS_DENIED: _Entry(
+        "the bucket {f.bucket} encrypts with a KMS key that the role may not use: the guide's third "
+        "statement denies everything that is not S3, KMS included",
+        kms,
+    ),
+    Cause.VERSIONED_BUCKET: _Entry(
+        "the bucket {f.bucket} keeps versions: what we delete only gets a delete marker and goes on being "
+        "stored",
+        run(
+            "Add a lifecycle rule NoncurrentVersionExpiration to the bucket if old data is to go",
+            "aws s3api get-bucket-lifecycle-configuration --bucket {f.bucket}",
+        ),
+        _WARNING,
+        result=_UNEXPECTED,
+    ),
+    Cause.OBJECT_LOCK: _Entry(
+        "the bucket {f.bucket} locks new objects, so that what was delivered stays until its retention ends",
+        run(
+            "Nothing need be done if that is meant; else change the bucket's default retention",
+            "aws s3api get-object-lock-configuration --bucket {f.bucket}",
+        ),
+        _WARNING,
+        result=_UNEXPECTED,
+    ),
+    Cause.OWNER_LACKS_FULL_CONTROL: _Entry(
+        "an object that we put into {f.bucket} does not give the bucket's owner {f.bucket_owner} full "
+        "control",
+        run(
+            "Set the bucket's object ownership so that the account owns what is put into it",
+            "aws s3api put-bucket-ownership-controls --bucket {f.bucket} "
+            "--ownership-controls 'Rules=[{{ObjectOwnership=BucketOwnerEnforced}}]'",
+        ),
+        result=_UNEXPECTED,
+    ),
+    Cause.TOO_BROAD: _Entry(
+        "the role {f.role_arn} has rights that it should not have",
+        replace(
+            "Detach what the role has now and give it this policy, which ends at {f.place}; this statement "
+            "denies S3 elsewhere",
+            "NoOtherBucket",
+            3,
+        ),
+        _WARNING,
+        result=_UNEXPECTED,
+    ),
+    Cause.OVERLAPPING_DESTINATION: _Entry(
+        "{f.place} overlaps the destination of another customer",
+        say("Give one of the two another destination.bucket or destination.prefix in its file"),
+        party=_US,
+        result=_UNEXPECTED,
+    ),
+}
+_ASSUMING = frozenset({Cause.ROLE_REFUSED, Cause.VENDOR_POLICY_DENIES_ASSUME})
+
+
+def finding(
+    cause: Cause,
+    probe: str,
+    facts: Facts,
+    *,
+    detail: str = "",
+    request_id: str | None = None,
+    said: str = "",
+) -> Finding:
+    """The catalogue's finding for a cause. ``detail`` (a name, a number) goes behind the sentence in
+    brackets; ``said`` are AWS's own words: where they name the policy that denied, the fix is about that
+    policy, and the party is whose it is."""
+    entry = _CATALOGUE[cause]
+    message = entry.sentence.format(f=facts)
+    fix = entry.fix(facts) if entry.fix is not None else None
+    party = entry.party
+    denial = denial_in(said) if entry.result is Result.DENIED else None
+    if denial is not None:
+        assuming = cause in _ASSUMING
+        detail = "; ".join(filter(None, (detail, f"AWS: {named(denial)}")))
+        party = party_of(denial, assuming=assuming)
+        if assuming and denial.policy in (PolicyType.TRUST, PolicyType.RESOURCE):
+            fix = trust("Give the role {f.role_arn}, which is there, exactly this trust policy")(facts)
+        elif denial.explicit or denial.policy is not PolicyType.IDENTITY:
+            fix = change(denial, facts, assuming=assuming)
+    if detail:
+        message = f"{message} ({detail})"
+    return Finding(probe, entry.result, cause, party, entry.severity, message, fix, request_id, said)
+
+
+# --- External IDs that let us in and should not
+
+
+NO_ID, RANDOM_ID, SIMILAR_ID, OTHER_CASE = (
+    f"external_id_{trial}" for trial in ("none", "random", "similar", "case")
+)
+"""The probes that try other external IDs than the customer's."""
+
+
+def wrongly_accepted(probe: str, accepted: Collection[str], facts: Facts) -> Finding:
+    """What it means that the role let us in with the probe's external ID. ``accepted`` are all probes that it
+    let in: of one mistake, one finding is told."""
+    if probe == NO_ID:
+        return finding(Cause.EXTERNAL_ID_NOT_REQUIRED, probe, facts)
+    if NO_ID in accepted and RANDOM_ID in accepted:
+        return skipped(probe, "the role demands no external ID at all, so it takes any")
+    if probe != RANDOM_ID and RANDOM_ID in accepted:
+        what = "a similar one" if probe == SIMILAR_ID else "one in other letter case"
+        return skipped(probe, f"the role takes any external ID, so also {what}")
+    if probe == OTHER_CASE:
+        return finding(Cause.EXTERNAL_ID_CASE_INSENSITIVE, probe, facts)
+    detail = "" if probe == RANDOM_ID else "it takes one that only begins with the right one"
+    return finding(Cause.EXTERNAL_ID_ANY_VALUE, probe, facts, detail=detail)

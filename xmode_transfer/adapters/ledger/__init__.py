@@ -1,3 +1,0 @@
-"""Our durable record in an SQL database (docs/ledger.md)."""
-
-from xmode_transfer.adapters.ledger.ledger import Ledger, open_ledger

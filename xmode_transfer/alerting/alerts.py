@@ -1,0 +1,246 @@
+"""Alerts: one for each cause, sent when it begins, repeated while it lasts, and resolved when it is over.
+
+Pure. The state is in the ledger, so that a restart repeats nothing. What Alertmanager or a pager does better
+is left to them: hold times, growth, escalation (deploy/prometheus has the rules).
+"""
+
+import hashlib
+from bisect import bisect_right
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from types import MappingProxyType
+
+from xmode_transfer.alerting.health import Trouble
+from xmode_transfer.config import Alerting, Channel
+from xmode_transfer.model.alerts import Alert, AlertState, Event, Notification
+from xmode_transfer.model.errors import Party
+
+KEPT_CUSTOMERS = 200
+"""How many customers an alert names; it counts all."""
+MOST_DETAILS = 5
+"""One cause with more details than this (feeds, access findings) is one alert, not one for each."""
+WIDESPREAD_CUSTOMERS = 5
+TOGETHER = timedelta(hours=1)
+REMEMBERED = timedelta(days=30)
+"""A resolved alert is forgotten after this."""
+_NAMED = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """What is sent to a channel."""
+
+    event: Event
+    alert: Alert
+    sent_at: datetime
+
+    @property
+    def title(self) -> str:
+        """One line."""
+        words = {Event.RESOLVED: "resolved: ", Event.REPEATED: "still: ", Event.TEST: "test: "}
+        return f"{words.get(self.event, '')}{self.alert.summary}"
+
+    @property
+    def body(self) -> str:
+        """A few lines of plain text: what happened, who must act, what to do, and whom it hurts."""
+        alert = self.alert
+        if self.event is Event.RESOLVED:
+            since = f" It was open since {_moment(alert.opened_at)}." if alert.opened_at else ""
+            return f"It is well again.{since} Nothing more to do.\nCause: {alert.cause}"
+        who = {Party.US: "we", Party.CUSTOMER: "the customer", Party.AWS: "AWS"}[alert.party]
+        lines = [
+            alert.message,
+            f"Who must act: {who}. {alert.hint[:1].upper()}{alert.hint[1:]}".rstrip(),
+            f"Since {_moment(alert.since_at)}; cause: {alert.cause}",
+        ]
+        if alert.customer_count > 1:
+            more = alert.customer_count - min(len(alert.customers), _NAMED)
+            named = ", ".join(alert.customers[:_NAMED])
+            lines.append(f"Customers: {named}{f' and {more:,} more' if more > 0 else ''}")
+        return "\n".join(lines)
+
+
+def _moment(at: datetime) -> str:
+    return f"{at:%Y-%m-%d %H:%M} UTC"
+
+
+def fingerprint(cause: str, detail: str = "") -> str:
+    """Short, and the same everywhere."""
+    return hashlib.sha256(f"{cause}\n{detail}".encode()).hexdigest()[:16]
+
+
+# --- From troubles to alerts
+
+
+_Member = tuple[str, Trouble]
+
+
+def by_cause(troubles: Iterable[_Member]) -> tuple[Alert, ...]:
+    """One alert for each cause, and for each detail of it where there are few, in the order of fingerprints.
+    Each trouble comes with its customer's name; an empty one concerns the service as a whole."""
+    causes: dict[str, dict[str, list[_Member]]] = {}
+    for customer, trouble in troubles:
+        causes.setdefault(trouble.cause, {}).setdefault(trouble.detail, []).append((customer, trouble))
+    found = []
+    for cause, details in causes.items():
+        if len(details) > MOST_DETAILS:
+            details = {"": [member for members in details.values() for member in members]}
+        found += [_alert(cause, detail, members) for detail, members in details.items()]
+    return tuple(sorted(found, key=lambda alert: alert.fingerprint))
+
+
+def _alert(cause: str, detail: str, members: list[_Member]) -> Alert:
+    members.sort(key=lambda member: (member[1].since_at, member[0]))
+    customers = sorted({customer for customer, _ in members if customer})
+    first_customer, first = members[0]
+    party, urgent, message, hint = first.party, cause in URGENT, first.message, first.hint
+    if len(customers) > 1 and first_customer:
+        message = f"For example {first_customer}: {message}"
+    widespread = _widespread(members) if party is Party.CUSTOMER else None
+    if widespread is not None:
+        party, urgent, message = Party.US, True, f"{widespread}. {message}"
+        hint = (
+            "so many at once point to our side: see that our key works and is the same user's "
+            "(`aws sts get-caller-identity`; a user that was made anew is refused by every customer), "
+            "then at what was changed then"
+        )
+    words = SUMMARIES.get(cause, cause.replace("_", " "))
+    if first.feed is not None and detail == first.feed:
+        words = f"{words} ({detail})"
+    if customers:
+        words = f"{customers[0] if len(customers) == 1 else f'{len(customers):,} customers'}: {words}"
+    return Alert(
+        fingerprint(cause, detail),
+        cause,
+        detail,
+        party,
+        urgent,
+        f"{words} since {_moment(first.since_at)}",
+        message,
+        hint,
+        first.since_at,
+        tuple(customers[:KEPT_CUSTOMERS]),
+        len(customers),
+    )
+
+
+def _widespread(members: Sequence[_Member]) -> str | None:
+    """When what is many customers' own to mend began for most of them within an hour, it is hardly theirs."""
+    begun: dict[str, datetime] = {}
+    for customer, trouble in members:  # the oldest first
+        begun.setdefault(customer, trouble.since_at)
+    times = sorted(begun.values())
+    counts = [bisect_right(times, at + TOGETHER) - index for index, at in enumerate(times)]
+    count = max(counts)
+    if count < WIDESPREAD_CUSTOMERS or count < 0.75 * len(times):
+        return None
+    first_at = times[counts.index(count)]
+    last_at = times[counts.index(count) + count - 1]
+    if first_at == last_at:
+        return f"It began for {count:,} customers at {_moment(first_at)}"
+    return f"It began for {count:,} customers between {first_at:%Y-%m-%d %H:%M} and {_moment(last_at)}"
+
+
+# --- The life of an alert
+
+
+def advance(known: Mapping[str, Alert], found: Iterable[Alert], now: datetime) -> dict[str, Alert]:
+    """The next state of every alert, by fingerprint. ``found`` is what is wrong now."""
+    here = {alert.fingerprint: alert for alert in found}
+    after = {}
+    for mark in sorted(known.keys() | here.keys()):
+        was, alert = known.get(mark), here.get(mark)
+        if alert is not None and was is not None:
+            opened_at = was.opened_at if was.state is AlertState.OPEN else now
+            after[mark] = replace(alert, opened_at=opened_at, notifications=was.notifications)
+        elif alert is not None:
+            after[mark] = replace(alert, opened_at=now)
+        elif was is not None and was.resolved_at is None:
+            after[mark] = replace(was, resolved_at=now)
+        elif was is not None and was.resolved_at is not None and now - was.resolved_at < REMEMBERED:
+            after[mark] = was
+    return after
+
+
+def next_event(alert: Alert, channel: Channel, alerting: Alerting, now: datetime) -> Event | None:
+    """What the channel is to be sent now of that alert, if anything."""
+    known = alert.notifications.get(channel.name, Notification())
+    heard = known.sent in (Event.OPENED, Event.REPEATED)
+    event = None
+    if alert.state is AlertState.RESOLVED:
+        event = Event.RESOLVED if heard else None
+    elif alert.party in channel.parties and (alert.urgent or not channel.only_urgent):
+        if not heard or known.sent_at is None or (alert.urgent and not known.urgent):
+            event = Event.OPENED
+        elif now - known.sent_at >= timedelta(hours=alerting.repeat_hours):
+            event = Event.REPEATED
+    if known.next_attempt_at is not None and now < known.next_attempt_at:
+        return None
+    quiet = alerting.quiet_hours
+    return None if quiet is not None and not alert.urgent and quiet.holds(now) else event
+
+
+# --- Every cause, in a few words; docs/operations.md has a row for each ------------------------------------
+
+SUMMARIES = MappingProxyType(
+    {
+        # The customer's side
+        "role_refused": "AssumeRole is refused",
+        "unsafe_role": "the role does not demand its external ID",
+        "access_denied": "S3 refuses a right",
+        "kms_denied": "the KMS key refuses us",
+        "bucket_missing": "the bucket is not there",
+        "bucket_other_owner": "the bucket belongs to somebody else",
+        "multipart_denied": "multipart uploads are refused",
+        "object_exists": "a foreign object lies under our key",
+        "listing_empty": "the listing of the bucket is empty though it should not be",
+        "access_drift": "the access check found something wrong",
+        "left_behind": "uploads are left behind",
+        "delivered_changed": "what was delivered is gone or changed",
+        "superseded_left": "objects that no manifest names cannot be removed",
+        # Our side
+        "vendor_identity": "AWS refuses our own credentials",
+        "clock_skew": "this machine's clock is wrong",
+        "access_denied_by_us": "a policy of ours denies a right",
+        "config_invalid": "the configuration has mistakes",
+        "late": "a delivery is late",
+        "not_looked": "nobody looks at the source",
+        "no_source": "the source has nothing to deliver",
+        "source_missing": "the source is not there",
+        "source_unreadable": "the source cannot be read",
+        "source_partly_unreadable": "a part of the source cannot be read",
+        "source_changed": "source files change while they are read",
+        "source_error": "the source is in trouble",
+        "incomplete": "some files do not arrive",
+        "needs_confirmation": "a cleanup waits for a person",
+        "daemon_silent": "the daemon is silent",
+        "ledger_disk_low": "the ledger's disk is nearly full",
+        "ledger_locked": "the ledger is locked",
+        "ledger_unreachable": "the ledger's database server does not answer",
+        "ledger_refused": "the ledger's database server does not let us in",
+        "ledger_missing": "there is no ledger where one is configured",
+        "ledger_read_only": "the ledger cannot be written",
+        "ledger_full": "the ledger's disk is full",
+        "ledger_corrupt": "the ledger is damaged",
+        "ledger_too_new": "the ledger is of a later version",
+        "ledger_error": "the ledger is in trouble",
+        "request_refused": "S3 refuses a request that we should not have made",
+        "object_not_found": "an object that we delivered is gone",
+        "upload_not_found": "a multipart upload is gone",
+        "lease_lost": "another process took the work over",
+        "defect": "a mistake in this program",
+        # AWS and the network
+        "throttled": "AWS slows us down",
+        "unavailable": "AWS is out of reach",
+        "session_expired": "role sessions end too early",
+        "checksum_mismatch": "bytes change on their way",
+        "store_error": "S3 answers what we do not know",
+    }
+)
+
+URGENT = frozenset(
+    {"vendor_identity", "clock_skew", "daemon_silent", "defect"}
+    | {cause for cause in SUMMARIES if cause.startswith("ledger_")}
+)
+"""What stops or endangers everybody's deliveries: it is sent in quiet hours too."""

@@ -1,0 +1,138 @@
+"""A customer's calendar: for each period of each feed, what became of it."""
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+from xmode_transfer.config.freshness import Deadlines
+from xmode_transfer.model.periods import Period, PeriodKind
+from xmode_transfer.model.records import Delivery, Status
+from xmode_transfer.model.source_scans import Look
+
+SHOWN = {PeriodKind.DAY: 35, PeriodKind.WEEK: 27, PeriodKind.MONTH: 18, PeriodKind.HOUR: 168}
+"""How many periods one sheet shows, and the order of sheets."""
+
+
+class Mark(StrEnum):
+    """What became of a period."""
+
+    DELIVERED = "delivered"  # in time
+    DELIVERED_LATE = "delivered late"  # after its deadline
+    CORRECTED = "corrected"  # delivered again, with what the source had changed
+    RUNNING = "running"  # its objects are being sent, or were when the process ended
+    BLOCKED = "blocked"  # waits for the customer
+    FAILED = "failed"  # tried again
+    LATE = "late"  # complete at the source, not delivered, and past its deadline
+    MISSING = "missing"  # past its deadline, and not complete at the source
+    DUE = "due"  # complete at the source, and there is time yet
+    EXPECTED = "expected"  # not complete at the source, and there is time yet
+    PASSED_OVER = "passed over"  # not made up for after an outage of ours, as the customer's file asks
+    NOTHING = "nothing"  # nothing is expected: another weekday, or before our time
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One period of one feed. ``note`` says more where there is more to say."""
+
+    feed: str
+    period: str
+    mark: Mark
+    delivery: Delivery | None = None
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Sheet:
+    """The feeds of one kind of period side by side, periods from old to new. ``rows`` has a cell for each of
+    ``periods``."""
+
+    kind: PeriodKind
+    periods: tuple[Period, ...]
+    rows: tuple[tuple[str, tuple[Cell, ...]], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class FeedRecord:
+    """What is known of one subscription: deliveries by period (the highest revision of each), the last look
+    at the source, and which periods were passed over. ``active``: whether anything is expected."""
+
+    feed: str
+    deadlines: Deadlines
+    deliveries: Mapping[str, Delivery]
+    look: Look | None = None
+    passed_over: Collection[str] = ()
+    active: bool = True
+
+
+def window(kind: PeriodKind, now: datetime, back: int = 0) -> tuple[Period, ...]:
+    """The periods of a sheet, old to new: the last ends with the current period, ``back`` sheets before
+    that end earlier. Not for a drop folder."""
+    count = SHOWN[kind]
+    newest = Period.around(now, kind).step(-back * count)
+    return tuple(newest.step(step) for step in range(1 - count, 1))
+
+
+def sheets(records: Sequence[FeedRecord], now: datetime, back: int = 0) -> Iterator[Sheet]:
+    """A sheet for each kind of period that the feeds have; drop folders have none."""
+    for kind in SHOWN:
+        of_kind = [record for record in records if record.deadlines.kind is kind]
+        if not of_kind:
+            continue
+        periods = window(kind, now, back)
+        rows = tuple(
+            (record.feed, tuple(_cell(record, period, now) for period in periods)) for record in of_kind
+        )
+        yield Sheet(kind, periods, rows)
+
+
+def _cell(record: FeedRecord, period: Period, now: datetime) -> Cell:
+    label = period.label
+    delivery = record.deliveries.get(label)
+    if delivery is not None:
+        mark, note = _of_delivery(delivery, record.deadlines.of(period))
+    elif not record.active:
+        mark, note = Mark.NOTHING, ""
+    else:
+        mark, note = _of_source(record, period, now)
+    return Cell(record.feed, label, mark, delivery, note)
+
+
+def _of_delivery(delivery: Delivery, deadline: datetime) -> tuple[Mark, str]:
+    if delivery.status in (Status.DELIVERED, Status.SKIPPED):
+        if delivery.revision > 1:
+            return Mark.CORRECTED, f"revision {delivery.revision}"
+        if delivery.delivered_at is not None and delivery.delivered_at > deadline:
+            return Mark.DELIVERED_LATE, f"deadline {deadline:%Y-%m-%d %H:%M} UTC"
+        return Mark.DELIVERED, ""
+    words = delivery.failure.message if delivery.failure else ""
+    if delivery.status is Status.BLOCKED:
+        return Mark.BLOCKED, words
+    if delivery.status is Status.FAILED:
+        return Mark.FAILED, words
+    return Mark.RUNNING, words
+
+
+def _of_source(record: FeedRecord, period: Period, now: datetime) -> tuple[Mark, str]:
+    """A period of which no delivery was begun."""
+    label, look = period.label, record.look
+    deadline = record.deadlines.of(period)
+    passed = deadline <= now
+    by = f"deadline {deadline:%Y-%m-%d %H:%M} UTC"
+    if label in record.passed_over:
+        return Mark.PASSED_OVER, ""
+    if look is not None and label in look.due:
+        return (Mark.LATE if passed else Mark.DUE), by
+    reason = next((item.reason for item in look.waiting if item.period == label), "") if look else ""
+    if look is None or not record.deadlines.expects(period):
+        return Mark.NOTHING, ""
+    if not passed:
+        return Mark.EXPECTED, f"{reason}; {by}" if reason else by
+    if deadline <= look.first_looked_at and not reason and not _after_first(record, label):
+        return Mark.NOTHING, "before the first look at the source"
+    return Mark.MISSING, f"{reason}; {by}" if reason else by
+
+
+def _after_first(record: FeedRecord, label: str) -> bool:
+    """Whether something older was delivered, so that this one should have been as well."""
+    return any(known < label for known in record.deliveries)

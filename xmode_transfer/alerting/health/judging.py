@@ -1,0 +1,248 @@
+"""Judging each subscription by what was recorded of it."""
+
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+from functools import lru_cache
+from typing import Any
+
+from xmode_transfer.alerting.health import sentences
+from xmode_transfer.alerting.health.records import (
+    GRAVITY,
+    Assessment,
+    CustomerHealth,
+    Health,
+    SubscriptionHealth,
+    Trouble,
+    worst,
+)
+from xmode_transfer.config import Configuration, Customer, CustomerState, Feed
+from xmode_transfer.config.freshness import Deadlines, deadlines_of
+from xmode_transfer.model.errors import Party
+from xmode_transfer.model.findings import UNSAFE
+from xmode_transfer.model.lifecycle import free_unfinished_uploads
+from xmode_transfer.model.periods import Period, PeriodKind
+from xmode_transfer.model.records import Capabilities, Delivery, Status
+from xmode_transfer.model.source_scans import Look, OpenDelivery, Survey
+
+
+def assess(configuration: Configuration, survey: Survey, now: datetime) -> Assessment:
+    """Judges everybody who is configured."""
+    judge = _Judge(survey, now)
+    names = sorted({*configuration.customers, *configuration.broken})
+    customers = [
+        sentences.broken(configuration, name, now)
+        if name in configuration.broken
+        else judge.customer(configuration, configuration.customers[name])
+        for name in names
+    ]
+    return Assessment(
+        now,
+        tuple(customers),
+        tuple(sentences.cares_of_service(survey, now)),
+        survey.free_bytes,
+        survey.used_bytes,
+        survey.daemon,
+    )
+
+
+class _Judge:
+    """One evaluation: what many subscriptions share is computed once."""
+
+    def __init__(self, survey: Survey, now: datetime) -> None:
+        self._survey = survey
+        self._now = now
+        self._expected: dict[Deadlines, Period | None] = {}
+        self._fresh: dict[tuple[Deadlines, str], datetime | None] = {}
+
+    def customer(self, configuration: Configuration, customer: Customer) -> CustomerHealth:
+        name = customer.name
+        known: dict[str, Any] = {
+            "capabilities": self._survey.capabilities.get(name, Capabilities()),
+            "left_behind": self._survey.left_behind.get(name),
+            "check": self._survey.checks.get(name),
+        }
+        left = self._survey.left_behind.get(name)
+        if left is not None and left.kept:
+            known["lifecycle_rule"] = free_unfinished_uploads(customer.destination.prefix)
+        active = customer.state is CustomerState.ACTIVE
+        feeds = [configuration.feeds[feed] for feed in customer.feeds if feed in configuration.feeds]
+        subscriptions = tuple(self._subscription(customer, feed, active=active) for feed in feeds)
+        if not active:
+            word = Health.PENDING if customer.state is CustomerState.PENDING else Health.RETIRED
+            return CustomerHealth(name, customer.company, word, subscriptions=subscriptions, **known)
+        troubled = sorted(
+            (item for item in subscriptions if item.trouble), key=lambda item: GRAVITY.index(item.health)
+        )
+        troubles = tuple(item.trouble for item in troubled if item.trouble)
+        words = [item.health for item in subscriptions]
+        cleanup = self._survey.cleanups.get(name)
+        if self._survey.discrepancies.get(name) or (cleanup and cleanup.outcome == "blocked"):
+            words.append(Health.ATTENTION)
+        return CustomerHealth(
+            name,
+            customer.company,
+            worst(words),
+            troubles,
+            tuple(self._cares(name, known.get("lifecycle_rule"), troubles)),
+            subscriptions,
+            **known,
+        )
+
+    # --- One subscription
+
+    def _subscription(self, customer: Customer, feed: Feed, *, active: bool) -> SubscriptionHealth:
+        place = (customer.name, feed.name)
+        look = self._survey.looks.get(place)
+        last = self._survey.delivered.get(place)
+        begun = self._survey.open.get(place, ())
+        labels = {item.delivery.period for item in begun}
+        due = tuple(label for label in look.due if label not in labels) if look else ()
+        due_count = max(look.due_count - (len(look.due) - len(due)), len(due)) if look else 0
+        deadlines = deadlines_of(customer, feed)
+        word, trouble, overdue = Health.HEALTHY, None, None
+        if active:
+            passed = self._survey.passed_over.get(place)
+            overdue = self._late(feed, deadlines, look, last, begun, due, passed)
+            word, trouble = _verdict(feed, look, begun, due, overdue)
+        return SubscriptionHealth(
+            customer.name,
+            feed.name,
+            word,
+            trouble,
+            last,
+            begun,
+            due,
+            due_count,
+            look,
+            self._fresh_until(feed, deadlines, last.period) if active and last else None,
+            overdue,
+            self._survey.not_attested.get(place, 0),
+        )
+
+    def _late(
+        self,
+        feed: Feed,
+        deadlines: Deadlines,
+        look: Look | None,
+        last: Delivery | None,
+        begun: Sequence[OpenDelivery],
+        due: Sequence[str],
+        passed: str | None,
+    ) -> Trouble | None:
+        missing = self._missing(feed, deadlines, last, look, passed)
+        if missing is not None:
+            period, since_at = missing
+            return sentences.missed(feed, period, since_at, look, begun, due)
+        # An older period that came after its time, or a correction: by when it was seen.
+        waiting = [(item.delivery.period, item.since_at) for item in begun]
+        if due and look is not None and look.due_since_at is not None:
+            waiting.append((due[0], look.due_since_at))
+        for label, seen_at in sorted(waiting, key=lambda item: item[1]):
+            deadline = deadlines.allowance(seen_at)
+            if deadline <= self._now:
+                return sentences.undelivered(
+                    feed, label, deadline, sending=any(item.delivery.period == label for item in begun)
+                )
+        return None
+
+    def _missing(
+        self,
+        feed: Feed,
+        deadlines: Deadlines,
+        last: Delivery | None,
+        look: Look | None,
+        passed: str | None,
+    ) -> tuple[Period, datetime] | None:
+        """The first expected period that is not delivered and whose deadline has passed, and since when it is
+        late: nobody is late for what was there before the first look, or was passed over."""
+        expected = self._newest_expected(deadlines)
+        if expected is None or (last is None and look is None):
+            return None
+        first = expected
+        settled = [label for label in (last.period if last else None, passed) if label is not None]
+        delivered = max(filter(None, (_period(label, feed.period) for label in settled)), default=None)
+        if delivered is not None:
+            if expected <= delivered:
+                return None
+            first = deadlines.next_expected(delivered)
+        since_at = deadlines.of(first)
+        if look is not None:
+            since_at = max(since_at, deadlines.allowance(look.first_looked_at))
+        return (first, since_at) if since_at <= self._now else None
+
+    def _newest_expected(self, deadlines: Deadlines) -> Period | None:
+        if deadlines not in self._expected:
+            self._expected[deadlines] = deadlines.newest_expected(self._now)
+        return self._expected[deadlines]
+
+    def _fresh_until(self, feed: Feed, deadlines: Deadlines, label: str) -> datetime | None:
+        if (deadlines, label) not in self._fresh:
+            newest = _period(label, feed.period)
+            if newest is None or newest.kind is PeriodKind.NONE:
+                self._fresh[deadlines, label] = None
+            else:
+                self._fresh[deadlines, label] = deadlines.of(deadlines.next_expected(newest))
+        return self._fresh[deadlines, label]
+
+    # --- What hurts no delivery yet
+
+    def _cares(
+        self, name: str, rule: dict[str, Any] | None, troubles: Sequence[Trouble]
+    ) -> Iterator[Trouble]:
+        yield from sentences.differing(name, self._survey.discrepancies.get(name, ()))
+        check = self._survey.checks.get(name)
+        # A refusal is followed by a check, which finds the same: that is one cause, told as the refusal. That
+        # a role lets anybody in is another.
+        refused = any(trouble.party is Party.CUSTOMER for trouble in troubles)
+        if check is not None and check.causes and not (refused and UNSAFE.isdisjoint(check.causes)):
+            yield sentences.drift(name, check)
+        left = self._survey.left_behind.get(name)
+        if left is not None and rule is not None:
+            yield sentences.left_behind(left, rule)
+        superseded = self._survey.superseded.get(name)
+        if superseded is not None:
+            yield sentences.superseded(name, superseded)
+        cleanup = self._survey.cleanups.get(name)
+        if cleanup is not None and cleanup.failure is not None:
+            yield sentences.cleanup(name, cleanup)
+
+
+def _verdict(
+    feed: Feed,
+    look: Look | None,
+    begun: Sequence[OpenDelivery],
+    due: Sequence[str],
+    overdue: Trouble | None,
+) -> tuple[Health, Trouble | None]:
+    """The gravest of what there is to say."""
+    for health in (Health.BLOCKED, Health.FAILING):
+        hurt = next((item for item in begun if _stopped(item.delivery) is health), None)
+        if hurt is not None:
+            return health, sentences.refusal(hurt)
+    if look is not None and look.failure is not None:
+        return Health.NO_SOURCE, sentences.unreadable(feed, look)
+    if overdue is not None:
+        return (Health.NO_SOURCE if overdue.cause == sentences.NO_SOURCE else Health.LATE), overdue
+    return (Health.DUE if begun or due else Health.HEALTHY), None
+
+
+@lru_cache(maxsize=10_000)
+def _period(label: str, kind: PeriodKind) -> Period | None:
+    """None where the feed's period is another now than when it was delivered. Remembered, because thousands
+    of subscriptions share a few."""
+    try:
+        return Period.parse(label, kind)
+    except ValueError:
+        return None
+
+
+def _stopped(delivery: Delivery) -> Health | None:
+    """Whether it is stopped, and how. One that is being tried again stays what it was until that ends."""
+    failure = delivery.failure
+    if failure is None or failure.cause == "superseded":
+        return None
+    if delivery.status is Status.BLOCKED:
+        return Health.BLOCKED
+    if delivery.status is Status.RUNNING and failure.party == Party.CUSTOMER:
+        return Health.BLOCKED
+    return Health.FAILING

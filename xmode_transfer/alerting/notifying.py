@@ -1,0 +1,194 @@
+"""Telling customers in their own buckets: notices are recorded, put once, and tried again when refused."""
+
+import threading
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from datetime import datetime, timedelta
+from itertools import groupby
+
+from xmode_transfer import telemetry
+from xmode_transfer.alerting.health import Assessment
+from xmode_transfer.alerting.notices import (
+    CORRECTED_WITHIN,
+    happenings,
+    is_shut,
+    notice,
+    overtaken,
+    ready,
+    untold,
+    wanting,
+)
+from xmode_transfer.aws.policy import Step
+from xmode_transfer.aws.stores import ObjectStore, PutRequest
+from xmode_transfer.config import Configuration, Customer
+from xmode_transfer.model.errors import (
+    AlreadyRunning,
+    LeaseLost,
+    LedgerError,
+    ObjectExists,
+    VendorIdentityError,
+    XmodeError,
+)
+from xmode_transfer.model.keys import content_type
+from xmode_transfer.model.notices import Notice, NoticeStatus
+from xmode_transfer.model.records import Lease
+from xmode_transfer.telemetry import Event
+from xmode_transfer.transfer import leasing, publishing
+from xmode_transfer.transfer.destination import opened
+from xmode_transfer.transfer.workbench import Workbench
+
+WORKERS = 4
+ROUND_SECONDS = 45.0
+"""After so long a round begins with no further customer; the next one does."""
+_LEASE = "notices"
+
+
+class Notices:
+    """Beside the deliveries and out of their way: threads, a lease and role sessions of its own. Nothing that
+    goes wrong here is an error of anybody else's."""
+
+    def __init__(self, bench: Workbench) -> None:
+        self._bench = bench
+        self._lock = threading.Lock()
+        self._stop = threading.Event()
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="notices")
+        self._round: Future[None] | None = None
+
+    def offer(self, configuration: Configuration, assessment: Assessment) -> None:
+        """Begins a round, if none is under way. Returns at once."""
+        with self._lock:
+            if not self._stop.is_set() and (self._round is None or self._round.done()):
+                self._round = self._thread.submit(self._carry_out, configuration, assessment)
+
+    def close(self, seconds: float) -> bool:
+        """Begins nothing any more, and waits for what is in flight; whether it has ended."""
+        with self._lock:
+            self._stop.set()
+        self._thread.shutdown(wait=False)
+        return self._round is None or not wait([self._round], seconds).not_done
+
+    def _carry_out(self, configuration: Configuration, assessment: Assessment) -> None:
+        try:
+            self.round(configuration, assessment)
+        except (AlreadyRunning, LeaseLost):
+            pass  # another process tells them
+        except XmodeError as error:
+            telemetry.warn(Event.NOTICES_FAILED, **error.log_context())
+        except Exception:  # noqa: BLE001 - a defect here must not end the telling for good
+            telemetry.exception(Event.DEFECT)
+
+    def round(self, configuration: Configuration, assessment: Assessment) -> None:
+        """Records what there is to tell, and puts what is recorded. Raises LedgerError, AlreadyRunning when
+        another process does so, LeaseLost."""
+        ledger, now = self._bench.ledger, self._bench.clock.now()
+        customers = wanting(configuration)
+        planned = ledger.notices.find(statuses=[NoticeStatus.PLANNED])
+        if not customers and not planned:
+            return
+        corrections = ledger.deliveries.corrections(now - CORRECTED_WITHIN)
+        found = happenings(customers, assessment, corrections)
+        known = [
+            item
+            for name in sorted({item.mark.customer for item in found})
+            for item in ledger.notices.find(name)
+        ]
+        made = {item.mark.customer: item.made_at for item in sorted(known, key=lambda item: item.made_at)}
+        fresh = [
+            notice(item, customers[item.mark.customer], _after(made.get(item.mark.customer), now))
+            for item in untold(found, known)
+        ]
+        gone = overtaken(planned, customers, found)
+        open_ = [item for item in planned if item not in gone] + fresh
+        if not open_ and not gone:
+            return
+        with leasing.held(ledger, _LEASE, self._bench.holder) as lease:
+            ledger.notices.record(lease, [item.withdrawn() for item in gone] + fresh)
+            if assessment.daemon is None or assessment.daemon.trouble is None:
+                self._put_all(lease, customers, assessment, open_)
+
+    def _put_all(
+        self,
+        lease: Lease,
+        customers: Mapping[str, Customer],
+        assessment: Assessment,
+        planned: Iterable[Notice],
+    ) -> None:
+        """Customer by customer, a few at a time."""
+        clock = self._bench.clock
+        ends = clock.monotonic() + ROUND_SECONDS
+        by_customer = {
+            name: list(items)
+            for name, items in groupby(
+                sorted(planned, key=lambda item: (item.mark.customer, item.key)),
+                lambda item: item.mark.customer,
+            )
+        }
+
+        def put(name: str) -> None:
+            if clock.monotonic() < ends and not self._stop.is_set():
+                self._put(lease, customers[name], by_customer[name])
+
+        waiting = [
+            name
+            for name, items in by_customer.items()
+            if ready(items, clock.now()) and not is_shut(assessment.customer(name))
+        ]
+        waiting.sort(key=lambda name: by_customer[name][0].made_at)
+        with ThreadPoolExecutor(WORKERS, thread_name_prefix="notice") as threads:
+            for done in [threads.submit(put, name) for name in waiting]:
+                done.result()
+
+    def _put(self, lease: Lease, customer: Customer, planned: Sequence[Notice]) -> None:
+        """One customer's, the oldest first, so that nothing comes to lie before what a reader has seen. The
+        first that is refused ends it."""
+        ledger, clock = self._bench.ledger, self._bench.clock
+        item = planned[0]
+        try:
+            with opened(self._bench, customer, Step.NOTICE) as store:
+                for item in planned:
+                    if self._stop.is_set():
+                        return
+                    self._put_one(store, item)
+                    ledger.notices.record(lease, [item.put(clock.now())])
+                    telemetry.log(Event.NOTICE_PUT, **_fields(item))
+        except (LedgerError, LeaseLost, VendorIdentityError):
+            raise  # not this customer's
+        except XmodeError as error:
+            refused = item.refused(error.message, clock.now())
+            ledger.notices.record(lease, [refused])
+            context = error.log_context()
+            telemetry.warn(
+                Event.NOTICE_NOT_PUT, **_fields(item), **context, next_attempt_at=refused.next_attempt_at
+            )
+
+    def _put_one(self, store: ObjectStore, item: Notice) -> None:
+        """Once: this very notice that is there already is success."""
+        with publishing.SpooledFile([item.body.encode()]) as body:
+            request = PutRequest(item.key, item.token, body.size, content_type(item.key))
+            try:
+                answer = store.put(request, body).result()
+            except ObjectExists:
+                info = store.head(item.key)
+                if info is None or info.token != item.token:
+                    raise
+            else:
+                if not answer.proven:
+                    publishing.prove(store, item.key, body.size)
+
+
+def _after(last: datetime | None, now: datetime) -> datetime:
+    """The time of a customer's next notice. Readers go on behind the last key that they have seen, so none
+    may come before it, whatever this machine's clock says."""
+    return now if last is None else max(now, last + timedelta(microseconds=1))
+
+
+def _fields(item: Notice) -> dict[str, object]:
+    mark = item.mark
+    return {
+        "customer": mark.customer,
+        "feed": mark.feed,
+        "period": mark.period,
+        "revision": mark.revision,
+        "notice": str(mark.kind),
+        "key": item.key,
+    }

@@ -1,0 +1,198 @@
+"""Many objects in one DeleteObjects, each under the condition that it still has the ETag that we know.
+
+S3 compares the ETag of each key (S3 API reference, DeleteObjects, ObjectIdentifier). Stores that do not know
+this member may leave it out in silence, and would delete what somebody has changed; nothing in their answers
+tells them apart. So the first object of a store is deleted under a wrong ETag, a moment after a HEAD has
+shown that it is the one to be deleted: who keeps to the condition refuses, who does not has done no harm.
+There, a HEAD before each request takes the condition's place.
+"""
+
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from xmode_transfer.aws.s3_calls import S3Calls
+from xmode_transfer.aws.s3_errors import Answer, Attempt, error_for
+from xmode_transfer.aws.stores import DELETE_MANY_KEYS, Deleted, Deletion, DeletionResult
+from xmode_transfer.model.errors import (
+    AccessDenied,
+    KmsDenied,
+    ObjectExists,
+    ObjectNotFound,
+    RequestRefused,
+    Unavailable,
+    WrongBucketOwner,
+    XmodeError,
+)
+from xmode_transfer.model.process import Clock
+from xmode_transfer.model.records import ObjectInfo
+
+_NOBODYS_ETAG = '"00000000000000000000000000000000"'
+_STATUS_OF = {
+    "AccessDenied": 403,
+    "AllAccessDisabled": 403,
+    "ConditionalRequestConflict": 409,
+    "InternalError": 500,
+    "InvalidObjectState": 403,
+    "NoSuchKey": 404,
+    "NoSuchVersion": 404,
+    "OperationAborted": 409,
+    "PreconditionFailed": 412,
+    "RequestTimeout": 500,
+    "ServiceUnavailable": 503,
+    "SlowDown": 503,
+}
+"""A key's error has a code and no status; these have meanings (S3 API reference, "Error responses")."""
+
+
+class BatchDeletes:
+    """One store's way of deleting many. Thread-safe. ``head`` and ``delete`` are the store's own for one
+    object."""
+
+    def __init__(
+        self,
+        calls: S3Calls,
+        clock: Clock,
+        head: Callable[[str], ObjectInfo | None],
+        delete: Callable[[str, str], str | None],
+    ) -> None:
+        self._calls = calls
+        self._clock = clock
+        self._head = head
+        self._delete = delete
+        self._lock = threading.Lock()
+        self._compares: bool | None = None  # whether S3 compares the ETags; None: not known yet
+        self._takes_many = True
+
+    def __call__(self, wanted: Sequence[Deletion]) -> list[Deleted]:
+        if len(wanted) > DELETE_MANY_KEYS:
+            raise ValueError(f"{len(wanted)} keys; one request takes {DELETE_MANY_KEYS}")
+        if not wanted:
+            return []
+        answers: dict[str, Deleted] = {}
+        todo = list(wanted)
+        if self._is_untried:
+            with self._lock:
+                if self._is_untried:
+                    todo = self._find_out(todo, answers)
+        if not self._compares and self._takes_many:
+            todo = self._still_the_same(todo, answers)
+        for answer in self._send(todo):
+            answers[answer.key] = answer
+        return [answers[item.key] for item in wanted]
+
+    @property
+    def _is_untried(self) -> bool:
+        return self._compares is None and self._takes_many
+
+    def _find_out(self, todo: list[Deletion], answers: dict[str, Deleted]) -> list[Deletion]:
+        """Learns whether ETags are compared; answers for the keys that it took for this, and leaves the
+        rest."""
+        for position, item in enumerate(todo):
+            if not self._still_the_same([item], answers):
+                continue
+            try:
+                (answer,) = self._request([item._replace(etag=_NOBODYS_ETAG)], compared=True)
+            except RequestRefused:  # it does not know the member, and says so
+                self._compares = False
+                return todo[position:]
+            except AccessDenied as error:
+                answers[item.key] = Deleted(item.key, DeletionResult.DENIED, error)
+                continue
+            if answer.result is DeletionResult.CHANGED:
+                self._compares = True
+                return todo[position:]
+            answers[item.key] = answer
+            if answer.result in (DeletionResult.DELETED, DeletionResult.HIDDEN):
+                self._compares = False
+            if answer.result is not DeletionResult.DENIED:
+                return todo[position + 1 :]
+        return []
+
+    def _still_the_same(self, todo: Iterable[Deletion], answers: dict[str, Deleted]) -> list[Deletion]:
+        same = []
+        for item in todo:
+            found = self._head(item.key)
+            if found is None:
+                answers[item.key] = Deleted(item.key, DeletionResult.GONE)
+            elif _bare(found.etag) != _bare(item.etag):
+                answers[item.key] = self._changed(item)
+            else:
+                same.append(item)
+        return same
+
+    def _send(self, todo: list[Deletion]) -> Iterable[Deleted]:
+        if not todo:
+            return []
+        if self._takes_many:
+            try:
+                return self._request(todo, compared=bool(self._compares))
+            except AccessDenied:
+                pass  # some stores refuse the whole request for one of its keys: S3 answers key by key
+            except RequestRefused:
+                self._takes_many = False  # no DeleteObjects here, or not with this checksum
+        return [self._one(item) for item in todo]
+
+    def _one(self, item: Deletion) -> Deleted:
+        try:
+            marker = self._delete(item.key, item.etag)
+        except ObjectExists as error:
+            return Deleted(item.key, DeletionResult.CHANGED, error)
+        except (AccessDenied, KmsDenied) as error:
+            return Deleted(item.key, DeletionResult.DENIED, error)
+        return Deleted(item.key, DeletionResult.DELETED if marker is None else DeletionResult.HIDDEN)
+
+    def _request(self, todo: Sequence[Deletion], *, compared: bool) -> list[Deleted]:
+        """One DeleteObjects, with every key's answer read."""
+        objects = [{"Key": item.key, **({"ETag": item.etag} if compared else {})} for item in todo]
+        answer = self._calls.call("DeleteObjects", Delete={"Objects": objects, "Quiet": False})
+        deleted = {row.get("Key"): row for row in answer.get("Deleted", ())}
+        errors = {row.get("Key"): row for row in answer.get("Errors", ())}
+        return [self._answer(item, deleted.get(item.key), errors.get(item.key)) for item in todo]
+
+    def _answer(
+        self, item: Deletion, deleted: dict[str, Any] | None, refused: dict[str, Any] | None
+    ) -> Deleted:
+        if refused is not None:
+            return self._refused(item, str(refused.get("Code") or ""), str(refused.get("Message") or ""))
+        if deleted is None:
+            error = Unavailable(
+                f"{self._attempt(item)}: S3 gave no answer for this key", hint="Tried again by itself"
+            )
+            return Deleted(item.key, DeletionResult.FAILED, error)
+        hidden = bool(deleted.get("DeleteMarker"))
+        return Deleted(item.key, DeletionResult.HIDDEN if hidden else DeletionResult.DELETED)
+
+    def _refused(self, item: Deletion, code: str, text: str) -> Deleted:
+        error = error_for(
+            Answer(_STATUS_OF.get(code, 400), code, text), self._attempt(item), self._clock.now()
+        )
+        if isinstance(error, ObjectNotFound):
+            return Deleted(item.key, DeletionResult.GONE)
+        if isinstance(error, ObjectExists):
+            return self._compared_anew(item, error)
+        if isinstance(error, AccessDenied | KmsDenied | WrongBucketOwner):
+            return Deleted(item.key, DeletionResult.DENIED, error)
+        return Deleted(item.key, DeletionResult.FAILED, error)
+
+    def _compared_anew(self, item: Deletion, error: XmodeError) -> Deleted:
+        """S3 says the same of a key that is gone as of one that was changed."""
+        if item.etag != _NOBODYS_ETAG and self._head(item.key) is None:
+            return Deleted(item.key, DeletionResult.GONE)
+        return Deleted(item.key, DeletionResult.CHANGED, error)
+
+    def _changed(self, item: Deletion) -> Deleted:
+        return Deleted(
+            item.key,
+            DeletionResult.CHANGED,
+            ObjectExists(
+                f"{self._attempt(item)}: it has another ETag than the object that was to be deleted"
+            ),
+        )
+
+    def _attempt(self, item: Deletion) -> Attempt:
+        return Attempt("DeleteObjects", self._calls.bucket, item.key)
+
+
+def _bare(etag: str) -> str:
+    return etag.strip('"')

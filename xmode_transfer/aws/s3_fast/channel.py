@@ -1,0 +1,225 @@
+"""One customer's way to its bucket under one role session: where, as whom, and with which headers.
+
+Where a bucket is reached is what botocore says: its rules, the standard variables and profiles, once a bucket
+and never an object. botocore builds a request for the bucket and hands it over in place of sending it (its
+event ``before-send``): so addressing, dual-stack, FIPS, AWS_ENDPOINT_URL_S3 and what it learns in later
+versions hold here too.
+"""
+
+import threading
+from datetime import datetime
+from importlib.metadata import version
+from io import BytesIO
+from typing import Any, NamedTuple
+from urllib.parse import urlsplit
+
+from awscrt.auth import (
+    AwsCredentialsProvider,
+    AwsSignatureType,
+    AwsSignedBodyHeaderType,
+    AwsSignedBodyValue,
+    AwsSigningAlgorithm,
+    AwsSigningConfig,
+)
+from botocore import UNSIGNED
+from botocore.awsrequest import AWSPreparedRequest, AWSResponse
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError
+
+from xmode_transfer.aws import s3_rules
+from xmode_transfer.aws.s3_calls import S3Calls
+from xmode_transfer.aws.sdk import making_clients, new_session
+from xmode_transfer.aws.sessions import Credentials, CredentialsProvider
+from xmode_transfer.config import Addressing, Customer, Destination
+from xmode_transfer.model.errors import ConfigError
+from xmode_transfer.model.process import Clock
+
+_LIFE_SECONDS = 900.0
+"""The provider is asked again when a session has less life than this, or less than half of what it had."""
+
+_HEADERS = {
+    "ACL": "x-amz-acl",
+    "ServerSideEncryption": "x-amz-server-side-encryption",
+    "SSEKMSKeyId": "x-amz-server-side-encryption-aws-kms-key-id",
+    "StorageClass": "x-amz-storage-class",
+}
+
+_PORTS = {"http": 80, "https": 443}
+
+HeaderList = list[tuple[str, str]]
+
+
+class Endpoint(NamedTuple):
+    """``host`` is the Host header, with a port where it is not the scheme's own; ``prefix`` is the part of
+    the path before the key's slash."""
+
+    tls: bool
+    port: int
+    host: str
+    prefix: str
+
+
+class Endpoints:
+    """Thread-safe. botocore's client for a Region is made once, 20 to 200 ms; a bucket costs 1 ms."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._clients: dict[tuple[str, Addressing], Any] = {}
+
+    def resolve(self, destination: Destination, region: str) -> Endpoint:
+        """Raises ConfigError when the variables or the destination lead to no usable address."""
+        with self._lock:
+            try:
+                client = self._client(region, destination.addressing)
+                answer = client.head_object(Bucket=destination.bucket, Key="k")
+            except (BotoCoreError, ValueError) as error:
+                raise ConfigError(
+                    f"no address can be made for s3://{destination.bucket} in {region}: {error}",
+                    hint="Look at AWS_ENDPOINT_URL and AWS_ENDPOINT_URL_S3, and at the destination",
+                ) from error
+        return parse(answer["ResponseMetadata"]["HTTPHeaders"]["location"])
+
+    def _client(self, region: str, addressing: Addressing) -> Any:
+        client = self._clients.get((region, addressing))
+        if client is None:
+            style = {} if addressing is Addressing.AUTO else {"addressing_style": str(addressing)}
+            with making_clients:
+                client = new_session().create_client(
+                    "s3", region_name=region, config=Config(signature_version=UNSIGNED, s3=style)
+                )
+            client.meta.events.register("before-send.s3", _answer)
+            self._clients[(region, addressing)] = client
+        return client
+
+
+def parse(url: str) -> Endpoint:
+    """The endpoint in the URL of key ``k``."""
+    parts = urlsplit(url)
+    port = parts.port or _PORTS[parts.scheme]
+    host = parts.netloc.rpartition("@")[2]
+    if port == _PORTS[parts.scheme]:
+        host = host.removesuffix(f":{port}")
+    return Endpoint(parts.scheme == "https", port, host, parts.path.removesuffix("/k"))
+
+
+class _Nothing(BytesIO):
+    def stream(self, *_: Any, **__: Any) -> Any:
+        return iter(())
+
+
+def _answer(request: AWSPreparedRequest, **_: Any) -> AWSResponse:
+    """Keeps the request from being sent: the answer to it is its own address."""
+    return AWSResponse(request.url, 200, {"location": request.url}, _Nothing())
+
+
+class Ready(NamedTuple):
+    """Everything that a request needs besides its own key and body. ``creation`` are the headers of
+    PutObject, ``plain`` those of every other request. ``good_until`` is in the clock's monotonic seconds."""
+
+    endpoint: Endpoint
+    region: str
+    plain: HeaderList
+    creation: HeaderList
+    credentials: Credentials
+    signer: Any
+    signing: Any
+    good_until: float
+
+    def signing_of(self, sha256: str) -> Any:
+        """For a body that is signed with its SHA-256 (hex)."""
+        return signing_config(self.region, self.signer, sha256)
+
+
+class Channel:
+    """Thread-safe. Makes no call until ``prepare``."""
+
+    def __init__(
+        self,
+        customer: Customer,
+        provider: CredentialsProvider,
+        calls: S3Calls,
+        endpoints: Endpoints,
+        clock: Clock,
+    ) -> None:
+        self.bucket = customer.destination.bucket
+        self._customer = customer
+        self._provider = provider
+        self._calls = calls
+        self._endpoints = endpoints
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._endpoint: Endpoint | None = None
+        self.ready: Ready | None = None
+
+    def ready_at(self, now: float) -> Ready | None:
+        """None when ``prepare`` is due. ``now`` is in the clock's monotonic seconds."""
+        ready = self.ready
+        return ready if ready is not None and now < ready.good_until else None
+
+    def prepare(self) -> None:
+        """Gets ready, with at most one HeadBucket and what the provider asks of STS. Raises what they
+        raise."""
+        with self._lock:
+            if self.ready_at(self._clock.monotonic()) is not None:
+                return
+            credentials = self._provider.get()
+            region = self._calls.locate()
+            if self._endpoint is None:
+                self._endpoint = self._endpoints.resolve(self._customer.destination, region)
+            signer = AwsCredentialsProvider.new_static(
+                credentials.access_key_id, credentials.secret_access_key, credentials.session_token
+            )
+            plain = [
+                ("host", self._endpoint.host),
+                ("x-amz-expected-bucket-owner", self._customer.bucket_owner),
+                ("user-agent", f"xmode-transfer/{version('xmode-transfer')}"),
+            ]
+            rules = s3_rules.creation(self._customer.destination)
+            creation = [(_HEADERS[name], value) for name, value in rules.items()]
+            own = self._customer.destination.metadata
+            creation += [(f"x-amz-meta-{name}", value) for name, value in own.items()]
+            self.ready = Ready(
+                endpoint=self._endpoint,
+                region=region,
+                plain=plain,
+                creation=[*plain, *creation, ("if-none-match", "*")],
+                credentials=credentials,
+                signer=signer,
+                signing=signing_config(region, signer, AwsSignedBodyValue.UNSIGNED_PAYLOAD),
+                good_until=self._clock.monotonic() + self._life(credentials.expires_at),
+            )
+
+    def renew(self, used: Ready) -> None:
+        """S3 refused these credentials as dead. The provider is told; whoever comes next prepares anew."""
+        self._provider.invalidate(used.credentials)
+        if self.ready is used:
+            self.ready = None
+
+    def move(self, used: Ready, region: str) -> None:
+        """S3 says that the bucket lies in another Region than the one that was used."""
+        with self._lock:
+            if self._calls.region == used.region:
+                self._calls.region = region
+                self._endpoint = None
+            if self.ready is used:
+                self.ready = None
+
+    def _life(self, expires_at: datetime) -> float:
+        left = (expires_at - self._clock.now()).total_seconds()
+        return left - min(_LIFE_SECONDS, left / 2)
+
+
+def signing_config(region: str, signer: Any, body: str) -> Any:
+    """How S3 wants its requests signed: the path as it is, encoded once. The CRT puts in the date when it
+    sends, not now (tried with awscrt 0.38)."""
+    return AwsSigningConfig(
+        algorithm=AwsSigningAlgorithm.V4,
+        signature_type=AwsSignatureType.HTTP_REQUEST_HEADERS,
+        credentials_provider=signer,
+        region=region,
+        service="s3",
+        use_double_uri_encode=False,
+        should_normalize_uri_path=False,
+        signed_body_value=body,
+        signed_body_header_type=AwsSignedBodyHeaderType.X_AMZ_CONTENT_SHA_256,
+    )

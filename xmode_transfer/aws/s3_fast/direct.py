@@ -1,0 +1,168 @@
+"""Hands one request to the CRT, in two ways: past two layers that cost a quarter of many small objects' time
+(docs/engine.md), or the public way.
+
+- ``S3Client.make_request`` makes a future, an event and three layers of callbacks for each request, of which
+  we use none. The same binding is called without them.
+- The CRT's threads call back into Python, and CPython makes an interpreter's state for each callback and
+  throws it away after: two system calls that map memory and a page fault, four times an object. A state that
+  is kept saves that.
+
+Both only with the very versions of awscrt that this was tested with, and where the interpreter has its lock;
+anything else goes the public way.
+"""
+
+import ctypes
+import sys
+import threading
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import _awscrt  # type: ignore[import-not-found]
+import awscrt
+from awscrt import NativeResource
+from awscrt.exceptions import from_code
+from awscrt.s3 import S3RequestType, S3ResponseError
+
+from xmode_transfer.aws.s3_fast.answers import Headers
+
+TESTED = frozenset({"0.38.1"})
+
+
+def may_be_direct(version: str, *, has_lock: bool) -> bool:
+    """Whether a version of awscrt, in an interpreter with or without its lock, was tested."""
+    return version in TESTED and has_lock
+
+
+_has_lock: Callable[[], bool] = getattr(sys, "_is_gil_enabled", lambda: True)  # Python 3.13 and later
+IS_DIRECT = may_be_direct(awscrt.__version__, has_lock=_has_lock())
+_DEFAULT = S3RequestType.DEFAULT.value
+_REGION = "us-east-1"  # of S3 Express alone; every request is signed for its own
+
+
+class Answered(Protocol):
+    """Told by the CRT, on its event loops: first the headers of a success, then the end, once each."""
+
+    def on_headers(self, headers: Headers) -> None: ...
+
+    def on_done(self, error: BaseException | None) -> None: ...
+
+
+def send(
+    client: Any, operation: str, request: Any, signing: Any, answered: Answered, path: str | None = None
+) -> Any:
+    """Begins a request (an ``HttpRequest``) as it is; the answer has ``cancel()``. ``path`` is the file that
+    is its body, if it has none itself."""
+    if IS_DIRECT:
+        return _send_directly(client, operation, request, signing, answered, path)
+    return client.make_request(
+        type=S3RequestType.DEFAULT,
+        operation_name=operation,
+        request=request,
+        signing_config=signing,
+        send_filepath=path,
+        on_headers=lambda headers, **_: answered.on_headers(headers),
+        on_done=lambda error, **_: answered.on_done(error),
+    )
+
+
+_here = threading.local()
+
+
+def keep_state() -> None:
+    """To be called in a callback of the CRT: keeps the interpreter's state of this thread from now on. One
+    ``PyGILState_Ensure`` more than there are releases is all it takes (C API, "Non-Python created threads");
+    the threads live as long as the engine."""
+    if IS_DIRECT and not hasattr(_here, "kept"):
+        _here.kept = True
+        ctypes.pythonapi.PyGILState_Ensure()
+
+
+class _Request(NativeResource):  # type: ignore[misc]
+    """Stands for the native request, as ``awscrt.s3.S3Request`` does."""
+
+    __slots__ = ()
+
+    def cancel(self) -> None:
+        _awscrt.s3_meta_request_cancel(self)
+
+
+class _Callbacks:
+    """What the binding calls. It also keeps alive what the native request uses."""
+
+    __slots__ = ("_answered", "_request", "_signing")
+
+    def __init__(self, answered: Answered, request: Any, signing: Any) -> None:
+        self._answered = answered
+        self._request = request
+        self._signing = signing
+
+    def _on_headers(self, status_code: int, headers: Headers) -> bool:
+        self._answered.on_headers(headers)
+        return True
+
+    def _on_body(self, chunk: bytes, offset: int) -> bool:
+        return True
+
+    def _on_progress(self, progress: int) -> None:
+        pass
+
+    def _on_shutdown(self) -> None:
+        pass
+
+    def _on_finish(
+        self,
+        error_code: int,
+        status_code: int,
+        error_headers: list[tuple[str, str]] | None,
+        error_body: bytes | None,
+        error_operation: str | None,
+        *_: Any,
+    ) -> None:
+        error = None
+        if error_code:
+            error = from_code(error_code)
+            if status_code and error_headers is not None:
+                error = S3ResponseError(
+                    code=error.code,
+                    name=error.name,
+                    message=error.message,
+                    status_code=status_code,
+                    headers=error_headers,
+                    body=error_body,
+                    operation_name=error_operation,
+                )
+        self._answered.on_done(error)
+
+
+def _send_directly(
+    client: Any, operation: str, request: Any, signing: Any, answered: Answered, path: str | None
+) -> Any:
+    sent = _Request()
+    credentials = recv_path = expected_checksum = None
+    sent._binding = _awscrt.s3_client_make_meta_request(
+        sent,
+        client,
+        request,
+        _DEFAULT,
+        operation,
+        signing,
+        credentials,
+        recv_path,
+        path,
+        _REGION,
+        0,  # checksum algorithm: ours is a header already
+        0,  # checksum location
+        False,  # validate the response's checksum
+        expected_checksum,
+        0,  # its algorithm
+        0,  # validation mode
+        0,  # part size
+        0,  # multipart threshold
+        False,  # options of file I/O given
+        False,  # streaming
+        0.0,  # disk throughput
+        False,  # direct I/O
+        0,  # connections: the client's
+        _Callbacks(answered, request, signing),
+    )
+    return sent

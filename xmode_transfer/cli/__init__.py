@@ -1,0 +1,148 @@
+"""The command line. Each command is a module that is only imported when it is called: `--help` answers at
+once."""
+
+import gc
+import importlib
+import os
+import sys
+from pathlib import Path
+
+import click
+
+from xmode_transfer.cli.opening import DIRECTORY, Shell
+
+_COMMANDS = {
+    "run": "Deliver everything that is due to a customer.",
+    "daemon": "Run the service: deliver what is due to every customer.",
+    "worker": "Deliver, on this machine, what a fleet's daemon finds due.",
+    "check-access": "Test a customer's role and report what to fix.",
+    "onboard": "Onboard a customer, and activate it once its access is verified.",
+    "policy": "Print or lint a customer's IAM policies.",
+    "list": "List a customer's destination and compare it with the ledger.",
+    "verify": "Prove what was delivered; sign a receipt; repair what is missing.",
+    "cleanup": "Delete objects that have expired under a customer's retention policy.",
+    "status": "Show health, recent deliveries and pending work.",
+    "alerts": "List alerts by cause, or test the channels.",
+    "ledger": "Back up, restore, check or copy the ledger.",
+    "config": "Check the configuration, or write its JSON Schemas.",
+    "sandbox": "Start a local AWS with customers set up by the guide.",
+    "demo": "Watch a whole delivery in two minutes, without an AWS account.",
+}
+_PLACES = {
+    "check-access": ("check_access", "command"),
+    "list": ("listing", "command"),
+    "daemon": ("service", "daemon"),
+    "worker": ("service", "worker"),
+}
+
+
+class _Commands(click.Group):
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in _COMMANDS:
+            return None
+        module, name = _PLACES.get(cmd_name, (cmd_name, "command"))
+        command: click.Command = getattr(importlib.import_module(f"{__name__}.{module}"), name)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(_COMMANDS.items()))
+
+
+@click.command(
+    cls=_Commands,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="Exit codes: 0 done; 2 usage or configuration; 3 failed, will be retried; 4 blocked, the customer "
+    "must act; 5 already running; 1 a defect of xmode-transfer; 130 interrupted.",
+)
+@click.option(
+    "--config",
+    "config_dir",
+    type=DIRECTORY,
+    envvar="XMODE_CONFIG",
+    default=Path("config"),
+    show_default=True,
+    help="Directory of the configuration (also: XMODE_CONFIG).",
+)
+@click.option(
+    "--log-level",
+    type=click.Choice(["debug", "info", "warning", "error"]),
+    envvar="XMODE_LOG_LEVEL",
+    default=None,
+    help="Log level, on stderr (also: XMODE_LOG_LEVEL). Default: info; error on a terminal.",
+)
+@click.version_option(package_name="xmode-transfer", prog_name="xmode-transfer")
+@click.pass_context
+def cli(ctx: click.Context, config_dir: Path, log_level: str | None) -> None:
+    """Deliver data files into customers' own S3 buckets: once, whole, owned by the customer and proven.
+
+    New here? Run `xmode-transfer demo` for a real delivery on this machine.
+    """
+    from xmode_transfer import telemetry
+    from xmode_transfer.cli import streams
+
+    on_terminal = sys.stderr.isatty()
+    level = log_level or ("error" if on_terminal else "info")
+    telemetry.configure(
+        stream=streams.bare(sys.stderr),
+        json=not on_terminal,
+        level=level.upper(),
+        colours=streams.colours_wanted(),
+    )
+    ctx.obj = Shell(config_dir)
+
+
+def main() -> None:
+    """The console script."""
+    _start_quickly()
+    os.umask(os.umask(0o077) | 0o022)  # nobody else may write what we and our child processes make
+    from xmode_transfer.cli import streams
+
+    out = streams.prepare()
+    try:
+        # what is told after the command has ended keeps to the same colours
+        with click.Context(cli, color=streams.colours_wanted()) as outer:
+            code = _called(outer.color)
+    except streams.OutputLost:
+        code = 0  # ``exit_code`` knows why
+    sys.exit(streams.exit_code(out, code))
+
+
+def _called(color: bool | None) -> int:
+    """Calls the command that the arguments name; answers the exit code."""
+    from xmode_transfer.cli import streams, terminal
+    from xmode_transfer.model.errors import XmodeError
+
+    streams.install_screens()
+    as_json = "--json" in sys.argv[1:]
+    try:
+        code = cli.main(standalone_mode=False, prog_name="xmode-transfer", color=color)
+        return code if isinstance(code, int) else 0
+    except streams.OutputLost:
+        raise
+    except click.exceptions.Exit as done:
+        return done.exit_code
+    except click.ClickException as error:
+        terminal.show_usage(error, as_json=as_json)
+        return 2
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("interrupted; what was done is recorded", err=True)
+        return 130
+    except XmodeError as error:
+        terminal.show_error(error, as_json=as_json)
+        return error.exit_code
+    except Exception as error:  # noqa: BLE001 - the last place where a defect can be told plainly
+        terminal.show_defect(error, as_json=as_json)
+        return 1
+
+
+def _start_quickly() -> None:
+    """Most of a short command is importing (docs/performance.md), and hardly anything that is imported dies:
+    with Python's own thresholds the garbage collector looks through it again and again, a seventh of the
+    whole start. ``bootstrap`` says what holds for long work. Plugins for pydantic are not used here, so
+    nothing need look for them."""
+    gc.set_threshold(500_000, 20, 100)
+    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")

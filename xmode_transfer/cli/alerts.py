@@ -1,0 +1,124 @@
+"""`xmode-transfer alerts`: what is wrong by cause, who was told, and whether a channel works."""
+
+from typing import Any
+
+import click
+
+from xmode_transfer.alerting.alerts import Message
+from xmode_transfer.cli import opening, terminal
+from xmode_transfer.cli.opening import Shell
+from xmode_transfer.model.alerts import Alert, AlertState, Event
+from xmode_transfer.model.errors import ConfigError, ExitCode, XmodeError
+from xmode_transfer.model.manifest import timestamp
+
+_INDENT = 9
+
+
+@click.group(name="alerts")
+def command() -> None:
+    """List alerts, one for each cause, or test the channels.
+
+    \b
+    xmode-transfer alerts list     what is open, since when, who must act, who was notified
+    xmode-transfer alerts test     send a test message to every channel
+    """
+
+
+@command.command(name="list")
+@click.option("--all", "everything", is_flag=True, help="Include alerts resolved in the last 30 days.")
+@opening.json_option
+@click.pass_obj
+def list_(shell: Shell, everything: bool, as_json: bool) -> int:
+    """List open alerts. Reads the ledger only.
+
+    What is wrong is listed as open even if no daemon runs that would notify anybody.
+    """
+    from xmode_transfer.alerting import watch
+    from xmode_transfer.service import assembly
+
+    configuration = shell.configuration()
+    with assembly.ledger(configuration.service) as (ledger, clock):
+        found = watch.current_alerts(configuration, ledger, clock)
+    shown = [alert for alert in found if everything or alert.state is AlertState.OPEN]
+    if as_json:
+        terminal.answer({"alerts": [_document(alert) for alert in shown]})
+        return ExitCode.DONE
+    for alert in shown:
+        _show(alert)
+    if not shown:
+        terminal.say("nothing is wrong")
+    return ExitCode.DONE
+
+
+@command.command()
+@click.option("--channel", "-c", "name", metavar="NAME", help="Only this channel.")
+@opening.json_option
+@click.pass_obj
+def test(shell: Shell, name: str | None, as_json: bool) -> int:
+    """Send a test message to each channel and show its answer.
+
+    Ignores the channel's parties and quiet hours. A channel with states (a pager) gets a resolution right
+    after. Exit code 3: a channel did not take the message.
+    """
+    from xmode_transfer.alerting import channels as notify
+    from xmode_transfer.alerting import watch
+    from xmode_transfer.telemetry.clock import SystemClock
+
+    channels = {channel.name: channel for channel in shell.configuration().service.alerts}
+    if name is not None and name not in channels:
+        raise ConfigError(f"there is no channel {name}", hint=f"channels: {', '.join(channels) or 'none'}")
+    if not channels:
+        raise ConfigError(
+            "no channel is configured",
+            hint="write one under `alerts:` in service.yaml (docs/alerts.md); the log has every alert anyway",
+        )
+    answers: list[dict[str, Any]] = []
+    for channel in channels.values() if name is None else [channels[name]]:
+        try:
+            answer = watch.send_test(channel, notify.send, SystemClock())
+        except XmodeError as error:
+            answers.append(
+                {"channel": channel.name, "sent": False, "error": error.message, "hint": error.hint}
+            )
+        else:
+            answers.append({"channel": channel.name, "sent": True, "answer": answer})
+    if as_json:
+        terminal.answer({"channels": answers})
+    else:
+        for item in answers:
+            state = terminal.state("sent" if item["sent"] else "not_sent", _INDENT + 1)
+            terminal.say(f"{item['channel']}: {item['answer' if item['sent'] else 'error']}", label=state)
+            if item.get("hint"):
+                terminal.fact("fix", item["hint"], _INDENT + 1)
+    return ExitCode.DONE if all(item["sent"] for item in answers) else ExitCode.WILL_RETRY
+
+
+def _document(alert: Alert) -> dict[str, Any]:
+    return {
+        **alert.document(),
+        "channels": [
+            {
+                "channel": channel,
+                "told": str(item.sent) if item.sent else None,
+                "told_at": timestamp(item.sent_at) if item.sent_at else None,
+                "attempts": item.attempts,
+                "next_attempt_at": timestamp(item.next_attempt_at) if item.next_attempt_at else None,
+                "error": item.error or None,
+            }
+            for channel, item in alert.notifications.items()
+        ],
+    }
+
+
+def _show(alert: Alert) -> None:
+    """As a channel is sent it, and what each channel knows."""
+    terminal.say((alert.summary, "bold"), label=terminal.state(alert.state, _INDENT))
+    event = Event.OPENED if alert.state is AlertState.OPEN else Event.RESOLVED
+    for line in Message(event, alert, alert.since_at).body.split("\n"):
+        terminal.say(line, indent=_INDENT)
+    for channel, item in alert.notifications.items():
+        sent = f"{channel}: {item.sent} at {terminal.minute(item.sent_at)}" if item.sent_at else ""
+        failed = f"{channel} did not take it ({item.error})" if item.attempts else ""
+        terminal.fact("notified", "; ".join(filter(None, (sent, failed))), _INDENT)
+    if not alert.notifications:
+        terminal.fact("notified", "nobody", _INDENT)

@@ -1,0 +1,190 @@
+"""`xmode-transfer cleanup`: remove what has expired, and say what became of it."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import click
+
+from xmode_transfer.cli import opening, terminal
+from xmode_transfer.cli.opening import Shell
+from xmode_transfer.model.operations import RemovalOutcome
+from xmode_transfer.transfer.removals import ExpiringPeriod
+from xmode_transfer.upkeep.cleanup import CleanupOutcome, cleanup
+from xmode_transfer.upkeep.retention import Reason
+from xmode_transfer.web import looks
+
+_SHOWN_PERIODS = 20
+_SHOWN_KEYS = 10
+_INDENT = 12
+_LEFT = {
+    RemovalOutcome.CHANGED: "changed by somebody since: it is the customer's now, and was left alone",
+    RemovalOutcome.RETAINED: "retained by the customer's bucket (a lock, or a policy)",
+    RemovalOutcome.FAILED: "not removed this time; the next cleanup tries again",
+    RemovalOutcome.GONE: "already removed by somebody else",
+}
+_STAYS = {
+    Reason.NO_POLICY: "without a policy",
+    Reason.HELD: "held",
+    Reason.UNFINISHED: "being delivered or corrected",
+    Reason.UNDATED: "without a date",
+    Reason.NEWEST: "the newest of their feed",
+    Reason.KEEP_LAST: "among the newest that stay",
+    Reason.YOUNG: "young enough",
+    Reason.FITS: "within max_bytes",
+}
+
+
+@click.command()
+@opening.customer_option
+@opening.feed_option
+@click.option(
+    "--dry-run", is_flag=True, help="Show what would be removed, and why; remove and record nothing."
+)
+@click.option(
+    "--confirm", is_flag=True, help="Allow a customer's first cleanup, or more than retention.caps allow."
+)
+@opening.by_option
+@opening.json_option
+@click.pass_obj
+def command(
+    shell: Shell,
+    name: str,
+    feed: str | None,
+    dry_run: bool,
+    confirm: bool,
+    by: str | None,
+    as_json: bool,
+) -> int:
+    """Delete objects that have expired under a customer's retention policy.
+
+    Only objects that we delivered and that nobody has changed since are deleted. Without `retention` in the
+    customer's file nothing expires. The newest complete delivery of a feed stays, as does what is held
+    (`hold`) or being corrected. A manifest is deleted before its objects. The first cleanup of a customer,
+    and one beyond `retention.caps`, removes nothing without --confirm.
+
+    \b
+    xmode-transfer cleanup --customer acme --dry-run
+    xmode-transfer cleanup --customer acme --confirm --by alice
+    xmode-transfer cleanup --customer acme --feed us-daily --json
+    """
+    if dry_run and confirm:
+        raise click.UsageError("--dry-run removes nothing, so there is nothing to --confirm: use either")
+    configuration = shell.configuration()
+    with shell.opened(configuration, as_json=as_json) as opened:
+        outcome = cleanup(
+            opened.bench,
+            configuration,
+            name,
+            by=opening.asking(by),
+            feed=feed,
+            confirmed=confirm,
+            dry_run=dry_run,
+        )
+    if as_json:
+        terminal.answer(_document(outcome, dry_run=dry_run))
+    else:
+        _show(outcome)
+    return outcome.exit_code
+
+
+# --- For programs (docs/cli.md) -------------------------------------------------------------------------
+
+
+def _document(outcome: CleanupOutcome, *, dry_run: bool) -> dict[str, Any]:
+    plan, removed, superseded = outcome.expiring, outcome.removed, outcome.superseded
+    return {
+        "customer": outcome.customer,
+        "outcome": outcome.outcome,
+        "dry_run": dry_run,
+        "act": outcome.act_id,
+        "expiring": terminal.picked(plan, "objects manifests bytes"),
+        "periods": [_period(period) for period in outcome.periods],
+        "removed": _removed(removed.keys, removed.bytes),
+        "superseded": _removed(superseded.keys, superseded.bytes),
+        "stay": {str(reason): count for reason, count in sorted(outcome.kept.items())},
+        "foreign": plan.foreign,
+        "left": [{"key": item.key, "outcome": str(item.outcome)} for item in outcome.left],
+        "asks": outcome.asks,
+        "lifecycle_rule": outcome.lifecycle_rule,
+        "seconds": round(outcome.seconds, 3),
+        **terminal.failure_fields(outcome.failure),
+    }
+
+
+def _removed(keys: Mapping[RemovalOutcome, int], sizes: Mapping[RemovalOutcome, int]) -> dict[str, Any]:
+    return {str(one): {"keys": keys[one], "bytes": sizes[one]} for one in sorted(keys)}
+
+
+def _period(period: ExpiringPeriod) -> dict[str, Any]:
+    return {
+        **terminal.picked(period, "feed period reason objects"),
+        "manifests": len(period.manifests),
+        **terminal.picked(period, "bytes doubtful removed removed_bytes"),
+        "kept_because": period.kept_because or None,
+    }
+
+
+# --- For people -----------------------------------------------------------------------------------------
+
+
+def _show(outcome: CleanupOutcome) -> None:
+    for period in outcome.periods[:_SHOWN_PERIODS]:
+        _show_period(period, outcome)
+    terminal.more(len(outcome.periods), _SHOWN_PERIODS, "period", _INDENT)
+    if outcome.kept:
+        stays = ", ".join(f"{count:,} {_STAYS[reason]}" for reason, count in outcome.kept.most_common())
+        terminal.say(stays, label=f"{'stays':<{_INDENT}}")
+    for item in outcome.left[:_SHOWN_KEYS]:
+        terminal.say(item.key, label=terminal.state(item.outcome, _INDENT))
+    terminal.more(len(outcome.left), _SHOWN_KEYS, "key", _INDENT)
+    for kind in dict.fromkeys(item.outcome for item in outcome.left):
+        terminal.say(f"{kind}: {_LEFT[kind]}", indent=_INDENT)
+    if outcome.superseded.keys:
+        what = ", ".join(f"{count:,} {one}" for one, count in sorted(outcome.superseded.keys.items()))
+        text = f"objects of revisions that were never published: {what}"
+        terminal.say(text, label=terminal.state("superseded", _INDENT))
+    _show_end(outcome)
+
+
+def _show_period(period: ExpiringPeriod, outcome: CleanupOutcome) -> None:
+    what = f"{looks.count(period.objects, 'object')}, {looks.size(period.bytes)}"
+    if period.kept_because:
+        word, why = "stays", period.kept_because
+    elif outcome.removed.keys:
+        word, why = "removed", period.reason
+        if period.removed < period.objects:
+            what = f"{period.removed:,} of {what}"
+    else:
+        word, why = "expires", period.reason
+    terminal.say(f"{period.feed} {period.period}: {what}; {why}", label=terminal.state(word, _INDENT))
+
+
+def _show_end(outcome: CleanupOutcome) -> None:
+    removed, plan = outcome.removed, outcome.expiring
+    deleted, hidden = removed.keys[RemovalOutcome.DELETED], removed.keys[RemovalOutcome.HIDDEN]
+    if deleted:
+        freed = looks.size(removed.bytes[RemovalOutcome.DELETED])
+        said = f"{looks.count(deleted, 'key')} removed, {freed} freed"
+    elif hidden:
+        said = "nothing freed"
+    elif plan.objects or plan.manifests:
+        keys = f"{looks.count(plan.objects, 'object')} and {looks.count(plan.manifests, 'manifest')}"
+        said = f"{keys} expire, {looks.size(plan.bytes)}; nothing was removed"
+    else:
+        said = "nothing was removed" if outcome.failure else "nothing to remove"
+    label = terminal.state(outcome.outcome, _INDENT)
+    terminal.say(f"{outcome.customer}: {said}", label=label)
+    if outcome.asks:
+        terminal.say(f"without --confirm it will stop there: {outcome.asks}", indent=_INDENT)
+    if hidden:
+        stored = looks.size(removed.bytes[RemovalOutcome.HIDDEN])
+        terminal.say(
+            f"{looks.count(hidden, 'key')} hidden, {stored} still stored at the customer's cost: the bucket "
+            "keeps versions, and we may not remove them. Send the customer this lifecycle rule, to add to "
+            "its bucket's rules:",
+            indent=_INDENT,
+        )
+        terminal.answer({"Rules": [outcome.lifecycle_rule]}, indent=2)
+    if outcome.failure is not None:
+        terminal.say(outcome.failure.message, label=f"{'why':<13}", indent=_INDENT)
+        terminal.responsible_for(outcome.failure.party, outcome.failure.hint, _INDENT)

@@ -1,0 +1,140 @@
+"""``config check``: the configuration read and judged without any network; ``config schema``: for editors."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import click
+
+from xmode_transfer.cli import opening, terminal
+from xmode_transfer.cli.opening import Shell
+from xmode_transfer.cli.terminal import Line
+from xmode_transfer.config import Configuration, Customer, Problem
+from xmode_transfer.config.files import schema_files, survey
+from xmode_transfer.model.errors import ConfigError, ExitCode
+from xmode_transfer.web import looks
+
+
+@click.group()
+def command() -> None:
+    """Check the configuration, or write its JSON Schemas for editors."""
+
+
+@command.command()
+@opening.json_option
+@click.pass_obj
+def check(shell: Shell, as_json: bool) -> int:
+    """Read every file and list every mistake with its line. Contacts nobody, writes nothing.
+
+    Exit codes: 0 no mistakes; 2 mistakes.
+    """
+    configuration, stopping = survey(shell.config_dir)
+    if as_json:
+        terminal.answer(_document(shell, configuration, stopped=bool(stopping)))
+    else:
+        terminal.show(_lines(configuration, stopping))
+    return ExitCode.USAGE if configuration.problems else ExitCode.DONE
+
+
+@command.command()
+@click.option(
+    "--check", "only_check", is_flag=True, help="Write nothing; exit with 2 if a schema is not current."
+)
+@opening.json_option
+@click.pass_obj
+def schema(shell: Shell, only_check: bool, as_json: bool) -> int:
+    """Write schema/service.json, feed.json and customer.json to the configuration's directory.
+
+    The example files refer to them: an editor with a YAML language server completes keys and marks mistakes.
+    """
+    states: dict[str, str] = {}
+    for path, text in schema_files(shell.config_dir):
+        try:
+            current = path.read_text(encoding="utf-8") if path.exists() else None
+            if current == text:
+                state = "current"
+            elif only_check:
+                state = "stale" if current is not None else "missing"
+            else:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_text(text, encoding="utf-8")
+                state = "written"
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigError(f"{path} cannot be {'read' if only_check else 'written'}: {error}") from error
+        states[str(path)] = state
+    is_stale = not {"stale", "missing"}.isdisjoint(states.values())
+    if as_json:
+        files = [{"file": name, "state": state} for name, state in states.items()]
+        terminal.answer({"outcome": "stale" if is_stale else "ok", "files": files})
+    else:
+        for name, state in states.items():
+            terminal.say(name, label=terminal.state(state, 9))
+        if is_stale:
+            terminal.say("run: xmode-transfer config schema")
+    return ExitCode.USAGE if is_stale else ExitCode.DONE
+
+
+def _document(shell: Shell, configuration: Configuration, *, stopped: bool) -> dict[str, Any]:
+    good = "stopped" if stopped else "ok"
+    return {
+        "directory": str(shell.config_dir),
+        "outcome": "broken" if configuration.problems else "ok",
+        "customers": [
+            {
+                "customer": name,
+                "outcome": good if customer is not None else "broken",
+                "state": str(customer.state) if customer is not None else None,
+                "feeds": list(customer.feeds) if customer is not None else None,
+                "destination": _place(customer) if customer is not None else None,
+            }
+            for name, customer in _customers(configuration)
+        ],
+        "feeds": sorted(configuration.feeds),
+        "problems": [_problem(problem) for problem in configuration.problems],
+        "hints": [_problem(hint) for hint in configuration.hints],
+    }
+
+
+def _problem(problem: Problem) -> dict[str, Any]:
+    return {
+        "file": problem.file,
+        "line": problem.line or None,
+        "column": problem.column or None,
+        **terminal.picked(problem, "path message"),
+    }
+
+
+def _lines(configuration: Configuration, stopping: Sequence[Problem]) -> Iterator[Line]:
+    for problem in configuration.problems:
+        yield Line((str(problem),))
+    for hint in configuration.hints:
+        yield Line((f"hint: {hint}; it is used as it is, since requests do not go to AWS",))
+    if configuration.problems or configuration.hints:
+        yield Line(())
+    why = " and ".join(sorted({problem.file for problem in stopping}))
+    customers = list(_customers(configuration))
+    width = max((len(name) for name, _ in customers), default=0)
+    for name, customer in customers:
+        if customer is None:
+            state = "broken"
+            told = looks.count(len(configuration.broken[name]), "problem")
+            told += "; nothing is delivered until it is fixed"
+        elif stopping:
+            state, told = "stopped", f"correct itself; nothing is delivered until {why} is fixed"
+        else:
+            state, told = customer.state, f"{', '.join(customer.feeds)} to {_place(customer)}"
+        yield Line((f"{name:<{width}}  {told}",), terminal.state(state, 10))
+    told = f"{looks.count(len(customers), 'customer')}, {looks.count(len(configuration.feeds), 'feed')}"
+    if configuration.problems:
+        yield Line(((f"{told}: {looks.count(len(configuration.problems), 'problem')}", "bold red"),))
+    else:
+        yield Line(((f"{told}: all in order", "bold green"),))
+
+
+def _customers(configuration: Configuration) -> Iterator[tuple[str, Customer | None]]:
+    """All by name; None for the broken ones."""
+    for name in sorted({*configuration.customers, *configuration.broken}):
+        yield name, configuration.customers.get(name)
+
+
+def _place(customer: Customer) -> str:
+    return f"s3://{customer.destination.bucket}/{customer.destination.prefix}"

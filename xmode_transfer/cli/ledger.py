@@ -1,0 +1,276 @@
+"""`xmode-transfer ledger`: back up, restore, check or move our durable record as a whole."""
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from xmode_transfer.cli import opening, terminal
+from xmode_transfer.cli.opening import FILE, Shell
+from xmode_transfer.cli.progress import counted
+from xmode_transfer.model.errors import ExitCode
+from xmode_transfer.web import looks
+
+if TYPE_CHECKING:
+    from xmode_transfer.config import SecretRef
+    from xmode_transfer.ledger.consistency import Contents, LedgerCheck
+    from xmode_transfer.ledger.copying import Moved
+    from xmode_transfer.ledger.files import Copied
+
+_SHOWN_PROBLEMS = 20
+
+
+@click.group(name="ledger")
+def command() -> None:
+    """Back up, restore, check or copy the ledger.
+
+    \b
+    xmode-transfer ledger backup /backup/ledger-$(date +%F).db
+    xmode-transfer ledger check /backup/ledger-2026-11-22.db
+    xmode-transfer ledger restore /backup/ledger-2026-11-22.db
+    xmode-transfer ledger copy postgresql://xmode@db.internal/xmode
+    """
+
+
+@command.command()
+@click.argument("file", type=FILE)
+@click.option("--force", is_flag=True, help="Replace FILE if it exists.")
+@opening.json_option
+@click.pass_obj
+def backup(shell: Shell, file: Path, force: bool, as_json: bool) -> int:
+    """Back up the ledger to FILE while the service runs. Use pg_dump for a ledger on PostgreSQL.
+
+    The backup is one file, readable by its owner only, and gets its name only after it was checked.
+    """
+    from xmode_transfer.ledger import files
+
+    with counted("backing up") as told:
+        made = files.backup(_url(shell), file, overwrite=force, told=told)
+    _show_copied("backed up", made, as_json=as_json)
+    return ExitCode.DONE
+
+
+@command.command()
+@click.argument("file", type=FILE)
+@opening.json_option
+@click.pass_obj
+def restore(shell: Shell, file: Path, as_json: bool) -> int:
+    """Replace the ledger with the backup FILE, and keep the old one beside it.
+
+    Stop the service first: while a process holds a lease, nothing is replaced. What was delivered after the
+    backup is in the customers' buckets, and `list --adopt` recovers it (docs/operations.md).
+    """
+    from xmode_transfer.ledger import files
+    from xmode_transfer.telemetry.clock import SystemClock
+
+    with counted("restoring") as told:
+        made = files.restore(_url(shell), file, SystemClock().now(), told=told)
+    _show_copied("restored", made, as_json=as_json)
+    return ExitCode.DONE
+
+
+@command.command()
+@click.argument("file", type=FILE, required=False)
+@opening.json_option
+@click.pass_obj
+def check(shell: Shell, file: Path | None, as_json: bool) -> int:
+    """Check the ledger, or a backup in FILE: the database, the schema's version and our own rules.
+
+    Reads everything and changes nothing, while the service runs.
+    """
+    from xmode_transfer.ledger import files
+
+    found = files.check(_url(shell), file)
+    if as_json:
+        terminal.answer(_document(found))
+    else:
+        _show(found, is_backup=file is not None)
+    return ExitCode.DONE if found.is_sound else ExitCode.WILL_RETRY
+
+
+@command.command()
+@click.argument("target")
+@click.option("--dry-run", is_flag=True, help="Check whether it can be done; write nothing.")
+@click.option("--keep", is_flag=True, help="Keep the old ledger in use: the copy is a trial.")
+@opening.json_option
+@click.pass_obj
+def copy(shell: Shell, target: str, dry_run: bool, keep: bool, as_json: bool) -> int:
+    """Copy the ledger into an empty database at TARGET, such as PostgreSQL, and compare both.
+
+    TARGET is a URL, or env:NAME or file:PATH with one, to keep a password off the command line. Stop the
+    service first: while a process works with the ledger, nothing is copied. The old ledger is then marked as
+    moved, so that nobody uses it by mistake. Write TARGET into service.yaml.
+
+    \b
+    Exit codes: 0 copied; 2 TARGET is no URL, or not empty; 3 a database cannot be used, or the ledger is not
+    sound; 5 a process works with the ledger; 130 interrupted. Unless it is 0, TARGET is as it was.
+    """
+    from xmode_transfer.config.secrets import ledger_url
+    from xmode_transfer.ledger import copying
+    from xmode_transfer.model.errors import Interrupted
+    from xmode_transfer.telemetry.clock import SystemClock
+
+    place = _target(target)
+    started = time.monotonic()
+    try:
+        with counted("copying") as told:
+            moved = copying.copy(
+                _url(shell),
+                ledger_url(place, "TARGET"),
+                SystemClock(),
+                dry_run=dry_run,
+                keep=keep,
+                told=told,
+            )
+    except KeyboardInterrupt:
+        raise Interrupted("interrupted: nothing was copied, and TARGET is as it was") from None
+    seconds = time.monotonic() - started
+    if as_json:
+        terminal.answer(_moved_document(moved, _line(place), seconds, dry_run=dry_run, keep=keep))
+    else:
+        _show_moved(moved, _line(place), dry_run=dry_run, keep=keep)
+    return ExitCode.DONE
+
+
+def _target(text: str) -> "str | SecretRef":
+    """What is written on a command line is relative to where one stands."""
+    from xmode_transfer.config.ledger_url import SQLITE, ledger_place
+    from xmode_transfer.model.errors import ConfigError
+
+    try:
+        place = ledger_place(text, str(Path.cwd()))
+    except ValueError as error:
+        raise ConfigError(f"TARGET: {error}") from None
+    start = f"{SQLITE}:///"
+    if isinstance(place, str) and place.startswith(start) and not place.startswith(f"{start}/"):
+        return f"{start}{Path(place.removeprefix(start)).absolute()}"
+    return place
+
+
+def _line(place: "str | SecretRef") -> str | None:
+    """The line of service.yaml that names the copy; None where the URL has a password in it."""
+    from xmode_transfer.config.ledger_url import passwords_of
+
+    return None if isinstance(place, str) and passwords_of(place) else f"ledger: {place}"
+
+
+def _moved_document(
+    moved: "Moved", line: str | None, seconds: float, *, dry_run: bool, keep: bool
+) -> dict[str, object]:
+    return {
+        "outcome": "would_copy" if dry_run else "copied",
+        "ledger": moved.source,
+        "target": moved.target,
+        "retired": not keep and not dry_run,
+        "rows": moved.rows,
+        **moved.contents._asdict(),
+        "leases_given_back": moved.leases_given_back,
+        "tables": [
+            {"table": table.name, "rows": table.rows, "checksum": table.checksum or None}
+            for table in moved.tables
+        ],
+        "seconds": round(seconds, 3),
+        "service_yaml": line,
+    }
+
+
+def _show_moved(moved: "Moved", line: str | None, *, dry_run: bool, keep: bool) -> None:
+    word = "would copy" if dry_run else "copied"
+    terminal.say((word, "bold green"), f" {moved.source} to {moved.target}:")
+    terminal.say(_counted(moved.contents), indent=2)
+    rows = looks.count(moved.rows, "row")
+    if dry_run:
+        terminal.say(f"{rows}; nothing was written", indent=2)
+        return
+    tables = looks.count(len(moved.tables), "table")
+    terminal.say(f"{tables}, {rows}: counts and checksums are the same on both sides", indent=2)
+    if keep:
+        terminal.say(
+            "the old ledger is still in use: the copy does not get what is delivered from now on", indent=2
+        )
+        return
+    terminal.say(f"{moved.source} is marked as moved: no process goes on with it", indent=2)
+    if line is None:
+        terminal.fact(
+            "next",
+            "put the URL into a file that only the service's user can read, write `ledger: file:PATH` into "
+            "service.yaml on every machine, and start the service",
+            0,
+        )
+    else:
+        terminal.fact("next", "write this line into service.yaml on every machine, and start the service:", 0)
+        terminal.fact("", line, 0)
+
+
+def _url(shell: Shell) -> str:
+    from xmode_transfer.config.secrets import ledger_url
+
+    return ledger_url(shell.configuration().service.ledger)
+
+
+def _show_copied(word: str, made: "Copied", *, as_json: bool) -> None:
+    if as_json:
+        terminal.answer(
+            {
+                "outcome": word.replace(" ", "_"),
+                "ledger": str(made.path),
+                "size_bytes": made.size_bytes,
+                "kept": str(made.kept) if made.kept else None,
+                **made.contents._asdict(),
+            }
+        )
+        return
+    contents = f" {made.path} ({looks.size(made.size_bytes)}): {_counted(made.contents)}"
+    terminal.say((word, "bold green"), contents)
+    if made.kept:
+        terminal.say(f"the previous ledger is {made.kept}", indent=2)
+
+
+def _counted(contents: "Contents") -> str:
+    return (
+        f"{looks.count(contents.customers, 'customer')}, {looks.count(contents.deliveries, 'delivery')}, "
+        f"{looks.count(contents.receipts, 'receipt')}, {looks.size(contents.bytes)}; "
+        f"schema {contents.schema_version}"
+    )
+
+
+def _outcome(found: "LedgerCheck") -> str:
+    return "ok" if found.is_sound else "damaged" if found.damage else "inconsistent"
+
+
+def _document(found: "LedgerCheck") -> dict[str, object]:
+    return {
+        "ledger": found.where,
+        "outcome": _outcome(found),
+        "problems": [*found.damage, *found.contradictions],
+        "needs_migration": found.older,
+        **(found.contents._asdict() if found.contents else {}),
+    }
+
+
+def _show(found: "LedgerCheck", *, is_backup: bool) -> None:
+    contents = _counted(found.contents) if found.contents else "too damaged to be counted"
+    terminal.say(f"{found.where}: {contents}")
+    if found.older:
+        terminal.say("made by an earlier version: the next start migrates it, and checks our rules", indent=2)
+    problems = [*found.damage, *found.contradictions]
+    for problem in problems[:_SHOWN_PROBLEMS]:
+        terminal.say((problem, "red"), indent=2)
+    terminal.more(len(problems), _SHOWN_PROBLEMS, "problem")
+    terminal.say(terminal.state(_outcome(found)))
+    if found.damage and is_backup:
+        fix = "it cannot be restored: take another backup"
+    elif found.damage:
+        kept, restored = "this file with its -wal and -shm", "backup: `xmode-transfer ledger restore FILE`"
+        if found.on_server:
+            kept, restored = "a copy of the server's data", "dump"
+        fix = (
+            f"stop the service on all machines, keep {kept}, and restore the last {restored}; then "
+            "`xmode-transfer list --adopt` recovers what was delivered since"
+        )
+    elif found.contradictions:
+        fix = "its records contradict each other: keep a backup of it, and report it as a defect"
+    else:
+        return
+    terminal.fact("fix", fix)

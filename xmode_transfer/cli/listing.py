@@ -1,0 +1,254 @@
+"""`xmode-transfer list`: what is at a destination, beside what the ledger says; and what a lost ledger no
+longer knows, taken back from its manifests (--adopt)."""
+
+import sys
+from collections.abc import Iterator
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+import click
+
+from xmode_transfer.cli import opening, terminal
+from xmode_transfer.cli.opening import Opened, Shell
+from xmode_transfer.model.errors import ExitCode, XmodeError
+from xmode_transfer.model.manifest import timestamp
+from xmode_transfer.model.verification import Scope
+from xmode_transfer.upkeep.listing import ListedKey, Listing, Standing, Sum
+from xmode_transfer.web import looks
+
+if TYPE_CHECKING:
+    from xmode_transfer.config import Customer
+    from xmode_transfer.upkeep.adopt import AdoptedDelivery, Adoption
+
+_SHOWN = 20
+_INDENT = 10
+
+
+@click.command(name="list")
+@opening.customer_option
+@opening.feed_option
+@opening.period_option
+@click.option("--summary", is_flag=True, help="Show only the sums of each feed and period, not every key.")
+@click.option("--adopt", is_flag=True, help="Record in a lost ledger what our manifests list.")
+@click.option("--dry-run", is_flag=True, help="With --adopt: prove everything, record nothing.")
+@opening.by_option
+@opening.json_option
+@click.pass_obj
+def command(
+    shell: Shell,
+    name: str,
+    feed: str | None,
+    period: str | None,
+    summary: bool,
+    adopt: bool,
+    dry_run: bool,
+    by: str | None,
+    as_json: bool,
+) -> int:
+    """List a customer's destination and compare it with the ledger. Reads only.
+
+    Each key is ours (as delivered, by size and ETag), a manifest or a notice of ours, changed since, missing,
+    superseded (of a revision that was never published), foreign (below our prefix, not put by us), or
+    elsewhere (delivered below another prefix than today's). `verify` proves more.
+
+    --adopt recovers a lost ledger (docs/operations.md): it records each delivery that only its manifest
+    knows, after it has proven size, checksum and mark of every object.
+
+    \b
+    xmode-transfer list --customer acme --summary
+    xmode-transfer list --customer acme --feed us-daily --period 2026-11-22
+    xmode-transfer list --customer acme --json | jq -r '.objects[] | select(.standing == "missing").key'
+    xmode-transfer list --customer acme --adopt --dry-run
+    """
+    from xmode_transfer.upkeep.scope import check_scope
+
+    if (dry_run or by) and not adopt:
+        raise click.UsageError("--dry-run and --by belong to --adopt; a listing changes nothing anyway")
+    configuration = shell.configuration()
+    customer = configuration.active_customer(name)
+    with shell.opened(configuration, as_json=as_json, quiet=not adopt) as opened:
+        if adopt:
+            found = _adopt(opened, customer, Scope(feed, period), by, dry_run=dry_run)
+        else:
+            check_scope(opened.bench.ledger, configuration, customer, feed, [period])
+            return _list(opened, customer, feed, period, summary=summary, as_json=as_json)
+    if as_json:
+        terminal.answer(_adoption(found, dry_run=dry_run))
+    else:
+        _show_adoption(found, dry_run=dry_run)
+    return found.exit_code
+
+
+def _list(
+    opened: Opened,
+    customer: "Customer",
+    feed: str | None,
+    period: str | None,
+    *,
+    summary: bool,
+    as_json: bool,
+) -> int:
+    place = f"s3://{customer.destination.bucket}/{customer.destination.prefix}"
+    known = opened.configuration.feeds
+    feeds = {name: known[name] for name in customer.feeds if name in known}
+    listing = Listing(opened.bench, customer, feeds, feed, period)
+    if not as_json:
+        terminal.show(line for item in listing if not summary for line in (_line(item),))
+        terminal.show(_sum_lines(place, listing))
+        return ExitCode.DONE
+    document = terminal.JsonDocument(sys.stdout, "objects", customer=customer.name, destination=place)
+    try:
+        for item in listing:
+            if not summary:
+                document.row(_document(item))
+    except XmodeError as error:
+        if not document.begun:
+            raise
+        # the document is begun: it ends whole, and says that it is not all
+        document.end(complete=False, **_sums(listing), error=error.log_context())
+        return error.exit_code
+    document.end(complete=True, **_sums(listing))
+    return ExitCode.DONE
+
+
+# --- For programs (docs/cli.md) -------------------------------------------------------------------------
+
+
+def _document(item: ListedKey) -> dict[str, object]:
+    there, known = item.there, item.known
+    return {
+        "key": item.key,
+        "standing": str(item.standing),
+        "size": there.size if there else None,
+        "modified_at": timestamp(there.modified_at) if there else None,
+        "feed": known.feed if known else None,
+        "period": known.period if known else None,
+        "revision": known.revision if known else None,
+        "delivered_at": timestamp(known.delivered_at) if known else None,
+        "attested": item.attested if known else None,
+    }
+
+
+def _sums(listing: Listing) -> dict[str, object]:
+    return {
+        **_counts(listing.whole),
+        "periods": [
+            {"feed": place.feed, "period": place.period, **_counts(of)} for place, of in listing.sums
+        ],
+    }
+
+
+def _counts(of: Sum) -> dict[str, object]:
+    counts = {str(standing): of.counts[standing] for standing in Standing}
+    return {"counts": counts, "bytes": of.bytes, "not_attested": of.not_attested}
+
+
+# --- For people -----------------------------------------------------------------------------------------
+
+
+def _line(item: ListedKey) -> terminal.Line:
+    absent = "gone" if item.standing is Standing.MISSING else ""
+    size = looks.size(item.there.size) if item.there else absent
+    at = item.there.modified_at if item.there else item.known.delivered_at if item.known else None
+    doubt = "" if item.attested else "  (not attested)"
+    return terminal.Line(
+        (f"{size:>10}  {_minute(at)}  {item.key}{doubt}",), terminal.state(item.standing, _INDENT + 1)
+    )
+
+
+def _minute(at: datetime | None) -> str:
+    return f"{at:%Y-%m-%d %H:%M}" if at else ""
+
+
+def _sum_lines(place: str, listing: Listing) -> Iterator[terminal.Line]:
+    for where, of in listing.sums:
+        label = f"{where.feed} {where.period or '(no period)'}" if where.feed else "(no feed)"
+        yield terminal.Line((f"{label}: {_sum(of)}",))
+    yield terminal.Line((f"{place}: {_sum(listing.whole)}",))
+
+
+def _sum(of: Sum) -> str:
+    counts = ", ".join(f"{of.counts[standing]:,} {standing}" for standing in Standing if of.counts[standing])
+    doubt = f"; {of.not_attested:,} not attested" if of.not_attested else ""
+    return f"{counts or 'nothing'}; {looks.size(of.bytes)}{doubt}"
+
+
+# --- --adopt --------------------------------------------------------------------------------------------
+
+
+def _adopt(
+    opened: Opened, customer: "Customer", scope: Scope, by: str | None, *, dry_run: bool
+) -> "Adoption":
+    from xmode_transfer.service import assembly
+    from xmode_transfer.upkeep.adopt import adopt
+
+    reader = assembly.reader(opened.bench, customer)
+    person = opening.asking(by)
+    return adopt(opened.bench, opened.configuration, customer, scope, reader, by=person, dry_run=dry_run)
+
+
+def _adoption(found: "Adoption", *, dry_run: bool) -> dict[str, object]:
+    return {
+        "customer": found.customer,
+        "dry_run": dry_run,
+        "act": found.act_id,
+        "known": found.known,
+        "deliveries": [_adopted(item) for item in found.deliveries],
+        **terminal.failure_fields(found.failure, request_id=False),
+    }
+
+
+def _adopted(item: "AdoptedDelivery") -> dict[str, object]:
+    refused = item.outcome == "refused"
+    return {
+        **item.place._asdict(),
+        "manifest_key": item.manifest_key,
+        "outcome": item.outcome,
+        "message": item.message or None,
+        "attested": None if refused else item.not_attested is None,
+        "not_attested": None if refused else item.not_attested,
+        **terminal.picked(item, "objects bytes unproven_count"),
+        "unproven": [{"key": key, "message": message} for key, message in item.unproven],
+    }
+
+
+def _show_adoption(found: "Adoption", *, dry_run: bool) -> None:
+    refused = [item for item in found.deliveries if item.outcome == "refused"]
+    doubted = {id(item) for item in found.deliveries if item.not_attested and item.outcome != "refused"}
+    for item in found.deliveries:
+        place = item.place
+        revision = f" r{place.revision}" if place.revision > 1 else ""
+        what = item.message or f"{looks.count(item.objects, 'object')}, {looks.size(item.bytes)}"
+        label = terminal.state(item.outcome, _INDENT)
+        terminal.say(f"{place.feed} {place.period}{revision}: {what}", label=label)
+        if id(item) in doubted:
+            terminal.fact("not attested", str(item.not_attested), _INDENT)
+        for key, message in item.unproven[:_SHOWN]:
+            terminal.fact("not proven", f"{key}: {message}", _INDENT)
+        terminal.more(item.unproven_count, _SHOWN, "object", _INDENT)
+    if found.failure is not None:
+        terminal.say((found.failure.message, "bold red"))
+        terminal.responsible_for(found.failure.party, found.failure.hint)
+    elif not found.deliveries:
+        known = f"every manifest of ours is in the ledger ({found.known:,} known)"
+        terminal.say(f"{found.customer}: {known if found.known else 'no manifest is at the destination'}")
+    if dry_run and found.deliveries:
+        terminal.say("dry run: nothing was recorded; run it without --dry-run to record these deliveries")
+    if refused:
+        terminal.fact(
+            "refused",
+            "an altered manifest is no proof. Ask the customer who wrote it, and have it moved away: the "
+            "next run finds the objects and puts our manifest again, if the source has the period",
+        )
+    if doubted:
+        terminal.fact(
+            "not attested",
+            "nothing proves that we delivered what these manifests list, so no receipt is signed for it. "
+            "Write our public keys into service.yaml (receipts.public_keys), then adopt again",
+        )
+    if any(item.unproven_count for item in found.deliveries):
+        terminal.fact(
+            "fix",
+            "run `verify` to name what is not proven, and `verify --repair` to deliver it again; cleanup "
+            "never touches it",
+        )

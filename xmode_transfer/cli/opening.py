@@ -1,0 +1,153 @@
+"""What commands have in common: their options, and how they open the configuration and the workbench."""
+
+import getpass
+import logging
+import os
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING
+
+import click
+
+from xmode_transfer.model.errors import Interrupted, XmodeError
+
+if TYPE_CHECKING:
+    from xmode_transfer.cli.progress import Tally
+    from xmode_transfer.config import Configuration
+    from xmode_transfer.transfer.workbench import Workbench
+
+LAST_RESORT_SECONDS = 6.0
+"""Requests have ended before that (``aws.http``); what still waits then waits for a name server, a
+connection, or a pause between two attempts."""
+
+FILE = click.Path(dir_okay=False, path_type=Path)
+DIRECTORY = click.Path(file_okay=False, path_type=Path)
+
+json_option = click.option(
+    "--json", "as_json", is_flag=True, help="Print one JSON document; logs go to stderr."
+)
+customer_option = click.option("--customer", "-c", "name", metavar="C", required=True, help="The customer.")
+one_customer_option = click.option("--customer", "-c", "name", metavar="C", help="Only this customer.")
+feed_option = click.option("--feed", "-f", metavar="F", help="Only this feed.")
+period_option = click.option(
+    "--period", "-p", metavar="P", help="Only this period: 2026-11-22, 2026-11-22T05, 2026-W47 or 2026-11."
+)
+since_option = click.option("--since", metavar="P", help="From this period on.")
+until_option = click.option("--until", metavar="P", help="Up to and including this period.")
+by_option = click.option(
+    "--by", metavar="NAME", help="Who asks for it, for the record. Default: your user name."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """What a command works with. ``stop`` is set when it is asked to end."""
+
+    configuration: "Configuration"
+    bench: "Workbench"
+    stop: threading.Event
+    progress: "Tally"
+
+
+@dataclass(frozen=True, slots=True)
+class Shell:
+    """What every command knows of the command line."""
+
+    config_dir: Path
+
+    def configuration(self) -> "Configuration":
+        """Raises ConfigError when what all customers need is broken."""
+        from xmode_transfer.config import files
+
+        return files.load(self.config_dir)
+
+    @contextmanager
+    def opened(
+        self, configuration: "Configuration", *, as_json: bool = False, quiet: bool = False
+    ) -> Iterator[Opened]:
+        """The workbench, until the command ends. ``quiet``: without progress."""
+        from xmode_transfer.cli import progress
+        from xmode_transfer.service import assembly
+
+        with (
+            on_signals() as stop,
+            progress.Tally() if quiet else progress.shown(as_json=as_json) as shown,
+            assembly.workbench(configuration, shown, stop) as bench,
+        ):
+            yield Opened(configuration, bench, stop, shown)
+
+
+def check_periods(period: str | None, since: str | None, until: str | None) -> None:
+    """Raises UsageError for periods that do not go together."""
+    from xmode_transfer.model.periods import check_range
+
+    if period and (since or until):
+        raise click.UsageError("--period names one; --since and --until name a range: use either")
+    try:
+        check_range(since, until)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from None
+
+
+def asking(by: str | None) -> str:
+    """The name that was given, or else the user of the operating system, and who became it by sudo."""
+    if by:
+        return by
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):  # a container's user without a name
+        user = f"user {os.getuid()}"
+    sudoer = os.environ.get("SUDO_USER")
+    return f"{user} (sudo by {sudoer})" if sudoer and sudoer != user else user
+
+
+def log_of_a_service(ctx: click.Context) -> None:
+    """A service logs what it does on a terminal, too, unless the command line says how much."""
+    from xmode_transfer import telemetry
+    from xmode_transfer.cli import streams
+
+    assert ctx.parent is not None
+    if ctx.parent.params["log_level"] is None:
+        colours = streams.colours_wanted()
+        telemetry.configure(stream=streams.bare(sys.stderr), level=logging.INFO, colours=colours)
+
+
+@contextmanager
+def on_signals() -> Iterator[threading.Event]:
+    """An event that is set at the first SIGINT or SIGTERM, which asks the work to stop where it can be
+    resumed, and ends whatever goes on waiting after a few seconds; the second ends at once."""
+    stop, signalled, done = threading.Event(), threading.Event(), threading.Event()
+
+    def end() -> None:
+        # the ledger is durable at every moment, and its leases are free as soon as the process is gone
+        if not done.wait(LAST_RESORT_SECONDS):
+            sys.stderr.write("stopped; what was acknowledged is recorded\n")
+            sys.stderr.flush()
+            os._exit(130)
+
+    def handle(_number: int, _frame: FrameType | None) -> None:
+        if signalled.is_set():
+            os._exit(130)  # the ledger is durable at every moment: ending now loses nothing acknowledged
+        signalled.set()
+        stop.set()
+        threading.Thread(target=end, name="last resort", daemon=True).start()
+        sys.stderr.write("\nstopping: what is in flight has a moment to be finished (again: stop at once)\n")
+
+    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stop
+    except XmodeError as error:
+        if not signalled.is_set() or isinstance(error, Interrupted):
+            raise
+        raise Interrupted(f"stopped on request; the last that went wrong: {error.message}") from error
+    finally:
+        if not signalled.is_set():  # else the end of the process is still to come
+            done.set()
+        for number, handler in before.items():
+            signal.signal(number, handler)

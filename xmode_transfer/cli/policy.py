@@ -1,0 +1,296 @@
+"""``policy print``: the documents of one customer; ``policy lint``: a verdict on those that it pasted."""
+
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+
+from xmode_transfer.access.lint import Kind, Remark, Report, Source, Told, lint
+from xmode_transfer.aws.policy import (
+    Step,
+    corrected_permission_policy,
+    corrected_trust_policy,
+    guide_permission_policy,
+    guide_trust_policy,
+    session_policy,
+)
+from xmode_transfer.cli import opening, terminal
+from xmode_transfer.cli.opening import Shell
+from xmode_transfer.cli.terminal import Line
+from xmode_transfer.config import Customer, Vendor
+from xmode_transfer.config.names import (
+    check_account,
+    check_bucket,
+    check_external_id,
+    check_kms_key,
+    check_prefix,
+    check_region,
+)
+from xmode_transfer.model.errors import ConfigError
+from xmode_transfer.model.findings import Finding, Result, Severity
+from xmode_transfer.web import looks
+
+_VERDICTS = {
+    "ok": "nothing to fix",
+    "mend": "the customer must fix what is marked error or critical",
+    "unclear": "no mistake found, but not everything can be judged from here",
+}
+
+
+@click.group()
+def command() -> None:
+    """Print the policies that a customer needs, or lint those that it has. Contacts nobody."""
+
+
+# --- print ---------------------------------------------------------------------------------------------
+
+
+@command.command("print")
+@opening.customer_option
+@click.option(
+    "--kind",
+    type=click.Choice(["trust", "permission", "session"]),
+    default="permission",
+    show_default=True,
+    help="Who may assume the role, what it may do, or what we narrow our own sessions to.",
+)
+@click.option(
+    "--corrected",
+    is_flag=True,
+    help="Print the policy that we recommend, not the setup guide's: below the prefix, parts, KMS.",
+)
+@click.option(
+    "--step",
+    type=click.Choice([str(step) for step in Step]),
+    default=None,
+    help="With --kind session: the step of the session. [default: deliver]",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the document on one line.")
+@click.pass_obj
+def print_(shell: Shell, name: str, kind: str, corrected: bool, step: str | None, as_json: bool) -> int:
+    """Print one policy document with the customer's values, ready to paste.
+
+    \b
+    xmode-transfer policy print --customer acme --kind trust
+    xmode-transfer policy print --customer acme --corrected > permission-policy.json
+    xmode-transfer policy print --customer acme --kind session --step cleanup
+    """
+    if step is not None and kind != "session":
+        raise click.UsageError("--step goes with --kind session")
+    configuration = shell.configuration()
+    customer = configuration.customer(name, "its values are not known")
+    document = _document_of(customer, configuration.service.vendor, kind, corrected, Step(step or "deliver"))
+    click.echo(json.dumps(document, indent=None if as_json else 2))
+    return 0
+
+
+def _document_of(
+    customer: Customer, vendor: Vendor, kind: str, corrected: bool, step: Step
+) -> dict[str, Any]:
+    place = customer.destination
+    if kind == "session":
+        return session_policy(
+            step,
+            bucket=place.bucket,
+            prefix=place.prefix,
+            partition=customer.partition,
+            kms_key_arn=place.kms_key_arn,
+        )
+    if kind == "trust":
+        build = corrected_trust_policy if corrected else guide_trust_policy
+        return build(customer.external_id, vendor.principal_arn)
+    if not corrected:
+        if customer.partition != "aws":
+            raise click.UsageError(
+                f"the setup guide's document does not fit the partition {customer.partition}; add --corrected"
+            )
+        if place.kms_key_arn is not None:
+            click.echo("note: the setup guide's document denies the KMS key; add --corrected", err=True)
+        return guide_permission_policy(place.bucket)
+    region = place.region or (place.kms_key_arn.split(":")[3] if place.kms_key_arn else None)
+    return corrected_permission_policy(
+        place.bucket, place.prefix, place.kms_key_arn, region, partition=customer.partition
+    )
+
+
+# --- lint ----------------------------------------------------------------------------------------------
+
+
+@command.command("lint")
+@click.argument("files", metavar="FILE...", nargs=-1, required=True)
+@click.option("--customer", "-c", "name", metavar="C", help="Compare with this customer's values.")
+@click.option("--external-id", metavar="ID", help="Without --customer: its external ID.")
+@click.option("--bucket", metavar="B", help="Without --customer: its bucket.")
+@click.option("--prefix", metavar="P", help="Without --customer: its prefix, with a slash at the end.")
+@click.option("--account", metavar="A", help="Without --customer: its AWS account, 12 digits.")
+@click.option("--region", metavar="R", help="Without --customer: its bucket's region.")
+@click.option(
+    "--kms-key", metavar="ARN", help="Without --customer: the KMS key that its bucket encrypts with."
+)
+@click.option(
+    "--kind",
+    type=click.Choice([str(kind) for kind in Kind]),
+    default=None,
+    help="Kind of the documents. Default: by their content.",
+)
+@opening.json_option
+@click.pass_obj
+def lint_(
+    shell: Shell,
+    files: tuple[str, ...],
+    name: str | None,
+    external_id: str | None,
+    bucket: str | None,
+    prefix: str | None,
+    account: str | None,
+    region: str | None,
+    kms_key: str | None,
+    kind: str | None,
+    as_json: bool,
+) -> int:
+    """Lint trust, permission, bucket and key policies that a customer pasted; `-` reads stdin.
+
+    Files of one customer are judged together. Accepts what the AWS CLI prints around a document, and the
+    guide's own command lines. Values that you do not give are taken from the documents.
+
+    Exit codes: 0 nothing to fix (warnings allowed); 4 the customer must fix something; 2 a file cannot be
+    read.
+
+    \b
+    xmode-transfer policy lint trust.json permission.json --customer acme
+    pbpaste | xmode-transfer policy lint - --bucket acme-data --external-id AcmeCorp
+    """
+    values = {
+        "--external-id": external_id,
+        "--bucket": bucket,
+        "--prefix": prefix,
+        "--account": account,
+        "--region": region,
+        "--kms-key": kms_key,
+    }
+    if name is not None:
+        given = next((option for option, value in values.items() if value is not None), None)
+        if given is not None:
+            raise click.UsageError(f"--customer says it all; leave out {given}")
+        told = _told_by_configuration(shell, name)
+    else:
+        _check_values(values)
+        told = Told(external_id, bucket, prefix, account, region=region, kms_key_arn=kms_key)
+    of_kind = Kind(kind) if kind else None
+    report = lint([Source(file, _text(file), of_kind) for file in files], told)
+    if as_json:
+        terminal.answer(_document(report))
+    else:
+        terminal.show(_lines(report))
+    return report.exit_code
+
+
+def _told_by_configuration(shell: Shell, name: str) -> Told:
+    configuration = shell.configuration()
+    customer = configuration.customer(name, "its values are not known")
+    place = customer.destination
+    return Told(
+        external_id=customer.external_id,
+        bucket=place.bucket,
+        prefix=place.prefix,
+        account=customer.account_id,
+        role_arn=customer.role_arn,
+        region=place.region,
+        bucket_owner=customer.bucket_owner,
+        kms_key_arn=place.kms_key_arn,
+        principal=configuration.service.vendor.principal_arn,
+    )
+
+
+def _check_values(values: dict[str, str | None]) -> None:
+    checks = {
+        "--external-id": check_external_id,
+        "--bucket": check_bucket,
+        "--prefix": check_prefix,
+        "--account": check_account,
+        "--region": check_region,
+        "--kms-key": check_kms_key,
+    }
+    for option, value in values.items():
+        if value is not None:
+            try:
+                checks[option](value)
+            except ValueError as error:
+                raise click.UsageError(f"{option}: {error}") from None
+
+
+def _text(file: str) -> str:
+    try:
+        raw = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
+        return raw.decode("utf-8-sig")
+    except OSError as error:
+        raise ConfigError(
+            f"{file} cannot be read: {error.strerror or error}",
+            hint="give the name of a file, or - for stdin",
+        ) from None
+    except UnicodeDecodeError:
+        raise ConfigError(f"{file} is no text in UTF-8", hint="save the document as plain text") from None
+
+
+def _document(report: Report) -> dict[str, Any]:
+    from xmode_transfer.cli.check_access import finding_document
+
+    return {
+        "outcome": report.outcome,
+        "documents": [{"file": file, "kind": str(kind)} for file, kind in report.kinds],
+        "findings": [
+            *(finding_document(finding) | {"file": None, "statement": None} for finding in report.findings),
+            *(_remark_document(remark) for remark in report.remarks),
+        ],
+    }
+
+
+def _remark_document(remark: Remark) -> dict[str, Any]:
+    from xmode_transfer.cli.check_access import fix_document
+
+    return {
+        "probe": "document",
+        "result": None,
+        "cause": str(remark.fault),
+        "party": "customer" if remark.severity in (Severity.ERROR, Severity.CRITICAL) else None,
+        "severity": str(remark.severity),
+        "message": remark.message,
+        "fix": fix_document(remark.fix),
+        "request_id": None,
+        "file": remark.file,
+        "statement": remark.statement,
+    }
+
+
+def _lines(report: Report) -> Iterator[Line]:
+    for file, kind in report.kinds:
+        yield Line((f"{file}: {kind} policy",))
+    yield Line(())
+    fine = [finding for finding in report.findings if finding.result is Result.OK]
+    others = [finding for finding in report.findings if finding.result in (Result.DENIED, Result.UNEXPECTED)]
+    items: list[Remark | Finding] = [*report.remarks, *others]
+    order = [Severity.CRITICAL, Severity.ERROR, Severity.WARNING, Severity.INFO]
+    for item in sorted(items, key=lambda one: order.index(one.severity)):
+        yield from _item(item)
+    if fine:
+        yield Line(((f"correct: {', '.join(finding.probe for finding in fine)}", "green"),))
+    yield Line((terminal.state(report.outcome), f": {_VERDICTS[report.outcome]}"))
+
+
+def _item(item: Remark | Finding) -> Iterator[Line]:
+    cause = str(item.fault if isinstance(item, Remark) else item.cause)
+    where = f"{item.file}: " if isinstance(item, Remark) else ""
+    yield Line(((cause, "bold"),), (f"{item.severity:<10}", looks.style(item.severity)))
+    yield Line((f"{where}{item.message}",), indent=2)
+    if item.fix is not None:
+        yield Line((item.fix.summary,), "fix: ", 2)
+        if item.fix.guide_step:
+            yield Line((item.fix.guide_step,), "setup guide: ", 2)
+        if item.fix.statement is not None and item.severity is not Severity.INFO:
+            yield Line((json.dumps(item.fix.statement),), "statement: ", 2)
+        if item.fix.command and item.severity is not Severity.INFO:
+            yield Line((item.fix.command,), "$ ", 2)
+    yield Line(())

@@ -1,0 +1,86 @@
+"""Signed receipts on the command line: checking one, and making the key that signs them."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from xmode_transfer.cli import terminal
+from xmode_transfer.cli.opening import Shell
+from xmode_transfer.model.errors import ConfigError, ExitCode
+from xmode_transfer.web import looks
+
+if TYPE_CHECKING:
+    from xmode_transfer.transfer.signing import PublicKey
+    from xmode_transfer.upkeep.receipt_files import CheckedReceipt
+
+
+def make_key(path: Path, *, as_json: bool) -> int:
+    """Makes a key, and says what to do with both halves."""
+    from xmode_transfer.transfer.signing import new_key
+
+    public, key = new_key(path.absolute())
+    if as_json:
+        terminal.answer(
+            {
+                "key": str(path.absolute()),
+                "public_key": str(public),
+                "key_id": key.key_id,
+                "public_key_base64": key.base64,
+            }
+        )
+        return ExitCode.DONE
+    terminal.say(f"made {path} (keep it secret, keep a copy) and {public} (key {key.key_id})")
+    terminal.say(f"in service.yaml:  receipts: {{key: file:{path.absolute()}}}", indent=2)
+    terminal.say(f"and on all machines, for good:  receipts: {{public_keys: [{key.base64}]}}", indent=2)
+    terminal.say(f"give {public.name} to whoever is to check receipts: customers, auditors", indent=2)
+    return ExitCode.DONE
+
+
+def check(shell: Shell, path: Path, public_keys: Sequence[Path], *, as_json: bool) -> int:
+    """Checks a receipt. Calls nobody; without a configuration it only needs our public key."""
+    from xmode_transfer.transfer.signing import public_key_of
+    from xmode_transfer.upkeep import receipt_files
+
+    keys = [public_key_of(file) for file in public_keys] or _configured(shell)
+    found = receipt_files.check(path, keys)
+    if as_json:
+        fields = terminal.picked(found, "key_id entries head tail findings")
+        terminal.answer({"receipt": str(path), "valid": True, **fields})
+    else:
+        _show(path, found)
+    return ExitCode.DONE
+
+
+def _configured(shell: Shell) -> "list[PublicKey]":
+    """The public half of the key that the configuration signs with, and those that it names."""
+    from xmode_transfer.transfer.signing import configured_public_keys, configured_signer
+
+    hint = "name it with --public-key FILE; whoever wrote the receipt has it"
+    try:
+        configured = shell.configuration().service.receipts
+    except ConfigError:
+        raise ConfigError("a receipt is checked with our public key, and none was given", hint=hint) from None
+    signer = configured_signer(configured)
+    keys = [*([signer.public] if signer is not None else []), *configured_public_keys(configured)]
+    if not keys:
+        raise ConfigError(
+            "a receipt is checked with our public key: receipts.key and receipts.public_keys are not set",
+            hint=hint,
+        )
+    return keys
+
+
+def _show(path: Path, found: "CheckedReceipt") -> None:
+    head, tail = found.head, found.tail
+    terminal.say(f"{path}, signed with the key {found.key_id}", label=terminal.state("valid", 7))
+    said = {"feed": "{}", "period": "{}", "since": "from {} on", "until": "until {}"}
+    scope = [form.format(head[name]) for name, form in said.items() if head.get(name)]
+    what = f"{head.get('company')} ({head.get('customer')}), s3://{head.get('bucket')}/{head.get('prefix')}"
+    terminal.fact("of", what + (f", {' '.join(scope)}" if scope else ""))
+    how = "every object read back" if head.get("deep") else "by S3's own checksums"
+    terminal.fact("checked", f"{head.get('checked_at')}, {how}, ACLs: {head.get('acl')}")
+    proven = f"{tail.get('proven', 0):,} of {looks.count(found.entries, 'key')} as delivered"
+    terminal.fact("found", f"{tail.get('outcome')}: {proven}, {looks.size(tail.get('bytes', 0))}")
+    for finding in found.findings:
+        terminal.say(str(finding["key"]), label=f"{finding['verdict']:<18}", indent=2)
+        terminal.say(str(finding.get("message")), indent=20)

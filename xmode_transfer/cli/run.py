@@ -1,0 +1,288 @@
+"""`xmode-transfer run`: deliver what is due, and say what became of it."""
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from xmode_transfer.cli import opening, terminal
+from xmode_transfer.cli.opening import Shell
+from xmode_transfer.model.errors import ExitCode, XmodeError
+from xmode_transfer.web import looks
+
+if TYPE_CHECKING:
+    from xmode_transfer.config import Configuration
+    from xmode_transfer.delivery.due import CustomerRun
+    from xmode_transfer.model.records import DeliveryOutcome
+    from xmode_transfer.model.verification import Scope
+    from xmode_transfer.transfer.workbench import Workbench
+
+    Result = CustomerRun | XmodeError
+
+_SHOWN_FILES = 10
+_INDENT = 10
+_ACTIONS = {"upload": "to upload", "skip": "to skip", "conflict": "in conflict"}
+
+
+@click.command()
+@click.option("--customer", "-c", "name", metavar="C", help="The customer to deliver to.")
+@click.option(
+    "--all", "everyone", is_flag=True, help="Every active customer; a failure does not stop the rest."
+)
+@opening.feed_option
+@opening.period_option
+@click.option("--since", metavar="P", help="From this period on, also outside the look-back window.")
+@opening.until_option
+@click.option(
+    "--dry-run", is_flag=True, help="Show the plan with its reasons; write nothing, contact nobody."
+)
+@opening.json_option
+@click.pass_obj
+def command(
+    shell: Shell,
+    name: str | None,
+    everyone: bool,
+    feed: str | None,
+    period: str | None,
+    since: str | None,
+    until: str | None,
+    dry_run: bool,
+    as_json: bool,
+) -> int:
+    """Deliver everything that is due: periods complete at the source and not delivered yet, oldest first.
+
+    A second run uploads nothing. A run that was stopped or killed resumes where it was. Periods that you name
+    are checked even if they were delivered before; changes are delivered as a new revision.
+
+    \b
+    xmode-transfer run --customer acme
+    xmode-transfer run --customer acme --feed us-daily --period 2026-11-22 --dry-run
+    xmode-transfer run --all --json
+    """
+    from xmode_transfer.delivery.run import run_customer, run_customers
+    from xmode_transfer.model.errors import worst
+    from xmode_transfer.model.verification import Scope
+
+    if everyone == (name is not None):
+        raise click.UsageError("name one customer with --customer, or say --all")
+    opening.check_periods(period, since, until)
+    scope = Scope(feed, period, since, until)
+    configuration = shell.configuration()
+    names = [name] if name else [n for n, c in configuration.customers.items() if c.state == "active"]
+    with shell.opened(configuration, as_json=as_json) as opened:
+        if dry_run:
+            with opened.progress.hidden():
+                if not names and not as_json:
+                    _show_nobody(configuration)
+                return show_preview(opened.bench, configuration, names, scope, as_json=as_json)
+        if name:
+            results: list[Result] = [run_customer(opened.bench, configuration, name, scope)]
+        else:
+            results = list(run_customers(opened.bench, configuration, names, scope))
+    if everyone:
+        names += configuration.broken
+        results += [
+            configuration.why_broken(one, "nothing is delivered to it") for one in configuration.broken
+        ]
+    show(list(zip(names, results, strict=True)), as_json=as_json, everyone=everyone)
+    if not names and not as_json:
+        _show_nobody(configuration)
+    interrupted = [ExitCode.INTERRUPTED] if opened.stop.is_set() else []
+    return worst([*(result.exit_code for result in results), *interrupted])
+
+
+def show(results: Sequence[tuple[str, "Result"]], *, as_json: bool, everyone: bool) -> None:
+    """All of a run."""
+    if as_json:
+        _answer([_document(*pair) for pair in results], everyone=everyone)
+        return
+    for customer, result in results:
+        if everyone:
+            terminal.say((customer, "bold"))
+        _show(customer, result)
+
+
+# --- For programs (docs/cli.md) -------------------------------------------------------------------------
+
+
+def _answer(documents: Sequence[dict[str, Any]], *, everyone: bool) -> None:
+    terminal.answer({"customers": documents} if everyone else documents[0])
+
+
+def _document(customer: str, result: "Result") -> dict[str, Any]:
+    if isinstance(result, XmodeError):
+        return {"customer": customer, "outcome": "failed", "deliveries": [], "error": result.log_context()}
+    return {
+        "customer": customer,
+        "outcome": result.outcome,
+        "deliveries": [_delivery(delivery) for delivery in result.deliveries],
+        "waiting": [
+            {"feed": feed, "period": state.period.label, "reason": state.reason}
+            for feed, state in result.waiting
+        ],
+        "outside_look_back": result.older,
+    }
+
+
+def _delivery(outcome: "DeliveryOutcome") -> dict[str, Any]:
+    counts = "feed period revision outcome uploaded skipped failed sent_again missing bytes"
+    return {
+        **terminal.picked(outcome, counts),
+        "seconds": round(outcome.seconds, 3),
+        "manifest_key": outcome.manifest_key,
+        **terminal.failure_fields(outcome.failure),
+        "files": [problem._asdict() for problem in outcome.problems],
+    }
+
+
+# --- For people -----------------------------------------------------------------------------------------
+
+
+def _show(customer: str, result: "Result") -> None:
+    if isinstance(result, XmodeError):
+        terminal.say(customer, label=terminal.state("failed", _INDENT))
+        terminal.show_error(result, as_json=False)
+        return
+    for outcome in result.deliveries:
+        _show_delivery(outcome)
+    if not result.deliveries:
+        terminal.say(f"{customer}: nothing is due")
+    for feed, state in result.waiting:
+        terminal.say(f"{feed} {state.period.label}: {state.reason}", label=terminal.state("waiting", _INDENT))
+    if result.older:
+        periods = looks.count(result.older, "period")
+        terminal.say(f"{periods} at the source outside the look-back window: use --since to deliver")
+
+
+def _show_delivery(outcome: "DeliveryOutcome") -> None:
+    facts = []
+    if outcome.uploaded:
+        rate = looks.size(outcome.bytes / outcome.seconds) if outcome.seconds > 0 else "?"
+        facts.append(f"{looks.count(outcome.uploaded, 'file')} sent, {looks.size(outcome.bytes)}")
+        facts.append(f"{looks.duration(outcome.seconds)}, {rate}/s")
+    if outcome.sent_again:
+        facts.append(f"{outcome.sent_again:,} of them again: gone from the bucket since")
+    if outcome.skipped:
+        facts.append(f"{looks.count(outcome.skipped, 'file')} there already")
+    if outcome.failed:
+        facts.append(f"{looks.count(outcome.failed, 'file')} not delivered")
+    if outcome.missing:
+        facts.append(f"{looks.count(outcome.missing, 'object')} gone, listed as missing in the manifest")
+    place = outcome.feed
+    if outcome.period:  # without: the feed's source
+        place += f" {outcome.period}" + (f" r{outcome.revision}" if outcome.revision > 1 else "")
+    label = terminal.state(outcome.outcome, _INDENT)
+    terminal.say(f"{place}: {'; '.join(facts) or 'nothing sent'}", label=label)
+    if outcome.manifest_key and outcome.outcome == "delivered":
+        terminal.say(f"manifest {outcome.manifest_key}", indent=_INDENT)
+    for problem in outcome.problems[:_SHOWN_FILES]:
+        terminal.say(f"{problem.name}: {problem.message}", indent=_INDENT)
+    terminal.more(len(outcome.problems), _SHOWN_FILES, "file", _INDENT)
+    if outcome.failure:
+        terminal.show_failure(outcome.failure, _INDENT)
+
+
+def _show_nobody(configuration: "Configuration") -> None:
+    """That nobody is active, and why."""
+    if not configuration.customers:
+        terminal.say("no customer is configured; see docs/configuration.md")
+        return
+    states: dict[str, list[str]] = {}
+    for name, customer in configuration.customers.items():
+        states.setdefault(customer.state, []).append(name)
+    for state, names in sorted(states.items()):
+        terminal.say(f"{state}: {', '.join(names)}")
+    hint = "run `xmode-transfer onboard --confirm NAME` to check a pending customer's access and activate it"
+    terminal.say(f"no customer is active: nothing is delivered; {hint}")
+
+
+# --- Dry runs -------------------------------------------------------------------------------------------
+
+
+def show_preview(
+    bench: "Workbench",
+    configuration: "Configuration",
+    names: Sequence[str],
+    scope: "Scope",
+    *,
+    as_json: bool,
+) -> int:
+    """The plan with its reasons, streamed; nothing is written and nobody called. Of several customers, one
+    whose plan cannot be made does not hide the others'."""
+    from xmode_transfer import telemetry
+    from xmode_transfer.delivery.due import CustomerRun
+    from xmode_transfer.model.errors import worst
+    from xmode_transfer.transfer.sending import defect_of
+
+    documents, codes = [], []
+    for name in names:
+        result = CustomerRun(name, explicit=not scope.is_whole)
+        try:
+            documents.append(_planned(bench, configuration, result, scope, as_json=as_json))
+            codes.append(ExitCode.WILL_RETRY if result.unfollowed else ExitCode.DONE)
+        except Exception as error:
+            if len(names) == 1:
+                raise
+            if not isinstance(error, XmodeError):
+                telemetry.exception(telemetry.Event.DEFECT, customer=name)
+                error = defect_of(error)
+            documents.append(_document(name, error))
+            codes.append(error.exit_code)
+            if not as_json:
+                _show(name, error)
+    if as_json:
+        _answer(documents, everyone=len(documents) != 1)
+    else:
+        terminal.say("dry run: nothing was written and nobody was contacted")
+    return worst(codes)
+
+
+def _planned(
+    bench: "Workbench",
+    configuration: "Configuration",
+    result: "CustomerRun",
+    scope: "Scope",
+    *,
+    as_json: bool,
+) -> dict[str, Any]:
+    from xmode_transfer.delivery.run import preview
+
+    name = result.customer
+    deliveries = []
+    for feed, state, entries in preview(bench, configuration, name, scope, result):
+        place = {"feed": feed.name, "period": state.period.label}
+        if not as_json:
+            terminal.say((f"{name} {feed.name} {state.period.label}", "bold"))
+        counts: Counter[str] = Counter()
+        total = 0
+        listed = []
+        for entry in entries:
+            counts[entry.action] += 1
+            total += entry.size if entry.action == "upload" else 0
+            if as_json:
+                listed.append(entry._asdict())
+            else:
+                columns = f"  {entry.action:<9}{looks.size(entry.size):>10}  "
+                terminal.say(f"{entry.name}  ({entry.reason})", label=columns)
+        deliveries.append({**place, "counts": dict(counts), "bytes": total, "plan": listed})
+        if not as_json:
+            said = [
+                f"{looks.count(number, 'file')} {_ACTIONS[action]}"
+                for action, number in sorted(counts.items())
+            ]
+            terminal.say(f"  = {', '.join(said) or 'no file'}; {looks.size(total)} to send")
+    if not as_json:
+        if not deliveries:
+            terminal.say(f"{name}: nothing is due")
+        for feed_name, waiting in result.waiting:
+            label = terminal.state("waiting", _INDENT)
+            terminal.say(f"{feed_name} {waiting.period.label}: {waiting.reason}", label=label)
+        for feed_name, problem in result.unfollowed:
+            terminal.say(f"not read  {feed_name} {problem.name}: {problem.message}")
+    return {
+        "customer": name,
+        "outcome": "planned",
+        "deliveries": deliveries,
+        "problems": [{"feed": feed_name, **problem._asdict()} for feed_name, problem in result.unfollowed],
+    }

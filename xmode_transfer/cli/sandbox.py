@@ -1,0 +1,305 @@
+"""``xmode-transfer sandbox``: a local AWS to try things on, with customers set up by the guide."""
+
+import shlex
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import click
+
+from xmode_transfer.cli import opening, terminal
+from xmode_transfer.sandbox.model import CustomerSetup, Sandbox, SandboxError, Variant
+
+CLEARED = (  # each could lead a process that has our variables to another AWS, or to no AWS at all
+    "AWS_PROFILE",
+    "AWS_SESSION_TOKEN",
+    "AWS_SECURITY_TOKEN",
+    "AWS_ENDPOINT_URL_S3",
+    "AWS_ENDPOINT_URL_STS",
+    "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS",
+)
+WATCH_SECONDS = 1.0
+COMMANDLINE = click.core.ParameterSource.COMMANDLINE
+
+
+class CustomerChoice(click.ParamType[tuple[str, Variant]]):
+    """``acme`` or ``acme=abort-granted``."""
+
+    name = "name[=variant]"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, Variant]:
+        from xmode_transfer.config.base import check_slug, did_you_mean
+
+        if isinstance(value, tuple):
+            return value
+        name, equals, word = str(value).partition("=")
+        try:
+            check_slug(name)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+        if not equals:
+            return name, Variant.GUIDE
+        if word not in list(Variant):
+            known = ", ".join(Variant)
+            self.fail(f"{word!r} is no variant{did_you_mean(word, Variant)}; there are {known}", param, ctx)
+        return name, Variant(word)
+
+
+home_option = click.option(
+    "--home",
+    type=opening.DIRECTORY,
+    envvar="XMODE_SANDBOX_HOME",
+    default=".sandbox",
+    show_default=True,
+    show_envvar=True,
+    help="Directory of the local AWS and its sandboxes. Delete it when none is running.",
+)
+
+
+@click.group(
+    name="sandbox",
+    invoke_without_command=True,
+    epilog="The first start downloads the local AWS (MiniStack, about 90 MB) from pip's package index.",
+)
+@click.option(
+    "--customer",
+    "customers",
+    type=CustomerChoice(),
+    multiple=True,
+    help="Set up this customer; repeatable. Default: acme and globex, both by the guide.",
+)
+@click.option(
+    "--detach", is_flag=True, help="Keep it running; stop it with `xmode-transfer sandbox stop ID`."
+)
+@click.option(
+    "--write-config",
+    "config",
+    type=opening.DIRECTORY,
+    metavar="DIR",
+    help="Write a configuration for its customers into DIR, new or empty.",
+)
+@home_option
+@opening.json_option
+@click.pass_context
+def command(
+    context: click.Context,
+    customers: tuple[tuple[str, Variant], ...],
+    detach: bool,
+    config: Path | None,
+    home: Path,
+    as_json: bool,
+) -> None:
+    """Start a local AWS, with customers whose roles follow the setup guide.
+
+    Listens on 127.0.0.1 only, enforces IAM policies, and forgets everything when it stops. Runs until Ctrl-C.
+
+    \b
+    A customer's variant is how its side is set up:
+      guide              the guide's two policies, to the letter (the default)
+      abort-granted      the corrected policy of `xmode-transfer policy print`
+      prefix-only        list and objects below the prefix only
+      no-acl-condition   the guide's policy without its ACL condition
+      kms-bucket         the bucket encrypts with the customer's own KMS key
+      versioned          the bucket keeps every version
+      no-role            the role was never made
+      wrong-external-id  the role wants another external ID
+
+    \b
+    xmode-transfer sandbox --write-config try    then elsewhere: eval "$(xmode-transfer sandbox env)"
+    xmode-transfer sandbox --detach --customer acme --customer initech=no-role
+    """
+    if context.invoked_subcommand is not None:
+        given = [name for name in context.params if context.get_parameter_source(name) is COMMANDLINE]
+        if given:
+            raise click.UsageError(f"Write options after `{context.invoked_subcommand}`, not before it.")
+        return
+    _start(home, customers, detach=detach, config=config, as_json=as_json)
+
+
+@command.command("list")
+@home_option
+@opening.json_option
+def list_command(home: Path, as_json: bool) -> None:
+    """List sandboxes, running or left over."""
+    from xmode_transfer.sandbox import server
+
+    found = [(sandbox, server.is_running(sandbox)) for sandbox in server.find_all(home)]
+    if as_json:
+        described = [_document(sandbox) | {"running": alive} for sandbox, alive in found]
+        terminal.answer({"sandboxes": described}, indent=2)
+        return
+    if not found:
+        click.echo(f"No sandbox in {home}.")
+    for sandbox, alive in found:
+        state = f"running at {sandbox.endpoint}" if alive else "ended; `sandbox stop` removes what it left"
+        click.echo(
+            f"{sandbox.id}  {state}  ({', '.join(c.name for c in sandbox.customers) or 'no customers'})"
+        )
+
+
+@command.command("stop")
+@click.argument("sandbox_ids", nargs=-1, metavar="[ID]...")
+@click.option("--all", "every", is_flag=True, help="All of them.")
+@home_option
+@opening.json_option
+def stop_command(sandbox_ids: tuple[str, ...], every: bool, home: Path, as_json: bool) -> None:
+    """Stop sandboxes and remove everything they hold."""
+    from xmode_transfer.sandbox import server
+
+    if every == bool(sandbox_ids):
+        raise click.UsageError("Give the IDs of sandboxes, or --all.")
+    chosen = server.find_all(home) if every else [server.find(sandbox_id, home) for sandbox_id in sandbox_ids]
+    stopped = [{"id": sandbox.id, "was_running": server.stop(sandbox)} for sandbox in chosen]
+    if as_json:
+        terminal.answer({"stopped": stopped}, indent=2)
+        return
+    for entry in stopped:
+        click.echo(
+            f"{entry['id']}  {'stopped' if entry['was_running'] else 'had ended; its directory is removed'}"
+        )
+    if not stopped:
+        click.echo(f"No sandbox in {home}.")
+
+
+@command.command("env")
+@click.argument("sandbox_id", required=False, metavar="[ID]")
+@home_option
+@opening.json_option
+def env_command(sandbox_id: str | None, home: Path, as_json: bool) -> None:
+    """Print the variables that make a shell the vendor in a sandbox. Omit ID if one sandbox runs.
+
+    \b
+    eval "$(xmode-transfer sandbox env)"
+    """
+    from xmode_transfer.sandbox import server
+
+    if sandbox_id is not None:
+        sandbox = server.find(sandbox_id, home)
+    else:
+        alive = [found for found in server.find_all(home) if server.is_running(found)]
+        if len(alive) != 1:
+            raise SandboxError(
+                f"{len(alive)} sandboxes run in {home}.", hint="Start one, or say which: sandbox env ID."
+            )
+        sandbox = alive[0]
+    if as_json:
+        terminal.answer(sandbox.environment(), indent=2)
+    else:
+        click.echo("\n".join(_shell_lines(sandbox)))
+
+
+def _start(
+    home: Path,
+    customers: tuple[tuple[str, Variant], ...],
+    *,
+    detach: bool,
+    config: Path | None,
+    as_json: bool,
+) -> None:
+    from xmode_transfer.sandbox import server
+    from xmode_transfer.sandbox.accounts import DEFAULT_CUSTOMERS
+    from xmode_transfer.sandbox.configuration import write_config
+
+    names = [name for name, _ in customers]
+    for name in names:
+        if names.count(name) > 1:
+            raise click.BadParameter(f"{name} is given twice.", param_hint="--customer")
+    if config is not None and config.exists() and any(config.iterdir()):
+        raise click.BadParameter(f"{config} is not empty; name a new directory.", param_hint="--write-config")
+    sandbox = server.start(
+        home, dict(customers) or DEFAULT_CUSTOMERS, detach=detach, say=lambda line: click.echo(line, err=True)
+    )
+    try:
+        with _stop_signals(detach) as stopped:
+            if config is not None:
+                write_config(config, sandbox)
+            if as_json:
+                described = _document(sandbox) | {"config": str(config) if config else None}
+                terminal.answer(described, indent=2)
+            else:
+                _show(sandbox, config, detach=detach)
+            if detach:
+                return
+            while not stopped.wait(WATCH_SECONDS):
+                if not server.is_running(sandbox):
+                    raise SandboxError(
+                        f"The local AWS of {sandbox.id} has ended by itself.",
+                        hint="Start another. If that ends too, see whether this machine is short of memory.",
+                    )
+    except BaseException:
+        server.stop(sandbox)
+        raise
+    server.stop(sandbox)
+    click.echo(f"{sandbox.id} is stopped and removed.", err=True)
+
+
+@contextmanager
+def _stop_signals(detach: bool) -> Iterator[threading.Event]:
+    """An event that Ctrl-C, SIGTERM and a closed terminal set: the ordinary end of a foreground sandbox."""
+    stopped = threading.Event()
+    numbers = () if detach else (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = {number: signal.signal(number, lambda *_: stopped.set()) for number in numbers}
+    try:
+        yield stopped
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _show(sandbox: Sandbox, config: Path | None, *, detach: bool) -> None:
+    click.echo(f"{sandbox.id}: a local AWS at {sandbox.endpoint}\n")
+    click.echo("To be the vendor in a shell:\n")
+    click.echo("\n".join(_shell_lines(sandbox)))
+    click.echo("\nIts customers:\n")
+    for customer in sandbox.customers:
+        _show_customer(customer)
+    if sandbox.customers:
+        click.echo("To be a customer itself: its account is its access key ID, and the secret is")
+        click.echo(f"  {sandbox.root_secret}\n")
+    if config is not None:
+        at = f"xmode-transfer --config {shlex.quote(str(config))}"
+        name = sandbox.customers[0].name
+        click.echo(f"A configuration is in {config}. In a shell that is the vendor:\n")
+        click.echo(f"  {at} check-access")
+        click.echo(f"  day={shlex.quote(str(config))}/exports/us-daily/2026/01/31")
+        click.echo('  mkdir -p "$day" && echo hello > "$day/hello.csv" && touch "$day/_SUCCESS"')
+        click.echo(f"  {at} run --customer {name} --period 2026-01-31\n")
+    click.echo(f"End it with: xmode-transfer sandbox stop {sandbox.id}" if detach else "Ctrl-C ends it.")
+
+
+def _shell_lines(sandbox: Sandbox) -> list[str]:
+    exports = [f"export {name}={shlex.quote(value)}" for name, value in sandbox.environment().items()]
+    return [f"unset {' '.join(CLEARED)}", *exports]
+
+
+def _show_customer(customer: CustomerSetup) -> None:
+    click.echo(f"  {customer.name} ({customer.company}), variant {customer.variant}")
+    rows = {
+        "account": customer.account,
+        "role": customer.role_arn,
+        "external ID": customer.external_id,
+        "bucket": f"{customer.bucket} in {customer.region}, below {customer.prefix or 'no prefix'}",
+    }
+    for word, value in rows.items():
+        terminal.fact(word, value, 4)
+    click.echo()
+
+
+def _document(sandbox: Sandbox) -> dict[str, Any]:
+    return {
+        "id": sandbox.id,
+        "endpoint": sandbox.endpoint,
+        "pid": sandbox.pid,
+        "directory": str(sandbox.directory),
+        "environment": sandbox.environment(),
+        "customers": [
+            {name: value for name, value in asdict(customer).items() if name != "endpoint"}
+            for customer in sandbox.customers
+        ],
+    }

@@ -1,0 +1,361 @@
+"""`xmode-transfer verify`: proof of delivery, told key by key; repairs and signed receipts with it."""
+
+import sys
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from xmode_transfer.cli import opening, terminal
+from xmode_transfer.cli.opening import FILE, Opened, Shell
+from xmode_transfer.config import Customer
+from xmode_transfer.model.errors import ConfigError, ExitCode, ReceiptRefused, XmodeError
+from xmode_transfer.model.verification import Finding, Flaw, Scope, fix
+from xmode_transfer.upkeep import signed_receipt
+from xmode_transfer.web import looks
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from xmode_transfer.config import Configuration
+    from xmode_transfer.upkeep.receipt_files import ReceiptFile
+    from xmode_transfer.upkeep.repair import Repaired
+    from xmode_transfer.upkeep.verify import Verification, Verified
+
+_HOW_TO_ATTEST = (
+    "write the public keys that signed our manifests into service.yaml (receipts.public_keys), then run "
+    "`list --adopt` again. What was never signed stays so; `verify` without --receipt proves it by the ledger"
+)
+_INDENT = 18
+_SHOWN_LEFT = 20
+
+
+@click.command()
+@click.option("--customer", "-c", "name", metavar="C", help="The customer.")
+@opening.feed_option
+@opening.period_option
+@opening.since_option
+@opening.until_option
+@click.option("--deep", is_flag=True, help="Read every object back too, within the bandwidth limits.")
+@click.option(
+    "--sample", metavar="N", type=click.IntRange(0), help="Check the ACLs of N keys. Default: 1000."
+)
+@click.option("--all", "every_acl", is_flag=True, help="Check the ACL of every key.")
+@click.option("--repair", is_flag=True, help="Deliver again what is missing, if the source has it unchanged.")
+@opening.by_option
+@click.option("--receipt", metavar="FILE", type=FILE, help="Write a signed receipt; or check one.")
+@click.option(
+    "--public-key", "public_keys", metavar="FILE", type=FILE, multiple=True, help="Public key to check with."
+)
+@click.option("--new-key", metavar="FILE", type=FILE, help="Make a key that signs receipts, and FILE.pub.")
+@opening.json_option
+@click.pass_obj
+def command(
+    shell: Shell,
+    name: str | None,
+    feed: str | None,
+    period: str | None,
+    since: str | None,
+    until: str | None,
+    deep: bool,
+    sample: int | None,
+    every_acl: bool,
+    repair: bool,
+    by: str | None,
+    receipt: Path | None,
+    public_keys: tuple[Path, ...],
+    new_key: Path | None,
+    as_json: bool,
+) -> int:
+    """Prove what was delivered: compare every key (size, S3's checksum, the owner's full control) and every
+    manifest with the ledger. Names what was deleted, altered or given other rights, and who must act.
+
+    --deep reads the bytes back too. --repair delivers again what somebody has deleted; it overwrites nothing.
+    --receipt writes a signed file of what was found; without --customer it checks such a file, offline, with
+    our public key alone (docs/verify.md).
+
+    \b
+    xmode-transfer verify --customer acme
+    xmode-transfer verify --customer acme --feed us-daily --period 2026-11-22 --deep --all
+    xmode-transfer verify --customer acme --since 2026-11-01 --receipt acme-november.receipt
+    xmode-transfer verify --customer acme --repair --by alice
+    xmode-transfer verify --receipt acme-november.receipt --public-key xmode-receipts.pem.pub
+    xmode-transfer verify --new-key /etc/xmode-transfer/receipts.pem
+    """
+    from xmode_transfer.cli import receipts
+
+    if new_key is not None:
+        return receipts.make_key(new_key, as_json=as_json)
+    if name is None:
+        if receipt is None:
+            raise click.UsageError("name a --customer to verify, or a --receipt to check")
+        return receipts.check(shell, receipt, public_keys, as_json=as_json)
+    if public_keys:
+        raise click.UsageError("--public-key belongs to the check of a --receipt, which names no --customer")
+    opening.check_periods(period, since, until)
+    if every_acl and sample is not None:
+        raise click.UsageError("--all looks at every ACL, --sample at some: use either")
+    scope = Scope(feed, period, since, until)
+    acl_sample = None if every_acl else 1000 if sample is None else sample
+    from xmode_transfer.service import assembly
+    from xmode_transfer.upkeep.scope import check_delivered, check_scope
+    from xmode_transfer.upkeep.verify import Verification
+
+    configuration = shell.configuration()
+    customer = configuration.active_customer(name)
+    with ExitStack() as stack:
+        file = stack.enter_context(_receipt_file(configuration, receipt)) if receipt is not None else None
+        opened = stack.enter_context(shell.opened(configuration, as_json=as_json))
+        ledger = opened.bench.ledger
+        check_scope(ledger, configuration, customer, feed, [period, since, until])
+        if period is not None:
+            check_delivered(ledger, customer, feed, period)
+
+        def verification() -> Verification:
+            reader = assembly.reader(opened.bench, customer)
+            return Verification(opened.bench, customer, scope, reader, deep=deep, acl_sample=acl_sample)
+
+        report = _Report(customer, scope, as_json=as_json)
+        if repair:
+            report.repaired = _repair(opened, customer, verification(), opening.asking(by))
+        return _run(opened, verification(), report, file)
+
+
+def _run(opened: Opened, verification: "Verification", report: "_Report", file: "ReceiptFile | None") -> int:
+    """Verifies, telling and writing down what is found as it comes."""
+    from xmode_transfer.upkeep.listing import not_attested
+    from xmode_transfer.upkeep.scope import why_nothing
+    from xmode_transfer.upkeep.verify import Verified
+
+    bench, verified = opened.bench, verification.verified
+    started = bench.clock.monotonic()
+    scope = verification.scope
+    report.not_attested = {
+        place: why
+        for place, why in not_attested(bench, verification.customer.name, scope.feed).items()
+        if scope.covers(*place[:2])
+    }
+    signed = Verified()
+    if file is not None:
+        head = signed_receipt.head(
+            verification.customer,
+            bench.vendor.principal_arn,
+            verification.scope,
+            deep=verification.deep,
+            acl_sample=verification.acl_sample,
+            checked_at=bench.clock.now(),
+        )
+        file.add(head)
+    try:
+        for checked, finding in verification:
+            if finding is not None:
+                with opened.progress.hidden():
+                    report.finding(finding)
+            known = checked.known
+            if file is not None and (known.feed, known.period, known.revision) not in report.not_attested:
+                file.add(signed_receipt.entry(checked, finding))
+                signed.count(checked)
+    except XmodeError as error:
+        with opened.progress.hidden():
+            return report.broken_off(verified, error)
+    if file is not None and (signed.keys or not verified.keys):
+        file.sign(signed.summary(bench.clock.now()))
+    elif file is not None:
+        report.nothing_signed = True
+    if not verified.keys:
+        report.why_nothing = why_nothing(bench.ledger, verification.customer, verification.scope)
+    with opened.progress.hidden():
+        return report.done(verified, bench.clock.monotonic() - started, file)
+
+
+def _repair(opened: Opened, customer: Customer, first: "Verification", by: str) -> "Repaired":
+    """What is missing, by a verification of its own, is delivered again; the next one proves it."""
+    from xmode_transfer.upkeep.repair import ToRepair, repair
+
+    found = ToRepair()
+    for _, finding in first:
+        if finding is not None:
+            found.add(finding)
+    return repair(opened.bench, opened.configuration, customer, found, by=by)
+
+
+def _receipt_file(configuration: "Configuration", path: Path) -> "ReceiptFile":
+    from xmode_transfer.transfer.signing import configured_signer
+    from xmode_transfer.upkeep.receipt_files import ReceiptFile
+
+    signer = configured_signer(configuration.service.receipts)
+    if signer is None:
+        raise ConfigError(
+            "receipts.key is not set in service.yaml: there is nothing to sign with",
+            hint="make a key with `xmode-transfer verify --new-key FILE`; it says what to write",
+        )
+    return ReceiptFile(path, signer)
+
+
+class _Report:
+    """Told key by key; ``done`` or ``broken_off`` comes last and answers the exit code."""
+
+    def __init__(self, customer: Customer, scope: Scope, *, as_json: bool) -> None:
+        self.repaired: Repaired | None = None
+        self.why_nothing: str | None = None
+        self.not_attested: Mapping[tuple[str, str, int], str] = {}
+        """Deliveries (feed, period, revision) that no receipt is signed for, and why."""
+        self.nothing_signed = False
+        self._customer = customer
+        self._as_json = as_json
+        self._first: dict[Flaw, Finding] = {}
+        self._place = f"s3://{customer.destination.bucket}/{customer.destination.prefix}"
+        self._document = terminal.JsonDocument(
+            sys.stdout,
+            "findings",
+            customer=customer.name,
+            destination=self._place,
+            feed=scope.feed,
+            period=scope.period,
+            since=scope.since,
+            until=scope.until,
+        )
+
+    def finding(self, finding: Finding) -> None:
+        self._first.setdefault(finding.flaw, finding)
+        if self._as_json:
+            self._document.row(self._row(finding))
+            return
+        terminal.say(finding.known.key, label=terminal.state(finding.flaw, _INDENT))
+        terminal.say(finding.message, indent=_INDENT)
+
+    def broken_off(self, verified: "Verified", error: XmodeError) -> int:
+        """It ended early: nothing is said of the keys that were not looked at."""
+        if not self._as_json:
+            terminal.say(f"stopped after {looks.count(verified.keys, 'key')}")
+            raise error
+        if not self._document.begun:
+            raise error
+        word = "interrupted" if error.exit_code == ExitCode.INTERRUPTED else "failed"
+        outcome = "blocked" if error.exit_code == ExitCode.BLOCKED else word
+        self._document.end(
+            outcome=outcome, complete=False, **self._counts(verified), error=error.log_context()
+        )
+        return error.exit_code
+
+    def done(self, verified: "Verified", seconds: float, receipt: "ReceiptFile | None") -> int:
+        repaired = self.repaired
+        code = verified.exit_code
+        if code == ExitCode.DONE and repaired is not None:
+            code = repaired.exit_code
+        if code == ExitCode.DONE and self.nothing_signed:
+            code = ReceiptRefused.exit_code
+        signed = receipt if not self.nothing_signed else None
+        if self._as_json:
+            self._document.end(
+                outcome=verified.outcome,
+                complete=True,
+                **self._counts(verified),
+                seconds=round(seconds, 3),
+                reason=self.why_nothing,
+                not_attested=[
+                    {"feed": feed, "period": period, "revision": revision, "reason": why}
+                    for (feed, period, revision), why in sorted(self.not_attested.items())
+                ],
+                receipt=signed and {"file": str(signed.path), "key_id": signed.key_id},
+                repair=repaired and _repair_document(repaired),
+            )
+            return code
+        if repaired is not None:
+            self._tell_repaired(repaired)
+        self._tell(verified, seconds)
+        self._tell_not_attested(with_receipt=receipt is not None)
+        if signed is not None:
+            terminal.say(f"receipt {signed.path}, signed with the key {signed.key_id}")
+        return code
+
+    # --- For programs -----------------------------------------------------------------------------------
+
+    def _row(self, finding: Finding) -> dict[str, Any]:
+        known = finding.known
+        return {
+            "key": known.key,
+            "flaw": str(finding.flaw),
+            "message": finding.message,
+            "party": str(finding.party),
+            "fix": self._fix(finding),
+            **terminal.picked(known, "feed period revision"),
+            "source": known.name or None,
+            "size": known.size,
+        }
+
+    def _counts(self, verified: "Verified") -> dict[str, Any]:
+        return {
+            "keys": verified.keys,
+            "proven": verified.proven,
+            "bytes": verified.proven_bytes,
+            "proofs": {str(proof): count for proof, count in sorted(verified.proofs.items())},
+            **terminal.picked(verified, "rewritten acl_checked"),
+            "flaws": {str(flaw): count for flaw, count in sorted(verified.flaws.items())},
+            **terminal.picked(verified, "foreign superseded"),
+        }
+
+    def _fix(self, finding: Finding) -> str:
+        return fix(finding.flaw, self._customer.name, self._customer.destination.bucket, finding.known.key)
+
+    # --- For people -------------------------------------------------------------------------------------
+
+    def _tell(self, verified: "Verified", seconds: float) -> None:
+        for flaw, finding in self._first.items():
+            terminal.say(f": {looks.count(verified.flaws[flaw], 'key')}", label=terminal.state(flaw))
+            terminal.responsible_for(flaw.party, self._fix(finding))
+        label = terminal.state(verified.outcome, 12)
+        foreign = [f"{verified.foreign:,} foreign"] if verified.foreign else []
+        if not verified.keys:
+            terminal.say(f"{self._place}: {'; '.join([str(self.why_nothing), *foreign])}", label=label)
+            return
+        how = ", ".join(f"{count:,} by {proof}" for proof, count in sorted(verified.proofs.items()))
+        proven = f"{verified.proven:,} of {looks.count(verified.keys, 'key')} as delivered"
+        facts = [f"{proven} ({how})" if how else proven, looks.size(verified.proven_bytes)]
+        facts.append(f"{looks.count(verified.acl_checked, 'ACL')} checked")
+        if verified.rewritten:
+            facts.append(f"{verified.rewritten:,} put again by somebody with the same bytes")
+        if verified.superseded:
+            facts.append(f"{verified.superseded:,} superseded: no manifest names them (`list` does)")
+        facts += [*foreign, looks.duration(seconds)]
+        terminal.say(f"{self._place}: {'; '.join(facts)}", label=label)
+
+    def _tell_not_attested(self, *, with_receipt: bool) -> None:
+        """What was taken back from the bucket without a signature of ours."""
+        doubtful = sorted(self.not_attested.items())
+        for (feed, period, revision), why in doubtful[:_SHOWN_LEFT]:
+            number = f" r{revision}" if revision > 1 else ""
+            terminal.fact("not attested", f"{feed} {period}{number}: {why}", 0)
+        terminal.more(len(doubtful), _SHOWN_LEFT, "delivery")
+        if doubtful and with_receipt and self.nothing_signed:
+            terminal.say(("no receipt was written: nothing of this is attested", "bold red"))
+            terminal.fact("fix", _HOW_TO_ATTEST)
+        elif doubtful and with_receipt:
+            terminal.say("the receipt leaves these deliveries out", indent=2)
+
+    def _tell_repaired(self, repaired: "Repaired") -> None:
+        told = "nothing was missing"
+        if repaired.act_id is not None:
+            sent = f"{looks.count(repaired.sent, 'key')} delivered again, {looks.size(repaired.bytes)}"
+            told = f"{sent} (act {repaired.act_id})"
+        terminal.say(told, label=(f"{'repair':<{_INDENT}}", "bold cyan"))
+        for left in repaired.left[:_SHOWN_LEFT]:
+            terminal.say(left.known.key, label=f"{'not repaired':<{_INDENT - 2}}", indent=2)
+            terminal.say(f"{left.cause}: {left.message}", indent=_INDENT)
+        terminal.more(len(repaired.left), _SHOWN_LEFT, "key")
+        if repaired.failure is not None:
+            terminal.fact("ended early", repaired.failure.message)
+            if repaired.failure.hint:
+                terminal.fact("fix", repaired.failure.hint)
+
+
+def _repair_document(repaired: "Repaired") -> dict[str, Any]:
+    return {
+        "act": repaired.act_id,
+        **terminal.picked(repaired, "outcome sent bytes"),
+        "left": [
+            {"key": left.known.key, "cause": left.cause, "message": left.message} for left in repaired.left
+        ],
+        **terminal.failure_fields(repaired.failure, request_id=False),
+    }

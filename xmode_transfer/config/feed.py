@@ -1,0 +1,160 @@
+"""feeds/<feed>.yaml: a data product, where its files are and when they are complete."""
+
+from typing import Annotated
+
+from pydantic import AfterValidator, Field, ValidationInfo, field_validator
+
+from xmode_transfer.config.base import SLUG_PATTERN, Model, check_slug, did_you_mean
+from xmode_transfer.config.names import check_bucket
+from xmode_transfer.config.schedule import Day, FeedFreshness
+from xmode_transfer.model.periods import Partition, PeriodKind
+from xmode_transfer.model.selection import check_pattern
+
+DEFAULT_EXCLUDE = (".*", "*.tmp", "*.part", "*.partial", "_temporary")
+_PARTITION_EXAMPLES = {
+    PeriodKind.HOUR: "%Y/%m/%d/%H",
+    PeriodKind.DAY: "%Y/%m/%d",
+    PeriodKind.WEEK: "%G/W%V",
+    PeriodKind.MONTH: "%Y/%m",
+}
+
+
+class Marker(Model):
+    """A period is complete when its directory holds this file."""
+
+    marker: str
+    """Name of the file that the producer writes last. It is not delivered itself."""
+
+    @field_validator("marker")
+    @classmethod
+    def _is_file_name(cls, value: str) -> str:
+        if value in ("", ".", "..") or "/" in value or not value.isprintable():
+            raise ValueError(f"{value!r} is no file name; write the marker's name alone, like _SUCCESS")
+        return value
+
+
+class Settled(Model):
+    """A period, or a file of a drop folder, is complete when nothing has changed for a while."""
+
+    settle_seconds: int = Field(ge=0, le=30 * 86400)
+    """Seconds without a change."""
+
+
+class Feed(Model):
+    """One data product. A plan of the sign-up page is a feed here."""
+
+    name: Annotated[str, AfterValidator(check_slug), Field(json_schema_extra={"pattern": SLUG_PATTERN})]
+    """The file's name without .yaml."""
+    source: str = Field(examples=["/data/exports/us-daily"])
+    """Where the files are: a directory (absolute, or relative to the config directory) or s3://bucket/prefix."""
+    period: PeriodKind = Field(examples=["day"])
+    """What one delivery covers: hour, day, week, month, or none for a drop folder."""
+    partition: str | None = Field(default=None, validate_default=True, examples=["%Y/%m/%d"])
+    """How a period's directory is named below the source. Needed unless period is none."""
+    include: tuple[str, ...] = Field(default=("*",), min_length=1, examples=[["*.parquet", "*.csv.gz"]])
+    """Patterns of the files to deliver."""
+    exclude: tuple[str, ...] = Field(default=DEFAULT_EXCLUDE, examples=[[".*", "*.tmp", "work"]])
+    """Patterns of files and directories to leave out; they win over include, and replace the default list."""
+    complete: Marker | Settled = Field(
+        default=Settled(settle_seconds=300), examples=[{"marker": "_SUCCESS"}, {"settle_seconds": 300}]
+    )
+    """When a period is complete: {marker: _SUCCESS} or {settle_seconds: 300}."""
+    look_back: int = Field(default=31, ge=1, le=100_000)
+    """How many periods back a missing delivery is still made up for."""
+    freshness: FeedFreshness = FeedFreshness()
+    """When a delivery counts as late."""
+    sha256: bool = False
+    """Whether the manifest names each file's SHA-256 besides S3's checksum. Costs processor time per byte."""
+
+    @field_validator("source")
+    @classmethod
+    def _is_source(cls, value: str) -> str:
+        if value.startswith("s3://"):
+            bucket, _, prefix = value[5:].partition("/")
+            check_bucket(bucket)
+            if any(segment in ("", ".", "..") for segment in prefix.rstrip("/").split("/") if prefix):
+                raise ValueError("empty, '.' and '..' folders are not allowed in an s3:// source")
+            return value
+        if "://" in value:
+            raise ValueError(
+                f"{value.partition('://')[0]}:// is no source; use a directory or s3://bucket/prefix"
+            )
+        if value.startswith("~"):
+            raise ValueError(
+                "~ is not expanded, because it depends on who runs the service; write the path out"
+            )
+        if not value.startswith("/") or "\0" in value:
+            raise ValueError(f"{value!r} is neither an absolute path nor s3://bucket/prefix")
+        return value
+
+    @field_validator("partition")
+    @classmethod
+    def _names_periods(cls, value: str | None, info: ValidationInfo) -> str | None:
+        kind = info.data.get("period")
+        if kind is None:  # the period itself is wrong, which is told already
+            return value
+        if value is not None:
+            Partition.parse(value, kind)
+        elif kind is not PeriodKind.NONE:
+            raise ValueError(
+                f"a feed by {kind} says how its directories are named, "
+                f'like partition: "{_PARTITION_EXAMPLES[kind]}"'
+            )
+        return value
+
+    @field_validator("include", "exclude")
+    @classmethod
+    def _can_match(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for pattern in value:
+            check_pattern(pattern)
+        return value
+
+    @field_validator("complete", mode="before")
+    @classmethod
+    def _one_way(cls, value: object) -> object:
+        """The form is chosen by its key, so that a mistake is told once and not once for each form."""
+        if isinstance(value, Marker | Settled):
+            return value
+        if not isinstance(value, dict):
+            raise ValueError("write {marker: _SUCCESS} or {settle_seconds: 300}")
+        if "marker" in value and "settle_seconds" in value:
+            raise ValueError("choose one of marker and settle_seconds")
+        if "marker" in value:
+            return Marker.model_validate(value)
+        if "settle_seconds" in value:
+            return Settled.model_validate(value)
+        meant = next(
+            filter(None, (did_you_mean(str(key), ("marker", "settle_seconds")) for key in value)), ""
+        )
+        raise ValueError(f"write {{marker: _SUCCESS}} or {{settle_seconds: 300}}{meant}")
+
+    @field_validator("complete")
+    @classmethod
+    def _fits_period(cls, value: Marker | Settled, info: ValidationInfo) -> Marker | Settled:
+        if isinstance(value, Marker) and info.data.get("period") is PeriodKind.NONE:
+            raise ValueError(
+                "a drop folder (period: none) is never complete as a whole, so a marker says nothing; "
+                "use complete: {settle_seconds: 300}"
+            )
+        return value
+
+    @field_validator("look_back")
+    @classmethod
+    def _has_periods(cls, value: int, info: ValidationInfo) -> int:
+        # Only runs for a value that was given: the default stands for a drop folder too, without a meaning.
+        if info.data.get("period") is PeriodKind.NONE:
+            raise ValueError("a drop folder (period: none) has no periods to look back on; remove it")
+        return value
+
+    @field_validator("freshness")
+    @classmethod
+    def _has_days(cls, value: FeedFreshness, info: ValidationInfo) -> FeedFreshness:
+        kind = info.data.get("period")
+        if kind in (PeriodKind.WEEK, PeriodKind.MONTH, PeriodKind.NONE) and value.days != tuple(Day):
+            raise ValueError(f"days says nothing for a feed with period: {kind}; remove it")
+        return value
+
+    @property
+    def partition_template(self) -> Partition | None:
+        """The partition taken apart; None for a drop folder."""
+        return None if self.partition is None else Partition.parse(self.partition, self.period)

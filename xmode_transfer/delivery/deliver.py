@@ -1,0 +1,396 @@
+"""Delivering one period of one subscription: claim, plan, send, prove, publish, close.
+
+All shells (``run``, the daemon, a worker) call this same function. Wherever the process dies, calling it
+again goes on from the ledger, and ends with every source file as one object and a manifest that lists only
+what is there.
+"""
+
+from dataclasses import dataclass, replace
+
+from xmode_transfer import telemetry
+from xmode_transfer.aws.stores import ObjectStore
+from xmode_transfer.config import Customer, Feed
+from xmode_transfer.model.errors import (
+    AlreadyRunning,
+    Defect,
+    ExitCode,
+    Interrupted,
+    LeaseLost,
+    RoleRefused,
+    UnsafeRole,
+    VendorIdentityError,
+    XmodeError,
+)
+from xmode_transfer.model.records import (
+    FINISHED,
+    Delivery,
+    DeliveryOutcome,
+    Failure,
+    Lease,
+    Run,
+    SourceProblem,
+    Status,
+)
+from xmode_transfer.sources.interface import PeriodState
+from xmode_transfer.telemetry import Event
+from xmode_transfer.transfer import leasing, publishing, superseded
+from xmode_transfer.transfer.destination import admit, opened
+from xmode_transfer.transfer.large import LargeObjects
+from xmode_transfer.transfer.planning import Plan, Planner
+from xmode_transfer.transfer.publishing import Incomplete, obstacle
+from xmode_transfer.transfer.rechecking import Recheck, Rechecked
+from xmode_transfer.transfer.sending import Sender, Sent, defect_of, failure_of, halts
+from xmode_transfer.transfer.workbench import Workbench
+
+
+def deliver(bench: Workbench, customer: Customer, feed: Feed, state: PeriodState) -> DeliveryOutcome:
+    """Delivers that period. Answers an outcome for everything that can happen to a delivery, refusals and
+    interruptions and defects included; raises only what concerns more than this delivery (our own identity,
+    the ledger)."""
+    period = state.period.label
+    started = bench.clock.monotonic()
+    with telemetry.bind(customer=customer.name, feed=feed.name, period=period):
+        try:
+            with leasing.held(
+                bench.ledger, leasing.of_delivery(customer.name, feed.name, period), bench.holder
+            ) as lease:
+                planner = Planner(bench, customer, feed, state, bench.sources(feed))
+                work = _Work(bench, customer, feed, planner, lease, started)
+                try:
+                    outcome = work.run()
+                except Exception as error:
+                    if isinstance(error, XmodeError) and not isinstance(error, Defect):
+                        raise
+                    telemetry.exception(Event.DEFECT)
+                    return work.broken(error if isinstance(error, Defect) else defect_of(error))
+            if outcome.outcome == Status.DELIVERED:
+                superseded.sweep(bench, customer, feed.name)
+            return outcome
+        except AlreadyRunning as error:
+            latest = bench.ledger.deliveries.latest(customer.name, feed.name, period)
+            revision = latest.revision if latest else 1
+            return failed(customer, feed, period, revision, error, outcome="already_running")
+
+
+def failed(
+    customer: Customer,
+    feed: Feed,
+    period: str,
+    revision: int,
+    error: XmodeError,
+    *,
+    outcome: str | None = None,
+    problems: tuple[SourceProblem, ...] = (),
+    seconds: float = 0.0,
+    ends_run: bool = False,
+) -> DeliveryOutcome:
+    """The outcome where nothing was sent because of that error."""
+    return DeliveryOutcome(
+        customer.name,
+        feed.name,
+        period,
+        revision,
+        outcome or str(_status(error)),
+        seconds=seconds,
+        failure=failure_of(error),
+        problems=problems,
+        exit_code=error.exit_code,
+        ends_run=ends_run,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Work:
+    """One execution: what ``deliver`` knows once the lease is held."""
+
+    bench: Workbench
+    customer: Customer
+    feed: Feed
+    planner: Planner
+    lease: Lease
+    started: float  # monotonic seconds
+
+    def run(self) -> DeliveryOutcome:
+        earlier = self.planner.latest()
+        if earlier is not None and _was_not_let_in(earlier):
+            refused = self._still_refused(earlier)
+            if refused is not None:
+                return refused
+        plan = self.planner.record(self.lease)
+        if plan.delivery is None:
+            return self._nothing_to_do(plan)
+        outcome = self._execute(plan, plan.delivery, earlier)
+        if outcome is None:
+            # under a key of this revision lies what must not be overwritten: the next revision goes beside it
+            self.planner.supersede(self.lease, plan.delivery)
+            plan = self.planner.record(self.lease)
+            assert plan.delivery is not None
+            outcome = self._execute(plan, plan.delivery, None)
+        if outcome is None:
+            raise Defect(f"{self.lease.name}: stale twice", hint="report this with the log")
+        return outcome
+
+    def _still_refused(self, earlier: Delivery) -> DeliveryOutcome | None:
+        """None when the customer lets us in by now: asked before the plan is made, since a customer who has
+        not mended its role is asked again and again, and a plan may be a million files. Asking in vain is
+        noted, and is no run."""
+        try:
+            admit(self.bench, self.customer)
+        except VendorIdentityError:
+            raise
+        except XmodeError as error:
+            delivery = self._noted(earlier, error)
+            telemetry.log(
+                Event.DELIVERY_STILL_REFUSED,
+                revision=delivery.revision,
+                attempts=delivery.attempts,
+                next_attempt_at=delivery.next_attempt_at,
+                **error.log_context(),
+            )
+            return self._without_a_run(delivery, error)
+        return None
+
+    def broken(self, defect: Defect) -> DeliveryOutcome:
+        """Notes a defect outside of any run: the next attempt takes the usual pause."""
+        latest = self.planner.latest()
+        if latest is None:
+            raise defect
+        if latest.status not in FINISHED and not latest.is_superseded:
+            self._noted(latest, defect)
+        return self._without_a_run(latest, defect)
+
+    def _noted(self, earlier: Delivery, error: XmodeError) -> Delivery:
+        now = self.bench.clock.now()
+        delivery = replace(
+            earlier,
+            status=_status(error),
+            failure=failure_of(error),
+            updated_at=now,
+            attempts=earlier.attempts + 1,
+            next_attempt_at=self.bench.backoff.next_attempt_at(earlier, now),
+        )
+        self.bench.ledger.deliveries.update(self.lease, delivery)
+        return delivery
+
+    def _without_a_run(self, delivery: Delivery, error: XmodeError) -> DeliveryOutcome:
+        return failed(
+            self.customer,
+            self.feed,
+            delivery.period,
+            delivery.revision,
+            error,
+            seconds=self._seconds(),
+            ends_run=_ends_run(error),
+        )
+
+    def _nothing_to_do(self, plan: Plan) -> DeliveryOutcome:
+        latest = self.planner.latest()
+        assert latest is not None
+        return DeliveryOutcome(
+            self.customer.name,
+            self.feed.name,
+            latest.period,
+            latest.revision,
+            "skipped",
+            skipped=plan.skipped,
+            seconds=self._seconds(),
+            manifest_key=latest.manifest_key,
+        )
+
+    def _execute(self, plan: Plan, delivery: Delivery, earlier: Delivery | None) -> DeliveryOutcome | None:
+        """One run towards the delivery, which the ledger had as ``earlier`` before it. None when it has to be
+        superseded."""
+        bench = self.bench
+        now = bench.clock.now()
+        run = Run(
+            # with the attempt, so that a clock that was set back gives no ID twice
+            id=f"{delivery.id[:12]}-{now:%Y%m%dT%H%M%S%f}-{delivery.attempts + 1}",
+            delivery_id=delivery.id,
+            started_at=now,
+            holder=bench.holder,
+            engine=bench.stores.info.name,
+        )
+        delivery = replace(
+            delivery,
+            status=Status.RUNNING,
+            updated_at=now,
+            attempts=delivery.attempts + 1,
+        )
+        bench.ledger.deliveries.update(self.lease, delivery)
+        bench.ledger.runs.start(self.lease, run)
+        bench.progress.delivery_started(
+            self.customer.name, self.feed.name, delivery.period, plan.upload_count, plan.upload_bytes
+        )
+        telemetry.log(
+            Event.DELIVERY_STARTED,
+            revision=delivery.revision,
+            run_id=run.id,
+            objects=plan.upload_count,
+            total_bytes=plan.upload_bytes,
+            skipped=plan.skipped,
+        )
+        for problem in plan.problems:
+            telemetry.warn(
+                Event.SOURCE_PROBLEM, name=problem.name, cause=problem.code, message=problem.message
+            )
+        sent, rechecked = Sent(), Rechecked()
+        error: XmodeError | None = None
+        try:
+            with opened(bench, self.customer) as store:
+                # Where everything is to be sent, nothing can be gone.
+                sends_all = plan.upload_count == delivery.object_count
+                before = None if sends_all else bench.ledger.objects.last_proof(delivery.id)
+                sent = self._send(store, delivery)
+                error = obstacle(bench, plan, sent)
+                if error is None and not sent.stale and before is not None:
+                    recheck = Recheck(bench, self.planner, store, delivery, self.lease, before, rechecked)
+                    sent.stale = recheck.run().stale
+                    delivery = self.planner.counted(self.lease, delivery)
+                    if rechecked.again and not sent.stale:
+                        plan.upload_count += rechecked.again
+                        bench.progress.delivery_started(
+                            self.customer.name,
+                            self.feed.name,
+                            delivery.period,
+                            rechecked.again,
+                            rechecked.again_bytes,
+                        )
+                        sent.add(self._send(store, delivery))
+                        error = obstacle(bench, plan, sent)
+                    bench.ledger.objects.spread_receipts(self.lease, delivery.id)
+                if error is None and not sent.stale:
+                    publishing.note_published(bench, self.customer, store, delivery, self.lease)
+                    LargeObjects(bench, self.customer, store, delivery, self.lease).tidy()
+                    published = publishing.publish(bench, self.customer, store, delivery, self.lease)
+                    sent.stale = published is None
+                    delivery = published or delivery
+        except XmodeError as raised:
+            error = raised
+        except Exception as raised:  # noqa: BLE001 - it is recorded, as what AWS and the source do is
+            telemetry.exception(Event.DEFECT)
+            error = defect_of(raised)
+        finally:
+            bench.progress.delivery_finished()
+        if sent.stale and error is None:
+            self._finish(run, plan, sent, "superseded", None)
+            return None
+        plan.skipped -= rechecked.again + rechecked.missing.total()
+        return self._close(run, plan, sent, rechecked, delivery, earlier, error)
+
+    def _send(self, store: ObjectStore, delivery: Delivery) -> Sent:
+        """Sends what is pending of the delivery."""
+        sender = Sender(
+            self.bench, self.customer, self.feed, self.planner.source, store, delivery, self.lease
+        )
+        return sender.send(self.bench.ledger.objects.pending(delivery.id))
+
+    def _close(
+        self,
+        run: Run,
+        plan: Plan,
+        sent: Sent,
+        rechecked: Rechecked,
+        delivery: Delivery,
+        earlier: Delivery | None,
+        error: XmodeError | None,
+    ) -> DeliveryOutcome:
+        if isinstance(error, LeaseLost):
+            telemetry.log(Event.LEASE_LOST, **error.log_context())
+            raise error  # the ledger takes nothing more from us; whoever holds the lease goes on
+        status = _status(error)
+        failure = failure_of(error) if error is not None else None
+        interrupted = isinstance(error, Interrupted)
+        word = "interrupted" if interrupted else str(status)
+        now = self.bench.clock.now()
+        # Our own identity is no trouble of this delivery, and whoever mends it wants no pause.
+        paused = error is not None and not isinstance(error, Interrupted | VendorIdentityError)
+        delivery = replace(
+            delivery,
+            status=status,
+            failure=None if interrupted else failure,
+            updated_at=now,
+            next_attempt_at=self.bench.backoff.next_attempt_at(earlier, now) if paused else None,
+        )
+        self.bench.ledger.deliveries.update(self.lease, delivery)
+        run = self._finish(run, plan, sent, word, failure)
+        fields = failure and {"cause": failure.cause, "party": failure.party, "message": failure.message}
+        telemetry.log(
+            Event.DELIVERY_FINISHED,
+            run_id=run.id,
+            revision=delivery.revision,
+            outcome=word,
+            uploaded=run.uploaded,
+            adopted=sent.adopted,
+            skipped=plan.skipped,
+            failed=run.failed,
+            sent_again=rechecked.again,
+            missing=delivery.missing_count,
+            sent_bytes=run.bytes,
+            seconds=round(run.seconds, 3),
+            manifest_key=delivery.manifest_key,
+            **(fields or {}),
+        )
+        if isinstance(error, VendorIdentityError):
+            raise error  # ours, and the same for every customer: said once, by whoever called
+        problems = [*plan.problems]
+        problems += [SourceProblem(name, its.cause, its.message) for name, its in sent.failures.items()]
+        return DeliveryOutcome(
+            self.customer.name,
+            self.feed.name,
+            delivery.period,
+            delivery.revision,
+            word,
+            uploaded=run.uploaded,
+            skipped=run.skipped,
+            failed=run.failed,
+            bytes=run.bytes,
+            seconds=run.seconds,
+            manifest_key=delivery.manifest_key if status is Status.DELIVERED else None,
+            failure=failure,
+            problems=tuple(problems),
+            exit_code=error.exit_code if error is not None else ExitCode.DONE,
+            ends_run=error is not None and _ends_run(error),
+            sent_again=rechecked.again,
+            missing=delivery.missing_count,
+        )
+
+    def _finish(self, run: Run, plan: Plan, sent: Sent, outcome: str, failure: Failure | None) -> Run:
+        run = replace(
+            run,
+            finished_at=self.bench.clock.now(),
+            outcome=outcome,
+            uploaded=sent.uploaded,
+            skipped=plan.skipped + sent.adopted,
+            failed=sent.failed + len(plan.problems),
+            bytes=sent.uploaded_bytes,
+            seconds=self._seconds(),
+            failure=failure,
+        )
+        self.bench.ledger.runs.finish(self.lease, run)
+        return run
+
+    def _seconds(self) -> float:
+        return self.bench.clock.monotonic() - self.started
+
+
+def _ends_run(error: XmodeError) -> bool:
+    """Whether the customer's other deliveries would meet it too, or are not to be begun."""
+    if isinstance(error, Incomplete | Defect):
+        return False
+    return isinstance(error, Interrupted) or halts(error)
+
+
+def _was_not_let_in(delivery: Delivery) -> bool:
+    """Whether the delivery waits because the customer's role does not let us in."""
+    cause = delivery.failure.cause if delivery.failure is not None else None
+    return delivery.status is Status.BLOCKED and cause in (RoleRefused.code, UnsafeRole.code)
+
+
+def _status(error: XmodeError | None) -> Status:
+    if error is None:
+        return Status.DELIVERED
+    if isinstance(error, Interrupted):
+        return Status.PLANNED
+    if error.exit_code == ExitCode.BLOCKED:
+        return Status.BLOCKED
+    return Status.FAILED

@@ -1,1 +1,0 @@
-"""Shells: parse, call one service, render. No decisions."""

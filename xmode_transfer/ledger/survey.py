@@ -1,0 +1,336 @@
+"""The survey of how every subscription stands.
+
+A ledger holds months of deliveries of thousands of subscriptions. The survey reads none of that history: it
+steps from one subscription to the next along an index, and takes the newest row of each.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import (
+    CTE,
+    ColumnElement,
+    Connection,
+    ScalarSelect,
+    Table,
+    exists,
+    func,
+    literal,
+    or_,
+    select,
+    tuple_,
+)
+
+from xmode_transfer.ledger import daemons, keys
+from xmode_transfer.ledger.database import Database
+from xmode_transfer.ledger.deliveries import DELIVERIES
+from xmode_transfer.ledger.tables import (
+    ACT,
+    CAPABILITIES,
+    DELIVERY,
+    LOOK,
+    access_checks,
+    access_findings,
+    acts,
+    capabilities,
+    deliveries,
+    looks,
+    objects,
+    passed_over,
+    periods,
+    receipts,
+    runs,
+    upload_parts,
+    uploads,
+)
+from xmode_transfer.ledger.watching import known_discrepancies
+from xmode_transfer.model.findings import DISPROVED_BY_SENDING, Severity
+from xmode_transfer.model.operations import ActKind
+from xmode_transfer.model.records import Delivery, Status, UploadStatus
+from xmode_transfer.model.source_scans import (
+    CheckSummary,
+    CleanupSummary,
+    LeftBehind,
+    OpenDelivery,
+    Subscription,
+    Survey,
+)
+
+_OPEN = (Status.PLANNED, Status.RUNNING, Status.FAILED, Status.BLOCKED)
+SUMMED_OBJECTS = 50_000
+"""Of so many planned objects at most it is asked whether they were sent: a survey comes every few seconds."""
+_ASKED_AT_ONCE = 500
+
+
+def survey(database: Database) -> Survey:
+    free, used = database.space()
+    return database.read(lambda connection: _survey(connection, free, used))
+
+
+def _survey(connection: Connection, free: int | None, used: int) -> Survey:
+    return Survey(
+        looks={(row.customer, row.feed): LOOK.record(row) for row in connection.execute(select(looks))},
+        delivered=_delivered(connection),
+        open=_open(connection),
+        capabilities={
+            row.customer: CAPABILITIES.record(row) for row in connection.execute(select(capabilities))
+        },
+        left_behind=_left_behind(connection),
+        checks=_checks(connection),
+        cleanups=_cleanups(connection),
+        discrepancies=known_discrepancies(connection),
+        superseded=keys.superseded_left(connection),
+        passed_over=_passed_over(connection),
+        not_attested=_not_attested(connection),
+        daemon=next(iter(daemons.newest(connection, 1)), None),
+        free_bytes=free,
+        used_bytes=used,
+    )
+
+
+def _not_attested(connection: Connection) -> dict[Subscription, int]:
+    counted = (
+        select(periods.c.customer, periods.c.feed, func.count())
+        .join_from(deliveries, periods)
+        .where(deliveries.c.not_attested.is_not(None))
+        .group_by(periods.c.customer, periods.c.feed)
+    )
+    return {(customer, feed): count for customer, feed, count in connection.execute(counted)}
+
+
+def _delivered(connection: Connection) -> dict[Subscription, Delivery]:
+    """Of each subscription the delivery of the newest period that has one."""
+    known = _each(periods, "customer", "feed")
+    of_known, done, revision = periods.alias("of_known"), deliveries.alias("done"), deliveries.alias("last")
+    delivered = Status.DELIVERED
+    has_one = exists().where(done.c.period_id == of_known.c.id, done.c.status == delivered)
+    newest = _newest(known, of_known, of_known.c.period, has_one)
+    highest = (
+        select(func.max(revision.c.revision))
+        .where(revision.c.period_id == deliveries.c.period_id, revision.c.status == delivered)
+        .correlate(deliveries)
+        .scalar_subquery()
+    )
+    query = (
+        select(deliveries, periods.c.customer, periods.c.feed, periods.c.period)
+        .select_from(known)
+        .join(periods, periods.c.id == newest)
+        .join(deliveries, deliveries.c.period_id == periods.c.id)
+        .where(deliveries.c.revision == highest)
+    )
+    return {(row.customer, row.feed): DELIVERY.record(row) for row in connection.execute(query)}
+
+
+def _open(connection: Connection) -> dict[Subscription, tuple[OpenDelivery, ...]]:
+    later = deliveries.alias("later")
+    # The IDs of one delivery's runs sort as their times do (delivery/deliver.py), and are in the index.
+    since_at = (
+        select(runs.c.finished_at)
+        .where(
+            runs.c.delivery_id == deliveries.c.id,
+            runs.c.outcome.in_([Status.FAILED, Status.BLOCKED]),
+        )
+        .order_by(runs.c.id)
+        .limit(1)
+        .correlate(deliveries)
+        .scalar_subquery()
+    )
+    query = (
+        DELIVERIES.add_columns(since_at.label("since_at"))
+        .where(
+            deliveries.c.status.in_(_OPEN),
+            ~exists().where(
+                later.c.period_id == deliveries.c.period_id, later.c.revision > deliveries.c.revision
+            ),
+        )
+        .order_by(periods.c.period)
+    )
+    rows = connection.execute(query).all()
+    begun = [DELIVERY.record(row) for row in rows]
+    sent = _sent_bytes(connection, begun)
+    found: dict[Subscription, list[OpenDelivery]] = {}
+    for row, delivery in zip(rows, begun, strict=True):
+        since = row.since_at if delivery.failure is not None else None
+        item = OpenDelivery(delivery, since or delivery.created_at, sent.get(delivery.id, 0))
+        found.setdefault((delivery.customer, delivery.feed), []).append(item)
+    return {place: tuple(items) for place, items in found.items()}
+
+
+def _sent_bytes(connection: Connection, begun: Sequence[Delivery]) -> dict[str, int]:
+    """Of each delivery the bytes that have receipts, as far as there are any. Where there are too many
+    objects to look at, those deliveries come first whose objects are largest: they weigh most."""
+    chosen, left = [], SUMMED_OBJECTS
+    for item in sorted(begun, key=lambda item: item.total_bytes / max(1, item.object_count), reverse=True):
+        if 0 < item.object_count <= left:
+            left -= item.object_count
+            chosen.append(item.id)
+    sent: dict[str, int] = {}
+    for start in range(0, len(chosen), _ASKED_AT_ONCE):
+        # By the plan's own names: a drop folder's period has the receipts of all its revisions.
+        query = (
+            select(deliveries.c.id, func.sum(objects.c.size))
+            .join_from(deliveries, objects)
+            .join(receipts)
+            .where(deliveries.c.id.in_(chosen[start : start + _ASKED_AT_ONCE]))
+            .group_by(deliveries.c.id)
+        )
+        sent |= {number: int(size) for number, size in connection.execute(query)}
+    # Of large objects that are on their way, the parts that have arrived.
+    of_parts = (
+        select(uploads.c.delivery_id, func.sum(upload_parts.c.size))
+        .join_from(uploads, upload_parts)
+        .where(uploads.c.status == UploadStatus.OPEN)
+        .group_by(uploads.c.delivery_id)
+    )
+    for number, size in connection.execute(of_parts):
+        sent[number] = sent.get(number, 0) + int(size)
+    return sent
+
+
+def _left_behind(connection: Connection) -> dict[str, LeftBehind]:
+    query = (
+        select(
+            uploads.c.customer,
+            func.count(),
+            func.sum(uploads.c.sent_bytes),
+            func.min(uploads.c.opened_at),
+            func.count() - func.count(uploads.c.abort_at),
+            func.max(uploads.c.abort_at),
+        )
+        .where(uploads.c.status == UploadStatus.LEFT_BEHIND)
+        .group_by(uploads.c.customer)
+    )
+    return {
+        customer: LeftBehind(count, int(size or 0), oldest, kept, ends)
+        for customer, count, size, oldest, kept, ends in connection.execute(query)
+    }
+
+
+def _checks(connection: Connection) -> dict[str, CheckSummary]:
+    """Of each customer the last check; with grave findings, what they are, and since when there are some."""
+    known = _each(access_checks, "customer")
+    of_known, good, bad = (
+        access_checks.alias("of_known"),
+        access_checks.alias("good"),
+        access_checks.alias("bad"),
+    )
+    newest = _newest(known, of_known, of_known.c.checked_at)
+    last_good = (
+        select(good.c.checked_at)
+        .where(good.c.customer == access_checks.c.customer, good.c.outcome == "ok")
+        .order_by(good.c.checked_at.desc())
+        .limit(1)
+        .correlate(access_checks)
+        .scalar_subquery()
+    )
+    bad_since = (
+        select(func.min(bad.c.checked_at))
+        .where(
+            bad.c.customer == access_checks.c.customer,
+            bad.c.checked_at > func.coalesce(last_good, literal("")),
+        )
+        .correlate(access_checks)
+        .scalar_subquery()
+    )
+    query = (
+        select(access_checks, bad_since.label("bad_since"))
+        .select_from(known)
+        .join(access_checks, access_checks.c.id == newest)
+    )
+    rows = connection.execute(query).all()
+    found = {row.customer: CheckSummary(row.checked_at, row.outcome) for row in rows if row.outcome == "ok"}
+    for row in rows:
+        if row.outcome != "ok":
+            found[row.customer] = _bad_check(connection, row)
+    return found
+
+
+def _bad_check(connection: Connection, row: Any) -> CheckSummary:
+    grave = connection.execute(
+        select(access_findings)
+        .where(
+            access_findings.c.check_id == row.id,
+            access_findings.c.severity.in_([Severity.ERROR, Severity.CRITICAL]),
+        )
+        .order_by(access_findings.c.severity, access_findings.c.number)  # critical before error
+    ).all()
+    if any(item.cause in DISPROVED_BY_SENDING for item in grave) and _has_sent(connection, row):
+        grave = [item for item in grave if item.cause not in DISPROVED_BY_SENDING]
+    causes = tuple(dict.fromkeys(item.cause for item in grave if item.cause))
+    first = next((item for item in grave if item.cause), None)
+    return CheckSummary(
+        row.checked_at,
+        row.outcome,
+        causes,
+        first.party if first else None,
+        first.message if first else "",
+        row.bad_since,
+    )
+
+
+def _has_sent(connection: Connection, check: Any) -> bool:
+    """Whether a run that began after the check has put something into the customer's bucket."""
+    query = (
+        select(runs.c.id)
+        .join(deliveries, deliveries.c.id == runs.c.delivery_id)
+        .join(periods, periods.c.id == deliveries.c.period_id)
+        .where(
+            periods.c.customer == check.customer,
+            deliveries.c.updated_at > check.checked_at,
+            runs.c.started_at > check.checked_at,
+            or_(runs.c.outcome == Status.DELIVERED, runs.c.uploaded > 0),
+        )
+        .limit(1)
+    )
+    return connection.execute(query).first() is not None
+
+
+def _cleanups(connection: Connection) -> dict[str, CleanupSummary]:
+    known = _each(acts, "customer")
+    of_known = acts.alias("of_known")
+    ended = (of_known.c.kind == ActKind.CLEANUP, of_known.c.finished_at.is_not(None))
+    newest = _newest(known, of_known, of_known.c.started_at, *ended)
+    query = select(acts).select_from(known).join(acts, acts.c.id == newest)
+    done = [ACT.record(row) for row in connection.execute(query)]
+    return {
+        act.customer: CleanupSummary(act.finished_at, act.outcome or "", act.failed, act.failure)
+        for act in done
+        if act.finished_at is not None
+    }
+
+
+def _passed_over(connection: Connection) -> dict[Subscription, str]:
+    query = select(passed_over.c.customer, passed_over.c.feed, func.max(passed_over.c.period)).group_by(
+        passed_over.c.customer, passed_over.c.feed
+    )
+    return {(customer, feed): period for customer, feed, period in connection.execute(query)}
+
+
+def _newest(known: CTE, table: Any, at: ColumnElement[Any], *which: ColumnElement[bool]) -> ScalarSelect[Any]:
+    """The ID of the last row, by ``at``, that belongs to a row of ``known`` and of which all that is true."""
+    same = (table.c[column.name] == column for column in known.c)
+    query = select(table.c.id).where(*same, *which).order_by(at.desc(), table.c.id.desc()).limit(1)
+    return query.correlate(known).scalar_subquery()
+
+
+def _each(table: Table, *names: str) -> CTE:
+    """Each combination of the leading columns of one of the table's indices, by steps along the index: as
+    many as there are combinations, however many rows there are. The table has an ``id``."""
+    beginning, beyond, following = table.alias("beginning"), table.alias("beyond"), table.alias("following")
+    columns = [beginning.c[name] for name in names]
+    first = select(*columns).order_by(*columns).limit(1).subquery("first")
+    steps = select(*first.c).cte(f"each_of_{table.name}", recursive=True)
+    past = [beyond.c[name] for name in names]
+    next_id = (
+        select(beyond.c.id)
+        .where(tuple_(*past) > tuple_(*(steps.c[name] for name in names)))
+        .order_by(*past)
+        .limit(1)
+        .correlate(steps)
+        .scalar_subquery()
+    )
+    return steps.union_all(
+        select(*(following.c[name] for name in names))
+        .select_from(steps)
+        .join(following, following.c.id == next_id)
+    )

@@ -1,0 +1,160 @@
+"""What is watched, and what is told of it: sources, discrepancies, alerts, and notices for customers."""
+
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+
+from sqlalchemy import Connection, delete, insert, select
+
+from xmode_transfer.ledger.database import Database
+from xmode_transfer.ledger.subject import Subject, only
+from xmode_transfer.ledger.tables import (
+    ALERT,
+    DISCREPANCY,
+    LOOK,
+    NOTICE,
+    alerts,
+    discrepancies,
+    looks,
+    notices,
+    passed_over,
+)
+from xmode_transfer.model.alerts import Alert
+from xmode_transfer.model.notices import Notice, NoticeStatus
+from xmode_transfer.model.records import Delivery, Lease, Status
+from xmode_transfer.model.source_scans import Look
+from xmode_transfer.model.verification import Discrepancy, Scope
+
+
+class Sources(Subject):
+    """What was seen at the sources, and what is not to be delivered of it."""
+
+    def record(self, look: Look) -> Look:
+        """Remembers a look at a feed's source for a customer, in place of the one before; answers it with
+        what the one before knew (``Look.after``). A delivery of a due period that is closed later takes that
+        period out again."""
+
+        def action(connection: Connection) -> Look:
+            known = look.after(_last(connection, look.customer, look.feed))
+            _put(connection, self._database, known)
+            return known
+
+        return self._write(action)
+
+    def last(self, customer: str, feed: str) -> Look | None:
+        """The last look."""
+        return self._read(lambda c: _last(c, customer, feed))
+
+    def pass_over(self, customer: str, feed: str, markers: Mapping[str, str], passed_at: datetime) -> None:
+        """Remembers periods (by label, with the source's completeness mark) that are not delivered unless
+        somebody names them, or the source declares them anew. Idempotent."""
+        rows = [
+            {"customer": customer, "feed": feed, "period": period, "marker": marker, "passed_at": passed_at}
+            for period, marker in markers.items()
+        ]
+        if rows:
+            self._write(lambda c: c.execute(self._database.upsert(passed_over), rows))
+
+    def passed_over(self, customer: str, feed: str) -> dict[str, str]:
+        """Such periods by label, with the mark for which they were passed over."""
+        query = select(passed_over.c.period, passed_over.c.marker).filter_by(customer=customer, feed=feed)
+        return {row.period: row.marker for row in self._rows(query)}
+
+
+def settle(connection: Connection, database: Database, delivery: Delivery) -> None:
+    """Takes a period that was delivered out of the last look."""
+    if delivery.status is not Status.DELIVERED:
+        return
+    look = _last(connection, delivery.customer, delivery.feed)
+    if look is not None and delivery.period in look.due:
+        _put(connection, database, look.without(delivery.period, delivery.updated_at))
+
+
+def _last(connection: Connection, customer: str, feed: str) -> Look | None:
+    row = connection.execute(select(looks).filter_by(customer=customer, feed=feed)).one_or_none()
+    return None if row is None else LOOK.record(row)
+
+
+def _put(connection: Connection, database: Database, look: Look) -> None:
+    connection.execute(database.upsert(looks).values(LOOK.values(look)))
+
+
+class Discrepancies(Subject):
+    """What the last verification of each period found; the survey has it."""
+
+    def record(self, customer: str, scope: Scope, found: Iterable[Discrepancy]) -> None:
+        """What a verification of the scope found, in place of what was known of it. What was found before
+        keeps since when."""
+        items = list(found)
+
+        def action(connection: Connection) -> None:
+            rows = connection.execute(select(discrepancies).filter_by(customer=customer)).all()
+            since = {
+                (row.feed, row.period, row.flaw): row.since_at
+                for row in rows
+                if scope.covers(row.feed, row.period)
+            }
+            for feed, period in dict.fromkeys((feed, period) for feed, period, _ in since):
+                connection.execute(
+                    delete(discrepancies).filter_by(customer=customer, feed=feed, period=period)
+                )
+            values = [
+                {
+                    "customer": customer,
+                    **DISCREPANCY.values(item),
+                    "since_at": since.get((item.feed, item.period, item.flaw), item.since_at),
+                }
+                for item in items
+            ]
+            if values:
+                connection.execute(insert(discrepancies), values)
+
+        self._write(action)
+
+
+def known_discrepancies(connection: Connection) -> dict[str, tuple[Discrepancy, ...]]:
+    """By customer, in the order of feeds and periods."""
+    columns = discrepancies.c
+    query = select(discrepancies).order_by(columns.customer, columns.feed, columns.period, columns.flaw)
+    found: dict[str, list[Discrepancy]] = {}
+    for row in connection.execute(query):
+        found.setdefault(row.customer, []).append(DISCREPANCY.record(row))
+    return {customer: tuple(items) for customer, items in found.items()}
+
+
+class Alerts(Subject):
+    """Which causes are alerts, and who was notified."""
+
+    def known(self) -> list[Alert]:
+        """All that are remembered, in the order of fingerprints."""
+        rows = self._rows(select(alerts).order_by(alerts.c.fingerprint))
+        return [ALERT.record(row, notifications=row.notifications) for row in rows]
+
+    def record(self, lease: Lease, changed: Iterable[Alert] = (), forgotten: Iterable[str] = ()) -> None:
+        """Adds or overwrites alerts; forgets those of these fingerprints. All of it or nothing."""
+        rows = [{**ALERT.values(alert), "notifications": alert.notifications} for alert in changed]
+        forgetting = delete(alerts).where(alerts.c.fingerprint.in_(list(forgotten)))
+
+        def action(connection: Connection) -> None:
+            if rows:
+                connection.execute(self._database.upsert(alerts), rows)
+            connection.execute(forgetting)
+
+        self._fenced(lease, action)
+
+
+class Notices(Subject):
+    """What customers were told, or are to be, in their buckets."""
+
+    def find(
+        self, customer: str | None = None, statuses: Iterable[NoticeStatus] | None = None
+    ) -> list[Notice]:
+        """The oldest first."""
+        query = select(notices).order_by(notices.c.made_at, notices.c.key)
+        return self._records(
+            NOTICE, only(query, (notices.c.customer, customer), (notices.c.status, statuses))
+        )
+
+    def record(self, lease: Lease, changed: Iterable[Notice]) -> None:
+        """Adds notices, or overwrites those of the same mark. All of it or nothing."""
+        rows = [NOTICE.values(notice) for notice in changed]
+        self._fenced(lease, lambda c: rows and c.execute(self._database.upsert(notices), rows))

@@ -1,0 +1,367 @@
+"""The queue of a fleet: the port ``WorkQueue`` over Procrastinate's tables in the ledger's database.
+
+A customer's queued and running jobs are rows of ``procrastinate_jobs``, with the customer as ``lock`` and as
+``queueing_lock``: one is queued and one runs at most. They are written and taken on the ledger's own
+connection, by the functions that Procrastinate's schema brings, so a job, its customer's lease and its result
+are one transaction. Procrastinate's own worker was tried first; what it does when a connection is lost or a
+machine is frozen is in docs/architecture.md. The lease, which ``run`` takes too, is the fence.
+
+Rows are locked in one order: the job, the lease, ``queue_customers``. The clock's row is never waited for.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+from datetime import datetime, timedelta
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from sqlalchemy import (
+    Connection,
+    Double,
+    cast,
+    delete,
+    func,
+    select,
+    update,
+)
+
+from xmode_transfer.config.times import Work
+from xmode_transfer.ledger import daemons, leases, processes
+from xmode_transfer.ledger import job_statements as sql
+from xmode_transfer.ledger.database import Database
+from xmode_transfer.ledger.subject import Subject
+from xmode_transfer.ledger.tables import ENTRY, WORKER, queue_clock, queue_customers, workers
+from xmode_transfer.ledger.tables.base import text_of
+from xmode_transfer.ledger.writer import GroupCommit
+from xmode_transfer.model.errors import AlreadyRunning, LeaseLost
+from xmode_transfer.model.jobs import (
+    BUSY_SECONDS,
+    QUIET_AFTER,
+    SILENT_AFTER,
+    FleetStatus,
+    Job,
+    JobRequest,
+    JobResult,
+    JobState,
+    QueueEntry,
+    WorkerRecord,
+    customer_lease,
+    merged,
+)
+
+if TYPE_CHECKING:
+    from xmode_transfer.model.process import Clock
+
+T = TypeVar("T")
+
+REBASE_ABOVE = 1e6
+"""A virtual time beyond this is put back to 0, so that priorities fit their 32 bits."""
+SETTLING_SECONDS = 20.0
+"""After a server was away, its clients are given so long to renew their leases."""
+_REQUESTS = 100
+"""Requests to a transaction."""
+_TIDY_SECONDS = 3600.0
+_REMEMBERED = timedelta(hours=1)
+
+
+class ProcrastinateQueue(Subject):
+    """Implements ``WorkQueue``, on PostgreSQL; ``service.cluster`` makes the tables that it needs."""
+
+    def __init__(self, database: Database, writer: GroupCommit, clock: "Clock") -> None:
+        super().__init__(database, writer)
+        self._clock = clock
+        self._life: str | None = None
+        self._life_since = 0.0
+        self._tidied: float | None = None
+
+    # --- Daemons
+
+    def register(self, weights: Mapping[str, int], known: Iterable[QueueEntry] = ()) -> None:
+        wanted = dict(weights)
+        entries = {entry.customer: entry for entry in known}
+
+        def action(connection: Connection) -> None:
+            now = self._database.now(connection, self._clock)
+            there = _weights(connection)
+            if gone := sorted(there.keys() - wanted.keys()):
+                connection.execute(sql.TAKE_OUT, {"customers": gone})
+                connection.execute(sql.ABORT, {"customers": gone})
+                connection.execute(delete(queue_customers).where(queue_customers.c.customer.in_(gone)))
+            for name in sorted(name for name in there.keys() & wanted.keys() if there[name] != wanted[name]):
+                connection.execute(
+                    update(queue_customers)
+                    .where(queue_customers.c.customer == name)
+                    .values(weight=wanted[name])
+                )
+            connection.execute(
+                self._database.insert(queue_clock).on_conflict_do_nothing(), {"id": 1, "clock": 0.0}
+            )
+            if new := sorted(wanted.keys() - there.keys()):
+                connection.execute(
+                    self._database.insert(queue_customers).on_conflict_do_nothing(),
+                    [
+                        {
+                            "customer": name,
+                            "weight": wanted[name],
+                            "spent": 0.0,
+                            "backfill": False,
+                            **ENTRY.values(entries.get(name) or QueueEntry(name, JobState.RESTING, now)),
+                        }
+                        for name in new
+                    ],
+                )
+
+        if self._read(_weights) != wanted:
+            self._alone(action)
+
+    def enqueue(self, requests: Iterable[JobRequest]) -> None:
+        wanted = list(merged(requests).values())
+        for start in range(0, len(wanted), _REQUESTS):
+            self._alone(partial(self._enqueue, requests=wanted[start : start + _REQUESTS]))
+
+    def _enqueue(self, connection: Connection, requests: list[JobRequest]) -> None:
+        connection.execute(
+            sql.ENQUEUE,
+            {
+                "customers": [request.customer for request in requests],
+                "skip_backoff": [request.skip_backoff for request in requests],
+                "serving_at": [request.serving_at and text_of(request.serving_at) for request in requests],
+                "live": [request.is_live for request in requests],
+                "now": text_of(self._database.now(connection, self._clock)),
+            },
+        )
+
+    def stop(self, customer: str) -> None:
+        self._alone(lambda connection: connection.execute(sql.ABORT, {"customers": [customer]}))
+
+    def snapshot(self) -> list[QueueEntry]:
+        return [_entry_of(row) for row in self._read(lambda c: c.execute(sql.SNAPSHOT).all())]
+
+    def reap(self) -> list[str]:
+        life = self._young_life()
+        abandoned = self._read(lambda connection: self._abandoned(connection, life))
+        taken = [row.customer for row in abandoned if self._alone(partial(self._take, found=row, life=life))]
+        now = self._clock.monotonic()
+        if self._tidied is None or now - self._tidied >= _TIDY_SECONDS:
+            self._tidied = now
+            self._alone(self._tidy)
+        return taken
+
+    def _young_life(self) -> str | None:
+        """The mark of the server's life, for as long as this process has not known it for long: the server
+        was restarted, or another took its place, and those that it was away for have yet to renew their
+        leases."""
+        life, now = self._database.presence(processes.this_process()), self._clock.monotonic()
+        if life != self._life:
+            self._life, self._life_since = life, now
+        return life if now - self._life_since < SETTLING_SECONDS else None
+
+    def _abandoned(self, connection: Connection, life: str | None, number: int | None = None) -> list[Any]:
+        """The running jobs, or the one of that number, whose lease anybody might claim. Where a ``life`` of
+        the server is given, leases that were last renewed in another one are not judged by their time: their
+        holders could not reach the server for a while, and are about to renew them."""
+        now = self._database.now(connection, self._clock)
+
+        def may_renew(row: Any) -> bool:
+            return row.presence is not None and not self._database.is_dead(
+                connection, row.holder, row.presence
+            )
+
+        return [
+            row
+            for row in connection.execute(sql.HELD, {"under": customer_lease(""), "id": number}).all()
+            if leases.is_claimable(connection, self._database, row, now)
+            and (life in (None, row.presence) or not may_renew(row))
+        ]
+
+    def _take(self, connection: Connection, found: Any, life: str | None) -> bool:
+        """Takes the job over, if it is still as it was when it was looked at."""
+        running = connection.execute(sql.RUNNING, {"id": found.id, "generation": found.generation}).all()
+        if not running or not self._abandoned(connection, life, found.id):
+            return False
+        leases.revoke(connection, customer_lease(found.customer), found.begun_by)
+        leases.revoke_under(connection, f"delivery/{found.customer}/", found.begun_by)
+        connection.execute(sql.FINISH, {"id": found.id, "how": "failed"})
+        self._enqueue_anew(connection, found.customer, _request_of(found))
+        return True
+
+    def _enqueue_anew(self, connection: Connection, customer: str, request: JobRequest | None) -> None:
+        """After a job has ended: for what the request says, and what was asked for while the job ran."""
+        for row in connection.execute(sql.TAKE_OUT, {"customers": [customer]}).all():
+            request = _request_of(row).merged(request)
+        if request is not None:
+            self._enqueue(connection, [request])
+
+    def _tidy(self, connection: Connection) -> None:
+        now = self._database.now(connection, self._clock)
+        connection.execute(delete(workers).where(workers.c.seen_at < now - _REMEMBERED))
+        if (connection.execute(select(queue_clock.c.clock)).scalar() or 0.0) > REBASE_ABOVE:
+            for statement in sql.REBASE:
+                connection.execute(statement)
+
+    def workers(self) -> list[WorkerRecord]:
+        def action(connection: Connection) -> list[WorkerRecord]:
+            now = self._database.now(connection, self._clock)
+            query = (
+                select(workers)
+                .where(workers.c.seen_at >= now - _REMEMBERED)
+                .order_by(workers.c.seen_at.desc(), workers.c.holder)
+            )
+            found = [
+                WORKER.record(row, holder=row.holder, gone=False) for row in connection.execute(query).all()
+            ]
+            return [replace(worker, gone=self._is_gone(connection, worker, now)) for worker in found]
+
+        return self._read(action)
+
+    def _is_gone(self, connection: Connection, worker: WorkerRecord, now: datetime) -> bool:
+        if worker.stopped_at is not None or now - worker.seen_at < QUIET_AFTER:
+            return False
+        return leases.is_left_behind(connection, self._database, f"worker/{worker.holder}")
+
+    # --- Workers
+
+    def next(self, holder: str, ttl_seconds: float, *, broken_off: bool) -> Job | None:
+        begun: list[Job] = []  # what an attempt wrote whose commit was not answered
+
+        def action(connection: Connection) -> Job | None:
+            for written in begun:
+                if self._is_running(connection, written):
+                    return written
+            while (row := connection.execute(sql.FETCH, queue).one_or_none()) is not None:
+                job = self._begin(connection, row, holder, presence, ttl_seconds)
+                if job is not None:
+                    begun.append(job)
+                    return job
+            return None
+
+        queue = {"queue": sql.BROKEN_OFF if broken_off else sql.REGULAR}
+        presence = self._database.presence(holder)
+        return self._alone(action)
+
+    def _begin(
+        self, connection: Connection, row: Any, holder: str, presence: str | None, ttl_seconds: float
+    ) -> Job | None:
+        try:
+            lease = leases.claim(
+                connection,
+                self._database,
+                customer_lease(row.customer),
+                holder,
+                presence,
+                self._clock,
+                ttl_seconds,
+            )
+        except AlreadyRunning:  # a `run` has it
+            connection.execute(sql.PUT_BACK, {"id": row.id, "seconds": BUSY_SECONDS})
+            return None
+        cost = 1.0 / cast(queue_customers.c.weight, Double)
+        known = connection.execute(
+            update(queue_customers)
+            .where(queue_customers.c.customer == row.customer)
+            .values(spent=row.tag + cost)
+            .returning(queue_customers.c.ended, queue_customers.c.serving_at, queue_customers.c.reread_at)
+        ).one_or_none()
+        if known is None:  # it takes part no more, since a moment ago
+            leases.release(connection, lease)
+            connection.execute(sql.FINISH, {"id": row.id, "how": "failed"})
+            return None
+        now = text_of(self._database.now(connection, self._clock))
+        connection.execute(
+            sql.BEGUN, {"id": row.id, "holder": holder, "generation": lease.generation, "now": now}
+        )
+        if row.queue_name == sql.REGULAR:  # what one that is broken off has had says nothing about the others
+            connection.execute(sql.MOVE_CLOCK, {"tag": row.tag})
+        serving = [at for at in (row.serving_at, known.serving_at) if at is not None]
+        return Job(
+            row.customer,
+            lease,
+            row.skip_backoff,
+            max(serving, default=None),
+            known.ended,
+            known.reread_at,
+            row.id,
+        )
+
+    def _is_running(self, connection: Connection, job: Job) -> bool:
+        values = {"id": job.number, "generation": job.lease.generation}
+        return connection.execute(sql.RUNNING, values).one_or_none() is not None
+
+    def delivers(self, job: Job, feed: str, period: str) -> None:
+        which = queue_customers.c.customer == job.customer
+        self._fenced(
+            job.lease,
+            lambda c: c.execute(update(queue_customers).where(which).values(feed=feed, period=period)),
+        )
+
+    def done(self, job: Job, result: JobResult) -> None:
+        said: list[Job] = []  # written by an attempt whose commit was not answered
+
+        def action(connection: Connection) -> None:
+            which = queue_customers.c.customer == job.customer
+            if not self._is_running(connection, job):
+                ended = connection.execute(select(queue_customers.c.ended).where(which)).scalar()
+                if said and ended in (None, job.lease.generation):
+                    return
+                raise LeaseLost(
+                    f"The job of {job.customer} is no longer ours.",
+                    hint="Nothing was written. Another worker took it over, or the ledger was restored from "
+                    "a backup while it ran; the customer's next job finds what was delivered.",
+                )
+            leases.check(connection, job.lease)
+            said.append(job)
+            if result.looked and job.serving_at is not None:
+                daemons.serve(connection, self._database, job.customer, Work.DELIVER, job.serving_at)
+            leases.release(connection, job.lease)
+            connection.execute(sql.FINISH, {"id": job.number, "how": "succeeded"})
+            entry = QueueEntry.after(job, result, self._database.now(connection, self._clock))
+            values = ENTRY.values(entry) | {
+                "backfill": result.backfill,
+                "serving_at": None if result.looked else job.serving_at,
+            }
+            if result.reread_at is not None:
+                values["reread_at"] = result.reread_at
+            connection.execute(update(queue_customers).where(which).values(values))
+            again = JobRequest(job.customer) if result.again else None
+            self._enqueue_anew(connection, job.customer, again)
+
+        self._alone(action)
+
+    def beat(self, worker: WorkerRecord) -> FleetStatus:
+        def action(connection: Connection) -> FleetStatus:
+            now = self._database.now(connection, self._clock)
+            values = WORKER.values(replace(worker, seen_at=now))
+            adding = self._database.insert(workers).values(holder=worker.holder, **values)
+            connection.execute(adding.on_conflict_do_update(index_elements=["holder"], set_=values))
+            alive = select(func.count()).where(
+                workers.c.stopped_at.is_(None), workers.c.seen_at >= now - SILENT_AFTER
+            )
+            return FleetStatus(
+                workers=connection.execute(alive).scalar_one(),
+                queued=connection.execute(sql.QUEUED).scalar_one(),
+                to_stop=frozenset(connection.execute(sql.TO_STOP, {"holder": worker.holder}).scalars()),
+            )
+
+        return self._alone(action)
+
+    def _alone(self, action: Callable[[Connection], T]) -> T:
+        return self._writer.call(action, alone=True)
+
+
+def _weights(connection: Connection) -> dict[str, int]:
+    query = select(queue_customers.c.customer, queue_customers.c.weight)
+    return {row.customer: row.weight for row in connection.execute(query)}
+
+
+def _request_of(row: Any) -> JobRequest:
+    return JobRequest(row.customer, row.skip_backoff, row.serving_at)
+
+
+def _entry_of(row: Any) -> QueueEntry:
+    state = JobState.BROKEN_OFF if row.reason else JobState.RESTING
+    entry = ENTRY.record(row, customer=row.customer, state=state, holder=row.holder)
+    if row.begun_at is not None:
+        return replace(entry, state=JobState.RUNNING, since_at=row.begun_at)
+    if row.queued_at is not None:
+        return replace(entry, state=JobState.QUEUED, since_at=row.queued_at)
+    return entry

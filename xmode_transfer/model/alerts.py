@@ -1,0 +1,95 @@
+"""Alerts, as the ledger has them."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Any
+
+from xmode_transfer.model.errors import Party
+from xmode_transfer.model.manifest import timestamp
+
+_FIRST_RETRY = timedelta(minutes=1)
+
+
+_LONGEST_RETRY = timedelta(minutes=30)
+
+
+class AlertState(StrEnum):
+    """Whether an alert needs somebody."""
+
+    OPEN = "open"
+    RESOLVED = "resolved"
+
+
+class Event(StrEnum):
+    """Why a message is sent."""
+
+    OPENED = "opened"
+    REPEATED = "repeated"
+    RESOLVED = "resolved"
+    TEST = "test"
+
+
+@dataclass(frozen=True, slots=True)
+class Notification:
+    """What one channel knows of an alert. ``sent`` is the last message that it took, and ``urgent`` what that
+    one said. While ``attempts`` is not 0, the next one did not get through: it is tried again at
+    ``next_attempt_at``; ``error`` says why."""
+
+    sent: Event | None = None
+    sent_at: datetime | None = None
+    urgent: bool = False
+    attempts: int = 0
+    next_attempt_at: datetime | None = None
+    error: str = ""
+
+    def failed(self, error: str, now: datetime) -> "Notification":
+        """The pauses double."""
+        pause = min(_FIRST_RETRY * 2 ** min(self.attempts, 10), _LONGEST_RETRY)
+        return replace(self, attempts=self.attempts + 1, next_attempt_at=now + pause, error=error)
+
+
+@dataclass(frozen=True, slots=True)
+class Alert:
+    """What is wrong, for one cause. The fingerprint is the same for the same cause and detail, at any time
+    and in any process: it is PagerDuty's deduplication key too. ``customers`` are sorted by name, and empty
+    when the alert concerns the service as a whole. ``notifications`` are by channel."""
+
+    fingerprint: str
+    cause: str
+    detail: str
+    party: Party
+    urgent: bool
+    summary: str
+    message: str
+    hint: str
+    since_at: datetime
+    customers: tuple[str, ...] = ()
+    customer_count: int = 0
+    opened_at: datetime | None = None
+    resolved_at: datetime | None = None
+    notifications: Mapping[str, Notification] = field(default_factory=dict)
+
+    @property
+    def state(self) -> AlertState:
+        return AlertState.OPEN if self.resolved_at is None else AlertState.RESOLVED
+
+    def document(self) -> dict[str, Any]:
+        """The alert as programs read it, in ``alerts list --json`` and in a webhook's body."""
+        return {
+            "fingerprint": self.fingerprint,
+            "state": str(self.state),
+            "cause": self.cause,
+            "detail": self.detail,
+            "party": str(self.party),
+            "urgent": self.urgent,
+            "summary": self.summary,
+            "message": self.message,
+            "hint": self.hint,
+            "customers": list(self.customers),
+            "customer_count": self.customer_count,
+            "since_at": timestamp(self.since_at),
+            "opened_at": timestamp(self.opened_at) if self.opened_at else None,
+            "resolved_at": timestamp(self.resolved_at) if self.resolved_at else None,
+        }

@@ -1,0 +1,229 @@
+"""The words of an access check: causes, gravities, results, findings and fixes, and the report of them."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Any, NamedTuple
+
+from xmode_transfer.model.errors import ExitCode, Party
+
+
+class Cause(StrEnum):
+    """Fixed words that programs rely on."""
+
+    VENDOR_IDENTITY_WRONG = "vendor_identity_wrong"
+    VENDOR_KEY_INVALID = "vendor_key_invalid"
+    VENDOR_POLICY_DENIES_ASSUME = "vendor_policy_denies_assume"
+    CLOCK_SKEW = "clock_skew"
+    STS_REGION_DISABLED = "sts_region_disabled"
+    ROLE_REFUSED = "role_refused"
+    EXTERNAL_ID_NOT_REQUIRED = "external_id_not_required"
+    EXTERNAL_ID_ANY_VALUE = "external_id_any_value"
+    EXTERNAL_ID_CASE_INSENSITIVE = "external_id_case_insensitive"
+    BUCKET_MISSING = "bucket_missing"
+    BUCKET_OTHER_REGION = "bucket_other_region"
+    BUCKET_OTHER_OWNER = "bucket_other_owner"
+    LIST_DENIED = "list_denied"
+    PUT_DENIED = "put_denied"
+    PUT_WITHOUT_ACL_ALLOWED = "put_without_acl_allowed"
+    ACL_REFUSED = "acl_refused"
+    MULTIPART_DENIED = "multipart_denied"
+    ABORT_DENIED = "abort_denied"
+    LIST_PARTS_DENIED = "list_parts_denied"
+    HEAD_DENIED = "head_denied"
+    GET_ACL_DENIED = "get_acl_denied"
+    DELETE_DENIED = "delete_denied"
+    KMS_DENIED = "kms_denied"
+    VERSIONED_BUCKET = "versioned_bucket"
+    OBJECT_LOCK = "object_lock"
+    OWNER_LACKS_FULL_CONTROL = "owner_lacks_full_control"
+    TOO_BROAD = "too_broad"
+    OVERLAPPING_DESTINATION = "overlapping_destination"
+    OK = "ok"
+
+
+class Severity(StrEnum):
+    """How grave a finding is. From ``error`` on, somebody must act."""
+
+    INFO = "info"  # good to know
+    WARNING = "warning"  # deliveries work, with a limit or a risk that the party should know
+    ERROR = "error"  # something that the service needs and the guide grants does not work
+    CRITICAL = "critical"  # somebody else could misuse the role, or nothing works at all
+
+
+class Result(StrEnum):
+    """How a probe ended."""
+
+    OK = "ok"
+    DENIED = "denied"  # refused, and it should not be
+    UNEXPECTED = "unexpected"  # allowed, or so, and it should not be
+    UNKNOWN = "unknown"  # nothing was found as far as can be seen, and that is not all; the message says it
+    SKIPPED = "skipped"  # not tried, or without an answer; the message says why
+
+
+@dataclass(frozen=True, slots=True)
+class Fix:
+    """How a finding is mended, ready to mail. ``statement`` is the exact policy statement, ``command`` a line
+    for the AWS CLI in the customer's account, ``guide_step`` where the setup guide treats of it."""
+
+    summary: str
+    statement: dict[str, Any] | None = None
+    command: str | None = None
+    guide_step: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One probe's answer. ``party`` is who must act, None where nobody must. ``cause`` is None where a probe
+    was not done, or AWS gave no answer to it. ``message`` is one plain sentence. ``request_id`` and ``said``
+    are AWS's: its words, with the request that they answer."""
+
+    probe: str
+    result: Result
+    cause: Cause | None
+    party: Party | None
+    severity: Severity
+    message: str
+    fix: Fix | None = None
+    request_id: str | None = None
+    said: str = ""
+
+
+# --- Findings without a cause of the catalogue, and what many come to
+
+
+def passed(probe: str, message: str, *, request_id: str | None = None) -> Finding:
+    """A probe that found what it should."""
+    return Finding(probe, Result.OK, Cause.OK, None, Severity.INFO, message, None, request_id)
+
+
+def unknown(probe: str, seen: str) -> Finding:
+    """A probe that found nothing wrong, and that cannot see everything; ``seen`` says what it did."""
+    return Finding(probe, Result.UNKNOWN, None, None, Severity.INFO, seen)
+
+
+def skipped(probe: str, why: str) -> Finding:
+    """A probe that was not done."""
+    return Finding(probe, Result.SKIPPED, None, None, Severity.INFO, why)
+
+
+def unanswered(probe: str, message: str, party: Party, request_id: str | None = None) -> Finding:
+    """A probe that AWS, the network or our own side gave no answer to: nothing is known, and it is worth
+    trying again."""
+    return Finding(probe, Result.SKIPPED, None, party, Severity.ERROR, message, None, request_id)
+
+
+def exit_code(findings: Iterable[Finding]) -> int:
+    """0 when all is well (notes and warnings allowed), 4 when the customer must act, 3 when only we or AWS
+    must."""
+    acting = {
+        item.party for item in findings if item.severity in (Severity.ERROR, Severity.CRITICAL) and item.party
+    }
+    if Party.CUSTOMER in acting:
+        return ExitCode.BLOCKED
+    return ExitCode.WILL_RETRY if acting else ExitCode.DONE
+
+
+def outcome(findings: Iterable[Finding]) -> str:
+    """One word for the whole: ``ok``, ``blocked`` (the customer must act) or ``failed`` (we or AWS must)."""
+    return {ExitCode.DONE: "ok", ExitCode.BLOCKED: "blocked"}.get(exit_code(findings), "failed")
+
+
+# --- One check of one customer
+
+
+class LeftoverKind(StrEnum):
+    """What a check may not take away again."""
+
+    OBJECT = "object"  # the role may not delete it
+    UPLOAD = "upload"  # a multipart upload that the role may not abort; the next check goes on with it
+    VERSION = "version"  # the bucket keeps the version below a delete marker
+
+
+class Leftover(NamedTuple):
+    """Something of the check's that stays in the customer's bucket. ``bytes`` is what the customer stores for
+    it; ``id`` the upload's or the version's."""
+
+    kind: LeftoverKind
+    key: str
+    bytes: int
+    id: str | None = None
+
+
+class Change(NamedTuple):
+    """A probe that ended otherwise than the last time."""
+
+    probe: str
+    before: str
+    now: str
+
+
+UNSAFE = frozenset({Cause.EXTERNAL_ID_NOT_REQUIRED, Cause.EXTERNAL_ID_ANY_VALUE})
+"""A role that somebody else could have us misuse."""
+DISPROVED_BY_SENDING = frozenset(
+    {
+        Cause.VENDOR_POLICY_DENIES_ASSUME,
+        Cause.STS_REGION_DISABLED,
+        Cause.ROLE_REFUSED,
+        Cause.BUCKET_MISSING,
+        Cause.BUCKET_OTHER_OWNER,
+        Cause.PUT_DENIED,
+        Cause.ACL_REFUSED,
+        Cause.KMS_DENIED,
+    }
+)
+"""With one of these no object is sent: a run that sends one later shows that the cause is gone."""
+
+
+@dataclass(frozen=True, slots=True)
+class AccessReport:
+    """What one check found. ``interrupted`` when it was stopped before its last probe."""
+
+    customer: str
+    checked_at: datetime
+    findings: tuple[Finding, ...]
+    left: tuple[Leftover, ...] = ()
+    seconds: float = 0.0
+    interrupted: bool = False
+
+    @property
+    def unsafe(self) -> bool:
+        """Whether the role could be assumed without its external ID."""
+        return any(item.cause in UNSAFE for item in self.findings)
+
+    @property
+    def outcome(self) -> str:
+        """``ok``, ``blocked`` (the customer must act), ``failed`` (we or AWS must) or ``interrupted``."""
+        return "interrupted" if self.interrupted else outcome(self.findings)
+
+    @property
+    def exit_code(self) -> int:
+        return ExitCode.INTERRUPTED if self.interrupted else exit_code(self.findings)
+
+    @property
+    def causes(self) -> tuple[Cause, ...]:
+        """The causes that were found, each once, in order; without ``ok``."""
+        named = (item.cause for item in self.findings)
+        return tuple(dict.fromkeys(cause for cause in named if cause not in (None, Cause.OK)))
+
+
+def changes(before: AccessReport, now: AccessReport) -> tuple[Change, ...]:
+    """What is otherwise than in the check before. Probes that were not done, or not answered, in either of
+    the two say nothing."""
+    earlier = _answers(before)
+    later = _answers(now)
+    return tuple(
+        Change(probe, earlier[probe], word)
+        for probe, word in later.items()
+        if probe in earlier and earlier[probe] != word
+    )
+
+
+def _answers(report: AccessReport) -> Mapping[str, str]:
+    """Each probe's causes in one word, several joined in order; ``unknown`` where not all can be seen."""
+    words: dict[str, list[str]] = {}
+    for item in report.findings:
+        if item.result is not Result.SKIPPED:
+            words.setdefault(item.probe, []).append(str(item.cause or item.result))
+    return {probe: " ".join(sorted(set(causes))) for probe, causes in words.items()}

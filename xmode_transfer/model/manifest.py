@@ -1,0 +1,133 @@
+"""The manifest: a delivery's list of objects, put last. Its presence is the customer's commit mark.
+
+Canonical JSON: keys sorted, no white space, UTF-8, one line. The same receipts always give the same bytes, so
+a manifest whose answer was lost can be recognised by its checksum. The format is documented in
+docs/manifest.md.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from xmode_transfer.model.records import Delivery, MissingObject, Receipt
+
+FORMAT = "xmode-manifest/1"
+_ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
+
+def canonical(value: object) -> str:
+    """Canonical JSON text of one value."""
+    return _ENCODER.encode(value)
+
+
+def timestamp(at: datetime) -> str:
+    """``2026-11-22T06:30:00.123456Z``: always UTC, always microseconds, so that texts sort as times do."""
+    return at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+def entry(receipt: Receipt) -> dict[str, Any]:
+    """One object's entry."""
+    return {
+        "checksum": {"algorithm": receipt.checksum.algorithm, "value": receipt.checksum.value},
+        "delivered_at": timestamp(receipt.delivered_at),
+        "key": receipt.key,
+        "sha256": receipt.sha256,
+        "size": receipt.size,
+        "source": receipt.name,
+    }
+
+
+def missing_entry(gone: MissingObject) -> dict[str, Any]:
+    """The entry of an object that is not in the list, since it is gone."""
+    return {
+        "checksum": {"algorithm": gone.checksum.algorithm, "value": gone.checksum.value},
+        "key": gone.key,
+        "reason": str(gone.reason),
+        "size": gone.size,
+        "source": gone.name,
+    }
+
+
+SIGNATURE = "signature"
+LISTS = ("missing", "objects")
+"""Members that may be long, in their order: nobody keeps them in memory."""
+
+
+class SignedDigest:
+    """The digest of what is signed of a manifest in that bucket: its canonical JSON with ``bucket`` added,
+    without the signature and the times of its objects. ``members`` are all but its lists, which follow in
+    their order: ``begin`` each, ``add`` its entries."""
+
+    def __init__(self, members: Mapping[str, Any], bucket: str) -> None:
+        said = {name: value for name, value in members.items() if name not in (SIGNATURE, *LISTS)}
+        said["bucket"] = bucket
+        self._tail = {name: value for name, value in said.items() if name > LISTS[0]}
+        head = {name: value for name, value in said.items() if name < LISTS[0]}
+        self._sha256 = hashlib.sha256(canonical(head)[:-1].encode())
+        self._end = ""  # of the list before
+        self._comma = ""
+
+    def begin(self, name: str) -> None:
+        self._sha256.update(f"{self._end},{canonical(name)}:[".encode())
+        self._end, self._comma = "]", ""
+
+    def add(self, item: Mapping[str, Any]) -> None:
+        said = {name: value for name, value in item.items() if name != "delivered_at"}
+        self._sha256.update((self._comma + canonical(said)).encode())
+        self._comma = ","
+
+    def statement(self) -> bytes:
+        """What is signed, after the last list: a digest, and what it is a digest of."""
+        self._sha256.update((self._end + ("," if self._tail else "") + canonical(self._tail)[1:]).encode())
+        return f"{FORMAT} sha256 {self._sha256.hexdigest()}\n".encode()
+
+
+def chunks(
+    delivery: Delivery,
+    receipts: Iterable[Receipt],
+    missing: Iterable[MissingObject] = (),
+    *,
+    prefix: str,
+    bucket: str = "",
+    sign: Callable[[bytes], dict[str, str] | None] | None = None,
+) -> Iterator[bytes]:
+    """The manifest as bytes, streamed. ``receipts`` and ``missing`` in the order of their names; the number
+    and bytes of the receipts must be what ``delivery.object_count`` and ``delivery.total_bytes`` say, since
+    these stand before the list. ``sign`` gives the signature of a statement, for a manifest in ``bucket``.
+    Raises ValueError if not."""
+    head = {
+        "bytes": delivery.total_bytes,
+        "count": delivery.object_count,
+        "delivery": delivery.id,
+        "feed": delivery.feed,
+        "format": FORMAT,
+    }
+    tail: dict[str, Any] = {"period": delivery.period, "prefix": prefix, "revision": delivery.revision}
+    digest = SignedDigest(head | tail, bucket)
+    yield (canonical(head)[:-1] + ',"missing":[').encode()
+    digest.begin("missing")
+    for number, gone in enumerate(missing):
+        item = missing_entry(gone)
+        digest.add(item)
+        yield (("," if number else "") + canonical(item)).encode()
+    yield b'],"objects":['
+    digest.begin("objects")
+    count = total = 0
+    for receipt in receipts:
+        count += 1
+        total += receipt.size
+        item = entry(receipt)
+        if sign is not None:
+            digest.add(item)
+        yield (("," if count > 1 else "") + canonical(item)).encode()
+    if count != delivery.object_count or total != delivery.total_bytes:
+        raise ValueError(
+            f"the ledger holds {count} receipts with {total} bytes for {delivery.label}, "
+            f"not {delivery.object_count} with {delivery.total_bytes}"
+        )
+    signature = sign(digest.statement()) if sign is not None else None
+    if signature is not None:
+        tail[SIGNATURE] = signature
+    yield ("]," + canonical(tail)[1:]).encode()

@@ -1,0 +1,161 @@
+"""What the ledger tells the evaluator of health: looks at sources, and how each subscription stands."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import NamedTuple
+
+from xmode_transfer.model.daemons import DaemonRecord
+from xmode_transfer.model.errors import SourcePartlyUnreadable
+from xmode_transfer.model.records import Capabilities, Delivery, Failure
+from xmode_transfer.model.verification import Discrepancy
+
+KEPT_PERIODS = 200
+"""How many due and how many waiting periods a look names; it counts all."""
+
+
+class Waiting(NamedTuple):
+    """A period that is at the source and not complete, and why, in words."""
+
+    period: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What was seen when somebody last looked at a feed's source for a customer.
+
+    ``newest_complete`` is the label of the newest complete period, delivered or not. ``due`` are the labels,
+    oldest first, of complete periods that were not delivered when the look ended (the ledger takes those out
+    that are delivered later); ``due_since_at`` is when the oldest of them was first seen so. ``waiting`` are
+    incomplete. ``failure`` says why the source, or a part of it, could not be looked at,
+    ``failing_since_at`` since when.
+    ``first_looked_at``, ``due_since_at`` and ``failing_since_at`` are kept by ``after``.
+    """
+
+    customer: str
+    feed: str
+    looked_at: datetime
+    first_looked_at: datetime
+    newest_complete: str | None = None
+    due_count: int = 0
+    due: tuple[str, ...] = ()
+    due_since_at: datetime | None = None
+    waiting_count: int = 0
+    waiting: tuple[Waiting, ...] = ()
+    failure: Failure | None = None
+    failing_since_at: datetime | None = None
+
+    def after(self, previous: "Look | None") -> "Look":
+        """This look, with what the one before knew: since when things are as they are. A look that saw
+        nothing keeps what the last one that did had seen."""
+        seen = replace(self, failing_since_at=self.looked_at if self.failure else None)
+        if previous is not None:
+            seen = replace(seen, first_looked_at=previous.first_looked_at)
+            if self.failure is not None and previous.failing_since_at is not None:
+                seen = replace(seen, failing_since_at=previous.failing_since_at)
+            if self.failure is not None and self.failure.cause != SourcePartlyUnreadable.code:
+                return replace(
+                    previous,
+                    looked_at=self.looked_at,
+                    failure=self.failure,
+                    failing_since_at=seen.failing_since_at,
+                )
+            same = bool(self.due and previous.due) and self.due[0] == previous.due[0]
+            if same and previous.due_since_at is not None:
+                return replace(seen, due_since_at=previous.due_since_at)
+        return replace(seen, due_since_at=self.looked_at if self.due else None)
+
+    def without(self, period: str, at: datetime) -> "Look":
+        """The look once that period was delivered."""
+        if period not in self.due:
+            return self
+        due = tuple(label for label in self.due if label != period)
+        since = self.due_since_at if self.due[0] != period else at
+        return replace(
+            self, due=due, due_count=max(self.due_count - 1, len(due)), due_since_at=since if due else None
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class OpenDelivery:
+    """The newest revision of a period that was begun and is not delivered. ``since_at`` is when a run towards
+    it first failed or was refused, or when it was planned. ``sent_bytes`` is what has a receipt; for plans of
+    very many objects it may be 0, since a survey looks at only so many receipts."""
+
+    delivery: Delivery
+    since_at: datetime
+    sent_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class CheckSummary:
+    """The last check of a customer's access. ``causes`` are those of its grave findings that no run has
+    disproved since, ``party`` and ``message`` the first one's; ``bad_since_at`` is the first of the unbroken
+    row of checks that were not ok."""
+
+    checked_at: datetime
+    outcome: str
+    causes: tuple[str, ...] = ()
+    party: str | None = None
+    message: str = ""
+    bad_since_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LeftBehind:
+    """Multipart uploads of a customer that we may not abort. ``bytes`` is what they hold; ``kept`` counts
+    those that no lifecycle rule of the bucket ends, ``ends_at`` is when the last of the others has ended."""
+
+    count: int
+    bytes: int
+    oldest_at: datetime
+    kept: int
+    ends_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CleanupSummary:
+    """The last cleanup of a customer's bucket that ended, as its act says."""
+
+    finished_at: datetime
+    outcome: str
+    failed: int
+    failure: Failure | None
+
+
+@dataclass(frozen=True, slots=True)
+class SupersededLeft:
+    """Objects in a customer's bucket that no manifest ever named, since their revisions were never published,
+    and that the bucket does not let us remove. ``since_at`` is when it refused first."""
+
+    count: int
+    bytes: int
+    since_at: datetime
+
+
+Subscription = tuple[str, str]
+"""Customer and feed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """Everything that health is computed from, read in one consistent view of the ledger. Customers and feeds
+    that are configured no longer may be in it. ``passed_over`` has the newest period that was passed over
+    after an outage, ``discrepancies`` what the last verification of each period found; ``not_attested``
+    counts deliveries; ``daemon`` is the one that ticked last."""
+
+    looks: Mapping[Subscription, Look] = field(default_factory=dict)
+    delivered: Mapping[Subscription, Delivery] = field(default_factory=dict)
+    open: Mapping[Subscription, tuple[OpenDelivery, ...]] = field(default_factory=dict)
+    capabilities: Mapping[str, Capabilities] = field(default_factory=dict)
+    left_behind: Mapping[str, LeftBehind] = field(default_factory=dict)
+    checks: Mapping[str, CheckSummary] = field(default_factory=dict)
+    cleanups: Mapping[str, CleanupSummary] = field(default_factory=dict)
+    discrepancies: Mapping[str, tuple[Discrepancy, ...]] = field(default_factory=dict)
+    superseded: Mapping[str, SupersededLeft] = field(default_factory=dict)
+    passed_over: Mapping[Subscription, str] = field(default_factory=dict)
+    not_attested: Mapping[Subscription, int] = field(default_factory=dict)
+    daemon: DaemonRecord | None = None
+    free_bytes: int | None = None
+    used_bytes: int = 0

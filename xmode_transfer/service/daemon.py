@@ -1,0 +1,383 @@
+"""What the daemon does at each tick, and what it shows of itself."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta
+
+from xmode_transfer import telemetry
+from xmode_transfer.access.probes import Prober
+from xmode_transfer.config import CatchUp, Configuration, CustomerState
+from xmode_transfer.config.times import Outage, Work, outage, was_missed
+from xmode_transfer.config.whole import is_moved
+from xmode_transfer.model.daemons import DaemonRecord
+from xmode_transfer.model.errors import LedgerError, VendorIdentityError
+from xmode_transfer.model.findings import AccessReport
+from xmode_transfer.model.jobs import JobState, QueueEntry
+from xmode_transfer.model.records import Failure, Lease
+from xmode_transfer.model.work_queue import WorkQueue
+from xmode_transfer.service.active_configuration import ActiveConfiguration, Read, read_again
+from xmode_transfer.service.jobs import Jobs
+from xmode_transfer.service.maintenance import Maintenance, MaintenanceLease
+from xmode_transfer.service.scheduler import Agenda, Scheduler, left_by_the_last
+from xmode_transfer.service.trouble import Trouble
+from xmode_transfer.service.worker import Worker
+from xmode_transfer.telemetry import Event
+from xmode_transfer.transfer.workbench import Workbench
+from xmode_transfer.web.board import Pulse
+
+
+class Daemon:
+    """Implements ``Board``. ``tick``, ``mend``, ``attend`` and ``reload`` are called by one thread; the
+    rest by any."""
+
+    def __init__(
+        self,
+        bench: Workbench,
+        prober: Prober,
+        configuration: Configuration,
+        read: Read,
+        lease: Lease,
+        queue: WorkQueue,
+        *,
+        alone: bool,
+        changed: Callable[[], None],
+    ) -> None:
+        """``lease`` is the right to be this daemon: the one daemon of the ledger, where it works ``alone``.
+        Then it has a worker of its own, which takes all jobs. ``changed`` is called, from any thread, when
+        something that health is computed from is other than before."""
+        self._bench = bench
+        self._read = read
+        self._lease = lease
+        self._changed = changed
+        now = bench.clock.now()
+        self._active = ActiveConfiguration.of(configuration, now, configuration.problems)
+        self._trouble = Trouble(bench)
+        self._trouble.began.append(changed)
+        self._trouble.ended.append(changed)
+        self._stopping = False
+        self._started_at = self._ticked_at = now
+        self._ticked_before = self._last_tick()
+        self._missed: dict[str, Outage] = {}
+        self._serving: dict[str, datetime] = {}
+        self._broken_off: dict[str, bool] = {}  # and whether the customer must act
+        self._agenda = Agenda(bench.ledger.daemons.served())
+        self._jobs = Jobs(bench, lambda: self._active.configuration)
+        self._scheduler = Scheduler(bench, queue, ended=self._job_ended, trouble=self._trouble.found)
+        self._worker: Worker | None = None
+        if alone:
+            places = configuration.service.daemon.workers
+            self._worker = Worker(bench, queue, configuration, places=places, trouble=self._trouble)
+        self._maintenance_lease = None if alone else MaintenanceLease(bench)
+        self._noted_workers = self._workers
+        self._does_maintenance = alone
+        self._maintenance = Maintenance(
+            bench,
+            prober,
+            lambda: self._active.configuration,
+            served=self._served,
+            checked=self._checked,
+            trouble=self._trouble.found,
+        )
+        known = left_by_the_last(bench)
+        self._broken_off |= {entry.customer: entry.refused for entry in known if entry.reason}
+        self._register(known)
+        self._scheduler.attend()  # so that the first tick finds who takes part
+
+    def start(self) -> None:
+        """Its own worker begins to take jobs."""
+        if self._worker is not None:
+            self._worker.start()
+
+    @property
+    def configuration(self) -> Configuration:
+        """What is in use now."""
+        return self._active.configuration
+
+    # --- The tick ----------------------------------------------------------------------------------------
+
+    def tick(self) -> bool:
+        """Looks who is due, and queues them. Answers whether the ledger took our sign of life: only then
+        has the daemon got on. Raises LeaseLost when another daemon has taken over."""
+        now = self._bench.clock.now()
+        gap = self._outage(now)
+        if gap is not None:
+            telemetry.warn(Event.OUTAGE_ENDED, began_at=gap.began_at, ended_at=gap.ended_at)
+            self._miss(gap)
+        self._ticked_at = self._ticked_before = now
+        try:
+            if self._trouble.now is None:
+                self._make_up()
+        except (VendorIdentityError, LedgerError) as error:
+            self._trouble.found(error)
+        try:
+            self._note(now)
+            if self._trouble.now is None and not self._stopping:
+                self._share()
+        except LedgerError as error:
+            self._trouble.found(error)
+            return False
+        if self._trouble.now is None and not self._stopping:
+            self._enqueue_who_is_due(now)
+        return True
+
+    def mend(self) -> None:
+        """Tries whether what stops all customers is over. Costs nothing while nothing does."""
+        self._trouble.mend()
+
+    def attend(self) -> None:
+        """Sees to the running jobs; every second or so. That workers came or died is noted at once: the
+        places of the dead are no longer there, whenever the next tick may be."""
+        if self._worker is not None:
+            self._worker.attend()
+        self._scheduler.attend()
+        if self._worker is not None:
+            self._worker.wake()
+        if self._workers != self._noted_workers and self._trouble.now is None and not self._stopping:
+            try:
+                self._note(self._ticked_at)
+            except LedgerError as error:
+                self._trouble.found(error)
+
+    def wake(self, name: str) -> None:
+        """A time of the customer's schedule has come."""
+        now = self._bench.clock.now()
+        if self._trouble.now is None and not self._stopping and name in self.configuration.customers:
+            self._enqueue_if_due(name, now)
+
+    def _note(self, now: datetime, *, stopped: bool = False) -> None:
+        active = self._active
+        self._noted_workers = self._workers
+        self._bench.ledger.daemons.note(
+            self._lease,
+            DaemonRecord(
+                holder=self._bench.holder,
+                started_at=self._started_at,
+                ticked_at=now,
+                tick_seconds=active.configuration.service.daemon.tick_seconds,
+                workers=self._noted_workers,
+                busy=self._busy,
+                configuration_loaded_at=active.loaded_at,
+                configuration_problems=active.problems,
+                trouble=self._trouble.now,
+                stopping=self._stopping,
+                stopped_at=now if stopped else None,
+            ),
+        )
+
+    def _enqueue_who_is_due(self, now: datetime) -> None:
+        for name, customer in self.configuration.customers.items():
+            if customer.state is CustomerState.RETIRED:
+                continue
+            self._maintain(name, Work.CHECK_ACCESS, now)
+            if customer.state is CustomerState.ACTIVE:
+                self._maintain(name, Work.CLEANUP, now)
+                self._enqueue_if_due(name, now)
+
+    def _maintain(self, name: str, work: Work, now: datetime) -> None:
+        times = self._active.times.get((name, work))
+        if times is None or not self._does_maintenance:
+            return
+        if self._agenda.first_time(name, work):
+            self._agenda.serve(name, work, times.last(now))  # its first time is the next one
+        due = self._agenda.due(name, work, times, now)
+        if due is not None:
+            self._maintenance.ask(name, work, due)
+
+    def _enqueue_if_due(self, name: str, now: datetime) -> None:
+        entry = self._scheduler.entry(name)
+        if entry is None or entry.state is JobState.RUNNING or name in self._missed:
+            return
+        is_queued = entry.state is JobState.QUEUED
+        may_retry = entry.next_at is not None and (entry.next_at <= now or entry.since_at > now)
+        if entry.state is JobState.BROKEN_OFF:
+            if may_retry:
+                self._scheduler.enqueue(name)
+            return
+        times = self._active.times[name, Work.DELIVER]
+        due = self._agenda.due(name, Work.DELIVER, times, now) if times is not None else None
+        if is_queued and (due is None or entry.reason or self._serving.get(name) == due):
+            return
+        if due is not None:
+            self._serving[name] = due
+        if times is None or due is not None or may_retry:
+            self._scheduler.enqueue(name, serving_at=due)
+
+    # --- Beside other daemons ------------------------------------------------------------------------------
+
+    def _share(self) -> None:
+        """Learns what others have done since the last tick, and whether the housekeeping is ours."""
+        if self._maintenance_lease is not None:
+            self._agenda.refresh(self._bench.ledger.daemons.served())
+            tick_seconds = self.configuration.service.daemon.tick_seconds
+            self._does_maintenance = self._maintenance_lease.keep(tick_seconds)
+
+    def _last_tick(self) -> datetime | None:
+        """Of whatever daemon."""
+        known = self._bench.ledger.daemons.newest(1)
+        return known[0].ticked_at if known else None
+
+    def _outage(self, now: datetime) -> Outage | None:
+        gap = outage(self._ticked_before, now)
+        if self._maintenance_lease is None or (gap is None and self._ticked_before is not None):
+            return gap
+        return outage(self._last_tick(), now)  # this one was away, but another may have ticked
+
+    # --- After an outage ---------------------------------------------------------------------------------
+
+    def _miss(self, gap: Outage) -> None:
+        for name, customer in self.configuration.customers.items():
+            if customer.catch_up is not CatchUp.ALL and customer.state is CustomerState.ACTIVE:
+                times = self._active.times[name, Work.DELIVER]
+                if was_missed(times, gap):
+                    self._missed.setdefault(name, gap)
+
+    def _make_up(self) -> None:
+        """Carries out ``catch_up`` for those who were missed, before they are queued."""
+        for name in list(self._missed):
+            if name in self.configuration.customers:
+                self._jobs.pass_over(name)
+            del self._missed[name]
+
+    # --- What came of it ---------------------------------------------------------------------------------
+
+    def _job_ended(self, end: QueueEntry) -> None:
+        name = end.customer
+        if end.looked:
+            due = self._serving.pop(name, None)
+            if due is not None:  # whoever did the job has told the ledger
+                self._agenda.serve(name, Work.DELIVER, due)
+        if end.reason:
+            known = name in self._broken_off
+            self._broken_off[name] = end.refused or self._broken_off.get(name, False)
+            if not known:
+                telemetry.warn(
+                    Event.CUSTOMER_BROKEN_OFF,
+                    customer=name,
+                    feed=end.feed,
+                    period=end.period,
+                    message=end.reason,
+                    next_at=end.next_at,
+                )
+                self._changed()
+                if end.refused and self._does_maintenance:
+                    self._maintenance.ask(name, Work.CHECK_ACCESS)
+        elif name in self._broken_off and (end.looked or end.again):
+            refused = self._broken_off.pop(name)
+            telemetry.log(Event.CUSTOMER_RESUMED, customer=name)
+            self._changed()
+            if refused and self._does_maintenance:  # what the last check found is over
+                self._maintenance.ask(name, Work.CHECK_ACCESS)
+
+    def _served(self, name: str, work: Work, due: datetime) -> None:
+        self._bench.ledger.daemons.serve(name, str(work), due)
+        self._agenda.serve(name, work, due)
+
+    def _checked(self, report: AccessReport) -> None:
+        """A check that finds all in order is a reason to try again at once."""
+        entry = self._scheduler.entry(report.customer)
+        if report.outcome == "ok" and entry is not None and entry.state is JobState.BROKEN_OFF:
+            self._scheduler.enqueue(report.customer, skip_backoff=True)
+
+    # --- The configuration -------------------------------------------------------------------------------
+
+    def reload(self, *, hurry: bool = False) -> None:
+        """Reads the files again and takes over what is in order. ``hurry`` when a person asked for it: then
+        those who are broken off are tried at once."""
+        before = self._active
+        self._active = read_again(before, self._read, self._bench.clock.now())
+        configuration = self._active.configuration
+        try:
+            self._note(self._ticked_at)  # health is computed from the ledger: it must have the problems first
+        except LedgerError as error:
+            self._trouble.found(error)
+        self._changed()
+        if self._worker is not None:
+            self._worker.use(self._active)
+        for name in before.configuration.customers:
+            if is_moved(before.configuration, configuration, name):
+                self._scheduler.stop(name)
+        self._register()
+        for entry in self._scheduler.entries():
+            old, new = (c.customers.get(entry.customer) for c in (before.configuration, configuration))
+            if entry.state is JobState.BROKEN_OFF and (hurry or old != new):
+                self._scheduler.enqueue(entry.customer, skip_backoff=True)
+
+    def _register(self, known: Sequence[QueueEntry] = ()) -> None:
+        customers = self.configuration.customers.values()
+        active = {c.name: c.weight for c in customers if c.state is CustomerState.ACTIVE}
+        self._scheduler.register(active, known)
+
+    # --- The end -----------------------------------------------------------------------------------------
+
+    def stop(self) -> None:
+        """Nothing begins any more; what runs goes on."""
+        self._stopping = True
+        self._scheduler.close()
+        if self._worker is not None:
+            self._worker.stop()
+        self._maintenance.stop()
+
+    def drain(self, seconds: float) -> bool:
+        """Waits for what runs; whether all of it has ended."""
+        began = self._bench.clock.monotonic()
+        ended = self._worker is None or self._worker.drain(seconds)
+        left = seconds - (self._bench.clock.monotonic() - began)
+        return self._maintenance.wait(max(0.0, left)) and ended
+
+    def break_off(self) -> None:
+        """Stops what still runs where it can be resumed."""
+        self._bench.stop.set()
+        if self._worker is not None:
+            self._worker.break_off()
+
+    def close(self) -> None:
+        """Notes the end in the ledger."""
+        if self._worker is not None:
+            self._worker.close()
+        if self._maintenance_lease is not None:
+            self._maintenance_lease.give_back()
+        self._note(self._bench.clock.now(), stopped=True)
+
+    # --- The board ---------------------------------------------------------------------------------------
+
+    @property
+    def trouble(self) -> Failure | None:
+        """What of ours stops all customers at this moment."""
+        return self._trouble.now
+
+    @property
+    def _workers(self) -> int:
+        """How many jobs run at once, at most."""
+        return self._worker.places if self._worker is not None else self._scheduler.slots
+
+    @property
+    def _busy(self) -> int:
+        if self._worker is None:
+            return self._scheduler.busy
+        return self._worker.busy + self._worker.waiting
+
+    def turns(self) -> Sequence[QueueEntry]:
+        return [self._with_next_time(entry) for entry in self._scheduler.entries()]
+
+    def _with_next_time(self, entry: QueueEntry) -> QueueEntry:
+        if entry.state is not JobState.RESTING or entry.next_at is not None:
+            return entry
+        times = self._active.times.get((entry.customer, Work.DELIVER))
+        if times is None:
+            tick = timedelta(seconds=self.configuration.service.daemon.tick_seconds)
+            next_at = self._ticked_at + tick
+        else:
+            next_at = self._agenda.next_time(entry.customer, Work.DELIVER) or times.next(self._ticked_at)
+        return replace(entry, next_at=next_at)
+
+    def pulse(self) -> Pulse:
+        active = self._active
+        return Pulse(
+            started_at=self._started_at,
+            ticked_at=self._ticked_at,
+            stopping=self._stopping,
+            workers=self._workers,
+            busy=self._busy,
+            configuration_loaded_at=active.loaded_at,
+            configuration_problems=active.problems,
+        )

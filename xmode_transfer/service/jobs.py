@@ -1,0 +1,234 @@
+"""One customer's job: look what is due, if that is not known, and deliver the first of it.
+
+The functions are those of ``run`` (delivery/run.py); here they are only called one period at a time.
+"""
+
+import threading
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+
+from xmode_transfer import telemetry
+from xmode_transfer.config import Configuration, Customer, CustomerState, Feed
+from xmode_transfer.config.times import passed_over
+from xmode_transfer.delivery.due import CustomerRun, look
+from xmode_transfer.delivery.run import deliver_due, holds_up_feed
+from xmode_transfer.model.backoff import breaks_off, broke_off, may_be_tried
+from xmode_transfer.model.errors import ExitCode
+from xmode_transfer.model.jobs import JobResult, is_backfill
+from xmode_transfer.model.periods import Period
+from xmode_transfer.model.process import Progress
+from xmode_transfer.model.records import Delivery, DeliveryOutcome, Status
+from xmode_transfer.model.verification import Scope
+from xmode_transfer.sources.interface import PeriodState
+from xmode_transfer.telemetry import Event
+from xmode_transfer.transfer.workbench import Workbench
+
+REREAD = timedelta(hours=1)
+"""Without a marker, what was delivered is looked into again so often, to find corrections."""
+SOURCE_RETRY = timedelta(minutes=1)
+"""A source that could not be listed is tried again after this."""
+
+
+@dataclass(slots=True)
+class _Backlog:
+    """What the last look found, with the customer and the feeds as they were then."""
+
+    customer: Customer
+    feeds: Mapping[str, Feed]
+    due: deque[tuple[Feed, PeriodState]]
+    hurried: bool = False  # pauses count for nothing: there is a reason to think that they are over
+    held_up: set[str] = field(default_factory=set)
+    next_at: datetime | None = None
+
+    @property
+    def is_backfill(self) -> bool:
+        starts: dict[str, list[datetime]] = {}
+        for feed, state in self.due:
+            starts.setdefault(feed.name, []).append(state.period.start)
+        return any(is_backfill(len(due), max(due) - min(due)) for due in starts.values())
+
+    def try_again(self, at: datetime | None) -> None:
+        if at is not None and (self.next_at is None or at < self.next_at):
+            self.next_at = at
+
+
+class Jobs:
+    """Thread-safe. Each customer has one job at a time; one that was taken from its holder and still ends
+    here disturbs none that began meanwhile, as long as ``look_anew`` was called before that."""
+
+    def __init__(self, bench: Workbench, configuration: Callable[[], Configuration]) -> None:
+        self._bench = bench
+        self._configuration = configuration
+        self._backlogs: dict[str, _Backlog] = {}
+        self._reread_at: dict[str, datetime] = {}
+        self._hurried: set[str] = set()
+
+    def forget(self, name: str) -> None:
+        """The customer is gone, or is to be looked at anew."""
+        self._backlogs.pop(name, None)
+        self._reread_at.pop(name, None)
+
+    def look_anew(self, name: str, reread_at: datetime | None) -> None:
+        """Somebody else may have delivered to the customer: what is remembered here is no longer right.
+        ``reread_at`` is when sources without markers were last read again, by whomever."""
+        self.forget(name)
+        if reread_at is not None:
+            self._reread_at[name] = reread_at
+
+    def reread_at(self, name: str) -> datetime | None:
+        """When the customer's sources without markers were last read again."""
+        return self._reread_at.get(name)
+
+    def hurry(self, name: str) -> None:
+        """At its next look, what waits for its next attempt is tried at once."""
+        self._hurried.add(name)
+
+    def do(
+        self,
+        name: str,
+        stop: threading.Event,
+        progress: Progress,
+        told: Callable[[str, str], None],
+    ) -> JobResult:
+        """One job. ``told`` hears the feed and the period before they are delivered; ``stop`` ends that
+        where it can be resumed. Raises what concerns more than this customer: VendorIdentityError,
+        LedgerError."""
+        configuration = self._configuration()
+        customer = configuration.customers.get(name)
+        if customer is None or customer.state is not CustomerState.ACTIVE:
+            self.forget(name)
+            return JobResult(looked=True)
+        backlog = self._backlogs.get(name)
+        feeds = {feed: configuration.feeds[feed] for feed in customer.feeds}
+        if backlog is None or backlog.customer != customer or backlog.feeds != feeds:
+            backlog = self._backlogs[name] = self._look(configuration, customer, feeds)
+        try:
+            return self._do(name, customer, backlog, replace(self._bench, stop=stop, progress=progress), told)
+        except BaseException:
+            self._drop(name, backlog)  # what was being delivered is found by the next look
+            raise
+
+    def _do(
+        self,
+        name: str,
+        customer: Customer,
+        backlog: _Backlog,
+        bench: Workbench,
+        told: Callable[[str, str], None],
+    ) -> JobResult:
+        stop = bench.stop
+        while backlog.due:
+            if stop.is_set():
+                return JobResult(again=True, backfill=backlog.is_backfill)
+            feed, state = backlog.due.popleft()
+            latest = bench.ledger.deliveries.latest(name, feed.name, state.period.label)
+            if feed.name in backlog.held_up:
+                continue
+            if latest is not None and not backlog.hurried and not may_be_tried(latest, bench.clock.now()):
+                if broke_off(latest):  # what comes after it would meet the same, and waits
+                    self._drop(name, backlog)
+                    return replace(_still_broken_off(latest), backfill=backlog.is_backfill)
+                backlog.try_again(latest.next_attempt_at)
+                continue
+            told(feed.name, state.period.label)
+            outcome = deliver_due(bench, customer, feed, state)
+            if outcome.exit_code == ExitCode.INTERRUPTED:
+                backlog.due.appendleft((feed, state))
+                return JobResult(again=True, backfill=backlog.is_backfill)
+            if breaks_off(outcome):
+                self._drop(name, backlog)
+                return replace(self._broken_off(outcome), backfill=backlog.is_backfill)
+            self._note(backlog, feed, outcome)
+            if backlog.due:
+                return JobResult(again=True, next_at=backlog.next_at, backfill=backlog.is_backfill)
+        self._drop(name, backlog)
+        return JobResult(looked=not backlog.held_up, next_at=backlog.next_at)
+
+    def _drop(self, name: str, backlog: _Backlog) -> None:
+        if self._backlogs.get(name) is backlog:
+            del self._backlogs[name]
+
+    def pass_over(self, name: str) -> None:
+        """After an outage in which the customer was missed: records which of its due periods are not made up
+        for, as its ``catch_up`` says. What cannot be read now is not passed over."""
+        configuration = self._configuration()
+        customer = configuration.customers[name]
+        due: dict[str, list[PeriodState]] = {}
+        for feed, state in look(
+            self._bench, configuration, customer, Scope(), CustomerRun(name), reread=False
+        ):
+            due.setdefault(feed.name, []).append(state)
+        for feed_name, states in due.items():
+            marks = {state.period: state.marker for state in states}
+            begun = {period for period in marks if self._is_begun(name, feed_name, period)}
+            passed = passed_over(customer.catch_up, list(marks), begun)
+            if not passed:
+                continue
+            markers = {period.label: marks[period] for period in passed}
+            self._bench.ledger.sources.pass_over(name, feed_name, markers, self._bench.clock.now())
+            for label in markers:
+                telemetry.warn(
+                    Event.PERIOD_PASSED_OVER,
+                    customer=name,
+                    feed=feed_name,
+                    period=label,
+                    catch_up=str(customer.catch_up),
+                )
+
+    def _is_begun(self, name: str, feed: str, period: Period) -> bool:
+        latest = self._bench.ledger.deliveries.latest(name, feed, period.label)
+        return latest is not None and latest.status is not Status.DELIVERED
+
+    def _look(self, configuration: Configuration, customer: Customer, feeds: Mapping[str, Feed]) -> _Backlog:
+        now = self._bench.clock.now()
+        read_at = self._reread_at.get(customer.name)
+        reread = read_at is None or not read_at <= now < read_at + REREAD
+        result = CustomerRun(customer.name)
+        with telemetry.bind(customer=customer.name):
+            due = deque(look(self._bench, configuration, customer, Scope(), result, reread=reread))
+        backlog = _Backlog(customer, feeds, due, hurried=customer.name in self._hurried)
+        self._hurried.discard(customer.name)
+        if reread:
+            self._reread_at[customer.name] = now
+        unlisted = {failed.feed for failed in result.deliveries}  # or not in whole: then the rest goes on
+        backlog.held_up |= unlisted - {feed for feed, _ in result.unfollowed}
+        if unlisted:
+            backlog.try_again(now + SOURCE_RETRY)
+        return backlog
+
+    def _note(self, backlog: _Backlog, feed: Feed, outcome: DeliveryOutcome) -> None:
+        now = self._bench.clock.now()
+        if holds_up_feed(outcome):
+            backlog.held_up.add(feed.name)
+            backlog.try_again(now + SOURCE_RETRY)
+        elif outcome.exit_code != ExitCode.DONE:
+            latest = self._latest(outcome)
+            backlog.try_again(latest.next_attempt_at if latest else None)
+
+    def _broken_off(self, outcome: DeliveryOutcome) -> JobResult:
+        latest = self._latest(outcome)
+        now = self._bench.clock.now()
+        next_at = latest.next_attempt_at if latest is not None else None
+        return JobResult(
+            next_at=next_at or self._bench.backoff.next_attempt_at(None, now),
+            feed=outcome.feed,
+            period=outcome.period,
+            reason=outcome.failure.message if outcome.failure is not None else outcome.outcome,
+            refused=outcome.outcome == Status.BLOCKED,
+        )
+
+    def _latest(self, outcome: DeliveryOutcome) -> Delivery | None:
+        return self._bench.ledger.deliveries.latest(outcome.customer, outcome.feed, outcome.period)
+
+
+def _still_broken_off(delivery: Delivery) -> JobResult:
+    assert delivery.failure is not None
+    return JobResult(
+        next_at=delivery.next_attempt_at,
+        feed=delivery.feed,
+        period=delivery.period,
+        reason=delivery.failure.message,
+        refused=delivery.status is Status.BLOCKED,
+    )

@@ -1,0 +1,160 @@
+"""Maintenance: cleanups and access checks, beside the deliveries and out of their way, by one of several
+daemons."""
+
+import threading
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
+
+from xmode_transfer import telemetry
+from xmode_transfer.access.check_access import check_access
+from xmode_transfer.access.probes import Prober
+from xmode_transfer.config import Configuration, CustomerState
+from xmode_transfer.config.times import Work
+from xmode_transfer.model.daemons import longest_silence
+from xmode_transfer.model.errors import (
+    AlreadyRunning,
+    ConfigError,
+    LeaseLost,
+    LedgerError,
+    VendorIdentityError,
+    XmodeError,
+)
+from xmode_transfer.model.findings import AccessReport
+from xmode_transfer.telemetry import Event
+from xmode_transfer.transfer.leasing import TTL_SECONDS
+from xmode_transfer.transfer.workbench import Workbench
+from xmode_transfer.upkeep.cleanup import cleanup
+
+if TYPE_CHECKING:
+    from xmode_transfer.model.records import Lease
+
+WORKERS = 2
+BY = "daemon"  # who asked for a cleanup, in the record of acts
+
+_LEASE = "house"
+
+_Piece = tuple[str, Work]
+
+
+class Maintenance:
+    """Two threads and a queue, each customer in it once for each work. Thread-safe."""
+
+    def __init__(
+        self,
+        bench: Workbench,
+        prober: Prober,
+        configuration: Callable[[], Configuration],
+        *,
+        served: Callable[[str, Work, datetime], None],
+        checked: Callable[[AccessReport], None],
+        trouble: Callable[[XmodeError], object],
+    ) -> None:
+        """``served`` hears when a time of a schedule was served, ``checked`` of each access check, and
+        ``trouble`` what concerns all customers."""
+        self._bench = bench
+        self._prober = prober
+        self._configuration = configuration
+        self._served = served
+        self._checked = checked
+        self._trouble = trouble
+        self._lock = threading.Condition()
+        self._queue: deque[_Piece] = deque()
+        self._wanted: dict[_Piece, datetime | None] = {}
+        self._running: set[_Piece] = set()
+        self._threads = ThreadPoolExecutor(WORKERS, thread_name_prefix="maintenance")
+        self._stopped = False
+
+    def ask(self, name: str, work: Work, due_at: datetime | None = None) -> None:
+        """Puts it into the queue, if it is not there. ``due_at`` is the time of the schedule that it serves;
+        without one it is asked for between two times."""
+        job = (name, work)
+        with self._lock:
+            if self._stopped or job in self._running:
+                return
+            if job not in self._wanted:
+                self._queue.append(job)
+                self._threads.submit(self._next)
+            self._wanted[job] = due_at or self._wanted.get(job)
+
+    def stop(self) -> None:
+        """Nothing begins any more; what runs stops by the bench's own ``stop``."""
+        with self._lock:
+            self._stopped = True
+            self._queue.clear()
+            self._wanted.clear()
+
+    def wait(self, seconds: float) -> bool:
+        """Waits for what runs and what is queued; whether there is nothing left."""
+        with self._lock:
+            return self._lock.wait_for(lambda: not self._running and not self._wanted, seconds)
+
+    def _next(self) -> None:
+        with self._lock:
+            if not self._queue:
+                return
+            job = self._queue.popleft()
+            due_at = self._wanted.pop(job)
+            self._running.add(job)
+        name, work = job
+        try:
+            self._do(name, work)
+            if due_at is not None:
+                self._served(name, work, due_at)
+        except (VendorIdentityError, LedgerError) as error:
+            self._trouble(error)  # the time is not served: it is asked for again
+        except ConfigError as error:  # the customer has gone meanwhile, or its file is broken
+            telemetry.warn(Event.HOUSEKEEPING_FAILED, customer=name, work=str(work), **error.log_context())
+        except Exception:  # noqa: BLE001 - a defect ends this piece of work, not the daemon
+            telemetry.exception(Event.DEFECT, customer=name, work=str(work))
+            if due_at is not None:
+                self._served(name, work, due_at)  # the next time is soon enough to meet it again
+        finally:
+            with self._lock:
+                self._running.discard(job)
+                self._lock.notify_all()
+
+    def _do(self, name: str, work: Work) -> None:
+        configuration = self._configuration()
+        customer = configuration.customers.get(name)
+        if customer is None or customer.state is CustomerState.RETIRED or self._bench.stop.is_set():
+            return
+        if work is Work.CLEANUP:
+            cleanup(self._bench, configuration, name, by=BY)
+        else:
+            self._checked(check_access(self._bench, self._prober, customer))
+
+
+class MaintenanceLease:
+    """The right to clean up and to check access, of one of several daemons. Each asks for it at each tick;
+    one that no longer ticks loses it to the next that does."""
+
+    def __init__(self, bench: Workbench) -> None:
+        self._bench = bench
+        self._lease: Lease | None = None
+
+    def keep(self, tick_seconds: int) -> bool:
+        """Whether it is ours until the tick after the next. Raises LedgerError."""
+        ledger = self._bench.ledger
+        ttl_seconds = max(TTL_SECONDS, longest_silence(tick_seconds) / timedelta(seconds=1))
+        if self._lease is not None:
+            try:
+                self._lease = ledger.leases.renew(self._lease, ttl_seconds)
+            except LeaseLost:
+                self._lease = None
+            else:
+                return True
+        try:
+            self._lease = ledger.leases.claim(_LEASE, self._bench.holder, ttl_seconds)
+        except AlreadyRunning:
+            return False
+        telemetry.log(Event.HOUSE_TAKEN)
+        return True
+
+    def give_back(self) -> None:
+        """For the daemon's end. Raises LedgerError."""
+        if self._lease is not None:
+            self._bench.ledger.leases.release(self._lease)
+            self._lease = None

@@ -1,0 +1,321 @@
+"""The daemon's life: start, wait for what wakes it, drain, end. It takes the jobs of customers itself, or
+leaves them to the workers of a fleet.
+
+One thread does everything here, whatever wakes it: the clock, a signal, a changed file. Signal handlers and
+the other threads only put a word into its inbox.
+"""
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, contextmanager
+from enum import StrEnum
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+from queue import Empty
+
+from xmode_transfer import telemetry
+from xmode_transfer.alerting.notifying import Notices
+from xmode_transfer.alerting.watch import assess_all, open_causes
+from xmode_transfer.config import Configuration
+from xmode_transfer.config import files as config_files
+from xmode_transfer.config.times import Times, times_of
+from xmode_transfer.model.errors import LeaseLost, XmodeError
+from xmode_transfer.model.jobs import JobState
+from xmode_transfer.model.records import Lease
+from xmode_transfer.model.work_queue import WorkQueue
+from xmode_transfer.service import Daemon, assembly, cluster, engines, sd_notify
+from xmode_transfer.service.local_queue import LocalQueue
+from xmode_transfer.service.process.inbox import Inbox, Wake
+from xmode_transfer.service.process.lifecycle import begin_when_there, end, last_resort
+from xmode_transfer.service.ticking import Ticker
+from xmode_transfer.service.watching import FileWatch
+from xmode_transfer.telemetry import Event
+from xmode_transfer.telemetry.clock import SystemClock
+from xmode_transfer.transfer.workbench import Workbench
+from xmode_transfer.web.metrics import Counters, renderer
+
+_ATTEND_SECONDS = 1.0
+_MEND_SECONDS = 5.0
+_WATCH_SECONDS = 2.0
+"""Health is looked at beside its schedule when something has changed, but not more often than this."""
+_LATE_SECONDS = 10.0
+"""A tick that is later than this: the wall clock was set back, and APScheduler waits for it."""
+
+
+class Engine(StrEnum):
+    """Who takes the jobs."""
+
+    THREADS = "threads"  # this process
+    PROCRASTINATE = "procrastinate"  # `xmode-transfer worker`, on any number of machines
+
+
+def run(directory: Path, engine: Engine = Engine.THREADS) -> int:
+    """Works until it is asked to end; answers the exit code. A database server that is away at the start is
+    waited for. Raises ConfigError when service.yaml cannot be used, or names a ledger that is not there or
+    does not let us in; AlreadyRunning beside those who take jobs of the same ledger in another way;
+    LedgerError."""
+    with Inbox() as inbox:
+        return begin_when_there(
+            lambda: _begun(directory, engine, inbox),
+            lambda begun: begun.live(),
+            SystemClock(),
+            inbox.ending,
+            Event.DAEMON_STOPPED,
+            waits=lambda: _waiting_page(directory),
+        )
+
+
+@contextmanager
+def _begun(directory: Path, engine: Engine, inbox: Inbox) -> Iterator["_Life"]:
+    """All that the daemon needs of the ledger before it can work."""
+    configuration = config_files.load(directory)
+    if engine is Engine.PROCRASTINATE:
+        cluster.check(configuration.service)
+    counters = Counters()
+    with (
+        assembly.workbench(configuration, counters, ending=inbox.ending, waits=False) as bench,
+        _lease(bench, engine) as lease,
+    ):
+        alone = engine is Engine.THREADS
+        queue = _queue(bench, configuration, alone=alone)
+        daemon = Daemon(
+            bench,
+            assembly.prober(bench),
+            configuration,
+            partial(config_files.survey, directory),
+            lease,
+            queue,
+            alone=alone,
+            changed=partial(inbox.put, Wake.HEALTH),
+        )
+        metrics = renderer(
+            lambda: assess_all(daemon.configuration, bench.ledger, bench.clock),
+            bench.clock,
+            daemon,
+            counters,
+            lambda: open_causes(bench.ledger),
+            None if alone else queue,
+        )
+        yield _Life(directory, bench, daemon, inbox, metrics)
+
+
+@contextmanager
+def _waiting_page(directory: Path) -> Iterator[None]:
+    """The page's probes, while there is no ledger that the page could show."""
+    settings = config_files.load(directory).service.status_page
+    if settings is None:
+        yield
+        return
+    from xmode_transfer.web import serve_waiting
+
+    server = serve_waiting(settings)
+    try:
+        yield
+    finally:
+        server.close()
+
+
+def _queue(bench: Workbench, configuration: Configuration, *, alone: bool) -> WorkQueue:
+    if alone:
+        return LocalQueue(bench.clock, bench.ledger.leases, bench.ledger.daemons.serve)
+    return cluster.queue(configuration.service, bench.ledger)
+
+
+def _lease(bench: Workbench, engine: Engine) -> AbstractContextManager[Lease]:
+    """The right to be the one daemon that takes jobs, or one of those that only say what is due."""
+    return engines.alone(bench) if engine is Engine.THREADS else engines.of_many(bench, "daemon")
+
+
+@contextmanager
+def _page(bench: Workbench, daemon: Daemon, metrics: Callable[[], bytes]) -> Iterator[None]:
+    """The status page, for as long as the daemon works."""
+    settings = daemon.configuration.service.status_page
+    if settings is None:
+        yield
+        return
+    from xmode_transfer.web import serve  # slow to import, for who does without
+
+    page = serve(settings, bench.ledger, bench.clock, lambda: daemon.configuration, daemon, metrics)
+    try:
+        yield
+    finally:
+        page.close()
+
+
+class _Life:
+    """From the first tick to the last."""
+
+    def __init__(
+        self,
+        directory: Path,
+        bench: Workbench,
+        daemon: Daemon,
+        inbox: Inbox,
+        metrics: Callable[[], bytes],
+    ) -> None:
+        self._directory = directory
+        self._bench = bench
+        self._daemon = daemon
+        self._inbox = inbox
+        self._metrics = metrics
+        self._ticker = Ticker()
+        self._watcher = ThreadPoolExecutor(1, thread_name_prefix="watch")
+        self._watching = False
+        self._watch_due = False
+        self._watched = -_WATCH_SECONDS
+        self._watch = assembly.watch(bench.ledger, bench.clock)
+        self._notices = Notices(bench)
+        self._ticked = bench.clock.monotonic()
+        self._mended = self._ticked
+        self._tick_seconds = 0
+        self._health: Times | None = None
+
+    def live(self) -> int:
+        with _page(self._bench, self._daemon, self._metrics):
+            return self._live()
+
+    def _live(self) -> int:
+        last_resort(self._inbox.ending, self._drain_seconds, Event.DAEMON_STOPPED)
+        files = FileWatch(self._directory, lambda: self._inbox.put(Wake.FILES), self._not_watched)
+        try:
+            self._arm()
+            configuration = self._daemon.configuration
+            telemetry.log(
+                Event.DAEMON_STARTED,
+                version=version("xmode-transfer"),
+                customers=len(configuration.customers),
+                workers=configuration.service.daemon.workers,
+                configuration_problems=list(map(str, configuration.problems)),
+            )
+            self._daemon.start()
+            sd_notify.ready(self._status())
+            self._work()
+        finally:
+            files.close()
+            self._ticker.close()
+            self._watcher.shutdown(wait=False, cancel_futures=True)
+        return self._end()
+
+    # --- Working -----------------------------------------------------------------------------------------
+
+    def _work(self) -> None:
+        while True:
+            try:
+                wake, name = self._inbox.get(_ATTEND_SECONDS)
+            except Empty:
+                wake, name = Wake.NOTHING, ""
+            if wake is Wake.STOP:
+                return
+            try:
+                self._answer(wake, name)
+                self._attend()
+            except LeaseLost:
+                raise
+            except XmodeError as error:  # the ledger; the next tick finds it mended, or says so again
+                telemetry.error(Event.TICK_FAILED, **error.log_context())
+
+    def _answer(self, wake: Wake, name: str) -> None:
+        if wake is Wake.TICK:
+            self._tick()
+        elif wake is Wake.CUSTOMER:
+            self._daemon.wake(name)
+        elif wake is Wake.HEALTH:
+            self._watch_due = True
+        elif wake in (Wake.FILES, Wake.RELOAD):
+            self._reload(hurry=wake is Wake.RELOAD)
+
+    def _tick(self) -> None:
+        self._ticked = self._bench.clock.monotonic()
+        if self._daemon.tick():
+            sd_notify.watchdog()
+        sd_notify.status(self._status())
+
+    def _attend(self) -> None:
+        now = self._bench.clock.monotonic()
+        self._daemon.attend()
+        if now - self._mended > _MEND_SECONDS:
+            self._mended = now
+            self._daemon.mend()
+        if not self._watching and self._watch.beat_is_due:
+            self._watch_due = True
+        if self._watch_due and not self._watching and now - self._watched >= _WATCH_SECONDS:
+            self._begin_watch(now)
+        if now - self._ticked > self._tick_seconds + _LATE_SECONDS:
+            telemetry.warn(Event.CLOCK_SET_BACK)
+            self._ticked = now
+            self._ticker.set_right()
+            self._tick()
+
+    def _reload(self, *, hurry: bool) -> None:
+        sd_notify.reloading()
+        self._daemon.reload(hurry=hurry)
+        self._arm()
+        sd_notify.ready(self._status())
+
+    def _arm(self) -> None:
+        """Sets the clock to the configuration in use."""
+        configuration = self._daemon.configuration
+        settings = configuration.service.daemon
+        if settings.tick_seconds != self._tick_seconds:
+            self._tick_seconds = settings.tick_seconds
+            self._ticker.every("tick", settings.tick_seconds, lambda: self._inbox.put(Wake.TICK))
+        health = Times(settings.health.cron, settings.health.timezone)
+        if health != self._health:
+            self._health = health
+            self._ticker.at("health", health, lambda: self._inbox.put(Wake.HEALTH))
+            self._inbox.put(Wake.HEALTH)  # what the last daemon left behind is not told a minute late
+        names = {"tick", "health"}
+        for name, times in _own_times(configuration):
+            names.add(f"customer {name}")
+            self._ticker.at(f"customer {name}", times, partial(self._inbox.put, Wake.CUSTOMER, name))
+        self._ticker.keep(names)
+
+    def _begin_watch(self, now: float) -> None:
+        """Never two rounds at once: alerts may be slow to send."""
+        self._watch_due, self._watching, self._watched = False, True, now
+        self._watcher.submit(self._watch_once)
+
+    def _watch_once(self) -> None:
+        try:
+            configuration = self._daemon.configuration
+            assessment = self._watch.round(configuration)
+            if assessment is not None:
+                self._notices.offer(configuration, assessment)
+        except XmodeError as error:
+            telemetry.error(Event.WATCH_FAILED, **error.log_context())
+        except Exception:  # noqa: BLE001 - a defect there must not end the watching for good
+            telemetry.exception(Event.DEFECT)
+        finally:
+            self._watching = False
+
+    def _not_watched(self, reason: str) -> None:
+        telemetry.warn(Event.CONFIGURATION_NOT_WATCHED, message=reason)
+
+    def _status(self) -> str:
+        """One line for `systemctl status`."""
+        turns = self._daemon.turns()
+        counts = {state: sum(turn.state is state for turn in turns) for state in JobState}
+        told = f"{len(turns)} customers: " + ", ".join(
+            f"{count} {state.replace('_', ' ')}" for state, count in counts.items() if count
+        )
+        if self._daemon.trouble is not None:
+            told = f"stopped: {self._daemon.trouble.message}; {told}"
+        problems = len(self._daemon.pulse().configuration_problems)
+        return told + (f"; {problems} mistakes in the configuration" if problems else "")
+
+    def _drain_seconds(self) -> float:
+        return self._daemon.configuration.service.daemon.drain_seconds
+
+    def _end(self) -> int:
+        seconds = self._drain_seconds()
+        telemetry.log(Event.DAEMON_STOPPING, running=self._daemon.pulse().busy, drain_seconds=seconds)
+        return end(self._daemon, seconds, Event.DAEMON_STOPPED, self._notices.close)
+
+
+def _own_times(configuration: Configuration) -> Iterator[tuple[str, Times]]:
+    """The times of the customers that have a schedule: between two ticks somebody may be due."""
+    spread = configuration.service.daemon.spread_seconds
+    for name, customer in configuration.customers.items():
+        if customer.schedule is not None and customer.state == "active":
+            yield name, times_of(customer.schedule, name, spread)

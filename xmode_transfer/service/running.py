@@ -1,0 +1,95 @@
+"""A job that runs: what it is watched by, and what becomes of its errors."""
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from enum import Enum, auto
+
+from xmode_transfer import telemetry
+from xmode_transfer.model.errors import ConfigError, LedgerError, VendorIdentityError, XmodeError
+from xmode_transfer.model.jobs import Job, JobResult
+from xmode_transfer.model.process import Clock, Progress
+from xmode_transfer.telemetry import Event
+from xmode_transfer.transfer.workbench import Workbench
+
+
+class Watched:
+    """A job's progress: tells whoever is told of all, and remembers when it last moved and how far."""
+
+    def __init__(self, progress: Progress, clock: Clock) -> None:
+        self._progress = progress
+        self._clock = clock
+        self._lock = threading.Lock()
+        self.moved_at = clock.monotonic()
+        self.sent_bytes = 0
+
+    def delivery_started(self, customer: str, feed: str, period: str, objects: int, total_bytes: int) -> None:
+        self._progress.delivery_started(customer, feed, period, objects, total_bytes)
+
+    def bytes_sent(self, count: int) -> None:
+        with self._lock:
+            self.moved_at = self._clock.monotonic()
+            self.sent_bytes += count
+        self._progress.bytes_sent(count)
+
+    def bytes_resumed(self, count: int) -> None:
+        self._progress.bytes_resumed(count)
+
+    def object_finished(self, name: str, size: int, outcome: str) -> None:
+        if outcome == "delivered":
+            self.moved_at = self._clock.monotonic()
+        self._progress.object_finished(name, size, outcome)
+
+    def delivery_finished(self) -> None:
+        self._progress.delivery_finished()
+
+
+class Slot(Enum):
+    """Where a worker's job runs."""
+
+    REGULAR = auto()
+    BROKEN_OFF = auto()  # its customer is
+    STALLED = auto()  # it began in a regular slot and makes no progress
+
+
+@dataclass(slots=True, eq=False)
+class RunningJob:
+    """``stop`` ends it where it can be resumed."""
+
+    job: Job
+    slot: Slot
+    watched: Watched
+    began_at: float  # monotonic seconds
+    stop: threading.Event = field(default_factory=threading.Event)
+
+    @staticmethod
+    def beginning(job: Job, slot: Slot, bench: Workbench) -> "RunningJob":
+        return RunningJob(job, slot, Watched(bench.progress, bench.clock), bench.clock.monotonic())
+
+    @property
+    def customer(self) -> str:
+        return self.job.customer
+
+
+def result_of(
+    name: str, deliver: Callable[[], JobResult], bench: Workbench, trouble: Callable[[XmodeError], object]
+) -> JobResult:
+    """What a job came to, whatever it raised. ``trouble`` hears what concerns all customers."""
+    try:
+        return deliver()
+    except (VendorIdentityError, LedgerError) as error:
+        trouble(error)
+        return JobResult(again=True)  # its job comes again when that is over
+    except ConfigError as error:
+        telemetry.warn(Event.TURN_FAILED, customer=name, **error.log_context())
+        return JobResult()
+    except XmodeError as error:  # a lease that was taken over: whoever has it goes on
+        telemetry.warn(Event.TURN_FAILED, customer=name, **error.log_context())
+        return _later(bench, error.message)
+    except Exception as error:  # noqa: BLE001 - a defect ends this customer's job, not the process
+        telemetry.exception(Event.DEFECT, customer=name)
+        return _later(bench, f"{type(error).__name__}: {error}")
+
+
+def _later(bench: Workbench, reason: str) -> JobResult:
+    return JobResult(next_at=bench.backoff.next_attempt_at(None, bench.clock.now()), reason=reason)

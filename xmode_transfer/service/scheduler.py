@@ -1,0 +1,242 @@
+"""A daemon's side of the work queue: when customers are due, who is queued, and what came of their jobs.
+
+The queue knows who is where; the daemon only reads it, and remembers what it read for whoever looks.
+"""
+
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime, timedelta
+
+from xmode_transfer import telemetry
+from xmode_transfer.config.times import Times, Work, due_at
+from xmode_transfer.model.backoff import broke_off
+from xmode_transfer.model.errors import LedgerError, XmodeError
+from xmode_transfer.model.jobs import JobRequest, JobState, QueueEntry, WorkerRecord
+from xmode_transfer.model.records import Delivery, Status
+from xmode_transfer.model.work_queue import WorkQueue
+from xmode_transfer.telemetry import Event
+from xmode_transfer.transfer.workbench import Workbench
+
+REAP_SECONDS = 5.0
+"""How often each daemon and each worker looks for jobs whose worker is gone."""
+_OPEN = (Status.PLANNED, Status.RUNNING, Status.FAILED, Status.BLOCKED)
+_READING = 0.05
+"""The part of the time that may go into reading the queue: ten thousand customers are read less often."""
+_LONGEST_SECONDS = 5.0
+"""Between two readings, though a database that was away kept one of them waiting."""
+
+
+class Agenda:
+    """When each customer is due for what, without asking cron for everybody at every tick. ``served`` is what
+    the ledger remembers. One thread asks; any may tell what was served."""
+
+    def __init__(self, served: Mapping[tuple[str, str], datetime]) -> None:
+        self._served: dict[tuple[str, str], datetime] = dict(served)
+        self._asked: dict[tuple[str, Work], tuple[Times, datetime, datetime]] = {}
+
+    def serve(self, name: str, work: Work, served_at: datetime) -> None:
+        self._served[name, work] = served_at
+
+    def refresh(self, served: Mapping[tuple[str, str], datetime]) -> None:
+        """What the ledger remembers by now, of whatever daemon or worker."""
+        self._served.update(served)
+
+    def due(self, name: str, work: Work, times: Times, now: datetime) -> datetime | None:
+        """The time of the schedule that is to be served now, if one is."""
+        asked = self._asked.get((name, work))
+        if asked is not None:
+            known, asked_at, next_at = asked
+            if known == times and asked_at <= now < next_at:
+                return None
+        due = due_at(times, self._served.get((name, work)), now)
+        if due is None:  # nothing before the next time, unless the clock is set back
+            self._asked[name, work] = times, now, times.next(now)
+        return due
+
+    def next_time(self, name: str, work: Work) -> datetime | None:
+        """The customer's next time, where it is known without asking cron."""
+        asked = self._asked.get((name, work))
+        return None if asked is None else asked[2]
+
+    def first_time(self, name: str, work: Work) -> bool:
+        """Whether the customer was never visited for that."""
+        return (name, work) not in self._served
+
+
+class Scheduler:
+    """``enqueue`` and the properties may be called by any thread, the rest by one. What is asked for is
+    written by ``attend``; what the queue does not take then is reported as trouble, and tried again by the
+    next ``attend``."""
+
+    def __init__(
+        self,
+        bench: Workbench,
+        queue: WorkQueue,
+        *,
+        ended: Callable[[QueueEntry], None],
+        trouble: Callable[[XmodeError], object],
+    ) -> None:
+        """``ended`` is called, by ``attend`` and without a lock, when a customer's job has ended; ``trouble``
+        hears what concerns all customers."""
+        self._bench = bench
+        self._queue = queue
+        self._ended = ended
+        self._trouble = trouble
+        self._lock = threading.Lock()
+        self._weights: dict[str, int] = {}
+        self._known: list[QueueEntry] = []  # from before this daemon, until the queue has it
+        self._is_registered = True
+        self._to_stop: set[str] = set()
+        self._requests: dict[str, JobRequest] = {}
+        self._entries: dict[str, QueueEntry] = {}
+        self._heard: dict[str, int] | None = None  # by customer, the last job of whose end ``ended`` was told
+        self._workers: tuple[WorkerRecord, ...] = ()
+        self._idle = False  # somebody is queued, and no worker lives
+        self._reaped = self._read_after = -REAP_SECONDS
+        self._closed = False
+
+    # --- What is asked of the queue ----------------------------------------------------------------------
+
+    def register(self, weights: Mapping[str, int], known: Sequence[QueueEntry] = ()) -> None:
+        """The customers that take part from now on, with their weights; what runs for others is stopped
+        where it can be resumed. ``known`` is what the last daemon left."""
+        self._weights, self._is_registered = dict(weights), False
+        self._known += known
+
+    def enqueue(self, name: str, *, skip_backoff: bool = False, serving_at: datetime | None = None) -> None:
+        """Gives the customer a job as soon as it is its turn, as ``JobRequest`` says."""
+        if name in self._weights:
+            self._remember([JobRequest(name, skip_backoff, serving_at)])
+
+    def stop(self, name: str) -> None:
+        """The customer is to be looked at anew: its job, if one runs, stops where it can be resumed. Workers
+        read the files themselves; this is for the one that has not yet done so."""
+        self._to_stop.add(name)
+
+    def _remember(self, requests: Sequence[JobRequest]) -> None:
+        with self._lock:
+            for request in requests:
+                if not self._closed:
+                    known = self._requests.get(request.customer)
+                    self._requests[request.customer] = request.merged(known)
+
+    def _write(self) -> None:
+        if not self._is_registered:
+            self._queue.register(self._weights, self._known)
+            self._is_registered, self._known = True, []
+        for name in sorted(self._to_stop):
+            self._queue.stop(name)
+            self._to_stop.discard(name)
+        with self._lock:
+            requests, self._requests = list(self._requests.values()), {}
+        try:
+            if requests:
+                self._queue.enqueue(requests)
+        except LedgerError:
+            self._remember(requests)  # one that was written is not written twice: it is queued
+            raise
+
+    # --- What the workers do -----------------------------------------------------------------------------
+
+    def attend(self) -> None:
+        """Called every second or so."""
+        now = self._bench.clock.monotonic()
+        try:
+            self._write()
+            if now - self._reaped >= REAP_SECONDS:
+                self._reaped = now
+                report_taken_over(self._queue.reap())
+            if now < self._read_after:
+                return
+            began = self._bench.clock.monotonic()
+            entries = {entry.customer: entry for entry in self._queue.snapshot()}
+            self._workers = tuple(self._queue.workers())
+        except LedgerError as error:
+            self._trouble(error)
+            return
+        read = self._bench.clock.monotonic()
+        self._read_after = read + min((read - began) / _READING, _LONGEST_SECONDS)
+        self._entries = entries
+        self._hear(entries)
+        self._look_for_workers()
+
+    def _hear(self, entries: Mapping[str, QueueEntry]) -> None:
+        """Reports which jobs have ended. What ended before this daemon began is history, unless the customer
+        is broken off still."""
+        heard, self._heard = self._heard, {name: entry.ended for name, entry in entries.items()}
+        for name, entry in entries.items():
+            before = 0 if heard is None else heard.get(name, 0)
+            if entry.ended == before or (heard is None and entry.state is not JobState.BROKEN_OFF):
+                continue
+            try:
+                self._ended(entry)
+            except XmodeError as error:
+                self._trouble(error)
+
+    def _look_for_workers(self) -> None:
+        queued = sum(entry.state is JobState.QUEUED for entry in self._entries.values())
+        idle = queued > 0 and not self._alive()
+        if idle and not self._idle:
+            telemetry.warn(Event.WORKERS_MISSING, queued=queued)
+        self._idle = idle
+
+    def _alive(self) -> list[WorkerRecord]:
+        now = self._bench.clock.now()
+        return [worker for worker in self._workers if worker.is_alive(now)]
+
+    # --- What was read -----------------------------------------------------------------------------------
+
+    @property
+    def slots(self) -> int:
+        """The slots of all workers that live."""
+        return sum(worker.places for worker in self._alive())
+
+    @property
+    def busy(self) -> int:
+        """How many of these are taken. Jobs that make no progress hold none."""
+        return sum(worker.busy for worker in self._alive())
+
+    def entries(self) -> list[QueueEntry]:
+        return [entry for name, entry in self._entries.items() if name in self._weights]
+
+    def entry(self, name: str) -> QueueEntry | None:
+        if name not in self._weights:
+            return None
+        resting = QueueEntry(name, JobState.RESTING, self._bench.clock.now())
+        return self._entries.get(name, resting)  # one that was not read yet takes part since a moment ago
+
+    def close(self) -> None:
+        """Nobody is queued any more by this process."""
+        with self._lock:
+            self._closed = True
+            self._requests = {}
+
+
+def report_taken_over(names: Sequence[str]) -> None:
+    """In the log, whose jobs were taken from a worker that is gone."""
+    for name in names:
+        telemetry.warn(Event.TURN_TAKEN_OVER, customer=name)
+
+
+def left_by_the_last(bench: Workbench) -> list[QueueEntry]:
+    """What the last daemon left: deliveries to go on with, and customers who refused us. Raises
+    LedgerError."""
+    now = bench.clock.now()
+    waits: dict[str, Delivery] = {}
+    for delivery in bench.ledger.deliveries.find(statuses=_OPEN):
+        other = waits.get(delivery.customer)
+        if other is None or (broke_off(delivery), delivery.period) > (broke_off(other), other.period):
+            waits[delivery.customer] = delivery
+    return [
+        QueueEntry(
+            name,
+            JobState.BROKEN_OFF if broke_off(delivery) else JobState.RESTING,
+            min(delivery.updated_at, now),
+            min(delivery.next_attempt_at or now, now + timedelta(days=1)),
+            delivery.feed,
+            delivery.period,
+            delivery.failure.message if delivery.failure is not None and broke_off(delivery) else "",
+            refused=delivery.status is Status.BLOCKED,
+        )
+        for name, delivery in waits.items()
+    ]

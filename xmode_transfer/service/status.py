@@ -1,0 +1,77 @@
+"""Looking at sources where nobody else does, so that `status` says what is due also without a daemon."""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
+
+from xmode_transfer.alerting.health import Assessment, assess
+from xmode_transfer.config import Configuration, Customer, CustomerState, Feed
+from xmode_transfer.delivery.due import CustomerRun, remembered
+from xmode_transfer.ledger import Ledger
+from xmode_transfer.model.errors import Defect, LedgerError, SourceError
+from xmode_transfer.model.process import Clock
+from xmode_transfer.model.source_scans import Look, Subscription
+from xmode_transfer.sources.interface import SourceFactory
+
+
+def daemon_looks(ledger: Ledger, clock: Clock) -> bool:
+    """Whether a daemon is alive, by the ledger: then what it has seen is new enough."""
+    return any(daemon.is_alive(clock.now()) for daemon in ledger.daemons.newest(1))
+
+
+class Looks:
+    """What was seen at the sources. A ledger that may only be read takes no look: it is kept here, and
+    counts all the same."""
+
+    def __init__(self, ledger: Ledger, clock: Clock) -> None:
+        self._ledger = ledger
+        self._clock = clock
+        self._kept: dict[Subscription, Look] = {}
+        self.refusal: LedgerError | None = None
+        """Why the ledger has not taken the last looks."""
+
+    def take(
+        self,
+        configuration: Configuration,
+        sources: SourceFactory,
+        names: Iterable[str],
+        told: Callable[[int, int], None] | None = None,
+    ) -> None:
+        """Looks at the sources of these customers' feeds and remembers it; calls no customer's AWS account.
+        ``told`` hears how many subscriptions are done, of how many. A source that cannot be looked at is
+        remembered as such. Raises LedgerError when the ledger cannot be read."""
+        self.refusal = None
+        self._kept.clear()
+        wanted = list(_active(configuration, names))
+        for number, (customer, feed) in enumerate(wanted):
+            if told is not None:
+                told(number, len(wanted))
+            seen = CustomerRun(customer.name)
+            try:
+                remembered(sources, self._ledger, self._clock, customer, feed, seen, record=self._record)
+            except (SourceError, Defect):
+                continue
+
+    def _record(self, look: Look) -> None:
+        if self.refusal is None:
+            try:
+                self._ledger.sources.record(look)
+            except LedgerError as error:
+                self.refusal = error
+            else:
+                return
+        last = self._ledger.sources.last(look.customer, look.feed)
+        self._kept[look.customer, look.feed] = look.after(last)
+
+    def assess(self, configuration: Configuration) -> Assessment:
+        """How everybody fares, by the ledger and what it has not taken. Raises LedgerError."""
+        survey = self._ledger.survey()
+        return assess(configuration, replace(survey, looks={**survey.looks, **self._kept}), self._clock.now())
+
+
+def _active(configuration: Configuration, names: Iterable[str]) -> Iterator[tuple[Customer, Feed]]:
+    for name in names:
+        customer = configuration.customers.get(name)
+        if customer is None or name in configuration.broken or customer.state is not CustomerState.ACTIVE:
+            continue
+        for feed in customer.feeds:
+            yield customer, configuration.feeds[feed]

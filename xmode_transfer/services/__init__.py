@@ -1,1 +1,0 @@
-"""Use cases. Each has one public function, and the ports it needs come as arguments."""

@@ -1,0 +1,258 @@
+"""The requests that a source bucket is sent, and what its answers mean for a source.
+
+The bucket is ours and is read as we ourselves, by the standard AWS variables and files: never with a
+customer's role session. Needed: s3:ListBucket on the bucket, s3:GetObject on its objects
+(docs/sources.md).
+"""
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
+
+from botocore import exceptions as aws
+from botocore.credentials import RefreshableCredentials
+from botocore.exceptions import BotoCoreError, ClientError
+
+from xmode_transfer import telemetry
+from xmode_transfer.aws.s3_bodies import BodyFailed
+from xmode_transfer.aws.s3_calls import READ_TIMEOUT_SECONDS, REQUEST_ATTEMPTS
+from xmode_transfer.aws.s3_errors import AWS_ERRORS, Answer, answer_of, one_line
+from xmode_transfer.aws.sdk import DEFAULT_REGION, make_client, making_clients, new_session
+from xmode_transfer.model.errors import (
+    Interrupted,
+    SourceChanged,
+    SourceMissing,
+    SourceUnreadable,
+    VendorIdentityError,
+    XmodeError,
+)
+from xmode_transfer.model.keys import readable
+
+_CONNECTIONS = 64
+
+_OUR_KEYS = frozenset(
+    {"ExpiredToken", "InvalidAccessKeyId", "InvalidToken", "RequestTimeTooSkewed", "SignatureDoesNotMatch"}
+)
+_KEYS_HINT = "Look at AWS_ACCESS_KEY_ID, AWS_PROFILE, the shared credentials file and this machine's clock"
+_AGAIN_HINT = "The next run tries again"
+
+
+class StoredObject(NamedTuple):
+    """A row of a listing. ``key`` is whole; ``modified_ns`` in nanoseconds since 1970."""
+
+    key: str
+    size: int
+    modified_ns: int
+    etag: str
+
+
+def own_client(stop: threading.Event | None = None) -> Any:
+    """A client of S3 with our own credentials; nobody waits for it any longer when ``stop`` is set. Raises
+    ConfigError, VendorIdentityError."""
+    try:
+        with making_clients:
+            session = new_session()
+            region = session.get_config_variable("region") or DEFAULT_REGION["aws"]
+            credentials = session.get_credentials()
+        client = make_client(
+            session,
+            "s3",
+            region,
+            attempts=REQUEST_ATTEMPTS,
+            read_timeout_seconds=READ_TIMEOUT_SECONDS,
+            stop=stop,
+            only_looks=True,
+            response_checksum_validation="when_required",  # ranges have no checksum of their own
+            max_pool_connections=_CONNECTIONS,
+        )
+    except BotoCoreError as error:
+        raise _without_answer(error, "the client of the source") from error
+    if credentials is not None and not isinstance(credentials, RefreshableCredentials):
+        telemetry.protect(credentials.secret_key, credentials.token or "")
+    return client
+
+
+class OwnClient:
+    """The one client that all feeds in buckets share. Thread-safe."""
+
+    def __init__(self, stop: threading.Event | None = None) -> None:
+        self._lock = threading.Lock()
+        self._stop = stop
+        self._client: Any = None
+
+    def get(self) -> Any:
+        """Raises what ``own_client`` raises."""
+        with self._lock:
+            if self._client is None:
+                self._client = own_client(self._stop)
+            return self._client
+
+    def forget(self) -> None:
+        """AWS refuses the keys that it was made with: others may lie where they came from by now, and the
+        next look reads them."""
+        with self._lock:
+            self._client = None
+
+
+class SourceBucket:
+    """One bucket and the prefix that a feed's files lie below: empty, or ending in ``/``. ``keys_refused`` is
+    called when AWS does not let our keys in. Thread-safe."""
+
+    def __init__(
+        self, address: str, client_factory: Callable[[], Any], keys_refused: Callable[[], None]
+    ) -> None:
+        self.name, _, prefix = address.removeprefix("s3://").partition("/")
+        self.root = prefix.rstrip("/") + "/" if prefix.strip("/") else ""
+        self._client_factory = client_factory
+        self._keys_refused = keys_refused
+
+    def objects(self, below: str = "", limit: int | None = None) -> Iterator[StoredObject]:
+        """The objects whose keys begin with the root and ``below``, in the order of their keys, page by
+        page. A page that fails raises: a listing never ends early in silence."""
+        previous = ""
+        for page in self._pages(below, limit=limit):
+            for row in page.get("Contents", ()):
+                key = row["Key"]
+                if key <= previous:
+                    raise SourceUnreadable(
+                        f"s3://{self.name} does not list its keys in order ({key!r} after {previous!r})",
+                        hint="A directory bucket (S3 Express) cannot be a source; a general purpose one can",
+                    )
+                previous = key
+                yield StoredObject(key, row["Size"], nanoseconds(row["LastModified"]), row["ETag"].strip('"'))
+
+    def directories(self, below: str) -> Iterator[str]:
+        """The names, without ``/``, that stand directly below the root and ``below`` and have something below
+        them."""
+        begin = len(self.root) + len(below)
+        for page in self._pages(below, delimiter="/"):
+            for row in page.get("CommonPrefixes", ()):
+                yield row["Prefix"][begin:].rstrip("/")
+
+    def _pages(
+        self, below: str, delimiter: str | None = None, limit: int | None = None
+    ) -> Iterator[dict[str, Any]]:
+        asked: dict[str, Any] = {"Bucket": self.name, "Prefix": self.root + below}
+        if delimiter is not None:
+            asked["Delimiter"] = delimiter
+        if limit is not None:
+            asked["MaxKeys"] = limit
+        while True:
+            with self.translated("ListObjectsV2"):
+                page: dict[str, Any] = self._client_factory().list_objects_v2(**asked)
+            yield page
+            if limit is not None or not page.get("IsTruncated"):
+                return
+            if not page.get("NextContinuationToken"):
+                raise SourceUnreadable(
+                    f"s3://{self.name} says that its listing goes on, and not where", hint=_AGAIN_HINT
+                )
+            asked["ContinuationToken"] = page["NextContinuationToken"]
+
+    def head(self, name: str, etag: str) -> StoredObject:
+        """What lies under the name now. Raises SourceChanged when it is gone or its ETag is another."""
+        key = self.root + name
+        with self.translated("HeadObject", name):
+            answer = self._client_factory().head_object(Bucket=self.name, Key=key, IfMatch=f'"{etag}"')
+        return StoredObject(
+            key, answer["ContentLength"], nanoseconds(answer["LastModified"]), answer["ETag"].strip('"')
+        )
+
+    def get(self, name: str, etag: str, first: int, last: int) -> Any:
+        """The stream of a range, both ends included. Raises SourceChanged when the ETag is another by now."""
+        with self.translated("GetObject", name):
+            answer = self._client_factory().get_object(
+                Bucket=self.name, Key=self.root + name, IfMatch=f'"{etag}"', Range=f"bytes={first}-{last}"
+            )
+        return answer["Body"]
+
+    @contextmanager
+    def translated(self, operation: str, name: str | None = None) -> Iterator[None]:
+        """Turns what botocore raises into the errors of a source."""
+        what = f"{operation} on s3://{self.name}/{self.root}{name or ''}"
+        try:
+            yield
+        except BodyFailed as failed:
+            if isinstance(failed.error, Interrupted):
+                raise failed.error from None
+            raise SourceUnreadable(f"{what}: {failed.error}", hint=failed.error.hint) from None
+        except AWS_ERRORS as error:
+            if isinstance(error, ClientError):
+                told = _with_answer(answer_of(error), what, self.name, name)
+            else:
+                told = _without_answer(error, what)
+            if isinstance(told, VendorIdentityError):
+                self._keys_refused()
+            raise told from error
+
+
+def nanoseconds(moment: datetime) -> int:
+    """Nanoseconds since 1970, exactly."""
+    whole = moment.astimezone(UTC).replace(microsecond=0)
+    return int(whole.timestamp()) * 10**9 + moment.microsecond * 1000
+
+
+def _with_answer(answer: Answer, what: str, bucket: str, name: str | None) -> XmodeError:
+    said = f"{what}: {answer.said}"
+    kind: type[XmodeError]
+    if answer.code == "NoSuchBucket" or (name is None and answer.status == 404):
+        kind, said, hint = SourceMissing, f"there is no bucket {bucket}", "Check the feed's source"
+    elif answer.code == "NoSuchKey" or answer.status == 404:
+        kind, said, hint = SourceChanged, f"{name} is gone", "If it is put back, the next run delivers it"
+    elif answer.status == 412:
+        kind, said = SourceChanged, f"{name} changed after it was listed: another object lies in its place"
+        hint = "It is delivered by a later run, once it no longer changes"
+    elif answer.code in _OUR_KEYS:
+        kind, hint = VendorIdentityError, _KEYS_HINT
+    elif answer.code == "InvalidObjectState":
+        kind, said = SourceUnreadable, f"{name} is archived and cannot be read ({answer.text})"
+        hint = "Restore it from its storage class, or exclude it"
+    elif answer.status == 403:
+        action = "s3:ListBucket" if name is None else "s3:GetObject"
+        if name is not None:  # a HEAD needs the same right as a GET, and is refused without a word
+            said = f"{readable(name)} cannot be read: AWS refuses us {action} on it ({said})"
+        kind, hint = SourceUnreadable, _denied_hint(answer.text, action, bucket)
+    else:
+        kind, hint = SourceUnreadable, _AGAIN_HINT
+    return answer.error(kind, said, hint)
+
+
+def _denied_hint(said: str, action: str, bucket: str) -> str:
+    """Who must allow the action. Which policy is missing, or denies it, stands in AWS's own words, where it
+    says it: for a HEAD it does not (IAM User Guide, "Troubleshoot access denied error messages")."""
+    of = "the bucket" if action == "s3:ListBucket" else "the objects of the bucket"
+    if "explicit deny in a resource-based policy" in said:
+        return (
+            f"Whoever owns the bucket {bucket} must except our user or role from the Deny of {action} in the "
+            "bucket's policy (docs/sources.md)"
+        )
+    if "explicit deny in " in said:
+        policy = said.partition("explicit deny in ")[2].removeprefix("a ").removeprefix("an ").rstrip(". ")
+        return f"We must change the {policy} that denies {action} to our user or role (docs/sources.md)"
+    ours = f"our user or role needs {action} on {of} {bucket} in a policy of its own"
+    theirs = f"the bucket's policy must allow it to us, which whoever owns {bucket} has to add"
+    if "no identity-based policy" in said:
+        return f"We must act: {ours} (docs/sources.md)"
+    if "no resource-based policy" in said:
+        return f"The bucket {bucket} belongs to another account: {theirs} (docs/sources.md)"
+    key = "" if action == "s3:ListBucket" else "; 3. kms:Decrypt, where a key of KMS encrypts them"
+    return (
+        f"We must check, in this order: 1. {ours}; 2. where the bucket belongs to another account, {theirs}"
+        f"{key} (docs/sources.md)"
+    )
+
+
+def _without_answer(error: Exception, what: str) -> XmodeError:
+    if isinstance(error, aws.NoCredentialsError):
+        return VendorIdentityError(
+            "this process has no AWS credentials to read the source with", hint=_KEYS_HINT
+        )
+    if isinstance(error, aws.PartialCredentialsError | aws.CredentialRetrievalError | aws.ProfileNotFound):
+        return VendorIdentityError(
+            f"our AWS credentials cannot be read: {one_line(str(error))}", hint=_KEYS_HINT
+        )
+    return SourceUnreadable(
+        f"{what}: {one_line(str(error))}", hint=f"Look at this machine's network. {_AGAIN_HINT}"
+    )

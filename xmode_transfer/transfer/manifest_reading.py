@@ -1,0 +1,355 @@
+"""Reading a manifest as it comes: one of a million objects has hundreds of megabytes.
+
+Whoever may write into a bucket may write what looks like a manifest, so everything has a bound, and whatever
+is not as we write it is refused with its reason, always as NoManifest.
+"""
+
+import codecs
+import json
+import re
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from datetime import UTC, datetime
+from heapq import merge
+from itertools import zip_longest
+from typing import Any, NamedTuple, NoReturn
+
+from xmode_transfer.model import keys
+from xmode_transfer.model.manifest import FORMAT, LISTS, SignedDigest
+from xmode_transfer.model.records import Checksum, MissingObject, MissingReason, Receipt
+from xmode_transfer.model.visible import unseen_character, visible
+from xmode_transfer.transfer.layout import ManifestPlace
+
+MAX_BYTES = 5 * 1024**3
+"""Of a whole manifest: it is put by one PutObject, which carries no more (S3 User Guide, upload-objects)."""
+MAX_OBJECT_BYTES = 50 * 1024**4
+"""Of one object (S3 User Guide, "Amazon S3 objects overview": 50 TB)."""
+_MAX_TOTAL_BYTES = 10**18  # the ledger's numbers end at 9.2 * 10**18
+_MOST_CHARACTERS = 4 * 1024 * 1024
+"""Of one member or one object's entry; no manifest of ours comes near it."""
+_MOST_MEMBERS = 64
+_MOST_SPACES = 64 * 1024
+_MOST_DIGITS = 18
+_SPACES = " \t\n\r"
+_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z", re.ASCII)
+_YEARS = range(2006, 2201)  # S3 began in 2006
+_CHECKSUMS = frozenset({"crc32", "crc32c", "crc64nvme", "sha1", "sha256"})
+_BASE64 = re.compile(r"[A-Za-z0-9+/]{4,60}={0,2}")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+
+
+class NoManifest(ValueError):
+    """These bytes are no manifest of the format that we know; the message says why."""
+
+
+def _whole(digits: str) -> int:
+    if len(digits) > _MOST_DIGITS:
+        raise NoManifest(f"a number of it has {len(digits):,} digits")
+    return int(digits)
+
+
+def _not_whole(number: str) -> NoReturn:
+    raise NoManifest(f"a number of it is not whole: {_told(number)}")
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise NoManifest("a member stands in it twice")
+    return found
+
+
+def _told(value: object) -> str:
+    """For a sentence: visible, and not without end."""
+    return visible(str(value))[:200]
+
+
+_DECODER = json.JSONDecoder(
+    object_pairs_hook=_object, parse_int=_whole, parse_float=_not_whole, parse_constant=_not_whole
+)
+
+
+class ManifestReader:
+    """Iterate over it once: the entries of its objects, or of ``lists``, in the order in which they stand.
+    After the last, ``members`` has all that are no lists, and ``counts`` the entries of each list. Raises
+    NoManifest."""
+
+    def __init__(self, chunks: Iterable[bytes], lists: Collection[str] = ("objects",)) -> None:
+        self.members: dict[str, Any] = {}
+        self.counts = dict.fromkeys(LISTS, 0)
+        self._lists = lists
+        self._text = _Text(chunks)
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        text = self._text
+        text.expect("{")
+        seen: set[str] = set()
+        while True:
+            name = text.value()
+            text.expect(":")
+            if not isinstance(name, str) or name in self.members or name in seen:
+                raise NoManifest(f"the name of a member is none, or stands twice: {_told(name)}")
+            if name in LISTS:
+                seen.add(name)
+                for entry in self._entries():
+                    self.counts[name] += 1
+                    if name in self._lists:
+                        yield entry
+            elif len(self.members) == _MOST_MEMBERS:
+                raise NoManifest(f"it has more than {_MOST_MEMBERS} members")
+            else:
+                self.members[name] = text.value()
+            if text.next_of(",}") == "}":
+                break
+        text.expect_end()
+        if self.members.get("format") != FORMAT:
+            raise NoManifest(f"its format is {_told(self.members.get('format'))} and not {FORMAT}")
+        if seen != set(LISTS):
+            raise NoManifest("it has no list of objects, or none of what is missing")
+
+    def _entries(self) -> Iterator[dict[str, Any]]:
+        text = self._text
+        text.expect("[")
+        if text.peek() == "]":
+            text.expect("]")
+            return
+        while True:
+            entry = text.value()
+            if not isinstance(entry, dict):
+                raise NoManifest("an entry of its list is no object")
+            yield entry
+            if text.next_of(",]") == "]":
+                return
+
+
+def receipt_of(entry: Mapping[str, Any]) -> Receipt:
+    """What a manifest says of an object, the opposite of ``manifest.entry``; without an ETag, which it does
+    not know. Raises NoManifest."""
+    name, key, size, checksum = _told_object(entry)
+    sha256, delivered_at = entry.get("sha256", ""), _time_of(entry.get("delivered_at"))
+    sound = sha256 is None or (isinstance(sha256, str) and _SHA256.fullmatch(sha256))
+    if not sound or delivered_at is None:
+        raise NoManifest(f"an entry of its list is not as we write it: {_told(key)}")
+    return Receipt(name, key, size, checksum, "", delivered_at, sha256=sha256)
+
+
+def missing_of(entry: Mapping[str, Any]) -> MissingObject:
+    """What a manifest says of an object that is not in its list, the opposite of ``manifest.missing_entry``.
+    Raises NoManifest."""
+    name, key, size, checksum = _told_object(entry)
+    try:
+        return MissingObject(name, key, size, checksum, MissingReason(str(entry.get("reason"))))
+    except ValueError:
+        raise NoManifest(f"an entry of what is missing is not as we write it: {_told(key)}") from None
+
+
+def _told_object(entry: Mapping[str, Any]) -> tuple[str, str, int, Checksum]:
+    """The source's name, the key, the size and the checksum of an entry."""
+    try:
+        checksum = entry["checksum"]
+        name, key, size = entry["source"], entry["key"], entry["size"]
+        algorithm, value = checksum["algorithm"], checksum["value"]
+    except (KeyError, TypeError) as error:
+        raise NoManifest(f"an entry of its list is not as we write it: {_told(error)}") from None
+    for what, text in (("source", name), ("key", key)):
+        if not isinstance(text, str) or not text or len(text) > keys.MAX_KEY_BYTES:
+            raise NoManifest(f"an entry of its list is not as we write it: {what} {_told(text)}")
+        unseen = unseen_character(text)
+        if unseen is not None:
+            raise NoManifest(f"a {what} of it has {unseen}: {_told(text)}")
+    sound = (
+        type(size) is int
+        and 0 <= size <= MAX_OBJECT_BYTES
+        and len(key.encode()) <= keys.MAX_KEY_BYTES
+        and isinstance(algorithm, str)
+        and algorithm in _CHECKSUMS
+        and isinstance(value, str)
+        and _BASE64.fullmatch(value)
+    )
+    if not sound:
+        raise NoManifest(f"an entry of its list is not as we write it: {_told(key)}")
+    return name, key, size, Checksum(algorithm, value)
+
+
+def _time_of(told: object) -> datetime | None:
+    """A time as ``manifest.timestamp`` writes it."""
+    if not isinstance(told, str) or not _TIME.fullmatch(told):
+        return None
+    try:
+        at = datetime.fromisoformat(told)
+    except ValueError:
+        return None
+    return at.astimezone(UTC) if at.year in _YEARS else None
+
+
+Read = Callable[[], Iterable[bytes]]
+"""Answers the bytes of a manifest from its beginning, each time it is called."""
+
+
+class Checked(NamedTuple):
+    """What a manifest says as a whole: how many objects, their bytes, how many are missing, and all members
+    but its lists."""
+
+    objects: int
+    bytes: int
+    missing: int
+    members: dict[str, Any]
+
+
+def check(read: Read, *, identity: str, place: ManifestPlace, prefix: str) -> Checked:
+    """Reads a manifest to its end and compares it with what its own key says: ``identity`` is the delivery's
+    ID, ``prefix`` the destination's. Raises NoManifest for what no manifest of ours says."""
+    reader = ManifestReader(read())
+    count = total = 0
+    last = ""
+    for entry in reader:
+        receipt = receipt_of(entry)
+        _check_key(receipt, prefix, place.feed)
+        if count and receipt.name <= last:
+            raise NoManifest(f"it lists {receipt.name} out of order or twice")
+        last, count, total = receipt.name, count + 1, total + receipt.size
+        if total > _MAX_TOTAL_BYTES:
+            raise NoManifest("its objects have more bytes together than there can be")
+    said = reader.members
+    meant = {**place._asdict(), "delivery": identity}
+    if any(said.get(name) != value or type(said[name]) is not type(value) for name, value in meant.items()):
+        raise NoManifest("it names another delivery than its key does")
+    if said.get("prefix") != prefix:
+        raise NoManifest(f"its prefix is {_told(said.get('prefix'))} and not {prefix}")
+    if (said.get("count"), said.get("bytes")) != (count, total):
+        raise NoManifest(f"it says {_told(said.get('count'))} objects and lists {count}")
+    missing = reader.counts["missing"]
+    if missing:
+        _check_missing(read)
+    return Checked(count, total, missing, said)
+
+
+def _check_missing(read: Read) -> None:
+    """No name comes twice, neither among what is missing nor there and among the objects."""
+    listed = (str(entry["source"]) for entry in ManifestReader(read()))
+    last = ""
+    for name in merge(listed, (missing_of(entry).name for entry in ManifestReader(read(), ("missing",)))):
+        if name <= last:
+            raise NoManifest(f"it says that {name} is missing, out of order or twice")
+        last = name
+
+
+def signed_statement(read: Read, checked: Checked, bucket: str) -> bytes:
+    """What our signature would have to be over for this manifest in that bucket. Raises NoManifest."""
+    try:
+        digest = SignedDigest(checked.members, bucket)
+        digest.begin("missing")
+        if checked.missing:
+            for entry in ManifestReader(read(), ("missing",)):
+                digest.add(entry)
+        digest.begin("objects")
+        for entry in ManifestReader(read()):
+            digest.add(entry)
+        return digest.statement()
+    except UnicodeEncodeError:
+        raise NoManifest("it has a surrogate, which is no character") from None
+
+
+def _check_key(receipt: Receipt, prefix: str, feed: str) -> None:
+    below = f"{prefix}{feed}/"
+    if not receipt.key.startswith(below):
+        raise NoManifest(f"it lists {receipt.key}, which does not lie below {below}")
+    try:
+        keys.check_name(receipt.name)
+    except keys.IllegalName as error:
+        raise NoManifest(f"it lists {receipt.name}: {error}") from None
+    if not keys.is_key_of(receipt.key.removeprefix(below), receipt.name):
+        raise NoManifest(f"it lists {receipt.key} as the object of {receipt.name}, whose key is another")
+
+
+_ESSENCE = ("delivery", "feed", "period", "revision", "count", "bytes")
+
+
+def same_objects(one: Iterable[bytes], other: Iterable[bytes]) -> bool:
+    """Whether two manifests list the same objects with the same content, whenever each was delivered, and the
+    same as missing. Raises NoManifest."""
+    left, right = ManifestReader(one, LISTS), ManifestReader(other, LISTS)
+    for mine, theirs in zip_longest(left, right, fillvalue=None):
+        if mine is None or theirs is None or _essence(mine) != _essence(theirs):
+            return False
+    return all(left.members.get(name) == right.members.get(name) for name in _ESSENCE)
+
+
+def _essence(entry: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in entry.items() if name != "delivered_at"}
+
+
+class _Text:
+    """The characters that have come and are not taken yet."""
+
+    def __init__(self, chunks: Iterable[bytes]) -> None:
+        self._chunks = iter(chunks)
+        self._decoder = codecs.getincrementaldecoder("utf-8")()
+        self._buffer = ""
+        self._at = 0
+        self._ended = False
+        self._come = 0
+
+    def value(self) -> Any:
+        self.peek()
+        while True:
+            try:
+                found, end = _DECODER.raw_decode(self._buffer, self._at)
+            except json.JSONDecodeError as error:
+                if not self._more():
+                    raise NoManifest(f"it is no JSON, or ends too early: {error.msg}") from None
+                continue
+            except RecursionError:
+                raise NoManifest("its values are nested too deep") from None
+            if end == len(self._buffer) and self._more():
+                continue  # a number may go on
+            self._at = end
+            return found
+
+    def peek(self) -> str:
+        """The next character that is no white space; empty at the end."""
+        spaces = 0
+        while True:
+            while self._at < len(self._buffer) and self._buffer[self._at] in _SPACES:
+                self._at += 1
+                spaces += 1
+            if spaces > _MOST_SPACES:
+                raise NoManifest("it has white space without end")
+            if self._at < len(self._buffer):
+                return self._buffer[self._at]
+            if not self._more():
+                return ""
+
+    def next_of(self, choices: str) -> str:
+        found = self.peek()
+        if not found or found not in choices:
+            wanted = " or ".join(choices)
+            raise NoManifest(
+                f"it ends too early: {wanted} is missing" if not found else f"{wanted} is missing"
+            )
+        self._at += 1
+        return found
+
+    def expect(self, character: str) -> None:
+        self.next_of(character)
+
+    def expect_end(self) -> None:
+        if self.peek():
+            raise NoManifest("something follows after its end")
+
+    def _more(self) -> bool:
+        if self._ended:
+            return False
+        if len(self._buffer) - self._at > _MOST_CHARACTERS:
+            raise NoManifest(f"one of its values has more than {_MOST_CHARACTERS} characters")
+        chunk = next(self._chunks, None)
+        self._come += len(chunk or b"")
+        if self._come > MAX_BYTES:
+            raise NoManifest(f"it has more than {MAX_BYTES:,} bytes")
+        try:
+            text = self._decoder.decode(chunk or b"", final=chunk is None)
+        except UnicodeDecodeError:
+            raise NoManifest("it is not UTF-8") from None
+        self._ended = chunk is None
+        self._buffer = self._buffer[self._at :] + text
+        self._at = 0
+        return bool(text) or not self._ended

@@ -1,0 +1,370 @@
+"""Making a delivery's plan: which revision, and what is uploaded, skipped or carried over.
+
+The plan is recorded before the first byte is sent, so what a crash left behind can always be told from the
+ledger.
+"""
+
+import hashlib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
+
+from xmode_transfer.config import Customer, Feed
+from xmode_transfer.model import keys
+from xmode_transfer.model.errors import SourceError
+from xmode_transfer.model.periods import Partition, PeriodKind
+from xmode_transfer.model.records import (
+    FINISHED,
+    SUPERSEDED,
+    DeliveredKey,
+    Delivery,
+    Failure,
+    Lease,
+    PlannedObject,
+    Receipt,
+    SourceFile,
+    SourceProblem,
+    Status,
+)
+from xmode_transfer.sources.interface import PeriodState, Source
+from xmode_transfer.transfer.plan import Action, Difference, Kind, PlanEntry, diff, known_of
+from xmode_transfer.transfer.workbench import Workbench
+
+ILLEGAL_NAME = "illegal_name"
+"""A problem of a source file whose name makes no object key of ours; the sources know the others."""
+
+
+@dataclass(slots=True)
+class Plan:
+    """A recorded plan. ``delivery`` is None when there is nothing to do. Counts are objects, sizes bytes."""
+
+    delivery: Delivery | None = None
+    upload_count: int = 0
+    upload_bytes: int = 0
+    skipped: int = 0
+    problems: list[SourceProblem] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Planner:
+    """Plans one period of one subscription."""
+
+    bench: Workbench
+    customer: Customer
+    feed: Feed
+    state: PeriodState
+    source: Source
+
+    def record(self, lease: Lease) -> Plan:
+        """Decides and records. Idempotent: after a crash it goes on with the plan that is there."""
+        latest = self.latest()
+        if latest is not None and latest.status in FINISHED:
+            news, known_count = self._news(lease, latest)
+            if not news:
+                self._remember_marker(lease, latest)
+                return Plan(skipped=known_count)
+        delivery = self._open_revision(latest)
+        if delivery is not latest:
+            self.bench.ledger.deliveries.create(lease, delivery)
+        plan = self._record(lease, delivery)
+        if plan is None:
+            delivery = self._open_revision(self.latest())
+            self.bench.ledger.deliveries.create(lease, delivery)
+            plan = self._record(lease, delivery)
+        assert plan is not None  # a revision that was just begun holds nothing that could be stale
+        return plan
+
+    def key(self, name: str, revision: int = 1) -> str:
+        """The key of a file of this period, or of its correction by that revision. Raises IllegalName."""
+        return keys.object_key(
+            self.customer.destination.prefix,
+            self.feed.name,
+            name,
+            partition=self._partition,
+            revision=revision,
+        )
+
+    @property
+    def place(self) -> str:
+        """The prefix of the keys of this period. A drop folder's is that of all its batches."""
+        head = f"{self.customer.destination.prefix}{self.feed.name}/"
+        return f"{head}{self._partition}/" if self._partition else head
+
+    def counted(self, lease: Lease, delivery: Delivery) -> Delivery:
+        """The delivery with its counts as planned now, recorded."""
+        count, total = self.bench.ledger.objects.totals(delivery.id)
+        delivery = replace(
+            delivery,
+            object_count=count,
+            total_bytes=total,
+            missing_count=sum(1 for _ in self.bench.ledger.objects.left_out(delivery.id)),
+            marker=self.state.marker,
+            updated_at=self.bench.clock.now(),
+        )
+        self.bench.ledger.deliveries.update(lease, delivery)
+        return delivery
+
+    def preview(self) -> Iterator[PlanEntry]:
+        """What ``record`` would do, name by name, with reasons; writes nothing."""
+        latest = self.latest()
+        delivery = self._open_revision(latest)
+        renewed = latest is not None and self._declared_anew(latest)
+        for difference in self._differences(delivery):
+            yield self._entry(difference, delivery.revision, renewed=renewed)
+
+    def supersede(self, lease: Lease, delivery: Delivery) -> None:
+        """Closes a revision of which an object was delivered with content that the source has replaced since.
+        The next revision takes over what is still right."""
+        failure = Failure(
+            cause=SUPERSEDED,
+            party="us",
+            message=f"the source changed before revision {delivery.revision} was complete; "
+            f"revision {delivery.revision + 1} takes over",
+        )
+        self.bench.ledger.deliveries.update(
+            lease,
+            replace(delivery, status=Status.FAILED, failure=failure, updated_at=self.bench.clock.now()),
+        )
+
+    def _open_revision(self, latest: Delivery | None) -> Delivery:
+        """The unfinished delivery to go on with, or the next revision, not recorded yet."""
+        if latest is not None and latest.status not in FINISHED and not latest.is_superseded:
+            return latest
+        revision = latest.revision + 1 if latest else 1
+        now = self.bench.clock.now()
+        return Delivery(
+            id=delivery_id(self.customer.name, self.feed.name, self._period, revision),
+            customer=self.customer.name,
+            feed=self.feed.name,
+            period=self._period,
+            revision=revision,
+            status=Status.PLANNED,
+            created_at=now,
+            updated_at=now,
+            marker=self.state.marker,
+        )
+
+    def _record(self, lease: Lease, delivery: Delivery) -> Plan | None:
+        """Records the plan, or brings it up to date with the source. None when the revision had to be
+        closed."""
+        plan = Plan()
+        gone: list[str] = []
+        stale = False
+        renewed = self._declared_anew(delivery)
+
+        def objects() -> Iterator[PlannedObject]:
+            nonlocal stale
+            for difference in self._differences(delivery, lease):
+                if difference.kind is Kind.GONE:
+                    if difference.current and difference.receipt is None:
+                        gone.append(difference.name)
+                    elif difference.current:
+                        plan.skipped += 1
+                        stale = stale or renewed
+                    elif self._is_drop_folder and _never_published(difference) and not _swept(difference):
+                        plan.skipped += 1
+                        yield _carried(difference)
+                elif difference.kind is Kind.DELIVERED:
+                    if _swept(difference):
+                        yield from self._planned(plan, difference, delivery.revision)
+                        continue
+                    plan.skipped += 1
+                    # A drop folder's batch lists what no batch before it lists.
+                    if not difference.current and (not self._is_drop_folder or _never_published(difference)):
+                        yield _carried(difference)
+                elif difference.kind is Kind.CHANGED and difference.current:
+                    stale = True
+                else:
+                    yield from self._planned(plan, difference, delivery.revision)
+
+        self.bench.ledger.objects.plan(lease, delivery.id, objects())
+        if stale:
+            self.supersede(lease, delivery)
+            return None
+        if gone:
+            self.bench.ledger.objects.forget(lease, delivery.id, gone)
+        plan.delivery = self.counted(lease, delivery)
+        return plan
+
+    def _news(self, lease: Lease, latest: Delivery) -> tuple[bool, int]:
+        """Whether the source has anything that the latest revision does not list, and how much it has. Gone
+        files are no news, since sources are cleaned up too, unless the producer has declared the period
+        complete anew without them."""
+        known = 0
+        renewed = self._declared_anew(latest)
+        for difference in self._differences(latest, lease):
+            if difference.kind in (Kind.NEW, Kind.CHANGED, Kind.PROBLEM):
+                return True, known
+            if difference.kind is Kind.GONE and difference.current and renewed:
+                return True, known
+            if difference.kind is Kind.DELIVERED and not difference.current and self._is_back(difference):
+                return True, known
+            known += difference.kind is Kind.DELIVERED
+        return False, known
+
+    def _is_back(self, difference: Difference) -> bool:
+        """Whether a file that was delivered once is to be listed again: an earlier revision had it, the
+        latest has not, and the source has. What expired stays away."""
+        assert difference.receipt is not None
+        if self._is_drop_folder:
+            return _never_published(difference)
+        return _swept(difference) or not difference.receipt.removed
+
+    def _declared_anew(self, delivery: Delivery) -> bool:
+        """Whether the producer has renewed the period's marker since this revision was planned."""
+        return bool(self.state.marker) and delivery.marker != self.state.marker
+
+    def _remember_marker(self, lease: Lease, latest: Delivery) -> None:
+        """The producer declared the period complete again with the same content; it need not be read again
+        for that."""
+        if latest.marker != self.state.marker:
+            self.bench.ledger.deliveries.update(lease, replace(latest, marker=self.state.marker))
+
+    # --- shared ---------------------------------------------------------------------------------------
+
+    @property
+    def _period(self) -> str:
+        return self.state.period.label
+
+    def latest(self) -> Delivery | None:
+        return self.bench.ledger.deliveries.latest(self.customer.name, self.feed.name, self._period)
+
+    def _differences(self, delivery: Delivery | None, lease: Lease | None = None) -> Iterator[Difference]:
+        """The source against the revision ``delivery``, if any, and everything delivered before."""
+        current = self.bench.ledger.objects.planned(delivery.id) if delivery is not None else iter(())
+        delivered = self.bench.ledger.objects.delivered(self.customer.name, self.feed.name, self._period)
+        files = self.source.scan(self.state.period)
+        return self._looked_into(diff(files, known_of(current, delivered)), lease)
+
+    def _planned(self, plan: Plan, difference: Difference, revision: int) -> Iterator[PlannedObject]:
+        """The object for a name that is to be uploaded, or a problem noted."""
+        if difference.problem is not None:
+            plan.problems.append(_shown(difference.problem))
+            return
+        file = difference.file
+        assert file is not None
+        try:
+            key = self._key(difference, revision)
+        except keys.IllegalName as error:
+            plan.problems.append(_shown(SourceProblem(file.name, ILLEGAL_NAME, str(error))))
+            return
+        plan.upload_count += 1
+        plan.upload_bytes += file.size
+        yield PlannedObject(file.name, key, file.size, file.modified_ns, file.identity)
+
+    def _key(self, difference: Difference, revision: int) -> str:
+        known, before = difference.known, difference.before
+        # A manifest that names a key goes on telling the truth: other content goes beside it.
+        named = known is not None and before is not None and before.key == known.key
+        changed = difference.kind is Kind.CHANGED or (difference.kind is Kind.MOVED_ON and named)
+        if not changed and difference.kind is not Kind.NEW and known is not None:
+            return known.key
+        return self.key(difference.name, revision if changed else 1)
+
+    @property
+    def _is_drop_folder(self) -> bool:
+        return self.feed.period is PeriodKind.NONE
+
+    @property
+    def _partition(self) -> str:
+        if self.feed.partition is None:
+            return ""
+        return Partition(self.feed.partition, self.feed.period).path(self.state.period)
+
+    def _looked_into(self, differences: Iterable[Difference], lease: Lease | None) -> Iterator[Difference]:
+        """Looks into files that only seem changed: a copy or a restored backup has other times and the same
+        content, and must not become a correction. With a lease, the new times are remembered."""
+        touched: list[SourceFile] = []
+        for difference in differences:
+            file, receipt = difference.file, difference.receipt
+            if difference.kind is Kind.CHANGED and file is not None and receipt is not None:
+                known = difference.known
+                if known is not None and same_content(self.bench, self.source, file, receipt):
+                    touched.append(file)
+                    known = known._replace(modified_ns=file.modified_ns, identity=file.identity)
+                    yield difference._replace(kind=Kind.DELIVERED, known=known)
+                    continue
+            yield difference
+        if touched and lease is not None:
+            self.bench.ledger.objects.restamp(
+                lease, self.customer.name, self.feed.name, self._period, touched
+            )
+
+    def _entry(self, difference: Difference, revision: int, *, renewed: bool) -> PlanEntry:
+        if difference.problem is not None:
+            problem = _shown(difference.problem)
+            return PlanEntry(Action.CONFLICT, problem.name, 0, "", problem.message)
+        if difference.kind is Kind.GONE:
+            assert difference.known is not None
+            reason = "no longer at the source, was never delivered"
+            if difference.receipt is not None:
+                what = "its marker was renewed: not listed any more" if renewed else "stays as delivered"
+                reason = f"no longer at the source; {what}"
+            return PlanEntry(
+                Action.SKIP, difference.name, difference.known.size, difference.known.key, reason
+            )
+        assert difference.file is not None
+        size = difference.file.size
+        if difference.kind is Kind.DELIVERED:
+            assert difference.known is not None
+            removed = difference.receipt is not None and difference.receipt.removed
+            reason = "delivered, removed by a cleanup since" if removed else "delivered, unchanged"
+            return PlanEntry(Action.SKIP, difference.name, size, difference.known.key, reason)
+        try:
+            key = self._key(difference, revision)
+        except keys.IllegalName as error:
+            return PlanEntry(Action.CONFLICT, difference.name, size, "", str(error))
+        reason = {
+            Kind.NEW: "new",
+            Kind.PENDING: "planned before, not delivered yet",
+            Kind.MOVED_ON: "planned before, changed since",
+            Kind.CHANGED: "changed since it was delivered: a correction",
+        }[difference.kind]
+        return PlanEntry(Action.UPLOAD, difference.name, size, key, reason)
+
+
+def same_content(bench: Workbench, source: Source, file: SourceFile, known: Receipt | DeliveredKey) -> bool:
+    """Whether the file still is what was delivered, by its checksum."""
+    if file.size != known.size or known.checksum is None:
+        return False
+    try:
+        with source.open(file) as body:
+            value = bench.checksum_of(body, known.checksum.algorithm)
+            body.check_unchanged()
+    except SourceError:
+        return False  # it is being written, or cannot be read: sending it will tell
+    return value == known.checksum.value
+
+
+def own_ids(delivery: Delivery) -> set[str]:
+    """The IDs of this delivery and of the revisions before it: whose tokens mean that an object is of
+    ours."""
+    return {
+        delivery_id(delivery.customer, delivery.feed, delivery.period, revision)
+        for revision in range(1, delivery.revision + 1)
+    }
+
+
+def delivery_id(customer: str, feed: str, period: str, revision: int) -> str:
+    """The delivery's ID and token: always the same for the same delivery, so that objects of a lost ledger
+    are still known."""
+    return hashlib.sha256("\0".join((customer, feed, period, str(revision))).encode()).hexdigest()[:32]
+
+
+def _shown(problem: SourceProblem) -> SourceProblem:
+    """A problem as people and programs are told it: its name may be made of any bytes."""
+    return problem._replace(name=keys.readable(problem.name))
+
+
+def _carried(difference: Difference) -> PlannedObject:
+    assert difference.known is not None
+    return difference.known._replace(carried=True)
+
+
+def _never_published(difference: Difference) -> bool:
+    """Whether only a revision has delivered it that no manifest was put for."""
+    return difference.receipt is not None and difference.receipt.superseded
+
+
+def _swept(difference: Difference) -> bool:
+    """Whether we removed it because no manifest named it: that is no retention policy's word."""
+    return _never_published(difference) and difference.receipt is not None and difference.receipt.removed

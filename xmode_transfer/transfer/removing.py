@@ -1,0 +1,219 @@
+"""Removing what a plan names: period by period, the manifests first and then their objects.
+
+A reader never sees a manifest whose objects are gone: where a manifest stays, for whatever reason, its
+objects stay too. The period's delivery lease is held meanwhile, so nobody delivers a correction that carries
+over what is being removed.
+"""
+
+import random
+import threading
+import zlib
+from base64 import b64encode
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from itertools import islice
+
+from xmode_transfer import telemetry
+from xmode_transfer.aws.stores import DELETE_MANY_KEYS, Deletion, DeletionResult, ObjectStore
+from xmode_transfer.config import Customer
+from xmode_transfer.model.errors import AlreadyRunning
+from xmode_transfer.model.operations import INTENDED, REMOVED, Removal, RemovalOutcome
+from xmode_transfer.model.records import Lease, ObjectInfo, Status, same_etag
+from xmode_transfer.telemetry import Event
+from xmode_transfer.transfer import leasing
+from xmode_transfer.transfer.operations import Operation, Removed
+from xmode_transfer.transfer.parallel import in_order
+from xmode_transfer.transfer.planning import own_ids
+from xmode_transfer.transfer.removals import ExpiringPeriod, states_of
+from xmode_transfer.transfer.workbench import Workbench
+
+REQUESTS_AT_ONCE = 8
+PERIODS_AT_ONCE = 8
+_ROUNDS = 4
+_LONGEST_PAUSE_SECONDS = 20.0
+_OUTCOMES = {
+    DeletionResult.DELETED: RemovalOutcome.DELETED,
+    DeletionResult.HIDDEN: RemovalOutcome.HIDDEN,
+    DeletionResult.GONE: RemovalOutcome.GONE,
+    DeletionResult.CHANGED: RemovalOutcome.CHANGED,
+    DeletionResult.DENIED: RemovalOutcome.RETAINED,
+    DeletionResult.FAILED: RemovalOutcome.FAILED,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Remover:
+    """Carries out what the ledger holds as planned for an operation, several periods at once; what became of
+    each key is written there, and counted in ``result``."""
+
+    bench: Workbench
+    customer: Customer
+    store: ObjectStore
+    operation: Operation
+    result: Removed
+    _halted: threading.Event = field(default_factory=threading.Event)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def remove(self, periods: Sequence[ExpiringPeriod]) -> None:
+        """In the order given. Stops between two requests when it is asked to. Raises what a request as a
+        whole raises: what was planned and not answered for stays planned in the ledger."""
+        several = max(1, min(len(periods), PERIODS_AT_ONCE))
+        requests = max(1, REQUESTS_AT_ONCE // several)  # of one period
+
+        def work_on(period: ExpiringPeriod) -> None:
+            if self.bench.stop.is_set():
+                self.result.interrupted = True
+            elif not self._halted.is_set():
+                try:
+                    with telemetry.bind(feed=period.feed, period=period.period):
+                        self._remove_period(period, requests)
+                except BaseException:
+                    self._halted.set()  # what one meets, the others would meet too
+                    raise
+
+        with ThreadPoolExecutor(several, thread_name_prefix="cleanup") as threads:
+            futures = [threads.submit(telemetry.carry(work_on), period) for period in periods]
+        for future in futures:
+            future.result()
+
+    def _remove_period(self, period: ExpiringPeriod, requests: int) -> None:
+        ledger = self.bench.ledger
+        name = leasing.of_delivery(self.customer.name, period.feed, period.period)
+        try:
+            with leasing.held(ledger, name, self.bench.holder) as delivering:
+                now = ledger.deliveries.find(self.customer.name, period.feed, period.period)
+                if states_of(now) != period.states:
+                    period.kept_because = "it was delivered or corrected meanwhile"
+                elif self._remove_manifests(period):
+                    self._remove_objects(period, delivering, requests)
+                else:
+                    period.kept_because = "its manifest stays, so its objects do"
+        except AlreadyRunning:
+            period.kept_because = "it is being delivered right now"
+
+    # --- Manifests ----------------------------------------------------------------------------------
+
+    def _remove_manifests(self, period: ExpiringPeriod) -> bool:
+        """Whether they are all gone. They are proven to be ours by their delivery's token and checksum, since
+        the ledger knows no ETag of theirs."""
+        done: list[Removal] = []
+        same = []
+        for manifest in period.manifests:
+            found = self.store.head(manifest.key)
+            if found is None:
+                done.append(manifest._replace(outcome=RemovalOutcome.GONE))
+            elif manifest.outcome is RemovalOutcome.DOUBTFUL:
+                done.append(manifest._replace(outcome=RemovalOutcome.FAILED))  # there, and yet not listed
+            elif self._is_ours(manifest, found):
+                same.append(manifest._replace(etag=found.etag))
+            else:
+                done.append(manifest._replace(outcome=RemovalOutcome.CHANGED))
+        for some in in_batches(same):
+            done += self._deleted(some)
+        self._settle(period, done)
+        return all(item.outcome in REMOVED for item in done)
+
+    def _is_ours(self, manifest: Removal, found: ObjectInfo) -> bool:
+        if not same_etag(found.etag, manifest.etag):
+            return False
+        of_period = self.bench.ledger.deliveries.find(self.customer.name, manifest.feed, manifest.period)
+        for delivery in of_period:
+            if delivery.manifest_key == manifest.key and delivery.status is Status.DELIVERED:
+                algorithm, _, value = (delivery.manifest_checksum or "").partition(":")
+                return found.token in own_ids(delivery) and self._checksum(found, algorithm) == value
+        return False
+
+    def _checksum(self, found: ObjectInfo, algorithm: str) -> str | None:
+        """As the store tells it, or from the bytes where it does not."""
+        if found.checksum is not None and found.checksum.algorithm == algorithm:
+            return found.checksum.value
+        if algorithm != "crc32":
+            return None
+        crc32 = 0
+        for chunk in self.store.read(found.key):
+            crc32 = zlib.crc32(chunk, crc32)
+        return b64encode(crc32.to_bytes(4, "big")).decode()
+
+    # --- Objects ------------------------------------------------------------------------------------
+
+    def _remove_objects(self, period: ExpiringPeriod, delivering: Lease, requests: int) -> None:
+        planned = self.bench.ledger.operations.removals(
+            self.operation.id, period.feed, period.period, INTENDED
+        )
+
+        def batches() -> Iterator[list[Removal]]:
+            for some in in_batches(item for item in planned if not item.manifest):
+                if self.bench.stop.is_set():
+                    self.result.interrupted = True
+                if self.result.interrupted or self._halted.is_set():
+                    return
+                # Suspended for longer than a lease lives, we would remove what a correction carries over.
+                self.bench.ledger.leases.renew(delivering, leasing.TTL_SECONDS)
+                yield some
+
+        def work(some: list[Removal]) -> None:
+            # Recorded at once: what another request meets makes nobody forget what this one has done.
+            done = self._deleted([item for item in some if item.outcome is RemovalOutcome.PLANNED])
+            done += [self._looked_at(item) for item in some if item.outcome is RemovalOutcome.DOUBTFUL]
+            self._settle(period, done)
+
+        with in_order(work, batches(), name="cleanup-request", threads=requests) as results:
+            for _ in results:
+                pass
+
+    def _looked_at(self, item: Removal) -> Removal:
+        """What the listing does not show as we put it is never deleted: a HEAD tells what became of it."""
+        found = self.store.head(item.key)
+        if found is None:
+            return item._replace(outcome=RemovalOutcome.GONE)
+        same = same_etag(found.etag, item.etag)
+        return item._replace(outcome=RemovalOutcome.FAILED if same else RemovalOutcome.CHANGED)
+
+    def _deleted(self, some: Sequence[Removal]) -> list[Removal]:
+        """Deletes, and again what failed and may pass; each with its outcome."""
+        todo = {item.key: item for item in some}
+        done: list[Removal] = []
+        for attempt in range(1, _ROUNDS + 1):
+            again: dict[str, Removal] = {}
+            wanted = [Deletion(item.key, item.etag) for item in todo.values()]
+            for answer in self.store.delete_many(wanted) if wanted else ():
+                item = todo[answer.key]
+                may_pass = answer.error is not None and answer.error.retryable
+                if answer.result is DeletionResult.FAILED and may_pass and attempt < _ROUNDS:
+                    again[item.key] = item
+                    continue
+                done.append(item._replace(outcome=_OUTCOMES[answer.result]))
+                if answer.result is DeletionResult.DENIED:
+                    self.result.refusal = self.result.refusal or answer.error
+                if answer.error is not None:
+                    telemetry.log(Event.REMOVAL_REFUSED, key=item.key, **answer.error.log_context())
+            if not again:
+                break
+            todo = again
+            pause = random.uniform(0, min(_LONGEST_PAUSE_SECONDS, 2.0 ** (attempt - 1)))
+            if self.bench.stop.wait(pause):
+                done += [item._replace(outcome=RemovalOutcome.FAILED) for item in again.values()]
+                break
+        return done
+
+    def _settle(self, period: ExpiringPeriod, done: Sequence[Removal]) -> None:
+        """Writes what became of some keys, and counts it."""
+        at = self.bench.clock.now()
+        done = [item._replace(at=at) for item in done]
+        self.operation.record(done)
+        for item in done:
+            ours = item.outcome in (RemovalOutcome.DELETED, RemovalOutcome.HIDDEN)
+            with self._lock:
+                self.result.count(item)
+                period.removed += ours and not item.manifest
+                period.removed_bytes += item.size if ours else 0
+            if ours:
+                self.bench.progress.bytes_sent(item.size)
+            self.bench.progress.object_finished(item.key, item.size, str(item.outcome))
+
+
+def in_batches(items: Iterable[Removal]) -> Iterator[list[Removal]]:
+    source = iter(items)
+    while some := list(islice(source, DELETE_MANY_KEYS)):
+        yield some

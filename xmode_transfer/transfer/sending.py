@@ -1,0 +1,391 @@
+"""Sending a delivery's pending objects: a window of requests in flight, each ending in a receipt or a
+recorded failure.
+
+Small objects are one PutObject each, driven by callbacks, since a thread each would cost more than the
+request. Large ones go through ``large.LargeObjects`` in a few threads. What was refused for good halts the
+delivery at once: a customer whose role is broken gets one refusal, not a million.
+"""
+
+import hashlib
+import threading
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+from xmode_transfer import telemetry
+from xmode_transfer.aws.bodies import OpenFile
+from xmode_transfer.aws.stores import ObjectStore, PutAnswer, PutRequest
+from xmode_transfer.config import Customer, Feed
+from xmode_transfer.model import keys
+from xmode_transfer.model.errors import (
+    ClockSkew,
+    Defect,
+    ExitCode,
+    LeaseLost,
+    LedgerError,
+    ObjectExists,
+    PartsRefused,
+    RequestRefused,
+    RoleRefused,
+    VendorIdentityError,
+    XmodeError,
+)
+from xmode_transfer.model.records import (
+    Delivery,
+    Failure,
+    Lease,
+    ObjectInfo,
+    PlannedObject,
+    Receipt,
+    same_etag,
+)
+from xmode_transfer.sources.interface import Source
+from xmode_transfer.telemetry import Event
+from xmode_transfer.transfer.large import LargeObjects
+from xmode_transfer.transfer.planning import own_ids
+from xmode_transfer.transfer.workbench import Workbench
+
+LARGE_BYTES = 64 * 1024 * 1024
+MAX_SINGLE_PUT_BYTES = 5 * 1024**3  # S3 User Guide, upload-objects: one PutObject
+_MAX_CONSECUTIVE_FAILURES = 20
+_MAX_KEPT_FAILURES = 100
+_WINDOW = 32  # objects begun for each request in flight: they hide the ledger's group commit
+_REFILL = 0.75  # of the window: so far it empties before it is filled again, in one go
+_HASH_CHUNK_BYTES = 1024 * 1024
+
+_Step = Callable[[PlannedObject], None]
+
+
+@dataclass(slots=True)
+class Sent:
+    """What came of it. ``failures`` has the first of them, by the source's name; ``halted`` is the error that
+    ended the whole delivery; ``passing`` is the first failure, when all of them were of the kind that passes;
+    ``stale`` means that an uncommitted object of ours holds older content, so that a new revision is due."""
+
+    uploaded: int = 0
+    uploaded_bytes: int = 0
+    adopted: int = 0
+    failed: int = 0
+    failures: dict[str, Failure] = field(default_factory=dict)
+    halted: XmodeError | None = None
+    passing: XmodeError | None = None
+    stale: bool = False
+
+    def add(self, other: "Sent") -> None:
+        """What came of more that was sent afterwards. This one had no failures."""
+        self.uploaded += other.uploaded
+        self.uploaded_bytes += other.uploaded_bytes
+        self.adopted += other.adopted
+        self.failed += other.failed
+        self.failures |= other.failures
+        self.halted, self.passing = other.halted, other.passing
+        self.stale = self.stale or other.stale
+
+
+def failure_of(error: XmodeError) -> Failure:
+    """An error as the ledger keeps it."""
+    return Failure(
+        cause=error.code,
+        party=str(error.party),
+        message=error.message,
+        hint=error.hint,
+        retryable=error.retryable,
+        request_id=error.request_id,
+    )
+
+
+def halts(error: XmodeError) -> bool:
+    """Whether the error would meet every other object of the delivery too."""
+    if isinstance(error, ObjectExists | PartsRefused):
+        return False
+    fatal = (Defect, LeaseLost, LedgerError, VendorIdentityError, RoleRefused, ClockSkew)
+    return isinstance(error, fatal) or error.exit_code == ExitCode.BLOCKED
+
+
+class Sender:
+    """Sends one delivery's objects through one store. Use once."""
+
+    def __init__(
+        self,
+        bench: Workbench,
+        customer: Customer,
+        feed: Feed,
+        source: Source,
+        store: ObjectStore,
+        delivery: Delivery,
+        lease: Lease,
+    ) -> None:
+        self._bench = bench
+        self._feed = feed
+        self._source = source
+        self._store = store
+        self._delivery = delivery
+        self._lease = lease
+        self._sent = Sent()
+        self._lock = threading.Condition()
+        self._outstanding = 0
+        self._consecutive = 0
+        self._window = _WINDOW * bench.parallel
+        self._refill_below = int(_REFILL * self._window)
+        self._settling = ThreadPoolExecutor(max_workers=8, thread_name_prefix="settle")
+        self._large_threads = ThreadPoolExecutor(max_workers=3, thread_name_prefix="large")
+        self._large = LargeObjects(bench, customer, store, delivery, lease)
+
+    def send(self, pending: Iterable[PlannedObject]) -> Sent:
+        """Sends them all, or as many as go before something halts it. Waits for what is in flight."""
+        try:
+            for planned in pending:
+                if self._halted():
+                    break
+                self._begin(planned)
+        finally:
+            with self._lock:
+                self._lock.wait_for(lambda: self._outstanding == 0)
+            self._large_threads.shutdown()
+            self._settling.shutdown()
+        self._sent.uploaded_bytes += self._large.sent_bytes
+        return self._sent
+
+    # --- starting one object ------------------------------------------------------------------------
+
+    def _halted(self) -> bool:
+        return self._bench.stop.is_set() or self._sent.halted is not None
+
+    def _begin(self, planned: PlannedObject) -> None:
+        with self._lock:
+            if self._outstanding >= self._window:
+                self._lock.wait_for(lambda: self._outstanding <= self._refill_below)
+            self._outstanding += 1
+        if planned.size > LARGE_BYTES and self._large.usable:
+            self._large_threads.submit(telemetry.carry(self._guarded), planned, self._send_large)
+        else:
+            self._guarded(planned, self._send_small)
+
+    def _guarded(self, planned: PlannedObject, step: _Step) -> None:
+        """Runs one step of an object; whatever goes wrong in it ends that object, never a thread in
+        silence."""
+        try:
+            step(planned)
+        except XmodeError as error:
+            self._failed(planned, error)
+        except Exception as error:  # noqa: BLE001 - a defect must end the delivery, not vanish in a callback
+            telemetry.exception(Event.DEFECT, name=planned.name)
+            self._failed(planned, defect_of(error))
+
+    def _send_small(self, planned: PlannedObject) -> None:
+        if self._halted():
+            self._finish()
+            return
+        if planned.size > MAX_SINGLE_PUT_BYTES:
+            raise PartsRefused(
+                f"{planned.name} has {planned.size} bytes; a single PutObject carries at most "
+                f"{MAX_SINGLE_PUT_BYTES}, and the destination refuses multipart uploads",
+                hint="have the customer allow multipart uploads: `xmode-transfer check-access` has the "
+                "statement. Or split the file at the source",
+            )
+        body = self._source.open(planned.source_file())
+        try:
+            sha256 = _sha256(body) if self._feed.sha256 else None
+            future = self._store.put(self._request(planned), body)
+        except BaseException:
+            body.close()
+            raise
+        future.add_done_callback(telemetry.carry(lambda done: self._answered(planned, body, sha256, done)))
+
+    def _send_large(self, planned: PlannedObject) -> None:
+        if self._halted():
+            self._finish()
+            return
+        with self._source.open(planned.source_file()) as body:
+            sha256 = _sha256(body) if self._feed.sha256 else None
+            try:
+                answer = self._large.send(planned, self._request(planned), body)
+            except ObjectExists as error:
+                self._adopt(planned, body, sha256, error)
+                return
+        if answer is None:  # parts are refused here, or we are asked to stop
+            self._send_small(planned)
+        else:
+            self._prove(planned, sha256, answer)
+
+    def _request(self, planned: PlannedObject) -> PutRequest:
+        return PutRequest(planned.key, self._delivery.id, planned.size, keys.content_type(planned.name))
+
+    # --- its answer -----------------------------------------------------------------------------------
+
+    def _answered(
+        self, planned: PlannedObject, body: OpenFile, sha256: str | None, done: Future[PutAnswer]
+    ) -> None:
+        def step(planned: PlannedObject) -> None:
+            error = done.exception()
+            if isinstance(error, ObjectExists):
+                taken = error
+
+                def adopt(planned: PlannedObject) -> None:
+                    with body:  # which is read again, and so stays open until then
+                        self._adopt(planned, body, sha256, taken)
+
+                self._settle(planned, adopt)
+                return
+            body.close()
+            if error is not None:
+                raise error
+            answer = done.result()
+            if answer.proven:
+                self._prove(planned, sha256, answer)
+            else:
+                self._settle(planned, lambda p: self._prove(p, sha256, answer))
+
+        self._guarded(planned, step)
+
+    def _settle(self, planned: PlannedObject, step: _Step) -> None:
+        """What asks the destination again must not hold up the engine's own threads."""
+        self._settling.submit(telemetry.carry(self._guarded), planned, step)
+
+    def _prove(self, planned: PlannedObject, sha256: str | None, answer: PutAnswer) -> None:
+        """Where S3 did not answer with the checksum, a HEAD is the proof."""
+        version_id = answer.version_id
+        if not answer.proven:
+            info = self._store.head(planned.key)
+            if info is None or info.size != planned.size or _differs(info, answer):
+                raise RequestRefused(
+                    f"{planned.key}: the destination acknowledged the upload but does not hold what was sent",
+                    hint="check whether something else writes to this prefix; the object is left as it is",
+                )
+            version_id = version_id or info.version_id
+        receipt = Receipt(
+            planned.name,
+            planned.key,
+            planned.size,
+            answer.checksum,
+            answer.etag,
+            self._bench.clock.now(),
+            version_id,
+            sha256,
+        )
+        self._record(planned, receipt, adopted=False)
+
+    def _adopt(self, planned: PlannedObject, body: OpenFile, sha256: str | None, taken: ObjectExists) -> None:
+        """The key is taken. By our own object, put by this revision or one before it whose answer was lost:
+        that is success. By ours with an older state of the source: a new revision is due. By anything else:
+        a conflict, and nothing is touched."""
+        info = self._store.head(planned.key)
+        if info is None:
+            raise ObjectExists(
+                f"{planned.key}: was taken when we put it and is gone now",
+                hint="something else writes to this key; the delivery is tried again",
+            )
+        if info.checksum is not None and info.token in own_ids(self._delivery):
+            value = self._bench.checksum_of(body, info.checksum.algorithm)
+            body.check_unchanged()
+            if info.size == planned.size and value == info.checksum.value:
+                self._record(planned, receipt_of(planned, info, sha256), adopted=True)
+                return
+            self._note_stale(planned, info)
+            return
+        raise ObjectExists(
+            f"{planned.key} is taken by an object that is not ours "
+            f"({info.size} bytes of {info.modified_at:%Y-%m-%d})",
+            hint="nothing was overwritten; have the customer move that object away, or change the prefix",
+            aws_code=taken.aws_code,
+            http_status=taken.http_status,
+            request_id=taken.request_id,
+        )
+
+    def _note_stale(self, planned: PlannedObject, info: ObjectInfo) -> None:
+        """Records what really lies there, so that the planner sees a delivered object whose source has moved
+        on."""
+        older = planned._replace(size=info.size, modified_ns=0, identity="superseded")
+        self._bench.ledger.objects.plan(self._lease, self._delivery.id, [older])
+        self._bench.ledger.objects.record_receipt(
+            self._lease, self._delivery.id, receipt_of(older, info, None)
+        ).result()
+        with self._lock:
+            self._sent.stale = True
+        self._finish()
+
+    # --- its end ----------------------------------------------------------------------------------------
+
+    def _record(self, planned: PlannedObject, receipt: Receipt, *, adopted: bool) -> None:
+        def recorded(done: Future[None]) -> None:
+            error = done.exception()
+            if error is not None:
+                self._failed(planned, error if isinstance(error, XmodeError) else defect_of(error))
+                return
+            # parts are counted and told of as they go: some may be an earlier run's
+            whole = not (planned.size > LARGE_BYTES and self._large.usable)
+            with self._lock:
+                self._consecutive = 0
+                if adopted:
+                    self._sent.adopted += 1
+                else:
+                    self._sent.uploaded += 1
+                    self._sent.uploaded_bytes += planned.size if whole else 0
+            if whole:
+                self._bench.progress.bytes_sent(planned.size)
+            telemetry.debug(Event.OBJECT_DELIVERED, key=planned.key, size_bytes=planned.size, adopted=adopted)
+            self._bench.progress.object_finished(planned.name, planned.size, "delivered")
+            self._finish()
+
+        future = self._bench.ledger.objects.record_receipt(self._lease, self._delivery.id, receipt)
+        future.add_done_callback(telemetry.carry(recorded))
+
+    def _failed(self, planned: PlannedObject, error: XmodeError) -> None:
+        with self._lock:
+            self._consecutive += 1
+            self._sent.failed += 1
+            if self._sent.failed == 1:
+                self._sent.passing = error
+            if not error.retryable:
+                self._sent.passing = None
+            if len(self._sent.failures) < _MAX_KEPT_FAILURES:
+                self._sent.failures[planned.name] = failure_of(error)
+            if self._sent.halted is None and (halts(error) or self._consecutive >= _MAX_CONSECUTIVE_FAILURES):
+                self._sent.halted = error
+        telemetry.warn(Event.OBJECT_FAILED, name=planned.name, key=planned.key, **error.log_context())
+        self._bench.progress.object_finished(planned.name, planned.size, "failed")
+        self._finish()
+
+    def _finish(self) -> None:
+        with self._lock:
+            self._outstanding -= 1
+            if self._outstanding in (0, self._refill_below):
+                self._lock.notify_all()
+
+
+def receipt_of(planned: PlannedObject, info: ObjectInfo, sha256: str | None) -> Receipt:
+    """A receipt for an object of ours that was found at the destination; its time is the object's own."""
+    assert info.checksum is not None
+    return Receipt(
+        planned.name,
+        planned.key,
+        info.size,
+        info.checksum,
+        info.etag,
+        info.modified_at,
+        info.version_id,
+        sha256,
+    )
+
+
+def _differs(info: ObjectInfo, answer: PutAnswer) -> bool:
+    """Whether a HEAD contradicts what was sent. A store that keeps no checksum of ours is compared by
+    ETag."""
+    if info.checksum is not None and info.checksum.algorithm == answer.checksum.algorithm:
+        return info.checksum.value != answer.checksum.value
+    return not same_etag(info.etag, answer.etag)
+
+
+def defect_of(error: BaseException) -> Defect:
+    """A mistake of this program as one delivery's, or one feed's, failure: the rest goes on."""
+    return Defect(
+        f"{type(error).__name__}: {error}",
+        hint="this is a mistake in xmode-transfer; report it with the log. The next run goes on from here",
+    )
+
+
+def _sha256(body: OpenFile) -> str:
+    digest = hashlib.sha256()
+    for offset in range(0, body.size, _HASH_CHUNK_BYTES):
+        digest.update(body.read_at(offset, min(_HASH_CHUNK_BYTES, body.size - offset)))
+    return digest.hexdigest()

@@ -1,0 +1,127 @@
+"""Ed25519 keys: signing, checking, making new ones. The only module that knows ``cryptography``."""
+
+import base64
+import hashlib
+import os
+from pathlib import Path
+
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    PublicFormat,
+    load_pem_private_key,
+    load_pem_public_key,
+)
+
+from xmode_transfer.config.secrets import read_secret
+from xmode_transfer.config.service import Receipts, raw_public_key
+from xmode_transfer.model.errors import ConfigError
+
+
+class PublicKey:
+    """Checks what was signed with its private key. ``key_id`` tells keys apart, in sixteen hex digits."""
+
+    def __init__(self, key: Ed25519PublicKey) -> None:
+        self._key = key
+        raw = key.public_bytes(Encoding.Raw, PublicFormat.Raw)
+        self.key_id = hashlib.sha256(raw).hexdigest()[:16]
+        self.base64 = base64.b64encode(raw).decode()
+
+    @property
+    def pem(self) -> str:
+        return self._key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
+
+    def has_signed(self, message: bytes, signature: bytes) -> bool:
+        try:
+            self._key.verify(signature, message)
+        except InvalidSignature:
+            return False
+        return True
+
+
+class Signer:
+    """Signs with a private key."""
+
+    def __init__(self, key: Ed25519PrivateKey) -> None:
+        self._key = key
+        self.public = PublicKey(key.public_key())
+
+    def sign(self, message: bytes) -> bytes:
+        return self._key.sign(message)
+
+
+def configured_signer(receipts: Receipts) -> Signer | None:
+    """What the configuration signs with, if it names a key. Raises ConfigError when that cannot be read."""
+    if receipts.key is None:
+        return None
+    return signer_of(read_secret(receipts.key, "receipts.key"), f"receipts.key ({receipts.key})")
+
+
+def configured_public_keys(receipts: Receipts) -> list[PublicKey]:
+    """The keys that the configuration names to check with."""
+    return [
+        PublicKey(Ed25519PublicKey.from_public_bytes(raw_public_key(text))) for text in receipts.public_keys
+    ]
+
+
+def signer_of(pem: str, where: str) -> Signer:
+    """From a private key in PEM. ``where`` names where it came from; no error repeats the key. Raises
+    ConfigError."""
+    hint = "make one: xmode-transfer verify --new-key FILE (or: openssl genpkey -algorithm ed25519 -out FILE)"
+    try:
+        key = load_pem_private_key(pem.encode(), password=None)
+    except TypeError:
+        raise ConfigError(
+            f"{where}: the private key has a passphrase", hint=f"take one without; {hint}"
+        ) from None
+    except ValueError:
+        raise ConfigError(f"{where}: this is no private key in PEM", hint=hint) from None
+    if not isinstance(key, Ed25519PrivateKey):
+        raise ConfigError(f"{where}: this is no Ed25519 key", hint=hint)
+    return Signer(key)
+
+
+def public_key_of(path: Path) -> PublicKey:
+    """From a public key's file in PEM. Raises ConfigError."""
+    try:
+        key = load_pem_public_key(path.read_bytes())
+    except OSError as error:
+        raise ConfigError(
+            f"{path} cannot be read: {error.strerror}", hint="name our public key's file"
+        ) from None
+    except ValueError:
+        hint = "take the file that ends in .pub, which `verify --new-key` has made"
+        raise ConfigError(f"{path} is no public key in PEM", hint=hint) from None
+    if not isinstance(key, Ed25519PublicKey):
+        raise ConfigError(
+            f"{path} is no Ed25519 key", hint="take the .pub file of the key that signs receipts"
+        )
+    return PublicKey(key)
+
+
+def new_key(path: Path) -> tuple[Path, PublicKey]:
+    """Makes a key: the private one in ``path`` (mode 0600), the public one beside it, whose path is answered.
+    Never replaces a file: what was signed with a lost key can still be checked, but nothing more be signed.
+    Raises ConfigError."""
+    key = Ed25519PrivateKey.generate()
+    public = path.with_name(f"{path.name}.pub")
+    for target in (path, public):
+        if target.exists():
+            raise ConfigError(
+                f"there is a file {target} already", hint="take another name; keys are never replaced"
+            )
+    private_pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    made = PublicKey(key.public_key())
+    for target, content, mode in ((path, private_pem, 0o600), (public, made.pem.encode(), 0o644)):
+        try:
+            with os.fdopen(os.open(target, os.O_CREAT | os.O_EXCL | os.O_WRONLY, mode), "wb") as file:
+                file.write(content)
+                os.fsync(file.fileno())
+        except OSError as error:
+            raise ConfigError(
+                f"{target} cannot be written: {error.strerror}", hint="name a file in a directory of yours"
+            ) from None
+    return public, made

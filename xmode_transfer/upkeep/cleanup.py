@@ -1,0 +1,368 @@
+"""Cleaning up: what a customer's retention policy lets go is removed from its bucket, and nothing else.
+
+Plan, then apply. The plan comes from the ledger and the policy; the listing can only take keys out of it. It
+is in the ledger before the first object is deleted, so that a cleanup that was killed is settled by the next.
+A first cleanup, and one that goes beyond the caps, only reports until a person has confirmed it.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from xmode_transfer import telemetry
+from xmode_transfer.aws.policy import Step
+from xmode_transfer.aws.stores import ObjectStore
+from xmode_transfer.config import Configuration, Customer
+from xmode_transfer.model.errors import (
+    AccessDenied,
+    AlreadyRunning,
+    ConfigError,
+    ExitCode,
+    Interrupted,
+    LeaseLost,
+    LedgerError,
+    ListingEmpty,
+    NeedsConfirmation,
+    Party,
+    VendorIdentityError,
+    XmodeError,
+)
+from xmode_transfer.model.lifecycle import free_hidden_versions
+from xmode_transfer.model.operations import ActKind, Removal, RemovalOutcome
+from xmode_transfer.model.records import Capabilities, Delivery, Failure, Holding, Lease
+from xmode_transfer.telemetry import Event
+from xmode_transfer.transfer import leasing, superseded
+from xmode_transfer.transfer.destination import opened
+from xmode_transfer.transfer.operations import INTERRUPTED, Operation, Removed
+from xmode_transfer.transfer.removals import ExpiringPeriod, states_of
+from xmode_transfer.transfer.removing import Remover
+from xmode_transfer.transfer.sending import failure_of
+from xmode_transfer.transfer.workbench import Workbench
+from xmode_transfer.upkeep.expiring import Expiring, Planning
+from xmode_transfer.upkeep.retention import DeliveryKey, Reason, Verdict, judge
+from xmode_transfer.upkeep.scope import check_scope
+
+CLEANED = "cleaned"
+NOTHING = "nothing"
+DRY_RUN = "dry_run"
+UNCONFIRMED = "unconfirmed"
+FAILED = "failed"
+BLOCKED = "blocked"
+ALREADY_RUNNING = "already_running"
+
+
+@dataclass(slots=True)
+class CleanupOutcome:
+    """What a cleanup came to.
+
+    ``outcome``: ``cleaned``; ``nothing`` expires; ``dry_run``; ``unconfirmed`` (a person has to say so first,
+    nothing was removed); ``interrupted``; ``failed`` (tried again by the next); ``blocked`` (the customer
+    must act); ``already_running``. ``expiring`` is the plan, ``removed`` what was done of it, ``kept`` counts
+    the deliveries that stay, by reason. ``lifecycle_rule`` frees what is hidden below delete markers; None
+    where nothing is. ``asks`` is why a dry run's plan would not be carried out without a person's word.
+    ``superseded`` is what became of keys that no manifest ever named.
+    """
+
+    customer: str
+    outcome: str = NOTHING
+    act_id: str | None = None
+    expiring: Expiring = field(default_factory=Expiring)
+    removed: Removed = field(default_factory=Removed)
+    kept: Counter[Reason] = field(default_factory=Counter)
+    failure: Failure | None = None
+    exit_code: int = ExitCode.DONE
+    seconds: float = 0.0
+    lifecycle_rule: dict[str, Any] | None = None
+    asks: str | None = None
+    superseded: Removed = field(default_factory=Removed)
+
+    @property
+    def periods(self) -> list[ExpiringPeriod]:
+        """Oldest first."""
+        return sorted(self.expiring.periods.values(), key=lambda item: (item.period, item.feed))
+
+    @property
+    def left(self) -> list[Removal]:
+        """Keys that the policy lets go and that we did not remove, the first thousand: as they were found
+        where anything was done, else as the listing lets it seem."""
+        return self.removed.left if self.removed.keys else self.expiring.left
+
+
+def cleanup(
+    bench: Workbench,
+    configuration: Configuration,
+    name: str,
+    *,
+    by: str,
+    feed: str | None = None,
+    confirmed: bool = False,
+    dry_run: bool = False,
+) -> CleanupOutcome:
+    """Removes what expires of one customer, or of one of its feeds. ``by`` is the person, or ``daemon``;
+    without ``confirmed`` a first cleanup and one beyond the caps remove nothing and say so. ``dry_run``
+    writes nothing, neither to the bucket nor to the ledger.
+
+    Answers an outcome for everything that can happen to the customer's bucket; raises ConfigError,
+    VendorIdentityError, LedgerError and LeaseLost, which concern more than this cleanup.
+    """
+    customer = configuration.active_customer(name)
+    started = bench.clock.monotonic()
+    result = CleanupOutcome(name)
+    with telemetry.bind(customer=name):
+        telemetry.log(Event.CLEANUP_STARTED, feed=feed, dry_run=dry_run, confirmed=confirmed, by=by)
+        work = _Cleanup(bench, configuration, customer, feed, confirmed, by, result)
+        try:
+            if dry_run:
+                work.run(None)
+            else:
+                with leasing.held(bench.ledger, f"cleanup/{name}", bench.holder) as lease:
+                    work.run(lease)
+        except (ConfigError, VendorIdentityError, LedgerError, LeaseLost):
+            raise
+        except XmodeError as error:
+            _failed(result, error)
+        if not dry_run:
+            result.superseded = superseded.sweep(bench, customer, feed, refused=True) or Removed()
+        result.seconds = bench.clock.monotonic() - started
+        _tell(result)
+    return result
+
+
+@dataclass(frozen=True, slots=True)
+class _Cleanup:
+    """One execution. ``result`` is filled as it goes."""
+
+    bench: Workbench
+    configuration: Configuration
+    customer: Customer
+    feed: str | None
+    confirmed: bool
+    by: str
+    result: CleanupOutcome
+
+    def run(self, lease: Lease | None) -> None:
+        """With a lease for real, without one as a dry run."""
+        ledger, name = self.bench.ledger, self.customer.name
+        deliveries = ledger.deliveries.find(name)
+        check_scope(ledger, self.configuration, self.customer, self.feed, ())
+        holdings = ledger.keys.holdings(name)
+        verdicts = judge(self.customer, deliveries, holdings, self.bench.clock.now())
+        if self.feed is not None:
+            verdicts = {key: verdict for key, verdict in verdicts.items() if key[0] == self.feed}
+        self.result.kept.update(
+            verdict.reason
+            for verdict in verdicts.values()
+            if not verdict.expires and verdict.reason is not Reason.EMPTY
+        )
+        operation = self._operation(lease) if lease is not None else None
+        feeds = {key[0] for key, verdict in verdicts.items() if verdict.expires}
+        if operation is not None:
+            feeds |= operation.feeds_in_doubt()
+        if feeds:
+            with opened(self.bench, self.customer, Step.CLEANUP) as store:
+                self._clean(store, operation, verdicts, deliveries, holdings, sorted(feeds))
+        elif operation is not None:
+            operation.close_died()
+        else:
+            self.result.outcome = DRY_RUN
+
+    def _clean(
+        self,
+        store: ObjectStore,
+        operation: Operation | None,
+        verdicts: dict[DeliveryKey, Verdict],
+        deliveries: Sequence[Delivery],
+        holdings: Sequence[Holding],
+        feeds: Sequence[str],
+    ) -> None:
+        result = self.result
+        here = sum(item.objects for item in holdings if self.feed in (None, item.feed))
+        first = not self._confirmed_before()
+        most = self._most_objects(here)
+        periods: dict[tuple[str, str], list[Delivery]] = {}
+        for delivery in deliveries:
+            periods.setdefault((delivery.feed, delivery.period), []).append(delivery)
+        if operation is not None:
+            operation.begin()
+            result.act_id = operation.id
+        planning = Planning(
+            bench=self.bench,
+            customer=self.customer,
+            store=store,
+            verdicts=verdicts,
+            states={place: states_of(some) for place, some in periods.items()},
+            feeds=feeds,
+            operation=operation,
+            most_objects=None if self.confirmed else -1 if first else most,
+        )
+        try:
+            plan = planning.plan()
+            if not plan.listed:
+                raise self._nothing_listed(feeds)
+            result.expiring = plan
+            if operation is not None:
+                operation.close_died()  # the listing has settled what they had planned
+            self._check_confirmed(first, most, here, dry_run=operation is None)
+        except XmodeError as error:
+            _failed(result, error)
+            self._finish(operation)  # nothing has been removed: it says so, and why
+            raise
+        if operation is None:
+            result.outcome = DRY_RUN
+        elif result.expiring.is_empty:
+            self._finish(operation)
+        else:
+            self._apply(store, operation)
+
+    def _apply(self, store: ObjectStore, operation: Operation) -> None:
+        result, plan, progress = self.result, self.result.expiring, self.bench.progress
+        keys = plan.objects + plan.manifests + plan.doubtful
+        progress.delivery_started(self.customer.name, self.feed or "all feeds", "cleanup", keys, plan.bytes)
+        try:
+            Remover(self.bench, self.customer, store, operation, result.removed).remove(result.periods)
+        except XmodeError as error:
+            _failed(result, error)
+            self._finish(operation, in_doubt=True)
+            raise
+        finally:
+            progress.delivery_finished()
+        self._conclude()
+        self._finish(operation)
+
+    def _finish(self, operation: Operation | None, *, in_doubt: bool = False) -> None:
+        result, removed = self.result, self.result.removed
+        if operation is not None:
+            operation.finish(
+                result.outcome,
+                objects=removed.ours,
+                size=removed.our_bytes,
+                failed=removed.keys[RemovalOutcome.FAILED],
+                failure=result.failure,
+                in_doubt=in_doubt,
+            )
+
+    def _conclude(self) -> None:
+        result, removed = self.result, self.result.removed
+        result.outcome = CLEANED
+        if removed.keys[RemovalOutcome.HIDDEN]:
+            result.lifecycle_rule = free_hidden_versions(self.customer.destination.prefix)
+            now = self.bench.clock.now()
+            self.bench.ledger.checks.learn(self.customer.name, Capabilities(versioned=True, learned_at=now))
+        failed, retained = removed.keys[RemovalOutcome.FAILED], removed.keys[RemovalOutcome.RETAINED]
+        if removed.interrupted:
+            hint = "what was removed is recorded; the next cleanup goes on from there"
+            _failed(result, Interrupted("stopped on request", hint=hint))
+        elif failed:
+            result.outcome, result.exit_code = FAILED, ExitCode.WILL_RETRY
+            result.failure = Failure(
+                "incomplete",
+                "aws",
+                f"{failed:,} expired objects could not be removed this time",
+                "the next cleanup tries again; S3's words are in the log, the keys in --json",
+                True,
+            )
+        elif retained and not removed.ours:
+            self._refused()
+
+    def _refused(self) -> None:
+        """Nothing could be removed: that is no lock on a few keys, but the role's or the bucket's policy."""
+        result, name = self.result, self.customer.name
+        planned = result.expiring.objects + result.expiring.manifests
+        refusal = result.removed.refusal
+        result.outcome, result.exit_code = BLOCKED, ExitCode.BLOCKED
+        result.failure = Failure(
+            AccessDenied.code,
+            str(refusal.party if refusal is not None else Party.CUSTOMER),
+            f"0 of {planned:,} expired keys of {name} were removed: S3 refuses to delete"
+            + (f" ({refusal.message})" if refusal is not None else ""),
+            f"have {name} allow s3:DeleteObject below the prefix: `xmode-transfer check-access --customer "
+            f"{name}` has the statement; the next cleanup goes on from there",
+            False,
+            refusal.request_id if refusal is not None else None,
+        )
+
+    # --- Gates --------------------------------------------------------------------------------------
+
+    def _confirmed_before(self) -> bool:
+        """Whether a person has let a cleanup of this customer go ahead: nothing else gets that far the first
+        time."""
+        acts = self.bench.ledger.operations.newest(self.customer.name, ActKind.CLEANUP, None)
+        return any(act.objects or act.outcome == CLEANED for act in acts)
+
+    def _most_objects(self, here: int) -> int:
+        """How many go without a person's word."""
+        if self.customer.retention is None:
+            return 0
+        caps = self.customer.retention.caps
+        by_fraction = int(here * caps.max_fraction)
+        return by_fraction if caps.max_objects is None else min(by_fraction, caps.max_objects)
+
+    def _check_confirmed(self, first: bool, most: int, here: int, *, dry_run: bool) -> None:
+        """Raises NeedsConfirmation when this is more than is done without a person's word; a dry run says
+        so."""
+        plan, name = self.result.expiring, self.customer.name
+        if self.confirmed or plan.is_empty or not (first or plan.objects > most):
+            return
+        why = f"this is the first cleanup of {name}"
+        command = f"xmode-transfer cleanup --customer {name}"
+        hint = f"look at what would go (`{command} --dry-run`), then say so (`{command} --confirm`)"
+        if not first:
+            why = (
+                f"{plan.objects:,} of the {here:,} objects of {name} expire, and at most {most:,} go without "
+                "a person's word (retention.caps)"
+            )
+            hint += f". If so many are right for good, raise retention.caps in customers/{name}.yaml"
+        if not dry_run:
+            raise NeedsConfirmation(f"{why}: nothing was removed", hint=hint)
+        self.result.asks = why
+
+    def _nothing_listed(self, feeds: Sequence[str]) -> ListingEmpty:
+        place = f"s3://{self.customer.destination.bucket}/{self.customer.destination.prefix}"
+        return ListingEmpty(
+            f"{place} shows nothing of {', '.join(feeds)}, though the ledger has objects there: nothing was "
+            "removed",
+            hint="compare destination.bucket and destination.prefix with the customer. If it has emptied the "
+            "place itself, there is nothing to clean up",
+        )
+
+    def _operation(self, lease: Lease) -> Operation:
+        retention = self.customer.retention
+        policy = retention.model_dump_json(exclude_defaults=True) if retention is not None else "none"
+        reason = f"retention {policy}" + (", confirmed" if self.confirmed else "")
+        return Operation(
+            self.bench, lease, ActKind.CLEANUP, self.customer.name, person=self.by, reason=reason
+        )
+
+
+def _failed(result: CleanupOutcome, error: XmodeError) -> None:
+    result.exit_code = error.exit_code
+    result.failure = failure_of(error)
+    if isinstance(error, NeedsConfirmation):
+        result.outcome = UNCONFIRMED
+    elif isinstance(error, Interrupted):
+        result.outcome = INTERRUPTED
+    elif isinstance(error, AlreadyRunning):
+        result.outcome = ALREADY_RUNNING
+    else:
+        result.outcome = BLOCKED if error.exit_code == ExitCode.BLOCKED else FAILED
+
+
+def _tell(result: CleanupOutcome) -> None:
+    removed, failure = result.removed, result.failure
+    fields: dict[str, object] = {
+        "outcome": result.outcome,
+        "act": result.act_id,
+        "expiring": result.expiring.objects,
+        "expiring_bytes": result.expiring.bytes,
+        **{str(outcome): count for outcome, count in removed.keys.items()},
+        "freed_bytes": removed.bytes[RemovalOutcome.DELETED],
+        "hidden_bytes": removed.bytes[RemovalOutcome.HIDDEN],
+        "seconds": round(result.seconds, 3),
+    }
+    if failure is not None:
+        fields |= {"cause": failure.cause, "party": failure.party, "message": failure.message}
+    if result.outcome == UNCONFIRMED:
+        telemetry.warn(Event.CLEANUP_UNCONFIRMED, **fields)
+    else:
+        telemetry.log(Event.CLEANUP_FINISHED, **fields)

@@ -1,0 +1,155 @@
+"""What a cleanup would remove: the ledger's keys beside the bucket's, each with the policy's decision.
+
+One streamed pass. With an operation the keys that go are written to the ledger as planned, before anything is
+deleted; without one it is a dry run.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from xmode_transfer.aws.stores import ObjectStore
+from xmode_transfer.config import Customer
+from xmode_transfer.model.operations import Removal, RemovalOutcome
+from xmode_transfer.model.records import DeliveredKey, ListedObject
+from xmode_transfer.transfer.operations import LEFT_NAMED, Operation
+from xmode_transfer.transfer.removals import ExpiringPeriod, States, planned_removal
+from xmode_transfer.transfer.workbench import Workbench
+from xmode_transfer.upkeep.listing import compare
+from xmode_transfer.upkeep.retention import Action, DeliveryKey, Verdict, decide
+
+_BATCH = 1000
+
+
+@dataclass(slots=True)
+class Expiring:
+    """The plan. ``objects`` are without the manifests, ``bytes`` with them; ``doubtful`` keys expire too and
+    are not listed as we put them. ``left`` names the first thousand of these. ``kept`` are keys of ours that
+    stay, ``foreign`` those that were never ours, ``listed`` all that the listing showed; ``settled`` were
+    removed by an act that died."""
+
+    periods: dict[tuple[str, str], ExpiringPeriod] = field(default_factory=dict)
+    objects: int = 0
+    bytes: int = 0
+    manifests: int = 0
+    doubtful: int = 0
+    kept: int = 0
+    foreign: int = 0
+    listed: int = 0
+    settled: int = 0
+    left: list[Removal] = field(default_factory=list)
+
+    @property
+    def is_empty(self) -> bool:
+        return not self.periods
+
+
+@dataclass(slots=True)
+class Planning:
+    """One pass over a customer's destination. ``feeds`` are those that are listed; beyond ``most_objects``
+    the plan is counted and no longer recorded, since it will not be carried out."""
+
+    bench: Workbench
+    customer: Customer
+    store: ObjectStore
+    verdicts: Mapping[DeliveryKey, Verdict]
+    states: Mapping[tuple[str, str], States]
+    feeds: Sequence[str]
+    operation: Operation | None
+    most_objects: int | None
+    _plan: Expiring = field(default_factory=Expiring)
+    _unwritten: list[Removal] = field(default_factory=list)
+    _unseen: dict[str, tuple[Removal, bool]] = field(default_factory=dict)
+
+    def plan(self) -> Expiring:
+        """Raises what the listing raises, and Interrupted: then nothing of it may be used."""
+        prefix = self.customer.destination.prefix
+        below = tuple(f"{prefix}{feed}/" for feed in sorted(self.feeds, key=lambda feed: f"{feed}/"))
+        known = (
+            item
+            for item in self.bench.ledger.keys.delivered(self.customer.name)
+            if item.key.startswith(below)
+        )
+        for item in compare(self._listed(below), known, prefix):
+            if item.known is None:
+                self._plan.foreign += 1
+                continue
+            action, reason = decide(self.verdicts, item.known, item.there, prefix)
+            if item.there is None:
+                self._not_seen(item.known, reason, action is Action.LEAVE_GONE)
+            elif action is Action.KEEP:
+                self._plan.kept += 1
+            elif action is Action.LEAVE_CHANGED:
+                self._doubt(self._removal(item.known, None, reason), RemovalOutcome.CHANGED)
+            else:
+                self._expire(item.known, item.there, reason)
+        self._settle()
+        self._write()
+        return self._plan
+
+    def _listed(self, below: Sequence[str]) -> Iterator[ListedObject]:
+        """Feed by feed, in the order of their prefixes, which is the order of their keys."""
+        for prefix in below:
+            for item in self.store.list(prefix):
+                self._plan.listed += 1
+                self.bench.check_stop("nothing was removed")
+                yield item
+
+    def _expire(self, known: DeliveredKey, there: ListedObject, reason: str) -> None:
+        removal = self._removal(known, there, reason)
+        plan, period = self._plan, self._period(removal)
+        if removal.manifest:
+            plan.manifests += 1
+            period.manifests.append(removal)
+        else:
+            plan.objects += 1
+            period.objects += 1
+        plan.bytes += removal.size
+        period.bytes += removal.size
+        if self.most_objects is None or plan.objects <= self.most_objects:
+            self._record(removal)
+
+    def _doubt(self, removal: Removal, seems: RemovalOutcome) -> None:
+        """Ours, expired, and not listed as we put it."""
+        plan, period = self._plan, self._period(removal)
+        plan.doubtful += 1
+        if len(plan.left) < LEFT_NAMED:
+            plan.left.append(removal._replace(outcome=seems))
+        if removal.manifest:
+            period.manifests.append(removal)
+        else:
+            period.doubtful += 1
+        self._record(removal)
+
+    def _not_seen(self, known: DeliveredKey, reason: str, expires: bool) -> None:
+        self._unseen[known.key] = self._removal(known, None, reason), expires
+        if len(self._unseen) >= _BATCH:
+            self._settle()
+
+    def _settle(self) -> None:
+        """What the listing did not show: removed by an act that died, or to be looked for if it expires."""
+        settled = self.operation.settle(list(self._unseen)) if self.operation and self._unseen else set()
+        self._plan.settled += len(settled)
+        for key, (removal, expires) in self._unseen.items():
+            if expires and key not in settled:
+                self._doubt(removal, RemovalOutcome.GONE)
+        self._unseen.clear()
+
+    def _period(self, removal: Removal) -> ExpiringPeriod:
+        place = (removal.feed, removal.period)
+        if place not in self._plan.periods:
+            self._plan.periods[place] = ExpiringPeriod(*place, removal.reason, self.states[place])
+        return self._plan.periods[place]
+
+    def _record(self, removal: Removal) -> None:
+        if self.operation is not None:
+            self._unwritten.append(removal)
+            if len(self._unwritten) >= _BATCH:
+                self._write()
+
+    def _write(self) -> None:
+        if self.operation is not None and self._unwritten:
+            self.operation.record(self._unwritten)
+            self._unwritten = []
+
+    def _removal(self, known: DeliveredKey, there: ListedObject | None, reason: str) -> Removal:
+        return planned_removal(known, there, reason, self.bench.clock.now())

@@ -1,0 +1,173 @@
+"""Signed receipts as files: written as a stream, checked as one."""
+
+import base64
+import binascii
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, BinaryIO, Self
+
+from xmode_transfer import telemetry
+from xmode_transfer.model.errors import ConfigError, ReceiptRefused
+from xmode_transfer.model.visible import unseen_character
+from xmode_transfer.transfer.signing import PublicKey, Signer
+from xmode_transfer.upkeep import signed_receipt
+
+_MOST_KEPT = 1000
+
+
+class ReceiptFile:
+    """A receipt that is being written. It gets its name when it is signed, and not before: a receipt that is
+    there is whole, and only its owner may read it. Used as a context, it leaves nothing behind when it is
+    not finished."""
+
+    def __init__(self, path: Path, signer: Signer) -> None:
+        """Raises ConfigError when there is a file already, or none can be made there."""
+        self.path = path
+        self._signer = signer
+        self._partial = path.with_name(f".{path.name}.{os.getpid()}")
+        self._sha256 = hashlib.sha256()
+        if path.exists():
+            raise ConfigError(f"there is a file {path} already", hint="name a new file for the receipt")
+        try:
+            descriptor = os.open(self._partial, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
+            self._file: BinaryIO = os.fdopen(descriptor, "wb")
+        except OSError as error:
+            raise ConfigError(
+                f"{path} cannot be written: {error.strerror}", hint="name a file in a directory of yours"
+            ) from None
+
+    @property
+    def key_id(self) -> str:
+        return self._signer.public.key_id
+
+    def add(self, value: dict[str, Any]) -> None:
+        data = signed_receipt.line(value)
+        self._sha256.update(data)
+        self._file.write(data)
+
+    def sign(self, tail: dict[str, Any]) -> None:
+        """Adds the tail, signs the whole and gives the file its name, on disk when this returns."""
+        self.add(tail)
+        digest = self._sha256.hexdigest()
+        value = self._signer.sign(signed_receipt.statement(digest))
+        last = signed_receipt.signature(
+            key_id=self._signer.public.key_id,
+            public_key=self._signer.public.base64,
+            sha256_hex=digest,
+            value=base64.b64encode(value).decode(),
+        )
+        self._file.write(signed_receipt.line(last))
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        self._file.close()
+        self._partial.replace(self.path)
+        telemetry.log(telemetry.Event.RECEIPT_SIGNED, file=str(self.path), key_id=self.key_id, sha256=digest)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._file.close()
+        with suppress(OSError):
+            self._partial.unlink(missing_ok=True)
+
+
+@dataclass(slots=True)
+class CheckedReceipt:
+    """A receipt whose signature is right: what it says. ``findings`` are its lines that are not proven, the
+    first thousand; ``entries`` counts all."""
+
+    head: dict[str, Any]
+    tail: dict[str, Any]
+    key_id: str
+    entries: int
+    findings: list[dict[str, Any]] = field(default_factory=list)
+
+
+def check(path: Path, keys: Sequence[PublicKey]) -> CheckedReceipt:
+    """Checks a receipt with our public keys; nobody is called. Raises ConfigError when the file cannot be
+    read, and ReceiptRefused when it is cut off, was altered, or is not signed with one of these keys."""
+    try:
+        with path.open("rb") as file:
+            return _check(path, file, {key.key_id: key for key in keys})
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read: {error.strerror}", hint="name a receipt's file") from None
+
+
+def _check(path: Path, file: BinaryIO, keys: dict[str, PublicKey]) -> CheckedReceipt:
+    sha256 = hashlib.sha256()
+    head: dict[str, Any] | None = None
+    last: dict[str, Any] = {}
+    entries = 0
+    findings: list[dict[str, Any]] = []
+    signature: dict[str, Any] | None = None
+    for raw, value in _lines(path, file):
+        if signature is not None:
+            raise _refused(path, "something follows after its signature")
+        if head is None:
+            head = value
+            if head.get("format") != signed_receipt.FORMAT:
+                raise _refused(path, f"it is no receipt of the form {signed_receipt.FORMAT}")
+        elif "signature" in value:
+            signature = value["signature"]
+            continue
+        elif "verdict" in value:
+            unseen = unseen_character(str(value.get("key")))
+            if unseen is not None:
+                raise _refused(path, f"a key of it has {unseen}, which no object of ours has")
+            entries += 1
+            if value["verdict"] != "proven" and len(findings) < _MOST_KEPT:
+                findings.append(value)
+        else:
+            last = value
+        sha256.update(raw)
+    if head is None or signature is None or not isinstance(signature, dict):
+        raise _refused(path, "it has no signature: it is cut off, or was never finished")
+    key_id = _check_signature(path, signature, sha256.hexdigest(), keys)
+    return CheckedReceipt(head, last, key_id, entries, findings)
+
+
+def _lines(path: Path, file: BinaryIO) -> Iterator[tuple[bytes, dict[str, Any]]]:
+    while raw := file.readline(signed_receipt.MAX_LINE_BYTES):
+        if not raw.endswith(b"\n"):
+            raise _refused(path, "its last line is cut off")
+        try:
+            value = json.loads(raw)
+        except (ValueError, RecursionError):
+            raise _refused(path, "a line of it is no JSON: it was altered, or is no receipt") from None
+        if not isinstance(value, dict):
+            raise _refused(path, "a line of it is no JSON object: it was altered, or is no receipt")
+        yield raw, value
+
+
+def _check_signature(path: Path, signature: dict[str, Any], digest: str, keys: dict[str, PublicKey]) -> str:
+    key_id = str(signature.get("key_id"))
+    key = keys.get(key_id)
+    if key is None:
+        ours = ", ".join(sorted(keys))
+        raise _refused(
+            path,
+            f"it is signed with the key {key_id}, and the key that was given is {ours}",
+            hint="if that was an earlier key of ours, check with its public key (--public-key FILE); else do "
+            "not rely on it",
+        )
+    if signature.get("sha256") != digest:
+        raise _refused(path, "it was altered after it was signed: its content has another SHA-256")
+    try:
+        value = base64.b64decode(str(signature.get("value")), validate=True)
+    except (binascii.Error, ValueError):
+        raise _refused(path, "its signature is no base64") from None
+    if not key.has_signed(signed_receipt.statement(digest), value):
+        raise _refused(path, f"its signature is not of the key {key_id}: somebody else has made it")
+    return key_id
+
+
+def _refused(
+    path: Path, why: str, hint: str = "do not rely on it: ask for the original, or verify the delivery again"
+) -> ReceiptRefused:
+    return ReceiptRefused(f"{path} is no valid receipt: {why}", hint=hint)

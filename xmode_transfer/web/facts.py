@@ -1,0 +1,231 @@
+"""What the pages show: read from the ledger, the configuration in use and the daemon's board, and nowhere
+else. The one place that knows where a fact comes from; the pages only lay out what they are given.
+"""
+
+import threading
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import NamedTuple
+
+from xmode_transfer.access.catalogue import finding
+from xmode_transfer.alerting.calendar import FeedRecord, Sheet, sheets, window
+from xmode_transfer.alerting.health import Assessment, CustomerHealth, assess
+from xmode_transfer.aws.facts import facts_of
+from xmode_transfer.config import Configuration, Customer, CustomerState, Feed
+from xmode_transfer.config.freshness import deadlines_of
+from xmode_transfer.ledger import Ledger
+from xmode_transfer.model.alerts import Alert
+from xmode_transfer.model.findings import AccessReport, Finding
+from xmode_transfer.model.jobs import QueueEntry
+from xmode_transfer.model.operations import Act
+from xmode_transfer.model.periods import PeriodKind
+from xmode_transfer.model.process import Clock
+from xmode_transfer.model.records import Delivery, PlannedObject, Receipt, Run
+from xmode_transfer.model.source_scans import Survey
+from xmode_transfer.web.board import Board, Pulse
+from xmode_transfer.web.search import Hits, search
+
+KEPT_SECONDS = 3.0
+"""However many look, the ledger is asked how everybody fares once in so long."""
+OBJECTS_SHOWN = 100
+RUNS_SHOWN = 50
+FEW = 12
+BATCHES_SHOWN = 30
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """How everybody fares at one moment. Without a daemon there are no ``turns`` and no ``pulse``."""
+
+    at: datetime
+    configuration: Configuration
+    survey: Survey
+    assessment: Assessment
+    alerts: Sequence[Alert] = ()
+    turns: Mapping[str, QueueEntry] = field(default_factory=dict)
+    pulse: Pulse | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ShownRun:
+    """A run, and the delivery that it was for."""
+
+    run: Run
+    delivery: Delivery | None
+
+    @property
+    def bytes_per_second(self) -> float | None:
+        """What it sent on average; None where it sent nothing or is not over."""
+        return self.run.bytes / self.run.seconds if self.run.bytes and self.run.seconds > 0 else None
+
+
+@dataclass(frozen=True, slots=True)
+class Batches:
+    """A drop folder's newest deliveries, old to new: each is a revision of its one period."""
+
+    feed: str
+    deliveries: tuple[Delivery, ...]
+
+
+class CustomerFacts(NamedTuple):
+    """Everything on one customer. ``customer`` is None where its file has mistakes."""
+
+    health: CustomerHealth
+    customer: Customer | None
+    turn: QueueEntry | None
+    sheets: tuple[Sheet, ...]
+    batches: tuple[Batches, ...]
+    deliveries: Sequence[Delivery]
+    runs: Sequence[ShownRun]
+    check: AccessReport | None
+    acts: Sequence[Act]
+
+
+class DeliveryFacts(NamedTuple):
+    """One delivery: its revisions (newest first), its runs, and one page of its objects. ``more`` when others
+    follow; ``after`` and ``find`` are what the page was asked for."""
+
+    delivery: Delivery
+    customer: Customer | None
+    revisions: Sequence[Delivery]
+    runs: Sequence[ShownRun]
+    objects: Sequence[tuple[PlannedObject, Receipt | None]]
+    more: bool
+    after: str
+    find: str
+
+
+class Facts:
+    """Thread-safe. Every method may raise a LedgerError."""
+
+    def __init__(
+        self, ledger: Ledger, clock: Clock, configuration: Callable[[], Configuration], board: Board | None
+    ) -> None:
+        self._ledger = ledger
+        self._clock = clock
+        self._configuration = configuration
+        self._board = board
+        self._turn = threading.Lock()
+        self._known: tuple[float, Moment] | None = None
+
+    def moment(self) -> Moment:
+        """How everybody fares, a few seconds old at most."""
+        with self._turn:
+            now = self._clock.monotonic()
+            if self._known is None or now - self._known[0] > KEPT_SECONDS:
+                self._known = now, self._look()
+            return self._known[1]
+
+    def _look(self) -> Moment:
+        configuration = self._configuration()
+        survey = self._ledger.survey()
+        at = self._clock.now()
+        assessment = assess(configuration, survey, at)
+        alerts = self._ledger.alerts.known()
+        if self._board is None:
+            return Moment(at, configuration, survey, assessment, alerts)
+        turns = {turn.customer: turn for turn in self._board.turns()}
+        return Moment(at, configuration, survey, assessment, alerts, turns, self._board.pulse())
+
+    def customer(self, name: str, back: int = 0) -> CustomerFacts | None:
+        """None where nobody of that name is configured. ``back`` turns the calendar so many sheets back."""
+        moment = self.moment()
+        health = moment.assessment.customer(name)
+        if health is None:
+            return None
+        customer = None if name in moment.configuration.broken else moment.configuration.customers.get(name)
+        feeds = self._feeds(moment, customer)
+        return CustomerFacts(
+            health=health,
+            customer=customer,
+            turn=moment.turns.get(name),
+            sheets=tuple(self._sheets(moment, customer, feeds, back)) if customer else (),
+            batches=tuple(
+                Batches(
+                    feed.name,
+                    tuple(reversed(self._ledger.deliveries.find(name, feed.name, limit=BATCHES_SHOWN))),
+                )
+                for feed in feeds
+                if feed.period is PeriodKind.NONE
+            ),
+            deliveries=self._ledger.deliveries.find(name, limit=FEW),
+            runs=self._with_deliveries(self._ledger.runs.newest(name, limit=FEW)),
+            check=self.access(name),
+            acts=self._ledger.operations.newest(name, limit=FEW),
+        )
+
+    def access(self, name: str) -> AccessReport | None:
+        """The last check of a customer's access, with its fixes made anew from the causes."""
+        report = self._ledger.checks.last(name)
+        configuration = self._configuration()
+        customer = configuration.customers.get(name)
+        if report is None or customer is None:
+            return report
+        region = self._ledger.checks.capabilities(name).region
+        known = facts_of(customer, configuration.service.vendor.principal_arn, region=region)
+
+        def mended(item: Finding) -> Finding:
+            if item.cause is None:
+                return item
+            return replace(item, fix=finding(item.cause, item.probe, known).fix)
+
+        return replace(report, findings=tuple(mended(item) for item in report.findings))
+
+    def delivery(self, delivery_id: str, after: str = "", find: str = "") -> DeliveryFacts | None:
+        """None where the ledger knows no such delivery."""
+        delivery = self._ledger.deliveries.get(delivery_id)
+        if delivery is None:
+            return None
+        page = self._ledger.objects.page(delivery_id, after=after, containing=find, limit=OBJECTS_SHOWN + 1)
+        return DeliveryFacts(
+            delivery=delivery,
+            customer=self._configuration().customers.get(delivery.customer),
+            revisions=self._ledger.deliveries.find(
+                delivery.customer, delivery.feed, delivery.period, limit=BATCHES_SHOWN
+            ),
+            runs=[ShownRun(run, delivery) for run in self._ledger.runs.newest(delivery_id=delivery_id)],
+            objects=page[:OBJECTS_SHOWN],
+            more=len(page) > OBJECTS_SHOWN,
+            after=after,
+            find=find,
+        )
+
+    def runs(self) -> Sequence[ShownRun]:
+        """The newest of everybody."""
+        return self._with_deliveries(self._ledger.runs.newest(limit=RUNS_SHOWN))
+
+    def search(self, text: str) -> Hits:
+        """What a text leads to."""
+        return search(self._configuration(), self._ledger, text)
+
+    def _with_deliveries(self, runs: Iterable[Run]) -> list[ShownRun]:
+        return [ShownRun(run, self._ledger.deliveries.get(run.delivery_id)) for run in runs]
+
+    @staticmethod
+    def _feeds(moment: Moment, customer: Customer | None) -> list[Feed]:
+        known = moment.configuration.feeds
+        return [known[name] for name in customer.feeds if name in known] if customer else []
+
+    def _sheets(
+        self, moment: Moment, customer: Customer, feeds: Sequence[Feed], back: int
+    ) -> Iterable[Sheet]:
+        records = []
+        for feed in feeds:
+            if feed.period is PeriodKind.NONE:
+                continue
+            oldest = window(feed.period, moment.at, back)[0].label
+            records.append(
+                FeedRecord(
+                    feed.name,
+                    deadlines_of(customer, feed),
+                    {
+                        delivery.period: delivery
+                        for delivery in self._ledger.deliveries.calendar(customer.name, feed.name, oldest)
+                    },
+                    moment.survey.looks.get((customer.name, feed.name)),
+                    self._ledger.sources.passed_over(customer.name, feed.name),
+                    customer.state is CustomerState.ACTIVE,
+                )
+            )
+        return sheets(records, moment.at, back)

@@ -1,0 +1,209 @@
+"""How facts are put side by side on a page: orders, counts and groups; nothing is asked for here."""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from operator import attrgetter
+from typing import Any
+
+from xmode_transfer.alerting.calendar import Cell, Mark, Sheet
+from xmode_transfer.alerting.health import SOUND, CustomerHealth, Health, Trouble, worst
+from xmode_transfer.model.alerts import Alert, AlertState
+from xmode_transfer.model.errors import Party
+from xmode_transfer.model.jobs import JobState, QueueEntry
+from xmode_transfer.model.periods import Period, PeriodKind
+from xmode_transfer.model.records import Delivery
+from xmode_transfer.web import looks
+from xmode_transfer.web.facts import Moment
+
+CUSTOMERS_SHOWN = 100
+TROUBLES_SHOWN = 30
+COMING_SHOWN = 6
+RESOLVED_SHOWN = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Grouped:
+    """Troubles of one customer that are one: the same cause, in the same words, of several feeds."""
+
+    first: Trouble
+    places: Sequence[str]
+
+
+def grouped(troubles: Iterable[Trouble]) -> list[Grouped]:
+    """In the order of the first of each."""
+    found: dict[tuple[str, str, str], list[Trouble]] = {}
+    for trouble in troubles:
+        found.setdefault((trouble.cause, trouble.message, trouble.hint), []).append(trouble)
+    return [
+        Grouped(min(same, key=attrgetter("since_at")), [_place(item) for item in same if item.feed])
+        for same in found.values()
+    ]
+
+
+def _place(trouble: Trouble) -> str:
+    period = trouble.period if trouble.period not in (None, "none") else ""
+    return f"{trouble.feed} {period}".rstrip()
+
+
+@dataclass(frozen=True, slots=True)
+class ShownCell:
+    """A cell of the calendar with its sentence. ``day`` and ``hour`` are of the period's beginning."""
+
+    mark: Mark
+    told: str
+    delivery: Delivery | None
+    day: str
+    hour: int
+
+
+@dataclass(frozen=True, slots=True)
+class ShownSheet:
+    """``heads`` are the names above ``names``, each with how many columns it spans."""
+
+    kind: PeriodKind
+    heads: Sequence[tuple[str, int]]
+    names: Sequence[str]
+    rows: Sequence[tuple[str, Sequence[ShownCell]]]
+
+    def by_day(self, cells: Sequence[ShownCell]) -> Iterator[tuple[str, dict[int, ShownCell]]]:
+        """A row of hours as a sheet of its own: a line for each day, from old to new."""
+        for day, hours in groupby(cells, attrgetter("day")):
+            yield day, {cell.hour: cell for cell in hours}
+
+
+def overview(moment: Moment, chosen: Health | None, page: int) -> dict[str, Any]:
+    """The values of the overview: trouble first, then everybody, or those of one state."""
+    assessment = moment.assessment
+    everybody = assessment.customers
+    troubles = sorted(
+        (
+            (item, trouble)
+            for item in everybody
+            for trouble in grouped(item.cares if item.health is Health.ATTENTION else item.troubles)
+        ),
+        key=lambda pair: (tuple(Health).index(pair[0].health), pair[1].first.since_at, pair[0].customer),
+    )
+    wanted = [item for item in everybody if chosen is None or item.health is chosen]
+    page_count = max(1, -(-len(wanted) // CUSTOMERS_SHOWN))
+    page = min(max(page, 1), page_count)
+    counts = assessment.counts
+    return {
+        "verdict": verdict(everybody, assessment.cares),
+        "worst": _worst(everybody, assessment.cares),
+        "customer_count": len(everybody),
+        "feed_count": len(moment.configuration.feeds),
+        "notices": grouped(assessment.cares),
+        "counts": [(word, counts[word]) for word in Health if counts[word]],
+        "chosen": chosen or "",
+        "troubles": troubles[:TROUBLES_SHOWN],
+        "trouble_count": len(troubles),
+        "by_cause": Counter(trouble.first.cause for _, trouble in troubles).most_common(8),
+        "customers": wanted[(page - 1) * CUSTOMERS_SHOWN : page * CUSTOMERS_SHOWN],
+        "shown_count": len(wanted),
+        "page": page,
+        "page_count": page_count,
+        "turns": moment.turns,
+        "pulse": moment.pulse,
+        **_now(list(moment.turns.values())),
+    }
+
+
+def _now(turns: Sequence[QueueEntry]) -> dict[str, Any]:
+    def of(*states: JobState) -> list[QueueEntry]:
+        return [turn for turn in turns if turn.state in states]
+
+    running = sorted(of(JobState.RUNNING), key=lambda turn: turn.since_at)
+    queued = sorted(of(JobState.QUEUED), key=lambda turn: turn.since_at)
+    coming = [(turn.next_at, turn) for turn in of(JobState.RESTING, JobState.BROKEN_OFF) if turn.next_at]
+    coming.sort(key=lambda pair: (pair[0], pair[1].customer))
+    return {"running": running, "queued": queued, "coming": [turn for _, turn in coming[:COMING_SHOWN]]}
+
+
+def _worst(everybody: Sequence[CustomerHealth], cares: Sequence[Trouble]) -> Health:
+    word = worst(item.health for item in everybody if item.health not in (Health.PENDING, Health.RETIRED))
+    return Health.FAILING if cares and word in SOUND else word
+
+
+def verdict(everybody: Sequence[CustomerHealth], cares: Sequence[Trouble]) -> str:
+    """The whole in one sentence."""
+    hurt = [item for item in everybody if item.health not in SOUND]
+    waits = Counter(item.pressing.party if item.pressing else Party.US for item in hurt)
+    ours, waiting, aws = waits[Party.US], waits[Party.CUSTOMER], waits[Party.AWS]
+    told = []
+    if cares:
+        told.append("the service itself needs somebody")
+    if ours:
+        told.append(f"{looks.count(ours, 'customer')} {'needs' if ours == 1 else 'need'} us")
+    if waiting:
+        told.append(f"{looks.count(waiting, 'customer')} must act")
+    if aws:
+        told.append(f"{looks.count(aws, 'customer')} {'waits' if aws == 1 else 'wait'} for AWS")
+    if told:
+        sentence = ", ".join(told)
+        return f"{sentence[:1].upper()}{sentence[1:]}"
+    if not everybody:
+        return "Nobody to deliver to yet"
+    if any(item.health is Health.DUE for item in everybody):
+        return "All is well, some is on its way"
+    if all(item.health in (Health.PENDING, Health.RETIRED) for item in everybody):
+        return "Nobody is active"
+    return "Everything is delivered"
+
+
+def alerts(everything: Sequence[Alert]) -> dict[str, Any]:
+    """Open ones with the urgent first, then the last resolved."""
+
+    def of(state: AlertState) -> list[Alert]:
+        return [alert for alert in everything if alert.state is state]
+
+    return {
+        "open": sorted(
+            of(AlertState.OPEN),
+            key=lambda alert: (not alert.urgent, alert.opened_at, alert.fingerprint),
+        ),
+        "resolved": sorted(of(AlertState.RESOLVED), key=attrgetter("resolved_at"), reverse=True)[
+            :RESOLVED_SHOWN
+        ],
+    }
+
+
+def calendar(sheets: Sequence[Sheet]) -> Iterator[ShownSheet]:
+    """The sheets with their headings and sentences."""
+    for sheet in sheets:
+        heads = [(told, len(list(group))) for told, group in groupby(sheet.periods, _head)]
+        rows = [
+            (feed, [_shown(cell, period) for cell, period in zip(cells, sheet.periods, strict=True)])
+            for feed, cells in sheet.rows
+        ]
+        yield ShownSheet(sheet.kind, heads, [_name(period) for period in sheet.periods], rows)
+
+
+def legend(sheets: Sequence[Sheet]) -> list[Mark]:
+    """The marks that are there, in the order in which they are explained."""
+    there = {cell.mark for sheet in sheets for _, cells in sheet.rows for cell in cells}
+    return [mark for mark in Mark if mark in there and mark is not Mark.NOTHING]
+
+
+def _shown(cell: Cell, period: Period) -> ShownCell:
+    told = f"{cell.feed} {cell.period}: {cell.mark}"
+    if cell.delivery is not None and cell.delivery.object_count:
+        told += f", {looks.count(cell.delivery.object_count, 'object')}"
+    if cell.note:
+        told += f"; {cell.note}"
+    day = f"{period.start:%a} {period.start.day} {period.start:%b}"
+    return ShownCell(cell.mark, told, cell.delivery, day, period.start.hour)
+
+
+def _head(period: Period) -> str:
+    """What stands above several periods."""
+    formats = {PeriodKind.HOUR: "%Y-%m-%d", PeriodKind.DAY: "%B %Y", PeriodKind.WEEK: "%G"}
+    return period.start.strftime(formats.get(period.kind, "%Y"))
+
+
+def _name(period: Period) -> str:
+    """What stands above one."""
+    if period.kind is PeriodKind.DAY:
+        return str(period.start.day)
+    return period.start.strftime({PeriodKind.HOUR: "%H", PeriodKind.WEEK: "%V"}.get(period.kind, "%b"))

@@ -1,0 +1,84 @@
+"""How states and numbers look to people: one table for the terminal and the status page."""
+
+from collections.abc import Mapping
+
+from xmode_transfer.model.visible import count
+
+__all__ = ["RESPONSIBLE", "count", "duration", "shape", "size", "style", "tone"]
+
+_SHAPES_AND_TONES: Mapping[tuple[str, str], str] = {
+    (
+        "check",
+        "good",
+    ): "healthy delivered ok adopted attested cleaned removed proven ours active resolved sent valid",
+    ("check-late", "warn"): "delivered_late",
+    ("check-twice", "good"): "corrected",
+    ("check", "quiet"): "skipped",
+    ("target", "info"): "due planned queued dry_run expires found manifest notice waiting",
+    ("play", "info"): "running",
+    ("clock", "warn"): "late",
+    (
+        "diamond",
+        "warn",
+    ): "no_source attention missing warning acl_changed unreadable unchecked elsewhere unclear"
+    " superseded incomplete unconfirmed refused stays",
+    ("barred", "held"): "blocked broken_off already_running retained gone",
+    ("barred", "bad"): "denied",
+    ("alarm", "bad"): "failing failed error open changed altered manifest_differs differs stopped mend"
+    " damaged inconsistent not_sent",
+    ("alarm", "warn"): "unexpected",
+    ("cross", "bad"): "broken critical",
+    ("dash", "quiet"): "retired passed_over interrupted foreign",
+    ("ring", "quiet"): "pending resting",
+    ("dot", "quiet"): "expected info",
+    ("blank", "quiet"): "nothing",
+}
+_LOOKS = {word: look for look, words in _SHAPES_AND_TONES.items() for word in words.split()}
+_STYLES = {"good": "green", "info": "cyan", "warn": "yellow", "held": "yellow", "bad": "red"}
+_UNITS = ("B", "kB", "MB", "GB", "TB", "PB")
+RESPONSIBLE: Mapping[str, str] = {
+    "us": "the vendor",
+    "customer": "the customer",
+    "aws": "AWS, or the network to it",
+}
+"""Who must act, by the word that JSON has."""
+
+
+def _look(word: str) -> tuple[str, str]:
+    return _LOOKS.get(word.replace(" ", "_").replace("-", "_"), ("dot", "quiet"))
+
+
+def shape(word: str) -> str:
+    """The page's symbol of a state, so that who sees no colour, or prints the page, loses nothing."""
+    return _look(word)[0]
+
+
+def tone(word: str) -> str:
+    """What a state's colour means: good, info, warn, held, bad or quiet."""
+    return _look(word)[1]
+
+
+def style(word: str) -> str:
+    """The terminal's colour of a state."""
+    return _STYLES.get(tone(word), "bright_black")
+
+
+def size(count: float) -> str:
+    """``104857600`` -> ``104.9 MB`` (decimal units, as clouds bill)."""
+    for unit in _UNITS[:-1]:
+        if count < 1000:
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1000
+    return f"{count:.1f} {_UNITS[-1]}"
+
+
+def duration(seconds: float) -> str:
+    """``0.4 s``, ``59 s``, ``3 min 20 s``, ``2 h 5 min``."""
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"

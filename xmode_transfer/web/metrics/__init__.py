@@ -1,0 +1,59 @@
+"""What Prometheus scrapes: how everybody fares by the one evaluator, how the daemon fares, and what this
+process has sent. docs/metrics.md has a row for each; names, units and labels are public.
+
+There are few series: one a customer for its health, four for each of its feeds, and further ones only where
+there is something to tell of. Nothing here has a histogram, and nothing a label without bounds.
+"""
+
+from collections.abc import Callable, Iterable
+
+from prometheus_client import CollectorRegistry, PlatformCollector, ProcessCollector, generate_latest
+
+from xmode_transfer.alerting.health import Assessment
+from xmode_transfer.model.process import Clock
+from xmode_transfer.model.work_queue import WorkQueue
+from xmode_transfer.web.board import Board
+from xmode_transfer.web.metrics.catalogue import CATALOGUE
+from xmode_transfer.web.metrics.everybody import KEPT_SECONDS, Everybody
+from xmode_transfer.web.metrics.fleet import FleetMetrics
+from xmode_transfer.web.metrics.process import Counters, Process
+
+
+def renderer(
+    assessment: Callable[[], Assessment],
+    clock: Clock,
+    board: Board | None = None,
+    counters: Counters | None = None,
+    open_alerts: Callable[[], Iterable[str]] | None = None,
+    fleet: WorkQueue | None = None,
+) -> Callable[[], bytes]:
+    """What answers the text for a scrape (Prometheus text format 0.0.4), from any thread.
+
+    ``assessment`` is called for it, at most once in five seconds; when the ledger cannot be read, the text
+    says that and what is known without it. ``open_alerts`` answers the cause of each open alert.
+    With the queue of a ``fleet``, it also says how that and its workers are.
+    """
+    process = _process(board, counters)
+    everybody = Everybody(
+        assessment, clock, open_alerts, FleetMetrics(fleet, clock) if fleet is not None else None
+    )
+
+    def render() -> bytes:
+        return generate_latest(process) + everybody.render()
+
+    return render
+
+
+def of_process(counters: Counters) -> Callable[[], bytes]:
+    """As ``renderer``, for a worker: what this process has done and what it takes. What there is to say of
+    customers and of the fleet, daemons say."""
+    process = _process(None, counters)
+    return lambda: generate_latest(process)
+
+
+def _process(board: Board | None, counters: Counters | None) -> CollectorRegistry:
+    process = CollectorRegistry(auto_describe=False)
+    ProcessCollector(registry=process)
+    PlatformCollector(registry=process)
+    process.register(Process(board, counters))
+    return process
