@@ -4,7 +4,7 @@ A customer's queued and running jobs are rows of ``procrastinate_jobs``, with th
 ``queueing_lock``: one is queued and one runs at most. They are written and taken on the ledger's own
 connection, by the functions that Procrastinate's schema brings, so a job, its customer's lease and its result
 are one transaction. Procrastinate's own worker was tried first; what it does when a connection is lost or a
-machine is frozen is in docs/architecture.md. The lease, which ``run`` takes too, is the fence.
+machine is frozen is in docs/scaling.md. The lease, which ``run`` takes too, is the fence.
 
 Rows are locked in one order: the job, the lease, ``queue_customers``. The clock's row is never waited for.
 """
