@@ -44,7 +44,7 @@ for module in pkgutil.walk_packages(xmode_transfer.__path__, "xmode_transfer.", 
 NEEDS_IT = (
     "xmode_transfer.ledger.postgres",
     "xmode_transfer.service.queue_schema",
-    "xmode_transfer.service.worker_process",
+    "xmode_transfer.service.worker_main",
 )
 
 

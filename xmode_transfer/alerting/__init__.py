@@ -1,0 +1,1 @@
+"""Health of every subscription, alerts and their channels, notices to customers."""

@@ -44,10 +44,10 @@ def daemon(ctx: click.Context, engine: str) -> int:
     The log goes to stderr, one event a line (docs/events.md). Exit codes: 0 stopped; 2 service.yaml cannot be
     used, or the page's address is taken; 5 another daemon, or a fleet, works with this ledger.
     """
-    from xmode_transfer.service import process
+    from xmode_transfer.service import daemon_main
 
     opening.log_of_a_service(ctx)
-    return process.run(ctx.obj.config_dir, process.Engine(engine))
+    return daemon_main.run(ctx.obj.config_dir, daemon_main.Engine(engine))
 
 
 @click.command()
@@ -90,8 +90,8 @@ def worker(ctx: click.Context, places: int | None, heartbeat_file: Path | None, 
     The log goes to stderr, one event a line (docs/events.md). Exit codes: 0 stopped; 2 service.yaml cannot be
     used, or is for one machine only; 5 a daemon that delivers itself works with this ledger.
     """
-    from xmode_transfer.service import cluster, worker_process
+    from xmode_transfer.service import cluster, worker_main
 
     opening.log_of_a_service(ctx)
     cluster.check_installed()
-    return worker_process.run(ctx.obj.config_dir, places, heartbeat_file, metrics)
+    return worker_main.run(ctx.obj.config_dir, places, heartbeat_file, metrics)

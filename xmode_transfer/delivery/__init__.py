@@ -1,0 +1,1 @@
+"""The main job: what is due, a run, one delivery."""

@@ -1,0 +1,1 @@
+"""Pure records and rules that everybody shares: no I/O, no clock, no logging."""

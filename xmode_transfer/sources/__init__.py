@@ -1,0 +1,1 @@
+"""The files of feeds: local directories and S3."""

@@ -1,0 +1,1 @@
+"""What is done to a destination: plan, send, prove, publish, remove."""

@@ -1,0 +1,1 @@
+"""What is delivered is kept right: list, verify, repair, adopt, cleanup, receipts."""

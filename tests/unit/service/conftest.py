@@ -26,8 +26,9 @@ from xmode_transfer.model.jobs import JobRequest, JobState, QueueEntry, customer
 from xmode_transfer.model.periods import Period, PeriodKind
 from xmode_transfer.model.records import Lease, Status
 from xmode_transfer.model.work_queue import WorkQueue
-from xmode_transfer.service import Daemon, Worker
+from xmode_transfer.service.daemon import Daemon
 from xmode_transfer.service.local_queue import LocalQueue
+from xmode_transfer.service.worker import Worker
 from xmode_transfer.transfer.workbench import Workbench
 
 

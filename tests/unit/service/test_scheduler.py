@@ -9,7 +9,8 @@ import pytest
 
 from xmode_transfer.model.errors import LedgerReadOnly, XmodeError
 from xmode_transfer.model.jobs import JobRequest, JobState, QueueEntry, WorkerRecord
-from xmode_transfer.service import Daemon, Scheduler
+from xmode_transfer.service.daemon import Daemon
+from xmode_transfer.service.scheduler import Scheduler
 from xmode_transfer.telemetry import Event
 
 Make = Callable[..., "DaemonWorld"]  # noqa: F821 - conftest's, which tests cannot import

@@ -10,7 +10,7 @@ import pytest
 from xmode_transfer.model.errors import LedgerReadOnly
 from xmode_transfer.model.jobs import JobRequest, JobState, QueueEntry
 from xmode_transfer.model.records import Status
-from xmode_transfer.service import Worker
+from xmode_transfer.service.worker import Worker
 
 Make = Callable[..., "DaemonWorld"]  # noqa: F821 - conftest's, which tests cannot import
 

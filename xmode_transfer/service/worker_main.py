@@ -17,11 +17,12 @@ from xmode_transfer import telemetry
 from xmode_transfer.config import Service, StatusPage
 from xmode_transfer.config import files as config_files
 from xmode_transfer.model.errors import ConfigError
-from xmode_transfer.service import Worker, assembly, cluster, engines, sd_notify
+from xmode_transfer.service import assembly, cluster, engines, sd_notify
+from xmode_transfer.service.inbox import Inbox, Wake
+from xmode_transfer.service.lifecycle import begin_when_there, end, last_resort
 from xmode_transfer.service.liveness import Liveness
-from xmode_transfer.service.process.inbox import Inbox, Wake
-from xmode_transfer.service.process.lifecycle import begin_when_there, end, last_resort
 from xmode_transfer.service.watching import FileWatch
+from xmode_transfer.service.worker import Worker
 from xmode_transfer.telemetry import Event
 from xmode_transfer.telemetry.clock import SystemClock
 from xmode_transfer.web.metrics import Counters, of_process

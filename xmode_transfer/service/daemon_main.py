@@ -24,10 +24,11 @@ from xmode_transfer.model.errors import LeaseLost, XmodeError
 from xmode_transfer.model.jobs import JobState
 from xmode_transfer.model.records import Lease
 from xmode_transfer.model.work_queue import WorkQueue
-from xmode_transfer.service import Daemon, assembly, cluster, engines, sd_notify
+from xmode_transfer.service import assembly, cluster, engines, sd_notify
+from xmode_transfer.service.daemon import Daemon
+from xmode_transfer.service.inbox import Inbox, Wake
+from xmode_transfer.service.lifecycle import begin_when_there, end, last_resort
 from xmode_transfer.service.local_queue import LocalQueue
-from xmode_transfer.service.process.inbox import Inbox, Wake
-from xmode_transfer.service.process.lifecycle import begin_when_there, end, last_resort
 from xmode_transfer.service.ticking import Ticker
 from xmode_transfer.service.watching import FileWatch
 from xmode_transfer.telemetry import Event
