@@ -103,7 +103,7 @@ class Ledgerful:
         objects: int = 60,
         **failure: Any,
     ) -> str:
-        """One delivery with its run; ``failure`` is what stops it: status, cause, party, message, hint."""
+        """One delivery with its run; ``failure`` is what stops it: status, cause, responsible, message..."""
         identity = hashlib.sha256(f"{customer}/{feed}/{period}/{revision}".encode()).hexdigest()[:32]
         status = failure.pop("status", "delivered")
         done = status == "delivered"
@@ -119,7 +119,7 @@ class Ledgerful:
         number = len(self.rows["periods"])
         told = {
             f"failure_{name}": failure.get(name)
-            for name in ("cause", "party", "message", "hint", "retryable", "request_id")
+            for name in ("cause", "responsible", "message", "hint", "retryable", "request_id")
         }
         began, ended = at - timedelta(seconds=12), at
         self.rows["deliveries"].append(
@@ -208,7 +208,7 @@ class Ledgerful:
 REFUSED = {
     "status": "blocked",
     "cause": "role_refused",
-    "party": "customer",
+    "responsible": "customer",
     "retryable": False,
     "request_id": "8f6b3c1e-52a7-4c0e-9f6e-0d0c3c0d6a11",
     "message": "AWS refuses to let us assume arn:aws:iam::000000000011:role/XMode under its external ID",
@@ -217,7 +217,7 @@ REFUSED = {
 FAILED = {
     "status": "failed",
     "cause": "unavailable",
-    "party": "aws",
+    "responsible": "aws",
     "retryable": True,
     "message": "S3 did not answer in time",
     "hint": "nothing: the next run goes on",

@@ -195,9 +195,9 @@ def change_status(path: Path, customer: str, status: str) -> None:
     with engine.begin() as connection:
         connection.execute(
             sqlalchemy.text(
-                "UPDATE deliveries SET status = :status, failure_cause = 'throttled', failure_party = 'aws', "
-                "failure_message = 'AWS slows us down', failure_hint = '' WHERE period_id = "
-                "(SELECT id FROM periods WHERE customer = :customer AND feed = 'prices' "
+                "UPDATE deliveries SET status = :status, failure_cause = 'throttled', "
+                "failure_responsible = 'aws', failure_message = 'AWS slows us down', failure_hint = '' "
+                "WHERE period_id = (SELECT id FROM periods WHERE customer = :customer AND feed = 'prices' "
                 "AND period = '2026-11-23')"
             ),
             {"status": status, "customer": customer},

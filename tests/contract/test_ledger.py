@@ -16,7 +16,7 @@ from xmode_transfer.access.catalogue import finding
 from xmode_transfer.aws.facts import Facts
 from xmode_transfer.ledger import Ledger, open_ledger
 from xmode_transfer.model.daemons import DaemonRecord
-from xmode_transfer.model.errors import AlreadyRunning, LeaseLost, LedgerError, Party
+from xmode_transfer.model.errors import AlreadyRunning, LeaseLost, LedgerError, Responsible
 from xmode_transfer.model.findings import (
     AccessReport,
     Cause,
@@ -913,7 +913,7 @@ def a_check(hours: int = 0, **changes: object) -> AccessReport:
                 "put",
                 Result.DENIED,
                 Cause.PUT_DENIED,
-                Party.CUSTOMER,
+                Responsible.CUSTOMER,
                 Severity.ERROR,
                 "may not put",
                 None,
@@ -1018,7 +1018,7 @@ def test_an_act_is_on_record_from_its_start_and_says_what_it_came_to(
     ledger.operations.start(lease, an_act())
     ledger.operations.start(lease, an_act(2, kind=ActKind.REPAIR, person="bob"))
     ledger.operations.start(lease, an_act(3, customer="globex"))
-    failure = Failure("access_denied", Party.CUSTOMER, "S3 refuses", "ask", False, "request-1")
+    failure = Failure("access_denied", Responsible.CUSTOMER, "S3 refuses", "ask", False, "request-1")
     done = an_act(finished_at=NOW, outcome="failed", objects=3, bytes=5, failed=1, failure=failure)
     ledger.operations.finish(lease, done)
     other = reopen()
@@ -1187,7 +1187,7 @@ def test_a_receipt_goes_to_all_revisions_that_name_its_key(
 def test_keys_that_no_manifest_names_are_those_of_superseded_revisions_alone(
     ledger: Ledger, lease: Lease, delivered: Delivery
 ) -> None:
-    failure = Failure("superseded", "us", "the source changed")
+    failure = Failure("superseded", "vendor", "the source changed")
     second, third = a_delivery(2, status=Status.FAILED, failure=failure), a_delivery(3)
     for delivery, names in ((second, "xy"), (third, "x")):
         ledger.deliveries.create(lease, delivery)
@@ -1292,7 +1292,7 @@ def a_daemon(holder: str = "host/boot/1/1", **changes: object) -> DaemonRecord:
 def test_a_daemon_is_noted_at_each_tick(ledger: Ledger, lease: Lease, reopen: Reopen) -> None:
     ledger.daemons.note(lease, a_daemon())
     failure = Failure(
-        "vendor_identity", "us", "AWS refuses our key", "put the new one in place", request_id="r"
+        "vendor_identity", "vendor", "AWS refuses our key", "put the new one in place", request_id="r"
     )
     later = a_daemon(
         ticked_at=NOW + timedelta(seconds=60),

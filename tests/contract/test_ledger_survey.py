@@ -11,7 +11,7 @@ from xmode_transfer.alerting.alerts import fingerprint
 from xmode_transfer.ledger import Ledger, open_ledger
 from xmode_transfer.model.alerts import Alert, Event, Notification
 from xmode_transfer.model.daemons import DaemonRecord
-from xmode_transfer.model.errors import LeaseLost, Party
+from xmode_transfer.model.errors import LeaseLost, Responsible
 from xmode_transfer.model.findings import AccessReport, Cause, Finding, Result, Severity
 from xmode_transfer.model.notices import Mark, Notice, NoticeKind, NoticeStatus
 from xmode_transfer.model.operations import Act, ActKind
@@ -102,7 +102,7 @@ def test_a_look_keeps_since_when_things_are_so(ledger: Ledger) -> None:
 
 def test_a_look_that_failed_keeps_what_was_seen_before(ledger: Ledger) -> None:
     ledger.sources.record(a_look(newest_complete="2026-11-24", due=("2026-11-24",), due_count=1))
-    gone = Failure("source_missing", "us", "the disk is not mounted", "mount it")
+    gone = Failure("source_missing", "vendor", "the disk is not mounted", "mount it")
     for hours in (1, 2):
         at = NOW + hours * HOUR
         failed = ledger.sources.record(a_look(looked_at=at, first_looked_at=at, failure=gone))
@@ -188,7 +188,7 @@ def test_the_survey_has_what_is_open_since_it_first_failed(ledger: Ledger, lease
     blocked = a_delivery("2026-11-24", Status.BLOCKED)
     for delivery in (
         blocked,
-        a_delivery("2026-11-22", Status.FAILED, failure=Failure("superseded", "us", "taken over")),
+        a_delivery("2026-11-22", Status.FAILED, failure=Failure("superseded", "vendor", "taken over")),
         a_delivery("2026-11-22", revision=2),
         a_delivery("2026-11-23", Status.RUNNING),
     ):
@@ -242,12 +242,14 @@ def a_check(outcome: str, hours: float) -> AccessReport:
     findings = {
         "ok": (Finding("put", Result.OK, Cause.OK, None, Severity.INFO, "fine"),),
         "blocked": (
-            Finding("put", Result.DENIED, Cause.PUT_DENIED, Party.CUSTOMER, Severity.ERROR, "put is denied"),
+            Finding(
+                "put", Result.DENIED, Cause.PUT_DENIED, Responsible.CUSTOMER, Severity.ERROR, "put is denied"
+            ),
             Finding(
                 "assume",
                 Result.UNEXPECTED,
                 Cause.EXTERNAL_ID_NOT_REQUIRED,
-                Party.CUSTOMER,
+                Responsible.CUSTOMER,
                 Severity.CRITICAL,
                 "anybody gets in",
             ),
@@ -265,7 +267,7 @@ def test_the_survey_has_the_last_check_and_since_when_it_is_bad(ledger: Ledger) 
     assert (checks["globex"].outcome, checks["globex"].causes) == ("ok", ())
     bad = checks["acme"]
     assert bad.causes == ("external_id_not_required", "put_denied")
-    assert (bad.party, bad.message) == ("customer", "anybody gets in")
+    assert (bad.responsible, bad.message) == ("customer", "anybody gets in")
     assert (bad.checked_at, bad.bad_since_at) == (NOW - 6 * HOUR, NOW - 7 * HOUR)
 
 
@@ -309,7 +311,7 @@ def test_the_survey_has_leftovers_cleanups_and_what_is_known_of_destinations(
         upload = replace(upload, abort_at=NOW + HOUR if number else None)
         ledger.uploads.open(lease, upload)
         ledger.uploads.close(lease, upload.upload_id, UploadStatus.LEFT_BEHIND)
-    too_many = Failure("cleanup_cap", "us", "too many", "say so")
+    too_many = Failure("cleanup_cap", "vendor", "too many", "say so")
     for number, failure in enumerate((None, too_many)):
         at = NOW - (3 - number) * HOUR
         act = Act(f"act-{number}", ActKind.CLEANUP, "acme", "h", "daemon", "retention", at)
@@ -338,7 +340,7 @@ def an_alert(**changes: object) -> Alert:
         fingerprint("role_refused"),
         "role_refused",
         "a detail",
-        Party.CUSTOMER,
+        Responsible.CUSTOMER,
         True,
         "2 customers: AssumeRole is refused",
         "the role refuses us, é",

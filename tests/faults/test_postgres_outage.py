@@ -242,7 +242,7 @@ def test_a_server_that_stays_away_is_told_of_after_the_patience_and_a_close_wait
             LedgerUnreachable, match=r"cannot be reached: .* It was tried for \d+ seconds"
         ) as caught:
             call()
-        assert (caught.value.code, caught.value.party, caught.value.retryable) == (
+        assert (caught.value.code, caught.value.responsible, caught.value.retryable) == (
             "ledger_unreachable",
             "us",
             True,

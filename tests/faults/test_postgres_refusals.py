@@ -161,7 +161,7 @@ def test_passwords_users_and_addresses_that_are_refused(own_postgres: PostgresSe
 
     wrong = url("xmode:wrong")
     error = refusal(wrong, LedgerRefused, "does not let us into .*password authentication", "PGPASSFILE")
-    assert (error.code, error.party, error.retryable) == ("ledger_refused", "us", False)
+    assert (error.code, error.responsible, error.retryable) == ("ledger_refused", "vendor", False)
     refusal(url("xmode"), LedgerRefused, "no password supplied", "PGPASSWORD")
     refusal(url("nobody"), LedgerRefused, 'role "nobody" does not exist', "the user in `ledger:`")
     refusal(url("nologin"), LedgerRefused, "not permitted to log in", "the user in `ledger:`")

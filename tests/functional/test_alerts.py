@@ -14,7 +14,7 @@ from tests.functional.conftest import Project
 from xmode_transfer.alerting.alerts import by_cause
 from xmode_transfer.alerting.health import Trouble
 from xmode_transfer.ledger import open_ledger
-from xmode_transfer.model.errors import Party
+from xmode_transfer.model.errors import Responsible
 from xmode_transfer.model.records import Delivery, Failure, Status
 from xmode_transfer.telemetry.clock import SystemClock
 
@@ -64,7 +64,9 @@ def blocked(project: Project) -> None:
             "id", "acme", "us-daily", f"{clock.now():%Y-%m-%d}", 1, Status.BLOCKED, at, at, failure=failure
         ),
     )
-    (over,) = by_cause([("", Trouble("clock_skew", Party.US, "it was 20 minutes off", "mend NTP", at))])
+    (over,) = by_cause(
+        [("", Trouble("clock_skew", Responsible.VENDOR, "it was 20 minutes off", "mend NTP", at))]
+    )
     ledger.alerts.record(ledger.leases.claim("watch", "h", 90), [replace(over, opened_at=at, resolved_at=at)])
     ledger.close()
 
@@ -81,7 +83,7 @@ def test_the_list_has_what_is_wrong_also_when_nobody_was_told(bare_project: Proj
     assert "clock" not in answer.out
 
     (alert,) = bare_project.run("alerts", "list", "--json").json["alerts"]
-    assert (alert["cause"], alert["state"], alert["party"]) == ("role_refused", "open", "customer")
+    assert (alert["cause"], alert["state"], alert["responsible"]) == ("role_refused", "open", "customer")
     assert (alert["customers"], alert["channels"]) == (["acme"], [])
     alerts = bare_project.run("alerts", "list", "--all", "--json").json["alerts"]
     assert [(item["cause"], item["state"]) for item in alerts] == [

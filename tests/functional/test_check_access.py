@@ -437,7 +437,7 @@ def test_a_deny_in_the_buckets_policy_is_named_and_gets_no_allow(
     try:
         (put,) = [item for item in check(intact).findings if item.cause == "put_denied"]
         assert put.fix is not None
-        assert (put.party, put.fix.statement) == ("customer", None)
+        assert (put.responsible, put.fix.statement) == ("customer", None)
         assert f"s3:PutObject out of the policy of the bucket {intact.bucket}" in put.fix.summary
         assert (put.fix.command or "").startswith(f"aws s3api get-bucket-policy --bucket {intact.bucket}")
     finally:
@@ -648,11 +648,11 @@ def test_the_command_tells_everything_in_one_document(
         "umbrella": "ok",
     }
     (worst,) = [item for item in told["initech"]["findings"] if item["cause"] == "role_refused"]
-    assert (worst["result"], worst["party"], worst["severity"]) == ("denied", "customer", "error")
+    assert (worst["result"], worst["responsible"], worst["severity"]) == ("denied", "customer", "error")
     assert worst["fix"]["statement"]["Condition"]["StringEquals"]["sts:ExternalId"] == refused.external_id
     assert worst["fix"]["command"].startswith("if aws iam get-role --role-name XMode ")
     assert worst["request_id"]
-    keys = {"probe", "result", "cause", "party", "severity", "message", "fix", "request_id", "said"}
+    keys = {"probe", "result", "cause", "responsible", "severity", "message", "fix", "request_id", "said"}
     assert all(set(item) == keys for one in told.values() for item in one["findings"])
     checked = [event for event in answer.events if event["event"] == "access.checked"]
     assert {event["customer"] for event in checked} == set(told)
@@ -685,7 +685,7 @@ def test_another_principal_is_one_error_about_us(project: Callable[..., Any], ac
     assert answer.code == 3
     (customer,) = answer.json["customers"]
     (item,) = customer["findings"]
-    assert (item["cause"], item["party"]) == ("vendor_identity_wrong", "us")
+    assert (item["cause"], item["responsible"]) == ("vendor_identity_wrong", "vendor")
     assert (list_keys(acme), list_uploads(acme)) == ([], [])
 
 

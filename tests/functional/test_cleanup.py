@@ -59,7 +59,7 @@ def test_a_role_that_may_not_delete_blocks_the_cleanup(project: Make, acme: Cust
     set_permission_policy(acme, document)
     answer = cleaned(here, "--confirm")
     assert (answer.code, answer.json["outcome"]) == (4, "blocked"), answer.err
-    assert (answer.json["cause"], answer.json["party"]) == ("access_denied", "customer")
+    assert (answer.json["cause"], answer.json["responsible"]) == ("access_denied", "customer")
     assert answer.json["message"].startswith("0 of 6 expired keys of acme were removed")
     assert "s3:DeleteObject" in answer.json["hint"]
     assert everything(acme) == before

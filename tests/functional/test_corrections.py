@@ -264,7 +264,7 @@ def test_where_deleting_is_refused_it_is_told_and_done_later(project: Make, acme
     assert (verified.code, verified.json["outcome"], verified.json["superseded"]) == (0, "proven", 1)
     (customer,) = here.run("status", "--json").json["customers"]
     (care,) = customer["cares"]
-    assert (care["cause"], care["party"]) == ("superseded_left", "customer")
+    assert (care["cause"], care["responsible"]) == ("superseded_left", "customer")
     again = here.deliver()  # asked once; only a cleanup asks again
     assert "superseded.removed" not in {event["event"] for event in again.events}
 

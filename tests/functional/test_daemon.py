@@ -190,7 +190,7 @@ def test_it_delivers_reloads_tells_and_survives_a_role_that_is_gone(
         # a mistake keeps the last good version in use
         edit(here, "acme", lambda text: text + "roll_arn: x\n")
         broken = daemon.wait("configuration.broken")
-        assert hook.wait("opened", "config_invalid")["party"] == "us"
+        assert hook.wait("opened", "config_invalid")["responsible"] == "vendor"
         assert "customers/acme.yaml" in broken["problems"][0]
         fill(here, "2026/11/22", {"a.csv": b"22"})
         daemon.wait("delivery.finished", customer="acme", period="2026-11-22", outcome="delivered")
@@ -209,7 +209,7 @@ def test_it_delivers_reloads_tells_and_survives_a_role_that_is_gone(
         assert len(daemon.seen("customer.broken_off")) == 1
         assert manifests(acme) == ["2026-11-20", "2026-11-21", "2026-11-22"]
         opened = hook.wait("opened", "access_denied")
-        assert (opened["party"], opened["customers"]) == ("customer", ["acme"])
+        assert (opened["responsible"], opened["customers"]) == ("customer", ["acme"])
         daemon.process.send_signal(signal.SIGHUP)  # a person asks: it is tried at once, and looked at again
         watched_again(here)
         assert len(hook.told("opened", "access_denied")) == 1
@@ -303,7 +303,7 @@ def test_a_key_of_ours_that_is_rotated_stops_everybody_once_and_needs_no_restart
         vendor_key.delete(old)
         fill(here, "2026/11/21", {"a.csv": b"21"})
         began = daemon.wait("trouble.began")
-        assert (began["cause"], began["party"]) == ("vendor_identity", "us")
+        assert (began["cause"], began["responsible"]) == ("vendor_identity", "vendor")
         fill(here, "2026/11/22", {"a.csv": b"22"})
         time.sleep(3)
         assert len(daemon.seen("trouble.began")) == 1

@@ -159,7 +159,7 @@ def test_a_wrong_key_is_one_error_and_touches_no_customer(
     assert "not-the-secret-of-that-key" not in answer.out + answer.err
     told_as_json = service.run("run", "--all", "--json")
     assert told_as_json.json["error"]["cause"] == "vendor_identity"
-    assert told_as_json.json["error"]["party"] == "us"
+    assert told_as_json.json["error"]["responsible"] == "vendor"
     for name in ("acme", "globex"):
         assert bucket.list_keys(sandbox.customer(name)) == []
     credentials(sandbox.vendor.access_key_id, sandbox.vendor.secret_access_key)

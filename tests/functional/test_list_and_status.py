@@ -87,7 +87,7 @@ def test_status_says_who_has_what_and_who_must_act(
     assert feed["last_delivered"]["period"] == "2026-11-22"
     assert feed["waiting"][0]["period"] == "2026-11-23"
     (blocked,) = found["initech"]["feeds"][0]["open"]
-    assert (blocked["cause"], blocked["party"]) == ("role_refused", "customer")
+    assert (blocked["cause"], blocked["responsible"]) == ("role_refused", "customer")
     told = here.run("status")
     assert "customer must act" in told.out
     assert "engine" in told.out

@@ -73,7 +73,7 @@ def test_a_notice_lies_in_the_bucket_once_and_is_the_customers(
     corrected, late = sorted(told, key=lambda body: body["kind"])
     assert (corrected["kind"], corrected["period"], corrected["revision"]) == ("corrected", "2026-11-20", 2)
     assert bucket.head_object(acme, corrected["manifest"]) is not None
-    assert (late["kind"], late["feed"], late["party"]) == ("late", "us-daily", "us")
+    assert (late["kind"], late["feed"], late["responsible"]) == ("late", "us-daily", "vendor")
     assert bucket.head_object(acme, late["manifest"]) is None
     for key in keys:
         head = bucket.head_object(acme, key)
@@ -147,7 +147,7 @@ def test_a_delivery_that_waits_for_the_customer_is_told_with_what_to_do(
     daemon = here.start("daemon")
     (key,) = until(lambda: bucket.list_keys(acme, place(acme)))
     told = json.loads(bucket.read_object(acme, key))
-    assert (told["kind"], told["period"], told["party"]) == ("paused", "2026-11-20", "customer")
+    assert (told["kind"], told["period"], told["responsible"]) == ("paused", "2026-11-20", "customer")
     assert f"{acme.prefix}us-daily/" in told["action"]
     assert told["manifest"] == manifest
 

@@ -130,7 +130,7 @@ def test_stdin_and_options_without_a_configuration(tmp_path: Path) -> None:
     wrong = run(nowhere, "lint", "-", "--external-id", "AcmeInc", "--json", given=text)
     assert wrong.returncode == 4
     (finding,) = (item for item in json.loads(wrong.stdout)["findings"] if item["cause"] == "role_refused")
-    assert finding["party"] == "customer"
+    assert finding["responsible"] == "customer"
     assert finding["fix"]["statement"]["Condition"] == {"StringEquals": {"sts:ExternalId": "AcmeInc"}}
 
 

@@ -169,7 +169,7 @@ def test_customers_who_refuse_us_are_one_alert_that_reaches_a_person(
 
         (alert,) = until(complete, "the alert of both customers at Alertmanager")
         assert alert["labels"]["cause"] == "role_refused"
-        assert alert["labels"]["party"] == "customer"
+        assert alert["labels"]["responsible"] == "customer"
         assert alert["annotations"]["summary"] == "2 customers are blocked: role_refused"
         assert len(refused()) == 1
 

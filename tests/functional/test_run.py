@@ -99,7 +99,7 @@ def test_a_role_that_refuses_us_blocks_with_what_the_customer_must_do(
     answer = here.deliver("initech")
     assert answer.code == 4
     (delivery,) = answer.json["deliveries"]
-    assert (delivery["outcome"], delivery["cause"], delivery["party"]) == (
+    assert (delivery["outcome"], delivery["cause"], delivery["responsible"]) == (
         "blocked",
         "role_refused",
         "customer",
@@ -134,7 +134,7 @@ def test_another_customers_bucket_takes_nothing(
     answer = here.deliver()
     assert answer.code == 4
     (delivery,) = answer.json["deliveries"]
-    assert (delivery["cause"], delivery["party"]) == ("access_denied", "customer")
+    assert (delivery["cause"], delivery["responsible"]) == ("access_denied", "customer")
     assert bucket.list_keys(globex) == []
     assert bucket.list_keys(acme) == []
 
@@ -244,7 +244,7 @@ def test_something_of_the_customers_under_our_key_is_never_touched(
     assert (delivery["uploaded"], delivery["failed"]) == (1, 1)
     assert [f["name"] for f in delivery["files"]] == [f"{DAY}/a.csv"]
     assert delivery["files"][0]["code"] == "object_exists"
-    assert (delivery["cause"], delivery["party"]) == ("incomplete", "customer")
+    assert (delivery["cause"], delivery["responsible"]) == ("incomplete", "customer")
     assert "have the customer" in delivery["hint"]
     assert bucket.read_object(acme, f"xmode/us-daily/{DAY}/a.csv") == b"theirs"
     assert MANIFEST.format(1) not in bucket.list_keys(acme)
@@ -262,7 +262,7 @@ def test_a_file_that_only_parts_could_carry_waits_for_the_customer(
     answer = here.deliver()
     assert answer.code == 4, answer.err
     (delivery,) = answer.json["deliveries"]
-    assert (delivery["outcome"], delivery["party"]) == ("blocked", "customer")
+    assert (delivery["outcome"], delivery["responsible"]) == ("blocked", "customer")
     assert (delivery["uploaded"], delivery["failed"]) == (1, 1)
     (failed,) = delivery["files"]
     assert (failed["name"], failed["code"]) == (f"{DAY}/huge.csv", "multipart_denied")
@@ -454,10 +454,10 @@ def test_a_year_that_cannot_be_followed_is_seen(project: Make, acme: CustomerSet
     answer = here.deliver()
     assert (answer.code, answer.json["outcome"], answer.json["waiting"]) == (3, "failed", [])
     (failed,) = answer.json["deliveries"]
-    assert (failed["feed"], failed["cause"], failed["party"]) == (
+    assert (failed["feed"], failed["cause"], failed["responsible"]) == (
         "us-daily",
         "source_partly_unreadable",
-        "us",
+        "vendor",
     )
     assert [(file["name"], file["code"]) for file in failed["files"]] == [(f"{year.name}/", codes[kind])]
     told = here.run("run", "--customer", "acme")

@@ -143,7 +143,7 @@ def test_a_usage_error_is_a_document_too(
     assert called(monkeypatch, *path, "--no-such-option", "--json") == 2
     shown = capsys.readouterr()
     error = json.loads(shown.out)["error"]
-    assert (error["cause"], error["party"], error["retryable"]) == ("usage", "us", False)
+    assert (error["cause"], error["responsible"], error["retryable"]) == ("usage", "vendor", False)
     assert "--no-such-option" in error["message"]
     assert "--help" in error["hint"]
     assert shown.err == ""

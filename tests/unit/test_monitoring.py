@@ -73,18 +73,18 @@ def test_alertmanager_takes_it() -> None:
 
 
 @pytest.mark.parametrize(
-    ("severity", "party", "receiver"),
+    ("severity", "responsible", "receiver"),
     [
-        ("page", "us", "on-call"),
-        ("ticket", "us", "tickets"),
+        ("page", "vendor", "on-call"),
+        ("ticket", "vendor", "tickets"),
         ("page", "aws", "tickets"),
         ("page", "customer", "customer-success"),
         ("ticket", "customer", "customer-success"),
     ],
 )
-def test_alertmanager_tells_who_must_act(severity: str, party: str, receiver: str) -> None:
+def test_alertmanager_tells_who_must_act(severity: str, responsible: str, receiver: str) -> None:
     routes = ("config", "routes", "test", f"--config.file={ALERTMANAGER}")
-    assert judged("amtool", *routes, f"severity={severity}", f"party={party}").strip() == receiver
+    assert judged("amtool", *routes, f"severity={severity}", f"responsible={responsible}").strip() == receiver
 
 
 def test_every_word_of_trouble_has_an_alert() -> None:
@@ -120,7 +120,7 @@ def test_each_alert_says_how_urgent_it_is_and_what_to_do() -> None:
     for rule in rules():
         assert rule["labels"]["severity"] in ("page", "ticket"), rule["alert"]
         assert set(rule["annotations"]) == {"summary", "description", "action", "runbook"}, rule["alert"]
-        assert rule["labels"].get("party", "us") in ("us", "customer", "aws")
+        assert rule["labels"].get("responsible", "vendor") in ("vendor", "customer", "aws")
 
 
 def test_no_alert_is_one_of_a_customer() -> None:

@@ -1,13 +1,13 @@
-"""Every cause with its party, gravity, sentence and mending."""
+"""Every cause: who is responsible, its severity, its message and its fix."""
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 
 from xmode_transfer.access.fixes import POLICY_STEPS, grant, kms, may_assume, replace, role, run, say, trust
-from xmode_transfer.aws.denials import PolicyType, change, denial_in, named, party_of
+from xmode_transfer.aws.denials import PolicyType, change, denial_in, named, responsible_of
 from xmode_transfer.aws.facts import Facts
 from xmode_transfer.aws.policy import ACL
-from xmode_transfer.model.errors import Party
+from xmode_transfer.model.errors import Responsible
 from xmode_transfer.model.findings import Cause, Finding, Fix, Result, Severity, skipped
 
 
@@ -16,11 +16,11 @@ class _Entry:
     sentence: str
     fix: Callable[[Facts], Fix] | None
     severity: Severity = Severity.ERROR
-    party: Party | None = Party.CUSTOMER
+    responsible: Responsible | None = Responsible.CUSTOMER
     result: Result = Result.DENIED
 
 
-_US, _UNEXPECTED = Party.US, Result.UNEXPECTED
+_US, _UNEXPECTED = Responsible.VENDOR, Result.UNEXPECTED
 _INFO, _WARNING, _CRITICAL = Severity.INFO, Severity.WARNING, Severity.CRITICAL
 _BELOW_PREFIX = "DeliverBelowPrefix"
 _PUTTING = ["s3:PutObjectAcl", "s3:PutObject"]
@@ -52,7 +52,7 @@ _CATALOGUE: Mapping[Cause, _Entry] = {
         "AWS says that our own user {f.principal} may not assume {f.role_arn}: a policy of ours does not "
         "allow it",
         may_assume,
-        party=_US,
+        responsible=_US,
     ),
     Cause.CLOCK_SKEW: _Entry(
         "AWS refuses our requests because this machine's clock is wrong",
@@ -66,7 +66,7 @@ _CATALOGUE: Mapping[Cause, _Entry] = {
             "Set vendor.sts_region to a region that is active in the customer's account, or ask the customer "
             "to activate one (IAM, Account settings, Security Token Service)"
         ),
-        party=_US,
+        responsible=_US,
     ),
     Cause.ROLE_REFUSED: _Entry(
         "AWS refuses to let us assume {f.role_arn} under its external ID; it gives one answer whether the "
@@ -108,7 +108,7 @@ _CATALOGUE: Mapping[Cause, _Entry] = {
     Cause.BUCKET_OTHER_REGION: _Entry(
         "the bucket {f.bucket} lies in another region than the configured one",
         say("Set destination.region in the customer's file to the bucket's region"),
-        party=_US,
+        responsible=_US,
         result=_UNEXPECTED,
     ),
     Cause.BUCKET_OTHER_OWNER: _Entry(
@@ -257,7 +257,7 @@ _CATALOGUE: Mapping[Cause, _Entry] = {
     Cause.OVERLAPPING_DESTINATION: _Entry(
         "{f.place} overlaps the destination of another customer",
         say("Give one of the two another destination.bucket or destination.prefix in its file"),
-        party=_US,
+        responsible=_US,
         result=_UNEXPECTED,
     ),
 }
@@ -275,23 +275,23 @@ def finding(
 ) -> Finding:
     """The catalogue's finding for a cause. ``detail`` (a name, a number) goes behind the sentence in
     brackets; ``said`` are AWS's own words: where they name the policy that denied, the fix is about that
-    policy, and the party is whose it is."""
+    policy, and whoever owns it is responsible."""
     entry = _CATALOGUE[cause]
     message = entry.sentence.format(f=facts)
     fix = entry.fix(facts) if entry.fix is not None else None
-    party = entry.party
+    responsible = entry.responsible
     denial = denial_in(said) if entry.result is Result.DENIED else None
     if denial is not None:
         assuming = cause in _ASSUMING
         detail = "; ".join(filter(None, (detail, f"AWS: {named(denial)}")))
-        party = party_of(denial, assuming=assuming)
+        responsible = responsible_of(denial, assuming=assuming)
         if assuming and denial.policy in (PolicyType.TRUST, PolicyType.RESOURCE):
             fix = trust("Give the role {f.role_arn}, which is there, exactly this trust policy")(facts)
         elif denial.explicit or denial.policy is not PolicyType.IDENTITY:
             fix = change(denial, facts, assuming=assuming)
     if detail:
         message = f"{message} ({detail})"
-    return Finding(probe, entry.result, cause, party, entry.severity, message, fix, request_id, said)
+    return Finding(probe, entry.result, cause, responsible, entry.severity, message, fix, request_id, said)
 
 
 # --- External IDs that let us in and should not

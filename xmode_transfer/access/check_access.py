@@ -18,7 +18,7 @@ from xmode_transfer.config import Configuration, Customer, CustomerState
 from xmode_transfer.model.errors import (
     ConfigError,
     OtherPrincipal,
-    Party,
+    Responsible,
     VendorClockSkew,
     VendorIdentityError,
     XmodeError,
@@ -128,7 +128,7 @@ def unverified(facts: Facts) -> Finding:
         IDENTITY,
         Result.UNKNOWN,
         None,
-        Party.US,
+        Responsible.VENDOR,
         Severity.WARNING,
         f"vendor.verify_identity is false: nothing proves that our access key belongs to {facts.principal}",
     )

@@ -105,7 +105,7 @@ class Reserved:
         elif cause is None and error.aws_code in _REGION_CODES:
             cause = Cause.BUCKET_OTHER_REGION
         if cause is None:
-            return unanswered(probe, error.message, error.party, error.request_id)
+            return unanswered(probe, error.message, error.responsible, error.request_id)
         return finding(cause, probe, self.facts, request_id=error.request_id, said=error.message)
 
     # --- What is there ------------------------------------------------------------------------------

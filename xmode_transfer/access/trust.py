@@ -16,10 +16,10 @@ from xmode_transfer.access.catalogue import (
     wrongly_accepted,
 )
 from xmode_transfer.access.probes import Prober
-from xmode_transfer.aws.denials import denial_in, party_of
+from xmode_transfer.aws.denials import denial_in, responsible_of
 from xmode_transfer.aws.facts import Facts
 from xmode_transfer.config import Customer
-from xmode_transfer.model.errors import Party, RoleRefused, VendorIdentityError, XmodeError
+from xmode_transfer.model.errors import Responsible, RoleRefused, VendorIdentityError, XmodeError
 from xmode_transfer.model.findings import Cause, Finding, passed, skipped, unanswered
 
 ASSUME = "assume_role"
@@ -67,10 +67,10 @@ def told(probe: str, error: XmodeError, facts: Facts) -> Finding:
         cause = Cause.ROLE_REFUSED
         if error.aws_code == "RegionDisabledException":
             cause = Cause.STS_REGION_DISABLED
-        elif (denial := denial_in(said)) and party_of(denial, assuming=True) is Party.US:
+        elif (denial := denial_in(said)) and responsible_of(denial, assuming=True) is Responsible.VENDOR:
             cause = Cause.VENDOR_POLICY_DENIES_ASSUME
         return finding(cause, probe, facts, request_id=request_id, said=said)
-    return unanswered(probe, said, error.party, request_id)
+    return unanswered(probe, said, error.responsible, request_id)
 
 
 def _trial(prober: Prober, customer: Customer, external_id: str | None) -> XmodeError | None:
@@ -101,9 +101,9 @@ def _judged(
 def _refused(probe: str, error: XmodeError | None, control: XmodeError | None) -> Finding:
     assert error is not None
     if not isinstance(error, RoleRefused) or error.aws_code not in _REFUSED:
-        party = Party.AWS if error.retryable else Party.US
+        responsible = Responsible.AWS if error.retryable else Responsible.VENDOR
         words = f"only AccessDenied proves something, and STS said: {error.message}"
-        return unanswered(probe, words, party, error.request_id)
+        return unanswered(probe, words, responsible, error.request_id)
     if control is not None:
         return skipped(probe, "the role did not let us in again afterwards, so this refusal proves nothing")
     what = {

@@ -11,7 +11,7 @@ from xmode_transfer.model.errors import (
     AccessDenied,
     KmsDenied,
     PartsRefused,
-    Party,
+    Responsible,
     UploadNotFound,
     XmodeError,
 )
@@ -152,13 +152,13 @@ def _look(reserved: Reserved, key: str, canary: ProbedObject) -> str | None:
         # A HEAD's answer has no body: only that of the GET can say that it is KMS which refuses.
         reserved.tell(HEAD, body if isinstance(body, KmsDenied) else seen, Cause.HEAD_DENIED)
     elif seen is None or seen.size != len(BODY) or _differ(seen, canary):
-        reserved.note(unanswered(HEAD, f"S3 does not show {key} as it was put", Party.AWS))
+        reserved.note(unanswered(HEAD, f"S3 does not show {key} as it was put", Responsible.AWS))
     else:
         reserved.note(passed(HEAD, "the role may look at objects and their checksums"))
     if body == BODY:
         reserved.note(passed(READ, "the role may read objects"))
     elif not isinstance(body, XmodeError):
-        reserved.note(unanswered(READ, f"S3 does not answer {key} as it was put", Party.AWS))
+        reserved.note(unanswered(READ, f"S3 does not answer {key} as it was put", Responsible.AWS))
     elif refused:
         reserved.skip([READ], "refused like the look at the object")
     else:

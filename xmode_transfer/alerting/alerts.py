@@ -14,7 +14,7 @@ from types import MappingProxyType
 from xmode_transfer.alerting.health import Trouble
 from xmode_transfer.config import Alerting, Channel
 from xmode_transfer.model.alerts import Alert, AlertState, Event, Notification
-from xmode_transfer.model.errors import Party
+from xmode_transfer.model.errors import Responsible
 
 KEPT_CUSTOMERS = 200
 """How many customers an alert names; it counts all."""
@@ -48,7 +48,9 @@ class Message:
         if self.event is Event.RESOLVED:
             since = f" It was open since {_moment(alert.opened_at)}." if alert.opened_at else ""
             return f"It is well again.{since} Nothing more to do.\nCause: {alert.cause}"
-        who = {Party.US: "we", Party.CUSTOMER: "the customer", Party.AWS: "AWS"}[alert.party]
+        who = {Responsible.VENDOR: "we", Responsible.CUSTOMER: "the customer", Responsible.AWS: "AWS"}[
+            alert.responsible
+        ]
         lines = [
             alert.message,
             f"Who must act: {who}. {alert.hint[:1].upper()}{alert.hint[1:]}".rstrip(),
@@ -94,12 +96,12 @@ def _alert(cause: str, detail: str, members: list[_Member]) -> Alert:
     members.sort(key=lambda member: (member[1].since_at, member[0]))
     customers = sorted({customer for customer, _ in members if customer})
     first_customer, first = members[0]
-    party, urgent, message, hint = first.party, cause in URGENT, first.message, first.hint
+    responsible, urgent, message, hint = first.responsible, cause in URGENT, first.message, first.hint
     if len(customers) > 1 and first_customer:
         message = f"For example {first_customer}: {message}"
-    widespread = _widespread(members) if party is Party.CUSTOMER else None
+    widespread = _widespread(members) if responsible is Responsible.CUSTOMER else None
     if widespread is not None:
-        party, urgent, message = Party.US, True, f"{widespread}. {message}"
+        responsible, urgent, message = Responsible.VENDOR, True, f"{widespread}. {message}"
         hint = (
             "so many at once point to our side: see that our key works and is the same user's "
             "(`aws sts get-caller-identity`; a user that was made anew is refused by every customer), "
@@ -114,7 +116,7 @@ def _alert(cause: str, detail: str, members: list[_Member]) -> Alert:
         fingerprint(cause, detail),
         cause,
         detail,
-        party,
+        responsible,
         urgent,
         f"{words} since {_moment(first.since_at)}",
         message,
@@ -170,7 +172,7 @@ def next_event(alert: Alert, channel: Channel, alerting: Alerting, now: datetime
     event = None
     if alert.state is AlertState.RESOLVED:
         event = Event.RESOLVED if heard else None
-    elif alert.party in channel.parties and (alert.urgent or not channel.only_urgent):
+    elif alert.responsible in channel.responsible and (alert.urgent or not channel.only_urgent):
         if not heard or known.sent_at is None or (alert.urgent and not known.urgent):
             event = Event.OPENED
         elif now - known.sent_at >= timedelta(hours=alerting.repeat_hours):

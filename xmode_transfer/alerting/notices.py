@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from xmode_transfer.alerting.health import Assessment, CustomerHealth, Health, SubscriptionHealth
 from xmode_transfer.config import Configuration, Customer, CustomerState
-from xmode_transfer.model.errors import Party
+from xmode_transfer.model.errors import Responsible
 from xmode_transfer.model.keys import manifest_key, notice_key
 from xmode_transfer.model.manifest import canonical, timestamp
 from xmode_transfer.model.notices import LONGEST_PAUSE, Mark, Notice, NoticeKind, NoticeStatus
@@ -142,7 +142,7 @@ def notice(item: Happening, customer: Customer, now: datetime) -> Notice:
     """The notice of a happening, to be recorded and put."""
     mark, prefix = item.mark, customer.destination.prefix
     manifest = manifest_key(prefix, mark.feed, mark.period, mark.revision)
-    message, action, party = _words(item, prefix, manifest)
+    message, action, responsible = _words(item, prefix, manifest)
     body = {
         "action": action,
         "feed": mark.feed,
@@ -151,7 +151,7 @@ def notice(item: Happening, customer: Customer, now: datetime) -> Notice:
         "made_at": timestamp(now),
         "manifest": manifest,
         "message": message,
-        "party": str(party),
+        "responsible": str(responsible),
         "period": mark.period,
         "revision": mark.revision,
         "since_at": timestamp(item.since_at),
@@ -186,7 +186,7 @@ _ANYTHING = (
 _GOES_ON = "Deliveries then go on by themselves, the oldest first."
 
 
-def _words(item: Happening, prefix: str, manifest: str) -> tuple[str, str | None, Party]:
+def _words(item: Happening, prefix: str, manifest: str) -> tuple[str, str | None, Responsible]:
     """The message, what the customer has to do (None: nothing), and who must act."""
     mark, at = item.mark, f"{item.since_at:%Y-%m-%d %H:%M} UTC"
     what = "The next batch" if mark.period == "none" else f"Period {mark.period}"
@@ -194,7 +194,7 @@ def _words(item: Happening, prefix: str, manifest: str) -> tuple[str, str | None
         why, action = _ASKED.get(item.cause, _ANYTHING)
         known = {"cause": item.cause, "place": f"{prefix}{mark.feed}/"}
         message = f"{what} of {mark.feed} is paused since {at}: {why.format(**known)}."
-        return message, f"{action.format(**known)} {_GOES_ON}", Party.CUSTOMER
+        return message, f"{action.format(**known)} {_GOES_ON}", Responsible.CUSTOMER
     if mark.kind is NoticeKind.LATE:
         why = (
             "its files are not complete on our side yet"
@@ -205,10 +205,10 @@ def _words(item: Happening, prefix: str, manifest: str) -> tuple[str, str | None
             f"{what} of {mark.feed} was to be delivered by {at} and is late: {why}. "
             "It is here when its manifest is."
         )
-        return message, None, Party.US
+        return message, None, Responsible.VENDOR
     message = f"{what} of {mark.feed} was corrected: revision {mark.revision} was delivered at {at}."
     return (
         message,
         f"Read the period again by its new manifest, {manifest}: it replaces the one before.",
-        Party.CUSTOMER,
+        Responsible.CUSTOMER,
     )

@@ -14,7 +14,7 @@ from xmode_transfer.config import Channel, Configuration, Heartbeat, Service
 from xmode_transfer.ledger import Ledger
 from xmode_transfer.model.alerts import Alert, AlertState, Notification
 from xmode_transfer.model.alerts import Event as Kind
-from xmode_transfer.model.errors import AlreadyRunning, LeaseLost, LedgerError, Party, XmodeError
+from xmode_transfer.model.errors import AlreadyRunning, LeaseLost, LedgerError, Responsible, XmodeError
 from xmode_transfer.model.process import Clock
 from xmode_transfer.model.records import Lease
 from xmode_transfer.telemetry import Event
@@ -164,7 +164,7 @@ class Watch:
         since_at = self._trouble.since_at if self._trouble else now
         self._trouble_lasted = now - since_at
         self._trouble = Trouble(
-            error.code, error.party, error.message, error.hint, since_at, retryable=error.retryable
+            error.code, error.responsible, error.message, error.hint, since_at, retryable=error.retryable
         )
         telemetry.error(Event.ALERTS_NOT_RECORDED, **error.log_context())
 
@@ -237,7 +237,7 @@ def _fields(alert: Alert) -> Mapping[str, object]:
     return {
         "fingerprint": alert.fingerprint,
         "cause": alert.cause,
-        "party": str(alert.party),
+        "responsible": str(alert.responsible),
         "urgent": alert.urgent,
         "summary": alert.summary,
         "customers": alert.customer_count,
@@ -262,7 +262,7 @@ def send_test(channel: Channel, send: Send, clock: Clock) -> str:
         fingerprint("test", channel.name),
         "test",
         channel.name,
-        Party.US,
+        Responsible.VENDOR,
         False,
         f"this is a test of the channel {channel.name}",
         "Somebody has called `xmode-transfer alerts test`: nothing is wrong.",

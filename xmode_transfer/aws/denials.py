@@ -11,7 +11,7 @@ from enum import StrEnum
 from typing import NamedTuple
 
 from xmode_transfer.aws.facts import Facts
-from xmode_transfer.model.errors import Party
+from xmode_transfer.model.errors import Responsible
 from xmode_transfer.model.findings import Fix
 
 
@@ -60,14 +60,14 @@ def denial_in(said: str) -> Denial | None:
     return Denial(policy, explicit, action["action"] if action else "", arn)
 
 
-def party_of(denial: Denial, *, assuming: bool = False) -> Party:
+def responsible_of(denial: Denial, *, assuming: bool = False) -> Responsible:
     """Who can change the policy. Our own user calls AssumeRole, and everything else is called by the
     customer's role, in a session that we narrow and through our network."""
     if assuming:
         theirs = denial.policy in (PolicyType.TRUST, PolicyType.RESOURCE, PolicyType.RCP)
     else:
         theirs = denial.policy not in (PolicyType.SESSION, PolicyType.VPC_ENDPOINT)
-    return Party.CUSTOMER if theirs else Party.US
+    return Responsible.CUSTOMER if theirs else Responsible.VENDOR
 
 
 def named(denial: Denial) -> str:

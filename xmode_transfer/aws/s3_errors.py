@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 from botocore import exceptions as aws
 from botocore.parsers import ResponseParserError
 
-from xmode_transfer.aws.denials import PolicyType, denial_in, named, party_of
+from xmode_transfer.aws.denials import PolicyType, denial_in, named, responsible_of
 from xmode_transfer.model.errors import (
     AccessDenied,
     BucketMissing,
@@ -27,8 +27,8 @@ from xmode_transfer.model.errors import (
     ObjectExists,
     ObjectNotFound,
     PartsRefused,
-    Party,
     RequestRefused,
+    Responsible,
     SessionExpired,
     StoreError,
     Throttled,
@@ -211,7 +211,7 @@ def _refusal(answer: Answer, attempt: Attempt) -> tuple[type[StoreError], str]:
         "no Allow helps, the Deny has to except us" if denial.explicit else "an Allow elsewhere is no help"
     )
     hint = f"AWS: {named(denial)}, so that {helps}. `xmode-transfer check-access` says where to change it"
-    return (DeniedByUs if party_of(denial) is Party.US else AccessDenied), hint
+    return (DeniedByUs if responsible_of(denial) is Responsible.VENDOR else AccessDenied), hint
 
 
 def _words(kind: type[XmodeError], answer: Answer, attempt: Attempt, now: datetime) -> str:

@@ -57,7 +57,7 @@ def list_(shell: Shell, everything: bool, as_json: bool) -> int:
 def test(shell: Shell, name: str | None, as_json: bool) -> int:
     """Send a test message to each channel and show its answer.
 
-    Ignores the channel's parties and quiet hours. A channel with states (a pager) gets a resolution right
+    Ignores the channel's responsible and quiet hours. A channel with states (a pager) gets a resolution right
     after. Exit code 3: a channel did not take the message.
     """
     from xmode_transfer.alerting import channels as notify

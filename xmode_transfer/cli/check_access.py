@@ -81,7 +81,7 @@ def finding_document(item: Finding) -> dict[str, Any]:
         "probe": item.probe,
         "result": str(item.result),
         "cause": item.cause and str(item.cause),
-        "party": item.party and str(item.party),
+        "responsible": item.responsible and str(item.responsible),
         "severity": str(item.severity),
         "message": item.message,
         "fix": fix_document(item.fix),
@@ -154,8 +154,8 @@ def _row(item: Finding, *, also: Sequence[str] = ()) -> None:
     if item.cause not in (None, "ok"):
         parts.append(f"{item.cause}:")
     parts.append(item.message)
-    if item.party and grave:
-        whose = looks.RESPONSIBLE[item.party]
+    if item.responsible and grave:
+        whose = looks.RESPONSIBLE[item.responsible]
         decides = item.severity is Severity.WARNING
         parts.append(f"[for {whose} to decide]" if decides else f"[{whose} must act]")
     if also:
@@ -170,7 +170,7 @@ def _fix(item: Finding, customer: Customer | None) -> None:
     fix = item.fix
     if fix is None:
         return
-    to = customer.company if customer is not None and item.party == "customer" else "us"
+    to = customer.company if customer is not None and item.responsible == "customer" else "us"
     terminal.say()
     terminal.say((f"--- {item.cause}, for {to} ---", "bold"))
     terminal.say(_filled(f"{item.message[:1].upper()}{item.message[1:]}."))

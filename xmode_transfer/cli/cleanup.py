@@ -187,4 +187,4 @@ def _show_end(outcome: CleanupOutcome) -> None:
         terminal.answer({"Rules": [outcome.lifecycle_rule]}, indent=2)
     if outcome.failure is not None:
         terminal.say(outcome.failure.message, label=f"{'why':<13}", indent=_INDENT)
-        terminal.responsible_for(outcome.failure.party, outcome.failure.hint, _INDENT)
+        terminal.responsible_for(outcome.failure.responsible, outcome.failure.hint, _INDENT)

@@ -228,7 +228,7 @@ def _show_adoption(found: "Adoption", *, dry_run: bool) -> None:
         terminal.more(item.unproven_count, _SHOWN, "object", _INDENT)
     if found.failure is not None:
         terminal.say((found.failure.message, "bold red"))
-        terminal.responsible_for(found.failure.party, found.failure.hint)
+        terminal.responsible_for(found.failure.responsible, found.failure.hint)
     elif not found.deliveries:
         known = f"every manifest of ours is in the ledger ({found.known:,} known)"
         terminal.say(f"{found.customer}: {known if found.known else 'no manifest is at the destination'}")

@@ -255,7 +255,7 @@ def _remark_document(remark: Remark) -> dict[str, Any]:
         "probe": "document",
         "result": None,
         "cause": str(remark.fault),
-        "party": "customer" if remark.severity in (Severity.ERROR, Severity.CRITICAL) else None,
+        "responsible": "customer" if remark.severity in (Severity.ERROR, Severity.CRITICAL) else None,
         "severity": str(remark.severity),
         "message": remark.message,
         "fix": fix_document(remark.fix),

@@ -79,7 +79,7 @@ def _causes(found: Iterable[Alert]) -> Iterator[Line]:
     for alert in many:
         yield Line(((alert.summary, "bold"),))
         yield Line((alert.message,), indent=_INDENT)
-        yield _must_act(alert.party, alert.hint, _INDENT)
+        yield _must_act(alert.responsible, alert.hint, _INDENT)
 
 
 def _customer(item: CustomerHealth) -> Iterator[Line]:
@@ -112,11 +112,11 @@ def _subscription(item: SubscriptionHealth) -> Iterator[Line]:
         why = f": {delivery.failure.message}" if delivery.failure else ""
         yield Line((f"{head}{why}",), indent=below)
         if trouble is not None and trouble.hint and trouble.period == delivery.period:
-            yield _must_act(trouble.party, trouble.hint, below + 2)
+            yield _must_act(trouble.responsible, trouble.hint, below + 2)
     if trouble is not None and trouble.period not in {begun.delivery.period for begun in item.open}:
         yield Line((f"{item.health} since {minute(trouble.since_at)}: {trouble.message}",), indent=below)
         if trouble.hint:
-            yield _must_act(trouble.party, trouble.hint, below + 2)
+            yield _must_act(trouble.responsible, trouble.hint, below + 2)
     if item.look is not None:
         for period, reason in item.look.waiting[-_SHOWN_PERIODS:]:
             yield Line((f"waiting {period}: {reason}",), indent=below)
@@ -124,11 +124,11 @@ def _subscription(item: SubscriptionHealth) -> Iterator[Line]:
 
 def _trouble(trouble: Trouble, whose: str, indent: int = 0) -> Iterator[Line]:
     yield Line((f"{whose}{trouble.message} (since {minute(trouble.since_at)})",), indent=indent)
-    yield _must_act(trouble.party, trouble.hint, indent + 2)
+    yield _must_act(trouble.responsible, trouble.hint, indent + 2)
 
 
-def _must_act(party: str, hint: str, indent: int) -> Line:
-    return Line((hint,), f"{looks.RESPONSIBLE[party]} must act: ", indent)
+def _must_act(responsible: str, hint: str, indent: int) -> Line:
+    return Line((hint,), f"{looks.RESPONSIBLE[responsible]} must act: ", indent)
 
 
 def _named(rest: Sequence[CustomerHealth]) -> Iterator[Line]:

@@ -186,7 +186,7 @@ def _document(assessment: Assessment, view: _View) -> dict[str, Any]:
         "cares": [_trouble(care) for care in assessment.cares],
         "causes": [
             {
-                **terminal.picked(found, "fingerprint cause detail party urgent summary"),
+                **terminal.picked(found, "fingerprint cause detail responsible urgent summary"),
                 "since_at": timestamp(found.since_at),
                 "customers": list(found.customers),
                 "customer_count": found.customer_count,
@@ -254,7 +254,7 @@ def _feed(item: SubscriptionHealth) -> dict[str, Any]:
 
 def _trouble(trouble: Trouble) -> dict[str, Any]:
     return {
-        **terminal.picked(trouble, "cause detail party message hint"),
+        **terminal.picked(trouble, "cause detail responsible message hint"),
         "since_at": timestamp(trouble.since_at),
         **terminal.picked(trouble, "feed period retryable request_id"),
     }

@@ -162,7 +162,7 @@ def picked(item: object, names: str) -> dict[str, Any]:
 
 def failure_fields(failure: Failure | None, *, request_id: bool = True) -> dict[str, Any]:
     """Why something did not go on, as every document has it; all null where nothing is wrong."""
-    names = ("cause", "party", "message", "hint", *(["request_id"] if request_id else []))
+    names = ("cause", "responsible", "message", "hint", *(["request_id"] if request_id else []))
     return {name: getattr(failure, name) if failure else None for name in names}
 
 
@@ -199,18 +199,20 @@ class JsonDocument:
 def show_failure(failure: Failure, indent: int) -> None:
     """Of something that goes on being tried."""
     say(failure.message, indent=indent)
-    if failure.party == "customer":
+    if failure.responsible == "customer":
         retry = "with the next run; it fails again until this is fixed"
     else:
         retry = "automatic" if failure.retryable else "with the next run"
-    responsible_for(failure.party, failure.hint, indent, retry=retry)
+    responsible_for(failure.responsible, failure.hint, indent, retry=retry)
     if failure.request_id:
         fact("AWS request", failure.request_id, indent)
 
 
-def responsible_for(party: str, hint: str, indent: int = 2, *, retry: str = "", err: bool = False) -> None:
+def responsible_for(
+    responsible: str, hint: str, indent: int = 2, *, retry: str = "", err: bool = False
+) -> None:
     """Who must act, when it is tried again, and what to do."""
-    fact("responsible", looks.RESPONSIBLE[party], indent, err=err)
+    fact("responsible", looks.RESPONSIBLE[responsible], indent, err=err)
     if retry:
         fact("retry", retry, indent, err=err)
     if hint:
@@ -229,7 +231,7 @@ def show_error(error: XmodeError, *, as_json: bool) -> None:
     say((error.message, "bold red"), err=True)
     if problems is None:
         retry = "automatic" if error.retryable else "run the command again when this is fixed"
-        responsible_for(error.party, error.hint, retry=retry, err=True)
+        responsible_for(error.responsible, error.hint, retry=retry, err=True)
     elif error.hint:
         fact("fix", error.hint, err=True)
     if error.aws_code or error.request_id:
@@ -253,7 +255,9 @@ def show_defect(error: Exception, *, as_json: bool) -> None:
     telemetry.exception(Event.DEFECT)
     message = f"{type(error).__name__}: {error}"
     if as_json:
-        answer({"error": {"cause": "defect", "party": "us", "retryable": False, "message": message}})
+        answer(
+            {"error": {"cause": "defect", "responsible": "vendor", "retryable": False, "message": message}}
+        )
         return
     say((message, "bold red"), err=True)
     say(

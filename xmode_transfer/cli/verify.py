@@ -278,7 +278,7 @@ class _Report:
             "key": known.key,
             "flaw": str(finding.flaw),
             "message": finding.message,
-            "party": str(finding.party),
+            "responsible": str(finding.responsible),
             "fix": self._fix(finding),
             **terminal.picked(known, "feed period revision"),
             "source": known.name or None,
@@ -304,7 +304,7 @@ class _Report:
     def _tell(self, verified: "Verified", seconds: float) -> None:
         for flaw, finding in self._first.items():
             terminal.say(f": {looks.count(verified.flaws[flaw], 'key')}", label=terminal.state(flaw))
-            terminal.responsible_for(flaw.party, self._fix(finding))
+            terminal.responsible_for(flaw.responsible, self._fix(finding))
         label = terminal.state(verified.outcome, 12)
         foreign = [f"{verified.foreign:,} foreign"] if verified.foreign else []
         if not verified.keys:

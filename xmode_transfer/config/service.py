@@ -14,7 +14,7 @@ from xmode_transfer.config.names import check_region, parse_iam, region_partitio
 from xmode_transfer.config.schedule import BandwidthLimit, Schedule, TimeOfDay, Timezone
 from xmode_transfer.config.secret import Secret
 from xmode_transfer.config.status_page import StatusPage, StatusPageSetting
-from xmode_transfer.model.errors import Party
+from xmode_transfer.model.errors import Responsible
 
 MIB = 1024 * 1024
 
@@ -168,7 +168,9 @@ class Channel(Model):
     """Where the webhook's bearer token is kept. Left out: none is sent."""
     apprise: Secret | None = Field(default=None, examples=["file:/run/secrets/slack-url"])
     """Where an Apprise URL is kept: Slack, PagerDuty, e-mail, SNS and many more. Needs the extra `alerts`."""
-    parties: tuple[Party, ...] = Field(default=tuple(Party), min_length=1, examples=[["us", "aws"]])
+    responsible: tuple[Responsible, ...] = Field(
+        default=tuple(Responsible), min_length=1, examples=[["vendor", "aws"]]
+    )
     """Who must act in the alerts that it gets: us, customer, aws. Left out: all."""
     only_urgent: bool = False
     """Whether it gets only what cannot wait, such as a pager."""

@@ -313,7 +313,11 @@ class _Work:
         )
         self.bench.ledger.deliveries.update(self.lease, delivery)
         run = self._finish(run, plan, sent, word, failure)
-        fields = failure and {"cause": failure.cause, "party": failure.party, "message": failure.message}
+        fields = failure and {
+            "cause": failure.cause,
+            "responsible": failure.responsible,
+            "message": failure.message,
+        }
         telemetry.log(
             Event.DELIVERY_FINISHED,
             run_id=run.id,

@@ -262,7 +262,7 @@ def _bad_check(connection: Connection, row: Any) -> CheckSummary:
         row.checked_at,
         row.outcome,
         causes,
-        first.party if first else None,
+        first.responsible if first else None,
         first.message if first else "",
         row.bad_since,
     )

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
-from xmode_transfer.model.errors import Party
+from xmode_transfer.model.errors import Responsible
 from xmode_transfer.model.manifest import timestamp
 
 _FIRST_RETRY = timedelta(minutes=1)
@@ -59,7 +59,7 @@ class Alert:
     fingerprint: str
     cause: str
     detail: str
-    party: Party
+    responsible: Responsible
     urgent: bool
     summary: str
     message: str
@@ -82,7 +82,7 @@ class Alert:
             "state": str(self.state),
             "cause": self.cause,
             "detail": self.detail,
-            "party": str(self.party),
+            "responsible": str(self.responsible),
             "urgent": self.urgent,
             "summary": self.summary,
             "message": self.message,

@@ -1,7 +1,7 @@
 """The one tree of errors.
 
-Every error says what happened (its message), who must act (``party``: ours where a class says nothing else),
-whether it will be tried again (``retryable``), and what to do next (``hint``).
+Every error says what happened (its message), who is responsible (``responsible``: the vendor where a class
+says nothing else), whether it will be tried again (``retryable``), and what to do next (``hint``).
 """
 
 from collections.abc import Iterable
@@ -9,10 +9,10 @@ from enum import StrEnum
 from typing import ClassVar
 
 
-class Party(StrEnum):
+class Responsible(StrEnum):
     """Who must act."""
 
-    US = "us"
+    VENDOR = "vendor"
     CUSTOMER = "customer"
     AWS = "aws"
 
@@ -38,7 +38,7 @@ class XmodeError(Exception):
     """
 
     code: ClassVar[str] = "error"
-    party: ClassVar[Party] = Party.US
+    responsible: ClassVar[Responsible] = Responsible.VENDOR
     retryable: ClassVar[bool] = False
     exit_code: ClassVar[int] = ExitCode.WILL_RETRY
     usual_hint: ClassVar[str] = ""
@@ -66,7 +66,7 @@ class XmodeError(Exception):
         """The error as fields for one log event or one JSON document."""
         fields: dict[str, str | int | bool | None] = {
             "cause": self.code,
-            "party": str(self.party),
+            "responsible": str(self.responsible),
             "retryable": self.retryable,
             "message": self.message,
             "hint": self.hint or None,
@@ -80,14 +80,14 @@ class XmodeError(Exception):
 class ForCustomer(XmodeError):
     """What only the customer can mend: its deliveries are blocked until then."""
 
-    party = Party.CUSTOMER
+    responsible = Responsible.CUSTOMER
     exit_code = ExitCode.BLOCKED
 
 
 class Passing(XmodeError):
     """What AWS or the network does, and what may be over the next time."""
 
-    party = Party.AWS
+    responsible = Responsible.AWS
     retryable = True
 
 
@@ -278,7 +278,7 @@ class DeniedByUs(AccessDenied):
     """AWS names a policy of ours: the session policy of our own session, or that of our VPC endpoint."""
 
     code = "access_denied_by_us"
-    party = Party.US
+    responsible = Responsible.VENDOR
     exit_code = ExitCode.WILL_RETRY
 
 

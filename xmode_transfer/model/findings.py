@@ -6,7 +6,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any, NamedTuple
 
-from xmode_transfer.model.errors import ExitCode, Party
+from xmode_transfer.model.errors import ExitCode, Responsible
 
 
 class Cause(StrEnum):
@@ -47,7 +47,7 @@ class Severity(StrEnum):
     """How grave a finding is. From ``error`` on, somebody must act."""
 
     INFO = "info"  # good to know
-    WARNING = "warning"  # deliveries work, with a limit or a risk that the party should know
+    WARNING = "warning"  # deliveries work, with a limit or a risk that whoever is responsible should know
     ERROR = "error"  # something that the service needs and the guide grants does not work
     CRITICAL = "critical"  # somebody else could misuse the role, or nothing works at all
 
@@ -75,14 +75,14 @@ class Fix:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One probe's answer. ``party`` is who must act, None where nobody must. ``cause`` is None where a probe
-    was not done, or AWS gave no answer to it. ``message`` is one plain sentence. ``request_id`` and ``said``
-    are AWS's: its words, with the request that they answer."""
+    """One probe's answer. ``responsible`` is who must act, None where nobody must. ``cause`` is None where a
+    probe was not done, or AWS gave no answer to it. ``message`` is one plain sentence. ``request_id`` and
+    ``said`` are AWS's: its words, with the request that they answer."""
 
     probe: str
     result: Result
     cause: Cause | None
-    party: Party | None
+    responsible: Responsible | None
     severity: Severity
     message: str
     fix: Fix | None = None
@@ -108,19 +108,21 @@ def skipped(probe: str, why: str) -> Finding:
     return Finding(probe, Result.SKIPPED, None, None, Severity.INFO, why)
 
 
-def unanswered(probe: str, message: str, party: Party, request_id: str | None = None) -> Finding:
+def unanswered(probe: str, message: str, responsible: Responsible, request_id: str | None = None) -> Finding:
     """A probe that AWS, the network or our own side gave no answer to: nothing is known, and it is worth
     trying again."""
-    return Finding(probe, Result.SKIPPED, None, party, Severity.ERROR, message, None, request_id)
+    return Finding(probe, Result.SKIPPED, None, responsible, Severity.ERROR, message, None, request_id)
 
 
 def exit_code(findings: Iterable[Finding]) -> int:
     """0 when all is well (notes and warnings allowed), 4 when the customer must act, 3 when only we or AWS
     must."""
     acting = {
-        item.party for item in findings if item.severity in (Severity.ERROR, Severity.CRITICAL) and item.party
+        item.responsible
+        for item in findings
+        if item.severity in (Severity.ERROR, Severity.CRITICAL) and item.responsible
     }
-    if Party.CUSTOMER in acting:
+    if Responsible.CUSTOMER in acting:
         return ExitCode.BLOCKED
     return ExitCode.WILL_RETRY if acting else ExitCode.DONE
 

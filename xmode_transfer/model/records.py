@@ -117,7 +117,7 @@ class Failure:
     """Why something did not go on: an error boiled down to what the ledger keeps."""
 
     cause: str
-    party: str
+    responsible: str
     message: str
     hint: str = ""
     retryable: bool = False

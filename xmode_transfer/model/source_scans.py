@@ -91,13 +91,13 @@ class OpenDelivery:
 @dataclass(frozen=True, slots=True)
 class CheckSummary:
     """The last check of a customer's access. ``causes`` are those of its grave findings that no run has
-    disproved since, ``party`` and ``message`` the first one's; ``bad_since_at`` is the first of the unbroken
-    row of checks that were not ok."""
+    disproved since, ``responsible`` and ``message`` the first one's; ``bad_since_at`` is the first of the
+    unbroken row of checks that were not ok."""
 
     checked_at: datetime
     outcome: str
     causes: tuple[str, ...] = ()
-    party: str | None = None
+    responsible: str | None = None
     message: str = ""
     bad_since_at: datetime | None = None
 

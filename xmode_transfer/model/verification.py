@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from zlib import crc32
 
 from xmode_transfer.model.beside import beside
-from xmode_transfer.model.errors import Party
+from xmode_transfer.model.errors import Responsible
 from xmode_transfer.model.periods import Period, period_labelled
 from xmode_transfer.model.records import DeliveredKey, ObjectInfo, Receipt, same_etag
 from xmode_transfer.model.visible import count, visible
@@ -45,11 +45,11 @@ class Flaw(StrEnum):
     UNCHECKED = "unchecked"  # AWS or the network did not let us look this time
 
     @property
-    def party(self) -> Party:
+    def responsible(self) -> Responsible:
         """Who must act, or decide."""
         if self in (Flaw.MANIFEST_DIFFERS, Flaw.ELSEWHERE):
-            return Party.US
-        return Party.AWS if self is Flaw.UNCHECKED else Party.CUSTOMER
+            return Responsible.VENDOR
+        return Responsible.AWS if self is Flaw.UNCHECKED else Responsible.CUSTOMER
 
 
 class ReadBack(NamedTuple):
@@ -196,8 +196,8 @@ class Finding(NamedTuple):
     message: str
 
     @property
-    def party(self) -> Party:
-        return self.flaw.party
+    def responsible(self) -> Responsible:
+        return self.flaw.responsible
 
 
 class Discrepancy(NamedTuple):

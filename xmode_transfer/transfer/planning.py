@@ -116,7 +116,7 @@ class Planner:
         The next revision takes over what is still right."""
         failure = Failure(
             cause=SUPERSEDED,
-            party="us",
+            responsible="vendor",
             message=f"the source changed before revision {delivery.revision} was complete; "
             f"revision {delivery.revision + 1} takes over",
         )

@@ -15,7 +15,7 @@ from xmode_transfer.model.errors import (
     ForCustomer,
     Interrupted,
     ObjectExists,
-    Party,
+    Responsible,
     Unavailable,
     XmodeError,
 )
@@ -43,7 +43,7 @@ def obstacle(bench: Workbench, plan: Plan, sent: Sent) -> XmodeError | None:
         return sent.passing  # nothing got through: that is the destination's trouble, not these files'
     of_all = plan.skipped + plan.upload_count + len(plan.problems)
     failures = list(sent.failures.values())
-    theirs = {item.party for item in failures} == {Party.CUSTOMER} and not plan.problems
+    theirs = {item.responsible for item in failures} == {Responsible.CUSTOMER} and not plan.problems
     return (_IncompleteForCustomer if theirs else Incomplete)(
         f"{count} of {of_all} files could not be delivered",
         *failures,

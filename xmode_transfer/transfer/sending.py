@@ -86,7 +86,7 @@ def failure_of(error: XmodeError) -> Failure:
     """An error as the ledger keeps it."""
     return Failure(
         cause=error.code,
-        party=str(error.party),
+        responsible=str(error.responsible),
         message=error.message,
         hint=error.hint,
         retryable=error.retryable,

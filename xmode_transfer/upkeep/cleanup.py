@@ -24,7 +24,7 @@ from xmode_transfer.model.errors import (
     LedgerError,
     ListingEmpty,
     NeedsConfirmation,
-    Party,
+    Responsible,
     VendorIdentityError,
     XmodeError,
 )
@@ -273,7 +273,7 @@ class _Cleanup:
         result.outcome, result.exit_code = BLOCKED, ExitCode.BLOCKED
         result.failure = Failure(
             AccessDenied.code,
-            str(refusal.party if refusal is not None else Party.CUSTOMER),
+            str(refusal.responsible if refusal is not None else Responsible.CUSTOMER),
             f"0 of {planned:,} expired keys of {name} were removed: S3 refuses to delete"
             + (f" ({refusal.message})" if refusal is not None else ""),
             f"have {name} allow s3:DeleteObject below the prefix: `xmode-transfer check-access --customer "
@@ -361,7 +361,7 @@ def _tell(result: CleanupOutcome) -> None:
         "seconds": round(result.seconds, 3),
     }
     if failure is not None:
-        fields |= {"cause": failure.cause, "party": failure.party, "message": failure.message}
+        fields |= {"cause": failure.cause, "responsible": failure.responsible, "message": failure.message}
     if result.outcome == UNCONFIRMED:
         telemetry.warn(Event.CLEANUP_UNCONFIRMED, **fields)
     else:

@@ -22,7 +22,7 @@ from xmode_transfer.model.errors import (
     Interrupted,
     KmsDenied,
     ObjectNotFound,
-    Party,
+    Responsible,
     XmodeError,
 )
 from xmode_transfer.model.records import DeliveredKey
@@ -103,10 +103,10 @@ class Verified:
 
     @property
     def exit_code(self) -> int:
-        parties = {flaw.party for flaw in self.flaws}
-        if Party.CUSTOMER in parties:
+        responsible = {flaw.responsible for flaw in self.flaws}
+        if Responsible.CUSTOMER in responsible:
             return ExitCode.BLOCKED
-        return ExitCode.WILL_RETRY if parties else ExitCode.DONE
+        return ExitCode.WILL_RETRY if responsible else ExitCode.DONE
 
     def summary(self, at: datetime) -> dict[str, object]:
         """The tail of a receipt."""
@@ -317,7 +317,7 @@ class Verification:
                 feed=known.feed,
                 period=known.period,
                 cause=str(judgement.flaw),
-                party=str(judgement.flaw.party),
+                responsible=str(judgement.flaw.responsible),
                 message=judgement.message,
             )
         return checked, Finding(judgement.flaw, known, judgement.message)

@@ -10,7 +10,7 @@ from typing import Any
 from xmode_transfer.alerting.calendar import Cell, Mark, Sheet
 from xmode_transfer.alerting.health import SOUND, CustomerHealth, Health, Trouble, worst
 from xmode_transfer.model.alerts import Alert, AlertState
-from xmode_transfer.model.errors import Party
+from xmode_transfer.model.errors import Responsible
 from xmode_transfer.model.jobs import JobState, QueueEntry
 from xmode_transfer.model.periods import Period, PeriodKind
 from xmode_transfer.model.records import Delivery
@@ -129,8 +129,8 @@ def _worst(everybody: Sequence[CustomerHealth], cares: Sequence[Trouble]) -> Hea
 def verdict(everybody: Sequence[CustomerHealth], cares: Sequence[Trouble]) -> str:
     """The whole in one sentence."""
     hurt = [item for item in everybody if item.health not in SOUND]
-    waits = Counter(item.pressing.party if item.pressing else Party.US for item in hurt)
-    ours, waiting, aws = waits[Party.US], waits[Party.CUSTOMER], waits[Party.AWS]
+    waits = Counter(item.pressing.responsible if item.pressing else Responsible.VENDOR for item in hurt)
+    ours, waiting, aws = waits[Responsible.VENDOR], waits[Responsible.CUSTOMER], waits[Responsible.AWS]
     told = []
     if cares:
         told.append("the service itself needs somebody")

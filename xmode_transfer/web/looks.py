@@ -37,7 +37,7 @@ _LOOKS = {word: look for look, words in _SHAPES_AND_TONES.items() for word in wo
 _STYLES = {"good": "green", "info": "cyan", "warn": "yellow", "held": "yellow", "bad": "red"}
 _UNITS = ("B", "kB", "MB", "GB", "TB", "PB")
 RESPONSIBLE: Mapping[str, str] = {
-    "us": "the vendor",
+    "vendor": "the vendor",
     "customer": "the customer",
     "aws": "AWS, or the network to it",
 }

@@ -19,7 +19,7 @@ from markupsafe import Markup
 
 from xmode_transfer.alerting.calendar import Mark
 from xmode_transfer.alerting.health import Health
-from xmode_transfer.model.errors import Party
+from xmode_transfer.model.errors import Responsible
 from xmode_transfer.model.visible import visible
 from xmode_transfer.web import looks
 
@@ -31,12 +31,16 @@ STATIC: Mapping[str, str] = {
 }
 """The files under /static/, with their types."""
 
-_WHO = {Party.US: "We must act", Party.CUSTOMER: "The customer must act", Party.AWS: "AWS, or the network"}
+_WHO = {
+    Responsible.VENDOR: "We must act",
+    Responsible.CUSTOMER: "The customer must act",
+    Responsible.AWS: "AWS, or the network",
+}
 
 
-def who(party: str) -> str:
+def who(responsible: str) -> str:
     """``customer`` -> ``The customer must act``."""
-    return _WHO[Party(party)]
+    return _WHO[Responsible(responsible)]
 
 
 def age(at: datetime, now: datetime) -> str:

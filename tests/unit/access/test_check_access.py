@@ -26,7 +26,7 @@ from xmode_transfer.access.check_access import check_access, check_customers
 from xmode_transfer.aws.policy import corrected_permission_policy, guide_permission_policy, guide_trust_policy
 from xmode_transfer.config import Customer, Destination, Vendor
 from xmode_transfer.ledger import Ledger, open_ledger
-from xmode_transfer.model.errors import Party, RoleRefused, Throttled, Unavailable, VendorIdentityError
+from xmode_transfer.model.errors import Responsible, RoleRefused, Throttled, Unavailable, VendorIdentityError
 from xmode_transfer.model.findings import AccessReport, Cause, LeftoverKind, Result
 
 Document = dict[str, Any]
@@ -325,7 +325,7 @@ def test_only_access_denied_counts_as_a_refusal(world: World) -> None:
     world.prober.requests.faults = answering(Throttled("slow down", aws_code="Throttling"), "")
     (item,) = [item for item in world.check().findings if item.probe == "external_id_none"]
     assert item.result is Result.SKIPPED
-    assert item.party is Party.AWS
+    assert item.responsible is Responsible.AWS
     assert world.check().exit_code == 3
 
 

@@ -24,7 +24,7 @@ from xmode_transfer.aws.policy import (
     evaluate,
 )
 from xmode_transfer.config import Customer, Destination
-from xmode_transfer.model.errors import Party
+from xmode_transfer.model.errors import Responsible
 from xmode_transfer.model.findings import (
     AccessReport,
     Cause,
@@ -89,15 +89,15 @@ def test_the_words_are_fixed() -> None:
     assert [str(cause) for cause in Cause] == WORDS
 
 
-def test_the_page_has_every_cause_with_its_gravity_and_party() -> None:
+def test_the_page_has_every_cause_with_its_gravity_and_responsible() -> None:
     told = dict.fromkeys(Cause, "")
     for line in PAGE.read_text(encoding="utf-8").partition("## Causes")[2].splitlines():
         row = re.match(r"\| `(\w+)` \| (\w+) \| (\w+) \| .+ \|$", line)
         if row is not None:
             told[Cause(row[1])] = f"{row[2]} {row[3]}"
-    who = {Party.US: "we", Party.CUSTOMER: "customer", None: "nobody"}
+    who = {Responsible.VENDOR: "we", Responsible.CUSTOMER: "customer", None: "nobody"}
     assert told == {
-        cause: f"{found.severity} {who[found.party]}"
+        cause: f"{found.severity} {who[found.responsible]}"
         for cause in Cause
         for found in [finding(cause, "p", FACTS)]
     }
@@ -108,13 +108,13 @@ def test_every_cause_says_who_must_act_and_how_it_is_mended(cause: Cause) -> Non
     found = finding(cause, "a probe", FACTS, detail="three of them", request_id="R1", said="403")
     assert (found.probe, found.cause, found.request_id) == ("a probe", cause, "R1")
     assert found.result in (Result.DENIED, Result.UNEXPECTED)
-    assert isinstance(found.party, Party)
+    assert isinstance(found.responsible, Responsible)
     assert found.message.endswith("(three of them)")
     assert (found.said, found.request_id) == ("403", "R1")
     assert "\n" not in found.message
     assert found.fix is not None
     assert found.fix.summary
-    if found.party is Party.CUSTOMER:
+    if found.responsible is Responsible.CUSTOMER:
         fix = found.fix
         assert fix.statement or fix.command or "Nothing need be done" in fix.summary
 
@@ -262,7 +262,7 @@ WARNING = finding(Cause.VERSIONED_BUCKET, "p", FACTS)
 THEIRS = finding(Cause.LIST_DENIED, "p", FACTS)
 CRITICAL = finding(Cause.EXTERNAL_ID_NOT_REQUIRED, "p", FACTS)
 OURS = finding(Cause.BUCKET_OTHER_REGION, "p", FACTS)
-AWAY = unanswered("p", "no answer", Party.AWS)
+AWAY = unanswered("p", "no answer", Responsible.AWS)
 LEFT_OUT = skipped("p", "not tried")
 
 
@@ -289,7 +289,7 @@ def test_their_order_does_not_matter(findings: list[Finding]) -> None:
 
 def test_a_role_that_anybody_may_take_is_critical() -> None:
     assert CRITICAL.severity is Severity.CRITICAL
-    assert CRITICAL.party is Party.CUSTOMER
+    assert CRITICAL.responsible is Responsible.CUSTOMER
 
 
 # --- Drift ---------------------------------------------------------------------------------------------
@@ -307,7 +307,7 @@ def test_a_probe_that_ends_otherwise_is_a_change() -> None:
     assert changes(now, now) == ()
 
 
-@pytest.mark.parametrize("silent", [skipped("list", "x"), unanswered("list", "x", Party.AWS)])
+@pytest.mark.parametrize("silent", [skipped("list", "x"), unanswered("list", "x", Responsible.AWS)])
 def test_a_probe_without_an_answer_is_no_change(silent: Finding) -> None:
     told = report(passed("list", "fine"))
     assert changes(told, report(silent)) == changes(report(silent), told) == ()

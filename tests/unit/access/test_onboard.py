@@ -16,7 +16,7 @@ from xmode_transfer.access.onboard import Confirmation, Onboarded, confirm, onbo
 from xmode_transfer.access.sign_up import SignUp, drafted
 from xmode_transfer.aws.facts import facts_of
 from xmode_transfer.config import Customer, CustomerState, files
-from xmode_transfer.model.errors import ConfigError, Party
+from xmode_transfer.model.errors import ConfigError, Responsible
 from xmode_transfer.model.findings import AccessReport, Cause, Finding, passed, unanswered
 
 EXAMPLE = Path(__file__).parents[3] / "config"
@@ -210,7 +210,7 @@ def test_a_finding_that_somebody_must_mend_keeps_it_off(directory: Path, pending
 
 def test_a_check_without_answers_or_that_was_stopped_keeps_it_off(directory: Path, pending: Path) -> None:
     def silent(customer: Customer) -> AccessReport:
-        lost = unanswered("list", "no answer", Party.AWS)
+        lost = unanswered("list", "no answer", Responsible.AWS)
         return AccessReport(customer.name, NOW, (passed("identity", "we"), lost))
 
     before = pending.read_bytes()

@@ -12,7 +12,7 @@ from xmode_transfer.alerting.alerts import Message, advance, by_cause, fingerpri
 from xmode_transfer.alerting.health import Trouble
 from xmode_transfer.config import Alerting, Channel
 from xmode_transfer.model.alerts import Alert, AlertState, Event, Notification
-from xmode_transfer.model.errors import Party
+from xmode_transfer.model.errors import Responsible
 
 NOW = datetime(2026, 11, 25, 12, 0, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)
@@ -22,14 +22,19 @@ OPS = Channel(name="ops", webhook="env:OPS")
 
 
 def trouble(
-    cause: str = "role_refused", party: Party = Party.CUSTOMER, minutes: float = 60, **more: str
+    cause: str = "role_refused",
+    responsible: Responsible = Responsible.CUSTOMER,
+    minutes: float = 60,
+    **more: str,
 ) -> Trouble:
-    return Trouble(cause, party, f"{cause} happened", f"mend {cause}", NOW - minutes * MINUTE, **more)  # type: ignore[arg-type]
+    return Trouble(cause, responsible, f"{cause} happened", f"mend {cause}", NOW - minutes * MINUTE, **more)  # type: ignore[arg-type]
 
 
 def an_alert(cause: str = "role_refused", customers: int = 1, **changes: object) -> Alert:
     names = tuple(f"c{number}" for number in range(customers))
-    made = Alert(fingerprint(cause), cause, "", Party.CUSTOMER, False, cause, "m", "h", NOW, names, customers)
+    made = Alert(
+        fingerprint(cause), cause, "", Responsible.CUSTOMER, False, cause, "m", "h", NOW, names, customers
+    )
     return replace(made, **changes)  # type: ignore[arg-type]
 
 
@@ -43,14 +48,14 @@ def test_one_condition_a_cause_however_many_customers() -> None:
     assert found.summary == "37 customers: AssumeRole is refused since 2026-11-23 23:00 UTC"
     assert found.customers[0] == "c001"
     assert found.since_at == NOW - 37 * HOUR
-    assert found.party is Party.CUSTOMER
+    assert found.responsible is Responsible.CUSTOMER
     assert not found.urgent
 
 
 def test_many_customers_at_one_time_point_to_us() -> None:
     members = [(f"c{number}", trouble(minutes=60 - number)) for number in range(37)]
     (found,) = by_cause([*members, ("old", trouble(minutes=6000))])
-    assert found.party is Party.US
+    assert found.responsible is Responsible.VENDOR
     assert found.urgent
     assert "37 customers between 2026-11-25 11:00 and 2026-11-25 11:36 UTC" in found.message
     assert "get-caller-identity" in found.hint
@@ -61,13 +66,13 @@ def test_many_customers_at_one_time_point_to_us() -> None:
 @pytest.mark.parametrize("count", [1, 4])
 def test_a_few_customers_at_one_time_are_their_own_concern(count: int) -> None:
     (found,) = by_cause([(f"c{number}", trouble()) for number in range(count)])
-    assert found.party is Party.CUSTOMER
+    assert found.responsible is Responsible.CUSTOMER
 
 
 def test_what_is_mended_apart_is_told_apart_until_it_is_too_much() -> None:
     def feeds(count: int) -> list[tuple[str, Trouble]]:
         return [
-            ("acme", trouble("no_source", Party.US, detail=f"feed-{number}", feed=f"feed-{number}"))
+            ("acme", trouble("no_source", Responsible.VENDOR, detail=f"feed-{number}", feed=f"feed-{number}"))
             for number in range(count)
         ]
 
@@ -79,7 +84,7 @@ def test_what_is_mended_apart_is_told_apart_until_it_is_too_much() -> None:
 
 
 def test_what_concerns_the_service_names_no_customer() -> None:
-    (found,) = by_cause([("", trouble("ledger_full", Party.US))])
+    (found,) = by_cause([("", trouble("ledger_full", Responsible.VENDOR))])
     assert (found.customers, found.customer_count, found.urgent) == ((), 0, True)
     assert found.summary.startswith("the ledger's disk is full since")
 
@@ -146,7 +151,7 @@ def test_a_channel_hears_of_it_once_and_again_after_the_interval() -> None:
 
 
 def test_what_becomes_urgent_is_sent_at_once_to_who_heard_of_it_before() -> None:
-    urgent = replace(heard(an_alert(), Event.OPENED), urgent=True, party=Party.US)
+    urgent = replace(heard(an_alert(), Event.OPENED), urgent=True, responsible=Responsible.VENDOR)
     assert next_event(urgent, OPS, ALERTING, NOW + MINUTE) is Event.OPENED
     told = replace(urgent, notifications={"ops": Notification(Event.OPENED, NOW + MINUTE, urgent=True)})
     assert next_event(told, OPS, ALERTING, NOW + HOUR) is None
@@ -162,9 +167,9 @@ def test_only_who_heard_of_it_hears_that_it_is_resolved() -> None:
     assert next_event(heard(over, Event.RESOLVED), OPS, ALERTING, NOW + 9 * HOUR) is None
 
 
-def test_routes_go_by_party_and_urgency() -> None:
-    theirs, ours = an_alert(), an_alert(party=Party.US, urgent=True)
-    only_us = Channel(name="a", webhook="env:A", parties=["us"])
+def test_routes_go_by_responsible_and_urgency() -> None:
+    theirs, ours = an_alert(), an_alert(responsible=Responsible.VENDOR, urgent=True)
+    only_us = Channel(name="a", webhook="env:A", responsible=["vendor"])
     only_urgent = Channel(name="a", webhook="env:A", only_urgent=True)
     for channel in (only_us, only_urgent):
         assert next_event(theirs, channel, ALERTING, NOW) is None

@@ -24,7 +24,7 @@ from xmode_transfer.config import (
 )
 from xmode_transfer.config.freshness import deadlines_of
 from xmode_transfer.model.daemons import DaemonRecord
-from xmode_transfer.model.errors import Party
+from xmode_transfer.model.errors import Responsible
 from xmode_transfer.model.periods import Period, PeriodKind
 from xmode_transfer.model.records import Delivery, Failure, Status
 from xmode_transfer.model.source_scans import (
@@ -87,7 +87,7 @@ def judged(
     return item
 
 
-SURVEYS: list[tuple[str, dict[str, Any], Health, str | None, Party | None]] = [
+SURVEYS: list[tuple[str, dict[str, Any], Health, str | None, Responsible | None]] = [
     ("nothing is known", {}, Health.HEALTHY, None, None),
     ("all is delivered", {"delivered": a_delivery(), "look": a_look()}, Health.HEALTHY, None, None),
     (
@@ -99,14 +99,14 @@ SURVEYS: list[tuple[str, dict[str, Any], Health, str | None, Party | None]] = [
         },
         Health.BLOCKED,
         "role_refused",
-        Party.CUSTOMER,
+        Responsible.CUSTOMER,
     ),
     (
         "a refused delivery is being tried again",
         {"delivered": a_delivery(), "look": a_look(), "open": begun("2026-11-25", Status.RUNNING, REFUSED)},
         Health.BLOCKED,
         "role_refused",
-        Party.CUSTOMER,
+        Responsible.CUSTOMER,
     ),
     (
         "AWS is out of reach",
@@ -119,14 +119,14 @@ SURVEYS: list[tuple[str, dict[str, Any], Health, str | None, Party | None]] = [
         },
         Health.FAILING,
         "unavailable",
-        Party.AWS,
+        Responsible.AWS,
     ),
     (
         "a revision that another takes over is no failure",
         {
             "delivered": a_delivery(),
             "look": a_look(),
-            "open": begun("2026-11-25", Status.FAILED, Failure("superseded", "us", "the source changed")),
+            "open": begun("2026-11-25", Status.FAILED, Failure("superseded", "vendor", "the source changed")),
         },
         Health.DUE,
         None,
@@ -136,11 +136,11 @@ SURVEYS: list[tuple[str, dict[str, Any], Health, str | None, Party | None]] = [
         "the source's root is gone",
         {
             "delivered": a_delivery(),
-            "look": a_look(failure=Failure("source_missing", "us", "gone"), failing_since_at=NOW - HOUR),
+            "look": a_look(failure=Failure("source_missing", "vendor", "gone"), failing_since_at=NOW - HOUR),
         },
         Health.NO_SOURCE,
         "source_missing",
-        Party.US,
+        Responsible.VENDOR,
     ),
     (
         "a day is due and there is time",
@@ -160,7 +160,7 @@ SURVEYS: list[tuple[str, dict[str, Any], Health, str | None, Party | None]] = [
         },
         Health.LATE,
         "late",
-        Party.US,
+        Responsible.VENDOR,
     ),
     (
         "a day is being sent and its time is up",
@@ -171,7 +171,7 @@ SURVEYS: list[tuple[str, dict[str, Any], Health, str | None, Party | None]] = [
         },
         Health.LATE,
         "late",
-        Party.US,
+        Responsible.VENDOR,
     ),
     (
         "a day is incomplete and its time is up",
@@ -181,21 +181,21 @@ SURVEYS: list[tuple[str, dict[str, Any], Health, str | None, Party | None]] = [
         },
         Health.NO_SOURCE,
         "no_source",
-        Party.US,
+        Responsible.VENDOR,
     ),
     (
         "a day is not there at all",
         {"delivered": a_delivery("2026-11-22"), "look": a_look()},
         Health.NO_SOURCE,
         "no_source",
-        Party.US,
+        Responsible.VENDOR,
     ),
     (
         "nobody has looked since",
         {"delivered": a_delivery("2026-11-22"), "look": a_look(looked_at=NOW - 30 * HOUR)},
         Health.LATE,
         "not_looked",
-        Party.US,
+        Responsible.VENDOR,
     ),
     (
         "an older day came long after its time and waits",
@@ -205,7 +205,7 @@ SURVEYS: list[tuple[str, dict[str, Any], Health, str | None, Party | None]] = [
         },
         Health.LATE,
         "late",
-        Party.US,
+        Responsible.VENDOR,
     ),
     (
         "a new customer has time from the first look on",
@@ -229,15 +229,15 @@ SURVEYS: list[tuple[str, dict[str, Any], Health, str | None, Party | None]] = [
 
 
 @pytest.mark.parametrize(
-    ("case", "known", "health", "cause", "party"), SURVEYS, ids=[row[0] for row in SURVEYS]
+    ("case", "known", "health", "cause", "responsible"), SURVEYS, ids=[row[0] for row in SURVEYS]
 )
 def test_the_word_follows_from_the_ledger(
-    case: str, known: dict[str, Any], health: Health, cause: str | None, party: Party | None
+    case: str, known: dict[str, Any], health: Health, cause: str | None, responsible: Responsible | None
 ) -> None:
     item = judged(survey_of(**known))
     assert item.health is health
     assert (item.trouble and item.trouble.cause) == cause
-    assert (item.trouble and item.trouble.party) == party
+    assert (item.trouble and item.trouble.responsible) == responsible
     if item.trouble is not None:
         assert item.trouble.message
         assert item.trouble.hint or cause in ("unavailable", "source_missing")
@@ -311,7 +311,7 @@ def test_a_broken_file_is_ours_to_mend_and_named() -> None:
     (found,) = assess(configuration, Survey(), NOW).customers
     assert found.health is Health.BROKEN
     assert found.trouble is not None
-    assert found.trouble.party is Party.US
+    assert found.trouble.responsible is Responsible.VENDOR
     assert "customers/acme.yaml:3:1" in found.trouble.message
 
 
@@ -324,7 +324,9 @@ def test_cares_hurt_no_delivery() -> None:
         checks={"acme": checked},
         left_behind={"acme": LeftBehind(2, 10**9, NOW - HOUR, 1)},
         cleanups={
-            "acme": CleanupSummary(NOW, "unconfirmed", 0, Failure("cleanup_cap", "us", "too many", "say so"))
+            "acme": CleanupSummary(
+                NOW, "unconfirmed", 0, Failure("cleanup_cap", "vendor", "too many", "say so")
+            )
         },
         free_bytes=10**6,
         daemon=DaemonRecord("h", NOW - HOUR, NOW - HOUR, 60, 4, configuration_problems=("a", "b")),
@@ -369,8 +371,12 @@ def test_what_verify_found_and_a_cleanup_that_is_refused_want_attention() -> Non
     (item,) = assess(configuration, replace(sound, discrepancies={"acme": found}), NOW).customers
     assert (item.health, item.troubles) == (Health.ATTENTION, ())
     ours, theirs = item.cares
-    assert (ours.cause, ours.party) == ("delivered_changed", Party.US)
-    assert (theirs.cause, theirs.party, theirs.since_at) == ("delivered_changed", Party.CUSTOMER, since)
+    assert (ours.cause, ours.responsible) == ("delivered_changed", Responsible.VENDOR)
+    assert (theirs.cause, theirs.responsible, theirs.since_at) == (
+        "delivered_changed",
+        Responsible.CUSTOMER,
+        since,
+    )
     assert theirs.message == (
         "of what was delivered, 3 missing, 1 altered (first: xmode/a.csv); in us-daily 2026-11-20, us-daily "
         "2026-11-21"

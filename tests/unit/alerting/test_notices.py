@@ -105,7 +105,7 @@ CASES: list[tuple[str, Any, list[tuple[str, str, int]]]] = [
     ("its first day is late", lambda: found(None), [("late", "2026-11-23", 1)]),
     (
         "the source cannot be read, and a day is late",
-        lambda: found(OLD, look=a_look(failure=Failure("source_missing", "us", "gone"))),
+        lambda: found(OLD, look=a_look(failure=Failure("source_missing", "vendor", "gone"))),
         [("late", "2026-11-23", 1)],
     ),
     (
@@ -250,8 +250,8 @@ def test_a_refused_notice_is_tried_again_ever_more_rarely() -> None:
 
 
 KINDS = [
-    (NoticeKind.LATE, "late", "us", False),
-    (NoticeKind.LATE, "no_source", "us", False),
+    (NoticeKind.LATE, "late", "vendor", False),
+    (NoticeKind.LATE, "no_source", "vendor", False),
     (NoticeKind.PAUSED, "access_denied", "customer", True),
     (NoticeKind.PAUSED, "multipart_denied", "customer", True),
     (NoticeKind.PAUSED, "kms_denied", "customer", True),
@@ -261,10 +261,10 @@ KINDS = [
 ]
 
 
-@pytest.mark.parametrize(("kind", "cause", "party", "acts"), KINDS)
+@pytest.mark.parametrize(("kind", "cause", "responsible", "acts"), KINDS)
 @pytest.mark.parametrize("period", ["2026-11-23", "none"])
 def test_a_notice_says_what_happened_and_what_to_do(
-    kind: NoticeKind, cause: str, party: str, acts: bool, period: str
+    kind: NoticeKind, cause: str, responsible: str, acts: bool, period: str
 ) -> None:
     made = a_notice(kind, cause, period)
     body = json.loads(made.body)
@@ -278,7 +278,7 @@ def test_a_notice_says_what_happened_and_what_to_do(
         "feed": "us-daily",
         "period": period,
         "revision": 2,
-        "party": party,
+        "responsible": responsible,
         "made_at": "2026-11-25T12:00:00.000000Z",
         "since_at": "2026-11-25T11:00:00.000000Z",
         "manifest": f"xmode/us-daily/_manifests/{period}/000002.json",

@@ -16,14 +16,14 @@ from xmode_transfer.alerting.alerts import Message
 from xmode_transfer.alerting.channels import beat, send
 from xmode_transfer.config import Channel, Heartbeat
 from xmode_transfer.model.alerts import Alert, Event
-from xmode_transfer.model.errors import ConfigError, NotificationFailed, Party
+from xmode_transfer.model.errors import ConfigError, NotificationFailed, Responsible
 
 NOW = datetime(2026, 11, 25, 12, 0, tzinfo=UTC)
 ALERT = Alert(
     "0123456789abcdef",
     "role_refused",
     "",
-    Party.CUSTOMER,
+    Responsible.CUSTOMER,
     False,
     "2 customers: AssumeRole is refused",
     "the role refuses us",
@@ -84,7 +84,11 @@ def test_a_webhook_gets_the_whole_state(far: Far, monkeypatch: pytest.MonkeyPatc
     assert "Authorization" not in headers
     assert body["format"] == "xmode-alert/1"
     assert (body["event"], body["state"], body["fingerprint"]) == ("opened", "open", "0123456789abcdef")
-    assert (body["customers"], body["customer_count"], body["party"]) == (["acme", "globex"], 2, "customer")
+    assert (body["customers"], body["customer_count"], body["responsible"]) == (
+        ["acme", "globex"],
+        2,
+        "customer",
+    )
     assert (body["opened_at"], body["resolved_at"]) == ("2026-11-25T12:00:00.000000Z", None)
     assert "Who must act: the customer" in body["text"]
 

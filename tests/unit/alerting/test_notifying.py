@@ -289,7 +289,7 @@ def test_our_own_trouble_is_nobodys_refusal(world: World) -> None:
 
 def test_while_something_of_ours_stops_the_daemon_nobody_is_asked(world: World) -> None:
     now = world.clock.now()
-    trouble = Failure("vendor_identity", "us", "AWS refuses our key")
+    trouble = Failure("vendor_identity", "vendor", "AWS refuses our key")
     for told in (trouble, None):
         with leasing.held(world.ledger, "daemon", "here") as lease:
             world.ledger.daemons.note(lease, DaemonRecord("here", now, now, 60, 4, trouble=told))

@@ -200,7 +200,7 @@ def test_a_storm_of_500_customers_is_one_message(
     (message,) = hook.bodies
     assert message["customer_count"] == 500
     assert message["summary"].startswith("500 customers: AssumeRole is refused since 2026-11-25 11:31")
-    assert (message["party"], message["urgent"]) == ("us", True)
+    assert (message["responsible"], message["urgent"]) == ("vendor", True)
     assert len(message["customers"]) == 200
 
 

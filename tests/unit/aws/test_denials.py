@@ -13,7 +13,7 @@ import pytest
 from xmode_transfer.access.catalogue import finding
 from xmode_transfer.aws.denials import Denial, PolicyType, denial_in
 from xmode_transfer.aws.facts import Facts
-from xmode_transfer.model.errors import Party
+from xmode_transfer.model.errors import Responsible
 from xmode_transfer.model.findings import Cause, Severity
 
 ROLE = "arn:aws:iam::111122223333:role/partners/XMode"
@@ -24,10 +24,10 @@ KMS = f"User: {SESSION} is not authorized to perform: kms:GenerateDataKey on thi
 ASSUME = f"User: arn:aws:iam::366810793500:user/xmode-data-transfer is not authorized to perform: sts:AssumeRole on resource: {ROLE} "
 SCP = "arn:aws:organizations::999999999999:policy/o-example/service_control_policy/p-guardrail"
 MANAGED = "arn:aws:iam::111122223333:policy/team/NoUploads"
-US, THEM = Party.US, Party.CUSTOMER
+US, THEM = Responsible.VENDOR, Responsible.CUSTOMER
 
 # The end of the answer; the type, explicit or not, the ARN; who acts on S3's answer, and on STS's.
-FORMS: list[tuple[str, PolicyType, bool, str | None, Party, Party]] = [
+FORMS: list[tuple[str, PolicyType, bool, str | None, Responsible, Responsible]] = [
     ("with an explicit deny in an identity-based policy", PolicyType.IDENTITY, True, None, THEM, US),
     (f"with an explicit deny in an identity-based policy: {MANAGED}", PolicyType.IDENTITY, True, MANAGED, THEM, US),
     (f"with an explicit deny in an identity-based policy: {MANAGED}. Go to https://example.com", PolicyType.IDENTITY, True, MANAGED, THEM, US),
@@ -57,14 +57,14 @@ FORMS: list[tuple[str, PolicyType, bool, str | None, Party, Party]] = [
     ("form", "policy", "explicit", "arn", "of_s3", "of_sts"), FORMS, ids=[f[0] for f in FORMS]
 )
 def test_the_policy_that_denied_is_named_with_whose_it_is(
-    form: str, policy: PolicyType, explicit: bool, arn: str | None, of_s3: Party, of_sts: Party
+    form: str, policy: PolicyType, explicit: bool, arn: str | None, of_s3: Responsible, of_sts: Responsible
 ) -> None:
     assert denial_in(f"403 AccessDenied ({PUT}{form})") == Denial(policy, explicit, "s3:PutObject", arn)
     if policy is not PolicyType.TRUST:
         put = finding(Cause.PUT_DENIED, "put", FACTS, said=f"403 AccessDenied ({PUT}{form})")
-        assert (put.party, put.severity) == (of_s3, Severity.ERROR)
+        assert (put.responsible, put.severity) == (of_s3, Severity.ERROR)
     cause = Cause.ROLE_REFUSED if of_sts is THEM else Cause.VENDOR_POLICY_DENIES_ASSUME
-    assert finding(cause, "assume_role", FACTS, said=ASSUME + form).party is of_sts
+    assert finding(cause, "assume_role", FACTS, said=ASSUME + form).responsible is of_sts
 
 
 @pytest.mark.parametrize("form", [f[0] for f in FORMS if f[2]])
@@ -80,7 +80,7 @@ def test_an_explicit_deny_never_gets_an_allow(form: str, cause: Cause) -> None:
         assert word not in command
     assert "explicit deny in a" in found.message
     assert "Deny" in found.fix.summary or "session policy" in found.fix.summary
-    if found.party is Party.CUSTOMER:
+    if found.responsible is Responsible.CUSTOMER:
         assert command.startswith("aws ") or "KMS key" in found.fix.summary  # which nobody told us
 
 

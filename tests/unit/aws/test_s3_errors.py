@@ -234,4 +234,4 @@ def test_a_denial_says_which_policy_it_was_and_whose(end: str, kind: type[XmodeE
     error = error_for(Answer(403, "AccessDenied", DENIED + end), Attempt(PUT, "b", "k"), NOW)
     assert type(error) is kind
     assert hint in error.hint
-    assert (error.party, error.exit_code) == (("us", 3) if kind is DeniedByUs else ("customer", 4))
+    assert (error.responsible, error.exit_code) == (("vendor", 3) if kind is DeniedByUs else ("customer", 4))

@@ -17,8 +17,8 @@ from xmode_transfer.aws.sts import StsRoleSessions, session_name
 from xmode_transfer.config import Customer, Vendor
 from xmode_transfer.model.errors import (
     ConfigError,
-    Party,
     RequestRefused,
+    Responsible,
     RoleRefused,
     Throttled,
     Unavailable,
@@ -316,22 +316,22 @@ def test_a_customer_who_takes_the_role_back_is_obeyed_at_once(
 
 
 @pytest.mark.parametrize(
-    ("status", "code", "kind", "party", "retryable"),
+    ("status", "code", "kind", "responsible", "retryable"),
     [
-        (403, "AccessDenied", RoleRefused, Party.CUSTOMER, False),
-        (400, "MalformedPolicyDocument", RequestRefused, Party.US, False),
-        (400, "PackedPolicyTooLarge", RequestRefused, Party.US, False),
-        (400, "ValidationError", RequestRefused, Party.US, False),
-        (400, "Throttling", Throttled, Party.AWS, True),
-        (500, "InternalFailure", Unavailable, Party.AWS, True),
-        (503, "ServiceUnavailable", Unavailable, Party.AWS, True),
-        (403, "InvalidClientTokenId", VendorIdentityError, Party.US, False),
-        (403, "SignatureDoesNotMatch", VendorIdentityError, Party.US, False),
-        (403, "ExpiredToken", VendorIdentityError, Party.US, False),
-        (418, "SomethingNew", RequestRefused, Party.US, False),
+        (403, "AccessDenied", RoleRefused, Responsible.CUSTOMER, False),
+        (400, "MalformedPolicyDocument", RequestRefused, Responsible.VENDOR, False),
+        (400, "PackedPolicyTooLarge", RequestRefused, Responsible.VENDOR, False),
+        (400, "ValidationError", RequestRefused, Responsible.VENDOR, False),
+        (400, "Throttling", Throttled, Responsible.AWS, True),
+        (500, "InternalFailure", Unavailable, Responsible.AWS, True),
+        (503, "ServiceUnavailable", Unavailable, Responsible.AWS, True),
+        (403, "InvalidClientTokenId", VendorIdentityError, Responsible.VENDOR, False),
+        (403, "SignatureDoesNotMatch", VendorIdentityError, Responsible.VENDOR, False),
+        (403, "ExpiredToken", VendorIdentityError, Responsible.VENDOR, False),
+        (418, "SomethingNew", RequestRefused, Responsible.VENDOR, False),
     ],
 )
-def test_each_refusal_has_its_party(
+def test_each_refusal_has_its_responsible(
     sessions: StsRoleSessions,
     stub: Any,
     acme: Customer,
@@ -339,7 +339,7 @@ def test_each_refusal_has_its_party(
     status: int,
     code: str,
     kind: type[XmodeError],
-    party: Party,
+    responsible: Responsible,
     retryable: bool,
 ) -> None:
     stub.reply(refusal(status, code))
@@ -347,7 +347,7 @@ def test_each_refusal_has_its_party(
         sessions.open(acme, Step.DELIVER).get()
     error = caught.value
     assert type(error) is kind
-    assert (error.party, error.retryable) == (party, retryable)
+    assert (error.responsible, error.retryable) == (responsible, retryable)
     assert (error.aws_code, error.http_status, error.request_id) == (code, status, "id-1")
     assert "because" in error.message
     assert error.hint

@@ -115,8 +115,8 @@ def test_a_channel_says_where_its_url_is_kept() -> None:
     assert "token goes with webhook" in refusal(
         Service, alerts=[{"name": "ops", "apprise": "env:A", "token": "env:B"}]
     )
-    assert "parties: Tuple should have at least 1 item" in refusal(
-        Service, alerts=[channel | {"parties": []}]
+    assert "responsible: Tuple should have at least 1 item" in refusal(
+        Service, alerts=[channel | {"responsible": []}]
     )
     leaked = refusal(Service, alerts=[channel | {"webhook": "https://hooks.example.com/s3cr3t-path"}])
     assert "env:NAME or file:PATH" in leaked

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from xmode_transfer.model import manifest
-from xmode_transfer.model.errors import Party
+from xmode_transfer.model.errors import Responsible
 from xmode_transfer.model.records import (
     Checksum,
     DeliveredKey,
@@ -113,9 +113,9 @@ def test_the_bytes_have_the_last_word(
     assert (found.flaw, found.proof) == (flaw, proof)
 
 
-def test_every_flaw_has_a_party_and_a_fix() -> None:
+def test_every_flaw_has_a_responsible_and_a_fix() -> None:
     for flaw in Flaw:
-        assert isinstance(flaw.party, Party)
+        assert isinstance(flaw.responsible, Responsible)
         assert fix(flaw, "acme", "acme-data", "x/a")
     assert "--bucket acme-data --key 'x/a'" in fix(Flaw.ACL_CHANGED, "acme", "acme-data", "x/a")
 

@@ -101,7 +101,7 @@ def test_an_error_tells_itself_in_fields(log: Log) -> None:
     telemetry.warn(Event.OBJECT_FAILED, **error.log_context())
     (line,) = lines(stream)
     assert line["level"] == "warning"
-    assert (line["message"], line["cause"], line["party"], line["request_id"]) == (
+    assert (line["message"], line["cause"], line["responsible"], line["request_id"]) == (
         "no",
         "access_denied",
         "customer",

@@ -612,7 +612,7 @@ def test_a_role_that_refuses_us_and_one_that_may_not_delete(world: World) -> Non
     assert outcome.removed.keys == {RemovalOutcome.RETAINED: 3}  # the manifests; so no object is asked for
     assert (outcome.outcome, outcome.exit_code) == ("blocked", 4)
     assert outcome.failure is not None
-    assert outcome.failure.party == "customer"
+    assert outcome.failure.responsible == "customer"
     assert outcome.failure.message.startswith("0 of 12 expired keys of acme were removed")
     assert "s3:DeleteObject" in outcome.failure.hint
     (act, *_) = world.ledger.operations.newest("acme")

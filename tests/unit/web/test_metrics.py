@@ -14,7 +14,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from tests.fakes.clock import MemoryClock
 from xmode_transfer.alerting.health import Assessment, CustomerHealth, Health, SubscriptionHealth, Trouble
-from xmode_transfer.model.errors import LedgerLocked, Party
+from xmode_transfer.model.errors import LedgerLocked, Responsible
 from xmode_transfer.model.jobs import JobState, QueueEntry, WorkerRecord
 from xmode_transfer.model.records import Delivery, Status
 from xmode_transfer.model.source_scans import LeftBehind, OpenDelivery
@@ -61,7 +61,7 @@ def a_subscription(customer: str, feed: str = "us-daily", **changes: object) -> 
 
 
 def refused(customer: str, feed: str = "us-daily") -> SubscriptionHealth:
-    trouble = Trouble("role_refused", Party.CUSTOMER, 'it says "no"\n', "send it", NOW, feed=feed)
+    trouble = Trouble("role_refused", Responsible.CUSTOMER, 'it says "no"\n', "send it", NOW, feed=feed)
     waits = a_delivery(customer, feed, "2026-11-25", status=Status.BLOCKED, total_bytes=500)
     return a_subscription(
         customer, feed, health=Health.BLOCKED, trouble=trouble, open=(OpenDelivery(waits, NOW),), due_count=2
@@ -127,7 +127,7 @@ def test_a_drop_folder_is_as_fresh_as_its_last_delivery() -> None:
 def test_troubles_are_counted_by_cause_a_customer_once() -> None:
     two_feeds = a_customer("acme", refused("acme", "us-daily"), refused("acme", "eu-daily"))
     value = rendered(two_feeds, a_customer("globex", refused("globex")), a_customer("initech"))
-    labels = {"health": "blocked", "cause": "role_refused", "party": "customer"}
+    labels = {"health": "blocked", "cause": "role_refused", "responsible": "customer"}
     assert value("xmode_customers_troubled", **labels) == 2
     assert value("xmode_backlog_bytes") == 1_500
     assert value("xmode_periods_due") == 6
@@ -138,24 +138,26 @@ def test_troubles_are_counted_by_cause_a_customer_once() -> None:
 
 
 def test_cares_and_the_services_own_troubles() -> None:
-    care = Trouble("left_behind", Party.CUSTOMER, "3 uploads", "ask", NOW)
-    ours = Trouble("vendor_identity", Party.US, "the key is refused", "rotate it", NOW)
+    care = Trouble("left_behind", Responsible.CUSTOMER, "3 uploads", "ask", NOW)
+    ours = Trouble("vendor_identity", Responsible.VENDOR, "the key is refused", "rotate it", NOW)
     customer = a_customer(
         "acme", a_subscription("acme"), cares=(care,), left_behind=LeftBehind(3, 12_000, NOW, 3)
     )
     value = rendered(customer, cares=(ours,), ledger_free_bytes=9)
-    assert value("xmode_customers_with_care", cause="left_behind", party="customer") == 1
-    assert value("xmode_service_trouble", cause="vendor_identity", party="us") == 1
+    assert value("xmode_customers_with_care", cause="left_behind", responsible="customer") == 1
+    assert value("xmode_service_trouble", cause="vendor_identity", responsible="vendor") == 1
     assert value("xmode_customer_left_behind_bytes", customer="acme") == 12_000
     assert value("xmode_left_behind_bytes") == 12_000
     assert value("xmode_ledger_free_bytes") == 9
 
 
 def test_a_broken_customer_has_a_word_and_a_cause() -> None:
-    trouble = Trouble("config_invalid", Party.US, "acme.yaml:3: prefx", "mend it", NOW)
+    trouble = Trouble("config_invalid", Responsible.VENDOR, "acme.yaml:3: prefx", "mend it", NOW)
     value = rendered(CustomerHealth("acme", "acme", Health.BROKEN, (trouble,)))
     assert value("xmode_customer_health", customer="acme", health="broken") == 1
-    assert value("xmode_customers_troubled", health="broken", cause="config_invalid", party="us") == 1
+    assert (
+        value("xmode_customers_troubled", health="broken", cause="config_invalid", responsible="vendor") == 1
+    )
 
 
 def test_the_daemons_pulse() -> None:
@@ -289,9 +291,9 @@ def test_scrapes_share_one_evaluation_for_a_while() -> None:
 
 
 def test_labels_from_files_cannot_break_the_format() -> None:
-    trouble = Trouble('od"d\ncause', Party.US, "", "", NOW)
+    trouble = Trouble('od"d\ncause', Responsible.VENDOR, "", "", NOW)
     value = rendered(a_customer("acme", a_subscription("acme", health=Health.FAILING, trouble=trouble)))
-    assert value("xmode_customers_troubled", health="failing", cause='od"d\ncause', party="us") == 1
+    assert value("xmode_customers_troubled", health="failing", cause='od"d\ncause', responsible="vendor") == 1
 
 
 def test_every_metric_is_documented_and_named_as_prometheus_wants() -> None:

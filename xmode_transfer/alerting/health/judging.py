@@ -17,7 +17,7 @@ from xmode_transfer.alerting.health.records import (
 )
 from xmode_transfer.config import Configuration, Customer, CustomerState, Feed
 from xmode_transfer.config.freshness import Deadlines, deadlines_of
-from xmode_transfer.model.errors import Party
+from xmode_transfer.model.errors import Responsible
 from xmode_transfer.model.findings import UNSAFE
 from xmode_transfer.model.lifecycle import free_unfinished_uploads
 from xmode_transfer.model.periods import Period, PeriodKind
@@ -193,7 +193,7 @@ class _Judge:
         check = self._survey.checks.get(name)
         # A refusal is followed by a check, which finds the same: that is one cause, told as the refusal. That
         # a role lets anybody in is another.
-        refused = any(trouble.party is Party.CUSTOMER for trouble in troubles)
+        refused = any(trouble.responsible is Responsible.CUSTOMER for trouble in troubles)
         if check is not None and check.causes and not (refused and UNSAFE.isdisjoint(check.causes)):
             yield sentences.drift(name, check)
         left = self._survey.left_behind.get(name)
@@ -243,6 +243,6 @@ def _stopped(delivery: Delivery) -> Health | None:
         return None
     if delivery.status is Status.BLOCKED:
         return Health.BLOCKED
-    if delivery.status is Status.RUNNING and failure.party == Party.CUSTOMER:
+    if delivery.status is Status.RUNNING and failure.responsible == Responsible.CUSTOMER:
         return Health.BLOCKED
     return Health.FAILING

@@ -7,7 +7,7 @@ from enum import StrEnum
 from typing import Any
 
 from xmode_transfer.model.daemons import DaemonRecord
-from xmode_transfer.model.errors import Party
+from xmode_transfer.model.errors import Responsible
 from xmode_transfer.model.records import Capabilities, Delivery
 from xmode_transfer.model.source_scans import CheckSummary, LeftBehind, Look, OpenDelivery
 
@@ -42,7 +42,7 @@ class Trouble:
     """
 
     cause: str
-    party: Party
+    responsible: Responsible
     message: str
     hint: str
     since_at: datetime

@@ -9,7 +9,7 @@ from typing import Any
 
 from xmode_transfer.alerting.health.records import CustomerHealth, Health, Trouble
 from xmode_transfer.config import Configuration, Feed
-from xmode_transfer.model.errors import Party
+from xmode_transfer.model.errors import Responsible
 from xmode_transfer.model.periods import Period
 from xmode_transfer.model.records import Failure
 from xmode_transfer.model.source_scans import (
@@ -43,7 +43,7 @@ def cares_of_service(survey: Survey, now: datetime) -> Iterator[Trouble]:
     if survey.free_bytes is not None and survey.free_bytes < LEAST_FREE_BYTES:
         yield Trouble(
             LEDGER_DISK_LOW,
-            Party.US,
+            Responsible.VENDOR,
             f"the ledger's disk has {survey.free_bytes / 1e6:,.0f} MB left",
             "free space, or move the ledger to a larger disk, before deliveries stop (docs/ledger.md)",
             now,
@@ -55,7 +55,7 @@ def cares_of_service(survey: Survey, now: datetime) -> Iterator[Trouble]:
     if not daemon.is_alive(now):
         yield Trouble(
             DAEMON_SILENT,
-            Party.US,
+            Responsible.VENDOR,
             f"the daemon has not ticked since {daemon.ticked_at:%Y-%m-%d %H:%M} UTC: killed, or it hangs",
             "look at it (`systemctl status xmode-transfer`) and at the end of its log; start it again",
             daemon.ticked_at,
@@ -64,7 +64,7 @@ def cares_of_service(survey: Survey, now: datetime) -> Iterator[Trouble]:
         more = len(daemon.configuration_problems) - 1
         yield Trouble(
             CONFIG_INVALID,
-            Party.US,
+            Responsible.VENDOR,
             f"{daemon.configuration_problems[0]}{f', and {more} more' if more else ''}",
             "mend the lines that `xmode-transfer config check` names; what was in order before stays in use",
             daemon.ticked_at,
@@ -79,7 +79,7 @@ def broken(configuration: Configuration, name: str, now: datetime) -> CustomerHe
     more = f", and {len(problems) - 1} more" if len(problems) > 1 else ""
     trouble = Trouble(
         CONFIG_INVALID,
-        Party.US,
+        Responsible.VENDOR,
         f"{problems[0]}{more}" if problems else "its configuration has mistakes",
         "mend the lines that `xmode-transfer config check` names; nothing is delivered until then",
         now,
@@ -95,7 +95,7 @@ def of_failure(
     assert failure is not None
     return Trouble(
         failure.cause,
-        Party(failure.party),
+        Responsible(failure.responsible),
         failure.message,
         failure.hint or hint,
         since_at,
@@ -134,7 +134,7 @@ def missed(
         when = f"since {look.looked_at:%Y-%m-%d %H:%M} UTC" if look else "yet"
         return Trouble(
             NOT_LOOKED,
-            Party.US,
+            Responsible.VENDOR,
             f"nobody has looked at the source of {feed.name} {when}; "
             f"{label} should have been delivered by {since_at:%Y-%m-%d %H:%M} UTC",
             "see that the daemon runs (`systemctl status xmode-transfer`), or `xmode-transfer run`",
@@ -147,7 +147,7 @@ def missed(
     what = f"is not complete: {reason}" if reason else "is not there"
     return Trouble(
         NO_SOURCE,
-        Party.US,
+        Responsible.VENDOR,
         f"{feed.name} {label} {what}; it should have been delivered by {since_at:%Y-%m-%d %H:%M} UTC",
         f"ask whoever produces it; it is looked for below {feed.source} and delivered once complete",
         since_at,
@@ -162,7 +162,7 @@ def undelivered(feed: Feed, label: str, since_at: datetime, *, sending: bool) ->
     what = "is being sent" if sending else "is complete at the source"
     return Trouble(
         LATE,
-        Party.US,
+        Responsible.VENDOR,
         f"{feed.name} {label} {what} and should have been delivered by {since_at:%Y-%m-%d %H:%M} UTC",
         "see what the daemon is busy with (`xmode-transfer status`, docs/operations.md), "
         "or run the customer by hand",
@@ -176,7 +176,7 @@ def undelivered(feed: Feed, label: str, since_at: datetime, *, sending: bool) ->
 def drift(name: str, check: CheckSummary) -> Trouble:
     return Trouble(
         ACCESS_DRIFT,
-        Party(check.party) if check.party else Party.US,
+        Responsible(check.responsible) if check.responsible else Responsible.VENDOR,
         f"the last check of its access found: {check.message}",
         f"`xmode-transfer check-access --customer {name}` says what to send",
         check.bad_since_at or check.checked_at,
@@ -188,7 +188,7 @@ def left_behind(left: LeftBehind, rule: dict[str, Any]) -> Trouble:
     uploads = "1 upload" if left.count == 1 else f"{left.count:,} uploads"
     return Trouble(
         LEFT_BEHIND,
-        Party.CUSTOMER,
+        Responsible.CUSTOMER,
         f"{uploads} left behind in its bucket, {left.bytes / 1e6:,.1f} MB: we may not abort them",
         "this lifecycle rule frees them; the customer adds it to those of the bucket: "
         + json.dumps({"Rules": [rule]}),
@@ -198,8 +198,8 @@ def left_behind(left: LeftBehind, rule: dict[str, Any]) -> Trouble:
 
 def differing(name: str, found: Sequence[Discrepancy]) -> Iterator[Trouble]:
     """What verifications found, for each who must act."""
-    for party in Party:
-        theirs = [item for item in found if item.flaw.party is party]
+    for responsible in Responsible:
+        theirs = [item for item in found if item.flaw.responsible is responsible]
         if not theirs:
             continue
         counts = Counter[str]()
@@ -211,7 +211,7 @@ def differing(name: str, found: Sequence[Discrepancy]) -> Iterator[Trouble]:
         more = len(set(places)) - _NAMED_PERIODS
         yield Trouble(
             DELIVERED_CHANGED,
-            party,
+            responsible,
             f"of what was delivered, {told} (first: {theirs[0].first_key}); in {named}"
             + (f" and {more:,} periods more" if more > 0 else ""),
             f"`xmode-transfer verify --customer {name}` names each key and what to do; `--repair` delivers "
@@ -224,7 +224,7 @@ def superseded(name: str, left: SupersededLeft) -> Trouble:
     objects = "1 object" if left.count == 1 else f"{left.count:,} objects"
     return Trouble(
         SUPERSEDED_LEFT,
-        Party.CUSTOMER,
+        Responsible.CUSTOMER,
         f"{objects} in its bucket, {left.bytes / 1e6:,.1f} MB, that no manifest names: they belong to a "
         "revision that was never published, and the bucket does not let us remove them",
         f"the customer grants s3:DeleteObject, as the setup guide does, or deletes what `xmode-transfer list "

@@ -54,15 +54,15 @@ CUSTOMERS = Described("xmode_customers", "Customers by health.", ("health",))
 TROUBLED = Described(
     "xmode_customers_troubled",
     "Customers that something keeps from being delivered to, by the word and the cause.",
-    ("health", "cause", "party"),
+    ("health", "cause", "responsible"),
 )
 CARES = Described(
     "xmode_customers_with_care",
     "Customers with something to look after that stops no delivery yet, by cause.",
-    ("cause", "party"),
+    ("cause", "responsible"),
 )
 SERVICE_TROUBLES = Described(
-    "xmode_service_trouble", "1 for each trouble of the service as a whole.", ("cause", "party")
+    "xmode_service_trouble", "1 for each trouble of the service as a whole.", ("cause", "responsible")
 )
 ALERTS_OPEN = Described("xmode_alerts_open", "Open alerts by cause.", ("cause",))
 LEFT_BEHIND = Described(

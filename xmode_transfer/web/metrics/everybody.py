@@ -76,11 +76,11 @@ def _together(found: Assessment) -> Iterator[Metric]:
         words = {id(part.trouble): part.health for part in item.subscriptions}
         for trouble in item.troubles:
             word = words.get(id(trouble), item.health)
-            troubled.add((item.customer, (str(word), trouble.cause, str(trouble.party))))
-        cares |= {(item.customer, (care.cause, str(care.party))) for care in item.cares}
+            troubled.add((item.customer, (str(word), trouble.cause, str(trouble.responsible))))
+        cares |= {(item.customer, (care.cause, str(care.responsible))) for care in item.cares}
     yield labelled(of.TROUBLED, Counter(labels for _, labels in troubled))
     yield labelled(of.CARES, Counter(labels for _, labels in cares))
-    yield labelled(of.SERVICE_TROUBLES, {(care.cause, str(care.party)): 1 for care in found.cares})
+    yield labelled(of.SERVICE_TROUBLES, {(care.cause, str(care.responsible)): 1 for care in found.cares})
     yield alone(of.LEFT_BEHIND, sum(item.left_behind.bytes for item in found.customers if item.left_behind))
     parts = [part for item in found.customers for part in item.subscriptions]
     yield alone(of.BACKLOG, sum(left_of(part) for part in parts))
