@@ -114,7 +114,7 @@ def test_what_was_acknowledged_is_there_after_the_server_died_and_the_work_goes_
     assert sorted(acknowledged) == names
     assert list(ledger.objects.pending("d")) == []
     assert files.check(own_postgres.url("xmode")).is_sound
-    assert told.count("ledger.away") == told.count("ledger.back") <= 1
+    assert told.count("ledger.unavailable") == told.count("ledger.recovered") <= 1
 
 
 def test_a_plan_whose_listing_was_half_through_when_the_server_restarted_is_whole(
@@ -248,7 +248,7 @@ def test_a_server_that_stays_away_is_told_of_after_the_patience_and_a_close_wait
             True,
         )
         assert "pg_isready" in caught.value.hint
-    assert told.count("ledger.away") == 1
+    assert told.count("ledger.unavailable") == 1
     ledger.close()
 
     own_postgres.start()

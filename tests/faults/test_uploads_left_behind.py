@@ -55,7 +55,7 @@ def left_behind(make_world: Callable[..., Any], days: int | None) -> tuple[Custo
     finally:
         ledger.close()
     lines = [json.loads(line) for line in log.getvalue().splitlines()]
-    (told,) = [line for line in lines if line["event"] == "multipart.left_behind"]
+    (told,) = [line for line in lines if line["event"] == "multipart.orphaned"]
     assert (told["size_bytes"], told["upload_id"]) == (upload.sent_bytes, upload.upload_id)
     assert status.left_behind is not None
     assert (status.left_behind.count, status.left_behind.bytes) == (1, upload.sent_bytes)

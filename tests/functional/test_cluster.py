@@ -43,7 +43,7 @@ SERVICE = {
     },
     "status_page": "off",
 }
-TAKEN_OVER = "turn.taken_over"
+TAKEN_OVER = "job.reassigned"
 MIB = 1024 * 1024
 
 

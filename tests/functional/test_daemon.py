@@ -189,24 +189,24 @@ def test_it_delivers_reloads_tells_and_survives_a_role_that_is_gone(
 
         # a mistake keeps the last good version in use
         edit(here, "acme", lambda text: text + "roll_arn: x\n")
-        broken = daemon.wait("configuration.broken")
+        broken = daemon.wait("configuration.invalid")
         assert hook.wait("opened", "config_invalid")["responsible"] == "vendor"
         assert "customers/acme.yaml" in broken["problems"][0]
         fill(here, "2026/11/22", {"a.csv": b"22"})
         daemon.wait("delivery.finished", customer="acme", period="2026-11-22", outcome="delivered")
         edit(here, "acme", lambda text: text.replace("roll_arn: x\n", ""))
-        daemon.wait("configuration.mended")
+        daemon.wait("configuration.fixed")
         hook.wait("resolved", "config_invalid")
 
         # a customer whose role is gone is parked, told once, and holds up nobody
         accounts.delete_role(acme)
         for day in ("23", "24"):
             fill(here, f"2026/11/{day}", {"a.csv": day.encode()})
-        daemon.wait("customer.broken_off", customer="acme", period="2026-11-23")
+        daemon.wait("customer.suspended", customer="acme", period="2026-11-23")
         daemon.wait("delivery.finished", customer="globex", period="2026-11-24", outcome="delivered")
         daemon.wait("access.checked", customer="acme")
         daemon.wait("delivery.finished", customer="acme", outcome="blocked", count=3)
-        assert len(daemon.seen("customer.broken_off")) == 1
+        assert len(daemon.seen("customer.suspended")) == 1
         assert manifests(acme) == ["2026-11-20", "2026-11-21", "2026-11-22"]
         opened = hook.wait("opened", "access_denied")
         assert (opened["responsible"], opened["customers"]) == ("customer", ["acme"])
@@ -253,13 +253,13 @@ def test_files_that_cannot_be_read_stop_nobody_who_was_in_order(
     with running(here) as daemon:
         (customers / "zz.yaml").symlink_to("zz.yaml")
         os.mkfifo(customers / "pipe.yaml")
-        daemon.wait("configuration.broken")
+        daemon.wait("configuration.invalid")
         (customers / ".link").symlink_to("acme.yaml")
         (customers / ".link").replace(customers / "acme.yaml")  # it is never away, as a file that is removed
         until = time.monotonic() + 30
         while not any(
             "customers/acme.yaml: is a symbolic link that leads back to itself" in problem
-            for event in daemon.seen("configuration.broken")
+            for event in daemon.seen("configuration.invalid")
             for problem in event["problems"]
         ):
             assert time.monotonic() < until, daemon.told()
@@ -275,7 +275,7 @@ def test_files_that_cannot_be_read_stop_nobody_who_was_in_order(
             (customers / name).unlink()
         (customers / ".text").write_text(text)
         (customers / ".text").replace(customers / "acme.yaml")
-        daemon.wait("configuration.mended")
+        daemon.wait("configuration.fixed")
         assert not daemon.seen("configuration.reloaded", removed=["acme"])
         assert daemon.end() == 0
 
@@ -302,12 +302,12 @@ def test_a_key_of_ours_that_is_rotated_stops_everybody_once_and_needs_no_restart
         # the key is gone before the new one is in place: everybody waits, and it is told once
         vendor_key.delete(old)
         fill(here, "2026/11/21", {"a.csv": b"21"})
-        began = daemon.wait("trouble.began")
+        began = daemon.wait("outage.began")
         assert (began["cause"], began["responsible"]) == ("vendor_identity", "vendor")
         fill(here, "2026/11/22", {"a.csv": b"22"})
         time.sleep(3)
-        assert len(daemon.seen("trouble.began")) == 1
-        assert not daemon.seen("customer.broken_off")
+        assert len(daemon.seen("outage.began")) == 1
+        assert not daemon.seen("customer.suspended")
         assert len(daemon.seen("delivery.finished", outcome="failed")) <= len(customers)
         with closing(sqlite3.connect(here.directory / "var" / "ledger.db")) as ledger:
             until(
@@ -319,7 +319,7 @@ def test_a_key_of_ours_that_is_rotated_stops_everybody_once_and_needs_no_restart
         # the new key is read without a restart
         new = vendor_key.create()
         vendor_key.write(file, new)
-        daemon.wait("trouble.ended")
+        daemon.wait("outage.recovered")
         for customer in customers:
             daemon.wait("delivery.finished", customer=customer.name, period="2026-11-22", outcome="delivered")
             assert delivered(daemon, customer.name) == ["2026-11-20", "2026-11-21", "2026-11-22"]
@@ -331,7 +331,7 @@ def test_a_key_of_ours_that_is_rotated_stops_everybody_once_and_needs_no_restart
         fill(here, "2026/11/23", {"a.csv": b"23"})
         for customer in customers:
             daemon.wait("delivery.finished", customer=customer.name, period="2026-11-23", outcome="delivered")
-        assert len(daemon.seen("trouble.began")) == 1
+        assert len(daemon.seen("outage.began")) == 1
         assert old["SecretAccessKey"] not in daemon.told() + json.dumps(daemon.events)
         assert daemon.end() == 0
 

@@ -113,7 +113,7 @@ def test_a_key_is_replaced_while_a_process_delivers_and_nothing_is_lost(
     out, err = process.communicate(timeout=300)
     assert process.returncode == 0, err
     assert [len(manifests(customer)) for customer in (acme, globex)] == [len(DAYS)] * 2, out
-    assert err.count("keys.replaced") == 1
+    assert err.count("credentials.replaced") == 1
     assert new["SecretAccessKey"] not in out + err
 
     # The old key is truly off, and a process that starts now does not need it.

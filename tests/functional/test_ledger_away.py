@@ -90,14 +90,14 @@ def test_it_is_waited_for_alive_and_not_ready(
     assert answer(f"{page}readyz")[0] == 503
     heard.until("STATUS=waits for the ledger: ")  # it has tried again
     assert alive.exists() is (kind == "worker")
-    assert len(process.seen("ledger.away", cause="ledger_unreachable")) == 1
+    assert len(process.seen("ledger.unavailable", cause="ledger_unreachable")) == 1
     assert not any("READY=1" in message for message in heard.said)
 
     own_postgres.start()
     process.wait(f"{kind}.started", seconds=SECONDS)
     assert "STATUS=" in heard.until("READY=1")
-    assert len(process.seen("ledger.away")) == 1
-    assert process.seen("ledger.back")
+    assert len(process.seen("ledger.unavailable")) == 1
+    assert process.seen("ledger.recovered")
     page = process.seen("page.started")[-1]["address"]
     until(lambda: answer(f"{page}readyz")[0] == 200, process.told)
     assert process.end(seconds=SECONDS) == 0
@@ -109,7 +109,7 @@ def test_it_is_waited_for_alive_and_not_ready(
 def test_it_ends_when_it_is_asked_to(here: Any, own_postgres: Any, command: list[str]) -> None:
     own_postgres.stop()
     process = here.launch(*command, LEDGER_URL=own_postgres.url("xmode"))
-    process.wait("ledger.away", seconds=SECONDS)
+    process.wait("ledger.unavailable", seconds=SECONDS)
     assert process.end(signal.SIGTERM, seconds=SECONDS) == 0, process.told()
     assert process.seen(f"{command[0]}.stopped")
     assert not process.seen(f"{command[0]}.started")
@@ -141,7 +141,7 @@ def test_what_no_waiting_mends_ends_it_at_once(here: Any, own_postgres: Any, com
         assert refused.code == 2, refused.err
         assert told in refused.err
         assert hint in refused.err
-        assert "ledger.away" not in refused.err
+        assert "ledger.unavailable" not in refused.err
 
 
 @pytest.mark.parametrize("command", [["status"], ["run", "--all"]], ids=["status", "run"])

@@ -116,7 +116,7 @@ def test_one_daemon_and_two_workers_deliver_once_and_show_it(
         assert manifests(customer) == [f"2026-11-{day}" for day in days]
 
     # the page and the metrics show the fleet as they show a daemon of one machine
-    until(lambda: "xmode_daemon_workers 4.0" in read(f"{page}/metrics"), lambda: read(f"{page}/metrics"))
+    until(lambda: "xmode_daemon_slots 4.0" in read(f"{page}/metrics"), lambda: read(f"{page}/metrics"))
     assert all(customer.name in read(page) for customer in customers)
 
     # what becomes due later is delivered by whoever is left
@@ -239,7 +239,7 @@ def test_a_worker_whose_places_are_all_taken_takes_over_what_a_killed_one_held(
     daemon.process.send_signal(signal.SIGSTOP)
     workers["globex"].process.kill()
     busy = workers["acme"]
-    taken = busy.wait("turn.taken_over", seconds=SECONDS, customer="globex")
+    taken = busy.wait("job.reassigned", seconds=SECONDS, customer="globex")
     finished = busy.wait("delivery.finished", seconds=SECONDS, customer="acme", outcome="delivered")
     assert taken["timestamp"] < finished["timestamp"]
     finished = busy.wait("delivery.finished", seconds=SECONDS, customer="globex", outcome="delivered")

@@ -258,7 +258,7 @@ class StsRoleSessions:
         except ClientError as error:
             if not sts_errors.is_about_our_keys(error) or not self._finds_other_keys(used):
                 raise
-            telemetry.log(Event.KEYS_REPLACED)
+            telemetry.log(Event.CREDENTIALS_REPLACED)
             return self._send(region, operation, arguments)
 
     def _send(self, region: str, operation: str, arguments: dict[str, Any]) -> dict[str, Any]:

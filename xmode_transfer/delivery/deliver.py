@@ -141,7 +141,7 @@ class _Work:
         except XmodeError as error:
             delivery = self._noted(earlier, error)
             telemetry.log(
-                Event.DELIVERY_STILL_REFUSED,
+                Event.DELIVERY_STILL_BLOCKED,
                 revision=delivery.revision,
                 attempts=delivery.attempts,
                 next_attempt_at=delivery.next_attempt_at,

@@ -58,9 +58,9 @@ def _tell_of_reload(before: ActiveConfiguration, active: ActiveConfiguration) ->
     """What changed, in the log: nothing, where nothing did."""
     if active.problems:
         if active.problems != before.problems:
-            telemetry.error(Event.CONFIGURATION_BROKEN, problems=list(active.problems))
+            telemetry.error(Event.CONFIGURATION_INVALID, problems=list(active.problems))
     elif before.problems:
-        telemetry.log(Event.CONFIGURATION_MENDED)
+        telemetry.log(Event.CONFIGURATION_FIXED)
     old, new = before.configuration, active.configuration
     if old == new:
         return

@@ -101,7 +101,7 @@ class Daemon:
         now = self._bench.clock.now()
         gap = self._outage(now)
         if gap is not None:
-            telemetry.warn(Event.OUTAGE_ENDED, began_at=gap.began_at, ended_at=gap.ended_at)
+            telemetry.warn(Event.DOWNTIME_ENDED, began_at=gap.began_at, ended_at=gap.ended_at)
             self._miss(gap)
         self._ticked_at = self._ticked_before = now
         try:
@@ -251,7 +251,7 @@ class Daemon:
             self._broken_off[name] = end.refused or self._broken_off.get(name, False)
             if not known:
                 telemetry.warn(
-                    Event.CUSTOMER_BROKEN_OFF,
+                    Event.CUSTOMER_SUSPENDED,
                     customer=name,
                     feed=end.feed,
                     period=end.period,

@@ -34,7 +34,7 @@ def _held(bench: Workbench, name: str) -> Iterator[Lease]:
         try:
             bench.ledger.leases.release(lease)
         except LedgerError as error:
-            telemetry.warn(Event.END_NOT_NOTED, **error.log_context())
+            telemetry.warn(Event.SHUTDOWN_NOT_RECORDED, **error.log_context())
 
 
 @contextmanager

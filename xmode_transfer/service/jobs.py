@@ -170,7 +170,7 @@ class Jobs:
             self._bench.ledger.sources.pass_over(name, feed_name, markers, self._bench.clock.now())
             for label in markers:
                 telemetry.warn(
-                    Event.PERIOD_PASSED_OVER,
+                    Event.PERIOD_SKIPPED,
                     customer=name,
                     feed=feed_name,
                     period=label,

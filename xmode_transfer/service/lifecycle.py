@@ -70,11 +70,11 @@ def begin_when_there(
                     waiting.close()
                     if away_at is not None:
                         seconds = round(clock.monotonic() - away_at, 1)
-                        telemetry.log(Event.LEDGER_BACK, seconds=seconds)
+                        telemetry.log(Event.LEDGER_RECOVERED, seconds=seconds)
                     return live(begun)
             if away_at is None:
                 away_at = clock.monotonic()
-                telemetry.warn(Event.LEDGER_AWAY, **away.log_context())
+                telemetry.warn(Event.LEDGER_UNAVAILABLE, **away.log_context())
                 waiting.enter_context(waits())
             sd_notify.waiting(f"waits for the ledger: {away.message}", _ATTEMPT_SECONDS)
             if _asked_to_end(ending, clock, pause, still):
@@ -156,7 +156,7 @@ def end(work: Draining, drain_seconds: float, stopped: Event, others: Callable[[
     try:
         work.close()
     except XmodeError as error:
-        telemetry.warn(Event.END_NOT_NOTED, **error.log_context())
+        telemetry.warn(Event.SHUTDOWN_NOT_RECORDED, **error.log_context())
     telemetry.log(stopped, drained=drained, ended=ended)
     if not ended:
         # Threads that wait for an answer that never comes would keep the process; what they have done is in

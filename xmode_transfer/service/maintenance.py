@@ -106,7 +106,7 @@ class Maintenance:
         except (VendorIdentityError, LedgerError) as error:
             self._trouble(error)  # the time is not served: it is asked for again
         except ConfigError as error:  # the customer has gone meanwhile, or its file is broken
-            telemetry.warn(Event.HOUSEKEEPING_FAILED, customer=name, work=str(work), **error.log_context())
+            telemetry.warn(Event.MAINTENANCE_FAILED, customer=name, work=str(work), **error.log_context())
         except Exception:  # noqa: BLE001 - a defect ends this piece of work, not the daemon
             telemetry.exception(Event.DEFECT, customer=name, work=str(work))
             if due_at is not None:
@@ -150,7 +150,7 @@ class MaintenanceLease:
             self._lease = ledger.leases.claim(_LEASE, self._bench.holder, ttl_seconds)
         except AlreadyRunning:
             return False
-        telemetry.log(Event.HOUSE_TAKEN)
+        telemetry.log(Event.MAINTENANCE_ELECTED)
         return True
 
     def give_back(self) -> None:

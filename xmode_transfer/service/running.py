@@ -81,10 +81,10 @@ def result_of(
         trouble(error)
         return JobResult(again=True)  # its job comes again when that is over
     except ConfigError as error:
-        telemetry.warn(Event.TURN_FAILED, customer=name, **error.log_context())
+        telemetry.warn(Event.JOB_FAILED, customer=name, **error.log_context())
         return JobResult()
     except XmodeError as error:  # a lease that was taken over: whoever has it goes on
-        telemetry.warn(Event.TURN_FAILED, customer=name, **error.log_context())
+        telemetry.warn(Event.JOB_FAILED, customer=name, **error.log_context())
         return _later(bench, error.message)
     except Exception as error:  # noqa: BLE001 - a defect ends this customer's job, not the process
         telemetry.exception(Event.DEFECT, customer=name)

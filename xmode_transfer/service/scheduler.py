@@ -215,7 +215,7 @@ class Scheduler:
 def report_taken_over(names: Sequence[str]) -> None:
     """In the log, whose jobs were taken from a worker that is gone."""
     for name in names:
-        telemetry.warn(Event.TURN_TAKEN_OVER, customer=name)
+        telemetry.warn(Event.JOB_REASSIGNED, customer=name)
 
 
 def left_by_the_last(bench: Workbench) -> list[QueueEntry]:

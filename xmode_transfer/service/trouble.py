@@ -39,7 +39,7 @@ class Trouble:
             if isinstance(error, VendorIdentityError) and self._identity_holds():
                 return False  # the keys were changed meanwhile, and the new ones are in use now
             self._now = failure_of(error)
-        telemetry.error(Event.TROUBLE_BEGAN, **error.log_context())
+        telemetry.error(Event.OUTAGE_BEGAN, **error.log_context())
         for tell in self.began:
             tell()
         return True
@@ -55,10 +55,10 @@ class Trouble:
         except XmodeError as error:
             if error.code != trouble.cause:
                 self._now = failure_of(error)
-                telemetry.error(Event.TROUBLE_BEGAN, **error.log_context())
+                telemetry.error(Event.OUTAGE_BEGAN, **error.log_context())
             return
         self._now = None
-        telemetry.log(Event.TROUBLE_ENDED, cause=trouble.cause)
+        telemetry.log(Event.OUTAGE_RECOVERED, cause=trouble.cause)
         for tell in self.ended:
             tell()
 

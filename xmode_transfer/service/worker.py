@@ -194,7 +194,7 @@ class Worker:
     def _deliver(self, running: RunningJob) -> JobResult:
         name = running.customer
         if self._is_held(name):
-            telemetry.log(Event.TURN_HELD, customer=name)
+            telemetry.log(Event.JOB_HELD, customer=name)
             return JobResult(next_at=self._bench.clock.now())
         result = self._jobs.do(
             name, running.stop, running.watched, lambda *what: self._queue.delivers(running.job, *what)
@@ -289,7 +289,7 @@ class Worker:
                 ):
                     running.stop.set()
         for customer in freed:
-            telemetry.debug(Event.TURN_STALLED, customer=customer)
+            telemetry.debug(Event.JOB_STALLED, customer=customer)
             self.wake()
 
     def _beat(self, stopped_at: datetime | None = None) -> None:
@@ -375,4 +375,4 @@ class Worker:
             self._end_late()
             self._beat(stopped_at=self._bench.clock.now())
         except XmodeError as error:
-            telemetry.warn(Event.END_NOT_NOTED, **error.log_context())
+            telemetry.warn(Event.SHUTDOWN_NOT_RECORDED, **error.log_context())

@@ -15,180 +15,195 @@ class Event(StrEnum):
         member.meaning = meaning
         return member
 
-    RUN_STARTED = "run.started", "a customer's feeds are being looked at for what is due"
+    RUN_STARTED = "run.started", "a run looks for what is due for a customer"
     RUN_FINISHED = "run.finished", "one line for the whole run: outcome, counts, bytes, seconds"
 
-    DELIVERY_STARTED = "delivery.started", "the plan is recorded and the first object is about to be sent"
+    DELIVERY_STARTED = "delivery.started", "the plan is recorded and sending begins"
     DELIVERY_FINISHED = (
         "delivery.finished",
         "one line for the whole delivery: outcome, counts, bytes, seconds, cause",
     )
-    DELIVERY_STILL_REFUSED = (
-        "delivery.still_refused",
-        "a blocked delivery was tried again: the customer does not let us in yet",
+    DELIVERY_STILL_BLOCKED = (
+        "delivery.still_blocked",
+        "a blocked delivery was retried: the customer still denies access",
     )
 
     OBJECT_DELIVERED = "object.delivered", "one object has its receipt (debug)"
-    OBJECT_FAILED = "object.failed", "one object did not get through; the others go on"
+    OBJECT_FAILED = "object.failed", "one object failed; the others go on"
     OBJECT_GONE = (
         "object.gone",
-        "an object that was delivered is not in the bucket as we put it: it is sent again, or left out",
+        "a delivered object is missing or changed in the bucket: it is sent again, or left out",
     )
     LISTING_REFUSED = (
         "listing.refused",
-        "the role may not list the period's keys; each object is looked at by itself",
+        "the role may not list the period's keys; each object is checked by itself",
     )
-    OBJECT_RETRIED = "object.retried", "one object is sent once more after a passing failure"
+    OBJECT_RETRIED = "object.retried", "one object is sent again after a transient failure"
 
-    SOURCE_PROBLEM = "source.problem", "a file that cannot be delivered as it is, and why"
-    SOURCE_FAILED = (
-        "source.failed",
-        "a feed's files cannot be listed or read at all, or some of its periods cannot",
-    )
+    SOURCE_PROBLEM = "source.problem", "a file cannot be delivered as it is; the reason is in the line"
+    SOURCE_FAILED = "source.failed", "a feed's files, or some of its periods, cannot be listed or read"
 
     SESSION_OPENED = "session.opened", "a customer's role was assumed for one step"
-    SESSION_REFUSED = "session.refused", "a customer's role cannot be assumed; the causes are in the line"
-    KEYS_REPLACED = "keys.replaced", "our access key was refused, and another one was found in its place"
+    SESSION_REFUSED = "session.refused", "a customer's role cannot be assumed; likely causes are in the line"
+    CREDENTIALS_REPLACED = (
+        "credentials.replaced",
+        "our access key was refused, and a new one was found in its place",
+    )
 
     ACCESS_CHECKED = "access.checked", "one line for a whole check of a customer's access: outcome and causes"
-    ACCESS_CHANGED = "access.changed", "a probe of the access ended otherwise than the last time"
+    ACCESS_CHANGED = "access.changed", "a probe of the access gave another result than last time"
 
-    CUSTOMER_ONBOARDED = "customer.onboarded", "a sign-up was taken: the customer is pending and has its kit"
-    CUSTOMER_CONFIRMED = "customer.confirmed", "the access is as it should be: the customer is turned on"
+    CUSTOMER_ONBOARDED = (
+        "customer.onboarded",
+        "a sign-up was accepted: the customer is pending and has its setup kit",
+    )
+    CUSTOMER_CONFIRMED = "customer.confirmed", "the access is verified: the customer is active"
     CUSTOMER_NOT_CONFIRMED = (
         "customer.not_confirmed",
-        "somebody must act first: the customer is not turned on",
+        "the access is not as required: the customer stays pending",
     )
     CUSTOMER_CONFIRMED_ANYWAY = (
         "customer.confirmed_anyway",
-        "a person turned the customer on in spite of the findings; the reason is in the line",
+        "a person activated the customer despite findings; the reason is in the line",
     )
 
-    CLEANUP_STARTED = "cleanup.started", "a customer's expired objects are being looked for"
+    CLEANUP_STARTED = "cleanup.started", "a cleanup looks for a customer's expired objects"
     CLEANUP_UNCONFIRMED = (
         "cleanup.unconfirmed",
-        "nothing was removed: a person has to confirm this cleanup; why is in the line",
+        "nothing was deleted: a person has to confirm this cleanup; the reason is in the line",
     )
     CLEANUP_FINISHED = (
         "cleanup.finished",
-        "one line for the whole cleanup: outcome, removed, hidden, retained and changed objects, bytes",
+        "one line for the whole cleanup: outcome, deleted, hidden, retained and changed objects, bytes",
     )
     SUPERSEDED_REMOVED = (
         "superseded.removed",
-        "keys of a revision that was never published were removed after its successor: one line, by outcome",
+        "keys of an unpublished revision were deleted after its successor; one line by outcome",
     )
     SUPERSEDED_KEPT = (
         "superseded.kept",
-        "keys of a revision that was never published could not be removed; a later run or cleanup does",
+        "keys of an unpublished revision could not be deleted; a later run or cleanup tries again",
     )
     REMOVAL_REFUSED = (
         "removal.refused",
-        "an expired object stays: the bucket does not let it go, or somebody has changed it",
+        "an expired object stays: the bucket refuses to delete it, or somebody changed it",
     )
 
     MULTIPART_REFUSED = (
         "multipart.refused",
-        "the destination takes no parts; files up to 5 GiB are sent whole",
+        "the destination refuses multipart uploads; files up to 5 GiB are sent in one request",
     )
     MULTIPART_NOT_ABORTED = (
         "multipart.not_aborted",
-        "an upload could not be ended this time; it is tried again",
+        "an upload could not be aborted this time; it is tried again",
     )
-    MULTIPART_LEFT_BEHIND = (
-        "multipart.left_behind",
-        "we may not end an upload: only the customer's lifecycle rule cleans its parts up",
+    MULTIPART_ORPHANED = (
+        "multipart.orphaned",
+        "we may not abort an upload: only the customer's lifecycle rule removes its parts",
     )
 
     VERIFY_STARTED = "verify.started", "a customer's destination is being compared with the ledger"
     VERIFY_FOUND = (
         "verify.found",
-        "a key is not as it was delivered: which, how, who must act (the first hundred)",
+        "a key is not as it was delivered: which, how, who is responsible (the first hundred)",
     )
     VERIFY_FINISHED = "verify.finished", "one line for the whole verification: outcome, counts, seconds"
     MANIFEST_UNSIGNED = (
         "manifest.unsigned",
-        "the key that signs manifests cannot be read: deliveries go on, and their manifests are not signed",
+        "the key that signs manifests cannot be read: manifests go out unsigned",
     )
-    RECEIPT_SIGNED = "receipt.signed", "what a verification found was written to a file and signed"
+    RECEIPT_SIGNED = "receipt.signed", "the result of a verification was written to a file and signed"
     REPAIR_FINISHED = "repair.finished", "one line for a repair: what was delivered again, and what was not"
-    ADOPT_FINISHED = "adopt.finished", "one line for an adoption: what was taken back into the ledger"
+    ADOPT_FINISHED = "adopt.finished", "one line for an adoption: what was restored to the ledger"
     DELIVERY_ADOPTED = (
         "delivery.adopted",
-        "a delivery that only its manifest knew is in the ledger again, its objects proven one by one",
+        "a delivery known only from its manifest is in the ledger again; each object was verified",
     )
 
-    DAEMON_STARTED = "daemon.started", "the daemon works: version, customers, workers"
-    DAEMON_STOPPING = "daemon.stopping", "the daemon was asked to end: nothing begins any more"
-    DAEMON_STOPPED = "daemon.stopped", "the daemon has ended; what was cut short goes on at the next start"
-    WORKER_STARTED = "worker.started", "a worker of a fleet works: version, customers, places"
-    WORKER_STOPPING = "worker.stopping", "the worker was asked to end: it takes no turn any more"
-    WORKER_STOPPED = "worker.stopped", "the worker has ended; what was cut short goes on elsewhere"
-    CLOCK_SET_BACK = "clock.set_back", "this machine's clock was set back: ticks are counted anew from now"
-    OUTAGE_ENDED = "outage.ended", "no daemon worked for a while; what was missed is made up for"
-    PERIOD_PASSED_OVER = (
-        "period.passed_over",
-        "a period is not made up for after an outage, as the customer's catch_up says",
+    DAEMON_STARTED = "daemon.started", "the daemon runs: version, customers, slots"
+    DAEMON_STOPPING = "daemon.stopping", "the daemon was asked to stop: nothing new begins"
+    DAEMON_STOPPED = "daemon.stopped", "the daemon has stopped; interrupted work resumes at the next start"
+    WORKER_STARTED = "worker.started", "a worker of a fleet runs: version, customers, slots"
+    WORKER_STOPPING = "worker.stopping", "the worker was asked to stop: it takes no more jobs"
+    WORKER_STOPPED = "worker.stopped", "the worker has stopped; interrupted work resumes elsewhere"
+    CLOCK_SET_BACK = (
+        "clock.set_back",
+        "this machine's clock was set back: the schedule is counted anew from now",
     )
-    TROUBLE_BEGAN = "trouble.began", "something of ours stops all customers: told once, not by each"
-    TROUBLE_ENDED = "trouble.ended", "it is over: deliveries go on"
-    CUSTOMER_BROKEN_OFF = (
-        "customer.broken_off",
-        "the customer was refused or does not answer: its deliveries wait and are tried again by themselves",
+    DOWNTIME_ENDED = "downtime.ended", "no daemon ran for a while; what was missed is caught up"
+    PERIOD_SKIPPED = (
+        "period.skipped",
+        "a period is not caught up after a downtime, as the customer's catch_up says",
     )
-    CUSTOMER_RESUMED = "customer.resumed", "the customer is delivered to again, oldest period first"
-    TURN_STALLED = "turn.stalled", "a delivery makes no progress and gave its place to others (debug)"
-    TURN_TAKEN_OVER = "turn.taken_over", "a customer's worker is gone: its turn goes on with another"
-    TURN_HELD = "turn.held", "no daemon ticks: one must first say what `catch_up` makes up for"
-    WORKERS_MISSING = "workers.missing", "customers are due, and no worker lives that would take their turns"
-    END_NOT_NOTED = "end.not_noted", "the ledger could not be told of a process's end: it falls silent"
-    HOUSE_TAKEN = "house.taken", "of several daemons, this one cleans up and checks access from now on"
-    TURN_FAILED = "turn.failed", "a customer's turn ended without a delivery; the reason is in the line"
-    HOUSEKEEPING_FAILED = "housekeeping.failed", "a cleanup or an access check could not begin"
+    OUTAGE_BEGAN = "outage.began", "a problem of our own stops all customers: logged once, not for each"
+    OUTAGE_RECOVERED = "outage.recovered", "the problem is over: deliveries go on"
+    CUSTOMER_SUSPENDED = (
+        "customer.suspended",
+        "the customer refused us or does not answer: its deliveries wait and are retried",
+    )
+    CUSTOMER_RESUMED = "customer.resumed", "deliveries to the customer go on, oldest period first"
+    JOB_STALLED = "job.stalled", "a delivery makes no progress and gave its slot to others (debug)"
+    JOB_REASSIGNED = "job.reassigned", "a customer's worker is gone: another one takes its job"
+    JOB_HELD = "job.held", "no daemon ticks: one must first decide what `catch_up` catches up"
+    WORKERS_MISSING = "workers.missing", "customers are due, and no worker is running"
+    SHUTDOWN_NOT_RECORDED = "shutdown.not_recorded", "the ledger could not be told that a process ended"
+    MAINTENANCE_ELECTED = (
+        "maintenance.elected",
+        "of several daemons, this one does cleanups and access checks from now on",
+    )
+    JOB_FAILED = "job.failed", "a customer's job ended without a delivery; the reason is in the line"
+    MAINTENANCE_FAILED = "maintenance.failed", "a cleanup or an access check could not begin"
     TICK_FAILED = "tick.failed", "a look at who is due was cut short; the next one is soon"
-    WATCH_FAILED = "watch.failed", "health could not be computed this time, or an alert not be handled"
+    WATCH_FAILED = "watch.failed", "health could not be computed, or an alert not processed, this time"
     CONFIGURATION_RELOADED = "configuration.reloaded", "the files were read again and are in use"
-    CONFIGURATION_BROKEN = (
-        "configuration.broken",
-        "files have mistakes: what was in order before stays in use; the lines are in the event",
+    CONFIGURATION_INVALID = (
+        "configuration.invalid",
+        "files have mistakes: the previous configuration stays in use; the lines are in the event",
     )
-    CONFIGURATION_MENDED = "configuration.mended", "no file has a mistake any more"
+    CONFIGURATION_FIXED = "configuration.fixed", "no file has a mistake any more"
     CONFIGURATION_NEEDS_RESTART = (
         "configuration.needs_restart",
-        "these keys of service.yaml changed and are taken over at the next start only",
+        "these keys of service.yaml changed and take effect at the next start",
     )
     CONFIGURATION_NOT_WATCHED = (
         "configuration.not_watched",
-        "changes of files are not noticed by themselves here; SIGHUP reads them",
+        "changes of files are not noticed automatically here; send SIGHUP to reload",
     )
 
-    LEASE_LOST = "lease.lost", "another process has taken our work over; we write nothing more"
-    LEASE_NOT_RENEWED = "lease.not_renewed", "the lease could not be prolonged this time; it is tried again"
+    LEASE_LOST = "lease.lost", "another process took over our work; we write nothing more"
+    LEASE_NOT_RENEWED = "lease.not_renewed", "the lease could not be renewed this time; it is tried again"
 
-    ALERT_OPENED = "alert.opened", "something is wrong that somebody must act on: one line a cause"
-    ALERT_RESOLVED = "alert.resolved", "what an alert was opened for is well again"
-    ALERT_SENT = "alert.sent", "a channel took a message"
-    ALERT_NOT_SENT = "alert.not_sent", "a channel did not take a message; it is tried again"
+    ALERT_OPENED = "alert.opened", "something needs attention: one line for each cause"
+    ALERT_RESOLVED = "alert.resolved", "the cause of an alert is gone"
+    ALERT_SENT = "alert.sent", "a channel accepted a message"
+    ALERT_NOT_SENT = "alert.not_sent", "a channel did not accept a message; it is tried again"
     ALERTS_NOT_RECORDED = (
         "alerts.not_recorded",
-        "the ledger does not take what became of alerts: it is kept in memory until it does",
+        "the ledger does not accept the state of alerts: it is kept in memory until it does",
     )
-    NOTICE_PUT = "notice.put", "a customer was told of a late, paused or corrected delivery, in its bucket"
+    NOTICE_PUT = (
+        "notice.put",
+        "a notice of a late, paused or corrected delivery was put into the customer's bucket",
+    )
     NOTICE_NOT_PUT = (
         "notice.not_put",
-        "a notice for a customer did not get into its bucket; it is tried again",
+        "a notice could not be put into the customer's bucket; it is tried again",
     )
-    NOTICES_FAILED = "notices.failed", "what there is to tell customers could not be seen to this time"
-    HEARTBEAT_FAILED = "heartbeat.failed", "the heartbeat did not get through; the next one is tried in time"
+    NOTICES_FAILED = "notices.failed", "notices to customers could not be processed this time"
+    HEARTBEAT_FAILED = "heartbeat.failed", "the heartbeat was not accepted; the next one is tried in time"
 
     ENGINE_CHOSEN = "engine.chosen", "which transfer engine runs, and why"
-    LEDGER_MIGRATED = "ledger.migrated", "the ledger's tables were brought up to date"
-    LEDGER_AWAY = "ledger.away", "the database server does not answer: everybody waits for it, told once"
-    LEDGER_BACK = "ledger.back", "the database server answers again, and the work goes on"
+    LEDGER_MIGRATED = "ledger.migrated", "the ledger's tables were migrated"
+    LEDGER_UNAVAILABLE = (
+        "ledger.unavailable",
+        "the database server does not answer: all work waits for it; logged once",
+    )
+    LEDGER_RECOVERED = "ledger.recovered", "the database server answers again, and the work goes on"
 
     METRICS_INCOMPLETE = (
         "metrics.incomplete",
-        "the ledger could not be evaluated for a scrape, which then has only what is known without it",
+        "the ledger could not be evaluated for a scrape, which has only what is known without it",
     )
-    PAGE_STARTED = "page.started", "the status page is being served at this address"
+    PAGE_STARTED = "page.started", "the status page is served at this address"
 
-    DEFECT = "defect", "a mistake of this program, with its traceback; please report it"
+    DEFECT = "defect", "a defect of this program, with its traceback; please report it"

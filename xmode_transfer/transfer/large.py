@@ -261,7 +261,7 @@ class LargeObjects:
                 self._customer, Capabilities(abort=False, learned_at=self._bench.clock.now())
             )
             telemetry.warn(
-                Event.MULTIPART_LEFT_BEHIND,
+                Event.MULTIPART_ORPHANED,
                 key=upload.key,
                 upload_id=upload.upload_id,
                 size_bytes=self._sent_bytes(upload),

@@ -109,7 +109,7 @@ def test_a_healthy_customer() -> None:
     assert value("xmode_subscription_freshness_seconds", **place) == 12 * 3600
     assert value("xmode_subscription_fresh_until_timestamp_seconds", **place) == (NOW + 12 * HOUR).timestamp()
     assert value("xmode_subscription_periods_due", **place) is None
-    assert value("xmode_left_behind_bytes") == 0
+    assert value("xmode_orphaned_upload_bytes") == 0
     assert value("xmode_ledger_readable") == 1
     assert value("xmode_ledger_free_bytes") is None, "no room is known, so none is told"
 
@@ -128,7 +128,7 @@ def test_troubles_are_counted_by_cause_a_customer_once() -> None:
     two_feeds = a_customer("acme", refused("acme", "us-daily"), refused("acme", "eu-daily"))
     value = rendered(two_feeds, a_customer("globex", refused("globex")), a_customer("initech"))
     labels = {"health": "blocked", "cause": "role_refused", "responsible": "customer"}
-    assert value("xmode_customers_troubled", **labels) == 2
+    assert value("xmode_customers_unhealthy", **labels) == 2
     assert value("xmode_backlog_bytes") == 1_500
     assert value("xmode_periods_due") == 6
     place = {"customer": "acme", "feed": "eu-daily"}
@@ -144,10 +144,10 @@ def test_cares_and_the_services_own_troubles() -> None:
         "acme", a_subscription("acme"), cares=(care,), left_behind=LeftBehind(3, 12_000, NOW, 3)
     )
     value = rendered(customer, cares=(ours,), ledger_free_bytes=9)
-    assert value("xmode_customers_with_care", cause="left_behind", responsible="customer") == 1
-    assert value("xmode_service_trouble", cause="vendor_identity", responsible="vendor") == 1
-    assert value("xmode_customer_left_behind_bytes", customer="acme") == 12_000
-    assert value("xmode_left_behind_bytes") == 12_000
+    assert value("xmode_customers_with_warnings", cause="left_behind", responsible="customer") == 1
+    assert value("xmode_service_issues", cause="vendor_identity", responsible="vendor") == 1
+    assert value("xmode_customer_orphaned_upload_bytes", customer="acme") == 12_000
+    assert value("xmode_orphaned_upload_bytes") == 12_000
     assert value("xmode_ledger_free_bytes") == 9
 
 
@@ -156,14 +156,14 @@ def test_a_broken_customer_has_a_word_and_a_cause() -> None:
     value = rendered(CustomerHealth("acme", "acme", Health.BROKEN, (trouble,)))
     assert value("xmode_customer_health", customer="acme", health="broken") == 1
     assert (
-        value("xmode_customers_troubled", health="broken", cause="config_invalid", responsible="vendor") == 1
+        value("xmode_customers_unhealthy", health="broken", cause="config_invalid", responsible="vendor") == 1
     )
 
 
 def test_the_daemons_pulse() -> None:
     value = rendered()
     assert value("xmode_daemon_ticked_timestamp_seconds") == NOW.timestamp()
-    assert (value("xmode_daemon_workers"), value("xmode_daemon_workers_busy")) == (8, 3)
+    assert (value("xmode_daemon_slots"), value("xmode_daemon_slots_busy")) == (8, 3)
     assert value("xmode_daemon_customers", state="running") == 1
     assert value("xmode_daemon_customers", state="queued") == 0
     assert value("xmode_daemon_stopping") == 0
@@ -182,7 +182,7 @@ def test_what_the_process_has_sent() -> None:
     samples = scraped(render())
     assert samples["xmode_objects_total", (("outcome", "delivered"),)] == 2
     assert samples["xmode_object_bytes_total", (("outcome", "delivered"),)] == 30
-    assert samples["xmode_deliveries_begun_total", ()] == 1
+    assert samples["xmode_deliveries_started_total", ()] == 1
     assert not any(name.startswith("xmode_daemon") for name, _ in samples), "no daemon, no pulse"
 
 
@@ -258,15 +258,15 @@ def test_the_workers_of_a_fleet() -> None:
         dict(labels)["state"]: n for (name, labels), n in samples.items() if name == "xmode_fleet_workers"
     }
     assert states == {"working": 2, "stopping": 1, "troubled": 1, "silent": 1}
-    assert samples["xmode_fleet_places", ()] == 16
-    assert samples["xmode_fleet_places_busy", ()] == 9
-    assert samples["xmode_fleet_turns_waiting", ()] == 3
+    assert samples["xmode_fleet_slots", ()] == 16
+    assert samples["xmode_fleet_slots_busy", ()] == 9
+    assert samples["xmode_fleet_jobs_stalled", ()] == 3
 
 
 def test_no_workers_are_told_as_none() -> None:
     samples = scraped(fleet_of(OneFleet(), MemoryClock(NOW))())
     assert samples["xmode_fleet_workers", (("state", "working"),)] == 0
-    assert samples["xmode_fleet_places", ()] == 0
+    assert samples["xmode_fleet_slots", ()] == 0
     assert not any(
         name.startswith("xmode_fleet")
         for name, _ in scraped(renderer(lambda: Assessment(NOW, ()), MemoryClock(NOW))())
@@ -293,7 +293,9 @@ def test_scrapes_share_one_evaluation_for_a_while() -> None:
 def test_labels_from_files_cannot_break_the_format() -> None:
     trouble = Trouble('od"d\ncause', Responsible.VENDOR, "", "", NOW)
     value = rendered(a_customer("acme", a_subscription("acme", health=Health.FAILING, trouble=trouble)))
-    assert value("xmode_customers_troubled", health="failing", cause='od"d\ncause', responsible="vendor") == 1
+    assert (
+        value("xmode_customers_unhealthy", health="failing", cause='od"d\ncause', responsible="vendor") == 1
+    )
 
 
 def test_every_metric_is_documented_and_named_as_prometheus_wants() -> None:

@@ -93,14 +93,14 @@ class Patience:
             if self._away_since is not None:
                 return
             self._away_since = since
-        telemetry.log(telemetry.Event.LEDGER_AWAY, ledger=self._where, **error.log_context())
+        telemetry.log(telemetry.Event.LEDGER_UNAVAILABLE, ledger=self._where, **error.log_context())
 
     def _tell_the_end(self) -> None:
         with self._door:
             since, self._away_since = self._away_since, None
         if since is not None:
             telemetry.log(
-                telemetry.Event.LEDGER_BACK,
+                telemetry.Event.LEDGER_RECOVERED,
                 ledger=self._where,
                 seconds=round(time.monotonic() - since, 1),
             )

@@ -52,21 +52,21 @@ LEDGER_FREE = Described("xmode_ledger_free_bytes", "Room left on the ledger's di
 LEDGER_USED = Described("xmode_ledger_used_bytes", "Room that the ledger takes.")
 CUSTOMERS = Described("xmode_customers", "Customers by health.", ("health",))
 TROUBLED = Described(
-    "xmode_customers_troubled",
-    "Customers that something keeps from being delivered to, by the word and the cause.",
+    "xmode_customers_unhealthy",
+    "Customers whose deliveries do not work, by health and cause.",
     ("health", "cause", "responsible"),
 )
 CARES = Described(
-    "xmode_customers_with_care",
-    "Customers with something to look after that stops no delivery yet, by cause.",
+    "xmode_customers_with_warnings",
+    "Customers with a warning that stops no delivery yet, by cause.",
     ("cause", "responsible"),
 )
 SERVICE_TROUBLES = Described(
-    "xmode_service_trouble", "1 for each trouble of the service as a whole.", ("cause", "responsible")
+    "xmode_service_issues", "1 for each issue of the service as a whole.", ("cause", "responsible")
 )
 ALERTS_OPEN = Described("xmode_alerts_open", "Open alerts by cause.", ("cause",))
 LEFT_BEHIND = Described(
-    "xmode_left_behind_bytes", "Parts of uploads that we may not abort, in all customers' buckets."
+    "xmode_orphaned_upload_bytes", "Parts of uploads that we may not abort, in all customers' buckets."
 )
 BACKLOG = Described(
     "xmode_backlog_bytes", "Bytes of the deliveries that were planned, as far as they have no receipt yet."
@@ -85,7 +85,7 @@ CUSTOMER_HEALTH = Described(
     "xmode_customer_health", "Always 1; the customer's health is the label.", ("customer", "health")
 )
 CUSTOMER_LEFT_BEHIND = Described(
-    "xmode_customer_left_behind_bytes", "Parts left behind, where there are some.", ("customer",)
+    "xmode_customer_orphaned_upload_bytes", "Parts of orphaned uploads, where there are some.", ("customer",)
 )
 DELIVERED = Described(
     "xmode_subscription_delivered_timestamp_seconds",
@@ -120,9 +120,9 @@ SUBSCRIPTION_BACKLOG = Described(
 STARTED = Described("xmode_daemon_started_timestamp_seconds", "When this daemon was started.")
 TICKED = Described("xmode_daemon_ticked_timestamp_seconds", "When its clock last ticked.")
 STOPPING = Described("xmode_daemon_stopping", "1 while it ends what it does and takes nothing new, else 0.")
-WORKERS = Described("xmode_daemon_workers", "How many customers it can deliver to at once.")
-BUSY = Described("xmode_daemon_workers_busy", "How many it is delivering to: deliveries in flight.")
-TURNS = Described("xmode_daemon_customers", "Active customers by where they stand in its round.", ("state",))
+WORKERS = Described("xmode_daemon_slots", "How many customers it can deliver to at once: its slots.")
+BUSY = Described("xmode_daemon_slots_busy", "How many slots are in use: deliveries in flight.")
+TURNS = Described("xmode_daemon_customers", "Active customers by their state in the queue.", ("state",))
 CONFIGURATION_LOADED = Described(
     "xmode_configuration_loaded_timestamp_seconds", "When the configuration that is in use was read."
 )
@@ -131,17 +131,17 @@ CONFIGURATION_PROBLEMS = Described(
 )
 
 FLEET_CUSTOMERS = Described(
-    "xmode_fleet_customers", "Customers by where they stand in the round of the whole fleet.", ("state",)
+    "xmode_fleet_customers", "Customers by their state in the queue of the whole fleet.", ("state",)
 )
 FLEET_OLDEST = Described(
     "xmode_fleet_queued_oldest_seconds",
-    "How long the customer has waited that has been queued longest, without those that are broken off.",
+    "How long the longest queued customer has waited, without those that are suspended.",
 )
-FLEET_WORKERS = Described("xmode_fleet_workers", "Worker processes by how they are.", ("state",))
-FLEET_PLACES = Described("xmode_fleet_places", "How many turns the workers that work can take at once.")
-FLEET_BUSY = Described("xmode_fleet_places_busy", "How many of these are taken.")
+FLEET_WORKERS = Described("xmode_fleet_workers", "Worker processes by state.", ("state",))
+FLEET_PLACES = Described("xmode_fleet_slots", "How many jobs the running workers can take at once.")
+FLEET_BUSY = Described("xmode_fleet_slots_busy", "How many of these slots are in use.")
 FLEET_WAITING = Described(
-    "xmode_fleet_turns_waiting", "Turns that make no progress and wait beside the workers' places."
+    "xmode_fleet_jobs_stalled", "Jobs that make no progress and wait outside the workers' slots."
 )
 
 OBJECTS = Described(
@@ -150,6 +150,6 @@ OBJECTS = Described(
 OBJECT_BYTES = Described(
     "xmode_object_bytes_total", "Bytes of the objects that this process was done with.", ("outcome",)
 )
-BEGUN = Described("xmode_deliveries_begun_total", "Deliveries and cleanups that this process has begun.")
+BEGUN = Described("xmode_deliveries_started_total", "Deliveries and cleanups that this process has started.")
 
 CATALOGUE: tuple[Described, ...] = tuple(item for item in list(globals().values()) if type(item) is Described)
