@@ -75,7 +75,7 @@ def take(url: str, holder: str, threads: int, names: list[str], answer: Connecti
 
     def one(name: str) -> None:
         start = time.perf_counter()
-        job = queue.next(holder, TTL_SECONDS, broken_off=False)
+        job = queue.next(holder, TTL_SECONDS, suspended=False)
         began.append(time.perf_counter() - start)
         if job is None:
             raise SystemExit(f"{name} was not queued")

@@ -377,7 +377,7 @@ def _turns(names: list[str], now: datetime) -> Iterator[QueueEntry]:
         elif name == "initech":
             yield QueueEntry(
                 name,
-                JobState.BROKEN_OFF,
+                JobState.SUSPENDED,
                 now - timedelta(hours=3),
                 now + timedelta(minutes=48),
                 "us-daily",

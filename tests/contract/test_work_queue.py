@@ -13,7 +13,7 @@ import pytest
 from tests.fakes import MemoryClock
 from xmode_transfer.ledger import Ledger, open_ledger, processes
 from xmode_transfer.ledger import work_queue as fleet_module
-from xmode_transfer.ledger.job_statements import BROKEN_OFF
+from xmode_transfer.ledger.job_statements import SUSPENDED
 from xmode_transfer.ledger.work_queue import REBASE_ABOVE, SETTLING_SECONDS
 from xmode_transfer.model.errors import LeaseLost, LedgerError
 from xmode_transfer.model.jobs import (
@@ -50,7 +50,7 @@ class Queued(NamedTuple):
 
     customer: str
     priority: int
-    broken_off: bool
+    suspended: bool
 
 
 @dataclass
@@ -68,13 +68,13 @@ class Case:
     def enqueue(self, *names: str) -> None:
         self.queue.enqueue([JobRequest(name) for name in names])
 
-    def next(self, *, broken_off: bool = False, holder: str = HOLDER, ttl_seconds: float = TTL) -> Job | None:
-        return self.queue.next(holder, ttl_seconds, broken_off=broken_off)
+    def next(self, *, suspended: bool = False, holder: str = HOLDER, ttl_seconds: float = TTL) -> Job | None:
+        return self.queue.next(holder, ttl_seconds, suspended=suspended)
 
     def begin(self, name: str, holder: str = HOLDER, ttl_seconds: float = TTL) -> Job:
         """The job of the customer begins, who is the first of its queue."""
-        for broken_off in (False, True):
-            job = self.next(broken_off=broken_off, holder=holder, ttl_seconds=ttl_seconds)
+        for suspended in (False, True):
+            job = self.next(suspended=suspended, holder=holder, ttl_seconds=ttl_seconds)
             if job is not None:
                 assert job.customer == name
                 return job
@@ -126,7 +126,7 @@ def _over_procrastinate(url: str) -> Iterator[Case]:
             "AND NOT EXISTS (SELECT FROM procrastinate_jobs WHERE lock = job.lock AND status = 'doing')",
             name,
         )
-        return Queued(name, found[0][0], found[0][1] == BROKEN_OFF) if found else None
+        return Queued(name, found[0][0], found[0][1] == SUSPENDED) if found else None
 
     def later(seconds: float) -> None:
         clock.advance(seconds)
@@ -178,7 +178,7 @@ def test_the_seated_rest_until_they_are_called(case: Case, queue: WorkQueue) -> 
     case.enqueue("acme")
     entry = case.entry("acme")
     assert (entry.state, entry.holder, entry.ended) == (JobState.QUEUED, None, 0)
-    assert case.queued("acme") == Queued("acme", 0, broken_off=False)
+    assert case.queued("acme") == Queued("acme", 0, suspended=False)
 
 
 def test_nobody_is_queued_who_does_not_take_part(case: Case, queue: WorkQueue) -> None:
@@ -229,7 +229,7 @@ def test_who_comes_back_before_its_turn_has_ended_stays(case: Case, queue: WorkQ
 def test_what_is_known_counts_of_customers_that_are_new(case: Case, queue: WorkQueue) -> None:
     known = QueueEntry(
         "delta",
-        JobState.BROKEN_OFF,
+        JobState.SUSPENDED,
         NOW - timedelta(days=1),
         next_at=NOW,
         feed="us-daily",
@@ -246,7 +246,7 @@ def test_what_is_known_counts_of_customers_that_are_new(case: Case, queue: WorkQ
     case.enqueue("delta")
     queued = case.queued("delta")
     assert queued is not None
-    assert queued.broken_off
+    assert queued.suspended
     queue.done(case.begin("delta"), DONE)
     queue.register(weights, [other])
     assert case.state("delta") is JobState.RESTING
@@ -263,7 +263,7 @@ def test_a_customer_has_one_turn_at_a_time(case: Case, queue: WorkQueue) -> None
     assert (job.skip_backoff, job.follows, job.reread_at) == (False, 0, None)
     entry = case.entry("acme")
     assert (entry.state, entry.holder) == (JobState.RUNNING, HOLDER)
-    assert case.another().next("host-b", TTL, broken_off=False) is None
+    assert case.another().next("host-b", TTL, suspended=False) is None
     assert case.queued("acme") is None
 
 
@@ -275,7 +275,7 @@ def test_two_workers_with_one_job_do_not_both_begin(case: Case, queue: WorkQueue
 
         def begin(number: int, barrier: threading.Barrier = barrier) -> Job | None:
             barrier.wait()
-            return others[number].next(f"host-{number}", TTL, broken_off=False)
+            return others[number].next(f"host-{number}", TTL, suspended=False)
 
         with ThreadPoolExecutor(len(others)) as pool:
             jobs = [job for job in pool.map(begin, range(len(others))) if job]
@@ -299,7 +299,7 @@ def test_a_turn_that_has_more_to_do_is_queued_again(case: Case, queue: WorkQueue
     assert (entry.state, entry.again, entry.looked, entry.holder) == (JobState.QUEUED, True, False, None)
     assert entry.ended == job.lease.generation
     assert case.queued("acme") == Queued(
-        "acme", priority(1, backfill=False), broken_off=False
+        "acme", priority(1, backfill=False), suspended=False
     )  # it has had a entry
     assert case.begin("acme").follows == job.lease.generation
 
@@ -364,19 +364,19 @@ def test_a_broken_off_customer_waits_apart_from_the_others(case: Case, queue: Wo
     case.enqueue("acme")
     queue.done(case.begin("acme"), REFUSED)
     entry = case.entry("acme")
-    assert entry.state is JobState.BROKEN_OFF
+    assert entry.state is JobState.SUSPENDED
     assert (entry.reason, entry.refused, entry.next_at) == (REFUSED.reason, True, REFUSED.next_at)
     assert (entry.feed, entry.period) == ("us-daily", "2026-11-22")
     assert case.queued("acme") is None
     case.enqueue("acme")
     queued = case.queued("acme")
     assert queued is not None
-    assert queued.broken_off
+    assert queued.suspended
     assert queue.beat(a_worker()).queued == 0  # the regular queue
     queue.done(case.begin("acme"), MORE)
     queued = case.queued("acme")
     assert queued is not None
-    assert not queued.broken_off
+    assert not queued.suspended
     assert queue.beat(a_worker()).queued == 1
 
 
@@ -453,16 +453,16 @@ def test_live_work_raises_a_backfill_that_is_queued(
 ) -> None:
     case.enqueue("acme")
     queue.done(case.begin("acme"), BACKFILL)
-    assert case.queued("acme") == Queued("acme", priority(1, backfill=True), broken_off=False)
+    assert case.queued("acme") == Queued("acme", priority(1, backfill=True), suspended=False)
     case.enqueue("acme", "ceta")
-    assert case.queued("acme") == Queued("acme", priority(1, backfill=True), broken_off=False)
+    assert case.queued("acme") == Queued("acme", priority(1, backfill=True), suspended=False)
     queue.done(case.begin("ceta"), DONE)
     queue.enqueue([request_])
-    assert case.queued("acme") == Queued("acme", priority(1, backfill=False), broken_off=False)
+    assert case.queued("acme") == Queued("acme", priority(1, backfill=False), suspended=False)
     job = case.begin("acme")
     assert (job.skip_backoff, job.serving_at) == (request_.skip_backoff, request_.serving_at)
     queue.done(job, BACKFILL)  # the next one is not for that request
-    assert case.queued("acme") == Queued("acme", priority(2, backfill=True), broken_off=False)
+    assert case.queued("acme") == Queued("acme", priority(2, backfill=True), suspended=False)
 
 
 def test_who_has_rested_comes_back_without_a_credit(case: Case, queue: WorkQueue) -> None:
@@ -621,7 +621,7 @@ def test_whoever_follows_the_snapshots_ends_up_with_what_is_true_and_hears_each_
         for step in range(24):
             queue = processes_[number]
             queue.enqueue([JobRequest(names[(step * 5 + number * 3) % len(names)])])
-            job = queue.next(f"host-{number}", TTL, broken_off=False)
+            job = queue.next(f"host-{number}", TTL, suspended=False)
             if job is not None:
                 queue.done(job, DONE)
                 ends.append((job.customer, job.lease.generation))
@@ -696,8 +696,8 @@ def test_the_clock_is_put_back_with_those_who_are_queued(postgres_url: str) -> N
     execute(case.ledger, "UPDATE queue_clock SET clock = %s", far)
     case.enqueue("beta", "ceta")
     assert case.queue.reap() == []
-    assert case.queued("beta") == Queued("beta", priority(2, backfill=False), broken_off=False)
-    assert case.queued("ceta") == Queued("ceta", 0, broken_off=False)
+    assert case.queued("beta") == Queued("beta", priority(2, backfill=False), suspended=False)
+    assert case.queued("ceta") == Queued("ceta", 0, suspended=False)
     spent = execute(case.ledger, "SELECT customer, spent FROM queue_customers ORDER BY 1")
     assert spent == [("acme", 0), ("beta", 2), ("ceta", 0), ("delta", 0)]
     assert execute(case.ledger, "SELECT clock FROM queue_clock") == [(0,)]

@@ -108,7 +108,7 @@ class Process:
         time.sleep(0.02)
 
     def turn(self, chance: random.Random) -> None:
-        job = self.queue.next(self.holder, TTL_SECONDS, broken_off=False)
+        job = self.queue.next(self.holder, TTL_SECONDS, suspended=False)
         if job is None:
             time.sleep(0.01)
             return

@@ -208,12 +208,12 @@ def test_what_was_written_when_the_answer_of_a_commit_was_lost_is_there_once(
     queue, begun = ledger.queue, []
     once(lambda: queue.register({"acme": 1}))
     once(lambda: queue.enqueue([JobRequest("acme", True)]))
-    once(lambda: begun.append(queue.next(ELSEWHERE, 600, broken_off=False)))
+    once(lambda: begun.append(queue.next(ELSEWHERE, 600, suspended=False)))
     (job,) = begun
     assert job is not None
     assert (job.customer, job.skip_backoff) == ("acme", True)
     once(lambda: queue.done(job, JobResult(again=True)))
-    once(lambda: begun.append(queue.next(ELSEWHERE, 600, broken_off=False)))
+    once(lambda: begun.append(queue.next(ELSEWHERE, 600, suspended=False)))
     _, again = begun
     assert again is not None
     once(lambda: queue.done(again, JobResult(looked=True)))

@@ -40,7 +40,7 @@ def ledgers(postgres_url: str) -> Iterator[Callable[[], Ledger]]:
 def drained(queue: WorkQueue) -> list[str]:
     """Whose jobs were queued, in their order."""
     names = []
-    while (job := queue.next("worker", TTL, broken_off=False)) is not None:
+    while (job := queue.next("worker", TTL, suspended=False)) is not None:
         queue.done(job, JobResult(looked=True))
         names.append(job.customer)
     return names
@@ -71,7 +71,7 @@ def test_many_that_take_at_once_take_each_job_once(ledgers: Callable[[], Ledger]
 
     def take(number: int) -> list[Job]:
         found = []
-        while (job := queues[number].next(f"host-{number}", TTL, broken_off=False)) is not None:
+        while (job := queues[number].next(f"host-{number}", TTL, suspended=False)) is not None:
             found.append(job)
         return found
 

@@ -30,7 +30,7 @@ def work_of(found: Assessment) -> Work:
 
     A period that waits is taken to be as large as the newest delivery of its subscription, and of one that
     has none, as those of the feed's other customers on average. Left out is what no worker can help:
-    customers that are broken off, and subscriptions whose deliveries fail.
+    customers that are suspended, and subscriptions whose deliveries fail.
     """
     usual = _usual_bytes(found)
     size, oldest = 0, None

@@ -158,7 +158,7 @@ def _run(opened: Opened, verification: "Verification", report: "_Report", file: 
                 signed.count(checked)
     except XmodeError as error:
         with opened.progress.hidden():
-            return report.broken_off(verified, error)
+            return report.cut_short(verified, error)
     if file is not None and (signed.keys or not verified.keys):
         file.sign(signed.summary(bench.clock.now()))
     elif file is not None:
@@ -194,7 +194,7 @@ def _receipt_file(configuration: "Configuration", path: Path) -> "ReceiptFile":
 
 
 class _Report:
-    """Told key by key; ``done`` or ``broken_off`` comes last and answers the exit code."""
+    """Told key by key; ``done`` or ``cut_short`` comes last and answers the exit code."""
 
     def __init__(self, customer: Customer, scope: Scope, *, as_json: bool) -> None:
         self.repaired: Repaired | None = None
@@ -225,7 +225,7 @@ class _Report:
         terminal.say(finding.known.key, label=terminal.state(finding.flaw, _INDENT))
         terminal.say(finding.message, indent=_INDENT)
 
-    def broken_off(self, verified: "Verified", error: XmodeError) -> int:
+    def cut_short(self, verified: "Verified", error: XmodeError) -> int:
         """It ended early: nothing is said of the keys that were not looked at."""
         if not self._as_json:
             terminal.say(f"stopped after {looks.count(verified.keys, 'key')}")

@@ -10,13 +10,13 @@ from xmode_transfer.ledger.tables.base import Time
 from xmode_transfer.model.jobs import BACKFILL_HANDICAP, PRIORITY_STEPS
 
 REGULAR = "regular"
-BROKEN_OFF = "broken_off"
-"""The queue of customers that are broken off, whose jobs may hang."""
+SUSPENDED = "suspended"
+"""The queue of customers that are suspended, whose jobs may hang."""
 
 # ``tag`` is what the customer counts as having had when it is queued; it stays when that is asked for again.
 ENQUEUE = text("""
     INSERT INTO procrastinate_jobs AS job (queue_name, task_name, priority, lock, queueing_lock, args)
-    SELECT CASE WHEN reason = '' THEN :regular ELSE :broken_off END, 'deliver',
+    SELECT CASE WHEN reason = '' THEN :regular ELSE :suspended END, 'deliver',
         -floor((tag + CASE WHEN backfill AND NOT live THEN :handicap ELSE 0 END) * :steps)::integer,
         customer, customer, jsonb_build_object('tag', tag, 'live', live, 'skip_backoff', skip_backoff,
             'serving_at', asked.serving_at, 'queued_at', CAST(:now AS text))
@@ -37,7 +37,7 @@ ENQUEUE = text("""
     bindparam("serving_at", type_=ARRAY(TEXT)),
     bindparam("live", type_=ARRAY(Boolean)),
     regular=REGULAR,
-    broken_off=BROKEN_OFF,
+    suspended=SUSPENDED,
     handicap=BACKFILL_HANDICAP,
     steps=PRIORITY_STEPS,
 )

@@ -221,7 +221,7 @@ class ProcrastinateQueue(Subject):
 
     # --- Workers
 
-    def next(self, holder: str, ttl_seconds: float, *, broken_off: bool) -> Job | None:
+    def next(self, holder: str, ttl_seconds: float, *, suspended: bool) -> Job | None:
         begun: list[Job] = []  # what an attempt wrote whose commit was not answered
 
         def action(connection: Connection) -> Job | None:
@@ -235,7 +235,7 @@ class ProcrastinateQueue(Subject):
                     return job
             return None
 
-        queue = {"queue": sql.BROKEN_OFF if broken_off else sql.REGULAR}
+        queue = {"queue": sql.SUSPENDED if suspended else sql.REGULAR}
         presence = self._database.presence(holder)
         return self._alone(action)
 
@@ -270,7 +270,7 @@ class ProcrastinateQueue(Subject):
         connection.execute(
             sql.BEGUN, {"id": row.id, "holder": holder, "generation": lease.generation, "now": now}
         )
-        if row.queue_name == sql.REGULAR:  # what one that is broken off has had says nothing about the others
+        if row.queue_name == sql.REGULAR:  # what one that is suspended has had says nothing about the others
             connection.execute(sql.MOVE_CLOCK, {"tag": row.tag})
         serving = [at for at in (row.serving_at, known.serving_at) if at is not None]
         return Job(
@@ -358,7 +358,7 @@ def _request_of(row: Any) -> JobRequest:
 
 
 def _entry_of(row: Any) -> QueueEntry:
-    state = JobState.BROKEN_OFF if row.reason else JobState.RESTING
+    state = JobState.SUSPENDED if row.reason else JobState.RESTING
     entry = ENTRY.record(row, customer=row.customer, state=state, holder=row.holder)
     if row.begun_at is not None:
         return replace(entry, state=JobState.RUNNING, since_at=row.begun_at)

@@ -37,7 +37,7 @@ class JobState(StrEnum):
     RESTING = "resting"  # nothing is due before its next time
     QUEUED = "queued"  # it is due, and waits for a slot
     RUNNING = "running"  # a worker delivers one of its periods
-    BROKEN_OFF = "broken_off"  # the last try was refused or failed: it is tried again at its next time
+    SUSPENDED = "suspended"  # the last try was refused or failed: it is tried again at its next time
 
 
 def customer_lease(customer: str) -> str:
@@ -109,7 +109,7 @@ class Job:
 class JobResult:
     """What a job came to. ``again``: there is more to deliver at once. ``looked``: everything that was due at
     the last look is delivered or noted. ``next_at``: when something that failed may be tried again.
-    ``reason``: why the customer is broken off, if it is; ``refused`` when it is the customer who must act.
+    ``reason``: why the customer is suspended, if it is; ``refused`` when it is the customer who must act.
     ``backfill``: what is still due reaches far back. ``reread_at`` as in ``Job``."""
 
     again: bool = False
@@ -149,7 +149,7 @@ class QueueEntry:
         """What is known of the customer when the job has ended and none is queued."""
         return QueueEntry(
             customer=job.customer,
-            state=JobState.BROKEN_OFF if result.reason else JobState.RESTING,
+            state=JobState.SUSPENDED if result.reason else JobState.RESTING,
             since_at=now,
             next_at=result.next_at,
             feed=result.feed,
@@ -166,7 +166,7 @@ class QueueEntry:
 class WorkerRecord:
     """One life of a worker process, brought up to date every few seconds. ``places`` is how many jobs it
     takes at once, ``busy`` how many it has, ``waiting`` how many more make no progress or belong to customers
-    that are broken off. ``trouble`` is one sentence on what of ours keeps it from taking jobs; ``gone`` when
+    that are suspended. ``trouble`` is one sentence on what of ours keeps it from taking jobs; ``gone`` when
     its process is known to have ended without a word."""
 
     holder: str
@@ -188,7 +188,7 @@ class WorkerRecord:
 @dataclass(frozen=True, slots=True)
 class FleetStatus:
     """What a worker is told when it gives a sign of life: how many workers live (itself included), how many
-    customers are queued that are not broken off, and which of its own jobs are to be stopped where they can
+    customers are queued that are not suspended, and which of its own jobs are to be stopped where they can
     be resumed."""
 
     workers: int

@@ -52,8 +52,8 @@ class WorkQueue(Protocol):
 
     # --- workers
 
-    def next(self, holder: str, ttl_seconds: float, *, broken_off: bool) -> Job | None:
-        """Takes the most urgent job, of customers that get on or of those that are ``broken_off``. None when
+    def next(self, holder: str, ttl_seconds: float, *, suspended: bool) -> Job | None:
+        """Takes the most urgent job, of customers that get on or of those that are ``suspended``. None when
         there is none. A customer to whom a ``run`` delivers is passed over, and comes again a few seconds
         later."""
         ...

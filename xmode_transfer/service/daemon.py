@@ -189,7 +189,7 @@ class Daemon:
             return
         is_queued = entry.state is JobState.QUEUED
         may_retry = entry.next_at is not None and (entry.next_at <= now or entry.since_at > now)
-        if entry.state is JobState.BROKEN_OFF:
+        if entry.state is JobState.SUSPENDED:
             if may_retry:
                 self._scheduler.enqueue(name)
             return
@@ -275,14 +275,14 @@ class Daemon:
     def _checked(self, report: AccessReport) -> None:
         """A check that finds all in order is a reason to try again at once."""
         entry = self._scheduler.entry(report.customer)
-        if report.outcome == "ok" and entry is not None and entry.state is JobState.BROKEN_OFF:
+        if report.outcome == "ok" and entry is not None and entry.state is JobState.SUSPENDED:
             self._scheduler.enqueue(report.customer, skip_backoff=True)
 
     # --- The configuration -------------------------------------------------------------------------------
 
     def reload(self, *, hurry: bool = False) -> None:
         """Reads the files again and takes over what is in order. ``hurry`` when a person asked for it: then
-        those who are broken off are tried at once."""
+        those who are suspended are tried at once."""
         before = self._active
         self._active = read_again(before, self._read, self._bench.clock.now())
         configuration = self._active.configuration
@@ -299,7 +299,7 @@ class Daemon:
         self._register()
         for entry in self._scheduler.entries():
             old, new = (c.customers.get(entry.customer) for c in (before.configuration, configuration))
-            if entry.state is JobState.BROKEN_OFF and (hurry or old != new):
+            if entry.state is JobState.SUSPENDED and (hurry or old != new):
                 self._scheduler.enqueue(entry.customer, skip_backoff=True)
 
     def _register(self, known: Sequence[QueueEntry] = ()) -> None:

@@ -92,7 +92,7 @@ class LocalQueue:
         self._workers: dict[str, WorkerRecord] = {}
         self._virtual_time = 0.0
         self._number = 0
-        self._heaps: dict[bool, list[tuple[tuple[int, int], str]]] = {False: [], True: []}  # by broken off
+        self._heaps: dict[bool, list[tuple[tuple[int, int], str]]] = {False: [], True: []}  # by suspended
         self._busy: dict[str, float] = {}  # until when a customer is not tried, in monotonic seconds
 
     # --- Daemons
@@ -173,11 +173,11 @@ class LocalQueue:
 
     # --- Workers
 
-    def next(self, holder: str, ttl_seconds: float, *, broken_off: bool) -> Job | None:
+    def next(self, holder: str, ttl_seconds: float, *, suspended: bool) -> Job | None:
         with self._beginning:
             while True:
                 with self._lock:
-                    name = self._first(self._heaps[broken_off])
+                    name = self._first(self._heaps[suspended])
                 if name is None:
                     return None
                 try:
@@ -186,7 +186,7 @@ class LocalQueue:
                     self._busy[name] = self._clock.monotonic() + BUSY_SECONDS
                     continue
                 with self._lock:
-                    job = self._begin(name, lease, holder, moves_clock=not broken_off)
+                    job = self._begin(name, lease, holder, moves_clock=not suspended)
                 if job is not None:
                     return job
                 self._leases.release(lease)  # it was taken out of the queue meanwhile

@@ -48,7 +48,7 @@ class Slot(Enum):
     """Where a worker's job runs."""
 
     REGULAR = auto()
-    BROKEN_OFF = auto()  # its customer is
+    SUSPENDED = auto()  # its customer is
     STALLED = auto()  # it began in a regular slot and makes no progress
 
 

@@ -162,11 +162,11 @@ class Scheduler:
 
     def _hear(self, entries: Mapping[str, QueueEntry]) -> None:
         """Reports which jobs have ended. What ended before this daemon began is history, unless the customer
-        is broken off still."""
+        is suspended still."""
         heard, self._heard = self._heard, {name: entry.ended for name, entry in entries.items()}
         for name, entry in entries.items():
             before = 0 if heard is None else heard.get(name, 0)
-            if entry.ended == before or (heard is None and entry.state is not JobState.BROKEN_OFF):
+            if entry.ended == before or (heard is None and entry.state is not JobState.SUSPENDED):
                 continue
             try:
                 self._ended(entry)
@@ -230,7 +230,7 @@ def left_by_the_last(bench: Workbench) -> list[QueueEntry]:
     return [
         QueueEntry(
             name,
-            JobState.BROKEN_OFF if broke_off(delivery) else JobState.RESTING,
+            JobState.SUSPENDED if broke_off(delivery) else JobState.RESTING,
             min(delivery.updated_at, now),
             min(delivery.next_attempt_at or now, now + timedelta(days=1)),
             delivery.feed,

@@ -35,7 +35,7 @@ STALLED_SECONDS = 5.0
 """A job that has made no progress for so long is stalled: a destination that does not answer must not keep a
 slot from those who would."""
 WAITING_PLACES = 4
-"""Slots for customers that are broken off, and as many again for stalled jobs, for each regular one."""
+"""Slots for customers that are suspended, and as many again for stalled jobs, for each regular one."""
 _MEND_SECONDS = 5.0
 _MOST_WAITING = 256
 """Jobs of either kind that may wait for destinations that do not answer: each has a thread."""
@@ -69,7 +69,7 @@ class Worker:
         self.places = places or settings.cluster.places or settings.daemon.workers
         """Jobs at once of customers that get on."""
         self.waiting_places = min(_MOST_WAITING, WAITING_PLACES * self.places)
-        """The same for those who are broken off. The worker has room for as many again that began in a
+        """The same for those who are suspended. The worker has room for as many again that began in a
         regular slot and make no progress."""
         now = bench.clock.now()
         self._started_at = now
@@ -109,12 +109,12 @@ class Worker:
     def fetch(self) -> None:
         """Takes jobs, each on a thread of its own, as long as there are slots and customers for them. Does
         not wait for the jobs, and raises nothing."""
-        sizes = {Slot.REGULAR: self.places, Slot.BROKEN_OFF: self.waiting_places}
+        sizes = {Slot.REGULAR: self.places, Slot.SUSPENDED: self.waiting_places}
         try:
             for slot, size in sizes.items():
                 while self.takes_jobs and self._count(slot) < size:
-                    broken_off = slot is Slot.BROKEN_OFF
-                    job = self._queue.next(self._bench.holder, TTL_SECONDS, broken_off=broken_off)
+                    suspended = slot is Slot.SUSPENDED
+                    job = self._queue.next(self._bench.holder, TTL_SECONDS, suspended=suspended)
                     if job is None:
                         break
                     running = RunningJob.beginning(job, slot, self._bench)
@@ -143,8 +143,8 @@ class Worker:
 
     @property
     def waiting(self) -> int:
-        """How many jobs run besides: of broken off customers, and those that make no progress."""
-        return self._count(Slot.BROKEN_OFF, Slot.STALLED)
+        """How many jobs run besides: of suspended customers, and those that make no progress."""
+        return self._count(Slot.SUSPENDED, Slot.STALLED)
 
     def _count(self, *slots: Slot) -> int:
         with self._lock:

@@ -116,7 +116,7 @@ def _now(turns: Sequence[QueueEntry]) -> dict[str, Any]:
 
     running = sorted(of(JobState.RUNNING), key=lambda turn: turn.since_at)
     queued = sorted(of(JobState.QUEUED), key=lambda turn: turn.since_at)
-    coming = [(turn.next_at, turn) for turn in of(JobState.RESTING, JobState.BROKEN_OFF) if turn.next_at]
+    coming = [(turn.next_at, turn) for turn in of(JobState.RESTING, JobState.SUSPENDED) if turn.next_at]
     coming.sort(key=lambda pair: (pair[0], pair[1].customer))
     return {"running": running, "queued": queued, "coming": [turn for _, turn in coming[:COMING_SHOWN]]}
 

@@ -22,7 +22,7 @@ _SHAPES_AND_TONES: Mapping[tuple[str, str], str] = {
         "warn",
     ): "no_source attention missing warning acl_changed unreadable unchecked elsewhere unclear"
     " superseded incomplete unconfirmed refused stays",
-    ("barred", "held"): "blocked broken_off already_running retained gone",
+    ("barred", "held"): "blocked suspended already_running retained gone",
     ("barred", "bad"): "denied",
     ("alarm", "bad"): "failing failed error open changed altered manifest_differs differs stopped mend"
     " damaged inconsistent not_sent",

@@ -165,7 +165,7 @@ def test_a_refusal_parks_is_tried_again_with_longer_pauses_and_drains_in_order(d
     world.tick()
     assert world.delivered("globex") == ["2026-11-20", "2026-11-21", "2026-11-22"]
     turn = world.turn()
-    assert (turn.state, turn.period) == (JobState.BROKEN_OFF, "2026-11-20")
+    assert (turn.state, turn.period) == (JobState.SUSPENDED, "2026-11-20")
     assert "cannot be assumed" in turn.reason or "refuses" in turn.reason
     assert turn.next_at == world.clock.now() + timedelta(seconds=30)
     assert world.ledger.checks.last("acme").outcome == "blocked"  # checked without being asked
@@ -183,7 +183,7 @@ def test_a_refusal_parks_is_tried_again_with_longer_pauses_and_drains_in_order(d
 
     world.start()  # the pause outlives the process
     world.tick()
-    assert world.turn().state is JobState.BROKEN_OFF
+    assert world.turn().state is JobState.SUSPENDED
     assert world.attempts("acme", "2026-11-20") == 7
 
     world.mend("acme")
@@ -224,10 +224,10 @@ def test_an_access_check_that_finds_all_in_order_tries_at_once(daemon_world: Mak
     world.produce("2026-11-20", "2026-11-21")
     world.tick()
     world.tick(after=1000)  # refused again: the next try would be in a minute or later
-    assert world.turn().state is JobState.BROKEN_OFF
+    assert world.turn().state is JobState.SUSPENDED
     world.mend("acme")
     deadline = world.turn().next_at
-    while world.turn().state is JobState.BROKEN_OFF and world.clock.now() < deadline:
+    while world.turn().state is JobState.SUSPENDED and world.clock.now() < deadline:
         world.tick(after=5)
     assert world.delivered() == ["2026-11-20", "2026-11-21"]
     assert world.clock.now() <= deadline
@@ -267,7 +267,7 @@ def test_a_key_of_ours_that_is_gone_stops_everybody_once(daemon_world: Make) -> 
     world.tick()
     (noted,) = world.ledger.daemons.newest()
     assert noted.trouble == daemon.trouble
-    assert all(world.turn(name).state is not JobState.BROKEN_OFF for name in world.customers)
+    assert all(world.turn(name).state is not JobState.SUSPENDED for name in world.customers)
     daemon.mend()
     assert daemon.trouble is not None
     world.find_key()

@@ -67,10 +67,10 @@ class Chance(RuleBasedStateMachine):
         if name in self.seated:
             self.called.add(name)
 
-    @rule(broken_off=st.booleans())
-    def begin(self, broken_off: bool) -> None:
+    @rule(suspended=st.booleans())
+    def begin(self, suspended: bool) -> None:
         self.workers += 1
-        job = self.queue.next(f"host-{self.workers}", TTL, broken_off=broken_off)
+        job = self.queue.next(f"host-{self.workers}", TTL, suspended=suspended)
         if job is None:
             return
         name = job.customer
@@ -109,8 +109,8 @@ class Chance(RuleBasedStateMachine):
         """When the workers have a quiet hour, everybody who was called gets a entry."""
         for job in self.running.values():
             self.queue.done(job, JobResult(looked=True))
-        for broken_off in (False, True):
-            while (job := self.queue.next("host", TTL, broken_off=broken_off)) is not None:
+        for suspended in (False, True):
+            while (job := self.queue.next("host", TTL, suspended=suspended)) is not None:
                 self.queue.done(job, JobResult(looked=True))
                 self.called.discard(job.customer)
         assert self.called <= set(self.running)
@@ -132,7 +132,7 @@ def a_fleet(weights: dict[str, int]) -> LocalQueue:
 
 
 def take(queue: LocalQueue, end: JobResult = ENDS[0]) -> str:
-    job = queue.next("host", TTL, broken_off=False)
+    job = queue.next("host", TTL, suspended=False)
     assert job is not None
     queue.done(job, end)
     return job.customer
@@ -160,7 +160,7 @@ def test_a_backfill_waits_for_so_many_turns_of_each_and_no_longer(
     ends[late] = JobResult(again=True, backfill=True)
 
     def step() -> str:
-        job = queue.next("host", TTL, broken_off=False)
+        job = queue.next("host", TTL, suspended=False)
         assert job is not None
         queue.done(job, ends[job.customer])
         return job.customer

@@ -45,9 +45,9 @@ class Slots:
         self._queue.enqueue([JobRequest(name)])
 
     def begin(self) -> Iterator[str]:
-        for slot in (Slot.REGULAR, Slot.BROKEN_OFF):
+        for slot in (Slot.REGULAR, Slot.SUSPENDED):
             while self._free[slot] > 0:
-                job = self._queue.next("worker", 45, broken_off=slot is Slot.BROKEN_OFF)
+                job = self._queue.next("worker", 45, suspended=slot is Slot.SUSPENDED)
                 if job is None:
                     break
                 self._free[slot] -= 1

@@ -93,7 +93,7 @@ def test_what_the_ledger_does_not_take_is_asked_again_in_order(
         ("acme", JobState.RESTING),
         ("hooli", JobState.QUEUED),
     ]
-    ticket = world.fleet.next("worker", 45, broken_off=False)
+    ticket = world.fleet.next("worker", 45, suspended=False)
     assert ticket is not None
     assert ticket.skip_backoff
     told = len(troubles)
@@ -155,7 +155,7 @@ def test_turns_of_a_worker_that_is_gone_are_queued_again(daemon_world: Make) -> 
     scheduler, _, _ = scheduler_of(world)
     scheduler.enqueue("acme")
     scheduler.attend()
-    assert world.fleet.next("gone", 45, broken_off=False) is not None
+    assert world.fleet.next("gone", 45, suspended=False) is not None
     scheduler.attend()
     turn = scheduler.entry("acme")
     assert turn is not None

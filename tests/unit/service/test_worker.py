@@ -49,7 +49,7 @@ def called(world: Any, name: str = "acme", **how: Any) -> None:
 
 
 def take(worker: Worker, world: Any) -> None:
-    """The first of the queue, and of those who are broken off."""
+    """The first of the queue, and of those who are suspended."""
     world.step(worker)
 
 
@@ -138,7 +138,7 @@ def test_a_hurried_turn_tries_what_waits(daemon_world: Make) -> None:
     world.refuse("acme")
     called(world)
     world.work()
-    assert place(world).state is JobState.BROKEN_OFF
+    assert place(world).state is JobState.SUSPENDED
     world.mend("acme")
     called(world)
     world.work()

@@ -237,8 +237,8 @@ def test_the_queue_of_a_fleet() -> None:
     states = {
         dict(labels)["state"]: n for (name, labels), n in samples.items() if name == "xmode_fleet_customers"
     }
-    assert states == {"resting": 0, "queued": 3, "running": 1, "broken_off": 0}
-    assert samples["xmode_fleet_queued_oldest_seconds", ()] == 300, "who is broken off does not count"
+    assert states == {"resting": 0, "queued": 3, "running": 1, "suspended": 0}
+    assert samples["xmode_fleet_queued_oldest_seconds", ()] == 300, "who is suspended does not count"
 
 
 def test_the_workers_of_a_fleet() -> None:

@@ -38,7 +38,7 @@ class FleetMetrics:
         states = Counter(entry.state for entry in entries)
         yield counted(FLEET_CUSTOMERS, {str(state): states[state] for state in JobState})
         now = self._clock.now()
-        # Who is broken off waits for a queue of its own, which may be slow.
+        # Who is suspended waits for a queue of its own, which may be slow.
         queued = [entry.since_at for entry in entries if entry.state is JobState.QUEUED and not entry.reason]
         yield alone(FLEET_OLDEST, max(0.0, (now - min(queued, default=now)).total_seconds()))
 
