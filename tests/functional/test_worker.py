@@ -260,7 +260,7 @@ def test_one_daemon_alone_and_a_fleet_refuse_each_other(
         refused = here.run(*command)
         assert refused.code == 5
         assert "a daemon that takes all turns itself" in refused.err
-        assert f"/{alone.process.pid}/" in refused.err
+        assert f"pid {alone.process.pid} on " in refused.err
     assert alone.end() == 0
     worker = launch(here, "worker")
     daemon = launch(here, "daemon", "--engine", "procrastinate")
