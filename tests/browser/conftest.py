@@ -16,7 +16,7 @@ from playwright.sync_api import Browser, Error, Page, sync_playwright
 from tests.fakes.clock import MemoryClock
 from xmode_transfer.config import StatusPage
 from xmode_transfer.ledger import open_ledger
-from xmode_transfer.web import serve
+from xmode_transfer.web.server import serve
 
 CHROMIUM = Path("/usr/bin/chromium")
 # Without the background flags Chromium looks for hosts that a closed network does not have.

@@ -1,7 +1,7 @@
 """`xmode-transfer status`: health, recent deliveries and pending work."""
 
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -11,12 +11,14 @@ from xmode_transfer.cli import opening, standing, streams, terminal
 from xmode_transfer.cli.opening import Shell
 from xmode_transfer.cli.progress import counted
 from xmode_transfer.config import Configuration, CustomerState
-from xmode_transfer.ledger import Ledger
 from xmode_transfer.model.errors import ConfigError, ExitCode
 from xmode_transfer.model.manifest import timestamp
 from xmode_transfer.model.process import Clock
 from xmode_transfer.model.records import Delivery, MultipartUpload, UploadStatus
 from xmode_transfer.model.source_scans import OpenDelivery
+
+if TYPE_CHECKING:
+    from xmode_transfer.ledger import Ledger
 
 _LOOK_AGAIN_SECONDS = 60
 
@@ -101,7 +103,9 @@ def _only(configuration: Configuration, name: str | None) -> Configuration:
 class _View:
     """What is shown, taken anew at each call."""
 
-    def __init__(self, configuration: Configuration, ledger: Ledger, clock: Clock, look: bool | None) -> None:
+    def __init__(
+        self, configuration: Configuration, ledger: "Ledger", clock: Clock, look: bool | None
+    ) -> None:
         from xmode_transfer.service.status import Looks
 
         self.configuration = configuration

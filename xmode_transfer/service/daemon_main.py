@@ -108,7 +108,7 @@ def _waiting_page(directory: Path) -> Iterator[None]:
     if settings is None:
         yield
         return
-    from xmode_transfer.web import serve_waiting
+    from xmode_transfer.web.server import serve_waiting
 
     server = serve_waiting(settings)
     try:
@@ -135,7 +135,7 @@ def _page(bench: Workbench, daemon: Daemon, metrics: Callable[[], bytes]) -> Ite
     if settings is None:
         yield
         return
-    from xmode_transfer.web import serve  # slow to import, for who does without
+    from xmode_transfer.web.server import serve  # slow to import, for who does without
 
     page = serve(settings, bench.ledger, bench.clock, lambda: daemon.configuration, daemon, metrics)
     try:

@@ -130,7 +130,7 @@ def _measured(
     if listener is None:
         yield
         return
-    from xmode_transfer.web import serve_metrics  # slow to import, for who does without
+    from xmode_transfer.web.server import serve_metrics  # slow to import, for who does without
 
     server = serve_metrics(listener, of_process(counters), lambda: liveness.silent_seconds, readiness)
     try:

@@ -1,8 +1,6 @@
 """The status page: what the ledger and the daemon know, for people who look, and for probes.
 
-``serve`` is the one way in, ``serve_metrics`` the one for a worker, which has no page, and ``serve_waiting``
-the one for a daemon whose ledger is away. It reads and never writes (but for the probe of the ledger, which
-leaves nothing behind), and calls nobody.
+``server.serve`` is the one way in, ``serve_metrics`` the one for a worker, which has no page, and
+``serve_waiting`` the one for a daemon whose ledger is away. It reads and never writes (but for the probe of
+the ledger, which leaves nothing behind), and calls nobody.
 """
-
-from xmode_transfer.web.server import Server, serve, serve_metrics, serve_waiting

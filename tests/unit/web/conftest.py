@@ -12,7 +12,7 @@ import pytest
 from tests.fakes.clock import MemoryClock
 from xmode_transfer.config import Configuration, Service, StatusPage
 from xmode_transfer.ledger import Ledger, open_ledger
-from xmode_transfer.web import Server, serve
+from xmode_transfer.web.server import Server, serve
 
 NOW = datetime(2026, 11, 24, 9, 0, tzinfo=UTC)
 LOCAL = StatusPage(listen="127.0.0.1:0")

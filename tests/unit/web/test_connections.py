@@ -13,8 +13,8 @@ from tests.unit.web.conftest import Page, ask
 from xmode_transfer.config import SecretRef, StatusPage
 from xmode_transfer.config.secret import SecretKind
 from xmode_transfer.model.errors import ConfigError
-from xmode_transfer.web import Server, serve_metrics, serve_waiting
 from xmode_transfer.web import server as connections
+from xmode_transfer.web.server import Server, serve_metrics, serve_waiting
 
 Open = Callable[..., Server]
 HALF = b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nX-Slow: "

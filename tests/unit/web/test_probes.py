@@ -10,9 +10,9 @@ from tests.unit.web.conftest import NOW, Page, ask
 from xmode_transfer.config import Problem
 from xmode_transfer.model.daemons import longest_silence
 from xmode_transfer.model.jobs import QueueEntry
-from xmode_transfer.web import Server
 from xmode_transfer.web.application import KEPT_SECONDS
 from xmode_transfer.web.board import Pulse
+from xmode_transfer.web.server import Server
 
 Open = Callable[..., Server]
 
