@@ -109,6 +109,6 @@ def migrate(connection: Connection) -> None:
     command = import_module("alembic.command")
     config_class = import_module("alembic.config").Config
     config = config_class(attributes={"connection": connection})
-    config.set_main_option("script_location", "xmode_transfer.adapters:migrations")
+    config.set_main_option("script_location", "xmode_transfer.ledger:migrations")
     config.set_main_option("path_separator", "os")
     command.upgrade(config, SCHEMA_VERSION)

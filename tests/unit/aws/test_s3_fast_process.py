@@ -187,7 +187,8 @@ from datetime import UTC, datetime
 from xmode_transfer.telemetry.clock import SystemClock
 from xmode_transfer.aws.s3_fast import FastStores
 from xmode_transfer.config import Customer, Destination, Limits
-from xmode_transfer.ports import Credentials, PutRequest
+from xmode_transfer.aws.sessions import Credentials
+from xmode_transfer.aws.stores import PutRequest
 
 class Provider:
     def get(self):
