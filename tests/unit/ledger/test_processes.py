@@ -25,9 +25,7 @@ def test_this_process_is_named_by_host_boot_number_and_start() -> None:
 
 @linux
 def test_a_process_is_dead_as_soon_as_it_was_killed() -> None:
-    program = (
-        "from xmode_transfer.ledger import processes as p; print(p.this_process(), flush=True); input()"
-    )
+    program = "from xmode_transfer.ledger import processes as p; print(p.this_process(), flush=True); input()"
     process = subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     assert process.stdout is not None
     holder = process.stdout.readline().decode().strip()
