@@ -142,7 +142,7 @@ def _called(color: bool | None) -> int:
 def _start_quickly() -> None:
     """Most of a short command is importing (docs/performance.md), and hardly anything that is imported dies:
     with Python's own thresholds the garbage collector looks through it again and again, a seventh of the
-    whole start. ``service.assembly`` says what holds for long work. Plugins for pydantic are not used here, so
-    nothing need look for them."""
+    whole start. ``service.assembly`` says what holds for long work. Plugins for pydantic are not used
+    here, so nothing need look for them."""
     gc.set_threshold(500_000, 20, 100)
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
