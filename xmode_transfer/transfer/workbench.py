@@ -16,8 +16,8 @@ from xmode_transfer.sources.interface import ChecksumOf, SourceFactory
 @dataclass(frozen=True, slots=True)
 class Workbench:
     """The ports, put together by ``service.assembly``. ``stop`` is set when the process is asked to end;
-    work then stops at the next object, recorded and resumable. ``holder`` names this process in leases. Without
-    ``attestation`` nothing is signed or attested."""
+    work then stops at the next object, recorded and resumable. ``holder`` names this process in leases.
+    Without ``attestation`` nothing is signed or attested."""
 
     vendor: Vendor
     limits: Limits
