@@ -159,7 +159,7 @@ def test_the_search_leads_there(open_tab: Tab, text: str, found: str) -> None:
 
 
 def test_a_search_that_was_cut_short_says_so(open_tab: Tab) -> None:
-    """Everybody has such a key, and only some are looked at; with the bucket it is one."""
+    """CustomerMetrics has such a key, and only some are looked at; with the bucket it is one."""
     tab = open_tab("/search?q=xmode/us-daily/2026/11/23/none-of-this-name")
     expect(tab.get_by_text("not everywhere was looked")).to_be_visible()
     tab = open_tab("/search?q=s3://acme-data/xmode/us-daily/2026/11/23/none-of-this-name")

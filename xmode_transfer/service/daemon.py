@@ -18,16 +18,16 @@ from xmode_transfer.model.work_queue import WorkQueue
 from xmode_transfer.service.active_configuration import ActiveConfiguration, Read, read_again
 from xmode_transfer.service.jobs import Jobs
 from xmode_transfer.service.maintenance import Maintenance, MaintenanceLease
+from xmode_transfer.service.outages import Outages
 from xmode_transfer.service.scheduler import Agenda, Scheduler, left_by_the_last
-from xmode_transfer.service.trouble import Trouble
 from xmode_transfer.service.worker import Worker
 from xmode_transfer.telemetry import Event
 from xmode_transfer.transfer.workbench import Workbench
-from xmode_transfer.web.board import Pulse
+from xmode_transfer.web.status_view import DaemonStatus
 
 
 class Daemon:
-    """Implements ``Board``. ``tick``, ``mend``, ``attend`` and ``reload`` are called by one thread; the
+    """Implements ``StatusView``. ``tick``, ``recover``, ``attend`` and ``reload`` belong to one thread; the
     rest by any."""
 
     def __init__(
@@ -51,9 +51,9 @@ class Daemon:
         self._changed = changed
         now = bench.clock.now()
         self._active = ActiveConfiguration.of(configuration, now, configuration.problems)
-        self._trouble = Trouble(bench)
-        self._trouble.began.append(changed)
-        self._trouble.ended.append(changed)
+        self._outages = Outages(bench)
+        self._outages.began.append(changed)
+        self._outages.ended.append(changed)
         self._stopping = False
         self._started_at = self._ticked_at = now
         self._ticked_before = self._last_tick()
@@ -62,11 +62,11 @@ class Daemon:
         self._broken_off: dict[str, bool] = {}  # and whether the customer must act
         self._agenda = Agenda(bench.ledger.daemons.served())
         self._jobs = Jobs(bench, lambda: self._active.configuration)
-        self._scheduler = Scheduler(bench, queue, ended=self._job_ended, trouble=self._trouble.found)
+        self._scheduler = Scheduler(bench, queue, ended=self._job_ended, on_outage=self._outages.report)
         self._worker: Worker | None = None
         if alone:
             places = configuration.service.daemon.workers
-            self._worker = Worker(bench, queue, configuration, places=places, trouble=self._trouble)
+            self._worker = Worker(bench, queue, configuration, places=places, outages=self._outages)
         self._maintenance_lease = None if alone else MaintenanceLease(bench)
         self._noted_workers = self._workers
         self._does_maintenance = alone
@@ -76,7 +76,7 @@ class Daemon:
             lambda: self._active.configuration,
             served=self._served,
             checked=self._checked,
-            trouble=self._trouble.found,
+            on_outage=self._outages.report,
         )
         known = left_by_the_last(bench)
         self._broken_off |= {entry.customer: entry.refused for entry in known if entry.reason}
@@ -99,30 +99,30 @@ class Daemon:
         """Looks who is due, and queues them. Answers whether the ledger took our sign of life: only then
         has the daemon got on. Raises LeaseLost when another daemon has taken over."""
         now = self._bench.clock.now()
-        gap = self._outage(now)
+        gap = self._downtime(now)
         if gap is not None:
             telemetry.warn(Event.DOWNTIME_ENDED, began_at=gap.began_at, ended_at=gap.ended_at)
             self._miss(gap)
         self._ticked_at = self._ticked_before = now
         try:
-            if self._trouble.now is None:
+            if self._outages.current is None:
                 self._make_up()
         except (VendorIdentityError, LedgerError) as error:
-            self._trouble.found(error)
+            self._outages.report(error)
         try:
             self._note(now)
-            if self._trouble.now is None and not self._stopping:
+            if self._outages.current is None and not self._stopping:
                 self._share()
         except LedgerError as error:
-            self._trouble.found(error)
+            self._outages.report(error)
             return False
-        if self._trouble.now is None and not self._stopping:
+        if self._outages.current is None and not self._stopping:
             self._enqueue_who_is_due(now)
         return True
 
-    def mend(self) -> None:
+    def recover(self) -> None:
         """Tries whether what stops all customers is over. Costs nothing while nothing does."""
-        self._trouble.mend()
+        self._outages.recover()
 
     def attend(self) -> None:
         """Sees to the running jobs; every second or so. That workers came or died is noted at once: the
@@ -132,16 +132,16 @@ class Daemon:
         self._scheduler.attend()
         if self._worker is not None:
             self._worker.wake()
-        if self._workers != self._noted_workers and self._trouble.now is None and not self._stopping:
+        if self._workers != self._noted_workers and self._outages.current is None and not self._stopping:
             try:
                 self._note(self._ticked_at)
             except LedgerError as error:
-                self._trouble.found(error)
+                self._outages.report(error)
 
     def wake(self, name: str) -> None:
         """A time of the customer's schedule has come."""
         now = self._bench.clock.now()
-        if self._trouble.now is None and not self._stopping and name in self.configuration.customers:
+        if self._outages.current is None and not self._stopping and name in self.configuration.customers:
             self._enqueue_if_due(name, now)
 
     def _note(self, now: datetime, *, stopped: bool = False) -> None:
@@ -158,7 +158,7 @@ class Daemon:
                 busy=self._busy,
                 configuration_loaded_at=active.loaded_at,
                 configuration_problems=active.problems,
-                trouble=self._trouble.now,
+                trouble=self._outages.current,
                 stopping=self._stopping,
                 stopped_at=now if stopped else None,
             ),
@@ -216,7 +216,7 @@ class Daemon:
         known = self._bench.ledger.daemons.newest(1)
         return known[0].ticked_at if known else None
 
-    def _outage(self, now: datetime) -> Outage | None:
+    def _downtime(self, now: datetime) -> Outage | None:
         gap = outage(self._ticked_before, now)
         if self._maintenance_lease is None or (gap is None and self._ticked_before is not None):
             return gap
@@ -289,7 +289,7 @@ class Daemon:
         try:
             self._note(self._ticked_at)  # health is computed from the ledger: it must have the problems first
         except LedgerError as error:
-            self._trouble.found(error)
+            self._outages.report(error)
         self._changed()
         if self._worker is not None:
             self._worker.use(self._active)
@@ -338,12 +338,12 @@ class Daemon:
             self._maintenance_lease.give_back()
         self._note(self._bench.clock.now(), stopped=True)
 
-    # --- The board ---------------------------------------------------------------------------------------
+    # --- Status ------------------------------------------------------------------------------------------
 
     @property
-    def trouble(self) -> Failure | None:
+    def outage(self) -> Failure | None:
         """What of ours stops all customers at this moment."""
-        return self._trouble.now
+        return self._outages.current
 
     @property
     def _workers(self) -> int:
@@ -356,7 +356,7 @@ class Daemon:
             return self._scheduler.busy
         return self._worker.busy + self._worker.waiting
 
-    def turns(self) -> Sequence[QueueEntry]:
+    def jobs(self) -> Sequence[QueueEntry]:
         return [self._with_next_time(entry) for entry in self._scheduler.entries()]
 
     def _with_next_time(self, entry: QueueEntry) -> QueueEntry:
@@ -370,9 +370,9 @@ class Daemon:
             next_at = self._agenda.next_time(entry.customer, Work.DELIVER) or times.next(self._ticked_at)
         return replace(entry, next_at=next_at)
 
-    def pulse(self) -> Pulse:
+    def status(self) -> DaemonStatus:
         active = self._active
-        return Pulse(
+        return DaemonStatus(
             started_at=self._started_at,
             ticked_at=self._ticked_at,
             stopping=self._stopping,

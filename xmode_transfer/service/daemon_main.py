@@ -37,7 +37,7 @@ from xmode_transfer.transfer.workbench import Workbench
 from xmode_transfer.web.metrics import Counters, renderer
 
 _ATTEND_SECONDS = 1.0
-_MEND_SECONDS = 5.0
+_RECOVERY_SECONDS = 5.0
 _WATCH_SECONDS = 2.0
 """Health is looked at beside its schedule when something has changed, but not more often than this."""
 _LATE_SECONDS = 10.0
@@ -168,7 +168,7 @@ class _Life:
         self._watch = assembly.watch(bench.ledger, bench.clock)
         self._notices = Notices(bench)
         self._ticked = bench.clock.monotonic()
-        self._mended = self._ticked
+        self._recovery_checked = self._ticked
         self._tick_seconds = 0
         self._health: Times | None = None
 
@@ -235,9 +235,9 @@ class _Life:
     def _attend(self) -> None:
         now = self._bench.clock.monotonic()
         self._daemon.attend()
-        if now - self._mended > _MEND_SECONDS:
-            self._mended = now
-            self._daemon.mend()
+        if now - self._recovery_checked > _RECOVERY_SECONDS:
+            self._recovery_checked = now
+            self._daemon.recover()
         if not self._watching and self._watch.beat_is_due:
             self._watch_due = True
         if self._watch_due and not self._watching and now - self._watched >= _WATCH_SECONDS:
@@ -295,14 +295,14 @@ class _Life:
 
     def _status(self) -> str:
         """One line for `systemctl status`."""
-        turns = self._daemon.turns()
-        counts = {state: sum(turn.state is state for turn in turns) for state in JobState}
-        told = f"{len(turns)} customers: " + ", ".join(
+        jobs = self._daemon.jobs()
+        counts = {state: sum(entry.state is state for entry in jobs) for state in JobState}
+        told = f"{len(jobs)} customers: " + ", ".join(
             f"{count} {state.replace('_', ' ')}" for state, count in counts.items() if count
         )
-        if self._daemon.trouble is not None:
-            told = f"stopped: {self._daemon.trouble.message}; {told}"
-        problems = len(self._daemon.pulse().configuration_problems)
+        if self._daemon.outage is not None:
+            told = f"stopped: {self._daemon.outage.message}; {told}"
+        problems = len(self._daemon.status().configuration_problems)
         return told + (f"; {problems} mistakes in the configuration" if problems else "")
 
     def _drain_seconds(self) -> float:
@@ -310,7 +310,7 @@ class _Life:
 
     def _end(self) -> int:
         seconds = self._drain_seconds()
-        telemetry.log(Event.DAEMON_STOPPING, running=self._daemon.pulse().busy, drain_seconds=seconds)
+        telemetry.log(Event.DAEMON_STOPPING, running=self._daemon.status().busy, drain_seconds=seconds)
         return end(self._daemon, seconds, Event.DAEMON_STOPPED, self._notices.close)
 
 

@@ -50,16 +50,16 @@ class Maintenance:
         *,
         served: Callable[[str, Work, datetime], None],
         checked: Callable[[AccessReport], None],
-        trouble: Callable[[XmodeError], object],
+        on_outage: Callable[[XmodeError], object],
     ) -> None:
         """``served`` hears when a time of a schedule was served, ``checked`` of each access check, and
-        ``trouble`` what concerns all customers."""
+        ``on_outage`` what concerns all customers."""
         self._bench = bench
         self._prober = prober
         self._configuration = configuration
         self._served = served
         self._checked = checked
-        self._trouble = trouble
+        self._on_outage = on_outage
         self._lock = threading.Condition()
         self._queue: deque[_Piece] = deque()
         self._wanted: dict[_Piece, datetime | None] = {}
@@ -104,7 +104,7 @@ class Maintenance:
             if due_at is not None:
                 self._served(name, work, due_at)
         except (VendorIdentityError, LedgerError) as error:
-            self._trouble(error)  # the time is not served: it is asked for again
+            self._on_outage(error)  # the time is not served: it is asked for again
         except ConfigError as error:  # the customer has gone meanwhile, or its file is broken
             telemetry.warn(Event.MAINTENANCE_FAILED, customer=name, work=str(work), **error.log_context())
         except Exception:  # noqa: BLE001 - a defect ends this piece of work, not the daemon

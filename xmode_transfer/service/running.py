@@ -72,13 +72,13 @@ class RunningJob:
 
 
 def result_of(
-    name: str, deliver: Callable[[], JobResult], bench: Workbench, trouble: Callable[[XmodeError], object]
+    name: str, deliver: Callable[[], JobResult], bench: Workbench, on_outage: Callable[[XmodeError], object]
 ) -> JobResult:
-    """What a job came to, whatever it raised. ``trouble`` hears what concerns all customers."""
+    """What a job came to, whatever it raised. ``on_outage`` hears what concerns all customers."""
     try:
         return deliver()
     except (VendorIdentityError, LedgerError) as error:
-        trouble(error)
+        on_outage(error)
         return JobResult(again=True)  # its job comes again when that is over
     except ConfigError as error:
         telemetry.warn(Event.JOB_FAILED, customer=name, **error.log_context())

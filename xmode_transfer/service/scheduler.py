@@ -74,14 +74,14 @@ class Scheduler:
         queue: WorkQueue,
         *,
         ended: Callable[[QueueEntry], None],
-        trouble: Callable[[XmodeError], object],
+        on_outage: Callable[[XmodeError], object],
     ) -> None:
-        """``ended`` is called, by ``attend`` and without a lock, when a customer's job has ended; ``trouble``
+        """``ended`` is called, by ``attend`` and without a lock, when a job has ended; ``on_outage``
         hears what concerns all customers."""
         self._bench = bench
         self._queue = queue
         self._ended = ended
-        self._trouble = trouble
+        self._on_outage = on_outage
         self._lock = threading.Lock()
         self._weights: dict[str, int] = {}
         self._known: list[QueueEntry] = []  # from before this daemon, until the queue has it
@@ -152,7 +152,7 @@ class Scheduler:
             entries = {entry.customer: entry for entry in self._queue.snapshot()}
             self._workers = tuple(self._queue.workers())
         except LedgerError as error:
-            self._trouble(error)
+            self._on_outage(error)
             return
         read = self._bench.clock.monotonic()
         self._read_after = read + min((read - began) / _READING, _LONGEST_SECONDS)
@@ -171,7 +171,7 @@ class Scheduler:
             try:
                 self._ended(entry)
             except XmodeError as error:
-                self._trouble(error)
+                self._on_outage(error)
 
     def _look_for_workers(self) -> None:
         queued = sum(entry.state is JobState.QUEUED for entry in self._entries.values())

@@ -21,9 +21,9 @@ from xmode_transfer.model.records import Failure
 from xmode_transfer.model.work_queue import WorkQueue
 from xmode_transfer.service.active_configuration import ActiveConfiguration, Read, read_again
 from xmode_transfer.service.jobs import Jobs
+from xmode_transfer.service.outages import Outages
 from xmode_transfer.service.running import RunningJob, Slot, result_of
 from xmode_transfer.service.scheduler import REAP_SECONDS, report_taken_over
-from xmode_transfer.service.trouble import Trouble
 from xmode_transfer.telemetry import Event
 from xmode_transfer.transfer.leasing import TTL_SECONDS, kept
 from xmode_transfer.transfer.workbench import Workbench
@@ -36,7 +36,7 @@ STALLED_SECONDS = 5.0
 slot from those who would."""
 WAITING_PLACES = 4
 """Slots for customers that are suspended, and as many again for stalled jobs, for each regular one."""
-_MEND_SECONDS = 5.0
+_RECOVERY_SECONDS = 5.0
 _MOST_WAITING = 256
 """Jobs of either kind that may wait for destinations that do not answer: each has a thread."""
 _REMEMBERED = 1000
@@ -56,7 +56,7 @@ class Worker:
         places: int | None = None,
         version: str = "",
         heard: Callable[[FleetStatus], None] = lambda _: None,
-        trouble: Trouble | None = None,
+        outages: Outages | None = None,
     ) -> None:
         """``places`` goes before ``cluster.places``. ``heard`` is called with what each sign of life was
         answered, by the thread that attends. ``trouble`` is the process's own, where a daemon has one. Gives
@@ -75,8 +75,8 @@ class Worker:
         self._started_at = now
         self._active = ActiveConfiguration.of(configuration, now, configuration.problems)
         self._jobs = Jobs(bench, lambda: self._active.configuration)
-        self._trouble = trouble or Trouble(bench)
-        self._trouble.ended.append(self._end_late)
+        self._outages = outages or Outages(bench)
+        self._outages.ended.append(self._end_late)
         self._threads = ThreadPoolExecutor(self.places + 2 * self.waiting_places, thread_name_prefix="job")
         self._fetcher = threading.Thread(target=telemetry.carry(self._fetch_on), name="queue", daemon=True)
         self._wanted = threading.Event()
@@ -87,7 +87,7 @@ class Worker:
         self._late: list[tuple[Job, JobResult]] = []  # ends that the ledger did not take
         self._stopping = False
         self._fleet = FleetStatus(1, 0)
-        self._beaten = self._reaped = self._mended = bench.clock.monotonic()
+        self._beaten = self._reaped = self._recovery_checked = bench.clock.monotonic()
         self._beat()
 
     # --- Jobs -------------------------------------------------------------------------------------------
@@ -122,19 +122,19 @@ class Worker:
                         self._running.add(running)
                     self._threads.submit(self._run, running)
         except XmodeError as error:
-            self._trouble.found(error)
+            self._outages.report(error)
         except Exception:  # noqa: BLE001 - a defect here must not end the fetching for good
             telemetry.exception(Event.DEFECT)
 
     @property
     def takes_jobs(self) -> bool:
         """Not after ``stop``, and not while something of ours (``trouble``) would meet every customer."""
-        return not self._stopping and self._trouble.now is None
+        return not self._stopping and self._outages.current is None
 
     @property
-    def trouble(self) -> Failure | None:
+    def outage(self) -> Failure | None:
         """What of ours keeps this worker from taking jobs."""
-        return self._trouble.now
+        return self._outages.current
 
     @property
     def busy(self) -> int:
@@ -155,16 +155,16 @@ class Worker:
             self._prepare(running)
             with kept(self._bench.ledger, running.job.lease, lost=running.stop.set):
                 result = result_of(
-                    running.customer, lambda: self._deliver(running), self._bench, self._trouble.found
+                    running.customer, lambda: self._deliver(running), self._bench, self._outages.report
                 )
             try:
                 self._done(running.job, result)
             except LedgerError as error:
                 with self._lock:
                     self._late.append((running.job, result))
-                self._trouble.found(error)
+                self._outages.report(error)
         except XmodeError as error:  # the ledger or our identity, outside a job
-            self._trouble.found(error)
+            self._outages.report(error)
         except Exception:  # noqa: BLE001 - a defect ends this job, not the worker
             telemetry.exception(Event.DEFECT, customer=running.customer)
         finally:
@@ -244,7 +244,7 @@ class Worker:
             except LedgerError as error:
                 with self._lock:
                     self._late += late
-                self._trouble.found(error)
+                self._outages.report(error)
                 return
             late.pop()
 
@@ -257,9 +257,9 @@ class Worker:
         now = self._bench.clock.monotonic()
         self._make_room(now)
         try:
-            if now - self._mended >= _MEND_SECONDS:
-                self._mended = now
-                self._trouble.mend()
+            if now - self._recovery_checked >= _RECOVERY_SECONDS:
+                self._recovery_checked = now
+                self._outages.recover()
             if now - self._beaten >= BEAT_SECONDS:
                 self._beaten = now
                 self._beat()
@@ -267,7 +267,7 @@ class Worker:
                 self._reaped = now
                 report_taken_over(self._queue.reap())
         except XmodeError as error:
-            self._trouble.found(error)
+            self._outages.report(error)
 
     def _make_room(self, now: float) -> None:
         settings = self.configuration.service
@@ -293,7 +293,7 @@ class Worker:
             self.wake()
 
     def _beat(self, stopped_at: datetime | None = None) -> None:
-        trouble = self._trouble.now
+        outage = self._outages.current
         self._fleet = fleet = self._queue.beat(
             WorkerRecord(
                 holder=self._bench.holder,
@@ -305,7 +305,7 @@ class Worker:
                 stopping=self._stopping,
                 stopped_at=stopped_at,
                 version=self._version,
-                trouble=trouble.message if trouble is not None else "",
+                trouble=outage.message if outage is not None else "",
             )
         )
         self._stop_jobs(lambda running: running.customer in fleet.to_stop)

@@ -71,8 +71,8 @@ class _Readiness:
         worker = self.worker
         if worker is None:
             return "it waits for the ledger"
-        if worker.trouble is not None:
-            return worker.trouble.cause
+        if worker.outage is not None:
+            return worker.outage.cause
         return None if worker.takes_jobs else "it is stopping"
 
 
@@ -192,7 +192,7 @@ class _Life:
         """One line for `systemctl status`."""
         worker = self._worker
         told = f"{worker.busy} of {worker.places} slots taken, {worker.waiting} jobs wait"
-        return told if worker.trouble is None else f"stopped: {worker.trouble.message}; {told}"
+        return told if worker.outage is None else f"stopped: {worker.outage.message}; {told}"
 
     def _drain_seconds(self) -> float:
         return self._worker.configuration.service.daemon.drain_seconds

@@ -18,10 +18,10 @@ from xmode_transfer.ledger import Ledger
 from xmode_transfer.model.daemons import longest_silence
 from xmode_transfer.model.errors import XmodeError
 from xmode_transfer.model.process import Clock
-from xmode_transfer.web.board import Board
 from xmode_transfer.web.facts import Facts
 from xmode_transfer.web.guard import Guard, Rules
 from xmode_transfer.web.pages import Pages
+from xmode_transfer.web.status_view import StatusView
 
 METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 KEPT_SECONDS = 5.0
@@ -46,12 +46,12 @@ def application(
     ledger: Ledger,
     clock: Clock,
     configuration: Callable[[], Configuration],
-    board: Board | None,
+    status_view: StatusView | None,
     metrics: Callable[[], bytes],
     probes: "Probes",
 ) -> ASGIApp:
     """Everything that the status page answers."""
-    pages = Pages(Facts(ledger, clock, configuration, board), clock)
+    pages = Pages(Facts(ledger, clock, configuration, status_view), clock)
     inner = Starlette(
         routes=[*_probes(probes.alive, probes.ready), _metrics(metrics), *pages.routes()],
         exception_handlers=dict.fromkeys((HTTPException, XmodeError, Exception), pages.problem),
@@ -71,7 +71,7 @@ def measuring(
     unready: Callable[[], str | None],
 ) -> ASGIApp:
     """What a worker answers. ``silent_seconds`` is how long ago its loop got on, ``unready`` why it takes no
-    turns."""
+    jobs."""
 
     def alive() -> Sequence[Check]:
         silent = silent_seconds()
@@ -118,21 +118,25 @@ class Probes:
     """Thread-safe."""
 
     def __init__(
-        self, ledger: Ledger, clock: Clock, configuration: Callable[[], Configuration], board: Board | None
+        self,
+        ledger: Ledger,
+        clock: Clock,
+        configuration: Callable[[], Configuration],
+        status_view: StatusView | None,
     ) -> None:
         self._ledger = ledger
         self._clock = clock
         self._configuration = configuration
-        self._board = board
-        self._turn = threading.Lock()
+        self._status_view = status_view
+        self._lock = threading.Lock()
         self._known: tuple[float, Check] | None = None
 
     def alive(self) -> Sequence[Check]:
         """Whether the process does anything at all: if not, it is to be restarted. Asks memory only."""
-        if self._board is None:
+        if self._status_view is None:
             return [Check("page", holds=True, told="it answers")]
-        pulse = self._board.pulse()
-        age = self._clock.now() - pulse.ticked_at
+        status = self._status_view.status()
+        age = self._clock.now() - status.ticked_at
         tick_seconds = self._configuration().service.daemon.tick_seconds
         told = f"the daemon's clock ticked {max(0, round(age.total_seconds()))} s ago"
         return [Check("daemon", age <= longest_silence(tick_seconds), told)]
@@ -141,13 +145,13 @@ class Probes:
         """Whether it can do its work. A mistake in the configuration on disk does not count while what was in
         order before is still in use."""
         found = [self._ledger_check(), self._configuration_check()]
-        if self._board is not None:
-            pulse = self._board.pulse()
-            found.append(Check("daemon", not pulse.stopping, "stopping" if pulse.stopping else "running"))
+        if self._status_view is not None:
+            status = self._status_view.status()
+            found.append(Check("daemon", not status.stopping, "stopping" if status.stopping else "running"))
         return found
 
     def _ledger_check(self) -> Check:
-        with self._turn:
+        with self._lock:
             now = self._clock.monotonic()
             if self._known is None or now - self._known[0] > KEPT_SECONDS:
                 try:

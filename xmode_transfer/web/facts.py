@@ -1,4 +1,4 @@
-"""What the pages show: read from the ledger, the configuration in use and the daemon's board, and nowhere
+"""What the pages show: read from the ledger, the configuration in use and the daemon's status, and nowhere
 else. The one place that knows where a fact comes from; the pages only lay out what they are given.
 """
 
@@ -23,8 +23,8 @@ from xmode_transfer.model.periods import PeriodKind
 from xmode_transfer.model.process import Clock
 from xmode_transfer.model.records import Delivery, PlannedObject, Receipt, Run
 from xmode_transfer.model.source_scans import Survey
-from xmode_transfer.web.board import Board, Pulse
 from xmode_transfer.web.search import Hits, search
+from xmode_transfer.web.status_view import DaemonStatus, StatusView
 
 KEPT_SECONDS = 3.0
 """However many look, the ledger is asked how everybody fares once in so long."""
@@ -36,15 +36,15 @@ BATCHES_SHOWN = 30
 
 @dataclass(frozen=True, slots=True)
 class Moment:
-    """How everybody fares at one moment. Without a daemon there are no ``turns`` and no ``pulse``."""
+    """How everybody fares at one moment. Without a daemon there are no ``jobs`` and no ``status``."""
 
     at: datetime
     configuration: Configuration
     survey: Survey
     assessment: Assessment
     alerts: Sequence[Alert] = ()
-    turns: Mapping[str, QueueEntry] = field(default_factory=dict)
-    pulse: Pulse | None = None
+    jobs: Mapping[str, QueueEntry] = field(default_factory=dict)
+    status: DaemonStatus | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +73,7 @@ class CustomerFacts(NamedTuple):
 
     health: CustomerHealth
     customer: Customer | None
-    turn: QueueEntry | None
+    job: QueueEntry | None
     sheets: tuple[Sheet, ...]
     batches: tuple[Batches, ...]
     deliveries: Sequence[Delivery]
@@ -100,18 +100,22 @@ class Facts:
     """Thread-safe. Every method may raise a LedgerError."""
 
     def __init__(
-        self, ledger: Ledger, clock: Clock, configuration: Callable[[], Configuration], board: Board | None
+        self,
+        ledger: Ledger,
+        clock: Clock,
+        configuration: Callable[[], Configuration],
+        status_view: StatusView | None,
     ) -> None:
         self._ledger = ledger
         self._clock = clock
         self._configuration = configuration
-        self._board = board
-        self._turn = threading.Lock()
+        self._status_view = status_view
+        self._lock = threading.Lock()
         self._known: tuple[float, Moment] | None = None
 
     def moment(self) -> Moment:
         """How everybody fares, a few seconds old at most."""
-        with self._turn:
+        with self._lock:
             now = self._clock.monotonic()
             if self._known is None or now - self._known[0] > KEPT_SECONDS:
                 self._known = now, self._look()
@@ -123,10 +127,10 @@ class Facts:
         at = self._clock.now()
         assessment = assess(configuration, survey, at)
         alerts = self._ledger.alerts.known()
-        if self._board is None:
+        if self._status_view is None:
             return Moment(at, configuration, survey, assessment, alerts)
-        turns = {turn.customer: turn for turn in self._board.turns()}
-        return Moment(at, configuration, survey, assessment, alerts, turns, self._board.pulse())
+        jobs = {entry.customer: entry for entry in self._status_view.jobs()}
+        return Moment(at, configuration, survey, assessment, alerts, jobs, self._status_view.status())
 
     def customer(self, name: str, back: int = 0) -> CustomerFacts | None:
         """None where nobody of that name is configured. ``back`` turns the calendar so many sheets back."""
@@ -139,7 +143,7 @@ class Facts:
         return CustomerFacts(
             health=health,
             customer=customer,
-            turn=moment.turns.get(name),
+            job=moment.jobs.get(name),
             sheets=tuple(self._sheets(moment, customer, feeds, back)) if customer else (),
             batches=tuple(
                 Batches(

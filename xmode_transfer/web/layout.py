@@ -104,21 +104,21 @@ def overview(moment: Moment, chosen: Health | None, page: int) -> dict[str, Any]
         "shown_count": len(wanted),
         "page": page,
         "page_count": page_count,
-        "turns": moment.turns,
-        "pulse": moment.pulse,
-        **_now(list(moment.turns.values())),
+        "jobs": moment.jobs,
+        "status": moment.status,
+        **_now(list(moment.jobs.values())),
     }
 
 
-def _now(turns: Sequence[QueueEntry]) -> dict[str, Any]:
+def _now(entries: Sequence[QueueEntry]) -> dict[str, Any]:
     def of(*states: JobState) -> list[QueueEntry]:
-        return [turn for turn in turns if turn.state in states]
+        return [entry for entry in entries if entry.state in states]
 
-    running = sorted(of(JobState.RUNNING), key=lambda turn: turn.since_at)
-    queued = sorted(of(JobState.QUEUED), key=lambda turn: turn.since_at)
-    coming = [(turn.next_at, turn) for turn in of(JobState.RESTING, JobState.SUSPENDED) if turn.next_at]
+    running = sorted(of(JobState.RUNNING), key=lambda entry: entry.since_at)
+    queued = sorted(of(JobState.QUEUED), key=lambda entry: entry.since_at)
+    coming = [(entry.next_at, entry) for entry in of(JobState.RESTING, JobState.SUSPENDED) if entry.next_at]
     coming.sort(key=lambda pair: (pair[0], pair[1].customer))
-    return {"running": running, "queued": queued, "coming": [turn for _, turn in coming[:COMING_SHOWN]]}
+    return {"running": running, "queued": queued, "coming": [entry for _, entry in coming[:COMING_SHOWN]]}
 
 
 def _worst(everybody: Sequence[CustomerHealth], cares: Sequence[Trouble]) -> Health:

@@ -23,8 +23,8 @@ from xmode_transfer.model.errors import ConfigError, Defect
 from xmode_transfer.model.process import Clock
 from xmode_transfer.telemetry import Event
 from xmode_transfer.web.application import Probes, application, measuring, probing, waiting
-from xmode_transfer.web.board import Board
 from xmode_transfer.web.guard import Rules, rules_for
+from xmode_transfer.web.status_view import StatusView
 
 _START_SECONDS = 10.0
 _END_SECONDS = 3
@@ -168,7 +168,7 @@ def serve(
     ledger: Ledger,
     clock: Clock,
     configuration: Callable[[], Configuration],
-    board: Board | None,
+    status_view: StatusView | None,
     metrics: Callable[[], bytes],
 ) -> Server:
     """Serves the status page from a thread of its own, and answers once it is up.
@@ -177,8 +177,8 @@ def serve(
     an address cannot be listened on, or the token cannot be read or is too short.
     """
     token = _token(settings)
-    probes = Probes(ledger, clock, configuration, board)
-    app = application(_rules(settings, token), ledger, clock, configuration, board, metrics, probes)
+    probes = Probes(ledger, clock, configuration, status_view)
+    app = application(_rules(settings, token), ledger, clock, configuration, status_view, metrics, probes)
     return _serve_with_probes(settings, app, probing(probes))
 
 

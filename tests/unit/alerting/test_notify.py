@@ -230,7 +230,7 @@ def test_what_apprise_does_not_take_is_told_without_secrets(
 
 
 def test_apprise_is_only_loaded_when_something_is_sent() -> None:
-    program = "import sys\nfrom xmode_transfer.adapters import notify\nprint('apprise' in sys.modules)"
+    program = "import sys\nfrom xmode_transfer.alerting import channels\nprint('apprise' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["False"]
 

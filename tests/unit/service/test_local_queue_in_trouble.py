@@ -85,7 +85,7 @@ ANSWERS = {
 
 @dataclass
 class Simulation:
-    """The daemon's turns in simulated time: hourly periods for everybody, deliveries of a few seconds, and
+    """The daemon's jobs in simulated time: hourly periods for everybody, deliveries of a few seconds, and
     customers in trouble between two hours. The decisions are the ones of the daemon; the clock, the work and
     the ledger are simulated."""
 
@@ -118,7 +118,7 @@ class Simulation:
         self.freshness: dict[str, list[float]] = defaultdict(list)
         self.probes = Counter[str]()
         self.events: list[tuple[float, int, str, str, int]] = []
-        self.turn: dict[str, int] = defaultdict(int)
+        self.job: dict[str, int] = defaultdict(int)
         self.busiest: Counter[str] = Counter()
         self.number = 0
         end = self.hours * HOUR
@@ -128,33 +128,33 @@ class Simulation:
                 seen = (at // self.tick + 1) * self.tick + random.uniform(0, 1)
                 self.at(seen, "call", name)
         while self.events and (event := heapq.heappop(self.events))[0] < end + HOUR:
-            now, _, what, name, turn = event
+            now, _, what, name, job = event
             if (what == "call" and name not in self.parked) or what == "probe":
                 self.slots.call(name)
-            elif what == "stalled" and turn == self.turn[name] and self.slots.is_running(name):
+            elif what == "stalled" and job == self.job[name] and self.slots.is_running(name):
                 if not self.slots.stall(name):
-                    self.at(now + 1, "stalled", name, turn)
-            elif what == "end" and turn == self.turn[name]:
+                    self.at(now + 1, "stalled", name, job)
+            elif what == "end" and job == self.job[name]:
                 self.end(now, name)
             for begun in self.slots.begin():
                 self.start(now, begun)
 
-    def at(self, when: float, what: str, name: str, turn: int = 0) -> None:
+    def at(self, when: float, what: str, name: str, job: int = 0) -> None:
         self.number += 1
-        heapq.heappush(self.events, (when, self.number, what, name, turn))
+        heapq.heappush(self.events, (when, self.number, what, name, job))
 
     def troubled(self, now: float, name: str) -> str | None:
         return self.trouble.get(name) if HOUR <= now < (self.hours - 2) * HOUR else None
 
     def start(self, now: float, name: str) -> None:
-        self.turn[name] += 1
+        self.job[name] += 1
         answer = self.troubled(now, name)
         seconds = self.work[name] if answer is None else ANSWERS[answer]
         if not self.due(now, name):
             seconds = 0.05  # a look that finds nothing
         elif answer is not None and seconds > STALLED_SECONDS:
-            self.at(now + STALLED_SECONDS, "stalled", name, self.turn[name])
-        self.at(now + seconds, "end", name, self.turn[name])
+            self.at(now + STALLED_SECONDS, "stalled", name, self.job[name])
+        self.at(now + seconds, "end", name, self.job[name])
 
     def due(self, now: float, name: str) -> bool:
         done = self.done[name]

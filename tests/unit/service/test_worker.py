@@ -1,4 +1,4 @@
-"""What a worker does with the turns that it takes, with everything outside in memory."""
+"""What a worker does with the jobs that it takes, with everything outside in memory."""
 
 import threading
 import time
@@ -54,7 +54,7 @@ def take(worker: Worker, world: Any) -> None:
 
 
 def place(world: Any, name: str = "acme") -> QueueEntry:
-    return next(turn for turn in world.fleet.snapshot() if turn.customer == name)
+    return next(entry for entry in world.fleet.snapshot() if entry.customer == name)
 
 
 def looks(world: Any, monkeypatch: pytest.MonkeyPatch) -> list[str]:
@@ -278,7 +278,7 @@ def test_a_turn_that_was_frozen_is_taken_over_and_writes_nothing_more(daemon_wor
     assert world.delivered() == ["2026-11-20"]
     assert world.ledger.deliveries.latest("acme", "us-daily", "2026-11-20").revision == 1
     assert place(world).state is JobState.RESTING
-    assert frozen.trouble is None
+    assert frozen.outage is None
     other.close()
 
 
@@ -293,7 +293,7 @@ def test_a_worker_that_wakes_may_take_the_turn_again_while_the_old_one_ends(
 
     def freeze() -> None:
         world.clock.advance(60)
-        worker.attend()  # its own turn has no holder any more
+        worker.attend()  # its own job has no holder any more
         assert place(world).state is JobState.QUEUED
         old = set(worker._running)
         worker.places = 2
@@ -347,8 +347,8 @@ def test_a_worker_without_its_key_takes_no_turns_until_it_is_found(daemon_world:
     called(world, "globex")
     take(worker, world)
     assert worker.drain(120)
-    assert worker.trouble is not None
-    assert worker.trouble.cause == "vendor_identity"
+    assert worker.outage is not None
+    assert worker.outage.cause == "vendor_identity"
     assert not worker.takes_jobs
     assert place(world).state is JobState.QUEUED  # another worker may have a key
     take(worker, world)
@@ -356,7 +356,7 @@ def test_a_worker_without_its_key_takes_no_turns_until_it_is_found(daemon_world:
     world.clock.advance(5)
     worker.attend()
     (record,) = world.fleet.workers()
-    assert record.trouble == worker.trouble.message
+    assert record.trouble == worker.outage.message
     world.find_key()
     world.clock.advance(5)
     worker.attend()  # and whose jobs were done in vain are queued again
@@ -385,7 +385,7 @@ def test_a_ledger_that_is_gone_is_waited_for(
         for _ in range(3):
             world.clock.advance(5)
             worker.attend()
-        assert worker.trouble is not None
+        assert worker.outage is not None
         assert not worker.takes_jobs
     world.clock.advance(5)
     worker.attend()
@@ -416,7 +416,7 @@ def test_an_end_that_came_too_late_is_dropped(daemon_world: Make, monkeypatch: p
     assert other.drain(120)
     before = place(world)
     worker.attend()
-    assert worker.trouble is None
+    assert worker.outage is None
     assert place(world) == before
     other.close()
 

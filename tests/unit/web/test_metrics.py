@@ -18,8 +18,8 @@ from xmode_transfer.model.errors import LedgerLocked, Responsible
 from xmode_transfer.model.jobs import JobState, QueueEntry, WorkerRecord
 from xmode_transfer.model.records import Delivery, Status
 from xmode_transfer.model.source_scans import LeftBehind, OpenDelivery
-from xmode_transfer.web.board import Pulse
 from xmode_transfer.web.metrics import CATALOGUE, KEPT_SECONDS, Counters, renderer
+from xmode_transfer.web.status_view import DaemonStatus
 
 if TYPE_CHECKING:
     from xmode_transfer.model.work_queue import WorkQueue
@@ -30,14 +30,14 @@ DOCUMENT = Path(__file__).parents[3] / "docs" / "metrics.md"
 
 
 class OneBoard:
-    def __init__(self, *turns: QueueEntry) -> None:
-        self._turns = turns
+    def __init__(self, *jobs: QueueEntry) -> None:
+        self._jobs = jobs
 
-    def turns(self) -> Sequence[QueueEntry]:
-        return self._turns
+    def jobs(self) -> Sequence[QueueEntry]:
+        return self._jobs
 
-    def pulse(self) -> Pulse:
-        return Pulse(NOW - HOUR, NOW, False, 8, 3, NOW - HOUR, ("customers/acme.yaml:3: prefx",))
+    def status(self) -> DaemonStatus:
+        return DaemonStatus(NOW - HOUR, NOW, False, 8, 3, NOW - HOUR, ("customers/acme.yaml:3: prefx",))
 
 
 def a_delivery(customer: str, feed: str, period: str = "2026-11-24", **changes: object) -> Delivery:
@@ -88,8 +88,10 @@ def scraped(text: bytes) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]
 
 def rendered(*customers: CustomerHealth, **changes: object) -> Callable[..., float | None]:
     found = replace(Assessment(NOW, customers, ledger_used_bytes=7), **changes)  # type: ignore[arg-type]
-    board = OneBoard(QueueEntry("acme", JobState.RUNNING, NOW), QueueEntry("globex", JobState.RESTING, NOW))
-    samples = scraped(renderer(lambda: found, MemoryClock(NOW), board, Counters())())
+    status_view = OneBoard(
+        QueueEntry("acme", JobState.RUNNING, NOW), QueueEntry("globex", JobState.RESTING, NOW)
+    )
+    samples = scraped(renderer(lambda: found, MemoryClock(NOW), status_view, Counters())())
 
     def value(name: str, **labels: str) -> float | None:
         return samples.get((name, tuple(sorted(labels.items()))))
@@ -183,7 +185,7 @@ def test_what_the_process_has_sent() -> None:
     assert samples["xmode_objects_total", (("outcome", "delivered"),)] == 2
     assert samples["xmode_object_bytes_total", (("outcome", "delivered"),)] == 30
     assert samples["xmode_deliveries_started_total", ()] == 1
-    assert not any(name.startswith("xmode_daemon") for name, _ in samples), "no daemon, no pulse"
+    assert not any(name.startswith("xmode_daemon") for name, _ in samples), "no daemon, no status"
 
 
 def test_open_alerts_by_cause() -> None:

@@ -12,17 +12,17 @@ from prometheus_client import CollectorRegistry, PlatformCollector, ProcessColle
 from xmode_transfer.alerting.health import Assessment
 from xmode_transfer.model.process import Clock
 from xmode_transfer.model.work_queue import WorkQueue
-from xmode_transfer.web.board import Board
 from xmode_transfer.web.metrics.catalogue import CATALOGUE
-from xmode_transfer.web.metrics.everybody import KEPT_SECONDS, Everybody
+from xmode_transfer.web.metrics.customers import KEPT_SECONDS, CustomerMetrics
 from xmode_transfer.web.metrics.fleet import FleetMetrics
 from xmode_transfer.web.metrics.process import Counters, Process
+from xmode_transfer.web.status_view import StatusView
 
 
 def renderer(
     assessment: Callable[[], Assessment],
     clock: Clock,
-    board: Board | None = None,
+    status_view: StatusView | None = None,
     counters: Counters | None = None,
     open_alerts: Callable[[], Iterable[str]] | None = None,
     fleet: WorkQueue | None = None,
@@ -33,8 +33,8 @@ def renderer(
     says that and what is known without it. ``open_alerts`` answers the cause of each open alert.
     With the queue of a ``fleet``, it also says how that and its workers are.
     """
-    process = _process(board, counters)
-    everybody = Everybody(
+    process = _process(status_view, counters)
+    everybody = CustomerMetrics(
         assessment, clock, open_alerts, FleetMetrics(fleet, clock) if fleet is not None else None
     )
 
@@ -51,9 +51,9 @@ def of_process(counters: Counters) -> Callable[[], bytes]:
     return lambda: generate_latest(process)
 
 
-def _process(board: Board | None, counters: Counters | None) -> CollectorRegistry:
+def _process(status_view: StatusView | None, counters: Counters | None) -> CollectorRegistry:
     process = CollectorRegistry(auto_describe=False)
     ProcessCollector(registry=process)
     PlatformCollector(registry=process)
-    process.register(Process(board, counters))
+    process.register(Process(status_view, counters))
     return process

@@ -25,7 +25,7 @@ KEPT_SECONDS = 5.0
 """Several servers that scrape at the same time share one evaluation."""
 
 
-class Everybody:
+class CustomerMetrics:
     """All that comes from the ledger, rendered once for each evaluation."""
 
     def __init__(
@@ -39,11 +39,11 @@ class Everybody:
         self._clock = clock
         self._open_alerts = open_alerts
         self._round = round_
-        self._turn = threading.Lock()
+        self._lock = threading.Lock()
         self._kept: tuple[float, bytes] | None = None
 
     def render(self) -> bytes:
-        with self._turn:
+        with self._lock:
             now = self._clock.monotonic()
             if self._kept is None or now - self._kept[0] >= KEPT_SECONDS:
                 said = self._rendered()
