@@ -37,10 +37,10 @@ def test_the_overview_says_first_who_needs_somebody(open_tab: Tab) -> None:
     expect(tab.get_by_role("heading", level=1)).to_have_text(
         re.compile("2 customers need us, 1 customer must act, 1 customer waits for AWS")
     )
-    trouble = tab.locator(".trouble")
-    expect(trouble.first).to_contain_text("broken")
-    expect(trouble.first).to_contain_text("customers/umbrella.yaml:17:3")
-    initech = trouble.filter(has_text="initech")
+    issue = tab.locator(".issue")
+    expect(issue.first).to_contain_text("broken")
+    expect(issue.first).to_contain_text("customers/umbrella.yaml:17:3")
+    initech = issue.filter(has_text="initech")
     expect(initech).to_have_count(1)  # three feeds, one cause
     expect(initech).to_contain_text("The customer must act")
     expect(initech).to_contain_text("xmode-transfer check-access --customer initech")
@@ -116,12 +116,12 @@ def test_an_alert_says_who_must_act_and_who_was_told(open_tab: Tab) -> None:
     tab = open_tab()
     tab.get_by_role("link", name="Alerts 4").click()
     opened = tab.get_by_role("region", name="Open")
-    expect(opened.locator(".trouble")).to_have_count(4)
-    initech = opened.locator(".trouble", has_text="initech")
+    expect(opened.locator(".issue")).to_have_count(4)
+    initech = opened.locator(".issue", has_text="initech")
     expect(initech).to_contain_text("role_refused")
     expect(initech).to_contain_text("The customer must act")
     expect(initech).to_contain_text(re.compile(r"on-call: opened 3\d min ago"))
-    mistaken = opened.locator(".trouble", has_text="customers/umbrella.yaml:17:3")
+    mistaken = opened.locator(".issue", has_text="customers/umbrella.yaml:17:3")
     expect(mistaken).to_contain_text(re.compile(r"on-call: opened 1\d min ago"))
     initech.get_by_role("link", name="initech", exact=True).click()
     expect(tab.get_by_role("heading", level=1)).to_contain_text("initech")
@@ -216,7 +216,7 @@ def test_it_brings_itself_up_to_date_and_keeps_what_was_opened(open_tab: Tab, si
     try:
         tab.evaluate("refresh()")
         expect(tab.locator(".title .word")).to_have_text("failing")
-        expect(tab.locator(".troubles")).to_contain_text("AWS slows us down")
+        expect(tab.locator(".issues")).to_contain_text("AWS slows us down")
         assert tab.evaluate("document.activeElement.tagName") == "A"
     finally:
         change_status(site.ledger_path, "customer-0044", "delivered")

@@ -12,7 +12,7 @@ import pytest
 
 from tests.functional.conftest import Project
 from xmode_transfer.alerting.alerts import by_cause
-from xmode_transfer.alerting.health import Trouble
+from xmode_transfer.alerting.health import Issue
 from xmode_transfer.ledger import open_ledger
 from xmode_transfer.model.errors import Responsible
 from xmode_transfer.model.records import Delivery, Failure, Status
@@ -65,7 +65,7 @@ def blocked(project: Project) -> None:
         ),
     )
     (over,) = by_cause(
-        [("", Trouble("clock_skew", Responsible.VENDOR, "it was 20 minutes off", "mend NTP", at))]
+        [("", Issue("clock_skew", Responsible.VENDOR, "it was 20 minutes off", "mend NTP", at))]
     )
     ledger.alerts.record(ledger.leases.claim("watch", "h", 90), [replace(over, opened_at=at, resolved_at=at)])
     ledger.close()

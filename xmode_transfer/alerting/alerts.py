@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from types import MappingProxyType
 
-from xmode_transfer.alerting.health import Trouble
+from xmode_transfer.alerting.health import Issue
 from xmode_transfer.config import Alerting, Channel
 from xmode_transfer.model.alerts import Alert, AlertState, Event, Notification
 from xmode_transfer.model.errors import Responsible
@@ -72,18 +72,18 @@ def fingerprint(cause: str, detail: str = "") -> str:
     return hashlib.sha256(f"{cause}\n{detail}".encode()).hexdigest()[:16]
 
 
-# --- From troubles to alerts
+# --- From issues to alerts
 
 
-_Member = tuple[str, Trouble]
+_Member = tuple[str, Issue]
 
 
-def by_cause(troubles: Iterable[_Member]) -> tuple[Alert, ...]:
+def by_cause(issues: Iterable[_Member]) -> tuple[Alert, ...]:
     """One alert for each cause, and for each detail of it where there are few, in the order of fingerprints.
-    Each trouble comes with its customer's name; an empty one concerns the service as a whole."""
+    Each issue comes with its customer's name; an empty one concerns the service as a whole."""
     causes: dict[str, dict[str, list[_Member]]] = {}
-    for customer, trouble in troubles:
-        causes.setdefault(trouble.cause, {}).setdefault(trouble.detail, []).append((customer, trouble))
+    for customer, issue in issues:
+        causes.setdefault(issue.cause, {}).setdefault(issue.detail, []).append((customer, issue))
     found = []
     for cause, details in causes.items():
         if len(details) > MOST_DETAILS:
@@ -130,8 +130,8 @@ def _alert(cause: str, detail: str, members: list[_Member]) -> Alert:
 def _widespread(members: Sequence[_Member]) -> str | None:
     """When what is many customers' own to mend began for most of them within an hour, it is hardly theirs."""
     begun: dict[str, datetime] = {}
-    for customer, trouble in members:  # the oldest first
-        begun.setdefault(customer, trouble.since_at)
+    for customer, issue in members:  # the oldest first
+        begun.setdefault(customer, issue.since_at)
     times = sorted(begun.values())
     counts = [bisect_right(times, at + TOGETHER) - index for index, at in enumerate(times)]
     count = max(counts)
@@ -213,7 +213,7 @@ SUMMARIES = MappingProxyType(
         "source_unreadable": "the source cannot be read",
         "source_partly_unreadable": "a part of the source cannot be read",
         "source_changed": "source files change while they are read",
-        "source_error": "the source is in trouble",
+        "source_error": "the source reports an error",
         "incomplete": "some files do not arrive",
         "needs_confirmation": "a cleanup waits for a person",
         "daemon_silent": "the daemon is silent",
@@ -226,7 +226,7 @@ SUMMARIES = MappingProxyType(
         "ledger_full": "the ledger's disk is full",
         "ledger_corrupt": "the ledger is damaged",
         "ledger_too_new": "the ledger is of a later version",
-        "ledger_error": "the ledger is in trouble",
+        "ledger_error": "the ledger reports an error",
         "request_refused": "S3 refuses a request that we should not have made",
         "object_not_found": "an object that we delivered is gone",
         "upload_not_found": "a multipart upload is gone",

@@ -83,13 +83,13 @@ def happenings(
 
 def _of_subscription(fares: SubscriptionHealth, held_at: datetime) -> Iterator[Happening]:
     begun = {item.delivery.period: item.delivery.revision for item in fares.open}
-    trouble = fares.trouble
+    issue = fares.issue
     paused = None
-    if fares.health is Health.BLOCKED and trouble is not None and trouble.period is not None:
-        paused = trouble.period
-        if trouble.since_at <= held_at and trouble.cause not in SHUT:
+    if fares.health is Health.BLOCKED and issue is not None and issue.period is not None:
+        paused = issue.period
+        if issue.since_at <= held_at and issue.cause not in SHUT:
             mark = Mark(fares.customer, fares.feed, paused, NoticeKind.PAUSED, begun[paused])
-            yield Happening(mark, trouble.since_at, trouble.cause)
+            yield Happening(mark, issue.since_at, issue.cause)
     late = fares.overdue
     if late is None or late.period is None or late.period == paused:
         return
@@ -128,7 +128,7 @@ def overtaken(
 
 def is_shut(health: CustomerHealth | None) -> bool:
     """Whether the customer's bucket would not let a notice in either."""
-    return health is None or any(trouble.cause in SHUT for trouble in health.troubles)
+    return health is None or any(issue.cause in SHUT for issue in health.issues)
 
 
 def ready(planned: Sequence[Notice], now: datetime) -> bool:

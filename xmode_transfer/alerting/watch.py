@@ -9,7 +9,7 @@ from datetime import timedelta
 
 from xmode_transfer import telemetry
 from xmode_transfer.alerting.alerts import Message, advance, by_cause, fingerprint, next_event
-from xmode_transfer.alerting.health import Assessment, Trouble, assess
+from xmode_transfer.alerting.health import Assessment, Issue, assess
 from xmode_transfer.config import Channel, Configuration, Heartbeat, Service
 from xmode_transfer.ledger import Ledger
 from xmode_transfer.model.alerts import Alert, AlertState, Notification
@@ -63,8 +63,8 @@ class Watch:
         self._beat = beat
         self._alerts: dict[str, Alert] = {}
         self._unrecorded: set[str] = set()  # fingerprints of what the ledger has not taken yet
-        self._trouble: Trouble | None = None  # the ledger's, from its first refusal to the last
-        self._trouble_lasted = timedelta(0)
+        self._issue: Issue | None = None  # the ledger's, from its first refusal to the last
+        self._issue_lasted = timedelta(0)
         # On the monotonic clock. The heartbeat keeps to times of its own, whatever the rounds' distance is.
         self._beat_at: float | None = None
         self._round_at = -math.inf
@@ -138,17 +138,17 @@ class Watch:
 
     def _found(self, assessment: Assessment | None) -> Iterable[Alert]:
         """What is wrong now. Without an assessment nothing is known to be well again."""
-        troubles = list(assessment.all_troubles()) if assessment is not None else []
-        if self._trouble and self._trouble_lasted >= LEDGER_PATIENCE:
-            troubles.append(("", self._trouble))
-        found = {alert.fingerprint: alert for alert in by_cause(troubles)}
+        issues = list(assessment.all_issues()) if assessment is not None else []
+        if self._issue and self._issue_lasted >= LEDGER_PATIENCE:
+            issues.append(("", self._issue))
+        found = {alert.fingerprint: alert for alert in by_cause(issues)}
         if assessment is None:
             still = {mark: alert for mark, alert in self._alerts.items() if alert.state is AlertState.OPEN}
             found = still | found
         return found.values()
 
     def _record(self, lease: Lease | None) -> None:
-        if lease is None or not (self._unrecorded or self._trouble):
+        if lease is None or not (self._unrecorded or self._issue):
             return
         changed = [self._alerts[mark] for mark in sorted(self._unrecorded) if mark in self._alerts]
         try:
@@ -157,13 +157,13 @@ class Watch:
             self._note(error)
             return
         self._unrecorded.clear()
-        self._trouble = None
+        self._issue = None
 
     def _note(self, error: LedgerError) -> None:
         now = self._clock.now()
-        since_at = self._trouble.since_at if self._trouble else now
-        self._trouble_lasted = now - since_at
-        self._trouble = Trouble(
+        since_at = self._issue.since_at if self._issue else now
+        self._issue_lasted = now - since_at
+        self._issue = Issue(
             error.code, error.responsible, error.message, error.hint, since_at, retryable=error.retryable
         )
         telemetry.error(Event.ALERTS_NOT_RECORDED, **error.log_context())
@@ -219,7 +219,7 @@ class Watch:
         # a shorter distance than before, from a new configuration, counts at once
         due_at = now if self._beat_at is None else min(self._beat_at, now + heartbeat.every_seconds)
         self._beat_at = due_at
-        if now < due_at or self._trouble is not None:
+        if now < due_at or self._issue is not None:
             return
         if any(alert.state is AlertState.OPEN and alert.urgent for alert in self._alerts.values()):
             return
@@ -249,7 +249,7 @@ def current_alerts(configuration: Configuration, ledger: Ledger, clock: Clock) -
     """The alerts of the ledger, brought up to this moment; writes and sends nothing. Open ones first, then
     the resolved ones; the oldest of each first. Raises LedgerError."""
     known = {alert.fingerprint: alert for alert in ledger.alerts.known()}
-    found = by_cause(assess_all(configuration, ledger, clock).all_troubles())
+    found = by_cause(assess_all(configuration, ledger, clock).all_issues())
     alerts = advance(known, found, clock.now()).values()
     return sorted(alerts, key=lambda alert: (alert.state is AlertState.RESOLVED, alert.since_at))
 

@@ -8,7 +8,7 @@ from operator import attrgetter
 from typing import Any
 
 from xmode_transfer.alerting.calendar import Cell, Mark, Sheet
-from xmode_transfer.alerting.health import SOUND, CustomerHealth, Health, Trouble, worst
+from xmode_transfer.alerting.health import SOUND, CustomerHealth, Health, Issue, worst
 from xmode_transfer.model.alerts import Alert, AlertState
 from xmode_transfer.model.errors import Responsible
 from xmode_transfer.model.jobs import JobState, QueueEntry
@@ -18,7 +18,7 @@ from xmode_transfer.web import looks
 from xmode_transfer.web.facts import Moment
 
 CUSTOMERS_SHOWN = 100
-TROUBLES_SHOWN = 30
+ISSUES_SHOWN = 30
 COMING_SHOWN = 6
 RESOLVED_SHOWN = 20
 
@@ -27,24 +27,24 @@ RESOLVED_SHOWN = 20
 class Grouped:
     """Troubles of one customer that are one: the same cause, in the same words, of several feeds."""
 
-    first: Trouble
+    first: Issue
     places: Sequence[str]
 
 
-def grouped(troubles: Iterable[Trouble]) -> list[Grouped]:
+def grouped(issues: Iterable[Issue]) -> list[Grouped]:
     """In the order of the first of each."""
-    found: dict[tuple[str, str, str], list[Trouble]] = {}
-    for trouble in troubles:
-        found.setdefault((trouble.cause, trouble.message, trouble.hint), []).append(trouble)
+    found: dict[tuple[str, str, str], list[Issue]] = {}
+    for issue in issues:
+        found.setdefault((issue.cause, issue.message, issue.hint), []).append(issue)
     return [
         Grouped(min(same, key=attrgetter("since_at")), [_place(item) for item in same if item.feed])
         for same in found.values()
     ]
 
 
-def _place(trouble: Trouble) -> str:
-    period = trouble.period if trouble.period not in (None, "none") else ""
-    return f"{trouble.feed} {period}".rstrip()
+def _place(issue: Issue) -> str:
+    period = issue.period if issue.period not in (None, "none") else ""
+    return f"{issue.feed} {period}".rstrip()
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,14 +74,14 @@ class ShownSheet:
 
 
 def overview(moment: Moment, chosen: Health | None, page: int) -> dict[str, Any]:
-    """The values of the overview: trouble first, then everybody, or those of one state."""
+    """The values of the overview: issue first, then everybody, or those of one state."""
     assessment = moment.assessment
     everybody = assessment.customers
-    troubles = sorted(
+    issues = sorted(
         (
-            (item, trouble)
+            (item, issue)
             for item in everybody
-            for trouble in grouped(item.cares if item.health is Health.ATTENTION else item.troubles)
+            for issue in grouped(item.warnings if item.health is Health.ATTENTION else item.issues)
         ),
         key=lambda pair: (tuple(Health).index(pair[0].health), pair[1].first.since_at, pair[0].customer),
     )
@@ -90,16 +90,16 @@ def overview(moment: Moment, chosen: Health | None, page: int) -> dict[str, Any]
     page = min(max(page, 1), page_count)
     counts = assessment.counts
     return {
-        "verdict": verdict(everybody, assessment.cares),
-        "worst": _worst(everybody, assessment.cares),
+        "verdict": verdict(everybody, assessment.warnings),
+        "worst": _worst(everybody, assessment.warnings),
         "customer_count": len(everybody),
         "feed_count": len(moment.configuration.feeds),
-        "notices": grouped(assessment.cares),
+        "notices": grouped(assessment.warnings),
         "counts": [(word, counts[word]) for word in Health if counts[word]],
         "chosen": chosen or "",
-        "troubles": troubles[:TROUBLES_SHOWN],
-        "trouble_count": len(troubles),
-        "by_cause": Counter(trouble.first.cause for _, trouble in troubles).most_common(8),
+        "issues": issues[:ISSUES_SHOWN],
+        "issue_count": len(issues),
+        "by_cause": Counter(issue.first.cause for _, issue in issues).most_common(8),
         "customers": wanted[(page - 1) * CUSTOMERS_SHOWN : page * CUSTOMERS_SHOWN],
         "shown_count": len(wanted),
         "page": page,
@@ -121,18 +121,18 @@ def _now(entries: Sequence[QueueEntry]) -> dict[str, Any]:
     return {"running": running, "queued": queued, "coming": [entry for _, entry in coming[:COMING_SHOWN]]}
 
 
-def _worst(everybody: Sequence[CustomerHealth], cares: Sequence[Trouble]) -> Health:
+def _worst(everybody: Sequence[CustomerHealth], warnings: Sequence[Issue]) -> Health:
     word = worst(item.health for item in everybody if item.health not in (Health.PENDING, Health.RETIRED))
-    return Health.FAILING if cares and word in SOUND else word
+    return Health.FAILING if warnings and word in SOUND else word
 
 
-def verdict(everybody: Sequence[CustomerHealth], cares: Sequence[Trouble]) -> str:
+def verdict(everybody: Sequence[CustomerHealth], warnings: Sequence[Issue]) -> str:
     """The whole in one sentence."""
     hurt = [item for item in everybody if item.health not in SOUND]
     waits = Counter(item.pressing.responsible if item.pressing else Responsible.VENDOR for item in hurt)
     ours, waiting, aws = waits[Responsible.VENDOR], waits[Responsible.CUSTOMER], waits[Responsible.AWS]
     told = []
-    if cares:
+    if warnings:
         told.append("the service itself needs somebody")
     if ours:
         told.append(f"{looks.count(ours, 'customer')} {'needs' if ours == 1 else 'need'} us")

@@ -63,8 +63,8 @@ class Pages:
                 **found._asdict(),
                 "sheets": list(layout.calendar(found.sheets)),
                 "legend": layout.legend(found.sheets),
-                "troubles": layout.grouped(found.health.troubles),
-                "cares": layout.grouped(found.health.cares),
+                "issues": layout.grouped(found.health.issues),
+                "warnings": layout.grouped(found.health.warnings),
                 "back": back,
             },
         )

@@ -278,7 +278,7 @@ def test_nobody_is_asked_for_who_wants_none(world: World) -> None:
     assert {status for _, status, _ in world.states()} == {NoticeStatus.WITHDRAWN}
 
 
-def test_our_own_trouble_is_nobodys_refusal(world: World) -> None:
+def test_our_own_outage_is_nobodys_refusal(world: World) -> None:
     world.sessions.identity = None
     world.deliver("2026-11-22")
     assessment = assess_all(world.configuration, world.ledger, world.clock)
@@ -289,8 +289,8 @@ def test_our_own_trouble_is_nobodys_refusal(world: World) -> None:
 
 def test_while_something_of_ours_stops_the_daemon_nobody_is_asked(world: World) -> None:
     now = world.clock.now()
-    trouble = Failure("vendor_identity", "vendor", "AWS refuses our key")
-    for told in (trouble, None):
+    issue = Failure("vendor_identity", "vendor", "AWS refuses our key")
+    for told in (issue, None):
         with leasing.held(world.ledger, "daemon", "here") as lease:
             world.ledger.daemons.note(lease, DaemonRecord("here", now, now, 60, 4, trouble=told))
         world.deliver("2026-11-22")

@@ -13,7 +13,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.fakes.clock import MemoryClock
-from xmode_transfer.alerting.health import Assessment, CustomerHealth, Health, SubscriptionHealth, Trouble
+from xmode_transfer.alerting.health import Assessment, CustomerHealth, Health, Issue, SubscriptionHealth
 from xmode_transfer.model.errors import LedgerLocked, Responsible
 from xmode_transfer.model.jobs import JobState, QueueEntry, WorkerRecord
 from xmode_transfer.model.records import Delivery, Status
@@ -61,18 +61,18 @@ def a_subscription(customer: str, feed: str = "us-daily", **changes: object) -> 
 
 
 def refused(customer: str, feed: str = "us-daily") -> SubscriptionHealth:
-    trouble = Trouble("role_refused", Responsible.CUSTOMER, 'it says "no"\n', "send it", NOW, feed=feed)
+    issue = Issue("role_refused", Responsible.CUSTOMER, 'it says "no"\n', "send it", NOW, feed=feed)
     waits = a_delivery(customer, feed, "2026-11-25", status=Status.BLOCKED, total_bytes=500)
     return a_subscription(
-        customer, feed, health=Health.BLOCKED, trouble=trouble, open=(OpenDelivery(waits, NOW),), due_count=2
+        customer, feed, health=Health.BLOCKED, issue=issue, open=(OpenDelivery(waits, NOW),), due_count=2
     )
 
 
 def a_customer(name: str, *subscriptions: SubscriptionHealth, **changes: object) -> CustomerHealth:
-    troubles = tuple(item.trouble for item in subscriptions if item.trouble)
+    issues = tuple(item.issue for item in subscriptions if item.issue)
     word = subscriptions[0].health if subscriptions else Health.HEALTHY
     return replace(
-        CustomerHealth(name, name.title(), word, troubles, (), subscriptions),
+        CustomerHealth(name, name.title(), word, issues, (), subscriptions),
         **changes,  # type: ignore[arg-type]
     )
 
@@ -126,7 +126,7 @@ def test_a_drop_folder_is_as_fresh_as_its_last_delivery() -> None:
     assert value("xmode_subscription_fresh_until_timestamp_seconds", **place) is None
 
 
-def test_troubles_are_counted_by_cause_a_customer_once() -> None:
+def test_issues_are_counted_by_cause_a_customer_once() -> None:
     two_feeds = a_customer("acme", refused("acme", "us-daily"), refused("acme", "eu-daily"))
     value = rendered(two_feeds, a_customer("globex", refused("globex")), a_customer("initech"))
     labels = {"health": "blocked", "cause": "role_refused", "responsible": "customer"}
@@ -139,13 +139,13 @@ def test_troubles_are_counted_by_cause_a_customer_once() -> None:
     assert value("xmode_subscription_periods_due", **place) == 2
 
 
-def test_cares_and_the_services_own_troubles() -> None:
-    care = Trouble("left_behind", Responsible.CUSTOMER, "3 uploads", "ask", NOW)
-    ours = Trouble("vendor_identity", Responsible.VENDOR, "the key is refused", "rotate it", NOW)
+def test_warnings_and_the_services_own_issues() -> None:
+    warning = Issue("left_behind", Responsible.CUSTOMER, "3 uploads", "ask", NOW)
+    ours = Issue("vendor_identity", Responsible.VENDOR, "the key is refused", "rotate it", NOW)
     customer = a_customer(
-        "acme", a_subscription("acme"), cares=(care,), left_behind=LeftBehind(3, 12_000, NOW, 3)
+        "acme", a_subscription("acme"), warnings=(warning,), left_behind=LeftBehind(3, 12_000, NOW, 3)
     )
-    value = rendered(customer, cares=(ours,), ledger_free_bytes=9)
+    value = rendered(customer, warnings=(ours,), ledger_free_bytes=9)
     assert value("xmode_customers_with_warnings", cause="left_behind", responsible="customer") == 1
     assert value("xmode_service_issues", cause="vendor_identity", responsible="vendor") == 1
     assert value("xmode_customer_orphaned_upload_bytes", customer="acme") == 12_000
@@ -154,8 +154,8 @@ def test_cares_and_the_services_own_troubles() -> None:
 
 
 def test_a_broken_customer_has_a_word_and_a_cause() -> None:
-    trouble = Trouble("config_invalid", Responsible.VENDOR, "acme.yaml:3: prefx", "mend it", NOW)
-    value = rendered(CustomerHealth("acme", "acme", Health.BROKEN, (trouble,)))
+    issue = Issue("config_invalid", Responsible.VENDOR, "acme.yaml:3: prefx", "mend it", NOW)
+    value = rendered(CustomerHealth("acme", "acme", Health.BROKEN, (issue,)))
     assert value("xmode_customer_health", customer="acme", health="broken") == 1
     assert (
         value("xmode_customers_unhealthy", health="broken", cause="config_invalid", responsible="vendor") == 1
@@ -293,8 +293,8 @@ def test_scrapes_share_one_evaluation_for_a_while() -> None:
 
 
 def test_labels_from_files_cannot_break_the_format() -> None:
-    trouble = Trouble('od"d\ncause', Responsible.VENDOR, "", "", NOW)
-    value = rendered(a_customer("acme", a_subscription("acme", health=Health.FAILING, trouble=trouble)))
+    issue = Issue('od"d\ncause', Responsible.VENDOR, "", "", NOW)
+    value = rendered(a_customer("acme", a_subscription("acme", health=Health.FAILING, issue=issue)))
     assert (
         value("xmode_customers_unhealthy", health="failing", cause='od"d\ncause', responsible="vendor") == 1
     )

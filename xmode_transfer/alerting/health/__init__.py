@@ -12,7 +12,7 @@ from xmode_transfer.alerting.health.records import (
     Assessment,
     CustomerHealth,
     Health,
+    Issue,
     SubscriptionHealth,
-    Trouble,
     worst,
 )

@@ -11,8 +11,8 @@ from xmode_transfer.alerting.health.records import (
     Assessment,
     CustomerHealth,
     Health,
+    Issue,
     SubscriptionHealth,
-    Trouble,
     worst,
 )
 from xmode_transfer.config import Configuration, Customer, CustomerState, Feed
@@ -38,7 +38,7 @@ def assess(configuration: Configuration, survey: Survey, now: datetime) -> Asses
     return Assessment(
         now,
         tuple(customers),
-        tuple(sentences.cares_of_service(survey, now)),
+        tuple(sentences.warnings_of_service(survey, now)),
         survey.free_bytes,
         survey.used_bytes,
         survey.daemon,
@@ -70,10 +70,10 @@ class _Judge:
         if not active:
             word = Health.PENDING if customer.state is CustomerState.PENDING else Health.RETIRED
             return CustomerHealth(name, customer.company, word, subscriptions=subscriptions, **known)
-        troubled = sorted(
-            (item for item in subscriptions if item.trouble), key=lambda item: GRAVITY.index(item.health)
+        unhealthy = sorted(
+            (item for item in subscriptions if item.issue), key=lambda item: GRAVITY.index(item.health)
         )
-        troubles = tuple(item.trouble for item in troubled if item.trouble)
+        issues = tuple(item.issue for item in unhealthy if item.issue)
         words = [item.health for item in subscriptions]
         cleanup = self._survey.cleanups.get(name)
         if self._survey.discrepancies.get(name) or (cleanup and cleanup.outcome == "blocked"):
@@ -82,8 +82,8 @@ class _Judge:
             name,
             customer.company,
             worst(words),
-            troubles,
-            tuple(self._cares(name, known.get("lifecycle_rule"), troubles)),
+            issues,
+            tuple(self._warnings(name, known.get("lifecycle_rule"), issues)),
             subscriptions,
             **known,
         )
@@ -99,16 +99,16 @@ class _Judge:
         due = tuple(label for label in look.due if label not in labels) if look else ()
         due_count = max(look.due_count - (len(look.due) - len(due)), len(due)) if look else 0
         deadlines = deadlines_of(customer, feed)
-        word, trouble, overdue = Health.HEALTHY, None, None
+        word, issue, overdue = Health.HEALTHY, None, None
         if active:
             passed = self._survey.passed_over.get(place)
             overdue = self._late(feed, deadlines, look, last, begun, due, passed)
-            word, trouble = _verdict(feed, look, begun, due, overdue)
+            word, issue = _verdict(feed, look, begun, due, overdue)
         return SubscriptionHealth(
             customer.name,
             feed.name,
             word,
-            trouble,
+            issue,
             last,
             begun,
             due,
@@ -128,7 +128,7 @@ class _Judge:
         begun: Sequence[OpenDelivery],
         due: Sequence[str],
         passed: str | None,
-    ) -> Trouble | None:
+    ) -> Issue | None:
         missing = self._missing(feed, deadlines, last, look, passed)
         if missing is not None:
             period, since_at = missing
@@ -186,14 +186,12 @@ class _Judge:
 
     # --- What hurts no delivery yet
 
-    def _cares(
-        self, name: str, rule: dict[str, Any] | None, troubles: Sequence[Trouble]
-    ) -> Iterator[Trouble]:
+    def _warnings(self, name: str, rule: dict[str, Any] | None, issues: Sequence[Issue]) -> Iterator[Issue]:
         yield from sentences.differing(name, self._survey.discrepancies.get(name, ()))
         check = self._survey.checks.get(name)
         # A refusal is followed by a check, which finds the same: that is one cause, told as the refusal. That
         # a role lets anybody in is another.
-        refused = any(trouble.responsible is Responsible.CUSTOMER for trouble in troubles)
+        refused = any(issue.responsible is Responsible.CUSTOMER for issue in issues)
         if check is not None and check.causes and not (refused and UNSAFE.isdisjoint(check.causes)):
             yield sentences.drift(name, check)
         left = self._survey.left_behind.get(name)
@@ -212,8 +210,8 @@ def _verdict(
     look: Look | None,
     begun: Sequence[OpenDelivery],
     due: Sequence[str],
-    overdue: Trouble | None,
-) -> tuple[Health, Trouble | None]:
+    overdue: Issue | None,
+) -> tuple[Health, Issue | None]:
     """The gravest of what there is to say."""
     for health in (Health.BLOCKED, Health.FAILING):
         hurt = next((item for item in begun if _stopped(item.delivery) is health), None)

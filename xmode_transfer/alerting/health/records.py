@@ -33,7 +33,7 @@ GRAVITY = tuple(Health)
 
 
 @dataclass(frozen=True, slots=True)
-class Trouble:
+class Issue:
     """What is wrong, who must act, since when, and what to do next.
 
     ``cause`` is a stable word for programs (docs/operations.md has a row for each). ``detail`` tells apart
@@ -64,14 +64,14 @@ class SubscriptionHealth:
     customer: str
     feed: str
     health: Health
-    trouble: Trouble | None = None
+    issue: Issue | None = None
     last_delivered: Delivery | None = None
     open: tuple[OpenDelivery, ...] = ()
     due: tuple[str, ...] = ()
     due_count: int = 0
     look: Look | None = None
     fresh_until_at: datetime | None = None
-    overdue: Trouble | None = None
+    overdue: Issue | None = None
     not_attested: int = 0
 
     @property
@@ -81,7 +81,7 @@ class SubscriptionHealth:
 
 @dataclass(frozen=True, slots=True)
 class CustomerHealth:
-    """One customer. ``troubles`` are what keeps its deliveries from it, the gravest first; ``cares`` what
+    """One customer. ``issues`` are what keeps its deliveries from it, the gravest first; ``warnings`` what
     does not, and should be looked after all the same: what was delivered and was changed since, its access,
     cleanups, and what is left in its bucket.
     ``lifecycle_rule`` is one that frees these, where the bucket has none."""
@@ -89,8 +89,8 @@ class CustomerHealth:
     customer: str
     company: str
     health: Health
-    troubles: tuple[Trouble, ...] = ()
-    cares: tuple[Trouble, ...] = ()
+    issues: tuple[Issue, ...] = ()
+    warnings: tuple[Issue, ...] = ()
     subscriptions: tuple[SubscriptionHealth, ...] = ()
     problems: tuple[str, ...] = ()
     capabilities: Capabilities = field(default_factory=Capabilities)
@@ -99,24 +99,24 @@ class CustomerHealth:
     lifecycle_rule: dict[str, Any] | None = None
 
     @property
-    def trouble(self) -> Trouble | None:
+    def issue(self) -> Issue | None:
         """The gravest."""
-        return self.troubles[0] if self.troubles else None
+        return self.issues[0] if self.issues else None
 
     @property
-    def pressing(self) -> Trouble | None:
-        """The gravest, or the first care where deliveries work."""
-        return next(iter((*self.troubles, *self.cares)), None)
+    def pressing(self) -> Issue | None:
+        """The gravest, or the first warning where deliveries work."""
+        return next(iter((*self.issues, *self.warnings)), None)
 
 
 @dataclass(frozen=True, slots=True)
 class Assessment:
-    """How everybody fares at one moment, customers by name. ``cares`` concern the service as a whole;
+    """How everybody fares at one moment, customers by name. ``warnings`` concern the service as a whole;
     ``daemon`` is the one that ticked last, alive or not."""
 
     assessed_at: datetime
     customers: tuple[CustomerHealth, ...]
-    cares: tuple[Trouble, ...] = ()
+    warnings: tuple[Issue, ...] = ()
     ledger_free_bytes: int | None = None
     ledger_used_bytes: int = 0
     daemon: DaemonRecord | None = None
@@ -137,13 +137,13 @@ class Assessment:
         """Whether nobody needs to act."""
         return all(item.health in SOUND for item in self.customers)
 
-    def all_troubles(self) -> Iterator[tuple[str, Trouble]]:
-        """Every trouble and care with its customer's name; the service's own with an empty one."""
-        for care in self.cares:
-            yield "", care
+    def all_issues(self) -> Iterator[tuple[str, Issue]]:
+        """Every issue and warning with its customer's name; the service's own with an empty one."""
+        for warning in self.warnings:
+            yield "", warning
         for item in self.customers:
-            for trouble in (*item.troubles, *item.cares):
-                yield item.customer, trouble
+            for issue in (*item.issues, *item.warnings):
+                yield item.customer, issue
 
 
 def worst(words: Iterable[Health]) -> Health:

@@ -1,4 +1,4 @@
-"""Every trouble in words: what happened, who must act, and what to do next. docs/operations.md has a row for
+"""Every issue in words: what happened, who must act, and what to do next. docs/operations.md has a row for
 each cause."""
 
 import json
@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import Any
 
-from xmode_transfer.alerting.health.records import CustomerHealth, Health, Trouble
+from xmode_transfer.alerting.health.records import CustomerHealth, Health, Issue
 from xmode_transfer.config import Configuration, Feed
 from xmode_transfer.model.errors import Responsible
 from xmode_transfer.model.periods import Period
@@ -39,9 +39,9 @@ LEAST_FREE_BYTES = 1024**3
 """With less room than this on the ledger's disk somebody should look, before it is full."""
 
 
-def cares_of_service(survey: Survey, now: datetime) -> Iterator[Trouble]:
+def warnings_of_service(survey: Survey, now: datetime) -> Iterator[Issue]:
     if survey.free_bytes is not None and survey.free_bytes < LEAST_FREE_BYTES:
-        yield Trouble(
+        yield Issue(
             LEDGER_DISK_LOW,
             Responsible.VENDOR,
             f"the ledger's disk has {survey.free_bytes / 1e6:,.0f} MB left",
@@ -53,7 +53,7 @@ def cares_of_service(survey: Survey, now: datetime) -> Iterator[Trouble]:
     if daemon is None or daemon.stopped_at is not None:
         return  # nobody runs one, or a person stopped it: deliveries that are late say so themselves
     if not daemon.is_alive(now):
-        yield Trouble(
+        yield Issue(
             DAEMON_SILENT,
             Responsible.VENDOR,
             f"the daemon has not ticked since {daemon.ticked_at:%Y-%m-%d %H:%M} UTC: killed, or it hangs",
@@ -62,7 +62,7 @@ def cares_of_service(survey: Survey, now: datetime) -> Iterator[Trouble]:
         )
     if daemon.configuration_problems:
         more = len(daemon.configuration_problems) - 1
-        yield Trouble(
+        yield Issue(
             CONFIG_INVALID,
             Responsible.VENDOR,
             f"{daemon.configuration_problems[0]}{f', and {more} more' if more else ''}",
@@ -77,7 +77,7 @@ def broken(configuration: Configuration, name: str, now: datetime) -> CustomerHe
     problems = tuple(str(problem) for problem in configuration.broken[name])
     customer = configuration.customers.get(name)
     more = f", and {len(problems) - 1} more" if len(problems) > 1 else ""
-    trouble = Trouble(
+    issue = Issue(
         CONFIG_INVALID,
         Responsible.VENDOR,
         f"{problems[0]}{more}" if problems else "its configuration has mistakes",
@@ -85,15 +85,15 @@ def broken(configuration: Configuration, name: str, now: datetime) -> CustomerHe
         now,
     )
     company = customer.company if customer else name
-    return CustomerHealth(name, company, Health.BROKEN, (trouble,), problems=problems)
+    return CustomerHealth(name, company, Health.BROKEN, (issue,), problems=problems)
 
 
 def of_failure(
     failure: Failure | None, since_at: datetime, hint: str = "", detail: str = "", **of: str
-) -> Trouble:
+) -> Issue:
     """What failed, in its own words; ``hint`` is for one that has none. ``of`` is its feed and period."""
     assert failure is not None
-    return Trouble(
+    return Issue(
         failure.cause,
         Responsible(failure.responsible),
         failure.message,
@@ -106,12 +106,12 @@ def of_failure(
     )
 
 
-def refusal(item: OpenDelivery) -> Trouble:
+def refusal(item: OpenDelivery) -> Issue:
     delivery = item.delivery
     return of_failure(delivery.failure, item.since_at, feed=delivery.feed, period=delivery.period)
 
 
-def unreadable(feed: Feed, look: Look) -> Trouble:
+def unreadable(feed: Feed, look: Look) -> Issue:
     since_at = look.failing_since_at or look.looked_at
     return of_failure(look.failure, since_at, f"look below {feed.source}", feed.name, feed=feed.name)
 
@@ -123,7 +123,7 @@ def missed(
     look: Look | None,
     begun: Sequence[OpenDelivery],
     due: Sequence[str],
-) -> Trouble:
+) -> Issue:
     """A period that should have been delivered: is it at the source, does nobody look, or is it not there?"""
     label = period.label
     if any(item.delivery.period >= label for item in begun):
@@ -132,7 +132,7 @@ def missed(
         return undelivered(feed, label, since_at, sending=False)
     if look is None or look.looked_at < since_at:
         when = f"since {look.looked_at:%Y-%m-%d %H:%M} UTC" if look else "yet"
-        return Trouble(
+        return Issue(
             NOT_LOOKED,
             Responsible.VENDOR,
             f"nobody has looked at the source of {feed.name} {when}; "
@@ -145,7 +145,7 @@ def missed(
         )
     reason = next((item.reason for item in look.waiting if item.period == label), None)
     what = f"is not complete: {reason}" if reason else "is not there"
-    return Trouble(
+    return Issue(
         NO_SOURCE,
         Responsible.VENDOR,
         f"{feed.name} {label} {what}; it should have been delivered by {since_at:%Y-%m-%d %H:%M} UTC",
@@ -158,9 +158,9 @@ def missed(
     )
 
 
-def undelivered(feed: Feed, label: str, since_at: datetime, *, sending: bool) -> Trouble:
+def undelivered(feed: Feed, label: str, since_at: datetime, *, sending: bool) -> Issue:
     what = "is being sent" if sending else "is complete at the source"
-    return Trouble(
+    return Issue(
         LATE,
         Responsible.VENDOR,
         f"{feed.name} {label} {what} and should have been delivered by {since_at:%Y-%m-%d %H:%M} UTC",
@@ -173,8 +173,8 @@ def undelivered(feed: Feed, label: str, since_at: datetime, *, sending: bool) ->
     )
 
 
-def drift(name: str, check: CheckSummary) -> Trouble:
-    return Trouble(
+def drift(name: str, check: CheckSummary) -> Issue:
+    return Issue(
         ACCESS_DRIFT,
         Responsible(check.responsible) if check.responsible else Responsible.VENDOR,
         f"the last check of its access found: {check.message}",
@@ -184,9 +184,9 @@ def drift(name: str, check: CheckSummary) -> Trouble:
     )
 
 
-def left_behind(left: LeftBehind, rule: dict[str, Any]) -> Trouble:
+def left_behind(left: LeftBehind, rule: dict[str, Any]) -> Issue:
     uploads = "1 upload" if left.count == 1 else f"{left.count:,} uploads"
-    return Trouble(
+    return Issue(
         LEFT_BEHIND,
         Responsible.CUSTOMER,
         f"{uploads} left behind in its bucket, {left.bytes / 1e6:,.1f} MB: we may not abort them",
@@ -196,7 +196,7 @@ def left_behind(left: LeftBehind, rule: dict[str, Any]) -> Trouble:
     )
 
 
-def differing(name: str, found: Sequence[Discrepancy]) -> Iterator[Trouble]:
+def differing(name: str, found: Sequence[Discrepancy]) -> Iterator[Issue]:
     """What verifications found, for each who must act."""
     for responsible in Responsible:
         theirs = [item for item in found if item.flaw.responsible is responsible]
@@ -209,7 +209,7 @@ def differing(name: str, found: Sequence[Discrepancy]) -> Iterator[Trouble]:
         places = [f"{item.feed} {item.period}" for item in theirs]
         named = ", ".join(dict.fromkeys(places[:_NAMED_PERIODS]))
         more = len(set(places)) - _NAMED_PERIODS
-        yield Trouble(
+        yield Issue(
             DELIVERED_CHANGED,
             responsible,
             f"of what was delivered, {told} (first: {theirs[0].first_key}); in {named}"
@@ -220,9 +220,9 @@ def differing(name: str, found: Sequence[Discrepancy]) -> Iterator[Trouble]:
         )
 
 
-def superseded(name: str, left: SupersededLeft) -> Trouble:
+def superseded(name: str, left: SupersededLeft) -> Issue:
     objects = "1 object" if left.count == 1 else f"{left.count:,} objects"
-    return Trouble(
+    return Issue(
         SUPERSEDED_LEFT,
         Responsible.CUSTOMER,
         f"{objects} in its bucket, {left.bytes / 1e6:,.1f} MB, that no manifest names: they belong to a "
@@ -233,6 +233,6 @@ def superseded(name: str, left: SupersededLeft) -> Trouble:
     )
 
 
-def cleanup(name: str, cleanup: CleanupSummary) -> Trouble:
+def cleanup(name: str, cleanup: CleanupSummary) -> Issue:
     hint = f"`xmode-transfer cleanup --customer {name} --dry-run` shows what it would do"
     return of_failure(cleanup.failure, cleanup.finished_at, hint, "cleanup")

@@ -51,17 +51,17 @@ LEDGER_READABLE = Described("xmode_ledger_readable", "1 while the ledger can be 
 LEDGER_FREE = Described("xmode_ledger_free_bytes", "Room left on the ledger's disk.")
 LEDGER_USED = Described("xmode_ledger_used_bytes", "Room that the ledger takes.")
 CUSTOMERS = Described("xmode_customers", "Customers by health.", ("health",))
-TROUBLED = Described(
+UNHEALTHY = Described(
     "xmode_customers_unhealthy",
     "Customers whose deliveries do not work, by health and cause.",
     ("health", "cause", "responsible"),
 )
-CARES = Described(
+WARNINGS = Described(
     "xmode_customers_with_warnings",
     "Customers with a warning that stops no delivery yet, by cause.",
     ("cause", "responsible"),
 )
-SERVICE_TROUBLES = Described(
+SERVICE_ISSUES = Described(
     "xmode_service_issues", "1 for each issue of the service as a whole.", ("cause", "responsible")
 )
 ALERTS_OPEN = Described("xmode_alerts_open", "Open alerts by cause.", ("cause",))

@@ -70,17 +70,20 @@ def _together(found: Assessment) -> Iterator[Metric]:
         yield alone(of.LEDGER_FREE, found.ledger_free_bytes)
     yield alone(of.LEDGER_USED, found.ledger_used_bytes)
     yield counted(of.CUSTOMERS, {str(word): count for word, count in found.counts.items()})
-    troubled: set[tuple[str, tuple[str, ...]]] = set()
-    cares: set[tuple[str, tuple[str, ...]]] = set()
+    unhealthy: set[tuple[str, tuple[str, ...]]] = set()
+    warnings: set[tuple[str, tuple[str, ...]]] = set()
     for item in found.customers:
-        words = {id(part.trouble): part.health for part in item.subscriptions}
-        for trouble in item.troubles:
-            word = words.get(id(trouble), item.health)
-            troubled.add((item.customer, (str(word), trouble.cause, str(trouble.responsible))))
-        cares |= {(item.customer, (care.cause, str(care.responsible))) for care in item.cares}
-    yield labelled(of.TROUBLED, Counter(labels for _, labels in troubled))
-    yield labelled(of.CARES, Counter(labels for _, labels in cares))
-    yield labelled(of.SERVICE_TROUBLES, {(care.cause, str(care.responsible)): 1 for care in found.cares})
+        words = {id(part.issue): part.health for part in item.subscriptions}
+        for issue in item.issues:
+            word = words.get(id(issue), item.health)
+            unhealthy.add((item.customer, (str(word), issue.cause, str(issue.responsible))))
+        for warning in item.warnings:
+            warnings.add((item.customer, (warning.cause, str(warning.responsible))))
+    yield labelled(of.UNHEALTHY, Counter(labels for _, labels in unhealthy))
+    yield labelled(of.WARNINGS, Counter(labels for _, labels in warnings))
+    yield labelled(
+        of.SERVICE_ISSUES, {(warning.cause, str(warning.responsible)): 1 for warning in found.warnings}
+    )
     yield alone(of.LEFT_BEHIND, sum(item.left_behind.bytes for item in found.customers if item.left_behind))
     parts = [part for item in found.customers for part in item.subscriptions]
     yield alone(of.BACKLOG, sum(left_of(part) for part in parts))
