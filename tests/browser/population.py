@@ -278,7 +278,7 @@ def _alert(path: Path, configured: Configuration) -> None:
     in_order = replace(configured, broken={}, problems=())
     for minutes, seen in ((0, in_order), (10, in_order), (19, configured)):
         clock.set(NOW - timedelta(minutes=30 - minutes))
-        watch.round(seen)
+        watch.run_once(seen)
     ledger.close()
 
 

@@ -78,7 +78,7 @@ def test_the_list_has_what_is_wrong_also_when_nobody_was_told(bare_project: Proj
     assert answer.code == 0
     assert answer.out.startswith("open     acme: AssumeRole is refused since ")
     assert "the role refuses us" in answer.out
-    assert "Who must act: the customer. Send the trust policy" in answer.out
+    assert "Responsible: customer. Send the trust policy" in answer.out
     assert "notified     nobody" in answer.out
     assert "clock" not in answer.out
 

@@ -38,7 +38,7 @@ from xmode_transfer.transfer.destination import opened
 from xmode_transfer.transfer.workbench import Workbench
 
 WORKERS = 4
-ROUND_SECONDS = 45.0
+PASS_SECONDS = 45.0
 """After so long a round begins with no further customer; the next one does."""
 _LEASE = "notices"
 
@@ -52,24 +52,24 @@ class Notices:
         self._lock = threading.Lock()
         self._stop = threading.Event()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="notices")
-        self._round: Future[None] | None = None
+        self._current: Future[None] | None = None
 
     def offer(self, configuration: Configuration, assessment: Assessment) -> None:
         """Begins a round, if none is under way. Returns at once."""
         with self._lock:
-            if not self._stop.is_set() and (self._round is None or self._round.done()):
-                self._round = self._thread.submit(self._carry_out, configuration, assessment)
+            if not self._stop.is_set() and (self._current is None or self._current.done()):
+                self._current = self._thread.submit(self._carry_out, configuration, assessment)
 
     def close(self, seconds: float) -> bool:
         """Begins nothing any more, and waits for what is in flight; whether it has ended."""
         with self._lock:
             self._stop.set()
         self._thread.shutdown(wait=False)
-        return self._round is None or not wait([self._round], seconds).not_done
+        return self._current is None or not wait([self._current], seconds).not_done
 
     def _carry_out(self, configuration: Configuration, assessment: Assessment) -> None:
         try:
-            self.round(configuration, assessment)
+            self.run_once(configuration, assessment)
         except (AlreadyRunning, LeaseLost):
             pass  # another process tells them
         except XmodeError as error:
@@ -77,7 +77,7 @@ class Notices:
         except Exception:  # noqa: BLE001 - a defect here must not end the telling for good
             telemetry.exception(Event.DEFECT)
 
-    def round(self, configuration: Configuration, assessment: Assessment) -> None:
+    def run_once(self, configuration: Configuration, assessment: Assessment) -> None:
         """Records what there is to tell, and puts what is recorded. Raises LedgerError, AlreadyRunning when
         another process does so, LeaseLost."""
         ledger, now = self._bench.ledger, self._bench.clock.now()
@@ -115,7 +115,7 @@ class Notices:
     ) -> None:
         """Customer by customer, a few at a time."""
         clock = self._bench.clock
-        ends = clock.monotonic() + ROUND_SECONDS
+        ends = clock.monotonic() + PASS_SECONDS
         by_customer = {
             name: list(items)
             for name, items in groupby(

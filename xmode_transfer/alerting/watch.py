@@ -32,7 +32,7 @@ twice does no harm. Thread-safe; takes some seconds at most. Raises Notification
 
 
 def assess_all(configuration: Configuration, ledger: Ledger, clock: Clock) -> Assessment:
-    """The health of every configured customer: the one evaluator behind `status`, the page, the metrics and
+    """Assess every configured customer: the one evaluator behind `status`, the page, the metrics and
     the alerts. Reads the ledger and calls nobody; costs by the number of subscriptions, not by the length of
     their history. For one customer's calendar of periods see ``ledger.deliveries.calendar``. Raises
     LedgerError."""
@@ -47,8 +47,8 @@ def open_causes(ledger: Ledger) -> list[str]:
 class Watch:
     """Opens, repeats and resolves alerts, sends them to the channels, and sends the heartbeat.
 
-    ``round`` is called about once a minute, and when ``beat_is_due``, by one thread. It raises nothing that
-    is not a defect: a channel that does not answer costs some seconds and is tried again, and while the
+    ``run_once`` is called about once a minute, and when ``beat_is_due``, by one thread. It raises nothing
+    that is not a defect: a channel that does not answer costs some seconds and is tried again, and while the
     ledger takes nothing, the alerts are kept in memory, with one about the ledger among them. Several
     processes may watch one ledger: one of them at a time does.
     """
@@ -75,14 +75,14 @@ class Watch:
         beat_at = self._beat_at
         return beat_at is not None and self._round_at < beat_at <= self._clock.monotonic()
 
-    def round(self, configuration: Configuration) -> Assessment | None:
+    def run_once(self, configuration: Configuration) -> Assessment | None:
         """Looks at all customers once; answers what was found, or None when the ledger could not be read or
         another process watches."""
         self._round_at = self._clock.monotonic()
         assessment = None
         try:
             with ExitStack() as stack:
-                assessment = self._round(configuration, self._claim(stack))
+                assessment = self._run_once(configuration, self._claim(stack))
         except AlreadyRunning:
             pass
         except LeaseLost:
@@ -100,7 +100,7 @@ class Watch:
             self._note(error)
             return None
 
-    def _round(self, configuration: Configuration, lease: Lease | None) -> Assessment | None:
+    def _run_once(self, configuration: Configuration, lease: Lease | None) -> Assessment | None:
         assessment = self._read(configuration)
         if assessment is None:
             lease = None  # what cannot be read is not written: it is kept in memory

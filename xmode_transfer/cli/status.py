@@ -106,14 +106,14 @@ class _View:
     def __init__(
         self, configuration: Configuration, ledger: "Ledger", clock: Clock, look: bool | None
     ) -> None:
-        from xmode_transfer.service.status import Looks
+        from xmode_transfer.service.status import SourceScans
 
         self.configuration = configuration
         self.ledger = ledger
         self._clock = clock
         self._look = look
         self._looked_at: float | None = None
-        self._looks = Looks(ledger, clock)
+        self._looks = SourceScans(ledger, clock)
 
     @property
     def warnings(self) -> list[str]:
@@ -141,7 +141,7 @@ class _View:
             return
         wanted = self._look
         if wanted is None:
-            wanted = not status.daemon_looks(self.ledger, self._clock)
+            wanted = not status.daemon_scans(self.ledger, self._clock)
         if not wanted:
             return
         self._looked_at = now

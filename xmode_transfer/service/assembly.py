@@ -49,7 +49,7 @@ def workbench(
     _spare_the_collector()
     service = configuration.service
     stop = stop or threading.Event()
-    with ledger(service, waits=waits) as (record, clock), _hurried(record, ending or stop):
+    with ledger(service, waits=waits) as (record, clock), _ledger_released(record, ending or stop):
         stores = engine(service, clock, stop)
         telemetry.log(Event.ENGINE_CHOSEN, engine=stores.info.name, reason=stores.info.reason)
         try:
@@ -120,18 +120,18 @@ def ledger(service: Service, *, waits: bool = True) -> Iterator[tuple[Ledger, Cl
 
 
 @contextmanager
-def _hurried(record: Ledger, ending: threading.Event) -> Iterator[None]:
+def _ledger_released(record: Ledger, ending: threading.Event) -> Iterator[None]:
     """From when the process is to end, nobody waits for a ledger that is away. Whoever could say so may wait
     for it, so a thread does."""
     over = threading.Event()
 
-    def hurry() -> None:
+    def release() -> None:
         while not over.is_set():
             if ending.wait(_LOOK_SECONDS):
                 record.hurry()
                 return
 
-    threading.Thread(target=hurry, name="ending", daemon=True).start()
+    threading.Thread(target=release, name="ending", daemon=True).start()
     try:
         yield
     finally:
@@ -185,7 +185,7 @@ def sources(clock: Clock, stop: threading.Event | None = None) -> SourceFactory:
 
 
 def watch(record: Ledger, clock: Clock) -> "Watch":
-    """What looks after alerts: whoever runs long calls its ``round`` about once a minute."""
+    """What looks after alerts: whoever runs long calls its ``run_once`` about once a minute."""
     from xmode_transfer.alerting import channels
     from xmode_transfer.alerting.watch import Watch
 

@@ -1,4 +1,4 @@
-"""What the daemon does at each tick, and what it shows of itself."""
+"""The daemon: scheduling at each tick, and its status."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -42,9 +42,9 @@ class Daemon:
         alone: bool,
         changed: Callable[[], None],
     ) -> None:
-        """``lease`` is the right to be this daemon: the one daemon of the ledger, where it works ``alone``.
-        Then it has a worker of its own, which takes all jobs. ``changed`` is called, from any thread, when
-        something that health is computed from is other than before."""
+        """``lease`` is held while the daemon runs. A daemon that is ``alone`` is the only one of the ledger
+        and has its own worker, which runs all jobs. ``changed`` is called, from any thread, when an input of
+        health changes."""
         self._bench = bench
         self._read = read
         self._lease = lease
@@ -59,14 +59,14 @@ class Daemon:
         self._ticked_before = self._last_tick()
         self._missed: dict[str, Outage] = {}
         self._serving: dict[str, datetime] = {}
-        self._broken_off: dict[str, bool] = {}  # and whether the customer must act
+        self._suspended: dict[str, bool] = {}  # by customer: whether it refused us
         self._agenda = Agenda(bench.ledger.daemons.served())
         self._jobs = Jobs(bench, lambda: self._active.configuration)
         self._scheduler = Scheduler(bench, queue, ended=self._job_ended, on_outage=self._outages.report)
         self._worker: Worker | None = None
         if alone:
-            places = configuration.service.daemon.workers
-            self._worker = Worker(bench, queue, configuration, places=places, outages=self._outages)
+            slots = configuration.service.daemon.workers
+            self._worker = Worker(bench, queue, configuration, slots=slots, outages=self._outages)
         self._maintenance_lease = None if alone else MaintenanceLease(bench)
         self._noted_workers = self._workers
         self._does_maintenance = alone
@@ -79,25 +79,25 @@ class Daemon:
             on_outage=self._outages.report,
         )
         known = left_by_the_last(bench)
-        self._broken_off |= {entry.customer: entry.refused for entry in known if entry.reason}
+        self._suspended |= {entry.customer: entry.refused for entry in known if entry.reason}
         self._register(known)
-        self._scheduler.attend()  # so that the first tick finds who takes part
+        self._scheduler.attend()  # so that the first tick knows the customers
 
     def start(self) -> None:
-        """Its own worker begins to take jobs."""
+        """Start its own worker, if it has one."""
         if self._worker is not None:
             self._worker.start()
 
     @property
     def configuration(self) -> Configuration:
-        """What is in use now."""
+        """The configuration in use."""
         return self._active.configuration
 
     # --- The tick ----------------------------------------------------------------------------------------
 
     def tick(self) -> bool:
-        """Looks who is due, and queues them. Answers whether the ledger took our sign of life: only then
-        has the daemon got on. Raises LeaseLost when another daemon has taken over."""
+        """Enqueue every customer that is due. Return True if the ledger took the heartbeat: only then has the
+        daemon made progress. Raises LeaseLost when another daemon has taken over."""
         now = self._bench.clock.now()
         gap = self._downtime(now)
         if gap is not None:
@@ -121,12 +121,12 @@ class Daemon:
         return True
 
     def recover(self) -> None:
-        """Tries whether what stops all customers is over. Costs nothing while nothing does."""
+        """Check whether an outage is over. Does nothing when there is none."""
         self._outages.recover()
 
     def attend(self) -> None:
-        """Sees to the running jobs; every second or so. That workers came or died is noted at once: the
-        places of the dead are no longer there, whenever the next tick may be."""
+        """Attend to running jobs; call about once a second. Records at once when workers start or die, so
+        that the number of slots does not wait for the next tick."""
         if self._worker is not None:
             self._worker.attend()
         self._scheduler.attend()
@@ -139,7 +139,7 @@ class Daemon:
                 self._outages.report(error)
 
     def wake(self, name: str) -> None:
-        """A time of the customer's schedule has come."""
+        """Enqueue the customer if it is due. Called at a time of its schedule."""
         now = self._bench.clock.now()
         if self._outages.current is None and not self._stopping and name in self.configuration.customers:
             self._enqueue_if_due(name, now)
@@ -178,7 +178,7 @@ class Daemon:
         if times is None or not self._does_maintenance:
             return
         if self._agenda.first_time(name, work):
-            self._agenda.serve(name, work, times.last(now))  # its first time is the next one
+            self._agenda.serve(name, work, times.last(now))  # it first runs at the next scheduled time
         due = self._agenda.due(name, work, times, now)
         if due is not None:
             self._maintenance.ask(name, work, due)
@@ -220,7 +220,7 @@ class Daemon:
         gap = outage(self._ticked_before, now)
         if self._maintenance_lease is None or (gap is None and self._ticked_before is not None):
             return gap
-        return outage(self._last_tick(), now)  # this one was away, but another may have ticked
+        return outage(self._last_tick(), now)  # this daemon was away, but another may have ticked
 
     # --- After an outage ---------------------------------------------------------------------------------
 
@@ -232,23 +232,23 @@ class Daemon:
                     self._missed.setdefault(name, gap)
 
     def _make_up(self) -> None:
-        """Carries out ``catch_up`` for those who were missed, before they are queued."""
+        """Apply ``catch_up`` to customers that were missed, before they are queued."""
         for name in list(self._missed):
             if name in self.configuration.customers:
-                self._jobs.pass_over(name)
+                self._jobs.skip_missed(name)
             del self._missed[name]
 
-    # --- What came of it ---------------------------------------------------------------------------------
+    # --- Results of jobs ---------------------------------------------------------------------------------
 
     def _job_ended(self, end: QueueEntry) -> None:
         name = end.customer
         if end.looked:
             due = self._serving.pop(name, None)
-            if due is not None:  # whoever did the job has told the ledger
+            if due is not None:  # the worker has recorded it in the ledger
                 self._agenda.serve(name, Work.DELIVER, due)
         if end.reason:
-            known = name in self._broken_off
-            self._broken_off[name] = end.refused or self._broken_off.get(name, False)
+            known = name in self._suspended
+            self._suspended[name] = end.refused or self._suspended.get(name, False)
             if not known:
                 telemetry.warn(
                     Event.CUSTOMER_SUSPENDED,
@@ -261,11 +261,11 @@ class Daemon:
                 self._changed()
                 if end.refused and self._does_maintenance:
                     self._maintenance.ask(name, Work.CHECK_ACCESS)
-        elif name in self._broken_off and (end.looked or end.again):
-            refused = self._broken_off.pop(name)
+        elif name in self._suspended and (end.looked or end.again):
+            refused = self._suspended.pop(name)
             telemetry.log(Event.CUSTOMER_RESUMED, customer=name)
             self._changed()
-            if refused and self._does_maintenance:  # what the last check found is over
+            if refused and self._does_maintenance:  # the last check's findings are out of date
                 self._maintenance.ask(name, Work.CHECK_ACCESS)
 
     def _served(self, name: str, work: Work, due: datetime) -> None:
@@ -273,21 +273,21 @@ class Daemon:
         self._agenda.serve(name, work, due)
 
     def _checked(self, report: AccessReport) -> None:
-        """A check that finds all in order is a reason to try again at once."""
+        """Retry a suspended customer at once when its access check passes."""
         entry = self._scheduler.entry(report.customer)
         if report.outcome == "ok" and entry is not None and entry.state is JobState.SUSPENDED:
             self._scheduler.enqueue(report.customer, skip_backoff=True)
 
     # --- The configuration -------------------------------------------------------------------------------
 
-    def reload(self, *, hurry: bool = False) -> None:
-        """Reads the files again and takes over what is in order. ``hurry`` when a person asked for it: then
-        those who are suspended are tried at once."""
+    def reload(self, *, skip_backoff: bool = False) -> None:
+        """Read the files again and apply the valid ones. ``skip_backoff`` retries suspended customers at
+        once; it is set when a person asks for the reload."""
         before = self._active
         self._active = read_again(before, self._read, self._bench.clock.now())
         configuration = self._active.configuration
         try:
-            self._note(self._ticked_at)  # health is computed from the ledger: it must have the problems first
+            self._note(self._ticked_at)  # health reads the problems from the ledger
         except LedgerError as error:
             self._outages.report(error)
         self._changed()
@@ -299,7 +299,7 @@ class Daemon:
         self._register()
         for entry in self._scheduler.entries():
             old, new = (c.customers.get(entry.customer) for c in (before.configuration, configuration))
-            if entry.state is JobState.SUSPENDED and (hurry or old != new):
+            if entry.state is JobState.SUSPENDED and (skip_backoff or old != new):
                 self._scheduler.enqueue(entry.customer, skip_backoff=True)
 
     def _register(self, known: Sequence[QueueEntry] = ()) -> None:
@@ -310,7 +310,7 @@ class Daemon:
     # --- The end -----------------------------------------------------------------------------------------
 
     def stop(self) -> None:
-        """Nothing begins any more; what runs goes on."""
+        """Start nothing more; running jobs continue."""
         self._stopping = True
         self._scheduler.close()
         if self._worker is not None:
@@ -318,20 +318,20 @@ class Daemon:
         self._maintenance.stop()
 
     def drain(self, seconds: float) -> bool:
-        """Waits for what runs; whether all of it has ended."""
+        """Wait for running work; return True if all of it ended."""
         began = self._bench.clock.monotonic()
         ended = self._worker is None or self._worker.drain(seconds)
         left = seconds - (self._bench.clock.monotonic() - began)
         return self._maintenance.wait(max(0.0, left)) and ended
 
     def break_off(self) -> None:
-        """Stops what still runs where it can be resumed."""
+        """Stop running work where it can be resumed."""
         self._bench.stop.set()
         if self._worker is not None:
             self._worker.break_off()
 
     def close(self) -> None:
-        """Notes the end in the ledger."""
+        """Record the shutdown in the ledger."""
         if self._worker is not None:
             self._worker.close()
         if self._maintenance_lease is not None:
@@ -342,13 +342,13 @@ class Daemon:
 
     @property
     def outage(self) -> Failure | None:
-        """What of ours stops all customers at this moment."""
+        """The outage that stops all customers, if any."""
         return self._outages.current
 
     @property
     def _workers(self) -> int:
-        """How many jobs run at once, at most."""
-        return self._worker.places if self._worker is not None else self._scheduler.slots
+        """Maximum number of concurrent jobs."""
+        return self._worker.slots if self._worker is not None else self._scheduler.slots
 
     @property
     def _busy(self) -> int:

@@ -89,7 +89,7 @@ class Scheduler:
         self._to_stop: set[str] = set()
         self._requests: dict[str, JobRequest] = {}
         self._entries: dict[str, QueueEntry] = {}
-        self._heard: dict[str, int] | None = None  # by customer, the last job of whose end ``ended`` was told
+        self._ended_jobs: dict[str, int] | None = None  # by customer: the last job reported
         self._workers: tuple[WorkerRecord, ...] = ()
         self._idle = False  # somebody is queued, and no worker lives
         self._reaped = self._read_after = -REAP_SECONDS
@@ -157,23 +157,23 @@ class Scheduler:
         read = self._bench.clock.monotonic()
         self._read_after = read + min((read - began) / _READING, _LONGEST_SECONDS)
         self._entries = entries
-        self._hear(entries)
-        self._look_for_workers()
+        self._report_ended(entries)
+        self._warn_without_workers()
 
-    def _hear(self, entries: Mapping[str, QueueEntry]) -> None:
+    def _report_ended(self, entries: Mapping[str, QueueEntry]) -> None:
         """Reports which jobs have ended. What ended before this daemon began is history, unless the customer
         is suspended still."""
-        heard, self._heard = self._heard, {name: entry.ended for name, entry in entries.items()}
+        seen, self._ended_jobs = self._ended_jobs, {name: entry.ended for name, entry in entries.items()}
         for name, entry in entries.items():
-            before = 0 if heard is None else heard.get(name, 0)
-            if entry.ended == before or (heard is None and entry.state is not JobState.SUSPENDED):
+            before = 0 if seen is None else seen.get(name, 0)
+            if entry.ended == before or (seen is None and entry.state is not JobState.SUSPENDED):
                 continue
             try:
                 self._ended(entry)
             except XmodeError as error:
                 self._on_outage(error)
 
-    def _look_for_workers(self) -> None:
+    def _warn_without_workers(self) -> None:
         queued = sum(entry.state is JobState.QUEUED for entry in self._entries.values())
         idle = queued > 0 and not self._alive()
         if idle and not self._idle:

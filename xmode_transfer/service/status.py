@@ -13,12 +13,12 @@ from xmode_transfer.model.source_scans import Look, Subscription
 from xmode_transfer.sources.interface import SourceFactory
 
 
-def daemon_looks(ledger: Ledger, clock: Clock) -> bool:
+def daemon_scans(ledger: Ledger, clock: Clock) -> bool:
     """Whether a daemon is alive, by the ledger: then what it has seen is new enough."""
     return any(daemon.is_alive(clock.now()) for daemon in ledger.daemons.newest(1))
 
 
-class Looks:
+class SourceScans:
     """What was seen at the sources. A ledger that may only be read takes no look: it is kept here, and
     counts all the same."""
 

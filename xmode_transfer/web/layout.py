@@ -1,4 +1,4 @@
-"""How facts are put side by side on a page: orders, counts and groups; nothing is asked for here."""
+"""Arrange data on a page: sorting, counting and grouping. Pure."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -25,34 +25,34 @@ RESOLVED_SHOWN = 20
 
 @dataclass(frozen=True, slots=True)
 class Grouped:
-    """Troubles of one customer that are one: the same cause, in the same words, of several feeds."""
+    """Equal issues of several feeds of one customer: the same cause, message and hint."""
 
     first: Issue
-    places: Sequence[str]
+    periods: Sequence[str]
 
 
 def grouped(issues: Iterable[Issue]) -> list[Grouped]:
-    """In the order of the first of each."""
+    """Group equal issues, in the order of their first occurrence."""
     found: dict[tuple[str, str, str], list[Issue]] = {}
     for issue in issues:
         found.setdefault((issue.cause, issue.message, issue.hint), []).append(issue)
     return [
-        Grouped(min(same, key=attrgetter("since_at")), [_place(item) for item in same if item.feed])
+        Grouped(min(same, key=attrgetter("since_at")), [_feed_and_period(item) for item in same if item.feed])
         for same in found.values()
     ]
 
 
-def _place(issue: Issue) -> str:
+def _feed_and_period(issue: Issue) -> str:
     period = issue.period if issue.period not in (None, "none") else ""
     return f"{issue.feed} {period}".rstrip()
 
 
 @dataclass(frozen=True, slots=True)
 class ShownCell:
-    """A cell of the calendar with its sentence. ``day`` and ``hour`` are of the period's beginning."""
+    """A calendar cell with its label. ``day`` and ``hour`` are those of the period's start."""
 
     mark: Mark
-    told: str
+    label: str
     delivery: Delivery | None
     day: str
     hour: int
@@ -68,13 +68,13 @@ class ShownSheet:
     rows: Sequence[tuple[str, Sequence[ShownCell]]]
 
     def by_day(self, cells: Sequence[ShownCell]) -> Iterator[tuple[str, dict[int, ShownCell]]]:
-        """A row of hours as a sheet of its own: a line for each day, from old to new."""
+        """Split a row of hours into one line per day, oldest first."""
         for day, hours in groupby(cells, attrgetter("day")):
             yield day, {cell.hour: cell for cell in hours}
 
 
 def overview(moment: Moment, chosen: Health | None, page: int) -> dict[str, Any]:
-    """The values of the overview: issue first, then everybody, or those of one state."""
+    """Return the values of the overview: issues first, then all customers, or those of one state."""
     assessment = moment.assessment
     everybody = assessment.customers
     issues = sorted(
@@ -127,33 +127,33 @@ def _worst(everybody: Sequence[CustomerHealth], warnings: Sequence[Issue]) -> He
 
 
 def verdict(everybody: Sequence[CustomerHealth], warnings: Sequence[Issue]) -> str:
-    """The whole in one sentence."""
+    """Summarize the health of all customers in one sentence."""
     hurt = [item for item in everybody if item.health not in SOUND]
     waits = Counter(item.pressing.responsible if item.pressing else Responsible.VENDOR for item in hurt)
     ours, waiting, aws = waits[Responsible.VENDOR], waits[Responsible.CUSTOMER], waits[Responsible.AWS]
-    told = []
+    parts = []
     if warnings:
-        told.append("the service itself needs somebody")
+        parts.append("the service needs attention")
     if ours:
-        told.append(f"{looks.count(ours, 'customer')} {'needs' if ours == 1 else 'need'} us")
+        parts.append(f"{looks.count(ours, 'customer')} {'needs' if ours == 1 else 'need'} vendor action")
     if waiting:
-        told.append(f"{looks.count(waiting, 'customer')} must act")
+        parts.append(f"{looks.count(waiting, 'customer')} must act")
     if aws:
-        told.append(f"{looks.count(aws, 'customer')} {'waits' if aws == 1 else 'wait'} for AWS")
-    if told:
-        sentence = ", ".join(told)
+        parts.append(f"{looks.count(aws, 'customer')} {'waits' if aws == 1 else 'wait'} for AWS")
+    if parts:
+        sentence = ", ".join(parts)
         return f"{sentence[:1].upper()}{sentence[1:]}"
     if not everybody:
-        return "Nobody to deliver to yet"
+        return "No customers yet"
     if any(item.health is Health.DUE for item in everybody):
-        return "All is well, some is on its way"
+        return "Healthy, deliveries pending"
     if all(item.health in (Health.PENDING, Health.RETIRED) for item in everybody):
-        return "Nobody is active"
-    return "Everything is delivered"
+        return "No active customers"
+    return "Everything delivered"
 
 
 def alerts(everything: Sequence[Alert]) -> dict[str, Any]:
-    """Open ones with the urgent first, then the last resolved."""
+    """Return open alerts, urgent first, then the latest resolved ones."""
 
     def of(state: AlertState) -> list[Alert]:
         return [alert for alert in everything if alert.state is state]
@@ -170,9 +170,9 @@ def alerts(everything: Sequence[Alert]) -> dict[str, Any]:
 
 
 def calendar(sheets: Sequence[Sheet]) -> Iterator[ShownSheet]:
-    """The sheets with their headings and sentences."""
+    """Add headings and labels to the sheets."""
     for sheet in sheets:
-        heads = [(told, len(list(group))) for told, group in groupby(sheet.periods, _head)]
+        heads = [(head, len(list(group))) for head, group in groupby(sheet.periods, _head)]
         rows = [
             (feed, [_shown(cell, period) for cell, period in zip(cells, sheet.periods, strict=True)])
             for feed, cells in sheet.rows
@@ -181,29 +181,29 @@ def calendar(sheets: Sequence[Sheet]) -> Iterator[ShownSheet]:
 
 
 def legend(sheets: Sequence[Sheet]) -> list[Mark]:
-    """The marks that are there, in the order in which they are explained."""
+    """Return the marks in use, in the order of the legend."""
     there = {cell.mark for sheet in sheets for _, cells in sheet.rows for cell in cells}
     return [mark for mark in Mark if mark in there and mark is not Mark.NOTHING]
 
 
 def _shown(cell: Cell, period: Period) -> ShownCell:
-    told = f"{cell.feed} {cell.period}: {cell.mark}"
+    label = f"{cell.feed} {cell.period}: {cell.mark}"
     if cell.delivery is not None and cell.delivery.object_count:
-        told += f", {looks.count(cell.delivery.object_count, 'object')}"
+        label += f", {looks.count(cell.delivery.object_count, 'object')}"
     if cell.note:
-        told += f"; {cell.note}"
+        label += f"; {cell.note}"
     day = f"{period.start:%a} {period.start.day} {period.start:%b}"
-    return ShownCell(cell.mark, told, cell.delivery, day, period.start.hour)
+    return ShownCell(cell.mark, label, cell.delivery, day, period.start.hour)
 
 
 def _head(period: Period) -> str:
-    """What stands above several periods."""
+    """Return the heading above several periods."""
     formats = {PeriodKind.HOUR: "%Y-%m-%d", PeriodKind.DAY: "%B %Y", PeriodKind.WEEK: "%G"}
     return period.start.strftime(formats.get(period.kind, "%Y"))
 
 
 def _name(period: Period) -> str:
-    """What stands above one."""
+    """Return the heading above one period."""
     if period.kind is PeriodKind.DAY:
         return str(period.start.day)
     return period.start.strftime({PeriodKind.HOUR: "%H", PeriodKind.WEEK: "%V"}.get(period.kind, "%b"))

@@ -209,7 +209,7 @@ def test_a_message_says_what_who_and_what_to_do() -> None:
     alert = an_alert(customers=30, message="the role refuses us", hint="send the trust policy")
     message = Message(Event.REPEATED, alert, NOW)
     assert message.title == "still: role_refused"
-    assert "Who must act: the customer. Send the trust policy" in message.body
+    assert "Responsible: customer. Send the trust policy" in message.body
     assert "and 10 more" in message.body
     assert Message(Event.RESOLVED, alert, NOW).title == "resolved: role_refused"
 

@@ -382,7 +382,7 @@ def test_what_verify_found_and_a_cleanup_that_is_refused_want_attention() -> Non
         since,
     )
     assert theirs.message == (
-        "of what was delivered, 3 missing, 1 altered (first: xmode/a.csv); in us-daily 2026-11-20, us-daily "
+        "delivered objects: 3 missing, 1 altered (first: xmode/a.csv); in us-daily 2026-11-20, us-daily "
         "2026-11-21"
     )
     refused = CleanupSummary(NOW, "blocked", 0, Failure("access_denied", "customer", "0 of 6"))

@@ -79,11 +79,11 @@ def found(
 ) -> list[Happening]:
     acme = a_customer(feeds=(feed.name,), **customer)
     configuration = Configuration(Service(), {feed.name: feed}, {"acme": acme}, {})
-    place = ("acme", feed.name)
+    key = ("acme", feed.name)
     survey = Survey(
-        looks={place: replace(look or a_look(), feed=feed.name)},
-        delivered={place: delivered} if delivered else {},
-        open={place: opened} if opened else {},
+        looks={key: replace(look or a_look(), feed=feed.name)},
+        delivered={key: delivered} if delivered else {},
+        open={key: opened} if opened else {},
     )
     assessment = assess(configuration, survey, NOW)
     return happenings(wanting(configuration), assessment, corrections)

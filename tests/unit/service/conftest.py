@@ -263,12 +263,12 @@ class DaemonWorld:
 
     def step(self, worker: Worker) -> None:
         """The worker takes the job of whoever is first, of each queue."""
-        places, worker.places = worker.places, worker.busy + 1
-        waiting_places, worker.waiting_places = worker.waiting_places, worker.waiting + 1
+        slots, worker.slots = worker.slots, worker.busy + 1
+        waiting_slots, worker.waiting_slots = worker.waiting_slots, worker.waiting + 1
         try:
             worker.fetch()
         finally:
-            worker.places, worker.waiting_places = places, waiting_places
+            worker.slots, worker.waiting_slots = slots, waiting_slots
 
     def entry(self, name: str = "acme") -> QueueEntry:
         assert self.daemon is not None

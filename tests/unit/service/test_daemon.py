@@ -213,7 +213,7 @@ def test_an_old_check_says_nothing_more_of_a_customer_that_lets_us_in_again(
     # that check has told the ledger nothing, and still the one before counts no more
     assert world.ledger.checks.last("acme").outcome == "blocked"
     found = assess_all(world.configuration, world.ledger, world.clock).customer("acme")
-    assert (found.health, found.cares) == (Health.HEALTHY, ())
+    assert (found.health, found.warnings) == (Health.HEALTHY, ())
 
 
 def test_an_access_check_that_finds_all_in_order_tries_at_once(daemon_world: Make) -> None:
@@ -247,7 +247,7 @@ def test_an_edit_and_a_hangup_try_at_once(daemon_world: Make, hangup: bool) -> N
     world.clock.advance(1)
     if not hangup:
         world.customers["acme"] = {"weight": 2}
-    daemon.reload(hurry=hangup)
+    daemon.reload(skip_backoff=hangup)
     world.settle()
     assert world.delivered() == ["2026-11-20"]
 
@@ -528,7 +528,7 @@ def soak(world: "DaemonWorld", ticks: int) -> tuple[float, float]:  # noqa: F821
             world.produce("2026-11-20", data=b"%d" % number, marker=f"m{number}")
         elif number % 20 == 10:
             world.mend(bad)
-            daemon.reload(hurry=True)
+            daemon.reload(skip_backoff=True)
         elif number % 20 == 15:
             for name in names:
                 world.buckets.delete(f"{name}-data")

@@ -16,7 +16,7 @@ from xmode_transfer.model.jobs import Job, JobRequest, JobResult
 from xmode_transfer.model.records import Delivery, Failure, Lease, Status
 from xmode_transfer.service.local_queue import LocalQueue
 from xmode_transfer.service.running import Slot
-from xmode_transfer.service.worker import STALLED_SECONDS, WAITING_PLACES
+from xmode_transfer.service.worker import STALLED_SECONDS, WAITING_SLOTS
 
 
 class Leases:
@@ -35,8 +35,8 @@ class Leases:
 class Slots:
     """The slots of a worker beside its queue, as ``service.worker`` fills them."""
 
-    def __init__(self, places: int, waiting_places: int, weights: dict[str, int]) -> None:
-        self._free = {slot: places if slot is Slot.REGULAR else waiting_places for slot in Slot}
+    def __init__(self, slots: int, waiting_slots: int, weights: dict[str, int]) -> None:
+        self._free = {slot: slots if slot is Slot.REGULAR else waiting_slots for slot in Slot}
         self._running: dict[str, tuple[Job, Slot]] = {}
         self._queue = LocalQueue(MemoryClock(START), Leases(), lambda *_: None)
         self._queue.register(weights)
@@ -94,7 +94,7 @@ class Simulation:
     seed: int
     customers: int = 1000
     workers: int = 16
-    waiting_places: int = WAITING_PLACES
+    waiting_slots: int = WAITING_SLOTS
     tick: float = 60.0
     window: float = 600.0  # the hour's periods become complete within so many seconds
     backlog: dict[str, int] = field(default_factory=dict)
@@ -111,7 +111,7 @@ class Simulation:
         for name, extra in self.backlog.items():
             complete[name] = [0.0] * extra + complete[name]
         weights = {name: self.weights.get(name, 1) for name in names}
-        self.slots = Slots(self.workers, self.waiting_places * self.workers, weights)
+        self.slots = Slots(self.workers, self.waiting_slots * self.workers, weights)
         self.periods = complete
         self.done: dict[str, int] = defaultdict(int)
         self.parked: dict[str, Delivery] = {}
@@ -221,7 +221,7 @@ def test_a_tenth_of_a_thousand_customers_in_trouble_does_not_hold_up_the_rest(
 
 
 def test_without_the_waiting_room_they_would() -> None:
-    moved, _ = a_tenth_in_trouble(6, **BURST, waiting_places=0)
+    moved, _ = a_tenth_in_trouble(6, **BURST, waiting_slots=0)
     assert moved > 0.05
 
 

@@ -101,16 +101,17 @@ def rendered(*customers: CustomerHealth, **changes: object) -> Callable[..., flo
 
 def test_a_healthy_customer() -> None:
     value = rendered(a_customer("acme", a_subscription("acme")))
-    place = {"customer": "acme", "feed": "us-daily"}
+    labels = {"customer": "acme", "feed": "us-daily"}
+    at = (NOW + 12 * HOUR).timestamp()
     assert value("xmode_customers", health="healthy") == 1
     assert value("xmode_customers", health="late") == 0
     assert value("xmode_customer_health", customer="acme", health="healthy") == 1
-    assert value("xmode_subscription_delivered_timestamp_seconds", **place) == (NOW - HOUR).timestamp()
-    assert value("xmode_subscription_delivered_bytes", **place) == 3_000
+    assert value("xmode_subscription_delivered_timestamp_seconds", **labels) == (NOW - HOUR).timestamp()
+    assert value("xmode_subscription_delivered_bytes", **labels) == 3_000
     # The period 2026-11-24 ended at midnight, twelve hours ago.
-    assert value("xmode_subscription_freshness_seconds", **place) == 12 * 3600
-    assert value("xmode_subscription_fresh_until_timestamp_seconds", **place) == (NOW + 12 * HOUR).timestamp()
-    assert value("xmode_subscription_periods_due", **place) is None
+    assert value("xmode_subscription_freshness_seconds", **labels) == 12 * 3600
+    assert value("xmode_subscription_fresh_until_timestamp_seconds", **labels) == at
+    assert value("xmode_subscription_periods_due", **labels) is None
     assert value("xmode_orphaned_upload_bytes") == 0
     assert value("xmode_ledger_readable") == 1
     assert value("xmode_ledger_free_bytes") is None, "no room is known, so none is told"
@@ -121,9 +122,9 @@ def test_a_drop_folder_is_as_fresh_as_its_last_delivery() -> None:
     value = rendered(
         a_customer("acme", a_subscription("acme", "drops", last_delivered=last, fresh_until_at=None))
     )
-    place = {"customer": "acme", "feed": "drops"}
-    assert value("xmode_subscription_freshness_seconds", **place) == 3 * 3600
-    assert value("xmode_subscription_fresh_until_timestamp_seconds", **place) is None
+    labels = {"customer": "acme", "feed": "drops"}
+    assert value("xmode_subscription_freshness_seconds", **labels) == 3 * 3600
+    assert value("xmode_subscription_fresh_until_timestamp_seconds", **labels) is None
 
 
 def test_issues_are_counted_by_cause_a_customer_once() -> None:
@@ -133,10 +134,10 @@ def test_issues_are_counted_by_cause_a_customer_once() -> None:
     assert value("xmode_customers_unhealthy", **labels) == 2
     assert value("xmode_backlog_bytes") == 1_500
     assert value("xmode_periods_due") == 6
-    place = {"customer": "acme", "feed": "eu-daily"}
-    assert value("xmode_subscription_backlog_bytes", **place) == 500
-    assert value("xmode_subscription_deliveries_open", **place) == 1
-    assert value("xmode_subscription_periods_due", **place) == 2
+    labels = {"customer": "acme", "feed": "eu-daily"}
+    assert value("xmode_subscription_backlog_bytes", **labels) == 500
+    assert value("xmode_subscription_deliveries_open", **labels) == 1
+    assert value("xmode_subscription_periods_due", **labels) == 2
 
 
 def test_warnings_and_the_services_own_issues() -> None:

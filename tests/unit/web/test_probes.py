@@ -32,7 +32,7 @@ class PinnedBoard:
 
 def test_without_a_daemon_it_is_alive_when_it_answers(open_page: Open) -> None:
     answer = ask(open_page().address, "/healthz")
-    assert (answer.status, answer.text) == (200, "ok page: it answers\n")
+    assert (answer.status, answer.text) == (200, "ok page: answering\n")
     assert answer.headers["content-type"].startswith("text/plain")
 
 
@@ -57,7 +57,7 @@ def test_it_is_ready_when_it_can_write_and_knows_its_customers(open_page: Open) 
     assert answer.status == 200
     assert answer.text.splitlines() == [
         "ok ledger: writable",
-        "ok configuration: 0 customers in order",
+        "ok configuration: 0 valid customers",
         "ok daemon: running",
     ]
 

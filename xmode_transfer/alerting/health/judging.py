@@ -91,17 +91,17 @@ class _Judge:
     # --- One subscription
 
     def _subscription(self, customer: Customer, feed: Feed, *, active: bool) -> SubscriptionHealth:
-        place = (customer.name, feed.name)
-        look = self._survey.looks.get(place)
-        last = self._survey.delivered.get(place)
-        begun = self._survey.open.get(place, ())
+        key = (customer.name, feed.name)
+        look = self._survey.looks.get(key)
+        last = self._survey.delivered.get(key)
+        begun = self._survey.open.get(key, ())
         labels = {item.delivery.period for item in begun}
         due = tuple(label for label in look.due if label not in labels) if look else ()
         due_count = max(look.due_count - (len(look.due) - len(due)), len(due)) if look else 0
         deadlines = deadlines_of(customer, feed)
         word, issue, overdue = Health.HEALTHY, None, None
         if active:
-            passed = self._survey.passed_over.get(place)
+            passed = self._survey.passed_over.get(key)
             overdue = self._late(feed, deadlines, look, last, begun, due, passed)
             word, issue = _verdict(feed, look, begun, due, overdue)
         return SubscriptionHealth(
@@ -116,7 +116,7 @@ class _Judge:
             look,
             self._fresh_until(feed, deadlines, last.period) if active and last else None,
             overdue,
-            self._survey.not_attested.get(place, 0),
+            self._survey.not_attested.get(key, 0),
         )
 
     def _late(

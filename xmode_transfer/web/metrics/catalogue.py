@@ -138,7 +138,7 @@ FLEET_OLDEST = Described(
     "How long the longest queued customer has waited, without those that are suspended.",
 )
 FLEET_WORKERS = Described("xmode_fleet_workers", "Worker processes by state.", ("state",))
-FLEET_PLACES = Described("xmode_fleet_slots", "How many jobs the running workers can take at once.")
+FLEET_SLOTS = Described("xmode_fleet_slots", "How many jobs the running workers can take at once.")
 FLEET_BUSY = Described("xmode_fleet_slots_busy", "How many of these slots are in use.")
 FLEET_WAITING = Described(
     "xmode_fleet_jobs_stalled", "Jobs that make no progress and wait outside the workers' slots."

@@ -33,12 +33,12 @@ class CustomerMetrics:
         assessment: Callable[[], Assessment],
         clock: Clock,
         open_alerts: Callable[[], Iterable[str]] | None,
-        round_: FleetMetrics | None,
+        fleet: FleetMetrics | None,
     ) -> None:
         self._assessment = assessment
         self._clock = clock
         self._open_alerts = open_alerts
-        self._round = round_
+        self._fleet = fleet
         self._lock = threading.Lock()
         self._kept: tuple[float, bytes] | None = None
 
@@ -54,7 +54,7 @@ class CustomerMetrics:
         try:
             found = self._assessment()
             alerts = Counter(self._open_alerts()) if self._open_alerts is not None else None
-            fleet = list(self._round.collect()) if self._round is not None else []
+            fleet = list(self._fleet.collect()) if self._fleet is not None else []
         except XmodeError as error:
             telemetry.warn(Event.METRICS_INCOMPLETE, **error.log_context())
             return _text([alone(of.LEDGER_READABLE, 0)])

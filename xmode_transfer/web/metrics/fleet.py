@@ -12,7 +12,7 @@ from xmode_transfer.web.metrics.catalogue import (
     FLEET_BUSY,
     FLEET_CUSTOMERS,
     FLEET_OLDEST,
-    FLEET_PLACES,
+    FLEET_SLOTS,
     FLEET_WAITING,
     FLEET_WORKERS,
     alone,
@@ -49,7 +49,7 @@ class FleetMetrics:
             FLEET_WORKERS, {state: states[state] for state in (_WORKING, _TROUBLED, _STOPPING, _SILENT)}
         )
         working = [worker for state, worker in known if state == _WORKING]
-        yield alone(FLEET_PLACES, sum(worker.places for worker in working))
+        yield alone(FLEET_SLOTS, sum(worker.places for worker in working))
         # One that is being stopped still has its turns; those of a silent one are taken over.
         living = [worker for state, worker in known if state != _SILENT]
         yield alone(FLEET_BUSY, sum(worker.busy for worker in living))
