@@ -245,7 +245,7 @@ class _Life:
         if now - self._ticked > self._tick_seconds + _LATE_SECONDS:
             telemetry.warn(Event.CLOCK_SET_BACK)
             self._ticked = now
-            self._ticker.set_right()
+            self._ticker.reset()
             self._tick()
 
     def _reload(self, *, skip_backoff: bool) -> None:

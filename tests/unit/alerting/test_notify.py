@@ -225,7 +225,7 @@ def test_what_apprise_does_not_take_is_told_without_secrets(
     assert "passw0rd-of-chat" not in str(caught.value)
     assert "t0ken-of-chat" not in str(caught.value)
     assert "500" in str(caught.value)
-    with pytest.raises(NotificationFailed, match="no URL that Apprise knows"):
+    with pytest.raises(NotificationFailed, match="not an Apprise URL"):
         send(apprise_channel(monkeypatch, "nosuch://x"), Message(Event.OPENED, ALERT, NOW))
 
 

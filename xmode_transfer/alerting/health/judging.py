@@ -1,4 +1,4 @@
-"""Judging each subscription by what was recorded of it."""
+"""Assessment of each subscription by its records."""
 
 from collections.abc import Iterator, Sequence
 from datetime import datetime
@@ -26,7 +26,7 @@ from xmode_transfer.model.source_scans import Look, OpenDelivery, Survey
 
 
 def assess(configuration: Configuration, survey: Survey, now: datetime) -> Assessment:
-    """Judges everybody who is configured."""
+    """Assess all configured customers."""
     judge = _Judge(survey, now)
     names = sorted({*configuration.customers, *configuration.broken})
     customers = [
@@ -46,7 +46,7 @@ def assess(configuration: Configuration, survey: Survey, now: datetime) -> Asses
 
 
 class _Judge:
-    """One evaluation: what many subscriptions share is computed once."""
+    """One evaluation, which caches what subscriptions share."""
 
     def __init__(self, survey: Survey, now: datetime) -> None:
         self._survey = survey
@@ -133,7 +133,7 @@ class _Judge:
         if missing is not None:
             period, since_at = missing
             return sentences.missed(feed, period, since_at, look, begun, due)
-        # An older period that came after its time, or a correction: by when it was seen.
+        # A late older period, or a correction: by when it was first seen.
         waiting = [(item.delivery.period, item.since_at) for item in begun]
         if due and look is not None and look.due_since_at is not None:
             waiting.append((due[0], look.due_since_at))
@@ -153,8 +153,8 @@ class _Judge:
         look: Look | None,
         passed: str | None,
     ) -> tuple[Period, datetime] | None:
-        """The first expected period that is not delivered and whose deadline has passed, and since when it is
-        late: nobody is late for what was there before the first look, or was passed over."""
+        """Return the first expected period past its deadline that is not delivered, and since when it is
+        late. Periods from before the first source scan and skipped periods are never late."""
         expected = self._newest_expected(deadlines)
         if expected is None or (last is None and look is None):
             return None
@@ -184,13 +184,13 @@ class _Judge:
                 self._fresh[deadlines, label] = deadlines.of(deadlines.next_expected(newest))
         return self._fresh[deadlines, label]
 
-    # --- What hurts no delivery yet
+    # --- Warnings
 
     def _warnings(self, name: str, rule: dict[str, Any] | None, issues: Sequence[Issue]) -> Iterator[Issue]:
         yield from sentences.differing(name, self._survey.discrepancies.get(name, ()))
         check = self._survey.checks.get(name)
-        # A refusal is followed by a check, which finds the same: that is one cause, told as the refusal. That
-        # a role lets anybody in is another.
+        # A check after a refusal finds the same cause, which is reported once, as the refusal. A role that
+        # anybody can assume is a separate cause.
         refused = any(issue.responsible is Responsible.CUSTOMER for issue in issues)
         if check is not None and check.causes and not (refused and UNSAFE.isdisjoint(check.causes)):
             yield sentences.drift(name, check)
@@ -212,7 +212,7 @@ def _verdict(
     due: Sequence[str],
     overdue: Issue | None,
 ) -> tuple[Health, Issue | None]:
-    """The gravest of what there is to say."""
+    """Return the most severe health and its issue."""
     for health in (Health.BLOCKED, Health.FAILING):
         hurt = next((item for item in begun if _stopped(item.delivery) is health), None)
         if hurt is not None:
@@ -226,8 +226,8 @@ def _verdict(
 
 @lru_cache(maxsize=10_000)
 def _period(label: str, kind: PeriodKind) -> Period | None:
-    """None where the feed's period is another now than when it was delivered. Remembered, because thousands
-    of subscriptions share a few."""
+    """Return None if the feed's period kind has changed since. Cached, because subscriptions share few
+    labels."""
     try:
         return Period.parse(label, kind)
     except ValueError:
@@ -235,7 +235,8 @@ def _period(label: str, kind: PeriodKind) -> Period | None:
 
 
 def _stopped(delivery: Delivery) -> Health | None:
-    """Whether it is stopped, and how. One that is being tried again stays what it was until that ends."""
+    """Return the health of a stopped delivery, else None. A retried delivery keeps its health until it
+    ends."""
     failure = delivery.failure
     if failure is None or failure.cause == "superseded":
         return None

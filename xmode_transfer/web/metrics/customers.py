@@ -1,4 +1,4 @@
-"""How everybody fares, by the one evaluator, for a scrape."""
+"""Metrics of customers, from one assessment."""
 
 import threading
 from collections import Counter
@@ -22,11 +22,11 @@ from xmode_transfer.web.metrics.catalogue import Described, alone, counted, labe
 from xmode_transfer.web.metrics.fleet import FleetMetrics
 
 KEPT_SECONDS = 5.0
-"""Several servers that scrape at the same time share one evaluation."""
+"""How long an assessment is cached, so that several Prometheus servers share it."""
 
 
 class CustomerMetrics:
-    """All that comes from the ledger, rendered once for each evaluation."""
+    """All metrics from the ledger, rendered once per assessment."""
 
     def __init__(
         self,
@@ -46,8 +46,8 @@ class CustomerMetrics:
         with self._lock:
             now = self._clock.monotonic()
             if self._kept is None or now - self._kept[0] >= KEPT_SECONDS:
-                said = self._rendered()
-                self._kept = self._clock.monotonic(), said
+                text = self._rendered()
+                self._kept = self._clock.monotonic(), text
             return self._kept[1]
 
     def _rendered(self) -> bytes:

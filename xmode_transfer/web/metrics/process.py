@@ -71,5 +71,5 @@ class Process(Collector):
         yield alone(of.BUSY, status.busy)
         yield alone(of.CONFIGURATION_LOADED, status.configuration_loaded_at.timestamp())
         yield alone(of.CONFIGURATION_PROBLEMS, len(status.configuration_problems))
-        standing = Counter(str(entry.state) for entry in self._status_view.jobs())
-        yield counted(of.TURNS, {str(state): standing[state] for state in JobState})
+        states = Counter(str(entry.state) for entry in self._status_view.jobs())
+        yield counted(of.TURNS, {str(state): states[state] for state in JobState})
