@@ -21,7 +21,7 @@ from xmode_transfer.ledger import open_ledger, tables
 from xmode_transfer.model.findings import AccessReport, Cause, passed
 from xmode_transfer.model.jobs import JobState, QueueEntry
 from xmode_transfer.model.source_scans import Look, Waiting
-from xmode_transfer.web.board import Pulse
+from xmode_transfer.web.status_view import DaemonStatus
 
 NOW = datetime(2026, 11, 24, 9, 0, tzinfo=UTC)
 TODAY = NOW.replace(hour=0)
@@ -278,7 +278,7 @@ def _alert(path: Path, configured: Configuration) -> None:
     in_order = replace(configured, broken={}, problems=())
     for minutes, seen in ((0, in_order), (10, in_order), (19, configured)):
         clock.set(NOW - timedelta(minutes=30 - minutes))
-        watch.round(seen)
+        watch.run_once(seen)
     ledger.close()
 
 
@@ -359,11 +359,11 @@ class PinnedBoard:
         self._turns = list(_turns(sorted(names), now))
         self._now = now
 
-    def turns(self) -> list[QueueEntry]:
+    def jobs(self) -> list[QueueEntry]:
         return self._turns
 
-    def pulse(self) -> Pulse:
-        return Pulse(
+    def status(self) -> DaemonStatus:
+        return DaemonStatus(
             self._now - timedelta(hours=31), self._now, False, 16, 1, self._now - timedelta(hours=31)
         )
 

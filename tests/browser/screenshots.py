@@ -106,8 +106,8 @@ def break_initech(place: Path) -> str:
 def take_page(browser: Browser, address: str, target: Path) -> None:
     page = browser.new_page(viewport={"width": 1280, "height": 720}, color_scheme="light")
     page.goto(address)
-    trouble = page.locator(".trouble", has_text="initech")
-    expect(trouble).to_be_visible(timeout=PATIENCE_MS)  # the page brings itself up to date
+    issue = page.locator(".issue", has_text="initech")
+    expect(issue).to_be_visible(timeout=PATIENCE_MS)  # the page brings itself up to date
     target.parent.mkdir(exist_ok=True)
     page.screenshot(path=target, full_page=True)
     page.close()

@@ -20,9 +20,9 @@ def test_the_demo_is_shown_as_it_went(
     base = tab.url.rstrip("/")
 
     # The page has been open since before initech was refused: it brings itself up to date.
-    expect(tab.locator(".trouble", has_text="initech")).to_contain_text("role_refused", timeout=PATIENCE_MS)
+    expect(tab.locator(".issue", has_text="initech")).to_contain_text("role_refused", timeout=PATIENCE_MS)
     expect(tab.get_by_role("heading", level=1)).to_have_text("1 customer must act")
-    expect(tab.locator(".trouble", has_text="initech")).to_contain_text("The customer must act")
+    expect(tab.locator(".issue", has_text="initech")).to_contain_text("Responsible: customer")
     expect(tab.locator("table.customers tbody tr")).to_have_count(3)
     serious = grave(tab)
 
@@ -30,7 +30,7 @@ def test_the_demo_is_shown_as_it_went(
     alerts = tab.get_by_role("link", name="Alerts 1")
     expect(alerts).to_be_visible(timeout=PATIENCE_MS)
     alerts.click()
-    expect(tab.locator(".trouble").first).to_contain_text("initech: AssumeRole is refused")
+    expect(tab.locator(".issue").first).to_contain_text("initech: AssumeRole is refused")
     serious += grave(tab)
 
     # From the customer's calendar to an object and its receipt.

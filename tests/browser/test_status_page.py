@@ -35,14 +35,14 @@ def delivery_of(tab: Page) -> Page:
 def test_the_overview_says_first_who_needs_somebody(open_tab: Tab) -> None:
     tab = open_tab()
     expect(tab.get_by_role("heading", level=1)).to_have_text(
-        re.compile("2 customers need us, 1 customer must act, 1 customer waits for AWS")
+        re.compile("2 customers need vendor action, 1 customer must act, 1 customer waits for AWS")
     )
-    trouble = tab.locator(".trouble")
-    expect(trouble.first).to_contain_text("broken")
-    expect(trouble.first).to_contain_text("customers/umbrella.yaml:17:3")
-    initech = trouble.filter(has_text="initech")
+    issue = tab.locator(".issue")
+    expect(issue.first).to_contain_text("broken")
+    expect(issue.first).to_contain_text("customers/umbrella.yaml:17:3")
+    initech = issue.filter(has_text="initech")
     expect(initech).to_have_count(1)  # three feeds, one cause
-    expect(initech).to_contain_text("The customer must act")
+    expect(initech).to_contain_text("Responsible: customer")
     expect(initech).to_contain_text("xmode-transfer check-access --customer initech")
     expect(tab.get_by_text(re.compile(r"acme us-daily 2026-11-23 for \d min"))).to_be_visible()
     rows = tab.locator("table.customers tbody tr")
@@ -116,12 +116,12 @@ def test_an_alert_says_who_must_act_and_who_was_told(open_tab: Tab) -> None:
     tab = open_tab()
     tab.get_by_role("link", name="Alerts 4").click()
     opened = tab.get_by_role("region", name="Open")
-    expect(opened.locator(".trouble")).to_have_count(4)
-    initech = opened.locator(".trouble", has_text="initech")
+    expect(opened.locator(".issue")).to_have_count(4)
+    initech = opened.locator(".issue", has_text="initech")
     expect(initech).to_contain_text("role_refused")
-    expect(initech).to_contain_text("The customer must act")
+    expect(initech).to_contain_text("Responsible: customer")
     expect(initech).to_contain_text(re.compile(r"on-call: opened 3\d min ago"))
-    mistaken = opened.locator(".trouble", has_text="customers/umbrella.yaml:17:3")
+    mistaken = opened.locator(".issue", has_text="customers/umbrella.yaml:17:3")
     expect(mistaken).to_contain_text(re.compile(r"on-call: opened 1\d min ago"))
     initech.get_by_role("link", name="initech", exact=True).click()
     expect(tab.get_by_role("heading", level=1)).to_contain_text("initech")
@@ -159,11 +159,11 @@ def test_the_search_leads_there(open_tab: Tab, text: str, found: str) -> None:
 
 
 def test_a_search_that_was_cut_short_says_so(open_tab: Tab) -> None:
-    """Everybody has such a key, and only some are looked at; with the bucket it is one."""
+    """CustomerMetrics has such a key, and only some are looked at; with the bucket it is one."""
     tab = open_tab("/search?q=xmode/us-daily/2026/11/23/none-of-this-name")
-    expect(tab.get_by_text("not everywhere was looked")).to_be_visible()
+    expect(tab.get_by_text("No match in the subscriptions searched")).to_be_visible()
     tab = open_tab("/search?q=s3://acme-data/xmode/us-daily/2026/11/23/none-of-this-name")
-    expect(tab.get_by_text("Nothing has this.")).to_be_visible()
+    expect(tab.get_by_text("No match.")).to_be_visible()
 
 
 def test_hostile_names_are_text(open_tab: Tab) -> None:
@@ -216,7 +216,7 @@ def test_it_brings_itself_up_to_date_and_keeps_what_was_opened(open_tab: Tab, si
     try:
         tab.evaluate("refresh()")
         expect(tab.locator(".title .word")).to_have_text("failing")
-        expect(tab.locator(".troubles")).to_contain_text("AWS slows us down")
+        expect(tab.locator(".issues")).to_contain_text("AWS slows us down")
         assert tab.evaluate("document.activeElement.tagName") == "A"
     finally:
         change_status(site.ledger_path, "customer-0044", "delivered")
@@ -225,7 +225,7 @@ def test_it_brings_itself_up_to_date_and_keeps_what_was_opened(open_tab: Tab, si
     before = updates(tab)
     tab.evaluate("refresh()")
     assert updates(tab) == before
-    tab.get_by_role("button", name="Go on updating").click()
+    tab.get_by_role("button", name="Resume updates").click()
     tab.evaluate("refresh()")
     assert updates(tab) > before
 
@@ -255,7 +255,7 @@ def test_it_works_without_scripts(open_tab: Tab) -> None:
 def test_the_keyboard_alone_leads_everywhere(open_tab: Tab) -> None:
     tab = open_tab()
     tab.keyboard.press("Tab")
-    expect(tab.get_by_role("link", name="To the content")).to_be_focused()
+    expect(tab.get_by_role("link", name="Skip to content")).to_be_focused()
     tab.keyboard.press("Enter")
     tab.keyboard.press("Tab")
     expect(tab.get_by_role("link", name="2,000 all")).to_be_focused()

@@ -68,7 +68,7 @@ def test_where_the_bucket_has_no_rule_we_name_one(make_world: Callable[..., Any]
     assert status.lifecycle_rule["Filter"] == {"Prefix": "xmode/"}
     assert status.lifecycle_rule["AbortIncompleteMultipartUpload"]["DaysAfterInitiation"] == 7
     assert "AbortIncompleteMultipartUpload" in told["hint"]
-    (care,) = status.cares
+    (care,) = status.warnings
     assert care.cause == "left_behind"
     assert "AbortIncompleteMultipartUpload" in care.hint
 
@@ -77,7 +77,7 @@ def test_where_the_bucket_has_no_rule_we_name_one(make_world: Callable[..., Any]
 def test_where_the_bucket_has_a_rule_we_say_when(make_world: Callable[..., Any], days: int) -> None:
     status, told = left_behind(make_world, days)
     assert status.lifecycle_rule is None
-    assert status.cares == ()  # nobody needs to act
+    assert status.warnings == ()  # nobody needs to act
     left = status.left_behind
     assert left is not None
     assert left.ends_at is not None

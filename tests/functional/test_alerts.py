@@ -12,7 +12,7 @@ import pytest
 
 from tests.functional.conftest import Project
 from xmode_transfer.alerting.alerts import by_cause
-from xmode_transfer.alerting.health import Trouble
+from xmode_transfer.alerting.health import Issue
 from xmode_transfer.ledger import open_ledger
 from xmode_transfer.model.errors import Responsible
 from xmode_transfer.model.records import Delivery, Failure, Status
@@ -65,7 +65,7 @@ def blocked(project: Project) -> None:
         ),
     )
     (over,) = by_cause(
-        [("", Trouble("clock_skew", Responsible.VENDOR, "it was 20 minutes off", "mend NTP", at))]
+        [("", Issue("clock_skew", Responsible.VENDOR, "it was 20 minutes off", "mend NTP", at))]
     )
     ledger.alerts.record(ledger.leases.claim("watch", "h", 90), [replace(over, opened_at=at, resolved_at=at)])
     ledger.close()
@@ -78,7 +78,7 @@ def test_the_list_has_what_is_wrong_also_when_nobody_was_told(bare_project: Proj
     assert answer.code == 0
     assert answer.out.startswith("open     acme: AssumeRole is refused since ")
     assert "the role refuses us" in answer.out
-    assert "Who must act: the customer. Send the trust policy" in answer.out
+    assert "Responsible: customer. Send the trust policy" in answer.out
     assert "notified     nobody" in answer.out
     assert "clock" not in answer.out
 

@@ -226,7 +226,7 @@ def test_it_delivers_reloads_tells_and_survives_a_role_that_is_gone(
         # one daemon a ledger; a run may work beside it
         second = here.run("daemon")
         assert second.code == 5
-        assert "daemon works with this ledger already" in second.err
+        assert "another daemon uses this ledger" in second.err
         assert here.deliver("acme").code == 0
 
         # a customer that is removed is left alone

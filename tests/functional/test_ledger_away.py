@@ -84,11 +84,11 @@ def test_it_is_waited_for_alive_and_not_ready(
     more = ["--heartbeat-file", str(alive)] if kind == "worker" else []
     process = here.launch(*command, *more, **started)
     page = process.wait("page.started", seconds=SECONDS)["address"]
-    assert "EXTEND_TIMEOUT_USEC=" in heard.until("STATUS=waits for the ledger: ")
+    assert "EXTEND_TIMEOUT_USEC=" in heard.until("STATUS=waiting for the ledger: ")
     status, told = answer(f"{page}healthz")
     assert (status, told.startswith(f"ok {kind}: ")) == (200, True)
     assert answer(f"{page}readyz")[0] == 503
-    heard.until("STATUS=waits for the ledger: ")  # it has tried again
+    heard.until("STATUS=waiting for the ledger: ")  # it has tried again
     assert alive.exists() is (kind == "worker")
     assert len(process.seen("ledger.unavailable", cause="ledger_unreachable")) == 1
     assert not any("READY=1" in message for message in heard.said)

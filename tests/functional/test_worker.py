@@ -259,14 +259,14 @@ def test_one_daemon_alone_and_a_fleet_refuse_each_other(
     for command in (["worker"], ["daemon", "--engine", "procrastinate"]):
         refused = here.run(*command)
         assert refused.code == 5
-        assert "a daemon that takes all turns itself" in refused.err
+        assert "a daemon with its own worker" in refused.err
         assert f"pid {alone.process.pid} on " in refused.err
     assert alone.end() == 0
     worker = launch(here, "worker")
     daemon = launch(here, "daemon", "--engine", "procrastinate")
     refused = here.run("daemon")
     assert refused.code == 5
-    assert "a fleet works with this ledger: 1 daemon (" in refused.err
+    assert "a fleet uses this ledger: 1 daemon (" in refused.err
     assert "and 1 worker (" in refused.err
     assert daemon.end() == worker.end() == 0
     assert launch(here, "daemon").end() == 0

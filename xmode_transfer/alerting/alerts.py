@@ -1,7 +1,7 @@
-"""Alerts: one for each cause, sent when it begins, repeated while it lasts, and resolved when it is over.
+"""Alerts: one per cause, sent when it opens, repeated while it lasts, and resolved when it ends.
 
-Pure. The state is in the ledger, so that a restart repeats nothing. What Alertmanager or a pager does better
-is left to them: hold times, growth, escalation (deploy/prometheus has the rules).
+Pure. The ledger holds the state, so a restart repeats nothing. Alertmanager or a pager handles hold times,
+growth and escalation (rules: deploy/prometheus).
 """
 
 import hashlib
@@ -11,25 +11,26 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from types import MappingProxyType
 
-from xmode_transfer.alerting.health import Trouble
+from xmode_transfer.alerting.health import Issue
 from xmode_transfer.config import Alerting, Channel
 from xmode_transfer.model.alerts import Alert, AlertState, Event, Notification
 from xmode_transfer.model.errors import Responsible
 
 KEPT_CUSTOMERS = 200
-"""How many customers an alert names; it counts all."""
+"""Customer names in one alert. The count covers all of them."""
 MOST_DETAILS = 5
-"""One cause with more details than this (feeds, access findings) is one alert, not one for each."""
+"""A cause with more details than this (feeds, access findings) becomes one alert instead of one per
+detail."""
 WIDESPREAD_CUSTOMERS = 5
 TOGETHER = timedelta(hours=1)
 REMEMBERED = timedelta(days=30)
-"""A resolved alert is forgotten after this."""
+"""A resolved alert is removed after this."""
 _NAMED = 20
 
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """What is sent to a channel."""
+    """A message to a channel."""
 
     event: Event
     alert: Alert
@@ -43,17 +44,16 @@ class Message:
 
     @property
     def body(self) -> str:
-        """A few lines of plain text: what happened, who must act, what to do, and whom it hurts."""
+        """A few lines of plain text: what happened, who is responsible, the fix, and the affected
+        customers."""
         alert = self.alert
         if self.event is Event.RESOLVED:
-            since = f" It was open since {_moment(alert.opened_at)}." if alert.opened_at else ""
-            return f"It is well again.{since} Nothing more to do.\nCause: {alert.cause}"
-        who = {Responsible.VENDOR: "we", Responsible.CUSTOMER: "the customer", Responsible.AWS: "AWS"}[
-            alert.responsible
-        ]
+            since = f" Open since {_moment(alert.opened_at)}." if alert.opened_at else ""
+            return f"Resolved.{since} No action needed.\nCause: {alert.cause}"
+        responsible = "AWS" if alert.responsible is Responsible.AWS else str(alert.responsible)
         lines = [
             alert.message,
-            f"Who must act: {who}. {alert.hint[:1].upper()}{alert.hint[1:]}".rstrip(),
+            f"Responsible: {responsible}. {alert.hint[:1].upper()}{alert.hint[1:]}".rstrip(),
             f"Since {_moment(alert.since_at)}; cause: {alert.cause}",
         ]
         if alert.customer_count > 1:
@@ -68,22 +68,22 @@ def _moment(at: datetime) -> str:
 
 
 def fingerprint(cause: str, detail: str = "") -> str:
-    """Short, and the same everywhere."""
+    """A short, stable identifier."""
     return hashlib.sha256(f"{cause}\n{detail}".encode()).hexdigest()[:16]
 
 
-# --- From troubles to alerts
+# --- From issues to alerts
 
 
-_Member = tuple[str, Trouble]
+_Member = tuple[str, Issue]
 
 
-def by_cause(troubles: Iterable[_Member]) -> tuple[Alert, ...]:
-    """One alert for each cause, and for each detail of it where there are few, in the order of fingerprints.
-    Each trouble comes with its customer's name; an empty one concerns the service as a whole."""
+def by_cause(issues: Iterable[_Member]) -> tuple[Alert, ...]:
+    """Group issues into alerts by cause, and by detail where there are few; sorted by fingerprint.
+    Each issue comes with its customer's name; an empty one concerns the service as a whole."""
     causes: dict[str, dict[str, list[_Member]]] = {}
-    for customer, trouble in troubles:
-        causes.setdefault(trouble.cause, {}).setdefault(trouble.detail, []).append((customer, trouble))
+    for customer, issue in issues:
+        causes.setdefault(issue.cause, {}).setdefault(issue.detail, []).append((customer, issue))
     found = []
     for cause, details in causes.items():
         if len(details) > MOST_DETAILS:
@@ -103,9 +103,9 @@ def _alert(cause: str, detail: str, members: list[_Member]) -> Alert:
     if widespread is not None:
         responsible, urgent, message = Responsible.VENDOR, True, f"{widespread}. {message}"
         hint = (
-            "so many at once point to our side: see that our key works and is the same user's "
-            "(`aws sts get-caller-identity`; a user that was made anew is refused by every customer), "
-            "then at what was changed then"
+            "so many at once point to the vendor's side. 1. Check that our key works and belongs to the "
+            "same user (`aws sts get-caller-identity`): every customer refuses a re-created user. "
+            "2. Check what changed at that time"
         )
     words = SUMMARIES.get(cause, cause.replace("_", " "))
     if first.feed is not None and detail == first.feed:
@@ -128,10 +128,12 @@ def _alert(cause: str, detail: str, members: list[_Member]) -> Alert:
 
 
 def _widespread(members: Sequence[_Member]) -> str | None:
-    """When what is many customers' own to mend began for most of them within an hour, it is hardly theirs."""
+    """Describe a burst: an issue that customers must fix, but that began for most of them within an hour.
+
+    Such a burst is probably the vendor's. Return None when there is none."""
     begun: dict[str, datetime] = {}
-    for customer, trouble in members:  # the oldest first
-        begun.setdefault(customer, trouble.since_at)
+    for customer, issue in members:  # the oldest first
+        begun.setdefault(customer, issue.since_at)
     times = sorted(begun.values())
     counts = [bisect_right(times, at + TOGETHER) - index for index, at in enumerate(times)]
     count = max(counts)
@@ -144,11 +146,11 @@ def _widespread(members: Sequence[_Member]) -> str | None:
     return f"It began for {count:,} customers between {first_at:%Y-%m-%d %H:%M} and {_moment(last_at)}"
 
 
-# --- The life of an alert
+# --- Alert lifecycle
 
 
 def advance(known: Mapping[str, Alert], found: Iterable[Alert], now: datetime) -> dict[str, Alert]:
-    """The next state of every alert, by fingerprint. ``found`` is what is wrong now."""
+    """Return the next state of every alert, by fingerprint. ``found`` are the alerts that hold now."""
     here = {alert.fingerprint: alert for alert in found}
     after = {}
     for mark in sorted(known.keys() | here.keys()):
@@ -166,7 +168,7 @@ def advance(known: Mapping[str, Alert], found: Iterable[Alert], now: datetime) -
 
 
 def next_event(alert: Alert, channel: Channel, alerting: Alerting, now: datetime) -> Event | None:
-    """What the channel is to be sent now of that alert, if anything."""
+    """Return the event to send to the channel now, or None."""
     known = alert.notifications.get(channel.name, Notification())
     heard = known.sent in (Event.OPENED, Event.REPEATED)
     event = None
@@ -183,61 +185,61 @@ def next_event(alert: Alert, channel: Channel, alerting: Alerting, now: datetime
     return None if quiet is not None and not alert.urgent and quiet.holds(now) else event
 
 
-# --- Every cause, in a few words; docs/operations.md has a row for each ------------------------------------
+# --- A summary for each cause; docs/operations.md has a row for each ------------------------------------
 
 SUMMARIES = MappingProxyType(
     {
         # The customer's side
         "role_refused": "AssumeRole is refused",
-        "unsafe_role": "the role does not demand its external ID",
-        "access_denied": "S3 refuses a right",
-        "kms_denied": "the KMS key refuses us",
-        "bucket_missing": "the bucket is not there",
-        "bucket_other_owner": "the bucket belongs to somebody else",
+        "unsafe_role": "the role does not require its external ID",
+        "access_denied": "S3 denies a permission",
+        "kms_denied": "the KMS key denies access",
+        "bucket_missing": "the bucket does not exist",
+        "bucket_other_owner": "the bucket belongs to another account",
         "multipart_denied": "multipart uploads are refused",
-        "object_exists": "a foreign object lies under our key",
+        "object_exists": "an unmanaged object has our key",
         "listing_empty": "the listing of the bucket is empty though it should not be",
-        "access_drift": "the access check found something wrong",
-        "left_behind": "uploads are left behind",
-        "delivered_changed": "what was delivered is gone or changed",
-        "superseded_left": "objects that no manifest names cannot be removed",
+        "access_drift": "the access check found a problem",
+        "left_behind": "uploads are orphaned",
+        "delivered_changed": "delivered objects are missing or changed",
+        "superseded_left": "objects that no manifest lists cannot be deleted",
         # Our side
         "vendor_identity": "AWS refuses our own credentials",
         "clock_skew": "this machine's clock is wrong",
-        "access_denied_by_us": "a policy of ours denies a right",
-        "config_invalid": "the configuration has mistakes",
+        "access_denied_by_us": "a vendor policy denies a permission",
+        "config_invalid": "the configuration has errors",
         "late": "a delivery is late",
-        "not_looked": "nobody looks at the source",
+        "not_looked": "the source is not scanned",
         "no_source": "the source has nothing to deliver",
-        "source_missing": "the source is not there",
+        "source_missing": "the source does not exist",
         "source_unreadable": "the source cannot be read",
         "source_partly_unreadable": "a part of the source cannot be read",
         "source_changed": "source files change while they are read",
-        "source_error": "the source is in trouble",
-        "incomplete": "some files do not arrive",
-        "needs_confirmation": "a cleanup waits for a person",
+        "source_error": "the source reports an error",
+        "incomplete": "some files are not delivered",
+        "needs_confirmation": "a cleanup needs confirmation",
         "daemon_silent": "the daemon is silent",
         "ledger_disk_low": "the ledger's disk is nearly full",
         "ledger_locked": "the ledger is locked",
         "ledger_unreachable": "the ledger's database server does not answer",
-        "ledger_refused": "the ledger's database server does not let us in",
-        "ledger_missing": "there is no ledger where one is configured",
-        "ledger_read_only": "the ledger cannot be written",
+        "ledger_refused": "the ledger's database server refuses the login",
+        "ledger_missing": "the configured ledger does not exist",
+        "ledger_read_only": "the ledger is read-only",
         "ledger_full": "the ledger's disk is full",
         "ledger_corrupt": "the ledger is damaged",
-        "ledger_too_new": "the ledger is of a later version",
-        "ledger_error": "the ledger is in trouble",
-        "request_refused": "S3 refuses a request that we should not have made",
-        "object_not_found": "an object that we delivered is gone",
-        "upload_not_found": "a multipart upload is gone",
-        "lease_lost": "another process took the work over",
-        "defect": "a mistake in this program",
+        "ledger_too_new": "the ledger has a newer schema",
+        "ledger_error": "the ledger reports an error",
+        "request_refused": "S3 rejects a malformed request",
+        "object_not_found": "a delivered object is missing",
+        "upload_not_found": "a multipart upload no longer exists",
+        "lease_lost": "another process took over the work",
+        "defect": "a defect in xmode-transfer",
         # AWS and the network
-        "throttled": "AWS slows us down",
-        "unavailable": "AWS is out of reach",
-        "session_expired": "role sessions end too early",
-        "checksum_mismatch": "bytes change on their way",
-        "store_error": "S3 answers what we do not know",
+        "throttled": "AWS throttles requests",
+        "unavailable": "AWS is unreachable",
+        "session_expired": "role sessions expire too early",
+        "checksum_mismatch": "bytes are corrupted in transit",
+        "store_error": "S3 returns an unknown error",
     }
 )
 
@@ -245,4 +247,4 @@ URGENT = frozenset(
     {"vendor_identity", "clock_skew", "daemon_silent", "defect"}
     | {cause for cause in SUMMARIES if cause.startswith("ledger_")}
 )
-"""What stops or endangers everybody's deliveries: it is sent in quiet hours too."""
+"""Causes that stop or endanger all deliveries. They are sent in quiet hours too."""

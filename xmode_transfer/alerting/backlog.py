@@ -1,4 +1,4 @@
-"""How much there is to send: what is known, and for what is not planned yet, what it will be about."""
+"""The amount of data to send: planned deliveries, and an estimate for periods not planned yet."""
 
 from collections import defaultdict
 from collections.abc import Iterator
@@ -7,30 +7,29 @@ from datetime import datetime
 
 from xmode_transfer.alerting.health import Assessment, Health, SubscriptionHealth
 
-_WAITS_FOR_SOMETHING_ELSE = frozenset({Health.BROKEN, Health.BLOCKED, Health.PENDING, Health.RETIRED})
-"""No customer of these is sent anything, however many workers there are."""
+_NOT_WORKABLE = frozenset({Health.BROKEN, Health.BLOCKED, Health.PENDING, Health.RETIRED})
+"""Customers with this health receive nothing, however many workers there are."""
 
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """What more workers would get done sooner. ``bytes`` is partly an estimate; ``oldest_at`` is since when
-    the oldest of it has waited, None when there is none."""
+    """Work for the workers. ``bytes`` is partly an estimate; ``oldest_at`` is since when the oldest work has
+    waited, None if there is none."""
 
     bytes: int
     oldest_at: datetime | None
 
 
 def left_of(part: SubscriptionHealth) -> int:
-    """Bytes that the deliveries of a subscription that were begun have left to send."""
+    """Return the bytes left to send in a subscription's started deliveries."""
     return sum(max(0, item.delivery.total_bytes - item.sent_bytes) for item in part.open)
 
 
 def work_of(found: Assessment) -> Work:
-    """What workers could send now.
+    """Return the work that workers could do now.
 
-    A period that waits is taken to be as large as the newest delivery of its subscription, and of one that
-    has none, as those of the feed's other customers on average. Left out is what no worker can help:
-    customers that are suspended, and subscriptions whose deliveries fail.
+    A waiting period is estimated by the newest delivery of its subscription; without one, by the feed's
+    average over other customers. Excludes suspended customers and subscriptions with failing deliveries.
     """
     usual = _usual_bytes(found)
     size, oldest = 0, None
@@ -45,7 +44,7 @@ def work_of(found: Assessment) -> Work:
 
 def _workable(found: Assessment) -> Iterator[SubscriptionHealth]:
     for customer in found.customers:
-        if customer.health not in _WAITS_FOR_SOMETHING_ELSE:
+        if customer.health not in _NOT_WORKABLE:
             yield from (part for part in customer.subscriptions if part.health is not Health.FAILING)
 
 

@@ -1,4 +1,4 @@
-"""A customer's calendar: for each period of each feed, what became of it."""
+"""A customer's calendar: the state of each period of each feed."""
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,25 +15,25 @@ SHOWN = {PeriodKind.DAY: 35, PeriodKind.WEEK: 27, PeriodKind.MONTH: 18, PeriodKi
 
 
 class Mark(StrEnum):
-    """What became of a period."""
+    """The state of a period."""
 
     DELIVERED = "delivered"  # in time
     DELIVERED_LATE = "delivered late"  # after its deadline
     CORRECTED = "corrected"  # delivered again, with what the source had changed
     RUNNING = "running"  # its objects are being sent, or were when the process ended
-    BLOCKED = "blocked"  # waits for the customer
-    FAILED = "failed"  # tried again
+    BLOCKED = "blocked"  # waiting for the customer
+    FAILED = "failed"  # retried
     LATE = "late"  # complete at the source, not delivered, and past its deadline
     MISSING = "missing"  # past its deadline, and not complete at the source
     DUE = "due"  # complete at the source, and there is time yet
     EXPECTED = "expected"  # not complete at the source, and there is time yet
-    PASSED_OVER = "passed over"  # not made up for after an outage of ours, as the customer's file asks
-    NOTHING = "nothing"  # nothing is expected: another weekday, or before our time
+    PASSED_OVER = "passed over"  # skipped after a downtime, as the customer's file asks
+    NOTHING = "nothing"  # nothing is expected: another weekday, or before the first source scan
 
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """One period of one feed. ``note`` says more where there is more to say."""
+    """One period of one feed. ``note`` has details, if any."""
 
     feed: str
     period: str
@@ -54,8 +54,8 @@ class Sheet:
 
 @dataclass(frozen=True, slots=True)
 class FeedRecord:
-    """What is known of one subscription: deliveries by period (the highest revision of each), the last look
-    at the source, and which periods were passed over. ``active``: whether anything is expected."""
+    """What is known of one subscription: deliveries by period (the highest revision of each), the last source
+    scan, and the skipped periods. ``active``: whether periods are expected."""
 
     feed: str
     deadlines: Deadlines
@@ -114,7 +114,7 @@ def _of_delivery(delivery: Delivery, deadline: datetime) -> tuple[Mark, str]:
 
 
 def _of_source(record: FeedRecord, period: Period, now: datetime) -> tuple[Mark, str]:
-    """A period of which no delivery was begun."""
+    """Return the state of a period without a delivery."""
     label, look = period.label, record.look
     deadline = record.deadlines.of(period)
     passed = deadline <= now
@@ -129,10 +129,10 @@ def _of_source(record: FeedRecord, period: Period, now: datetime) -> tuple[Mark,
     if not passed:
         return Mark.EXPECTED, f"{reason}; {by}" if reason else by
     if deadline <= look.first_looked_at and not reason and not _after_first(record, label):
-        return Mark.NOTHING, "before the first look at the source"
+        return Mark.NOTHING, "before the first source scan"
     return Mark.MISSING, f"{reason}; {by}" if reason else by
 
 
 def _after_first(record: FeedRecord, label: str) -> bool:
-    """Whether something older was delivered, so that this one should have been as well."""
+    """Return True if an older period was delivered, so that this one was expected too."""
     return any(known < label for known in record.deliveries)

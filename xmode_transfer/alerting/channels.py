@@ -1,6 +1,6 @@
 """Sends alerts to channels, and the heartbeat: by plain HTTP, or by Apprise (the extra ``alerts``).
 
-Secrets are read at each message, so that one that was replaced counts at once.
+Secrets are read for each message, so that a replaced one takes effect at once.
 """
 
 import importlib
@@ -30,9 +30,9 @@ from xmode_transfer.model.manifest import timestamp
 from xmode_transfer.model.visible import visible
 
 TIMEOUT_SECONDS = 10.0
-"""For each piece that comes."""
+"""Timeout per read."""
 LONGEST_SECONDS = 30.0
-"""For the whole, so that an answer that comes byte by byte holds no other alert up."""
+"""Timeout of the whole request: a slow response must not delay other alerts."""
 FORMAT = "xmode-alert/1"
 _READ_BYTES = 200
 _TYPES = {Event.RESOLVED: "success", Event.TEST: "info", Event.REPEATED: "warning"}
@@ -146,7 +146,7 @@ def _answer_of(request: urllib.request.Request) -> str:
 
 
 def _within(seconds: float, ask: Callable[[], str]) -> str:
-    """Raises TimeoutError when there is no answer by then; whoever waits for it on is left alone."""
+    """Return the response, or raise TimeoutError; the request is then abandoned."""
     answered: Future[str] = Future()
 
     def work() -> None:
@@ -178,10 +178,10 @@ def _by_apprise(url: str, message: Message, key: str) -> str:
     target = _apprise(key).Apprise()
     if not target.add(_with_state(url, message)):
         raise NotificationFailed(
-            f"{key}: what the secret holds is no URL that Apprise knows",
-            hint="its forms are on https://appriseit.com/services/; `alerts test` tries it",
+            f"{key}: the secret is not an Apprise URL",
+            hint="see https://appriseit.com/services/ for the format; test it with `alerts test`",
         )
-    # Apprise answers yes or no; what went wrong it only logs.
+    # Apprise returns True or False; it only logs the reason.
     said = io.StringIO()
     handler = logging.StreamHandler(said)
     logger = logging.getLogger("apprise")
@@ -198,8 +198,8 @@ def _by_apprise(url: str, message: Message, key: str) -> str:
     if not taken:
         reason = " ".join(said.getvalue().split())[:300]
         raise NotificationFailed(
-            telemetry.redact_text(f"{key}: {reason or 'the channel did not take it, without a word'}"),
-            hint="see whether the URL is still right; `alerts test` tries it",
+            telemetry.redact_text(f"{key}: {reason or 'the channel rejected it without a reason'}"),
+            hint="check the URL; test it with `alerts test`",
         )
     return "taken"
 
@@ -215,7 +215,7 @@ def _apprise(key: str) -> Any:
 
 
 def _with_state(url: str, message: Message) -> str:
-    """A PagerDuty URL that names the incident; others as they are."""
+    """Add the incident to a PagerDuty URL; return other URLs unchanged."""
     scheme, separator, rest = url.partition("://")
     if not separator or scheme.lower() not in ("pagerduty", "pagerdutys"):
         return url

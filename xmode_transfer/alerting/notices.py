@@ -1,8 +1,8 @@
-"""Notices: what a customer that wants it is told, by a file in its own bucket, of its deliveries.
+"""Notices: files in a customer's bucket that report on its deliveries, for customers that want them.
 
 Three kinds: a period is late, a delivery is paused until the customer acts, a period was corrected. The first
-two end with the period's manifest, so no notice says that all is well again. The words are the customer's
-own: no path of ours, and no hint that is meant for our operators. docs/manifest.md has the format.
+two end with the period's manifest, so no notice reports recovery. The text is for customers: no vendor paths
+and no hints for operators. docs/manifest.md has the format.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -19,8 +19,8 @@ from xmode_transfer.model.records import Delivery
 
 FORMAT = "xmode-notice/1"
 CORRECTED_WITHIN = timedelta(days=3)
-"""Older corrections are not told any more: neither after an outage of ours that was longer, nor when a
-customer begins to want notices."""
+"""Older corrections are not reported: neither after a longer outage, nor when a customer first turns notices
+on."""
 SHUT = frozenset(
     {
         "role_refused",
@@ -34,14 +34,13 @@ SHUT = frozenset(
         "unavailable",
     }
 )
-"""While a delivery waits for one of these, a notice would meet the same: it is not tried, and it is no way to
-tell that the delivery is paused."""
+"""Causes that would also stop a notice: while a delivery waits for one of them, no notice is tried."""
 PAUSED_FOR = timedelta(minutes=5)
-"""A delivery that was paused for less may be paused for a moment only: a notice cannot be taken back."""
+"""Shorter pauses are not reported: a notice cannot be withdrawn from the bucket."""
 
 
 class Happening(NamedTuple):
-    """Something to tell: what, since when, by which cause."""
+    """An event to report: what, since when, and the cause."""
 
     mark: Mark
     since_at: datetime
@@ -49,7 +48,7 @@ class Happening(NamedTuple):
 
 
 def wanting(configuration: Configuration) -> dict[str, Customer]:
-    """The customers who want notices."""
+    """Return the customers with notices turned on."""
     return {
         name: customer
         for name, customer in configuration.customers.items()
@@ -62,8 +61,7 @@ def happenings(
     assessment: Assessment,
     corrections: Iterable[Delivery],
 ) -> list[Happening]:
-    """What there is to tell these customers at the moment of the assessment, told already or not, the oldest
-    first."""
+    """Return the events to report to these customers, reported already or not, oldest first."""
     found = [
         item
         for health in assessment.customers
@@ -81,34 +79,34 @@ def happenings(
     return sorted(found, key=lambda item: (item.since_at, item.mark))
 
 
-def _of_subscription(fares: SubscriptionHealth, held_at: datetime) -> Iterator[Happening]:
-    begun = {item.delivery.period: item.delivery.revision for item in fares.open}
-    trouble = fares.trouble
+def _of_subscription(health: SubscriptionHealth, held_at: datetime) -> Iterator[Happening]:
+    begun = {item.delivery.period: item.delivery.revision for item in health.open}
+    issue = health.issue
     paused = None
-    if fares.health is Health.BLOCKED and trouble is not None and trouble.period is not None:
-        paused = trouble.period
-        if trouble.since_at <= held_at and trouble.cause not in SHUT:
-            mark = Mark(fares.customer, fares.feed, paused, NoticeKind.PAUSED, begun[paused])
-            yield Happening(mark, trouble.since_at, trouble.cause)
-    late = fares.overdue
+    if health.health is Health.BLOCKED and issue is not None and issue.period is not None:
+        paused = issue.period
+        if issue.since_at <= held_at and issue.cause not in SHUT:
+            mark = Mark(health.customer, health.feed, paused, NoticeKind.PAUSED, begun[paused])
+            yield Happening(mark, issue.since_at, issue.cause)
+    late = health.overdue
     if late is None or late.period is None or late.period == paused:
         return
-    revision = begun.get(late.period) or _next_revision(fares.last_delivered, late.period)
+    revision = begun.get(late.period) or _next_revision(health.last_delivered, late.period)
     if revision is not None:
-        mark = Mark(fares.customer, fares.feed, late.period, NoticeKind.LATE, revision)
+        mark = Mark(health.customer, health.feed, late.period, NoticeKind.LATE, revision)
         yield Happening(mark, late.since_at, late.cause)
 
 
 def _next_revision(last: Delivery | None, period: str) -> int | None:
-    """Of a period that is not begun. None for an older one than was delivered last: whether it is a
-    correction is known when it is begun."""
+    """Return the revision of a period that is not begun. None for one older than the last delivered: whether
+    it is a correction is only known when it begins."""
     if last is None or last.period < period:
         return 1
     return last.revision + 1 if last.period == period else None
 
 
-def untold(found: Iterable[Happening], known: Iterable[Notice]) -> list[Happening]:
-    """Those of which no notice is recorded. One that was withdrawn before it was put counts for nothing."""
+def unreported(found: Iterable[Happening], known: Iterable[Notice]) -> list[Happening]:
+    """Return the events without a recorded notice. Withdrawn notices do not count."""
     marks = {notice.mark for notice in known if notice.status is not NoticeStatus.WITHDRAWN}
     return [item for item in found if item.mark not in marks]
 
@@ -116,7 +114,7 @@ def untold(found: Iterable[Happening], known: Iterable[Notice]) -> list[Happenin
 def overtaken(
     planned: Iterable[Notice], customers: Mapping[str, Customer], found: Iterable[Happening]
 ) -> list[Notice]:
-    """Those that need not be put any more: the customer wants none, or what they tell of is over."""
+    """Return notices that are obsolete: the customer turned them off, or the event is over."""
     marks = {item.mark for item in found}
     return [
         notice
@@ -127,19 +125,19 @@ def overtaken(
 
 
 def is_shut(health: CustomerHealth | None) -> bool:
-    """Whether the customer's bucket would not let a notice in either."""
-    return health is None or any(trouble.cause in SHUT for trouble in health.troubles)
+    """Return True if the customer's bucket would refuse a notice too."""
+    return health is None or any(issue.cause in SHUT for issue in health.issues)
 
 
 def ready(planned: Sequence[Notice], now: datetime) -> bool:
-    """Whether a customer's oldest notice may be tried. A pause that is longer than any can be was noted while
-    the clock was wrong."""
+    """Return True if a customer's oldest notice may be tried. A pause longer than the maximum was recorded
+    while the clock was wrong."""
     at = planned[0].next_attempt_at
     return at is None or at <= now or at > now + LONGEST_PAUSE
 
 
 def notice(item: Happening, customer: Customer, now: datetime) -> Notice:
-    """The notice of a happening, to be recorded and put."""
+    """Build the notice of an event."""
     mark, prefix = item.mark, customer.destination.prefix
     manifest = manifest_key(prefix, mark.feed, mark.period, mark.revision)
     message, action, responsible = _words(item, prefix, manifest)
@@ -160,34 +158,37 @@ def notice(item: Happening, customer: Customer, now: datetime) -> Notice:
     return Notice(mark, key, canonical(body), now)
 
 
-# --- The words -----------------------------------------------------------------------------------------
+# --- Texts -----------------------------------------------------------------------------------------
 
 _POLICY = (
-    "Give your role the permission policy of the setup kit that you have from us (permission-policy.json; "
-    "setup.sh puts it in place), or go through the permission policy in the setup guide once more."
+    "Give your role the permission policy of our setup kit (permission-policy.json; "
+    "setup.sh applies it), or check it against the permission policy in the setup guide."
 )
 _TAKEN = (
-    "an object that is not ours lies where one of this delivery belongs, and we overwrite nothing",
-    "Move what others have written below {place} away; ask us which keys they are.",
+    "an object that we did not write has the key of one of this delivery's objects, and we never overwrite",
+    "Move objects written by others out of {place}; ask us for their keys.",
 )
 _ASKED: Mapping[str, tuple[str, str]] = {
-    "access_denied": ("your role's permission policy refuses a right that we need", _POLICY),
-    "multipart_denied": ("your role's permission policy does not let large files in", _POLICY),
+    "access_denied": ("your role's permission policy denies a permission that we need", _POLICY),
+    "multipart_denied": (
+        "your role's permission policy denies multipart uploads, which large files need",
+        _POLICY,
+    ),
     "kms_denied": (
-        "the KMS key of your bucket refuses us",
-        f"{_POLICY} The key's own policy must let the role use it, too (key-policy-statement.json).",
+        "the KMS key of your bucket denies access",
+        f"{_POLICY} The key policy must also allow the role to use the key (key-policy-statement.json).",
     ),
     "object_exists": _TAKEN,
 }
 _ANYTHING = (
     "something in your account stops it ({cause})",
-    "Ask us what it is: we have AWS's answer.",
+    "Ask us for details: we have AWS's response.",
 )
-_GOES_ON = "Deliveries then go on by themselves, the oldest first."
+_GOES_ON = "Deliveries then resume automatically, oldest first."
 
 
 def _words(item: Happening, prefix: str, manifest: str) -> tuple[str, str | None, Responsible]:
-    """The message, what the customer has to do (None: nothing), and who must act."""
+    """Return the message, the action (None: nothing to do), and who is responsible."""
     mark, at = item.mark, f"{item.since_at:%Y-%m-%d %H:%M} UTC"
     what = "The next batch" if mark.period == "none" else f"Period {mark.period}"
     if mark.kind is NoticeKind.PAUSED:
@@ -199,11 +200,11 @@ def _words(item: Happening, prefix: str, manifest: str) -> tuple[str, str | None
         why = (
             "its files are not complete on our side yet"
             if item.cause == "no_source"
-            else "we are at work on it"
+            else "we are working on it"
         )
         message = (
-            f"{what} of {mark.feed} was to be delivered by {at} and is late: {why}. "
-            "It is here when its manifest is."
+            f"{what} of {mark.feed} was due by {at} and is late: {why}. "
+            "It is complete when its manifest is there."
         )
         return message, None, Responsible.VENDOR
     message = f"{what} of {mark.feed} was corrected: revision {mark.revision} was delivered at {at}."

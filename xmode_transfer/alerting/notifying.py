@@ -1,4 +1,4 @@
-"""Telling customers in their own buckets: notices are recorded, put once, and tried again when refused."""
+"""Delivery of notices to customers' buckets: each is recorded, written once, and retried when refused."""
 
 import threading
 from collections.abc import Iterable, Mapping, Sequence
@@ -15,7 +15,7 @@ from xmode_transfer.alerting.notices import (
     notice,
     overtaken,
     ready,
-    untold,
+    unreported,
     wanting,
 )
 from xmode_transfer.aws.policy import Step
@@ -38,48 +38,48 @@ from xmode_transfer.transfer.destination import opened
 from xmode_transfer.transfer.workbench import Workbench
 
 WORKERS = 4
-ROUND_SECONDS = 45.0
-"""After so long a round begins with no further customer; the next one does."""
+PASS_SECONDS = 45.0
+"""Maximum duration of a pass; the next one continues with the other customers."""
 _LEASE = "notices"
 
 
 class Notices:
-    """Beside the deliveries and out of their way: threads, a lease and role sessions of its own. Nothing that
-    goes wrong here is an error of anybody else's."""
+    """Runs beside deliveries with its own threads, lease and role sessions. Errors here affect nothing
+    else."""
 
     def __init__(self, bench: Workbench) -> None:
         self._bench = bench
         self._lock = threading.Lock()
         self._stop = threading.Event()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="notices")
-        self._round: Future[None] | None = None
+        self._current: Future[None] | None = None
 
     def offer(self, configuration: Configuration, assessment: Assessment) -> None:
-        """Begins a round, if none is under way. Returns at once."""
+        """Start a pass, unless one is running. Returns at once."""
         with self._lock:
-            if not self._stop.is_set() and (self._round is None or self._round.done()):
-                self._round = self._thread.submit(self._carry_out, configuration, assessment)
+            if not self._stop.is_set() and (self._current is None or self._current.done()):
+                self._current = self._thread.submit(self._carry_out, configuration, assessment)
 
     def close(self, seconds: float) -> bool:
-        """Begins nothing any more, and waits for what is in flight; whether it has ended."""
+        """Start nothing more and wait for requests in flight; return True if they ended."""
         with self._lock:
             self._stop.set()
         self._thread.shutdown(wait=False)
-        return self._round is None or not wait([self._round], seconds).not_done
+        return self._current is None or not wait([self._current], seconds).not_done
 
     def _carry_out(self, configuration: Configuration, assessment: Assessment) -> None:
         try:
-            self.round(configuration, assessment)
+            self.run_once(configuration, assessment)
         except (AlreadyRunning, LeaseLost):
-            pass  # another process tells them
+            pass  # another process writes them
         except XmodeError as error:
             telemetry.warn(Event.NOTICES_FAILED, **error.log_context())
-        except Exception:  # noqa: BLE001 - a defect here must not end the telling for good
+        except Exception:  # noqa: BLE001 - a defect here must not stop notices for good
             telemetry.exception(Event.DEFECT)
 
-    def round(self, configuration: Configuration, assessment: Assessment) -> None:
-        """Records what there is to tell, and puts what is recorded. Raises LedgerError, AlreadyRunning when
-        another process does so, LeaseLost."""
+    def run_once(self, configuration: Configuration, assessment: Assessment) -> None:
+        """Record new notices and write recorded ones. Raises LedgerError, AlreadyRunning when another process
+        does so, LeaseLost."""
         ledger, now = self._bench.ledger, self._bench.clock.now()
         customers = wanting(configuration)
         planned = ledger.notices.find(statuses=[NoticeStatus.PLANNED])
@@ -95,7 +95,7 @@ class Notices:
         made = {item.mark.customer: item.made_at for item in sorted(known, key=lambda item: item.made_at)}
         fresh = [
             notice(item, customers[item.mark.customer], _after(made.get(item.mark.customer), now))
-            for item in untold(found, known)
+            for item in unreported(found, known)
         ]
         gone = overtaken(planned, customers, found)
         open_ = [item for item in planned if item not in gone] + fresh
@@ -113,9 +113,9 @@ class Notices:
         assessment: Assessment,
         planned: Iterable[Notice],
     ) -> None:
-        """Customer by customer, a few at a time."""
+        """Write the notices of a few customers at a time."""
         clock = self._bench.clock
-        ends = clock.monotonic() + ROUND_SECONDS
+        ends = clock.monotonic() + PASS_SECONDS
         by_customer = {
             name: list(items)
             for name, items in groupby(
@@ -139,8 +139,8 @@ class Notices:
                 done.result()
 
     def _put(self, lease: Lease, customer: Customer, planned: Sequence[Notice]) -> None:
-        """One customer's, the oldest first, so that nothing comes to lie before what a reader has seen. The
-        first that is refused ends it."""
+        """Write one customer's notices, oldest first, so that none sorts before a key that a reader has seen.
+        Stops at the first refusal."""
         ledger, clock = self._bench.ledger, self._bench.clock
         item = planned[0]
         try:
@@ -162,7 +162,7 @@ class Notices:
             )
 
     def _put_one(self, store: ObjectStore, item: Notice) -> None:
-        """Once: this very notice that is there already is success."""
+        """Write a notice once: finding the same notice there is success."""
         with publishing.SpooledFile([item.body.encode()]) as body:
             request = PutRequest(item.key, item.token, body.size, content_type(item.key))
             try:
@@ -177,8 +177,8 @@ class Notices:
 
 
 def _after(last: datetime | None, now: datetime) -> datetime:
-    """The time of a customer's next notice. Readers go on behind the last key that they have seen, so none
-    may come before it, whatever this machine's clock says."""
+    """Return the time of a customer's next notice. Readers continue after the last key that they have seen,
+    so times never decrease, whatever this machine's clock says."""
     return now if last is None else max(now, last + timedelta(microseconds=1))
 
 

@@ -1,4 +1,4 @@
-"""Watching over deliveries: the health of all customers, by the ledger alone, and alerts."""
+"""The alert watcher: assesses all customers from the ledger, and manages alerts and the heartbeat."""
 
 import math
 from collections.abc import Callable, Iterable, Mapping
@@ -9,7 +9,7 @@ from datetime import timedelta
 
 from xmode_transfer import telemetry
 from xmode_transfer.alerting.alerts import Message, advance, by_cause, fingerprint, next_event
-from xmode_transfer.alerting.health import Assessment, Trouble, assess
+from xmode_transfer.alerting.health import Assessment, Issue, assess
 from xmode_transfer.config import Channel, Configuration, Heartbeat, Service
 from xmode_transfer.ledger import Ledger
 from xmode_transfer.model.alerts import Alert, AlertState, Notification
@@ -21,18 +21,18 @@ from xmode_transfer.telemetry import Event
 from xmode_transfer.transfer import leasing
 
 MOST_MESSAGES = 10
-"""So many messages a channel gets in one round at most, urgent ones first; the rest follows in the next."""
-LEDGER_PATIENCE = timedelta(minutes=2)
-"""A ledger that comes back within this, as a server does that fails over, is no alert."""
+"""Maximum messages per channel and pass, urgent ones first; the rest follows in the next pass."""
+LEDGER_GRACE = timedelta(minutes=2)
+"""An outage of the ledger that is shorter, such as a failover, raises no alert."""
 _LEASE = "watch"
 
 Send = Callable[[Channel, Message], str]
-"""Sends a message; answers what the channel said to it, in a few words and without secrets. Sending a message
-twice does no harm. Thread-safe; takes some seconds at most. Raises NotificationFailed or ConfigError."""
+"""Sends a message and returns the channel's short response, without secrets. Sending twice is harmless.
+Thread-safe; takes a few seconds at most. Raises NotificationFailed or ConfigError."""
 
 
 def assess_all(configuration: Configuration, ledger: Ledger, clock: Clock) -> Assessment:
-    """The health of every configured customer: the one evaluator behind `status`, the page, the metrics and
+    """Assess every configured customer: the one evaluator behind `status`, the page, the metrics and
     the alerts. Reads the ledger and calls nobody; costs by the number of subscriptions, not by the length of
     their history. For one customer's calendar of periods see ``ledger.deliveries.calendar``. Raises
     LedgerError."""
@@ -40,15 +40,15 @@ def assess_all(configuration: Configuration, ledger: Ledger, clock: Clock) -> As
 
 
 def open_causes(ledger: Ledger) -> list[str]:
-    """The cause of each alert that is open. Raises LedgerError."""
+    """Return the cause of each open alert. Raises LedgerError."""
     return [alert.cause for alert in ledger.alerts.known() if alert.state is AlertState.OPEN]
 
 
 class Watch:
     """Opens, repeats and resolves alerts, sends them to the channels, and sends the heartbeat.
 
-    ``round`` is called about once a minute, and when ``beat_is_due``, by one thread. It raises nothing that
-    is not a defect: a channel that does not answer costs some seconds and is tried again, and while the
+    ``run_once`` is called about once a minute, and when ``beat_is_due``, by one thread. It raises nothing
+    that is not a defect: a channel that does not answer costs some seconds and is tried again, and while the
     ledger takes nothing, the alerts are kept in memory, with one about the ledger among them. Several
     processes may watch one ledger: one of them at a time does.
     """
@@ -62,27 +62,27 @@ class Watch:
         self._send = send
         self._beat = beat
         self._alerts: dict[str, Alert] = {}
-        self._unrecorded: set[str] = set()  # fingerprints of what the ledger has not taken yet
-        self._trouble: Trouble | None = None  # the ledger's, from its first refusal to the last
-        self._trouble_lasted = timedelta(0)
-        # On the monotonic clock. The heartbeat keeps to times of its own, whatever the rounds' distance is.
+        self._unrecorded: set[str] = set()  # fingerprints of alerts not yet in the ledger
+        self._issue: Issue | None = None  # the ledger's own, while it fails
+        self._issue_lasted = timedelta(0)
+        # On the monotonic clock. The heartbeat keeps to times of its own, independent of the passes.
         self._beat_at: float | None = None
         self._round_at = -math.inf
 
     @property
     def beat_is_due(self) -> bool:
-        """Whether the time of the next heartbeat has come since the last round began. Any thread may ask."""
+        """Return True if a heartbeat became due since the last pass began. Any thread may call it."""
         beat_at = self._beat_at
         return beat_at is not None and self._round_at < beat_at <= self._clock.monotonic()
 
-    def round(self, configuration: Configuration) -> Assessment | None:
-        """Looks at all customers once; answers what was found, or None when the ledger could not be read or
+    def run_once(self, configuration: Configuration) -> Assessment | None:
+        """Check all customers once. Returns the assessment, or None when the ledger could not be read or
         another process watches."""
         self._round_at = self._clock.monotonic()
         assessment = None
         try:
             with ExitStack() as stack:
-                assessment = self._round(configuration, self._claim(stack))
+                assessment = self._run_once(configuration, self._claim(stack))
         except AlreadyRunning:
             pass
         except LeaseLost:
@@ -93,17 +93,17 @@ class Watch:
         return assessment
 
     def _claim(self, stack: ExitStack) -> Lease | None:
-        """The right to watch; None where the ledger cannot even give that."""
+        """Claim the lease; None if the ledger fails."""
         try:
             return stack.enter_context(leasing.held(self._ledger, _LEASE, self._holder))
         except LedgerError as error:
             self._note(error)
             return None
 
-    def _round(self, configuration: Configuration, lease: Lease | None) -> Assessment | None:
+    def _run_once(self, configuration: Configuration, lease: Lease | None) -> Assessment | None:
         assessment = self._read(configuration)
         if assessment is None:
-            lease = None  # what cannot be read is not written: it is kept in memory
+            lease = None  # keep the alerts in memory
         before = self._alerts
         self._alerts = advance(before, self._found(assessment), self._clock.now())
         for mark in before.keys() | self._alerts.keys():
@@ -125,7 +125,7 @@ class Watch:
     # --- The ledger
 
     def _read(self, configuration: Configuration) -> Assessment | None:
-        """What the ledger knows takes the place of what is in memory, but for what it has not taken yet."""
+        """Assess, and refresh the alerts in memory from the ledger, except those not recorded yet."""
         try:
             assessment = assess_all(configuration, self._ledger, self._clock)
             known = {alert.fingerprint: alert for alert in self._ledger.alerts.known()}
@@ -137,18 +137,18 @@ class Watch:
         return assessment
 
     def _found(self, assessment: Assessment | None) -> Iterable[Alert]:
-        """What is wrong now. Without an assessment nothing is known to be well again."""
-        troubles = list(assessment.all_troubles()) if assessment is not None else []
-        if self._trouble and self._trouble_lasted >= LEDGER_PATIENCE:
-            troubles.append(("", self._trouble))
-        found = {alert.fingerprint: alert for alert in by_cause(troubles)}
+        """Return the alerts that hold now. Without an assessment, open alerts stay open."""
+        issues = list(assessment.all_issues()) if assessment is not None else []
+        if self._issue and self._issue_lasted >= LEDGER_GRACE:
+            issues.append(("", self._issue))
+        found = {alert.fingerprint: alert for alert in by_cause(issues)}
         if assessment is None:
             still = {mark: alert for mark, alert in self._alerts.items() if alert.state is AlertState.OPEN}
             found = still | found
         return found.values()
 
     def _record(self, lease: Lease | None) -> None:
-        if lease is None or not (self._unrecorded or self._trouble):
+        if lease is None or not (self._unrecorded or self._issue):
             return
         changed = [self._alerts[mark] for mark in sorted(self._unrecorded) if mark in self._alerts]
         try:
@@ -157,13 +157,13 @@ class Watch:
             self._note(error)
             return
         self._unrecorded.clear()
-        self._trouble = None
+        self._issue = None
 
     def _note(self, error: LedgerError) -> None:
         now = self._clock.now()
-        since_at = self._trouble.since_at if self._trouble else now
-        self._trouble_lasted = now - since_at
-        self._trouble = Trouble(
+        since_at = self._issue.since_at if self._issue else now
+        self._issue_lasted = now - since_at
+        self._issue = Issue(
             error.code, error.responsible, error.message, error.hint, since_at, retryable=error.retryable
         )
         telemetry.error(Event.ALERTS_NOT_RECORDED, **error.log_context())
@@ -171,7 +171,7 @@ class Watch:
     # --- The channels
 
     def _notify(self, service: Service, lease: Lease | None) -> None:
-        """Each channel in a thread of its own, so that one that hangs holds up no other."""
+        """Notify each channel in its own thread, so that a slow one delays no other."""
         due = [(channel, self._due(channel, service)) for channel in service.alerts]
         due = [(channel, messages) for channel, messages in due if messages]
         if not due:
@@ -193,7 +193,7 @@ class Watch:
         return [Message(event, alert, now) for alert, event in events if event is not None][:MOST_MESSAGES]
 
     def _send_all(self, channel: Channel, messages: Iterable[Message]) -> dict[str, Notification]:
-        """Until the channel takes one no more: the others need not try it in this round."""
+        """Send until the channel fails; the rest waits for the next pass."""
         done: dict[str, Notification] = {}
         for message in messages:
             alert = message.alert
@@ -210,8 +210,8 @@ class Watch:
         return done
 
     def _heartbeat(self, heartbeat: Heartbeat | None) -> None:
-        """Only while all is sound: the ledger takes what we write, and no urgent alert is open. A beat that
-        did not get through is tried again by the next round."""
+        """Send the heartbeat if the ledger accepts writes and no urgent alert is open. The next pass retries
+        a heartbeat that failed."""
         if heartbeat is None:
             self._beat_at = None
             return
@@ -219,7 +219,7 @@ class Watch:
         # a shorter distance than before, from a new configuration, counts at once
         due_at = now if self._beat_at is None else min(self._beat_at, now + heartbeat.every_seconds)
         self._beat_at = due_at
-        if now < due_at or self._trouble is not None:
+        if now < due_at or self._issue is not None:
             return
         if any(alert.state is AlertState.OPEN and alert.urgent for alert in self._alerts.values()):
             return
@@ -246,17 +246,16 @@ def _fields(alert: Alert) -> Mapping[str, object]:
 
 
 def current_alerts(configuration: Configuration, ledger: Ledger, clock: Clock) -> list[Alert]:
-    """The alerts of the ledger, brought up to this moment; writes and sends nothing. Open ones first, then
-    the resolved ones; the oldest of each first. Raises LedgerError."""
+    """Return the ledger's alerts as of now; writes and sends nothing. Open alerts first, then resolved ones,
+    each oldest first. Raises LedgerError."""
     known = {alert.fingerprint: alert for alert in ledger.alerts.known()}
-    found = by_cause(assess_all(configuration, ledger, clock).all_troubles())
+    found = by_cause(assess_all(configuration, ledger, clock).all_issues())
     alerts = advance(known, found, clock.now()).values()
     return sorted(alerts, key=lambda alert: (alert.state is AlertState.RESOLVED, alert.since_at))
 
 
 def send_test(channel: Channel, send: Send, clock: Clock) -> str:
-    """Sends a message that says that it is a test, and ends what it may have begun; answers what the channel
-    said. Raises NotificationFailed."""
+    """Send a test message and resolve it; return the channel's response. Raises NotificationFailed."""
     now = clock.now()
     alert = Alert(
         fingerprint("test", channel.name),
@@ -265,8 +264,8 @@ def send_test(channel: Channel, send: Send, clock: Clock) -> str:
         Responsible.VENDOR,
         False,
         f"this is a test of the channel {channel.name}",
-        "Somebody has called `xmode-transfer alerts test`: nothing is wrong.",
-        "nothing; you see that messages arrive",
+        "This is a test sent by `xmode-transfer alerts test`: nothing is wrong.",
+        "no action needed: messages arrive",
         now,
         opened_at=now,
     )

@@ -8,8 +8,8 @@ from xmode_transfer.alerting.health import (
     Assessment,
     CustomerHealth,
     Health,
+    Issue,
     SubscriptionHealth,
-    Trouble,
 )
 from xmode_transfer.cli.terminal import Line, minute, state
 from xmode_transfer.model.alerts import Alert
@@ -35,7 +35,7 @@ def lines(
     troubled = [item for item in ordered if item.health not in SOUND]
     sound = [item for item in ordered if item.health in SOUND]
     if len(troubled) > 1:
-        yield from _causes(by_cause(assessment.all_troubles()))
+        yield from _causes(by_cause(assessment.all_issues()))
     shown = troubled if everybody else troubled[:_SHOWN_IN_TROUBLE]
     for item in shown:
         yield from _customer(item)
@@ -44,7 +44,9 @@ def lines(
         for item in sound:
             yield from _customer(item)
     else:
-        caring = [item for item in sound if item.cares or any(of.not_attested for of in item.subscriptions)]
+        caring = [
+            item for item in sound if item.warnings or any(of.not_attested for of in item.subscriptions)
+        ]
         for item in caring[:_SHOWN_IN_TROUBLE]:
             yield from _customer(item)
         yield from _named([item for item in sound if item not in caring[:_SHOWN_IN_TROUBLE]])
@@ -66,7 +68,7 @@ def _service(assessment: Assessment) -> Iterator[Line]:
         ago = looks.duration(max((assessment.assessed_at - daemon.ticked_at).total_seconds(), 0))
         stopping = ", stopping" if daemon.stopping else ""
         yield Line((f"daemon: {daemon.busy} of {daemon.workers} workers busy, ticked {ago} ago{stopping}",))
-    for care in assessment.cares:
+    for care in assessment.warnings:
         yield from _trouble(care, "the service: ")
 
 
@@ -94,7 +96,7 @@ def _customer(item: CustomerHealth) -> Iterator[Line]:
         told = f"{uploads} left behind ({looks.size(left.bytes)}): we may not abort them"
         rule = f"the bucket's lifecycle rule removes them by {left.ends_at:%Y-%m-%d}"
         yield Line((f"{told}; {rule}",), indent=_INDENT)
-    for care in item.cares:
+    for care in item.warnings:
         yield from _trouble(care, "", _INDENT)
 
 
@@ -105,7 +107,7 @@ def _subscription(item: SubscriptionHealth) -> Iterator[Line]:
         count = looks.count(item.not_attested, "delivery")
         told = f"not attested: {count} taken back without our signature (docs/verify.md)"
         yield Line((told,), indent=below)
-    trouble = item.trouble
+    trouble = item.issue
     for begun in item.open:
         delivery = begun.delivery
         head = f"{delivery.status} {delivery.period} r{delivery.revision} since {minute(begun.since_at)}"
@@ -122,7 +124,7 @@ def _subscription(item: SubscriptionHealth) -> Iterator[Line]:
             yield Line((f"waiting {period}: {reason}",), indent=below)
 
 
-def _trouble(trouble: Trouble, whose: str, indent: int = 0) -> Iterator[Line]:
+def _trouble(trouble: Issue, whose: str, indent: int = 0) -> Iterator[Line]:
     yield Line((f"{whose}{trouble.message} (since {minute(trouble.since_at)})",), indent=indent)
     yield _must_act(trouble.responsible, trouble.hint, indent + 2)
 

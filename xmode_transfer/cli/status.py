@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from xmode_transfer.alerting.alerts import by_cause
-from xmode_transfer.alerting.health import Assessment, CustomerHealth, Health, SubscriptionHealth, Trouble
+from xmode_transfer.alerting.health import Assessment, CustomerHealth, Health, Issue, SubscriptionHealth
 from xmode_transfer.cli import opening, standing, streams, terminal
 from xmode_transfer.cli.opening import Shell
 from xmode_transfer.cli.progress import counted
@@ -106,14 +106,14 @@ class _View:
     def __init__(
         self, configuration: Configuration, ledger: "Ledger", clock: Clock, look: bool | None
     ) -> None:
-        from xmode_transfer.service.status import Looks
+        from xmode_transfer.service.status import SourceScans
 
         self.configuration = configuration
         self.ledger = ledger
         self._clock = clock
         self._look = look
         self._looked_at: float | None = None
-        self._looks = Looks(ledger, clock)
+        self._looks = SourceScans(ledger, clock)
 
     @property
     def warnings(self) -> list[str]:
@@ -141,7 +141,7 @@ class _View:
             return
         wanted = self._look
         if wanted is None:
-            wanted = not status.daemon_looks(self.ledger, self._clock)
+            wanted = not status.daemon_scans(self.ledger, self._clock)
         if not wanted:
             return
         self._looked_at = now
@@ -187,7 +187,7 @@ def _document(assessment: Assessment, view: _View) -> dict[str, Any]:
         }
         if daemon
         else None,
-        "cares": [_trouble(care) for care in assessment.cares],
+        "cares": [_trouble(care) for care in assessment.warnings],
         "causes": [
             {
                 **terminal.picked(found, "fingerprint cause detail responsible urgent summary"),
@@ -195,7 +195,7 @@ def _document(assessment: Assessment, view: _View) -> dict[str, Any]:
                 "customers": list(found.customers),
                 "customer_count": found.customer_count,
             }
-            for found in by_cause(assessment.all_troubles())
+            for found in by_cause(assessment.all_issues())
         ],
         "customers": [
             _customer(item, _state(item, view.configuration), left.get(item.customer, []))
@@ -218,8 +218,8 @@ def _customer(item: CustomerHealth, state: str, left: list[MultipartUpload]) -> 
         "state": state,
         "status": str(item.health),
         "problems": list(item.problems),
-        "troubles": [_trouble(trouble) for trouble in item.troubles],
-        "cares": [_trouble(care) for care in item.cares],
+        "troubles": [_trouble(trouble) for trouble in item.issues],
+        "cares": [_trouble(care) for care in item.warnings],
         "feeds": [_feed(subscription) for subscription in item.subscriptions],
         "multipart": item.capabilities.multipart,
         "region": item.capabilities.region,
@@ -241,7 +241,7 @@ def _feed(item: SubscriptionHealth) -> dict[str, Any]:
     return {
         "feed": item.feed,
         "status": str(item.health),
-        "trouble": _trouble(item.trouble) if item.trouble else None,
+        "trouble": _trouble(item.issue) if item.issue else None,
         "last_delivered": _delivery(item.last_delivered) if item.last_delivered else None,
         "not_attested": item.not_attested,
         "open": [_open(begun) for begun in item.open],
@@ -256,7 +256,7 @@ def _feed(item: SubscriptionHealth) -> dict[str, Any]:
     }
 
 
-def _trouble(trouble: Trouble) -> dict[str, Any]:
+def _trouble(trouble: Issue) -> dict[str, Any]:
     return {
         **terminal.picked(trouble, "cause detail responsible message hint"),
         "since_at": timestamp(trouble.since_at),

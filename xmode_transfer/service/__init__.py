@@ -1,3 +1,3 @@
-"""The daemon and the workers of a fleet: what is due is queued, and a worker takes the jobs (docs/daemon.md,
-docs/scaling.md). ``assembly`` puts the parts together, for the commands too.
+"""The daemon and the workers of a fleet (docs/daemon.md, docs/scaling.md). A daemon queues what is due; a
+worker runs the jobs. ``assembly`` builds the parts, for the commands too.
 """

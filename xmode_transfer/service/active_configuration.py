@@ -1,4 +1,4 @@
-"""The configuration that a daemon or a worker has in use, and how it is read again."""
+"""The configuration in use by a daemon or a worker, and how to reload it."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -12,13 +12,13 @@ from xmode_transfer.model.errors import ConfigError
 from xmode_transfer.telemetry import Event
 
 Read = Callable[[], tuple[Configuration, tuple[Problem, ...]]]
-"""Reads the files anew: the configuration, and the problems that stop all customers. Raises ConfigError when
-there is no such directory any more."""
+"""Read the files: return the configuration and the problems that stop all customers. Raises ConfigError when
+the directory no longer exists."""
 
 
 @dataclass(frozen=True, slots=True)
 class ActiveConfiguration:
-    """It, when it was read, the mistakes that are on disk now, and what is computed from it once."""
+    """The configuration, when it was read, the errors on disk now, and the schedules computed from it."""
 
     configuration: Configuration
     loaded_at: datetime
@@ -39,8 +39,8 @@ class ActiveConfiguration:
 
 
 def read_again(before: ActiveConfiguration, read: Read, now: datetime) -> ActiveConfiguration:
-    """What is in use after the files were read again: what is in order in them, and of the rest what was in
-    use before. What changed is told in the log."""
+    """Reload the files. Valid parts replace the old ones; invalid parts keep their last valid version. Logs
+    what changed."""
     problems: tuple[Problem | str, ...]
     try:
         fresh, stopping = read()
@@ -50,12 +50,12 @@ def read_again(before: ActiveConfiguration, read: Read, now: datetime) -> Active
         problems = fresh.problems
         configuration = before.configuration if stopping else reloaded(before.configuration, fresh)
     active = ActiveConfiguration.of(configuration, now, problems)
-    _tell_of_reload(before, active)
+    _log_reload(before, active)
     return active
 
 
-def _tell_of_reload(before: ActiveConfiguration, active: ActiveConfiguration) -> None:
-    """What changed, in the log: nothing, where nothing did."""
+def _log_reload(before: ActiveConfiguration, active: ActiveConfiguration) -> None:
+    """Log what changed, if anything."""
     if active.problems:
         if active.problems != before.problems:
             telemetry.error(Event.CONFIGURATION_INVALID, problems=list(active.problems))
@@ -75,14 +75,14 @@ def _tell_of_reload(before: ActiveConfiguration, active: ActiveConfiguration) ->
             if old.customers[name] != new.customers[name]
         ),
     )
-    waits = needs_restart(old, new)
-    if waits:
-        telemetry.warn(Event.CONFIGURATION_NEEDS_RESTART, keys=waits)
+    keys = needs_restart(old, new)
+    if keys:
+        telemetry.warn(Event.CONFIGURATION_NEEDS_RESTART, keys=keys)
 
 
 def _times_for(configuration: Configuration, customer: Customer, work: Work) -> Times | None:
-    """The customer's own times for that work; None where it has none: then deliveries are looked for at every
-    tick, and housekeeping never is done by itself."""
+    """Return the schedule of the customer for that work. Without one (None), deliveries are checked at every
+    tick and maintenance never starts by itself."""
     settings = configuration.service.daemon
     schedule: Schedule | None
     if work is Work.DELIVER:

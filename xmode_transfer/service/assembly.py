@@ -1,5 +1,5 @@
-"""The composition root: configuration in, a workbench of stacked adapters out. Nothing else puts adapters
-together. What a common run does without is imported where it is chosen: commands start quicker."""
+"""The composition root: builds a workbench of adapters from the configuration. Adapters are combined nowhere
+else. Optional adapters are imported where they are chosen, so that commands start faster."""
 
 import gc
 import threading
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from xmode_transfer.sources.s3 import OwnClient
 
 
-_LOOK_SECONDS = 0.5
+_POLL_SECONDS = 0.5
 
 
 @contextmanager
@@ -43,13 +43,13 @@ def workbench(
     *,
     waits: bool = True,
 ) -> Iterator[Workbench]:
-    """Everything a use case needs, opened, and closed again in the right order. ``stop`` asks the work to
-    stop where it can be resumed; ``ending`` is set when the process is asked to end, where that is
-    earlier. ``waits`` as in ``open_ledger``."""
-    _spare_the_collector()
+    """Open everything a use case needs, and close it in the right order. ``stop`` asks the work to stop where
+    it can be resumed; ``ending`` is set on a stop request, if that is earlier. ``waits`` as in
+    ``open_ledger``."""
+    _tune_garbage_collection()
     service = configuration.service
     stop = stop or threading.Event()
-    with ledger(service, waits=waits) as (record, clock), _hurried(record, ending or stop):
+    with ledger(service, waits=waits) as (record, clock), _ledger_released(record, ending or stop):
         stores = engine(service, clock, stop)
         telemetry.log(Event.ENGINE_CHOSEN, engine=stores.info.name, reason=stores.info.reason)
         try:
@@ -78,30 +78,30 @@ def workbench(
             stores.close()
 
 
-def _spare_the_collector() -> None:
-    """What is imported and configured lives as long as the process, so the collector need not look through it
-    again and again. A run makes millions of short-lived objects and hardly a circle among them; with Python's
-    own thresholds a third of its CPU went into collecting (docs/performance.md)."""
+def _tune_garbage_collection() -> None:
+    """Reduce garbage collection. Imported and configured objects live as long as the process, so they are
+    frozen. A run creates millions of short-lived objects with few cycles; with Python's default thresholds,
+    collection took a third of its CPU (docs/performance.md)."""
     gc.freeze()
     gc.set_threshold(100_000, 20, 100)
 
 
 def attestation(service: Service) -> Attestation:
-    """Our signature under manifests."""
+    """Return the signing of manifests."""
     from xmode_transfer.transfer.attesting import ManifestSignatures
 
     return ManifestSignatures(service.receipts)
 
 
 def reader(bench: Workbench, customer: Customer) -> Reader:
-    """What reads a customer's objects back."""
+    """Return the reader of a customer's objects."""
     from xmode_transfer.aws.read_back import PacedReader
 
     return PacedReader(customer, bench.limits, bench.clock, bench.stop)
 
 
 def prober(bench: Workbench) -> Prober:
-    """What tries a customer's access, with sessions of its own out of the budget for all."""
+    """Return the prober of access. Its own sessions count against the shared budget."""
     from xmode_transfer.access.probing import AwsProber
 
     assert isinstance(bench.sessions, StsRoleSessions)
@@ -110,7 +110,7 @@ def prober(bench: Workbench) -> Prober:
 
 @contextmanager
 def ledger(service: Service, *, waits: bool = True) -> Iterator[tuple[Ledger, Clock]]:
-    """The ledger and its clock alone, for commands that only read."""
+    """Open only the ledger and its clock, for commands that only read."""
     clock = SystemClock()
     record = open_ledger(ledger_url(service.ledger), clock, waits=waits)
     try:
@@ -120,18 +120,18 @@ def ledger(service: Service, *, waits: bool = True) -> Iterator[tuple[Ledger, Cl
 
 
 @contextmanager
-def _hurried(record: Ledger, ending: threading.Event) -> Iterator[None]:
-    """From when the process is to end, nobody waits for a ledger that is away. Whoever could say so may wait
-    for it, so a thread does."""
+def _ledger_released(record: Ledger, ending: threading.Event) -> Iterator[None]:
+    """Stop waiting for an unreachable ledger once the process is asked to end. Uses a thread, since the main
+    thread may be waiting for the ledger."""
     over = threading.Event()
 
-    def hurry() -> None:
+    def release() -> None:
         while not over.is_set():
-            if ending.wait(_LOOK_SECONDS):
+            if ending.wait(_POLL_SECONDS):
                 record.hurry()
                 return
 
-    threading.Thread(target=hurry, name="ending", daemon=True).start()
+    threading.Thread(target=release, name="ending", daemon=True).start()
     try:
         yield
     finally:
@@ -139,7 +139,8 @@ def _hurried(record: Ledger, ending: threading.Event) -> Iterator[None]:
 
 
 def engine_choice(service: Service) -> tuple[Engine, str]:
-    """Which transfer engine will run, and why. Raises ConfigError when the one that is asked for cannot."""
+    """Return the transfer engine to use, and why. Raises ConfigError if the configured one is not
+    available."""
     if service.engine is Engine.PORTABLE:
         return Engine.PORTABLE, "service.yaml asks for it"
     usable, why = s3_fast.available()
@@ -154,7 +155,7 @@ def engine_choice(service: Service) -> tuple[Engine, str]:
 
 
 def engine(service: Service, clock: Clock, stop: threading.Event) -> ObjectStores:
-    """The transfer engine that the configuration asks for."""
+    """Return the configured transfer engine."""
     choice, reason = engine_choice(service)
     if choice is Engine.FAST:
         return s3_fast.FastStores(service.limits, clock, reason=reason, stop=stop)
@@ -164,8 +165,7 @@ def engine(service: Service, clock: Clock, stop: threading.Event) -> ObjectStore
 
 
 def sources(clock: Clock, stop: threading.Event | None = None) -> SourceFactory:
-    """The files of a feed, wherever they lie. All feeds in buckets share one client with our own
-    credentials."""
+    """Return the factory of sources. All feeds in buckets share one client with the vendor's credentials."""
 
     @cache
     def own_client() -> "OwnClient":
@@ -185,7 +185,7 @@ def sources(clock: Clock, stop: threading.Event | None = None) -> SourceFactory:
 
 
 def watch(record: Ledger, clock: Clock) -> "Watch":
-    """What looks after alerts: whoever runs long calls its ``round`` about once a minute."""
+    """Return the alert watcher. Long-running processes call its ``run_once`` about once a minute."""
     from xmode_transfer.alerting import channels
     from xmode_transfer.alerting.watch import Watch
 

@@ -1,4 +1,4 @@
-"""What several machines need besides: a ledger on PostgreSQL, and the queue in it."""
+"""Requirements of a fleet: a ledger in PostgreSQL, and the queue in it."""
 
 from importlib.util import find_spec
 
@@ -17,9 +17,9 @@ def check_installed() -> None:
     for module in ("psycopg", "procrastinate"):
         if find_spec(module) is None:
             raise ConfigError(
-                f"Several machines share their work by means of {module}, which is not installed here.",
-                hint=f"The operator has to run `{_INSTALL}` on this machine; or let one machine do it all: "
-                "`xmode-transfer daemon` needs nothing besides.",
+                f"A fleet requires {module}, which is not installed.",
+                hint=f"Run `{_INSTALL}` on this machine; or use a single machine: "
+                "`xmode-transfer daemon` needs no extra.",
             )
 
 
@@ -28,16 +28,16 @@ def check(service: Service) -> None:
     check_installed()
     if backend(ledger_url(service.ledger)) == SQLITE:
         raise ConfigError(
-            "The ledger lies in SQLite, which serves one machine. Several share one that lies in PostgreSQL.",
-            hint="The operator has to move it (`xmode-transfer ledger copy postgresql://USER@HOST/DATABASE`) "
-            "and to write that URL as `ledger:` into service.yaml; or let one machine do it all: "
+            "The ledger is in SQLite, which supports one machine. A fleet needs a ledger in PostgreSQL.",
+            hint="Copy it (`xmode-transfer ledger copy postgresql://USER@HOST/DATABASE`) "
+            "and set that URL as `ledger:` in service.yaml; or use a single machine: "
             "`xmode-transfer daemon`.",
         )
 
 
 def queue(service: Service, ledger: Ledger) -> WorkQueue:
-    """The queue of the fleet, which is made in the ledger's database if it is not there as it should be.
-    Raises ConfigError, LedgerError."""
+    """Return the fleet's queue, creating or upgrading its tables in the ledger's database. Raises
+    ConfigError, LedgerError."""
     from xmode_transfer.service import queue_schema
 
     queue_schema.make(ledger_url(service.ledger))

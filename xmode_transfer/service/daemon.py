@@ -1,4 +1,4 @@
-"""What the daemon does at each tick, and what it shows of itself."""
+"""The daemon: scheduling at each tick, and its status."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -18,16 +18,16 @@ from xmode_transfer.model.work_queue import WorkQueue
 from xmode_transfer.service.active_configuration import ActiveConfiguration, Read, read_again
 from xmode_transfer.service.jobs import Jobs
 from xmode_transfer.service.maintenance import Maintenance, MaintenanceLease
+from xmode_transfer.service.outages import Outages
 from xmode_transfer.service.scheduler import Agenda, Scheduler, left_by_the_last
-from xmode_transfer.service.trouble import Trouble
 from xmode_transfer.service.worker import Worker
 from xmode_transfer.telemetry import Event
 from xmode_transfer.transfer.workbench import Workbench
-from xmode_transfer.web.board import Pulse
+from xmode_transfer.web.status_view import DaemonStatus
 
 
 class Daemon:
-    """Implements ``Board``. ``tick``, ``mend``, ``attend`` and ``reload`` are called by one thread; the
+    """Implements ``StatusView``. ``tick``, ``recover``, ``attend`` and ``reload`` belong to one thread; the
     rest by any."""
 
     def __init__(
@@ -42,31 +42,31 @@ class Daemon:
         alone: bool,
         changed: Callable[[], None],
     ) -> None:
-        """``lease`` is the right to be this daemon: the one daemon of the ledger, where it works ``alone``.
-        Then it has a worker of its own, which takes all jobs. ``changed`` is called, from any thread, when
-        something that health is computed from is other than before."""
+        """``lease`` is held while the daemon runs. A daemon that is ``alone`` is the only one of the ledger
+        and has its own worker, which runs all jobs. ``changed`` is called, from any thread, when an input of
+        health changes."""
         self._bench = bench
         self._read = read
         self._lease = lease
         self._changed = changed
         now = bench.clock.now()
         self._active = ActiveConfiguration.of(configuration, now, configuration.problems)
-        self._trouble = Trouble(bench)
-        self._trouble.began.append(changed)
-        self._trouble.ended.append(changed)
+        self._outages = Outages(bench)
+        self._outages.began.append(changed)
+        self._outages.ended.append(changed)
         self._stopping = False
         self._started_at = self._ticked_at = now
         self._ticked_before = self._last_tick()
         self._missed: dict[str, Outage] = {}
         self._serving: dict[str, datetime] = {}
-        self._broken_off: dict[str, bool] = {}  # and whether the customer must act
+        self._suspended: dict[str, bool] = {}  # by customer: whether it refused us
         self._agenda = Agenda(bench.ledger.daemons.served())
         self._jobs = Jobs(bench, lambda: self._active.configuration)
-        self._scheduler = Scheduler(bench, queue, ended=self._job_ended, trouble=self._trouble.found)
+        self._scheduler = Scheduler(bench, queue, ended=self._job_ended, on_outage=self._outages.report)
         self._worker: Worker | None = None
         if alone:
-            places = configuration.service.daemon.workers
-            self._worker = Worker(bench, queue, configuration, places=places, trouble=self._trouble)
+            slots = configuration.service.daemon.workers
+            self._worker = Worker(bench, queue, configuration, slots=slots, outages=self._outages)
         self._maintenance_lease = None if alone else MaintenanceLease(bench)
         self._noted_workers = self._workers
         self._does_maintenance = alone
@@ -76,72 +76,72 @@ class Daemon:
             lambda: self._active.configuration,
             served=self._served,
             checked=self._checked,
-            trouble=self._trouble.found,
+            on_outage=self._outages.report,
         )
         known = left_by_the_last(bench)
-        self._broken_off |= {entry.customer: entry.refused for entry in known if entry.reason}
+        self._suspended |= {entry.customer: entry.refused for entry in known if entry.reason}
         self._register(known)
-        self._scheduler.attend()  # so that the first tick finds who takes part
+        self._scheduler.attend()  # so that the first tick knows the customers
 
     def start(self) -> None:
-        """Its own worker begins to take jobs."""
+        """Start its own worker, if it has one."""
         if self._worker is not None:
             self._worker.start()
 
     @property
     def configuration(self) -> Configuration:
-        """What is in use now."""
+        """The configuration in use."""
         return self._active.configuration
 
     # --- The tick ----------------------------------------------------------------------------------------
 
     def tick(self) -> bool:
-        """Looks who is due, and queues them. Answers whether the ledger took our sign of life: only then
-        has the daemon got on. Raises LeaseLost when another daemon has taken over."""
+        """Enqueue every customer that is due. Return True if the ledger took the heartbeat: only then has the
+        daemon made progress. Raises LeaseLost when another daemon has taken over."""
         now = self._bench.clock.now()
-        gap = self._outage(now)
+        gap = self._downtime(now)
         if gap is not None:
             telemetry.warn(Event.DOWNTIME_ENDED, began_at=gap.began_at, ended_at=gap.ended_at)
             self._miss(gap)
         self._ticked_at = self._ticked_before = now
         try:
-            if self._trouble.now is None:
+            if self._outages.current is None:
                 self._make_up()
         except (VendorIdentityError, LedgerError) as error:
-            self._trouble.found(error)
+            self._outages.report(error)
         try:
             self._note(now)
-            if self._trouble.now is None and not self._stopping:
+            if self._outages.current is None and not self._stopping:
                 self._share()
         except LedgerError as error:
-            self._trouble.found(error)
+            self._outages.report(error)
             return False
-        if self._trouble.now is None and not self._stopping:
+        if self._outages.current is None and not self._stopping:
             self._enqueue_who_is_due(now)
         return True
 
-    def mend(self) -> None:
-        """Tries whether what stops all customers is over. Costs nothing while nothing does."""
-        self._trouble.mend()
+    def recover(self) -> None:
+        """Check whether an outage is over. Does nothing when there is none."""
+        self._outages.recover()
 
     def attend(self) -> None:
-        """Sees to the running jobs; every second or so. That workers came or died is noted at once: the
-        places of the dead are no longer there, whenever the next tick may be."""
+        """Attend to running jobs; call about once a second. Records at once when workers start or die, so
+        that the number of slots does not wait for the next tick."""
         if self._worker is not None:
             self._worker.attend()
         self._scheduler.attend()
         if self._worker is not None:
             self._worker.wake()
-        if self._workers != self._noted_workers and self._trouble.now is None and not self._stopping:
+        if self._workers != self._noted_workers and self._outages.current is None and not self._stopping:
             try:
                 self._note(self._ticked_at)
             except LedgerError as error:
-                self._trouble.found(error)
+                self._outages.report(error)
 
     def wake(self, name: str) -> None:
-        """A time of the customer's schedule has come."""
+        """Enqueue the customer if it is due. Called at a time of its schedule."""
         now = self._bench.clock.now()
-        if self._trouble.now is None and not self._stopping and name in self.configuration.customers:
+        if self._outages.current is None and not self._stopping and name in self.configuration.customers:
             self._enqueue_if_due(name, now)
 
     def _note(self, now: datetime, *, stopped: bool = False) -> None:
@@ -158,7 +158,7 @@ class Daemon:
                 busy=self._busy,
                 configuration_loaded_at=active.loaded_at,
                 configuration_problems=active.problems,
-                trouble=self._trouble.now,
+                trouble=self._outages.current,
                 stopping=self._stopping,
                 stopped_at=now if stopped else None,
             ),
@@ -178,7 +178,7 @@ class Daemon:
         if times is None or not self._does_maintenance:
             return
         if self._agenda.first_time(name, work):
-            self._agenda.serve(name, work, times.last(now))  # its first time is the next one
+            self._agenda.serve(name, work, times.last(now))  # it first runs at the next scheduled time
         due = self._agenda.due(name, work, times, now)
         if due is not None:
             self._maintenance.ask(name, work, due)
@@ -216,11 +216,11 @@ class Daemon:
         known = self._bench.ledger.daemons.newest(1)
         return known[0].ticked_at if known else None
 
-    def _outage(self, now: datetime) -> Outage | None:
+    def _downtime(self, now: datetime) -> Outage | None:
         gap = outage(self._ticked_before, now)
         if self._maintenance_lease is None or (gap is None and self._ticked_before is not None):
             return gap
-        return outage(self._last_tick(), now)  # this one was away, but another may have ticked
+        return outage(self._last_tick(), now)  # this daemon was away, but another may have ticked
 
     # --- After an outage ---------------------------------------------------------------------------------
 
@@ -232,23 +232,23 @@ class Daemon:
                     self._missed.setdefault(name, gap)
 
     def _make_up(self) -> None:
-        """Carries out ``catch_up`` for those who were missed, before they are queued."""
+        """Apply ``catch_up`` to customers that were missed, before they are queued."""
         for name in list(self._missed):
             if name in self.configuration.customers:
-                self._jobs.pass_over(name)
+                self._jobs.skip_missed(name)
             del self._missed[name]
 
-    # --- What came of it ---------------------------------------------------------------------------------
+    # --- Results of jobs ---------------------------------------------------------------------------------
 
     def _job_ended(self, end: QueueEntry) -> None:
         name = end.customer
         if end.looked:
             due = self._serving.pop(name, None)
-            if due is not None:  # whoever did the job has told the ledger
+            if due is not None:  # the worker has recorded it in the ledger
                 self._agenda.serve(name, Work.DELIVER, due)
         if end.reason:
-            known = name in self._broken_off
-            self._broken_off[name] = end.refused or self._broken_off.get(name, False)
+            known = name in self._suspended
+            self._suspended[name] = end.refused or self._suspended.get(name, False)
             if not known:
                 telemetry.warn(
                     Event.CUSTOMER_SUSPENDED,
@@ -261,11 +261,11 @@ class Daemon:
                 self._changed()
                 if end.refused and self._does_maintenance:
                     self._maintenance.ask(name, Work.CHECK_ACCESS)
-        elif name in self._broken_off and (end.looked or end.again):
-            refused = self._broken_off.pop(name)
+        elif name in self._suspended and (end.looked or end.again):
+            refused = self._suspended.pop(name)
             telemetry.log(Event.CUSTOMER_RESUMED, customer=name)
             self._changed()
-            if refused and self._does_maintenance:  # what the last check found is over
+            if refused and self._does_maintenance:  # the last check's findings are out of date
                 self._maintenance.ask(name, Work.CHECK_ACCESS)
 
     def _served(self, name: str, work: Work, due: datetime) -> None:
@@ -273,23 +273,23 @@ class Daemon:
         self._agenda.serve(name, work, due)
 
     def _checked(self, report: AccessReport) -> None:
-        """A check that finds all in order is a reason to try again at once."""
+        """Retry a suspended customer at once when its access check passes."""
         entry = self._scheduler.entry(report.customer)
         if report.outcome == "ok" and entry is not None and entry.state is JobState.SUSPENDED:
             self._scheduler.enqueue(report.customer, skip_backoff=True)
 
     # --- The configuration -------------------------------------------------------------------------------
 
-    def reload(self, *, hurry: bool = False) -> None:
-        """Reads the files again and takes over what is in order. ``hurry`` when a person asked for it: then
-        those who are suspended are tried at once."""
+    def reload(self, *, skip_backoff: bool = False) -> None:
+        """Read the files again and apply the valid ones. ``skip_backoff`` retries suspended customers at
+        once; it is set when a person asks for the reload."""
         before = self._active
         self._active = read_again(before, self._read, self._bench.clock.now())
         configuration = self._active.configuration
         try:
-            self._note(self._ticked_at)  # health is computed from the ledger: it must have the problems first
+            self._note(self._ticked_at)  # health reads the problems from the ledger
         except LedgerError as error:
-            self._trouble.found(error)
+            self._outages.report(error)
         self._changed()
         if self._worker is not None:
             self._worker.use(self._active)
@@ -299,7 +299,7 @@ class Daemon:
         self._register()
         for entry in self._scheduler.entries():
             old, new = (c.customers.get(entry.customer) for c in (before.configuration, configuration))
-            if entry.state is JobState.SUSPENDED and (hurry or old != new):
+            if entry.state is JobState.SUSPENDED and (skip_backoff or old != new):
                 self._scheduler.enqueue(entry.customer, skip_backoff=True)
 
     def _register(self, known: Sequence[QueueEntry] = ()) -> None:
@@ -310,7 +310,7 @@ class Daemon:
     # --- The end -----------------------------------------------------------------------------------------
 
     def stop(self) -> None:
-        """Nothing begins any more; what runs goes on."""
+        """Start nothing more; running jobs continue."""
         self._stopping = True
         self._scheduler.close()
         if self._worker is not None:
@@ -318,37 +318,37 @@ class Daemon:
         self._maintenance.stop()
 
     def drain(self, seconds: float) -> bool:
-        """Waits for what runs; whether all of it has ended."""
+        """Wait for running work; return True if all of it ended."""
         began = self._bench.clock.monotonic()
         ended = self._worker is None or self._worker.drain(seconds)
         left = seconds - (self._bench.clock.monotonic() - began)
         return self._maintenance.wait(max(0.0, left)) and ended
 
     def break_off(self) -> None:
-        """Stops what still runs where it can be resumed."""
+        """Stop running work where it can be resumed."""
         self._bench.stop.set()
         if self._worker is not None:
             self._worker.break_off()
 
     def close(self) -> None:
-        """Notes the end in the ledger."""
+        """Record the shutdown in the ledger."""
         if self._worker is not None:
             self._worker.close()
         if self._maintenance_lease is not None:
             self._maintenance_lease.give_back()
         self._note(self._bench.clock.now(), stopped=True)
 
-    # --- The board ---------------------------------------------------------------------------------------
+    # --- Status ------------------------------------------------------------------------------------------
 
     @property
-    def trouble(self) -> Failure | None:
-        """What of ours stops all customers at this moment."""
-        return self._trouble.now
+    def outage(self) -> Failure | None:
+        """The outage that stops all customers, if any."""
+        return self._outages.current
 
     @property
     def _workers(self) -> int:
-        """How many jobs run at once, at most."""
-        return self._worker.places if self._worker is not None else self._scheduler.slots
+        """Maximum number of concurrent jobs."""
+        return self._worker.slots if self._worker is not None else self._scheduler.slots
 
     @property
     def _busy(self) -> int:
@@ -356,7 +356,7 @@ class Daemon:
             return self._scheduler.busy
         return self._worker.busy + self._worker.waiting
 
-    def turns(self) -> Sequence[QueueEntry]:
+    def jobs(self) -> Sequence[QueueEntry]:
         return [self._with_next_time(entry) for entry in self._scheduler.entries()]
 
     def _with_next_time(self, entry: QueueEntry) -> QueueEntry:
@@ -370,9 +370,9 @@ class Daemon:
             next_at = self._agenda.next_time(entry.customer, Work.DELIVER) or times.next(self._ticked_at)
         return replace(entry, next_at=next_at)
 
-    def pulse(self) -> Pulse:
+    def status(self) -> DaemonStatus:
         active = self._active
-        return Pulse(
+        return DaemonStatus(
             started_at=self._started_at,
             ticked_at=self._ticked_at,
             stopping=self._stopping,

@@ -1,8 +1,8 @@
-"""The daemon's life: start, wait for what wakes it, drain, end. It takes the jobs of customers itself, or
-leaves them to the workers of a fleet.
+"""The daemon process: start, handle events, drain, end. It runs the jobs itself, or leaves them to the
+workers of a fleet.
 
-One thread does everything here, whatever wakes it: the clock, a signal, a changed file. Signal handlers and
-the other threads only put a word into its inbox.
+One thread handles every event: the clock, a signal, a changed file. Signal handlers and the other threads
+only put events into its inbox.
 """
 
 from collections.abc import Callable, Iterator
@@ -37,25 +37,25 @@ from xmode_transfer.transfer.workbench import Workbench
 from xmode_transfer.web.metrics import Counters, renderer
 
 _ATTEND_SECONDS = 1.0
-_MEND_SECONDS = 5.0
+_RECOVERY_SECONDS = 5.0
 _WATCH_SECONDS = 2.0
-"""Health is looked at beside its schedule when something has changed, but not more often than this."""
+"""Health is also computed when something changes, but not more often than this."""
 _LATE_SECONDS = 10.0
-"""A tick that is later than this: the wall clock was set back, and APScheduler waits for it."""
+"""If a tick is later than this, the wall clock was set back and APScheduler waits for it."""
 
 
 class Engine(StrEnum):
-    """Who takes the jobs."""
+    """Where jobs run."""
 
     THREADS = "threads"  # this process
     PROCRASTINATE = "procrastinate"  # `xmode-transfer worker`, on any number of machines
 
 
 def run(directory: Path, engine: Engine = Engine.THREADS) -> int:
-    """Works until it is asked to end; answers the exit code. A database server that is away at the start is
-    waited for. Raises ConfigError when service.yaml cannot be used, or names a ledger that is not there or
-    does not let us in; AlreadyRunning beside those who take jobs of the same ledger in another way;
-    LedgerError."""
+    """Run until asked to stop; return the exit code. Waits at start for an unreachable database server.
+
+    Raises ConfigError when service.yaml is unusable, or its ledger does not exist or refuses access;
+    AlreadyRunning when the other engine serves the same ledger; LedgerError."""
     with Inbox() as inbox:
         return begin_when_there(
             lambda: _begun(directory, engine, inbox),
@@ -69,7 +69,7 @@ def run(directory: Path, engine: Engine = Engine.THREADS) -> int:
 
 @contextmanager
 def _begun(directory: Path, engine: Engine, inbox: Inbox) -> Iterator["_Life"]:
-    """All that the daemon needs of the ledger before it can work."""
+    """Open everything that the daemon needs before its first tick."""
     configuration = config_files.load(directory)
     if engine is Engine.PROCRASTINATE:
         cluster.check(configuration.service)
@@ -103,7 +103,7 @@ def _begun(directory: Path, engine: Engine, inbox: Inbox) -> Iterator["_Life"]:
 
 @contextmanager
 def _waiting_page(directory: Path) -> Iterator[None]:
-    """The page's probes, while there is no ledger that the page could show."""
+    """Serve the page's probes while the ledger is unreachable."""
     settings = config_files.load(directory).service.status_page
     if settings is None:
         yield
@@ -124,18 +124,18 @@ def _queue(bench: Workbench, configuration: Configuration, *, alone: bool) -> Wo
 
 
 def _lease(bench: Workbench, engine: Engine) -> AbstractContextManager[Lease]:
-    """The right to be the one daemon that takes jobs, or one of those that only say what is due."""
+    """Hold the lease of the only daemon, or of one of several schedulers."""
     return engines.alone(bench) if engine is Engine.THREADS else engines.of_many(bench, "daemon")
 
 
 @contextmanager
 def _page(bench: Workbench, daemon: Daemon, metrics: Callable[[], bytes]) -> Iterator[None]:
-    """The status page, for as long as the daemon works."""
+    """Serve the status page while the daemon runs."""
     settings = daemon.configuration.service.status_page
     if settings is None:
         yield
         return
-    from xmode_transfer.web.server import serve  # slow to import, for who does without
+    from xmode_transfer.web.server import serve  # slow to import
 
     page = serve(settings, bench.ledger, bench.clock, lambda: daemon.configuration, daemon, metrics)
     try:
@@ -145,7 +145,7 @@ def _page(bench: Workbench, daemon: Daemon, metrics: Callable[[], bytes]) -> Ite
 
 
 class _Life:
-    """From the first tick to the last."""
+    """The daemon from its first tick to its last."""
 
     def __init__(
         self,
@@ -168,7 +168,7 @@ class _Life:
         self._watch = assembly.watch(bench.ledger, bench.clock)
         self._notices = Notices(bench)
         self._ticked = bench.clock.monotonic()
-        self._mended = self._ticked
+        self._recovery_checked = self._ticked
         self._tick_seconds = 0
         self._health: Times | None = None
 
@@ -213,7 +213,7 @@ class _Life:
                 self._attend()
             except LeaseLost:
                 raise
-            except XmodeError as error:  # the ledger; the next tick finds it mended, or says so again
+            except XmodeError as error:  # the ledger; the next tick recovers, or logs it again
                 telemetry.error(Event.TICK_FAILED, **error.log_context())
 
     def _answer(self, wake: Wake, name: str) -> None:
@@ -224,7 +224,7 @@ class _Life:
         elif wake is Wake.HEALTH:
             self._watch_due = True
         elif wake in (Wake.FILES, Wake.RELOAD):
-            self._reload(hurry=wake is Wake.RELOAD)
+            self._reload(skip_backoff=wake is Wake.RELOAD)
 
     def _tick(self) -> None:
         self._ticked = self._bench.clock.monotonic()
@@ -235,9 +235,9 @@ class _Life:
     def _attend(self) -> None:
         now = self._bench.clock.monotonic()
         self._daemon.attend()
-        if now - self._mended > _MEND_SECONDS:
-            self._mended = now
-            self._daemon.mend()
+        if now - self._recovery_checked > _RECOVERY_SECONDS:
+            self._recovery_checked = now
+            self._daemon.recover()
         if not self._watching and self._watch.beat_is_due:
             self._watch_due = True
         if self._watch_due and not self._watching and now - self._watched >= _WATCH_SECONDS:
@@ -245,17 +245,17 @@ class _Life:
         if now - self._ticked > self._tick_seconds + _LATE_SECONDS:
             telemetry.warn(Event.CLOCK_SET_BACK)
             self._ticked = now
-            self._ticker.set_right()
+            self._ticker.reset()
             self._tick()
 
-    def _reload(self, *, hurry: bool) -> None:
+    def _reload(self, *, skip_backoff: bool) -> None:
         sd_notify.reloading()
-        self._daemon.reload(hurry=hurry)
+        self._daemon.reload(skip_backoff=skip_backoff)
         self._arm()
         sd_notify.ready(self._status())
 
     def _arm(self) -> None:
-        """Sets the clock to the configuration in use."""
+        """Set the timers from the configuration in use."""
         configuration = self._daemon.configuration
         settings = configuration.service.daemon
         if settings.tick_seconds != self._tick_seconds:
@@ -265,7 +265,7 @@ class _Life:
         if health != self._health:
             self._health = health
             self._ticker.at("health", health, lambda: self._inbox.put(Wake.HEALTH))
-            self._inbox.put(Wake.HEALTH)  # what the last daemon left behind is not told a minute late
+            self._inbox.put(Wake.HEALTH)  # report at once what the last daemon left
         names = {"tick", "health"}
         for name, times in _own_times(configuration):
             names.add(f"customer {name}")
@@ -273,19 +273,19 @@ class _Life:
         self._ticker.keep(names)
 
     def _begin_watch(self, now: float) -> None:
-        """Never two rounds at once: alerts may be slow to send."""
+        """Start a health check. Never two at once: alerts may be slow to send."""
         self._watch_due, self._watching, self._watched = False, True, now
         self._watcher.submit(self._watch_once)
 
     def _watch_once(self) -> None:
         try:
             configuration = self._daemon.configuration
-            assessment = self._watch.round(configuration)
+            assessment = self._watch.run_once(configuration)
             if assessment is not None:
                 self._notices.offer(configuration, assessment)
         except XmodeError as error:
             telemetry.error(Event.WATCH_FAILED, **error.log_context())
-        except Exception:  # noqa: BLE001 - a defect there must not end the watching for good
+        except Exception:  # noqa: BLE001 - a defect must not stop health checks for good
             telemetry.exception(Event.DEFECT)
         finally:
             self._watching = False
@@ -295,27 +295,27 @@ class _Life:
 
     def _status(self) -> str:
         """One line for `systemctl status`."""
-        turns = self._daemon.turns()
-        counts = {state: sum(turn.state is state for turn in turns) for state in JobState}
-        told = f"{len(turns)} customers: " + ", ".join(
+        jobs = self._daemon.jobs()
+        counts = {state: sum(entry.state is state for entry in jobs) for state in JobState}
+        line = f"{len(jobs)} customers: " + ", ".join(
             f"{count} {state.replace('_', ' ')}" for state, count in counts.items() if count
         )
-        if self._daemon.trouble is not None:
-            told = f"stopped: {self._daemon.trouble.message}; {told}"
-        problems = len(self._daemon.pulse().configuration_problems)
-        return told + (f"; {problems} mistakes in the configuration" if problems else "")
+        if self._daemon.outage is not None:
+            line = f"stopped: {self._daemon.outage.message}; {line}"
+        problems = len(self._daemon.status().configuration_problems)
+        return line + (f"; {problems} errors in the configuration" if problems else "")
 
     def _drain_seconds(self) -> float:
         return self._daemon.configuration.service.daemon.drain_seconds
 
     def _end(self) -> int:
         seconds = self._drain_seconds()
-        telemetry.log(Event.DAEMON_STOPPING, running=self._daemon.pulse().busy, drain_seconds=seconds)
+        telemetry.log(Event.DAEMON_STOPPING, running=self._daemon.status().busy, drain_seconds=seconds)
         return end(self._daemon, seconds, Event.DAEMON_STOPPED, self._notices.close)
 
 
 def _own_times(configuration: Configuration) -> Iterator[tuple[str, Times]]:
-    """The times of the customers that have a schedule: between two ticks somebody may be due."""
+    """Yield the schedules of customers: one may be due between two ticks."""
     spread = configuration.service.daemon.spread_seconds
     for name, customer in configuration.customers.items():
         if customer.schedule is not None and customer.state == "active":

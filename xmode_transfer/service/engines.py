@@ -1,8 +1,8 @@
-"""Who takes the jobs of a ledger's customers: one daemon alone, or a fleet of daemons and workers. Never
-both: each would believe that it knows whose turn it is, and what an outage left.
+"""The engine of a ledger: one daemon alone, or a fleet of daemons and workers. Never both: each would keep
+its own queue.
 
-Each process holds a lease that says which it is, and looks for the others only when it has that. So of two
-that start at the same moment at least one sees the other.
+Each process takes a lease that names its kind, then checks for processes of the other kind. Of two that
+start at the same moment, at least one sees the other.
 """
 
 from collections.abc import Iterator, Sequence
@@ -19,13 +19,13 @@ from xmode_transfer.transfer.workbench import Workbench
 ALONE = "daemon"
 Member = Literal["daemon", "worker"]
 _MEMBERS: tuple[Member, ...] = ("daemon", "worker")
-_UNTIL = f"one that died gives its place up within {leasing.TTL_SECONDS:.0f} seconds"
+_UNTIL = f"the lease of a dead process expires within {leasing.TTL_SECONDS:.0f} seconds"
 
 
 @contextmanager
 def _held(bench: Workbench, name: str) -> Iterator[Lease]:
-    """As ``leasing.held``; but who ends does so although the ledger cannot be told. The lease is free as soon
-    as the process is gone."""
+    """Like ``leasing.held``, but tolerate a ledger that is away at the end. The lease is free as soon as the
+    process is gone."""
     lease = bench.ledger.leases.claim(name, bench.holder, leasing.TTL_SECONDS)
     try:
         with leasing.kept(bench.ledger, lease):
@@ -39,15 +39,15 @@ def _held(bench: Workbench, name: str) -> Iterator[Lease]:
 
 @contextmanager
 def alone(bench: Workbench) -> Iterator[Lease]:
-    """The right to be the one daemon that takes all jobs itself. Raises AlreadyRunning beside another one,
-    and beside a fleet."""
+    """Hold the lease of a daemon that runs all jobs itself. Raises AlreadyRunning beside another daemon or a
+    fleet."""
     with ExitStack() as stack:
         try:
             lease = stack.enter_context(_held(bench, ALONE))
         except AlreadyRunning as error:
             raise AlreadyRunning(
-                "a daemon works with this ledger already: " + error.message.partition("by ")[2],
-                hint=f"one daemon serves all customers. End that one first, or wait: {_UNTIL}. `run` works "
+                "another daemon uses this ledger: " + error.message.partition("by ")[2],
+                hint=f"one daemon serves all customers. Stop that one first, or wait: {_UNTIL}. `run` works "
                 "beside a daemon",
             ) from error
         _refuse_beside_a_fleet(bench)
@@ -56,31 +56,31 @@ def alone(bench: Workbench) -> Iterator[Lease]:
 
 @contextmanager
 def of_many(bench: Workbench, member: Member) -> Iterator[Lease]:
-    """The lease of a daemon or a worker of a fleet. Raises AlreadyRunning beside a daemon that takes all
-    jobs itself."""
+    """Hold the lease of a fleet's daemon or worker. Raises AlreadyRunning beside a daemon that runs all jobs
+    itself."""
     with _held(bench, f"{member}/{bench.holder}") as lease:
         for other in bench.ledger.leases.held(ALONE):
             raise AlreadyRunning(
-                "a daemon that takes all turns itself (`--engine threads`) works with this ledger: "
+                "a daemon with its own worker (`--engine threads`) uses this ledger: "
                 f"{holder_shown(other.holder)}",
-                hint="one daemon alone or a fleet serves a ledger's customers, not both. The operator has to "
-                f"end that one first; what it leaves is gone on with. If it has ended, wait: {_UNTIL}",
+                hint="a ledger is served by one daemon or by a fleet, not both. Stop that daemon first; its "
+                f"unfinished work is resumed. If it has stopped, wait: {_UNTIL}",
             )
         yield lease
 
 
 def _refuse_beside_a_fleet(bench: Workbench) -> None:
     fleet = {member: bench.ledger.leases.held(f"{member}/") for member in _MEMBERS}
-    told = [_told(member, leases) for member, leases in fleet.items() if leases]
-    if told:
+    members = [_counted(member, leases) for member, leases in fleet.items() if leases]
+    if members:
         raise AlreadyRunning(
-            f"a fleet works with this ledger: {' and '.join(told)}",
-            hint="one daemon alone or a fleet serves a ledger's customers, not both. The operator has to end "
-            "the fleet's daemons and workers first, or to start this one with `--engine procrastinate`, so "
-            f"that it joins them. If they have ended, wait: {_UNTIL}",
+            f"a fleet uses this ledger: {' and '.join(members)}",
+            hint="a ledger is served by one daemon or by a fleet, not both. Stop the fleet's daemons and "
+            "workers first, or join the fleet with `--engine procrastinate`. "
+            f"If they have stopped, wait: {_UNTIL}",
         )
 
 
-def _told(member: Member, leases: Sequence[Lease]) -> str:
+def _counted(member: Member, leases: Sequence[Lease]) -> str:
     count = f"1 {member}" if len(leases) == 1 else f"{len(leases)} {member}s"
     return f"{count} ({holder_shown(leases[0].holder)}{', ...' if len(leases) > 1 else ''})"

@@ -1,4 +1,4 @@
-"""What wakes the daemon: words that signal handlers and other threads put, and its one thread takes."""
+"""The inbox of events that signal handlers and other threads put and the main thread takes."""
 
 import os
 import signal
@@ -11,11 +11,11 @@ from typing import Any, Self
 
 
 class Wake(Enum):
-    """Why."""
+    """Kinds of events."""
 
     TICK = auto()  # the clock
     CUSTOMER = auto()  # a time of a customer's schedule
-    HEALTH = auto()  # it is time to compute health
+    HEALTH = auto()  # compute health
     FILES = auto()  # files of the configuration have changed
     RELOAD = auto()  # SIGHUP: a person wants them read
     STOP = auto()  # SIGTERM or SIGINT
@@ -23,17 +23,18 @@ class Wake(Enum):
 
 
 class Inbox:
-    """Inside of it, SIGTERM, SIGINT and SIGHUP are words too; a second SIGTERM or SIGINT ends at once."""
+    """A context manager that turns SIGTERM, SIGINT and SIGHUP into events. A second SIGTERM or SIGINT ends
+    the process at once."""
 
     def __init__(self) -> None:
         self._queue: SimpleQueue[tuple[Wake, str]] = SimpleQueue()
         self._waiting: set[Wake] = set()
         self.ending = threading.Event()
-        """Set when the process is asked to end, also before anybody has taken the word."""
+        """Set on a stop request, before the event is taken."""
         self._before: dict[int, Any] = {}
 
     def put(self, wake: Wake, name: str = "") -> None:
-        """From any thread. What waits already is not put twice."""
+        """Put an event, unless it is already waiting. Any thread may call it."""
         if wake is not Wake.CUSTOMER:
             if wake in self._waiting:
                 return
@@ -41,7 +42,7 @@ class Inbox:
         self._queue.put((wake, name))
 
     def get(self, seconds: float) -> tuple[Wake, str]:
-        """The next word. Raises queue.Empty after so many seconds without one."""
+        """Take the next event. Raises queue.Empty after ``seconds`` without one."""
         if self.ending.is_set():
             return Wake.STOP, ""
         wake, name = self._queue.get(timeout=seconds)
@@ -66,4 +67,4 @@ class Inbox:
             self.ending.set()  # its lock is never held by the thread that handles signals
             self._queue.put((Wake.STOP, ""))
             if sys.stderr.isatty():
-                os.write(2, b"\nstopping: what runs is finished or recorded (again: stop at once)\n")
+                os.write(2, b"\nstopping: running jobs finish or are recorded (again: stop at once)\n")

@@ -1,6 +1,6 @@
-"""One customer's job: look what is due, if that is not known, and deliver the first of it.
+"""One customer's job: scan the sources for due periods, unless they are known, and deliver the first one.
 
-The functions are those of ``run`` (delivery/run.py); here they are only called one period at a time.
+Uses the functions of ``run`` (delivery/run.py), one period at a time.
 """
 
 import threading
@@ -26,19 +26,19 @@ from xmode_transfer.telemetry import Event
 from xmode_transfer.transfer.workbench import Workbench
 
 REREAD = timedelta(hours=1)
-"""Without a marker, what was delivered is looked into again so often, to find corrections."""
+"""How often sources without markers are scanned again for corrections of delivered periods."""
 SOURCE_RETRY = timedelta(minutes=1)
-"""A source that could not be listed is tried again after this."""
+"""Delay before a source that could not be listed is scanned again."""
 
 
 @dataclass(slots=True)
 class _Backlog:
-    """What the last look found, with the customer and the feeds as they were then."""
+    """Due periods of the last source scan, with the customer and its feeds at that time."""
 
     customer: Customer
     feeds: Mapping[str, Feed]
     due: deque[tuple[Feed, PeriodState]]
-    hurried: bool = False  # pauses count for nothing: there is a reason to think that they are over
+    skip_backoff: bool = False  # try at once, whatever the backoff
     held_up: set[str] = field(default_factory=set)
     next_at: datetime | None = None
 
@@ -55,45 +55,45 @@ class _Backlog:
 
 
 class Jobs:
-    """Thread-safe. Each customer has one job at a time; one that was taken from its holder and still ends
-    here disturbs none that began meanwhile, as long as ``look_anew`` was called before that."""
+    """Thread-safe. Each customer has one job at a time. A job that was reassigned and still ends here does
+    not affect a job that began meanwhile, provided that ``rescan`` was called first."""
 
     def __init__(self, bench: Workbench, configuration: Callable[[], Configuration]) -> None:
         self._bench = bench
         self._configuration = configuration
         self._backlogs: dict[str, _Backlog] = {}
         self._reread_at: dict[str, datetime] = {}
-        self._hurried: set[str] = set()
+        self._skipping_backoff: set[str] = set()
 
     def forget(self, name: str) -> None:
-        """The customer is gone, or is to be looked at anew."""
+        """Drop what is cached of a customer."""
         self._backlogs.pop(name, None)
         self._reread_at.pop(name, None)
 
-    def look_anew(self, name: str, reread_at: datetime | None) -> None:
-        """Somebody else may have delivered to the customer: what is remembered here is no longer right.
-        ``reread_at`` is when sources without markers were last read again, by whomever."""
+    def rescan(self, name: str, reread_at: datetime | None) -> None:
+        """Drop the cached backlog: another process may have delivered to the customer. ``reread_at`` is when
+        any process last rescanned its sources without markers."""
         self.forget(name)
         if reread_at is not None:
             self._reread_at[name] = reread_at
 
     def reread_at(self, name: str) -> datetime | None:
-        """When the customer's sources without markers were last read again."""
+        """When the customer's sources without markers were last rescanned."""
         return self._reread_at.get(name)
 
-    def hurry(self, name: str) -> None:
-        """At its next look, what waits for its next attempt is tried at once."""
-        self._hurried.add(name)
+    def skip_backoff(self, name: str) -> None:
+        """Ignore backoff at the customer's next source scan."""
+        self._skipping_backoff.add(name)
 
     def do(
         self,
         name: str,
         stop: threading.Event,
         progress: Progress,
-        told: Callable[[str, str], None],
+        on_delivery: Callable[[str, str], None],
     ) -> JobResult:
-        """One job. ``told`` hears the feed and the period before they are delivered; ``stop`` ends that
-        where it can be resumed. Raises what concerns more than this customer: VendorIdentityError,
+        """Run one job. ``on_delivery`` receives the feed and the period before each delivery; ``stop`` ends
+        the job where it can be resumed. Raises what affects all customers: VendorIdentityError,
         LedgerError."""
         configuration = self._configuration()
         customer = configuration.customers.get(name)
@@ -103,11 +103,13 @@ class Jobs:
         backlog = self._backlogs.get(name)
         feeds = {feed: configuration.feeds[feed] for feed in customer.feeds}
         if backlog is None or backlog.customer != customer or backlog.feeds != feeds:
-            backlog = self._backlogs[name] = self._look(configuration, customer, feeds)
+            backlog = self._backlogs[name] = self._scan(configuration, customer, feeds)
         try:
-            return self._do(name, customer, backlog, replace(self._bench, stop=stop, progress=progress), told)
+            return self._do(
+                name, customer, backlog, replace(self._bench, stop=stop, progress=progress), on_delivery
+            )
         except BaseException:
-            self._drop(name, backlog)  # what was being delivered is found by the next look
+            self._drop(name, backlog)  # the next source scan finds the period again
             raise
 
     def _do(
@@ -116,7 +118,7 @@ class Jobs:
         customer: Customer,
         backlog: _Backlog,
         bench: Workbench,
-        told: Callable[[str, str], None],
+        on_delivery: Callable[[str, str], None],
     ) -> JobResult:
         stop = bench.stop
         while backlog.due:
@@ -126,20 +128,24 @@ class Jobs:
             latest = bench.ledger.deliveries.latest(name, feed.name, state.period.label)
             if feed.name in backlog.held_up:
                 continue
-            if latest is not None and not backlog.hurried and not may_be_tried(latest, bench.clock.now()):
-                if broke_off(latest):  # what comes after it would meet the same, and waits
+            if (
+                latest is not None
+                and not backlog.skip_backoff
+                and not may_be_tried(latest, bench.clock.now())
+            ):
+                if broke_off(latest):  # later periods would fail the same way
                     self._drop(name, backlog)
-                    return replace(_still_broken_off(latest), backfill=backlog.is_backfill)
+                    return replace(_still_suspended(latest), backfill=backlog.is_backfill)
                 backlog.try_again(latest.next_attempt_at)
                 continue
-            told(feed.name, state.period.label)
+            on_delivery(feed.name, state.period.label)
             outcome = deliver_due(bench, customer, feed, state)
             if outcome.exit_code == ExitCode.INTERRUPTED:
                 backlog.due.appendleft((feed, state))
                 return JobResult(again=True, backfill=backlog.is_backfill)
             if breaks_off(outcome):
                 self._drop(name, backlog)
-                return replace(self._broken_off(outcome), backfill=backlog.is_backfill)
+                return replace(self._suspended(outcome), backfill=backlog.is_backfill)
             self._note(backlog, feed, outcome)
             if backlog.due:
                 return JobResult(again=True, next_at=backlog.next_at, backfill=backlog.is_backfill)
@@ -150,9 +156,9 @@ class Jobs:
         if self._backlogs.get(name) is backlog:
             del self._backlogs[name]
 
-    def pass_over(self, name: str) -> None:
-        """After an outage in which the customer was missed: records which of its due periods are not made up
-        for, as its ``catch_up`` says. What cannot be read now is not passed over."""
+    def skip_missed(self, name: str) -> None:
+        """Record which due periods to skip after a downtime, by the customer's ``catch_up``. Sources that
+        cannot be read now are not skipped."""
         configuration = self._configuration()
         customer = configuration.customers[name]
         due: dict[str, list[PeriodState]] = {}
@@ -181,18 +187,20 @@ class Jobs:
         latest = self._bench.ledger.deliveries.latest(name, feed, period.label)
         return latest is not None and latest.status is not Status.DELIVERED
 
-    def _look(self, configuration: Configuration, customer: Customer, feeds: Mapping[str, Feed]) -> _Backlog:
+    def _scan(self, configuration: Configuration, customer: Customer, feeds: Mapping[str, Feed]) -> _Backlog:
         now = self._bench.clock.now()
         read_at = self._reread_at.get(customer.name)
         reread = read_at is None or not read_at <= now < read_at + REREAD
         result = CustomerRun(customer.name)
         with telemetry.bind(customer=customer.name):
             due = deque(look(self._bench, configuration, customer, Scope(), result, reread=reread))
-        backlog = _Backlog(customer, feeds, due, hurried=customer.name in self._hurried)
-        self._hurried.discard(customer.name)
+        backlog = _Backlog(customer, feeds, due, skip_backoff=customer.name in self._skipping_backoff)
+        self._skipping_backoff.discard(customer.name)
         if reread:
             self._reread_at[customer.name] = now
-        unlisted = {failed.feed for failed in result.deliveries}  # or not in whole: then the rest goes on
+        unlisted = {
+            failed.feed for failed in result.deliveries
+        }  # or only partly: then the other periods go on
         backlog.held_up |= unlisted - {feed for feed, _ in result.unfollowed}
         if unlisted:
             backlog.try_again(now + SOURCE_RETRY)
@@ -207,7 +215,7 @@ class Jobs:
             latest = self._latest(outcome)
             backlog.try_again(latest.next_attempt_at if latest else None)
 
-    def _broken_off(self, outcome: DeliveryOutcome) -> JobResult:
+    def _suspended(self, outcome: DeliveryOutcome) -> JobResult:
         latest = self._latest(outcome)
         now = self._bench.clock.now()
         next_at = latest.next_attempt_at if latest is not None else None
@@ -223,7 +231,7 @@ class Jobs:
         return self._bench.ledger.deliveries.latest(outcome.customer, outcome.feed, outcome.period)
 
 
-def _still_broken_off(delivery: Delivery) -> JobResult:
+def _still_suspended(delivery: Delivery) -> JobResult:
     assert delivery.failure is not None
     return JobResult(
         next_at=delivery.next_attempt_at,

@@ -1,9 +1,8 @@
-"""How a daemon and a worker start and end.
+"""Start and shutdown of a daemon and a worker.
 
-A database server that restarts or fails over must not end whoever starts in these seconds: a daemon and a
-worker wait for it, say so once, and are alive and not ready meanwhile. What no waiting mends ends them at
-once: a user or a password that is refused, a database or a host that is not there. Asked to end, neither
-waits for anything for ever.
+Both wait at start for a database server that restarts or fails over; meanwhile they are alive and not ready,
+and log it once. Permanent errors end them at once: a refused user or password, a missing database or host.
+Shutdown always ends within a limited time.
 """
 
 import os
@@ -32,13 +31,13 @@ Begun = TypeVar("Begun")
 _FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 1.0, 10.0
 _STEP_SECONDS = 1.0
 _ATTEMPT_SECONDS = 120.0
-"""An attempt may wait for a server that is starting, or for one that does not answer at all."""
+"""Maximum duration of one attempt: the server may be starting or unresponsive."""
 _GRACE_SECONDS = 10.0
-"""After the drain, what was stopped has so long to end its requests in flight."""
+"""Time after the drain for stopped jobs to finish requests in flight."""
 _LAST_SECONDS = 3 * _GRACE_SECONDS
-"""After the drain the process has so long to end, whatever it waits for."""
+"""Time after the drain until the process is ended forcibly."""
 _END_SECONDS = 3.0
-"""Whoever is asked to end has so long for it, if the ledger keeps it waiting."""
+"""Time to end while waiting for the ledger at start."""
 
 
 def begin_when_there(
@@ -51,9 +50,11 @@ def begin_when_there(
     waits: Callable[[], AbstractContextManager[object]],
     still: Callable[[], None] = lambda: None,
 ) -> int:
-    """Begins, again and again while the ledger is away, and lives with what has begun: its exit code. Inside
-    ``waits`` others can see that it is not ready; ``still`` is called every second or so. Asked to end, it
-    does so with the event ``ended``. Raises ConfigError for a ledger that no waiting brings back."""
+    """Retry ``begin`` while the ledger is unreachable, then call ``live`` and return its exit code.
+
+    ``waits`` is entered while waiting, to report that the process is not ready; ``still`` is called about
+    once a second. A stop request ends the wait with the event ``ended``. Raises ConfigError for permanent
+    errors of the ledger."""
     pause, away_at = _FIRST_PAUSE_SECONDS, None
     with ExitStack() as waiting:
         while True:
@@ -76,7 +77,7 @@ def begin_when_there(
                 away_at = clock.monotonic()
                 telemetry.warn(Event.LEDGER_UNAVAILABLE, **away.log_context())
                 waiting.enter_context(waits())
-            sd_notify.waiting(f"waits for the ledger: {away.message}", _ATTEMPT_SECONDS)
+            sd_notify.waiting(f"waiting for the ledger: {away.message}", _ATTEMPT_SECONDS)
             if _asked_to_end(ending, clock, pause, still):
                 sd_notify.stopping()
                 telemetry.log(ended, drained=True, ended=True)
@@ -95,8 +96,8 @@ def _asked_to_end(ending: threading.Event, clock: Clock, seconds: float, still: 
 
 @contextmanager
 def _ends_in_time(ending: threading.Event, ended: Event) -> Iterator[None]:
-    """A server that does not answer keeps whoever asks it waiting: asked to end meanwhile, the process does.
-    It has begun nothing yet; what it holds in the ledger is free as soon as it is gone."""
+    """End the process on a stop request while it waits for an unresponsive server. Nothing has started yet,
+    and its leases are free as soon as the process is gone."""
     begun = threading.Event()
 
     def end() -> None:
@@ -117,9 +118,8 @@ def _ends_in_time(ending: threading.Event, ended: Event) -> Iterator[None]:
 
 
 def last_resort(ending: threading.Event, drain_seconds: Callable[[], float], stopped: Event) -> None:
-    """Ends the process some time after its drain should have ended, whatever its threads wait for, with the
-    event ``stopped``. What was acknowledged is in the ledger, and its leases are free as soon as the process
-    is gone."""
+    """End the process forcibly if it outlives its drain, with the event ``stopped``. Everything acknowledged
+    is in the ledger, and its leases are free as soon as the process is gone."""
 
     def end() -> None:
         ending.wait()
@@ -132,7 +132,7 @@ def last_resort(ending: threading.Event, drain_seconds: Callable[[], float], sto
 
 
 class Draining(Protocol):
-    """What runs, when the process is asked to end."""
+    """Work that can be drained."""
 
     def stop(self) -> None: ...
 
@@ -144,8 +144,8 @@ class Draining(Protocol):
 
 
 def end(work: Draining, drain_seconds: float, stopped: Event, others: Callable[[float], bool]) -> int:
-    """Lets what runs end, stops it where it can be resumed when its time is over, and ends in any case.
-    ``others`` waits so many seconds for what else runs; whether that has ended."""
+    """Drain the work; after the timeout, stop it where it can be resumed; end in any case. ``others`` waits
+    for other work and returns True if it ended."""
     sd_notify.stopping()
     work.stop()
     drained = ended = work.drain(drain_seconds)
@@ -159,8 +159,8 @@ def end(work: Draining, drain_seconds: float, stopped: Event, others: Callable[[
         telemetry.warn(Event.SHUTDOWN_NOT_RECORDED, **error.log_context())
     telemetry.log(stopped, drained=drained, ended=ended)
     if not ended:
-        # Threads that wait for an answer that never comes would keep the process; what they have done is in
-        # the ledger, and its leases are free as soon as this process is gone.
+        # Threads that wait for a response would keep the process alive. Their results are in the ledger, and
+        # its leases are free as soon as this process is gone.
         sys.stderr.flush()
         os._exit(ExitCode.DONE)
     return ExitCode.DONE

@@ -1,8 +1,7 @@
-"""Showing that a process gets on, to whoever starts it anew when it does not: systemd's watchdog, and where
-there is no systemd, a file that a probe finds old.
+"""Liveness signals of a process: systemd's watchdog, and without systemd a file that a probe checks for age.
 
-Only the process's own loop is shown. Whether the ledger answers is not: a database that fails over must not
-have every worker killed in the midst of its uploads.
+They cover the process's own loop, not the ledger: a failover of the database must not get every worker killed
+during its uploads.
 """
 
 import contextlib
@@ -15,8 +14,7 @@ EVERY_SECONDS = 5.0
 
 
 class Liveness:
-    """``file`` is made and touched; None where nobody looks at one. For the one thread that is watched.
-    Raises nothing."""
+    """Creates and touches ``file``, if given. Belongs to the watched thread. Raises nothing."""
 
     def __init__(self, clock: Clock, file: Path | None = None) -> None:
         self._clock = clock
@@ -26,23 +24,23 @@ class Liveness:
 
     @property
     def silent_seconds(self) -> float:
-        """How long ago the loop got on; from any thread."""
+        """Seconds since the loop made progress. Any thread may read it."""
         return self._clock.monotonic() - self._got_on
 
     def gets_on(self) -> None:
-        """Called from the loop as often as it likes."""
+        """Report progress. Call it in every iteration of the loop."""
         now = self._got_on = self._clock.monotonic()
         if self._shown is not None and now - self._shown < EVERY_SECONDS:
             return
         self._shown = now
         sd_notify.watchdog()
         if self._file is not None:
-            # On a full disk the probe finds it old: it asks for the process to be looked at, rightly.
+            # On a full disk the file ages and the probe fails, as it should.
             with contextlib.suppress(OSError):
                 self._file.touch()
 
     def close(self) -> None:
-        """What has ended leaves nothing behind that looks alive."""
+        """Remove the file: an ended process must not look alive."""
         if self._file is not None:
             with contextlib.suppress(OSError):
                 self._file.unlink(missing_ok=True)

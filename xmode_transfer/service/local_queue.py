@@ -1,7 +1,7 @@
-"""The work queue of one process: the port ``WorkQueue`` in memory, for a daemon that delivers itself.
+"""The in-memory work queue of a daemon that delivers itself; implements ``WorkQueue``.
 
-What it knows is gone with the process; the next one finds what is due in the ledger. A customer's lease is
-in the ledger all the same, so that a ``run`` beside the daemon never delivers to the same customer.
+The queue ends with the process; the next daemon finds due periods in the ledger. Customer leases are in the
+ledger, so that a concurrent ``run`` never delivers to the same customer.
 """
 
 import heapq
@@ -32,7 +32,7 @@ _REMEMBERED = timedelta(hours=1)
 
 
 class Leases(Protocol):
-    """Of the ledger's leases, what the queue needs."""
+    """The lease operations that the queue uses."""
 
     def claim(self, name: str, holder: str, ttl_seconds: float) -> Lease: ...
 
@@ -41,7 +41,7 @@ class Leases(Protocol):
 
 @dataclass(slots=True)
 class _Queued:
-    """A queued job. ``tag`` is what its customer counts as having had when it was queued."""
+    """A queued job. ``tag`` is its customer's virtual time when it was queued."""
 
     request: JobRequest
     since_at: datetime
@@ -51,7 +51,7 @@ class _Queued:
 
     @property
     def urgency(self) -> tuple[int, int]:
-        """The least goes first."""
+        """Sort key; the lowest is first."""
         return -priority(self.tag, backfill=self.backfill and not self.request.is_live), self.number
 
 
@@ -66,7 +66,7 @@ class _Running:
 
 @dataclass(slots=True)
 class _Customer:
-    """``entry`` is as the last job left it; ``serving_at`` what that one did not serve."""
+    """``entry`` is the state after the last job; ``serving_at`` the scheduled time that it did not serve."""
 
     entry: QueueEntry
     weight: int
@@ -78,7 +78,7 @@ class _Customer:
 
 
 class LocalQueue:
-    """Implements ``WorkQueue``. Thread-safe; no method waits for the ledger with the lock held."""
+    """Implements ``WorkQueue``. Thread-safe. No method waits for the ledger while it holds the lock."""
 
     def __init__(self, clock: Clock, leases: Leases, serve: Callable[[str, str, datetime], None]) -> None:
         """``serve`` is the ledger's ``daemons.serve``."""
@@ -86,14 +86,14 @@ class LocalQueue:
         self._leases = leases
         self._serve = serve
         self._lock = threading.RLock()
-        self._beginning = threading.Lock()  # one job begins after the other
+        self._beginning = threading.Lock()  # serializes the start of jobs
         self._customers: dict[str, _Customer] = {}
-        self._running: dict[str, _Running] = {}  # also of those that take part no more
+        self._running: dict[str, _Running] = {}  # includes removed customers
         self._workers: dict[str, WorkerRecord] = {}
         self._virtual_time = 0.0
         self._number = 0
         self._heaps: dict[bool, list[tuple[tuple[int, int], str]]] = {False: [], True: []}  # by suspended
-        self._busy: dict[str, float] = {}  # until when a customer is not tried, in monotonic seconds
+        self._busy: dict[str, float] = {}  # by customer: not tried before, in monotonic seconds
 
     # --- Daemons
 
@@ -130,7 +130,7 @@ class LocalQueue:
         return _Queued(request, self._clock.now(), self._number, tag, customer.backfill)
 
     def _push(self, customer: _Customer) -> None:
-        """An entry that was pushed before, with another urgency, counts no more."""
+        """Push the customer. Its older heap entries, with another urgency, become stale."""
         assert customer.queued is not None
         name, waits = customer.entry.customer, bool(customer.entry.reason)
         heapq.heappush(self._heaps[waits], (customer.queued.urgency, name))
@@ -162,7 +162,7 @@ class LocalQueue:
         return entry
 
     def reap(self) -> list[str]:
-        """What this process has begun, it ends itself."""
+        """Return nothing: this process ends its own jobs."""
         return []
 
     def workers(self) -> list[WorkerRecord]:
@@ -189,7 +189,7 @@ class LocalQueue:
                     job = self._begin(name, lease, holder, moves_clock=not suspended)
                 if job is not None:
                     return job
-                self._leases.release(lease)  # it was taken out of the queue meanwhile
+                self._leases.release(lease)  # it was dequeued meanwhile
 
     def _begin(self, name: str, lease: Lease, holder: str, *, moves_clock: bool) -> Job | None:
         self._busy.pop(name, None)
@@ -207,7 +207,7 @@ class LocalQueue:
         return job
 
     def _first(self, heap: list[tuple[tuple[int, int], str]]) -> str | None:
-        """The customer whose job is next; it stays in the queue. Entries that count no more are removed."""
+        """Return the customer at the head of the queue, which stays there. Removes stale entries."""
         passed, found = [], None
         while heap and found is None:
             urgency, name = heap[0]
@@ -245,7 +245,7 @@ class LocalQueue:
             self._enqueue_anew(customer, JobRequest(job.customer) if result.again else None)
 
     def _enqueue_anew(self, customer: _Customer, request: JobRequest | None) -> None:
-        """After a job has ended: for what the request says, and what was asked for while the job ran."""
+        """Enqueue again after a job: merge the request with those made while it ran."""
         if customer.queued is not None:
             request = customer.queued.request.merged(request)
         if request is not None:

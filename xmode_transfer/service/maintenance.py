@@ -1,5 +1,4 @@
-"""Maintenance: cleanups and access checks, beside the deliveries and out of their way, by one of several
-daemons."""
+"""Maintenance: cleanups and access checks, run beside deliveries by one of several daemons."""
 
 import threading
 from collections import deque
@@ -32,7 +31,7 @@ if TYPE_CHECKING:
     from xmode_transfer.model.records import Lease
 
 WORKERS = 2
-BY = "daemon"  # who asked for a cleanup, in the record of acts
+BY = "daemon"  # the person in the record of operations
 
 _LEASE = "house"
 
@@ -40,7 +39,7 @@ _Piece = tuple[str, Work]
 
 
 class Maintenance:
-    """Two threads and a queue, each customer in it once for each work. Thread-safe."""
+    """Two threads and a queue, which holds each customer once per kind of work. Thread-safe."""
 
     def __init__(
         self,
@@ -50,16 +49,16 @@ class Maintenance:
         *,
         served: Callable[[str, Work, datetime], None],
         checked: Callable[[AccessReport], None],
-        trouble: Callable[[XmodeError], object],
+        on_outage: Callable[[XmodeError], object],
     ) -> None:
-        """``served`` hears when a time of a schedule was served, ``checked`` of each access check, and
-        ``trouble`` what concerns all customers."""
+        """``served`` is called when a scheduled time was served, ``checked`` with each access report, and
+        ``on_outage`` with errors that affect all customers."""
         self._bench = bench
         self._prober = prober
         self._configuration = configuration
         self._served = served
         self._checked = checked
-        self._trouble = trouble
+        self._on_outage = on_outage
         self._lock = threading.Condition()
         self._queue: deque[_Piece] = deque()
         self._wanted: dict[_Piece, datetime | None] = {}
@@ -68,8 +67,7 @@ class Maintenance:
         self._stopped = False
 
     def ask(self, name: str, work: Work, due_at: datetime | None = None) -> None:
-        """Puts it into the queue, if it is not there. ``due_at`` is the time of the schedule that it serves;
-        without one it is asked for between two times."""
+        """Enqueue work, unless it is queued. ``due_at`` is the scheduled time that it serves, if any."""
         job = (name, work)
         with self._lock:
             if self._stopped or job in self._running:
@@ -80,14 +78,14 @@ class Maintenance:
             self._wanted[job] = due_at or self._wanted.get(job)
 
     def stop(self) -> None:
-        """Nothing begins any more; what runs stops by the bench's own ``stop``."""
+        """Start nothing more; running work ends by the workbench's ``stop``."""
         with self._lock:
             self._stopped = True
             self._queue.clear()
             self._wanted.clear()
 
     def wait(self, seconds: float) -> bool:
-        """Waits for what runs and what is queued; whether there is nothing left."""
+        """Wait for running and queued work; return True if none is left."""
         with self._lock:
             return self._lock.wait_for(lambda: not self._running and not self._wanted, seconds)
 
@@ -104,13 +102,13 @@ class Maintenance:
             if due_at is not None:
                 self._served(name, work, due_at)
         except (VendorIdentityError, LedgerError) as error:
-            self._trouble(error)  # the time is not served: it is asked for again
-        except ConfigError as error:  # the customer has gone meanwhile, or its file is broken
+            self._on_outage(error)  # the scheduled time stays due and is retried
+        except ConfigError as error:  # the customer was removed, or its file is invalid
             telemetry.warn(Event.MAINTENANCE_FAILED, customer=name, work=str(work), **error.log_context())
         except Exception:  # noqa: BLE001 - a defect ends this piece of work, not the daemon
             telemetry.exception(Event.DEFECT, customer=name, work=str(work))
             if due_at is not None:
-                self._served(name, work, due_at)  # the next time is soon enough to meet it again
+                self._served(name, work, due_at)  # retry at the next scheduled time
         finally:
             with self._lock:
                 self._running.discard(job)
@@ -128,15 +126,15 @@ class Maintenance:
 
 
 class MaintenanceLease:
-    """The right to clean up and to check access, of one of several daemons. Each asks for it at each tick;
-    one that no longer ticks loses it to the next that does."""
+    """The lease of the daemon that runs maintenance. Each daemon claims it at each tick; one that stops
+    ticking loses it."""
 
     def __init__(self, bench: Workbench) -> None:
         self._bench = bench
         self._lease: Lease | None = None
 
     def keep(self, tick_seconds: int) -> bool:
-        """Whether it is ours until the tick after the next. Raises LedgerError."""
+        """Renew or claim the lease; return True if this daemon holds it. Raises LedgerError."""
         ledger = self._bench.ledger
         ttl_seconds = max(TTL_SECONDS, longest_silence(tick_seconds) / timedelta(seconds=1))
         if self._lease is not None:
@@ -154,7 +152,7 @@ class MaintenanceLease:
         return True
 
     def give_back(self) -> None:
-        """For the daemon's end. Raises LedgerError."""
+        """Release the lease at shutdown. Raises LedgerError."""
         if self._lease is not None:
             self._bench.ledger.leases.release(self._lease)
             self._lease = None

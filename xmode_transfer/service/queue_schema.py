@@ -1,12 +1,11 @@
-"""Procrastinate's tables and functions, beside the ledger's.
+"""Procrastinate's tables and functions, in the ledger's database.
 
-They are made, and brought up to date, by whoever starts first with the engine. Procrastinate brings its
-schema as a whole and as a migration for each change since, and keeps no note of which were made; so we do.
+The first process of the fleet to start creates or upgrades them. Procrastinate ships a full schema and one
+migration per later change, but does not record which were applied; this module does.
 
-Its migrations come in pairs: what is marked ``pre`` may be made while older workers still run, what is
-marked ``post`` only when none does any more. So a rolling upgrade makes the first kind at once; the second
-waits for a start at which no worker lives, or for the migrations of a later release, whose users have left
-the older one behind.
+Migrations come in pairs: ``pre`` may be applied while older workers run, ``post`` only when none does. A
+rolling upgrade therefore applies the first kind at once. The second waits for a start without live workers,
+or for the migrations of a later release.
 """
 
 from importlib import resources
@@ -22,12 +21,12 @@ from xmode_transfer.model.jobs import SILENT_AFTER
 _LOCK = 0x786D6F646571  # "xmodeq"
 _NOTED = "queue_migrations"
 _POST = "_post_"
-"""In the name of a migration that older workers do not bear."""
+"""Part of the name of a migration that breaks older workers."""
 
 
 def make(url: str) -> None:
-    """Makes what is missing. Several at once do it one after the other; where all is there, it costs one
-    query. Raises ConfigError for tables that are not ours or are newer than this program, LedgerError."""
+    """Apply missing migrations, one process at a time; costs one query when none is missing. Raises
+    ConfigError for tables that are unmanaged or newer than this program, LedgerError."""
     where = address.parse(url)
     try:
         connection = psycopg.connect(where.conninfo, autocommit=True)
@@ -41,13 +40,13 @@ def make(url: str) -> None:
 
 
 def known() -> list[str]:
-    """The migrations that this release of Procrastinate brings, in their order."""
+    """Return the migrations of the installed Procrastinate, in order."""
     files = resources.files("procrastinate.sql.migrations").iterdir()
     return sorted(file.name for file in files if file.name.endswith(".sql"))
 
 
 def due(missing: list[str], *, is_alone: bool) -> list[str]:
-    """Of the missing migrations, those that may be made now. ``is_alone`` when no worker lives."""
+    """Return the missing migrations that may be applied now. ``is_alone`` is True without live workers."""
     if is_alone:
         return missing
     last = max((number for number, name in enumerate(missing) if _POST not in name), default=-1)
@@ -58,7 +57,7 @@ def _make(connection: psycopg.Connection, where: str) -> None:
     if _missing(connection, where) == []:
         return
     connection.execute("SELECT pg_advisory_lock(%s)", (_LOCK,))
-    missing = _missing(connection, where)  # somebody else may have been at it
+    missing = _missing(connection, where)  # another process may have applied them
     if missing is None:
         with connection.transaction():
             connection.execute(SchemaManager.get_schema())
@@ -75,7 +74,7 @@ def _make(connection: psycopg.Connection, where: str) -> None:
 
 
 def _missing(connection: psycopg.Connection, where: str) -> list[str] | None:
-    """The migrations to make; None when there is nothing at all yet."""
+    """Return the missing migrations; None if there is no schema yet."""
     row = connection.execute(
         f"SELECT to_regclass('{_NOTED}') IS NOT NULL, to_regclass('procrastinate_jobs') IS NOT NULL"
     ).fetchone()
@@ -84,20 +83,20 @@ def _missing(connection: psycopg.Connection, where: str) -> list[str] | None:
     if not is_noted:
         if is_there:
             raise ConfigError(
-                f"The database {where} has tables of Procrastinate that were not made by xmode-transfer: of "
-                "which release they are is not known.",
-                hint="Nothing was changed. The operator has to give the ledger a database or a schema "
-                "(?schema=) of its own, or, when nobody else uses these tables, to drop them.",
+                f"The database {where} has tables of Procrastinate that xmode-transfer did not create; "
+                "their release is unknown.",
+                hint="Nothing was changed. Give the ledger its own database or schema (?schema=), or drop "
+                "these tables if nothing else uses them.",
             )
         return None
     made = {name for (name,) in connection.execute(f"SELECT name FROM {_NOTED}")}
     newer = sorted(name for name in made.difference(known()) if _POST in name)
     if newer:
         raise ConfigError(
-            f"The queue in {where} was made by a newer Procrastinate than the {version('procrastinate')} "
-            f"that is installed here ({newer[-1]}).",
-            hint="Nothing was changed. The operator has to install the same release of xmode-transfer and "
-            "its extra `cluster` on this machine as on the others.",
+            f"The queue in {where} was created by a newer Procrastinate than the installed "
+            f"{version('procrastinate')} ({newer[-1]}).",
+            hint="Nothing was changed. Install the same release of xmode-transfer and its extra "
+            "`cluster` on this machine as on the others.",
         )
     return [name for name in known() if name not in made]
 
@@ -108,7 +107,7 @@ def _note(connection: psycopg.Connection, names: list[str]) -> None:
 
 
 def _is_alone(connection: psycopg.Connection) -> bool:
-    """Whether no worker lives, by the ledger's own record of them."""
+    """Return True if no worker is alive, by the ledger's records."""
     there = connection.execute("SELECT to_regclass('workers') IS NOT NULL").fetchone()
     if there is None or not there[0]:
         return True

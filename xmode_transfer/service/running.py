@@ -1,4 +1,4 @@
-"""A job that runs: what it is watched by, and what becomes of its errors."""
+"""A running job: its progress and the handling of its errors."""
 
 import threading
 from collections.abc import Callable
@@ -14,7 +14,7 @@ from xmode_transfer.transfer.workbench import Workbench
 
 
 class Watched:
-    """A job's progress: tells whoever is told of all, and remembers when it last moved and how far."""
+    """A job's progress: forwards events, and records the time of the last progress and the bytes sent."""
 
     def __init__(self, progress: Progress, clock: Clock) -> None:
         self._progress = progress
@@ -45,16 +45,16 @@ class Watched:
 
 
 class Slot(Enum):
-    """Where a worker's job runs."""
+    """The kind of slot that a job runs in."""
 
     REGULAR = auto()
-    SUSPENDED = auto()  # its customer is
-    STALLED = auto()  # it began in a regular slot and makes no progress
+    SUSPENDED = auto()  # its customer is suspended
+    STALLED = auto()  # started in a regular slot and makes no progress
 
 
 @dataclass(slots=True, eq=False)
 class RunningJob:
-    """``stop`` ends it where it can be resumed."""
+    """A job in a slot. ``stop`` ends it where it can be resumed."""
 
     job: Job
     slot: Slot
@@ -72,18 +72,19 @@ class RunningJob:
 
 
 def result_of(
-    name: str, deliver: Callable[[], JobResult], bench: Workbench, trouble: Callable[[XmodeError], object]
+    name: str, deliver: Callable[[], JobResult], bench: Workbench, on_outage: Callable[[XmodeError], object]
 ) -> JobResult:
-    """What a job came to, whatever it raised. ``trouble`` hears what concerns all customers."""
+    """Run a job and return its result, whatever it raises. ``on_outage`` receives errors that affect all
+    customers."""
     try:
         return deliver()
     except (VendorIdentityError, LedgerError) as error:
-        trouble(error)
-        return JobResult(again=True)  # its job comes again when that is over
+        on_outage(error)
+        return JobResult(again=True)  # queued again, and run after the outage
     except ConfigError as error:
         telemetry.warn(Event.JOB_FAILED, customer=name, **error.log_context())
         return JobResult()
-    except XmodeError as error:  # a lease that was taken over: whoever has it goes on
+    except XmodeError as error:  # a lease that was taken over: its new holder continues
         telemetry.warn(Event.JOB_FAILED, customer=name, **error.log_context())
         return _later(bench, error.message)
     except Exception as error:  # noqa: BLE001 - a defect ends this customer's job, not the process

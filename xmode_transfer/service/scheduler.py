@@ -1,6 +1,6 @@
-"""A daemon's side of the work queue: when customers are due, who is queued, and what came of their jobs.
+"""The daemon's side of the work queue: due times, requests for jobs, and results of jobs.
 
-The queue knows who is where; the daemon only reads it, and remembers what it read for whoever looks.
+The queue is authoritative; the daemon caches what it last read.
 """
 
 import threading
@@ -18,17 +18,17 @@ from xmode_transfer.telemetry import Event
 from xmode_transfer.transfer.workbench import Workbench
 
 REAP_SECONDS = 5.0
-"""How often each daemon and each worker looks for jobs whose worker is gone."""
+"""How often each daemon and each worker looks for jobs of dead workers."""
 _OPEN = (Status.PLANNED, Status.RUNNING, Status.FAILED, Status.BLOCKED)
 _READING = 0.05
-"""The part of the time that may go into reading the queue: ten thousand customers are read less often."""
+"""Maximum share of time spent on reading the queue: a large queue is read less often."""
 _LONGEST_SECONDS = 5.0
-"""Between two readings, though a database that was away kept one of them waiting."""
+"""Maximum interval between two reads, also after a read that had to wait for the database."""
 
 
 class Agenda:
-    """When each customer is due for what, without asking cron for everybody at every tick. ``served`` is what
-    the ledger remembers. One thread asks; any may tell what was served."""
+    """Due times of each customer, without evaluating every cron expression at every tick. ``served`` is what
+    the ledger has recorded. One thread reads; any thread may record what was served."""
 
     def __init__(self, served: Mapping[tuple[str, str], datetime]) -> None:
         self._served: dict[tuple[str, str], datetime] = dict(served)
@@ -38,11 +38,11 @@ class Agenda:
         self._served[name, work] = served_at
 
     def refresh(self, served: Mapping[tuple[str, str], datetime]) -> None:
-        """What the ledger remembers by now, of whatever daemon or worker."""
+        """Add what other daemons and workers have recorded in the ledger."""
         self._served.update(served)
 
     def due(self, name: str, work: Work, times: Times, now: datetime) -> datetime | None:
-        """The time of the schedule that is to be served now, if one is."""
+        """Return the scheduled time to serve now, if any."""
         asked = self._asked.get((name, work))
         if asked is not None:
             known, asked_at, next_at = asked
@@ -54,12 +54,12 @@ class Agenda:
         return due
 
     def next_time(self, name: str, work: Work) -> datetime | None:
-        """The customer's next time, where it is known without asking cron."""
+        """Return the customer's next time, if it is cached."""
         asked = self._asked.get((name, work))
         return None if asked is None else asked[2]
 
     def first_time(self, name: str, work: Work) -> bool:
-        """Whether the customer was never visited for that."""
+        """Return True if that work was never done for the customer."""
         return (name, work) not in self._served
 
 
@@ -74,14 +74,14 @@ class Scheduler:
         queue: WorkQueue,
         *,
         ended: Callable[[QueueEntry], None],
-        trouble: Callable[[XmodeError], object],
+        on_outage: Callable[[XmodeError], object],
     ) -> None:
-        """``ended`` is called, by ``attend`` and without a lock, when a customer's job has ended; ``trouble``
+        """``ended`` is called, by ``attend`` and without a lock, when a job has ended; ``on_outage``
         hears what concerns all customers."""
         self._bench = bench
         self._queue = queue
         self._ended = ended
-        self._trouble = trouble
+        self._on_outage = on_outage
         self._lock = threading.Lock()
         self._weights: dict[str, int] = {}
         self._known: list[QueueEntry] = []  # from before this daemon, until the queue has it
@@ -89,28 +89,28 @@ class Scheduler:
         self._to_stop: set[str] = set()
         self._requests: dict[str, JobRequest] = {}
         self._entries: dict[str, QueueEntry] = {}
-        self._heard: dict[str, int] | None = None  # by customer, the last job of whose end ``ended`` was told
+        self._ended_jobs: dict[str, int] | None = None  # by customer: the last job reported
         self._workers: tuple[WorkerRecord, ...] = ()
-        self._idle = False  # somebody is queued, and no worker lives
+        self._idle = False  # customers are queued, and no worker is alive
         self._reaped = self._read_after = -REAP_SECONDS
         self._closed = False
 
-    # --- What is asked of the queue ----------------------------------------------------------------------
+    # --- Requests to the queue ----------------------------------------------------------------------
 
     def register(self, weights: Mapping[str, int], known: Sequence[QueueEntry] = ()) -> None:
-        """The customers that take part from now on, with their weights; what runs for others is stopped
-        where it can be resumed. ``known`` is what the last daemon left."""
+        """Set the active customers and their weights. Jobs of other customers stop where they can be resumed.
+        ``known`` is what the last daemon left."""
         self._weights, self._is_registered = dict(weights), False
         self._known += known
 
     def enqueue(self, name: str, *, skip_backoff: bool = False, serving_at: datetime | None = None) -> None:
-        """Gives the customer a job as soon as it is its turn, as ``JobRequest`` says."""
+        """Enqueue a job for the customer, as ``JobRequest`` says."""
         if name in self._weights:
             self._remember([JobRequest(name, skip_backoff, serving_at)])
 
     def stop(self, name: str) -> None:
-        """The customer is to be looked at anew: its job, if one runs, stops where it can be resumed. Workers
-        read the files themselves; this is for the one that has not yet done so."""
+        """Stop the customer's running job, if any, where it can be resumed. Workers reload the files
+        themselves; this is for a worker that has not done so yet."""
         self._to_stop.add(name)
 
     def _remember(self, requests: Sequence[JobRequest]) -> None:
@@ -133,13 +133,13 @@ class Scheduler:
             if requests:
                 self._queue.enqueue(requests)
         except LedgerError:
-            self._remember(requests)  # one that was written is not written twice: it is queued
+            self._remember(requests)  # requests that were written are merged, not duplicated
             raise
 
-    # --- What the workers do -----------------------------------------------------------------------------
+    # --- State of the queue -----------------------------------------------------------------------------
 
     def attend(self) -> None:
-        """Called every second or so."""
+        """Write requests and read the queue. Call about once a second."""
         now = self._bench.clock.monotonic()
         try:
             self._write()
@@ -152,28 +152,28 @@ class Scheduler:
             entries = {entry.customer: entry for entry in self._queue.snapshot()}
             self._workers = tuple(self._queue.workers())
         except LedgerError as error:
-            self._trouble(error)
+            self._on_outage(error)
             return
         read = self._bench.clock.monotonic()
         self._read_after = read + min((read - began) / _READING, _LONGEST_SECONDS)
         self._entries = entries
-        self._hear(entries)
-        self._look_for_workers()
+        self._report_ended(entries)
+        self._warn_without_workers()
 
-    def _hear(self, entries: Mapping[str, QueueEntry]) -> None:
-        """Reports which jobs have ended. What ended before this daemon began is history, unless the customer
-        is suspended still."""
-        heard, self._heard = self._heard, {name: entry.ended for name, entry in entries.items()}
+    def _report_ended(self, entries: Mapping[str, QueueEntry]) -> None:
+        """Report jobs that have ended. Jobs that ended before this daemon started are ignored, unless the
+        customer is still suspended."""
+        seen, self._ended_jobs = self._ended_jobs, {name: entry.ended for name, entry in entries.items()}
         for name, entry in entries.items():
-            before = 0 if heard is None else heard.get(name, 0)
-            if entry.ended == before or (heard is None and entry.state is not JobState.SUSPENDED):
+            before = 0 if seen is None else seen.get(name, 0)
+            if entry.ended == before or (seen is None and entry.state is not JobState.SUSPENDED):
                 continue
             try:
                 self._ended(entry)
             except XmodeError as error:
-                self._trouble(error)
+                self._on_outage(error)
 
-    def _look_for_workers(self) -> None:
+    def _warn_without_workers(self) -> None:
         queued = sum(entry.state is JobState.QUEUED for entry in self._entries.values())
         idle = queued > 0 and not self._alive()
         if idle and not self._idle:
@@ -184,16 +184,16 @@ class Scheduler:
         now = self._bench.clock.now()
         return [worker for worker in self._workers if worker.is_alive(now)]
 
-    # --- What was read -----------------------------------------------------------------------------------
+    # --- Cached state -----------------------------------------------------------------------------------
 
     @property
     def slots(self) -> int:
-        """The slots of all workers that live."""
+        """Total slots of live workers."""
         return sum(worker.places for worker in self._alive())
 
     @property
     def busy(self) -> int:
-        """How many of these are taken. Jobs that make no progress hold none."""
+        """Slots in use. Stalled jobs hold none."""
         return sum(worker.busy for worker in self._alive())
 
     def entries(self) -> list[QueueEntry]:
@@ -203,24 +203,23 @@ class Scheduler:
         if name not in self._weights:
             return None
         resting = QueueEntry(name, JobState.RESTING, self._bench.clock.now())
-        return self._entries.get(name, resting)  # one that was not read yet takes part since a moment ago
+        return self._entries.get(name, resting)  # a customer that was just registered
 
     def close(self) -> None:
-        """Nobody is queued any more by this process."""
+        """Drop and refuse all requests."""
         with self._lock:
             self._closed = True
             self._requests = {}
 
 
 def report_taken_over(names: Sequence[str]) -> None:
-    """In the log, whose jobs were taken from a worker that is gone."""
+    """Log the customers whose jobs were taken over from a dead worker."""
     for name in names:
         telemetry.warn(Event.JOB_REASSIGNED, customer=name)
 
 
 def left_by_the_last(bench: Workbench) -> list[QueueEntry]:
-    """What the last daemon left: deliveries to go on with, and customers who refused us. Raises
-    LedgerError."""
+    """Return what the last daemon left: unfinished deliveries and suspended customers. Raises LedgerError."""
     now = bench.clock.now()
     waits: dict[str, Delivery] = {}
     for delivery in bench.ledger.deliveries.find(statuses=_OPEN):

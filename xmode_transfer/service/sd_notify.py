@@ -1,6 +1,5 @@
-"""What systemd is told, by its own protocol: a datagram to the socket that it names (sd_notify(3)).
-
-Without NOTIFY_SOCKET nobody listens, and nothing is sent.
+"""Notifications to systemd: datagrams to NOTIFY_SOCKET (sd_notify(3)). Without that variable, nothing is
+sent.
 """
 
 import os
@@ -13,28 +12,27 @@ def ready(status: str) -> None:
 
 
 def reloading() -> None:
-    """Before the configuration is read again; ``ready`` ends it (Type=notify-reload)."""
+    """Announce a reload of the configuration; ``ready`` ends it (Type=notify-reload)."""
     _send(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}")
 
 
 def status(text: str) -> None:
-    """One line, which `systemctl status` shows."""
+    """Set the line that `systemctl status` shows."""
     _send(f"STATUS={text}")
 
 
 def waiting(text: str, seconds: float) -> None:
-    """Before ``ready``: why that takes longer. systemd waits for so many seconds from now on, if it would not
-    wait longer anyway."""
+    """Announce a delayed start, and extend systemd's start timeout by ``seconds``."""
     _send(f"STATUS={text}\nEXTEND_TIMEOUT_USEC={round(seconds * 1_000_000)}")
 
 
 def watchdog() -> None:
-    """The service has got on. Without it for WatchdogSec, systemd restarts the service."""
+    """Report progress. systemd restarts the service after WatchdogSec without it."""
     _send("WATCHDOG=1")
 
 
 def stopping() -> None:
-    _send("STOPPING=1\nSTATUS=stopping: what runs is finished or recorded")
+    _send("STOPPING=1\nSTATUS=stopping: running jobs finish or are recorded")
 
 
 def _send(message: str) -> None:
@@ -48,4 +46,4 @@ def _send(message: str) -> None:
             sender.settimeout(1)
             sender.sendto(message.encode(), address)
     except OSError:
-        pass  # it is only told; a service that cannot tell works all the same
+        pass  # notifications are optional

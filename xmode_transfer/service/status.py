@@ -1,4 +1,4 @@
-"""Looking at sources where nobody else does, so that `status` says what is due also without a daemon."""
+"""Source scans for `status`, so that it shows what is due without a running daemon."""
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
@@ -13,21 +13,20 @@ from xmode_transfer.model.source_scans import Look, Subscription
 from xmode_transfer.sources.interface import SourceFactory
 
 
-def daemon_looks(ledger: Ledger, clock: Clock) -> bool:
-    """Whether a daemon is alive, by the ledger: then what it has seen is new enough."""
+def daemon_scans(ledger: Ledger, clock: Clock) -> bool:
+    """Return True if a daemon is alive: its scans are recent enough."""
     return any(daemon.is_alive(clock.now()) for daemon in ledger.daemons.newest(1))
 
 
-class Looks:
-    """What was seen at the sources. A ledger that may only be read takes no look: it is kept here, and
-    counts all the same."""
+class SourceScans:
+    """Scans sources. Scans that a read-only ledger does not take are kept in memory and used all the same."""
 
     def __init__(self, ledger: Ledger, clock: Clock) -> None:
         self._ledger = ledger
         self._clock = clock
         self._kept: dict[Subscription, Look] = {}
         self.refusal: LedgerError | None = None
-        """Why the ledger has not taken the last looks."""
+        """The error with which the ledger refused the last scans."""
 
     def take(
         self,
@@ -36,9 +35,9 @@ class Looks:
         names: Iterable[str],
         told: Callable[[int, int], None] | None = None,
     ) -> None:
-        """Looks at the sources of these customers' feeds and remembers it; calls no customer's AWS account.
-        ``told`` hears how many subscriptions are done, of how many. A source that cannot be looked at is
-        remembered as such. Raises LedgerError when the ledger cannot be read."""
+        """Scan the sources of these customers' feeds and record the result; calls no customer's AWS account.
+        ``told`` receives the number of finished subscriptions and the total. Failed scans are recorded too.
+        Raises LedgerError when the ledger cannot be read."""
         self.refusal = None
         self._kept.clear()
         wanted = list(_active(configuration, names))
@@ -63,7 +62,7 @@ class Looks:
         self._kept[look.customer, look.feed] = look.after(last)
 
     def assess(self, configuration: Configuration) -> Assessment:
-        """How everybody fares, by the ledger and what it has not taken. Raises LedgerError."""
+        """Assess all customers by the ledger and the scans in memory. Raises LedgerError."""
         survey = self._ledger.survey()
         return assess(configuration, replace(survey, looks={**survey.looks, **self._kept}), self._clock.now())
 

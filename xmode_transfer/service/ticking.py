@@ -1,8 +1,8 @@
-"""A clock that ticks: APScheduler in memory, with times of our own.
+"""Timers: APScheduler in memory, with our own triggers.
 
-It only wakes somebody up. Its own CronTrigger is not used: it skips the day after the clocks are set forward
-(apscheduler 3.11.3, ``hour=0`` in Europe/Berlin fires on 29 March 2026 and then on 31 March) and counts
-weekdays from Monday.
+Timers only wake the daemon. APScheduler's CronTrigger is not used: it skips the day after the clocks are set
+forward (apscheduler 3.11.3, ``hour=0`` in Europe/Berlin fires on 29 March 2026 and then on 31 March) and
+counts weekdays from Monday.
 """
 
 from collections.abc import Callable
@@ -17,19 +17,18 @@ Call = Callable[[], None]
 
 
 class CronSimTrigger(BaseTrigger):  # type: ignore[misc]
-    """Fires at the times of a schedule. What was missed is not fired for: whoever is woken looks by itself
-    what is due."""
+    """Fires at the times of a schedule. Missed times do not fire: the daemon computes what is due itself."""
 
     def __init__(self, times: Times) -> None:
         self.times = times
 
     def get_next_fire_time(self, previous: datetime | None, now: datetime) -> datetime:
-        # Asked with a time that has just fired and may be a hair in the future, or with none.
+        # ``previous`` has just fired and may be slightly in the future, or is None.
         return self.times.next(max(now, previous) if previous is not None else now)
 
 
 class _Every(BaseTrigger):  # type: ignore[misc]
-    """Fires at once, then every so many seconds after it has fired."""
+    """Fires at once, then repeatedly after a number of seconds."""
 
     def __init__(self, seconds: float) -> None:
         self._pause = timedelta(seconds=seconds)
@@ -41,7 +40,7 @@ class _Every(BaseTrigger):  # type: ignore[misc]
 
 
 class Ticker:
-    """Calls what it was told to, in threads of its own; a call must return at once. Thread-safe."""
+    """Runs callbacks in its own threads; a callback must return at once. Thread-safe."""
 
     def __init__(self) -> None:
         self._scheduler = BackgroundScheduler(
@@ -51,22 +50,22 @@ class Ticker:
         self._scheduler.start()
 
     def every(self, name: str, seconds: float, call: Call) -> None:
-        """Calls now and every ``seconds``. A name that is known already is replaced."""
+        """Call now and every ``seconds``. Replaces a timer of the same name."""
         self._scheduler.add_job(call, _Every(seconds), id=name, replace_existing=True)
 
     def at(self, name: str, times: Times, call: Call) -> None:
-        """Calls at each of the times to come. A name that is known already is replaced."""
+        """Call at each future time. Replaces a timer of the same name."""
         self._scheduler.add_job(call, CronSimTrigger(times), id=name, replace_existing=True)
 
     def keep(self, names: set[str]) -> None:
-        """Forgets all others."""
+        """Remove all other timers."""
         for job in self._scheduler.get_jobs():
             if job.id not in names:
                 self._scheduler.remove_job(job.id)
 
-    def set_right(self) -> None:
-        """Counts all times anew from now: APScheduler waits for the wall clock, and one that was set back by
-        an hour would keep it waiting for an hour."""
+    def reset(self) -> None:
+        """Recompute all timers from now: APScheduler waits for the wall clock, and would wait an hour after
+        the clock is set back by an hour."""
         for job in self._scheduler.get_jobs():
             self._scheduler.reschedule_job(job.id, trigger=job.trigger)
 

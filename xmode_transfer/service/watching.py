@@ -1,8 +1,8 @@
-"""Noticing that files of the configuration have changed.
+"""Watching the configuration files for changes.
 
-Only the configuration's own three directories are watched, none below them: the ledger may lie in the same
-place and is written all the time. Where the system tells of no changes (some network mounts),
-WATCHFILES_FORCE_POLLING=1 makes watchfiles look by itself.
+Only the configuration's three directories are watched, not their subdirectories: the ledger may be in the
+same directory and is written all the time. On file systems without change events (some network mounts), set
+WATCHFILES_FORCE_POLLING=1 to poll.
 """
 
 import threading
@@ -14,13 +14,13 @@ from watchfiles import Change, watch
 from xmode_transfer.config.files import CUSTOMERS, FEEDS
 
 _QUIET_MILLISECONDS = 500
-"""What changes together is told once: so long after the last change."""
-_LOOK_MILLISECONDS = 1000
+"""Changes are reported together, this long after the last one."""
+_POLL_MILLISECONDS = 1000
 
 
 class FileWatch:
-    """Calls ``changed`` soon after files have changed, from a thread of its own, until ``close``. ``failed``
-    hears once why it no longer watches."""
+    """Calls ``changed`` soon after files change, from its own thread, until ``close``. Calls ``failed`` once
+    with the reason if it stops watching."""
 
     def __init__(self, directory: Path, changed: Callable[[], None], failed: Callable[[str], None]) -> None:
         self._directory = directory
@@ -47,13 +47,13 @@ class FileWatch:
         return [part for part in parts if part.is_dir()]
 
     def _watch(self, folders: list[Path]) -> None:
-        """Until it is to stop, or other folders are to be watched."""
+        """Watch until stopped, or until the set of folders changes."""
         for _ in watch(
             *folders,
-            watch_filter=_concerns_us,
+            watch_filter=_is_configuration,
             debounce=_QUIET_MILLISECONDS * 4,
             step=_QUIET_MILLISECONDS,
-            rust_timeout=_LOOK_MILLISECONDS,
+            rust_timeout=_POLL_MILLISECONDS,
             yield_on_timeout=True,
             stop_event=self._stop,
             recursive=False,
@@ -66,8 +66,8 @@ class FileWatch:
                 return
 
 
-def _concerns_us(_: Change, path: str) -> bool:
-    """Files of ours, folders, and the links with which Kubernetes swaps a whole mounted directory
-    (``..data``); not what an editor leaves beside them."""
+def _is_configuration(_: Change, path: str) -> bool:
+    """Accept configuration files, folders, and the links with which Kubernetes swaps a mounted directory
+    (``..data``); ignore editors' temporary files."""
     name = Path(path).name
     return name.endswith(".yaml") or "." not in name or name.startswith("..")

@@ -1,8 +1,8 @@
-"""A worker: it takes jobs from a work queue, as many at once as it has slots.
+"""A worker: runs jobs from a work queue, one per slot.
 
-A daemon that delivers itself has one, over the queue of its own process; in a fleet any number work over the
-queue in the database. A thread of the worker's own fetches; whoever runs the process calls ``attend`` about
-once a second, and the rest when a signal or a changed file asks for it.
+A daemon that delivers itself has one worker on its in-process queue. In a fleet, any number of workers share
+the queue in the database. The worker fetches in its own thread. The process calls ``attend`` about once a
+second, and the other methods on a signal or a changed file.
 """
 
 import threading
@@ -21,31 +21,30 @@ from xmode_transfer.model.records import Failure
 from xmode_transfer.model.work_queue import WorkQueue
 from xmode_transfer.service.active_configuration import ActiveConfiguration, Read, read_again
 from xmode_transfer.service.jobs import Jobs
+from xmode_transfer.service.outages import Outages
 from xmode_transfer.service.running import RunningJob, Slot, result_of
 from xmode_transfer.service.scheduler import REAP_SECONDS, report_taken_over
-from xmode_transfer.service.trouble import Trouble
 from xmode_transfer.telemetry import Event
 from xmode_transfer.transfer.leasing import TTL_SECONDS, kept
 from xmode_transfer.transfer.workbench import Workbench
 
-BEAT_SECONDS = 5.0
+HEARTBEAT_SECONDS = 5.0
 POLL_SECONDS = 1.0
-"""Customers that others queue are found within this; after a job the next one is fetched at once."""
+"""Jobs that others enqueue are found within this; after a job ends, the next one is fetched at once."""
 STALLED_SECONDS = 5.0
-"""A job that has made no progress for so long is stalled: a destination that does not answer must not keep a
-slot from those who would."""
-WAITING_PLACES = 4
-"""Slots for customers that are suspended, and as many again for stalled jobs, for each regular one."""
-_MEND_SECONDS = 5.0
+"""A job without progress for this long is stalled: an unresponsive destination must not block a slot."""
+WAITING_SLOTS = 4
+"""Slots for suspended customers per regular slot, and as many again for stalled jobs."""
+_RECOVERY_SECONDS = 5.0
 _MOST_WAITING = 256
-"""Jobs of either kind that may wait for destinations that do not answer: each has a thread."""
+"""Maximum number of jobs of either kind: each has a thread."""
 _REMEMBERED = 1000
-"""Customers of whom this worker remembers what was due, should their next job come to it again."""
+"""Number of customers whose backlog this worker caches for their next job."""
 
 
 class Worker:
-    """The properties, ``wake`` and ``stop`` may be called by any thread. What else there is may wait for the
-    ledger, and is called by one."""
+    """Any thread may read the properties and call ``wake`` and ``stop``. Other methods may wait for the
+    ledger and belong to one thread."""
 
     def __init__(
         self,
@@ -53,51 +52,50 @@ class Worker:
         queue: WorkQueue,
         configuration: Configuration,
         *,
-        places: int | None = None,
+        slots: int | None = None,
         version: str = "",
-        heard: Callable[[FleetStatus], None] = lambda _: None,
-        trouble: Trouble | None = None,
+        on_heartbeat: Callable[[FleetStatus], None] = lambda _: None,
+        outages: Outages | None = None,
     ) -> None:
-        """``places`` goes before ``cluster.places``. ``heard`` is called with what each sign of life was
-        answered, by the thread that attends. ``trouble`` is the process's own, where a daemon has one. Gives
-        the first sign of life; raises LedgerError when the ledger does not take it."""
+        """``slots`` overrides ``cluster.places``. ``on_heartbeat`` receives the fleet
+        status of each heartbeat, in the attending thread. ``outages`` are those of the daemon, where it has
+        its own worker. Sends the first heartbeat; raises LedgerError when the ledger rejects it."""
         self._bench = bench
         self._queue = queue
-        self._heard = heard
+        self._on_heartbeat = on_heartbeat
         self._version = version
         settings = configuration.service
-        self.places = places or settings.cluster.places or settings.daemon.workers
-        """Jobs at once of customers that get on."""
-        self.waiting_places = min(_MOST_WAITING, WAITING_PLACES * self.places)
-        """The same for those who are suspended. The worker has room for as many again that began in a
-        regular slot and make no progress."""
+        self.slots = slots or settings.cluster.places or settings.daemon.workers
+        """Concurrent jobs of customers that are not suspended."""
+        self.waiting_slots = min(_MOST_WAITING, WAITING_SLOTS * self.slots)
+        """Concurrent jobs of suspended customers. As many again may be stalled."""
         now = bench.clock.now()
         self._started_at = now
         self._active = ActiveConfiguration.of(configuration, now, configuration.problems)
         self._jobs = Jobs(bench, lambda: self._active.configuration)
-        self._trouble = trouble or Trouble(bench)
-        self._trouble.ended.append(self._end_late)
-        self._threads = ThreadPoolExecutor(self.places + 2 * self.waiting_places, thread_name_prefix="job")
+        self._outages = outages or Outages(bench)
+        self._outages.ended.append(self._end_late)
+        self._threads = ThreadPoolExecutor(self.slots + 2 * self.waiting_slots, thread_name_prefix="job")
         self._fetcher = threading.Thread(target=telemetry.carry(self._fetch_on), name="queue", daemon=True)
         self._wanted = threading.Event()
         self._lock = threading.Condition()
         self._running: set[RunningJob] = set()
         self._ended: dict[str, int] = {}  # by customer, the generation of its last job here that ended
         self._moved: set[str] = set()
-        self._late: list[tuple[Job, JobResult]] = []  # ends that the ledger did not take
+        self._late: list[tuple[Job, JobResult]] = []  # results that the ledger did not take
         self._stopping = False
         self._fleet = FleetStatus(1, 0)
-        self._beaten = self._reaped = self._mended = bench.clock.monotonic()
-        self._beat()
+        self._heartbeat_at = self._reaped = self._recovery_checked = bench.clock.monotonic()
+        self._heartbeat()
 
     # --- Jobs -------------------------------------------------------------------------------------------
 
     def start(self) -> None:
-        """Fetches from now on, until ``stop``."""
+        """Start fetching, until ``stop``."""
         self._fetcher.start()
 
     def wake(self) -> None:
-        """Somebody may have been queued."""
+        """Signal that a job may be queued."""
         self._wanted.set()
 
     def _fetch_on(self) -> None:
@@ -107,9 +105,9 @@ class Worker:
             self.fetch()
 
     def fetch(self) -> None:
-        """Takes jobs, each on a thread of its own, as long as there are slots and customers for them. Does
-        not wait for the jobs, and raises nothing."""
-        sizes = {Slot.REGULAR: self.places, Slot.SUSPENDED: self.waiting_places}
+        """Start jobs, each in its own thread, while there are free slots and queued jobs. Does not wait for
+        the jobs; raises nothing."""
+        sizes = {Slot.REGULAR: self.slots, Slot.SUSPENDED: self.waiting_slots}
         try:
             for slot, size in sizes.items():
                 while self.takes_jobs and self._count(slot) < size:
@@ -122,28 +120,28 @@ class Worker:
                         self._running.add(running)
                     self._threads.submit(self._run, running)
         except XmodeError as error:
-            self._trouble.found(error)
+            self._outages.report(error)
         except Exception:  # noqa: BLE001 - a defect here must not end the fetching for good
             telemetry.exception(Event.DEFECT)
 
     @property
     def takes_jobs(self) -> bool:
-        """Not after ``stop``, and not while something of ours (``trouble``) would meet every customer."""
-        return not self._stopping and self._trouble.now is None
+        """False after ``stop`` and during an outage."""
+        return not self._stopping and self._outages.current is None
 
     @property
-    def trouble(self) -> Failure | None:
-        """What of ours keeps this worker from taking jobs."""
-        return self._trouble.now
+    def outage(self) -> Failure | None:
+        """The outage that keeps this worker from taking jobs."""
+        return self._outages.current
 
     @property
     def busy(self) -> int:
-        """How many regular slots are taken."""
+        """Number of regular slots in use."""
         return self._count(Slot.REGULAR)
 
     @property
     def waiting(self) -> int:
-        """How many jobs run besides: of suspended customers, and those that make no progress."""
+        """Number of jobs outside regular slots: of suspended customers, and stalled ones."""
         return self._count(Slot.SUSPENDED, Slot.STALLED)
 
     def _count(self, *slots: Slot) -> int:
@@ -155,16 +153,16 @@ class Worker:
             self._prepare(running)
             with kept(self._bench.ledger, running.job.lease, lost=running.stop.set):
                 result = result_of(
-                    running.customer, lambda: self._deliver(running), self._bench, self._trouble.found
+                    running.customer, lambda: self._deliver(running), self._bench, self._outages.report
                 )
             try:
                 self._done(running.job, result)
             except LedgerError as error:
                 with self._lock:
                     self._late.append((running.job, result))
-                self._trouble.found(error)
+                self._outages.report(error)
         except XmodeError as error:  # the ledger or our identity, outside a job
-            self._trouble.found(error)
+            self._outages.report(error)
         except Exception:  # noqa: BLE001 - a defect ends this job, not the worker
             telemetry.exception(Event.DEFECT, customer=running.customer)
         finally:
@@ -174,8 +172,8 @@ class Worker:
             self.wake()
 
     def _prepare(self, running: RunningJob) -> None:
-        """The job begins with what is right: what this worker knows of the customer, if it did the last one
-        itself, else what the job says."""
+        """Set up the job: reuse the cached backlog if this worker ran the customer's last job, else scan
+        again."""
         job, name = running.job, running.customer
         with self._lock:
             followed = self._ended.pop(name, None)
@@ -183,13 +181,13 @@ class Worker:
             self._moved.discard(name)
             for other in self._running:
                 if other is not running and other.customer == name:
-                    other.stop.set()  # frozen for so long that the job was taken from it
+                    other.stop.set()  # frozen for so long that the job was reassigned
             if self._bench.stop.is_set():
-                running.stop.set()  # asked to break off since the job was taken
+                running.stop.set()  # stopped since the job was taken
         if followed is None or followed != job.follows or job.skip_backoff or not self._makes_up(name):
-            self._jobs.look_anew(name, None if moved else job.reread_at)
+            self._jobs.rescan(name, None if moved else job.reread_at)
         if job.skip_backoff:
-            self._jobs.hurry(name)
+            self._jobs.skip_backoff(name)
 
     def _deliver(self, running: RunningJob) -> JobResult:
         name = running.customer
@@ -202,14 +200,14 @@ class Worker:
         return replace(result, reread_at=self._jobs.reread_at(name))
 
     def _makes_up(self, name: str) -> bool:
-        """Whether the customer is delivered all that an outage left. Of others a daemon may have passed
-        periods over since they were looked at."""
+        """Return True if the customer catches up on everything after downtime. For others, a daemon may have
+        skipped periods since the last scan."""
         customer = self.configuration.customers.get(name)
         return customer is None or customer.catch_up is CatchUp.ALL
 
     def _is_held(self, name: str) -> bool:
-        """Whether a daemon has yet to say what is passed over: the customer was queued before an outage that
-        is not over yet. The daemon that ends it enqueues the customer anew. Raises LedgerError."""
+        """Return True if a daemon has yet to decide which periods to skip: the customer was queued before a
+        downtime that still lasts. The next daemon to tick enqueues the customer again. Raises LedgerError."""
         if self._makes_up(name):
             return False
         ticked = self._bench.ledger.daemons.newest(1)
@@ -225,7 +223,7 @@ class Worker:
         forgotten: list[str] = []
         with self._lock:
             if sum(running.customer == name for running in self._running) > 1:
-                forgotten.append(name)  # a thread that lost its job still runs: what it knows is old
+                forgotten.append(name)  # a thread that lost its job still runs: its cache is stale
             else:
                 self._ended[name] = job.lease.generation
             while len(self._ended) > _REMEMBERED:
@@ -235,7 +233,7 @@ class Worker:
             self._jobs.forget(old)
 
     def _end_late(self) -> None:
-        """The ledger is back: it is told what it was not able to take."""
+        """Write the results that the ledger did not take during an outage."""
         with self._lock:
             late, self._late = self._late, []
         while late:
@@ -244,30 +242,32 @@ class Worker:
             except LedgerError as error:
                 with self._lock:
                     self._late += late
-                self._trouble.found(error)
+                self._outages.report(error)
                 return
             late.pop()
 
-    # --- All the time ------------------------------------------------------------------------------------
+    # --- Every second ------------------------------------------------------------------------------------
 
     def attend(self) -> None:
-        """About once a second, also while it stops. Frees the slots of jobs that make no progress; stops
-        jobs that have had enough, where others are queued, and those that the fleet wants stopped; gives a
-        sign of life and reaps every few seconds; tries whether its trouble is over. Raises nothing."""
+        """Call about once a second, also while stopping. Raises nothing.
+
+        Moves stalled jobs out of regular slots. Stops jobs that used up their share while others are queued,
+        and jobs that the fleet wants stopped. Every few seconds: sends a heartbeat, reaps jobs of dead
+        workers, and checks whether an outage is over."""
         now = self._bench.clock.monotonic()
         self._make_room(now)
         try:
-            if now - self._mended >= _MEND_SECONDS:
-                self._mended = now
-                self._trouble.mend()
-            if now - self._beaten >= BEAT_SECONDS:
-                self._beaten = now
-                self._beat()
+            if now - self._recovery_checked >= _RECOVERY_SECONDS:
+                self._recovery_checked = now
+                self._outages.recover()
+            if now - self._heartbeat_at >= HEARTBEAT_SECONDS:
+                self._heartbeat_at = now
+                self._heartbeat()
             if now - self._reaped >= REAP_SECONDS:
                 self._reaped = now
                 report_taken_over(self._queue.reap())
         except XmodeError as error:
-            self._trouble.found(error)
+            self._outages.report(error)
 
     def _make_room(self, now: float) -> None:
         settings = self.configuration.service
@@ -278,7 +278,7 @@ class Worker:
                 if (
                     running.slot is Slot.REGULAR
                     and now - running.watched.moved_at > STALLED_SECONDS
-                    and stalled < self.waiting_places
+                    and stalled < self.waiting_slots
                 ):
                     running.slot = Slot.STALLED
                     stalled += 1
@@ -292,38 +292,39 @@ class Worker:
             telemetry.debug(Event.JOB_STALLED, customer=customer)
             self.wake()
 
-    def _beat(self, stopped_at: datetime | None = None) -> None:
-        trouble = self._trouble.now
+    def _heartbeat(self, stopped_at: datetime | None = None) -> None:
+        outage = self._outages.current
         self._fleet = fleet = self._queue.beat(
             WorkerRecord(
                 holder=self._bench.holder,
                 started_at=self._started_at,
                 seen_at=self._bench.clock.now(),
-                places=self.places,
+                places=self.slots,
                 busy=self.busy,
                 waiting=self.waiting,
                 stopping=self._stopping,
                 stopped_at=stopped_at,
                 version=self._version,
-                trouble=trouble.message if trouble is not None else "",
+                trouble=outage.message if outage is not None else "",
             )
         )
         self._stop_jobs(lambda running: running.customer in fleet.to_stop)
-        self._heard(fleet)
+        self._on_heartbeat(fleet)
 
     def _stop_jobs(self, which: Callable[[RunningJob], bool]) -> None:
-        """Where they can be resumed. Does not wait for them."""
+        """Ask jobs to stop where they can be resumed. Does not wait for them."""
         with self._lock:
             for running in filter(which, self._running):
                 running.stop.set()
 
     def reload(self, read: Read) -> None:
-        """Reads the files again and takes over what is in order. Raises nothing. To try those who are broken
-        off is the daemon's part."""
+        """Reload the files and apply the valid parts. Raises nothing. Retrying suspended customers is left to
+        the daemon."""
         self.use(read_again(self._active, read, self._bench.clock.now()))
 
     def use(self, active: ActiveConfiguration) -> None:
-        """What runs for a customer that was moved stops where it can be resumed."""
+        """Apply a configuration. Jobs of customers with a changed destination stop where they can be
+        resumed."""
         old, new = self._active.configuration, active.configuration
         self._active = active
         moved = {name for name in old.customers if is_moved(old, new, name)}
@@ -335,18 +336,18 @@ class Worker:
 
     @property
     def configuration(self) -> Configuration:
-        """What is in use now."""
+        """The configuration in use."""
         return self._active.configuration
 
     # --- The end: stop, drain, break_off and drain again where that was not enough, close ---
 
     def stop(self) -> None:
-        """No job begins any more; what runs goes on. From any thread."""
+        """Start no more jobs; running jobs continue. Any thread may call it."""
         self._stopping = True
         self.wake()
 
     def drain(self, seconds: float) -> bool:
-        """Waits for the jobs that run, and attends to them meanwhile; whether all have ended."""
+        """Wait for running jobs, attending to them meanwhile; return True if all ended."""
         while True:
             pause = max(0.0, min(seconds, 1.0))
             if self._stopping and self._fetcher.is_alive():
@@ -363,16 +364,16 @@ class Worker:
             seconds -= self._bench.clock.monotonic() - began  # it may have waited for the ledger
 
     def break_off(self) -> None:
-        """Stops what still runs where it can be resumed. Does not wait for it."""
+        """Stop running jobs where they can be resumed. Does not wait for them."""
         self._bench.stop.set()
         self._stop_jobs(lambda _: True)
 
     def close(self) -> None:
-        """Notes the end in the ledger. A worker whose ledger is gone ends all the same: raises nothing."""
+        """Record the shutdown in the ledger. Raises nothing: a worker without a ledger ends all the same."""
         self._stopping = True
         self._threads.shutdown(wait=False, cancel_futures=True)
         try:
             self._end_late()
-            self._beat(stopped_at=self._bench.clock.now())
+            self._heartbeat(stopped_at=self._bench.clock.now())
         except XmodeError as error:
             telemetry.warn(Event.SHUTDOWN_NOT_RECORDED, **error.log_context())

@@ -1,7 +1,7 @@
-"""The worker's life: start, attend to its jobs, drain, end.
+"""The worker process: start, attend to its jobs, drain, end.
 
-One thread does everything here that may wait for the ledger, beside the worker's own, which fetches. Signal
-handlers only put a word into the inbox.
+One thread does everything that may wait for the ledger, beside the worker's own fetching thread. Signal
+handlers only put events into the inbox.
 """
 
 from collections.abc import Iterator
@@ -32,16 +32,17 @@ _ATTEND_SECONDS = 1.0
 
 def run(
     directory: Path,
-    places: int | None = None,
+    slots: int | None = None,
     heartbeat_file: Path | None = None,
     metrics: str | None = None,
 ) -> int:
-    """Works until it is asked to end; answers the exit code. ``places`` goes before the configuration's;
-    ``heartbeat_file`` is touched while this thread gets on; ``metrics`` is the address and port where
-    /metrics, /healthz and /readyz are answered. A database server that is away at the start is waited for.
-    Raises ConfigError when service.yaml cannot be used, is for one machine only, or names a ledger that is
-    not there or does not let us in; AlreadyRunning beside a daemon that takes all jobs itself;
-    LedgerError."""
+    """Run until asked to stop; return the exit code. Waits at start for an unreachable database server.
+
+    ``slots`` overrides the configuration. ``heartbeat_file`` is touched while this thread makes progress.
+    ``metrics`` is the address and port of /metrics, /healthz and /readyz.
+
+    Raises ConfigError when service.yaml is unusable or for one machine only, or its ledger does not exist or
+    refuses access; AlreadyRunning beside a daemon that runs all jobs itself; LedgerError."""
     with Inbox() as inbox:
         listener = None
         if metrics is not None:
@@ -51,7 +52,7 @@ def run(
         readiness = _Readiness()
         with closing(liveness), _measured(listener, counters, liveness, readiness):
             return begin_when_there(
-                lambda: _begun(directory, places, inbox, counters, liveness, readiness),
+                lambda: _begun(directory, slots, inbox, counters, liveness, readiness),
                 lambda begun: begun.live(),
                 clock,
                 inbox.ending,
@@ -62,7 +63,7 @@ def run(
 
 
 class _Readiness:
-    """Why the worker takes no jobs, for a probe that asks."""
+    """The reason why the worker takes no jobs, for the readiness probe."""
 
     def __init__(self) -> None:
         self.worker: Worker | None = None
@@ -70,22 +71,22 @@ class _Readiness:
     def __call__(self) -> str | None:
         worker = self.worker
         if worker is None:
-            return "it waits for the ledger"
-        if worker.trouble is not None:
-            return worker.trouble.cause
-        return None if worker.takes_jobs else "it is stopping"
+            return "waiting for the ledger"
+        if worker.outage is not None:
+            return worker.outage.cause
+        return None if worker.takes_jobs else "stopping"
 
 
 @contextmanager
 def _begun(
     directory: Path,
-    places: int | None,
+    slots: int | None,
     inbox: Inbox,
     counters: Counters,
     liveness: Liveness,
     readiness: _Readiness,
 ) -> Iterator["_Life"]:
-    """All that the worker needs of the ledger before it can work."""
+    """Open everything that the worker needs before its first job."""
     configuration = config_files.load(directory)
     cluster.check(configuration.service)
     with (
@@ -96,16 +97,16 @@ def _begun(
             bench,
             cluster.queue(configuration.service, bench.ledger),
             configuration,
-            places=places,
+            slots=slots,
             version=version("xmode-transfer"),
-            heard=lambda fleet: bench.sessions.share_budget(fleet.workers),
+            on_heartbeat=lambda fleet: bench.sessions.share_budget(fleet.workers),
         )
         readiness.worker = worker
         yield _Life(directory, worker, inbox, liveness)
 
 
 def _listener(service: Service, metrics: str) -> StatusPage:
-    """The rules of the status page, at the worker's own address. Raises ConfigError."""
+    """Return the status page's settings with the worker's own address. Raises ConfigError."""
     page = service.status_page
     try:
         return StatusPage(
@@ -114,11 +115,11 @@ def _listener(service: Service, metrics: str) -> StatusPage:
             hosts=page.hosts if page is not None else (),
         )
     except ValidationError as error:
-        told = "; ".join(problem["msg"].removeprefix("Value error, ") for problem in error.errors())
+        reasons = "; ".join(problem["msg"].removeprefix("Value error, ") for problem in error.errors())
         raise ConfigError(
-            f"--metrics {metrics}: {told}",
-            hint="The operator has to name an address and a port of this machine, such as 127.0.0.1:8322. "
-            "One that other machines can reach asks for the token of the page (`status_page.token`).",
+            f"--metrics {metrics}: {reasons}",
+            hint="Give an address and a port of this machine, such as 127.0.0.1:8322. "
+            "An address that other machines can reach requires the page's token (`status_page.token`).",
         ) from None
 
 
@@ -126,11 +127,11 @@ def _listener(service: Service, metrics: str) -> StatusPage:
 def _measured(
     listener: StatusPage | None, counters: Counters, liveness: Liveness, readiness: _Readiness
 ) -> Iterator[None]:
-    """/metrics, /healthz and /readyz, for as long as the worker works. Raises ConfigError."""
+    """Serve /metrics, /healthz and /readyz while the worker runs. Raises ConfigError."""
     if listener is None:
         yield
         return
-    from xmode_transfer.web.server import serve_metrics  # slow to import, for who does without
+    from xmode_transfer.web.server import serve_metrics  # slow to import
 
     server = serve_metrics(listener, of_process(counters), lambda: liveness.silent_seconds, readiness)
     try:
@@ -140,7 +141,7 @@ def _measured(
 
 
 class _Life:
-    """From the first job to the last."""
+    """The worker from its first job to its last."""
 
     def __init__(self, directory: Path, worker: Worker, inbox: Inbox, liveness: Liveness) -> None:
         self._directory = directory
@@ -157,7 +158,7 @@ class _Life:
                 Event.WORKER_STARTED,
                 version=version("xmode-transfer"),
                 customers=len(configuration.customers),
-                places=self._worker.places,
+                places=self._worker.slots,
                 configuration_problems=list(map(str, configuration.problems)),
             )
             self._worker.start()
@@ -191,8 +192,8 @@ class _Life:
     def _status(self) -> str:
         """One line for `systemctl status`."""
         worker = self._worker
-        told = f"{worker.busy} of {worker.places} slots taken, {worker.waiting} jobs wait"
-        return told if worker.trouble is None else f"stopped: {worker.trouble.message}; {told}"
+        line = f"{worker.busy} of {worker.slots} slots in use, {worker.waiting} jobs waiting"
+        return line if worker.outage is None else f"stopped: {worker.outage.message}; {line}"
 
     def _drain_seconds(self) -> float:
         return self._worker.configuration.service.daemon.drain_seconds

@@ -1,5 +1,5 @@
-"""What the pages show: read from the ledger, the configuration in use and the daemon's board, and nowhere
-else. The one place that knows where a fact comes from; the pages only lay out what they are given.
+"""Data for the pages, read from the ledger, the configuration in use and the daemon's status. Only this
+module knows the sources of the data; the pages lay it out.
 """
 
 import threading
@@ -23,11 +23,11 @@ from xmode_transfer.model.periods import PeriodKind
 from xmode_transfer.model.process import Clock
 from xmode_transfer.model.records import Delivery, PlannedObject, Receipt, Run
 from xmode_transfer.model.source_scans import Survey
-from xmode_transfer.web.board import Board, Pulse
 from xmode_transfer.web.search import Hits, search
+from xmode_transfer.web.status_view import DaemonStatus, StatusView
 
 KEPT_SECONDS = 3.0
-"""However many look, the ledger is asked how everybody fares once in so long."""
+"""How long an assessment is shared by all viewers."""
 OBJECTS_SHOWN = 100
 RUNS_SHOWN = 50
 FEW = 12
@@ -36,27 +36,28 @@ BATCHES_SHOWN = 30
 
 @dataclass(frozen=True, slots=True)
 class Moment:
-    """How everybody fares at one moment. Without a daemon there are no ``turns`` and no ``pulse``."""
+    """The health of every customer at one moment. Without a daemon there are no ``jobs`` and no
+    ``status``."""
 
     at: datetime
     configuration: Configuration
     survey: Survey
     assessment: Assessment
     alerts: Sequence[Alert] = ()
-    turns: Mapping[str, QueueEntry] = field(default_factory=dict)
-    pulse: Pulse | None = None
+    jobs: Mapping[str, QueueEntry] = field(default_factory=dict)
+    status: DaemonStatus | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class ShownRun:
-    """A run, and the delivery that it was for."""
+    """A run and its delivery."""
 
     run: Run
     delivery: Delivery | None
 
     @property
     def bytes_per_second(self) -> float | None:
-        """What it sent on average; None where it sent nothing or is not over."""
+        """Average throughput; None if it sent nothing or is not finished."""
         return self.run.bytes / self.run.seconds if self.run.bytes and self.run.seconds > 0 else None
 
 
@@ -69,11 +70,11 @@ class Batches:
 
 
 class CustomerFacts(NamedTuple):
-    """Everything on one customer. ``customer`` is None where its file has mistakes."""
+    """Everything about one customer. ``customer`` is None if its file is invalid."""
 
     health: CustomerHealth
     customer: Customer | None
-    turn: QueueEntry | None
+    job: QueueEntry | None
     sheets: tuple[Sheet, ...]
     batches: tuple[Batches, ...]
     deliveries: Sequence[Delivery]
@@ -83,8 +84,8 @@ class CustomerFacts(NamedTuple):
 
 
 class DeliveryFacts(NamedTuple):
-    """One delivery: its revisions (newest first), its runs, and one page of its objects. ``more`` when others
-    follow; ``after`` and ``find`` are what the page was asked for."""
+    """One delivery: its revisions (newest first), its runs, and one page of its objects. ``more`` is True
+    when others follow; ``after`` and ``find`` are the page's query."""
 
     delivery: Delivery
     customer: Customer | None
@@ -100,36 +101,40 @@ class Facts:
     """Thread-safe. Every method may raise a LedgerError."""
 
     def __init__(
-        self, ledger: Ledger, clock: Clock, configuration: Callable[[], Configuration], board: Board | None
+        self,
+        ledger: Ledger,
+        clock: Clock,
+        configuration: Callable[[], Configuration],
+        status_view: StatusView | None,
     ) -> None:
         self._ledger = ledger
         self._clock = clock
         self._configuration = configuration
-        self._board = board
-        self._turn = threading.Lock()
+        self._status_view = status_view
+        self._lock = threading.Lock()
         self._known: tuple[float, Moment] | None = None
 
     def moment(self) -> Moment:
-        """How everybody fares, a few seconds old at most."""
-        with self._turn:
+        """Return the health of every customer, at most a few seconds old."""
+        with self._lock:
             now = self._clock.monotonic()
             if self._known is None or now - self._known[0] > KEPT_SECONDS:
-                self._known = now, self._look()
+                self._known = now, self._assess()
             return self._known[1]
 
-    def _look(self) -> Moment:
+    def _assess(self) -> Moment:
         configuration = self._configuration()
         survey = self._ledger.survey()
         at = self._clock.now()
         assessment = assess(configuration, survey, at)
         alerts = self._ledger.alerts.known()
-        if self._board is None:
+        if self._status_view is None:
             return Moment(at, configuration, survey, assessment, alerts)
-        turns = {turn.customer: turn for turn in self._board.turns()}
-        return Moment(at, configuration, survey, assessment, alerts, turns, self._board.pulse())
+        jobs = {entry.customer: entry for entry in self._status_view.jobs()}
+        return Moment(at, configuration, survey, assessment, alerts, jobs, self._status_view.status())
 
     def customer(self, name: str, back: int = 0) -> CustomerFacts | None:
-        """None where nobody of that name is configured. ``back`` turns the calendar so many sheets back."""
+        """Return None if the customer is not configured. ``back`` is how many calendar pages to go back."""
         moment = self.moment()
         health = moment.assessment.customer(name)
         if health is None:
@@ -139,7 +144,7 @@ class Facts:
         return CustomerFacts(
             health=health,
             customer=customer,
-            turn=moment.turns.get(name),
+            job=moment.jobs.get(name),
             sheets=tuple(self._sheets(moment, customer, feeds, back)) if customer else (),
             batches=tuple(
                 Batches(
@@ -156,7 +161,7 @@ class Facts:
         )
 
     def access(self, name: str) -> AccessReport | None:
-        """The last check of a customer's access, with its fixes made anew from the causes."""
+        """Return the last access check of a customer, with its fixes rebuilt from the causes."""
         report = self._ledger.checks.last(name)
         configuration = self._configuration()
         customer = configuration.customers.get(name)
@@ -165,15 +170,15 @@ class Facts:
         region = self._ledger.checks.capabilities(name).region
         known = facts_of(customer, configuration.service.vendor.principal_arn, region=region)
 
-        def mended(item: Finding) -> Finding:
+        def with_fix(item: Finding) -> Finding:
             if item.cause is None:
                 return item
             return replace(item, fix=finding(item.cause, item.probe, known).fix)
 
-        return replace(report, findings=tuple(mended(item) for item in report.findings))
+        return replace(report, findings=tuple(with_fix(item) for item in report.findings))
 
     def delivery(self, delivery_id: str, after: str = "", find: str = "") -> DeliveryFacts | None:
-        """None where the ledger knows no such delivery."""
+        """Return None if the delivery does not exist."""
         delivery = self._ledger.deliveries.get(delivery_id)
         if delivery is None:
             return None
@@ -192,11 +197,11 @@ class Facts:
         )
 
     def runs(self) -> Sequence[ShownRun]:
-        """The newest of everybody."""
+        """Return the newest runs of all customers."""
         return self._with_deliveries(self._ledger.runs.newest(limit=RUNS_SHOWN))
 
     def search(self, text: str) -> Hits:
-        """What a text leads to."""
+        """Search for a text."""
         return search(self._configuration(), self._ledger, text)
 
     def _with_deliveries(self, runs: Iterable[Run]) -> list[ShownRun]:

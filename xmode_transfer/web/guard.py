@@ -1,8 +1,8 @@
-"""Who may ask the status page what: before any page is made, and whatever it answers.
+"""Access control of the status page, before any page is rendered.
 
-The page only shows; it is read by GET and HEAD alone. Where only this machine can reach it, a Host header
-that is none of its names is refused: a web site could otherwise point a name of its own at 127.0.0.1 and read
-the page through the operator's browser (DNS rebinding). Where others can reach it, a token is demanded.
+The page is read-only: GET and HEAD. On a loopback address, unknown Host headers are rejected: a web site
+could otherwise point its own name at 127.0.0.1 and read the page through the operator's browser (DNS
+rebinding). On other addresses, a token is required.
 """
 
 import base64
@@ -17,7 +17,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 METHODS = ("GET", "HEAD")
 OPEN_PATHS = frozenset({"/healthz", "/readyz"})
-"""What probes ask, by an address and without a token; the answers name no customer."""
+"""Paths open to probes without a token; the responses name no customer."""
 
 SECURITY_HEADERS: Mapping[str, str] = {
     # No inline script or style, nothing from elsewhere, no frame around it.
@@ -78,7 +78,7 @@ def _name_of(host: str) -> str:
 
 
 class Guard:
-    """Refuses what the rules do not allow, and puts the security headers on every answer."""
+    """Rejects requests that the rules do not allow, and sets security headers on every response."""
 
     def __init__(self, app: ASGIApp, rules: Rules) -> None:
         self._app = app
@@ -102,7 +102,7 @@ class Guard:
     def _refusal(self, scope: Scope) -> Response | None:
         if scope["method"] not in METHODS:
             return PlainTextResponse(
-                "The status page only shows: GET and HEAD.\n", 405, {"Allow": ", ".join(METHODS)}
+                "The status page is read-only: use GET or HEAD.\n", 405, {"Allow": ", ".join(METHODS)}
             )
         if scope["path"] in OPEN_PATHS:
             return None
@@ -110,14 +110,13 @@ class Guard:
         hosts = headers.getlist("host")
         if len(hosts) != 1 or not self._rules.knows(hosts[0]):
             return PlainTextResponse(
-                "This is not a name of the status page. If it should be one, add it to status_page.hosts in "
-                "service.yaml.\n",
+                "Unknown host name. To allow it, add it to status_page.hosts in service.yaml.\n",
                 421,
             )
         if not self._rules.admits(headers.get("authorization", "")):
             return PlainTextResponse(
-                "The status page wants its token: as a bearer token, or as the password of any user. "
-                "Where it lies is said by status_page.token in service.yaml.\n",
+                "The status page requires its token: as a bearer token, or as the password of any user. "
+                "See status_page.token in service.yaml.\n",
                 401,
                 {"WWW-Authenticate": 'Basic realm="xmode-transfer status page", charset="UTF-8"'},
             )

@@ -1,5 +1,5 @@
-"""The pages: each asks for its facts and lays them out. They are plain functions, so that they run in threads
-of their own and a slow one holds nobody up."""
+"""The pages: each loads its data and renders it. They are plain functions, so that they run in their own
+threads and a slow one blocks no other."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -25,7 +25,7 @@ _MOST_BACK = 1000
 
 
 class Pages:
-    """What people look at."""
+    """Routes and handlers of the pages."""
 
     def __init__(self, facts: Facts, clock: Clock) -> None:
         self._facts = facts
@@ -63,8 +63,8 @@ class Pages:
                 **found._asdict(),
                 "sheets": list(layout.calendar(found.sheets)),
                 "legend": layout.legend(found.sheets),
-                "troubles": layout.grouped(found.health.troubles),
-                "cares": layout.grouped(found.health.cares),
+                "issues": layout.grouped(found.health.issues),
+                "warnings": layout.grouped(found.health.warnings),
                 "back": back,
             },
         )
@@ -75,12 +75,12 @@ class Pages:
         if moment.assessment.customer(name) is None:
             raise HTTPException(404, f"There is no customer {name}.")
         check = self._facts.access(name)
-        mendable = [
+        fixable = [
             item
             for item in (check.findings if check else ())
             if item.fix is not None and item.severity is not Severity.INFO
         ]
-        return self._page("access.html", moment, name=name, check=check, mendable=mendable)
+        return self._page("access.html", moment, name=name, check=check, fixable=fixable)
 
     def delivery(self, request: Request) -> Response:
         asked = request.query_params
@@ -88,7 +88,7 @@ class Pages:
             request.path_params["delivery_id"], after=_text(asked, "after"), find=_text(asked, "find")
         )
         if found is None:
-            raise HTTPException(404, "The ledger knows no such delivery.")
+            raise HTTPException(404, "There is no such delivery.")
         return self._page("delivery.html", self._facts.moment(), **found._asdict())
 
     def runs(self, _: Request) -> Response:
@@ -105,15 +105,15 @@ class Pages:
         return self._page("search.html", moment, query=text, hits=self._facts.search(text), healths=healths)
 
     def problem(self, _: Request, error: Exception) -> Response:
-        """What is shown in place of a page that cannot be made."""
-        status, heading, message, hint = 500, "This page has a defect", "The log has its traceback.", ""
+        """Render an error page."""
+        status, heading, message, hint = 500, "Internal error", "See the log for the traceback.", ""
         if isinstance(error, HTTPException):
-            status, heading, message = error.status_code, "Not here", str(error.detail)
+            status, heading, message = error.status_code, "Not found", str(error.detail)
         elif isinstance(error, XmodeError):
-            status, heading, message, hint = 503, "This cannot be shown now", error.message, error.hint
+            status, heading, message, hint = 503, "Temporarily unavailable", error.message, error.hint
         else:
             telemetry.error(Event.DEFECT, error=type(error).__name__, message=str(error))
-        told = render(
+        html = render(
             "problem.html",
             here="",
             query="",
@@ -123,14 +123,14 @@ class Pages:
             message=message,
             hint=hint,
         )
-        return HTMLResponse(told, status)
+        return HTMLResponse(html, status)
 
     def _page(
         self, template: str, moment: Moment, here: str = "", query: str = "", **values: Any
     ) -> Response:
         open_alerts = sum(alert.state is AlertState.OPEN for alert in moment.alerts)
-        told = render(template, here=here, query=query, at=moment.at, open_alerts=open_alerts, **values)
-        return HTMLResponse(told)
+        html = render(template, here=here, query=query, at=moment.at, open_alerts=open_alerts, **values)
+        return HTMLResponse(html)
 
 
 def _static(request: Request) -> Response:
@@ -141,11 +141,11 @@ def _static(request: Request) -> Response:
 
 
 def _number(request: Request, name: str) -> int:
-    """A number of the query; 0 for what is none."""
+    """Parse a number of the query; 0 if invalid."""
     text = request.query_params.get(name, "")
     return int(text) if text.isascii() and text.isdigit() and len(text) < 10 else 0
 
 
 def _text(asked: Mapping[str, str], name: str) -> str:
-    """A text of the query that the ledger can be asked for."""
+    """Return a text of the query, valid for a database query."""
     return asked.get(name, "").encode(errors="replace").decode()

@@ -1,7 +1,6 @@
-"""From facts to HTML: the templates, and how words, times and numbers look.
+"""Rendering of HTML: templates, and formats of states, times and numbers.
 
-Everything is escaped unless a template says otherwise, and none does; a name that a template misspells is an
-error and not an empty place.
+Everything is escaped; no template turns that off. A misspelled name in a template is an error.
 """
 
 import hashlib
@@ -32,24 +31,24 @@ STATIC: Mapping[str, str] = {
 """The files under /static/, with their types."""
 
 _WHO = {
-    Responsible.VENDOR: "We must act",
-    Responsible.CUSTOMER: "The customer must act",
-    Responsible.AWS: "AWS, or the network",
+    Responsible.VENDOR: "Responsible: vendor",
+    Responsible.CUSTOMER: "Responsible: customer",
+    Responsible.AWS: "Responsible: AWS or the network",
 }
 
 
 def who(responsible: str) -> str:
-    """``customer`` -> ``The customer must act``."""
+    """``customer`` -> ``Responsible: customer``."""
     return _WHO[Responsible(responsible)]
 
 
 def age(at: datetime, now: datetime) -> str:
     """``just now``, ``3 min ago``, ``in 2 h``, ``5 d ago``."""
     seconds = (now - at).total_seconds()
-    told = _span(abs(seconds))
-    if told is None:
+    text = _span(abs(seconds))
+    if text is None:
         return "just now" if seconds >= 0 else "now"
-    return f"{told} ago" if seconds > 0 else f"in {told}"
+    return f"{text} ago" if seconds > 0 else f"in {text}"
 
 
 def span(since: datetime, now: datetime) -> str:
@@ -85,12 +84,12 @@ def rate(bytes_per_second: float | None) -> str:
 
 
 def pretty(value: object) -> str:
-    """A policy statement, to be read and copied."""
+    """Format a policy statement."""
     return json.dumps(value, indent=2, ensure_ascii=False)
 
 
 def ticked(text: str) -> Markup:
-    """A sentence in which what stands between back ticks is code, as in the terminal's."""
+    """Render text between backticks as code."""
     return Markup().join(
         Markup("<code>{}</code>").format(part) if number % 2 else part
         for number, part in enumerate(text.split("`"))
@@ -98,9 +97,9 @@ def ticked(text: str) -> Markup:
 
 
 def link(path: str, **query: object) -> str:
-    """A path with its query; what is empty is left out."""
-    told = {name: value for name, value in query.items() if value not in ("", None, 0)}
-    return f"{quote(path)}?{urlencode(told)}" if told else quote(path)
+    """Return a path with its query, without empty values."""
+    given = {name: value for name, value in query.items() if value not in ("", None, 0)}
+    return f"{quote(path)}?{urlencode(given)}" if given else quote(path)
 
 
 @cache
@@ -110,12 +109,12 @@ def static(name: str) -> bytes:
 
 @cache
 def static_link(name: str) -> str:
-    """Its address names its content, so that browsers may keep it for good."""
+    """Return a URL with a content hash, so that browsers can cache the file forever."""
     return f"/static/{name}?v={hashlib.sha256(static(name)).hexdigest()[:12]}"
 
 
 def _shown(value: object) -> object:
-    """Every value, just before it is escaped: a name must not turn the page's text around."""
+    """Replace bidirectional control characters before escaping: a name must not reorder the page's text."""
     if isinstance(value, Markup):
         return Markup(visible(value, "\n\t"))
     return visible(value, "\n\t") if isinstance(value, str) else value

@@ -58,8 +58,8 @@ def search(configuration: Configuration, ledger: Ledger, text: str) -> Hits:
 
 
 def _words_of(customer: Customer) -> str:
-    place = f"s3://{customer.destination.bucket}/{customer.destination.prefix}"
-    words = [customer.name, customer.company, customer.external_id, customer.role_arn, place]
+    destination = f"s3://{customer.destination.bucket}/{customer.destination.prefix}"
+    words = [customer.name, customer.company, customer.external_id, customer.role_arn, destination]
     return "\n".join(words).casefold()
 
 
@@ -103,7 +103,9 @@ def _in_feed(
     label = _period_label(feed, path)
     if label is None:
         return
-    name = re.sub(r"(^|/)_r[0-9]+/", r"\1", path, count=1)  # a correction's own place below the period
+    name = re.sub(
+        r"(^|/)_r[0-9]+/", r"\1", path, count=1
+    )  # a correction has its own directory below the period
     for delivery in ledger.deliveries.find(customer.name, feed.name, label, limit=MOST):
         for item, _ in ledger.objects.page(delivery.id, beginning=name, limit=MOST + 1):
             if item.key.startswith(key):

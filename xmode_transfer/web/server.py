@@ -1,7 +1,7 @@
-"""The status page's server: uvicorn in a thread of the process that it tells of.
+"""The status page's server: uvicorn in a thread.
 
-uvicorn waits for ever for a request that is never finished, and counts connections without asking whose they
-are: a few hundred half-sent requests would keep everybody else out. So connections have a time and a number.
+uvicorn waits forever for an unfinished request and does not limit connections per client: a few hundred
+half-sent requests would block all other clients. This server limits the time and number of connections.
 """
 
 import asyncio
@@ -23,13 +23,13 @@ from xmode_transfer.model.errors import ConfigError, Defect
 from xmode_transfer.model.process import Clock
 from xmode_transfer.telemetry import Event
 from xmode_transfer.web.application import Probes, application, measuring, probing, waiting
-from xmode_transfer.web.board import Board
 from xmode_transfer.web.guard import Rules, rules_for
+from xmode_transfer.web.status_view import StatusView
 
 _START_SECONDS = 10.0
 _END_SECONDS = 3
 _SHORTEST_TOKEN = 16
-"""Characters. Nothing slows down who guesses a shorter one."""
+"""Minimum length in characters: guessing is not rate-limited."""
 
 REQUEST_SECONDS = 30.0
 """From when a connection is ready for a request until its answer is written. A client that takes longer to
@@ -41,7 +41,7 @@ AT_ONCE_PER_PEER = 32
 
 
 class _Listener(NamedTuple):
-    """Who listens, and what to do when it cannot."""
+    """A listener's name, and the hint when it cannot listen."""
 
     name: str
     hint: str
@@ -63,10 +63,10 @@ _WORKER = _Listener(
 
 
 class Connection(H11Protocol):
-    """A connection that is not waited for without end, and that makes room for a newer one.
+    """A connection with a timeout that makes room for newer ones.
 
     Where there are too many, of one address or in all, the one that has waited longest without a complete
-    request is closed. Where none waits, all are being answered, and the new one is told 503.
+    request is closed. Where none waits, all are being answered, and the new one gets 503.
     """
 
     _timer: asyncio.TimerHandle | None = None
@@ -118,7 +118,7 @@ class Connection(H11Protocol):
             self.limit_concurrency = 0
 
     def _disconnect(self) -> None:
-        self.connections.discard(self)  # at once: what is lost is only told of later
+        self.connections.discard(self)  # at once: connection_lost is called later
         self.transport.abort()
 
 
@@ -168,7 +168,7 @@ def serve(
     ledger: Ledger,
     clock: Clock,
     configuration: Callable[[], Configuration],
-    board: Board | None,
+    status_view: StatusView | None,
     metrics: Callable[[], bytes],
 ) -> Server:
     """Serves the status page from a thread of its own, and answers once it is up.
@@ -177,8 +177,8 @@ def serve(
     an address cannot be listened on, or the token cannot be read or is too short.
     """
     token = _token(settings)
-    probes = Probes(ledger, clock, configuration, board)
-    app = application(_rules(settings, token), ledger, clock, configuration, board, metrics, probes)
+    probes = Probes(ledger, clock, configuration, status_view)
+    app = application(_rules(settings, token), ledger, clock, configuration, status_view, metrics, probes)
     return _serve_with_probes(settings, app, probing(probes))
 
 

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from xmode_transfer.alerting.alerts import Message, advance, by_cause, fingerprint, next_event
-from xmode_transfer.alerting.health import Trouble
+from xmode_transfer.alerting.health import Issue
 from xmode_transfer.config import Alerting, Channel
 from xmode_transfer.model.alerts import Alert, AlertState, Event, Notification
 from xmode_transfer.model.errors import Responsible
@@ -21,13 +21,13 @@ ALERTING = Alerting()
 OPS = Channel(name="ops", webhook="env:OPS")
 
 
-def trouble(
+def issue(
     cause: str = "role_refused",
     responsible: Responsible = Responsible.CUSTOMER,
     minutes: float = 60,
     **more: str,
-) -> Trouble:
-    return Trouble(cause, responsible, f"{cause} happened", f"mend {cause}", NOW - minutes * MINUTE, **more)  # type: ignore[arg-type]
+) -> Issue:
+    return Issue(cause, responsible, f"{cause} happened", f"mend {cause}", NOW - minutes * MINUTE, **more)  # type: ignore[arg-type]
 
 
 def an_alert(cause: str = "role_refused", customers: int = 1, **changes: object) -> Alert:
@@ -38,11 +38,11 @@ def an_alert(cause: str = "role_refused", customers: int = 1, **changes: object)
     return replace(made, **changes)  # type: ignore[arg-type]
 
 
-# --- From troubles to causes
+# --- From issues to causes
 
 
 def test_one_condition_a_cause_however_many_customers() -> None:
-    members = [(f"c{number:03}", trouble(minutes=60 * number)) for number in range(1, 38)]
+    members = [(f"c{number:03}", issue(minutes=60 * number)) for number in range(1, 38)]
     (found,) = by_cause(members * 3)
     assert found.customer_count == 37
     assert found.summary == "37 customers: AssumeRole is refused since 2026-11-23 23:00 UTC"
@@ -53,26 +53,26 @@ def test_one_condition_a_cause_however_many_customers() -> None:
 
 
 def test_many_customers_at_one_time_point_to_us() -> None:
-    members = [(f"c{number}", trouble(minutes=60 - number)) for number in range(37)]
-    (found,) = by_cause([*members, ("old", trouble(minutes=6000))])
+    members = [(f"c{number}", issue(minutes=60 - number)) for number in range(37)]
+    (found,) = by_cause([*members, ("old", issue(minutes=6000))])
     assert found.responsible is Responsible.VENDOR
     assert found.urgent
     assert "37 customers between 2026-11-25 11:00 and 2026-11-25 11:36 UTC" in found.message
     assert "get-caller-identity" in found.hint
-    (same,) = by_cause([("old", trouble(minutes=6000))])
+    (same,) = by_cause([("old", issue(minutes=6000))])
     assert same.fingerprint == found.fingerprint
 
 
 @pytest.mark.parametrize("count", [1, 4])
 def test_a_few_customers_at_one_time_are_their_own_concern(count: int) -> None:
-    (found,) = by_cause([(f"c{number}", trouble()) for number in range(count)])
+    (found,) = by_cause([(f"c{number}", issue()) for number in range(count)])
     assert found.responsible is Responsible.CUSTOMER
 
 
 def test_what_is_mended_apart_is_told_apart_until_it_is_too_much() -> None:
-    def feeds(count: int) -> list[tuple[str, Trouble]]:
+    def feeds(count: int) -> list[tuple[str, Issue]]:
         return [
-            ("acme", trouble("no_source", Responsible.VENDOR, detail=f"feed-{number}", feed=f"feed-{number}"))
+            ("acme", issue("no_source", Responsible.VENDOR, detail=f"feed-{number}", feed=f"feed-{number}"))
             for number in range(count)
         ]
 
@@ -84,7 +84,7 @@ def test_what_is_mended_apart_is_told_apart_until_it_is_too_much() -> None:
 
 
 def test_what_concerns_the_service_names_no_customer() -> None:
-    (found,) = by_cause([("", trouble("ledger_full", Responsible.VENDOR))])
+    (found,) = by_cause([("", issue("ledger_full", Responsible.VENDOR))])
     assert (found.customers, found.customer_count, found.urgent) == ((), 0, True)
     assert found.summary.startswith("the ledger's disk is full since")
 
@@ -101,7 +101,7 @@ def test_what_concerns_the_service_names_no_customer() -> None:
 def test_fingerprints_do_not_depend_on_order_or_customers(
     rows: list[tuple[str, str]], random: object
 ) -> None:
-    members = [(customer, trouble(cause)) for customer, cause in rows]
+    members = [(customer, issue(cause)) for customer, cause in rows]
     shuffled = list(members)
     random.shuffle(shuffled)  # type: ignore[attr-defined]
     assert by_cause(members) == by_cause(shuffled)
@@ -209,7 +209,7 @@ def test_a_message_says_what_who_and_what_to_do() -> None:
     alert = an_alert(customers=30, message="the role refuses us", hint="send the trust policy")
     message = Message(Event.REPEATED, alert, NOW)
     assert message.title == "still: role_refused"
-    assert "Who must act: the customer. Send the trust policy" in message.body
+    assert "Responsible: customer. Send the trust policy" in message.body
     assert "and 10 more" in message.body
     assert Message(Event.RESOLVED, alert, NOW).title == "resolved: role_refused"
 

@@ -236,13 +236,13 @@ def test_the_word_follows_from_the_ledger(
 ) -> None:
     item = judged(survey_of(**known))
     assert item.health is health
-    assert (item.trouble and item.trouble.cause) == cause
-    assert (item.trouble and item.trouble.responsible) == responsible
-    if item.trouble is not None:
-        assert item.trouble.message
-        assert item.trouble.hint or cause in ("unavailable", "source_missing")
-        assert item.trouble.since_at <= NOW
-    assert (health in SOUND) == (item.trouble is None)
+    assert (item.issue and item.issue.cause) == cause
+    assert (item.issue and item.issue.responsible) == responsible
+    if item.issue is not None:
+        assert item.issue.message
+        assert item.issue.hint or cause in ("unavailable", "source_missing")
+        assert item.issue.since_at <= NOW
+    assert (health in SOUND) == (item.issue is None)
 
 
 def survey_of(
@@ -261,9 +261,9 @@ def survey_of(
 
 def test_lateness_counts_from_the_first_period_that_is_missing() -> None:
     item = judged(survey_of(a_delivery("2026-11-20"), a_look()))
-    assert item.trouble is not None
-    assert item.trouble.period == "2026-11-21"
-    assert item.trouble.since_at == datetime(2026, 11, 23, tzinfo=UTC)
+    assert item.issue is not None
+    assert item.issue.period == "2026-11-21"
+    assert item.issue.since_at == datetime(2026, 11, 23, tzinfo=UTC)
 
 
 def test_a_deadline_follows_the_schedule_unless_somebody_named_hours() -> None:
@@ -302,7 +302,7 @@ def test_a_drop_folder_is_late_only_with_what_it_has() -> None:
 def test_who_is_not_delivered_to_cannot_be_late(state: CustomerState) -> None:
     survey = survey_of(a_delivery("2026-01-01"), a_look(), begun("2026-01-02", Status.BLOCKED, REFUSED))
     item = judged(survey, customer=a_customer(state=state))
-    assert item.trouble is None
+    assert item.issue is None
 
 
 def test_a_broken_file_is_ours_to_mend_and_named() -> None:
@@ -310,9 +310,9 @@ def test_a_broken_file_is_ours_to_mend_and_named() -> None:
     configuration = Configuration(Service(), {}, {}, {"acme": (problem, problem)})
     (found,) = assess(configuration, Survey(), NOW).customers
     assert found.health is Health.BROKEN
-    assert found.trouble is not None
-    assert found.trouble.responsible is Responsible.VENDOR
-    assert "customers/acme.yaml:3:1" in found.trouble.message
+    assert found.issue is not None
+    assert found.issue.responsible is Responsible.VENDOR
+    assert "customers/acme.yaml:3:1" in found.issue.message
 
 
 def test_cares_hurt_no_delivery() -> None:
@@ -335,10 +335,14 @@ def test_cares_hurt_no_delivery() -> None:
     assessment = assess(configuration, survey, NOW)
     (found,) = assessment.customers
     assert found.health is Health.HEALTHY
-    assert {care.cause for care in found.cares} == {"access_drift", "left_behind", "cleanup_cap"}
-    assert {care.cause for care in assessment.cares} == {"ledger_disk_low", "daemon_silent", "config_invalid"}
+    assert {warning.cause for warning in found.warnings} == {"access_drift", "left_behind", "cleanup_cap"}
+    assert {warning.cause for warning in assessment.warnings} == {
+        "ledger_disk_low",
+        "daemon_silent",
+        "config_invalid",
+    }
     assert assessment.sound
-    assert len(list(assessment.all_troubles())) == 6
+    assert len(list(assessment.all_issues())) == 6
 
 
 @pytest.mark.parametrize(
@@ -349,14 +353,14 @@ def test_a_refusal_and_the_check_that_follows_it_are_one_cause(cause: str, told:
     survey = survey_of(a_delivery(), a_look(), begun("2026-11-25", Status.BLOCKED, REFUSED))
     configuration = Configuration(Service(), {"us-daily": a_feed()}, {"acme": a_customer()}, {})
     (found,) = assess(configuration, replace(survey, checks={"acme": checked}), NOW).customers
-    assert [trouble.cause for trouble in found.troubles] == ["role_refused"]
-    assert [care.cause for care in found.cares] == told
+    assert [issue.cause for issue in found.issues] == ["role_refused"]
+    assert [warning.cause for warning in found.warnings] == told
 
 
 def test_a_check_that_got_no_answer_is_no_drift() -> None:
     survey = replace(survey_of(a_delivery(), a_look()), checks={"acme": CheckSummary(NOW, "failed")})
     configuration = Configuration(Service(), {"us-daily": a_feed()}, {"acme": a_customer()}, {})
-    assert assess(configuration, survey, NOW).customers[0].cares == ()
+    assert assess(configuration, survey, NOW).customers[0].warnings == ()
 
 
 def test_what_verify_found_and_a_cleanup_that_is_refused_want_attention() -> None:
@@ -369,8 +373,8 @@ def test_what_verify_found_and_a_cleanup_that_is_refused_want_attention() -> Non
     sound = survey_of(a_delivery(), a_look())
     configuration = Configuration(Service(), {"us-daily": a_feed()}, {"acme": a_customer()}, {})
     (item,) = assess(configuration, replace(sound, discrepancies={"acme": found}), NOW).customers
-    assert (item.health, item.troubles) == (Health.ATTENTION, ())
-    ours, theirs = item.cares
+    assert (item.health, item.issues) == (Health.ATTENTION, ())
+    ours, theirs = item.warnings
     assert (ours.cause, ours.responsible) == ("delivered_changed", Responsible.VENDOR)
     assert (theirs.cause, theirs.responsible, theirs.since_at) == (
         "delivered_changed",
@@ -378,12 +382,15 @@ def test_what_verify_found_and_a_cleanup_that_is_refused_want_attention() -> Non
         since,
     )
     assert theirs.message == (
-        "of what was delivered, 3 missing, 1 altered (first: xmode/a.csv); in us-daily 2026-11-20, us-daily "
+        "delivered objects: 3 missing, 1 altered (first: xmode/a.csv); in us-daily 2026-11-20, us-daily "
         "2026-11-21"
     )
     refused = CleanupSummary(NOW, "blocked", 0, Failure("access_denied", "customer", "0 of 6"))
     (item,) = assess(configuration, replace(sound, cleanups={"acme": refused}), NOW).customers
-    assert (item.health, [care.cause for care in item.cares]) == (Health.ATTENTION, ["access_denied"])
+    assert (item.health, [warning.cause for warning in item.warnings]) == (
+        Health.ATTENTION,
+        ["access_denied"],
+    )
     late = replace(survey_of(a_delivery("2026-11-20"), a_look()), discrepancies={"acme": found})
     assert assess(configuration, late, NOW).customers[0].health is Health.NO_SOURCE  # graver
 

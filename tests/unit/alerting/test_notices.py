@@ -16,7 +16,7 @@ from xmode_transfer.alerting.notices import (
     notice,
     overtaken,
     ready,
-    untold,
+    unreported,
     wanting,
 )
 from xmode_transfer.config import Configuration, Customer, CustomerState, Destination, Feed, Service
@@ -79,11 +79,11 @@ def found(
 ) -> list[Happening]:
     acme = a_customer(feeds=(feed.name,), **customer)
     configuration = Configuration(Service(), {feed.name: feed}, {"acme": acme}, {})
-    place = ("acme", feed.name)
+    key = ("acme", feed.name)
     survey = Survey(
-        looks={place: replace(look or a_look(), feed=feed.name)},
-        delivered={place: delivered} if delivered else {},
-        open={place: opened} if opened else {},
+        looks={key: replace(look or a_look(), feed=feed.name)},
+        delivered={key: delivered} if delivered else {},
+        open={key: opened} if opened else {},
     )
     assessment = assess(configuration, survey, NOW)
     return happenings(wanting(configuration), assessment, corrections)
@@ -212,9 +212,9 @@ def a_notice(kind: NoticeKind = NoticeKind.LATE, cause: str = "late", period: st
 def test_one_notice_a_mark_unless_it_was_withdrawn() -> None:
     known = a_notice()
     item = Happening(known.mark, NOW, "late")
-    assert untold([item], []) == untold([item], [known.withdrawn()]) == [item]
-    assert untold([item], [known]) == untold([item], [known.put(NOW)]) == []
-    assert untold([item._replace(mark=known.mark._replace(revision=3))], [known]) != []
+    assert unreported([item], []) == unreported([item], [known.withdrawn()]) == [item]
+    assert unreported([item], [known]) == unreported([item], [known.put(NOW)]) == []
+    assert unreported([item._replace(mark=known.mark._replace(revision=3))], [known]) != []
 
 
 def test_what_is_over_is_not_put_any_more() -> None:

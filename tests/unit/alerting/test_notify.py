@@ -90,7 +90,7 @@ def test_a_webhook_gets_the_whole_state(far: Far, monkeypatch: pytest.MonkeyPatc
         "customer",
     )
     assert (body["opened_at"], body["resolved_at"]) == ("2026-11-25T12:00:00.000000Z", None)
-    assert "Who must act: the customer" in body["text"]
+    assert "Responsible: customer" in body["text"]
 
 
 def test_a_secret_file_that_was_replaced_counts_at_once(far: Far, tmp_path: Any) -> None:
@@ -192,7 +192,7 @@ def test_apprise_sends_title_and_text(far: Far, monkeypatch: pytest.MonkeyPatch)
     send(channel, Message(Event.RESOLVED, ALERT, NOW))
     opened, resolved = (body for _, _, _, body in far.requests)
     assert opened["title"] == "2 customers: AssumeRole is refused"
-    assert "Who must act: the customer. Send the trust policy" in opened["message"]
+    assert "Responsible: customer. Send the trust policy" in opened["message"]
     assert (opened["type"], resolved["type"]) == ("warning", "success")
     assert resolved["title"].startswith("resolved: ")
 
@@ -225,7 +225,7 @@ def test_what_apprise_does_not_take_is_told_without_secrets(
     assert "passw0rd-of-chat" not in str(caught.value)
     assert "t0ken-of-chat" not in str(caught.value)
     assert "500" in str(caught.value)
-    with pytest.raises(NotificationFailed, match="no URL that Apprise knows"):
+    with pytest.raises(NotificationFailed, match="not an Apprise URL"):
         send(apprise_channel(monkeypatch, "nosuch://x"), Message(Event.OPENED, ALERT, NOW))
 
 

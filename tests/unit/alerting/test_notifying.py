@@ -111,10 +111,10 @@ class World:
             self.ledger.deliveries.create(lease, made)
             self.ledger.deliveries.update(lease, made)
 
-    def round(self, minutes: float = 1) -> None:
+    def run_once(self, minutes: float = 1) -> None:
         self.clock.advance(minutes * 60)
         assessment = assess_all(self.configuration, self.ledger, self.clock)
-        self.notices.round(self.configuration, assessment)
+        self.notices.run_once(self.configuration, assessment)
 
     def told(self) -> list[tuple[str, str, int]]:
         bodies = [json.loads(body) for _, body in sorted(self.bucket.contents().items())]
@@ -139,13 +139,13 @@ LATE = ("late", "2026-11-23", 1)
 
 def test_it_is_told_once_in_the_order_of_time(world: World) -> None:
     world.deliver("2026-11-22")
-    world.round()
+    world.run_once()
     assert world.told() == [LATE]
     world.deliver("2026-11-22", 2)
     for _ in range(3):
-        world.round()
+        world.run_once()
     world.notices = Notices(world.bench)  # another process
-    world.round()
+    world.run_once()
     assert world.told() == [LATE, ("corrected", "2026-11-22", 2)]
     assert world.states() == [("late", NoticeStatus.PUT, 0), ("corrected", NoticeStatus.PUT, 0)]
     assert world.stores.requests.count("put") == 2
@@ -158,7 +158,7 @@ def test_nothing_comes_to_lie_before_what_a_reader_has_seen(world: World) -> Non
     world.deliver("2026-11-22", feed="a-daily")
     put: list[str] = []
     world.faults = lambda operation, key, attempt: put.append(key) if operation == "put" else None
-    world.round()
+    world.run_once()
     assert [item.mark.feed for item in sorted(world.ledger.notices.find(), key=lambda item: item.key)] == [
         "a-daily",
         "us-daily",
@@ -169,11 +169,11 @@ def test_nothing_comes_to_lie_before_what_a_reader_has_seen(world: World) -> Non
 
 def test_nor_where_the_clock_was_set_back(world: World) -> None:
     world.deliver("2026-11-22")
-    world.round()
+    world.run_once()
     (first,) = world.bucket.contents()
     world.deliver("2026-11-22", 2)
     world.clock.set(world.clock.now() - timedelta(hours=1))
-    world.round()
+    world.run_once()
     keys = [item.key for item in world.ledger.notices.find()]
     assert keys == sorted(world.bucket.contents())
     assert keys[0] == first
@@ -189,36 +189,36 @@ def test_where_s3_answers_without_a_checksum_a_head_is_the_proof(world: World) -
 
     world.faults = vanishes
     world.deliver("2026-11-22")
-    world.round()
+    world.run_once()
     assert world.states() == [("late", NoticeStatus.PLANNED, 1)]
     world.faults = None
-    world.round(2)
+    world.run_once(2)
     assert (world.told(), world.states()) == ([LATE], [("late", NoticeStatus.PUT, 1)])
 
 
 def test_what_the_customer_deletes_stays_deleted(world: World) -> None:
     world.deliver("2026-11-22")
-    world.round()
+    world.run_once()
     world.bucket.remove(next(iter(world.bucket.contents())), NOW)
-    world.round()
+    world.run_once()
     assert world.told() == []
 
 
 def test_a_refusal_is_on_record_and_tried_again_with_pauses(world: World) -> None:
     world.grant(NO_NOTICES)
     world.deliver("2026-11-22")
-    world.round()
+    world.run_once()
     world.deliver("2026-11-22", 2)
-    world.round(0.5)
+    world.run_once(0.5)
     assert world.told() == []
     # the first one's pause holds up the others: what lies later must not be read earlier
     assert world.states() == [("late", NoticeStatus.PLANNED, 1), ("corrected", NoticeStatus.PLANNED, 0)]
     assert "PutObject" in world.ledger.notices.find()[0].error
-    world.round()
-    world.round(1)
+    world.run_once()
+    world.run_once(1)
     assert world.states()[0] == ("late", NoticeStatus.PLANNED, 2)
     world.grant()
-    world.round(2)
+    world.run_once(2)
     assert world.told() == [LATE, ("corrected", "2026-11-22", 2)]
 
 
@@ -227,9 +227,9 @@ def test_an_answer_that_was_lost_is_success(world: World) -> None:
     world.faults = lambda operation, key, attempt: (
         Fault.LOSE_ANSWER if operation == "put" and attempt == 1 else None
     )
-    world.round()
+    world.run_once()
     assert world.states() == [("late", NoticeStatus.PLANNED, 1)]
-    world.round(2)
+    world.run_once(2)
     assert world.told() == [LATE]
     assert world.states() == [("late", NoticeStatus.PUT, 1)]
     assert len(world.bucket.versions(world.ledger.notices.find()[0].key)) == 1
@@ -238,15 +238,15 @@ def test_an_answer_that_was_lost_is_success(world: World) -> None:
 def test_what_somebody_else_put_there_is_not_touched(world: World) -> None:
     world.grant(NO_NOTICES)
     world.deliver("2026-11-22")
-    world.round()
+    world.run_once()
     (item,) = world.ledger.notices.find()
     with leasing.held(world.ledger, "x", "here") as lease:
         world.ledger.notices.record(lease, [replace(item, body='{"other":"bytes"}', next_attempt_at=None)])
     world.grant()
-    world.round(0)
+    world.run_once(0)
     with leasing.held(world.ledger, "x", "here") as lease:
         world.ledger.notices.record(lease, [replace(item, next_attempt_at=None)])
-    world.round(0)
+    world.run_once(0)
     assert list(world.bucket.contents().values()) == [b'{"other":"bytes"}']
     assert world.ledger.notices.find()[0].status is NoticeStatus.PLANNED
 
@@ -255,11 +255,11 @@ def test_what_somebody_else_put_there_is_not_touched(world: World) -> None:
 def test_who_does_not_let_us_in_is_not_tried(world: World, cause: str) -> None:
     world.deliver("2026-11-22")
     world.deliver("2026-11-24", cause=cause)
-    world.round(10)
+    world.run_once(10)
     assert world.states() == [("late", NoticeStatus.PLANNED, 0)]
     assert world.sessions.requests.count("assume_role") == 0
     world.deliver("2026-11-24")
-    world.round()
+    world.run_once()
     assert world.states() == [("late", NoticeStatus.WITHDRAWN, 0)]  # it is there now
     assert world.told() == []
 
@@ -268,17 +268,17 @@ def test_nobody_is_asked_for_who_wants_none(world: World) -> None:
     world.wants = False
     world.deliver("2026-11-22")
     world.deliver("2026-11-22", 2)
-    world.round(1)
+    world.run_once(1)
     assert (world.told(), world.states()) == ([], [])
     world.wants = True
     world.grant(NO_NOTICES)
-    world.round()
+    world.run_once()
     world.wants = False
-    world.round(60)
+    world.run_once(60)
     assert {status for _, status, _ in world.states()} == {NoticeStatus.WITHDRAWN}
 
 
-def test_our_own_trouble_is_nobodys_refusal(world: World) -> None:
+def test_our_own_outage_is_nobodys_refusal(world: World) -> None:
     world.sessions.identity = None
     world.deliver("2026-11-22")
     assessment = assess_all(world.configuration, world.ledger, world.clock)
@@ -289,12 +289,12 @@ def test_our_own_trouble_is_nobodys_refusal(world: World) -> None:
 
 def test_while_something_of_ours_stops_the_daemon_nobody_is_asked(world: World) -> None:
     now = world.clock.now()
-    trouble = Failure("vendor_identity", "vendor", "AWS refuses our key")
-    for told in (trouble, None):
+    issue = Failure("vendor_identity", "vendor", "AWS refuses our key")
+    for told in (issue, None):
         with leasing.held(world.ledger, "daemon", "here") as lease:
             world.ledger.daemons.note(lease, DaemonRecord("here", now, now, 60, 4, trouble=told))
         world.deliver("2026-11-22")
-        world.round()
+        world.run_once()
         asked = world.sessions.requests.count("assume_role")
         assert (asked, world.told()) == ((0, []) if told else (1, [LATE]))
 

@@ -152,17 +152,17 @@ def test_an_alert_is_opened_not_repeated_and_resolved(
     configuration = configured(**service)
     delivery = refuse(ledger, "c001", clock.now())
     watch = watching()
-    assessment = watch.round(configuration)
+    assessment = watch.run_once(configuration)
     assert hook.events == [("opened", "role_refused")]
     assert assessment is not None
     assert assessment.customers[0].health is Health.BLOCKED
     for number in range(30):
-        (watch if number % 2 else watching()).round(configuration)  # restarts repeat nothing
+        (watch if number % 2 else watching()).run_once(configuration)  # restarts repeat nothing
         minutes(clock, 1)
     assert hook.events == [("opened", "role_refused")]
     deliver(ledger, delivery, clock.now())
     for _ in range(10):
-        watch.round(configuration)
+        watch.run_once(configuration)
         minutes(clock, 1)
     assert hook.events == [("opened", "role_refused"), ("resolved", "role_refused")]
     opened, resolved = hook.bodies
@@ -179,7 +179,7 @@ def test_it_is_repeated_after_the_interval(
     refuse(ledger, "c001", clock.now() - timedelta(hours=1))
     watch, configuration = watching(), configured(**service)
     for _ in range(9 * 4):
-        watch.round(configuration)
+        watch.run_once(configuration)
         minutes(clock, 15)
     assert [event for event, cause in hook.events if cause == "role_refused"] == [
         "opened",
@@ -195,7 +195,7 @@ def test_a_storm_of_500_customers_is_one_message(
         refuse(ledger, f"c{number:03}", clock.now() - timedelta(minutes=number % 30))
     watch, configuration = watching(), configured(500, **service)
     for _ in range(8):
-        watch.round(configuration)
+        watch.run_once(configuration)
         minutes(clock, 1)
     (message,) = hook.bodies
     assert message["customer_count"] == 500
@@ -220,13 +220,13 @@ def test_a_channel_that_fails_is_tried_again_and_holds_up_nobody(
     refuse(ledger, "c001", clock.now() - timedelta(hours=1))
     watch, configuration = watching(), configured(**service)
     hook.status = 503
-    watch.round(configuration)
+    watch.run_once(configuration)
     assert hook.events == []
     hook.status = 204
-    watch.round(configuration)
+    watch.run_once(configuration)
     assert hook.events == []
     minutes(clock, 1)
-    watching().round(configuration)
+    watching().run_once(configuration)
     assert hook.events == [("opened", "role_refused")]
     (alert,) = ledger.alerts.known()
     assert {name for name, known in alert.notifications.items() if known.attempts} == {"dead", "unset"}
@@ -258,18 +258,18 @@ def test_a_ledger_that_takes_nothing_is_an_alert_told_once(
     with monkeypatch.context() as broken:
         broken.setattr(ledger.alerts, "record", full)
         for _ in range(10):
-            watch.round(configuration)
+            watch.run_once(configuration)
             minutes(clock, 1)
         broken.setattr(ledger.leases, "claim", full)
         broken.setattr(ledger, "survey", full)
         for _ in range(10):
-            watch.round(configuration)
+            watch.run_once(configuration)
             minutes(clock, 1)
         assert hook.events == [("opened", "role_refused"), ("opened", "ledger_full")]
         assert ledger.alerts.known() == []
         beats = hook.beats
     for _ in range(10):
-        watch.round(configuration)
+        watch.run_once(configuration)
         minutes(clock, 1)
     assert hook.events[2:] == [("resolved", "ledger_full")]
     assert {alert.cause: str(alert.state) for alert in ledger.alerts.known()} == {
@@ -296,11 +296,11 @@ def test_a_ledger_that_comes_back_within_two_minutes_is_no_alert(
     with monkeypatch.context() as broken:
         broken.setattr(ledger, "survey", full)
         for _ in range(2):
-            assert watch.round(configuration) is None
+            assert watch.run_once(configuration) is None
             minutes(clock, 1)
         assert hook.beats == 0
     for _ in range(5):
-        watch.round(configuration)
+        watch.run_once(configuration)
         minutes(clock, 1)
     assert (hook.events, ledger.alerts.known()) == ([], [])
     assert hook.beats > 0
@@ -311,12 +311,12 @@ def test_the_heart_beats_only_while_all_is_sound(
 ) -> None:
     watch, configuration = watching(), configured(**service)
     for _ in range(3):
-        watch.round(configuration)
+        watch.run_once(configuration)
         minutes(clock, 0.5)
     assert hook.beats == 2
     refuse(ledger, "c001", clock.now() - timedelta(hours=1), "vendor_identity")
     minutes(clock, 2)
-    watch.round(configuration)
+    watch.run_once(configuration)
     assert hook.beats == 2
     assert hook.events == [("opened", "vendor_identity")]
 
@@ -347,9 +347,9 @@ def live(watch: Watch, clock: MemoryClock, configuration: Configuration, seconds
         clock.advance(1.0)
         if clock.monotonic() >= round_at:
             round_at = 60.0 * (clock.monotonic() // 60 + 1) + next(late)
-            watch.round(configuration)
+            watch.run_once(configuration)
         elif watch.beat_is_due:
-            watch.round(configuration)
+            watch.run_once(configuration)
 
 
 @pytest.mark.parametrize("every_seconds", [60, 90, 100, 300])
@@ -359,7 +359,7 @@ def test_the_heart_keeps_its_time_whatever_the_distance_of_the_rounds(
     beats, configuration = Beats(clock), beating(every_seconds)
     watch = Watch(ledger, clock, "host-a", channels.send, beats)
     clock.advance(7.3)  # the daemon does not begin at a full minute
-    watch.round(configuration)
+    watch.run_once(configuration)
     live(watch, clock, configuration, 1800)
     assert len(beats.at) == 1 + 1800 // every_seconds
     gaps = [later - earlier for earlier, later in itertools.pairwise(beats.at)]
@@ -372,7 +372,7 @@ def test_a_heartbeat_that_does_not_get_through_is_tried_again_by_the_next_round(
 ) -> None:
     beats, configuration = Beats(clock), beating(300)
     watch = Watch(ledger, clock, "host-a", channels.send, beats)
-    watch.round(configuration)
+    watch.run_once(configuration)
     beats.fails = True
     live(watch, clock, configuration, 320)
     assert len(beats.at) == 1
@@ -389,7 +389,7 @@ def test_two_processes_do_not_both_tell(
 ) -> None:
     refuse(ledger, "c001", clock.now() - timedelta(hours=1))
     ledger.leases.claim("watch", "host-b", 90)
-    assert watching().round(configured(**service)) is None
+    assert watching().run_once(configured(**service)) is None
     assert hook.events == []
 
 
@@ -405,11 +405,11 @@ def test_messages_come_a_few_at_a_time_the_urgent_ones_first(ledger: Ledger, clo
 
     watch = Watch(ledger, clock, "host-a", send, channels.beat)
     configuration = configured(len(causes) + 1, alerts=[{"name": "wire", "webhook": "env:WIRE"}])
-    watch.round(configuration)
+    watch.run_once(configuration)
     assert len(got) == MOST_MESSAGES
     assert got[0] == "vendor_identity"
     minutes(clock, 1)
-    watch.round(configuration)
+    watch.run_once(configuration)
     assert sorted(got) == sorted([*causes, "vendor_identity"])
 
 
@@ -420,4 +420,4 @@ def test_the_list_of_alerts_needs_no_daemon(ledger: Ledger, clock: MemoryClock) 
     (alert,) = current_alerts(configuration, ledger, clock)
     assert (str(alert.state), alert.notifications) == ("open", {})
     assert ledger.alerts.known() == []
-    assert assess_all(configuration, ledger, clock).customers[0].trouble is not None
+    assert assess_all(configuration, ledger, clock).customers[0].issue is not None

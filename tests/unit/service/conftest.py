@@ -64,7 +64,7 @@ class DaemonWorld:
     service: dict[str, Any] = field(default_factory=dict)
     cluster: dict[str, Any] = field(default_factory=dict)
     settled: bool = False
-    shared: bool = False  # a worker takes the turns, and the daemon only calls
+    shared: bool = False  # a worker takes the jobs, and the daemon only calls
 
     def __post_init__(self) -> None:
         self.fleet = self.new_queue()
@@ -242,7 +242,7 @@ class DaemonWorld:
         self.settle()
 
     def settle(self) -> None:
-        """What runs calls for more: a check for a turn, a turn for a check."""
+        """What runs calls for more: a check for a job, a job for a check."""
         assert self.daemon is not None
         for _ in range(3):
             self.daemon.attend()
@@ -262,17 +262,17 @@ class DaemonWorld:
             assert worker.drain(120)
 
     def step(self, worker: Worker) -> None:
-        """The worker takes the turn of whoever is first, of each queue."""
-        places, worker.places = worker.places, worker.busy + 1
-        waiting_places, worker.waiting_places = worker.waiting_places, worker.waiting + 1
+        """The worker takes the job of whoever is first, of each queue."""
+        slots, worker.slots = worker.slots, worker.busy + 1
+        waiting_slots, worker.waiting_slots = worker.waiting_slots, worker.waiting + 1
         try:
             worker.fetch()
         finally:
-            worker.places, worker.waiting_places = places, waiting_places
+            worker.slots, worker.waiting_slots = slots, waiting_slots
 
-    def turn(self, name: str = "acme") -> QueueEntry:
+    def entry(self, name: str = "acme") -> QueueEntry:
         assert self.daemon is not None
-        return next(turn for turn in self.daemon.turns() if turn.customer == name)
+        return next(entry for entry in self.daemon.jobs() if entry.customer == name)
 
     def lose_key(self) -> None:
         self.sessions = MemoryRoleSessions(self.roles, identity=None)
@@ -294,7 +294,7 @@ class DaemonWorld:
 
 @pytest.fixture(params=["threads", "fleet"])
 def daemon_world(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Callable[..., DaemonWorld]]:
-    """Worlds in which the daemon takes the turns itself, and worlds in which a worker does. Tests of one of
+    """Worlds in which the daemon takes the jobs itself, and worlds in which a worker does. Tests of one of
     them say so by `indirect`."""
     made: list[DaemonWorld] = []
 

@@ -41,7 +41,7 @@ def test_what_is_due_is_delivered_at_a_tick_and_once(daemon_world: Make) -> None
     world.tick()
     assert world.delivered("acme") == ["2026-11-20", "2026-11-21", "2026-11-22"]
     assert world.attempts("acme", "2026-11-20") == 1
-    assert world.turn().state is JobState.RESTING
+    assert world.entry().state is JobState.RESTING
 
 
 def test_a_schedule_is_kept_to_across_restarts(daemon_world: Make) -> None:
@@ -57,7 +57,7 @@ def test_a_schedule_is_kept_to_across_restarts(daemon_world: Make) -> None:
     world.start()
     world.tick()
     assert world.delivered() == ["2026-11-20"]  # nor after a restart
-    assert world.turn().next_at == world.clock.now().replace(hour=7, minute=0, second=0)
+    assert world.entry().next_at == world.clock.now().replace(hour=7, minute=0, second=0)
     world.tick(after=30 * 60)
     assert world.delivered() == ["2026-11-20", "2026-11-21"]
     world.produce("2026-11-22")
@@ -164,10 +164,10 @@ def test_a_refusal_parks_is_tried_again_with_longer_pauses_and_drains_in_order(d
     world.produce("2026-11-20", "2026-11-21", "2026-11-22")
     world.tick()
     assert world.delivered("globex") == ["2026-11-20", "2026-11-21", "2026-11-22"]
-    turn = world.turn()
-    assert (turn.state, turn.period) == (JobState.SUSPENDED, "2026-11-20")
-    assert "cannot be assumed" in turn.reason or "refuses" in turn.reason
-    assert turn.next_at == world.clock.now() + timedelta(seconds=30)
+    entry = world.entry()
+    assert (entry.state, entry.period) == (JobState.SUSPENDED, "2026-11-20")
+    assert "cannot be assumed" in entry.reason or "refuses" in entry.reason
+    assert entry.next_at == world.clock.now() + timedelta(seconds=30)
     assert world.ledger.checks.last("acme").outcome == "blocked"  # checked without being asked
     assert world.changes == 1
     latest = world.ledger.deliveries.latest("acme", "us-daily", "2026-11-20")
@@ -175,21 +175,21 @@ def test_a_refusal_parks_is_tried_again_with_longer_pauses_and_drains_in_order(d
 
     pauses = []
     for _ in range(6):
-        world.tick(after=(world.turn().next_at - world.clock.now()).total_seconds())
-        pauses.append((world.turn().next_at - world.clock.now()).total_seconds())
+        world.tick(after=(world.entry().next_at - world.clock.now()).total_seconds())
+        pauses.append((world.entry().next_at - world.clock.now()).total_seconds())
     assert pauses == [60, 120, 240, 480, 900, 900]
     assert world.attempts("acme", "2026-11-21") == 0  # what comes after it waits
     assert len(world.ledger.runs.newest("acme", 100)) == 1  # a knock at the door is no run
 
     world.start()  # the pause outlives the process
     world.tick()
-    assert world.turn().state is JobState.SUSPENDED
+    assert world.entry().state is JobState.SUSPENDED
     assert world.attempts("acme", "2026-11-20") == 7
 
     world.mend("acme")
     world.tick(after=900)
     assert world.delivered("acme") == ["2026-11-20", "2026-11-21", "2026-11-22"]
-    assert world.turn().state is JobState.RESTING
+    assert world.entry().state is JobState.RESTING
     assert daemon is not world.daemon
     assert world.ledger.checks.last("acme").outcome == "ok"  # checked anew, since it let us in again
 
@@ -213,7 +213,7 @@ def test_an_old_check_says_nothing_more_of_a_customer_that_lets_us_in_again(
     # that check has told the ledger nothing, and still the one before counts no more
     assert world.ledger.checks.last("acme").outcome == "blocked"
     found = assess_all(world.configuration, world.ledger, world.clock).customer("acme")
-    assert (found.health, found.cares) == (Health.HEALTHY, ())
+    assert (found.health, found.warnings) == (Health.HEALTHY, ())
 
 
 def test_an_access_check_that_finds_all_in_order_tries_at_once(daemon_world: Make) -> None:
@@ -224,10 +224,10 @@ def test_an_access_check_that_finds_all_in_order_tries_at_once(daemon_world: Mak
     world.produce("2026-11-20", "2026-11-21")
     world.tick()
     world.tick(after=1000)  # refused again: the next try would be in a minute or later
-    assert world.turn().state is JobState.SUSPENDED
+    assert world.entry().state is JobState.SUSPENDED
     world.mend("acme")
-    deadline = world.turn().next_at
-    while world.turn().state is JobState.SUSPENDED and world.clock.now() < deadline:
+    deadline = world.entry().next_at
+    while world.entry().state is JobState.SUSPENDED and world.clock.now() < deadline:
         world.tick(after=5)
     assert world.delivered() == ["2026-11-20", "2026-11-21"]
     assert world.clock.now() <= deadline
@@ -247,7 +247,7 @@ def test_an_edit_and_a_hangup_try_at_once(daemon_world: Make, hangup: bool) -> N
     world.clock.advance(1)
     if not hangup:
         world.customers["acme"] = {"weight": 2}
-    daemon.reload(hurry=hangup)
+    daemon.reload(skip_backoff=hangup)
     world.settle()
     assert world.delivered() == ["2026-11-20"]
 
@@ -262,18 +262,18 @@ def test_a_key_of_ours_that_is_gone_stops_everybody_once(daemon_world: Make) -> 
     world.produce("2026-11-20")
     world.lose_key()
     world.tick()
-    assert daemon.trouble is not None
-    assert daemon.trouble.cause == "vendor_identity"
+    assert daemon.outage is not None
+    assert daemon.outage.cause == "vendor_identity"
     world.tick()
     (noted,) = world.ledger.daemons.newest()
-    assert noted.trouble == daemon.trouble
-    assert all(world.turn(name).state is not JobState.SUSPENDED for name in world.customers)
-    daemon.mend()
-    assert daemon.trouble is not None
+    assert noted.trouble == daemon.outage
+    assert all(world.entry(name).state is not JobState.SUSPENDED for name in world.customers)
+    daemon.recover()
+    assert daemon.outage is not None
     world.find_key()
-    daemon.mend()
+    daemon.recover()
     world.settle()
-    assert daemon.trouble is None
+    assert daemon.outage is None
     assert all(world.delivered(name) == ["2026-11-20"] for name in world.customers)
 
 
@@ -293,7 +293,7 @@ def test_a_key_that_was_replaced_meanwhile_is_no_trouble(
     monkeypatch.setattr(lost, "verify_identity", first_refused)
     world.produce("2026-11-20")
     world.tick()
-    assert daemon.trouble is None
+    assert daemon.outage is None
     world.tick()
     assert world.delivered("acme") == world.delivered("globex") == ["2026-11-20"]
 
@@ -321,13 +321,13 @@ def test_a_broken_file_keeps_its_last_good_version_and_is_noted(daemon_world: Ma
     assert world.delivered("acme") == ["2026-11-20"]
     told = ("customers/acme.yaml:3:1: prefx: unknown key",)
     assert (
-        daemon.pulse().configuration_problems
+        daemon.status().configuration_problems
         == world.ledger.daemons.newest()[0].configuration_problems
         == told
     )
     world.problems.clear()
     daemon.reload()
-    assert daemon.pulse().configuration_problems == ()
+    assert daemon.status().configuration_problems == ()
 
 
 def test_who_is_gone_or_off_is_left_alone_and_who_comes_is_served(daemon_world: Make) -> None:
@@ -338,7 +338,7 @@ def test_who_is_gone_or_off_is_left_alone_and_who_comes_is_served(daemon_world: 
     world.produce("2026-11-20")
     world.tick()
     assert world.delivered("globex") == []
-    assert [turn.customer for turn in daemon.turns()] == ["acme"]
+    assert [entry.customer for entry in daemon.jobs()] == ["acme"]
     world.customers["globex"] = {}
     daemon.reload()
     world.tick()
@@ -426,12 +426,12 @@ def test_a_mistake_of_ours_ends_one_turn_and_not_the_daemon(
 
     monkeypatch.setattr(world.ledger.deliveries, "calendar", fails)
     world.tick()
-    assert world.turn("acme").reason == "ZeroDivisionError: a mistake"
+    assert world.entry("acme").reason == "ZeroDivisionError: a mistake"
     assert world.delivered("globex") == ["2026-11-20"]
     monkeypatch.undo()
     world.tick()
     assert world.delivered("acme") == ["2026-11-20"]
-    assert daemon.pulse().busy == 0
+    assert daemon.status().busy == 0
 
 
 def test_a_mistake_of_ours_in_one_period_holds_up_no_other(
@@ -506,7 +506,7 @@ def test_the_end_is_noted(daemon_world: Make) -> None:
     (noted,) = world.ledger.daemons.newest()
     assert noted.stopped_at == world.clock.now()
     assert noted.stopping
-    assert daemon.pulse().stopping
+    assert daemon.status().stopping
 
 
 # --- Soak -------------------------------------------------------------------------------------------------
@@ -528,14 +528,14 @@ def soak(world: "DaemonWorld", ticks: int) -> tuple[float, float]:  # noqa: F821
             world.produce("2026-11-20", data=b"%d" % number, marker=f"m{number}")
         elif number % 20 == 10:
             world.mend(bad)
-            daemon.reload(hurry=True)
+            daemon.reload(skip_backoff=True)
         elif number % 20 == 15:
             for name in names:
                 world.buckets.delete(f"{name}-data")
                 world.buckets.create(f"{name}-data", world.customer(name).account_id)
         world.tick()
         daemon.attend()
-        daemon.mend()
+        daemon.recover()
     return first, resident()
 
 

@@ -47,7 +47,7 @@ class MemoryLeases:
 
 
 class Chance(RuleBasedStateMachine):
-    """A daemon calls, its worker takes turns."""
+    """A daemon calls, its worker takes jobs."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -140,9 +140,9 @@ def take(queue: LocalQueue, end: JobResult = ENDS[0]) -> str:
 
 @given(weights, st.integers(1, 400))
 @settings(deadline=None, max_examples=50)
-def test_turns_are_shared_by_weight_at_every_moment(weights: dict[str, int], turns: int) -> None:
+def test_turns_are_shared_by_weight_at_every_moment(weights: dict[str, int], jobs: int) -> None:
     queue = a_fleet(weights)
-    begun = Counter(take(queue) for _ in range(turns))
+    begun = Counter(take(queue) for _ in range(jobs))
     had = {name: begun[name] / weight for name, weight in weights.items()}
     longest = max(1 / weight for weight in weights.values())
     step = 1 / 1024  # priorities are whole numbers
@@ -171,4 +171,4 @@ def test_a_backfill_waits_for_so_many_turns_of_each_and_no_longer(
     while (name := step()) != late:
         waited[name] += 1
         most = weights[name] * (2 * BACKFILL_HANDICAP + 2) + 1
-        assert waited[name] <= most, f"{name} had {waited[name]} turns"
+        assert waited[name] <= most, f"{name} had {waited[name]} jobs"

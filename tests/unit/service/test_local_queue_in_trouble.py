@@ -16,7 +16,7 @@ from xmode_transfer.model.jobs import Job, JobRequest, JobResult
 from xmode_transfer.model.records import Delivery, Failure, Lease, Status
 from xmode_transfer.service.local_queue import LocalQueue
 from xmode_transfer.service.running import Slot
-from xmode_transfer.service.worker import STALLED_SECONDS, WAITING_PLACES
+from xmode_transfer.service.worker import STALLED_SECONDS, WAITING_SLOTS
 
 
 class Leases:
@@ -35,8 +35,8 @@ class Leases:
 class Slots:
     """The slots of a worker beside its queue, as ``service.worker`` fills them."""
 
-    def __init__(self, places: int, waiting_places: int, weights: dict[str, int]) -> None:
-        self._free = {slot: places if slot is Slot.REGULAR else waiting_places for slot in Slot}
+    def __init__(self, slots: int, waiting_slots: int, weights: dict[str, int]) -> None:
+        self._free = {slot: slots if slot is Slot.REGULAR else waiting_slots for slot in Slot}
         self._running: dict[str, tuple[Job, Slot]] = {}
         self._queue = LocalQueue(MemoryClock(START), Leases(), lambda *_: None)
         self._queue.register(weights)
@@ -85,7 +85,7 @@ ANSWERS = {
 
 @dataclass
 class Simulation:
-    """The daemon's turns in simulated time: hourly periods for everybody, deliveries of a few seconds, and
+    """The daemon's jobs in simulated time: hourly periods for everybody, deliveries of a few seconds, and
     customers in trouble between two hours. The decisions are the ones of the daemon; the clock, the work and
     the ledger are simulated."""
 
@@ -94,7 +94,7 @@ class Simulation:
     seed: int
     customers: int = 1000
     workers: int = 16
-    waiting_places: int = WAITING_PLACES
+    waiting_slots: int = WAITING_SLOTS
     tick: float = 60.0
     window: float = 600.0  # the hour's periods become complete within so many seconds
     backlog: dict[str, int] = field(default_factory=dict)
@@ -111,14 +111,14 @@ class Simulation:
         for name, extra in self.backlog.items():
             complete[name] = [0.0] * extra + complete[name]
         weights = {name: self.weights.get(name, 1) for name in names}
-        self.slots = Slots(self.workers, self.waiting_places * self.workers, weights)
+        self.slots = Slots(self.workers, self.waiting_slots * self.workers, weights)
         self.periods = complete
         self.done: dict[str, int] = defaultdict(int)
         self.parked: dict[str, Delivery] = {}
         self.freshness: dict[str, list[float]] = defaultdict(list)
         self.probes = Counter[str]()
         self.events: list[tuple[float, int, str, str, int]] = []
-        self.turn: dict[str, int] = defaultdict(int)
+        self.job: dict[str, int] = defaultdict(int)
         self.busiest: Counter[str] = Counter()
         self.number = 0
         end = self.hours * HOUR
@@ -128,33 +128,33 @@ class Simulation:
                 seen = (at // self.tick + 1) * self.tick + random.uniform(0, 1)
                 self.at(seen, "call", name)
         while self.events and (event := heapq.heappop(self.events))[0] < end + HOUR:
-            now, _, what, name, turn = event
+            now, _, what, name, job = event
             if (what == "call" and name not in self.parked) or what == "probe":
                 self.slots.call(name)
-            elif what == "stalled" and turn == self.turn[name] and self.slots.is_running(name):
+            elif what == "stalled" and job == self.job[name] and self.slots.is_running(name):
                 if not self.slots.stall(name):
-                    self.at(now + 1, "stalled", name, turn)
-            elif what == "end" and turn == self.turn[name]:
+                    self.at(now + 1, "stalled", name, job)
+            elif what == "end" and job == self.job[name]:
                 self.end(now, name)
             for begun in self.slots.begin():
                 self.start(now, begun)
 
-    def at(self, when: float, what: str, name: str, turn: int = 0) -> None:
+    def at(self, when: float, what: str, name: str, job: int = 0) -> None:
         self.number += 1
-        heapq.heappush(self.events, (when, self.number, what, name, turn))
+        heapq.heappush(self.events, (when, self.number, what, name, job))
 
     def troubled(self, now: float, name: str) -> str | None:
         return self.trouble.get(name) if HOUR <= now < (self.hours - 2) * HOUR else None
 
     def start(self, now: float, name: str) -> None:
-        self.turn[name] += 1
+        self.job[name] += 1
         answer = self.troubled(now, name)
         seconds = self.work[name] if answer is None else ANSWERS[answer]
         if not self.due(now, name):
             seconds = 0.05  # a look that finds nothing
         elif answer is not None and seconds > STALLED_SECONDS:
-            self.at(now + STALLED_SECONDS, "stalled", name, self.turn[name])
-        self.at(now + seconds, "end", name, self.turn[name])
+            self.at(now + STALLED_SECONDS, "stalled", name, self.job[name])
+        self.at(now + seconds, "end", name, self.job[name])
 
     def due(self, now: float, name: str) -> bool:
         done = self.done[name]
@@ -221,7 +221,7 @@ def test_a_tenth_of_a_thousand_customers_in_trouble_does_not_hold_up_the_rest(
 
 
 def test_without_the_waiting_room_they_would() -> None:
-    moved, _ = a_tenth_in_trouble(6, **BURST, waiting_places=0)
+    moved, _ = a_tenth_in_trouble(6, **BURST, waiting_slots=0)
     assert moved > 0.05
 
 

@@ -70,8 +70,8 @@ def test_of_several_plans_one_that_cannot_be_made_hides_no_other(
 def test_it_waits_for_a_turn_of_a_moment(daemon_world: Make) -> None:
     world = daemon_world()
     world.produce("2026-11-20")
-    turn = world.ledger.leases.claim(customer_lease("acme"), "daemon", 45)
-    ending = threading.Timer(0.5, world.ledger.leases.release, [turn])
+    lease = world.ledger.leases.claim(customer_lease("acme"), "daemon", 45)
+    ending = threading.Timer(0.5, world.ledger.leases.release, [lease])
     ending.start()
     (result,) = run_customers(world.bench("run"), world.configuration, ["acme"], Scope())
     ending.join()

@@ -20,16 +20,16 @@ pytestmark = pytest.mark.parametrize("daemon_world", ["fleet"], indirect=True)
 
 def scheduler_of(world: Any) -> tuple[Scheduler, list[QueueEntry], list[XmodeError]]:
     ends: list[QueueEntry] = []
-    troubles: list[XmodeError] = []
+    outages: list[XmodeError] = []
     scheduler = Scheduler(
         world.bench("daemon"),
         world.fleet,
         ended=ends.append,
-        trouble=troubles.append,
+        on_outage=outages.append,
     )
     scheduler.register(dict.fromkeys(world.customers, 1))
     scheduler.attend()
-    return scheduler, ends, troubles
+    return scheduler, ends, outages
 
 
 # --- One scheduler -----------------------------------------------------------------------------------------
@@ -48,9 +48,9 @@ def test_each_end_is_heard_of_once_by_each_daemon(daemon_world: Make) -> None:
         scheduler.attend()
     assert [(end.customer, end.looked, bool(end.reason)) for end in ends] == [("acme", True, False)]
     assert also == ends
-    turn = one.entry("acme")
-    assert turn is not None
-    assert turn.state is JobState.RESTING
+    entry = one.entry("acme")
+    assert entry is not None
+    assert entry.state is JobState.RESTING
 
 
 def test_what_ended_before_is_history_but_for_who_is_broken_off(daemon_world: Make) -> None:
@@ -71,7 +71,7 @@ def test_what_the_ledger_does_not_take_is_asked_again_in_order(
     daemon_world: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     world = daemon_world()
-    scheduler, _, troubles = scheduler_of(world)
+    scheduler, _, outages = scheduler_of(world)
     world.customers["hooli"] = {}
     with monkeypatch.context() as gone:
 
@@ -86,19 +86,19 @@ def test_what_the_ledger_does_not_take_is_asked_again_in_order(
         scheduler.attend()
         scheduler.enqueue("hooli", serving_at=world.clock.now())
         scheduler.attend()
-    assert {type(error) for error in troubles} == {LedgerReadOnly}
-    assert [turn.customer for turn in scheduler.entries()] == ["acme"]  # globex is no longer shown
+    assert {type(error) for error in outages} == {LedgerReadOnly}
+    assert [entry.customer for entry in scheduler.entries()] == ["acme"]  # globex is no longer shown
     scheduler.attend()
-    assert [(turn.customer, turn.state) for turn in scheduler.entries()] == [
+    assert [(entry.customer, entry.state) for entry in scheduler.entries()] == [
         ("acme", JobState.RESTING),
         ("hooli", JobState.QUEUED),
     ]
     ticket = world.fleet.next("worker", 45, suspended=False)
     assert ticket is not None
     assert ticket.skip_backoff
-    told = len(troubles)
+    told = len(outages)
     scheduler.attend()
-    assert len(troubles) == told
+    assert len(outages) == told
 
 
 def test_who_has_no_seat_is_not_called_and_nobody_is_after_the_end(daemon_world: Make) -> None:
@@ -157,14 +157,14 @@ def test_turns_of_a_worker_that_is_gone_are_queued_again(daemon_world: Make) -> 
     scheduler.attend()
     assert world.fleet.next("gone", 45, suspended=False) is not None
     scheduler.attend()
-    turn = scheduler.entry("acme")
-    assert turn is not None
-    assert turn.state is JobState.RUNNING
+    entry = scheduler.entry("acme")
+    assert entry is not None
+    assert entry.state is JobState.RUNNING
     world.clock.advance(46)
     scheduler.attend()
-    turn = scheduler.entry("acme")
-    assert turn is not None
-    assert turn.state is JobState.QUEUED
+    entry = scheduler.entry("acme")
+    assert entry is not None
+    assert entry.state is JobState.QUEUED
 
 
 def test_a_queue_that_is_slow_to_read_is_read_less_often_but_not_seldom(
@@ -371,9 +371,9 @@ def test_what_the_board_shows_comes_from_the_fleet(daemon_world: Make) -> None:
         world.clock.advance(5)
         world.worker.attend()
         daemon.attend()
-        turn = next(turn for turn in daemon.turns() if turn.state is JobState.RUNNING)
-        pulse = daemon.pulse()
-        shown.append((turn.state, turn.period, pulse.workers, pulse.busy))
+        entry = next(entry for entry in daemon.jobs() if entry.state is JobState.RUNNING)
+        status = daemon.status()
+        shown.append((entry.state, entry.period, status.workers, status.busy))
         seen.set()
 
     world.source.on_read = on_read
@@ -381,6 +381,6 @@ def test_what_the_board_shows_comes_from_the_fleet(daemon_world: Make) -> None:
     assert seen.is_set()
     assert shown[0][:3] == (JobState.RUNNING, "2026-11-20", 3)
     assert shown[0][3] >= 1
-    assert [turn.state for turn in daemon.turns()] == [JobState.RESTING] * 2
-    assert daemon.turns()[0].next_at is not None
-    assert {turn.state for turn in world.fleet.snapshot()} == {JobState.RESTING}
+    assert [entry.state for entry in daemon.jobs()] == [JobState.RESTING] * 2
+    assert daemon.jobs()[0].next_at is not None
+    assert {entry.state for entry in world.fleet.snapshot()} == {JobState.RESTING}

@@ -81,6 +81,6 @@ def test_a_wall_clock_that_is_set_back_stops_the_ticks_until_it_is_set_right(tic
         while ticks.acquire(blocking=False):
             pass
         assert not ticks.acquire(timeout=0.8)  # APScheduler waits for an hour to pass
-        ticker.set_right()
+        ticker.reset()
         assert ticks.acquire(timeout=120)
         assert ticks.acquire(timeout=120)

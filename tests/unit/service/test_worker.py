@@ -1,4 +1,4 @@
-"""What a worker does with the turns that it takes, with everything outside in memory."""
+"""What a worker does with the jobs that it takes, with everything outside in memory."""
 
 import threading
 import time
@@ -53,8 +53,8 @@ def take(worker: Worker, world: Any) -> None:
     world.step(worker)
 
 
-def place(world: Any, name: str = "acme") -> QueueEntry:
-    return next(turn for turn in world.fleet.snapshot() if turn.customer == name)
+def entry(world: Any, name: str = "acme") -> QueueEntry:
+    return next(entry for entry in world.fleet.snapshot() if entry.customer == name)
 
 
 def looks(world: Any, monkeypatch: pytest.MonkeyPatch) -> list[str]:
@@ -81,11 +81,11 @@ def test_a_turn_delivers_one_period_and_frees_its_place(daemon_world: Make) -> N
     take(worker, world)
     assert worker.drain(120)
     assert world.delivered() == ["2026-11-20"]
-    assert place(world).state is JobState.QUEUED
-    assert (place(world).feed, place(world).period) in [("us-daily", "2026-11-20"), (None, None)]
+    assert entry(world).state is JobState.QUEUED
+    assert (entry(world).feed, entry(world).period) in [("us-daily", "2026-11-20"), (None, None)]
     world.work()
     assert world.delivered() == ["2026-11-20", "2026-11-21"]
-    assert place(world).state is JobState.RESTING
+    assert entry(world).state is JobState.RESTING
     assert (worker.busy, worker.waiting) == (0, 0)
 
 
@@ -131,14 +131,14 @@ def test_when_sources_were_read_again_goes_from_worker_to_worker(daemon_world: M
     assert world.ledger.deliveries.latest("acme", "us-daily", "2026-11-20").revision == 2
 
 
-def test_a_hurried_turn_tries_what_waits(daemon_world: Make) -> None:
+def test_a_job_that_skips_the_backoff_tries_what_waits(daemon_world: Make) -> None:
     world = daemon_world(customers={"acme": {}})
     world.produce("2026-11-20")
     world.engage()
     world.refuse("acme")
     called(world)
     world.work()
-    assert place(world).state is JobState.SUSPENDED
+    assert entry(world).state is JobState.SUSPENDED
     world.mend("acme")
     called(world)
     world.work()
@@ -190,7 +190,7 @@ def test_where_the_waiting_room_is_full_a_stalled_turn_keeps_its_place(daemon_wo
     world = daemon_world(customers={"acme": {}})
     big_day(world)
     worker = world.engage()
-    worker.waiting_places = 0
+    worker.waiting_slots = 0
     hangs, goes_on = threading.Event(), threading.Event()
 
     def hang() -> None:
@@ -250,7 +250,7 @@ def test_a_large_delivery_makes_room_for_others(daemon_world: Make, by: str, oth
     assert worker.drain(120)
     latest = world.ledger.deliveries.latest("acme", "us-daily", "2026-11-20")
     assert latest.status is (Status.PLANNED if others else Status.DELIVERED)
-    assert place(world).state is (JobState.QUEUED if others else JobState.RESTING)
+    assert entry(world).state is (JobState.QUEUED if others else JobState.RESTING)
     world.work()
     assert world.delivered() == ["2026-11-20"]
     assert sum(run.uploaded for run in world.ledger.runs.newest("acme")) == BIG + 1
@@ -267,7 +267,7 @@ def test_a_turn_that_was_frozen_is_taken_over_and_writes_nothing_more(daemon_wor
     def freeze() -> None:
         world.clock.advance(60)
         other.attend()  # reaps
-        assert place(world).state is JobState.QUEUED
+        assert entry(world).state is JobState.QUEUED
         take(other, world)
         assert other.drain(120)
 
@@ -277,8 +277,8 @@ def test_a_turn_that_was_frozen_is_taken_over_and_writes_nothing_more(daemon_wor
     assert frozen.drain(120)
     assert world.delivered() == ["2026-11-20"]
     assert world.ledger.deliveries.latest("acme", "us-daily", "2026-11-20").revision == 1
-    assert place(world).state is JobState.RESTING
-    assert frozen.trouble is None
+    assert entry(world).state is JobState.RESTING
+    assert frozen.outage is None
     other.close()
 
 
@@ -293,10 +293,10 @@ def test_a_worker_that_wakes_may_take_the_turn_again_while_the_old_one_ends(
 
     def freeze() -> None:
         world.clock.advance(60)
-        worker.attend()  # its own turn has no holder any more
-        assert place(world).state is JobState.QUEUED
+        worker.attend()  # its own job has no holder any more
+        assert entry(world).state is JobState.QUEUED
         old = set(worker._running)
-        worker.places = 2
+        worker.slots = 2
         worker.fetch()
         until(lambda: not worker._running - old)
 
@@ -305,7 +305,7 @@ def test_a_worker_that_wakes_may_take_the_turn_again_while_the_old_one_ends(
     take(worker, world)
     assert worker.drain(120)
     assert world.delivered() == ["2026-11-20"]
-    assert place(world).state is JobState.QUEUED
+    assert entry(world).state is JobState.QUEUED
     looked = len(seen)
     world.work()
     assert len(seen) == looked + 1  # nothing is made of what the old one knew
@@ -347,16 +347,16 @@ def test_a_worker_without_its_key_takes_no_turns_until_it_is_found(daemon_world:
     called(world, "globex")
     take(worker, world)
     assert worker.drain(120)
-    assert worker.trouble is not None
-    assert worker.trouble.cause == "vendor_identity"
+    assert worker.outage is not None
+    assert worker.outage.cause == "vendor_identity"
     assert not worker.takes_jobs
-    assert place(world).state is JobState.QUEUED  # another worker may have a key
+    assert entry(world).state is JobState.QUEUED  # another worker may have a key
     take(worker, world)
-    assert place(world, "globex").state is JobState.QUEUED
+    assert entry(world, "globex").state is JobState.QUEUED
     world.clock.advance(5)
     worker.attend()
     (record,) = world.fleet.workers()
-    assert record.trouble == worker.trouble.message
+    assert record.trouble == worker.outage.message
     world.find_key()
     world.clock.advance(5)
     worker.attend()  # and whose jobs were done in vain are queued again
@@ -385,14 +385,14 @@ def test_a_ledger_that_is_gone_is_waited_for(
         for _ in range(3):
             world.clock.advance(5)
             worker.attend()
-        assert worker.trouble is not None
+        assert worker.outage is not None
         assert not worker.takes_jobs
     world.clock.advance(5)
     worker.attend()
     assert worker.takes_jobs
     world.work()
     assert world.delivered() == ["2026-11-20"]
-    assert place(world).state is JobState.RESTING
+    assert entry(world).state is JobState.RESTING
     assert world.attempts("acme", "2026-11-20") == 1
 
 
@@ -414,10 +414,10 @@ def test_an_end_that_came_too_late_is_dropped(daemon_world: Make, monkeypatch: p
     other.attend()
     take(other, world)
     assert other.drain(120)
-    before = place(world)
+    before = entry(world)
     worker.attend()
-    assert worker.trouble is None
-    assert place(world) == before
+    assert worker.outage is None
+    assert entry(world) == before
     other.close()
 
 
@@ -436,7 +436,7 @@ def test_a_mistake_of_ours_ends_one_turn_and_not_the_worker(
         wrong.setattr(world.ledger.deliveries, "calendar", lambda *arguments: 1 / 0)
         take(worker, world)
         assert worker.drain(120)
-    assert place(world).reason == "ZeroDivisionError: division by zero"
+    assert entry(world).reason == "ZeroDivisionError: division by zero"
     called(world)
     world.work()
     assert world.delivered() == ["2026-11-20"]
@@ -471,12 +471,12 @@ def test_a_customer_who_moved_is_begun_anew(daemon_world: Make) -> None:
 def test_how_many_places(daemon_world: Make) -> None:
     world = daemon_world(cluster={"places": 3})
     worker = world.engage()
-    assert (worker.places, worker.waiting_places) == (3, 12)
-    asked = Worker(world.bench("asked"), world.fleet, world.configuration, places=200)
-    assert (asked.places, asked.waiting_places) == (200, 256)
+    assert (worker.slots, worker.waiting_slots) == (3, 12)
+    asked = Worker(world.bench("asked"), world.fleet, world.configuration, slots=200)
+    assert (asked.slots, asked.waiting_slots) == (200, 256)
     asked.close()
     world.cluster = {}
-    assert world.engage().places == 4  # as many as daemon.workers
+    assert world.engage().slots == 4  # as many as daemon.workers
 
 
 # --- The end ---------------------------------------------------------------------------------------------
@@ -506,7 +506,7 @@ def test_what_runs_is_waited_for_then_stopped_where_it_can_be_resumed(daemon_wor
     assert worker.drain(120)
     worker.close()
     assert world.ledger.deliveries.latest("acme", "us-daily", "2026-11-20").status is Status.PLANNED
-    assert {place(world, name).state for name in world.customers} == {JobState.QUEUED}
+    assert {entry(world, name).state for name in world.customers} == {JobState.QUEUED}
     (record,) = world.fleet.workers()
     assert (record.version, record.stopping, record.stopped_at) == ("1.2.3", True, world.clock.now())
     world.fleet.reap()
@@ -539,7 +539,7 @@ def test_who_else_lives_is_told(daemon_world: Make) -> None:
         world.bench("one"),
         world.fleet,
         world.configuration,
-        heard=lambda fleet: told.append(fleet.workers),
+        on_heartbeat=lambda fleet: told.append(fleet.workers),
     )
     world.engage()
     world.clock.advance(5)
@@ -561,4 +561,4 @@ def test_a_worker_remembers_so_many_customers(daemon_world: Make, monkeypatch: p
         assert worker.drain(120)
     assert len(seen) == 3
     world.work()
-    assert place(world).state is JobState.RESTING
+    assert entry(world).state is JobState.RESTING

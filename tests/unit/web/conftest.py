@@ -79,16 +79,16 @@ def page(ledger: Ledger, clock: MemoryClock) -> Page:
 
 @pytest.fixture
 def open_page(page: Page) -> Iterator[Callable[..., Server]]:
-    """Serves it: ``open_page(settings, board=...)``."""
+    """Serves it: ``open_page(settings, status_view=...)``."""
     opened: list[Server] = []
 
-    def make(settings: StatusPage = LOCAL, board: object = None) -> Server:
+    def make(settings: StatusPage = LOCAL, status_view: object = None) -> Server:
         server = serve(
             settings,
             page.ledger,
             page.clock,
             lambda: page.configuration,
-            board,  # type: ignore[arg-type]
+            status_view,  # type: ignore[arg-type]
             lambda: page.metrics,
         )
         opened.append(server)

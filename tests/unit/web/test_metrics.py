@@ -13,13 +13,13 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.fakes.clock import MemoryClock
-from xmode_transfer.alerting.health import Assessment, CustomerHealth, Health, SubscriptionHealth, Trouble
+from xmode_transfer.alerting.health import Assessment, CustomerHealth, Health, Issue, SubscriptionHealth
 from xmode_transfer.model.errors import LedgerLocked, Responsible
 from xmode_transfer.model.jobs import JobState, QueueEntry, WorkerRecord
 from xmode_transfer.model.records import Delivery, Status
 from xmode_transfer.model.source_scans import LeftBehind, OpenDelivery
-from xmode_transfer.web.board import Pulse
 from xmode_transfer.web.metrics import CATALOGUE, KEPT_SECONDS, Counters, renderer
+from xmode_transfer.web.status_view import DaemonStatus
 
 if TYPE_CHECKING:
     from xmode_transfer.model.work_queue import WorkQueue
@@ -30,14 +30,14 @@ DOCUMENT = Path(__file__).parents[3] / "docs" / "metrics.md"
 
 
 class OneBoard:
-    def __init__(self, *turns: QueueEntry) -> None:
-        self._turns = turns
+    def __init__(self, *jobs: QueueEntry) -> None:
+        self._jobs = jobs
 
-    def turns(self) -> Sequence[QueueEntry]:
-        return self._turns
+    def jobs(self) -> Sequence[QueueEntry]:
+        return self._jobs
 
-    def pulse(self) -> Pulse:
-        return Pulse(NOW - HOUR, NOW, False, 8, 3, NOW - HOUR, ("customers/acme.yaml:3: prefx",))
+    def status(self) -> DaemonStatus:
+        return DaemonStatus(NOW - HOUR, NOW, False, 8, 3, NOW - HOUR, ("customers/acme.yaml:3: prefx",))
 
 
 def a_delivery(customer: str, feed: str, period: str = "2026-11-24", **changes: object) -> Delivery:
@@ -61,18 +61,18 @@ def a_subscription(customer: str, feed: str = "us-daily", **changes: object) -> 
 
 
 def refused(customer: str, feed: str = "us-daily") -> SubscriptionHealth:
-    trouble = Trouble("role_refused", Responsible.CUSTOMER, 'it says "no"\n', "send it", NOW, feed=feed)
+    issue = Issue("role_refused", Responsible.CUSTOMER, 'it says "no"\n', "send it", NOW, feed=feed)
     waits = a_delivery(customer, feed, "2026-11-25", status=Status.BLOCKED, total_bytes=500)
     return a_subscription(
-        customer, feed, health=Health.BLOCKED, trouble=trouble, open=(OpenDelivery(waits, NOW),), due_count=2
+        customer, feed, health=Health.BLOCKED, issue=issue, open=(OpenDelivery(waits, NOW),), due_count=2
     )
 
 
 def a_customer(name: str, *subscriptions: SubscriptionHealth, **changes: object) -> CustomerHealth:
-    troubles = tuple(item.trouble for item in subscriptions if item.trouble)
+    issues = tuple(item.issue for item in subscriptions if item.issue)
     word = subscriptions[0].health if subscriptions else Health.HEALTHY
     return replace(
-        CustomerHealth(name, name.title(), word, troubles, (), subscriptions),
+        CustomerHealth(name, name.title(), word, issues, (), subscriptions),
         **changes,  # type: ignore[arg-type]
     )
 
@@ -88,8 +88,10 @@ def scraped(text: bytes) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]
 
 def rendered(*customers: CustomerHealth, **changes: object) -> Callable[..., float | None]:
     found = replace(Assessment(NOW, customers, ledger_used_bytes=7), **changes)  # type: ignore[arg-type]
-    board = OneBoard(QueueEntry("acme", JobState.RUNNING, NOW), QueueEntry("globex", JobState.RESTING, NOW))
-    samples = scraped(renderer(lambda: found, MemoryClock(NOW), board, Counters())())
+    status_view = OneBoard(
+        QueueEntry("acme", JobState.RUNNING, NOW), QueueEntry("globex", JobState.RESTING, NOW)
+    )
+    samples = scraped(renderer(lambda: found, MemoryClock(NOW), status_view, Counters())())
 
     def value(name: str, **labels: str) -> float | None:
         return samples.get((name, tuple(sorted(labels.items()))))
@@ -99,16 +101,17 @@ def rendered(*customers: CustomerHealth, **changes: object) -> Callable[..., flo
 
 def test_a_healthy_customer() -> None:
     value = rendered(a_customer("acme", a_subscription("acme")))
-    place = {"customer": "acme", "feed": "us-daily"}
+    labels = {"customer": "acme", "feed": "us-daily"}
+    at = (NOW + 12 * HOUR).timestamp()
     assert value("xmode_customers", health="healthy") == 1
     assert value("xmode_customers", health="late") == 0
     assert value("xmode_customer_health", customer="acme", health="healthy") == 1
-    assert value("xmode_subscription_delivered_timestamp_seconds", **place) == (NOW - HOUR).timestamp()
-    assert value("xmode_subscription_delivered_bytes", **place) == 3_000
+    assert value("xmode_subscription_delivered_timestamp_seconds", **labels) == (NOW - HOUR).timestamp()
+    assert value("xmode_subscription_delivered_bytes", **labels) == 3_000
     # The period 2026-11-24 ended at midnight, twelve hours ago.
-    assert value("xmode_subscription_freshness_seconds", **place) == 12 * 3600
-    assert value("xmode_subscription_fresh_until_timestamp_seconds", **place) == (NOW + 12 * HOUR).timestamp()
-    assert value("xmode_subscription_periods_due", **place) is None
+    assert value("xmode_subscription_freshness_seconds", **labels) == 12 * 3600
+    assert value("xmode_subscription_fresh_until_timestamp_seconds", **labels) == at
+    assert value("xmode_subscription_periods_due", **labels) is None
     assert value("xmode_orphaned_upload_bytes") == 0
     assert value("xmode_ledger_readable") == 1
     assert value("xmode_ledger_free_bytes") is None, "no room is known, so none is told"
@@ -119,31 +122,31 @@ def test_a_drop_folder_is_as_fresh_as_its_last_delivery() -> None:
     value = rendered(
         a_customer("acme", a_subscription("acme", "drops", last_delivered=last, fresh_until_at=None))
     )
-    place = {"customer": "acme", "feed": "drops"}
-    assert value("xmode_subscription_freshness_seconds", **place) == 3 * 3600
-    assert value("xmode_subscription_fresh_until_timestamp_seconds", **place) is None
+    labels = {"customer": "acme", "feed": "drops"}
+    assert value("xmode_subscription_freshness_seconds", **labels) == 3 * 3600
+    assert value("xmode_subscription_fresh_until_timestamp_seconds", **labels) is None
 
 
-def test_troubles_are_counted_by_cause_a_customer_once() -> None:
+def test_issues_are_counted_by_cause_a_customer_once() -> None:
     two_feeds = a_customer("acme", refused("acme", "us-daily"), refused("acme", "eu-daily"))
     value = rendered(two_feeds, a_customer("globex", refused("globex")), a_customer("initech"))
     labels = {"health": "blocked", "cause": "role_refused", "responsible": "customer"}
     assert value("xmode_customers_unhealthy", **labels) == 2
     assert value("xmode_backlog_bytes") == 1_500
     assert value("xmode_periods_due") == 6
-    place = {"customer": "acme", "feed": "eu-daily"}
-    assert value("xmode_subscription_backlog_bytes", **place) == 500
-    assert value("xmode_subscription_deliveries_open", **place) == 1
-    assert value("xmode_subscription_periods_due", **place) == 2
+    labels = {"customer": "acme", "feed": "eu-daily"}
+    assert value("xmode_subscription_backlog_bytes", **labels) == 500
+    assert value("xmode_subscription_deliveries_open", **labels) == 1
+    assert value("xmode_subscription_periods_due", **labels) == 2
 
 
-def test_cares_and_the_services_own_troubles() -> None:
-    care = Trouble("left_behind", Responsible.CUSTOMER, "3 uploads", "ask", NOW)
-    ours = Trouble("vendor_identity", Responsible.VENDOR, "the key is refused", "rotate it", NOW)
+def test_warnings_and_the_services_own_issues() -> None:
+    warning = Issue("left_behind", Responsible.CUSTOMER, "3 uploads", "ask", NOW)
+    ours = Issue("vendor_identity", Responsible.VENDOR, "the key is refused", "rotate it", NOW)
     customer = a_customer(
-        "acme", a_subscription("acme"), cares=(care,), left_behind=LeftBehind(3, 12_000, NOW, 3)
+        "acme", a_subscription("acme"), warnings=(warning,), left_behind=LeftBehind(3, 12_000, NOW, 3)
     )
-    value = rendered(customer, cares=(ours,), ledger_free_bytes=9)
+    value = rendered(customer, warnings=(ours,), ledger_free_bytes=9)
     assert value("xmode_customers_with_warnings", cause="left_behind", responsible="customer") == 1
     assert value("xmode_service_issues", cause="vendor_identity", responsible="vendor") == 1
     assert value("xmode_customer_orphaned_upload_bytes", customer="acme") == 12_000
@@ -152,8 +155,8 @@ def test_cares_and_the_services_own_troubles() -> None:
 
 
 def test_a_broken_customer_has_a_word_and_a_cause() -> None:
-    trouble = Trouble("config_invalid", Responsible.VENDOR, "acme.yaml:3: prefx", "mend it", NOW)
-    value = rendered(CustomerHealth("acme", "acme", Health.BROKEN, (trouble,)))
+    issue = Issue("config_invalid", Responsible.VENDOR, "acme.yaml:3: prefx", "mend it", NOW)
+    value = rendered(CustomerHealth("acme", "acme", Health.BROKEN, (issue,)))
     assert value("xmode_customer_health", customer="acme", health="broken") == 1
     assert (
         value("xmode_customers_unhealthy", health="broken", cause="config_invalid", responsible="vendor") == 1
@@ -183,7 +186,7 @@ def test_what_the_process_has_sent() -> None:
     assert samples["xmode_objects_total", (("outcome", "delivered"),)] == 2
     assert samples["xmode_object_bytes_total", (("outcome", "delivered"),)] == 30
     assert samples["xmode_deliveries_started_total", ()] == 1
-    assert not any(name.startswith("xmode_daemon") for name, _ in samples), "no daemon, no pulse"
+    assert not any(name.startswith("xmode_daemon") for name, _ in samples), "no daemon, no status"
 
 
 def test_open_alerts_by_cause() -> None:
@@ -291,8 +294,8 @@ def test_scrapes_share_one_evaluation_for_a_while() -> None:
 
 
 def test_labels_from_files_cannot_break_the_format() -> None:
-    trouble = Trouble('od"d\ncause', Responsible.VENDOR, "", "", NOW)
-    value = rendered(a_customer("acme", a_subscription("acme", health=Health.FAILING, trouble=trouble)))
+    issue = Issue('od"d\ncause', Responsible.VENDOR, "", "", NOW)
+    value = rendered(a_customer("acme", a_subscription("acme", health=Health.FAILING, issue=issue)))
     assert (
         value("xmode_customers_unhealthy", health="failing", cause='od"d\ncause', responsible="vendor") == 1
     )

@@ -11,8 +11,8 @@ from xmode_transfer.config import Problem
 from xmode_transfer.model.daemons import longest_silence
 from xmode_transfer.model.jobs import QueueEntry
 from xmode_transfer.web.application import KEPT_SECONDS
-from xmode_transfer.web.board import Pulse
 from xmode_transfer.web.server import Server
+from xmode_transfer.web.status_view import DaemonStatus
 
 Open = Callable[..., Server]
 
@@ -21,23 +21,23 @@ Open = Callable[..., Server]
 class PinnedBoard:
     """A daemon that is as a test says."""
 
-    is_: Pulse = field(default_factory=lambda: Pulse(NOW, NOW, False, 4, 1, NOW))
+    is_: DaemonStatus = field(default_factory=lambda: DaemonStatus(NOW, NOW, False, 4, 1, NOW))
 
-    def turns(self) -> Sequence[QueueEntry]:
+    def jobs(self) -> Sequence[QueueEntry]:
         return []
 
-    def pulse(self) -> Pulse:
+    def status(self) -> DaemonStatus:
         return self.is_
 
 
 def test_without_a_daemon_it_is_alive_when_it_answers(open_page: Open) -> None:
     answer = ask(open_page().address, "/healthz")
-    assert (answer.status, answer.text) == (200, "ok page: it answers\n")
+    assert (answer.status, answer.text) == (200, "ok page: answering\n")
     assert answer.headers["content-type"].startswith("text/plain")
 
 
 def test_a_daemon_whose_clock_stands_still_is_not_alive(open_page: Open, page: Page) -> None:
-    address = open_page(board=PinnedBoard()).address
+    address = open_page(status_view=PinnedBoard()).address
     page.clock.advance(longest_silence(60).total_seconds())
     assert ask(address, "/healthz").status == 200
     page.clock.advance(1)
@@ -47,17 +47,17 @@ def test_a_daemon_whose_clock_stands_still_is_not_alive(open_page: Open, page: P
 
 
 def test_a_clock_that_was_set_back_does_not_make_it_dead(open_page: Open, page: Page) -> None:
-    board = PinnedBoard()
-    board.is_ = replace(board.is_, ticked_at=NOW + timedelta(hours=1))
-    assert ask(open_page(board=board).address, "/healthz").status == 200
+    status_view = PinnedBoard()
+    status_view.is_ = replace(status_view.is_, ticked_at=NOW + timedelta(hours=1))
+    assert ask(open_page(status_view=status_view).address, "/healthz").status == 200
 
 
 def test_it_is_ready_when_it_can_write_and_knows_its_customers(open_page: Open) -> None:
-    answer = ask(open_page(board=PinnedBoard()).address, "/readyz")
+    answer = ask(open_page(status_view=PinnedBoard()).address, "/readyz")
     assert answer.status == 200
     assert answer.text.splitlines() == [
         "ok ledger: writable",
-        "ok configuration: 0 customers in order",
+        "ok configuration: 0 valid customers",
         "ok daemon: running",
     ]
 
@@ -86,9 +86,9 @@ def test_a_broken_customer_does_not_make_it_unready(open_page: Open, page: Page)
 
 
 def test_a_daemon_that_is_stopping_is_alive_but_not_ready(open_page: Open) -> None:
-    board = PinnedBoard()
-    board.is_ = replace(board.is_, stopping=True)
-    address = open_page(board=board).address
+    status_view = PinnedBoard()
+    status_view.is_ = replace(status_view.is_, stopping=True)
+    address = open_page(status_view=status_view).address
     assert ask(address, "/healthz").status == 200
     answer = ask(address, "/readyz")
     assert answer.status == 503

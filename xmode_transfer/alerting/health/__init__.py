@@ -1,9 +1,8 @@
-"""How each customer fares, by the ledger alone: the one evaluator behind `status`, the page, the metrics and
-the alerts, so that they never disagree.
+"""Health of each customer, from the ledger alone: the one evaluator behind `status`, the page, the metrics
+and the alerts, so that they never disagree.
 
-A subscription is judged by what was recorded: its open deliveries, the last look at its source, the newest
-period that was delivered, and until when the next one is to be (``config.freshness``). What is said of it, in
-words, is said in ``sentences``, and nowhere else.
+A subscription is assessed by its open deliveries, the last source scan, the newest delivered period, and the
+deadline of the next one (``config.freshness``). Only ``sentences`` has the messages.
 """
 
 from xmode_transfer.alerting.health.judging import assess
@@ -12,7 +11,7 @@ from xmode_transfer.alerting.health.records import (
     Assessment,
     CustomerHealth,
     Health,
+    Issue,
     SubscriptionHealth,
-    Trouble,
     worst,
 )

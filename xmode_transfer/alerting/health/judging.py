@@ -1,4 +1,4 @@
-"""Judging each subscription by what was recorded of it."""
+"""Assessment of each subscription by its records."""
 
 from collections.abc import Iterator, Sequence
 from datetime import datetime
@@ -11,8 +11,8 @@ from xmode_transfer.alerting.health.records import (
     Assessment,
     CustomerHealth,
     Health,
+    Issue,
     SubscriptionHealth,
-    Trouble,
     worst,
 )
 from xmode_transfer.config import Configuration, Customer, CustomerState, Feed
@@ -26,7 +26,7 @@ from xmode_transfer.model.source_scans import Look, OpenDelivery, Survey
 
 
 def assess(configuration: Configuration, survey: Survey, now: datetime) -> Assessment:
-    """Judges everybody who is configured."""
+    """Assess all configured customers."""
     judge = _Judge(survey, now)
     names = sorted({*configuration.customers, *configuration.broken})
     customers = [
@@ -38,7 +38,7 @@ def assess(configuration: Configuration, survey: Survey, now: datetime) -> Asses
     return Assessment(
         now,
         tuple(customers),
-        tuple(sentences.cares_of_service(survey, now)),
+        tuple(sentences.warnings_of_service(survey, now)),
         survey.free_bytes,
         survey.used_bytes,
         survey.daemon,
@@ -46,7 +46,7 @@ def assess(configuration: Configuration, survey: Survey, now: datetime) -> Asses
 
 
 class _Judge:
-    """One evaluation: what many subscriptions share is computed once."""
+    """One evaluation, which caches what subscriptions share."""
 
     def __init__(self, survey: Survey, now: datetime) -> None:
         self._survey = survey
@@ -70,10 +70,10 @@ class _Judge:
         if not active:
             word = Health.PENDING if customer.state is CustomerState.PENDING else Health.RETIRED
             return CustomerHealth(name, customer.company, word, subscriptions=subscriptions, **known)
-        troubled = sorted(
-            (item for item in subscriptions if item.trouble), key=lambda item: GRAVITY.index(item.health)
+        unhealthy = sorted(
+            (item for item in subscriptions if item.issue), key=lambda item: GRAVITY.index(item.health)
         )
-        troubles = tuple(item.trouble for item in troubled if item.trouble)
+        issues = tuple(item.issue for item in unhealthy if item.issue)
         words = [item.health for item in subscriptions]
         cleanup = self._survey.cleanups.get(name)
         if self._survey.discrepancies.get(name) or (cleanup and cleanup.outcome == "blocked"):
@@ -82,8 +82,8 @@ class _Judge:
             name,
             customer.company,
             worst(words),
-            troubles,
-            tuple(self._cares(name, known.get("lifecycle_rule"), troubles)),
+            issues,
+            tuple(self._warnings(name, known.get("lifecycle_rule"), issues)),
             subscriptions,
             **known,
         )
@@ -91,24 +91,24 @@ class _Judge:
     # --- One subscription
 
     def _subscription(self, customer: Customer, feed: Feed, *, active: bool) -> SubscriptionHealth:
-        place = (customer.name, feed.name)
-        look = self._survey.looks.get(place)
-        last = self._survey.delivered.get(place)
-        begun = self._survey.open.get(place, ())
+        key = (customer.name, feed.name)
+        look = self._survey.looks.get(key)
+        last = self._survey.delivered.get(key)
+        begun = self._survey.open.get(key, ())
         labels = {item.delivery.period for item in begun}
         due = tuple(label for label in look.due if label not in labels) if look else ()
         due_count = max(look.due_count - (len(look.due) - len(due)), len(due)) if look else 0
         deadlines = deadlines_of(customer, feed)
-        word, trouble, overdue = Health.HEALTHY, None, None
+        word, issue, overdue = Health.HEALTHY, None, None
         if active:
-            passed = self._survey.passed_over.get(place)
+            passed = self._survey.passed_over.get(key)
             overdue = self._late(feed, deadlines, look, last, begun, due, passed)
-            word, trouble = _verdict(feed, look, begun, due, overdue)
+            word, issue = _verdict(feed, look, begun, due, overdue)
         return SubscriptionHealth(
             customer.name,
             feed.name,
             word,
-            trouble,
+            issue,
             last,
             begun,
             due,
@@ -116,7 +116,7 @@ class _Judge:
             look,
             self._fresh_until(feed, deadlines, last.period) if active and last else None,
             overdue,
-            self._survey.not_attested.get(place, 0),
+            self._survey.not_attested.get(key, 0),
         )
 
     def _late(
@@ -128,12 +128,12 @@ class _Judge:
         begun: Sequence[OpenDelivery],
         due: Sequence[str],
         passed: str | None,
-    ) -> Trouble | None:
+    ) -> Issue | None:
         missing = self._missing(feed, deadlines, last, look, passed)
         if missing is not None:
             period, since_at = missing
             return sentences.missed(feed, period, since_at, look, begun, due)
-        # An older period that came after its time, or a correction: by when it was seen.
+        # A late older period, or a correction: by when it was first seen.
         waiting = [(item.delivery.period, item.since_at) for item in begun]
         if due and look is not None and look.due_since_at is not None:
             waiting.append((due[0], look.due_since_at))
@@ -153,8 +153,8 @@ class _Judge:
         look: Look | None,
         passed: str | None,
     ) -> tuple[Period, datetime] | None:
-        """The first expected period that is not delivered and whose deadline has passed, and since when it is
-        late: nobody is late for what was there before the first look, or was passed over."""
+        """Return the first expected period past its deadline that is not delivered, and since when it is
+        late. Periods from before the first source scan and skipped periods are never late."""
         expected = self._newest_expected(deadlines)
         if expected is None or (last is None and look is None):
             return None
@@ -184,16 +184,14 @@ class _Judge:
                 self._fresh[deadlines, label] = deadlines.of(deadlines.next_expected(newest))
         return self._fresh[deadlines, label]
 
-    # --- What hurts no delivery yet
+    # --- Warnings
 
-    def _cares(
-        self, name: str, rule: dict[str, Any] | None, troubles: Sequence[Trouble]
-    ) -> Iterator[Trouble]:
+    def _warnings(self, name: str, rule: dict[str, Any] | None, issues: Sequence[Issue]) -> Iterator[Issue]:
         yield from sentences.differing(name, self._survey.discrepancies.get(name, ()))
         check = self._survey.checks.get(name)
-        # A refusal is followed by a check, which finds the same: that is one cause, told as the refusal. That
-        # a role lets anybody in is another.
-        refused = any(trouble.responsible is Responsible.CUSTOMER for trouble in troubles)
+        # A check after a refusal finds the same cause, which is reported once, as the refusal. A role that
+        # anybody can assume is a separate cause.
+        refused = any(issue.responsible is Responsible.CUSTOMER for issue in issues)
         if check is not None and check.causes and not (refused and UNSAFE.isdisjoint(check.causes)):
             yield sentences.drift(name, check)
         left = self._survey.left_behind.get(name)
@@ -212,9 +210,9 @@ def _verdict(
     look: Look | None,
     begun: Sequence[OpenDelivery],
     due: Sequence[str],
-    overdue: Trouble | None,
-) -> tuple[Health, Trouble | None]:
-    """The gravest of what there is to say."""
+    overdue: Issue | None,
+) -> tuple[Health, Issue | None]:
+    """Return the most severe health and its issue."""
     for health in (Health.BLOCKED, Health.FAILING):
         hurt = next((item for item in begun if _stopped(item.delivery) is health), None)
         if hurt is not None:
@@ -228,8 +226,8 @@ def _verdict(
 
 @lru_cache(maxsize=10_000)
 def _period(label: str, kind: PeriodKind) -> Period | None:
-    """None where the feed's period is another now than when it was delivered. Remembered, because thousands
-    of subscriptions share a few."""
+    """Return None if the feed's period kind has changed since. Cached, because subscriptions share few
+    labels."""
     try:
         return Period.parse(label, kind)
     except ValueError:
@@ -237,7 +235,8 @@ def _period(label: str, kind: PeriodKind) -> Period | None:
 
 
 def _stopped(delivery: Delivery) -> Health | None:
-    """Whether it is stopped, and how. One that is being tried again stays what it was until that ends."""
+    """Return the health of a stopped delivery, else None. A retried delivery keeps its health until it
+    ends."""
     failure = delivery.failure
     if failure is None or failure.cause == "superseded":
         return None

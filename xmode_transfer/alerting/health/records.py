@@ -1,4 +1,4 @@
-"""What is said of how customers fare."""
+"""Records of health."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -15,9 +15,9 @@ from xmode_transfer.model.source_scans import CheckSummary, LeftBehind, Look, Op
 class Health(StrEnum):
     """One word for a subscription, and for a customer: its worst subscription's. Gravest first."""
 
-    BROKEN = "broken"  # the configuration: nothing is delivered until we mend it
+    BROKEN = "broken"  # its configuration: nothing is delivered until the vendor fixes it
     BLOCKED = "blocked"  # a delivery waits for the customer
-    FAILING = "failing"  # a delivery failed; it is tried again
+    FAILING = "failing"  # a delivery failed; it is retried
     NO_SOURCE = "no-source"  # there is nothing to deliver, though there should be
     LATE = "late"  # there is something to deliver, and it should have been by now
     ATTENTION = "attention"  # deliveries work; what was delivered was changed, or a cleanup is refused
@@ -28,17 +28,17 @@ class Health(StrEnum):
 
 
 SOUND = frozenset({Health.DUE, Health.HEALTHY, Health.PENDING, Health.RETIRED})
-"""Nobody needs to act."""
+"""No action needed."""
 GRAVITY = tuple(Health)
 
 
 @dataclass(frozen=True, slots=True)
-class Trouble:
-    """What is wrong, who must act, since when, and what to do next.
+class Issue:
+    """What is wrong, who is responsible, since when, and how to fix it.
 
-    ``cause`` is a stable word for programs (docs/operations.md has a row for each). ``detail`` tells apart
-    what has one cause word and is mended apart: the feed of a source that is missing, what an access check
-    found.
+    ``cause`` is a stable word for programs (docs/operations.md has a row for each). ``detail`` separates
+    issues of one cause that are fixed separately: the feed of a missing source, the findings of an access
+    check.
     """
 
     cause: str
@@ -58,20 +58,20 @@ class SubscriptionHealth:
     """One customer's feed. ``due`` are labels of complete periods that wait to be delivered, oldest first;
     ``open`` the deliveries that were begun, oldest period first. ``fresh_until_at`` is the deadline of the
     next period that is expected (None for a drop folder, and before the first delivery). ``overdue`` is the
-    first period that should have been delivered by now, whatever else is said of the subscription.
-    ``not_attested`` counts deliveries that our signature does not vouch for."""
+    first period that should have been delivered by now, whatever its health.
+    ``not_attested`` counts deliveries without our signature."""
 
     customer: str
     feed: str
     health: Health
-    trouble: Trouble | None = None
+    issue: Issue | None = None
     last_delivered: Delivery | None = None
     open: tuple[OpenDelivery, ...] = ()
     due: tuple[str, ...] = ()
     due_count: int = 0
     look: Look | None = None
     fresh_until_at: datetime | None = None
-    overdue: Trouble | None = None
+    overdue: Issue | None = None
     not_attested: int = 0
 
     @property
@@ -81,16 +81,15 @@ class SubscriptionHealth:
 
 @dataclass(frozen=True, slots=True)
 class CustomerHealth:
-    """One customer. ``troubles`` are what keeps its deliveries from it, the gravest first; ``cares`` what
-    does not, and should be looked after all the same: what was delivered and was changed since, its access,
-    cleanups, and what is left in its bucket.
-    ``lifecycle_rule`` is one that frees these, where the bucket has none."""
+    """One customer. ``issues`` stop its deliveries, the most severe first. ``warnings`` do not, but need
+    attention: changed objects, access, cleanups, and orphaned uploads. ``lifecycle_rule`` deletes the latter,
+    where the bucket has no such rule."""
 
     customer: str
     company: str
     health: Health
-    troubles: tuple[Trouble, ...] = ()
-    cares: tuple[Trouble, ...] = ()
+    issues: tuple[Issue, ...] = ()
+    warnings: tuple[Issue, ...] = ()
     subscriptions: tuple[SubscriptionHealth, ...] = ()
     problems: tuple[str, ...] = ()
     capabilities: Capabilities = field(default_factory=Capabilities)
@@ -99,24 +98,24 @@ class CustomerHealth:
     lifecycle_rule: dict[str, Any] | None = None
 
     @property
-    def trouble(self) -> Trouble | None:
-        """The gravest."""
-        return self.troubles[0] if self.troubles else None
+    def issue(self) -> Issue | None:
+        """The most severe issue."""
+        return self.issues[0] if self.issues else None
 
     @property
-    def pressing(self) -> Trouble | None:
-        """The gravest, or the first care where deliveries work."""
-        return next(iter((*self.troubles, *self.cares)), None)
+    def pressing(self) -> Issue | None:
+        """The most severe issue, or the first warning where deliveries work."""
+        return next(iter((*self.issues, *self.warnings)), None)
 
 
 @dataclass(frozen=True, slots=True)
 class Assessment:
-    """How everybody fares at one moment, customers by name. ``cares`` concern the service as a whole;
+    """The health of all customers at one moment, by name. ``warnings`` concern the service as a whole;
     ``daemon`` is the one that ticked last, alive or not."""
 
     assessed_at: datetime
     customers: tuple[CustomerHealth, ...]
-    cares: tuple[Trouble, ...] = ()
+    warnings: tuple[Issue, ...] = ()
     ledger_free_bytes: int | None = None
     ledger_used_bytes: int = 0
     daemon: DaemonRecord | None = None
@@ -126,7 +125,7 @@ class Assessment:
 
     @property
     def counts(self) -> Mapping[Health, int]:
-        """How many customers fare how; every word is there."""
+        """Number of customers by health, including zeros."""
         counts = dict.fromkeys(Health, 0)
         for item in self.customers:
             counts[item.health] += 1
@@ -134,18 +133,18 @@ class Assessment:
 
     @property
     def sound(self) -> bool:
-        """Whether nobody needs to act."""
+        """True if no customer needs attention."""
         return all(item.health in SOUND for item in self.customers)
 
-    def all_troubles(self) -> Iterator[tuple[str, Trouble]]:
-        """Every trouble and care with its customer's name; the service's own with an empty one."""
-        for care in self.cares:
-            yield "", care
+    def all_issues(self) -> Iterator[tuple[str, Issue]]:
+        """Every issue and warning with its customer's name; the service's own with an empty one."""
+        for warning in self.warnings:
+            yield "", warning
         for item in self.customers:
-            for trouble in (*item.troubles, *item.cares):
-                yield item.customer, trouble
+            for issue in (*item.issues, *item.warnings):
+                yield item.customer, issue
 
 
 def worst(words: Iterable[Health]) -> Health:
-    """The gravest of them; healthy where there is none."""
+    """Return the most severe health; healthy if there is none."""
     return min(words, key=GRAVITY.index, default=Health.HEALTHY)

@@ -51,17 +51,17 @@ LEDGER_READABLE = Described("xmode_ledger_readable", "1 while the ledger can be 
 LEDGER_FREE = Described("xmode_ledger_free_bytes", "Room left on the ledger's disk.")
 LEDGER_USED = Described("xmode_ledger_used_bytes", "Room that the ledger takes.")
 CUSTOMERS = Described("xmode_customers", "Customers by health.", ("health",))
-TROUBLED = Described(
+UNHEALTHY = Described(
     "xmode_customers_unhealthy",
     "Customers whose deliveries do not work, by health and cause.",
     ("health", "cause", "responsible"),
 )
-CARES = Described(
+WARNINGS = Described(
     "xmode_customers_with_warnings",
     "Customers with a warning that stops no delivery yet, by cause.",
     ("cause", "responsible"),
 )
-SERVICE_TROUBLES = Described(
+SERVICE_ISSUES = Described(
     "xmode_service_issues", "1 for each issue of the service as a whole.", ("cause", "responsible")
 )
 ALERTS_OPEN = Described("xmode_alerts_open", "Open alerts by cause.", ("cause",))
@@ -138,7 +138,7 @@ FLEET_OLDEST = Described(
     "How long the longest queued customer has waited, without those that are suspended.",
 )
 FLEET_WORKERS = Described("xmode_fleet_workers", "Worker processes by state.", ("state",))
-FLEET_PLACES = Described("xmode_fleet_slots", "How many jobs the running workers can take at once.")
+FLEET_SLOTS = Described("xmode_fleet_slots", "How many jobs the running workers can take at once.")
 FLEET_BUSY = Described("xmode_fleet_slots_busy", "How many of these slots are in use.")
 FLEET_WAITING = Described(
     "xmode_fleet_jobs_stalled", "Jobs that make no progress and wait outside the workers' slots."

@@ -12,7 +12,7 @@ from xmode_transfer.web.metrics.catalogue import (
     FLEET_BUSY,
     FLEET_CUSTOMERS,
     FLEET_OLDEST,
-    FLEET_PLACES,
+    FLEET_SLOTS,
     FLEET_WAITING,
     FLEET_WORKERS,
     alone,
@@ -23,7 +23,7 @@ _WORKING, _TROUBLED, _STOPPING, _SILENT = "working", "troubled", "stopping", "si
 
 
 class FleetMetrics:
-    """What a fleet tells Prometheus."""
+    """Metrics of a fleet."""
 
     def __init__(self, queue: WorkQueue, clock: Clock) -> None:
         self._queue = queue
@@ -38,7 +38,7 @@ class FleetMetrics:
         states = Counter(entry.state for entry in entries)
         yield counted(FLEET_CUSTOMERS, {str(state): states[state] for state in JobState})
         now = self._clock.now()
-        # Who is suspended waits for a queue of its own, which may be slow.
+        # Suspended customers have their own queue, which may be slow.
         queued = [entry.since_at for entry in entries if entry.state is JobState.QUEUED and not entry.reason]
         yield alone(FLEET_OLDEST, max(0.0, (now - min(queued, default=now)).total_seconds()))
 
@@ -49,8 +49,8 @@ class FleetMetrics:
             FLEET_WORKERS, {state: states[state] for state in (_WORKING, _TROUBLED, _STOPPING, _SILENT)}
         )
         working = [worker for state, worker in known if state == _WORKING]
-        yield alone(FLEET_PLACES, sum(worker.places for worker in working))
-        # One that is being stopped still has its turns; those of a silent one are taken over.
+        yield alone(FLEET_SLOTS, sum(worker.places for worker in working))
+        # A stopping worker keeps its jobs; those of a silent one are taken over.
         living = [worker for state, worker in known if state != _SILENT]
         yield alone(FLEET_BUSY, sum(worker.busy for worker in living))
         yield alone(FLEET_WAITING, sum(worker.waiting for worker in living))

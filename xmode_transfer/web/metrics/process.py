@@ -9,9 +9,9 @@ from prometheus_client.core import Metric
 from prometheus_client.registry import Collector
 
 from xmode_transfer.model.jobs import JobState
-from xmode_transfer.web.board import Board
 from xmode_transfer.web.metrics import catalogue as of
 from xmode_transfer.web.metrics.catalogue import alone, counted
+from xmode_transfer.web.status_view import StatusView
 
 
 class Counters:
@@ -53,23 +53,23 @@ class Counters:
 class Process(Collector):
     """This process, from memory: asked anew at each scrape."""
 
-    def __init__(self, board: Board | None, counters: Counters | None) -> None:
-        self._board = board
+    def __init__(self, status_view: StatusView | None, counters: Counters | None) -> None:
+        self._status_view = status_view
         self._counters = counters
 
     def collect(self) -> Iterator[Metric]:
         yield counted(of.BUILD_INFO, {version("xmode-transfer"): 1})
         if self._counters is not None:
             yield from self._counters.collect()
-        if self._board is None:
+        if self._status_view is None:
             return
-        pulse = self._board.pulse()
-        yield alone(of.STARTED, pulse.started_at.timestamp())
-        yield alone(of.TICKED, pulse.ticked_at.timestamp())
-        yield alone(of.STOPPING, pulse.stopping)
-        yield alone(of.WORKERS, pulse.workers)
-        yield alone(of.BUSY, pulse.busy)
-        yield alone(of.CONFIGURATION_LOADED, pulse.configuration_loaded_at.timestamp())
-        yield alone(of.CONFIGURATION_PROBLEMS, len(pulse.configuration_problems))
-        standing = Counter(str(turn.state) for turn in self._board.turns())
-        yield counted(of.TURNS, {str(state): standing[state] for state in JobState})
+        status = self._status_view.status()
+        yield alone(of.STARTED, status.started_at.timestamp())
+        yield alone(of.TICKED, status.ticked_at.timestamp())
+        yield alone(of.STOPPING, status.stopping)
+        yield alone(of.WORKERS, status.workers)
+        yield alone(of.BUSY, status.busy)
+        yield alone(of.CONFIGURATION_LOADED, status.configuration_loaded_at.timestamp())
+        yield alone(of.CONFIGURATION_PROBLEMS, len(status.configuration_problems))
+        states = Counter(str(entry.state) for entry in self._status_view.jobs())
+        yield counted(of.TURNS, {str(state): states[state] for state in JobState})

@@ -1,4 +1,4 @@
-// Keeps the page up to date, and lets "/" lead to the search. Without it everything works, only not by itself.
+// Refreshes the page, and focuses the search on "/". Without this script the page reloads every minute.
 "use strict";
 
 const EVERY_MS = 10_000;
@@ -12,7 +12,7 @@ button.hidden = false;
 button.addEventListener("click", () => {
   paused = !paused;
   button.setAttribute("aria-pressed", String(paused));
-  button.textContent = paused ? "Go on updating" : "Pause updates";
+  button.textContent = paused ? "Resume updates" : "Pause updates";
   if (!paused) refresh();
 });
 

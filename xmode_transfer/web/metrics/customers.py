@@ -1,4 +1,4 @@
-"""How everybody fares, by the one evaluator, for a scrape."""
+"""Metrics of customers, from one assessment."""
 
 import threading
 from collections import Counter
@@ -22,39 +22,39 @@ from xmode_transfer.web.metrics.catalogue import Described, alone, counted, labe
 from xmode_transfer.web.metrics.fleet import FleetMetrics
 
 KEPT_SECONDS = 5.0
-"""Several servers that scrape at the same time share one evaluation."""
+"""How long an assessment is cached, so that several Prometheus servers share it."""
 
 
-class Everybody:
-    """All that comes from the ledger, rendered once for each evaluation."""
+class CustomerMetrics:
+    """All metrics from the ledger, rendered once per assessment."""
 
     def __init__(
         self,
         assessment: Callable[[], Assessment],
         clock: Clock,
         open_alerts: Callable[[], Iterable[str]] | None,
-        round_: FleetMetrics | None,
+        fleet: FleetMetrics | None,
     ) -> None:
         self._assessment = assessment
         self._clock = clock
         self._open_alerts = open_alerts
-        self._round = round_
-        self._turn = threading.Lock()
+        self._fleet = fleet
+        self._lock = threading.Lock()
         self._kept: tuple[float, bytes] | None = None
 
     def render(self) -> bytes:
-        with self._turn:
+        with self._lock:
             now = self._clock.monotonic()
             if self._kept is None or now - self._kept[0] >= KEPT_SECONDS:
-                said = self._rendered()
-                self._kept = self._clock.monotonic(), said
+                text = self._rendered()
+                self._kept = self._clock.monotonic(), text
             return self._kept[1]
 
     def _rendered(self) -> bytes:
         try:
             found = self._assessment()
             alerts = Counter(self._open_alerts()) if self._open_alerts is not None else None
-            fleet = list(self._round.collect()) if self._round is not None else []
+            fleet = list(self._fleet.collect()) if self._fleet is not None else []
         except XmodeError as error:
             telemetry.warn(Event.METRICS_INCOMPLETE, **error.log_context())
             return _text([alone(of.LEDGER_READABLE, 0)])
@@ -70,17 +70,20 @@ def _together(found: Assessment) -> Iterator[Metric]:
         yield alone(of.LEDGER_FREE, found.ledger_free_bytes)
     yield alone(of.LEDGER_USED, found.ledger_used_bytes)
     yield counted(of.CUSTOMERS, {str(word): count for word, count in found.counts.items()})
-    troubled: set[tuple[str, tuple[str, ...]]] = set()
-    cares: set[tuple[str, tuple[str, ...]]] = set()
+    unhealthy: set[tuple[str, tuple[str, ...]]] = set()
+    warnings: set[tuple[str, tuple[str, ...]]] = set()
     for item in found.customers:
-        words = {id(part.trouble): part.health for part in item.subscriptions}
-        for trouble in item.troubles:
-            word = words.get(id(trouble), item.health)
-            troubled.add((item.customer, (str(word), trouble.cause, str(trouble.responsible))))
-        cares |= {(item.customer, (care.cause, str(care.responsible))) for care in item.cares}
-    yield labelled(of.TROUBLED, Counter(labels for _, labels in troubled))
-    yield labelled(of.CARES, Counter(labels for _, labels in cares))
-    yield labelled(of.SERVICE_TROUBLES, {(care.cause, str(care.responsible)): 1 for care in found.cares})
+        words = {id(part.issue): part.health for part in item.subscriptions}
+        for issue in item.issues:
+            word = words.get(id(issue), item.health)
+            unhealthy.add((item.customer, (str(word), issue.cause, str(issue.responsible))))
+        for warning in item.warnings:
+            warnings.add((item.customer, (warning.cause, str(warning.responsible))))
+    yield labelled(of.UNHEALTHY, Counter(labels for _, labels in unhealthy))
+    yield labelled(of.WARNINGS, Counter(labels for _, labels in warnings))
+    yield labelled(
+        of.SERVICE_ISSUES, {(warning.cause, str(warning.responsible)): 1 for warning in found.warnings}
+    )
     yield alone(of.LEFT_BEHIND, sum(item.left_behind.bytes for item in found.customers if item.left_behind))
     parts = [part for item in found.customers for part in item.subscriptions]
     yield alone(of.BACKLOG, sum(left_of(part) for part in parts))
