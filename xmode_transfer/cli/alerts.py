@@ -19,7 +19,7 @@ def command() -> None:
     """List alerts, one for each cause, or test the channels.
 
     \b
-    xmode-transfer alerts list     what is open, since when, who must act, who was notified
+    xmode-transfer alerts list     show open alerts, since when, who is responsible, who was notified
     xmode-transfer alerts test     send a test message to every channel
     """
 
@@ -31,7 +31,7 @@ def command() -> None:
 def list_(shell: Shell, everything: bool, as_json: bool) -> int:
     """List open alerts. Reads the ledger only.
 
-    What is wrong is listed as open even if no daemon runs that would notify anybody.
+    Lists open alerts even if no daemon runs to send notifications.
     """
     from xmode_transfer.alerting import watch
     from xmode_transfer.service import assembly
@@ -55,10 +55,10 @@ def list_(shell: Shell, everything: bool, as_json: bool) -> int:
 @opening.json_option
 @click.pass_obj
 def test(shell: Shell, name: str | None, as_json: bool) -> int:
-    """Send a test message to each channel and show its answer.
+    """Send a test message to each channel and show its response.
 
-    Ignores the channel's responsible and quiet hours. A channel with states (a pager) gets a resolution right
-    after. Exit code 3: a channel did not take the message.
+    Ignores the channel's `responsible` filter and quiet hours. A channel with states (a pager) then gets a
+    resolution. Exit code 3: a channel did not accept the message.
     """
     from xmode_transfer.alerting import channels as notify
     from xmode_transfer.alerting import watch

@@ -25,14 +25,15 @@ Answer = AccessReport | XmodeError
 
 @click.command(name="check-access")
 @opening.one_customer_option
-@click.option("--deep", is_flag=True, help="Look for more rights that the role should not have.")
+@click.option("--deep", is_flag=True, help="Test for more rights that the role should not have.")
 @opening.json_option
 @click.pass_obj
 def command(shell: Shell, name: str | None, deep: bool, as_json: bool) -> int:
-    """Test every right of a customer's role by doing the real thing, and report what to fix.
+    """Test every right of a customer's role with real requests, and report what to fix.
 
-    Without --customer it tests all but retired customers. Writes objects below `<prefix>_xmode-check/`,
-    removes them again, and touches nothing else. Also tries wrong external IDs, and none.
+    Without --customer, tests all customers except retired ones. Writes objects below
+    `<prefix>_xmode-check/`, deletes them again, and touches nothing else. Also tries wrong external IDs, and
+    none.
 
     \b
     xmode-transfer check-access --customer acme

@@ -38,7 +38,7 @@ _STAYS = {
 @opening.customer_option
 @opening.feed_option
 @click.option(
-    "--dry-run", is_flag=True, help="Show what would be removed, and why; remove and record nothing."
+    "--dry-run", is_flag=True, help="Show what would be deleted and why; delete and record nothing."
 )
 @click.option(
     "--confirm", is_flag=True, help="Allow a customer's first cleanup, or more than retention.caps allow."
@@ -57,10 +57,10 @@ def command(
 ) -> int:
     """Delete objects that have expired under a customer's retention policy.
 
-    Only objects that we delivered and that nobody has changed since are deleted. Without `retention` in the
-    customer's file nothing expires. The newest complete delivery of a feed stays, as does what is held
-    (`hold`) or being corrected. A manifest is deleted before its objects. The first cleanup of a customer,
-    and one beyond `retention.caps`, removes nothing without --confirm.
+    Deletes only objects that we delivered and that have not changed since. Without `retention` in the
+    customer's file nothing expires. Keeps the newest complete delivery of each feed, and deliveries that are
+    held (`hold`) or being corrected. Deletes a manifest before its objects. A customer's first cleanup, and
+    one beyond `retention.caps`, deletes nothing without --confirm.
 
     \b
     xmode-transfer cleanup --customer acme --dry-run
@@ -68,7 +68,7 @@ def command(
     xmode-transfer cleanup --customer acme --feed us-daily --json
     """
     if dry_run and confirm:
-        raise click.UsageError("--dry-run removes nothing, so there is nothing to --confirm: use either")
+        raise click.UsageError("use either --dry-run or --confirm: a dry run deletes nothing")
     configuration = shell.configuration()
     with shell.opened(configuration, as_json=as_json) as opened:
         outcome = cleanup(

@@ -23,7 +23,7 @@ def command() -> None:
 @opening.json_option
 @click.pass_obj
 def check(shell: Shell, as_json: bool) -> int:
-    """Read every file and list every mistake with its line. Contacts nobody, writes nothing.
+    """Read every file and list every mistake with its line. Works offline and writes nothing.
 
     Exit codes: 0 no mistakes; 2 mistakes.
     """
@@ -37,7 +37,7 @@ def check(shell: Shell, as_json: bool) -> int:
 
 @command.command()
 @click.option(
-    "--check", "only_check", is_flag=True, help="Write nothing; exit with 2 if a schema is not current."
+    "--check", "only_check", is_flag=True, help="Write nothing; exit with 2 if a schema is out of date."
 )
 @opening.json_option
 @click.pass_obj

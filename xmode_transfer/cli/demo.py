@@ -43,17 +43,17 @@ class DemoFailed(XmodeError):
 
 
 @click.command()
-@click.option("--keep", is_flag=True, help="Leave the local AWS up, and the daemon with its page.")
-@click.option("--stop", is_flag=True, help="End and remove what --keep has left up.")
-@click.option("--plain", is_flag=True, help="No colours and no progress bars.")
+@click.option("--keep", is_flag=True, help="Keep the local AWS, the daemon and its page running.")
+@click.option("--stop", is_flag=True, help="Stop and remove what --keep left running.")
+@click.option("--plain", is_flag=True, help="Show no colours and no progress bars.")
 def command(keep: bool, stop: bool, plain: bool) -> int:
-    """See a whole delivery in two minutes, without an AWS account.
+    """Run a complete delivery in two minutes, without an AWS account.
 
-    Starts a local AWS with three customers, delivers real data to two of them, shows what they receive, and
-    what is said when the third has made a mistake. Writes to .demo and .sandbox in this directory only.
+    Starts a local AWS with three customers, delivers real data to two of them, and shows what they receive.
+    The third has made a mistake, and you see the error. Writes only to .demo and .sandbox in this directory.
 
-    With --keep it stays up, a daemon goes on delivering, and the last line is the address of its status page.
-    A demo that is still up is ended first.
+    With --keep, everything stays up, a daemon continues to deliver, and the last line is the address of its
+    status page. A demo that still runs is stopped first.
 
     \b
     xmode-transfer demo

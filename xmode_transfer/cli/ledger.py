@@ -41,7 +41,7 @@ def command() -> None:
 def backup(shell: Shell, file: Path, force: bool, as_json: bool) -> int:
     """Back up the ledger to FILE while the service runs. Use pg_dump for a ledger on PostgreSQL.
 
-    The backup is one file, readable by its owner only, and gets its name only after it was checked.
+    The backup is one file that only its owner can read. It gets its name after it has been checked.
     """
     from xmode_transfer.ledger import files
 
@@ -58,8 +58,8 @@ def backup(shell: Shell, file: Path, force: bool, as_json: bool) -> int:
 def restore(shell: Shell, file: Path, as_json: bool) -> int:
     """Replace the ledger with the backup FILE, and keep the old one beside it.
 
-    Stop the service first: while a process holds a lease, nothing is replaced. What was delivered after the
-    backup is in the customers' buckets, and `list --adopt` recovers it (docs/operations.md).
+    Stop the service first: nothing is replaced while a process holds a lease. Deliveries made after the
+    backup are in the customers' buckets; `list --adopt` recovers them (docs/operations.md).
     """
     from xmode_transfer.ledger import files
     from xmode_transfer.telemetry.clock import SystemClock
@@ -77,7 +77,7 @@ def restore(shell: Shell, file: Path, as_json: bool) -> int:
 def check(shell: Shell, file: Path | None, as_json: bool) -> int:
     """Check the ledger, or a backup in FILE: the database, the schema's version and our own rules.
 
-    Reads everything and changes nothing, while the service runs.
+    Reads everything and changes nothing. The service may run.
     """
     from xmode_transfer.ledger import files
 
@@ -91,7 +91,7 @@ def check(shell: Shell, file: Path | None, as_json: bool) -> int:
 
 @command.command()
 @click.argument("target")
-@click.option("--dry-run", is_flag=True, help="Check whether it can be done; write nothing.")
+@click.option("--dry-run", is_flag=True, help="Check whether the copy is possible; write nothing.")
 @click.option("--keep", is_flag=True, help="Keep the old ledger in use: the copy is a trial.")
 @opening.json_option
 @click.pass_obj
@@ -99,12 +99,12 @@ def copy(shell: Shell, target: str, dry_run: bool, keep: bool, as_json: bool) ->
     """Copy the ledger into an empty database at TARGET, such as PostgreSQL, and compare both.
 
     TARGET is a URL, or env:NAME or file:PATH with one, to keep a password off the command line. Stop the
-    service first: while a process works with the ledger, nothing is copied. The old ledger is then marked as
-    moved, so that nobody uses it by mistake. Write TARGET into service.yaml.
+    service first: nothing is copied while a process uses the ledger. Afterwards, the old ledger is marked as
+    moved, so that nobody uses it by mistake. Then write TARGET into service.yaml.
 
     \b
-    Exit codes: 0 copied; 2 TARGET is no URL, or not empty; 3 a database cannot be used, or the ledger is not
-    sound; 5 a process works with the ledger; 130 interrupted. Unless it is 0, TARGET is as it was.
+    Exit codes: 0 copied; 2 TARGET is not a URL, or not empty; 3 a database is unusable, or the ledger is
+    inconsistent; 5 a process uses the ledger; 130 interrupted. Unless the code is 0, TARGET is unchanged.
     """
     from xmode_transfer.config.secrets import ledger_url
     from xmode_transfer.ledger import copying
@@ -124,7 +124,7 @@ def copy(shell: Shell, target: str, dry_run: bool, keep: bool, as_json: bool) ->
                 told=told,
             )
     except KeyboardInterrupt:
-        raise Interrupted("interrupted: nothing was copied, and TARGET is as it was") from None
+        raise Interrupted("interrupted: nothing was copied, and TARGET is unchanged") from None
     seconds = time.monotonic() - started
     if as_json:
         terminal.answer(_moved_document(moved, _line(place), seconds, dry_run=dry_run, keep=keep))

@@ -28,9 +28,9 @@ _INDENT = 10
 @opening.customer_option
 @opening.feed_option
 @opening.period_option
-@click.option("--summary", is_flag=True, help="Show only the sums of each feed and period, not every key.")
-@click.option("--adopt", is_flag=True, help="Record in a lost ledger what our manifests list.")
-@click.option("--dry-run", is_flag=True, help="With --adopt: prove everything, record nothing.")
+@click.option("--summary", is_flag=True, help="Show totals for each feed and period instead of every key.")
+@click.option("--adopt", is_flag=True, help="Recover a lost ledger from our manifests.")
+@click.option("--dry-run", is_flag=True, help="With --adopt: verify everything, record nothing.")
 @opening.by_option
 @opening.json_option
 @click.pass_obj
@@ -47,12 +47,12 @@ def command(
 ) -> int:
     """List a customer's destination and compare it with the ledger. Reads only.
 
-    Each key is ours (as delivered, by size and ETag), a manifest or a notice of ours, changed since, missing,
-    superseded (of a revision that was never published), foreign (below our prefix, not put by us), or
-    elsewhere (delivered below another prefix than today's). `verify` proves more.
+    Each key is ours (as delivered, by size and ETag), a manifest or notice of ours, changed since, missing,
+    superseded (of a revision that was never published), foreign (below our prefix, not written by us), or
+    elsewhere (delivered to another prefix than the current one). `verify` checks more.
 
-    --adopt recovers a lost ledger (docs/operations.md): it records each delivery that only its manifest
-    knows, after it has proven size, checksum and mark of every object.
+    --adopt recovers a lost ledger (docs/operations.md): it verifies the size, checksum and mark of every
+    object that a manifest lists, and records the deliveries that the ledger lacks.
 
     \b
     xmode-transfer list --customer acme --summary

@@ -16,19 +16,19 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.option("--company", metavar="NAME", default="", help="Name of the company, as people write it.")
+@click.option("--company", metavar="NAME", default="", help="Company name, as people write it.")
 @click.option("--account", metavar="A", default="", help="Its AWS account, 12 digits.")
 @click.option("--bucket", metavar="B", default="", help="Its bucket.")
-@click.option("--feed", "-f", "feeds", metavar="F", multiple=True, help="A feed to deliver; at least one.")
-@click.option("--name", metavar="C", default=None, help="Its short name. [default: from the company's name]")
+@click.option("--feed", "-f", "feeds", metavar="F", multiple=True, help="Feed to deliver; repeatable, at least one.")
+@click.option("--name", metavar="C", default=None, help="Short name. [default: from the company's name]")
 @click.option(
     "--prefix",
     metavar="P",
     default="xmode/",
     show_default=True,
-    help='Prefix to deliver below; "" for the whole bucket.',
+    help='Prefix to deliver to; "" for the whole bucket.',
 )
-@click.option("--region", metavar="R", default=None, help="The bucket's region. [default: learnt from AWS]")
+@click.option("--region", metavar="R", default=None, help="The bucket's region. [default: detected]")
 @click.option("--role-name", metavar="R", default="XMode", show_default=True, help="Name of its role.")
 @click.option(
     "--kms-key", "kms_key_arn", metavar="ARN", default=None, help="KMS key that its bucket encrypts with."
@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     help="New directory for the customer's setup kit.",
 )
 @click.option("--confirm", metavar="C", default=None, help="Check this customer's access and activate it.")
-@click.option("--force", is_flag=True, help="With --confirm: activate it whatever was found. Needs --reason.")
+@click.option("--force", is_flag=True, help="With --confirm: activate it despite findings. Needs --reason.")
 @click.option("--reason", metavar="TEXT", default=None, help="With --force: the reason, for the log.")
 @opening.json_option
 @click.pass_context
@@ -55,8 +55,9 @@ def command(ctx: click.Context, /, out: Path | None, confirm: str | None, as_jso
     """Onboard a customer: validate the sign-up, write customers/NAME.yaml (pending) and a setup kit.
 
     The kit has instructions to read and to print, the policies, a script, a CloudFormation template and a
-    Terraform module, all filled in. Send it; when the customer is done, --confirm checks its access and
-    activates it, unless somebody must act first. A role that works without the external ID is refused.
+    Terraform module, all filled in. Send it to the customer. When the customer is done, --confirm checks its
+    access and activates it, unless something must be fixed first. It refuses a role that works without the
+    external ID.
 
     \b
     xmode-transfer onboard --company "Acme Corp" --account 111122223333 --bucket acme-data \\

@@ -38,10 +38,10 @@ feed_option = click.option("--feed", "-f", metavar="F", help="Only this feed.")
 period_option = click.option(
     "--period", "-p", metavar="P", help="Only this period: 2026-11-22, 2026-11-22T05, 2026-W47 or 2026-11."
 )
-since_option = click.option("--since", metavar="P", help="From this period on.")
-until_option = click.option("--until", metavar="P", help="Up to and including this period.")
+since_option = click.option("--since", metavar="P", help="Only from this period on.")
+until_option = click.option("--until", metavar="P", help="Only up to and including this period.")
 by_option = click.option(
-    "--by", metavar="NAME", help="Who asks for it, for the record. Default: your user name."
+    "--by", metavar="NAME", help="Name to record as the requester. Default: your user name."
 )
 
 

@@ -42,7 +42,7 @@ _VERDICTS = {
 
 @click.group()
 def command() -> None:
-    """Print the policies that a customer needs, or lint those that it has. Contacts nobody."""
+    """Print the policies that a customer needs, or lint those that it has. Works offline."""
 
 
 # --- print ---------------------------------------------------------------------------------------------
@@ -55,12 +55,12 @@ def command() -> None:
     type=click.Choice(["trust", "permission", "session"]),
     default="permission",
     show_default=True,
-    help="Who may assume the role, what it may do, or what we narrow our own sessions to.",
+    help="trust: who may assume the role; permission: what it may do; session: limits of our sessions.",
 )
 @click.option(
     "--corrected",
     is_flag=True,
-    help="Print the policy that we recommend, not the setup guide's: below the prefix, parts, KMS.",
+    help="Print the recommended policy, not the setup guide's: below the prefix, parts, KMS.",
 )
 @click.option(
     "--step",
@@ -134,7 +134,7 @@ def _document_of(
     "--kind",
     type=click.Choice([str(kind) for kind in Kind]),
     default=None,
-    help="Kind of the documents. Default: by their content.",
+    help="Kind of all documents. Default: detected.",
 )
 @opening.json_option
 @click.pass_obj
@@ -151,10 +151,10 @@ def lint_(
     kind: str | None,
     as_json: bool,
 ) -> int:
-    """Lint trust, permission, bucket and key policies that a customer pasted; `-` reads stdin.
+    """Lint trust, permission, bucket and key policies that a customer sent; `-` reads stdin.
 
-    Files of one customer are judged together. Accepts what the AWS CLI prints around a document, and the
-    guide's own command lines. Values that you do not give are taken from the documents.
+    Evaluates the files together, as one customer's. Accepts what the AWS CLI prints around a document, and
+    the guide's own command lines. Takes the values that you omit from the documents.
 
     Exit codes: 0 nothing to fix (warnings allowed); 4 the customer must fix something; 2 a file cannot be
     read.

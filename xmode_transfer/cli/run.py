@@ -28,14 +28,14 @@ _ACTIONS = {"upload": "to upload", "skip": "to skip", "conflict": "in conflict"}
 @click.command()
 @click.option("--customer", "-c", "name", metavar="C", help="The customer to deliver to.")
 @click.option(
-    "--all", "everyone", is_flag=True, help="Every active customer; a failure does not stop the rest."
+    "--all", "everyone", is_flag=True, help="Deliver to every active customer; a failure does not stop the others."
 )
 @opening.feed_option
 @opening.period_option
-@click.option("--since", metavar="P", help="From this period on, also outside the look-back window.")
+@click.option("--since", metavar="P", help="Only from this period on, even outside the look-back window.")
 @opening.until_option
 @click.option(
-    "--dry-run", is_flag=True, help="Show the plan with its reasons; write nothing, contact nobody."
+    "--dry-run", is_flag=True, help="Show the plan with its reasons; write nothing and contact nobody."
 )
 @opening.json_option
 @click.pass_obj
@@ -52,8 +52,8 @@ def command(
 ) -> int:
     """Deliver everything that is due: periods complete at the source and not delivered yet, oldest first.
 
-    A second run uploads nothing. A run that was stopped or killed resumes where it was. Periods that you name
-    are checked even if they were delivered before; changes are delivered as a new revision.
+    A second run uploads nothing. A stopped or killed run resumes where it left off. Periods that you name are
+    checked even if they were delivered before; changes are delivered as a new revision.
 
     \b
     xmode-transfer run --customer acme

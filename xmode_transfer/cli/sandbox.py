@@ -72,17 +72,17 @@ home_option = click.option(
     "customers",
     type=CustomerChoice(),
     multiple=True,
-    help="Set up this customer; repeatable. Default: acme and globex, both by the guide.",
+    help="Customer to set up; repeatable. Default: acme and globex, both by the guide.",
 )
 @click.option(
-    "--detach", is_flag=True, help="Keep it running; stop it with `xmode-transfer sandbox stop ID`."
+    "--detach", is_flag=True, help="Run in the background; stop it with `xmode-transfer sandbox stop ID`."
 )
 @click.option(
     "--write-config",
     "config",
     type=opening.DIRECTORY,
     metavar="DIR",
-    help="Write a configuration for its customers into DIR, new or empty.",
+    help="Write a configuration for its customers to DIR, which must be new or empty.",
 )
 @home_option
 @opening.json_option
@@ -97,21 +97,21 @@ def command(
 ) -> None:
     """Start a local AWS, with customers whose roles follow the setup guide.
 
-    Listens on 127.0.0.1 only, enforces IAM policies, and forgets everything when it stops. Runs until Ctrl-C.
+    Listens only on 127.0.0.1, enforces IAM policies, and forgets everything when it stops. Runs until Ctrl-C.
 
     \b
-    A customer's variant is how its side is set up:
+    A variant is how a customer has set up its side:
       guide              the guide's two policies, to the letter (the default)
       abort-granted      the corrected policy of `xmode-transfer policy print`
       prefix-only        list and objects below the prefix only
       no-acl-condition   the guide's policy without its ACL condition
       kms-bucket         the bucket encrypts with the customer's own KMS key
       versioned          the bucket keeps every version
-      no-role            the role was never made
-      wrong-external-id  the role wants another external ID
+      no-role            the role does not exist
+      wrong-external-id  the role requires another external ID
 
     \b
-    xmode-transfer sandbox --write-config try    then elsewhere: eval "$(xmode-transfer sandbox env)"
+    xmode-transfer sandbox --write-config try    then in another shell: eval "$(xmode-transfer sandbox env)"
     xmode-transfer sandbox --detach --customer acme --customer initech=no-role
     """
     if context.invoked_subcommand is not None:
@@ -126,7 +126,7 @@ def command(
 @home_option
 @opening.json_option
 def list_command(home: Path, as_json: bool) -> None:
-    """List sandboxes, running or left over."""
+    """List running and ended sandboxes."""
     from xmode_transfer.sandbox import server
 
     found = [(sandbox, server.is_running(sandbox)) for sandbox in server.find_all(home)]
@@ -145,7 +145,7 @@ def list_command(home: Path, as_json: bool) -> None:
 
 @command.command("stop")
 @click.argument("sandbox_ids", nargs=-1, metavar="[ID]...")
-@click.option("--all", "every", is_flag=True, help="All of them.")
+@click.option("--all", "every", is_flag=True, help="Stop all sandboxes.")
 @home_option
 @opening.json_option
 def stop_command(sandbox_ids: tuple[str, ...], every: bool, home: Path, as_json: bool) -> None:
@@ -172,7 +172,7 @@ def stop_command(sandbox_ids: tuple[str, ...], every: bool, home: Path, as_json:
 @home_option
 @opening.json_option
 def env_command(sandbox_id: str | None, home: Path, as_json: bool) -> None:
-    """Print the variables that make a shell the vendor in a sandbox. Omit ID if one sandbox runs.
+    """Print the variables with which a shell acts as the vendor in a sandbox. Omit ID if only one runs.
 
     \b
     eval "$(xmode-transfer sandbox env)"

@@ -26,10 +26,10 @@ _LOOK_AGAIN_SECONDS = 60
 @click.command()
 @opening.one_customer_option
 @click.option("--all", "everybody", is_flag=True, help="Include healthy customers.")
-@click.option("--look/--no-look", default=None, help="Scan the sources first, or do not (see below).")
-@click.option("--watch", is_flag=True, help="Refresh on the whole screen until Ctrl-C.")
+@click.option("--look/--no-look", default=None, help="Scan the sources first, or never (see above).")
+@click.option("--watch", is_flag=True, help="Refresh the whole screen until Ctrl-C.")
 @click.option(
-    "--every", type=click.IntRange(1, 3600), default=5, show_default=True, help="Seconds, with --watch."
+    "--every", type=click.IntRange(1, 3600), default=5, show_default=True, help="With --watch: seconds between refreshes."
 )
 @opening.json_option
 @click.pass_obj
@@ -42,16 +42,16 @@ def command(
     every: int,
     as_json: bool,
 ) -> int:
-    """Show health, recent deliveries and pending work for each customer, what needs attention first.
+    """Show health, recent deliveries and pending work; customers that need attention come first.
 
     \b
     xmode-transfer status
-    xmode-transfer status --customer acme        show all of one customer
+    xmode-transfer status --customer acme        show everything about one customer
     xmode-transfer status --watch
 
-    Reads the ledger only, so it works when AWS does not. What is due is known from the last scan of the
-    sources, by the daemon or a run. If no daemon is alive, status scans the sources itself; --no-look never
-    scans, --look always does. If the ledger is read-only, the result is shown and not recorded.
+    Reads only the ledger, so it works when AWS does not. Pending work comes from the last source scan, by
+    the daemon or a run. If no daemon is alive, status scans the sources itself; --no-look never scans,
+    --look always does. With a read-only ledger, it shows the result of the scan and does not record it.
     """
     from xmode_transfer.service import assembly
 

@@ -37,18 +37,18 @@ _SHOWN_LEFT = 20
 @opening.period_option
 @opening.since_option
 @opening.until_option
-@click.option("--deep", is_flag=True, help="Read every object back too, within the bandwidth limits.")
+@click.option("--deep", is_flag=True, help="Also read every object back, within the bandwidth limits.")
 @click.option(
     "--sample", metavar="N", type=click.IntRange(0), help="Check the ACLs of N keys. Default: 1000."
 )
 @click.option("--all", "every_acl", is_flag=True, help="Check the ACL of every key.")
-@click.option("--repair", is_flag=True, help="Deliver again what is missing, if the source has it unchanged.")
+@click.option("--repair", is_flag=True, help="Deliver missing objects again, if the source has them unchanged.")
 @opening.by_option
-@click.option("--receipt", metavar="FILE", type=FILE, help="Write a signed receipt; or check one.")
+@click.option("--receipt", metavar="FILE", type=FILE, help="Write a signed receipt, or check one.")
 @click.option(
-    "--public-key", "public_keys", metavar="FILE", type=FILE, multiple=True, help="Public key to check with."
+    "--public-key", "public_keys", metavar="FILE", type=FILE, multiple=True, help="Public key to check a receipt with."
 )
-@click.option("--new-key", metavar="FILE", type=FILE, help="Make a key that signs receipts, and FILE.pub.")
+@click.option("--new-key", metavar="FILE", type=FILE, help="Create a key that signs receipts, and FILE.pub.")
 @opening.json_option
 @click.pass_obj
 def command(
@@ -68,12 +68,12 @@ def command(
     new_key: Path | None,
     as_json: bool,
 ) -> int:
-    """Prove what was delivered: compare every key (size, S3's checksum, the owner's full control) and every
-    manifest with the ledger. Names what was deleted, altered or given other rights, and who must act.
+    """Verify deliveries: compare every key (size, S3's checksum, the owner's full control) and every manifest
+    with the ledger. Reports what was deleted or altered or has other rights, and who is responsible.
 
-    --deep reads the bytes back too. --repair delivers again what somebody has deleted; it overwrites nothing.
-    --receipt writes a signed file of what was found; without --customer it checks such a file, offline, with
-    our public key alone (docs/verify.md).
+    --deep also reads the bytes back. --repair delivers deleted objects again; it overwrites nothing.
+    --receipt writes a signed record of the result; without --customer it checks such a file, offline, with
+    only our public key (docs/verify.md).
 
     \b
     xmode-transfer verify --customer acme
