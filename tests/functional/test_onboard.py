@@ -228,7 +228,7 @@ def test_a_role_that_works_without_the_external_id_is_refused_and_an_override_is
     answer = shop.run("onboard", "--confirm", "new")
     assert answer.code == 4
     assert "external_id_not_required" in answer.out
-    assert "new stays pending, because of external_id_not_required" in answer.out
+    assert "new remains pending, because of external_id_not_required" in answer.out
     assert state_of(shop) == "pending"
 
     for incomplete in (["--force"], ["--reason", "why"]):
@@ -346,9 +346,9 @@ def test_an_incomplete_sign_up_says_what_to_select(shop: Project, tmp_path: Path
 
 def test_the_options_of_the_two_halves_do_not_mix(shop: Project) -> None:
     for arguments, told in (
-        (["--confirm", "acme", "--company", "Acme"], "--confirm goes without --company"),
-        (["--company", "Acme", "--force"], "go with --confirm"),
-        (["--company", "Acme"], "say with --out"),
+        (["--confirm", "acme", "--company", "Acme"], "--confirm takes no --company"),
+        (["--company", "Acme", "--force"], "require --confirm"),
+        (["--company", "Acme"], "--out is required"),
     ):
         answer = shop.run("onboard", *arguments)
         assert answer.code == 2

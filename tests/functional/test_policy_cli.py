@@ -84,7 +84,7 @@ def test_who_is_not_there_is_told(directory: Path) -> None:
     assert "customers: acme, globex" in run(directory, "print", "--customer", "acne").stderr
     answer = run(directory, "print", "--customer", "acme", "--step", "list")
     assert answer.returncode == 2
-    assert "--step goes with --kind session" in answer.stderr
+    assert "--step requires --kind session" in answer.stderr
 
 
 # --- lint ----------------------------------------------------------------------------------------------
@@ -145,7 +145,7 @@ def test_the_kind_may_be_told(directory: Path, tmp_path: Path) -> None:
     ("arguments", "given", "told"),
     [
         (["no-such-file.json"], b"", "no-such-file.json cannot be read: No such file or directory"),
-        (["-"], b"\xff\xfe\x00", "is no text in UTF-8"),
+        (["-"], b"\xff\xfe\x00", "is not UTF-8 text"),
         (["-", "--customer", "acme", "--bucket", "acme-data"], b"{}", "leave out --bucket"),
         (["-", "--account", "1111"], b"{}", "--account: '1111' is no AWS account ID"),
         (["-", "--prefix", "xmode"], b"{}", "did you mean xmode/?"),

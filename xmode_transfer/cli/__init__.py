@@ -129,7 +129,7 @@ def _called(color: bool | None) -> int:
         terminal.show_usage(error, as_json=as_json)
         return 2
     except (click.Abort, KeyboardInterrupt):
-        click.echo("interrupted; what was done is recorded", err=True)
+        click.echo("interrupted; completed work is recorded", err=True)
         return 130
     except XmodeError as error:
         terminal.show_error(error, as_json=as_json)

@@ -46,7 +46,7 @@ def list_(shell: Shell, everything: bool, as_json: bool) -> int:
     for alert in shown:
         _show(alert)
     if not shown:
-        terminal.say("nothing is wrong")
+        terminal.say("no alerts")
     return ExitCode.DONE
 
 
@@ -66,11 +66,13 @@ def test(shell: Shell, name: str | None, as_json: bool) -> int:
 
     channels = {channel.name: channel for channel in shell.configuration().service.alerts}
     if name is not None and name not in channels:
-        raise ConfigError(f"there is no channel {name}", hint=f"channels: {', '.join(channels) or 'none'}")
+        raise ConfigError(
+            f"there is no alert channel {name}", hint=f"channels: {', '.join(channels) or 'none'}"
+        )
     if not channels:
         raise ConfigError(
-            "no channel is configured",
-            hint="write one under `alerts:` in service.yaml (docs/alerts.md); the log has every alert anyway",
+            "no alert channel is configured",
+            hint="add one under `alerts:` in service.yaml (docs/alerts.md); the log always has every alert",
         )
     answers: list[dict[str, Any]] = []
     for channel in channels.values() if name is None else [channels[name]]:
@@ -118,7 +120,7 @@ def _show(alert: Alert) -> None:
         terminal.say(line, indent=_INDENT)
     for channel, item in alert.notifications.items():
         sent = f"{channel}: {item.sent} at {terminal.minute(item.sent_at)}" if item.sent_at else ""
-        failed = f"{channel} did not take it ({item.error})" if item.attempts else ""
+        failed = f"{channel} did not accept it ({item.error})" if item.attempts else ""
         terminal.fact("notified", "; ".join(filter(None, (sent, failed))), _INDENT)
     if not alert.notifications:
         terminal.fact("notified", "nobody", _INDENT)

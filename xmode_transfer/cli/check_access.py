@@ -102,7 +102,7 @@ def show(told: Sequence[tuple[str, Answer]], customers: dict[str, Customer]) -> 
     """What was found, customer by customer, and how to fix it."""
     ours = _about_us(told)
     if ours is not None:
-        terminal.say("no customer was probed, because of our own identity:")
+        terminal.say("no customer was checked, because of our own AWS identity:")
         _row(ours)
         _fix(ours, None)
         return
@@ -111,7 +111,7 @@ def show(told: Sequence[tuple[str, Answer]], customers: dict[str, Customer]) -> 
     if len(told) > 1:
         _summary(told)
     if not told:
-        terminal.say("no customer is configured; see docs/configuration.md")
+        terminal.say("no customers are configured; see docs/configuration.md")
 
 
 def _about_us(told: Sequence[tuple[str, Answer]]) -> Finding | None:
@@ -138,12 +138,12 @@ def _show_one(name: str, answer: Answer, customer: Customer | None) -> None:
         first, *rest = group
         _row(first, also=[item.probe for item in rest])
     for left in answer.left:
-        terminal.say(f"left behind  {left.kind} {left.key} ({looks.size(left.bytes)})", indent=2)
+        terminal.say(f"orphaned  {left.kind} {left.key} ({looks.size(left.bytes)})", indent=2)
     fixable = [item for item in answer.findings if item.fix and item.severity is not Severity.INFO]
     limits = [str(item.cause) for item in fixable if item.cause in _BEYOND_THE_GUIDE]
     if limits:
-        lifted = f"`xmode-transfer policy print --customer {name} --corrected` has the policy that lifts them"
-        terminal.say(f"known limits of the setup guide: {', '.join(limits)}; {lifted}", indent=2)
+        remedy = f"`xmode-transfer policy print --customer {name} --corrected` prints a policy without them"
+        terminal.say(f"known limits of the setup guide: {', '.join(limits)}; {remedy}", indent=2)
     for item in fixable:
         if item.cause not in _BEYOND_THE_GUIDE:
             _fix(item, customer)
@@ -158,7 +158,7 @@ def _row(item: Finding, *, also: Sequence[str] = ()) -> None:
     if item.responsible and grave:
         whose = looks.RESPONSIBLE[item.responsible]
         decides = item.severity is Severity.WARNING
-        parts.append(f"[for {whose} to decide]" if decides else f"[{whose} must act]")
+        parts.append(f"[{whose} may decide]" if decides else f"[{whose} must act]")
     if also:
         parts.append(f"(also {', '.join(also)})")
     style = looks.style(item.severity) if grave else ""

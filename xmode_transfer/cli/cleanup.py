@@ -17,19 +17,19 @@ _SHOWN_PERIODS = 20
 _SHOWN_KEYS = 10
 _INDENT = 12
 _LEFT = {
-    RemovalOutcome.CHANGED: "changed by somebody since: it is the customer's now, and was left alone",
+    RemovalOutcome.CHANGED: "changed since delivery: it now belongs to the customer and was kept",
     RemovalOutcome.RETAINED: "retained by the customer's bucket (a lock, or a policy)",
-    RemovalOutcome.FAILED: "not removed this time; the next cleanup tries again",
-    RemovalOutcome.GONE: "already removed by somebody else",
+    RemovalOutcome.FAILED: "not deleted; the next cleanup tries again",
+    RemovalOutcome.GONE: "already deleted by someone else",
 }
 _STAYS = {
-    Reason.NO_POLICY: "without a policy",
+    Reason.NO_POLICY: "without a retention policy",
     Reason.HELD: "held",
     Reason.UNFINISHED: "being delivered or corrected",
     Reason.UNDATED: "without a date",
     Reason.NEWEST: "the newest of their feed",
-    Reason.KEEP_LAST: "among the newest that stay",
-    Reason.YOUNG: "young enough",
+    Reason.KEEP_LAST: "within keep_last",
+    Reason.YOUNG: "not old enough",
     Reason.FITS: "within max_bytes",
 }
 
@@ -164,27 +164,27 @@ def _show_end(outcome: CleanupOutcome) -> None:
     deleted, hidden = removed.keys[RemovalOutcome.DELETED], removed.keys[RemovalOutcome.HIDDEN]
     if deleted:
         freed = looks.size(removed.bytes[RemovalOutcome.DELETED])
-        said = f"{looks.count(deleted, 'key')} removed, {freed} freed"
+        said = f"{looks.count(deleted, 'key')} deleted, {freed} freed"
     elif hidden:
         said = "nothing freed"
     elif plan.objects or plan.manifests:
         keys = f"{looks.count(plan.objects, 'object')} and {looks.count(plan.manifests, 'manifest')}"
-        said = f"{keys} expire, {looks.size(plan.bytes)}; nothing was removed"
+        said = f"{keys} expire, {looks.size(plan.bytes)}; nothing was deleted"
     else:
-        said = "nothing was removed" if outcome.failure else "nothing to remove"
+        said = "nothing was deleted" if outcome.failure else "nothing to delete"
     label = terminal.state(outcome.outcome, _INDENT)
     terminal.say(f"{outcome.customer}: {said}", label=label)
     if outcome.asks:
-        terminal.say(f"without --confirm it will stop there: {outcome.asks}", indent=_INDENT)
+        terminal.say(f"--confirm is required: {outcome.asks}", indent=_INDENT)
     if hidden:
         stored = looks.size(removed.bytes[RemovalOutcome.HIDDEN])
         terminal.say(
             f"{looks.count(hidden, 'key')} hidden, {stored} still stored at the customer's cost: the bucket "
-            "keeps versions, and we may not remove them. Send the customer this lifecycle rule, to add to "
-            "its bucket's rules:",
+            "keeps versions, and we may not delete them. Ask the customer to add this lifecycle rule to the "
+            "bucket's rules:",
             indent=_INDENT,
         )
         terminal.answer({"Rules": [outcome.lifecycle_rule]}, indent=2)
     if outcome.failure is not None:
-        terminal.say(outcome.failure.message, label=f"{'why':<13}", indent=_INDENT)
+        terminal.say(outcome.failure.message, label=f"{'reason':<13}", indent=_INDENT)
         terminal.responsible_for(outcome.failure.responsible, outcome.failure.hint, _INDENT)

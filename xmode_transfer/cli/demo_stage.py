@@ -88,8 +88,8 @@ def remove(directory: Path) -> bool:
         daemon = KeptDaemon.of(state["daemon"]) if state.get("daemon") else None
     except (OSError, ValueError, KeyError, TypeError):
         raise ConfigError(
-            f"{directory.absolute()} was not made by the demo, so it is left alone",
-            hint="move it away, or go to another directory",
+            f"{directory.absolute()} was not created by the demo, and is left untouched",
+            hint="move it away, or run the demo in another directory",
         ) from None
     if daemon is not None:
         daemon.end()  # before its customers' buckets go

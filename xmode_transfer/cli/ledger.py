@@ -184,13 +184,11 @@ def _show_moved(moved: "Moved", line: str | None, *, dry_run: bool, keep: bool) 
         terminal.say(f"{rows}; nothing was written", indent=2)
         return
     tables = looks.count(len(moved.tables), "table")
-    terminal.say(f"{tables}, {rows}: counts and checksums are the same on both sides", indent=2)
+    terminal.say(f"{tables}, {rows}: counts and checksums are equal on both sides", indent=2)
     if keep:
-        terminal.say(
-            "the old ledger is still in use: the copy does not get what is delivered from now on", indent=2
-        )
+        terminal.say("the old ledger is still in use: the copy does not get later deliveries", indent=2)
         return
-    terminal.say(f"{moved.source} is marked as moved: no process goes on with it", indent=2)
+    terminal.say(f"{moved.source} is marked as moved: no process uses it any more", indent=2)
     if line is None:
         terminal.fact(
             "next",
@@ -224,7 +222,7 @@ def _show_copied(word: str, made: "Copied", *, as_json: bool) -> None:
     contents = f" {made.path} ({looks.size(made.size_bytes)}): {_counted(made.contents)}"
     terminal.say((word, "bold green"), contents)
     if made.kept:
-        terminal.say(f"the previous ledger is {made.kept}", indent=2)
+        terminal.say(f"previous ledger: {made.kept}", indent=2)
 
 
 def _counted(contents: "Contents") -> str:
@@ -250,27 +248,27 @@ def _document(found: "LedgerCheck") -> dict[str, object]:
 
 
 def _show(found: "LedgerCheck", *, is_backup: bool) -> None:
-    contents = _counted(found.contents) if found.contents else "too damaged to be counted"
+    contents = _counted(found.contents) if found.contents else "too damaged to count"
     terminal.say(f"{found.where}: {contents}")
     if found.older:
-        terminal.say("made by an earlier version: the next start migrates it, and checks our rules", indent=2)
+        terminal.say("from an earlier version: the next start migrates it and checks our rules", indent=2)
     problems = [*found.damage, *found.contradictions]
     for problem in problems[:_SHOWN_PROBLEMS]:
         terminal.say((problem, "red"), indent=2)
     terminal.more(len(problems), _SHOWN_PROBLEMS, "problem")
     terminal.say(terminal.state(_outcome(found)))
     if found.damage and is_backup:
-        fix = "it cannot be restored: take another backup"
+        fix = "this backup cannot be restored: take another one"
     elif found.damage:
         kept, restored = "this file with its -wal and -shm", "backup: `xmode-transfer ledger restore FILE`"
         if found.on_server:
             kept, restored = "a copy of the server's data", "dump"
         fix = (
             f"stop the service on all machines, keep {kept}, and restore the last {restored}; then "
-            "`xmode-transfer list --adopt` recovers what was delivered since"
+            "`xmode-transfer list --adopt` recovers later deliveries"
         )
     elif found.contradictions:
-        fix = "its records contradict each other: keep a backup of it, and report it as a defect"
+        fix = "the records contradict each other: keep a backup, and report a bug"
     else:
         return
     terminal.fact("fix", fix)

@@ -63,7 +63,7 @@ def command(
     from xmode_transfer.upkeep.scope import check_scope
 
     if (dry_run or by) and not adopt:
-        raise click.UsageError("--dry-run and --by belong to --adopt; a listing changes nothing anyway")
+        raise click.UsageError("--dry-run and --by require --adopt; a listing changes nothing")
     configuration = shell.configuration()
     customer = configuration.active_customer(name)
     with shell.opened(configuration, as_json=as_json, quiet=not adopt) as opened:
@@ -230,25 +230,25 @@ def _show_adoption(found: "Adoption", *, dry_run: bool) -> None:
         terminal.say((found.failure.message, "bold red"))
         terminal.responsible_for(found.failure.responsible, found.failure.hint)
     elif not found.deliveries:
-        known = f"every manifest of ours is in the ledger ({found.known:,} known)"
-        terminal.say(f"{found.customer}: {known if found.known else 'no manifest is at the destination'}")
+        known = f"the ledger has every manifest of ours ({found.known:,} known)"
+        terminal.say(f"{found.customer}: {known if found.known else 'the destination has no manifests'}")
     if dry_run and found.deliveries:
-        terminal.say("dry run: nothing was recorded; run it without --dry-run to record these deliveries")
+        terminal.say("dry run: nothing was recorded; run without --dry-run to record these deliveries")
     if refused:
         terminal.fact(
             "refused",
-            "an altered manifest is no proof. Ask the customer who wrote it, and have it moved away: the "
-            "next run finds the objects and puts our manifest again, if the source has the period",
+            "an altered manifest proves nothing. Ask the customer who wrote it, and to move it away. The "
+            "next run finds the objects and writes our manifest again, if the source has the period",
         )
     if doubted:
         terminal.fact(
             "not attested",
             "nothing proves that we delivered what these manifests list, so no receipt is signed for it. "
-            "Write our public keys into service.yaml (receipts.public_keys), then adopt again",
+            "Add our public keys to service.yaml (receipts.public_keys), then adopt again",
         )
     if any(item.unproven_count for item in found.deliveries):
         terminal.fact(
             "fix",
-            "run `verify` to name what is not proven, and `verify --repair` to deliver it again; cleanup "
-            "never touches it",
+            "run `verify` to list unproven objects, and `verify --repair` to deliver them again; cleanup "
+            "never deletes them",
         )

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 @click.option("--company", metavar="NAME", default="", help="Company name, as people write it.")
 @click.option("--account", metavar="A", default="", help="Its AWS account, 12 digits.")
 @click.option("--bucket", metavar="B", default="", help="Its bucket.")
-@click.option("--feed", "-f", "feeds", metavar="F", multiple=True, help="Feed to deliver; repeatable, at least one.")
+@click.option("--feed", "-f", "feeds", metavar="F", multiple=True, help="Feed to deliver; repeatable.")
 @click.option("--name", metavar="C", default=None, help="Short name. [default: from the company's name]")
 @click.option(
     "--prefix",
@@ -70,15 +70,15 @@ def command(ctx: click.Context, /, out: Path | None, confirm: str | None, as_jso
         told = [name for name in (*given, "out") if ctx.get_parameter_source(name) is typed]
         if told:
             raise click.UsageError(
-                f"--confirm goes without --{told[0].replace('_', '-')}: the file says it all"
+                f"--confirm takes no --{told[0].replace('_', '-')}: the customer's file has the values"
             )
         return _confirm(ctx.obj, confirm, force, reason, as_json)
     if force or reason is not None:
-        raise click.UsageError("--force and --reason go with --confirm")
+        raise click.UsageError("--force and --reason require --confirm")
     if out is None:
         raise ConfigError(
-            "say with --out where the customer's kit goes",
-            hint="name a directory that is not there yet, such as --out kits/acme",
+            "--out is required: the directory for the customer's kit",
+            hint="name a new directory, such as --out kits/acme",
         )
     return _onboard(ctx.obj, SignUp(**given), out, as_json)
 
@@ -100,7 +100,12 @@ def _onboard(shell: Shell, sign_up: SignUp, out: Path, as_json: bool) -> int:
         terminal.answer(_onboarded(done, out))
         return 0
     customer = done.customer
-    terminal.say((f"Created customer {customer.name} (pending). Nothing is delivered yet.", "bold green"))
+    terminal.say(
+        (
+            f"Created customer {customer.name} (pending). Nothing is delivered until it is confirmed.",
+            "bold green",
+        )
+    )
     facts = {
         "external ID": customer.external_id,
         "role": customer.role_arn,
@@ -178,7 +183,7 @@ def _told(answer: "Confirmation") -> str:
     if answer.overridden:
         return f"{name} is active despite {causes}; the log has your reason"
     if answer.exit_code == 0:
-        return f"{name} is active: the next run delivers to it"
+        return f"{name} is active. The next run delivers to it"
     if answer.report.interrupted:
-        return f"{name} stays {answer.state}: the check was stopped"
-    return f"{name} stays {answer.state}, because of {causes}"
+        return f"{name} remains {answer.state}: the check was stopped"
+    return f"{name} remains {answer.state}, because of {causes}"

@@ -88,7 +88,7 @@ def check_periods(period: str | None, since: str | None, until: str | None) -> N
     from xmode_transfer.model.periods import check_range
 
     if period and (since or until):
-        raise click.UsageError("--period names one; --since and --until name a range: use either")
+        raise click.UsageError("use either --period, or a range with --since and --until")
     try:
         check_range(since, until)
     except ValueError as error:
@@ -127,7 +127,7 @@ def on_signals() -> Iterator[threading.Event]:
     def end() -> None:
         # the ledger is durable at every moment, and its leases are free as soon as the process is gone
         if not done.wait(LAST_RESORT_SECONDS):
-            sys.stderr.write("stopped; what was acknowledged is recorded\n")
+            sys.stderr.write("stopped; everything acknowledged is recorded\n")
             sys.stderr.flush()
             os._exit(130)
 
@@ -137,7 +137,7 @@ def on_signals() -> Iterator[threading.Event]:
         signalled.set()
         stop.set()
         threading.Thread(target=end, name="last resort", daemon=True).start()
-        sys.stderr.write("\nstopping: what is in flight has a moment to be finished (again: stop at once)\n")
+        sys.stderr.write("\nstopping: work in flight gets a moment to finish (again: stop at once)\n")
 
     before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
@@ -145,7 +145,7 @@ def on_signals() -> Iterator[threading.Event]:
     except XmodeError as error:
         if not signalled.is_set() or isinstance(error, Interrupted):
             raise
-        raise Interrupted(f"stopped on request; the last that went wrong: {error.message}") from error
+        raise Interrupted(f"stopped on request; last error: {error.message}") from error
     finally:
         if not signalled.is_set():  # else the end of the process is still to come
             done.set()

@@ -35,8 +35,8 @@ from xmode_transfer.web import looks
 
 _VERDICTS = {
     "ok": "nothing to fix",
-    "mend": "the customer must fix what is marked error or critical",
-    "unclear": "no mistake found, but not everything can be judged from here",
+    "mend": "the customer must fix the issues marked error or critical",
+    "unclear": "no mistake found, but these documents do not decide everything",
 }
 
 
@@ -79,7 +79,7 @@ def print_(shell: Shell, name: str, kind: str, corrected: bool, step: str | None
     xmode-transfer policy print --customer acme --kind session --step cleanup
     """
     if step is not None and kind != "session":
-        raise click.UsageError("--step goes with --kind session")
+        raise click.UsageError("--step requires --kind session")
     configuration = shell.configuration()
     customer = configuration.customer(name, "its values are not known")
     document = _document_of(customer, configuration.service.vendor, kind, corrected, Step(step or "deliver"))
@@ -174,7 +174,7 @@ def lint_(
     if name is not None:
         given = next((option for option, value in values.items() if value is not None), None)
         if given is not None:
-            raise click.UsageError(f"--customer says it all; leave out {given}")
+            raise click.UsageError(f"--customer already gives this value; leave out {given}")
         told = _told_by_configuration(shell, name)
     else:
         _check_values(values)
@@ -232,7 +232,7 @@ def _text(file: str) -> str:
             hint="give the name of a file, or - for stdin",
         ) from None
     except UnicodeDecodeError:
-        raise ConfigError(f"{file} is no text in UTF-8", hint="save the document as plain text") from None
+        raise ConfigError(f"{file} is not UTF-8 text", hint="save the document as plain text") from None
 
 
 def _document(report: Report) -> dict[str, Any]:

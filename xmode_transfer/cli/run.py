@@ -28,7 +28,10 @@ _ACTIONS = {"upload": "to upload", "skip": "to skip", "conflict": "in conflict"}
 @click.command()
 @click.option("--customer", "-c", "name", metavar="C", help="The customer to deliver to.")
 @click.option(
-    "--all", "everyone", is_flag=True, help="Deliver to every active customer; a failure does not stop the others."
+    "--all",
+    "everyone",
+    is_flag=True,
+    help="Deliver to all active customers; a failure does not stop the others.",
 )
 @opening.feed_option
 @opening.period_option
@@ -65,7 +68,7 @@ def command(
     from xmode_transfer.model.verification import Scope
 
     if everyone == (name is not None):
-        raise click.UsageError("name one customer with --customer, or say --all")
+        raise click.UsageError("name one customer with --customer, or use --all")
     opening.check_periods(period, since, until)
     scope = Scope(feed, period, since, until)
     configuration = shell.configuration()
@@ -162,9 +165,9 @@ def _show_delivery(outcome: "DeliveryOutcome") -> None:
         facts.append(f"{looks.count(outcome.uploaded, 'file')} sent, {looks.size(outcome.bytes)}")
         facts.append(f"{looks.duration(outcome.seconds)}, {rate}/s")
     if outcome.sent_again:
-        facts.append(f"{outcome.sent_again:,} of them again: gone from the bucket since")
+        facts.append(f"{outcome.sent_again:,} of them again: deleted from the bucket since")
     if outcome.skipped:
-        facts.append(f"{looks.count(outcome.skipped, 'file')} there already")
+        facts.append(f"{looks.count(outcome.skipped, 'file')} already in the bucket")
     if outcome.failed:
         facts.append(f"{looks.count(outcome.failed, 'file')} not delivered")
     if outcome.missing:
@@ -186,7 +189,7 @@ def _show_delivery(outcome: "DeliveryOutcome") -> None:
 def _show_nobody(configuration: "Configuration") -> None:
     """That nobody is active, and why."""
     if not configuration.customers:
-        terminal.say("no customer is configured; see docs/configuration.md")
+        terminal.say("no customers are configured; see docs/configuration.md")
         return
     states: dict[str, list[str]] = {}
     for name, customer in configuration.customers.items():

@@ -27,7 +27,7 @@ def lines(
     """All of it. Without ``everybody`` many healthy customers are only named, and of very many others the
     first are shown."""
     if not assessment.customers:
-        yield Line(("no customer is configured; see docs/configuration.md",))
+        yield Line(("no customers are configured; see docs/configuration.md",))
     if len(assessment.customers) > 1:
         yield _summary(assessment)
     yield from _service(assessment)
@@ -90,8 +90,8 @@ def _customer(item: CustomerHealth) -> Iterator[Line]:
         yield from _subscription(subscription)
     left = item.left_behind
     if left is not None and not left.kept and left.ends_at is not None:
-        uploads = looks.count(left.count, "multipart upload")
-        told = f"{uploads} left behind ({looks.size(left.bytes)}): we may not abort them"
+        uploads = looks.count(left.count, "orphaned multipart upload")
+        told = f"{uploads} ({looks.size(left.bytes)}): we may not abort them"
         rule = f"the bucket's lifecycle rule removes them by {left.ends_at:%Y-%m-%d}"
         yield Line((f"{told}; {rule}",), indent=_INDENT)
     for care in item.cares:
@@ -103,7 +103,7 @@ def _subscription(item: SubscriptionHealth) -> Iterator[Line]:
     yield Line((f"{_last(item)}{_due(item)}",), f"{item.feed}: ", _INDENT)
     if item.not_attested:
         count = looks.count(item.not_attested, "delivery")
-        told = f"not attested: {count} taken back without our signature (docs/verify.md)"
+        told = f"not attested: {count} recovered without our signature (docs/verify.md)"
         yield Line((told,), indent=below)
     trouble = item.trouble
     for begun in item.open:

@@ -29,7 +29,11 @@ _LOOK_AGAIN_SECONDS = 60
 @click.option("--look/--no-look", default=None, help="Scan the sources first, or never (see above).")
 @click.option("--watch", is_flag=True, help="Refresh the whole screen until Ctrl-C.")
 @click.option(
-    "--every", type=click.IntRange(1, 3600), default=5, show_default=True, help="With --watch: seconds between refreshes."
+    "--every",
+    type=click.IntRange(1, 3600),
+    default=5,
+    show_default=True,
+    help="Refresh interval in seconds.",
 )
 @opening.json_option
 @click.pass_obj
@@ -56,9 +60,7 @@ def command(
     from xmode_transfer.service import assembly
 
     if watch and (as_json or not sys.stdout.isatty() or streams.is_dumb()):
-        raise ConfigError(
-            "--watch wants a terminal", hint="call `status --json` as often as you like instead"
-        )
+        raise ConfigError("--watch requires a terminal", hint="use `status --json` instead")
     configuration = _only(shell.configuration(), name)
     engine, reason = assembly.engine_choice(configuration.service)
     with assembly.ledger(configuration.service) as (ledger, clock):
@@ -81,7 +83,9 @@ def command(
     warnings = view.warnings
     terminal.show(standing.lines(assessment, f"{engine} ({reason})", everybody=everybody, warnings=warnings))
     if view.not_recorded is not None:
-        terminal.say(f"the sources were scanned, and the ledger did not take it: {view.not_recorded}")
+        terminal.say(
+            f"the sources were scanned, but the ledger did not record the result: {view.not_recorded}"
+        )
     return ExitCode.DONE
 
 

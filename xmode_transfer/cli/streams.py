@@ -114,8 +114,8 @@ def exit_code(out: Stdout, code: int) -> int:
     if out.lost.errno == errno.EPIPE:
         return SIGPIPE_CODE
     sys.stderr.write(
-        f"the answer could not be written: {out.lost.strerror}. What was done is recorded; look with "
-        "`xmode-transfer status`, or call again with an output that takes it\n"
+        f"the output could not be written: {out.lost.strerror}. Completed work is recorded: see "
+        "`xmode-transfer status`, or run the command again with a writable output\n"
     )
     return code or 3
 

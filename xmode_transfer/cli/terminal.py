@@ -200,9 +200,9 @@ def show_failure(failure: Failure, indent: int) -> None:
     """Of something that goes on being tried."""
     say(failure.message, indent=indent)
     if failure.responsible == "customer":
-        retry = "with the next run; it fails again until this is fixed"
+        retry = "next run (fails again until fixed)"
     else:
-        retry = "automatic" if failure.retryable else "with the next run"
+        retry = "automatic" if failure.retryable else "next run"
     responsible_for(failure.responsible, failure.hint, indent, retry=retry)
     if failure.request_id:
         fact("AWS request", failure.request_id, indent)
@@ -230,7 +230,7 @@ def show_error(error: XmodeError, *, as_json: bool) -> None:
         say(problem, err=True)
     say((error.message, "bold red"), err=True)
     if problems is None:
-        retry = "automatic" if error.retryable else "run the command again when this is fixed"
+        retry = "automatic" if error.retryable else "run the command again after the fix"
         responsible_for(error.responsible, error.hint, retry=retry, err=True)
     elif error.hint:
         fact("fix", error.hint, err=True)
@@ -261,7 +261,7 @@ def show_defect(error: Exception, *, as_json: bool) -> None:
         return
     say((message, "bold red"), err=True)
     say(
-        "This is a defect of xmode-transfer; the log has details. Nothing acknowledged is lost.",
+        "This is a bug in xmode-transfer; see the log for details. Nothing acknowledged is lost.",
         indent=2,
         err=True,
     )

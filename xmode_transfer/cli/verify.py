@@ -24,8 +24,9 @@ if TYPE_CHECKING:
     from xmode_transfer.upkeep.verify import Verification, Verified
 
 _HOW_TO_ATTEST = (
-    "write the public keys that signed our manifests into service.yaml (receipts.public_keys), then run "
-    "`list --adopt` again. What was never signed stays so; `verify` without --receipt proves it by the ledger"
+    "add the public keys that signed our manifests to service.yaml (receipts.public_keys), then run `list "
+    "--adopt` again. What was never signed stays unattested; `verify` without --receipt proves it by the "
+    "ledger"
 )
 _INDENT = 18
 _SHOWN_LEFT = 20
@@ -42,11 +43,16 @@ _SHOWN_LEFT = 20
     "--sample", metavar="N", type=click.IntRange(0), help="Check the ACLs of N keys. Default: 1000."
 )
 @click.option("--all", "every_acl", is_flag=True, help="Check the ACL of every key.")
-@click.option("--repair", is_flag=True, help="Deliver missing objects again, if the source has them unchanged.")
+@click.option("--repair", is_flag=True, help="Deliver missing objects again, if unchanged at the source.")
 @opening.by_option
 @click.option("--receipt", metavar="FILE", type=FILE, help="Write a signed receipt, or check one.")
 @click.option(
-    "--public-key", "public_keys", metavar="FILE", type=FILE, multiple=True, help="Public key to check a receipt with."
+    "--public-key",
+    "public_keys",
+    metavar="FILE",
+    type=FILE,
+    multiple=True,
+    help="Public key for checking a receipt.",
 )
 @click.option("--new-key", metavar="FILE", type=FILE, help="Create a key that signs receipts, and FILE.pub.")
 @opening.json_option
@@ -89,13 +95,13 @@ def command(
         return receipts.make_key(new_key, as_json=as_json)
     if name is None:
         if receipt is None:
-            raise click.UsageError("name a --customer to verify, or a --receipt to check")
+            raise click.UsageError("give --customer to verify, or --receipt to check")
         return receipts.check(shell, receipt, public_keys, as_json=as_json)
     if public_keys:
-        raise click.UsageError("--public-key belongs to the check of a --receipt, which names no --customer")
+        raise click.UsageError("--public-key only checks a --receipt, without --customer")
     opening.check_periods(period, since, until)
     if every_acl and sample is not None:
-        raise click.UsageError("--all looks at every ACL, --sample at some: use either")
+        raise click.UsageError("--all checks every ACL, --sample some of them: use either")
     scope = Scope(feed, period, since, until)
     acl_sample = None if every_acl else 1000 if sample is None else sample
     from xmode_transfer.service import assembly
@@ -187,8 +193,8 @@ def _receipt_file(configuration: "Configuration", path: Path) -> "ReceiptFile":
     signer = configured_signer(configuration.service.receipts)
     if signer is None:
         raise ConfigError(
-            "receipts.key is not set in service.yaml: there is nothing to sign with",
-            hint="make a key with `xmode-transfer verify --new-key FILE`; it says what to write",
+            "receipts.key is not set in service.yaml: there is no key to sign with",
+            hint="create a key with `xmode-transfer verify --new-key FILE`; it prints what to configure",
         )
     return ReceiptFile(path, signer)
 
@@ -315,9 +321,9 @@ class _Report:
         facts = [f"{proven} ({how})" if how else proven, looks.size(verified.proven_bytes)]
         facts.append(f"{looks.count(verified.acl_checked, 'ACL')} checked")
         if verified.rewritten:
-            facts.append(f"{verified.rewritten:,} put again by somebody with the same bytes")
+            facts.append(f"{verified.rewritten:,} rewritten by someone with the same bytes")
         if verified.superseded:
-            facts.append(f"{verified.superseded:,} superseded: no manifest names them (`list` does)")
+            facts.append(f"{verified.superseded:,} superseded: no manifest lists them (`list` does)")
         facts += [*foreign, looks.duration(seconds)]
         terminal.say(f"{self._place}: {'; '.join(facts)}", label=label)
 
@@ -329,16 +335,16 @@ class _Report:
             terminal.fact("not attested", f"{feed} {period}{number}: {why}", 0)
         terminal.more(len(doubtful), _SHOWN_LEFT, "delivery")
         if doubtful and with_receipt and self.nothing_signed:
-            terminal.say(("no receipt was written: nothing of this is attested", "bold red"))
+            terminal.say(("no receipt was written: none of this is attested", "bold red"))
             terminal.fact("fix", _HOW_TO_ATTEST)
         elif doubtful and with_receipt:
-            terminal.say("the receipt leaves these deliveries out", indent=2)
+            terminal.say("the receipt omits these deliveries", indent=2)
 
     def _tell_repaired(self, repaired: "Repaired") -> None:
         told = "nothing was missing"
         if repaired.act_id is not None:
             sent = f"{looks.count(repaired.sent, 'key')} delivered again, {looks.size(repaired.bytes)}"
-            told = f"{sent} (act {repaired.act_id})"
+            told = f"{sent} (operation {repaired.act_id})"
         terminal.say(told, label=(f"{'repair':<{_INDENT}}", "bold cyan"))
         for left in repaired.left[:_SHOWN_LEFT]:
             terminal.say(left.known.key, label=f"{'not repaired':<{_INDENT - 2}}", indent=2)
