@@ -463,7 +463,7 @@ def test_a_customer_by_the_guide_has_nothing_to_do(intact: CustomerSetup, check:
     (excess,) = [item for item in report.findings if item.probe == "excess"]
     assert (excess.result, excess.cause, excess.severity) == (Result.UNKNOWN, None, Severity.INFO)
     assert "ssm:DescribeParameters" in excess.message
-    assert "No session can see what else" in excess.message
+    assert "A session cannot see what else" in excess.message
     assert_nothing_left(intact, report)
 
 

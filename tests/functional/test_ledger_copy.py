@@ -113,7 +113,7 @@ def test_nothing_is_copied_while_a_process_works(bare_project: Any, filled: str,
         ("mysql://db/x", "SQLite or PostgreSQL"),
         (f"pgsql://me:{PASSWORD}@db/x", "did you mean postgresql://?"),
         ("env:XMODE_NOT_THERE", "XMODE_NOT_THERE is not set"),
-        ("var/ledger.db", "no URL"),
+        ("var/ledger.db", "not the URL"),
     ],
 )
 def test_a_target_that_is_none_is_refused(bare_project: Any, filled: str, target: str, told: str) -> None:

@@ -340,7 +340,7 @@ def test_an_incomplete_sign_up_says_what_to_select(shop: Project, tmp_path: Path
     answer = shop.run("onboard", "--company", "Hooli", "--out", str(tmp_path / "kit"))
     assert answer.code == 2
     assert "--feed: select at least one feed" in answer.err
-    assert "--account: '' is no AWS account ID" in answer.err
+    assert "--account: '' is not an AWS account ID" in answer.err
     assert not (tmp_path / "kit").exists()
 
 

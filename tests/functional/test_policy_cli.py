@@ -116,7 +116,7 @@ def test_a_mistake_is_told_with_its_mending(directory: Path, tmp_path: Path) -> 
     document["Statement"][0]["Action"][0] = "s3:PutObjects"
     answer = run(directory, "lint", saved(tmp_path, "p.json", document), "--customer", "acme")
     assert answer.returncode == 4
-    assert "there is no right s3:PutObjects: the call needs s3:PutObject" in answer.stdout
+    assert "there is no action s3:PutObjects: the call needs s3:PutObject" in answer.stdout
     assert "error     put_denied" in answer.stdout
     assert "$ aws iam put-role-policy --role-name XMode" in answer.stdout
     assert answer.stdout.splitlines()[-1].startswith("mend: the customer must fix")
@@ -147,7 +147,7 @@ def test_the_kind_may_be_told(directory: Path, tmp_path: Path) -> None:
         (["no-such-file.json"], b"", "no-such-file.json cannot be read: No such file or directory"),
         (["-"], b"\xff\xfe\x00", "is not UTF-8 text"),
         (["-", "--customer", "acme", "--bucket", "acme-data"], b"{}", "leave out --bucket"),
-        (["-", "--account", "1111"], b"{}", "--account: '1111' is no AWS account ID"),
+        (["-", "--account", "1111"], b"{}", "--account: '1111' is not an AWS account ID"),
         (["-", "--prefix", "xmode"], b"{}", "did you mean xmode/?"),
         ([], b"", "Missing argument"),
     ],

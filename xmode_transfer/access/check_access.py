@@ -188,9 +188,9 @@ def _excess(bench: Workbench, prober: Prober, customer: Customer, facts: Facts, 
         return [finding(Cause.TOO_BROAD, EXCESS, facts, detail=", ".join(rights))]
     tried = prober.reads(deep=deep)
     words = (
-        f"of what it should not have, {len(tried)} harmless reads were tried and none let in "
-        f"({', '.join(tried)}). No session can see what else the role may do: `xmode-transfer policy "
-        "lint` judges its policies when the customer shows them"
+        f"tried {len(tried)} harmless reads that the role should not allow; all were denied "
+        f"({', '.join(tried)}). A session cannot see what else the role allows: if the customer shows its "
+        "policies, run `xmode-transfer policy lint`"
     )
     return [unknown(EXCESS, words)]
 

@@ -103,9 +103,9 @@ def kms(facts: Facts) -> Fix:
     if facts.kms_key_arn is None:  # nobody told us the key: any of the account's, through S3 only
         statement["Resource"] = f"{key.removesuffix('unknown')}*"
     return Fix(
-        "Replace the role's permission policy by this one, which allows the key: the guide's third statement "
-        "denies everything that is not S3, so it must be detached, and an Allow beside it would not help. "
-        f"The key's own policy must let {facts.role_arn} use kms:GenerateDataKey and kms:Decrypt as well",
+        "Replace the role's permission policy by this one, which allows the key. The guide's third statement "
+        "denies everything that is not S3, so it must be detached; an additional Allow does not help. "
+        f"The key's own policy must also allow {facts.role_arn} to use kms:GenerateDataKey and kms:Decrypt",
         statement,
         _put_policy(facts, POLICY_NAME, document),
         POLICY_STEPS.format(3),

@@ -216,9 +216,7 @@ class Customer(Model):
         if role_arn is not None and value.region is not None:
             partition = parse_iam(role_arn, "role").partition
             if region_partition(value.region) != partition:
-                raise ValueError(
-                    f"region {value.region} does not lie in {partition}, the partition of role_arn"
-                )
+                raise ValueError(f"region {value.region} is not in {partition}, the partition of role_arn")
         return value
 
     @field_validator("feeds")
@@ -226,7 +224,7 @@ class Customer(Model):
     def _each_once(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         twice = next((feed for feed in value if value.count(feed) > 1), None)
         if twice is not None:
-            raise ValueError(f"{twice} stands twice")
+            raise ValueError(f"{twice} is listed twice")
         return value
 
     @field_validator("retention")

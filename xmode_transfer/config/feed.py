@@ -29,7 +29,7 @@ class Marker(Model):
     @classmethod
     def _is_file_name(cls, value: str) -> str:
         if value in ("", ".", "..") or "/" in value or not value.isprintable():
-            raise ValueError(f"{value!r} is no file name; write the marker's name alone, like _SUCCESS")
+            raise ValueError(f"{value!r} is not a file name; write the marker's name alone, like _SUCCESS")
         return value
 
 
@@ -77,7 +77,7 @@ class Feed(Model):
             return value
         if "://" in value:
             raise ValueError(
-                f"{value.partition('://')[0]}:// is no source; use a directory or s3://bucket/prefix"
+                f"{value.partition('://')[0]}:// is not a source; use a directory or s3://bucket/prefix"
             )
         if value.startswith("~"):
             raise ValueError(

@@ -30,12 +30,12 @@ def check_ledger_url(url: str) -> str:
     password in it."""
     scheme, separator, rest = url.partition("://")
     if not separator:
-        raise ValueError(f"this is no URL of a ledger; write {_FORMS}")
+        raise ValueError(f"this is not the URL of a ledger; write {_FORMS}")
     if scheme not in _SCHEMES:
         plain = scheme.partition("+")[0].lower()
         near = _MEANT.get(plain)
         meant = f" (did you mean {near}://?)" if near else did_you_mean(plain, (SQLITE, POSTGRESQL))
-        raise ValueError(f"the ledger lies in SQLite or PostgreSQL; write {_FORMS}{meant}")
+        raise ValueError(f"the ledger must be in SQLite or PostgreSQL; write {_FORMS}{meant}")
     if scheme == SQLITE:
         _check_file(rest)
     else:

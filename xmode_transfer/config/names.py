@@ -197,10 +197,10 @@ def check_region(value: str) -> str:
     if _REGION.fullmatch(value) is None or len(value) > 63:
         meant = value.strip().lower().replace("_", "-").replace(" ", "-")
         told = f" (did you mean {meant}?)" if _REGION.fullmatch(meant) else ""
-        raise ValueError(f"{value!r} is no region; write it like us-east-1{told}")
+        raise ValueError(f"{value!r} is not a region; write it like us-east-1{told}")
     near = _UNDASHED.fullmatch(value)
     if near and (meant := f"{near[1]}-{near[2]}-{near[3]}") != value:
-        raise ValueError(f"{value!r} is no region (did you mean {meant}?)")
+        raise ValueError(f"{value!r} is not a region (did you mean {meant}?)")
     return value
 
 
@@ -219,7 +219,7 @@ def region_doubt(region: str) -> str:
     if nearest < _NEAR:
         return ""
     meant = " or ".join(f"{known}-{number}" for known, likeness in near.items() if likeness == nearest)
-    return f"{region} is no region of AWS that is known here (did you mean {meant}?)"
+    return f"{region} is not a known AWS region (did you mean {meant}?)"
 
 
 def region_partition(region: str) -> str:
@@ -250,7 +250,7 @@ class IamArn(NamedTuple):
 def check_account(account_id: str) -> str:
     """An account ID. Raises ValueError; an account's leading zeros belong to it."""
     if _ACCOUNT.fullmatch(account_id) is None:
-        told = f"{account_id!r} is no AWS account ID: it has exactly 12 digits"
+        told = f"{account_id!r} is not an AWS account ID: it has exactly 12 digits"
         if re.fullmatch(r"[0-9]{1,11}", account_id):
             told += f" (were leading zeros lost? did you mean {account_id.zfill(12)}?)"
         elif re.fullmatch(r"[0-9]{4}[- ][0-9]{4}[- ][0-9]{4}", account_id):
@@ -262,7 +262,7 @@ def check_account(account_id: str) -> str:
 def check_partition(partition: str) -> str:
     """Raises ValueError unless it is one of PARTITIONS."""
     if partition not in PARTITIONS:
-        raise ValueError(f"{partition!r} is no AWS partition; it is one of {', '.join(PARTITIONS)}")
+        raise ValueError(f"{partition!r} is not an AWS partition; it is one of {', '.join(PARTITIONS)}")
     return partition
 
 
@@ -272,7 +272,7 @@ def parse_iam(arn: str, kind: str) -> IamArn:
     example = _ROLE_EXAMPLE if kind == "role" else _ROLE_EXAMPLE.replace("role/XMode", "user/name")
     fields = arn.split(":", 5)
     if len(fields) != 6 or fields[0] != "arn":
-        raise ValueError(f"{arn!r} is no ARN; a {kind} is written like {example}")
+        raise ValueError(f"{arn!r} is not an ARN; a {kind} is written like {example}")
     _, partition, service, region, account, resource = fields
     if service == "sts" and resource.startswith("assumed-role/"):
         name = resource.split("/")[1]
@@ -293,7 +293,7 @@ def parse_iam(arn: str, kind: str) -> IamArn:
     path = f"/{path}/" if path else "/"
     if _NAME.fullmatch(name) is None or _PATH.fullmatch(path) is None or "//" in f"/{rest}":
         raise ValueError(
-            f"{rest!r} is no name of a {kind}: letters, digits and _+=,.@- (64 at most), after a path if any"
+            f"{rest!r} is not a valid {kind} name: letters, digits and _+=,.@- (at most 64), after any path"
         )
     if len(arn) > 2048:
         raise ValueError("AWS takes a role ARN of 2,048 characters at most")
@@ -305,7 +305,7 @@ def check_kms_key(arn: str) -> str:
     fields = arn.split(":", 3)
     if len(fields) != 4 or fields[0] != "arn" or fields[2] != "kms" or not _KMS.fullmatch(fields[3]):
         raise ValueError(
-            f"{arn!r} is no ARN of a KMS key; write it in full, like "
+            f"{arn!r} is not the ARN of a KMS key; write it in full, like "
             "arn:aws:kms:us-east-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab"
         )
     check_partition(fields[1])

@@ -33,7 +33,7 @@ def check_listen(value: str) -> str:
             ip_address(host)
         except ValueError:
             raise ValueError(
-                f"{host!r} is no IP address; listen on 127.0.0.1, or on 0.0.0.0 with a token"
+                f"{host!r} is not an IP address; listen on 127.0.0.1, or on 0.0.0.0 with a token"
             ) from None
     return value
 
@@ -49,7 +49,7 @@ def check_host_name(value: str) -> str:
     if _HOST_NAME.fullmatch(value) is None:
         meant = re.sub(r"^[a-z]+://|[:/].*$", "", value.lower().strip())
         told = f" (did you mean {meant}?)" if _HOST_NAME.fullmatch(meant) else ""
-        raise ValueError(f"{value!r} is no host name; write it like status.example.com{told}")
+        raise ValueError(f"{value!r} is not a host name; write it like status.example.com{told}")
     return value
 
 

@@ -88,7 +88,7 @@ def test_the_corrected_documents_are_in_order(prefix: str, key: str | None) -> N
 def test_two_ids_are_in_order_while_one_is_changed() -> None:
     report = lint([source(corrected_trust_policy(ID, previous_external_id="Old"))], TOLD)
     assert (report.outcome, causes(report)) == ("ok", {"second_external_id"})
-    assert "takes the external ID Old" in report.remarks[0].message
+    assert "accepts the external ID Old" in report.remarks[0].message
 
 
 def test_what_nobody_told_is_taken_from_the_documents() -> None:
@@ -508,7 +508,7 @@ def test_the_bare_quote_of_the_guide_is_told_with_its_place_and_mending() -> Non
     report = lint([source(GUIDE_TRUST, "trust.json")], TOLD)
     (remark,) = report.remarks
     assert (remark.fault, remark.severity, report.exit_code) == ("invalid_json", Severity.ERROR, 4)
-    assert remark.message.startswith("line 9, column 79: the guide's text to replace stands here still")
+    assert remark.message.startswith("line 9, column 79: the guide's placeholder text is still here")
     assert remark.fix is not None
     assert '"sts:ExternalId": "AcmeCorp"' in remark.fix.summary
 
@@ -518,16 +518,19 @@ def test_the_bare_quote_of_the_guide_is_told_with_its_place_and_mending() -> Non
     [
         ('{"Version": "2012-10-17",}', "line 1, column 25: a comma before a closing bracket"),
         ("{\u201cVersion\u201d: 1}", "line 1, column 2: typographic quotation marks"),
-        ('{"Statement": []}\n{"Statement": []}', "line 2, column 1: something follows the document's end"),
+        (
+            '{"Statement": []}\n{"Statement": []}',
+            "line 2, column 1: there is text after the end",
+        ),
         ("", "the file is empty"),
-        ("{'Statement': []}", "line 1, column 2: this is no JSON"),
-        ("[1]", "no policy"),
-        ('"text"', "no policy"),
-        ("{}", "no policy"),
-        ('{"Statement": NaN}', "NaN is no JSON"),
+        ("{'Statement': []}", "line 1, column 2: this is not JSON"),
+        ("[1]", "not a policy"),
+        ('"text"', "not a policy"),
+        ("{}", "not a policy"),
+        ('{"Statement": NaN}', "NaN is not JSON"),
         ("[" * 100_000, "nests too deeply"),
-        ('{"Statement": ' + "9" * 5000 + "}", "no policy"),
-        ("aws iam list-roles", "hold no policy document"),
+        ('{"Statement": ' + "9" * 5000 + "}", "not a policy"),
+        ("aws iam list-roles", "have no policy document"),
     ],
 )
 def test_text_that_is_no_policy_is_told(text: str, told: str) -> None:

@@ -340,10 +340,10 @@ def test_every_kept_name_is_known() -> None:
 @pytest.mark.parametrize(
     ("action", "told"),
     [
-        ("s3:PutObjetc", "no right s3:PutObjetc is known here (did you mean s3:PutObject?)"),
-        ("s3:HeadBucket", "there is no right s3:HeadBucket: the call needs s3:ListBucket"),
-        ("s3:Frobnicate", "no right s3:Frobnicate is known here"),
-        ("lamda:InvokeFunction", "no service lamda is known here (did you mean lambda?)"),
+        ("s3:PutObjetc", "unknown action s3:PutObjetc (did you mean s3:PutObject?)"),
+        ("s3:HeadBucket", "there is no action s3:HeadBucket: the call needs s3:ListBucket"),
+        ("s3:Frobnicate", "unknown action s3:Frobnicate"),
+        ("lamda:InvokeFunction", "unknown service lamda (did you mean lambda?)"),
         ("ec2:Frobnicate", None),
         ("s3:Put*", None),
     ],
@@ -355,9 +355,9 @@ def test_an_unknown_action_is_told_with_what_was_meant(action: str, told: str | 
 @pytest.mark.parametrize(
     ("key", "told"),
     [
-        ("sts:External-Id", "no condition key sts:External-Id is known here (did you mean sts:ExternalId?)"),
-        ("aws:x-amz-acl", "no condition key aws:x-amz-acl is known here (did you mean s3:x-amz-acl?)"),
-        ("s3:frobnicate", "no condition key s3:frobnicate is known here"),
+        ("sts:External-Id", "unknown condition key sts:External-Id (did you mean sts:ExternalId?)"),
+        ("aws:x-amz-acl", "unknown condition key aws:x-amz-acl (did you mean s3:x-amz-acl?)"),
+        ("s3:frobnicate", "unknown condition key s3:frobnicate"),
         ("kms:EncryptionContext:aws:s3:arn", None),
         ("aws:PrincipalTag/team", None),
         ("iam:PassedToService", None),

@@ -94,8 +94,8 @@ class KitDirectory:
         try:
             if self._path.exists() and (not self._path.is_dir() or any(self._path.iterdir())):
                 raise ConfigError(
-                    f"{self._path} is there already and not empty; nothing in it is overwritten",
-                    hint="give a directory of its own with --out",
+                    f"{self._path} already exists and is not empty; nothing in it is overwritten",
+                    hint="give a new directory with --out",
                 )
             self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             mode = self._path.stat().st_mode & 0o7777 if self._path.exists() else 0o700

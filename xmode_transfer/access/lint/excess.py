@@ -81,8 +81,8 @@ def judge_excess(rights: Rights, documents: Sequence[Document]) -> Iterator[Find
             yield statement.wrong(
                 Fault.BEYOND_PREFIX,
                 f"{where} reaches beyond {rights.facts.place}: it allows {beyond}",
-                "Deliveries work all the same, and the setup guide's policy does so too. To hold us below "
-                "the prefix take `xmode-transfer policy print --corrected`",
+                "Deliveries work nevertheless, and the setup guide's policy does the same. To limit us to "
+                "the prefix, use `xmode-transfer policy print --corrected`",
                 Severity.WARNING,
             )
     opened = list(_ways_to_open(rights))

@@ -54,8 +54,8 @@ _DATA = "us-daily/2026/11/22/part-0001.csv"
 
 def doubt(file: str, probe: str, reason: str) -> Remark:
     """A probe whose outcome cannot be told from the documents."""
-    told = f"{probe}: it cannot be told whether AWS allows it: {reason}"
-    fix = "Run `xmode-transfer check-access`: it asks AWS itself"
+    told = f"{probe}: cannot determine whether AWS allows it: {reason}"
+    fix = "Run `xmode-transfer check-access`, which tests it at AWS"
     return remark(file, Fault.CANNOT_TELL, told, fix, Severity.WARNING)
 
 
@@ -85,7 +85,7 @@ def _tried(name: str, documents: Sequence[Document], facts: Facts) -> Answers:
     answers = {probe: ask(external_id) for probe, external_id in trials.items()}
     accepted = {probe for probe, decision in answers.items() if decision.allowed}
     if right.allowed:
-        yield passed("assume_role", "the role lets us in with its external ID")
+        yield passed("assume_role", "the role allows access with its external ID")
     elif right.outcome is Outcome.CANNOT_TELL:
         yield doubt(name, "assume_role", right.reason)
     else:
@@ -94,7 +94,7 @@ def _tried(name: str, documents: Sequence[Document], facts: Facts) -> Answers:
         if decision.outcome is Outcome.CANNOT_TELL:
             yield doubt(name, probe, decision.reason)
         elif probe not in accepted:
-            yield passed(probe, "the role refuses us, as it should")
+            yield passed(probe, "the role denies access, as it should")
         else:
             yield wrongly_accepted(probe, accepted, facts)
 
@@ -105,7 +105,7 @@ def _trusted(name: str, documents: Sequence[Document], facts: Facts) -> Iterator
     colleague = f"arn:{partition}:iam::{account}:user/somebody-else"
     fix = f'Write "Principal": {{"AWS": "{facts.principal}"}}'
     if _assume(documents, facts, STRANGER.format(partition=partition), facts.external_id).allowed:
-        told = "anybody in any AWS account who knows the external ID may assume the role"
+        told = "anyone in any AWS account who knows the external ID may assume the role"
         yield remark(name, Fault.TRUSTS_ANYBODY, told, fix, Severity.CRITICAL, "console step 17")
     elif _assume(documents, facts, colleague, facts.external_id).allowed:
         told = f"the role trusts every user and role of account {account}, not XMode's user alone"
@@ -124,8 +124,8 @@ def _other_ids(name: str, documents: Sequence[Document], facts: Facts) -> Iterat
         return
     for one in dict.fromkeys(one for document in documents for one in external_ids(document)):
         if one != facts.external_id and lets_in(one.replace("*", "any").replace("?", "x")):
-            told = f"the role takes the external ID {one} as well as {facts.external_id}"
-            fix = f"Take {one} out, unless it is being changed for the other right now"
+            told = f"the role accepts the external ID {one} as well as {facts.external_id}"
+            fix = f"Remove {one}, unless one is being replaced by the other right now"
             yield remark(name, Fault.SECOND_EXTERNAL_ID, told, fix, Severity.WARNING)
 
 
@@ -290,10 +290,10 @@ def judge_rights(name: str, rights: Rights) -> Answers:
         if bare.allowed:
             yield finding(Cause.PUT_WITHOUT_ACL_ALLOWED, "put_without_acl", facts)
         elif bare.outcome is not Outcome.CANNOT_TELL:
-            yield passed("put_without_acl", "the role refuses an object without the ACL, as it should")
+            yield passed("put_without_acl", "the role denies an object without the ACL, as it should")
     parts = rights.call("UploadPart")
     if put.allowed and not parts.allowed:
-        told = f"{parts.reason}; AWS may let parts in all the same, which check-access tries"
+        told = f"{parts.reason}; AWS may accept parts nevertheless, which check-access tests"
         yield finding(Cause.MULTIPART_DENIED, "multipart", facts, detail=told)
     elif put.allowed:
         yield passed("multipart", "the role may send objects in parts")
@@ -323,9 +323,9 @@ def judge_no_key(name: str, rights: Rights) -> Answers:
         yield remark(
             name,
             Fault.KMS_EXPLICITLY_DENIED,
-            "KMS is denied, so that a bucket that encrypts with a KMS key could take nothing; other "
-            "buckets can",
-            "Nothing need be done without a KMS key. With one: xmode-transfer policy print --corrected, and "
+            "KMS is denied, so nothing can be written to a bucket that encrypts with a KMS key; other "
+            "buckets work",
+            "Without a KMS key, no action is needed. With one: xmode-transfer policy print --corrected, and "
             "destination.kms_key_arn in the customer's file",
             Severity.INFO,
             "CLI step 4, third statement",

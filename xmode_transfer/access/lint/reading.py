@@ -37,7 +37,7 @@ def _read_calls(source: Source) -> tuple[list[Document], list[Remark]]:
         documents += found
         remarks += wrong
     if not documents and not remarks:
-        told = "these calls of the AWS CLI hold no policy document between single quotes"
+        told = "these AWS CLI commands have no policy document between single quotes"
         remarks.append(remark(source.name, Fault.NOT_A_POLICY, told, "Give the JSON document itself"))
     return documents, remarks
 
@@ -60,7 +60,7 @@ def _read_json(source: Source, lines_before: int = 0) -> tuple[list[Document], l
         return dict(items)
 
     def constant(name: str) -> Any:
-        raise ValueError(f"{name} is no JSON")
+        raise ValueError(f"{name} is not JSON")
 
     text = source.text.removeprefix("\ufeff")
     try:
@@ -69,17 +69,17 @@ def _read_json(source: Source, lines_before: int = 0) -> tuple[list[Document], l
         return [], [_invalid(source.name, text, error, lines_before)]
     except (ValueError, RecursionError) as error:
         told = "it nests too deeply" if isinstance(error, RecursionError) else str(error)
-        return [], [_not_policy(source.name, f"this is no policy: {told}")]
+        return [], [_not_policy(source.name, f"this is not a policy: {told}")]
     content = _unwrapped(content)
     if not isinstance(content, Mapping) or not ("Statement" in content or "Version" in content):
         return [], [
-            _not_policy(source.name, "this is JSON, but no policy: that is an object with a Statement")
+            _not_policy(source.name, "this is JSON, but not a policy: a policy is an object with a Statement")
         ]
     remarks = [
         remark(
             source.name,
             Fault.DUPLICATE_KEY,
-            f"{name} stands twice in one object; AWS refuses that, and other readers take the last",
+            f"{name} appears twice in one object; AWS refuses that, and other readers take the last",
             f"Remove one {name}, or put both values into one list",
         )
         for name in dict.fromkeys(twice)
@@ -130,7 +130,7 @@ def _invalid(name: str, text: str, error: json.JSONDecodeError, lines_before: in
     place = f"line {error.lineno + lines_before}, column {error.colno}"
     if _PLACEHOLDER_LINE.search(line):
         message = (
-            f"{place}: the guide's text to replace stands here still; its quotation mark ends the JSON "
+            f"{place}: the guide's placeholder text is still here; its quotation mark ends the JSON "
             "string early"
         )
         fix = 'Replace all from { to } by the external ID alone, like "sts:ExternalId": "AcmeCorp"'
@@ -142,13 +142,13 @@ def _invalid(name: str, text: str, error: json.JSONDecodeError, lines_before: in
         message = f"line {line_number + lines_before}, column {column}: a comma before a closing bracket"
         fix = "Remove the comma"
     elif error.msg.startswith("Extra data"):
-        message = f"{place}: something follows the document's end"
+        message = f"{place}: there is text after the end of the document"
         fix = "One file holds one document: remove what follows, or put it into a file of its own"
     elif not text.strip():
         message, fix = "the file is empty", "Paste the policy document into it"
     else:
-        message = f"{place}: this is no JSON ({error.msg[0].lower()}{error.msg[1:]})"
-        fix = "Copy the document anew, from its first { to its last }"
+        message = f"{place}: this is not JSON ({error.msg[0].lower()}{error.msg[1:]})"
+        fix = "Copy the document again, from its first { to its last }"
     return remark(name, Fault.INVALID_JSON, message, fix, step="console step 8; CLI steps 2 and 4")
 
 

@@ -85,15 +85,15 @@ def unknown_action(action: str) -> str | None:
     if not colon or "*" in service or "?" in service:
         return None
     if folded not in iam()["prefixes"]:
-        return f"no service {service} is known here{_meant(service, iam()['prefixes'])}"
+        return f"unknown service {service}{_meant(service, iam()['prefixes'])}"
     if folded not in services or "*" in name or "?" in name:
         return None
     known = {one.lower(): one for one in services[folded]["actions"]}
     if name.lower() in known:
         return None
     if folded == "s3" and name.lower() in RIGHT_OF_CALL:
-        return f"there is no right {action}: the call needs {RIGHT_OF_CALL[name.lower()]}"
-    return f"no right {action} is known here{_meant(name, known.values(), f'{folded}:')}"
+        return f"there is no action {action}: the call needs {RIGHT_OF_CALL[name.lower()]}"
+    return f"unknown action {action}{_meant(name, known.values(), f'{folded}:')}"
 
 
 def unknown_key(key: str) -> str | None:
@@ -107,7 +107,7 @@ def unknown_key(key: str) -> str | None:
     if colon and service not in kept and (service in iam()["prefixes"] or "." in service):
         return None  # of another service, or of an identity provider
     meant = meant_key(key)
-    return f"no condition key {key} is known here" + (f" (did you mean {meant}?)" if meant else "")
+    return f"unknown condition key {key}" + (f" (did you mean {meant}?)" if meant else "")
 
 
 @lru_cache(maxsize=1024)

@@ -128,7 +128,7 @@ def _why(path: Path, error: OSError) -> str:
             return "is a symbolic link that leads nowhere; remove it, or restore the file that it leads to"
         return "was there a moment ago, and is gone"
     hint = (
-        "; let the user that this runs as read it"
+        "; give the user that this runs as read access"
         if isinstance(error, PermissionError)
         else "; check its disk"
     )
