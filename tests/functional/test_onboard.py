@@ -140,7 +140,7 @@ def test_from_sign_up_to_delivery_by_the_kits_script(
     assert (early.code, early.json["outcome"], early.json["causes"]) == (4, "refused", ["role_refused"])
     assert state_of(shop) == "pending"
 
-    for words in ("Made the role XMode.", "The role XMode was there; its trust policy is up to date."):
+    for words in ("Created the role XMode.", "The role XMode exists; its trust policy is up to date."):
         done = run_script(newcomer, kit / "setup.sh")
         assert done.returncode == 0, done.stderr
         assert words in done.stdout
@@ -271,7 +271,7 @@ def test_the_script_goes_only_where_it_belongs(
     done = run_script(acme, script)
     assert done.returncode == 1
     assert (
-        f"You are signed in to account {acme.account}; this role belongs into {newcomer.account}."
+        f"You are signed in to account {acme.account}; this role belongs in {newcomer.account}."
         in done.stderr
     )
     assert (tmp_path / "calls").read_text(encoding="utf-8").split("\n")[:-1] == ["sts get-caller-identity"]
@@ -282,7 +282,7 @@ def test_the_script_goes_only_where_it_belongs(
     iam.create_role(RoleName="XMode", AssumeRolePolicyDocument=json.dumps(foreign))
     done = run_script(newcomer, script)
     assert done.returncode == 1
-    assert "Something else made the role XMode" in done.stderr
+    assert "The role XMode exists and is not from this kit" in done.stderr
     assert iam.get_role(RoleName="XMode")["Role"]["AssumeRolePolicyDocument"] == foreign
     assert run_script(newcomer, script, "--replace").returncode == 0
     assert iam.get_role(RoleName="XMode")["Role"]["AssumeRolePolicyDocument"] != foreign
@@ -300,7 +300,7 @@ def test_the_lifecycle_rule_replaces_nobodys(
         return [rule["ID"] for rule in s3.get_bucket_lifecycle_configuration(Bucket=newcomer.bucket)["Rules"]]
 
     for words in (
-        "now ends unfinished uploads after 7 days",
+        "now aborts unfinished uploads after 7 days",
         "has the rule abort-incomplete-xmode-uploads already",
     ):
         done = run_script(newcomer, script, "--lifecycle")
