@@ -16,7 +16,7 @@ from botocore.exceptions import ClientError
 
 from tests.bucket import empty_bucket, list_keys, list_uploads, remove_customer
 from xmode_transfer.access.check_access import check_access
-from xmode_transfer.access.lint import Kind, Source, Told, lint
+from xmode_transfer.access.lint import Given, Kind, Source, lint
 from xmode_transfer.aws.policy import corrected_permission_policy
 from xmode_transfer.cli.progress import Tally
 from xmode_transfer.config import files
@@ -114,7 +114,7 @@ def assert_nothing_left(customer: CustomerSetup, report: AccessReport) -> None:
 
 def assert_foretold(report: AccessReport, customer: CustomerSetup, *documents: Document) -> None:
     """`policy lint` names offline what the check found, and nothing against what the check found in order."""
-    told = Told(
+    told = Given(
         external_id=customer.external_id,
         bucket=customer.bucket,
         prefix=customer.prefix,

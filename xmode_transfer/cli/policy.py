@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from xmode_transfer.access.lint import Kind, Remark, Report, Source, Told, lint
+from xmode_transfer.access.lint import Given, Issue, Kind, Report, Source, lint
 from xmode_transfer.aws.policy import (
     Step,
     corrected_permission_policy,
@@ -175,12 +175,12 @@ def lint_(
         given = next((option for option, value in values.items() if value is not None), None)
         if given is not None:
             raise click.UsageError(f"--customer already gives this value; leave out {given}")
-        told = _told_by_configuration(shell, name)
+        values_given = _configured(shell, name)
     else:
         _check_values(values)
-        told = Told(external_id, bucket, prefix, account, region=region, kms_key_arn=kms_key)
+        values_given = Given(external_id, bucket, prefix, account, region=region, kms_key_arn=kms_key)
     of_kind = Kind(kind) if kind else None
-    report = lint([Source(file, _text(file), of_kind) for file in files], told)
+    report = lint([Source(file, _text(file), of_kind) for file in files], values_given)
     if as_json:
         terminal.answer(_document(report))
     else:
@@ -188,11 +188,11 @@ def lint_(
     return report.exit_code
 
 
-def _told_by_configuration(shell: Shell, name: str) -> Told:
+def _configured(shell: Shell, name: str) -> Given:
     configuration = shell.configuration()
     customer = configuration.customer(name, "its values are not known")
     place = customer.destination
-    return Told(
+    return Given(
         external_id=customer.external_id,
         bucket=place.bucket,
         prefix=place.prefix,
@@ -243,25 +243,25 @@ def _document(report: Report) -> dict[str, Any]:
         "documents": [{"file": file, "kind": str(kind)} for file, kind in report.kinds],
         "findings": [
             *(finding_document(finding) | {"file": None, "statement": None} for finding in report.findings),
-            *(_remark_document(remark) for remark in report.remarks),
+            *(_issue_document(issue) for issue in report.issues),
         ],
     }
 
 
-def _remark_document(remark: Remark) -> dict[str, Any]:
+def _issue_document(issue: Issue) -> dict[str, Any]:
     from xmode_transfer.cli.check_access import fix_document
 
     return {
         "probe": "document",
         "result": None,
-        "cause": str(remark.fault),
-        "responsible": "customer" if remark.severity in (Severity.ERROR, Severity.CRITICAL) else None,
-        "severity": str(remark.severity),
-        "message": remark.message,
-        "fix": fix_document(remark.fix),
+        "cause": str(issue.fault),
+        "responsible": "customer" if issue.severity in (Severity.ERROR, Severity.CRITICAL) else None,
+        "severity": str(issue.severity),
+        "message": issue.message,
+        "fix": fix_document(issue.fix),
         "request_id": None,
-        "file": remark.file,
-        "statement": remark.statement,
+        "file": issue.file,
+        "statement": issue.statement,
     }
 
 
@@ -271,7 +271,7 @@ def _lines(report: Report) -> Iterator[Line]:
     yield Line(())
     fine = [finding for finding in report.findings if finding.result is Result.OK]
     others = [finding for finding in report.findings if finding.result in (Result.DENIED, Result.UNEXPECTED)]
-    items: list[Remark | Finding] = [*report.remarks, *others]
+    items: list[Issue | Finding] = [*report.issues, *others]
     order = [Severity.CRITICAL, Severity.ERROR, Severity.WARNING, Severity.INFO]
     for item in sorted(items, key=lambda one: order.index(one.severity)):
         yield from _item(item)
@@ -280,9 +280,9 @@ def _lines(report: Report) -> Iterator[Line]:
     yield Line((terminal.state(report.outcome), f": {_VERDICTS[report.outcome]}"))
 
 
-def _item(item: Remark | Finding) -> Iterator[Line]:
-    cause = str(item.fault if isinstance(item, Remark) else item.cause)
-    where = f"{item.file}: " if isinstance(item, Remark) else ""
+def _item(item: Issue | Finding) -> Iterator[Line]:
+    cause = str(item.fault if isinstance(item, Issue) else item.cause)
+    where = f"{item.file}: " if isinstance(item, Issue) else ""
     yield Line(((cause, "bold"),), (f"{item.severity:<10}", looks.style(item.severity)))
     yield Line((f"{where}{item.message}",), indent=2)
     if item.fix is not None:

@@ -78,7 +78,7 @@ def passwords_of(url: str) -> tuple[str, ...]:
 
 
 def shown(url: str) -> str:
-    """The URL as it may be told: without passwords. Works for any text: what is no URL is masked whole."""
+    """The URL without passwords, for display. Works for any text: what is not a URL is masked completely."""
     if "://" not in url:
         return _MASK
     if backend(url) == SQLITE:

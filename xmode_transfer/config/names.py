@@ -84,14 +84,16 @@ def check_external_id(value: str) -> str:
     bad = sorted({character for character in value if not _EXTERNAL_ID_CHARACTER.fullmatch(character)})
     if bad:
         if any(character.isspace() for character in bad):
-            told = "the guide's template text or the company name was left in with its spaces; "
+            detail = "the guide's template text or the company name was left in with its spaces; "
         elif any(ord(character) > 127 for character in bad):
-            told = f"{bad[-1]!r} is not ASCII; "
+            detail = f"{bad[-1]!r} is not ASCII; "
         else:
-            told = f"{bad[0]!r} is not allowed; "
+            detail = f"{bad[0]!r} is not allowed; "
         meant = "".join(character for character in value if _EXTERNAL_ID_CHARACTER.fullmatch(character))
-        told += "an external ID has only the letters A to Z, digits and = , . @ : / - _"
-        raise ValueError(told + (f" (did you mean {meant}?)" if EXTERNAL_ID_MIN <= len(meant) <= 64 else ""))
+        detail += "an external ID has only the letters A to Z, digits and = , . @ : / - _"
+        raise ValueError(
+            detail + (f" (did you mean {meant}?)" if EXTERNAL_ID_MIN <= len(meant) <= 64 else "")
+        )
     if not EXTERNAL_ID_MIN <= len(value) <= EXTERNAL_ID_MAX:
         raise ValueError(
             f"AWS takes external IDs of {EXTERNAL_ID_MIN} to {EXTERNAL_ID_MAX:,} characters; "
@@ -108,8 +110,8 @@ def check_bucket(value: str) -> str:
     if rest != value or "/" in value:
         bucket, _, prefix = rest.strip("/").partition("/")
         bucket, prefix = _bucket_meant(bucket, value), prefix.strip("/")
-        told = f" (did you mean bucket: {bucket}" + (f", prefix: {prefix}/?)" if prefix else "?)")
-        raise ValueError("write the bucket's name, not a URI or a path" + (told if bucket else ""))
+        detail = f" (did you mean bucket: {bucket}" + (f", prefix: {prefix}/?)" if prefix else "?)")
+        raise ValueError("write the bucket's name, not a URI or a path" + (detail if bucket else ""))
     if not 3 <= len(value) <= 63:
         raise ValueError(f"a bucket's name has 3 to 63 characters; this one has {len(value)}")
     if value != value.lower():
@@ -156,8 +158,8 @@ def check_prefix(value: str) -> str:
     if not value:
         return value
     if value.startswith("/"):
-        told = _meant(_prefix_meant(value)) if value.strip("/") else ' (did you mean ""?)'
-        raise ValueError(f"a leading slash makes a folder without a name{told}")
+        detail = _meant(_prefix_meant(value)) if value.strip("/") else ' (did you mean ""?)'
+        raise ValueError(f"a leading slash makes a folder without a name{detail}")
     if "://" in value:
         raise ValueError("write the path inside the bucket only, like xmode/")
     bad = sorted({char for char in value if char in _PREFIX_FORBIDDEN or not char.isprintable()})
@@ -196,8 +198,8 @@ def check_region(value: str) -> str:
         raise ValueError(f"this is an availability zone (did you mean the region {zone[1]}?)")
     if _REGION.fullmatch(value) is None or len(value) > 63:
         meant = value.strip().lower().replace("_", "-").replace(" ", "-")
-        told = f" (did you mean {meant}?)" if _REGION.fullmatch(meant) else ""
-        raise ValueError(f"{value!r} is not a region; write it like us-east-1{told}")
+        detail = f" (did you mean {meant}?)" if _REGION.fullmatch(meant) else ""
+        raise ValueError(f"{value!r} is not a region; write it like us-east-1{detail}")
     near = _UNDASHED.fullmatch(value)
     if near and (meant := f"{near[1]}-{near[2]}-{near[3]}") != value:
         raise ValueError(f"{value!r} is not a region (did you mean {meant}?)")
@@ -250,12 +252,12 @@ class IamArn(NamedTuple):
 def check_account(account_id: str) -> str:
     """An account ID. Raises ValueError; an account's leading zeros belong to it."""
     if _ACCOUNT.fullmatch(account_id) is None:
-        told = f"{account_id!r} is not an AWS account ID: it has exactly 12 digits"
+        detail = f"{account_id!r} is not an AWS account ID: it has exactly 12 digits"
         if re.fullmatch(r"[0-9]{1,11}", account_id):
-            told += f" (were leading zeros lost? did you mean {account_id.zfill(12)}?)"
+            detail += f" (were leading zeros lost? did you mean {account_id.zfill(12)}?)"
         elif re.fullmatch(r"[0-9]{4}[- ][0-9]{4}[- ][0-9]{4}", account_id):
-            told += f" (did you mean {re.sub('[- ]', '', account_id)}?)"
-        raise ValueError(told)
+            detail += f" (did you mean {re.sub('[- ]', '', account_id)}?)"
+        raise ValueError(detail)
     return account_id
 
 

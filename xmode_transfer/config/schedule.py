@@ -152,7 +152,7 @@ class BandwidthLimit(Model):
     @field_validator("bandwidth_bytes_per_second", mode="before")
     @classmethod
     def _one_way(cls, value: object) -> object:
-        """The form is chosen by its shape, so that a mistake is told once and not once for each form."""
+        """The form is chosen by its shape, so that a mistake is reported once, not once for each form."""
         if value is None:
             return value
         if isinstance(value, dict):

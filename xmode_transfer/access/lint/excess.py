@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from xmode_transfer.access.catalogue import finding
 from xmode_transfer.access.lint.judging import Rights
-from xmode_transfer.access.lint.records import Document, Fault, Remark, Statement, texts
+from xmode_transfer.access.lint.records import Document, Fault, Issue, Statement, texts
 from xmode_transfer.access.lint.structure import PLACEHOLDERS
 from xmode_transfer.access.lint.vocabulary import actions_like, iam, kinds_of
 from xmode_transfer.aws.policy import ACL, Outcome, Request, S3Call, evaluate, requests
@@ -66,7 +66,7 @@ class _Witness(NamedTuple):
     context: Context
 
 
-def judge_excess(rights: Rights, documents: Sequence[Document]) -> Iterator[Finding | Remark]:
+def judge_excess(rights: Rights, documents: Sequence[Document]) -> Iterator[Finding | Issue]:
     """``documents`` are the role's permission policies, those of ``rights``."""
     told: list[str] = []
     for statement in (one for document in documents for one in document.statements()):

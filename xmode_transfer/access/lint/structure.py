@@ -4,7 +4,7 @@ whether what it names, principals, partitions and buckets, is what is meant."""
 import re
 from collections.abc import Iterator, Mapping
 
-from xmode_transfer.access.lint.records import Document, Fault, Kind, Remark, Statement, remark
+from xmode_transfer.access.lint.records import Document, Fault, Issue, Kind, Statement, issue
 from xmode_transfer.access.lint.vocabulary import (
     DOCUMENT_ELEMENTS,
     OPERATORS,
@@ -32,8 +32,8 @@ _ON_OBJECTS = ("s3:putobject", "s3:putobjectacl", "s3:getobject", "s3:getobjecta
 _PRINCIPAL = re.compile(r"arn:(?P<partition>[a-z-]+):(?:iam|sts)::(?P<account>[0-9]*):(?P<what>.+)")
 
 
-def structure(document: Document, facts: Facts) -> Iterator[Remark]:
-    """Every remark on how the document is written and what it names, in its order."""
+def structure(document: Document, facts: Facts) -> Iterator[Issue]:
+    """Every issue on how the document is written and what it names, in its order."""
     yield from _frame(document)
     for statement in document.statements():
         yield from _elements(statement)
@@ -53,29 +53,29 @@ def structure(document: Document, facts: Facts) -> Iterator[Remark]:
 # --- How it is written ---------------------------------------------------------------------------------
 
 
-def _frame(document: Document) -> Iterator[Remark]:
+def _frame(document: Document) -> Iterator[Issue]:
     for name in document.content:
         if name not in DOCUMENT_ELEMENTS:
             meant = did_you_mean(str(name), DOCUMENT_ELEMENTS)
-            told, fix = (
+            message, fix = (
                 f"a policy has no element {name}{meant}",
                 f"Write one of {', '.join(DOCUMENT_ELEMENTS)}",
             )
-            yield remark(document.name, Fault.UNKNOWN_ELEMENT, told, fix)
+            yield issue(document.name, Fault.UNKNOWN_ELEMENT, message, fix)
     version = document.content.get("Version")
     if version is not None and version not in ("2012-10-17", "2008-10-17"):
-        told = f"{version} is not a policy Version; it names the policy language, not your date"
-        yield remark(document.name, Fault.UNKNOWN_ELEMENT, told, 'Write "Version": "2012-10-17"')
+        message = f"{version} is not a policy Version; it names the policy language, not your date"
+        yield issue(document.name, Fault.UNKNOWN_ELEMENT, message, 'Write "Version": "2012-10-17"')
     found = document.content.get("Statement")
     if found is None or found == []:
-        told = "the policy has no Statement, so it allows nothing"
-        yield remark(document.name, Fault.NOT_A_POLICY, told, "Add its Statement")
+        message = "the policy has no Statement, so it allows nothing"
+        yield issue(document.name, Fault.NOT_A_POLICY, message, "Add its Statement")
     elif not all(isinstance(one, Mapping) for one in (found if isinstance(found, list) else [found])):
         fix = "Write each statement as an object {...}"
-        yield remark(document.name, Fault.MALFORMED_STATEMENT, "a Statement is not an object", fix)
+        yield issue(document.name, Fault.MALFORMED_STATEMENT, "a Statement is not an object", fix)
 
 
-def _elements(statement: Statement) -> Iterator[Remark]:
+def _elements(statement: Statement) -> Iterator[Issue]:
     content = statement.content
     for name in content:
         if name not in STATEMENT_ELEMENTS:
@@ -95,9 +95,9 @@ def _elements(statement: Statement) -> Iterator[Remark]:
     for name in ["Action"] if of_role else ["Action", "Resource"]:
         inverse = f"Not{name}"
         if (name in content) == (inverse in content):
-            told = f"both {name} and" if name in content else f"neither {name} nor"
+            message = f"both {name} and" if name in content else f"neither {name} nor"
             yield statement.wrong(
-                Fault.MALFORMED_STATEMENT, f"{statement} has {told} {inverse}", f"Give it one {name}"
+                Fault.MALFORMED_STATEMENT, f"{statement} has {message} {inverse}", f"Give it one {name}"
             )
     for name in ("Action", "NotAction", "Resource", "NotResource"):
         if name in content and not _only_texts(content[name]):
@@ -108,7 +108,7 @@ def _elements(statement: Statement) -> Iterator[Remark]:
             )
 
 
-def _place(statement: Statement, facts: Facts) -> Iterator[Remark]:
+def _place(statement: Statement, facts: Facts) -> Iterator[Issue]:
     """Elements that belong into another kind of document."""
     content, kind = statement.content, statement.document.kind
     named = "Principal" in content or "NotPrincipal" in content
@@ -151,8 +151,8 @@ def _place(statement: Statement, facts: Facts) -> Iterator[Remark]:
         )
 
 
-def _placeholders(statement: Statement, facts: Facts) -> Iterator[Remark]:
-    """One remark a statement: who left one, left all."""
+def _placeholders(statement: Statement, facts: Facts) -> Iterator[Issue]:
+    """One issue a statement: who left one, left all."""
     for text in _all_texts({name: value for name, value in statement.content.items() if name != "Sid"}):
         found = _PLACEHOLDER.search(_VARIABLE.sub("", text))
         if found is None:
@@ -169,23 +169,23 @@ def _placeholders(statement: Statement, facts: Facts) -> Iterator[Remark]:
         return
 
 
-def _actions(statement: Statement) -> Iterator[Remark]:
+def _actions(statement: Statement) -> Iterator[Issue]:
     """An unknown name is a warning: AWS adds some, and the probes find what a wrong one does not grant."""
     for name in ("Action", "NotAction"):
         for action in _only_texts(statement.content.get(name)):
-            told, fix = unknown_action(action), "Correct its name; an unknown one grants nothing"
+            message, fix = unknown_action(action), "Correct its name; an unknown one grants nothing"
             severity, service = Severity.WARNING, action.partition(":")[0]
             if action != "*" and not re.fullmatch(r"[^:\s]+:[^:\s]+", action):
-                told = f"{action!r} is not an action; write it like s3:PutObject"
+                message = f"{action!r} is not an action; write it like s3:PutObject"
                 severity = Severity.ERROR  # AWS refuses the document
             elif action != "*" and set("*?") & set(service):
-                told = f"{action} has a wildcard in its service's name, so that it may mean others as well"
+                message = f"{action} has a wildcard in its service's name, so that it may mean others as well"
                 fix = "Write the service's name in full, like s3:"
-            if told is not None:
-                yield statement.wrong(Fault.UNKNOWN_ACTION, f"{statement}: {told}", fix, severity)
+            if message is not None:
+                yield statement.wrong(Fault.UNKNOWN_ACTION, f"{statement}: {message}", fix, severity)
 
 
-def _condition(statement: Statement) -> Iterator[Remark]:
+def _condition(statement: Statement) -> Iterator[Issue]:
     condition = statement.content.get("Condition")
     if condition is None:
         return
@@ -207,11 +207,11 @@ def _condition(statement: Statement) -> Iterator[Remark]:
                 "Correct its name; AWS refuses the document as it is",
             )
         for key in keys:
-            told, meant_for = unknown_key(str(key)), meant_key(str(key))
-            if told is not None:
+            message, meant_for = unknown_key(str(key)), meant_key(str(key))
+            if message is not None:
                 fix = f"Write {meant_for}" if meant_for else "Correct its name, unless AWS has added it"
                 fault = Fault.UNKNOWN_CONDITION_KEY
-                yield statement.wrong(fault, f"{statement}: {told}", fix, Severity.WARNING)
+                yield statement.wrong(fault, f"{statement}: {message}", fix, Severity.WARNING)
 
 
 def _is_trust(statement: Statement) -> bool:
@@ -244,7 +244,7 @@ def _shown(value: object) -> str:
 # --- What it names -------------------------------------------------------------------------------------
 
 
-def _resource(statement: Statement, text: str, facts: Facts) -> Iterator[Remark]:
+def _resource(statement: Statement, text: str, facts: Facts) -> Iterator[Issue]:
     arn = f"arn:{facts.partition}:s3:::{facts.bucket}"
     found = _S3_ARN.fullmatch(text)
     if found is not None:
@@ -277,7 +277,7 @@ def _resource(statement: Statement, text: str, facts: Facts) -> Iterator[Remark]
         yield statement.wrong(Fault.MALFORMED_ARN, f"{statement}: {text} is not an ARN", fix)
 
 
-def _principal(statement: Statement, text: str, facts: Facts) -> Iterator[Remark]:
+def _principal(statement: Statement, text: str, facts: Facts) -> Iterator[Issue]:
     """In a trust policy we are the principal; in a bucket's and a key's policy the customer's role is."""
     ours = statement.document.kind is Kind.TRUST
     wanted = facts.principal if ours else facts.role_arn
@@ -303,7 +303,7 @@ def _principal(statement: Statement, text: str, facts: Facts) -> Iterator[Remark
         )
 
 
-def _both_forms(document: Document, facts: Facts) -> Iterator[Remark]:
+def _both_forms(document: Document, facts: Facts) -> Iterator[Issue]:
     """Rights on objects need the ARN with /*, rights on the bucket the one without."""
     arn = f"arn:{facts.partition}:s3:::{facts.bucket}"
     on_bucket: set[str] = set()

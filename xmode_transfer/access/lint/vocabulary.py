@@ -78,8 +78,8 @@ def kinds_of(action: str) -> tuple[str, ...]:
 
 
 def unknown_action(action: str) -> str | None:
-    """What to say of an action that is not known here; None for one that is, and for one that cannot be told:
-    it has a wildcard in its name, or its service's actions are not kept."""
+    """The message about an unknown action. None for a known one, and for one that cannot be judged: it has a
+    wildcard in its name, or its service's actions are not kept."""
     service, colon, name = action.partition(":")
     folded, services = service.lower(), iam()["services"]
     if not colon or "*" in service or "?" in service:
@@ -97,8 +97,8 @@ def unknown_action(action: str) -> str | None:
 
 
 def unknown_key(key: str) -> str | None:
-    """What to say of a condition key that is not known here; None for one that is, and for one whose service
-    has keys that are not kept."""
+    """The message about an unknown condition key. None for a known one, and for one of a service with keys
+    that are not kept."""
     service, colon, _ = key.lower().partition(":")
     kept = {*iam()["services"], "aws"}
     known = _keys()
@@ -131,7 +131,7 @@ def known_operator(name: str) -> bool:
 
 
 _CLOSE = 0.8
-"""So alike that a slip of the pen is likelier than a name that was added since (0: nothing, 1: the same)."""
+"""So similar that a typing error is more likely than a name added since (0: nothing, 1: the same)."""
 
 
 @lru_cache(maxsize=1)
