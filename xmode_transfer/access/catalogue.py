@@ -1,4 +1,4 @@
-"""Every cause: who is responsible, its severity, its message and its fix."""
+"""The catalogue of causes, each with its responsible, severity, message and fix."""
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
@@ -273,9 +273,9 @@ def finding(
     request_id: str | None = None,
     said: str = "",
 ) -> Finding:
-    """The catalogue's finding for a cause. ``detail`` (a name, a number) goes behind the sentence in
-    brackets; ``said`` are AWS's own words: where they name the policy that denied, the fix is about that
-    policy, and whoever owns it is responsible."""
+    """The catalogue's finding for a cause. ``detail`` (a name, a number) is appended to the message in
+    brackets. ``said`` is AWS's own message: if it names the policy that denied, the fix is about that policy,
+    and its owner is responsible."""
     entry = _CATALOGUE[cause]
     message = entry.sentence.format(f=facts)
     fix = entry.fix(facts) if entry.fix is not None else None
@@ -294,7 +294,7 @@ def finding(
     return Finding(probe, entry.result, cause, responsible, entry.severity, message, fix, request_id, said)
 
 
-# --- External IDs that let us in and should not
+# --- External IDs that allow access and should not
 
 
 NO_ID, RANDOM_ID, SIMILAR_ID, OTHER_CASE = (
@@ -304,8 +304,8 @@ NO_ID, RANDOM_ID, SIMILAR_ID, OTHER_CASE = (
 
 
 def wrongly_accepted(probe: str, accepted: Collection[str], facts: Facts) -> Finding:
-    """What it means that the role let us in with the probe's external ID. ``accepted`` are all probes that it
-    let in: of one mistake, one finding is told."""
+    """The finding when the role allows access with the probe's external ID. ``accepted`` are all probes that
+    it accepted: one mistake gives one finding."""
     if probe == NO_ID:
         return finding(Cause.EXTERNAL_ID_NOT_REQUIRED, probe, facts)
     if NO_ID in accepted and RANDOM_ID in accepted:

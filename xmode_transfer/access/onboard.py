@@ -1,5 +1,5 @@
-"""Taking a customer in: its sign-up checked against all others, its file and its kit written; later, once it
-has set its side up, its access checked and the customer turned on."""
+"""Onboard a customer: validate the sign-up against all others, write its file and kit; later, once it has
+set up its side, check its access and activate it."""
 
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
@@ -29,7 +29,7 @@ _OPTION_OF = {
 
 @dataclass(frozen=True, slots=True)
 class Onboarded:
-    """A customer that was taken in and waits for its own set-up."""
+    """A customer that was created and has yet to set up its side."""
 
     customer: Customer
     file: str
@@ -39,8 +39,8 @@ class Onboarded:
 
 @dataclass(frozen=True, slots=True)
 class Confirmation:
-    """What came of turning a customer on. ``against`` are the findings that speak against it; ``overridden``
-    when it was turned on all the same."""
+    """The result of activating a customer. ``against`` are the findings against it; ``overridden`` if it was
+    activated nevertheless."""
 
     customer: Customer
     report: AccessReport
@@ -61,12 +61,12 @@ def onboard(
     place: "KitDirectory",
     token: Callable[[], str],
 ) -> Onboarded:
-    """Takes a customer in as pending. Calls nobody. Raises ConfigError with every mistake; then nothing is
+    """Creates a customer as pending, offline. Raises ConfigError with every mistake; then nothing is
     written."""
     vendor = configuration.service.vendor
     customer, mistakes = drafted(sign_up, partition=vendor.partition, token=token)
     if customer is None:
-        # Feeds can be told beside the rest, so that a person mends all in one go.
+        # Mistakes in feeds are reported with the others, so that a person fixes all at once.
         raise _refused([*mistakes, *_unknown_feeds(sign_up, configuration)])
     claims = registry.claims()
     clashes = list(_clashes(customer, configuration, claims))
@@ -98,8 +98,8 @@ def confirm(
     *,
     override: str | None = None,
 ) -> Confirmation:
-    """Checks the customer's access with ``check`` and turns the customer on unless a finding says that
-    somebody must act. ``override`` is a person's reason to turn it on all the same; it is logged. Raises
+    """Checks the customer's access with ``check`` and activates the customer unless a finding must be
+    fixed first. ``override`` is a person's reason to activate it nevertheless; it is logged. Raises
     ConfigError for what is not configured, retired, or cannot be written."""
     customer = _confirmable(configuration, name)
     if override is not None and not override.strip():

@@ -1,4 +1,4 @@
-"""What a sign-up tells, and whether a customer can be made of it."""
+"""A sign-up, and the customer made from it."""
 
 import re
 import unicodedata

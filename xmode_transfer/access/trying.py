@@ -23,7 +23,7 @@ FIRST_PART_BYTES = 5 * 1024 * 1024
 """S3 User Guide, "Multipart upload limits": every part but the last."""
 _TAIL = b"."
 STALE = timedelta(hours=1)
-"""What lies in the reserved place for longer is no running check's."""
+"""Objects older than this in the reserved place belong to no running check."""
 
 BUCKET = "bucket"
 REGION = "region"

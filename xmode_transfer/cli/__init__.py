@@ -98,12 +98,12 @@ def cli(ctx: click.Context, config_dir: Path, log_level: str | None) -> None:
 def main() -> None:
     """The console script."""
     _start_quickly()
-    os.umask(os.umask(0o077) | 0o022)  # nobody else may write what we and our child processes make
+    os.umask(os.umask(0o077) | 0o022)  # only the user may write what this process and its children create
     from xmode_transfer.cli import streams
 
     out = streams.prepare()
     try:
-        # what is told after the command has ended keeps to the same colours
+        # errors printed after the command use the same colours
         with click.Context(cli, color=streams.colours_wanted()) as outer:
             code = _called(outer.color)
     except streams.OutputLost:
@@ -112,7 +112,7 @@ def main() -> None:
 
 
 def _called(color: bool | None) -> int:
-    """Calls the command that the arguments name; answers the exit code."""
+    """Runs the command that the arguments name; returns its exit code."""
     from xmode_transfer.cli import streams, terminal
     from xmode_transfer.model.errors import XmodeError
 
@@ -134,7 +134,7 @@ def _called(color: bool | None) -> int:
     except XmodeError as error:
         terminal.show_error(error, as_json=as_json)
         return error.exit_code
-    except Exception as error:  # noqa: BLE001 - the last place where a defect can be told plainly
+    except Exception as error:  # noqa: BLE001 - the last place where a defect can be reported
         terminal.show_defect(error, as_json=as_json)
         return 1
 

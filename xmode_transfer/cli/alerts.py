@@ -1,4 +1,4 @@
-"""`xmode-transfer alerts`: what is wrong by cause, who was told, and whether a channel works."""
+"""`xmode-transfer alerts`: list alerts by cause with their notifications, and test the channels."""
 
 from typing import Any
 
@@ -113,7 +113,7 @@ def _document(alert: Alert) -> dict[str, Any]:
 
 
 def _show(alert: Alert) -> None:
-    """As a channel is sent it, and what each channel knows."""
+    """Shows an alert as a channel gets it, and which channels were notified."""
     terminal.say((alert.summary, "bold"), label=terminal.state(alert.state, _INDENT))
     event = Event.OPENED if alert.state is AlertState.OPEN else Event.RESOLVED
     for line in Message(event, alert, alert.since_at).body.split("\n"):

@@ -1,4 +1,4 @@
-"""`xmode-transfer check-access`: what a customer's role lets us do, what is wrong, and how to fix it."""
+"""`xmode-transfer check-access`: test what a customer's role allows, and show what to fix."""
 
 import json
 import shutil
@@ -18,7 +18,7 @@ from xmode_transfer.model.findings import AccessReport, Cause, Finding, Fix, Res
 from xmode_transfer.web import looks
 
 _BEYOND_THE_GUIDE = frozenset({Cause.MULTIPART_DENIED, Cause.ABORT_DENIED})
-"""What a role cannot do that follows the guide to the letter."""
+"""Limits of a role that follows the guide to the letter."""
 
 Answer = AccessReport | XmodeError
 
@@ -99,7 +99,7 @@ def fix_document(fix: Fix | None) -> dict[str, Any] | None:
 
 
 def show(told: Sequence[tuple[str, Answer]], customers: dict[str, Customer]) -> None:
-    """What was found, customer by customer, and how to fix it."""
+    """Shows the findings of each customer and how to fix them."""
     ours = _about_us(told)
     if ours is not None:
         terminal.say("no customer was checked, because of our own AWS identity:")
@@ -115,7 +115,7 @@ def show(told: Sequence[tuple[str, Answer]], customers: dict[str, Customer]) -> 
 
 
 def _about_us(told: Sequence[tuple[str, Answer]]) -> Finding | None:
-    """The finding about our identity, when it is all that was found for everybody."""
+    """The finding about our identity, if it is the only finding for every customer."""
     reports = [answer for _, answer in told if isinstance(answer, AccessReport)]
     alone = [report.findings[0] for report in reports if len(report.findings) == 1]
     return alone[0] if alone and len(alone) == len(told) else None
@@ -167,7 +167,7 @@ def _row(item: Finding, *, also: Sequence[str] = ()) -> None:
 
 
 def _fix(item: Finding, customer: Customer | None) -> None:
-    """A block that can be mailed as it stands."""
+    """Shows a fix as a block that can be mailed unchanged."""
     fix = item.fix
     if fix is None:
         return
@@ -193,7 +193,7 @@ def _filled(text: str) -> str:
 
 
 def _summary(told: Sequence[tuple[str, Answer]]) -> None:
-    """Customers side by side: a line each, with what is wrong and who must act."""
+    """Shows one line for each customer, with its causes."""
     terminal.say()
     width = max(len(name) for name, _ in told)
     for name, answer in told:

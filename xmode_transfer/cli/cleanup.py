@@ -1,4 +1,4 @@
-"""`xmode-transfer cleanup`: remove what has expired, and say what became of it."""
+"""`xmode-transfer cleanup`: delete expired objects and show the result."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -1,4 +1,4 @@
-"""``config check``: the configuration read and judged without any network; ``config schema``: for editors."""
+"""``config check``: validate the configuration offline; ``config schema``: write JSON Schemas for editors."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any

@@ -1,7 +1,7 @@
-"""``xmode-transfer demo``: a whole delivery on one machine, told step by step.
+"""``xmode-transfer demo``: a complete delivery on one machine, step by step.
 
-The commands that it shows are the installed ones, run as a person would run them. Each step is checked, so
-the demo is a test too: it ends with another exit code than 0 when anything is not as it says.
+The demo runs the installed commands, as a person would. It checks each step, so it is also a test: its exit
+code is not 0 if a step has another result than expected.
 """
 
 import json
@@ -93,7 +93,7 @@ class Story:
         self.port = demo_stage.free_port() if keep else 0
 
     def tell(self) -> None:
-        """The whole story. Raises DemoFailed at the first step that goes wrong; then nothing stays up."""
+        """Runs all steps. Raises DemoFailed at the first step that fails, and then stops everything."""
         began = self.clock.monotonic()
         self.console.print("[bold]xmode-transfer[/]: a real delivery, on this machine alone")
         if demo_stage.remove(demo_stage.DIRECTORY):
@@ -109,7 +109,7 @@ class Story:
             self.run_again(sandbox.customer("acme"))
             self.refuse(sandbox.customer("initech"))
             self.ask_status()
-            self.mend(sandbox.customer("initech"))
+            self.fix_trust_policy(sandbox.customer("initech"))
             if self.keep:
                 self.take_over(sandbox)
             seconds = looks.duration(self.clock.monotonic() - began)
@@ -207,7 +207,7 @@ class Story:
         self.title("The state of all customers, from the ledger")
         self.run("status")
 
-    def mend(self, initech: CustomerSetup) -> None:
+    def fix_trust_policy(self, initech: CustomerSetup) -> None:
         self.title("initech fixes its trust policy: the waiting delivery goes out")
         set_trust_policy(initech, guide_trust_policy(initech.external_id))
         self.run("run", "--customer", "initech")
@@ -262,7 +262,7 @@ class Story:
             self.fail(f"{customer.name} has no manifest")
 
     def check_manifest(self, customer: CustomerSetup, manifest: Mapping[str, Any], period: str) -> int:
-        """Reads back what the manifest lists; how many objects that is."""
+        """Reads back what the manifest lists; returns the number of objects."""
         day = f"/{period.replace('-', '/')}/"
         wanted = {key: path for key, path in self.sources(customer).items() if day in key}
         if {entry["key"] for entry in manifest["objects"]} != wanted.keys():
@@ -295,7 +295,7 @@ class Story:
         self.console.print(f"   {escape(text)}", soft_wrap=True)
 
     def note(self, text: str) -> None:
-        """Something slow begins."""
+        """Announces a slow step."""
         self.console.print(f"   [dim]{escape(text)}[/]", soft_wrap=True)
 
     def fact(self, name: str, text: str) -> None:

@@ -1,4 +1,4 @@
-"""`xmode-transfer ledger`: back up, restore, check or move our durable record as a whole."""
+"""`xmode-transfer ledger`: back up, restore, check or copy the ledger."""
 
 import time
 from pathlib import Path
@@ -134,7 +134,7 @@ def copy(shell: Shell, target: str, dry_run: bool, keep: bool, as_json: bool) ->
 
 
 def _target(text: str) -> "str | SecretRef":
-    """What is written on a command line is relative to where one stands."""
+    """Parses TARGET; a relative path is relative to the current directory."""
     from xmode_transfer.config.ledger_url import SQLITE, ledger_place
     from xmode_transfer.model.errors import ConfigError
 
@@ -149,7 +149,7 @@ def _target(text: str) -> "str | SecretRef":
 
 
 def _line(place: "str | SecretRef") -> str | None:
-    """The line of service.yaml that names the copy; None where the URL has a password in it."""
+    """The line of service.yaml that names the copy; None if the URL has a password."""
     from xmode_transfer.config.ledger_url import passwords_of
 
     return None if isinstance(place, str) and passwords_of(place) else f"ledger: {place}"

@@ -1,5 +1,5 @@
-"""`xmode-transfer list`: what is at a destination, beside what the ledger says; and what a lost ledger no
-longer knows, taken back from its manifests (--adopt)."""
+"""`xmode-transfer list`: compare a destination with the ledger, and recover a lost ledger from manifests
+(--adopt)."""
 
 import sys
 from collections.abc import Iterator
@@ -104,7 +104,7 @@ def _list(
     except XmodeError as error:
         if not document.begun:
             raise
-        # the document is begun: it ends whole, and says that it is not all
+        # the document has begun: end it as valid JSON that says it is incomplete
         document.end(complete=False, **_sums(listing), error=error.log_context())
         return error.exit_code
     document.end(complete=True, **_sums(listing))

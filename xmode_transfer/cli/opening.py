@@ -1,4 +1,4 @@
-"""What commands have in common: their options, and how they open the configuration and the workbench."""
+"""Common parts of the commands: options, and opening the configuration and the workbench."""
 
 import getpass
 import logging
@@ -47,7 +47,7 @@ by_option = click.option(
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """What a command works with. ``stop`` is set when it is asked to end."""
+    """The context of a command. ``stop`` is set when the command is asked to stop."""
 
     configuration: "Configuration"
     bench: "Workbench"
@@ -57,12 +57,12 @@ class Opened:
 
 @dataclass(frozen=True, slots=True)
 class Shell:
-    """What every command knows of the command line."""
+    """The global options of the command line."""
 
     config_dir: Path
 
     def configuration(self) -> "Configuration":
-        """Raises ConfigError when what all customers need is broken."""
+        """Loads the configuration. Raises ConfigError if a part that all customers need is broken."""
         from xmode_transfer.config import files
 
         return files.load(self.config_dir)
@@ -84,7 +84,7 @@ class Shell:
 
 
 def check_periods(period: str | None, since: str | None, until: str | None) -> None:
-    """Raises UsageError for periods that do not go together."""
+    """Raises UsageError for period options that cannot be combined."""
     from xmode_transfer.model.periods import check_range
 
     if period and (since or until):
@@ -108,7 +108,7 @@ def asking(by: str | None) -> str:
 
 
 def log_of_a_service(ctx: click.Context) -> None:
-    """A service logs what it does on a terminal, too, unless the command line says how much."""
+    """Logs at level info even on a terminal, unless --log-level is given."""
     from xmode_transfer import telemetry
     from xmode_transfer.cli import streams
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def make_key(path: Path, *, as_json: bool) -> int:
-    """Makes a key, and says what to do with both halves."""
+    """Creates a signing key and prints how to configure both halves."""
     from xmode_transfer.transfer.signing import new_key
 
     public, key = new_key(path.absolute())
@@ -37,7 +37,7 @@ def make_key(path: Path, *, as_json: bool) -> int:
 
 
 def check(shell: Shell, path: Path, public_keys: Sequence[Path], *, as_json: bool) -> int:
-    """Checks a receipt. Calls nobody; without a configuration it only needs our public key."""
+    """Checks a receipt offline; without a configuration it needs only our public key."""
     from xmode_transfer.transfer.signing import public_key_of
     from xmode_transfer.upkeep import receipt_files
 

@@ -1,4 +1,4 @@
-"""`xmode-transfer run`: deliver what is due, and say what became of it."""
+"""`xmode-transfer run`: deliver what is due and show the result."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -96,7 +96,7 @@ def command(
 
 
 def show(results: Sequence[tuple[str, "Result"]], *, as_json: bool, everyone: bool) -> None:
-    """All of a run."""
+    """Shows the results of a run."""
     if as_json:
         _answer([_document(*pair) for pair in results], everyone=everyone)
         return
@@ -187,7 +187,7 @@ def _show_delivery(outcome: "DeliveryOutcome") -> None:
 
 
 def _show_nobody(configuration: "Configuration") -> None:
-    """That nobody is active, and why."""
+    """Says that no customer is active, and why."""
     if not configuration.customers:
         terminal.say("no customers are configured; see docs/configuration.md")
         return
@@ -211,8 +211,8 @@ def show_preview(
     *,
     as_json: bool,
 ) -> int:
-    """The plan with its reasons, streamed; nothing is written and nobody called. Of several customers, one
-    whose plan cannot be made does not hide the others'."""
+    """Shows the plan with its reasons, as it is made; writes nothing and contacts nobody. With several
+    customers, a failed plan of one does not hide the plans of the others."""
     from xmode_transfer import telemetry
     from xmode_transfer.delivery.due import CustomerRun
     from xmode_transfer.model.errors import worst

@@ -24,8 +24,8 @@ _INDENT = 11
 def lines(
     assessment: Assessment, engine: str, *, everybody: bool, warnings: Sequence[str] = ()
 ) -> Iterator[Line]:
-    """All of it. Without ``everybody`` many healthy customers are only named, and of very many others the
-    first are shown."""
+    """The whole view. Without ``everybody``, long lists are cut: healthy customers are only named, and only
+    the first of the others are shown."""
     if not assessment.customers:
         yield Line(("no customers are configured; see docs/configuration.md",))
     if len(assessment.customers) > 1:
@@ -71,7 +71,7 @@ def _service(assessment: Assessment) -> Iterator[Line]:
 
 
 def _causes(found: Iterable[Alert]) -> Iterator[Line]:
-    """What is wrong by cause, where that says it shorter."""
+    """Causes that concern several customers."""
     many = sorted(
         (alert for alert in found if alert.customer_count > 1),
         key=lambda alert: -alert.customer_count,
@@ -132,7 +132,7 @@ def _must_act(responsible: str, hint: str, indent: int) -> Line:
 
 
 def _named(rest: Sequence[CustomerHealth]) -> Iterator[Line]:
-    """Customers of one word on a line or two, by name."""
+    """Names of customers, grouped by health."""
     for word in Health:
         names = [item.customer for item in rest if item.health is word]
         if names:

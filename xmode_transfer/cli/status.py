@@ -105,7 +105,7 @@ def _only(configuration: Configuration, name: str | None) -> Configuration:
 
 
 class _View:
-    """What is shown, taken anew at each call."""
+    """The data of the status view; each assessment reads it again."""
 
     def __init__(
         self, configuration: Configuration, ledger: "Ledger", clock: Clock, look: bool | None
@@ -121,7 +121,7 @@ class _View:
 
     @property
     def warnings(self) -> list[str]:
-        """Settings that leave out a safeguard."""
+        """Warnings about settings that disable a safeguard."""
         vendor = self.configuration.service.vendor
         if vendor.verify_identity:
             return []
@@ -130,7 +130,7 @@ class _View:
 
     @property
     def not_recorded(self) -> str | None:
-        """Why the ledger did not take what was seen at the sources, where it did not."""
+        """Why the ledger did not record the source scan; None if it did."""
         return self._looks.refusal.message if self._looks.refusal is not None else None
 
     def assessment(self) -> Assessment:
@@ -154,7 +154,7 @@ class _View:
             self._looks.take(self.configuration, assembly.sources(self._clock), names, told)
 
     def watch(self, engine: str, every: int, *, everybody: bool) -> None:
-        """On the whole screen, until Ctrl-C."""
+        """Refreshes the whole screen until Ctrl-C."""
         import time
 
         from rich.live import Live

@@ -1,4 +1,4 @@
-"""`xmode-transfer verify`: proof of delivery, told key by key; repairs and signed receipts with it."""
+"""`xmode-transfer verify`: verify deliveries key by key, repair missing objects, and sign receipts."""
 
 import sys
 from contextlib import ExitStack
@@ -129,7 +129,7 @@ def command(
 
 
 def _run(opened: Opened, verification: "Verification", report: "_Report", file: "ReceiptFile | None") -> int:
-    """Verifies, telling and writing down what is found as it comes."""
+    """Verifies, and reports and records each finding as it comes."""
     from xmode_transfer.upkeep.listing import not_attested
     from xmode_transfer.upkeep.scope import why_nothing
     from xmode_transfer.upkeep.verify import Verified
@@ -232,7 +232,7 @@ class _Report:
         terminal.say(finding.message, indent=_INDENT)
 
     def cut_short(self, verified: "Verified", error: XmodeError) -> int:
-        """It ended early: nothing is said of the keys that were not looked at."""
+        """Ends the report early; it says nothing about keys that were not checked."""
         if not self._as_json:
             terminal.say(f"stopped after {looks.count(verified.keys, 'key')}")
             raise error
@@ -328,7 +328,7 @@ class _Report:
         terminal.say(f"{self._place}: {'; '.join(facts)}", label=label)
 
     def _tell_not_attested(self, *, with_receipt: bool) -> None:
-        """What was taken back from the bucket without a signature of ours."""
+        """Shows deliveries that were recovered from the bucket without our signature."""
         doubtful = sorted(self.not_attested.items())
         for (feed, period, revision), why in doubtful[:_SHOWN_LEFT]:
             number = f" r{revision}" if revision > 1 else ""

@@ -67,7 +67,7 @@ class StorageClass(StrEnum):
 
 
 class CustomerState(StrEnum):
-    """Where a customer stands with us."""
+    """The state of a customer."""
 
     ACTIVE = "active"  # is delivered to
     PENDING = "pending"  # has signed up; access is checked, nothing is delivered yet

@@ -1,4 +1,4 @@
-"""Where the ledger lies: a URL, or a reference to where that is kept, because it may hold a password."""
+"""The ledger's location: a URL, or a reference to one, because a URL may hold a password."""
 
 from typing import Annotated, Any
 from urllib.parse import urlsplit, urlunsplit

@@ -225,7 +225,7 @@ def region_doubt(region: str) -> str:
 
 
 def region_partition(region: str) -> str:
-    """The partition that a region lies in."""
+    """The partition of a region."""
     starts = {"cn-": "aws-cn", "us-gov-": "aws-us-gov", "eusc-": "aws-eusc"}
     return next((name for start, name in starts.items() if region.startswith(start)), PARTITIONS[0])
 

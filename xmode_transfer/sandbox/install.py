@@ -1,7 +1,7 @@
 """Installs MiniStack, the local AWS, into a virtual environment of its own.
 
 MiniStack pins botocore to one version, so it can never share the project's environment.
-Everything lies under one home directory, which may be deleted at any time:
+Everything is in one home directory, which may be deleted at any time:
 
     HOME/runtime/<hash>-<python>/    the virtual environment, one for each requirements.txt and Python
     HOME/<id>/                       one running sandbox

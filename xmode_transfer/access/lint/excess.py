@@ -220,7 +220,7 @@ def _on(rights: Rights, action: str, resource: str, words: str) -> Iterator[_Wit
         context["kms:CallerAccount"] = facts.account
         context["kms:ResourceAliases"] = ()
         if action in _ON_KEY and one_key:
-            standing = _Standing.NEEDED  # nobody told us of a key, and this may be it
+            standing = _Standing.NEEDED  # the key is unknown, and this may be it
         what += " other than through S3" if ours else ""
     yield _Witness(what, standing, action, resource, context)
     if "s3:prefix" in context:

@@ -1,4 +1,4 @@
-"""What the documents decide about each request that we make: the access check, foretold.
+"""Decide from the documents each request that we make: the access check, predicted.
 
 A bucket's policy and a role's policies of one account add up: one allow will do, one deny decides. Across
 accounts both must allow (IAM User Guide, "Cross-account policy evaluation logic").
@@ -63,7 +63,7 @@ def inconclusive(file: str, probe: str, reason: str) -> Issue:
 
 
 def judge_trust(documents: Sequence[Document], facts: Facts) -> Answers:
-    """The right external ID, wrong ones, none: what AssumeRole would answer; and who else is let in."""
+    """The right external ID, wrong ones, none: what AssumeRole would answer; and who else gets access."""
     name = files(documents)
     yield from _tried(name, documents, facts)
     yield from _trusted(name, documents, facts)
@@ -100,7 +100,7 @@ def _tried(name: str, documents: Sequence[Document], facts: Facts) -> Answers:
 
 
 def _trusted(name: str, documents: Sequence[Document], facts: Facts) -> Iterator[Issue]:
-    """Who else is let in, with the right external ID."""
+    """Others that get access with the right external ID."""
     partition, account = facts.principal.split(":")[1], facts.principal.split(":")[4]
     colleague = f"arn:{partition}:iam::{account}:user/somebody-else"
     fix = f'Write "Principal": {{"AWS": "{facts.principal}"}}'

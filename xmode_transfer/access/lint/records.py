@@ -53,7 +53,7 @@ class Fault(StrEnum):
 @dataclass(frozen=True, slots=True)
 class Issue:
     """A fault of one document: in which file and statement (from 1; None when it is about the whole), in one
-    sentence, and how it is mended."""
+    sentence, and its fix."""
 
     file: str
     fault: Fault

@@ -60,7 +60,7 @@ class ConfigFile:
         self._tell(*place, path, message)
 
     def hint(self, path: KeyPath, message: str) -> Problem:
-        """Something at a key's value that is no mistake for certain."""
+        """A hint at a key's value, which may be correct."""
         return Problem(self.name, *self.place(path), dotted(path), message)
 
     def place(self, path: KeyPath) -> tuple[int, int]:
@@ -215,7 +215,7 @@ def _choices(path: KeyPath, model: type[BaseModel]) -> list[str]:
 
 
 def _example(path: KeyPath, model: type[BaseModel]) -> str:
-    """``cron: 30 6 * * *``, as it may stand in the file."""
+    """``cron: 30 6 * * *``, as written in the file."""
     field, key = _field(path, model), str(path[-1])
     example = field.examples[0] if field is not None and field.examples else "..."
     return f"{key}: {_inline(example)}" if isinstance(example, list | dict) else _lines({key: example})
