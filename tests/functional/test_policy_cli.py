@@ -167,4 +167,4 @@ def test_what_is_no_json_is_the_customers_to_mend(directory: Path) -> None:
     assert (document["outcome"], document["documents"]) == ("mend", [])
     (finding,) = document["findings"]
     assert (finding["cause"], finding["file"]) == ("invalid_json", "-")
-    assert finding["message"].startswith("line 1, column 36: the guide's text to replace")
+    assert finding["message"].startswith("line 1, column 36: the guide's placeholder text")
