@@ -72,7 +72,7 @@ def blocked(project: Project) -> None:
 
 
 def test_the_list_has_what_is_wrong_also_when_nobody_was_told(bare_project: Project) -> None:
-    assert bare_project.run("alerts", "list").out == "nothing is wrong\n"
+    assert bare_project.run("alerts", "list").out == "no alerts\n"
     blocked(bare_project)
     answer = bare_project.run("alerts", "list")
     assert answer.code == 0
@@ -99,7 +99,7 @@ def test_a_channel_is_sent_a_test_and_its_end(
     url, bodies = webhook
     answer = bare_project.run("alerts", "test")
     assert answer.code == 2
-    assert "no channel is configured" in answer.err
+    assert "no alert channel is configured" in answer.err
     with (bare_project.directory / "service.yaml").open("a") as service:
         service.write("alerts: [{name: ops, webhook: env:OPS}, {name: off, webhook: env:OFF}]\n")
     bare_project.environment["OPS"] = url
@@ -114,4 +114,4 @@ def test_a_channel_is_sent_a_test_and_its_end(
     assert (sent["channel"], sent["sent"]) == ("ops", True)
     assert (failed["channel"], failed["sent"]) == ("off", False)
     assert "OFF is not set" in failed["error"]
-    assert "there is no channel x" in bare_project.run("alerts", "test", "--channel", "x").err
+    assert "there is no alert channel x" in bare_project.run("alerts", "test", "--channel", "x").err

@@ -16,7 +16,7 @@ from botocore.exceptions import ClientError
 
 from tests.bucket import empty_bucket, list_keys, list_uploads, remove_customer
 from xmode_transfer.access.check_access import check_access
-from xmode_transfer.access.lint import Kind, Source, Told, lint
+from xmode_transfer.access.lint import Given, Kind, Source, lint
 from xmode_transfer.aws.policy import corrected_permission_policy
 from xmode_transfer.cli.progress import Tally
 from xmode_transfer.config import files
@@ -114,7 +114,7 @@ def assert_nothing_left(customer: CustomerSetup, report: AccessReport) -> None:
 
 def assert_foretold(report: AccessReport, customer: CustomerSetup, *documents: Document) -> None:
     """`policy lint` names offline what the check found, and nothing against what the check found in order."""
-    told = Told(
+    told = Given(
         external_id=customer.external_id,
         bucket=customer.bucket,
         prefix=customer.prefix,
@@ -463,7 +463,7 @@ def test_a_customer_by_the_guide_has_nothing_to_do(intact: CustomerSetup, check:
     (excess,) = [item for item in report.findings if item.probe == "excess"]
     assert (excess.result, excess.cause, excess.severity) == (Result.UNKNOWN, None, Severity.INFO)
     assert "ssm:DescribeParameters" in excess.message
-    assert "No session can see what else" in excess.message
+    assert "A session cannot see what else" in excess.message
     assert_nothing_left(intact, report)
 
 

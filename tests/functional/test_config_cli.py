@@ -45,7 +45,7 @@ def test_the_example_passes_with_a_line_a_customer(directory: Path) -> None:
     assert answer.stdout.splitlines() == [
         "active    acme    us-daily to s3://acme-data/xmode/",
         "active    globex  us-daily, drops to s3://globex-landing/incoming/xmode/",
-        "2 customers, 2 feeds: all in order",
+        "2 customers, 2 feeds: no problems",
     ]
 
 
@@ -83,7 +83,9 @@ def test_a_service_with_mistakes_does_not_hide_the_others(broken: Path) -> None:
     assert [problem["path"] for problem in document["problems"]] == ["destination.prefx", "engine"]
     assert [customer["outcome"] for customer in document["customers"]] == ["broken", "stopped"]
     lines = run(broken, "check").stdout.splitlines()
-    assert "stopped   globex  correct itself; nothing is delivered until service.yaml is fixed" in lines
+    assert "stopped   globex  no problems of its own; nothing is delivered until service.yaml is fixed" in (
+        lines
+    )
     assert not any(line.startswith("active") for line in lines)
 
 

@@ -95,7 +95,7 @@ def test_a_person_sees_a_whole_delivery_and_nothing_is_left(place: Place) -> Non
     assert first.split("\n$ ")[0].count("delivered") == 6  # five days and the drop folder
     assert "delivered" not in second.split("\n\n")[0]
     assert '"format": "xmode-manifest/1"' in shown
-    assert " objects read back and compared with the files: the same, byte for byte" in shown
+    assert " objects read back and compared with the files: identical, byte for byte" in shown
 
     refused, mended = [
         part.split("\n\n")[0] for part in shown.split("$ xmode-transfer run --customer initech\n")[1:]
@@ -117,7 +117,7 @@ def test_what_it_keeps_up_works_as_advised_until_it_is_stopped(place: Place) -> 
     assert done.returncode == 0, done.stdout + done.stderr
     address = done.stdout.splitlines()[-1].strip()
     assert status_of(f"{address}readyz") == 200
-    advice = done.stdout.split("in a shell, ")[1].splitlines()
+    advice = done.stdout.split("In a shell, ")[1].splitlines()
     commands = [line.strip() for line in advice if line.startswith("     ")]
     del commands[-2:]  # demo --stop, and the page's address
     assert commands[0] == ". .demo/env"
@@ -149,7 +149,7 @@ def test_what_it_keeps_up_works_as_advised_until_it_is_stopped(place: Place) -> 
     # Another one ends it first. It is interrupted here, as soon as it has.
     first = json.loads((place.directory / ".demo" / "demo.json").read_text(encoding="utf-8"))
     shown = interrupted(place, signal.SIGTERM, "1  A local AWS", "--keep")
-    assert "the demo that was here before is ended" in shown
+    assert "stopped and removed the demo that was here before" in shown
     assert not answers(address.rstrip("/"))
     assert process.birth(first["daemon"]["pid"]) != first["daemon"]["born"]
 
@@ -157,7 +157,7 @@ def test_what_it_keeps_up_works_as_advised_until_it_is_stopped(place: Place) -> 
     assert stopped.returncode == 0
     assert place.sandboxes() == []
     assert not (place.directory / ".demo").exists()
-    assert "No demo is up" in place.demo("--stop").stdout
+    assert "No demo is running" in place.demo("--stop").stdout
 
 
 def test_stop_ends_the_very_daemon_and_no_later_process_with_its_number(place: Place) -> None:
@@ -220,6 +220,6 @@ def test_a_directory_that_is_not_the_demos_is_left_alone(place: Place) -> None:
     for options in ((), ("--stop",)):
         done = place.demo(*options)
         assert done.returncode == 2
-        assert "left alone" in done.stderr
+        assert "left untouched" in done.stderr
     assert precious.read_text(encoding="utf-8") == "mine"
     assert place.sandboxes() == []

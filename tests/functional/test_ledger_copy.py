@@ -56,7 +56,7 @@ def test_a_ledger_is_moved_to_postgresql_and_used_there(
     assert (tried.code, tried.json["outcome"], tried.json["rows"]) == (0, "would_copy", 3), tried.err
     moved = run("ledger", "copy", kept)
     assert moved.code == 0, moved.err
-    assert "counts and checksums are the same on both sides" in moved.out
+    assert "counts and checksums are equal on both sides" in moved.out
     assert moved.out.splitlines()[-1].strip() == f"ledger: {kept}"
     old = run("ledger", "check")
     assert old.code == 3
@@ -113,7 +113,7 @@ def test_nothing_is_copied_while_a_process_works(bare_project: Any, filled: str,
         ("mysql://db/x", "SQLite or PostgreSQL"),
         (f"pgsql://me:{PASSWORD}@db/x", "did you mean postgresql://?"),
         ("env:XMODE_NOT_THERE", "XMODE_NOT_THERE is not set"),
-        ("var/ledger.db", "no URL"),
+        ("var/ledger.db", "not the URL"),
     ],
 )
 def test_a_target_that_is_none_is_refused(bare_project: Any, filled: str, target: str, told: str) -> None:

@@ -114,7 +114,7 @@ def test_status_looks_with_a_user_who_may_only_read_the_ledger(
         assert "permission denied" in answer.json["not_recorded"]
         told = here.run("status", "--look", LEDGER_URL=only_reads).out
         assert "due: 2026-11-22" in told
-        assert "the ledger did not take it" in told
+        assert "the ledger did not record the result" in told
         known = here.run("status", "--no-look", "--json", LEDGER_URL=postgres_ledger).json
         assert known["customers"][0]["feeds"][0]["looked_at"] is None
         assert known["not_recorded"] is None

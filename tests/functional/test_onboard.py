@@ -140,7 +140,7 @@ def test_from_sign_up_to_delivery_by_the_kits_script(
     assert (early.code, early.json["outcome"], early.json["causes"]) == (4, "refused", ["role_refused"])
     assert state_of(shop) == "pending"
 
-    for words in ("Made the role XMode.", "The role XMode was there; its trust policy is up to date."):
+    for words in ("Created the role XMode.", "The role XMode exists; its trust policy is up to date."):
         done = run_script(newcomer, kit / "setup.sh")
         assert done.returncode == 0, done.stderr
         assert words in done.stdout
@@ -228,7 +228,7 @@ def test_a_role_that_works_without_the_external_id_is_refused_and_an_override_is
     answer = shop.run("onboard", "--confirm", "new")
     assert answer.code == 4
     assert "external_id_not_required" in answer.out
-    assert "new stays pending, because of external_id_not_required" in answer.out
+    assert "new remains pending, because of external_id_not_required" in answer.out
     assert state_of(shop) == "pending"
 
     for incomplete in (["--force"], ["--reason", "why"]):
@@ -271,7 +271,7 @@ def test_the_script_goes_only_where_it_belongs(
     done = run_script(acme, script)
     assert done.returncode == 1
     assert (
-        f"You are signed in to account {acme.account}; this role belongs into {newcomer.account}."
+        f"You are signed in to account {acme.account}; this role belongs in {newcomer.account}."
         in done.stderr
     )
     assert (tmp_path / "calls").read_text(encoding="utf-8").split("\n")[:-1] == ["sts get-caller-identity"]
@@ -282,7 +282,7 @@ def test_the_script_goes_only_where_it_belongs(
     iam.create_role(RoleName="XMode", AssumeRolePolicyDocument=json.dumps(foreign))
     done = run_script(newcomer, script)
     assert done.returncode == 1
-    assert "Something else made the role XMode" in done.stderr
+    assert "The role XMode exists and is not from this kit" in done.stderr
     assert iam.get_role(RoleName="XMode")["Role"]["AssumeRolePolicyDocument"] == foreign
     assert run_script(newcomer, script, "--replace").returncode == 0
     assert iam.get_role(RoleName="XMode")["Role"]["AssumeRolePolicyDocument"] != foreign
@@ -300,8 +300,8 @@ def test_the_lifecycle_rule_replaces_nobodys(
         return [rule["ID"] for rule in s3.get_bucket_lifecycle_configuration(Bucket=newcomer.bucket)["Rules"]]
 
     for words in (
-        "now ends unfinished uploads after 7 days",
-        "has the rule abort-incomplete-xmode-uploads already",
+        "now aborts unfinished uploads after 7 days",
+        "already has the rule abort-incomplete-xmode-uploads",
     ):
         done = run_script(newcomer, script, "--lifecycle")
         assert done.returncode == 0, done.stderr
@@ -312,7 +312,7 @@ def test_the_lifecycle_rule_replaces_nobodys(
     s3.put_bucket_lifecycle_configuration(Bucket=newcomer.bucket, LifecycleConfiguration={"Rules": [theirs]})
     done = run_script(newcomer, script, "--lifecycle")
     assert done.returncode == 0
-    assert "Nothing was changed" in done.stdout
+    assert "Changed nothing" in done.stdout
     assert '"AbortIncompleteMultipartUpload"' in done.stdout
     assert rules() == ["theirs"]
 
@@ -340,15 +340,15 @@ def test_an_incomplete_sign_up_says_what_to_select(shop: Project, tmp_path: Path
     answer = shop.run("onboard", "--company", "Hooli", "--out", str(tmp_path / "kit"))
     assert answer.code == 2
     assert "--feed: select at least one feed" in answer.err
-    assert "--account: '' is no AWS account ID" in answer.err
+    assert "--account: '' is not an AWS account ID" in answer.err
     assert not (tmp_path / "kit").exists()
 
 
 def test_the_options_of_the_two_halves_do_not_mix(shop: Project) -> None:
     for arguments, told in (
-        (["--confirm", "acme", "--company", "Acme"], "--confirm goes without --company"),
-        (["--company", "Acme", "--force"], "go with --confirm"),
-        (["--company", "Acme"], "say with --out"),
+        (["--confirm", "acme", "--company", "Acme"], "--confirm takes no --company"),
+        (["--company", "Acme", "--force"], "require --confirm"),
+        (["--company", "Acme"], "--out is required"),
     ):
         answer = shop.run("onboard", *arguments)
         assert answer.code == 2

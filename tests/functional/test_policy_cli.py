@@ -84,7 +84,7 @@ def test_who_is_not_there_is_told(directory: Path) -> None:
     assert "customers: acme, globex" in run(directory, "print", "--customer", "acne").stderr
     answer = run(directory, "print", "--customer", "acme", "--step", "list")
     assert answer.returncode == 2
-    assert "--step goes with --kind session" in answer.stderr
+    assert "--step requires --kind session" in answer.stderr
 
 
 # --- lint ----------------------------------------------------------------------------------------------
@@ -116,7 +116,7 @@ def test_a_mistake_is_told_with_its_mending(directory: Path, tmp_path: Path) -> 
     document["Statement"][0]["Action"][0] = "s3:PutObjects"
     answer = run(directory, "lint", saved(tmp_path, "p.json", document), "--customer", "acme")
     assert answer.returncode == 4
-    assert "there is no right s3:PutObjects: the call needs s3:PutObject" in answer.stdout
+    assert "there is no action s3:PutObjects: the call needs s3:PutObject" in answer.stdout
     assert "error     put_denied" in answer.stdout
     assert "$ aws iam put-role-policy --role-name XMode" in answer.stdout
     assert answer.stdout.splitlines()[-1].startswith("mend: the customer must fix")
@@ -145,9 +145,9 @@ def test_the_kind_may_be_told(directory: Path, tmp_path: Path) -> None:
     ("arguments", "given", "told"),
     [
         (["no-such-file.json"], b"", "no-such-file.json cannot be read: No such file or directory"),
-        (["-"], b"\xff\xfe\x00", "is no text in UTF-8"),
+        (["-"], b"\xff\xfe\x00", "is not UTF-8 text"),
         (["-", "--customer", "acme", "--bucket", "acme-data"], b"{}", "leave out --bucket"),
-        (["-", "--account", "1111"], b"{}", "--account: '1111' is no AWS account ID"),
+        (["-", "--account", "1111"], b"{}", "--account: '1111' is not an AWS account ID"),
         (["-", "--prefix", "xmode"], b"{}", "did you mean xmode/?"),
         ([], b"", "Missing argument"),
     ],
@@ -167,4 +167,4 @@ def test_what_is_no_json_is_the_customers_to_mend(directory: Path) -> None:
     assert (document["outcome"], document["documents"]) == ("mend", [])
     (finding,) = document["findings"]
     assert (finding["cause"], finding["file"]) == ("invalid_json", "-")
-    assert finding["message"].startswith("line 1, column 36: the guide's text to replace")
+    assert finding["message"].startswith("line 1, column 36: the guide's placeholder text")

@@ -167,7 +167,7 @@ def test_a_server_that_ended_by_itself_is_told_and_tidied_up(home: Path) -> None
         os.kill(shown["pid"], signal.SIGKILL)
         told, _ = started.communicate(timeout=PATIENCE_SECONDS)
         assert started.returncode == 2
-        assert "has ended by itself" in json.loads(told)["error"]["message"]
+        assert "has stopped unexpectedly" in json.loads(told)["error"]["message"]
     assert sandboxes(home) == []
 
 

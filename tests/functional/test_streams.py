@@ -28,7 +28,7 @@ destination: {{bucket: acme-data, prefix: xmode/, region: us-east-1}}
 feeds: [daily]
 state: pending
 """
-LOST = "the answer could not be written: No space left on device"
+LOST = "the output could not be written: No space left on device"
 # stdout's own failures, as the shell says them; a closed pipe is made by ``streams``
 REDIRECTIONS = [
     "2>&-",
@@ -94,9 +94,7 @@ def test_whatever_its_streams_are_it_ends_quietly(here: Project, redirection: st
         answer = redirected(here, redirection, *arguments)
         lost = ">/dev/full" in redirection and not redirection.startswith("2")
         assert answer.code == (141 if redirection == "|" else 3 if lost else code), (arguments, answer)
-        assert not re.search(
-            "Traceback|a defect of xmode-transfer|Exception ignored", answer.out + answer.err
-        )
+        assert not re.search("Traceback|a bug in xmode-transfer|Exception ignored", answer.out + answer.err)
         if redirection in ("2>&-", "2>/dev/full", "<&-"):
             assert answer.out
         if redirection == ">/dev/full":
@@ -250,7 +248,7 @@ def test_a_dumb_terminal_is_not_painted_on(here: Project) -> None:
     command = [COMMAND, "--config", str(here.directory), "status", "--watch"]
     code, written = on_terminal(command, {**os.environ, "TERM": "dumb"})
     assert code == 2
-    assert "--watch wants a terminal" in written
+    assert "--watch requires a terminal" in written
 
 
 def test_lines_are_folded_on_a_narrow_terminal(here: Project) -> None:
@@ -271,7 +269,7 @@ def test_where_nobody_is_active_run_says_so(here: Project) -> None:
         assert "onboard --confirm" in answer.out
     assert here.run("run", "--all", "--json").json == {"customers": []}
     (here.directory / "customers" / "acme.yaml").unlink()
-    assert "no customer is configured" in here.run("run", "--all").out
+    assert "no customers are configured" in here.run("run", "--all").out
 
 
 # --- The progress line ----------------------------------------------------------------------------------

@@ -171,7 +171,7 @@ def test_no_receipt_is_signed_for_what_a_customer_has_forged(project: Make, acme
     answer = here.run("verify", "--customer", "acme", "--receipt", str(receipt))
     assert answer.code == 0, answer.out + answer.err
     assert "not attested us-daily 2026-11-21: its manifest has no signature" in answer.out
-    assert "the receipt leaves these deliveries out" in answer.out
+    assert "the receipt omits these deliveries" in answer.out
     lines = [json.loads(line) for line in receipt.read_text().splitlines()]
     assert {line["period"] for line in lines if "verdict" in line} == {"2026-11-22"}
     assert lines[-2]["proven"] == 2

@@ -1,4 +1,4 @@
-"""Every cause: who is responsible, its severity, its message and its fix."""
+"""The catalogue of causes, each with its responsible, severity, message and fix."""
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ _BELOW_PREFIX = "DeliverBelowPrefix"
 _PUTTING = ["s3:PutObjectAcl", "s3:PutObject"]
 
 _CATALOGUE: Mapping[Cause, _Entry] = {
-    Cause.OK: _Entry("all is as it should be", None, _INFO, None, Result.OK),
+    Cause.OK: _Entry("everything is correct", None, _INFO, None, Result.OK),
     Cause.VENDOR_IDENTITY_WRONG: _Entry(
         "our AWS credentials are not those of {f.principal}, which customers' roles trust",
         run(
@@ -41,16 +41,16 @@ _CATALOGUE: Mapping[Cause, _Entry] = {
     Cause.VENDOR_KEY_INVALID: _Entry(
         "AWS does not accept our own access key",
         run(
-            "Look at AWS_ACCESS_KEY_ID, AWS_PROFILE and the shared credentials file of this service: the key "
-            "was rotated, switched off or mistyped",
+            "Check AWS_ACCESS_KEY_ID, AWS_PROFILE and the shared credentials file of this service: the key "
+            "was rotated, deactivated or mistyped",
             "aws sts get-caller-identity",
         ),
         _CRITICAL,
         _US,
     ),
     Cause.VENDOR_POLICY_DENIES_ASSUME: _Entry(
-        "AWS says that our own user {f.principal} may not assume {f.role_arn}: a policy of ours does not "
-        "allow it",
+        "AWS says that our own user {f.principal} may not assume {f.role_arn}: one of our policies does "
+        "not allow it",
         may_assume,
         responsible=_US,
     ),
@@ -61,7 +61,7 @@ _CATALOGUE: Mapping[Cause, _Entry] = {
         _US,
     ),
     Cause.STS_REGION_DISABLED: _Entry(
-        "the customer's account {f.account} has switched STS off in every region that we ask",
+        "the customer's account {f.account} has deactivated STS in every region that we use",
         say(
             "Set vendor.sts_region to a region that is active in the customer's account, or ask the customer "
             "to activate one (IAM, Account settings, Security Token Service)"
@@ -69,53 +69,53 @@ _CATALOGUE: Mapping[Cause, _Entry] = {
         responsible=_US,
     ),
     Cause.ROLE_REFUSED: _Entry(
-        "AWS refuses to let us assume {f.role_arn} under its external ID; it gives one answer whether the "
-        "role is absent, does not trust {f.principal}, or demands another external ID",
+        "AWS refuses to let us assume {f.role_arn} under its external ID; its answer is the same when "
+        "the role does not exist, does not trust {f.principal}, or requires another external ID",
         role(
-            "Give the role {f.role_arn} exactly this trust policy (case counts in the external ID); the "
-            "command makes the role where it is not there. If all that is so already, an organisation's "
-            "policy (SCP or RCP) may forbid it, or our own user may lack sts:AssumeRole on it"
+            "Check, in this order: 1. the role {f.role_arn} exists; the command creates it if not. 2. It has "
+            "exactly this trust policy; the external ID is case-sensitive. 3. No policy of the organisation "
+            "(SCP or RCP) denies it. 4. Our own user has sts:AssumeRole on it"
         ),
     ),
     Cause.EXTERNAL_ID_NOT_REQUIRED: _Entry(
-        "the role {f.role_arn} can be assumed without any external ID, so that nothing ties it to this "
+        "the role {f.role_arn} can be assumed without an external ID, so that nothing ties it to this "
         "customer",
-        trust("Give the role this trust policy: it demands the external ID {f.external_id} and no other"),
+        trust("Give the role this trust policy: it requires the external ID {f.external_id} and no other"),
         _CRITICAL,
         result=_UNEXPECTED,
     ),
     Cause.EXTERNAL_ID_ANY_VALUE: _Entry(
-        "the role {f.role_arn} demands an external ID but takes values that were never issued",
+        "the role {f.role_arn} requires an external ID but accepts values that were never issued",
         trust("Give the role this trust policy: StringEquals with {f.external_id}, without wildcards"),
         _CRITICAL,
         result=_UNEXPECTED,
     ),
     Cause.EXTERNAL_ID_CASE_INSENSITIVE: _Entry(
-        "the role {f.role_arn} takes the external ID in other letter case, so that another customer's ID may "
-        "fit",
+        "the role {f.role_arn} accepts the external ID in a different letter case, so that another "
+        "customer's ID may match",
         trust("Give the role this trust policy: StringEquals, not StringEqualsIgnoreCase"),
         result=_UNEXPECTED,
     ),
     Cause.BUCKET_MISSING: _Entry(
         "there is no bucket {f.bucket}",
         run(
-            "Tell us the bucket's name (destination.bucket) if it is another, or make it in account "
+            "Tell us the right bucket name (destination.bucket), or create the bucket in account "
             "{f.bucket_owner}",
             "aws s3api head-bucket --bucket {f.bucket}",
             "the first sentence of the console set-up (the S3 location)",
         ),
     ),
     Cause.BUCKET_OTHER_REGION: _Entry(
-        "the bucket {f.bucket} lies in another region than the configured one",
+        "the bucket {f.bucket} is in another region than configured",
         say("Set destination.region in the customer's file to the bucket's region"),
         responsible=_US,
         result=_UNEXPECTED,
     ),
     Cause.BUCKET_OTHER_OWNER: _Entry(
-        "the bucket {f.bucket} does not belong to account {f.bucket_owner}, so that nothing is written to it",
+        "the bucket {f.bucket} does not belong to account {f.bucket_owner}, so nothing is written to it",
         run(
-            "Tell us which account owns the bucket; we set destination.bucket_owner if that is meant, and it "
-            "is another bucket's name if it is not",
+            "Tell us which account owns the bucket. If it is the right bucket, we set "
+            "destination.bucket_owner; if not, tell us the right name",
             "aws s3api head-bucket --bucket {f.bucket} --expected-bucket-owner {f.bucket_owner}",
         ),
         _CRITICAL,
@@ -133,17 +133,17 @@ _CATALOGUE: Mapping[Cause, _Entry] = {
         f"the role may not put objects below {{f.place}}, not even with the ACL {ACL}",
         grant(
             "Allow s3:PutObject and s3:PutObjectAcl on the objects (the ARN with /*), and look for a Deny, "
-            "also in the bucket's policy, since it wins",
+            "also in the bucket's policy: a Deny overrides",
             _BELOW_PREFIX,
             _PUTTING,
             1,
         ),
     ),
     Cause.PUT_WITHOUT_ACL_ALLOWED: _Entry(
-        f"the role may put objects without the ACL {ACL}, which the guide's policy refuses; we always send "
-        "it, so that nothing need be done",
+        f"the role may put objects without the ACL {ACL}, which the guide's policy denies; we always send "
+        "it, so no action is needed",
         say(
-            "Nothing need be done. The guide's first statement has a condition on s3:x-amz-acl; without it "
+            "No action is needed. The guide's first statement has a condition on s3:x-amz-acl; without it "
             "larger files can be sent in parts, which carry no ACL",
             POLICY_STEPS.format(1),
         ),
@@ -161,7 +161,7 @@ _CATALOGUE: Mapping[Cause, _Entry] = {
         ),
     ),
     Cause.MULTIPART_DENIED: _Entry(
-        "the role lets no multipart upload in, since parts carry no ACL: files up to 5 GiB are sent whole, "
+        "the role denies multipart uploads, because parts carry no ACL: files up to 5 GiB are sent whole, "
         "and larger ones cannot be delivered",
         grant(
             "For files over 5 GiB: allow s3:PutObject without the condition on s3:x-amz-acl",
@@ -172,7 +172,7 @@ _CATALOGUE: Mapping[Cause, _Entry] = {
         _WARNING,
     ),
     Cause.ABORT_DENIED: _Entry(
-        "the role may not abort a multipart upload, which the guide does not grant: one that fails leaves "
+        "the role may not abort a multipart upload, which the guide does not grant: a failed upload leaves "
         "its parts in {f.bucket} until a lifecycle rule removes them",
         grant(
             "Allow s3:AbortMultipartUpload, and give the bucket a lifecycle rule "
@@ -183,28 +183,28 @@ _CATALOGUE: Mapping[Cause, _Entry] = {
         _WARNING,
     ),
     Cause.LIST_PARTS_DENIED: _Entry(
-        "the role may not list the parts of a multipart upload, which the guide does not grant and we do not "
-        "need",
+        "the role may not list the parts of a multipart upload; the guide does not grant it and we do not "
+        "need it",
         grant(
-            "Nothing need be done; allow s3:ListMultipartUploadParts for completeness",
+            "No action is needed; allow s3:ListMultipartUploadParts for completeness",
             _BELOW_PREFIX,
             ["s3:ListMultipartUploadParts"],
         ),
         _INFO,
     ),
     Cause.HEAD_DENIED: _Entry(
-        "the role may not read objects below {f.place}, so that we cannot prove what arrived",
+        "the role may not read objects below {f.place}, so we cannot prove what arrived",
         grant("Allow s3:GetObject on the objects (the ARN with /*)", _BELOW_PREFIX, ["s3:GetObject"], 2),
     ),
     Cause.GET_ACL_DENIED: _Entry(
-        "the role may not read the ACL of objects below {f.place}, so that we cannot prove who owns them",
+        "the role may not read the ACL of objects below {f.place}, so we cannot prove who owns them",
         grant(
             "Allow s3:GetObjectAcl on the objects (the ARN with /*)", _BELOW_PREFIX, ["s3:GetObjectAcl"], 2
         ),
     ),
     Cause.DELETE_DENIED: _Entry(
-        "the role may not delete objects below {f.place}, so that retention cannot work and the objects of "
-        "this check stay",
+        "the role may not delete objects below {f.place}, so retention cannot work and the objects of "
+        "this check remain",
         grant(
             "Allow s3:DeleteObject on the objects (the ARN with /*)", _BELOW_PREFIX, ["s3:DeleteObject"], 2
         ),
@@ -215,19 +215,19 @@ _CATALOGUE: Mapping[Cause, _Entry] = {
         kms,
     ),
     Cause.VERSIONED_BUCKET: _Entry(
-        "the bucket {f.bucket} keeps versions: what we delete only gets a delete marker and goes on being "
-        "stored",
+        "the bucket {f.bucket} keeps versions: an object that we delete only gets a delete marker and is "
+        "still stored",
         run(
-            "Add a lifecycle rule NoncurrentVersionExpiration to the bucket if old data is to go",
+            "Add a lifecycle rule NoncurrentVersionExpiration to the bucket if old data should be removed",
             "aws s3api get-bucket-lifecycle-configuration --bucket {f.bucket}",
         ),
         _WARNING,
         result=_UNEXPECTED,
     ),
     Cause.OBJECT_LOCK: _Entry(
-        "the bucket {f.bucket} locks new objects, so that what was delivered stays until its retention ends",
+        "the bucket {f.bucket} locks new objects, so delivered objects stay until their retention ends",
         run(
-            "Nothing need be done if that is meant; else change the bucket's default retention",
+            "No action is needed if this is intended; otherwise change the bucket's default retention",
             "aws s3api get-object-lock-configuration --bucket {f.bucket}",
         ),
         _WARNING,
@@ -237,7 +237,7 @@ _CATALOGUE: Mapping[Cause, _Entry] = {
         "an object that we put into {f.bucket} does not give the bucket's owner {f.bucket_owner} full "
         "control",
         run(
-            "Set the bucket's object ownership so that the account owns what is put into it",
+            "Set the bucket's object ownership so that the account owns every object in it",
             "aws s3api put-bucket-ownership-controls --bucket {f.bucket} "
             "--ownership-controls 'Rules=[{{ObjectOwnership=BucketOwnerEnforced}}]'",
         ),
@@ -246,7 +246,7 @@ _CATALOGUE: Mapping[Cause, _Entry] = {
     Cause.TOO_BROAD: _Entry(
         "the role {f.role_arn} has rights that it should not have",
         replace(
-            "Detach what the role has now and give it this policy, which ends at {f.place}; this statement "
+            "Replace the role's policies by this one, which is limited to {f.place}; this statement "
             "denies S3 elsewhere",
             "NoOtherBucket",
             3,
@@ -273,9 +273,9 @@ def finding(
     request_id: str | None = None,
     said: str = "",
 ) -> Finding:
-    """The catalogue's finding for a cause. ``detail`` (a name, a number) goes behind the sentence in
-    brackets; ``said`` are AWS's own words: where they name the policy that denied, the fix is about that
-    policy, and whoever owns it is responsible."""
+    """The catalogue's finding for a cause. ``detail`` (a name, a number) is appended to the message in
+    brackets. ``said`` is AWS's own message: if it names the policy that denied, the fix is about that policy,
+    and its owner is responsible."""
     entry = _CATALOGUE[cause]
     message = entry.sentence.format(f=facts)
     fix = entry.fix(facts) if entry.fix is not None else None
@@ -286,7 +286,7 @@ def finding(
         detail = "; ".join(filter(None, (detail, f"AWS: {named(denial)}")))
         responsible = responsible_of(denial, assuming=assuming)
         if assuming and denial.policy in (PolicyType.TRUST, PolicyType.RESOURCE):
-            fix = trust("Give the role {f.role_arn}, which is there, exactly this trust policy")(facts)
+            fix = trust("Give the role {f.role_arn}, which exists, exactly this trust policy")(facts)
         elif denial.explicit or denial.policy is not PolicyType.IDENTITY:
             fix = change(denial, facts, assuming=assuming)
     if detail:
@@ -294,7 +294,7 @@ def finding(
     return Finding(probe, entry.result, cause, responsible, entry.severity, message, fix, request_id, said)
 
 
-# --- External IDs that let us in and should not
+# --- External IDs that allow access and should not
 
 
 NO_ID, RANDOM_ID, SIMILAR_ID, OTHER_CASE = (
@@ -304,16 +304,16 @@ NO_ID, RANDOM_ID, SIMILAR_ID, OTHER_CASE = (
 
 
 def wrongly_accepted(probe: str, accepted: Collection[str], facts: Facts) -> Finding:
-    """What it means that the role let us in with the probe's external ID. ``accepted`` are all probes that it
-    let in: of one mistake, one finding is told."""
+    """The finding when the role allows access with the probe's external ID. ``accepted`` are all probes that
+    it accepted: one mistake gives one finding."""
     if probe == NO_ID:
         return finding(Cause.EXTERNAL_ID_NOT_REQUIRED, probe, facts)
     if NO_ID in accepted and RANDOM_ID in accepted:
-        return skipped(probe, "the role demands no external ID at all, so it takes any")
+        return skipped(probe, "the role requires no external ID, so it accepts any")
     if probe != RANDOM_ID and RANDOM_ID in accepted:
-        what = "a similar one" if probe == SIMILAR_ID else "one in other letter case"
-        return skipped(probe, f"the role takes any external ID, so also {what}")
+        what = "a similar one" if probe == SIMILAR_ID else "one in a different letter case"
+        return skipped(probe, f"the role accepts any external ID, so also {what}")
     if probe == OTHER_CASE:
         return finding(Cause.EXTERNAL_ID_CASE_INSENSITIVE, probe, facts)
-    detail = "" if probe == RANDOM_ID else "it takes one that only begins with the right one"
+    detail = "" if probe == RANDOM_ID else "it accepts one that only begins with the right one"
     return finding(Cause.EXTERNAL_ID_ANY_VALUE, probe, facts, detail=detail)

@@ -1,5 +1,5 @@
-"""Checking a customer's access: every right tried by doing the real thing, and what is wrong said with its
-cause, who must act, and the fix."""
+"""Check a customer's access: try every right with real requests, and report each problem with its cause,
+responsible and fix."""
 
 import secrets
 from collections.abc import Iterable, Sequence
@@ -112,7 +112,7 @@ def checked_customers(configuration: Configuration, name: str | None) -> list[Cu
 
 
 def identity_finding(error: VendorIdentityError, facts: Facts) -> Finding:
-    """The one finding about us."""
+    """The finding about our own identity."""
     if isinstance(error, OtherPrincipal):
         cause = Cause.VENDOR_IDENTITY_WRONG
     elif isinstance(error, VendorClockSkew):
@@ -123,7 +123,7 @@ def identity_finding(error: VendorIdentityError, facts: Facts) -> Finding:
 
 
 def unverified(facts: Facts) -> Finding:
-    """Our identity where STS is not asked for it."""
+    """The finding about our identity if STS is not asked for it."""
     return Finding(
         IDENTITY,
         Result.UNKNOWN,
@@ -188,9 +188,9 @@ def _excess(bench: Workbench, prober: Prober, customer: Customer, facts: Facts, 
         return [finding(Cause.TOO_BROAD, EXCESS, facts, detail=", ".join(rights))]
     tried = prober.reads(deep=deep)
     words = (
-        f"of what it should not have, {len(tried)} harmless reads were tried and none let in "
-        f"({', '.join(tried)}). No session can see what else the role may do: `xmode-transfer policy "
-        "lint` judges its policies when the customer shows them"
+        f"tried {len(tried)} harmless reads that the role should not allow; all were denied "
+        f"({', '.join(tried)}). A session cannot see what else the role allows: if the customer shows its "
+        "policies, run `xmode-transfer policy lint`"
     )
     return [unknown(EXCESS, words)]
 

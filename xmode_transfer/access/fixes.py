@@ -1,4 +1,4 @@
-"""How things are mended: statements, command lines and the guide's steps, with the customer's own values."""
+"""Fixes: statements, command lines and steps of the guide, with the customer's own values."""
 
 import json
 import shlex
@@ -30,10 +30,10 @@ def trust(summary: str) -> Callable[[Facts], Fix]:
 
 
 def role(summary: str) -> Callable[[Facts], Fix]:
-    """As ``trust``, for a role of which nobody knows whether it is there: it is made where it is not."""
+    """As ``trust``, for a role that may not exist: the command creates it if needed."""
 
     def fix(facts: Facts) -> Fix:
-        mended = trust(summary)(facts)
+        fixed = trust(summary)(facts)
         path = parse_iam(facts.role_arn, "role").path
         of_path = f"--path {shlex.quote(path)} " if path != "/" else ""
         name = shlex.quote(facts.role_name)
@@ -44,8 +44,8 @@ def role(summary: str) -> Callable[[Facts], Fix]:
         )
         grant = _put_policy(facts, POLICY_NAME, _corrected(facts))
         there = f"aws iam get-role --role-name {name} > /dev/null"
-        command = f"if {there} ; then {mended.command} ; else {make} && {grant} ; fi"
-        return Fix(mended.summary, mended.statement, command, mended.guide_step)
+        command = f"if {there} ; then {fixed.command} ; else {make} && {grant} ; fi"
+        return Fix(fixed.summary, fixed.statement, command, fixed.guide_step)
 
     return fix
 
@@ -100,12 +100,12 @@ def kms(facts: Facts) -> Fix:
     key = facts.kms_key_arn or f"arn:{facts.partition}:kms:{place}:{facts.account}:key/unknown"
     document = corrected_permission_policy(facts.bucket, facts.prefix, key, place, partition=facts.partition)
     statement = document["Statement"][-1]
-    if facts.kms_key_arn is None:  # nobody told us the key: any of the account's, through S3 only
+    if facts.kms_key_arn is None:  # the key is unknown: any of the account's, through S3 only
         statement["Resource"] = f"{key.removesuffix('unknown')}*"
     return Fix(
-        "Replace the role's permission policy by this one, which allows the key: the guide's third statement "
-        "denies everything that is not S3, so it must be detached, and an Allow beside it would not help. "
-        f"The key's own policy must let {facts.role_arn} use kms:GenerateDataKey and kms:Decrypt as well",
+        "Replace the role's permission policy by this one, which allows the key. The guide's third statement "
+        "denies everything that is not S3, so it must be detached; an additional Allow does not help. "
+        f"The key's own policy must also allow {facts.role_arn} to use kms:GenerateDataKey and kms:Decrypt",
         statement,
         _put_policy(facts, POLICY_NAME, document),
         POLICY_STEPS.format(3),
@@ -138,7 +138,7 @@ def _put_policy(facts: Facts, name: str, document: Mapping[str, Any]) -> str:
 
 
 def line(call: str, **options: object) -> str:
-    """A call of the AWS CLI that a shell takes as it stands."""
+    """An AWS CLI command line, quoted for a shell."""
     words = [call]
     for name, value in options.items():
         text = json.dumps(value, separators=(",", ":")) if isinstance(value, Mapping) else str(value)

@@ -1,5 +1,5 @@
-"""Taking a customer in: its sign-up checked against all others, its file and its kit written; later, once it
-has set its side up, its access checked and the customer turned on."""
+"""Onboard a customer: validate the sign-up against all others, write its file and kit; later, once it has
+set up its side, check its access and activate it."""
 
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
@@ -29,7 +29,7 @@ _OPTION_OF = {
 
 @dataclass(frozen=True, slots=True)
 class Onboarded:
-    """A customer that was taken in and waits for its own set-up."""
+    """A customer that was created and has yet to set up its side."""
 
     customer: Customer
     file: str
@@ -39,8 +39,8 @@ class Onboarded:
 
 @dataclass(frozen=True, slots=True)
 class Confirmation:
-    """What came of turning a customer on. ``against`` are the findings that speak against it; ``overridden``
-    when it was turned on all the same."""
+    """The result of activating a customer. ``against`` are the findings against it; ``overridden`` if it was
+    activated nevertheless."""
 
     customer: Customer
     report: AccessReport
@@ -61,12 +61,12 @@ def onboard(
     place: "KitDirectory",
     token: Callable[[], str],
 ) -> Onboarded:
-    """Takes a customer in as pending. Calls nobody. Raises ConfigError with every mistake; then nothing is
+    """Creates a customer as pending, offline. Raises ConfigError with every mistake; then nothing is
     written."""
     vendor = configuration.service.vendor
     customer, mistakes = drafted(sign_up, partition=vendor.partition, token=token)
     if customer is None:
-        # Feeds can be told beside the rest, so that a person mends all in one go.
+        # Mistakes in feeds are reported with the others, so that a person fixes all at once.
         raise _refused([*mistakes, *_unknown_feeds(sign_up, configuration)])
     claims = registry.claims()
     clashes = list(_clashes(customer, configuration, claims))
@@ -98,13 +98,13 @@ def confirm(
     *,
     override: str | None = None,
 ) -> Confirmation:
-    """Checks the customer's access with ``check`` and turns the customer on unless a finding says that
-    somebody must act. ``override`` is a person's reason to turn it on all the same; it is logged. Raises
+    """Checks the customer's access with ``check`` and activates the customer unless a finding must be
+    fixed first. ``override`` is a person's reason to activate it nevertheless; it is logged. Raises
     ConfigError for what is not configured, retired, or cannot be written."""
     customer = _confirmable(configuration, name)
     if override is not None and not override.strip():
         raise ConfigError(
-            "an override needs its reason", hint='say it with --reason "...": it is logged with your decision'
+            "an override requires a reason", hint='give --reason "..."; it is logged with your decision'
         )
     report = check(customer)
     against = tuple(finding for finding in report.findings if finding.severity in _ACTING)
@@ -129,10 +129,10 @@ def _was_probed(report: AccessReport) -> bool:
 
 
 def _confirmable(configuration: Configuration, name: str) -> Customer:
-    customer = configuration.customer(name, "it is not turned on")
+    customer = configuration.customer(name, "it is not activated")
     if customer.state is CustomerState.RETIRED:
         raise ConfigError(
-            f"{name} is retired; it is not turned on",
+            f"{name} is retired; it is not activated",
             hint=f"if it comes back, set `state: pending` in customers/{name}.yaml first",
         )
     return customer
@@ -141,7 +141,7 @@ def _confirmable(configuration: Configuration, name: str) -> Customer:
 def _refused(mistakes: Sequence[Mistake]) -> ConfigError:
     count = len(mistakes)
     return ConfigError(
-        f"the sign-up cannot be taken: {count} {'mistakes' if count > 1 else 'mistake'}; nothing was written",
+        f"the sign-up is invalid: {count} {'mistakes' if count > 1 else 'mistake'}; nothing was written",
         hint="correct the options named above, then run the same command again",
         problems=tuple(map(str, mistakes)),
     )
@@ -150,7 +150,7 @@ def _refused(mistakes: Sequence[Mistake]) -> ConfigError:
 def _clashes(customer: Customer, configuration: Configuration, claims: Sequence[Claim]) -> Iterator[Mistake]:
     """What others have, or had, already. The name may be one of theirs, so the comparison has its own."""
     if any(claim.customer == customer.name for claim in claims) or customer.name in configuration.broken:
-        told = f"there is a customer {customer.name} already; give this one another name with --name"
+        told = f"customer {customer.name} already exists; give another name with --name"
         yield Mistake("--name", told)
     for clash in cross_check(
         {_NEW: customer.model_copy(update={"name": _NEW})},
@@ -168,7 +168,7 @@ def _unknown_feeds(sign_up: SignUp, configuration: Configuration) -> Iterator[Mi
     known = ", ".join(sorted(configuration.feeds)) or "none is configured"
     for feed in dict.fromkeys(sign_up.feeds):
         if feed not in configuration.feeds:
-            yield Mistake("--feed", f"there is no feed {feed} in order (feeds: {known})")
+            yield Mistake("--feed", f"there is no valid feed {feed} (feeds: {known})")
 
 
 def _broken_feeds(configuration: Configuration, customer: Customer) -> Collection[str]:
@@ -183,16 +183,16 @@ def _illegible(customer: Customer, registry: "CustomerFiles") -> Iterator[Mistak
         if other is not None:
             yield Mistake(
                 option,
-                f"{text} stands in customers/{other}.yaml, which cannot be read; mend that file first, so "
-                "that it can be told whose it is",
+                f"{text} is in customers/{other}.yaml, which cannot be read; fix that file first, to see "
+                "which customer uses it",
             )
 
 
 def _notes(sign_up: SignUp, customer: Customer, claims: Sequence[Claim]) -> Iterator[str]:
     if sign_up.external_id == FROM_COMPANY:
         yield (
-            "the external ID is made of the company's name, as the setup guide says; others can guess it. "
-            f"AWS advises an ID that the vendor makes: --external-id {GENERATED}"
+            "the external ID is the company's name, as the setup guide says; others can guess it. "
+            f"AWS recommends an ID that the vendor generates: --external-id {GENERATED}"
         )
     if not customer.destination.prefix:
         yield "no prefix: the whole bucket is this customer's destination, and ours to write into"
@@ -200,6 +200,6 @@ def _notes(sign_up: SignUp, customer: Customer, claims: Sequence[Claim]) -> Iter
     others = sorted(claim.customer for claim in claims if claim.role_arn and account in claim.role_arn)
     if others:
         yield (
-            f"account {customer.account_id} has roles for {', '.join(others)} too; make sure that it is one "
+            f"account {customer.account_id} has roles for {', '.join(others)} too; check that it is one "
             "company's"
         )

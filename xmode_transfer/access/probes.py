@@ -41,7 +41,7 @@ class ReservedPlace(Protocol):
         ...
 
     def list(self) -> Sequence[ListedObject]:
-        """What lies in the place; the first thousand at most."""
+        """The objects in the place; the first thousand at most."""
         ...
 
     def put(self, key: str, body: bytes, *, acl: bool = True) -> ProbedObject:
@@ -69,7 +69,7 @@ class ReservedPlace(Protocol):
         ...
 
     def head(self, key: str) -> ProbedObject | None:
-        """With its checksum; None when nothing lies under the key."""
+        """With its checksum; None when there is no object."""
         ...
 
     def read(self, key: str) -> bytes:

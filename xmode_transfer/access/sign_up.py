@@ -1,4 +1,4 @@
-"""What a sign-up tells, and whether a customer can be made of it."""
+"""A sign-up, and the customer made from it."""
 
 import re
 import unicodedata
@@ -143,14 +143,12 @@ _ORDER = (
 def _mistakes(sign_up: SignUp, name: str) -> Iterator[Mistake]:
     """What the customer's model cannot tell, because it does not see what was signed up with."""
     if sign_up.company.strip() and not name and sign_up.name is None:
-        yield Mistake(
-            "--name", "no short name can be made of this company's; give one of small letters and digits"
-        )
+        yield Mistake("--name", "the company name gives no short name; give one of small letters and digits")
     if sign_up.external_id == FROM_COMPANY and len(guide_external_id(sign_up.company)) < 2:
         yield Mistake(
             "--external-id",
             "the company's name has fewer than two characters that an external ID may have; leave the option "
-            "out, and one is made",
+            "out to generate one",
         )
     try:
         check_account(sign_up.account)
@@ -159,7 +157,7 @@ def _mistakes(sign_up: SignUp, name: str) -> Iterator[Mistake]:
     if not _ROLE_NAME.fullmatch(sign_up.role_name):
         yield Mistake(
             "--role-name",
-            f"{sign_up.role_name!r} is no name of a role: letters, digits and _+=,.@-, 64 at most",
+            f"{sign_up.role_name!r} is not a valid role name: letters, digits and _+=,.@-, 64 at most",
         )
     if not sign_up.feeds:
         yield Mistake("--feed", "select at least one feed")

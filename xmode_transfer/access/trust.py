@@ -36,9 +36,9 @@ def try_trust(
     what was found; incomplete when it was told to stop. ``nonce`` is random. Raises VendorIdentityError."""
     error = _trial(prober, customer, customer.external_id)
     if error is not None:
-        why = "the role cannot be assumed with its own external ID, so a refusal would prove nothing"
+        why = "the role cannot be assumed with its own external ID, so a denial would prove nothing"
         return False, [told(ASSUME, error, facts), *(skipped(probe, why) for probe in PROBES[1:])]
-    findings = [passed(ASSUME, "the role lets us in with its external ID")]
+    findings = [passed(ASSUME, "the role allows access with its external ID")]
     trials: list[tuple[str, str | None]] = [
         (RANDOM_ID, f"xm-{nonce}"),
         (SIMILAR_ID, f"{customer.external_id}-{nonce}"),
@@ -54,7 +54,7 @@ def try_trust(
     control = _trial(prober, customer, customer.external_id)
     findings += _judged(answers, facts, control)
     if control is None:
-        findings.append(passed(AGAIN, "the role lets us in again with its external ID"))
+        findings.append(passed(AGAIN, "the role allows access again with its external ID"))
     else:
         findings.append(told(AGAIN, control, facts))
     return True, findings
@@ -102,14 +102,14 @@ def _refused(probe: str, error: XmodeError | None, control: XmodeError | None) -
     assert error is not None
     if not isinstance(error, RoleRefused) or error.aws_code not in _REFUSED:
         responsible = Responsible.AWS if error.retryable else Responsible.VENDOR
-        words = f"only AccessDenied proves something, and STS said: {error.message}"
+        words = f"only AccessDenied proves a denial; STS answered: {error.message}"
         return unanswered(probe, words, responsible, error.request_id)
     if control is not None:
-        return skipped(probe, "the role did not let us in again afterwards, so this refusal proves nothing")
+        return skipped(probe, "the role did not allow access again afterwards, so this denial proves nothing")
     what = {
         NO_ID: "without an external ID",
         RANDOM_ID: "with an external ID that was never issued",
         SIMILAR_ID: "with an external ID that only begins with the right one",
-        OTHER_CASE: "with the external ID in other letter case",
+        OTHER_CASE: "with the external ID in a different letter case",
     }[probe]
-    return passed(probe, f"the role refuses us {what}, as it should", request_id=error.request_id)
+    return passed(probe, f"the role denies access {what}, as it should", request_id=error.request_id)

@@ -23,7 +23,7 @@ FIRST_PART_BYTES = 5 * 1024 * 1024
 """S3 User Guide, "Multipart upload limits": every part but the last."""
 _TAIL = b"."
 STALE = timedelta(hours=1)
-"""What lies in the reserved place for longer is no running check's."""
+"""Objects older than this in the reserved place belong to no running check."""
 
 BUCKET = "bucket"
 REGION = "region"
@@ -48,7 +48,7 @@ PROBES = (BUCKET, REGION, LIST, PUT, PUT_WITHOUT_ACL, *OF_OBJECT, *PARTS_PROBES)
 def try_rights(reserved: Reserved, stop: threading.Event) -> bool:
     """Tries everything, and takes away what it made on every path. False when it was told to stop."""
     steps = (_find, _list, _put_and_look, _try_parts)
-    why = "not tried any more: what was found before holds for this too"
+    why = "not tried: the problem found before applies here too"
     try:
         for step in steps:
             if stop.is_set():
@@ -72,13 +72,13 @@ def _find(reserved: Reserved) -> None:
         reserved.tell(BUCKET, answer, Cause.BUCKET_MISSING)
     facts, region = reserved.facts, reserved.place.region
     if region is None:
-        reserved.skip([REGION], "no answer has named the bucket's region")
+        reserved.skip([REGION], "no response named the bucket's region")
         return
     reserved.learn(region=region)
     if facts.region in (None, region):
-        reserved.note(passed(REGION, f"the bucket lies in {region}"))
+        reserved.note(passed(REGION, f"the bucket is in {region}"))
     else:
-        detail = f"it lies in {region}, and {facts.region} is configured"
+        detail = f"it is in {region}, and {facts.region} is configured"
         reserved.note(finding(Cause.BUCKET_OTHER_REGION, REGION, facts, detail=detail))
 
 
@@ -89,8 +89,8 @@ def _list(reserved: Reserved) -> None:
         return
     stale = {item.key: item.size for item in listed if reserved.now - item.modified_at > STALE}
     reserved.objects |= stale
-    reserved.note(passed(BUCKET, f"the bucket {reserved.facts.bucket} is there"))
-    swept = f" ({len(stale)} objects of an earlier check are taken away)" if stale else ""
+    reserved.note(passed(BUCKET, f"the bucket {reserved.facts.bucket} exists"))
+    swept = f" ({len(stale)} objects of an earlier check were deleted)" if stale else ""
     reserved.note(passed(LIST, f"the role may list below {reserved.facts.place}{swept}"))
 
 
@@ -98,7 +98,7 @@ def _put_and_look(reserved: Reserved) -> None:
     key = f"{reserved.base}canary"
     canary = _put(reserved, key)
     if canary is None:
-        reserved.skip(OF_OBJECT, "there is no object of ours to try this on")
+        reserved.skip(OF_OBJECT, "there is no object of ours to test this on")
         return
     locked = _look(reserved, key, canary)
     _acl(reserved, key)
@@ -123,12 +123,12 @@ def _put(reserved: Reserved, key: str) -> ProbedObject | None:
         if not isinstance(bare, XmodeError):
             said, request_id = answer.message, answer.request_id
             reserved.note(finding(Cause.ACL_REFUSED, PUT, reserved.facts, request_id=request_id, said=said))
-            reserved.skip([PUT_WITHOUT_ACL], "objects can be put without the ACL only")
+            reserved.skip([PUT_WITHOUT_ACL], "objects can only be put without the ACL")
             return bare
         if isinstance(bare, KmsDenied):
             answer = bare
     reserved.tell(PUT, answer, Cause.PUT_DENIED)
-    reserved.skip([PUT_WITHOUT_ACL], "no object can be put with the ACL, so a refusal would prove nothing")
+    reserved.skip([PUT_WITHOUT_ACL], "no object can be put with the ACL, so a denial would prove nothing")
     return None
 
 
@@ -137,7 +137,7 @@ def _put_without_acl(reserved: Reserved) -> None:
     if not isinstance(answer, XmodeError):
         reserved.note(finding(Cause.PUT_WITHOUT_ACL_ALLOWED, PUT_WITHOUT_ACL, reserved.facts))
     elif isinstance(answer, AccessDenied):
-        words = "the role refuses an object without the ACL, as it should"
+        words = "the role denies an object without the ACL, as it should"
         reserved.note(passed(PUT_WITHOUT_ACL, words, request_id=answer.request_id))
     else:
         reserved.tell(PUT_WITHOUT_ACL, answer, Cause.PUT_DENIED)
@@ -152,15 +152,15 @@ def _look(reserved: Reserved, key: str, canary: ProbedObject) -> str | None:
         # A HEAD's answer has no body: only that of the GET can say that it is KMS which refuses.
         reserved.tell(HEAD, body if isinstance(body, KmsDenied) else seen, Cause.HEAD_DENIED)
     elif seen is None or seen.size != len(BODY) or _differ(seen, canary):
-        reserved.note(unanswered(HEAD, f"S3 does not show {key} as it was put", Responsible.AWS))
+        reserved.note(unanswered(HEAD, f"HEAD does not return {key} as it was put", Responsible.AWS))
     else:
-        reserved.note(passed(HEAD, "the role may look at objects and their checksums"))
+        reserved.note(passed(HEAD, "the role may read the metadata and checksums of objects"))
     if body == BODY:
         reserved.note(passed(READ, "the role may read objects"))
     elif not isinstance(body, XmodeError):
-        reserved.note(unanswered(READ, f"S3 does not answer {key} as it was put", Responsible.AWS))
+        reserved.note(unanswered(READ, f"GET does not return {key} as it was put", Responsible.AWS))
     elif refused:
-        reserved.skip([READ], "refused like the look at the object")
+        reserved.skip([READ], "denied, like HEAD of the object")
     else:
         reserved.tell(READ, body, Cause.HEAD_DENIED)
     return None if seen is None or isinstance(seen, XmodeError) else seen.locked
@@ -187,7 +187,7 @@ def _acl(reserved: Reserved, key: str) -> None:
 def _told_by_answers(reserved: Reserved, canary: ProbedObject) -> None:
     facts = reserved.facts
     if canary.encryption is None:
-        reserved.skip([ENCRYPTION], "S3 has not said how it encrypts")
+        reserved.skip([ENCRYPTION], "encryption unknown: the response has no encryption header")
     else:
         reserved.note(passed(ENCRYPTION, f"the bucket encrypts with {canary.encryption}"))
     if canary.version_id is None:
@@ -195,7 +195,7 @@ def _told_by_answers(reserved: Reserved, canary: ProbedObject) -> None:
     else:
         reserved.note(finding(Cause.VERSIONED_BUCKET, VERSIONING, facts))
     if canary.locked is None:
-        words = "no answer names an Object Lock, which S3 tells only to who may read retention"
+        words = "no response names an Object Lock; S3 returns it only to those who may read retention"
         reserved.note(passed(OBJECT_LOCK, words))
     else:
         reserved.note(finding(Cause.OBJECT_LOCK, OBJECT_LOCK, facts, detail=f"mode {canary.locked}"))
@@ -211,7 +211,7 @@ def _try_parts(reserved: Reserved) -> None:
         reserved.skip(PARTS_PROBES, "no object can be put with the ACL")
         return
     if not reserved.may_delete:
-        reserved.skip(PARTS_PROBES, "the role did not let us delete, so five megabytes more would stay")
+        reserved.skip(PARTS_PROBES, "the role denies deletion, so another five megabytes would remain")
         return
     upload_id = _open(reserved)
     if not isinstance(upload_id, XmodeError):

@@ -14,19 +14,19 @@ from xmode_transfer.cli.opening import DIRECTORY, Shell
 _COMMANDS = {
     "run": "Deliver everything that is due to a customer.",
     "daemon": "Run the service: deliver what is due to every customer.",
-    "worker": "Deliver, on this machine, what a fleet's daemon finds due.",
+    "worker": "Run a worker: deliver what a daemon has queued.",
     "check-access": "Test a customer's role and report what to fix.",
     "onboard": "Onboard a customer, and activate it once its access is verified.",
     "policy": "Print or lint a customer's IAM policies.",
     "list": "List a customer's destination and compare it with the ledger.",
-    "verify": "Prove what was delivered; sign a receipt; repair what is missing.",
+    "verify": "Verify deliveries, sign a receipt, or repair missing objects.",
     "cleanup": "Delete objects that have expired under a customer's retention policy.",
     "status": "Show health, recent deliveries and pending work.",
     "alerts": "List alerts by cause, or test the channels.",
     "ledger": "Back up, restore, check or copy the ledger.",
     "config": "Check the configuration, or write its JSON Schemas.",
-    "sandbox": "Start a local AWS with customers set up by the guide.",
-    "demo": "Watch a whole delivery in two minutes, without an AWS account.",
+    "sandbox": "Start a local AWS with customers that follow the setup guide.",
+    "demo": "Run a complete delivery in two minutes, without an AWS account.",
 }
 _PLACES = {
     "check-access": ("check_access", "command"),
@@ -56,7 +56,7 @@ class _Commands(click.Group):
     cls=_Commands,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog="Exit codes: 0 done; 2 usage or configuration; 3 failed, will be retried; 4 blocked, the customer "
-    "must act; 5 already running; 1 a defect of xmode-transfer; 130 interrupted.",
+    "must act; 5 already running; 1 a bug in xmode-transfer; 130 interrupted.",
 )
 @click.option(
     "--config",
@@ -65,21 +65,21 @@ class _Commands(click.Group):
     envvar="XMODE_CONFIG",
     default=Path("config"),
     show_default=True,
-    help="Directory of the configuration (also: XMODE_CONFIG).",
+    help="Configuration directory (also: XMODE_CONFIG).",
 )
 @click.option(
     "--log-level",
     type=click.Choice(["debug", "info", "warning", "error"]),
     envvar="XMODE_LOG_LEVEL",
     default=None,
-    help="Log level, on stderr (also: XMODE_LOG_LEVEL). Default: info; error on a terminal.",
+    help="Level of the log on stderr (also: XMODE_LOG_LEVEL). Default: info; error on a terminal.",
 )
 @click.version_option(package_name="xmode-transfer", prog_name="xmode-transfer")
 @click.pass_context
 def cli(ctx: click.Context, config_dir: Path, log_level: str | None) -> None:
-    """Deliver data files into customers' own S3 buckets: once, whole, owned by the customer and proven.
+    """Deliver data files to customers' own S3 buckets: once, complete, owned by the customer and verified.
 
-    New here? Run `xmode-transfer demo` for a real delivery on this machine.
+    New here? Run `xmode-transfer demo` to see a real delivery on this machine.
     """
     from xmode_transfer import telemetry
     from xmode_transfer.cli import streams
@@ -98,12 +98,12 @@ def cli(ctx: click.Context, config_dir: Path, log_level: str | None) -> None:
 def main() -> None:
     """The console script."""
     _start_quickly()
-    os.umask(os.umask(0o077) | 0o022)  # nobody else may write what we and our child processes make
+    os.umask(os.umask(0o077) | 0o022)  # only the user may write what this process and its children create
     from xmode_transfer.cli import streams
 
     out = streams.prepare()
     try:
-        # what is told after the command has ended keeps to the same colours
+        # errors printed after the command use the same colours
         with click.Context(cli, color=streams.colours_wanted()) as outer:
             code = _called(outer.color)
     except streams.OutputLost:
@@ -112,7 +112,7 @@ def main() -> None:
 
 
 def _called(color: bool | None) -> int:
-    """Calls the command that the arguments name; answers the exit code."""
+    """Runs the command that the arguments name; returns its exit code."""
     from xmode_transfer.cli import streams, terminal
     from xmode_transfer.model.errors import XmodeError
 
@@ -129,12 +129,12 @@ def _called(color: bool | None) -> int:
         terminal.show_usage(error, as_json=as_json)
         return 2
     except (click.Abort, KeyboardInterrupt):
-        click.echo("interrupted; what was done is recorded", err=True)
+        click.echo("interrupted; completed work is recorded", err=True)
         return 130
     except XmodeError as error:
         terminal.show_error(error, as_json=as_json)
         return error.exit_code
-    except Exception as error:  # noqa: BLE001 - the last place where a defect can be told plainly
+    except Exception as error:  # noqa: BLE001 - the last place where a defect can be reported
         terminal.show_defect(error, as_json=as_json)
         return 1
 

@@ -1,4 +1,4 @@
-"""`xmode-transfer alerts`: what is wrong by cause, who was told, and whether a channel works."""
+"""`xmode-transfer alerts`: list alerts by cause with their notifications, and test the channels."""
 
 from typing import Any
 
@@ -19,7 +19,7 @@ def command() -> None:
     """List alerts, one for each cause, or test the channels.
 
     \b
-    xmode-transfer alerts list     what is open, since when, who must act, who was notified
+    xmode-transfer alerts list     show open alerts, since when, who is responsible, who was notified
     xmode-transfer alerts test     send a test message to every channel
     """
 
@@ -31,7 +31,7 @@ def command() -> None:
 def list_(shell: Shell, everything: bool, as_json: bool) -> int:
     """List open alerts. Reads the ledger only.
 
-    What is wrong is listed as open even if no daemon runs that would notify anybody.
+    Lists open alerts even if no daemon runs to send notifications.
     """
     from xmode_transfer.alerting import watch
     from xmode_transfer.service import assembly
@@ -46,7 +46,7 @@ def list_(shell: Shell, everything: bool, as_json: bool) -> int:
     for alert in shown:
         _show(alert)
     if not shown:
-        terminal.say("nothing is wrong")
+        terminal.say("no alerts")
     return ExitCode.DONE
 
 
@@ -55,10 +55,10 @@ def list_(shell: Shell, everything: bool, as_json: bool) -> int:
 @opening.json_option
 @click.pass_obj
 def test(shell: Shell, name: str | None, as_json: bool) -> int:
-    """Send a test message to each channel and show its answer.
+    """Send a test message to each channel and show its response.
 
-    Ignores the channel's responsible and quiet hours. A channel with states (a pager) gets a resolution right
-    after. Exit code 3: a channel did not take the message.
+    Ignores the channel's `responsible` filter and quiet hours. A channel with states (a pager) then gets a
+    resolution. Exit code 3: a channel did not accept the message.
     """
     from xmode_transfer.alerting import channels as notify
     from xmode_transfer.alerting import watch
@@ -66,11 +66,13 @@ def test(shell: Shell, name: str | None, as_json: bool) -> int:
 
     channels = {channel.name: channel for channel in shell.configuration().service.alerts}
     if name is not None and name not in channels:
-        raise ConfigError(f"there is no channel {name}", hint=f"channels: {', '.join(channels) or 'none'}")
+        raise ConfigError(
+            f"there is no alert channel {name}", hint=f"channels: {', '.join(channels) or 'none'}"
+        )
     if not channels:
         raise ConfigError(
-            "no channel is configured",
-            hint="write one under `alerts:` in service.yaml (docs/alerts.md); the log has every alert anyway",
+            "no alert channel is configured",
+            hint="add one under `alerts:` in service.yaml (docs/alerts.md); the log always has every alert",
         )
     answers: list[dict[str, Any]] = []
     for channel in channels.values() if name is None else [channels[name]]:
@@ -111,14 +113,14 @@ def _document(alert: Alert) -> dict[str, Any]:
 
 
 def _show(alert: Alert) -> None:
-    """As a channel is sent it, and what each channel knows."""
+    """Shows an alert as a channel gets it, and which channels were notified."""
     terminal.say((alert.summary, "bold"), label=terminal.state(alert.state, _INDENT))
     event = Event.OPENED if alert.state is AlertState.OPEN else Event.RESOLVED
     for line in Message(event, alert, alert.since_at).body.split("\n"):
         terminal.say(line, indent=_INDENT)
     for channel, item in alert.notifications.items():
         sent = f"{channel}: {item.sent} at {terminal.minute(item.sent_at)}" if item.sent_at else ""
-        failed = f"{channel} did not take it ({item.error})" if item.attempts else ""
+        failed = f"{channel} did not accept it ({item.error})" if item.attempts else ""
         terminal.fact("notified", "; ".join(filter(None, (sent, failed))), _INDENT)
     if not alert.notifications:
         terminal.fact("notified", "nobody", _INDENT)

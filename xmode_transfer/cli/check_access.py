@@ -1,4 +1,4 @@
-"""`xmode-transfer check-access`: what a customer's role lets us do, what is wrong, and how to fix it."""
+"""`xmode-transfer check-access`: test what a customer's role allows, and show what to fix."""
 
 import json
 import shutil
@@ -18,21 +18,22 @@ from xmode_transfer.model.findings import AccessReport, Cause, Finding, Fix, Res
 from xmode_transfer.web import looks
 
 _BEYOND_THE_GUIDE = frozenset({Cause.MULTIPART_DENIED, Cause.ABORT_DENIED})
-"""What a role cannot do that follows the guide to the letter."""
+"""Limits of a role that follows the guide to the letter."""
 
 Answer = AccessReport | XmodeError
 
 
 @click.command(name="check-access")
 @opening.one_customer_option
-@click.option("--deep", is_flag=True, help="Look for more rights that the role should not have.")
+@click.option("--deep", is_flag=True, help="Test for more rights that the role should not have.")
 @opening.json_option
 @click.pass_obj
 def command(shell: Shell, name: str | None, deep: bool, as_json: bool) -> int:
-    """Test every right of a customer's role by doing the real thing, and report what to fix.
+    """Test every right of a customer's role with real requests, and report what to fix.
 
-    Without --customer it tests all but retired customers. Writes objects below `<prefix>_xmode-check/`,
-    removes them again, and touches nothing else. Also tries wrong external IDs, and none.
+    Without --customer, tests all customers except retired ones. Writes objects below
+    `<prefix>_xmode-check/`, deletes them again, and touches nothing else. Also tries wrong external IDs, and
+    none.
 
     \b
     xmode-transfer check-access --customer acme
@@ -98,10 +99,10 @@ def fix_document(fix: Fix | None) -> dict[str, Any] | None:
 
 
 def show(told: Sequence[tuple[str, Answer]], customers: dict[str, Customer]) -> None:
-    """What was found, customer by customer, and how to fix it."""
+    """Shows the findings of each customer and how to fix them."""
     ours = _about_us(told)
     if ours is not None:
-        terminal.say("no customer was probed, because of our own identity:")
+        terminal.say("no customer was checked, because of our own AWS identity:")
         _row(ours)
         _fix(ours, None)
         return
@@ -110,11 +111,11 @@ def show(told: Sequence[tuple[str, Answer]], customers: dict[str, Customer]) -> 
     if len(told) > 1:
         _summary(told)
     if not told:
-        terminal.say("no customer is configured; see docs/configuration.md")
+        terminal.say("no customers are configured; see docs/configuration.md")
 
 
 def _about_us(told: Sequence[tuple[str, Answer]]) -> Finding | None:
-    """The finding about our identity, when it is all that was found for everybody."""
+    """The finding about our identity, if it is the only finding for every customer."""
     reports = [answer for _, answer in told if isinstance(answer, AccessReport)]
     alone = [report.findings[0] for report in reports if len(report.findings) == 1]
     return alone[0] if alone and len(alone) == len(told) else None
@@ -137,12 +138,12 @@ def _show_one(name: str, answer: Answer, customer: Customer | None) -> None:
         first, *rest = group
         _row(first, also=[item.probe for item in rest])
     for left in answer.left:
-        terminal.say(f"left behind  {left.kind} {left.key} ({looks.size(left.bytes)})", indent=2)
+        terminal.say(f"orphaned  {left.kind} {left.key} ({looks.size(left.bytes)})", indent=2)
     fixable = [item for item in answer.findings if item.fix and item.severity is not Severity.INFO]
     limits = [str(item.cause) for item in fixable if item.cause in _BEYOND_THE_GUIDE]
     if limits:
-        lifted = f"`xmode-transfer policy print --customer {name} --corrected` has the policy that lifts them"
-        terminal.say(f"known limits of the setup guide: {', '.join(limits)}; {lifted}", indent=2)
+        remedy = f"`xmode-transfer policy print --customer {name} --corrected` prints a policy without them"
+        terminal.say(f"known limits of the setup guide: {', '.join(limits)}; {remedy}", indent=2)
     for item in fixable:
         if item.cause not in _BEYOND_THE_GUIDE:
             _fix(item, customer)
@@ -157,7 +158,7 @@ def _row(item: Finding, *, also: Sequence[str] = ()) -> None:
     if item.responsible and grave:
         whose = looks.RESPONSIBLE[item.responsible]
         decides = item.severity is Severity.WARNING
-        parts.append(f"[for {whose} to decide]" if decides else f"[{whose} must act]")
+        parts.append(f"[{whose} may decide]" if decides else f"[{whose} must act]")
     if also:
         parts.append(f"(also {', '.join(also)})")
     style = looks.style(item.severity) if grave else ""
@@ -166,7 +167,7 @@ def _row(item: Finding, *, also: Sequence[str] = ()) -> None:
 
 
 def _fix(item: Finding, customer: Customer | None) -> None:
-    """A block that can be mailed as it stands."""
+    """Shows a fix as a block that can be mailed unchanged."""
     fix = item.fix
     if fix is None:
         return
@@ -192,7 +193,7 @@ def _filled(text: str) -> str:
 
 
 def _summary(told: Sequence[tuple[str, Answer]]) -> None:
-    """Customers side by side: a line each, with what is wrong and who must act."""
+    """Shows one line for each customer, with its causes."""
     terminal.say()
     width = max(len(name) for name, _ in told)
     for name, answer in told:

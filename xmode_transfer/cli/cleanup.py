@@ -1,4 +1,4 @@
-"""`xmode-transfer cleanup`: remove what has expired, and say what became of it."""
+"""`xmode-transfer cleanup`: delete expired objects and show the result."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -17,19 +17,19 @@ _SHOWN_PERIODS = 20
 _SHOWN_KEYS = 10
 _INDENT = 12
 _LEFT = {
-    RemovalOutcome.CHANGED: "changed by somebody since: it is the customer's now, and was left alone",
+    RemovalOutcome.CHANGED: "changed since delivery: it now belongs to the customer and was kept",
     RemovalOutcome.RETAINED: "retained by the customer's bucket (a lock, or a policy)",
-    RemovalOutcome.FAILED: "not removed this time; the next cleanup tries again",
-    RemovalOutcome.GONE: "already removed by somebody else",
+    RemovalOutcome.FAILED: "not deleted; the next cleanup tries again",
+    RemovalOutcome.GONE: "already deleted by someone else",
 }
 _STAYS = {
-    Reason.NO_POLICY: "without a policy",
+    Reason.NO_POLICY: "without a retention policy",
     Reason.HELD: "held",
     Reason.UNFINISHED: "being delivered or corrected",
     Reason.UNDATED: "without a date",
     Reason.NEWEST: "the newest of their feed",
-    Reason.KEEP_LAST: "among the newest that stay",
-    Reason.YOUNG: "young enough",
+    Reason.KEEP_LAST: "within keep_last",
+    Reason.YOUNG: "not old enough",
     Reason.FITS: "within max_bytes",
 }
 
@@ -38,7 +38,7 @@ _STAYS = {
 @opening.customer_option
 @opening.feed_option
 @click.option(
-    "--dry-run", is_flag=True, help="Show what would be removed, and why; remove and record nothing."
+    "--dry-run", is_flag=True, help="Show what would be deleted and why; delete and record nothing."
 )
 @click.option(
     "--confirm", is_flag=True, help="Allow a customer's first cleanup, or more than retention.caps allow."
@@ -57,10 +57,10 @@ def command(
 ) -> int:
     """Delete objects that have expired under a customer's retention policy.
 
-    Only objects that we delivered and that nobody has changed since are deleted. Without `retention` in the
-    customer's file nothing expires. The newest complete delivery of a feed stays, as does what is held
-    (`hold`) or being corrected. A manifest is deleted before its objects. The first cleanup of a customer,
-    and one beyond `retention.caps`, removes nothing without --confirm.
+    Deletes only objects that we delivered and that have not changed since. Without `retention` in the
+    customer's file nothing expires. Keeps the newest complete delivery of each feed, and deliveries that are
+    held (`hold`) or being corrected. Deletes a manifest before its objects. A customer's first cleanup, and
+    one beyond `retention.caps`, deletes nothing without --confirm.
 
     \b
     xmode-transfer cleanup --customer acme --dry-run
@@ -68,7 +68,7 @@ def command(
     xmode-transfer cleanup --customer acme --feed us-daily --json
     """
     if dry_run and confirm:
-        raise click.UsageError("--dry-run removes nothing, so there is nothing to --confirm: use either")
+        raise click.UsageError("use either --dry-run or --confirm: a dry run deletes nothing")
     configuration = shell.configuration()
     with shell.opened(configuration, as_json=as_json) as opened:
         outcome = cleanup(
@@ -164,27 +164,27 @@ def _show_end(outcome: CleanupOutcome) -> None:
     deleted, hidden = removed.keys[RemovalOutcome.DELETED], removed.keys[RemovalOutcome.HIDDEN]
     if deleted:
         freed = looks.size(removed.bytes[RemovalOutcome.DELETED])
-        said = f"{looks.count(deleted, 'key')} removed, {freed} freed"
+        said = f"{looks.count(deleted, 'key')} deleted, {freed} freed"
     elif hidden:
         said = "nothing freed"
     elif plan.objects or plan.manifests:
         keys = f"{looks.count(plan.objects, 'object')} and {looks.count(plan.manifests, 'manifest')}"
-        said = f"{keys} expire, {looks.size(plan.bytes)}; nothing was removed"
+        said = f"{keys} expire, {looks.size(plan.bytes)}; nothing was deleted"
     else:
-        said = "nothing was removed" if outcome.failure else "nothing to remove"
+        said = "nothing was deleted" if outcome.failure else "nothing to delete"
     label = terminal.state(outcome.outcome, _INDENT)
     terminal.say(f"{outcome.customer}: {said}", label=label)
     if outcome.asks:
-        terminal.say(f"without --confirm it will stop there: {outcome.asks}", indent=_INDENT)
+        terminal.say(f"--confirm is required: {outcome.asks}", indent=_INDENT)
     if hidden:
         stored = looks.size(removed.bytes[RemovalOutcome.HIDDEN])
         terminal.say(
             f"{looks.count(hidden, 'key')} hidden, {stored} still stored at the customer's cost: the bucket "
-            "keeps versions, and we may not remove them. Send the customer this lifecycle rule, to add to "
-            "its bucket's rules:",
+            "keeps versions, and we may not delete them. Ask the customer to add this lifecycle rule to the "
+            "bucket's rules:",
             indent=_INDENT,
         )
         terminal.answer({"Rules": [outcome.lifecycle_rule]}, indent=2)
     if outcome.failure is not None:
-        terminal.say(outcome.failure.message, label=f"{'why':<13}", indent=_INDENT)
+        terminal.say(outcome.failure.message, label=f"{'reason':<13}", indent=_INDENT)
         terminal.responsible_for(outcome.failure.responsible, outcome.failure.hint, _INDENT)

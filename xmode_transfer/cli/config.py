@@ -1,4 +1,4 @@
-"""``config check``: the configuration read and judged without any network; ``config schema``: for editors."""
+"""``config check``: validate the configuration offline; ``config schema``: write JSON Schemas for editors."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -23,7 +23,7 @@ def command() -> None:
 @opening.json_option
 @click.pass_obj
 def check(shell: Shell, as_json: bool) -> int:
-    """Read every file and list every mistake with its line. Contacts nobody, writes nothing.
+    """Read every file and list every mistake with its line. Works offline and writes nothing.
 
     Exit codes: 0 no mistakes; 2 mistakes.
     """
@@ -37,7 +37,7 @@ def check(shell: Shell, as_json: bool) -> int:
 
 @command.command()
 @click.option(
-    "--check", "only_check", is_flag=True, help="Write nothing; exit with 2 if a schema is not current."
+    "--check", "only_check", is_flag=True, help="Write nothing; exit with 2 if a schema is out of date."
 )
 @opening.json_option
 @click.pass_obj
@@ -107,7 +107,7 @@ def _lines(configuration: Configuration, stopping: Sequence[Problem]) -> Iterato
     for problem in configuration.problems:
         yield Line((str(problem),))
     for hint in configuration.hints:
-        yield Line((f"hint: {hint}; it is used as it is, since requests do not go to AWS",))
+        yield Line((f"hint: {hint}; the value is accepted, because requests do not go to AWS",))
     if configuration.problems or configuration.hints:
         yield Line(())
     why = " and ".join(sorted({problem.file for problem in stopping}))
@@ -119,7 +119,7 @@ def _lines(configuration: Configuration, stopping: Sequence[Problem]) -> Iterato
             told = looks.count(len(configuration.broken[name]), "problem")
             told += "; nothing is delivered until it is fixed"
         elif stopping:
-            state, told = "stopped", f"correct itself; nothing is delivered until {why} is fixed"
+            state, told = "stopped", f"no problems of its own; nothing is delivered until {why} is fixed"
         else:
             state, told = customer.state, f"{', '.join(customer.feeds)} to {_place(customer)}"
         yield Line((f"{name:<{width}}  {told}",), terminal.state(state, 10))
@@ -127,7 +127,7 @@ def _lines(configuration: Configuration, stopping: Sequence[Problem]) -> Iterato
     if configuration.problems:
         yield Line(((f"{told}: {looks.count(len(configuration.problems), 'problem')}", "bold red"),))
     else:
-        yield Line(((f"{told}: all in order", "bold green"),))
+        yield Line(((f"{told}: no problems", "bold green"),))
 
 
 def _customers(configuration: Configuration) -> Iterator[tuple[str, Customer | None]]:

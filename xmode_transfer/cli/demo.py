@@ -1,7 +1,7 @@
-"""``xmode-transfer demo``: a whole delivery on one machine, told step by step.
+"""``xmode-transfer demo``: a complete delivery on one machine, step by step.
 
-The commands that it shows are the installed ones, run as a person would run them. Each step is checked, so
-the demo is a test too: it ends with another exit code than 0 when anything is not as it says.
+The demo runs the installed commands, as a person would. It checks each step, so it is also a test: its exit
+code is not 0 if a step has another result than expected.
 """
 
 import json
@@ -43,17 +43,17 @@ class DemoFailed(XmodeError):
 
 
 @click.command()
-@click.option("--keep", is_flag=True, help="Leave the local AWS up, and the daemon with its page.")
-@click.option("--stop", is_flag=True, help="End and remove what --keep has left up.")
-@click.option("--plain", is_flag=True, help="No colours and no progress bars.")
+@click.option("--keep", is_flag=True, help="Keep the local AWS, the daemon and its page running.")
+@click.option("--stop", is_flag=True, help="Stop and remove what --keep left running.")
+@click.option("--plain", is_flag=True, help="Show no colours and no progress bars.")
 def command(keep: bool, stop: bool, plain: bool) -> int:
-    """See a whole delivery in two minutes, without an AWS account.
+    """Run a complete delivery in two minutes, without an AWS account.
 
-    Starts a local AWS with three customers, delivers real data to two of them, shows what they receive, and
-    what is said when the third has made a mistake. Writes to .demo and .sandbox in this directory only.
+    Starts a local AWS with three customers, delivers real data to two of them, and shows what they receive.
+    The third has made a mistake, and you see the error. Writes only to .demo and .sandbox in this directory.
 
-    With --keep it stays up, a daemon goes on delivering, and the last line is the address of its status page.
-    A demo that is still up is ended first.
+    With --keep, everything stays up, a daemon continues to deliver, and the last line is the address of its
+    status page. A demo that still runs is stopped first.
 
     \b
     xmode-transfer demo
@@ -64,9 +64,9 @@ def command(keep: bool, stop: bool, plain: bool) -> int:
         if keep:
             raise click.UsageError("choose one of --keep and --stop")
         click.echo(
-            "The demo is stopped and removed."
+            "Stopped and removed the demo."
             if demo_stage.remove(demo_stage.DIRECTORY)
-            else "No demo is up here."
+            else "No demo is running here."
         )
         return ExitCode.DONE
     plain = plain or not sys.stdout.isatty() or not sys.stderr.isatty() or streams.is_dumb()
@@ -93,11 +93,11 @@ class Story:
         self.port = demo_stage.free_port() if keep else 0
 
     def tell(self) -> None:
-        """The whole story. Raises DemoFailed at the first step that goes wrong; then nothing stays up."""
+        """Runs all steps. Raises DemoFailed at the first step that fails, and then stops everything."""
         began = self.clock.monotonic()
         self.console.print("[bold]xmode-transfer[/]: a real delivery, on this machine alone")
         if demo_stage.remove(demo_stage.DIRECTORY):
-            self.note("the demo that was here before is ended and removed")
+            self.note("stopped and removed the demo that was here before")
         self.directory.mkdir(mode=0o700)
         demo_stage.write_state(self.directory, None)
         sandbox = None
@@ -109,7 +109,7 @@ class Story:
             self.run_again(sandbox.customer("acme"))
             self.refuse(sandbox.customer("initech"))
             self.ask_status()
-            self.mend(sandbox.customer("initech"))
+            self.fix_trust_policy(sandbox.customer("initech"))
             if self.keep:
                 self.take_over(sandbox)
             seconds = looks.duration(self.clock.monotonic() - began)
@@ -130,8 +130,8 @@ class Story:
         sandbox = server.start(None, CUSTOMERS, detach=self.keep, say=self.note)
         demo_stage.write_state(self.directory, sandbox)
         self.environment = demo_stage.environment(sandbox, self.directory / "config")
-        self.fact("acme, globex", "have followed the setup guide to the letter: one role, one bucket each")
-        self.fact("initech", "has mistyped the external ID in its role's trust policy")
+        self.fact("acme, globex", "followed the setup guide to the letter: one role, one bucket each")
+        self.fact("initech", "mistyped the external ID in its role's trust policy")
         self.fact("vendor", f"we are {VENDOR_PRINCIPAL_ARN}")
         self.fact("endpoint", f"{sandbox.endpoint}, which enforces these policies as AWS does")
         return sandbox
@@ -156,7 +156,7 @@ class Story:
         )
         self.fact(
             demo_data.DAILY,
-            f"a delivery a day, complete when {demo_data.MARKER} is there; {demo_data.DAYS} days",
+            f"one delivery a day, complete when {demo_data.MARKER} is there; {demo_data.DAYS} days",
         )
         self.fact(demo_data.DROPS, "a drop folder: each new file is delivered once")
         self.console.print()
@@ -178,12 +178,12 @@ class Story:
         key = manifest_key(acme.prefix, demo_data.DAILY, period, 1)
         manifest = json.loads(clients.read_object(acme, key))
         self.console.print()
-        self.say(f"the manifest of {period}, read with acme's own keys: what it lists is there, all of it")
+        self.say(f"the manifest of {period}, read with acme's own keys; every object that it lists is there")
         self.say(f"s3://{acme.bucket}/{key}")
         self.show_json(_abbreviated(manifest))
         count = self.check_manifest(acme, manifest, period)
         self.say(
-            f"{looks.count(count, 'object')} read back and compared with the files: the same, byte for byte"
+            f"{looks.count(count, 'object')} read back and compared with the files: identical, byte for byte"
         )
 
     def run_again(self, acme: CustomerSetup) -> None:
@@ -194,52 +194,51 @@ class Story:
             self.fail("the second run changed acme's bucket")
 
     def refuse(self, initech: CustomerSetup) -> None:
-        self.title("What the operator is told when the customer must act")
+        self.title("What the operator sees when the customer must act")
         self.run("run", "--customer", "initech", expect=ExitCode.BLOCKED)
         self.say(
-            f"exit code {ExitCode.BLOCKED}: blocked. The delivery is parked, not lost; nobody else is held up"
+            f"exit code {ExitCode.BLOCKED}: blocked. The delivery waits and is not lost; "
+            "other customers are not delayed"
         )
         if clients.list_keys(initech):
             self.fail("something was written to initech's bucket")
 
     def ask_status(self) -> None:
-        self.title("The state of everything, from the ledger")
+        self.title("The state of all customers, from the ledger")
         self.run("status")
 
-    def mend(self, initech: CustomerSetup) -> None:
-        self.title("initech mends its trust policy: what waited is delivered")
+    def fix_trust_policy(self, initech: CustomerSetup) -> None:
+        self.title("initech fixes its trust policy: the waiting delivery goes out")
         set_trust_policy(initech, guide_trust_policy(initech.external_id))
         self.run("run", "--customer", "initech")
         self.check_bucket(initech)
 
     def take_over(self, sandbox: Sandbox) -> None:
-        self.title("From here on the daemon delivers, and serves a status page")
+        self.title("From now on the daemon delivers, and serves a status page")
         program = demo_stage.program()
         self.daemon = demo_stage.start(program, self.directory, self.environment, self.port)
         demo_stage.write_state(self.directory, sandbox, self.daemon)
         if (wrong := demo_stage.await_ready(self.daemon, self.directory)) is not None:
             self.fail(wrong)
         self.fact("daemon", f"process {self.daemon.pid}; its log is .demo/{demo_stage.LOG}")
-        self.fact("looks", f"every {demo_stage.TICK_SECONDS} seconds for something to deliver")
+        self.fact("scans", f"every {demo_stage.TICK_SECONDS} seconds for data to deliver")
 
     def end(self, sandbox: Sandbox, seconds: str) -> None:
-        self.title(f"Done in {seconds}" + ("; it is all still up" if self.keep else ""))
+        self.title(f"Done in {seconds}" + ("; everything is still running" if self.keep else ""))
         if self.daemon is None:
-            self.say(
-                "the local AWS is stopped, .demo is removed. To try more, keep it up and go on from there:"
-            )
+            self.say("The local AWS is stopped, and .demo is removed. To try more, keep everything running:")
             self.commands(f"{demo_stage.program_shown()} demo --keep")
             return
-        self.say("in a shell, with the page beside it; the daemon delivers the new file within seconds:")
+        self.say("In a shell, with the page beside it; the daemon delivers the new file within seconds:")
         self.commands(
             ". .demo/env",
             f"date > .demo/data/{demo_data.DROPS}/new.csv",
             "xmode-transfer list --customer acme --feed drops",
             "xmode-transfer status --json",
         )
-        self.say(f"{sandbox.id} and the daemon run until you end them:")
+        self.say(f"{sandbox.id} and the daemon run until you stop them:")
         self.commands(f"{demo_stage.program_shown()} demo --stop")
-        self.say("the status page:")
+        self.say("The status page:")
         self.commands(self.daemon.address)
 
     # --- Checks ----------------------------------------------------------------------------------------
@@ -263,7 +262,7 @@ class Story:
             self.fail(f"{customer.name} has no manifest")
 
     def check_manifest(self, customer: CustomerSetup, manifest: Mapping[str, Any], period: str) -> int:
-        """Reads back what the manifest lists; how many objects that is."""
+        """Reads back what the manifest lists; returns the number of objects."""
         day = f"/{period.replace('-', '/')}/"
         wanted = {key: path for key, path in self.sources(customer).items() if day in key}
         if {entry["key"] for entry in manifest["objects"]} != wanted.keys():
@@ -282,8 +281,8 @@ class Story:
 
     def fail(self, what: str) -> NoReturn:
         raise DemoFailed(
-            f"The demo did not go as it should: {what}.",
-            hint=f"the data, the configuration and the ledger are left in {demo_stage.DIRECTORY} to look at",
+            f"The demo failed: {what}.",
+            hint=f"the data, the configuration and the ledger are still in {demo_stage.DIRECTORY}",
         )
 
     # --- Output ----------------------------------------------------------------------------------------
@@ -296,7 +295,7 @@ class Story:
         self.console.print(f"   {escape(text)}", soft_wrap=True)
 
     def note(self, text: str) -> None:
-        """Something slow begins."""
+        """Announces a slow step."""
         self.console.print(f"   [dim]{escape(text)}[/]", soft_wrap=True)
 
     def fact(self, name: str, text: str) -> None:
@@ -349,7 +348,7 @@ def _shortened(lines: list[str], shown: int | None) -> Iterator[str]:
         return
     head, tail = shown // 2, shown - shown // 2
     yield from lines[:head]
-    yield f"  ... {len(lines) - shown:,} lines more ..."
+    yield f"  ... {len(lines) - shown:,} more lines ..."
     yield from lines[-tail:]
 
 

@@ -1,5 +1,5 @@
-"""What the demo stands on: its directory, the local AWS and the daemon that it leaves up, and the installed
-command."""
+"""The demo's environment: its directory, the local AWS and the daemon that it keeps running, and the
+installed command."""
 
 import json
 import os
@@ -27,7 +27,7 @@ DIRECTORY = Path(".demo")
 STATE = "demo.json"
 LOG = "daemon.log"
 TICK_SECONDS = 3
-"""How soon it sees a new file: a person waits for it."""
+"""Seconds between scans for new files; short, because a person waits."""
 _START_SECONDS = 30.0
 _END_SECONDS = 20.0
 """Longer than its drain."""
@@ -88,8 +88,8 @@ def remove(directory: Path) -> bool:
         daemon = KeptDaemon.of(state["daemon"]) if state.get("daemon") else None
     except (OSError, ValueError, KeyError, TypeError):
         raise ConfigError(
-            f"{directory.absolute()} was not made by the demo, so it is left alone",
-            hint="move it away, or go to another directory",
+            f"{directory.absolute()} was not created by the demo, and is left untouched",
+            hint="move it away, or run the demo in another directory",
         ) from None
     if daemon is not None:
         daemon.end()  # before its customers' buckets go

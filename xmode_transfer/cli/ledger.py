@@ -1,4 +1,4 @@
-"""`xmode-transfer ledger`: back up, restore, check or move our durable record as a whole."""
+"""`xmode-transfer ledger`: back up, restore, check or copy the ledger."""
 
 import time
 from pathlib import Path
@@ -41,7 +41,7 @@ def command() -> None:
 def backup(shell: Shell, file: Path, force: bool, as_json: bool) -> int:
     """Back up the ledger to FILE while the service runs. Use pg_dump for a ledger on PostgreSQL.
 
-    The backup is one file, readable by its owner only, and gets its name only after it was checked.
+    The backup is one file that only its owner can read. It gets its name after it has been checked.
     """
     from xmode_transfer.ledger import files
 
@@ -58,8 +58,8 @@ def backup(shell: Shell, file: Path, force: bool, as_json: bool) -> int:
 def restore(shell: Shell, file: Path, as_json: bool) -> int:
     """Replace the ledger with the backup FILE, and keep the old one beside it.
 
-    Stop the service first: while a process holds a lease, nothing is replaced. What was delivered after the
-    backup is in the customers' buckets, and `list --adopt` recovers it (docs/operations.md).
+    Stop the service first: nothing is replaced while a process holds a lease. Deliveries made after the
+    backup are in the customers' buckets; `list --adopt` recovers them (docs/operations.md).
     """
     from xmode_transfer.ledger import files
     from xmode_transfer.telemetry.clock import SystemClock
@@ -77,7 +77,7 @@ def restore(shell: Shell, file: Path, as_json: bool) -> int:
 def check(shell: Shell, file: Path | None, as_json: bool) -> int:
     """Check the ledger, or a backup in FILE: the database, the schema's version and our own rules.
 
-    Reads everything and changes nothing, while the service runs.
+    Reads everything and changes nothing. The service may run.
     """
     from xmode_transfer.ledger import files
 
@@ -91,7 +91,7 @@ def check(shell: Shell, file: Path | None, as_json: bool) -> int:
 
 @command.command()
 @click.argument("target")
-@click.option("--dry-run", is_flag=True, help="Check whether it can be done; write nothing.")
+@click.option("--dry-run", is_flag=True, help="Check whether the copy is possible; write nothing.")
 @click.option("--keep", is_flag=True, help="Keep the old ledger in use: the copy is a trial.")
 @opening.json_option
 @click.pass_obj
@@ -99,12 +99,12 @@ def copy(shell: Shell, target: str, dry_run: bool, keep: bool, as_json: bool) ->
     """Copy the ledger into an empty database at TARGET, such as PostgreSQL, and compare both.
 
     TARGET is a URL, or env:NAME or file:PATH with one, to keep a password off the command line. Stop the
-    service first: while a process works with the ledger, nothing is copied. The old ledger is then marked as
-    moved, so that nobody uses it by mistake. Write TARGET into service.yaml.
+    service first: nothing is copied while a process uses the ledger. Afterwards, the old ledger is marked as
+    moved, so that nobody uses it by mistake. Then write TARGET into service.yaml.
 
     \b
-    Exit codes: 0 copied; 2 TARGET is no URL, or not empty; 3 a database cannot be used, or the ledger is not
-    sound; 5 a process works with the ledger; 130 interrupted. Unless it is 0, TARGET is as it was.
+    Exit codes: 0 copied; 2 TARGET is not a URL, or not empty; 3 a database is unusable, or the ledger is
+    inconsistent; 5 a process uses the ledger; 130 interrupted. Unless the code is 0, TARGET is unchanged.
     """
     from xmode_transfer.config.secrets import ledger_url
     from xmode_transfer.ledger import copying
@@ -124,7 +124,7 @@ def copy(shell: Shell, target: str, dry_run: bool, keep: bool, as_json: bool) ->
                 told=told,
             )
     except KeyboardInterrupt:
-        raise Interrupted("interrupted: nothing was copied, and TARGET is as it was") from None
+        raise Interrupted("interrupted: nothing was copied, and TARGET is unchanged") from None
     seconds = time.monotonic() - started
     if as_json:
         terminal.answer(_moved_document(moved, _line(place), seconds, dry_run=dry_run, keep=keep))
@@ -134,7 +134,7 @@ def copy(shell: Shell, target: str, dry_run: bool, keep: bool, as_json: bool) ->
 
 
 def _target(text: str) -> "str | SecretRef":
-    """What is written on a command line is relative to where one stands."""
+    """Parses TARGET; a relative path is relative to the current directory."""
     from xmode_transfer.config.ledger_url import SQLITE, ledger_place
     from xmode_transfer.model.errors import ConfigError
 
@@ -149,7 +149,7 @@ def _target(text: str) -> "str | SecretRef":
 
 
 def _line(place: "str | SecretRef") -> str | None:
-    """The line of service.yaml that names the copy; None where the URL has a password in it."""
+    """The line of service.yaml that names the copy; None if the URL has a password."""
     from xmode_transfer.config.ledger_url import passwords_of
 
     return None if isinstance(place, str) and passwords_of(place) else f"ledger: {place}"
@@ -184,13 +184,11 @@ def _show_moved(moved: "Moved", line: str | None, *, dry_run: bool, keep: bool) 
         terminal.say(f"{rows}; nothing was written", indent=2)
         return
     tables = looks.count(len(moved.tables), "table")
-    terminal.say(f"{tables}, {rows}: counts and checksums are the same on both sides", indent=2)
+    terminal.say(f"{tables}, {rows}: counts and checksums are equal on both sides", indent=2)
     if keep:
-        terminal.say(
-            "the old ledger is still in use: the copy does not get what is delivered from now on", indent=2
-        )
+        terminal.say("the old ledger is still in use: the copy does not get later deliveries", indent=2)
         return
-    terminal.say(f"{moved.source} is marked as moved: no process goes on with it", indent=2)
+    terminal.say(f"{moved.source} is marked as moved: no process uses it any more", indent=2)
     if line is None:
         terminal.fact(
             "next",
@@ -224,7 +222,7 @@ def _show_copied(word: str, made: "Copied", *, as_json: bool) -> None:
     contents = f" {made.path} ({looks.size(made.size_bytes)}): {_counted(made.contents)}"
     terminal.say((word, "bold green"), contents)
     if made.kept:
-        terminal.say(f"the previous ledger is {made.kept}", indent=2)
+        terminal.say(f"previous ledger: {made.kept}", indent=2)
 
 
 def _counted(contents: "Contents") -> str:
@@ -250,27 +248,27 @@ def _document(found: "LedgerCheck") -> dict[str, object]:
 
 
 def _show(found: "LedgerCheck", *, is_backup: bool) -> None:
-    contents = _counted(found.contents) if found.contents else "too damaged to be counted"
+    contents = _counted(found.contents) if found.contents else "too damaged to count"
     terminal.say(f"{found.where}: {contents}")
     if found.older:
-        terminal.say("made by an earlier version: the next start migrates it, and checks our rules", indent=2)
+        terminal.say("from an earlier version: the next start migrates it and checks our rules", indent=2)
     problems = [*found.damage, *found.contradictions]
     for problem in problems[:_SHOWN_PROBLEMS]:
         terminal.say((problem, "red"), indent=2)
     terminal.more(len(problems), _SHOWN_PROBLEMS, "problem")
     terminal.say(terminal.state(_outcome(found)))
     if found.damage and is_backup:
-        fix = "it cannot be restored: take another backup"
+        fix = "this backup cannot be restored: take another one"
     elif found.damage:
         kept, restored = "this file with its -wal and -shm", "backup: `xmode-transfer ledger restore FILE`"
         if found.on_server:
             kept, restored = "a copy of the server's data", "dump"
         fix = (
             f"stop the service on all machines, keep {kept}, and restore the last {restored}; then "
-            "`xmode-transfer list --adopt` recovers what was delivered since"
+            "`xmode-transfer list --adopt` recovers later deliveries"
         )
     elif found.contradictions:
-        fix = "its records contradict each other: keep a backup of it, and report it as a defect"
+        fix = "the records contradict each other: keep a backup, and report a bug"
     else:
         return
     terminal.fact("fix", fix)

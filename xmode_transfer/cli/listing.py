@@ -1,5 +1,5 @@
-"""`xmode-transfer list`: what is at a destination, beside what the ledger says; and what a lost ledger no
-longer knows, taken back from its manifests (--adopt)."""
+"""`xmode-transfer list`: compare a destination with the ledger, and recover a lost ledger from manifests
+(--adopt)."""
 
 import sys
 from collections.abc import Iterator
@@ -28,9 +28,9 @@ _INDENT = 10
 @opening.customer_option
 @opening.feed_option
 @opening.period_option
-@click.option("--summary", is_flag=True, help="Show only the sums of each feed and period, not every key.")
-@click.option("--adopt", is_flag=True, help="Record in a lost ledger what our manifests list.")
-@click.option("--dry-run", is_flag=True, help="With --adopt: prove everything, record nothing.")
+@click.option("--summary", is_flag=True, help="Show totals for each feed and period instead of every key.")
+@click.option("--adopt", is_flag=True, help="Recover a lost ledger from our manifests.")
+@click.option("--dry-run", is_flag=True, help="With --adopt: verify everything, record nothing.")
 @opening.by_option
 @opening.json_option
 @click.pass_obj
@@ -47,12 +47,12 @@ def command(
 ) -> int:
     """List a customer's destination and compare it with the ledger. Reads only.
 
-    Each key is ours (as delivered, by size and ETag), a manifest or a notice of ours, changed since, missing,
-    superseded (of a revision that was never published), foreign (below our prefix, not put by us), or
-    elsewhere (delivered below another prefix than today's). `verify` proves more.
+    Each key is ours (as delivered, by size and ETag), a manifest or notice of ours, changed since, missing,
+    superseded (of a revision that was never published), foreign (below our prefix, not written by us), or
+    elsewhere (delivered to another prefix than the current one). `verify` checks more.
 
-    --adopt recovers a lost ledger (docs/operations.md): it records each delivery that only its manifest
-    knows, after it has proven size, checksum and mark of every object.
+    --adopt recovers a lost ledger (docs/operations.md): it verifies the size, checksum and mark of every
+    object that a manifest lists, and records the deliveries that the ledger lacks.
 
     \b
     xmode-transfer list --customer acme --summary
@@ -63,7 +63,7 @@ def command(
     from xmode_transfer.upkeep.scope import check_scope
 
     if (dry_run or by) and not adopt:
-        raise click.UsageError("--dry-run and --by belong to --adopt; a listing changes nothing anyway")
+        raise click.UsageError("--dry-run and --by require --adopt; a listing changes nothing")
     configuration = shell.configuration()
     customer = configuration.active_customer(name)
     with shell.opened(configuration, as_json=as_json, quiet=not adopt) as opened:
@@ -104,7 +104,7 @@ def _list(
     except XmodeError as error:
         if not document.begun:
             raise
-        # the document is begun: it ends whole, and says that it is not all
+        # the document has begun: end it as valid JSON that says it is incomplete
         document.end(complete=False, **_sums(listing), error=error.log_context())
         return error.exit_code
     document.end(complete=True, **_sums(listing))
@@ -230,25 +230,25 @@ def _show_adoption(found: "Adoption", *, dry_run: bool) -> None:
         terminal.say((found.failure.message, "bold red"))
         terminal.responsible_for(found.failure.responsible, found.failure.hint)
     elif not found.deliveries:
-        known = f"every manifest of ours is in the ledger ({found.known:,} known)"
-        terminal.say(f"{found.customer}: {known if found.known else 'no manifest is at the destination'}")
+        known = f"the ledger has every manifest of ours ({found.known:,} known)"
+        terminal.say(f"{found.customer}: {known if found.known else 'the destination has no manifests'}")
     if dry_run and found.deliveries:
-        terminal.say("dry run: nothing was recorded; run it without --dry-run to record these deliveries")
+        terminal.say("dry run: nothing was recorded; run without --dry-run to record these deliveries")
     if refused:
         terminal.fact(
             "refused",
-            "an altered manifest is no proof. Ask the customer who wrote it, and have it moved away: the "
-            "next run finds the objects and puts our manifest again, if the source has the period",
+            "an altered manifest proves nothing. Ask the customer who wrote it, and to move it away. The "
+            "next run finds the objects and writes our manifest again, if the source has the period",
         )
     if doubted:
         terminal.fact(
             "not attested",
             "nothing proves that we delivered what these manifests list, so no receipt is signed for it. "
-            "Write our public keys into service.yaml (receipts.public_keys), then adopt again",
+            "Add our public keys to service.yaml (receipts.public_keys), then adopt again",
         )
     if any(item.unproven_count for item in found.deliveries):
         terminal.fact(
             "fix",
-            "run `verify` to name what is not proven, and `verify --repair` to deliver it again; cleanup "
-            "never touches it",
+            "run `verify` to list unproven objects, and `verify --repair` to deliver them again; cleanup "
+            "never deletes them",
         )

@@ -16,19 +16,19 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.option("--company", metavar="NAME", default="", help="Name of the company, as people write it.")
+@click.option("--company", metavar="NAME", default="", help="Company name, as people write it.")
 @click.option("--account", metavar="A", default="", help="Its AWS account, 12 digits.")
 @click.option("--bucket", metavar="B", default="", help="Its bucket.")
-@click.option("--feed", "-f", "feeds", metavar="F", multiple=True, help="A feed to deliver; at least one.")
-@click.option("--name", metavar="C", default=None, help="Its short name. [default: from the company's name]")
+@click.option("--feed", "-f", "feeds", metavar="F", multiple=True, help="Feed to deliver; repeatable.")
+@click.option("--name", metavar="C", default=None, help="Short name. [default: from the company's name]")
 @click.option(
     "--prefix",
     metavar="P",
     default="xmode/",
     show_default=True,
-    help='Prefix to deliver below; "" for the whole bucket.',
+    help='Prefix to deliver to; "" for the whole bucket.',
 )
-@click.option("--region", metavar="R", default=None, help="The bucket's region. [default: learnt from AWS]")
+@click.option("--region", metavar="R", default=None, help="The bucket's region. [default: detected]")
 @click.option("--role-name", metavar="R", default="XMode", show_default=True, help="Name of its role.")
 @click.option(
     "--kms-key", "kms_key_arn", metavar="ARN", default=None, help="KMS key that its bucket encrypts with."
@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     help="New directory for the customer's setup kit.",
 )
 @click.option("--confirm", metavar="C", default=None, help="Check this customer's access and activate it.")
-@click.option("--force", is_flag=True, help="With --confirm: activate it whatever was found. Needs --reason.")
+@click.option("--force", is_flag=True, help="With --confirm: activate it despite findings. Needs --reason.")
 @click.option("--reason", metavar="TEXT", default=None, help="With --force: the reason, for the log.")
 @opening.json_option
 @click.pass_context
@@ -55,8 +55,9 @@ def command(ctx: click.Context, /, out: Path | None, confirm: str | None, as_jso
     """Onboard a customer: validate the sign-up, write customers/NAME.yaml (pending) and a setup kit.
 
     The kit has instructions to read and to print, the policies, a script, a CloudFormation template and a
-    Terraform module, all filled in. Send it; when the customer is done, --confirm checks its access and
-    activates it, unless somebody must act first. A role that works without the external ID is refused.
+    Terraform module, all filled in. Send it to the customer. When the customer is done, --confirm checks its
+    access and activates it, unless something must be fixed first. It refuses a role that works without the
+    external ID.
 
     \b
     xmode-transfer onboard --company "Acme Corp" --account 111122223333 --bucket acme-data \\
@@ -69,15 +70,15 @@ def command(ctx: click.Context, /, out: Path | None, confirm: str | None, as_jso
         told = [name for name in (*given, "out") if ctx.get_parameter_source(name) is typed]
         if told:
             raise click.UsageError(
-                f"--confirm goes without --{told[0].replace('_', '-')}: the file says it all"
+                f"--confirm takes no --{told[0].replace('_', '-')}: the customer's file has the values"
             )
         return _confirm(ctx.obj, confirm, force, reason, as_json)
     if force or reason is not None:
-        raise click.UsageError("--force and --reason go with --confirm")
+        raise click.UsageError("--force and --reason require --confirm")
     if out is None:
         raise ConfigError(
-            "say with --out where the customer's kit goes",
-            hint="name a directory that is not there yet, such as --out kits/acme",
+            "--out is required: the directory for the customer's kit",
+            hint="name a new directory, such as --out kits/acme",
         )
     return _onboard(ctx.obj, SignUp(**given), out, as_json)
 
@@ -99,7 +100,12 @@ def _onboard(shell: Shell, sign_up: SignUp, out: Path, as_json: bool) -> int:
         terminal.answer(_onboarded(done, out))
         return 0
     customer = done.customer
-    terminal.say((f"Created customer {customer.name} (pending). Nothing is delivered yet.", "bold green"))
+    terminal.say(
+        (
+            f"Created customer {customer.name} (pending). Nothing is delivered until it is confirmed.",
+            "bold green",
+        )
+    )
     facts = {
         "external ID": customer.external_id,
         "role": customer.role_arn,
@@ -177,7 +183,7 @@ def _told(answer: "Confirmation") -> str:
     if answer.overridden:
         return f"{name} is active despite {causes}; the log has your reason"
     if answer.exit_code == 0:
-        return f"{name} is active: the next run delivers to it"
+        return f"{name} is active. The next run delivers to it"
     if answer.report.interrupted:
-        return f"{name} stays {answer.state}: the check was stopped"
-    return f"{name} stays {answer.state}, because of {causes}"
+        return f"{name} remains {answer.state}: the check was stopped"
+    return f"{name} remains {answer.state}, because of {causes}"

@@ -1,4 +1,4 @@
-"""What commands have in common: their options, and how they open the configuration and the workbench."""
+"""Common parts of the commands: options, and opening the configuration and the workbench."""
 
 import getpass
 import logging
@@ -38,16 +38,16 @@ feed_option = click.option("--feed", "-f", metavar="F", help="Only this feed.")
 period_option = click.option(
     "--period", "-p", metavar="P", help="Only this period: 2026-11-22, 2026-11-22T05, 2026-W47 or 2026-11."
 )
-since_option = click.option("--since", metavar="P", help="From this period on.")
-until_option = click.option("--until", metavar="P", help="Up to and including this period.")
+since_option = click.option("--since", metavar="P", help="Only from this period on.")
+until_option = click.option("--until", metavar="P", help="Only up to and including this period.")
 by_option = click.option(
-    "--by", metavar="NAME", help="Who asks for it, for the record. Default: your user name."
+    "--by", metavar="NAME", help="Name to record as the requester. Default: your user name."
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """What a command works with. ``stop`` is set when it is asked to end."""
+    """The context of a command. ``stop`` is set when the command is asked to stop."""
 
     configuration: "Configuration"
     bench: "Workbench"
@@ -57,12 +57,12 @@ class Opened:
 
 @dataclass(frozen=True, slots=True)
 class Shell:
-    """What every command knows of the command line."""
+    """The global options of the command line."""
 
     config_dir: Path
 
     def configuration(self) -> "Configuration":
-        """Raises ConfigError when what all customers need is broken."""
+        """Loads the configuration. Raises ConfigError if a part that all customers need is broken."""
         from xmode_transfer.config import files
 
         return files.load(self.config_dir)
@@ -84,11 +84,11 @@ class Shell:
 
 
 def check_periods(period: str | None, since: str | None, until: str | None) -> None:
-    """Raises UsageError for periods that do not go together."""
+    """Raises UsageError for period options that cannot be combined."""
     from xmode_transfer.model.periods import check_range
 
     if period and (since or until):
-        raise click.UsageError("--period names one; --since and --until name a range: use either")
+        raise click.UsageError("use either --period, or a range with --since and --until")
     try:
         check_range(since, until)
     except ValueError as error:
@@ -108,7 +108,7 @@ def asking(by: str | None) -> str:
 
 
 def log_of_a_service(ctx: click.Context) -> None:
-    """A service logs what it does on a terminal, too, unless the command line says how much."""
+    """Logs at level info even on a terminal, unless --log-level is given."""
     from xmode_transfer import telemetry
     from xmode_transfer.cli import streams
 
@@ -127,7 +127,7 @@ def on_signals() -> Iterator[threading.Event]:
     def end() -> None:
         # the ledger is durable at every moment, and its leases are free as soon as the process is gone
         if not done.wait(LAST_RESORT_SECONDS):
-            sys.stderr.write("stopped; what was acknowledged is recorded\n")
+            sys.stderr.write("stopped; everything acknowledged is recorded\n")
             sys.stderr.flush()
             os._exit(130)
 
@@ -137,7 +137,7 @@ def on_signals() -> Iterator[threading.Event]:
         signalled.set()
         stop.set()
         threading.Thread(target=end, name="last resort", daemon=True).start()
-        sys.stderr.write("\nstopping: what is in flight has a moment to be finished (again: stop at once)\n")
+        sys.stderr.write("\nstopping: work in flight gets a moment to finish (again: stop at once)\n")
 
     before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
@@ -145,7 +145,7 @@ def on_signals() -> Iterator[threading.Event]:
     except XmodeError as error:
         if not signalled.is_set() or isinstance(error, Interrupted):
             raise
-        raise Interrupted(f"stopped on request; the last that went wrong: {error.message}") from error
+        raise Interrupted(f"stopped on request; last error: {error.message}") from error
     finally:
         if not signalled.is_set():  # else the end of the process is still to come
             done.set()

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from xmode_transfer.access.lint import Kind, Remark, Report, Source, Told, lint
+from xmode_transfer.access.lint import Given, Issue, Kind, Report, Source, lint
 from xmode_transfer.aws.policy import (
     Step,
     corrected_permission_policy,
@@ -35,14 +35,14 @@ from xmode_transfer.web import looks
 
 _VERDICTS = {
     "ok": "nothing to fix",
-    "mend": "the customer must fix what is marked error or critical",
-    "unclear": "no mistake found, but not everything can be judged from here",
+    "mend": "the customer must fix the issues marked error or critical",
+    "unclear": "no mistake found, but these documents do not decide everything",
 }
 
 
 @click.group()
 def command() -> None:
-    """Print the policies that a customer needs, or lint those that it has. Contacts nobody."""
+    """Print the policies that a customer needs, or lint those that it has. Works offline."""
 
 
 # --- print ---------------------------------------------------------------------------------------------
@@ -55,12 +55,12 @@ def command() -> None:
     type=click.Choice(["trust", "permission", "session"]),
     default="permission",
     show_default=True,
-    help="Who may assume the role, what it may do, or what we narrow our own sessions to.",
+    help="trust: who may assume the role; permission: what it may do; session: limits of our sessions.",
 )
 @click.option(
     "--corrected",
     is_flag=True,
-    help="Print the policy that we recommend, not the setup guide's: below the prefix, parts, KMS.",
+    help="Print the recommended policy, not the setup guide's: below the prefix, parts, KMS.",
 )
 @click.option(
     "--step",
@@ -79,7 +79,7 @@ def print_(shell: Shell, name: str, kind: str, corrected: bool, step: str | None
     xmode-transfer policy print --customer acme --kind session --step cleanup
     """
     if step is not None and kind != "session":
-        raise click.UsageError("--step goes with --kind session")
+        raise click.UsageError("--step requires --kind session")
     configuration = shell.configuration()
     customer = configuration.customer(name, "its values are not known")
     document = _document_of(customer, configuration.service.vendor, kind, corrected, Step(step or "deliver"))
@@ -134,7 +134,7 @@ def _document_of(
     "--kind",
     type=click.Choice([str(kind) for kind in Kind]),
     default=None,
-    help="Kind of the documents. Default: by their content.",
+    help="Kind of all documents. Default: detected.",
 )
 @opening.json_option
 @click.pass_obj
@@ -151,10 +151,10 @@ def lint_(
     kind: str | None,
     as_json: bool,
 ) -> int:
-    """Lint trust, permission, bucket and key policies that a customer pasted; `-` reads stdin.
+    """Lint trust, permission, bucket and key policies that a customer sent; `-` reads stdin.
 
-    Files of one customer are judged together. Accepts what the AWS CLI prints around a document, and the
-    guide's own command lines. Values that you do not give are taken from the documents.
+    Evaluates the files together, as one customer's. Accepts what the AWS CLI prints around a document, and
+    the guide's own command lines. Takes the values that you omit from the documents.
 
     Exit codes: 0 nothing to fix (warnings allowed); 4 the customer must fix something; 2 a file cannot be
     read.
@@ -174,13 +174,13 @@ def lint_(
     if name is not None:
         given = next((option for option, value in values.items() if value is not None), None)
         if given is not None:
-            raise click.UsageError(f"--customer says it all; leave out {given}")
-        told = _told_by_configuration(shell, name)
+            raise click.UsageError(f"--customer already gives this value; leave out {given}")
+        values_given = _configured(shell, name)
     else:
         _check_values(values)
-        told = Told(external_id, bucket, prefix, account, region=region, kms_key_arn=kms_key)
+        values_given = Given(external_id, bucket, prefix, account, region=region, kms_key_arn=kms_key)
     of_kind = Kind(kind) if kind else None
-    report = lint([Source(file, _text(file), of_kind) for file in files], told)
+    report = lint([Source(file, _text(file), of_kind) for file in files], values_given)
     if as_json:
         terminal.answer(_document(report))
     else:
@@ -188,11 +188,11 @@ def lint_(
     return report.exit_code
 
 
-def _told_by_configuration(shell: Shell, name: str) -> Told:
+def _configured(shell: Shell, name: str) -> Given:
     configuration = shell.configuration()
     customer = configuration.customer(name, "its values are not known")
     place = customer.destination
-    return Told(
+    return Given(
         external_id=customer.external_id,
         bucket=place.bucket,
         prefix=place.prefix,
@@ -232,7 +232,7 @@ def _text(file: str) -> str:
             hint="give the name of a file, or - for stdin",
         ) from None
     except UnicodeDecodeError:
-        raise ConfigError(f"{file} is no text in UTF-8", hint="save the document as plain text") from None
+        raise ConfigError(f"{file} is not UTF-8 text", hint="save the document as plain text") from None
 
 
 def _document(report: Report) -> dict[str, Any]:
@@ -243,25 +243,25 @@ def _document(report: Report) -> dict[str, Any]:
         "documents": [{"file": file, "kind": str(kind)} for file, kind in report.kinds],
         "findings": [
             *(finding_document(finding) | {"file": None, "statement": None} for finding in report.findings),
-            *(_remark_document(remark) for remark in report.remarks),
+            *(_issue_document(issue) for issue in report.issues),
         ],
     }
 
 
-def _remark_document(remark: Remark) -> dict[str, Any]:
+def _issue_document(issue: Issue) -> dict[str, Any]:
     from xmode_transfer.cli.check_access import fix_document
 
     return {
         "probe": "document",
         "result": None,
-        "cause": str(remark.fault),
-        "responsible": "customer" if remark.severity in (Severity.ERROR, Severity.CRITICAL) else None,
-        "severity": str(remark.severity),
-        "message": remark.message,
-        "fix": fix_document(remark.fix),
+        "cause": str(issue.fault),
+        "responsible": "customer" if issue.severity in (Severity.ERROR, Severity.CRITICAL) else None,
+        "severity": str(issue.severity),
+        "message": issue.message,
+        "fix": fix_document(issue.fix),
         "request_id": None,
-        "file": remark.file,
-        "statement": remark.statement,
+        "file": issue.file,
+        "statement": issue.statement,
     }
 
 
@@ -271,7 +271,7 @@ def _lines(report: Report) -> Iterator[Line]:
     yield Line(())
     fine = [finding for finding in report.findings if finding.result is Result.OK]
     others = [finding for finding in report.findings if finding.result in (Result.DENIED, Result.UNEXPECTED)]
-    items: list[Remark | Finding] = [*report.remarks, *others]
+    items: list[Issue | Finding] = [*report.issues, *others]
     order = [Severity.CRITICAL, Severity.ERROR, Severity.WARNING, Severity.INFO]
     for item in sorted(items, key=lambda one: order.index(one.severity)):
         yield from _item(item)
@@ -280,9 +280,9 @@ def _lines(report: Report) -> Iterator[Line]:
     yield Line((terminal.state(report.outcome), f": {_VERDICTS[report.outcome]}"))
 
 
-def _item(item: Remark | Finding) -> Iterator[Line]:
-    cause = str(item.fault if isinstance(item, Remark) else item.cause)
-    where = f"{item.file}: " if isinstance(item, Remark) else ""
+def _item(item: Issue | Finding) -> Iterator[Line]:
+    cause = str(item.fault if isinstance(item, Issue) else item.cause)
+    where = f"{item.file}: " if isinstance(item, Issue) else ""
     yield Line(((cause, "bold"),), (f"{item.severity:<10}", looks.style(item.severity)))
     yield Line((f"{where}{item.message}",), indent=2)
     if item.fix is not None:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def make_key(path: Path, *, as_json: bool) -> int:
-    """Makes a key, and says what to do with both halves."""
+    """Creates a signing key and prints how to configure both halves."""
     from xmode_transfer.transfer.signing import new_key
 
     public, key = new_key(path.absolute())
@@ -29,15 +29,15 @@ def make_key(path: Path, *, as_json: bool) -> int:
             }
         )
         return ExitCode.DONE
-    terminal.say(f"made {path} (keep it secret, keep a copy) and {public} (key {key.key_id})")
+    terminal.say(f"created {path} (keep it secret, keep a copy) and {public} (key {key.key_id})")
     terminal.say(f"in service.yaml:  receipts: {{key: file:{path.absolute()}}}", indent=2)
-    terminal.say(f"and on all machines, for good:  receipts: {{public_keys: [{key.base64}]}}", indent=2)
-    terminal.say(f"give {public.name} to whoever is to check receipts: customers, auditors", indent=2)
+    terminal.say(f"and on all machines, permanently:  receipts: {{public_keys: [{key.base64}]}}", indent=2)
+    terminal.say(f"give {public.name} to everyone who checks receipts: customers, auditors", indent=2)
     return ExitCode.DONE
 
 
 def check(shell: Shell, path: Path, public_keys: Sequence[Path], *, as_json: bool) -> int:
-    """Checks a receipt. Calls nobody; without a configuration it only needs our public key."""
+    """Checks a receipt offline; without a configuration it needs only our public key."""
     from xmode_transfer.transfer.signing import public_key_of
     from xmode_transfer.upkeep import receipt_files
 
@@ -55,11 +55,13 @@ def _configured(shell: Shell) -> "list[PublicKey]":
     """The public half of the key that the configuration signs with, and those that it names."""
     from xmode_transfer.transfer.signing import configured_public_keys, configured_signer
 
-    hint = "name it with --public-key FILE; whoever wrote the receipt has it"
+    hint = "name it with --public-key FILE; the author of the receipt has it"
     try:
         configured = shell.configuration().service.receipts
     except ConfigError:
-        raise ConfigError("a receipt is checked with our public key, and none was given", hint=hint) from None
+        raise ConfigError(
+            "checking a receipt requires our public key, and none was given", hint=hint
+        ) from None
     signer = configured_signer(configured)
     keys = [*([signer.public] if signer is not None else []), *configured_public_keys(configured)]
     if not keys:

@@ -1,4 +1,4 @@
-"""`xmode-transfer run`: deliver what is due, and say what became of it."""
+"""`xmode-transfer run`: deliver what is due and show the result."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -28,14 +28,17 @@ _ACTIONS = {"upload": "to upload", "skip": "to skip", "conflict": "in conflict"}
 @click.command()
 @click.option("--customer", "-c", "name", metavar="C", help="The customer to deliver to.")
 @click.option(
-    "--all", "everyone", is_flag=True, help="Every active customer; a failure does not stop the rest."
+    "--all",
+    "everyone",
+    is_flag=True,
+    help="Deliver to all active customers; a failure does not stop the others.",
 )
 @opening.feed_option
 @opening.period_option
-@click.option("--since", metavar="P", help="From this period on, also outside the look-back window.")
+@click.option("--since", metavar="P", help="Only from this period on, even outside the look-back window.")
 @opening.until_option
 @click.option(
-    "--dry-run", is_flag=True, help="Show the plan with its reasons; write nothing, contact nobody."
+    "--dry-run", is_flag=True, help="Show the plan with its reasons; write nothing and contact nobody."
 )
 @opening.json_option
 @click.pass_obj
@@ -52,8 +55,8 @@ def command(
 ) -> int:
     """Deliver everything that is due: periods complete at the source and not delivered yet, oldest first.
 
-    A second run uploads nothing. A run that was stopped or killed resumes where it was. Periods that you name
-    are checked even if they were delivered before; changes are delivered as a new revision.
+    A second run uploads nothing. A stopped or killed run resumes where it left off. Periods that you name are
+    checked even if they were delivered before; changes are delivered as a new revision.
 
     \b
     xmode-transfer run --customer acme
@@ -65,7 +68,7 @@ def command(
     from xmode_transfer.model.verification import Scope
 
     if everyone == (name is not None):
-        raise click.UsageError("name one customer with --customer, or say --all")
+        raise click.UsageError("name one customer with --customer, or use --all")
     opening.check_periods(period, since, until)
     scope = Scope(feed, period, since, until)
     configuration = shell.configuration()
@@ -93,7 +96,7 @@ def command(
 
 
 def show(results: Sequence[tuple[str, "Result"]], *, as_json: bool, everyone: bool) -> None:
-    """All of a run."""
+    """Shows the results of a run."""
     if as_json:
         _answer([_document(*pair) for pair in results], everyone=everyone)
         return
@@ -162,9 +165,9 @@ def _show_delivery(outcome: "DeliveryOutcome") -> None:
         facts.append(f"{looks.count(outcome.uploaded, 'file')} sent, {looks.size(outcome.bytes)}")
         facts.append(f"{looks.duration(outcome.seconds)}, {rate}/s")
     if outcome.sent_again:
-        facts.append(f"{outcome.sent_again:,} of them again: gone from the bucket since")
+        facts.append(f"{outcome.sent_again:,} of them again: deleted from the bucket since")
     if outcome.skipped:
-        facts.append(f"{looks.count(outcome.skipped, 'file')} there already")
+        facts.append(f"{looks.count(outcome.skipped, 'file')} already in the bucket")
     if outcome.failed:
         facts.append(f"{looks.count(outcome.failed, 'file')} not delivered")
     if outcome.missing:
@@ -184,9 +187,9 @@ def _show_delivery(outcome: "DeliveryOutcome") -> None:
 
 
 def _show_nobody(configuration: "Configuration") -> None:
-    """That nobody is active, and why."""
+    """Says that no customer is active, and why."""
     if not configuration.customers:
-        terminal.say("no customer is configured; see docs/configuration.md")
+        terminal.say("no customers are configured; see docs/configuration.md")
         return
     states: dict[str, list[str]] = {}
     for name, customer in configuration.customers.items():
@@ -208,8 +211,8 @@ def show_preview(
     *,
     as_json: bool,
 ) -> int:
-    """The plan with its reasons, streamed; nothing is written and nobody called. Of several customers, one
-    whose plan cannot be made does not hide the others'."""
+    """Shows the plan with its reasons, as it is made; writes nothing and contacts nobody. With several
+    customers, a failed plan of one does not hide the plans of the others."""
     from xmode_transfer import telemetry
     from xmode_transfer.delivery.due import CustomerRun
     from xmode_transfer.model.errors import worst

@@ -47,7 +47,11 @@ class CustomerChoice(click.ParamType[tuple[str, Variant]]):
             return name, Variant.GUIDE
         if word not in list(Variant):
             known = ", ".join(Variant)
-            self.fail(f"{word!r} is no variant{did_you_mean(word, Variant)}; there are {known}", param, ctx)
+            self.fail(
+                f"{word!r} is not a variant{did_you_mean(word, Variant)}; choose from {known}",
+                param,
+                ctx,
+            )
         return name, Variant(word)
 
 
@@ -72,17 +76,17 @@ home_option = click.option(
     "customers",
     type=CustomerChoice(),
     multiple=True,
-    help="Set up this customer; repeatable. Default: acme and globex, both by the guide.",
+    help="Customer to set up; repeatable. Default: acme and globex, both by the guide.",
 )
 @click.option(
-    "--detach", is_flag=True, help="Keep it running; stop it with `xmode-transfer sandbox stop ID`."
+    "--detach", is_flag=True, help="Run in the background; stop it with `xmode-transfer sandbox stop ID`."
 )
 @click.option(
     "--write-config",
     "config",
     type=opening.DIRECTORY,
     metavar="DIR",
-    help="Write a configuration for its customers into DIR, new or empty.",
+    help="Write a configuration for its customers to DIR, which must be new or empty.",
 )
 @home_option
 @opening.json_option
@@ -97,21 +101,21 @@ def command(
 ) -> None:
     """Start a local AWS, with customers whose roles follow the setup guide.
 
-    Listens on 127.0.0.1 only, enforces IAM policies, and forgets everything when it stops. Runs until Ctrl-C.
+    Listens only on 127.0.0.1, enforces IAM policies, and forgets everything when it stops. Runs until Ctrl-C.
 
     \b
-    A customer's variant is how its side is set up:
+    A variant is how a customer has set up its side:
       guide              the guide's two policies, to the letter (the default)
       abort-granted      the corrected policy of `xmode-transfer policy print`
       prefix-only        list and objects below the prefix only
       no-acl-condition   the guide's policy without its ACL condition
       kms-bucket         the bucket encrypts with the customer's own KMS key
       versioned          the bucket keeps every version
-      no-role            the role was never made
-      wrong-external-id  the role wants another external ID
+      no-role            the role does not exist
+      wrong-external-id  the role requires another external ID
 
     \b
-    xmode-transfer sandbox --write-config try    then elsewhere: eval "$(xmode-transfer sandbox env)"
+    xmode-transfer sandbox --write-config try    then in another shell: eval "$(xmode-transfer sandbox env)"
     xmode-transfer sandbox --detach --customer acme --customer initech=no-role
     """
     if context.invoked_subcommand is not None:
@@ -126,7 +130,7 @@ def command(
 @home_option
 @opening.json_option
 def list_command(home: Path, as_json: bool) -> None:
-    """List sandboxes, running or left over."""
+    """List running and ended sandboxes."""
     from xmode_transfer.sandbox import server
 
     found = [(sandbox, server.is_running(sandbox)) for sandbox in server.find_all(home)]
@@ -137,7 +141,7 @@ def list_command(home: Path, as_json: bool) -> None:
     if not found:
         click.echo(f"No sandbox in {home}.")
     for sandbox, alive in found:
-        state = f"running at {sandbox.endpoint}" if alive else "ended; `sandbox stop` removes what it left"
+        state = f"running at {sandbox.endpoint}" if alive else "ended; `sandbox stop` removes its directory"
         click.echo(
             f"{sandbox.id}  {state}  ({', '.join(c.name for c in sandbox.customers) or 'no customers'})"
         )
@@ -145,7 +149,7 @@ def list_command(home: Path, as_json: bool) -> None:
 
 @command.command("stop")
 @click.argument("sandbox_ids", nargs=-1, metavar="[ID]...")
-@click.option("--all", "every", is_flag=True, help="All of them.")
+@click.option("--all", "every", is_flag=True, help="Stop all sandboxes.")
 @home_option
 @opening.json_option
 def stop_command(sandbox_ids: tuple[str, ...], every: bool, home: Path, as_json: bool) -> None:
@@ -161,7 +165,7 @@ def stop_command(sandbox_ids: tuple[str, ...], every: bool, home: Path, as_json:
         return
     for entry in stopped:
         click.echo(
-            f"{entry['id']}  {'stopped' if entry['was_running'] else 'had ended; its directory is removed'}"
+            f"{entry['id']}  {'stopped' if entry['was_running'] else 'had ended; removed its directory'}"
         )
     if not stopped:
         click.echo(f"No sandbox in {home}.")
@@ -172,7 +176,7 @@ def stop_command(sandbox_ids: tuple[str, ...], every: bool, home: Path, as_json:
 @home_option
 @opening.json_option
 def env_command(sandbox_id: str | None, home: Path, as_json: bool) -> None:
-    """Print the variables that make a shell the vendor in a sandbox. Omit ID if one sandbox runs.
+    """Print the variables with which a shell acts as the vendor in a sandbox. Omit ID if only one runs.
 
     \b
     eval "$(xmode-transfer sandbox env)"
@@ -185,7 +189,7 @@ def env_command(sandbox_id: str | None, home: Path, as_json: bool) -> None:
         alive = [found for found in server.find_all(home) if server.is_running(found)]
         if len(alive) != 1:
             raise SandboxError(
-                f"{len(alive)} sandboxes run in {home}.", hint="Start one, or say which: sandbox env ID."
+                f"{len(alive)} sandboxes run in {home}.", hint="Start one, or name one: sandbox env ID."
             )
         sandbox = alive[0]
     if as_json:
@@ -229,8 +233,8 @@ def _start(
             while not stopped.wait(WATCH_SECONDS):
                 if not server.is_running(sandbox):
                     raise SandboxError(
-                        f"The local AWS of {sandbox.id} has ended by itself.",
-                        hint="Start another. If that ends too, see whether this machine is short of memory.",
+                        f"The local AWS of {sandbox.id} has stopped unexpectedly.",
+                        hint="Start another. If that stops too, check the free memory of this machine.",
                     )
     except BaseException:
         server.stop(sandbox)
@@ -254,23 +258,25 @@ def _stop_signals(detach: bool) -> Iterator[threading.Event]:
 
 def _show(sandbox: Sandbox, config: Path | None, *, detach: bool) -> None:
     click.echo(f"{sandbox.id}: a local AWS at {sandbox.endpoint}\n")
-    click.echo("To be the vendor in a shell:\n")
+    click.echo("To act as the vendor in a shell:\n")
     click.echo("\n".join(_shell_lines(sandbox)))
     click.echo("\nIts customers:\n")
     for customer in sandbox.customers:
         _show_customer(customer)
     if sandbox.customers:
-        click.echo("To be a customer itself: its account is its access key ID, and the secret is")
+        click.echo("To act as a customer, use its account as the access key ID, and this secret access key:")
         click.echo(f"  {sandbox.root_secret}\n")
     if config is not None:
         at = f"xmode-transfer --config {shlex.quote(str(config))}"
         name = sandbox.customers[0].name
-        click.echo(f"A configuration is in {config}. In a shell that is the vendor:\n")
+        click.echo(f"A configuration is in {config}. In a shell that acts as the vendor:\n")
         click.echo(f"  {at} check-access")
         click.echo(f"  day={shlex.quote(str(config))}/exports/us-daily/2026/01/31")
         click.echo('  mkdir -p "$day" && echo hello > "$day/hello.csv" && touch "$day/_SUCCESS"')
         click.echo(f"  {at} run --customer {name} --period 2026-01-31\n")
-    click.echo(f"End it with: xmode-transfer sandbox stop {sandbox.id}" if detach else "Ctrl-C ends it.")
+    click.echo(
+        f"Stop it with: xmode-transfer sandbox stop {sandbox.id}" if detach else "Press Ctrl-C to stop it."
+    )
 
 
 def _shell_lines(sandbox: Sandbox) -> list[str]:

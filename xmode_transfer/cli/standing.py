@@ -24,10 +24,10 @@ _INDENT = 11
 def lines(
     assessment: Assessment, engine: str, *, everybody: bool, warnings: Sequence[str] = ()
 ) -> Iterator[Line]:
-    """All of it. Without ``everybody`` many healthy customers are only named, and of very many others the
-    first are shown."""
+    """The whole view. Without ``everybody``, long lists are cut: healthy customers are only named, and only
+    the first of the others are shown."""
     if not assessment.customers:
-        yield Line(("no customer is configured; see docs/configuration.md",))
+        yield Line(("no customers are configured; see docs/configuration.md",))
     if len(assessment.customers) > 1:
         yield _summary(assessment)
     yield from _service(assessment)
@@ -73,7 +73,7 @@ def _service(assessment: Assessment) -> Iterator[Line]:
 
 
 def _causes(found: Iterable[Alert]) -> Iterator[Line]:
-    """What is wrong by cause, where that says it shorter."""
+    """Causes that concern several customers."""
     many = sorted(
         (alert for alert in found if alert.customer_count > 1),
         key=lambda alert: -alert.customer_count,
@@ -92,8 +92,8 @@ def _customer(item: CustomerHealth) -> Iterator[Line]:
         yield from _subscription(subscription)
     left = item.left_behind
     if left is not None and not left.kept and left.ends_at is not None:
-        uploads = looks.count(left.count, "multipart upload")
-        told = f"{uploads} left behind ({looks.size(left.bytes)}): we may not abort them"
+        uploads = looks.count(left.count, "orphaned multipart upload")
+        told = f"{uploads} ({looks.size(left.bytes)}): we may not abort them"
         rule = f"the bucket's lifecycle rule removes them by {left.ends_at:%Y-%m-%d}"
         yield Line((f"{told}; {rule}",), indent=_INDENT)
     for care in item.warnings:
@@ -105,7 +105,7 @@ def _subscription(item: SubscriptionHealth) -> Iterator[Line]:
     yield Line((f"{_last(item)}{_due(item)}",), f"{item.feed}: ", _INDENT)
     if item.not_attested:
         count = looks.count(item.not_attested, "delivery")
-        told = f"not attested: {count} taken back without our signature (docs/verify.md)"
+        told = f"not attested: {count} recovered without our signature (docs/verify.md)"
         yield Line((told,), indent=below)
     trouble = item.issue
     for begun in item.open:
@@ -134,7 +134,7 @@ def _must_act(responsible: str, hint: str, indent: int) -> Line:
 
 
 def _named(rest: Sequence[CustomerHealth]) -> Iterator[Line]:
-    """Customers of one word on a line or two, by name."""
+    """Names of customers, grouped by health."""
     for word in Health:
         names = [item.customer for item in rest if item.health is word]
         if names:

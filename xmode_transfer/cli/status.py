@@ -26,10 +26,14 @@ _LOOK_AGAIN_SECONDS = 60
 @click.command()
 @opening.one_customer_option
 @click.option("--all", "everybody", is_flag=True, help="Include healthy customers.")
-@click.option("--look/--no-look", default=None, help="Scan the sources first, or do not (see below).")
-@click.option("--watch", is_flag=True, help="Refresh on the whole screen until Ctrl-C.")
+@click.option("--look/--no-look", default=None, help="Scan the sources first, or never (see above).")
+@click.option("--watch", is_flag=True, help="Refresh the whole screen until Ctrl-C.")
 @click.option(
-    "--every", type=click.IntRange(1, 3600), default=5, show_default=True, help="Seconds, with --watch."
+    "--every",
+    type=click.IntRange(1, 3600),
+    default=5,
+    show_default=True,
+    help="Refresh interval in seconds.",
 )
 @opening.json_option
 @click.pass_obj
@@ -42,23 +46,21 @@ def command(
     every: int,
     as_json: bool,
 ) -> int:
-    """Show health, recent deliveries and pending work for each customer, what needs attention first.
+    """Show health, recent deliveries and pending work; customers that need attention come first.
 
     \b
     xmode-transfer status
-    xmode-transfer status --customer acme        show all of one customer
+    xmode-transfer status --customer acme        show everything about one customer
     xmode-transfer status --watch
 
-    Reads the ledger only, so it works when AWS does not. What is due is known from the last scan of the
-    sources, by the daemon or a run. If no daemon is alive, status scans the sources itself; --no-look never
-    scans, --look always does. If the ledger is read-only, the result is shown and not recorded.
+    Reads only the ledger, so it works when AWS does not. Pending work comes from the last source scan, by
+    the daemon or a run. If no daemon is alive, status scans the sources itself; --no-look never scans,
+    --look always does. With a read-only ledger, it shows the result of the scan and does not record it.
     """
     from xmode_transfer.service import assembly
 
     if watch and (as_json or not sys.stdout.isatty() or streams.is_dumb()):
-        raise ConfigError(
-            "--watch wants a terminal", hint="call `status --json` as often as you like instead"
-        )
+        raise ConfigError("--watch requires a terminal", hint="use `status --json` instead")
     configuration = _only(shell.configuration(), name)
     engine, reason = assembly.engine_choice(configuration.service)
     with assembly.ledger(configuration.service) as (ledger, clock):
@@ -81,7 +83,9 @@ def command(
     warnings = view.warnings
     terminal.show(standing.lines(assessment, f"{engine} ({reason})", everybody=everybody, warnings=warnings))
     if view.not_recorded is not None:
-        terminal.say(f"the sources were scanned, and the ledger did not take it: {view.not_recorded}")
+        terminal.say(
+            f"the sources were scanned, but the ledger did not record the result: {view.not_recorded}"
+        )
     return ExitCode.DONE
 
 
@@ -101,7 +105,7 @@ def _only(configuration: Configuration, name: str | None) -> Configuration:
 
 
 class _View:
-    """What is shown, taken anew at each call."""
+    """The data of the status view; each assessment reads it again."""
 
     def __init__(
         self, configuration: Configuration, ledger: "Ledger", clock: Clock, look: bool | None
@@ -117,7 +121,7 @@ class _View:
 
     @property
     def warnings(self) -> list[str]:
-        """Settings that leave out a safeguard."""
+        """Warnings about settings that disable a safeguard."""
         vendor = self.configuration.service.vendor
         if vendor.verify_identity:
             return []
@@ -126,7 +130,7 @@ class _View:
 
     @property
     def not_recorded(self) -> str | None:
-        """Why the ledger did not take what was seen at the sources, where it did not."""
+        """Why the ledger did not record the source scan; None if it did."""
         return self._looks.refusal.message if self._looks.refusal is not None else None
 
     def assessment(self) -> Assessment:
@@ -150,7 +154,7 @@ class _View:
             self._looks.take(self.configuration, assembly.sources(self._clock), names, told)
 
     def watch(self, engine: str, every: int, *, everybody: bool) -> None:
-        """On the whole screen, until Ctrl-C."""
+        """Refreshes the whole screen until Ctrl-C."""
         import time
 
         from rich.live import Live

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 ESCAPES = "xmode.escaped"
 _ASCII = "xmode-ascii"
 SIGPIPE_CODE = 141
-"""What a shell says of a program that SIGPIPE has ended, which is how most of them end at ``| head``."""
+"""Exit code that a shell reports for a program ended by SIGPIPE, as with ``| head``."""
 
 
 class OutputLost(Exception):
@@ -57,7 +57,7 @@ class _Stderr(io.FileIO):
 
 
 def prepare() -> Stdout:
-    """Puts them in the place of Python's own, which are None where they were closed."""
+    """Replaces Python's own streams, which are None if they were closed."""
     was_closed = [stream is None for stream in (sys.stdin, sys.stdout, sys.stderr)]
     for number in range(3):
         try:
@@ -74,7 +74,7 @@ def prepare() -> Stdout:
 
 
 class Screen:
-    """Stands in for stdout or stderr, and shows what is written to it."""
+    """Replaces stdout or stderr, and escapes what a terminal would interpret."""
 
     def __init__(self, stream: TextIO) -> None:
         self.bare = stream
@@ -114,8 +114,8 @@ def exit_code(out: Stdout, code: int) -> int:
     if out.lost.errno == errno.EPIPE:
         return SIGPIPE_CODE
     sys.stderr.write(
-        f"the answer could not be written: {out.lost.strerror}. What was done is recorded; look with "
-        "`xmode-transfer status`, or call again with an output that takes it\n"
+        f"the output could not be written: {out.lost.strerror}. Completed work is recorded: see "
+        "`xmode-transfer status`, or run the command again with a writable output\n"
     )
     return code or 3
 
@@ -130,7 +130,7 @@ def colours_wanted() -> bool | None:
 
 
 def is_dumb() -> bool:
-    """Whether the terminal can do no more than print lines."""
+    """True if the terminal can only print lines."""
     return os.environ.get("TERM", "").lower() in ("dumb", "unknown")
 
 

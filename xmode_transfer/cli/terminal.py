@@ -135,7 +135,7 @@ def show(lines: Iterable[Line], *, err: bool = False) -> None:
 
 
 def more(number: int, shown: int, noun: str, indent: int = 2) -> None:
-    """Says how many were not shown, if there are some."""
+    """Prints how many items were not shown, if any."""
     if number > shown:
         say(f"and {looks.count(number - shown, f'more {noun}')}: see --json", indent=indent)
 
@@ -197,12 +197,12 @@ class JsonDocument:
 
 
 def show_failure(failure: Failure, indent: int) -> None:
-    """Of something that goes on being tried."""
+    """Prints a failure that will be retried."""
     say(failure.message, indent=indent)
     if failure.responsible == "customer":
-        retry = "with the next run; it fails again until this is fixed"
+        retry = "next run (fails again until fixed)"
     else:
-        retry = "automatic" if failure.retryable else "with the next run"
+        retry = "automatic" if failure.retryable else "next run"
     responsible_for(failure.responsible, failure.hint, indent, retry=retry)
     if failure.request_id:
         fact("AWS request", failure.request_id, indent)
@@ -211,7 +211,7 @@ def show_failure(failure: Failure, indent: int) -> None:
 def responsible_for(
     responsible: str, hint: str, indent: int = 2, *, retry: str = "", err: bool = False
 ) -> None:
-    """Who must act, when it is tried again, and what to do."""
+    """Prints who is responsible, when it is retried, and the fix."""
     fact("responsible", looks.RESPONSIBLE[responsible], indent, err=err)
     if retry:
         fact("retry", retry, indent, err=err)
@@ -220,7 +220,7 @@ def responsible_for(
 
 
 def show_error(error: XmodeError, *, as_json: bool) -> None:
-    """What ended a command: on stderr for people; with ``--json`` as the one document on stdout."""
+    """Prints the error that ended a command: on stderr, or with ``--json`` as the document on stdout."""
     problems = error.problems if isinstance(error, ConfigError) else None
     if as_json:
         listed = {} if problems is None else {"problems": list(problems)}
@@ -230,7 +230,7 @@ def show_error(error: XmodeError, *, as_json: bool) -> None:
         say(problem, err=True)
     say((error.message, "bold red"), err=True)
     if problems is None:
-        retry = "automatic" if error.retryable else "run the command again when this is fixed"
+        retry = "automatic" if error.retryable else "run the command again after the fix"
         responsible_for(error.responsible, error.hint, retry=retry, err=True)
     elif error.hint:
         fact("fix", error.hint, err=True)
@@ -240,7 +240,7 @@ def show_error(error: XmodeError, *, as_json: bool) -> None:
 
 
 def show_usage(error: click.ClickException, *, as_json: bool) -> None:
-    """What is wrong with the command line itself."""
+    """Prints an error in the command line."""
     if not as_json:
         error.show()
         return
@@ -251,7 +251,7 @@ def show_usage(error: click.ClickException, *, as_json: bool) -> None:
 
 
 def show_defect(error: Exception, *, as_json: bool) -> None:
-    """A mistake of this program: the log has the traceback, the person a plain sentence."""
+    """Reports a defect of this program: the traceback goes to the log, one sentence to the terminal."""
     telemetry.exception(Event.DEFECT)
     message = f"{type(error).__name__}: {error}"
     if as_json:
@@ -261,7 +261,7 @@ def show_defect(error: Exception, *, as_json: bool) -> None:
         return
     say((message, "bold red"), err=True)
     say(
-        "This is a defect of xmode-transfer; the log has details. Nothing acknowledged is lost.",
+        "This is a bug in xmode-transfer; see the log for details. Nothing acknowledged is lost.",
         indent=2,
         err=True,
     )

@@ -1,4 +1,4 @@
-"""`xmode-transfer verify`: proof of delivery, told key by key; repairs and signed receipts with it."""
+"""`xmode-transfer verify`: verify deliveries key by key, repair missing objects, and sign receipts."""
 
 import sys
 from contextlib import ExitStack
@@ -24,8 +24,9 @@ if TYPE_CHECKING:
     from xmode_transfer.upkeep.verify import Verification, Verified
 
 _HOW_TO_ATTEST = (
-    "write the public keys that signed our manifests into service.yaml (receipts.public_keys), then run "
-    "`list --adopt` again. What was never signed stays so; `verify` without --receipt proves it by the ledger"
+    "add the public keys that signed our manifests to service.yaml (receipts.public_keys), then run `list "
+    "--adopt` again. What was never signed stays unattested; `verify` without --receipt proves it by the "
+    "ledger"
 )
 _INDENT = 18
 _SHOWN_LEFT = 20
@@ -37,18 +38,23 @@ _SHOWN_LEFT = 20
 @opening.period_option
 @opening.since_option
 @opening.until_option
-@click.option("--deep", is_flag=True, help="Read every object back too, within the bandwidth limits.")
+@click.option("--deep", is_flag=True, help="Also read every object back, within the bandwidth limits.")
 @click.option(
     "--sample", metavar="N", type=click.IntRange(0), help="Check the ACLs of N keys. Default: 1000."
 )
 @click.option("--all", "every_acl", is_flag=True, help="Check the ACL of every key.")
-@click.option("--repair", is_flag=True, help="Deliver again what is missing, if the source has it unchanged.")
+@click.option("--repair", is_flag=True, help="Deliver missing objects again, if unchanged at the source.")
 @opening.by_option
-@click.option("--receipt", metavar="FILE", type=FILE, help="Write a signed receipt; or check one.")
+@click.option("--receipt", metavar="FILE", type=FILE, help="Write a signed receipt, or check one.")
 @click.option(
-    "--public-key", "public_keys", metavar="FILE", type=FILE, multiple=True, help="Public key to check with."
+    "--public-key",
+    "public_keys",
+    metavar="FILE",
+    type=FILE,
+    multiple=True,
+    help="Public key for checking a receipt.",
 )
-@click.option("--new-key", metavar="FILE", type=FILE, help="Make a key that signs receipts, and FILE.pub.")
+@click.option("--new-key", metavar="FILE", type=FILE, help="Create a key that signs receipts, and FILE.pub.")
 @opening.json_option
 @click.pass_obj
 def command(
@@ -68,12 +74,12 @@ def command(
     new_key: Path | None,
     as_json: bool,
 ) -> int:
-    """Prove what was delivered: compare every key (size, S3's checksum, the owner's full control) and every
-    manifest with the ledger. Names what was deleted, altered or given other rights, and who must act.
+    """Verify deliveries: compare every key (size, S3's checksum, the owner's full control) and every manifest
+    with the ledger. Reports what was deleted or altered or has other rights, and who is responsible.
 
-    --deep reads the bytes back too. --repair delivers again what somebody has deleted; it overwrites nothing.
-    --receipt writes a signed file of what was found; without --customer it checks such a file, offline, with
-    our public key alone (docs/verify.md).
+    --deep also reads the bytes back. --repair delivers deleted objects again; it overwrites nothing.
+    --receipt writes a signed record of the result; without --customer it checks such a file, offline, with
+    only our public key (docs/verify.md).
 
     \b
     xmode-transfer verify --customer acme
@@ -89,13 +95,13 @@ def command(
         return receipts.make_key(new_key, as_json=as_json)
     if name is None:
         if receipt is None:
-            raise click.UsageError("name a --customer to verify, or a --receipt to check")
+            raise click.UsageError("give --customer to verify, or --receipt to check")
         return receipts.check(shell, receipt, public_keys, as_json=as_json)
     if public_keys:
-        raise click.UsageError("--public-key belongs to the check of a --receipt, which names no --customer")
+        raise click.UsageError("--public-key only checks a --receipt, without --customer")
     opening.check_periods(period, since, until)
     if every_acl and sample is not None:
-        raise click.UsageError("--all looks at every ACL, --sample at some: use either")
+        raise click.UsageError("--all checks every ACL, --sample some of them: use either")
     scope = Scope(feed, period, since, until)
     acl_sample = None if every_acl else 1000 if sample is None else sample
     from xmode_transfer.service import assembly
@@ -123,7 +129,7 @@ def command(
 
 
 def _run(opened: Opened, verification: "Verification", report: "_Report", file: "ReceiptFile | None") -> int:
-    """Verifies, telling and writing down what is found as it comes."""
+    """Verifies, and reports and records each finding as it comes."""
     from xmode_transfer.upkeep.listing import not_attested
     from xmode_transfer.upkeep.scope import why_nothing
     from xmode_transfer.upkeep.verify import Verified
@@ -187,8 +193,8 @@ def _receipt_file(configuration: "Configuration", path: Path) -> "ReceiptFile":
     signer = configured_signer(configuration.service.receipts)
     if signer is None:
         raise ConfigError(
-            "receipts.key is not set in service.yaml: there is nothing to sign with",
-            hint="make a key with `xmode-transfer verify --new-key FILE`; it says what to write",
+            "receipts.key is not set in service.yaml: there is no key to sign with",
+            hint="create a key with `xmode-transfer verify --new-key FILE`; it prints what to configure",
         )
     return ReceiptFile(path, signer)
 
@@ -226,7 +232,7 @@ class _Report:
         terminal.say(finding.message, indent=_INDENT)
 
     def cut_short(self, verified: "Verified", error: XmodeError) -> int:
-        """It ended early: nothing is said of the keys that were not looked at."""
+        """Ends the report early; it says nothing about keys that were not checked."""
         if not self._as_json:
             terminal.say(f"stopped after {looks.count(verified.keys, 'key')}")
             raise error
@@ -315,30 +321,30 @@ class _Report:
         facts = [f"{proven} ({how})" if how else proven, looks.size(verified.proven_bytes)]
         facts.append(f"{looks.count(verified.acl_checked, 'ACL')} checked")
         if verified.rewritten:
-            facts.append(f"{verified.rewritten:,} put again by somebody with the same bytes")
+            facts.append(f"{verified.rewritten:,} rewritten by someone with the same bytes")
         if verified.superseded:
-            facts.append(f"{verified.superseded:,} superseded: no manifest names them (`list` does)")
+            facts.append(f"{verified.superseded:,} superseded: no manifest lists them (`list` does)")
         facts += [*foreign, looks.duration(seconds)]
         terminal.say(f"{self._place}: {'; '.join(facts)}", label=label)
 
     def _tell_not_attested(self, *, with_receipt: bool) -> None:
-        """What was taken back from the bucket without a signature of ours."""
+        """Shows deliveries that were recovered from the bucket without our signature."""
         doubtful = sorted(self.not_attested.items())
         for (feed, period, revision), why in doubtful[:_SHOWN_LEFT]:
             number = f" r{revision}" if revision > 1 else ""
             terminal.fact("not attested", f"{feed} {period}{number}: {why}", 0)
         terminal.more(len(doubtful), _SHOWN_LEFT, "delivery")
         if doubtful and with_receipt and self.nothing_signed:
-            terminal.say(("no receipt was written: nothing of this is attested", "bold red"))
+            terminal.say(("no receipt was written: none of this is attested", "bold red"))
             terminal.fact("fix", _HOW_TO_ATTEST)
         elif doubtful and with_receipt:
-            terminal.say("the receipt leaves these deliveries out", indent=2)
+            terminal.say("the receipt omits these deliveries", indent=2)
 
     def _tell_repaired(self, repaired: "Repaired") -> None:
         told = "nothing was missing"
         if repaired.act_id is not None:
             sent = f"{looks.count(repaired.sent, 'key')} delivered again, {looks.size(repaired.bytes)}"
-            told = f"{sent} (act {repaired.act_id})"
+            told = f"{sent} (operation {repaired.act_id})"
         terminal.say(told, label=(f"{'repair':<{_INDENT}}", "bold cyan"))
         for left in repaired.left[:_SHOWN_LEFT]:
             terminal.say(left.known.key, label=f"{'not repaired':<{_INDENT - 2}}", indent=2)

@@ -85,10 +85,10 @@ def parse_size(value: object) -> object:
         return value
     match = _SIZE.fullmatch(value.strip())
     if match is None:
-        raise ValueError(f"{value!r} is no size; write a number of bytes, or like 50MB or 16MiB")
+        raise ValueError(f"{value!r} is not a size; write a number of bytes, or like 50MB or 16MiB")
     whole, fraction, unit = match[1], match[2] or "", match[3].lower()
     if unit not in _UNITS:
-        raise ValueError(f"{match[3]!r} is no unit; use B, kB, MB, GB, TB, KiB, MiB, GiB or TiB")
+        raise ValueError(f"{match[3]!r} is not a unit; use B, kB, MB, GB, TB, KiB, MiB, GiB or TiB")
     scaled = int(whole + fraction) * _UNITS[unit]
     size, rest = divmod(scaled, 10 ** len(fraction))
     if rest:

@@ -84,7 +84,7 @@ def cross_check(
 def _feeds(customer: Customer, feeds: Mapping[str, Feed], broken: Collection[str]) -> Iterator[Clash]:
     for position, feed in enumerate(customer.feeds):
         if feed in broken:
-            yield Clash(customer.name, ("feeds", position), f"feed {feed} is broken: mend feeds/{feed}.yaml")
+            yield Clash(customer.name, ("feeds", position), f"feed {feed} is broken: fix feeds/{feed}.yaml")
         elif feed not in feeds:
             meant = did_you_mean(feed, {*feeds, *broken})
             yield Clash(
@@ -110,8 +110,8 @@ def _vendor(customer: Customer, vendor: Vendor) -> Iterator[Clash]:
         yield Clash(
             customer.name,
             ("role_arn",),
-            f"the role lies in {role.partition}, our own user in {vendor.partition} (service.yaml: "
-            "vendor.principal_arn); from one AWS partition no role of another can be assumed",
+            f"the role is in {role.partition}, our own user in {vendor.partition} (service.yaml: "
+            "vendor.principal_arn); a role cannot be assumed from another AWS partition",
         )
     elif role.account_id == vendor.account_id:
         yield Clash(

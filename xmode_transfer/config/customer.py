@@ -67,7 +67,7 @@ class StorageClass(StrEnum):
 
 
 class CustomerState(StrEnum):
-    """Where a customer stands with us."""
+    """The state of a customer."""
 
     ACTIVE = "active"  # is delivered to
     PENDING = "pending"  # has signed up; access is checked, nothing is delivered yet
@@ -154,7 +154,7 @@ class Destination(Model):
     @classmethod
     def _fits_key(cls, value: Encryption, info: ValidationInfo) -> Encryption:
         """Only runs for a value that was given."""
-        if "kms_key_arn" not in info.data:  # the key itself is wrong, which is told already
+        if "kms_key_arn" not in info.data:  # the key itself is wrong, which is reported already
             return value
         has_key = info.data["kms_key_arn"] is not None
         if value is Encryption.SSE_KMS and not has_key:
@@ -192,7 +192,7 @@ class Customer(Model):
     freshness: Freshness = Freshness()
     """When a delivery to this customer counts as late, where it is to be otherwise than the feed says."""
     notices: bool = False
-    """Whether late, paused and corrected deliveries are told to the customer by files below _notices/."""
+    """Whether late, paused and corrected deliveries are reported to the customer by files below _notices/."""
     retention: Retention | None = None
     """How long delivered objects stay. Left out: for good."""
     hold: Hold = Field(default=False, examples=[["us-daily/2026-11-22"]])
@@ -216,9 +216,7 @@ class Customer(Model):
         if role_arn is not None and value.region is not None:
             partition = parse_iam(role_arn, "role").partition
             if region_partition(value.region) != partition:
-                raise ValueError(
-                    f"region {value.region} does not lie in {partition}, the partition of role_arn"
-                )
+                raise ValueError(f"region {value.region} is not in {partition}, the partition of role_arn")
         return value
 
     @field_validator("feeds")
@@ -226,7 +224,7 @@ class Customer(Model):
     def _each_once(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         twice = next((feed for feed in value if value.count(feed) > 1), None)
         if twice is not None:
-            raise ValueError(f"{twice} stands twice")
+            raise ValueError(f"{twice} is listed twice")
         return value
 
     @field_validator("retention")
@@ -261,5 +259,5 @@ class Customer(Model):
 
 
 def _check_subscribed(feed: str, feeds: tuple[str, ...] | None) -> None:
-    if feeds is not None and feed not in feeds:  # None: the list itself is wrong, which is told already
+    if feeds is not None and feed not in feeds:  # None: the list itself is wrong, which is reported already
         raise ValueError(f"{feed} is none of the customer's feeds{did_you_mean(feed, feeds)}")

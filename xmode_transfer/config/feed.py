@@ -29,7 +29,7 @@ class Marker(Model):
     @classmethod
     def _is_file_name(cls, value: str) -> str:
         if value in ("", ".", "..") or "/" in value or not value.isprintable():
-            raise ValueError(f"{value!r} is no file name; write the marker's name alone, like _SUCCESS")
+            raise ValueError(f"{value!r} is not a file name; write the marker's name alone, like _SUCCESS")
         return value
 
 
@@ -77,7 +77,7 @@ class Feed(Model):
             return value
         if "://" in value:
             raise ValueError(
-                f"{value.partition('://')[0]}:// is no source; use a directory or s3://bucket/prefix"
+                f"{value.partition('://')[0]}:// is not a source; use a directory or s3://bucket/prefix"
             )
         if value.startswith("~"):
             raise ValueError(
@@ -91,7 +91,7 @@ class Feed(Model):
     @classmethod
     def _names_periods(cls, value: str | None, info: ValidationInfo) -> str | None:
         kind = info.data.get("period")
-        if kind is None:  # the period itself is wrong, which is told already
+        if kind is None:  # the period itself is wrong, which is reported already
             return value
         if value is not None:
             Partition.parse(value, kind)
@@ -112,7 +112,7 @@ class Feed(Model):
     @field_validator("complete", mode="before")
     @classmethod
     def _one_way(cls, value: object) -> object:
-        """The form is chosen by its key, so that a mistake is told once and not once for each form."""
+        """The form is chosen by its key, so that a mistake is reported once, not once for each form."""
         if isinstance(value, Marker | Settled):
             return value
         if not isinstance(value, dict):

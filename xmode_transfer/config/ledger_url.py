@@ -1,4 +1,4 @@
-"""Where the ledger lies: a URL, or a reference to where that is kept, because it may hold a password."""
+"""The ledger's location: a URL, or a reference to one, because a URL may hold a password."""
 
 from typing import Annotated, Any
 from urllib.parse import urlsplit, urlunsplit
@@ -30,12 +30,12 @@ def check_ledger_url(url: str) -> str:
     password in it."""
     scheme, separator, rest = url.partition("://")
     if not separator:
-        raise ValueError(f"this is no URL of a ledger; write {_FORMS}")
+        raise ValueError(f"this is not the URL of a ledger; write {_FORMS}")
     if scheme not in _SCHEMES:
         plain = scheme.partition("+")[0].lower()
         near = _MEANT.get(plain)
         meant = f" (did you mean {near}://?)" if near else did_you_mean(plain, (SQLITE, POSTGRESQL))
-        raise ValueError(f"the ledger lies in SQLite or PostgreSQL; write {_FORMS}{meant}")
+        raise ValueError(f"the ledger must be in SQLite or PostgreSQL; write {_FORMS}{meant}")
     if scheme == SQLITE:
         _check_file(rest)
     else:
@@ -78,7 +78,7 @@ def passwords_of(url: str) -> tuple[str, ...]:
 
 
 def shown(url: str) -> str:
-    """The URL as it may be told: without passwords. Works for any text: what is no URL is masked whole."""
+    """The URL without passwords, for display. Works for any text: what is not a URL is masked completely."""
     if "://" not in url:
         return _MASK
     if backend(url) == SQLITE:

@@ -84,14 +84,16 @@ def check_external_id(value: str) -> str:
     bad = sorted({character for character in value if not _EXTERNAL_ID_CHARACTER.fullmatch(character)})
     if bad:
         if any(character.isspace() for character in bad):
-            told = "the guide's template text or the company name was left in with its spaces; "
+            detail = "the guide's template text or the company name was left in with its spaces; "
         elif any(ord(character) > 127 for character in bad):
-            told = f"{bad[-1]!r} is not ASCII; "
+            detail = f"{bad[-1]!r} is not ASCII; "
         else:
-            told = f"{bad[0]!r} is not allowed; "
+            detail = f"{bad[0]!r} is not allowed; "
         meant = "".join(character for character in value if _EXTERNAL_ID_CHARACTER.fullmatch(character))
-        told += "an external ID has only the letters A to Z, digits and = , . @ : / - _"
-        raise ValueError(told + (f" (did you mean {meant}?)" if EXTERNAL_ID_MIN <= len(meant) <= 64 else ""))
+        detail += "an external ID has only the letters A to Z, digits and = , . @ : / - _"
+        raise ValueError(
+            detail + (f" (did you mean {meant}?)" if EXTERNAL_ID_MIN <= len(meant) <= 64 else "")
+        )
     if not EXTERNAL_ID_MIN <= len(value) <= EXTERNAL_ID_MAX:
         raise ValueError(
             f"AWS takes external IDs of {EXTERNAL_ID_MIN} to {EXTERNAL_ID_MAX:,} characters; "
@@ -108,8 +110,8 @@ def check_bucket(value: str) -> str:
     if rest != value or "/" in value:
         bucket, _, prefix = rest.strip("/").partition("/")
         bucket, prefix = _bucket_meant(bucket, value), prefix.strip("/")
-        told = f" (did you mean bucket: {bucket}" + (f", prefix: {prefix}/?)" if prefix else "?)")
-        raise ValueError("write the bucket's name, not a URI or a path" + (told if bucket else ""))
+        detail = f" (did you mean bucket: {bucket}" + (f", prefix: {prefix}/?)" if prefix else "?)")
+        raise ValueError("write the bucket's name, not a URI or a path" + (detail if bucket else ""))
     if not 3 <= len(value) <= 63:
         raise ValueError(f"a bucket's name has 3 to 63 characters; this one has {len(value)}")
     if value != value.lower():
@@ -156,8 +158,8 @@ def check_prefix(value: str) -> str:
     if not value:
         return value
     if value.startswith("/"):
-        told = _meant(_prefix_meant(value)) if value.strip("/") else ' (did you mean ""?)'
-        raise ValueError(f"a leading slash makes a folder without a name{told}")
+        detail = _meant(_prefix_meant(value)) if value.strip("/") else ' (did you mean ""?)'
+        raise ValueError(f"a leading slash makes a folder without a name{detail}")
     if "://" in value:
         raise ValueError("write the path inside the bucket only, like xmode/")
     bad = sorted({char for char in value if char in _PREFIX_FORBIDDEN or not char.isprintable()})
@@ -196,11 +198,11 @@ def check_region(value: str) -> str:
         raise ValueError(f"this is an availability zone (did you mean the region {zone[1]}?)")
     if _REGION.fullmatch(value) is None or len(value) > 63:
         meant = value.strip().lower().replace("_", "-").replace(" ", "-")
-        told = f" (did you mean {meant}?)" if _REGION.fullmatch(meant) else ""
-        raise ValueError(f"{value!r} is no region; write it like us-east-1{told}")
+        detail = f" (did you mean {meant}?)" if _REGION.fullmatch(meant) else ""
+        raise ValueError(f"{value!r} is not a region; write it like us-east-1{detail}")
     near = _UNDASHED.fullmatch(value)
     if near and (meant := f"{near[1]}-{near[2]}-{near[3]}") != value:
-        raise ValueError(f"{value!r} is no region (did you mean {meant}?)")
+        raise ValueError(f"{value!r} is not a region (did you mean {meant}?)")
     return value
 
 
@@ -219,11 +221,11 @@ def region_doubt(region: str) -> str:
     if nearest < _NEAR:
         return ""
     meant = " or ".join(f"{known}-{number}" for known, likeness in near.items() if likeness == nearest)
-    return f"{region} is no region of AWS that is known here (did you mean {meant}?)"
+    return f"{region} is not a known AWS region (did you mean {meant}?)"
 
 
 def region_partition(region: str) -> str:
-    """The partition that a region lies in."""
+    """The partition of a region."""
     starts = {"cn-": "aws-cn", "us-gov-": "aws-us-gov", "eusc-": "aws-eusc"}
     return next((name for start, name in starts.items() if region.startswith(start)), PARTITIONS[0])
 
@@ -250,19 +252,19 @@ class IamArn(NamedTuple):
 def check_account(account_id: str) -> str:
     """An account ID. Raises ValueError; an account's leading zeros belong to it."""
     if _ACCOUNT.fullmatch(account_id) is None:
-        told = f"{account_id!r} is no AWS account ID: it has exactly 12 digits"
+        detail = f"{account_id!r} is not an AWS account ID: it has exactly 12 digits"
         if re.fullmatch(r"[0-9]{1,11}", account_id):
-            told += f" (were leading zeros lost? did you mean {account_id.zfill(12)}?)"
+            detail += f" (were leading zeros lost? did you mean {account_id.zfill(12)}?)"
         elif re.fullmatch(r"[0-9]{4}[- ][0-9]{4}[- ][0-9]{4}", account_id):
-            told += f" (did you mean {re.sub('[- ]', '', account_id)}?)"
-        raise ValueError(told)
+            detail += f" (did you mean {re.sub('[- ]', '', account_id)}?)"
+        raise ValueError(detail)
     return account_id
 
 
 def check_partition(partition: str) -> str:
     """Raises ValueError unless it is one of PARTITIONS."""
     if partition not in PARTITIONS:
-        raise ValueError(f"{partition!r} is no AWS partition; it is one of {', '.join(PARTITIONS)}")
+        raise ValueError(f"{partition!r} is not an AWS partition; it is one of {', '.join(PARTITIONS)}")
     return partition
 
 
@@ -272,7 +274,7 @@ def parse_iam(arn: str, kind: str) -> IamArn:
     example = _ROLE_EXAMPLE if kind == "role" else _ROLE_EXAMPLE.replace("role/XMode", "user/name")
     fields = arn.split(":", 5)
     if len(fields) != 6 or fields[0] != "arn":
-        raise ValueError(f"{arn!r} is no ARN; a {kind} is written like {example}")
+        raise ValueError(f"{arn!r} is not an ARN; a {kind} is written like {example}")
     _, partition, service, region, account, resource = fields
     if service == "sts" and resource.startswith("assumed-role/"):
         name = resource.split("/")[1]
@@ -293,7 +295,7 @@ def parse_iam(arn: str, kind: str) -> IamArn:
     path = f"/{path}/" if path else "/"
     if _NAME.fullmatch(name) is None or _PATH.fullmatch(path) is None or "//" in f"/{rest}":
         raise ValueError(
-            f"{rest!r} is no name of a {kind}: letters, digits and _+=,.@- (64 at most), after a path if any"
+            f"{rest!r} is not a valid {kind} name: letters, digits and _+=,.@- (at most 64), after any path"
         )
     if len(arn) > 2048:
         raise ValueError("AWS takes a role ARN of 2,048 characters at most")
@@ -305,7 +307,7 @@ def check_kms_key(arn: str) -> str:
     fields = arn.split(":", 3)
     if len(fields) != 4 or fields[0] != "arn" or fields[2] != "kms" or not _KMS.fullmatch(fields[3]):
         raise ValueError(
-            f"{arn!r} is no ARN of a KMS key; write it in full, like "
+            f"{arn!r} is not the ARN of a KMS key; write it in full, like "
             "arn:aws:kms:us-east-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab"
         )
     check_partition(fields[1])

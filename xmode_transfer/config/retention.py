@@ -102,7 +102,7 @@ class Retention(Policy):
 
 
 def parse_hold(value: object) -> object:
-    """One form for ``true`` and for a list, so that a mistake is told once and not once for each form."""
+    """One form for ``true`` and for a list, so that a mistake is reported once, not once for each form."""
     if isinstance(value, bool):
         return value
     if isinstance(value, str):

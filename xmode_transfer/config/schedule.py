@@ -31,7 +31,7 @@ def _check_timezone(value: str) -> str:
         ZoneInfo(value)
     except (KeyError, ValueError, OSError):
         raise ValueError(
-            f"{value!r} is no time zone; write an IANA name like America/New_York{_zone_meant(value)}"
+            f"{value!r} is not a time zone; write an IANA name like America/New_York{_zone_meant(value)}"
         ) from None
     return value
 
@@ -41,7 +41,7 @@ def _time_of_day(value: object) -> time:
         return value
     if not isinstance(value, str) or re.fullmatch(_TIME_PATTERN, value) is None:
         meant = " (did you mean 00:00?)" if value == "24:00" else ""
-        raise ValueError(f"{value!r} is no time of day; write it like 08:00 or 18:30{meant}")
+        raise ValueError(f"{value!r} is not a time of day; write it like 08:00 or 18:30{meant}")
     hour, minute = value.split(":")
     return time(int(hour), int(minute))
 
@@ -85,9 +85,9 @@ def _check_cron(value: str) -> None:
     try:
         next(CronSim(value, datetime(2024, 1, 1, tzinfo=UTC)))
     except CronSimError as error:
-        raise ValueError(f"{value!r} is no cron expression: {str(error).lower()}") from None
+        raise ValueError(f"{value!r} is not a cron expression: {str(error).lower()}") from None
     except StopIteration:
-        raise ValueError(f"{value!r} names a day that never comes") from None
+        raise ValueError(f"{value!r} has no matching day") from None
 
 
 def _zone_meant(value: str) -> str:
@@ -152,7 +152,7 @@ class BandwidthLimit(Model):
     @field_validator("bandwidth_bytes_per_second", mode="before")
     @classmethod
     def _one_way(cls, value: object) -> object:
-        """The form is chosen by its shape, so that a mistake is told once and not once for each form."""
+        """The form is chosen by its shape, so that a mistake is reported once, not once for each form."""
         if value is None:
             return value
         if isinstance(value, dict):
@@ -160,7 +160,7 @@ class BandwidthLimit(Model):
         if not isinstance(value, list | tuple):
             return _SIZE.validate_python(value)
         if not value:
-            raise ValueError("an empty timetable says nothing; write a change, or remove the key")
+            raise ValueError("the timetable is empty; write a change, or remove the key")
         changes = _CHANGES.validate_python(value)
         if twice := same_moment(change.change for change in changes):
             raise ValueError(

@@ -87,4 +87,4 @@ def _from_file(reference: SecretRef, key: str) -> str:
     try:
         return raw.decode()
     except UnicodeDecodeError:
-        raise ConfigError(f"{key}: {reference.name} is no text", hint="Name the right file") from None
+        raise ConfigError(f"{key}: {reference.name} is not text", hint="Name the right file") from None

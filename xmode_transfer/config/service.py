@@ -31,7 +31,7 @@ class UnsafeRoles(StrEnum):
     """What happens to a customer whose role the last check could assume without its external ID."""
 
     DELIVER = "deliver"  # deliveries go on; the check's finding is critical
-    STOP = "stop"  # its deliveries are blocked until a check finds the role mended
+    STOP = "stop"  # its deliveries are blocked until a check finds the role fixed
 
 
 class Vendor(Model):
@@ -60,7 +60,7 @@ class Vendor(Model):
         if principal is not None:
             partition = parse_iam(principal, "user").partition
             if region_partition(value) != partition:
-                raise ValueError(f"{value} does not lie in {partition}, the partition of principal_arn")
+                raise ValueError(f"{value} is not in {partition}, the partition of principal_arn")
         return value
 
     @property
@@ -134,7 +134,7 @@ def raw_public_key(text: str) -> bytes:
     except ValueError:
         raw = b""
     if len(raw) != _KEY_BYTES:
-        raise ValueError("write the line that stands between BEGIN and END in the key's .pub file")
+        raise ValueError("write the line between BEGIN and END in the key's .pub file")
     return raw
 
 
@@ -147,7 +147,7 @@ class Receipts(Model):
     """What we sign: manifests, and the receipts that ``verify --receipt`` writes."""
 
     key: Secret | None = Field(default=None, examples=["file:/etc/xmode-transfer/receipts.pem"])
-    """Where our Ed25519 private key lies: file:PATH or env:NAME, in PEM. Left out: nothing is signed."""
+    """Where our Ed25519 private key is: file:PATH or env:NAME, in PEM. Default: nothing is signed."""
     public_keys: tuple[Annotated[str, AfterValidator(_check_public_key)], ...] = Field(
         default=(), examples=[["MCowBQYDK2VwAyEAGb9ECWmEzf6FQbrBZ9w7lshQhqowtrbLDFw4rXAxZuE="]]
     )
@@ -171,7 +171,7 @@ class Channel(Model):
     responsible: tuple[Responsible, ...] = Field(
         default=tuple(Responsible), min_length=1, examples=[["vendor", "aws"]]
     )
-    """Who must act in the alerts that it gets: us, customer, aws. Left out: all."""
+    """Whose alerts the channel gets, by who is responsible: vendor, customer, aws. Default: all."""
     only_urgent: bool = False
     """Whether it gets only what cannot wait, such as a pager."""
 
@@ -250,7 +250,7 @@ class Service(Model):
     engine: Engine = Engine.AUTO
     """auto takes the fast engine where it works, else the portable one."""
     unsafe_roles: UnsafeRoles = UnsafeRoles.DELIVER
-    """What happens to a customer whose role lets us in without its external ID: deliver or stop."""
+    """What to do when a customer's role allows access without its external ID: deliver or stop."""
     limits: Limits = Limits()
     """How much one process may do at once."""
     daemon: Daemon = Daemon()
@@ -264,6 +264,6 @@ class Service(Model):
     alerts: Annotated[tuple[Channel, ...], AfterValidator(check_names)] = Field(
         default=(), examples=[[{"name": "on-call", "webhook": "env:ALERT_WEBHOOK"}]]
     )
-    """Channels that alerts are sent to. Without any, they stand in the log, in `status` and on the page."""
+    """Channels that alerts are sent to. Without any, they are in the log, in `status` and on the page."""
     alerting: Alerting = Alerting()
     """When alerts are opened, repeated and sent."""

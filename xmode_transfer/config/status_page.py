@@ -21,8 +21,8 @@ def check_listen(value: str) -> str:
     match = _ADDRESS.fullmatch(value)
     if match is None or int(match["port"]) > 65_535:
         meant = f"127.0.0.1:{value.strip(':')}" if value.strip(":").isdigit() else f"{value}:{DEFAULT_PORT}"
-        told = f" (did you mean {meant}?)" if _ADDRESS.fullmatch(meant) and value else ""
-        raise ValueError(f"write an address and a port, like 127.0.0.1:{DEFAULT_PORT}{told}")
+        detail = f" (did you mean {meant}?)" if _ADDRESS.fullmatch(meant) and value else ""
+        raise ValueError(f"write an address and a port, like 127.0.0.1:{DEFAULT_PORT}{detail}")
     host = match["host"].strip("[]")
     if host == "":
         raise ValueError(
@@ -33,7 +33,7 @@ def check_listen(value: str) -> str:
             ip_address(host)
         except ValueError:
             raise ValueError(
-                f"{host!r} is no IP address; listen on 127.0.0.1, or on 0.0.0.0 with a token"
+                f"{host!r} is not an IP address; listen on 127.0.0.1, or on 0.0.0.0 with a token"
             ) from None
     return value
 
@@ -48,8 +48,8 @@ def check_host_name(value: str) -> str:
     """A name that browsers may call the page by, without scheme and port."""
     if _HOST_NAME.fullmatch(value) is None:
         meant = re.sub(r"^[a-z]+://|[:/].*$", "", value.lower().strip())
-        told = f" (did you mean {meant}?)" if _HOST_NAME.fullmatch(meant) else ""
-        raise ValueError(f"{value!r} is no host name; write it like status.example.com{told}")
+        detail = f" (did you mean {meant}?)" if _HOST_NAME.fullmatch(meant) else ""
+        raise ValueError(f"{value!r} is not a host name; write it like status.example.com{detail}")
     return value
 
 

@@ -67,7 +67,7 @@ class Configuration:
     def why_broken(self, name: str, undone: str) -> ConfigError:
         return ConfigError(
             f"the configuration of {name} is broken; {undone}",
-            hint="mend the lines named above, then `xmode-transfer config check`",
+            hint="fix the lines named above, then run `xmode-transfer config check`",
             problems=tuple(map(str, self.broken[name])),
         )
 

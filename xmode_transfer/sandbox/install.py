@@ -1,7 +1,7 @@
 """Installs MiniStack, the local AWS, into a virtual environment of its own.
 
 MiniStack pins botocore to one version, so it can never share the project's environment.
-Everything lies under one home directory, which may be deleted at any time:
+Everything is in one home directory, which may be deleted at any time:
 
     HOME/runtime/<hash>-<python>/    the virtual environment, one for each requirements.txt and Python
     HOME/<id>/                       one running sandbox
@@ -58,7 +58,7 @@ def install(
     except OSError as error:
         raise SandboxError(
             f"The sandbox's home {home} cannot be written: {error.strerror or error}.",
-            hint=f"Make room there, or name another directory with {HOME_VARIABLE}.",
+            hint=f"Free some space there, or name another directory with {HOME_VARIABLE}.",
         ) from error
     return python
 
@@ -97,7 +97,7 @@ def _build(venv: Path, requirements: Path, say: Callable[[str], None]) -> None:
             install_with = [uv, "pip", "install", "--quiet", "--python", python]
             _run([*install_with, "--require-hashes", "-r", str(requirements)])
     except SandboxError:
-        say("uv could not install it; trying pip, whose index may be another ...")
+        say("uv could not install it; trying pip, which may use another index ...")
         shutil.rmtree(venv, ignore_errors=True)
         uv = None
     if not uv:

@@ -73,7 +73,7 @@ def start(
         if isinstance(error, (OSError, BotoCoreError, ClientError)):
             raise SandboxError(
                 f"The sandbox could not be set up in {directory}: {error}",
-                hint="Nothing of it is left. Mend what is named, then start it again.",
+                hint="It was removed completely. Fix the cause, then start it again.",
             ) from error
         raise
     return sandbox
@@ -131,7 +131,7 @@ def find(sandbox_id: str, home: Path | None = None) -> Sandbox:
             pass
     raise SandboxError(
         f"There is no sandbox {sandbox_id} in {directory.parent}.",
-        hint="`xmode-transfer sandbox list` shows those there are.",
+        hint="List them with `xmode-transfer sandbox list`.",
     )
 
 
@@ -214,7 +214,7 @@ def _await_ready(sandbox: Sandbox) -> None:
         shown = "\n".join(f"    {line}" for line in lines) or "    (it wrote nothing)"
         raise SandboxError(
             f"The local AWS did not start within {READY_SECONDS} seconds. The end of its log:\n{shown}",
-            hint=f"Delete {sandbox.directory.parent / 'runtime'} to have it installed anew, then try again.",
+            hint=f"Delete {sandbox.directory.parent / 'runtime'} to reinstall it, then try again.",
         )
 
 

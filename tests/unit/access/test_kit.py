@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from xmode_transfer.access.kit import PROGRAMS, customer_file, kit
-from xmode_transfer.access.lint import Source, Told, lint
+from xmode_transfer.access.lint import Given, Source, lint
 from xmode_transfer.access.sign_up import SignUp, drafted
 from xmode_transfer.aws.policy import VENDOR_PRINCIPAL, corrected_permission_policy, corrected_trust_policy
 from xmode_transfer.config import Customer
@@ -90,7 +90,7 @@ def test_every_way_makes_the_same_documents(changes: dict[str, Any]) -> None:
 def test_the_lint_finds_nothing_to_mend_in_it(changes: dict[str, Any]) -> None:
     customer, made_files = made(**changes), files(**changes)
     place = customer.destination
-    told = Told(
+    told = Given(
         external_id=customer.external_id,
         bucket=place.bucket,
         prefix=place.prefix,
@@ -101,7 +101,7 @@ def test_the_lint_finds_nothing_to_mend_in_it(changes: dict[str, Any]) -> None:
     sources = [Source(name, made_files[name]) for name in ("trust-policy.json", "permission-policy.json")]
     report = lint(sources, told)
     assert report.outcome == "ok"
-    assert not report.remarks
+    assert not report.issues
 
 
 def test_nothing_is_left_to_replace() -> None:

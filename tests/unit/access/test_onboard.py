@@ -73,20 +73,20 @@ def test_a_sign_up_is_written_and_nothing_else_is_touched(directory: Path) -> No
     [
         ({"external_id": "ACMECORP"}, "--external-id: this sign-up and customers/acme.yaml (retired) claim"),
         ({"external_id": "wronginc"}, "--external-id: this sign-up and customers/wrong.yaml claim"),
-        ({"external_id": "tornco"}, "tornco stands in customers/torn.yaml, which cannot be read"),
+        ({"external_id": "tornco"}, "tornco is in customers/torn.yaml, which cannot be read"),
         ({"account": "111122223333"}, "--role-name: this sign-up and customers/acme.yaml (retired) claim"),
         (
             {"bucket": "acme-data", "prefix": "xmode/deep/"},
             "--bucket, --prefix: this sign-up and customers/acme.yaml (retired) claim",
         ),
         ({"bucket": "globex-landing", "prefix": ""}, "customers/globex.yaml claim the same place"),
-        ({"company": "Acme"}, "--name: there is a customer acme already"),
-        ({"name": "torn"}, "--name: there is a customer torn already"),
-        ({"name": "wrong"}, "--name: there is a customer wrong already"),
+        ({"company": "Acme"}, "--name: customer acme already exists"),
+        ({"name": "torn"}, "--name: customer torn already exists"),
+        ({"name": "wrong"}, "--name: customer wrong already exists"),
         ({"feeds": ("us-dialy",)}, "did you mean us-daily?"),
         ({"feeds": ()}, "--feed: select at least one feed"),
         ({"account": "366810793500"}, "is our own"),
-        ({"feeds": ("no-such",), "bucket": "A"}, "there is no feed no-such"),
+        ({"feeds": ("no-such",), "bucket": "A"}, "there is no valid feed no-such"),
     ],
 )
 def test_a_sign_up_that_cannot_be_is_refused_and_nothing_is_written(
@@ -223,7 +223,7 @@ def test_a_check_without_answers_or_that_was_stopped_keeps_it_off(directory: Pat
 
 def test_an_override_turns_it_on_and_needs_a_reason(directory: Path, pending: Path) -> None:
     open_to_all = answering(Cause.EXTERNAL_ID_NOT_REQUIRED)
-    with pytest.raises(ConfigError, match="needs its reason"):
+    with pytest.raises(ConfigError, match="requires a reason"):
         turn_on(directory, open_to_all, override="  ")
     answer = turn_on(directory, open_to_all, override="they mend it on Monday")
     assert (answer.exit_code, answer.overridden, answer.state) == (0, True, CustomerState.ACTIVE)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from xmode_transfer.access.lint import Kind, Report, Source, Told, lint
+from xmode_transfer.access.lint import Given, Kind, Report, Source, lint
 from xmode_transfer.aws.policy import (
     VENDOR_PRINCIPAL,
     corrected_permission_policy,
@@ -21,7 +21,7 @@ from xmode_transfer.model.findings import Severity
 ID, BUCKET, PREFIX, ACCOUNT = "AcmeCorp", "acme-data", "xmode/", "111122223333"
 ROLE = f"arn:aws:iam::{ACCOUNT}:role/XMode"
 KEY = f"arn:aws:kms:us-east-1:{ACCOUNT}:key/1234abcd-12ab-34cd-56ef-1234567890ab"
-TOLD = Told(external_id=ID, bucket=BUCKET, prefix=PREFIX, account=ACCOUNT, region="us-east-1")
+TOLD = Given(external_id=ID, bucket=BUCKET, prefix=PREFIX, account=ACCOUNT, region="us-east-1")
 ARN = f"arn:aws:s3:::{BUCKET}"
 
 # What the guide itself does not grant, and grants too much; it is told, and nobody must act.
@@ -40,7 +40,7 @@ Mutate = Callable[[Document], None]
 def causes(report: Report) -> set[str]:
     """Everything that is not well, by its word."""
     found = {str(one.cause) for one in report.findings if one.cause not in (None, "ok")}
-    return found | {str(remark.fault) for remark in report.remarks}
+    return found | {str(issue.fault) for issue in report.issues}
 
 
 def source(document: object, name: str = "policy.json", kind: Kind | None = None) -> Source:
@@ -61,7 +61,7 @@ def permission(mutate: Mutate | None = None) -> Document:
     return document
 
 
-def both(trust_policy: Document, permission_policy: Document, told: Told = TOLD) -> Report:
+def both(trust_policy: Document, permission_policy: Document, told: Given = TOLD) -> Report:
     return lint([source(trust_policy, "trust.json"), source(permission_policy, "permission.json")], told)
 
 
@@ -78,7 +78,7 @@ def test_the_guides_documents_are_in_order() -> None:
 @pytest.mark.parametrize("key", [None, KEY])
 @pytest.mark.parametrize("prefix", ["", "xmode/"])
 def test_the_corrected_documents_are_in_order(prefix: str, key: str | None) -> None:
-    told = Told(ID, BUCKET, prefix, ACCOUNT, region="us-east-1", kms_key_arn=key)
+    told = Given(ID, BUCKET, prefix, ACCOUNT, region="us-east-1", kms_key_arn=key)
     document = corrected_permission_policy(BUCKET, prefix, key, "us-east-1")
     report = both(corrected_trust_policy(ID), document, told)
     assert report.outcome == "ok"
@@ -88,14 +88,14 @@ def test_the_corrected_documents_are_in_order(prefix: str, key: str | None) -> N
 def test_two_ids_are_in_order_while_one_is_changed() -> None:
     report = lint([source(corrected_trust_policy(ID, previous_external_id="Old"))], TOLD)
     assert (report.outcome, causes(report)) == ("ok", {"second_external_id"})
-    assert "takes the external ID Old" in report.remarks[0].message
+    assert "accepts the external ID Old" in report.issues[0].message
 
 
 def test_what_nobody_told_is_taken_from_the_documents() -> None:
-    report = both(trust(), permission(), Told())
+    report = both(trust(), permission(), Given())
     assert (report.outcome, causes(report)) == ("ok", OF_THE_GUIDE - {"beyond_prefix"})
     below = corrected_permission_policy(BUCKET, "in/xmode/")
-    assert causes(lint([source(below)], Told())) == {"put_without_acl_allowed"}
+    assert causes(lint([source(below)], Given())) == {"put_without_acl_allowed"}
 
 
 # --- Spoiled -------------------------------------------------------------------------------------------
@@ -447,7 +447,7 @@ def test_a_bucket_policy_may_grant_what_the_role_lacks() -> None:
 
 
 def test_across_accounts_both_must_allow() -> None:
-    told = Told(ID, BUCKET, PREFIX, ACCOUNT, bucket_owner="999988887777")
+    told = Given(ID, BUCKET, PREFIX, ACCOUNT, bucket_owner="999988887777")
     grant = on_bucket(Effect="Allow", Action="s3:*", Principal={"AWS": ROLE})
     one_action = on_bucket(Effect="Allow", Action="s3:GetObject", Principal={"AWS": ROLE})
     assert causes(lint([source(permission()), source(grant)], told)) == OF_THE_GUIDE
@@ -476,7 +476,7 @@ def test_a_key_policy_has_its_cause(document: Document, expected: set[str]) -> N
 
 
 def test_the_guides_third_statement_denies_the_key() -> None:
-    told = Told(ID, BUCKET, PREFIX, ACCOUNT, region="us-east-1", kms_key_arn=KEY)
+    told = Given(ID, BUCKET, PREFIX, ACCOUNT, region="us-east-1", kms_key_arn=KEY)
     report = both(trust(), permission(), told)
     assert "kms_denied" in causes(report)
     (finding,) = (one for one in report.findings if one.cause == "kms_denied")
@@ -506,11 +506,11 @@ GUIDE_TRUST = """\
 
 def test_the_bare_quote_of_the_guide_is_told_with_its_place_and_mending() -> None:
     report = lint([source(GUIDE_TRUST, "trust.json")], TOLD)
-    (remark,) = report.remarks
-    assert (remark.fault, remark.severity, report.exit_code) == ("invalid_json", Severity.ERROR, 4)
-    assert remark.message.startswith("line 9, column 79: the guide's text to replace stands here still")
-    assert remark.fix is not None
-    assert '"sts:ExternalId": "AcmeCorp"' in remark.fix.summary
+    (issue,) = report.issues
+    assert (issue.fault, issue.severity, report.exit_code) == ("invalid_json", Severity.ERROR, 4)
+    assert issue.message.startswith("line 9, column 79: the guide's placeholder text is still here")
+    assert issue.fix is not None
+    assert '"sts:ExternalId": "AcmeCorp"' in issue.fix.summary
 
 
 @pytest.mark.parametrize(
@@ -518,21 +518,24 @@ def test_the_bare_quote_of_the_guide_is_told_with_its_place_and_mending() -> Non
     [
         ('{"Version": "2012-10-17",}', "line 1, column 25: a comma before a closing bracket"),
         ("{\u201cVersion\u201d: 1}", "line 1, column 2: typographic quotation marks"),
-        ('{"Statement": []}\n{"Statement": []}', "line 2, column 1: something follows the document's end"),
+        (
+            '{"Statement": []}\n{"Statement": []}',
+            "line 2, column 1: there is text after the end",
+        ),
         ("", "the file is empty"),
-        ("{'Statement': []}", "line 1, column 2: this is no JSON"),
-        ("[1]", "no policy"),
-        ('"text"', "no policy"),
-        ("{}", "no policy"),
-        ('{"Statement": NaN}', "NaN is no JSON"),
+        ("{'Statement': []}", "line 1, column 2: this is not JSON"),
+        ("[1]", "not a policy"),
+        ('"text"', "not a policy"),
+        ("{}", "not a policy"),
+        ('{"Statement": NaN}', "NaN is not JSON"),
         ("[" * 100_000, "nests too deeply"),
-        ('{"Statement": ' + "9" * 5000 + "}", "no policy"),
-        ("aws iam list-roles", "hold no policy document"),
+        ('{"Statement": ' + "9" * 5000 + "}", "not a policy"),
+        ("aws iam list-roles", "have no policy document"),
     ],
 )
 def test_text_that_is_no_policy_is_told(text: str, told: str) -> None:
     report = lint([source(text)], TOLD)
-    assert told in report.remarks[0].message
+    assert told in report.issues[0].message
     assert report.exit_code == 4
 
 
@@ -547,9 +550,9 @@ aws iam attach-role-policy --role-name Test --policy-arn arn:aws:iam::1234567890
     report = lint([source(calls)], TOLD)
     assert [kind for _, kind in report.kinds] == [Kind.TRUST, Kind.PERMISSION]
     assert causes(report) - OF_THE_GUIDE == {"role_where_policy_belongs"}
-    (remark,) = (one for one in report.remarks if one.fault == "role_where_policy_belongs")
-    assert remark.fix is not None
-    assert "arn:aws:iam::123456789012:policy/my-policy" in remark.fix.summary
+    (issue,) = (one for one in report.issues if one.fault == "role_where_policy_belongs")
+    assert issue.fix is not None
+    assert "arn:aws:iam::123456789012:policy/my-policy" in issue.fix.summary
     mended = calls.replace(":role/my-policy", ":policy/my-policy")
     assert lint([source(mended)], TOLD).outcome == "ok"
 
@@ -577,9 +580,9 @@ def test_a_key_that_stands_twice_is_told() -> None:
 
 def test_did_you_mean() -> None:
     report = lint([source(permission(renamed(1, "s3:PutObject", "s3:PutObejct")))], TOLD)
-    (remark,) = (one for one in report.remarks if one.fault == "unknown_action")
-    assert remark.statement == 1
-    assert "did you mean s3:PutObject?" in remark.message
+    (issue,) = (one for one in report.issues if one.fault == "unknown_action")
+    assert issue.statement == 1
+    assert "did you mean s3:PutObject?" in issue.message
 
 
 def test_a_finding_names_the_statement_that_missed() -> None:

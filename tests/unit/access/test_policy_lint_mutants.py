@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from xmode_transfer.access.lint import Report, Source, Told, lint
+from xmode_transfer.access.lint import Given, Report, Source, lint
 from xmode_transfer.access.lint.vocabulary import RIGHT_OF_CALL, iam, unknown_action, unknown_key
 from xmode_transfer.aws.policy import (
     VENDOR_PRINCIPAL,
@@ -24,7 +24,7 @@ Mutate = Callable[[Document], None]
 ID, BUCKET, PREFIX, ACCOUNT = "AcmeCorp", "acme-data", "xmode/", "111122223333"
 KEY = f"arn:aws:kms:us-east-1:{ACCOUNT}:key/1234abcd-12ab-34cd-56ef-1234567890ab"
 ARN = f"arn:aws:s3:::{BUCKET}"
-TOLD = Told(ID, BUCKET, PREFIX, ACCOUNT, region="us-east-1", kms_key_arn=KEY)
+TOLD = Given(ID, BUCKET, PREFIX, ACCOUNT, region="us-east-1", kms_key_arn=KEY)
 BASES: dict[str, Document] = {
     "guide": guide_permission_policy(BUCKET),
     "corrected": corrected_permission_policy(BUCKET, PREFIX, KEY, "us-east-1"),
@@ -37,7 +37,7 @@ def judged(document: Document) -> Report:
 
 def words(report: Report) -> set[str]:
     found = {str(one.cause) for one in report.findings if one.cause not in (None, "ok")}
-    return found | {str(one.fault) for one in report.remarks}
+    return found | {str(one.fault) for one in report.issues}
 
 
 def mutant(base: str, mutate: Mutate) -> Report:
@@ -215,7 +215,7 @@ HARMFUL = list(harmful())
 def test_what_opens_something_draws_an_issue(base: str, mutate: Mutate, expected: set[str]) -> None:
     report = mutant(base, mutate)
     assert expected <= words(report) - words(judged(BASES[base]))
-    grave = {one.severity for one in (*report.findings, *report.remarks)}
+    grave = {one.severity for one in (*report.findings, *report.issues)}
     assert grave & {Severity.WARNING, Severity.ERROR, Severity.CRITICAL}
 
 
@@ -298,7 +298,7 @@ def test_a_second_statement_may_have_the_second_id() -> None:
 @pytest.mark.parametrize(("partition", "region"), [("aws-eusc", "eusc-de-east-1"), ("aws-cn", "cn-north-1")])
 def test_another_partition_is_judged_as_its_own(partition: str, region: str) -> None:
     key = KEY.replace("arn:aws:", f"arn:{partition}:").replace("us-east-1", region)
-    told = Told(
+    told = Given(
         ID,
         BUCKET,
         PREFIX,
@@ -340,10 +340,10 @@ def test_every_kept_name_is_known() -> None:
 @pytest.mark.parametrize(
     ("action", "told"),
     [
-        ("s3:PutObjetc", "no right s3:PutObjetc is known here (did you mean s3:PutObject?)"),
-        ("s3:HeadBucket", "there is no right s3:HeadBucket: the call needs s3:ListBucket"),
-        ("s3:Frobnicate", "no right s3:Frobnicate is known here"),
-        ("lamda:InvokeFunction", "no service lamda is known here (did you mean lambda?)"),
+        ("s3:PutObjetc", "unknown action s3:PutObjetc (did you mean s3:PutObject?)"),
+        ("s3:HeadBucket", "there is no action s3:HeadBucket: the call needs s3:ListBucket"),
+        ("s3:Frobnicate", "unknown action s3:Frobnicate"),
+        ("lamda:InvokeFunction", "unknown service lamda (did you mean lambda?)"),
         ("ec2:Frobnicate", None),
         ("s3:Put*", None),
     ],
@@ -355,9 +355,9 @@ def test_an_unknown_action_is_told_with_what_was_meant(action: str, told: str | 
 @pytest.mark.parametrize(
     ("key", "told"),
     [
-        ("sts:External-Id", "no condition key sts:External-Id is known here (did you mean sts:ExternalId?)"),
-        ("aws:x-amz-acl", "no condition key aws:x-amz-acl is known here (did you mean s3:x-amz-acl?)"),
-        ("s3:frobnicate", "no condition key s3:frobnicate is known here"),
+        ("sts:External-Id", "unknown condition key sts:External-Id (did you mean sts:ExternalId?)"),
+        ("aws:x-amz-acl", "unknown condition key aws:x-amz-acl (did you mean s3:x-amz-acl?)"),
+        ("s3:frobnicate", "unknown condition key s3:frobnicate"),
         ("kms:EncryptionContext:aws:s3:arn", None),
         ("aws:PrincipalTag/team", None),
         ("iam:PassedToService", None),
@@ -382,6 +382,6 @@ def test_an_unknown_name_is_never_an_error(kind: str) -> None:
     else:
         document["Statement"].append(entry)
     report = judged(document)
-    (remark,) = [one for one in report.remarks if one.fault == "unknown_action"]
-    assert remark.severity is Severity.WARNING
+    (issue,) = [one for one in report.issues if one.fault == "unknown_action"]
+    assert issue.severity is Severity.WARNING
     assert report.exit_code == 0

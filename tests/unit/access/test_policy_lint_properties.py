@@ -6,7 +6,7 @@ from typing import Any
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from xmode_transfer.access.lint import Kind, Report, Source, Told, lint
+from xmode_transfer.access.lint import Given, Kind, Report, Source, lint
 from xmode_transfer.aws.policy import (
     ACL,
     VENDOR_PRINCIPAL,
@@ -20,8 +20,8 @@ from xmode_transfer.aws.policy import (
 
 ID, BUCKET, PREFIX, ACCOUNT = "AcmeCorp", "acme-data", "xmode/", "111122223333"
 ROLE = f"arn:aws:iam::{ACCOUNT}:role/XMode"
-TOLD = Told(external_id=ID, bucket=BUCKET, prefix=PREFIX, account=ACCOUNT)
-NOBODY = Told()
+TOLD = Given(external_id=ID, bucket=BUCKET, prefix=PREFIX, account=ACCOUNT)
+NOBODY = Given()
 
 WORDS = st.sampled_from(
     [
@@ -74,9 +74,9 @@ def words_of(report: Report) -> None:
     """Everything of a report can be shown."""
     for finding in report.findings:
         assert finding.message
-    for remark in report.remarks:
-        assert remark.message
-        assert remark.message.encode("utf-8", "surrogatepass")
+    for issue in report.issues:
+        assert issue.message
+        assert issue.message.encode("utf-8", "surrogatepass")
     assert report.outcome in ("ok", "mend", "unclear")
 
 
@@ -86,12 +86,12 @@ def words_of(report: Report) -> None:
     None,
     TOLD,
 )
-def test_no_json_is_too_strange(value: Any, kind: Kind | None, told: Told) -> None:
+def test_no_json_is_too_strange(value: Any, kind: Kind | None, told: Given) -> None:
     words_of(lint([Source("x", json.dumps(value), kind)], told))
 
 
 @given(st.dictionaries(WORDS, VALUES, max_size=8), KINDS, st.sampled_from([TOLD, NOBODY]))
-def test_no_statement_is_too_strange(statement: Any, kind: Kind | None, told: Told) -> None:
+def test_no_statement_is_too_strange(statement: Any, kind: Kind | None, told: Given) -> None:
     for found in (statement, [statement, statement]):
         text = json.dumps({"Version": "2012-10-17", "Statement": found})
         words_of(lint([Source("x", text, kind)], told))

@@ -114,7 +114,7 @@ def test_a_feed_that_does_not_exist_is_named_with_the_nearest() -> None:
 
 def test_a_feed_with_mistakes_breaks_its_customers() -> None:
     (clash,) = clashes(customer("a", 1, feeds=["torn"]), customer("b", 2), broken_feeds={"torn"})
-    assert (clash.customer, clash.message) == ("a", "feed torn is broken: mend feeds/torn.yaml")
+    assert (clash.customer, clash.message) == ("a", "feed torn is broken: fix feeds/torn.yaml")
 
 
 def test_a_retired_customer_may_name_feeds_that_are_gone() -> None:

@@ -170,12 +170,12 @@ def test_an_alias_stands_for_its_anchor(write: Write) -> None:
         ("feeds:", "retention: {days: 99999}\nfeeds:", "8:19: retention.days: should be less than"),
         ("feeds:", "retention: 30 days\nfeeds:", "8:12: retention: write keys below it (days, keep_last"),
         ("feeds:", "schedule: {}\nfeeds:", "8:11: schedule.cron: is missing; write it like cron: 30 6 * * *"),
-        ("feeds:", "company: Twice\nfeeds:", "8:1: company: this key stands in line 1 already"),
+        ("feeds:", "company: Twice\nfeeds:", "8:1: company: this key is already in line 1"),
         ("feeds:", "<<: {a: b}\nfeeds:", "8:1: << (merging) is not used here; write the keys out"),
         ("company: Acme Corp", "company: !secret x", "1:10: company: the tag !secret is not used here"),
         ("company: Acme Corp", "company: " + "x" * 300, "1:10: company: String should have at most 256"),
         ("feeds:", "? [a]\n: b\nfeeds:", "8:3: a key is one word, not a list or keys of its own"),
-        ("XMode", "X Mode", "3:11: role_arn: 'X Mode' is no name of a role"),
+        ("XMode", "X Mode", "3:11: role_arn: 'X Mode' is not a valid role name"),
     ],
 )  # fmt: skip
 def test_a_mistake_is_told_with_its_place_and_costs_only_its_customer(
@@ -219,7 +219,7 @@ def test_a_mistake_about_what_may_be_removed_stops_the_customer(write: Write, li
         (b"a: b\nc: \x07\n", "2:4: a control character (U+0007); remove it"),
         (
             b"a: b: c\n",
-            "1:5: a colon where no key can stand; mend the indentation or put the value in quotes",
+            "1:5: a colon where no key is allowed; fix the indentation or put the value in quotes",
         ),
         (b"a: *.csv\n", "1:5: * and & have a meaning in YAML; put a text that begins so in quotes"),
         (b"a: *csv\n", "1:4: * begins an alias in YAML, and no anchor has this name; put the text in quotes"),
@@ -271,7 +271,7 @@ def test_a_misspelt_region_is_a_mistake_on_aws_and_a_hint_elsewhere(
     directory = write({"customers/acme.yaml": ACME.replace("us-east-1", "us-est-1")})
     configuration = load(directory)
     told = (
-        "customers/acme.yaml:7:11: destination.region: us-est-1 is no region of AWS that is known here "
+        "customers/acme.yaml:7:11: destination.region: us-est-1 is not a known AWS region "
         "(did you mean us-east-1 or us-west-1?)"
     )
     if endpoint is None:
@@ -414,7 +414,7 @@ def test_files_that_would_be_overlooked_are_told(write: Write) -> None:
     (directory / "customers" / "loop").symlink_to("loop")
     assert problems(directory) == [
         "customers/initech.yml: is not read; name it initech.yaml",
-        "customers/old: is a directory; files lie directly in customers/",
+        "customers/old: is a directory; files belong directly in customers/",
     ]
     assert sorted(load(directory).customers) == ["acme", "globex"]
 
@@ -485,7 +485,7 @@ def test_a_file_that_cannot_be_read_is_that_file_s_problem(
     with pytest.raises(ConfigError) as caught:
         load(directory)
     assert any(line.startswith("service.yaml") and told in line for line in caught.value.problems)
-    assert caught.value.hint == "mend service.yaml, then run: xmode-transfer config check"
+    assert caught.value.hint == "fix service.yaml, then run: xmode-transfer config check"
 
 
 def test_a_file_that_only_others_may_read(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -501,7 +501,7 @@ def test_a_file_that_only_others_may_read(write: Write, monkeypatch: pytest.Monk
     configuration = load(directory)
     assert list(configuration.customers) == ["globex"]
     assert [str(problem) for problem in configuration.broken["acme"]] == [
-        "customers/acme.yaml: cannot be read: Permission denied; let the user that this runs as read it"
+        "customers/acme.yaml: cannot be read: Permission denied; give the user that this runs as read access"
     ]
 
 
@@ -522,7 +522,7 @@ def test_a_folder_that_cannot_be_listed_stops_everything(write: Write, folder: s
     with pytest.raises(ConfigError) as caught:
         load(directory)
     assert any(line.startswith(f"{folder}: cannot be read: ") for line in caught.value.problems)
-    assert caught.value.hint.startswith(f"mend {folder}, then")
+    assert caught.value.hint.startswith(f"fix {folder}, then")
 
 
 def test_loading_calls_nobody(

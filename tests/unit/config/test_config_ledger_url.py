@@ -64,7 +64,7 @@ def test_the_place_of_a_url_may_stand_there_instead() -> None:
         (f"postgresql+psycopg://xmode:{SECRET}@db/xmode", "did you mean postgresql?"),
         (f"mysql://xmode:{SECRET}@db/xmode", "SQLite or PostgreSQL"),
         ("postgresql://db/one/two", "one name"),
-        (f"xmode:{SECRET}@db", "no URL"),
+        (f"xmode:{SECRET}@db", "not the URL"),
         ("env:A-B", "letters, digits and underscores"),
         ("file:", "comes a path"),
         (7, "env:NAME or file:PATH"),

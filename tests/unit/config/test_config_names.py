@@ -175,8 +175,8 @@ def test_a_region_is_taken(value: str) -> None:
         ("useast1", r"did you mean us-east-1\?"),
         ("US-EAST-1", r"did you mean us-east-1\?"),
         ("us_east_1", r"did you mean us-east-1\?"),
-        ("", "is no region"),
-        ("us east!", "is no region"),
+        ("", "is not a region"),
+        ("us east!", "is not a region"),
     ],
 )
 def test_a_refused_region_is_explained(value: str, told: str) -> None:
@@ -223,8 +223,8 @@ def test_an_accounts_leading_zeros_survive(number: int) -> None:
 @pytest.mark.parametrize(
     ("arn", "told"),
     [
-        ("", "is no ARN"),
-        ("XMode", "is no ARN; a role is written like arn:aws:iam::111122223333:role/XMode"),
+        ("", "is not an ARN"),
+        ("XMode", "is not an ARN; a role is written like arn:aws:iam::111122223333:role/XMode"),
         ("arn:aws:iam::111122223333:policy/XMode", "ARN of policy, not of a role"),
         ("arn:aws:iam::111122223333:user/x", "ARN of user, not of a role"),
         ("arn:aws:iam::111122223333:root", "ARN of root, not of a role"),
@@ -235,15 +235,15 @@ def test_an_accounts_leading_zeros_survive(number: int) -> None:
             r"role session.*did you mean arn:aws:iam::111122223333:role/XMode\?",
         ),
         ("arn:aws:iam:us-east-1:111122223333:role/x", "has no region"),
-        ("arn:azure:iam::111122223333:role/x", "'azure' is no AWS partition"),
+        ("arn:azure:iam::111122223333:role/x", "'azure' is not an AWS partition"),
         ("arn:aws:iam::12345670123:role/x", r"exactly 12 digits.*did you mean 012345670123\?"),
         ("arn:aws:iam::1111-2222-3333:role/x", r"did you mean 111122223333\?"),
         ("arn:aws:iam::{account}:role/x", "exactly 12 digits"),
         ("arn:aws:iam::\u0661" + "1" * 11 + ":role/x", "exactly 12 digits"),
-        ("arn:aws:iam::111122223333:role/a b", "is no name of a role"),
-        ("arn:aws:iam::111122223333:role//x", "is no name of a role"),
-        ("arn:aws:iam::111122223333:role/" + "x" * 65, "is no name of a role"),
-        ("arn:aws:iam::111122223333:role/x\n", "is no name of a role"),
+        ("arn:aws:iam::111122223333:role/a b", "is not a valid role name"),
+        ("arn:aws:iam::111122223333:role//x", "is not a valid role name"),
+        ("arn:aws:iam::111122223333:role/" + "x" * 65, "is not a valid role name"),
+        ("arn:aws:iam::111122223333:role/x\n", "is not a valid role name"),
     ],
 )
 def test_a_refused_role_arn_is_explained(arn: str, told: str) -> None:

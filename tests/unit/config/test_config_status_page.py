@@ -38,7 +38,7 @@ def test_others_can_reach_it_only_with_a_token(listen: str) -> None:
         (":8321", "127.0.0.1:8321 for this machine alone, 0.0.0.0:8321 for all"),
         ("127.0.0.1:65536", "an address and a port"),
         ("::1:8321", "an address and a port"),
-        ("status.example.com:80", "is no IP address"),
+        ("status.example.com:80", "is not an IP address"),
         ("http://127.0.0.1:80", "an address and a port"),
         ("", "an address and a port"),
     ],

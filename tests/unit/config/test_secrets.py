@@ -36,7 +36,7 @@ def test_what_cannot_be_read_says_which_key_and_why(tmp_path: Path) -> None:
         f"file:{tmp_path}": "directory",
         f"file:{tmp_path}/empty": "is empty",
         f"file:{tmp_path}/large": "too large",
-        f"file:{tmp_path}/binary": "is no text",
+        f"file:{tmp_path}/binary": "is not text",
     }
     (tmp_path / "empty").write_text(" \n")
     (tmp_path / "large").write_text("x" * (MAX_BYTES + 1))
@@ -81,7 +81,7 @@ def test_the_ledgers_url_is_read_and_only_its_password_is_masked(tmp_path: Path)
 @pytest.mark.parametrize(
     ("kept", "told"),
     [
-        (f"xmode:{SECRET}@db", "no URL of a ledger"),
+        (f"xmode:{SECRET}@db", "not the URL of a ledger"),
         (f"mysql://xmode:{SECRET}@db/x", "SQLite or PostgreSQL"),
         (f"postgresql://xmode:{SECRET}@db/x\npostgresql://xmode:{SECRET}@db/y", "no space"),
         ("sqlite:///var/ledger.db", "relative path"),

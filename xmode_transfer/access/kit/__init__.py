@@ -1,6 +1,6 @@
-"""The kit that a customer sets its side up with: templates filled with its values, none left to fill in.
+"""The setup kit for a customer: templates filled in with its values.
 
-All ways make the same role: the trust policy and the inline permission policy of ``aws/policy``. The kit
+All ways create the same role: the trust policy and the inline permission policy of ``aws/policy``. The kit
 is a directory, there whole or not at all; it has the external ID in it, so only its owner may read it.
 """
 
@@ -87,15 +87,15 @@ class KitDirectory:
         self._path = path.absolute()
 
     def write(self, customer: Customer, principal: str) -> tuple[str, ...]:
-        """Answers the names of the files. Raises ConfigError when something lies there already, and when the
+        """Returns the names of the files. Raises ConfigError when something is there already, and when the
         kit cannot be written; then nothing is left."""
         files = kit(customer, principal)
         partial: Path | None = None
         try:
             if self._path.exists() and (not self._path.is_dir() or any(self._path.iterdir())):
                 raise ConfigError(
-                    f"{self._path} is there already and not empty; nothing in it is overwritten",
-                    hint="give a directory of its own with --out",
+                    f"{self._path} already exists and is not empty; nothing in it is overwritten",
+                    hint="give a new directory with --out",
                 )
             self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             mode = self._path.stat().st_mode & 0o7777 if self._path.exists() else 0o700
@@ -116,7 +116,7 @@ class KitDirectory:
         return tuple(files)
 
     def remove(self) -> None:
-        """Takes away what ``write`` made, when the customer was not kept."""
+        """Removes what ``write`` created, if the customer was not created."""
         shutil.rmtree(self._path)
 
 

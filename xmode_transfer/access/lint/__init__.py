@@ -5,4 +5,4 @@ It asks nobody. What a document does not decide is said as such (``Fault.CANNOT_
 """
 
 from xmode_transfer.access.lint.lint import lint
-from xmode_transfer.access.lint.records import Kind, Remark, Report, Source, Told
+from xmode_transfer.access.lint.records import Given, Issue, Kind, Report, Source

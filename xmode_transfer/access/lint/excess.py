@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from xmode_transfer.access.catalogue import finding
 from xmode_transfer.access.lint.judging import Rights
-from xmode_transfer.access.lint.records import Document, Fault, Remark, Statement, texts
+from xmode_transfer.access.lint.records import Document, Fault, Issue, Statement, texts
 from xmode_transfer.access.lint.structure import PLACEHOLDERS
 from xmode_transfer.access.lint.vocabulary import actions_like, iam, kinds_of
 from xmode_transfer.aws.policy import ACL, Outcome, Request, S3Call, evaluate, requests
@@ -66,7 +66,7 @@ class _Witness(NamedTuple):
     context: Context
 
 
-def judge_excess(rights: Rights, documents: Sequence[Document]) -> Iterator[Finding | Remark]:
+def judge_excess(rights: Rights, documents: Sequence[Document]) -> Iterator[Finding | Issue]:
     """``documents`` are the role's permission policies, those of ``rights``."""
     told: list[str] = []
     for statement in (one for document in documents for one in document.statements()):
@@ -81,8 +81,8 @@ def judge_excess(rights: Rights, documents: Sequence[Document]) -> Iterator[Find
             yield statement.wrong(
                 Fault.BEYOND_PREFIX,
                 f"{where} reaches beyond {rights.facts.place}: it allows {beyond}",
-                "Deliveries work all the same, and the setup guide's policy does so too. To hold us below "
-                "the prefix take `xmode-transfer policy print --corrected`",
+                "Deliveries work nevertheless, and the setup guide's policy does the same. To limit us to "
+                "the prefix, use `xmode-transfer policy print --corrected`",
                 Severity.WARNING,
             )
     opened = list(_ways_to_open(rights))
@@ -220,7 +220,7 @@ def _on(rights: Rights, action: str, resource: str, words: str) -> Iterator[_Wit
         context["kms:CallerAccount"] = facts.account
         context["kms:ResourceAliases"] = ()
         if action in _ON_KEY and one_key:
-            standing = _Standing.NEEDED  # nobody told us of a key, and this may be it
+            standing = _Standing.NEEDED  # the key is unknown, and this may be it
         what += " other than through S3" if ours else ""
     yield _Witness(what, standing, action, resource, context)
     if "s3:prefix" in context:

@@ -1,4 +1,4 @@
-"""What the documents decide about each request that we make: the access check, foretold.
+"""Decide from the documents each request that we make: the access check, predicted.
 
 A bucket's policy and a role's policies of one account add up: one allow will do, one deny decides. Across
 accounts both must allow (IAM User Guide, "Cross-account policy evaluation logic").
@@ -16,7 +16,7 @@ from xmode_transfer.access.catalogue import (
     finding,
     wrongly_accepted,
 )
-from xmode_transfer.access.lint.records import Document, Fault, Kind, Remark, remark
+from xmode_transfer.access.lint.records import Document, Fault, Issue, Kind, issue
 from xmode_transfer.access.lint.vocabulary import meant_key
 from xmode_transfer.aws.facts import Facts
 from xmode_transfer.aws.policy import (
@@ -37,7 +37,7 @@ from xmode_transfer.model.findings import Cause, Finding, Severity, passed
 from xmode_transfer.model.keys import check_place
 
 Policy = Mapping[str, Any]
-Answers = Iterator[Finding | Remark]
+Answers = Iterator[Finding | Issue]
 
 _ALL_OF_ROLE = {
     "Version": "2012-10-17",
@@ -52,18 +52,18 @@ NEVER_ISSUED = "xm-3f9d0c4b7e6a4f5c8d21"
 _DATA = "us-daily/2026/11/22/part-0001.csv"
 
 
-def doubt(file: str, probe: str, reason: str) -> Remark:
-    """A probe whose outcome cannot be told from the documents."""
-    told = f"{probe}: it cannot be told whether AWS allows it: {reason}"
-    fix = "Run `xmode-transfer check-access`: it asks AWS itself"
-    return remark(file, Fault.CANNOT_TELL, told, fix, Severity.WARNING)
+def inconclusive(file: str, probe: str, reason: str) -> Issue:
+    """A probe with an outcome that the documents do not decide."""
+    message = f"{probe}: cannot determine whether AWS allows it: {reason}"
+    fix = "Run `xmode-transfer check-access`, which tests it at AWS"
+    return issue(file, Fault.CANNOT_TELL, message, fix, Severity.WARNING)
 
 
 # --- Trust ---------------------------------------------------------------------------------------------
 
 
 def judge_trust(documents: Sequence[Document], facts: Facts) -> Answers:
-    """The right external ID, wrong ones, none: what AssumeRole would answer; and who else is let in."""
+    """The right external ID, wrong ones, none: what AssumeRole would answer; and who else gets access."""
     name = files(documents)
     yield from _tried(name, documents, facts)
     yield from _trusted(name, documents, facts)
@@ -85,34 +85,36 @@ def _tried(name: str, documents: Sequence[Document], facts: Facts) -> Answers:
     answers = {probe: ask(external_id) for probe, external_id in trials.items()}
     accepted = {probe for probe, decision in answers.items() if decision.allowed}
     if right.allowed:
-        yield passed("assume_role", "the role lets us in with its external ID")
+        yield passed("assume_role", "the role allows access with its external ID")
     elif right.outcome is Outcome.CANNOT_TELL:
-        yield doubt(name, "assume_role", right.reason)
+        yield inconclusive(name, "assume_role", right.reason)
     else:
         yield finding(Cause.ROLE_REFUSED, "assume_role", facts, detail=right.reason)
     for probe, decision in answers.items():
         if decision.outcome is Outcome.CANNOT_TELL:
-            yield doubt(name, probe, decision.reason)
+            yield inconclusive(name, probe, decision.reason)
         elif probe not in accepted:
-            yield passed(probe, "the role refuses us, as it should")
+            yield passed(probe, "the role denies access, as it should")
         else:
             yield wrongly_accepted(probe, accepted, facts)
 
 
-def _trusted(name: str, documents: Sequence[Document], facts: Facts) -> Iterator[Remark]:
-    """Who else is let in, with the right external ID."""
+def _trusted(name: str, documents: Sequence[Document], facts: Facts) -> Iterator[Issue]:
+    """Others that get access with the right external ID."""
     partition, account = facts.principal.split(":")[1], facts.principal.split(":")[4]
     colleague = f"arn:{partition}:iam::{account}:user/somebody-else"
     fix = f'Write "Principal": {{"AWS": "{facts.principal}"}}'
     if _assume(documents, facts, STRANGER.format(partition=partition), facts.external_id).allowed:
-        told = "anybody in any AWS account who knows the external ID may assume the role"
-        yield remark(name, Fault.TRUSTS_ANYBODY, told, fix, Severity.CRITICAL, "console step 17")
+        message = "anyone in any AWS account who knows the external ID may assume the role"
+        yield issue(name, Fault.TRUSTS_ANYBODY, message, fix, Severity.CRITICAL, "console step 17")
     elif _assume(documents, facts, colleague, facts.external_id).allowed:
-        told = f"the role trusts every user and role of account {account}, not XMode's user alone"
-        yield remark(name, Fault.TRUSTS_WHOLE_ACCOUNT, told, fix, Severity.WARNING, "console steps 15 to 17")
+        message = f"the role trusts every user and role of account {account}, not XMode's user alone"
+        yield issue(
+            name, Fault.TRUSTS_WHOLE_ACCOUNT, message, fix, Severity.WARNING, "console steps 15 to 17"
+        )
 
 
-def _other_ids(name: str, documents: Sequence[Document], facts: Facts) -> Iterator[Remark]:
+def _other_ids(name: str, documents: Sequence[Document], facts: Facts) -> Iterator[Issue]:
     """External IDs besides the customer's own that are listed and let us in: right while one is changed for
     another, and no longer. What takes any ID is a cause of its own."""
 
@@ -124,9 +126,9 @@ def _other_ids(name: str, documents: Sequence[Document], facts: Facts) -> Iterat
         return
     for one in dict.fromkeys(one for document in documents for one in external_ids(document)):
         if one != facts.external_id and lets_in(one.replace("*", "any").replace("?", "x")):
-            told = f"the role takes the external ID {one} as well as {facts.external_id}"
-            fix = f"Take {one} out, unless it is being changed for the other right now"
-            yield remark(name, Fault.SECOND_EXTERNAL_ID, told, fix, Severity.WARNING)
+            message = f"the role accepts the external ID {one} as well as {facts.external_id}"
+            fix = f"Remove {one}, unless one is being replaced by the other right now"
+            yield issue(name, Fault.SECOND_EXTERNAL_ID, message, fix, Severity.WARNING)
 
 
 def external_ids(document: Document) -> Iterator[str]:
@@ -164,7 +166,7 @@ def _assume(documents: Sequence[Document], facts: Facts, principal: str, externa
 @dataclass(frozen=True, slots=True)
 class Rights:
     """The documents that decide about S3 and KMS together. ``on_role`` is empty where no permission policy
-    was given: then only what denies is told."""
+    was given: then only denials are reported."""
 
     facts: Facts
     on_role: Sequence[Policy]
@@ -290,11 +292,11 @@ def judge_rights(name: str, rights: Rights) -> Answers:
         if bare.allowed:
             yield finding(Cause.PUT_WITHOUT_ACL_ALLOWED, "put_without_acl", facts)
         elif bare.outcome is not Outcome.CANNOT_TELL:
-            yield passed("put_without_acl", "the role refuses an object without the ACL, as it should")
+            yield passed("put_without_acl", "the role denies an object without the ACL, as it should")
     parts = rights.call("UploadPart")
     if put.allowed and not parts.allowed:
-        told = f"{parts.reason}; AWS may let parts in all the same, which check-access tries"
-        yield finding(Cause.MULTIPART_DENIED, "multipart", facts, detail=told)
+        message = f"{parts.reason}; AWS may accept parts nevertheless, which check-access tests"
+        yield finding(Cause.MULTIPART_DENIED, "multipart", facts, detail=message)
     elif put.allowed:
         yield passed("multipart", "the role may send objects in parts")
     for probe, operation, cause, words in (
@@ -320,12 +322,12 @@ def judge_no_key(name: str, rights: Rights) -> Answers:
     key = f"arn:{facts.partition}:kms:{facts.region or 'us-east-1'}:{facts.account}:key/any"
     decision = evaluate(rights.on_role, rights.known(Request(rights.session, "kms:GenerateDataKey", key)))
     if decision.outcome is Outcome.EXPLICIT_DENY:
-        yield remark(
+        yield issue(
             name,
             Fault.KMS_EXPLICITLY_DENIED,
-            "KMS is denied, so that a bucket that encrypts with a KMS key could take nothing; other "
-            "buckets can",
-            "Nothing need be done without a KMS key. With one: xmode-transfer policy print --corrected, and "
+            "KMS is denied, so nothing can be written to a bucket that encrypts with a KMS key; other "
+            "buckets work",
+            "Without a KMS key, no action is needed. With one: xmode-transfer policy print --corrected, and "
             "destination.kms_key_arn in the customer's file",
             Severity.INFO,
             "CLI step 4, third statement",
@@ -337,7 +339,7 @@ def _needed(name: str, probe: str, cause: Cause, decision: Decision, facts: Fact
     if decision.allowed:
         yield passed(probe, f"the role may {words}")
     elif decision.outcome is Outcome.CANNOT_TELL:
-        yield doubt(name, probe, decision.reason)
+        yield inconclusive(name, probe, decision.reason)
     else:
         yield finding(cause, probe, facts, detail=decision.reason)
 

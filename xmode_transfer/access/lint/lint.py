@@ -15,39 +15,39 @@ from xmode_transfer.access.lint.judging import (
     judge_trust,
 )
 from xmode_transfer.access.lint.reading import read
-from xmode_transfer.access.lint.records import Document, Fault, Kind, Remark, Report, Source, Told, remark
+from xmode_transfer.access.lint.records import Document, Fault, Given, Issue, Kind, Report, Source, issue
 from xmode_transfer.access.lint.structure import structure
 from xmode_transfer.aws.facts import Facts
 from xmode_transfer.config.names import parse_iam
 from xmode_transfer.model.findings import Finding, Severity
 
 UNKNOWN_ACCOUNT = "000000000000"
-"""Stands for the customer's account where nobody told it."""
+"""Used as the customer's account when none is given."""
 
 _OBJECTS = re.compile(r"arn:[a-z-]+:s3:::(?P<bucket>[a-z0-9][a-z0-9.-]{1,61}[a-z0-9])/(?P<prefix>.*/)?\*")
 _BUCKET = re.compile(r"arn:[a-z-]+:s3:::(?P<bucket>[a-z0-9][a-z0-9.-]{1,61}[a-z0-9])(?:/.*)?", re.DOTALL)
 _ROLE = re.compile(r"arn:[a-z-]+:iam::[0-9]{12}:role/[\w+=,.@/-]+")
 
 
-def lint(sources: Sequence[Source], told: Told) -> Report:
+def lint(sources: Sequence[Source], given: Given) -> Report:
     """The verdict on one or several documents of one customer, taken together. Never raises for what stands
     in them."""
-    remarks: list[Remark] = []
+    issues: list[Issue] = []
     documents: list[Document] = []
     for source in sources:
         found, wrong = read(source)
         documents += found
-        remarks += wrong
-    facts, missing = _facts(told, documents)
+        issues += wrong
+    facts, missing = _facts(given, documents)
     for document in documents:
-        remarks += structure(document, facts)
+        issues += structure(document, facts)
     answers = list(_judged(documents, facts))
     findings = tuple(answer for answer in answers if isinstance(answer, Finding))
-    remarks += [answer for answer in answers if isinstance(answer, Remark)]
+    issues += [answer for answer in answers if isinstance(answer, Issue)]
     if documents:
-        remarks += missing
+        issues += missing
     kinds = tuple((document.name, document.kind) for document in documents)
-    return Report(kinds, findings, tuple(dict.fromkeys(remarks)))
+    return Report(kinds, findings, tuple(dict.fromkeys(issues)))
 
 
 def _judged(documents: Sequence[Document], facts: Facts) -> Answers:
@@ -71,12 +71,12 @@ def _judged(documents: Sequence[Document], facts: Facts) -> Answers:
         yield from judge_no_key(files(permissions), rights)
 
 
-def _facts(told: Told, documents: Sequence[Document]) -> tuple[Facts, list[Remark]]:
-    """What was told of the customer, and for the rest what the documents themselves say."""
-    role_arn, missing = _role(told, documents)
-    external_id = told.external_id or _external_id(documents)
-    bucket, prefix = _destination(told, documents)
-    remarks = []
+def _facts(given: Given, documents: Sequence[Document]) -> tuple[Facts, list[Issue]]:
+    """The customer's values as given, and otherwise as the documents say."""
+    role_arn, missing = _role(given, documents)
+    external_id = given.external_id or _external_id(documents)
+    bucket, prefix = _destination(given, documents)
+    issues = []
     kinds = {document.kind for document in documents}
     if external_id is None and Kind.TRUST in kinds:
         missing.append("external ID (--external-id)")
@@ -84,32 +84,32 @@ def _facts(told: Told, documents: Sequence[Document]) -> tuple[Facts, list[Remar
         missing.append("bucket (--bucket)")
     if missing:
         name = documents[0].name if documents else ""
-        told_not = f"nobody told the {' nor the '.join(missing)}, so that it could not be compared"
+        not_given = f"not given, and so not compared: {', '.join(missing)}"
         fix = "Name the customer with --customer, or give its values with the options"
-        remarks.append(remark(name, Fault.NOT_TOLD, told_not, fix, Severity.INFO))
+        issues.append(issue(name, Fault.NOT_TOLD, not_given, fix, Severity.INFO))
     partition, account = parse_iam(role_arn, "role")[:2]
     return (
         Facts(
-            external_id=external_id or "nobody-told-the-external-id",
+            external_id=external_id or "not-given-external-id",
             role_arn=role_arn,
-            bucket=bucket or "nobody-told-the-bucket",
+            bucket=bucket or "not-given-bucket",
             prefix=prefix,
-            region=told.region,
-            bucket_owner=told.bucket_owner or account,
-            kms_key_arn=told.kms_key_arn,
-            principal=told.principal,
+            region=given.region,
+            bucket_owner=given.bucket_owner or account,
+            kms_key_arn=given.kms_key_arn,
+            principal=given.principal,
             partition=partition,
         ),
-        remarks,
+        issues,
     )
 
 
-def _role(told: Told, documents: Sequence[Document]) -> tuple[str, list[str]]:
-    partition = told.principal.split(":")[1]
-    if told.role_arn is not None:
-        return told.role_arn, []
-    if told.account is not None:
-        return f"arn:{partition}:iam::{told.account}:role/XMode", []
+def _role(given: Given, documents: Sequence[Document]) -> tuple[str, list[str]]:
+    partition = given.principal.split(":")[1]
+    if given.role_arn is not None:
+        return given.role_arn, []
+    if given.account is not None:
+        return f"arn:{partition}:iam::{given.account}:role/XMode", []
     named = [
         text
         for document in documents
@@ -140,7 +140,7 @@ def _external_id(documents: Sequence[Document]) -> str | None:
     return next((one for one in named if re.fullmatch(r"[\w+=,.@:/-]{2,1224}", one)), None)
 
 
-def _destination(told: Told, documents: Sequence[Document]) -> tuple[str | None, str]:
+def _destination(given: Given, documents: Sequence[Document]) -> tuple[str | None, str]:
     """Bucket and prefix; from a document, the first that it allows something on."""
     named = [
         text
@@ -150,11 +150,11 @@ def _destination(told: Told, documents: Sequence[Document]) -> tuple[str | None,
         if statement.content.get("Effect") == "Allow" or document.kind is Kind.BUCKET
         for text in statement.texts("Resource")
     ]
-    bucket = told.bucket
+    bucket = given.bucket
     if bucket is None:
         bucket = next((match["bucket"] for text in named if (match := _BUCKET.fullmatch(text))), None)
-    if told.prefix is not None or told.bucket is not None:
-        return bucket, told.prefix or ""
+    if given.prefix is not None or given.bucket is not None:
+        return bucket, given.prefix or ""
     found = [match for text in named if (match := _OBJECTS.fullmatch(text)) and match["bucket"] == bucket]
     prefix = found[0]["prefix"] or "" if found else ""
     return bucket, "" if set(prefix) & set("*?${}") else prefix

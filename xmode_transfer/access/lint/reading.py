@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
-from xmode_transfer.access.lint.records import Document, Fault, Kind, Remark, Source, remark
+from xmode_transfer.access.lint.records import Document, Fault, Issue, Kind, Source, issue
 from xmode_transfer.model.findings import Fix, Severity
 
 _CALL = re.compile(r"\baws\s+(?:iam|s3api|kms)\s")
@@ -20,38 +20,38 @@ _PLACEHOLDER_LINE = re.compile(r"\{\s*replace with|=,\.@:/-_", re.IGNORECASE)
 _CURLY_QUOTES = re.compile("[\u201c\u201d\u2018\u2019]")
 
 
-def read(source: Source) -> tuple[list[Document], list[Remark]]:
+def read(source: Source) -> tuple[list[Document], list[Issue]]:
     """The documents of one file, and what is wrong with its text."""
     if not source.text.lstrip("\ufeff \t\r\n").startswith(("{", "[")) and _CALL.search(source.text):
         return _read_calls(source)
     return _read_json(source)
 
 
-def _read_calls(source: Source) -> tuple[list[Document], list[Remark]]:
+def _read_calls(source: Source) -> tuple[list[Document], list[Issue]]:
     documents: list[Document] = []
-    remarks = list(_attached(source))
+    issues = list(_attached(source))
     for match in _OPTION.finditer(source.text):
         kind = Kind.TRUST if match["option"].startswith("assume") else source.kind
         lines_before = source.text.count("\n", 0, match.start("text"))
         found, wrong = _read_json(Source(source.name, match["text"], kind), lines_before)
         documents += found
-        remarks += wrong
-    if not documents and not remarks:
-        told = "these calls of the AWS CLI hold no policy document between single quotes"
-        remarks.append(remark(source.name, Fault.NOT_A_POLICY, told, "Give the JSON document itself"))
-    return documents, remarks
+        issues += wrong
+    if not documents and not issues:
+        told = "these AWS CLI commands have no policy document between single quotes"
+        issues.append(issue(source.name, Fault.NOT_A_POLICY, told, "Give the JSON document itself"))
+    return documents, issues
 
 
-def _attached(source: Source) -> Iterator[Remark]:
+def _attached(source: Source) -> Iterator[Issue]:
     for match in _ATTACHED.finditer(source.text):
         if ":role/" in match["arn"]:
             meant = match["arn"].replace(":role/", ":policy/")
             told = f"{match['arn']} is the ARN of a role, and a policy is attached by its own"
             fix = Fix(f"Write {meant}", None, f"--policy-arn {meant}", "CLI step 6")
-            yield Remark(source.name, Fault.ROLE_WHERE_POLICY_BELONGS, Severity.ERROR, told, fix)
+            yield Issue(source.name, Fault.ROLE_WHERE_POLICY_BELONGS, Severity.ERROR, told, fix)
 
 
-def _read_json(source: Source, lines_before: int = 0) -> tuple[list[Document], list[Remark]]:
+def _read_json(source: Source, lines_before: int = 0) -> tuple[list[Document], list[Issue]]:
     twice: list[str] = []
 
     def pairs(items: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -60,7 +60,7 @@ def _read_json(source: Source, lines_before: int = 0) -> tuple[list[Document], l
         return dict(items)
 
     def constant(name: str) -> Any:
-        raise ValueError(f"{name} is no JSON")
+        raise ValueError(f"{name} is not JSON")
 
     text = source.text.removeprefix("\ufeff")
     try:
@@ -69,23 +69,23 @@ def _read_json(source: Source, lines_before: int = 0) -> tuple[list[Document], l
         return [], [_invalid(source.name, text, error, lines_before)]
     except (ValueError, RecursionError) as error:
         told = "it nests too deeply" if isinstance(error, RecursionError) else str(error)
-        return [], [_not_policy(source.name, f"this is no policy: {told}")]
+        return [], [_not_policy(source.name, f"this is not a policy: {told}")]
     content = _unwrapped(content)
     if not isinstance(content, Mapping) or not ("Statement" in content or "Version" in content):
         return [], [
-            _not_policy(source.name, "this is JSON, but no policy: that is an object with a Statement")
+            _not_policy(source.name, "this is JSON, but not a policy: a policy is an object with a Statement")
         ]
-    remarks = [
-        remark(
+    issues = [
+        issue(
             source.name,
             Fault.DUPLICATE_KEY,
-            f"{name} stands twice in one object; AWS refuses that, and other readers take the last",
+            f"{name} appears twice in one object; AWS refuses that, and other readers take the last",
             f"Remove one {name}, or put both values into one list",
         )
         for name in dict.fromkeys(twice)
     ]
     document = Document(source.name, source.kind or Kind.PERMISSION, content)
-    return [document if source.kind else replace(document, kind=_recognised(document))], remarks
+    return [document if source.kind else replace(document, kind=_recognised(document))], issues
 
 
 def _unwrapped(content: Any) -> Any:
@@ -119,18 +119,18 @@ def _recognised(document: Document) -> Kind:
     return Kind.PERMISSION
 
 
-def _not_policy(name: str, message: str) -> Remark:
+def _not_policy(name: str, message: str) -> Issue:
     fix = "Give the document as AWS shows it: {...} with Version and Statement"
-    return remark(name, Fault.NOT_A_POLICY, message, fix)
+    return issue(name, Fault.NOT_A_POLICY, message, fix)
 
 
-def _invalid(name: str, text: str, error: json.JSONDecodeError, lines_before: int) -> Remark:
+def _invalid(name: str, text: str, error: json.JSONDecodeError, lines_before: int) -> Issue:
     lines = text.split("\n")
     line = lines[error.lineno - 1] if error.lineno <= len(lines) else ""
     place = f"line {error.lineno + lines_before}, column {error.colno}"
     if _PLACEHOLDER_LINE.search(line):
         message = (
-            f"{place}: the guide's text to replace stands here still; its quotation mark ends the JSON "
+            f"{place}: the guide's placeholder text is still here; its quotation mark ends the JSON "
             "string early"
         )
         fix = 'Replace all from { to } by the external ID alone, like "sts:ExternalId": "AcmeCorp"'
@@ -142,14 +142,14 @@ def _invalid(name: str, text: str, error: json.JSONDecodeError, lines_before: in
         message = f"line {line_number + lines_before}, column {column}: a comma before a closing bracket"
         fix = "Remove the comma"
     elif error.msg.startswith("Extra data"):
-        message = f"{place}: something follows the document's end"
+        message = f"{place}: there is text after the end of the document"
         fix = "One file holds one document: remove what follows, or put it into a file of its own"
     elif not text.strip():
         message, fix = "the file is empty", "Paste the policy document into it"
     else:
-        message = f"{place}: this is no JSON ({error.msg[0].lower()}{error.msg[1:]})"
-        fix = "Copy the document anew, from its first { to its last }"
-    return remark(name, Fault.INVALID_JSON, message, fix, step="console step 8; CLI steps 2 and 4")
+        message = f"{place}: this is not JSON ({error.msg[0].lower()}{error.msg[1:]})"
+        fix = "Copy the document again, from its first { to its last }"
+    return issue(name, Fault.INVALID_JSON, message, fix, step="console step 8; CLI steps 2 and 4")
 
 
 def _needless_comma(text: str, position: int) -> int | None:

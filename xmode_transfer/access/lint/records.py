@@ -51,9 +51,9 @@ class Fault(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Remark:
+class Issue:
     """A fault of one document: in which file and statement (from 1; None when it is about the whole), in one
-    sentence, and how it is mended."""
+    sentence, and its fix."""
 
     file: str
     fault: Fault
@@ -63,7 +63,7 @@ class Remark:
     statement: int | None = None
 
 
-def remark(
+def issue(
     file: str,
     fault: Fault,
     message: str,
@@ -71,9 +71,9 @@ def remark(
     severity: Severity = Severity.ERROR,
     step: str | None = None,
     statement: int | None = None,
-) -> Remark:
+) -> Issue:
     """``step`` is where the setup guide treats of it."""
-    return Remark(file, fault, severity, message, Fix(fix, None, None, step), statement)
+    return Issue(file, fault, severity, message, Fix(fix, None, None, step), statement)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +87,7 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """One policy as it was read; ``kind`` as told or recognised."""
+    """One policy as it was read; ``kind`` as given or recognised."""
 
     name: str
     kind: Kind
@@ -115,8 +115,8 @@ class Statement(NamedTuple):
         fix: str,
         severity: Severity = Severity.ERROR,
         step: str | None = None,
-    ) -> Remark:
-        return remark(self.document.name, fault, message, fix, severity, step, self.number)
+    ) -> Issue:
+        return issue(self.document.name, fault, message, fix, severity, step, self.number)
 
     def __str__(self) -> str:
         return f"statement {self.number}"
@@ -144,7 +144,7 @@ def texts(value: object) -> tuple[str, ...]:
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class Given:
     """What is known of the customer; what is None is taken from the documents themselves."""
 
     external_id: str | None = None
@@ -164,20 +164,20 @@ _ACTING = (Severity.ERROR, Severity.CRITICAL)
 @dataclass(frozen=True, slots=True)
 class Report:
     """The verdict. ``kinds`` names each document that could be read, with its kind; ``findings`` are those of
-    the access check, foretold; ``remarks`` tell how documents are written."""
+    the access check, foretold; ``issues`` tell how documents are written."""
 
     kinds: tuple[tuple[str, Kind], ...]
     findings: tuple[Finding, ...]
-    remarks: tuple[Remark, ...]
+    issues: tuple[Issue, ...]
 
     @property
     def outcome(self) -> str:
-        """``ok``; ``mend`` (the customer must act); ``unclear``: nothing is wrong that can be told, but not
-        everything can be told."""
-        severities = {*(one.severity for one in self.findings), *(one.severity for one in self.remarks)}
+        """``ok``; ``mend`` (the customer must act); ``unclear``: no mistake found, but the documents do not
+        decide everything."""
+        severities = {*(one.severity for one in self.findings), *(one.severity for one in self.issues)}
         if not severities.isdisjoint(_ACTING):
             return "mend"
-        unclear = any(remark.fault is Fault.CANNOT_TELL for remark in self.remarks)
+        unclear = any(issue.fault is Fault.CANNOT_TELL for issue in self.issues)
         return "unclear" if unclear or not self.kinds else "ok"
 
     @property

@@ -4,7 +4,7 @@ whether what it names, principals, partitions and buckets, is what is meant."""
 import re
 from collections.abc import Iterator, Mapping
 
-from xmode_transfer.access.lint.records import Document, Fault, Kind, Remark, Statement, remark
+from xmode_transfer.access.lint.records import Document, Fault, Issue, Kind, Statement, issue
 from xmode_transfer.access.lint.vocabulary import (
     DOCUMENT_ELEMENTS,
     OPERATORS,
@@ -32,8 +32,8 @@ _ON_OBJECTS = ("s3:putobject", "s3:putobjectacl", "s3:getobject", "s3:getobjecta
 _PRINCIPAL = re.compile(r"arn:(?P<partition>[a-z-]+):(?:iam|sts)::(?P<account>[0-9]*):(?P<what>.+)")
 
 
-def structure(document: Document, facts: Facts) -> Iterator[Remark]:
-    """Every remark on how the document is written and what it names, in its order."""
+def structure(document: Document, facts: Facts) -> Iterator[Issue]:
+    """Every issue on how the document is written and what it names, in its order."""
     yield from _frame(document)
     for statement in document.statements():
         yield from _elements(statement)
@@ -53,29 +53,29 @@ def structure(document: Document, facts: Facts) -> Iterator[Remark]:
 # --- How it is written ---------------------------------------------------------------------------------
 
 
-def _frame(document: Document) -> Iterator[Remark]:
+def _frame(document: Document) -> Iterator[Issue]:
     for name in document.content:
         if name not in DOCUMENT_ELEMENTS:
             meant = did_you_mean(str(name), DOCUMENT_ELEMENTS)
-            told, fix = (
+            message, fix = (
                 f"a policy has no element {name}{meant}",
                 f"Write one of {', '.join(DOCUMENT_ELEMENTS)}",
             )
-            yield remark(document.name, Fault.UNKNOWN_ELEMENT, told, fix)
+            yield issue(document.name, Fault.UNKNOWN_ELEMENT, message, fix)
     version = document.content.get("Version")
     if version is not None and version not in ("2012-10-17", "2008-10-17"):
-        told = f"AWS knows no policy Version {version}; it is the language's version, not a date of yours"
-        yield remark(document.name, Fault.UNKNOWN_ELEMENT, told, 'Write "Version": "2012-10-17"')
+        message = f"{version} is not a policy Version; it names the policy language, not your date"
+        yield issue(document.name, Fault.UNKNOWN_ELEMENT, message, 'Write "Version": "2012-10-17"')
     found = document.content.get("Statement")
     if found is None or found == []:
-        told = "the policy has no Statement, so that it allows nothing"
-        yield remark(document.name, Fault.NOT_A_POLICY, told, "Add its Statement")
+        message = "the policy has no Statement, so it allows nothing"
+        yield issue(document.name, Fault.NOT_A_POLICY, message, "Add its Statement")
     elif not all(isinstance(one, Mapping) for one in (found if isinstance(found, list) else [found])):
         fix = "Write each statement as an object {...}"
-        yield remark(document.name, Fault.MALFORMED_STATEMENT, "a Statement is no object", fix)
+        yield issue(document.name, Fault.MALFORMED_STATEMENT, "a Statement is not an object", fix)
 
 
-def _elements(statement: Statement) -> Iterator[Remark]:
+def _elements(statement: Statement) -> Iterator[Issue]:
     content = statement.content
     for name in content:
         if name not in STATEMENT_ELEMENTS:
@@ -95,9 +95,9 @@ def _elements(statement: Statement) -> Iterator[Remark]:
     for name in ["Action"] if of_role else ["Action", "Resource"]:
         inverse = f"Not{name}"
         if (name in content) == (inverse in content):
-            told = f"both {name} and" if name in content else f"neither {name} nor"
+            message = f"both {name} and" if name in content else f"neither {name} nor"
             yield statement.wrong(
-                Fault.MALFORMED_STATEMENT, f"{statement} has {told} {inverse}", f"Give it one {name}"
+                Fault.MALFORMED_STATEMENT, f"{statement} has {message} {inverse}", f"Give it one {name}"
             )
     for name in ("Action", "NotAction", "Resource", "NotResource"):
         if name in content and not _only_texts(content[name]):
@@ -108,7 +108,7 @@ def _elements(statement: Statement) -> Iterator[Remark]:
             )
 
 
-def _place(statement: Statement, facts: Facts) -> Iterator[Remark]:
+def _place(statement: Statement, facts: Facts) -> Iterator[Issue]:
     """Elements that belong into another kind of document."""
     content, kind = statement.content, statement.document.kind
     named = "Principal" in content or "NotPrincipal" in content
@@ -116,16 +116,16 @@ def _place(statement: Statement, facts: Facts) -> Iterator[Remark]:
     if on_role and _is_trust(statement):
         yield statement.wrong(
             Fault.TRUST_POLICY_AS_PERMISSION,
-            f"{statement} is a trust policy's: it says who may assume the role and gives no right to "
+            f"{statement} belongs in a trust policy: it says who may assume the role and grants no right to "
             "the bucket",
             "Put it on the role's tab Trust relationships; the guide shows it in the permission policy's "
-            "place. `xmode-transfer policy print --kind permission` makes the one that belongs here",
+            "place. `xmode-transfer policy print --kind permission` prints the one that belongs here",
             step="console step 8",
         )
     elif on_role and named:
         yield statement.wrong(
             Fault.PRINCIPAL_IN_IDENTITY_POLICY,
-            f"{statement} has a Principal, which IAM takes in no policy of a role",
+            f"{statement} has a Principal, which IAM does not accept in a role's policy",
             f"Remove its Principal, or put it into the policy of the bucket {facts.bucket}",
             step="console step 8",
         )
@@ -139,20 +139,20 @@ def _place(statement: Statement, facts: Facts) -> Iterator[Remark]:
         whom = facts.principal if kind is Kind.TRUST else facts.role_arn
         yield statement.wrong(
             Fault.MALFORMED_STATEMENT,
-            f"{statement} names nobody: a {kind} policy needs a Principal",
+            f"{statement} has no Principal, which a {kind} policy needs",
             f'Add "Principal": {{"AWS": "{whom}"}}',
         )
     if kind is Kind.TRUST and ("Resource" in content or "NotResource" in content):
         yield statement.wrong(
             Fault.RESOURCE_IN_TRUST_POLICY,
-            f"{statement} has a Resource, which IAM does not take in a trust policy",
+            f"{statement} has a Resource, which IAM does not accept in a trust policy",
             "Remove its Resource: the role itself is meant",
             step=_TRUST_STEPS,
         )
 
 
-def _placeholders(statement: Statement, facts: Facts) -> Iterator[Remark]:
-    """One remark a statement: who left one, left all."""
+def _placeholders(statement: Statement, facts: Facts) -> Iterator[Issue]:
+    """One issue a statement: who left one, left all."""
     for text in _all_texts({name: value for name, value in statement.content.items() if name != "Sid"}):
         found = _PLACEHOLDER.search(_VARIABLE.sub("", text))
         if found is None:
@@ -162,30 +162,30 @@ def _placeholders(statement: Statement, facts: Facts) -> Iterator[Remark]:
         braces = "; braces cannot even be sent to AWS as part of an external ID" if "{" in found[0] else ""
         yield statement.wrong(
             Fault.PLACEHOLDER_LEFT,
-            f"{statement} still has the guide's text to replace: {text}{braces}",
+            f"{statement} still has the guide's placeholder text: {text}{braces}",
             "Write your own value in its place" + ("" if value in text else f", {value}"),
             step=_TRUST_STEPS if trust else "CLI step 4",
         )
         return
 
 
-def _actions(statement: Statement) -> Iterator[Remark]:
+def _actions(statement: Statement) -> Iterator[Issue]:
     """An unknown name is a warning: AWS adds some, and the probes find what a wrong one does not grant."""
     for name in ("Action", "NotAction"):
         for action in _only_texts(statement.content.get(name)):
-            told, fix = unknown_action(action), "Correct its name; an unknown one grants nothing"
+            message, fix = unknown_action(action), "Correct its name; an unknown one grants nothing"
             severity, service = Severity.WARNING, action.partition(":")[0]
             if action != "*" and not re.fullmatch(r"[^:\s]+:[^:\s]+", action):
-                told = f"{action!r} names no service's right; it is written like s3:PutObject"
+                message = f"{action!r} is not an action; write it like s3:PutObject"
                 severity = Severity.ERROR  # AWS refuses the document
             elif action != "*" and set("*?") & set(service):
-                told = f"{action} has a wildcard in its service's name, so that it may mean others as well"
+                message = f"{action} has a wildcard in its service's name, so that it may mean others as well"
                 fix = "Write the service's name in full, like s3:"
-            if told is not None:
-                yield statement.wrong(Fault.UNKNOWN_ACTION, f"{statement}: {told}", fix, severity)
+            if message is not None:
+                yield statement.wrong(Fault.UNKNOWN_ACTION, f"{statement}: {message}", fix, severity)
 
 
-def _condition(statement: Statement) -> Iterator[Remark]:
+def _condition(statement: Statement) -> Iterator[Issue]:
     condition = statement.content.get("Condition")
     if condition is None:
         return
@@ -203,15 +203,15 @@ def _condition(statement: Statement) -> Iterator[Remark]:
             meant = did_you_mean(str(operator), OPERATORS)
             yield statement.wrong(
                 Fault.UNKNOWN_OPERATOR,
-                f"{statement}: AWS knows no condition operator {operator}{meant}",
+                f"{statement}: {operator} is not a condition operator{meant}",
                 "Correct its name; AWS refuses the document as it is",
             )
         for key in keys:
-            told, meant_for = unknown_key(str(key)), meant_key(str(key))
-            if told is not None:
+            message, meant_for = unknown_key(str(key)), meant_key(str(key))
+            if message is not None:
                 fix = f"Write {meant_for}" if meant_for else "Correct its name, unless AWS has added it"
                 fault = Fault.UNKNOWN_CONDITION_KEY
-                yield statement.wrong(fault, f"{statement}: {told}", fix, Severity.WARNING)
+                yield statement.wrong(fault, f"{statement}: {message}", fix, Severity.WARNING)
 
 
 def _is_trust(statement: Statement) -> bool:
@@ -244,14 +244,14 @@ def _shown(value: object) -> str:
 # --- What it names -------------------------------------------------------------------------------------
 
 
-def _resource(statement: Statement, text: str, facts: Facts) -> Iterator[Remark]:
+def _resource(statement: Statement, text: str, facts: Facts) -> Iterator[Issue]:
     arn = f"arn:{facts.partition}:s3:::{facts.bucket}"
     found = _S3_ARN.fullmatch(text)
     if found is not None:
         if found["partition"] != facts.partition:
             yield statement.wrong(
                 Fault.WRONG_PARTITION,
-                f"{statement}: {text} lies in the partition {found['partition']}, the role in "
+                f"{statement}: {text} is in the partition {found['partition']}, the role in "
                 f"{facts.partition}",
                 f"Write arn:{facts.partition}:s3:::{found['bucket']}{found['objects'] or ''}",
             )
@@ -259,8 +259,8 @@ def _resource(statement: Statement, text: str, facts: Facts) -> Iterator[Remark]
         if bucket != facts.bucket and not set("*?${}") & set(bucket) and bucket not in PLACEHOLDERS:
             yield statement.wrong(
                 Fault.OTHER_BUCKET,
-                f"{statement}: {text} is the bucket {bucket}, and we deliver into {facts.bucket}",
-                f"Write {arn} and {arn}/*, or tell us that the bucket is another",
+                f"{statement}: {text} is the bucket {bucket}, but we deliver to {facts.bucket}",
+                f"Write {arn} and {arn}/*, or tell us that the bucket has changed",
                 Severity.WARNING,
             )
         return
@@ -274,10 +274,10 @@ def _resource(statement: Statement, text: str, facts: Facts) -> Iterator[Remark]
         )
     elif bare and statement.document.kind is not Kind.KEY:
         fix = f"Write arn:{facts.partition}:s3:::{text.removeprefix('s3://')}"
-        yield statement.wrong(Fault.MALFORMED_ARN, f"{statement}: {text} is no ARN", fix)
+        yield statement.wrong(Fault.MALFORMED_ARN, f"{statement}: {text} is not an ARN", fix)
 
 
-def _principal(statement: Statement, text: str, facts: Facts) -> Iterator[Remark]:
+def _principal(statement: Statement, text: str, facts: Facts) -> Iterator[Issue]:
     """In a trust policy we are the principal; in a bucket's and a key's policy the customer's role is."""
     ours = statement.document.kind is Kind.TRUST
     wanted = facts.principal if ours else facts.role_arn
@@ -288,8 +288,8 @@ def _principal(statement: Statement, text: str, facts: Facts) -> Iterator[Remark
     if found["partition"] != partition:
         yield statement.wrong(
             Fault.WRONG_PARTITION,
-            f"{statement}: {text} lies in the partition {found['partition']}, and no principal of another "
-            "can be let in",
+            f"{statement}: {text} is in the partition {found['partition']}, and principals of another "
+            "partition cannot get access",
             f"Write {wanted}",
             Severity.ERROR if ours else Severity.WARNING,
         )
@@ -303,7 +303,7 @@ def _principal(statement: Statement, text: str, facts: Facts) -> Iterator[Remark
         )
 
 
-def _both_forms(document: Document, facts: Facts) -> Iterator[Remark]:
+def _both_forms(document: Document, facts: Facts) -> Iterator[Issue]:
     """Rights on objects need the ARN with /*, rights on the bucket the one without."""
     arn = f"arn:{facts.partition}:s3:::{facts.bucket}"
     on_bucket: set[str] = set()
@@ -325,14 +325,14 @@ def _both_forms(document: Document, facts: Facts) -> Iterator[Remark]:
     if for_objects and ours and on_objects and on_objects <= {arn, f"{arn}/"}:
         yield for_objects.wrong(
             Fault.OBJECTS_NOT_NAMED,
-            f"rights on objects are given on {arn} alone, which is the bucket and none of its objects",
+            f"rights on objects are granted on {arn} only, which is the bucket and not its objects",
             f"Add {arn}/* to the Resource",
             step="CLI step 4",
         )
     if for_bucket and on_bucket and all(text.startswith(f"{arn}/") for text in on_bucket):
         yield for_bucket.wrong(
             Fault.BUCKET_NOT_NAMED,
-            f"s3:ListBucket is given on {', '.join(sorted(on_bucket))}, which are objects and not the bucket",
+            f"s3:ListBucket is granted on {', '.join(sorted(on_bucket))}, which are objects, not the bucket",
             f"Add {arn} to the Resource",
             step="CLI step 4",
         )

@@ -78,27 +78,27 @@ def kinds_of(action: str) -> tuple[str, ...]:
 
 
 def unknown_action(action: str) -> str | None:
-    """What to say of an action that is not known here; None for one that is, and for one that cannot be told:
-    it has a wildcard in its name, or its service's actions are not kept."""
+    """The message about an unknown action. None for a known one, and for one that cannot be judged: it has a
+    wildcard in its name, or its service's actions are not kept."""
     service, colon, name = action.partition(":")
     folded, services = service.lower(), iam()["services"]
     if not colon or "*" in service or "?" in service:
         return None
     if folded not in iam()["prefixes"]:
-        return f"no service {service} is known here{_meant(service, iam()['prefixes'])}"
+        return f"unknown service {service}{_meant(service, iam()['prefixes'])}"
     if folded not in services or "*" in name or "?" in name:
         return None
     known = {one.lower(): one for one in services[folded]["actions"]}
     if name.lower() in known:
         return None
     if folded == "s3" and name.lower() in RIGHT_OF_CALL:
-        return f"there is no right {action}: the call needs {RIGHT_OF_CALL[name.lower()]}"
-    return f"no right {action} is known here{_meant(name, known.values(), f'{folded}:')}"
+        return f"there is no action {action}: the call needs {RIGHT_OF_CALL[name.lower()]}"
+    return f"unknown action {action}{_meant(name, known.values(), f'{folded}:')}"
 
 
 def unknown_key(key: str) -> str | None:
-    """What to say of a condition key that is not known here; None for one that is, and for one whose service
-    has keys that are not kept."""
+    """The message about an unknown condition key. None for a known one, and for one of a service with keys
+    that are not kept."""
     service, colon, _ = key.lower().partition(":")
     kept = {*iam()["services"], "aws"}
     known = _keys()
@@ -107,7 +107,7 @@ def unknown_key(key: str) -> str | None:
     if colon and service not in kept and (service in iam()["prefixes"] or "." in service):
         return None  # of another service, or of an identity provider
     meant = meant_key(key)
-    return f"no condition key {key} is known here" + (f" (did you mean {meant}?)" if meant else "")
+    return f"unknown condition key {key}" + (f" (did you mean {meant}?)" if meant else "")
 
 
 @lru_cache(maxsize=1024)
@@ -131,7 +131,7 @@ def known_operator(name: str) -> bool:
 
 
 _CLOSE = 0.8
-"""So alike that a slip of the pen is likelier than a name that was added since (0: nothing, 1: the same)."""
+"""So similar that a typing error is more likely than a name added since (0: nothing, 1: the same)."""
 
 
 @lru_cache(maxsize=1)

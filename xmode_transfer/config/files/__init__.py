@@ -39,7 +39,7 @@ def load(directory: Path) -> Configuration:
         files = ", ".join(sorted({problem.file for problem in stopping}))
         raise ConfigError(
             f"the configuration in {directory} cannot be used: {count} problem{'s' if count > 1 else ''}",
-            hint=f"mend {files}, then run: xmode-transfer config check",
+            hint=f"fix {files}, then run: xmode-transfer config check",
             problems=tuple(map(str, configuration.problems)),
         )
     return configuration
@@ -54,7 +54,7 @@ def survey(directory: Path) -> tuple[Configuration, tuple[Problem, ...]]:
     except OSError as error:
         raise ConfigError(
             f"the configuration directory {directory} cannot be reached: {error.strerror}",
-            hint="let the user that this runs as read it, or give another with --config DIR or XMODE_CONFIG",
+            hint="give the user of this process read access, or name another with --config or XMODE_CONFIG",
         ) from error
     if not there:
         raise ConfigError(
@@ -191,7 +191,7 @@ class _Survey:
             if suffix == "yaml":
                 yield stem
             elif _is_directory(entry):
-                self._stray(path, f"is a directory; files lie directly in {folder}/")
+                self._stray(path, f"is a directory; files belong directly in {folder}/")
             elif suffix.lower() in ("yml", "yaml"):
                 self._stray(path, f"is not read; name it {stem}.yaml")
 

@@ -60,7 +60,7 @@ class ConfigFile:
         self._tell(*place, path, message)
 
     def hint(self, path: KeyPath, message: str) -> Problem:
-        """Something at a key's value that is no mistake for certain."""
+        """A hint at a key's value, which may be correct."""
         return Problem(self.name, *self.place(path), dotted(path), message)
 
     def place(self, path: KeyPath) -> tuple[int, int]:
@@ -128,7 +128,7 @@ def _why(path: Path, error: OSError) -> str:
             return "is a symbolic link that leads nowhere; remove it, or restore the file that it leads to"
         return "was there a moment ago, and is gone"
     hint = (
-        "; let the user that this runs as read it"
+        "; give the user that this runs as read access"
         if isinstance(error, PermissionError)
         else "; check its disk"
     )
@@ -215,7 +215,7 @@ def _choices(path: KeyPath, model: type[BaseModel]) -> list[str]:
 
 
 def _example(path: KeyPath, model: type[BaseModel]) -> str:
-    """``cron: 30 6 * * *``, as it may stand in the file."""
+    """``cron: 30 6 * * *``, as written in the file."""
     field, key = _field(path, model), str(path[-1])
     example = field.examples[0] if field is not None and field.examples else "..."
     return f"{key}: {_inline(example)}" if isinstance(example, list | dict) else _lines({key: example})

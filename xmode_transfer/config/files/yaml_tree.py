@@ -37,7 +37,7 @@ class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[mi
 # A part of the parser's words, and ours.
 _SYNTAX = {
     "mapping values are not allowed": (
-        "a colon where no key can stand; mend the indentation or put the value in quotes"
+        "a colon where no key is allowed; fix the indentation or put the value in quotes"
     ),
     "expected alphabetic or numeric": "* and & have a meaning in YAML; put a text that begins so in quotes",
     "undefined alias": "* begins an alias in YAML, and no anchor has this name; put the text in quotes",
@@ -46,9 +46,9 @@ _SYNTAX = {
     "expected ',' or '}'": "what begins here with { lacks a comma or its }",
     "expected node content": "a value is missing here, or a closing ] or }",
     "another document": "one file holds one document; remove this --- and what follows it",
-    "expected key": "no key where one must stand; mend the indentation",
-    "expected '-' indicator": "a line of the list lacks its -, or its depth is wrong; mend the indentation",
-    "expected <block end>": "this does not fit what stands above; mend the indentation",
+    "expected key": "a key is missing here; fix the indentation",
+    "expected '-' indicator": "a line of the list lacks its -, or its depth is wrong; fix the indentation",
+    "expected <block end>": "this does not fit the lines above; fix the indentation",
     "expected ':'": "a line without a colon; every line here is written key: value",
 }
 
@@ -107,7 +107,7 @@ def parse(raw: bytes) -> Tree:
     except yaml.MarkedYAMLError as error:
         raise _unreadable(error, text) from None
     except (yaml.YAMLError, RecursionError) as error:
-        raise Unreadable(1, 1, f"this is no YAML: {error}") from None
+        raise Unreadable(1, 1, f"this is not YAML: {error}") from None
     tree = Tree(root)
     if root is None or root.tag == _NULL:
         tree.root = None
@@ -166,7 +166,7 @@ def _position(node: Any) -> tuple[int, int]:
 def _unreadable(error: yaml.MarkedYAMLError, text: str) -> Unreadable:
     told, mark = str(error.problem), error.problem_mark
     lines = text.split("\n")
-    message = f"this is no YAML: {told}"
+    message = f"this is not YAML: {told}"
     found = lines[mark.line][mark.column : mark.column + 1] if mark and mark.line < len(lines) else ""
     if found == "\t":
         message = "a tab; YAML is indented with spaces"
@@ -205,7 +205,7 @@ class _Reader:
                 self._note(
                     key_node,
                     (*path, key),
-                    f"this key stands in line {first[key]} already; remove one of them",
+                    f"this key is already in line {first[key]}; remove one of them",
                 )
             else:
                 first[key] = key_node.start_mark.line + 1
