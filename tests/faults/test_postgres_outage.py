@@ -244,7 +244,7 @@ def test_a_server_that_stays_away_is_told_of_after_the_patience_and_a_close_wait
             call()
         assert (caught.value.code, caught.value.responsible, caught.value.retryable) == (
             "ledger_unreachable",
-            "us",
+            "vendor",
             True,
         )
         assert "pg_isready" in caught.value.hint
