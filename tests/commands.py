@@ -19,6 +19,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -84,8 +85,7 @@ def run(
 class _Template:
     """The process that is forked. It ends when it is closed, and with this one."""
 
-    def __init__(self, about: dict[str, str]) -> None:
-        self.about = about
+    def __init__(self) -> None:
         self._lock = threading.Lock()
         self._socket, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with far:
@@ -122,10 +122,15 @@ _templates: list[_Template] = []
 def _template(environment: dict[str, str]) -> _Template | None:
     if sys.platform != "linux":
         return None
-    about = {name: value for name, value in environment.items() if name.startswith(_OF_THE_INTERPRETER)}
+    if _interpreter_of(environment) != _interpreter_of(os.environ):
+        return None
     if not _templates:
-        _templates.append(_Template(about))
-    return _templates[0] if _templates[0].about == about else None
+        _templates.append(_Template())
+    return _templates[0]
+
+
+def _interpreter_of(environment: Mapping[str, str]) -> dict[str, str]:
+    return {name: value for name, value in environment.items() if name.startswith(_OF_THE_INTERPRETER)}
 
 
 def close() -> None:
