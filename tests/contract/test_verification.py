@@ -19,7 +19,7 @@ from xmode_transfer.model.operations import Act, ActKind
 from xmode_transfer.model.periods import Period, PeriodKind
 from xmode_transfer.model.verification import Flaw, Scope
 from xmode_transfer.telemetry.clock import SystemClock
-from xmode_transfer.transfer.workbench import Workbench
+from xmode_transfer.transfer.context import Context
 from xmode_transfer.upkeep.adopt import Adoption, adopt
 from xmode_transfer.upkeep.listing import Listing, Standing
 from xmode_transfer.upkeep.repair import Repaired, ToRepair, repair
@@ -48,7 +48,7 @@ class Place:
 
     def open(self, name: str) -> None:
         self.ledger = open_ledger(f"sqlite:///{self.directory}/{name}", self.clock)
-        self.bench = Workbench(
+        self.context = Context(
             vendor=Vendor(),
             limits=Limits(),
             sources=lambda feed: self.source,
@@ -67,7 +67,7 @@ class Place:
 
     @property
     def reader(self) -> PacedReader:
-        return PacedReader(self.case.customer, Limits(), self.clock, self.bench.stop)
+        return PacedReader(self.case.customer, Limits(), self.clock, self.context.stop)
 
     def key(self, day: str, number: int) -> str:
         return self.case.key(f"us-daily/{day.replace('-', '/')}/part {number}.csv")
@@ -78,12 +78,12 @@ class Place:
     def deliver(self, day: str) -> str:
         state = self.source.state(Period.parse(day, PeriodKind.DAY))
         assert state is not None
-        outcome = deliver(self.bench, self.case.customer, FEED, state)
+        outcome = deliver(self.context, self.case.customer, FEED, state)
         assert outcome.exit_code == 0, outcome
         return outcome.outcome
 
     def verify(self, scope: Scope = Scope(), **how: Any) -> dict[str, Flaw]:  # noqa: B008 - it is frozen
-        self.last = Verification(self.bench, self.case.customer, scope, self.reader, **how)
+        self.last = Verification(self.context, self.case.customer, scope, self.reader, **how)
         self.findings = [finding for _, finding in self.last if finding is not None]
         return {finding.known.key: finding.flaw for finding in self.findings}
 
@@ -92,11 +92,11 @@ class Place:
         found = ToRepair()
         for finding in self.findings:
             found.add(finding)
-        return repair(self.bench, self.configuration, self.case.customer, found, by="alice")
+        return repair(self.context, self.configuration, self.case.customer, found, by="alice")
 
     def adopt(self, **how: Any) -> Adoption:
         return adopt(
-            self.bench, self.configuration, self.case.customer, Scope(), self.reader, by="alice", **how
+            self.context, self.configuration, self.case.customer, Scope(), self.reader, by="alice", **how
         )
 
 
@@ -134,7 +134,9 @@ def test_what_was_deleted_altered_or_shared_is_named_and_nothing_else(place: Pla
     assert place.verify(Scope(period=DAYS[0])) == dict(list(expected.items())[:2])
     assert place.last.verified.foreign is None
     assert place.verify(Scope("us-daily", since=DAYS[1], until=DAYS[1])) == dict(list(expected.items())[2:])
-    standings = {item.key: item.standing for item in Listing(place.bench, case.customer, {"us-daily": FEED})}
+    standings = {
+        item.key: item.standing for item in Listing(place.context, case.customer, {"us-daily": FEED})
+    }
     wrong = {key: standing for key, standing in standings.items() if standing not in ("ours", "manifest")}
     assert wrong == {
         case.key("us-daily/2026/11/22/part 9.csv"): Standing.FOREIGN,
@@ -166,7 +168,7 @@ def test_a_manifest_waits_for_what_is_beyond_one_repair(
     found = ToRepair()
     for finding in place.findings:
         found.add(finding)
-    left = repair(place.bench, place.configuration, place.case.customer, found, by="alice")
+    left = repair(place.context, place.configuration, place.case.customer, found, by="alice")
     assert (left.sent, [item.cause for item in left.left]) == (2, ["not_whole"])
     assert (place.repair().outcome, place.verify()) == ("repaired", {})
 

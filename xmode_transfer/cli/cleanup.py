@@ -72,7 +72,7 @@ def command(
     configuration = shell.configuration()
     with shell.opened(configuration, as_json=as_json) as opened:
         outcome = cleanup(
-            opened.bench,
+            opened.context,
             configuration,
             name,
             by=opening.asking(by),

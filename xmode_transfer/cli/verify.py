@@ -107,14 +107,14 @@ def command(
     with ExitStack() as stack:
         file = stack.enter_context(_receipt_file(configuration, receipt)) if receipt is not None else None
         opened = stack.enter_context(shell.opened(configuration, as_json=as_json))
-        ledger = opened.bench.ledger
+        ledger = opened.context.ledger
         check_scope(ledger, configuration, customer, feed, [period, since, until])
         if period is not None:
             check_delivered(ledger, customer, feed, period)
 
         def verification() -> Verification:
-            reader = assembly.reader(opened.bench, customer)
-            return Verification(opened.bench, customer, scope, reader, deep=deep, acl_sample=acl_sample)
+            reader = assembly.reader(opened.context, customer)
+            return Verification(opened.context, customer, scope, reader, deep=deep, acl_sample=acl_sample)
 
         report = _Report(customer, scope, as_json=as_json)
         if repair:
@@ -128,23 +128,23 @@ def _run(opened: Opened, verification: "Verification", report: "_Report", file: 
     from xmode_transfer.upkeep.scope import why_nothing
     from xmode_transfer.upkeep.verify import Verified
 
-    bench, verified = opened.bench, verification.verified
-    started = bench.clock.monotonic()
+    context, verified = opened.context, verification.verified
+    started = context.clock.monotonic()
     scope = verification.scope
     report.not_attested = {
         place: why
-        for place, why in not_attested(bench, verification.customer.name, scope.feed).items()
+        for place, why in not_attested(context, verification.customer.name, scope.feed).items()
         if scope.covers(*place[:2])
     }
     signed = Verified()
     if file is not None:
         head = signed_receipt.head(
             verification.customer,
-            bench.vendor.principal_arn,
+            context.vendor.principal_arn,
             verification.scope,
             deep=verification.deep,
             acl_sample=verification.acl_sample,
-            checked_at=bench.clock.now(),
+            checked_at=context.clock.now(),
         )
         file.add(head)
     try:
@@ -160,13 +160,13 @@ def _run(opened: Opened, verification: "Verification", report: "_Report", file: 
         with opened.progress.hidden():
             return report.cut_short(verified, error)
     if file is not None and (signed.keys or not verified.keys):
-        file.sign(signed.summary(bench.clock.now()))
+        file.sign(signed.summary(context.clock.now()))
     elif file is not None:
         report.nothing_signed = True
     if not verified.keys:
-        report.why_nothing = why_nothing(bench.ledger, verification.customer, verification.scope)
+        report.why_nothing = why_nothing(context.ledger, verification.customer, verification.scope)
     with opened.progress.hidden():
-        return report.done(verified, bench.clock.monotonic() - started, file)
+        return report.done(verified, context.clock.monotonic() - started, file)
 
 
 def _repair(opened: Opened, customer: Customer, first: "Verification", by: str) -> "Repaired":
@@ -177,7 +177,7 @@ def _repair(opened: Opened, customer: Customer, first: "Verification", by: str) 
     for _, finding in first:
         if finding is not None:
             found.add(finding)
-    return repair(opened.bench, opened.configuration, customer, found, by=by)
+    return repair(opened.context, opened.configuration, customer, found, by=by)
 
 
 def _receipt_file(configuration: "Configuration", path: Path) -> "ReceiptFile":

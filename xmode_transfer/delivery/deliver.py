@@ -34,28 +34,28 @@ from xmode_transfer.model.records import (
 from xmode_transfer.sources.interface import PeriodState
 from xmode_transfer.telemetry import Event
 from xmode_transfer.transfer import leasing, publishing, superseded
+from xmode_transfer.transfer.context import Context
 from xmode_transfer.transfer.destination import admit, opened
 from xmode_transfer.transfer.large import LargeObjects
 from xmode_transfer.transfer.planning import Plan, Planner
 from xmode_transfer.transfer.publishing import Incomplete, obstacle
 from xmode_transfer.transfer.rechecking import Recheck, Rechecked
 from xmode_transfer.transfer.sending import Sender, Sent, defect_of, failure_of, halts
-from xmode_transfer.transfer.workbench import Workbench
 
 
-def deliver(bench: Workbench, customer: Customer, feed: Feed, state: PeriodState) -> DeliveryOutcome:
+def deliver(context: Context, customer: Customer, feed: Feed, state: PeriodState) -> DeliveryOutcome:
     """Delivers that period. Answers an outcome for everything that can happen to a delivery, refusals and
     interruptions and defects included; raises only what concerns more than this delivery (our own identity,
     the ledger)."""
     period = state.period.label
-    started = bench.clock.monotonic()
+    started = context.clock.monotonic()
     with telemetry.bind(customer=customer.name, feed=feed.name, period=period):
         try:
             with leasing.held(
-                bench.ledger, leasing.of_delivery(customer.name, feed.name, period), bench.holder
+                context.ledger, leasing.of_delivery(customer.name, feed.name, period), context.holder
             ) as lease:
-                planner = Planner(bench, customer, feed, state, bench.sources(feed))
-                work = _Work(bench, customer, feed, planner, lease, started)
+                planner = Planner(context, customer, feed, state, context.sources(feed))
+                work = _Work(context, customer, feed, planner, lease, started)
                 try:
                     outcome = work.run()
                 except Exception as error:
@@ -64,10 +64,10 @@ def deliver(bench: Workbench, customer: Customer, feed: Feed, state: PeriodState
                     telemetry.exception(Event.DEFECT)
                     return work.broken(error if isinstance(error, Defect) else defect_of(error))
             if outcome.outcome == Status.DELIVERED:
-                superseded.sweep(bench, customer, feed.name)
+                superseded.sweep(context, customer, feed.name)
             return outcome
         except AlreadyRunning as error:
-            latest = bench.ledger.deliveries.latest(customer.name, feed.name, period)
+            latest = context.ledger.deliveries.latest(customer.name, feed.name, period)
             revision = latest.revision if latest else 1
             return failed(customer, feed, period, revision, error, outcome="already_running")
 
@@ -103,7 +103,7 @@ def failed(
 class _Work:
     """One execution: what ``deliver`` knows once the lease is held."""
 
-    bench: Workbench
+    context: Context
     customer: Customer
     feed: Feed
     planner: Planner
@@ -135,7 +135,7 @@ class _Work:
         not mended its role is asked again and again, and a plan may be a million files. Asking in vain is
         noted, and is no run."""
         try:
-            admit(self.bench, self.customer)
+            admit(self.context, self.customer)
         except VendorIdentityError:
             raise
         except XmodeError as error:
@@ -160,16 +160,16 @@ class _Work:
         return self._without_a_run(latest, defect)
 
     def _noted(self, earlier: Delivery, error: XmodeError) -> Delivery:
-        now = self.bench.clock.now()
+        now = self.context.clock.now()
         delivery = replace(
             earlier,
             status=_status(error),
             failure=failure_of(error),
             updated_at=now,
             attempts=earlier.attempts + 1,
-            next_attempt_at=self.bench.backoff.next_attempt_at(earlier, now),
+            next_attempt_at=self.context.backoff.next_attempt_at(earlier, now),
         )
-        self.bench.ledger.deliveries.update(self.lease, delivery)
+        self.context.ledger.deliveries.update(self.lease, delivery)
         return delivery
 
     def _without_a_run(self, delivery: Delivery, error: XmodeError) -> DeliveryOutcome:
@@ -200,15 +200,15 @@ class _Work:
     def _execute(self, plan: Plan, delivery: Delivery, earlier: Delivery | None) -> DeliveryOutcome | None:
         """One run towards the delivery, which the ledger had as ``earlier`` before it. None when it has to be
         superseded."""
-        bench = self.bench
-        now = bench.clock.now()
+        context = self.context
+        now = context.clock.now()
         run = Run(
             # with the attempt, so that a clock that was set back gives no ID twice
             id=f"{delivery.id[:12]}-{now:%Y%m%dT%H%M%S%f}-{delivery.attempts + 1}",
             delivery_id=delivery.id,
             started_at=now,
-            holder=bench.holder,
-            engine=bench.stores.info.name,
+            holder=context.holder,
+            engine=context.stores.info.name,
         )
         delivery = replace(
             delivery,
@@ -216,9 +216,9 @@ class _Work:
             updated_at=now,
             attempts=delivery.attempts + 1,
         )
-        bench.ledger.deliveries.update(self.lease, delivery)
-        bench.ledger.runs.start(self.lease, run)
-        bench.progress.delivery_started(
+        context.ledger.deliveries.update(self.lease, delivery)
+        context.ledger.runs.start(self.lease, run)
+        context.progress.delivery_started(
             self.customer.name, self.feed.name, delivery.period, plan.upload_count, plan.upload_bytes
         )
         telemetry.log(
@@ -236,19 +236,19 @@ class _Work:
         sent, rechecked = Sent(), Rechecked()
         error: XmodeError | None = None
         try:
-            with opened(bench, self.customer) as store:
+            with opened(context, self.customer) as store:
                 # Where everything is to be sent, nothing can be gone.
                 sends_all = plan.upload_count == delivery.object_count
-                before = None if sends_all else bench.ledger.objects.last_proof(delivery.id)
+                before = None if sends_all else context.ledger.objects.last_proof(delivery.id)
                 sent = self._send(store, delivery)
-                error = obstacle(bench, plan, sent)
+                error = obstacle(context, plan, sent)
                 if error is None and not sent.stale and before is not None:
-                    recheck = Recheck(bench, self.planner, store, delivery, self.lease, before, rechecked)
+                    recheck = Recheck(context, self.planner, store, delivery, self.lease, before, rechecked)
                     sent.stale = recheck.run().stale
                     delivery = self.planner.counted(self.lease, delivery)
                     if rechecked.again and not sent.stale:
                         plan.upload_count += rechecked.again
-                        bench.progress.delivery_started(
+                        context.progress.delivery_started(
                             self.customer.name,
                             self.feed.name,
                             delivery.period,
@@ -256,12 +256,12 @@ class _Work:
                             rechecked.again_bytes,
                         )
                         sent.add(self._send(store, delivery))
-                        error = obstacle(bench, plan, sent)
-                    bench.ledger.objects.spread_receipts(self.lease, delivery.id)
+                        error = obstacle(context, plan, sent)
+                    context.ledger.objects.spread_receipts(self.lease, delivery.id)
                 if error is None and not sent.stale:
-                    publishing.note_published(bench, self.customer, store, delivery, self.lease)
-                    LargeObjects(bench, self.customer, store, delivery, self.lease).tidy()
-                    published = publishing.publish(bench, self.customer, store, delivery, self.lease)
+                    publishing.note_published(context, self.customer, store, delivery, self.lease)
+                    LargeObjects(context, self.customer, store, delivery, self.lease).tidy()
+                    published = publishing.publish(context, self.customer, store, delivery, self.lease)
                     sent.stale = published is None
                     delivery = published or delivery
         except XmodeError as raised:
@@ -270,7 +270,7 @@ class _Work:
             telemetry.exception(Event.DEFECT)
             error = defect_of(raised)
         finally:
-            bench.progress.delivery_finished()
+            context.progress.delivery_finished()
         if sent.stale and error is None:
             self._finish(run, plan, sent, "superseded", None)
             return None
@@ -280,9 +280,9 @@ class _Work:
     def _send(self, store: ObjectStore, delivery: Delivery) -> Sent:
         """Sends what is pending of the delivery."""
         sender = Sender(
-            self.bench, self.customer, self.feed, self.planner.source, store, delivery, self.lease
+            self.context, self.customer, self.feed, self.planner.source, store, delivery, self.lease
         )
-        return sender.send(self.bench.ledger.objects.pending(delivery.id))
+        return sender.send(self.context.ledger.objects.pending(delivery.id))
 
     def _close(
         self,
@@ -301,7 +301,7 @@ class _Work:
         failure = failure_of(error) if error is not None else None
         interrupted = isinstance(error, Interrupted)
         word = "interrupted" if interrupted else str(status)
-        now = self.bench.clock.now()
+        now = self.context.clock.now()
         # Our own identity is no trouble of this delivery, and whoever mends it wants no pause.
         paused = error is not None and not isinstance(error, Interrupted | VendorIdentityError)
         delivery = replace(
@@ -309,9 +309,9 @@ class _Work:
             status=status,
             failure=None if interrupted else failure,
             updated_at=now,
-            next_attempt_at=self.bench.backoff.next_attempt_at(earlier, now) if paused else None,
+            next_attempt_at=self.context.backoff.next_attempt_at(earlier, now) if paused else None,
         )
-        self.bench.ledger.deliveries.update(self.lease, delivery)
+        self.context.ledger.deliveries.update(self.lease, delivery)
         run = self._finish(run, plan, sent, word, failure)
         fields = failure and {
             "cause": failure.cause,
@@ -361,7 +361,7 @@ class _Work:
     def _finish(self, run: Run, plan: Plan, sent: Sent, outcome: str, failure: Failure | None) -> Run:
         run = replace(
             run,
-            finished_at=self.bench.clock.now(),
+            finished_at=self.context.clock.now(),
             outcome=outcome,
             uploaded=sent.uploaded,
             skipped=plan.skipped + sent.adopted,
@@ -370,11 +370,11 @@ class _Work:
             seconds=self._seconds(),
             failure=failure,
         )
-        self.bench.ledger.runs.finish(self.lease, run)
+        self.context.ledger.runs.finish(self.lease, run)
         return run
 
     def _seconds(self) -> float:
-        return self.bench.clock.monotonic() - self.started
+        return self.context.clock.monotonic() - self.started
 
 
 def _ends_run(error: XmodeError) -> bool:

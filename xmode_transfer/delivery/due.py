@@ -27,8 +27,8 @@ from xmode_transfer.model.source_scans import KEPT_PERIODS, Look, Waiting
 from xmode_transfer.model.verification import Scope
 from xmode_transfer.sources.interface import PeriodState, SourceFactory
 from xmode_transfer.telemetry import Event
+from xmode_transfer.transfer.context import Context
 from xmode_transfer.transfer.sending import defect_of, failure_of
-from xmode_transfer.transfer.workbench import Workbench
 
 
 @dataclass(slots=True)
@@ -67,7 +67,7 @@ class CustomerRun:
 
 
 def look(
-    bench: Workbench,
+    context: Context,
     configuration: Configuration,
     customer: Customer,
     scope: Scope,
@@ -78,7 +78,7 @@ def look(
     """What is due for the customer now, feed by feed, oldest period first. A source that cannot be listed, or
     not in whole, becomes a failed delivery in ``result``, and the rest goes on; so does a defect. ``reread``
     as in ``due``. What was seen is remembered in the ledger, for whoever asks how the customer fares."""
-    around = bench.sources, bench.ledger, bench.clock, customer
+    around = context.sources, context.ledger, context.clock, customer
     for feed in feeds_of(configuration, customer, scope):
         try:
             states: Iterable[PeriodState]

@@ -22,7 +22,7 @@ from xmode_transfer.service.scheduler import Agenda, Scheduler, left_by_the_last
 from xmode_transfer.service.trouble import Trouble
 from xmode_transfer.service.worker import Worker
 from xmode_transfer.telemetry import Event
-from xmode_transfer.transfer.workbench import Workbench
+from xmode_transfer.transfer.context import Context
 from xmode_transfer.web.board import Pulse
 
 
@@ -32,7 +32,7 @@ class Daemon:
 
     def __init__(
         self,
-        bench: Workbench,
+        context: Context,
         prober: Prober,
         configuration: Configuration,
         read: Read,
@@ -45,13 +45,13 @@ class Daemon:
         """``lease`` is the right to be this daemon: the one daemon of the ledger, where it works ``alone``.
         Then it has a worker of its own, which takes all jobs. ``changed`` is called, from any thread, when
         something that health is computed from is other than before."""
-        self._bench = bench
+        self._context = context
         self._read = read
         self._lease = lease
         self._changed = changed
-        now = bench.clock.now()
+        now = context.clock.now()
         self._active = ActiveConfiguration.of(configuration, now, configuration.problems)
-        self._trouble = Trouble(bench)
+        self._trouble = Trouble(context)
         self._trouble.began.append(changed)
         self._trouble.ended.append(changed)
         self._stopping = False
@@ -60,25 +60,25 @@ class Daemon:
         self._missed: dict[str, Outage] = {}
         self._serving: dict[str, datetime] = {}
         self._broken_off: dict[str, bool] = {}  # and whether the customer must act
-        self._agenda = Agenda(bench.ledger.daemons.served())
-        self._jobs = Jobs(bench, lambda: self._active.configuration)
-        self._scheduler = Scheduler(bench, queue, ended=self._job_ended, trouble=self._trouble.found)
+        self._agenda = Agenda(context.ledger.daemons.served())
+        self._jobs = Jobs(context, lambda: self._active.configuration)
+        self._scheduler = Scheduler(context, queue, ended=self._job_ended, trouble=self._trouble.found)
         self._worker: Worker | None = None
         if alone:
             places = configuration.service.daemon.workers
-            self._worker = Worker(bench, queue, configuration, places=places, trouble=self._trouble)
-        self._maintenance_lease = None if alone else MaintenanceLease(bench)
+            self._worker = Worker(context, queue, configuration, places=places, trouble=self._trouble)
+        self._maintenance_lease = None if alone else MaintenanceLease(context)
         self._noted_workers = self._workers
         self._does_maintenance = alone
         self._maintenance = Maintenance(
-            bench,
+            context,
             prober,
             lambda: self._active.configuration,
             served=self._served,
             checked=self._checked,
             trouble=self._trouble.found,
         )
-        known = left_by_the_last(bench)
+        known = left_by_the_last(context)
         self._broken_off |= {entry.customer: entry.refused for entry in known if entry.reason}
         self._register(known)
         self._scheduler.attend()  # so that the first tick finds who takes part
@@ -98,7 +98,7 @@ class Daemon:
     def tick(self) -> bool:
         """Looks who is due, and queues them. Answers whether the ledger took our sign of life: only then
         has the daemon got on. Raises LeaseLost when another daemon has taken over."""
-        now = self._bench.clock.now()
+        now = self._context.clock.now()
         gap = self._outage(now)
         if gap is not None:
             telemetry.warn(Event.DOWNTIME_ENDED, began_at=gap.began_at, ended_at=gap.ended_at)
@@ -140,17 +140,17 @@ class Daemon:
 
     def wake(self, name: str) -> None:
         """A time of the customer's schedule has come."""
-        now = self._bench.clock.now()
+        now = self._context.clock.now()
         if self._trouble.now is None and not self._stopping and name in self.configuration.customers:
             self._enqueue_if_due(name, now)
 
     def _note(self, now: datetime, *, stopped: bool = False) -> None:
         active = self._active
         self._noted_workers = self._workers
-        self._bench.ledger.daemons.note(
+        self._context.ledger.daemons.note(
             self._lease,
             DaemonRecord(
-                holder=self._bench.holder,
+                holder=self._context.holder,
                 started_at=self._started_at,
                 ticked_at=now,
                 tick_seconds=active.configuration.service.daemon.tick_seconds,
@@ -207,13 +207,13 @@ class Daemon:
     def _share(self) -> None:
         """Learns what others have done since the last tick, and whether the housekeeping is ours."""
         if self._maintenance_lease is not None:
-            self._agenda.refresh(self._bench.ledger.daemons.served())
+            self._agenda.refresh(self._context.ledger.daemons.served())
             tick_seconds = self.configuration.service.daemon.tick_seconds
             self._does_maintenance = self._maintenance_lease.keep(tick_seconds)
 
     def _last_tick(self) -> datetime | None:
         """Of whatever daemon."""
-        known = self._bench.ledger.daemons.newest(1)
+        known = self._context.ledger.daemons.newest(1)
         return known[0].ticked_at if known else None
 
     def _outage(self, now: datetime) -> Outage | None:
@@ -269,7 +269,7 @@ class Daemon:
                 self._maintenance.ask(name, Work.CHECK_ACCESS)
 
     def _served(self, name: str, work: Work, due: datetime) -> None:
-        self._bench.ledger.daemons.serve(name, str(work), due)
+        self._context.ledger.daemons.serve(name, str(work), due)
         self._agenda.serve(name, work, due)
 
     def _checked(self, report: AccessReport) -> None:
@@ -284,7 +284,7 @@ class Daemon:
         """Reads the files again and takes over what is in order. ``hurry`` when a person asked for it: then
         those who are suspended are tried at once."""
         before = self._active
-        self._active = read_again(before, self._read, self._bench.clock.now())
+        self._active = read_again(before, self._read, self._context.clock.now())
         configuration = self._active.configuration
         try:
             self._note(self._ticked_at)  # health is computed from the ledger: it must have the problems first
@@ -319,14 +319,14 @@ class Daemon:
 
     def drain(self, seconds: float) -> bool:
         """Waits for what runs; whether all of it has ended."""
-        began = self._bench.clock.monotonic()
+        began = self._context.clock.monotonic()
         ended = self._worker is None or self._worker.drain(seconds)
-        left = seconds - (self._bench.clock.monotonic() - began)
+        left = seconds - (self._context.clock.monotonic() - began)
         return self._maintenance.wait(max(0.0, left)) and ended
 
     def break_off(self) -> None:
         """Stops what still runs where it can be resumed."""
-        self._bench.stop.set()
+        self._context.stop.set()
         if self._worker is not None:
             self._worker.break_off()
 
@@ -336,7 +336,7 @@ class Daemon:
             self._worker.close()
         if self._maintenance_lease is not None:
             self._maintenance_lease.give_back()
-        self._note(self._bench.clock.now(), stopped=True)
+        self._note(self._context.clock.now(), stopped=True)
 
     # --- The board ---------------------------------------------------------------------------------------
 

@@ -24,8 +24,8 @@ from xmode_transfer.model.errors import (
 )
 from xmode_transfer.model.findings import AccessReport
 from xmode_transfer.telemetry import Event
+from xmode_transfer.transfer.context import Context
 from xmode_transfer.transfer.leasing import TTL_SECONDS
-from xmode_transfer.transfer.workbench import Workbench
 from xmode_transfer.upkeep.cleanup import cleanup
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ class Maintenance:
 
     def __init__(
         self,
-        bench: Workbench,
+        context: Context,
         prober: Prober,
         configuration: Callable[[], Configuration],
         *,
@@ -54,7 +54,7 @@ class Maintenance:
     ) -> None:
         """``served`` hears when a time of a schedule was served, ``checked`` of each access check, and
         ``trouble`` what concerns all customers."""
-        self._bench = bench
+        self._context = context
         self._prober = prober
         self._configuration = configuration
         self._served = served
@@ -80,7 +80,7 @@ class Maintenance:
             self._wanted[job] = due_at or self._wanted.get(job)
 
     def stop(self) -> None:
-        """Nothing begins any more; what runs stops by the bench's own ``stop``."""
+        """Nothing begins any more; what runs stops by the context's own ``stop``."""
         with self._lock:
             self._stopped = True
             self._queue.clear()
@@ -119,25 +119,25 @@ class Maintenance:
     def _do(self, name: str, work: Work) -> None:
         configuration = self._configuration()
         customer = configuration.customers.get(name)
-        if customer is None or customer.state is CustomerState.RETIRED or self._bench.stop.is_set():
+        if customer is None or customer.state is CustomerState.RETIRED or self._context.stop.is_set():
             return
         if work is Work.CLEANUP:
-            cleanup(self._bench, configuration, name, by=BY)
+            cleanup(self._context, configuration, name, by=BY)
         else:
-            self._checked(check_access(self._bench, self._prober, customer))
+            self._checked(check_access(self._context, self._prober, customer))
 
 
 class MaintenanceLease:
     """The right to clean up and to check access, of one of several daemons. Each asks for it at each tick;
     one that no longer ticks loses it to the next that does."""
 
-    def __init__(self, bench: Workbench) -> None:
-        self._bench = bench
+    def __init__(self, context: Context) -> None:
+        self._context = context
         self._lease: Lease | None = None
 
     def keep(self, tick_seconds: int) -> bool:
         """Whether it is ours until the tick after the next. Raises LedgerError."""
-        ledger = self._bench.ledger
+        ledger = self._context.ledger
         ttl_seconds = max(TTL_SECONDS, longest_silence(tick_seconds) / timedelta(seconds=1))
         if self._lease is not None:
             try:
@@ -147,7 +147,7 @@ class MaintenanceLease:
             else:
                 return True
         try:
-            self._lease = ledger.leases.claim(_LEASE, self._bench.holder, ttl_seconds)
+            self._lease = ledger.leases.claim(_LEASE, self._context.holder, ttl_seconds)
         except AlreadyRunning:
             return False
         telemetry.log(Event.MAINTENANCE_ELECTED)
@@ -156,5 +156,5 @@ class MaintenanceLease:
     def give_back(self) -> None:
         """For the daemon's end. Raises LedgerError."""
         if self._lease is not None:
-            self._bench.ledger.leases.release(self._lease)
+            self._context.ledger.leases.release(self._lease)
             self._lease = None

@@ -7,8 +7,8 @@ from xmode_transfer import telemetry
 from xmode_transfer.model.errors import VendorIdentityError, XmodeError
 from xmode_transfer.model.records import Failure
 from xmode_transfer.telemetry import Event
+from xmode_transfer.transfer.context import Context
 from xmode_transfer.transfer.sending import failure_of
-from xmode_transfer.transfer.workbench import Workbench
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 class Trouble:
     """Told once, not by each customer. ``found`` is called by any thread, ``mend`` by one."""
 
-    def __init__(self, bench: Workbench) -> None:
-        self._bench = bench
+    def __init__(self, context: Context) -> None:
+        self._context = context
         self.began: list[Callable[[], None]] = []
         """Called when there is a new one."""
         self.ended: list[Callable[[], None]] = []
@@ -50,8 +50,8 @@ class Trouble:
         if trouble is None:
             return
         try:
-            self._bench.ledger.prove_writable()
-            self._bench.sessions.verify_identity()
+            self._context.ledger.prove_writable()
+            self._context.sessions.verify_identity()
         except XmodeError as error:
             if error.code != trouble.cause:
                 self._now = failure_of(error)
@@ -64,7 +64,7 @@ class Trouble:
 
     def _identity_holds(self) -> bool:
         try:
-            self._bench.sessions.verify_identity()
+            self._context.sessions.verify_identity()
         except XmodeError:
             return False
         return True

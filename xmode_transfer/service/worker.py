@@ -25,8 +25,8 @@ from xmode_transfer.service.running import RunningJob, Slot, result_of
 from xmode_transfer.service.scheduler import REAP_SECONDS, report_taken_over
 from xmode_transfer.service.trouble import Trouble
 from xmode_transfer.telemetry import Event
+from xmode_transfer.transfer.context import Context
 from xmode_transfer.transfer.leasing import TTL_SECONDS, kept
-from xmode_transfer.transfer.workbench import Workbench
 
 BEAT_SECONDS = 5.0
 POLL_SECONDS = 1.0
@@ -49,7 +49,7 @@ class Worker:
 
     def __init__(
         self,
-        bench: Workbench,
+        context: Context,
         queue: WorkQueue,
         configuration: Configuration,
         *,
@@ -61,7 +61,7 @@ class Worker:
         """``places`` goes before ``cluster.places``. ``heard`` is called with what each sign of life was
         answered, by the thread that attends. ``trouble`` is the process's own, where a daemon has one. Gives
         the first sign of life; raises LedgerError when the ledger does not take it."""
-        self._bench = bench
+        self._context = context
         self._queue = queue
         self._heard = heard
         self._version = version
@@ -71,11 +71,11 @@ class Worker:
         self.waiting_places = min(_MOST_WAITING, WAITING_PLACES * self.places)
         """The same for those who are suspended. The worker has room for as many again that began in a
         regular slot and make no progress."""
-        now = bench.clock.now()
+        now = context.clock.now()
         self._started_at = now
         self._active = ActiveConfiguration.of(configuration, now, configuration.problems)
-        self._jobs = Jobs(bench, lambda: self._active.configuration)
-        self._trouble = trouble or Trouble(bench)
+        self._jobs = Jobs(context, lambda: self._active.configuration)
+        self._trouble = trouble or Trouble(context)
         self._trouble.ended.append(self._end_late)
         self._threads = ThreadPoolExecutor(self.places + 2 * self.waiting_places, thread_name_prefix="job")
         self._fetcher = threading.Thread(target=telemetry.carry(self._fetch_on), name="queue", daemon=True)
@@ -87,7 +87,7 @@ class Worker:
         self._late: list[tuple[Job, JobResult]] = []  # ends that the ledger did not take
         self._stopping = False
         self._fleet = FleetStatus(1, 0)
-        self._beaten = self._reaped = self._mended = bench.clock.monotonic()
+        self._beaten = self._reaped = self._mended = context.clock.monotonic()
         self._beat()
 
     # --- Jobs -------------------------------------------------------------------------------------------
@@ -114,10 +114,10 @@ class Worker:
             for slot, size in sizes.items():
                 while self.takes_jobs and self._count(slot) < size:
                     suspended = slot is Slot.SUSPENDED
-                    job = self._queue.next(self._bench.holder, TTL_SECONDS, suspended=suspended)
+                    job = self._queue.next(self._context.holder, TTL_SECONDS, suspended=suspended)
                     if job is None:
                         break
-                    running = RunningJob.beginning(job, slot, self._bench)
+                    running = RunningJob.beginning(job, slot, self._context)
                     with self._lock:
                         self._running.add(running)
                     self._threads.submit(self._run, running)
@@ -153,9 +153,9 @@ class Worker:
     def _run(self, running: RunningJob) -> None:
         try:
             self._prepare(running)
-            with kept(self._bench.ledger, running.job.lease, lost=running.stop.set):
+            with kept(self._context.ledger, running.job.lease, lost=running.stop.set):
                 result = result_of(
-                    running.customer, lambda: self._deliver(running), self._bench, self._trouble.found
+                    running.customer, lambda: self._deliver(running), self._context, self._trouble.found
                 )
             try:
                 self._done(running.job, result)
@@ -184,7 +184,7 @@ class Worker:
             for other in self._running:
                 if other is not running and other.customer == name:
                     other.stop.set()  # frozen for so long that the job was taken from it
-            if self._bench.stop.is_set():
+            if self._context.stop.is_set():
                 running.stop.set()  # asked to break off since the job was taken
         if followed is None or followed != job.follows or job.skip_backoff or not self._makes_up(name):
             self._jobs.look_anew(name, None if moved else job.reread_at)
@@ -195,7 +195,7 @@ class Worker:
         name = running.customer
         if self._is_held(name):
             telemetry.log(Event.JOB_HELD, customer=name)
-            return JobResult(next_at=self._bench.clock.now())
+            return JobResult(next_at=self._context.clock.now())
         result = self._jobs.do(
             name, running.stop, running.watched, lambda *what: self._queue.delivers(running.job, *what)
         )
@@ -212,8 +212,8 @@ class Worker:
         is not over yet. The daemon that ends it enqueues the customer anew. Raises LedgerError."""
         if self._makes_up(name):
             return False
-        ticked = self._bench.ledger.daemons.newest(1)
-        return bool(ticked) and outage(ticked[0].ticked_at, self._bench.clock.now()) is not None
+        ticked = self._context.ledger.daemons.newest(1)
+        return bool(ticked) and outage(ticked[0].ticked_at, self._context.clock.now()) is not None
 
     def _done(self, job: Job, result: JobResult) -> None:
         name = job.customer
@@ -254,7 +254,7 @@ class Worker:
         """About once a second, also while it stops. Frees the slots of jobs that make no progress; stops
         jobs that have had enough, where others are queued, and those that the fleet wants stopped; gives a
         sign of life and reaps every few seconds; tries whether its trouble is over. Raises nothing."""
-        now = self._bench.clock.monotonic()
+        now = self._context.clock.monotonic()
         self._make_room(now)
         try:
             if now - self._mended >= _MEND_SECONDS:
@@ -296,9 +296,9 @@ class Worker:
         trouble = self._trouble.now
         self._fleet = fleet = self._queue.beat(
             WorkerRecord(
-                holder=self._bench.holder,
+                holder=self._context.holder,
                 started_at=self._started_at,
-                seen_at=self._bench.clock.now(),
+                seen_at=self._context.clock.now(),
                 places=self.places,
                 busy=self.busy,
                 waiting=self.waiting,
@@ -320,7 +320,7 @@ class Worker:
     def reload(self, read: Read) -> None:
         """Reads the files again and takes over what is in order. Raises nothing. To try those who are broken
         off is the daemon's part."""
-        self.use(read_again(self._active, read, self._bench.clock.now()))
+        self.use(read_again(self._active, read, self._context.clock.now()))
 
     def use(self, active: ActiveConfiguration) -> None:
         """What runs for a customer that was moved stops where it can be resumed."""
@@ -358,13 +358,13 @@ class Worker:
             seconds -= 1.0
             if seconds <= 0:
                 return False
-            began = self._bench.clock.monotonic()
+            began = self._context.clock.monotonic()
             self.attend()
-            seconds -= self._bench.clock.monotonic() - began  # it may have waited for the ledger
+            seconds -= self._context.clock.monotonic() - began  # it may have waited for the ledger
 
     def break_off(self) -> None:
         """Stops what still runs where it can be resumed. Does not wait for it."""
-        self._bench.stop.set()
+        self._context.stop.set()
         self._stop_jobs(lambda _: True)
 
     def close(self) -> None:
@@ -373,6 +373,6 @@ class Worker:
         self._threads.shutdown(wait=False, cancel_futures=True)
         try:
             self._end_late()
-            self._beat(stopped_at=self._bench.clock.now())
+            self._beat(stopped_at=self._context.clock.now())
         except XmodeError as error:
             telemetry.warn(Event.SHUTDOWN_NOT_RECORDED, **error.log_context())

@@ -34,9 +34,9 @@ from xmode_transfer.model.records import (
     UploadStatus,
 )
 from xmode_transfer.telemetry import Event
+from xmode_transfer.transfer.context import Context
 from xmode_transfer.transfer.parallel import in_order
 from xmode_transfer.transfer.planning import own_ids
-from xmode_transfer.transfer.workbench import Workbench
 
 _EXPIRY_MARGIN = timedelta(hours=1)
 
@@ -46,16 +46,16 @@ class LargeObjects:
     parts, ``sent_bytes`` are those of the parts that were sent here, not by an earlier run."""
 
     def __init__(
-        self, bench: Workbench, customer: Customer, store: ObjectStore, delivery: Delivery, lease: Lease
+        self, context: Context, customer: Customer, store: ObjectStore, delivery: Delivery, lease: Lease
     ) -> None:
-        self._bench = bench
+        self._context = context
         self._customer = customer.name
         self._store = store
         self._delivery = delivery
         self._lease = lease
         self._lock = threading.Lock()
         self.sent_bytes = 0
-        self.usable = bench.ledger.checks.capabilities(customer.name).multipart is not False
+        self.usable = context.ledger.checks.capabilities(customer.name).multipart is not False
 
     def send(self, planned: PlannedObject, request: PutRequest, body: OpenFile) -> PutAnswer | None:
         """Uploads one object in parts. None when parts are refused here (a single PutObject is to be used) or
@@ -81,7 +81,7 @@ class LargeObjects:
         except UploadNotFound as error:
             self._check_answer(planned, opened, error)
             for upload in opened:
-                self._bench.ledger.uploads.close(self._lease, upload.upload_id, UploadStatus.ABORTED)
+                self._context.ledger.uploads.close(self._lease, upload.upload_id, UploadStatus.ABORTED)
             raise
         except XmodeError as error:
             if isinstance(error, Unavailable):
@@ -101,7 +101,7 @@ class LargeObjects:
         info = self._store.head(planned.key)
         if info is not None and info.token == self._delivery.id and info.size == planned.size:
             for upload in opened:
-                self._bench.ledger.uploads.close(self._lease, upload.upload_id, UploadStatus.COMPLETED)
+                self._context.ledger.uploads.close(self._lease, upload.upload_id, UploadStatus.COMPLETED)
             what = f"{planned.key} is there already, from an upload whose answer was lost"
             raise ObjectExists(what) from error
 
@@ -117,7 +117,7 @@ class LargeObjects:
             opened.append(self._journal(planned, upload_id, abort_at, 0))
 
         def acknowledged(upload_id: str, part: UploadedPart) -> None:
-            self._bench.ledger.uploads.record_part(self._lease, upload_id, part)
+            self._context.ledger.uploads.record_part(self._lease, upload_id, part)
             sent.append(part.size)
             self._tell_sent(part.size)
 
@@ -129,16 +129,16 @@ class LargeObjects:
             raise
         self._learn_multipart(True)
         for upload in opened:
-            self._bench.ledger.uploads.close(self._lease, upload.upload_id, UploadStatus.COMPLETED)
+            self._context.ledger.uploads.close(self._lease, upload.upload_id, UploadStatus.COMPLETED)
         return answer
 
     def _tell_sent(self, count: int) -> None:
         with self._lock:
             self.sent_bytes += count
-        self._bench.progress.bytes_sent(count)
+        self._context.progress.bytes_sent(count)
 
     def _open_uploads(self, planned: PlannedObject) -> list[MultipartUpload]:
-        found = self._bench.ledger.uploads.find(delivery_id=self._delivery.id, statuses=[UploadStatus.OPEN])
+        found = self._context.ledger.uploads.find(delivery_id=self._delivery.id, statuses=[UploadStatus.OPEN])
         return [upload for upload in found if upload.name == planned.name]
 
     def _journalled(self, planned: PlannedObject) -> MultipartUpload | None:
@@ -153,7 +153,9 @@ class LargeObjects:
                 planned.key,
                 part_size(planned.size),
             )
-            ends = upload.abort_at is not None and upload.abort_at - _EXPIRY_MARGIN < self._bench.clock.now()
+            ends = (
+                upload.abort_at is not None and upload.abort_at - _EXPIRY_MARGIN < self._context.clock.now()
+            )
             if same and not ends and found is None:
                 found = upload
             else:
@@ -179,21 +181,21 @@ class LargeObjects:
             identity=planned.identity,
             part_size=part_bytes,
             algorithm=self._store.checksum_algorithm,
-            opened_at=self._bench.clock.now(),
+            opened_at=self._context.clock.now(),
             abort_at=abort_at,
         )
-        self._bench.ledger.uploads.open(self._lease, upload)
+        self._context.ledger.uploads.open(self._lease, upload)
         return upload
 
     def _send_parts(self, upload: MultipartUpload, body: OpenFile) -> PutAnswer | None:
         done = {part.number: part for part in upload.parts}
         for acknowledged in done.values():
-            self._bench.progress.bytes_resumed(acknowledged.size)
+            self._context.progress.bytes_resumed(acknowledged.size)
         parts = split(upload.size, upload.part_size)
 
         def todo() -> Iterator[Part]:
             for part in missing(parts, done):
-                if self._bench.stop.is_set():
+                if self._context.stop.is_set():
                     return
                 yield part
 
@@ -203,7 +205,7 @@ class LargeObjects:
                 upload.key, upload.upload_id, part.number, body, part.offset, part.length
             ).result()
             self._tell_sent(acknowledged.size)
-            self._bench.ledger.uploads.record_part(self._lease, upload.upload_id, acknowledged).result()
+            self._context.ledger.uploads.record_part(self._lease, upload.upload_id, acknowledged).result()
             return acknowledged
 
         with in_order(send, todo(), name="part", threads=self._parallel(upload), ahead=2) as sent:
@@ -215,11 +217,11 @@ class LargeObjects:
         answer = self._store.complete_upload(
             upload.key, upload.upload_id, [done[part.number] for part in parts], upload.size
         )
-        self._bench.ledger.uploads.close(self._lease, upload.upload_id, UploadStatus.COMPLETED)
+        self._context.ledger.uploads.close(self._lease, upload.upload_id, UploadStatus.COMPLETED)
         return answer
 
     def _parallel(self, upload: MultipartUpload) -> int:
-        limits = self._bench.limits
+        limits = self._context.limits
         fitting = limits.memory_bytes // upload.part_size
         return max(1, min(fitting, limits.parallel_objects_per_customer, 8))
 
@@ -232,21 +234,23 @@ class LargeObjects:
             self.give_up(upload)
 
     def _learn_multipart(self, works: bool) -> None:
-        if self._bench.ledger.checks.capabilities(self._customer).multipart is not works:
-            now = self._bench.clock.now()
-            self._bench.ledger.checks.learn(self._customer, Capabilities(multipart=works, learned_at=now))
+        if self._context.ledger.checks.capabilities(self._customer).multipart is not works:
+            now = self._context.clock.now()
+            self._context.ledger.checks.learn(self._customer, Capabilities(multipart=works, learned_at=now))
 
     def tidy(self) -> None:
         """Gives up what is still open from this delivery or a revision before it: nothing needs it any
         more."""
         earlier = own_ids(self._delivery)
-        for upload in self._bench.ledger.uploads.find(customer=self._customer, statuses=[UploadStatus.OPEN]):
+        for upload in self._context.ledger.uploads.find(
+            customer=self._customer, statuses=[UploadStatus.OPEN]
+        ):
             if upload.delivery_id in earlier:
                 self.give_up(upload)
 
     def _sent_bytes(self, upload: MultipartUpload) -> int:
         """What lies in the bucket of it by now, by the journal."""
-        journalled = self._bench.ledger.uploads.find(
+        journalled = self._context.ledger.uploads.find(
             delivery_id=upload.delivery_id, statuses=[UploadStatus.LEFT_BEHIND]
         )
         return next((found.sent_bytes for found in journalled if found.upload_id == upload.upload_id), 0)
@@ -256,9 +260,9 @@ class LargeObjects:
         try:
             self._store.abort_upload(upload.key, upload.upload_id)
         except AccessDenied as error:
-            self._bench.ledger.uploads.close(self._lease, upload.upload_id, UploadStatus.LEFT_BEHIND)
-            self._bench.ledger.checks.learn(
-                self._customer, Capabilities(abort=False, learned_at=self._bench.clock.now())
+            self._context.ledger.uploads.close(self._lease, upload.upload_id, UploadStatus.LEFT_BEHIND)
+            self._context.ledger.checks.learn(
+                self._customer, Capabilities(abort=False, learned_at=self._context.clock.now())
             )
             telemetry.warn(
                 Event.MULTIPART_ORPHANED,
@@ -272,7 +276,7 @@ class LargeObjects:
             # stays open in the journal: the next run tries to abort it again
             telemetry.warn(Event.MULTIPART_NOT_ABORTED, key=upload.key, **error.log_context())
         else:
-            self._bench.ledger.uploads.close(self._lease, upload.upload_id, UploadStatus.ABORTED)
+            self._context.ledger.uploads.close(self._lease, upload.upload_id, UploadStatus.ABORTED)
 
 
 def _rule(upload: MultipartUpload) -> str:

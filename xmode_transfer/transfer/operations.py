@@ -11,7 +11,7 @@ from xmode_transfer.model.errors import XmodeError
 from xmode_transfer.model.operations import INTENDED, Act, ActKind, Removal, RemovalOutcome
 from xmode_transfer.model.records import Failure, Lease
 from xmode_transfer.transfer import leasing
-from xmode_transfer.transfer.workbench import Workbench
+from xmode_transfer.transfer.context import Context
 
 INTERRUPTED = "interrupted"
 LEFT_NAMED = 1000
@@ -57,18 +57,18 @@ class Operation:
     requests."""
 
     def __init__(
-        self, bench: Workbench, lease: Lease, kind: ActKind, customer: str, *, person: str, reason: str
+        self, context: Context, lease: Lease, kind: ActKind, customer: str, *, person: str, reason: str
     ) -> None:
-        now = bench.clock.now()
-        self._bench = bench
+        now = context.clock.now()
+        self._context = context
         self._lease = lease
-        self._ledger = bench.ledger.operations
+        self._ledger = context.ledger.operations
         self._customer = customer
         self._act = Act(
             id=f"{kind}-{customer}-{now:%Y%m%dT%H%M%S}-{secrets.token_hex(4)}",
             kind=kind,
             customer=customer,
-            holder=bench.holder,
+            holder=context.holder,
             person=person,
             reason=reason,
             started_at=now,
@@ -101,7 +101,7 @@ class Operation:
             self._ledger.forget_planned(self._lease, self.id)
         done = replace(
             self._act,
-            finished_at=None if in_doubt else self._bench.clock.now(),
+            finished_at=None if in_doubt else self._context.clock.now(),
             outcome=outcome,
             objects=objects,
             bytes=size,
@@ -118,9 +118,9 @@ class Operation:
 
     def settle(self, keys: Sequence[str]) -> set[str]:
         """Of keys that the bucket does not show, those that one that died had planned to remove: it has."""
-        versioned = self._bench.ledger.checks.capabilities(self._customer).versioned
+        versioned = self._context.ledger.checks.capabilities(self._customer).versioned
         outcome = RemovalOutcome.HIDDEN if versioned else RemovalOutcome.DELETED
-        return self._ledger.settle_removals(self._lease, self.died, keys, outcome, self._bench.clock.now())
+        return self._ledger.settle_removals(self._lease, self.died, keys, outcome, self._context.clock.now())
 
     def close_died(self) -> None:
         """With what is known of each by now; what it has only planned is forgotten."""
@@ -131,7 +131,7 @@ class Operation:
                 removed.count(item)
             done = replace(
                 act,
-                finished_at=self._bench.clock.now(),
+                finished_at=self._context.clock.now(),
                 outcome=act.outcome or INTERRUPTED,
                 objects=removed.ours,
                 bytes=removed.our_bytes,
@@ -142,11 +142,11 @@ class Operation:
 
 
 @contextmanager
-def begun(bench: Workbench, kind: ActKind, customer: str, *, person: str, reason: str) -> Iterator[Operation]:
+def begun(context: Context, kind: ActKind, customer: str, *, person: str, reason: str) -> Iterator[Operation]:
     """An operation whose plan needs nothing of those that died: they are closed, and it is begun. Raises
     AlreadyRunning when another process is at one of its kind."""
-    with leasing.held(bench.ledger, f"{kind}/{customer}", bench.holder) as lease:
-        operation = Operation(bench, lease, kind, customer, person=person, reason=reason)
+    with leasing.held(context.ledger, f"{kind}/{customer}", context.holder) as lease:
+        operation = Operation(context, lease, kind, customer, person=person, reason=reason)
         operation.close_died()
         operation.begin()
         yield operation

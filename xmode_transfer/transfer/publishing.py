@@ -20,19 +20,19 @@ from xmode_transfer.model.errors import (
     XmodeError,
 )
 from xmode_transfer.model.records import Checksum, Delivery, Failure, Lease, Receipt, SourceProblem, Status
+from xmode_transfer.transfer.context import Context
 from xmode_transfer.transfer.manifest_reading import NoManifest, same_objects
 from xmode_transfer.transfer.planning import Plan
 from xmode_transfer.transfer.sending import Sent
-from xmode_transfer.transfer.workbench import Workbench
 
 _CHUNK_BYTES = 1024 * 1024
 
 
-def obstacle(bench: Workbench, plan: Plan, sent: Sent) -> XmodeError | None:
+def obstacle(context: Context, plan: Plan, sent: Sent) -> XmodeError | None:
     """None when everything of the plan has arrived."""
     if sent.halted is not None:
         return sent.halted
-    if bench.stop.is_set():
+    if context.stop.is_set():
         return Interrupted(
             "stopped on request", hint="what was sent is recorded; the next run goes on from there"
         )
@@ -78,22 +78,22 @@ class _IncompleteForCustomer(ForCustomer, Incomplete):
 
 
 def publish(
-    bench: Workbench, customer: Customer, store: ObjectStore, delivery: Delivery, lease: Lease
+    context: Context, customer: Customer, store: ObjectStore, delivery: Delivery, lease: Lease
 ) -> Delivery | None:
     """Puts the manifest and answers the delivery as delivered. None when a manifest of this very revision is
     there, put before a crash, and the source has moved on since: a new revision is due. Idempotent: a
     manifest of ours that is there already, with the same objects, is success. Raises ObjectExists when
     something else lies under its key, and what the store raises."""
     key = keys.manifest_key(customer.destination.prefix, delivery.feed, delivery.period, delivery.revision)
-    missing = bench.ledger.objects.left_out(delivery.id)
-    doubt = delivery.not_attested or _inherited_doubt(bench, delivery)
+    missing = context.ledger.objects.left_out(delivery.id)
+    doubt = delivery.not_attested or _inherited_doubt(context, delivery)
     chunks = manifest.chunks(
         delivery,
-        _receipts(bench, delivery),
+        _receipts(context, delivery),
         missing,
         prefix=customer.destination.prefix,
         bucket=customer.destination.bucket,
-        sign=bench.attestation.sign if bench.attestation is not None and doubt is None else None,
+        sign=context.attestation.sign if context.attestation is not None and doubt is None else None,
     )
     with SpooledFile(chunks) as body:
         request = PutRequest(key, delivery.id, body.size, keys.content_type(key))
@@ -110,7 +110,7 @@ def publish(
             checksum = answer.checksum
             if not answer.proven:
                 prove(store, key, body.size)
-    now = bench.clock.now()
+    now = context.clock.now()
     delivered = replace(
         delivery,
         status=Status.DELIVERED,
@@ -122,18 +122,20 @@ def publish(
         next_attempt_at=None,
         not_attested=doubt,
     )
-    bench.ledger.deliveries.update(lease, delivered)
+    context.ledger.deliveries.update(lease, delivered)
     return delivered
 
 
 def note_published(
-    bench: Workbench, customer: Customer, store: ObjectStore, delivery: Delivery, lease: Lease
+    context: Context, customer: Customer, store: ObjectStore, delivery: Delivery, lease: Lease
 ) -> None:
     """Before a revision takes the place of those that failed: a process that was killed may have put the
     manifest of one of them and not lived to record it. What that manifest lists stays. Where it cannot be
     looked at, it counts as put."""
     place = (delivery.customer, delivery.feed, delivery.period)
-    failed = {item.revision: item for item in bench.ledger.deliveries.find(*place, statuses=[Status.FAILED])}
+    failed = {
+        item.revision: item for item in context.ledger.deliveries.find(*place, statuses=[Status.FAILED])
+    }
     for revision in range(delivery.revision - 1, 0, -1):
         other = failed.get(revision)
         if other is None:
@@ -149,7 +151,7 @@ def note_published(
             if info is None or info.token != other.id:
                 continue
         checksum = info.checksum if info is not None else None
-        bench.ledger.deliveries.update(
+        context.ledger.deliveries.update(
             lease,
             replace(
                 other,
@@ -159,20 +161,20 @@ def note_published(
         )
 
 
-def _inherited_doubt(bench: Workbench, delivery: Delivery) -> str | None:
+def _inherited_doubt(context: Context, delivery: Delivery) -> str | None:
     """Why our signature must not vouch for the delivery: it carries over objects of one that was taken back
     from the bucket without it."""
-    earlier = bench.ledger.deliveries.find(delivery.customer, delivery.feed, delivery.period)
+    earlier = context.ledger.deliveries.find(delivery.customer, delivery.feed, delivery.period)
     doubtful = next((item for item in earlier if item.not_attested is not None), None)
     if doubtful is None or not any(
-        planned.carried for planned, _ in bench.ledger.objects.planned(delivery.id)
+        planned.carried for planned, _ in context.ledger.objects.planned(delivery.id)
     ):
         return None
     return f"it carries over objects of revision {doubtful.revision}, which is not attested"
 
 
-def _receipts(bench: Workbench, delivery: Delivery) -> Iterator[Receipt]:
-    for planned, receipt in bench.ledger.objects.planned(delivery.id):
+def _receipts(context: Context, delivery: Delivery) -> Iterator[Receipt]:
+    for planned, receipt in context.ledger.objects.planned(delivery.id):
         if receipt is None:
             raise Defect(
                 f"{planned.name} has no receipt and the manifest was about to be put", hint="report this"

@@ -41,9 +41,9 @@ from xmode_transfer.model.records import (
 )
 from xmode_transfer.sources.interface import Source
 from xmode_transfer.telemetry import Event
+from xmode_transfer.transfer.context import Context
 from xmode_transfer.transfer.large import LargeObjects
 from xmode_transfer.transfer.planning import own_ids
-from xmode_transfer.transfer.workbench import Workbench
 
 LARGE_BYTES = 64 * 1024 * 1024
 MAX_SINGLE_PUT_BYTES = 5 * 1024**3  # S3 User Guide, upload-objects: one PutObject
@@ -107,7 +107,7 @@ class Sender:
 
     def __init__(
         self,
-        bench: Workbench,
+        context: Context,
         customer: Customer,
         feed: Feed,
         source: Source,
@@ -115,7 +115,7 @@ class Sender:
         delivery: Delivery,
         lease: Lease,
     ) -> None:
-        self._bench = bench
+        self._context = context
         self._feed = feed
         self._source = source
         self._store = store
@@ -125,11 +125,11 @@ class Sender:
         self._lock = threading.Condition()
         self._outstanding = 0
         self._consecutive = 0
-        self._window = _WINDOW * bench.parallel
+        self._window = _WINDOW * context.parallel
         self._refill_below = int(_REFILL * self._window)
         self._settling = ThreadPoolExecutor(max_workers=8, thread_name_prefix="settle")
         self._large_threads = ThreadPoolExecutor(max_workers=3, thread_name_prefix="large")
-        self._large = LargeObjects(bench, customer, store, delivery, lease)
+        self._large = LargeObjects(context, customer, store, delivery, lease)
 
     def send(self, pending: Iterable[PlannedObject]) -> Sent:
         """Sends them all, or as many as go before something halts it. Waits for what is in flight."""
@@ -149,7 +149,7 @@ class Sender:
     # --- starting one object ------------------------------------------------------------------------
 
     def _halted(self) -> bool:
-        return self._bench.stop.is_set() or self._sent.halted is not None
+        return self._context.stop.is_set() or self._sent.halted is not None
 
     def _begin(self, planned: PlannedObject) -> None:
         with self._lock:
@@ -259,7 +259,7 @@ class Sender:
             planned.size,
             answer.checksum,
             answer.etag,
-            self._bench.clock.now(),
+            self._context.clock.now(),
             version_id,
             sha256,
         )
@@ -276,7 +276,7 @@ class Sender:
                 hint="something else writes to this key; the delivery is tried again",
             )
         if info.checksum is not None and info.token in own_ids(self._delivery):
-            value = self._bench.checksum_of(body, info.checksum.algorithm)
+            value = self._context.checksum_of(body, info.checksum.algorithm)
             body.check_unchanged()
             if info.size == planned.size and value == info.checksum.value:
                 self._record(planned, receipt_of(planned, info, sha256), adopted=True)
@@ -296,8 +296,8 @@ class Sender:
         """Records what really lies there, so that the planner sees a delivered object whose source has moved
         on."""
         older = planned._replace(size=info.size, modified_ns=0, identity="superseded")
-        self._bench.ledger.objects.plan(self._lease, self._delivery.id, [older])
-        self._bench.ledger.objects.record_receipt(
+        self._context.ledger.objects.plan(self._lease, self._delivery.id, [older])
+        self._context.ledger.objects.record_receipt(
             self._lease, self._delivery.id, receipt_of(older, info, None)
         ).result()
         with self._lock:
@@ -322,12 +322,12 @@ class Sender:
                     self._sent.uploaded += 1
                     self._sent.uploaded_bytes += planned.size if whole else 0
             if whole:
-                self._bench.progress.bytes_sent(planned.size)
+                self._context.progress.bytes_sent(planned.size)
             telemetry.debug(Event.OBJECT_DELIVERED, key=planned.key, size_bytes=planned.size, adopted=adopted)
-            self._bench.progress.object_finished(planned.name, planned.size, "delivered")
+            self._context.progress.object_finished(planned.name, planned.size, "delivered")
             self._finish()
 
-        future = self._bench.ledger.objects.record_receipt(self._lease, self._delivery.id, receipt)
+        future = self._context.ledger.objects.record_receipt(self._lease, self._delivery.id, receipt)
         future.add_done_callback(telemetry.carry(recorded))
 
     def _failed(self, planned: PlannedObject, error: XmodeError) -> None:
@@ -343,7 +343,7 @@ class Sender:
             if self._sent.halted is None and (halts(error) or self._consecutive >= _MAX_CONSECUTIVE_FAILURES):
                 self._sent.halted = error
         telemetry.warn(Event.OBJECT_FAILED, name=planned.name, key=planned.key, **error.log_context())
-        self._bench.progress.object_finished(planned.name, planned.size, "failed")
+        self._context.progress.object_finished(planned.name, planned.size, "failed")
         self._finish()
 
     def _finish(self) -> None:

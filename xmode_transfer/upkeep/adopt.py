@@ -28,6 +28,7 @@ from xmode_transfer.model.records import Delivery, Failure, Lease, PlannedObject
 from xmode_transfer.model.verification import Scope, manifest_differences
 from xmode_transfer.telemetry import Event
 from xmode_transfer.transfer import leasing
+from xmode_transfer.transfer.context import Context
 from xmode_transfer.transfer.destination import opened
 from xmode_transfer.transfer.layout import ManifestPlace, manifest_place
 from xmode_transfer.transfer.manifest_reading import ManifestReader, NoManifest, missing_of, receipt_of
@@ -36,7 +37,6 @@ from xmode_transfer.transfer.parallel import in_order
 from xmode_transfer.transfer.planning import delivery_id
 from xmode_transfer.transfer.publishing import chunks_of
 from xmode_transfer.transfer.sending import failure_of
-from xmode_transfer.transfer.workbench import Workbench
 from xmode_transfer.upkeep import adoptable
 
 ADOPTING = "adopting"
@@ -91,7 +91,7 @@ class Adoption:
 
 
 def adopt(
-    bench: Workbench,
+    context: Context,
     configuration: Configuration,
     customer: Customer,
     scope: Scope,
@@ -107,17 +107,17 @@ def adopt(
     AlreadyRunning when another process adopts for this customer.
     """
     result = Adoption(customer.name)
-    work = _Adopting(bench, configuration, customer, scope, reader, result)
+    work = _Adopting(context, configuration, customer, scope, reader, result)
     with telemetry.bind(customer=customer.name), ExitStack() as stack:
         operation: Operation | None = None
         if not dry_run:
             reason = "manifests of ours that the ledger did not know"
             operation = stack.enter_context(
-                begun(bench, ActKind.ADOPT, customer.name, person=by, reason=reason)
+                begun(context, ActKind.ADOPT, customer.name, person=by, reason=reason)
             )
             result.act_id = operation.id
         try:
-            with opened(bench, customer, Step.VERIFY) as store:
+            with opened(context, customer, Step.VERIFY) as store:
                 work.run(store, dry_run=dry_run)
         except XmodeError as error:
             result.failure, result.exit_code = failure_of(error), error.exit_code
@@ -148,7 +148,7 @@ def adopt(
 class _Adopting:
     """One execution. ``result`` is filled as it goes."""
 
-    bench: Workbench
+    context: Context
     configuration: Configuration
     customer: Customer
     scope: Scope
@@ -160,14 +160,14 @@ class _Adopting:
         for feed in self._feeds():
             known = {
                 (item.period, item.revision): item
-                for item in self.bench.ledger.deliveries.find(self.customer.name, feed)
+                for item in self.context.ledger.deliveries.find(self.customer.name, feed)
             }
             prefix = self.customer.destination.prefix
             for listed in store.list(f"{prefix}{feed}/{MANIFESTS}/"):
                 place = manifest_place(prefix, listed.key)
                 if place is None or not self.scope.covers(place.feed, place.period):
                     continue
-                self.bench.check_stop(_WHEN_STOPPED)
+                self.context.check_stop(_WHEN_STOPPED)
                 found = known.get((place.period, place.revision))
                 item = AdoptedDelivery(place, listed.key)
                 if found is not None and found.status is Status.DELIVERED:
@@ -202,7 +202,7 @@ class _Adopting:
                     self._take(store, item, None)
                     return None
                 lease_name = leasing.of_delivery(name, place.feed, place.period)
-                with leasing.held(self.bench.ledger, lease_name, self.bench.holder) as lease:
+                with leasing.held(self.context.ledger, lease_name, self.context.holder) as lease:
                     self._take(store, item, lease)
             except (NoManifest, ObjectNotFound, AlreadyRunning) as error:
                 item.message = str(error)
@@ -218,22 +218,22 @@ class _Adopting:
         place = item.place
         identity = delivery_id(self.customer.name, place.feed, place.period, place.revision)
         with adoptable.manifest(
-            self.bench, self.customer, store, item.manifest_key, place, identity
+            self.context, self.customer, store, item.manifest_key, place, identity
         ) as found:
             body = found.body
             item.objects, item.bytes, item.not_attested = found.objects, found.bytes, found.not_attested
             delivery = self._delivery(identity, item, found)
             if lease is not None:
                 adopting = replace(delivery, status=Status.PLANNED, marker=ADOPTING, delivered_at=None)
-                self.bench.ledger.deliveries.create(lease, adopting)
-                self.bench.ledger.objects.plan(lease, identity, _planned(body))
+                self.context.ledger.deliveries.create(lease, adopting)
+                self.context.ledger.objects.plan(lease, identity, _planned(body))
                 delivery = replace(delivery, missing_count=self._leave_out(lease, identity, body))
             self._prove_objects(store, item, lease, identity, body)
             if lease is None:
                 item.outcome = "found"
                 return
-            self.bench.ledger.objects.spread_receipts(lease, identity)
-            self.bench.ledger.deliveries.update(lease, delivery)
+            self.context.ledger.objects.spread_receipts(lease, identity)
+            self.context.ledger.deliveries.update(lease, delivery)
             item.outcome = "adopted"
             telemetry.log(
                 Event.DELIVERY_ADOPTED,
@@ -249,17 +249,17 @@ class _Adopting:
         count = 0
         gone = map(missing_of, ManifestReader(chunks_of(body), ("missing",)))
         while some := list(islice(gone, _BATCH)):
-            self.bench.ledger.objects.leave_out(lease, identity, some)
+            self.context.ledger.objects.leave_out(lease, identity, some)
             count += len(some)
         return count
 
     def _attest(self, store: ObjectStore, item: AdoptedDelivery, known: Delivery, *, dry_run: bool) -> bool:
         """Whether our signature vouches by now for a delivery that was taken back without: a key was missing
         then. What the ledger has of it must be what is signed."""
-        place, ledger = item.place, self.bench.ledger
+        place, ledger = item.place, self.context.ledger
         try:
             with adoptable.manifest(
-                self.bench, self.customer, store, item.manifest_key, place, known.id
+                self.context, self.customer, store, item.manifest_key, place, known.id
             ) as found:
                 receipts = (receipt for _, receipt in ledger.objects.planned(known.id) if receipt is not None)
                 entries = ManifestReader(chunks_of(found.body))
@@ -271,14 +271,14 @@ class _Adopting:
         item.outcome = "found"
         if not dry_run:
             lease_name = leasing.of_delivery(self.customer.name, place.feed, place.period)
-            with leasing.held(ledger, lease_name, self.bench.holder) as lease:
-                attested = replace(known, not_attested=None, updated_at=self.bench.clock.now())
+            with leasing.held(ledger, lease_name, self.context.holder) as lease:
+                attested = replace(known, not_attested=None, updated_at=self.context.clock.now())
                 ledger.deliveries.update(lease, attested)
             item.outcome = "attested"
         return True
 
     def _delivery(self, identity: str, item: AdoptedDelivery, found: adoptable.Manifest) -> Delivery:
-        now = self.bench.clock.now()
+        now = self.context.clock.now()
         return Delivery(
             id=identity,
             customer=self.customer.name,
@@ -311,25 +311,25 @@ class _Adopting:
             delivery_id(self.customer.name, place.feed, place.period, revision)
             for revision in range(max(1, place.revision - _MARKS), place.revision + 1)
         }
-        self.bench.progress.delivery_started(
+        self.context.progress.delivery_started(
             self.customer.name, place.feed, place.period, item.objects, item.bytes
         )
         refused_in_a_row = 0
 
         def receipts() -> Iterator[Receipt]:
             for entry in ManifestReader(chunks_of(body)):
-                self.bench.check_stop(_WHEN_STOPPED)
+                self.context.check_stop(_WHEN_STOPPED)
                 yield receipt_of(entry)
 
         def prove(receipt: Receipt) -> tuple[Receipt, str | None, StoreError | None]:
             answer = adoptable.prove(self.reader, store, receipt, marks)
             if lease is not None:
-                self.bench.ledger.objects.record_receipt(lease, identity, answer[0]).result()
+                self.context.ledger.objects.record_receipt(lease, identity, answer[0]).result()
             return answer
 
         try:
             with in_order(
-                prove, receipts(), name="adopt", threads=self.bench.parallel, ahead=_WINDOW
+                prove, receipts(), name="adopt", threads=self.context.parallel, ahead=_WINDOW
             ) as proven:
                 for receipt, wrong, refused in proven:
                     refused_in_a_row = refused_in_a_row + 1 if refused is not None else 0
@@ -339,10 +339,10 @@ class _Adopting:
                         item.unproven_count += 1
                         if len(item.unproven) < _MOST_KEPT:
                             item.unproven.append((receipt.key, wrong))
-                    self.bench.progress.bytes_sent(receipt.size)
-                    self.bench.progress.object_finished(receipt.name, receipt.size, "adopted")
+                    self.context.progress.bytes_sent(receipt.size)
+                    self.context.progress.object_finished(receipt.name, receipt.size, "adopted")
         finally:
-            self.bench.progress.delivery_finished()
+            self.context.progress.delivery_finished()
 
 
 def _planned(body: OpenFile) -> Iterator[PlannedObject]:

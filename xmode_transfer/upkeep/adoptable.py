@@ -16,10 +16,10 @@ from xmode_transfer.model.manifest import SIGNATURE
 from xmode_transfer.model.periods import PeriodKind, period_labelled
 from xmode_transfer.model.records import Checksum, ObjectInfo, Receipt
 from xmode_transfer.model.verification import Proof, expected_checksums, judge, judge_bytes
+from xmode_transfer.transfer.context import Context
 from xmode_transfer.transfer.layout import ManifestPlace
 from xmode_transfer.transfer.manifest_reading import MAX_BYTES, Checked, NoManifest, check, signed_statement
 from xmode_transfer.transfer.publishing import SpooledFile, chunks_of
-from xmode_transfer.transfer.workbench import Workbench
 
 _FIRST_YEAR = 1970
 
@@ -38,11 +38,11 @@ class Manifest:
 
 @contextmanager
 def manifest(
-    bench: Workbench, customer: Customer, store: ObjectStore, key: str, place: ManifestPlace, identity: str
+    context: Context, customer: Customer, store: ObjectStore, key: str, place: ManifestPlace, identity: str
 ) -> Iterator[Manifest]:
     """What lies under the key, if it is the manifest of the delivery with that ID. Raises NoManifest for what
     no manifest of ours says, and what the store raises."""
-    _check_period(place, bench.clock.now().year + 1)
+    _check_period(place, context.clock.now().year + 1)
     info = store.head(key)
     if info is None or info.token != identity:
         raise NoManifest(
@@ -51,11 +51,11 @@ def manifest(
     if info.size > MAX_BYTES:
         raise NoManifest(f"it has {info.size:,} bytes, and no manifest of ours more than {MAX_BYTES:,}")
     with SpooledFile(_up_to(info.size, store.read(key))) as body:
-        checksum = _checksum(bench, info, body)
+        checksum = _checksum(context, info, body)
         found = check(
             lambda: chunks_of(body), identity=identity, place=place, prefix=customer.destination.prefix
         )
-        doubt = _doubt(bench, customer, found, body)
+        doubt = _doubt(context, customer, found, body)
         yield Manifest(info, body, checksum, found.objects, found.bytes, doubt)
 
 
@@ -78,21 +78,21 @@ def _up_to(size: int, chunks: Iterator[bytes]) -> Iterator[bytes]:
         yield chunk
 
 
-def _checksum(bench: Workbench, info: ObjectInfo, body: OpenFile) -> Checksum:
+def _checksum(context: Context, info: ObjectInfo, body: OpenFile) -> Checksum:
     """Of the bytes that were read, which must be the object's. Raises NoManifest."""
     algorithm = info.checksum.algorithm if info.checksum is not None else "crc32"
-    value = bench.checksum_of(body, algorithm)
+    value = context.checksum_of(body, algorithm)
     if body.size != info.size or (info.checksum is not None and value != info.checksum.value):
         raise NoManifest("it was changed while it was read")
     return Checksum(algorithm, value)
 
 
-def _doubt(bench: Workbench, customer: Customer, found: Checked, body: OpenFile) -> str | None:
+def _doubt(context: Context, customer: Customer, found: Checked, body: OpenFile) -> str | None:
     """Why our signature does not vouch for the manifest; None when it does."""
-    if bench.attestation is None:
+    if context.attestation is None:
         return "there is no key here to check its manifest's signature with"
     statement = signed_statement(lambda: chunks_of(body), found, customer.destination.bucket)
-    return bench.attestation.doubt(statement, found.members.get(SIGNATURE))
+    return context.attestation.doubt(statement, found.members.get(SIGNATURE))
 
 
 def prove(

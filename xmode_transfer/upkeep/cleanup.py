@@ -33,12 +33,12 @@ from xmode_transfer.model.operations import ActKind, Removal, RemovalOutcome
 from xmode_transfer.model.records import Capabilities, Delivery, Failure, Holding, Lease
 from xmode_transfer.telemetry import Event
 from xmode_transfer.transfer import leasing, superseded
+from xmode_transfer.transfer.context import Context
 from xmode_transfer.transfer.destination import opened
 from xmode_transfer.transfer.operations import INTERRUPTED, Operation, Removed
 from xmode_transfer.transfer.removals import ExpiringPeriod, states_of
 from xmode_transfer.transfer.removing import Remover
 from xmode_transfer.transfer.sending import failure_of
-from xmode_transfer.transfer.workbench import Workbench
 from xmode_transfer.upkeep.expiring import Expiring, Planning
 from xmode_transfer.upkeep.retention import DeliveryKey, Reason, Verdict, judge
 from xmode_transfer.upkeep.scope import check_scope
@@ -90,7 +90,7 @@ class CleanupOutcome:
 
 
 def cleanup(
-    bench: Workbench,
+    context: Context,
     configuration: Configuration,
     name: str,
     *,
@@ -107,24 +107,24 @@ def cleanup(
     VendorIdentityError, LedgerError and LeaseLost, which concern more than this cleanup.
     """
     customer = configuration.active_customer(name)
-    started = bench.clock.monotonic()
+    started = context.clock.monotonic()
     result = CleanupOutcome(name)
     with telemetry.bind(customer=name):
         telemetry.log(Event.CLEANUP_STARTED, feed=feed, dry_run=dry_run, confirmed=confirmed, by=by)
-        work = _Cleanup(bench, configuration, customer, feed, confirmed, by, result)
+        work = _Cleanup(context, configuration, customer, feed, confirmed, by, result)
         try:
             if dry_run:
                 work.run(None)
             else:
-                with leasing.held(bench.ledger, f"cleanup/{name}", bench.holder) as lease:
+                with leasing.held(context.ledger, f"cleanup/{name}", context.holder) as lease:
                     work.run(lease)
         except (ConfigError, VendorIdentityError, LedgerError, LeaseLost):
             raise
         except XmodeError as error:
             _failed(result, error)
         if not dry_run:
-            result.superseded = superseded.sweep(bench, customer, feed, refused=True) or Removed()
-        result.seconds = bench.clock.monotonic() - started
+            result.superseded = superseded.sweep(context, customer, feed, refused=True) or Removed()
+        result.seconds = context.clock.monotonic() - started
         _tell(result)
     return result
 
@@ -133,7 +133,7 @@ def cleanup(
 class _Cleanup:
     """One execution. ``result`` is filled as it goes."""
 
-    bench: Workbench
+    context: Context
     configuration: Configuration
     customer: Customer
     feed: str | None
@@ -143,11 +143,11 @@ class _Cleanup:
 
     def run(self, lease: Lease | None) -> None:
         """With a lease for real, without one as a dry run."""
-        ledger, name = self.bench.ledger, self.customer.name
+        ledger, name = self.context.ledger, self.customer.name
         deliveries = ledger.deliveries.find(name)
         check_scope(ledger, self.configuration, self.customer, self.feed, ())
         holdings = ledger.keys.holdings(name)
-        verdicts = judge(self.customer, deliveries, holdings, self.bench.clock.now())
+        verdicts = judge(self.customer, deliveries, holdings, self.context.clock.now())
         if self.feed is not None:
             verdicts = {key: verdict for key, verdict in verdicts.items() if key[0] == self.feed}
         self.result.kept.update(
@@ -160,7 +160,7 @@ class _Cleanup:
         if operation is not None:
             feeds |= operation.feeds_in_doubt()
         if feeds:
-            with opened(self.bench, self.customer, Step.CLEANUP) as store:
+            with opened(self.context, self.customer, Step.CLEANUP) as store:
                 self._clean(store, operation, verdicts, deliveries, holdings, sorted(feeds))
         elif operation is not None:
             operation.close_died()
@@ -187,7 +187,7 @@ class _Cleanup:
             operation.begin()
             result.act_id = operation.id
         planning = Planning(
-            bench=self.bench,
+            context=self.context,
             customer=self.customer,
             store=store,
             verdicts=verdicts,
@@ -216,11 +216,11 @@ class _Cleanup:
             self._apply(store, operation)
 
     def _apply(self, store: ObjectStore, operation: Operation) -> None:
-        result, plan, progress = self.result, self.result.expiring, self.bench.progress
+        result, plan, progress = self.result, self.result.expiring, self.context.progress
         keys = plan.objects + plan.manifests + plan.doubtful
         progress.delivery_started(self.customer.name, self.feed or "all feeds", "cleanup", keys, plan.bytes)
         try:
-            Remover(self.bench, self.customer, store, operation, result.removed).remove(result.periods)
+            Remover(self.context, self.customer, store, operation, result.removed).remove(result.periods)
         except XmodeError as error:
             _failed(result, error)
             self._finish(operation, in_doubt=True)
@@ -247,8 +247,8 @@ class _Cleanup:
         result.outcome = CLEANED
         if removed.keys[RemovalOutcome.HIDDEN]:
             result.lifecycle_rule = free_hidden_versions(self.customer.destination.prefix)
-            now = self.bench.clock.now()
-            self.bench.ledger.checks.learn(self.customer.name, Capabilities(versioned=True, learned_at=now))
+            now = self.context.clock.now()
+            self.context.ledger.checks.learn(self.customer.name, Capabilities(versioned=True, learned_at=now))
         failed, retained = removed.keys[RemovalOutcome.FAILED], removed.keys[RemovalOutcome.RETAINED]
         if removed.interrupted:
             hint = "what was removed is recorded; the next cleanup goes on from there"
@@ -287,7 +287,7 @@ class _Cleanup:
     def _confirmed_before(self) -> bool:
         """Whether a person has let a cleanup of this customer go ahead: nothing else gets that far the first
         time."""
-        acts = self.bench.ledger.operations.newest(self.customer.name, ActKind.CLEANUP, None)
+        acts = self.context.ledger.operations.newest(self.customer.name, ActKind.CLEANUP, None)
         return any(act.objects or act.outcome == CLEANED for act in acts)
 
     def _most_objects(self, here: int) -> int:
@@ -331,7 +331,7 @@ class _Cleanup:
         policy = retention.model_dump_json(exclude_defaults=True) if retention is not None else "none"
         reason = f"retention {policy}" + (", confirmed" if self.confirmed else "")
         return Operation(
-            self.bench, lease, ActKind.CLEANUP, self.customer.name, person=self.by, reason=reason
+            self.context, lease, ActKind.CLEANUP, self.customer.name, person=self.by, reason=reason
         )
 
 

@@ -11,9 +11,9 @@ from xmode_transfer.aws.stores import ObjectStore
 from xmode_transfer.config import Customer
 from xmode_transfer.model.operations import Removal, RemovalOutcome
 from xmode_transfer.model.records import DeliveredKey, ListedObject
+from xmode_transfer.transfer.context import Context
 from xmode_transfer.transfer.operations import LEFT_NAMED, Operation
 from xmode_transfer.transfer.removals import ExpiringPeriod, States, planned_removal
-from xmode_transfer.transfer.workbench import Workbench
 from xmode_transfer.upkeep.listing import compare
 from xmode_transfer.upkeep.retention import Action, DeliveryKey, Verdict, decide
 
@@ -48,7 +48,7 @@ class Planning:
     """One pass over a customer's destination. ``feeds`` are those that are listed; beyond ``most_objects``
     the plan is counted and no longer recorded, since it will not be carried out."""
 
-    bench: Workbench
+    context: Context
     customer: Customer
     store: ObjectStore
     verdicts: Mapping[DeliveryKey, Verdict]
@@ -66,7 +66,7 @@ class Planning:
         below = tuple(f"{prefix}{feed}/" for feed in sorted(self.feeds, key=lambda feed: f"{feed}/"))
         known = (
             item
-            for item in self.bench.ledger.keys.delivered(self.customer.name)
+            for item in self.context.ledger.keys.delivered(self.customer.name)
             if item.key.startswith(below)
         )
         for item in compare(self._listed(below), known, prefix):
@@ -91,7 +91,7 @@ class Planning:
         for prefix in below:
             for item in self.store.list(prefix):
                 self._plan.listed += 1
-                self.bench.check_stop("nothing was removed")
+                self.context.check_stop("nothing was removed")
                 yield item
 
     def _expire(self, known: DeliveredKey, there: ListedObject, reason: str) -> None:
@@ -152,4 +152,4 @@ class Planning:
             self._unwritten = []
 
     def _removal(self, known: DeliveredKey, there: ListedObject | None, reason: str) -> Removal:
-        return planned_removal(known, there, reason, self.bench.clock.now())
+        return planned_removal(known, there, reason, self.context.clock.now())

@@ -12,9 +12,9 @@ from xmode_transfer.config import Customer, Feed
 from xmode_transfer.model.beside import beside
 from xmode_transfer.model.keys import is_notice
 from xmode_transfer.model.records import DeliveredKey, ListedObject, same_object
+from xmode_transfer.transfer.context import Context
 from xmode_transfer.transfer.destination import opened
 from xmode_transfer.transfer.layout import Layout, Place
-from xmode_transfer.transfer.workbench import Workbench
 
 
 class Standing(StrEnum):
@@ -61,7 +61,7 @@ class Listing:
     """One listing under way: iterate over it once, and its sums are complete. Memory grows with the number
     of periods, not of keys."""
 
-    bench: Workbench
+    context: Context
     customer: Customer
     feeds: Mapping[str, Feed]
     feed: str | None = None
@@ -76,12 +76,12 @@ class Listing:
         prefix = self.customer.destination.prefix
         layout = Layout(prefix, self.feeds)
         below = prefix + (f"{self.feed}/" if self.feed else "")
-        doubtful = not_attested(self.bench, self.customer.name, self.feed)
-        with opened(self.bench, self.customer, Step.LIST) as store:
-            known = self.bench.ledger.keys.delivered(self.customer.name, self.feed)
+        doubtful = not_attested(self.context, self.customer.name, self.feed)
+        with opened(self.context, self.customer, Step.LIST) as store:
+            known = self.context.ledger.keys.delivered(self.customer.name, self.feed)
             for compared in compare(store.list(below), known, prefix):
                 item = compared
-                self.bench.check_stop("a listing begins anew")
+                self.context.check_stop("a listing begins anew")
                 record = item.known
                 place = Place(record.feed, record.period) if record is not None else layout.place(item.key)
                 if self.period is not None and place.period != self.period:
@@ -98,11 +98,11 @@ class Listing:
         return sorted(self.places.items(), key=lambda pair: [(part is None, part or "") for part in pair[0]])
 
 
-def not_attested(bench: Workbench, customer: str, feed: str | None = None) -> dict[tuple[str, str, int], str]:
+def not_attested(context: Context, customer: str, feed: str | None = None) -> dict[tuple[str, str, int], str]:
     """The deliveries (feed, period, revision) that our signature does not vouch for, and why."""
     return {
         (item.feed, item.period, item.revision): item.not_attested
-        for item in bench.ledger.deliveries.find(customer, feed)
+        for item in context.ledger.deliveries.find(customer, feed)
         if item.not_attested is not None
     }
 

@@ -21,11 +21,11 @@ from xmode_transfer.model.verification import Finding, Flaw
 from xmode_transfer.sources.interface import Source
 from xmode_transfer.telemetry import Event
 from xmode_transfer.transfer import leasing, publishing
+from xmode_transfer.transfer.context import Context
 from xmode_transfer.transfer.destination import opened
 from xmode_transfer.transfer.operations import begun
 from xmode_transfer.transfer.planning import same_content
 from xmode_transfer.transfer.sending import Sender, failure_of, halts
-from xmode_transfer.transfer.workbench import Workbench
 
 MOST_AT_ONCE = 100_000
 """Keys that one call repairs: they are held in memory. What is beyond is named, and repaired by the next."""
@@ -85,7 +85,7 @@ class Repaired:
 
 
 def repair(
-    bench: Workbench,
+    context: Context,
     configuration: Configuration,
     customer: Customer,
     found: ToRepair,
@@ -101,20 +101,20 @@ def repair(
     if not found.missing:
         return result
     reason = f"a verification found {found.missing:,} {'key' if found.missing == 1 else 'keys'} missing"
-    with begun(bench, ActKind.REPAIR, customer.name, person=by, reason=reason) as operation:
+    with begun(context, ActKind.REPAIR, customer.name, person=by, reason=reason) as operation:
         result.act_id = operation.id
         missing = [item.known for item in found.findings if item.flaw is Flaw.MISSING]
-        bench.progress.delivery_started(
+        context.progress.delivery_started(
             customer.name, "all feeds", "repair", len(missing), sum(known.size or 0 for known in missing)
         )
-        work = _Repair(bench, configuration, customer, found, result)
+        work = _Repair(context, configuration, customer, found, result)
         try:
-            with telemetry.bind(customer=customer.name), opened(bench, customer) as store:
+            with telemetry.bind(customer=customer.name), opened(context, customer) as store:
                 work.run(store)
         except XmodeError as error:
             result.failure, result.exit_code = failure_of(error), error.exit_code
         finally:
-            bench.progress.delivery_finished()
+            context.progress.delivery_finished()
             operation.finish(
                 result.outcome,
                 objects=result.sent,
@@ -139,7 +139,7 @@ def repair(
 class _Repair:
     """One execution. ``result`` is filled as it goes."""
 
-    bench: Workbench
+    context: Context
     configuration: Configuration
     customer: Customer
     found: ToRepair
@@ -152,7 +152,7 @@ class _Repair:
             wanted = [finding.known for finding in findings if finding.flaw is Flaw.MISSING]
             if not wanted:
                 continue
-            self.bench.check_stop("what was repaired is recorded; verify again")
+            self.context.check_stop("what was repaired is recorded; verify again")
             try:
                 self._period(store, wanted, findings)
             except (AlreadyRunning, SourceError) as error:
@@ -172,13 +172,13 @@ class _Repair:
         except ValueError as error:
             self._leave(wanted, FEED_GONE, f"the feed has other periods now: {error}")
             return
-        ledger, customer = self.bench.ledger, self.customer.name
+        ledger, customer = self.context.ledger, self.customer.name
         with (
             telemetry.bind(feed=name, period=label),
-            leasing.held(ledger, leasing.of_delivery(customer, name, label), self.bench.holder) as lease,
+            leasing.held(ledger, leasing.of_delivery(customer, name, label), self.context.holder) as lease,
         ):
             deliveries = {item.revision: item for item in ledger.deliveries.find(customer, name, label)}
-            source = self.bench.sources(feed)
+            source = self.context.sources(feed)
             objects = sorted((item for item in wanted if item.name), key=attrgetter("revision", "name"))
             names = {item.name for item in objects}
             files = {item.name: item for item in (source.scan(period) if names else ()) if item.name in names}
@@ -209,7 +209,7 @@ class _Repair:
             if not isinstance(file, SourceFile):
                 where = f"{feed.source} has no {item.name} any more"
                 self._leave([item], SOURCE_GONE, where if file is None else f"{where} that can be read")
-            elif not same_content(self.bench, source, file, item):
+            elif not same_content(self.context, source, file, item):
                 self._leave([item], SOURCE_CHANGED, f"{item.name} is not what it was when it was delivered")
             else:
                 assert item.size is not None
@@ -231,17 +231,17 @@ class _Repair:
                 begun[item.name] = item
                 yield planned
 
-        sender = Sender(self.bench, self.customer, feed, source, store, delivery, lease)
+        sender = Sender(self.context, self.customer, feed, source, store, delivery, lease)
         sent = sender.send(planned())
         self.result.sent += sent.uploaded + sent.adopted
         self.result.bytes += sent.uploaded_bytes
         for name, failure in sent.failures.items():
             self._leave([begun.pop(name)], failure.cause, failure.message)
         if any(len(item.named_by) > 1 for item in begun.values()):
-            self.bench.ledger.objects.spread_receipts(lease, delivery.id)
+            self.context.ledger.objects.spread_receipts(lease, delivery.id)
         if sent.halted is not None:
             raise sent.halted
-        self.bench.check_stop("what was repaired is recorded; verify again")
+        self.context.check_stop("what was repaired is recorded; verify again")
 
     def _publish(
         self, store: ObjectStore, delivery: Delivery, lease: Lease, item: DeliveredKey, *, whole: bool
@@ -250,7 +250,7 @@ class _Repair:
             self._leave([item], NOT_WHOLE, "not all of its objects are there as it lists them")
             return
         try:
-            published = publishing.publish(self.bench, self.customer, store, delivery, lease)
+            published = publishing.publish(self.context, self.customer, store, delivery, lease)
         except StoreError as error:
             if halts(error):
                 raise
@@ -259,7 +259,7 @@ class _Repair:
         if published is None:
             self._leave([item], NOT_WHOLE, "a manifest of this revision lists other objects than the ledger")
             return
-        self.bench.progress.object_finished(item.key, 0, "delivered")
+        self.context.progress.object_finished(item.key, 0, "delivered")
         self.result.sent += 1
 
     def _leave(self, items: Sequence[DeliveredKey], cause: str, message: str) -> None:

@@ -41,11 +41,11 @@ from xmode_transfer.model.verification import (
     manifest_differences,
 )
 from xmode_transfer.telemetry import Event
+from xmode_transfer.transfer.context import Context
 from xmode_transfer.transfer.destination import opened
 from xmode_transfer.transfer.manifest_reading import ManifestReader, NoManifest
 from xmode_transfer.transfer.parallel import in_order
 from xmode_transfer.transfer.planning import delivery_id
-from xmode_transfer.transfer.workbench import Workbench
 from xmode_transfer.upkeep import signed_receipt
 from xmode_transfer.upkeep.listing import Standing, compare
 
@@ -127,7 +127,7 @@ class Verification:
     (None: all); with every day they are others.
     """
 
-    bench: Workbench
+    context: Context
     customer: Customer
     scope: Scope
     reader: Reader
@@ -142,21 +142,21 @@ class Verification:
     def __iter__(self) -> Iterator[tuple[CheckedKey, Finding | None]]:
         """Every key that the ledger says should be there, and what is wrong with it. Raises what the role or
         the store refuses for all keys, and Interrupted."""
-        bench, name = self.bench, self.customer.name
-        started = bench.clock.monotonic()
+        context, name = self.context, self.customer.name
+        started = context.clock.monotonic()
         count, total = self._expected()
-        bench.progress.delivery_started(name, self.scope.feed or "all feeds", "verify", count, total)
+        context.progress.delivery_started(name, self.scope.feed or "all feeds", "verify", count, total)
         with telemetry.bind(customer=name):
             telemetry.log(
                 Event.VERIFY_STARTED, feed=self.scope.feed, period=self.scope.period, deep=self.deep
             )
             outcome = "failed"
             try:
-                with opened(bench, self.customer, Step.VERIFY) as store:
+                with opened(context, self.customer, Step.VERIFY) as store:
                     yield from self._checked(store, count)
                 outcome = self.verified.outcome
                 # Health has it from there, until a later verification finds these periods as delivered.
-                bench.ledger.discrepancies.record(name, self.scope, self._found.values())
+                context.ledger.discrepancies.record(name, self.scope, self._found.values())
             except Interrupted:
                 outcome = "interrupted"
                 raise
@@ -164,37 +164,37 @@ class Verification:
                 outcome = "blocked" if error.exit_code == ExitCode.BLOCKED else "failed"
                 raise
             finally:
-                bench.progress.delivery_finished()
-                self._log(outcome, bench.clock.monotonic() - started)
+                context.progress.delivery_finished()
+                self._log(outcome, context.clock.monotonic() - started)
 
     def _expected(self) -> tuple[int, int]:
         """How many objects there should be, and their bytes."""
         held = [
             item
-            for item in self.bench.ledger.keys.holdings(self.customer.name)
+            for item in self.context.ledger.keys.holdings(self.customer.name)
             if self.scope.covers(item.feed, item.period)
         ]
         return sum(item.objects for item in held), sum(item.bytes for item in held)
 
     def _checked(self, store: ObjectStore, count: int) -> Iterator[tuple[CheckedKey, Finding | None]]:
-        salt = f"{self.bench.clock.now():%Y-%m-%d}"
+        salt = f"{self.context.clock.now():%Y-%m-%d}"
         self._expected_acl = self._usual_acl(store)
 
         def keys() -> Iterator[tuple[DeliveredKey, bool]]:
             for known in self._keys(store):
-                self.bench.check_stop("a verification begins anew")
+                self.context.check_stop("a verification begins anew")
                 yield known, in_sample(known.key, salt, count, self.acl_sample)
 
         def check(item: tuple[DeliveredKey, bool]) -> tuple[CheckedKey, XmodeError | None]:
             return self._check(store, *item)
 
-        with in_order(check, keys(), name="verify", threads=self.bench.parallel, ahead=_WINDOW) as checked:
+        with in_order(check, keys(), name="verify", threads=self.context.parallel, ahead=_WINDOW) as checked:
             for item, error in checked:
                 yield self._settled(item, error)
 
     def _keys(self, store: ObjectStore) -> Iterator[DeliveredKey]:
         scope, name = self.scope, self.customer.name
-        known = self.bench.ledger.keys.delivered(name, scope.feed, scope.period)
+        known = self.context.ledger.keys.delivered(name, scope.feed, scope.period)
         if not scope.is_whole:
             for item in known:
                 if scope.covers(item.feed, item.period):
@@ -219,7 +219,7 @@ class Verification:
         if self.customer.bucket_owner == self.customer.account_id:
             return None
         found = []
-        known = self.bench.ledger.keys.delivered(self.customer.name, self.scope.feed, self.scope.period)
+        known = self.context.ledger.keys.delivered(self.customer.name, self.scope.feed, self.scope.period)
         for item in islice(known, _USUAL_OF):
             try:
                 found.append(store.acl(item.key))
@@ -233,7 +233,7 @@ class Verification:
         self, store: ObjectStore, known: DeliveredKey, with_acl: bool
     ) -> tuple[CheckedKey, XmodeError | None]:
         """In a thread of its own. The error that kept it from being looked at, if one did."""
-        now = self.bench.clock.now()
+        now = self.context.clock.now()
         try:
             return self._look(store, known, with_acl, now), None
         except Interrupted:
@@ -258,7 +258,7 @@ class Verification:
                 judgement = self._judge_manifest(store, known, judgement)
             elif judgement.flaw is None and self.deep:
                 read = self.reader.read(
-                    store, known.key, expected_checksums(known), self.bench.progress.bytes_sent
+                    store, known.key, expected_checksums(known), self.context.progress.bytes_sent
                 )
                 judgement = judge_bytes(known, read, judgement)
             if judgement.flaw is None and with_acl:
@@ -277,7 +277,7 @@ class Verification:
         identity = delivery_id(self.customer.name, known.feed, known.period, known.revision)
         reader = ManifestReader(store.read(known.key))
         receipts = (
-            receipt for _, receipt in self.bench.ledger.objects.planned(identity) if receipt is not None
+            receipt for _, receipt in self.context.ledger.objects.planned(identity) if receipt is not None
         )
         try:
             told = list(islice(manifest_differences(reader, receipts), _TOLD_DIFFERENCES))
@@ -300,14 +300,14 @@ class Verification:
         verified.count(checked)
         size = known.size or 0
         if not self.deep or known.etag is None:
-            self.bench.progress.bytes_sent(size)
+            self.context.progress.bytes_sent(size)
         if known.etag is not None:  # what was expected counts no manifests
-            self.bench.progress.object_finished(known.key, size, str(judgement.flaw or PROVEN))
+            self.context.progress.object_finished(known.key, size, str(judgement.flaw or PROVEN))
         if judgement.flaw is None:
             return checked, None
         if judgement.flaw not in _NOT_KNOWN:
             place = (known.feed, known.period, judgement.flaw)
-            first = Discrepancy(*place, 0, known.key, self.bench.clock.now())
+            first = Discrepancy(*place, 0, known.key, self.context.clock.now())
             found = self._found.get(place, first)
             self._found[place] = found._replace(keys=found.keys + 1)
         if verified.flaws.total() <= _MOST_LOGGED:

@@ -31,12 +31,12 @@ from xmode_transfer.model.operations import Act, ActKind
 from xmode_transfer.model.periods import Period, PeriodKind
 from xmode_transfer.model.verification import Flaw, Scope
 from xmode_transfer.transfer.attesting import ManifestSignatures
+from xmode_transfer.transfer.context import Context
 from xmode_transfer.transfer.destination import opened
 from xmode_transfer.transfer.manifest_reading import Checked, ManifestReader, signed_statement
 from xmode_transfer.transfer.planning import delivery_id
 from xmode_transfer.transfer.publishing import publish
 from xmode_transfer.transfer.signing import new_key
-from xmode_transfer.transfer.workbench import Workbench
 from xmode_transfer.upkeep.adopt import adopt
 from xmode_transfer.upkeep.listing import Listing
 from xmode_transfer.upkeep.scope import why_nothing
@@ -88,7 +88,7 @@ class World:
 
     def open(self, name: str) -> None:
         self.ledger = open_ledger(f"sqlite:///{self.directory}/{name}", self.clock)
-        self.bench = Workbench(
+        self.context = Context(
             vendor=Vendor(),
             limits=Limits(),
             sources=lambda feed: self.source,
@@ -106,16 +106,16 @@ class World:
     def deliver(self) -> str:
         state = self.source.state(DAY)
         assert state is not None
-        outcome = deliver(self.bench, CUSTOMER, FEED, state)
+        outcome = deliver(self.context, CUSTOMER, FEED, state)
         assert outcome.exit_code == 0, outcome
         return outcome.outcome
 
     @property
     def reader(self) -> PacedReader:
-        return PacedReader(CUSTOMER, Limits(), self.clock, self.bench.stop)
+        return PacedReader(CUSTOMER, Limits(), self.clock, self.context.stop)
 
     def verification(self, **how: Any) -> Verification:
-        return Verification(self.bench, CUSTOMER, Scope(), self.reader, **how)
+        return Verification(self.context, CUSTOMER, Scope(), self.reader, **how)
 
     def verify(self, **how: Any) -> dict[str, Flaw]:
         return {finding.known.key: finding.flaw for _, finding in self.verification(**how) if finding}
@@ -123,7 +123,7 @@ class World:
     def adopt(self, **how: Any) -> Any:
         self.clock.advance(1)  # an act's ID has its time in it
         configuration = Configuration(Service(), {"us-daily": FEED}, {"acme": CUSTOMER}, {})
-        return adopt(self.bench, configuration, CUSTOMER, Scope(), self.reader, by="alice", **how)
+        return adopt(self.context, configuration, CUSTOMER, Scope(), self.reader, by="alice", **how)
 
     def begin_anew(self, name: str, receipts: Receipts) -> None:
         """With another ledger, and other keys in service.yaml."""
@@ -167,7 +167,7 @@ def test_a_listing_that_breaks_off_calls_nothing_missing(world: World) -> None:
     with pytest.raises(Unavailable):
         found += [finding for _, finding in world.verification() if finding]
     assert not found
-    listing = Listing(world.bench, CUSTOMER, {"us-daily": FEED})
+    listing = Listing(world.context, CUSTOMER, {"us-daily": FEED})
     world.stores.requests._attempts.clear()
     with pytest.raises(Unavailable):
         list(listing)
@@ -201,7 +201,7 @@ def test_what_lies_below_an_earlier_prefix_is_ours_to_explain_and_not_asked_for(
     moved = CUSTOMER.model_copy(
         update={"destination": CUSTOMER.destination.model_copy(update={"prefix": "moved/"})}
     )
-    found = Verification(world.bench, moved, Scope(), world.reader)
+    found = Verification(world.context, moved, Scope(), world.reader)
     flaws = {finding.flaw for _, finding in found if finding}
     assert flaws == {Flaw.ELSEWHERE}
     assert (found.verified.outcome, found.verified.exit_code) == ("incomplete", 3)
@@ -230,7 +230,7 @@ def test_why_there_is_nothing_to_prove(world: World) -> None:
 
 
 def test_asked_to_stop_it_stops(world: World) -> None:
-    world.bench.stop.set()
+    world.context.stop.set()
     with pytest.raises(Interrupted):
         world.verify()
 
@@ -441,8 +441,8 @@ def test_our_signature_is_not_to_be_had_by_a_detour(signed: tuple[World, Receipt
     delivery = world.ledger.deliveries.find("acme")[0]
     world.bucket.remove(key, world.clock.now())
     lease = world.ledger.leases.claim("test", "test", 60)
-    with opened(world.bench, CUSTOMER) as store:
-        published = publish(world.bench, CUSTOMER, store, delivery, lease)
+    with opened(world.context, CUSTOMER) as store:
+        published = publish(world.context, CUSTOMER, store, delivery, lease)
     assert published is not None
     assert published.not_attested
     again = world.bucket.current(key)
@@ -475,8 +475,8 @@ def test_an_answer_that_was_lost_is_recognised_although_the_key_is_another_by_no
     delivery = world.ledger.deliveries.find("acme")[0]
     world.begin_anew("signed.db", other)
     lease = world.ledger.leases.claim("test", "test", 60)
-    with opened(world.bench, CUSTOMER) as store:
-        published = publish(world.bench, CUSTOMER, store, delivery, lease)
+    with opened(world.context, CUSTOMER) as store:
+        published = publish(world.context, CUSTOMER, store, delivery, lease)
     assert published is not None
     assert published.status == "delivered"
 

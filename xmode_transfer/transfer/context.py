@@ -14,7 +14,7 @@ from xmode_transfer.sources.interface import ChecksumOf, SourceFactory
 
 
 @dataclass(frozen=True, slots=True)
-class Workbench:
+class Context:
     """The ports, put together by ``bootstrap``. ``stop`` is set when the process is asked to end; work then
     stops at the next object, recorded and resumable. ``holder`` names this process in leases. Without
     ``attestation`` nothing is signed or attested."""
