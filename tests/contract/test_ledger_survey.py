@@ -14,7 +14,7 @@ from xmode_transfer.model.daemons import DaemonRecord
 from xmode_transfer.model.errors import LeaseLost, Responsible
 from xmode_transfer.model.findings import AccessReport, Cause, Finding, Result, Severity
 from xmode_transfer.model.notices import Mark, Notice, NoticeKind, NoticeStatus
-from xmode_transfer.model.operations import Act, ActKind
+from xmode_transfer.model.operations import OperationKind, OperationRecord
 from xmode_transfer.model.records import (
     Capabilities,
     Checksum,
@@ -314,10 +314,12 @@ def test_the_survey_has_leftovers_cleanups_and_what_is_known_of_destinations(
     too_many = Failure("cleanup_cap", "vendor", "too many", "say so")
     for number, failure in enumerate((None, too_many)):
         at = NOW - (3 - number) * HOUR
-        act = Act(f"act-{number}", ActKind.CLEANUP, "acme", "h", "daemon", "retention", at)
+        act = OperationRecord(f"act-{number}", OperationKind.CLEANUP, "acme", "h", "daemon", "retention", at)
         ledger.operations.start(lease, act)
         ledger.operations.finish(lease, replace(act, finished_at=at, outcome="unconfirmed", failure=failure))
-    ledger.operations.start(lease, Act("act-9", ActKind.CLEANUP, "acme", "h", "daemon", "retention", NOW))
+    ledger.operations.start(
+        lease, OperationRecord("act-9", OperationKind.CLEANUP, "acme", "h", "daemon", "retention", NOW)
+    )
     ledger.checks.learn("acme", Capabilities(region="eu-west-1"))
     ledger.sources.pass_over("acme", "us-daily", {"2026-11-20": "", "2026-11-21": ""}, NOW)
     ledger.daemons.note(ledger.leases.claim("daemon", "h", 90), DaemonRecord("h", NOW - HOUR, NOW, 60, 4))

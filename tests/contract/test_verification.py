@@ -15,7 +15,7 @@ from xmode_transfer.cli.progress import Tally
 from xmode_transfer.config import Configuration, Feed, Limits, Service, Settled, Vendor
 from xmode_transfer.delivery.deliver import deliver
 from xmode_transfer.ledger import open_ledger
-from xmode_transfer.model.operations import Act, ActKind
+from xmode_transfer.model.operations import OperationKind, OperationRecord
 from xmode_transfer.model.periods import Period, PeriodKind
 from xmode_transfer.model.verification import Flaw, Scope
 from xmode_transfer.telemetry.clock import SystemClock
@@ -175,7 +175,9 @@ def test_a_manifest_waits_for_what_is_beyond_one_repair(
 
 def test_a_repair_that_was_killed_is_closed_by_the_next(place: Place) -> None:
     now = place.clock.now()
-    act = Act("repair-1", ActKind.REPAIR, "acme", "dead", "bob", "a verification found 1 key missing", now)
+    act = OperationRecord(
+        "repair-1", OperationKind.REPAIR, "acme", "dead", "bob", "a verification found 1 key missing", now
+    )
     lease = place.ledger.leases.claim("repair/acme", "dead", 1)
     place.ledger.operations.start(lease, act)
     ended = replace(act, id="repair-0", person="carol", finished_at=now, outcome="repaired", objects=3)
@@ -183,7 +185,7 @@ def test_a_repair_that_was_killed_is_closed_by_the_next(place: Place) -> None:
     place.ledger.leases.release(lease)
     place.case.customer_deletes(place.key(DAYS[0], 0))
     assert place.repair().outcome == "repaired"
-    acts = {item.person: item for item in place.ledger.operations.newest("acme", ActKind.REPAIR)}
+    acts = {item.person: item for item in place.ledger.operations.newest("acme", OperationKind.REPAIR)}
     assert {person: item.outcome for person, item in acts.items()} == {
         "alice": "repaired",
         "bob": "interrupted",
@@ -224,7 +226,7 @@ def test_a_repair_delivers_again_what_is_missing_and_touches_nothing_else(place:
     info = store.head(mended.key)
     assert (info.etag, info.checksum) == (mended.etag, mended.checksum)
     assert b"".join(store.read(place.manifest(DAYS[1]))) == manifests[DAYS[1]]
-    (act,) = place.ledger.operations.newest("acme", ActKind.REPAIR)
+    (act,) = place.ledger.operations.newest("acme", OperationKind.REPAIR)
     assert (act.person, act.objects, act.failed, act.outcome) == ("alice", 2, 2, "partly")
     assert act.finished_at is not None
     assert place.deliver(DAYS[0]) == "skipped"
@@ -260,5 +262,5 @@ def test_a_lost_ledger_is_adopted_and_then_knows_all_it_did(place: Place) -> Non
     assert place.verify() == {place.key(DAYS[1], 0): Flaw.MISSING, place.key(DAYS[1], 1): Flaw.ALTERED}
     assert [place.deliver(day) for day in DAYS] == ["skipped", "skipped"]
     assert (place.adopt().known, place.adopt().deliveries) == (2, [])
-    acts = place.ledger.operations.newest("acme", ActKind.ADOPT)
+    acts = place.ledger.operations.newest("acme", OperationKind.ADOPT)
     assert (acts[-1].objects, acts[-1].failed, acts[-1].person) == (8, 2, "alice")

@@ -191,7 +191,7 @@ def _adoption(found: "Adoption", *, dry_run: bool) -> dict[str, object]:
     return {
         "customer": found.customer,
         "dry_run": dry_run,
-        "act": found.act_id,
+        "act": found.operation_id,
         "known": found.known,
         "deliveries": [_adopted(item) for item in found.deliveries],
         **terminal.failure_fields(found.failure, request_id=False),

@@ -336,9 +336,9 @@ class _Report:
 
     def _tell_repaired(self, repaired: "Repaired") -> None:
         told = "nothing was missing"
-        if repaired.act_id is not None:
+        if repaired.operation_id is not None:
             sent = f"{looks.count(repaired.sent, 'key')} delivered again, {looks.size(repaired.bytes)}"
-            told = f"{sent} (act {repaired.act_id})"
+            told = f"{sent} (act {repaired.operation_id})"
         terminal.say(told, label=(f"{'repair':<{_INDENT}}", "bold cyan"))
         for left in repaired.left[:_SHOWN_LEFT]:
             terminal.say(left.known.key, label=f"{'not repaired':<{_INDENT - 2}}", indent=2)
@@ -352,7 +352,7 @@ class _Report:
 
 def _repair_document(repaired: "Repaired") -> dict[str, Any]:
     return {
-        "act": repaired.act_id,
+        "act": repaired.operation_id,
         **terminal.picked(repaired, "outcome sent bytes"),
         "left": [
             {"key": left.known.key, "cause": left.cause, "message": left.message} for left in repaired.left

@@ -45,7 +45,7 @@ from xmode_transfer.ledger.tables import (
 )
 from xmode_transfer.ledger.watching import known_discrepancies
 from xmode_transfer.model.findings import DISPROVED_BY_SENDING, Severity
-from xmode_transfer.model.operations import ActKind
+from xmode_transfer.model.operations import OperationKind
 from xmode_transfer.model.records import Delivery, Status, UploadStatus
 from xmode_transfer.model.source_scans import (
     CheckSummary,
@@ -288,7 +288,7 @@ def _has_sent(connection: Connection, check: Any) -> bool:
 def _cleanups(connection: Connection) -> dict[str, CleanupSummary]:
     known = _each(acts, "customer")
     of_known = acts.alias("of_known")
-    ended = (of_known.c.kind == ActKind.CLEANUP, of_known.c.finished_at.is_not(None))
+    ended = (of_known.c.kind == OperationKind.CLEANUP, of_known.c.finished_at.is_not(None))
     newest = _newest(known, of_known, of_known.c.started_at, *ended)
     query = select(acts).select_from(known).join(acts, acts.c.id == newest)
     done = [ACT.record(row) for row in connection.execute(query)]

@@ -116,7 +116,7 @@ class LeftBehind:
 
 @dataclass(frozen=True, slots=True)
 class CleanupSummary:
-    """The last cleanup of a customer's bucket that ended, as its act says."""
+    """The last cleanup of a customer's bucket that ended, as its operation says."""
 
     finished_at: datetime
     outcome: str

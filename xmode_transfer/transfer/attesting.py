@@ -30,7 +30,7 @@ class ManifestSignatures:
             "value": base64.b64encode(signer.sign(statement)).decode(),
         }
 
-    def doubt(self, statement: bytes, signature: object) -> str | None:
+    def why_not_attested(self, statement: bytes, signature: object) -> str | None:
         if signature is None:
             return "its manifest has no signature"
         keys = self._public

@@ -86,14 +86,14 @@ def publish(
     something else lies under its key, and what the store raises."""
     key = keys.manifest_key(customer.destination.prefix, delivery.feed, delivery.period, delivery.revision)
     missing = context.ledger.objects.left_out(delivery.id)
-    doubt = delivery.not_attested or _inherited_doubt(context, delivery)
+    reason = delivery.not_attested or _inherited_reason(context, delivery)
     chunks = manifest.chunks(
         delivery,
         _receipts(context, delivery),
         missing,
         prefix=customer.destination.prefix,
         bucket=customer.destination.bucket,
-        sign=context.attestation.sign if context.attestation is not None and doubt is None else None,
+        sign=context.attestation.sign if context.attestation is not None and reason is None else None,
     )
     with SpooledFile(chunks) as body:
         request = PutRequest(key, delivery.id, body.size, keys.content_type(key))
@@ -120,7 +120,7 @@ def publish(
         updated_at=now,
         failure=None,
         next_attempt_at=None,
-        not_attested=doubt,
+        not_attested=reason,
     )
     context.ledger.deliveries.update(lease, delivered)
     return delivered
@@ -161,16 +161,16 @@ def note_published(
         )
 
 
-def _inherited_doubt(context: Context, delivery: Delivery) -> str | None:
+def _inherited_reason(context: Context, delivery: Delivery) -> str | None:
     """Why our signature must not vouch for the delivery: it carries over objects of one that was taken back
     from the bucket without it."""
     earlier = context.ledger.deliveries.find(delivery.customer, delivery.feed, delivery.period)
-    doubtful = next((item for item in earlier if item.not_attested is not None), None)
-    if doubtful is None or not any(
+    unattested = next((item for item in earlier if item.not_attested is not None), None)
+    if unattested is None or not any(
         planned.carried for planned, _ in context.ledger.objects.planned(delivery.id)
     ):
         return None
-    return f"it carries over objects of revision {doubtful.revision}, which is not attested"
+    return f"it carries over objects of revision {unattested.revision}, which is not attested"
 
 
 def _receipts(context: Context, delivery: Delivery) -> Iterator[Receipt]:

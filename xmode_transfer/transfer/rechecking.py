@@ -112,7 +112,7 @@ class Recheck:
     def _lost(self) -> Generator[_Lost]:
         """In the order of names."""
 
-        def doubtful() -> Iterator[tuple[PlannedObject, Receipt, bool]]:
+        def unclear() -> Iterator[tuple[PlannedObject, Receipt, bool]]:
             """What the listing does not show as we put it, and whether a HEAD is asked."""
             for planned, receipt in self.context.ledger.objects.proven(self.delivery.id):
                 self.context.check_stop("the next run looks again")
@@ -131,7 +131,7 @@ class Recheck:
             return planned, receipt, self._head(receipt.key) if asked else None
 
         with in_order(
-            look, doubtful(), name="recheck", threads=self.context.parallel, ahead=_HEADS_AHEAD
+            look, unclear(), name="recheck", threads=self.context.parallel, ahead=_HEADS_AHEAD
         ) as looked_at:
             for planned, receipt, info in looked_at:
                 reason = self._judged(planned, receipt, info)

@@ -103,7 +103,7 @@ class Remover:
             found = self.store.head(manifest.key)
             if found is None:
                 done.append(manifest._replace(outcome=RemovalOutcome.GONE))
-            elif manifest.outcome is RemovalOutcome.DOUBTFUL:
+            elif manifest.outcome is RemovalOutcome.INCONCLUSIVE:
                 done.append(manifest._replace(outcome=RemovalOutcome.FAILED))  # there, and yet not listed
             elif self._is_ours(manifest, found):
                 same.append(manifest._replace(etag=found.etag))
@@ -155,7 +155,7 @@ class Remover:
         def work(some: list[Removal]) -> None:
             # Recorded at once: what another request meets makes nobody forget what this one has done.
             done = self._deleted([item for item in some if item.outcome is RemovalOutcome.PLANNED])
-            done += [self._looked_at(item) for item in some if item.outcome is RemovalOutcome.DOUBTFUL]
+            done += [self._looked_at(item) for item in some if item.outcome is RemovalOutcome.INCONCLUSIVE]
             self._settle(period, done)
 
         with in_order(work, batches(), name="cleanup-request", threads=requests) as results:

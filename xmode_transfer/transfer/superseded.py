@@ -13,7 +13,7 @@ from xmode_transfer import telemetry
 from xmode_transfer.aws.policy import Step
 from xmode_transfer.config import Customer
 from xmode_transfer.model.errors import AccessDenied, AlreadyRunning, XmodeError
-from xmode_transfer.model.operations import ActKind, RemovalOutcome
+from xmode_transfer.model.operations import OperationKind, RemovalOutcome
 from xmode_transfer.model.records import DeliveredKey
 from xmode_transfer.telemetry import Event
 from xmode_transfer.transfer.context import Context
@@ -37,7 +37,7 @@ def sweep(
             found = context.ledger.keys.superseded(customer.name, feed, refused=refused)
             if not found:
                 return None
-            kind, person = ActKind.SUPERSEDED, "xmode-transfer"
+            kind, person = OperationKind.SUPERSEDED, "xmode-transfer"
             # what those before it have removed, this one finds gone
             with begun(context, kind, customer.name, person=person, reason=REASON) as operation:
                 return _remove(context, customer, operation, found)

@@ -23,7 +23,7 @@ from xmode_transfer.aws.stores import ObjectStore, Reader
 from xmode_transfer.config import Configuration, Customer
 from xmode_transfer.model.errors import AlreadyRunning, ExitCode, ObjectNotFound, StoreError, XmodeError
 from xmode_transfer.model.keys import MANIFESTS
-from xmode_transfer.model.operations import ActKind
+from xmode_transfer.model.operations import OperationKind
 from xmode_transfer.model.records import Delivery, Failure, Lease, PlannedObject, Receipt, Status
 from xmode_transfer.model.verification import Scope, manifest_differences
 from xmode_transfer.telemetry import Event
@@ -76,7 +76,7 @@ class Adoption:
     """What came of it. ``known`` counts manifests whose deliveries the ledger has already."""
 
     customer: str
-    act_id: str | None = None
+    operation_id: str | None = None
     deliveries: list[AdoptedDelivery] = field(default_factory=list)
     known: int = 0
     failure: Failure | None = None
@@ -113,9 +113,9 @@ def adopt(
         if not dry_run:
             reason = "manifests of ours that the ledger did not know"
             operation = stack.enter_context(
-                begun(context, ActKind.ADOPT, customer.name, person=by, reason=reason)
+                begun(context, OperationKind.ADOPT, customer.name, person=by, reason=reason)
             )
-            result.act_id = operation.id
+            result.operation_id = operation.id
         try:
             with opened(context, customer, Step.VERIFY) as store:
                 work.run(store, dry_run=dry_run)
@@ -133,7 +133,7 @@ def adopt(
             )
         telemetry.log(
             Event.ADOPT_FINISHED,
-            act=result.act_id,
+            act=result.operation_id,
             dry_run=dry_run,
             by=by,
             deliveries=len(taken),

@@ -55,8 +55,8 @@ def manifest(
         found = check(
             lambda: chunks_of(body), identity=identity, place=place, prefix=customer.destination.prefix
         )
-        doubt = _doubt(context, customer, found, body)
-        yield Manifest(info, body, checksum, found.objects, found.bytes, doubt)
+        reason = _why_not_attested(context, customer, found, body)
+        yield Manifest(info, body, checksum, found.objects, found.bytes, reason)
 
 
 def _check_period(place: ManifestPlace, last_year: int) -> None:
@@ -87,12 +87,12 @@ def _checksum(context: Context, info: ObjectInfo, body: OpenFile) -> Checksum:
     return Checksum(algorithm, value)
 
 
-def _doubt(context: Context, customer: Customer, found: Checked, body: OpenFile) -> str | None:
+def _why_not_attested(context: Context, customer: Customer, found: Checked, body: OpenFile) -> str | None:
     """Why our signature does not vouch for the manifest; None when it does."""
     if context.attestation is None:
         return "there is no key here to check its manifest's signature with"
     statement = signed_statement(lambda: chunks_of(body), found, customer.destination.bucket)
-    return context.attestation.doubt(statement, found.members.get(SIGNATURE))
+    return context.attestation.why_not_attested(statement, found.members.get(SIGNATURE))
 
 
 def prove(

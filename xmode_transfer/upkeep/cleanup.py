@@ -29,7 +29,7 @@ from xmode_transfer.model.errors import (
     XmodeError,
 )
 from xmode_transfer.model.lifecycle import free_hidden_versions
-from xmode_transfer.model.operations import ActKind, Removal, RemovalOutcome
+from xmode_transfer.model.operations import OperationKind, Removal, RemovalOutcome
 from xmode_transfer.model.records import Capabilities, Delivery, Failure, Holding, Lease
 from xmode_transfer.telemetry import Event
 from xmode_transfer.transfer import leasing, superseded
@@ -66,7 +66,7 @@ class CleanupOutcome:
 
     customer: str
     outcome: str = NOTHING
-    act_id: str | None = None
+    operation_id: str | None = None
     expiring: Expiring = field(default_factory=Expiring)
     removed: Removed = field(default_factory=Removed)
     kept: Counter[Reason] = field(default_factory=Counter)
@@ -158,7 +158,7 @@ class _Cleanup:
         operation = self._operation(lease) if lease is not None else None
         feeds = {key[0] for key, verdict in verdicts.items() if verdict.expires}
         if operation is not None:
-            feeds |= operation.feeds_in_doubt()
+            feeds |= operation.inconclusive_feeds()
         if feeds:
             with opened(self.context, self.customer, Step.CLEANUP) as store:
                 self._clean(store, operation, verdicts, deliveries, holdings, sorted(feeds))
@@ -185,7 +185,7 @@ class _Cleanup:
             periods.setdefault((delivery.feed, delivery.period), []).append(delivery)
         if operation is not None:
             operation.begin()
-            result.act_id = operation.id
+            result.operation_id = operation.id
         planning = Planning(
             context=self.context,
             customer=self.customer,
@@ -223,14 +223,14 @@ class _Cleanup:
             Remover(self.context, self.customer, store, operation, result.removed).remove(result.periods)
         except XmodeError as error:
             _failed(result, error)
-            self._finish(operation, in_doubt=True)
+            self._finish(operation, inconclusive=True)
             raise
         finally:
             progress.delivery_finished()
         self._conclude()
         self._finish(operation)
 
-    def _finish(self, operation: Operation | None, *, in_doubt: bool = False) -> None:
+    def _finish(self, operation: Operation | None, *, inconclusive: bool = False) -> None:
         result, removed = self.result, self.result.removed
         if operation is not None:
             operation.finish(
@@ -239,7 +239,7 @@ class _Cleanup:
                 size=removed.our_bytes,
                 failed=removed.keys[RemovalOutcome.FAILED],
                 failure=result.failure,
-                in_doubt=in_doubt,
+                inconclusive=inconclusive,
             )
 
     def _conclude(self) -> None:
@@ -287,8 +287,8 @@ class _Cleanup:
     def _confirmed_before(self) -> bool:
         """Whether a person has let a cleanup of this customer go ahead: nothing else gets that far the first
         time."""
-        acts = self.context.ledger.operations.newest(self.customer.name, ActKind.CLEANUP, None)
-        return any(act.objects or act.outcome == CLEANED for act in acts)
+        operations = self.context.ledger.operations.newest(self.customer.name, OperationKind.CLEANUP, None)
+        return any(item.objects or item.outcome == CLEANED for item in operations)
 
     def _most_objects(self, here: int) -> int:
         """How many go without a person's word."""
@@ -331,7 +331,7 @@ class _Cleanup:
         policy = retention.model_dump_json(exclude_defaults=True) if retention is not None else "none"
         reason = f"retention {policy}" + (", confirmed" if self.confirmed else "")
         return Operation(
-            self.context, lease, ActKind.CLEANUP, self.customer.name, person=self.by, reason=reason
+            self.context, lease, OperationKind.CLEANUP, self.customer.name, person=self.by, reason=reason
         )
 
 
@@ -352,7 +352,7 @@ def _tell(result: CleanupOutcome) -> None:
     removed, failure = result.removed, result.failure
     fields: dict[str, object] = {
         "outcome": result.outcome,
-        "act": result.act_id,
+        "act": result.operation_id,
         "expiring": result.expiring.objects,
         "expiring_bytes": result.expiring.bytes,
         **{str(outcome): count for outcome, count in removed.keys.items()},

@@ -25,7 +25,7 @@ class Expiring:
     """The plan. ``objects`` are without the manifests, ``bytes`` with them; ``doubtful`` keys expire too and
     are not listed as we put them. ``left`` names the first thousand of these. ``kept`` are keys of ours that
     stay, ``foreign`` those that were never ours, ``listed`` all that the listing showed; ``settled`` were
-    removed by an act that died."""
+    removed by an operation that died."""
 
     periods: dict[tuple[str, str], ExpiringPeriod] = field(default_factory=dict)
     objects: int = 0
@@ -79,7 +79,7 @@ class Planning:
             elif action is Action.KEEP:
                 self._plan.kept += 1
             elif action is Action.LEAVE_CHANGED:
-                self._doubt(self._removal(item.known, None, reason), RemovalOutcome.CHANGED)
+                self._note_inconclusive(self._removal(item.known, None, reason), RemovalOutcome.CHANGED)
             else:
                 self._expire(item.known, item.there, reason)
         self._settle()
@@ -108,7 +108,7 @@ class Planning:
         if self.most_objects is None or plan.objects <= self.most_objects:
             self._record(removal)
 
-    def _doubt(self, removal: Removal, seems: RemovalOutcome) -> None:
+    def _note_inconclusive(self, removal: Removal, seems: RemovalOutcome) -> None:
         """Ours, expired, and not listed as we put it."""
         plan, period = self._plan, self._period(removal)
         plan.doubtful += 1
@@ -126,12 +126,13 @@ class Planning:
             self._settle()
 
     def _settle(self) -> None:
-        """What the listing did not show: removed by an act that died, or to be looked for if it expires."""
+        """Settles what the listing did not show: an operation that died deleted it, or a HEAD checks it
+        if it expires."""
         settled = self.operation.settle(list(self._unseen)) if self.operation and self._unseen else set()
         self._plan.settled += len(settled)
         for key, (removal, expires) in self._unseen.items():
             if expires and key not in settled:
-                self._doubt(removal, RemovalOutcome.GONE)
+                self._note_inconclusive(removal, RemovalOutcome.GONE)
         self._unseen.clear()
 
     def _period(self, removal: Removal) -> ExpiringPeriod:

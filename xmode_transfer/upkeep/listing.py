@@ -76,7 +76,7 @@ class Listing:
         prefix = self.customer.destination.prefix
         layout = Layout(prefix, self.feeds)
         below = prefix + (f"{self.feed}/" if self.feed else "")
-        doubtful = not_attested(self.context, self.customer.name, self.feed)
+        unattested = not_attested(self.context, self.customer.name, self.feed)
         with opened(self.context, self.customer, Step.LIST) as store:
             known = self.context.ledger.keys.delivered(self.customer.name, self.feed)
             for compared in compare(store.list(below), known, prefix):
@@ -86,7 +86,7 @@ class Listing:
                 place = Place(record.feed, record.period) if record is not None else layout.place(item.key)
                 if self.period is not None and place.period != self.period:
                     continue
-                if record is not None and (record.feed, record.period, record.revision) in doubtful:
+                if record is not None and (record.feed, record.period, record.revision) in unattested:
                     item = item._replace(attested=False)
                 self.whole.add(item)
                 self.places.setdefault(place, Sum()).add(item)

@@ -2,7 +2,7 @@
 
 The key stays, and so does what the manifests say of it: only a file whose content is still what was
 delivered is sent, create-only like every object, so whatever lies under a key by then is left alone. A new
-receipt takes the old one's place in every revision that names the key. The whole is an act in the ledger.
+receipt takes the old one's place in every revision that names the key. The ledger records an operation.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,7 +14,7 @@ from xmode_transfer import telemetry
 from xmode_transfer.aws.stores import ObjectStore
 from xmode_transfer.config import Configuration, Customer, Feed
 from xmode_transfer.model.errors import AlreadyRunning, ExitCode, SourceError, StoreError, XmodeError
-from xmode_transfer.model.operations import ActKind
+from xmode_transfer.model.operations import OperationKind
 from xmode_transfer.model.periods import Period
 from xmode_transfer.model.records import DeliveredKey, Delivery, Failure, Lease, PlannedObject, SourceFile
 from xmode_transfer.model.verification import Finding, Flaw
@@ -68,7 +68,7 @@ class Repaired:
     """What came of it. ``sent`` counts objects and manifests that are there again, ``bytes`` those of the
     objects."""
 
-    act_id: str | None = None
+    operation_id: str | None = None
     sent: int = 0
     bytes: int = 0
     left: list[LeftAsItIs] = field(default_factory=list)
@@ -101,8 +101,8 @@ def repair(
     if not found.missing:
         return result
     reason = f"a verification found {found.missing:,} {'key' if found.missing == 1 else 'keys'} missing"
-    with begun(context, ActKind.REPAIR, customer.name, person=by, reason=reason) as operation:
-        result.act_id = operation.id
+    with begun(context, OperationKind.REPAIR, customer.name, person=by, reason=reason) as operation:
+        result.operation_id = operation.id
         missing = [item.known for item in found.findings if item.flaw is Flaw.MISSING]
         context.progress.delivery_started(
             customer.name, "all feeds", "repair", len(missing), sum(known.size or 0 for known in missing)
@@ -125,7 +125,7 @@ def repair(
     telemetry.log(
         Event.REPAIR_FINISHED,
         customer=customer.name,
-        act=result.act_id,
+        act=result.operation_id,
         by=by,
         outcome=result.outcome,
         sent=result.sent,

@@ -31,7 +31,7 @@ from xmode_transfer.delivery.deliver import deliver
 from xmode_transfer.ledger import Ledger, open_ledger
 from xmode_transfer.model.errors import ConfigError, Unavailable, VendorIdentityError
 from xmode_transfer.model.findings import AccessReport, Cause
-from xmode_transfer.model.operations import ActKind, RemovalOutcome
+from xmode_transfer.model.operations import OperationKind, RemovalOutcome
 from xmode_transfer.model.periods import Period, PeriodKind
 from xmode_transfer.model.records import Status
 from xmode_transfer.transfer import removing
@@ -161,7 +161,7 @@ class World:
 
     def removals(self) -> dict[str, RemovalOutcome]:
         """By the acts, the newest last."""
-        acts = self.ledger.operations.newest("acme", ActKind.CLEANUP, None)
+        acts = self.ledger.operations.newest("acme", OperationKind.CLEANUP, None)
         return {
             item.key: item.outcome
             for act in reversed(acts)
@@ -278,7 +278,7 @@ def test_the_manifest_goes_before_its_objects_and_never_alone(world: World) -> N
 def test_a_dry_run_writes_nothing_at_all(world: World) -> None:
     before = world.bucket.contents()
     dry = world.clean(dry_run=True, confirmed=False)
-    assert (dry.outcome, dry.exit_code, dry.act_id) == ("dry_run", 0, None)
+    assert (dry.outcome, dry.exit_code, dry.operation_id) == ("dry_run", 0, None)
     assert (dry.expiring.objects, dry.expiring.manifests) == (9, 3)
     assert [(item.feed, item.period, item.objects) for item in dry.periods] == [
         ("us-daily", day, 3) for day in DAYS[:3]

@@ -27,7 +27,7 @@ from xmode_transfer.delivery.deliver import deliver
 from xmode_transfer.ledger import open_ledger
 from xmode_transfer.model.errors import AccessDenied, Interrupted, Unavailable, XmodeError
 from xmode_transfer.model.manifest import canonical
-from xmode_transfer.model.operations import Act, ActKind
+from xmode_transfer.model.operations import OperationKind, OperationRecord
 from xmode_transfer.model.periods import Period, PeriodKind
 from xmode_transfer.model.verification import Flaw, Scope
 from xmode_transfer.transfer.attesting import ManifestSignatures
@@ -131,7 +131,7 @@ class World:
         self.receipts = receipts
         self.open(name)
 
-    def doubts(self) -> dict[int, str | None]:
+    def not_attested(self) -> dict[int, str | None]:
         return {item.revision: item.not_attested for item in self.ledger.deliveries.find("acme")}
 
     def tamper(self, name: str, **changes: Any) -> str:
@@ -334,7 +334,7 @@ def test_what_we_have_signed_is_attested_by_whoever_has_the_public_key(
     signed: tuple[World, Receipts, str], tmp_path: Path
 ) -> None:
     world, receipts, public = signed
-    assert world.doubts() == {1: None}
+    assert world.not_attested() == {1: None}
     newer, _ = key_of(tmp_path, "newer.pem")
     with_both = newer.model_copy(update={"public_keys": (public,)})
     pem = (tmp_path / "receipts.pem.pub").read_text().splitlines()[1]
@@ -342,7 +342,7 @@ def test_what_we_have_signed_is_attested_by_whoever_has_the_public_key(
         world.begin_anew(f"{number}.db", keys)
         (item,) = world.adopt().deliveries
         assert (item.outcome, item.not_attested, item.unproven_count) == ("adopted", None, 0)
-        assert world.doubts() == {1: None}
+        assert world.not_attested() == {1: None}
 
 
 def test_what_nobody_vouches_for_is_taken_back_as_not_attested(
@@ -359,7 +359,7 @@ def test_what_nobody_vouches_for_is_taken_back_as_not_attested(
         world.begin_anew(name, keys)
         (item,) = world.adopt().deliveries
         assert item.outcome == "adopted"
-        assert world.doubts() == {1: item.not_attested}
+        assert world.not_attested() == {1: item.not_attested}
         return str(item.not_attested)
 
     assert "no key" in adopted_with("no key.db", Receipts(), ours.body)
@@ -385,15 +385,15 @@ def test_a_signature_for_another_place_or_other_objects_counts_for_nothing(
     document = json.loads(ours.body)
     signature = document["signature"]
 
-    def doubt(changed: dict[str, Any], bucket: str = "acme-data") -> str | None:
+    def why_not_attested(changed: dict[str, Any], bucket: str = "acme-data") -> str | None:
         body = canonical(changed).encode()
         reader = ManifestReader([body])
         found = Checked(len(list(reader)), 0, reader.counts["missing"], reader.members)
-        return signatures.doubt(signed_statement(lambda: [body], found, bucket), signature)
+        return signatures.why_not_attested(signed_statement(lambda: [body], found, bucket), signature)
 
-    assert doubt(document) is None
+    assert why_not_attested(document) is None
     later = [{**item, "delivered_at": "2027-01-01T00:00:00.000000Z"} for item in document["objects"]]
-    assert doubt({**document, "objects": later}) is None  # an answer was lost
+    assert why_not_attested({**document, "objects": later}) is None  # an answer was lost
     first = document["objects"][0]
     for name, value in {
         "prefix": "other/",
@@ -403,16 +403,18 @@ def test_a_signature_for_another_place_or_other_objects_counts_for_nothing(
         "revision": 2,
         "missing": [first],
     }.items():
-        assert doubt({**document, name: value}), name
+        assert why_not_attested({**document, name: value}), name
     for name, value in {
         "size": first["size"] + 1,
         "key": first["key"] + "x",
         "checksum": {"algorithm": "crc32", "value": "AAAAAA=="},
         "sha256": "ab" * 32,
     }.items():
-        assert doubt({**document, "objects": [{**first, name: value}, *document["objects"][1:]]}), name
-    assert doubt({**document, "objects": document["objects"][1:]})
-    assert doubt(document, "globex-data")
+        assert why_not_attested(
+            {**document, "objects": [{**first, name: value}, *document["objects"][1:]]}
+        ), name
+    assert why_not_attested({**document, "objects": document["objects"][1:]})
+    assert why_not_attested(document, "globex-data")
 
 
 def test_a_delivery_is_attested_once_its_key_is_known(signed: tuple[World, Receipts, str]) -> None:
@@ -422,9 +424,9 @@ def test_a_delivery_is_attested_once_its_key_is_known(signed: tuple[World, Recei
     assert world.adopt().known == 1
     world.begin_anew("late.db", Receipts(public_keys=[public]))
     assert [item.outcome for item in world.adopt(dry_run=True).deliveries] == ["found"]
-    assert world.doubts() != {1: None}
+    assert world.not_attested() != {1: None}
     assert [item.outcome for item in world.adopt().deliveries] == ["attested"]
-    assert world.doubts() == {1: None}
+    assert world.not_attested() == {1: None}
     assert world.adopt().known == 1
 
 
@@ -450,7 +452,7 @@ def test_our_signature_is_not_to_be_had_by_a_detour(signed: tuple[World, Receipt
     assert b"signature" not in again.body
     world.source.write("2026/11/22/000", b"corrected")
     assert world.deliver() == "delivered"
-    assert "carries over" in str(world.doubts()[2])
+    assert "carries over" in str(world.not_attested()[2])
     second = world.bucket.current(f"{BASE}_manifests/2026-11-22/000002.json")
     assert second is not None
     assert b"signature" not in second.body
@@ -493,12 +495,14 @@ def test_an_adoption_that_dies_is_begun_again_and_run_goes_on_from_it(world: Wor
     died = world.adopt()
     assert died.failure is not None
     lease = world.ledger.leases.claim("adopt/acme", "dead", 1)
-    killed = Act("adopt-1", ActKind.ADOPT, "acme", "dead", "bob", "", world.clock.now())
+    killed = OperationRecord("adopt-1", OperationKind.ADOPT, "acme", "dead", "bob", "", world.clock.now())
     world.ledger.operations.start(lease, killed)
     world.ledger.leases.release(lease)
     world.faults = None
     assert [item.outcome for item in world.adopt().deliveries] == ["adopted"]
-    outcomes = {act.person: act.outcome for act in world.ledger.operations.newest("acme", ActKind.ADOPT)}
+    outcomes = {
+        act.person: act.outcome for act in world.ledger.operations.newest("acme", OperationKind.ADOPT)
+    }
     assert outcomes["bob"] == "interrupted"
     assert world.verify() == {}
     before = world.stores.requests.count("put")
