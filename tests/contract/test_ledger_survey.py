@@ -30,7 +30,7 @@ from xmode_transfer.model.records import (
     UploadStatus,
 )
 from xmode_transfer.model.source_scans import KEPT_PERIODS, Look, Survey, Waiting
-from xmode_transfer.model.verification import Discrepancy, Flaw, Scope
+from xmode_transfer.model.verification import Discrepancy, DiscrepancyKind, Scope
 
 NOW = datetime(2026, 11, 25, 12, 0, tzinfo=UTC)
 HOUR = timedelta(hours=1)
@@ -422,18 +422,24 @@ def test_a_correction_replaced_what_was_delivered(ledger: Ledger, lease: Lease) 
 
 
 def test_a_verification_takes_the_place_of_those_before_in_its_scope(ledger: Ledger) -> None:
-    def a_flaw(period: str, flaw: Flaw = Flaw.MISSING, keys: int = 1, **changes: object) -> Discrepancy:
+    def a_discrepancy(
+        period: str, flaw: DiscrepancyKind = DiscrepancyKind.MISSING, keys: int = 1, **changes: object
+    ) -> Discrepancy:
         return Discrepancy("us-daily", period, flaw, keys, f"{period}/a.csv", NOW)._replace(**changes)
 
-    first = [a_flaw("2026-11-20", keys=2), a_flaw("2026-11-21"), a_flaw("2026-11-21", Flaw.ALTERED)]
-    other = a_flaw("2026-11-20", feed="us-hourly")
+    first = [
+        a_discrepancy("2026-11-20", keys=2),
+        a_discrepancy("2026-11-21"),
+        a_discrepancy("2026-11-21", DiscrepancyKind.ALTERED),
+    ]
+    other = a_discrepancy("2026-11-20", feed="us-hourly")
     ledger.discrepancies.record("acme", Scope(), [*first, other])
-    ledger.discrepancies.record("globex", Scope(), [a_flaw("2026-11-20")])
+    ledger.discrepancies.record("globex", Scope(), [a_discrepancy("2026-11-20")])
     assert ledger.survey().discrepancies == {
         "acme": (first[0], first[2], first[1], other),  # in the order of their names
-        "globex": (a_flaw("2026-11-20"),),
+        "globex": (a_discrepancy("2026-11-20"),),
     }
-    again = a_flaw("2026-11-21", keys=9, since_at=NOW + HOUR)
+    again = a_discrepancy("2026-11-21", keys=9, since_at=NOW + HOUR)
     ledger.discrepancies.record("acme", Scope(feed="us-daily", since="2026-11-21"), [again])
     kept = (first[0], again._replace(since_at=NOW), other)  # since it was first found
     assert ledger.survey().discrepancies["acme"] == kept

@@ -17,7 +17,7 @@ from xmode_transfer.delivery.deliver import deliver
 from xmode_transfer.ledger import open_ledger
 from xmode_transfer.model.operations import OperationKind, OperationRecord
 from xmode_transfer.model.periods import Period, PeriodKind
-from xmode_transfer.model.verification import Flaw, Scope
+from xmode_transfer.model.verification import DiscrepancyKind, Scope
 from xmode_transfer.telemetry.clock import SystemClock
 from xmode_transfer.transfer.context import Context
 from xmode_transfer.upkeep.adopt import Adoption, adopt
@@ -82,10 +82,10 @@ class Place:
         assert outcome.exit_code == 0, outcome
         return outcome.outcome
 
-    def verify(self, scope: Scope = Scope(), **how: Any) -> dict[str, Flaw]:  # noqa: B008 - it is frozen
+    def verify(self, scope: Scope = Scope(), **how: Any) -> dict[str, DiscrepancyKind]:  # noqa: B008 - it is frozen
         self.last = Verification(self.context, self.case.customer, scope, self.reader, **how)
         self.findings = [finding for _, finding in self.last if finding is not None]
-        return {finding.known.key: finding.flaw for finding in self.findings}
+        return {finding.known.key: finding.kind for finding in self.findings}
 
     def repair(self) -> Repaired:
         self.verify()
@@ -121,10 +121,10 @@ def test_what_was_deleted_altered_or_shared_is_named_and_nothing_else(place: Pla
     case.customer_puts(place.key(DAYS[1], 2), b"longer than ours")
     case.customer_shares(place.key(DAYS[1], 3))
     expected = {
-        place.key(DAYS[0], 0): Flaw.MISSING,
-        place.key(DAYS[0], 1): Flaw.ALTERED,
-        place.key(DAYS[1], 2): Flaw.ALTERED,
-        place.key(DAYS[1], 3): Flaw.ACL_CHANGED,
+        place.key(DAYS[0], 0): DiscrepancyKind.MISSING,
+        place.key(DAYS[0], 1): DiscrepancyKind.ALTERED,
+        place.key(DAYS[1], 2): DiscrepancyKind.ALTERED,
+        place.key(DAYS[1], 3): DiscrepancyKind.ACL_CHANGED,
     }
     assert place.verify(acl_sample=None) == expected
     assert place.last.verified.foreign == 2
@@ -152,7 +152,7 @@ def test_other_rights_do_not_keep_a_manifest_from_being_put_again(place: Place) 
     place.case.customer_deletes(place.manifest(DAYS[0]))
     repaired = place.repair()
     assert (repaired.outcome, repaired.sent, repaired.left) == ("repaired", 1, [])
-    assert place.verify(acl_sample=None) == {place.key(DAYS[0], 1): Flaw.ACL_CHANGED}
+    assert place.verify(acl_sample=None) == {place.key(DAYS[0], 1): DiscrepancyKind.ACL_CHANGED}
 
 
 def test_a_manifest_waits_for_what_is_beyond_one_repair(
@@ -213,9 +213,9 @@ def test_a_repair_delivers_again_what_is_missing_and_touches_nothing_else(place:
         place.key(DAYS[1], 3): "source_missing",
     }
     assert place.verify() == {
-        place.key(DAYS[1], 1): Flaw.ALTERED,
-        place.key(DAYS[1], 2): Flaw.MISSING,
-        place.key(DAYS[1], 3): Flaw.MISSING,
+        place.key(DAYS[1], 1): DiscrepancyKind.ALTERED,
+        place.key(DAYS[1], 2): DiscrepancyKind.MISSING,
+        place.key(DAYS[1], 3): DiscrepancyKind.MISSING,
     }
     store = case.open()
     assert b"".join(store.read(place.key(DAYS[1], 1))) == b"theirs"
@@ -259,7 +259,10 @@ def test_a_lost_ledger_is_adopted_and_then_knows_all_it_did(place: Place) -> Non
             assert item == before[key]._replace(etag="")
         elif key not in manifests:  # the time of a manifest is the object's own
             assert item == before[key]
-    assert place.verify() == {place.key(DAYS[1], 0): Flaw.MISSING, place.key(DAYS[1], 1): Flaw.ALTERED}
+    assert place.verify() == {
+        place.key(DAYS[1], 0): DiscrepancyKind.MISSING,
+        place.key(DAYS[1], 1): DiscrepancyKind.ALTERED,
+    }
     assert [place.deliver(day) for day in DAYS] == ["skipped", "skipped"]
     assert (place.adopt().known, place.adopt().deliveries) == (2, [])
     acts = place.ledger.operations.newest("acme", OperationKind.ADOPT)

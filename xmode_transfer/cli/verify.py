@@ -11,7 +11,7 @@ from xmode_transfer.cli import opening, terminal
 from xmode_transfer.cli.opening import FILE, Opened, Shell
 from xmode_transfer.config import Customer
 from xmode_transfer.model.errors import ConfigError, ExitCode, ReceiptRefused, XmodeError
-from xmode_transfer.model.verification import Finding, Flaw, Scope, fix
+from xmode_transfer.model.verification import DiscrepancyKind, Finding, Scope, fix
 from xmode_transfer.upkeep import signed_receipt
 from xmode_transfer.web import looks
 
@@ -204,7 +204,7 @@ class _Report:
         self.nothing_signed = False
         self._customer = customer
         self._as_json = as_json
-        self._first: dict[Flaw, Finding] = {}
+        self._first: dict[DiscrepancyKind, Finding] = {}
         self._place = f"s3://{customer.destination.bucket}/{customer.destination.prefix}"
         self._document = terminal.JsonDocument(
             sys.stdout,
@@ -218,11 +218,11 @@ class _Report:
         )
 
     def finding(self, finding: Finding) -> None:
-        self._first.setdefault(finding.flaw, finding)
+        self._first.setdefault(finding.kind, finding)
         if self._as_json:
             self._document.row(self._row(finding))
             return
-        terminal.say(finding.known.key, label=terminal.state(finding.flaw, _INDENT))
+        terminal.say(finding.known.key, label=terminal.state(finding.kind, _INDENT))
         terminal.say(finding.message, indent=_INDENT)
 
     def cut_short(self, verified: "Verified", error: XmodeError) -> int:
@@ -276,7 +276,7 @@ class _Report:
         known = finding.known
         return {
             "key": known.key,
-            "flaw": str(finding.flaw),
+            "flaw": str(finding.kind),
             "message": finding.message,
             "responsible": str(finding.responsible),
             "fix": self._fix(finding),
@@ -292,19 +292,19 @@ class _Report:
             "bytes": verified.proven_bytes,
             "proofs": {str(proof): count for proof, count in sorted(verified.proofs.items())},
             **terminal.picked(verified, "rewritten acl_checked"),
-            "flaws": {str(flaw): count for flaw, count in sorted(verified.flaws.items())},
+            "flaws": {str(kind): count for kind, count in sorted(verified.discrepancies.items())},
             **terminal.picked(verified, "foreign superseded"),
         }
 
     def _fix(self, finding: Finding) -> str:
-        return fix(finding.flaw, self._customer.name, self._customer.destination.bucket, finding.known.key)
+        return fix(finding.kind, self._customer.name, self._customer.destination.bucket, finding.known.key)
 
     # --- For people -------------------------------------------------------------------------------------
 
     def _tell(self, verified: "Verified", seconds: float) -> None:
-        for flaw, finding in self._first.items():
-            terminal.say(f": {looks.count(verified.flaws[flaw], 'key')}", label=terminal.state(flaw))
-            terminal.responsible_for(flaw.responsible, self._fix(finding))
+        for kind, finding in self._first.items():
+            terminal.say(f": {looks.count(verified.discrepancies[kind], 'key')}", label=terminal.state(kind))
+            terminal.responsible_for(kind.responsible, self._fix(finding))
         label = terminal.state(verified.outcome, 12)
         foreign = [f"{verified.foreign:,} foreign"] if verified.foreign else []
         if not verified.keys:

@@ -9,7 +9,7 @@ from enum import StrEnum
 from operator import attrgetter
 from typing import NamedTuple
 
-from xmode_transfer.model.beside import beside
+from xmode_transfer.model.merge_join import merge_join
 from xmode_transfer.model.records import PlannedObject, Receipt, SourceFile, SourceProblem
 
 
@@ -82,7 +82,7 @@ def known_of(
 ) -> Iterator[Known]:
     """Both of the ledger's streams as one, in the order of names: the revision that is being planned goes
     before what was delivered in others."""
-    for one, other in beside(current, delivered, _planned_name, _planned_name):
+    for one, other in merge_join(current, delivered, _planned_name, _planned_name):
         if one is not None:
             yield Known(one[0], one[1], True, other[1] if other is not None else None)
         elif other is not None:
@@ -93,7 +93,7 @@ def diff(files: Iterable[SourceFile | SourceProblem], known: Iterable[Known]) ->
     """Walks both sides in the order of names. Raises ValueError when a side is out of order: a wrong plan is
     worse than none."""
     last_left = last_right = ""
-    for item, pair in beside(files, known, attrgetter("name"), _planned_name):
+    for item, pair in merge_join(files, known, attrgetter("name"), _planned_name):
         if item is not None:
             name = last_left = _ascending(last_left, item.name, "source")
         if pair is not None:

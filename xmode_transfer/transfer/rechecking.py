@@ -34,7 +34,7 @@ from xmode_transfer.model.records import (
     SourceProblem,
     same_object,
 )
-from xmode_transfer.model.verification import Flaw, judge
+from xmode_transfer.model.verification import DiscrepancyKind, judge
 from xmode_transfer.telemetry import Event
 from xmode_transfer.transfer.context import Context
 from xmode_transfer.transfer.parallel import in_order
@@ -179,7 +179,7 @@ class Recheck:
     ) -> MissingReason | None:
         """Why it is not in the bucket as we put it; None when it is."""
         judgement = judge(receipt, info)
-        if judgement.flaw is None and info is not None:
+        if judgement.kind is None and info is not None:
             ours = info.token in own_ids(self.delivery) and info.checksum is not None
             if ours and (judgement.rewritten or receipt.removed):
                 # ours, sent again by a run that did not live to write it down
@@ -190,7 +190,9 @@ class Recheck:
             return MissingReason.EXPIRED
         if not receipt.key.startswith(self.planner.customer.destination.prefix):
             return MissingReason.MOVED
-        return MissingReason.DELETED if judgement.flaw is Flaw.MISSING else MissingReason.OVERWRITTEN
+        return (
+            MissingReason.DELETED if judgement.kind is DiscrepancyKind.MISSING else MissingReason.OVERWRITTEN
+        )
 
     # --- What becomes of it -------------------------------------------------------------------------
 

@@ -121,9 +121,9 @@ def _wrong(
     if judgement.proof is Proof.ETAG:  # the store has no checksum to compare: the bytes have
         read = reader.read(store, receipt.key, set(expected_checksums(receipt)), _nobody)
         judgement = judge_bytes(receipt, read, judgement)
-        if judgement.flaw is None and judgement.proof is not Proof.BYTES:
+        if judgement.kind is None and judgement.proof is not Proof.BYTES:
             return f"there is nothing here to compute its {receipt.checksum.algorithm} with"
-    return judgement.message if judgement.flaw is not None else None
+    return judgement.message if judgement.kind is not None else None
 
 
 def _nobody(_: int) -> None:

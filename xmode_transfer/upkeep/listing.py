@@ -9,8 +9,8 @@ from typing import NamedTuple
 
 from xmode_transfer.aws.policy import Step
 from xmode_transfer.config import Customer, Feed
-from xmode_transfer.model.beside import beside
 from xmode_transfer.model.keys import is_notice
+from xmode_transfer.model.merge_join import merge_join
 from xmode_transfer.model.records import DeliveredKey, ListedObject, same_object
 from xmode_transfer.transfer.context import Context
 from xmode_transfer.transfer.destination import opened
@@ -109,7 +109,7 @@ def not_attested(context: Context, customer: str, feed: str | None = None) -> di
 
 def compare(there: Iterable[ListedObject], known: Iterable[DeliveredKey], prefix: str) -> Iterator[ListedKey]:
     """Both sides in the order of keys, walked side by side. ``prefix`` is the destination's."""
-    for item, record in beside(there, known, attrgetter("key"), attrgetter("key")):
+    for item, record in merge_join(there, known, attrgetter("key"), attrgetter("key")):
         if item is None:
             assert record is not None
             if not record.superseded:  # else gone, as it should be

@@ -17,7 +17,7 @@ from xmode_transfer.model.errors import AlreadyRunning, ExitCode, SourceError, S
 from xmode_transfer.model.operations import OperationKind
 from xmode_transfer.model.periods import Period
 from xmode_transfer.model.records import DeliveredKey, Delivery, Failure, Lease, PlannedObject, SourceFile
-from xmode_transfer.model.verification import Finding, Flaw
+from xmode_transfer.model.verification import DiscrepancyKind, Finding
 from xmode_transfer.sources.interface import Source
 from xmode_transfer.telemetry import Event
 from xmode_transfer.transfer import leasing, publishing
@@ -46,7 +46,7 @@ class ToRepair:
     """Feeds and periods of which more is missing than is repaired now: their manifests wait."""
 
     def add(self, finding: Finding) -> None:
-        if finding.flaw is Flaw.MISSING:
+        if finding.kind is DiscrepancyKind.MISSING:
             if self.missing >= MOST_AT_ONCE:
                 self.beyond.add((finding.known.feed, finding.known.period))
                 return
@@ -103,7 +103,7 @@ def repair(
     reason = f"a verification found {found.missing:,} {'key' if found.missing == 1 else 'keys'} missing"
     with begun(context, OperationKind.REPAIR, customer.name, person=by, reason=reason) as operation:
         result.operation_id = operation.id
-        missing = [item.known for item in found.findings if item.flaw is Flaw.MISSING]
+        missing = [item.known for item in found.findings if item.kind is DiscrepancyKind.MISSING]
         context.progress.delivery_started(
             customer.name, "all feeds", "repair", len(missing), sum(known.size or 0 for known in missing)
         )
@@ -149,7 +149,7 @@ class _Repair:
         by_place = sorted(self.found.findings, key=lambda item: (item.known.period, item.known.feed))
         for _, some in groupby(by_place, lambda item: (item.known.period, item.known.feed)):
             findings = list(some)
-            wanted = [finding.known for finding in findings if finding.flaw is Flaw.MISSING]
+            wanted = [finding.known for finding in findings if finding.kind is DiscrepancyKind.MISSING]
             if not wanted:
                 continue
             self.context.check_stop("what was repaired is recorded; verify again")
@@ -187,12 +187,12 @@ class _Repair:
                 self._send(store, source, feed, deliveries[revision], lease, items)
             manifests = [item for item in wanted if not item.name]
             # other rights do not make what a manifest lists untrue
-            flawed = [
+            differing = [
                 item
                 for item in findings
-                if item.known.name and item.flaw not in (Flaw.MISSING, Flaw.ACL_CHANGED)
+                if item.known.name and item.kind not in (DiscrepancyKind.MISSING, DiscrepancyKind.ACL_CHANGED)
             ]
-            broken = {revision for item in flawed for revision in item.known.named_by}
+            broken = {revision for item in differing for revision in item.known.named_by}
             left = {item.known.key for item in self.result.left}
             broken |= {revision for item in objects if item.key in left for revision in item.named_by}
             beyond = (name, label) in self.found.beyond

@@ -29,8 +29,8 @@ from xmode_transfer.model.records import DeliveredKey
 from xmode_transfer.model.verification import (
     CheckedKey,
     Discrepancy,
+    DiscrepancyKind,
     Finding,
-    Flaw,
     Judgement,
     Proof,
     Scope,
@@ -59,7 +59,7 @@ _MOST_IN_A_ROW = 20  # keys that cannot be looked at one after the other, before
 _USUAL_OF = 50
 _MOST_LOGGED = 100
 _TOLD_DIFFERENCES = 3
-_NOT_KNOWN = frozenset({Flaw.ELSEWHERE, Flaw.UNREADABLE, Flaw.UNCHECKED})
+_NOT_KNOWN = frozenset({DiscrepancyKind.ELSEWHERE, DiscrepancyKind.UNREADABLE, DiscrepancyKind.UNCHECKED})
 
 
 @dataclass(slots=True)
@@ -74,7 +74,7 @@ class Verified:
     proofs: Counter[Proof] = field(default_factory=Counter)
     rewritten: int = 0
     acl_checked: int = 0
-    flaws: Counter[Flaw] = field(default_factory=Counter)
+    discrepancies: Counter[DiscrepancyKind] = field(default_factory=Counter)
     foreign: int | None = None
     superseded: int = 0
 
@@ -82,8 +82,8 @@ class Verified:
         judgement = checked.judgement
         self.keys += 1
         self.acl_checked += checked.acl is not None
-        if judgement.flaw is not None:
-            self.flaws[judgement.flaw] += 1
+        if judgement.kind is not None:
+            self.discrepancies[judgement.kind] += 1
             return
         self.proven += 1
         self.proven_bytes += checked.seen.size if checked.seen is not None else 0
@@ -95,15 +95,15 @@ class Verified:
     def outcome(self) -> str:
         """``proven``; ``differs`` where something is not as delivered; ``incomplete`` where nothing worse
         was found than keys that could not be looked at; ``nothing`` where the ledger has no key to prove."""
-        if any(flaw not in _NOT_KNOWN for flaw in self.flaws):
+        if any(kind not in _NOT_KNOWN for kind in self.discrepancies):
             return DIFFERS
-        if self.flaws:
+        if self.discrepancies:
             return INCOMPLETE
         return PROVEN if self.keys else NOTHING
 
     @property
     def exit_code(self) -> int:
-        responsible = {flaw.responsible for flaw in self.flaws}
+        responsible = {kind.responsible for kind in self.discrepancies}
         if Responsible.CUSTOMER in responsible:
             return ExitCode.BLOCKED
         return ExitCode.WILL_RETRY if responsible else ExitCode.DONE
@@ -114,7 +114,7 @@ class Verified:
             outcome=self.outcome,
             proven=self.proven,
             bytes_proven=self.proven_bytes,
-            findings={str(flaw): count for flaw, count in sorted(self.flaws.items())},
+            findings={str(kind): count for kind, count in sorted(self.discrepancies.items())},
             finished_at=at,
         )
 
@@ -135,7 +135,7 @@ class Verification:
     acl_sample: int | None = 1000
     verified: Verified = field(default_factory=Verified)
     _expected_acl: ObjectAcl | None = None
-    _found: dict[tuple[str, str, Flaw], Discrepancy] = field(default_factory=dict)
+    _found: dict[tuple[str, str, DiscrepancyKind], Discrepancy] = field(default_factory=dict)
     _in_a_row: int = 0
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -239,35 +239,39 @@ class Verification:
         except Interrupted:
             raise
         except (AccessDenied, KmsDenied) as error:
-            return CheckedKey(known, None, Judgement(Flaw.UNREADABLE, error.message), None, now), error
+            return CheckedKey(
+                known, None, Judgement(DiscrepancyKind.UNREADABLE, error.message), None, now
+            ), error
         except XmodeError as error:
             if not error.retryable:
                 raise
-            return CheckedKey(known, None, Judgement(Flaw.UNCHECKED, error.message), None, now), error
+            return CheckedKey(
+                known, None, Judgement(DiscrepancyKind.UNCHECKED, error.message), None, now
+            ), error
 
     def _look(self, store: ObjectStore, known: DeliveredKey, with_acl: bool, now: datetime) -> CheckedKey:
         prefix = self.customer.destination.prefix
         if not known.key.startswith(prefix):  # our own session would be refused there
             where = f"it was delivered when the destination's prefix was not {prefix} yet"
-            return CheckedKey(known, None, Judgement(Flaw.ELSEWHERE, where), None, now)
+            return CheckedKey(known, None, Judgement(DiscrepancyKind.ELSEWHERE, where), None, now)
         seen = store.head(known.key)
         judgement = judge(known, seen)
         acl: bool | None = None
         try:
-            if judgement.flaw is None and known.etag is None:
+            if judgement.kind is None and known.etag is None:
                 judgement = self._judge_manifest(store, known, judgement)
-            elif judgement.flaw is None and self.deep:
+            elif judgement.kind is None and self.deep:
                 read = self.reader.read(
                     store, known.key, expected_checksums(known), self.context.progress.bytes_sent
                 )
                 judgement = judge_bytes(known, read, judgement)
-            if judgement.flaw is None and with_acl:
+            if judgement.kind is None and with_acl:
                 told = difference(
                     store.acl(known.key), self._expected_acl, bucket_owner=self.customer.bucket_owner
                 )
                 acl = told is None
                 if told is not None:
-                    judgement = judgement._replace(flaw=Flaw.ACL_CHANGED, message=told)
+                    judgement = judgement._replace(kind=DiscrepancyKind.ACL_CHANGED, message=told)
         except ObjectNotFound:  # deleted since the HEAD
             seen, judgement, acl = None, judge(known, None), None
         return CheckedKey(known, seen, judgement, acl, now)
@@ -282,11 +286,11 @@ class Verification:
         try:
             told = list(islice(manifest_differences(reader, receipts), _TOLD_DIFFERENCES))
         except NoManifest as error:
-            return Judgement(Flaw.ALTERED, f"it is no manifest any more: {error}")
+            return Judgement(DiscrepancyKind.ALTERED, f"it is no manifest any more: {error}")
         if told:
-            return before._replace(flaw=Flaw.MANIFEST_DIFFERS, message="; ".join(told))
+            return before._replace(kind=DiscrepancyKind.MANIFEST_DIFFERS, message="; ".join(told))
         if reader.members.get("delivery") != identity:
-            return before._replace(flaw=Flaw.MANIFEST_DIFFERS, message="it names another delivery")
+            return before._replace(kind=DiscrepancyKind.MANIFEST_DIFFERS, message="it names another delivery")
         return before
 
     # --- What is counted --------------------------------------------------------------------------------
@@ -302,25 +306,25 @@ class Verification:
         if not self.deep or known.etag is None:
             self.context.progress.bytes_sent(size)
         if known.etag is not None:  # what was expected counts no manifests
-            self.context.progress.object_finished(known.key, size, str(judgement.flaw or PROVEN))
-        if judgement.flaw is None:
+            self.context.progress.object_finished(known.key, size, str(judgement.kind or PROVEN))
+        if judgement.kind is None:
             return checked, None
-        if judgement.flaw not in _NOT_KNOWN:
-            place = (known.feed, known.period, judgement.flaw)
+        if judgement.kind not in _NOT_KNOWN:
+            place = (known.feed, known.period, judgement.kind)
             first = Discrepancy(*place, 0, known.key, self.context.clock.now())
             found = self._found.get(place, first)
             self._found[place] = found._replace(keys=found.keys + 1)
-        if verified.flaws.total() <= _MOST_LOGGED:
+        if verified.discrepancies.total() <= _MOST_LOGGED:
             telemetry.warn(
                 Event.VERIFY_FOUND,
                 key=known.key,
                 feed=known.feed,
                 period=known.period,
-                cause=str(judgement.flaw),
-                responsible=str(judgement.flaw.responsible),
+                cause=str(judgement.kind),
+                responsible=str(judgement.kind.responsible),
                 message=judgement.message,
             )
-        return checked, Finding(judgement.flaw, known, judgement.message)
+        return checked, Finding(judgement.kind, known, judgement.message)
 
     def _log(self, outcome: str, seconds: float) -> None:
         verified = self.verified
@@ -334,5 +338,5 @@ class Verification:
             foreign=verified.foreign,
             superseded=verified.superseded,
             seconds=round(seconds, 3),
-            **{str(flaw): count for flaw, count in verified.flaws.items()},
+            **{str(kind): count for kind, count in verified.discrepancies.items()},
         )

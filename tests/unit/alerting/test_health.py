@@ -36,7 +36,7 @@ from xmode_transfer.model.source_scans import (
     Survey,
     Waiting,
 )
-from xmode_transfer.model.verification import Discrepancy, Flaw
+from xmode_transfer.model.verification import Discrepancy, DiscrepancyKind
 
 NOW = datetime(2026, 11, 25, 12, 0, tzinfo=UTC)
 HOUR = timedelta(hours=1)
@@ -362,9 +362,11 @@ def test_a_check_that_got_no_answer_is_no_drift() -> None:
 def test_what_verify_found_and_a_cleanup_that_is_refused_want_attention() -> None:
     since = NOW - HOUR
     found = (
-        Discrepancy("us-daily", "2026-11-20", Flaw.MISSING, 3, "xmode/a.csv", since),
-        Discrepancy("us-daily", "2026-11-21", Flaw.ALTERED, 1, "xmode/b.csv", NOW),
-        Discrepancy("us-daily", "2026-11-21", Flaw.MANIFEST_DIFFERS, 1, "xmode/_manifests/m.json", NOW),
+        Discrepancy("us-daily", "2026-11-20", DiscrepancyKind.MISSING, 3, "xmode/a.csv", since),
+        Discrepancy("us-daily", "2026-11-21", DiscrepancyKind.ALTERED, 1, "xmode/b.csv", NOW),
+        Discrepancy(
+            "us-daily", "2026-11-21", DiscrepancyKind.MANIFEST_DIFFERS, 1, "xmode/_manifests/m.json", NOW
+        ),
     )
     sound = survey_of(a_delivery(), a_look())
     configuration = Configuration(Service(), {"us-daily": a_feed()}, {"acme": a_customer()}, {})

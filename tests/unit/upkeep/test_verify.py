@@ -29,7 +29,7 @@ from xmode_transfer.model.errors import AccessDenied, Interrupted, Unavailable, 
 from xmode_transfer.model.manifest import canonical
 from xmode_transfer.model.operations import OperationKind, OperationRecord
 from xmode_transfer.model.periods import Period, PeriodKind
-from xmode_transfer.model.verification import Flaw, Scope
+from xmode_transfer.model.verification import DiscrepancyKind, Scope
 from xmode_transfer.transfer.attesting import ManifestSignatures
 from xmode_transfer.transfer.context import Context
 from xmode_transfer.transfer.destination import opened
@@ -117,8 +117,8 @@ class World:
     def verification(self, **how: Any) -> Verification:
         return Verification(self.context, CUSTOMER, Scope(), self.reader, **how)
 
-    def verify(self, **how: Any) -> dict[str, Flaw]:
-        return {finding.known.key: finding.flaw for _, finding in self.verification(**how) if finding}
+    def verify(self, **how: Any) -> dict[str, DiscrepancyKind]:
+        return {finding.known.key: finding.kind for _, finding in self.verification(**how) if finding}
 
     def adopt(self, **how: Any) -> Any:
         self.clock.advance(1)  # an act's ID has its time in it
@@ -154,7 +154,7 @@ def world(tmp_path: Path) -> Iterator[World]:
 def test_only_the_bytes_tell_what_size_etag_and_checksum_hide(world: World) -> None:
     key = world.tamper("007", body=b"FILE 7")
     assert world.verify() == {}
-    assert world.verify(deep=True) == {key: Flaw.ALTERED}
+    assert world.verify(deep=True) == {key: DiscrepancyKind.ALTERED}
 
 
 def test_a_listing_that_breaks_off_calls_nothing_missing(world: World) -> None:
@@ -182,8 +182,8 @@ def test_one_key_that_cannot_be_looked_at_does_not_stop_the_rest(world: World) -
             raise errors[key[-3:]]
 
     world.faults = broken
-    flaws = {key[-3:]: flaw for key, flaw in world.verify().items()}
-    assert flaws == {"003": Flaw.UNREADABLE, "011": Flaw.UNCHECKED}
+    discrepancies = {key[-3:]: flaw for key, flaw in world.verify().items()}
+    assert discrepancies == {"003": DiscrepancyKind.UNREADABLE, "011": DiscrepancyKind.UNCHECKED}
 
 
 def test_a_refusal_of_every_key_is_told_once(world: World) -> None:
@@ -202,8 +202,8 @@ def test_what_lies_below_an_earlier_prefix_is_ours_to_explain_and_not_asked_for(
         update={"destination": CUSTOMER.destination.model_copy(update={"prefix": "moved/"})}
     )
     found = Verification(world.context, moved, Scope(), world.reader)
-    flaws = {finding.flaw for _, finding in found if finding}
-    assert flaws == {Flaw.ELSEWHERE}
+    discrepancies = {finding.kind for _, finding in found if finding}
+    assert discrepancies == {DiscrepancyKind.ELSEWHERE}
     assert (found.verified.outcome, found.verified.exit_code) == ("incomplete", 3)
 
 
@@ -240,9 +240,9 @@ def test_a_manifest_that_lists_something_else_than_the_ledger_is_ours_to_mend(wo
     found = world.bucket.current(key)
     assert found is not None
     world.bucket.store(replace(found, body=found.body.replace(b'"size":7', b'"size":8')))
-    assert world.verify() == {key: Flaw.MANIFEST_DIFFERS}
+    assert world.verify() == {key: DiscrepancyKind.MANIFEST_DIFFERS}
     world.bucket.store(replace(found, body=found.body[:-20]))
-    assert world.verify() == {key: Flaw.ALTERED}
+    assert world.verify() == {key: DiscrepancyKind.ALTERED}
 
 
 def test_a_manifest_that_does_not_carry_our_mark_is_never_adopted(world: World) -> None:
