@@ -29,7 +29,7 @@ from xmode_transfer.model.records import (
     UploadedPart,
     UploadStatus,
 )
-from xmode_transfer.model.source_scans import KEPT_PERIODS, Look, Survey, Waiting
+from xmode_transfer.model.source_scans import KEPT_PERIODS, SourceScan, Survey, Waiting
 from xmode_transfer.model.verification import Discrepancy, DiscrepancyKind, Scope
 
 NOW = datetime(2026, 11, 25, 12, 0, tzinfo=UTC)
@@ -67,8 +67,8 @@ def a_delivery(
     return replace(made, **changes)  # type: ignore[arg-type]
 
 
-def a_look(**changes: object) -> Look:
-    return replace(Look("acme", "us-daily", NOW, NOW), **changes)  # type: ignore[arg-type]
+def a_look(**changes: object) -> SourceScan:
+    return replace(SourceScan("acme", "us-daily", NOW, NOW), **changes)  # type: ignore[arg-type]
 
 
 # --- Looks

@@ -1,8 +1,8 @@
-"""Delivering one period of one subscription: claim, plan, send, prove, publish, close.
+"""Deliver one period of one subscription: claim, plan, send, prove, publish, close.
 
-All shells (``run``, the daemon, a worker) call this same function. Wherever the process dies, calling it
-again goes on from the ledger, and ends with every source file as one object and a manifest that lists only
-what is there.
+``run``, the daemon and the workers all call this function. If the process dies at any point, the next call
+resumes from the ledger. It ends with one object for each source file and a manifest that lists only existing
+objects.
 """
 
 from dataclasses import dataclass, replace
@@ -44,9 +44,9 @@ from xmode_transfer.transfer.sending import Sender, Sent, defect_of, failure_of,
 
 
 def deliver(context: Context, customer: Customer, feed: Feed, state: PeriodState) -> DeliveryOutcome:
-    """Delivers that period. Answers an outcome for everything that can happen to a delivery, refusals and
-    interruptions and defects included; raises only what concerns more than this delivery (our own identity,
-    the ledger)."""
+    """Delivers the period. Returns an outcome for everything that can happen to a delivery, including
+    refusals, interruptions and defects. Raises only errors that concern more than this delivery (our own
+    identity, the ledger)."""
     period = state.period.label
     started = context.clock.monotonic()
     with telemetry.bind(customer=customer.name, feed=feed.name, period=period):
@@ -84,7 +84,7 @@ def failed(
     seconds: float = 0.0,
     ends_run: bool = False,
 ) -> DeliveryOutcome:
-    """The outcome where nothing was sent because of that error."""
+    """Returns the outcome of a delivery that sent nothing because of the error."""
     return DeliveryOutcome(
         customer.name,
         feed.name,
@@ -101,7 +101,7 @@ def failed(
 
 @dataclass(frozen=True, slots=True)
 class _Work:
-    """One execution: what ``deliver`` knows once the lease is held."""
+    """One delivery under its lease."""
 
     context: Context
     customer: Customer
@@ -112,7 +112,7 @@ class _Work:
 
     def run(self) -> DeliveryOutcome:
         earlier = self.planner.latest()
-        if earlier is not None and _was_not_let_in(earlier):
+        if earlier is not None and _access_was_refused(earlier):
             refused = self._still_refused(earlier)
             if refused is not None:
                 return refused
@@ -121,7 +121,7 @@ class _Work:
             return self._nothing_to_do(plan)
         outcome = self._execute(plan, plan.delivery, earlier)
         if outcome is None:
-            # under a key of this revision lies what must not be overwritten: the next revision goes beside it
+            # a key of this revision holds an object that must not be overwritten: use the next revision
             self.planner.supersede(self.lease, plan.delivery)
             plan = self.planner.record(self.lease)
             assert plan.delivery is not None
@@ -131,9 +131,9 @@ class _Work:
         return outcome
 
     def _still_refused(self, earlier: Delivery) -> DeliveryOutcome | None:
-        """None when the customer lets us in by now: asked before the plan is made, since a customer who has
-        not mended its role is asked again and again, and a plan may be a million files. Asking in vain is
-        noted, and is no run."""
+        """Returns None if the customer's role now allows access. Checked before the plan is made: a customer
+        may not fix its role for days, and a plan may have a million files. A refusal is recorded on the
+        delivery, but does not count as a run."""
         try:
             admit(self.context, self.customer)
         except VendorIdentityError:
@@ -151,7 +151,7 @@ class _Work:
         return None
 
     def broken(self, defect: Defect) -> DeliveryOutcome:
-        """Notes a defect outside of any run: the next attempt takes the usual pause."""
+        """Records a defect outside of a run. The next attempt follows after the usual backoff."""
         latest = self.planner.latest()
         if latest is None:
             raise defect
@@ -198,12 +198,12 @@ class _Work:
         )
 
     def _execute(self, plan: Plan, delivery: Delivery, earlier: Delivery | None) -> DeliveryOutcome | None:
-        """One run towards the delivery, which the ledger had as ``earlier`` before it. None when it has to be
-        superseded."""
+        """Executes one run of the delivery. ``earlier`` is the delivery before the run. Returns None if the
+        revision has to be superseded."""
         context = self.context
         now = context.clock.now()
         run = Run(
-            # with the attempt, so that a clock that was set back gives no ID twice
+            # includes the attempt, so that a clock that was set back produces no duplicate
             id=f"{delivery.id[:12]}-{now:%Y%m%dT%H%M%S%f}-{delivery.attempts + 1}",
             delivery_id=delivery.id,
             started_at=now,
@@ -237,7 +237,7 @@ class _Work:
         error: XmodeError | None = None
         try:
             with opened(context, self.customer) as store:
-                # Where everything is to be sent, nothing can be gone.
+                # If everything is to be sent, nothing can be gone.
                 sends_all = plan.upload_count == delivery.object_count
                 before = None if sends_all else context.ledger.objects.last_proof(delivery.id)
                 sent = self._send(store, delivery)
@@ -266,7 +266,7 @@ class _Work:
                     delivery = published or delivery
         except XmodeError as raised:
             error = raised
-        except Exception as raised:  # noqa: BLE001 - it is recorded, as what AWS and the source do is
+        except Exception as raised:  # noqa: BLE001 - recorded like errors of AWS and the source
             telemetry.exception(Event.DEFECT)
             error = defect_of(raised)
         finally:
@@ -278,7 +278,7 @@ class _Work:
         return self._close(run, plan, sent, rechecked, delivery, earlier, error)
 
     def _send(self, store: ObjectStore, delivery: Delivery) -> Sent:
-        """Sends what is pending of the delivery."""
+        """Sends the pending objects of the delivery."""
         sender = Sender(
             self.context, self.customer, self.feed, self.planner.source, store, delivery, self.lease
         )
@@ -296,13 +296,13 @@ class _Work:
     ) -> DeliveryOutcome:
         if isinstance(error, LeaseLost):
             telemetry.log(Event.LEASE_LOST, **error.log_context())
-            raise error  # the ledger takes nothing more from us; whoever holds the lease goes on
+            raise error  # the ledger refuses our writes; the new holder of the lease continues
         status = _status(error)
         failure = failure_of(error) if error is not None else None
         interrupted = isinstance(error, Interrupted)
         word = "interrupted" if interrupted else str(status)
         now = self.context.clock.now()
-        # Our own identity is no trouble of this delivery, and whoever mends it wants no pause.
+        # An error of our own identity is not the delivery's: no backoff once it is fixed.
         paused = error is not None and not isinstance(error, Interrupted | VendorIdentityError)
         delivery = replace(
             delivery,
@@ -335,7 +335,7 @@ class _Work:
             **(fields or {}),
         )
         if isinstance(error, VendorIdentityError):
-            raise error  # ours, and the same for every customer: said once, by whoever called
+            raise error  # the same for every customer: the caller reports it once
         problems = [*plan.problems]
         problems += [SourceProblem(name, its.cause, its.message) for name, its in sent.failures.items()]
         return DeliveryOutcome(
@@ -378,14 +378,14 @@ class _Work:
 
 
 def _ends_run(error: XmodeError) -> bool:
-    """Whether the customer's other deliveries would meet it too, or are not to be begun."""
+    """Returns whether the customer's other deliveries would fail too, or must not begin."""
     if isinstance(error, Incomplete | Defect):
         return False
     return isinstance(error, Interrupted) or halts(error)
 
 
-def _was_not_let_in(delivery: Delivery) -> bool:
-    """Whether the delivery waits because the customer's role does not let us in."""
+def _access_was_refused(delivery: Delivery) -> bool:
+    """Returns whether the delivery is blocked because the customer's role refuses access."""
     cause = delivery.failure.cause if delivery.failure is not None else None
     return delivery.status is Status.BLOCKED and cause in (RoleRefused.code, UnsafeRole.code)
 

@@ -50,8 +50,8 @@ from xmode_transfer.model.records import Delivery, Status, UploadStatus
 from xmode_transfer.model.source_scans import (
     CheckSummary,
     CleanupSummary,
-    LeftBehind,
     OpenDelivery,
+    OrphanedUploads,
     Subscription,
     Survey,
 )
@@ -187,7 +187,7 @@ def _sent_bytes(connection: Connection, begun: Sequence[Delivery]) -> dict[str, 
     return sent
 
 
-def _left_behind(connection: Connection) -> dict[str, LeftBehind]:
+def _left_behind(connection: Connection) -> dict[str, OrphanedUploads]:
     query = (
         select(
             uploads.c.customer,
@@ -201,7 +201,7 @@ def _left_behind(connection: Connection) -> dict[str, LeftBehind]:
         .group_by(uploads.c.customer)
     )
     return {
-        customer: LeftBehind(count, int(size or 0), oldest, kept, ends)
+        customer: OrphanedUploads(count, int(size or 0), oldest, kept, ends)
         for customer, count, size, oldest, kept, ends in connection.execute(query)
     }
 

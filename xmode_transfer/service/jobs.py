@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from xmode_transfer import telemetry
 from xmode_transfer.config import Configuration, Customer, CustomerState, Feed
 from xmode_transfer.config.times import passed_over
-from xmode_transfer.delivery.due import CustomerRun, look
+from xmode_transfer.delivery.due import CustomerRun, scan_sources
 from xmode_transfer.delivery.run import deliver_due, holds_up_feed
 from xmode_transfer.model.backoff import breaks_off, broke_off, may_be_tried
 from xmode_transfer.model.errors import ExitCode
@@ -158,7 +158,7 @@ class Jobs:
         configuration = self._configuration()
         customer = configuration.customers[name]
         due: dict[str, list[PeriodState]] = {}
-        for feed, state in look(
+        for feed, state in scan_sources(
             self._context, configuration, customer, Scope(), CustomerRun(name), reread=False
         ):
             due.setdefault(feed.name, []).append(state)
@@ -189,7 +189,7 @@ class Jobs:
         reread = read_at is None or not read_at <= now < read_at + REREAD
         result = CustomerRun(customer.name)
         with telemetry.bind(customer=customer.name):
-            due = deque(look(self._context, configuration, customer, Scope(), result, reread=reread))
+            due = deque(scan_sources(self._context, configuration, customer, Scope(), result, reread=reread))
         backlog = _Backlog(customer, feeds, due, hurried=customer.name in self._hurried)
         self._hurried.discard(customer.name)
         if reread:

@@ -5,11 +5,11 @@ from dataclasses import replace
 
 from xmode_transfer.alerting.health import Assessment, assess
 from xmode_transfer.config import Configuration, Customer, CustomerState, Feed
-from xmode_transfer.delivery.due import CustomerRun, remembered
+from xmode_transfer.delivery.due import CustomerRun, scan_feed
 from xmode_transfer.ledger import Ledger
 from xmode_transfer.model.errors import Defect, LedgerError, SourceError
 from xmode_transfer.model.process import Clock
-from xmode_transfer.model.source_scans import Look, Subscription
+from xmode_transfer.model.source_scans import SourceScan, Subscription
 from xmode_transfer.sources.interface import SourceFactory
 
 
@@ -25,7 +25,7 @@ class Looks:
     def __init__(self, ledger: Ledger, clock: Clock) -> None:
         self._ledger = ledger
         self._clock = clock
-        self._kept: dict[Subscription, Look] = {}
+        self._kept: dict[Subscription, SourceScan] = {}
         self.refusal: LedgerError | None = None
         """Why the ledger has not taken the last looks."""
 
@@ -38,7 +38,7 @@ class Looks:
     ) -> None:
         """Looks at the sources of these customers' feeds and remembers it; calls no customer's AWS account.
         ``told`` hears how many subscriptions are done, of how many. A source that cannot be looked at is
-        remembered as such. Raises LedgerError when the ledger cannot be read."""
+        recorded as such. Raises LedgerError when the ledger cannot be read."""
         self.refusal = None
         self._kept.clear()
         wanted = list(_active(configuration, names))
@@ -47,11 +47,11 @@ class Looks:
                 told(number, len(wanted))
             seen = CustomerRun(customer.name)
             try:
-                remembered(sources, self._ledger, self._clock, customer, feed, seen, record=self._record)
+                scan_feed(sources, self._ledger, self._clock, customer, feed, seen, record=self._record)
             except (SourceError, Defect):
                 continue
 
-    def _record(self, look: Look) -> None:
+    def _record(self, look: SourceScan) -> None:
         if self.refusal is None:
             try:
                 self._ledger.sources.record(look)

@@ -15,9 +15,9 @@ from xmode_transfer.model.records import Failure
 from xmode_transfer.model.source_scans import (
     CheckSummary,
     CleanupSummary,
-    LeftBehind,
-    Look,
     OpenDelivery,
+    OrphanedUploads,
+    SourceScan,
     SupersededLeft,
     Survey,
 )
@@ -111,7 +111,7 @@ def refusal(item: OpenDelivery) -> Trouble:
     return of_failure(delivery.failure, item.since_at, feed=delivery.feed, period=delivery.period)
 
 
-def unreadable(feed: Feed, look: Look) -> Trouble:
+def unreadable(feed: Feed, look: SourceScan) -> Trouble:
     since_at = look.failing_since_at or look.looked_at
     return of_failure(look.failure, since_at, f"look below {feed.source}", feed.name, feed=feed.name)
 
@@ -120,7 +120,7 @@ def missed(
     feed: Feed,
     period: Period,
     since_at: datetime,
-    look: Look | None,
+    look: SourceScan | None,
     begun: Sequence[OpenDelivery],
     due: Sequence[str],
 ) -> Trouble:
@@ -184,7 +184,7 @@ def drift(name: str, check: CheckSummary) -> Trouble:
     )
 
 
-def left_behind(left: LeftBehind, rule: dict[str, Any]) -> Trouble:
+def left_behind(left: OrphanedUploads, rule: dict[str, Any]) -> Trouble:
     uploads = "1 upload" if left.count == 1 else f"{left.count:,} uploads"
     return Trouble(
         LEFT_BEHIND,

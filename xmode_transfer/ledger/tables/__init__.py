@@ -40,7 +40,7 @@ from xmode_transfer.model.records import (
     Run,
     UploadedPart,
 )
-from xmode_transfer.model.source_scans import Look
+from xmode_transfer.model.source_scans import SourceScan
 from xmode_transfer.model.verification import Discrepancy
 
 DELIVERY = Rows(Delivery, elsewhere=("customer", "feed", "period", "revision"))
@@ -57,7 +57,7 @@ LEFTOVER = Rows(Leftover)
 ACT = Rows(OperationRecord)
 REMOVAL = Rows(Removal, elsewhere=("feed", "period"))
 DAEMON = Rows(DaemonRecord)
-LOOK = Rows(Look)
+LOOK = Rows(SourceScan)
 DISCREPANCY = Rows(Discrepancy)
 NOTICE = Rows(Notice)
 ALERT = Rows(Alert, elsewhere=("notifications",))
