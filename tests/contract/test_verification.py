@@ -139,8 +139,8 @@ def test_what_was_deleted_altered_or_shared_is_named_and_nothing_else(place: Pla
     }
     wrong = {key: standing for key, standing in standings.items() if standing not in ("ours", "manifest")}
     assert wrong == {
-        case.key("us-daily/2026/11/22/part 9.csv"): Standing.FOREIGN,
-        case.key("us-daily/theirs.txt"): Standing.FOREIGN,
+        case.key("us-daily/2026/11/22/part 9.csv"): Standing.UNMANAGED,
+        case.key("us-daily/theirs.txt"): Standing.UNMANAGED,
         place.key(DAYS[0], 0): Standing.MISSING,
         place.key(DAYS[0], 1): Standing.CHANGED,
         place.key(DAYS[1], 2): Standing.CHANGED,

@@ -1,4 +1,4 @@
-"""The manifest: what may keep it back, and putting it last, once, when every object has its receipt."""
+"""Put the manifest last, once, when every object has its receipt; or say what prevents that."""
 
 import os
 import tempfile
@@ -20,6 +20,7 @@ from xmode_transfer.model.errors import (
     XmodeError,
 )
 from xmode_transfer.model.records import Checksum, Delivery, Failure, Lease, Receipt, SourceProblem, Status
+from xmode_transfer.model.visible import count as noun_count
 from xmode_transfer.transfer.context import Context
 from xmode_transfer.transfer.manifest_reading import NoManifest, same_objects
 from xmode_transfer.transfer.planning import Plan
@@ -29,30 +30,28 @@ _CHUNK_BYTES = 1024 * 1024
 
 
 def obstacle(context: Context, plan: Plan, sent: Sent) -> XmodeError | None:
-    """None when everything of the plan has arrived."""
+    """Returns the error that prevents the manifest; None when all planned objects are delivered."""
     if sent.halted is not None:
         return sent.halted
     if context.stop.is_set():
-        return Interrupted(
-            "stopped on request", hint="what was sent is recorded; the next run goes on from there"
-        )
+        return Interrupted("stopped on request", hint="run again: the next run resumes from here")
     count = sent.failed + len(plan.problems)
     if not count:
         return None
     if sent.passing is not None and not (sent.uploaded or sent.adopted or plan.problems):
-        return sent.passing  # nothing got through: that is the destination's trouble, not these files'
+        return sent.passing  # nothing was delivered: the error is the destination's, not these files'
     of_all = plan.skipped + plan.upload_count + len(plan.problems)
     failures = list(sent.failures.values())
     theirs = {item.responsible for item in failures} == {Responsible.CUSTOMER} and not plan.problems
     return (_IncompleteForCustomer if theirs else Incomplete)(
-        f"{count} of {of_all} files could not be delivered",
+        f"{count:,} of {noun_count(of_all, 'file')} could not be delivered",
         *failures,
         problems=plan.problems,
     )
 
 
 class Incomplete(XmodeError):
-    """Some files did not arrive; the manifest waits for them."""
+    """Some files were not delivered. The manifest waits for them."""
 
     code = "incomplete"
 
@@ -63,16 +62,16 @@ class Incomplete(XmodeError):
         elif failures:
             message += f"; first: {failures[0].message}"
         hint = (
-            "the files that arrived stay; the manifest follows when the rest has arrived. "
-            "The names are in the log and in --json"
+            "see the log or --json for the names. The delivered files stay, and the manifest follows when "
+            "the rest is delivered"
         )
         if first is None and failures and failures[0].hint:
-            hint = f"{failures[0].hint}; {hint}"
+            hint = f"{failures[0].hint}. {hint[:1].upper()}{hint[1:]}"
         super().__init__(message, hint=hint)
 
 
 class _IncompleteForCustomer(ForCustomer, Incomplete):
-    """Whatever did not arrive, only the customer can let in."""
+    """Only the customer can fix what prevented the rest."""
 
     code = Incomplete.code
 
@@ -80,10 +79,10 @@ class _IncompleteForCustomer(ForCustomer, Incomplete):
 def publish(
     context: Context, customer: Customer, store: ObjectStore, delivery: Delivery, lease: Lease
 ) -> Delivery | None:
-    """Puts the manifest and answers the delivery as delivered. None when a manifest of this very revision is
-    there, put before a crash, and the source has moved on since: a new revision is due. Idempotent: a
-    manifest of ours that is there already, with the same objects, is success. Raises ObjectExists when
-    something else lies under its key, and what the store raises."""
+    """Puts the manifest and returns the delivery as delivered. Returns None if a manifest of this revision
+    exists from before a crash and the source has changed since: a new revision is due. Idempotent: our own
+    manifest with the same objects counts as success. Raises ObjectExists if its key holds anything else, and
+    what the store raises."""
     key = keys.manifest_key(customer.destination.prefix, delivery.feed, delivery.period, delivery.revision)
     missing = context.ledger.objects.left_out(delivery.id)
     reason = delivery.not_attested or _inherited_reason(context, delivery)
@@ -105,7 +104,7 @@ def publish(
                 if not same_objects(store.read(key), chunks_of(body)):
                     return None
             except NoManifest as error:
-                raise _taken(key, f"it is no manifest: {error}") from None
+                raise _taken(key, f"it is not a manifest: {error}") from None
         else:
             checksum = answer.checksum
             if not answer.proven:
@@ -129,9 +128,9 @@ def publish(
 def note_published(
     context: Context, customer: Customer, store: ObjectStore, delivery: Delivery, lease: Lease
 ) -> None:
-    """Before a revision takes the place of those that failed: a process that was killed may have put the
-    manifest of one of them and not lived to record it. What that manifest lists stays. Where it cannot be
-    looked at, it counts as put."""
+    """Records manifests of earlier revisions that failed. A process that was killed may have put such a
+    manifest without recording it. What it lists must stay. A manifest that cannot be checked counts as
+    put."""
     place = (delivery.customer, delivery.feed, delivery.period)
     failed = {
         item.revision: item for item in context.ledger.deliveries.find(*place, statuses=[Status.FAILED])
@@ -139,7 +138,7 @@ def note_published(
     for revision in range(delivery.revision - 1, 0, -1):
         other = failed.get(revision)
         if other is None:
-            return  # it was published, and what is before it was looked at then
+            return  # it was published, and earlier revisions were checked then
         if other.manifest_key is not None:
             continue
         key = keys.manifest_key(customer.destination.prefix, other.feed, other.period, other.revision)
@@ -162,8 +161,8 @@ def note_published(
 
 
 def _inherited_reason(context: Context, delivery: Delivery) -> str | None:
-    """Why our signature must not vouch for the delivery: it carries over objects of one that was taken back
-    from the bucket without it."""
+    """Returns why our signature must not attest the delivery: it carries over objects of a revision that was
+    adopted without a signature."""
     earlier = context.ledger.deliveries.find(delivery.customer, delivery.feed, delivery.period)
     unattested = next((item for item in earlier if item.not_attested is not None), None)
     if unattested is None or not any(
@@ -183,36 +182,39 @@ def _receipts(context: Context, delivery: Delivery) -> Iterator[Receipt]:
 
 
 def prove(store: ObjectStore, key: str, size: int) -> None:
-    """Where S3 did not answer with the checksum, a HEAD is the proof. Raises Unavailable when there is
-    none."""
+    """Proves an object by a HEAD, if S3's response had no checksum. Raises Unavailable if the object is
+    missing."""
     info = store.head(key)
     if info is None or info.size != size:
-        raise Unavailable(f"{key} was acknowledged and is not there", hint="the next try puts it again")
+        raise Unavailable(
+            f"{key} was acknowledged, but does not exist",
+            hint="no action is needed: the next attempt puts it again",
+        )
 
 
 def _ours_already(store: ObjectStore, delivery: Delivery, key: str) -> Checksum:
-    """The checksum of what lies there already and carries this delivery's mark."""
+    """Returns the checksum of the existing object that has this delivery's token."""
     info = store.head(key)
     if info is None or info.token != delivery.id or info.checksum is None:
-        raise _taken(key, "it does not carry our mark")
+        raise _taken(key, "it does not have our token")
     return info.checksum
 
 
 def _taken(key: str, why: str) -> ObjectExists:
     return ObjectExists(
-        f"{key} is taken by something that is not this delivery's manifest: {why}",
-        hint="nothing was overwritten; have the customer move that object away, then run again",
+        f"{key} already holds an object that is not this delivery's manifest: {why}",
+        hint="ask the customer to move that object, then run again. Nothing was overwritten",
     )
 
 
 def chunks_of(body: OpenFile) -> Iterator[bytes]:
-    """An open file, piece by piece."""
+    """Yields an open file in chunks."""
     for offset in range(0, body.size, _CHUNK_BYTES):
         yield body.read_at(offset, min(_CHUNK_BYTES, body.size - offset))
 
 
 class SpooledFile:
-    """An unnamed temporary file, gone when it is closed or the process ends."""
+    """An unnamed temporary file that vanishes when it is closed or the process ends."""
 
     def __init__(self, chunks: Iterable[bytes]) -> None:
         self._file = tempfile.TemporaryFile(prefix="xmode-spool-", buffering=1024 * 1024)  # noqa: SIM115 - closed by close()
@@ -232,7 +234,7 @@ class SpooledFile:
         return os.preadv(self._file.fileno(), [buffer], offset)
 
     def check_unchanged(self) -> None:
-        """Nobody else can reach an unnamed file."""
+        """Does nothing: no other process can open an unnamed file."""
 
     def fileno(self) -> int:
         return self._file.fileno()

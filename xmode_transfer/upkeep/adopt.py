@@ -1,14 +1,13 @@
-"""Adopting: what a lost ledger no longer knows is taken back from the customer's own bucket.
+"""Adopt deliveries: rebuild a lost ledger from the customer's bucket.
 
-A manifest of ours says what a delivery consists of, and each object's metadata carries its delivery's ID,
-which follows from customer, feed, period and revision. So a delivery is taken back when its manifest is of
-ours by that mark, and each object when size, checksum and mark agree with what the manifest says. An object
-that does not is recorded as it was delivered, but without an ETag: verify names it, repair may deliver it
-again, and no cleanup ever deletes it.
+Our manifest lists the objects of a delivery. Each object's metadata has the delivery's ID as its token, which
+is derived from customer, feed, period and revision. A delivery is adopted if its manifest has that token, and
+an object if its size, checksum and token agree with the manifest. Any other object is recorded as delivered,
+but without an ETag: verify reports it, repair may deliver it again, and no cleanup ever deletes it.
 
-The mark follows from public names, so the customer can make it too. Only our signature in the manifest says
-that we have delivered what it lists; without it a delivery is taken back as not attested, and no receipt is
-signed for it.
+The token is derived from public names, so the customer can compute it too. Only our signature in the manifest
+proves that we delivered what it lists. Without a signature, a delivery is adopted as not attested, and no
+receipt is signed for it.
 """
 
 from collections.abc import Iterator
@@ -40,25 +39,25 @@ from xmode_transfer.transfer.sending import failure_of
 from xmode_transfer.upkeep import adoptable
 
 ADOPTING = "adopting"
-"""The marker of a delivery that is being adopted: one that was killed is begun again."""
+"""The marker of a delivery that is being adopted. An adoption that was killed begins again."""
 IDENTITY = "adopted"
-"""The identity of an adopted object's source file, which nobody has seen: the next run looks into it."""
+"""The identity of an adopted object's source file, which is unknown: the next run reads the file."""
 _WINDOW = 8
 _BATCH = 1000
 _MOST_KEPT = 1000
-_WHEN_STOPPED = "what was adopted is recorded; adopt again"
+_WHEN_STOPPED = "adopt again: what was adopted is recorded"
 _MARKS = 100_000
-"""So many revisions before a manifest's own may have put its objects."""
+"""The number of revisions before a manifest's own that may have put its objects."""
 _MOST_IN_A_ROW = 20
-"""So many manifests refused one after the other: then it is about all of them."""
+"""After this many consecutive refusals, all manifests are assumed to be refused."""
 
 
 @dataclass(slots=True)
 class AdoptedDelivery:
-    """One manifest that the ledger did not know. ``outcome``: ``adopted``; ``found`` (a dry run);
-    ``refused``, with the reason in ``message``; ``attested``: one that was not attested is by now.
-    ``not_attested`` is why our signature does not vouch for it. ``unproven`` are objects that are not as the
-    manifest says, the first thousand, each with what is wrong."""
+    """One manifest that the ledger did not have. ``outcome``: ``adopted``; ``found`` (a dry run);
+    ``refused``, with the reason in ``message``; ``attested``: it was not attested before, and is now.
+    ``not_attested`` is why our signature does not attest it. ``unproven`` has the first thousand objects that
+    differ from the manifest, each with the reason."""
 
     place: ManifestPlace
     manifest_key: str
@@ -73,7 +72,7 @@ class AdoptedDelivery:
 
 @dataclass(slots=True)
 class Adoption:
-    """What came of it. ``known`` counts manifests whose deliveries the ledger has already."""
+    """The result. ``known`` counts manifests of deliveries that the ledger already has."""
 
     customer: str
     operation_id: str | None = None
@@ -83,7 +82,7 @@ class Adoption:
     exit_code: int = ExitCode.DONE
 
     def settle(self) -> None:
-        """The exit code, where nothing has ended it early: the customer must look at what is not proven."""
+        """Sets the exit code if no error ended the adoption: the customer has to check unproven objects."""
         if self.failure is None and any(
             item.outcome == "refused" or item.unproven_count for item in self.deliveries
         ):
@@ -100,18 +99,18 @@ def adopt(
     by: str,
     dry_run: bool = False,
 ) -> Adoption:
-    """Takes back what ``scope`` covers, oldest revision first. ``dry_run`` proves everything and records
-    nothing. ``reader`` is used where the store has no checksum to compare.
+    """Adopts what ``scope`` covers, oldest revision first. ``dry_run`` proves everything and records nothing.
+    ``reader`` is used if the store has no checksum to compare.
 
-    Answers what came of each manifest; what ended it early is in ``failure``. Raises LedgerError, and
-    AlreadyRunning when another process adopts for this customer.
+    Returns the result for each manifest; ``failure`` is the error that ended it early. Raises LedgerError,
+    and AlreadyRunning while another process adopts for this customer.
     """
     result = Adoption(customer.name)
     work = _Adopting(context, configuration, customer, scope, reader, result)
     with telemetry.bind(customer=customer.name), ExitStack() as stack:
         operation: Operation | None = None
         if not dry_run:
-            reason = "manifests of ours that the ledger did not know"
+            reason = "our manifests that the ledger did not have"
             operation = stack.enter_context(
                 begun(context, OperationKind.ADOPT, customer.name, person=by, reason=reason)
             )
@@ -178,9 +177,7 @@ class _Adopting:
                     continue
                 self.result.deliveries.append(item)
                 if found is not None and found.marker != ADOPTING:
-                    item.message = (
-                        f"the ledger has it as {found.status}: `xmode-transfer run` goes on with it"
-                    )
+                    item.message = f"the ledger has it as {found.status}: resume it with `xmode-transfer run`"
                 else:
                     error = self._one(store, item, dry_run=dry_run)
                     refused_in_a_row = refused_in_a_row + 1 if error is not None else 0
@@ -188,13 +185,13 @@ class _Adopting:
                         raise error
 
     def _feeds(self) -> list[str]:
-        """A feed that the customer has given up may have left manifests too."""
+        """Returns the feeds to adopt. A feed that the customer no longer receives may have manifests too."""
         if self.scope.feed is not None:
             return [self.scope.feed]
         return sorted({*self.customer.feeds, *self.configuration.feeds})
 
     def _one(self, store: ObjectStore, item: AdoptedDelivery, *, dry_run: bool) -> StoreError | None:
-        """One manifest. Answers the error with which the store refused it for good, if it did."""
+        """Adopts one manifest. Returns the store's permanent error, if there is one."""
         place, name = item.place, self.customer.name
         with telemetry.bind(feed=place.feed, period=place.period):
             try:
@@ -214,7 +211,7 @@ class _Adopting:
         return None
 
     def _take(self, store: ObjectStore, item: AdoptedDelivery, lease: Lease | None) -> None:
-        """Proves the manifest and its objects, and records them if there is a lease. Raises NoManifest."""
+        """Proves the manifest and its objects. Records them if there is a lease. Raises NoManifest."""
         place = item.place
         identity = delivery_id(self.customer.name, place.feed, place.period, place.revision)
         with adoptable.manifest(
@@ -245,7 +242,7 @@ class _Adopting:
             )
 
     def _leave_out(self, lease: Lease, identity: str, body: OpenFile) -> int:
-        """Records what the manifest says is missing; answers how much it is."""
+        """Records the objects that the manifest lists as missing. Returns their number."""
         count = 0
         gone = map(missing_of, ManifestReader(chunks_of(body), ("missing",)))
         while some := list(islice(gone, _BATCH)):
@@ -254,8 +251,8 @@ class _Adopting:
         return count
 
     def _attest(self, store: ObjectStore, item: AdoptedDelivery, known: Delivery, *, dry_run: bool) -> bool:
-        """Whether our signature vouches by now for a delivery that was taken back without: a key was missing
-        then. What the ledger has of it must be what is signed."""
+        """Returns whether our signature now attests a delivery that was adopted without one, because a
+        key was missing then. The signature must cover what the ledger has."""
         place, ledger = item.place, self.context.ledger
         try:
             with adoptable.manifest(

@@ -1,8 +1,8 @@
-"""Cleaning up: what a customer's retention policy lets go is removed from its bucket, and nothing else.
+"""Delete objects that have expired under a customer's retention policy.
 
-Plan, then apply. The plan comes from the ledger and the policy; the listing can only take keys out of it. It
-is in the ledger before the first object is deleted, so that a cleanup that was killed is settled by the next.
-A first cleanup, and one that goes beyond the caps, only reports until a person has confirmed it.
+A cleanup plans, then applies. The plan comes from the ledger and the policy; the listing can only remove keys
+from it. The plan is in the ledger before the first delete, so that the next cleanup settles one that was
+killed. A first cleanup, and one that exceeds the caps, deletes nothing until a person confirms it.
 """
 
 from collections import Counter
@@ -31,6 +31,7 @@ from xmode_transfer.model.errors import (
 from xmode_transfer.model.lifecycle import free_hidden_versions
 from xmode_transfer.model.operations import OperationKind, Removal, RemovalOutcome
 from xmode_transfer.model.records import Capabilities, Delivery, Failure, Holding, Lease
+from xmode_transfer.model.visible import count
 from xmode_transfer.telemetry import Event
 from xmode_transfer.transfer import leasing, superseded
 from xmode_transfer.transfer.context import Context
@@ -54,14 +55,14 @@ ALREADY_RUNNING = "already_running"
 
 @dataclass(slots=True)
 class CleanupOutcome:
-    """What a cleanup came to.
+    """The result of a cleanup.
 
-    ``outcome``: ``cleaned``; ``nothing`` expires; ``dry_run``; ``unconfirmed`` (a person has to say so first,
-    nothing was removed); ``interrupted``; ``failed`` (tried again by the next); ``blocked`` (the customer
-    must act); ``already_running``. ``expiring`` is the plan, ``removed`` what was done of it, ``kept`` counts
-    the deliveries that stay, by reason. ``lifecycle_rule`` frees what is hidden below delete markers; None
-    where nothing is. ``asks`` is why a dry run's plan would not be carried out without a person's word.
-    ``superseded`` is what became of keys that no manifest ever named.
+    ``outcome``: ``cleaned``; ``nothing`` (nothing expires); ``dry_run``; ``unconfirmed`` (a person has to
+    confirm it first, nothing was deleted); ``interrupted``; ``failed`` (the next cleanup retries);
+    ``blocked`` (the customer is responsible); ``already_running``. ``expiring`` is the plan, ``removed`` the
+    part that was done. ``kept`` counts the deliveries that stay, by reason. ``lifecycle_rule`` frees what is
+    hidden behind delete markers; None if nothing is. ``asks`` is why the plan of a dry run needs a
+    confirmation. ``superseded`` is the result for keys that no manifest ever listed.
     """
 
     customer: str
@@ -84,8 +85,8 @@ class CleanupOutcome:
 
     @property
     def left(self) -> list[Removal]:
-        """Keys that the policy lets go and that we did not remove, the first thousand: as they were found
-        where anything was done, else as the listing lets it seem."""
+        """The first thousand keys that expired and that we did not delete: as found by a delete, or, if
+        nothing was deleted, as the listing suggests."""
         return self.removed.left if self.removed.keys else self.expiring.left
 
 
@@ -99,11 +100,11 @@ def cleanup(
     confirmed: bool = False,
     dry_run: bool = False,
 ) -> CleanupOutcome:
-    """Removes what expires of one customer, or of one of its feeds. ``by`` is the person, or ``daemon``;
-    without ``confirmed`` a first cleanup and one beyond the caps remove nothing and say so. ``dry_run``
-    writes nothing, neither to the bucket nor to the ledger.
+    """Deletes the expired objects of one customer, or of one of its feeds. ``by`` is the person, or
+    ``daemon``. Without ``confirmed``, a first cleanup and one that exceeds the caps delete nothing.
+    ``dry_run`` writes neither to the bucket nor to the ledger.
 
-    Answers an outcome for everything that can happen to the customer's bucket; raises ConfigError,
+    Returns an outcome for everything that can happen to the customer's bucket. Raises ConfigError,
     VendorIdentityError, LedgerError and LeaseLost, which concern more than this cleanup.
     """
     customer = configuration.active_customer(name)
@@ -125,7 +126,7 @@ def cleanup(
         if not dry_run:
             result.superseded = superseded.sweep(context, customer, feed, refused=True) or Removed()
         result.seconds = context.clock.monotonic() - started
-        _tell(result)
+        _log(result)
     return result
 
 
@@ -142,7 +143,7 @@ class _Cleanup:
     result: CleanupOutcome
 
     def run(self, lease: Lease | None) -> None:
-        """With a lease for real, without one as a dry run."""
+        """Runs the cleanup; without a lease, as a dry run."""
         ledger, name = self.context.ledger, self.customer.name
         deliveries = ledger.deliveries.find(name)
         check_scope(ledger, self.configuration, self.customer, self.feed, ())
@@ -206,7 +207,7 @@ class _Cleanup:
             self._check_confirmed(first, most, here, dry_run=operation is None)
         except XmodeError as error:
             _failed(result, error)
-            self._finish(operation)  # nothing has been removed: it says so, and why
+            self._finish(operation)  # records that nothing was deleted, and why
             raise
         if operation is None:
             result.outcome = DRY_RUN
@@ -251,22 +252,22 @@ class _Cleanup:
             self.context.ledger.checks.learn(self.customer.name, Capabilities(versioned=True, learned_at=now))
         failed, retained = removed.keys[RemovalOutcome.FAILED], removed.keys[RemovalOutcome.RETAINED]
         if removed.interrupted:
-            hint = "what was removed is recorded; the next cleanup goes on from there"
+            hint = "clean up again: the next cleanup resumes from here"
             _failed(result, Interrupted("stopped on request", hint=hint))
         elif failed:
             result.outcome, result.exit_code = FAILED, ExitCode.WILL_RETRY
             result.failure = Failure(
                 "incomplete",
                 "aws",
-                f"{failed:,} expired objects could not be removed this time",
-                "the next cleanup tries again; S3's words are in the log, the keys in --json",
+                f"{count(failed, 'expired object')} could not be deleted",
+                "see the log for S3's responses and --json for the keys. The next cleanup retries",
                 True,
             )
         elif retained and not removed.ours:
             self._refused()
 
     def _refused(self) -> None:
-        """Nothing could be removed: that is no lock on a few keys, but the role's or the bucket's policy."""
+        """Blocks a cleanup that could delete nothing: a policy of the role or the bucket forbids it."""
         result, name = self.result, self.customer.name
         planned = result.expiring.objects + result.expiring.manifests
         refusal = result.removed.refusal
@@ -274,10 +275,10 @@ class _Cleanup:
         result.failure = Failure(
             AccessDenied.code,
             str(refusal.responsible if refusal is not None else Responsible.CUSTOMER),
-            f"0 of {planned:,} expired keys of {name} were removed: S3 refuses to delete"
+            f"0 of {planned:,} expired keys of {name} were deleted: S3 refuses to delete"
             + (f" ({refusal.message})" if refusal is not None else ""),
-            f"have {name} allow s3:DeleteObject below the prefix: `xmode-transfer check-access --customer "
-            f"{name}` has the statement; the next cleanup goes on from there",
+            f"ask {name} to allow s3:DeleteObject under the prefix (`xmode-transfer check-access --customer "
+            f"{name}` prints the statement). The next cleanup resumes from here",
             False,
             refusal.request_id if refusal is not None else None,
         )
@@ -285,13 +286,12 @@ class _Cleanup:
     # --- Gates --------------------------------------------------------------------------------------
 
     def _confirmed_before(self) -> bool:
-        """Whether a person has let a cleanup of this customer go ahead: nothing else gets that far the first
-        time."""
+        """Returns whether a person has confirmed a cleanup of this customer before."""
         operations = self.context.ledger.operations.newest(self.customer.name, OperationKind.CLEANUP, None)
         return any(item.objects or item.outcome == CLEANED for item in operations)
 
     def _most_objects(self, here: int) -> int:
-        """How many go without a person's word."""
+        """Returns how many objects a cleanup may delete without a confirmation."""
         if self.customer.retention is None:
             return 0
         caps = self.customer.retention.caps
@@ -299,31 +299,30 @@ class _Cleanup:
         return by_fraction if caps.max_objects is None else min(by_fraction, caps.max_objects)
 
     def _check_confirmed(self, first: bool, most: int, here: int, *, dry_run: bool) -> None:
-        """Raises NeedsConfirmation when this is more than is done without a person's word; a dry run says
-        so."""
+        """Raises NeedsConfirmation if the plan needs a confirmation; a dry run notes it in ``asks``."""
         plan, name = self.result.expiring, self.customer.name
         if self.confirmed or plan.is_empty or not (first or plan.objects > most):
             return
         why = f"this is the first cleanup of {name}"
         command = f"xmode-transfer cleanup --customer {name}"
-        hint = f"look at what would go (`{command} --dry-run`), then say so (`{command} --confirm`)"
+        hint = f"review the plan (`{command} --dry-run`), then confirm it (`{command} --confirm`)"
         if not first:
             why = (
-                f"{plan.objects:,} of the {here:,} objects of {name} expire, and at most {most:,} go without "
-                "a person's word (retention.caps)"
+                f"{plan.objects:,} of the {here:,} objects of {name} expire; at most {most:,} are deleted "
+                "without a confirmation (retention.caps)"
             )
-            hint += f". If so many are right for good, raise retention.caps in customers/{name}.yaml"
+            hint += f". If that many are always expected, raise retention.caps in customers/{name}.yaml"
         if not dry_run:
-            raise NeedsConfirmation(f"{why}: nothing was removed", hint=hint)
+            raise NeedsConfirmation(f"{why}: nothing was deleted", hint=hint)
         self.result.asks = why
 
     def _nothing_listed(self, feeds: Sequence[str]) -> ListingEmpty:
         place = f"s3://{self.customer.destination.bucket}/{self.customer.destination.prefix}"
         return ListingEmpty(
-            f"{place} shows nothing of {', '.join(feeds)}, though the ledger has objects there: nothing was "
-            "removed",
-            hint="compare destination.bucket and destination.prefix with the customer. If it has emptied the "
-            "place itself, there is nothing to clean up",
+            f"the listing of {place} shows nothing of {', '.join(feeds)}, although the ledger has objects "
+            "there: nothing was deleted",
+            hint="confirm destination.bucket and destination.prefix with the customer. If the customer "
+            "deleted the objects, there is nothing to clean up",
         )
 
     def _operation(self, lease: Lease) -> Operation:
@@ -348,7 +347,7 @@ def _failed(result: CleanupOutcome, error: XmodeError) -> None:
         result.outcome = BLOCKED if error.exit_code == ExitCode.BLOCKED else FAILED
 
 
-def _tell(result: CleanupOutcome) -> None:
+def _log(result: CleanupOutcome) -> None:
     removed, failure = result.removed, result.failure
     fields: dict[str, object] = {
         "outcome": result.outcome,

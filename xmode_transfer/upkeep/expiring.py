@@ -1,7 +1,7 @@
-"""What a cleanup would remove: the ledger's keys beside the bucket's, each with the policy's decision.
+"""Plan a cleanup: join the ledger's keys with the bucket's and apply the policy to each.
 
-One streamed pass. With an operation the keys that go are written to the ledger as planned, before anything is
-deleted; without one it is a dry run.
+One streamed pass. With an operation, the expiring keys are recorded as planned before anything is deleted;
+without one, it is a dry run.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,10 +22,10 @@ _BATCH = 1000
 
 @dataclass(slots=True)
 class Expiring:
-    """The plan. ``objects`` are without the manifests, ``bytes`` with them; ``doubtful`` keys expire too and
-    are not listed as we put them. ``left`` names the first thousand of these. ``kept`` are keys of ours that
-    stay, ``foreign`` those that were never ours, ``listed`` all that the listing showed; ``settled`` were
-    removed by an operation that died."""
+    """The plan. ``objects`` excludes the manifests, ``bytes`` includes them. ``doubtful`` counts keys that
+    expire but are listed differently from what we put; ``left`` has the first thousand of them. ``kept``
+    counts our keys that stay, ``foreign`` unmanaged keys, ``listed`` all listed keys, and ``settled`` keys
+    that an operation that died had deleted."""
 
     periods: dict[tuple[str, str], ExpiringPeriod] = field(default_factory=dict)
     objects: int = 0
@@ -45,8 +45,8 @@ class Expiring:
 
 @dataclass(slots=True)
 class Planning:
-    """One pass over a customer's destination. ``feeds`` are those that are listed; beyond ``most_objects``
-    the plan is counted and no longer recorded, since it will not be carried out."""
+    """One pass over a customer's destination. ``feeds`` are listed. Beyond ``most_objects``, the plan is
+    counted but not recorded, because it will not be applied."""
 
     context: Context
     customer: Customer
@@ -61,7 +61,7 @@ class Planning:
     _unseen: dict[str, tuple[Removal, bool]] = field(default_factory=dict)
 
     def plan(self) -> Expiring:
-        """Raises what the listing raises, and Interrupted: then nothing of it may be used."""
+        """Returns the plan. Raises what the listing raises, and Interrupted; no part may be used then."""
         prefix = self.customer.destination.prefix
         below = tuple(f"{prefix}{feed}/" for feed in sorted(self.feeds, key=lambda feed: f"{feed}/"))
         known = (
@@ -87,11 +87,11 @@ class Planning:
         return self._plan
 
     def _listed(self, below: Sequence[str]) -> Iterator[ListedObject]:
-        """Feed by feed, in the order of their prefixes, which is the order of their keys."""
+        """Lists feed by feed in the order of their prefixes, which is the order of their keys."""
         for prefix in below:
             for item in self.store.list(prefix):
                 self._plan.listed += 1
-                self.context.check_stop("nothing was removed")
+                self.context.check_stop("clean up again: nothing was deleted")
                 yield item
 
     def _expire(self, known: DeliveredKey, there: ListedObject, reason: str) -> None:
@@ -109,7 +109,7 @@ class Planning:
             self._record(removal)
 
     def _note_inconclusive(self, removal: Removal, seems: RemovalOutcome) -> None:
-        """Ours, expired, and not listed as we put it."""
+        """Notes an expired key of ours that is listed differently from what we put."""
         plan, period = self._plan, self._period(removal)
         plan.doubtful += 1
         if len(plan.left) < LEFT_NAMED:

@@ -1,8 +1,8 @@
-"""Repairing: what somebody has deleted from a destination is delivered again, as long as the source has it.
+"""Repair a destination: deliver deleted objects again, as long as the source has them.
 
-The key stays, and so does what the manifests say of it: only a file whose content is still what was
-delivered is sent, create-only like every object, so whatever lies under a key by then is left alone. A new
-receipt takes the old one's place in every revision that names the key. The ledger records an operation.
+Keys and manifests do not change. Only a file with the delivered content is sent, and only by a create-only
+PUT, so an object that holds the key by then is never overwritten. The new receipt replaces the old one in
+every revision that lists the key. The ledger records the repair as an operation.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -28,7 +28,7 @@ from xmode_transfer.transfer.planning import same_content
 from xmode_transfer.transfer.sending import Sender, failure_of, halts
 
 MOST_AT_ONCE = 100_000
-"""Keys that one call repairs: they are held in memory. What is beyond is named, and repaired by the next."""
+"""The number of keys that one call repairs: they are held in memory. The next call repairs the rest."""
 
 FEED_GONE = "feed_gone"
 SOURCE_GONE = "source_missing"
@@ -38,12 +38,12 @@ NOT_WHOLE = "not_whole"
 
 @dataclass(slots=True)
 class ToRepair:
-    """What one verification has found, as far as it is held in memory."""
+    """The findings of one verification that are held in memory."""
 
     findings: list[Finding] = field(default_factory=list)
     missing: int = 0
     beyond: set[tuple[str, str]] = field(default_factory=set)
-    """Feeds and periods of which more is missing than is repaired now: their manifests wait."""
+    """Feeds and periods with more missing keys than one call repairs: their manifests wait."""
 
     def add(self, finding: Finding) -> None:
         if finding.kind is DiscrepancyKind.MISSING:
@@ -56,7 +56,7 @@ class ToRepair:
 
 @dataclass(frozen=True, slots=True)
 class LeftAsItIs:
-    """A missing key that was not delivered again. ``cause`` is a word for programs."""
+    """A missing key that was not delivered again. ``cause`` is an identifier for programs."""
 
     known: DeliveredKey
     cause: str
@@ -65,8 +65,7 @@ class LeftAsItIs:
 
 @dataclass(slots=True)
 class Repaired:
-    """What came of it. ``sent`` counts objects and manifests that are there again, ``bytes`` those of the
-    objects."""
+    """The result. ``sent`` counts the objects and manifests that exist again, ``bytes`` the objects' size."""
 
     operation_id: str | None = None
     sent: int = 0
@@ -92,10 +91,10 @@ def repair(
     *,
     by: str,
 ) -> Repaired:
-    """Delivers again what ``found`` (by one verification) is missing. ``by`` is the person who asks.
+    """Delivers again what one verification ``found`` missing. ``by`` is the person who requests it.
 
-    Answers what came of each key; what ended it early is in ``failure``. Raises LedgerError, and
-    AlreadyRunning when another process repairs this customer.
+    Returns the result for each key; ``failure`` is the error that ended it early. Raises LedgerError, and
+    AlreadyRunning while another process repairs this customer.
     """
     result = Repaired()
     if not found.missing:
@@ -152,7 +151,7 @@ class _Repair:
             wanted = [finding.known for finding in findings if finding.kind is DiscrepancyKind.MISSING]
             if not wanted:
                 continue
-            self.context.check_stop("what was repaired is recorded; verify again")
+            self.context.check_stop("verify and repair again: what was repaired is recorded")
             try:
                 self._period(store, wanted, findings)
             except (AlreadyRunning, SourceError) as error:
@@ -161,16 +160,18 @@ class _Repair:
     def _period(
         self, store: ObjectStore, wanted: Sequence[DeliveredKey], findings: Sequence[Finding]
     ) -> None:
-        """All that is missing of one period: objects first, then manifests, as a reader expects."""
+        """Repairs one period: objects first, then manifests, as a reader expects."""
         name, label = wanted[0].feed, wanted[0].period
         feed = self.configuration.feeds.get(name)
         if feed is None:
-            self._leave(wanted, FEED_GONE, f"there is no feed {name} any more, so nobody knows its source")
+            self._leave(
+                wanted, FEED_GONE, f"the feed {name} is no longer configured, so its source is unknown"
+            )
             return
         try:
             period = Period.parse(label, feed.period)
         except ValueError as error:
-            self._leave(wanted, FEED_GONE, f"the feed has other periods now: {error}")
+            self._leave(wanted, FEED_GONE, f"the feed's periods have changed: {error}")
             return
         ledger, customer = self.context.ledger, self.customer.name
         with (
@@ -186,7 +187,7 @@ class _Repair:
                 items = self._with_content(source, feed, list(some), files)
                 self._send(store, source, feed, deliveries[revision], lease, items)
             manifests = [item for item in wanted if not item.name]
-            # other rights do not make what a manifest lists untrue
+            # changed permissions do not make a manifest wrong
             differing = [
                 item
                 for item in findings
@@ -203,14 +204,18 @@ class _Repair:
     def _with_content(
         self, source: Source, feed: Feed, items: Sequence[DeliveredKey], files: Mapping[str, object]
     ) -> Iterator[tuple[DeliveredKey, PlannedObject]]:
-        """Those whose source file still has the content that was delivered."""
+        """Yields the objects whose source file still has the delivered content."""
         for item in items:
             file = files.get(item.name)
             if not isinstance(file, SourceFile):
-                where = f"{feed.source} has no {item.name} any more"
-                self._leave([item], SOURCE_GONE, where if file is None else f"{where} that can be read")
+                where = f"{feed.source} no longer has {item.name}"
+                self._leave(
+                    [item],
+                    SOURCE_GONE,
+                    where if file is None else f"{item.name} cannot be read from {feed.source}",
+                )
             elif not same_content(self.context, source, file, item):
-                self._leave([item], SOURCE_CHANGED, f"{item.name} is not what it was when it was delivered")
+                self._leave([item], SOURCE_CHANGED, f"{item.name} has changed since it was delivered")
             else:
                 assert item.size is not None
                 yield item, PlannedObject(item.name, item.key, item.size, file.modified_ns, file.identity)
@@ -241,13 +246,13 @@ class _Repair:
             self.context.ledger.objects.spread_receipts(lease, delivery.id)
         if sent.halted is not None:
             raise sent.halted
-        self.context.check_stop("what was repaired is recorded; verify again")
+        self.context.check_stop("verify and repair again: what was repaired is recorded")
 
     def _publish(
         self, store: ObjectStore, delivery: Delivery, lease: Lease, item: DeliveredKey, *, whole: bool
     ) -> None:
         if not whole:
-            self._leave([item], NOT_WHOLE, "not all of its objects are there as it lists them")
+            self._leave([item], NOT_WHOLE, "some of the objects that it lists are missing or differ")
             return
         try:
             published = publishing.publish(self.context, self.customer, store, delivery, lease)
@@ -257,7 +262,7 @@ class _Repair:
             self._leave([item], error.code, error.message)
             return
         if published is None:
-            self._leave([item], NOT_WHOLE, "a manifest of this revision lists other objects than the ledger")
+            self._leave([item], NOT_WHOLE, "a manifest of this revision exists and differs from the ledger")
             return
         self.context.progress.object_finished(item.key, 0, "delivered")
         self.result.sent += 1

@@ -210,7 +210,7 @@ class Verification:
                 self.verified.superseded += 1
             elif listed.known is not None:
                 yield listed.known
-            elif listed.standing is Standing.FOREIGN:
+            elif listed.standing is Standing.UNMANAGED:
                 self.verified.foreign += 1
 
     def _usual_acl(self, store: ObjectStore) -> ObjectAcl | None:

@@ -613,7 +613,7 @@ def test_a_role_that_refuses_us_and_one_that_may_not_delete(world: World) -> Non
     assert (outcome.outcome, outcome.exit_code) == ("blocked", 4)
     assert outcome.failure is not None
     assert outcome.failure.responsible == "customer"
-    assert outcome.failure.message.startswith("0 of 12 expired keys of acme were removed")
+    assert outcome.failure.message.startswith("0 of 12 expired keys of acme were deleted")
     assert "s3:DeleteObject" in outcome.failure.hint
     (act, *_) = world.ledger.operations.newest("acme")
     assert (act.outcome, act.objects, act.failure) == ("blocked", 0, outcome.failure)
