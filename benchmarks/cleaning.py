@@ -66,7 +66,7 @@ def write_state(directory: Path, days: list[Period]) -> None:
     ledger = open_ledger(f"sqlite:///{config}/var/ledger.db", SystemClock())
     at = datetime(2026, 1, 1, tzinfo=UTC)
     for day in days:
-        lease = ledger.leases.claim(f"bench/{day.label}", "bench", 90)
+        lease = ledger.leases.claim(f"context/{day.label}", "context", 90)
         delivery = Delivery(
             id=delivery_id("c0000", "set", day.label, 1),
             customer="c0000",

@@ -11,7 +11,7 @@ from pathlib import Path
 from sink import Sink
 
 HERE = Path(__file__).parent
-BUCKET = "bench-bucket"
+BUCKET = "context-bucket"
 PARALLEL = "16"
 
 

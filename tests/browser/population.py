@@ -20,7 +20,7 @@ from xmode_transfer.config import Configuration, Customer, Feed, Problem, Servic
 from xmode_transfer.ledger import open_ledger, tables
 from xmode_transfer.model.findings import AccessReport, Cause, passed
 from xmode_transfer.model.jobs import JobState, QueueEntry
-from xmode_transfer.model.source_scans import Look, Waiting
+from xmode_transfer.model.source_scans import SourceScan, Waiting
 from xmode_transfer.web.status_view import DaemonStatus
 
 NOW = datetime(2026, 11, 24, 9, 0, tzinfo=UTC)
@@ -90,7 +90,7 @@ class Ledgerful:
     def __init__(self) -> None:
         names = ("periods", "deliveries", "runs", "objects", "receipts")
         self.rows: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
-        self.looks: list[Look] = []
+        self.looks: list[SourceScan] = []
 
     def deliver(
         self,
@@ -283,7 +283,7 @@ def _alert(path: Path, configured: Configuration) -> None:
 
 
 def _one(made: Ledgerful, customer: str, feed: str, objects: int) -> None:
-    look = Look(customer, feed, NOW - timedelta(minutes=1), NOW - timedelta(days=DAYS - 1))
+    look = SourceScan(customer, feed, NOW - timedelta(minutes=1), NOW - timedelta(days=DAYS - 1))
     if feed == "ticks":
         for hours in range(150, 2, -1):
             at = NOW - timedelta(hours=hours)

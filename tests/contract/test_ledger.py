@@ -26,7 +26,7 @@ from xmode_transfer.model.findings import (
     Result,
     Severity,
 )
-from xmode_transfer.model.operations import REMOVED, Act, ActKind, Removal, RemovalOutcome
+from xmode_transfer.model.operations import REMOVED, OperationKind, OperationRecord, Removal, RemovalOutcome
 from xmode_transfer.model.records import (
     Capabilities,
     Checksum,
@@ -971,10 +971,10 @@ def test_a_check_is_kept_without_its_fixes_and_so_without_the_external_id(
 # --- Acts and removals -------------------------------------------------------------------------------
 
 
-def an_act(number: int = 1, **changes: object) -> Act:
-    act = Act(
+def an_act(number: int = 1, **changes: object) -> OperationRecord:
+    act = OperationRecord(
         id=f"act-{number}",
-        kind=ActKind.CLEANUP,
+        kind=OperationKind.CLEANUP,
         customer="acme",
         holder="host-a",
         person="alice",
@@ -1016,14 +1016,14 @@ def test_an_act_is_on_record_from_its_start_and_says_what_it_came_to(
     ledger: Ledger, lease: Lease, reopen: Reopen
 ) -> None:
     ledger.operations.start(lease, an_act())
-    ledger.operations.start(lease, an_act(2, kind=ActKind.REPAIR, person="bob"))
+    ledger.operations.start(lease, an_act(2, kind=OperationKind.REPAIR, person="bob"))
     ledger.operations.start(lease, an_act(3, customer="globex"))
     failure = Failure("access_denied", Responsible.CUSTOMER, "S3 refuses", "ask", False, "request-1")
     done = an_act(finished_at=NOW, outcome="failed", objects=3, bytes=5, failed=1, failure=failure)
     ledger.operations.finish(lease, done)
     other = reopen()
-    assert other.operations.newest("acme") == [an_act(2, kind=ActKind.REPAIR, person="bob"), done]
-    assert other.operations.newest("acme", ActKind.CLEANUP) == [done]
+    assert other.operations.newest("acme") == [an_act(2, kind=OperationKind.REPAIR, person="bob"), done]
+    assert other.operations.newest("acme", OperationKind.CLEANUP) == [done]
     assert [act.id for act in other.operations.newest(limit=2)] == ["act-3", "act-2"]
     assert [act.id for act in other.operations.newest(limit=None)] == ["act-3", "act-2", "act-1"]
     with pytest.raises(LedgerError, match="act-9"):
@@ -1209,7 +1209,7 @@ def test_keys_that_no_manifest_names_are_those_of_superseded_revisions_alone(
     assert keys() == ["xmode/y"]
     assert ledger.keys.superseded("acme", "another") == ledger.keys.superseded("globex") == []
 
-    ledger.operations.start(lease, an_act(kind=ActKind.SUPERSEDED))
+    ledger.operations.start(lease, an_act(kind=OperationKind.SUPERSEDED))
     refused = a_removal("xmode/y", outcome=RemovalOutcome.RETAINED)
     ledger.operations.record_removals(lease, "act-1", [refused])
     assert (keys(), keys(refused=True)) == ([], ["xmode/y"])
@@ -1243,7 +1243,7 @@ def test_what_an_act_that_died_had_planned_is_settled_or_forgotten(
     planned = [
         a_removal("xmode/a"),
         a_removal("xmode/b", outcome=RemovalOutcome.CHANGED),
-        a_removal("xmode/c", outcome=RemovalOutcome.DOUBTFUL),
+        a_removal("xmode/c", outcome=RemovalOutcome.INCONCLUSIVE),
     ]
     ledger.operations.record_removals(lease, "act-1", planned)
     ledger.operations.record_removals(lease, "act-2", [a_removal("xmode/a")])

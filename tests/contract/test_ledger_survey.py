@@ -14,7 +14,7 @@ from xmode_transfer.model.daemons import DaemonRecord
 from xmode_transfer.model.errors import LeaseLost, Responsible
 from xmode_transfer.model.findings import AccessReport, Cause, Finding, Result, Severity
 from xmode_transfer.model.notices import Mark, Notice, NoticeKind, NoticeStatus
-from xmode_transfer.model.operations import Act, ActKind
+from xmode_transfer.model.operations import OperationKind, OperationRecord
 from xmode_transfer.model.records import (
     Capabilities,
     Checksum,
@@ -29,8 +29,8 @@ from xmode_transfer.model.records import (
     UploadedPart,
     UploadStatus,
 )
-from xmode_transfer.model.source_scans import KEPT_PERIODS, Look, Survey, Waiting
-from xmode_transfer.model.verification import Discrepancy, Flaw, Scope
+from xmode_transfer.model.source_scans import KEPT_PERIODS, SourceScan, Survey, Waiting
+from xmode_transfer.model.verification import Discrepancy, DiscrepancyKind, Scope
 
 NOW = datetime(2026, 11, 25, 12, 0, tzinfo=UTC)
 HOUR = timedelta(hours=1)
@@ -67,8 +67,8 @@ def a_delivery(
     return replace(made, **changes)  # type: ignore[arg-type]
 
 
-def a_look(**changes: object) -> Look:
-    return replace(Look("acme", "us-daily", NOW, NOW), **changes)  # type: ignore[arg-type]
+def a_look(**changes: object) -> SourceScan:
+    return replace(SourceScan("acme", "us-daily", NOW, NOW), **changes)  # type: ignore[arg-type]
 
 
 # --- Looks
@@ -314,10 +314,12 @@ def test_the_survey_has_leftovers_cleanups_and_what_is_known_of_destinations(
     too_many = Failure("cleanup_cap", "vendor", "too many", "say so")
     for number, failure in enumerate((None, too_many)):
         at = NOW - (3 - number) * HOUR
-        act = Act(f"act-{number}", ActKind.CLEANUP, "acme", "h", "daemon", "retention", at)
+        act = OperationRecord(f"act-{number}", OperationKind.CLEANUP, "acme", "h", "daemon", "retention", at)
         ledger.operations.start(lease, act)
         ledger.operations.finish(lease, replace(act, finished_at=at, outcome="unconfirmed", failure=failure))
-    ledger.operations.start(lease, Act("act-9", ActKind.CLEANUP, "acme", "h", "daemon", "retention", NOW))
+    ledger.operations.start(
+        lease, OperationRecord("act-9", OperationKind.CLEANUP, "acme", "h", "daemon", "retention", NOW)
+    )
     ledger.checks.learn("acme", Capabilities(region="eu-west-1"))
     ledger.sources.pass_over("acme", "us-daily", {"2026-11-20": "", "2026-11-21": ""}, NOW)
     ledger.daemons.note(ledger.leases.claim("daemon", "h", 90), DaemonRecord("h", NOW - HOUR, NOW, 60, 4))
@@ -420,18 +422,24 @@ def test_a_correction_replaced_what_was_delivered(ledger: Ledger, lease: Lease) 
 
 
 def test_a_verification_takes_the_place_of_those_before_in_its_scope(ledger: Ledger) -> None:
-    def a_flaw(period: str, flaw: Flaw = Flaw.MISSING, keys: int = 1, **changes: object) -> Discrepancy:
+    def a_discrepancy(
+        period: str, flaw: DiscrepancyKind = DiscrepancyKind.MISSING, keys: int = 1, **changes: object
+    ) -> Discrepancy:
         return Discrepancy("us-daily", period, flaw, keys, f"{period}/a.csv", NOW)._replace(**changes)
 
-    first = [a_flaw("2026-11-20", keys=2), a_flaw("2026-11-21"), a_flaw("2026-11-21", Flaw.ALTERED)]
-    other = a_flaw("2026-11-20", feed="us-hourly")
+    first = [
+        a_discrepancy("2026-11-20", keys=2),
+        a_discrepancy("2026-11-21"),
+        a_discrepancy("2026-11-21", DiscrepancyKind.ALTERED),
+    ]
+    other = a_discrepancy("2026-11-20", feed="us-hourly")
     ledger.discrepancies.record("acme", Scope(), [*first, other])
-    ledger.discrepancies.record("globex", Scope(), [a_flaw("2026-11-20")])
+    ledger.discrepancies.record("globex", Scope(), [a_discrepancy("2026-11-20")])
     assert ledger.survey().discrepancies == {
         "acme": (first[0], first[2], first[1], other),  # in the order of their names
-        "globex": (a_flaw("2026-11-20"),),
+        "globex": (a_discrepancy("2026-11-20"),),
     }
-    again = a_flaw("2026-11-21", keys=9, since_at=NOW + HOUR)
+    again = a_discrepancy("2026-11-21", keys=9, since_at=NOW + HOUR)
     ledger.discrepancies.record("acme", Scope(feed="us-daily", since="2026-11-21"), [again])
     kept = (first[0], again._replace(since_at=NOW), other)  # since it was first found
     assert ledger.survey().discrepancies["acme"] == kept

@@ -15,11 +15,11 @@ from xmode_transfer.cli.progress import Tally
 from xmode_transfer.config import Configuration, Feed, Limits, Service, Settled, Vendor
 from xmode_transfer.delivery.deliver import deliver
 from xmode_transfer.ledger import open_ledger
-from xmode_transfer.model.operations import Act, ActKind
+from xmode_transfer.model.operations import OperationKind, OperationRecord
 from xmode_transfer.model.periods import Period, PeriodKind
-from xmode_transfer.model.verification import Flaw, Scope
+from xmode_transfer.model.verification import DiscrepancyKind, Scope
 from xmode_transfer.telemetry.clock import SystemClock
-from xmode_transfer.transfer.workbench import Workbench
+from xmode_transfer.transfer.context import Context
 from xmode_transfer.upkeep.adopt import Adoption, adopt
 from xmode_transfer.upkeep.listing import Listing, Standing
 from xmode_transfer.upkeep.repair import Repaired, ToRepair, repair
@@ -48,7 +48,7 @@ class Place:
 
     def open(self, name: str) -> None:
         self.ledger = open_ledger(f"sqlite:///{self.directory}/{name}", self.clock)
-        self.bench = Workbench(
+        self.context = Context(
             vendor=Vendor(),
             limits=Limits(),
             sources=lambda feed: self.source,
@@ -67,7 +67,7 @@ class Place:
 
     @property
     def reader(self) -> PacedReader:
-        return PacedReader(self.case.customer, Limits(), self.clock, self.bench.stop)
+        return PacedReader(self.case.customer, Limits(), self.clock, self.context.stop)
 
     def key(self, day: str, number: int) -> str:
         return self.case.key(f"us-daily/{day.replace('-', '/')}/part {number}.csv")
@@ -78,25 +78,25 @@ class Place:
     def deliver(self, day: str) -> str:
         state = self.source.state(Period.parse(day, PeriodKind.DAY))
         assert state is not None
-        outcome = deliver(self.bench, self.case.customer, FEED, state)
+        outcome = deliver(self.context, self.case.customer, FEED, state)
         assert outcome.exit_code == 0, outcome
         return outcome.outcome
 
-    def verify(self, scope: Scope = Scope(), **how: Any) -> dict[str, Flaw]:  # noqa: B008 - it is frozen
-        self.last = Verification(self.bench, self.case.customer, scope, self.reader, **how)
+    def verify(self, scope: Scope = Scope(), **how: Any) -> dict[str, DiscrepancyKind]:  # noqa: B008 - it is frozen
+        self.last = Verification(self.context, self.case.customer, scope, self.reader, **how)
         self.findings = [finding for _, finding in self.last if finding is not None]
-        return {finding.known.key: finding.flaw for finding in self.findings}
+        return {finding.known.key: finding.kind for finding in self.findings}
 
     def repair(self) -> Repaired:
         self.verify()
         found = ToRepair()
         for finding in self.findings:
             found.add(finding)
-        return repair(self.bench, self.configuration, self.case.customer, found, by="alice")
+        return repair(self.context, self.configuration, self.case.customer, found, by="alice")
 
     def adopt(self, **how: Any) -> Adoption:
         return adopt(
-            self.bench, self.configuration, self.case.customer, Scope(), self.reader, by="alice", **how
+            self.context, self.configuration, self.case.customer, Scope(), self.reader, by="alice", **how
         )
 
 
@@ -121,10 +121,10 @@ def test_what_was_deleted_altered_or_shared_is_named_and_nothing_else(place: Pla
     case.customer_puts(place.key(DAYS[1], 2), b"longer than ours")
     case.customer_shares(place.key(DAYS[1], 3))
     expected = {
-        place.key(DAYS[0], 0): Flaw.MISSING,
-        place.key(DAYS[0], 1): Flaw.ALTERED,
-        place.key(DAYS[1], 2): Flaw.ALTERED,
-        place.key(DAYS[1], 3): Flaw.ACL_CHANGED,
+        place.key(DAYS[0], 0): DiscrepancyKind.MISSING,
+        place.key(DAYS[0], 1): DiscrepancyKind.ALTERED,
+        place.key(DAYS[1], 2): DiscrepancyKind.ALTERED,
+        place.key(DAYS[1], 3): DiscrepancyKind.ACL_CHANGED,
     }
     assert place.verify(acl_sample=None) == expected
     assert place.last.verified.foreign == 2
@@ -134,11 +134,13 @@ def test_what_was_deleted_altered_or_shared_is_named_and_nothing_else(place: Pla
     assert place.verify(Scope(period=DAYS[0])) == dict(list(expected.items())[:2])
     assert place.last.verified.foreign is None
     assert place.verify(Scope("us-daily", since=DAYS[1], until=DAYS[1])) == dict(list(expected.items())[2:])
-    standings = {item.key: item.standing for item in Listing(place.bench, case.customer, {"us-daily": FEED})}
+    standings = {
+        item.key: item.standing for item in Listing(place.context, case.customer, {"us-daily": FEED})
+    }
     wrong = {key: standing for key, standing in standings.items() if standing not in ("ours", "manifest")}
     assert wrong == {
-        case.key("us-daily/2026/11/22/part 9.csv"): Standing.FOREIGN,
-        case.key("us-daily/theirs.txt"): Standing.FOREIGN,
+        case.key("us-daily/2026/11/22/part 9.csv"): Standing.UNMANAGED,
+        case.key("us-daily/theirs.txt"): Standing.UNMANAGED,
         place.key(DAYS[0], 0): Standing.MISSING,
         place.key(DAYS[0], 1): Standing.CHANGED,
         place.key(DAYS[1], 2): Standing.CHANGED,
@@ -150,7 +152,7 @@ def test_other_rights_do_not_keep_a_manifest_from_being_put_again(place: Place) 
     place.case.customer_deletes(place.manifest(DAYS[0]))
     repaired = place.repair()
     assert (repaired.outcome, repaired.sent, repaired.left) == ("repaired", 1, [])
-    assert place.verify(acl_sample=None) == {place.key(DAYS[0], 1): Flaw.ACL_CHANGED}
+    assert place.verify(acl_sample=None) == {place.key(DAYS[0], 1): DiscrepancyKind.ACL_CHANGED}
 
 
 def test_a_manifest_waits_for_what_is_beyond_one_repair(
@@ -166,14 +168,16 @@ def test_a_manifest_waits_for_what_is_beyond_one_repair(
     found = ToRepair()
     for finding in place.findings:
         found.add(finding)
-    left = repair(place.bench, place.configuration, place.case.customer, found, by="alice")
+    left = repair(place.context, place.configuration, place.case.customer, found, by="alice")
     assert (left.sent, [item.cause for item in left.left]) == (2, ["not_whole"])
     assert (place.repair().outcome, place.verify()) == ("repaired", {})
 
 
 def test_a_repair_that_was_killed_is_closed_by_the_next(place: Place) -> None:
     now = place.clock.now()
-    act = Act("repair-1", ActKind.REPAIR, "acme", "dead", "bob", "a verification found 1 key missing", now)
+    act = OperationRecord(
+        "repair-1", OperationKind.REPAIR, "acme", "dead", "bob", "a verification found 1 key missing", now
+    )
     lease = place.ledger.leases.claim("repair/acme", "dead", 1)
     place.ledger.operations.start(lease, act)
     ended = replace(act, id="repair-0", person="carol", finished_at=now, outcome="repaired", objects=3)
@@ -181,7 +185,7 @@ def test_a_repair_that_was_killed_is_closed_by_the_next(place: Place) -> None:
     place.ledger.leases.release(lease)
     place.case.customer_deletes(place.key(DAYS[0], 0))
     assert place.repair().outcome == "repaired"
-    acts = {item.person: item for item in place.ledger.operations.newest("acme", ActKind.REPAIR)}
+    acts = {item.person: item for item in place.ledger.operations.newest("acme", OperationKind.REPAIR)}
     assert {person: item.outcome for person, item in acts.items()} == {
         "alice": "repaired",
         "bob": "interrupted",
@@ -209,9 +213,9 @@ def test_a_repair_delivers_again_what_is_missing_and_touches_nothing_else(place:
         place.key(DAYS[1], 3): "source_missing",
     }
     assert place.verify() == {
-        place.key(DAYS[1], 1): Flaw.ALTERED,
-        place.key(DAYS[1], 2): Flaw.MISSING,
-        place.key(DAYS[1], 3): Flaw.MISSING,
+        place.key(DAYS[1], 1): DiscrepancyKind.ALTERED,
+        place.key(DAYS[1], 2): DiscrepancyKind.MISSING,
+        place.key(DAYS[1], 3): DiscrepancyKind.MISSING,
     }
     store = case.open()
     assert b"".join(store.read(place.key(DAYS[1], 1))) == b"theirs"
@@ -222,7 +226,7 @@ def test_a_repair_delivers_again_what_is_missing_and_touches_nothing_else(place:
     info = store.head(mended.key)
     assert (info.etag, info.checksum) == (mended.etag, mended.checksum)
     assert b"".join(store.read(place.manifest(DAYS[1]))) == manifests[DAYS[1]]
-    (act,) = place.ledger.operations.newest("acme", ActKind.REPAIR)
+    (act,) = place.ledger.operations.newest("acme", OperationKind.REPAIR)
     assert (act.person, act.objects, act.failed, act.outcome) == ("alice", 2, 2, "partly")
     assert act.finished_at is not None
     assert place.deliver(DAYS[0]) == "skipped"
@@ -255,8 +259,11 @@ def test_a_lost_ledger_is_adopted_and_then_knows_all_it_did(place: Place) -> Non
             assert item == before[key]._replace(etag="")
         elif key not in manifests:  # the time of a manifest is the object's own
             assert item == before[key]
-    assert place.verify() == {place.key(DAYS[1], 0): Flaw.MISSING, place.key(DAYS[1], 1): Flaw.ALTERED}
+    assert place.verify() == {
+        place.key(DAYS[1], 0): DiscrepancyKind.MISSING,
+        place.key(DAYS[1], 1): DiscrepancyKind.ALTERED,
+    }
     assert [place.deliver(day) for day in DAYS] == ["skipped", "skipped"]
     assert (place.adopt().known, place.adopt().deliveries) == (2, [])
-    acts = place.ledger.operations.newest("acme", ActKind.ADOPT)
+    acts = place.ledger.operations.newest("acme", OperationKind.ADOPT)
     assert (acts[-1].objects, acts[-1].failed, acts[-1].person) == (8, 2, "alice")

@@ -76,7 +76,7 @@ class MemoryProber:
                 raise RoleRefused(
                     f"User: {identity} is not authorized to perform: sts:AssumeRole on resource: "
                     f"{customer.role_arn} because no identity-based policy allows the sts:AssumeRole action",
-                    hint="Look at our user's identity policy",
+                    hint="SourceScan at our user's identity policy",
                     aws_code="AccessDenied",
                     http_status=403,
                 )

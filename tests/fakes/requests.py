@@ -55,7 +55,7 @@ class Gate:
             self.credentials.invalidate(credentials)
         raise SessionExpired(
             "S3 refuses the role session as expired, and the renewed one too",
-            hint="Look at this machine's clock and at the role's maximum session duration",
+            hint="SourceScan at this machine's clock and at the role's maximum session duration",
             aws_code="ExpiredToken",
             http_status=400,
         )

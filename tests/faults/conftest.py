@@ -45,7 +45,7 @@ from xmode_transfer.model.errors import Defect, XmodeError
 from xmode_transfer.model.periods import Period, PeriodKind
 from xmode_transfer.model.records import DeliveryOutcome, UploadStatus
 from xmode_transfer.transfer import sending
-from xmode_transfer.transfer.workbench import Workbench
+from xmode_transfer.transfer.context import Context
 from xmode_transfer.upkeep.cleanup import CleanupOutcome, cleanup
 
 PERIOD = Period.parse("2026-11-22", PeriodKind.DAY)
@@ -159,13 +159,13 @@ class World:
         return self.buckets["acme-data"]
 
     @contextmanager
-    def bench(self, power: Any = None, faults: Faults | None = None) -> Iterator[Workbench]:
+    def context(self, power: Any = None, faults: Faults | None = None) -> Iterator[Context]:
         """What one process works with. ``power`` stands between it and the world."""
         self.clock.advance(120)  # a dead process's lease has expired
         ledger = open_ledger(self.url, self.clock)
         stores = MemoryObjectStores(self.buckets, self.roles, faults=faults)
         try:
-            yield Workbench(
+            yield Context(
                 vendor=Vendor(),
                 limits=Limits(),
                 sources=lambda feed: self.source,
@@ -184,11 +184,11 @@ class World:
         self, power: Any = None, faults: Faults | None = None, *, period: Period = PERIOD
     ) -> DeliveryOutcome | None:
         """One process's life: its outcome, or None when it ended with an error."""
-        with self.bench(power, faults) as bench:
+        with self.context(power, faults) as context:
             try:
                 state = self.source.state(period)
                 assert state is not None
-                return deliver(bench, self.customer, self.feed, state)
+                return deliver(context, self.customer, self.feed, state)
             except XmodeError:
                 return None
 
@@ -196,9 +196,9 @@ class World:
         """The same for a cleanup that a person has confirmed."""
         customer = self.customer.model_copy(update={"retention": Retention(**policy) if policy else None})
         configuration = Configuration(Service(), {FEED.name: self.feed}, {customer.name: customer}, {})
-        with self.bench(power, faults) as bench:
+        with self.context(power, faults) as context:
             try:
-                return cleanup(bench, configuration, customer.name, by="alice", confirmed=True)
+                return cleanup(context, configuration, customer.name, by="alice", confirmed=True)
             except XmodeError:
                 return None
 

@@ -13,7 +13,7 @@ import pytest
 from tests.fakes import StoredVersion
 from tests.forms import points
 from xmode_transfer.ledger import open_ledger
-from xmode_transfer.model.operations import ActKind, RemovalOutcome
+from xmode_transfer.model.operations import OperationKind, RemovalOutcome
 from xmode_transfer.model.periods import Period, PeriodKind
 
 DAYS = [Period.parse(f"2026-01-{day:02}", PeriodKind.DAY) for day in (1, 2, 3)]
@@ -84,7 +84,7 @@ def test_wherever_the_power_fails_the_next_cleanup_ends_whole(
 def check_record(world: Any) -> None:
     ledger = open_ledger(world.url, world.clock)
     try:
-        acts = ledger.operations.newest("acme", ActKind.CLEANUP, None)
+        acts = ledger.operations.newest("acme", OperationKind.CLEANUP, None)
         assert all(act.finished_at is not None for act in acts)
         outcomes = [item.outcome for act in acts for item in ledger.operations.removals(act.id)]
         assert outcomes.count(RemovalOutcome.CHANGED) == 1

@@ -366,8 +366,8 @@ def test_the_plan_says_what_a_correction_would_leave_out(make_world: Make) -> No
     def reasons() -> dict[str, str]:
         state = world.source.state(Period.parse("2026-11-22", PeriodKind.DAY))
 
-        with world.bench() as bench:
-            planner = Planner(bench, world.customer, world.feed, state, world.source)
+        with world.context() as context:
+            planner = Planner(context, world.customer, world.feed, state, world.source)
             return {entry.name: entry.reason for entry in planner.preview()}
 
     assert reasons()[f"{DAY}/a.csv"].endswith("stays as delivered")

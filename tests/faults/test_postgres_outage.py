@@ -23,7 +23,7 @@ from xmode_transfer.ledger.database import Prepared
 from xmode_transfer.model.errors import AlreadyRunning, LeaseLost, LedgerError, LedgerUnreachable
 from xmode_transfer.model.findings import AccessReport
 from xmode_transfer.model.jobs import JobRequest, JobResult, JobState
-from xmode_transfer.model.operations import Act, ActKind, Removal, RemovalOutcome
+from xmode_transfer.model.operations import OperationKind, OperationRecord, Removal, RemovalOutcome
 from xmode_transfer.model.records import Checksum, Delivery, Lease, PlannedObject, Receipt, Run, Status
 from xmode_transfer.service import queue_schema
 from xmode_transfer.telemetry.clock import SystemClock
@@ -187,7 +187,7 @@ def test_what_was_written_when_the_answer_of_a_commit_was_lost_is_there_once(
         ledger.leases.claim("other", ELSEWHERE, 600)
     once(lambda: ledger.objects.plan(lease, "d", [an_object("a"), an_object("b")]))
     assert [item.name for item in ledger.objects.pending("d")] == ["a", "b"]
-    act = Act("act", ActKind.CLEANUP, "acme", ELSEWHERE, "alice", "expired", NOW)
+    act = OperationRecord("act", OperationKind.CLEANUP, "acme", ELSEWHERE, "alice", "expired", NOW)
     once(lambda: ledger.operations.start(lease, act))
     assert ledger.operations.newest() == [act]
     removal = Removal(

@@ -78,9 +78,9 @@ class Checker:
             overrides={customer.name: overrides},
         )
         configuration = files.load(self.directory)
-        with assembly.workbench(configuration, Tally()) as bench:
-            prober = assembly.prober(bench)
-            return check_access(bench, prober, configuration.customers[customer.name], deep=deep)
+        with assembly.context(configuration, Tally()) as context:
+            prober = assembly.prober(context)
+            return check_access(context, prober, configuration.customers[customer.name], deep=deep)
 
 
 @pytest.fixture

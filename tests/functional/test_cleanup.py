@@ -60,7 +60,7 @@ def test_a_role_that_may_not_delete_blocks_the_cleanup(project: Make, acme: Cust
     answer = cleaned(here, "--confirm")
     assert (answer.code, answer.json["outcome"]) == (4, "blocked"), answer.err
     assert (answer.json["cause"], answer.json["responsible"]) == ("access_denied", "customer")
-    assert answer.json["message"].startswith("0 of 6 expired keys of acme were removed")
+    assert answer.json["message"].startswith("0 of 6 expired keys of acme were deleted")
     assert "s3:DeleteObject" in answer.json["hint"]
     assert everything(acme) == before
     told = here.run("cleanup", "--customer", "acme", "--confirm").out

@@ -24,7 +24,7 @@ from xmode_transfer.model.operations import RemovalOutcome
 from xmode_transfer.model.periods import Period, PeriodKind
 from xmode_transfer.sandbox.clients import client, forget
 from xmode_transfer.telemetry.clock import SystemClock
-from xmode_transfer.transfer.workbench import Workbench
+from xmode_transfer.transfer.context import Context
 from xmode_transfer.upkeep.cleanup import CleanupOutcome, cleanup
 
 DAYS = [Period.parse(f"2020-01-{day:02}", PeriodKind.DAY) for day in (1, 2, 3)]
@@ -56,7 +56,7 @@ class Place:
     """A bucket with three days of long ago in it, and what the customer sees of it."""
 
     s3: Any
-    bench: Workbench
+    context: Context
     configuration: Configuration
 
     @property
@@ -78,7 +78,7 @@ class Place:
         return found
 
     def clean(self) -> CleanupOutcome:
-        return cleanup(self.bench, self.configuration, "acme", by="alice", confirmed=True)
+        return cleanup(self.context, self.configuration, "acme", by="alice", confirmed=True)
 
 
 @pytest.fixture(scope="module")
@@ -119,7 +119,7 @@ def place(
             lock = {"ObjectLockEnabled": "Enabled", "Rule": rule}
             s3.put_object_lock_configuration(Bucket=bucket, ObjectLockConfiguration=lock)
         source = MemorySource()
-        bench = Workbench(
+        context = Context(
             vendor=Vendor(),
             limits=Limits(),
             sources=lambda feed: source,
@@ -137,9 +137,9 @@ def place(
                 source.write(path, path.encode(), period=day)
             state = source.state(day)
             assert state is not None
-            outcome = deliver(bench, customer, FEED, state)
+            outcome = deliver(context, customer, FEED, state)
             assert outcome.outcome == "delivered", outcome
-        return Place(s3, bench, Configuration(Service(), {FEED.name: FEED}, {"acme": customer}, {}))
+        return Place(s3, context, Configuration(Service(), {FEED.name: FEED}, {"acme": customer}, {}))
 
     yield make
     stores.close()

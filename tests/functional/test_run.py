@@ -245,7 +245,7 @@ def test_something_of_the_customers_under_our_key_is_never_touched(
     assert [f["name"] for f in delivery["files"]] == [f"{DAY}/a.csv"]
     assert delivery["files"][0]["code"] == "object_exists"
     assert (delivery["cause"], delivery["responsible"]) == ("incomplete", "customer")
-    assert "have the customer" in delivery["hint"]
+    assert "ask the customer" in delivery["hint"]
     assert bucket.read_object(acme, f"xmode/us-daily/{DAY}/a.csv") == b"theirs"
     assert MANIFEST.format(1) not in bucket.list_keys(acme)
 

@@ -37,8 +37,8 @@ from xmode_transfer.model.findings import (
 )
 from xmode_transfer.model.records import Capabilities
 from xmode_transfer.telemetry import Event
+from xmode_transfer.transfer.context import Context
 from xmode_transfer.transfer.sending import defect_of
-from xmode_transfer.transfer.workbench import Workbench
 
 IDENTITY = "identity"
 EXCESS = "excess"
@@ -46,24 +46,24 @@ EXCESS = "excess"
 _CUSTOMERS_AT_ONCE = 8
 
 
-def check_access(bench: Workbench, prober: Prober, customer: Customer, *, deep: bool = False) -> AccessReport:
+def check_access(context: Context, prober: Prober, customer: Customer, *, deep: bool = False) -> AccessReport:
     """Checks one customer, records the report and what was learnt. When our own identity is wrong, the report
     says that alone: the customer was not probed, and nothing is recorded about it. ``deep`` looks for more
     rights that the role should not have. Raises LedgerError."""
-    started = bench.clock.monotonic()
+    started = context.clock.monotonic()
     with telemetry.bind(customer=customer.name):
-        earlier = bench.ledger.checks.last(customer.name)
-        known = bench.ledger.checks.capabilities(customer.name)
+        earlier = context.ledger.checks.last(customer.name)
+        known = context.ledger.checks.capabilities(customer.name)
         try:
-            report, learned = _checked(bench, prober, customer, known.region, earlier, deep)
+            report, learned = _checked(context, prober, customer, known.region, earlier, deep)
         except VendorIdentityError as error:
-            report = replace(_ours(bench, customer, error), seconds=bench.clock.monotonic() - started)
+            report = replace(_ours(context, customer, error), seconds=context.clock.monotonic() - started)
             telemetry.error(Event.ACCESS_CHECKED, **_fields(report), message=error.message)
             return report
-        report = replace(report, seconds=bench.clock.monotonic() - started)
-        bench.ledger.checks.record(report)
+        report = replace(report, seconds=context.clock.monotonic() - started)
+        context.ledger.checks.record(report)
         if learned != Capabilities():
-            bench.ledger.checks.learn(customer.name, replace(learned, learned_at=bench.clock.now()))
+            context.ledger.checks.learn(customer.name, replace(learned, learned_at=context.clock.now()))
         for change in changes(earlier, report) if earlier is not None else ():
             telemetry.warn(Event.ACCESS_CHANGED, probe=change.probe, before=change.before, now=change.now)
         telemetry.log(Event.ACCESS_CHECKED, **_fields(report))
@@ -71,7 +71,7 @@ def check_access(bench: Workbench, prober: Prober, customer: Customer, *, deep: 
 
 
 def check_customers(
-    bench: Workbench, prober: Prober, customers: Sequence[Customer], *, deep: bool = False
+    context: Context, prober: Prober, customers: Sequence[Customer], *, deep: bool = False
 ) -> list[AccessReport | XmodeError]:
     """Checks several, a few at a time; a report or what prevented it, in the order given. Our own identity is
     proven first: when it is wrong, nobody is probed, each report says so, and the log once."""
@@ -79,10 +79,10 @@ def check_customers(
         prober.verify_identity()
     except VendorIdentityError as error:
         telemetry.error(Event.ACCESS_CHECKED, **error.log_context())
-        return [_ours(bench, customer, error) for customer in customers]
+        return [_ours(context, customer, error) for customer in customers]
     with ThreadPoolExecutor(_CUSTOMERS_AT_ONCE, thread_name_prefix="check") as threads:
         futures = [
-            threads.submit(telemetry.carry(check_access), bench, prober, customer, deep=deep)
+            threads.submit(telemetry.carry(check_access), context, prober, customer, deep=deep)
             for customer in customers
         ]
         results: list[AccessReport | XmodeError] = []
@@ -134,13 +134,13 @@ def unverified(facts: Facts) -> Finding:
     )
 
 
-def _ours(bench: Workbench, customer: Customer, error: VendorIdentityError) -> AccessReport:
-    facts = facts_of(customer, bench.vendor.principal_arn)
-    return AccessReport(customer.name, bench.clock.now(), (identity_finding(error, facts),))
+def _ours(context: Context, customer: Customer, error: VendorIdentityError) -> AccessReport:
+    facts = facts_of(customer, context.vendor.principal_arn)
+    return AccessReport(customer.name, context.clock.now(), (identity_finding(error, facts),))
 
 
 def _checked(
-    bench: Workbench,
+    context: Context,
     prober: Prober,
     customer: Customer,
     region: str | None,
@@ -148,7 +148,7 @@ def _checked(
     deep: bool,
 ) -> tuple[AccessReport, Capabilities]:
     """What one check of one customer found, and what was learnt; ``region`` is the bucket's as known."""
-    facts, nonce, stop = facts_of(customer, bench.vendor.principal_arn), secrets.token_hex(8), bench.stop
+    facts, nonce, stop = facts_of(customer, context.vendor.principal_arn), secrets.token_hex(8), context.stop
     # What an earlier check could not take away and this one may.
     before = earlier.left if earlier is not None else ()
     left = tuple(item for item in before if item.kind is not LeftoverKind.VERSION)
@@ -159,24 +159,24 @@ def _checked(
     learned, complete = Capabilities(), not stop.is_set()
     if assumed and complete:
         place = prober.reserve(customer, region)
-        reserved = Reserved(place, facts, nonce=nonce, now=bench.clock.now(), left_before=left)
+        reserved = Reserved(place, facts, nonce=nonce, now=context.clock.now(), left_before=left)
         try:
             complete = trying.try_rights(reserved, stop)
         finally:
             place.close()
-        findings += [*reserved.findings, *_excess(bench, prober, customer, facts, deep)]
+        findings += [*reserved.findings, *_excess(context, prober, customer, facts, deep)]
         learned, left = reserved.learned, tuple(reserved.left)
     else:
         why = "the role cannot be assumed" if complete else "the check was stopped"
         done = {item.probe for item in findings}
         probes = (*TRUST_PROBES, *trying.PROBES, EXCESS)
         findings += [skipped(probe, why) for probe in probes if probe not in done]
-    report = AccessReport(customer.name, bench.clock.now(), tuple(findings), left, interrupted=not complete)
+    report = AccessReport(customer.name, context.clock.now(), tuple(findings), left, interrupted=not complete)
     return report, learned
 
 
-def _excess(bench: Workbench, prober: Prober, customer: Customer, facts: Facts, deep: bool) -> list[Finding]:
-    if bench.stop.is_set():
+def _excess(context: Context, prober: Prober, customer: Customer, facts: Facts, deep: bool) -> list[Finding]:
+    if context.stop.is_set():
         return [skipped(EXCESS, "the check was stopped")]
     try:
         rights = list(prober.excess(customer, deep=deep))

@@ -8,7 +8,7 @@ from enum import StrEnum
 from xmode_transfer.config.freshness import Deadlines
 from xmode_transfer.model.periods import Period, PeriodKind
 from xmode_transfer.model.records import Delivery, Status
-from xmode_transfer.model.source_scans import Look
+from xmode_transfer.model.source_scans import SourceScan
 
 SHOWN = {PeriodKind.DAY: 35, PeriodKind.WEEK: 27, PeriodKind.MONTH: 18, PeriodKind.HOUR: 168}
 """How many periods one sheet shows, and the order of sheets."""
@@ -60,7 +60,7 @@ class FeedRecord:
     feed: str
     deadlines: Deadlines
     deliveries: Mapping[str, Delivery]
-    look: Look | None = None
+    look: SourceScan | None = None
     passed_over: Collection[str] = ()
     active: bool = True
 

@@ -34,8 +34,8 @@ from xmode_transfer.model.notices import Notice, NoticeStatus
 from xmode_transfer.model.records import Lease
 from xmode_transfer.telemetry import Event
 from xmode_transfer.transfer import leasing, publishing
+from xmode_transfer.transfer.context import Context
 from xmode_transfer.transfer.destination import opened
-from xmode_transfer.transfer.workbench import Workbench
 
 WORKERS = 4
 PASS_SECONDS = 45.0
@@ -47,8 +47,8 @@ class Notices:
     """Runs beside deliveries with its own threads, lease and role sessions. Errors here affect nothing
     else."""
 
-    def __init__(self, bench: Workbench) -> None:
-        self._bench = bench
+    def __init__(self, context: Context) -> None:
+        self._context = context
         self._lock = threading.Lock()
         self._stop = threading.Event()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="notices")
@@ -80,7 +80,7 @@ class Notices:
     def run_once(self, configuration: Configuration, assessment: Assessment) -> None:
         """Record new notices and write recorded ones. Raises LedgerError, AlreadyRunning when another process
         does so, LeaseLost."""
-        ledger, now = self._bench.ledger, self._bench.clock.now()
+        ledger, now = self._context.ledger, self._context.clock.now()
         customers = wanting(configuration)
         planned = ledger.notices.find(statuses=[NoticeStatus.PLANNED])
         if not customers and not planned:
@@ -101,7 +101,7 @@ class Notices:
         open_ = [item for item in planned if item not in gone] + fresh
         if not open_ and not gone:
             return
-        with leasing.held(ledger, _LEASE, self._bench.holder) as lease:
+        with leasing.held(ledger, _LEASE, self._context.holder) as lease:
             ledger.notices.record(lease, [item.withdrawn() for item in gone] + fresh)
             if assessment.daemon is None or assessment.daemon.trouble is None:
                 self._put_all(lease, customers, assessment, open_)
@@ -114,7 +114,7 @@ class Notices:
         planned: Iterable[Notice],
     ) -> None:
         """Write the notices of a few customers at a time."""
-        clock = self._bench.clock
+        clock = self._context.clock
         ends = clock.monotonic() + PASS_SECONDS
         by_customer = {
             name: list(items)
@@ -141,10 +141,10 @@ class Notices:
     def _put(self, lease: Lease, customer: Customer, planned: Sequence[Notice]) -> None:
         """Write one customer's notices, oldest first, so that none sorts before a key that a reader has seen.
         Stops at the first refusal."""
-        ledger, clock = self._bench.ledger, self._bench.clock
+        ledger, clock = self._context.ledger, self._context.clock
         item = planned[0]
         try:
-            with opened(self._bench, customer, Step.NOTICE) as store:
+            with opened(self._context, customer, Step.NOTICE) as store:
                 for item in planned:
                     if self._stop.is_set():
                         return

@@ -45,8 +45,8 @@ def command(shell: Shell, name: str | None, deep: bool, as_json: bool) -> int:
     configuration = shell.configuration()
     customers = checked_customers(configuration, name)
     with shell.opened(configuration, quiet=True) as opened:
-        prober = assembly.prober(opened.bench)
-        answers: list[Answer] = list(check_customers(opened.bench, prober, customers, deep=deep))
+        prober = assembly.prober(opened.context)
+        answers: list[Answer] = list(check_customers(opened.context, prober, customers, deep=deep))
     told = [(customer.name, answer) for customer, answer in zip(customers, answers, strict=True)]
     if name is None:
         why = "its access is not checked"

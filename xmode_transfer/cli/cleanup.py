@@ -72,7 +72,7 @@ def command(
     configuration = shell.configuration()
     with shell.opened(configuration, as_json=as_json) as opened:
         outcome = cleanup(
-            opened.bench,
+            opened.context,
             configuration,
             name,
             by=opening.asking(by),
@@ -96,7 +96,7 @@ def _document(outcome: CleanupOutcome, *, dry_run: bool) -> dict[str, Any]:
         "customer": outcome.customer,
         "outcome": outcome.outcome,
         "dry_run": dry_run,
-        "act": outcome.act_id,
+        "act": outcome.operation_id,
         "expiring": terminal.picked(plan, "objects manifests bytes"),
         "periods": [_period(period) for period in outcome.periods],
         "removed": _removed(removed.keys, removed.bytes),

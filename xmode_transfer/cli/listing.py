@@ -70,7 +70,7 @@ def command(
         if adopt:
             found = _adopt(opened, customer, Scope(feed, period), by, dry_run=dry_run)
         else:
-            check_scope(opened.bench.ledger, configuration, customer, feed, [period])
+            check_scope(opened.context.ledger, configuration, customer, feed, [period])
             return _list(opened, customer, feed, period, summary=summary, as_json=as_json)
     if as_json:
         terminal.answer(_adoption(found, dry_run=dry_run))
@@ -91,7 +91,7 @@ def _list(
     place = f"s3://{customer.destination.bucket}/{customer.destination.prefix}"
     known = opened.configuration.feeds
     feeds = {name: known[name] for name in customer.feeds if name in known}
-    listing = Listing(opened.bench, customer, feeds, feed, period)
+    listing = Listing(opened.context, customer, feeds, feed, period)
     if not as_json:
         terminal.show(line for item in listing if not summary for line in (_line(item),))
         terminal.show(_sum_lines(place, listing))
@@ -182,16 +182,16 @@ def _adopt(
     from xmode_transfer.service import assembly
     from xmode_transfer.upkeep.adopt import adopt
 
-    reader = assembly.reader(opened.bench, customer)
+    reader = assembly.reader(opened.context, customer)
     person = opening.asking(by)
-    return adopt(opened.bench, opened.configuration, customer, scope, reader, by=person, dry_run=dry_run)
+    return adopt(opened.context, opened.configuration, customer, scope, reader, by=person, dry_run=dry_run)
 
 
 def _adoption(found: "Adoption", *, dry_run: bool) -> dict[str, object]:
     return {
         "customer": found.customer,
         "dry_run": dry_run,
-        "act": found.act_id,
+        "act": found.operation_id,
         "known": found.known,
         "deliveries": [_adopted(item) for item in found.deliveries],
         **terminal.failure_fields(found.failure, request_id=False),

@@ -151,9 +151,9 @@ def _confirm(shell: Shell, name: str, force: bool, reason: str | None, as_json: 
         raise click.UsageError("--force and --reason go together: an override is logged with its reason")
     configuration = shell.configuration()
     with shell.opened(configuration, quiet=True) as opened:
-        prober = assembly.prober(opened.bench)
+        prober = assembly.prober(opened.context)
         answer = confirm(
-            lambda customer: check_access(opened.bench, prober, customer),
+            lambda customer: check_access(opened.context, prober, customer),
             configuration,
             CustomerFiles(shell.config_dir),
             name,

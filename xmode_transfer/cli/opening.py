@@ -20,7 +20,7 @@ from xmode_transfer.model.errors import Interrupted, XmodeError
 if TYPE_CHECKING:
     from xmode_transfer.cli.progress import Tally
     from xmode_transfer.config import Configuration
-    from xmode_transfer.transfer.workbench import Workbench
+    from xmode_transfer.transfer.context import Context
 
 LAST_RESORT_SECONDS = 6.0
 """Requests have ended before that (``aws.http``); what still waits then waits for a name server, a
@@ -50,7 +50,7 @@ class Opened:
     """The context of a command. ``stop`` is set when the command is asked to stop."""
 
     configuration: "Configuration"
-    bench: "Workbench"
+    context: "Context"
     stop: threading.Event
     progress: "Tally"
 
@@ -71,16 +71,16 @@ class Shell:
     def opened(
         self, configuration: "Configuration", *, as_json: bool = False, quiet: bool = False
     ) -> Iterator[Opened]:
-        """The workbench, until the command ends. ``quiet``: without progress."""
+        """The context, until the command ends. ``quiet``: without progress."""
         from xmode_transfer.cli import progress
         from xmode_transfer.service import assembly
 
         with (
             on_signals() as stop,
             progress.Tally() if quiet else progress.shown(as_json=as_json) as shown,
-            assembly.workbench(configuration, shown, stop) as bench,
+            assembly.context(configuration, shown, stop) as context,
         ):
-            yield Opened(configuration, bench, stop, shown)
+            yield Opened(configuration, context, stop, shown)
 
 
 def check_periods(period: str | None, since: str | None, until: str | None) -> None:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from xmode_transfer.delivery.due import CustomerRun
     from xmode_transfer.model.records import DeliveryOutcome
     from xmode_transfer.model.verification import Scope
-    from xmode_transfer.transfer.workbench import Workbench
+    from xmode_transfer.transfer.context import Context
 
     Result = CustomerRun | XmodeError
 
@@ -78,11 +78,11 @@ def command(
             with opened.progress.hidden():
                 if not names and not as_json:
                     _show_nobody(configuration)
-                return show_preview(opened.bench, configuration, names, scope, as_json=as_json)
+                return show_preview(opened.context, configuration, names, scope, as_json=as_json)
         if name:
-            results: list[Result] = [run_customer(opened.bench, configuration, name, scope)]
+            results: list[Result] = [run_customer(opened.context, configuration, name, scope)]
         else:
-            results = list(run_customers(opened.bench, configuration, names, scope))
+            results = list(run_customers(opened.context, configuration, names, scope))
     if everyone:
         names += configuration.broken
         results += [
@@ -204,7 +204,7 @@ def _show_nobody(configuration: "Configuration") -> None:
 
 
 def show_preview(
-    bench: "Workbench",
+    context: "Context",
     configuration: "Configuration",
     names: Sequence[str],
     scope: "Scope",
@@ -222,7 +222,7 @@ def show_preview(
     for name in names:
         result = CustomerRun(name, explicit=not scope.is_whole)
         try:
-            documents.append(_planned(bench, configuration, result, scope, as_json=as_json))
+            documents.append(_planned(context, configuration, result, scope, as_json=as_json))
             codes.append(ExitCode.WILL_RETRY if result.unfollowed else ExitCode.DONE)
         except Exception as error:
             if len(names) == 1:
@@ -242,7 +242,7 @@ def show_preview(
 
 
 def _planned(
-    bench: "Workbench",
+    context: "Context",
     configuration: "Configuration",
     result: "CustomerRun",
     scope: "Scope",
@@ -253,7 +253,7 @@ def _planned(
 
     name = result.customer
     deliveries = []
-    for feed, state, entries in preview(bench, configuration, name, scope, result):
+    for feed, state, entries in preview(context, configuration, name, scope, result):
         place = {"feed": feed.name, "period": state.period.label}
         if not as_json:
             terminal.say((f"{name} {feed.name} {state.period.label}", "bold"))

@@ -11,7 +11,7 @@ from xmode_transfer.cli import opening, terminal
 from xmode_transfer.cli.opening import FILE, Opened, Shell
 from xmode_transfer.config import Customer
 from xmode_transfer.model.errors import ConfigError, ExitCode, ReceiptRefused, XmodeError
-from xmode_transfer.model.verification import Finding, Flaw, Scope, fix
+from xmode_transfer.model.verification import DiscrepancyKind, Finding, Scope, fix
 from xmode_transfer.upkeep import signed_receipt
 from xmode_transfer.web import looks
 
@@ -113,14 +113,14 @@ def command(
     with ExitStack() as stack:
         file = stack.enter_context(_receipt_file(configuration, receipt)) if receipt is not None else None
         opened = stack.enter_context(shell.opened(configuration, as_json=as_json))
-        ledger = opened.bench.ledger
+        ledger = opened.context.ledger
         check_scope(ledger, configuration, customer, feed, [period, since, until])
         if period is not None:
             check_delivered(ledger, customer, feed, period)
 
         def verification() -> Verification:
-            reader = assembly.reader(opened.bench, customer)
-            return Verification(opened.bench, customer, scope, reader, deep=deep, acl_sample=acl_sample)
+            reader = assembly.reader(opened.context, customer)
+            return Verification(opened.context, customer, scope, reader, deep=deep, acl_sample=acl_sample)
 
         report = _Report(customer, scope, as_json=as_json)
         if repair:
@@ -134,23 +134,23 @@ def _run(opened: Opened, verification: "Verification", report: "_Report", file: 
     from xmode_transfer.upkeep.scope import why_nothing
     from xmode_transfer.upkeep.verify import Verified
 
-    bench, verified = opened.bench, verification.verified
-    started = bench.clock.monotonic()
+    context, verified = opened.context, verification.verified
+    started = context.clock.monotonic()
     scope = verification.scope
     report.not_attested = {
         place: why
-        for place, why in not_attested(bench, verification.customer.name, scope.feed).items()
+        for place, why in not_attested(context, verification.customer.name, scope.feed).items()
         if scope.covers(*place[:2])
     }
     signed = Verified()
     if file is not None:
         head = signed_receipt.head(
             verification.customer,
-            bench.vendor.principal_arn,
+            context.vendor.principal_arn,
             verification.scope,
             deep=verification.deep,
             acl_sample=verification.acl_sample,
-            checked_at=bench.clock.now(),
+            checked_at=context.clock.now(),
         )
         file.add(head)
     try:
@@ -166,13 +166,13 @@ def _run(opened: Opened, verification: "Verification", report: "_Report", file: 
         with opened.progress.hidden():
             return report.cut_short(verified, error)
     if file is not None and (signed.keys or not verified.keys):
-        file.sign(signed.summary(bench.clock.now()))
+        file.sign(signed.summary(context.clock.now()))
     elif file is not None:
         report.nothing_signed = True
     if not verified.keys:
-        report.why_nothing = why_nothing(bench.ledger, verification.customer, verification.scope)
+        report.why_nothing = why_nothing(context.ledger, verification.customer, verification.scope)
     with opened.progress.hidden():
-        return report.done(verified, bench.clock.monotonic() - started, file)
+        return report.done(verified, context.clock.monotonic() - started, file)
 
 
 def _repair(opened: Opened, customer: Customer, first: "Verification", by: str) -> "Repaired":
@@ -183,7 +183,7 @@ def _repair(opened: Opened, customer: Customer, first: "Verification", by: str) 
     for _, finding in first:
         if finding is not None:
             found.add(finding)
-    return repair(opened.bench, opened.configuration, customer, found, by=by)
+    return repair(opened.context, opened.configuration, customer, found, by=by)
 
 
 def _receipt_file(configuration: "Configuration", path: Path) -> "ReceiptFile":
@@ -210,7 +210,7 @@ class _Report:
         self.nothing_signed = False
         self._customer = customer
         self._as_json = as_json
-        self._first: dict[Flaw, Finding] = {}
+        self._first: dict[DiscrepancyKind, Finding] = {}
         self._place = f"s3://{customer.destination.bucket}/{customer.destination.prefix}"
         self._document = terminal.JsonDocument(
             sys.stdout,
@@ -224,11 +224,11 @@ class _Report:
         )
 
     def finding(self, finding: Finding) -> None:
-        self._first.setdefault(finding.flaw, finding)
+        self._first.setdefault(finding.kind, finding)
         if self._as_json:
             self._document.row(self._row(finding))
             return
-        terminal.say(finding.known.key, label=terminal.state(finding.flaw, _INDENT))
+        terminal.say(finding.known.key, label=terminal.state(finding.kind, _INDENT))
         terminal.say(finding.message, indent=_INDENT)
 
     def cut_short(self, verified: "Verified", error: XmodeError) -> int:
@@ -282,7 +282,7 @@ class _Report:
         known = finding.known
         return {
             "key": known.key,
-            "flaw": str(finding.flaw),
+            "flaw": str(finding.kind),
             "message": finding.message,
             "responsible": str(finding.responsible),
             "fix": self._fix(finding),
@@ -298,19 +298,19 @@ class _Report:
             "bytes": verified.proven_bytes,
             "proofs": {str(proof): count for proof, count in sorted(verified.proofs.items())},
             **terminal.picked(verified, "rewritten acl_checked"),
-            "flaws": {str(flaw): count for flaw, count in sorted(verified.flaws.items())},
+            "flaws": {str(kind): count for kind, count in sorted(verified.discrepancies.items())},
             **terminal.picked(verified, "foreign superseded"),
         }
 
     def _fix(self, finding: Finding) -> str:
-        return fix(finding.flaw, self._customer.name, self._customer.destination.bucket, finding.known.key)
+        return fix(finding.kind, self._customer.name, self._customer.destination.bucket, finding.known.key)
 
     # --- For people -------------------------------------------------------------------------------------
 
     def _tell(self, verified: "Verified", seconds: float) -> None:
-        for flaw, finding in self._first.items():
-            terminal.say(f": {looks.count(verified.flaws[flaw], 'key')}", label=terminal.state(flaw))
-            terminal.responsible_for(flaw.responsible, self._fix(finding))
+        for kind, finding in self._first.items():
+            terminal.say(f": {looks.count(verified.discrepancies[kind], 'key')}", label=terminal.state(kind))
+            terminal.responsible_for(kind.responsible, self._fix(finding))
         label = terminal.state(verified.outcome, 12)
         foreign = [f"{verified.foreign:,} foreign"] if verified.foreign else []
         if not verified.keys:
@@ -342,9 +342,9 @@ class _Report:
 
     def _tell_repaired(self, repaired: "Repaired") -> None:
         told = "nothing was missing"
-        if repaired.act_id is not None:
+        if repaired.operation_id is not None:
             sent = f"{looks.count(repaired.sent, 'key')} delivered again, {looks.size(repaired.bytes)}"
-            told = f"{sent} (operation {repaired.act_id})"
+            told = f"{sent} (operation {repaired.operation_id})"
         terminal.say(told, label=(f"{'repair':<{_INDENT}}", "bold cyan"))
         for left in repaired.left[:_SHOWN_LEFT]:
             terminal.say(left.known.key, label=f"{'not repaired':<{_INDENT - 2}}", indent=2)
@@ -358,7 +358,7 @@ class _Report:
 
 def _repair_document(repaired: "Repaired") -> dict[str, Any]:
     return {
-        "act": repaired.act_id,
+        "act": repaired.operation_id,
         **terminal.picked(repaired, "outcome sent bytes"),
         "left": [
             {"key": left.known.key, "cause": left.cause, "message": left.message} for left in repaired.left

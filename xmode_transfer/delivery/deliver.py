@@ -1,8 +1,8 @@
-"""Delivering one period of one subscription: claim, plan, send, prove, publish, close.
+"""Deliver one period of one subscription: claim, plan, send, prove, publish, close.
 
-All shells (``run``, the daemon, a worker) call this same function. Wherever the process dies, calling it
-again goes on from the ledger, and ends with every source file as one object and a manifest that lists only
-what is there.
+``run``, the daemon and the workers all call this function. If the process dies at any point, the next call
+resumes from the ledger. It ends with one object for each source file and a manifest that lists only existing
+objects.
 """
 
 from dataclasses import dataclass, replace
@@ -34,28 +34,28 @@ from xmode_transfer.model.records import (
 from xmode_transfer.sources.interface import PeriodState
 from xmode_transfer.telemetry import Event
 from xmode_transfer.transfer import leasing, publishing, superseded
+from xmode_transfer.transfer.context import Context
 from xmode_transfer.transfer.destination import admit, opened
 from xmode_transfer.transfer.large import LargeObjects
 from xmode_transfer.transfer.planning import Plan, Planner
 from xmode_transfer.transfer.publishing import Incomplete, obstacle
 from xmode_transfer.transfer.rechecking import Recheck, Rechecked
 from xmode_transfer.transfer.sending import Sender, Sent, defect_of, failure_of, halts
-from xmode_transfer.transfer.workbench import Workbench
 
 
-def deliver(bench: Workbench, customer: Customer, feed: Feed, state: PeriodState) -> DeliveryOutcome:
-    """Delivers that period. Answers an outcome for everything that can happen to a delivery, refusals and
-    interruptions and defects included; raises only what concerns more than this delivery (our own identity,
-    the ledger)."""
+def deliver(context: Context, customer: Customer, feed: Feed, state: PeriodState) -> DeliveryOutcome:
+    """Delivers the period. Returns an outcome for everything that can happen to a delivery, including
+    refusals, interruptions and defects. Raises only errors that concern more than this delivery (our own
+    identity, the ledger)."""
     period = state.period.label
-    started = bench.clock.monotonic()
+    started = context.clock.monotonic()
     with telemetry.bind(customer=customer.name, feed=feed.name, period=period):
         try:
             with leasing.held(
-                bench.ledger, leasing.of_delivery(customer.name, feed.name, period), bench.holder
+                context.ledger, leasing.of_delivery(customer.name, feed.name, period), context.holder
             ) as lease:
-                planner = Planner(bench, customer, feed, state, bench.sources(feed))
-                work = _Work(bench, customer, feed, planner, lease, started)
+                planner = Planner(context, customer, feed, state, context.sources(feed))
+                work = _Work(context, customer, feed, planner, lease, started)
                 try:
                     outcome = work.run()
                 except Exception as error:
@@ -64,10 +64,10 @@ def deliver(bench: Workbench, customer: Customer, feed: Feed, state: PeriodState
                     telemetry.exception(Event.DEFECT)
                     return work.broken(error if isinstance(error, Defect) else defect_of(error))
             if outcome.outcome == Status.DELIVERED:
-                superseded.sweep(bench, customer, feed.name)
+                superseded.sweep(context, customer, feed.name)
             return outcome
         except AlreadyRunning as error:
-            latest = bench.ledger.deliveries.latest(customer.name, feed.name, period)
+            latest = context.ledger.deliveries.latest(customer.name, feed.name, period)
             revision = latest.revision if latest else 1
             return failed(customer, feed, period, revision, error, outcome="already_running")
 
@@ -84,7 +84,7 @@ def failed(
     seconds: float = 0.0,
     ends_run: bool = False,
 ) -> DeliveryOutcome:
-    """The outcome where nothing was sent because of that error."""
+    """Returns the outcome of a delivery that sent nothing because of the error."""
     return DeliveryOutcome(
         customer.name,
         feed.name,
@@ -101,9 +101,9 @@ def failed(
 
 @dataclass(frozen=True, slots=True)
 class _Work:
-    """One execution: what ``deliver`` knows once the lease is held."""
+    """One delivery under its lease."""
 
-    bench: Workbench
+    context: Context
     customer: Customer
     feed: Feed
     planner: Planner
@@ -112,7 +112,7 @@ class _Work:
 
     def run(self) -> DeliveryOutcome:
         earlier = self.planner.latest()
-        if earlier is not None and _was_not_let_in(earlier):
+        if earlier is not None and _access_was_refused(earlier):
             refused = self._still_refused(earlier)
             if refused is not None:
                 return refused
@@ -121,7 +121,7 @@ class _Work:
             return self._nothing_to_do(plan)
         outcome = self._execute(plan, plan.delivery, earlier)
         if outcome is None:
-            # under a key of this revision lies what must not be overwritten: the next revision goes beside it
+            # a key of this revision holds an object that must not be overwritten: use the next revision
             self.planner.supersede(self.lease, plan.delivery)
             plan = self.planner.record(self.lease)
             assert plan.delivery is not None
@@ -131,11 +131,11 @@ class _Work:
         return outcome
 
     def _still_refused(self, earlier: Delivery) -> DeliveryOutcome | None:
-        """None when the customer lets us in by now: asked before the plan is made, since a customer who has
-        not mended its role is asked again and again, and a plan may be a million files. Asking in vain is
-        noted, and is no run."""
+        """Returns None if the customer's role now allows access. Checked before the plan is made: a customer
+        may not fix its role for days, and a plan may have a million files. A refusal is recorded on the
+        delivery, but does not count as a run."""
         try:
-            admit(self.bench, self.customer)
+            admit(self.context, self.customer)
         except VendorIdentityError:
             raise
         except XmodeError as error:
@@ -151,7 +151,7 @@ class _Work:
         return None
 
     def broken(self, defect: Defect) -> DeliveryOutcome:
-        """Notes a defect outside of any run: the next attempt takes the usual pause."""
+        """Records a defect outside of a run. The next attempt follows after the usual backoff."""
         latest = self.planner.latest()
         if latest is None:
             raise defect
@@ -160,16 +160,16 @@ class _Work:
         return self._without_a_run(latest, defect)
 
     def _noted(self, earlier: Delivery, error: XmodeError) -> Delivery:
-        now = self.bench.clock.now()
+        now = self.context.clock.now()
         delivery = replace(
             earlier,
             status=_status(error),
             failure=failure_of(error),
             updated_at=now,
             attempts=earlier.attempts + 1,
-            next_attempt_at=self.bench.backoff.next_attempt_at(earlier, now),
+            next_attempt_at=self.context.backoff.next_attempt_at(earlier, now),
         )
-        self.bench.ledger.deliveries.update(self.lease, delivery)
+        self.context.ledger.deliveries.update(self.lease, delivery)
         return delivery
 
     def _without_a_run(self, delivery: Delivery, error: XmodeError) -> DeliveryOutcome:
@@ -198,17 +198,17 @@ class _Work:
         )
 
     def _execute(self, plan: Plan, delivery: Delivery, earlier: Delivery | None) -> DeliveryOutcome | None:
-        """One run towards the delivery, which the ledger had as ``earlier`` before it. None when it has to be
-        superseded."""
-        bench = self.bench
-        now = bench.clock.now()
+        """Executes one run of the delivery. ``earlier`` is the delivery before the run. Returns None if the
+        revision has to be superseded."""
+        context = self.context
+        now = context.clock.now()
         run = Run(
-            # with the attempt, so that a clock that was set back gives no ID twice
+            # includes the attempt, so that a clock that was set back produces no duplicate
             id=f"{delivery.id[:12]}-{now:%Y%m%dT%H%M%S%f}-{delivery.attempts + 1}",
             delivery_id=delivery.id,
             started_at=now,
-            holder=bench.holder,
-            engine=bench.stores.info.name,
+            holder=context.holder,
+            engine=context.stores.info.name,
         )
         delivery = replace(
             delivery,
@@ -216,9 +216,9 @@ class _Work:
             updated_at=now,
             attempts=delivery.attempts + 1,
         )
-        bench.ledger.deliveries.update(self.lease, delivery)
-        bench.ledger.runs.start(self.lease, run)
-        bench.progress.delivery_started(
+        context.ledger.deliveries.update(self.lease, delivery)
+        context.ledger.runs.start(self.lease, run)
+        context.progress.delivery_started(
             self.customer.name, self.feed.name, delivery.period, plan.upload_count, plan.upload_bytes
         )
         telemetry.log(
@@ -236,19 +236,19 @@ class _Work:
         sent, rechecked = Sent(), Rechecked()
         error: XmodeError | None = None
         try:
-            with opened(bench, self.customer) as store:
-                # Where everything is to be sent, nothing can be gone.
+            with opened(context, self.customer) as store:
+                # If everything is to be sent, nothing can be gone.
                 sends_all = plan.upload_count == delivery.object_count
-                before = None if sends_all else bench.ledger.objects.last_proof(delivery.id)
+                before = None if sends_all else context.ledger.objects.last_proof(delivery.id)
                 sent = self._send(store, delivery)
-                error = obstacle(bench, plan, sent)
+                error = obstacle(context, plan, sent)
                 if error is None and not sent.stale and before is not None:
-                    recheck = Recheck(bench, self.planner, store, delivery, self.lease, before, rechecked)
+                    recheck = Recheck(context, self.planner, store, delivery, self.lease, before, rechecked)
                     sent.stale = recheck.run().stale
                     delivery = self.planner.counted(self.lease, delivery)
                     if rechecked.again and not sent.stale:
                         plan.upload_count += rechecked.again
-                        bench.progress.delivery_started(
+                        context.progress.delivery_started(
                             self.customer.name,
                             self.feed.name,
                             delivery.period,
@@ -256,21 +256,21 @@ class _Work:
                             rechecked.again_bytes,
                         )
                         sent.add(self._send(store, delivery))
-                        error = obstacle(bench, plan, sent)
-                    bench.ledger.objects.spread_receipts(self.lease, delivery.id)
+                        error = obstacle(context, plan, sent)
+                    context.ledger.objects.spread_receipts(self.lease, delivery.id)
                 if error is None and not sent.stale:
-                    publishing.note_published(bench, self.customer, store, delivery, self.lease)
-                    LargeObjects(bench, self.customer, store, delivery, self.lease).tidy()
-                    published = publishing.publish(bench, self.customer, store, delivery, self.lease)
+                    publishing.note_published(context, self.customer, store, delivery, self.lease)
+                    LargeObjects(context, self.customer, store, delivery, self.lease).tidy()
+                    published = publishing.publish(context, self.customer, store, delivery, self.lease)
                     sent.stale = published is None
                     delivery = published or delivery
         except XmodeError as raised:
             error = raised
-        except Exception as raised:  # noqa: BLE001 - it is recorded, as what AWS and the source do is
+        except Exception as raised:  # noqa: BLE001 - recorded like errors of AWS and the source
             telemetry.exception(Event.DEFECT)
             error = defect_of(raised)
         finally:
-            bench.progress.delivery_finished()
+            context.progress.delivery_finished()
         if sent.stale and error is None:
             self._finish(run, plan, sent, "superseded", None)
             return None
@@ -278,11 +278,11 @@ class _Work:
         return self._close(run, plan, sent, rechecked, delivery, earlier, error)
 
     def _send(self, store: ObjectStore, delivery: Delivery) -> Sent:
-        """Sends what is pending of the delivery."""
+        """Sends the pending objects of the delivery."""
         sender = Sender(
-            self.bench, self.customer, self.feed, self.planner.source, store, delivery, self.lease
+            self.context, self.customer, self.feed, self.planner.source, store, delivery, self.lease
         )
-        return sender.send(self.bench.ledger.objects.pending(delivery.id))
+        return sender.send(self.context.ledger.objects.pending(delivery.id))
 
     def _close(
         self,
@@ -296,22 +296,22 @@ class _Work:
     ) -> DeliveryOutcome:
         if isinstance(error, LeaseLost):
             telemetry.log(Event.LEASE_LOST, **error.log_context())
-            raise error  # the ledger takes nothing more from us; whoever holds the lease goes on
+            raise error  # the ledger refuses our writes; the new holder of the lease continues
         status = _status(error)
         failure = failure_of(error) if error is not None else None
         interrupted = isinstance(error, Interrupted)
         word = "interrupted" if interrupted else str(status)
-        now = self.bench.clock.now()
-        # Our own identity is no trouble of this delivery, and whoever mends it wants no pause.
+        now = self.context.clock.now()
+        # An error of our own identity is not the delivery's: no backoff once it is fixed.
         paused = error is not None and not isinstance(error, Interrupted | VendorIdentityError)
         delivery = replace(
             delivery,
             status=status,
             failure=None if interrupted else failure,
             updated_at=now,
-            next_attempt_at=self.bench.backoff.next_attempt_at(earlier, now) if paused else None,
+            next_attempt_at=self.context.backoff.next_attempt_at(earlier, now) if paused else None,
         )
-        self.bench.ledger.deliveries.update(self.lease, delivery)
+        self.context.ledger.deliveries.update(self.lease, delivery)
         run = self._finish(run, plan, sent, word, failure)
         fields = failure and {
             "cause": failure.cause,
@@ -335,7 +335,7 @@ class _Work:
             **(fields or {}),
         )
         if isinstance(error, VendorIdentityError):
-            raise error  # ours, and the same for every customer: said once, by whoever called
+            raise error  # the same for every customer: the caller reports it once
         problems = [*plan.problems]
         problems += [SourceProblem(name, its.cause, its.message) for name, its in sent.failures.items()]
         return DeliveryOutcome(
@@ -361,7 +361,7 @@ class _Work:
     def _finish(self, run: Run, plan: Plan, sent: Sent, outcome: str, failure: Failure | None) -> Run:
         run = replace(
             run,
-            finished_at=self.bench.clock.now(),
+            finished_at=self.context.clock.now(),
             outcome=outcome,
             uploaded=sent.uploaded,
             skipped=plan.skipped + sent.adopted,
@@ -370,22 +370,22 @@ class _Work:
             seconds=self._seconds(),
             failure=failure,
         )
-        self.bench.ledger.runs.finish(self.lease, run)
+        self.context.ledger.runs.finish(self.lease, run)
         return run
 
     def _seconds(self) -> float:
-        return self.bench.clock.monotonic() - self.started
+        return self.context.clock.monotonic() - self.started
 
 
 def _ends_run(error: XmodeError) -> bool:
-    """Whether the customer's other deliveries would meet it too, or are not to be begun."""
+    """Returns whether the customer's other deliveries would fail too, or must not begin."""
     if isinstance(error, Incomplete | Defect):
         return False
     return isinstance(error, Interrupted) or halts(error)
 
 
-def _was_not_let_in(delivery: Delivery) -> bool:
-    """Whether the delivery waits because the customer's role does not let us in."""
+def _access_was_refused(delivery: Delivery) -> bool:
+    """Returns whether the delivery is blocked because the customer's role refuses access."""
     cause = delivery.failure.cause if delivery.failure is not None else None
     return delivery.status is Status.BLOCKED and cause in (RoleRefused.code, UnsafeRole.code)
 

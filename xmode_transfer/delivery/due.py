@@ -1,5 +1,7 @@
-"""What is due: the periods of a customer's feeds that are complete at the source, minus what the ledger has
-delivered. Everything that delivers asks here, and so does `status`."""
+"""Determine what is due: the periods of a customer's feeds that are complete at the source and not delivered.
+
+Everything that delivers uses this module, and so does ``status``.
+"""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -23,27 +25,27 @@ from xmode_transfer.model.keys import readable
 from xmode_transfer.model.periods import Period, PeriodKind, look_back_start
 from xmode_transfer.model.process import Clock
 from xmode_transfer.model.records import DeliveryOutcome, SourceProblem, Status
-from xmode_transfer.model.source_scans import KEPT_PERIODS, Look, Waiting
+from xmode_transfer.model.source_scans import KEPT_PERIODS, SourceScan, Waiting
 from xmode_transfer.model.verification import Scope
 from xmode_transfer.sources.interface import PeriodState, SourceFactory
 from xmode_transfer.telemetry import Event
+from xmode_transfer.transfer.context import Context
 from xmode_transfer.transfer.sending import defect_of, failure_of
-from xmode_transfer.transfer.workbench import Workbench
 
 
 @dataclass(slots=True)
 class CustomerRun:
-    """What a run came to. ``waiting`` are periods that are not complete at the source, with the reason, and
-    ``unfollowed`` what could not be followed on the way to periods, both by feed. ``older`` counts periods
-    outside the look-back window, ``passed_over`` those that are not made up for after an outage. ``explicit``
-    when a person named the periods: then one that waits is not done."""
+    """The result of a run. ``waiting`` has the periods that are incomplete at the source, with the reason.
+    ``unfollowed`` has the paths to periods that cannot be read. Both are by feed. ``older`` counts periods
+    outside the look-back window, ``skipped`` those that are not caught up on after an outage. ``explicit``: a
+    person named the periods, so a period that waits is not done."""
 
     customer: str
     deliveries: list[DeliveryOutcome] = field(default_factory=list)
     waiting: list[tuple[str, PeriodState]] = field(default_factory=list)
     unfollowed: list[tuple[str, SourceProblem]] = field(default_factory=list)
     older: int = 0
-    passed_over: int = 0
+    skipped: int = 0
     explicit: bool = False
     interrupted: bool = False
 
@@ -58,7 +60,7 @@ class CustomerRun:
 
     @property
     def outcome(self) -> str:
-        """The word for the whole: the gravest of the deliveries' words."""
+        """The most severe outcome of the deliveries."""
         words = {delivery.outcome for delivery in self.deliveries}
         if self.interrupted:
             words.add("interrupted")
@@ -66,8 +68,8 @@ class CustomerRun:
         return next((str(word) for word in order if word in words), str(Status.SKIPPED))
 
 
-def look(
-    bench: Workbench,
+def scan_sources(
+    context: Context,
     configuration: Configuration,
     customer: Customer,
     scope: Scope,
@@ -75,16 +77,17 @@ def look(
     *,
     reread: bool = True,
 ) -> Iterator[tuple[Feed, PeriodState]]:
-    """What is due for the customer now, feed by feed, oldest period first. A source that cannot be listed, or
-    not in whole, becomes a failed delivery in ``result``, and the rest goes on; so does a defect. ``reread``
-    as in ``due``. What was seen is remembered in the ledger, for whoever asks how the customer fares."""
-    around = bench.sources, bench.ledger, bench.clock, customer
+    """Yields what is due for the customer now, feed by feed, oldest period first. A source that cannot be
+    listed, or only in part, becomes a failed delivery in ``result``, and so does a defect; the other feeds
+    continue. ``reread`` as in ``due``. Records each source scan in the ledger, for the health of the
+    customer."""
+    around = context.sources, context.ledger, context.clock, customer
     for feed in feeds_of(configuration, customer, scope):
         try:
             states: Iterable[PeriodState]
             if scope.is_whole:
-                states = remembered(*around, feed, result, reread=reread)
-            else:  # what a person named shows a part only
+                states = scan_feed(*around, feed, result, reread=reread)
+            else:  # a scan of named periods shows only a part
                 states = due(*around, feed, scope, result)
             for state in states:
                 yield feed, state
@@ -96,7 +99,7 @@ def look(
             result.deliveries.append(source_failed(customer, feed, "", partly, problems))
 
 
-def remembered(
+def scan_feed(
     sources: SourceFactory,
     ledger: Ledger,
     clock: Clock,
@@ -105,17 +108,16 @@ def remembered(
     result: CustomerRun,
     *,
     reread: bool = True,
-    record: Callable[[Look], object] | None = None,
+    record: Callable[[SourceScan], object] | None = None,
 ) -> list[PeriodState]:
-    """What is due of the feed; what was seen is remembered (by ``record``, else in the ledger), so that
-    health can be told from the ledger alone. A source that cannot be looked at is remembered too, and its
-    error raised on."""
+    """Returns what is due of the feed. Records the source scan (by ``record``, else in the ledger), so that
+    health is computed from the ledger alone. Records an unreadable source too, and re-raises its error."""
     record = record or ledger.sources.record
     looked_at = clock.now()
     try:
         found = list(due(sources, ledger, clock, customer, feed, Scope(), result, reread=reread))
     except (SourceError, Defect) as error:
-        record(Look(customer.name, feed.name, looked_at, looked_at, failure=failure_of(error)))
+        record(SourceScan(customer.name, feed.name, looked_at, looked_at, failure=failure_of(error)))
         raise
     problems = [problem for name, problem in result.unfollowed if name == feed.name]
     incomplete = [
@@ -123,7 +125,7 @@ def remembered(
     ]
     due_labels, newest = _undelivered(ledger, customer, feed, found)
     record(
-        Look(
+        SourceScan(
             customer.name,
             feed.name,
             looked_at,
@@ -150,10 +152,10 @@ def due(
     *,
     reread: bool = True,
 ) -> Iterator[PeriodState]:
-    """The periods to deliver, oldest first: complete at the source and inside the look-back window (or
-    named), minus what the ledger has delivered or passed over and the source has not declared anew. Without a
-    marker the source cannot declare anything: what was delivered is looked into again, unless ``reread`` is
-    off. Raises SourceError, and Defect for what should not be possible: other feeds can go on."""
+    """Yields the periods to deliver, oldest first: complete at the source and inside the look-back window (or
+    named). Leaves out what the ledger has as delivered or skipped, unless the source declared it complete
+    again. Without a marker the source cannot do that: delivered periods are read again, unless ``reread`` is
+    off. Raises SourceError and Defect; other feeds can continue."""
     try:
         since = _parse(feed, scope.since) if scope.since else None
         until = _parse(feed, scope.until) if scope.until else None
@@ -166,7 +168,7 @@ def due(
             if found is None:
                 raise SourceMissing(
                     f"the source of {feed.name} has nothing for {period.label}",
-                    hint=f"look below {feed.source}; the delivery is tried again when it is named again",
+                    hint=f"check {feed.source}, then name the period again",
                 )
             states = iter([found])
         else:
@@ -184,7 +186,7 @@ def due(
             elif not state.complete:
                 result.waiting.append((feed.name, state))
             elif passed.get(state.period.label) == state.marker:
-                result.passed_over += 1
+                result.skipped += 1
             elif not scope.is_whole or not _is_settled(ledger, customer, feed, state, reread=reread):
                 yield state
     except XmodeError:
@@ -195,7 +197,7 @@ def due(
 
 
 def _is_asked_for(feed: Feed, problem: SourceProblem, since: datetime | None, until: Period | None) -> bool:
-    """Whether a part of the partition's path that cannot be followed may lead to periods that are wanted."""
+    """Returns whether an unreadable part of the partition's path may lead to wanted periods."""
     partition, path = feed.partition_template, problem.name.rstrip("/")
     if partition is None:
         return True
@@ -213,8 +215,8 @@ def _parse(feed: Feed, label: str) -> Period:
 
 
 def _is_settled(ledger: Ledger, customer: Customer, feed: Feed, state: PeriodState, *, reread: bool) -> bool:
-    """Whether the period is delivered and need not be looked into again. With a marker, the producer says
-    when a period is complete anew. A drop folder is always looked into: its one period never ends."""
+    """Returns whether the period is delivered and need not be read again. With a marker, the producer
+    declares when a period is complete again. A drop folder is always read: its only period never ends."""
     if feed.period is PeriodKind.NONE or (reread and not state.marker):
         return False
     latest = ledger.deliveries.latest(customer.name, feed.name, state.period.label)
@@ -222,25 +224,25 @@ def _is_settled(ledger: Ledger, customer: Customer, feed: Feed, state: PeriodSta
 
 
 def _partly_unreadable(feed: Feed, problems: Sequence[SourceProblem]) -> SourcePartlyUnreadable:
-    """The error for what cannot be followed on the way to a feed's periods."""
+    """Returns the error for paths to a feed's periods that cannot be read."""
     first = f"{readable(problems[0].name)}: {problems[0].message}"
-    told = (
+    message = (
         f"a part of {feed.name} cannot be read, and nothing in it is delivered: {first}"
         if len(problems) == 1
         else f"{len(problems):,} parts of {feed.name} cannot be read, and nothing in them is delivered; "
         f"first: {first}"
     )
     return SourcePartlyUnreadable(
-        told,
-        hint=f"look below {feed.source}; the rest of the feed is delivered meanwhile",
+        message,
+        hint=f"check {feed.source}; the rest of the feed is delivered meanwhile",
     )
 
 
 def _undelivered(
     ledger: Ledger, customer: Customer, feed: Feed, states: Sequence[PeriodState]
 ) -> tuple[list[str], str | None]:
-    """Those that were never delivered, or are declared anew, and the newest complete period. A period without
-    a marker that was delivered is looked into again, but nobody waits for it."""
+    """Returns the periods that were never delivered or are declared complete again, and the newest complete
+    period. A delivered period without a marker is read again, but is not due."""
     oldest = min((state.period.label for state in states), default=None)
     if feed.period is PeriodKind.NONE:
         oldest = None
@@ -258,7 +260,7 @@ def _undelivered(
 
 
 def feeds_of(configuration: Configuration, customer: Customer, scope: Scope) -> list[Feed]:
-    """The customer's feeds, or the one that was named. Raises ConfigError."""
+    """Returns the customer's feeds, or the named one. Raises ConfigError."""
     if scope.feed is not None and scope.feed not in customer.feeds:
         raise ConfigError(
             f"{customer.name} does not subscribe to the feed {scope.feed}",
@@ -277,6 +279,3 @@ def source_failed(
 ) -> DeliveryOutcome:
     telemetry.warn(Event.SOURCE_FAILED, feed=feed.name, **error.log_context())
     return failed(customer, feed, period, 0, error, outcome=str(Status.FAILED), problems=problems)
-
-
-# --- What a person names ---------------------------------------------------------------------------------

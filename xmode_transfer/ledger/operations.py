@@ -10,7 +10,7 @@ from xmode_transfer.ledger import deliveries
 from xmode_transfer.ledger.subject import Subject, only, unknown
 from xmode_transfer.ledger.tables import ACT, REMOVAL, acts, periods, removals
 from xmode_transfer.ledger.tables.base import text_of
-from xmode_transfer.model.operations import INTENDED, Act, ActKind, Removal, RemovalOutcome
+from xmode_transfer.model.operations import INTENDED, OperationKind, OperationRecord, Removal, RemovalOutcome
 from xmode_transfer.model.records import Lease
 
 _PAGE = 1_000
@@ -19,19 +19,19 @@ _PAGE = 1_000
 class Operations(Subject):
     """What was done to customers' buckets besides delivering."""
 
-    def start(self, lease: Lease, act: Act) -> None:
+    def start(self, lease: Lease, act: OperationRecord) -> None:
         """Records that something is being done to a customer's bucket, before the first request. Idempotent
         for the same ID."""
         adding = self._database.insert(acts).values(ACT.values(act)).on_conflict_do_nothing()
         self._fenced(lease, lambda c: c.execute(adding))
 
-    def finish(self, lease: Lease, act: Act) -> None:
+    def finish(self, lease: Lease, act: OperationRecord) -> None:
         """Overwrites everything but its ID."""
         self._overwrite(lease, acts, act.id, ACT.values(act))
 
     def newest(
-        self, customer: str | None = None, kind: ActKind | None = None, limit: int | None = 20
-    ) -> list[Act]:
+        self, customer: str | None = None, kind: OperationKind | None = None, limit: int | None = 20
+    ) -> list[OperationRecord]:
         """Newest first (by start)."""
         query = select(acts).order_by(acts.c.started_at.desc(), acts.c.id.desc()).limit(limit)
         return self._records(ACT, only(query, (acts.c.customer, customer), (acts.c.kind, kind)))
@@ -92,7 +92,7 @@ class Operations(Subject):
     def settle_removals(
         self,
         lease: Lease,
-        unfinished: Sequence[Act],
+        unfinished: Sequence[OperationRecord],
         keys: Iterable[str],
         outcome: RemovalOutcome,
         at: datetime,

@@ -45,13 +45,13 @@ from xmode_transfer.ledger.tables import (
 )
 from xmode_transfer.ledger.watching import known_discrepancies
 from xmode_transfer.model.findings import DISPROVED_BY_SENDING, Severity
-from xmode_transfer.model.operations import ActKind
+from xmode_transfer.model.operations import OperationKind
 from xmode_transfer.model.records import Delivery, Status, UploadStatus
 from xmode_transfer.model.source_scans import (
     CheckSummary,
     CleanupSummary,
-    LeftBehind,
     OpenDelivery,
+    OrphanedUploads,
     Subscription,
     Survey,
 )
@@ -187,7 +187,7 @@ def _sent_bytes(connection: Connection, begun: Sequence[Delivery]) -> dict[str, 
     return sent
 
 
-def _left_behind(connection: Connection) -> dict[str, LeftBehind]:
+def _left_behind(connection: Connection) -> dict[str, OrphanedUploads]:
     query = (
         select(
             uploads.c.customer,
@@ -201,7 +201,7 @@ def _left_behind(connection: Connection) -> dict[str, LeftBehind]:
         .group_by(uploads.c.customer)
     )
     return {
-        customer: LeftBehind(count, int(size or 0), oldest, kept, ends)
+        customer: OrphanedUploads(count, int(size or 0), oldest, kept, ends)
         for customer, count, size, oldest, kept, ends in connection.execute(query)
     }
 
@@ -288,7 +288,7 @@ def _has_sent(connection: Connection, check: Any) -> bool:
 def _cleanups(connection: Connection) -> dict[str, CleanupSummary]:
     known = _each(acts, "customer")
     of_known = acts.alias("of_known")
-    ended = (of_known.c.kind == ActKind.CLEANUP, of_known.c.finished_at.is_not(None))
+    ended = (of_known.c.kind == OperationKind.CLEANUP, of_known.c.finished_at.is_not(None))
     newest = _newest(known, of_known, of_known.c.started_at, *ended)
     query = select(acts).select_from(known).join(acts, acts.c.id == newest)
     done = [ACT.record(row) for row in connection.execute(query)]

@@ -21,26 +21,26 @@ from xmode_transfer.ledger.tables import (
 from xmode_transfer.model.alerts import Alert
 from xmode_transfer.model.notices import Notice, NoticeStatus
 from xmode_transfer.model.records import Delivery, Lease, Status
-from xmode_transfer.model.source_scans import Look
+from xmode_transfer.model.source_scans import SourceScan
 from xmode_transfer.model.verification import Discrepancy, Scope
 
 
 class Sources(Subject):
     """What was seen at the sources, and what is not to be delivered of it."""
 
-    def record(self, look: Look) -> Look:
+    def record(self, look: SourceScan) -> SourceScan:
         """Remembers a look at a feed's source for a customer, in place of the one before; answers it with
-        what the one before knew (``Look.after``). A delivery of a due period that is closed later takes that
-        period out again."""
+        what the one before knew (``SourceScan.after``). A delivery of a due period that is closed later takes
+        that period out again."""
 
-        def action(connection: Connection) -> Look:
+        def action(connection: Connection) -> SourceScan:
             known = look.after(_last(connection, look.customer, look.feed))
             _put(connection, self._database, known)
             return known
 
         return self._write(action)
 
-    def last(self, customer: str, feed: str) -> Look | None:
+    def last(self, customer: str, feed: str) -> SourceScan | None:
         """The last look."""
         return self._read(lambda c: _last(c, customer, feed))
 
@@ -69,12 +69,12 @@ def settle(connection: Connection, database: Database, delivery: Delivery) -> No
         _put(connection, database, look.without(delivery.period, delivery.updated_at))
 
 
-def _last(connection: Connection, customer: str, feed: str) -> Look | None:
+def _last(connection: Connection, customer: str, feed: str) -> SourceScan | None:
     row = connection.execute(select(looks).filter_by(customer=customer, feed=feed)).one_or_none()
     return None if row is None else LOOK.record(row)
 
 
-def _put(connection: Connection, database: Database, look: Look) -> None:
+def _put(connection: Connection, database: Database, look: SourceScan) -> None:
     connection.execute(database.upsert(looks).values(LOOK.values(look)))
 
 

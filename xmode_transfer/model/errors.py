@@ -1,7 +1,7 @@
-"""The one tree of errors.
+"""All errors.
 
-Every error says what happened (its message), who is responsible (``responsible``: the vendor where a class
-says nothing else), whether it will be tried again (``retryable``), and what to do next (``hint``).
+Each error has a message (what happened), ``responsible`` (the vendor unless its class says otherwise),
+``retryable``, and a ``hint`` (what to do next).
 """
 
 from collections.abc import Iterable
@@ -10,7 +10,7 @@ from typing import ClassVar
 
 
 class Responsible(StrEnum):
-    """Who must act."""
+    """Who has to fix a problem."""
 
     VENDOR = "vendor"
     CUSTOMER = "customer"
@@ -18,7 +18,7 @@ class Responsible(StrEnum):
 
 
 class ExitCode:
-    """What a process answers; public and stable (docs/cli.md)."""
+    """The exit codes of the commands; public and stable (docs/cli.md)."""
 
     DONE = 0
     DEFECT = 1
@@ -32,9 +32,9 @@ class ExitCode:
 class XmodeError(Exception):
     """An error that a person can act on.
 
-    ``code`` is a stable word for programs, ``hint`` one sentence on what to do next.
-    ``aws_code``, ``http_status`` and ``request_id`` are AWS's own, when there are any:
-    the request ID is what AWS support asks for.
+    ``code`` is a stable identifier for programs. ``hint`` is one sentence on what to do next. ``aws_code``,
+    ``http_status`` and ``request_id`` come from AWS's response, if there is one; AWS Support asks for the
+    request ID.
     """
 
     code: ClassVar[str] = "error"
@@ -78,28 +78,28 @@ class XmodeError(Exception):
 
 
 class ForCustomer(XmodeError):
-    """What only the customer can mend: its deliveries are blocked until then."""
+    """An error that only the customer can fix. Its deliveries are blocked until then."""
 
     responsible = Responsible.CUSTOMER
     exit_code = ExitCode.BLOCKED
 
 
 class Passing(XmodeError):
-    """What AWS or the network does, and what may be over the next time."""
+    """A transient error of AWS or the network."""
 
     responsible = Responsible.AWS
     retryable = True
 
 
 class Defect(XmodeError):
-    """Something that should not be possible; the delivery stops where it is, recorded and resumable."""
+    """A bug in xmode-transfer. The delivery stops; it is recorded and can be resumed."""
 
     code = "defect"
     exit_code = ExitCode.DEFECT
 
 
 class ConfigError(XmodeError):
-    """The configuration or the command line is wrong; ``problems`` has a line for each mistake."""
+    """The configuration or the command line is invalid; ``problems`` has a line for each mistake."""
 
     code = "config_invalid"
     exit_code = ExitCode.USAGE
@@ -110,14 +110,14 @@ class ConfigError(XmodeError):
 
 
 class NeedsConfirmation(XmodeError):
-    """Nothing was done, because it is more than may be done without a person's word."""
+    """Nothing was done, because a person has to confirm an operation of this size."""
 
     code = "needs_confirmation"
     exit_code = ExitCode.USAGE
 
 
 class Interrupted(XmodeError):
-    """We were asked to stop; what was done is recorded and the next run goes on from there."""
+    """The process was asked to stop. Its progress is recorded, and the next run resumes from there."""
 
     code = "interrupted"
     exit_code = ExitCode.INTERRUPTED
@@ -131,13 +131,13 @@ class AlreadyRunning(XmodeError):
 
 
 class LeaseLost(XmodeError):
-    """Our lease was taken over while we slept: the ledger refuses our writes."""
+    """Another process took over our lease, so the ledger refuses our writes."""
 
     code = "lease_lost"
 
 
 class SourceError(XmodeError):
-    """Something about the files to deliver."""
+    """An error of the files to deliver."""
 
     code = "source_error"
 
@@ -147,10 +147,10 @@ class SourceMissing(SourceError):
 
 
 class SourceChanged(SourceError):
-    """A file changed, shrank or vanished while it was read; it is not delivered in that state."""
+    """A file changed, shrank or vanished while it was read. It is not delivered in that state."""
 
     code = "source_changed"
-    usual_hint = "It is delivered by a later run, once it no longer changes"
+    usual_hint = "A later run delivers it once it no longer changes"
 
 
 class SourceUnreadable(SourceError):
@@ -158,14 +158,14 @@ class SourceUnreadable(SourceError):
 
 
 class SourcePartlyUnreadable(SourceError):
-    """Directories of the partition's path cannot be followed, so nobody knows their periods; what else the
-    feed has was seen, and is delivered."""
+    """Some directories of the partition's path cannot be read, so their periods are unknown. The rest of the
+    feed is delivered."""
 
     code = "source_partly_unreadable"
 
 
 class LedgerError(XmodeError):
-    """Something about our durable record; no delivery is reported that it does not hold."""
+    """An error of the ledger. No delivery is reported that the ledger does not hold."""
 
     code = "ledger_error"
 
@@ -176,20 +176,20 @@ class LedgerLocked(LedgerError):
 
 
 class LedgerUnreachable(LedgerError):
-    """The database server did not answer for as long as we waited."""
+    """The database server did not answer before the timeout."""
 
     code = "ledger_unreachable"
     retryable = True
 
 
 class LedgerRefused(LedgerError):
-    """The database server is there, and does not let us in: a password, a certificate, a right."""
+    """The database server refuses access: a password, a certificate or a privilege is wrong."""
 
     code = "ledger_refused"
 
 
 class LedgerMissing(LedgerError):
-    """There is no ledger, database, schema or host of the name that is configured."""
+    """The configured ledger, database, schema or host does not exist."""
 
     code = "ledger_missing"
 
@@ -211,8 +211,7 @@ class LedgerCorrupt(LedgerError):
 
 
 class ReceiptRefused(XmodeError):
-    """A signed receipt that must not be relied on: cut off, altered, or not signed with the key that was
-    given."""
+    """A signed receipt that cannot be trusted: truncated, altered, or not signed with the given key."""
 
     code = "receipt_refused"
 
@@ -228,13 +227,13 @@ class OtherPrincipal(VendorIdentityError):
 
 
 class VendorClockSkew(VendorIdentityError):
-    """STS refuses our signature, and by its answer this machine's clock is wrong."""
+    """STS refuses our signature; its response shows that this machine's clock is wrong."""
 
     code = "clock_skew"
 
 
 class NotificationFailed(XmodeError):
-    """A channel did not take a message; deliveries go on, and the message is tried again."""
+    """A channel did not accept a message. Deliveries continue, and the message is retried."""
 
     code = "notification_failed"
     retryable = True
@@ -243,29 +242,28 @@ class NotificationFailed(XmodeError):
 class RoleRefused(ForCustomer):
     """STS refuses AssumeRole for the customer's role.
 
-    AWS answers the one code AccessDenied whether the role is absent, does not trust us, or wants
-    another external ID, so the message lists the causes instead of guessing one.
+    AWS returns the same code, AccessDenied, if the role does not exist, does not trust us, or requires
+    another external ID. Therefore the message lists the possible causes.
     """
 
     code = "role_refused"
 
 
 class UnsafeRole(ForCustomer):
-    """The last check of access could assume the role without its external ID, and the configuration says that
-    nothing is delivered to such a customer (confused deputy: IAM User Guide,
-    id_roles_create_for-user_externalid)."""
+    """The last access check could assume the role without its external ID, and the configuration forbids
+    deliveries to such a customer (confused deputy: IAM User Guide, id_roles_create_for-user_externalid)."""
 
     code = "unsafe_role"
 
 
 class SessionExpired(Passing):
-    """The role session is no longer accepted; it is refreshed once and the request tried again."""
+    """The role session is no longer accepted. It is refreshed once and the request is retried."""
 
     code = "session_expired"
 
 
 class StoreError(XmodeError):
-    """An answer of the destination that is not success."""
+    """An error response of the destination."""
 
     code = "store_error"
 
@@ -275,7 +273,7 @@ class AccessDenied(ForCustomer, StoreError):
 
 
 class DeniedByUs(AccessDenied):
-    """AWS names a policy of ours: the session policy of our own session, or that of our VPC endpoint."""
+    """AWS names one of our policies: our session policy, or the policy of our VPC endpoint."""
 
     code = "access_denied_by_us"
     responsible = Responsible.VENDOR
@@ -295,8 +293,7 @@ class KmsDenied(ForCustomer, StoreError):
 
 
 class ListingEmpty(ForCustomer, StoreError):
-    """A listing without an error that shows nothing where the ledger has objects: nothing is concluded from
-    it."""
+    """A listing succeeds but is empty, although the ledger has objects. No conclusion is drawn from it."""
 
     code = "listing_empty"
 
@@ -308,7 +305,7 @@ class PartsRefused(ForCustomer, StoreError):
 
 
 class ObjectExists(ForCustomer, StoreError):
-    """A create-only PUT found the key taken (HTTP 412)."""
+    """A create-only PUT failed because the key exists (HTTP 412)."""
 
     code = "object_exists"
 
@@ -318,7 +315,7 @@ class ObjectNotFound(StoreError):
 
 
 class UploadNotFound(StoreError):
-    """NoSuchUpload: the multipart upload was completed, aborted or expired; a HEAD settles which."""
+    """NoSuchUpload: the multipart upload was completed, aborted or expired; a HEAD shows which."""
 
     code = "upload_not_found"
 
@@ -341,7 +338,7 @@ class Unavailable(Passing, StoreError):
 
 
 class CertificateRefused(Unavailable):
-    """The server's certificate is not accepted. That does not pass within a run."""
+    """The server's certificate is not accepted. Retrying within a run does not help."""
 
 
 class ClockSkew(StoreError):
@@ -349,8 +346,8 @@ class ClockSkew(StoreError):
 
 
 def worst(codes: Iterable[int]) -> int:
-    """The exit code that stands for several: the first of interrupted, defect, usage, blocked, will retry,
-    already running, done."""
+    """Returns the exit code for several results: the first that occurs of interrupted, defect, usage,
+    blocked, will retry, already running, done."""
     seen = set(codes)
     order = (
         ExitCode.INTERRUPTED,

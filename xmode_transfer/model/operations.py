@@ -1,4 +1,4 @@
-"""What somebody did to a customer's bucket besides delivering, and what became of each key."""
+"""Operations on a customer's bucket other than a delivery, and the outcome for each key."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -8,27 +8,27 @@ from typing import NamedTuple
 from xmode_transfer.model.records import Failure
 
 
-class ActKind(StrEnum):
-    """What was done."""
+class OperationKind(StrEnum):
+    """The kind of an operation."""
 
-    CLEANUP = "cleanup"  # expired objects were removed
-    REPAIR = "repair"  # what was missing was delivered again
-    ADOPT = "adopt"  # objects that a manifest of ours lists were taken back into the ledger
-    SUPERSEDED = "superseded"  # keys that no manifest ever named were removed
+    CLEANUP = "cleanup"  # deletes expired objects
+    REPAIR = "repair"  # delivers missing objects again
+    ADOPT = "adopt"  # records in the ledger the objects that one of our manifests lists
+    SUPERSEDED = "superseded"  # deletes keys that no manifest ever listed
 
 
 @dataclass(frozen=True, slots=True)
-class Act:
-    """One act: who, what, why, and what it came to.
+class OperationRecord:
+    """One operation as the ledger records it.
 
-    ``holder`` is the process (host/boot-id/pid/start-time), ``person`` who asked for it: a user of the
-    operating system, a name that was given, or the daemon. ``objects`` and ``bytes`` are what it changed,
-    ``failed`` the objects that it could not. While ``finished_at`` is None it is under way, or its process
-    was killed.
+    ``holder`` is the process (host/boot-id/pid/start-time). ``person`` requested the operation: a user of the
+    operating system, a given name, or the daemon. ``objects`` and ``bytes`` count what it changed, ``failed``
+    the objects that it failed to change. While ``finished_at`` is None, the operation is running or its
+    process was killed.
     """
 
     id: str
-    kind: ActKind
+    kind: OperationKind
     customer: str
     holder: str
     person: str
@@ -43,27 +43,27 @@ class Act:
 
 
 class RemovalOutcome(StrEnum):
-    """What became of a key that was to be removed."""
+    """The outcome for a key that an operation was to delete."""
 
-    PLANNED = "planned"  # recorded before the request; so it stays where the process is killed
-    DOUBTFUL = "doubtful"  # planned too, but not listed as we put it: it is looked at, never deleted
-    DELETED = "deleted"  # gone, and its bytes are freed
-    HIDDEN = "hidden"  # below a delete marker: the bucket keeps versions, and the customer pays for its bytes
-    GONE = "gone"  # somebody else had removed it
-    CHANGED = "changed"  # somebody else's bytes now: left alone, and no longer ours
-    RETAINED = "retained"  # the customer's bucket does not let it go (a lock, or its policy)
-    FAILED = "failed"  # tried again by the next cleanup
+    PLANNED = "planned"  # recorded before the request; remains if the process is killed
+    INCONCLUSIVE = "doubtful"  # planned, but listed differently from what we put: checked, never deleted
+    DELETED = "deleted"  # deleted, and its bytes are freed
+    HIDDEN = "hidden"  # behind a delete marker: the bucket keeps versions, and the customer pays for them
+    GONE = "gone"  # already deleted by somebody else
+    CHANGED = "changed"  # overwritten by somebody else: left alone, and no longer ours
+    RETAINED = "retained"  # the bucket refuses the delete (object lock or bucket policy)
+    FAILED = "failed"  # the next cleanup retries it
 
 
-INTENDED = (RemovalOutcome.PLANNED, RemovalOutcome.DOUBTFUL)
-"""What was only planned."""
+INTENDED = (RemovalOutcome.PLANNED, RemovalOutcome.INCONCLUSIVE)
+"""Outcomes of keys for which no request has been answered."""
 REMOVED = frozenset({RemovalOutcome.DELETED, RemovalOutcome.HIDDEN, RemovalOutcome.GONE})
-"""After these nothing of ours lies under the key."""
+"""Outcomes after which the key holds no object of ours."""
 
 
 class Removal(NamedTuple):
-    """One key of an act. ``delivered_at`` tells which delivery of the key is meant: one that is delivered
-    again later is there again. ``reason`` says why it expired, ``at`` when the outcome was known."""
+    """One key of an operation. ``delivered_at`` identifies the delivery of the key: a key that is delivered
+    again later exists again. ``reason`` says why the key expired, ``at`` when the outcome was known."""
 
     key: str
     feed: str

@@ -41,7 +41,7 @@ class Attestation(Protocol):
         """The signature as a manifest carries it; None where there is no key to sign with."""
         ...
 
-    def doubt(self, statement: bytes, signature: object) -> str | None:
+    def why_not_attested(self, statement: bytes, signature: object) -> str | None:
         """Why ``signature``, as it was read from a manifest, does not vouch for the statement, in words for
         people; None when it does."""
         ...

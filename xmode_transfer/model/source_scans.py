@@ -1,4 +1,4 @@
-"""What the ledger tells the evaluator of health: looks at sources, and how each subscription stands."""
+"""The records from which health is computed: source scans, and the state of each subscription."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -11,26 +11,26 @@ from xmode_transfer.model.records import Capabilities, Delivery, Failure
 from xmode_transfer.model.verification import Discrepancy
 
 KEPT_PERIODS = 200
-"""How many due and how many waiting periods a look names; it counts all."""
+"""The number of due and of waiting periods that a source scan names; it counts all of them."""
 
 
 class Waiting(NamedTuple):
-    """A period that is at the source and not complete, and why, in words."""
+    """A period that is at the source but incomplete, and the reason as text."""
 
     period: str
     reason: str
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
-    """What was seen when somebody last looked at a feed's source for a customer.
+class SourceScan:
+    """The result of the last scan of a feed's source for a customer.
 
-    ``newest_complete`` is the label of the newest complete period, delivered or not. ``due`` are the labels,
-    oldest first, of complete periods that were not delivered when the look ended (the ledger takes those out
-    that are delivered later); ``due_since_at`` is when the oldest of them was first seen so. ``waiting`` are
-    incomplete. ``failure`` says why the source, or a part of it, could not be looked at,
-    ``failing_since_at`` since when.
-    ``first_looked_at``, ``due_since_at`` and ``failing_since_at`` are kept by ``after``.
+    ``newest_complete`` is the label of the newest complete period, delivered or not. ``due`` has the labels,
+    oldest first, of complete periods that were not delivered when the scan ended; the ledger drops those that
+    are delivered later. ``due_since_at`` is when the oldest of them was first seen to be due. ``waiting`` has
+    the incomplete periods. ``failure`` is why the source, or a part of it, cannot be read, and
+    ``failing_since_at`` since when. ``after`` carries over ``first_looked_at``, ``due_since_at`` and
+    ``failing_since_at``.
     """
 
     customer: str
@@ -46,9 +46,9 @@ class Look:
     failure: Failure | None = None
     failing_since_at: datetime | None = None
 
-    def after(self, previous: "Look | None") -> "Look":
-        """This look, with what the one before knew: since when things are as they are. A look that saw
-        nothing keeps what the last one that did had seen."""
+    def after(self, previous: "SourceScan | None") -> "SourceScan":
+        """Returns this scan with the start times that the previous one knew. A scan that failed as a whole
+        keeps what the previous one had seen."""
         seen = replace(self, failing_since_at=self.looked_at if self.failure else None)
         if previous is not None:
             seen = replace(seen, first_looked_at=previous.first_looked_at)
@@ -66,8 +66,8 @@ class Look:
                 return replace(seen, due_since_at=previous.due_since_at)
         return replace(seen, due_since_at=self.looked_at if self.due else None)
 
-    def without(self, period: str, at: datetime) -> "Look":
-        """The look once that period was delivered."""
+    def without(self, period: str, at: datetime) -> "SourceScan":
+        """Returns the scan after that period was delivered."""
         if period not in self.due:
             return self
         due = tuple(label for label in self.due if label != period)
@@ -79,9 +79,9 @@ class Look:
 
 @dataclass(frozen=True, slots=True)
 class OpenDelivery:
-    """The newest revision of a period that was begun and is not delivered. ``since_at`` is when a run towards
-    it first failed or was refused, or when it was planned. ``sent_bytes`` is what has a receipt; for plans of
-    very many objects it may be 0, since a survey looks at only so many receipts."""
+    """The newest revision of a period that was begun and is not delivered. ``since_at`` is when a run for it
+    first failed or was refused, or when it was planned. ``sent_bytes`` counts what has a receipt. For a plan
+    with very many objects it may be 0, because a survey reads a limited number of receipts."""
 
     delivery: Delivery
     since_at: datetime
@@ -91,8 +91,8 @@ class OpenDelivery:
 @dataclass(frozen=True, slots=True)
 class CheckSummary:
     """The last check of a customer's access. ``causes`` are those of its grave findings that no run has
-    disproved since, ``responsible`` and ``message`` the first one's; ``bad_since_at`` is the first of the
-    unbroken row of checks that were not ok."""
+    disproved since; ``responsible`` and ``message`` are those of the first. ``bad_since_at`` is the time of
+    the first in the latest sequence of checks that were not ok."""
 
     checked_at: datetime
     outcome: str
@@ -103,9 +103,10 @@ class CheckSummary:
 
 
 @dataclass(frozen=True, slots=True)
-class LeftBehind:
-    """Multipart uploads of a customer that we may not abort. ``bytes`` is what they hold; ``kept`` counts
-    those that no lifecycle rule of the bucket ends, ``ends_at`` is when the last of the others has ended."""
+class OrphanedUploads:
+    """Orphaned multipart uploads of a customer: we may not abort them. ``bytes`` is their size. ``kept``
+    counts those that no lifecycle rule of the bucket aborts. ``ends_at`` is when the rule has aborted the
+    last of the others."""
 
     count: int
     bytes: int
@@ -116,7 +117,7 @@ class LeftBehind:
 
 @dataclass(frozen=True, slots=True)
 class CleanupSummary:
-    """The last cleanup of a customer's bucket that ended, as its act says."""
+    """The last finished cleanup of a customer's bucket."""
 
     finished_at: datetime
     outcome: str
@@ -126,8 +127,8 @@ class CleanupSummary:
 
 @dataclass(frozen=True, slots=True)
 class SupersededLeft:
-    """Objects in a customer's bucket that no manifest ever named, since their revisions were never published,
-    and that the bucket does not let us remove. ``since_at`` is when it refused first."""
+    """Objects in a customer's bucket that no manifest ever listed, because their revisions were never
+    published, and that the bucket does not allow us to delete. ``since_at`` is the first refusal."""
 
     count: int
     bytes: int
@@ -140,16 +141,16 @@ Subscription = tuple[str, str]
 
 @dataclass(frozen=True, slots=True)
 class Survey:
-    """Everything that health is computed from, read in one consistent view of the ledger. Customers and feeds
-    that are configured no longer may be in it. ``passed_over`` has the newest period that was passed over
-    after an outage, ``discrepancies`` what the last verification of each period found; ``not_attested``
-    counts deliveries; ``daemon`` is the one that ticked last."""
+    """Everything that health is computed from, read in one consistent snapshot of the ledger. It may contain
+    customers and feeds that are no longer configured. ``passed_over`` has the newest period that was skipped
+    after an outage, ``discrepancies`` what the last verification of each period found. ``not_attested``
+    counts deliveries. ``daemon`` is the one that ticked last."""
 
-    looks: Mapping[Subscription, Look] = field(default_factory=dict)
+    looks: Mapping[Subscription, SourceScan] = field(default_factory=dict)
     delivered: Mapping[Subscription, Delivery] = field(default_factory=dict)
     open: Mapping[Subscription, tuple[OpenDelivery, ...]] = field(default_factory=dict)
     capabilities: Mapping[str, Capabilities] = field(default_factory=dict)
-    left_behind: Mapping[str, LeftBehind] = field(default_factory=dict)
+    left_behind: Mapping[str, OrphanedUploads] = field(default_factory=dict)
     checks: Mapping[str, CheckSummary] = field(default_factory=dict)
     cleanups: Mapping[str, CleanupSummary] = field(default_factory=dict)
     discrepancies: Mapping[str, tuple[Discrepancy, ...]] = field(default_factory=dict)

@@ -1,9 +1,8 @@
-"""Whether what lies at a destination is what was delivered there: what is compared, and what follows.
+"""Compare the objects at a destination with what was delivered there.
 
-S3 computes an object's checksum itself, over the bytes that it stores, and a HEAD answers it; so a checksum
-that agrees with the receipt proves the content without reading it. Where there is none to compare (a store
-that keeps no checksums, a KMS key that we may not use), the ETag is all there is: it changes with the
-content.
+S3 computes an object's checksum over the bytes that it stores, and a HEAD returns it. A checksum that equals
+the receipt's therefore proves the content without reading it. Without a checksum (a store that keeps none, a
+KMS key that we may not use), only the ETag is left: it changes with the content.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -15,8 +14,8 @@ from operator import attrgetter
 from typing import Any, NamedTuple
 from zlib import crc32
 
-from xmode_transfer.model.beside import beside
 from xmode_transfer.model.errors import Responsible
+from xmode_transfer.model.merge_join import merge_join
 from xmode_transfer.model.periods import Period, period_labelled
 from xmode_transfer.model.records import DeliveredKey, ObjectInfo, Receipt, same_etag
 from xmode_transfer.model.visible import count, visible
@@ -26,89 +25,93 @@ SHA256_HEX = "sha256-hex"
 
 
 class Proof(StrEnum):
-    """By what a key was found to be as delivered."""
+    """The evidence that a key is as it was delivered."""
 
-    BYTES = "bytes"  # read back and summed here
-    CHECKSUM = "checksum"  # S3's own checksum of what it stores
+    BYTES = "bytes"  # read back, and its checksum computed here
+    CHECKSUM = "checksum"  # S3's own checksum of the stored bytes
     ETAG = "etag"  # size and ETag: there was no checksum to compare
 
 
-class Flaw(StrEnum):
-    """What is wrong with a key."""
+class DiscrepancyKind(StrEnum):
+    """How a key differs from what was delivered."""
 
-    MISSING = "missing"  # nothing lies there
-    ALTERED = "altered"  # other bytes than were delivered
-    ACL_CHANGED = "acl_changed"  # the same bytes, and other rights
-    MANIFEST_DIFFERS = "manifest_differs"  # the manifest lists something else than the ledger
-    ELSEWHERE = "elsewhere"  # delivered below another prefix than the destination's of today
-    UNREADABLE = "unreadable"  # we are refused, so nothing is known
-    UNCHECKED = "unchecked"  # AWS or the network did not let us look this time
+    MISSING = "missing"  # the key has no object
+    ALTERED = "altered"  # the bytes differ from what was delivered
+    ACL_CHANGED = "acl_changed"  # the bytes are the same, the permissions differ
+    MANIFEST_DIFFERS = "manifest_differs"  # the manifest and the ledger disagree
+    ELSEWHERE = "elsewhere"  # delivered under an earlier prefix of the destination
+    UNREADABLE = "unreadable"  # access is denied, so nothing is known
+    UNCHECKED = "unchecked"  # AWS or the network failed during the check
 
     @property
     def responsible(self) -> Responsible:
-        """Who must act, or decide."""
-        if self in (Flaw.MANIFEST_DIFFERS, Flaw.ELSEWHERE):
+        """Who is responsible for the fix or the decision."""
+        if self in (DiscrepancyKind.MANIFEST_DIFFERS, DiscrepancyKind.ELSEWHERE):
             return Responsible.VENDOR
-        return Responsible.AWS if self is Flaw.UNCHECKED else Responsible.CUSTOMER
+        return Responsible.AWS if self is DiscrepancyKind.UNCHECKED else Responsible.CUSTOMER
 
 
 class ReadBack(NamedTuple):
-    """What came of reading an object: its size, and checksums by algorithm as S3 names them (base64)."""
+    """The result of reading an object: its size, and checksums by algorithm as S3 names them (base64)."""
 
     size: int
     checksums: Mapping[str, str]
 
 
 class Judgement(NamedTuple):
-    """``rewritten`` says that somebody has put the same bytes again since: they are proven, and the object
-    is no longer the one that we put."""
+    """The result of checking one key. ``rewritten``: somebody has put the same bytes again since. The content
+    is proven, but the object is no longer the one that we put."""
 
-    flaw: Flaw | None
+    kind: DiscrepancyKind | None
     message: str
     proof: Proof | None = None
     rewritten: bool = False
 
 
 def judge(known: DeliveredKey | Receipt, seen: ObjectInfo | None) -> Judgement:
-    """By a HEAD."""
+    """Judge a key by a HEAD."""
     if seen is None:
-        return Judgement(Flaw.MISSING, "nothing lies under this key any more")
+        return Judgement(DiscrepancyKind.MISSING, "the object no longer exists")
     if known.size is not None and seen.size != known.size:
         return Judgement(
-            Flaw.ALTERED, f"it has {count(seen.size, 'byte')} and was delivered with {known.size:,}"
+            DiscrepancyKind.ALTERED, f"its size is {count(seen.size, 'byte')}; {known.size:,} were delivered"
         )
     untouched = known.etag is None or same_etag(seen.etag, known.etag)
     mine, theirs = known.checksum, seen.checksum
     if mine is not None and theirs is not None and mine.algorithm == theirs.algorithm:
         if mine.value != theirs.value:
-            told = f"its {mine.algorithm} is {theirs.value} and was {mine.value} when it was delivered"
-            return Judgement(Flaw.ALTERED, told)
+            reason = f"its {mine.algorithm} is {theirs.value}; {mine.value} was delivered"
+            return Judgement(DiscrepancyKind.ALTERED, reason)
         return Judgement(None, "", Proof.CHECKSUM, rewritten=not untouched)
     if known.etag is None:
         return Judgement(None, "", Proof.ETAG)  # a manifest without a checksum: its content is compared
     if not untouched:
         etags = seen.etag.strip('"'), known.etag.strip('"')
-        told = f"its ETag is {etags[0]} and was {etags[1]} when it was delivered"
+        reason = f"its ETag is {etags[0]}; it was delivered with {etags[1]}"
         algorithm = mine.algorithm if mine is not None else "checksum"
-        return Judgement(Flaw.ALTERED, f"{told}; there is no {algorithm} of it to compare")
+        return Judgement(DiscrepancyKind.ALTERED, f"{reason}. It has no {algorithm} to compare")
     return Judgement(None, "", Proof.ETAG)
 
 
 def judge_bytes(known: DeliveredKey | Receipt, read: ReadBack, before: Judgement) -> Judgement:
-    """By its bytes, after a HEAD has found nothing wrong."""
+    """Judge a key by its bytes, after a HEAD has found no discrepancy."""
     if known.size is not None and read.size != known.size:
-        return Judgement(Flaw.ALTERED, f"{count(read.size, 'byte')} read, {known.size:,} delivered")
+        return Judgement(
+            DiscrepancyKind.ALTERED, f"{count(read.size, 'byte')} read, {known.size:,} delivered"
+        )
     for algorithm, expected in expected_checksums(known).items():
         found = read.checksums.get(algorithm)
         if found is not None and found != expected:
-            told = f"the {algorithm} of its bytes is {found} and was {expected} when it was delivered"
-            return Judgement(Flaw.ALTERED, f"{told}, though its size and what S3 says of it agree")
+            reason = f"the {algorithm} of its bytes is {found}; {expected} was delivered"
+            return Judgement(
+                DiscrepancyKind.ALTERED, f"{reason}, although its size and S3's own checksum agree"
+            )
     proven = bool(read.checksums)
     return before._replace(proof=Proof.BYTES) if proven else before
 
 
 def expected_checksums(known: DeliveredKey | Receipt) -> dict[str, str]:
-    """What the bytes of an object must give, by algorithm; SHA-256 where the feed has it."""
+    """Returns the checksums that the bytes must have, by algorithm; SHA-256 where the feed has it."""
     found = {}
     if known.checksum is not None:
         found[known.checksum.algorithm] = known.checksum.value
@@ -122,7 +125,7 @@ def expected_checksums(known: DeliveredKey | Receipt) -> dict[str, str]:
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """What is meant: everything, a feed, a period, a range of periods (labels, both ends included)."""
+    """A selection: everything, a feed, a period, or a range of periods (labels, both ends included)."""
 
     feed: str | None = None
     period: str | None = None
@@ -131,7 +134,7 @@ class Scope:
 
     @property
     def is_whole(self) -> bool:
-        """Whether all periods are meant, so that a listing shows nothing else."""
+        """True if it selects all periods, so that a listing contains nothing else."""
         return not (self.period or self.since or self.until)
 
     def covers(self, feed: str, period: str) -> bool:
@@ -147,106 +150,106 @@ class Scope:
 
 @lru_cache(maxsize=4096)
 def _start(label: str | None) -> Period | None:
-    """None for a drop folder too: it lies in no range."""
+    """None for a drop folder too: it is in no range."""
     return None if label is None or label == "none" else period_labelled(label)
 
 
 def in_sample(key: str, salt: str, keys: int, sample: int | None) -> bool:
-    """Whether a key's ACL is read. Of up to ``sample`` keys all are (None: always all); of more, about that
-    many, others with each ``salt``, so that in time every key has its turn."""
+    """Returns whether to read a key's ACL. Up to ``sample`` keys, all are read (None: always all). Of more,
+    about ``sample`` are; each ``salt`` selects others, so that every key is read in time."""
     if sample is None or keys <= sample:
         return True
     return crc32(f"{salt}\0{key}".encode()) * keys < sample << 32
 
 
-# --- A manifest beside the ledger ----------------------------------------------------------------------
+# --- The manifest and the ledger -------------------------------------------------------------------------
 
 
 def manifest_differences(entries: Iterable[Mapping[str, Any]], receipts: Iterable[Receipt]) -> Iterator[str]:
-    """What a manifest in the bucket lists otherwise than the ledger, a sentence for each object; both in the
-    order of the source's names. Times are left out: they differ when an answer was lost, or was delivered
-    again."""
-    sides = beside(entries, receipts, lambda entry: str(entry.get("source")), attrgetter("name"))
+    """Yields a sentence for each object that a manifest in the bucket lists differently from the ledger. Both
+    are in the order of the source's names. Times are not compared: they differ after a lost response or a
+    repeated delivery."""
+    sides = merge_join(entries, receipts, lambda entry: str(entry.get("source")), attrgetter("name"))
     for entry, receipt in sides:
         if receipt is None:
             assert entry is not None
-            yield f"lists {visible(str(entry.get('key')))[:1100]}, which the ledger has not delivered"
+            yield f"lists {visible(str(entry.get('key')))[:1100]}, which the ledger does not have"
         elif entry is None:
-            yield f"does not list {receipt.key}, which the ledger has delivered"
+            yield f"does not list {receipt.key}, which the ledger has"
         else:
-            told = {
+            recorded = {
                 "key": receipt.key,
                 "size": receipt.size,
                 "checksum": {"algorithm": receipt.checksum.algorithm, "value": receipt.checksum.value},
                 "sha256": receipt.sha256,
             }
-            other = [member for member, value in told.items() if entry.get(member) != value]
+            other = [member for member, value in recorded.items() if entry.get(member) != value]
             if other:
-                yield f"lists {receipt.key} with another {' and '.join(other)}"
+                yield f"lists {receipt.key} with a different {' and '.join(other)}"
 
 
 # --- What is found -------------------------------------------------------------------------------------
 
 
 class Finding(NamedTuple):
-    """One key that is not as it was delivered."""
+    """One key that differs from what was delivered."""
 
-    flaw: Flaw
+    kind: DiscrepancyKind
     known: DeliveredKey
     message: str
 
     @property
     def responsible(self) -> Responsible:
-        return self.flaw.responsible
+        return self.kind.responsible
 
 
 class Discrepancy(NamedTuple):
-    """Keys of one period that a verification found not as they were delivered, all with the same flaw."""
+    """Keys of one period that a verification found to differ from what was delivered, all of one kind."""
 
     feed: str
     period: str
-    flaw: Flaw
+    flaw: DiscrepancyKind
     keys: int
     first_key: str
     since_at: datetime
 
 
-def fix(flaw: Flaw, customer: str, bucket: str, key: str) -> str:
-    """What mends it, in a sentence."""
-    if flaw is Flaw.MISSING:
+def fix(kind: DiscrepancyKind, customer: str, bucket: str, key: str) -> str:
+    """Returns how to fix it, as a sentence."""
+    if kind is DiscrepancyKind.MISSING:
         return (
-            "somebody has deleted it: if that was not meant, `xmode-transfer verify --customer "
-            f"{customer} --repair` delivers it again, as long as the source has it unchanged"
+            "somebody deleted it. If that was not intended, run `xmode-transfer verify --customer "
+            f"{customer} --repair` to deliver it again; the source must still have it unchanged"
         )
-    if flaw is Flaw.ALTERED:
+    if kind is DiscrepancyKind.ALTERED:
         return (
-            "ask the customer who writes under this key; nothing of theirs is overwritten. When they have "
-            f"moved it away, `xmode-transfer verify --customer {customer} --repair` delivers ours again"
+            "ask the customer what writes to this key. Their object is never overwritten. Once they have "
+            f"moved it, run `xmode-transfer verify --customer {customer} --repair` to deliver ours again"
         )
-    if flaw is Flaw.ACL_CHANGED:
+    if kind is DiscrepancyKind.ACL_CHANGED:
         return (
-            "if that was not meant, the customer runs: aws s3api put-object-acl "
+            "if that was not intended, the customer runs: aws s3api put-object-acl "
             f"--bucket {bucket} --key '{key}' --acl bucket-owner-full-control"
         )
-    if flaw is Flaw.MANIFEST_DIFFERS:
+    if kind is DiscrepancyKind.MANIFEST_DIFFERS:
         return (
-            "our record and the customer's are not the same: `xmode-transfer ledger check`; "
-            "was an older ledger restored? (docs/operations.md)"
+            "the ledger and the customer's manifest disagree. Run `xmode-transfer ledger check`, and "
+            "find out whether an older ledger was restored (docs/operations.md)"
         )
-    if flaw is Flaw.ELSEWHERE:
+    if kind is DiscrepancyKind.ELSEWHERE:
         return (
-            f"compare destination.prefix in customers/{customer}.yaml with the customer. If it has moved, "
-            "what lies in the old place is the customer's: nothing there is looked at or removed"
+            f"confirm destination.prefix in customers/{customer}.yaml with the customer. If it has changed, "
+            "the objects under the old prefix are the customer's: they are neither checked nor deleted"
         )
-    if flaw is Flaw.UNCHECKED:
-        return "verify again"
-    return f"`xmode-transfer check-access --customer {customer}` says which right is missing"
+    if kind is DiscrepancyKind.UNCHECKED:
+        return "run the verification again"
+    return f"run `xmode-transfer check-access --customer {customer}` to see which permission is missing"
 
 
 @dataclass(frozen=True, slots=True)
 class CheckedKey:
-    """One key as it was found. ``acl`` is whether its rights were looked at, and are as they should be;
-    None: not in the sample."""
+    """The result for one key. ``acl``: True if its permissions are as expected, False if not, None if it is
+    not in the sample."""
 
     known: DeliveredKey
     seen: ObjectInfo | None

@@ -24,7 +24,7 @@ from xmode_transfer.sources.interface import Source, SourceFactory
 from xmode_transfer.sources.local import LocalSource
 from xmode_transfer.telemetry import Event
 from xmode_transfer.telemetry.clock import SystemClock
-from xmode_transfer.transfer.workbench import Workbench
+from xmode_transfer.transfer.context import Context
 
 if TYPE_CHECKING:
     from xmode_transfer.alerting.watch import Watch
@@ -35,14 +35,14 @@ _POLL_SECONDS = 0.5
 
 
 @contextmanager
-def workbench(
+def context(
     configuration: Configuration,
     progress: Progress,
     stop: threading.Event | None = None,
     ending: threading.Event | None = None,
     *,
     waits: bool = True,
-) -> Iterator[Workbench]:
+) -> Iterator[Context]:
     """Open everything a use case needs, and close it in the right order. ``stop`` asks the work to stop where
     it can be resumed; ``ending`` is set on a stop request, if that is earlier. ``waits`` as in
     ``open_ledger``."""
@@ -53,7 +53,7 @@ def workbench(
         stores = engine(service, clock, stop)
         telemetry.log(Event.ENGINE_CHOSEN, engine=stores.info.name, reason=stores.info.reason)
         try:
-            yield Workbench(
+            yield Context(
                 vendor=service.vendor,
                 limits=service.limits,
                 sources=sources(clock, stop),
@@ -93,19 +93,19 @@ def attestation(service: Service) -> Attestation:
     return ManifestSignatures(service.receipts)
 
 
-def reader(bench: Workbench, customer: Customer) -> Reader:
+def reader(context: Context, customer: Customer) -> Reader:
     """Return the reader of a customer's objects."""
     from xmode_transfer.aws.read_back import PacedReader
 
-    return PacedReader(customer, bench.limits, bench.clock, bench.stop)
+    return PacedReader(customer, context.limits, context.clock, context.stop)
 
 
-def prober(bench: Workbench) -> Prober:
+def prober(context: Context) -> Prober:
     """Return the prober of access. Its own sessions count against the shared budget."""
     from xmode_transfer.access.probing import AwsProber
 
-    assert isinstance(bench.sessions, StsRoleSessions)
-    return AwsProber(bench.sessions, bench.clock)
+    assert isinstance(context.sessions, StsRoleSessions)
+    return AwsProber(context.sessions, context.clock)
 
 
 @contextmanager

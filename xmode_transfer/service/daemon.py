@@ -22,7 +22,7 @@ from xmode_transfer.service.outages import Outages
 from xmode_transfer.service.scheduler import Agenda, Scheduler, left_by_the_last
 from xmode_transfer.service.worker import Worker
 from xmode_transfer.telemetry import Event
-from xmode_transfer.transfer.workbench import Workbench
+from xmode_transfer.transfer.context import Context
 from xmode_transfer.web.status_view import DaemonStatus
 
 
@@ -32,7 +32,7 @@ class Daemon:
 
     def __init__(
         self,
-        bench: Workbench,
+        context: Context,
         prober: Prober,
         configuration: Configuration,
         read: Read,
@@ -45,13 +45,13 @@ class Daemon:
         """``lease`` is held while the daemon runs. A daemon that is ``alone`` is the only one of the ledger
         and has its own worker, which runs all jobs. ``changed`` is called, from any thread, when an input of
         health changes."""
-        self._bench = bench
+        self._context = context
         self._read = read
         self._lease = lease
         self._changed = changed
-        now = bench.clock.now()
+        now = context.clock.now()
         self._active = ActiveConfiguration.of(configuration, now, configuration.problems)
-        self._outages = Outages(bench)
+        self._outages = Outages(context)
         self._outages.began.append(changed)
         self._outages.ended.append(changed)
         self._stopping = False
@@ -60,25 +60,25 @@ class Daemon:
         self._missed: dict[str, Outage] = {}
         self._serving: dict[str, datetime] = {}
         self._suspended: dict[str, bool] = {}  # by customer: whether it refused us
-        self._agenda = Agenda(bench.ledger.daemons.served())
-        self._jobs = Jobs(bench, lambda: self._active.configuration)
-        self._scheduler = Scheduler(bench, queue, ended=self._job_ended, on_outage=self._outages.report)
+        self._agenda = Agenda(context.ledger.daemons.served())
+        self._jobs = Jobs(context, lambda: self._active.configuration)
+        self._scheduler = Scheduler(context, queue, ended=self._job_ended, on_outage=self._outages.report)
         self._worker: Worker | None = None
         if alone:
             slots = configuration.service.daemon.workers
-            self._worker = Worker(bench, queue, configuration, slots=slots, outages=self._outages)
-        self._maintenance_lease = None if alone else MaintenanceLease(bench)
+            self._worker = Worker(context, queue, configuration, slots=slots, outages=self._outages)
+        self._maintenance_lease = None if alone else MaintenanceLease(context)
         self._noted_workers = self._workers
         self._does_maintenance = alone
         self._maintenance = Maintenance(
-            bench,
+            context,
             prober,
             lambda: self._active.configuration,
             served=self._served,
             checked=self._checked,
             on_outage=self._outages.report,
         )
-        known = left_by_the_last(bench)
+        known = left_by_the_last(context)
         self._suspended |= {entry.customer: entry.refused for entry in known if entry.reason}
         self._register(known)
         self._scheduler.attend()  # so that the first tick knows the customers
@@ -98,7 +98,7 @@ class Daemon:
     def tick(self) -> bool:
         """Enqueue every customer that is due. Return True if the ledger took the heartbeat: only then has the
         daemon made progress. Raises LeaseLost when another daemon has taken over."""
-        now = self._bench.clock.now()
+        now = self._context.clock.now()
         gap = self._downtime(now)
         if gap is not None:
             telemetry.warn(Event.DOWNTIME_ENDED, began_at=gap.began_at, ended_at=gap.ended_at)
@@ -140,17 +140,17 @@ class Daemon:
 
     def wake(self, name: str) -> None:
         """Enqueue the customer if it is due. Called at a time of its schedule."""
-        now = self._bench.clock.now()
+        now = self._context.clock.now()
         if self._outages.current is None and not self._stopping and name in self.configuration.customers:
             self._enqueue_if_due(name, now)
 
     def _note(self, now: datetime, *, stopped: bool = False) -> None:
         active = self._active
         self._noted_workers = self._workers
-        self._bench.ledger.daemons.note(
+        self._context.ledger.daemons.note(
             self._lease,
             DaemonRecord(
-                holder=self._bench.holder,
+                holder=self._context.holder,
                 started_at=self._started_at,
                 ticked_at=now,
                 tick_seconds=active.configuration.service.daemon.tick_seconds,
@@ -207,13 +207,13 @@ class Daemon:
     def _share(self) -> None:
         """Learns what others have done since the last tick, and whether the housekeeping is ours."""
         if self._maintenance_lease is not None:
-            self._agenda.refresh(self._bench.ledger.daemons.served())
+            self._agenda.refresh(self._context.ledger.daemons.served())
             tick_seconds = self.configuration.service.daemon.tick_seconds
             self._does_maintenance = self._maintenance_lease.keep(tick_seconds)
 
     def _last_tick(self) -> datetime | None:
         """Of whatever daemon."""
-        known = self._bench.ledger.daemons.newest(1)
+        known = self._context.ledger.daemons.newest(1)
         return known[0].ticked_at if known else None
 
     def _downtime(self, now: datetime) -> Outage | None:
@@ -269,7 +269,7 @@ class Daemon:
                 self._maintenance.ask(name, Work.CHECK_ACCESS)
 
     def _served(self, name: str, work: Work, due: datetime) -> None:
-        self._bench.ledger.daemons.serve(name, str(work), due)
+        self._context.ledger.daemons.serve(name, str(work), due)
         self._agenda.serve(name, work, due)
 
     def _checked(self, report: AccessReport) -> None:
@@ -284,7 +284,7 @@ class Daemon:
         """Read the files again and apply the valid ones. ``skip_backoff`` retries suspended customers at
         once; it is set when a person asks for the reload."""
         before = self._active
-        self._active = read_again(before, self._read, self._bench.clock.now())
+        self._active = read_again(before, self._read, self._context.clock.now())
         configuration = self._active.configuration
         try:
             self._note(self._ticked_at)  # health reads the problems from the ledger
@@ -319,14 +319,14 @@ class Daemon:
 
     def drain(self, seconds: float) -> bool:
         """Wait for running work; return True if all of it ended."""
-        began = self._bench.clock.monotonic()
+        began = self._context.clock.monotonic()
         ended = self._worker is None or self._worker.drain(seconds)
-        left = seconds - (self._bench.clock.monotonic() - began)
+        left = seconds - (self._context.clock.monotonic() - began)
         return self._maintenance.wait(max(0.0, left)) and ended
 
     def break_off(self) -> None:
         """Stop running work where it can be resumed."""
-        self._bench.stop.set()
+        self._context.stop.set()
         if self._worker is not None:
             self._worker.break_off()
 
@@ -336,7 +336,7 @@ class Daemon:
             self._worker.close()
         if self._maintenance_lease is not None:
             self._maintenance_lease.give_back()
-        self._note(self._bench.clock.now(), stopped=True)
+        self._note(self._context.clock.now(), stopped=True)
 
     # --- Status ------------------------------------------------------------------------------------------
 

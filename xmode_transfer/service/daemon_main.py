@@ -33,7 +33,7 @@ from xmode_transfer.service.ticking import Ticker
 from xmode_transfer.service.watching import FileWatch
 from xmode_transfer.telemetry import Event
 from xmode_transfer.telemetry.clock import SystemClock
-from xmode_transfer.transfer.workbench import Workbench
+from xmode_transfer.transfer.context import Context
 from xmode_transfer.web.metrics import Counters, renderer
 
 _ATTEND_SECONDS = 1.0
@@ -75,14 +75,14 @@ def _begun(directory: Path, engine: Engine, inbox: Inbox) -> Iterator["_Life"]:
         cluster.check(configuration.service)
     counters = Counters()
     with (
-        assembly.workbench(configuration, counters, ending=inbox.ending, waits=False) as bench,
-        _lease(bench, engine) as lease,
+        assembly.context(configuration, counters, ending=inbox.ending, waits=False) as context,
+        _lease(context, engine) as lease,
     ):
         alone = engine is Engine.THREADS
-        queue = _queue(bench, configuration, alone=alone)
+        queue = _queue(context, configuration, alone=alone)
         daemon = Daemon(
-            bench,
-            assembly.prober(bench),
+            context,
+            assembly.prober(context),
             configuration,
             partial(config_files.survey, directory),
             lease,
@@ -91,14 +91,14 @@ def _begun(directory: Path, engine: Engine, inbox: Inbox) -> Iterator["_Life"]:
             changed=partial(inbox.put, Wake.HEALTH),
         )
         metrics = renderer(
-            lambda: assess_all(daemon.configuration, bench.ledger, bench.clock),
-            bench.clock,
+            lambda: assess_all(daemon.configuration, context.ledger, context.clock),
+            context.clock,
             daemon,
             counters,
-            lambda: open_causes(bench.ledger),
+            lambda: open_causes(context.ledger),
             None if alone else queue,
         )
-        yield _Life(directory, bench, daemon, inbox, metrics)
+        yield _Life(directory, context, daemon, inbox, metrics)
 
 
 @contextmanager
@@ -117,19 +117,19 @@ def _waiting_page(directory: Path) -> Iterator[None]:
         server.close()
 
 
-def _queue(bench: Workbench, configuration: Configuration, *, alone: bool) -> WorkQueue:
+def _queue(context: Context, configuration: Configuration, *, alone: bool) -> WorkQueue:
     if alone:
-        return LocalQueue(bench.clock, bench.ledger.leases, bench.ledger.daemons.serve)
-    return cluster.queue(configuration.service, bench.ledger)
+        return LocalQueue(context.clock, context.ledger.leases, context.ledger.daemons.serve)
+    return cluster.queue(configuration.service, context.ledger)
 
 
-def _lease(bench: Workbench, engine: Engine) -> AbstractContextManager[Lease]:
+def _lease(context: Context, engine: Engine) -> AbstractContextManager[Lease]:
     """Hold the lease of the only daemon, or of one of several schedulers."""
-    return engines.alone(bench) if engine is Engine.THREADS else engines.of_many(bench, "daemon")
+    return engines.alone(context) if engine is Engine.THREADS else engines.of_many(context, "daemon")
 
 
 @contextmanager
-def _page(bench: Workbench, daemon: Daemon, metrics: Callable[[], bytes]) -> Iterator[None]:
+def _page(context: Context, daemon: Daemon, metrics: Callable[[], bytes]) -> Iterator[None]:
     """Serve the status page while the daemon runs."""
     settings = daemon.configuration.service.status_page
     if settings is None:
@@ -137,7 +137,7 @@ def _page(bench: Workbench, daemon: Daemon, metrics: Callable[[], bytes]) -> Ite
         return
     from xmode_transfer.web.server import serve  # slow to import
 
-    page = serve(settings, bench.ledger, bench.clock, lambda: daemon.configuration, daemon, metrics)
+    page = serve(settings, context.ledger, context.clock, lambda: daemon.configuration, daemon, metrics)
     try:
         yield
     finally:
@@ -150,13 +150,13 @@ class _Life:
     def __init__(
         self,
         directory: Path,
-        bench: Workbench,
+        context: Context,
         daemon: Daemon,
         inbox: Inbox,
         metrics: Callable[[], bytes],
     ) -> None:
         self._directory = directory
-        self._bench = bench
+        self._context = context
         self._daemon = daemon
         self._inbox = inbox
         self._metrics = metrics
@@ -165,15 +165,15 @@ class _Life:
         self._watching = False
         self._watch_due = False
         self._watched = -_WATCH_SECONDS
-        self._watch = assembly.watch(bench.ledger, bench.clock)
-        self._notices = Notices(bench)
-        self._ticked = bench.clock.monotonic()
+        self._watch = assembly.watch(context.ledger, context.clock)
+        self._notices = Notices(context)
+        self._ticked = context.clock.monotonic()
         self._recovery_checked = self._ticked
         self._tick_seconds = 0
         self._health: Times | None = None
 
     def live(self) -> int:
-        with _page(self._bench, self._daemon, self._metrics):
+        with _page(self._context, self._daemon, self._metrics):
             return self._live()
 
     def _live(self) -> int:
@@ -227,13 +227,13 @@ class _Life:
             self._reload(skip_backoff=wake is Wake.RELOAD)
 
     def _tick(self) -> None:
-        self._ticked = self._bench.clock.monotonic()
+        self._ticked = self._context.clock.monotonic()
         if self._daemon.tick():
             sd_notify.watchdog()
         sd_notify.status(self._status())
 
     def _attend(self) -> None:
-        now = self._bench.clock.monotonic()
+        now = self._context.clock.monotonic()
         self._daemon.attend()
         if now - self._recovery_checked > _RECOVERY_SECONDS:
             self._recovery_checked = now

@@ -14,7 +14,7 @@ from xmode_transfer.model.errors import AlreadyRunning, LedgerError
 from xmode_transfer.model.records import Lease, holder_shown
 from xmode_transfer.telemetry import Event
 from xmode_transfer.transfer import leasing
-from xmode_transfer.transfer.workbench import Workbench
+from xmode_transfer.transfer.context import Context
 
 ALONE = "daemon"
 Member = Literal["daemon", "worker"]
@@ -23,43 +23,43 @@ _UNTIL = f"the lease of a dead process expires within {leasing.TTL_SECONDS:.0f} 
 
 
 @contextmanager
-def _held(bench: Workbench, name: str) -> Iterator[Lease]:
+def _held(context: Context, name: str) -> Iterator[Lease]:
     """Like ``leasing.held``, but tolerate a ledger that is away at the end. The lease is free as soon as the
     process is gone."""
-    lease = bench.ledger.leases.claim(name, bench.holder, leasing.TTL_SECONDS)
+    lease = context.ledger.leases.claim(name, context.holder, leasing.TTL_SECONDS)
     try:
-        with leasing.kept(bench.ledger, lease):
+        with leasing.kept(context.ledger, lease):
             yield lease
     finally:
         try:
-            bench.ledger.leases.release(lease)
+            context.ledger.leases.release(lease)
         except LedgerError as error:
             telemetry.warn(Event.SHUTDOWN_NOT_RECORDED, **error.log_context())
 
 
 @contextmanager
-def alone(bench: Workbench) -> Iterator[Lease]:
+def alone(context: Context) -> Iterator[Lease]:
     """Hold the lease of a daemon that runs all jobs itself. Raises AlreadyRunning beside another daemon or a
     fleet."""
     with ExitStack() as stack:
         try:
-            lease = stack.enter_context(_held(bench, ALONE))
+            lease = stack.enter_context(_held(context, ALONE))
         except AlreadyRunning as error:
             raise AlreadyRunning(
                 "another daemon uses this ledger: " + error.message.partition("by ")[2],
                 hint=f"one daemon serves all customers. Stop that one first, or wait: {_UNTIL}. `run` works "
                 "beside a daemon",
             ) from error
-        _refuse_beside_a_fleet(bench)
+        _refuse_beside_a_fleet(context)
         yield lease
 
 
 @contextmanager
-def of_many(bench: Workbench, member: Member) -> Iterator[Lease]:
+def of_many(context: Context, member: Member) -> Iterator[Lease]:
     """Hold the lease of a fleet's daemon or worker. Raises AlreadyRunning beside a daemon that runs all jobs
     itself."""
-    with _held(bench, f"{member}/{bench.holder}") as lease:
-        for other in bench.ledger.leases.held(ALONE):
+    with _held(context, f"{member}/{context.holder}") as lease:
+        for other in context.ledger.leases.held(ALONE):
             raise AlreadyRunning(
                 "a daemon with its own worker (`--engine threads`) uses this ledger: "
                 f"{holder_shown(other.holder)}",
@@ -69,8 +69,8 @@ def of_many(bench: Workbench, member: Member) -> Iterator[Lease]:
         yield lease
 
 
-def _refuse_beside_a_fleet(bench: Workbench) -> None:
-    fleet = {member: bench.ledger.leases.held(f"{member}/") for member in _MEMBERS}
+def _refuse_beside_a_fleet(context: Context) -> None:
+    fleet = {member: context.ledger.leases.held(f"{member}/") for member in _MEMBERS}
     members = [_counted(member, leases) for member, leases in fleet.items() if leases]
     if members:
         raise AlreadyRunning(

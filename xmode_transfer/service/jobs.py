@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from xmode_transfer import telemetry
 from xmode_transfer.config import Configuration, Customer, CustomerState, Feed
 from xmode_transfer.config.times import passed_over
-from xmode_transfer.delivery.due import CustomerRun, look
+from xmode_transfer.delivery.due import CustomerRun, scan_sources
 from xmode_transfer.delivery.run import deliver_due, holds_up_feed
 from xmode_transfer.model.backoff import breaks_off, broke_off, may_be_tried
 from xmode_transfer.model.errors import ExitCode
@@ -23,7 +23,7 @@ from xmode_transfer.model.records import Delivery, DeliveryOutcome, Status
 from xmode_transfer.model.verification import Scope
 from xmode_transfer.sources.interface import PeriodState
 from xmode_transfer.telemetry import Event
-from xmode_transfer.transfer.workbench import Workbench
+from xmode_transfer.transfer.context import Context
 
 REREAD = timedelta(hours=1)
 """How often sources without markers are scanned again for corrections of delivered periods."""
@@ -58,8 +58,8 @@ class Jobs:
     """Thread-safe. Each customer has one job at a time. A job that was reassigned and still ends here does
     not affect a job that began meanwhile, provided that ``rescan`` was called first."""
 
-    def __init__(self, bench: Workbench, configuration: Callable[[], Configuration]) -> None:
-        self._bench = bench
+    def __init__(self, context: Context, configuration: Callable[[], Configuration]) -> None:
+        self._context = context
         self._configuration = configuration
         self._backlogs: dict[str, _Backlog] = {}
         self._reread_at: dict[str, datetime] = {}
@@ -106,7 +106,7 @@ class Jobs:
             backlog = self._backlogs[name] = self._scan(configuration, customer, feeds)
         try:
             return self._do(
-                name, customer, backlog, replace(self._bench, stop=stop, progress=progress), on_delivery
+                name, customer, backlog, replace(self._context, stop=stop, progress=progress), on_delivery
             )
         except BaseException:
             self._drop(name, backlog)  # the next source scan finds the period again
@@ -117,21 +117,21 @@ class Jobs:
         name: str,
         customer: Customer,
         backlog: _Backlog,
-        bench: Workbench,
+        context: Context,
         on_delivery: Callable[[str, str], None],
     ) -> JobResult:
-        stop = bench.stop
+        stop = context.stop
         while backlog.due:
             if stop.is_set():
                 return JobResult(again=True, backfill=backlog.is_backfill)
             feed, state = backlog.due.popleft()
-            latest = bench.ledger.deliveries.latest(name, feed.name, state.period.label)
+            latest = context.ledger.deliveries.latest(name, feed.name, state.period.label)
             if feed.name in backlog.held_up:
                 continue
             if (
                 latest is not None
                 and not backlog.skip_backoff
-                and not may_be_tried(latest, bench.clock.now())
+                and not may_be_tried(latest, context.clock.now())
             ):
                 if broke_off(latest):  # later periods would fail the same way
                     self._drop(name, backlog)
@@ -139,7 +139,7 @@ class Jobs:
                 backlog.try_again(latest.next_attempt_at)
                 continue
             on_delivery(feed.name, state.period.label)
-            outcome = deliver_due(bench, customer, feed, state)
+            outcome = deliver_due(context, customer, feed, state)
             if outcome.exit_code == ExitCode.INTERRUPTED:
                 backlog.due.appendleft((feed, state))
                 return JobResult(again=True, backfill=backlog.is_backfill)
@@ -162,8 +162,8 @@ class Jobs:
         configuration = self._configuration()
         customer = configuration.customers[name]
         due: dict[str, list[PeriodState]] = {}
-        for feed, state in look(
-            self._bench, configuration, customer, Scope(), CustomerRun(name), reread=False
+        for feed, state in scan_sources(
+            self._context, configuration, customer, Scope(), CustomerRun(name), reread=False
         ):
             due.setdefault(feed.name, []).append(state)
         for feed_name, states in due.items():
@@ -173,7 +173,7 @@ class Jobs:
             if not passed:
                 continue
             markers = {period.label: marks[period] for period in passed}
-            self._bench.ledger.sources.pass_over(name, feed_name, markers, self._bench.clock.now())
+            self._context.ledger.sources.pass_over(name, feed_name, markers, self._context.clock.now())
             for label in markers:
                 telemetry.warn(
                     Event.PERIOD_SKIPPED,
@@ -184,16 +184,16 @@ class Jobs:
                 )
 
     def _is_begun(self, name: str, feed: str, period: Period) -> bool:
-        latest = self._bench.ledger.deliveries.latest(name, feed, period.label)
+        latest = self._context.ledger.deliveries.latest(name, feed, period.label)
         return latest is not None and latest.status is not Status.DELIVERED
 
     def _scan(self, configuration: Configuration, customer: Customer, feeds: Mapping[str, Feed]) -> _Backlog:
-        now = self._bench.clock.now()
+        now = self._context.clock.now()
         read_at = self._reread_at.get(customer.name)
         reread = read_at is None or not read_at <= now < read_at + REREAD
         result = CustomerRun(customer.name)
         with telemetry.bind(customer=customer.name):
-            due = deque(look(self._bench, configuration, customer, Scope(), result, reread=reread))
+            due = deque(scan_sources(self._context, configuration, customer, Scope(), result, reread=reread))
         backlog = _Backlog(customer, feeds, due, skip_backoff=customer.name in self._skipping_backoff)
         self._skipping_backoff.discard(customer.name)
         if reread:
@@ -207,7 +207,7 @@ class Jobs:
         return backlog
 
     def _note(self, backlog: _Backlog, feed: Feed, outcome: DeliveryOutcome) -> None:
-        now = self._bench.clock.now()
+        now = self._context.clock.now()
         if holds_up_feed(outcome):
             backlog.held_up.add(feed.name)
             backlog.try_again(now + SOURCE_RETRY)
@@ -217,10 +217,10 @@ class Jobs:
 
     def _suspended(self, outcome: DeliveryOutcome) -> JobResult:
         latest = self._latest(outcome)
-        now = self._bench.clock.now()
+        now = self._context.clock.now()
         next_at = latest.next_attempt_at if latest is not None else None
         return JobResult(
-            next_at=next_at or self._bench.backoff.next_attempt_at(None, now),
+            next_at=next_at or self._context.backoff.next_attempt_at(None, now),
             feed=outcome.feed,
             period=outcome.period,
             reason=outcome.failure.message if outcome.failure is not None else outcome.outcome,
@@ -228,7 +228,7 @@ class Jobs:
         )
 
     def _latest(self, outcome: DeliveryOutcome) -> Delivery | None:
-        return self._bench.ledger.deliveries.latest(outcome.customer, outcome.feed, outcome.period)
+        return self._context.ledger.deliveries.latest(outcome.customer, outcome.feed, outcome.period)
 
 
 def _still_suspended(delivery: Delivery) -> JobResult:

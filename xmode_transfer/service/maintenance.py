@@ -23,8 +23,8 @@ from xmode_transfer.model.errors import (
 )
 from xmode_transfer.model.findings import AccessReport
 from xmode_transfer.telemetry import Event
+from xmode_transfer.transfer.context import Context
 from xmode_transfer.transfer.leasing import TTL_SECONDS
-from xmode_transfer.transfer.workbench import Workbench
 from xmode_transfer.upkeep.cleanup import cleanup
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ class Maintenance:
 
     def __init__(
         self,
-        bench: Workbench,
+        context: Context,
         prober: Prober,
         configuration: Callable[[], Configuration],
         *,
@@ -53,7 +53,7 @@ class Maintenance:
     ) -> None:
         """``served`` is called when a scheduled time was served, ``checked`` with each access report, and
         ``on_outage`` with errors that affect all customers."""
-        self._bench = bench
+        self._context = context
         self._prober = prober
         self._configuration = configuration
         self._served = served
@@ -117,25 +117,25 @@ class Maintenance:
     def _do(self, name: str, work: Work) -> None:
         configuration = self._configuration()
         customer = configuration.customers.get(name)
-        if customer is None or customer.state is CustomerState.RETIRED or self._bench.stop.is_set():
+        if customer is None or customer.state is CustomerState.RETIRED or self._context.stop.is_set():
             return
         if work is Work.CLEANUP:
-            cleanup(self._bench, configuration, name, by=BY)
+            cleanup(self._context, configuration, name, by=BY)
         else:
-            self._checked(check_access(self._bench, self._prober, customer))
+            self._checked(check_access(self._context, self._prober, customer))
 
 
 class MaintenanceLease:
     """The lease of the daemon that runs maintenance. Each daemon claims it at each tick; one that stops
     ticking loses it."""
 
-    def __init__(self, bench: Workbench) -> None:
-        self._bench = bench
+    def __init__(self, context: Context) -> None:
+        self._context = context
         self._lease: Lease | None = None
 
     def keep(self, tick_seconds: int) -> bool:
         """Renew or claim the lease; return True if this daemon holds it. Raises LedgerError."""
-        ledger = self._bench.ledger
+        ledger = self._context.ledger
         ttl_seconds = max(TTL_SECONDS, longest_silence(tick_seconds) / timedelta(seconds=1))
         if self._lease is not None:
             try:
@@ -145,7 +145,7 @@ class MaintenanceLease:
             else:
                 return True
         try:
-            self._lease = ledger.leases.claim(_LEASE, self._bench.holder, ttl_seconds)
+            self._lease = ledger.leases.claim(_LEASE, self._context.holder, ttl_seconds)
         except AlreadyRunning:
             return False
         telemetry.log(Event.MAINTENANCE_ELECTED)
@@ -154,5 +154,5 @@ class MaintenanceLease:
     def give_back(self) -> None:
         """Release the lease at shutdown. Raises LedgerError."""
         if self._lease is not None:
-            self._bench.ledger.leases.release(self._lease)
+            self._context.ledger.leases.release(self._lease)
             self._lease = None

@@ -7,8 +7,8 @@ from xmode_transfer import telemetry
 from xmode_transfer.model.errors import VendorIdentityError, XmodeError
 from xmode_transfer.model.records import Failure
 from xmode_transfer.telemetry import Event
+from xmode_transfer.transfer.context import Context
 from xmode_transfer.transfer.sending import failure_of
-from xmode_transfer.transfer.workbench import Workbench
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -18,8 +18,8 @@ class Outages:
     """Logs an outage once instead of once per customer. Any thread may call ``report``; one thread calls
     ``recover``."""
 
-    def __init__(self, bench: Workbench) -> None:
-        self._bench = bench
+    def __init__(self, context: Context) -> None:
+        self._context = context
         self.began: list[Callable[[], None]] = []
         """Callbacks for a new outage."""
         self.ended: list[Callable[[], None]] = []
@@ -51,8 +51,8 @@ class Outages:
         if outage is None:
             return
         try:
-            self._bench.ledger.prove_writable()
-            self._bench.sessions.verify_identity()
+            self._context.ledger.prove_writable()
+            self._context.sessions.verify_identity()
         except XmodeError as error:
             if error.code != outage.cause:
                 self._current = failure_of(error)
@@ -65,7 +65,7 @@ class Outages:
 
     def _identity_is_valid(self) -> bool:
         try:
-            self._bench.sessions.verify_identity()
+            self._context.sessions.verify_identity()
         except XmodeError:
             return False
         return True

@@ -10,7 +10,7 @@ from xmode_transfer.model.errors import ConfigError, LedgerError, VendorIdentity
 from xmode_transfer.model.jobs import Job, JobResult
 from xmode_transfer.model.process import Clock, Progress
 from xmode_transfer.telemetry import Event
-from xmode_transfer.transfer.workbench import Workbench
+from xmode_transfer.transfer.context import Context
 
 
 class Watched:
@@ -63,8 +63,8 @@ class RunningJob:
     stop: threading.Event = field(default_factory=threading.Event)
 
     @staticmethod
-    def beginning(job: Job, slot: Slot, bench: Workbench) -> "RunningJob":
-        return RunningJob(job, slot, Watched(bench.progress, bench.clock), bench.clock.monotonic())
+    def beginning(job: Job, slot: Slot, context: Context) -> "RunningJob":
+        return RunningJob(job, slot, Watched(context.progress, context.clock), context.clock.monotonic())
 
     @property
     def customer(self) -> str:
@@ -72,7 +72,7 @@ class RunningJob:
 
 
 def result_of(
-    name: str, deliver: Callable[[], JobResult], bench: Workbench, on_outage: Callable[[XmodeError], object]
+    name: str, deliver: Callable[[], JobResult], context: Context, on_outage: Callable[[XmodeError], object]
 ) -> JobResult:
     """Run a job and return its result, whatever it raises. ``on_outage`` receives errors that affect all
     customers."""
@@ -86,11 +86,11 @@ def result_of(
         return JobResult()
     except XmodeError as error:  # a lease that was taken over: its new holder continues
         telemetry.warn(Event.JOB_FAILED, customer=name, **error.log_context())
-        return _later(bench, error.message)
+        return _later(context, error.message)
     except Exception as error:  # noqa: BLE001 - a defect ends this customer's job, not the process
         telemetry.exception(Event.DEFECT, customer=name)
-        return _later(bench, f"{type(error).__name__}: {error}")
+        return _later(context, f"{type(error).__name__}: {error}")
 
 
-def _later(bench: Workbench, reason: str) -> JobResult:
-    return JobResult(next_at=bench.backoff.next_attempt_at(None, bench.clock.now()), reason=reason)
+def _later(context: Context, reason: str) -> JobResult:
+    return JobResult(next_at=context.backoff.next_attempt_at(None, context.clock.now()), reason=reason)

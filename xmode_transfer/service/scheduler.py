@@ -15,7 +15,7 @@ from xmode_transfer.model.jobs import JobRequest, JobState, QueueEntry, WorkerRe
 from xmode_transfer.model.records import Delivery, Status
 from xmode_transfer.model.work_queue import WorkQueue
 from xmode_transfer.telemetry import Event
-from xmode_transfer.transfer.workbench import Workbench
+from xmode_transfer.transfer.context import Context
 
 REAP_SECONDS = 5.0
 """How often each daemon and each worker looks for jobs of dead workers."""
@@ -70,7 +70,7 @@ class Scheduler:
 
     def __init__(
         self,
-        bench: Workbench,
+        context: Context,
         queue: WorkQueue,
         *,
         ended: Callable[[QueueEntry], None],
@@ -78,7 +78,7 @@ class Scheduler:
     ) -> None:
         """``ended`` is called, by ``attend`` and without a lock, when a job has ended; ``on_outage``
         hears what concerns all customers."""
-        self._bench = bench
+        self._context = context
         self._queue = queue
         self._ended = ended
         self._on_outage = on_outage
@@ -140,7 +140,7 @@ class Scheduler:
 
     def attend(self) -> None:
         """Write requests and read the queue. Call about once a second."""
-        now = self._bench.clock.monotonic()
+        now = self._context.clock.monotonic()
         try:
             self._write()
             if now - self._reaped >= REAP_SECONDS:
@@ -148,13 +148,13 @@ class Scheduler:
                 report_taken_over(self._queue.reap())
             if now < self._read_after:
                 return
-            began = self._bench.clock.monotonic()
+            began = self._context.clock.monotonic()
             entries = {entry.customer: entry for entry in self._queue.snapshot()}
             self._workers = tuple(self._queue.workers())
         except LedgerError as error:
             self._on_outage(error)
             return
-        read = self._bench.clock.monotonic()
+        read = self._context.clock.monotonic()
         self._read_after = read + min((read - began) / _READING, _LONGEST_SECONDS)
         self._entries = entries
         self._report_ended(entries)
@@ -181,7 +181,7 @@ class Scheduler:
         self._idle = idle
 
     def _alive(self) -> list[WorkerRecord]:
-        now = self._bench.clock.now()
+        now = self._context.clock.now()
         return [worker for worker in self._workers if worker.is_alive(now)]
 
     # --- Cached state -----------------------------------------------------------------------------------
@@ -202,7 +202,7 @@ class Scheduler:
     def entry(self, name: str) -> QueueEntry | None:
         if name not in self._weights:
             return None
-        resting = QueueEntry(name, JobState.RESTING, self._bench.clock.now())
+        resting = QueueEntry(name, JobState.RESTING, self._context.clock.now())
         return self._entries.get(name, resting)  # a customer that was just registered
 
     def close(self) -> None:
@@ -218,11 +218,11 @@ def report_taken_over(names: Sequence[str]) -> None:
         telemetry.warn(Event.JOB_REASSIGNED, customer=name)
 
 
-def left_by_the_last(bench: Workbench) -> list[QueueEntry]:
+def left_by_the_last(context: Context) -> list[QueueEntry]:
     """Return what the last daemon left: unfinished deliveries and suspended customers. Raises LedgerError."""
-    now = bench.clock.now()
+    now = context.clock.now()
     waits: dict[str, Delivery] = {}
-    for delivery in bench.ledger.deliveries.find(statuses=_OPEN):
+    for delivery in context.ledger.deliveries.find(statuses=_OPEN):
         other = waits.get(delivery.customer)
         if other is None or (broke_off(delivery), delivery.period) > (broke_off(other), other.period):
             waits[delivery.customer] = delivery

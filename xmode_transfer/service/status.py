@@ -5,11 +5,11 @@ from dataclasses import replace
 
 from xmode_transfer.alerting.health import Assessment, assess
 from xmode_transfer.config import Configuration, Customer, CustomerState, Feed
-from xmode_transfer.delivery.due import CustomerRun, remembered
+from xmode_transfer.delivery.due import CustomerRun, scan_feed
 from xmode_transfer.ledger import Ledger
 from xmode_transfer.model.errors import Defect, LedgerError, SourceError
 from xmode_transfer.model.process import Clock
-from xmode_transfer.model.source_scans import Look, Subscription
+from xmode_transfer.model.source_scans import SourceScan, Subscription
 from xmode_transfer.sources.interface import SourceFactory
 
 
@@ -24,7 +24,7 @@ class SourceScans:
     def __init__(self, ledger: Ledger, clock: Clock) -> None:
         self._ledger = ledger
         self._clock = clock
-        self._kept: dict[Subscription, Look] = {}
+        self._kept: dict[Subscription, SourceScan] = {}
         self.refusal: LedgerError | None = None
         """The error with which the ledger refused the last scans."""
 
@@ -46,11 +46,11 @@ class SourceScans:
                 told(number, len(wanted))
             seen = CustomerRun(customer.name)
             try:
-                remembered(sources, self._ledger, self._clock, customer, feed, seen, record=self._record)
+                scan_feed(sources, self._ledger, self._clock, customer, feed, seen, record=self._record)
             except (SourceError, Defect):
                 continue
 
-    def _record(self, look: Look) -> None:
+    def _record(self, look: SourceScan) -> None:
         if self.refusal is None:
             try:
                 self._ledger.sources.record(look)

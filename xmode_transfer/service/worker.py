@@ -25,8 +25,8 @@ from xmode_transfer.service.outages import Outages
 from xmode_transfer.service.running import RunningJob, Slot, result_of
 from xmode_transfer.service.scheduler import REAP_SECONDS, report_taken_over
 from xmode_transfer.telemetry import Event
+from xmode_transfer.transfer.context import Context
 from xmode_transfer.transfer.leasing import TTL_SECONDS, kept
-from xmode_transfer.transfer.workbench import Workbench
 
 HEARTBEAT_SECONDS = 5.0
 POLL_SECONDS = 1.0
@@ -48,7 +48,7 @@ class Worker:
 
     def __init__(
         self,
-        bench: Workbench,
+        context: Context,
         queue: WorkQueue,
         configuration: Configuration,
         *,
@@ -60,7 +60,7 @@ class Worker:
         """``slots`` overrides ``cluster.places``. ``on_heartbeat`` receives the fleet
         status of each heartbeat, in the attending thread. ``outages`` are those of the daemon, where it has
         its own worker. Sends the first heartbeat; raises LedgerError when the ledger rejects it."""
-        self._bench = bench
+        self._context = context
         self._queue = queue
         self._on_heartbeat = on_heartbeat
         self._version = version
@@ -69,11 +69,11 @@ class Worker:
         """Concurrent jobs of customers that are not suspended."""
         self.waiting_slots = min(_MOST_WAITING, WAITING_SLOTS * self.slots)
         """Concurrent jobs of suspended customers. As many again may be stalled."""
-        now = bench.clock.now()
+        now = context.clock.now()
         self._started_at = now
         self._active = ActiveConfiguration.of(configuration, now, configuration.problems)
-        self._jobs = Jobs(bench, lambda: self._active.configuration)
-        self._outages = outages or Outages(bench)
+        self._jobs = Jobs(context, lambda: self._active.configuration)
+        self._outages = outages or Outages(context)
         self._outages.ended.append(self._end_late)
         self._threads = ThreadPoolExecutor(self.slots + 2 * self.waiting_slots, thread_name_prefix="job")
         self._fetcher = threading.Thread(target=telemetry.carry(self._fetch_on), name="queue", daemon=True)
@@ -85,7 +85,7 @@ class Worker:
         self._late: list[tuple[Job, JobResult]] = []  # results that the ledger did not take
         self._stopping = False
         self._fleet = FleetStatus(1, 0)
-        self._heartbeat_at = self._reaped = self._recovery_checked = bench.clock.monotonic()
+        self._heartbeat_at = self._reaped = self._recovery_checked = context.clock.monotonic()
         self._heartbeat()
 
     # --- Jobs -------------------------------------------------------------------------------------------
@@ -112,10 +112,10 @@ class Worker:
             for slot, size in sizes.items():
                 while self.takes_jobs and self._count(slot) < size:
                     suspended = slot is Slot.SUSPENDED
-                    job = self._queue.next(self._bench.holder, TTL_SECONDS, suspended=suspended)
+                    job = self._queue.next(self._context.holder, TTL_SECONDS, suspended=suspended)
                     if job is None:
                         break
-                    running = RunningJob.beginning(job, slot, self._bench)
+                    running = RunningJob.beginning(job, slot, self._context)
                     with self._lock:
                         self._running.add(running)
                     self._threads.submit(self._run, running)
@@ -151,9 +151,9 @@ class Worker:
     def _run(self, running: RunningJob) -> None:
         try:
             self._prepare(running)
-            with kept(self._bench.ledger, running.job.lease, lost=running.stop.set):
+            with kept(self._context.ledger, running.job.lease, lost=running.stop.set):
                 result = result_of(
-                    running.customer, lambda: self._deliver(running), self._bench, self._outages.report
+                    running.customer, lambda: self._deliver(running), self._context, self._outages.report
                 )
             try:
                 self._done(running.job, result)
@@ -182,7 +182,7 @@ class Worker:
             for other in self._running:
                 if other is not running and other.customer == name:
                     other.stop.set()  # frozen for so long that the job was reassigned
-            if self._bench.stop.is_set():
+            if self._context.stop.is_set():
                 running.stop.set()  # stopped since the job was taken
         if followed is None or followed != job.follows or job.skip_backoff or not self._makes_up(name):
             self._jobs.rescan(name, None if moved else job.reread_at)
@@ -193,7 +193,7 @@ class Worker:
         name = running.customer
         if self._is_held(name):
             telemetry.log(Event.JOB_HELD, customer=name)
-            return JobResult(next_at=self._bench.clock.now())
+            return JobResult(next_at=self._context.clock.now())
         result = self._jobs.do(
             name, running.stop, running.watched, lambda *what: self._queue.delivers(running.job, *what)
         )
@@ -210,8 +210,8 @@ class Worker:
         downtime that still lasts. The next daemon to tick enqueues the customer again. Raises LedgerError."""
         if self._makes_up(name):
             return False
-        ticked = self._bench.ledger.daemons.newest(1)
-        return bool(ticked) and outage(ticked[0].ticked_at, self._bench.clock.now()) is not None
+        ticked = self._context.ledger.daemons.newest(1)
+        return bool(ticked) and outage(ticked[0].ticked_at, self._context.clock.now()) is not None
 
     def _done(self, job: Job, result: JobResult) -> None:
         name = job.customer
@@ -254,7 +254,7 @@ class Worker:
         Moves stalled jobs out of regular slots. Stops jobs that used up their share while others are queued,
         and jobs that the fleet wants stopped. Every few seconds: sends a heartbeat, reaps jobs of dead
         workers, and checks whether an outage is over."""
-        now = self._bench.clock.monotonic()
+        now = self._context.clock.monotonic()
         self._make_room(now)
         try:
             if now - self._recovery_checked >= _RECOVERY_SECONDS:
@@ -296,9 +296,9 @@ class Worker:
         outage = self._outages.current
         self._fleet = fleet = self._queue.beat(
             WorkerRecord(
-                holder=self._bench.holder,
+                holder=self._context.holder,
                 started_at=self._started_at,
-                seen_at=self._bench.clock.now(),
+                seen_at=self._context.clock.now(),
                 places=self.slots,
                 busy=self.busy,
                 waiting=self.waiting,
@@ -320,7 +320,7 @@ class Worker:
     def reload(self, read: Read) -> None:
         """Reload the files and apply the valid parts. Raises nothing. Retrying suspended customers is left to
         the daemon."""
-        self.use(read_again(self._active, read, self._bench.clock.now()))
+        self.use(read_again(self._active, read, self._context.clock.now()))
 
     def use(self, active: ActiveConfiguration) -> None:
         """Apply a configuration. Jobs of customers with a changed destination stop where they can be
@@ -359,13 +359,13 @@ class Worker:
             seconds -= 1.0
             if seconds <= 0:
                 return False
-            began = self._bench.clock.monotonic()
+            began = self._context.clock.monotonic()
             self.attend()
-            seconds -= self._bench.clock.monotonic() - began  # it may have waited for the ledger
+            seconds -= self._context.clock.monotonic() - began  # it may have waited for the ledger
 
     def break_off(self) -> None:
         """Stop running jobs where they can be resumed. Does not wait for them."""
-        self._bench.stop.set()
+        self._context.stop.set()
         self._stop_jobs(lambda _: True)
 
     def close(self) -> None:
@@ -374,6 +374,6 @@ class Worker:
         self._threads.shutdown(wait=False, cancel_futures=True)
         try:
             self._end_late()
-            self._heartbeat(stopped_at=self._bench.clock.now())
+            self._heartbeat(stopped_at=self._context.clock.now())
         except XmodeError as error:
             telemetry.warn(Event.SHUTDOWN_NOT_RECORDED, **error.log_context())

@@ -90,16 +90,16 @@ def _begun(
     configuration = config_files.load(directory)
     cluster.check(configuration.service)
     with (
-        assembly.workbench(configuration, counters, ending=inbox.ending, waits=False) as bench,
-        engines.of_many(bench, "worker"),
+        assembly.context(configuration, counters, ending=inbox.ending, waits=False) as context,
+        engines.of_many(context, "worker"),
     ):
         worker = Worker(
-            bench,
-            cluster.queue(configuration.service, bench.ledger),
+            context,
+            cluster.queue(configuration.service, context.ledger),
             configuration,
             slots=slots,
             version=version("xmode-transfer"),
-            on_heartbeat=lambda fleet: bench.sessions.share_budget(fleet.workers),
+            on_heartbeat=lambda fleet: context.sessions.share_budget(fleet.workers),
         )
         readiness.worker = worker
         yield _Life(directory, worker, inbox, liveness)

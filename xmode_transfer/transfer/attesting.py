@@ -1,4 +1,4 @@
-"""Our signature under manifests: the port ``Attestation``."""
+"""Sign manifests and check their signatures: implements ``Attestation``."""
 
 import base64
 import binascii
@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
 
 class ManifestSignatures:
-    """Implements ``Attestation`` with the keys that the configuration names. They are read, and what
-    knows them is imported, when they are needed first: most commands need none."""
+    """Implements ``Attestation`` with the configured keys. The keys are read, and their library is imported,
+    on first use: most commands need none."""
 
     def __init__(self, receipts: Receipts) -> None:
         self._receipts = receipts
@@ -30,27 +30,27 @@ class ManifestSignatures:
             "value": base64.b64encode(signer.sign(statement)).decode(),
         }
 
-    def doubt(self, statement: bytes, signature: object) -> str | None:
+    def why_not_attested(self, statement: bytes, signature: object) -> str | None:
         if signature is None:
             return "its manifest has no signature"
         keys = self._public
         if not keys:
-            return "service.yaml has no key to check its manifest's signature with (receipts.public_keys)"
-        told = signature if isinstance(signature, Mapping) else {}
-        key = keys.get(str(told.get("key")))
+            return "service.yaml has no key to check its manifest's signature (receipts.public_keys)"
+        fields = signature if isinstance(signature, Mapping) else {}
+        key = keys.get(str(fields.get("key")))
         if key is None:
-            return "its manifest is signed with a key that is not among receipts.public_keys"
+            return "its manifest is signed with a key that is not in receipts.public_keys"
         try:
-            value = base64.b64decode(str(told.get("value")), validate=True)
+            value = base64.b64decode(str(fields.get("value")), validate=True)
         except (binascii.Error, ValueError):
             value = b""
         if not key.has_signed(statement, value):
-            return "its manifest's signature is not ours: it was changed, or made for another place"
+            return "its manifest's signature is not ours: it was changed, or signed for another location"
         return None
 
     @cached_property
     def _signer(self) -> "Signer | None":
-        """None where none is configured; and where it cannot be read, which must not stop a delivery."""
+        """None if no key is configured, or if it cannot be read, which must not stop a delivery."""
         if self._receipts.key is None:
             return None
         from xmode_transfer.transfer.signing import configured_signer

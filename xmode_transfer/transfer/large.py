@@ -1,9 +1,9 @@
-"""Large objects: multipart uploads, journalled so that a restart sends only what is missing.
+"""Send large objects by multipart uploads that a restart resumes.
 
-The upload ID is in the ledger before the first part and each part's ETag and checksum as soon as S3 has
-acknowledged it, so neither ListParts (which the guide does not grant) nor luck is needed to go on after kill
--9. An engine that does not resume parts sends the object anew, and the old upload is given up first. Every
-upload that was ever opened ends completed, aborted, or recorded as left behind.
+The ledger has the upload ID before the first part, and each part's ETag and checksum as soon as S3 has
+acknowledged it. Therefore an upload resumes after kill -9 without ListParts, which the guide does not grant.
+An engine that does not resume parts first aborts the old upload, then sends the object again. Every upload
+ends completed, aborted, or recorded as orphaned.
 """
 
 import threading
@@ -34,38 +34,36 @@ from xmode_transfer.model.records import (
     UploadStatus,
 )
 from xmode_transfer.telemetry import Event
+from xmode_transfer.transfer.context import Context
 from xmode_transfer.transfer.parallel import in_order
 from xmode_transfer.transfer.planning import own_ids
-from xmode_transfer.transfer.workbench import Workbench
 
 _EXPIRY_MARGIN = timedelta(hours=1)
 
 
 class LargeObjects:
-    """The multipart uploads of one delivery. Thread-safe; ``usable`` turns false when the destination refuses
-    parts, ``sent_bytes`` are those of the parts that were sent here, not by an earlier run."""
+    """The multipart uploads of one delivery. Thread-safe. ``usable`` becomes false when the destination
+    refuses parts. ``sent_bytes`` counts the parts sent here, not those of an earlier run."""
 
     def __init__(
-        self, bench: Workbench, customer: Customer, store: ObjectStore, delivery: Delivery, lease: Lease
+        self, context: Context, customer: Customer, store: ObjectStore, delivery: Delivery, lease: Lease
     ) -> None:
-        self._bench = bench
+        self._context = context
         self._customer = customer.name
         self._store = store
         self._delivery = delivery
         self._lease = lease
         self._lock = threading.Lock()
         self.sent_bytes = 0
-        self.usable = bench.ledger.checks.capabilities(customer.name).multipart is not False
+        self.usable = context.ledger.checks.capabilities(customer.name).multipart is not False
 
     def send(self, planned: PlannedObject, request: PutRequest, body: OpenFile) -> PutAnswer | None:
-        """Uploads one object in parts. None when parts are refused here (a single PutObject is to be used) or
-        when we are asked to stop. Raises ObjectExists when the key is taken, also by an upload of ours whose
-        answer was lost: the caller compares. Raises SourceChanged, or what the store raises."""
+        """Uploads one object in parts. Returns None if the destination refuses parts (use a single PutObject)
+        or the process is asked to stop. Raises ObjectExists if the key exists, also from one of our uploads
+        with a lost response: the caller compares. Raises SourceChanged, or what the store raises."""
         try:
             return self._send(planned, request, body)
-        except (
-            UploadNotFound
-        ):  # ended by the bucket's lifecycle rule or by the customer: once more from the start
+        except UploadNotFound:  # aborted by the bucket's lifecycle rule or the customer: start again
             return self._send(planned, request, body)
 
     def _send(self, planned: PlannedObject, request: PutRequest, body: OpenFile) -> PutAnswer | None:
@@ -81,7 +79,7 @@ class LargeObjects:
         except UploadNotFound as error:
             self._check_answer(planned, opened, error)
             for upload in opened:
-                self._bench.ledger.uploads.close(self._lease, upload.upload_id, UploadStatus.ABORTED)
+                self._context.ledger.uploads.close(self._lease, upload.upload_id, UploadStatus.ABORTED)
             raise
         except XmodeError as error:
             if isinstance(error, Unavailable):
@@ -94,21 +92,21 @@ class LargeObjects:
     def _check_answer(
         self, planned: PlannedObject, opened: Sequence[MultipartUpload], error: XmodeError
     ) -> None:
-        """The answer to Complete may have been lost: the object itself says what became of it. Raises
-        ObjectExists when this delivery's is there."""
+        """Checks whether the response to CompleteMultipartUpload was lost. Raises ObjectExists if this
+        delivery's object exists."""
         if not opened:
             return
         info = self._store.head(planned.key)
         if info is not None and info.token == self._delivery.id and info.size == planned.size:
             for upload in opened:
-                self._bench.ledger.uploads.close(self._lease, upload.upload_id, UploadStatus.COMPLETED)
-            what = f"{planned.key} is there already, from an upload whose answer was lost"
+                self._context.ledger.uploads.close(self._lease, upload.upload_id, UploadStatus.COMPLETED)
+            what = f"{planned.key} already exists, from an upload with a lost response"
             raise ObjectExists(what) from error
 
     def _send_anew(
         self, planned: PlannedObject, request: PutRequest, body: OpenFile, opened: list[MultipartUpload]
     ) -> PutAnswer:
-        """In one upload, by an engine that does not go on with another's."""
+        """Sends the object in one new upload, with an engine that does not resume parts."""
         for earlier in self._open_uploads(planned):
             self.give_up(earlier)
         sent: list[int] = []
@@ -117,33 +115,33 @@ class LargeObjects:
             opened.append(self._journal(planned, upload_id, abort_at, 0))
 
         def acknowledged(upload_id: str, part: UploadedPart) -> None:
-            self._bench.ledger.uploads.record_part(self._lease, upload_id, part)
+            self._context.ledger.uploads.record_part(self._lease, upload_id, part)
             sent.append(part.size)
-            self._tell_sent(part.size)
+            self._count_sent(part.size)
 
         try:
             answer = self._store.put_in_parts(request, body, journal, acknowledged).result()
         except XmodeError:
             with self._lock:
-                self.sent_bytes -= sum(sent)  # it has to go again
+                self.sent_bytes -= sum(sent)  # to be sent again
             raise
         self._learn_multipart(True)
         for upload in opened:
-            self._bench.ledger.uploads.close(self._lease, upload.upload_id, UploadStatus.COMPLETED)
+            self._context.ledger.uploads.close(self._lease, upload.upload_id, UploadStatus.COMPLETED)
         return answer
 
-    def _tell_sent(self, count: int) -> None:
+    def _count_sent(self, count: int) -> None:
         with self._lock:
             self.sent_bytes += count
-        self._bench.progress.bytes_sent(count)
+        self._context.progress.bytes_sent(count)
 
     def _open_uploads(self, planned: PlannedObject) -> list[MultipartUpload]:
-        found = self._bench.ledger.uploads.find(delivery_id=self._delivery.id, statuses=[UploadStatus.OPEN])
+        found = self._context.ledger.uploads.find(delivery_id=self._delivery.id, statuses=[UploadStatus.OPEN])
         return [upload for upload in found if upload.name == planned.name]
 
     def _journalled(self, planned: PlannedObject) -> MultipartUpload | None:
-        """The upload to go on with: of the same state of the source, and not about to be ended by the
-        bucket's lifecycle rule. Others of this name are given up."""
+        """Returns the upload to resume: of the same state of the source, and not about to be aborted by the
+        bucket's lifecycle rule. Gives up other uploads of this name."""
         found = None
         for upload in self._open_uploads(planned):
             same = (upload.size, upload.modified_ns, upload.identity, upload.key, upload.part_size) == (
@@ -153,7 +151,9 @@ class LargeObjects:
                 planned.key,
                 part_size(planned.size),
             )
-            ends = upload.abort_at is not None and upload.abort_at - _EXPIRY_MARGIN < self._bench.clock.now()
+            ends = (
+                upload.abort_at is not None and upload.abort_at - _EXPIRY_MARGIN < self._context.clock.now()
+            )
             if same and not ends and found is None:
                 found = upload
             else:
@@ -167,7 +167,7 @@ class LargeObjects:
     def _journal(
         self, planned: PlannedObject, upload_id: str, abort_at: datetime | None, part_bytes: int
     ) -> MultipartUpload:
-        """``part_bytes`` is 0 where nobody can go on with the upload."""
+        """``part_bytes`` is 0 for an upload that cannot be resumed."""
         upload = MultipartUpload(
             upload_id=upload_id,
             delivery_id=self._delivery.id,
@@ -179,47 +179,47 @@ class LargeObjects:
             identity=planned.identity,
             part_size=part_bytes,
             algorithm=self._store.checksum_algorithm,
-            opened_at=self._bench.clock.now(),
+            opened_at=self._context.clock.now(),
             abort_at=abort_at,
         )
-        self._bench.ledger.uploads.open(self._lease, upload)
+        self._context.ledger.uploads.open(self._lease, upload)
         return upload
 
     def _send_parts(self, upload: MultipartUpload, body: OpenFile) -> PutAnswer | None:
         done = {part.number: part for part in upload.parts}
         for acknowledged in done.values():
-            self._bench.progress.bytes_resumed(acknowledged.size)
+            self._context.progress.bytes_resumed(acknowledged.size)
         parts = split(upload.size, upload.part_size)
 
         def todo() -> Iterator[Part]:
             for part in missing(parts, done):
-                if self._bench.stop.is_set():
+                if self._context.stop.is_set():
                     return
                 yield part
 
         def send(part: Part) -> UploadedPart:
-            # What is not on disk yet counts as in flight: after kill -9 no more than that is sent again.
+            # A part is in flight until it is on disk: after kill -9 only parts in flight are sent again.
             acknowledged = self._store.upload_part(
                 upload.key, upload.upload_id, part.number, body, part.offset, part.length
             ).result()
-            self._tell_sent(acknowledged.size)
-            self._bench.ledger.uploads.record_part(self._lease, upload.upload_id, acknowledged).result()
+            self._count_sent(acknowledged.size)
+            self._context.ledger.uploads.record_part(self._lease, upload.upload_id, acknowledged).result()
             return acknowledged
 
         with in_order(send, todo(), name="part", threads=self._parallel(upload), ahead=2) as sent:
             done |= {part.number: part for part in sent}
         if len(done) < len(parts):
-            return None  # asked to stop: what was acknowledged is journalled
+            return None  # asked to stop: the acknowledged parts are in the ledger
         body.check_unchanged()
         self._learn_multipart(True)
         answer = self._store.complete_upload(
             upload.key, upload.upload_id, [done[part.number] for part in parts], upload.size
         )
-        self._bench.ledger.uploads.close(self._lease, upload.upload_id, UploadStatus.COMPLETED)
+        self._context.ledger.uploads.close(self._lease, upload.upload_id, UploadStatus.COMPLETED)
         return answer
 
     def _parallel(self, upload: MultipartUpload) -> int:
-        limits = self._bench.limits
+        limits = self._context.limits
         fitting = limits.memory_bytes // upload.part_size
         return max(1, min(fitting, limits.parallel_objects_per_customer, 8))
 
@@ -232,33 +232,34 @@ class LargeObjects:
             self.give_up(upload)
 
     def _learn_multipart(self, works: bool) -> None:
-        if self._bench.ledger.checks.capabilities(self._customer).multipart is not works:
-            now = self._bench.clock.now()
-            self._bench.ledger.checks.learn(self._customer, Capabilities(multipart=works, learned_at=now))
+        if self._context.ledger.checks.capabilities(self._customer).multipart is not works:
+            now = self._context.clock.now()
+            self._context.ledger.checks.learn(self._customer, Capabilities(multipart=works, learned_at=now))
 
     def tidy(self) -> None:
-        """Gives up what is still open from this delivery or a revision before it: nothing needs it any
-        more."""
+        """Gives up the open uploads of this delivery and of earlier revisions: they are no longer needed."""
         earlier = own_ids(self._delivery)
-        for upload in self._bench.ledger.uploads.find(customer=self._customer, statuses=[UploadStatus.OPEN]):
+        for upload in self._context.ledger.uploads.find(
+            customer=self._customer, statuses=[UploadStatus.OPEN]
+        ):
             if upload.delivery_id in earlier:
                 self.give_up(upload)
 
     def _sent_bytes(self, upload: MultipartUpload) -> int:
-        """What lies in the bucket of it by now, by the journal."""
-        journalled = self._bench.ledger.uploads.find(
+        """Returns the bytes of the upload in the bucket, according to the ledger."""
+        journalled = self._context.ledger.uploads.find(
             delivery_id=upload.delivery_id, statuses=[UploadStatus.LEFT_BEHIND]
         )
         return next((found.sent_bytes for found in journalled if found.upload_id == upload.upload_id), 0)
 
     def give_up(self, upload: MultipartUpload) -> None:
-        """Aborts an upload, or records that it had to be left behind."""
+        """Aborts an upload, or records it as orphaned."""
         try:
             self._store.abort_upload(upload.key, upload.upload_id)
         except AccessDenied as error:
-            self._bench.ledger.uploads.close(self._lease, upload.upload_id, UploadStatus.LEFT_BEHIND)
-            self._bench.ledger.checks.learn(
-                self._customer, Capabilities(abort=False, learned_at=self._bench.clock.now())
+            self._context.ledger.uploads.close(self._lease, upload.upload_id, UploadStatus.LEFT_BEHIND)
+            self._context.ledger.checks.learn(
+                self._customer, Capabilities(abort=False, learned_at=self._context.clock.now())
             )
             telemetry.warn(
                 Event.MULTIPART_ORPHANED,
@@ -269,17 +270,17 @@ class LargeObjects:
                 **error.log_context() | {"hint": _rule(upload)},
             )
         except XmodeError as error:
-            # stays open in the journal: the next run tries to abort it again
+            # stays open in the ledger: the next run retries the abort
             telemetry.warn(Event.MULTIPART_NOT_ABORTED, key=upload.key, **error.log_context())
         else:
-            self._bench.ledger.uploads.close(self._lease, upload.upload_id, UploadStatus.ABORTED)
+            self._context.ledger.uploads.close(self._lease, upload.upload_id, UploadStatus.ABORTED)
 
 
 def _rule(upload: MultipartUpload) -> str:
-    """Who frees the parts of an upload that we may not abort."""
+    """Returns the hint on what frees the parts of an orphaned upload."""
     if upload.abort_at is not None:
-        return f"the bucket's own lifecycle rule frees its parts by {upload.abort_at:%Y-%m-%d}"
+        return f"nothing to do: the bucket's lifecycle rule frees its parts by {upload.abort_at:%Y-%m-%d}"
     return (
-        "have the customer allow s3:AbortMultipartUpload, or add a lifecycle rule with "
-        "AbortIncompleteMultipartUpload (`xmode-transfer status` has it)"
+        "ask the customer to allow s3:AbortMultipartUpload, or to add a lifecycle rule with "
+        "AbortIncompleteMultipartUpload (`xmode-transfer status` prints it)"
     )

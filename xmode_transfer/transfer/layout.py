@@ -1,4 +1,4 @@
-"""Which feed and which period a key below a destination's prefix belongs to, told by the key alone."""
+"""Determine the feed and the period of a key under a destination's prefix from the key alone."""
 
 import re
 from collections.abc import Mapping
@@ -13,14 +13,14 @@ _MANIFEST = re.compile(rf"([^/]+)/{MANIFESTS}/([^/]+)/([0-9]{{6,9}})\.json")
 
 
 class Place(NamedTuple):
-    """Where a key lies; None for what its path does not tell."""
+    """The feed and the period of a key; None where the path does not say."""
 
     feed: str | None
     period: str | None
 
 
 class ManifestPlace(NamedTuple):
-    """What a manifest's key says of it."""
+    """The feed, period and revision in a manifest's key."""
 
     feed: str
     period: str
@@ -29,14 +29,14 @@ class ManifestPlace(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """One destination's: ``prefix`` with its closing slash, ``feeds`` those of its customer by name."""
+    """The layout of one destination. ``prefix`` ends with a slash; ``feeds`` has the customer's by name."""
 
     prefix: str
     feeds: Mapping[str, Feed]
     _partitions: dict[str, Partition | None] = field(default_factory=dict)
 
     def place(self, key: str) -> Place:
-        """Of any key: a file's, a manifest's or one that is not ours."""
+        """Returns the place of any key: a file's, a manifest's or an unmanaged one."""
         name, _, rest = key.removeprefix(self.prefix).partition("/")
         feed = self.feeds.get(name)
         if feed is None or not rest:
@@ -59,7 +59,7 @@ class Layout:
 
 
 def manifest_place(prefix: str, key: str) -> ManifestPlace | None:
-    """What a manifest's key says; None for a key that no manifest of ours can have."""
+    """Parses a manifest's key. Returns None for a key that none of our manifests can have."""
     match = _MANIFEST.fullmatch(key.removeprefix(prefix)) if key.startswith(prefix) else None
     if match is None or period_labelled(match[2]) is None:
         return None

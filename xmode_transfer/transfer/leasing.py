@@ -1,4 +1,4 @@
-"""Holding a lease for as long as a piece of work takes."""
+"""Hold a lease while a piece of work runs."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -10,13 +10,13 @@ from xmode_transfer.model.errors import AlreadyRunning, LeaseLost, XmodeError
 from xmode_transfer.model.records import Lease
 from xmode_transfer.telemetry import Event
 
-TTL_SECONDS = 45.0  # how long a machine may be frozen before another may take over
+TTL_SECONDS = 45.0  # a machine may be frozen for this long before another takes over
 _RENEW_SECONDS = TTL_SECONDS / 4
 _POLL_SECONDS = 0.2
 
 
 def of_delivery(customer: str, feed: str, period: str) -> str:
-    """What is claimed by whoever changes what a period's delivery consists of."""
+    """Returns the name of the lease for changes to a period's delivery."""
     return f"delivery/{customer}/{feed}/{period}"
 
 
@@ -24,8 +24,8 @@ def of_delivery(customer: str, feed: str, period: str) -> str:
 def held(
     ledger: Ledger, name: str, holder: str, *, wait_seconds: float = 0, stop: threading.Event | None = None
 ) -> Iterator[Lease]:
-    """Claims ``name``, renews the lease in the background, gives it back at the end. Raises AlreadyRunning
-    when somebody else still has it after ``wait_seconds``, or when ``stop`` is set meanwhile."""
+    """Claims ``name``, renews the lease in the background, and releases it at the end. Raises AlreadyRunning
+    if another process still holds it after ``wait_seconds``, or if ``stop`` is set while waiting."""
     lease = _claim(ledger, name, holder, wait_seconds, stop or threading.Event())
     try:
         with kept(ledger, lease):
@@ -45,8 +45,8 @@ def _claim(ledger: Ledger, name: str, holder: str, wait_seconds: float, stop: th
 
 @contextmanager
 def kept(ledger: Ledger, lease: Lease, *, lost: Callable[[], None] = lambda: None) -> Iterator[None]:
-    """Renews a lease that is ours in the background, and leaves giving it back to the caller. ``lost`` is
-    called, by another thread, when somebody has taken it over."""
+    """Renews our lease in the background; the caller releases it. Calls ``lost`` in another thread when
+    another process has taken the lease over."""
     done = threading.Event()
 
     def renew() -> None:
@@ -60,10 +60,10 @@ def kept(ledger: Ledger, lease: Lease, *, lost: Callable[[], None] = lambda: Non
             except XmodeError as error:
                 telemetry.log(Event.LEASE_NOT_RENEWED, lease=lease.name, **error.log_context())
 
-    keeper = threading.Thread(target=renew, name=f"lease {lease.name}", daemon=True)
-    keeper.start()
+    renewer = threading.Thread(target=renew, name=f"lease {lease.name}", daemon=True)
+    renewer.start()
     try:
         yield
     finally:
         done.set()
-        keeper.join()
+        renewer.join()

@@ -1,5 +1,8 @@
-"""What is done to a customer's bucket besides delivering, as the ledger records it: begun before the first
-request, and closed with what it came to, by the next of its kind where its process died."""
+"""Operations on a customer's bucket other than a delivery, recorded in the ledger.
+
+An operation is recorded before its first request and closed with its outcome. If its process dies, the next
+operation of its kind closes it.
+"""
 
 import secrets
 from collections import Counter
@@ -8,14 +11,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
 from xmode_transfer.model.errors import XmodeError
-from xmode_transfer.model.operations import INTENDED, Act, ActKind, Removal, RemovalOutcome
+from xmode_transfer.model.operations import INTENDED, OperationKind, OperationRecord, Removal, RemovalOutcome
 from xmode_transfer.model.records import Failure, Lease
 from xmode_transfer.transfer import leasing
-from xmode_transfer.transfer.workbench import Workbench
+from xmode_transfer.transfer.context import Context
 
 INTERRUPTED = "interrupted"
 LEFT_NAMED = 1000
-"""How many of the keys that are not removed an answer names; the ledger has them all."""
+"""The number of keys that an answer names of those that were not deleted; the ledger has all of them."""
 _NOT_BY_US = (
     RemovalOutcome.CHANGED,
     RemovalOutcome.GONE,
@@ -26,8 +29,8 @@ _NOT_BY_US = (
 
 @dataclass(slots=True)
 class Removed:
-    """What came of it, by outcome: keys and their bytes, manifests among them. ``left`` names the first
-    thousand keys that were not removed by us; ``refusal`` is the first answer that refused one."""
+    """Counts of keys and of their bytes by outcome, manifests included. ``left`` has the first thousand keys
+    that we did not delete; ``refusal`` is the first answer that refused a delete."""
 
     keys: Counter[RemovalOutcome] = field(default_factory=Counter)
     bytes: Counter[RemovalOutcome] = field(default_factory=Counter)
@@ -37,7 +40,7 @@ class Removed:
 
     @property
     def ours(self) -> int:
-        """Keys that this operation removed itself."""
+        """The number of keys that this operation deleted itself."""
         return self.keys[RemovalOutcome.DELETED] + self.keys[RemovalOutcome.HIDDEN]
 
     @property
@@ -52,37 +55,37 @@ class Removed:
 
 
 class Operation:
-    """One operation. ``lease`` is the one that every operation of its kind holds while it lasts, so whoever
-    began those in ``died``, which were never finished, was killed or does not know what became of its last
-    requests."""
+    """One operation. Every operation of a kind holds the same ``lease`` while it runs. Therefore the
+    unfinished operations in ``died`` belong to processes that were killed, or that do not know the outcome of
+    their last requests."""
 
     def __init__(
-        self, bench: Workbench, lease: Lease, kind: ActKind, customer: str, *, person: str, reason: str
+        self, context: Context, lease: Lease, kind: OperationKind, customer: str, *, person: str, reason: str
     ) -> None:
-        now = bench.clock.now()
-        self._bench = bench
+        now = context.clock.now()
+        self._context = context
         self._lease = lease
-        self._ledger = bench.ledger.operations
+        self._ledger = context.ledger.operations
         self._customer = customer
-        self._act = Act(
+        self._record = OperationRecord(
             id=f"{kind}-{customer}-{now:%Y%m%dT%H%M%S}-{secrets.token_hex(4)}",
             kind=kind,
             customer=customer,
-            holder=bench.holder,
+            holder=context.holder,
             person=person,
             reason=reason,
             started_at=now,
         )
-        self.id = self._act.id
-        self.died: Sequence[Act] = [
-            act for act in self._ledger.newest(customer, kind, None) if act.finished_at is None
+        self.id = self._record.id
+        self.died: Sequence[OperationRecord] = [
+            earlier for earlier in self._ledger.newest(customer, kind, None) if earlier.finished_at is None
         ]
 
     def begin(self) -> None:
-        self._ledger.start(self._lease, self._act)
+        self._ledger.start(self._lease, self._record)
 
     def record(self, removals: Sequence[Removal]) -> None:
-        """What is planned to be removed, or what became of it."""
+        """Records keys that are planned to be deleted, or their outcomes."""
         self._ledger.record_removals(self._lease, self.id, removals)
 
     def finish(
@@ -93,15 +96,15 @@ class Operation:
         size: int,
         failed: int,
         failure: Failure | None,
-        in_doubt: bool = False,
+        inconclusive: bool = False,
     ) -> None:
-        """``in_doubt``: what the last requests did is not known, so it stays open, with what it had planned,
-        for the next of its kind to settle by what it then finds."""
-        if not in_doubt:
+        """Closes the operation. ``inconclusive``: the outcome of the last requests is unknown. The operation
+        and its plan then stay open, and the next operation of its kind settles them by what it finds."""
+        if not inconclusive:
             self._ledger.forget_planned(self._lease, self.id)
         done = replace(
-            self._act,
-            finished_at=None if in_doubt else self._bench.clock.now(),
+            self._record,
+            finished_at=None if inconclusive else self._context.clock.now(),
             outcome=outcome,
             objects=objects,
             bytes=size,
@@ -112,27 +115,32 @@ class Operation:
 
     # --- Those that died ----------------------------------------------------------------------------
 
-    def feeds_in_doubt(self) -> set[str]:
-        """The feeds of which those that died had planned to remove something."""
-        return {item.feed for act in self.died for item in self._ledger.removals(act.id, outcomes=INTENDED)}
+    def inconclusive_feeds(self) -> set[str]:
+        """Returns the feeds from which the operations that died had planned to delete keys."""
+        return {
+            item.feed
+            for earlier in self.died
+            for item in self._ledger.removals(earlier.id, outcomes=INTENDED)
+        }
 
     def settle(self, keys: Sequence[str]) -> set[str]:
-        """Of keys that the bucket does not show, those that one that died had planned to remove: it has."""
-        versioned = self._bench.ledger.checks.capabilities(self._customer).versioned
+        """Of keys that the bucket no longer lists, records as deleted those that an operation that died had
+        planned to delete. Returns them."""
+        versioned = self._context.ledger.checks.capabilities(self._customer).versioned
         outcome = RemovalOutcome.HIDDEN if versioned else RemovalOutcome.DELETED
-        return self._ledger.settle_removals(self._lease, self.died, keys, outcome, self._bench.clock.now())
+        return self._ledger.settle_removals(self._lease, self.died, keys, outcome, self._context.clock.now())
 
     def close_died(self) -> None:
-        """With what is known of each by now; what it has only planned is forgotten."""
-        for act in self.died:
-            self._ledger.forget_planned(self._lease, act.id)
+        """Closes each operation that died with its known outcomes. Its remaining plan is dropped."""
+        for earlier in self.died:
+            self._ledger.forget_planned(self._lease, earlier.id)
             removed = Removed()
-            for item in self._ledger.removals(act.id):
+            for item in self._ledger.removals(earlier.id):
                 removed.count(item)
             done = replace(
-                act,
-                finished_at=self._bench.clock.now(),
-                outcome=act.outcome or INTERRUPTED,
+                earlier,
+                finished_at=self._context.clock.now(),
+                outcome=earlier.outcome or INTERRUPTED,
                 objects=removed.ours,
                 bytes=removed.our_bytes,
                 failed=removed.keys[RemovalOutcome.FAILED],
@@ -142,11 +150,13 @@ class Operation:
 
 
 @contextmanager
-def begun(bench: Workbench, kind: ActKind, customer: str, *, person: str, reason: str) -> Iterator[Operation]:
-    """An operation whose plan needs nothing of those that died: they are closed, and it is begun. Raises
-    AlreadyRunning when another process is at one of its kind."""
-    with leasing.held(bench.ledger, f"{kind}/{customer}", bench.holder) as lease:
-        operation = Operation(bench, lease, kind, customer, person=person, reason=reason)
+def begun(
+    context: Context, kind: OperationKind, customer: str, *, person: str, reason: str
+) -> Iterator[Operation]:
+    """Closes the operations that died and begins a new one, whose plan needs nothing from them. Raises
+    AlreadyRunning while another process runs an operation of this kind."""
+    with leasing.held(context.ledger, f"{kind}/{customer}", context.holder) as lease:
+        operation = Operation(context, lease, kind, customer, person=person, reason=reason)
         operation.close_died()
         operation.begin()
         yield operation

@@ -1,4 +1,4 @@
-"""Work of which some is under way at once, and whose results come in the order of what it was asked for."""
+"""Run work concurrently and yield its results in the order of the items."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -16,8 +16,8 @@ _Result = TypeVar("_Result")
 def in_order(
     work: Callable[[_Item], _Result], items: Iterable[_Item], *, name: str, threads: int, ahead: int = 1
 ) -> Iterator[Iterator[_Result]]:
-    """The results, streamed. ``ahead`` items are begun for each thread, so that a slow one does not hold the
-    others up. At the end, also by an error, what was begun ends, and nothing else begins."""
+    """Streams the results. Begins ``ahead`` items for each thread, so that a slow item does not hold up the
+    others. At the end, also after an error, running items finish and no other item begins."""
     window: deque[Future[_Result]] = deque()
     carried = telemetry.carry(work)
 

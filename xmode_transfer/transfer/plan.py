@@ -1,7 +1,6 @@
-"""What is to be done for a delivery: source files against what the ledger knows, each decision with its
-reason.
+"""Compare the source files with the ledger and decide what to do with each name, with the reason.
 
-Both sides come sorted by name and are walked once side by side, so a million files need no memory.
+Both sides are sorted by name and joined in one pass, so memory does not grow with the number of files.
 """
 
 from collections.abc import Iterable, Iterator
@@ -9,13 +8,13 @@ from enum import StrEnum
 from operator import attrgetter
 from typing import NamedTuple
 
-from xmode_transfer.model.beside import beside
+from xmode_transfer.model.merge_join import merge_join
 from xmode_transfer.model.records import PlannedObject, Receipt, SourceFile, SourceProblem
 
 
 class Known(NamedTuple):
-    """What the ledger knows of a name. ``current`` is true when it belongs to the revision that is being
-    planned; then ``before`` is its last receipt in any revision, if there is one."""
+    """What the ledger has of a name. ``current`` is true if it belongs to the revision that is being planned;
+    ``before`` is then its last receipt in any revision, if there is one."""
 
     object: PlannedObject
     receipt: Receipt | None
@@ -24,7 +23,7 @@ class Known(NamedTuple):
 
 
 class Kind(StrEnum):
-    """How a source name stands to what the ledger knows of it."""
+    """The difference between a source name and the ledger."""
 
     NEW = "new"  # never planned
     PENDING = "pending"  # planned, not delivered, source as planned
@@ -36,8 +35,8 @@ class Kind(StrEnum):
 
 
 class Difference(NamedTuple):
-    """One name, side by side. ``known`` and what follows is as in ``Known``, and empty when the name is new;
-    ``file`` is None when gone, ``problem`` set for a problem."""
+    """One name at the source and in the ledger. ``known`` to ``before`` are as in ``Known``, and empty if the
+    name is new. ``file`` is None if it is gone; ``problem`` is set for a problem."""
 
     kind: Kind
     name: str
@@ -71,8 +70,8 @@ class PlanEntry(NamedTuple):
 
 
 def same_state(file: SourceFile, known: PlannedObject) -> bool:
-    """Whether the file is what was planned: by size and time. Its inode is left out, since a restored backup
-    has others."""
+    """Returns whether the file is as planned, by size and time. The inode is ignored, because a restored
+    backup has others."""
     return file.size == known.size and file.modified_ns == known.modified_ns
 
 
@@ -80,9 +79,9 @@ def known_of(
     current: Iterable[tuple[PlannedObject, Receipt | None]],
     delivered: Iterable[tuple[PlannedObject, Receipt]],
 ) -> Iterator[Known]:
-    """Both of the ledger's streams as one, in the order of names: the revision that is being planned goes
-    before what was delivered in others."""
-    for one, other in beside(current, delivered, _planned_name, _planned_name):
+    """Merges both streams of the ledger in the order of names. The revision that is being planned takes
+    precedence over what other revisions delivered."""
+    for one, other in merge_join(current, delivered, _planned_name, _planned_name):
         if one is not None:
             yield Known(one[0], one[1], True, other[1] if other is not None else None)
         elif other is not None:
@@ -90,10 +89,10 @@ def known_of(
 
 
 def diff(files: Iterable[SourceFile | SourceProblem], known: Iterable[Known]) -> Iterator[Difference]:
-    """Walks both sides in the order of names. Raises ValueError when a side is out of order: a wrong plan is
-    worse than none."""
+    """Joins both sides in the order of names. Raises ValueError if a side is out of order, because a wrong
+    plan is worse than none."""
     last_left = last_right = ""
-    for item, pair in beside(files, known, attrgetter("name"), _planned_name):
+    for item, pair in merge_join(files, known, attrgetter("name"), _planned_name):
         if item is not None:
             name = last_left = _ascending(last_left, item.name, "source")
         if pair is not None:

@@ -26,8 +26,8 @@ from xmode_transfer.model.records import (
     Status,
 )
 from xmode_transfer.sources.interface import PeriodState, Source
+from xmode_transfer.transfer.context import Context
 from xmode_transfer.transfer.plan import Action, Difference, Kind, PlanEntry, diff, known_of
-from xmode_transfer.transfer.workbench import Workbench
 
 ILLEGAL_NAME = "illegal_name"
 """A problem of a source file whose name makes no object key of ours; the sources know the others."""
@@ -48,7 +48,7 @@ class Plan:
 class Planner:
     """Plans one period of one subscription."""
 
-    bench: Workbench
+    context: Context
     customer: Customer
     feed: Feed
     state: PeriodState
@@ -64,11 +64,11 @@ class Planner:
                 return Plan(skipped=known_count)
         delivery = self._open_revision(latest)
         if delivery is not latest:
-            self.bench.ledger.deliveries.create(lease, delivery)
+            self.context.ledger.deliveries.create(lease, delivery)
         plan = self._record(lease, delivery)
         if plan is None:
             delivery = self._open_revision(self.latest())
-            self.bench.ledger.deliveries.create(lease, delivery)
+            self.context.ledger.deliveries.create(lease, delivery)
             plan = self._record(lease, delivery)
         assert plan is not None  # a revision that was just begun holds nothing that could be stale
         return plan
@@ -91,16 +91,16 @@ class Planner:
 
     def counted(self, lease: Lease, delivery: Delivery) -> Delivery:
         """The delivery with its counts as planned now, recorded."""
-        count, total = self.bench.ledger.objects.totals(delivery.id)
+        count, total = self.context.ledger.objects.totals(delivery.id)
         delivery = replace(
             delivery,
             object_count=count,
             total_bytes=total,
-            missing_count=sum(1 for _ in self.bench.ledger.objects.left_out(delivery.id)),
+            missing_count=sum(1 for _ in self.context.ledger.objects.left_out(delivery.id)),
             marker=self.state.marker,
-            updated_at=self.bench.clock.now(),
+            updated_at=self.context.clock.now(),
         )
-        self.bench.ledger.deliveries.update(lease, delivery)
+        self.context.ledger.deliveries.update(lease, delivery)
         return delivery
 
     def preview(self) -> Iterator[PlanEntry]:
@@ -120,9 +120,9 @@ class Planner:
             message=f"the source changed before revision {delivery.revision} was complete; "
             f"revision {delivery.revision + 1} takes over",
         )
-        self.bench.ledger.deliveries.update(
+        self.context.ledger.deliveries.update(
             lease,
-            replace(delivery, status=Status.FAILED, failure=failure, updated_at=self.bench.clock.now()),
+            replace(delivery, status=Status.FAILED, failure=failure, updated_at=self.context.clock.now()),
         )
 
     def _open_revision(self, latest: Delivery | None) -> Delivery:
@@ -130,7 +130,7 @@ class Planner:
         if latest is not None and latest.status not in FINISHED and not latest.is_superseded:
             return latest
         revision = latest.revision + 1 if latest else 1
-        now = self.bench.clock.now()
+        now = self.context.clock.now()
         return Delivery(
             id=delivery_id(self.customer.name, self.feed.name, self._period, revision),
             customer=self.customer.name,
@@ -176,12 +176,12 @@ class Planner:
                 else:
                     yield from self._planned(plan, difference, delivery.revision)
 
-        self.bench.ledger.objects.plan(lease, delivery.id, objects())
+        self.context.ledger.objects.plan(lease, delivery.id, objects())
         if stale:
             self.supersede(lease, delivery)
             return None
         if gone:
-            self.bench.ledger.objects.forget(lease, delivery.id, gone)
+            self.context.ledger.objects.forget(lease, delivery.id, gone)
         plan.delivery = self.counted(lease, delivery)
         return plan
 
@@ -217,7 +217,7 @@ class Planner:
         """The producer declared the period complete again with the same content; it need not be read again
         for that."""
         if latest.marker != self.state.marker:
-            self.bench.ledger.deliveries.update(lease, replace(latest, marker=self.state.marker))
+            self.context.ledger.deliveries.update(lease, replace(latest, marker=self.state.marker))
 
     # --- shared ---------------------------------------------------------------------------------------
 
@@ -226,12 +226,12 @@ class Planner:
         return self.state.period.label
 
     def latest(self) -> Delivery | None:
-        return self.bench.ledger.deliveries.latest(self.customer.name, self.feed.name, self._period)
+        return self.context.ledger.deliveries.latest(self.customer.name, self.feed.name, self._period)
 
     def _differences(self, delivery: Delivery | None, lease: Lease | None = None) -> Iterator[Difference]:
         """The source against the revision ``delivery``, if any, and everything delivered before."""
-        current = self.bench.ledger.objects.planned(delivery.id) if delivery is not None else iter(())
-        delivered = self.bench.ledger.objects.delivered(self.customer.name, self.feed.name, self._period)
+        current = self.context.ledger.objects.planned(delivery.id) if delivery is not None else iter(())
+        delivered = self.context.ledger.objects.delivered(self.customer.name, self.feed.name, self._period)
         files = self.source.scan(self.state.period)
         return self._looked_into(diff(files, known_of(current, delivered)), lease)
 
@@ -278,14 +278,14 @@ class Planner:
             file, receipt = difference.file, difference.receipt
             if difference.kind is Kind.CHANGED and file is not None and receipt is not None:
                 known = difference.known
-                if known is not None and same_content(self.bench, self.source, file, receipt):
+                if known is not None and same_content(self.context, self.source, file, receipt):
                     touched.append(file)
                     known = known._replace(modified_ns=file.modified_ns, identity=file.identity)
                     yield difference._replace(kind=Kind.DELIVERED, known=known)
                     continue
             yield difference
         if touched and lease is not None:
-            self.bench.ledger.objects.restamp(
+            self.context.ledger.objects.restamp(
                 lease, self.customer.name, self.feed.name, self._period, touched
             )
 
@@ -322,13 +322,13 @@ class Planner:
         return PlanEntry(Action.UPLOAD, difference.name, size, key, reason)
 
 
-def same_content(bench: Workbench, source: Source, file: SourceFile, known: Receipt | DeliveredKey) -> bool:
+def same_content(context: Context, source: Source, file: SourceFile, known: Receipt | DeliveredKey) -> bool:
     """Whether the file still is what was delivered, by its checksum."""
     if file.size != known.size or known.checksum is None:
         return False
     try:
         with source.open(file) as body:
-            value = bench.checksum_of(body, known.checksum.algorithm)
+            value = context.checksum_of(body, known.checksum.algorithm)
             body.check_unchanged()
     except SourceError:
         return False  # it is being written, or cannot be read: sending it will tell

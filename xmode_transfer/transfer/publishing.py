@@ -1,4 +1,4 @@
-"""The manifest: what may keep it back, and putting it last, once, when every object has its receipt."""
+"""Put the manifest last, once, when every object has its receipt; or say what prevents that."""
 
 import os
 import tempfile
@@ -20,39 +20,38 @@ from xmode_transfer.model.errors import (
     XmodeError,
 )
 from xmode_transfer.model.records import Checksum, Delivery, Failure, Lease, Receipt, SourceProblem, Status
+from xmode_transfer.model.visible import count as noun_count
+from xmode_transfer.transfer.context import Context
 from xmode_transfer.transfer.manifest_reading import NoManifest, same_objects
 from xmode_transfer.transfer.planning import Plan
 from xmode_transfer.transfer.sending import Sent
-from xmode_transfer.transfer.workbench import Workbench
 
 _CHUNK_BYTES = 1024 * 1024
 
 
-def obstacle(bench: Workbench, plan: Plan, sent: Sent) -> XmodeError | None:
-    """None when everything of the plan has arrived."""
+def obstacle(context: Context, plan: Plan, sent: Sent) -> XmodeError | None:
+    """Returns the error that prevents the manifest; None when all planned objects are delivered."""
     if sent.halted is not None:
         return sent.halted
-    if bench.stop.is_set():
-        return Interrupted(
-            "stopped on request", hint="what was sent is recorded; the next run goes on from there"
-        )
+    if context.stop.is_set():
+        return Interrupted("stopped on request", hint="run again: the next run resumes from here")
     count = sent.failed + len(plan.problems)
     if not count:
         return None
     if sent.passing is not None and not (sent.uploaded or sent.adopted or plan.problems):
-        return sent.passing  # nothing got through: that is the destination's trouble, not these files'
+        return sent.passing  # nothing was delivered: the error is the destination's, not these files'
     of_all = plan.skipped + plan.upload_count + len(plan.problems)
     failures = list(sent.failures.values())
     theirs = {item.responsible for item in failures} == {Responsible.CUSTOMER} and not plan.problems
     return (_IncompleteForCustomer if theirs else Incomplete)(
-        f"{count} of {of_all} files could not be delivered",
+        f"{count:,} of {noun_count(of_all, 'file')} could not be delivered",
         *failures,
         problems=plan.problems,
     )
 
 
 class Incomplete(XmodeError):
-    """Some files did not arrive; the manifest waits for them."""
+    """Some files were not delivered. The manifest waits for them."""
 
     code = "incomplete"
 
@@ -63,37 +62,37 @@ class Incomplete(XmodeError):
         elif failures:
             message += f"; first: {failures[0].message}"
         hint = (
-            "the files that arrived stay; the manifest follows when the rest has arrived. "
-            "The names are in the log and in --json"
+            "see the log or --json for the names. The delivered files stay, and the manifest follows when "
+            "the rest is delivered"
         )
         if first is None and failures and failures[0].hint:
-            hint = f"{failures[0].hint}; {hint}"
+            hint = f"{failures[0].hint}. {hint[:1].upper()}{hint[1:]}"
         super().__init__(message, hint=hint)
 
 
 class _IncompleteForCustomer(ForCustomer, Incomplete):
-    """Whatever did not arrive, only the customer can let in."""
+    """Only the customer can fix what prevented the rest."""
 
     code = Incomplete.code
 
 
 def publish(
-    bench: Workbench, customer: Customer, store: ObjectStore, delivery: Delivery, lease: Lease
+    context: Context, customer: Customer, store: ObjectStore, delivery: Delivery, lease: Lease
 ) -> Delivery | None:
-    """Puts the manifest and answers the delivery as delivered. None when a manifest of this very revision is
-    there, put before a crash, and the source has moved on since: a new revision is due. Idempotent: a
-    manifest of ours that is there already, with the same objects, is success. Raises ObjectExists when
-    something else lies under its key, and what the store raises."""
+    """Puts the manifest and returns the delivery as delivered. Returns None if a manifest of this revision
+    exists from before a crash and the source has changed since: a new revision is due. Idempotent: our own
+    manifest with the same objects counts as success. Raises ObjectExists if its key holds anything else, and
+    what the store raises."""
     key = keys.manifest_key(customer.destination.prefix, delivery.feed, delivery.period, delivery.revision)
-    missing = bench.ledger.objects.left_out(delivery.id)
-    doubt = delivery.not_attested or _inherited_doubt(bench, delivery)
+    missing = context.ledger.objects.left_out(delivery.id)
+    reason = delivery.not_attested or _inherited_reason(context, delivery)
     chunks = manifest.chunks(
         delivery,
-        _receipts(bench, delivery),
+        _receipts(context, delivery),
         missing,
         prefix=customer.destination.prefix,
         bucket=customer.destination.bucket,
-        sign=bench.attestation.sign if bench.attestation is not None and doubt is None else None,
+        sign=context.attestation.sign if context.attestation is not None and reason is None else None,
     )
     with SpooledFile(chunks) as body:
         request = PutRequest(key, delivery.id, body.size, keys.content_type(key))
@@ -105,12 +104,12 @@ def publish(
                 if not same_objects(store.read(key), chunks_of(body)):
                     return None
             except NoManifest as error:
-                raise _taken(key, f"it is no manifest: {error}") from None
+                raise _taken(key, f"it is not a manifest: {error}") from None
         else:
             checksum = answer.checksum
             if not answer.proven:
                 prove(store, key, body.size)
-    now = bench.clock.now()
+    now = context.clock.now()
     delivered = replace(
         delivery,
         status=Status.DELIVERED,
@@ -120,24 +119,26 @@ def publish(
         updated_at=now,
         failure=None,
         next_attempt_at=None,
-        not_attested=doubt,
+        not_attested=reason,
     )
-    bench.ledger.deliveries.update(lease, delivered)
+    context.ledger.deliveries.update(lease, delivered)
     return delivered
 
 
 def note_published(
-    bench: Workbench, customer: Customer, store: ObjectStore, delivery: Delivery, lease: Lease
+    context: Context, customer: Customer, store: ObjectStore, delivery: Delivery, lease: Lease
 ) -> None:
-    """Before a revision takes the place of those that failed: a process that was killed may have put the
-    manifest of one of them and not lived to record it. What that manifest lists stays. Where it cannot be
-    looked at, it counts as put."""
+    """Records manifests of earlier revisions that failed. A process that was killed may have put such a
+    manifest without recording it. What it lists must stay. A manifest that cannot be checked counts as
+    put."""
     place = (delivery.customer, delivery.feed, delivery.period)
-    failed = {item.revision: item for item in bench.ledger.deliveries.find(*place, statuses=[Status.FAILED])}
+    failed = {
+        item.revision: item for item in context.ledger.deliveries.find(*place, statuses=[Status.FAILED])
+    }
     for revision in range(delivery.revision - 1, 0, -1):
         other = failed.get(revision)
         if other is None:
-            return  # it was published, and what is before it was looked at then
+            return  # it was published, and earlier revisions were checked then
         if other.manifest_key is not None:
             continue
         key = keys.manifest_key(customer.destination.prefix, other.feed, other.period, other.revision)
@@ -149,7 +150,7 @@ def note_published(
             if info is None or info.token != other.id:
                 continue
         checksum = info.checksum if info is not None else None
-        bench.ledger.deliveries.update(
+        context.ledger.deliveries.update(
             lease,
             replace(
                 other,
@@ -159,20 +160,20 @@ def note_published(
         )
 
 
-def _inherited_doubt(bench: Workbench, delivery: Delivery) -> str | None:
-    """Why our signature must not vouch for the delivery: it carries over objects of one that was taken back
-    from the bucket without it."""
-    earlier = bench.ledger.deliveries.find(delivery.customer, delivery.feed, delivery.period)
-    doubtful = next((item for item in earlier if item.not_attested is not None), None)
-    if doubtful is None or not any(
-        planned.carried for planned, _ in bench.ledger.objects.planned(delivery.id)
+def _inherited_reason(context: Context, delivery: Delivery) -> str | None:
+    """Returns why our signature must not attest the delivery: it carries over objects of a revision that was
+    adopted without a signature."""
+    earlier = context.ledger.deliveries.find(delivery.customer, delivery.feed, delivery.period)
+    unattested = next((item for item in earlier if item.not_attested is not None), None)
+    if unattested is None or not any(
+        planned.carried for planned, _ in context.ledger.objects.planned(delivery.id)
     ):
         return None
-    return f"it carries over objects of revision {doubtful.revision}, which is not attested"
+    return f"it carries over objects of revision {unattested.revision}, which is not attested"
 
 
-def _receipts(bench: Workbench, delivery: Delivery) -> Iterator[Receipt]:
-    for planned, receipt in bench.ledger.objects.planned(delivery.id):
+def _receipts(context: Context, delivery: Delivery) -> Iterator[Receipt]:
+    for planned, receipt in context.ledger.objects.planned(delivery.id):
         if receipt is None:
             raise Defect(
                 f"{planned.name} has no receipt and the manifest was about to be put", hint="report this"
@@ -181,36 +182,39 @@ def _receipts(bench: Workbench, delivery: Delivery) -> Iterator[Receipt]:
 
 
 def prove(store: ObjectStore, key: str, size: int) -> None:
-    """Where S3 did not answer with the checksum, a HEAD is the proof. Raises Unavailable when there is
-    none."""
+    """Proves an object by a HEAD, if S3's response had no checksum. Raises Unavailable if the object is
+    missing."""
     info = store.head(key)
     if info is None or info.size != size:
-        raise Unavailable(f"{key} was acknowledged and is not there", hint="the next try puts it again")
+        raise Unavailable(
+            f"{key} was acknowledged, but does not exist",
+            hint="no action is needed: the next attempt puts it again",
+        )
 
 
 def _ours_already(store: ObjectStore, delivery: Delivery, key: str) -> Checksum:
-    """The checksum of what lies there already and carries this delivery's mark."""
+    """Returns the checksum of the existing object that has this delivery's token."""
     info = store.head(key)
     if info is None or info.token != delivery.id or info.checksum is None:
-        raise _taken(key, "it does not carry our mark")
+        raise _taken(key, "it does not have our token")
     return info.checksum
 
 
 def _taken(key: str, why: str) -> ObjectExists:
     return ObjectExists(
-        f"{key} is taken by something that is not this delivery's manifest: {why}",
-        hint="nothing was overwritten; have the customer move that object away, then run again",
+        f"{key} already holds an object that is not this delivery's manifest: {why}",
+        hint="ask the customer to move that object, then run again. Nothing was overwritten",
     )
 
 
 def chunks_of(body: OpenFile) -> Iterator[bytes]:
-    """An open file, piece by piece."""
+    """Yields an open file in chunks."""
     for offset in range(0, body.size, _CHUNK_BYTES):
         yield body.read_at(offset, min(_CHUNK_BYTES, body.size - offset))
 
 
 class SpooledFile:
-    """An unnamed temporary file, gone when it is closed or the process ends."""
+    """An unnamed temporary file that vanishes when it is closed or the process ends."""
 
     def __init__(self, chunks: Iterable[bytes]) -> None:
         self._file = tempfile.TemporaryFile(prefix="xmode-spool-", buffering=1024 * 1024)  # noqa: SIM115 - closed by close()
@@ -230,7 +234,7 @@ class SpooledFile:
         return os.preadv(self._file.fileno(), [buffer], offset)
 
     def check_unchanged(self) -> None:
-        """Nobody else can reach an unnamed file."""
+        """Does nothing: no other process can open an unnamed file."""
 
     def fileno(self) -> int:
         return self._file.fileno()

@@ -34,12 +34,12 @@ from xmode_transfer.model.records import (
     SourceProblem,
     same_object,
 )
-from xmode_transfer.model.verification import Flaw, judge
+from xmode_transfer.model.verification import DiscrepancyKind, judge
 from xmode_transfer.telemetry import Event
+from xmode_transfer.transfer.context import Context
 from xmode_transfer.transfer.parallel import in_order
 from xmode_transfer.transfer.planning import Planner, own_ids, same_content
 from xmode_transfer.transfer.sending import receipt_of
-from xmode_transfer.transfer.workbench import Workbench
 
 _BATCH = 1000
 _HEADS_AHEAD = 8  # for each thread
@@ -73,7 +73,7 @@ class Recheck:
     """One look at one delivery. ``before`` is when the newest object was delivered that this run has not
     sent. Use once."""
 
-    bench: Workbench
+    context: Context
     planner: Planner
     store: ObjectStore
     delivery: Delivery
@@ -112,10 +112,10 @@ class Recheck:
     def _lost(self) -> Generator[_Lost]:
         """In the order of names."""
 
-        def doubtful() -> Iterator[tuple[PlannedObject, Receipt, bool]]:
+        def unclear() -> Iterator[tuple[PlannedObject, Receipt, bool]]:
             """What the listing does not show as we put it, and whether a HEAD is asked."""
-            for planned, receipt in self.bench.ledger.objects.proven(self.delivery.id):
-                self.bench.check_stop("the next run looks again")
+            for planned, receipt in self.context.ledger.objects.proven(self.delivery.id):
+                self.context.check_stop("the next run looks again")
                 if receipt.delivered_at > self.before:
                     continue  # sent by this very run
                 listed = self._listed(receipt.key)
@@ -131,7 +131,7 @@ class Recheck:
             return planned, receipt, self._head(receipt.key) if asked else None
 
         with in_order(
-            look, doubtful(), name="recheck", threads=self.bench.parallel, ahead=_HEADS_AHEAD
+            look, unclear(), name="recheck", threads=self.context.parallel, ahead=_HEADS_AHEAD
         ) as looked_at:
             for planned, receipt, info in looked_at:
                 reason = self._judged(planned, receipt, info)
@@ -179,18 +179,20 @@ class Recheck:
     ) -> MissingReason | None:
         """Why it is not in the bucket as we put it; None when it is."""
         judgement = judge(receipt, info)
-        if judgement.flaw is None and info is not None:
+        if judgement.kind is None and info is not None:
             ours = info.token in own_ids(self.delivery) and info.checksum is not None
             if ours and (judgement.rewritten or receipt.removed):
                 # ours, sent again by a run that did not live to write it down
                 renewed = receipt_of(planned, info, receipt.sha256)
-                self.bench.ledger.objects.record_receipt(self.lease, self.delivery.id, renewed).result()
+                self.context.ledger.objects.record_receipt(self.lease, self.delivery.id, renewed).result()
             return None
         if receipt.removed:
             return MissingReason.EXPIRED
         if not receipt.key.startswith(self.planner.customer.destination.prefix):
             return MissingReason.MOVED
-        return MissingReason.DELETED if judgement.flaw is Flaw.MISSING else MissingReason.OVERWRITTEN
+        return (
+            MissingReason.DELETED if judgement.kind is DiscrepancyKind.MISSING else MissingReason.OVERWRITTEN
+        )
 
     # --- What becomes of it -------------------------------------------------------------------------
 
@@ -212,7 +214,7 @@ class Recheck:
                 self.result.stale = True
                 return
             again.append(planned)
-        ledger = self.bench.ledger
+        ledger = self.context.ledger
         if again:
             ledger.objects.send_again(self.lease, self.delivery.id, again)
         if gone:
@@ -226,7 +228,7 @@ class Recheck:
         """As it is to be sent. None where this revision has no other key for it."""
         name, planned = lost.planned.name, lost.planned
         if isinstance(file, SourceProblem) or not same_content(
-            self.bench, self.planner.source, file, lost.receipt
+            self.context, self.planner.source, file, lost.receipt
         ):
             raise SourceChanged(
                 f"{name} is to be delivered again, and is not what it was when the run began",

@@ -46,6 +46,6 @@ def planned_removal(known: DeliveredKey, there: ListedObject | None, reason: str
         etag=there.etag if there is not None else known.etag or "",
         delivered_at=known.delivered_at,
         reason=reason,
-        outcome=RemovalOutcome.DOUBTFUL if there is None else RemovalOutcome.PLANNED,
+        outcome=RemovalOutcome.INCONCLUSIVE if there is None else RemovalOutcome.PLANNED,
         at=now,
     )

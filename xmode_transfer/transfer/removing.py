@@ -22,11 +22,11 @@ from xmode_transfer.model.operations import INTENDED, REMOVED, Removal, RemovalO
 from xmode_transfer.model.records import Lease, ObjectInfo, Status, same_etag
 from xmode_transfer.telemetry import Event
 from xmode_transfer.transfer import leasing
+from xmode_transfer.transfer.context import Context
 from xmode_transfer.transfer.operations import Operation, Removed
 from xmode_transfer.transfer.parallel import in_order
 from xmode_transfer.transfer.planning import own_ids
 from xmode_transfer.transfer.removals import ExpiringPeriod, states_of
-from xmode_transfer.transfer.workbench import Workbench
 
 REQUESTS_AT_ONCE = 8
 PERIODS_AT_ONCE = 8
@@ -47,7 +47,7 @@ class Remover:
     """Carries out what the ledger holds as planned for an operation, several periods at once; what became of
     each key is written there, and counted in ``result``."""
 
-    bench: Workbench
+    context: Context
     customer: Customer
     store: ObjectStore
     operation: Operation
@@ -62,7 +62,7 @@ class Remover:
         requests = max(1, REQUESTS_AT_ONCE // several)  # of one period
 
         def work_on(period: ExpiringPeriod) -> None:
-            if self.bench.stop.is_set():
+            if self.context.stop.is_set():
                 self.result.interrupted = True
             elif not self._halted.is_set():
                 try:
@@ -78,10 +78,10 @@ class Remover:
             future.result()
 
     def _remove_period(self, period: ExpiringPeriod, requests: int) -> None:
-        ledger = self.bench.ledger
+        ledger = self.context.ledger
         name = leasing.of_delivery(self.customer.name, period.feed, period.period)
         try:
-            with leasing.held(ledger, name, self.bench.holder) as delivering:
+            with leasing.held(ledger, name, self.context.holder) as delivering:
                 now = ledger.deliveries.find(self.customer.name, period.feed, period.period)
                 if states_of(now) != period.states:
                     period.kept_because = "it was delivered or corrected meanwhile"
@@ -103,7 +103,7 @@ class Remover:
             found = self.store.head(manifest.key)
             if found is None:
                 done.append(manifest._replace(outcome=RemovalOutcome.GONE))
-            elif manifest.outcome is RemovalOutcome.DOUBTFUL:
+            elif manifest.outcome is RemovalOutcome.INCONCLUSIVE:
                 done.append(manifest._replace(outcome=RemovalOutcome.FAILED))  # there, and yet not listed
             elif self._is_ours(manifest, found):
                 same.append(manifest._replace(etag=found.etag))
@@ -117,7 +117,7 @@ class Remover:
     def _is_ours(self, manifest: Removal, found: ObjectInfo) -> bool:
         if not same_etag(found.etag, manifest.etag):
             return False
-        of_period = self.bench.ledger.deliveries.find(self.customer.name, manifest.feed, manifest.period)
+        of_period = self.context.ledger.deliveries.find(self.customer.name, manifest.feed, manifest.period)
         for delivery in of_period:
             if delivery.manifest_key == manifest.key and delivery.status is Status.DELIVERED:
                 algorithm, _, value = (delivery.manifest_checksum or "").partition(":")
@@ -138,24 +138,24 @@ class Remover:
     # --- Objects ------------------------------------------------------------------------------------
 
     def _remove_objects(self, period: ExpiringPeriod, delivering: Lease, requests: int) -> None:
-        planned = self.bench.ledger.operations.removals(
+        planned = self.context.ledger.operations.removals(
             self.operation.id, period.feed, period.period, INTENDED
         )
 
         def batches() -> Iterator[list[Removal]]:
             for some in in_batches(item for item in planned if not item.manifest):
-                if self.bench.stop.is_set():
+                if self.context.stop.is_set():
                     self.result.interrupted = True
                 if self.result.interrupted or self._halted.is_set():
                     return
                 # Suspended for longer than a lease lives, we would remove what a correction carries over.
-                self.bench.ledger.leases.renew(delivering, leasing.TTL_SECONDS)
+                self.context.ledger.leases.renew(delivering, leasing.TTL_SECONDS)
                 yield some
 
         def work(some: list[Removal]) -> None:
             # Recorded at once: what another request meets makes nobody forget what this one has done.
             done = self._deleted([item for item in some if item.outcome is RemovalOutcome.PLANNED])
-            done += [self._looked_at(item) for item in some if item.outcome is RemovalOutcome.DOUBTFUL]
+            done += [self._looked_at(item) for item in some if item.outcome is RemovalOutcome.INCONCLUSIVE]
             self._settle(period, done)
 
         with in_order(work, batches(), name="cleanup-request", threads=requests) as results:
@@ -192,14 +192,14 @@ class Remover:
                 break
             todo = again
             pause = random.uniform(0, min(_LONGEST_PAUSE_SECONDS, 2.0 ** (attempt - 1)))
-            if self.bench.stop.wait(pause):
+            if self.context.stop.wait(pause):
                 done += [item._replace(outcome=RemovalOutcome.FAILED) for item in again.values()]
                 break
         return done
 
     def _settle(self, period: ExpiringPeriod, done: Sequence[Removal]) -> None:
         """Writes what became of some keys, and counts it."""
-        at = self.bench.clock.now()
+        at = self.context.clock.now()
         done = [item._replace(at=at) for item in done]
         self.operation.record(done)
         for item in done:
@@ -209,8 +209,8 @@ class Remover:
                 period.removed += ours and not item.manifest
                 period.removed_bytes += item.size if ours else 0
             if ours:
-                self.bench.progress.bytes_sent(item.size)
-            self.bench.progress.object_finished(item.key, item.size, str(item.outcome))
+                self.context.progress.bytes_sent(item.size)
+            self.context.progress.object_finished(item.key, item.size, str(item.outcome))
 
 
 def in_batches(items: Iterable[Removal]) -> Iterator[list[Removal]]:

@@ -1,9 +1,8 @@
-"""Sending a delivery's pending objects: a window of requests in flight, each ending in a receipt or a
-recorded failure.
+"""Send a delivery's pending objects, with many requests in flight.
 
-Small objects are one PutObject each, driven by callbacks, since a thread each would cost more than the
-request. Large ones go through ``large.LargeObjects`` in a few threads. What was refused for good halts the
-delivery at once: a customer whose role is broken gets one refusal, not a million.
+Each object ends in a receipt or a recorded failure. A small object is one PutObject, driven by callbacks,
+because a thread would cost more than the request. Large objects use ``large.LargeObjects`` in a few threads.
+A permanent refusal halts the delivery at once: a broken role causes one refusal, not a million.
 """
 
 import hashlib
@@ -39,11 +38,12 @@ from xmode_transfer.model.records import (
     Receipt,
     same_etag,
 )
+from xmode_transfer.model.visible import count
 from xmode_transfer.sources.interface import Source
 from xmode_transfer.telemetry import Event
+from xmode_transfer.transfer.context import Context
 from xmode_transfer.transfer.large import LargeObjects
 from xmode_transfer.transfer.planning import own_ids
-from xmode_transfer.transfer.workbench import Workbench
 
 LARGE_BYTES = 64 * 1024 * 1024
 MAX_SINGLE_PUT_BYTES = 5 * 1024**3  # S3 User Guide, upload-objects: one PutObject
@@ -58,9 +58,9 @@ _Step = Callable[[PlannedObject], None]
 
 @dataclass(slots=True)
 class Sent:
-    """What came of it. ``failures`` has the first of them, by the source's name; ``halted`` is the error that
-    ended the whole delivery; ``passing`` is the first failure, when all of them were of the kind that passes;
-    ``stale`` means that an uncommitted object of ours holds older content, so that a new revision is due."""
+    """The result. ``failures`` has the first failures by the source's name. ``halted`` is the error that
+    ended the delivery. ``passing`` is the first failure if all are transient. ``stale``: one of our
+    uncommitted objects has older content, so a new revision is due."""
 
     uploaded: int = 0
     uploaded_bytes: int = 0
@@ -72,7 +72,7 @@ class Sent:
     stale: bool = False
 
     def add(self, other: "Sent") -> None:
-        """What came of more that was sent afterwards. This one had no failures."""
+        """Adds the result of a later send. This one must have no failures."""
         self.uploaded += other.uploaded
         self.uploaded_bytes += other.uploaded_bytes
         self.adopted += other.adopted
@@ -83,7 +83,7 @@ class Sent:
 
 
 def failure_of(error: XmodeError) -> Failure:
-    """An error as the ledger keeps it."""
+    """Returns the error as the ledger records it."""
     return Failure(
         cause=error.code,
         responsible=str(error.responsible),
@@ -95,7 +95,7 @@ def failure_of(error: XmodeError) -> Failure:
 
 
 def halts(error: XmodeError) -> bool:
-    """Whether the error would meet every other object of the delivery too."""
+    """Returns whether every other object of the delivery would fail with the error too."""
     if isinstance(error, ObjectExists | PartsRefused):
         return False
     fatal = (Defect, LeaseLost, LedgerError, VendorIdentityError, RoleRefused, ClockSkew)
@@ -107,7 +107,7 @@ class Sender:
 
     def __init__(
         self,
-        bench: Workbench,
+        context: Context,
         customer: Customer,
         feed: Feed,
         source: Source,
@@ -115,7 +115,7 @@ class Sender:
         delivery: Delivery,
         lease: Lease,
     ) -> None:
-        self._bench = bench
+        self._context = context
         self._feed = feed
         self._source = source
         self._store = store
@@ -125,14 +125,14 @@ class Sender:
         self._lock = threading.Condition()
         self._outstanding = 0
         self._consecutive = 0
-        self._window = _WINDOW * bench.parallel
+        self._window = _WINDOW * context.parallel
         self._refill_below = int(_REFILL * self._window)
         self._settling = ThreadPoolExecutor(max_workers=8, thread_name_prefix="settle")
         self._large_threads = ThreadPoolExecutor(max_workers=3, thread_name_prefix="large")
-        self._large = LargeObjects(bench, customer, store, delivery, lease)
+        self._large = LargeObjects(context, customer, store, delivery, lease)
 
     def send(self, pending: Iterable[PlannedObject]) -> Sent:
-        """Sends them all, or as many as go before something halts it. Waits for what is in flight."""
+        """Sends all objects, or those before an error halts it. Waits for the requests in flight."""
         try:
             for planned in pending:
                 if self._halted():
@@ -149,7 +149,7 @@ class Sender:
     # --- starting one object ------------------------------------------------------------------------
 
     def _halted(self) -> bool:
-        return self._bench.stop.is_set() or self._sent.halted is not None
+        return self._context.stop.is_set() or self._sent.halted is not None
 
     def _begin(self, planned: PlannedObject) -> None:
         with self._lock:
@@ -162,8 +162,7 @@ class Sender:
             self._guarded(planned, self._send_small)
 
     def _guarded(self, planned: PlannedObject, step: _Step) -> None:
-        """Runs one step of an object; whatever goes wrong in it ends that object, never a thread in
-        silence."""
+        """Runs one step of an object. An error fails that object; it never ends a thread silently."""
         try:
             step(planned)
         except XmodeError as error:
@@ -178,10 +177,10 @@ class Sender:
             return
         if planned.size > MAX_SINGLE_PUT_BYTES:
             raise PartsRefused(
-                f"{planned.name} has {planned.size} bytes; a single PutObject carries at most "
-                f"{MAX_SINGLE_PUT_BYTES}, and the destination refuses multipart uploads",
-                hint="have the customer allow multipart uploads: `xmode-transfer check-access` has the "
-                "statement. Or split the file at the source",
+                f"{planned.name} has {count(planned.size, 'byte')}. A single PutObject sends at most "
+                f"{MAX_SINGLE_PUT_BYTES:,}, and the destination refuses multipart uploads",
+                hint="ask the customer to allow multipart uploads (`xmode-transfer check-access` prints the "
+                "statement), or split the file at the source",
             )
         body = self._source.open(planned.source_file())
         try:
@@ -239,18 +238,18 @@ class Sender:
         self._guarded(planned, step)
 
     def _settle(self, planned: PlannedObject, step: _Step) -> None:
-        """What asks the destination again must not hold up the engine's own threads."""
+        """Runs further requests to the destination outside of the engine's threads."""
         self._settling.submit(telemetry.carry(self._guarded), planned, step)
 
     def _prove(self, planned: PlannedObject, sha256: str | None, answer: PutAnswer) -> None:
-        """Where S3 did not answer with the checksum, a HEAD is the proof."""
+        """Records the receipt. If S3's response had no checksum, a HEAD is the proof."""
         version_id = answer.version_id
         if not answer.proven:
             info = self._store.head(planned.key)
             if info is None or info.size != planned.size or _differs(info, answer):
                 raise RequestRefused(
-                    f"{planned.key}: the destination acknowledged the upload but does not hold what was sent",
-                    hint="check whether something else writes to this prefix; the object is left as it is",
+                    f"{planned.key}: the destination acknowledged the upload, but holds something else",
+                    hint="check whether something else writes to this prefix. The object is left as it is",
                 )
             version_id = version_id or info.version_id
         receipt = Receipt(
@@ -259,24 +258,24 @@ class Sender:
             planned.size,
             answer.checksum,
             answer.etag,
-            self._bench.clock.now(),
+            self._context.clock.now(),
             version_id,
             sha256,
         )
         self._record(planned, receipt, adopted=False)
 
     def _adopt(self, planned: PlannedObject, body: OpenFile, sha256: str | None, taken: ObjectExists) -> None:
-        """The key is taken. By our own object, put by this revision or one before it whose answer was lost:
-        that is success. By ours with an older state of the source: a new revision is due. By anything else:
-        a conflict, and nothing is touched."""
+        """Handles a key that exists. Our own object, from a request with a lost response: success. Our own
+        object with an older state of the source: a new revision is due. Anything else: a conflict, and
+        nothing is changed."""
         info = self._store.head(planned.key)
         if info is None:
             raise ObjectExists(
-                f"{planned.key}: was taken when we put it and is gone now",
-                hint="something else writes to this key; the delivery is tried again",
+                f"{planned.key} existed during the upload and is gone now",
+                hint="ask the customer what else writes to this key. The delivery is retried",
             )
         if info.checksum is not None and info.token in own_ids(self._delivery):
-            value = self._bench.checksum_of(body, info.checksum.algorithm)
+            value = self._context.checksum_of(body, info.checksum.algorithm)
             body.check_unchanged()
             if info.size == planned.size and value == info.checksum.value:
                 self._record(planned, receipt_of(planned, info, sha256), adopted=True)
@@ -284,20 +283,20 @@ class Sender:
             self._note_stale(planned, info)
             return
         raise ObjectExists(
-            f"{planned.key} is taken by an object that is not ours "
-            f"({info.size} bytes of {info.modified_at:%Y-%m-%d})",
-            hint="nothing was overwritten; have the customer move that object away, or change the prefix",
+            f"{planned.key} already holds an object that is not ours "
+            f"({count(info.size, 'byte')}, modified on {info.modified_at:%Y-%m-%d})",
+            hint="ask the customer to move that object, or change the prefix. Nothing was overwritten",
             aws_code=taken.aws_code,
             http_status=taken.http_status,
             request_id=taken.request_id,
         )
 
     def _note_stale(self, planned: PlannedObject, info: ObjectInfo) -> None:
-        """Records what really lies there, so that the planner sees a delivered object whose source has moved
-        on."""
+        """Records the object as it exists, so that the planner sees a delivered object with a changed
+        source."""
         older = planned._replace(size=info.size, modified_ns=0, identity="superseded")
-        self._bench.ledger.objects.plan(self._lease, self._delivery.id, [older])
-        self._bench.ledger.objects.record_receipt(
+        self._context.ledger.objects.plan(self._lease, self._delivery.id, [older])
+        self._context.ledger.objects.record_receipt(
             self._lease, self._delivery.id, receipt_of(older, info, None)
         ).result()
         with self._lock:
@@ -312,7 +311,7 @@ class Sender:
             if error is not None:
                 self._failed(planned, error if isinstance(error, XmodeError) else defect_of(error))
                 return
-            # parts are counted and told of as they go: some may be an earlier run's
+            # parts are counted as they are sent: an earlier run may have sent some
             whole = not (planned.size > LARGE_BYTES and self._large.usable)
             with self._lock:
                 self._consecutive = 0
@@ -322,12 +321,12 @@ class Sender:
                     self._sent.uploaded += 1
                     self._sent.uploaded_bytes += planned.size if whole else 0
             if whole:
-                self._bench.progress.bytes_sent(planned.size)
+                self._context.progress.bytes_sent(planned.size)
             telemetry.debug(Event.OBJECT_DELIVERED, key=planned.key, size_bytes=planned.size, adopted=adopted)
-            self._bench.progress.object_finished(planned.name, planned.size, "delivered")
+            self._context.progress.object_finished(planned.name, planned.size, "delivered")
             self._finish()
 
-        future = self._bench.ledger.objects.record_receipt(self._lease, self._delivery.id, receipt)
+        future = self._context.ledger.objects.record_receipt(self._lease, self._delivery.id, receipt)
         future.add_done_callback(telemetry.carry(recorded))
 
     def _failed(self, planned: PlannedObject, error: XmodeError) -> None:
@@ -343,7 +342,7 @@ class Sender:
             if self._sent.halted is None and (halts(error) or self._consecutive >= _MAX_CONSECUTIVE_FAILURES):
                 self._sent.halted = error
         telemetry.warn(Event.OBJECT_FAILED, name=planned.name, key=planned.key, **error.log_context())
-        self._bench.progress.object_finished(planned.name, planned.size, "failed")
+        self._context.progress.object_finished(planned.name, planned.size, "failed")
         self._finish()
 
     def _finish(self) -> None:
@@ -354,7 +353,7 @@ class Sender:
 
 
 def receipt_of(planned: PlannedObject, info: ObjectInfo, sha256: str | None) -> Receipt:
-    """A receipt for an object of ours that was found at the destination; its time is the object's own."""
+    """Returns a receipt for one of our objects at the destination, with the object's own time."""
     assert info.checksum is not None
     return Receipt(
         planned.name,
@@ -369,18 +368,17 @@ def receipt_of(planned: PlannedObject, info: ObjectInfo, sha256: str | None) -> 
 
 
 def _differs(info: ObjectInfo, answer: PutAnswer) -> bool:
-    """Whether a HEAD contradicts what was sent. A store that keeps no checksum of ours is compared by
-    ETag."""
+    """Returns whether a HEAD contradicts what was sent. If the store keeps no checksum, compares the ETag."""
     if info.checksum is not None and info.checksum.algorithm == answer.checksum.algorithm:
         return info.checksum.value != answer.checksum.value
     return not same_etag(info.etag, answer.etag)
 
 
 def defect_of(error: BaseException) -> Defect:
-    """A mistake of this program as one delivery's, or one feed's, failure: the rest goes on."""
+    """Returns a bug of this program as the failure of one delivery or feed; the rest continues."""
     return Defect(
         f"{type(error).__name__}: {error}",
-        hint="this is a mistake in xmode-transfer; report it with the log. The next run goes on from here",
+        hint="this is a bug in xmode-transfer: report it with the log. The next run resumes from here",
     )
 
 

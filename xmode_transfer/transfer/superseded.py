@@ -13,34 +13,34 @@ from xmode_transfer import telemetry
 from xmode_transfer.aws.policy import Step
 from xmode_transfer.config import Customer
 from xmode_transfer.model.errors import AccessDenied, AlreadyRunning, XmodeError
-from xmode_transfer.model.operations import ActKind, RemovalOutcome
+from xmode_transfer.model.operations import OperationKind, RemovalOutcome
 from xmode_transfer.model.records import DeliveredKey
 from xmode_transfer.telemetry import Event
+from xmode_transfer.transfer.context import Context
 from xmode_transfer.transfer.destination import opened
 from xmode_transfer.transfer.operations import Operation, Removed, begun
 from xmode_transfer.transfer.removals import ExpiringPeriod, planned_removal, states_of
 from xmode_transfer.transfer.removing import Remover, in_batches
 from xmode_transfer.transfer.sending import failure_of
-from xmode_transfer.transfer.workbench import Workbench
 
 REASON = "no manifest names it: its revision was superseded"
 
 
 def sweep(
-    bench: Workbench, customer: Customer, feed: str | None = None, *, refused: bool = False
+    context: Context, customer: Customer, feed: str | None = None, *, refused: bool = False
 ) -> Removed | None:
     """Removes them, of one feed or of all; ``refused`` also tries again what the bucket did not let go
     before. None where there are none, or another process removes them. Whatever prevents it is logged and
     hurts no delivery: a later sweep goes on."""
     with telemetry.bind(customer=customer.name):
         try:
-            found = bench.ledger.keys.superseded(customer.name, feed, refused=refused)
+            found = context.ledger.keys.superseded(customer.name, feed, refused=refused)
             if not found:
                 return None
-            kind, person = ActKind.SUPERSEDED, "xmode-transfer"
+            kind, person = OperationKind.SUPERSEDED, "xmode-transfer"
             # what those before it have removed, this one finds gone
-            with begun(bench, kind, customer.name, person=person, reason=REASON) as operation:
-                return _remove(bench, customer, operation, found)
+            with begun(context, kind, customer.name, person=person, reason=REASON) as operation:
+                return _remove(context, customer, operation, found)
         except AlreadyRunning:
             return None
         except XmodeError as error:
@@ -49,30 +49,30 @@ def sweep(
 
 
 def _remove(
-    bench: Workbench, customer: Customer, operation: Operation, found: Sequence[DeliveredKey]
+    context: Context, customer: Customer, operation: Operation, found: Sequence[DeliveredKey]
 ) -> Removed:
-    now = bench.clock.now()
+    now = context.clock.now()
     planned = (planned_removal(item, None, REASON, now) for item in found)
     for some in in_batches(item._replace(outcome=RemovalOutcome.PLANNED) for item in planned):
         operation.record(some)
     removed, failure = Removed(), None
     size = sum(item.size or 0 for item in found)
-    bench.progress.delivery_started(customer.name, found[0].feed, "superseded", len(found), size)
+    context.progress.delivery_started(customer.name, found[0].feed, "superseded", len(found), size)
     try:
-        with opened(bench, customer, Step.CLEANUP) as store:
-            Remover(bench, customer, store, operation, removed).remove(_periods(bench, customer, found))
+        with opened(context, customer, Step.CLEANUP) as store:
+            Remover(context, customer, store, operation, removed).remove(_periods(context, customer, found))
     except XmodeError as error:
         failure = failure_of(error)
         if not isinstance(error, AccessDenied):
             raise
         # some stores say it of all keys at once
-        left = bench.ledger.operations.removals(operation.id, outcomes=[RemovalOutcome.PLANNED])
+        left = context.ledger.operations.removals(operation.id, outcomes=[RemovalOutcome.PLANNED])
         for some in in_batches(item._replace(outcome=RemovalOutcome.RETAINED) for item in left):
             operation.record(some)
             for item in some:
                 removed.count(item)
     finally:
-        bench.progress.delivery_finished()
+        context.progress.delivery_finished()
         operation.finish(
             "removed" if removed.ours else "nothing",
             objects=removed.ours,
@@ -88,9 +88,9 @@ def _remove(
     return removed
 
 
-def _periods(bench: Workbench, customer: Customer, found: Sequence[DeliveredKey]) -> list[ExpiringPeriod]:
+def _periods(context: Context, customer: Customer, found: Sequence[DeliveredKey]) -> list[ExpiringPeriod]:
     periods = []
     for (feed, period), _ in groupby(found, lambda item: (item.feed, item.period)):
-        states = states_of(bench.ledger.deliveries.find(customer.name, feed, period))
+        states = states_of(context.ledger.deliveries.find(customer.name, feed, period))
         periods.append(ExpiringPeriod(feed, period, REASON, states))
     return periods

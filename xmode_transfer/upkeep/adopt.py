@@ -1,14 +1,13 @@
-"""Adopting: what a lost ledger no longer knows is taken back from the customer's own bucket.
+"""Adopt deliveries: rebuild a lost ledger from the customer's bucket.
 
-A manifest of ours says what a delivery consists of, and each object's metadata carries its delivery's ID,
-which follows from customer, feed, period and revision. So a delivery is taken back when its manifest is of
-ours by that mark, and each object when size, checksum and mark agree with what the manifest says. An object
-that does not is recorded as it was delivered, but without an ETag: verify names it, repair may deliver it
-again, and no cleanup ever deletes it.
+Our manifest lists the objects of a delivery. Each object's metadata has the delivery's ID as its token, which
+is derived from customer, feed, period and revision. A delivery is adopted if its manifest has that token, and
+an object if its size, checksum and token agree with the manifest. Any other object is recorded as delivered,
+but without an ETag: verify reports it, repair may deliver it again, and no cleanup ever deletes it.
 
-The mark follows from public names, so the customer can make it too. Only our signature in the manifest says
-that we have delivered what it lists; without it a delivery is taken back as not attested, and no receipt is
-signed for it.
+The token is derived from public names, so the customer can compute it too. Only our signature in the manifest
+proves that we delivered what it lists. Without a signature, a delivery is adopted as not attested, and no
+receipt is signed for it.
 """
 
 from collections.abc import Iterator
@@ -23,11 +22,12 @@ from xmode_transfer.aws.stores import ObjectStore, Reader
 from xmode_transfer.config import Configuration, Customer
 from xmode_transfer.model.errors import AlreadyRunning, ExitCode, ObjectNotFound, StoreError, XmodeError
 from xmode_transfer.model.keys import MANIFESTS
-from xmode_transfer.model.operations import ActKind
+from xmode_transfer.model.operations import OperationKind
 from xmode_transfer.model.records import Delivery, Failure, Lease, PlannedObject, Receipt, Status
 from xmode_transfer.model.verification import Scope, manifest_differences
 from xmode_transfer.telemetry import Event
 from xmode_transfer.transfer import leasing
+from xmode_transfer.transfer.context import Context
 from xmode_transfer.transfer.destination import opened
 from xmode_transfer.transfer.layout import ManifestPlace, manifest_place
 from xmode_transfer.transfer.manifest_reading import ManifestReader, NoManifest, missing_of, receipt_of
@@ -36,29 +36,28 @@ from xmode_transfer.transfer.parallel import in_order
 from xmode_transfer.transfer.planning import delivery_id
 from xmode_transfer.transfer.publishing import chunks_of
 from xmode_transfer.transfer.sending import failure_of
-from xmode_transfer.transfer.workbench import Workbench
 from xmode_transfer.upkeep import adoptable
 
 ADOPTING = "adopting"
-"""The marker of a delivery that is being adopted: one that was killed is begun again."""
+"""The marker of a delivery that is being adopted. An adoption that was killed begins again."""
 IDENTITY = "adopted"
-"""The identity of an adopted object's source file, which nobody has seen: the next run looks into it."""
+"""The identity of an adopted object's source file, which is unknown: the next run reads the file."""
 _WINDOW = 8
 _BATCH = 1000
 _MOST_KEPT = 1000
-_WHEN_STOPPED = "what was adopted is recorded; adopt again"
+_WHEN_STOPPED = "adopt again: what was adopted is recorded"
 _MARKS = 100_000
-"""So many revisions before a manifest's own may have put its objects."""
+"""The number of revisions before a manifest's own that may have put its objects."""
 _MOST_IN_A_ROW = 20
-"""So many manifests refused one after the other: then it is about all of them."""
+"""After this many consecutive refusals, all manifests are assumed to be refused."""
 
 
 @dataclass(slots=True)
 class AdoptedDelivery:
-    """One manifest that the ledger did not know. ``outcome``: ``adopted``; ``found`` (a dry run);
-    ``refused``, with the reason in ``message``; ``attested``: one that was not attested is by now.
-    ``not_attested`` is why our signature does not vouch for it. ``unproven`` are objects that are not as the
-    manifest says, the first thousand, each with what is wrong."""
+    """One manifest that the ledger did not have. ``outcome``: ``adopted``; ``found`` (a dry run);
+    ``refused``, with the reason in ``message``; ``attested``: it was not attested before, and is now.
+    ``not_attested`` is why our signature does not attest it. ``unproven`` has the first thousand objects that
+    differ from the manifest, each with the reason."""
 
     place: ManifestPlace
     manifest_key: str
@@ -73,17 +72,17 @@ class AdoptedDelivery:
 
 @dataclass(slots=True)
 class Adoption:
-    """What came of it. ``known`` counts manifests whose deliveries the ledger has already."""
+    """The result. ``known`` counts manifests of deliveries that the ledger already has."""
 
     customer: str
-    act_id: str | None = None
+    operation_id: str | None = None
     deliveries: list[AdoptedDelivery] = field(default_factory=list)
     known: int = 0
     failure: Failure | None = None
     exit_code: int = ExitCode.DONE
 
     def settle(self) -> None:
-        """The exit code, where nothing has ended it early: the customer must look at what is not proven."""
+        """Sets the exit code if no error ended the adoption: the customer has to check unproven objects."""
         if self.failure is None and any(
             item.outcome == "refused" or item.unproven_count for item in self.deliveries
         ):
@@ -91,7 +90,7 @@ class Adoption:
 
 
 def adopt(
-    bench: Workbench,
+    context: Context,
     configuration: Configuration,
     customer: Customer,
     scope: Scope,
@@ -100,24 +99,24 @@ def adopt(
     by: str,
     dry_run: bool = False,
 ) -> Adoption:
-    """Takes back what ``scope`` covers, oldest revision first. ``dry_run`` proves everything and records
-    nothing. ``reader`` is used where the store has no checksum to compare.
+    """Adopts what ``scope`` covers, oldest revision first. ``dry_run`` proves everything and records nothing.
+    ``reader`` is used if the store has no checksum to compare.
 
-    Answers what came of each manifest; what ended it early is in ``failure``. Raises LedgerError, and
-    AlreadyRunning when another process adopts for this customer.
+    Returns the result for each manifest; ``failure`` is the error that ended it early. Raises LedgerError,
+    and AlreadyRunning while another process adopts for this customer.
     """
     result = Adoption(customer.name)
-    work = _Adopting(bench, configuration, customer, scope, reader, result)
+    work = _Adopting(context, configuration, customer, scope, reader, result)
     with telemetry.bind(customer=customer.name), ExitStack() as stack:
         operation: Operation | None = None
         if not dry_run:
-            reason = "manifests of ours that the ledger did not know"
+            reason = "our manifests that the ledger did not have"
             operation = stack.enter_context(
-                begun(bench, ActKind.ADOPT, customer.name, person=by, reason=reason)
+                begun(context, OperationKind.ADOPT, customer.name, person=by, reason=reason)
             )
-            result.act_id = operation.id
+            result.operation_id = operation.id
         try:
-            with opened(bench, customer, Step.VERIFY) as store:
+            with opened(context, customer, Step.VERIFY) as store:
                 work.run(store, dry_run=dry_run)
         except XmodeError as error:
             result.failure, result.exit_code = failure_of(error), error.exit_code
@@ -133,7 +132,7 @@ def adopt(
             )
         telemetry.log(
             Event.ADOPT_FINISHED,
-            act=result.act_id,
+            act=result.operation_id,
             dry_run=dry_run,
             by=by,
             deliveries=len(taken),
@@ -148,7 +147,7 @@ def adopt(
 class _Adopting:
     """One execution. ``result`` is filled as it goes."""
 
-    bench: Workbench
+    context: Context
     configuration: Configuration
     customer: Customer
     scope: Scope
@@ -160,14 +159,14 @@ class _Adopting:
         for feed in self._feeds():
             known = {
                 (item.period, item.revision): item
-                for item in self.bench.ledger.deliveries.find(self.customer.name, feed)
+                for item in self.context.ledger.deliveries.find(self.customer.name, feed)
             }
             prefix = self.customer.destination.prefix
             for listed in store.list(f"{prefix}{feed}/{MANIFESTS}/"):
                 place = manifest_place(prefix, listed.key)
                 if place is None or not self.scope.covers(place.feed, place.period):
                     continue
-                self.bench.check_stop(_WHEN_STOPPED)
+                self.context.check_stop(_WHEN_STOPPED)
                 found = known.get((place.period, place.revision))
                 item = AdoptedDelivery(place, listed.key)
                 if found is not None and found.status is Status.DELIVERED:
@@ -178,9 +177,7 @@ class _Adopting:
                     continue
                 self.result.deliveries.append(item)
                 if found is not None and found.marker != ADOPTING:
-                    item.message = (
-                        f"the ledger has it as {found.status}: `xmode-transfer run` goes on with it"
-                    )
+                    item.message = f"the ledger has it as {found.status}: resume it with `xmode-transfer run`"
                 else:
                     error = self._one(store, item, dry_run=dry_run)
                     refused_in_a_row = refused_in_a_row + 1 if error is not None else 0
@@ -188,13 +185,13 @@ class _Adopting:
                         raise error
 
     def _feeds(self) -> list[str]:
-        """A feed that the customer has given up may have left manifests too."""
+        """Returns the feeds to adopt. A feed that the customer no longer receives may have manifests too."""
         if self.scope.feed is not None:
             return [self.scope.feed]
         return sorted({*self.customer.feeds, *self.configuration.feeds})
 
     def _one(self, store: ObjectStore, item: AdoptedDelivery, *, dry_run: bool) -> StoreError | None:
-        """One manifest. Answers the error with which the store refused it for good, if it did."""
+        """Adopts one manifest. Returns the store's permanent error, if there is one."""
         place, name = item.place, self.customer.name
         with telemetry.bind(feed=place.feed, period=place.period):
             try:
@@ -202,7 +199,7 @@ class _Adopting:
                     self._take(store, item, None)
                     return None
                 lease_name = leasing.of_delivery(name, place.feed, place.period)
-                with leasing.held(self.bench.ledger, lease_name, self.bench.holder) as lease:
+                with leasing.held(self.context.ledger, lease_name, self.context.holder) as lease:
                     self._take(store, item, lease)
             except (NoManifest, ObjectNotFound, AlreadyRunning) as error:
                 item.message = str(error)
@@ -214,26 +211,26 @@ class _Adopting:
         return None
 
     def _take(self, store: ObjectStore, item: AdoptedDelivery, lease: Lease | None) -> None:
-        """Proves the manifest and its objects, and records them if there is a lease. Raises NoManifest."""
+        """Proves the manifest and its objects. Records them if there is a lease. Raises NoManifest."""
         place = item.place
         identity = delivery_id(self.customer.name, place.feed, place.period, place.revision)
         with adoptable.manifest(
-            self.bench, self.customer, store, item.manifest_key, place, identity
+            self.context, self.customer, store, item.manifest_key, place, identity
         ) as found:
             body = found.body
             item.objects, item.bytes, item.not_attested = found.objects, found.bytes, found.not_attested
             delivery = self._delivery(identity, item, found)
             if lease is not None:
                 adopting = replace(delivery, status=Status.PLANNED, marker=ADOPTING, delivered_at=None)
-                self.bench.ledger.deliveries.create(lease, adopting)
-                self.bench.ledger.objects.plan(lease, identity, _planned(body))
+                self.context.ledger.deliveries.create(lease, adopting)
+                self.context.ledger.objects.plan(lease, identity, _planned(body))
                 delivery = replace(delivery, missing_count=self._leave_out(lease, identity, body))
             self._prove_objects(store, item, lease, identity, body)
             if lease is None:
                 item.outcome = "found"
                 return
-            self.bench.ledger.objects.spread_receipts(lease, identity)
-            self.bench.ledger.deliveries.update(lease, delivery)
+            self.context.ledger.objects.spread_receipts(lease, identity)
+            self.context.ledger.deliveries.update(lease, delivery)
             item.outcome = "adopted"
             telemetry.log(
                 Event.DELIVERY_ADOPTED,
@@ -245,21 +242,21 @@ class _Adopting:
             )
 
     def _leave_out(self, lease: Lease, identity: str, body: OpenFile) -> int:
-        """Records what the manifest says is missing; answers how much it is."""
+        """Records the objects that the manifest lists as missing. Returns their number."""
         count = 0
         gone = map(missing_of, ManifestReader(chunks_of(body), ("missing",)))
         while some := list(islice(gone, _BATCH)):
-            self.bench.ledger.objects.leave_out(lease, identity, some)
+            self.context.ledger.objects.leave_out(lease, identity, some)
             count += len(some)
         return count
 
     def _attest(self, store: ObjectStore, item: AdoptedDelivery, known: Delivery, *, dry_run: bool) -> bool:
-        """Whether our signature vouches by now for a delivery that was taken back without: a key was missing
-        then. What the ledger has of it must be what is signed."""
-        place, ledger = item.place, self.bench.ledger
+        """Returns whether our signature now attests a delivery that was adopted without one, because a
+        key was missing then. The signature must cover what the ledger has."""
+        place, ledger = item.place, self.context.ledger
         try:
             with adoptable.manifest(
-                self.bench, self.customer, store, item.manifest_key, place, known.id
+                self.context, self.customer, store, item.manifest_key, place, known.id
             ) as found:
                 receipts = (receipt for _, receipt in ledger.objects.planned(known.id) if receipt is not None)
                 entries = ManifestReader(chunks_of(found.body))
@@ -271,14 +268,14 @@ class _Adopting:
         item.outcome = "found"
         if not dry_run:
             lease_name = leasing.of_delivery(self.customer.name, place.feed, place.period)
-            with leasing.held(ledger, lease_name, self.bench.holder) as lease:
-                attested = replace(known, not_attested=None, updated_at=self.bench.clock.now())
+            with leasing.held(ledger, lease_name, self.context.holder) as lease:
+                attested = replace(known, not_attested=None, updated_at=self.context.clock.now())
                 ledger.deliveries.update(lease, attested)
             item.outcome = "attested"
         return True
 
     def _delivery(self, identity: str, item: AdoptedDelivery, found: adoptable.Manifest) -> Delivery:
-        now = self.bench.clock.now()
+        now = self.context.clock.now()
         return Delivery(
             id=identity,
             customer=self.customer.name,
@@ -311,25 +308,25 @@ class _Adopting:
             delivery_id(self.customer.name, place.feed, place.period, revision)
             for revision in range(max(1, place.revision - _MARKS), place.revision + 1)
         }
-        self.bench.progress.delivery_started(
+        self.context.progress.delivery_started(
             self.customer.name, place.feed, place.period, item.objects, item.bytes
         )
         refused_in_a_row = 0
 
         def receipts() -> Iterator[Receipt]:
             for entry in ManifestReader(chunks_of(body)):
-                self.bench.check_stop(_WHEN_STOPPED)
+                self.context.check_stop(_WHEN_STOPPED)
                 yield receipt_of(entry)
 
         def prove(receipt: Receipt) -> tuple[Receipt, str | None, StoreError | None]:
             answer = adoptable.prove(self.reader, store, receipt, marks)
             if lease is not None:
-                self.bench.ledger.objects.record_receipt(lease, identity, answer[0]).result()
+                self.context.ledger.objects.record_receipt(lease, identity, answer[0]).result()
             return answer
 
         try:
             with in_order(
-                prove, receipts(), name="adopt", threads=self.bench.parallel, ahead=_WINDOW
+                prove, receipts(), name="adopt", threads=self.context.parallel, ahead=_WINDOW
             ) as proven:
                 for receipt, wrong, refused in proven:
                     refused_in_a_row = refused_in_a_row + 1 if refused is not None else 0
@@ -339,10 +336,10 @@ class _Adopting:
                         item.unproven_count += 1
                         if len(item.unproven) < _MOST_KEPT:
                             item.unproven.append((receipt.key, wrong))
-                    self.bench.progress.bytes_sent(receipt.size)
-                    self.bench.progress.object_finished(receipt.name, receipt.size, "adopted")
+                    self.context.progress.bytes_sent(receipt.size)
+                    self.context.progress.object_finished(receipt.name, receipt.size, "adopted")
         finally:
-            self.bench.progress.delivery_finished()
+            self.context.progress.delivery_finished()
 
 
 def _planned(body: OpenFile) -> Iterator[PlannedObject]:

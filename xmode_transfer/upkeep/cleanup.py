@@ -1,8 +1,8 @@
-"""Cleaning up: what a customer's retention policy lets go is removed from its bucket, and nothing else.
+"""Delete objects that have expired under a customer's retention policy.
 
-Plan, then apply. The plan comes from the ledger and the policy; the listing can only take keys out of it. It
-is in the ledger before the first object is deleted, so that a cleanup that was killed is settled by the next.
-A first cleanup, and one that goes beyond the caps, only reports until a person has confirmed it.
+A cleanup plans, then applies. The plan comes from the ledger and the policy; the listing can only remove keys
+from it. The plan is in the ledger before the first delete, so that the next cleanup settles one that was
+killed. A first cleanup, and one that exceeds the caps, deletes nothing until a person confirms it.
 """
 
 from collections import Counter
@@ -29,16 +29,17 @@ from xmode_transfer.model.errors import (
     XmodeError,
 )
 from xmode_transfer.model.lifecycle import free_hidden_versions
-from xmode_transfer.model.operations import ActKind, Removal, RemovalOutcome
+from xmode_transfer.model.operations import OperationKind, Removal, RemovalOutcome
 from xmode_transfer.model.records import Capabilities, Delivery, Failure, Holding, Lease
+from xmode_transfer.model.visible import count
 from xmode_transfer.telemetry import Event
 from xmode_transfer.transfer import leasing, superseded
+from xmode_transfer.transfer.context import Context
 from xmode_transfer.transfer.destination import opened
 from xmode_transfer.transfer.operations import INTERRUPTED, Operation, Removed
 from xmode_transfer.transfer.removals import ExpiringPeriod, states_of
 from xmode_transfer.transfer.removing import Remover
 from xmode_transfer.transfer.sending import failure_of
-from xmode_transfer.transfer.workbench import Workbench
 from xmode_transfer.upkeep.expiring import Expiring, Planning
 from xmode_transfer.upkeep.retention import DeliveryKey, Reason, Verdict, judge
 from xmode_transfer.upkeep.scope import check_scope
@@ -54,19 +55,19 @@ ALREADY_RUNNING = "already_running"
 
 @dataclass(slots=True)
 class CleanupOutcome:
-    """What a cleanup came to.
+    """The result of a cleanup.
 
-    ``outcome``: ``cleaned``; ``nothing`` expires; ``dry_run``; ``unconfirmed`` (a person has to say so first,
-    nothing was removed); ``interrupted``; ``failed`` (tried again by the next); ``blocked`` (the customer
-    must act); ``already_running``. ``expiring`` is the plan, ``removed`` what was done of it, ``kept`` counts
-    the deliveries that stay, by reason. ``lifecycle_rule`` frees what is hidden below delete markers; None
-    where nothing is. ``asks`` is why a dry run's plan would not be carried out without a person's word.
-    ``superseded`` is what became of keys that no manifest ever named.
+    ``outcome``: ``cleaned``; ``nothing`` (nothing expires); ``dry_run``; ``unconfirmed`` (a person has to
+    confirm it first, nothing was deleted); ``interrupted``; ``failed`` (the next cleanup retries);
+    ``blocked`` (the customer is responsible); ``already_running``. ``expiring`` is the plan, ``removed`` the
+    part that was done. ``kept`` counts the deliveries that stay, by reason. ``lifecycle_rule`` frees what is
+    hidden behind delete markers; None if nothing is. ``asks`` is why the plan of a dry run needs a
+    confirmation. ``superseded`` is the result for keys that no manifest ever listed.
     """
 
     customer: str
     outcome: str = NOTHING
-    act_id: str | None = None
+    operation_id: str | None = None
     expiring: Expiring = field(default_factory=Expiring)
     removed: Removed = field(default_factory=Removed)
     kept: Counter[Reason] = field(default_factory=Counter)
@@ -84,13 +85,13 @@ class CleanupOutcome:
 
     @property
     def left(self) -> list[Removal]:
-        """Keys that the policy lets go and that we did not remove, the first thousand: as they were found
-        where anything was done, else as the listing lets it seem."""
+        """The first thousand keys that expired and that we did not delete: as found by a delete, or, if
+        nothing was deleted, as the listing suggests."""
         return self.removed.left if self.removed.keys else self.expiring.left
 
 
 def cleanup(
-    bench: Workbench,
+    context: Context,
     configuration: Configuration,
     name: str,
     *,
@@ -99,33 +100,33 @@ def cleanup(
     confirmed: bool = False,
     dry_run: bool = False,
 ) -> CleanupOutcome:
-    """Removes what expires of one customer, or of one of its feeds. ``by`` is the person, or ``daemon``;
-    without ``confirmed`` a first cleanup and one beyond the caps remove nothing and say so. ``dry_run``
-    writes nothing, neither to the bucket nor to the ledger.
+    """Deletes the expired objects of one customer, or of one of its feeds. ``by`` is the person, or
+    ``daemon``. Without ``confirmed``, a first cleanup and one that exceeds the caps delete nothing.
+    ``dry_run`` writes neither to the bucket nor to the ledger.
 
-    Answers an outcome for everything that can happen to the customer's bucket; raises ConfigError,
+    Returns an outcome for everything that can happen to the customer's bucket. Raises ConfigError,
     VendorIdentityError, LedgerError and LeaseLost, which concern more than this cleanup.
     """
     customer = configuration.active_customer(name)
-    started = bench.clock.monotonic()
+    started = context.clock.monotonic()
     result = CleanupOutcome(name)
     with telemetry.bind(customer=name):
         telemetry.log(Event.CLEANUP_STARTED, feed=feed, dry_run=dry_run, confirmed=confirmed, by=by)
-        work = _Cleanup(bench, configuration, customer, feed, confirmed, by, result)
+        work = _Cleanup(context, configuration, customer, feed, confirmed, by, result)
         try:
             if dry_run:
                 work.run(None)
             else:
-                with leasing.held(bench.ledger, f"cleanup/{name}", bench.holder) as lease:
+                with leasing.held(context.ledger, f"cleanup/{name}", context.holder) as lease:
                     work.run(lease)
         except (ConfigError, VendorIdentityError, LedgerError, LeaseLost):
             raise
         except XmodeError as error:
             _failed(result, error)
         if not dry_run:
-            result.superseded = superseded.sweep(bench, customer, feed, refused=True) or Removed()
-        result.seconds = bench.clock.monotonic() - started
-        _tell(result)
+            result.superseded = superseded.sweep(context, customer, feed, refused=True) or Removed()
+        result.seconds = context.clock.monotonic() - started
+        _log(result)
     return result
 
 
@@ -133,7 +134,7 @@ def cleanup(
 class _Cleanup:
     """One execution. ``result`` is filled as it goes."""
 
-    bench: Workbench
+    context: Context
     configuration: Configuration
     customer: Customer
     feed: str | None
@@ -142,12 +143,12 @@ class _Cleanup:
     result: CleanupOutcome
 
     def run(self, lease: Lease | None) -> None:
-        """With a lease for real, without one as a dry run."""
-        ledger, name = self.bench.ledger, self.customer.name
+        """Runs the cleanup; without a lease, as a dry run."""
+        ledger, name = self.context.ledger, self.customer.name
         deliveries = ledger.deliveries.find(name)
         check_scope(ledger, self.configuration, self.customer, self.feed, ())
         holdings = ledger.keys.holdings(name)
-        verdicts = judge(self.customer, deliveries, holdings, self.bench.clock.now())
+        verdicts = judge(self.customer, deliveries, holdings, self.context.clock.now())
         if self.feed is not None:
             verdicts = {key: verdict for key, verdict in verdicts.items() if key[0] == self.feed}
         self.result.kept.update(
@@ -158,9 +159,9 @@ class _Cleanup:
         operation = self._operation(lease) if lease is not None else None
         feeds = {key[0] for key, verdict in verdicts.items() if verdict.expires}
         if operation is not None:
-            feeds |= operation.feeds_in_doubt()
+            feeds |= operation.inconclusive_feeds()
         if feeds:
-            with opened(self.bench, self.customer, Step.CLEANUP) as store:
+            with opened(self.context, self.customer, Step.CLEANUP) as store:
                 self._clean(store, operation, verdicts, deliveries, holdings, sorted(feeds))
         elif operation is not None:
             operation.close_died()
@@ -185,9 +186,9 @@ class _Cleanup:
             periods.setdefault((delivery.feed, delivery.period), []).append(delivery)
         if operation is not None:
             operation.begin()
-            result.act_id = operation.id
+            result.operation_id = operation.id
         planning = Planning(
-            bench=self.bench,
+            context=self.context,
             customer=self.customer,
             store=store,
             verdicts=verdicts,
@@ -206,7 +207,7 @@ class _Cleanup:
             self._check_confirmed(first, most, here, dry_run=operation is None)
         except XmodeError as error:
             _failed(result, error)
-            self._finish(operation)  # nothing has been removed: it says so, and why
+            self._finish(operation)  # records that nothing was deleted, and why
             raise
         if operation is None:
             result.outcome = DRY_RUN
@@ -216,21 +217,21 @@ class _Cleanup:
             self._apply(store, operation)
 
     def _apply(self, store: ObjectStore, operation: Operation) -> None:
-        result, plan, progress = self.result, self.result.expiring, self.bench.progress
+        result, plan, progress = self.result, self.result.expiring, self.context.progress
         keys = plan.objects + plan.manifests + plan.doubtful
         progress.delivery_started(self.customer.name, self.feed or "all feeds", "cleanup", keys, plan.bytes)
         try:
-            Remover(self.bench, self.customer, store, operation, result.removed).remove(result.periods)
+            Remover(self.context, self.customer, store, operation, result.removed).remove(result.periods)
         except XmodeError as error:
             _failed(result, error)
-            self._finish(operation, in_doubt=True)
+            self._finish(operation, inconclusive=True)
             raise
         finally:
             progress.delivery_finished()
         self._conclude()
         self._finish(operation)
 
-    def _finish(self, operation: Operation | None, *, in_doubt: bool = False) -> None:
+    def _finish(self, operation: Operation | None, *, inconclusive: bool = False) -> None:
         result, removed = self.result, self.result.removed
         if operation is not None:
             operation.finish(
@@ -239,7 +240,7 @@ class _Cleanup:
                 size=removed.our_bytes,
                 failed=removed.keys[RemovalOutcome.FAILED],
                 failure=result.failure,
-                in_doubt=in_doubt,
+                inconclusive=inconclusive,
             )
 
     def _conclude(self) -> None:
@@ -247,26 +248,26 @@ class _Cleanup:
         result.outcome = CLEANED
         if removed.keys[RemovalOutcome.HIDDEN]:
             result.lifecycle_rule = free_hidden_versions(self.customer.destination.prefix)
-            now = self.bench.clock.now()
-            self.bench.ledger.checks.learn(self.customer.name, Capabilities(versioned=True, learned_at=now))
+            now = self.context.clock.now()
+            self.context.ledger.checks.learn(self.customer.name, Capabilities(versioned=True, learned_at=now))
         failed, retained = removed.keys[RemovalOutcome.FAILED], removed.keys[RemovalOutcome.RETAINED]
         if removed.interrupted:
-            hint = "what was removed is recorded; the next cleanup goes on from there"
+            hint = "clean up again: the next cleanup resumes from here"
             _failed(result, Interrupted("stopped on request", hint=hint))
         elif failed:
             result.outcome, result.exit_code = FAILED, ExitCode.WILL_RETRY
             result.failure = Failure(
                 "incomplete",
                 "aws",
-                f"{failed:,} expired objects could not be removed this time",
-                "the next cleanup tries again; S3's words are in the log, the keys in --json",
+                f"{count(failed, 'expired object')} could not be deleted",
+                "see the log for S3's responses and --json for the keys. The next cleanup retries",
                 True,
             )
         elif retained and not removed.ours:
             self._refused()
 
     def _refused(self) -> None:
-        """Nothing could be removed: that is no lock on a few keys, but the role's or the bucket's policy."""
+        """Blocks a cleanup that could delete nothing: a policy of the role or the bucket forbids it."""
         result, name = self.result, self.customer.name
         planned = result.expiring.objects + result.expiring.manifests
         refusal = result.removed.refusal
@@ -274,10 +275,10 @@ class _Cleanup:
         result.failure = Failure(
             AccessDenied.code,
             str(refusal.responsible if refusal is not None else Responsible.CUSTOMER),
-            f"0 of {planned:,} expired keys of {name} were removed: S3 refuses to delete"
+            f"0 of {planned:,} expired keys of {name} were deleted: S3 refuses to delete"
             + (f" ({refusal.message})" if refusal is not None else ""),
-            f"have {name} allow s3:DeleteObject below the prefix: `xmode-transfer check-access --customer "
-            f"{name}` has the statement; the next cleanup goes on from there",
+            f"ask {name} to allow s3:DeleteObject under the prefix (`xmode-transfer check-access --customer "
+            f"{name}` prints the statement). The next cleanup resumes from here",
             False,
             refusal.request_id if refusal is not None else None,
         )
@@ -285,13 +286,12 @@ class _Cleanup:
     # --- Gates --------------------------------------------------------------------------------------
 
     def _confirmed_before(self) -> bool:
-        """Whether a person has let a cleanup of this customer go ahead: nothing else gets that far the first
-        time."""
-        acts = self.bench.ledger.operations.newest(self.customer.name, ActKind.CLEANUP, None)
-        return any(act.objects or act.outcome == CLEANED for act in acts)
+        """Returns whether a person has confirmed a cleanup of this customer before."""
+        operations = self.context.ledger.operations.newest(self.customer.name, OperationKind.CLEANUP, None)
+        return any(item.objects or item.outcome == CLEANED for item in operations)
 
     def _most_objects(self, here: int) -> int:
-        """How many go without a person's word."""
+        """Returns how many objects a cleanup may delete without a confirmation."""
         if self.customer.retention is None:
             return 0
         caps = self.customer.retention.caps
@@ -299,31 +299,30 @@ class _Cleanup:
         return by_fraction if caps.max_objects is None else min(by_fraction, caps.max_objects)
 
     def _check_confirmed(self, first: bool, most: int, here: int, *, dry_run: bool) -> None:
-        """Raises NeedsConfirmation when this is more than is done without a person's word; a dry run says
-        so."""
+        """Raises NeedsConfirmation if the plan needs a confirmation; a dry run notes it in ``asks``."""
         plan, name = self.result.expiring, self.customer.name
         if self.confirmed or plan.is_empty or not (first or plan.objects > most):
             return
         why = f"this is the first cleanup of {name}"
         command = f"xmode-transfer cleanup --customer {name}"
-        hint = f"look at what would go (`{command} --dry-run`), then say so (`{command} --confirm`)"
+        hint = f"review the plan (`{command} --dry-run`), then confirm it (`{command} --confirm`)"
         if not first:
             why = (
-                f"{plan.objects:,} of the {here:,} objects of {name} expire, and at most {most:,} go without "
-                "a person's word (retention.caps)"
+                f"{plan.objects:,} of the {here:,} objects of {name} expire; at most {most:,} are deleted "
+                "without a confirmation (retention.caps)"
             )
-            hint += f". If so many are right for good, raise retention.caps in customers/{name}.yaml"
+            hint += f". If that many are always expected, raise retention.caps in customers/{name}.yaml"
         if not dry_run:
-            raise NeedsConfirmation(f"{why}: nothing was removed", hint=hint)
+            raise NeedsConfirmation(f"{why}: nothing was deleted", hint=hint)
         self.result.asks = why
 
     def _nothing_listed(self, feeds: Sequence[str]) -> ListingEmpty:
         place = f"s3://{self.customer.destination.bucket}/{self.customer.destination.prefix}"
         return ListingEmpty(
-            f"{place} shows nothing of {', '.join(feeds)}, though the ledger has objects there: nothing was "
-            "removed",
-            hint="compare destination.bucket and destination.prefix with the customer. If it has emptied the "
-            "place itself, there is nothing to clean up",
+            f"the listing of {place} shows nothing of {', '.join(feeds)}, although the ledger has objects "
+            "there: nothing was deleted",
+            hint="confirm destination.bucket and destination.prefix with the customer. If the customer "
+            "deleted the objects, there is nothing to clean up",
         )
 
     def _operation(self, lease: Lease) -> Operation:
@@ -331,7 +330,7 @@ class _Cleanup:
         policy = retention.model_dump_json(exclude_defaults=True) if retention is not None else "none"
         reason = f"retention {policy}" + (", confirmed" if self.confirmed else "")
         return Operation(
-            self.bench, lease, ActKind.CLEANUP, self.customer.name, person=self.by, reason=reason
+            self.context, lease, OperationKind.CLEANUP, self.customer.name, person=self.by, reason=reason
         )
 
 
@@ -348,11 +347,11 @@ def _failed(result: CleanupOutcome, error: XmodeError) -> None:
         result.outcome = BLOCKED if error.exit_code == ExitCode.BLOCKED else FAILED
 
 
-def _tell(result: CleanupOutcome) -> None:
+def _log(result: CleanupOutcome) -> None:
     removed, failure = result.removed, result.failure
     fields: dict[str, object] = {
         "outcome": result.outcome,
-        "act": result.act_id,
+        "act": result.operation_id,
         "expiring": result.expiring.objects,
         "expiring_bytes": result.expiring.bytes,
         **{str(outcome): count for outcome, count in removed.keys.items()},

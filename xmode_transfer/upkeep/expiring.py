@@ -1,7 +1,7 @@
-"""What a cleanup would remove: the ledger's keys beside the bucket's, each with the policy's decision.
+"""Plan a cleanup: join the ledger's keys with the bucket's and apply the policy to each.
 
-One streamed pass. With an operation the keys that go are written to the ledger as planned, before anything is
-deleted; without one it is a dry run.
+One streamed pass. With an operation, the expiring keys are recorded as planned before anything is deleted;
+without one, it is a dry run.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,9 +11,9 @@ from xmode_transfer.aws.stores import ObjectStore
 from xmode_transfer.config import Customer
 from xmode_transfer.model.operations import Removal, RemovalOutcome
 from xmode_transfer.model.records import DeliveredKey, ListedObject
+from xmode_transfer.transfer.context import Context
 from xmode_transfer.transfer.operations import LEFT_NAMED, Operation
 from xmode_transfer.transfer.removals import ExpiringPeriod, States, planned_removal
-from xmode_transfer.transfer.workbench import Workbench
 from xmode_transfer.upkeep.listing import compare
 from xmode_transfer.upkeep.retention import Action, DeliveryKey, Verdict, decide
 
@@ -22,10 +22,10 @@ _BATCH = 1000
 
 @dataclass(slots=True)
 class Expiring:
-    """The plan. ``objects`` are without the manifests, ``bytes`` with them; ``doubtful`` keys expire too and
-    are not listed as we put them. ``left`` names the first thousand of these. ``kept`` are keys of ours that
-    stay, ``foreign`` those that were never ours, ``listed`` all that the listing showed; ``settled`` were
-    removed by an act that died."""
+    """The plan. ``objects`` excludes the manifests, ``bytes`` includes them. ``doubtful`` counts keys that
+    expire but are listed differently from what we put; ``left`` has the first thousand of them. ``kept``
+    counts our keys that stay, ``foreign`` unmanaged keys, ``listed`` all listed keys, and ``settled`` keys
+    that an operation that died had deleted."""
 
     periods: dict[tuple[str, str], ExpiringPeriod] = field(default_factory=dict)
     objects: int = 0
@@ -45,10 +45,10 @@ class Expiring:
 
 @dataclass(slots=True)
 class Planning:
-    """One pass over a customer's destination. ``feeds`` are those that are listed; beyond ``most_objects``
-    the plan is counted and no longer recorded, since it will not be carried out."""
+    """One pass over a customer's destination. ``feeds`` are listed. Beyond ``most_objects``, the plan is
+    counted but not recorded, because it will not be applied."""
 
-    bench: Workbench
+    context: Context
     customer: Customer
     store: ObjectStore
     verdicts: Mapping[DeliveryKey, Verdict]
@@ -61,12 +61,12 @@ class Planning:
     _unseen: dict[str, tuple[Removal, bool]] = field(default_factory=dict)
 
     def plan(self) -> Expiring:
-        """Raises what the listing raises, and Interrupted: then nothing of it may be used."""
+        """Returns the plan. Raises what the listing raises, and Interrupted; no part may be used then."""
         prefix = self.customer.destination.prefix
         below = tuple(f"{prefix}{feed}/" for feed in sorted(self.feeds, key=lambda feed: f"{feed}/"))
         known = (
             item
-            for item in self.bench.ledger.keys.delivered(self.customer.name)
+            for item in self.context.ledger.keys.delivered(self.customer.name)
             if item.key.startswith(below)
         )
         for item in compare(self._listed(below), known, prefix):
@@ -79,7 +79,7 @@ class Planning:
             elif action is Action.KEEP:
                 self._plan.kept += 1
             elif action is Action.LEAVE_CHANGED:
-                self._doubt(self._removal(item.known, None, reason), RemovalOutcome.CHANGED)
+                self._note_inconclusive(self._removal(item.known, None, reason), RemovalOutcome.CHANGED)
             else:
                 self._expire(item.known, item.there, reason)
         self._settle()
@@ -87,11 +87,11 @@ class Planning:
         return self._plan
 
     def _listed(self, below: Sequence[str]) -> Iterator[ListedObject]:
-        """Feed by feed, in the order of their prefixes, which is the order of their keys."""
+        """Lists feed by feed in the order of their prefixes, which is the order of their keys."""
         for prefix in below:
             for item in self.store.list(prefix):
                 self._plan.listed += 1
-                self.bench.check_stop("nothing was removed")
+                self.context.check_stop("clean up again: nothing was deleted")
                 yield item
 
     def _expire(self, known: DeliveredKey, there: ListedObject, reason: str) -> None:
@@ -108,8 +108,8 @@ class Planning:
         if self.most_objects is None or plan.objects <= self.most_objects:
             self._record(removal)
 
-    def _doubt(self, removal: Removal, seems: RemovalOutcome) -> None:
-        """Ours, expired, and not listed as we put it."""
+    def _note_inconclusive(self, removal: Removal, seems: RemovalOutcome) -> None:
+        """Notes an expired key of ours that is listed differently from what we put."""
         plan, period = self._plan, self._period(removal)
         plan.doubtful += 1
         if len(plan.left) < LEFT_NAMED:
@@ -126,12 +126,13 @@ class Planning:
             self._settle()
 
     def _settle(self) -> None:
-        """What the listing did not show: removed by an act that died, or to be looked for if it expires."""
+        """Settles what the listing did not show: an operation that died deleted it, or a HEAD checks it
+        if it expires."""
         settled = self.operation.settle(list(self._unseen)) if self.operation and self._unseen else set()
         self._plan.settled += len(settled)
         for key, (removal, expires) in self._unseen.items():
             if expires and key not in settled:
-                self._doubt(removal, RemovalOutcome.GONE)
+                self._note_inconclusive(removal, RemovalOutcome.GONE)
         self._unseen.clear()
 
     def _period(self, removal: Removal) -> ExpiringPeriod:
@@ -152,4 +153,4 @@ class Planning:
             self._unwritten = []
 
     def _removal(self, known: DeliveredKey, there: ListedObject | None, reason: str) -> Removal:
-        return planned_removal(known, there, reason, self.bench.clock.now())
+        return planned_removal(known, there, reason, self.context.clock.now())

@@ -1,4 +1,4 @@
-"""Signed receipts as files: written as a stream, checked as one."""
+"""Write and check signed receipts as streams."""
 
 import base64
 import binascii
@@ -21,24 +21,24 @@ _MOST_KEPT = 1000
 
 
 class ReceiptFile:
-    """A receipt that is being written. It gets its name when it is signed, and not before: a receipt that is
-    there is whole, and only its owner may read it. Used as a context, it leaves nothing behind when it is
-    not finished."""
+    """A receipt that is being written. It gets its name only when it is signed, so an existing receipt is
+    complete; only its owner may read it. As a context manager, it removes an unfinished file."""
 
     def __init__(self, path: Path, signer: Signer) -> None:
-        """Raises ConfigError when there is a file already, or none can be made there."""
+        """Raises ConfigError if the file exists or cannot be created."""
         self.path = path
         self._signer = signer
         self._partial = path.with_name(f".{path.name}.{os.getpid()}")
         self._sha256 = hashlib.sha256()
         if path.exists():
-            raise ConfigError(f"there is a file {path} already", hint="name a new file for the receipt")
+            raise ConfigError(f"the file {path} already exists", hint="name a new file for the receipt")
         try:
             descriptor = os.open(self._partial, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
             self._file: BinaryIO = os.fdopen(descriptor, "wb")
         except OSError as error:
             raise ConfigError(
-                f"{path} cannot be written: {error.strerror}", hint="name a file in a directory of yours"
+                f"{path} cannot be written: {error.strerror}",
+                hint="name a file in a directory that you may write to",
             ) from None
 
     @property
@@ -51,7 +51,7 @@ class ReceiptFile:
         self._file.write(data)
 
     def sign(self, tail: dict[str, Any]) -> None:
-        """Adds the tail, signs the whole and gives the file its name, on disk when this returns."""
+        """Adds the tail, signs the receipt, and renames the file; it is on disk when this returns."""
         self.add(tail)
         digest = self._sha256.hexdigest()
         value = self._signer.sign(signed_receipt.statement(digest))
@@ -79,8 +79,8 @@ class ReceiptFile:
 
 @dataclass(slots=True)
 class CheckedReceipt:
-    """A receipt whose signature is right: what it says. ``findings`` are its lines that are not proven, the
-    first thousand; ``entries`` counts all."""
+    """The content of a receipt with a valid signature. ``findings`` has the first thousand lines that are not
+    proven; ``entries`` counts all lines."""
 
     head: dict[str, Any]
     tail: dict[str, Any]
@@ -90,8 +90,8 @@ class CheckedReceipt:
 
 
 def check(path: Path, keys: Sequence[PublicKey]) -> CheckedReceipt:
-    """Checks a receipt with our public keys; nobody is called. Raises ConfigError when the file cannot be
-    read, and ReceiptRefused when it is cut off, was altered, or is not signed with one of these keys."""
+    """Checks a receipt with our public keys, without a network request. Raises ConfigError if the file cannot
+    be read, and ReceiptRefused if it is truncated, altered, or not signed with one of these keys."""
     try:
         with path.open("rb") as file:
             return _check(path, file, {key.key_id: key for key in keys})

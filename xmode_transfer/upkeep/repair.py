@@ -1,8 +1,8 @@
-"""Repairing: what somebody has deleted from a destination is delivered again, as long as the source has it.
+"""Repair a destination: deliver deleted objects again, as long as the source has them.
 
-The key stays, and so does what the manifests say of it: only a file whose content is still what was
-delivered is sent, create-only like every object, so whatever lies under a key by then is left alone. A new
-receipt takes the old one's place in every revision that names the key. The whole is an act in the ledger.
+Keys and manifests do not change. Only a file with the delivered content is sent, and only by a create-only
+PUT, so an object that holds the key by then is never overwritten. The new receipt replaces the old one in
+every revision that lists the key. The ledger records the repair as an operation.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,21 +14,21 @@ from xmode_transfer import telemetry
 from xmode_transfer.aws.stores import ObjectStore
 from xmode_transfer.config import Configuration, Customer, Feed
 from xmode_transfer.model.errors import AlreadyRunning, ExitCode, SourceError, StoreError, XmodeError
-from xmode_transfer.model.operations import ActKind
+from xmode_transfer.model.operations import OperationKind
 from xmode_transfer.model.periods import Period
 from xmode_transfer.model.records import DeliveredKey, Delivery, Failure, Lease, PlannedObject, SourceFile
-from xmode_transfer.model.verification import Finding, Flaw
+from xmode_transfer.model.verification import DiscrepancyKind, Finding
 from xmode_transfer.sources.interface import Source
 from xmode_transfer.telemetry import Event
 from xmode_transfer.transfer import leasing, publishing
+from xmode_transfer.transfer.context import Context
 from xmode_transfer.transfer.destination import opened
 from xmode_transfer.transfer.operations import begun
 from xmode_transfer.transfer.planning import same_content
 from xmode_transfer.transfer.sending import Sender, failure_of, halts
-from xmode_transfer.transfer.workbench import Workbench
 
 MOST_AT_ONCE = 100_000
-"""Keys that one call repairs: they are held in memory. What is beyond is named, and repaired by the next."""
+"""The number of keys that one call repairs: they are held in memory. The next call repairs the rest."""
 
 FEED_GONE = "feed_gone"
 SOURCE_GONE = "source_missing"
@@ -38,15 +38,15 @@ NOT_WHOLE = "not_whole"
 
 @dataclass(slots=True)
 class ToRepair:
-    """What one verification has found, as far as it is held in memory."""
+    """The findings of one verification that are held in memory."""
 
     findings: list[Finding] = field(default_factory=list)
     missing: int = 0
     beyond: set[tuple[str, str]] = field(default_factory=set)
-    """Feeds and periods of which more is missing than is repaired now: their manifests wait."""
+    """Feeds and periods with more missing keys than one call repairs: their manifests wait."""
 
     def add(self, finding: Finding) -> None:
-        if finding.flaw is Flaw.MISSING:
+        if finding.kind is DiscrepancyKind.MISSING:
             if self.missing >= MOST_AT_ONCE:
                 self.beyond.add((finding.known.feed, finding.known.period))
                 return
@@ -56,7 +56,7 @@ class ToRepair:
 
 @dataclass(frozen=True, slots=True)
 class LeftAsItIs:
-    """A missing key that was not delivered again. ``cause`` is a word for programs."""
+    """A missing key that was not delivered again. ``cause`` is an identifier for programs."""
 
     known: DeliveredKey
     cause: str
@@ -65,10 +65,9 @@ class LeftAsItIs:
 
 @dataclass(slots=True)
 class Repaired:
-    """What came of it. ``sent`` counts objects and manifests that are there again, ``bytes`` those of the
-    objects."""
+    """The result. ``sent`` counts the objects and manifests that exist again, ``bytes`` the objects' size."""
 
-    act_id: str | None = None
+    operation_id: str | None = None
     sent: int = 0
     bytes: int = 0
     left: list[LeftAsItIs] = field(default_factory=list)
@@ -85,36 +84,36 @@ class Repaired:
 
 
 def repair(
-    bench: Workbench,
+    context: Context,
     configuration: Configuration,
     customer: Customer,
     found: ToRepair,
     *,
     by: str,
 ) -> Repaired:
-    """Delivers again what ``found`` (by one verification) is missing. ``by`` is the person who asks.
+    """Delivers again what one verification ``found`` missing. ``by`` is the person who requests it.
 
-    Answers what came of each key; what ended it early is in ``failure``. Raises LedgerError, and
-    AlreadyRunning when another process repairs this customer.
+    Returns the result for each key; ``failure`` is the error that ended it early. Raises LedgerError, and
+    AlreadyRunning while another process repairs this customer.
     """
     result = Repaired()
     if not found.missing:
         return result
     reason = f"a verification found {found.missing:,} {'key' if found.missing == 1 else 'keys'} missing"
-    with begun(bench, ActKind.REPAIR, customer.name, person=by, reason=reason) as operation:
-        result.act_id = operation.id
-        missing = [item.known for item in found.findings if item.flaw is Flaw.MISSING]
-        bench.progress.delivery_started(
+    with begun(context, OperationKind.REPAIR, customer.name, person=by, reason=reason) as operation:
+        result.operation_id = operation.id
+        missing = [item.known for item in found.findings if item.kind is DiscrepancyKind.MISSING]
+        context.progress.delivery_started(
             customer.name, "all feeds", "repair", len(missing), sum(known.size or 0 for known in missing)
         )
-        work = _Repair(bench, configuration, customer, found, result)
+        work = _Repair(context, configuration, customer, found, result)
         try:
-            with telemetry.bind(customer=customer.name), opened(bench, customer) as store:
+            with telemetry.bind(customer=customer.name), opened(context, customer) as store:
                 work.run(store)
         except XmodeError as error:
             result.failure, result.exit_code = failure_of(error), error.exit_code
         finally:
-            bench.progress.delivery_finished()
+            context.progress.delivery_finished()
             operation.finish(
                 result.outcome,
                 objects=result.sent,
@@ -125,7 +124,7 @@ def repair(
     telemetry.log(
         Event.REPAIR_FINISHED,
         customer=customer.name,
-        act=result.act_id,
+        act=result.operation_id,
         by=by,
         outcome=result.outcome,
         sent=result.sent,
@@ -139,7 +138,7 @@ def repair(
 class _Repair:
     """One execution. ``result`` is filled as it goes."""
 
-    bench: Workbench
+    context: Context
     configuration: Configuration
     customer: Customer
     found: ToRepair
@@ -149,10 +148,10 @@ class _Repair:
         by_place = sorted(self.found.findings, key=lambda item: (item.known.period, item.known.feed))
         for _, some in groupby(by_place, lambda item: (item.known.period, item.known.feed)):
             findings = list(some)
-            wanted = [finding.known for finding in findings if finding.flaw is Flaw.MISSING]
+            wanted = [finding.known for finding in findings if finding.kind is DiscrepancyKind.MISSING]
             if not wanted:
                 continue
-            self.bench.check_stop("what was repaired is recorded; verify again")
+            self.context.check_stop("verify and repair again: what was repaired is recorded")
             try:
                 self._period(store, wanted, findings)
             except (AlreadyRunning, SourceError) as error:
@@ -161,24 +160,26 @@ class _Repair:
     def _period(
         self, store: ObjectStore, wanted: Sequence[DeliveredKey], findings: Sequence[Finding]
     ) -> None:
-        """All that is missing of one period: objects first, then manifests, as a reader expects."""
+        """Repairs one period: objects first, then manifests, as a reader expects."""
         name, label = wanted[0].feed, wanted[0].period
         feed = self.configuration.feeds.get(name)
         if feed is None:
-            self._leave(wanted, FEED_GONE, f"there is no feed {name} any more, so nobody knows its source")
+            self._leave(
+                wanted, FEED_GONE, f"the feed {name} is no longer configured, so its source is unknown"
+            )
             return
         try:
             period = Period.parse(label, feed.period)
         except ValueError as error:
-            self._leave(wanted, FEED_GONE, f"the feed has other periods now: {error}")
+            self._leave(wanted, FEED_GONE, f"the feed's periods have changed: {error}")
             return
-        ledger, customer = self.bench.ledger, self.customer.name
+        ledger, customer = self.context.ledger, self.customer.name
         with (
             telemetry.bind(feed=name, period=label),
-            leasing.held(ledger, leasing.of_delivery(customer, name, label), self.bench.holder) as lease,
+            leasing.held(ledger, leasing.of_delivery(customer, name, label), self.context.holder) as lease,
         ):
             deliveries = {item.revision: item for item in ledger.deliveries.find(customer, name, label)}
-            source = self.bench.sources(feed)
+            source = self.context.sources(feed)
             objects = sorted((item for item in wanted if item.name), key=attrgetter("revision", "name"))
             names = {item.name for item in objects}
             files = {item.name: item for item in (source.scan(period) if names else ()) if item.name in names}
@@ -186,13 +187,13 @@ class _Repair:
                 items = self._with_content(source, feed, list(some), files)
                 self._send(store, source, feed, deliveries[revision], lease, items)
             manifests = [item for item in wanted if not item.name]
-            # other rights do not make what a manifest lists untrue
-            flawed = [
+            # changed permissions do not make a manifest wrong
+            differing = [
                 item
                 for item in findings
-                if item.known.name and item.flaw not in (Flaw.MISSING, Flaw.ACL_CHANGED)
+                if item.known.name and item.kind not in (DiscrepancyKind.MISSING, DiscrepancyKind.ACL_CHANGED)
             ]
-            broken = {revision for item in flawed for revision in item.known.named_by}
+            broken = {revision for item in differing for revision in item.known.named_by}
             left = {item.known.key for item in self.result.left}
             broken |= {revision for item in objects if item.key in left for revision in item.named_by}
             beyond = (name, label) in self.found.beyond
@@ -203,14 +204,18 @@ class _Repair:
     def _with_content(
         self, source: Source, feed: Feed, items: Sequence[DeliveredKey], files: Mapping[str, object]
     ) -> Iterator[tuple[DeliveredKey, PlannedObject]]:
-        """Those whose source file still has the content that was delivered."""
+        """Yields the objects whose source file still has the delivered content."""
         for item in items:
             file = files.get(item.name)
             if not isinstance(file, SourceFile):
-                where = f"{feed.source} has no {item.name} any more"
-                self._leave([item], SOURCE_GONE, where if file is None else f"{where} that can be read")
-            elif not same_content(self.bench, source, file, item):
-                self._leave([item], SOURCE_CHANGED, f"{item.name} is not what it was when it was delivered")
+                where = f"{feed.source} no longer has {item.name}"
+                self._leave(
+                    [item],
+                    SOURCE_GONE,
+                    where if file is None else f"{item.name} cannot be read from {feed.source}",
+                )
+            elif not same_content(self.context, source, file, item):
+                self._leave([item], SOURCE_CHANGED, f"{item.name} has changed since it was delivered")
             else:
                 assert item.size is not None
                 yield item, PlannedObject(item.name, item.key, item.size, file.modified_ns, file.identity)
@@ -231,35 +236,35 @@ class _Repair:
                 begun[item.name] = item
                 yield planned
 
-        sender = Sender(self.bench, self.customer, feed, source, store, delivery, lease)
+        sender = Sender(self.context, self.customer, feed, source, store, delivery, lease)
         sent = sender.send(planned())
         self.result.sent += sent.uploaded + sent.adopted
         self.result.bytes += sent.uploaded_bytes
         for name, failure in sent.failures.items():
             self._leave([begun.pop(name)], failure.cause, failure.message)
         if any(len(item.named_by) > 1 for item in begun.values()):
-            self.bench.ledger.objects.spread_receipts(lease, delivery.id)
+            self.context.ledger.objects.spread_receipts(lease, delivery.id)
         if sent.halted is not None:
             raise sent.halted
-        self.bench.check_stop("what was repaired is recorded; verify again")
+        self.context.check_stop("verify and repair again: what was repaired is recorded")
 
     def _publish(
         self, store: ObjectStore, delivery: Delivery, lease: Lease, item: DeliveredKey, *, whole: bool
     ) -> None:
         if not whole:
-            self._leave([item], NOT_WHOLE, "not all of its objects are there as it lists them")
+            self._leave([item], NOT_WHOLE, "some of the objects that it lists are missing or differ")
             return
         try:
-            published = publishing.publish(self.bench, self.customer, store, delivery, lease)
+            published = publishing.publish(self.context, self.customer, store, delivery, lease)
         except StoreError as error:
             if halts(error):
                 raise
             self._leave([item], error.code, error.message)
             return
         if published is None:
-            self._leave([item], NOT_WHOLE, "a manifest of this revision lists other objects than the ledger")
+            self._leave([item], NOT_WHOLE, "a manifest of this revision exists and differs from the ledger")
             return
-        self.bench.progress.object_finished(item.key, 0, "delivered")
+        self.context.progress.object_finished(item.key, 0, "delivered")
         self.result.sent += 1
 
     def _leave(self, items: Sequence[DeliveredKey], cause: str, message: str) -> None:

@@ -72,7 +72,7 @@ def entry(checked: CheckedKey, finding: Finding | None) -> dict[str, Any]:
         "etag": checked.seen.etag if checked.seen else None,
         "delivered_at": timestamp(known.delivered_at),
         "checked_at": timestamp(checked.checked_at),
-        "verdict": str(finding.flaw) if finding else "proven",
+        "verdict": str(finding.kind) if finding else "proven",
         "proof": str(judgement.proof) if judgement.proof and not finding else None,
         "rewritten": judgement.rewritten,
         "acl": None if checked.acl is None else "full_control" if checked.acl else "changed",

@@ -29,8 +29,8 @@ from xmode_transfer.model.records import DeliveredKey
 from xmode_transfer.model.verification import (
     CheckedKey,
     Discrepancy,
+    DiscrepancyKind,
     Finding,
-    Flaw,
     Judgement,
     Proof,
     Scope,
@@ -41,11 +41,11 @@ from xmode_transfer.model.verification import (
     manifest_differences,
 )
 from xmode_transfer.telemetry import Event
+from xmode_transfer.transfer.context import Context
 from xmode_transfer.transfer.destination import opened
 from xmode_transfer.transfer.manifest_reading import ManifestReader, NoManifest
 from xmode_transfer.transfer.parallel import in_order
 from xmode_transfer.transfer.planning import delivery_id
-from xmode_transfer.transfer.workbench import Workbench
 from xmode_transfer.upkeep import signed_receipt
 from xmode_transfer.upkeep.listing import Standing, compare
 
@@ -59,7 +59,7 @@ _MOST_IN_A_ROW = 20  # keys that cannot be looked at one after the other, before
 _USUAL_OF = 50
 _MOST_LOGGED = 100
 _TOLD_DIFFERENCES = 3
-_NOT_KNOWN = frozenset({Flaw.ELSEWHERE, Flaw.UNREADABLE, Flaw.UNCHECKED})
+_NOT_KNOWN = frozenset({DiscrepancyKind.ELSEWHERE, DiscrepancyKind.UNREADABLE, DiscrepancyKind.UNCHECKED})
 
 
 @dataclass(slots=True)
@@ -74,7 +74,7 @@ class Verified:
     proofs: Counter[Proof] = field(default_factory=Counter)
     rewritten: int = 0
     acl_checked: int = 0
-    flaws: Counter[Flaw] = field(default_factory=Counter)
+    discrepancies: Counter[DiscrepancyKind] = field(default_factory=Counter)
     foreign: int | None = None
     superseded: int = 0
 
@@ -82,8 +82,8 @@ class Verified:
         judgement = checked.judgement
         self.keys += 1
         self.acl_checked += checked.acl is not None
-        if judgement.flaw is not None:
-            self.flaws[judgement.flaw] += 1
+        if judgement.kind is not None:
+            self.discrepancies[judgement.kind] += 1
             return
         self.proven += 1
         self.proven_bytes += checked.seen.size if checked.seen is not None else 0
@@ -95,15 +95,15 @@ class Verified:
     def outcome(self) -> str:
         """``proven``; ``differs`` where something is not as delivered; ``incomplete`` where nothing worse
         was found than keys that could not be looked at; ``nothing`` where the ledger has no key to prove."""
-        if any(flaw not in _NOT_KNOWN for flaw in self.flaws):
+        if any(kind not in _NOT_KNOWN for kind in self.discrepancies):
             return DIFFERS
-        if self.flaws:
+        if self.discrepancies:
             return INCOMPLETE
         return PROVEN if self.keys else NOTHING
 
     @property
     def exit_code(self) -> int:
-        responsible = {flaw.responsible for flaw in self.flaws}
+        responsible = {kind.responsible for kind in self.discrepancies}
         if Responsible.CUSTOMER in responsible:
             return ExitCode.BLOCKED
         return ExitCode.WILL_RETRY if responsible else ExitCode.DONE
@@ -114,7 +114,7 @@ class Verified:
             outcome=self.outcome,
             proven=self.proven,
             bytes_proven=self.proven_bytes,
-            findings={str(flaw): count for flaw, count in sorted(self.flaws.items())},
+            findings={str(kind): count for kind, count in sorted(self.discrepancies.items())},
             finished_at=at,
         )
 
@@ -127,7 +127,7 @@ class Verification:
     (None: all); with every day they are others.
     """
 
-    bench: Workbench
+    context: Context
     customer: Customer
     scope: Scope
     reader: Reader
@@ -135,28 +135,28 @@ class Verification:
     acl_sample: int | None = 1000
     verified: Verified = field(default_factory=Verified)
     _expected_acl: ObjectAcl | None = None
-    _found: dict[tuple[str, str, Flaw], Discrepancy] = field(default_factory=dict)
+    _found: dict[tuple[str, str, DiscrepancyKind], Discrepancy] = field(default_factory=dict)
     _in_a_row: int = 0
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def __iter__(self) -> Iterator[tuple[CheckedKey, Finding | None]]:
         """Every key that the ledger says should be there, and what is wrong with it. Raises what the role or
         the store refuses for all keys, and Interrupted."""
-        bench, name = self.bench, self.customer.name
-        started = bench.clock.monotonic()
+        context, name = self.context, self.customer.name
+        started = context.clock.monotonic()
         count, total = self._expected()
-        bench.progress.delivery_started(name, self.scope.feed or "all feeds", "verify", count, total)
+        context.progress.delivery_started(name, self.scope.feed or "all feeds", "verify", count, total)
         with telemetry.bind(customer=name):
             telemetry.log(
                 Event.VERIFY_STARTED, feed=self.scope.feed, period=self.scope.period, deep=self.deep
             )
             outcome = "failed"
             try:
-                with opened(bench, self.customer, Step.VERIFY) as store:
+                with opened(context, self.customer, Step.VERIFY) as store:
                     yield from self._checked(store, count)
                 outcome = self.verified.outcome
                 # Health has it from there, until a later verification finds these periods as delivered.
-                bench.ledger.discrepancies.record(name, self.scope, self._found.values())
+                context.ledger.discrepancies.record(name, self.scope, self._found.values())
             except Interrupted:
                 outcome = "interrupted"
                 raise
@@ -164,37 +164,37 @@ class Verification:
                 outcome = "blocked" if error.exit_code == ExitCode.BLOCKED else "failed"
                 raise
             finally:
-                bench.progress.delivery_finished()
-                self._log(outcome, bench.clock.monotonic() - started)
+                context.progress.delivery_finished()
+                self._log(outcome, context.clock.monotonic() - started)
 
     def _expected(self) -> tuple[int, int]:
         """How many objects there should be, and their bytes."""
         held = [
             item
-            for item in self.bench.ledger.keys.holdings(self.customer.name)
+            for item in self.context.ledger.keys.holdings(self.customer.name)
             if self.scope.covers(item.feed, item.period)
         ]
         return sum(item.objects for item in held), sum(item.bytes for item in held)
 
     def _checked(self, store: ObjectStore, count: int) -> Iterator[tuple[CheckedKey, Finding | None]]:
-        salt = f"{self.bench.clock.now():%Y-%m-%d}"
+        salt = f"{self.context.clock.now():%Y-%m-%d}"
         self._expected_acl = self._usual_acl(store)
 
         def keys() -> Iterator[tuple[DeliveredKey, bool]]:
             for known in self._keys(store):
-                self.bench.check_stop("a verification begins anew")
+                self.context.check_stop("a verification begins anew")
                 yield known, in_sample(known.key, salt, count, self.acl_sample)
 
         def check(item: tuple[DeliveredKey, bool]) -> tuple[CheckedKey, XmodeError | None]:
             return self._check(store, *item)
 
-        with in_order(check, keys(), name="verify", threads=self.bench.parallel, ahead=_WINDOW) as checked:
+        with in_order(check, keys(), name="verify", threads=self.context.parallel, ahead=_WINDOW) as checked:
             for item, error in checked:
                 yield self._settled(item, error)
 
     def _keys(self, store: ObjectStore) -> Iterator[DeliveredKey]:
         scope, name = self.scope, self.customer.name
-        known = self.bench.ledger.keys.delivered(name, scope.feed, scope.period)
+        known = self.context.ledger.keys.delivered(name, scope.feed, scope.period)
         if not scope.is_whole:
             for item in known:
                 if scope.covers(item.feed, item.period):
@@ -210,7 +210,7 @@ class Verification:
                 self.verified.superseded += 1
             elif listed.known is not None:
                 yield listed.known
-            elif listed.standing is Standing.FOREIGN:
+            elif listed.standing is Standing.UNMANAGED:
                 self.verified.foreign += 1
 
     def _usual_acl(self, store: ObjectStore) -> ObjectAcl | None:
@@ -219,7 +219,7 @@ class Verification:
         if self.customer.bucket_owner == self.customer.account_id:
             return None
         found = []
-        known = self.bench.ledger.keys.delivered(self.customer.name, self.scope.feed, self.scope.period)
+        known = self.context.ledger.keys.delivered(self.customer.name, self.scope.feed, self.scope.period)
         for item in islice(known, _USUAL_OF):
             try:
                 found.append(store.acl(item.key))
@@ -233,41 +233,45 @@ class Verification:
         self, store: ObjectStore, known: DeliveredKey, with_acl: bool
     ) -> tuple[CheckedKey, XmodeError | None]:
         """In a thread of its own. The error that kept it from being looked at, if one did."""
-        now = self.bench.clock.now()
+        now = self.context.clock.now()
         try:
             return self._look(store, known, with_acl, now), None
         except Interrupted:
             raise
         except (AccessDenied, KmsDenied) as error:
-            return CheckedKey(known, None, Judgement(Flaw.UNREADABLE, error.message), None, now), error
+            return CheckedKey(
+                known, None, Judgement(DiscrepancyKind.UNREADABLE, error.message), None, now
+            ), error
         except XmodeError as error:
             if not error.retryable:
                 raise
-            return CheckedKey(known, None, Judgement(Flaw.UNCHECKED, error.message), None, now), error
+            return CheckedKey(
+                known, None, Judgement(DiscrepancyKind.UNCHECKED, error.message), None, now
+            ), error
 
     def _look(self, store: ObjectStore, known: DeliveredKey, with_acl: bool, now: datetime) -> CheckedKey:
         prefix = self.customer.destination.prefix
         if not known.key.startswith(prefix):  # our own session would be refused there
             where = f"it was delivered when the destination's prefix was not {prefix} yet"
-            return CheckedKey(known, None, Judgement(Flaw.ELSEWHERE, where), None, now)
+            return CheckedKey(known, None, Judgement(DiscrepancyKind.ELSEWHERE, where), None, now)
         seen = store.head(known.key)
         judgement = judge(known, seen)
         acl: bool | None = None
         try:
-            if judgement.flaw is None and known.etag is None:
+            if judgement.kind is None and known.etag is None:
                 judgement = self._judge_manifest(store, known, judgement)
-            elif judgement.flaw is None and self.deep:
+            elif judgement.kind is None and self.deep:
                 read = self.reader.read(
-                    store, known.key, expected_checksums(known), self.bench.progress.bytes_sent
+                    store, known.key, expected_checksums(known), self.context.progress.bytes_sent
                 )
                 judgement = judge_bytes(known, read, judgement)
-            if judgement.flaw is None and with_acl:
+            if judgement.kind is None and with_acl:
                 told = difference(
                     store.acl(known.key), self._expected_acl, bucket_owner=self.customer.bucket_owner
                 )
                 acl = told is None
                 if told is not None:
-                    judgement = judgement._replace(flaw=Flaw.ACL_CHANGED, message=told)
+                    judgement = judgement._replace(kind=DiscrepancyKind.ACL_CHANGED, message=told)
         except ObjectNotFound:  # deleted since the HEAD
             seen, judgement, acl = None, judge(known, None), None
         return CheckedKey(known, seen, judgement, acl, now)
@@ -277,16 +281,16 @@ class Verification:
         identity = delivery_id(self.customer.name, known.feed, known.period, known.revision)
         reader = ManifestReader(store.read(known.key))
         receipts = (
-            receipt for _, receipt in self.bench.ledger.objects.planned(identity) if receipt is not None
+            receipt for _, receipt in self.context.ledger.objects.planned(identity) if receipt is not None
         )
         try:
             told = list(islice(manifest_differences(reader, receipts), _TOLD_DIFFERENCES))
         except NoManifest as error:
-            return Judgement(Flaw.ALTERED, f"it is no manifest any more: {error}")
+            return Judgement(DiscrepancyKind.ALTERED, f"it is no manifest any more: {error}")
         if told:
-            return before._replace(flaw=Flaw.MANIFEST_DIFFERS, message="; ".join(told))
+            return before._replace(kind=DiscrepancyKind.MANIFEST_DIFFERS, message="; ".join(told))
         if reader.members.get("delivery") != identity:
-            return before._replace(flaw=Flaw.MANIFEST_DIFFERS, message="it names another delivery")
+            return before._replace(kind=DiscrepancyKind.MANIFEST_DIFFERS, message="it names another delivery")
         return before
 
     # --- What is counted --------------------------------------------------------------------------------
@@ -300,27 +304,27 @@ class Verification:
         verified.count(checked)
         size = known.size or 0
         if not self.deep or known.etag is None:
-            self.bench.progress.bytes_sent(size)
+            self.context.progress.bytes_sent(size)
         if known.etag is not None:  # what was expected counts no manifests
-            self.bench.progress.object_finished(known.key, size, str(judgement.flaw or PROVEN))
-        if judgement.flaw is None:
+            self.context.progress.object_finished(known.key, size, str(judgement.kind or PROVEN))
+        if judgement.kind is None:
             return checked, None
-        if judgement.flaw not in _NOT_KNOWN:
-            place = (known.feed, known.period, judgement.flaw)
-            first = Discrepancy(*place, 0, known.key, self.bench.clock.now())
+        if judgement.kind not in _NOT_KNOWN:
+            place = (known.feed, known.period, judgement.kind)
+            first = Discrepancy(*place, 0, known.key, self.context.clock.now())
             found = self._found.get(place, first)
             self._found[place] = found._replace(keys=found.keys + 1)
-        if verified.flaws.total() <= _MOST_LOGGED:
+        if verified.discrepancies.total() <= _MOST_LOGGED:
             telemetry.warn(
                 Event.VERIFY_FOUND,
                 key=known.key,
                 feed=known.feed,
                 period=known.period,
-                cause=str(judgement.flaw),
-                responsible=str(judgement.flaw.responsible),
+                cause=str(judgement.kind),
+                responsible=str(judgement.kind.responsible),
                 message=judgement.message,
             )
-        return checked, Finding(judgement.flaw, known, judgement.message)
+        return checked, Finding(judgement.kind, known, judgement.message)
 
     def _log(self, outcome: str, seconds: float) -> None:
         verified = self.verified
@@ -334,5 +338,5 @@ class Verification:
             foreign=verified.foreign,
             superseded=verified.superseded,
             seconds=round(seconds, 3),
-            **{str(flaw): count for flaw, count in verified.flaws.items()},
+            **{str(kind): count for kind, count in verified.discrepancies.items()},
         )

@@ -18,7 +18,7 @@ from xmode_transfer.ledger import Ledger
 from xmode_transfer.model.alerts import Alert
 from xmode_transfer.model.findings import AccessReport, Finding
 from xmode_transfer.model.jobs import QueueEntry
-from xmode_transfer.model.operations import Act
+from xmode_transfer.model.operations import OperationRecord
 from xmode_transfer.model.periods import PeriodKind
 from xmode_transfer.model.process import Clock
 from xmode_transfer.model.records import Delivery, PlannedObject, Receipt, Run
@@ -80,7 +80,7 @@ class CustomerFacts(NamedTuple):
     deliveries: Sequence[Delivery]
     runs: Sequence[ShownRun]
     check: AccessReport | None
-    acts: Sequence[Act]
+    acts: Sequence[OperationRecord]
 
 
 class DeliveryFacts(NamedTuple):

@@ -62,14 +62,14 @@ class World:
         return self.buckets.create("acme-data", how.pop("owner", "111122223333"), **how)
 
     @property
-    def bench(self) -> Any:
+    def context(self) -> Any:
         return SimpleNamespace(vendor=Vendor(), ledger=self.ledger, clock=self.clock, stop=self.stop)
 
     def check(self, *, deep: bool = False) -> AccessReport:
         self.roles.put(
             self.customer.role_arn, trust_policy=self.trust, permission_policies=[self.permissions]
         )
-        return check_access(self.bench, self.prober, self.customer, deep=deep)
+        return check_access(self.context, self.prober, self.customer, deep=deep)
 
 
 @pytest.fixture
@@ -498,7 +498,7 @@ def test_each_customer_has_an_answer_of_its_own(world: World) -> None:
     other = world.customer.model_copy(
         update={"name": "globex", "role_arn": "arn:aws:iam::222233334444:role/XMode"}
     )
-    first, second = check_customers(world.bench, world.prober, [world.customer, other])
+    first, second = check_customers(world.context, world.prober, [world.customer, other])
     assert isinstance(first, AccessReport)
     assert isinstance(second, AccessReport)
     assert (first.customer, first.exit_code) == ("acme", 0)

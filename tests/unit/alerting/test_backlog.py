@@ -8,7 +8,7 @@ import pytest
 from xmode_transfer.alerting.backlog import Work, left_of, work_of
 from xmode_transfer.alerting.health import Assessment, CustomerHealth, Health, SubscriptionHealth
 from xmode_transfer.model.records import Delivery, Status
-from xmode_transfer.model.source_scans import Look, OpenDelivery
+from xmode_transfer.model.source_scans import OpenDelivery, SourceScan
 
 NOW = datetime(2026, 11, 25, 12, 0, tzinfo=UTC)
 HOUR = timedelta(hours=1)
@@ -28,7 +28,9 @@ def a_part(
 ) -> SubscriptionHealth:
     """Due for two hours, what is open for one; ``open_`` is what each holds and has sent."""
     labels = tuple(f"{number:04}" for number in range(due))
-    look = Look(customer, "us-daily", NOW, NOW, due=labels, due_since_at=NOW - 2 * HOUR) if due else None
+    look = (
+        SourceScan(customer, "us-daily", NOW, NOW, due=labels, due_since_at=NOW - 2 * HOUR) if due else None
+    )
     part = SubscriptionHealth(
         customer,
         "us-daily",

@@ -30,13 +30,13 @@ from xmode_transfer.model.records import Delivery, Failure, Status
 from xmode_transfer.model.source_scans import (
     CheckSummary,
     CleanupSummary,
-    LeftBehind,
-    Look,
     OpenDelivery,
+    OrphanedUploads,
+    SourceScan,
     Survey,
     Waiting,
 )
-from xmode_transfer.model.verification import Discrepancy, Flaw
+from xmode_transfer.model.verification import Discrepancy, DiscrepancyKind
 
 NOW = datetime(2026, 11, 25, 12, 0, tzinfo=UTC)
 HOUR = timedelta(hours=1)
@@ -68,8 +68,8 @@ def a_delivery(period: str = "2026-11-24", status: Status = Status.DELIVERED, **
     return replace(made, **changes)
 
 
-def a_look(**changes: Any) -> Look:
-    return replace(Look("acme", "us-daily", NOW - HOUR / 60, NOW - 1000 * HOUR), **changes)
+def a_look(**changes: Any) -> SourceScan:
+    return replace(SourceScan("acme", "us-daily", NOW - HOUR / 60, NOW - 1000 * HOUR), **changes)
 
 
 def begun(period: str, status: Status, failure: Failure | None = None, hours: float = 1) -> OpenDelivery:
@@ -247,7 +247,7 @@ def test_the_word_follows_from_the_ledger(
 
 def survey_of(
     delivered: Delivery | None = None,
-    look: Look | None = None,
+    look: SourceScan | None = None,
     open: OpenDelivery | None = None,  # noqa: A002
     passed_over: str | None = None,
 ) -> Survey:
@@ -322,7 +322,7 @@ def test_cares_hurt_no_delivery() -> None:
     survey = replace(
         survey_of(a_delivery(), a_look()),
         checks={"acme": checked},
-        left_behind={"acme": LeftBehind(2, 10**9, NOW - HOUR, 1)},
+        left_behind={"acme": OrphanedUploads(2, 10**9, NOW - HOUR, 1)},
         cleanups={
             "acme": CleanupSummary(
                 NOW, "unconfirmed", 0, Failure("cleanup_cap", "vendor", "too many", "say so")
@@ -366,9 +366,11 @@ def test_a_check_that_got_no_answer_is_no_drift() -> None:
 def test_what_verify_found_and_a_cleanup_that_is_refused_want_attention() -> None:
     since = NOW - HOUR
     found = (
-        Discrepancy("us-daily", "2026-11-20", Flaw.MISSING, 3, "xmode/a.csv", since),
-        Discrepancy("us-daily", "2026-11-21", Flaw.ALTERED, 1, "xmode/b.csv", NOW),
-        Discrepancy("us-daily", "2026-11-21", Flaw.MANIFEST_DIFFERS, 1, "xmode/_manifests/m.json", NOW),
+        Discrepancy("us-daily", "2026-11-20", DiscrepancyKind.MISSING, 3, "xmode/a.csv", since),
+        Discrepancy("us-daily", "2026-11-21", DiscrepancyKind.ALTERED, 1, "xmode/b.csv", NOW),
+        Discrepancy(
+            "us-daily", "2026-11-21", DiscrepancyKind.MANIFEST_DIFFERS, 1, "xmode/_manifests/m.json", NOW
+        ),
     )
     sound = survey_of(a_delivery(), a_look())
     configuration = Configuration(Service(), {"us-daily": a_feed()}, {"acme": a_customer()}, {})

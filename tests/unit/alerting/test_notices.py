@@ -22,7 +22,7 @@ from xmode_transfer.alerting.notices import (
 from xmode_transfer.config import Configuration, Customer, CustomerState, Destination, Feed, Service
 from xmode_transfer.model.notices import Mark, Notice, NoticeKind, NoticeStatus
 from xmode_transfer.model.records import Delivery, Failure, Status
-from xmode_transfer.model.source_scans import Look, OpenDelivery, Survey, Waiting
+from xmode_transfer.model.source_scans import OpenDelivery, SourceScan, Survey, Waiting
 
 NOW = datetime(2026, 11, 25, 12, 0, tzinfo=UTC)
 HOUR = timedelta(hours=1)
@@ -65,14 +65,14 @@ def begun(
     return OpenDelivery(a_delivery(period, status, revision, failure=failure, **how), NOW - hours * HOUR)
 
 
-def a_look(**changes: Any) -> Look:
-    return replace(Look("acme", "us-daily", NOW - HOUR / 60, NOW - 1000 * HOUR), **changes)
+def a_look(**changes: Any) -> SourceScan:
+    return replace(SourceScan("acme", "us-daily", NOW - HOUR / 60, NOW - 1000 * HOUR), **changes)
 
 
 def found(
     delivered: Delivery | None,
     *opened: OpenDelivery,
-    look: Look | None = None,
+    look: SourceScan | None = None,
     feed: Feed = FEED,
     corrections: tuple[Delivery, ...] = (),
     **customer: Any,

@@ -29,7 +29,7 @@ from xmode_transfer.model.daemons import DaemonRecord
 from xmode_transfer.model.notices import NoticeStatus
 from xmode_transfer.model.records import Delivery, Failure, Status
 from xmode_transfer.transfer import leasing
-from xmode_transfer.transfer.workbench import Workbench
+from xmode_transfer.transfer.context import Context
 
 NOW = datetime(2026, 11, 25, 12, 0, tzinfo=UTC)
 ROLE = "arn:aws:iam::111122223333:role/XMode"
@@ -52,7 +52,7 @@ class World:
         self.grant()
         self.stores = MemoryObjectStores(self.buckets, self.roles, faults=self._fault)
         self.sessions = MemoryRoleSessions(self.roles)
-        self.notices = Notices(self.bench)
+        self.notices = Notices(self.context)
         self.wants = True
         self.feeds = ["us-daily"]
 
@@ -66,8 +66,8 @@ class World:
         self.roles.put(ROLE, trust_policy=trust, permission_policies=[document])
 
     @property
-    def bench(self) -> Workbench:
-        return Workbench(
+    def context(self) -> Context:
+        return Context(
             vendor=Vendor(),
             limits=Limits(),
             sources=lambda feed: MemorySource(),
@@ -144,7 +144,7 @@ def test_it_is_told_once_in_the_order_of_time(world: World) -> None:
     world.deliver("2026-11-22", 2)
     for _ in range(3):
         world.run_once()
-    world.notices = Notices(world.bench)  # another process
+    world.notices = Notices(world.context)  # another process
     world.run_once()
     assert world.told() == [LATE, ("corrected", "2026-11-22", 2)]
     assert world.states() == [("late", NoticeStatus.PUT, 0), ("corrected", NoticeStatus.PUT, 0)]

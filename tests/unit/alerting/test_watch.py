@@ -22,7 +22,7 @@ from xmode_transfer.config import Channel, Configuration, Customer, Destination,
 from xmode_transfer.ledger import Ledger, open_ledger
 from xmode_transfer.model.errors import LedgerFull, NotificationFailed
 from xmode_transfer.model.records import Delivery, Failure, Status
-from xmode_transfer.model.source_scans import Look
+from xmode_transfer.model.source_scans import SourceScan
 
 NOW = datetime(2026, 11, 25, 12, 0, tzinfo=UTC)
 SECRET = "s3cr3t-path-of-the-webhook"
@@ -136,7 +136,7 @@ def refuse(ledger: Ledger, customer: str, at: datetime, cause: str = "role_refus
 
 def deliver(ledger: Ledger, delivery: Delivery, at: datetime) -> None:
     lease = ledger.leases.claim(f"mend/{delivery.customer}", "h", 90)
-    ledger.sources.record(Look(delivery.customer, "us-daily", at, at))
+    ledger.sources.record(SourceScan(delivery.customer, "us-daily", at, at))
     ledger.deliveries.update(
         lease, Delivery(delivery.id, delivery.customer, "us-daily", "2026-11-24", 1, Status.DELIVERED, at, at)
     )

@@ -23,7 +23,7 @@ from xmode_transfer.model.records import (
 )
 from xmode_transfer.model.verification import (
     SHA256_HEX,
-    Flaw,
+    DiscrepancyKind,
     Judgement,
     Proof,
     ReadBack,
@@ -56,41 +56,45 @@ def seen_as(size: int, etag: str, checksum: Checksum | None) -> ObjectInfo:
 
 
 @pytest.mark.parametrize(
-    ("known", "seen", "flaw", "proof", "rewritten"),
+    ("known", "seen", "kind", "proof", "rewritten"),
     [
-        (KNOWN, None, Flaw.MISSING, None, False),
+        (KNOWN, None, DiscrepancyKind.MISSING, None, False),
         (KNOWN, seen_as(10, '"e"', CRC), None, Proof.CHECKSUM, False),
         (KNOWN, seen_as(10, "e", CRC), None, Proof.CHECKSUM, False),  # some stores leave the quotes out
         (KNOWN, seen_as(10, '"f"', CRC), None, Proof.CHECKSUM, True),
-        (KNOWN, seen_as(11, '"e"', CRC), Flaw.ALTERED, None, False),
-        (KNOWN, seen_as(10, '"e"', Checksum("crc32", "BBBBBB==")), Flaw.ALTERED, None, False),
+        (KNOWN, seen_as(11, '"e"', CRC), DiscrepancyKind.ALTERED, None, False),
+        (KNOWN, seen_as(10, '"e"', Checksum("crc32", "BBBBBB==")), DiscrepancyKind.ALTERED, None, False),
         (KNOWN, seen_as(10, '"e"', None), None, Proof.ETAG, False),
-        (KNOWN, seen_as(10, '"f"', None), Flaw.ALTERED, None, False),
+        (KNOWN, seen_as(10, '"f"', None), DiscrepancyKind.ALTERED, None, False),
         (KNOWN, seen_as(10, '"e"', Checksum("sha256", "AAAA")), None, Proof.ETAG, False),
-        (KNOWN._replace(checksum=None), seen_as(10, '"f"', CRC), Flaw.ALTERED, None, False),
-        (KNOWN._replace(etag=""), seen_as(10, '"e"', None), Flaw.ALTERED, None, False),
+        (KNOWN._replace(checksum=None), seen_as(10, '"f"', CRC), DiscrepancyKind.ALTERED, None, False),
+        (KNOWN._replace(etag=""), seen_as(10, '"e"', None), DiscrepancyKind.ALTERED, None, False),
         (MANIFEST, seen_as(99, '"e"', CRC), None, Proof.CHECKSUM, False),
-        (MANIFEST, seen_as(99, '"e"', Checksum("crc32", "BBBBBB==")), Flaw.ALTERED, None, False),
+        (MANIFEST, seen_as(99, '"e"', Checksum("crc32", "BBBBBB==")), DiscrepancyKind.ALTERED, None, False),
         (MANIFEST, seen_as(99, '"e"', None), None, Proof.ETAG, False),
     ],
 )
 def test_a_head_decides(
-    known: DeliveredKey, seen: ObjectInfo | None, flaw: Flaw | None, proof: Proof | None, rewritten: bool
+    known: DeliveredKey,
+    seen: ObjectInfo | None,
+    kind: DiscrepancyKind | None,
+    proof: Proof | None,
+    rewritten: bool,
 ) -> None:
     found = judge(known, seen)
-    assert (found.flaw, found.proof, found.rewritten) == (flaw, proof, rewritten)
-    assert bool(found.message) is (flaw is not None)
+    assert (found.kind, found.proof, found.rewritten) == (kind, proof, rewritten)
+    assert bool(found.message) is (kind is not None)
 
 
 BEFORE = Judgement(None, "", Proof.CHECKSUM)
 
 
 @pytest.mark.parametrize(
-    ("known", "read", "flaw", "proof"),
+    ("known", "read", "kind", "proof"),
     [
         (KNOWN, ReadBack(10, {"crc32": "AAAAAA=="}), None, Proof.BYTES),
-        (KNOWN, ReadBack(10, {"crc32": "BBBBBB=="}), Flaw.ALTERED, None),
-        (KNOWN, ReadBack(9, {"crc32": "AAAAAA=="}), Flaw.ALTERED, None),
+        (KNOWN, ReadBack(10, {"crc32": "BBBBBB=="}), DiscrepancyKind.ALTERED, None),
+        (KNOWN, ReadBack(9, {"crc32": "AAAAAA=="}), DiscrepancyKind.ALTERED, None),
         (KNOWN, ReadBack(10, {}), None, Proof.CHECKSUM),  # none that this machine can compute
         (
             KNOWN._replace(sha256="ab"),
@@ -101,23 +105,23 @@ BEFORE = Judgement(None, "", Proof.CHECKSUM)
         (
             KNOWN._replace(sha256="ab"),
             ReadBack(10, {"crc32": "AAAAAA==", SHA256_HEX: "cd"}),
-            Flaw.ALTERED,
+            DiscrepancyKind.ALTERED,
             None,
         ),
     ],
 )
 def test_the_bytes_have_the_last_word(
-    known: DeliveredKey, read: ReadBack, flaw: Flaw | None, proof: Proof | None
+    known: DeliveredKey, read: ReadBack, kind: DiscrepancyKind | None, proof: Proof | None
 ) -> None:
     found = judge_bytes(known, read, BEFORE)
-    assert (found.flaw, found.proof) == (flaw, proof)
+    assert (found.kind, found.proof) == (kind, proof)
 
 
 def test_every_flaw_has_a_responsible_and_a_fix() -> None:
-    for flaw in Flaw:
-        assert isinstance(flaw.responsible, Responsible)
-        assert fix(flaw, "acme", "acme-data", "x/a")
-    assert "--bucket acme-data --key 'x/a'" in fix(Flaw.ACL_CHANGED, "acme", "acme-data", "x/a")
+    for kind in DiscrepancyKind:
+        assert isinstance(kind.responsible, Responsible)
+        assert fix(kind, "acme", "acme-data", "x/a")
+    assert "--bucket acme-data --key 'x/a'" in fix(DiscrepancyKind.ACL_CHANGED, "acme", "acme-data", "x/a")
 
 
 @pytest.mark.parametrize(
@@ -410,7 +414,7 @@ def test_what_a_manifest_lists_otherwise_is_named() -> None:
     theirs = [manifest.entry(receipt(name)) for name in ("b", "c", "d")]
     later = manifest.entry(receipt("b", delivered_at=datetime(2027, 1, 1, tzinfo=UTC)))
     assert list(manifest_differences([later, *theirs[1:]], ours)) == [
-        "does not list x/a, which the ledger has delivered",
-        "lists x/c, which the ledger has not delivered",
-        "lists x/d with another size",
+        "does not list x/a, which the ledger has",
+        "lists x/c, which the ledger does not have",
+        "lists x/d with a different size",
     ]

@@ -29,7 +29,7 @@ from xmode_transfer.model.work_queue import WorkQueue
 from xmode_transfer.service.daemon import Daemon
 from xmode_transfer.service.local_queue import LocalQueue
 from xmode_transfer.service.worker import Worker
-from xmode_transfer.transfer.workbench import Workbench
+from xmode_transfer.transfer.context import Context
 
 
 class _Silent:
@@ -166,13 +166,13 @@ class DaemonWorld:
     def new_daemon(self, holder: str) -> tuple[Daemon, Lease]:
         configuration = self.configuration
         lease = self.ledger.leases.claim(f"daemon/{holder}" if self.shared else "daemon", holder, 1e9)
-        bench = self.bench(holder)
+        context = self.context(holder)
 
         def changed() -> None:
             self.changes += 1
 
         daemon = Daemon(
-            bench,
+            context,
             MemoryProber(self.sessions, self.buckets),
             configuration,
             lambda: (self.configuration, ()),
@@ -206,9 +206,9 @@ class DaemonWorld:
 
     def new_worker(self, holder: str) -> Worker:
         configuration = self.configuration
-        return Worker(self.bench(holder), self.fleet, configuration, version="1.2.3")
+        return Worker(self.context(holder), self.fleet, configuration, version="1.2.3")
 
-    def bench(self, holder: str) -> Workbench:
+    def context(self, holder: str) -> Context:
         world = self
 
         class Sessions:
@@ -217,7 +217,7 @@ class DaemonWorld:
             def __getattr__(self, name: str) -> Any:
                 return getattr(world.sessions, name)
 
-        return Workbench(
+        return Context(
             vendor=Vendor(),
             limits=Limits(),
             sources=lambda feed: self.source,

@@ -103,7 +103,7 @@ def test_what_an_outage_leaves(daemon_world: Make, catch_up: str, then: list[str
     assert world.delivered() == [*then, "2026-11-25"]
     # but to whoever names it, and when the producer declares it anew
     if catch_up != "all":
-        named = run_customer(world.bench("run"), world.configuration, "acme", Scope(period="2026-11-22"))
+        named = run_customer(world.context("run"), world.configuration, "acme", Scope(period="2026-11-22"))
         assert named.outcome == "delivered"
         world.produce("2026-11-23", marker="m2")
         world.tick()

@@ -33,7 +33,7 @@ def test_a_mistake_of_ours_with_one_customer_hides_no_other_s_outcome(
 
     monkeypatch.setattr(world.ledger.deliveries, "calendar", fails)
     names = ["acme", "globex", "initech"]
-    results = run_customers(world.bench("run"), world.configuration, names, Scope())
+    results = run_customers(world.context("run"), world.configuration, names, Scope())
     assert worst(result.exit_code for result in results) == 1
     command.show(list(zip(names, results, strict=True)), as_json=True, everyone=True)
     told = {one["customer"]: one for one in json.loads(capsys.readouterr().out)["customers"]}
@@ -59,7 +59,7 @@ def test_of_several_plans_one_that_cannot_be_made_hides_no_other(
 
     monkeypatch.setattr(world.ledger.deliveries, "latest", fails)
     code = command.show_preview(
-        world.bench("run"), world.configuration, ["acme", "globex"], Scope(), as_json=True
+        world.context("run"), world.configuration, ["acme", "globex"], Scope(), as_json=True
     )
     acme, globex = json.loads(capsys.readouterr().out)["customers"]
     assert (code, acme["outcome"], acme["error"]["cause"]) == (1, "failed", "defect")
@@ -73,7 +73,7 @@ def test_it_waits_for_a_turn_of_a_moment(daemon_world: Make) -> None:
     lease = world.ledger.leases.claim(customer_lease("acme"), "daemon", 45)
     ending = threading.Timer(0.5, world.ledger.leases.release, [lease])
     ending.start()
-    (result,) = run_customers(world.bench("run"), world.configuration, ["acme"], Scope())
+    (result,) = run_customers(world.context("run"), world.configuration, ["acme"], Scope())
     ending.join()
     assert (result.outcome, result.exit_code) == ("delivered", 0)
 
@@ -83,12 +83,12 @@ def test_it_does_not_wait_for_a_delivery_nor_when_it_is_asked_to_end(daemon_worl
     world = daemon_world()
     world.produce("2026-11-20")
     world.ledger.leases.claim(customer_lease("acme"), "daemon", 45)
-    bench = world.bench("run")
-    (result,) = run_customers(bench, world.configuration, ["acme"], Scope())
+    context = world.context("run")
+    (result,) = run_customers(context, world.configuration, ["acme"], Scope())
     assert (result.outcome, result.exit_code) == ("already_running", 5)
-    bench.stop.set()
+    context.stop.set()
     with (
         pytest.raises(AlreadyRunning),
-        held(bench.ledger, "customer/acme", "run", wait_seconds=1e9, stop=bench.stop),
+        held(context.ledger, "customer/acme", "run", wait_seconds=1e9, stop=context.stop),
     ):
         pass

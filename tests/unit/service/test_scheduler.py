@@ -22,7 +22,7 @@ def scheduler_of(world: Any) -> tuple[Scheduler, list[QueueEntry], list[XmodeErr
     ends: list[QueueEntry] = []
     outages: list[XmodeError] = []
     scheduler = Scheduler(
-        world.bench("daemon"),
+        world.context("daemon"),
         world.fleet,
         ended=ends.append,
         on_outage=outages.append,

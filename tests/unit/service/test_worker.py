@@ -472,7 +472,7 @@ def test_how_many_places(daemon_world: Make) -> None:
     world = daemon_world(cluster={"places": 3})
     worker = world.engage()
     assert (worker.slots, worker.waiting_slots) == (3, 12)
-    asked = Worker(world.bench("asked"), world.fleet, world.configuration, slots=200)
+    asked = Worker(world.context("asked"), world.fleet, world.configuration, slots=200)
     assert (asked.slots, asked.waiting_slots) == (200, 256)
     asked.close()
     world.cluster = {}
@@ -536,7 +536,7 @@ def test_who_else_lives_is_told(daemon_world: Make) -> None:
     world = daemon_world()
     told: list[int] = []
     worker = Worker(
-        world.bench("one"),
+        world.context("one"),
         world.fleet,
         world.configuration,
         on_heartbeat=lambda fleet: told.append(fleet.workers),

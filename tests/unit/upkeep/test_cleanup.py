@@ -31,12 +31,12 @@ from xmode_transfer.delivery.deliver import deliver
 from xmode_transfer.ledger import Ledger, open_ledger
 from xmode_transfer.model.errors import ConfigError, Unavailable, VendorIdentityError
 from xmode_transfer.model.findings import AccessReport, Cause
-from xmode_transfer.model.operations import ActKind, RemovalOutcome
+from xmode_transfer.model.operations import OperationKind, RemovalOutcome
 from xmode_transfer.model.periods import Period, PeriodKind
 from xmode_transfer.model.records import Status
 from xmode_transfer.transfer import removing
+from xmode_transfer.transfer.context import Context
 from xmode_transfer.transfer.planning import Planner
-from xmode_transfer.transfer.workbench import Workbench
 from xmode_transfer.upkeep.cleanup import CleanupOutcome, cleanup
 from xmode_transfer.upkeep.retention import Reason
 
@@ -96,8 +96,8 @@ class World:
         return self.faults(operation, key, attempt) if self.faults is not None else None
 
     @property
-    def bench(self) -> Workbench:
-        return Workbench(
+    def context(self) -> Context:
+        return Context(
             vendor=Vendor(),
             limits=Limits(),
             sources=lambda feed: self.source,
@@ -129,7 +129,7 @@ class World:
             period = Period.parse(day, PeriodKind.DAY)
             state = self.source.state(period)
             assert state is not None
-            outcome = deliver(self.bench, self.customer, FEED, state)
+            outcome = deliver(self.context, self.customer, FEED, state)
             assert outcome.exit_code == 0, outcome
 
     def write(self, day: str, name: str, data: bytes) -> None:
@@ -147,7 +147,7 @@ class World:
     def clean(self, **how: Any) -> CleanupOutcome:
         self.clock.advance(1)
         configuration = Configuration(Service(), {"us-daily": FEED}, {"acme": self.customer}, {})
-        return cleanup(self.bench, configuration, "acme", **{"by": "alice", "confirmed": True, **how})
+        return cleanup(self.context, configuration, "acme", **{"by": "alice", "confirmed": True, **how})
 
     def put(self, key: str, data: bytes) -> None:
         self.bucket.store(StoredVersion(key, None, self.clock.now(), body=data, etag=f'"{hash(data)}"'))
@@ -161,7 +161,7 @@ class World:
 
     def removals(self) -> dict[str, RemovalOutcome]:
         """By the acts, the newest last."""
-        acts = self.ledger.operations.newest("acme", ActKind.CLEANUP, None)
+        acts = self.ledger.operations.newest("acme", OperationKind.CLEANUP, None)
         return {
             item.key: item.outcome
             for act in reversed(acts)
@@ -278,7 +278,7 @@ def test_the_manifest_goes_before_its_objects_and_never_alone(world: World) -> N
 def test_a_dry_run_writes_nothing_at_all(world: World) -> None:
     before = world.bucket.contents()
     dry = world.clean(dry_run=True, confirmed=False)
-    assert (dry.outcome, dry.exit_code, dry.act_id) == ("dry_run", 0, None)
+    assert (dry.outcome, dry.exit_code, dry.operation_id) == ("dry_run", 0, None)
     assert (dry.expiring.objects, dry.expiring.manifests) == (9, 3)
     assert [(item.feed, item.period, item.objects) for item in dry.periods] == [
         ("us-daily", day, 3) for day in DAYS[:3]
@@ -482,7 +482,7 @@ def test_a_period_that_is_being_corrected_stays(world: World) -> None:
     world.faults = lambda operation, key, attempt: _unavailable() if operation == "put" else None
     period = world.source.state(Period.parse(DAYS[0], PeriodKind.DAY))
     assert period is not None
-    deliver(world.bench, world.customer, FEED, period)
+    deliver(world.context, world.customer, FEED, period)
     world.faults = None
     assert world.ledger.deliveries.latest("acme", "us-daily", DAYS[0]).status is Status.FAILED  # type: ignore[union-attr]
     outcome = world.clean()
@@ -526,7 +526,7 @@ def test_what_was_removed_is_not_delivered_again(world: World) -> None:
     assert world.keys_of(*DAYS[:3]) == set()
     state = world.source.state(Period.parse(DAYS[0], PeriodKind.DAY))
     assert state is not None
-    planner = Planner(world.bench, world.customer, FEED, state, world.source)
+    planner = Planner(world.context, world.customer, FEED, state, world.source)
     assert {entry.reason for entry in planner.preview()} == {"delivered, removed by a cleanup since"}
 
 
@@ -613,7 +613,7 @@ def test_a_role_that_refuses_us_and_one_that_may_not_delete(world: World) -> Non
     assert (outcome.outcome, outcome.exit_code) == ("blocked", 4)
     assert outcome.failure is not None
     assert outcome.failure.responsible == "customer"
-    assert outcome.failure.message.startswith("0 of 12 expired keys of acme were removed")
+    assert outcome.failure.message.startswith("0 of 12 expired keys of acme were deleted")
     assert "s3:DeleteObject" in outcome.failure.hint
     (act, *_) = world.ledger.operations.newest("acme")
     assert (act.outcome, act.objects, act.failure) == ("blocked", 0, outcome.failure)

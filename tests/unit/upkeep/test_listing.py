@@ -39,7 +39,7 @@ def test_how_a_key_stands() -> None:
         "b": Standing.CHANGED,
         "c": Standing.CHANGED,
         "d": Standing.OURS,  # some stores list ETags without quotes
-        "e": Standing.FOREIGN,
+        "e": Standing.UNMANAGED,
         "f": Standing.MISSING,
         "m": Standing.MANIFEST,
     }
@@ -48,7 +48,11 @@ def test_how_a_key_stands() -> None:
 def test_a_notice_is_neither_foreign_nor_ever_missing() -> None:
     key = notice_key("x/", AT, "us-daily", "2026-11-22", "late")
     left = [there(key), there("x/_notices/readme.txt"), there("y/" + key)]
-    assert list(standings(left, [], "x/").values()) == [Standing.NOTICE, Standing.FOREIGN, Standing.FOREIGN]
+    assert list(standings(left, [], "x/").values()) == [
+        Standing.NOTICE,
+        Standing.UNMANAGED,
+        Standing.UNMANAGED,
+    ]
     assert standings([], []) == {}
 
 
@@ -56,7 +60,7 @@ def test_what_was_delivered_below_another_prefix_is_not_called_missing() -> None
     right = [known("x/a"), known("x/new/b"), known("y/c")]
     assert standings([there("x/new/a")], right, "x/new/") == {
         "x/a": Standing.ELSEWHERE,
-        "x/new/a": Standing.FOREIGN,
+        "x/new/a": Standing.UNMANAGED,
         "x/new/b": Standing.MISSING,
         "y/c": Standing.ELSEWHERE,
     }
@@ -69,5 +73,5 @@ keys = st.lists(st.text(min_size=1, max_size=3), unique=True).map(sorted)
 def test_every_key_comes_once_and_in_order(left: list[str], right: list[str]) -> None:
     found = standings([there(key) for key in left], [known(key) for key in right])
     assert list(found) == sorted({*left, *right})
-    assert {key for key, s in found.items() if s is Standing.FOREIGN} == set(left) - set(right)
+    assert {key for key, s in found.items() if s is Standing.UNMANAGED} == set(left) - set(right)
     assert {key for key, s in found.items() if s is Standing.MISSING} == set(right) - set(left)

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from xmode_transfer.config import Customer
 from xmode_transfer.model.errors import ConfigError, ReceiptRefused
 from xmode_transfer.model.records import Checksum, DeliveredKey, ObjectInfo
-from xmode_transfer.model.verification import CheckedKey, Finding, Flaw, Judgement, Proof, Scope
+from xmode_transfer.model.verification import CheckedKey, DiscrepancyKind, Finding, Judgement, Proof, Scope
 from xmode_transfer.transfer.signing import PublicKey, Signer, new_key, public_key_of, signer_of
 from xmode_transfer.upkeep import receipt_files, signed_receipt
 from xmode_transfer.upkeep.receipt_files import ReceiptFile
@@ -33,7 +33,7 @@ CUSTOMER = Customer(
 HEAD = signed_receipt.head(CUSTOMER, "arn:us", Scope("us-daily"), deep=False, acl_sample=None, checked_at=AT)
 
 
-def entry(number: int, flaw: Flaw | None = None) -> dict[str, object]:
+def entry(number: int, flaw: DiscrepancyKind | None = None) -> dict[str, object]:
     known = DeliveredKey(
         f"xmode/us-daily/é-{number:04}", 10, '"e"', "us-daily", "2026-11-22", 1, AT, (1,), "a",
         Checksum("crc32", "AAAAAA=="),
@@ -48,7 +48,7 @@ def write(path: Path, signer: Signer, count: int = 3) -> Path:
     with ReceiptFile(path, signer) as file:
         file.add(HEAD)
         for number in range(count):
-            file.add(entry(number, Flaw.MISSING if number == 1 else None))
+            file.add(entry(number, DiscrepancyKind.MISSING if number == 1 else None))
         file.sign(
             signed_receipt.tail(
                 outcome="differs", proven=count - 1, bytes_proven=20, findings={"missing": 1}, finished_at=AT

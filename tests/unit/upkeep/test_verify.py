@@ -27,16 +27,16 @@ from xmode_transfer.delivery.deliver import deliver
 from xmode_transfer.ledger import open_ledger
 from xmode_transfer.model.errors import AccessDenied, Interrupted, Unavailable, XmodeError
 from xmode_transfer.model.manifest import canonical
-from xmode_transfer.model.operations import Act, ActKind
+from xmode_transfer.model.operations import OperationKind, OperationRecord
 from xmode_transfer.model.periods import Period, PeriodKind
-from xmode_transfer.model.verification import Flaw, Scope
+from xmode_transfer.model.verification import DiscrepancyKind, Scope
 from xmode_transfer.transfer.attesting import ManifestSignatures
+from xmode_transfer.transfer.context import Context
 from xmode_transfer.transfer.destination import opened
 from xmode_transfer.transfer.manifest_reading import Checked, ManifestReader, signed_statement
 from xmode_transfer.transfer.planning import delivery_id
 from xmode_transfer.transfer.publishing import publish
 from xmode_transfer.transfer.signing import new_key
-from xmode_transfer.transfer.workbench import Workbench
 from xmode_transfer.upkeep.adopt import adopt
 from xmode_transfer.upkeep.listing import Listing
 from xmode_transfer.upkeep.scope import why_nothing
@@ -88,7 +88,7 @@ class World:
 
     def open(self, name: str) -> None:
         self.ledger = open_ledger(f"sqlite:///{self.directory}/{name}", self.clock)
-        self.bench = Workbench(
+        self.context = Context(
             vendor=Vendor(),
             limits=Limits(),
             sources=lambda feed: self.source,
@@ -106,24 +106,24 @@ class World:
     def deliver(self) -> str:
         state = self.source.state(DAY)
         assert state is not None
-        outcome = deliver(self.bench, CUSTOMER, FEED, state)
+        outcome = deliver(self.context, CUSTOMER, FEED, state)
         assert outcome.exit_code == 0, outcome
         return outcome.outcome
 
     @property
     def reader(self) -> PacedReader:
-        return PacedReader(CUSTOMER, Limits(), self.clock, self.bench.stop)
+        return PacedReader(CUSTOMER, Limits(), self.clock, self.context.stop)
 
     def verification(self, **how: Any) -> Verification:
-        return Verification(self.bench, CUSTOMER, Scope(), self.reader, **how)
+        return Verification(self.context, CUSTOMER, Scope(), self.reader, **how)
 
-    def verify(self, **how: Any) -> dict[str, Flaw]:
-        return {finding.known.key: finding.flaw for _, finding in self.verification(**how) if finding}
+    def verify(self, **how: Any) -> dict[str, DiscrepancyKind]:
+        return {finding.known.key: finding.kind for _, finding in self.verification(**how) if finding}
 
     def adopt(self, **how: Any) -> Any:
         self.clock.advance(1)  # an act's ID has its time in it
         configuration = Configuration(Service(), {"us-daily": FEED}, {"acme": CUSTOMER}, {})
-        return adopt(self.bench, configuration, CUSTOMER, Scope(), self.reader, by="alice", **how)
+        return adopt(self.context, configuration, CUSTOMER, Scope(), self.reader, by="alice", **how)
 
     def begin_anew(self, name: str, receipts: Receipts) -> None:
         """With another ledger, and other keys in service.yaml."""
@@ -131,7 +131,7 @@ class World:
         self.receipts = receipts
         self.open(name)
 
-    def doubts(self) -> dict[int, str | None]:
+    def not_attested(self) -> dict[int, str | None]:
         return {item.revision: item.not_attested for item in self.ledger.deliveries.find("acme")}
 
     def tamper(self, name: str, **changes: Any) -> str:
@@ -154,7 +154,7 @@ def world(tmp_path: Path) -> Iterator[World]:
 def test_only_the_bytes_tell_what_size_etag_and_checksum_hide(world: World) -> None:
     key = world.tamper("007", body=b"FILE 7")
     assert world.verify() == {}
-    assert world.verify(deep=True) == {key: Flaw.ALTERED}
+    assert world.verify(deep=True) == {key: DiscrepancyKind.ALTERED}
 
 
 def test_a_listing_that_breaks_off_calls_nothing_missing(world: World) -> None:
@@ -167,7 +167,7 @@ def test_a_listing_that_breaks_off_calls_nothing_missing(world: World) -> None:
     with pytest.raises(Unavailable):
         found += [finding for _, finding in world.verification() if finding]
     assert not found
-    listing = Listing(world.bench, CUSTOMER, {"us-daily": FEED})
+    listing = Listing(world.context, CUSTOMER, {"us-daily": FEED})
     world.stores.requests._attempts.clear()
     with pytest.raises(Unavailable):
         list(listing)
@@ -182,8 +182,8 @@ def test_one_key_that_cannot_be_looked_at_does_not_stop_the_rest(world: World) -
             raise errors[key[-3:]]
 
     world.faults = broken
-    flaws = {key[-3:]: flaw for key, flaw in world.verify().items()}
-    assert flaws == {"003": Flaw.UNREADABLE, "011": Flaw.UNCHECKED}
+    discrepancies = {key[-3:]: flaw for key, flaw in world.verify().items()}
+    assert discrepancies == {"003": DiscrepancyKind.UNREADABLE, "011": DiscrepancyKind.UNCHECKED}
 
 
 def test_a_refusal_of_every_key_is_told_once(world: World) -> None:
@@ -201,9 +201,9 @@ def test_what_lies_below_an_earlier_prefix_is_ours_to_explain_and_not_asked_for(
     moved = CUSTOMER.model_copy(
         update={"destination": CUSTOMER.destination.model_copy(update={"prefix": "moved/"})}
     )
-    found = Verification(world.bench, moved, Scope(), world.reader)
-    flaws = {finding.flaw for _, finding in found if finding}
-    assert flaws == {Flaw.ELSEWHERE}
+    found = Verification(world.context, moved, Scope(), world.reader)
+    discrepancies = {finding.kind for _, finding in found if finding}
+    assert discrepancies == {DiscrepancyKind.ELSEWHERE}
     assert (found.verified.outcome, found.verified.exit_code) == ("incomplete", 3)
 
 
@@ -230,7 +230,7 @@ def test_why_there_is_nothing_to_prove(world: World) -> None:
 
 
 def test_asked_to_stop_it_stops(world: World) -> None:
-    world.bench.stop.set()
+    world.context.stop.set()
     with pytest.raises(Interrupted):
         world.verify()
 
@@ -240,9 +240,9 @@ def test_a_manifest_that_lists_something_else_than_the_ledger_is_ours_to_mend(wo
     found = world.bucket.current(key)
     assert found is not None
     world.bucket.store(replace(found, body=found.body.replace(b'"size":7', b'"size":8')))
-    assert world.verify() == {key: Flaw.MANIFEST_DIFFERS}
+    assert world.verify() == {key: DiscrepancyKind.MANIFEST_DIFFERS}
     world.bucket.store(replace(found, body=found.body[:-20]))
-    assert world.verify() == {key: Flaw.ALTERED}
+    assert world.verify() == {key: DiscrepancyKind.ALTERED}
 
 
 def test_a_manifest_that_does_not_carry_our_mark_is_never_adopted(world: World) -> None:
@@ -334,7 +334,7 @@ def test_what_we_have_signed_is_attested_by_whoever_has_the_public_key(
     signed: tuple[World, Receipts, str], tmp_path: Path
 ) -> None:
     world, receipts, public = signed
-    assert world.doubts() == {1: None}
+    assert world.not_attested() == {1: None}
     newer, _ = key_of(tmp_path, "newer.pem")
     with_both = newer.model_copy(update={"public_keys": (public,)})
     pem = (tmp_path / "receipts.pem.pub").read_text().splitlines()[1]
@@ -342,7 +342,7 @@ def test_what_we_have_signed_is_attested_by_whoever_has_the_public_key(
         world.begin_anew(f"{number}.db", keys)
         (item,) = world.adopt().deliveries
         assert (item.outcome, item.not_attested, item.unproven_count) == ("adopted", None, 0)
-        assert world.doubts() == {1: None}
+        assert world.not_attested() == {1: None}
 
 
 def test_what_nobody_vouches_for_is_taken_back_as_not_attested(
@@ -359,11 +359,11 @@ def test_what_nobody_vouches_for_is_taken_back_as_not_attested(
         world.begin_anew(name, keys)
         (item,) = world.adopt().deliveries
         assert item.outcome == "adopted"
-        assert world.doubts() == {1: item.not_attested}
+        assert world.not_attested() == {1: item.not_attested}
         return str(item.not_attested)
 
     assert "no key" in adopted_with("no key.db", Receipts(), ours.body)
-    assert "not among" in adopted_with("other key.db", other, ours.body)
+    assert "not in receipts.public_keys" in adopted_with("other key.db", other, ours.body)
     unsigned = ours.body[: ours.body.index(b',"signature"')] + b"}"
     assert "no signature" in adopted_with("unsigned.db", receipts, unsigned)
     start = ours.body.rindex(b'"value":"') + len(b'"value":"')
@@ -385,15 +385,15 @@ def test_a_signature_for_another_place_or_other_objects_counts_for_nothing(
     document = json.loads(ours.body)
     signature = document["signature"]
 
-    def doubt(changed: dict[str, Any], bucket: str = "acme-data") -> str | None:
+    def why_not_attested(changed: dict[str, Any], bucket: str = "acme-data") -> str | None:
         body = canonical(changed).encode()
         reader = ManifestReader([body])
         found = Checked(len(list(reader)), 0, reader.counts["missing"], reader.members)
-        return signatures.doubt(signed_statement(lambda: [body], found, bucket), signature)
+        return signatures.why_not_attested(signed_statement(lambda: [body], found, bucket), signature)
 
-    assert doubt(document) is None
+    assert why_not_attested(document) is None
     later = [{**item, "delivered_at": "2027-01-01T00:00:00.000000Z"} for item in document["objects"]]
-    assert doubt({**document, "objects": later}) is None  # an answer was lost
+    assert why_not_attested({**document, "objects": later}) is None  # an answer was lost
     first = document["objects"][0]
     for name, value in {
         "prefix": "other/",
@@ -403,16 +403,18 @@ def test_a_signature_for_another_place_or_other_objects_counts_for_nothing(
         "revision": 2,
         "missing": [first],
     }.items():
-        assert doubt({**document, name: value}), name
+        assert why_not_attested({**document, name: value}), name
     for name, value in {
         "size": first["size"] + 1,
         "key": first["key"] + "x",
         "checksum": {"algorithm": "crc32", "value": "AAAAAA=="},
         "sha256": "ab" * 32,
     }.items():
-        assert doubt({**document, "objects": [{**first, name: value}, *document["objects"][1:]]}), name
-    assert doubt({**document, "objects": document["objects"][1:]})
-    assert doubt(document, "globex-data")
+        assert why_not_attested(
+            {**document, "objects": [{**first, name: value}, *document["objects"][1:]]}
+        ), name
+    assert why_not_attested({**document, "objects": document["objects"][1:]})
+    assert why_not_attested(document, "globex-data")
 
 
 def test_a_delivery_is_attested_once_its_key_is_known(signed: tuple[World, Receipts, str]) -> None:
@@ -422,9 +424,9 @@ def test_a_delivery_is_attested_once_its_key_is_known(signed: tuple[World, Recei
     assert world.adopt().known == 1
     world.begin_anew("late.db", Receipts(public_keys=[public]))
     assert [item.outcome for item in world.adopt(dry_run=True).deliveries] == ["found"]
-    assert world.doubts() != {1: None}
+    assert world.not_attested() != {1: None}
     assert [item.outcome for item in world.adopt().deliveries] == ["attested"]
-    assert world.doubts() == {1: None}
+    assert world.not_attested() == {1: None}
     assert world.adopt().known == 1
 
 
@@ -441,8 +443,8 @@ def test_our_signature_is_not_to_be_had_by_a_detour(signed: tuple[World, Receipt
     delivery = world.ledger.deliveries.find("acme")[0]
     world.bucket.remove(key, world.clock.now())
     lease = world.ledger.leases.claim("test", "test", 60)
-    with opened(world.bench, CUSTOMER) as store:
-        published = publish(world.bench, CUSTOMER, store, delivery, lease)
+    with opened(world.context, CUSTOMER) as store:
+        published = publish(world.context, CUSTOMER, store, delivery, lease)
     assert published is not None
     assert published.not_attested
     again = world.bucket.current(key)
@@ -450,7 +452,7 @@ def test_our_signature_is_not_to_be_had_by_a_detour(signed: tuple[World, Receipt
     assert b"signature" not in again.body
     world.source.write("2026/11/22/000", b"corrected")
     assert world.deliver() == "delivered"
-    assert "carries over" in str(world.doubts()[2])
+    assert "carries over" in str(world.not_attested()[2])
     second = world.bucket.current(f"{BASE}_manifests/2026-11-22/000002.json")
     assert second is not None
     assert b"signature" not in second.body
@@ -475,8 +477,8 @@ def test_an_answer_that_was_lost_is_recognised_although_the_key_is_another_by_no
     delivery = world.ledger.deliveries.find("acme")[0]
     world.begin_anew("signed.db", other)
     lease = world.ledger.leases.claim("test", "test", 60)
-    with opened(world.bench, CUSTOMER) as store:
-        published = publish(world.bench, CUSTOMER, store, delivery, lease)
+    with opened(world.context, CUSTOMER) as store:
+        published = publish(world.context, CUSTOMER, store, delivery, lease)
     assert published is not None
     assert published.status == "delivered"
 
@@ -493,12 +495,14 @@ def test_an_adoption_that_dies_is_begun_again_and_run_goes_on_from_it(world: Wor
     died = world.adopt()
     assert died.failure is not None
     lease = world.ledger.leases.claim("adopt/acme", "dead", 1)
-    killed = Act("adopt-1", ActKind.ADOPT, "acme", "dead", "bob", "", world.clock.now())
+    killed = OperationRecord("adopt-1", OperationKind.ADOPT, "acme", "dead", "bob", "", world.clock.now())
     world.ledger.operations.start(lease, killed)
     world.ledger.leases.release(lease)
     world.faults = None
     assert [item.outcome for item in world.adopt().deliveries] == ["adopted"]
-    outcomes = {act.person: act.outcome for act in world.ledger.operations.newest("acme", ActKind.ADOPT)}
+    outcomes = {
+        act.person: act.outcome for act in world.ledger.operations.newest("acme", OperationKind.ADOPT)
+    }
     assert outcomes["bob"] == "interrupted"
     assert world.verify() == {}
     before = world.stores.requests.count("put")

@@ -17,7 +17,7 @@ from xmode_transfer.alerting.health import Assessment, CustomerHealth, Health, I
 from xmode_transfer.model.errors import LedgerLocked, Responsible
 from xmode_transfer.model.jobs import JobState, QueueEntry, WorkerRecord
 from xmode_transfer.model.records import Delivery, Status
-from xmode_transfer.model.source_scans import LeftBehind, OpenDelivery
+from xmode_transfer.model.source_scans import OpenDelivery, OrphanedUploads
 from xmode_transfer.web.metrics import CATALOGUE, KEPT_SECONDS, Counters, renderer
 from xmode_transfer.web.status_view import DaemonStatus
 
@@ -144,7 +144,7 @@ def test_warnings_and_the_services_own_issues() -> None:
     warning = Issue("left_behind", Responsible.CUSTOMER, "3 uploads", "ask", NOW)
     ours = Issue("vendor_identity", Responsible.VENDOR, "the key is refused", "rotate it", NOW)
     customer = a_customer(
-        "acme", a_subscription("acme"), warnings=(warning,), left_behind=LeftBehind(3, 12_000, NOW, 3)
+        "acme", a_subscription("acme"), warnings=(warning,), left_behind=OrphanedUploads(3, 12_000, NOW, 3)
     )
     value = rendered(customer, warnings=(ours,), ledger_free_bytes=9)
     assert value("xmode_customers_with_warnings", cause="left_behind", responsible="customer") == 1

@@ -22,7 +22,7 @@ from xmode_transfer.model.findings import UNSAFE
 from xmode_transfer.model.lifecycle import free_unfinished_uploads
 from xmode_transfer.model.periods import Period, PeriodKind
 from xmode_transfer.model.records import Capabilities, Delivery, Status
-from xmode_transfer.model.source_scans import Look, OpenDelivery, Survey
+from xmode_transfer.model.source_scans import OpenDelivery, SourceScan, Survey
 
 
 def assess(configuration: Configuration, survey: Survey, now: datetime) -> Assessment:
@@ -123,7 +123,7 @@ class _Judge:
         self,
         feed: Feed,
         deadlines: Deadlines,
-        look: Look | None,
+        look: SourceScan | None,
         last: Delivery | None,
         begun: Sequence[OpenDelivery],
         due: Sequence[str],
@@ -150,7 +150,7 @@ class _Judge:
         feed: Feed,
         deadlines: Deadlines,
         last: Delivery | None,
-        look: Look | None,
+        look: SourceScan | None,
         passed: str | None,
     ) -> tuple[Period, datetime] | None:
         """Return the first expected period past its deadline that is not delivered, and since when it is
@@ -207,7 +207,7 @@ class _Judge:
 
 def _verdict(
     feed: Feed,
-    look: Look | None,
+    look: SourceScan | None,
     begun: Sequence[OpenDelivery],
     due: Sequence[str],
     overdue: Issue | None,

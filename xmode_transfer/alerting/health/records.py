@@ -9,7 +9,7 @@ from typing import Any
 from xmode_transfer.model.daemons import DaemonRecord
 from xmode_transfer.model.errors import Responsible
 from xmode_transfer.model.records import Capabilities, Delivery
-from xmode_transfer.model.source_scans import CheckSummary, LeftBehind, Look, OpenDelivery
+from xmode_transfer.model.source_scans import CheckSummary, OpenDelivery, OrphanedUploads, SourceScan
 
 
 class Health(StrEnum):
@@ -69,7 +69,7 @@ class SubscriptionHealth:
     open: tuple[OpenDelivery, ...] = ()
     due: tuple[str, ...] = ()
     due_count: int = 0
-    look: Look | None = None
+    look: SourceScan | None = None
     fresh_until_at: datetime | None = None
     overdue: Issue | None = None
     not_attested: int = 0
@@ -93,7 +93,7 @@ class CustomerHealth:
     subscriptions: tuple[SubscriptionHealth, ...] = ()
     problems: tuple[str, ...] = ()
     capabilities: Capabilities = field(default_factory=Capabilities)
-    left_behind: LeftBehind | None = None
+    left_behind: OrphanedUploads | None = None
     check: CheckSummary | None = None
     lifecycle_rule: dict[str, Any] | None = None
 

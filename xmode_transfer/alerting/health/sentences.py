@@ -14,9 +14,9 @@ from xmode_transfer.model.records import Failure
 from xmode_transfer.model.source_scans import (
     CheckSummary,
     CleanupSummary,
-    LeftBehind,
-    Look,
     OpenDelivery,
+    OrphanedUploads,
+    SourceScan,
     SupersededLeft,
     Survey,
 )
@@ -110,7 +110,7 @@ def refusal(item: OpenDelivery) -> Issue:
     return of_failure(delivery.failure, item.since_at, feed=delivery.feed, period=delivery.period)
 
 
-def unreadable(feed: Feed, look: Look) -> Issue:
+def unreadable(feed: Feed, look: SourceScan) -> Issue:
     since_at = look.failing_since_at or look.looked_at
     return of_failure(look.failure, since_at, f"check {feed.source}", feed.name, feed=feed.name)
 
@@ -119,7 +119,7 @@ def missed(
     feed: Feed,
     period: Period,
     since_at: datetime,
-    look: Look | None,
+    look: SourceScan | None,
     begun: Sequence[OpenDelivery],
     due: Sequence[str],
 ) -> Issue:
@@ -183,7 +183,7 @@ def drift(name: str, check: CheckSummary) -> Issue:
     )
 
 
-def left_behind(left: LeftBehind, rule: dict[str, Any]) -> Issue:
+def left_behind(left: OrphanedUploads, rule: dict[str, Any]) -> Issue:
     uploads = "1 upload" if left.count == 1 else f"{left.count:,} uploads"
     return Issue(
         LEFT_BEHIND,

@@ -29,7 +29,7 @@ from xmode_transfer.model.daemons import DaemonRecord
 from xmode_transfer.model.findings import AccessReport, Finding, Leftover
 from xmode_transfer.model.jobs import QueueEntry, WorkerRecord
 from xmode_transfer.model.notices import Notice
-from xmode_transfer.model.operations import Act, Removal
+from xmode_transfer.model.operations import OperationRecord, Removal
 from xmode_transfer.model.records import (
     Capabilities,
     Delivery,
@@ -40,7 +40,7 @@ from xmode_transfer.model.records import (
     Run,
     UploadedPart,
 )
-from xmode_transfer.model.source_scans import Look
+from xmode_transfer.model.source_scans import SourceScan
 from xmode_transfer.model.verification import Discrepancy
 
 DELIVERY = Rows(Delivery, elsewhere=("customer", "feed", "period", "revision"))
@@ -54,10 +54,10 @@ CAPABILITIES = Rows(Capabilities)
 CHECK = Rows(AccessReport, elsewhere=("findings", "left"))
 FINDING = Rows(Finding, elsewhere=("fix",))
 LEFTOVER = Rows(Leftover)
-ACT = Rows(Act)
+ACT = Rows(OperationRecord)
 REMOVAL = Rows(Removal, elsewhere=("feed", "period"))
 DAEMON = Rows(DaemonRecord)
-LOOK = Rows(Look)
+LOOK = Rows(SourceScan)
 DISCREPANCY = Rows(Discrepancy)
 NOTICE = Rows(Notice)
 ALERT = Rows(Alert, elsewhere=("notifications",))

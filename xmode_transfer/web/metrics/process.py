@@ -15,7 +15,7 @@ from xmode_transfer.web.status_view import StatusView
 
 
 class Counters:
-    """What this process has done since it started: a ``Progress`` to hand to its workbench. Thread-safe."""
+    """What this process has done since it started: a ``Progress`` to hand to its context. Thread-safe."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()

@@ -1,4 +1,4 @@
-"""What every use case works with: the ports, and the few things that belong to one execution."""
+"""The context of an execution: the interfaces and settings that deliveries and upkeep work with."""
 
 import threading
 from dataclasses import dataclass, field
@@ -14,7 +14,7 @@ from xmode_transfer.sources.interface import ChecksumOf, SourceFactory
 
 
 @dataclass(frozen=True, slots=True)
-class Workbench:
+class Context:
     """The ports, put together by ``service.assembly``. ``stop`` is set when the process is asked to end;
     work then stops at the next object, recorded and resumable. ``holder`` names this process in leases.
     Without ``attestation`` nothing is signed or attested."""
@@ -36,10 +36,11 @@ class Workbench:
 
     @property
     def parallel(self) -> int:
-        """Requests that are in flight at once for one customer."""
+        """The number of concurrent requests for one customer."""
         return min(self.limits.parallel_objects, self.limits.parallel_objects_per_customer)
 
     def check_stop(self, hint: str) -> None:
-        """Raises Interrupted when the process is asked to end; ``hint`` is what becomes of the work."""
+        """Raises Interrupted when the process is asked to end; ``hint`` says how the work
+        continues."""
         if self.stop.is_set():
             raise Interrupted("stopped on request", hint=hint)

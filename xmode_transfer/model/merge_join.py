@@ -1,4 +1,4 @@
-"""Two sides in the same order, walked once side by side, so that neither need fit into memory."""
+"""Join two iterables in the same order in one pass, without holding either in memory."""
 
 from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
@@ -7,13 +7,13 @@ _Left = TypeVar("_Left")
 _Right = TypeVar("_Right")
 
 
-def beside(
+def merge_join(
     left: Iterable[_Left],
     right: Iterable[_Right],
     key_of_left: Callable[[_Left], str],
     key_of_right: Callable[[_Right], str],
 ) -> Iterator[tuple[_Left | None, _Right | None]]:
-    """Both items of each key, or one and None; each side ascends by its key."""
+    """Yields both items of each key, or one and None. Each side must ascend by its key."""
     lefts, rights = iter(left), iter(right)
     one, other = next(lefts, None), next(rights, None)
     while one is not None and other is not None:
