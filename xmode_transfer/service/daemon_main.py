@@ -8,6 +8,7 @@ only put events into its inbox.
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
+from datetime import datetime
 from enum import StrEnum
 from functools import partial
 from importlib.metadata import version
@@ -70,6 +71,7 @@ def run(directory: Path, engine: Engine = Engine.THREADS) -> int:
 @contextmanager
 def _begun(directory: Path, engine: Engine, inbox: Inbox) -> Iterator["_Life"]:
     """Open everything that the daemon needs before its first tick."""
+    read_at = SystemClock().now()
     configuration = config_files.load(directory)
     if engine is Engine.PROCRASTINATE:
         cluster.check(configuration.service)
@@ -98,7 +100,7 @@ def _begun(directory: Path, engine: Engine, inbox: Inbox) -> Iterator["_Life"]:
             lambda: open_causes(context.ledger),
             None if alone else queue,
         )
-        yield _Life(directory, context, daemon, inbox, metrics)
+        yield _Life(directory, read_at, context, daemon, inbox, metrics)
 
 
 @contextmanager
@@ -150,12 +152,14 @@ class _Life:
     def __init__(
         self,
         directory: Path,
+        read_at: datetime,
         context: Context,
         daemon: Daemon,
         inbox: Inbox,
         metrics: Callable[[], bytes],
     ) -> None:
         self._directory = directory
+        self._read_at = read_at
         self._context = context
         self._daemon = daemon
         self._inbox = inbox
@@ -178,7 +182,9 @@ class _Life:
 
     def _live(self) -> int:
         last_resort(self._inbox.ending, self._drain_seconds, Event.DAEMON_STOPPED)
-        files = FileWatch(self._directory, lambda: self._inbox.put(Wake.FILES), self._not_watched)
+        files = FileWatch(
+            self._directory, self._read_at, lambda: self._inbox.put(Wake.FILES), self._not_watched
+        )
         try:
             self._arm()
             configuration = self._daemon.configuration

@@ -7,6 +7,7 @@ WATCHFILES_FORCE_POLLING=1 to poll.
 
 import threading
 from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
 
 from watchfiles import Change, watch
@@ -17,13 +18,25 @@ _QUIET_MILLISECONDS = 500
 """Changes are reported together, this long after the last one."""
 _POLL_MILLISECONDS = 1000
 
+_CLOCK_STEP_SECONDS = 0.1
+"""File systems stamp changes with a clock that is coarser than ours."""
+
 
 class FileWatch:
     """Calls ``changed`` soon after files change, from its own thread, until ``close``. Calls ``failed`` once
     with the reason if it stops watching."""
 
-    def __init__(self, directory: Path, changed: Callable[[], None], failed: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        read_at: datetime,
+        changed: Callable[[], None],
+        failed: Callable[[str], None],
+    ) -> None:
+        """``read_at`` is when the files were last read: what changed after that and before the watch was in
+        place counts, too."""
         self._directory = directory
+        self._read_at: float | None = read_at.timestamp()
         self._changed = changed
         self._failed = failed
         self._stop = threading.Event()
@@ -42,6 +55,19 @@ class FileWatch:
         except (OSError, RuntimeError) as error:  # no more inotify watches, the directory is gone
             self._failed(str(error))
 
+    def _changed_before(self) -> bool:
+        """Return whether files changed before the watch was in place; asked once, when it is."""
+        if self._read_at is None:
+            return False
+        since, self._read_at = self._read_at - _CLOCK_STEP_SECONDS, None
+        folders = self._folders()
+        files = [path for folder in folders for path in folder.iterdir()]
+        # Not the directory itself, nor what else is in it: the ledger may be, and changes all the time.
+        seen = folders[1:] + [
+            path for path in files if path.name.endswith(".yaml") or path.name.startswith("..")
+        ]
+        return any(path.lstat().st_ctime >= since for path in seen)
+
     def _folders(self) -> list[Path]:
         parts = (self._directory, self._directory / FEEDS, self._directory / CUSTOMERS)
         return [part for part in parts if part.is_dir()]
@@ -59,7 +85,7 @@ class FileWatch:
             recursive=False,
             raise_interrupt=False,
         ):
-            if _:
+            if _ or self._changed_before():
                 self._changed()
             if self._folders() != folders:
                 self._changed()

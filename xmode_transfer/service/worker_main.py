@@ -6,6 +6,7 @@ handlers only put events into the inbox.
 
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, nullcontext
+from datetime import datetime
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -87,6 +88,7 @@ def _begun(
     readiness: _Readiness,
 ) -> Iterator["_Life"]:
     """Open everything that the worker needs before its first job."""
+    read_at = SystemClock().now()
     configuration = config_files.load(directory)
     cluster.check(configuration.service)
     with (
@@ -102,7 +104,7 @@ def _begun(
             on_heartbeat=lambda fleet: context.sessions.share_budget(fleet.workers),
         )
         readiness.worker = worker
-        yield _Life(directory, worker, inbox, liveness)
+        yield _Life(directory, read_at, worker, inbox, liveness)
 
 
 def _listener(service: Service, metrics: str) -> StatusPage:
@@ -143,15 +145,20 @@ def _measured(
 class _Life:
     """The worker from its first job to its last."""
 
-    def __init__(self, directory: Path, worker: Worker, inbox: Inbox, liveness: Liveness) -> None:
+    def __init__(
+        self, directory: Path, read_at: datetime, worker: Worker, inbox: Inbox, liveness: Liveness
+    ) -> None:
         self._directory = directory
+        self._read_at = read_at
         self._worker = worker
         self._inbox = inbox
         self._liveness = liveness
 
     def live(self) -> int:
         last_resort(self._inbox.ending, self._drain_seconds, Event.WORKER_STOPPED)
-        files = FileWatch(self._directory, lambda: self._inbox.put(Wake.FILES), self._not_watched)
+        files = FileWatch(
+            self._directory, self._read_at, lambda: self._inbox.put(Wake.FILES), self._not_watched
+        )
         try:
             configuration = self._worker.configuration
             telemetry.log(

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from xmode_transfer.service.watching import FileWatch
+from xmode_transfer.telemetry.clock import SystemClock
 
 
 class Ears:
@@ -17,7 +18,7 @@ class Ears:
         self.directory = directory
         self.heard = threading.Semaphore(0)
         self.failed: list[str] = []
-        self.watch = FileWatch(directory, self.heard.release, self.failed.append)
+        self.watch = FileWatch(directory, SystemClock().now(), self.heard.release, self.failed.append)
         for _ in range(600):  # until the watch is in place
             (directory / "service.yaml").write_text("")
             if self.heard.acquire(timeout=0.2):
@@ -85,3 +86,26 @@ def test_the_ledger_and_what_editors_leave_are_passed_over(ears: Ears) -> None:
     (ears.directory / "customers" / ".acme.yaml.swp").write_text("x")
     (ears.directory / "customers" / "acme.yaml~").write_text("x")
     assert not ears.hears(1.8)
+
+
+def test_what_changed_before_the_watch_is_in_place_is_noticed(tmp_path: Path) -> None:
+    read_at = SystemClock().now()
+    (tmp_path / "customers").mkdir()
+    (tmp_path / "customers" / "acme.yaml").write_text("company: Acme")
+    heard = threading.Semaphore(0)
+    watch = FileWatch(tmp_path, read_at, heard.release, lambda _: None)
+    try:
+        assert heard.acquire(timeout=60)
+    finally:
+        watch.close()
+
+
+def test_what_was_read_is_not_read_again(tmp_path: Path) -> None:
+    (tmp_path / "service.yaml").write_text("")
+    time.sleep(0.3)
+    heard = threading.Semaphore(0)
+    watch = FileWatch(tmp_path, SystemClock().now(), heard.release, lambda _: None)
+    try:
+        assert not heard.acquire(timeout=3)
+    finally:
+        watch.close()
