@@ -106,9 +106,9 @@ def test_the_last_access_check_has_its_fixes(open_tab: Tab) -> None:
     tab.get_by_role("link", name="blocked", exact=True).click()
     fix = tab.locator(".fix").first
     expect(fix).to_contain_text("role_refused")
-    fix.locator("summary", has_text="The command").click()
+    fix.locator("summary", has_text="Command for").click()
     expect(fix.locator("pre:visible")).to_contain_text("aws iam update-assume-role-policy --role-name XMode")
-    fix.locator("summary", has_text="The policy statement").click()
+    fix.locator("summary", has_text="Policy statement").click()
     expect(fix.locator("pre").first).to_contain_text('"sts:ExternalId": "initechData"')
 
 

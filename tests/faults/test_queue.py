@@ -184,7 +184,7 @@ def test_what_older_workers_do_not_bear_waits_until_none_lives(postgres_url: str
 def test_tables_that_somebody_else_made_are_left_alone(postgres_url: str) -> None:
     with psycopg.connect(postgres_url, autocommit=True) as connection:
         connection.execute(SchemaManager.get_schema())
-    with pytest.raises(ConfigError, match="not made by xmode-transfer") as told:
+    with pytest.raises(ConfigError, match="xmode-transfer did not create") as told:
         queue_schema.make(postgres_url)
     assert "a database or a schema" in told.value.hint
 
