@@ -186,7 +186,7 @@ def test_tables_that_somebody_else_made_are_left_alone(postgres_url: str) -> Non
         connection.execute(SchemaManager.get_schema())
     with pytest.raises(ConfigError, match="xmode-transfer did not create") as told:
         queue_schema.make(postgres_url)
-    assert "a database or a schema" in told.value.hint
+    assert "its own database or schema" in told.value.hint
 
 
 def test_a_newer_queue_is_refused_where_we_would_not_understand_it(postgres_url: str) -> None:
