@@ -56,17 +56,21 @@ class FileWatch:
             self._failed(str(error))
 
     def _changed_before(self) -> bool:
-        """Return whether files changed before the watch was in place; asked once, when it is."""
+        """Return whether files changed before the watch was in place; asked once, when it is. What cannot be
+        looked at counts as changed: reading it says what is wrong."""
         if self._read_at is None:
             return False
         since, self._read_at = self._read_at - _CLOCK_STEP_SECONDS, None
         folders = self._folders()
-        files = [path for folder in folders for path in folder.iterdir()]
-        # Not the directory itself, nor what else is in it: the ledger may be, and changes all the time.
-        seen = folders[1:] + [
-            path for path in files if path.name.endswith(".yaml") or path.name.startswith("..")
-        ]
-        return any(path.lstat().st_ctime >= since for path in seen)
+        try:
+            files = [path for folder in folders for path in folder.iterdir()]
+            # Not the directory itself, nor what else is in it: the ledger may be, and changes all the time.
+            seen = folders[1:] + [
+                path for path in files if path.name.endswith(".yaml") or path.name.startswith("..")
+            ]
+            return any(path.lstat().st_ctime >= since for path in seen)
+        except OSError:  # a file that is gone since, a folder that may not be listed
+            return True
 
     def _folders(self) -> list[Path]:
         parts = (self._directory, self._directory / FEEDS, self._directory / CUSTOMERS)
@@ -74,7 +78,7 @@ class FileWatch:
 
     def _watch(self, folders: list[Path]) -> None:
         """Watch until stopped, or until the set of folders changes."""
-        for _ in watch(
+        for changes in watch(
             *folders,
             watch_filter=_is_configuration,
             debounce=_QUIET_MILLISECONDS * 4,
@@ -85,7 +89,7 @@ class FileWatch:
             recursive=False,
             raise_interrupt=False,
         ):
-            if _ or self._changed_before():
+            if changes or self._changed_before():
                 self._changed()
             if self._folders() != folders:
                 self._changed()

@@ -109,3 +109,27 @@ def test_what_was_read_is_not_read_again(tmp_path: Path) -> None:
         assert not heard.acquire(timeout=3)
     finally:
         watch.close()
+
+
+def test_a_file_that_goes_before_the_watch_is_in_place_does_not_end_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "service.yaml").write_text("")
+    time.sleep(0.3)
+    read_at = SystemClock().now()
+    listed = Path.iterdir
+
+    def with_one_that_is_gone(directory: Path) -> Iterator[Path]:
+        yield from listed(directory)
+        yield directory / "gone.yaml"
+
+    monkeypatch.setattr(Path, "iterdir", with_one_that_is_gone)
+    heard, failed = threading.Semaphore(0), list[str]()
+    watch = FileWatch(tmp_path, read_at, heard.release, failed.append)
+    try:
+        assert heard.acquire(timeout=60)
+        (tmp_path / "service.yaml").write_text("engine: auto")
+        assert heard.acquire(timeout=60)
+    finally:
+        watch.close()
+    assert failed == []
