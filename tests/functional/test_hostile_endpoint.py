@@ -16,7 +16,7 @@ from tests import commands, hostile
 from tests.commands import COMMAND
 from tests.hostile import Mode, serving
 
-ENOUGH_BYTES = 1_600_000_000
+ENOUGH_BYTES = 2_000_000_000
 """A process that holds what it reads has far too much by then."""
 COMMANDS = {
     "run": ["run", "--customer", "acme"],
@@ -86,7 +86,8 @@ def start(tmp_path: Path) -> Iterator[Callable[..., Started]]:
         arguments = [*COMMANDS[name], *(["--period", "2026-11-28"] if name == "run" else [])]
         log = tmp_path / "log"
         with log.open("wb") as stderr:
-            process = commands.Started(
+            # The command itself, not a fork of what has imported everything: its memory is measured.
+            process = subprocess.Popen(
                 [COMMAND, "--config", str(tmp_path), *arguments],
                 env={
                     **os.environ,
@@ -141,7 +142,7 @@ def test_an_answer_without_end_fills_no_memory(
             begun.process.send_signal(signal.SIGINT)
         code = begun.ended(60)
     assert code in (3, 4, 130), begun.told
-    assert 0 < begun.peak_bytes < 1_200_000_000
+    assert 0 < begun.peak_bytes < 900_000_000
     assert ledger_is_sound(tmp_path)
 
 

@@ -84,12 +84,12 @@ def redirected(here: Project, redirection: str, *arguments: str) -> Answer:
 
 @pytest.mark.parametrize("redirection", REDIRECTIONS)
 def test_whatever_its_streams_are_it_ends_quietly(here: Project, redirection: str) -> None:
-    costly = [(["status"], 0), (["run", "--customer", "nobody", "--json"], 2)]
     for arguments, code in (
         (["--help"], 0),
         (["config", "check", "--json"], 0),
+        (["status"], 0),
+        (["run", "--customer", "nobody", "--json"], 2),
         (["run", "--json"], 2),
-        *(costly if redirection in (">&- 2>&- <&-", ">/dev/full", "|") else ()),
     ):
         answer = redirected(here, redirection, *arguments)
         lost = ">/dev/full" in redirection and not redirection.startswith("2")
@@ -106,14 +106,14 @@ def test_a_delivery_is_made_whatever_becomes_of_its_streams(
     project: Callable[..., Project], acme: CustomerSetup
 ) -> None:
     here = project(acme)
-    codes = {"2>&-": 0, ">&- 2>&- <&-": 0, ">/dev/full 2>/dev/full": 3, "|": 141}
-    for day, (redirection, code) in enumerate(codes.items(), start=1):
+    codes = {">/dev/full": 3, ">/dev/full 2>/dev/full": 3, "|": 141}
+    for day, redirection in enumerate(REDIRECTIONS, start=1):
         period = f"2026/11/{day:02}"
         here.write(f"{period}/a.csv", b"a")
         here.write(f"{period}/_SUCCESS", b"")
         named = ["--customer", "acme", "--period", period.replace("/", "-")]
         answer = redirected(here, redirection, "run", *named)
-        assert answer.code == code, answer
+        assert answer.code == codes.get(redirection, 0), answer
         keys = bucket.list_keys(acme)
         assert f"xmode/us-daily/{period}/a.csv" in keys
         assert f"xmode/us-daily/_manifests/2026-11-{day:02}/000001.json" in keys
