@@ -13,14 +13,14 @@ from tests.fakes import (
     MemoryRoles,
     MemoryRoleSessions,
 )
-from xmode_transfer.access.probes import Prober, ReservedPlace
-from xmode_transfer.access.probing import AwsProber
 from xmode_transfer.aws.policy import (
     VENDOR_PRINCIPAL,
     corrected_permission_policy,
     guide_permission_policy,
     guide_trust_policy,
 )
+from xmode_transfer.aws.probes import Prober, ReservedPlace
+from xmode_transfer.aws.probing import AwsProber
 from xmode_transfer.aws.sts import StsRoleSessions
 from xmode_transfer.config import Customer, Destination, Vendor
 from xmode_transfer.model.errors import (

@@ -9,8 +9,8 @@ from tests.fakes.faults import Faults, Requests
 from tests.fakes.requests import Gate
 from tests.fakes.roles import MemoryRoles, MemorySession
 from tests.fakes.sessions import MemoryRoleSessions
-from xmode_transfer.access.probes import ProbedObject
 from xmode_transfer.aws.policy import ACL, Request, S3Call, Step, allowed, compact, evaluate, session_policy
+from xmode_transfer.aws.probes import ProbedObject
 from xmode_transfer.aws.sessions import Credentials
 from xmode_transfer.aws.stores import PutRequest
 from xmode_transfer.config import Customer

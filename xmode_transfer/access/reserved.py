@@ -7,8 +7,8 @@ from typing import TypeVar
 
 from xmode_transfer.access import trust
 from xmode_transfer.access.catalogue import finding
-from xmode_transfer.access.probes import ProbedObject, ReservedPlace
 from xmode_transfer.aws.facts import Facts
+from xmode_transfer.aws.probes import ProbedObject, ReservedPlace
 from xmode_transfer.model.errors import (
     AccessDenied,
     BucketMissing,

@@ -15,9 +15,9 @@ from xmode_transfer.access.catalogue import (
     finding,
     wrongly_accepted,
 )
-from xmode_transfer.access.probes import Prober
 from xmode_transfer.aws.denials import denial_in, responsible_of
 from xmode_transfer.aws.facts import Facts
+from xmode_transfer.aws.probes import Prober
 from xmode_transfer.config import Customer
 from xmode_transfer.model.errors import Responsible, RoleRefused, VendorIdentityError, XmodeError
 from xmode_transfer.model.findings import Cause, Finding, passed, skipped, unanswered

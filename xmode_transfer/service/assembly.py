@@ -9,8 +9,8 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 from xmode_transfer import telemetry
-from xmode_transfer.access.probes import Prober
 from xmode_transfer.aws import checksums, s3_fast
+from xmode_transfer.aws.probes import Prober
 from xmode_transfer.aws.session_budget import SessionBudget
 from xmode_transfer.aws.stores import ObjectStores, Reader
 from xmode_transfer.aws.sts import StsRoleSessions
@@ -102,7 +102,7 @@ def reader(context: Context, customer: Customer) -> Reader:
 
 def prober(context: Context) -> Prober:
     """Return the prober of access. Its own sessions count against the shared budget."""
-    from xmode_transfer.access.probing import AwsProber
+    from xmode_transfer.aws.probing import AwsProber
 
     assert isinstance(context.sessions, StsRoleSessions)
     return AwsProber(context.sessions, context.clock)

@@ -5,7 +5,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 from xmode_transfer import telemetry
-from xmode_transfer.access.probes import Prober
+from xmode_transfer.aws.probes import Prober
 from xmode_transfer.config import CatchUp, Configuration, CustomerState
 from xmode_transfer.config.times import Outage, Work, outage, was_missed
 from xmode_transfer.config.whole import is_moved

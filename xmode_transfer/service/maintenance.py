@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from xmode_transfer import telemetry
 from xmode_transfer.access.check_access import check_access
-from xmode_transfer.access.probes import Prober
+from xmode_transfer.aws.probes import Prober
 from xmode_transfer.config import Configuration, CustomerState
 from xmode_transfer.config.times import Work
 from xmode_transfer.model.daemons import longest_silence

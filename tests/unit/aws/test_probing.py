@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from xmode_transfer.access.probing import DEEP_READS, READS, AwsProber
 from xmode_transfer.aws.policy import ACL, Request, S3Call, Step, decide, evaluate, session_policy
+from xmode_transfer.aws.probing import DEEP_READS, READS, AwsProber
 from xmode_transfer.aws.sts import StsRoleSessions
 from xmode_transfer.config import Customer, Vendor
 from xmode_transfer.model.errors import RequestRefused, XmodeError

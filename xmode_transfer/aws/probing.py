@@ -12,9 +12,9 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
-from xmode_transfer.access.probes import ProbedObject, ReservedPlace
 from xmode_transfer.aws import checksums, s3_rules
 from xmode_transfer.aws.policy import Step, session_policy
+from xmode_transfer.aws.probes import ProbedObject, ReservedPlace
 from xmode_transfer.aws.s3_bodies import BodyFailed
 from xmode_transfer.aws.s3_calls import S3Calls, object_acl
 from xmode_transfer.aws.s3_errors import AWS_ERRORS, UNREADABLE, answer_of, bucket_missing
