@@ -10,13 +10,16 @@ or for the migrations of a later release.
 
 from importlib import resources
 from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
 
-import psycopg
 from procrastinate.schema import SchemaManager
 
-from xmode_transfer.ledger.postgres import address, errors
+from xmode_transfer.ledger.postgres.database import connected
 from xmode_transfer.model.errors import ConfigError
 from xmode_transfer.model.jobs import SILENT_AFTER
+
+if TYPE_CHECKING:
+    from psycopg import Connection
 
 _LOCK = 0x786D6F646571  # "xmodeq"
 _NOTED = "queue_migrations"
@@ -27,16 +30,8 @@ _POST = "_post_"
 def make(url: str) -> None:
     """Apply missing migrations, one process at a time; costs one query when none is missing. Raises
     ConfigError for tables that are unmanaged or newer than this program, LedgerError."""
-    where = address.parse(url)
-    try:
-        connection = psycopg.connect(where.conninfo, autocommit=True)
-    except psycopg.Error as error:
-        raise errors.from_connecting(error, where.where) from error
-    try:
-        with connection:
-            _make(connection, where.where)
-    except psycopg.Error as error:
-        raise errors.from_server(error, where.where) from error
+    with connected(url) as (connection, where):
+        _make(connection, where)
 
 
 def known() -> list[str]:
@@ -53,7 +48,7 @@ def due(missing: list[str], *, is_alone: bool) -> list[str]:
     return missing[: last + 1]
 
 
-def _make(connection: psycopg.Connection, where: str) -> None:
+def _make(connection: "Connection[Any]", where: str) -> None:
     if _missing(connection, where) == []:
         return
     connection.execute("SELECT pg_advisory_lock(%s)", (_LOCK,))
@@ -73,7 +68,7 @@ def _make(connection: psycopg.Connection, where: str) -> None:
             _note(connection, [name])
 
 
-def _missing(connection: psycopg.Connection, where: str) -> list[str] | None:
+def _missing(connection: "Connection[Any]", where: str) -> list[str] | None:
     """Return the missing migrations; None if there is no schema yet."""
     row = connection.execute(
         f"SELECT to_regclass('{_NOTED}') IS NOT NULL, to_regclass('procrastinate_jobs') IS NOT NULL"
@@ -101,12 +96,12 @@ def _missing(connection: psycopg.Connection, where: str) -> list[str] | None:
     return [name for name in known() if name not in made]
 
 
-def _note(connection: psycopg.Connection, names: list[str]) -> None:
+def _note(connection: "Connection[Any]", names: list[str]) -> None:
     with connection.cursor() as cursor:
         cursor.executemany(f"INSERT INTO {_NOTED} (name) VALUES (%s)", [(name,) for name in names])
 
 
-def _is_alone(connection: psycopg.Connection) -> bool:
+def _is_alone(connection: "Connection[Any]") -> bool:
     """Return True if no worker is alive, by the ledger's records."""
     there = connection.execute("SELECT to_regclass('workers') IS NOT NULL").fetchone()
     if there is None or not there[0]:

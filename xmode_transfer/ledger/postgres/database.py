@@ -271,6 +271,22 @@ def connect(url: str, *, holder: str, waits: bool = True) -> PostgresDatabase:
     return database
 
 
+@contextmanager
+def connected(url: str) -> Iterator[tuple["psycopg.Connection[Any]", str]]:
+    """A connection beside the ledger's own, which commits each statement, and the database's name in
+    messages. Raises LedgerError instead of the driver's errors, also for what the block does."""
+    where = address.parse(url)
+    try:
+        connection = psycopg.connect(where.conninfo, autocommit=True)
+    except psycopg.Error as error:
+        raise errors.from_connecting(error, where.where) from error
+    try:
+        with connection:
+            yield connection, where.where
+    except psycopg.Error as error:
+        raise errors.from_server(error, where.where) from error
+
+
 def _prove(where: Address) -> None:
     try:
         connection = _open(where)
