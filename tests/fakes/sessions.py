@@ -1,14 +1,14 @@
 """Role sessions from ``MemoryRoles``."""
 
 import threading
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 from tests.fakes.faults import Fault, Faults, Requests
 from tests.fakes.roles import MemoryRoles
 from xmode_transfer.aws.policy import VENDOR_PRINCIPAL, Step, compact, session_policy
 from xmode_transfer.aws.sessions import Credentials
 from xmode_transfer.config import Customer
-from xmode_transfer.model.errors import OtherPrincipal, Unavailable, VendorIdentityError
+from xmode_transfer.model.errors import OtherPrincipal, Unavailable, VendorIdentityError, XmodeError
 
 REFRESH_MARGIN_SECONDS = 300
 """Credentials with less life left than this are renewed before they are given out."""
@@ -98,3 +98,25 @@ class MemoryCredentialsProvider:
         if fault is Fault.LOSE_ANSWER:
             raise Unavailable("the answer of AssumeRole was lost", hint="It is tried again")
         return credentials
+
+
+class Provider:
+    """Gives numbered credentials without asking anybody; a new number after each that is reported dead."""
+
+    def __init__(self, name: str = "ASIA") -> None:
+        self.name = name
+        self.number = 0
+        self.asked = 0
+        self.reported: list[Credentials] = []
+        self.refusal: XmodeError | None = None
+        self.expires_at = datetime(2099, 1, 1, tzinfo=UTC)
+
+    def get(self) -> Credentials:
+        self.asked += 1
+        if self.refusal is not None:
+            raise self.refusal
+        return Credentials(f"{self.name}{self.number}", "secret", "token", self.expires_at)
+
+    def invalidate(self, credentials: Credentials) -> None:
+        self.reported.append(credentials)
+        self.number += 1

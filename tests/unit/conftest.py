@@ -146,6 +146,12 @@ class HandClock:
 
 
 @pytest.fixture
+def reply() -> type[Reply]:
+    """What the stub answers with."""
+    return Reply
+
+
+@pytest.fixture
 def clock() -> HandClock:
     return HandClock()
 

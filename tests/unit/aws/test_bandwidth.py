@@ -12,11 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.fakes.clock import MemoryClock
+from tests.fakes.sessions import Provider
 from xmode_transfer.aws import lanes
 from xmode_transfer.aws.bandwidth import SAVED_SECONDS, Allowance, Allowances
 from xmode_transfer.aws.s3_fast import FastStores
 from xmode_transfer.aws.s3_portable import PortableStores
-from xmode_transfer.aws.sessions import Credentials
 from xmode_transfer.aws.stores import PutRequest
 from xmode_transfer.aws.timer import Timer
 from xmode_transfer.config import BandwidthLimit, Limits
@@ -327,14 +327,6 @@ def test_a_customers_file_limits_what_an_engine_sends_to_it(
     for store in opened:
         store.close()
     stores.close()
-
-
-class Provider:
-    def get(self) -> Credentials:
-        return Credentials("ASIA", "secret", "token", datetime(2099, 1, 1, tzinfo=UTC))
-
-    def invalidate(self, credentials: Credentials) -> None:
-        pass
 
 
 def test_what_is_put_back_is_not_paid_for(clock: MemoryClock) -> None:

@@ -3,18 +3,16 @@
 import threading
 import time
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
 from typing import Any
-from xml.sax.saxutils import escape
 
 import awscrt
 import pytest
 
+from tests.fakes.sessions import Provider
 from xmode_transfer.aws import checksums
 from xmode_transfer.aws.lanes import RETRY_BUDGET, SMALL_BYTES
 from xmode_transfer.aws.retrying import RetryRules
 from xmode_transfer.aws.s3_fast import FastStore, FastStores, available, direct, engine
-from xmode_transfer.aws.sessions import Credentials
 from xmode_transfer.aws.stores import PutRequest
 from xmode_transfer.config import Limits
 from xmode_transfer.model.errors import (
@@ -40,49 +38,6 @@ LARGE = bytes(range(256)) * (SMALL_BYTES // 256 + 1)
 HELLO = PutRequest("xmode/a", "token-1", 5, "text/plain", {"note": "of ours"})
 HELLO_CRC32 = "NhCmhg=="
 UNSIGNED = {"user-agent", "authorization"}  # what SigV4 leaves out
-
-
-class Provider:
-    """Gives numbered credentials; a new number after each that is reported dead."""
-
-    def __init__(self, name: str = "ASIA", seconds: float | None = None) -> None:
-        self.name = name
-        self.number = 0
-        self.asked = 0
-        self.reported: list[Credentials] = []
-        self.refusal: XmodeError | None = None
-        self.expires_at = datetime(2099, 1, 1, tzinfo=UTC)
-
-    def get(self) -> Credentials:
-        self.asked += 1
-        if self.refusal is not None:
-            raise self.refusal
-        return Credentials(f"{self.name}{self.number}", "secret", "token", self.expires_at)
-
-    def invalidate(self, credentials: Credentials) -> None:
-        self.reported.append(credentials)
-        self.number += 1
-
-
-@pytest.fixture
-def reply(stub: Any) -> type:
-    return type(stub).next_reply.__annotations__["return"]
-
-
-@pytest.fixture
-def refusal(reply: Any) -> Callable[..., Any]:
-    """S3's refusal, with its request ID."""
-
-    def make(status: int, code: str = "", text: str = "because", more: str = "", **headers: str) -> Any:
-        body = f"<Error><Code>{code}</Code><Message>{escape(text)}</Message>{more}</Error>" if code else ""
-        return reply(status, body.encode(), {"x-amz-request-id": "R1", **headers})
-
-    return make
-
-
-@pytest.fixture
-def provider() -> Provider:
-    return Provider()
 
 
 @pytest.fixture(autouse=True)

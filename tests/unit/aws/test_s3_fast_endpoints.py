@@ -14,24 +14,16 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from tests.fakes.sessions import Provider
 from xmode_transfer.aws.retrying import RetryRules
 from xmode_transfer.aws.s3_fast import FastStores, engine
 from xmode_transfer.aws.s3_fast.channel import Endpoint, Endpoints
-from xmode_transfer.aws.sessions import Credentials
 from xmode_transfer.aws.stores import PutRequest
 from xmode_transfer.config import Customer, Destination, Limits
 from xmode_transfer.model.errors import ConfigError, Unavailable
 from xmode_transfer.telemetry.clock import SystemClock
 
 HELLO = PutRequest("xmode/a", "token-1", 5, "text/plain")
-
-
-class Provider:
-    def get(self) -> Credentials:
-        return Credentials("ASIA", "secret", "token", dt.datetime(2099, 1, 1, tzinfo=dt.UTC))
-
-    def invalidate(self, credentials: Credentials) -> None:
-        pass
 
 
 @pytest.fixture

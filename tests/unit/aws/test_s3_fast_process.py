@@ -7,26 +7,17 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
+from tests.fakes.sessions import Provider
 from xmode_transfer.aws.retrying import RetryRules
 from xmode_transfer.aws.s3_fast import FastStores, engine
-from xmode_transfer.aws.sessions import Credentials
 from xmode_transfer.aws.stores import PutRequest
 from xmode_transfer.config import Customer, Limits
 from xmode_transfer.model.errors import Unavailable
 from xmode_transfer.telemetry.clock import SystemClock
-
-
-class Provider:
-    def get(self) -> Credentials:
-        return Credentials("ASIA", "secret", "token", datetime(2099, 1, 1, tzinfo=UTC))
-
-    def invalidate(self, credentials: Credentials) -> None:
-        pass
 
 
 class Crowd:
@@ -49,11 +40,6 @@ class Crowd:
         with self.lock:
             self.inside[bucket] -= 1
         return reply
-
-
-@pytest.fixture
-def reply(stub: Any) -> type:
-    return type(stub).next_reply.__annotations__["return"]
 
 
 @pytest.fixture

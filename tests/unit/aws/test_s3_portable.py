@@ -5,15 +5,14 @@ import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from typing import Any
-from xml.sax.saxutils import escape
 
 import pytest
 
+from tests.fakes.sessions import Provider
 from xmode_transfer.aws import checksums
 from xmode_transfer.aws.retrying import RetryRules
 from xmode_transfer.aws.s3_calls import REQUEST_ATTEMPTS
 from xmode_transfer.aws.s3_portable import IN_MEMORY_BYTES, PortableStore, PortableStores
-from xmode_transfer.aws.sessions import Credentials
 from xmode_transfer.aws.stores import PutRequest
 from xmode_transfer.config import Customer, Limits
 from xmode_transfer.model.errors import (
@@ -39,46 +38,6 @@ ONCE = RetryRules(attempts=1)
 """The request's own retries are what is tried here."""
 HELLO = PutRequest("xmode/a", "token-1", 5, "text/plain")
 HELLO_CRC32 = "NhCmhg=="
-
-
-class Provider:
-    """Gives numbered credentials; a new number after each that is reported dead."""
-
-    def __init__(self, name: str = "ASIA") -> None:
-        self.name = name
-        self.number = 0
-        self.reported: list[Credentials] = []
-        self.refusal: XmodeError | None = None
-
-    def get(self) -> Credentials:
-        if self.refusal is not None:
-            raise self.refusal
-        return Credentials(f"{self.name}{self.number}", "secret", "token", datetime(2099, 1, 1, tzinfo=UTC))
-
-    def invalidate(self, credentials: Credentials) -> None:
-        self.reported.append(credentials)
-        self.number += 1
-
-
-@pytest.fixture
-def reply(stub: Any) -> type:
-    return type(stub).next_reply.__annotations__["return"]
-
-
-@pytest.fixture
-def refusal(reply: Any) -> Callable[..., Any]:
-    """S3's refusal, with its request ID."""
-
-    def make(status: int, code: str = "", text: str = "because", more: str = "", **headers: str) -> Any:
-        body = f"<Error><Code>{code}</Code><Message>{escape(text)}</Message>{more}</Error>" if code else ""
-        return reply(status, body.encode(), {"x-amz-request-id": "R1", **headers})
-
-    return make
-
-
-@pytest.fixture
-def provider() -> Provider:
-    return Provider()
 
 
 @pytest.fixture

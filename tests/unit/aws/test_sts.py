@@ -32,12 +32,6 @@ STS = 'xmlns="https://sts.amazonaws.com/doc/2011-06-15/"'
 
 
 @pytest.fixture
-def reply(stub: Any) -> type:
-    """The stub's own kind of answer."""
-    return type(stub).next_reply.__annotations__["return"]
-
-
-@pytest.fixture
 def session_for(reply: Any) -> Callable[..., Any]:
     """STS's answer: a session with that access key, of that account, until then."""
 

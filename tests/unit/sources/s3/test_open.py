@@ -70,12 +70,6 @@ class FakeObject:
 
 
 @pytest.fixture
-def reply(stub: Any) -> Any:
-    """The class of the stub's answers."""
-    return type(stub).next_reply.__annotations__["return"]
-
-
-@pytest.fixture
 def far(stub: Any, reply: Any) -> FakeObject:
     return FakeObject(stub, reply)
 
