@@ -32,7 +32,7 @@ _REFUSED = frozenset({"AccessDenied", "AccessDeniedException"})
 def try_trust(
     prober: Prober, customer: Customer, facts: Facts, nonce: str, stop: threading.Event
 ) -> tuple[bool, list[Finding]]:
-    """With the right ID, wrong ones, none, and right again: whether the role lets us in with its own, and
+    """With the right ID, wrong ones, none, and right again: whether the role allows access with its own, and
     what was found; incomplete when it was told to stop. ``nonce`` is random. Raises VendorIdentityError."""
     error = _trial(prober, customer, customer.external_id)
     if error is not None:
@@ -86,7 +86,7 @@ def _trial(prober: Prober, customer: Customer, external_id: str | None) -> Xmode
 def _judged(
     answers: dict[str, XmodeError | None], facts: Facts, control: XmodeError | None
 ) -> Iterator[Finding]:
-    """A role that lets us in has said so for good. That it refuses proves something only when it lets us in
+    """A role that allows access has said so for good. A refusal proves something only when it allows access
     again afterwards: else STS was busy, or the role had just gone."""
     accepted = {probe for probe, error in answers.items() if error is None}
     for probe in (NO_ID, RANDOM_ID, SIMILAR_ID, OTHER_CASE):

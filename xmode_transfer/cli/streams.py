@@ -1,7 +1,7 @@
 """stdout and stderr, as every command has them: nothing that is wrong with them ends the work.
 
 What stderr does not take is lost, and nobody is told: it is where one would tell. What stdout does not take
-is told of by the exit code, since the answer is lost. A character that the encoding does not have is written
+is reported by the exit code, since the answer is lost. A character that the encoding does not have is written
 as JSON escapes it, so that a document stays one. What is not seen as itself, such as an escape sequence in a
 file's name, is shown as an escape: it never speaks to the terminal.
 """

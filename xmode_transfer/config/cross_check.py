@@ -171,7 +171,7 @@ def _folders_above(prefix: str) -> Iterator[str]:
 
 
 def _files(claim: Claim, sharers: Iterable[Claim], count: int) -> str:
-    """The names of the files: such a mistake is mended in one of them, and only people can tell in which."""
+    """The names of the files: the mistake is fixed in one of them, and only people know in which."""
     others = islice((other for other in sharers if other is not claim), _NAMED)
     named = [f"customers/{other.customer}.yaml" + (" (retired)" if other.retired else "") for other in others]
     if count > len(named):

@@ -38,7 +38,7 @@ _RULES = {
     "JOIN acts a ON a.id = m.act_id JOIN periods ON periods.id = m.period_id "
     "WHERE a.customer <> periods.customer",
 }
-"""What is told of each row that breaks a rule, and the query that answers a label for such a row."""
+"""What is reported of each row that breaks a rule, and the query that answers a label for such a row."""
 
 
 class Contents(NamedTuple):

@@ -163,7 +163,7 @@ def _copy_tables(
 
 def _pages(database: Database, connection: Connection, table: Table) -> Iterator[list[tuple[Any, ...]]]:
     """A table's rows, page by page, in the order in which SQLite stores them: it then never has to move what
-    it has written. What goes wrong here is told of the database that is read."""
+    it has written. Errors here name the database that is read."""
     bare = plain(table)
     # A lease keeps its name and its generation: who held it works with another database.
     columns = [null() if table is leases and one.nullable else bare.c[one.name] for one in table.columns]
@@ -348,7 +348,7 @@ def _quoted(connection: Connection, named: Any) -> str:
 
 
 def _target(url: str, *, create: bool = False) -> Database:
-    """What keeps it from being opened is told of TARGET, not of the `ledger:` of service.yaml."""
+    """What keeps it from being opened is reported of TARGET, not of the `ledger:` of service.yaml."""
     try:
         return connect(url, create=create)
     except (LedgerError, ConfigError) as error:

@@ -137,7 +137,7 @@ def _named(file: Path) -> Path:
 
 @contextmanager
 def _as_backup(source: Path, partial: Path) -> Iterator[None]:
-    """What is told of a damaged ledger is not what helps with a damaged backup, nor with a copy of it that
+    """The advice for a damaged ledger is not what helps with a damaged backup, nor with a copy of it that
     nobody knows of."""
     try:
         yield

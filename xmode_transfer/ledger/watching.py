@@ -1,4 +1,4 @@
-"""What is watched, and what is told of it: sources, discrepancies, alerts, and notices for customers."""
+"""What is watched, and what is reported: sources, discrepancies, alerts, and notices for customers."""
 
 from collections.abc import Iterable, Mapping
 from datetime import datetime

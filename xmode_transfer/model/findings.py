@@ -64,7 +64,7 @@ class Result(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Fix:
-    """How a finding is mended, ready to mail. ``statement`` is the exact policy statement, ``command`` a line
+    """How a finding is fixed, ready to mail. ``statement`` is the exact policy statement, ``command`` a line
     for the AWS CLI in the customer's account, ``guide_step`` where the setup guide treats of it."""
 
     summary: str

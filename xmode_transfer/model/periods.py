@@ -139,7 +139,7 @@ def check_range(since: str | None, until: str | None) -> None:
 
 
 class PartitionError(ValueError):
-    """A partition template that cannot name periods; the message says why and how to mend it."""
+    """A partition template that cannot name periods; the message says why and how to fix it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,7 +27,7 @@ class WorkQueue(Protocol):
     def enqueue(self, requests: Iterable[JobRequest]) -> None:
         """Gives each of these customers a job as soon as it is its turn. One that is queued stays in its
         place, and what is asked for is added; a backfill is raised by a request that is live. One whose job
-        runs has another when that ends. Who does not take part is passed over."""
+        runs has another when that ends. Who does not take part is skipped."""
         ...
 
     def stop(self, customer: str) -> None:
@@ -54,7 +54,7 @@ class WorkQueue(Protocol):
 
     def next(self, holder: str, ttl_seconds: float, *, suspended: bool) -> Job | None:
         """Takes the most urgent job, of customers that get on or of those that are ``suspended``. None when
-        there is none. A customer to whom a ``run`` delivers is passed over, and comes again a few seconds
+        there is none. A customer to whom a ``run`` delivers is skipped, and comes again a few seconds
         later."""
         ...
 

@@ -32,7 +32,7 @@ context: ContextVar[Mapping[str, object]] = ContextVar("telemetry_context", defa
 
 
 class LineHandler(logging.StreamHandler[TextIO]):
-    """Writes lines to a stream. A line that cannot be written is told of without its content."""
+    """Writes lines to a stream. A line that cannot be written is reported without its content."""
 
     def __init__(self, stream: TextIO, *, json: bool, colours: bool | None = None) -> None:
         super().__init__(stream)

@@ -84,7 +84,7 @@ def session_policy(
     )
     actions = list(_KEY_ACTIONS[step])
     if kms_key_arn is None:
-        # The bucket may encrypt by default with a key that we were not told of.
+        # The bucket may encrypt by default with a key that the configuration does not name.
         statements.append(
             {
                 "Effect": "Allow",

@@ -232,7 +232,7 @@ class SendingEngine(dispatch.Dispatcher):
             self._fail(job, failure.error)
 
     def _has_recovered(self, job: Job, failure: Failure) -> bool:
-        """A dead session and a wrong Region are mended once for each request, at once."""
+        """A dead session and a wrong Region are replaced once for each request, without a pause."""
         used = job.ready
         assert used is not None
         if isinstance(failure.error, SessionExpired) and not job.renewed:

@@ -48,7 +48,7 @@ class Patience:
         """What the attempt answers. Raises what it raises, and a trouble that did not pass as one that the
         caller need not wait for any more."""
         began: float | None = None
-        pause = 0.0  # a connection that broke while it lay unused is replaced at once, and not told of
+        pause = 0.0  # a connection that broke while it lay unused is replaced at once, and not reported
         while True:
             if self._is_gone():
                 raise errors.for_good(errors.AWAY.error(self._where, "it does not answer"), 0)
