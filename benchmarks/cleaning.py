@@ -30,7 +30,7 @@ from measuring import CACHE, Runs, alone, keys_table, measure, note
 from xmode_transfer.ledger import open_ledger
 from xmode_transfer.model.periods import Period, PeriodKind
 from xmode_transfer.model.records import Checksum, Delivery, PlannedObject, Receipt, Status
-from xmode_transfer.telemetry.clock import SystemClock
+from xmode_transfer.telemetry import SystemClock
 from xmode_transfer.transfer.planning import delivery_id
 
 NAME, WHAT = "cleanup", "100,000 objects of 100 days expire"

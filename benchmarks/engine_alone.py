@@ -10,11 +10,11 @@ from xmode_transfer.aws.s3_fast import FastStores
 from xmode_transfer.aws.sessions import Credentials
 from xmode_transfer.aws.stores import PutRequest
 from xmode_transfer.config import Customer, Destination, Feed, Limits, Settled
-from xmode_transfer.model.parts import part_size, split
 from xmode_transfer.model.periods import Period, PeriodKind
 from xmode_transfer.model.records import SourceFile
 from xmode_transfer.sources.local import LocalSource
-from xmode_transfer.telemetry.clock import SystemClock
+from xmode_transfer.telemetry import SystemClock
+from xmode_transfer.transfer.large import part_size, split
 
 LARGE_BYTES = 64 * 1024 * 1024
 

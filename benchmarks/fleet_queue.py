@@ -25,7 +25,7 @@ import psycopg
 TURNS, DEPTHS = 1_000, (100, 1_000, 10_000)
 Connection = psycopg.Connection[tuple[object, ...]]
 
-# As the ledger writes them (ledger/job_statements.py), without what it keeps beside them.
+# As the ledger writes them (ledger/statements.py), without what it keeps beside them.
 _PUT = """
 INSERT INTO procrastinate_jobs (queue_name, task_name, priority, queueing_lock, lock, args)
 VALUES ('turns', 'turn', %s, %s, %s, jsonb_build_object('customer', %s::text))

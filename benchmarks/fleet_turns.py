@@ -23,7 +23,7 @@ import psycopg
 from xmode_transfer.ledger import open_ledger
 from xmode_transfer.model.jobs import JobRequest, JobResult
 from xmode_transfer.service import queue_schema
-from xmode_transfer.telemetry.clock import SystemClock
+from xmode_transfer.telemetry import SystemClock
 
 CUSTOMERS, TURNS = 10_000, 1_000
 TTL_SECONDS = 45.0

@@ -5,8 +5,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from xmode_transfer.sandbox.accounts import delete_role
-from xmode_transfer.sandbox.clients import list_keys, owner, read_object
+from xmode_transfer.sandbox.accounts import delete_role, list_keys, owner, read_object
 from xmode_transfer.sandbox.model import CustomerSetup, Sandbox
 
 __all__ = [

@@ -25,7 +25,7 @@ import pytest
 from psycopg import sql
 
 from xmode_transfer.ledger import open_ledger
-from xmode_transfer.telemetry.clock import SystemClock
+from xmode_transfer.telemetry import SystemClock
 
 _SUPERUSER = "postgres"
 _UNPRIVILEGED = "nobody"  # as root the server refuses to run

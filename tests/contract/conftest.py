@@ -25,23 +25,21 @@ from tests.fakes import (
     MemorySource,
     StoredVersion,
 )
-from xmode_transfer.aws.bodies import OpenFile
+from xmode_transfer.aws.checksums import OpenFile
 from xmode_transfer.aws.policy import Step, corrected_permission_policy, guide_trust_policy
 from xmode_transfer.aws.s3_fast import FastStores
 from xmode_transfer.aws.s3_portable import PortableStores
 from xmode_transfer.aws.sessions import Credentials, RoleSessions
-from xmode_transfer.aws.stores import ObjectStore, ObjectStores
+from xmode_transfer.aws.stores import FULL_CONTROL, Grant, ObjectAcl, ObjectStore, ObjectStores
 from xmode_transfer.aws.sts import StsRoleSessions
 from xmode_transfer.config import Customer, Destination, Limits, Vendor
 from xmode_transfer.ledger import open_ledger
 from xmode_transfer.ledger.postgres.database import PostgresDatabase
-from xmode_transfer.model.acl import FULL_CONTROL, Grant, ObjectAcl
 from xmode_transfer.model.errors import RoleRefused
 from xmode_transfer.model.periods import Period
-from xmode_transfer.sandbox.accounts import set_permission_policy
-from xmode_transfer.sandbox.clients import client, forget, owner
+from xmode_transfer.sandbox.accounts import client, forget, owner, set_permission_policy
 from xmode_transfer.sandbox.model import Variant
-from xmode_transfer.telemetry.clock import SystemClock
+from xmode_transfer.telemetry import SystemClock
 
 Document = dict[str, Any]
 

@@ -13,9 +13,8 @@ from hypothesis import strategies as st
 
 from tests.fakes.clock import MemoryClock
 from xmode_transfer.access.catalogue import finding
-from xmode_transfer.aws.facts import Facts
+from xmode_transfer.aws.denials import Facts
 from xmode_transfer.ledger import Ledger, open_ledger
-from xmode_transfer.model.daemons import DaemonRecord
 from xmode_transfer.model.errors import AlreadyRunning, LeaseLost, LedgerError, Responsible
 from xmode_transfer.model.findings import (
     AccessReport,
@@ -26,6 +25,7 @@ from xmode_transfer.model.findings import (
     Result,
     Severity,
 )
+from xmode_transfer.model.jobs import DaemonRecord
 from xmode_transfer.model.operations import REMOVED, OperationKind, OperationRecord, Removal, RemovalOutcome
 from xmode_transfer.model.records import (
     Capabilities,

@@ -9,8 +9,7 @@ import pytest
 from awscrt import checksums as crt
 
 from xmode_transfer.aws.policy import Step, corrected_permission_policy, guide_permission_policy
-from xmode_transfer.aws.stores import Deletion, DeletionResult, PutRequest
-from xmode_transfer.model.acl import difference
+from xmode_transfer.aws.stores import Deletion, DeletionResult, PutRequest, difference
 from xmode_transfer.model.errors import (
     AccessDenied,
     BucketMissing,

@@ -19,8 +19,7 @@ from xmode_transfer.aws.policy import (
     guide_permission_policy,
     guide_trust_policy,
 )
-from xmode_transfer.aws.probes import Prober, ReservedPlace
-from xmode_transfer.aws.probing import AwsProber
+from xmode_transfer.aws.probing import AwsProber, Prober, ReservedPlace
 from xmode_transfer.aws.sts import StsRoleSessions
 from xmode_transfer.config import Customer, Destination, Vendor
 from xmode_transfer.model.errors import (
@@ -33,7 +32,7 @@ from xmode_transfer.model.errors import (
 )
 from xmode_transfer.sandbox.accounts import set_permission_policy
 from xmode_transfer.sandbox.model import Variant
-from xmode_transfer.telemetry.clock import SystemClock
+from xmode_transfer.telemetry import SystemClock
 
 Document = dict[str, Any]
 BODY = b"a canary\n"

@@ -18,7 +18,7 @@ from xmode_transfer.ledger import open_ledger
 from xmode_transfer.model.operations import OperationKind, OperationRecord
 from xmode_transfer.model.periods import Period, PeriodKind
 from xmode_transfer.model.verification import DiscrepancyKind, Scope
-from xmode_transfer.telemetry.clock import SystemClock
+from xmode_transfer.telemetry import SystemClock
 from xmode_transfer.transfer.context import Context
 from xmode_transfer.upkeep.adopt import Adoption, adopt
 from xmode_transfer.upkeep.listing import Listing, Standing

@@ -11,9 +11,9 @@ from typing import Any, NamedTuple
 import pytest
 
 from tests.fakes import MemoryClock
-from xmode_transfer.ledger import Ledger, open_ledger, processes
+from xmode_transfer.ledger import Ledger, database, open_ledger
 from xmode_transfer.ledger import work_queue as fleet_module
-from xmode_transfer.ledger.job_statements import SUSPENDED
+from xmode_transfer.ledger.statements import SUSPENDED
 from xmode_transfer.ledger.work_queue import REBASE_ABOVE, SETTLING_SECONDS
 from xmode_transfer.model.errors import LeaseLost, LedgerError
 from xmode_transfer.model.jobs import (
@@ -24,9 +24,9 @@ from xmode_transfer.model.jobs import (
     JobState,
     QueueEntry,
     WorkerRecord,
+    WorkQueue,
     priority,
 )
-from xmode_transfer.model.work_queue import WorkQueue
 from xmode_transfer.service import queue_schema
 from xmode_transfer.service.local_queue import LocalQueue
 
@@ -90,7 +90,7 @@ class Case:
         return dict(self.ledger.daemons.served())
 
 
-DEAD = "/".join([*processes.this_process().split("/")[:3], "1"])
+DEAD = "/".join([*database.this_process().split("/")[:3], "1"])
 
 
 def _of_one_process(url: str) -> Iterator[Case]:

@@ -5,8 +5,7 @@ from bisect import bisect_left, bisect_right, insort
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from xmode_transfer.aws.stores import PutRequest
-from xmode_transfer.model.acl import ObjectAcl
+from xmode_transfer.aws.stores import ObjectAcl, PutRequest
 from xmode_transfer.model.process import Clock
 from xmode_transfer.model.records import Checksum
 

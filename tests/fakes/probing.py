@@ -10,11 +10,10 @@ from tests.fakes.requests import Gate
 from tests.fakes.roles import MemoryRoles, MemorySession
 from tests.fakes.sessions import MemoryRoleSessions
 from xmode_transfer.aws.policy import ACL, Request, S3Call, Step, allowed, compact, evaluate, session_policy
-from xmode_transfer.aws.probes import ProbedObject
+from xmode_transfer.aws.probing import ProbedObject
 from xmode_transfer.aws.sessions import Credentials
-from xmode_transfer.aws.stores import PutRequest
+from xmode_transfer.aws.stores import FULL_CONTROL, Grant, ObjectAcl, PutRequest
 from xmode_transfer.config import Customer
-from xmode_transfer.model.acl import FULL_CONTROL, Grant, ObjectAcl
 from xmode_transfer.model.errors import ObjectNotFound, RequestRefused, RoleRefused
 from xmode_transfer.model.keys import check_place
 from xmode_transfer.model.records import Checksum, ListedObject, UploadedPart

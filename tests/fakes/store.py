@@ -16,20 +16,22 @@ from tests.fakes.buckets import (
 from tests.fakes.faults import Fault, Faults, Requests
 from tests.fakes.requests import Gate
 from tests.fakes.roles import MemoryRoles, MemorySession
-from xmode_transfer.aws.bodies import OpenFile
+from xmode_transfer.aws.checksums import OpenFile
 from xmode_transfer.aws.policy import ACL, S3Call
 from xmode_transfer.aws.sessions import CredentialsProvider
 from xmode_transfer.aws.stores import (
     DELETE_MANY_KEYS,
+    FULL_CONTROL,
     Deleted,
     Deletion,
     DeletionResult,
     EngineInfo,
+    Grant,
+    ObjectAcl,
     PutAnswer,
     PutRequest,
 )
 from xmode_transfer.config import Customer
-from xmode_transfer.model.acl import FULL_CONTROL, Grant, ObjectAcl
 from xmode_transfer.model.errors import AccessDenied, ObjectExists, ObjectNotFound, SourceChanged, Unavailable
 from xmode_transfer.model.records import Checksum, ListedObject, ObjectInfo, UploadedPart
 

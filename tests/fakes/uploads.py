@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from tests.fakes.buckets import MemoryBucket, StoredPart, StoredUpload
-from xmode_transfer.aws.bodies import OpenFile
+from xmode_transfer.aws.checksums import OpenFile
 from xmode_transfer.aws.stores import PutAnswer, PutRequest
 from xmode_transfer.model.errors import RequestRefused, UploadNotFound, XmodeError
 from xmode_transfer.model.records import UploadedPart

@@ -38,13 +38,11 @@ from xmode_transfer.config import (
 )
 from xmode_transfer.delivery.deliver import deliver
 from xmode_transfer.ledger import open_ledger
-from xmode_transfer.ledger.leases import Leases
-from xmode_transfer.ledger.subject import Subject
-from xmode_transfer.model import parts
+from xmode_transfer.ledger.leases import Leases, Subject
 from xmode_transfer.model.errors import Defect, XmodeError
 from xmode_transfer.model.periods import Period, PeriodKind
 from xmode_transfer.model.records import DeliveryOutcome, UploadStatus
-from xmode_transfer.transfer import sending
+from xmode_transfer.transfer import large, sending
 from xmode_transfer.transfer.context import Context
 from xmode_transfer.upkeep.cleanup import CleanupOutcome, cleanup
 
@@ -269,8 +267,8 @@ def empty_ledger(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def make_world(tmp_path: Path, empty_ledger: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., World]:
     """Makes worlds in which more than 100 bytes go in parts of 200."""
     monkeypatch.setattr(sending, "LARGE_BYTES", 100)
-    monkeypatch.setattr(parts, "MIN_PART_BYTES", 200)
-    monkeypatch.setattr(parts, "MIB", 1)
+    monkeypatch.setattr(large, "MIN_PART_BYTES", 200)
+    monkeypatch.setattr(large, "MIB", 1)
     numbers = count()
 
     def make(files: dict[str, bytes], **how: Any) -> World:

@@ -15,7 +15,7 @@ from secrets import token_hex
 from typing import TYPE_CHECKING, Any
 
 from xmode_transfer.ledger import open_ledger
-from xmode_transfer.ledger.processes import this_process
+from xmode_transfer.ledger.database import this_process
 from xmode_transfer.model.errors import LeaseLost
 from xmode_transfer.model.jobs import JobRequest, JobResult, WorkerRecord
 from xmode_transfer.model.records import (
@@ -31,7 +31,7 @@ from xmode_transfer.model.records import (
     UploadedPart,
     UploadStatus,
 )
-from xmode_transfer.telemetry.clock import SystemClock
+from xmode_transfer.telemetry import SystemClock
 
 if TYPE_CHECKING:
     from concurrent.futures import Future

@@ -24,7 +24,7 @@ from xmode_transfer.model.errors import LeaseLost
 from xmode_transfer.model.process import Clock
 from xmode_transfer.model.records import Lease
 from xmode_transfer.service import queue_schema
-from xmode_transfer.telemetry.clock import SystemClock
+from xmode_transfer.telemetry import SystemClock
 
 PROCESSES, SECONDS = 3, 30 if IS_SOAK else 2
 

@@ -21,8 +21,7 @@ import pytest
 from tests import bucket, commands
 from tests.commands import COMMAND
 from tests.forms import IS_SOAK
-from xmode_transfer.sandbox.configuration import write_config
-from xmode_transfer.sandbox.model import CustomerSetup, Sandbox, Variant
+from xmode_transfer.sandbox.model import CustomerSetup, Sandbox, Variant, write_config
 
 pytestmark = [pytest.mark.sandbox, pytest.mark.short]
 

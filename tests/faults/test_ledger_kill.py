@@ -15,18 +15,18 @@ import pytest
 
 from tests import ledger_schema
 from xmode_transfer.ledger import Ledger, open_ledger
-from xmode_transfer.ledger.processes import this_process
+from xmode_transfer.ledger.database import this_process
 from xmode_transfer.model.records import Checksum, Delivery, PlannedObject, Status
-from xmode_transfer.telemetry.clock import SystemClock
+from xmode_transfer.telemetry import SystemClock
 
 OBJECTS = 30_000  # more than can be acknowledged before the last kill
 
 # What each child process begins with.
 CHILD = """
 import os, sys
-from xmode_transfer.telemetry.clock import SystemClock
+from xmode_transfer.telemetry import SystemClock
 from xmode_transfer.ledger import open_ledger
-from xmode_transfer.ledger.processes import this_process
+from xmode_transfer.ledger.database import this_process
 from xmode_transfer.model.records import Checksum, Delivery, PlannedObject, Receipt, Status
 
 clock = SystemClock()

@@ -26,7 +26,7 @@ from xmode_transfer.model.jobs import JobRequest, JobResult, JobState
 from xmode_transfer.model.operations import OperationKind, OperationRecord, Removal, RemovalOutcome
 from xmode_transfer.model.records import Checksum, Delivery, Lease, PlannedObject, Receipt, Run, Status
 from xmode_transfer.service import queue_schema
-from xmode_transfer.telemetry.clock import SystemClock
+from xmode_transfer.telemetry import SystemClock
 
 NOW = MemoryClock().now()
 ELSEWHERE = "another-host/another-boot/17/1234"
@@ -320,7 +320,7 @@ def test_a_server_that_is_starting_is_waited_for_and_one_that_is_not_there_is_no
 
 _HOLDER = """
 import sys
-from xmode_transfer.telemetry.clock import SystemClock
+from xmode_transfer.telemetry import SystemClock
 from xmode_transfer.ledger import open_ledger
 ledger = open_ledger(sys.argv[1], SystemClock(), holder=sys.argv[2])
 lease = ledger.leases.claim("work", sys.argv[2], float(sys.argv[3]))

@@ -20,9 +20,9 @@ from cryptography.x509.oid import NameOID
 
 from tests.postgres import PostgresServer
 from xmode_transfer.ledger import Ledger, files, open_ledger
-from xmode_transfer.ledger.engine import connect
 from xmode_transfer.ledger.postgres import address, errors
 from xmode_transfer.ledger.postgres.database import PostgresDatabase
+from xmode_transfer.ledger.schema import connect
 from xmode_transfer.ledger.tables.base import SCHEMA_VERSION
 from xmode_transfer.model.errors import (
     ConfigError,
@@ -37,7 +37,7 @@ from xmode_transfer.model.errors import (
     LedgerUnreachable,
     XmodeError,
 )
-from xmode_transfer.telemetry.clock import SystemClock
+from xmode_transfer.telemetry import SystemClock
 
 SECRET = "s3cr3t/p@ss"
 QUOTED = "s3cr3t%2Fp%40ss"

@@ -13,10 +13,9 @@ from procrastinate.schema import SchemaManager
 
 from xmode_transfer.ledger import Ledger, open_ledger
 from xmode_transfer.model.errors import ConfigError
-from xmode_transfer.model.jobs import Job, JobRequest, JobResult, WorkerRecord
-from xmode_transfer.model.work_queue import WorkQueue
+from xmode_transfer.model.jobs import Job, JobRequest, JobResult, WorkerRecord, WorkQueue
 from xmode_transfer.service import queue_schema
-from xmode_transfer.telemetry.clock import SystemClock
+from xmode_transfer.telemetry import SystemClock
 
 TTL = 45.0
 NAMES = [f"customer-{number:02}" for number in range(40)]

@@ -16,8 +16,7 @@ import pytest
 
 from tests import commands
 from tests.commands import COMMAND
-from xmode_transfer.sandbox.configuration import DEFAULT_FEEDS, write_config
-from xmode_transfer.sandbox.model import CustomerSetup, Sandbox
+from xmode_transfer.sandbox.model import DEFAULT_FEEDS, CustomerSetup, Sandbox, write_config
 
 
 @dataclass(slots=True)

@@ -16,7 +16,7 @@ from xmode_transfer.alerting.health import Issue
 from xmode_transfer.ledger import open_ledger
 from xmode_transfer.model.errors import Responsible
 from xmode_transfer.model.records import Delivery, Failure, Status
-from xmode_transfer.telemetry.clock import SystemClock
+from xmode_transfer.telemetry import SystemClock
 
 FEED = 'source: exports\nperiod: day\npartition: "%Y/%m/%d"\n'
 CUSTOMER = """\

@@ -21,16 +21,17 @@ from xmode_transfer.aws.policy import corrected_permission_policy
 from xmode_transfer.cli.progress import Tally
 from xmode_transfer.config import files
 from xmode_transfer.model.findings import AccessReport, LeftoverKind, Result, Severity
-from xmode_transfer.sandbox import policies
+from xmode_transfer.sandbox import accounts
 from xmode_transfer.sandbox.accounts import (
     add_customer,
+    client,
+    owner,
     permission_policy,
+    root_client,
     set_permission_policy,
     set_trust_policy,
     trust_policy,
 )
-from xmode_transfer.sandbox.clients import client, owner, root_client
-from xmode_transfer.sandbox.configuration import write_config
 from xmode_transfer.sandbox.model import (
     REGION,
     VENDOR_ACCOUNT,
@@ -38,6 +39,7 @@ from xmode_transfer.sandbox.model import (
     CustomerSetup,
     Sandbox,
     Variant,
+    write_config,
 )
 from xmode_transfer.service import assembly
 
@@ -566,7 +568,7 @@ def vendor_without_rights(sandbox: Sandbox) -> Iterator[None]:
         iam.put_user_policy(
             UserName=VENDOR_USER,
             PolicyName="assume-customer-roles",
-            PolicyDocument=json.dumps(policies.vendor_policy()),
+            PolicyDocument=json.dumps(accounts.vendor_policy()),
         )
 
 

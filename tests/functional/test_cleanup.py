@@ -8,8 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from tests import bucket
-from xmode_transfer.sandbox.accounts import permission_policy, set_permission_policy
-from xmode_transfer.sandbox.clients import owner
+from xmode_transfer.sandbox.accounts import owner, permission_policy, set_permission_policy
 from xmode_transfer.sandbox.model import CustomerSetup
 
 pytestmark = pytest.mark.sandbox

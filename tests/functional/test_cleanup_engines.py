@@ -22,8 +22,8 @@ from xmode_transfer.delivery.deliver import deliver
 from xmode_transfer.ledger import open_ledger
 from xmode_transfer.model.operations import RemovalOutcome
 from xmode_transfer.model.periods import Period, PeriodKind
-from xmode_transfer.sandbox.clients import client, forget
-from xmode_transfer.telemetry.clock import SystemClock
+from xmode_transfer.sandbox.accounts import client, forget
+from xmode_transfer.telemetry import SystemClock
 from xmode_transfer.transfer.context import Context
 from xmode_transfer.upkeep.cleanup import CleanupOutcome, cleanup
 

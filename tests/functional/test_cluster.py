@@ -22,7 +22,7 @@ import psycopg
 import pytest
 
 from tests import bucket
-from xmode_transfer.sandbox.clients import owner
+from xmode_transfer.sandbox.accounts import owner
 from xmode_transfer.sandbox.model import CustomerSetup, Sandbox, Variant
 
 pytestmark = [pytest.mark.sandbox, pytest.mark.timeout(1800)]

@@ -15,9 +15,9 @@ from typing import Any
 import pytest
 
 from tests import bucket
-from xmode_transfer.sandbox import accounts, clients
+from xmode_transfer.sandbox import accounts
 from xmode_transfer.sandbox.model import REGION, VENDOR_ACCOUNT, VENDOR_USER, CustomerSetup, Sandbox
-from xmode_transfer.telemetry.clock import SystemClock
+from xmode_transfer.telemetry import SystemClock
 
 pytestmark = pytest.mark.sandbox
 
@@ -89,7 +89,7 @@ class VendorKeys:
     """Access keys of our own user, made and deleted as an operator does who rotates them."""
 
     def __init__(self, sandbox: Sandbox) -> None:
-        self._iam = clients.root_client(sandbox.endpoint, sandbox.root(VENDOR_ACCOUNT), "iam", REGION)
+        self._iam = accounts.root_client(sandbox.endpoint, sandbox.root(VENDOR_ACCOUNT), "iam", REGION)
         self._made: list[str] = []
 
     def create(self) -> dict[str, str]:

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import pytest
 
-from xmode_transfer.sandbox import process, server
+from xmode_transfer.sandbox import server
 
 PROGRAM = Path(sys.executable).with_name("xmode-transfer")
 STEPS = 9
@@ -151,7 +151,7 @@ def test_what_it_keeps_up_works_as_advised_until_it_is_stopped(place: Place) -> 
     shown = interrupted(place, signal.SIGTERM, "1  A local AWS", "--keep")
     assert "stopped and removed the demo that was here before" in shown
     assert not answers(address.rstrip("/"))
-    assert process.birth(first["daemon"]["pid"]) != first["daemon"]["born"]
+    assert server.birth(first["daemon"]["pid"]) != first["daemon"]["born"]
 
     stopped = place.demo("--stop")
     assert stopped.returncode == 0
@@ -167,7 +167,7 @@ def test_stop_ends_the_very_daemon_and_no_later_process_with_its_number(place: P
             (place.directory / ".demo").mkdir()
             daemon = {
                 "pid": other.pid,
-                "born": born or process.birth(other.pid),
+                "born": born or server.birth(other.pid),
                 "address": "http://127.0.0.1:1/",
             }
             state = {"sandbox": None, "home": str(place.home), "daemon": daemon}

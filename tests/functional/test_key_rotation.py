@@ -11,8 +11,7 @@ import pytest
 
 from tests import bucket
 from xmode_transfer.sandbox import server
-from xmode_transfer.sandbox.accounts import add_customer
-from xmode_transfer.sandbox.clients import root_client
+from xmode_transfer.sandbox.accounts import add_customer, root_client
 from xmode_transfer.sandbox.model import REGION, VENDOR_ACCOUNT, VENDOR_USER, CustomerSetup, Sandbox
 
 pytestmark = pytest.mark.sandbox

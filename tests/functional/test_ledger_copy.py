@@ -8,9 +8,9 @@ from urllib.parse import urlsplit, urlunsplit
 
 import pytest
 
-from xmode_transfer.ledger import open_ledger, processes
+from xmode_transfer.ledger import database, open_ledger
 from xmode_transfer.model.records import Delivery, Status
-from xmode_transfer.telemetry.clock import SystemClock
+from xmode_transfer.telemetry import SystemClock
 
 PASSWORD = "hunter2-not-to-be-told"
 NOW = datetime(2026, 11, 23, 6, 30, tzinfo=UTC)
@@ -95,7 +95,7 @@ def test_a_url_with_a_password_is_taken_and_nowhere_repeated(
 
 def test_nothing_is_copied_while_a_process_works(bare_project: Any, filled: str, tmp_path: Path) -> None:
     ledger = open_ledger(filled, SystemClock())
-    lease = ledger.leases.claim(LEASE, processes.this_process(), 90)
+    lease = ledger.leases.claim(LEASE, database.this_process(), 90)
     refused = bare_project.run("ledger", "copy", f"sqlite:///{tmp_path}/new.db")
     assert refused.code == 5
     assert "Stop the service" in refused.err

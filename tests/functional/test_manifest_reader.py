@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from tests import bucket
-from xmode_transfer.sandbox.clients import owner
+from xmode_transfer.sandbox.accounts import owner
 from xmode_transfer.sandbox.model import CustomerSetup
 
 PAGE = Path(__file__).parents[2] / "docs" / "manifest.md"

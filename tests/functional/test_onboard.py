@@ -11,9 +11,8 @@ from typing import Any
 import pytest
 import yaml
 
-from xmode_transfer.sandbox.clients import owner
+from xmode_transfer.sandbox.accounts import guide_trust_policy, owner
 from xmode_transfer.sandbox.model import CustomerSetup, Sandbox, Variant
-from xmode_transfer.sandbox.policies import guide_trust_policy
 
 pytestmark = pytest.mark.sandbox
 

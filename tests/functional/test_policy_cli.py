@@ -16,7 +16,7 @@ from xmode_transfer.aws.policy import (
     guide_trust_policy,
     session_policy,
 )
-from xmode_transfer.aws.policy.sessions import Step
+from xmode_transfer.aws.policy.documents import Step
 
 EXAMPLE = Path(__file__).parents[2] / "config"
 

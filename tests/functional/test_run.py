@@ -11,9 +11,8 @@ import pytest
 
 from tests import bucket
 from xmode_transfer.sandbox import accounts
-from xmode_transfer.sandbox.configuration import DEFAULT_FEEDS
-from xmode_transfer.sandbox.model import CustomerSetup, Variant
-from xmode_transfer.telemetry.clock import SystemClock
+from xmode_transfer.sandbox.model import DEFAULT_FEEDS, CustomerSetup, Variant
+from xmode_transfer.telemetry import SystemClock
 
 pytestmark = pytest.mark.sandbox
 

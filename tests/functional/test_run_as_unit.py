@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from tests.link import Wire
-from xmode_transfer.sandbox.clients import owner
+from xmode_transfer.sandbox.accounts import owner
 from xmode_transfer.sandbox.model import CustomerSetup, Sandbox, Variant
 
 pytestmark = pytest.mark.sandbox

@@ -8,8 +8,8 @@ import pytest
 from botocore.exceptions import ClientError
 
 from tests import bucket
-from xmode_transfer.sandbox import accounts, policies
-from xmode_transfer.sandbox.clients import client, owner
+from xmode_transfer.sandbox import accounts
+from xmode_transfer.sandbox.accounts import client, owner
 from xmode_transfer.sandbox.model import CustomerSetup, Sandbox, Variant
 
 pytestmark = pytest.mark.sandbox
@@ -221,7 +221,7 @@ def test_roles_that_cannot_be_assumed(
 
 def test_a_customer_can_break_its_role_and_mend_it(sandbox: Sandbox, acme: CustomerSetup) -> None:
     s3 = assume(sandbox, acme)
-    accounts.set_trust_policy(acme, policies.guide_trust_policy("Renamed"))
+    accounts.set_trust_policy(acme, accounts.guide_trust_policy("Renamed"))
     with pytest.raises(ClientError):
         assume(sandbox, acme)
     accounts.set_trust_policy(acme, accounts.trust_policy(acme))

@@ -17,8 +17,8 @@ from click.testing import CliRunner
 
 from tests import bucket
 from xmode_transfer.cli.sandbox import command
-from xmode_transfer.sandbox import process, server
-from xmode_transfer.sandbox.clients import owner
+from xmode_transfer.sandbox import server
+from xmode_transfer.sandbox.accounts import owner
 from xmode_transfer.sandbox.model import Sandbox, SandboxError, Variant
 
 pytestmark = pytest.mark.sandbox
@@ -94,7 +94,7 @@ def test_in_the_foreground_it_runs_until_it_is_asked_to_stop(home: Path, number:
             assert bucket.list_keys(customer) == []
         started.send_signal(number)
         assert started.wait(PATIENCE_SECONDS) == 0
-    assert process.birth(shown["pid"]) is None
+    assert server.birth(shown["pid"]) is None
     assert sandboxes(home) == []
 
 
@@ -102,7 +102,7 @@ def test_nothing_is_left_when_it_is_killed(home: Path) -> None:
     with foreground() as (started, shown):
         started.kill()
         started.wait(PATIENCE_SECONDS)
-    assert eventually(lambda: process.birth(shown["pid"]) is None)
+    assert eventually(lambda: server.birth(shown["pid"]) is None)
     assert eventually(lambda: sandboxes(home) == [])
 
 
@@ -157,7 +157,7 @@ def test_detached_it_is_listed_used_and_stopped_from_elsewhere(home: Path) -> No
     finally:
         stopped = run("stop", sandbox_id)
     assert stopped.stdout == f"{sandbox_id}  stopped\n"
-    assert process.birth(listed[0]["pid"]) is None
+    assert server.birth(listed[0]["pid"]) is None
     assert sandboxes(home) == []
     assert json.loads(run("stop", "--all", "--json").stdout) == {"stopped": []}
 

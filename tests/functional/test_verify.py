@@ -12,7 +12,7 @@ from shutil import which
 import pytest
 
 from tests import bucket
-from xmode_transfer.sandbox.clients import owner
+from xmode_transfer.sandbox.accounts import owner
 from xmode_transfer.sandbox.model import CustomerSetup
 from xmode_transfer.transfer.planning import delivery_id
 

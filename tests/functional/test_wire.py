@@ -31,7 +31,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from moto.server import ThreadedMotoServer
 
 from tests.fakes import MemorySource
-from xmode_transfer.aws.bodies import OpenFile
+from xmode_transfer.aws.checksums import OpenFile
 from xmode_transfer.aws.s3_fast import FastStores
 from xmode_transfer.aws.s3_portable import PortableStores
 from xmode_transfer.aws.sessions import Credentials
@@ -39,7 +39,7 @@ from xmode_transfer.aws.stores import Deletion, ObjectStore, ObjectStores, PutRe
 from xmode_transfer.config import Customer, Limits
 from xmode_transfer.model.errors import Unavailable
 from xmode_transfer.model.periods import Period
-from xmode_transfer.telemetry.clock import SystemClock
+from xmode_transfer.telemetry import SystemClock
 
 ENGINES: dict[str, Callable[[], ObjectStores]] = {
     "portable": lambda: PortableStores(Limits(), SystemClock()),

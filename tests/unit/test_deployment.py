@@ -15,7 +15,7 @@ import yaml
 from xmode_transfer.config import files as config_files
 from xmode_transfer.config.service import Daemon
 from xmode_transfer.config.status_page import DEFAULT_PORT, host_and_port
-from xmode_transfer.service.liveness import EVERY_SECONDS
+from xmode_transfer.service.lifecycle import EVERY_SECONDS
 
 CHECKOUT = Path(__file__).parents[2]
 DEPLOY = CHECKOUT / "deploy"

@@ -4,8 +4,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 
 from xmode_transfer.access.fixes import POLICY_STEPS, grant, kms, may_assume, replace, role, run, say, trust
-from xmode_transfer.aws.denials import PolicyType, change, denial_in, named, responsible_of
-from xmode_transfer.aws.facts import Facts
+from xmode_transfer.aws.denials import Facts, PolicyType, change, denial_in, named, responsible_of
 from xmode_transfer.aws.policy import ACL
 from xmode_transfer.model.errors import Responsible
 from xmode_transfer.model.findings import Cause, Finding, Fix, Result, Severity, skipped

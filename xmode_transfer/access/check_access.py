@@ -9,11 +9,10 @@ from dataclasses import replace
 from xmode_transfer import telemetry
 from xmode_transfer.access import trying
 from xmode_transfer.access.catalogue import finding
-from xmode_transfer.access.reserved import Reserved
 from xmode_transfer.access.trust import PROBES as TRUST_PROBES
-from xmode_transfer.access.trust import try_trust
-from xmode_transfer.aws.facts import Facts, facts_of
-from xmode_transfer.aws.probes import Prober
+from xmode_transfer.access.trust import Reserved, try_trust
+from xmode_transfer.aws.denials import Facts, facts_of
+from xmode_transfer.aws.probing import Prober
 from xmode_transfer.config import Configuration, Customer, CustomerState
 from xmode_transfer.model.errors import (
     ConfigError,

@@ -5,8 +5,8 @@ from dataclasses import replace
 from datetime import timedelta
 
 from xmode_transfer.access.catalogue import finding
-from xmode_transfer.access.reserved import CheckOver, Reserved, is_acl_error
-from xmode_transfer.aws.probes import ProbedObject
+from xmode_transfer.access.trust import CheckOver, Reserved, is_acl_error
+from xmode_transfer.aws.probing import ProbedObject
 from xmode_transfer.model.errors import (
     AccessDenied,
     KmsDenied,

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
-from xmode_transfer.config.freshness import Deadlines
+from xmode_transfer.config.times import Deadlines
 from xmode_transfer.model.periods import Period, PeriodKind
 from xmode_transfer.model.records import Delivery, Status
 from xmode_transfer.model.source_scans import SourceScan

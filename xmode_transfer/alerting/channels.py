@@ -26,8 +26,8 @@ from xmode_transfer.config import Channel, Heartbeat
 from xmode_transfer.config.secrets import read_secret
 from xmode_transfer.model.alerts import Event
 from xmode_transfer.model.errors import NotificationFailed
+from xmode_transfer.model.keys import visible
 from xmode_transfer.model.manifest import timestamp
-from xmode_transfer.model.visible import visible
 
 TIMEOUT_SECONDS = 10.0
 """Timeout per read."""

@@ -21,6 +21,7 @@ from xmode_transfer.alerting.notices import (
 from xmode_transfer.aws.policy import Step
 from xmode_transfer.aws.stores import ObjectStore, PutRequest
 from xmode_transfer.config import Configuration, Customer
+from xmode_transfer.model.alerts import Notice, NoticeStatus
 from xmode_transfer.model.errors import (
     AlreadyRunning,
     LeaseLost,
@@ -30,12 +31,10 @@ from xmode_transfer.model.errors import (
     XmodeError,
 )
 from xmode_transfer.model.keys import content_type
-from xmode_transfer.model.notices import Notice, NoticeStatus
 from xmode_transfer.model.records import Lease
 from xmode_transfer.telemetry import Event
-from xmode_transfer.transfer import leasing, publishing
-from xmode_transfer.transfer.context import Context
-from xmode_transfer.transfer.destination import opened
+from xmode_transfer.transfer import publishing
+from xmode_transfer.transfer.context import Context, held, opened
 
 WORKERS = 4
 PASS_SECONDS = 45.0
@@ -101,7 +100,7 @@ class Notices:
         open_ = [item for item in planned if item not in gone] + fresh
         if not open_ and not gone:
             return
-        with leasing.held(ledger, _LEASE, self._context.holder) as lease:
+        with held(ledger, _LEASE, self._context.holder) as lease:
             ledger.notices.record(lease, [item.withdrawn() for item in gone] + fresh)
             if assessment.daemon is None or assessment.daemon.trouble is None:
                 self._put_all(lease, customers, assessment, open_)

@@ -18,7 +18,7 @@ from xmode_transfer.model.errors import AlreadyRunning, LeaseLost, LedgerError, 
 from xmode_transfer.model.process import Clock
 from xmode_transfer.model.records import Lease
 from xmode_transfer.telemetry import Event
-from xmode_transfer.transfer import leasing
+from xmode_transfer.transfer import context
 
 MOST_MESSAGES = 10
 """Maximum messages per channel and pass, urgent ones first; the rest follows in the next pass."""
@@ -95,7 +95,7 @@ class Watch:
     def _claim(self, stack: ExitStack) -> Lease | None:
         """Claim the lease; None if the ledger fails."""
         try:
-            return stack.enter_context(leasing.held(self._ledger, _LEASE, self._holder))
+            return stack.enter_context(context.held(self._ledger, _LEASE, self._holder))
         except LedgerError as error:
             self._note(error)
             return None

@@ -6,12 +6,42 @@ so the value of the assembled object can be computed from the parts' values with
 
 import base64
 import hashlib
+import io
 import zlib
 from collections.abc import Callable, Iterable, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
-from xmode_transfer.aws.bodies import OpenFile
-from xmode_transfer.model.errors import RequestRefused, SourceChanged
+from xmode_transfer.model.errors import RequestRefused, SourceChanged, XmodeError
+
+
+class OpenFile(Protocol):
+    """An open source file: one descriptor, so that a file replaced by rename is never read half and half."""
+
+    size: int
+
+    def read_at(self, offset: int, length: int) -> bytes:
+        """Exactly ``length`` bytes from ``offset``, or SourceChanged when the file has become shorter.
+        Safe to call from several threads at once."""
+        ...
+
+    def read_into(self, buffer: memoryview, offset: int) -> int:
+        """Fills ``buffer`` from ``offset`` as far as the file goes; returns the number of bytes.
+        Thread-safe."""
+        ...
+
+    def check_unchanged(self) -> None:
+        """Raises SourceChanged unless the file still is, by size, time and identity, what the scan saw, and
+        the path still leads to it."""
+        ...
+
+    def close(self) -> None:
+        """Idempotent."""
+        ...
+
+    def __enter__(self) -> "OpenFile": ...
+
+    def __exit__(self, *exc: object) -> None: ...
+
 
 try:
     from awscrt import checksums as _crt
@@ -152,3 +182,93 @@ def running(algorithm: str) -> Running:
         f"a checksum of kind {algorithm} cannot be computed on this machine",
         hint="The awscrt package computes crc32c and crc64nvme; it has no wheel for this machine",
     )
+
+
+_CHUNK = 1024 * 1024
+
+
+class BodyFailed(BaseException):
+    """Carries a source's error through botocore, which wraps and retries every ``Exception`` that a body
+    raises."""
+
+    def __init__(self, error: XmodeError) -> None:
+        super().__init__(str(error))
+        self.error = error
+
+
+def read_whole(body: OpenFile, offset: int, length: int) -> tuple[bytes, int]:
+    """The bytes and their CRC32. Raises SourceChanged when the file is not what was scanned."""
+    content = body.read_at(offset, length)
+    body.check_unchanged()
+    return content, crc32(content)
+
+
+class StreamedBody(io.BufferedReader):
+    """A range of an open file, for a client that reads, seeks and may send it again. ``failed`` is why it is
+    not what was scanned."""
+
+    def __init__(self, body: OpenFile, offset: int, length: int, crc32: int) -> None:
+        self._range = _Range(body, offset, length, crc32)
+        super().__init__(self._range, max(1, min(_CHUNK, length)))
+
+    def __len__(self) -> int:
+        return self._range.length
+
+    @property
+    def failed(self) -> XmodeError | None:
+        return self._range.failed
+
+
+class _Range(io.RawIOBase):
+    """Before it gives out its last bytes it asks whether the file still is what was scanned and compares what
+    it has given with ``crc32``. A refusal then ends the connection before the request is whole, so S3 creates
+    nothing. To close it leaves the file open: that is its owner's."""
+
+    def __init__(self, body: OpenFile, offset: int, length: int, crc32: int) -> None:
+        self._body = body
+        self._offset = offset
+        self._crc32 = crc32
+        self._position = 0
+        self._seen = 0
+        self._seen_crc32 = 0
+        self.length = length
+        self.failed: XmodeError | None = None
+
+    def readinto(self, buffer: Any) -> int:
+        try:
+            if self.failed is not None:
+                raise self.failed
+            return self._read(memoryview(buffer)[: self.length - self._position])
+        except XmodeError as error:
+            self.failed = error
+            raise BodyFailed(error) from error
+
+    def _read(self, room: memoryview) -> int:
+        if not room:
+            return 0
+        piece = fill(self._body, room, self._offset + self._position)
+        if self._position == 0:
+            self._seen = self._seen_crc32 = 0
+        if self._position == self._seen:
+            self._seen_crc32 = crc32(piece, self._seen_crc32)
+            self._seen += len(piece)
+        self._position += len(piece)
+        if self._position == self.length:
+            self._body.check_unchanged()
+            if self._seen == self.length and self._seen_crc32 != self._crc32:
+                raise SourceChanged("the file's bytes changed between two readings")
+        return len(piece)
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        base = {0: 0, 1: self._position, 2: self.length}[whence]
+        self._position = min(max(base + offset, 0), self.length)
+        return self._position
+
+    def tell(self) -> int:
+        return self._position
+
+    def seekable(self) -> bool:
+        return True
+
+    def readable(self) -> bool:
+        return True

@@ -12,8 +12,7 @@ from functools import partial
 from typing import Any
 
 from xmode_transfer.aws.lanes import Job, Lanes
-from xmode_transfer.aws.retrying import Attempts, RetryRules
-from xmode_transfer.aws.timer import Timer
+from xmode_transfer.aws.retrying import Attempts, RetryRules, Timer
 from xmode_transfer.config import Limits
 from xmode_transfer.model.errors import Defect, Interrupted, Throttled, XmodeError
 from xmode_transfer.model.process import Clock

@@ -13,14 +13,12 @@ from functools import partial
 from typing import Any
 
 from xmode_transfer import telemetry
-from xmode_transfer.aws.bandwidth import Allowance, Allowances
-from xmode_transfer.aws.retrying import Attempts
+from xmode_transfer.aws.retrying import Allowance, Allowances, Attempts, Timer
 from xmode_transfer.aws.s3_errors import Attempt
-from xmode_transfer.aws.timer import Timer
 from xmode_transfer.config import Limits
-from xmode_transfer.model.bandwidth import Timetable
+from xmode_transfer.config.schedule import Timetable
 from xmode_transfer.model.process import Clock
-from xmode_transfer.telemetry.clock import SystemClock
+from xmode_transfer.telemetry import SystemClock
 
 SMALL_BYTES = 1024 * 1024
 """A body up to this size is held as bytes, and is small change for the memory: it may pass a large one that

@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection
 from typing import Any
 
 from xmode_transfer.aws import checksums
-from xmode_transfer.aws.bandwidth import Allowances
+from xmode_transfer.aws.retrying import Allowances
 from xmode_transfer.aws.stores import ObjectStore
 from xmode_transfer.config import Customer, Limits
 from xmode_transfer.model.errors import ChecksumMismatch, Interrupted, RequestRefused, XmodeError

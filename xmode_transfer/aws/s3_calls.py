@@ -12,7 +12,7 @@ from botocore.credentials import ReadOnlyCredentials
 from botocore.exceptions import ClientError
 from botocore.session import Session
 
-from xmode_transfer.aws.s3_bodies import BodyFailed
+from xmode_transfer.aws.checksums import BodyFailed
 from xmode_transfer.aws.s3_errors import (
     AWS_ERRORS,
     UNREADABLE,
@@ -25,8 +25,8 @@ from xmode_transfer.aws.s3_errors import (
 )
 from xmode_transfer.aws.sdk import DEFAULT_REGION, make_client, new_session
 from xmode_transfer.aws.sessions import Credentials, CredentialsProvider
+from xmode_transfer.aws.stores import Grant, ObjectAcl
 from xmode_transfer.config import Addressing, ChecksumMode, Customer
-from xmode_transfer.model.acl import Grant, ObjectAcl
 from xmode_transfer.model.errors import SessionExpired, XmodeError
 from xmode_transfer.model.process import Clock
 

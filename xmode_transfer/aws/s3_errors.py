@@ -37,7 +37,7 @@ from xmode_transfer.model.errors import (
     WrongBucketOwner,
     XmodeError,
 )
-from xmode_transfer.model.visible import visible
+from xmode_transfer.model.keys import visible
 
 E = TypeVar("E", bound=XmodeError)
 AWS_ERRORS = (aws.ClientError, aws.BotoCoreError, ResponseParserError)

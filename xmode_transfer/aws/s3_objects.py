@@ -7,14 +7,13 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
-from xmode_transfer.aws import checksums, s3_rules
+from xmode_transfer.aws import checksums, stores
 from xmode_transfer.aws.retrying import Attempts, Retries
 from xmode_transfer.aws.s3_calls import S3Calls, object_acl
 from xmode_transfer.aws.s3_deleting import BatchDeletes
 from xmode_transfer.aws.s3_errors import UNREADABLE, Attempt, bucket_missing, unreadable
-from xmode_transfer.aws.stores import Deleted, Deletion, PutAnswer, PutRequest
+from xmode_transfer.aws.stores import Deleted, Deletion, ObjectAcl, PutAnswer, PutRequest
 from xmode_transfer.config import ChecksumMode, Customer
-from xmode_transfer.model.acl import ObjectAcl
 from xmode_transfer.model.errors import (
     AccessDenied,
     ChecksumMismatch,
@@ -76,9 +75,9 @@ class S3Objects:
 
     def creation(self, request: PutRequest) -> dict[str, Any]:
         return {
-            **s3_rules.creation(self._destination),
+            **stores.creation(self._destination),
             "ContentType": request.content_type,
-            "Metadata": s3_rules.metadata(request.token, request.metadata, self._destination.metadata),
+            "Metadata": stores.metadata(request.token, request.metadata, self._destination.metadata),
         }
 
     def checksum(self, crc32: int) -> dict[str, str]:
@@ -223,7 +222,7 @@ class S3Objects:
                 size=int(answer["ContentLength"]),
                 etag=str(answer["ETag"]),
                 checksum=checksum_in(answer),
-                token=answer.get("Metadata", {}).get(s3_rules.TOKEN_METADATA),
+                token=answer.get("Metadata", {}).get(stores.TOKEN_METADATA),
                 version_id=answer.get("VersionId"),
                 modified_at=answer["LastModified"].astimezone(UTC),
                 encryption=answer.get("ServerSideEncryption"),

@@ -13,16 +13,15 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import datetime
 from typing import Any
 
-from xmode_transfer.aws import checksums, s3_rules
-from xmode_transfer.aws.bodies import OpenFile
+from xmode_transfer.aws import checksums
+from xmode_transfer.aws.checksums import OpenFile, StreamedBody, read_whole
 from xmode_transfer.aws.dispatch import Dispatcher
 from xmode_transfer.aws.lanes import Job
 from xmode_transfer.aws.retrying import Retries, RetryRules
-from xmode_transfer.aws.s3_bodies import StreamedBody, read_whole
 from xmode_transfer.aws.s3_calls import S3Calls
 from xmode_transfer.aws.s3_objects import PAGE_ROWS, S3Objects, put_answer
 from xmode_transfer.aws.sessions import CredentialsProvider
-from xmode_transfer.aws.stores import EngineInfo, PutAnswer, PutRequest
+from xmode_transfer.aws.stores import SINGLE_PUT_MAX_BYTES, EngineInfo, PutAnswer, PutRequest
 from xmode_transfer.config import Customer, Limits
 from xmode_transfer.model.errors import Interrupted, RequestRefused, XmodeError
 from xmode_transfer.model.process import Clock
@@ -152,9 +151,9 @@ class PortableStore(S3Objects):
         return self._threads.submit(send)
 
     def _payload(self, body: OpenFile, offset: int, length: int) -> tuple[bytes | StreamedBody, int]:
-        if length > s3_rules.SINGLE_PUT_MAX_BYTES:
+        if length > SINGLE_PUT_MAX_BYTES:
             raise RequestRefused(
-                f"{length} bytes are more than one request to S3 takes ({s3_rules.SINGLE_PUT_MAX_BYTES})",
+                f"{length} bytes are more than one request to S3 takes ({SINGLE_PUT_MAX_BYTES})",
                 hint="Larger files go in parts",
             )
         if length <= self.in_memory_bytes:

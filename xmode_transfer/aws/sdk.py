@@ -4,21 +4,246 @@ A session of its own loader costs 200 ms and 13 MB, one with the shared loader 1
 boto3 1.44 on one core); there is one for each customer whose bucket is open.
 """
 
+import socket
 import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from botocore.awsrequest import (
+    AWSHTTPConnection,
+    AWSHTTPConnectionPool,
+    AWSHTTPSConnection,
+    AWSHTTPSConnectionPool,
+)
 from botocore.config import Config
-from botocore.exceptions import BotoCoreError
+from botocore.exceptions import BotoCoreError, ReadTimeoutError, ResponseStreamingError
 from botocore.loaders import Loader
 from botocore.session import Session
 from botocore.utils import parse_timestamp
+from urllib3.exceptions import HTTPError
 
-from xmode_transfer.aws.http import guard
-from xmode_transfer.model.errors import ConfigError
+from xmode_transfer.aws.checksums import BodyFailed
+from xmode_transfer.model.errors import ConfigError, Interrupted, Unavailable
+
+MAX_ANSWER_BYTES = 8 * 1024 * 1024
+"""Of an answer that is parsed. A page of a listing, the longest, has 1,000 keys of 1 KB, which are encoded as
+URLs: some 4 MB."""
+MAX_ERROR_BYTES = 1024 * 1024
+"""Of an error, and of the answer to what is put or deleted, which has no body at all."""
+ANSWER_SECONDS = 90.0
+"""For the headers of an answer, and for a body that is parsed: each has so long to come whole."""
+SLOW_ANSWER_SECONDS = 600.0
+"""The same for what S3 may take minutes for (S3 API reference, CompleteMultipartUpload)."""
+FINISH_SECONDS = 3.0
+"""When we are asked to stop, what changes something has so long to be answered. What only looks has none."""
+_LEAST_BYTES_PER_SECOND = 16 * 1024
+_LOOK_SECONDS = 0.2
+_PIECE_BYTES = 64 * 1024
+_LOOKS = frozenset({"GET", "HEAD"})
+
+
+def guard(client: Any, stop: threading.Event | None = None, *, only_looks: bool = False) -> Any:
+    """Bounds everything that the client, just made, will be answered. ``only_looks``: none of its requests
+    changes anything, whatever its method."""
+    session = client._endpoint.http_session
+    asked = stop or threading.Event()
+    pools = {
+        "http": _pool(AWSHTTPConnectionPool, AWSHTTPConnection, asked, only_looks),
+        "https": _pool(AWSHTTPSConnectionPool, AWSHTTPSConnection, asked, only_looks),
+    }
+    session._pool_classes_by_scheme = session._manager.pool_classes_by_scheme = pools
+    return client
+
+
+def _pool(pool: Any, connection: Any, stop: threading.Event, only_looks: bool) -> Any:
+    guarded = type(
+        f"Guarded{connection.__name__}", (_Guarded, connection), {"stop": stop, "only_looks": only_looks}
+    )
+    return type(f"Guarded{pool.__name__}", (pool,), {"ConnectionCls": guarded})
+
+
+class _Guarded:
+    """Mixed into botocore's connections."""
+
+    stop: threading.Event
+    only_looks: bool
+    sock: Any
+
+    def request(self, method: str, *args: Any, **kwargs: Any) -> Any:
+        self._looks = self.only_looks or method in _LOOKS
+        self._slow = method == "POST" and not self.only_looks
+        self._most = MAX_ANSWER_BYTES if method in ("GET", "POST") else MAX_ERROR_BYTES
+        with self._watched(None, lambda: self.sock):
+            return super().request(method, *args, **kwargs)  # type: ignore[misc]
+
+    def getresponse(self) -> Any:
+        connected = self.sock  # the connection forgets it, if it ends with this answer
+        seconds = ANSWER_SECONDS if self._looks else SLOW_ANSWER_SECONDS
+        response: Any = None
+        try:
+            with self._watched(seconds, lambda: connected):
+                response = super().getresponse()  # type: ignore[misc]
+        except BaseException:
+            if response is not None:  # headers that were cut off pass for whole ones
+                response.close()
+            raise
+        read, looks, most = response.read, self._looks, self._most
+
+        def read_piece(amt: int | None = None, *args: Any, **kwargs: Any) -> bytes:
+            """Of a body that is streamed to somebody who wants it."""
+            allowed = ANSWER_SECONDS + (amt or 0) / _LEAST_BYTES_PER_SECOND
+            with _translated(response), self._watched(allowed, lambda: connected, looks=looks):
+                data: bytes = read(amt, *args, **kwargs)
+            return data
+
+        def stream(*_: Any, **__: Any) -> Iterator[bytes]:
+            """What botocore parses; it asks for it in this way, and for nothing else."""
+            allowed = SLOW_ANSWER_SECONDS if self._slow else ANSWER_SECONDS
+            with _translated(response), self._watched(allowed, lambda: connected, looks=looks):
+                yield _whole(read, most if response.status < 300 else MAX_ERROR_BYTES)
+
+        response.read, response.stream = read_piece, stream
+        return response
+
+    @contextmanager
+    def _watched(
+        self, seconds: float | None, connected: Callable[[], Any], looks: bool | None = None
+    ) -> Iterator[None]:
+        waiting = _Waiting(
+            connected,
+            None if seconds is None else time.monotonic() + seconds,
+            self.stop,
+            0.0 if (self._looks if looks is None else looks) else FINISH_SECONDS,
+        )
+        _watch.add(waiting)
+        try:
+            yield
+        finally:
+            _watch.remove(waiting)
+            if waiting.stopped:
+                raise BodyFailed(Interrupted("stopped on request, before AWS had answered"))
+            if waiting.overdue:
+                raise TimeoutError(f"no whole answer within {seconds:.0f} s")
+
+
+def _whole(read: Callable[..., bytes], most: int) -> bytes:
+    pieces, size = [], 0
+    while piece := read(_PIECE_BYTES):
+        pieces.append(piece)
+        size += len(piece)
+        if size > most:
+            raise _refused(f"it has more than {most:,} bytes")
+    whole = b"".join(pieces)
+    # AWS declares no entities, of which a few bytes may become gigabytes; nor does it write UTF-16, in which
+    # a declaration would not be seen here.
+    if b"<!DOCTYPE" in whole or b"\0" in whole[:_PIECE_BYTES]:
+        raise _refused("it declares a document type, or is no UTF-8")
+    return whole
+
+
+def _refused(why: str) -> BodyFailed:
+    return BodyFailed(
+        Unavailable(
+            f"AWS never answers so: {why}",
+            hint="Look at AWS_ENDPOINT_URL, AWS_ENDPOINT_URL_S3 and AWS_ENDPOINT_URL_STS, and at the proxy "
+            "between. Tried again by itself",
+        )
+    )
+
+
+@contextmanager
+def _translated(response: Any) -> Iterator[None]:
+    """What goes wrong while a body is read, in botocore's words; nobody reads on then."""
+    done = False
+    try:
+        yield
+        done = True
+    except TimeoutError as error:
+        raise ReadTimeoutError(endpoint_url="the endpoint", error=error) from error
+    except (HTTPError, OSError) as error:
+        raise ResponseStreamingError(error=error) from error
+    finally:
+        if not done:
+            response.close()
+
+
+class _Waiting:
+    """Somebody who waits for a connection. ``until`` is in monotonic seconds; after a stop it waits
+    ``finish_seconds`` more."""
+
+    __slots__ = ("_asked_at", "_connected", "_finish_seconds", "_stop", "_until", "overdue", "stopped")
+
+    def __init__(
+        self,
+        connected: Callable[[], Any],
+        until: float | None,
+        stop: threading.Event,
+        finish_seconds: float,
+    ) -> None:
+        self._connected = connected
+        self._until = until
+        self._stop = stop
+        self._finish_seconds = finish_seconds
+        self._asked_at: float | None = None
+        self.overdue = False
+        self.stopped = False
+
+    def look(self, now: float) -> None:
+        """Ends the connection if it is time to."""
+        if self._stop.is_set() and self._asked_at is None:
+            self._asked_at = now
+        stopped = self._asked_at is not None and now - self._asked_at >= self._finish_seconds
+        overdue = self._until is not None and now > self._until
+        connected = self._connected() if stopped or overdue else None
+        if connected is None:  # not connected yet: that has a timeout of its own
+            return
+        self.stopped, self.overdue = stopped, overdue
+        with suppress(OSError):
+            connected.shutdown(socket.SHUT_RDWR)
+
+
+class _Watch:
+    """One thread for the process, as long as somebody waits."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._waiting: set[_Waiting] = set()
+        self._thread: threading.Thread | None = None
+
+    def add(self, waiting: _Waiting) -> None:
+        with self._lock:
+            self._waiting.add(waiting)
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="http watch", daemon=True)
+                self._thread.start()
+
+    def remove(self, waiting: _Waiting) -> None:
+        with self._lock:
+            self._waiting.discard(waiting)
+
+    def _run(self) -> None:
+        idle = 0
+        while True:
+            time.sleep(_LOOK_SECONDS)
+            with self._lock:
+                waiting = list(self._waiting)
+                idle = 0 if waiting else idle + 1
+                if idle > 50:
+                    self._thread = None
+                    return
+            now = time.monotonic()
+            for one in waiting:
+                one.look(now)
+
+
+_watch = _Watch()
+
 
 DEFAULT_REGION = {
     "aws": "us-east-1",

@@ -1,19 +1,90 @@
 """A customer's destination, and the engine that opens it."""
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from typing import NamedTuple, Protocol
 
-from xmode_transfer.aws.bodies import OpenFile
+from xmode_transfer.aws.checksums import OpenFile
 from xmode_transfer.aws.sessions import CredentialsProvider
-from xmode_transfer.config import Customer
-from xmode_transfer.model.acl import ObjectAcl
+from xmode_transfer.config import Customer, Destination, Encryption
 from xmode_transfer.model.errors import XmodeError
 from xmode_transfer.model.records import Checksum, ListedObject, ObjectInfo, UploadedPart
 from xmode_transfer.model.verification import ReadBack
+
+FULL_CONTROL = "FULL_CONTROL"
+_GROUPS = {
+    "http://acs.amazonaws.com/groups/global/AllUsers": "everybody on the internet",
+    "http://acs.amazonaws.com/groups/global/AuthenticatedUsers": "everybody with an AWS account",
+    "http://acs.amazonaws.com/groups/s3/LogDelivery": "S3's log delivery",
+}
+
+
+class Grant(NamedTuple):
+    """``grantee`` is a canonical user ID, a group's URI or an e-mail address; ``permission`` as S3 names
+    it."""
+
+    grantee: str
+    permission: str
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectAcl:
+    """An object's owner (a canonical user ID) and what is granted to whom."""
+
+    owner_id: str
+    grants: frozenset[Grant]
+
+    @property
+    def full_control(self) -> frozenset[str]:
+        return frozenset(grant.grantee for grant in self.grants if grant.permission == FULL_CONTROL)
+
+
+def usual(seen: Iterable[ObjectAcl]) -> ObjectAcl | None:
+    """The ACL that most of these have; of two that are as frequent, the one with more grants of full control.
+    For a role outside of the bucket's account: what our objects have there when nobody has touched them."""
+    counted = Counter(seen)
+    if not counted:
+        return None
+    return max(counted, key=lambda acl: (counted[acl], len(acl.full_control), acl.owner_id))
+
+
+def difference(found: ObjectAcl, expected: ObjectAcl | None = None, *, bucket_owner: str = "") -> str | None:
+    """What is not as the delivery left it, in words; None when all is. Without ``expected`` (the role lies in
+    the bucket's own account) the owner alone has full control, and nobody else anything: but stores that
+    name users within an account (``account$user``, Ceph) grant the bucket's owner, account ``bucket_owner``,
+    beside the object's."""
+    if expected is None:
+        own = {grant for grant in found.grants if _same_account(grant.grantee, found.owner_id, bucket_owner)}
+        expected = ObjectAcl(found.owner_id, frozenset({Grant(found.owner_id, FULL_CONTROL), *own}))
+    told = []
+    if found.owner_id != expected.owner_id:
+        told.append(f"its owner is {_short(found.owner_id)} and was {_short(expected.owner_id)}")
+    for grant in sorted(expected.grants - found.grants):
+        who = "its owner" if grant.grantee == found.owner_id else _short(grant.grantee)
+        told.append(f"{who} no longer has {grant.permission}")
+    told += [
+        f"{_short(grant.grantee)} has {grant.permission}" for grant in sorted(found.grants - expected.grants)
+    ]
+    return "; ".join(told) or None
+
+
+def _same_account(grantee: str, owner_id: str, bucket_owner: str) -> bool:
+    """AWS's canonical IDs name no account: there the owner alone is meant."""
+    if "$" not in grantee + owner_id:
+        return False
+    account = grantee.partition("$")[0]
+    return account != "" and account in (owner_id.partition("$")[0], bucket_owner)
+
+
+def _short(grantee: str) -> str:
+    """A canonical ID has 64 digits, of which a person needs a few to tell it apart."""
+    if grantee in _GROUPS:
+        return _GROUPS[grantee]
+    return f"the account {grantee[:12]}…" if len(grantee) == 64 else f"the account {grantee or '?'}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,3 +281,32 @@ class Reader(Protocol):
         called with the number of bytes as they come. What breaks off is begun anew a few times. Raises
         ObjectNotFound, Interrupted when we are asked to stop, and what the store raises. Thread-safe."""
         ...
+
+
+ACL = "bucket-owner-full-control"
+TOKEN_METADATA = "xmode-delivery"
+SINGLE_PUT_MAX_BYTES = 5 * 1024**3
+"""S3 User Guide, "Uploading objects": one PutObject takes 5 GB at most; so does one part."""
+
+
+_ENCRYPTIONS = {Encryption.SSE_S3: "AES256", Encryption.SSE_KMS: "aws:kms"}
+"""What S3 calls them (S3 API reference, PutObject)."""
+
+
+def metadata(token: str, more: Mapping[str, str], of_destination: Mapping[str, str] = {}) -> dict[str, str]:
+    """The object's metadata; what is ours cannot be overridden by what the destination or the caller adds."""
+    return {**of_destination, **more, TOKEN_METADATA: token}
+
+
+def creation(destination: Destination) -> dict[str, str]:
+    """What PutObject and CreateMultipartUpload carry for this destination, and nothing else may (UploadPart
+    with an ACL is refused by S3). Names are the S3 API's. Encryption is named only where it is configured: a
+    bucket's default applies by itself."""
+    parameters = {"ACL": ACL}
+    if destination.encryption in _ENCRYPTIONS:
+        parameters["ServerSideEncryption"] = _ENCRYPTIONS[destination.encryption]
+    if destination.kms_key_arn is not None:
+        parameters["SSEKMSKeyId"] = destination.kms_key_arn
+    if destination.storage_class is not None:
+        parameters["StorageClass"] = str(destination.storage_class)
+    return parameters

@@ -62,7 +62,7 @@ def test(shell: Shell, name: str | None, as_json: bool) -> int:
     """
     from xmode_transfer.alerting import channels as notify
     from xmode_transfer.alerting import watch
-    from xmode_transfer.telemetry.clock import SystemClock
+    from xmode_transfer.telemetry import SystemClock
 
     channels = {channel.name: channel for channel in shell.configuration().service.alerts}
     if name is not None and name not in channels:

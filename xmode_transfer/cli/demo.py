@@ -22,12 +22,10 @@ from rich.markup import escape
 from xmode_transfer.cli import demo_stage, streams
 from xmode_transfer.model.errors import ExitCode, XmodeError
 from xmode_transfer.model.keys import manifest_key, object_key
-from xmode_transfer.sandbox import clients, demo_data, server
-from xmode_transfer.sandbox.accounts import set_trust_policy
-from xmode_transfer.sandbox.configuration import write_config
-from xmode_transfer.sandbox.model import VENDOR_PRINCIPAL_ARN, CustomerSetup, Sandbox, Variant
-from xmode_transfer.sandbox.policies import guide_trust_policy
-from xmode_transfer.telemetry.clock import SystemClock
+from xmode_transfer.sandbox import accounts, demo_data, server
+from xmode_transfer.sandbox.accounts import guide_trust_policy, set_trust_policy
+from xmode_transfer.sandbox.model import VENDOR_PRINCIPAL_ARN, CustomerSetup, Sandbox, Variant, write_config
+from xmode_transfer.telemetry import SystemClock
 from xmode_transfer.web import looks
 
 CUSTOMERS = {"acme": Variant.GUIDE, "globex": Variant.GUIDE, "initech": Variant.WRONG_EXTERNAL_ID}
@@ -176,7 +174,7 @@ class Story:
         self.run("list", "--customer", "acme", shown=12)
         period = (self.today - timedelta(days=1)).isoformat()
         key = manifest_key(acme.prefix, demo_data.DAILY, period, 1)
-        manifest = json.loads(clients.read_object(acme, key))
+        manifest = json.loads(accounts.read_object(acme, key))
         self.console.print()
         self.say(f"the manifest of {period}, read with acme's own keys; every object that it lists is there")
         self.say(f"s3://{acme.bucket}/{key}")
@@ -200,7 +198,7 @@ class Story:
             f"exit code {ExitCode.BLOCKED}: blocked. The delivery waits and is not lost; "
             "other customers are not delayed"
         )
-        if clients.list_keys(initech):
+        if accounts.list_keys(initech):
             self.fail("something was written to initech's bucket")
 
     def ask_status(self) -> None:
@@ -253,7 +251,7 @@ class Story:
         return found
 
     def check_bucket(self, customer: CustomerSetup) -> None:
-        keys = clients.list_keys(customer)
+        keys = accounts.list_keys(customer)
         objects = {key for key in keys if "/_manifests/" not in key}
         wanted = self.sources(customer).keys()
         if objects != wanted:
@@ -268,14 +266,14 @@ class Story:
         if {entry["key"] for entry in manifest["objects"]} != wanted.keys():
             self.fail(f"the manifest of {period} does not list that day's files")
         for key, path in wanted.items():
-            if clients.read_object(customer, key) != path.read_bytes():
+            if accounts.read_object(customer, key) != path.read_bytes():
                 self.fail(f"{key} is not the file that was delivered")
         return len(wanted)
 
     def bucket_state(self, customer: CustomerSetup) -> dict[str, datetime]:
         """When each object was written."""
         pages = (
-            clients.owner(customer, "s3").get_paginator("list_objects_v2").paginate(Bucket=customer.bucket)
+            accounts.owner(customer, "s3").get_paginator("list_objects_v2").paginate(Bucket=customer.bucket)
         )
         return {entry["Key"]: entry["LastModified"] for page in pages for entry in page["Contents"]}
 

@@ -19,7 +19,7 @@ from typing import Any
 
 from xmode_transfer.cli.sandbox import CLEARED
 from xmode_transfer.model.errors import ConfigError
-from xmode_transfer.sandbox import process, server
+from xmode_transfer.sandbox import server
 from xmode_transfer.sandbox.install import default_home
 from xmode_transfer.sandbox.model import Sandbox, SandboxError
 
@@ -53,11 +53,11 @@ class KeptDaemon:
 
     @property
     def is_alive(self) -> bool:
-        return process.birth(self.pid) == self.born
+        return server.birth(self.pid) == self.born
 
     def end(self) -> bool:
         """As an operator ends it, by SIGTERM, with time to drain; True when it was there. Idempotent."""
-        return process.end(self.pid, self.born, _END_SECONDS)
+        return server.end(self.pid, self.born, _END_SECONDS)
 
 
 def program() -> list[str]:
@@ -160,7 +160,7 @@ def start(program: list[str], directory: Path, environment: Mapping[str, str], p
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
-    return KeptDaemon(child.pid, process.birth(child.pid) or "", f"http://127.0.0.1:{port}/")
+    return KeptDaemon(child.pid, server.birth(child.pid) or "", f"http://127.0.0.1:{port}/")
 
 
 def await_ready(daemon: KeptDaemon, directory: Path) -> str | None:

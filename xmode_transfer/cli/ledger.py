@@ -14,9 +14,9 @@ from xmode_transfer.web import looks
 
 if TYPE_CHECKING:
     from xmode_transfer.config import SecretRef
-    from xmode_transfer.ledger.consistency import Contents, LedgerCheck
     from xmode_transfer.ledger.copying import Moved
     from xmode_transfer.ledger.files import Copied
+    from xmode_transfer.ledger.schema import Contents, LedgerCheck
 
 _SHOWN_PROBLEMS = 20
 
@@ -62,7 +62,7 @@ def restore(shell: Shell, file: Path, as_json: bool) -> int:
     backup are in the customers' buckets; `list --adopt` recovers them (docs/operations.md).
     """
     from xmode_transfer.ledger import files
-    from xmode_transfer.telemetry.clock import SystemClock
+    from xmode_transfer.telemetry import SystemClock
 
     with counted("restoring") as told:
         made = files.restore(_url(shell), file, SystemClock().now(), told=told)
@@ -109,7 +109,7 @@ def copy(shell: Shell, target: str, dry_run: bool, keep: bool, as_json: bool) ->
     from xmode_transfer.config.secrets import ledger_url
     from xmode_transfer.ledger import copying
     from xmode_transfer.model.errors import Interrupted
-    from xmode_transfer.telemetry.clock import SystemClock
+    from xmode_transfer.telemetry import SystemClock
 
     place = _target(target)
     started = time.monotonic()

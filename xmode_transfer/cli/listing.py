@@ -60,7 +60,7 @@ def command(
     xmode-transfer list --customer acme --json | jq -r '.objects[] | select(.standing == "missing").key'
     xmode-transfer list --customer acme --adopt --dry-run
     """
-    from xmode_transfer.upkeep.scope import check_scope
+    from xmode_transfer.upkeep.listing import check_scope
 
     if (dry_run or by) and not adopt:
         raise click.UsageError("--dry-run and --by require --adopt; a listing changes nothing")

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from xmode_transfer.transfer.context import Context
 
 LAST_RESORT_SECONDS = 6.0
-"""Requests have ended before that (``aws.http``); what still waits then waits for a name server, a
+"""Requests have ended before that (``aws.sdk``); what still waits then waits for a name server, a
 connection, or a pause between two attempts."""
 
 FILE = click.Path(dir_okay=False, path_type=Path)

@@ -208,7 +208,7 @@ def _start(
 ) -> None:
     from xmode_transfer.sandbox import server
     from xmode_transfer.sandbox.accounts import DEFAULT_CUSTOMERS
-    from xmode_transfer.sandbox.configuration import write_config
+    from xmode_transfer.sandbox.model import write_config
 
     names = [name for name, _ in customers]
     for name in names:

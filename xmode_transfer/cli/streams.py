@@ -15,7 +15,7 @@ import sys
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, TextIO, cast
 
-from xmode_transfer.model.visible import visible
+from xmode_transfer.model.keys import visible
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer

@@ -19,8 +19,8 @@ import click
 from xmode_transfer import telemetry
 from xmode_transfer.cli import streams
 from xmode_transfer.model.errors import ConfigError, XmodeError
+from xmode_transfer.model.keys import visible
 from xmode_transfer.model.records import Failure
-from xmode_transfer.model.visible import visible
 from xmode_transfer.telemetry import Event
 from xmode_transfer.web import looks
 

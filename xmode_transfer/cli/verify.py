@@ -12,7 +12,7 @@ from xmode_transfer.cli.opening import FILE, Opened, Shell
 from xmode_transfer.config import Customer
 from xmode_transfer.model.errors import ConfigError, ExitCode, ReceiptRefused, XmodeError
 from xmode_transfer.model.verification import DiscrepancyKind, Finding, Scope, fix
-from xmode_transfer.upkeep import signed_receipt
+from xmode_transfer.upkeep import receipt_files
 from xmode_transfer.web import looks
 
 if TYPE_CHECKING:
@@ -105,7 +105,7 @@ def command(
     scope = Scope(feed, period, since, until)
     acl_sample = None if every_acl else 1000 if sample is None else sample
     from xmode_transfer.service import assembly
-    from xmode_transfer.upkeep.scope import check_delivered, check_scope
+    from xmode_transfer.upkeep.listing import check_delivered, check_scope
     from xmode_transfer.upkeep.verify import Verification
 
     configuration = shell.configuration()
@@ -130,8 +130,7 @@ def command(
 
 def _run(opened: Opened, verification: "Verification", report: "_Report", file: "ReceiptFile | None") -> int:
     """Verifies, and reports and records each finding as it comes."""
-    from xmode_transfer.upkeep.listing import not_attested
-    from xmode_transfer.upkeep.scope import why_nothing
+    from xmode_transfer.upkeep.listing import not_attested, why_nothing
     from xmode_transfer.upkeep.verify import Verified
 
     context, verified = opened.context, verification.verified
@@ -144,7 +143,7 @@ def _run(opened: Opened, verification: "Verification", report: "_Report", file: 
     }
     signed = Verified()
     if file is not None:
-        head = signed_receipt.head(
+        head = receipt_files.head(
             verification.customer,
             context.vendor.principal_arn,
             verification.scope,
@@ -160,7 +159,7 @@ def _run(opened: Opened, verification: "Verification", report: "_Report", file: 
                     report.finding(finding)
             known = checked.known
             if file is not None and (known.feed, known.period, known.revision) not in report.not_attested:
-                file.add(signed_receipt.entry(checked, finding))
+                file.add(receipt_files.entry(checked, finding))
                 signed.count(checked)
     except XmodeError as error:
         with opened.progress.hidden():

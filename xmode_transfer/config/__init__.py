@@ -1,5 +1,6 @@
 """The configuration: frozen models of what the operator wrote, checked without any network."""
 
+from xmode_transfer.config.base import Secret, SecretRef
 from xmode_transfer.config.customer import (
     Addressing,
     CatchUp,
@@ -12,7 +13,6 @@ from xmode_transfer.config.customer import (
 from xmode_transfer.config.feed import Feed, Marker, Settled
 from xmode_transfer.config.retention import By, Policy, Retention, held_by
 from xmode_transfer.config.schedule import BandwidthLimit, Day, FeedFreshness, Freshness, Schedule
-from xmode_transfer.config.secret import Secret, SecretRef
 from xmode_transfer.config.service import (
     Alerting,
     Channel,

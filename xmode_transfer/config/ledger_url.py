@@ -5,8 +5,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 from pydantic import BeforeValidator, PlainSerializer, ValidationInfo, WithJsonSchema
 
-from xmode_transfer.config.base import did_you_mean
-from xmode_transfer.config.secret import DIRECTORY, SecretKind, SecretRef, secret_ref
+from xmode_transfer.config.base import DIRECTORY, SecretKind, SecretRef, did_you_mean, secret_ref
 
 SQLITE, POSTGRESQL = "sqlite", "postgresql"
 _SCHEMES = {SQLITE: SQLITE, POSTGRESQL: POSTGRESQL, "postgres": POSTGRESQL}

@@ -7,8 +7,8 @@ from urllib.parse import unquote
 
 from xmode_transfer import telemetry
 from xmode_transfer.config import SecretRef
+from xmode_transfer.config.base import SecretKind
 from xmode_transfer.config.ledger_url import SQLITE, backend, check_ledger_url, passwords_of
-from xmode_transfer.config.secret import SecretKind
 from xmode_transfer.model.errors import ConfigError
 
 MAX_BYTES = 64 * 1024

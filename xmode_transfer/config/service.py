@@ -8,11 +8,10 @@ from zoneinfo import ZoneInfo
 
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator, model_validator
 
-from xmode_transfer.config.base import SLUG_PATTERN, ByteCount, Model, check_slug
+from xmode_transfer.config.base import SLUG_PATTERN, ByteCount, Model, Secret, check_slug
 from xmode_transfer.config.ledger_url import LedgerPlace
 from xmode_transfer.config.names import check_region, parse_iam, region_partition
 from xmode_transfer.config.schedule import BandwidthLimit, Schedule, TimeOfDay, Timezone
-from xmode_transfer.config.secret import Secret
 from xmode_transfer.config.status_page import StatusPage, StatusPageSetting
 from xmode_transfer.model.errors import Responsible
 

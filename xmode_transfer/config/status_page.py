@@ -8,8 +8,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, GetJsonSchemaHandle
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
-from xmode_transfer.config.base import Model
-from xmode_transfer.config.secret import Secret
+from xmode_transfer.config.base import Model, Secret
 
 DEFAULT_PORT = 8321
 _ADDRESS = re.compile(r"(?P<host>\[[0-9A-Fa-f:.]+\]|[^:\[\]]*):(?P<port>[0-9]{1,5})")

@@ -31,11 +31,10 @@ from xmode_transfer.model.records import (
     SourceProblem,
     Status,
 )
-from xmode_transfer.sources.interface import PeriodState
+from xmode_transfer.sources.rules import PeriodState
 from xmode_transfer.telemetry import Event
-from xmode_transfer.transfer import leasing, publishing, superseded
-from xmode_transfer.transfer.context import Context
-from xmode_transfer.transfer.destination import admit, opened
+from xmode_transfer.transfer import publishing, removing
+from xmode_transfer.transfer.context import Context, admit, held, of_delivery, opened
 from xmode_transfer.transfer.large import LargeObjects
 from xmode_transfer.transfer.planning import Plan, Planner
 from xmode_transfer.transfer.publishing import Incomplete, obstacle
@@ -51,9 +50,7 @@ def deliver(context: Context, customer: Customer, feed: Feed, state: PeriodState
     started = context.clock.monotonic()
     with telemetry.bind(customer=customer.name, feed=feed.name, period=period):
         try:
-            with leasing.held(
-                context.ledger, leasing.of_delivery(customer.name, feed.name, period), context.holder
-            ) as lease:
+            with held(context.ledger, of_delivery(customer.name, feed.name, period), context.holder) as lease:
                 planner = Planner(context, customer, feed, state, context.sources(feed))
                 work = _Work(context, customer, feed, planner, lease, started)
                 try:
@@ -64,7 +61,7 @@ def deliver(context: Context, customer: Customer, feed: Feed, state: PeriodState
                     telemetry.exception(Event.DEFECT)
                     return work.broken(error if isinstance(error, Defect) else defect_of(error))
             if outcome.outcome == Status.DELIVERED:
-                superseded.sweep(context, customer, feed.name)
+                removing.sweep(context, customer, feed.name)
             return outcome
         except AlreadyRunning as error:
             latest = context.ledger.deliveries.latest(customer.name, feed.name, period)

@@ -11,10 +11,10 @@ from xmode_transfer.model.errors import AlreadyRunning, ExitCode, SourceError, V
 from xmode_transfer.model.jobs import customer_lease
 from xmode_transfer.model.records import DeliveryOutcome
 from xmode_transfer.model.verification import Scope
-from xmode_transfer.sources.interface import PeriodState
+from xmode_transfer.sources.rules import PeriodState
 from xmode_transfer.telemetry import Event
-from xmode_transfer.transfer import leasing, superseded
-from xmode_transfer.transfer.context import Context
+from xmode_transfer.transfer import removing
+from xmode_transfer.transfer.context import Context, held
 from xmode_transfer.transfer.plan import PlanEntry
 from xmode_transfer.transfer.planning import Planner
 from xmode_transfer.transfer.sending import defect_of
@@ -38,7 +38,7 @@ def run_customer(context: Context, configuration: Configuration, name: str, scop
         telemetry.log(Event.RUN_STARTED, feeds=list(customer.feeds), feed=scope.feed)
         try:
             lease, stop = customer_lease(name), context.stop
-            with leasing.held(context.ledger, lease, context.holder, wait_seconds=_WAIT_SECONDS, stop=stop):
+            with held(context.ledger, lease, context.holder, wait_seconds=_WAIT_SECONDS, stop=stop):
                 result = _run(context, configuration, customer, scope)
         except AlreadyRunning as error:
             elsewhere = [failed(customer, feed, "", 0, error, outcome="already_running") for feed in feeds]
@@ -70,7 +70,7 @@ def _run(context: Context, configuration: Configuration, customer: Customer, sco
             return result
         if holds_up_feed(outcome):
             left.add(feed.name)
-    superseded.sweep(context, customer, scope.feed)  # finishes what a killed run left undone
+    removing.sweep(context, customer, scope.feed)  # finishes what a killed run left undone
     return result
 
 

@@ -14,14 +14,14 @@ import sqlalchemy
 from sqlalchemy import Connection, Table, TableClause, column, func, insert, null, select, update
 
 from xmode_transfer.config.ledger_url import shown
-from xmode_transfer.ledger import consistency, errors, schema
-from xmode_transfer.ledger.consistency import Contents
-from xmode_transfer.ledger.engine import Database, connect, is_postgres, path_of
+from xmode_transfer.ledger import schema
+from xmode_transfer.ledger.database import missing
 from xmode_transfer.ledger.files import BESIDE, Told
+from xmode_transfer.ledger.schema import Contents, Database, connect, is_postgres, path_of
 from xmode_transfer.ledger.tables import daemons, leases
 from xmode_transfer.ledger.tables.base import SCHEMA_VERSION, metadata, text_of, time_of
-from xmode_transfer.model.daemons import longest_silence
 from xmode_transfer.model.errors import AlreadyRunning, ConfigError, LedgerCorrupt, LedgerError
+from xmode_transfer.model.jobs import longest_silence
 from xmode_transfer.model.records import holder_shown
 
 if TYPE_CHECKING:
@@ -187,7 +187,7 @@ def _differ(source_url: str, target_url: str) -> None:
 def _ready(connection: Connection, source: Database) -> None:
     found = schema.version_of(connection, source)
     if found is None:
-        raise errors.missing(source.where)
+        raise missing(source.where)
     if found != SCHEMA_VERSION:
         raise ConfigError(
             f"an earlier version made the ledger {source.where} (schema {found}, now {SCHEMA_VERSION})",
@@ -226,7 +226,7 @@ def _at_work(why: str) -> AlreadyRunning:
 
 
 def _sound(connection: Connection, database: Database) -> None:
-    problems = list(consistency.contradictions(connection.exec_driver_sql))
+    problems = list(schema.contradictions(connection.exec_driver_sql))
     if problems:
         raise LedgerCorrupt(
             f"The ledger says what cannot be: {problems[0]} ({len(problems)} in all, looked at in "
@@ -265,7 +265,7 @@ def _count(connection: Connection, table: Table) -> int:
 def _moved(
     connection: Connection, source: Database, target: str, tables: list[CopiedTable], given_back: int
 ) -> Moved:
-    contents = consistency.contents(connection.exec_driver_sql, SCHEMA_VERSION)
+    contents = schema.contents(connection.exec_driver_sql, SCHEMA_VERSION)
     return Moved(source.where, target, contents, tuple(tables), given_back)
 
 

@@ -4,20 +4,22 @@ What is not the same in SQLite and in PostgreSQL is behind this class, one room 
 the URL. Everything else in this package is said once, in SQLAlchemy's words.
 """
 
+import os
+import socket
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, closing, nullcontext
 from datetime import datetime
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
 
 import sqlalchemy
 from sqlalchemy import Connection, Engine, Table, event
 from sqlalchemy.pool import QueuePool
 from sqlalchemy.sql import ClauseElement
 
-from xmode_transfer.ledger import errors, processes
-from xmode_transfer.model.errors import XmodeError
+from xmode_transfer.model.errors import LedgerError, LedgerMissing, XmodeError
 
 if TYPE_CHECKING:
     from sqlalchemy.dialects.postgresql import Insert as PostgresInsert
@@ -25,6 +27,116 @@ if TYPE_CHECKING:
     from sqlalchemy.sql.compiler import SQLCompiler
 
     from xmode_transfer.model.process import Clock
+
+_PROC = Path("/proc")
+_UNKNOWN = "-"
+_ENDED_STATES = frozenset("ZX")  # a zombie has ended; only its parent has not asked yet
+
+
+def this_process() -> str:
+    """This process as a holder: ``host/boot-id/pid/start-time``, with ``-`` for what the system does not
+    tell."""
+    pid = os.getpid()
+    _, started = _state_and_start(pid) or ("", _UNKNOWN)
+    return f"{_host()}/{_boot()}/{pid}/{started}"
+
+
+def is_dead(holder: str) -> bool | None:
+    """True when the holder is known to have ended, False when it is known to live, None when nobody here can
+    tell.
+
+    Only a holder of this host, this boot and this process-ID namespace can be judged. Where there is no /proc
+    (macOS) the answer is None, and the lease has to expire.
+    """
+    parts = holder.split("/")
+    if len(parts) != 4 or _UNKNOWN in parts or not parts[2].isdigit():
+        return None
+    host, boot, pid_text, started = parts
+    if host != _host() or boot != _boot():
+        return None
+    pid = int(pid_text)
+    try:
+        # Signal 0 sends nothing. Unlike a look into /proc it also answers where /proc hides others'
+        # processes.
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    except PermissionError:
+        pass  # it lives, and belongs to another user
+    except (OverflowError, OSError):
+        return None
+    seen = _state_and_start(pid)
+    if seen is None:
+        return None
+    state, start = seen
+    return start != started or state in _ENDED_STATES
+
+
+def _host() -> str:
+    return socket.gethostname().replace("/", "_") or _UNKNOWN
+
+
+def _boot() -> str:
+    try:
+        boot = (_PROC / "sys/kernel/random/boot_id").read_text().strip()
+        namespace = (_PROC / "self/ns/pid").stat().st_ino
+    except OSError:
+        return _UNKNOWN
+    return f"{boot}.{namespace}"
+
+
+def _state_and_start(pid: int) -> tuple[str, str] | None:
+    """The state letter and the start time in clock ticks since boot (proc(5), fields 3 and 22 of
+    ``stat``)."""
+    try:
+        text = (_PROC / str(pid) / "stat").read_text(errors="replace")
+    except OSError:
+        return None
+    # The second field is the command in parentheses and may itself hold spaces and parentheses.
+    fields = text.rpartition(")")[2].split()
+    if len(fields) < 20:
+        return None
+    return fields[0], fields[19]
+
+
+class Said(NamedTuple):
+    """An error, but for where the ledger is and the database's own words. Both texts may name ``{where}``,
+    those about a file its ``{directory}`` too."""
+
+    kind: type[XmodeError]
+    message: str
+    hint: str
+
+    def error(self, where: str, detail: str) -> XmodeError:
+        names = {"where": where, "directory": Path(where).parent}
+        return self.kind(f"{self.message.format(**names)}: {detail}.", hint=self.hint.format(**names))
+
+
+UNSTORABLE = Said(
+    LedgerError,
+    "The ledger {where} cannot hold a value",
+    "Nothing of it was written. A file name has to be Unicode text; rename the file at the source.",
+)
+OTHER = Said(
+    LedgerError,
+    "The ledger {where} refused an operation",
+    "Nothing of it was written. If it happens again, keep the log and report it as a defect.",
+)
+
+
+def closed(where: str) -> LedgerError:
+    return LedgerError(
+        f"The ledger {where} is closed.",
+        hint="Nothing was written. A part of the program went on after the end; report it as a defect.",
+    )
+
+
+def missing(where: str) -> LedgerMissing:
+    return LedgerMissing(
+        f"There is no ledger at {where}.",
+        hint="Check `ledger:` in service.yaml. The first `xmode-transfer run` or `daemon` makes a new one.",
+    )
+
 
 T = TypeVar("T")
 Rows = list[tuple[Any, ...]]
@@ -97,7 +209,7 @@ class Prepared:
         try:
             run(connection, self.sql, rows)
         except (UnicodeEncodeError, OverflowError) as error:
-            raise errors.UNSTORABLE.error(self._database.where, str(error)) from error
+            raise UNSTORABLE.error(self._database.where, str(error)) from error
 
 
 class Database(ABC):
@@ -220,7 +332,7 @@ class Database(ABC):
 
     def is_dead(self, connection: Connection, holder: str, presence: str | None) -> bool:
         """Whether a lease's holder is known to have ended. False where nobody can tell."""
-        return processes.is_dead(holder) is True
+        return is_dead(holder) is True
 
     # --- The database itself
 

@@ -16,12 +16,10 @@ from itertools import chain, count
 from pathlib import Path
 from urllib.parse import quote
 
-from xmode_transfer.ledger import consistency, schema, server
-from xmode_transfer.ledger.consistency import Contents, LedgerCheck
-from xmode_transfer.ledger.engine import BUSY_TIMEOUT_SECONDS, is_postgres, path_of
-from xmode_transfer.ledger.errors import missing
-from xmode_transfer.ledger.processes import is_dead
-from xmode_transfer.ledger.sqlite import errors
+from xmode_transfer.ledger import schema, server
+from xmode_transfer.ledger.database import is_dead, missing
+from xmode_transfer.ledger.schema import BUSY_TIMEOUT_SECONDS, Contents, LedgerCheck, is_postgres, path_of
+from xmode_transfer.ledger.sqlite import database
 from xmode_transfer.ledger.tables.base import SCHEMA_VERSION
 from xmode_transfer.model.errors import AlreadyRunning, ConfigError, LedgerCorrupt
 from xmode_transfer.model.records import holder_shown
@@ -59,8 +57,8 @@ def check(url: str, file: Path | None = None) -> LedgerCheck:
         told: tuple[str, ...] = ()
         counted = None
         try:
-            counted = consistency.contents(connection.execute, found)
-            told = () if older else tuple(consistency.contradictions(connection.execute))
+            counted = schema.contents(connection.execute, found)
+            told = () if older else tuple(schema.contradictions(connection.execute))
         except sqlite3.DatabaseError:
             if not damage:
                 raise
@@ -169,22 +167,22 @@ def _translated(path: Path) -> Iterator[None]:
     try:
         yield
     except sqlite3.Error as error:
-        raise errors.from_sqlite(error, str(path)) from error
+        raise database.from_sqlite(error, str(path)) from error
     except OSError as error:
-        raise errors.from_os(error, str(path)) from error
+        raise database.from_os(error, str(path)) from error
 
 
 def _version(connection: sqlite3.Connection, path: Path) -> str:
     has_one = connection.execute("SELECT 1 FROM sqlite_schema WHERE name = 'alembic_version'").fetchone()
     row = connection.execute("SELECT version_num FROM alembic_version").fetchone() if has_one else None
     if row is None:
-        raise errors.CORRUPT.error(str(path), "it has no schema version")
+        raise database.CORRUPT.error(str(path), "it has no schema version")
     return schema.known(str(row[0]), str(path))
 
 
 def _damage(connection: sqlite3.Connection) -> Iterator[str]:
     """What SQLite finds wrong with the file itself, a line each."""
-    for (line,) in connection.execute(f"PRAGMA integrity_check({consistency.MOST_PROBLEMS})"):
+    for (line,) in connection.execute(f"PRAGMA integrity_check({schema.MOST_PROBLEMS})"):
         if line != "ok":
             yield str(line)
     for table, _, parent, _ in connection.execute("PRAGMA foreign_key_check"):
@@ -211,8 +209,8 @@ def _proven(partial: Path) -> Contents:
     with _reading(partial) as connection:
         damage = list(_damage(connection))
         if damage:
-            raise errors.CORRUPT.error(str(partial), f"{damage[0]} ({len(damage)} problems)")
-        return consistency.contents(connection.execute, _version(connection, partial))
+            raise database.CORRUPT.error(str(partial), f"{damage[0]} ({len(damage)} problems)")
+        return schema.contents(connection.execute, _version(connection, partial))
 
 
 def _give_leases_back(partial: Path) -> None:
@@ -254,7 +252,7 @@ def _nobody_writes(target: Path, now: datetime) -> Iterator[None]:
                 "SELECT name, holder, claimed_at, expires_at FROM leases WHERE holder IS NOT NULL"
             ).fetchall()
         except sqlite3.OperationalError as error:
-            told = errors.from_sqlite(error, str(target))
+            told = database.from_sqlite(error, str(target))
             if told.retryable:  # locked: somebody works with it
                 raise told from error
             held = []

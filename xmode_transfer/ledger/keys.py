@@ -21,8 +21,8 @@ from sqlalchemy import (
     union_all,
 )
 
+from xmode_transfer.ledger.leases import Subject, only
 from xmode_transfer.ledger.statements import is_superseded, of_superseded, was_removed
-from xmode_transfer.ledger.subject import Subject, only
 from xmode_transfer.ledger.tables import deliveries, periods, receipts, removals
 from xmode_transfer.model.operations import RemovalOutcome
 from xmode_transfer.model.records import Checksum, DeliveredKey, Holding, Status

@@ -13,8 +13,8 @@ from sqlalchemy.sql import ClauseElement
 
 from xmode_transfer.ledger import deliveries, leases, statements
 from xmode_transfer.ledger.database import Database, Prepared, Rows
+from xmode_transfer.ledger.leases import Subject
 from xmode_transfer.ledger.statements import LIKE_ESCAPE, SAME_OBJECT
-from xmode_transfer.ledger.subject import Subject
 from xmode_transfer.ledger.tables import MISSING, missing, objects, receipts, staged_objects
 from xmode_transfer.ledger.tables import deliveries as deliveries_
 from xmode_transfer.ledger.tables.base import text_of, time_of

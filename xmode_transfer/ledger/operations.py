@@ -7,7 +7,7 @@ from itertools import islice
 from sqlalchemy import Connection, and_, delete, or_, select, tuple_, update
 
 from xmode_transfer.ledger import deliveries
-from xmode_transfer.ledger.subject import Subject, only, unknown
+from xmode_transfer.ledger.leases import Subject, only, unknown
 from xmode_transfer.ledger.tables import ACT, REMOVAL, acts, periods, removals
 from xmode_transfer.ledger.tables.base import text_of
 from xmode_transfer.model.operations import INTENDED, OperationKind, OperationRecord, Removal, RemovalOutcome

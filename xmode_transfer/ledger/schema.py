@@ -1,16 +1,21 @@
 """Which version of the schema a database has, and how it comes to have ours."""
 
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from datetime import datetime
 from importlib import import_module
+from typing import Any, NamedTuple
 
 import sqlalchemy
 from sqlalchemy import Connection
 
 from xmode_transfer import telemetry
-from xmode_transfer.ledger import errors
-from xmode_transfer.ledger.database import Database
+from xmode_transfer.ledger.database import Database, missing, this_process
+from xmode_transfer.ledger.sqlite import database as sqlite
+from xmode_transfer.ledger.sqlite.database import BUSY_TIMEOUT_SECONDS, path_of
 from xmode_transfer.ledger.tables.base import SCHEMA_VERSION, metadata
-from xmode_transfer.model.errors import LedgerError, LedgerTooNew
+from xmode_transfer.model.errors import ConfigError, LedgerError, LedgerTooNew
+from xmode_transfer.model.records import Status
 
 _VERSION_TABLE = "alembic_version"
 _MOVED = "moved "
@@ -25,7 +30,7 @@ def prepare(database: Database, *, create: bool = True) -> None:
     later version made it."""
     found = database.read(lambda connection: version_of(connection, database))
     if found is None and not create:
-        raise errors.missing(database.where)
+        raise missing(database.where)
     if found != SCHEMA_VERSION:
         before = database.write(lambda connection: _bring_up(connection, database))
         if before is not None:
@@ -112,3 +117,115 @@ def migrate(connection: Connection) -> None:
     config.set_main_option("script_location", "xmode_transfer.ledger:migrations")
     config.set_main_option("path_separator", "os")
     command.upgrade(config, SCHEMA_VERSION)
+
+
+MOST_PROBLEMS = 100
+"""How many rows are told for each rule that they break."""
+
+Ask = Callable[[str], Iterable[Any]]
+"""Asks a query without parameters and answers its rows: a method of a connection of either driver."""
+
+_OF_DELIVERY = "periods.customer || '/' || periods.feed || '/' || periods.period || '/r' || d.revision"
+_DELIVERIES = f"SELECT {_OF_DELIVERY} FROM deliveries d JOIN periods ON periods.id = d.period_id"
+_RECEIPTS = "SELECT periods.customer || ' ' || r.key FROM receipts r JOIN periods ON periods.id = r.period_id"
+_STATUSES = ", ".join(f"'{status}'" for status in Status)
+_RULES = {
+    "is delivered, and has no manifest or no time": f"{_DELIVERIES} WHERE d.status = 'delivered' AND "
+    "(d.manifest_key IS NULL OR d.manifest_checksum IS NULL OR d.delivered_at IS NULL)",
+    f"has a status that is none of {', '.join(Status)}": f"{_DELIVERIES} WHERE d.status NOT IN ({_STATUSES})",
+    "is delivered, and an object of its plan has no receipt": f"{_DELIVERIES} WHERE d.status = 'delivered' "
+    "AND EXISTS (SELECT 1 FROM objects o LEFT JOIN receipts r ON r.period_id = o.period_id "
+    "AND r.revision = o.revision AND r.name = o.name "
+    "WHERE o.period_id = d.period_id AND o.revision = d.revision AND r.name IS NULL)",
+    "is delivered, and its counts are not those of its plan": f"{_DELIVERIES} WHERE d.status = 'delivered' "
+    "AND (d.object_count, d.total_bytes) <> (SELECT count(*), coalesce(sum(o.size), 0) FROM objects o "
+    "WHERE o.period_id = d.period_id AND o.revision = d.revision)",
+    "has a receipt for another key than was planned": f"{_RECEIPTS} JOIN objects o "
+    "ON o.period_id = r.period_id AND o.revision = r.revision AND o.name = r.name WHERE o.key <> r.key",
+    "is the key of two source files": f"{_RECEIPTS} GROUP BY r.period_id, r.key, periods.customer "
+    "HAVING count(DISTINCT r.name) > 1",
+    "is a receipt without a checksum or a time": f"{_RECEIPTS} WHERE r.checksum = '' OR r.algorithm = '' "
+    "OR r.delivered_at NOT LIKE '____-__-__T__:__:__.______Z'",
+    "was removed by an act of another customer": "SELECT periods.customer || ' ' || m.key FROM removals m "
+    "JOIN acts a ON a.id = m.act_id JOIN periods ON periods.id = m.period_id "
+    "WHERE a.customer <> periods.customer",
+}
+"""What is reported of each row that breaks a rule, and the query that answers a label for such a row."""
+
+
+class Contents(NamedTuple):
+    """What a ledger holds. ``bytes`` are those of the receipts."""
+
+    schema_version: str
+    customers: int
+    deliveries: int
+    receipts: int
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerCheck:
+    """``damage`` is what the database finds wrong with itself, ``contradictions`` what our rules do;
+    ``contents`` is None where a file is too damaged to count. ``older`` means that the next start migrates
+    it: until then our rules are not tried."""
+
+    where: str
+    contents: Contents | None
+    damage: tuple[str, ...]
+    contradictions: tuple[str, ...]
+    older: bool = False
+    on_server: bool = False
+
+    @property
+    def is_sound(self) -> bool:
+        return not self.damage and not self.contradictions
+
+
+def contradictions(ask: Ask) -> Iterator[str]:
+    """What our own rules find wrong, a line each. Only for a ledger of the schema that we know."""
+    for says, query in _RULES.items():
+        yield from (f"{label} {says}" for (label,) in ask(f"{query} LIMIT {MOST_PROBLEMS}"))
+
+
+def contents(ask: Ask, version: str) -> Contents:
+    """Counts, for a ledger of any ``version`` so far."""
+    ((customers, deliveries, receipts, total),) = ask(
+        "SELECT (SELECT count(DISTINCT customer) FROM periods), (SELECT count(*) FROM deliveries), "
+        "(SELECT count(*) FROM receipts), (SELECT coalesce(sum(size), 0) FROM receipts)"
+    )
+    # PostgreSQL sums in decimal numbers
+    return Contents(version, int(customers), int(deliveries), int(receipts), int(total))
+
+
+__all__ = ["BUSY_TIMEOUT_SECONDS", "Database", "connect", "is_postgres", "path_of"]
+
+_POSTGRES = ("postgresql", "postgres")
+
+
+def is_postgres(url: str) -> bool:
+    """Whether a ledger's URL names a database on a PostgreSQL server."""
+    return url.partition("://")[0] in _POSTGRES
+
+
+def connect(url: str, *, create: bool, holder: str | None = None, waits: bool = True) -> Database:
+    """Opens the database. A new SQLite file is made, readable by its owner only, if ``create`` allows it; a
+    database on a server has to be there.
+
+    ``holder`` is the name under which this process claims leases; ``waits``: for a server that is starting.
+    Raises ConfigError for a URL that is none,
+    and where the extra ``cluster`` is not installed.
+    """
+    if not is_postgres(url):
+        return sqlite.connect(url, create=create)
+    try:
+        postgres = import_module("xmode_transfer.ledger.postgres.database")
+    except ImportError as error:
+        if error.name is not None and error.name.startswith("xmode_transfer"):
+            raise
+        raise ConfigError(
+            f"ledger: a ledger on PostgreSQL needs a part that is not installed ({error}).",
+            hint="Install it with `pip install 'xmode-transfer[cluster]'`, or write sqlite:///var/ledger.db.",
+        ) from error
+    opened = postgres.connect(url, holder=holder or this_process(), waits=waits)
+    assert isinstance(opened, Database)
+    return opened

@@ -11,9 +11,9 @@ from urllib.parse import parse_qsl, urlsplit
 from sqlalchemy import Connection, ForeignKeyConstraint, and_, exists, func, select, text
 
 from xmode_transfer.config.ledger_url import shown
-from xmode_transfer.ledger import consistency, errors, schema
-from xmode_transfer.ledger.consistency import LedgerCheck
-from xmode_transfer.ledger.engine import connect
+from xmode_transfer.ledger import schema
+from xmode_transfer.ledger.database import missing
+from xmode_transfer.ledger.schema import LedgerCheck, connect
 from xmode_transfer.ledger.tables.base import SCHEMA_VERSION, metadata
 from xmode_transfer.model.errors import ConfigError
 
@@ -38,12 +38,12 @@ def check(url: str) -> LedgerCheck:
         with database.reading() as connection:
             found = schema.version_of(connection, database)
             if found is None:
-                raise errors.missing(database.where)
+                raise missing(database.where)
             older = found != SCHEMA_VERSION
             ask = connection.exec_driver_sql
-            told = () if older else tuple(consistency.contradictions(ask))
+            told = () if older else tuple(schema.contradictions(ask))
             return LedgerCheck(
-                database.where, consistency.contents(ask, found), damage, told, older=older, on_server=True
+                database.where, schema.contents(ask, found), damage, told, older=older, on_server=True
             )
 
 
@@ -66,7 +66,7 @@ def _orphans(connection: Connection, constraint: ForeignKeyConstraint) -> Iterat
             and_(*(child.is_not(None) for child, _ in pairs)),
             ~exists().where(and_(*(child == column for child, column in pairs))),
         )
-        .limit(consistency.MOST_PROBLEMS)
+        .limit(schema.MOST_PROBLEMS)
         .subquery()
     )
     count = connection.execute(select(func.count()).select_from(lost)).scalar_one()

@@ -21,7 +21,7 @@ from sqlalchemy import (
     tuple_,
 )
 
-from xmode_transfer.ledger import daemons, keys
+from xmode_transfer.ledger import keys, watching
 from xmode_transfer.ledger.database import Database
 from xmode_transfer.ledger.deliveries import DELIVERIES
 from xmode_transfer.ledger.tables import (
@@ -82,7 +82,7 @@ def _survey(connection: Connection, free: int | None, used: int) -> Survey:
         superseded=keys.superseded_left(connection),
         passed_over=_passed_over(connection),
         not_attested=_not_attested(connection),
-        daemon=next(iter(daemons.newest(connection, 1)), None),
+        daemon=next(iter(watching.newest(connection, 1)), None),
         free_bytes=free,
         used_bytes=used,
     )

@@ -1,26 +1,40 @@
 """What is watched, and what is reported: sources, discrepancies, alerts, and notices for customers."""
 
-from collections.abc import Iterable, Mapping
-from datetime import datetime
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import Any
 
-from sqlalchemy import Connection, delete, insert, select
+from sqlalchemy import Connection, delete, func, insert, select
 
 from xmode_transfer.ledger.database import Database
-from xmode_transfer.ledger.subject import Subject, only
+from xmode_transfer.ledger.leases import Subject, only
 from xmode_transfer.ledger.tables import (
     ALERT,
+    CAPABILITIES,
+    CHECK,
+    DAEMON,
     DISCREPANCY,
+    FINDING,
+    LEFTOVER,
     LOOK,
     NOTICE,
+    access_checks,
+    access_findings,
+    access_leftovers,
     alerts,
+    capabilities,
+    daemons,
     discrepancies,
     looks,
     notices,
     passed_over,
+    visits,
 )
-from xmode_transfer.model.alerts import Alert
-from xmode_transfer.model.notices import Notice, NoticeStatus
-from xmode_transfer.model.records import Delivery, Lease, Status
+from xmode_transfer.model.alerts import Alert, Notice, NoticeStatus
+from xmode_transfer.model.findings import AccessReport
+from xmode_transfer.model.jobs import DaemonRecord
+from xmode_transfer.model.records import Capabilities, Delivery, Lease, Status
 from xmode_transfer.model.source_scans import SourceScan
 from xmode_transfer.model.verification import Discrepancy, Scope
 
@@ -158,3 +172,117 @@ class Notices(Subject):
         """Adds notices, or overwrites those of the same mark. All of it or nothing."""
         rows = [NOTICE.values(notice) for notice in changed]
         self._fenced(lease, lambda c: rows and c.execute(self._database.upsert(notices), rows))
+
+
+class Checks(Subject):
+    """The history of checks, and the capabilities of destinations."""
+
+    def record(self, report: AccessReport) -> None:
+        """Adds a check of a customer's access to the history, if it is not there. Fixes are not kept: they
+        are made anew from the cause and the customer's file, which the ledger does not repeat."""
+        values = {**CHECK.values(report), "outcome": report.outcome}
+        kept = replace(report, findings=tuple(replace(item, fix=None) for item in report.findings))
+        findings = [FINDING.values(item) for item in report.findings]
+        left = [LEFTOVER.values(item) for item in report.left]
+
+        def action(connection: Connection) -> None:
+            alike = connection.execute(select(access_checks).filter_by(**values)).all()
+            if any(_report(connection, row) == kept for row in alike):
+                return
+            added = connection.execute(insert(access_checks).values(values))
+            assert added.inserted_primary_key is not None  # one row was added
+            check_id = added.inserted_primary_key[0]
+            for table, rows in ((access_findings, findings), (access_leftovers, left)):
+                if rows:
+                    connection.execute(
+                        insert(table),
+                        [{"check_id": check_id, "number": number, **row} for number, row in enumerate(rows)],
+                    )
+
+        self._write(action)
+
+    def last(self, customer: str) -> AccessReport | None:
+        """The newest, its findings in their order and without fixes."""
+        found = self.newest(customer, 1)
+        return found[0] if found else None
+
+    def newest(self, customer: str | None = None, limit: int = 20) -> list[AccessReport]:
+        """Newest first, as ``last``."""
+        query = select(access_checks).order_by(access_checks.c.checked_at.desc(), access_checks.c.id.desc())
+        newest = only(query, (access_checks.c.customer, customer)).limit(limit)
+        return self._read(lambda c: [_report(c, row) for row in c.execute(newest).all()])
+
+    def capabilities(self, customer: str) -> Capabilities:
+        """What the customer's destination was found to allow."""
+        rows = self._rows(select(capabilities).where(capabilities.c.customer == customer))
+        return CAPABILITIES.record(rows[0]) if rows else Capabilities()
+
+    def learn(self, customer: str, learned: Capabilities) -> None:
+        """Remembers what is not None; the rest stays as it was."""
+        values = CAPABILITIES.values(learned)
+        adding = self._database.insert(capabilities).values(customer=customer, **values)
+        merging = adding.on_conflict_do_update(
+            index_elements=["customer"],
+            set_={name: func.coalesce(adding.excluded[name], capabilities.c[name]) for name in values},
+        )
+        self._write(lambda c: c.execute(merging))
+
+
+def _report(connection: Connection, row: Any) -> AccessReport:
+    return CHECK.record(
+        row,
+        findings=tuple(
+            FINDING.record(item, fix=None) for item in _parts(connection, access_findings, row.id)
+        ),
+        left=tuple(LEFTOVER.record(item) for item in _parts(connection, access_leftovers, row.id)),
+    )
+
+
+def _parts(connection: Connection, table: Any, check_id: int) -> Sequence[Any]:
+    return connection.execute(
+        select(table).where(table.c.check_id == check_id).order_by(table.c.number)
+    ).all()
+
+
+_REMEMBERED = timedelta(days=30)
+
+
+class Daemons(Subject):
+    """Which daemons work with this ledger, and what they have done by schedule."""
+
+    def note(self, lease: Lease, daemon: DaemonRecord) -> None:
+        """Adds the daemon, or overwrites what is known of that holder. Daemons that ended long ago are
+        forgotten."""
+        noting = self._database.upsert(daemons).values(DAEMON.values(daemon))
+
+        def action(connection: Connection) -> None:
+            connection.execute(noting)
+            connection.execute(
+                delete(daemons).where(
+                    daemons.c.ticked_at < daemon.ticked_at - _REMEMBERED, daemons.c.holder != daemon.holder
+                )
+            )
+
+        self._fenced(lease, action)
+
+    def newest(self, limit: int = 10) -> list[DaemonRecord]:
+        """The one that ticked last, first."""
+        return self._read(lambda c: newest(c, limit))
+
+    def served(self) -> dict[tuple[str, str], datetime]:
+        """By customer and work, the time of the schedule for which the customer was visited last."""
+        return {(row.customer, row.work): row.served_at for row in self._rows(select(visits))}
+
+    def serve(self, customer: str, work: str, served_at: datetime) -> None:
+        """Remembers such a time; it replaces the one before."""
+        self._write(lambda c: serve(c, self._database, customer, work, served_at))
+
+
+def newest(connection: Connection, limit: int) -> list[DaemonRecord]:
+    query = select(daemons).order_by(daemons.c.ticked_at.desc(), daemons.c.started_at.desc()).limit(limit)
+    return [DAEMON.record(row) for row in connection.execute(query)]
+
+
+def serve(connection: Connection, database: Database, customer: str, work: str, served_at: datetime) -> None:
+    visited = {"customer": customer, "work": work, "served_at": served_at}
+    connection.execute(database.upsert(visits).values(visited))

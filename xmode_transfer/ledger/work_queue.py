@@ -26,10 +26,10 @@ from sqlalchemy import (
 )
 
 from xmode_transfer.config.times import Work
-from xmode_transfer.ledger import daemons, leases, processes
-from xmode_transfer.ledger import job_statements as sql
-from xmode_transfer.ledger.database import Database
-from xmode_transfer.ledger.subject import Subject
+from xmode_transfer.ledger import leases, watching
+from xmode_transfer.ledger import statements as sql
+from xmode_transfer.ledger.database import Database, this_process
+from xmode_transfer.ledger.leases import Subject
 from xmode_transfer.ledger.tables import ENTRY, WORKER, queue_clock, queue_customers, workers
 from xmode_transfer.ledger.tables.base import text_of
 from xmode_transfer.ledger.writer import GroupCommit
@@ -151,7 +151,7 @@ class ProcrastinateQueue(Subject):
         """The mark of the server's life, for as long as this process has not known it for long: the server
         was restarted, or another took its place, and those that it was away for have yet to renew their
         leases."""
-        life, now = self._database.presence(processes.this_process()), self._clock.monotonic()
+        life, now = self._database.presence(this_process()), self._clock.monotonic()
         if life != self._life:
             self._life, self._life_since = life, now
         return life if now - self._life_since < SETTLING_SECONDS else None
@@ -311,7 +311,7 @@ class ProcrastinateQueue(Subject):
             leases.check(connection, job.lease)
             said.append(job)
             if result.looked and job.serving_at is not None:
-                daemons.serve(connection, self._database, job.customer, Work.DELIVER, job.serving_at)
+                watching.serve(connection, self._database, job.customer, Work.DELIVER, job.serving_at)
             leases.release(connection, job.lease)
             connection.execute(sql.FINISH, {"id": job.number, "how": "succeeded"})
             entry = QueueEntry.after(job, result, self._database.now(connection, self._clock))

@@ -21,8 +21,7 @@ from typing import Any, NamedTuple, TypeVar, cast
 
 from sqlalchemy import Connection
 
-from xmode_transfer.ledger import errors
-from xmode_transfer.ledger.database import Database, Prepared
+from xmode_transfer.ledger.database import Database, Prepared, closed
 from xmode_transfer.model.errors import (
     LeaseLost,
     LedgerCorrupt,
@@ -130,7 +129,7 @@ class GroupCommit:
         with self._door:
             # In a process that was forked off, the thread does not exist, and nobody would ever answer.
             if self._closed or not self._thread.is_alive():
-                raise errors.closed(self._database.where)
+                raise closed(self._database.where)
             self._queue.put(item)
 
     def _run(self) -> None:

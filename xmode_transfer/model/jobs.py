@@ -5,12 +5,14 @@ customer's jobs have cost so far: a weighted round robin, as virtual time. A job
 has had the least goes first; whoever has rested comes back without a credit.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
+from typing import Protocol
 
-from xmode_transfer.model.records import Lease
+from xmode_transfer.model.errors import ExitCode, ObjectExists, PartsRefused
+from xmode_transfer.model.records import Delivery, DeliveryOutcome, Failure, Lease, Status
 
 BACKFILL_PERIODS = 2
 BACKFILL_SPAN = timedelta(days=1)
@@ -194,3 +196,155 @@ class FleetStatus:
     workers: int
     queued: int
     to_stop: frozenset[str] = field(default_factory=frozenset)
+
+
+SILENT_AFTER_TICKS = 3
+"""A daemon that has not ticked for so many ticks hangs, or has died."""
+_SLACK = timedelta(seconds=60)
+
+
+def longest_silence(tick_seconds: int) -> timedelta:
+    """How long a daemon that is alive may go without a tick."""
+    return timedelta(seconds=SILENT_AFTER_TICKS * tick_seconds) + _SLACK
+
+
+@dataclass(frozen=True, slots=True)
+class DaemonRecord:
+    """One life of a daemon, brought up to date at each tick.
+
+    ``holder`` is its process (``host/boot-id/pid/start-time``). ``configuration_problems`` is a line for each
+    mistake in the files as they are on disk; ``trouble`` is what of ours stops all customers at this moment,
+    such as an AWS key that is refused. ``stopped_at`` is set when it ended by itself: a daemon without it
+    that no longer ticks was killed, or hangs.
+    """
+
+    holder: str
+    started_at: datetime
+    ticked_at: datetime
+    tick_seconds: int
+    workers: int
+    busy: int = 0
+    configuration_loaded_at: datetime | None = None
+    configuration_problems: tuple[str, ...] = ()
+    trouble: Failure | None = None
+    stopping: bool = False
+    stopped_at: datetime | None = None
+
+    def is_alive(self, now: datetime) -> bool:
+        """Whether it has ticked as it should, by the ledger alone."""
+        return self.stopped_at is None and now - self.ticked_at <= longest_silence(self.tick_seconds)
+
+
+class WorkQueue(Protocol):
+    """The jobs of all customers; a customer has one that runs at a time, wherever it runs.
+
+    ``service.local_queue`` is that of a daemon that delivers itself. ``ledger.work_queue`` is that
+    of a fleet, over Procrastinate: any number of daemons enqueue, any number of workers take what is next,
+    and what is queued or running is read from Procrastinate's own tables. Every method may raise what
+    ``Ledger`` raises, and can be called again where it did. Thread-safe. Times are the database's own where
+    machines have to agree.
+    """
+
+    # --- daemons
+
+    def register(self, weights: Mapping[str, int], known: Iterable[QueueEntry] = ()) -> None:
+        """The customers that take part from now on, with their weights. Who no longer does is taken out of
+        the queue, and its running job is asked to stop. ``known`` is what an earlier daemon left behind of
+        customers that are new to this queue. Idempotent: each daemon does it."""
+        ...
+
+    def enqueue(self, requests: Iterable[JobRequest]) -> None:
+        """Gives each of these customers a job as soon as it is its turn. One that is queued stays in its
+        place, and what is asked for is added; a backfill is raised by a request that is live. One whose job
+        runs has another when that ends. Who does not take part is skipped."""
+        ...
+
+    def stop(self, customer: str) -> None:
+        """Asks the customer's running job, if there is one, to end where it can be resumed."""
+        ...
+
+    def snapshot(self) -> list[QueueEntry]:
+        """Each customer that takes part, by name. Whoever follows the snapshots ends up with what is true,
+        and sees by ``ended`` that another job has ended."""
+        ...
+
+    def reap(self) -> list[str]:
+        """Queues those again whose job is held by nobody any more: its worker is dead, or its lease has
+        ended. What that worker held of the customer (``customer/...``, ``delivery/<customer>/...``) is taken
+        from it, so that it cannot write when it wakes. Answers whose jobs were taken over. Any process may do
+        it at any time."""
+        ...
+
+    def workers(self) -> list[WorkerRecord]:
+        """Those that live, and those that ended in the last hour; the one seen last first."""
+        ...
+
+    # --- workers
+
+    def next(self, holder: str, ttl_seconds: float, *, suspended: bool) -> Job | None:
+        """Takes the most urgent job, of customers that get on or of those that are ``suspended``. None when
+        there is none. A customer to whom a ``run`` delivers is skipped, and comes again a few seconds
+        later."""
+        ...
+
+    def delivers(self, job: Job, feed: str, period: str) -> None:
+        """What the job delivers now. Raises LeaseLost."""
+        ...
+
+    def done(self, job: Job, result: JobResult) -> None:
+        """The job has ended: its lease is given back, and the customer is queued again where there is more to
+        do (``again``, or a request came meanwhile). When everything was looked at, the time of the schedule
+        that the job served is remembered (``ledger.watching.serve``); otherwise the customer's next job serves
+        it. Raises LeaseLost, and changes nothing, when somebody else has taken over."""
+        ...
+
+    def beat(self, worker: WorkerRecord) -> FleetStatus:
+        """A sign of life, every few seconds."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Backoff:
+    """A pause that doubles with each failure, from the first to the longest. It is kept in the ledger, as the
+    time between a delivery's ``updated_at`` and its ``next_attempt_at``, so that it outlives the process."""
+
+    first_seconds: float = 30.0
+    longest_seconds: float = 900.0
+
+    def next_attempt_at(self, earlier: Delivery | None, now: datetime) -> datetime:
+        """When to try again after a failure that is noted at ``now``; ``earlier`` is the delivery as the
+        ledger had it before this attempt."""
+        pause = self.first_seconds
+        if earlier is not None and earlier.failure is not None and earlier.next_attempt_at is not None:
+            before = (earlier.next_attempt_at - earlier.updated_at).total_seconds()
+            pause = max(self.first_seconds, 2 * before)
+        return now + timedelta(seconds=min(pause, self.longest_seconds))
+
+
+def breaks_off(outcome: DeliveryOutcome) -> bool:
+    """Whether the customer's other deliveries would meet the same, so that they wait for this one: a refusal
+    of the role or the bucket, a destination that throttles or does not answer. A file that cannot be read, or
+    a key that is taken, is this delivery's own trouble."""
+    if outcome.exit_code in (ExitCode.DONE, ExitCode.ALREADY_RUNNING, ExitCode.INTERRUPTED):
+        return False
+    return outcome.ends_run or (outcome.failure is not None and outcome.failure.retryable)
+
+
+def broke_off(delivery: Delivery) -> bool:
+    """The same for a delivery as the ledger has it, whose outcome nobody remembers."""
+    return delivery.failure is not None and (
+        (delivery.status is Status.BLOCKED and delivery.failure.cause not in _OF_ONE_DELIVERY)
+        or (delivery.status is Status.FAILED and delivery.failure.retryable)
+    )
+
+
+_OF_ONE_DELIVERY = frozenset({ObjectExists.code, PartsRefused.code, "incomplete"})
+"""Causes for which the customer must act, and its other deliveries go through."""
+
+
+def may_be_tried(latest: Delivery | None, now: datetime) -> bool:
+    """Whether the delivery's pause is over. A pause that is longer than any can be was noted while the clock
+    was wrong, and counts for nothing."""
+    if latest is None or latest.next_attempt_at is None:
+        return True
+    return latest.next_attempt_at <= now or latest.updated_at > now

@@ -8,9 +8,59 @@ customer who reads the whole prefix.
 """
 
 import re
+from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
+from typing import TypeVar
+from unicodedata import category
 
-from xmode_transfer.model.visible import unseen_character, visible
+_NOT_PLAIN = re.compile(r"[^\x20-\x7e]")
+_FORBIDDEN = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
+_KINDS = {"Cc": "a control character", "Cs": "a surrogate (bytes that are not UTF-8)"}
+
+
+def count(number: int, noun: str) -> str:
+    """``1 file``, ``60 files``, ``1,000,000 deliveries``."""
+    if number != 1:
+        noun = f"{noun[:-1]}ies" if noun.endswith("ry") else f"{noun}s"
+    return f"{number:,} {noun}"
+
+
+def visible(text: str, keep: str = "") -> str:
+    """The text with an escape for each character that is not seen as itself: control, format (bidirectional
+    overrides, zero-width joiners), surrogate, unassigned and private characters, and white space other than
+    the plain space. Characters in ``keep`` stand as they are.
+
+    Below U+007F the escape is ``\\x1b``, above it ``\\u202e`` or a pair for what lies beyond U+FFFF: the form
+    that JSON has too, so a JSON document stays one.
+    """
+    if text.isascii() and text.isprintable():
+        return text
+    return _NOT_PLAIN.sub(lambda found: _shown(found[0], keep), text)
+
+
+def _shown(character: str, keep: str) -> str:
+    if character.isprintable() or character in keep:
+        return character
+    number = ord(character)
+    if number < 0x7F:
+        return f"\\x{number:02x}"
+    if number <= 0xFFFF:
+        return f"\\u{number:04x}"
+    number -= 0x10000
+    return f"\\u{0xD800 + (number >> 10):04x}\\u{0xDC00 + (number & 0x3FF):04x}"
+
+
+def unseen_character(text: str) -> str | None:
+    """What keeps the text from being (a part of) an object key: ``the format character U+202E``. None for a
+    text without control, format, surrogate or line-separating characters."""
+    if text.isprintable():
+        return None
+    for character in text:
+        kind = category(character)
+        if kind in _FORBIDDEN:
+            return f"{_KINDS.get(kind, 'a format character')}, U+{ord(character):04X}"
+    return None
+
 
 MAX_KEY_BYTES = 1024  # S3 User Guide, object-keys: UTF-8, prefix included
 _NOTICE = re.compile(r"\d{4}-\d\d-\d\dT\d\d-\d\d-\d\d-\d{6}Z-[a-z0-9][^/]*-(late|paused|corrected)\.json")
@@ -128,3 +178,35 @@ def content_type(name: str) -> str:
     """The media type by the name's last suffix: ``x.csv.gz`` is gzip, since no Content-Encoding is sent and
     readers must get the file's bytes as they are."""
     return _CONTENT_TYPES.get(name.rpartition(".")[2].lower(), "application/octet-stream")
+
+
+_Left = TypeVar("_Left")
+_Right = TypeVar("_Right")
+
+
+def merge_join(
+    left: Iterable[_Left],
+    right: Iterable[_Right],
+    key_of_left: Callable[[_Left], str],
+    key_of_right: Callable[[_Right], str],
+) -> Iterator[tuple[_Left | None, _Right | None]]:
+    """Yields both items of each key, or one and None. Each side must ascend by its key."""
+    lefts, rights = iter(left), iter(right)
+    one, other = next(lefts, None), next(rights, None)
+    while one is not None and other is not None:
+        first, second = key_of_left(one), key_of_right(other)
+        if first < second:
+            yield one, None
+            one = next(lefts, None)
+        elif second < first:
+            yield None, other
+            other = next(rights, None)
+        else:
+            yield one, other
+            one, other = next(lefts, None), next(rights, None)
+    while one is not None:
+        yield one, None
+        one = next(lefts, None)
+    while other is not None:
+        yield None, other
+        other = next(rights, None)

@@ -5,8 +5,8 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import NamedTuple
 
-from xmode_transfer.model.daemons import DaemonRecord
 from xmode_transfer.model.errors import SourcePartlyUnreadable
+from xmode_transfer.model.jobs import DaemonRecord
 from xmode_transfer.model.records import Capabilities, Delivery, Failure
 from xmode_transfer.model.verification import Discrepancy
 

@@ -15,10 +15,9 @@ from typing import Any, NamedTuple
 from zlib import crc32
 
 from xmode_transfer.model.errors import Responsible
-from xmode_transfer.model.merge_join import merge_join
+from xmode_transfer.model.keys import count, merge_join, visible
 from xmode_transfer.model.periods import Period, period_labelled
 from xmode_transfer.model.records import DeliveredKey, ObjectInfo, Receipt, same_etag
-from xmode_transfer.model.visible import count, visible
 
 SHA256_HEX = "sha256-hex"
 """The SHA-256 as manifests have it. S3's own checksum ``sha256`` is the same in base64."""

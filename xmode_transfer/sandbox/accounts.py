@@ -2,9 +2,12 @@
 
 import hashlib
 import json
+import os
+import threading
+from pathlib import Path
+from typing import Any
 
-from xmode_transfer.sandbox import policies
-from xmode_transfer.sandbox.clients import owner, root_client
+from xmode_transfer.aws.policy.documents import corrected_permission_policy
 from xmode_transfer.sandbox.model import (
     REGION,
     ROLE_NAME,
@@ -16,6 +19,147 @@ from xmode_transfer.sandbox.model import (
     SandboxError,
     Variant,
 )
+
+GUIDE = Path(__file__).with_name("guide")
+
+Document = dict[str, Any]
+
+
+def guide_trust_policy(external_id: str) -> Document:
+    """The guide's trust policy, with nothing but the external ID filled in."""
+    return _filled("trust-policy.json", "EXTERNAL-ID", external_id)
+
+
+def guide_permission_policy(bucket: str) -> Document:
+    """The guide's permission policy, with nothing but the bucket filled in."""
+    return _filled("permission-policy.json", "BUCKET", bucket)
+
+
+def variant_policy(variant: Variant, bucket: str, prefix: str) -> Document:
+    """The permission policy of a customer of this variant."""
+    if variant is Variant.ABORT_GRANTED:
+        return corrected_permission_policy(bucket, prefix)
+    document = guide_permission_policy(bucket)
+    writing, reading, _ = document["Statement"]
+    if variant is Variant.NO_ACL_CONDITION:
+        del writing["Condition"]
+    if variant is Variant.PREFIX_ONLY:
+        below = f"arn:aws:s3:::{bucket}/{prefix}*"
+        writing["Resource"] = reading["Resource"] = below
+        reading["Action"].remove("s3:ListBucket")
+        document["Statement"].append(
+            {
+                "Effect": "Allow",
+                "Action": "s3:ListBucket",
+                "Resource": f"arn:aws:s3:::{bucket}",
+                "Condition": {"StringLike": {"s3:prefix": f"{prefix}*"}},
+            }
+        )
+    return document
+
+
+def vendor_policy() -> Document:
+    """What the vendor's user may do in its own account: assume roles of other accounts, and nothing else."""
+    return {
+        "Version": "2012-10-17",
+        "Statement": [
+            {"Effect": "Allow", "Action": "sts:AssumeRole", "Resource": "arn:aws:iam::*:role/*"},
+            {
+                "Effect": "Deny",
+                "Action": "sts:AssumeRole",
+                "Resource": f"arn:aws:iam::{VENDOR_ACCOUNT}:role/*",
+            },
+        ],
+    }
+
+
+def _filled(name: str, word: str, value: str) -> Document:
+    text = (GUIDE / name).read_text(encoding="utf-8")
+    document: Document = json.loads(text.replace(word, json.dumps(value)[1:-1]))
+    return document
+
+
+_clients: dict[tuple[str, ...], Any] = {}
+_sessions: list[Any] = []
+_lock = threading.Lock()
+
+
+def client(
+    service: str, *, endpoint: str, access_key_id: str, secret_access_key: str, region: str, token: str = ""
+) -> Any:
+    """A client, made once for the same arguments; clients may be shared between threads.
+
+    Profiles, configuration files and proxies of the environment are left aside: the sandbox is on loopback.
+    """
+    key = (service, endpoint, access_key_id, secret_access_key, region, token)
+    with _lock:
+        if key not in _clients:
+            _clients[key] = _make(*key)
+        return _clients[key]
+
+
+def root_client(endpoint: str, root: Keys, service: str, region: str) -> Any:
+    """A client of an account's root."""
+    return client(
+        service,
+        endpoint=endpoint,
+        access_key_id=root.access_key_id,
+        secret_access_key=root.secret_access_key,
+        region=region,
+    )
+
+
+def owner(customer: CustomerSetup, service: str) -> Any:
+    """A client of the customer's account, as its root."""
+    return root_client(customer.endpoint, customer.root, service, customer.region)
+
+
+def read_object(customer: CustomerSetup, key: str) -> bytes:
+    """The object's bytes. Raises botocore's NoSuchKey when there is none."""
+    with owner(customer, "s3").get_object(Bucket=customer.bucket, Key=key)["Body"] as body:
+        data: bytes = body.read()
+    return data
+
+
+def list_keys(customer: CustomerSetup, prefix: str = "") -> list[str]:
+    """The keys in the bucket, in order: the current objects only."""
+    pages = owner(customer, "s3").get_paginator("list_objects_v2")
+    found = pages.paginate(Bucket=customer.bucket, Prefix=prefix)
+    return [entry["Key"] for page in found for entry in page.get("Contents", ())]
+
+
+def forget(endpoint: str) -> None:
+    """Closes the clients of a sandbox that is being stopped."""
+    with _lock:
+        for key in [key for key in _clients if key[1] == endpoint]:
+            _clients.pop(key).close()
+
+
+def _make(service: str, endpoint: str, access_key_id: str, secret: str, region: str, token: str) -> Any:
+    from botocore.config import Config
+    from botocore.session import Session
+
+    if not _sessions:  # one for all: it keeps the service models that it has read
+        session_vars = {
+            "profile": (None, None, None, None),
+            "config_file": (None, None, os.devnull, None),
+            "credentials_file": (None, None, os.devnull, None),
+        }
+        _sessions.append(Session(session_vars=session_vars))
+    return _sessions[0].create_client(
+        service,
+        region_name=region,
+        endpoint_url=endpoint,
+        aws_access_key_id=access_key_id,
+        aws_secret_access_key=secret,
+        aws_session_token=token or None,
+        config=Config(
+            proxies={},
+            retries={"mode": "standard", "total_max_attempts": 2},
+            s3={"addressing_style": "path"},
+        ),
+    )
+
 
 KNOWN_ACCOUNTS = {"acme": "111122223333", "globex": "222233334444"}
 DEFAULT_CUSTOMERS = dict.fromkeys(KNOWN_ACCOUNTS, Variant.GUIDE)
@@ -30,7 +174,7 @@ def set_up_vendor(sandbox: Sandbox) -> Keys:
     iam.put_user_policy(
         UserName=VENDOR_USER,
         PolicyName="assume-customer-roles",
-        PolicyDocument=json.dumps(policies.vendor_policy()),
+        PolicyDocument=json.dumps(vendor_policy()),
     )
     key = iam.create_access_key(UserName=VENDOR_USER)["AccessKey"]
     return Keys(key["AccessKeyId"], key["SecretAccessKey"])
@@ -92,25 +236,25 @@ def account_number(name: str) -> str:
     return str(10**11 + int(hashlib.sha256(name.encode()).hexdigest(), 16) % (9 * 10**11))
 
 
-def trust_policy(customer: CustomerSetup) -> policies.Document:
+def trust_policy(customer: CustomerSetup) -> Document:
     """The trust policy that a customer of this variant attaches."""
     wanted = customer.external_id
     if customer.variant is Variant.WRONG_EXTERNAL_ID:
         wanted = f"not-{wanted}"
-    return policies.guide_trust_policy(wanted)
+    return guide_trust_policy(wanted)
 
 
-def permission_policy(customer: CustomerSetup) -> policies.Document:
+def permission_policy(customer: CustomerSetup) -> Document:
     """The permission policy that a customer of this variant attaches."""
-    return policies.permission_policy(customer.variant, customer.bucket, customer.prefix)
+    return permission_policy(customer.variant, customer.bucket, customer.prefix)
 
 
-def set_trust_policy(customer: CustomerSetup, document: policies.Document) -> None:
+def set_trust_policy(customer: CustomerSetup, document: Document) -> None:
     """The customer edits its role's trust policy; it holds from the next AssumeRole on."""
     owner(customer, "iam").update_assume_role_policy(RoleName=ROLE_NAME, PolicyDocument=json.dumps(document))
 
 
-def set_permission_policy(customer: CustomerSetup, document: policies.Document) -> None:
+def set_permission_policy(customer: CustomerSetup, document: Document) -> None:
     """The customer replaces its permission policy; it holds at once, for sessions that are open too."""
     iam, arn = owner(customer, "iam"), _policy_arn(customer)
     old = iam.get_policy(PolicyArn=arn)["Policy"]["DefaultVersionId"]

@@ -6,18 +6,63 @@ import os
 import re
 import secrets
 import shutil
+import signal
 import socket
 import subprocess
+import sys
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from xmode_transfer.sandbox import process
-from xmode_transfer.sandbox.accounts import DEFAULT_CUSTOMERS, add_customer, set_up_vendor
-from xmode_transfer.sandbox.clients import forget
+from xmode_transfer.sandbox.accounts import DEFAULT_CUSTOMERS, add_customer, forget, set_up_vendor
 from xmode_transfer.sandbox.install import SHOWN_LINES, default_home, install
 from xmode_transfer.sandbox.model import REGION, STATE_FILE, Sandbox, SandboxError, Variant
+
+POLL_SECONDS = 0.02
+
+
+def birth(pid: int) -> str | None:
+    """A word for when this process began, which no later process with the same number shares.
+
+    None when there is no such process or when it has ended and only waits to be collected.
+    """
+    if sys.platform == "linux":
+        try:
+            stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+        except OSError:
+            return None
+        fields = stat.rpartition(")")[2].split()  # the name before it may hold spaces and brackets
+        return None if fields[0] in {"Z", "X"} else fields[19]
+    answer = subprocess.run(
+        ["ps", "-o", "stat=,lstart=", "-p", str(pid)], capture_output=True, text=True, check=False
+    )
+    state, _, started = answer.stdout.strip().partition(" ")
+    return started.strip() if started and not state.startswith("Z") else None
+
+
+def end(pid: int, born: str, grace_seconds: float = 3) -> bool:
+    """Ends the process if it still is the one that was born then; True when it was there.
+
+    SIGTERM first, SIGKILL after the grace. Returns when it is gone.
+    """
+    if birth(pid) != born:
+        return False
+    for number, patience in ((signal.SIGTERM, grace_seconds), (signal.SIGKILL, grace_seconds)):
+        try:
+            os.kill(pid, number)
+        except ProcessLookupError:
+            return True
+        deadline = time.monotonic() + patience
+        while birth(pid) == born:
+            if time.monotonic() > deadline:
+                break
+            time.sleep(POLL_SECONDS)
+        else:
+            return True
+    return True
+
 
 LAUNCHER = Path(__file__).with_name("launch.py")
 READY_SECONDS = 30
@@ -84,7 +129,7 @@ def stop(sandbox: Sandbox, *, keep: bool = False) -> bool:
 
     Ends only the very process that was started, never a later one with the same number. Idempotent.
     """
-    was_running = process.end(sandbox.pid, sandbox.born)
+    was_running = end(sandbox.pid, sandbox.born)
     forget(sandbox.endpoint)
     child = _children.pop(sandbox.id, None)
     if child is not None:
@@ -136,7 +181,7 @@ def find(sandbox_id: str, home: Path | None = None) -> Sandbox:
 
 
 def is_running(sandbox: Sandbox) -> bool:
-    return process.birth(sandbox.pid) == sandbox.born
+    return birth(sandbox.pid) == sandbox.born
 
 
 def _new_directory(home: Path) -> Path:
@@ -172,7 +217,7 @@ def _serve(python: Path, directory: Path, *, detach: bool, keep: bool) -> Sandbo
         id=sandbox_id,
         endpoint=f"http://127.0.0.1:{port}",
         pid=popen.pid,
-        born=process.birth(popen.pid) or "",
+        born=birth(popen.pid) or "",
         directory=directory,
         root_secret=root_secret,
     )

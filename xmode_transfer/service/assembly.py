@@ -3,33 +3,32 @@ else. Optional adapters are imported where they are chosen, so that commands sta
 
 import gc
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from xmode_transfer import telemetry
 from xmode_transfer.aws import checksums, s3_fast
-from xmode_transfer.aws.probes import Prober
-from xmode_transfer.aws.session_budget import SessionBudget
+from xmode_transfer.aws.probing import Prober
+from xmode_transfer.aws.sessions import SessionBudget
 from xmode_transfer.aws.stores import ObjectStores, Reader
 from xmode_transfer.aws.sts import StsRoleSessions
 from xmode_transfer.config import Configuration, Customer, Engine, Feed, Service
 from xmode_transfer.config.secrets import ledger_url
-from xmode_transfer.ledger import Ledger, open_ledger, processes
-from xmode_transfer.model.backoff import Backoff
-from xmode_transfer.model.errors import ConfigError
+from xmode_transfer.ledger import Ledger, database, open_ledger
+from xmode_transfer.model.errors import AlreadyRunning, ConfigError, LedgerError
+from xmode_transfer.model.jobs import Backoff
 from xmode_transfer.model.process import Attestation, Clock, Progress
-from xmode_transfer.sources.interface import Source, SourceFactory
+from xmode_transfer.model.records import Lease, holder_shown
 from xmode_transfer.sources.local import LocalSource
-from xmode_transfer.telemetry import Event
-from xmode_transfer.telemetry.clock import SystemClock
-from xmode_transfer.transfer.context import Context
+from xmode_transfer.sources.rules import Source, SourceFactory
+from xmode_transfer.telemetry import Event, SystemClock
+from xmode_transfer.transfer.context import TTL_SECONDS, Context, kept
 
 if TYPE_CHECKING:
     from xmode_transfer.alerting.watch import Watch
     from xmode_transfer.sources.s3 import OwnClient
-
 
 _POLL_SECONDS = 0.5
 
@@ -68,7 +67,7 @@ def context(
                 clock=clock,
                 progress=progress,
                 checksum_of=checksums.of,
-                holder=processes.this_process(),
+                holder=database.this_process(),
                 unsafe_roles=service.unsafe_roles,
                 backoff=Backoff(service.daemon.first_retry_seconds, service.daemon.longest_retry_seconds),
                 stop=stop,
@@ -88,7 +87,7 @@ def _tune_garbage_collection() -> None:
 
 def attestation(service: Service) -> Attestation:
     """Return the signing of manifests."""
-    from xmode_transfer.transfer.attesting import ManifestSignatures
+    from xmode_transfer.transfer.signing import ManifestSignatures
 
     return ManifestSignatures(service.receipts)
 
@@ -189,4 +188,74 @@ def watch(record: Ledger, clock: Clock) -> "Watch":
     from xmode_transfer.alerting import channels
     from xmode_transfer.alerting.watch import Watch
 
-    return Watch(record, clock, processes.this_process(), channels.send, channels.beat)
+    return Watch(record, clock, database.this_process(), channels.send, channels.beat)
+
+
+ALONE = "daemon"
+Member = Literal["daemon", "worker"]
+_MEMBERS: tuple[Member, ...] = ("daemon", "worker")
+_UNTIL = f"the lease of a dead process expires within {TTL_SECONDS:.0f} seconds"
+
+
+@contextmanager
+def _held(context: Context, name: str) -> Iterator[Lease]:
+    """Like ``leasing.held``, but tolerate a ledger that is away at the end. The lease is free as soon as the
+    process is gone."""
+    lease = context.ledger.leases.claim(name, context.holder, TTL_SECONDS)
+    try:
+        with kept(context.ledger, lease):
+            yield lease
+    finally:
+        try:
+            context.ledger.leases.release(lease)
+        except LedgerError as error:
+            telemetry.warn(Event.SHUTDOWN_NOT_RECORDED, **error.log_context())
+
+
+@contextmanager
+def alone(context: Context) -> Iterator[Lease]:
+    """Hold the lease of a daemon that runs all jobs itself. Raises AlreadyRunning beside another daemon or a
+    fleet."""
+    with ExitStack() as stack:
+        try:
+            lease = stack.enter_context(_held(context, ALONE))
+        except AlreadyRunning as error:
+            raise AlreadyRunning(
+                "another daemon uses this ledger: " + error.message.partition("by ")[2],
+                hint=f"one daemon serves all customers. Stop that one first, or wait: {_UNTIL}. `run` works "
+                "beside a daemon",
+            ) from error
+        _refuse_beside_a_fleet(context)
+        yield lease
+
+
+@contextmanager
+def of_many(context: Context, member: Member) -> Iterator[Lease]:
+    """Hold the lease of a fleet's daemon or worker. Raises AlreadyRunning beside a daemon that runs all jobs
+    itself."""
+    with _held(context, f"{member}/{context.holder}") as lease:
+        for other in context.ledger.leases.held(ALONE):
+            raise AlreadyRunning(
+                "a daemon with its own worker (`--engine threads`) uses this ledger: "
+                f"{holder_shown(other.holder)}",
+                hint="a ledger is served by one daemon or by a fleet, not both. Stop that daemon first; its "
+                f"unfinished work is resumed. If it has stopped, wait: {_UNTIL}",
+            )
+        yield lease
+
+
+def _refuse_beside_a_fleet(context: Context) -> None:
+    fleet = {member: context.ledger.leases.held(f"{member}/") for member in _MEMBERS}
+    members = [_counted(member, leases) for member, leases in fleet.items() if leases]
+    if members:
+        raise AlreadyRunning(
+            f"a fleet uses this ledger: {' and '.join(members)}",
+            hint="a ledger is served by one daemon or by a fleet, not both. Stop the fleet's daemons and "
+            "workers first, or join the fleet with `--engine procrastinate`. "
+            f"If they have stopped, wait: {_UNTIL}",
+        )
+
+
+def _counted(member: Member, leases: Sequence[Lease]) -> str:
+    count = f"1 {member}" if len(leases) == 1 else f"{len(leases)} {member}s"
+    return f"{count} ({holder_shown(leases[0].holder)}{', ...' if len(leases) > 1 else ''})"

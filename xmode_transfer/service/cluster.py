@@ -7,7 +7,7 @@ from xmode_transfer.config.ledger_url import SQLITE, backend
 from xmode_transfer.config.secrets import ledger_url
 from xmode_transfer.ledger import Ledger
 from xmode_transfer.model.errors import ConfigError
-from xmode_transfer.model.work_queue import WorkQueue
+from xmode_transfer.model.jobs import WorkQueue
 
 _INSTALL = "pip install 'xmode-transfer[cluster]'"
 

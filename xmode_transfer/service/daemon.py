@@ -5,25 +5,22 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 from xmode_transfer import telemetry
-from xmode_transfer.aws.probes import Prober
+from xmode_transfer.aws.probing import Prober
 from xmode_transfer.config import CatchUp, Configuration, CustomerState
 from xmode_transfer.config.times import Outage, Work, outage, was_missed
 from xmode_transfer.config.whole import is_moved
-from xmode_transfer.model.daemons import DaemonRecord
 from xmode_transfer.model.errors import LedgerError, VendorIdentityError
 from xmode_transfer.model.findings import AccessReport
-from xmode_transfer.model.jobs import JobState, QueueEntry
+from xmode_transfer.model.jobs import DaemonRecord, JobState, QueueEntry, WorkQueue
 from xmode_transfer.model.records import Failure, Lease
-from xmode_transfer.model.work_queue import WorkQueue
 from xmode_transfer.service.active_configuration import ActiveConfiguration, Read, read_again
 from xmode_transfer.service.jobs import Jobs
-from xmode_transfer.service.maintenance import Maintenance, MaintenanceLease
-from xmode_transfer.service.outages import Outages
+from xmode_transfer.service.maintenance import Maintenance, MaintenanceLease, Outages
 from xmode_transfer.service.scheduler import Agenda, Scheduler, left_by_the_last
 from xmode_transfer.service.worker import Worker
 from xmode_transfer.telemetry import Event
 from xmode_transfer.transfer.context import Context
-from xmode_transfer.web.status_view import DaemonStatus
+from xmode_transfer.web.facts import DaemonStatus
 
 
 class Daemon:

@@ -22,18 +22,15 @@ from xmode_transfer.config import Configuration
 from xmode_transfer.config import files as config_files
 from xmode_transfer.config.times import Times, times_of
 from xmode_transfer.model.errors import LeaseLost, XmodeError
-from xmode_transfer.model.jobs import JobState
+from xmode_transfer.model.jobs import JobState, WorkQueue
 from xmode_transfer.model.records import Lease
-from xmode_transfer.model.work_queue import WorkQueue
-from xmode_transfer.service import assembly, cluster, engines, sd_notify
+from xmode_transfer.service import assembly, cluster, lifecycle
+from xmode_transfer.service.active_configuration import FileWatch
 from xmode_transfer.service.daemon import Daemon
-from xmode_transfer.service.inbox import Inbox, Wake
-from xmode_transfer.service.lifecycle import begin_when_there, end, last_resort
+from xmode_transfer.service.lifecycle import Inbox, Wake, begin_when_there, end, last_resort
 from xmode_transfer.service.local_queue import LocalQueue
-from xmode_transfer.service.ticking import Ticker
-from xmode_transfer.service.watching import FileWatch
-from xmode_transfer.telemetry import Event
-from xmode_transfer.telemetry.clock import SystemClock
+from xmode_transfer.service.scheduler import Ticker
+from xmode_transfer.telemetry import Event, SystemClock
 from xmode_transfer.transfer.context import Context
 from xmode_transfer.web.metrics import Counters, renderer
 
@@ -127,7 +124,7 @@ def _queue(context: Context, configuration: Configuration, *, alone: bool) -> Wo
 
 def _lease(context: Context, engine: Engine) -> AbstractContextManager[Lease]:
     """Hold the lease of the only daemon, or of one of several schedulers."""
-    return engines.alone(context) if engine is Engine.THREADS else engines.of_many(context, "daemon")
+    return assembly.alone(context) if engine is Engine.THREADS else assembly.of_many(context, "daemon")
 
 
 @contextmanager
@@ -196,7 +193,7 @@ class _Life:
                 configuration_problems=list(map(str, configuration.problems)),
             )
             self._daemon.start()
-            sd_notify.ready(self._status())
+            lifecycle.ready(self._status())
             self._work()
         finally:
             files.close()
@@ -235,8 +232,8 @@ class _Life:
     def _tick(self) -> None:
         self._ticked = self._context.clock.monotonic()
         if self._daemon.tick():
-            sd_notify.watchdog()
-        sd_notify.status(self._status())
+            lifecycle.watchdog()
+        lifecycle.status(self._status())
 
     def _attend(self) -> None:
         now = self._context.clock.monotonic()
@@ -255,10 +252,10 @@ class _Life:
             self._tick()
 
     def _reload(self, *, skip_backoff: bool) -> None:
-        sd_notify.reloading()
+        lifecycle.reloading()
         self._daemon.reload(skip_backoff=skip_backoff)
         self._arm()
-        sd_notify.ready(self._status())
+        lifecycle.ready(self._status())
 
     def _arm(self) -> None:
         """Set the timers from the configuration in use."""

@@ -10,7 +10,7 @@ from xmode_transfer.ledger import Ledger
 from xmode_transfer.model.errors import Defect, LedgerError, SourceError
 from xmode_transfer.model.process import Clock
 from xmode_transfer.model.source_scans import SourceScan, Subscription
-from xmode_transfer.sources.interface import SourceFactory
+from xmode_transfer.sources.rules import SourceFactory
 
 
 def daemon_scans(ledger: Ledger, clock: Clock) -> bool:

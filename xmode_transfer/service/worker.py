@@ -16,17 +16,14 @@ from xmode_transfer.config import CatchUp, Configuration
 from xmode_transfer.config.times import outage
 from xmode_transfer.config.whole import is_moved
 from xmode_transfer.model.errors import LeaseLost, LedgerError, XmodeError
-from xmode_transfer.model.jobs import FleetStatus, Job, JobResult, WorkerRecord
+from xmode_transfer.model.jobs import FleetStatus, Job, JobResult, WorkerRecord, WorkQueue
 from xmode_transfer.model.records import Failure
-from xmode_transfer.model.work_queue import WorkQueue
 from xmode_transfer.service.active_configuration import ActiveConfiguration, Read, read_again
-from xmode_transfer.service.jobs import Jobs
-from xmode_transfer.service.outages import Outages
-from xmode_transfer.service.running import RunningJob, Slot, result_of
+from xmode_transfer.service.jobs import Jobs, RunningJob, Slot, result_of
+from xmode_transfer.service.maintenance import Outages
 from xmode_transfer.service.scheduler import REAP_SECONDS, report_taken_over
 from xmode_transfer.telemetry import Event
-from xmode_transfer.transfer.context import Context
-from xmode_transfer.transfer.leasing import TTL_SECONDS, kept
+from xmode_transfer.transfer.context import TTL_SECONDS, Context, kept
 
 HEARTBEAT_SECONDS = 5.0
 POLL_SECONDS = 1.0

@@ -18,14 +18,11 @@ from xmode_transfer import telemetry
 from xmode_transfer.config import Service, StatusPage
 from xmode_transfer.config import files as config_files
 from xmode_transfer.model.errors import ConfigError
-from xmode_transfer.service import assembly, cluster, engines, sd_notify
-from xmode_transfer.service.inbox import Inbox, Wake
-from xmode_transfer.service.lifecycle import begin_when_there, end, last_resort
-from xmode_transfer.service.liveness import Liveness
-from xmode_transfer.service.watching import FileWatch
+from xmode_transfer.service import assembly, cluster, lifecycle
+from xmode_transfer.service.active_configuration import FileWatch
+from xmode_transfer.service.lifecycle import Inbox, Liveness, Wake, begin_when_there, end, last_resort
 from xmode_transfer.service.worker import Worker
-from xmode_transfer.telemetry import Event
-from xmode_transfer.telemetry.clock import SystemClock
+from xmode_transfer.telemetry import Event, SystemClock
 from xmode_transfer.web.metrics import Counters, of_process
 
 _ATTEND_SECONDS = 1.0
@@ -93,7 +90,7 @@ def _begun(
     cluster.check(configuration.service)
     with (
         assembly.context(configuration, counters, ending=inbox.ending, waits=False) as context,
-        engines.of_many(context, "worker"),
+        assembly.of_many(context, "worker"),
     ):
         worker = Worker(
             context,
@@ -169,7 +166,7 @@ class _Life:
                 configuration_problems=list(map(str, configuration.problems)),
             )
             self._worker.start()
-            sd_notify.ready(self._status())
+            lifecycle.ready(self._status())
             self._work()
         finally:
             self._worker.stop()
@@ -186,12 +183,12 @@ class _Life:
             if wake is Wake.STOP:
                 return
             if wake in (Wake.FILES, Wake.RELOAD):
-                sd_notify.reloading()
+                lifecycle.reloading()
                 self._worker.reload(partial(config_files.survey, self._directory))
-                sd_notify.ready(self._status())
+                lifecycle.ready(self._status())
             self._worker.attend()
             self._liveness.gets_on()
-            sd_notify.status(self._status())
+            lifecycle.status(self._status())
 
     def _not_watched(self, reason: str) -> None:
         telemetry.warn(Event.CONFIGURATION_NOT_WATCHED, message=reason)

@@ -8,18 +8,28 @@ Events go through the standard ``logging``, so lines of libraries take the same 
 What is bound is known to this thread or task alone; ``carry`` takes it along into another.
 """
 
-from __future__ import annotations  # ``carry`` is called for each object: its types need not be made anew
+from __future__ import annotations
 
 import logging
 import os
 import sys
+import time
 from contextlib import contextmanager
 from contextvars import copy_context
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, ParamSpec, TextIO, TypeVar
 
 from xmode_transfer.telemetry.events import Event
-from xmode_transfer.telemetry.redaction import protect, redact, redact_text
-from xmode_transfer.telemetry.rendering import NEVER_BELOW_INFO, OURS, QUIET, LineHandler, context
+from xmode_transfer.telemetry.rendering import (
+    NEVER_BELOW_INFO,
+    OURS,
+    QUIET,
+    LineHandler,
+    context,
+    protect,
+    redact,
+    redact_text,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -104,3 +114,13 @@ def _write(level: int, event: str, fields: dict[str, object], *, with_traceback:
     if _logger.isEnabledFor(level):
         # The event is an argument, so that a % in it means nothing.
         _logger.log(level, "%s", str(event), exc_info=with_traceback, extra={"xmode_fields": fields})
+
+
+class SystemClock:
+    """Implements ``model.process.Clock``."""
+
+    def now(self) -> datetime:
+        return datetime.now(UTC)  # noqa: TID251 - this is the Clock port's own adapter
+
+    def monotonic(self) -> float:
+        return time.monotonic()

@@ -7,11 +7,12 @@ ends completed, aborted, or recorded as orphaned.
 """
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from datetime import datetime, timedelta
+from typing import NamedTuple
 
 from xmode_transfer import telemetry
-from xmode_transfer.aws.bodies import OpenFile
+from xmode_transfer.aws.checksums import OpenFile
 from xmode_transfer.aws.stores import ObjectStore, PutAnswer, PutRequest
 from xmode_transfer.config import Customer
 from xmode_transfer.model.errors import (
@@ -23,7 +24,6 @@ from xmode_transfer.model.errors import (
     UploadNotFound,
     XmodeError,
 )
-from xmode_transfer.model.parts import Part, missing, part_size, split
 from xmode_transfer.model.records import (
     Capabilities,
     Delivery,
@@ -34,9 +34,40 @@ from xmode_transfer.model.records import (
     UploadStatus,
 )
 from xmode_transfer.telemetry import Event
-from xmode_transfer.transfer.context import Context
-from xmode_transfer.transfer.parallel import in_order
+from xmode_transfer.transfer.context import Context, in_order
 from xmode_transfer.transfer.planning import own_ids
+
+MIB = 1024 * 1024
+MIN_PART_BYTES = 16 * MIB
+MAX_PARTS = 10_000  # S3 User Guide, qfacts; a part has 5 MiB to 5 GiB, the last one any size
+
+
+class Part(NamedTuple):
+    """One part: ``number`` counts from 1, ``offset`` and ``length`` in bytes."""
+
+    number: int
+    offset: int
+    length: int
+
+
+def part_size(size: int) -> int:
+    """The part size for an object of that many bytes: whole MiB, and so that 10,000 parts suffice."""
+    needed = -(-size // MAX_PARTS)
+    return max(MIN_PART_BYTES, -(-needed // MIB) * MIB)
+
+
+def split(size: int, part_bytes: int) -> list[Part]:
+    """All parts of an object, in order."""
+    return [
+        Part(number, offset, min(part_bytes, size - offset))
+        for number, offset in enumerate(range(0, size, part_bytes), start=1)
+    ]
+
+
+def missing(parts: list[Part], done: Collection[int]) -> list[Part]:
+    """The parts whose numbers are not done yet."""
+    return [part for part in parts if part.number not in done]
+
 
 _EXPIRY_MARGIN = timedelta(hours=1)
 

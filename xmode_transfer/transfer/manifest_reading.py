@@ -14,9 +14,9 @@ from itertools import zip_longest
 from typing import Any, NamedTuple, NoReturn
 
 from xmode_transfer.model import keys
+from xmode_transfer.model.keys import unseen_character, visible
 from xmode_transfer.model.manifest import FORMAT, LISTS, SignedDigest
 from xmode_transfer.model.records import Checksum, MissingObject, MissingReason, Receipt
-from xmode_transfer.model.visible import unseen_character, visible
 from xmode_transfer.transfer.layout import ManifestPlace
 
 MAX_BYTES = 5 * 1024**3

@@ -13,8 +13,7 @@ from dataclasses import dataclass, field, replace
 from xmode_transfer.model.errors import XmodeError
 from xmode_transfer.model.operations import INTENDED, OperationKind, OperationRecord, Removal, RemovalOutcome
 from xmode_transfer.model.records import Failure, Lease
-from xmode_transfer.transfer import leasing
-from xmode_transfer.transfer.context import Context
+from xmode_transfer.transfer.context import Context, held
 
 INTERRUPTED = "interrupted"
 LEFT_NAMED = 1000
@@ -155,7 +154,7 @@ def begun(
 ) -> Iterator[Operation]:
     """Closes the operations that died and begins a new one, whose plan needs nothing from them. Raises
     AlreadyRunning while another process runs an operation of this kind."""
-    with leasing.held(context.ledger, f"{kind}/{customer}", context.holder) as lease:
+    with held(context.ledger, f"{kind}/{customer}", context.holder) as lease:
         operation = Operation(context, lease, kind, customer, person=person, reason=reason)
         operation.close_died()
         operation.begin()

@@ -5,7 +5,7 @@ import tempfile
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
-from xmode_transfer.aws.bodies import OpenFile
+from xmode_transfer.aws.checksums import OpenFile
 from xmode_transfer.aws.stores import ObjectStore, PutRequest
 from xmode_transfer.config import Customer
 from xmode_transfer.model import keys, manifest
@@ -19,8 +19,8 @@ from xmode_transfer.model.errors import (
     Unavailable,
     XmodeError,
 )
+from xmode_transfer.model.keys import count as noun_count
 from xmode_transfer.model.records import Checksum, Delivery, Failure, Lease, Receipt, SourceProblem, Status
-from xmode_transfer.model.visible import count as noun_count
 from xmode_transfer.transfer.context import Context
 from xmode_transfer.transfer.manifest_reading import NoManifest, same_objects
 from xmode_transfer.transfer.planning import Plan

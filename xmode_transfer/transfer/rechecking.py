@@ -36,8 +36,7 @@ from xmode_transfer.model.records import (
 )
 from xmode_transfer.model.verification import DiscrepancyKind, judge
 from xmode_transfer.telemetry import Event
-from xmode_transfer.transfer.context import Context
-from xmode_transfer.transfer.parallel import in_order
+from xmode_transfer.transfer.context import Context, in_order
 from xmode_transfer.transfer.planning import Planner, own_ids, same_content
 from xmode_transfer.transfer.sending import receipt_of
 

@@ -12,21 +12,73 @@ from base64 import b64encode
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from itertools import islice
+from datetime import datetime
+from itertools import groupby, islice
 
 from xmode_transfer import telemetry
+from xmode_transfer.aws.policy import Step
 from xmode_transfer.aws.stores import DELETE_MANY_KEYS, Deletion, DeletionResult, ObjectStore
 from xmode_transfer.config import Customer
-from xmode_transfer.model.errors import AlreadyRunning
-from xmode_transfer.model.operations import INTENDED, REMOVED, Removal, RemovalOutcome
-from xmode_transfer.model.records import Lease, ObjectInfo, Status, same_etag
+from xmode_transfer.model.errors import AccessDenied, AlreadyRunning, XmodeError
+from xmode_transfer.model.operations import INTENDED, REMOVED, OperationKind, Removal, RemovalOutcome
+from xmode_transfer.model.records import (
+    DeliveredKey,
+    Delivery,
+    Lease,
+    ListedObject,
+    ObjectInfo,
+    Status,
+    same_etag,
+)
 from xmode_transfer.telemetry import Event
-from xmode_transfer.transfer import leasing
-from xmode_transfer.transfer.context import Context
-from xmode_transfer.transfer.operations import Operation, Removed
-from xmode_transfer.transfer.parallel import in_order
+from xmode_transfer.transfer.context import TTL_SECONDS, Context, held, in_order, of_delivery, opened
+from xmode_transfer.transfer.operations import Operation, Removed, begun
 from xmode_transfer.transfer.planning import own_ids
-from xmode_transfer.transfer.removals import ExpiringPeriod, states_of
+from xmode_transfer.transfer.sending import failure_of
+
+States = tuple[tuple[int, Status], ...]
+
+
+@dataclass(slots=True)
+class ExpiringPeriod:
+    """What goes of one period. ``objects`` and ``bytes`` were listed as we put them; ``manifests`` are beside
+    them, ``doubtful`` objects too. ``states`` are the revisions when it was judged. ``kept_because`` says why
+    nothing of it was removed after all."""
+
+    feed: str
+    period: str
+    reason: str
+    states: States
+    objects: int = 0
+    bytes: int = 0
+    doubtful: int = 0
+    manifests: list[Removal] = field(default_factory=list)
+    removed: int = 0
+    removed_bytes: int = 0
+    kept_because: str = ""
+
+
+def states_of(deliveries: Sequence[Delivery]) -> States:
+    """What must not have changed between the plan and the removal."""
+    return tuple(sorted((item.revision, item.status) for item in deliveries))
+
+
+def planned_removal(known: DeliveredKey, there: ListedObject | None, reason: str, now: datetime) -> Removal:
+    """As it is planned: to be deleted as it is ``there``, or (None) only to be looked at."""
+    return Removal(
+        known.key,
+        known.feed,
+        known.period,
+        known.revision,
+        manifest=known.etag is None,
+        size=there.size if there is not None else known.size or 0,
+        etag=there.etag if there is not None else known.etag or "",
+        delivered_at=known.delivered_at,
+        reason=reason,
+        outcome=RemovalOutcome.INCONCLUSIVE if there is None else RemovalOutcome.PLANNED,
+        at=now,
+    )
+
 
 REQUESTS_AT_ONCE = 8
 PERIODS_AT_ONCE = 8
@@ -79,9 +131,9 @@ class Remover:
 
     def _remove_period(self, period: ExpiringPeriod, requests: int) -> None:
         ledger = self.context.ledger
-        name = leasing.of_delivery(self.customer.name, period.feed, period.period)
+        name = of_delivery(self.customer.name, period.feed, period.period)
         try:
-            with leasing.held(ledger, name, self.context.holder) as delivering:
+            with held(ledger, name, self.context.holder) as delivering:
                 now = ledger.deliveries.find(self.customer.name, period.feed, period.period)
                 if states_of(now) != period.states:
                     period.kept_because = "it was delivered or corrected meanwhile"
@@ -149,7 +201,7 @@ class Remover:
                 if self.result.interrupted or self._halted.is_set():
                     return
                 # Suspended for longer than a lease lives, we would remove what a correction carries over.
-                self.context.ledger.leases.renew(delivering, leasing.TTL_SECONDS)
+                self.context.ledger.leases.renew(delivering, TTL_SECONDS)
                 yield some
 
         def work(some: list[Removal]) -> None:
@@ -217,3 +269,76 @@ def in_batches(items: Iterable[Removal]) -> Iterator[list[Removal]]:
     source = iter(items)
     while some := list(islice(source, DELETE_MANY_KEYS)):
         yield some
+
+
+REASON = "no manifest names it: its revision was superseded"
+
+
+def sweep(
+    context: Context, customer: Customer, feed: str | None = None, *, refused: bool = False
+) -> Removed | None:
+    """Removes them, of one feed or of all; ``refused`` also tries again what the bucket did not let go
+    before. None where there are none, or another process removes them. Whatever prevents it is logged and
+    hurts no delivery: a later sweep goes on."""
+    with telemetry.bind(customer=customer.name):
+        try:
+            found = context.ledger.keys.superseded(customer.name, feed, refused=refused)
+            if not found:
+                return None
+            kind, person = OperationKind.SUPERSEDED, "xmode-transfer"
+            # what those before it have removed, this one finds gone
+            with begun(context, kind, customer.name, person=person, reason=REASON) as operation:
+                return _remove(context, customer, operation, found)
+        except AlreadyRunning:
+            return None
+        except XmodeError as error:
+            telemetry.warn(Event.SUPERSEDED_KEPT, **error.log_context())
+            return None
+
+
+def _remove(
+    context: Context, customer: Customer, operation: Operation, found: Sequence[DeliveredKey]
+) -> Removed:
+    now = context.clock.now()
+    planned = (planned_removal(item, None, REASON, now) for item in found)
+    for some in in_batches(item._replace(outcome=RemovalOutcome.PLANNED) for item in planned):
+        operation.record(some)
+    removed, failure = Removed(), None
+    size = sum(item.size or 0 for item in found)
+    context.progress.delivery_started(customer.name, found[0].feed, "superseded", len(found), size)
+    try:
+        with opened(context, customer, Step.CLEANUP) as store:
+            Remover(context, customer, store, operation, removed).remove(_periods(context, customer, found))
+    except XmodeError as error:
+        failure = failure_of(error)
+        if not isinstance(error, AccessDenied):
+            raise
+        # some stores say it of all keys at once
+        left = context.ledger.operations.removals(operation.id, outcomes=[RemovalOutcome.PLANNED])
+        for some in in_batches(item._replace(outcome=RemovalOutcome.RETAINED) for item in left):
+            operation.record(some)
+            for item in some:
+                removed.count(item)
+    finally:
+        context.progress.delivery_finished()
+        operation.finish(
+            "removed" if removed.ours else "nothing",
+            objects=removed.ours,
+            size=removed.our_bytes,
+            failed=len(found) - removed.ours,
+            failure=failure,
+        )
+    telemetry.log(
+        Event.SUPERSEDED_REMOVED,
+        act=operation.id,
+        **{str(outcome): count for outcome, count in removed.keys.items()},
+    )
+    return removed
+
+
+def _periods(context: Context, customer: Customer, found: Sequence[DeliveredKey]) -> list[ExpiringPeriod]:
+    periods = []
+    for (feed, period), _ in groupby(found, lambda item: (item.feed, item.period)):
+        states = states_of(context.ledger.deliveries.find(customer.name, feed, period))
+        periods.append(ExpiringPeriod(feed, period, REASON, states))
+    return periods

@@ -12,7 +12,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 from xmode_transfer import telemetry
-from xmode_transfer.aws.bodies import OpenFile
+from xmode_transfer.aws.checksums import OpenFile
 from xmode_transfer.aws.stores import ObjectStore, PutAnswer, PutRequest
 from xmode_transfer.config import Customer, Feed
 from xmode_transfer.model import keys
@@ -29,6 +29,7 @@ from xmode_transfer.model.errors import (
     VendorIdentityError,
     XmodeError,
 )
+from xmode_transfer.model.keys import count
 from xmode_transfer.model.records import (
     Delivery,
     Failure,
@@ -38,8 +39,7 @@ from xmode_transfer.model.records import (
     Receipt,
     same_etag,
 )
-from xmode_transfer.model.visible import count
-from xmode_transfer.sources.interface import Source
+from xmode_transfer.sources.rules import Source
 from xmode_transfer.telemetry import Event
 from xmode_transfer.transfer.context import Context
 from xmode_transfer.transfer.large import LargeObjects

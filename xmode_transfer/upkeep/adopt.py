@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from itertools import islice
 
 from xmode_transfer import telemetry
-from xmode_transfer.aws.bodies import OpenFile
+from xmode_transfer.aws.checksums import OpenFile
 from xmode_transfer.aws.policy import Step
 from xmode_transfer.aws.stores import ObjectStore, Reader
 from xmode_transfer.config import Configuration, Customer
@@ -26,13 +26,10 @@ from xmode_transfer.model.operations import OperationKind
 from xmode_transfer.model.records import Delivery, Failure, Lease, PlannedObject, Receipt, Status
 from xmode_transfer.model.verification import Scope, manifest_differences
 from xmode_transfer.telemetry import Event
-from xmode_transfer.transfer import leasing
-from xmode_transfer.transfer.context import Context
-from xmode_transfer.transfer.destination import opened
+from xmode_transfer.transfer.context import Context, held, in_order, of_delivery, opened
 from xmode_transfer.transfer.layout import ManifestPlace, manifest_place
 from xmode_transfer.transfer.manifest_reading import ManifestReader, NoManifest, missing_of, receipt_of
 from xmode_transfer.transfer.operations import Operation, begun
-from xmode_transfer.transfer.parallel import in_order
 from xmode_transfer.transfer.planning import delivery_id
 from xmode_transfer.transfer.publishing import chunks_of
 from xmode_transfer.transfer.sending import failure_of
@@ -198,8 +195,8 @@ class _Adopting:
                 if dry_run:
                     self._take(store, item, None)
                     return None
-                lease_name = leasing.of_delivery(name, place.feed, place.period)
-                with leasing.held(self.context.ledger, lease_name, self.context.holder) as lease:
+                lease_name = of_delivery(name, place.feed, place.period)
+                with held(self.context.ledger, lease_name, self.context.holder) as lease:
                     self._take(store, item, lease)
             except (NoManifest, ObjectNotFound, AlreadyRunning) as error:
                 item.message = str(error)
@@ -267,8 +264,8 @@ class _Adopting:
         item.objects, item.bytes = found.objects, found.bytes
         item.outcome = "found"
         if not dry_run:
-            lease_name = leasing.of_delivery(self.customer.name, place.feed, place.period)
-            with leasing.held(ledger, lease_name, self.context.holder) as lease:
+            lease_name = of_delivery(self.customer.name, place.feed, place.period)
+            with held(ledger, lease_name, self.context.holder) as lease:
                 attested = replace(known, not_attested=None, updated_at=self.context.clock.now())
                 ledger.deliveries.update(lease, attested)
             item.outcome = "attested"

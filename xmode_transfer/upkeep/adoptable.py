@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from xmode_transfer.aws.bodies import OpenFile
+from xmode_transfer.aws.checksums import OpenFile
 from xmode_transfer.aws.stores import ObjectStore, Reader
 from xmode_transfer.config import Customer
 from xmode_transfer.model.errors import AccessDenied, KmsDenied, ObjectNotFound, RequestRefused, StoreError

@@ -28,21 +28,18 @@ from xmode_transfer.model.errors import (
     VendorIdentityError,
     XmodeError,
 )
-from xmode_transfer.model.lifecycle import free_hidden_versions
-from xmode_transfer.model.operations import OperationKind, Removal, RemovalOutcome
+from xmode_transfer.model.keys import count
+from xmode_transfer.model.operations import OperationKind, Removal, RemovalOutcome, free_hidden_versions
 from xmode_transfer.model.records import Capabilities, Delivery, Failure, Holding, Lease
-from xmode_transfer.model.visible import count
 from xmode_transfer.telemetry import Event
-from xmode_transfer.transfer import leasing, superseded
-from xmode_transfer.transfer.context import Context
-from xmode_transfer.transfer.destination import opened
+from xmode_transfer.transfer import removing
+from xmode_transfer.transfer.context import Context, held, opened
 from xmode_transfer.transfer.operations import INTERRUPTED, Operation, Removed
-from xmode_transfer.transfer.removals import ExpiringPeriod, states_of
-from xmode_transfer.transfer.removing import Remover
+from xmode_transfer.transfer.removing import ExpiringPeriod, Remover, states_of
 from xmode_transfer.transfer.sending import failure_of
 from xmode_transfer.upkeep.expiring import Expiring, Planning
+from xmode_transfer.upkeep.listing import check_scope
 from xmode_transfer.upkeep.retention import DeliveryKey, Reason, Verdict, judge
-from xmode_transfer.upkeep.scope import check_scope
 
 CLEANED = "cleaned"
 NOTHING = "nothing"
@@ -117,14 +114,14 @@ def cleanup(
             if dry_run:
                 work.run(None)
             else:
-                with leasing.held(context.ledger, f"cleanup/{name}", context.holder) as lease:
+                with held(context.ledger, f"cleanup/{name}", context.holder) as lease:
                     work.run(lease)
         except (ConfigError, VendorIdentityError, LedgerError, LeaseLost):
             raise
         except XmodeError as error:
             _failed(result, error)
         if not dry_run:
-            result.superseded = superseded.sweep(context, customer, feed, refused=True) or Removed()
+            result.superseded = removing.sweep(context, customer, feed, refused=True) or Removed()
         result.seconds = context.clock.monotonic() - started
         _log(result)
     return result

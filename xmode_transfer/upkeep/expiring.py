@@ -13,7 +13,7 @@ from xmode_transfer.model.operations import Removal, RemovalOutcome
 from xmode_transfer.model.records import DeliveredKey, ListedObject
 from xmode_transfer.transfer.context import Context
 from xmode_transfer.transfer.operations import LEFT_NAMED, Operation
-from xmode_transfer.transfer.removals import ExpiringPeriod, States, planned_removal
+from xmode_transfer.transfer.removing import ExpiringPeriod, States, planned_removal
 from xmode_transfer.upkeep.listing import compare
 from xmode_transfer.upkeep.retention import Action, DeliveryKey, Verdict, decide
 

@@ -7,15 +7,109 @@ import json
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Any, BinaryIO, Self
 
 from xmode_transfer import telemetry
+from xmode_transfer.config import Customer
 from xmode_transfer.model.errors import ConfigError, ReceiptRefused
-from xmode_transfer.model.visible import unseen_character
+from xmode_transfer.model.keys import unseen_character
+from xmode_transfer.model.manifest import canonical, timestamp
+from xmode_transfer.model.verification import CheckedKey, Finding, Scope
 from xmode_transfer.transfer.signing import PublicKey, Signer
-from xmode_transfer.upkeep import signed_receipt
+
+FORMAT = "xmode-receipt/1"
+ALGORITHM = "ed25519"
+MAX_LINE_BYTES = 64 * 1024
+"""A key has at most 1,024 bytes; a longer line is none of ours."""
+
+
+def line(value: dict[str, Any]) -> bytes:
+    """One line, as it is signed."""
+    return (canonical(value) + "\n").encode()
+
+
+def statement(sha256_hex: str) -> bytes:
+    """What the signature is over: the digest of every byte before the last line, and what it is a digest
+    of."""
+    return f"{FORMAT} sha256 {sha256_hex}\n".encode()
+
+
+def head(
+    customer: Customer,
+    vendor: str,
+    scope: Scope,
+    *,
+    deep: bool,
+    acl_sample: int | None,
+    checked_at: datetime,
+) -> dict[str, Any]:
+    """``vendor`` is our principal; ``acl_sample`` how many objects' rights were looked at, None for all."""
+    return {
+        "format": FORMAT,
+        "customer": customer.name,
+        "company": customer.company,
+        "bucket": customer.destination.bucket,
+        "prefix": customer.destination.prefix,
+        "vendor": vendor,
+        **asdict(scope),
+        "deep": deep,
+        "acl": "all" if acl_sample is None else f"sample of {acl_sample}",
+        "checked_at": timestamp(checked_at),
+    }
+
+
+def entry(checked: CheckedKey, finding: Finding | None) -> dict[str, Any]:
+    """One object or manifest: what was delivered, and what lies there now."""
+    known, judgement = checked.known, checked.judgement
+    checksum = known.checksum
+    return {
+        "key": known.key,
+        "kind": "manifest" if known.etag is None else "object",
+        "feed": known.feed,
+        "period": known.period,
+        "revision": known.revision,
+        "size": known.size if known.size is not None or checked.seen is None else checked.seen.size,
+        "checksum": checksum and {"algorithm": checksum.algorithm, "value": checksum.value},
+        "sha256": known.sha256,
+        "etag": checked.seen.etag if checked.seen else None,
+        "delivered_at": timestamp(known.delivered_at),
+        "checked_at": timestamp(checked.checked_at),
+        "verdict": str(finding.kind) if finding else "proven",
+        "proof": str(judgement.proof) if judgement.proof and not finding else None,
+        "rewritten": judgement.rewritten,
+        "acl": None if checked.acl is None else "full_control" if checked.acl else "changed",
+        "message": finding.message if finding else None,
+    }
+
+
+def tail(
+    *, outcome: str, proven: int, bytes_proven: int, findings: dict[str, int], finished_at: datetime
+) -> dict[str, Any]:
+    return {
+        "outcome": outcome,
+        "proven": proven,
+        "bytes": bytes_proven,
+        "findings": findings,
+        "finished_at": timestamp(finished_at),
+    }
+
+
+def signature(*, key_id: str, public_key: str, sha256_hex: str, value: str) -> dict[str, Any]:
+    """The last line. ``public_key`` and ``value`` in base64; the key is there to be looked at, never to be
+    trusted: who checks brings ours along."""
+    return {
+        "signature": {
+            "algorithm": ALGORITHM,
+            "key_id": key_id,
+            "public_key": public_key,
+            "sha256": sha256_hex,
+            "value": value,
+        }
+    }
+
 
 _MOST_KEPT = 1000
 
@@ -46,7 +140,7 @@ class ReceiptFile:
         return self._signer.public.key_id
 
     def add(self, value: dict[str, Any]) -> None:
-        data = signed_receipt.line(value)
+        data = line(value)
         self._sha256.update(data)
         self._file.write(data)
 
@@ -54,14 +148,14 @@ class ReceiptFile:
         """Adds the tail, signs the receipt, and renames the file; it is on disk when this returns."""
         self.add(tail)
         digest = self._sha256.hexdigest()
-        value = self._signer.sign(signed_receipt.statement(digest))
-        last = signed_receipt.signature(
+        value = self._signer.sign(statement(digest))
+        last = signature(
             key_id=self._signer.public.key_id,
             public_key=self._signer.public.base64,
             sha256_hex=digest,
             value=base64.b64encode(value).decode(),
         )
-        self._file.write(signed_receipt.line(last))
+        self._file.write(line(last))
         self._file.flush()
         os.fsync(self._file.fileno())
         self._file.close()
@@ -111,8 +205,8 @@ def _check(path: Path, file: BinaryIO, keys: dict[str, PublicKey]) -> CheckedRec
             raise _refused(path, "something follows after its signature")
         if head is None:
             head = value
-            if head.get("format") != signed_receipt.FORMAT:
-                raise _refused(path, f"it is no receipt of the form {signed_receipt.FORMAT}")
+            if head.get("format") != FORMAT:
+                raise _refused(path, f"it is no receipt of the form {FORMAT}")
         elif "signature" in value:
             signature = value["signature"]
             continue
@@ -133,7 +227,7 @@ def _check(path: Path, file: BinaryIO, keys: dict[str, PublicKey]) -> CheckedRec
 
 
 def _lines(path: Path, file: BinaryIO) -> Iterator[tuple[bytes, dict[str, Any]]]:
-    while raw := file.readline(signed_receipt.MAX_LINE_BYTES):
+    while raw := file.readline(MAX_LINE_BYTES):
         if not raw.endswith(b"\n"):
             raise _refused(path, "its last line is cut off")
         try:
@@ -162,7 +256,7 @@ def _check_signature(path: Path, signature: dict[str, Any], digest: str, keys: d
         value = base64.b64decode(str(signature.get("value")), validate=True)
     except (binascii.Error, ValueError):
         raise _refused(path, "its signature is no base64") from None
-    if not key.has_signed(signed_receipt.statement(digest), value):
+    if not key.has_signed(statement(digest), value):
         raise _refused(path, f"its signature is not of the key {key_id}: somebody else has made it")
     return key_id
 

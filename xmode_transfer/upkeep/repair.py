@@ -18,11 +18,10 @@ from xmode_transfer.model.operations import OperationKind
 from xmode_transfer.model.periods import Period
 from xmode_transfer.model.records import DeliveredKey, Delivery, Failure, Lease, PlannedObject, SourceFile
 from xmode_transfer.model.verification import DiscrepancyKind, Finding
-from xmode_transfer.sources.interface import Source
+from xmode_transfer.sources.rules import Source
 from xmode_transfer.telemetry import Event
-from xmode_transfer.transfer import leasing, publishing
-from xmode_transfer.transfer.context import Context
-from xmode_transfer.transfer.destination import opened
+from xmode_transfer.transfer import publishing
+from xmode_transfer.transfer.context import Context, held, of_delivery, opened
 from xmode_transfer.transfer.operations import begun
 from xmode_transfer.transfer.planning import same_content
 from xmode_transfer.transfer.sending import Sender, failure_of, halts
@@ -176,7 +175,7 @@ class _Repair:
         ledger, customer = self.context.ledger, self.customer.name
         with (
             telemetry.bind(feed=name, period=label),
-            leasing.held(ledger, leasing.of_delivery(customer, name, label), self.context.holder) as lease,
+            held(ledger, of_delivery(customer, name, label), self.context.holder) as lease,
         ):
             deliveries = {item.revision: item for item in ledger.deliveries.find(customer, name, label)}
             source = self.context.sources(feed)

@@ -13,9 +13,8 @@ from itertools import islice
 
 from xmode_transfer import telemetry
 from xmode_transfer.aws.policy import Step
-from xmode_transfer.aws.stores import ObjectStore, Reader
+from xmode_transfer.aws.stores import ObjectAcl, ObjectStore, Reader, difference, usual
 from xmode_transfer.config import Customer
-from xmode_transfer.model.acl import ObjectAcl, difference, usual
 from xmode_transfer.model.errors import (
     AccessDenied,
     ExitCode,
@@ -41,12 +40,10 @@ from xmode_transfer.model.verification import (
     manifest_differences,
 )
 from xmode_transfer.telemetry import Event
-from xmode_transfer.transfer.context import Context
-from xmode_transfer.transfer.destination import opened
+from xmode_transfer.transfer.context import Context, in_order, opened
 from xmode_transfer.transfer.manifest_reading import ManifestReader, NoManifest
-from xmode_transfer.transfer.parallel import in_order
 from xmode_transfer.transfer.planning import delivery_id
-from xmode_transfer.upkeep import signed_receipt
+from xmode_transfer.upkeep import receipt_files
 from xmode_transfer.upkeep.listing import Standing, compare
 
 PROVEN = "proven"
@@ -110,7 +107,7 @@ class Verified:
 
     def summary(self, at: datetime) -> dict[str, object]:
         """The tail of a receipt."""
-        return signed_receipt.tail(
+        return receipt_files.tail(
             outcome=self.outcome,
             proven=self.proven,
             bytes_proven=self.proven_bytes,

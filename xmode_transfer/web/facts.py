@@ -6,14 +6,14 @@ import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from xmode_transfer.access.catalogue import finding
 from xmode_transfer.alerting.calendar import FeedRecord, Sheet, sheets, window
 from xmode_transfer.alerting.health import Assessment, CustomerHealth, assess
-from xmode_transfer.aws.facts import facts_of
+from xmode_transfer.aws.denials import facts_of
 from xmode_transfer.config import Configuration, Customer, CustomerState, Feed
-from xmode_transfer.config.freshness import deadlines_of
+from xmode_transfer.config.times import deadlines_of
 from xmode_transfer.ledger import Ledger
 from xmode_transfer.model.alerts import Alert
 from xmode_transfer.model.findings import AccessReport, Finding
@@ -24,7 +24,35 @@ from xmode_transfer.model.process import Clock
 from xmode_transfer.model.records import Delivery, PlannedObject, Receipt, Run
 from xmode_transfer.model.source_scans import Survey
 from xmode_transfer.web.search import Hits, search
-from xmode_transfer.web.status_view import DaemonStatus, StatusView
+
+
+@dataclass(frozen=True, slots=True)
+class DaemonStatus:
+    """The daemon's own health.
+
+    ``ticked_at`` is the time of the last tick; if it is older than a few ticks, the daemon hangs.
+    ``workers`` is the number of slots, ``busy`` the number of slots in use. ``configuration_problems`` has
+    one line for each mistake in the files on disk; the last valid configuration stays in use meanwhile.
+    """
+
+    started_at: datetime
+    ticked_at: datetime
+    stopping: bool
+    workers: int
+    busy: int
+    configuration_loaded_at: datetime
+    configuration_problems: tuple[str, ...] = ()
+
+
+class StatusView(Protocol):
+    """Any thread may read it at any time. It returns copies and never blocks."""
+
+    def jobs(self) -> Sequence[QueueEntry]:
+        """Return the queue entry of each active customer, by name."""
+        ...
+
+    def status(self) -> DaemonStatus: ...
+
 
 KEPT_SECONDS = 3.0
 """How long an assessment is shared by all viewers."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from xmode_transfer.model.visible import count
+from xmode_transfer.model.keys import count
 
 __all__ = ["RESPONSIBLE", "count", "duration", "shape", "size", "style", "tone"]
 

@@ -22,9 +22,8 @@ from xmode_transfer.ledger import Ledger
 from xmode_transfer.model.errors import ConfigError, Defect
 from xmode_transfer.model.process import Clock
 from xmode_transfer.telemetry import Event
-from xmode_transfer.web.application import Probes, application, measuring, probing, waiting
-from xmode_transfer.web.guard import Rules, rules_for
-from xmode_transfer.web.status_view import StatusView
+from xmode_transfer.web.application import Probes, Rules, application, measuring, probing, rules_for, waiting
+from xmode_transfer.web.facts import StatusView
 
 _START_SECONDS = 10.0
 _END_SECONDS = 3

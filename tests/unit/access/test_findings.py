@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from xmode_transfer.access.catalogue import finding
-from xmode_transfer.aws.facts import Facts, facts_of
+from xmode_transfer.aws.denials import Facts, facts_of
 from xmode_transfer.aws.policy import (
     ACL,
     VENDOR_PRINCIPAL,

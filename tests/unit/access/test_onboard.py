@@ -10,11 +10,10 @@ from typing import Any
 import pytest
 
 from xmode_transfer.access.catalogue import finding
-from xmode_transfer.access.customer_files import CustomerFiles
 from xmode_transfer.access.kit import KitDirectory, customer_file
-from xmode_transfer.access.onboard import Confirmation, Onboarded, confirm, onboard
+from xmode_transfer.access.onboard import Confirmation, CustomerFiles, Onboarded, confirm, onboard
 from xmode_transfer.access.sign_up import SignUp, drafted
-from xmode_transfer.aws.facts import facts_of
+from xmode_transfer.aws.denials import facts_of
 from xmode_transfer.config import Customer, CustomerState, files
 from xmode_transfer.model.errors import ConfigError, Responsible
 from xmode_transfer.model.findings import AccessReport, Cause, Finding, passed, unanswered

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import xmode_transfer
 from xmode_transfer.alerting.alerts import SUMMARIES, URGENT
-from xmode_transfer.alerting.health import sentences
+from xmode_transfer.alerting.health import records
 from xmode_transfer.model.errors import XmodeError
 
 MANUAL = Path(__file__).parents[3] / "docs" / "operations.md"
@@ -24,16 +24,16 @@ NEVER_ALERTS = {
 }
 # Recorded by alerting/health, which has constants for them.
 OF_HEALTH = {
-    sentences.NO_SOURCE,
-    sentences.LATE,
-    sentences.NOT_LOOKED,
-    sentences.ACCESS_DRIFT,
-    sentences.LEFT_BEHIND,
-    sentences.DELIVERED_CHANGED,
-    sentences.SUPERSEDED_LEFT,
-    sentences.CONFIG_INVALID,
-    sentences.DAEMON_SILENT,
-    sentences.LEDGER_DISK_LOW,
+    records.NO_SOURCE,
+    records.LATE,
+    records.NOT_LOOKED,
+    records.ACCESS_DRIFT,
+    records.LEFT_BEHIND,
+    records.DELIVERED_CHANGED,
+    records.SUPERSEDED_LEFT,
+    records.CONFIG_INVALID,
+    records.DAEMON_SILENT,
+    records.LEDGER_DISK_LOW,
 }
 
 

@@ -22,9 +22,9 @@ from xmode_transfer.config import (
     Schedule,
     Service,
 )
-from xmode_transfer.config.freshness import deadlines_of
-from xmode_transfer.model.daemons import DaemonRecord
+from xmode_transfer.config.times import deadlines_of
 from xmode_transfer.model.errors import Responsible
+from xmode_transfer.model.jobs import DaemonRecord
 from xmode_transfer.model.periods import Period, PeriodKind
 from xmode_transfer.model.records import Delivery, Failure, Status
 from xmode_transfer.model.source_scans import (

@@ -20,7 +20,7 @@ from xmode_transfer.alerting.notices import (
     wanting,
 )
 from xmode_transfer.config import Configuration, Customer, CustomerState, Destination, Feed, Service
-from xmode_transfer.model.notices import Mark, Notice, NoticeKind, NoticeStatus
+from xmode_transfer.model.alerts import Mark, Notice, NoticeKind, NoticeStatus
 from xmode_transfer.model.records import Delivery, Failure, Status
 from xmode_transfer.model.source_scans import OpenDelivery, SourceScan, Survey, Waiting
 

@@ -25,10 +25,10 @@ from xmode_transfer.aws import checksums
 from xmode_transfer.aws.policy import guide_permission_policy, guide_trust_policy
 from xmode_transfer.config import Configuration, Customer, Feed, Limits, Service, Vendor
 from xmode_transfer.ledger import Ledger, open_ledger
-from xmode_transfer.model.daemons import DaemonRecord
-from xmode_transfer.model.notices import NoticeStatus
+from xmode_transfer.model.alerts import NoticeStatus
+from xmode_transfer.model.jobs import DaemonRecord
 from xmode_transfer.model.records import Delivery, Failure, Status
-from xmode_transfer.transfer import leasing
+from xmode_transfer.transfer import context
 from xmode_transfer.transfer.context import Context
 
 NOW = datetime(2026, 11, 25, 12, 0, tzinfo=UTC)
@@ -107,7 +107,7 @@ class World:
             f"{feed}-{period}-{revision}", "acme", feed, period, revision, status, now, now,
             delivered_at=None if cause else now, failure=failure,
         )  # fmt: skip
-        with leasing.held(self.ledger, "delivery", "here") as lease:
+        with context.held(self.ledger, "delivery", "here") as lease:
             self.ledger.deliveries.create(lease, made)
             self.ledger.deliveries.update(lease, made)
 
@@ -240,11 +240,11 @@ def test_what_somebody_else_put_there_is_not_touched(world: World) -> None:
     world.deliver("2026-11-22")
     world.run_once()
     (item,) = world.ledger.notices.find()
-    with leasing.held(world.ledger, "x", "here") as lease:
+    with context.held(world.ledger, "x", "here") as lease:
         world.ledger.notices.record(lease, [replace(item, body='{"other":"bytes"}', next_attempt_at=None)])
     world.grant()
     world.run_once(0)
-    with leasing.held(world.ledger, "x", "here") as lease:
+    with context.held(world.ledger, "x", "here") as lease:
         world.ledger.notices.record(lease, [replace(item, next_attempt_at=None)])
     world.run_once(0)
     assert list(world.bucket.contents().values()) == [b'{"other":"bytes"}']
@@ -291,7 +291,7 @@ def test_while_something_of_ours_stops_the_daemon_nobody_is_asked(world: World) 
     now = world.clock.now()
     issue = Failure("vendor_identity", "vendor", "AWS refuses our key")
     for told in (issue, None):
-        with leasing.held(world.ledger, "daemon", "here") as lease:
+        with context.held(world.ledger, "daemon", "here") as lease:
             world.ledger.daemons.note(lease, DaemonRecord("here", now, now, 60, 4, trouble=told))
         world.deliver("2026-11-22")
         world.run_once()

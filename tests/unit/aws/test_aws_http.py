@@ -9,12 +9,12 @@ import pytest
 from tests import hostile
 from tests.hostile import serving
 from xmode_transfer.alerting import channels
-from xmode_transfer.aws import http
+from xmode_transfer.aws import sdk
 from xmode_transfer.aws.sts import StsRoleSessions
 from xmode_transfer.config import Heartbeat, Vendor
 from xmode_transfer.model.errors import Interrupted, NotificationFailed, SourceUnreadable, Unavailable
 from xmode_transfer.sources.s3.bucket import SourceBucket, own_client
-from xmode_transfer.telemetry.clock import SystemClock
+from xmode_transfer.telemetry import SystemClock
 
 
 @pytest.fixture(autouse=True)
@@ -59,7 +59,7 @@ def test_an_answer_without_end_is_refused_with_a_reason(
 def test_an_answer_that_trickles_has_an_end(
     monkeypatch: pytest.MonkeyPatch, ask: Callable[..., None], error: type[Exception]
 ) -> None:
-    monkeypatch.setattr(http, "ANSWER_SECONDS", 0.5)
+    monkeypatch.setattr(sdk, "ANSWER_SECONDS", 0.5)
     monkeypatch.setattr("botocore.retries.standard.ExponentialBackoff.delay_amount", lambda *_: 0)
     for mode in (hostile.trickled_body, hostile.trickled_headers):
         with serving(mode, sts_too=True) as server:

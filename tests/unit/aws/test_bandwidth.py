@@ -14,15 +14,14 @@ from hypothesis import strategies as st
 from tests.fakes.clock import MemoryClock
 from tests.fakes.sessions import Provider
 from xmode_transfer.aws import lanes
-from xmode_transfer.aws.bandwidth import SAVED_SECONDS, Allowance, Allowances
+from xmode_transfer.aws.retrying import SAVED_SECONDS, Allowance, Allowances, Timer
 from xmode_transfer.aws.s3_fast import FastStores
 from xmode_transfer.aws.s3_portable import PortableStores
 from xmode_transfer.aws.stores import PutRequest
-from xmode_transfer.aws.timer import Timer
 from xmode_transfer.config import BandwidthLimit, Limits
-from xmode_transfer.model.bandwidth import Timetable
+from xmode_transfer.config.schedule import Timetable
 from xmode_transfer.model.errors import Interrupted
-from xmode_transfer.telemetry.clock import SystemClock
+from xmode_transfer.telemetry import SystemClock
 
 EVENING = datetime(2026, 11, 23, 17, 59, 50, tzinfo=UTC)
 OFFICE_HOURS = [{"from": "08:00", "limit": 1000}, {"from": "18:00", "limit": None}]

@@ -11,8 +11,7 @@ from pathlib import Path
 import pytest
 
 from xmode_transfer.access.catalogue import finding
-from xmode_transfer.aws.denials import Denial, PolicyType, denial_in
-from xmode_transfer.aws.facts import Facts
+from xmode_transfer.aws.denials import Denial, Facts, PolicyType, denial_in
 from xmode_transfer.model.errors import Responsible
 from xmode_transfer.model.findings import Cause, Severity
 

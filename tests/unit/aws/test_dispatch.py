@@ -26,7 +26,7 @@ from xmode_transfer.model.errors import (
     Unavailable,
     XmodeError,
 )
-from xmode_transfer.telemetry.clock import SystemClock
+from xmode_transfer.telemetry import SystemClock
 
 PASSING = [Throttled, Unavailable, ChecksumMismatch, SessionExpired]
 FINAL = [AccessDenied, ObjectExists, RequestRefused, SourceChanged]

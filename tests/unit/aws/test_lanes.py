@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from xmode_transfer.aws import lanes as lanes_module
 from xmode_transfer.aws.lanes import SMALL_BYTES, Lane, Lanes
-from xmode_transfer.aws.timer import Timer
+from xmode_transfer.aws.retrying import Timer
 from xmode_transfer.config import Limits
 
 MIB = 1024 * 1024

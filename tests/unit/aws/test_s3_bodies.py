@@ -8,14 +8,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from xmode_transfer.aws import checksums, s3_bodies
-from xmode_transfer.aws.s3_bodies import BodyFailed, StreamedBody, read_whole
+from xmode_transfer.aws import checksums
+from xmode_transfer.aws.checksums import BodyFailed, StreamedBody, read_whole
 from xmode_transfer.model.errors import SourceChanged
 
 
 @pytest.fixture(autouse=True)
 def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(s3_bodies, "_CHUNK", 16)
+    monkeypatch.setattr(checksums, "_CHUNK", 16)
     monkeypatch.setattr(checksums, "_CHUNK_BYTES", 16)
 
 

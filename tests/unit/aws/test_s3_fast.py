@@ -32,7 +32,7 @@ from xmode_transfer.model.errors import (
     XmodeError,
 )
 from xmode_transfer.model.records import Checksum, UploadedPart
-from xmode_transfer.telemetry.clock import SystemClock
+from xmode_transfer.telemetry import SystemClock
 
 LARGE = bytes(range(256)) * (SMALL_BYTES // 256 + 1)
 HELLO = PutRequest("xmode/a", "token-1", 5, "text/plain", {"note": "of ours"})

@@ -19,9 +19,9 @@ from xmode_transfer.aws.stores import PutRequest
 from xmode_transfer.config import Limits
 from xmode_transfer.model.errors import ChecksumMismatch, SourceChanged
 from xmode_transfer.model.records import SourceFile
-from xmode_transfer.sources.local.opened import LocalFile, open_file
+from xmode_transfer.sources.local.source import LocalFile, open_file
 from xmode_transfer.sources.local.walk import identity_of
-from xmode_transfer.telemetry.clock import SystemClock
+from xmode_transfer.telemetry import SystemClock
 
 CONTENT = os.urandom(40_000)
 Opened = Callable[..., LocalFile]

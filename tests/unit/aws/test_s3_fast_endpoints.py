@@ -21,7 +21,7 @@ from xmode_transfer.aws.s3_fast.channel import Endpoint, Endpoints
 from xmode_transfer.aws.stores import PutRequest
 from xmode_transfer.config import Customer, Destination, Limits
 from xmode_transfer.model.errors import ConfigError, Unavailable
-from xmode_transfer.telemetry.clock import SystemClock
+from xmode_transfer.telemetry import SystemClock
 
 HELLO = PutRequest("xmode/a", "token-1", 5, "text/plain")
 

@@ -17,7 +17,7 @@ from xmode_transfer.aws.s3_fast import FastStores, engine
 from xmode_transfer.aws.stores import PutRequest
 from xmode_transfer.config import Customer, Limits
 from xmode_transfer.model.errors import Unavailable
-from xmode_transfer.telemetry.clock import SystemClock
+from xmode_transfer.telemetry import SystemClock
 
 
 class Crowd:
@@ -170,7 +170,7 @@ def test_a_connection_on_which_nothing_moves_is_ended(
 SCRIPT = """
 import signal, sys, threading, time
 from datetime import UTC, datetime
-from xmode_transfer.telemetry.clock import SystemClock
+from xmode_transfer.telemetry import SystemClock
 from xmode_transfer.aws.s3_fast import FastStores
 from xmode_transfer.config import Customer, Destination, Limits
 from xmode_transfer.aws.sessions import Credentials

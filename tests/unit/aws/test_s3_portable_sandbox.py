@@ -18,7 +18,7 @@ from xmode_transfer.aws.sts import StsRoleSessions
 from xmode_transfer.config import Customer, Limits, Vendor
 from xmode_transfer.model.errors import AccessDenied, BucketMissing, PartsRefused, RoleRefused
 from xmode_transfer.sandbox.model import CustomerSetup, Variant
-from xmode_transfer.telemetry.clock import SystemClock
+from xmode_transfer.telemetry import SystemClock
 
 pytestmark = pytest.mark.sandbox
 

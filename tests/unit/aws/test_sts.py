@@ -25,7 +25,7 @@ from xmode_transfer.model.errors import (
     VendorIdentityError,
     XmodeError,
 )
-from xmode_transfer.telemetry.clock import SystemClock
+from xmode_transfer.telemetry import SystemClock
 
 VENDOR = Vendor()
 STS = 'xmlns="https://sts.amazonaws.com/doc/2011-06-15/"'

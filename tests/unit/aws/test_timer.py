@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from xmode_transfer.aws.timer import Timer
+from xmode_transfer.aws.retrying import Timer
 
 
 @pytest.fixture

@@ -23,7 +23,7 @@ from xmode_transfer.config import (
     Vendor,
 )
 from xmode_transfer.config.base import did_you_mean, parse_size
-from xmode_transfer.model.bandwidth import Change, Timetable
+from xmode_transfer.config.schedule import Change, Timetable
 from xmode_transfer.model.selection import Selection
 
 CUSTOMER: dict[str, Any] = {

@@ -4,8 +4,8 @@ import pytest
 from pydantic import TypeAdapter, ValidationError
 
 from xmode_transfer.config import SecretRef, Service
+from xmode_transfer.config.base import SecretKind
 from xmode_transfer.config.ledger_url import LedgerPlace, check_ledger_url, passwords_of, shown
-from xmode_transfer.config.secret import SecretKind
 
 SECRET = "hunter2-not-to-be-told"
 PLACE: TypeAdapter[str | SecretRef] = TypeAdapter(LedgerPlace)

@@ -18,9 +18,10 @@ import pytest
 import sqlalchemy
 from sqlalchemy import Boolean, Connection, Double, Integer, Table
 
-from xmode_transfer.ledger import copying, files, open_ledger, processes
+from xmode_transfer.ledger import copying, files, open_ledger
 from xmode_transfer.ledger.copying import TABLES, plain
-from xmode_transfer.ledger.engine import connect
+from xmode_transfer.ledger.database import this_process
+from xmode_transfer.ledger.schema import connect
 from xmode_transfer.ledger.tables import daemons, leases
 from xmode_transfer.ledger.tables.base import SCHEMA_VERSION, metadata
 from xmode_transfer.model.errors import (
@@ -33,7 +34,7 @@ from xmode_transfer.model.errors import (
     LedgerTooNew,
 )
 from xmode_transfer.model.records import Checksum, Delivery, PlannedObject, Receipt, Status
-from xmode_transfer.telemetry.clock import SystemClock
+from xmode_transfer.telemetry import SystemClock
 
 NOW = datetime(2026, 11, 23, 6, 30, tzinfo=UTC)
 TIME = "2026-11-23T06:30:00.000000Z"
@@ -292,7 +293,7 @@ def test_a_postgresql_ledger_that_was_moved_is_refused_too(postgres_url: str, sq
 def test_a_ledger_that_somebody_works_with_is_not_copied(sqlite_url: str, postgres_url: str) -> None:
     fill(sqlite_url, 5)
     ledger = open_ledger(sqlite_url, SystemClock())
-    lease = ledger.leases.claim("daemon", processes.this_process(), 90)
+    lease = ledger.leases.claim("daemon", this_process(), 90)
     with pytest.raises(AlreadyRunning, match=r"daemon is being worked on, by .* not copied"):
         copying.copy(sqlite_url, postgres_url, SystemClock())
     with pytest.raises(AlreadyRunning):
@@ -324,7 +325,7 @@ def test_a_process_that_only_waits_for_work_is_seen_on_a_server(postgres_url: st
 
 def test_what_dead_processes_held_hinders_nobody(sqlite_url: str, postgres_url: str) -> None:
     fill(sqlite_url, 7)
-    host, boot, _, _ = processes.this_process().split("/")
+    host, boot, _, _ = this_process().split("/")
     ended = subprocess.Popen([sys.executable, "-c", ""])
     ended.wait()
     ledger = open_ledger(sqlite_url, SystemClock())
@@ -422,7 +423,7 @@ def test_nobody_writes_while_it_is_copied(sqlite_url: str, postgres_url: str) ->
 
 _KILLED = """
     import os, signal, sys
-    from xmode_transfer.telemetry.clock import SystemClock
+    from xmode_transfer.telemetry import SystemClock
     from xmode_transfer.ledger import copying
 
     def told(done, total):

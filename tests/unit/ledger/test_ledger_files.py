@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from xmode_transfer.ledger import files, open_ledger, processes
+from xmode_transfer.ledger import database, files, open_ledger
 from xmode_transfer.ledger.tables.base import SCHEMA_VERSION
 from xmode_transfer.model.errors import (
     AlreadyRunning,
@@ -21,7 +21,7 @@ from xmode_transfer.model.errors import (
     XmodeError,
 )
 from xmode_transfer.model.records import Checksum, Delivery, PlannedObject, Receipt, Status
-from xmode_transfer.telemetry.clock import SystemClock
+from xmode_transfer.telemetry import SystemClock
 
 NOW = datetime(2026, 11, 23, 6, 30, tzinfo=UTC)
 
@@ -182,7 +182,7 @@ def test_a_restore_where_nothing_is_left(path: Path, tmp_path: Path) -> None:
 
 def test_a_restore_waits_for_who_works_and_gives_dead_leases_back(path: Path, tmp_path: Path) -> None:
     ledger = open_ledger(url(path), SystemClock())
-    ledger.leases.claim("delivery/acme/us-daily/2026-11-24", processes.this_process(), 90)
+    ledger.leases.claim("delivery/acme/us-daily/2026-11-24", database.this_process(), 90)
     files.backup(url(path), tmp_path / "backup.db")
     before = path.stat().st_ino
     with pytest.raises(AlreadyRunning, match="2026-11-24"):

@@ -22,8 +22,7 @@ from sqlalchemy.schema import CreateTable
 from tests import ledger_schema
 from tests.fakes.clock import MemoryClock
 from xmode_transfer.ledger import migrations, open_ledger, statements
-from xmode_transfer.ledger.engine import connect
-from xmode_transfer.ledger.schema import migrate
+from xmode_transfer.ledger.schema import connect, migrate
 from xmode_transfer.ledger.tables.base import SCHEMA_VERSION, metadata
 from xmode_transfer.model.findings import AccessReport
 

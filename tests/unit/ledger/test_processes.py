@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from xmode_transfer.ledger import processes
-from xmode_transfer.ledger.processes import is_dead, this_process
+from xmode_transfer.ledger import database
+from xmode_transfer.ledger.database import is_dead, this_process
 
 linux = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="there is no /proc here")
 
@@ -58,7 +58,7 @@ def test_nobody_can_tell_of_a_holder_of_another_kind(holder: str) -> None:
 
 
 def test_without_proc_nobody_can_tell(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(processes, "_PROC", tmp_path)
+    monkeypatch.setattr(database, "_PROC", tmp_path)
     holder = this_process()
     assert holder.split("/")[1:] == ["-", str(os.getpid()), "-"]
     assert is_dead(holder) is None

@@ -2,7 +2,7 @@
 
 import pytest
 
-from xmode_transfer.model.acl import FULL_CONTROL, Grant, ObjectAcl, difference, usual
+from xmode_transfer.aws.stores import FULL_CONTROL, Grant, ObjectAcl, difference, usual
 
 OWNER, WRITER = "o" * 64, "w" * 64
 EVERYBODY = "http://acs.amazonaws.com/groups/global/AllUsers"

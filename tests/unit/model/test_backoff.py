@@ -5,8 +5,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from xmode_transfer.model.backoff import Backoff, breaks_off, may_be_tried
 from xmode_transfer.model.errors import ExitCode
+from xmode_transfer.model.jobs import Backoff, breaks_off, may_be_tried
 from xmode_transfer.model.records import Delivery, DeliveryOutcome, Failure, Status
 
 NOW = datetime(2026, 11, 22, 6, 30, tzinfo=UTC)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from xmode_transfer.model.bandwidth import ALL_DAYS, Change, Timetable, limit_at, same_moment
+from xmode_transfer.config.schedule import ALL_DAYS, Change, Timetable, limit_at, same_moment
 
 MON, TUE, WED, THU, FRI, SAT, SUN = range(7)
 WEDNESDAYS = frozenset({WED})

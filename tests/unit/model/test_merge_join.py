@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from xmode_transfer.model.merge_join import merge_join
+from xmode_transfer.model.keys import merge_join
 
 sides = st.sets(st.text("abc", max_size=3))
 

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from xmode_transfer.model.parts import MAX_PARTS, MIB, MIN_PART_BYTES, missing, part_size, split
+from xmode_transfer.transfer.large import MAX_PARTS, MIB, MIN_PART_BYTES, missing, part_size, split
 
 
 @given(st.integers(1, 50 * 1024**4))

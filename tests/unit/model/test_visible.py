@@ -7,8 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from xmode_transfer.model.keys import IllegalName, check_name
-from xmode_transfer.model.visible import unseen_character, visible
+from xmode_transfer.model.keys import IllegalName, check_name, unseen_character, visible
 
 CLEAR = "\x1b[2J"
 CLIPBOARD = "\x1b]52;c;cm0gLXJmIC8=\x07"

@@ -22,10 +22,9 @@ from xmode_transfer.aws import checksums
 from xmode_transfer.aws.policy import VENDOR_PRINCIPAL, guide_permission_policy, guide_trust_policy
 from xmode_transfer.config import Configuration, Customer, Feed, Limits, Problem, Service, Vendor
 from xmode_transfer.ledger import Ledger, open_ledger
-from xmode_transfer.model.jobs import JobRequest, JobState, QueueEntry, customer_lease
+from xmode_transfer.model.jobs import JobRequest, JobState, QueueEntry, WorkQueue, customer_lease
 from xmode_transfer.model.periods import Period, PeriodKind
 from xmode_transfer.model.records import Lease, Status
-from xmode_transfer.model.work_queue import WorkQueue
 from xmode_transfer.service.daemon import Daemon
 from xmode_transfer.service.local_queue import LocalQueue
 from xmode_transfer.service.worker import Worker

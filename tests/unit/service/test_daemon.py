@@ -20,7 +20,7 @@ from xmode_transfer.model.periods import Period
 from xmode_transfer.model.records import Delivery, SourceFile, SourceProblem, Status
 from xmode_transfer.model.verification import Scope
 from xmode_transfer.service import maintenance
-from xmode_transfer.sources.interface import PeriodState
+from xmode_transfer.sources.rules import PeriodState
 
 Make = Callable[..., "DaemonWorld"]  # noqa: F821 - conftest's, which tests cannot import
 ALONE = pytest.mark.parametrize("daemon_world", ["threads"], indirect=True)

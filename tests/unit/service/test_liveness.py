@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from tests.fakes.clock import MemoryClock
-from xmode_transfer.service import sd_notify
-from xmode_transfer.service.liveness import EVERY_SECONDS, Liveness
+from xmode_transfer.service import lifecycle
+from xmode_transfer.service.lifecycle import EVERY_SECONDS, Liveness
 
 NOW = datetime(2026, 11, 25, 12, 0, tzinfo=UTC)
 
@@ -16,7 +16,7 @@ NOW = datetime(2026, 11, 25, 12, 0, tzinfo=UTC)
 @pytest.fixture
 def told(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     said: list[str] = []
-    monkeypatch.setattr(sd_notify, "watchdog", lambda: said.append("watchdog"))
+    monkeypatch.setattr(lifecycle, "watchdog", lambda: said.append("watchdog"))
     return said
 
 

@@ -11,11 +11,10 @@ from typing import Any
 import pytest
 
 from tests.fakes import MemoryClock
-from xmode_transfer.model.backoff import Backoff
-from xmode_transfer.model.jobs import Job, JobRequest, JobResult
+from xmode_transfer.model.jobs import Backoff, Job, JobRequest, JobResult
 from xmode_transfer.model.records import Delivery, Failure, Lease, Status
+from xmode_transfer.service.jobs import Slot
 from xmode_transfer.service.local_queue import LocalQueue
-from xmode_transfer.service.running import Slot
 from xmode_transfer.service.worker import STALLED_SECONDS, WAITING_SLOTS
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from xmode_transfer.service import sd_notify
+from xmode_transfer.service import lifecycle
 
 
 @pytest.fixture(params=["file", "abstract"])
@@ -23,22 +23,22 @@ def listener(
 
 
 def test_each_word(listener: socket.socket) -> None:
-    sd_notify.ready("3 customers")
+    lifecycle.ready("3 customers")
     assert listener.recv(4096) == b"READY=1\nSTATUS=3 customers"
-    sd_notify.status("2 running")
+    lifecycle.status("2 running")
     assert listener.recv(4096) == b"STATUS=2 running"
-    sd_notify.watchdog()
+    lifecycle.watchdog()
     assert listener.recv(4096) == b"WATCHDOG=1"
-    sd_notify.reloading()
+    lifecycle.reloading()
     first, second = listener.recv(4096).decode().split("\n")
     assert first == "RELOADING=1"
     assert int(second.removeprefix("MONOTONIC_USEC=")) > 0
-    sd_notify.stopping()
+    lifecycle.stopping()
     assert listener.recv(4096).startswith(b"STOPPING=1\n")
 
 
 def test_nobody_listens(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.delenv("NOTIFY_SOCKET", raising=False)
-    sd_notify.ready("x")
+    lifecycle.ready("x")
     monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "gone"))
-    sd_notify.ready("x")
+    lifecycle.ready("x")

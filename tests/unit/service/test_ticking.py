@@ -11,7 +11,7 @@ from apscheduler.triggers.base import BaseTrigger
 from apscheduler.triggers.cron import CronTrigger
 
 from xmode_transfer.config.times import Times
-from xmode_transfer.service.ticking import CronSimTrigger, Ticker
+from xmode_transfer.service.scheduler import CronSimTrigger, Ticker
 
 
 @pytest.fixture

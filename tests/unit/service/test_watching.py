@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from xmode_transfer.service.watching import FileWatch
-from xmode_transfer.telemetry.clock import SystemClock
+from xmode_transfer.service.active_configuration import FileWatch
+from xmode_transfer.telemetry import SystemClock
 
 
 class Ears:

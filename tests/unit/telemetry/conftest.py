@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from xmode_transfer import telemetry
-from xmode_transfer.telemetry import redaction
+from xmode_transfer.telemetry import rendering
 from xmode_transfer.telemetry.rendering import NEVER_BELOW_INFO, LineHandler
 
 
@@ -21,7 +21,7 @@ Log = Callable[..., io.StringIO]
 
 @pytest.fixture(autouse=True)
 def own_registry(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(redaction, "_protected", redaction._Protected())
+    monkeypatch.setattr(rendering, "_protected", rendering._Protected())
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from xmode_transfer import telemetry
 from xmode_transfer.aws.sessions import Credentials
 from xmode_transfer.telemetry import protect, redact, redact_text
-from xmode_transfer.telemetry import redaction as module
+from xmode_transfer.telemetry import rendering as module
 
 SECRET_KEY = "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY"
 KEY_ID = "AKIAIOSFODNN7EXAMPLE"

@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from xmode_transfer.transfer.parallel import in_order
+from xmode_transfer.transfer.context import in_order
 
 
 def test_results_come_in_the_order_of_their_items() -> None:

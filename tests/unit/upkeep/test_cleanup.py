@@ -24,7 +24,7 @@ from tests.fakes import (
 )
 from xmode_transfer.access.catalogue import finding
 from xmode_transfer.aws import checksums
-from xmode_transfer.aws.facts import facts_of
+from xmode_transfer.aws.denials import facts_of
 from xmode_transfer.aws.policy import guide_permission_policy, guide_trust_policy
 from xmode_transfer.config import Configuration, Customer, Feed, Limits, Marker, Service, UnsafeRoles, Vendor
 from xmode_transfer.delivery.deliver import deliver

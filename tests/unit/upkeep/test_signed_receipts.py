@@ -18,7 +18,7 @@ from xmode_transfer.model.errors import ConfigError, ReceiptRefused
 from xmode_transfer.model.records import Checksum, DeliveredKey, ObjectInfo
 from xmode_transfer.model.verification import CheckedKey, DiscrepancyKind, Finding, Judgement, Proof, Scope
 from xmode_transfer.transfer.signing import PublicKey, Signer, new_key, public_key_of, signer_of
-from xmode_transfer.upkeep import receipt_files, signed_receipt
+from xmode_transfer.upkeep import receipt_files
 from xmode_transfer.upkeep.receipt_files import ReceiptFile
 
 AT = datetime(2026, 11, 22, 6, 30, tzinfo=UTC)
@@ -30,7 +30,7 @@ CUSTOMER = Customer(
     destination={"bucket": "acme-data", "prefix": "xmode/"},
     feeds=["us-daily"],
 )
-HEAD = signed_receipt.head(CUSTOMER, "arn:us", Scope("us-daily"), deep=False, acl_sample=None, checked_at=AT)
+HEAD = receipt_files.head(CUSTOMER, "arn:us", Scope("us-daily"), deep=False, acl_sample=None, checked_at=AT)
 
 
 def entry(number: int, flaw: DiscrepancyKind | None = None) -> dict[str, object]:
@@ -41,7 +41,7 @@ def entry(number: int, flaw: DiscrepancyKind | None = None) -> dict[str, object]
     judgement = Judgement(flaw, "gone" if flaw else "", None if flaw else Proof.CHECKSUM)
     seen = None if flaw else ObjectInfo(known.key, 10, '"e"', known.checksum, None, None, AT)
     finding = Finding(flaw, known, "gone") if flaw else None
-    return signed_receipt.entry(CheckedKey(known, seen, judgement, True, AT), finding)
+    return receipt_files.entry(CheckedKey(known, seen, judgement, True, AT), finding)
 
 
 def write(path: Path, signer: Signer, count: int = 3) -> Path:
@@ -50,7 +50,7 @@ def write(path: Path, signer: Signer, count: int = 3) -> Path:
         for number in range(count):
             file.add(entry(number, DiscrepancyKind.MISSING if number == 1 else None))
         file.sign(
-            signed_receipt.tail(
+            receipt_files.tail(
                 outcome="differs", proven=count - 1, bytes_proven=20, findings={"missing": 1}, finished_at=AT
             )
         )
@@ -89,7 +89,7 @@ def test_a_receipt_says_what_was_found_to_whoever_has_the_public_key(
     (finding,) = found.findings
     assert (finding["key"], finding["verdict"]) == ("xmode/us-daily/é-0001", "missing")
     for line in receipt.read_bytes().splitlines(keepends=True):
-        assert signed_receipt.line(json.loads(line)) == line
+        assert receipt_files.line(json.loads(line)) == line
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -107,7 +107,7 @@ def test_whatever_is_changed_cut_or_added_is_noticed(
         "cut": whole[:place],
         "drop": b"".join(lines[:number] + lines[number + 1 :]),
         "add": whole + b'{"more": 1}\n',
-        "line": b"".join([*lines[:number], signed_receipt.line(entry(9)), *lines[number:]]),
+        "line": b"".join([*lines[:number], receipt_files.line(entry(9)), *lines[number:]]),
         "twice": whole + whole,
     }[how]
     spoilt = tmp_path / "spoilt.receipt"
@@ -144,11 +144,11 @@ def test_a_forger_s_signature_under_our_key_s_name_is_refused(
     *lines, _ = receipt.read_bytes().splitlines(keepends=True)
     body = b"".join(lines).replace(b'"missing"', b'"proven"')
     digest = hashlib.sha256(body).hexdigest()
-    value = base64.b64encode(forger.sign(signed_receipt.statement(digest))).decode()
-    last = signed_receipt.signature(
+    value = base64.b64encode(forger.sign(receipt_files.statement(digest))).decode()
+    last = receipt_files.signature(
         key_id=public.key_id, public_key=public.base64, sha256_hex=digest, value=value
     )
-    (tmp_path / "forged").write_bytes(body + signed_receipt.line(last))
+    (tmp_path / "forged").write_bytes(body + receipt_files.line(last))
     with pytest.raises(ReceiptRefused, match="somebody else has made it"):
         receipt_files.check(tmp_path / "forged", [public])
 

@@ -21,7 +21,7 @@ from xmode_transfer.aws import checksums
 from xmode_transfer.aws.policy import guide_permission_policy, guide_trust_policy
 from xmode_transfer.aws.read_back import PacedReader
 from xmode_transfer.config import Configuration, Customer, Feed, Limits, Service, Settled, Vendor
-from xmode_transfer.config.secret import SecretKind, SecretRef
+from xmode_transfer.config.base import SecretKind, SecretRef
 from xmode_transfer.config.service import Receipts
 from xmode_transfer.delivery.deliver import deliver
 from xmode_transfer.ledger import open_ledger
@@ -30,16 +30,13 @@ from xmode_transfer.model.manifest import canonical
 from xmode_transfer.model.operations import OperationKind, OperationRecord
 from xmode_transfer.model.periods import Period, PeriodKind
 from xmode_transfer.model.verification import DiscrepancyKind, Scope
-from xmode_transfer.transfer.attesting import ManifestSignatures
-from xmode_transfer.transfer.context import Context
-from xmode_transfer.transfer.destination import opened
+from xmode_transfer.transfer.context import Context, opened
 from xmode_transfer.transfer.manifest_reading import Checked, ManifestReader, signed_statement
 from xmode_transfer.transfer.planning import delivery_id
 from xmode_transfer.transfer.publishing import publish
-from xmode_transfer.transfer.signing import new_key
+from xmode_transfer.transfer.signing import ManifestSignatures, new_key
 from xmode_transfer.upkeep.adopt import adopt
-from xmode_transfer.upkeep.listing import Listing
-from xmode_transfer.upkeep.scope import why_nothing
+from xmode_transfer.upkeep.listing import Listing, why_nothing
 from xmode_transfer.upkeep.verify import Verification
 
 ROLE = "arn:aws:iam::111122223333:role/XMode"

@@ -18,11 +18,11 @@ from xmode_transfer.model.errors import LedgerLocked, Responsible
 from xmode_transfer.model.jobs import JobState, QueueEntry, WorkerRecord
 from xmode_transfer.model.records import Delivery, Status
 from xmode_transfer.model.source_scans import OpenDelivery, OrphanedUploads
+from xmode_transfer.web.facts import DaemonStatus
 from xmode_transfer.web.metrics import CATALOGUE, KEPT_SECONDS, Counters, renderer
-from xmode_transfer.web.status_view import DaemonStatus
 
 if TYPE_CHECKING:
-    from xmode_transfer.model.work_queue import WorkQueue
+    from xmode_transfer.model.jobs import WorkQueue
 
 NOW = datetime(2026, 11, 25, 12, 0, tzinfo=UTC)
 HOUR = timedelta(hours=1)

@@ -1,6 +1,6 @@
 """What the page shows of text that others wrote."""
 
-from xmode_transfer.web.rendering import _environment, ticked
+from xmode_transfer.web.pages import _environment, ticked
 
 HOSTILE = "<b>a\u202etxt.exe\x9b\u2066</b>"
 SHOWN = "&lt;b&gt;a\\u202etxt.exe\\u009b\\u2066&lt;/b&gt;"

@@ -12,13 +12,20 @@ from typing import Any, NamedTuple
 
 from xmode_transfer.access.catalogue import finding
 from xmode_transfer.access.lint.judging import Rights
-from xmode_transfer.access.lint.records import Document, Fault, Issue, Statement, texts
+from xmode_transfer.access.lint.records import (
+    Document,
+    Fault,
+    Issue,
+    Statement,
+    actions_like,
+    iam,
+    kinds_of,
+    texts,
+)
 from xmode_transfer.access.lint.structure import PLACEHOLDERS
-from xmode_transfer.access.lint.vocabulary import actions_like, iam, kinds_of
 from xmode_transfer.aws.policy import ACL, Outcome, Request, S3Call, evaluate, requests
-from xmode_transfer.aws.policy.conditions import Context
 from xmode_transfer.aws.policy.documents import GRANTS, s3_service
-from xmode_transfer.aws.policy.patterns import matches
+from xmode_transfer.aws.policy.patterns import Context, matches
 from xmode_transfer.model.findings import Cause, Finding, Severity, passed
 
 _ON_OBJECTS = frozenset(

@@ -16,9 +16,8 @@ from xmode_transfer.access.catalogue import (
     finding,
     wrongly_accepted,
 )
-from xmode_transfer.access.lint.records import Document, Fault, Issue, Kind, issue
-from xmode_transfer.access.lint.vocabulary import meant_key
-from xmode_transfer.aws.facts import Facts
+from xmode_transfer.access.lint.records import Document, Fault, Issue, Kind, issue, meant_key
+from xmode_transfer.aws.denials import Facts
 from xmode_transfer.aws.policy import (
     ACL,
     Decision,

@@ -4,17 +4,22 @@ whether what it names, principals, partitions and buckets, is what is meant."""
 import re
 from collections.abc import Iterator, Mapping
 
-from xmode_transfer.access.lint.records import Document, Fault, Issue, Kind, Statement, issue
-from xmode_transfer.access.lint.vocabulary import (
+from xmode_transfer.access.lint.records import (
     DOCUMENT_ELEMENTS,
     OPERATORS,
     STATEMENT_ELEMENTS,
+    Document,
+    Fault,
+    Issue,
+    Kind,
+    Statement,
+    issue,
     known_operator,
     meant_key,
     unknown_action,
     unknown_key,
 )
-from xmode_transfer.aws.facts import Facts
+from xmode_transfer.aws.denials import Facts
 from xmode_transfer.aws.policy.patterns import strings
 from xmode_transfer.config.base import did_you_mean
 from xmode_transfer.model.findings import Severity

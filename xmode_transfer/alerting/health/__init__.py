@@ -2,7 +2,7 @@
 and the alerts, so that they never disagree.
 
 A subscription is assessed by its open deliveries, the last source scan, the newest delivered period, and the
-deadline of the next one (``config.freshness``). Only ``sentences`` has the messages.
+deadline of the next one (``config.times``). Only ``sentences`` has the messages.
 """
 
 from xmode_transfer.alerting.health.judging import assess

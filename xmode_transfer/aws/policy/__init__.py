@@ -3,11 +3,15 @@
 from xmode_transfer.aws.policy.calls import S3Call, decide, requests, strictest
 from xmode_transfer.aws.policy.documents import (
     ACL,
+    SESSION_POLICY_MAX_CHARACTERS,
     VENDOR_PRINCIPAL,
+    Step,
+    compact,
     corrected_permission_policy,
     corrected_trust_policy,
     guide_permission_policy,
     guide_trust_policy,
+    session_policy,
 )
 from xmode_transfer.aws.policy.evaluate import (
     Decision,
@@ -18,4 +22,3 @@ from xmode_transfer.aws.policy.evaluate import (
     assume_role,
     evaluate,
 )
-from xmode_transfer.aws.policy.sessions import SESSION_POLICY_MAX_CHARACTERS, Step, compact, session_policy

@@ -6,10 +6,13 @@ event ``before-send``): so addressing, dual-stack, FIPS, AWS_ENDPOINT_URL_S3 and
 versions hold here too.
 """
 
+import os
 import threading
+import time
 from datetime import datetime
 from importlib.metadata import version
 from io import BytesIO
+from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
@@ -21,12 +24,23 @@ from awscrt.auth import (
     AwsSigningAlgorithm,
     AwsSigningConfig,
 )
+from awscrt.exceptions import AwsCrtError
+from awscrt.io import (
+    ClientBootstrap,
+    ClientTlsContext,
+    DefaultHostResolver,
+    EventLoopGroup,
+    TlsConnectionOptions,
+    TlsContextOptions,
+)
+from awscrt.s3 import S3Client, S3RequestTlsMode, S3RetryConfig, S3RetryMode
 from botocore import UNSIGNED
 from botocore.awsrequest import AWSPreparedRequest, AWSResponse
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError
+from botocore.httpsession import get_cert_path
 
-from xmode_transfer.aws import s3_rules
+from xmode_transfer.aws import stores
 from xmode_transfer.aws.s3_calls import S3Calls
 from xmode_transfer.aws.sdk import making_clients, new_session
 from xmode_transfer.aws.sessions import Credentials, CredentialsProvider
@@ -174,7 +188,7 @@ class Channel:
                 ("x-amz-expected-bucket-owner", self._customer.bucket_owner),
                 ("user-agent", f"xmode-transfer/{version('xmode-transfer')}"),
             ]
-            rules = s3_rules.creation(self._customer.destination)
+            rules = stores.creation(self._customer.destination)
             creation = [(_HEADERS[name], value) for name, value in rules.items()]
             own = self._customer.destination.metadata
             creation += [(f"x-amz-meta-{name}", value) for name, value in own.items()]
@@ -223,3 +237,85 @@ def signing_config(region: str, signer: Any, body: str) -> Any:
         signed_body_value=body,
         signed_body_header_type=AwsSignedBodyHeaderType.X_AMZ_CONTENT_SHA_256,
     )
+
+
+CONNECT_TIMEOUT_SECONDS = 10
+SHUTDOWN_SECONDS = 5.0
+_MOST_LOOPS = 4
+_MOST_HOSTS = 256
+_AMPLE_GBPS = 400.0
+"""From this the client derives how many connections it may have; the real bound is ``connections``."""
+_UNUSABLE = (AwsCrtError, RuntimeError)  # awscrt raises either
+_ANY_REGION = "us-east-1"
+"""The client wants one; each request is signed for its own."""
+
+
+class Clients:
+    """Thread-safe. Nothing is started before the first request."""
+
+    def __init__(self, connections: int) -> None:
+        self._connections = connections
+        self._lock = threading.Lock()
+        self._clients: dict[tuple[bool, int], Any] = {}
+        self._bootstrap: Any = None
+        self._loops: Any = None
+
+    def get(self, *, tls: bool, port: int) -> Any:
+        """The client for that scheme and port. Raises ConfigError when the CA bundle cannot be used."""
+        client = self._clients.get((tls, port))
+        if client is None:
+            with self._lock:
+                client = self._clients.get((tls, port))
+                if client is None:
+                    client = self._clients[(tls, port)] = self._new(tls=tls)
+        return client
+
+    def close(self) -> None:
+        """Waits until connections and threads are gone, five seconds at most. Idempotent."""
+        with self._lock:
+            shutdowns = [client.shutdown_event for client in self._clients.values()]
+            self._clients.clear()
+            if self._bootstrap is not None:
+                shutdowns += [self._bootstrap.shutdown_event, self._loops.shutdown_event]
+                self._bootstrap = self._loops = None
+        end = time.monotonic() + SHUTDOWN_SECONDS
+        for shutdown in shutdowns:
+            shutdown.wait(max(0.0, end - time.monotonic()))
+
+    def _new(self, *, tls: bool) -> Any:
+        if self._bootstrap is None:
+            self._loops = EventLoopGroup(max(1, min(_MOST_LOOPS, (os.cpu_count() or 1) // 2)))
+            hosts = min(_MOST_HOSTS, max(64, self._connections))
+            self._bootstrap = ClientBootstrap(self._loops, DefaultHostResolver(self._loops, hosts))
+        return S3Client(
+            bootstrap=self._bootstrap,
+            region=_ANY_REGION,
+            tls_mode=S3RequestTlsMode.ENABLED if tls else S3RequestTlsMode.DISABLED,
+            tls_connection_options=_tls() if tls else None,
+            throughput_target_gbps=_AMPLE_GBPS,
+            max_active_connections_override=self._connections,
+            connect_timeout_ms=CONNECT_TIMEOUT_SECONDS * 1000,
+            retry_config=S3RetryConfig(retry_mode=S3RetryMode.NONE),  # retries are ours: pacing.py
+        )
+
+
+def _tls() -> Any:
+    """AWS_CA_BUNDLE or a profile's ``ca_bundle``, else the machine's own certificates, else botocore's."""
+    bundle = new_session().get_config_variable("ca_bundle")
+    if bundle:
+        return _trusting(Path(bundle), f"AWS_CA_BUNDLE ({bundle})")
+    try:
+        return TlsConnectionOptions(ClientTlsContext(TlsContextOptions()))
+    except _UNUSABLE:  # no store of certificates on this machine
+        return _trusting(Path(get_cert_path(True)), "botocore's list of certificates")
+
+
+def _trusting(path: Path, named: str) -> Any:
+    options = TlsContextOptions()
+    try:
+        options.override_default_trust_store(path.read_bytes())
+        return TlsConnectionOptions(ClientTlsContext(options))
+    except (OSError, *_UNUSABLE) as error:
+        raise ConfigError(
+            f"{named} cannot be used: {error}", hint="It is a file of PEM certificates"
+        ) from error

@@ -17,13 +17,12 @@ from typing import Any, cast
 
 from xmode_transfer import telemetry
 from xmode_transfer.aws import dispatch, lanes
-from xmode_transfer.aws.http import FINISH_SECONDS
 from xmode_transfer.aws.lanes import Lane
 from xmode_transfer.aws.retrying import RetryRules
 from xmode_transfer.aws.s3_fast import direct
 from xmode_transfer.aws.s3_fast.answers import Failure, Headers, failure_of
-from xmode_transfer.aws.s3_fast.channel import Channel, Ready
-from xmode_transfer.aws.s3_fast.clients import Clients
+from xmode_transfer.aws.s3_fast.channel import Channel, Clients, Ready
+from xmode_transfer.aws.sdk import FINISH_SECONDS
 from xmode_transfer.config import Limits
 from xmode_transfer.model.errors import Interrupted, SessionExpired, Throttled, Unavailable
 from xmode_transfer.model.process import Clock

@@ -17,9 +17,7 @@ from zlib import crc32
 from awscrt.http import HttpHeaders, HttpRequest
 from awscrt.s3 import S3ResponseError
 
-from xmode_transfer.aws import s3_rules
-from xmode_transfer.aws.bodies import OpenFile
-from xmode_transfer.aws.checksums import encode, fill
+from xmode_transfer.aws.checksums import OpenFile, encode, fill
 from xmode_transfer.aws.lanes import SMALL_BYTES
 from xmode_transfer.aws.retrying import RetryRules
 from xmode_transfer.aws.s3_calls import S3Calls
@@ -29,7 +27,7 @@ from xmode_transfer.aws.s3_fast.direct import keep_state
 from xmode_transfer.aws.s3_fast.engine import Job, SendingEngine
 from xmode_transfer.aws.s3_portable import PortableStore, PortableStores
 from xmode_transfer.aws.sessions import CredentialsProvider
-from xmode_transfer.aws.stores import EngineInfo, PutAnswer, PutRequest
+from xmode_transfer.aws.stores import SINGLE_PUT_MAX_BYTES, EngineInfo, PutAnswer, PutRequest, metadata
 from xmode_transfer.config import Customer, Limits
 from xmode_transfer.model.errors import RequestRefused, SourceChanged, XmodeError
 from xmode_transfer.model.process import Clock
@@ -238,7 +236,7 @@ def _token(token: str) -> HeaderList:
 def metadata_headers(token: str, more: Mapping[str, str]) -> HeaderList:
     """The object's metadata. Raises RequestRefused for what HTTP cannot carry."""
     headers = []
-    for name, value in s3_rules.metadata(token, more).items():
+    for name, value in metadata(token, more).items():
         if not (name.isascii() and value.isascii() and name.isprintable() and value.isprintable()):
             raise RequestRefused(
                 f"metadata {name!r}: {value!r} cannot be sent: S3 takes printable ASCII only",
@@ -260,7 +258,7 @@ class FastStore(PortableStore):
         self.with_checksum = self._with_checksums
         # The CRT holds a body whole. What is too large for that is streamed from disk by botocore, and so is
         # what is signed with the SHA-256 of a file that is not held.
-        held = min(self.dispatcher.lanes.memory_bytes, s3_rules.SINGLE_PUT_MAX_BYTES)
+        held = min(self.dispatcher.lanes.memory_bytes, SINGLE_PUT_MAX_BYTES)
         self._largest_bytes = held if self.with_checksum else min(held, SMALL_BYTES)
 
     def put(self, request: PutRequest, body: OpenFile) -> Future[PutAnswer]:

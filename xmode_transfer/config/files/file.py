@@ -14,9 +14,8 @@ from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from xmode_transfer.config import Problem
-from xmode_transfer.config.base import Model, did_you_mean
+from xmode_transfer.config.base import DIRECTORY, Model, did_you_mean
 from xmode_transfer.config.files.yaml_tree import MAX_BYTES, KeyPath, Tree, Unreadable, parse
-from xmode_transfer.config.secret import DIRECTORY
 from xmode_transfer.model.keys import readable
 
 AnyModel = TypeVar("AnyModel", bound=Model)

@@ -3,13 +3,18 @@
 https://www.postgresql.org/docs/current/libpq-connect.html
 """
 
+import hashlib
 import os
 import re
+import threading
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 from urllib.parse import parse_qsl, quote, urlencode
 
 import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from sqlalchemy import Connection, text
 
 from xmode_transfer.model.errors import ConfigError
 
@@ -121,3 +126,64 @@ def _seconds(ours: dict[str, str], name: str, otherwise: float) -> float:
     if not 0 <= value <= 86_400:
         raise ConfigError(f"ledger: {name}={ours[name]} is not a number of seconds from 0 to 86400.")
     return value
+
+
+_LIFE = "(extract(epoch FROM pg_postmaster_start_time()) * 1000000)::bigint::text"
+_HOLD = f"SELECT {_LIFE} FROM (SELECT pg_advisory_lock_shared(%s)) AS held"
+_IS_GONE = text(
+    f"SELECT {_LIFE} = :presence AND NOT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' "
+    "AND granted AND database = (SELECT oid FROM pg_database WHERE datname = current_database()) "
+    "AND classid = CAST(:high AS bigint)::oid AND objid = CAST(:low AS bigint)::oid AND objsubid = 1)"
+)
+
+
+class Presence:
+    """The connection that lives as long as this process does; made at the first claim."""
+
+    def __init__(self, holder: str, connect: Callable[[], "psycopg.Connection[Any]"]) -> None:
+        self.holder = holder
+        self._connect = connect
+        self._door = threading.Lock()
+        self._connection: psycopg.Connection[Any] | None = None
+        self._mark = ""
+
+    def mark(self) -> str:
+        """Makes sure that the lock is held; answers the mark of the server's life. Raises psycopg.Error."""
+        with self._door:
+            if self._connection is not None:
+                try:
+                    self._connection.execute("SELECT 1")
+                except psycopg.Error:
+                    self._drop()
+                else:
+                    return self._mark
+            connection = self._connection = self._connect()
+            try:
+                row = connection.execute(_HOLD, [_number(self.holder)]).fetchone()
+            except BaseException:
+                self._drop()
+                raise
+            assert row is not None
+            self._mark = str(row[0])
+            return self._mark
+
+    def close(self) -> None:
+        with self._door:
+            self._drop()
+
+    def _drop(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+
+def is_gone(connection: Connection, holder: str, presence: str) -> bool:
+    """Whether the process that left this mark has ended."""
+    number = _number(holder) % 2**64
+    values = {"presence": presence, "high": number >> 32, "low": number % 2**32}
+    return bool(connection.execute(_IS_GONE, values).scalar_one())
+
+
+def _number(holder: str) -> int:
+    digest = hashlib.sha256(f"xmode-transfer holder {holder}".encode()).digest()
+    return int.from_bytes(digest[:8], "big", signed=True)

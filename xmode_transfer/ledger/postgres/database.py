@@ -16,13 +16,10 @@ from sqlalchemy.dialects.postgresql import Insert
 from sqlalchemy.dialects.postgresql import insert as postgres_insert
 from sqlalchemy.exc import DBAPIError
 
-from xmode_transfer.ledger import processes
-from xmode_transfer.ledger.database import BEGIN, Database, pooled
-from xmode_transfer.ledger.errors import closed
+from xmode_transfer.ledger.database import BEGIN, Database, closed, is_dead, pooled
 from xmode_transfer.ledger.postgres import address, errors
-from xmode_transfer.ledger.postgres.address import Address
-from xmode_transfer.ledger.postgres.patience import Answers, Asking, Patience
-from xmode_transfer.ledger.postgres.presence import Presence, is_gone
+from xmode_transfer.ledger.postgres.address import Address, Presence, is_gone
+from xmode_transfer.ledger.postgres.errors import Answers, Asking, Patience
 from xmode_transfer.ledger.tables import staged_objects
 from xmode_transfer.ledger.tables.base import metadata
 from xmode_transfer.model.errors import ConfigError, LedgerMissing, XmodeError
@@ -220,7 +217,7 @@ class PostgresDatabase(Database):
             raise errors.from_connecting(error, self.where) from error
 
     def is_dead(self, connection: Connection, holder: str, presence: str | None) -> bool:
-        known = processes.is_dead(holder)
+        known = is_dead(holder)
         return (presence is not None and is_gone(connection, holder, presence)) if known is None else known
 
     # --- The database itself

@@ -24,11 +24,9 @@ from sqlalchemy import (
 from sqlalchemy.schema import SchemaItem
 
 from xmode_transfer.ledger.tables.base import ROW_NUMBER, TEXT, Notified, Rows, Time, metadata
-from xmode_transfer.model.alerts import Alert
-from xmode_transfer.model.daemons import DaemonRecord
+from xmode_transfer.model.alerts import Alert, Notice
 from xmode_transfer.model.findings import AccessReport, Finding, Leftover
-from xmode_transfer.model.jobs import QueueEntry, WorkerRecord
-from xmode_transfer.model.notices import Notice
+from xmode_transfer.model.jobs import DaemonRecord, QueueEntry, WorkerRecord
 from xmode_transfer.model.operations import OperationRecord, Removal
 from xmode_transfer.model.records import (
     Capabilities,

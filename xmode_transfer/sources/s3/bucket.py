@@ -16,7 +16,7 @@ from botocore.credentials import RefreshableCredentials
 from botocore.exceptions import BotoCoreError, ClientError
 
 from xmode_transfer import telemetry
-from xmode_transfer.aws.s3_bodies import BodyFailed
+from xmode_transfer.aws.checksums import BodyFailed
 from xmode_transfer.aws.s3_calls import READ_TIMEOUT_SECONDS, REQUEST_ATTEMPTS
 from xmode_transfer.aws.s3_errors import AWS_ERRORS, Answer, answer_of, one_line
 from xmode_transfer.aws.sdk import DEFAULT_REGION, make_client, making_clients, new_session

@@ -10,13 +10,12 @@ from collections.abc import Callable, Iterable
 from prometheus_client import CollectorRegistry, PlatformCollector, ProcessCollector, generate_latest
 
 from xmode_transfer.alerting.health import Assessment
+from xmode_transfer.model.jobs import WorkQueue
 from xmode_transfer.model.process import Clock
-from xmode_transfer.model.work_queue import WorkQueue
+from xmode_transfer.web.facts import StatusView
 from xmode_transfer.web.metrics.catalogue import CATALOGUE
-from xmode_transfer.web.metrics.customers import KEPT_SECONDS, CustomerMetrics
-from xmode_transfer.web.metrics.fleet import FleetMetrics
+from xmode_transfer.web.metrics.customers import KEPT_SECONDS, CustomerMetrics, FleetMetrics
 from xmode_transfer.web.metrics.process import Counters, Process
-from xmode_transfer.web.status_view import StatusView
 
 
 def renderer(

@@ -1,8 +1,9 @@
 """Metrics of customers, from one assessment."""
 
 import threading
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
 
@@ -11,15 +12,125 @@ from prometheus_client.core import Metric
 from prometheus_client.registry import Collector
 
 from xmode_transfer import telemetry
-from xmode_transfer.alerting.backlog import left_of, work_of
-from xmode_transfer.alerting.health import Assessment, CustomerHealth, SubscriptionHealth
+from xmode_transfer.alerting.health import Assessment, CustomerHealth, Health, SubscriptionHealth
 from xmode_transfer.model.errors import XmodeError
+from xmode_transfer.model.jobs import JobState, QueueEntry, WorkerRecord, WorkQueue
 from xmode_transfer.model.periods import PeriodKind, period_labelled
 from xmode_transfer.model.process import Clock
 from xmode_transfer.telemetry import Event
 from xmode_transfer.web.metrics import catalogue as of
-from xmode_transfer.web.metrics.catalogue import Described, alone, counted, labelled
-from xmode_transfer.web.metrics.fleet import FleetMetrics
+from xmode_transfer.web.metrics.catalogue import (
+    FLEET_BUSY,
+    FLEET_CUSTOMERS,
+    FLEET_OLDEST,
+    FLEET_SLOTS,
+    FLEET_WAITING,
+    FLEET_WORKERS,
+    Described,
+    alone,
+    counted,
+    labelled,
+)
+
+_WORKING, _TROUBLED, _STOPPING, _SILENT = "working", "troubled", "stopping", "silent"
+
+
+class FleetMetrics:
+    """Metrics of a fleet."""
+
+    def __init__(self, queue: WorkQueue, clock: Clock) -> None:
+        self._queue = queue
+        self._clock = clock
+
+    def collect(self) -> Iterator[Metric]:
+        """Raises LedgerError."""
+        yield from self._of_customers(self._queue.snapshot())
+        yield from self._of_workers(self._queue.workers())
+
+    def _of_customers(self, entries: list[QueueEntry]) -> Iterator[Metric]:
+        states = Counter(entry.state for entry in entries)
+        yield counted(FLEET_CUSTOMERS, {str(state): states[state] for state in JobState})
+        now = self._clock.now()
+        # Suspended customers have their own queue, which may be slow.
+        queued = [entry.since_at for entry in entries if entry.state is JobState.QUEUED and not entry.reason]
+        yield alone(FLEET_OLDEST, max(0.0, (now - min(queued, default=now)).total_seconds()))
+
+    def _of_workers(self, workers: list[WorkerRecord]) -> Iterator[Metric]:
+        known = [(self._state(worker), worker) for worker in workers if worker.stopped_at is None]
+        states = Counter(state for state, _ in known)
+        yield counted(
+            FLEET_WORKERS, {state: states[state] for state in (_WORKING, _TROUBLED, _STOPPING, _SILENT)}
+        )
+        working = [worker for state, worker in known if state == _WORKING]
+        yield alone(FLEET_SLOTS, sum(worker.places for worker in working))
+        # A stopping worker keeps its jobs; those of a silent one are taken over.
+        living = [worker for state, worker in known if state != _SILENT]
+        yield alone(FLEET_BUSY, sum(worker.busy for worker in living))
+        yield alone(FLEET_WAITING, sum(worker.waiting for worker in living))
+
+    def _state(self, worker: WorkerRecord) -> str:
+        if not worker.is_alive(self._clock.now()):
+            return _SILENT
+        if worker.stopping:
+            return _STOPPING
+        return _TROUBLED if worker.trouble else _WORKING
+
+
+_NOT_WORKABLE = frozenset({Health.BROKEN, Health.BLOCKED, Health.PENDING, Health.RETIRED})
+"""Customers with this health receive nothing, however many workers there are."""
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """Work for the workers. ``bytes`` is partly an estimate; ``oldest_at`` is since when the oldest work has
+    waited, None if there is none."""
+
+    bytes: int
+    oldest_at: datetime | None
+
+
+def left_of(part: SubscriptionHealth) -> int:
+    """Return the bytes left to send in a subscription's started deliveries."""
+    return sum(max(0, item.delivery.total_bytes - item.sent_bytes) for item in part.open)
+
+
+def work_of(found: Assessment) -> Work:
+    """Return the work that workers could do now.
+
+    A waiting period is estimated by the newest delivery of its subscription; without one, by the feed's
+    average over other customers. Excludes suspended customers and subscriptions with failing deliveries.
+    """
+    usual = _usual_bytes(found)
+    size, oldest = 0, None
+    for part in _workable(found):
+        last = part.last_delivered
+        each = usual.get(part.feed, 0.0) if last is None else last.total_bytes
+        size += left_of(part) + round(part.due_count * each)
+        for since_at in _since(part):
+            oldest = since_at if oldest is None else min(oldest, since_at)
+    return Work(size, oldest)
+
+
+def _workable(found: Assessment) -> Iterator[SubscriptionHealth]:
+    for customer in found.customers:
+        if customer.health not in _NOT_WORKABLE:
+            yield from (part for part in customer.subscriptions if part.health is not Health.FAILING)
+
+
+def _usual_bytes(found: Assessment) -> dict[str, float]:
+    sizes: dict[str, list[int]] = defaultdict(list)
+    for customer in found.customers:
+        for part in customer.subscriptions:
+            if part.last_delivered is not None:
+                sizes[part.feed].append(part.last_delivered.total_bytes)
+    return {feed: sum(each) / len(each) for feed, each in sizes.items()}
+
+
+def _since(part: SubscriptionHealth) -> Iterator[datetime]:
+    if part.due and part.look is not None and part.look.due_since_at is not None:
+        yield part.look.due_since_at
+    yield from (item.since_at for item in part.open)
+
 
 KEPT_SECONDS = 5.0
 """How long an assessment is cached, so that several Prometheus servers share it."""

@@ -9,9 +9,9 @@ from prometheus_client.core import Metric
 from prometheus_client.registry import Collector
 
 from xmode_transfer.model.jobs import JobState
+from xmode_transfer.web.facts import StatusView
 from xmode_transfer.web.metrics import catalogue as of
 from xmode_transfer.web.metrics.catalogue import alone, counted
-from xmode_transfer.web.status_view import StatusView
 
 
 class Counters:

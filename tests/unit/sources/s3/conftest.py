@@ -11,7 +11,7 @@ from moto.server import ThreadedMotoServer
 from tests.fakes import MemoryClock
 from xmode_transfer.config import Feed
 from xmode_transfer.sources.s3 import S3Source, own_client
-from xmode_transfer.telemetry.clock import SystemClock
+from xmode_transfer.telemetry import SystemClock
 
 
 @pytest.fixture
