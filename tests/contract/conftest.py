@@ -34,7 +34,7 @@ from xmode_transfer.aws.stores import FULL_CONTROL, Grant, ObjectAcl, ObjectStor
 from xmode_transfer.aws.sts import StsRoleSessions
 from xmode_transfer.config import Customer, Destination, Limits, Vendor
 from xmode_transfer.ledger import open_ledger
-from xmode_transfer.ledger.postgres.database import PostgresDatabase
+from xmode_transfer.ledger.postgres import PostgresDatabase
 from xmode_transfer.model.errors import RoleRefused
 from xmode_transfer.model.periods import Period
 from xmode_transfer.sandbox.accounts import client, forget, owner, set_permission_policy

@@ -20,9 +20,10 @@ from xmode_transfer.config import Feed, Marker
 from xmode_transfer.model.errors import SourceChanged, SourceMissing
 from xmode_transfer.model.periods import Period, PeriodKind
 from xmode_transfer.model.records import SourceFile
+from xmode_transfer.sources.interface import Source
 from xmode_transfer.sources.local import LocalSource
-from xmode_transfer.sources.rules import Source
-from xmode_transfer.sources.s3 import S3Source, own_client
+from xmode_transfer.sources.s3 import S3Source
+from xmode_transfer.sources.s3_bucket import own_client
 from xmode_transfer.telemetry import SystemClock
 
 NOW = datetime(2026, 11, 24, 6, 30, tzinfo=UTC)

@@ -8,7 +8,7 @@ from datetime import datetime
 from xmode_transfer.model.errors import SourceChanged, SourceMissing, SourceUnreadable
 from xmode_transfer.model.periods import Period
 from xmode_transfer.model.records import SourceFile, SourceProblem
-from xmode_transfer.sources.rules import PeriodState
+from xmode_transfer.sources.interface import PeriodState
 
 _FIRST_MODIFIED_NS = 1_700_000_000_000_000_000
 _SECOND_NS = 1_000_000_000

@@ -19,9 +19,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from tests.postgres import PostgresServer
-from xmode_transfer.ledger import Ledger, files, open_ledger
-from xmode_transfer.ledger.postgres import address, errors
-from xmode_transfer.ledger.postgres.database import PostgresDatabase
+from xmode_transfer.ledger import Ledger, files, open_ledger, postgres_connection, postgres_errors
+from xmode_transfer.ledger.postgres import PostgresDatabase
 from xmode_transfer.ledger.schema import connect
 from xmode_transfer.ledger.tables.base import SCHEMA_VERSION
 from xmode_transfer.model.errors import (
@@ -90,7 +89,7 @@ def test_a_url_that_libpq_does_not_take_is_not_repeated(url: str) -> None:
 )
 def test_our_own_parameters_are_checked(query: str, match: str) -> None:
     with pytest.raises(ConfigError, match=match):
-        address.parse(f"postgresql://host/db?{query}")
+        postgres_connection.parse(f"postgresql://host/db?{query}")
 
 
 def test_the_place_is_named_without_the_password_and_defaults_leave_what_is_given(
@@ -98,7 +97,7 @@ def test_the_place_is_named_without_the_password_and_defaults_leave_what_is_give
 ) -> None:
     for name in ("PGHOST", "PGUSER", "PGPORT", "PGDATABASE", "PGSERVICE"):
         monkeypatch.delenv(name, raising=False)
-    parsed = address.parse(
+    parsed = postgres_connection.parse(
         f"postgresql://xmode:{QUOTED}@db1:6000,db2:6001/ledger?sslmode=verify-full&connect_timeout=3&patience=5"
         f"&sslpassword={QUOTED}&target_session_attrs=read-write"
     )
@@ -112,10 +111,10 @@ def test_the_place_is_named_without_the_password_and_defaults_leave_what_is_give
     assert "patience" not in parsed.conninfo
     monkeypatch.setenv("PGCONNECT_TIMEOUT", "4")
     assert "connect_timeout" not in psycopg.conninfo.conninfo_to_dict(
-        address.parse("postgresql:///x").conninfo
+        postgres_connection.parse("postgresql:///x").conninfo
     )
     monkeypatch.setenv("PGHOST", "elsewhere")
-    assert address.parse("postgresql:///x").where == "postgresql://elsewhere/x"
+    assert postgres_connection.parse("postgresql:///x").where == "postgresql://elsewhere/x"
 
 
 def test_a_schema_of_its_own_keeps_the_ledger_apart(
@@ -231,15 +230,17 @@ def test_a_host_that_no_name_service_knows(
     [
         ("SSL error: certificate verify failed", LedgerRefused),
         ("server does not support SSL, but SSL was required", LedgerRefused),
-        ("SSL SYSCALL error: EOF detected", errors.Away),  # it ended while the connection was made
-        ("SSL connection has been closed unexpectedly", errors.Away),
-        ("server closed the connection unexpectedly", errors.Away),
+        ("SSL SYSCALL error: EOF detected", postgres_errors.Away),  # it ended while the connection was made
+        ("SSL connection has been closed unexpectedly", postgres_errors.Away),
+        ("server closed the connection unexpectedly", postgres_errors.Away),
     ],
 )
 def test_a_server_that_ends_while_it_is_asked_is_away_also_where_tls_is_spoken(
     said: str, kind: type[XmodeError]
 ) -> None:
-    error = errors.from_connecting(psycopg.OperationalError(f"connection failed: {said}"), "postgresql://db")
+    error = postgres_errors.from_connecting(
+        psycopg.OperationalError(f"connection failed: {said}"), "postgresql://db"
+    )
     assert type(error) is kind
 
 

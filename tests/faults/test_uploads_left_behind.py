@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from xmode_transfer import telemetry
-from xmode_transfer.alerting.health import CustomerHealth
+from xmode_transfer.alerting.health_records import CustomerHealth
 from xmode_transfer.alerting.watch import assess_all
 from xmode_transfer.config import Configuration, Customer, CustomerState, Destination, Service
 from xmode_transfer.ledger import open_ledger

@@ -12,7 +12,7 @@ import pytest
 
 from tests.functional.conftest import Project
 from xmode_transfer.alerting.alerts import by_cause
-from xmode_transfer.alerting.health import Issue
+from xmode_transfer.alerting.health_records import Issue
 from xmode_transfer.ledger import open_ledger
 from xmode_transfer.model.errors import Responsible
 from xmode_transfer.model.records import Delivery, Failure, Status

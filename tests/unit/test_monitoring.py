@@ -14,7 +14,7 @@ import yaml
 from annotated_types import Le
 
 from xmode_transfer.alerting.alerts import SUMMARIES
-from xmode_transfer.alerting.health import Health
+from xmode_transfer.alerting.health_records import Health
 from xmode_transfer.config.service import Daemon
 from xmode_transfer.web.metrics import CATALOGUE
 

@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from xmode_transfer.sources.rules import ProblemCode
+from xmode_transfer.sources.interface import ProblemCode
 from xmode_transfer.transfer.planning import ILLEGAL_NAME
 
 MANUAL = Path(__file__).parents[2] / "docs" / "sources.md"

@@ -12,9 +12,9 @@ from xmode_transfer import telemetry
 from xmode_transfer.access.kit import customer_file
 from xmode_transfer.access.sign_up import FROM_COMPANY, GENERATED, Mistake, SignUp, drafted
 from xmode_transfer.config import Configuration, Customer, CustomerState
+from xmode_transfer.config.configuration import Claim, cross_check
 from xmode_transfer.config.files import CUSTOMERS, claim_of, customer_names, survey
 from xmode_transfer.config.files.file import ConfigFile
-from xmode_transfer.config.whole import Claim, cross_check
 from xmode_transfer.model.errors import ConfigError, ExitCode
 from xmode_transfer.model.findings import AccessReport, Finding, Severity
 from xmode_transfer.telemetry import Event

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
-from xmode_transfer.alerting.health import Assessment, CustomerHealth, Health, SubscriptionHealth
+from xmode_transfer.alerting.health_records import Assessment, CustomerHealth, Health, SubscriptionHealth
 from xmode_transfer.config import Configuration, Customer, CustomerState
 from xmode_transfer.model.alerts import LONGEST_PAUSE, Mark, Notice, NoticeKind, NoticeStatus
 from xmode_transfer.model.errors import Responsible

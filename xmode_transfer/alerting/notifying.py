@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from itertools import groupby
 
 from xmode_transfer import telemetry
-from xmode_transfer.alerting.health import Assessment
+from xmode_transfer.alerting.health_records import Assessment
 from xmode_transfer.alerting.notices import (
     CORRECTED_WITHIN,
     happenings,

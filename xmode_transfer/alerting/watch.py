@@ -9,7 +9,8 @@ from datetime import timedelta
 
 from xmode_transfer import telemetry
 from xmode_transfer.alerting.alerts import Message, advance, by_cause, fingerprint, next_event
-from xmode_transfer.alerting.health import Assessment, Issue, assess
+from xmode_transfer.alerting.health import assess
+from xmode_transfer.alerting.health_records import Assessment, Issue
 from xmode_transfer.config import Channel, Configuration, Heartbeat, Service
 from xmode_transfer.ledger import Ledger
 from xmode_transfer.model.alerts import Alert, AlertState, Notification

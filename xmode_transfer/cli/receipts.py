@@ -11,7 +11,7 @@ from xmode_transfer.web import looks
 
 if TYPE_CHECKING:
     from xmode_transfer.transfer.signing import PublicKey
-    from xmode_transfer.upkeep.receipt_files import CheckedReceipt
+    from xmode_transfer.upkeep.receipts import CheckedReceipt
 
 
 def make_key(path: Path, *, as_json: bool) -> int:
@@ -39,10 +39,10 @@ def make_key(path: Path, *, as_json: bool) -> int:
 def check(shell: Shell, path: Path, public_keys: Sequence[Path], *, as_json: bool) -> int:
     """Checks a receipt offline; without a configuration it needs only our public key."""
     from xmode_transfer.transfer.signing import public_key_of
-    from xmode_transfer.upkeep import receipt_files
+    from xmode_transfer.upkeep import receipts
 
     keys = [public_key_of(file) for file in public_keys] or _configured(shell)
-    found = receipt_files.check(path, keys)
+    found = receipts.check(path, keys)
     if as_json:
         fields = terminal.picked(found, "key_id entries head tail findings")
         terminal.answer({"receipt": str(path), "valid": True, **fields})

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator, Sequence
 
 from xmode_transfer.alerting.alerts import by_cause
-from xmode_transfer.alerting.health import (
+from xmode_transfer.alerting.health_records import (
     SOUND,
     Assessment,
     CustomerHealth,

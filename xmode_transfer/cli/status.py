@@ -6,7 +6,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from xmode_transfer.alerting.alerts import by_cause
-from xmode_transfer.alerting.health import Assessment, CustomerHealth, Health, Issue, SubscriptionHealth
+from xmode_transfer.alerting.health_records import (
+    Assessment,
+    CustomerHealth,
+    Health,
+    Issue,
+    SubscriptionHealth,
+)
 from xmode_transfer.cli import opening, standing, streams, terminal
 from xmode_transfer.cli.opening import Shell
 from xmode_transfer.cli.progress import counted

@@ -12,14 +12,14 @@ from xmode_transfer.cli.opening import FILE, Opened, Shell
 from xmode_transfer.config import Customer
 from xmode_transfer.model.errors import ConfigError, ExitCode, ReceiptRefused, XmodeError
 from xmode_transfer.model.verification import DiscrepancyKind, Finding, Scope, fix
-from xmode_transfer.upkeep import receipt_files
+from xmode_transfer.upkeep import receipts as receipt_files
 from xmode_transfer.web import looks
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from xmode_transfer.config import Configuration
-    from xmode_transfer.upkeep.receipt_files import ReceiptFile
+    from xmode_transfer.upkeep.receipts import ReceiptFile
     from xmode_transfer.upkeep.repair import Repaired
     from xmode_transfer.upkeep.verify import Verification, Verified
 
@@ -187,7 +187,7 @@ def _repair(opened: Opened, customer: Customer, first: "Verification", by: str) 
 
 def _receipt_file(configuration: "Configuration", path: Path) -> "ReceiptFile":
     from xmode_transfer.transfer.signing import configured_signer
-    from xmode_transfer.upkeep.receipt_files import ReceiptFile
+    from xmode_transfer.upkeep.receipts import ReceiptFile
 
     signer = configured_signer(configuration.service.receipts)
     if signer is None:

@@ -1,6 +1,7 @@
 """The configuration: frozen models of what the operator wrote, checked without any network."""
 
 from xmode_transfer.config.base import Secret, SecretRef
+from xmode_transfer.config.configuration import Configuration, Problem
 from xmode_transfer.config.customer import (
     Addressing,
     CatchUp,
@@ -25,4 +26,3 @@ from xmode_transfer.config.service import (
     Vendor,
 )
 from xmode_transfer.config.status_page import StatusPage
-from xmode_transfer.config.whole import Configuration, Problem

@@ -31,7 +31,7 @@ from xmode_transfer.model.records import (
     SourceProblem,
     Status,
 )
-from xmode_transfer.sources.rules import PeriodState
+from xmode_transfer.sources.interface import PeriodState
 from xmode_transfer.telemetry import Event
 from xmode_transfer.transfer import publishing, removing
 from xmode_transfer.transfer.context import Context, admit, held, of_delivery, opened

@@ -27,7 +27,7 @@ from xmode_transfer.model.process import Clock
 from xmode_transfer.model.records import DeliveryOutcome, SourceProblem, Status
 from xmode_transfer.model.source_scans import KEPT_PERIODS, SourceScan, Waiting
 from xmode_transfer.model.verification import Scope
-from xmode_transfer.sources.rules import PeriodState, SourceFactory
+from xmode_transfer.sources.interface import PeriodState, SourceFactory
 from xmode_transfer.telemetry import Event
 from xmode_transfer.transfer.context import Context
 from xmode_transfer.transfer.sending import defect_of, failure_of

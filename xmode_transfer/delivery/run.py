@@ -11,7 +11,7 @@ from xmode_transfer.model.errors import AlreadyRunning, ExitCode, SourceError, V
 from xmode_transfer.model.jobs import customer_lease
 from xmode_transfer.model.records import DeliveryOutcome
 from xmode_transfer.model.verification import Scope
-from xmode_transfer.sources.rules import PeriodState
+from xmode_transfer.sources.interface import PeriodState
 from xmode_transfer.telemetry import Event
 from xmode_transfer.transfer import removing
 from xmode_transfer.transfer.context import Context, held

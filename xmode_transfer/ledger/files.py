@@ -16,10 +16,9 @@ from itertools import chain, count
 from pathlib import Path
 from urllib.parse import quote
 
-from xmode_transfer.ledger import schema, server
+from xmode_transfer.ledger import schema, server, sqlite
 from xmode_transfer.ledger.database import is_dead, missing
 from xmode_transfer.ledger.schema import BUSY_TIMEOUT_SECONDS, Contents, LedgerCheck, is_postgres, path_of
-from xmode_transfer.ledger.sqlite import database
 from xmode_transfer.ledger.tables.base import SCHEMA_VERSION
 from xmode_transfer.model.errors import AlreadyRunning, ConfigError, LedgerCorrupt
 from xmode_transfer.model.records import holder_shown
@@ -167,16 +166,16 @@ def _translated(path: Path) -> Iterator[None]:
     try:
         yield
     except sqlite3.Error as error:
-        raise database.from_sqlite(error, str(path)) from error
+        raise sqlite.from_sqlite(error, str(path)) from error
     except OSError as error:
-        raise database.from_os(error, str(path)) from error
+        raise sqlite.from_os(error, str(path)) from error
 
 
 def _version(connection: sqlite3.Connection, path: Path) -> str:
     has_one = connection.execute("SELECT 1 FROM sqlite_schema WHERE name = 'alembic_version'").fetchone()
     row = connection.execute("SELECT version_num FROM alembic_version").fetchone() if has_one else None
     if row is None:
-        raise database.CORRUPT.error(str(path), "it has no schema version")
+        raise sqlite.CORRUPT.error(str(path), "it has no schema version")
     return schema.known(str(row[0]), str(path))
 
 
@@ -209,7 +208,7 @@ def _proven(partial: Path) -> Contents:
     with _reading(partial) as connection:
         damage = list(_damage(connection))
         if damage:
-            raise database.CORRUPT.error(str(partial), f"{damage[0]} ({len(damage)} problems)")
+            raise sqlite.CORRUPT.error(str(partial), f"{damage[0]} ({len(damage)} problems)")
         return schema.contents(connection.execute, _version(connection, partial))
 
 
@@ -252,7 +251,7 @@ def _nobody_writes(target: Path, now: datetime) -> Iterator[None]:
                 "SELECT name, holder, claimed_at, expires_at FROM leases WHERE holder IS NOT NULL"
             ).fetchall()
         except sqlite3.OperationalError as error:
-            told = database.from_sqlite(error, str(target))
+            told = sqlite.from_sqlite(error, str(target))
             if told.retryable:  # locked: somebody works with it
                 raise told from error
             held = []

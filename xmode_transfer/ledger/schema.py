@@ -10,9 +10,9 @@ import sqlalchemy
 from sqlalchemy import Connection
 
 from xmode_transfer import telemetry
+from xmode_transfer.ledger import sqlite
 from xmode_transfer.ledger.database import Database, missing, this_process
-from xmode_transfer.ledger.sqlite import database as sqlite
-from xmode_transfer.ledger.sqlite.database import BUSY_TIMEOUT_SECONDS, path_of
+from xmode_transfer.ledger.sqlite import BUSY_TIMEOUT_SECONDS, path_of
 from xmode_transfer.ledger.tables.base import SCHEMA_VERSION, metadata
 from xmode_transfer.model.errors import ConfigError, LedgerError, LedgerTooNew
 from xmode_transfer.model.records import Status
@@ -218,7 +218,7 @@ def connect(url: str, *, create: bool, holder: str | None = None, waits: bool = 
     if not is_postgres(url):
         return sqlite.connect(url, create=create)
     try:
-        postgres = import_module("xmode_transfer.ledger.postgres.database")
+        postgres = import_module("xmode_transfer.ledger.postgres")
     except ImportError as error:
         if error.name is not None and error.name.startswith("xmode_transfer"):
             raise

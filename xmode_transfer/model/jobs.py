@@ -294,7 +294,7 @@ class WorkQueue(Protocol):
     def done(self, job: Job, result: JobResult) -> None:
         """The job has ended: its lease is given back, and the customer is queued again where there is more to
         do (``again``, or a request came meanwhile). When everything was looked at, the time of the schedule
-        that the job served is remembered (``ledger.watching.serve``); otherwise the customer's next job serves
+        that the job served is remembered; otherwise the customer's next job serves
         it. Raises LeaseLost, and changes nothing, when somebody else has taken over."""
         ...
 

@@ -35,8 +35,9 @@ def guide_permission_policy(bucket: str) -> Document:
     return _filled("permission-policy.json", "BUCKET", bucket)
 
 
-def variant_policy(variant: Variant, bucket: str, prefix: str) -> Document:
-    """The permission policy of a customer of this variant."""
+def permission_policy(customer: CustomerSetup) -> Document:
+    """The permission policy that a customer of this variant attaches."""
+    variant, bucket, prefix = customer.variant, customer.bucket, customer.prefix
     if variant is Variant.ABORT_GRANTED:
         return corrected_permission_policy(bucket, prefix)
     document = guide_permission_policy(bucket)
@@ -242,11 +243,6 @@ def trust_policy(customer: CustomerSetup) -> Document:
     if customer.variant is Variant.WRONG_EXTERNAL_ID:
         wanted = f"not-{wanted}"
     return guide_trust_policy(wanted)
-
-
-def permission_policy(customer: CustomerSetup) -> Document:
-    """The permission policy that a customer of this variant attaches."""
-    return permission_policy(customer.variant, customer.bucket, customer.prefix)
 
 
 def set_trust_policy(customer: CustomerSetup, document: Document) -> None:

@@ -10,9 +10,9 @@ from watchfiles import Change, watch
 
 from xmode_transfer import telemetry
 from xmode_transfer.config import Configuration, Customer, Problem, Schedule
+from xmode_transfer.config.configuration import needs_restart, reloaded
 from xmode_transfer.config.files import CUSTOMERS, FEEDS
 from xmode_transfer.config.times import HOUSEKEEPING_SPREAD_SECONDS, Times, Work, times_of
-from xmode_transfer.config.whole import needs_restart, reloaded
 from xmode_transfer.model.errors import ConfigError
 from xmode_transfer.telemetry import Event
 

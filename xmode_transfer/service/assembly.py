@@ -21,14 +21,14 @@ from xmode_transfer.model.errors import AlreadyRunning, ConfigError, LedgerError
 from xmode_transfer.model.jobs import Backoff
 from xmode_transfer.model.process import Attestation, Clock, Progress
 from xmode_transfer.model.records import Lease, holder_shown
+from xmode_transfer.sources.interface import Source, SourceFactory
 from xmode_transfer.sources.local import LocalSource
-from xmode_transfer.sources.rules import Source, SourceFactory
 from xmode_transfer.telemetry import Event, SystemClock
 from xmode_transfer.transfer.context import TTL_SECONDS, Context, kept
 
 if TYPE_CHECKING:
     from xmode_transfer.alerting.watch import Watch
-    from xmode_transfer.sources.s3 import OwnClient
+    from xmode_transfer.sources.s3_bucket import OwnClient
 
 _POLL_SECONDS = 0.5
 
@@ -168,7 +168,7 @@ def sources(clock: Clock, stop: threading.Event | None = None) -> SourceFactory:
 
     @cache
     def own_client() -> "OwnClient":
-        from xmode_transfer.sources.s3 import OwnClient
+        from xmode_transfer.sources.s3_bucket import OwnClient
 
         return OwnClient(stop)
 

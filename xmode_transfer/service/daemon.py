@@ -7,8 +7,8 @@ from datetime import datetime, timedelta
 from xmode_transfer import telemetry
 from xmode_transfer.aws.probing import Prober
 from xmode_transfer.config import CatchUp, Configuration, CustomerState
+from xmode_transfer.config.configuration import is_moved
 from xmode_transfer.config.times import Outage, Work, outage, was_missed
-from xmode_transfer.config.whole import is_moved
 from xmode_transfer.model.errors import LedgerError, VendorIdentityError
 from xmode_transfer.model.findings import AccessReport
 from xmode_transfer.model.jobs import DaemonRecord, JobState, QueueEntry, WorkQueue

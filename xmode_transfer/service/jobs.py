@@ -21,7 +21,7 @@ from xmode_transfer.model.periods import Period
 from xmode_transfer.model.process import Clock, Progress
 from xmode_transfer.model.records import Delivery, DeliveryOutcome, Status
 from xmode_transfer.model.verification import Scope
-from xmode_transfer.sources.rules import PeriodState
+from xmode_transfer.sources.interface import PeriodState
 from xmode_transfer.telemetry import Event
 from xmode_transfer.transfer.context import Context
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from procrastinate.schema import SchemaManager
 
-from xmode_transfer.ledger.postgres.database import connected
+from xmode_transfer.ledger.postgres import connected
 from xmode_transfer.model.errors import ConfigError
 from xmode_transfer.model.jobs import SILENT_AFTER
 

@@ -3,14 +3,15 @@
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 
-from xmode_transfer.alerting.health import Assessment, assess
+from xmode_transfer.alerting.health import assess
+from xmode_transfer.alerting.health_records import Assessment
 from xmode_transfer.config import Configuration, Customer, CustomerState, Feed
 from xmode_transfer.delivery.due import CustomerRun, scan_feed
 from xmode_transfer.ledger import Ledger
 from xmode_transfer.model.errors import Defect, LedgerError, SourceError
 from xmode_transfer.model.process import Clock
 from xmode_transfer.model.source_scans import SourceScan, Subscription
-from xmode_transfer.sources.rules import SourceFactory
+from xmode_transfer.sources.interface import SourceFactory
 
 
 def daemon_scans(ledger: Ledger, clock: Clock) -> bool:

@@ -13,8 +13,8 @@ from datetime import datetime
 
 from xmode_transfer import telemetry
 from xmode_transfer.config import CatchUp, Configuration
+from xmode_transfer.config.configuration import is_moved
 from xmode_transfer.config.times import outage
-from xmode_transfer.config.whole import is_moved
 from xmode_transfer.model.errors import LeaseLost, LedgerError, XmodeError
 from xmode_transfer.model.jobs import FleetStatus, Job, JobResult, WorkerRecord, WorkQueue
 from xmode_transfer.model.records import Failure

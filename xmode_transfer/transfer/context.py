@@ -18,7 +18,7 @@ from xmode_transfer.model.errors import AlreadyRunning, Interrupted, LeaseLost, 
 from xmode_transfer.model.jobs import Backoff
 from xmode_transfer.model.process import Attestation, Clock, Progress
 from xmode_transfer.model.records import Capabilities, Lease
-from xmode_transfer.sources.rules import ChecksumOf, SourceFactory
+from xmode_transfer.sources.interface import ChecksumOf, SourceFactory
 from xmode_transfer.telemetry import Event
 
 

@@ -25,7 +25,7 @@ from xmode_transfer.model.records import (
     SourceProblem,
     Status,
 )
-from xmode_transfer.sources.rules import PeriodState, Source
+from xmode_transfer.sources.interface import PeriodState, Source
 from xmode_transfer.transfer.context import Context
 from xmode_transfer.transfer.plan import Action, Difference, Kind, PlanEntry, diff, known_of
 

@@ -39,7 +39,7 @@ from xmode_transfer.model.records import (
     Receipt,
     same_etag,
 )
-from xmode_transfer.sources.rules import Source
+from xmode_transfer.sources.interface import Source
 from xmode_transfer.telemetry import Event
 from xmode_transfer.transfer.context import Context
 from xmode_transfer.transfer.large import LargeObjects

@@ -18,7 +18,7 @@ from xmode_transfer.model.operations import OperationKind
 from xmode_transfer.model.periods import Period
 from xmode_transfer.model.records import DeliveredKey, Delivery, Failure, Lease, PlannedObject, SourceFile
 from xmode_transfer.model.verification import DiscrepancyKind, Finding
-from xmode_transfer.sources.rules import Source
+from xmode_transfer.sources.interface import Source
 from xmode_transfer.telemetry import Event
 from xmode_transfer.transfer import publishing
 from xmode_transfer.transfer.context import Context, held, of_delivery, opened

@@ -43,7 +43,7 @@ from xmode_transfer.telemetry import Event
 from xmode_transfer.transfer.context import Context, in_order, opened
 from xmode_transfer.transfer.manifest_reading import ManifestReader, NoManifest
 from xmode_transfer.transfer.planning import delivery_id
-from xmode_transfer.upkeep import receipt_files
+from xmode_transfer.upkeep import receipts as receipt_files
 from xmode_transfer.upkeep.listing import Standing, compare
 
 PROVEN = "proven"

@@ -10,7 +10,8 @@ from typing import NamedTuple, Protocol
 
 from xmode_transfer.access.catalogue import finding
 from xmode_transfer.alerting.calendar import FeedRecord, Sheet, sheets, window
-from xmode_transfer.alerting.health import Assessment, CustomerHealth, assess
+from xmode_transfer.alerting.health import assess
+from xmode_transfer.alerting.health_records import Assessment, CustomerHealth
 from xmode_transfer.aws.denials import facts_of
 from xmode_transfer.config import Configuration, Customer, CustomerState, Feed
 from xmode_transfer.config.times import deadlines_of

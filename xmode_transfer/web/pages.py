@@ -20,7 +20,7 @@ from starlette.routing import BaseRoute, Route
 
 from xmode_transfer import telemetry
 from xmode_transfer.alerting.calendar import Mark
-from xmode_transfer.alerting.health import Health
+from xmode_transfer.alerting.health_records import Health
 from xmode_transfer.model.alerts import AlertState
 from xmode_transfer.model.errors import Responsible, XmodeError
 from xmode_transfer.model.findings import Severity

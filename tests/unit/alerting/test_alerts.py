@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from xmode_transfer.alerting.alerts import Message, advance, by_cause, fingerprint, next_event
-from xmode_transfer.alerting.health import Issue
+from xmode_transfer.alerting.health_records import Issue
 from xmode_transfer.config import Alerting, Channel
 from xmode_transfer.model.alerts import Alert, AlertState, Event, Notification
 from xmode_transfer.model.errors import Responsible

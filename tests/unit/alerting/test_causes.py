@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import xmode_transfer
+from xmode_transfer.alerting import health_records
 from xmode_transfer.alerting.alerts import SUMMARIES, URGENT
-from xmode_transfer.alerting.health import records
 from xmode_transfer.model.errors import XmodeError
 
 MANUAL = Path(__file__).parents[3] / "docs" / "operations.md"
@@ -24,16 +24,16 @@ NEVER_ALERTS = {
 }
 # Recorded by alerting/health, which has constants for them.
 OF_HEALTH = {
-    records.NO_SOURCE,
-    records.LATE,
-    records.NOT_LOOKED,
-    records.ACCESS_DRIFT,
-    records.LEFT_BEHIND,
-    records.DELIVERED_CHANGED,
-    records.SUPERSEDED_LEFT,
-    records.CONFIG_INVALID,
-    records.DAEMON_SILENT,
-    records.LEDGER_DISK_LOW,
+    health_records.NO_SOURCE,
+    health_records.LATE,
+    health_records.NOT_LOOKED,
+    health_records.ACCESS_DRIFT,
+    health_records.LEFT_BEHIND,
+    health_records.DELIVERED_CHANGED,
+    health_records.SUPERSEDED_LEFT,
+    health_records.CONFIG_INVALID,
+    health_records.DAEMON_SILENT,
+    health_records.LEDGER_DISK_LOW,
 }
 
 

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from xmode_transfer.alerting.health import SOUND, Health, SubscriptionHealth, assess, worst
+from xmode_transfer.alerting.health import assess
+from xmode_transfer.alerting.health_records import SOUND, Health, SubscriptionHealth, worst
 from xmode_transfer.config import (
     Configuration,
     Customer,

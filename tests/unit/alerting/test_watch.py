@@ -16,7 +16,7 @@ from tests.fakes.clock import MemoryClock
 from xmode_transfer import telemetry
 from xmode_transfer.alerting import channels
 from xmode_transfer.alerting.alerts import Message
-from xmode_transfer.alerting.health import Health
+from xmode_transfer.alerting.health_records import Health
 from xmode_transfer.alerting.watch import MOST_MESSAGES, Watch, assess_all, current_alerts
 from xmode_transfer.config import Channel, Configuration, Customer, Destination, Feed, Heartbeat, Service
 from xmode_transfer.ledger import Ledger, open_ledger

@@ -13,7 +13,7 @@ from xmode_transfer.aws import sdk
 from xmode_transfer.aws.sts import StsRoleSessions
 from xmode_transfer.config import Heartbeat, Vendor
 from xmode_transfer.model.errors import Interrupted, NotificationFailed, SourceUnreadable, Unavailable
-from xmode_transfer.sources.s3.bucket import SourceBucket, own_client
+from xmode_transfer.sources.s3_bucket import SourceBucket, own_client
 from xmode_transfer.telemetry import SystemClock
 
 

@@ -19,8 +19,8 @@ from xmode_transfer.aws.stores import PutRequest
 from xmode_transfer.config import Limits
 from xmode_transfer.model.errors import ChecksumMismatch, SourceChanged
 from xmode_transfer.model.records import SourceFile
-from xmode_transfer.sources.local.source import LocalFile, open_file
-from xmode_transfer.sources.local.walk import identity_of
+from xmode_transfer.sources.local import LocalFile, open_file
+from xmode_transfer.sources.local_walk import identity_of
 from xmode_transfer.telemetry import SystemClock
 
 CONTENT = os.urandom(40_000)

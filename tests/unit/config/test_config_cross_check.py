@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from xmode_transfer.config import Customer, Feed, Vendor
-from xmode_transfer.config.whole import Claim, Clash, cross_check
+from xmode_transfer.config.configuration import Claim, Clash, cross_check
 
 FEEDS = {"us-daily": Feed(name="us-daily", source="/d", period="day", partition="%Y/%m/%d")}
 

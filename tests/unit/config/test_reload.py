@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from xmode_transfer.config import Configuration, Customer, Feed, Problem, Service
-from xmode_transfer.config.whole import is_moved, needs_restart, reloaded
+from xmode_transfer.config.configuration import is_moved, needs_restart, reloaded
 
 PROBLEM = Problem("customers/acme.yaml", 3, 1, "prefx", "unknown key")
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from xmode_transfer.alerting.health import Health
+from xmode_transfer.alerting.health_records import Health
 from xmode_transfer.alerting.watch import assess_all
 from xmode_transfer.config import Problem
 from xmode_transfer.delivery.run import run_customer
@@ -20,7 +20,7 @@ from xmode_transfer.model.periods import Period
 from xmode_transfer.model.records import Delivery, SourceFile, SourceProblem, Status
 from xmode_transfer.model.verification import Scope
 from xmode_transfer.service import maintenance
-from xmode_transfer.sources.rules import PeriodState
+from xmode_transfer.sources.interface import PeriodState
 
 Make = Callable[..., "DaemonWorld"]  # noqa: F821 - conftest's, which tests cannot import
 ALONE = pytest.mark.parametrize("daemon_world", ["threads"], indirect=True)

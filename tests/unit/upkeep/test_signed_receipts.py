@@ -18,8 +18,8 @@ from xmode_transfer.model.errors import ConfigError, ReceiptRefused
 from xmode_transfer.model.records import Checksum, DeliveredKey, ObjectInfo
 from xmode_transfer.model.verification import CheckedKey, DiscrepancyKind, Finding, Judgement, Proof, Scope
 from xmode_transfer.transfer.signing import PublicKey, Signer, new_key, public_key_of, signer_of
-from xmode_transfer.upkeep import receipt_files
-from xmode_transfer.upkeep.receipt_files import ReceiptFile
+from xmode_transfer.upkeep import receipts
+from xmode_transfer.upkeep.receipts import ReceiptFile
 
 AT = datetime(2026, 11, 22, 6, 30, tzinfo=UTC)
 CUSTOMER = Customer(
@@ -30,7 +30,7 @@ CUSTOMER = Customer(
     destination={"bucket": "acme-data", "prefix": "xmode/"},
     feeds=["us-daily"],
 )
-HEAD = receipt_files.head(CUSTOMER, "arn:us", Scope("us-daily"), deep=False, acl_sample=None, checked_at=AT)
+HEAD = receipts.head(CUSTOMER, "arn:us", Scope("us-daily"), deep=False, acl_sample=None, checked_at=AT)
 
 
 def entry(number: int, flaw: DiscrepancyKind | None = None) -> dict[str, object]:
@@ -41,7 +41,7 @@ def entry(number: int, flaw: DiscrepancyKind | None = None) -> dict[str, object]
     judgement = Judgement(flaw, "gone" if flaw else "", None if flaw else Proof.CHECKSUM)
     seen = None if flaw else ObjectInfo(known.key, 10, '"e"', known.checksum, None, None, AT)
     finding = Finding(flaw, known, "gone") if flaw else None
-    return receipt_files.entry(CheckedKey(known, seen, judgement, True, AT), finding)
+    return receipts.entry(CheckedKey(known, seen, judgement, True, AT), finding)
 
 
 def write(path: Path, signer: Signer, count: int = 3) -> Path:
@@ -50,7 +50,7 @@ def write(path: Path, signer: Signer, count: int = 3) -> Path:
         for number in range(count):
             file.add(entry(number, DiscrepancyKind.MISSING if number == 1 else None))
         file.sign(
-            receipt_files.tail(
+            receipts.tail(
                 outcome="differs", proven=count - 1, bytes_proven=20, findings={"missing": 1}, finished_at=AT
             )
         )
@@ -82,14 +82,14 @@ def receipt(tmp_path_factory: pytest.TempPathFactory, signer: Signer) -> Path:
 def test_a_receipt_says_what_was_found_to_whoever_has_the_public_key(
     receipt: Path, public: PublicKey
 ) -> None:
-    found = receipt_files.check(receipt, [public])
+    found = receipts.check(receipt, [public])
     assert (found.head["customer"], found.head["feed"], found.head["acl"]) == ("acme", "us-daily", "all")
     assert found.tail["outcome"] == "differs"
     assert (found.entries, found.key_id) == (3, public.key_id)
     (finding,) = found.findings
     assert (finding["key"], finding["verdict"]) == ("xmode/us-daily/é-0001", "missing")
     for line in receipt.read_bytes().splitlines(keepends=True):
-        assert receipt_files.line(json.loads(line)) == line
+        assert receipts.line(json.loads(line)) == line
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -107,7 +107,7 @@ def test_whatever_is_changed_cut_or_added_is_noticed(
         "cut": whole[:place],
         "drop": b"".join(lines[:number] + lines[number + 1 :]),
         "add": whole + b'{"more": 1}\n',
-        "line": b"".join([*lines[:number], receipt_files.line(entry(9)), *lines[number:]]),
+        "line": b"".join([*lines[:number], receipts.line(entry(9)), *lines[number:]]),
         "twice": whole + whole,
     }[how]
     spoilt = tmp_path / "spoilt.receipt"
@@ -115,7 +115,7 @@ def test_whatever_is_changed_cut_or_added_is_noticed(
     if how == "flip" and b'"public_key"' in lines[-1] and _only_decoration(whole, changed):
         return  # the public key inside is there to be looked at, and is not trusted
     with pytest.raises(ReceiptRefused):
-        receipt_files.check(spoilt, [public])
+        receipts.check(spoilt, [public])
 
 
 def _only_decoration(whole: bytes, changed: bytes) -> bool:
@@ -133,7 +133,7 @@ def test_a_receipt_of_another_key_is_refused_and_says_so(receipt: Path, tmp_path
     new_key(tmp_path / "other.pem")
     other = public_key_of(tmp_path / "other.pem.pub")
     with pytest.raises(ReceiptRefused, match=f"and the key that was given is {other.key_id}"):
-        receipt_files.check(receipt, [other])
+        receipts.check(receipt, [other])
 
 
 def test_a_forger_s_signature_under_our_key_s_name_is_refused(
@@ -144,13 +144,11 @@ def test_a_forger_s_signature_under_our_key_s_name_is_refused(
     *lines, _ = receipt.read_bytes().splitlines(keepends=True)
     body = b"".join(lines).replace(b'"missing"', b'"proven"')
     digest = hashlib.sha256(body).hexdigest()
-    value = base64.b64encode(forger.sign(receipt_files.statement(digest))).decode()
-    last = receipt_files.signature(
-        key_id=public.key_id, public_key=public.base64, sha256_hex=digest, value=value
-    )
-    (tmp_path / "forged").write_bytes(body + receipt_files.line(last))
+    value = base64.b64encode(forger.sign(receipts.statement(digest))).decode()
+    last = receipts.signature(key_id=public.key_id, public_key=public.base64, sha256_hex=digest, value=value)
+    (tmp_path / "forged").write_bytes(body + receipts.line(last))
     with pytest.raises(ReceiptRefused, match="somebody else has made it"):
-        receipt_files.check(tmp_path / "forged", [public])
+        receipts.check(tmp_path / "forged", [public])
 
 
 @pytest.mark.parametrize(
@@ -169,9 +167,9 @@ def test_a_forger_s_signature_under_our_key_s_name_is_refused(
 def test_what_is_no_receipt_is_refused(content: bytes, public: PublicKey, tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(content)
     with pytest.raises(ReceiptRefused):
-        receipt_files.check(tmp_path / "file", [public])
+        receipts.check(tmp_path / "file", [public])
     with pytest.raises(ConfigError):
-        receipt_files.check(tmp_path / "absent", [public])
+        receipts.check(tmp_path / "absent", [public])
 
 
 @pytest.mark.parametrize("name", ["a\x1b[2J", "a\u202eb", "a\ud800"])
@@ -185,7 +183,7 @@ def test_a_receipt_with_a_key_that_nobody_can_see_is_refused(
         file._sha256.update(f"{line}\n".encode())
         file.sign({"outcome": "proven"})
     with pytest.raises(ReceiptRefused, match=r"U\+") as caught:
-        receipt_files.check(tmp_path / "r", [public])
+        receipts.check(tmp_path / "r", [public])
     assert caught.value.message.isprintable()
 
 

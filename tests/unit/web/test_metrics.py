@@ -13,7 +13,13 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.fakes.clock import MemoryClock
-from xmode_transfer.alerting.health import Assessment, CustomerHealth, Health, Issue, SubscriptionHealth
+from xmode_transfer.alerting.health_records import (
+    Assessment,
+    CustomerHealth,
+    Health,
+    Issue,
+    SubscriptionHealth,
+)
 from xmode_transfer.model.errors import LedgerLocked, Responsible
 from xmode_transfer.model.jobs import JobState, QueueEntry, WorkerRecord
 from xmode_transfer.model.records import Delivery, Status

@@ -16,12 +16,12 @@ from typing import Any
 
 from xmode_transfer.config import Configuration, CustomerState, Problem, SecretRef
 from xmode_transfer.config.base import Model
+from xmode_transfer.config.configuration import Claim, cross_check
 from xmode_transfer.config.customer import Customer
 from xmode_transfer.config.feed import Feed
 from xmode_transfer.config.files.file import AnyModel, ConfigFile
 from xmode_transfer.config.names import region_doubt
 from xmode_transfer.config.service import Service
-from xmode_transfer.config.whole import Claim, cross_check
 from xmode_transfer.model.errors import ConfigError
 from xmode_transfer.model.keys import readable
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 
 from prometheus_client import CollectorRegistry, PlatformCollector, ProcessCollector, generate_latest
 
-from xmode_transfer.alerting.health import Assessment
+from xmode_transfer.alerting.health_records import Assessment
 from xmode_transfer.model.jobs import WorkQueue
 from xmode_transfer.model.process import Clock
 from xmode_transfer.web.facts import StatusView

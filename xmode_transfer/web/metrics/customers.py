@@ -12,7 +12,7 @@ from prometheus_client.core import Metric
 from prometheus_client.registry import Collector
 
 from xmode_transfer import telemetry
-from xmode_transfer.alerting.health import Assessment, CustomerHealth, Health, SubscriptionHealth
+from xmode_transfer.alerting.health_records import Assessment, CustomerHealth, Health, SubscriptionHealth
 from xmode_transfer.model.errors import XmodeError
 from xmode_transfer.model.jobs import JobState, QueueEntry, WorkerRecord, WorkQueue
 from xmode_transfer.model.periods import PeriodKind, period_labelled

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from xmode_transfer.model.errors import SourceUnreadable
 from xmode_transfer.model.selection import Selection
-from xmode_transfer.sources.local import listing
-from xmode_transfer.sources.local.listing import SortedNames
+from xmode_transfer.sources import local_listing
+from xmode_transfer.sources.local_listing import SortedNames
 
 EVERYTHING = Selection.of()
 
@@ -67,8 +67,8 @@ def test_any_names_come_in_order_whatever_the_sizes_of_runs_and_blocks(
     names: set[str], run_length: int, block_bytes: int
 ) -> None:
     with tempfile.TemporaryDirectory() as directory, pytest.MonkeyPatch.context() as patch:
-        patch.setattr(listing, "_BLOCK_BYTES", block_bytes)
-        patch.setattr(listing, "_LEAST_BLOCK_BYTES", 1)
+        patch.setattr(local_listing, "_BLOCK_BYTES", block_bytes)
+        patch.setattr(local_listing, "_LEAST_BLOCK_BYTES", 1)
         for name in names:
             Path(directory, name).touch()
         assert listed(Path(directory), run_length=run_length) == sorted(names)

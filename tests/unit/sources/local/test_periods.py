@@ -11,8 +11,8 @@ from tests.fakes import MemoryClock
 from xmode_transfer.model.errors import SourceMissing, SourceUnreadable
 from xmode_transfer.model.periods import Period, PeriodKind
 from xmode_transfer.model.records import SourceProblem
+from xmode_transfer.sources.interface import PeriodState
 from xmode_transfer.sources.local import LocalSource
-from xmode_transfer.sources.rules import PeriodState
 
 NONE = Period.none()
 DAY = Period.parse("2026-11-22", PeriodKind.DAY)

@@ -18,7 +18,7 @@ from xmode_transfer.model.periods import Period, PeriodKind
 from xmode_transfer.model.records import SourceFile, SourceProblem
 from xmode_transfer.model.selection import Selection
 from xmode_transfer.sources.local import LocalSource
-from xmode_transfer.sources.local.walk import Tree, walk
+from xmode_transfer.sources.local_walk import Tree, walk
 
 DAY = Period.parse("2026-11-22", PeriodKind.DAY)
 NONE = Period.none()

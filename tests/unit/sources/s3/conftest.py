@@ -10,7 +10,8 @@ from moto.server import ThreadedMotoServer
 
 from tests.fakes import MemoryClock
 from xmode_transfer.config import Feed
-from xmode_transfer.sources.s3 import S3Source, own_client
+from xmode_transfer.sources.s3 import S3Source
+from xmode_transfer.sources.s3_bucket import own_client
 from xmode_transfer.telemetry import SystemClock
 
 

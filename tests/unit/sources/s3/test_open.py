@@ -19,8 +19,9 @@ from xmode_transfer.model.errors import (
 )
 from xmode_transfer.model.periods import Period, PeriodKind
 from xmode_transfer.model.records import SourceFile
-from xmode_transfer.sources.s3 import OwnClient, S3Source, own_client
-from xmode_transfer.sources.s3 import source as opened
+from xmode_transfer.sources import s3 as opened
+from xmode_transfer.sources.s3 import S3Source
+from xmode_transfer.sources.s3_bucket import OwnClient, own_client
 from xmode_transfer.telemetry import redact_text
 
 NONE = Period.none()

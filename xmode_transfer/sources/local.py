@@ -13,7 +13,16 @@ from xmode_transfer.model.periods import Partition, Period
 from xmode_transfer.model.process import Clock
 from xmode_transfer.model.records import SourceFile, SourceProblem
 from xmode_transfer.model.selection import Selection
-from xmode_transfer.sources.local.walk import (
+from xmode_transfer.sources.interface import (
+    NOT_LOOKED_INTO,
+    Completeness,
+    FeedFiles,
+    PeriodState,
+    Seen,
+    by_file,
+    by_settling,
+)
+from xmode_transfer.sources.local_walk import (
     Tree,
     closed_to_us,
     identity_of,
@@ -23,15 +32,6 @@ from xmode_transfer.sources.local.walk import (
     unfollowed,
     unreadable,
     walk,
-)
-from xmode_transfer.sources.rules import (
-    NOT_LOOKED_INTO,
-    Completeness,
-    FeedFiles,
-    PeriodState,
-    Seen,
-    by_file,
-    by_settling,
 )
 
 # Without O_NONBLOCK a pipe that takes a file's place between the two looks would block the open for ever.

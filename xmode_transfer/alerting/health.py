@@ -5,8 +5,8 @@ from datetime import datetime
 from functools import lru_cache
 from typing import Any
 
-from xmode_transfer.alerting.health import records
-from xmode_transfer.alerting.health.records import (
+from xmode_transfer.alerting import health_records
+from xmode_transfer.alerting.health_records import (
     GRAVITY,
     Assessment,
     CustomerHealth,
@@ -30,7 +30,7 @@ def assess(configuration: Configuration, survey: Survey, now: datetime) -> Asses
     judge = _Judge(survey, now)
     names = sorted({*configuration.customers, *configuration.broken})
     customers = [
-        records.broken(configuration, name, now)
+        health_records.broken(configuration, name, now)
         if name in configuration.broken
         else judge.customer(configuration, configuration.customers[name])
         for name in names
@@ -38,7 +38,7 @@ def assess(configuration: Configuration, survey: Survey, now: datetime) -> Asses
     return Assessment(
         now,
         tuple(customers),
-        tuple(records.warnings_of_service(survey, now)),
+        tuple(health_records.warnings_of_service(survey, now)),
         survey.free_bytes,
         survey.used_bytes,
         survey.daemon,
@@ -132,7 +132,7 @@ class _Judge:
         missing = self._missing(feed, deadlines, last, look, passed)
         if missing is not None:
             period, since_at = missing
-            return records.missed(feed, period, since_at, look, begun, due)
+            return health_records.missed(feed, period, since_at, look, begun, due)
         # A late older period, or a correction: by when it was first seen.
         waiting = [(item.delivery.period, item.since_at) for item in begun]
         if due and look is not None and look.due_since_at is not None:
@@ -140,7 +140,7 @@ class _Judge:
         for label, seen_at in sorted(waiting, key=lambda item: item[1]):
             deadline = deadlines.allowance(seen_at)
             if deadline <= self._now:
-                return records.undelivered(
+                return health_records.undelivered(
                     feed, label, deadline, sending=any(item.delivery.period == label for item in begun)
                 )
         return None
@@ -187,22 +187,22 @@ class _Judge:
     # --- Warnings
 
     def _warnings(self, name: str, rule: dict[str, Any] | None, issues: Sequence[Issue]) -> Iterator[Issue]:
-        yield from records.differing(name, self._survey.discrepancies.get(name, ()))
+        yield from health_records.differing(name, self._survey.discrepancies.get(name, ()))
         check = self._survey.checks.get(name)
         # A check after a refusal finds the same cause, which is reported once, as the refusal. A role that
         # anybody can assume is a separate cause.
         refused = any(issue.responsible is Responsible.CUSTOMER for issue in issues)
         if check is not None and check.causes and not (refused and UNSAFE.isdisjoint(check.causes)):
-            yield records.drift(name, check)
+            yield health_records.drift(name, check)
         left = self._survey.left_behind.get(name)
         if left is not None and rule is not None:
-            yield records.left_behind(left, rule)
+            yield health_records.left_behind(left, rule)
         superseded = self._survey.superseded.get(name)
         if superseded is not None:
-            yield records.superseded(name, superseded)
+            yield health_records.superseded(name, superseded)
         cleanup = self._survey.cleanups.get(name)
         if cleanup is not None and cleanup.failure is not None:
-            yield records.cleanup(name, cleanup)
+            yield health_records.cleanup(name, cleanup)
 
 
 def _verdict(
@@ -216,11 +216,11 @@ def _verdict(
     for health in (Health.BLOCKED, Health.FAILING):
         hurt = next((item for item in begun if _stopped(item.delivery) is health), None)
         if hurt is not None:
-            return health, records.refusal(hurt)
+            return health, health_records.refusal(hurt)
     if look is not None and look.failure is not None:
-        return Health.NO_SOURCE, records.unreadable(feed, look)
+        return Health.NO_SOURCE, health_records.unreadable(feed, look)
     if overdue is not None:
-        return (Health.NO_SOURCE if overdue.cause == records.NO_SOURCE else Health.LATE), overdue
+        return (Health.NO_SOURCE if overdue.cause == health_records.NO_SOURCE else Health.LATE), overdue
     return (Health.DUE if begun or due else Health.HEALTHY), None
 
 

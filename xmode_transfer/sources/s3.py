@@ -12,7 +12,7 @@ from xmode_transfer.model.keys import readable
 from xmode_transfer.model.periods import Partition, Period
 from xmode_transfer.model.process import Clock
 from xmode_transfer.model.records import SourceFile, SourceProblem
-from xmode_transfer.sources.rules import (
+from xmode_transfer.sources.interface import (
     NOT_LOOKED_INTO,
     Completeness,
     FeedFiles,
@@ -23,7 +23,7 @@ from xmode_transfer.sources.rules import (
     by_settling,
     name_problem,
 )
-from xmode_transfer.sources.s3.bucket import SourceBucket, StoredObject
+from xmode_transfer.sources.s3_bucket import SourceBucket, StoredObject
 
 RANGE_BYTES = 16 * 1024 * 1024
 _MOST_PARKED = 4

@@ -19,8 +19,8 @@ from xmode_transfer.model.errors import SourceMissing, SourceUnreadable
 from xmode_transfer.model.keys import readable
 from xmode_transfer.model.records import SourceFile, SourceProblem
 from xmode_transfer.model.selection import Selection
-from xmode_transfer.sources.local.listing import RUN_LENGTH, SortedNames
-from xmode_transfer.sources.rules import MAX_KEY_BYTES, ProblemCode, Settling, name_problem, problem
+from xmode_transfer.sources.interface import MAX_KEY_BYTES, ProblemCode, Settling, name_problem, problem
+from xmode_transfer.sources.local_listing import RUN_LENGTH, SortedNames
 
 _OPEN_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 # An ordinary file that everybody may read: nothing more has to be asked about it.

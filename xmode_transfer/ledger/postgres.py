@@ -16,10 +16,10 @@ from sqlalchemy.dialects.postgresql import Insert
 from sqlalchemy.dialects.postgresql import insert as postgres_insert
 from sqlalchemy.exc import DBAPIError
 
+from xmode_transfer.ledger import postgres_connection, postgres_errors
 from xmode_transfer.ledger.database import BEGIN, Database, closed, is_dead, pooled
-from xmode_transfer.ledger.postgres import address, errors
-from xmode_transfer.ledger.postgres.address import Address, Presence, is_gone
-from xmode_transfer.ledger.postgres.errors import Answers, Asking, Patience
+from xmode_transfer.ledger.postgres_connection import Address, Presence, is_gone
+from xmode_transfer.ledger.postgres_errors import Answers, Asking, Patience
 from xmode_transfer.ledger.tables import staged_objects
 from xmode_transfer.ledger.tables.base import metadata
 from xmode_transfer.model.errors import ConfigError, LedgerMissing, XmodeError
@@ -144,7 +144,9 @@ class PostgresDatabase(Database):
         try:
             return self._engine.connect()
         except (DBAPIError, psycopg.Error) as error:
-            raise errors.from_connecting(getattr(error, "orig", None) or error, self.where) from error
+            raise postgres_errors.from_connecting(
+                getattr(error, "orig", None) or error, self.where
+            ) from error
 
     def _begun(self, how: str) -> Connection:
         """A connection in a transaction, on which the server has answered."""
@@ -165,12 +167,12 @@ class PostgresDatabase(Database):
             yield connection
         except (DBAPIError, psycopg.Error) as error:
             told = self._told(error)
-            if isinstance(told, errors.Away | errors.Standby):
+            if isinstance(told, postgres_errors.Away | postgres_errors.Standby):
                 _throw_away(connection)
                 self._engine.dispose()
             raise told from error
-        except errors.PASSING as error:
-            if not isinstance(error, errors.Contended):
+        except postgres_errors.PASSING as error:
+            if not isinstance(error, postgres_errors.Contended):
                 _throw_away(connection)
                 self._engine.dispose()
             raise
@@ -179,7 +181,7 @@ class PostgresDatabase(Database):
                 connection.close()
 
     def _told(self, error: DBAPIError | psycopg.Error) -> XmodeError:
-        return errors.from_server(getattr(error, "orig", None) or error, self.where)
+        return postgres_errors.from_server(getattr(error, "orig", None) or error, self.where)
 
     # --- Statements
 
@@ -214,7 +216,7 @@ class PostgresDatabase(Database):
         try:
             return self._presence.mark()
         except psycopg.Error as error:
-            raise errors.from_connecting(error, self.where) from error
+            raise postgres_errors.from_connecting(error, self.where) from error
 
     def is_dead(self, connection: Connection, holder: str, presence: str | None) -> bool:
         known = is_dead(holder)
@@ -226,7 +228,7 @@ class PostgresDatabase(Database):
         connection.execute(text("SELECT pg_advisory_xact_lock(:number)"), {"number": _SCHEMA_LOCK})
 
     def corrupt(self, detail: str) -> XmodeError:
-        return errors.NOT_OURS.error(self.where, detail)
+        return postgres_errors.NOT_OURS.error(self.where, detail)
 
     def space(self) -> tuple[int | None, int]:
         """Indexes included."""
@@ -258,7 +260,7 @@ class _Spooled(Iterable[T]):
 def connect(url: str, *, holder: str, waits: bool = True) -> PostgresDatabase:
     """Opens the database that the URL names. A server that is starting is waited for, unless the caller does
     that itself; one that is not there is not, since then more likely the URL is wrong."""
-    where = address.parse(url)
+    where = postgres_connection.parse(url)
     database = PostgresDatabase(where, holder)
     try:
         (database._patience if waits else Patience(where.where, 0)).run(lambda: _prove(where))
@@ -272,27 +274,27 @@ def connect(url: str, *, holder: str, waits: bool = True) -> PostgresDatabase:
 def connected(url: str) -> Iterator[tuple["psycopg.Connection[Any]", str]]:
     """A connection beside the ledger's own, which commits each statement, and the database's name in
     messages. Raises LedgerError instead of the driver's errors, also for what the block does."""
-    where = address.parse(url)
+    where = postgres_connection.parse(url)
     try:
         connection = psycopg.connect(where.conninfo, autocommit=True)
     except psycopg.Error as error:
-        raise errors.from_connecting(error, where.where) from error
+        raise postgres_errors.from_connecting(error, where.where) from error
     try:
         with connection:
             yield connection, where.where
     except psycopg.Error as error:
-        raise errors.from_server(error, where.where) from error
+        raise postgres_errors.from_server(error, where.where) from error
 
 
 def _prove(where: Address) -> None:
     try:
         connection = _open(where)
     except psycopg.Error as error:
-        told = errors.from_connecting(error, where.where)
-        if isinstance(told, errors.UnknownHost):
+        told = postgres_errors.from_connecting(error, where.where)
+        if isinstance(told, postgres_errors.UnknownHost):
             raise LedgerMissing(told.message, hint=told.hint) from error
-        if isinstance(told, errors.Away) and not errors.is_starting(told):
-            raise errors.for_good(told, 0) from error
+        if isinstance(told, postgres_errors.Away) and not postgres_errors.is_starting(told):
+            raise postgres_errors.for_good(told, 0) from error
         raise told from error
     with connection:
         version = connection.info.server_version

@@ -1,1 +1,0 @@
-"""A ledger in an SQLite file on this machine."""
