@@ -14,9 +14,8 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from xmode_transfer.access import lint
 from xmode_transfer.access.kit import PROGRAMS, customer_file, kit
-from xmode_transfer.access.lint import Given, Source
+from xmode_transfer.access.lint import Given, Source, lint
 from xmode_transfer.access.sign_up import SignUp, drafted
 from xmode_transfer.aws.policy import VENDOR_PRINCIPAL, corrected_permission_policy, corrected_trust_policy
 from xmode_transfer.config import Customer

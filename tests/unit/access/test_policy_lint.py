@@ -8,8 +8,7 @@ from typing import Any
 
 import pytest
 
-from xmode_transfer.access import lint
-from xmode_transfer.access.lint import Given, Kind, Report, Source
+from xmode_transfer.access.lint import Given, Kind, Report, Source, lint
 from xmode_transfer.aws.policy import (
     VENDOR_PRINCIPAL,
     corrected_permission_policy,

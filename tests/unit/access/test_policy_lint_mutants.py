@@ -8,8 +8,7 @@ from typing import Any
 
 import pytest
 
-from xmode_transfer.access import lint
-from xmode_transfer.access.lint import Given, Report, Source
+from xmode_transfer.access.lint import Given, Report, Source, lint
 from xmode_transfer.access.lint.records import RIGHT_OF_CALL, iam, unknown_action, unknown_key
 from xmode_transfer.aws.policy import (
     VENDOR_PRINCIPAL,

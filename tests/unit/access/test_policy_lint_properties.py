@@ -6,8 +6,7 @@ from typing import Any
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from xmode_transfer.access import lint
-from xmode_transfer.access.lint import Given, Kind, Report, Source
+from xmode_transfer.access.lint import Given, Kind, Report, Source, lint
 from xmode_transfer.aws.policy import (
     ACL,
     VENDOR_PRINCIPAL,
