@@ -1213,14 +1213,14 @@ def test_keys_that_no_manifest_names_are_those_of_superseded_revisions_alone(
     refused = a_removal("xmode/y", outcome=RemovalOutcome.RETAINED)
     ledger.operations.record_removals(lease, "act-1", [refused])
     assert (keys(), keys(refused=True)) == ([], ["xmode/y"])
-    assert ledger.survey().superseded == {"acme": SupersededLeft(1, 1_000, NOW)}
+    assert ledger.snapshot().superseded == {"acme": SupersededLeft(1, 1_000, NOW)}
     # A process that was killed had put its manifest after all.
     ledger.deliveries.update(lease, replace(second, manifest_key="xmode/_m/2"))
     assert keys(refused=True) == []
     ledger.deliveries.update(lease, second)
     ledger.operations.record_removals(lease, "act-1", [refused._replace(outcome=RemovalOutcome.DELETED)])
     assert keys(refused=True) == []
-    assert ledger.survey().superseded == {}
+    assert ledger.snapshot().superseded == {}
 
 
 def test_nothing_is_held_where_all_was_removed(ledger: Ledger, lease: Lease, delivered: Delivery) -> None:

@@ -127,7 +127,7 @@ def test_a_schema_of_its_own_keeps_the_ledger_apart(
         ledger = opened(f"{postgres_url}{query}")
         ledger.prove_writable()
         assert files.check(f"{postgres_url}{query}").is_sound
-        assert ledger.survey().used_bytes > 10_000
+        assert ledger.snapshot().used_bytes > 10_000
         ledger.close()
     names = postgres_server.execute("SELECT tablename FROM pg_tables WHERE schemaname = 'Xmode'", database)
     assert ("leases",) in names

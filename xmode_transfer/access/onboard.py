@@ -13,7 +13,7 @@ from xmode_transfer.access.kit import customer_file
 from xmode_transfer.access.sign_up import FROM_COMPANY, GENERATED, Mistake, SignUp, drafted
 from xmode_transfer.config import Configuration, Customer, CustomerState
 from xmode_transfer.config.configuration import Claim, cross_check
-from xmode_transfer.config.files import CUSTOMERS, claim_of, customer_names, survey
+from xmode_transfer.config.files import CUSTOMERS, claim_of, customer_names, read_directory
 from xmode_transfer.config.files.file import ConfigFile
 from xmode_transfer.model.errors import ConfigError, ExitCode
 from xmode_transfer.model.findings import AccessReport, Finding, Severity
@@ -248,7 +248,7 @@ class CustomerFiles:
             ) from None
         except OSError as error:
             raise ConfigError(f"{path} cannot be written: {error.strerror or error}") from error
-        configuration, _ = survey(self._directory)
+        configuration, _ = read_directory(self._directory)
         if configuration.customers.get(customer.name) != customer:
             problems = tuple(map(str, configuration.broken.get(customer.name, ())))
             path.unlink(missing_ok=True)
@@ -288,7 +288,7 @@ class CustomerFiles:
                 partial.replace(path)
         except OSError as error:
             raise ConfigError(f"{path} cannot be written: {error.strerror or error}") from error
-        configuration, _ = survey(self._directory)
+        configuration, _ = read_directory(self._directory)
         if configuration.customers.get(customer.name) != customer.model_copy(update={"state": state}):
             path.write_bytes(before)
             raise ConfigError(

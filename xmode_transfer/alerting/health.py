@@ -22,12 +22,12 @@ from xmode_transfer.model.findings import UNSAFE
 from xmode_transfer.model.operations import free_unfinished_uploads
 from xmode_transfer.model.periods import Period, PeriodKind
 from xmode_transfer.model.records import Capabilities, Delivery, Status
-from xmode_transfer.model.source_scans import OpenDelivery, SourceScan, Survey
+from xmode_transfer.model.source_scans import OpenDelivery, Snapshot, SourceScan
 
 
-def assess(configuration: Configuration, survey: Survey, now: datetime) -> Assessment:
+def assess(configuration: Configuration, snapshot: Snapshot, now: datetime) -> Assessment:
     """Assess all configured customers."""
-    judge = _Judge(survey, now)
+    judge = _Judge(snapshot, now)
     names = sorted({*configuration.customers, *configuration.broken})
     customers = [
         health_records.broken(configuration, name, now)
@@ -38,18 +38,18 @@ def assess(configuration: Configuration, survey: Survey, now: datetime) -> Asses
     return Assessment(
         now,
         tuple(customers),
-        tuple(health_records.warnings_of_service(survey, now)),
-        survey.free_bytes,
-        survey.used_bytes,
-        survey.daemon,
+        tuple(health_records.warnings_of_service(snapshot, now)),
+        snapshot.free_bytes,
+        snapshot.used_bytes,
+        snapshot.daemon,
     )
 
 
 class _Judge:
     """One evaluation, which caches what subscriptions share."""
 
-    def __init__(self, survey: Survey, now: datetime) -> None:
-        self._survey = survey
+    def __init__(self, snapshot: Snapshot, now: datetime) -> None:
+        self._snapshot = snapshot
         self._now = now
         self._expected: dict[Deadlines, Period | None] = {}
         self._fresh: dict[tuple[Deadlines, str], datetime | None] = {}
@@ -57,11 +57,11 @@ class _Judge:
     def customer(self, configuration: Configuration, customer: Customer) -> CustomerHealth:
         name = customer.name
         known: dict[str, Any] = {
-            "capabilities": self._survey.capabilities.get(name, Capabilities()),
-            "left_behind": self._survey.left_behind.get(name),
-            "check": self._survey.checks.get(name),
+            "capabilities": self._snapshot.capabilities.get(name, Capabilities()),
+            "left_behind": self._snapshot.left_behind.get(name),
+            "check": self._snapshot.checks.get(name),
         }
-        left = self._survey.left_behind.get(name)
+        left = self._snapshot.left_behind.get(name)
         if left is not None and left.kept:
             known["lifecycle_rule"] = free_unfinished_uploads(customer.destination.prefix)
         active = customer.state is CustomerState.ACTIVE
@@ -75,8 +75,8 @@ class _Judge:
         )
         issues = tuple(item.issue for item in unhealthy if item.issue)
         words = [item.health for item in subscriptions]
-        cleanup = self._survey.cleanups.get(name)
-        if self._survey.discrepancies.get(name) or (cleanup and cleanup.outcome == "blocked"):
+        cleanup = self._snapshot.cleanups.get(name)
+        if self._snapshot.discrepancies.get(name) or (cleanup and cleanup.outcome == "blocked"):
             words.append(Health.ATTENTION)
         return CustomerHealth(
             name,
@@ -92,16 +92,16 @@ class _Judge:
 
     def _subscription(self, customer: Customer, feed: Feed, *, active: bool) -> SubscriptionHealth:
         key = (customer.name, feed.name)
-        look = self._survey.looks.get(key)
-        last = self._survey.delivered.get(key)
-        begun = self._survey.open.get(key, ())
+        look = self._snapshot.scans.get(key)
+        last = self._snapshot.delivered.get(key)
+        begun = self._snapshot.open.get(key, ())
         labels = {item.delivery.period for item in begun}
         due = tuple(label for label in look.due if label not in labels) if look else ()
         due_count = max(look.due_count - (len(look.due) - len(due)), len(due)) if look else 0
         deadlines = deadlines_of(customer, feed)
         word, issue, overdue = Health.HEALTHY, None, None
         if active:
-            passed = self._survey.passed_over.get(key)
+            passed = self._snapshot.passed_over.get(key)
             overdue = self._late(feed, deadlines, look, last, begun, due, passed)
             word, issue = _verdict(feed, look, begun, due, overdue)
         return SubscriptionHealth(
@@ -116,7 +116,7 @@ class _Judge:
             look,
             self._fresh_until(feed, deadlines, last.period) if active and last else None,
             overdue,
-            self._survey.not_attested.get(key, 0),
+            self._snapshot.not_attested.get(key, 0),
         )
 
     def _late(
@@ -187,20 +187,20 @@ class _Judge:
     # --- Warnings
 
     def _warnings(self, name: str, rule: dict[str, Any] | None, issues: Sequence[Issue]) -> Iterator[Issue]:
-        yield from health_records.differing(name, self._survey.discrepancies.get(name, ()))
-        check = self._survey.checks.get(name)
+        yield from health_records.differing(name, self._snapshot.discrepancies.get(name, ()))
+        check = self._snapshot.checks.get(name)
         # A check after a refusal finds the same cause, which is reported once, as the refusal. A role that
         # anybody can assume is a separate cause.
         refused = any(issue.responsible is Responsible.CUSTOMER for issue in issues)
         if check is not None and check.causes and not (refused and UNSAFE.isdisjoint(check.causes)):
             yield health_records.drift(name, check)
-        left = self._survey.left_behind.get(name)
+        left = self._snapshot.left_behind.get(name)
         if left is not None and rule is not None:
             yield health_records.left_behind(left, rule)
-        superseded = self._survey.superseded.get(name)
+        superseded = self._snapshot.superseded.get(name)
         if superseded is not None:
             yield health_records.superseded(name, superseded)
-        cleanup = self._survey.cleanups.get(name)
+        cleanup = self._snapshot.cleanups.get(name)
         if cleanup is not None and cleanup.failure is not None:
             yield health_records.cleanup(name, cleanup)
 

@@ -18,9 +18,9 @@ from xmode_transfer.model.source_scans import (
     CleanupSummary,
     OpenDelivery,
     OrphanedUploads,
+    Snapshot,
     SourceScan,
     SupersededLeft,
-    Survey,
 )
 from xmode_transfer.model.verification import Discrepancy
 
@@ -179,17 +179,17 @@ LEAST_FREE_BYTES = 1024**3
 """Warn when the ledger's disk has less free space than this."""
 
 
-def warnings_of_service(survey: Survey, now: datetime) -> Iterator[Issue]:
-    if survey.free_bytes is not None and survey.free_bytes < LEAST_FREE_BYTES:
+def warnings_of_service(snapshot: Snapshot, now: datetime) -> Iterator[Issue]:
+    if snapshot.free_bytes is not None and snapshot.free_bytes < LEAST_FREE_BYTES:
         yield Issue(
             LEDGER_DISK_LOW,
             Responsible.VENDOR,
-            f"the ledger's disk has {survey.free_bytes / 1e6:,.0f} MB left",
+            f"the ledger's disk has {snapshot.free_bytes / 1e6:,.0f} MB left",
             "free space, or move the ledger to a larger disk, before deliveries stop (docs/ledger.md)",
             now,
         )
 
-    daemon = survey.daemon
+    daemon = snapshot.daemon
     if daemon is None or daemon.stopped_at is not None:
         return  # nobody runs one, or a person stopped it: deliveries that are late say so themselves
     if not daemon.is_alive(now):

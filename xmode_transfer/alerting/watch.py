@@ -37,7 +37,7 @@ def assess_all(configuration: Configuration, ledger: Ledger, clock: Clock) -> As
     the alerts. Reads the ledger and calls nobody; costs by the number of subscriptions, not by the length of
     their history. For one customer's calendar of periods see ``ledger.deliveries.calendar``. Raises
     LedgerError."""
-    return assess(configuration, ledger.survey(), clock.now())
+    return assess(configuration, ledger.snapshot(), clock.now())
 
 
 def open_causes(ledger: Ledger) -> list[str]:

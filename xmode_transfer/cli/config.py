@@ -9,7 +9,7 @@ from xmode_transfer.cli import opening, terminal
 from xmode_transfer.cli.opening import Shell
 from xmode_transfer.cli.terminal import Line
 from xmode_transfer.config import Configuration, Customer, Problem
-from xmode_transfer.config.files import schema_files, survey
+from xmode_transfer.config.files import read_directory, schema_files
 from xmode_transfer.model.errors import ConfigError, ExitCode
 from xmode_transfer.web import looks
 
@@ -27,7 +27,7 @@ def check(shell: Shell, as_json: bool) -> int:
 
     Exit codes: 0 no mistakes; 2 mistakes.
     """
-    configuration, stopping = survey(shell.config_dir)
+    configuration, stopping = read_directory(shell.config_dir)
     if as_json:
         terminal.answer(_document(shell, configuration, stopped=bool(stopping)))
     else:

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from xmode_transfer.ledger import leases, schema, survey
+from xmode_transfer.ledger import leases, schema, snapshot
 from xmode_transfer.ledger.database import Database
 from xmode_transfer.ledger.deliveries import Deliveries, Runs, Uploads
 from xmode_transfer.ledger.keys import Keys
@@ -13,7 +13,7 @@ from xmode_transfer.ledger.schema import connect
 from xmode_transfer.ledger.watching import Alerts, Checks, Daemons, Discrepancies, Notices, Sources
 from xmode_transfer.ledger.work_queue import ProcrastinateQueue
 from xmode_transfer.ledger.writer import GroupCommit
-from xmode_transfer.model.source_scans import Survey
+from xmode_transfer.model.source_scans import Snapshot
 
 if TYPE_CHECKING:
     from xmode_transfer.model.process import Clock
@@ -70,10 +70,10 @@ class Ledger:
         self.queue = ProcrastinateQueue(database, writer, clock)
         """The queue of a fleet, on PostgreSQL."""
 
-    def survey(self) -> Survey:
+    def snapshot(self) -> Snapshot:
         """How every subscription stands, in one consistent view. Costs by the number of subscriptions and of
         what is open, not by the length of the history."""
-        return survey.survey(self._database)
+        return snapshot.snapshot(self._database)
 
     # --- The ledger itself
 

@@ -77,7 +77,7 @@ class Deliveries(Subject):
         """The delivery with the highest revision of each period of a customer, in the order of feeds and
         periods; ``since`` is the label of the oldest period that is asked for. A revision above 1 that is
         delivered is a correction (or a drop folder's next batch). Together with ``SourceScan.due`` and
-        ``SourceScan.waiting`` of the survey this is what a calendar shows: delivered, corrected, under way or
+        ``SourceScan.waiting`` of the snapshot a calendar shows this: delivered, corrected, under way or
         refused, due and waiting."""
         later = deliveries.alias("later")
         query = DELIVERIES.where(

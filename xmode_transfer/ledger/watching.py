@@ -93,7 +93,7 @@ def _put(connection: Connection, database: Database, look: SourceScan) -> None:
 
 
 class Discrepancies(Subject):
-    """What the last verification of each period found; the survey has it."""
+    """What the last verification of each period found; the snapshot has it."""
 
     def record(self, customer: str, scope: Scope, found: Iterable[Discrepancy]) -> None:
         """What a verification of the scope found, in place of what was known of it. What was found before

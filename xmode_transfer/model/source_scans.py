@@ -81,7 +81,7 @@ class SourceScan:
 class OpenDelivery:
     """The newest revision of a period that was begun and is not delivered. ``since_at`` is when a run for it
     first failed or was refused, or when it was planned. ``sent_bytes`` counts what has a receipt. For a plan
-    with very many objects it may be 0, because a survey reads a limited number of receipts."""
+    with very many objects it may be 0, because a snapshot reads a limited number of receipts."""
 
     delivery: Delivery
     since_at: datetime
@@ -140,13 +140,13 @@ Subscription = tuple[str, str]
 
 
 @dataclass(frozen=True, slots=True)
-class Survey:
+class Snapshot:
     """Everything that health is computed from, read in one consistent snapshot of the ledger. It may contain
     customers and feeds that are no longer configured. ``passed_over`` has the newest period that was skipped
     after an outage, ``discrepancies`` what the last verification of each period found. ``not_attested``
     counts deliveries. ``daemon`` is the one that ticked last."""
 
-    looks: Mapping[Subscription, SourceScan] = field(default_factory=dict)
+    scans: Mapping[Subscription, SourceScan] = field(default_factory=dict)
     delivered: Mapping[Subscription, Delivery] = field(default_factory=dict)
     open: Mapping[Subscription, tuple[OpenDelivery, ...]] = field(default_factory=dict)
     capabilities: Mapping[str, Capabilities] = field(default_factory=dict)

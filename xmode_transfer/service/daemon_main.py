@@ -83,7 +83,7 @@ def _begun(directory: Path, engine: Engine, inbox: Inbox) -> Iterator["_Life"]:
             context,
             assembly.prober(context),
             configuration,
-            partial(config_files.survey, directory),
+            partial(config_files.read_directory, directory),
             lease,
             queue,
             alone=alone,

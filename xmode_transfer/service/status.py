@@ -64,8 +64,10 @@ class SourceScans:
 
     def assess(self, configuration: Configuration) -> Assessment:
         """Assess all customers by the ledger and the scans in memory. Raises LedgerError."""
-        survey = self._ledger.survey()
-        return assess(configuration, replace(survey, looks={**survey.looks, **self._kept}), self._clock.now())
+        snapshot = self._ledger.snapshot()
+        return assess(
+            configuration, replace(snapshot, scans={**snapshot.scans, **self._kept}), self._clock.now()
+        )
 
 
 def _active(configuration: Configuration, names: Iterable[str]) -> Iterator[tuple[Customer, Feed]]:

@@ -184,7 +184,7 @@ class _Life:
                 return
             if wake in (Wake.FILES, Wake.RELOAD):
                 lifecycle.reloading()
-                self._worker.reload(partial(config_files.survey, self._directory))
+                self._worker.reload(partial(config_files.read_directory, self._directory))
                 lifecycle.ready(self._status())
             self._worker.attend()
             self._liveness.gets_on()

@@ -23,7 +23,7 @@ from xmode_transfer.model.operations import OperationRecord
 from xmode_transfer.model.periods import PeriodKind
 from xmode_transfer.model.process import Clock
 from xmode_transfer.model.records import Delivery, PlannedObject, Receipt, Run
-from xmode_transfer.model.source_scans import Survey
+from xmode_transfer.model.source_scans import Snapshot
 from xmode_transfer.web.search import Hits, search
 
 
@@ -70,7 +70,7 @@ class Moment:
 
     at: datetime
     configuration: Configuration
-    survey: Survey
+    snapshot: Snapshot
     assessment: Assessment
     alerts: Sequence[Alert] = ()
     jobs: Mapping[str, QueueEntry] = field(default_factory=dict)
@@ -153,14 +153,14 @@ class Facts:
 
     def _assess(self) -> Moment:
         configuration = self._configuration()
-        survey = self._ledger.survey()
+        snapshot = self._ledger.snapshot()
         at = self._clock.now()
-        assessment = assess(configuration, survey, at)
+        assessment = assess(configuration, snapshot, at)
         alerts = self._ledger.alerts.known()
         if self._status_view is None:
-            return Moment(at, configuration, survey, assessment, alerts)
+            return Moment(at, configuration, snapshot, assessment, alerts)
         jobs = {entry.customer: entry for entry in self._status_view.jobs()}
-        return Moment(at, configuration, survey, assessment, alerts, jobs, self._status_view.status())
+        return Moment(at, configuration, snapshot, assessment, alerts, jobs, self._status_view.status())
 
     def customer(self, name: str, back: int = 0) -> CustomerFacts | None:
         """Return None if the customer is not configured. ``back`` is how many calendar pages to go back."""
@@ -257,7 +257,7 @@ class Facts:
                         delivery.period: delivery
                         for delivery in self._ledger.deliveries.calendar(customer.name, feed.name, oldest)
                     },
-                    moment.survey.looks.get((customer.name, feed.name)),
+                    moment.snapshot.scans.get((customer.name, feed.name)),
                     self._ledger.sources.passed_over(customer.name, feed.name),
                     customer.state is CustomerState.ACTIVE,
                 )

@@ -33,8 +33,8 @@ from xmode_transfer.model.source_scans import (
     CleanupSummary,
     OpenDelivery,
     OrphanedUploads,
+    Snapshot,
     SourceScan,
-    Survey,
     Waiting,
 )
 from xmode_transfer.model.verification import Discrepancy, DiscrepancyKind
@@ -78,17 +78,17 @@ def begun(period: str, status: Status, failure: Failure | None = None, hours: fl
 
 
 def judged(
-    survey: Survey, *, customer: Customer | None = None, feed: Feed | None = None, now: datetime = NOW
+    snapshot: Snapshot, *, customer: Customer | None = None, feed: Feed | None = None, now: datetime = NOW
 ) -> SubscriptionHealth:
     customer, feed = customer or a_customer(), feed or a_feed()
     configuration = Configuration(Service(), {feed.name: feed}, {customer.name: customer}, {})
-    (found,) = assess(configuration, survey, now).customers
+    (found,) = assess(configuration, snapshot, now).customers
     (item,) = found.subscriptions
     assert found.health == (item.health if customer.state is CustomerState.ACTIVE else customer.state)
     return item
 
 
-SURVEYS: list[tuple[str, dict[str, Any], Health, str | None, Responsible | None]] = [
+SNAPSHOTS: list[tuple[str, dict[str, Any], Health, str | None, Responsible | None]] = [
     ("nothing is known", {}, Health.HEALTHY, None, None),
     ("all is delivered", {"delivered": a_delivery(), "look": a_look()}, Health.HEALTHY, None, None),
     (
@@ -230,12 +230,12 @@ SURVEYS: list[tuple[str, dict[str, Any], Health, str | None, Responsible | None]
 
 
 @pytest.mark.parametrize(
-    ("case", "known", "health", "cause", "responsible"), SURVEYS, ids=[row[0] for row in SURVEYS]
+    ("case", "known", "health", "cause", "responsible"), SNAPSHOTS, ids=[row[0] for row in SNAPSHOTS]
 )
 def test_the_word_follows_from_the_ledger(
     case: str, known: dict[str, Any], health: Health, cause: str | None, responsible: Responsible | None
 ) -> None:
-    item = judged(survey_of(**known))
+    item = judged(snapshot_of(**known))
     assert item.health is health
     assert (item.issue and item.issue.cause) == cause
     assert (item.issue and item.issue.responsible) == responsible
@@ -246,14 +246,14 @@ def test_the_word_follows_from_the_ledger(
     assert (health in SOUND) == (item.issue is None)
 
 
-def survey_of(
+def snapshot_of(
     delivered: Delivery | None = None,
     look: SourceScan | None = None,
     open: OpenDelivery | None = None,  # noqa: A002
     passed_over: str | None = None,
-) -> Survey:
-    return Survey(
-        looks={ACME: look} if look else {},
+) -> Snapshot:
+    return Snapshot(
+        scans={ACME: look} if look else {},
         delivered={ACME: delivered} if delivered else {},
         open={ACME: (open,)} if open else {},
         passed_over={ACME: passed_over} if passed_over else {},
@@ -261,7 +261,7 @@ def survey_of(
 
 
 def test_lateness_counts_from_the_first_period_that_is_missing() -> None:
-    item = judged(survey_of(a_delivery("2026-11-20"), a_look()))
+    item = judged(snapshot_of(a_delivery("2026-11-20"), a_look()))
     assert item.issue is not None
     assert item.issue.period == "2026-11-21"
     assert item.issue.since_at == datetime(2026, 11, 23, tzinfo=UTC)
@@ -284,9 +284,9 @@ def test_days_that_do_not_come_are_not_missed() -> None:
     weekdays = FeedFreshness(days=(Day.MON, Day.TUE, Day.WED, Day.THU, Day.FRI))
     friday, monday_noon = a_delivery("2026-11-20"), datetime(2026, 11, 23, 12, tzinfo=UTC)
     look = a_look(looked_at=monday_noon)
-    every_day = judged(survey_of(friday, look), now=monday_noon)
+    every_day = judged(snapshot_of(friday, look), now=monday_noon)
     assert every_day.health is Health.NO_SOURCE
-    on_weekdays = judged(survey_of(friday, look), feed=a_feed(freshness=weekdays), now=monday_noon)
+    on_weekdays = judged(snapshot_of(friday, look), feed=a_feed(freshness=weekdays), now=monday_noon)
     assert on_weekdays.health is Health.HEALTHY
     assert on_weekdays.fresh_until_at == datetime(2026, 11, 25, tzinfo=UTC)
 
@@ -294,22 +294,22 @@ def test_days_that_do_not_come_are_not_missed() -> None:
 def test_a_drop_folder_is_late_only_with_what_it_has() -> None:
     folder = a_feed(period="none", partition=None)
     delivered = a_delivery("none", delivered_at=NOW - 5000 * HOUR)
-    assert judged(survey_of(delivered, a_look()), feed=folder).health is Health.HEALTHY
-    slow = survey_of(delivered, a_look(), begun("none", Status.RUNNING, hours=25))
+    assert judged(snapshot_of(delivered, a_look()), feed=folder).health is Health.HEALTHY
+    slow = snapshot_of(delivered, a_look(), begun("none", Status.RUNNING, hours=25))
     assert judged(slow, feed=folder).health is Health.LATE
 
 
 @pytest.mark.parametrize("state", [CustomerState.PENDING, CustomerState.RETIRED])
 def test_who_is_not_delivered_to_cannot_be_late(state: CustomerState) -> None:
-    survey = survey_of(a_delivery("2026-01-01"), a_look(), begun("2026-01-02", Status.BLOCKED, REFUSED))
-    item = judged(survey, customer=a_customer(state=state))
+    snapshot = snapshot_of(a_delivery("2026-01-01"), a_look(), begun("2026-01-02", Status.BLOCKED, REFUSED))
+    item = judged(snapshot, customer=a_customer(state=state))
     assert item.issue is None
 
 
 def test_a_broken_file_is_ours_to_mend_and_named() -> None:
     problem = Problem("customers/acme.yaml", 3, 1, "feeds", "select at least one feed")
     configuration = Configuration(Service(), {}, {}, {"acme": (problem, problem)})
-    (found,) = assess(configuration, Survey(), NOW).customers
+    (found,) = assess(configuration, Snapshot(), NOW).customers
     assert found.health is Health.BROKEN
     assert found.issue is not None
     assert found.issue.responsible is Responsible.VENDOR
@@ -320,8 +320,8 @@ def test_cares_hurt_no_delivery() -> None:
     checked = CheckSummary(
         NOW, "blocked", ("external_id_not_required",), "customer", "anybody gets in", NOW - HOUR
     )
-    survey = replace(
-        survey_of(a_delivery(), a_look()),
+    snapshot = replace(
+        snapshot_of(a_delivery(), a_look()),
         checks={"acme": checked},
         left_behind={"acme": OrphanedUploads(2, 10**9, NOW - HOUR, 1)},
         cleanups={
@@ -333,7 +333,7 @@ def test_cares_hurt_no_delivery() -> None:
         daemon=DaemonRecord("h", NOW - HOUR, NOW - HOUR, 60, 4, configuration_problems=("a", "b")),
     )
     configuration = Configuration(Service(), {"us-daily": a_feed()}, {"acme": a_customer()}, {})
-    assessment = assess(configuration, survey, NOW)
+    assessment = assess(configuration, snapshot, NOW)
     (found,) = assessment.customers
     assert found.health is Health.HEALTHY
     assert {warning.cause for warning in found.warnings} == {"access_drift", "left_behind", "cleanup_cap"}
@@ -351,17 +351,17 @@ def test_cares_hurt_no_delivery() -> None:
 )
 def test_a_refusal_and_the_check_that_follows_it_are_one_cause(cause: str, told: list[str]) -> None:
     checked = CheckSummary(NOW, "blocked", (cause,), "customer", "refused", NOW - HOUR)
-    survey = survey_of(a_delivery(), a_look(), begun("2026-11-25", Status.BLOCKED, REFUSED))
+    snapshot = snapshot_of(a_delivery(), a_look(), begun("2026-11-25", Status.BLOCKED, REFUSED))
     configuration = Configuration(Service(), {"us-daily": a_feed()}, {"acme": a_customer()}, {})
-    (found,) = assess(configuration, replace(survey, checks={"acme": checked}), NOW).customers
+    (found,) = assess(configuration, replace(snapshot, checks={"acme": checked}), NOW).customers
     assert [issue.cause for issue in found.issues] == ["role_refused"]
     assert [warning.cause for warning in found.warnings] == told
 
 
 def test_a_check_that_got_no_answer_is_no_drift() -> None:
-    survey = replace(survey_of(a_delivery(), a_look()), checks={"acme": CheckSummary(NOW, "failed")})
+    snapshot = replace(snapshot_of(a_delivery(), a_look()), checks={"acme": CheckSummary(NOW, "failed")})
     configuration = Configuration(Service(), {"us-daily": a_feed()}, {"acme": a_customer()}, {})
-    assert assess(configuration, survey, NOW).customers[0].warnings == ()
+    assert assess(configuration, snapshot, NOW).customers[0].warnings == ()
 
 
 def test_what_verify_found_and_a_cleanup_that_is_refused_want_attention() -> None:
@@ -373,7 +373,7 @@ def test_what_verify_found_and_a_cleanup_that_is_refused_want_attention() -> Non
             "us-daily", "2026-11-21", DiscrepancyKind.MANIFEST_DIFFERS, 1, "xmode/_manifests/m.json", NOW
         ),
     )
-    sound = survey_of(a_delivery(), a_look())
+    sound = snapshot_of(a_delivery(), a_look())
     configuration = Configuration(Service(), {"us-daily": a_feed()}, {"acme": a_customer()}, {})
     (item,) = assess(configuration, replace(sound, discrepancies={"acme": found}), NOW).customers
     assert (item.health, item.issues) == (Health.ATTENTION, ())
@@ -394,7 +394,7 @@ def test_what_verify_found_and_a_cleanup_that_is_refused_want_attention() -> Non
         Health.ATTENTION,
         ["access_denied"],
     )
-    late = replace(survey_of(a_delivery("2026-11-20"), a_look()), discrepancies={"acme": found})
+    late = replace(snapshot_of(a_delivery("2026-11-20"), a_look()), discrepancies={"acme": found})
     assert assess(configuration, late, NOW).customers[0].health is Health.NO_SOURCE  # graver
 
 

@@ -22,7 +22,7 @@ from xmode_transfer.alerting.notices import (
 from xmode_transfer.config import Configuration, Customer, CustomerState, Destination, Feed, Service
 from xmode_transfer.model.alerts import Mark, Notice, NoticeKind, NoticeStatus
 from xmode_transfer.model.records import Delivery, Failure, Status
-from xmode_transfer.model.source_scans import OpenDelivery, SourceScan, Survey, Waiting
+from xmode_transfer.model.source_scans import OpenDelivery, Snapshot, SourceScan, Waiting
 
 NOW = datetime(2026, 11, 25, 12, 0, tzinfo=UTC)
 HOUR = timedelta(hours=1)
@@ -80,12 +80,12 @@ def found(
     acme = a_customer(feeds=(feed.name,), **customer)
     configuration = Configuration(Service(), {feed.name: feed}, {"acme": acme}, {})
     key = ("acme", feed.name)
-    survey = Survey(
-        looks={key: replace(look or a_look(), feed=feed.name)},
+    snapshot = Snapshot(
+        scans={key: replace(look or a_look(), feed=feed.name)},
         delivered={key: delivered} if delivered else {},
         open={key: opened} if opened else {},
     )
-    assessment = assess(configuration, survey, NOW)
+    assessment = assess(configuration, snapshot, NOW)
     return happenings(wanting(configuration), assessment, corrections)
 
 
@@ -199,7 +199,7 @@ def test_whether_the_bucket_is_shut(cause: str) -> None:
     acme = a_customer()
     configuration = Configuration(Service(), {"us-daily": FEED}, {"acme": acme}, {})
     item = begun("2026-11-24", Status.BLOCKED, cause)
-    assessment = assess(configuration, Survey(open={("acme", "us-daily"): (item,)}), NOW)
+    assessment = assess(configuration, Snapshot(open={("acme", "us-daily"): (item,)}), NOW)
     assert is_shut(assessment.customer("acme")) is (cause in SHUT)
     assert is_shut(assessment.customer("nobody"))
 

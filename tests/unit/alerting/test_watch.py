@@ -261,7 +261,7 @@ def test_a_ledger_that_takes_nothing_is_an_alert_told_once(
             watch.run_once(configuration)
             minutes(clock, 1)
         broken.setattr(ledger.leases, "claim", full)
-        broken.setattr(ledger, "survey", full)
+        broken.setattr(ledger, "snapshot", full)
         for _ in range(10):
             watch.run_once(configuration)
             minutes(clock, 1)
@@ -294,7 +294,7 @@ def test_a_ledger_that_comes_back_within_two_minutes_is_no_alert(
         raise LedgerFull("the disk is full", hint="free space")
 
     with monkeypatch.context() as broken:
-        broken.setattr(ledger, "survey", full)
+        broken.setattr(ledger, "snapshot", full)
         for _ in range(2):
             assert watch.run_once(configuration) is None
             minutes(clock, 1)

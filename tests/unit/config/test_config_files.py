@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from xmode_transfer.config import Problem
-from xmode_transfer.config.files import load, schema_files, survey
+from xmode_transfer.config.files import load, read_directory, schema_files
 from xmode_transfer.model.errors import ConfigError, ExitCode
 
 EXAMPLE = Path(__file__).parents[3] / "config"
@@ -67,7 +67,7 @@ def write(tmp_path: Path) -> Write:
 
 
 def problems(directory: Path) -> list[str]:
-    return [str(problem) for problem in survey(directory)[0].problems]
+    return [str(problem) for problem in read_directory(directory)[0].problems]
 
 
 def test_the_example_is_in_order() -> None:
@@ -616,7 +616,7 @@ PYDANTIC = re.compile(r"Input should|Value error|validation|pydantic|Field requi
 @given(text=documents, kind=st.sampled_from(["customers/x.yaml", "feeds/x.yaml", "service.yaml"]))
 def test_whatever_stands_in_a_file_is_answered_in_plain_words(write: Write, text: str, kind: str) -> None:
     directory = write({"feeds/x.yaml": FEED, "customers/x.yaml": ACME, "service.yaml": "", kind: text})
-    configuration, _ = survey(directory)
+    configuration, _ = read_directory(directory)
     for problem in configuration.problems:
         assert not PYDANTIC.search(str(problem)), textwrap.indent(text, "  ")
         assert problem.line >= 1

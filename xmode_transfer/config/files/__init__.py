@@ -77,7 +77,7 @@ _NO_SERVICE_FILE = Problem(
 def load(directory: Path) -> Configuration:
     """The configuration in ``directory``. Raises ConfigError, with every problem of every file, when there is
     no such directory or service.yaml cannot be used. Broken customers are in ``Configuration.broken``."""
-    configuration, stopping = survey(directory)
+    configuration, stopping = read_directory(directory)
     if stopping:
         count = len(configuration.problems)
         files = ", ".join(sorted({problem.file for problem in stopping}))
@@ -89,7 +89,7 @@ def load(directory: Path) -> Configuration:
     return configuration
 
 
-def survey(directory: Path) -> tuple[Configuration, tuple[Problem, ...]]:
+def read_directory(directory: Path) -> tuple[Configuration, tuple[Problem, ...]]:
     """Reads everything, whatever is wrong with it: the configuration, and those of its problems that stop all
     customers: in service.yaml (then ``service`` has nothing but defaults), or a folder that cannot be read.
     Raises ConfigError only without a directory."""
@@ -105,11 +105,11 @@ def survey(directory: Path) -> tuple[Configuration, tuple[Problem, ...]]:
             f"there is no configuration directory {directory}",
             hint="give it with --config DIR or in XMODE_CONFIG",
         )
-    return _Survey(directory.absolute()).result()
+    return _Reading(directory.absolute()).result()
 
 
 @dataclass(slots=True)
-class _Survey:
+class _Reading:
     directory: Path
     strays: list[Problem] = field(default_factory=list)
     unread: list[Problem] = field(default_factory=list)  # folders: nobody knows what lies in them
@@ -245,7 +245,7 @@ class _Survey:
 
 def customer_names(directory: Path) -> Iterator[str]:
     """The names of all customers that have a file, whatever is wrong with it."""
-    return _Survey(directory.absolute())._names(CUSTOMERS)
+    return _Reading(directory.absolute())._names(CUSTOMERS)
 
 
 def _endpoint_url(service: str) -> str | None:

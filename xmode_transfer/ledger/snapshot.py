@@ -1,6 +1,6 @@
-"""The survey of how every subscription stands.
+"""The snapshot of how every subscription stands.
 
-A ledger holds months of deliveries of thousands of subscriptions. The survey reads none of that history: it
+A ledger holds months of deliveries of thousands of subscriptions. The snapshot reads none of that history: it
 steps from one subscription to the next along an index, and takes the newest row of each.
 """
 
@@ -52,24 +52,24 @@ from xmode_transfer.model.source_scans import (
     CleanupSummary,
     OpenDelivery,
     OrphanedUploads,
+    Snapshot,
     Subscription,
-    Survey,
 )
 
 _OPEN = (Status.PLANNED, Status.RUNNING, Status.FAILED, Status.BLOCKED)
 SUMMED_OBJECTS = 50_000
-"""Of so many planned objects at most it is asked whether they were sent: a survey comes every few seconds."""
+"""The most planned objects that a snapshot counts as sent or not: snapshots come every few seconds."""
 _ASKED_AT_ONCE = 500
 
 
-def survey(database: Database) -> Survey:
+def snapshot(database: Database) -> Snapshot:
     free, used = database.space()
-    return database.read(lambda connection: _survey(connection, free, used))
+    return database.read(lambda connection: _snapshot(connection, free, used))
 
 
-def _survey(connection: Connection, free: int | None, used: int) -> Survey:
-    return Survey(
-        looks={(row.customer, row.feed): LOOK.record(row) for row in connection.execute(select(looks))},
+def _snapshot(connection: Connection, free: int | None, used: int) -> Snapshot:
+    return Snapshot(
+        scans={(row.customer, row.feed): LOOK.record(row) for row in connection.execute(select(looks))},
         delivered=_delivered(connection),
         open=_open(connection),
         capabilities={

@@ -1,4 +1,4 @@
-"""The contract of the port ``Ledger``: looks, the calendar, and the survey that health comes from."""
+"""The contract of the port ``Ledger``: looks, the calendar, and the snapshot that health comes from."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -28,7 +28,7 @@ from xmode_transfer.model.records import (
     UploadedPart,
     UploadStatus,
 )
-from xmode_transfer.model.source_scans import KEPT_PERIODS, SourceScan, Survey, Waiting
+from xmode_transfer.model.source_scans import KEPT_PERIODS, Snapshot, SourceScan, Waiting
 from xmode_transfer.model.verification import Discrepancy, DiscrepancyKind, Scope
 
 NOW = datetime(2026, 11, 25, 12, 0, tzinfo=UTC)
@@ -84,7 +84,7 @@ def test_a_look_comes_back_whole(ledger: Ledger) -> None:
     written = ledger.sources.record(look)
     assert written == replace(look, due_since_at=NOW)
     assert ledger.sources.last("acme", "us-daily") == written
-    assert ledger.survey().looks == {("acme", "us-daily"): written}
+    assert ledger.snapshot().scans == {("acme", "us-daily"): written}
     assert ledger.sources.last("acme", "drops") is None
 
 
@@ -116,9 +116,9 @@ def test_a_delivery_takes_its_period_out_of_the_look(ledger: Ledger, lease: Leas
     delivery = a_delivery("2026-11-23", Status.RUNNING)
     ledger.deliveries.create(lease, delivery)
     ledger.deliveries.update(lease, delivery)
-    assert ledger.survey().looks["acme", "us-daily"].due_count == 2
+    assert ledger.snapshot().scans["acme", "us-daily"].due_count == 2
     ledger.deliveries.update(lease, replace(delivery, status=Status.DELIVERED, updated_at=NOW + HOUR))
-    left = ledger.survey().looks["acme", "us-daily"]
+    left = ledger.snapshot().scans["acme", "us-daily"]
     assert (left.due, left.due_count, left.due_since_at) == (("2026-11-24",), 1, NOW + HOUR)
 
 
@@ -150,18 +150,18 @@ def test_the_calendar_has_the_highest_revision_of_each_period(ledger: Ledger, le
     ]
 
 
-# --- The survey
+# --- The snapshot
 
 
 def test_an_empty_ledger_knows_nothing_but_its_disk(ledger: Ledger, ledger_url: str) -> None:
-    survey = ledger.survey()
-    assert replace(survey, free_bytes=None, used_bytes=0) == Survey()
+    snapshot = ledger.snapshot()
+    assert replace(snapshot, free_bytes=None, used_bytes=0) == Snapshot()
     # nobody can say how much room a server has left
-    assert (survey.free_bytes or 0) > 0 if ledger_url.startswith("sqlite") else survey.free_bytes is None
-    assert survey.used_bytes > 10_000
+    assert (snapshot.free_bytes or 0) > 0 if ledger_url.startswith("sqlite") else snapshot.free_bytes is None
+    assert snapshot.used_bytes > 10_000
 
 
-def test_the_survey_has_of_each_subscription_the_newest_that_was_delivered(
+def test_the_snapshot_has_of_each_subscription_the_newest_that_was_delivered(
     ledger: Ledger, lease: Lease
 ) -> None:
     for delivery in (
@@ -174,16 +174,16 @@ def test_the_survey_has_of_each_subscription_the_newest_that_was_delivered(
         a_delivery("none", customer="zeta", feed="drops", revision=7),
     ):
         ledger.deliveries.create(lease, delivery)
-    survey = ledger.survey()
-    assert {place: (item.period, item.revision) for place, item in survey.delivered.items()} == {
+    snapshot = ledger.snapshot()
+    assert {place: (item.period, item.revision) for place, item in snapshot.delivered.items()} == {
         ("acme", "us-daily"): ("2026-11-23", 2),
         ("acme-2", "a"): ("2026-11-21", 1),
         ("zeta", "drops"): ("none", 7),
     }
-    assert survey.delivered["acme", "us-daily"] == a_delivery("2026-11-23", revision=2)
+    assert snapshot.delivered["acme", "us-daily"] == a_delivery("2026-11-23", revision=2)
 
 
-def test_the_survey_has_what_is_open_since_it_first_failed(ledger: Ledger, lease: Lease) -> None:
+def test_the_snapshot_has_what_is_open_since_it_first_failed(ledger: Ledger, lease: Lease) -> None:
     blocked = a_delivery("2026-11-24", Status.BLOCKED)
     for delivery in (
         blocked,
@@ -197,12 +197,12 @@ def test_the_survey_has_what_is_open_since_it_first_failed(ledger: Ledger, lease
         run = Run(f"run-{number}", blocked.id, at, "host-a", "fast", at, outcome)
         ledger.runs.start(lease, run)
         ledger.runs.finish(lease, run)
-    (running, refused) = ledger.survey().open["acme", "us-daily"]
+    (running, refused) = ledger.snapshot().open["acme", "us-daily"]
     assert (running.delivery.period, running.since_at) == ("2026-11-23", running.delivery.created_at)
     assert (refused.delivery, refused.since_at) == (blocked, NOW - 4 * HOUR)
 
 
-def test_the_survey_has_what_was_sent_of_what_is_open(ledger: Ledger, lease: Lease) -> None:
+def test_the_snapshot_has_what_was_sent_of_what_is_open(ledger: Ledger, lease: Lease) -> None:
     """Whole objects by their receipts, large ones by their parts; what an earlier revision sent is not it."""
     first = a_delivery("none", feed="drops")
     second = a_delivery("none", Status.RUNNING, 2, feed="drops", object_count=3, total_bytes=3_500)
@@ -215,17 +215,17 @@ def test_the_survey_has_what_was_sent_of_what_is_open(ledger: Ledger, lease: Lea
     upload = MultipartUpload("up-1", second.id, "acme", "c", "xmode/c", 1_500, 1, "inode", 100, "crc32", NOW)
     ledger.uploads.open(lease, upload)
     ledger.uploads.record_part(lease, "up-1", UploadedPart(1, 100, "etag", "AAAAAA==")).result(120)
-    (running,) = ledger.survey().open["acme", "drops"]
+    (running,) = ledger.snapshot().open["acme", "drops"]
     assert (running.delivery.id, running.sent_bytes) == (second.id, 1_100)
     ledger.uploads.close(lease, "up-1", UploadStatus.ABORTED)
-    (running,) = ledger.survey().open["acme", "drops"]
+    (running,) = ledger.snapshot().open["acme", "drops"]
     assert running.sent_bytes == 1_000
 
 
-def test_the_survey_looks_at_so_many_objects_and_no_more(
+def test_the_snapshot_looks_at_so_many_objects_and_no_more(
     ledger: Ledger, lease: Lease, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("xmode_transfer.ledger.survey.SUMMED_OBJECTS", 2)
+    monkeypatch.setattr("xmode_transfer.ledger.snapshot.SUMMED_OBJECTS", 2)
     for period, count, total in (("2026-11-22", 3, 9_000), ("2026-11-23", 2, 4_000), ("2026-11-24", 1, 1)):
         delivery = a_delivery(period, Status.RUNNING, object_count=count, total_bytes=total)
         ledger.deliveries.create(lease, delivery)
@@ -233,7 +233,7 @@ def test_the_survey_looks_at_so_many_objects_and_no_more(
         ledger.objects.plan(lease, delivery.id, [planned])
         proven = Receipt("a", planned.key, 1, Checksum("crc32", "AAAAAA=="), "etag", NOW)
         ledger.objects.record_receipt(lease, delivery.id, proven).result(120)
-    found = {item.delivery.period: item.sent_bytes for item in ledger.survey().open["acme", "us-daily"]}
+    found = {item.delivery.period: item.sent_bytes for item in ledger.snapshot().open["acme", "us-daily"]}
     assert found == {"2026-11-22": 0, "2026-11-23": 1, "2026-11-24": 0}
 
 
@@ -258,11 +258,11 @@ def a_check(outcome: str, hours: float) -> AccessReport:
     return AccessReport("acme", NOW - hours * HOUR, findings[outcome])
 
 
-def test_the_survey_has_the_last_check_and_since_when_it_is_bad(ledger: Ledger) -> None:
+def test_the_snapshot_has_the_last_check_and_since_when_it_is_bad(ledger: Ledger) -> None:
     for outcome, hours in (("blocked", 9), ("ok", 8), ("blocked", 7), ("blocked", 6)):
         ledger.checks.record(a_check(outcome, hours))
     ledger.checks.record(replace(a_check("ok", 1), customer="globex"))
-    checks = ledger.survey().checks
+    checks = ledger.snapshot().checks
     assert (checks["globex"].outcome, checks["globex"].causes) == ("ok", ())
     bad = checks["acme"]
     assert bad.causes == ("external_id_not_required", "put_denied")
@@ -291,13 +291,13 @@ def test_what_a_later_run_has_disproved_is_no_longer_in_the_last_check(
     run = Run("run-1", delivery.id, check.checked_at + hours_after * HOUR, "host-a", "fast", NOW, outcome)
     ledger.runs.start(lease, run)
     ledger.runs.finish(lease, replace(run, uploaded=uploaded))
-    checks = ledger.survey().checks
+    checks = ledger.snapshot().checks
     rest = ("external_id_not_required",)  # no delivery shows that this has been mended
     assert checks["acme"].causes == (rest if disproved else (*rest, "put_denied"))
     assert checks["globex"].causes == (*rest, "put_denied")
 
 
-def test_the_survey_has_leftovers_cleanups_and_what_is_known_of_destinations(
+def test_the_snapshot_has_leftovers_cleanups_and_what_is_known_of_destinations(
     ledger: Ledger, lease: Lease
 ) -> None:
     delivery = a_delivery("2026-11-24")
@@ -322,15 +322,15 @@ def test_the_survey_has_leftovers_cleanups_and_what_is_known_of_destinations(
     ledger.checks.learn("acme", Capabilities(region="eu-west-1"))
     ledger.sources.pass_over("acme", "us-daily", {"2026-11-20": "", "2026-11-21": ""}, NOW)
     ledger.daemons.note(ledger.leases.claim("daemon", "h", 90), DaemonRecord("h", NOW - HOUR, NOW, 60, 4))
-    survey = ledger.survey()
-    left = survey.left_behind["acme"]
+    snapshot = ledger.snapshot()
+    left = snapshot.left_behind["acme"]
     assert (left.count, left.bytes, left.oldest_at) == (2, 10, NOW - HOUR)
     assert (left.kept, left.ends_at) == (1, NOW + HOUR)
-    assert survey.cleanups["acme"].failure == too_many
-    assert survey.capabilities["acme"].region == "eu-west-1"
-    assert survey.passed_over == {("acme", "us-daily"): "2026-11-21"}
-    assert survey.daemon is not None
-    assert survey.daemon.holder == "h"
+    assert snapshot.cleanups["acme"].failure == too_many
+    assert snapshot.capabilities["acme"].region == "eu-west-1"
+    assert snapshot.passed_over == {("acme", "us-daily"): "2026-11-21"}
+    assert snapshot.daemon is not None
+    assert snapshot.daemon.holder == "h"
 
 
 # --- Alerts
@@ -434,15 +434,15 @@ def test_a_verification_takes_the_place_of_those_before_in_its_scope(ledger: Led
     other = a_discrepancy("2026-11-20", feed="us-hourly")
     ledger.discrepancies.record("acme", Scope(), [*first, other])
     ledger.discrepancies.record("globex", Scope(), [a_discrepancy("2026-11-20")])
-    assert ledger.survey().discrepancies == {
+    assert ledger.snapshot().discrepancies == {
         "acme": (first[0], first[2], first[1], other),  # in the order of their names
         "globex": (a_discrepancy("2026-11-20"),),
     }
     again = a_discrepancy("2026-11-21", keys=9, since_at=NOW + HOUR)
     ledger.discrepancies.record("acme", Scope(feed="us-daily", since="2026-11-21"), [again])
     kept = (first[0], again._replace(since_at=NOW), other)  # since it was first found
-    assert ledger.survey().discrepancies["acme"] == kept
+    assert ledger.snapshot().discrepancies["acme"] == kept
     ledger.discrepancies.record("acme", Scope(feed="us-daily", period="2026-11-20"), [])
-    assert ledger.survey().discrepancies["acme"] == kept[1:]
+    assert ledger.snapshot().discrepancies["acme"] == kept[1:]
     ledger.discrepancies.record("acme", Scope(), [])
-    assert set(ledger.survey().discrepancies) == {"globex"}
+    assert set(ledger.snapshot().discrepancies) == {"globex"}
