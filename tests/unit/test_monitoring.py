@@ -97,7 +97,7 @@ def test_every_word_of_trouble_has_an_alert() -> None:
 def test_what_hurts_everybody_is_told_once() -> None:
     """The causes that the general alert leaves out are those that have one of their own."""
     said = {rule["alert"]: rule for rule in rules()}
-    left_out = re.findall(r'cause!~"([^"]*)"', said["XmodeServiceTrouble"]["expr"])[0].split("|")
+    left_out = re.findall(r'cause!~"([^"]*)"', said["XmodeServiceIssue"]["expr"])[0].split("|")
     alone = ("XmodeVendorIdentityRefused", "XmodeConfigurationBroken")
     assert set(left_out) == {said[name]["labels"]["cause"] for name in alone}
 

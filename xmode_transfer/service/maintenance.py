@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 WORKERS = 2
 BY = "daemon"  # the person in the record of operations
 
-_LEASE = "house"
+_LEASE = "maintenance"
 
 _Piece = tuple[str, Work]
 
