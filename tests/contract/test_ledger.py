@@ -25,8 +25,8 @@ from xmode_transfer.model.findings import (
     Result,
     Severity,
 )
-from xmode_transfer.model.jobs import DaemonRecord
-from xmode_transfer.model.operations import REMOVED, OperationKind, OperationRecord, Removal, RemovalOutcome
+from xmode_transfer.model.health import SupersededLeft
+from xmode_transfer.model.process import DaemonRecord
 from xmode_transfer.model.records import (
     Capabilities,
     Checksum,
@@ -45,7 +45,7 @@ from xmode_transfer.model.records import (
     UploadedPart,
     UploadStatus,
 )
-from xmode_transfer.model.source_scans import SupersededLeft
+from xmode_transfer.model.upkeep import REMOVED, OperationKind, OperationRecord, Removal, RemovalOutcome
 
 NOW = datetime(2026, 11, 23, 6, 30, 0, 123456, tzinfo=UTC)
 Reopen = Callable[[], Ledger]

@@ -9,11 +9,22 @@ import pytest
 from tests.fakes.clock import MemoryClock
 from xmode_transfer.alerting.alerts import fingerprint
 from xmode_transfer.ledger import Ledger, open_ledger
-from xmode_transfer.model.alerts import Alert, Event, Mark, Notice, NoticeKind, NoticeStatus, Notification
 from xmode_transfer.model.errors import LeaseLost, Responsible
 from xmode_transfer.model.findings import AccessReport, Cause, Finding, Result, Severity
-from xmode_transfer.model.jobs import DaemonRecord
-from xmode_transfer.model.operations import OperationKind, OperationRecord
+from xmode_transfer.model.health import (
+    KEPT_PERIODS,
+    Alert,
+    Event,
+    Mark,
+    Notice,
+    NoticeKind,
+    NoticeStatus,
+    Notification,
+    Snapshot,
+    SourceScan,
+    Waiting,
+)
+from xmode_transfer.model.process import DaemonRecord
 from xmode_transfer.model.records import (
     Capabilities,
     Checksum,
@@ -28,8 +39,7 @@ from xmode_transfer.model.records import (
     UploadedPart,
     UploadStatus,
 )
-from xmode_transfer.model.source_scans import KEPT_PERIODS, Snapshot, SourceScan, Waiting
-from xmode_transfer.model.verification import Discrepancy, DiscrepancyKind, Scope
+from xmode_transfer.model.upkeep import Discrepancy, DiscrepancyKind, OperationKind, OperationRecord, Scope
 
 NOW = datetime(2026, 11, 25, 12, 0, tzinfo=UTC)
 HOUR = timedelta(hours=1)

@@ -19,10 +19,10 @@ from xmode_transfer.config import Configuration, Customer, CustomerState, Feed
 from xmode_transfer.config.times import Deadlines, deadlines_of
 from xmode_transfer.model.errors import Responsible
 from xmode_transfer.model.findings import UNSAFE
-from xmode_transfer.model.operations import free_unfinished_uploads
+from xmode_transfer.model.health import OpenDelivery, Snapshot, SourceScan
 from xmode_transfer.model.periods import Period, PeriodKind
 from xmode_transfer.model.records import Capabilities, Delivery, Status
-from xmode_transfer.model.source_scans import OpenDelivery, Snapshot, SourceScan
+from xmode_transfer.model.upkeep import free_unfinished_uploads
 
 
 def assess(configuration: Configuration, snapshot: Snapshot, now: datetime) -> Assessment:

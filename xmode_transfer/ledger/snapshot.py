@@ -45,9 +45,7 @@ from xmode_transfer.ledger.tables import (
 )
 from xmode_transfer.ledger.watching import known_discrepancies
 from xmode_transfer.model.findings import DISPROVED_BY_SENDING, Severity
-from xmode_transfer.model.operations import OperationKind
-from xmode_transfer.model.records import Delivery, Status, UploadStatus
-from xmode_transfer.model.source_scans import (
+from xmode_transfer.model.health import (
     CheckSummary,
     CleanupSummary,
     OpenDelivery,
@@ -55,6 +53,8 @@ from xmode_transfer.model.source_scans import (
     Snapshot,
     Subscription,
 )
+from xmode_transfer.model.records import Delivery, Status, UploadStatus
+from xmode_transfer.model.upkeep import OperationKind
 
 _OPEN = (Status.PLANNED, Status.RUNNING, Status.FAILED, Status.BLOCKED)
 SUMMED_OBJECTS = 50_000

@@ -115,8 +115,8 @@ class Selection:
         return self.leaves_out(directory)
 
 
-def check_pattern(pattern: str) -> None:
-    """Refuses a pattern that could never match. Raises SelectionError."""
+def check_pattern(pattern: str) -> str:
+    """Return a pattern that can match. Raises SelectionError."""
     if not pattern:
         raise SelectionError("an empty pattern matches nothing; remove it, or write * for every file")
     if pattern.endswith("/"):
@@ -126,6 +126,7 @@ def check_pattern(pattern: str) -> None:
         raise SelectionError(
             f"{pattern!r} can match nothing: empty, '.' and '..' segments are not part of a path"
         )
+    return pattern
 
 
 def _is_tree(pattern: str) -> bool:

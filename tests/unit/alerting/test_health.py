@@ -25,10 +25,7 @@ from xmode_transfer.config import (
 )
 from xmode_transfer.config.times import deadlines_of
 from xmode_transfer.model.errors import Responsible
-from xmode_transfer.model.jobs import DaemonRecord
-from xmode_transfer.model.periods import Period, PeriodKind
-from xmode_transfer.model.records import Delivery, Failure, Status
-from xmode_transfer.model.source_scans import (
+from xmode_transfer.model.health import (
     CheckSummary,
     CleanupSummary,
     OpenDelivery,
@@ -37,7 +34,10 @@ from xmode_transfer.model.source_scans import (
     SourceScan,
     Waiting,
 )
-from xmode_transfer.model.verification import Discrepancy, DiscrepancyKind
+from xmode_transfer.model.periods import Period, PeriodKind
+from xmode_transfer.model.process import DaemonRecord
+from xmode_transfer.model.records import Delivery, Failure, Status
+from xmode_transfer.model.upkeep import Discrepancy, DiscrepancyKind
 
 NOW = datetime(2026, 11, 25, 12, 0, tzinfo=UTC)
 HOUR = timedelta(hours=1)

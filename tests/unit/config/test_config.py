@@ -149,7 +149,7 @@ def test_freshness_names_days_only_where_days_tell_periods_apart() -> None:
         ({"principal_arn": "arn:aws:iam::366810793500:role/x"}, "not of a user"),
         (
             {"principal_arn": "arn:aws-cn:iam::366810793500:user/x"},
-            "sts_region: us-east-1 is not in aws-cn",
+            "sts_region: region us-east-1 is not in aws-cn",
         ),
         ({"sts_region": "cn-north-1"}, "is not in aws,"),
         ({"sts_region": "us-east-1b"}, "did you mean the region us-east-1?"),

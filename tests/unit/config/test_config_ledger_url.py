@@ -4,11 +4,10 @@ import pytest
 from pydantic import TypeAdapter, ValidationError
 
 from xmode_transfer.config import SecretRef, Service
-from xmode_transfer.config.base import SecretKind
-from xmode_transfer.config.ledger_url import LedgerPlace, check_ledger_url, passwords_of, shown
+from xmode_transfer.config.secrets import LedgerLocation, SecretKind, check_ledger_url, passwords_of, shown
 
 SECRET = "hunter2-not-to-be-told"
-PLACE: TypeAdapter[str | SecretRef] = TypeAdapter(LedgerPlace)
+PLACE: TypeAdapter[str | SecretRef] = TypeAdapter(LedgerLocation)
 
 
 def refused(value: object) -> str:

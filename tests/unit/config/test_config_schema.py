@@ -8,7 +8,7 @@ from typing import Any
 import jsonschema
 import pytest
 
-from xmode_transfer.config.files import json_schemas
+from xmode_transfer.config.configuration import json_schemas
 
 
 @pytest.mark.parametrize("kind", ["service", "feed", "customer"])

@@ -4,7 +4,7 @@ import pytest
 from pydantic import ValidationError
 
 from xmode_transfer.config import SecretRef, Service, StatusPage
-from xmode_transfer.config.base import SecretKind
+from xmode_transfer.config.secrets import SecretKind
 
 
 @pytest.mark.parametrize(

@@ -7,8 +7,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from xmode_transfer import telemetry
 from xmode_transfer.config import Secret, SecretRef, files
-from xmode_transfer.config.base import SecretKind
-from xmode_transfer.config.secrets import MAX_BYTES, ledger_url, read_secret
+from xmode_transfer.config.secrets import MAX_BYTES, SecretKind, ledger_url, read_secret
 from xmode_transfer.model.errors import ConfigError
 
 SECRET = "tEuYw9-not-to-be-told"

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from xmode_transfer.model.errors import ExitCode
-from xmode_transfer.model.jobs import Backoff, breaks_off, may_be_tried
+from xmode_transfer.model.jobs import Backoff, may_be_tried, suspends
 from xmode_transfer.model.records import Delivery, DeliveryOutcome, Failure, Status
 
 NOW = datetime(2026, 11, 22, 6, 30, tzinfo=UTC)
@@ -58,4 +58,4 @@ def test_what_breaks_a_customer_off(
     came = DeliveryOutcome(
         "acme", "f", "p", 1, outcome, failure=failure, exit_code=exit_code, ends_run=ends_run
     )
-    assert breaks_off(came) is expected
+    assert suspends(came) is expected

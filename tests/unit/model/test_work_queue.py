@@ -10,13 +10,12 @@ from xmode_transfer.model.jobs import (
     BACKFILL_HANDICAP,
     BACKFILL_PERIODS,
     BACKFILL_SPAN,
-    SILENT_AFTER,
     JobRequest,
-    WorkerRecord,
     is_backfill,
     merged,
     priority,
 )
+from xmode_transfer.model.process import SILENT_AFTER, WorkerRecord
 
 NOW = datetime(2026, 11, 23, 6, 30, tzinfo=UTC)
 LATER = NOW + timedelta(hours=1)
