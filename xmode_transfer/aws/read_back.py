@@ -22,7 +22,7 @@ class PacedReader:
     """Implements ``aws.stores.Reader`` for one customer. All its threads share the bandwidth."""
 
     def __init__(self, customer: Customer, limits: Limits, clock: Clock, stop: threading.Event) -> None:
-        self._allowances = Allowances(limits.bandwidth, clock).of(customer.name, customer.limits.bandwidth)
+        self._allowances = Allowances(limits, clock).of(customer.name, customer.limits)
         self._lock = threading.Lock()
         self._stop = stop
 

@@ -12,7 +12,7 @@ from enum import Enum, auto
 
 from xmode_transfer import telemetry
 from xmode_transfer.config import Configuration, Customer, CustomerState, Feed
-from xmode_transfer.config.times import passed_over
+from xmode_transfer.config.times import periods_to_skip
 from xmode_transfer.delivery.due import CustomerRun, scan_sources
 from xmode_transfer.delivery.run import deliver_due, holds_up_feed
 from xmode_transfer.model.errors import ConfigError, ExitCode, LedgerError, VendorIdentityError, XmodeError
@@ -169,7 +169,7 @@ class Jobs:
         for feed_name, states in due.items():
             marks = {state.period: state.marker for state in states}
             begun = {period for period in marks if self._is_begun(name, feed_name, period)}
-            passed = passed_over(customer.catch_up, list(marks), begun)
+            passed = periods_to_skip(customer.catch_up, list(marks), begun)
             if not passed:
                 continue
             markers = {period.label: marks[period] for period in passed}

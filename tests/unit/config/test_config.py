@@ -1,6 +1,6 @@
 """The models: defaults, types, what fits together and what does not."""
 
-from datetime import time
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -23,7 +23,6 @@ from xmode_transfer.config import (
     Vendor,
 )
 from xmode_transfer.config.base import did_you_mean, parse_size
-from xmode_transfer.config.schedule import Change, Timetable
 from xmode_transfer.model.selection import Selection
 
 CUSTOMER: dict[str, Any] = {
@@ -225,16 +224,14 @@ def test_a_limit_has_limits(values: dict[str, Any], told: str) -> None:
 
 
 def test_bandwidth_is_a_size_or_a_timetable() -> None:
-    assert Limits().bandwidth == Timetable()
-    assert Limits(bandwidth_bytes_per_second="50MB").bandwidth == Timetable.always(50_000_000)
+    assert not Limits().is_limited
+    monday = datetime(2026, 11, 23, 7, 30, tzinfo=UTC)
+    assert Limits(bandwidth_bytes_per_second="50MB").limit_at(monday) == 50_000_000
     said = [change("8:00", "10MB", days=["mon", "sun"]), change("18:30", None)]
     limits = {"bandwidth_bytes_per_second": said, "timezone": "Europe/Berlin"}
-    expected = Timetable(
-        (Change(time(8), 10_000_000, frozenset({0, 6})), Change(time(18, 30), None)), "Europe/Berlin"
-    )
-    assert Limits(**limits).bandwidth == expected
-    assert Customer(**CUSTOMER, limits=limits).limits.bandwidth == expected
-    assert not Customer(**CUSTOMER).limits.bandwidth.is_limited
+    for limit in (Limits(**limits), Customer(**CUSTOMER, limits=limits).limits):
+        assert limit.is_limited
+        assert (limit.limit_at(monday), limit.limit_at(monday + timedelta(days=1))) == (10_000_000, None)
 
 
 def test_a_feed_needs_little() -> None:
