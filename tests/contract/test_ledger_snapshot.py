@@ -319,7 +319,7 @@ def test_the_snapshot_has_leftovers_cleanups_and_what_is_known_of_destinations(
         )
         upload = replace(upload, abort_at=NOW + HOUR if number else None)
         ledger.uploads.open(lease, upload)
-        ledger.uploads.close(lease, upload.upload_id, UploadStatus.LEFT_BEHIND)
+        ledger.uploads.close(lease, upload.upload_id, UploadStatus.ORPHANED)
     too_many = Failure("cleanup_cap", "vendor", "too many", "say so")
     for number, failure in enumerate((None, too_many)):
         at = NOW - (3 - number) * HOUR
@@ -333,12 +333,12 @@ def test_the_snapshot_has_leftovers_cleanups_and_what_is_known_of_destinations(
     ledger.sources.pass_over("acme", "us-daily", {"2026-11-20": "", "2026-11-21": ""}, NOW)
     ledger.daemons.note(ledger.leases.claim("daemon", "h", 90), DaemonRecord("h", NOW - HOUR, NOW, 60, 4))
     snapshot = ledger.snapshot()
-    left = snapshot.left_behind["acme"]
+    left = snapshot.orphaned["acme"]
     assert (left.count, left.bytes, left.oldest_at) == (2, 10, NOW - HOUR)
     assert (left.kept, left.ends_at) == (1, NOW + HOUR)
     assert snapshot.cleanups["acme"].failure == too_many
     assert snapshot.capabilities["acme"].region == "eu-west-1"
-    assert snapshot.passed_over == {("acme", "us-daily"): "2026-11-21"}
+    assert snapshot.skipped == {("acme", "us-daily"): "2026-11-21"}
     assert snapshot.daemon is not None
     assert snapshot.daemon.holder == "h"
 

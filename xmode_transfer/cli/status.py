@@ -184,7 +184,7 @@ class _View:
 
 def _document(assessment: Assessment, view: _View) -> dict[str, Any]:
     left: dict[str, list[MultipartUpload]] = {}
-    for upload in view.ledger.uploads.find(statuses=[UploadStatus.LEFT_BEHIND]):
+    for upload in view.ledger.uploads.find(statuses=[UploadStatus.ORPHANED]):
         left.setdefault(upload.customer, []).append(upload)
     daemon = assessment.daemon
     return {

@@ -145,7 +145,7 @@ Subscription = tuple[str, str]
 @dataclass(frozen=True, slots=True)
 class Snapshot:
     """Everything that health is computed from, read in one consistent snapshot of the ledger. It may contain
-    customers and feeds that are no longer configured. ``passed_over`` has the newest period that was skipped
+    customers and feeds that are no longer configured. ``skipped`` has the newest period that was skipped
     after an outage, ``discrepancies`` what the last verification of each period found. ``not_attested``
     counts deliveries. ``daemon`` is the one that ticked last."""
 
@@ -153,33 +153,37 @@ class Snapshot:
     delivered: Mapping[Subscription, Delivery] = field(default_factory=dict)
     open: Mapping[Subscription, tuple[OpenDelivery, ...]] = field(default_factory=dict)
     capabilities: Mapping[str, Capabilities] = field(default_factory=dict)
-    left_behind: Mapping[str, OrphanedUploads] = field(default_factory=dict)
+    orphaned: Mapping[str, OrphanedUploads] = field(default_factory=dict)
     checks: Mapping[str, CheckSummary] = field(default_factory=dict)
     cleanups: Mapping[str, CleanupSummary] = field(default_factory=dict)
     discrepancies: Mapping[str, tuple[Discrepancy, ...]] = field(default_factory=dict)
     superseded: Mapping[str, SupersededLeft] = field(default_factory=dict)
-    passed_over: Mapping[Subscription, str] = field(default_factory=dict)
+    skipped: Mapping[Subscription, str] = field(default_factory=dict)
     not_attested: Mapping[Subscription, int] = field(default_factory=dict)
     daemon: DaemonRecord | None = None
     free_bytes: int | None = None
     used_bytes: int = 0
 
 
-_FIRST_RETRY = timedelta(minutes=1)
+# --- Alerts
+
+_LONGEST_ALERT_PAUSE = timedelta(minutes=30)
+LONGEST_PAUSE = timedelta(hours=1)
 
 
-_LONGEST_RETRY = timedelta(minutes=30)
+def _pause(attempts: int, longest: timedelta) -> timedelta:
+    return min(timedelta(minutes=2 ** min(attempts, 10)), longest)
 
 
 class AlertState(StrEnum):
-    """Whether an alert needs somebody."""
+    """The state of an alert."""
 
     OPEN = "open"
     RESOLVED = "resolved"
 
 
 class Event(StrEnum):
-    """Why a message is sent."""
+    """The event that a message reports."""
 
     OPENED = "opened"
     REPEATED = "repeated"
@@ -189,9 +193,9 @@ class Event(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Notification:
-    """What one channel knows of an alert. ``sent`` is the last message that it took, and ``urgent`` what that
-    one said. While ``attempts`` is not 0, the next one did not get through: it is tried again at
-    ``next_attempt_at``; ``error`` says why."""
+    """The notification of one channel about an alert. ``sent`` and ``urgent`` are of the last message that it
+    accepted. While ``attempts`` is not 0, the next message failed for ``error``, and is retried at
+    ``next_attempt_at``."""
 
     sent: Event | None = None
     sent_at: datetime | None = None
@@ -201,16 +205,16 @@ class Notification:
     error: str = ""
 
     def failed(self, error: str, now: datetime) -> "Notification":
-        """The pauses double."""
-        pause = min(_FIRST_RETRY * 2 ** min(self.attempts, 10), _LONGEST_RETRY)
-        return replace(self, attempts=self.attempts + 1, next_attempt_at=now + pause, error=error)
+        """Return the notification after a failed attempt; pauses double."""
+        next_at = now + _pause(self.attempts, _LONGEST_ALERT_PAUSE)
+        return replace(self, attempts=self.attempts + 1, next_attempt_at=next_at, error=error)
 
 
 @dataclass(frozen=True, slots=True)
 class Alert:
-    """What is wrong, for one cause. The fingerprint is the same for the same cause and detail, at any time
-    and in any process: it is PagerDuty's deduplication key too. ``customers`` are sorted by name, and empty
-    when the alert concerns the service as a whole. ``notifications`` are by channel."""
+    """One alert for each cause. The fingerprint depends on cause and detail only, and is PagerDuty's
+    deduplication key too. ``customers`` are sorted, and empty if the alert concerns the whole service.
+    ``notifications`` are by channel."""
 
     fingerprint: str
     cause: str
@@ -232,7 +236,7 @@ class Alert:
         return AlertState.OPEN if self.resolved_at is None else AlertState.RESOLVED
 
     def document(self) -> dict[str, Any]:
-        """The alert as programs read it, in ``alerts list --json`` and in a webhook's body."""
+        """Return the alert for ``alerts list --json`` and webhooks."""
         return {
             "fingerprint": self.fingerprint,
             "state": str(self.state),
@@ -251,30 +255,27 @@ class Alert:
         }
 
 
-FIRST_PAUSE = timedelta(minutes=1)
-
-
-LONGEST_PAUSE = timedelta(hours=1)
+# --- Notices
 
 
 class NoticeKind(StrEnum):
-    """What a notice tells."""
+    """The subject of a notice."""
 
-    LATE = "late"  # the period should have been delivered by now
-    PAUSED = "paused"  # its delivery is stopped until the customer acts
+    LATE = "late"  # the period is not delivered in time
+    PAUSED = "paused"  # its delivery is blocked until the customer acts
     CORRECTED = "corrected"  # a later revision of it was delivered
 
 
 class NoticeStatus(StrEnum):
-    """How far a notice has come."""
+    """The state of a notice."""
 
-    PLANNED = "planned"  # recorded, and not known to be in the bucket
-    PUT = "put"  # it lies in the bucket, or did until the customer took it away
-    WITHDRAWN = "withdrawn"  # overtaken by events before it could be put
+    PLANNED = "planned"  # recorded; it may not be in the bucket yet
+    PUT = "put"  # put into the bucket
+    WITHDRAWN = "withdrawn"  # obsolete before it could be put
 
 
 class Mark(NamedTuple):
-    """What is told once."""
+    """The identity of a notice, which is put once."""
 
     customer: str
     feed: str
@@ -285,8 +286,8 @@ class Mark(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Notice:
-    """One notice as it is recorded before it is put. ``body`` is what is put: trying again puts the same
-    bytes. ``error`` says why the last try did not get through."""
+    """One notice, recorded before it is put. A retry puts the same ``body``. ``error`` is that of the last
+    attempt."""
 
     mark: Mark
     key: str
@@ -300,16 +301,16 @@ class Notice:
 
     @property
     def token(self) -> str:
-        """What marks the object as this very notice, in its metadata."""
+        """The token in the object's metadata that identifies this notice."""
         return hashlib.sha256(f"{self.mark.customer}\0{self.key}\0{self.body}".encode()).hexdigest()[:32]
 
     def put(self, now: datetime) -> "Notice":
         return replace(self, status=NoticeStatus.PUT, put_at=now, next_attempt_at=None, error="")
 
     def refused(self, error: str, now: datetime) -> "Notice":
-        """Tried again after a pause that doubles."""
-        pause = min(FIRST_PAUSE * 2 ** min(self.attempts, 10), LONGEST_PAUSE)
-        return replace(self, attempts=self.attempts + 1, next_attempt_at=now + pause, error=error)
+        """Return the notice after a failed attempt; pauses double."""
+        next_at = now + _pause(self.attempts, LONGEST_PAUSE)
+        return replace(self, attempts=self.attempts + 1, next_attempt_at=next_at, error=error)
 
     def withdrawn(self) -> "Notice":
         return replace(self, status=NoticeStatus.WITHDRAWN, next_attempt_at=None)

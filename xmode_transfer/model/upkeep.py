@@ -58,8 +58,8 @@ class ReadBack(NamedTuple):
 
 
 class Judgement(NamedTuple):
-    """The result of checking one key. ``rewritten``: somebody has put the same bytes again since. The content
-    is proven, but the object is no longer the one that we put."""
+    """The result of checking one key. ``rewritten``: the content is proven, but it has been put again
+    since."""
 
     kind: DiscrepancyKind | None
     message: str
@@ -110,7 +110,7 @@ def judge_bytes(known: DeliveredKey | Receipt, read: ReadBack, before: Judgement
 
 
 def expected_checksums(known: DeliveredKey | Receipt) -> dict[str, str]:
-    """Returns the checksums that the bytes must have, by algorithm; SHA-256 where the feed has it."""
+    """Return the checksums that the bytes must have, by algorithm."""
     found = {}
     if known.checksum is not None:
         found[known.checksum.algorithm] = known.checksum.value
@@ -146,22 +146,20 @@ class Scope:
 
 @lru_cache(maxsize=4096)
 def _start(label: str | None) -> Period | None:
-    """None for a drop folder too: it is in no range."""
     return None if label is None or label == "none" else period_labelled(label)
 
 
 def in_sample(key: str, salt: str, keys: int, sample: int | None) -> bool:
-    """Returns whether to read a key's ACL. Up to ``sample`` keys, all are read (None: always all). Of more,
-    about ``sample`` are; each ``salt`` selects others, so that every key is read in time."""
+    """Return whether to read a key's ACL: for all of up to ``sample`` keys (None: of any number), for about
+    ``sample`` of more. Each ``salt`` selects others, so that every key is read in time."""
     if sample is None or keys <= sample:
         return True
     return crc32(f"{salt}\0{key}".encode()) * keys < sample << 32
 
 
 def manifest_differences(entries: Iterable[Mapping[str, Any]], receipts: Iterable[Receipt]) -> Iterator[str]:
-    """Yields a sentence for each object that a manifest in the bucket lists differently from the ledger. Both
-    are in the order of the source's names. Times are not compared: they differ after a lost response or a
-    repeated delivery."""
+    """Yield a sentence for each object that a manifest in the bucket lists differently from the ledger; both
+    are sorted by name. Times are not compared: they differ after a lost response or a repeated delivery."""
     sides = merge_join(entries, receipts, lambda entry: str(entry.get("source")), attrgetter("name"))
     for entry, receipt in sides:
         if receipt is None:
@@ -263,13 +261,9 @@ class OperationKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class OperationRecord:
-    """One operation as the ledger records it.
-
-    ``holder`` is the process (host/boot-id/pid/start-time). ``person`` requested the operation: a user of the
-    operating system, a given name, or the daemon. ``objects`` and ``bytes`` count what it changed, ``failed``
-    the objects that it failed to change. While ``finished_at`` is None, the operation is running or its
-    process was killed.
-    """
+    """The record of one operation by the process ``holder``. ``person`` requested it: a user of the operating
+    system, a given name, or the daemon. ``objects`` and ``bytes`` count changes, ``failed`` failures. While
+    ``finished_at`` is None, it runs or its process was killed."""
 
     id: str
     kind: OperationKind
@@ -306,8 +300,8 @@ REMOVED = frozenset({RemovalOutcome.DELETED, RemovalOutcome.HIDDEN, RemovalOutco
 
 
 class Removal(NamedTuple):
-    """One key of an operation. ``delivered_at`` identifies the delivery of the key: a key that is delivered
-    again later exists again. ``reason`` says why the key expired, ``at`` when the outcome was known."""
+    """One key of an operation. ``delivered_at`` distinguishes it from a later delivery of the same key.
+    ``reason`` is why it expired, ``at`` the time of the outcome."""
 
     key: str
     feed: str
@@ -323,8 +317,8 @@ class Removal(NamedTuple):
 
 
 def free_hidden_versions(prefix: str) -> dict[str, Any]:
-    """The rule that frees what lies below delete markers: versions that have been hidden for a day, and
-    then the markers themselves (S3 User Guide, "Lifecycle configuration elements")."""
+    """Return the lifecycle rule that deletes versions below delete markers after a day, and then the markers
+    (S3 User Guide, "Lifecycle configuration elements")."""
     return {
         "ID": "free-what-xmode-has-removed",
         "Status": "Enabled",
@@ -335,7 +329,7 @@ def free_hidden_versions(prefix: str) -> dict[str, Any]:
 
 
 def free_unfinished_uploads(prefix: str) -> dict[str, Any]:
-    """The rule that frees the parts of multipart uploads which nobody has completed within a week."""
+    """Return the lifecycle rule that aborts multipart uploads after a week."""
     return {
         "ID": "free-what-xmode-has-left-unfinished",
         "Status": "Enabled",
