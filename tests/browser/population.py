@@ -19,8 +19,8 @@ from xmode_transfer.aws.denials import Facts
 from xmode_transfer.config import Configuration, Customer, Feed, Problem, Service
 from xmode_transfer.ledger import open_ledger, tables
 from xmode_transfer.model.findings import AccessReport, Cause, passed
+from xmode_transfer.model.health import SourceScan, Waiting
 from xmode_transfer.model.jobs import JobState, QueueEntry
-from xmode_transfer.model.source_scans import SourceScan, Waiting
 from xmode_transfer.web.facts import DaemonStatus
 
 NOW = datetime(2026, 11, 24, 9, 0, tzinfo=UTC)

@@ -25,8 +25,8 @@ from xmode_transfer.model.findings import (
     Result,
     Severity,
 )
-from xmode_transfer.model.jobs import DaemonRecord
-from xmode_transfer.model.operations import REMOVED, OperationKind, OperationRecord, Removal, RemovalOutcome
+from xmode_transfer.model.health import SupersededLeft
+from xmode_transfer.model.process import DaemonRecord
 from xmode_transfer.model.records import (
     Capabilities,
     Checksum,
@@ -45,7 +45,7 @@ from xmode_transfer.model.records import (
     UploadedPart,
     UploadStatus,
 )
-from xmode_transfer.model.source_scans import SupersededLeft
+from xmode_transfer.model.upkeep import REMOVED, OperationKind, OperationRecord, Removal, RemovalOutcome
 
 NOW = datetime(2026, 11, 23, 6, 30, 0, 123456, tzinfo=UTC)
 Reopen = Callable[[], Ledger]
@@ -852,14 +852,14 @@ def test_uploads_are_found_by_customer_delivery_and_status_oldest_first(
     assert ledger.uploads.find() == [early, late, other]
     assert ledger.uploads.find("acme") == [early, late]
     assert ledger.uploads.find(delivery_id=delivery.id) == [early, other]
-    ledger.uploads.close(lease, "late", UploadStatus.LEFT_BEHIND)
+    ledger.uploads.close(lease, "late", UploadStatus.ORPHANED)
     assert ledger.uploads.find(statuses=[UploadStatus.OPEN]) == [early, other]
-    assert ledger.uploads.find(statuses=iter([UploadStatus.LEFT_BEHIND, UploadStatus.ABORTED])) == [
-        replace(late, status=UploadStatus.LEFT_BEHIND)
+    assert ledger.uploads.find(statuses=iter([UploadStatus.ORPHANED, UploadStatus.ABORTED])) == [
+        replace(late, status=UploadStatus.ORPHANED)
     ]
 
 
-@pytest.mark.parametrize("status", [UploadStatus.COMPLETED, UploadStatus.ABORTED, UploadStatus.LEFT_BEHIND])
+@pytest.mark.parametrize("status", [UploadStatus.COMPLETED, UploadStatus.ABORTED, UploadStatus.ORPHANED])
 def test_a_closed_upload_remembers_what_was_sent(
     ledger: Ledger, lease: Lease, delivery: Delivery, status: UploadStatus
 ) -> None:
@@ -869,7 +869,7 @@ def test_a_closed_upload_remembers_what_was_sent(
     ledger.uploads.close(lease, "upload-1", status)
     (found,) = ledger.uploads.find()
     assert (found.status, found.sent_bytes) == (status, 3 * 2**26)
-    kept = (1, 2, 3) if status is UploadStatus.LEFT_BEHIND else ()
+    kept = (1, 2, 3) if status is UploadStatus.ORPHANED else ()
     assert tuple(part.number for part in found.parts) == kept
     ledger.uploads.close(lease, "upload-1", status)
     assert ledger.uploads.find() == [found]

@@ -9,11 +9,22 @@ import pytest
 from tests.fakes.clock import MemoryClock
 from xmode_transfer.alerting.alerts import fingerprint
 from xmode_transfer.ledger import Ledger, open_ledger
-from xmode_transfer.model.alerts import Alert, Event, Mark, Notice, NoticeKind, NoticeStatus, Notification
 from xmode_transfer.model.errors import LeaseLost, Responsible
 from xmode_transfer.model.findings import AccessReport, Cause, Finding, Result, Severity
-from xmode_transfer.model.jobs import DaemonRecord
-from xmode_transfer.model.operations import OperationKind, OperationRecord
+from xmode_transfer.model.health import (
+    KEPT_PERIODS,
+    Alert,
+    Event,
+    Mark,
+    Notice,
+    NoticeKind,
+    NoticeStatus,
+    Notification,
+    Snapshot,
+    SourceScan,
+    Waiting,
+)
+from xmode_transfer.model.process import DaemonRecord
 from xmode_transfer.model.records import (
     Capabilities,
     Checksum,
@@ -28,8 +39,7 @@ from xmode_transfer.model.records import (
     UploadedPart,
     UploadStatus,
 )
-from xmode_transfer.model.source_scans import KEPT_PERIODS, Snapshot, SourceScan, Waiting
-from xmode_transfer.model.verification import Discrepancy, DiscrepancyKind, Scope
+from xmode_transfer.model.upkeep import Discrepancy, DiscrepancyKind, OperationKind, OperationRecord, Scope
 
 NOW = datetime(2026, 11, 25, 12, 0, tzinfo=UTC)
 HOUR = timedelta(hours=1)
@@ -309,7 +319,7 @@ def test_the_snapshot_has_leftovers_cleanups_and_what_is_known_of_destinations(
         )
         upload = replace(upload, abort_at=NOW + HOUR if number else None)
         ledger.uploads.open(lease, upload)
-        ledger.uploads.close(lease, upload.upload_id, UploadStatus.LEFT_BEHIND)
+        ledger.uploads.close(lease, upload.upload_id, UploadStatus.ORPHANED)
     too_many = Failure("cleanup_cap", "vendor", "too many", "say so")
     for number, failure in enumerate((None, too_many)):
         at = NOW - (3 - number) * HOUR
@@ -323,12 +333,12 @@ def test_the_snapshot_has_leftovers_cleanups_and_what_is_known_of_destinations(
     ledger.sources.pass_over("acme", "us-daily", {"2026-11-20": "", "2026-11-21": ""}, NOW)
     ledger.daemons.note(ledger.leases.claim("daemon", "h", 90), DaemonRecord("h", NOW - HOUR, NOW, 60, 4))
     snapshot = ledger.snapshot()
-    left = snapshot.left_behind["acme"]
+    left = snapshot.orphaned["acme"]
     assert (left.count, left.bytes, left.oldest_at) == (2, 10, NOW - HOUR)
     assert (left.kept, left.ends_at) == (1, NOW + HOUR)
     assert snapshot.cleanups["acme"].failure == too_many
     assert snapshot.capabilities["acme"].region == "eu-west-1"
-    assert snapshot.passed_over == {("acme", "us-daily"): "2026-11-21"}
+    assert snapshot.skipped == {("acme", "us-daily"): "2026-11-21"}
     assert snapshot.daemon is not None
     assert snapshot.daemon.holder == "h"
 

@@ -15,9 +15,8 @@ from xmode_transfer.cli.progress import Tally
 from xmode_transfer.config import Configuration, Feed, Limits, Service, Settled, Vendor
 from xmode_transfer.delivery.deliver import deliver
 from xmode_transfer.ledger import open_ledger
-from xmode_transfer.model.operations import OperationKind, OperationRecord
 from xmode_transfer.model.periods import Period, PeriodKind
-from xmode_transfer.model.verification import DiscrepancyKind, Scope
+from xmode_transfer.model.upkeep import DiscrepancyKind, OperationKind, OperationRecord, Scope
 from xmode_transfer.telemetry import SystemClock
 from xmode_transfer.transfer.context import Context
 from xmode_transfer.upkeep.adopt import Adoption, adopt

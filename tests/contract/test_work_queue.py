@@ -23,10 +23,10 @@ from xmode_transfer.model.jobs import (
     JobResult,
     JobState,
     QueueEntry,
-    WorkerRecord,
     WorkQueue,
     priority,
 )
+from xmode_transfer.model.process import WorkerRecord
 from xmode_transfer.service import queue_schema
 from xmode_transfer.service.local_queue import LocalQueue
 

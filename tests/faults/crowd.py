@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any
 from xmode_transfer.ledger import open_ledger
 from xmode_transfer.ledger.database import this_process
 from xmode_transfer.model.errors import LeaseLost
-from xmode_transfer.model.jobs import JobRequest, JobResult, WorkerRecord
+from xmode_transfer.model.jobs import JobRequest, JobResult
+from xmode_transfer.model.process import WorkerRecord
 from xmode_transfer.model.records import (
     Capabilities,
     Checksum,

@@ -13,8 +13,8 @@ import pytest
 from tests.fakes import StoredVersion
 from tests.forms import points
 from xmode_transfer.ledger import open_ledger
-from xmode_transfer.model.operations import OperationKind, RemovalOutcome
 from xmode_transfer.model.periods import Period, PeriodKind
+from xmode_transfer.model.upkeep import OperationKind, RemovalOutcome
 
 DAYS = [Period.parse(f"2026-01-{day:02}", PeriodKind.DAY) for day in (1, 2, 3)]
 THEIRS = {

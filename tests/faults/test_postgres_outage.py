@@ -23,8 +23,8 @@ from xmode_transfer.ledger.database import Prepared
 from xmode_transfer.model.errors import AlreadyRunning, LeaseLost, LedgerError, LedgerUnreachable
 from xmode_transfer.model.findings import AccessReport
 from xmode_transfer.model.jobs import JobRequest, JobResult, JobState
-from xmode_transfer.model.operations import OperationKind, OperationRecord, Removal, RemovalOutcome
 from xmode_transfer.model.records import Checksum, Delivery, Lease, PlannedObject, Receipt, Run, Status
+from xmode_transfer.model.upkeep import OperationKind, OperationRecord, Removal, RemovalOutcome
 from xmode_transfer.service import queue_schema
 from xmode_transfer.telemetry import SystemClock
 

@@ -13,7 +13,8 @@ from procrastinate.schema import SchemaManager
 
 from xmode_transfer.ledger import Ledger, open_ledger
 from xmode_transfer.model.errors import ConfigError
-from xmode_transfer.model.jobs import Job, JobRequest, JobResult, WorkerRecord, WorkQueue
+from xmode_transfer.model.jobs import Job, JobRequest, JobResult, WorkQueue
+from xmode_transfer.model.process import WorkerRecord
 from xmode_transfer.service import queue_schema
 from xmode_transfer.telemetry import SystemClock
 

@@ -41,7 +41,7 @@ def left_behind(make_world: Callable[..., Any], days: int | None) -> tuple[Custo
     ledger = open_ledger(world.url, world.clock)
     try:
         (upload,) = ledger.uploads.find(customer="acme")
-        assert upload.status is UploadStatus.LEFT_BEHIND
+        assert upload.status is UploadStatus.ORPHANED
         assert upload.sent_bytes > 0
         stored = sum(len(part.body) for part in world.bucket.uploads[upload.upload_id].parts.values())
         assert upload.sent_bytes <= stored

@@ -20,8 +20,8 @@ from xmode_transfer.cli.progress import Tally
 from xmode_transfer.config import Configuration, Customer, Feed, Limits, Service, Settled, Vendor
 from xmode_transfer.delivery.deliver import deliver
 from xmode_transfer.ledger import open_ledger
-from xmode_transfer.model.operations import RemovalOutcome
 from xmode_transfer.model.periods import Period, PeriodKind
+from xmode_transfer.model.upkeep import RemovalOutcome
 from xmode_transfer.sandbox.accounts import client, forget
 from xmode_transfer.telemetry import SystemClock
 from xmode_transfer.transfer.context import Context

@@ -13,8 +13,7 @@ import pytest
 import yaml
 
 from xmode_transfer.config import files as config_files
-from xmode_transfer.config.service import Daemon
-from xmode_transfer.config.status_page import DEFAULT_PORT, host_and_port
+from xmode_transfer.config.service import DEFAULT_PORT, Daemon, host_and_port
 from xmode_transfer.service.lifecycle import EVERY_SECONDS
 
 CHECKOUT = Path(__file__).parents[2]

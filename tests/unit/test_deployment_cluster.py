@@ -12,8 +12,8 @@ import pytest
 import yaml
 
 from xmode_transfer.config import Configuration, files
-from xmode_transfer.config.base import SecretKind, SecretRef
-from xmode_transfer.config.status_page import DEFAULT_PORT
+from xmode_transfer.config.secrets import SecretKind, SecretRef
+from xmode_transfer.config.service import DEFAULT_PORT
 from xmode_transfer.service.lifecycle import EVERY_SECONDS
 
 CHECKOUT = Path(__file__).parents[2]

@@ -13,8 +13,7 @@ from xmode_transfer.access.kit import customer_file
 from xmode_transfer.access.sign_up import FROM_COMPANY, GENERATED, Mistake, SignUp, drafted
 from xmode_transfer.config import Configuration, Customer, CustomerState
 from xmode_transfer.config.configuration import Claim, cross_check
-from xmode_transfer.config.files import CUSTOMERS, claim_of, customer_names, read_directory
-from xmode_transfer.config.files.file import ConfigFile
+from xmode_transfer.config.files import CUSTOMERS, ConfigFile, claim_of, customer_names, read_directory
 from xmode_transfer.model.errors import ConfigError, ExitCode
 from xmode_transfer.model.findings import AccessReport, Finding, Severity
 from xmode_transfer.telemetry import Event
@@ -269,7 +268,7 @@ class CustomerFiles:
                 f"{CUSTOMERS}/{customer.name}.yaml does not say `state: {customer.state}` (any more)",
                 hint="somebody else may have changed it meanwhile: look at it, and try again",
             )
-        line, column = file.place(("state",))
+        line, column = file.position(("state",))
         before = path.read_bytes()
         lines = before.decode("utf-8-sig").splitlines(keepends=True)
         head, rest = lines[line - 1][: column - 1], lines[line - 1][column - 1 :]

@@ -13,8 +13,8 @@ from types import MappingProxyType
 
 from xmode_transfer.alerting.health_records import Issue
 from xmode_transfer.config import Alerting, Channel
-from xmode_transfer.model.alerts import Alert, AlertState, Event, Notification
 from xmode_transfer.model.errors import Responsible
+from xmode_transfer.model.health import Alert, AlertState, Event, Notification
 
 KEPT_CUSTOMERS = 200
 """Customer names in one alert. The count covers all of them."""

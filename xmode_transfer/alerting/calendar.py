@@ -6,9 +6,9 @@ from datetime import datetime
 from enum import StrEnum
 
 from xmode_transfer.config.times import Deadlines
+from xmode_transfer.model.health import SourceScan
 from xmode_transfer.model.periods import Period, PeriodKind
 from xmode_transfer.model.records import Delivery, Status
-from xmode_transfer.model.source_scans import SourceScan
 
 SHOWN = {PeriodKind.DAY: 35, PeriodKind.WEEK: 27, PeriodKind.MONTH: 18, PeriodKind.HOUR: 168}
 """How many periods one sheet shows, and the order of sheets."""

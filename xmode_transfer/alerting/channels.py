@@ -24,8 +24,8 @@ from xmode_transfer import telemetry
 from xmode_transfer.alerting.alerts import Message
 from xmode_transfer.config import Channel, Heartbeat
 from xmode_transfer.config.secrets import read_secret
-from xmode_transfer.model.alerts import Event
 from xmode_transfer.model.errors import NotificationFailed
+from xmode_transfer.model.health import Event
 from xmode_transfer.model.keys import visible
 from xmode_transfer.model.manifest import timestamp
 

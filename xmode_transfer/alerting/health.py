@@ -19,10 +19,10 @@ from xmode_transfer.config import Configuration, Customer, CustomerState, Feed
 from xmode_transfer.config.times import Deadlines, deadlines_of
 from xmode_transfer.model.errors import Responsible
 from xmode_transfer.model.findings import UNSAFE
-from xmode_transfer.model.operations import free_unfinished_uploads
+from xmode_transfer.model.health import OpenDelivery, Snapshot, SourceScan
 from xmode_transfer.model.periods import Period, PeriodKind
 from xmode_transfer.model.records import Capabilities, Delivery, Status
-from xmode_transfer.model.source_scans import OpenDelivery, Snapshot, SourceScan
+from xmode_transfer.model.upkeep import free_unfinished_uploads
 
 
 def assess(configuration: Configuration, snapshot: Snapshot, now: datetime) -> Assessment:
@@ -58,10 +58,10 @@ class _Judge:
         name = customer.name
         known: dict[str, Any] = {
             "capabilities": self._snapshot.capabilities.get(name, Capabilities()),
-            "left_behind": self._snapshot.left_behind.get(name),
+            "left_behind": self._snapshot.orphaned.get(name),
             "check": self._snapshot.checks.get(name),
         }
-        left = self._snapshot.left_behind.get(name)
+        left = self._snapshot.orphaned.get(name)
         if left is not None and left.kept:
             known["lifecycle_rule"] = free_unfinished_uploads(customer.destination.prefix)
         active = customer.state is CustomerState.ACTIVE
@@ -101,7 +101,7 @@ class _Judge:
         deadlines = deadlines_of(customer, feed)
         word, issue, overdue = Health.HEALTHY, None, None
         if active:
-            passed = self._snapshot.passed_over.get(key)
+            passed = self._snapshot.skipped.get(key)
             overdue = self._late(feed, deadlines, look, last, begun, due, passed)
             word, issue = _verdict(feed, look, begun, due, overdue)
         return SubscriptionHealth(
@@ -194,7 +194,7 @@ class _Judge:
         refused = any(issue.responsible is Responsible.CUSTOMER for issue in issues)
         if check is not None and check.causes and not (refused and UNSAFE.isdisjoint(check.causes)):
             yield health_records.drift(name, check)
-        left = self._snapshot.left_behind.get(name)
+        left = self._snapshot.orphaned.get(name)
         if left is not None and rule is not None:
             yield health_records.left_behind(left, rule)
         superseded = self._snapshot.superseded.get(name)

@@ -10,10 +10,7 @@ from typing import Any
 
 from xmode_transfer.config import Configuration, Feed
 from xmode_transfer.model.errors import Responsible
-from xmode_transfer.model.jobs import DaemonRecord
-from xmode_transfer.model.periods import Period
-from xmode_transfer.model.records import Capabilities, Delivery, Failure
-from xmode_transfer.model.source_scans import (
+from xmode_transfer.model.health import (
     CheckSummary,
     CleanupSummary,
     OpenDelivery,
@@ -22,7 +19,10 @@ from xmode_transfer.model.source_scans import (
     SourceScan,
     SupersededLeft,
 )
-from xmode_transfer.model.verification import Discrepancy
+from xmode_transfer.model.periods import Period
+from xmode_transfer.model.process import DaemonRecord
+from xmode_transfer.model.records import Capabilities, Delivery, Failure
+from xmode_transfer.model.upkeep import Discrepancy
 
 
 class Health(StrEnum):

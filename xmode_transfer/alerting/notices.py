@@ -11,8 +11,8 @@ from typing import NamedTuple
 
 from xmode_transfer.alerting.health_records import Assessment, CustomerHealth, Health, SubscriptionHealth
 from xmode_transfer.config import Configuration, Customer, CustomerState
-from xmode_transfer.model.alerts import LONGEST_PAUSE, Mark, Notice, NoticeKind, NoticeStatus
 from xmode_transfer.model.errors import Responsible
+from xmode_transfer.model.health import LONGEST_PAUSE, Mark, Notice, NoticeKind, NoticeStatus
 from xmode_transfer.model.keys import manifest_key, notice_key
 from xmode_transfer.model.manifest import canonical, timestamp
 from xmode_transfer.model.records import Delivery

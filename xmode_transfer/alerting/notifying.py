@@ -21,7 +21,6 @@ from xmode_transfer.alerting.notices import (
 from xmode_transfer.aws.policy import Step
 from xmode_transfer.aws.stores import ObjectStore, PutRequest
 from xmode_transfer.config import Configuration, Customer
-from xmode_transfer.model.alerts import Notice, NoticeStatus
 from xmode_transfer.model.errors import (
     AlreadyRunning,
     LeaseLost,
@@ -30,6 +29,7 @@ from xmode_transfer.model.errors import (
     VendorIdentityError,
     XmodeError,
 )
+from xmode_transfer.model.health import Notice, NoticeStatus
 from xmode_transfer.model.keys import content_type
 from xmode_transfer.model.records import Lease
 from xmode_transfer.telemetry import Event

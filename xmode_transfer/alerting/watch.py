@@ -13,9 +13,9 @@ from xmode_transfer.alerting.health import assess
 from xmode_transfer.alerting.health_records import Assessment, Issue
 from xmode_transfer.config import Channel, Configuration, Heartbeat, Service
 from xmode_transfer.ledger import Ledger
-from xmode_transfer.model.alerts import Alert, AlertState, Notification
-from xmode_transfer.model.alerts import Event as Kind
 from xmode_transfer.model.errors import AlreadyRunning, LeaseLost, LedgerError, Responsible, XmodeError
+from xmode_transfer.model.health import Alert, AlertState, Notification
+from xmode_transfer.model.health import Event as Kind
 from xmode_transfer.model.process import Clock
 from xmode_transfer.model.records import Lease
 from xmode_transfer.telemetry import Event

@@ -15,8 +15,7 @@ from typing import Any
 from xmode_transfer import telemetry
 from xmode_transfer.aws.retrying import Allowance, Allowances, Attempts, Timer
 from xmode_transfer.aws.s3_errors import Attempt
-from xmode_transfer.config import Limits
-from xmode_transfer.config.schedule import Timetable
+from xmode_transfer.config import BandwidthLimit, Limits
 from xmode_transfer.model.process import Clock
 from xmode_transfer.telemetry import SystemClock
 
@@ -138,7 +137,7 @@ class Lanes:
         # The CRT holds each body whole, and the allocator gives memory back late: about half as much again
         # was measured (docs/engine.md). What TransferManager buffers is copied once more on its way.
         self.memory_bytes = limits.memory_bytes // 2
-        self._bandwidths = Allowances(limits.bandwidth, clock or SystemClock())
+        self._bandwidths = Allowances(limits, clock or SystemClock())
         self._timer = timer
         self._wake = wake
         self._lock = threading.Lock()
@@ -152,11 +151,11 @@ class Lanes:
         self._cramped: dict[Job, float] = {}
         self._spent: dict[Allowance, list[Lane]] = {}
 
-    def lane(self, customer: str, bandwidth: Timetable | None = None) -> Lane:
+    def lane(self, customer: str, bandwidth: BandwidthLimit | None = None) -> Lane:
         """A lane of its own for a store; what a customer's stores share is its pace and its bandwidth."""
         with self._lock:
             pace = self._paces.setdefault(customer, Pace(self._of_customer))
-            lane = Lane(pace, self.end, self._bandwidths.of(customer, bandwidth or Timetable()))
+            lane = Lane(pace, self.end, self._bandwidths.of(customer, bandwidth or BandwidthLimit()))
             self._lanes.add(lane)
             return lane
 

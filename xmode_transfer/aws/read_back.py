@@ -12,7 +12,7 @@ from xmode_transfer.aws.stores import ObjectStore
 from xmode_transfer.config import Customer, Limits
 from xmode_transfer.model.errors import ChecksumMismatch, Interrupted, RequestRefused, XmodeError
 from xmode_transfer.model.process import Clock
-from xmode_transfer.model.verification import SHA256_HEX, ReadBack
+from xmode_transfer.model.upkeep import SHA256_HEX, ReadBack
 
 ATTEMPTS = 3
 """How often one object is begun in all; the request's own retries come beneath."""
@@ -22,7 +22,7 @@ class PacedReader:
     """Implements ``aws.stores.Reader`` for one customer. All its threads share the bandwidth."""
 
     def __init__(self, customer: Customer, limits: Limits, clock: Clock, stop: threading.Event) -> None:
-        self._allowances = Allowances(limits.bandwidth, clock).of(customer.name, customer.limits.bandwidth)
+        self._allowances = Allowances(limits, clock).of(customer.name, customer.limits)
         self._lock = threading.Lock()
         self._stop = stop
 

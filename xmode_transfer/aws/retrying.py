@@ -12,7 +12,7 @@ from typing import NamedTuple, TypeVar
 from tenacity import RetryCallState, Retrying, stop_after_attempt, stop_after_delay, wait_random_exponential
 
 from xmode_transfer import telemetry
-from xmode_transfer.config.schedule import Timetable, limit_at
+from xmode_transfer.config import BandwidthLimit
 from xmode_transfer.model.errors import CertificateRefused, XmodeError
 from xmode_transfer.model.process import Clock
 
@@ -174,12 +174,12 @@ class Allowance:
 
     __slots__ = ("_clock", "_filled_at", "_level", "_look_at", "_rate", "_timetable")
 
-    def __init__(self, timetable: Timetable, clock: Clock) -> None:
+    def __init__(self, timetable: BandwidthLimit, clock: Clock) -> None:
         self._timetable = timetable
         self._clock = clock
         self._filled_at = clock.monotonic()
         self._look_at = self._filled_at
-        self._rate: float | None = limit_at(timetable, clock.now())
+        self._rate: float | None = timetable.limit_at(clock.now())
         self._level = 0.0
 
     def wait(self) -> float:
@@ -200,7 +200,7 @@ class Allowance:
         if self._rate is not None:
             self._level += length
 
-    def follow(self, timetable: Timetable) -> None:
+    def follow(self, timetable: BandwidthLimit) -> None:
         """Another timetable holds from now on."""
         if timetable != self._timetable:
             self._fill()
@@ -219,7 +219,7 @@ class Allowance:
     def _look(self) -> None:
         """What is owed stays owed under another limit, and is forgiven where there is none."""
         self._look_at = self._filled_at + LOOK_SECONDS
-        limit = limit_at(self._timetable, self._clock.now())
+        limit = self._timetable.limit_at(self._clock.now())
         if limit is None:
             self._rate = None
             self._level = 0.0
@@ -230,13 +230,13 @@ class Allowance:
 class Allowances:
     """One for the process, which all share, and one for each customer who has a limit of its own."""
 
-    def __init__(self, of_process: Timetable, clock: Clock) -> None:
+    def __init__(self, of_process: BandwidthLimit, clock: Clock) -> None:
         self._clock = clock
         self.of_all = (Allowance(of_process, clock),) if of_process.is_limited else ()
         """What the bodies of a customer without a limit of its own are taken from."""
         self._of_customers: dict[str, Allowance] = {}
 
-    def of(self, customer: str, timetable: Timetable) -> tuple[Allowance, ...]:
+    def of(self, customer: str, timetable: BandwidthLimit) -> tuple[Allowance, ...]:
         """What a customer's bodies are taken from. All that is opened for a customer shares one allowance,
         which follows what was said of it last."""
         own = self._of_customers.get(customer)

@@ -96,7 +96,7 @@ class PortableStore(S3Objects):
     def __init__(self, stores: PortableStores, customer: Customer, calls: S3Calls) -> None:
         super().__init__(customer, calls, stores.clock, stores.retries, page_size=stores.page_size)
         self.dispatcher = stores.dispatcher
-        self.lane = self.dispatcher.lanes.lane(customer.name, customer.limits.bandwidth)
+        self.lane = self.dispatcher.lanes.lane(customer.name, customer.limits)
         self.in_memory_bytes = stores.in_memory_bytes
         self._threads = stores.threads
         self._parallel = stores.parallel

@@ -13,7 +13,7 @@ from xmode_transfer.aws.sessions import CredentialsProvider
 from xmode_transfer.config import Customer, Destination, Encryption
 from xmode_transfer.model.errors import XmodeError
 from xmode_transfer.model.records import Checksum, ListedObject, ObjectInfo, UploadedPart
-from xmode_transfer.model.verification import ReadBack
+from xmode_transfer.model.upkeep import ReadBack
 
 FULL_CONTROL = "FULL_CONTROL"
 _GROUPS = {

@@ -7,8 +7,8 @@ import click
 from xmode_transfer.alerting.alerts import Message
 from xmode_transfer.cli import opening, terminal
 from xmode_transfer.cli.opening import Shell
-from xmode_transfer.model.alerts import Alert, AlertState, Event
 from xmode_transfer.model.errors import ConfigError, ExitCode, XmodeError
+from xmode_transfer.model.health import Alert, AlertState, Event
 from xmode_transfer.model.manifest import timestamp
 
 _INDENT = 9

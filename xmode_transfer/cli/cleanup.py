@@ -7,7 +7,7 @@ import click
 
 from xmode_transfer.cli import opening, terminal
 from xmode_transfer.cli.opening import Shell
-from xmode_transfer.model.operations import RemovalOutcome
+from xmode_transfer.model.upkeep import RemovalOutcome
 from xmode_transfer.transfer.removing import ExpiringPeriod
 from xmode_transfer.upkeep.cleanup import CleanupOutcome, cleanup
 from xmode_transfer.upkeep.retention import Reason

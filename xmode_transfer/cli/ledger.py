@@ -135,11 +135,11 @@ def copy(shell: Shell, target: str, dry_run: bool, keep: bool, as_json: bool) ->
 
 def _target(text: str) -> "str | SecretRef":
     """Parses TARGET; a relative path is relative to the current directory."""
-    from xmode_transfer.config.ledger_url import SQLITE, ledger_place
+    from xmode_transfer.config.secrets import SQLITE, ledger_location
     from xmode_transfer.model.errors import ConfigError
 
     try:
-        place = ledger_place(text, str(Path.cwd()))
+        place = ledger_location(text, str(Path.cwd()))
     except ValueError as error:
         raise ConfigError(f"TARGET: {error}") from None
     start = f"{SQLITE}:///"
@@ -150,7 +150,7 @@ def _target(text: str) -> "str | SecretRef":
 
 def _line(place: "str | SecretRef") -> str | None:
     """The line of service.yaml that names the copy; None if the URL has a password."""
-    from xmode_transfer.config.ledger_url import passwords_of
+    from xmode_transfer.config.secrets import passwords_of
 
     return None if isinstance(place, str) and passwords_of(place) else f"ledger: {place}"
 

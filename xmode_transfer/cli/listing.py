@@ -12,7 +12,7 @@ from xmode_transfer.cli import opening, terminal
 from xmode_transfer.cli.opening import Opened, Shell
 from xmode_transfer.model.errors import ExitCode, XmodeError
 from xmode_transfer.model.manifest import timestamp
-from xmode_transfer.model.verification import Scope
+from xmode_transfer.model.upkeep import Scope
 from xmode_transfer.upkeep.listing import ListedKey, Listing, Standing, Sum
 from xmode_transfer.web import looks
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from xmode_transfer.config import Configuration
     from xmode_transfer.delivery.due import CustomerRun
     from xmode_transfer.model.records import DeliveryOutcome
-    from xmode_transfer.model.verification import Scope
+    from xmode_transfer.model.upkeep import Scope
     from xmode_transfer.transfer.context import Context
 
     Result = CustomerRun | XmodeError
@@ -65,7 +65,7 @@ def command(
     """
     from xmode_transfer.delivery.run import run_customer, run_customers
     from xmode_transfer.model.errors import worst
-    from xmode_transfer.model.verification import Scope
+    from xmode_transfer.model.upkeep import Scope
 
     if everyone == (name is not None):
         raise click.UsageError("name one customer with --customer, or use --all")

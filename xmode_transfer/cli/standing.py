@@ -12,7 +12,7 @@ from xmode_transfer.alerting.health_records import (
     SubscriptionHealth,
 )
 from xmode_transfer.cli.terminal import Line, minute, state
-from xmode_transfer.model.alerts import Alert
+from xmode_transfer.model.health import Alert
 from xmode_transfer.web import looks
 
 _SHOWN_PERIODS = 5

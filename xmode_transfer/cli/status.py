@@ -18,10 +18,10 @@ from xmode_transfer.cli.opening import Shell
 from xmode_transfer.cli.progress import counted
 from xmode_transfer.config import Configuration, CustomerState
 from xmode_transfer.model.errors import ConfigError, ExitCode
+from xmode_transfer.model.health import OpenDelivery
 from xmode_transfer.model.manifest import timestamp
 from xmode_transfer.model.process import Clock
 from xmode_transfer.model.records import Delivery, MultipartUpload, UploadStatus
-from xmode_transfer.model.source_scans import OpenDelivery
 
 if TYPE_CHECKING:
     from xmode_transfer.ledger import Ledger
@@ -184,7 +184,7 @@ class _View:
 
 def _document(assessment: Assessment, view: _View) -> dict[str, Any]:
     left: dict[str, list[MultipartUpload]] = {}
-    for upload in view.ledger.uploads.find(statuses=[UploadStatus.LEFT_BEHIND]):
+    for upload in view.ledger.uploads.find(statuses=[UploadStatus.ORPHANED]):
         left.setdefault(upload.customer, []).append(upload)
     daemon = assessment.daemon
     return {

@@ -11,7 +11,7 @@ from xmode_transfer.cli import opening, terminal
 from xmode_transfer.cli.opening import FILE, Opened, Shell
 from xmode_transfer.config import Customer
 from xmode_transfer.model.errors import ConfigError, ExitCode, ReceiptRefused, XmodeError
-from xmode_transfer.model.verification import DiscrepancyKind, Finding, Scope, fix
+from xmode_transfer.model.upkeep import DiscrepancyKind, Finding, Scope, fix
 from xmode_transfer.upkeep import receipts as receipt_files
 from xmode_transfer.web import looks
 

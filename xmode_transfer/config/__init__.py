@@ -1,19 +1,22 @@
-"""The configuration: frozen models of what the operator wrote, checked without any network."""
+"""The configuration: frozen models of its files, checked without network."""
 
-from xmode_transfer.config.base import Secret, SecretRef
 from xmode_transfer.config.configuration import Configuration, Problem
 from xmode_transfer.config.customer import (
     Addressing,
+    By,
     CatchUp,
     ChecksumMode,
     Customer,
     CustomerState,
     Destination,
     Encryption,
+    Policy,
+    Retention,
+    held_by,
 )
 from xmode_transfer.config.feed import Feed, Marker, Settled
-from xmode_transfer.config.retention import By, Policy, Retention, held_by
 from xmode_transfer.config.schedule import BandwidthLimit, Day, FeedFreshness, Freshness, Schedule
+from xmode_transfer.config.secrets import Secret, SecretRef
 from xmode_transfer.config.service import (
     Alerting,
     Channel,
@@ -22,7 +25,7 @@ from xmode_transfer.config.service import (
     Heartbeat,
     Limits,
     Service,
+    StatusPage,
     UnsafeRoles,
     Vendor,
 )
-from xmode_transfer.config.status_page import StatusPage

@@ -1,35 +1,22 @@
-"""What all configuration models share: frozen, strict about keys, and words for mistakes."""
+"""What all configuration models share: frozen, strict about keys, with names, sizes and suggestions."""
 
 import re
 from collections.abc import Iterable, Iterator
-from enum import StrEnum
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, PlainSerializer, ValidationInfo, WithJsonSchema
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
 SLUG_PATTERN = r"^[a-z0-9][a-z0-9-]{0,62}$"
 
-_UNITS = {
-    "": 1,
-    "b": 1,
-    "kb": 10**3,
-    "mb": 10**6,
-    "gb": 10**9,
-    "tb": 10**12,
-    "kib": 2**10,
-    "mib": 2**20,
-    "gib": 2**30,
-    "tib": 2**40,
-}
+_UNITS = {"": 1, "b": 1}
+for _power, _letter in enumerate("kmgt", 1):
+    _UNITS |= {f"{_letter}b": 1000**_power, f"{_letter}ib": 1024**_power}
 _SIZE = re.compile(r"([0-9]{1,18})(?:\.([0-9]{1,9}))?\s*([A-Za-z]*)")
 
 
 def _describe(schema: dict[str, Any], model: type[BaseModel]) -> None:
-    """Gives each property of a JSON Schema the text that stands below its field.
-
-    Pydantic can do so by itself (``use_attribute_docstrings``), but then reads and parses the source of every
-    model whenever a command starts, though only ``config schema`` wants to know.
-    """
+    """Add the text below each field to its property in the JSON Schema. Pydantic's own way
+    (``use_attribute_docstrings``) would parse the source of every model whenever a command starts."""
     for name, text in _texts_below_fields(model):
         field = model.model_fields[name]
         schema["properties"][field.alias or name]["description"] = text
@@ -56,13 +43,13 @@ def _texts_below_fields(model: type[BaseModel]) -> Iterator[tuple[str, str]]:
 
 
 class Model(BaseModel):
-    """A piece of configuration: it cannot be changed, and a key that it does not know is an error."""
+    """A piece of configuration: immutable, without unknown keys."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, json_schema_extra=_describe)
 
 
 def did_you_mean(word: str, choices: Iterable[str]) -> str:
-    """``" (did you mean prefix?)"`` when one of the choices is close to the word, else nothing."""
+    """Return ``" (did you mean prefix?)"`` if one of the choices is close to the word, else nothing."""
     import difflib
 
     by_folded = {choice.casefold(): choice for choice in choices}
@@ -71,7 +58,7 @@ def did_you_mean(word: str, choices: Iterable[str]) -> str:
 
 
 def check_slug(name: str) -> str:
-    """A customer's or a feed's name, which is its file's name. Raises ValueError with the rule."""
+    """Check a name of a customer, feed or channel. Raises ValueError."""
     if re.fullmatch(SLUG_PATTERN, name) is None:
         raise ValueError(
             f"{name!r} cannot be a name: use 1 to 63 small letters, digits and hyphens, "
@@ -81,7 +68,7 @@ def check_slug(name: str) -> str:
 
 
 def parse_size(value: object) -> object:
-    """Bytes from ``50MB`` (powers of 1,000) or ``16MiB`` (powers of 1,024); other types pass to pydantic."""
+    """Parse ``50MB`` (powers of 1,000) or ``16MiB`` (powers of 1,024); leave other types to pydantic."""
     if not isinstance(value, str):
         return value
     match = _SIZE.fullmatch(value.strip())
@@ -111,63 +98,5 @@ ByteCount = Annotated[
 ]
 
 
-DIRECTORY = "directory"
-"""The name in pydantic's validation context of the config directory, to which a relative path is relative."""
-SECRET_PATTERN = r"^(env:[A-Za-z_][A-Za-z0-9_]*|file:.+)$"
-_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-
-
-class SecretKind(StrEnum):
-    """What holds it."""
-
-    ENV = "env"
-    FILE = "file"
-
-
-class SecretRef(NamedTuple):
-    """``name`` is an environment variable's name, or a file's absolute path."""
-
-    kind: SecretKind
-    name: str
-
-    def __str__(self) -> str:
-        return f"{self.kind}:{self.name}"
-
-
-def parse_secret(value: object, info: ValidationInfo) -> object:
-    """Raises ValueError, which never repeats what was written: it may be the secret itself."""
-    if isinstance(value, SecretRef):
-        return value
-    if not isinstance(value, str):
-        raise ValueError("write where the secret is kept: env:NAME or file:PATH")
-    return secret_ref(value, (info.context or {}).get(DIRECTORY, ""))
-
-
-def secret_ref(text: str, directory: str) -> SecretRef:
-    """The reference that is written like ``env:NAME`` or ``file:PATH``; a relative path is relative to
-    ``directory``. Raises ValueError, as ``parse_secret`` does."""
-    kind, separator, name = text.strip().partition(":")
-    if not separator or kind not in list(SecretKind):
-        raise ValueError(
-            "write where the secret is kept, env:NAME or file:PATH; the secret itself does not belong here"
-        )
-    if kind == SecretKind.ENV and _VARIABLE.fullmatch(name) is None:
-        raise ValueError("after env: comes a variable's name, of letters, digits and underscores")
-    if not name:
-        raise ValueError("after file: comes a path")
-    if kind == SecretKind.FILE and not name.startswith("/") and directory:
-        name = f"{directory}/{name}"
-    return SecretRef(SecretKind(kind), name)
-
-
-def _written(value: Any) -> str:
-    return str(value)
-
-
-Secret = Annotated[
-    SecretRef,
-    BeforeValidator(parse_secret),
-    PlainSerializer(_written, return_type=str),
-    WithJsonSchema({"type": "string", "pattern": SECRET_PATTERN}),
-]
-"""The type of a key that leads to a secret."""
+Slug = Annotated[str, AfterValidator(check_slug), Field(json_schema_extra={"pattern": SLUG_PATTERN})]
+"""The name of a customer, feed or channel."""

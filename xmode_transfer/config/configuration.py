@@ -1,14 +1,13 @@
-"""The configuration as a whole, the mistakes that were found in it, and what is in use after the files were
-read again while the service runs."""
+"""The whole configuration: cross-checks between its files, reloading, and the JSON Schemas of its files."""
 
 from bisect import bisect_left
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import chain, islice
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from xmode_transfer.config.base import did_you_mean
+from xmode_transfer.config.base import Model, did_you_mean
 from xmode_transfer.config.customer import Customer, CustomerState
 from xmode_transfer.config.feed import Feed
 from xmode_transfer.config.names import parse_iam
@@ -16,12 +15,12 @@ from xmode_transfer.config.service import Service, Vendor
 from xmode_transfer.model.errors import ConfigError
 from xmode_transfer.model.periods import Period
 
-_NAMED = 3  # how many of the others a message names
+_NAMED = 3  # the number of other files in a message
 
 
 class Claim(NamedTuple):
-    """What a customer's file claims for it. None where the file does not say, or not legibly: a file with
-    mistakes still claims what can be read of it."""
+    """The identifiers that a customer's file claims; None if the file does not have them. A file with
+    mistakes still claims those that can be read."""
 
     customer: str
     retired: bool = False
@@ -43,7 +42,7 @@ class Claim(NamedTuple):
 
 
 class Clash(NamedTuple):
-    """Why a customer may not be served. ``path`` is the key in its file, as names and positions in lists."""
+    """A reason not to serve a customer. ``path`` is the key in its file."""
 
     customer: str
     path: tuple[str | int, ...]
@@ -58,11 +57,8 @@ def cross_check(
     broken_feeds: Collection[str] = (),
     broken_customers: Iterable[Claim] = (),
 ) -> list[Clash]:
-    """Every clash, told for each customer that it concerns, retired ones aside: they are not served anyway.
-
-    ``vendor`` is None when service.yaml itself is wrong: then nothing is compared with it. ``broken_feeds``
-    have files with mistakes; ``broken_customers`` are the claims of customers whose own files have some.
-    """
+    """Return every clash of each customer that is not retired. ``vendor`` is None if service.yaml is invalid.
+    ``broken_feeds`` and ``broken_customers`` have files with mistakes."""
     clashes: list[Clash] = []
     for customer in customers.values():
         if customer.state is not CustomerState.RETIRED:
@@ -76,7 +72,7 @@ def cross_check(
         "external ID, whatever its capitals",
     )
     clashes += _same([(claim.role_arn, claim) for claim in claims if claim.role_arn], "role_arn", "role")
-    clashes += _places(claims)
+    clashes += _locations(claims)
     return clashes
 
 
@@ -89,11 +85,6 @@ def _feeds(customer: Customer, feeds: Mapping[str, Feed], broken: Collection[str
             yield Clash(
                 customer.name, ("feeds", position), f"there is no feed {feed}, no feeds/{feed}.yaml{meant}"
             )
-    yield from _holds(customer, feeds)
-
-
-def _holds(customer: Customer, feeds: Mapping[str, Feed]) -> Iterator[Clash]:
-    """A hold on a period that no delivery of the feed can have would hold nothing."""
     for position, item in enumerate(customer.hold if isinstance(customer.hold, tuple) else ()):
         name, slash, label = item.partition("/")
         if slash and name in feeds:
@@ -131,8 +122,8 @@ def _same(claims: Iterable[tuple[str, Claim]], key: str, what: str) -> Iterator[
                 yield Clash(claim.customer, (key,), f"{files} claim the same {what}")
 
 
-def _places(claims: Iterable[Claim]) -> Iterator[Clash]:
-    """Places overlap when one prefix begins with the other; each ends with a slash: folders are compared."""
+def _locations(claims: Iterable[Claim]) -> Iterator[Clash]:
+    """Locations overlap if one prefix begins with the other. Each ends with a slash."""
     by_bucket: dict[str, list[Claim]] = {}
     for claim in claims:
         if claim.bucket:
@@ -141,7 +132,7 @@ def _places(claims: Iterable[Claim]) -> Iterator[Clash]:
         sharers.sort(key=lambda claim: claim.prefix)
         prefixes = [claim.prefix for claim in sharers]
         for claim in sharers:
-            # In sorted order, what lies under a prefix stands together; "0" is the character after "/".
+            # Sorted, everything under a prefix is adjacent; "0" is the character after "/".
             first = bisect_left(prefixes, claim.prefix)
             end = bisect_left(prefixes, claim.prefix[:-1] + "0") if claim.prefix else len(prefixes)
             above = [
@@ -153,14 +144,13 @@ def _places(claims: Iterable[Claim]) -> Iterator[Clash]:
                 others = (sharers[position] for position in chain(*above, range(first, end)))
                 named = list(islice((other for other in others if other is not claim), _NAMED))
                 files = _files(claim, named, count)
-                places = " and ".join(
-                    dict.fromkeys(f"s3://{bucket}/{one.prefix}" for one in (claim, named[0]))
-                )
-                yield Clash(claim.customer, ("destination",), f"{files} claim the same place: {places}")
+                both = dict.fromkeys(f"s3://{bucket}/{one.prefix}" for one in (claim, named[0]))
+                message = f"{files} claim the same place: {' and '.join(both)}"
+                yield Clash(claim.customer, ("destination",), message)
 
 
 def _folders_above(prefix: str) -> Iterator[str]:
-    """The whole bucket (an empty prefix) and each folder that holds the prefix, but not the prefix itself."""
+    """Yield the parents of a prefix, from the whole bucket (an empty prefix) down."""
     if prefix:
         yield ""
     position = prefix.find("/")
@@ -170,7 +160,7 @@ def _folders_above(prefix: str) -> Iterator[str]:
 
 
 def _files(claim: Claim, sharers: Iterable[Claim], count: int) -> str:
-    """The names of the files: the mistake is fixed in one of them, and only people know in which."""
+    """Return the names of the files. Only people know which one has the mistake."""
     others = islice((other for other in sharers if other is not claim), _NAMED)
     named = [f"customers/{other.customer}.yaml" + (" (retired)" if other.retired else "") for other in others]
     if count > len(named):
@@ -180,8 +170,7 @@ def _files(claim: Claim, sharers: Iterable[Claim], count: int) -> str:
 
 @dataclass(frozen=True, slots=True, order=True)
 class Problem:
-    """One mistake: in which file (relative to the config directory), where (from 1; 0 when no place is
-    known), at which key, and what is wrong, in one sentence."""
+    """A mistake. ``file`` is relative to the config directory; line and column count from 1, or are 0."""
 
     file: str
     line: int
@@ -196,11 +185,11 @@ class Problem:
 
 @dataclass(frozen=True, slots=True)
 class Configuration:
-    """All of it.
+    """The whole configuration.
 
-    ``customers`` are those whose files are in order, retired ones too. A customer in ``broken`` is there with
-    every reason why, and is left alone. ``problems`` has every mistake of every file, unused feeds included;
-    ``hints`` what looks like one and is taken all the same.
+    ``customers`` have valid files; retired ones are included. ``broken`` has the problems of each customer
+    that is not served because of them. ``problems`` has every mistake of every file, unused feeds included;
+    ``hints`` has doubtful values that are accepted.
     """
 
     service: Service
@@ -211,8 +200,8 @@ class Configuration:
     hints: tuple[Problem, ...] = ()
 
     def customer(self, name: str, undone: str) -> Customer:
-        """The customer, if its files are in order; ``undone`` says what is not done where they are not, as in
-        "nothing is delivered to it". Raises ConfigError."""
+        """Return a customer. Raises ConfigError if it is unknown or broken; ``undone`` is the consequence, as
+        in "nothing is delivered to it"."""
         if name in self.broken:
             raise self.why_broken(name, undone)
         if name not in self.customers:
@@ -221,7 +210,7 @@ class Configuration:
         return self.customers[name]
 
     def active_customer(self, name: str) -> Customer:
-        """The customer, if its files are in order and it is on. Raises ConfigError that says what to do."""
+        """Return an active customer. Raises ConfigError."""
         customer = self.customer(name, "nothing is delivered to it")
         if customer.state is not CustomerState.ACTIVE:
             raise ConfigError(
@@ -238,16 +227,14 @@ class Configuration:
         )
 
 
-# --- Read again
+# --- Reload
 
 
 def reloaded(before: Configuration, fresh: Configuration) -> Configuration:
-    """``fresh``, in which each customer whose files have mistakes now is as it was ``before``, if it was in
-    order then. ``problems`` names every mistake that is on disk; ``broken`` holds only those customers of
-    whom there is no good version to go on with.
+    """Return ``fresh`` with the previous version of each customer whose files now have mistakes. ``broken``
+    has the customers without a valid version, ``problems`` every mistake on disk.
 
-    A customer is not kept when what it had before belongs to another by now: an external ID, a role or a
-    place of one customer is never used for two.
+    A customer is not kept if another one has meanwhile claimed its external ID, role or destination.
     """
     kept = {name: before.customers[name] for name in fresh.broken if name in before.customers}
     feeds = dict(fresh.feeds)
@@ -269,7 +256,7 @@ def reloaded(before: Configuration, fresh: Configuration) -> Configuration:
 
 
 def needs_restart(before: Configuration, fresh: Configuration) -> list[str]:
-    """The keys of service.yaml that changed and that a running daemon cannot take over."""
+    """Return the changed keys of service.yaml that a running daemon cannot apply."""
     keys = ("vendor", "ledger", "engine", "unsafe_roles", "limits", "status_page")
     changed = [key for key in keys if getattr(before.service, key) != getattr(fresh.service, key)]
     of_daemon = ("workers", "first_retry_seconds", "longest_retry_seconds")
@@ -281,8 +268,8 @@ def needs_restart(before: Configuration, fresh: Configuration) -> list[str]:
 
 
 def is_moved(before: Configuration, fresh: Configuration, name: str) -> bool:
-    """Whether a delivery to the customer that runs now has to be begun anew: it is gone or off, or goes
-    elsewhere, as somebody else, or from other files."""
+    """Return whether a running delivery to the customer has to restart: the customer's state, identity,
+    destination or feeds have changed."""
     old, new = before.customers.get(name), fresh.customers.get(name)
     if old is None or new is None or old.state is not new.state:
         return True
@@ -290,3 +277,46 @@ def is_moved(before: Configuration, fresh: Configuration, name: str) -> bool:
     return any(getattr(old, key) != getattr(new, key) for key in who) or any(
         before.feeds.get(feed) != fresh.feeds.get(feed) or feed not in new.feeds for feed in old.feeds
     )
+
+
+# --- JSON Schemas
+
+_FILES: dict[str, tuple[type[Model], str]] = {
+    "service": (Service, "service.yaml"),
+    "feed": (Feed, "feeds/<feed>.yaml"),
+    "customer": (Customer, "customers/<customer>.yaml"),
+}
+
+
+def json_schemas() -> dict[str, dict[str, Any]]:
+    """Return the JSON Schema (2020-12) of each kind of file: service, feed, customer."""
+    return {kind: _schema(model, file) for kind, (model, file) in _FILES.items()}
+
+
+def _schema(model: type[Model], file: str) -> dict[str, Any]:
+    schema = model.model_json_schema()
+    # The name is the file's own.
+    schema["properties"].pop("name", None)
+    if "required" in schema:
+        schema["required"] = [name for name in schema["required"] if name != "name"]
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": file,
+        **{key: value for key, value in _tidy(schema).items() if key != "title"},
+    }
+
+
+def _tidy(node: Any) -> Any:
+    """Remove pydantic's titles and keywords, and put descriptions on one line."""
+    if isinstance(node, list):
+        return [_tidy(item) for item in node]
+    if not isinstance(node, dict):
+        return node
+    tidied = {
+        key: value if key in ("default", "examples") else _tidy(value)
+        for key, value in node.items()
+        if not (key == "title" and isinstance(value, str)) and key != "ge"
+    }
+    if isinstance(tidied.get("description"), str):
+        tidied["description"] = " ".join(tidied["description"].split())
+    return tidied

@@ -1,12 +1,20 @@
-"""customers/<customer>.yaml: who receives, where, what and when."""
+"""customers/<customer>.yaml: a customer, its destination, schedule, and how long delivered objects stay."""
 
 import re
 from enum import StrEnum
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, Field, ValidationInfo, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    ValidationInfo,
+    WithJsonSchema,
+    field_validator,
+    model_validator,
+)
 
-from xmode_transfer.config.base import SLUG_PATTERN, Model, check_slug, did_you_mean
+from xmode_transfer.config.base import ByteCount, Model, Slug, check_slug, did_you_mean
 from xmode_transfer.config.names import (
     EXTERNAL_ID_PATTERN,
     check_account,
@@ -16,21 +24,23 @@ from xmode_transfer.config.names import (
     check_kms_key,
     check_prefix,
     check_region,
+    check_region_in,
+    check_role,
     parse_iam,
-    region_partition,
 )
-from xmode_transfer.config.retention import Hold, Retention
 from xmode_transfer.config.schedule import BandwidthLimit, Freshness, Schedule
+from xmode_transfer.model.periods import period_labelled
 
 _METADATA_PATTERN = r"^(?!xmode-)[a-z0-9-]{1,128}$"
 _METADATA_MAX_BYTES = 2048 - 128
-"""S3 has 2,048 for the names and values of an object (S3 User Guide, "Working with object metadata"); the
-rest is for our own, the delivery token among them."""
+"""S3 allows 2,048 bytes of names and values (S3 User Guide, "Working with object metadata"); the rest is for
+ours, such as the delivery token."""
 _OURS = "xmode-"
+_PERCENT = re.compile(r"([0-9]{1,3})\s*%")
 
 
 class Addressing(StrEnum):
-    """Where the bucket's name goes in a request."""
+    """The position of the bucket's name in a request."""
 
     AUTO = "auto"
     PATH = "path"
@@ -38,7 +48,7 @@ class Addressing(StrEnum):
 
 
 class ChecksumMode(StrEnum):
-    """How an upload proves its bytes to the store."""
+    """The checksum of an upload."""
 
     FULL = "full"
     HEADER = "header"
@@ -46,9 +56,9 @@ class ChecksumMode(StrEnum):
 
 
 class Encryption(StrEnum):
-    """How S3 is asked to encrypt what is put (S3 User Guide, "Protecting data with encryption")."""
+    """The encryption that uploads request (S3 User Guide, "Protecting data with encryption")."""
 
-    NONE = "none"  # nothing is asked: the bucket's own default applies
+    NONE = "none"  # the bucket's default
     SSE_S3 = "sse-s3"
     SSE_KMS = "sse-kms"
 
@@ -69,21 +79,20 @@ class StorageClass(StrEnum):
 class CustomerState(StrEnum):
     """The state of a customer."""
 
-    ACTIVE = "active"  # is delivered to
-    PENDING = "pending"  # has signed up; access is checked, nothing is delivered yet
-    RETIRED = "retired"  # is no longer delivered to; its external ID, role and prefix stay taken
+    ACTIVE = "active"  # receives deliveries
+    PENDING = "pending"  # signed up; access is checked, nothing is delivered yet
+    RETIRED = "retired"  # receives nothing; its external ID, role and prefix stay reserved
 
 
 class CatchUp(StrEnum):
-    """What is made up for after an outage of ours (docs/daemon.md says what an outage is)."""
+    """The periods to catch up after an outage of ours (docs/daemon.md defines an outage)."""
 
     ALL = "all"  # every period that is due, oldest first
     LATEST = "latest"  # the newest due period of each feed
-    NONE = "none"  # nothing: only what becomes complete from then on
+    NONE = "none"  # only periods that become complete from then on
 
 
 def _check_metadata(metadata: dict[str, str]) -> dict[str, str]:
-    """Raises ValueError for what S3 would refuse or change, and for names that are ours."""
     for name, value in metadata.items():
         if name.lower().startswith(_OURS):
             raise ValueError(f"{name!r}: names that begin with {_OURS} are our own; choose another")
@@ -102,45 +111,45 @@ def _check_metadata(metadata: dict[str, str]) -> dict[str, str]:
 
 
 class Destination(Model):
-    """Where in S3 a customer receives."""
+    """The part of S3 where a customer receives objects."""
 
     bucket: Annotated[str, AfterValidator(check_bucket)] = Field(examples=["acme-data"])
     """The bucket's name alone."""
     prefix: Annotated[str, AfterValidator(check_prefix)] = Field(default="", examples=["xmode/"])
     """Path inside the bucket, with a slash at its end; empty for the whole bucket."""
     region: Annotated[str, AfterValidator(check_region)] | None = Field(default=None, examples=["us-east-1"])
-    """The bucket's region. Left out: learnt from AWS and remembered."""
+    """The bucket's region. Default: AWS reports it, and it is recorded."""
     addressing: Addressing = Addressing.AUTO
-    """Where the bucket's name goes in a request: auto fits AWS; path or virtual for S3-compatible stores."""
+    """Position of the bucket's name in requests: auto for AWS; path or virtual for S3-compatible stores."""
     checksums: ChecksumMode = ChecksumMode.FULL
-    """How an upload proves its bytes: full fits AWS; header or none for S3-compatible stores."""
+    """Checksums of uploads: full for AWS; header or none for S3-compatible stores."""
     bucket_owner: Annotated[str, AfterValidator(check_account)] | None = Field(
         default=None, examples=["111122223333"]
     )
-    """Account that owns the bucket, 12 digits. Left out: the role's account."""
+    """Account that owns the bucket, 12 digits. Default: the role's account."""
     kms_key_arn: Annotated[str, AfterValidator(check_kms_key)] | None = Field(
         default=None, examples=["arn:aws:kms:us-east-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab"]
     )
     """KMS key to encrypt with, for encryption: sse-kms."""
     encryption: Encryption = Encryption.NONE
-    """none: the bucket's own default; sse-s3: S3's keys; sse-kms: the key in kms_key_arn. Left out: sse-kms
-    where there is a kms_key_arn, else none."""
+    """none: the bucket's own default; sse-s3: S3's keys; sse-kms: the key in kms_key_arn. Default: sse-kms
+    with a kms_key_arn, else none."""
     storage_class: StorageClass | None = Field(default=None, examples=["STANDARD_IA"])
-    """Storage class of the objects. Left out: the store's default."""
+    """Storage class of the objects. Default: the store's."""
     metadata: Annotated[
         dict[str, str],
         AfterValidator(_check_metadata),
         Field(json_schema_extra={"propertyNames": {"pattern": _METADATA_PATTERN}}),
     ] = Field(default={}, examples=[{"department": "research"}])
     """User metadata of each object (x-amz-meta-*): names of small letters, digits and hyphens, values of
-    printable ASCII, 1,920 bytes in all. Names that begin with xmode- are ours."""
+    printable ASCII, 1,920 bytes in all. Names that begin with xmode- are reserved."""
 
     @model_validator(mode="before")
     @classmethod
-    def _key_asks_for_kms(cls, said: Any) -> Any:
-        if isinstance(said, dict) and said.get("kms_key_arn") is not None:
-            return {"encryption": Encryption.SSE_KMS, **said}
-        return said
+    def _key_requests_kms(cls, value: Any) -> Any:
+        if isinstance(value, dict) and value.get("kms_key_arn") is not None:
+            return {"encryption": Encryption.SSE_KMS, **value}
+        return value
 
     @field_validator("kms_key_arn")
     @classmethod
@@ -153,8 +162,8 @@ class Destination(Model):
     @field_validator("encryption")
     @classmethod
     def _fits_key(cls, value: Encryption, info: ValidationInfo) -> Encryption:
-        """Only runs for a value that was given."""
-        if "kms_key_arn" not in info.data:  # the key itself is wrong, which is reported already
+        # Runs only if the file has the key.
+        if "kms_key_arn" not in info.data:  # invalid, and reported already
             return value
         has_key = info.data["kms_key_arn"] is not None
         if value is Encryption.SSE_KMS and not has_key:
@@ -164,59 +173,183 @@ class Destination(Model):
         return value
 
 
-class Customer(Model):
-    """One receiver of data."""
+# --- Retention
 
-    name: Annotated[str, AfterValidator(check_slug), Field(json_schema_extra={"pattern": SLUG_PATTERN})]
+
+class By(StrEnum):
+    """The date of a delivery, for its age and order."""
+
+    PERIOD = "period"  # the end of its period
+    DELIVERY = "delivery"  # when it was delivered
+
+
+class Policy(Model):
+    """Which deliveries stay. Those past ``days`` or ``max_bytes`` expire, except for ``keep_last``; alone,
+    ``keep_last`` is the limit."""
+
+    days: int | None = Field(default=None, ge=1, le=36_500, examples=[30])
+    """Days that deliveries stay."""
+    keep_last: int | None = Field(default=None, ge=1, examples=[7])
+    """Newest periods of each feed that always stay, despite days and max_bytes; alone: only these stay."""
+    max_bytes: ByteCount | None = Field(default=None, ge=1, examples=["500GB"])
+    """Total bytes of delivered objects, or like 500GB: the oldest expire first."""
+    by: By = By.PERIOD
+    """Age and order of deliveries: by period (its end) or by delivery (when it was delivered)."""
+
+    @property
+    def is_empty(self) -> bool:
+        return self.days is None and self.keep_last is None and self.max_bytes is None
+
+
+class FeedPolicy(Policy):
+    """The policy of one feed, which replaces the customer's completely."""
+
+    @model_validator(mode="after")
+    def _says_something(self) -> "FeedPolicy":
+        if self.is_empty:
+            raise ValueError("give at least one of days, keep_last and max_bytes; to keep a feed, hold it")
+        return self
+
+
+def _fraction(value: object) -> object:
+    if isinstance(value, str) and (match := _PERCENT.fullmatch(value.strip())):
+        return int(match[1]) / 100
+    return value
+
+
+Fraction = Annotated[
+    float,
+    BeforeValidator(_fraction),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "number", "exclusiveMinimum": 0, "maximum": 1},
+                {"type": "string", "pattern": r"^[0-9]{1,3}\s*%$"},
+            ]
+        }
+    ),
+]
+
+
+class Caps(Model):
+    """Limits of one cleanup unless a person confirms it."""
+
+    max_objects: int | None = Field(default=None, ge=1, examples=[100_000])
+    """Most objects that one cleanup deletes. Default: no cap."""
+    max_fraction: Fraction = Field(default=0.5, gt=0, le=1, examples=["50%"])
+    """Largest fraction of the customer's delivered objects that one cleanup deletes: 0.5 or 50%."""
+
+
+class Retention(Policy):
+    """How long delivered objects stay; without it, forever."""
+
+    feeds: dict[str, FeedPolicy] = Field(default={}, examples=[{"us-daily": {"keep_last": 7}}])
+    """Policies of single feeds, which replace the one above."""
+    caps: Caps = Caps()
+    """Limits of one cleanup without --confirm."""
+
+    @model_validator(mode="after")
+    def _says_something(self) -> "Retention":
+        if self.is_empty and not self.feeds:
+            raise ValueError(
+                "give at least one of days, keep_last and max_bytes, or leave retention out to keep all"
+            )
+        return self
+
+    def policy_of(self, feed: str) -> Policy | None:
+        """Return the policy of a feed; None if its deliveries stay forever."""
+        return self.feeds.get(feed) or (None if self.is_empty else self)
+
+
+def _parse_hold(value: object) -> object:
+    """Choose the form of the value, so that pydantic reports a mistake once, not for each form."""
+    if isinstance(value, bool):
+        return value
+    if isinstance(value, str):
+        word = value.strip().lower()
+        if word in ("true", "yes", "on"):
+            return True
+        if word in ("false", "no", "off"):
+            return False
+        raise ValueError(f"write true, or a list (did you mean [{value}]?)")
+    if not isinstance(value, list | tuple) or not all(isinstance(item, str) for item in value):
+        raise ValueError("write true, or a list like [us-daily, us-daily/2026-11-22]")
+    if not value:
+        raise ValueError("an empty list holds nothing; write true, name what is held, or remove the key")
+    for item in value:
+        feed, slash, period = item.partition("/")
+        check_slug(feed)
+        if slash and period_labelled(period) is None:
+            raise ValueError(f"{item!r}: {period!r} is no period; write it like {feed}/2026-11-22")
+    return tuple(value)
+
+
+Hold = Annotated[
+    bool | tuple[str, ...],
+    BeforeValidator(_parse_hold),
+    WithJsonSchema(
+        {"anyOf": [{"type": "boolean"}, {"type": "array", "items": {"type": "string"}, "minItems": 1}]}
+    ),
+]
+"""True for everything, or feeds and periods by name (``us-daily``, ``us-daily/2026-11-22``)."""
+
+
+def held_by(hold: bool | tuple[str, ...], feed: str, period: str) -> str | None:
+    """Return the part of a hold that covers a period, as written; None if none does."""
+    if isinstance(hold, bool):
+        return "true" if hold else None
+    return next((item for item in (feed, f"{feed}/{period}") if item in hold), None)
+
+
+# --- The customer
+
+
+class Customer(Model):
+    """One customer."""
+
+    name: Slug
     """The file's name without .yaml."""
     company: Annotated[str, AfterValidator(check_company)] = Field(max_length=256, examples=["Acme Corp"])
-    """The company's name as people write it."""
+    """The company's name."""
     external_id: Annotated[
         str,
         AfterValidator(check_external_id),
         Field(json_schema_extra={"pattern": EXTERNAL_ID_PATTERN}, examples=["AcmeCorp"]),
     ]
-    """What the customer's trust policy demands as sts:ExternalId. It identifies; it is not a secret."""
-    role_arn: str = Field(examples=["arn:aws:iam::111122223333:role/XMode"])
-    """ARN of the role that the customer lets us assume."""
+    """The sts:ExternalId in the customer's trust policy. It identifies the customer and is not a secret."""
+    role_arn: Annotated[str, AfterValidator(check_role)] = Field(
+        examples=["arn:aws:iam::111122223333:role/XMode"]
+    )
+    """ARN of the customer's role that we assume."""
     destination: Destination = Field(examples=[{"bucket": "acme-data", "prefix": "xmode/"}])
-    """Where in S3 the customer receives."""
+    """Where the customer receives objects."""
     feeds: tuple[str, ...] = Field(min_length=1, examples=[["us-daily"]])
     """Names of the feeds that the customer subscribes to: files in feeds/ without .yaml. At least one."""
     schedule: Schedule | None = None
-    """When we look for something to deliver. Left out: at every tick of the daemon."""
+    """When to scan for periods to deliver. Default: at every tick of the daemon."""
     catch_up: CatchUp = CatchUp.ALL
-    """Which periods are made up for after an outage of ours: all, the latest of each feed, or none."""
+    """Periods to catch up after an outage of ours: all, the latest of each feed, or none."""
     weight: int = Field(default=1, ge=1, le=100)
-    """Turns that the customer gets in each round of the daemon, beside others' one."""
+    """Share of the daemon's jobs, relative to customers with weight 1."""
     freshness: Freshness = Freshness()
-    """When a delivery to this customer counts as late, where it is to be otherwise than the feed says."""
+    """When a delivery to this customer counts as late. Overrides the feed's setting."""
     notices: bool = False
-    """Whether late, paused and corrected deliveries are reported to the customer by files below _notices/."""
+    """Put notices of late, paused and corrected deliveries below _notices/ in the customer's bucket."""
     retention: Retention | None = None
-    """How long delivered objects stay. Left out: for good."""
+    """How long delivered objects stay. Default: forever."""
     hold: Hold = Field(default=False, examples=[["us-daily/2026-11-22"]])
-    """What no cleanup removes, whatever retention says: true for all, or a list of feeds and periods."""
+    """Objects that no cleanup deletes, despite retention: true for all, or a list of feeds and periods."""
     limits: BandwidthLimit = BandwidthLimit()
-    """What may be sent to this customer, within what the process may send."""
+    """Limits for this customer, within the limits of the process."""
     state: CustomerState = CustomerState.ACTIVE
     """active; pending: access is checked, nothing is delivered; retired: nothing is done, but external ID,
-    role and prefix stay taken."""
-
-    @field_validator("role_arn")
-    @classmethod
-    def _is_role(cls, value: str) -> str:
-        parse_iam(value, "role")
-        return value
+    role and prefix stay reserved."""
 
     @field_validator("destination")
     @classmethod
     def _in_partition(cls, value: Destination, info: ValidationInfo) -> Destination:
-        role_arn = info.data.get("role_arn")
-        if role_arn is not None and value.region is not None:
-            partition = parse_iam(role_arn, "role").partition
-            if region_partition(value.region) != partition:
-                raise ValueError(f"region {value.region} is not in {partition}, the partition of role_arn")
+        if "role_arn" in info.data and value.region is not None:
+            check_region_in(value.region, parse_iam(info.data["role_arn"], "role").partition, "role_arn")
         return value
 
     @field_validator("feeds")
@@ -237,27 +370,24 @@ class Customer(Model):
     @field_validator("hold")
     @classmethod
     def _holds_own_feeds(cls, value: bool | tuple[str, ...], info: ValidationInfo) -> bool | tuple[str, ...]:
-        """A hold that is misspelt would hold nothing."""
         for item in value if isinstance(value, tuple) else ():
             _check_subscribed(item.partition("/")[0], info.data.get("feeds"))
         return value
 
     @property
     def account_id(self) -> str:
-        """The account of the role."""
         return parse_iam(self.role_arn, "role").account_id
 
     @property
     def partition(self) -> str:
-        """The AWS partition of the role: aws, aws-cn, aws-us-gov or aws-eusc."""
         return parse_iam(self.role_arn, "role").partition
 
     @property
     def bucket_owner(self) -> str:
-        """The account that every S3 request expects to own the bucket."""
+        """The account that every S3 request names as the expected bucket owner."""
         return self.destination.bucket_owner or self.account_id
 
 
 def _check_subscribed(feed: str, feeds: tuple[str, ...] | None) -> None:
-    if feeds is not None and feed not in feeds:  # None: the list itself is wrong, which is reported already
+    if feeds is not None and feed not in feeds:  # None: the list is invalid, and reported already
         raise ValueError(f"{feed} is none of the customer's feeds{did_you_mean(feed, feeds)}")

@@ -1,10 +1,10 @@
-"""feeds/<feed>.yaml: a data product, where its files are and when they are complete."""
+"""feeds/<feed>.yaml: a data product, the location of its files, and when they are complete."""
 
 from typing import Annotated
 
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 
-from xmode_transfer.config.base import SLUG_PATTERN, Model, check_slug, did_you_mean
+from xmode_transfer.config.base import Model, Slug, did_you_mean
 from xmode_transfer.config.names import check_bucket
 from xmode_transfer.config.schedule import Day, FeedFreshness
 from xmode_transfer.model.periods import Partition, PeriodKind
@@ -20,10 +20,10 @@ _PARTITION_EXAMPLES = {
 
 
 class Marker(Model):
-    """A period is complete when its directory holds this file."""
+    """A period is complete when its directory has this file."""
 
     marker: str
-    """Name of the file that the producer writes last. It is not delivered itself."""
+    """Name of the file that the producer writes last. It is not delivered."""
 
     @field_validator("marker")
     @classmethod
@@ -40,31 +40,34 @@ class Settled(Model):
     """Seconds without a change."""
 
 
+Pattern = Annotated[str, AfterValidator(check_pattern)]
+
+
 class Feed(Model):
     """One data product. A plan of the sign-up page is a feed here."""
 
-    name: Annotated[str, AfterValidator(check_slug), Field(json_schema_extra={"pattern": SLUG_PATTERN})]
+    name: Slug
     """The file's name without .yaml."""
     source: str = Field(examples=["/data/exports/us-daily"])
-    """Where the files are: a directory (absolute, or relative to the config directory) or s3://bucket/prefix."""
+    """Location of the files: a directory (absolute or relative to the config directory) or s3://bucket/prefix."""
     period: PeriodKind = Field(examples=["day"])
-    """What one delivery covers: hour, day, week, month, or none for a drop folder."""
+    """Period of one delivery: hour, day, week, month, or none for a drop folder."""
     partition: str | None = Field(default=None, validate_default=True, examples=["%Y/%m/%d"])
-    """How a period's directory is named below the source. Needed unless period is none."""
-    include: tuple[str, ...] = Field(default=("*",), min_length=1, examples=[["*.parquet", "*.csv.gz"]])
+    """Path of a period's directory below the source. Required unless period is none."""
+    include: tuple[Pattern, ...] = Field(default=("*",), min_length=1, examples=[["*.parquet", "*.csv.gz"]])
     """Patterns of the files to deliver."""
-    exclude: tuple[str, ...] = Field(default=DEFAULT_EXCLUDE, examples=[[".*", "*.tmp", "work"]])
-    """Patterns of files and directories to leave out; they win over include, and replace the default list."""
+    exclude: tuple[Pattern, ...] = Field(default=DEFAULT_EXCLUDE, examples=[[".*", "*.tmp", "work"]])
+    """Patterns of files and directories to exclude, despite include. They replace the default list."""
     complete: Marker | Settled = Field(
         default=Settled(settle_seconds=300), examples=[{"marker": "_SUCCESS"}, {"settle_seconds": 300}]
     )
     """When a period is complete: {marker: _SUCCESS} or {settle_seconds: 300}."""
     look_back: int = Field(default=31, ge=1, le=100_000)
-    """How many periods back a missing delivery is still made up for."""
+    """Number of past periods for which missing deliveries are caught up."""
     freshness: FeedFreshness = FeedFreshness()
     """When a delivery counts as late."""
     sha256: bool = False
-    """Whether the manifest names each file's SHA-256 besides S3's checksum. Costs processor time per byte."""
+    """Add each file's SHA-256 to the manifest, besides S3's checksum. This takes processor time per byte."""
 
     @field_validator("source")
     @classmethod
@@ -91,7 +94,7 @@ class Feed(Model):
     @classmethod
     def _names_periods(cls, value: str | None, info: ValidationInfo) -> str | None:
         kind = info.data.get("period")
-        if kind is None:  # the period itself is wrong, which is reported already
+        if kind is None:  # invalid, and reported already
             return value
         if value is not None:
             Partition.parse(value, kind)
@@ -102,17 +105,10 @@ class Feed(Model):
             )
         return value
 
-    @field_validator("include", "exclude")
-    @classmethod
-    def _can_match(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        for pattern in value:
-            check_pattern(pattern)
-        return value
-
     @field_validator("complete", mode="before")
     @classmethod
     def _one_way(cls, value: object) -> object:
-        """The form is chosen by its key, so that a mistake is reported once, not once for each form."""
+        """Choose the form by its key, so that pydantic reports a mistake once, not for each form."""
         if isinstance(value, Marker | Settled):
             return value
         if not isinstance(value, dict):
@@ -141,7 +137,7 @@ class Feed(Model):
     @field_validator("look_back")
     @classmethod
     def _has_periods(cls, value: int, info: ValidationInfo) -> int:
-        # Only runs for a value that was given: the default stands for a drop folder too, without a meaning.
+        # Runs only if the file has the key.
         if info.data.get("period") is PeriodKind.NONE:
             raise ValueError("a drop folder (period: none) has no periods to look back on; remove it")
         return value
@@ -156,5 +152,5 @@ class Feed(Model):
 
     @property
     def partition_template(self) -> Partition | None:
-        """The partition taken apart; None for a drop folder."""
+        """The parsed partition; None for a drop folder."""
         return None if self.partition is None else Partition.parse(self.partition, self.period)

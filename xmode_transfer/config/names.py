@@ -1,11 +1,12 @@
-"""The rules for what AWS names: external IDs, buckets, prefixes, regions and ARNs.
+"""Checks of names in AWS: external IDs, buckets, prefixes, regions and ARNs.
 
-Each function answers its argument unchanged or raises ValueError with a sentence that says what is wrong and,
-where it can be guessed, what was meant.
+Each ``check_`` function returns its argument, or raises ValueError with the mistake and, if possible, a
+suggestion.
 """
 
 import re
 import unicodedata
+from collections.abc import Callable
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -26,11 +27,11 @@ _BUCKET_ENDS = {
     "--x-s3": "are directory buckets, which have no ACLs: the guide does not fit them",
     "--table-s3": "are table buckets, which take no files",
 }
-# S3 user guide, "Object key naming guidelines": characters to avoid; '*', '?' and '$' besides, because they
-# have a meaning in the Resource of the session policy that confines us to the prefix.
+# S3 user guide, "Object key naming guidelines": characters to avoid. Also '*', '?' and '$', which have a
+# meaning in the Resource of our session policies.
 _PREFIX_FORBIDDEN = frozenset('\\{}^%[]"<>~#|`*?$')
 _JOINER = re.compile(r"(?<=[^\x00-\x7f])[\u200c\u200d](?=[^\x00-\x7f])")
-# botocore's endpoints, every partition; a test compares.
+# From botocore's endpoints of all partitions; a test compares.
 _AREAS = {
     "af": "south",
     "ap": "east northeast south southeast",
@@ -58,8 +59,8 @@ _UNDASHED = re.compile(r"([a-z]{2}(?:-gov)?)-?([a-z]+)-?([0-9])")
 
 
 def check_company(value: str) -> str:
-    """A name that people can read and write again: nothing in it that cannot be seen, but for the joiners
-    that some scripts need between two letters."""
+    """Check that a company's name is visible text. Joiners between letters, which some scripts need, are
+    allowed."""
     if not value.strip() or len(value.splitlines()) > 1:
         raise ValueError("write the company's name on one line")
     shown = _JOINER.sub("", value)
@@ -75,8 +76,7 @@ def check_company(value: str) -> str:
 
 
 def check_external_id(value: str) -> str:
-    """The guide's alphabet: ASCII letters, digits and ``= , . @ : / - _``. AWS would also take ``+``, which
-    the guide does not offer. Case matters to AWS, so nothing is folded."""
+    """Check an external ID against the guide's alphabet. AWS allows ``+`` too, and is case-sensitive."""
     if "{" in value or "}" in value or value.casefold().startswith("replace with"):
         raise ValueError(
             "the guide's template text was left in; write the customer's own external ID, like AcmeCorp"
@@ -103,9 +103,11 @@ def check_external_id(value: str) -> str:
 
 
 def check_bucket(value: str) -> str:
-    """S3's naming rules, and only general purpose buckets."""
+    """Check the name of a general purpose bucket."""
     if value.startswith("arn:"):
-        raise ValueError("write the bucket's name, not an ARN" + _bucket_of_arn(value))
+        match = re.fullmatch(r"arn:[a-z-]+:s3:::([^/]+)(/.*)?", value, re.DOTALL)
+        meant = _meant(_bucket_meant(match[1], value)) if match else ""
+        raise ValueError(f"write the bucket's name, not an ARN{meant}")
     rest = re.sub(r"^s3[an]?://", "", value, flags=re.IGNORECASE)
     if rest != value or "/" in value:
         bucket, _, prefix = rest.strip("/").partition("/")
@@ -134,17 +136,14 @@ def check_bucket(value: str) -> str:
     return value
 
 
-def _bucket_of_arn(arn: str) -> str:
-    match = re.fullmatch(r"arn:[a-z-]+:s3:::([^/]+)(/.*)?", arn, re.DOTALL)
-    return _meant(_bucket_meant(match[1], arn)) if match else ""
-
-
 def _bucket_meant(part: str, written: str) -> str:
-    """The bucket's name that was probably meant by a part of what was written; empty when none can be made of
-    it."""
-    near = re.sub(r"[_\s]", "-", part.strip().lower())
+    return _valid(check_bucket, re.sub(r"[_\s]", "-", part.strip().lower()), written)
+
+
+def _valid(check: Callable[[str], str], meant: str, written: str) -> str:
+    """Return a suggestion if it is valid and differs from what was written, else an empty text."""
     try:
-        return check_bucket(near) if near != written else ""
+        return check(meant) if meant != written else ""
     except ValueError:
         return ""
 
@@ -154,7 +153,7 @@ def _meant(value: str) -> str:
 
 
 def check_prefix(value: str) -> str:
-    """Empty for the whole bucket, else a path that ends with a slash and begins without one."""
+    """Check a prefix: empty for the whole bucket, or a path with a slash at its end only."""
     if not value:
         return value
     if value.startswith("/"):
@@ -184,15 +183,11 @@ def check_prefix(value: str) -> str:
 
 
 def _prefix_meant(value: str) -> str:
-    near = value.strip("/") + "/"
-    try:
-        return check_prefix(near) if near != value else ""
-    except ValueError:
-        return ""
+    return _valid(check_prefix, value.strip("/") + "/", value)
 
 
 def check_region(value: str) -> str:
-    """The shape of a region. S3-compatible stores have regions of their own, so no list is kept."""
+    """Check the form of a region only, since S3-compatible stores have regions of their own."""
     zone = _ZONE.fullmatch(value)
     if zone:
         raise ValueError(f"this is an availability zone (did you mean the region {zone[1]}?)")
@@ -207,8 +202,8 @@ def check_region(value: str) -> str:
 
 
 def region_doubt(region: str) -> str:
-    """Why a region of the right shape is probably a misspelt one of AWS's; empty where nothing is close. A
-    number that is not known here is not doubted: AWS adds regions."""
+    """Return a sentence if the region looks like a misspelt one of AWS, else an empty text. Any number is
+    accepted, because AWS adds regions."""
     from difflib import SequenceMatcher
 
     stem, _, number = region.rpartition("-")
@@ -225,9 +220,15 @@ def region_doubt(region: str) -> str:
 
 
 def region_partition(region: str) -> str:
-    """The partition of a region."""
+    """Return the partition of a region."""
     starts = {"cn-": "aws-cn", "us-gov-": "aws-us-gov", "eusc-": "aws-eusc"}
     return next((name for start, name in starts.items() if region.startswith(start)), PARTITIONS[0])
+
+
+def check_region_in(region: str, partition: str, key: str) -> None:
+    """Raise ValueError unless the region is in the partition, which is that of the ARN in ``key``."""
+    if region_partition(region) != partition:
+        raise ValueError(f"region {region} is not in {partition}, the partition of {key}")
 
 
 # --- ARNs: the vendor's user, a customer's role, a KMS key
@@ -240,7 +241,7 @@ _ROLE_EXAMPLE = "arn:aws:iam::111122223333:role/XMode"
 
 
 class IamArn(NamedTuple):
-    """An IAM ARN taken apart; ``path`` begins and ends with a slash."""
+    """The parts of an IAM ARN; ``path`` begins and ends with a slash."""
 
     partition: str
     account_id: str
@@ -250,7 +251,7 @@ class IamArn(NamedTuple):
 
 
 def check_account(account_id: str) -> str:
-    """An account ID. Raises ValueError; an account's leading zeros belong to it."""
+    """Check an account ID, which may have leading zeros."""
     if _ACCOUNT.fullmatch(account_id) is None:
         detail = f"{account_id!r} is not an AWS account ID: it has exactly 12 digits"
         if re.fullmatch(r"[0-9]{1,11}", account_id):
@@ -262,15 +263,14 @@ def check_account(account_id: str) -> str:
 
 
 def check_partition(partition: str) -> str:
-    """Raises ValueError unless it is one of PARTITIONS."""
     if partition not in PARTITIONS:
         raise ValueError(f"{partition!r} is not an AWS partition; it is one of {', '.join(PARTITIONS)}")
     return partition
 
 
-@lru_cache(maxsize=16_384)  # asked for the same few fields of the same ARN all the time
+@lru_cache(maxsize=16_384)
 def parse_iam(arn: str, kind: str) -> IamArn:
-    """The ARN of an IAM ``user`` or ``role``. Raises ValueError that says what was given instead."""
+    """Parse the ARN of an IAM ``user`` or ``role``. Raises ValueError."""
     example = _ROLE_EXAMPLE if kind == "role" else _ROLE_EXAMPLE.replace("role/XMode", "user/name")
     fields = arn.split(":", 5)
     if len(fields) != 6 or fields[0] != "arn":
@@ -302,8 +302,20 @@ def parse_iam(arn: str, kind: str) -> IamArn:
     return IamArn(partition, account, kind, path, name)
 
 
+def check_role(arn: str) -> str:
+    """Check the ARN of a role."""
+    parse_iam(arn, "role")
+    return arn
+
+
+def check_user(arn: str) -> str:
+    """Check the ARN of a user."""
+    parse_iam(arn, "user")
+    return arn
+
+
 def check_kms_key(arn: str) -> str:
-    """The full ARN of a KMS key or alias; a bare ID would name one in our own account. Raises ValueError."""
+    """Check the full ARN of a KMS key or alias; a bare ID would mean one in our account."""
     fields = arn.split(":", 3)
     if len(fields) != 4 or fields[0] != "arn" or fields[2] != "kms" or not _KMS.fullmatch(fields[3]):
         raise ValueError(

@@ -1,12 +1,12 @@
-"""What goes by the time of day or the day: schedules, limits of bandwidth, and when a delivery is late."""
+"""Settings that depend on the time: schedules, limits of bandwidth, and when a delivery is late."""
 
 import re
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections import Counter
 from datetime import UTC, date, datetime, time, timedelta
 from enum import StrEnum
 from functools import cache
-from typing import Annotated, NamedTuple
+from operator import itemgetter
+from typing import Annotated
 from zoneinfo import ZoneInfo, available_timezones
 
 from cronsim import CronSim, CronSimError
@@ -14,87 +14,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, TypeAdapter, WithJs
 
 from xmode_transfer.config.base import ByteCount, Model, did_you_mean
 
-_DAYS_BACK = 7  # the last change of a week that has only one
-ALL_DAYS = frozenset(range(7))
-
-
-class Change(NamedTuple):
-    """From a time of day on, at most ``limit`` bytes per second, or without limit (None), until the next
-    change. ``weekdays`` are those on which it comes: 0 is Monday."""
-
-    at: time
-    limit: int | None
-    weekdays: frozenset[int] = ALL_DAYS
-
-
-@dataclass(frozen=True, slots=True)
-class Timetable:
-    """The changes of a week, which begins anew when it is over. One limit for all times is a single change;
-    without any there is no limit. The times are those of the clocks on the wall in ``timezone`` (IANA)."""
-
-    changes: tuple[Change, ...] = ()
-    timezone: str = "UTC"
-
-    @staticmethod
-    def always(limit: int | None) -> "Timetable":
-        return Timetable() if limit is None else Timetable((Change(time(0), limit),))
-
-    @property
-    def is_limited(self) -> bool:
-        """Whether there is a limit at any time."""
-        return any(change.limit is not None for change in self.changes)
-
-    @property
-    def is_constant(self) -> bool:
-        """Whether the limit is the same at all times."""
-        return len({change.limit for change in self.changes}) <= 1
-
-
-def limit_at(timetable: Timetable, now: datetime) -> int | None:
-    """Bytes per second that may be sent at ``now`` (aware); None: without limit.
-
-    A change that has come stays: when the clocks are set back and the hour comes again, what held at its end
-    goes on. A change at a time that the clocks leave out comes when they are set forward.
-    """
-    if timetable.is_constant:
-        return timetable.changes[0].limit if timetable.changes else None
-    zone = ZoneInfo(timetable.timezone)
-    local = now.astimezone(zone)
-    # Tomorrow too: clocks that are set back shortly after midnight show yesterday's date again.
-    for days in range(-1, _DAYS_BACK + 1):
-        day = local.date() - timedelta(days=days)
-        come = [change for change in _of_day(timetable, day) if _has_come(day, change.at, local, zone)]
-        if come:
-            return max(come, key=lambda change: change.at).limit
-    raise AssertionError("each change comes once in a week")
-
-
-def same_moment(changes: Iterable[Change]) -> tuple[Change, Change] | None:
-    """Two changes that come at the same moment of the week, so that nobody could say which holds; None when
-    there are none."""
-    seen: dict[tuple[int, time], Change] = {}
-    for change in changes:
-        for weekday in sorted(change.weekdays):
-            other = seen.setdefault((weekday, change.at), change)
-            if other is not change:
-                return other, change
-    return None
-
-
-def _of_day(timetable: Timetable, day: date) -> list[Change]:
-    weekday = day.weekday()
-    return [change for change in timetable.changes if weekday in change.weekdays]
-
-
-def _has_come(day: date, at: time, local: datetime, zone: ZoneInfo) -> bool:
-    wall = datetime.combine(day, at)
-    if wall <= local.replace(tzinfo=None, fold=0):
-        return True
-    # Later by the clocks on the wall, but if they were set back, it came before that. fold=0 is the first of
-    # the two times that are called the same.
-    return wall.replace(tzinfo=zone).astimezone(UTC) <= local.astimezone(UTC)
-
-
+_DAYS_BACK = 7  # the last change of a week with only one
 _TIME_PATTERN = r"^([01]?[0-9]|2[0-3]):[0-5][0-9]$"
 _CRON_NAMES = {
     "@hourly": "0 * * * *",
@@ -135,24 +55,9 @@ TimeOfDay = Annotated[
 ]
 
 
-class Schedule(Model):
-    """When we look for something to deliver. What is delivered, the ledger decides."""
-
-    cron: str = Field(examples=["30 6 * * *"])
-    """Five fields as in crontab: minute, hour, day of month, month, day of week (0 and 7 are Sunday)."""
-    timezone: Timezone = Field(default="UTC", examples=["America/New_York"])
-    """IANA name of the time zone that cron is read in."""
-
-    @field_validator("cron")
-    @classmethod
-    def _is_cron(cls, value: str) -> str:
-        _check_cron(value)
-        return value
-
-
 @cache
-def _check_cron(value: str) -> None:
-    """Cached because thousands of customers share a few expressions."""
+def _check_cron(value: str) -> str:
+    """Check an expression; cached because thousands of customers share a few."""
     if value.startswith("@"):
         meant = _CRON_NAMES.get(value.lower())
         raise ValueError(
@@ -170,10 +75,20 @@ def _check_cron(value: str) -> None:
         raise ValueError(f"{value!r} is not a cron expression: {str(error).lower()}") from None
     except StopIteration:
         raise ValueError(f"{value!r} has no matching day") from None
+    return value
+
+
+class Schedule(Model):
+    """When to scan for periods to deliver."""
+
+    cron: Annotated[str, AfterValidator(_check_cron)] = Field(examples=["30 6 * * *"])
+    """Five fields as in crontab: minute, hour, day of month, month, day of week (0 and 7 are Sunday)."""
+    timezone: Timezone = Field(default="UTC", examples=["America/New_York"])
+    """IANA name of cron's time zone."""
 
 
 def _zone_meant(value: str) -> str:
-    """Suggests a zone, for a city alone too."""
+    """Suggest a zone, also for a city alone."""
     wanted = value.strip().replace(" ", "_")
     zones = sorted(available_timezones())
     cities = {zone.rpartition("/")[2].casefold(): zone for zone in reversed(zones)}
@@ -182,8 +97,6 @@ def _zone_meant(value: str) -> str:
 
 
 # --- Bandwidth
-
-_TIMETABLE_EXAMPLE = [{"from": "08:00", "limit": "10MB"}, {"from": "18:00", "limit": None}]
 
 Rate = Annotated[ByteCount, Field(ge=1)]
 
@@ -200,20 +113,21 @@ class Day(StrEnum):
     SUN = "sun"
 
 
+@cache
+def weekdays(days: tuple[Day, ...]) -> frozenset[int]:
+    """Return the numbers of the days; 0 is Monday."""
+    return frozenset(tuple(Day).index(day) for day in days)
+
+
 class BandwidthChange(Model):
-    """From a time of day on, a limit, until the next change of the timetable."""
+    """A change of the limit at a time of day, until the next change of the timetable."""
 
     starts: TimeOfDay = Field(alias="from", examples=["08:00"])
-    """Time of day from which the limit holds, until the next change: 00:00 to 23:59."""
+    """Time of day from which the limit applies, until the next change: 00:00 to 23:59."""
     limit: Rate | None = Field(examples=["10MB"])
     """Bytes per second from then on, or like 10MB; null: no limit."""
     days: tuple[Day, ...] = Field(default=tuple(Day), min_length=1, examples=[["mon", "fri"]])
-    """Days on which the change comes: mon tue wed thu fri sat sun. Left out: every day."""
-
-    @property
-    def change(self) -> Change:
-        weekdays = frozenset(tuple(Day).index(day) for day in self.days)
-        return Change(self.starts, self.limit, weekdays)
+    """Days of the change: mon tue wed thu fri sat sun. Default: every day."""
 
 
 _SIZE: TypeAdapter[int] = TypeAdapter(Rate)
@@ -221,20 +135,22 @@ _CHANGES: TypeAdapter[tuple[BandwidthChange, ...]] = TypeAdapter(tuple[Bandwidth
 
 
 class BandwidthLimit(Model):
-    """What may be sent in a second."""
+    """A limit on bandwidth: one for all times, or a timetable that repeats each week."""
 
     bandwidth_bytes_per_second: Rate | tuple[BandwidthChange, ...] | None = Field(
-        default=None, examples=["50MB", _TIMETABLE_EXAMPLE]
+        default=None,
+        examples=["50MB", [{"from": "08:00", "limit": "10MB"}, {"from": "18:00", "limit": None}]],
     )
-    """What is sent at most, in bytes per second or like 50MB; or a timetable, a list of
-    {from: "08:00", limit: 10MB}. Left out: no limit."""
+    """Most bytes per second, or like 50MB; or a timetable, a list of {from: "08:00", limit: 10MB}. Default:
+    no limit."""
     timezone: Timezone = Field(default="UTC", examples=["Europe/Berlin"])
-    """IANA name of the time zone that a timetable is read in."""
+    """IANA name of the timetable's time zone."""
 
     @field_validator("bandwidth_bytes_per_second", mode="before")
     @classmethod
-    def _one_way(cls, value: object) -> object:
-        """The form is chosen by its shape, so that a mistake is reported once, not once for each form."""
+    def _one_form(cls, value: object) -> object:
+        """Choose the form by the value's shape, so that pydantic reports a mistake once, not for each
+        form."""
         if value is None:
             return value
         if isinstance(value, dict):
@@ -244,19 +160,49 @@ class BandwidthLimit(Model):
         if not value:
             raise ValueError("the timetable is empty; write a change, or remove the key")
         changes = _CHANGES.validate_python(value)
-        if twice := same_moment(change.change for change in changes):
-            raise ValueError(
-                f"two changes come at {twice[0].at:%H:%M} of the same day; only one of them can hold"
-            )
+        moments = Counter((change.starts, day) for change in changes for day in {*change.days})
+        (starts, _), count = max(moments.items(), key=itemgetter(1))
+        if count > 1:
+            raise ValueError(f"two changes come at {starts:%H:%M} of the same day; only one of them can hold")
         return changes
 
     @property
-    def bandwidth(self) -> Timetable:
-        """The limit by the time of day."""
-        said = self.bandwidth_bytes_per_second
-        if said is None or isinstance(said, int):
-            return Timetable.always(said)
-        return Timetable(tuple(change.change for change in said), self.timezone)
+    def is_limited(self) -> bool:
+        """True if there is a limit at any time."""
+        limit = self.bandwidth_bytes_per_second
+        return any(change.limit for change in limit) if isinstance(limit, tuple) else limit is not None
+
+    def limit_at(self, now: datetime) -> int | None:
+        """Return the bytes per second that may be sent at ``now``; None: no limit.
+
+        After the clocks are set back, the limit at the end of the repeated hour still applies. A change at a
+        time that the clocks skip comes when they are set forward.
+        """
+        changes = self.bandwidth_bytes_per_second
+        if not isinstance(changes, tuple):
+            return changes
+        zone = ZoneInfo(self.timezone)
+        local = now.astimezone(zone)
+        # Tomorrow too: clocks that are set back shortly after midnight show yesterday's date again.
+        for days in range(-1, _DAYS_BACK + 1):
+            day = local.date() - timedelta(days=days)
+            past = [
+                change
+                for change in changes
+                if day.weekday() in weekdays(change.days) and _is_past(day, change.starts, local, zone)
+            ]
+            if past:
+                return max(past, key=lambda change: change.starts).limit
+        raise AssertionError("each change comes once in a week")
+
+
+def _is_past(day: date, at: time, local: datetime, zone: ZoneInfo) -> bool:
+    wall = datetime.combine(day, at)
+    if wall <= local.replace(tzinfo=None, fold=0):
+        return True
+    # The wall clock shows an earlier time, but it may have been set back since. fold=0 is the first of two
+    # equal times.
+    return wall.replace(tzinfo=zone).astimezone(UTC) <= local.astimezone(UTC)
 
 
 # --- Freshness
@@ -266,15 +212,15 @@ class Freshness(Model):
     """When a delivery counts as late."""
 
     within_hours: float | None = Field(default=None, gt=0, le=8784, examples=[6])
-    """Hours after a period's end by which it is delivered. Left out: 3 for a feed by the hour, 24 by the day,
-    72 by the week, 120 by the month, 24 for a drop folder, and one hour after the schedule's next time."""
+    """Hours after a period's end until its delivery is late. Default: 3 for a feed by the hour, 24 by the
+    day, 72 by the week, 120 by the month, 24 for a drop folder, and one hour after the schedule's next
+    time."""
 
 
 class FeedFreshness(Freshness):
-    """When a delivery of a feed counts as late, and which periods come at all."""
+    """When a delivery of a feed counts as late, and which periods are expected."""
 
     days: tuple[Day, ...] = Field(
         default=tuple(Day), min_length=1, examples=[["mon", "tue", "wed", "thu", "fri"]]
     )
-    """Days whose periods are expected at the source, of a feed by the hour or the day. Left out: every
-    day."""
+    """Days with expected periods, for a feed by the hour or the day. Default: every day."""

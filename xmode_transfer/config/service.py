@@ -1,65 +1,76 @@
-"""service.yaml: who we are to AWS, where the ledger is, how the process works, who gets alerts."""
+"""service.yaml: our identity in AWS, the ledger, limits, daemon, status page, signatures and alerts."""
 
 import base64
+import re
 from datetime import datetime
 from enum import StrEnum
+from ipaddress import ip_address
 from typing import Annotated
 from zoneinfo import ZoneInfo
 
-from pydantic import AfterValidator, Field, ValidationInfo, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    GetJsonSchemaHandler,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema
 
-from xmode_transfer.config.base import SLUG_PATTERN, ByteCount, Model, Secret, check_slug
-from xmode_transfer.config.ledger_url import LedgerPlace
-from xmode_transfer.config.names import check_region, parse_iam, region_partition
+from xmode_transfer.config.base import ByteCount, Model, Slug
+from xmode_transfer.config.names import check_region, check_region_in, check_user, parse_iam
 from xmode_transfer.config.schedule import BandwidthLimit, Schedule, TimeOfDay, Timezone
-from xmode_transfer.config.status_page import StatusPage, StatusPageSetting
+from xmode_transfer.config.secrets import LedgerLocation, Secret
 from xmode_transfer.model.errors import Responsible
 
 MIB = 1024 * 1024
+DEFAULT_PORT = 8321
+_ADDRESS = re.compile(r"(?P<host>\[[0-9A-Fa-f:.]+\]|[^:\[\]]*):(?P<port>[0-9]{1,5})")
+_HOST_NAME = re.compile(r"(?=.{1,253}\Z)[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*")
+_KEY_INFO = bytes.fromhex("302a300506032b6570032100")
+"""The bytes before an Ed25519 key in PEM (RFC 8410, section 10.1)."""
+_KEY_BYTES = 32
 
 
 class Engine(StrEnum):
-    """Which transfer engine sends the bytes."""
+    """The transfer engine."""
 
-    AUTO = "auto"  # fast where it works on this machine, else portable; the choice is logged with its reason
+    AUTO = "auto"  # fast if it works on this machine, else portable; the log has the choice and its reason
     FAST = "fast"
     PORTABLE = "portable"
 
 
 class UnsafeRoles(StrEnum):
-    """What happens to a customer whose role the last check could assume without its external ID."""
+    """The response to a role that the last access check could assume without its external ID."""
 
-    DELIVER = "deliver"  # deliveries go on; the check's finding is critical
-    STOP = "stop"  # its deliveries are blocked until a check finds the role fixed
+    DELIVER = "deliver"  # deliveries continue; the check has a critical finding
+    STOP = "stop"  # deliveries are blocked until a check finds the role fixed
 
 
 class Vendor(Model):
     """Our own identity, which customers' roles trust."""
 
-    principal_arn: str = "arn:aws:iam::366810793500:user/xmode-data-transfer"
+    principal_arn: Annotated[str, AfterValidator(check_user)] = (
+        "arn:aws:iam::366810793500:user/xmode-data-transfer"
+    )
     """ARN of the IAM user that customers' trust policies name."""
     sts_region: Annotated[str, AfterValidator(check_region)] = Field(
         default="us-east-1", validate_default=True
     )
-    """Region whose STS endpoint is asked for role sessions."""
+    """Region of the STS endpoint for role sessions."""
     verify_identity: bool = True
-    """Whether STS is asked who we are (GetCallerIdentity). false is for S3-compatible stores whose STS cannot
-    answer that: Ceph RGW and MinIO."""
-
-    @field_validator("principal_arn")
-    @classmethod
-    def _is_user(cls, value: str) -> str:
-        parse_iam(value, "user")
-        return value
+    """Verify our identity with STS (GetCallerIdentity). Use false for S3-compatible stores without this call:
+    Ceph RGW and MinIO."""
 
     @field_validator("sts_region")
     @classmethod
     def _in_partition(cls, value: str, info: ValidationInfo) -> str:
-        principal = info.data.get("principal_arn")
-        if principal is not None:
-            partition = parse_iam(principal, "user").partition
-            if region_partition(value) != partition:
-                raise ValueError(f"{value} is not in {partition}, the partition of principal_arn")
+        if "principal_arn" in info.data:
+            partition = parse_iam(info.data["principal_arn"], "user").partition
+            check_region_in(value, partition, "principal_arn")
         return value
 
     @property
@@ -72,62 +83,60 @@ class Vendor(Model):
 
 
 class Limits(BandwidthLimit):
-    """What one process may use at once."""
+    """Limits of one process."""
 
     parallel_objects: int = Field(default=16, ge=1, le=1024)
-    """Requests with a body that are in flight at once, for the whole process."""
+    """Parallel requests with a body, for the whole process."""
     parallel_objects_per_customer: int = Field(default=16, ge=1, le=1024)
-    """The same for one customer, so that one cannot take all."""
+    """Parallel requests with a body for one customer, so that one cannot take all."""
     memory_bytes: ByteCount = Field(default=128 * MIB, ge=5 * MIB)
     """Memory for bodies in flight, in bytes or like 256MiB; at least 5 MiB, S3's smallest part."""
     role_sessions_per_second: int = Field(default=20, ge=1, le=1_000)
-    """Role sessions that STS is asked for in a second: by the process, or by all workers of a cluster."""
+    """Role sessions requested from STS per second, by the process or by all workers of a cluster."""
 
 
 class Daemon(Model):
-    """How `xmode-transfer daemon` works. The defaults fit thousands of customers on one machine."""
+    """Settings of `xmode-transfer daemon`. The defaults fit thousands of customers on one machine."""
 
     workers: int = Field(default=16, ge=1, le=256)
-    """Deliveries that run at once; one customer takes one of them."""
+    """Deliveries that run at once, at most one per customer."""
     tick_seconds: int = Field(default=60, ge=1, le=600)
-    """Seconds between two looks for something to do. Customers without a schedule are looked at each time."""
+    """Seconds between two ticks. Customers without a schedule are scanned at each tick."""
     spread_seconds: int = Field(default=60, ge=0, le=86_400)
-    """Seconds over which customers with the same schedule are spread, each always at the same place."""
+    """Seconds over which customers with the same schedule are spread; each has a fixed offset."""
     turn_seconds: int = Field(default=600, ge=1, le=86_400)
-    """Seconds after which a delivery makes room for others that wait, and goes on in its next turn."""
+    """Seconds after which a delivery yields its slot to waiting customers and is queued again."""
     drain_seconds: int = Field(default=15, ge=0, le=86_400)
-    """Seconds that running deliveries have to end after SIGTERM, before they are stopped where they are."""
+    """Seconds that running deliveries have to finish after SIGTERM before they are interrupted."""
     first_retry_seconds: int = Field(default=30, ge=1, le=86_400)
-    """Seconds after which a delivery that failed or was refused is tried again; each failure doubles them."""
+    """Seconds until a failed or refused delivery is retried; each failure doubles them."""
     longest_retry_seconds: int = Field(default=900, ge=1, le=86_400)
-    """Seconds that they grow to."""
+    """Most seconds until a retry."""
     cleanup: Schedule | None = Schedule(cron="15 2 * * *")
-    """When retention is carried out, spread over an hour; null: never by itself."""
+    """When cleanups run, spread over an hour; null: never automatically."""
     access_checks: Schedule | None = Schedule(cron="45 4 * * *")
     """When each customer's access is checked, spread over an hour; null: only after a refusal."""
     health: Schedule = Schedule(cron="* * * * *")
-    """When health is computed, and alerts are opened, repeated and resolved."""
+    """When health is computed and alerts are opened, repeated and resolved."""
 
 
 class Cluster(Model):
-    """How several workers share the work."""
+    """Settings of several workers."""
 
     places: int | None = Field(default=None, ge=1, le=256)
-    """Turns that one `worker` takes at once; null: as many as `daemon.workers`, which a daemon that delivers
-    itself always takes."""
+    """Slots of one `worker`; null: as many as `daemon.workers`, which a daemon that delivers itself always
+    has."""
     turn_bytes: ByteCount = Field(default=50 * 1024 * MIB, ge=1)
-    """Bytes after which a delivery makes room for others that wait, in bytes or like 50GiB; as
-    `daemon.turn_seconds`, whichever comes first."""
+    """Bytes after which a delivery yields its slot, in bytes or like 50GiB; or `daemon.turn_seconds`,
+    whichever comes first."""
 
 
-_KEY_INFO = bytes.fromhex("302a300506032b6570032100")
-"""What PEM has before an Ed25519 key (RFC 8410, section 10.1)."""
-_KEY_BYTES = 32
+# --- Signatures and alerts
 
 
 def raw_public_key(text: str) -> bytes:
-    """The 32 bytes of an Ed25519 public key from base64: of the key itself, or of what PEM has between its
-    two lines. Raises ValueError."""
+    """Return the 32 bytes of an Ed25519 public key from base64, with or without the header that PEM adds.
+    Raises ValueError."""
     try:
         raw = base64.b64decode(text, validate=True).removeprefix(_KEY_INFO)
     except ValueError:
@@ -143,36 +152,34 @@ def _check_public_key(text: str) -> str:
 
 
 class Receipts(Model):
-    """What we sign: manifests, and the receipts that ``verify --receipt`` writes."""
+    """Keys for signatures of manifests and of the receipts that ``verify --receipt`` writes."""
 
     key: Secret | None = Field(default=None, examples=["file:/etc/xmode-transfer/receipts.pem"])
-    """Where our Ed25519 private key is: file:PATH or env:NAME, in PEM. Default: nothing is signed."""
+    """Our Ed25519 private key in PEM: file:PATH or env:NAME. Default: nothing is signed."""
     public_keys: tuple[Annotated[str, AfterValidator(_check_public_key)], ...] = Field(
         default=(), examples=[["MCowBQYDK2VwAyEAGb9ECWmEzf6FQbrBZ9w7lshQhqowtrbLDFw4rXAxZuE="]]
     )
-    """Public keys by which signatures are ours, besides that of the key: earlier ones too, the same on all
-    machines. Each is the line between BEGIN and END of a .pub file."""
+    """Further public keys of ours, earlier ones included; the same on all machines. Each is the line between
+    BEGIN and END of a .pub file."""
 
 
 class Channel(Model):
-    """One way to tell somebody: a webhook of ours, or an address that Apprise knows."""
+    """A channel for alerts: a webhook, or a service that Apprise supports."""
 
-    name: Annotated[str, AfterValidator(check_slug), Field(json_schema_extra={"pattern": SLUG_PATTERN})] = (
-        Field(examples=["on-call"])
-    )
-    """A name for it, as `alerts test --channel` and the log say it."""
+    name: Slug = Field(examples=["on-call"])
+    """Its name in `alerts test --channel` and in the log."""
     webhook: Secret | None = Field(default=None, examples=["env:ALERT_WEBHOOK"])
-    """Where its URL is kept; each message is one POST of JSON (docs/alerts.md)."""
+    """Reference to its URL; each message is one POST of JSON (docs/alerts.md)."""
     token: Secret | None = Field(default=None, examples=["file:/run/secrets/webhook-token"])
-    """Where the webhook's bearer token is kept. Left out: none is sent."""
+    """Reference to the webhook's bearer token. Default: none is sent."""
     apprise: Secret | None = Field(default=None, examples=["file:/run/secrets/slack-url"])
-    """Where an Apprise URL is kept: Slack, PagerDuty, e-mail, SNS and many more. Needs the extra `alerts`."""
+    """Reference to an Apprise URL: Slack, PagerDuty, e-mail, SNS and more. Needs the extra `alerts`."""
     responsible: tuple[Responsible, ...] = Field(
         default=tuple(Responsible), min_length=1, examples=[["vendor", "aws"]]
     )
-    """Whose alerts the channel gets, by who is responsible: vendor, customer, aws. Default: all."""
+    """Alerts that the channel gets, by who is responsible: vendor, customer, aws. Default: all."""
     only_urgent: bool = False
-    """Whether it gets only what cannot wait, such as a pager."""
+    """Send only urgent alerts, for instance to a pager."""
 
     @model_validator(mode="after")
     def _one_way(self) -> "Channel":
@@ -184,14 +191,14 @@ class Channel(Model):
 
 
 class QuietHours(Model):
-    """When only what is urgent is sent. The rest follows when they end, if it still holds."""
+    """Hours in which only urgent alerts are sent. The others follow afterwards if they are still open."""
 
     begins: TimeOfDay = Field(alias="from", examples=["22:00"])
     """Time of day at which they begin."""
     until: TimeOfDay = Field(examples=["07:00"])
-    """Time of day at which they end; earlier than `from`: on the next day."""
+    """Time of day at which they end; before `from`: on the next day."""
     timezone: Timezone = Field(default="UTC", examples=["Europe/Berlin"])
-    """IANA name of the time zone that both are read in."""
+    """IANA name of the time zone of both."""
 
     @model_validator(mode="after")
     def _some_hours(self) -> "QuietHours":
@@ -200,7 +207,6 @@ class QuietHours(Model):
         return self
 
     def holds(self, now: datetime) -> bool:
-        """Whether it is quiet; over midnight where ``until`` comes before ``from``."""
         local = now.astimezone(ZoneInfo(self.timezone)).time()
         if self.begins < self.until:
             return self.begins <= local < self.until
@@ -208,26 +214,26 @@ class QuietHours(Model):
 
 
 class Heartbeat(Model):
-    """A ping that says that we are alive and well; who waits for it raises the alarm when it stays out."""
+    """A ping to a dead-man's switch, which alerts when the heartbeat stops."""
 
     url: Secret = Field(examples=["env:HEARTBEAT_URL"])
-    """Where the URL is kept that is asked for (GET) while no urgent alert is open."""
+    """Reference to the URL that is requested (GET) while no urgent alert is open."""
     every_seconds: int = Field(default=300, ge=60, le=86_400)
     """Seconds between two pings."""
 
 
 class Alerting(Model):
-    """When alerts are repeated and sent."""
+    """Settings of alerts."""
 
     repeat_hours: float = Field(default=4, gt=0, le=720)
     """Hours after which an open alert is sent again."""
     quiet_hours: QuietHours | None = None
-    """When only what is urgent is sent. Left out: never."""
+    """Hours in which only urgent alerts are sent. Default: none."""
     heartbeat: Heartbeat | None = None
-    """A ping to a service that raises the alarm when it stays out. Left out: none."""
+    """A ping to a dead-man's switch, which alerts when the heartbeat stops. Default: none."""
 
 
-def check_names(channels: tuple[Channel, ...]) -> tuple[Channel, ...]:
+def _check_names(channels: tuple[Channel, ...]) -> tuple[Channel, ...]:
     names = [channel.name for channel in channels]
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
@@ -235,34 +241,152 @@ def check_names(channels: tuple[Channel, ...]) -> tuple[Channel, ...]:
     return channels
 
 
+# --- The status page
+
+
+def _check_listen(value: str) -> str:
+    """Check an IP address or localhost with a port: ``127.0.0.1:8321``, ``[::1]:8321``; port 0: any free."""
+    match = _ADDRESS.fullmatch(value)
+    if match is None or int(match["port"]) > 65_535:
+        meant = f"127.0.0.1:{value.strip(':')}" if value.strip(":").isdigit() else f"{value}:{DEFAULT_PORT}"
+        detail = f" (did you mean {meant}?)" if _ADDRESS.fullmatch(meant) and value else ""
+        raise ValueError(f"write an address and a port, like 127.0.0.1:{DEFAULT_PORT}{detail}")
+    host = match["host"].strip("[]")
+    if host == "":
+        raise ValueError(
+            f"name the address to listen on: 127.0.0.1{value} for this machine alone, 0.0.0.0{value} for all"
+        )
+    if host != "localhost":
+        try:
+            ip_address(host)
+        except ValueError:
+            raise ValueError(
+                f"{host!r} is not an IP address; listen on 127.0.0.1, or on 0.0.0.0 with a token"
+            ) from None
+    return value
+
+
+def host_and_port(listen: str) -> tuple[str, int]:
+    """Split ``[::1]:8321`` into ``::1`` and 8321."""
+    host, _, port = listen.rpartition(":")
+    return host.strip("[]"), int(port)
+
+
+def _check_host_name(value: str) -> str:
+    if _HOST_NAME.fullmatch(value) is None:
+        meant = re.sub(r"^[a-z]+://|[:/].*$", "", value.lower().strip())
+        detail = f" (did you mean {meant}?)" if _HOST_NAME.fullmatch(meant) else ""
+        raise ValueError(f"{value!r} is not a host name; write it like status.example.com{detail}")
+    return value
+
+
+class StatusPage(Model):
+    """The daemon's listener for the status page, /healthz, /readyz and /metrics."""
+
+    listen: Annotated[str, AfterValidator(_check_listen)] = Field(
+        default=f"127.0.0.1:{DEFAULT_PORT}", examples=[f"127.0.0.1:{DEFAULT_PORT}"]
+    )
+    """Address and port. One that other machines can reach needs a token."""
+    token: Secret | None = Field(default=None, examples=["file:/etc/xmode-transfer/page-token"])
+    """Reference to the token for access: file:PATH or env:NAME. Required if other machines can reach the
+    page."""
+    hosts: tuple[Annotated[str, AfterValidator(_check_host_name)], ...] = Field(
+        default=(), examples=[["status.example.com"]]
+    )
+    """Further host names of the page, for instance behind a proxy."""
+    probes: Annotated[str, AfterValidator(_check_listen)] | None = Field(
+        default=None, examples=["0.0.0.0:8323"]
+    )
+    """Address and port of a separate listener for /healthz and /readyz, independent of the page and without a
+    token. Without it, only the page's address answers them."""
+
+    @model_validator(mode="after")
+    def _is_not_open(self) -> "StatusPage":
+        if self.token is None and not self.is_local:
+            raise ValueError(
+                f"everybody who can reach {self.listen} could read the page; give it a token, or listen on "
+                f"127.0.0.1:{self.port}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _probes_are_elsewhere(self) -> "StatusPage":
+        if self.probes is not None and self.port != 0 and host_and_port(self.probes)[1] == self.port:
+            raise ValueError(
+                f"`probes` has the page's port, {self.port}: give it another, such as 0.0.0.0:8323, or leave "
+                "it out"
+            )
+        return self
+
+    @property
+    def host(self) -> str:
+        return host_and_port(self.listen)[0]
+
+    @property
+    def port(self) -> int:
+        return host_and_port(self.listen)[1]
+
+    @property
+    def is_local(self) -> bool:
+        """True if only this machine can reach it."""
+        return self.host == "localhost" or ip_address(self.host).is_loopback
+
+
+def _or_off(value: object) -> object:
+    # YAML's ``off`` is text here.
+    if value is False or (isinstance(value, str) and value.lower() in ("off", "no", "false")):
+        return None
+    if value is None or isinstance(value, str | bool):
+        raise ValueError(f'write off, or {{listen: "127.0.0.1:{DEFAULT_PORT}"}}')
+    return value
+
+
+class _InSchema:
+    """Adds ``off`` to the JSON Schema."""
+
+    def __get_pydantic_json_schema__(
+        self, core: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        schema = handler(core)
+        page = next(choice for choice in schema["anyOf"] if choice.get("type") != "null")
+        return {"anyOf": [page, {"enum": ["off", False]}]}
+
+
+StatusPageSetting = Annotated[StatusPage | None, BeforeValidator(_or_off), _InSchema()]
+"""None is ``off``."""
+
+
+# --- All of it
+
+
 class Service(Model):
-    """The whole of service.yaml. Every key has a default."""
+    """All of service.yaml. Every key has a default."""
 
     vendor: Vendor = Vendor()
-    """Who we are to AWS."""
-    ledger: LedgerPlace = Field(
+    """Our identity in AWS."""
+    ledger: LedgerLocation = Field(
         default="sqlite:///var/ledger.db",
         examples=["postgresql://xmode@db.internal/xmode?sslmode=verify-full", "file:/run/secrets/ledger-url"],
     )
-    """Our durable record: sqlite:///path (relative to the config directory, or with four slashes absolute),
-    postgresql://user@host/database, or where such a URL is kept: env:NAME or file:PATH."""
+    """The ledger: sqlite:///path (relative to the config directory, or absolute with four slashes),
+    postgresql://user@host/database, or a reference to such a URL: env:NAME or file:PATH."""
     engine: Engine = Engine.AUTO
-    """auto takes the fast engine where it works, else the portable one."""
+    """auto: the fast engine if it works here, else the portable one."""
     unsafe_roles: UnsafeRoles = UnsafeRoles.DELIVER
-    """What to do when a customer's role allows access without its external ID: deliver or stop."""
+    """Response to a customer's role that allows access without its external ID: deliver or stop."""
     limits: Limits = Limits()
-    """How much one process may do at once."""
+    """Limits of one process."""
     daemon: Daemon = Daemon()
-    """How the daemon works."""
+    """Settings of the daemon."""
     cluster: Cluster = Cluster()
-    """How several workers share the work."""
+    """Settings of several workers."""
     receipts: Receipts = Receipts()
-    """With what the receipts of verify are signed."""
+    """Keys for signatures."""
     status_page: StatusPageSetting = StatusPage()
-    """Where the daemon serves the status page; off: nowhere."""
-    alerts: Annotated[tuple[Channel, ...], AfterValidator(check_names)] = Field(
+    """Address of the status page; off: none."""
+    alerts: Annotated[tuple[Channel, ...], AfterValidator(_check_names)] = Field(
         default=(), examples=[[{"name": "on-call", "webhook": "env:ALERT_WEBHOOK"}]]
     )
-    """Channels that alerts are sent to. Without any, they are in the log, in `status` and on the page."""
+    """Channels for alerts. Without any, alerts are only in the log, in `status` and on the page."""
     alerting: Alerting = Alerting()
-    """When alerts are opened, repeated and sent."""
+    """Settings of alerts."""

@@ -21,12 +21,12 @@ from xmode_transfer.model.errors import (
     XmodeError,
     worst,
 )
+from xmode_transfer.model.health import KEPT_PERIODS, SourceScan, Waiting
 from xmode_transfer.model.keys import readable
 from xmode_transfer.model.periods import Period, PeriodKind, look_back_start
 from xmode_transfer.model.process import Clock
 from xmode_transfer.model.records import DeliveryOutcome, SourceProblem, Status
-from xmode_transfer.model.source_scans import KEPT_PERIODS, SourceScan, Waiting
-from xmode_transfer.model.verification import Scope
+from xmode_transfer.model.upkeep import Scope
 from xmode_transfer.sources.interface import PeriodState, SourceFactory
 from xmode_transfer.telemetry import Event
 from xmode_transfer.transfer.context import Context

@@ -10,7 +10,7 @@ from xmode_transfer.delivery.due import CustomerRun, due, feeds_of, scan_sources
 from xmode_transfer.model.errors import AlreadyRunning, ExitCode, SourceError, VendorIdentityError, XmodeError
 from xmode_transfer.model.jobs import customer_lease
 from xmode_transfer.model.records import DeliveryOutcome
-from xmode_transfer.model.verification import Scope
+from xmode_transfer.model.upkeep import Scope
 from xmode_transfer.sources.interface import PeriodState
 from xmode_transfer.telemetry import Event
 from xmode_transfer.transfer import removing

@@ -13,7 +13,7 @@ from xmode_transfer.ledger.schema import connect
 from xmode_transfer.ledger.watching import Alerts, Checks, Daemons, Discrepancies, Notices, Sources
 from xmode_transfer.ledger.work_queue import ProcrastinateQueue
 from xmode_transfer.ledger.writer import GroupCommit
-from xmode_transfer.model.source_scans import Snapshot
+from xmode_transfer.model.health import Snapshot
 
 if TYPE_CHECKING:
     from xmode_transfer.model.process import Clock

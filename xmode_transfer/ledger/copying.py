@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy
 from sqlalchemy import Connection, Table, TableClause, column, func, insert, null, select, update
 
-from xmode_transfer.config.ledger_url import shown
+from xmode_transfer.config.secrets import shown
 from xmode_transfer.ledger import schema
 from xmode_transfer.ledger.database import missing
 from xmode_transfer.ledger.files import BESIDE, Told
@@ -21,7 +21,7 @@ from xmode_transfer.ledger.schema import Contents, Database, connect, is_postgre
 from xmode_transfer.ledger.tables import daemons, leases
 from xmode_transfer.ledger.tables.base import SCHEMA_VERSION, metadata, text_of, time_of
 from xmode_transfer.model.errors import AlreadyRunning, ConfigError, LedgerCorrupt, LedgerError
-from xmode_transfer.model.jobs import longest_silence
+from xmode_transfer.model.process import longest_silence
 from xmode_transfer.model.records import holder_shown
 
 if TYPE_CHECKING:

@@ -24,9 +24,9 @@ from sqlalchemy import (
 from xmode_transfer.ledger.leases import Subject, only
 from xmode_transfer.ledger.statements import is_superseded, of_superseded, was_removed
 from xmode_transfer.ledger.tables import deliveries, periods, receipts, removals
-from xmode_transfer.model.operations import RemovalOutcome
+from xmode_transfer.model.health import SupersededLeft
 from xmode_transfer.model.records import Checksum, DeliveredKey, Holding, Status
-from xmode_transfer.model.source_scans import SupersededLeft
+from xmode_transfer.model.upkeep import RemovalOutcome
 
 _PAGE = 1000
 

@@ -10,8 +10,8 @@ from xmode_transfer.ledger import deliveries
 from xmode_transfer.ledger.leases import Subject, only, unknown
 from xmode_transfer.ledger.tables import ACT, REMOVAL, acts, periods, removals
 from xmode_transfer.ledger.tables.base import text_of
-from xmode_transfer.model.operations import INTENDED, OperationKind, OperationRecord, Removal, RemovalOutcome
 from xmode_transfer.model.records import Lease
+from xmode_transfer.model.upkeep import INTENDED, OperationKind, OperationRecord, Removal, RemovalOutcome
 
 _PAGE = 1_000
 

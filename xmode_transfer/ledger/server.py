@@ -10,7 +10,7 @@ from urllib.parse import parse_qsl, urlsplit
 
 from sqlalchemy import Connection, ForeignKeyConstraint, and_, exists, func, select, text
 
-from xmode_transfer.config.ledger_url import shown
+from xmode_transfer.config.secrets import shown
 from xmode_transfer.ledger import schema
 from xmode_transfer.ledger.database import missing
 from xmode_transfer.ledger.schema import LedgerCheck, connect

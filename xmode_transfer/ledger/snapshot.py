@@ -45,9 +45,7 @@ from xmode_transfer.ledger.tables import (
 )
 from xmode_transfer.ledger.watching import known_discrepancies
 from xmode_transfer.model.findings import DISPROVED_BY_SENDING, Severity
-from xmode_transfer.model.operations import OperationKind
-from xmode_transfer.model.records import Delivery, Status, UploadStatus
-from xmode_transfer.model.source_scans import (
+from xmode_transfer.model.health import (
     CheckSummary,
     CleanupSummary,
     OpenDelivery,
@@ -55,6 +53,8 @@ from xmode_transfer.model.source_scans import (
     Snapshot,
     Subscription,
 )
+from xmode_transfer.model.records import Delivery, Status, UploadStatus
+from xmode_transfer.model.upkeep import OperationKind
 
 _OPEN = (Status.PLANNED, Status.RUNNING, Status.FAILED, Status.BLOCKED)
 SUMMED_OBJECTS = 50_000
@@ -75,12 +75,12 @@ def _snapshot(connection: Connection, free: int | None, used: int) -> Snapshot:
         capabilities={
             row.customer: CAPABILITIES.record(row) for row in connection.execute(select(capabilities))
         },
-        left_behind=_left_behind(connection),
+        orphaned=_orphaned(connection),
         checks=_checks(connection),
         cleanups=_cleanups(connection),
         discrepancies=known_discrepancies(connection),
         superseded=keys.superseded_left(connection),
-        passed_over=_passed_over(connection),
+        skipped=_skipped(connection),
         not_attested=_not_attested(connection),
         daemon=next(iter(watching.newest(connection, 1)), None),
         free_bytes=free,
@@ -187,7 +187,7 @@ def _sent_bytes(connection: Connection, begun: Sequence[Delivery]) -> dict[str, 
     return sent
 
 
-def _left_behind(connection: Connection) -> dict[str, OrphanedUploads]:
+def _orphaned(connection: Connection) -> dict[str, OrphanedUploads]:
     query = (
         select(
             uploads.c.customer,
@@ -197,7 +197,7 @@ def _left_behind(connection: Connection) -> dict[str, OrphanedUploads]:
             func.count() - func.count(uploads.c.abort_at),
             func.max(uploads.c.abort_at),
         )
-        .where(uploads.c.status == UploadStatus.LEFT_BEHIND)
+        .where(uploads.c.status == UploadStatus.ORPHANED)
         .group_by(uploads.c.customer)
     )
     return {
@@ -299,7 +299,7 @@ def _cleanups(connection: Connection) -> dict[str, CleanupSummary]:
     }
 
 
-def _passed_over(connection: Connection) -> dict[Subscription, str]:
+def _skipped(connection: Connection) -> dict[Subscription, str]:
     query = select(passed_over.c.customer, passed_over.c.feed, func.max(passed_over.c.period)).group_by(
         passed_over.c.customer, passed_over.c.feed
     )

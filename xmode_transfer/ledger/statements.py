@@ -42,8 +42,8 @@ from xmode_transfer.ledger.tables import (
 )
 from xmode_transfer.ledger.tables.base import Time
 from xmode_transfer.model.jobs import BACKFILL_HANDICAP, PRIORITY_STEPS
-from xmode_transfer.model.operations import REMOVED, RemovalOutcome
 from xmode_transfer.model.records import SUPERSEDED, Status
+from xmode_transfer.model.upkeep import REMOVED, RemovalOutcome
 
 LIKE_ESCAPE = "\\"
 

@@ -31,12 +31,11 @@ from xmode_transfer.ledger.tables import (
     passed_over,
     visits,
 )
-from xmode_transfer.model.alerts import Alert, Notice, NoticeStatus
 from xmode_transfer.model.findings import AccessReport
-from xmode_transfer.model.jobs import DaemonRecord
+from xmode_transfer.model.health import Alert, Notice, NoticeStatus, SourceScan
+from xmode_transfer.model.process import DaemonRecord
 from xmode_transfer.model.records import Capabilities, Delivery, Lease, Status
-from xmode_transfer.model.source_scans import SourceScan
-from xmode_transfer.model.verification import Discrepancy, Scope
+from xmode_transfer.model.upkeep import Discrepancy, Scope
 
 
 class Sources(Subject):

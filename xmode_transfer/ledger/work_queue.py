@@ -36,18 +36,15 @@ from xmode_transfer.ledger.writer import GroupCommit
 from xmode_transfer.model.errors import AlreadyRunning, LeaseLost
 from xmode_transfer.model.jobs import (
     BUSY_SECONDS,
-    QUIET_AFTER,
-    SILENT_AFTER,
-    FleetStatus,
     Job,
     JobRequest,
     JobResult,
     JobState,
     QueueEntry,
-    WorkerRecord,
     customer_lease,
     merged,
 )
+from xmode_transfer.model.process import QUIET_AFTER, SILENT_AFTER, FleetStatus, WorkerRecord
 
 if TYPE_CHECKING:
     from xmode_transfer.model.process import Clock

@@ -1,8 +1,4 @@
-"""All errors.
-
-Each error has a message (what happened), ``responsible`` (the vendor unless its class says otherwise),
-``retryable``, and a ``hint`` (what to do next).
-"""
+"""All errors. Each has a message (what happened), a hint (what to do next), a code and an exit code."""
 
 from collections.abc import Iterable
 from enum import StrEnum
@@ -30,18 +26,19 @@ class ExitCode:
 
 
 class XmodeError(Exception):
-    """An error that a person can act on.
-
-    ``code`` is a stable identifier for programs. ``hint`` is one sentence on what to do next. ``aws_code``,
-    ``http_status`` and ``request_id`` come from AWS's response, if there is one; AWS Support asks for the
-    request ID.
-    """
+    """An error that a person can act on. ``code`` is a stable identifier for programs. ``aws_code``,
+    ``http_status`` and ``request_id`` come from AWS's response; AWS Support asks for the request ID."""
 
     code: ClassVar[str] = "error"
     responsible: ClassVar[Responsible] = Responsible.VENDOR
     retryable: ClassVar[bool] = False
     exit_code: ClassVar[int] = ExitCode.WILL_RETRY
     usual_hint: ClassVar[str] = ""
+
+    def __init_subclass__(cls, *, code: str = "") -> None:
+        super().__init_subclass__()
+        if code:
+            cls.code = code
 
     def __init__(
         self,
@@ -91,17 +88,15 @@ class Passing(XmodeError):
     retryable = True
 
 
-class Defect(XmodeError):
+class Defect(XmodeError, code="defect"):
     """A bug in xmode-transfer. The delivery stops; it is recorded and can be resumed."""
 
-    code = "defect"
     exit_code = ExitCode.DEFECT
 
 
-class ConfigError(XmodeError):
+class ConfigError(XmodeError, code="config_invalid"):
     """The configuration or the command line is invalid; ``problems`` has a line for each mistake."""
 
-    code = "config_invalid"
     exit_code = ExitCode.USAGE
 
     def __init__(self, message: str, *, hint: str = "", problems: tuple[str, ...] = ()) -> None:
@@ -109,245 +104,183 @@ class ConfigError(XmodeError):
         self.problems = problems
 
 
-class NeedsConfirmation(XmodeError):
+class NeedsConfirmation(XmodeError, code="needs_confirmation"):
     """Nothing was done, because a person has to confirm an operation of this size."""
 
-    code = "needs_confirmation"
     exit_code = ExitCode.USAGE
 
 
-class Interrupted(XmodeError):
+class Interrupted(XmodeError, code="interrupted"):
     """The process was asked to stop. Its progress is recorded, and the next run resumes from there."""
 
-    code = "interrupted"
     exit_code = ExitCode.INTERRUPTED
 
 
-class AlreadyRunning(XmodeError):
+class AlreadyRunning(XmodeError, code="already_running"):
     """Another live process holds the lease on this work."""
 
-    code = "already_running"
     exit_code = ExitCode.ALREADY_RUNNING
 
 
-class LeaseLost(XmodeError):
+class LeaseLost(XmodeError, code="lease_lost"):
     """Another process took over our lease, so the ledger refuses our writes."""
 
-    code = "lease_lost"
 
-
-class SourceError(XmodeError):
+class SourceError(XmodeError, code="source_error"):
     """An error of the files to deliver."""
 
-    code = "source_error"
+
+class SourceMissing(SourceError, code="source_missing"): ...
 
 
-class SourceMissing(SourceError):
-    code = "source_missing"
-
-
-class SourceChanged(SourceError):
+class SourceChanged(SourceError, code="source_changed"):
     """A file changed, shrank or vanished while it was read. It is not delivered in that state."""
 
-    code = "source_changed"
     usual_hint = "A later run delivers it once it no longer changes"
 
 
-class SourceUnreadable(SourceError):
-    code = "source_unreadable"
+class SourceUnreadable(SourceError, code="source_unreadable"): ...
 
 
-class SourcePartlyUnreadable(SourceError):
+class SourcePartlyUnreadable(SourceError, code="source_partly_unreadable"):
     """Some directories of the partition's path cannot be read, so their periods are unknown. The rest of the
     feed is delivered."""
 
-    code = "source_partly_unreadable"
 
-
-class LedgerError(XmodeError):
+class LedgerError(XmodeError, code="ledger_error"):
     """An error of the ledger. No delivery is reported that the ledger does not hold."""
 
-    code = "ledger_error"
 
-
-class LedgerLocked(LedgerError):
-    code = "ledger_locked"
+class LedgerLocked(LedgerError, code="ledger_locked"):
     retryable = True
 
 
-class LedgerUnreachable(LedgerError):
+class LedgerUnreachable(LedgerError, code="ledger_unreachable"):
     """The database server did not answer before the timeout."""
 
-    code = "ledger_unreachable"
     retryable = True
 
 
-class LedgerRefused(LedgerError):
+class LedgerRefused(LedgerError, code="ledger_refused"):
     """The database server refuses access: a password, a certificate or a privilege is wrong."""
 
-    code = "ledger_refused"
 
-
-class LedgerMissing(LedgerError):
+class LedgerMissing(LedgerError, code="ledger_missing"):
     """The configured ledger, database, schema or host does not exist."""
 
-    code = "ledger_missing"
+
+class LedgerReadOnly(LedgerError, code="ledger_read_only"): ...
 
 
-class LedgerReadOnly(LedgerError):
-    code = "ledger_read_only"
+class LedgerFull(LedgerError, code="ledger_full"): ...
 
 
-class LedgerFull(LedgerError):
-    code = "ledger_full"
+class LedgerTooNew(LedgerError, code="ledger_too_new"): ...
 
 
-class LedgerTooNew(LedgerError):
-    code = "ledger_too_new"
+class LedgerCorrupt(LedgerError, code="ledger_corrupt"): ...
 
 
-class LedgerCorrupt(LedgerError):
-    code = "ledger_corrupt"
-
-
-class ReceiptRefused(XmodeError):
+class ReceiptRefused(XmodeError, code="receipt_refused"):
     """A signed receipt that cannot be trusted: truncated, altered, or not signed with the given key."""
 
-    code = "receipt_refused"
 
-
-class VendorIdentityError(XmodeError):
+class VendorIdentityError(XmodeError, code="vendor_identity"):
     """Our own AWS credentials are missing, wrong or not the configured vendor principal."""
-
-    code = "vendor_identity"
 
 
 class OtherPrincipal(VendorIdentityError):
     """Our credentials are valid, but not the configured vendor principal's."""
 
 
-class VendorClockSkew(VendorIdentityError):
+class VendorClockSkew(VendorIdentityError, code="clock_skew"):
     """STS refuses our signature; its response shows that this machine's clock is wrong."""
 
-    code = "clock_skew"
 
-
-class NotificationFailed(XmodeError):
+class NotificationFailed(XmodeError, code="notification_failed"):
     """A channel did not accept a message. Deliveries continue, and the message is retried."""
 
-    code = "notification_failed"
     retryable = True
 
 
-class RoleRefused(ForCustomer):
-    """STS refuses AssumeRole for the customer's role.
-
-    AWS returns the same code, AccessDenied, if the role does not exist, does not trust us, or requires
-    another external ID. Therefore the message lists the possible causes.
-    """
-
-    code = "role_refused"
+class RoleRefused(ForCustomer, code="role_refused"):
+    """STS refuses AssumeRole for the customer's role. AWS returns AccessDenied if the role does not exist,
+    does not trust us, or requires another external ID; the message lists these possible causes."""
 
 
-class UnsafeRole(ForCustomer):
+class UnsafeRole(ForCustomer, code="unsafe_role"):
     """The last access check could assume the role without its external ID, and the configuration forbids
     deliveries to such a customer (confused deputy: IAM User Guide, id_roles_create_for-user_externalid)."""
 
-    code = "unsafe_role"
 
-
-class SessionExpired(Passing):
+class SessionExpired(Passing, code="session_expired"):
     """The role session is no longer accepted. It is refreshed once and the request is retried."""
 
-    code = "session_expired"
 
-
-class StoreError(XmodeError):
+class StoreError(XmodeError, code="store_error"):
     """An error response of the destination."""
 
-    code = "store_error"
+
+class AccessDenied(ForCustomer, StoreError, code="access_denied"): ...
 
 
-class AccessDenied(ForCustomer, StoreError):
-    code = "access_denied"
-
-
-class DeniedByUs(AccessDenied):
+class DeniedByUs(AccessDenied, code="access_denied_by_us"):
     """AWS names one of our policies: our session policy, or the policy of our VPC endpoint."""
 
-    code = "access_denied_by_us"
     responsible = Responsible.VENDOR
     exit_code = ExitCode.WILL_RETRY
 
 
-class BucketMissing(ForCustomer, StoreError):
-    code = "bucket_missing"
+class BucketMissing(ForCustomer, StoreError, code="bucket_missing"): ...
 
 
-class WrongBucketOwner(ForCustomer, StoreError):
-    code = "bucket_other_owner"
+class WrongBucketOwner(ForCustomer, StoreError, code="bucket_other_owner"): ...
 
 
-class KmsDenied(ForCustomer, StoreError):
-    code = "kms_denied"
+class KmsDenied(ForCustomer, StoreError, code="kms_denied"): ...
 
 
-class ListingEmpty(ForCustomer, StoreError):
+class ListingEmpty(ForCustomer, StoreError, code="listing_empty"):
     """A listing succeeds but is empty, although the ledger has objects. No conclusion is drawn from it."""
 
-    code = "listing_empty"
 
-
-class PartsRefused(ForCustomer, StoreError):
+class PartsRefused(ForCustomer, StoreError, code="multipart_denied"):
     """The destination refuses multipart uploads (reference: an ACL condition that parts cannot meet)."""
 
-    code = "multipart_denied"
 
-
-class ObjectExists(ForCustomer, StoreError):
+class ObjectExists(ForCustomer, StoreError, code="object_exists"):
     """A create-only PUT failed because the key exists (HTTP 412)."""
 
-    code = "object_exists"
+
+class ObjectNotFound(StoreError, code="object_not_found"): ...
 
 
-class ObjectNotFound(StoreError):
-    code = "object_not_found"
-
-
-class UploadNotFound(StoreError):
+class UploadNotFound(StoreError, code="upload_not_found"):
     """NoSuchUpload: the multipart upload was completed, aborted or expired; a HEAD shows which."""
 
-    code = "upload_not_found"
+
+class ChecksumMismatch(Passing, StoreError, code="checksum_mismatch"): ...
 
 
-class ChecksumMismatch(Passing, StoreError):
-    code = "checksum_mismatch"
-
-
-class RequestRefused(StoreError):
-    code = "request_refused"
+class RequestRefused(StoreError, code="request_refused"):
     exit_code = ExitCode.DEFECT
 
 
-class Throttled(Passing, StoreError):
-    code = "throttled"
+class Throttled(Passing, StoreError, code="throttled"): ...
 
 
-class Unavailable(Passing, StoreError):
-    code = "unavailable"
+class Unavailable(Passing, StoreError, code="unavailable"): ...
 
 
 class CertificateRefused(Unavailable):
     """The server's certificate is not accepted. Retrying within a run does not help."""
 
 
-class ClockSkew(StoreError):
-    code = "clock_skew"
+class ClockSkew(StoreError, code="clock_skew"): ...
 
 
 def worst(codes: Iterable[int]) -> int:
-    """Returns the exit code for several results: the first that occurs of interrupted, defect, usage,
-    blocked, will retry, already running, done."""
+    """Return the exit code for several results, done if there are none."""
     seen = set(codes)
     order = (
         ExitCode.INTERRUPTED,

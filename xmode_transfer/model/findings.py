@@ -1,4 +1,4 @@
-"""The words of an access check: causes, gravities, results, findings and fixes, and the report of them."""
+"""Findings of an access check, with their causes and fixes, and the report of one check."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from xmode_transfer.model.errors import ExitCode, Responsible
 
 
 class Cause(StrEnum):
-    """Fixed words that programs rely on."""
+    """The cause of a finding. Programs rely on these words."""
 
     VENDOR_IDENTITY_WRONG = "vendor_identity_wrong"
     VENDOR_KEY_INVALID = "vendor_key_invalid"
@@ -44,28 +44,28 @@ class Cause(StrEnum):
 
 
 class Severity(StrEnum):
-    """How grave a finding is. From ``error`` on, somebody must act."""
+    """The severity of a finding. From ``error`` on, it has to be fixed."""
 
     INFO = "info"  # good to know
-    WARNING = "warning"  # deliveries work, with a limit or a risk that whoever is responsible should know
-    ERROR = "error"  # something that the service needs and the guide grants does not work
-    CRITICAL = "critical"  # somebody else could misuse the role, or nothing works at all
+    WARNING = "warning"  # deliveries work, with a limit or a risk
+    ERROR = "error"  # a permission that the guide grants and the service needs does not work
+    CRITICAL = "critical"  # a third party could misuse the role, or nothing works
 
 
 class Result(StrEnum):
-    """How a probe ended."""
+    """The result of a probe."""
 
     OK = "ok"
-    DENIED = "denied"  # refused, and it should not be
-    UNEXPECTED = "unexpected"  # allowed, or so, and it should not be
-    UNKNOWN = "unknown"  # nothing was found as far as can be seen, and that is not all; the message says it
-    SKIPPED = "skipped"  # not tried, or without an answer; the message says why
+    DENIED = "denied"  # denied, but should be allowed
+    UNEXPECTED = "unexpected"  # allowed, for instance, but should not be
+    UNKNOWN = "unknown"  # nothing was found in the part that is visible; the message names the part
+    SKIPPED = "skipped"  # not tried, or without a response; the message has the reason
 
 
 @dataclass(frozen=True, slots=True)
 class Fix:
-    """How a finding is fixed, ready to mail. ``statement`` is the exact policy statement, ``command`` a line
-    for the AWS CLI in the customer's account, ``guide_step`` where the setup guide treats of it."""
+    """The fix of a finding. ``statement`` is a policy statement, ``command`` a line for the AWS CLI in the
+    customer's account, ``guide_step`` the step of the setup guide."""
 
     summary: str
     statement: dict[str, Any] | None = None
@@ -75,9 +75,8 @@ class Fix:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One probe's answer. ``responsible`` is who must act, None where nobody must. ``cause`` is None where a
-    probe was not done, or AWS gave no answer to it. ``message`` is one plain sentence. ``request_id`` and
-    ``said`` are AWS's: its words, with the request that they answer."""
+    """The result of one probe. ``responsible`` is None if nothing has to be fixed, ``cause`` if the probe was
+    skipped or got no response. ``said`` is AWS's message to the request ``request_id``."""
 
     probe: str
     result: Result
@@ -90,33 +89,28 @@ class Finding:
     said: str = ""
 
 
-# --- Findings without a cause of the catalogue, and what many come to
-
-
 def passed(probe: str, message: str, *, request_id: str | None = None) -> Finding:
-    """A probe that found what it should."""
+    """Return the finding of a probe with the expected result."""
     return Finding(probe, Result.OK, Cause.OK, None, Severity.INFO, message, None, request_id)
 
 
 def unknown(probe: str, seen: str) -> Finding:
-    """A probe that found nothing wrong, and that cannot see everything; ``seen`` says what it did."""
+    """Return the finding of a probe that found nothing in the part that it can see; ``seen`` names it."""
     return Finding(probe, Result.UNKNOWN, None, None, Severity.INFO, seen)
 
 
 def skipped(probe: str, why: str) -> Finding:
-    """A probe that was not done."""
+    """Return the finding of a skipped probe."""
     return Finding(probe, Result.SKIPPED, None, None, Severity.INFO, why)
 
 
 def unanswered(probe: str, message: str, responsible: Responsible, request_id: str | None = None) -> Finding:
-    """A probe that AWS, the network or our own side gave no answer to: nothing is known, and it is worth
-    trying again."""
+    """Return the finding of a probe without a response, which is worth a retry."""
     return Finding(probe, Result.SKIPPED, None, responsible, Severity.ERROR, message, None, request_id)
 
 
 def exit_code(findings: Iterable[Finding]) -> int:
-    """0 when all is well (notes and warnings allowed), 4 when the customer must act, 3 when only we or AWS
-    must."""
+    """Return 4 if the customer is responsible for an error, 3 if only we or AWS are, 0 without errors."""
     acting = {
         item.responsible
         for item in findings
@@ -128,24 +122,23 @@ def exit_code(findings: Iterable[Finding]) -> int:
 
 
 def outcome(findings: Iterable[Finding]) -> str:
-    """One word for the whole: ``ok``, ``blocked`` (the customer must act) or ``failed`` (we or AWS must)."""
+    """Return ``ok``, ``blocked`` (the customer is responsible) or ``failed`` (we or AWS are)."""
     return {ExitCode.DONE: "ok", ExitCode.BLOCKED: "blocked"}.get(exit_code(findings), "failed")
 
 
-# --- One check of one customer
+# --- The report
 
 
 class LeftoverKind(StrEnum):
-    """What a check may not take away again."""
+    """Something that a check may not delete again."""
 
     OBJECT = "object"  # the role may not delete it
-    UPLOAD = "upload"  # a multipart upload that the role may not abort; the next check goes on with it
+    UPLOAD = "upload"  # a multipart upload that the role may not abort; the next check reuses it
     VERSION = "version"  # the bucket keeps the version below a delete marker
 
 
 class Leftover(NamedTuple):
-    """Something of the check's that stays in the customer's bucket. ``bytes`` is what the customer stores for
-    it; ``id`` the upload's or the version's."""
+    """Something of a check that stays in the bucket. ``id`` is that of the upload or the version."""
 
     kind: LeftoverKind
     key: str
@@ -154,7 +147,7 @@ class Leftover(NamedTuple):
 
 
 class Change(NamedTuple):
-    """A probe that ended otherwise than the last time."""
+    """A probe with another result than last time."""
 
     probe: str
     before: str
@@ -162,7 +155,7 @@ class Change(NamedTuple):
 
 
 UNSAFE = frozenset({Cause.EXTERNAL_ID_NOT_REQUIRED, Cause.EXTERNAL_ID_ANY_VALUE})
-"""A role that somebody else could have us misuse."""
+"""Causes with which a third party could make us misuse the role."""
 DISPROVED_BY_SENDING = frozenset(
     {
         Cause.VENDOR_POLICY_DENIES_ASSUME,
@@ -175,12 +168,12 @@ DISPROVED_BY_SENDING = frozenset(
         Cause.KMS_DENIED,
     }
 )
-"""With one of these no object is sent: a run that sends one later shows that the cause is gone."""
+"""Causes with which no object can be sent. A later run that sends one disproves them."""
 
 
 @dataclass(frozen=True, slots=True)
 class AccessReport:
-    """What one check found. ``interrupted`` when it was stopped before its last probe."""
+    """The findings of one check. ``interrupted``: it was stopped before its last probe."""
 
     customer: str
     checked_at: datetime
@@ -191,12 +184,12 @@ class AccessReport:
 
     @property
     def unsafe(self) -> bool:
-        """Whether the role could be assumed without its external ID."""
+        """True if the role could be assumed without its external ID."""
         return any(item.cause in UNSAFE for item in self.findings)
 
     @property
     def outcome(self) -> str:
-        """``ok``, ``blocked`` (the customer must act), ``failed`` (we or AWS must) or ``interrupted``."""
+        """The outcome of its findings, or ``interrupted``."""
         return "interrupted" if self.interrupted else outcome(self.findings)
 
     @property
@@ -205,16 +198,14 @@ class AccessReport:
 
     @property
     def causes(self) -> tuple[Cause, ...]:
-        """The causes that were found, each once, in order; without ``ok``."""
+        """Each cause once, in order, without ``ok``."""
         named = (item.cause for item in self.findings)
         return tuple(dict.fromkeys(cause for cause in named if cause not in (None, Cause.OK)))
 
 
 def changes(before: AccessReport, now: AccessReport) -> tuple[Change, ...]:
-    """What is otherwise than in the check before. Probes that were not done, or not answered, in either of
-    the two say nothing."""
-    earlier = _answers(before)
-    later = _answers(now)
+    """Return the differences between two checks. Probes that were skipped in either do not count."""
+    earlier, later = _answers(before), _answers(now)
     return tuple(
         Change(probe, earlier[probe], word)
         for probe, word in later.items()
@@ -223,7 +214,7 @@ def changes(before: AccessReport, now: AccessReport) -> tuple[Change, ...]:
 
 
 def _answers(report: AccessReport) -> Mapping[str, str]:
-    """Each probe's causes in one word, several joined in order; ``unknown`` where not all can be seen."""
+    """Return each probe's causes, or ``unknown``, as one text."""
     words: dict[str, list[str]] = {}
     for item in report.findings:
         if item.result is not Result.SKIPPED:

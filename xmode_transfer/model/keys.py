@@ -1,10 +1,9 @@
-"""From a source file to its object key, and nowhere outside the destination's prefix.
+"""Names: object keys below a destination's prefix, and text that a terminal or a log can show.
 
-``<prefix><feed>/<name>`` for a file's first revision. A correction must not overwrite, so a changed file's
-object gets a segment of its own below the period: ``<prefix><feed>/<partition>/_r2/<rest>``. Manifests lie
-in ``<prefix><feed>/_manifests/<period>/<revision>.json``, notices in ``<prefix>_notices/``. Names that begin
-with an underscore are what readers such as Spark, Athena and Hive leave out, so none of these disturbs a
-customer who reads the whole prefix.
+The key of a file's first revision is ``<prefix><feed>/<name>``. A correction must not overwrite it, so it has
+a further segment below the period: ``<prefix><feed>/<partition>/_r2/<rest>``. Manifests are in
+``<prefix><feed>/_manifests/<period>/<revision>.json``, notices in ``<prefix>_notices/``. Spark, Athena and
+Hive skip names with an underscore, so a customer can read the whole prefix.
 """
 
 import re
@@ -19,20 +18,16 @@ _KINDS = {"Cc": "a control character", "Cs": "a surrogate (bytes that are not UT
 
 
 def count(number: int, noun: str) -> str:
-    """``1 file``, ``60 files``, ``1,000,000 deliveries``."""
+    """Return ``1 file``, ``60 files`` or ``1,000,000 deliveries``."""
     if number != 1:
         noun = f"{noun[:-1]}ies" if noun.endswith("ry") else f"{noun}s"
     return f"{number:,} {noun}"
 
 
 def visible(text: str, keep: str = "") -> str:
-    """The text with an escape for each character that is not seen as itself: control, format (bidirectional
-    overrides, zero-width joiners), surrogate, unassigned and private characters, and white space other than
-    the plain space. Characters in ``keep`` stand as they are.
-
-    Below U+007F the escape is ``\\x1b``, above it ``\\u202e`` or a pair for what lies beyond U+FFFF: the form
-    that JSON has too, so a JSON document stays one.
-    """
+    """Escape characters that do not show as themselves, except for those in ``keep``: control, format,
+    surrogate, unassigned and private characters, and white space other than the space. From U+007F on, the
+    escapes are those of JSON, so that a JSON document stays valid."""
     if text.isascii() and text.isprintable():
         return text
     return _NOT_PLAIN.sub(lambda found: _shown(found[0], keep), text)
@@ -41,18 +36,15 @@ def visible(text: str, keep: str = "") -> str:
 def _shown(character: str, keep: str) -> str:
     if character.isprintable() or character in keep:
         return character
-    number = ord(character)
-    if number < 0x7F:
-        return f"\\x{number:02x}"
-    if number <= 0xFFFF:
-        return f"\\u{number:04x}"
-    number -= 0x10000
-    return f"\\u{0xD800 + (number >> 10):04x}\\u{0xDC00 + (number & 0x3FF):04x}"
+    if character < "\x7f":
+        return f"\\x{ord(character):02x}"
+    units = character.encode("utf-16-be", "surrogatepass").hex(" ", 2)
+    return "".join(f"\\u{unit}" for unit in units.split())
 
 
 def unseen_character(text: str) -> str | None:
-    """What keeps the text from being (a part of) an object key: ``the format character U+202E``. None for a
-    text without control, format, surrogate or line-separating characters."""
+    """Return the first character that an object key must not have, such as ``the format character U+202E``;
+    None if there is none."""
     if text.isprintable():
         return None
     for character in text:
@@ -66,24 +58,22 @@ MAX_KEY_BYTES = 1024  # S3 User Guide, object-keys: UTF-8, prefix included
 _NOTICE = re.compile(r"\d{4}-\d\d-\d\dT\d\d-\d\d-\d\d-\d{6}Z-[a-z0-9][^/]*-(late|paused|corrected)\.json")
 _REVISION_SEGMENT = re.compile(r"_r[0-9]+")
 MANIFESTS = "_manifests"
-CHECKS = "_xmode-check"  # no feed's name begins with an underscore, so no delivery can lie here
-NOTICES = "_notices"  # the same is true here
+CHECKS = "_xmode-check"  # no feed has a name with an underscore
+NOTICES = "_notices"
 TOKEN_METADATA = "xmode-delivery"  # sent as x-amz-meta-xmode-delivery on every object of ours
 
 
 def readable(name: str) -> str:
-    """A name as a terminal and a log can show it, with escapes for what is no UTF-8 and for what is not
-    seen."""
+    """Return a file's name with escapes for bytes that are not UTF-8 and for invisible characters."""
     return visible(name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace"))
 
 
 class IllegalName(ValueError):
-    """A source name that makes no legal key; the message says why and what to do."""
+    """A source name without a legal key; the message has the reason and the fix."""
 
 
 def check_name(name: str) -> None:
-    """Refuses a name that S3, HTTP clients or our own layout could not carry unchanged. Raises
-    IllegalName."""
+    """Raise IllegalName unless S3, HTTP clients and our layout keep the name unchanged."""
     unseen = unseen_character(name)
     if unseen is not None:
         raise IllegalName(f"its name has {unseen}; rename the file")
@@ -91,14 +81,14 @@ def check_name(name: str) -> None:
     if any(segment in ("", ".", "..") for segment in segments):
         raise IllegalName("its path has an empty, '.' or '..' segment, which HTTP clients fold away")
     if segments[0] == MANIFESTS:
-        raise IllegalName(f"{MANIFESTS}/ at the top of a feed is where manifests lie; rename the directory")
+        raise IllegalName(f"{MANIFESTS}/ at the top of a feed is for manifests; rename the directory")
     if any(_REVISION_SEGMENT.fullmatch(segment) for segment in segments[:-1]):
-        raise IllegalName("a directory named like _r2 is where corrections lie; rename the directory")
+        raise IllegalName("a directory named like _r2 is for corrections; rename the directory")
 
 
 def object_key(prefix: str, feed: str, name: str, *, partition: str = "", revision: int = 1) -> str:
-    """The key for ``name`` (relative to the feed's root). ``revision`` above 1 gives the key of a correction,
-    below ``partition`` (the period's directory; empty for a drop folder). Raises IllegalName."""
+    """Return the key for ``name`` (relative to the feed's root). From revision 2 on, it is the key of a
+    correction below ``partition`` (the period's directory; empty for a drop folder). Raises IllegalName."""
     check_name(name)
     if revision > 1:
         head = f"{partition}/" if partition else ""
@@ -112,7 +102,7 @@ def object_key(prefix: str, feed: str, name: str, *, partition: str = "", revisi
 
 
 def is_key_of(rest: str, name: str) -> bool:
-    """Whether a key, without prefix and feed, is one that ``object_key`` gives to the file ``name``."""
+    """Return whether a key, without prefix and feed, is one of ``object_key`` for the file ``name``."""
     if rest == name:
         return True
     segments = rest.split("/")
@@ -123,28 +113,28 @@ def is_key_of(rest: str, name: str) -> bool:
 
 
 def manifest_key(prefix: str, feed: str, period: str, revision: int) -> str:
-    """Where the manifest of that revision lies. Keys sort by period, then by revision."""
+    """Return the key of a manifest. Keys sort by period, then by revision."""
     return f"{prefix}{feed}/{MANIFESTS}/{period}/{revision:06d}.json"
 
 
 def check_place(prefix: str) -> str:
-    """The prefix below which a check of access tries the customer's rights; nothing else lies there."""
+    """Return the prefix that access checks use for their objects."""
     return f"{prefix}{CHECKS}/"
 
 
 def notices_place(prefix: str) -> str:
-    """The prefix below which notices for the customer lie; nothing else does."""
+    """Return the prefix of notices."""
     return f"{prefix}{NOTICES}/"
 
 
 def notice_key(prefix: str, made_at: datetime, feed: str, period: str, kind: str) -> str:
-    """Where a notice lies. Keys sort by time, to the microsecond, so a reader goes on from the last one."""
+    """Return the key of a notice. Keys sort by time, so that a reader can continue after the last one."""
     at = made_at.astimezone(UTC).strftime("%Y-%m-%dT%H-%M-%S-%fZ")
     return f"{notices_place(prefix)}{at}-{feed}-{period}-{kind}.json"
 
 
 def is_notice(prefix: str, key: str) -> bool:
-    """Whether the key is one that ``notice_key`` makes."""
+    """Return whether the key is one of ``notice_key``."""
     place = notices_place(prefix)
     return key.startswith(place) and _NOTICE.fullmatch(key, len(place)) is not None
 
@@ -175,8 +165,7 @@ _CONTENT_TYPES = {
 
 
 def content_type(name: str) -> str:
-    """The media type by the name's last suffix: ``x.csv.gz`` is gzip, since no Content-Encoding is sent and
-    readers must get the file's bytes as they are."""
+    """Return the media type by the last suffix: ``x.csv.gz`` is gzip, since no Content-Encoding is sent."""
     return _CONTENT_TYPES.get(name.rpartition(".")[2].lower(), "application/octet-stream")
 
 
@@ -190,7 +179,7 @@ def merge_join(
     key_of_left: Callable[[_Left], str],
     key_of_right: Callable[[_Right], str],
 ) -> Iterator[tuple[_Left | None, _Right | None]]:
-    """Yields both items of each key, or one and None. Each side must ascend by its key."""
+    """Yield both items of each key, or one and None. Each side must ascend by its key."""
     lefts, rights = iter(left), iter(right)
     one, other = next(lefts, None), next(rights, None)
     while one is not None and other is not None:

@@ -1,8 +1,7 @@
 """The manifest: a delivery's list of objects, put last. Its presence is the customer's commit mark.
 
-Canonical JSON: keys sorted, no white space, UTF-8, one line. The same receipts always give the same bytes, so
-a manifest whose answer was lost can be recognised by its checksum. The format is documented in
-docs/manifest.md.
+It is canonical JSON (docs/manifest.md): keys sorted, no white space, UTF-8, one line. The same receipts give
+the same bytes, so that a checksum identifies a manifest after a lost response.
 """
 
 import hashlib
@@ -18,17 +17,17 @@ _ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=
 
 
 def canonical(value: object) -> str:
-    """Canonical JSON text of one value."""
+    """Return canonical JSON."""
     return _ENCODER.encode(value)
 
 
 def timestamp(at: datetime) -> str:
-    """``2026-11-22T06:30:00.123456Z``: always UTC, always microseconds, so that texts sort as times do."""
+    """Return ``2026-11-22T06:30:00.123456Z``; such texts sort as times do."""
     return at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
 def entry(receipt: Receipt) -> dict[str, Any]:
-    """One object's entry."""
+    """Return the entry of an object."""
     return {
         "checksum": {"algorithm": receipt.checksum.algorithm, "value": receipt.checksum.value},
         "delivered_at": timestamp(receipt.delivered_at),
@@ -40,7 +39,7 @@ def entry(receipt: Receipt) -> dict[str, Any]:
 
 
 def missing_entry(gone: MissingObject) -> dict[str, Any]:
-    """The entry of an object that is not in the list, since it is gone."""
+    """Return the entry of an object that is gone."""
     return {
         "checksum": {"algorithm": gone.checksum.algorithm, "value": gone.checksum.value},
         "key": gone.key,
@@ -52,21 +51,21 @@ def missing_entry(gone: MissingObject) -> dict[str, Any]:
 
 SIGNATURE = "signature"
 LISTS = ("missing", "objects")
-"""Members that may be long, in their order: nobody keeps them in memory."""
+"""Members that may be long, in their order: they are never in memory as a whole."""
 
 
 class SignedDigest:
-    """The digest of what is signed of a manifest in that bucket: its canonical JSON with ``bucket`` added,
-    without the signature and the times of its objects. ``members`` are all but its lists, which follow in
-    their order: ``begin`` each, ``add`` its entries."""
+    """The digest that is signed: of the manifest's canonical JSON with ``bucket`` added, without the
+    signature and the times of its objects. ``members`` has all but the lists: ``begin`` each in order, and
+    ``add`` its entries."""
 
     def __init__(self, members: Mapping[str, Any], bucket: str) -> None:
-        said = {name: value for name, value in members.items() if name not in (SIGNATURE, *LISTS)}
-        said["bucket"] = bucket
-        self._tail = {name: value for name, value in said.items() if name > LISTS[0]}
-        head = {name: value for name, value in said.items() if name < LISTS[0]}
+        signed = {name: value for name, value in members.items() if name not in (SIGNATURE, *LISTS)}
+        signed["bucket"] = bucket
+        self._tail = {name: value for name, value in signed.items() if name > LISTS[0]}
+        head = {name: value for name, value in signed.items() if name < LISTS[0]}
         self._sha256 = hashlib.sha256(canonical(head)[:-1].encode())
-        self._end = ""  # of the list before
+        self._end = ""  # of the previous list
         self._comma = ""
 
     def begin(self, name: str) -> None:
@@ -74,12 +73,12 @@ class SignedDigest:
         self._end, self._comma = "]", ""
 
     def add(self, item: Mapping[str, Any]) -> None:
-        said = {name: value for name, value in item.items() if name != "delivered_at"}
-        self._sha256.update((self._comma + canonical(said)).encode())
+        signed = {name: value for name, value in item.items() if name != "delivered_at"}
+        self._sha256.update((self._comma + canonical(signed)).encode())
         self._comma = ","
 
     def statement(self) -> bytes:
-        """What is signed, after the last list: a digest, and what it is a digest of."""
+        """Return the statement to sign, after the last list."""
         self._sha256.update((self._end + ("," if self._tail else "") + canonical(self._tail)[1:]).encode())
         return f"{FORMAT} sha256 {self._sha256.hexdigest()}\n".encode()
 
@@ -93,10 +92,9 @@ def chunks(
     bucket: str = "",
     sign: Callable[[bytes], dict[str, str] | None] | None = None,
 ) -> Iterator[bytes]:
-    """The manifest as bytes, streamed. ``receipts`` and ``missing`` in the order of their names; the number
-    and bytes of the receipts must be what ``delivery.object_count`` and ``delivery.total_bytes`` say, since
-    these stand before the list. ``sign`` gives the signature of a statement, for a manifest in ``bucket``.
-    Raises ValueError if not."""
+    """Yield the manifest as bytes. ``receipts`` and ``missing`` are sorted by name. ``sign`` returns the
+    signature of a statement, for a manifest in ``bucket``. Raises ValueError if number and bytes of the
+    receipts are not those of the delivery."""
     head = {
         "bytes": delivery.total_bytes,
         "count": delivery.object_count,

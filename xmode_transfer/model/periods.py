@@ -1,7 +1,6 @@
-"""Periods: the slices of a feed that one delivery covers, and how a partition path names them.
+"""Periods, the slices of a feed that one delivery covers, and partitions, their directories at the source.
 
-A period's label sorts as the period does: ``2026-11-22T05``, ``2026-11-22``, ``2026-W47``, ``2026-11``,
-``none``.
+Labels sort as periods do: ``2026-11-22T05``, ``2026-11-22``, ``2026-W47``, ``2026-11``, ``none``.
 """
 
 import re
@@ -12,7 +11,7 @@ from functools import cache
 
 
 class PeriodKind(StrEnum):
-    """How long a period is; ``none`` is a drop folder, in which each new complete file is delivered once."""
+    """The length of a period; ``none`` is a drop folder: each new complete file is delivered once."""
 
     HOUR = "hour"
     DAY = "day"
@@ -27,7 +26,7 @@ _LABEL_FORMATS = {
     PeriodKind.WEEK: "%G-W%V",
     PeriodKind.MONTH: "%Y-%m",
 }
-# What a partition must name so that each period has a directory of its own.
+# The directives with which each period has its own directory.
 _NEEDED = {
     PeriodKind.HOUR: ({"Y", "m", "d", "H"}, {"Y", "j", "H"}),
     PeriodKind.DAY: ({"Y", "m", "d"}, {"Y", "j"}),
@@ -40,8 +39,7 @@ _DIGITS = {"Y": 4, "G": 4, "m": 2, "d": 2, "H": 2, "V": 2, "j": 3}
 
 @dataclass(frozen=True, slots=True, order=True)
 class Period:
-    """One period; ``start`` is its first instant in the feed's own calendar (naive: a date on a path has no
-    zone)."""
+    """One period. ``start`` is naive, because a date in a path has no time zone."""
 
     start: datetime
     kind: PeriodKind
@@ -57,14 +55,13 @@ class Period:
 
     @property
     def end(self) -> datetime:
-        """The first instant after it, naive like ``start``."""
+        """The start of the time after it, naive."""
         if self.kind is PeriodKind.NONE:
             return self.start + timedelta(days=1)
         return self.step(1).start
 
     def step(self, count: int) -> "Period":
-        """The period so many after this one; before it, when negative. Raises ValueError for a drop folder,
-        which has one period only."""
+        """Return the period ``count`` after this one. Raises ValueError for a drop folder."""
         match self.kind:
             case PeriodKind.HOUR:
                 start = self.start + timedelta(hours=count)
@@ -81,7 +78,7 @@ class Period:
 
     @staticmethod
     def around(moment: datetime, kind: PeriodKind) -> "Period":
-        """The period in which an aware moment lies, by the calendar in UTC."""
+        """Return the period that contains an aware moment, in UTC."""
         if kind is PeriodKind.NONE:
             return Period.none()
         start = moment.astimezone(UTC).replace(tzinfo=None, minute=0, second=0, microsecond=0)
@@ -95,12 +92,12 @@ class Period:
 
     @staticmethod
     def none() -> "Period":
-        """The one period of a drop folder."""
+        """Return the one period of a drop folder."""
         return Period(datetime.min, PeriodKind.NONE)  # noqa: DTZ901 - a period has no zone
 
     @staticmethod
     def parse(label: str, kind: PeriodKind) -> "Period":
-        """The period of that label. Raises ValueError with an example of the right form."""
+        """Return the period of a label. Raises ValueError with an example."""
         if kind is PeriodKind.NONE:
             if label != "none":
                 raise ValueError(f"{label!r} is no period of a drop folder; leave --period out")
@@ -120,7 +117,7 @@ class Period:
 
 
 def period_labelled(label: str) -> Period | None:
-    """The period of a label of whichever kind, or None: their forms differ, so no feed need be known."""
+    """Return the period of a label of any kind, or None."""
     for kind in PeriodKind:
         try:
             return Period.parse(label, kind)
@@ -130,22 +127,17 @@ def period_labelled(label: str) -> Period | None:
 
 
 def check_range(since: str | None, until: str | None) -> None:
-    """Refuses a range in which no period can lie. Raises ValueError."""
+    """Raise ValueError for a range without any period."""
     first, last = (period_labelled(label) if label else None for label in (since, until))
     if first is not None and last is not None and first.kind is last.kind and last < first:
         raise ValueError(
-            f"--since {since} comes after --until {until}, and no period lies between them; swap the two"
+            f"--since {since} comes after --until {until}, and no period is between them; swap the two"
         )
-
-
-class PartitionError(ValueError):
-    """A partition template that cannot name periods; the message says why and how to fix it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Partition:
-    """A partition template, one strftime-like path segment at a time: ``%Y/%m/%d``, ``dt=%Y-%m-%d``,
-    ``%G/W%V``."""
+    """A partition template: ``%Y/%m/%d``, ``dt=%Y-%m-%d``, ``%G/W%V``."""
 
     template: str
     kind: PeriodKind
@@ -156,34 +148,34 @@ class Partition:
 
     @staticmethod
     def parse(template: str, kind: PeriodKind) -> "Partition":
-        """Checks the template. Raises PartitionError."""
+        """Check a template. Raises ValueError."""
         if kind is PeriodKind.NONE:
-            raise PartitionError("a drop folder (period: none) has no partition; remove it")
+            raise ValueError("a drop folder (period: none) has no partition; remove it")
         if not template or template.startswith("/") or template.endswith("/"):
-            raise PartitionError("write it as a relative path without a slash at either end, like %Y/%m/%d")
+            raise ValueError("write it as a relative path without a slash at either end, like %Y/%m/%d")
         if any(segment in ("", ".", "..") for segment in template.split("/")):
-            raise PartitionError("empty, '.' and '..' segments are not allowed")
+            raise ValueError("empty, '.' and '..' segments are not allowed")
         used = re.findall(r"%(.?)", template)
         unknown = [directive for directive in used if directive not in _DIGITS]
         if unknown:
-            raise PartitionError(
+            raise ValueError(
                 f"%{unknown[0]} is not known; use {', '.join('%' + name for name in sorted(_DIGITS))}"
             )
         if not any(set(used) == needed for needed in _NEEDED[kind]):
             forms = " or ".join(
                 " ".join("%" + n for n in sorted(needed, key="YGmVdjH".index)) for needed in _NEEDED[kind]
             )
-            raise PartitionError(f"a feed by {kind} needs exactly {forms} in its partition")
+            raise ValueError(f"a feed by {kind} needs exactly {forms} in its partition")
         if len(set(used)) != len(used):
-            raise PartitionError("each % directive may stand once only")
+            raise ValueError("each % directive may stand once only")
         return Partition(template, kind)
 
     def path(self, period: Period) -> str:
-        """The period's directory, relative to the feed's root."""
+        """Return the period's directory, relative to the feed's root."""
         return period.start.strftime(self.template)
 
     def period(self, path: str) -> Period | None:
-        """The period of a directory, or None when the path is not one of this partition's."""
+        """Return the period of a directory, or None."""
         match = _pattern(self.template).fullmatch(path)
         if match is None:
             return None
@@ -203,8 +195,8 @@ class Partition:
         return Period(start, self.kind)
 
     def is_before(self, path: str, start: datetime) -> bool:
-        """Whether every period at a path of as many segments as you like begins before ``start``. False where
-        that cannot be told from the names."""
+        """Return whether every period at or below a path begins before ``start``; False if the names do not
+        show it."""
         period = self.period(path)
         if period is not None:
             return period.start < start
@@ -218,8 +210,7 @@ class Partition:
         return any(order.startswith(directives) for order in _MOST_SIGNIFICANT_FIRST)
 
     def segment_matches(self, depth: int, name: str) -> bool:
-        """Whether a directory of that name can stand at that depth: lets a walk leave out what cannot be a
-        period."""
+        """Return whether a directory of that name can be at that depth."""
         return _pattern(self.segments[depth]).fullmatch(name) is not None
 
 
@@ -236,8 +227,7 @@ def _pattern(template: str) -> re.Pattern[str]:
 
 
 def look_back_start(kind: PeriodKind, periods: int, now: datetime) -> datetime:
-    """The start (naive, UTC calendar) of the oldest period inside a window of that many periods before
-    ``now``."""
+    """Return the start (naive, UTC) of the oldest of that many periods before ``now``."""
     if kind in (PeriodKind.HOUR, PeriodKind.MONTH):
         return Period.around(now, kind).step(-periods).start
     today = Period.around(now, PeriodKind.DAY).start

@@ -1,23 +1,34 @@
-"""What belongs to one process: its time, who is told what it does, and its signature."""
+"""Processes: the clock, progress callbacks, and the ledger's records of running daemons and workers."""
 
-from datetime import datetime
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Protocol
+
+from xmode_transfer.model.records import Failure
+
+SILENT_AFTER = timedelta(seconds=30)
+"""A worker without a heartbeat for this long is no longer counted."""
+QUIET_AFTER = timedelta(seconds=10)
+"""A worker has missed two heartbeats after this: its host is asked if the process has ended."""
+SILENT_AFTER_TICKS = 3
+"""A daemon that has missed this many ticks hangs, or has died."""
+_SLACK = timedelta(seconds=60)
 
 
 class Clock(Protocol):
     """The only source of time."""
 
     def now(self) -> datetime:
-        """The wall clock, UTC-aware."""
+        """Return the wall clock, UTC-aware."""
         ...
 
     def monotonic(self) -> float:
-        """Seconds from an arbitrary start, never going back."""
+        """Return seconds from an arbitrary start; they never go back."""
         ...
 
 
 class Progress(Protocol):
-    """Told what happens while it happens; must not raise and must not block. Called from several threads."""
+    """Callbacks during deliveries, from several threads. They must neither raise nor block."""
 
     def delivery_started(
         self, customer: str, feed: str, period: str, objects: int, total_bytes: int
@@ -26,7 +37,7 @@ class Progress(Protocol):
     def bytes_sent(self, count: int) -> None: ...
 
     def bytes_resumed(self, count: int) -> None:
-        """So many bytes of what is to be sent were sent by an earlier run."""
+        """Report bytes of this delivery that an earlier run sent."""
         ...
 
     def object_finished(self, name: str, size: int, outcome: str) -> None: ...
@@ -34,14 +45,66 @@ class Progress(Protocol):
     def delivery_finished(self) -> None: ...
 
 
-class Attestation(Protocol):
-    """Our signature under manifests, and whether one is ours."""
+def longest_silence(tick_seconds: int) -> timedelta:
+    """Return the longest time that a live daemon may go without a tick."""
+    return timedelta(seconds=SILENT_AFTER_TICKS * tick_seconds) + _SLACK
 
-    def sign(self, statement: bytes) -> dict[str, str] | None:
-        """The signature as a manifest carries it; None where there is no key to sign with."""
-        ...
 
-    def why_not_attested(self, statement: bytes, signature: object) -> str | None:
-        """Why ``signature``, as it was read from a manifest, does not vouch for the statement, in words for
-        people; None when it does."""
-        ...
+@dataclass(frozen=True, slots=True)
+class DaemonRecord:
+    """One life of a daemon, updated at each tick.
+
+    ``holder`` is its process (``host/boot-id/pid/start-time``). ``configuration_problems`` has a line for
+    each mistake in the files on disk. ``trouble`` is a problem of ours that now stops all customers, such as
+    a refused AWS key. ``stopped_at`` is set when it ends cleanly.
+    """
+
+    holder: str
+    started_at: datetime
+    ticked_at: datetime
+    tick_seconds: int
+    workers: int
+    busy: int = 0
+    configuration_loaded_at: datetime | None = None
+    configuration_problems: tuple[str, ...] = ()
+    trouble: Failure | None = None
+    stopping: bool = False
+    stopped_at: datetime | None = None
+
+    def is_alive(self, now: datetime) -> bool:
+        return self.stopped_at is None and now - self.ticked_at <= longest_silence(self.tick_seconds)
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerRecord:
+    """One life of a worker, updated every few seconds.
+
+    ``places`` is the number of its slots, ``busy`` of those in use. ``waiting`` counts further jobs that make
+    no progress or whose customers are suspended. ``trouble`` is one sentence on a problem of ours that keeps
+    it from taking jobs. ``gone``: its process ended without stopping cleanly.
+    """
+
+    holder: str
+    started_at: datetime
+    seen_at: datetime
+    places: int
+    busy: int = 0
+    waiting: int = 0
+    stopping: bool = False
+    stopped_at: datetime | None = None
+    version: str = ""
+    trouble: str = ""
+    gone: bool = False
+
+    def is_alive(self, now: datetime) -> bool:
+        return self.stopped_at is None and not self.gone and now - self.seen_at <= SILENT_AFTER
+
+
+@dataclass(frozen=True, slots=True)
+class FleetStatus:
+    """The response to a worker's heartbeat: live workers (itself included), queued customers that are not
+    suspended, and customers of its jobs that should stop where they can be resumed."""
+
+    workers: int
+    queued: int
+    to_stop: frozenset[str] = frozenset()

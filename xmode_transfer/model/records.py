@@ -1,4 +1,4 @@
-"""The things that a delivery is made of, and their legal states."""
+"""The records of a delivery: files, objects, receipts, runs, leases and multipart uploads."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -9,10 +9,10 @@ from typing import NamedTuple
 class Status(StrEnum):
     """The state of a delivery."""
 
-    PLANNED = "planned"  # its objects are known and wait to be sent
-    RUNNING = "running"  # objects are being sent, or were when the process ended
-    DELIVERED = "delivered"  # every object has a receipt and the manifest is there
-    FAILED = "failed"  # something of ours or of AWS's went wrong; tried again
+    PLANNED = "planned"  # its objects are recorded and not sent yet
+    RUNNING = "running"  # objects are sent, or were when the process died
+    DELIVERED = "delivered"  # every object has a receipt, and the manifest is published
+    FAILED = "failed"  # an error of ours or of AWS; retried
     BLOCKED = "blocked"  # waits for the customer
     SKIPPED = "skipped"  # nothing to do
 
@@ -21,12 +21,8 @@ FINISHED = frozenset({Status.DELIVERED, Status.SKIPPED})
 
 
 class SourceFile(NamedTuple):
-    """A file as it was seen at the source.
-
-    ``name`` is relative to the feed's root, with ``/``. ``size`` is in bytes. ``modified_ns`` tells
-    two states of a file apart from one run to the next; ``identity`` (an inode, an ETag) tells
-    a replaced file apart while it is being read.
-    """
+    """A file at the source. ``name`` is relative to the feed's root, with ``/``. ``modified_ns`` shows
+    changes between runs; ``identity`` (an inode, an ETag) shows a replacement while the file is read."""
 
     name: str
     size: int
@@ -35,11 +31,8 @@ class SourceFile(NamedTuple):
 
 
 class SourceProblem(NamedTuple):
-    """A file that can never be delivered as it is, and why (one sentence).
-
-    ``name`` is as in ``SourceFile``, so that a problem has its place among the files, whatever bytes the
-    name is made of; a directory's ends in ``/``. ``keys.readable`` is what people are shown.
-    """
+    """A file that cannot be delivered as it is. ``name`` is as in ``SourceFile``, so that problems sort among
+    the files, and ends with ``/`` for a directory; ``keys.readable`` makes it readable."""
 
     name: str
     code: str
@@ -47,19 +40,16 @@ class SourceProblem(NamedTuple):
 
 
 class Checksum(NamedTuple):
-    """``algorithm`` in lower case as S3 names it (``crc32``, ``crc64nvme``); ``value`` in base64, of the
-    whole object (checksum type FULL_OBJECT)."""
+    """A checksum of a whole object (type FULL_OBJECT). ``algorithm`` is S3's name in lower case (``crc32``,
+    ``crc64nvme``), ``value`` is in base64."""
 
     algorithm: str
     value: str
 
 
 class PlannedObject(NamedTuple):
-    """One object of a delivery, as the plan was recorded before the first byte.
-
-    ``carried`` is true when an earlier revision delivered the same content under this key, so that
-    only the manifest names it again.
-    """
+    """One object of a recorded plan. ``carried``: an earlier revision delivered the same content under this
+    key, so only the manifest lists it again."""
 
     name: str
     key: str
@@ -73,9 +63,8 @@ class PlannedObject(NamedTuple):
 
 
 class Receipt(NamedTuple):
-    """Proof of one object: what S3 answered for it. ``size`` in bytes, ``sha256`` in hex where known.
-    ``removed`` is true when we have taken the object away since, ``superseded`` when the revision was never
-    published and another one took its place."""
+    """Proof of one object from S3's response; ``sha256`` is in hex. ``removed``: we have deleted the object
+    since. ``superseded``: its revision was never published, and another one replaced it."""
 
     name: str
     key: str
@@ -90,16 +79,16 @@ class Receipt(NamedTuple):
 
 
 class MissingReason(StrEnum):
-    """Why a manifest does not list an object that was delivered; docs/manifest.md has them too."""
+    """The reason why a manifest does not list a delivered object (docs/manifest.md)."""
 
-    DELETED = "deleted"  # nothing is there any more, and the source cannot give it again
-    OVERWRITTEN = "overwritten"  # something else is there, and the source cannot give it again
-    EXPIRED = "expired"  # we removed it, by the customer's retention policy
-    MOVED = "moved"  # it is outside of today's prefix, and the source cannot give it again
+    DELETED = "deleted"  # the object is gone, and the source no longer has it
+    OVERWRITTEN = "overwritten"  # the key has another object, and the source no longer has ours
+    EXPIRED = "expired"  # we deleted it under the customer's retention policy
+    MOVED = "moved"  # it is outside of the present prefix, and the source no longer has it
 
 
 class MissingObject(NamedTuple):
-    """An object that was delivered and that a revision's manifest does not list."""
+    """A delivered object that a revision's manifest does not list."""
 
     name: str
     key: str
@@ -109,12 +98,12 @@ class MissingObject(NamedTuple):
 
 
 SUPERSEDED = "superseded"
-"""The cause in the failure of a revision that was never published and that another one took the place of."""
+"""The failure cause of a revision that was never published and that another one replaced."""
 
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """Why something did not go on: an error boiled down to what the ledger keeps."""
+    """An error as the ledger keeps it."""
 
     cause: str
     responsible: str
@@ -126,13 +115,12 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """The aim (customer, feed, period, revision) and how far it has come.
+    """One delivery (customer, feed, period, revision) and its state.
 
-    ``id`` is the delivery token too: it is written into each object's metadata, so an object can be
-    told to be ours without the ledger. ``marker`` is the state of the source's completeness mark that this
-    revision answers to. Counts are objects; ``total_bytes`` is in bytes. ``missing_count`` counts objects
-    that were delivered and that the manifest does not list, since they are gone. ``not_attested`` says of a
-    delivery that was taken back from the bucket why our signature does not vouch for it.
+    ``id`` is also the delivery token in each object's metadata, which identifies our objects without the
+    ledger. ``marker`` is the state of the source's completeness mark for this revision. ``missing_count``
+    counts delivered objects that are gone, so that the manifest does not list them. ``not_attested`` is why
+    our signature does not attest a delivery that was adopted from the bucket.
     """
 
     id: str
@@ -166,7 +154,7 @@ class Delivery:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One execution towards a delivery. ``seconds`` is wall time; ``bytes`` what this run sent."""
+    """One execution of a delivery. ``bytes`` counts what this run sent."""
 
     id: str
     delivery_id: str
@@ -185,10 +173,8 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """The exclusive, expiring right to work on ``name``.
-
-    ``generation`` grows with every claim; the ledger refuses a write that carries an older one.
-    """
+    """The exclusive right to work on ``name``, which expires. ``generation`` grows with each claim; the
+    ledger refuses writes with an older one."""
 
     name: str
     generation: int
@@ -197,16 +183,15 @@ class Lease:
 
 
 def holder_shown(holder: str) -> str:
-    """A lease's holder for people: ``host/boot-id/pid/start-time`` -> ``pid 11684 on host``."""
+    """Return a holder ``host/boot-id/pid/start-time`` as ``pid 11684 on host``."""
     host, *rest = holder.split("/")
     return f"pid {rest[1]} on {host}" if len(rest) == 3 else holder
 
 
 class DeliveredKey(NamedTuple):
-    """A key that the destination should hold by our record. ``size`` and ``etag`` are None for a manifest.
-    ``revision`` put it; ``named_by`` are the revisions whose deliveries name it, that one among them.
-    ``name`` is the source file's, empty for a manifest; ``sha256`` in hex where it is known. ``superseded``
-    is true of what only revisions name that were never published and that others took the place of."""
+    """A key that the destination should have. For a manifest, ``size`` and ``etag`` are None and ``name``,
+    the source file's, is empty. ``named_by`` has the revisions that list the key, among them ``revision``,
+    which put it. ``superseded``: only unpublished revisions that others replaced list it."""
 
     key: str
     size: int | None
@@ -224,7 +209,7 @@ class DeliveredKey(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class ObjectInfo:
-    """A HEAD's answer. ``token`` is the delivery token of an object of ours, else None."""
+    """The response of a HEAD. ``token`` is the delivery token, None if the object is not ours."""
 
     key: str
     size: int
@@ -248,19 +233,19 @@ class ListedObject:
 
 
 def same_object(known: DeliveredKey | Receipt, there: ListedObject) -> bool:
-    """Whether the listing shows the object that we put. Of a manifest the ledger knows a checksum and no
-    ETag: whoever needs more compares that."""
+    """Return whether a listing shows the object that we put. True for a manifest, for which the ledger has no
+    ETag."""
     return known.etag is None or (known.size == there.size and same_etag(known.etag, there.etag))
 
 
 def same_etag(one: str, other: str) -> bool:
-    """Some stores leave the quotes out."""
+    """Compare without quotes, which some stores omit."""
     return one.strip('"') == other.strip('"')
 
 
 class Holding(NamedTuple):
-    """What the destination should hold of one delivery: objects and their bytes, without the manifest. A key
-    that several revisions name counts with the last of them."""
+    """The objects and bytes of one delivery at the destination, without the manifest. A key of several
+    revisions counts for the last one."""
 
     feed: str
     period: str
@@ -270,17 +255,17 @@ class Holding(NamedTuple):
 
 
 class UploadStatus(StrEnum):
-    """What became of a multipart upload that we opened. Every one ends in one of the last three."""
+    """The state of a multipart upload. Each one ends in one of the last three."""
 
     OPEN = "open"
     COMPLETED = "completed"
     ABORTED = "aborted"
-    LEFT_BEHIND = "left_behind"  # we may not abort it: only the customer's lifecycle rule cleans it
+    ORPHANED = "left_behind"  # we may not abort it: only the customer's lifecycle rule does
 
 
 @dataclass(frozen=True, slots=True)
 class UploadedPart:
-    """One part that S3 has acknowledged. ``number`` counts from 1; ``checksum`` is the part's own, base64."""
+    """An acknowledged part. ``number`` counts from 1; ``checksum`` is the part's, in base64."""
 
     number: int
     size: int
@@ -290,7 +275,8 @@ class UploadedPart:
 
 @dataclass(frozen=True, slots=True)
 class MultipartUpload:
-    """A multipart upload as it is journalled, so that a restart resumes without ListParts."""
+    """The journal of a multipart upload, with which a restart resumes it without ListParts. ``abort_at`` is
+    when the bucket's lifecycle rule aborts it."""
 
     upload_id: str
     delivery_id: str
@@ -306,12 +292,12 @@ class MultipartUpload:
     status: UploadStatus = UploadStatus.OPEN
     parts: tuple[UploadedPart, ...] = ()
     sent_bytes: int = 0
-    abort_at: datetime | None = None  # the bucket's lifecycle rule ends it then: do not resume past it
+    abort_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Capabilities:
-    """What a destination was found to allow; None where nobody has tried yet."""
+    """What a destination allows; None if unknown."""
 
     multipart: bool | None = None
     abort: bool | None = None
@@ -323,10 +309,9 @@ class Capabilities:
 
 @dataclass(frozen=True, slots=True)
 class DeliveryOutcome:
-    """What ``deliver`` answers for one delivery; the JSON of ``run`` is made of these. ``sent_again`` counts
-    those of ``uploaded`` that were gone from the bucket, ``missing`` those that the manifest does not list
-    since they are gone. ``ends_run`` is true when what went wrong would meet the customer's other deliveries
-    too."""
+    """The result of ``deliver``, as in the JSON of ``run``. ``sent_again`` counts uploads that replace
+    objects which were gone from the bucket, ``missing`` gone objects that the manifest does not list.
+    ``ends_run``: the customer's other deliveries would fail the same way."""
 
     customer: str
     feed: str

@@ -1,10 +1,9 @@
-"""Which of a period's files a feed delivers: ``include`` and ``exclude``, compiled once.
+"""The selection of a period's files: the patterns of ``include`` and ``exclude``.
 
-A pattern without ``/`` is matched against a name alone, wherever it lies; one with ``/`` against the path
-relative to the period's directory (a leading ``/`` only says so: ``/totals.csv`` is the one at the top).
-``include`` speaks of files; ``exclude`` of files and directories, and what lies in an excluded directory is
-left out with it. ``exclude`` wins over ``include``, an empty ``include`` takes everything, and case counts
-on every system.
+A pattern without ``/`` matches a name in any directory; one with ``/`` matches the path relative to the
+period's directory (``/totals.csv`` is the one at the top). ``include`` selects files. ``exclude`` removes
+files, and directories with everything in them; it wins. An empty ``include`` selects everything. Patterns
+are case-sensitive.
 
 ==========  ==========================================================================
 ``*``       any characters of one name, none included
@@ -19,13 +18,9 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 
-class SelectionError(ValueError):
-    """A pattern that can match no file; the message says why and what to write instead."""
-
-
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """The compiled patterns. Make one with ``Selection.of``; it is safe to share between threads."""
+    """The compiled patterns of a feed; thread-safe."""
 
     _names: re.Pattern[str]
     _names_at_top: re.Pattern[str]
@@ -39,8 +34,8 @@ class Selection:
     def of(
         include: Iterable[str] = (), exclude: Iterable[str] = (), marker: str | None = None
     ) -> "Selection":
-        """Compiles the patterns. ``marker`` is the name of the completeness mark, which stands at the top
-        of the period and is never delivered. Raises SelectionError."""
+        """Compile the patterns. ``marker`` is the file at the top of a complete period, which is never
+        delivered. Raises ValueError."""
         includes = tuple(include) or ("*",)
         excludes = tuple(exclude)
         for pattern in (*includes, *excludes):
@@ -61,19 +56,19 @@ class Selection:
         )
 
     def takes(self, path: str) -> bool:
-        """Whether the file of that path, relative to the period's directory, is to be delivered."""
+        """Return whether to deliver a file; its path is relative to the period's directory."""
         directory, slash, name = path.rpartition("/")
         if slash and self.left_out_above(directory):
             return False
         return self.takes_in(directory + slash, name)
 
     def takes_in(self, directory: str, name: str) -> bool:
-        """``takes`` for a walk that has not entered any directory that ``leaves_out``. ``directory`` is
-        relative to the period: empty, or ending in ``/``."""
+        """``takes`` for a walk that skips each directory that ``leaves_out``. ``directory`` is relative to
+        the period: empty, or with a ``/`` at its end."""
         return bool(self.chooser(directory)(name))
 
     def chooser(self, directory: str) -> Callable[[str], object]:
-        """``takes_in`` for many names of one directory: answers something true for each that is taken."""
+        """Return ``takes_in`` for one directory, as a function that returns something true."""
         names = self._names if directory else self._names_at_top
         if self._include_paths is None and self._exclude_paths is None:
             return names.fullmatch
@@ -95,8 +90,8 @@ class Selection:
         return chosen
 
     def leaves_out(self, directory: str) -> bool:
-        """Whether a directory is left out with all that lies in it. ``directory`` is relative to the period;
-        the directories above it are taken to be in."""
+        """Return whether a directory, relative to the period, is excluded, assuming that its parents are
+        not."""
         path = directory.rstrip("/")
         name = path[path.rfind("/") + 1 :]
         if self._exclude_names is not None and self._exclude_names.fullmatch(name):
@@ -106,7 +101,7 @@ class Selection:
         return self._exclude_trees is not None and bool(self._exclude_trees.fullmatch(path))
 
     def left_out_above(self, directory: str) -> bool:
-        """Whether a directory, or one that it lies in, is left out."""
+        """Return whether a directory or one of its parents is excluded."""
         end = directory.find("/")
         while end != -1:
             if self.leaves_out(directory[:end]):
@@ -115,17 +110,18 @@ class Selection:
         return self.leaves_out(directory)
 
 
-def check_pattern(pattern: str) -> None:
-    """Refuses a pattern that could never match. Raises SelectionError."""
+def check_pattern(pattern: str) -> str:
+    """Return the pattern. Raises ValueError if it could never match."""
     if not pattern:
-        raise SelectionError("an empty pattern matches nothing; remove it, or write * for every file")
+        raise ValueError("an empty pattern matches nothing; remove it, or write * for every file")
     if pattern.endswith("/"):
-        raise SelectionError(f"{pattern!r} names a directory; write {pattern}** for everything below it")
+        raise ValueError(f"{pattern!r} names a directory; write {pattern}** for everything below it")
     segments = pattern.removeprefix("/").split("/")
     if "" in segments or "." in segments or ".." in segments:
-        raise SelectionError(
+        raise ValueError(
             f"{pattern!r} can match nothing: empty, '.' and '..' segments are not part of a path"
         )
+    return pattern
 
 
 def _is_tree(pattern: str) -> bool:
@@ -154,7 +150,7 @@ def _maybe_compiled(expression: str | None) -> re.Pattern[str] | None:
 
 def _expression(pattern: str) -> str:
     if "/" not in pattern:
-        return _segment(pattern, ".")  # it is matched against names, which have no slash to stop at
+        return _segment(pattern, ".")  # names have no slash
     segments: list[str] = []
     for segment in pattern.removeprefix("/").split("/"):
         if segment != "**" or segments[-1:] != ["**"]:
@@ -173,8 +169,8 @@ _TOKEN = re.compile(r"\*+|\?|\[!?+\]?+[^\]]*+\]|.", re.DOTALL)
 
 
 def _segment(segment: str, one: str) -> str:
-    """One segment as an expression that hardly backtracks, so that no pattern can make matching slow.
-    ``one`` matches one character of a segment."""
+    """Return one segment as an expression with little backtracking, so that no pattern makes matching slow.
+    ``one`` matches one character."""
     pieces = [""]
     for token in _TOKEN.findall(segment):
         if token[0] == "*":
@@ -190,9 +186,9 @@ def _segment(segment: str, one: str) -> str:
         return head
     *middle, tail = rest
     if not head and not middle:
-        # `*.csv`, nearly every pattern there is: straight to the end, and one look back.
+        # `*.csv`, as most patterns: straight to the end, and one look back.
         return f"{one}*+(?<={tail})" if tail else f"{one}*+"
-    # After a `*`, the first place where what follows fits is as good as any later one: no going back on it.
+    # After a `*`, the first match of the next piece is as good as any later one: no backtracking.
     atomic = "".join(f"(?>{one}*?{piece})" for piece in middle if piece)
     return f"{head}{atomic}{one}*{tail}"
 

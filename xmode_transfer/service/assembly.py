@@ -19,7 +19,7 @@ from xmode_transfer.config.secrets import ledger_url
 from xmode_transfer.ledger import Ledger, database, open_ledger
 from xmode_transfer.model.errors import AlreadyRunning, ConfigError, LedgerError
 from xmode_transfer.model.jobs import Backoff
-from xmode_transfer.model.process import Attestation, Clock, Progress
+from xmode_transfer.model.process import Clock, Progress
 from xmode_transfer.model.records import Lease, holder_shown
 from xmode_transfer.sources.interface import Source, SourceFactory
 from xmode_transfer.sources.local import LocalSource
@@ -29,6 +29,7 @@ from xmode_transfer.transfer.context import TTL_SECONDS, Context, kept
 if TYPE_CHECKING:
     from xmode_transfer.alerting.watch import Watch
     from xmode_transfer.sources.s3_bucket import OwnClient
+    from xmode_transfer.transfer.signing import ManifestSignatures
 
 _POLL_SECONDS = 0.5
 
@@ -85,7 +86,7 @@ def _tune_garbage_collection() -> None:
     gc.set_threshold(100_000, 20, 100)
 
 
-def attestation(service: Service) -> Attestation:
+def attestation(service: Service) -> "ManifestSignatures":
     """Return the signing of manifests."""
     from xmode_transfer.transfer.signing import ManifestSignatures
 

@@ -3,8 +3,7 @@
 from importlib.util import find_spec
 
 from xmode_transfer.config import Service
-from xmode_transfer.config.ledger_url import SQLITE, backend
-from xmode_transfer.config.secrets import ledger_url
+from xmode_transfer.config.secrets import SQLITE, backend, ledger_url
 from xmode_transfer.ledger import Ledger
 from xmode_transfer.model.errors import ConfigError
 from xmode_transfer.model.jobs import WorkQueue

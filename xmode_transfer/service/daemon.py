@@ -11,7 +11,8 @@ from xmode_transfer.config.configuration import is_moved
 from xmode_transfer.config.times import Outage, Work, outage, was_missed
 from xmode_transfer.model.errors import LedgerError, VendorIdentityError
 from xmode_transfer.model.findings import AccessReport
-from xmode_transfer.model.jobs import DaemonRecord, JobState, QueueEntry, WorkQueue
+from xmode_transfer.model.jobs import JobState, QueueEntry, WorkQueue
+from xmode_transfer.model.process import DaemonRecord
 from xmode_transfer.model.records import Failure, Lease
 from xmode_transfer.service.active_configuration import ActiveConfiguration, Read, read_again
 from xmode_transfer.service.jobs import Jobs

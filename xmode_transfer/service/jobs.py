@@ -12,15 +12,15 @@ from enum import Enum, auto
 
 from xmode_transfer import telemetry
 from xmode_transfer.config import Configuration, Customer, CustomerState, Feed
-from xmode_transfer.config.times import passed_over
+from xmode_transfer.config.times import periods_to_skip
 from xmode_transfer.delivery.due import CustomerRun, scan_sources
 from xmode_transfer.delivery.run import deliver_due, holds_up_feed
 from xmode_transfer.model.errors import ConfigError, ExitCode, LedgerError, VendorIdentityError, XmodeError
-from xmode_transfer.model.jobs import Job, JobResult, breaks_off, broke_off, is_backfill, may_be_tried
+from xmode_transfer.model.jobs import Job, JobResult, has_suspended, is_backfill, may_be_tried, suspends
 from xmode_transfer.model.periods import Period
 from xmode_transfer.model.process import Clock, Progress
 from xmode_transfer.model.records import Delivery, DeliveryOutcome, Status
-from xmode_transfer.model.verification import Scope
+from xmode_transfer.model.upkeep import Scope
 from xmode_transfer.sources.interface import PeriodState
 from xmode_transfer.telemetry import Event
 from xmode_transfer.transfer.context import Context
@@ -133,7 +133,7 @@ class Jobs:
                 and not backlog.skip_backoff
                 and not may_be_tried(latest, context.clock.now())
             ):
-                if broke_off(latest):  # later periods would fail the same way
+                if has_suspended(latest):  # later periods would fail the same way
                     self._drop(name, backlog)
                     return replace(_still_suspended(latest), backfill=backlog.is_backfill)
                 backlog.try_again(latest.next_attempt_at)
@@ -143,7 +143,7 @@ class Jobs:
             if outcome.exit_code == ExitCode.INTERRUPTED:
                 backlog.due.appendleft((feed, state))
                 return JobResult(again=True, backfill=backlog.is_backfill)
-            if breaks_off(outcome):
+            if suspends(outcome):
                 self._drop(name, backlog)
                 return replace(self._suspended(outcome), backfill=backlog.is_backfill)
             self._note(backlog, feed, outcome)
@@ -169,7 +169,7 @@ class Jobs:
         for feed_name, states in due.items():
             marks = {state.period: state.marker for state in states}
             begun = {period for period in marks if self._is_begun(name, feed_name, period)}
-            passed = passed_over(customer.catch_up, list(marks), begun)
+            passed = periods_to_skip(customer.catch_up, list(marks), begun)
             if not passed:
                 continue
             markers = {period.label: marks[period] for period in passed}

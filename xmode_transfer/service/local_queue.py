@@ -15,17 +15,15 @@ from xmode_transfer.config.times import Work
 from xmode_transfer.model.errors import AlreadyRunning, LeaseLost
 from xmode_transfer.model.jobs import (
     BUSY_SECONDS,
-    FleetStatus,
     Job,
     JobRequest,
     JobResult,
     JobState,
     QueueEntry,
-    WorkerRecord,
     customer_lease,
     priority,
 )
-from xmode_transfer.model.process import Clock
+from xmode_transfer.model.process import Clock, FleetStatus, WorkerRecord
 from xmode_transfer.model.records import Lease
 
 _REMEMBERED = timedelta(hours=1)

@@ -21,7 +21,7 @@ from xmode_transfer.model.errors import (
     XmodeError,
 )
 from xmode_transfer.model.findings import AccessReport
-from xmode_transfer.model.jobs import longest_silence
+from xmode_transfer.model.process import longest_silence
 from xmode_transfer.model.records import Failure
 from xmode_transfer.telemetry import Event
 from xmode_transfer.transfer.context import TTL_SECONDS, Context

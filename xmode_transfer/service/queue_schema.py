@@ -16,7 +16,7 @@ from procrastinate.schema import SchemaManager
 
 from xmode_transfer.ledger.postgres import connected
 from xmode_transfer.model.errors import ConfigError
-from xmode_transfer.model.jobs import SILENT_AFTER
+from xmode_transfer.model.process import SILENT_AFTER
 
 if TYPE_CHECKING:
     from psycopg import Connection

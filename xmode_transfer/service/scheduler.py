@@ -13,7 +13,8 @@ from apscheduler.triggers.base import BaseTrigger
 from xmode_transfer import telemetry
 from xmode_transfer.config.times import Times, Work, due_at
 from xmode_transfer.model.errors import LedgerError, XmodeError
-from xmode_transfer.model.jobs import JobRequest, JobState, QueueEntry, WorkerRecord, WorkQueue, broke_off
+from xmode_transfer.model.jobs import JobRequest, JobState, QueueEntry, WorkQueue, has_suspended
+from xmode_transfer.model.process import WorkerRecord
 from xmode_transfer.model.records import Delivery, Status
 from xmode_transfer.telemetry import Event
 from xmode_transfer.transfer.context import Context
@@ -225,17 +226,17 @@ def left_by_the_last(context: Context) -> list[QueueEntry]:
     waits: dict[str, Delivery] = {}
     for delivery in context.ledger.deliveries.find(statuses=_OPEN):
         other = waits.get(delivery.customer)
-        if other is None or (broke_off(delivery), delivery.period) > (broke_off(other), other.period):
+        if other is None or (has_suspended(delivery), delivery.period) > (has_suspended(other), other.period):
             waits[delivery.customer] = delivery
     return [
         QueueEntry(
             name,
-            JobState.SUSPENDED if broke_off(delivery) else JobState.RESTING,
+            JobState.SUSPENDED if has_suspended(delivery) else JobState.RESTING,
             min(delivery.updated_at, now),
             min(delivery.next_attempt_at or now, now + timedelta(days=1)),
             delivery.feed,
             delivery.period,
-            delivery.failure.message if delivery.failure is not None and broke_off(delivery) else "",
+            delivery.failure.message if delivery.failure is not None and has_suspended(delivery) else "",
             refused=delivery.status is Status.BLOCKED,
         )
         for name, delivery in waits.items()

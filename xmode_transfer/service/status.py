@@ -9,8 +9,8 @@ from xmode_transfer.config import Configuration, Customer, CustomerState, Feed
 from xmode_transfer.delivery.due import CustomerRun, scan_feed
 from xmode_transfer.ledger import Ledger
 from xmode_transfer.model.errors import Defect, LedgerError, SourceError
+from xmode_transfer.model.health import SourceScan, Subscription
 from xmode_transfer.model.process import Clock
-from xmode_transfer.model.source_scans import SourceScan, Subscription
 from xmode_transfer.sources.interface import SourceFactory
 
 

@@ -16,7 +16,8 @@ from xmode_transfer.config import CatchUp, Configuration
 from xmode_transfer.config.configuration import is_moved
 from xmode_transfer.config.times import outage
 from xmode_transfer.model.errors import LeaseLost, LedgerError, XmodeError
-from xmode_transfer.model.jobs import FleetStatus, Job, JobResult, WorkerRecord, WorkQueue
+from xmode_transfer.model.jobs import Job, JobResult, WorkQueue
+from xmode_transfer.model.process import FleetStatus, WorkerRecord
 from xmode_transfer.model.records import Failure
 from xmode_transfer.service.active_configuration import ActiveConfiguration, Read, read_again
 from xmode_transfer.service.jobs import Jobs, RunningJob, Slot, result_of

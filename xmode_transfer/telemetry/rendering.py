@@ -1,7 +1,6 @@
-"""From a record of the standard ``logging`` to one line: ours and every library's go the same way.
+"""Render a record of ``logging`` as one line, with every secret masked.
 
-structlog is imported when the first line is written and not before: commands that log nothing start
-without it.
+structlog is imported with the first line, so that commands that log nothing start without it.
 """
 
 import logging
@@ -10,6 +9,7 @@ import sys
 import threading
 from collections import OrderedDict
 from collections.abc import Mapping, MutableMapping
+from contextlib import suppress
 from contextvars import ContextVar
 from dataclasses import fields, is_dataclass
 from datetime import UTC, date, datetime
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 MASK = "***"
 _SHORTEST = 8
-"""Shorter values are not protected: they would be found in the middle of ordinary words."""
+"""Shorter values are not masked, because they would occur in ordinary words."""
 _MOST_SECRETS = 40_000
 _DEEPEST = 12
 
@@ -37,7 +37,7 @@ _SECRET_FIELDS = re.compile(
     r"|(session|security|auth|access|refresh|bearer|id)[_-]?token|^token$|access[_-]?key[_-]?id|signature$",
     re.IGNORECASE,
 )
-# Names of fields that have such a word in them and hold no secret.
+# Fields with such a word and without a secret.
 _HARMLESS_FIELDS = re.compile(r"^(credentials?|session_token|access_key)_(expires?(_at)?|source|age_days)$")
 
 _NAME = (
@@ -60,8 +60,7 @@ _PATTERNS: tuple[tuple[re.Pattern[str], str], ...] = (
     (re.compile(r"(?i)\b(bearer|basic)\s+[A-Za-z0-9._~+/=-]{8,}"), rf"\1 {MASK}"),
     (re.compile(r"(://[^/\s:@]*:)[^/\s@]+@"), rf"\1{MASK}@"),
 )
-# What is a secret whatever stands before it. These match no quote, no backslash and no space, so that they
-# can be taken out of a finished line of JSON as well.
+# Secrets by their form alone. These match no quote, backslash or space, so they also work on a line of JSON.
 _SHAPES: tuple[tuple[re.Pattern[str], str], ...] = (
     (
         re.compile(r"(?i)(X-Amz-(?:Security-Token|Signature|Credential)(?:=|%3D))[^&\s\"'<>\\,]+"),
@@ -74,7 +73,7 @@ _SHAPES: tuple[tuple[re.Pattern[str], str], ...] = (
         MASK,
     ),
 )
-# One of these is in every text that a pattern can match; looking for them first makes most lines cheap.
+# Every text that matches a pattern has one of these; checking them first makes most lines cheap.
 _HINTS = (
     "key", "token", "secret", "passw", "passphrase", "pwd", "authorization", "bearer", "basic", "://",
     "signature", "credential", "akia", "asia", "iqojb", "fwogz", "fqogz", "fqody",
@@ -82,8 +81,7 @@ _HINTS = (
 
 
 class _Protected:
-    """The registered values, found by their first characters: the cost of a look does not grow with their
-    number."""
+    """The registered values by their first characters, so that the cost does not grow with their number."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -100,7 +98,7 @@ class _Protected:
                 start = form[:_SHORTEST]
                 known = self._by_start.get(start, ())
                 if form not in known:
-                    # The longest first, so that a secret that begins like another is masked whole.
+                    # The longest first: one secret may be the beginning of another.
                     self._by_start[start] = tuple(sorted((*known, form), key=len, reverse=True))
             while len(self._forms) > _MOST_SECRETS:
                 self._forget(self._forms.popitem(last=False)[0])
@@ -135,7 +133,7 @@ class _Protected:
 
 
 def _forms(secret: str) -> set[str]:
-    """How a value looks in a URL, a JSON document, an XML document and a repr."""
+    """Return the forms of a value in URLs, JSON, XML and a repr."""
     return {
         secret,
         quote(secret),
@@ -153,15 +151,14 @@ _protected = _Protected()
 
 
 def protect(*secrets: str) -> None:
-    """Registers exact values that are masked from now on wherever they appear. Thread-safe. Values
-    shorter than eight characters are too common to look for; the oldest of some ten thousand are
-    forgotten."""
+    """Mask these values from now on wherever they occur. Thread-safe. Values shorter than eight characters
+    are too common; the oldest of some ten thousand are forgotten."""
     for secret in secrets:
         _protected.add(secret)
 
 
 def redact_text(text: str) -> str:
-    """The text without secrets."""
+    """Return the text with every secret masked."""
     text = _protected.mask(text)
     if _may_hold_secret(text):
         for pattern, replacement in (*_PATTERNS, *_SHAPES):
@@ -170,7 +167,7 @@ def redact_text(text: str) -> str:
 
 
 def redact_line(line: str) -> str:
-    """The last look at a finished line, which stays valid JSON if it was."""
+    """Mask secrets in a finished line, which stays valid JSON if it was."""
     line = _protected.mask(line)
     if _may_hold_secret(line):
         for pattern, replacement in _SHAPES:
@@ -184,8 +181,8 @@ def _may_hold_secret(text: str) -> bool:
 
 
 def redact(value: object, depth: int = 0) -> object:
-    """The value with every secret masked, made of nothing but what JSON knows: what is anything else is
-    told by its text, so that nothing is left for a renderer to look into afterwards."""
+    """Return the value with every secret masked, made of JSON's types only; anything else becomes its
+    text."""
     if value is None or isinstance(value, bool):
         return value
     if isinstance(value, Enum):
@@ -246,14 +243,14 @@ def _text_of_exception(error: BaseException) -> str:
 
 OURS = "xmode_transfer"
 NEVER_BELOW_INFO = ("boto3", "botocore", "urllib3", "s3transfer")
-"""Their debug lines show requests as they are signed."""
+"""Their debug lines contain signed requests."""
 QUIET = ("alembic", "apscheduler", "watchfiles")
-"""What they tell at INFO is their own business."""
+"""Their lines at INFO are of no use here."""
 _RESERVED = frozenset({"event", "level", "timestamp", "logger", "exception"})
 _PLAIN: Mapping[str, object] = MappingProxyType({})
 
 context: ContextVar[Mapping[str, object]] = ContextVar("telemetry_context", default=_PLAIN)
-"""What ``bind`` has bound here."""
+"""The fields that ``bind`` has bound here."""
 
 
 class LineHandler(logging.StreamHandler[TextIO]):
@@ -266,16 +263,14 @@ class LineHandler(logging.StreamHandler[TextIO]):
         self.addFilter(_is_wanted)
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's own name
-        # logging's own way prints the record's arguments as they are.
+        # logging's own method prints the record's arguments unmasked.
         error = sys.exc_info()[1]
         if isinstance(error, BrokenPipeError | ValueError) and self.stream.closed:
             return
         if sys.stderr is not None:
-            told = f"a log line of {record.name} could not be written: {type(error).__name__}\n"
-            try:
-                sys.stderr.write(told)
-            except (OSError, ValueError):
-                return
+            with suppress(OSError, ValueError):
+                name = type(error).__name__
+                sys.stderr.write(f"a log line of {record.name} could not be written: {name}\n")
 
 
 def _is_wanted(record: logging.LogRecord) -> bool:
@@ -283,7 +278,7 @@ def _is_wanted(record: logging.LogRecord) -> bool:
 
 
 class LineFormatter(logging.Formatter):
-    """One line of JSON, or of text for a terminal, with every secret masked last of all."""
+    """One line of JSON, or of text for a terminal."""
 
     def __init__(self, *, json: bool, colours: bool) -> None:
         super().__init__()
@@ -296,7 +291,7 @@ class LineFormatter(logging.Formatter):
             try:
                 self._formatter = _formatter(json=self._json, colours=self._colours)
             except (ImportError, OSError):
-                # No file can be opened just now, which is likely what the line is about.
+                # No file can be opened at the moment, which is probably what the line reports.
                 return redact_line(self._bare(record))
         line = self._formatter.format(record)
         return redact_line(visible(line) if self._json else line)
@@ -312,20 +307,20 @@ def _formatter(*, json: bool, colours: bool) -> "ProcessorFormatter":
     import structlog
 
     renderer: Any
-    tell_exception: Any
+    render_exception: Any
     if json:
         transformer = structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
-        tell_exception = structlog.processors.ExceptionRenderer(transformer)
+        render_exception = structlog.processors.ExceptionRenderer(transformer)
         renderer = structlog.processors.JSONRenderer(ensure_ascii=False)
     else:
-        tell_exception = structlog.processors.format_exc_info
+        render_exception = structlog.processors.format_exc_info
         renderer = structlog.dev.ConsoleRenderer(
             colors=colours, pad_event_to=24, exception_formatter=structlog.dev.plain_traceback
         )
     return structlog.stdlib.ProcessorFormatter(
         processors=[
             _arrange,
-            tell_exception,
+            render_exception,
             structlog.stdlib.ProcessorFormatter.remove_processors_meta,
             _redact,
             *([] if json else [_escape]),
@@ -343,7 +338,7 @@ def _arrange(_logger: object, _method: str, event: MutableMapping[str, Any]) -> 
 
 
 def _fields_of(record: logging.LogRecord, event: object) -> dict[str, Any]:
-    """The fields in the order in which people look for them."""
+    """Return the fields, the most important ones first."""
     instant = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
     arranged: dict[str, Any] = {
         "timestamp": instant.replace("+00:00", "Z"),
@@ -365,7 +360,7 @@ def _redact(_logger: object, _method: str, event: MutableMapping[str, Any]) -> M
 
 
 def _escape(_logger: object, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    """Without it a file's name could write lines of its own into the text, or speak to the terminal."""
+    """Escape control characters, with which a file's name could forge lines or control the terminal."""
     kept = {"exception": "\n"}
     return {
         visible(name): visible(value, kept.get(name, "")) if isinstance(value, str) else value

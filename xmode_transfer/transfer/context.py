@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from xmode_transfer import telemetry
 from xmode_transfer.aws.policy import Step
@@ -16,10 +16,13 @@ from xmode_transfer.config import Customer, Limits, UnsafeRoles, Vendor
 from xmode_transfer.ledger import Ledger
 from xmode_transfer.model.errors import AlreadyRunning, Interrupted, LeaseLost, UnsafeRole, XmodeError
 from xmode_transfer.model.jobs import Backoff
-from xmode_transfer.model.process import Attestation, Clock, Progress
+from xmode_transfer.model.process import Clock, Progress
 from xmode_transfer.model.records import Capabilities, Lease
 from xmode_transfer.sources.interface import ChecksumOf, SourceFactory
 from xmode_transfer.telemetry import Event
+
+if TYPE_CHECKING:
+    from xmode_transfer.transfer.signing import ManifestSignatures
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +44,7 @@ class Context:
     unsafe_roles: UnsafeRoles = UnsafeRoles.DELIVER
     backoff: Backoff = field(default_factory=Backoff)
     stop: threading.Event = field(default_factory=threading.Event)
-    attestation: Attestation | None = None
+    attestation: "ManifestSignatures | None" = None
 
     @property
     def parallel(self) -> int:

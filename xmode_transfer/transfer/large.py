@@ -279,7 +279,7 @@ class LargeObjects:
     def _sent_bytes(self, upload: MultipartUpload) -> int:
         """Returns the bytes of the upload in the bucket, according to the ledger."""
         journalled = self._context.ledger.uploads.find(
-            delivery_id=upload.delivery_id, statuses=[UploadStatus.LEFT_BEHIND]
+            delivery_id=upload.delivery_id, statuses=[UploadStatus.ORPHANED]
         )
         return next((found.sent_bytes for found in journalled if found.upload_id == upload.upload_id), 0)
 
@@ -288,7 +288,7 @@ class LargeObjects:
         try:
             self._store.abort_upload(upload.key, upload.upload_id)
         except AccessDenied as error:
-            self._context.ledger.uploads.close(self._lease, upload.upload_id, UploadStatus.LEFT_BEHIND)
+            self._context.ledger.uploads.close(self._lease, upload.upload_id, UploadStatus.ORPHANED)
             self._context.ledger.checks.learn(
                 self._customer, Capabilities(abort=False, learned_at=self._context.clock.now())
             )

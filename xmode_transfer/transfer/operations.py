@@ -11,8 +11,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
 from xmode_transfer.model.errors import XmodeError
-from xmode_transfer.model.operations import INTENDED, OperationKind, OperationRecord, Removal, RemovalOutcome
 from xmode_transfer.model.records import Failure, Lease
+from xmode_transfer.model.upkeep import INTENDED, OperationKind, OperationRecord, Removal, RemovalOutcome
 from xmode_transfer.transfer.context import Context, held
 
 INTERRUPTED = "interrupted"

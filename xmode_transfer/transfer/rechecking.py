@@ -34,7 +34,7 @@ from xmode_transfer.model.records import (
     SourceProblem,
     same_object,
 )
-from xmode_transfer.model.verification import DiscrepancyKind, judge
+from xmode_transfer.model.upkeep import DiscrepancyKind, judge
 from xmode_transfer.telemetry import Event
 from xmode_transfer.transfer.context import Context, in_order
 from xmode_transfer.transfer.planning import Planner, own_ids, same_content

@@ -20,7 +20,6 @@ from xmode_transfer.aws.policy import Step
 from xmode_transfer.aws.stores import DELETE_MANY_KEYS, Deletion, DeletionResult, ObjectStore
 from xmode_transfer.config import Customer
 from xmode_transfer.model.errors import AccessDenied, AlreadyRunning, XmodeError
-from xmode_transfer.model.operations import INTENDED, REMOVED, OperationKind, Removal, RemovalOutcome
 from xmode_transfer.model.records import (
     DeliveredKey,
     Delivery,
@@ -30,6 +29,7 @@ from xmode_transfer.model.records import (
     Status,
     same_etag,
 )
+from xmode_transfer.model.upkeep import INTENDED, REMOVED, OperationKind, Removal, RemovalOutcome
 from xmode_transfer.telemetry import Event
 from xmode_transfer.transfer.context import TTL_SECONDS, Context, held, in_order, of_delivery, opened
 from xmode_transfer.transfer.operations import Operation, Removed, begun

@@ -132,13 +132,14 @@ def new_key(path: Path) -> tuple[Path, PublicKey]:
 
 
 class ManifestSignatures:
-    """Implements ``Attestation`` with the configured keys. The keys are read, and their library is imported,
-    on first use: most commands need none."""
+    """Signs manifests, and checks whether a signature is ours. The keys are read, and their library is
+    imported, on first use: most commands need none."""
 
     def __init__(self, receipts: Receipts) -> None:
         self._receipts = receipts
 
     def sign(self, statement: bytes) -> dict[str, str] | None:
+        """Return the signature for a manifest; None without a key."""
         signer = self._signer
         if signer is None:
             return None
@@ -148,6 +149,7 @@ class ManifestSignatures:
         }
 
     def why_not_attested(self, statement: bytes, signature: object) -> str | None:
+        """Return why a manifest's signature does not attest the statement, as text; None if it does."""
         if signature is None:
             return "its manifest has no signature"
         keys = self._public

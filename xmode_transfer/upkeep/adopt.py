@@ -22,9 +22,8 @@ from xmode_transfer.aws.stores import ObjectStore, Reader
 from xmode_transfer.config import Configuration, Customer
 from xmode_transfer.model.errors import AlreadyRunning, ExitCode, ObjectNotFound, StoreError, XmodeError
 from xmode_transfer.model.keys import MANIFESTS
-from xmode_transfer.model.operations import OperationKind
 from xmode_transfer.model.records import Delivery, Failure, Lease, PlannedObject, Receipt, Status
-from xmode_transfer.model.verification import Scope, manifest_differences
+from xmode_transfer.model.upkeep import OperationKind, Scope, manifest_differences
 from xmode_transfer.telemetry import Event
 from xmode_transfer.transfer.context import Context, held, in_order, of_delivery, opened
 from xmode_transfer.transfer.layout import ManifestPlace, manifest_place

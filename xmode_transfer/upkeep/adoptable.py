@@ -15,7 +15,7 @@ from xmode_transfer.model.errors import AccessDenied, KmsDenied, ObjectNotFound,
 from xmode_transfer.model.manifest import SIGNATURE
 from xmode_transfer.model.periods import PeriodKind, period_labelled
 from xmode_transfer.model.records import Checksum, ObjectInfo, Receipt
-from xmode_transfer.model.verification import Proof, expected_checksums, judge, judge_bytes
+from xmode_transfer.model.upkeep import Proof, expected_checksums, judge, judge_bytes
 from xmode_transfer.transfer.context import Context
 from xmode_transfer.transfer.layout import ManifestPlace
 from xmode_transfer.transfer.manifest_reading import MAX_BYTES, Checked, NoManifest, check, signed_statement

@@ -29,8 +29,8 @@ from xmode_transfer.model.errors import (
     XmodeError,
 )
 from xmode_transfer.model.keys import count
-from xmode_transfer.model.operations import OperationKind, Removal, RemovalOutcome, free_hidden_versions
 from xmode_transfer.model.records import Capabilities, Delivery, Failure, Holding, Lease
+from xmode_transfer.model.upkeep import OperationKind, Removal, RemovalOutcome, free_hidden_versions
 from xmode_transfer.telemetry import Event
 from xmode_transfer.transfer import removing
 from xmode_transfer.transfer.context import Context, held, opened

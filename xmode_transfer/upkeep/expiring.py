@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 
 from xmode_transfer.aws.stores import ObjectStore
 from xmode_transfer.config import Customer
-from xmode_transfer.model.operations import Removal, RemovalOutcome
 from xmode_transfer.model.records import DeliveredKey, ListedObject
+from xmode_transfer.model.upkeep import Removal, RemovalOutcome
 from xmode_transfer.transfer.context import Context
 from xmode_transfer.transfer.operations import LEFT_NAMED, Operation
 from xmode_transfer.transfer.removing import ExpiringPeriod, States, planned_removal

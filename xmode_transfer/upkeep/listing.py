@@ -14,7 +14,7 @@ from xmode_transfer.model.errors import ConfigError
 from xmode_transfer.model.keys import is_notice, merge_join
 from xmode_transfer.model.periods import Period, period_labelled
 from xmode_transfer.model.records import DeliveredKey, ListedObject, Status, same_object
-from xmode_transfer.model.verification import Scope
+from xmode_transfer.model.upkeep import Scope
 from xmode_transfer.transfer.context import Context, opened
 from xmode_transfer.transfer.layout import Layout, Place
 

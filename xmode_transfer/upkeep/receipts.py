@@ -17,7 +17,7 @@ from xmode_transfer.config import Customer
 from xmode_transfer.model.errors import ConfigError, ReceiptRefused
 from xmode_transfer.model.keys import unseen_character
 from xmode_transfer.model.manifest import canonical, timestamp
-from xmode_transfer.model.verification import CheckedKey, Finding, Scope
+from xmode_transfer.model.upkeep import CheckedKey, Finding, Scope
 from xmode_transfer.transfer.signing import PublicKey, Signer
 
 FORMAT = "xmode-receipt/1"

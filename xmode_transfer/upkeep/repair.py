@@ -14,10 +14,9 @@ from xmode_transfer import telemetry
 from xmode_transfer.aws.stores import ObjectStore
 from xmode_transfer.config import Configuration, Customer, Feed
 from xmode_transfer.model.errors import AlreadyRunning, ExitCode, SourceError, StoreError, XmodeError
-from xmode_transfer.model.operations import OperationKind
 from xmode_transfer.model.periods import Period
 from xmode_transfer.model.records import DeliveredKey, Delivery, Failure, Lease, PlannedObject, SourceFile
-from xmode_transfer.model.verification import DiscrepancyKind, Finding
+from xmode_transfer.model.upkeep import DiscrepancyKind, Finding, OperationKind
 from xmode_transfer.sources.interface import Source
 from xmode_transfer.telemetry import Event
 from xmode_transfer.transfer import publishing

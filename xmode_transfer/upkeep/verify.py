@@ -25,7 +25,7 @@ from xmode_transfer.model.errors import (
     XmodeError,
 )
 from xmode_transfer.model.records import DeliveredKey
-from xmode_transfer.model.verification import (
+from xmode_transfer.model.upkeep import (
     CheckedKey,
     Discrepancy,
     DiscrepancyKind,

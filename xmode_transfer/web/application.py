@@ -20,8 +20,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from xmode_transfer.config import Configuration
 from xmode_transfer.ledger import Ledger
 from xmode_transfer.model.errors import XmodeError
-from xmode_transfer.model.jobs import longest_silence
-from xmode_transfer.model.process import Clock
+from xmode_transfer.model.process import Clock, longest_silence
 from xmode_transfer.web.facts import Facts, StatusView
 from xmode_transfer.web.pages import Pages
 

@@ -16,14 +16,13 @@ from xmode_transfer.aws.denials import facts_of
 from xmode_transfer.config import Configuration, Customer, CustomerState, Feed
 from xmode_transfer.config.times import deadlines_of
 from xmode_transfer.ledger import Ledger
-from xmode_transfer.model.alerts import Alert
 from xmode_transfer.model.findings import AccessReport, Finding
+from xmode_transfer.model.health import Alert, Snapshot
 from xmode_transfer.model.jobs import QueueEntry
-from xmode_transfer.model.operations import OperationRecord
 from xmode_transfer.model.periods import PeriodKind
 from xmode_transfer.model.process import Clock
 from xmode_transfer.model.records import Delivery, PlannedObject, Receipt, Run
-from xmode_transfer.model.source_scans import Snapshot
+from xmode_transfer.model.upkeep import OperationRecord
 from xmode_transfer.web.search import Hits, search
 
 

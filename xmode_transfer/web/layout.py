@@ -9,8 +9,8 @@ from typing import Any
 
 from xmode_transfer.alerting.calendar import Cell, Mark, Sheet
 from xmode_transfer.alerting.health_records import SOUND, CustomerHealth, Health, Issue, worst
-from xmode_transfer.model.alerts import Alert, AlertState
 from xmode_transfer.model.errors import Responsible
+from xmode_transfer.model.health import Alert, AlertState
 from xmode_transfer.model.jobs import JobState, QueueEntry
 from xmode_transfer.model.periods import Period, PeriodKind
 from xmode_transfer.model.records import Delivery

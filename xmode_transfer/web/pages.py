@@ -21,9 +21,9 @@ from starlette.routing import BaseRoute, Route
 from xmode_transfer import telemetry
 from xmode_transfer.alerting.calendar import Mark
 from xmode_transfer.alerting.health_records import Health
-from xmode_transfer.model.alerts import AlertState
 from xmode_transfer.model.errors import Responsible, XmodeError
 from xmode_transfer.model.findings import Severity
+from xmode_transfer.model.health import AlertState
 from xmode_transfer.model.keys import visible
 from xmode_transfer.model.process import Clock
 from xmode_transfer.telemetry import Event

@@ -17,7 +17,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
 from xmode_transfer import telemetry
 from xmode_transfer.config import Configuration, StatusPage
 from xmode_transfer.config.secrets import read_secret
-from xmode_transfer.config.status_page import host_and_port
+from xmode_transfer.config.service import host_and_port
 from xmode_transfer.ledger import Ledger
 from xmode_transfer.model.errors import ConfigError, Defect
 from xmode_transfer.model.process import Clock

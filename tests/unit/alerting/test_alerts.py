@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from xmode_transfer.alerting.alerts import Message, advance, by_cause, fingerprint, next_event
 from xmode_transfer.alerting.health_records import Issue
 from xmode_transfer.config import Alerting, Channel
-from xmode_transfer.model.alerts import Alert, AlertState, Event, Notification
 from xmode_transfer.model.errors import Responsible
+from xmode_transfer.model.health import Alert, AlertState, Event, Notification
 
 NOW = datetime(2026, 11, 25, 12, 0, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)

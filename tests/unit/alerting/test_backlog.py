@@ -6,8 +6,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from xmode_transfer.alerting.health_records import Assessment, CustomerHealth, Health, SubscriptionHealth
+from xmode_transfer.model.health import OpenDelivery, SourceScan
 from xmode_transfer.model.records import Delivery, Status
-from xmode_transfer.model.source_scans import OpenDelivery, SourceScan
 from xmode_transfer.web.metrics.customers import Work, left_of, work_of
 
 NOW = datetime(2026, 11, 25, 12, 0, tzinfo=UTC)

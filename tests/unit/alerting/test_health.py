@@ -25,10 +25,7 @@ from xmode_transfer.config import (
 )
 from xmode_transfer.config.times import deadlines_of
 from xmode_transfer.model.errors import Responsible
-from xmode_transfer.model.jobs import DaemonRecord
-from xmode_transfer.model.periods import Period, PeriodKind
-from xmode_transfer.model.records import Delivery, Failure, Status
-from xmode_transfer.model.source_scans import (
+from xmode_transfer.model.health import (
     CheckSummary,
     CleanupSummary,
     OpenDelivery,
@@ -37,7 +34,10 @@ from xmode_transfer.model.source_scans import (
     SourceScan,
     Waiting,
 )
-from xmode_transfer.model.verification import Discrepancy, DiscrepancyKind
+from xmode_transfer.model.periods import Period, PeriodKind
+from xmode_transfer.model.process import DaemonRecord
+from xmode_transfer.model.records import Delivery, Failure, Status
+from xmode_transfer.model.upkeep import Discrepancy, DiscrepancyKind
 
 NOW = datetime(2026, 11, 25, 12, 0, tzinfo=UTC)
 HOUR = timedelta(hours=1)
@@ -221,7 +221,7 @@ SNAPSHOTS: list[tuple[str, dict[str, Any], Health, str | None, Responsible | Non
     ),
     (
         "what was passed over is not late",
-        {"delivered": a_delivery("2026-11-20"), "look": a_look(), "passed_over": "2026-11-23"},
+        {"delivered": a_delivery("2026-11-20"), "look": a_look(), "skipped": "2026-11-23"},
         Health.HEALTHY,
         None,
         None,
@@ -250,13 +250,13 @@ def snapshot_of(
     delivered: Delivery | None = None,
     look: SourceScan | None = None,
     open: OpenDelivery | None = None,  # noqa: A002
-    passed_over: str | None = None,
+    skipped: str | None = None,
 ) -> Snapshot:
     return Snapshot(
         scans={ACME: look} if look else {},
         delivered={ACME: delivered} if delivered else {},
         open={ACME: (open,)} if open else {},
-        passed_over={ACME: passed_over} if passed_over else {},
+        skipped={ACME: skipped} if skipped else {},
     )
 
 
@@ -323,7 +323,7 @@ def test_cares_hurt_no_delivery() -> None:
     snapshot = replace(
         snapshot_of(a_delivery(), a_look()),
         checks={"acme": checked},
-        left_behind={"acme": OrphanedUploads(2, 10**9, NOW - HOUR, 1)},
+        orphaned={"acme": OrphanedUploads(2, 10**9, NOW - HOUR, 1)},
         cleanups={
             "acme": CleanupSummary(
                 NOW, "unconfirmed", 0, Failure("cleanup_cap", "vendor", "too many", "say so")

@@ -20,9 +20,17 @@ from xmode_transfer.alerting.notices import (
     wanting,
 )
 from xmode_transfer.config import Configuration, Customer, CustomerState, Destination, Feed, Service
-from xmode_transfer.model.alerts import Mark, Notice, NoticeKind, NoticeStatus
+from xmode_transfer.model.health import (
+    Mark,
+    Notice,
+    NoticeKind,
+    NoticeStatus,
+    OpenDelivery,
+    Snapshot,
+    SourceScan,
+    Waiting,
+)
 from xmode_transfer.model.records import Delivery, Failure, Status
-from xmode_transfer.model.source_scans import OpenDelivery, Snapshot, SourceScan, Waiting
 
 NOW = datetime(2026, 11, 25, 12, 0, tzinfo=UTC)
 HOUR = timedelta(hours=1)

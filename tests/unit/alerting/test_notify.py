@@ -15,8 +15,8 @@ import pytest
 from xmode_transfer.alerting.alerts import Message
 from xmode_transfer.alerting.channels import beat, send
 from xmode_transfer.config import Channel, Heartbeat
-from xmode_transfer.model.alerts import Alert, Event
 from xmode_transfer.model.errors import ConfigError, NotificationFailed, Responsible
+from xmode_transfer.model.health import Alert, Event
 
 NOW = datetime(2026, 11, 25, 12, 0, tzinfo=UTC)
 ALERT = Alert(

@@ -25,8 +25,8 @@ from xmode_transfer.aws import checksums
 from xmode_transfer.aws.policy import guide_permission_policy, guide_trust_policy
 from xmode_transfer.config import Configuration, Customer, Feed, Limits, Service, Vendor
 from xmode_transfer.ledger import Ledger, open_ledger
-from xmode_transfer.model.alerts import NoticeStatus
-from xmode_transfer.model.jobs import DaemonRecord
+from xmode_transfer.model.health import NoticeStatus
+from xmode_transfer.model.process import DaemonRecord
 from xmode_transfer.model.records import Delivery, Failure, Status
 from xmode_transfer.transfer import context
 from xmode_transfer.transfer.context import Context

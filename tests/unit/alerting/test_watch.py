@@ -21,8 +21,8 @@ from xmode_transfer.alerting.watch import MOST_MESSAGES, Watch, assess_all, curr
 from xmode_transfer.config import Channel, Configuration, Customer, Destination, Feed, Heartbeat, Service
 from xmode_transfer.ledger import Ledger, open_ledger
 from xmode_transfer.model.errors import LedgerFull, NotificationFailed
+from xmode_transfer.model.health import SourceScan
 from xmode_transfer.model.records import Delivery, Failure, Status
-from xmode_transfer.model.source_scans import SourceScan
 
 NOW = datetime(2026, 11, 25, 12, 0, tzinfo=UTC)
 SECRET = "s3cr3t-path-of-the-webhook"

@@ -19,7 +19,6 @@ from xmode_transfer.aws.s3_fast import FastStores
 from xmode_transfer.aws.s3_portable import PortableStores
 from xmode_transfer.aws.stores import PutRequest
 from xmode_transfer.config import BandwidthLimit, Limits
-from xmode_transfer.config.schedule import Timetable
 from xmode_transfer.model.errors import Interrupted
 from xmode_transfer.telemetry import SystemClock
 
@@ -28,8 +27,8 @@ OFFICE_HOURS = [{"from": "08:00", "limit": 1000}, {"from": "18:00", "limit": Non
 SLOWER_AT_SIX = [{"from": "08:00", "limit": 1000}, {"from": "18:00", "limit": 100}]
 
 
-def timetable(said: Any, timezone: str = "UTC") -> Timetable:
-    return BandwidthLimit(bandwidth_bytes_per_second=said, timezone=timezone).bandwidth
+def timetable(said: Any, timezone: str = "UTC") -> BandwidthLimit:
+    return BandwidthLimit(bandwidth_bytes_per_second=said, timezone=timezone)
 
 
 # --- One allowance ----------------------------------------------------------------------------------
@@ -41,7 +40,7 @@ def clock() -> MemoryClock:
 
 
 def test_what_was_sent_is_paid_for_before_more_is_sent(clock: MemoryClock) -> None:
-    allowance = Allowance(Timetable.always(1000), clock)
+    allowance = Allowance(timetable(1000), clock)
     assert allowance.wait() == 0
     allowance.take(500)
     assert allowance.wait() == pytest.approx(0.5)
@@ -52,7 +51,7 @@ def test_what_was_sent_is_paid_for_before_more_is_sent(clock: MemoryClock) -> No
 
 
 def test_hardly_anything_is_saved_up(clock: MemoryClock) -> None:
-    allowance = Allowance(Timetable.always(1000), clock)
+    allowance = Allowance(timetable(1000), clock)
     clock.advance(3600)
     assert allowance.wait() == 0
     allowance.take(1000)
@@ -60,7 +59,7 @@ def test_hardly_anything_is_saved_up(clock: MemoryClock) -> None:
 
 
 def test_what_is_not_sent_after_all_costs_nothing(clock: MemoryClock) -> None:
-    allowance = Allowance(Timetable.always(1000), clock)
+    allowance = Allowance(timetable(1000), clock)
     allowance.take(10**9)
     allowance.give_back(10**9)
     assert allowance.wait() == 0
@@ -93,27 +92,27 @@ def test_what_is_owed_stays_owed_under_another_limit(clock: MemoryClock) -> None
 
 
 def test_a_clock_that_is_put_back_sends_nothing_twice(clock: MemoryClock) -> None:
-    allowance = Allowance(Timetable.always(1000), clock)
+    allowance = Allowance(timetable(1000), clock)
     allowance.take(500)
     clock.set(EVENING.replace(hour=3))
     assert allowance.wait() == pytest.approx(0.5)
 
 
 def test_all_that_is_opened_for_a_customer_shares_one(clock: MemoryClock) -> None:
-    allowances = Allowances(Timetable.always(1000), clock)
-    process, acme = allowances.of("acme", Timetable.always(10))
-    assert allowances.of("acme", Timetable.always(10)) == (process, acme)
-    assert allowances.of("globex", Timetable()) == (process,)
+    allowances = Allowances(timetable(1000), clock)
+    process, acme = allowances.of("acme", timetable(10))
+    assert allowances.of("acme", timetable(10)) == (process, acme)
+    assert allowances.of("globex", BandwidthLimit()) == (process,)
     acme.take(5)
     assert acme.wait() == pytest.approx(0.5)
-    allowances.of("acme", Timetable.always(100))
+    allowances.of("acme", timetable(100))
     assert acme.wait() == pytest.approx(0.05), "it follows what the customer's file says now"
-    allowances.of("acme", Timetable())
+    allowances.of("acme", BandwidthLimit())
     assert acme.wait() == 0
 
 
 def test_without_limits_there_is_nothing_to_keep(clock: MemoryClock) -> None:
-    assert Allowances(Timetable(), clock).of("acme", Timetable()) == ()
+    assert Allowances(BandwidthLimit(), clock).of("acme", BandwidthLimit()) == ()
 
 
 @given(
@@ -123,7 +122,7 @@ def test_without_limits_there_is_nothing_to_keep(clock: MemoryClock) -> None:
 )
 def test_never_more_than_the_rate_and_one_request(rate: int, lengths: list[int], steps: list[float]) -> None:
     clock = MemoryClock()
-    allowance = Allowance(Timetable.always(rate), clock)
+    allowance = Allowance(timetable(rate), clock)
     sent = largest = 0
     for step in steps:
         while lengths and allowance.wait() == 0:
@@ -150,7 +149,7 @@ class Job(lanes.Job):
 class Queue:
     """The lanes, whose bodies are answered at once; ``sent`` counts their bytes by customer."""
 
-    def __init__(self, limits: Limits, of_customers: dict[str, Timetable], clock: MemoryClock) -> None:
+    def __init__(self, limits: Limits, of_customers: dict[str, BandwidthLimit], clock: MemoryClock) -> None:
         self.sent = dict.fromkeys(of_customers, 0)
         self.woken = threading.Event()
         self.lanes = lanes.Lanes(limits, Timer(threading.Event()), self.woken.set, clock)

@@ -19,7 +19,7 @@ from xmode_transfer.config.times import (
     Times,
     due_at,
     outage,
-    passed_over,
+    periods_to_skip,
     times_of,
     was_missed,
 )
@@ -142,8 +142,8 @@ def test_who_was_missed() -> None:
 )
 def test_what_is_passed_over(catch_up: CatchUp, begun: list[int], expected: list[int]) -> None:
     due = [day(n) for n in (2, 0, 1, 3)]
-    assert passed_over(catch_up, due, {day(n) for n in begun}) == [day(n) for n in expected]
-    assert passed_over(catch_up, [Period.none()], ()) == []
+    assert periods_to_skip(catch_up, due, {day(n) for n in begun}) == [day(n) for n in expected]
+    assert periods_to_skip(catch_up, [Period.none()], ()) == []
 
 
 # --- Years in six zones ----------------------------------------------------------------------------

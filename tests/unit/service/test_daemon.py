@@ -18,7 +18,7 @@ from xmode_transfer.model.findings import AccessReport
 from xmode_transfer.model.jobs import JobState
 from xmode_transfer.model.periods import Period
 from xmode_transfer.model.records import Delivery, SourceFile, SourceProblem, Status
-from xmode_transfer.model.verification import Scope
+from xmode_transfer.model.upkeep import Scope
 from xmode_transfer.service import maintenance
 from xmode_transfer.sources.interface import PeriodState
 

@@ -11,7 +11,7 @@ from xmode_transfer.delivery.run import run_customers
 from xmode_transfer.model.errors import AlreadyRunning, worst
 from xmode_transfer.model.jobs import customer_lease
 from xmode_transfer.model.records import Delivery
-from xmode_transfer.model.verification import Scope
+from xmode_transfer.model.upkeep import Scope
 from xmode_transfer.transfer.context import held
 
 Make = Callable[..., "DaemonWorld"]  # noqa: F821 - conftest's, which tests cannot import

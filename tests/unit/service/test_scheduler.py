@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from xmode_transfer.model.errors import LedgerReadOnly, XmodeError
-from xmode_transfer.model.jobs import JobRequest, JobState, QueueEntry, WorkerRecord
+from xmode_transfer.model.jobs import JobRequest, JobState, QueueEntry
+from xmode_transfer.model.process import WorkerRecord
 from xmode_transfer.service.daemon import Daemon
 from xmode_transfer.service.scheduler import Scheduler
 from xmode_transfer.telemetry import Event

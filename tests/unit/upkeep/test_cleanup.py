@@ -31,9 +31,9 @@ from xmode_transfer.delivery.deliver import deliver
 from xmode_transfer.ledger import Ledger, open_ledger
 from xmode_transfer.model.errors import ConfigError, Unavailable, VendorIdentityError
 from xmode_transfer.model.findings import AccessReport, Cause
-from xmode_transfer.model.operations import OperationKind, RemovalOutcome
 from xmode_transfer.model.periods import Period, PeriodKind
 from xmode_transfer.model.records import Status
+from xmode_transfer.model.upkeep import OperationKind, RemovalOutcome
 from xmode_transfer.transfer import removing
 from xmode_transfer.transfer.context import Context
 from xmode_transfer.transfer.planning import Planner

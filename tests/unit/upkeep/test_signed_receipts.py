@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from xmode_transfer.config import Customer
 from xmode_transfer.model.errors import ConfigError, ReceiptRefused
 from xmode_transfer.model.records import Checksum, DeliveredKey, ObjectInfo
-from xmode_transfer.model.verification import CheckedKey, DiscrepancyKind, Finding, Judgement, Proof, Scope
+from xmode_transfer.model.upkeep import CheckedKey, DiscrepancyKind, Finding, Judgement, Proof, Scope
 from xmode_transfer.transfer.signing import PublicKey, Signer, new_key, public_key_of, signer_of
 from xmode_transfer.upkeep import receipts
 from xmode_transfer.upkeep.receipts import ReceiptFile

@@ -21,15 +21,14 @@ from xmode_transfer.aws import checksums
 from xmode_transfer.aws.policy import guide_permission_policy, guide_trust_policy
 from xmode_transfer.aws.read_back import PacedReader
 from xmode_transfer.config import Configuration, Customer, Feed, Limits, Service, Settled, Vendor
-from xmode_transfer.config.base import SecretKind, SecretRef
+from xmode_transfer.config.secrets import SecretKind, SecretRef
 from xmode_transfer.config.service import Receipts
 from xmode_transfer.delivery.deliver import deliver
 from xmode_transfer.ledger import open_ledger
 from xmode_transfer.model.errors import AccessDenied, Interrupted, Unavailable, XmodeError
 from xmode_transfer.model.manifest import canonical
-from xmode_transfer.model.operations import OperationKind, OperationRecord
 from xmode_transfer.model.periods import Period, PeriodKind
-from xmode_transfer.model.verification import DiscrepancyKind, Scope
+from xmode_transfer.model.upkeep import DiscrepancyKind, OperationKind, OperationRecord, Scope
 from xmode_transfer.transfer.context import Context, opened
 from xmode_transfer.transfer.manifest_reading import Checked, ManifestReader, signed_statement
 from xmode_transfer.transfer.planning import delivery_id

@@ -11,7 +11,7 @@ import pytest
 
 from tests.unit.web.conftest import Page, ask
 from xmode_transfer.config import SecretRef, StatusPage
-from xmode_transfer.config.base import SecretKind
+from xmode_transfer.config.secrets import SecretKind
 from xmode_transfer.model.errors import ConfigError
 from xmode_transfer.web import server as connections
 from xmode_transfer.web.server import Server, serve_metrics, serve_waiting

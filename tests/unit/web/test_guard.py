@@ -8,7 +8,7 @@ import pytest
 
 from tests.unit.web.conftest import ask
 from xmode_transfer.config import SecretRef, StatusPage
-from xmode_transfer.config.base import SecretKind
+from xmode_transfer.config.secrets import SecretKind
 from xmode_transfer.model.errors import ConfigError
 from xmode_transfer.web.application import SECURITY_HEADERS, rules_for
 from xmode_transfer.web.server import Server

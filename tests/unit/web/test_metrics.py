@@ -21,9 +21,10 @@ from xmode_transfer.alerting.health_records import (
     SubscriptionHealth,
 )
 from xmode_transfer.model.errors import LedgerLocked, Responsible
-from xmode_transfer.model.jobs import JobState, QueueEntry, WorkerRecord
+from xmode_transfer.model.health import OpenDelivery, OrphanedUploads
+from xmode_transfer.model.jobs import JobState, QueueEntry
+from xmode_transfer.model.process import WorkerRecord
 from xmode_transfer.model.records import Delivery, Status
-from xmode_transfer.model.source_scans import OpenDelivery, OrphanedUploads
 from xmode_transfer.web.facts import DaemonStatus
 from xmode_transfer.web.metrics import CATALOGUE, KEPT_SECONDS, Counters, renderer
 

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from tests.unit.web.conftest import NOW, Page, ask
 from xmode_transfer.config import Problem
-from xmode_transfer.model.jobs import QueueEntry, longest_silence
+from xmode_transfer.model.jobs import QueueEntry
+from xmode_transfer.model.process import longest_silence
 from xmode_transfer.web.application import KEPT_SECONDS
 from xmode_transfer.web.facts import DaemonStatus
 from xmode_transfer.web.server import Server

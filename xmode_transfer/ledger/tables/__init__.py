@@ -24,10 +24,10 @@ from sqlalchemy import (
 from sqlalchemy.schema import SchemaItem
 
 from xmode_transfer.ledger.tables.base import ROW_NUMBER, TEXT, Notified, Rows, Time, metadata
-from xmode_transfer.model.alerts import Alert, Notice
 from xmode_transfer.model.findings import AccessReport, Finding, Leftover
-from xmode_transfer.model.jobs import DaemonRecord, QueueEntry, WorkerRecord
-from xmode_transfer.model.operations import OperationRecord, Removal
+from xmode_transfer.model.health import Alert, Notice, SourceScan
+from xmode_transfer.model.jobs import QueueEntry
+from xmode_transfer.model.process import DaemonRecord, WorkerRecord
 from xmode_transfer.model.records import (
     Capabilities,
     Delivery,
@@ -38,8 +38,7 @@ from xmode_transfer.model.records import (
     Run,
     UploadedPart,
 )
-from xmode_transfer.model.source_scans import SourceScan
-from xmode_transfer.model.verification import Discrepancy
+from xmode_transfer.model.upkeep import Discrepancy, OperationRecord, Removal
 
 DELIVERY = Rows(Delivery, elsewhere=("customer", "feed", "period", "revision"))
 RUN = Rows(Run)

@@ -27,7 +27,7 @@ from sqlalchemy import (
 from sqlalchemy.exc import DontWrapMixin
 from sqlalchemy.types import TypeEngine
 
-from xmode_transfer.model.alerts import Event, Notification
+from xmode_transfer.model.health import Event, Notification
 from xmode_transfer.model.records import Checksum, Failure
 
 R = TypeVar("R")

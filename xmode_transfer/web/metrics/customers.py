@@ -14,9 +14,9 @@ from prometheus_client.registry import Collector
 from xmode_transfer import telemetry
 from xmode_transfer.alerting.health_records import Assessment, CustomerHealth, Health, SubscriptionHealth
 from xmode_transfer.model.errors import XmodeError
-from xmode_transfer.model.jobs import JobState, QueueEntry, WorkerRecord, WorkQueue
+from xmode_transfer.model.jobs import JobState, QueueEntry, WorkQueue
 from xmode_transfer.model.periods import PeriodKind, period_labelled
-from xmode_transfer.model.process import Clock
+from xmode_transfer.model.process import Clock, WorkerRecord
 from xmode_transfer.telemetry import Event
 from xmode_transfer.web.metrics import catalogue as of
 from xmode_transfer.web.metrics.catalogue import (

@@ -1,6 +1,6 @@
-"""The models: defaults, types, what fits together and what does not."""
+"""The models: defaults, types, and values that do not fit together."""
 
-from datetime import time
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -18,12 +18,14 @@ from xmode_transfer.config import (
     Marker,
     Retention,
     Schedule,
+    SecretRef,
     Service,
     Settled,
+    StatusPage,
     Vendor,
 )
 from xmode_transfer.config.base import did_you_mean, parse_size
-from xmode_transfer.config.schedule import Change, Timetable
+from xmode_transfer.config.secrets import SecretKind
 from xmode_transfer.model.selection import Selection
 
 CUSTOMER: dict[str, Any] = {
@@ -80,31 +82,6 @@ def test_a_key_that_is_not_known_is_refused(model: type[Any], values: dict[str, 
     assert refusal(model, **values, colour="red").startswith("colour: Extra inputs")
 
 
-@pytest.mark.parametrize(
-    ("ledger", "told"),
-    [
-        ("var/ledger.db", "write sqlite:///var/ledger.db"),
-        ("mysql://db/x", "in SQLite or PostgreSQL"),
-        ("sqlite://var/ledger.db", "did you mean sqlite:///var/ledger.db?"),
-        ("sqlite://", "in memory"),
-        ("sqlite:///", "in memory"),
-        ("sqlite:///:memory:", "in memory"),
-    ],
-)
-def test_a_ledger_that_would_not_last_is_refused(ledger: str, told: str) -> None:
-    assert told in refusal(Service, ledger=ledger)
-
-
-def test_a_refused_ledger_does_not_tell_its_password() -> None:
-    assert "hunter2" not in refusal(Service, ledger="mysql://me:hunter2@db/x")
-
-
-@pytest.mark.parametrize("scheme", ["postgresql", "postgres"])
-def test_a_ledger_may_lie_on_a_server(scheme: str) -> None:
-    url = f"{scheme}://xmode@db1,db2/xmode?sslmode=verify-full&target_session_attrs=read-write"
-    assert Service(ledger=url).ledger == url
-
-
 def test_a_channel_says_where_its_url_is_kept() -> None:
     channel = {"name": "ops", "webhook": "env:OPS_WEBHOOK"}
     (found,) = Service(alerts=[channel]).alerts
@@ -149,7 +126,7 @@ def test_freshness_names_days_only_where_days_tell_periods_apart() -> None:
         ({"principal_arn": "arn:aws:iam::366810793500:role/x"}, "not of a user"),
         (
             {"principal_arn": "arn:aws-cn:iam::366810793500:user/x"},
-            "sts_region: us-east-1 is not in aws-cn",
+            "sts_region: region us-east-1 is not in aws-cn",
         ),
         ({"sts_region": "cn-north-1"}, "is not in aws,"),
         ({"sts_region": "us-east-1b"}, "did you mean the region us-east-1?"),
@@ -225,16 +202,14 @@ def test_a_limit_has_limits(values: dict[str, Any], told: str) -> None:
 
 
 def test_bandwidth_is_a_size_or_a_timetable() -> None:
-    assert Limits().bandwidth == Timetable()
-    assert Limits(bandwidth_bytes_per_second="50MB").bandwidth == Timetable.always(50_000_000)
+    assert not Limits().is_limited
+    monday = datetime(2026, 11, 23, 7, 30, tzinfo=UTC)
+    assert Limits(bandwidth_bytes_per_second="50MB").limit_at(monday) == 50_000_000
     said = [change("8:00", "10MB", days=["mon", "sun"]), change("18:30", None)]
     limits = {"bandwidth_bytes_per_second": said, "timezone": "Europe/Berlin"}
-    expected = Timetable(
-        (Change(time(8), 10_000_000, frozenset({0, 6})), Change(time(18, 30), None)), "Europe/Berlin"
-    )
-    assert Limits(**limits).bandwidth == expected
-    assert Customer(**CUSTOMER, limits=limits).limits.bandwidth == expected
-    assert not Customer(**CUSTOMER).limits.bandwidth.is_limited
+    for limit in (Limits(**limits), Customer(**CUSTOMER, limits=limits).limits):
+        assert limit.is_limited
+        assert (limit.limit_at(monday), limit.limit_at(monday + timedelta(days=1))) == (10_000_000, None)
 
 
 def test_a_feed_needs_little() -> None:
@@ -482,3 +457,71 @@ def test_a_destination_may_be_the_whole_bucket() -> None:
 )
 def test_a_near_word_is_suggested_and_a_far_one_not(word: str, told: str) -> None:
     assert did_you_mean(word, ["prefix", "region", "bucket"]) == told
+
+
+@pytest.mark.parametrize(
+    ("listen", "host", "port", "is_local"),
+    [
+        ("127.0.0.1:8321", "127.0.0.1", 8321, True),
+        ("127.8.0.1:0", "127.8.0.1", 0, True),
+        ("localhost:65535", "localhost", 65_535, True),
+        ("[::1]:80", "::1", 80, True),
+        ("0.0.0.0:8321", "0.0.0.0", 8321, False),
+        ("[::]:8321", "::", 8321, False),
+        ("10.1.2.3:80", "10.1.2.3", 80, False),
+    ],
+)
+def test_an_address_is_taken_apart(listen: str, host: str, port: int, is_local: bool) -> None:
+    page = StatusPage(listen=listen, token=SecretRef(SecretKind.ENV, "PAGE_TOKEN"))
+    assert (page.host, page.port, page.is_local) == (host, port, is_local)
+
+
+@pytest.mark.parametrize("listen", ["0.0.0.0:8321", "[::]:8321", "10.1.2.3:80", "[::ffff:10.1.2.3]:80"])
+def test_others_can_reach_it_only_with_a_token(listen: str) -> None:
+    with pytest.raises(ValidationError, match="everybody who can reach"):
+        StatusPage(listen=listen)
+
+
+@pytest.mark.parametrize(
+    ("listen", "told"),
+    [
+        ("8321", "did you mean 127.0.0.1:8321?"),
+        ("127.0.0.1", "did you mean 127.0.0.1:8321?"),
+        (":8321", "127.0.0.1:8321 for this machine alone, 0.0.0.0:8321 for all"),
+        ("127.0.0.1:65536", "an address and a port"),
+        ("::1:8321", "an address and a port"),
+        ("status.example.com:80", "is not an IP address"),
+        ("http://127.0.0.1:80", "an address and a port"),
+        ("", "an address and a port"),
+    ],
+)
+def test_what_is_no_address_is_told_with_what_is(listen: str, told: str) -> None:
+    with pytest.raises(ValidationError, match="listen") as caught:
+        StatusPage(listen=listen)
+    assert told in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "host", ["https://status.example.com/x", "Status.Example.com", "status.example.com:443"]
+)
+def test_a_host_is_a_name_alone(host: str) -> None:
+    with pytest.raises(ValidationError, match=r"did you mean status\.example\.com\?"):
+        StatusPage(hosts=(host,))
+
+
+def test_there_is_a_page_for_this_machine_unless_it_is_off() -> None:
+    assert Service().status_page == StatusPage(listen="127.0.0.1:8321")
+    for off in ("off", "Off", "no", "false", False):
+        assert Service.model_validate({"status_page": off}).status_page is None
+    for neither in ("on", True, "127.0.0.1:80", None):
+        with pytest.raises(ValidationError, match="write off, or"):
+            Service.model_validate({"status_page": neither})
+
+
+def test_the_probes_have_a_port_of_their_own_or_none() -> None:
+    assert StatusPage().probes is None
+    assert StatusPage(probes="0.0.0.0:8323").probes == "0.0.0.0:8323"  # they want no token
+    with pytest.raises(ValidationError, match="`probes` has the page's port, 8321"):
+        StatusPage(listen="127.0.0.1:8321", probes="0.0.0.0:8321")
+    with pytest.raises(ValidationError, match="an address and a port"):
+        StatusPage(probes="8323")

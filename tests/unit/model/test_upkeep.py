@@ -21,7 +21,7 @@ from xmode_transfer.model.records import (
     Receipt,
     Status,
 )
-from xmode_transfer.model.verification import (
+from xmode_transfer.model.upkeep import (
     SHA256_HEX,
     DiscrepancyKind,
     Judgement,

@@ -1,5 +1,6 @@
-"""Which limit holds when: over the day, the week, midnight, and when the clocks are changed."""
+"""The limit at a time: over the day, the week, midnight, and when the clocks are changed."""
 
+from collections.abc import Sequence
 from datetime import UTC, datetime, time, timedelta
 from zoneinfo import ZoneInfo
 
@@ -7,15 +8,26 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from xmode_transfer.config.schedule import ALL_DAYS, Change, Timetable, limit_at, same_moment
+from xmode_transfer.config import BandwidthLimit, Day
+from xmode_transfer.config.schedule import BandwidthChange
 
-MON, TUE, WED, THU, FRI, SAT, SUN = range(7)
-WEDNESDAYS = frozenset({WED})
-WORKING_DAYS = frozenset({MON, TUE, WED, THU, FRI})
-OFFICE = (Change(time(8), 10), Change(time(18), None))
-WORKING_HOURS = (Change(time(8), 10, WORKING_DAYS), Change(time(18), None, WORKING_DAYS))
-NIGHTLY = (Change(time(22), 500), Change(time(6), 50))
-WEEKLY = (Change(time(12), 7, frozenset({WED})), Change(time(12), 9, frozenset({SAT})))
+ALL_DAYS = tuple(Day)
+WEDNESDAYS = (Day.WED,)
+WORKING_DAYS = ALL_DAYS[:5]
+
+
+def change(starts: time, limit: int | None, days: tuple[Day, ...] = ALL_DAYS) -> BandwidthChange:
+    return BandwidthChange(**{"from": starts, "limit": limit, "days": days})
+
+
+def limit_at(changes: Sequence[BandwidthChange], now: datetime, zone: str = "UTC") -> int | None:
+    return BandwidthLimit(bandwidth_bytes_per_second=tuple(changes), timezone=zone).limit_at(now)
+
+
+OFFICE = (change(time(8), 10), change(time(18), None))
+WORKING_HOURS = (change(time(8), 10, WORKING_DAYS), change(time(18), None, WORKING_DAYS))
+NIGHTLY = (change(time(22), 500), change(time(6), 50))
+WEEKLY = (change(time(12), 7, WEDNESDAYS), change(time(12), 9, (Day.SAT,)))
 
 
 def at(text: str, zone: str = "UTC", fold: int = 0) -> datetime:
@@ -49,27 +61,27 @@ def at(text: str, zone: str = "UTC", fold: int = 0) -> datetime:
         (WEEKLY, "2026-11-25T12:00", 7),
         (WEEKLY, "2026-11-28T11:59", 7),
         (WEEKLY, "2026-11-28T12:00", 9),
-        ((Change(time(12), 7, WEDNESDAYS), Change(time(11), 9, WEDNESDAYS)), "2026-11-25T10:59", 7),
-        ((Change(time(11), 7, WEDNESDAYS), Change(time(12), 9, WEDNESDAYS)), "2026-11-25T10:59", 9),
-        ((Change(time(12), 7, frozenset({WED})),), "2026-11-25T11:59", 7),
+        ((change(time(12), 7, WEDNESDAYS), change(time(11), 9, WEDNESDAYS)), "2026-11-25T10:59", 7),
+        ((change(time(11), 7, WEDNESDAYS), change(time(12), 9, WEDNESDAYS)), "2026-11-25T10:59", 9),
+        ((change(time(12), 7, WEDNESDAYS),), "2026-11-25T11:59", 7),
     ],
 )  # fmt: skip
-def test_the_last_change_that_came_holds(changes: tuple[Change, ...], now: str, limit: int | None) -> None:
-    assert limit_at(Timetable(changes), at(now)) == limit
+def test_the_last_change_that_came_holds(
+    changes: tuple[BandwidthChange, ...], now: str, limit: int | None
+) -> None:
+    assert limit_at(changes, at(now)) == limit
 
 
 @pytest.mark.parametrize("limit", [None, 1, 10**9])
 def test_one_limit_for_all_times(limit: int | None) -> None:
-    timetable = Timetable.always(limit)
-    assert limit_at(timetable, at("2026-11-23T08:00")) == limit
-    assert timetable.is_limited is (limit is not None)
-    assert timetable.is_constant
+    always = BandwidthLimit(bandwidth_bytes_per_second=limit)
+    assert always.limit_at(at("2026-11-23T08:00")) == limit
+    assert always.is_limited is (limit is not None)
 
 
 def test_a_timetable_is_limited_when_it_is_so_at_any_time() -> None:
-    assert Timetable(OFFICE).is_limited
-    assert not Timetable(OFFICE).is_constant
-    assert not Timetable((Change(time(3), None),)).is_limited
+    assert BandwidthLimit(bandwidth_bytes_per_second=OFFICE).is_limited
+    assert not BandwidthLimit(bandwidth_bytes_per_second=(change(time(3), None),)).is_limited
 
 
 @pytest.mark.parametrize(
@@ -82,7 +94,7 @@ def test_a_timetable_is_limited_when_it_is_so_at_any_time() -> None:
     ],
 )
 def test_the_time_is_read_in_its_zone(now: str, limit: int | None) -> None:
-    assert limit_at(Timetable(OFFICE, "Europe/Berlin"), at(now)) == limit
+    assert limit_at(OFFICE, at(now), "Europe/Berlin") == limit
 
 
 @pytest.mark.parametrize(
@@ -96,8 +108,8 @@ def test_the_time_is_read_in_its_zone(now: str, limit: int | None) -> None:
     ],
 )
 def test_a_change_in_the_hour_that_is_left_out_comes_with_the_next(now: str, limit: int) -> None:
-    changes = (Change(time(1), 1), Change(time(2), 2), Change(time(2, 30), 3), Change(time(4), 4))
-    assert limit_at(Timetable(changes, "Europe/Berlin"), at(now)) == limit
+    changes = (change(time(1), 1), change(time(2), 2), change(time(2, 30), 3), change(time(4), 4))
+    assert limit_at(changes, at(now), "Europe/Berlin") == limit
 
 
 @pytest.mark.parametrize(
@@ -113,25 +125,32 @@ def test_a_change_in_the_hour_that_is_left_out_comes_with_the_next(now: str, lim
     ],
 )
 def test_a_change_that_came_stays_when_its_hour_comes_again(now: str, limit: int) -> None:
-    changes = (Change(time(2), 2), Change(time(2, 30), 3), Change(time(3), 4))
-    assert limit_at(Timetable(changes, "Europe/Berlin"), at(now)) == limit
+    changes = (change(time(2), 2), change(time(2, 30), 3), change(time(3), 4))
+    assert limit_at(changes, at(now), "Europe/Berlin") == limit
 
 
 def test_a_change_at_midnight_stays_when_yesterday_comes_again() -> None:
     # St John's, 2010-11-07: after 00:00:59 it is 23:01 of the day before, at 02:31 UTC
-    timetable = Timetable((Change(time(12), 12), Change(time(0), 24)), "America/St_Johns")
-    assert limit_at(timetable, at("2010-11-07T02:29:59")) == 12
-    assert limit_at(timetable, at("2010-11-07T02:30:00")) == 24
+    timetable, zone = (change(time(12), 12), change(time(0), 24)), "America/St_Johns"
+    assert limit_at(timetable, at("2010-11-07T02:29:59"), zone) == 12
+    assert limit_at(timetable, at("2010-11-07T02:30:00"), zone) == 24
     again = at("2010-11-07T03:00:00")
-    assert again.astimezone(ZoneInfo("America/St_Johns")).isoformat() == "2010-11-06T23:30:00-03:30"
-    assert limit_at(timetable, again) == 24
+    assert again.astimezone(ZoneInfo(zone)).isoformat() == "2010-11-06T23:30:00-03:30"
+    assert limit_at(timetable, again, zone) == 24
 
 
-def test_two_changes_at_one_moment_are_found() -> None:
-    mondays = Change(time(8), 1, frozenset({MON}))
-    assert same_moment([mondays, Change(time(8), 2, frozenset({TUE})), Change(time(9), 2)]) is None
-    every_day = Change(time(8), 2)
-    assert same_moment([mondays, every_day]) == (mondays, every_day)
+def test_two_changes_at_one_moment_are_refused() -> None:
+    mondays = change(time(8), 1, (Day.MON,))
+    assert (
+        limit_at([mondays, change(time(8), 2, (Day.TUE,)), change(time(9), 2)], at("2026-11-23T08:00")) == 1
+    )
+    with pytest.raises(ValueError, match="two changes come at 08:00 of the same day"):
+        limit_at([mondays, change(time(8), 2)], at("2026-11-23T08:00"))
+
+
+def clash(changes: Sequence[BandwidthChange]) -> bool:
+    moments = [(one.starts, day) for one in changes for day in one.days]
+    return len(set(moments)) < len(moments)
 
 
 ZONES = [
@@ -144,14 +163,14 @@ ZONES = [
 ]
 changes = st.lists(
     st.builds(
-        Change,
+        change,
         st.times().map(lambda one: one.replace(second=0, microsecond=0, fold=0)),
         st.none() | st.integers(1, 10**9),
-        st.frozensets(st.sampled_from(range(7)), min_size=1),
+        st.frozensets(st.sampled_from(Day), min_size=1).map(tuple),
     ),
     min_size=1,
     max_size=5,
-).filter(lambda made: same_moment(made) is None)
+).filter(lambda made: not clash(made))
 CLOCKS_CHANGE = [
     "2010-11-07T02:31",
     "2026-03-29T01:00",
@@ -169,9 +188,9 @@ moments = st.one_of(
 )
 
 
-def begins(change: Change, day: datetime, zone: ZoneInfo) -> datetime:
+def begins(change: BandwidthChange, day: datetime, zone: ZoneInfo) -> datetime:
     """When a change comes on a day: the first minute at which the clocks show that time or a later one."""
-    wall = datetime.combine(day, change.at)
+    wall = datetime.combine(day, change.starts)
     moment = wall.replace(tzinfo=zone).astimezone(UTC) - timedelta(minutes=70)
     while moment.astimezone(zone).replace(tzinfo=None, fold=0) < wall:
         moment += timedelta(minutes=1)
@@ -180,33 +199,29 @@ def begins(change: Change, day: datetime, zone: ZoneInfo) -> datetime:
 
 @settings(deadline=None)
 @given(made=changes, zone=st.sampled_from(ZONES), now=moments)
-def test_what_holds_is_what_came_last(made: list[Change], zone: str, now: datetime) -> None:
+def test_what_holds_is_what_came_last(made: list[BandwidthChange], zone: str, now: datetime) -> None:
     """Against a clock that is watched minute by minute, from eight days before."""
-    place = ZoneInfo(zone)
-    midnight = datetime.combine(now.astimezone(place).date(), time())
+    clocks = ZoneInfo(zone)
+    midnight = datetime.combine(now.astimezone(clocks).date(), time())
     came = [
-        (begun, datetime.combine(day, change.at), change.limit)
+        (begun, datetime.combine(day, change.starts), change.limit)
         for days in range(-1, 9)
         for day in [midnight - timedelta(days=days)]
         for change in made
-        if day.weekday() in change.weekdays
-        if abs(datetime.combine(day, change.at, UTC) - now) < timedelta(days=9)
-        for begun in [begins(change, day, place)]
+        if ALL_DAYS[day.weekday()] in change.days
+        if abs(datetime.combine(day, change.starts, UTC) - now) < timedelta(days=9)
+        for begun in [begins(change, day, clocks)]
         if begun <= now
     ]
-    assert limit_at(Timetable(tuple(made), zone), now) == max(came, key=lambda one: one[:2])[2]
+    assert limit_at(made, now, zone) == max(came, key=lambda one: one[:2])[2]
 
 
 @given(made=changes, now=moments)
-def test_the_order_in_which_it_is_written_says_nothing(made: list[Change], now: datetime) -> None:
-    assert limit_at(Timetable(tuple(made)), now) == limit_at(Timetable(tuple(reversed(made))), now)
+def test_the_order_in_which_it_is_written_says_nothing(made: list[BandwidthChange], now: datetime) -> None:
+    assert limit_at(made, now) == limit_at(made[::-1], now)
 
 
 @given(made=changes, now=moments, days=st.sampled_from([7, 70, 364]))
-def test_each_week_is_like_the_last(made: list[Change], now: datetime, days: int) -> None:
+def test_each_week_is_like_the_last(made: list[BandwidthChange], now: datetime, days: int) -> None:
     later = now + timedelta(days=days)
-    assert limit_at(Timetable(tuple(made)), now) == limit_at(Timetable(tuple(made)), later)
-
-
-def test_every_day_is_every_day() -> None:
-    assert Change(time(8), 1).weekdays == ALL_DAYS == {MON, TUE, WED, THU, FRI, SAT, SUN}
+    assert limit_at(made, now) == limit_at(made, later)

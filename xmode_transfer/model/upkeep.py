@@ -1,4 +1,4 @@
-"""Compare the objects at a destination with what was delivered there.
+"""Upkeep of a destination: verification of its objects, and operations on them other than deliveries.
 
 S3 computes an object's checksum over the bytes that it stores, and a HEAD returns it. A checksum that equals
 the receipt's therefore proves the content without reading it. Without a checksum (a store that keeps none, a
@@ -17,7 +17,7 @@ from zlib import crc32
 from xmode_transfer.model.errors import Responsible
 from xmode_transfer.model.keys import count, merge_join, visible
 from xmode_transfer.model.periods import Period, period_labelled
-from xmode_transfer.model.records import DeliveredKey, ObjectInfo, Receipt, same_etag
+from xmode_transfer.model.records import DeliveredKey, Failure, ObjectInfo, Receipt, same_etag
 
 SHA256_HEX = "sha256-hex"
 """The SHA-256 as manifests have it. S3's own checksum ``sha256`` is the same in base64."""
@@ -58,8 +58,8 @@ class ReadBack(NamedTuple):
 
 
 class Judgement(NamedTuple):
-    """The result of checking one key. ``rewritten``: somebody has put the same bytes again since. The content
-    is proven, but the object is no longer the one that we put."""
+    """The result of checking one key. ``rewritten``: the content is proven, but it has been put again
+    since."""
 
     kind: DiscrepancyKind | None
     message: str
@@ -110,16 +110,13 @@ def judge_bytes(known: DeliveredKey | Receipt, read: ReadBack, before: Judgement
 
 
 def expected_checksums(known: DeliveredKey | Receipt) -> dict[str, str]:
-    """Returns the checksums that the bytes must have, by algorithm; SHA-256 where the feed has it."""
+    """Return the checksums that the bytes must have, by algorithm."""
     found = {}
     if known.checksum is not None:
         found[known.checksum.algorithm] = known.checksum.value
     if known.sha256 is not None:
         found[SHA256_HEX] = known.sha256
     return found
-
-
-# --- Which keys ----------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,25 +146,20 @@ class Scope:
 
 @lru_cache(maxsize=4096)
 def _start(label: str | None) -> Period | None:
-    """None for a drop folder too: it is in no range."""
     return None if label is None or label == "none" else period_labelled(label)
 
 
 def in_sample(key: str, salt: str, keys: int, sample: int | None) -> bool:
-    """Returns whether to read a key's ACL. Up to ``sample`` keys, all are read (None: always all). Of more,
-    about ``sample`` are; each ``salt`` selects others, so that every key is read in time."""
+    """Return whether to read a key's ACL: for all of up to ``sample`` keys (None: of any number), for about
+    ``sample`` of more. Each ``salt`` selects others, so that every key is read in time."""
     if sample is None or keys <= sample:
         return True
     return crc32(f"{salt}\0{key}".encode()) * keys < sample << 32
 
 
-# --- The manifest and the ledger -------------------------------------------------------------------------
-
-
 def manifest_differences(entries: Iterable[Mapping[str, Any]], receipts: Iterable[Receipt]) -> Iterator[str]:
-    """Yields a sentence for each object that a manifest in the bucket lists differently from the ledger. Both
-    are in the order of the source's names. Times are not compared: they differ after a lost response or a
-    repeated delivery."""
+    """Yield a sentence for each object that a manifest in the bucket lists differently from the ledger; both
+    are sorted by name. Times are not compared: they differ after a lost response or a repeated delivery."""
     sides = merge_join(entries, receipts, lambda entry: str(entry.get("source")), attrgetter("name"))
     for entry, receipt in sides:
         if receipt is None:
@@ -185,9 +177,6 @@ def manifest_differences(entries: Iterable[Mapping[str, Any]], receipts: Iterabl
             other = [member for member, value in recorded.items() if entry.get(member) != value]
             if other:
                 yield f"lists {receipt.key} with a different {' and '.join(other)}"
-
-
-# --- What is found -------------------------------------------------------------------------------------
 
 
 class Finding(NamedTuple):
@@ -213,36 +202,37 @@ class Discrepancy(NamedTuple):
     since_at: datetime
 
 
+_FIXES = {
+    DiscrepancyKind.MISSING: (
+        "somebody deleted it. If that was not intended, run `xmode-transfer verify --customer {customer} "
+        "--repair` to deliver it again; the source must still have it unchanged"
+    ),
+    DiscrepancyKind.ALTERED: (
+        "ask the customer what writes to this key. Their object is never overwritten. Once they have moved "
+        "it, run `xmode-transfer verify --customer {customer} --repair` to deliver ours again"
+    ),
+    DiscrepancyKind.ACL_CHANGED: (
+        "if that was not intended, the customer runs: aws s3api put-object-acl "
+        "--bucket {bucket} --key '{key}' --acl bucket-owner-full-control"
+    ),
+    DiscrepancyKind.MANIFEST_DIFFERS: (
+        "the ledger and the customer's manifest disagree. Run `xmode-transfer ledger check`, and find out "
+        "whether an older ledger was restored (docs/operations.md)"
+    ),
+    DiscrepancyKind.ELSEWHERE: (
+        "confirm destination.prefix in customers/{customer}.yaml with the customer. If it has changed, the "
+        "objects under the old prefix are the customer's: they are neither checked nor deleted"
+    ),
+    DiscrepancyKind.UNREADABLE: (
+        "run `xmode-transfer check-access --customer {customer}` to see which permission is missing"
+    ),
+    DiscrepancyKind.UNCHECKED: "run the verification again",
+}
+
+
 def fix(kind: DiscrepancyKind, customer: str, bucket: str, key: str) -> str:
-    """Returns how to fix it, as a sentence."""
-    if kind is DiscrepancyKind.MISSING:
-        return (
-            "somebody deleted it. If that was not intended, run `xmode-transfer verify --customer "
-            f"{customer} --repair` to deliver it again; the source must still have it unchanged"
-        )
-    if kind is DiscrepancyKind.ALTERED:
-        return (
-            "ask the customer what writes to this key. Their object is never overwritten. Once they have "
-            f"moved it, run `xmode-transfer verify --customer {customer} --repair` to deliver ours again"
-        )
-    if kind is DiscrepancyKind.ACL_CHANGED:
-        return (
-            "if that was not intended, the customer runs: aws s3api put-object-acl "
-            f"--bucket {bucket} --key '{key}' --acl bucket-owner-full-control"
-        )
-    if kind is DiscrepancyKind.MANIFEST_DIFFERS:
-        return (
-            "the ledger and the customer's manifest disagree. Run `xmode-transfer ledger check`, and "
-            "find out whether an older ledger was restored (docs/operations.md)"
-        )
-    if kind is DiscrepancyKind.ELSEWHERE:
-        return (
-            f"confirm destination.prefix in customers/{customer}.yaml with the customer. If it has changed, "
-            "the objects under the old prefix are the customer's: they are neither checked nor deleted"
-        )
-    if kind is DiscrepancyKind.UNCHECKED:
-        return "run the verification again"
-    return f"run `xmode-transfer check-access --customer {customer}` to see which permission is missing"
+    """Return how to fix a discrepancy, as a sentence."""
+    return _FIXES[kind].format(customer=customer, bucket=bucket, key=key)
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,3 +245,94 @@ class CheckedKey:
     judgement: Judgement
     acl: bool | None
     checked_at: datetime
+
+
+# --- Operations
+
+
+class OperationKind(StrEnum):
+    """The kind of an operation."""
+
+    CLEANUP = "cleanup"  # deletes expired objects
+    REPAIR = "repair"  # delivers missing objects again
+    ADOPT = "adopt"  # records in the ledger the objects that one of our manifests lists
+    SUPERSEDED = "superseded"  # deletes keys that no manifest ever listed
+
+
+@dataclass(frozen=True, slots=True)
+class OperationRecord:
+    """The record of one operation by the process ``holder``. ``person`` requested it: a user of the operating
+    system, a given name, or the daemon. ``objects`` and ``bytes`` count changes, ``failed`` failures. While
+    ``finished_at`` is None, it runs or its process was killed."""
+
+    id: str
+    kind: OperationKind
+    customer: str
+    holder: str
+    person: str
+    reason: str
+    started_at: datetime
+    finished_at: datetime | None = None
+    outcome: str | None = None
+    objects: int = 0
+    bytes: int = 0
+    failed: int = 0
+    failure: Failure | None = None
+
+
+class RemovalOutcome(StrEnum):
+    """The outcome for a key that an operation was to delete."""
+
+    PLANNED = "planned"  # recorded before the request; remains if the process is killed
+    INCONCLUSIVE = "doubtful"  # planned, but listed differently from what we put: checked, never deleted
+    DELETED = "deleted"  # deleted, and its bytes are freed
+    HIDDEN = "hidden"  # behind a delete marker: the bucket keeps versions, and the customer pays for them
+    GONE = "gone"  # already deleted by somebody else
+    CHANGED = "changed"  # overwritten by somebody else: left alone, and no longer ours
+    RETAINED = "retained"  # the bucket refuses the delete (object lock or bucket policy)
+    FAILED = "failed"  # the next cleanup retries it
+
+
+INTENDED = (RemovalOutcome.PLANNED, RemovalOutcome.INCONCLUSIVE)
+"""Outcomes of keys for which no request has been answered."""
+REMOVED = frozenset({RemovalOutcome.DELETED, RemovalOutcome.HIDDEN, RemovalOutcome.GONE})
+"""Outcomes after which the key holds no object of ours."""
+
+
+class Removal(NamedTuple):
+    """One key of an operation. ``delivered_at`` distinguishes it from a later delivery of the same key.
+    ``reason`` is why it expired, ``at`` the time of the outcome."""
+
+    key: str
+    feed: str
+    period: str
+    revision: int
+    manifest: bool
+    size: int
+    etag: str
+    delivered_at: datetime
+    reason: str
+    outcome: RemovalOutcome
+    at: datetime
+
+
+def free_hidden_versions(prefix: str) -> dict[str, Any]:
+    """Return the lifecycle rule that deletes versions below delete markers after a day, and then the markers
+    (S3 User Guide, "Lifecycle configuration elements")."""
+    return {
+        "ID": "free-what-xmode-has-removed",
+        "Status": "Enabled",
+        "Filter": {"Prefix": prefix},
+        "NoncurrentVersionExpiration": {"NoncurrentDays": 1},
+        "Expiration": {"ExpiredObjectDeleteMarker": True},
+    }
+
+
+def free_unfinished_uploads(prefix: str) -> dict[str, Any]:
+    """Return the lifecycle rule that aborts multipart uploads after a week."""
+    return {
+        "ID": "free-what-xmode-has-left-unfinished",
+        "Status": "Enabled",
+        "Filter": {"Prefix": prefix},
+        "AbortIncompleteMultipartUpload": {"DaysAfterInitiation": 7},
+    }

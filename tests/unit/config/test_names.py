@@ -56,8 +56,6 @@ def test_no_other_external_id_is_accepted(value: str) -> None:
     ("value", "told"),
     [
         ("{replace with input company name}", "the guide's template text was left in"),
-        ("{AcmeCorp}", "the guide's template text was left in"),
-        ("replace with input company name", "the guide's template text was left in"),
         ("Acme Corp", "spaces"),
         ("Acme Corp", r"did you mean AcmeCorp\?"),
         ("Acmé", "'é' is not ASCII"),
@@ -70,7 +68,7 @@ def test_a_refused_external_id_is_explained(value: str, told: str) -> None:
         check_external_id(value)
 
 
-@pytest.mark.parametrize("value", ["acme-data", "abc", "a" * 63, "a.b-c.d", "123", "1.2.3", "acme--data"])
+@pytest.mark.parametrize("value", ["abc", "a" * 63, "a.b-c.d", "1.2.3", "acme--data"])
 def test_a_bucket_name_is_taken(value: str) -> None:
     assert check_bucket(value) == value
 
@@ -78,25 +76,20 @@ def test_a_bucket_name_is_taken(value: str) -> None:
 @pytest.mark.parametrize(
     ("value", "told"),
     [
-        ("s3://acme-data", r"did you mean bucket: acme-data\?"),
         ("s3://acme-data/landing/xmode/", r"did you mean bucket: acme-data, prefix: landing/xmode/\?"),
         ("S3://acme-data", "not a URI"),
         ("acme-data/xmode", r"did you mean bucket: acme-data, prefix: xmode/\?"),
-        ("acme-data/", r"did you mean bucket: acme-data\?"),
         ("arn:aws:s3:::acme-data/*", r"did you mean acme-data\?"),
         ("arn:aws:s3:us-east-1:111122223333:accesspoint-x", "not an ARN"),
         ("ab", "3 to 63 characters; this one has 2"),
         ("a" * 64, "this one has 64"),
-        ("Acme-Data", r"did you mean acme-data\?"),
         ("Acme_Data", r"did you mean acme-data\?"),
         ("s3://Acme_Data/x/", r"did you mean bucket: acme-data, prefix: x/\?"),
         ("arn:aws:s3:::Acme_Data/*", r"did you mean acme-data\?"),
-        ("Acmé_Data", "capital letters$"),
         ("XN--Acme", "capital letters$"),
         ("s3://192.168.5.4/x", "not a URI or a path$"),
         ("acme_data", r"did you mean acme-data\?"),
         ("-acme", "at both ends"),
-        ("acme.", "at both ends"),
         ("acme\n", "at both ends"),
         ("acmé-data", "small letters"),
         ("a..b", "two dots"),
@@ -115,9 +108,7 @@ def test_a_refused_bucket_name_is_explained(value: str, told: str) -> None:
         check_bucket(value)
 
 
-@pytest.mark.parametrize(
-    "value", ["", "xmode/", "a/b/c/", "NO/", "1:30/", "dt=2026/", "données/", "a b/", "0" * 511 + "/"]
-)
+@pytest.mark.parametrize("value", ["", "a/b/c/", "dt=2026/", "données/", "a b/", "0" * 511 + "/"])
 def test_a_prefix_is_taken(value: str) -> None:
     assert check_prefix(value) == value
 
@@ -149,7 +140,7 @@ def test_a_refused_prefix_is_explained(value: str, told: str) -> None:
 
 
 @given(st.text(max_size=40))
-def test_a_prefix_that_is_taken_cannot_leave_its_place(value: str) -> None:
+def test_an_accepted_prefix_cannot_leave_its_folder(value: str) -> None:
     try:
         prefix = check_prefix(value)
     except ValueError:
@@ -161,7 +152,7 @@ def test_a_prefix_that_is_taken_cannot_leave_its_place(value: str) -> None:
 
 @pytest.mark.parametrize(
     "value",
-    ["us-east-1", "ap-southeast-5", "us-gov-west-1", "cn-north-1", "eusc-de-east-1", "auto", "garage"],
+    ["us-east-1", "us-gov-west-1", "eusc-de-east-1", "auto"],
 )
 def test_a_region_is_taken(value: str) -> None:
     assert check_region(value) == value
@@ -171,7 +162,6 @@ def test_a_region_is_taken(value: str) -> None:
     ("value", "told"),
     [
         ("us-east-1a", r"availability zone \(did you mean the region us-east-1\?\)"),
-        ("us-east1", r"did you mean us-east-1\?"),
         ("useast1", r"did you mean us-east-1\?"),
         ("US-EAST-1", r"did you mean us-east-1\?"),
         ("us_east_1", r"did you mean us-east-1\?"),
@@ -190,11 +180,10 @@ def test_a_refused_region_is_explained(value: str, told: str) -> None:
         ("us-east-1", "aws"),
         ("cn-north-1", "aws-cn"),
         ("us-gov-east-1", "aws-us-gov"),
-        ("eu-west-3", "aws"),
         ("eusc-de-east-1", "aws-eusc"),
     ],
 )
-def test_a_region_lies_in_a_partition(region: str, partition: str) -> None:
+def test_a_region_is_in_a_partition(region: str, partition: str) -> None:
     assert region_partition(region) == partition
 
 
@@ -204,7 +193,6 @@ def test_a_region_lies_in_a_partition(region: str, partition: str) -> None:
         ("arn:aws:iam::111122223333:role/XMode", "111122223333", "/", "XMode"),
         ("arn:aws:iam::000000000012:role/XMode", "000000000012", "/", "XMode"),
         ("arn:aws-cn:iam::012345678901:role/a/b/X+=,.@-_1", "012345678901", "/a/b/", "X+=,.@-_1"),
-        ("arn:aws-us-gov:iam::111122223333:role/x", "111122223333", "/", "x"),
     ],
 )
 def test_a_role_arn_is_taken_apart(arn: str, account: str, path: str, name: str) -> None:
@@ -226,9 +214,7 @@ def test_an_accounts_leading_zeros_survive(number: int) -> None:
         ("", "is not an ARN"),
         ("XMode", "is not an ARN; a role is written like arn:aws:iam::111122223333:role/XMode"),
         ("arn:aws:iam::111122223333:policy/XMode", "ARN of policy, not of a role"),
-        ("arn:aws:iam::111122223333:user/x", "ARN of user, not of a role"),
         ("arn:aws:iam::111122223333:root", "ARN of root, not of a role"),
-        ("arn:aws:iam::111122223333:role/", "not of a role"),
         ("arn:aws:s3:::acme-data", "an ARN of s3, not of iam"),
         (
             "arn:aws:sts::111122223333:assumed-role/XMode/me",
@@ -238,10 +224,8 @@ def test_an_accounts_leading_zeros_survive(number: int) -> None:
         ("arn:azure:iam::111122223333:role/x", "'azure' is not an AWS partition"),
         ("arn:aws:iam::12345670123:role/x", r"exactly 12 digits.*did you mean 012345670123\?"),
         ("arn:aws:iam::1111-2222-3333:role/x", r"did you mean 111122223333\?"),
-        ("arn:aws:iam::{account}:role/x", "exactly 12 digits"),
         ("arn:aws:iam::\u0661" + "1" * 11 + ":role/x", "exactly 12 digits"),
         ("arn:aws:iam::111122223333:role/a b", "is not a valid role name"),
-        ("arn:aws:iam::111122223333:role//x", "is not a valid role name"),
         ("arn:aws:iam::111122223333:role/" + "x" * 65, "is not a valid role name"),
         ("arn:aws:iam::111122223333:role/x\n", "is not a valid role name"),
     ],
@@ -307,7 +291,6 @@ def test_a_region_that_is_misspelt_is_doubted(region: str, told: str) -> None:
         "us-east-005",
         "fr-par",
         "auto",
-        "garage",
         "eu-frankfurt-1",
     ],
 )

@@ -1,14 +1,17 @@
-"""The records from which health is computed: source scans, and the state of each subscription."""
+"""Health: the records that it is computed from, and the alerts and customer notices that result from it."""
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from datetime import datetime
-from typing import NamedTuple
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Any, NamedTuple
 
-from xmode_transfer.model.errors import SourcePartlyUnreadable
-from xmode_transfer.model.jobs import DaemonRecord
+from xmode_transfer.model.errors import Responsible, SourcePartlyUnreadable
+from xmode_transfer.model.manifest import timestamp
+from xmode_transfer.model.process import DaemonRecord
 from xmode_transfer.model.records import Capabilities, Delivery, Failure
-from xmode_transfer.model.verification import Discrepancy
+from xmode_transfer.model.upkeep import Discrepancy
 
 KEPT_PERIODS = 200
 """The number of due and of waiting periods that a source scan names; it counts all of them."""
@@ -142,7 +145,7 @@ Subscription = tuple[str, str]
 @dataclass(frozen=True, slots=True)
 class Snapshot:
     """Everything that health is computed from, read in one consistent snapshot of the ledger. It may contain
-    customers and feeds that are no longer configured. ``passed_over`` has the newest period that was skipped
+    customers and feeds that are no longer configured. ``skipped`` has the newest period that was skipped
     after an outage, ``discrepancies`` what the last verification of each period found. ``not_attested``
     counts deliveries. ``daemon`` is the one that ticked last."""
 
@@ -150,13 +153,164 @@ class Snapshot:
     delivered: Mapping[Subscription, Delivery] = field(default_factory=dict)
     open: Mapping[Subscription, tuple[OpenDelivery, ...]] = field(default_factory=dict)
     capabilities: Mapping[str, Capabilities] = field(default_factory=dict)
-    left_behind: Mapping[str, OrphanedUploads] = field(default_factory=dict)
+    orphaned: Mapping[str, OrphanedUploads] = field(default_factory=dict)
     checks: Mapping[str, CheckSummary] = field(default_factory=dict)
     cleanups: Mapping[str, CleanupSummary] = field(default_factory=dict)
     discrepancies: Mapping[str, tuple[Discrepancy, ...]] = field(default_factory=dict)
     superseded: Mapping[str, SupersededLeft] = field(default_factory=dict)
-    passed_over: Mapping[Subscription, str] = field(default_factory=dict)
+    skipped: Mapping[Subscription, str] = field(default_factory=dict)
     not_attested: Mapping[Subscription, int] = field(default_factory=dict)
     daemon: DaemonRecord | None = None
     free_bytes: int | None = None
     used_bytes: int = 0
+
+
+# --- Alerts
+
+_LONGEST_ALERT_PAUSE = timedelta(minutes=30)
+LONGEST_PAUSE = timedelta(hours=1)
+
+
+def _pause(attempts: int, longest: timedelta) -> timedelta:
+    return min(timedelta(minutes=2 ** min(attempts, 10)), longest)
+
+
+class AlertState(StrEnum):
+    """The state of an alert."""
+
+    OPEN = "open"
+    RESOLVED = "resolved"
+
+
+class Event(StrEnum):
+    """The event that a message reports."""
+
+    OPENED = "opened"
+    REPEATED = "repeated"
+    RESOLVED = "resolved"
+    TEST = "test"
+
+
+@dataclass(frozen=True, slots=True)
+class Notification:
+    """The notification of one channel about an alert. ``sent`` and ``urgent`` are of the last message that it
+    accepted. While ``attempts`` is not 0, the next message failed for ``error``, and is retried at
+    ``next_attempt_at``."""
+
+    sent: Event | None = None
+    sent_at: datetime | None = None
+    urgent: bool = False
+    attempts: int = 0
+    next_attempt_at: datetime | None = None
+    error: str = ""
+
+    def failed(self, error: str, now: datetime) -> "Notification":
+        """Return the notification after a failed attempt; pauses double."""
+        next_at = now + _pause(self.attempts, _LONGEST_ALERT_PAUSE)
+        return replace(self, attempts=self.attempts + 1, next_attempt_at=next_at, error=error)
+
+
+@dataclass(frozen=True, slots=True)
+class Alert:
+    """One alert for each cause. The fingerprint depends on cause and detail only, and is PagerDuty's
+    deduplication key too. ``customers`` are sorted, and empty if the alert concerns the whole service.
+    ``notifications`` are by channel."""
+
+    fingerprint: str
+    cause: str
+    detail: str
+    responsible: Responsible
+    urgent: bool
+    summary: str
+    message: str
+    hint: str
+    since_at: datetime
+    customers: tuple[str, ...] = ()
+    customer_count: int = 0
+    opened_at: datetime | None = None
+    resolved_at: datetime | None = None
+    notifications: Mapping[str, Notification] = field(default_factory=dict)
+
+    @property
+    def state(self) -> AlertState:
+        return AlertState.OPEN if self.resolved_at is None else AlertState.RESOLVED
+
+    def document(self) -> dict[str, Any]:
+        """Return the alert for ``alerts list --json`` and webhooks."""
+        return {
+            "fingerprint": self.fingerprint,
+            "state": str(self.state),
+            "cause": self.cause,
+            "detail": self.detail,
+            "responsible": str(self.responsible),
+            "urgent": self.urgent,
+            "summary": self.summary,
+            "message": self.message,
+            "hint": self.hint,
+            "customers": list(self.customers),
+            "customer_count": self.customer_count,
+            "since_at": timestamp(self.since_at),
+            "opened_at": timestamp(self.opened_at) if self.opened_at else None,
+            "resolved_at": timestamp(self.resolved_at) if self.resolved_at else None,
+        }
+
+
+# --- Notices
+
+
+class NoticeKind(StrEnum):
+    """The subject of a notice."""
+
+    LATE = "late"  # the period is not delivered in time
+    PAUSED = "paused"  # its delivery is blocked until the customer acts
+    CORRECTED = "corrected"  # a later revision of it was delivered
+
+
+class NoticeStatus(StrEnum):
+    """The state of a notice."""
+
+    PLANNED = "planned"  # recorded; it may not be in the bucket yet
+    PUT = "put"  # put into the bucket
+    WITHDRAWN = "withdrawn"  # obsolete before it could be put
+
+
+class Mark(NamedTuple):
+    """The identity of a notice, which is put once."""
+
+    customer: str
+    feed: str
+    period: str
+    kind: NoticeKind
+    revision: int
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """One notice, recorded before it is put. A retry puts the same ``body``. ``error`` is that of the last
+    attempt."""
+
+    mark: Mark
+    key: str
+    body: str
+    made_at: datetime
+    status: NoticeStatus = NoticeStatus.PLANNED
+    attempts: int = 0
+    next_attempt_at: datetime | None = None
+    put_at: datetime | None = None
+    error: str = ""
+
+    @property
+    def token(self) -> str:
+        """The token in the object's metadata that identifies this notice."""
+        return hashlib.sha256(f"{self.mark.customer}\0{self.key}\0{self.body}".encode()).hexdigest()[:32]
+
+    def put(self, now: datetime) -> "Notice":
+        return replace(self, status=NoticeStatus.PUT, put_at=now, next_attempt_at=None, error="")
+
+    def refused(self, error: str, now: datetime) -> "Notice":
+        """Return the notice after a failed attempt; pauses double."""
+        next_at = now + _pause(self.attempts, LONGEST_PAUSE)
+        return replace(self, attempts=self.attempts + 1, next_attempt_at=next_at, error=error)
+
+    def withdrawn(self) -> "Notice":
+        return replace(self, status=NoticeStatus.WITHDRAWN, next_attempt_at=None)
