@@ -14,7 +14,7 @@ from xmode_transfer.model.errors import Responsible
 from xmode_transfer.model.jobs import JobState, QueueEntry
 from xmode_transfer.model.periods import Period, PeriodKind
 from xmode_transfer.model.records import Delivery
-from xmode_transfer.web import looks
+from xmode_transfer.web import states
 from xmode_transfer.web.facts import Moment
 
 CUSTOMERS_SHOWN = 100
@@ -111,8 +111,8 @@ def overview(moment: Moment, chosen: Health | None, page: int) -> dict[str, Any]
 
 
 def _now(entries: Sequence[QueueEntry]) -> dict[str, Any]:
-    def of(*states: JobState) -> list[QueueEntry]:
-        return [entry for entry in entries if entry.state in states]
+    def of(*wanted: JobState) -> list[QueueEntry]:
+        return [entry for entry in entries if entry.state in wanted]
 
     running = sorted(of(JobState.RUNNING), key=lambda entry: entry.since_at)
     queued = sorted(of(JobState.QUEUED), key=lambda entry: entry.since_at)
@@ -135,11 +135,11 @@ def verdict(everybody: Sequence[CustomerHealth], warnings: Sequence[Issue]) -> s
     if warnings:
         parts.append("the service needs attention")
     if ours:
-        parts.append(f"{looks.count(ours, 'customer')} {'needs' if ours == 1 else 'need'} vendor action")
+        parts.append(f"{states.count(ours, 'customer')} {'needs' if ours == 1 else 'need'} vendor action")
     if waiting:
-        parts.append(f"{looks.count(waiting, 'customer')} must act")
+        parts.append(f"{states.count(waiting, 'customer')} must act")
     if aws:
-        parts.append(f"{looks.count(aws, 'customer')} {'waits' if aws == 1 else 'wait'} for AWS")
+        parts.append(f"{states.count(aws, 'customer')} {'waits' if aws == 1 else 'wait'} for AWS")
     if parts:
         sentence = ", ".join(parts)
         return f"{sentence[:1].upper()}{sentence[1:]}"
@@ -189,7 +189,7 @@ def legend(sheets: Sequence[Sheet]) -> list[Mark]:
 def _shown(cell: Cell, period: Period) -> ShownCell:
     label = f"{cell.feed} {cell.period}: {cell.mark}"
     if cell.delivery is not None and cell.delivery.object_count:
-        label += f", {looks.count(cell.delivery.object_count, 'object')}"
+        label += f", {states.count(cell.delivery.object_count, 'object')}"
     if cell.note:
         label += f"; {cell.note}"
     day = f"{period.start:%a} {period.start.day} {period.start:%b}"

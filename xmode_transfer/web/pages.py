@@ -27,7 +27,7 @@ from xmode_transfer.model.findings import Severity
 from xmode_transfer.model.keys import visible
 from xmode_transfer.model.process import Clock
 from xmode_transfer.telemetry import Event
-from xmode_transfer.web import layout, looks
+from xmode_transfer.web import layout, states
 from xmode_transfer.web.facts import Facts, Moment
 
 _PACKAGE = "xmode_transfer.web"
@@ -88,7 +88,7 @@ def short(at: datetime, now: datetime) -> str:
 
 
 def rate(bytes_per_second: float | None) -> str:
-    return "" if bytes_per_second is None else f"{looks.size(bytes_per_second)}/s"
+    return "" if bytes_per_second is None else f"{states.size(bytes_per_second)}/s"
 
 
 def pretty(value: object) -> str:
@@ -140,17 +140,17 @@ def _environment() -> Environment:
     )
     environment.filters |= {
         "age": age,
-        "count": looks.count,
-        "duration": looks.duration,
+        "count": states.count,
+        "duration": states.duration,
         "moment": moment,
         "pretty": pretty,
         "rate": rate,
-        "shape": looks.shape,
+        "shape": states.shape,
         "short": short,
-        "size": looks.size,
+        "size": states.size,
         "span": span,
         "ticked": ticked,
-        "tone": looks.tone,
+        "tone": states.tone,
         "who": who,
     }
     environment.globals |= {
