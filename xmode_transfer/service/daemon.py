@@ -20,7 +20,6 @@ from xmode_transfer.service.scheduler import Agenda, Scheduler, left_by_the_last
 from xmode_transfer.service.worker import Worker
 from xmode_transfer.telemetry import Event
 from xmode_transfer.transfer.context import Context
-from xmode_transfer.web.facts import DaemonStatus
 
 
 class Daemon:
@@ -107,7 +106,7 @@ class Daemon:
         except (VendorIdentityError, LedgerError) as error:
             self._outages.report(error)
         try:
-            self._note(now)
+            self._note()
             if self._outages.current is None and not self._stopping:
                 self._share()
         except LedgerError as error:
@@ -131,7 +130,7 @@ class Daemon:
             self._worker.wake()
         if self._workers != self._noted_workers and self._outages.current is None and not self._stopping:
             try:
-                self._note(self._ticked_at)
+                self._note()
             except LedgerError as error:
                 self._outages.report(error)
 
@@ -141,24 +140,13 @@ class Daemon:
         if self._outages.current is None and not self._stopping and name in self.configuration.customers:
             self._enqueue_if_due(name, now)
 
-    def _note(self, now: datetime, *, stopped: bool = False) -> None:
-        active = self._active
-        self._noted_workers = self._workers
+    def _note(self, *, stopped_at: datetime | None = None) -> None:
+        """Record the status in the ledger."""
+        status = self.status()
+        self._noted_workers = status.workers
         self._context.ledger.daemons.note(
             self._lease,
-            DaemonRecord(
-                holder=self._context.holder,
-                started_at=self._started_at,
-                ticked_at=now,
-                tick_seconds=active.configuration.service.daemon.tick_seconds,
-                workers=self._noted_workers,
-                busy=self._busy,
-                configuration_loaded_at=active.loaded_at,
-                configuration_problems=active.problems,
-                trouble=self._outages.current,
-                stopping=self._stopping,
-                stopped_at=now if stopped else None,
-            ),
+            replace(status, ticked_at=stopped_at or status.ticked_at, stopped_at=stopped_at),
         )
 
     def _enqueue_who_is_due(self, now: datetime) -> None:
@@ -284,7 +272,7 @@ class Daemon:
         self._active = read_again(before, self._read, self._context.clock.now())
         configuration = self._active.configuration
         try:
-            self._note(self._ticked_at)  # health reads the problems from the ledger
+            self._note()  # health reads the problems from the ledger
         except LedgerError as error:
             self._outages.report(error)
         self._changed()
@@ -333,7 +321,7 @@ class Daemon:
             self._worker.close()
         if self._maintenance_lease is not None:
             self._maintenance_lease.give_back()
-        self._note(self._context.clock.now(), stopped=True)
+        self._note(stopped_at=self._context.clock.now())
 
     # --- Status ------------------------------------------------------------------------------------------
 
@@ -367,14 +355,17 @@ class Daemon:
             next_at = self._agenda.next_time(entry.customer, Work.DELIVER) or times.next(self._ticked_at)
         return replace(entry, next_at=next_at)
 
-    def status(self) -> DaemonStatus:
+    def status(self) -> DaemonRecord:
         active = self._active
-        return DaemonStatus(
+        return DaemonRecord(
+            holder=self._context.holder,
             started_at=self._started_at,
             ticked_at=self._ticked_at,
-            stopping=self._stopping,
+            tick_seconds=active.configuration.service.daemon.tick_seconds,
             workers=self._workers,
             busy=self._busy,
             configuration_loaded_at=active.loaded_at,
             configuration_problems=active.problems,
+            trouble=self._outages.current,
+            stopping=self._stopping,
         )

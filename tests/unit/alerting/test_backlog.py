@@ -8,7 +8,7 @@ import pytest
 from xmode_transfer.alerting.health_records import Assessment, CustomerHealth, Health, SubscriptionHealth
 from xmode_transfer.model.records import Delivery, Status
 from xmode_transfer.model.source_scans import OpenDelivery, SourceScan
-from xmode_transfer.web.metrics.customers import Work, left_of, work_of
+from xmode_transfer.web.metrics import Work, left_of, work_of
 
 NOW = datetime(2026, 11, 25, 12, 0, tzinfo=UTC)
 HOUR = timedelta(hours=1)

@@ -204,7 +204,7 @@ def test_a_token_that_could_be_guessed_is_refused(open_page: Open, monkeypatch: 
         lambda: serve_waiting(settings),
     ):
         with pytest.raises(
-            ConfigError, match=r"env:PAGE_TOKEN holds is too short: 15 of at least 16"
+            ConfigError, match=r"the value in env:PAGE_TOKEN is too short: 15 of at least 16"
         ) as told:
             start()
         assert "x" * 15 not in f"{told.value.message} {told.value.hint}"

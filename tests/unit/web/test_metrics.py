@@ -7,12 +7,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import Any
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.fakes.clock import MemoryClock
+from tests.unit.web.conftest import OneDaemon
 from xmode_transfer.alerting.health_records import (
     Assessment,
     CustomerHealth,
@@ -24,26 +25,28 @@ from xmode_transfer.model.errors import LedgerLocked, Responsible
 from xmode_transfer.model.jobs import JobState, QueueEntry, WorkerRecord
 from xmode_transfer.model.records import Delivery, Status
 from xmode_transfer.model.source_scans import OpenDelivery, OrphanedUploads
-from xmode_transfer.web.facts import DaemonStatus
-from xmode_transfer.web.metrics import CATALOGUE, KEPT_SECONDS, Counters, renderer
-
-if TYPE_CHECKING:
-    from xmode_transfer.model.jobs import WorkQueue
+from xmode_transfer.web.catalogue import CATALOGUE
+from xmode_transfer.web.metrics import KEPT_SECONDS, Counters, of_process, renderer
 
 NOW = datetime(2026, 11, 25, 12, 0, tzinfo=UTC)
 HOUR = timedelta(hours=1)
 DOCUMENT = Path(__file__).parents[3] / "docs" / "metrics.md"
 
 
-class OneBoard:
-    def __init__(self, *jobs: QueueEntry) -> None:
-        self._jobs = jobs
-
-    def jobs(self) -> Sequence[QueueEntry]:
-        return self._jobs
-
-    def status(self) -> DaemonStatus:
-        return DaemonStatus(NOW - HOUR, NOW, False, 8, 3, NOW - HOUR, ("customers/acme.yaml:3: prefx",))
+def made(
+    assessment: Callable[[], Assessment], clock: MemoryClock | None = None, **changes: Any
+) -> Callable[[], bytes]:
+    """A renderer of metrics with everything that it needs."""
+    daemon = OneDaemon(
+        QueueEntry("acme", JobState.RUNNING, NOW),
+        QueueEntry("globex", JobState.RESTING, NOW),
+        workers=8,
+        busy=3,
+        configuration_problems=("customers/acme.yaml:3: prefx",),
+        ticked_at=NOW,
+    )
+    needs = {"status_view": daemon, "counters": Counters(), "open_alerts": list, "fleet": None}
+    return renderer(assessment, clock or MemoryClock(NOW), **(needs | changes))
 
 
 def a_delivery(customer: str, feed: str, period: str = "2026-11-24", **changes: object) -> Delivery:
@@ -94,10 +97,7 @@ def scraped(text: bytes) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]
 
 def rendered(*customers: CustomerHealth, **changes: object) -> Callable[..., float | None]:
     found = replace(Assessment(NOW, customers, ledger_used_bytes=7), **changes)  # type: ignore[arg-type]
-    status_view = OneBoard(
-        QueueEntry("acme", JobState.RUNNING, NOW), QueueEntry("globex", JobState.RESTING, NOW)
-    )
-    samples = scraped(renderer(lambda: found, MemoryClock(NOW), status_view, Counters())())
+    samples = scraped(made(lambda: found)())
 
     def value(name: str, **labels: str) -> float | None:
         return samples.get((name, tuple(sorted(labels.items()))))
@@ -181,7 +181,7 @@ def test_the_daemons_pulse() -> None:
 
 def test_what_the_process_has_sent() -> None:
     counters = Counters()
-    render = renderer(lambda: Assessment(NOW, ()), MemoryClock(NOW), counters=counters)
+    render = made(lambda: Assessment(NOW, ()), counters=counters)
     assert scraped(render())["xmode_objects_total", (("outcome", "delivered"),)] == 0
     counters.delivery_started("acme", "us-daily", "2026-11-24", 2, 30)
     counters.bytes_sent(10)
@@ -192,13 +192,13 @@ def test_what_the_process_has_sent() -> None:
     assert samples["xmode_objects_total", (("outcome", "delivered"),)] == 2
     assert samples["xmode_object_bytes_total", (("outcome", "delivered"),)] == 30
     assert samples["xmode_deliveries_started_total", ()] == 1
-    assert not any(name.startswith("xmode_daemon") for name, _ in samples), "no daemon, no status"
+    worker = scraped(of_process(counters)())
+    assert worker["xmode_objects_total", (("outcome", "delivered"),)] == 2
+    assert not any(name.startswith("xmode_daemon") for name, _ in worker), "a worker has no daemon's status"
 
 
 def test_open_alerts_by_cause() -> None:
-    render = renderer(
-        lambda: Assessment(NOW, ()), MemoryClock(NOW), open_alerts=lambda: ["late", "late", "role_refused"]
-    )
+    render = made(lambda: Assessment(NOW, ()), open_alerts=lambda: ["late", "late", "role_refused"])
     samples = scraped(render())
     assert samples["xmode_alerts_open", (("cause", "late"),)] == 2
     assert samples["xmode_alerts_open", (("cause", "role_refused"),)] == 1
@@ -208,7 +208,7 @@ def test_a_ledger_that_cannot_be_read_is_told_and_the_rest_goes_on() -> None:
     def locked() -> Assessment:
         raise LedgerLocked("the ledger is locked")
 
-    samples = scraped(renderer(locked, MemoryClock(NOW), OneBoard())())
+    samples = scraped(made(locked)())
     assert samples["xmode_ledger_readable", ()] == 0
     assert samples["xmode_daemon_ticked_timestamp_seconds", ()] == NOW.timestamp()
     assert not any(name == "xmode_customers" for name, _ in samples)
@@ -231,7 +231,7 @@ class OneFleet:
 
 
 def fleet_of(one: OneFleet, clock: MemoryClock) -> Callable[[], bytes]:
-    return renderer(lambda: Assessment(clock.now(), ()), clock, fleet=cast("WorkQueue", one))
+    return made(lambda: Assessment(clock.now(), ()), clock, fleet=one)
 
 
 def test_the_queue_of_a_fleet() -> None:
@@ -276,10 +276,7 @@ def test_no_workers_are_told_as_none() -> None:
     samples = scraped(fleet_of(OneFleet(), MemoryClock(NOW))())
     assert samples["xmode_fleet_workers", (("state", "working"),)] == 0
     assert samples["xmode_fleet_slots", ()] == 0
-    assert not any(
-        name.startswith("xmode_fleet")
-        for name, _ in scraped(renderer(lambda: Assessment(NOW, ()), MemoryClock(NOW))())
-    )
+    assert not any(name.startswith("xmode_fleet") for name, _ in scraped(made(lambda: Assessment(NOW, ()))()))
 
 
 def test_scrapes_share_one_evaluation_for_a_while() -> None:
@@ -289,7 +286,7 @@ def test_scrapes_share_one_evaluation_for_a_while() -> None:
         asked.append(clock.now())
         return Assessment(clock.now(), ())
 
-    render = renderer(assessment, clock)
+    render = made(assessment, clock)
     first = render()
     clock.advance(KEPT_SECONDS - 1)
     assert scraped(render()) == scraped(first)
@@ -337,7 +334,7 @@ def test_many_customers_are_assessed_once_for_scrapes_that_follow_each_other(
         asked.append(clock.now())
         return found
 
-    render = renderer(assess, clock, OneBoard(), Counters())
+    render = made(assess, clock)
     took = []
     for _ in range(3):
         clock.advance(60)
@@ -362,6 +359,6 @@ def test_series_grow_with_customers_by_a_fixed_number(customers: int) -> None:
         a_customer(f"c{number}", *(a_subscription(f"c{number}", f"f{feed}") for feed in range(3)))
         for number in range(customers)
     ]
-    samples = scraped(renderer(lambda: Assessment(NOW, tuple(healthy)), MemoryClock(NOW))())
+    samples = scraped(made(lambda: Assessment(NOW, tuple(healthy)))())
     of_customers = [name for name, labels in samples if "customer" in dict(labels)]
     assert len(of_customers) == customers * (1 + 3 * 4)

@@ -1,42 +1,22 @@
-"""What machines ask of the page: is it alive, is it ready, what does it count."""
+"""The probes for liveness and readiness, and /metrics, over HTTP."""
 
 import sqlite3
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
-from tests.unit.web.conftest import NOW, Page, ask
+from tests.unit.web.conftest import NOW, OneDaemon, Page, ask
 from xmode_transfer.config import Problem
-from xmode_transfer.model.jobs import QueueEntry, longest_silence
+from xmode_transfer.model.jobs import longest_silence
 from xmode_transfer.web.application import KEPT_SECONDS
-from xmode_transfer.web.facts import DaemonStatus
 from xmode_transfer.web.server import Server
 
 Open = Callable[..., Server]
 
 
-@dataclass
-class PinnedBoard:
-    """A daemon that is as a test says."""
-
-    is_: DaemonStatus = field(default_factory=lambda: DaemonStatus(NOW, NOW, False, 4, 1, NOW))
-
-    def jobs(self) -> Sequence[QueueEntry]:
-        return []
-
-    def status(self) -> DaemonStatus:
-        return self.is_
-
-
-def test_without_a_daemon_it_is_alive_when_it_answers(open_page: Open) -> None:
-    answer = ask(open_page().address, "/healthz")
-    assert (answer.status, answer.text) == (200, "ok page: answering\n")
-    assert answer.headers["content-type"].startswith("text/plain")
-
-
 def test_a_daemon_whose_clock_stands_still_is_not_alive(open_page: Open, page: Page) -> None:
-    address = open_page(status_view=PinnedBoard()).address
+    address = open_page().address
     page.clock.advance(longest_silence(60).total_seconds())
     assert ask(address, "/healthz").status == 200
     page.clock.advance(1)
@@ -46,13 +26,12 @@ def test_a_daemon_whose_clock_stands_still_is_not_alive(open_page: Open, page: P
 
 
 def test_a_clock_that_was_set_back_does_not_make_it_dead(open_page: Open, page: Page) -> None:
-    status_view = PinnedBoard()
-    status_view.is_ = replace(status_view.is_, ticked_at=NOW + timedelta(hours=1))
-    assert ask(open_page(status_view=status_view).address, "/healthz").status == 200
+    daemon = OneDaemon(ticked_at=NOW + timedelta(hours=1))
+    assert ask(open_page(daemon=daemon).address, "/healthz").status == 200
 
 
 def test_it_is_ready_when_it_can_write_and_knows_its_customers(open_page: Open) -> None:
-    answer = ask(open_page(status_view=PinnedBoard()).address, "/readyz")
+    answer = ask(open_page().address, "/readyz")
     assert answer.status == 200
     assert answer.text.splitlines() == [
         "ok ledger: writable",
@@ -85,9 +64,7 @@ def test_a_broken_customer_does_not_make_it_unready(open_page: Open, page: Page)
 
 
 def test_a_daemon_that_is_stopping_is_alive_but_not_ready(open_page: Open) -> None:
-    status_view = PinnedBoard()
-    status_view.is_ = replace(status_view.is_, stopping=True)
-    address = open_page(status_view=status_view).address
+    address = open_page(daemon=OneDaemon(stopping=True)).address
     assert ask(address, "/healthz").status == 200
     answer = ask(address, "/readyz")
     assert answer.status == 503
