@@ -4,17 +4,19 @@ Everything that delivers uses this module, and so does ``status``.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 
 from xmode_transfer import telemetry
-from xmode_transfer.config import Configuration, Customer, Feed
+from xmode_transfer.config import Configuration, Customer, CustomerState, Feed
 from xmode_transfer.delivery.deliver import failed
 from xmode_transfer.ledger import Ledger
 from xmode_transfer.model.errors import (
     ConfigError,
     Defect,
     ExitCode,
+    LedgerError,
     SourceError,
     SourceMissing,
     SourcePartlyUnreadable,
@@ -25,7 +27,7 @@ from xmode_transfer.model.keys import readable
 from xmode_transfer.model.periods import Period, PeriodKind, look_back_start
 from xmode_transfer.model.process import Clock
 from xmode_transfer.model.records import DeliveryOutcome, SourceProblem, Status
-from xmode_transfer.model.source_scans import KEPT_PERIODS, SourceScan, Waiting
+from xmode_transfer.model.source_scans import KEPT_PERIODS, SourceScan, Subscription, Waiting
 from xmode_transfer.model.verification import Scope
 from xmode_transfer.sources.interface import PeriodState, SourceFactory
 from xmode_transfer.telemetry import Event
@@ -257,6 +259,51 @@ def _undelivered(
         if state.period.label not in done or (state.marker and done[state.period.label] != state.marker)
     ]
     return labels, max((*done, *(state.period.label for state in states)), default=None)
+
+
+@dataclass(slots=True)
+class Scans:
+    """Source scans of all customers. ``unrecorded`` has those that the ledger did not take, because of
+    ``refusal``."""
+
+    refusal: LedgerError | None = None
+    unrecorded: dict[Subscription, SourceScan] = field(default_factory=dict)
+
+
+def scan_all(
+    configuration: Configuration,
+    sources: SourceFactory,
+    ledger: Ledger,
+    clock: Clock,
+    progress: Callable[[int, int], None] | None,
+) -> Scans:
+    """Scan the sources of all active customers, for `status` without a daemon. Records the scans, also failed
+    ones, if the ledger is not read-only. ``progress`` receives the number of finished subscriptions and the
+    total. Raises LedgerError when the ledger cannot be read."""
+    scans = Scans()
+
+    def record(scan: SourceScan) -> None:
+        if scans.refusal is None:
+            try:
+                ledger.sources.record(scan)
+            except LedgerError as error:
+                scans.refusal = error
+            else:
+                return
+        scans.unrecorded[scan.customer, scan.feed] = scan.after(ledger.sources.last(scan.customer, scan.feed))
+
+    subscriptions = [
+        (customer, configuration.feeds[feed])
+        for name, customer in sorted(configuration.customers.items())
+        if name not in configuration.broken and customer.state is CustomerState.ACTIVE
+        for feed in customer.feeds
+    ]
+    for number, (customer, feed) in enumerate(subscriptions):
+        if progress is not None:
+            progress(number, len(subscriptions))
+        with suppress(SourceError, Defect):
+            scan_feed(sources, ledger, clock, customer, feed, CustomerRun(customer.name), record=record)
+    return scans
 
 
 def feeds_of(configuration: Configuration, customer: Customer, scope: Scope) -> list[Feed]:
