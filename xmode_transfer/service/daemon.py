@@ -1,4 +1,5 @@
-"""The daemon: scheduling at each tick, and its status."""
+"""The daemon: enqueues the customers that are due, at each tick and at the times of their schedules, keeps
+track of suspended ones, and starts maintenance."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -12,9 +13,9 @@ from xmode_transfer.config.times import Outage, Work, outage, was_missed
 from xmode_transfer.model.errors import LedgerError, VendorIdentityError
 from xmode_transfer.model.findings import AccessReport
 from xmode_transfer.model.jobs import DaemonRecord, JobState, QueueEntry, WorkQueue
-from xmode_transfer.model.records import Failure, Lease
-from xmode_transfer.service.active_configuration import ActiveConfiguration, Read, read_again
-from xmode_transfer.service.jobs import Jobs
+from xmode_transfer.model.records import Lease
+from xmode_transfer.service.active_configuration import Read, loaded, read_again
+from xmode_transfer.service.jobs import skip_missed
 from xmode_transfer.service.maintenance import Maintenance, MaintenanceLease, Outages
 from xmode_transfer.service.scheduler import Agenda, Scheduler, left_by_the_last
 from xmode_transfer.service.worker import Worker
@@ -23,8 +24,8 @@ from xmode_transfer.transfer.context import Context
 
 
 class Daemon:
-    """Implements ``StatusView``. ``tick``, ``recover``, ``attend`` and ``reload`` belong to one thread; the
-    rest by any."""
+    """Implements ``StatusView``. Any thread may read its properties and its status; one thread calls the
+    rest."""
 
     def __init__(
         self,
@@ -46,7 +47,7 @@ class Daemon:
         self._lease = lease
         self._changed = changed
         now = context.clock.now()
-        self._active = ActiveConfiguration.of(configuration, now, configuration.problems)
+        self._active = loaded(configuration, now)
         self._outages = Outages(context)
         self._outages.began.append(changed)
         self._outages.ended.append(changed)
@@ -55,21 +56,20 @@ class Daemon:
         self._ticked_before = self._last_tick()
         self._missed: dict[str, Outage] = {}
         self._serving: dict[str, datetime] = {}
-        self._suspended: dict[str, bool] = {}  # by customer: whether it refused us
+        self._suspended: dict[str, bool] = {}  # by customer: True if it refused access
         self._agenda = Agenda(context.ledger.daemons.served())
-        self._jobs = Jobs(context, lambda: self._active.configuration)
         self._scheduler = Scheduler(context, queue, ended=self._job_ended, on_outage=self._outages.report)
         self._worker: Worker | None = None
         if alone:
             slots = configuration.service.daemon.workers
             self._worker = Worker(context, queue, configuration, slots=slots, outages=self._outages)
         self._maintenance_lease = None if alone else MaintenanceLease(context)
-        self._noted_workers = self._workers
+        self._noted_workers = self.slots
         self._does_maintenance = alone
         self._maintenance = Maintenance(
             context,
             prober,
-            lambda: self._active.configuration,
+            lambda: self.configuration,
             served=self._served,
             checked=self._checked,
             on_outage=self._outages.report,
@@ -102,7 +102,7 @@ class Daemon:
         self._ticked_at = self._ticked_before = now
         try:
             if self._outages.current is None:
-                self._make_up()
+                self._catch_up()
         except (VendorIdentityError, LedgerError) as error:
             self._outages.report(error)
         try:
@@ -113,7 +113,7 @@ class Daemon:
             self._outages.report(error)
             return False
         if self._outages.current is None and not self._stopping:
-            self._enqueue_who_is_due(now)
+            self._enqueue_due(now)
         return True
 
     def recover(self) -> None:
@@ -128,7 +128,7 @@ class Daemon:
         self._scheduler.attend()
         if self._worker is not None:
             self._worker.wake()
-        if self._workers != self._noted_workers and self._outages.current is None and not self._stopping:
+        if self.slots != self._noted_workers and self._outages.current is None and not self._stopping:
             try:
                 self._note()
             except LedgerError as error:
@@ -149,7 +149,7 @@ class Daemon:
             replace(status, ticked_at=stopped_at or status.ticked_at, stopped_at=stopped_at),
         )
 
-    def _enqueue_who_is_due(self, now: datetime) -> None:
+    def _enqueue_due(self, now: datetime) -> None:
         for name, customer in self.configuration.customers.items():
             if customer.state is CustomerState.RETIRED:
                 continue
@@ -159,7 +159,7 @@ class Daemon:
                 self._enqueue_if_due(name, now)
 
     def _maintain(self, name: str, work: Work, now: datetime) -> None:
-        times = self._active.times.get((name, work))
+        times = self._active.times(name, work)
         if times is None or not self._does_maintenance:
             return
         if self._agenda.first_time(name, work):
@@ -178,7 +178,7 @@ class Daemon:
             if may_retry:
                 self._scheduler.enqueue(name)
             return
-        times = self._active.times[name, Work.DELIVER]
+        times = self._active.times(name, Work.DELIVER)
         due = self._agenda.due(name, Work.DELIVER, times, now) if times is not None else None
         if is_queued and (due is None or entry.reason or self._serving.get(name) == due):
             return
@@ -190,14 +190,14 @@ class Daemon:
     # --- Beside other daemons ------------------------------------------------------------------------------
 
     def _share(self) -> None:
-        """Learns what others have done since the last tick, and whether the housekeeping is ours."""
+        """Read what others have done since the last tick, and who runs maintenance."""
         if self._maintenance_lease is not None:
             self._agenda.refresh(self._context.ledger.daemons.served())
             tick_seconds = self.configuration.service.daemon.tick_seconds
             self._does_maintenance = self._maintenance_lease.keep(tick_seconds)
 
     def _last_tick(self) -> datetime | None:
-        """Of whatever daemon."""
+        """Return the last tick of any daemon."""
         known = self._context.ledger.daemons.newest(1)
         return known[0].ticked_at if known else None
 
@@ -212,15 +212,15 @@ class Daemon:
     def _miss(self, gap: Outage) -> None:
         for name, customer in self.configuration.customers.items():
             if customer.catch_up is not CatchUp.ALL and customer.state is CustomerState.ACTIVE:
-                times = self._active.times[name, Work.DELIVER]
+                times = self._active.times(name, Work.DELIVER)
                 if was_missed(times, gap):
                     self._missed.setdefault(name, gap)
 
-    def _make_up(self) -> None:
+    def _catch_up(self) -> None:
         """Apply ``catch_up`` to customers that were missed, before they are queued."""
         for name in list(self._missed):
             if name in self.configuration.customers:
-                self._jobs.skip_missed(name)
+                skip_missed(self._context, self.configuration, name)
             del self._missed[name]
 
     # --- Results of jobs ---------------------------------------------------------------------------------
@@ -326,20 +326,14 @@ class Daemon:
     # --- Status ------------------------------------------------------------------------------------------
 
     @property
-    def outage(self) -> Failure | None:
-        """The outage that stops all customers, if any."""
-        return self._outages.current
+    def slots(self) -> int:
+        """Maximum number of concurrent jobs: its own, or those of all live workers of the fleet."""
+        return self._scheduler.slots if self._worker is None else self._worker.slots
 
     @property
-    def _workers(self) -> int:
-        """Maximum number of concurrent jobs."""
-        return self._worker.slots if self._worker is not None else self._scheduler.slots
-
-    @property
-    def _busy(self) -> int:
-        if self._worker is None:
-            return self._scheduler.busy
-        return self._worker.busy + self._worker.waiting
+    def running(self) -> int:
+        """Number of running jobs."""
+        return self._scheduler.busy if self._worker is None else self._worker.running
 
     def jobs(self) -> Sequence[QueueEntry]:
         return [self._with_next_time(entry) for entry in self._scheduler.entries()]
@@ -347,7 +341,7 @@ class Daemon:
     def _with_next_time(self, entry: QueueEntry) -> QueueEntry:
         if entry.state is not JobState.RESTING or entry.next_at is not None:
             return entry
-        times = self._active.times.get((entry.customer, Work.DELIVER))
+        times = self._active.times(entry.customer, Work.DELIVER)
         if times is None:
             tick = timedelta(seconds=self.configuration.service.daemon.tick_seconds)
             next_at = self._ticked_at + tick
@@ -362,8 +356,8 @@ class Daemon:
             started_at=self._started_at,
             ticked_at=self._ticked_at,
             tick_seconds=active.configuration.service.daemon.tick_seconds,
-            workers=self._workers,
-            busy=self._busy,
+            workers=self.slots,
+            busy=self.running,
             configuration_loaded_at=active.loaded_at,
             configuration_problems=active.problems,
             trouble=self._outages.current,

@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from datetime import datetime
 from enum import Enum, auto
@@ -20,10 +20,9 @@ from importlib.metadata import version
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from types import FrameType
-from typing import Any, ClassVar, NoReturn, Protocol, Self
+from typing import Any, ClassVar, NoReturn, Self
 
 from xmode_transfer import telemetry
-from xmode_transfer.config import Configuration
 from xmode_transfer.model.errors import (
     ConfigError,
     ExitCode,
@@ -34,6 +33,8 @@ from xmode_transfer.model.errors import (
 )
 from xmode_transfer.model.process import Clock
 from xmode_transfer.service.active_configuration import FileWatch
+from xmode_transfer.service.daemon import Daemon
+from xmode_transfer.service.worker import Worker
 from xmode_transfer.telemetry import Event
 
 _STEP_SECONDS = 1.0
@@ -118,23 +119,6 @@ class Inbox:
 # --- From start to end
 
 
-class Work(Protocol):
-    """A daemon or a worker, to the process that it runs in."""
-
-    @property
-    def configuration(self) -> Configuration: ...
-
-    def start(self) -> None: ...
-
-    def stop(self) -> None: ...
-
-    def drain(self, seconds: float) -> bool: ...
-
-    def break_off(self) -> None: ...
-
-    def close(self) -> None: ...
-
-
 class Process(ABC):
     """A daemon's or a worker's process. It starts the work, handles events until it is asked to stop, drains
     the work, and ends in any case."""
@@ -143,7 +127,7 @@ class Process(ABC):
     stopping: ClassVar[Event]
     stopped: ClassVar[Event]
 
-    def __init__(self, directory: Path, read_at: datetime, inbox: Inbox, work: Work) -> None:
+    def __init__(self, directory: Path, read_at: datetime, inbox: Inbox, work: Daemon | Worker) -> None:
         """``read_at`` is when the configuration in ``directory`` was read."""
         self.directory = directory
         self.inbox = inbox
@@ -215,7 +199,7 @@ class Process(ABC):
                 version=version("xmode-transfer"),
                 customers=len(configuration.customers),
                 configuration_problems=list(map(str, configuration.problems)),
-                **self.facts(),
+                slots=self._work.slots,
             )
             self._work.start()
             ready(self.status())
@@ -229,14 +213,6 @@ class Process(ABC):
             files.close()
             self.close()
         return self._end()
-
-    @abstractmethod
-    def facts(self) -> Mapping[str, object]:
-        """Return what the event ``started`` says besides the configuration."""
-
-    @abstractmethod
-    def running(self) -> int:
-        """Return the number of running jobs."""
 
     @abstractmethod
     def status(self) -> str:
@@ -257,7 +233,7 @@ class Process(ABC):
     def _end(self) -> int:
         """Drain the work; after the timeout, stop it where it can be resumed; end in any case."""
         seconds = self._drain_seconds
-        telemetry.log(self.stopping, running=self.running(), drain_seconds=seconds)
+        telemetry.log(self.stopping, running=self._work.running, drain_seconds=seconds)
         stopping()
         self._work.stop()
         drained = ended = self._work.drain(seconds)

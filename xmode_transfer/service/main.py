@@ -5,7 +5,7 @@ A daemon runs the jobs itself, or leaves them to the workers of a fleet. One thr
 all events, and does everything that may wait for the ledger.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from datetime import datetime
@@ -166,12 +166,6 @@ class DaemonProcess(Process):
             )
         ):
             yield
-
-    def facts(self) -> Mapping[str, object]:
-        return {"workers": self._daemon.configuration.service.daemon.workers}
-
-    def running(self) -> int:
-        return self._daemon.status().busy
 
     def status(self) -> str:
         jobs, status = self._daemon.jobs(), self._daemon.status()
@@ -352,12 +346,6 @@ class WorkerProcess(Process):
         super().__init__(directory, read_at, inbox, worker)
         self._worker = worker
         self._liveness = liveness
-
-    def facts(self) -> Mapping[str, object]:
-        return {"places": self._worker.slots}
-
-    def running(self) -> int:
-        return self._worker.busy + self._worker.waiting
 
     def status(self) -> str:
         worker = self._worker

@@ -8,7 +8,6 @@ second, and the other methods on a signal or a changed file.
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from datetime import datetime
 
 from xmode_transfer import telemetry
@@ -18,8 +17,8 @@ from xmode_transfer.config.times import outage
 from xmode_transfer.model.errors import LeaseLost, LedgerError, XmodeError
 from xmode_transfer.model.jobs import FleetStatus, Job, JobResult, WorkerRecord, WorkQueue
 from xmode_transfer.model.records import Failure
-from xmode_transfer.service.active_configuration import ActiveConfiguration, Read, read_again
-from xmode_transfer.service.jobs import Jobs, RunningJob, Slot, result_of
+from xmode_transfer.service.active_configuration import ActiveConfiguration, Read, loaded, read_again
+from xmode_transfer.service.jobs import Jobs, RunningJob, Slot, Watched, result_of
 from xmode_transfer.service.maintenance import Outages
 from xmode_transfer.service.scheduler import REAP_SECONDS, report_taken_over
 from xmode_transfer.telemetry import Event
@@ -68,8 +67,8 @@ class Worker:
         """Concurrent jobs of suspended customers. As many again may be stalled."""
         now = context.clock.now()
         self._started_at = now
-        self._active = ActiveConfiguration.of(configuration, now, configuration.problems)
-        self._jobs = Jobs(context, lambda: self._active.configuration)
+        self._active = loaded(configuration, now)
+        self._jobs = Jobs(context, lambda: self.configuration)
         self._outages = outages or Outages(context)
         self._outages.ended.append(self._end_late)
         self._threads = ThreadPoolExecutor(self.slots + 2 * self.waiting_slots, thread_name_prefix="job")
@@ -112,7 +111,8 @@ class Worker:
                     job = self._queue.next(self._context.holder, TTL_SECONDS, suspended=suspended)
                     if job is None:
                         break
-                    running = RunningJob.beginning(job, slot, self._context)
+                    watched = Watched(self._context.progress, self._context.clock)
+                    running = RunningJob(job, slot, watched, watched.moved_at)
                     with self._lock:
                         self._running.add(running)
                     self._threads.submit(self._run, running)
@@ -140,6 +140,11 @@ class Worker:
     def waiting(self) -> int:
         """Number of jobs outside regular slots: of suspended customers, and stalled ones."""
         return self._count(Slot.SUSPENDED, Slot.STALLED)
+
+    @property
+    def running(self) -> int:
+        """Number of running jobs, in slots of any kind."""
+        return self._count(*Slot)
 
     def _count(self, *slots: Slot) -> int:
         with self._lock:
@@ -191,10 +196,9 @@ class Worker:
         if self._is_held(name):
             telemetry.log(Event.JOB_HELD, customer=name)
             return JobResult(next_at=self._context.clock.now())
-        result = self._jobs.do(
+        return self._jobs.do(
             name, running.stop, running.watched, lambda *what: self._queue.delivers(running.job, *what)
         )
-        return replace(result, reread_at=self._jobs.reread_at(name))
 
     def _makes_up(self, name: str) -> bool:
         """Return True if the customer catches up on everything after downtime. For others, a daemon may have

@@ -262,18 +262,18 @@ def test_a_key_of_ours_that_is_gone_stops_everybody_once(daemon_world: Make) -> 
     world.produce("2026-11-20")
     world.lose_key()
     world.tick()
-    assert daemon.outage is not None
-    assert daemon.outage.cause == "vendor_identity"
+    assert daemon.status().trouble is not None
+    assert daemon.status().trouble.cause == "vendor_identity"
     world.tick()
     (noted,) = world.ledger.daemons.newest()
-    assert noted.trouble == daemon.outage
+    assert noted.trouble == daemon.status().trouble
     assert all(world.entry(name).state is not JobState.SUSPENDED for name in world.customers)
     daemon.recover()
-    assert daemon.outage is not None
+    assert daemon.status().trouble is not None
     world.find_key()
     daemon.recover()
     world.settle()
-    assert daemon.outage is None
+    assert daemon.status().trouble is None
     assert all(world.delivered(name) == ["2026-11-20"] for name in world.customers)
 
 
@@ -293,7 +293,7 @@ def test_a_key_that_was_replaced_meanwhile_is_no_trouble(
     monkeypatch.setattr(lost, "verify_identity", first_refused)
     world.produce("2026-11-20")
     world.tick()
-    assert daemon.outage is None
+    assert daemon.status().trouble is None
     world.tick()
     assert world.delivered("acme") == world.delivered("globex") == ["2026-11-20"]
 
