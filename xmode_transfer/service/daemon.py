@@ -17,7 +17,7 @@ from xmode_transfer.model.records import Lease
 from xmode_transfer.service.active_configuration import Read, loaded, read_again
 from xmode_transfer.service.jobs import skip_missed
 from xmode_transfer.service.maintenance import Maintenance, MaintenanceLease, Outages
-from xmode_transfer.service.scheduler import Agenda, Scheduler, left_by_the_last
+from xmode_transfer.service.scheduler import Agenda, Scheduler, unfinished
 from xmode_transfer.service.worker import Worker
 from xmode_transfer.telemetry import Event
 from xmode_transfer.transfer.context import Context
@@ -74,7 +74,7 @@ class Daemon:
             checked=self._checked,
             on_outage=self._outages.report,
         )
-        known = left_by_the_last(context)
+        known = unfinished(context)
         self._suspended |= {entry.customer: entry.refused for entry in known if entry.reason}
         self._register(known)
         self._scheduler.attend()  # so that the first tick knows the customers

@@ -199,10 +199,10 @@ def _totals(found: Assessment) -> Iterator[Metric]:
     yield of.ORPHANED.metric(sum(item.left_behind.bytes for item in found.customers if item.left_behind))
     parts = [part for item in found.customers for part in item.subscriptions]
     yield of.BACKLOG.metric(sum(left_of(part) for part in parts))
-    work = work_of(found)
-    yield of.WORK.metric(work.bytes)
-    oldest_at = work.oldest_at or found.assessed_at
-    yield of.WORK_OLDEST.metric(max(0.0, (found.assessed_at - oldest_at).total_seconds()))
+    size, oldest_at = work_of(found)
+    yield of.WORK.metric(size)
+    waited = found.assessed_at - (oldest_at or found.assessed_at)
+    yield of.WORK_OLDEST.metric(max(0.0, waited.total_seconds()))
     yield of.PERIODS_DUE.metric(sum(part.due_count for part in parts))
 
 
@@ -252,22 +252,13 @@ _NOT_WORKABLE = frozenset({Health.BROKEN, Health.BLOCKED, Health.PENDING, Health
 """Customers with this health receive nothing, however many workers there are."""
 
 
-@dataclass(frozen=True, slots=True)
-class Work:
-    """Work for the workers. ``bytes`` is partly an estimate; ``oldest_at`` is since when the oldest work has
-    waited, None if there is none."""
-
-    bytes: int
-    oldest_at: datetime | None
-
-
 def left_of(part: SubscriptionHealth) -> int:
     """Return the bytes left to send in a subscription's started deliveries."""
     return sum(max(0, item.delivery.total_bytes - item.sent_bytes) for item in part.open)
 
 
-def work_of(found: Assessment) -> Work:
-    """Return the work that workers could do now.
+def work_of(found: Assessment) -> tuple[int, datetime | None]:
+    """Return the bytes that workers could send now, and since when the oldest of that work has waited.
 
     A due period is estimated by the newest delivery of its subscription; without one, by the feed's average
     over all customers. Excludes suspended customers and subscriptions with failing deliveries.
@@ -289,4 +280,4 @@ def work_of(found: Assessment) -> Work:
             if part.due and part.look is not None and part.look.due_since_at is not None:
                 waiting_since.append(part.look.due_since_at)
             waiting_since += [item.since_at for item in part.open]
-    return Work(size, min(waiting_since, default=None))
+    return size, min(waiting_since, default=None)

@@ -15,7 +15,7 @@ from xmode_transfer.web.server import Server
 Open = Callable[..., Server]
 
 
-def test_a_daemon_whose_clock_stands_still_is_not_alive(open_page: Open, page: Page) -> None:
+def test_a_daemon_that_does_not_tick_is_not_alive(open_page: Open, page: Page) -> None:
     address = open_page().address
     page.clock.advance(longest_silence(60).total_seconds())
     assert ask(address, "/healthz").status == 200
@@ -25,12 +25,12 @@ def test_a_daemon_whose_clock_stands_still_is_not_alive(open_page: Open, page: P
     assert answer.text == "failed daemon: the daemon's clock ticked 241 s ago\n"
 
 
-def test_a_clock_that_was_set_back_does_not_make_it_dead(open_page: Open, page: Page) -> None:
+def test_a_daemon_is_alive_after_the_clock_was_set_back(open_page: Open, page: Page) -> None:
     daemon = OneDaemon(ticked_at=NOW + timedelta(hours=1))
     assert ask(open_page(daemon=daemon).address, "/healthz").status == 200
 
 
-def test_it_is_ready_when_it_can_write_and_knows_its_customers(open_page: Open) -> None:
+def test_a_daemon_with_a_writable_ledger_is_ready(open_page: Open) -> None:
     answer = ask(open_page().address, "/readyz")
     assert answer.status == 200
     assert answer.text.splitlines() == [
@@ -40,7 +40,7 @@ def test_it_is_ready_when_it_can_write_and_knows_its_customers(open_page: Open) 
     ]
 
 
-def test_a_ledger_that_cannot_be_written_is_found_out_and_found_mended(
+def test_a_read_only_ledger_is_not_ready_until_it_is_fixed(
     open_page: Open, page: Page, tmp_path: Path
 ) -> None:
     address = open_page().address
@@ -57,7 +57,7 @@ def test_a_ledger_that_cannot_be_written_is_found_out_and_found_mended(
     assert ask(address, "/readyz").status == 200
 
 
-def test_a_broken_customer_does_not_make_it_unready(open_page: Open, page: Page) -> None:
+def test_a_broken_customer_does_not_affect_readiness(open_page: Open, page: Page) -> None:
     problem = Problem("customers/acme.yaml", 1, 1, "", "wrong")
     page.configuration = replace(page.configuration, broken={"acme": (problem,)}, problems=(problem,))
     assert ask(open_page().address, "/readyz").status == 200
@@ -71,7 +71,7 @@ def test_a_daemon_that_is_stopping_is_alive_but_not_ready(open_page: Open) -> No
     assert "failed daemon: stopping" in answer.text
 
 
-def test_metrics_are_handed_on_as_they_are(open_page: Open, page: Page) -> None:
+def test_metrics_are_served_unchanged(open_page: Open, page: Page) -> None:
     page.metrics = 'xmode_customers{name="ä"} 1\n'.encode()
     answer = ask(open_page().address, "/metrics")
     assert answer.body == page.metrics
