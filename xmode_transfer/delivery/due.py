@@ -37,10 +37,10 @@ from xmode_transfer.transfer.sending import defect_of, failure_of
 
 @dataclass(slots=True)
 class CustomerRun:
-    """The result of a run. ``waiting`` has the periods that are incomplete at the source, with the reason.
-    ``unfollowed`` has the paths to periods that cannot be read. Both are by feed. ``older`` counts periods
-    outside the look-back window, ``skipped`` those that are not caught up on after an outage. ``explicit``: a
-    person named the periods, so a period that waits is not done."""
+    """The result of a run. ``waiting`` has the periods that are incomplete at the source, ``unfollowed`` the
+    paths to periods that cannot be read, both with the feed's name. ``older`` counts periods outside the
+    look-back window, ``skipped`` those that are not caught up on after downtime. ``explicit`` is True if a
+    person named the periods: then a period that waits is not done."""
 
     customer: str
     deliveries: list[DeliveryOutcome] = field(default_factory=list)
@@ -79,10 +79,9 @@ def scan_sources(
     *,
     reread: bool = True,
 ) -> Iterator[tuple[Feed, PeriodState]]:
-    """Yields what is due for the customer now, feed by feed, oldest period first. A source that cannot be
+    """Yield what is due for the customer now, feed by feed, oldest period first. A source that cannot be
     listed, or only in part, becomes a failed delivery in ``result``, and so does a defect; the other feeds
-    continue. ``reread`` as in ``due``. Records each source scan in the ledger, for the health of the
-    customer."""
+    continue. ``reread`` as in ``due``. Records each source scan in the ledger."""
     around = context.sources, context.ledger, context.clock, customer
     for feed in feeds_of(configuration, customer, scope):
         try:
@@ -112,8 +111,8 @@ def scan_feed(
     reread: bool = True,
     record: Callable[[SourceScan], object] | None = None,
 ) -> list[PeriodState]:
-    """Returns what is due of the feed. Records the source scan (by ``record``, else in the ledger), so that
-    health is computed from the ledger alone. Records an unreadable source too, and re-raises its error."""
+    """Return what is due of the feed. Record the source scan (by ``record``, else in the ledger), so that
+    health is computed from the ledger alone. Record an unreadable source too, and re-raise its error."""
     record = record or ledger.sources.record
     looked_at = clock.now()
     try:
@@ -154,10 +153,10 @@ def due(
     *,
     reread: bool = True,
 ) -> Iterator[PeriodState]:
-    """Yields the periods to deliver, oldest first: complete at the source and inside the look-back window (or
-    named). Leaves out what the ledger has as delivered or skipped, unless the source declared it complete
-    again. Without a marker the source cannot do that: delivered periods are read again, unless ``reread`` is
-    off. Raises SourceError and Defect; other feeds can continue."""
+    """Yield the periods to deliver, oldest first: complete at the source and inside the look-back window (or
+    named). Omit what the ledger has as delivered or skipped, unless the source declared it complete again.
+    Without a marker the source cannot do that: delivered periods are read again, unless ``reread`` is False.
+    Raises SourceError and Defect; other feeds can continue."""
     try:
         since = _parse(feed, scope.since) if scope.since else None
         until = _parse(feed, scope.until) if scope.until else None
@@ -199,7 +198,7 @@ def due(
 
 
 def _is_asked_for(feed: Feed, problem: SourceProblem, since: datetime | None, until: Period | None) -> bool:
-    """Returns whether an unreadable part of the partition's path may lead to wanted periods."""
+    """Return True if an unreadable part of the partition's path may lead to wanted periods."""
     partition, path = feed.partition_template, problem.name.rstrip("/")
     if partition is None:
         return True
@@ -217,7 +216,7 @@ def _parse(feed: Feed, label: str) -> Period:
 
 
 def _is_settled(ledger: Ledger, customer: Customer, feed: Feed, state: PeriodState, *, reread: bool) -> bool:
-    """Returns whether the period is delivered and need not be read again. With a marker, the producer
+    """Return True if the period is delivered and need not be read again. With a marker, the producer
     declares when a period is complete again. A drop folder is always read: its only period never ends."""
     if feed.period is PeriodKind.NONE or (reread and not state.marker):
         return False
@@ -226,39 +225,29 @@ def _is_settled(ledger: Ledger, customer: Customer, feed: Feed, state: PeriodSta
 
 
 def _partly_unreadable(feed: Feed, problems: Sequence[SourceProblem]) -> SourcePartlyUnreadable:
-    """Returns the error for paths to a feed's periods that cannot be read."""
     first = f"{readable(problems[0].name)}: {problems[0].message}"
-    message = (
-        f"a part of {feed.name} cannot be read, and nothing in it is delivered: {first}"
-        if len(problems) == 1
-        else f"{len(problems):,} parts of {feed.name} cannot be read, and nothing in them is delivered; "
-        f"first: {first}"
-    )
-    return SourcePartlyUnreadable(
-        message,
-        hint=f"check {feed.source}; the rest of the feed is delivered meanwhile",
-    )
+    parts = f"a part of {feed.name} cannot be read, and nothing in it is delivered:"
+    if len(problems) > 1:
+        some = f"{len(problems):,} parts of {feed.name}"
+        parts = f"{some} cannot be read, and nothing in them is delivered; first:"
+    hint = f"check {feed.source}; the rest of the feed is delivered meanwhile"
+    return SourcePartlyUnreadable(f"{parts} {first}", hint=hint)
 
 
 def _undelivered(
     ledger: Ledger, customer: Customer, feed: Feed, states: Sequence[PeriodState]
 ) -> tuple[list[str], str | None]:
-    """Returns the periods that were never delivered or are declared complete again, and the newest complete
+    """Return the periods that were never delivered or are declared complete again, and the newest complete
     period. A delivered period without a marker is read again, but is not due."""
-    oldest = min((state.period.label for state in states), default=None)
-    if feed.period is PeriodKind.NONE:
-        oldest = None
+    markers = {state.period.label: state.marker for state in states}
+    oldest = None if feed.period is PeriodKind.NONE else min(markers, default=None)
     done = {
         delivery.period: delivery.marker
         for delivery in ledger.deliveries.calendar(customer.name, feed.name, oldest)
         if delivery.status is Status.DELIVERED
     }
-    labels = [
-        state.period.label
-        for state in states
-        if state.period.label not in done or (state.marker and done[state.period.label] != state.marker)
-    ]
-    return labels, max((*done, *(state.period.label for state in states)), default=None)
+    labels = [name for name, marker in markers.items() if name not in done or marker not in ("", done[name])]
+    return labels, max((*done, *markers), default=None)
 
 
 @dataclass(slots=True)
@@ -307,14 +296,13 @@ def scan_all(
 
 
 def feeds_of(configuration: Configuration, customer: Customer, scope: Scope) -> list[Feed]:
-    """Returns the customer's feeds, or the named one. Raises ConfigError."""
+    """Return the customer's feeds, or the named one. Raises ConfigError."""
     if scope.feed is not None and scope.feed not in customer.feeds:
         raise ConfigError(
             f"{customer.name} does not subscribe to the feed {scope.feed}",
             hint=f"its feeds: {', '.join(customer.feeds)}",
         )
-    names = [scope.feed] if scope.feed is not None else list(customer.feeds)
-    return [configuration.feeds[name] for name in names]
+    return [configuration.feeds[name] for name in ([scope.feed] if scope.feed else customer.feeds)]
 
 
 def source_failed(

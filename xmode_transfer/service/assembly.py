@@ -29,7 +29,6 @@ from xmode_transfer.telemetry import Event, SystemClock
 from xmode_transfer.transfer.context import TTL_SECONDS, Context, kept
 
 if TYPE_CHECKING:
-    from xmode_transfer.alerting.watch import Watch
     from xmode_transfer.sources.s3_bucket import OwnClient
 
 _POLL_SECONDS = 0.5
@@ -178,14 +177,6 @@ def sources(clock: Clock, stop: threading.Event | None = None) -> SourceFactory:
         return S3Source(feed, clock, client.get, client.forget)
 
     return source
-
-
-def watch(record: Ledger, clock: Clock) -> "Watch":
-    """Return the alert watcher. Long-running processes call its ``run_once`` about once a minute."""
-    from xmode_transfer.alerting import channels
-    from xmode_transfer.alerting.watch import Watch
-
-    return Watch(record, clock, database.this_process(), channels.send, channels.beat)
 
 
 # --- A single daemon or a fleet

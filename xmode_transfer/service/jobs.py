@@ -15,7 +15,7 @@ from xmode_transfer.config import Configuration, Customer, CustomerState, Feed
 from xmode_transfer.config.times import passed_over
 from xmode_transfer.delivery.due import CustomerRun, scan_sources
 from xmode_transfer.delivery.run import deliver_due, holds_up_feed
-from xmode_transfer.model.errors import ConfigError, ExitCode, LedgerError, VendorIdentityError, XmodeError
+from xmode_transfer.model.errors import ExitCode
 from xmode_transfer.model.jobs import Job, JobResult, breaks_off, broke_off, is_backfill, may_be_tried
 from xmode_transfer.model.process import Clock, Progress
 from xmode_transfer.model.records import Delivery, DeliveryOutcome, Status
@@ -258,24 +258,3 @@ class RunningJob:
     @property
     def customer(self) -> str:
         return self.job.customer
-
-
-def result_of(
-    name: str, deliver: Callable[[], JobResult], context: Context, on_outage: Callable[[XmodeError], object]
-) -> JobResult:
-    """Run a job and return its result, whatever it raises. ``on_outage`` receives errors that affect all
-    customers."""
-    try:
-        return deliver()
-    except (VendorIdentityError, LedgerError) as error:
-        on_outage(error)
-        return JobResult(again=True)  # queued again, and run after the outage
-    except XmodeError as error:
-        telemetry.warn(Event.JOB_FAILED, customer=name, **error.log_context())
-        if isinstance(error, ConfigError):
-            return JobResult()
-        reason = error.message  # a lease that was taken over: its new holder continues
-    except Exception as error:  # noqa: BLE001 - a defect ends this customer's job, not the process
-        telemetry.exception(Event.DEFECT, customer=name)
-        reason = f"{type(error).__name__}: {error}"
-    return JobResult(next_at=context.backoff.next_attempt_at(None, context.clock.now()), reason=reason)

@@ -17,8 +17,9 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from xmode_transfer import telemetry
+from xmode_transfer.alerting import channels
 from xmode_transfer.alerting.notifying import Notices
-from xmode_transfer.alerting.watch import assess_all, open_causes
+from xmode_transfer.alerting.watch import Watch, assess_all, open_causes
 from xmode_transfer.config import Service, StatusPage
 from xmode_transfer.config import files as config_files
 from xmode_transfer.config.times import Times, times_of
@@ -103,17 +104,14 @@ def _begin_daemon(directory: Path, engine: Engine, inbox: Inbox) -> Iterator["Da
         yield DaemonProcess(directory, read_at, inbox, daemon, context, metrics)
 
 
-@contextmanager
-def _waiting_page(directory: Path) -> Iterator[None]:
+def _waiting_page(directory: Path) -> AbstractContextManager[object]:
     """Serve the page's probes while the ledger is unreachable."""
     settings = config_files.load(directory).service.status_page
     if settings is None:
-        yield
-        return
+        return nullcontext()
     from xmode_transfer.web.server import serve_waiting
 
-    with closing(serve_waiting(settings)):
-        yield
+    return closing(serve_waiting(settings))
 
 
 class DaemonProcess(Process):
@@ -139,7 +137,7 @@ class DaemonProcess(Process):
         self._watching = False
         self._watch_due = False
         self._watched = -_WATCH_SECONDS
-        self._watch = assembly.watch(context.ledger, context.clock)
+        self._watch = Watch(context.ledger, context.clock, context.holder, channels.send, channels.beat)
         self._notices = Notices(context)
         self._ticked = self._recovery_checked = context.clock.monotonic()
         self._tick_seconds = 0
@@ -150,22 +148,19 @@ class DaemonProcess(Process):
             self._arm()
             return super().live()
 
-    @contextmanager
-    def _page(self) -> Iterator[None]:
+    def _page(self) -> AbstractContextManager[object]:
         """Serve the status page while the daemon runs."""
         daemon, context = self._daemon, self._context
         settings = daemon.configuration.service.status_page
         if settings is None:
-            yield
-            return
+            return nullcontext()
         from xmode_transfer.web.server import serve  # slow to import
 
-        with closing(
+        return closing(
             serve(
                 settings, context.ledger, context.clock, lambda: daemon.configuration, daemon, self._metrics
             )
-        ):
-            yield
+        )
 
     def status(self) -> str:
         jobs, status = self._daemon.jobs(), self._daemon.status()

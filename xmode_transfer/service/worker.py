@@ -9,16 +9,17 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
+from functools import partial
 
 from xmode_transfer import telemetry
 from xmode_transfer.config import CatchUp, Configuration
 from xmode_transfer.config.configuration import is_moved
 from xmode_transfer.config.times import outage
-from xmode_transfer.model.errors import LeaseLost, LedgerError, XmodeError
+from xmode_transfer.model.errors import ConfigError, LeaseLost, LedgerError, VendorIdentityError, XmodeError
 from xmode_transfer.model.jobs import FleetStatus, Job, JobResult, WorkerRecord, WorkQueue
 from xmode_transfer.model.records import Failure
 from xmode_transfer.service.active_configuration import ActiveConfiguration, Read, loaded, read_again
-from xmode_transfer.service.jobs import Jobs, RunningJob, Slot, Watched, result_of
+from xmode_transfer.service.jobs import Jobs, RunningJob, Slot, Watched
 from xmode_transfer.service.maintenance import Outages
 from xmode_transfer.service.scheduler import REAP_SECONDS, report_taken_over
 from xmode_transfer.telemetry import Event
@@ -154,9 +155,7 @@ class Worker:
         try:
             self._prepare(running)
             with kept(self._context.ledger, running.job.lease, lost=running.stop.set):
-                result = result_of(
-                    running.customer, lambda: self._deliver(running), self._context, self._outages.report
-                )
+                result = self._deliver(running)
             try:
                 self._done(running.job, result)
             except LedgerError as error:
@@ -186,21 +185,35 @@ class Worker:
                     other.stop.set()  # frozen for so long that the job was reassigned
             if self._context.stop.is_set():
                 running.stop.set()  # stopped since the job was taken
-        if followed is None or followed != job.follows or job.skip_backoff or not self._makes_up(name):
+        if followed is None or followed != job.follows or job.skip_backoff or not self._catches_up(name):
             self._jobs.rescan(name, None if moved else job.reread_at)
         if job.skip_backoff:
             self._jobs.skip_backoff(name)
 
     def _deliver(self, running: RunningJob) -> JobResult:
-        name = running.customer
-        if self._is_held(name):
-            telemetry.log(Event.JOB_HELD, customer=name)
-            return JobResult(next_at=self._context.clock.now())
-        return self._jobs.do(
-            name, running.stop, running.watched, lambda *what: self._queue.delivers(running.job, *what)
-        )
+        """Run the job and return its result, whatever it raises."""
+        name, clock = running.customer, self._context.clock
+        try:
+            if self._is_held(name):
+                telemetry.log(Event.JOB_HELD, customer=name)
+                return JobResult(next_at=clock.now())
+            return self._jobs.do(
+                name, running.stop, running.watched, partial(self._queue.delivers, running.job)
+            )
+        except (VendorIdentityError, LedgerError) as error:
+            self._outages.report(error)
+            return JobResult(again=True)  # queued again, and run after the outage
+        except XmodeError as error:
+            telemetry.warn(Event.JOB_FAILED, customer=name, **error.log_context())
+            if isinstance(error, ConfigError):
+                return JobResult()
+            reason = error.message  # a lease that was taken over: its new holder continues
+        except Exception as error:  # noqa: BLE001 - a defect ends this customer's job, not the worker
+            telemetry.exception(Event.DEFECT, customer=name)
+            reason = f"{type(error).__name__}: {error}"
+        return JobResult(next_at=self._context.backoff.next_attempt_at(None, clock.now()), reason=reason)
 
-    def _makes_up(self, name: str) -> bool:
+    def _catches_up(self, name: str) -> bool:
         """Return True if the customer catches up on everything after downtime. For others, a daemon may have
         skipped periods since the last scan."""
         customer = self.configuration.customers.get(name)
@@ -209,7 +222,7 @@ class Worker:
     def _is_held(self, name: str) -> bool:
         """Return True if a daemon has yet to decide which periods to skip: the customer was queued before a
         downtime that still lasts. The next daemon to tick enqueues the customer again. Raises LedgerError."""
-        if self._makes_up(name):
+        if self._catches_up(name):
             return False
         ticked = self._context.ledger.daemons.newest(1)
         return bool(ticked) and outage(ticked[0].ticked_at, self._context.clock.now()) is not None
