@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from xmode_transfer import telemetry
 from xmode_transfer.config import Configuration, Customer, Feed
 from xmode_transfer.delivery.deliver import deliver, failed
-from xmode_transfer.delivery.due import CustomerRun, due, feeds_of, scan_sources, source_failed
+from xmode_transfer.delivery.due import CustomerRun, Scanner, feeds_of, scan_sources, source_failed
 from xmode_transfer.model.errors import AlreadyRunning, ExitCode, SourceError, VendorIdentityError, XmodeError
 from xmode_transfer.model.jobs import customer_lease
 from xmode_transfer.model.records import DeliveryOutcome
@@ -118,6 +118,7 @@ def preview(
     """Yield what ``run_customer`` would do, period by period. Writes nothing and sends no request. Adds the
     periods that wait to ``result``."""
     customer = configuration.active_customer(name)
+    scanner = Scanner(context.sources, context.ledger, context.clock)
     for feed in feeds_of(configuration, customer, scope):
-        for state in due(context.sources, context.ledger, context.clock, customer, feed, scope, result):
+        for state in scanner.due(customer, feed, scope, result):
             yield feed, state, Planner(context, customer, feed, state, context.sources(feed)).preview()

@@ -206,15 +206,28 @@ def skip_missed(context: Context, configuration: Configuration, name: str) -> No
             )
 
 
-class Watched:
-    """A job's progress: forwards events, and records the time of the last progress and the bytes sent."""
+class Slot(Enum):
+    """The kind of slot that a job runs in."""
 
-    def __init__(self, progress: Progress, clock: Clock) -> None:
+    REGULAR = auto()
+    SUSPENDED = auto()  # its customer is suspended
+    STALLED = auto()  # started in a regular slot and makes no progress
+
+
+class RunningJob:
+    """A job in a slot. ``stop`` ends it where it can be resumed. Implements ``Progress``: forwards events and
+    records the time of the last progress and the bytes sent."""
+
+    def __init__(self, job: Job, slot: Slot, progress: Progress, clock: Clock) -> None:
+        self.job = job
+        self.customer = job.customer
+        self.slot = slot
+        self.stop = threading.Event()
+        self.began_at = self.moved_at = clock.monotonic()
+        self.sent_bytes = 0
         self._progress = progress
         self._clock = clock
         self._lock = threading.Lock()
-        self.moved_at = clock.monotonic()
-        self.sent_bytes = 0
 
     def delivery_started(self, customer: str, feed: str, period: str, objects: int, total_bytes: int) -> None:
         self._progress.delivery_started(customer, feed, period, objects, total_bytes)
@@ -235,26 +248,3 @@ class Watched:
 
     def delivery_finished(self) -> None:
         self._progress.delivery_finished()
-
-
-class Slot(Enum):
-    """The kind of slot that a job runs in."""
-
-    REGULAR = auto()
-    SUSPENDED = auto()  # its customer is suspended
-    STALLED = auto()  # started in a regular slot and makes no progress
-
-
-@dataclass(slots=True, eq=False)
-class RunningJob:
-    """A job in a slot. ``stop`` ends it where it can be resumed."""
-
-    job: Job
-    slot: Slot
-    watched: Watched
-    began_at: float  # monotonic seconds
-    stop: threading.Event = field(default_factory=threading.Event)
-
-    @property
-    def customer(self) -> str:
-        return self.job.customer

@@ -19,7 +19,7 @@ from xmode_transfer.model.errors import ConfigError, LeaseLost, LedgerError, Ven
 from xmode_transfer.model.jobs import FleetStatus, Job, JobResult, WorkerRecord, WorkQueue
 from xmode_transfer.model.records import Failure
 from xmode_transfer.service.active_configuration import ActiveConfiguration, Read, loaded, read_again
-from xmode_transfer.service.jobs import Jobs, RunningJob, Slot, Watched
+from xmode_transfer.service.jobs import Jobs, RunningJob, Slot
 from xmode_transfer.service.maintenance import Outages
 from xmode_transfer.service.scheduler import REAP_SECONDS, report_taken_over
 from xmode_transfer.telemetry import Event
@@ -112,8 +112,7 @@ class Worker:
                     job = self._queue.next(self._context.holder, TTL_SECONDS, suspended=suspended)
                     if job is None:
                         break
-                    watched = Watched(self._context.progress, self._context.clock)
-                    running = RunningJob(job, slot, watched, watched.moved_at)
+                    running = RunningJob(job, slot, self._context.progress, self._context.clock)
                     with self._lock:
                         self._running.add(running)
                     self._threads.submit(self._run, running)
@@ -197,9 +196,7 @@ class Worker:
             if self._is_held(name):
                 telemetry.log(Event.JOB_HELD, customer=name)
                 return JobResult(next_at=clock.now())
-            return self._jobs.do(
-                name, running.stop, running.watched, partial(self._queue.delivers, running.job)
-            )
+            return self._jobs.do(name, running.stop, running, partial(self._queue.delivers, running.job))
         except (VendorIdentityError, LedgerError) as error:
             self._outages.report(error)
             return JobResult(again=True)  # queued again, and run after the outage
@@ -291,7 +288,7 @@ class Worker:
             for running in self._running:
                 if (
                     running.slot is Slot.REGULAR
-                    and now - running.watched.moved_at > STALLED_SECONDS
+                    and now - running.moved_at > STALLED_SECONDS
                     and stalled < self.waiting_slots
                 ):
                     running.slot = Slot.STALLED
@@ -299,7 +296,7 @@ class Worker:
                     freed.append(running.customer)
                 elif self._fleet.queued > 0 and (
                     now - running.began_at > settings.daemon.turn_seconds
-                    or running.watched.sent_bytes >= settings.cluster.turn_bytes
+                    or running.sent_bytes >= settings.cluster.turn_bytes
                 ):
                     running.stop.set()
         for customer in freed:

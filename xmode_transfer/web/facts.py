@@ -78,19 +78,6 @@ class Moment:
     status: DaemonRecord
 
 
-@dataclass(frozen=True, slots=True)
-class ShownRun:
-    """A run and its delivery."""
-
-    run: Run
-    delivery: Delivery | None
-
-    @property
-    def bytes_per_second(self) -> float | None:
-        """Average throughput; None if it sent nothing or is not finished."""
-        return self.run.bytes / self.run.seconds if self.run.bytes and self.run.seconds > 0 else None
-
-
 class Facts:
     """Thread-safe. Every method may raise a LedgerError."""
 
@@ -199,19 +186,19 @@ class Facts:
             "delivery": delivery,
             "customer": self._configuration().customers.get(delivery.customer),
             "revisions": self._ledger.deliveries.find(*subscription, delivery.period, limit=BATCHES_SHOWN),
-            "runs": [ShownRun(run, delivery) for run in self._ledger.runs.newest(delivery_id=delivery_id)],
+            "runs": [(run, delivery) for run in self._ledger.runs.newest(delivery_id=delivery_id)],
             "objects": page[:OBJECTS_SHOWN],
             "more": len(page) > OBJECTS_SHOWN,
             "after": after,
             "find": find,
         }
 
-    def runs(self) -> Sequence[ShownRun]:
-        """Return the newest runs of all customers."""
+    def runs(self) -> Sequence[tuple[Run, Delivery | None]]:
+        """Return the newest runs of all customers, each with its delivery."""
         return self._with_deliveries(self._ledger.runs.newest(limit=RUNS_SHOWN))
 
-    def _with_deliveries(self, runs: Iterable[Run]) -> list[ShownRun]:
-        return [ShownRun(run, self._ledger.deliveries.get(run.delivery_id)) for run in runs]
+    def _with_deliveries(self, runs: Iterable[Run]) -> list[tuple[Run, Delivery | None]]:
+        return [(run, self._ledger.deliveries.get(run.delivery_id)) for run in runs]
 
     def search(self, text: str) -> "Hits":
         """Return the matches of a text."""

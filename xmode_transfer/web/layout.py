@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
-from operator import attrgetter
+from operator import attrgetter, itemgetter
 from typing import Any
 
 from xmode_transfer.alerting.calendar import Cell, Mark, Sheet
@@ -84,14 +84,16 @@ def overview(moment: Moment, chosen: Health | None, page: int) -> dict[str, Any]
 
 
 def _now(entries: Sequence[QueueEntry]) -> dict[str, Any]:
-    def of(*wanted: JobState) -> list[QueueEntry]:
-        return [entry for entry in entries if entry.state in wanted]
-
-    running = sorted(of(JobState.RUNNING), key=lambda entry: entry.since_at)
-    queued = sorted(of(JobState.QUEUED), key=lambda entry: entry.since_at)
-    coming = [(entry.next_at, entry) for entry in of(JobState.RESTING, JobState.SUSPENDED) if entry.next_at]
-    coming.sort(key=lambda pair: (pair[0], pair[1].customer))
-    return {"running": running, "queued": queued, "coming": [entry for _, entry in coming[:COMING_SHOWN]]}
+    by_age = sorted(entries, key=attrgetter("since_at"))
+    idle = (JobState.RESTING, JobState.SUSPENDED)
+    coming = [
+        (entry.next_at, entry.customer, entry) for entry in entries if entry.state in idle and entry.next_at
+    ]
+    return {
+        "running": [entry for entry in by_age if entry.state is JobState.RUNNING],
+        "queued": [entry for entry in by_age if entry.state is JobState.QUEUED],
+        "coming": [entry for _, _, entry in sorted(coming, key=itemgetter(0, 1))[:COMING_SHOWN]],
+    }
 
 
 def _worst(customers: Sequence[CustomerHealth], warnings: Sequence[Issue]) -> Health:
@@ -127,18 +129,11 @@ def verdict(customers: Sequence[CustomerHealth], warnings: Sequence[Issue]) -> s
 
 def alerts(known: Sequence[Alert]) -> dict[str, Any]:
     """Return open alerts, urgent first, then the latest resolved ones."""
-
-    def of(state: AlertState) -> list[Alert]:
-        return [alert for alert in known if alert.state is state]
-
+    is_open = [alert for alert in known if alert.state is AlertState.OPEN]
+    resolved = [alert for alert in known if alert.state is AlertState.RESOLVED]
     return {
-        "open": sorted(
-            of(AlertState.OPEN),
-            key=lambda alert: (not alert.urgent, alert.opened_at, alert.fingerprint),
-        ),
-        "resolved": sorted(of(AlertState.RESOLVED), key=attrgetter("resolved_at"), reverse=True)[
-            :RESOLVED_SHOWN
-        ],
+        "open": sorted(is_open, key=lambda alert: (not alert.urgent, alert.opened_at, alert.fingerprint)),
+        "resolved": sorted(resolved, key=attrgetter("resolved_at"), reverse=True)[:RESOLVED_SHOWN],
     }
 
 

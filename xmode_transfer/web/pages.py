@@ -27,6 +27,7 @@ from xmode_transfer.model.errors import XmodeError
 from xmode_transfer.model.findings import Severity
 from xmode_transfer.model.keys import visible
 from xmode_transfer.model.process import Clock
+from xmode_transfer.model.records import Run
 from xmode_transfer.telemetry import Event
 from xmode_transfer.web import layout, states
 from xmode_transfer.web.facts import Facts, Moment
@@ -77,6 +78,11 @@ def short(at: datetime, now: datetime) -> str:
     if abs(now - at) < timedelta(days=300):
         return f"{at.day} {at:%b %H:%M}"
     return f"{at:%Y-%m-%d}"
+
+
+def throughput(run: Run) -> float | None:
+    """Return the average bytes a second; None if the run sent nothing or is not finished."""
+    return run.bytes / run.seconds if run.bytes and run.seconds > 0 else None
 
 
 def ticked(text: str) -> Markup:
@@ -136,6 +142,7 @@ def _environment() -> Environment:
         "short": short,
         "size": states.size,
         "span": span,
+        "throughput": throughput,
         "ticked": ticked,
         "tone": states.tone,
         "who": lambda responsible: f"Responsible: {_RESPONSIBLE[responsible]}",
