@@ -107,14 +107,18 @@ class Daemon:
             self._outages.report(error)
         try:
             self._note()
-            if self._outages.current is None and not self._stopping:
+            if self._enqueues:
                 self._share()
         except LedgerError as error:
             self._outages.report(error)
             return False
-        if self._outages.current is None and not self._stopping:
+        if self._enqueues:
             self._enqueue_due(now)
         return True
+
+    @property
+    def _enqueues(self) -> bool:
+        return self._outages.current is None and not self._stopping
 
     def recover(self) -> None:
         """Check whether an outage is over. Does nothing when there is none."""
@@ -128,7 +132,7 @@ class Daemon:
         self._scheduler.attend()
         if self._worker is not None:
             self._worker.wake()
-        if self.slots != self._noted_workers and self._outages.current is None and not self._stopping:
+        if self.slots != self._noted_workers and self._enqueues:
             try:
                 self._note()
             except LedgerError as error:
@@ -136,9 +140,8 @@ class Daemon:
 
     def wake(self, name: str) -> None:
         """Enqueue the customer if it is due. Called at a time of its schedule."""
-        now = self._context.clock.now()
-        if self._outages.current is None and not self._stopping and name in self.configuration.customers:
-            self._enqueue_if_due(name, now)
+        if self._enqueues and name in self.configuration.customers:
+            self._enqueue_if_due(name, self._context.clock.now())
 
     def _note(self, *, stopped_at: datetime | None = None) -> None:
         """Record the status in the ledger."""

@@ -30,7 +30,7 @@ from xmode_transfer.upkeep.cleanup import cleanup
 WORKERS = 2
 BY = "daemon"  # the person in the record of operations
 
-_LEASE = "house"
+_LEASE = "maintenance"
 
 _Piece = tuple[str, Work]
 

@@ -534,21 +534,3 @@ def test_heartbeats_report_the_fleet(daemon_world: Make) -> None:
     worker.attend()
     assert told == [1, 2]
     worker.close()
-
-
-def test_a_worker_caches_a_limited_number_of_backlogs(
-    daemon_world: Make, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("xmode_transfer.service.worker._REMEMBERED", 1)
-    world = daemon_world()
-    world.produce("2026-11-20", "2026-11-21")
-    worker = world.engage()
-    seen = looks(world, monkeypatch)
-    called(world)
-    called(world, "globex")
-    for _ in range(3):
-        take(worker, world)
-        assert worker.drain(120)
-    assert len(seen) == 3
-    world.work()
-    assert entry(world).state is JobState.RESTING
