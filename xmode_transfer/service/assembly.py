@@ -4,7 +4,7 @@ faster."""
 
 import gc
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import cache
 from typing import TYPE_CHECKING, Literal
@@ -51,7 +51,10 @@ def context(
     _tune_garbage_collection()
     service = configuration.service
     stop = stop or threading.Event()
-    with ledger(service, waits=waits) as (record, clock), _ledger_released(record, ending or stop):
+    with (
+        ledger(service, waits=waits) as (record, clock),
+        reacting(ending or stop, lambda _: record.hurry()),  # it stops waiting for an unreachable ledger
+    ):
         stores = _engine(service, clock, stop)
         telemetry.log(Event.ENGINE_CHOSEN, engine=stores.info.name, reason=stores.info.reason)
         try:
@@ -115,18 +118,18 @@ def ledger(service: Service, *, waits: bool = True) -> Iterator[tuple[Ledger, Cl
 
 
 @contextmanager
-def _ledger_released(record: Ledger, ending: threading.Event) -> Iterator[None]:
-    """Stop waiting for an unreachable ledger once the process is asked to end. Uses a thread, since the main
-    thread may be waiting for the ledger."""
+def reacting(event: threading.Event, react: Callable[[threading.Event], None]) -> Iterator[None]:
+    """Call ``react``, in another thread, if the event is set during the block: the main thread may be waiting
+    for the ledger. ``react`` receives an event that is set at the end of the block."""
     over = threading.Event()
 
-    def release() -> None:
+    def watch() -> None:
         while not over.is_set():
-            if ending.wait(_POLL_SECONDS):
-                record.hurry()
+            if event.wait(_POLL_SECONDS):
+                react(over)
                 return
 
-    threading.Thread(target=release, name="ending", daemon=True).start()
+    threading.Thread(target=watch, name="ending", daemon=True).start()
     try:
         yield
     finally:

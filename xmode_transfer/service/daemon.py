@@ -64,7 +64,7 @@ class Daemon:
             slots = configuration.service.daemon.workers
             self._worker = Worker(context, queue, configuration, slots=slots, outages=self._outages)
         self._maintenance_lease = None if alone else MaintenanceLease(context)
-        self._noted_workers = self.slots
+        self._noted_slots = self.slots
         self._does_maintenance = alone
         self._maintenance = Maintenance(
             context,
@@ -132,7 +132,7 @@ class Daemon:
         self._scheduler.attend()
         if self._worker is not None:
             self._worker.wake()
-        if self.slots != self._noted_workers and self._enqueues:
+        if self.slots != self._noted_slots and self._enqueues:
             try:
                 self._note()
             except LedgerError as error:
@@ -146,7 +146,7 @@ class Daemon:
     def _note(self, *, stopped_at: datetime | None = None) -> None:
         """Record the status in the ledger."""
         status = self.status()
-        self._noted_workers = status.workers
+        self._noted_slots = status.workers
         self._context.ledger.daemons.note(
             self._lease,
             replace(status, ticked_at=stopped_at or status.ticked_at, stopped_at=stopped_at),

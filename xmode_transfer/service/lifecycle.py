@@ -12,8 +12,8 @@ import sys
 import threading
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager, ExitStack
 from datetime import datetime
 from enum import Enum, auto
 from importlib.metadata import version
@@ -33,6 +33,7 @@ from xmode_transfer.model.errors import (
 )
 from xmode_transfer.model.process import Clock
 from xmode_transfer.service.active_configuration import FileWatch
+from xmode_transfer.service.assembly import reacting
 from xmode_transfer.service.daemon import Daemon
 from xmode_transfer.service.worker import Worker
 from xmode_transfer.telemetry import Event
@@ -149,13 +150,18 @@ class Process(ABC):
         ``waits`` is entered while waiting, to report that the process is not ready; ``still`` is called about
         once a second. A stop request ends the wait with the event ``stopped``. Raises ConfigError for
         permanent errors of the ledger."""
+
+        def end_unless(begun: threading.Event) -> None:
+            if not begun.wait(_END_SECONDS):  # the server is unresponsive, and nothing has started yet
+                _exit(stopped, drained=True)
+
         pause, away_at = _FIRST_PAUSE_SECONDS, None
         with ExitStack() as unready:
             while True:
                 still()
                 with ExitStack() as stack:
                     try:
-                        with _ends_in_time(inbox.ending, stopped):
+                        with reacting(inbox.ending, end_unless):
                             process = stack.enter_context(begin())
                     except LedgerUnreachable as error:
                         away = error
@@ -259,25 +265,6 @@ class Process(ABC):
     @property
     def _drain_seconds(self) -> float:
         return self._work.configuration.service.daemon.drain_seconds
-
-
-@contextmanager
-def _ends_in_time(ending: threading.Event, stopped: Event) -> Iterator[None]:
-    """End the process on a stop request while it waits for an unresponsive server; nothing has started."""
-    begun = threading.Event()
-
-    def end() -> None:
-        while not begun.is_set():
-            if ending.wait(_STEP_SECONDS):
-                if not begun.wait(_END_SECONDS):
-                    _exit(stopped, drained=True)
-                return
-
-    threading.Thread(target=end, name="starting", daemon=True).start()
-    try:
-        yield
-    finally:
-        begun.set()
 
 
 def _exit(stopped: Event, *, drained: bool) -> NoReturn:

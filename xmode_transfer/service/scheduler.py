@@ -18,7 +18,7 @@ from xmode_transfer.telemetry import Event
 from xmode_transfer.transfer.context import Context
 
 REAP_SECONDS = 5.0
-"""How often each daemon and each worker looks for jobs of dead workers."""
+"""How often each daemon and each worker reaps jobs of dead workers."""
 _OPEN = (Status.PLANNED, Status.RUNNING, Status.FAILED, Status.BLOCKED)
 _READING = 0.05
 """Maximum share of time spent on reading the queue: a large queue is read less often."""

@@ -54,9 +54,9 @@ class Worker:
         on_heartbeat: Callable[[FleetStatus], None] = lambda _: None,
         outages: Outages | None = None,
     ) -> None:
-        """``slots`` overrides ``cluster.places``. ``on_heartbeat`` receives the fleet
-        status of each heartbeat, in the attending thread. ``outages`` are those of the daemon, where it has
-        its own worker. Sends the first heartbeat; raises LedgerError when the ledger rejects it."""
+        """``slots`` overrides the configuration. ``on_heartbeat`` receives the fleet's status at each
+        heartbeat, in the attending thread. ``outages`` are the daemon's, if it has its own worker. Sends the
+        first heartbeat; raises LedgerError when the ledger rejects it."""
         self._context = context
         self._queue = queue
         self._on_heartbeat = on_heartbeat
@@ -161,7 +161,7 @@ class Worker:
                 with self._lock:
                     self._late.append((running.job, result))
                 self._outages.report(error)
-        except XmodeError as error:  # the ledger or our identity, outside a job
+        except XmodeError as error:  # the ledger, outside a job
             self._outages.report(error)
         except Exception:  # noqa: BLE001 - a defect ends this job, not the worker
             telemetry.exception(Event.DEFECT, customer=running.customer)
@@ -228,7 +228,7 @@ class Worker:
         name = job.customer
         try:
             self._queue.done(job, result)
-        except LeaseLost:  # whoever took it over goes on
+        except LeaseLost:  # its new holder continues
             telemetry.log(Event.LEASE_LOST, lease=job.lease.name)
             return
         forgotten: list[str] = []

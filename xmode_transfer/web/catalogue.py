@@ -53,7 +53,7 @@ SERVICE_ISSUES = Described(
 )
 ALERTS_OPEN = Described("xmode_alerts_open", "Open alerts by cause.", ("cause",))
 ORPHANED = Described(
-    "xmode_orphaned_upload_bytes", "Parts of uploads that we may not abort, in all customers' buckets."
+    "xmode_orphaned_upload_bytes", "Parts of orphaned uploads that the roles may not abort, in all buckets."
 )
 BACKLOG = Described("xmode_backlog_bytes", "Bytes of planned deliveries that have no receipt yet.")
 WORK = Described(

@@ -105,14 +105,14 @@ def verdict(customers: Sequence[CustomerHealth], warnings: Sequence[Issue]) -> s
     """Summarize the health of all customers in one sentence."""
     hurt = [item for item in customers if item.health not in SOUND]
     waits = Counter(item.pressing.responsible if item.pressing else Responsible.VENDOR for item in hurt)
-    ours, waiting, aws = waits[Responsible.VENDOR], waits[Responsible.CUSTOMER], waits[Responsible.AWS]
+    vendor, customer, aws = waits[Responsible.VENDOR], waits[Responsible.CUSTOMER], waits[Responsible.AWS]
     parts = []
     if warnings:
         parts.append("the service needs attention")
-    if ours:
-        parts.append(f"{states.count(ours, 'customer')} {'needs' if ours == 1 else 'need'} vendor action")
-    if waiting:
-        parts.append(f"{states.count(waiting, 'customer')} must act")
+    if vendor:
+        parts.append(f"{states.count(vendor, 'customer')} {'needs' if vendor == 1 else 'need'} vendor action")
+    if customer:
+        parts.append(f"{states.count(customer, 'customer')} must act")
     if aws:
         parts.append(f"{states.count(aws, 'customer')} {'waits' if aws == 1 else 'wait'} for AWS")
     if parts:
