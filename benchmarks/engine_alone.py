@@ -6,7 +6,7 @@ import threading
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from xmode_transfer.aws.s3_fast import FastStores
+from xmode_transfer.aws.s3_fast.store import FastStores
 from xmode_transfer.aws.sessions import Credentials
 from xmode_transfer.aws.stores import PutRequest
 from xmode_transfer.config import Customer, Destination, Feed, Limits, Settled

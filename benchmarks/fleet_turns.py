@@ -22,7 +22,7 @@ import psycopg
 
 from xmode_transfer.ledger import open_ledger
 from xmode_transfer.model.jobs import JobRequest, JobResult
-from xmode_transfer.service import queue_schema
+from xmode_transfer.service import cluster
 from xmode_transfer.telemetry import SystemClock
 
 CUSTOMERS, TURNS = 10_000, 1_000
@@ -43,7 +43,7 @@ class Found:
 def prepare(url: str, customers: int) -> float:
     """A ledger with a fleet in which everybody is queued; seconds that queueing one of them took."""
     ledger = open_ledger(url, SystemClock())
-    queue_schema.make(url)
+    cluster.make(url)
     try:
         queue = ledger.queue
         names = [f"customer-{number:05}" for number in range(customers)]

@@ -63,13 +63,12 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     clock = MemoryClock(population.NOW)
     configuration = population.configuration(MANY)
     ledger = open_ledger(f"sqlite:///{path}", clock)
-    status_view = population.PinnedBoard(configuration.customers)
     server = serve(
         StatusPage(listen="127.0.0.1:0"),
         ledger,
         clock,
         lambda: configuration,
-        status_view,
+        population.OneDaemon(configuration.customers),
         lambda: b"# none\n",
     )
     yield Site(server.address.rstrip("/"), clock, path)

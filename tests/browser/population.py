@@ -21,7 +21,7 @@ from xmode_transfer.ledger import open_ledger, tables
 from xmode_transfer.model.findings import AccessReport, Cause, passed
 from xmode_transfer.model.health import SourceScan, Waiting
 from xmode_transfer.model.jobs import JobState, QueueEntry
-from xmode_transfer.web.facts import DaemonStatus
+from xmode_transfer.model.process import DaemonRecord
 
 NOW = datetime(2026, 11, 24, 9, 0, tzinfo=UTC)
 TODAY = NOW.replace(hour=0)
@@ -352,8 +352,8 @@ def _days(made: Ledgerful, customer: str, feed: str) -> None:
                 made.deliver(customer, feed, label, at + timedelta(days=1), revision=2)
 
 
-class PinnedBoard:
-    """A daemon that stands still: one customer at work, two in the queue, the others at rest."""
+class OneDaemon:
+    """A daemon in a fixed state: one customer at work, two in the queue, the others at rest."""
 
     def __init__(self, names: Mapping[str, Customer], now: datetime = NOW) -> None:
         self._turns = list(_turns(sorted(names), now))
@@ -362,10 +362,9 @@ class PinnedBoard:
     def jobs(self) -> list[QueueEntry]:
         return self._turns
 
-    def status(self) -> DaemonStatus:
-        return DaemonStatus(
-            self._now - timedelta(hours=31), self._now, False, 16, 1, self._now - timedelta(hours=31)
-        )
+    def status(self) -> DaemonRecord:
+        started_at = self._now - timedelta(hours=31)
+        return DaemonRecord("host/boot/1/2", started_at, self._now, 60, 16, 1, started_at)
 
 
 def _turns(names: list[str], now: datetime) -> Iterator[QueueEntry]:

@@ -26,8 +26,9 @@ from tests.fakes import (
     StoredVersion,
 )
 from xmode_transfer.aws.checksums import OpenFile
-from xmode_transfer.aws.policy import Step, corrected_permission_policy, guide_trust_policy
-from xmode_transfer.aws.s3_fast import FastStores
+from xmode_transfer.aws.policy import guide_trust_policy
+from xmode_transfer.aws.policy.documents import Step, corrected_permission_policy
+from xmode_transfer.aws.s3_fast.store import FastStores
 from xmode_transfer.aws.s3_portable import PortableStores
 from xmode_transfer.aws.sessions import Credentials, RoleSessions
 from xmode_transfer.aws.stores import FULL_CONTROL, Grant, ObjectAcl, ObjectStore, ObjectStores

@@ -13,12 +13,8 @@ from tests.fakes import (
     MemoryRoles,
     MemoryRoleSessions,
 )
-from xmode_transfer.aws.policy import (
-    VENDOR_PRINCIPAL,
-    corrected_permission_policy,
-    guide_permission_policy,
-    guide_trust_policy,
-)
+from xmode_transfer.aws.policy import guide_permission_policy, guide_trust_policy
+from xmode_transfer.aws.policy.documents import VENDOR_PRINCIPAL, corrected_permission_policy
 from xmode_transfer.aws.probing import AwsProber, Prober, ReservedPlace
 from xmode_transfer.aws.sts import StsRoleSessions
 from xmode_transfer.config import Customer, Destination, Vendor

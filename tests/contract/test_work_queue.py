@@ -27,7 +27,7 @@ from xmode_transfer.model.jobs import (
     priority,
 )
 from xmode_transfer.model.process import WorkerRecord
-from xmode_transfer.service import queue_schema
+from xmode_transfer.service import cluster
 from xmode_transfer.service.local_queue import LocalQueue
 
 NOW = datetime(2026, 11, 23, 6, 30, 0, 123456, tzinfo=UTC)
@@ -117,7 +117,7 @@ def _over_procrastinate(url: str) -> Iterator[Case]:
         return opened[-1]
 
     ledger = open_it()
-    queue_schema.make(url)
+    cluster.make(url)
 
     def queued(name: str) -> Queued | None:
         found = execute(

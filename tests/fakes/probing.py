@@ -9,7 +9,10 @@ from tests.fakes.faults import Faults, Requests
 from tests.fakes.requests import Gate
 from tests.fakes.roles import MemoryRoles, MemorySession
 from tests.fakes.sessions import MemoryRoleSessions
-from xmode_transfer.aws.policy import ACL, Request, S3Call, Step, allowed, compact, evaluate, session_policy
+from xmode_transfer.aws.policy import ACL, evaluate
+from xmode_transfer.aws.policy.calls import S3Call
+from xmode_transfer.aws.policy.documents import Step, compact, session_policy
+from xmode_transfer.aws.policy.evaluate import Request, allowed
 from xmode_transfer.aws.probing import ProbedObject
 from xmode_transfer.aws.sessions import Credentials
 from xmode_transfer.aws.stores import FULL_CONTROL, Grant, ObjectAcl, PutRequest

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
-from xmode_transfer.aws.policy import assume_role
+from xmode_transfer.aws.policy.evaluate import assume_role
 from xmode_transfer.aws.sessions import Credentials
 from xmode_transfer.model.errors import RoleRefused
 from xmode_transfer.model.process import Clock

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 from tests.fakes.faults import Fault, Faults, Requests
 from tests.fakes.roles import MemoryRoles
-from xmode_transfer.aws.policy import VENDOR_PRINCIPAL, Step, compact, session_policy
+from xmode_transfer.aws.policy.documents import VENDOR_PRINCIPAL, Step, compact, session_policy
 from xmode_transfer.aws.sessions import Credentials
 from xmode_transfer.config import Customer
 from xmode_transfer.model.errors import OtherPrincipal, Unavailable, VendorIdentityError, XmodeError

@@ -24,7 +24,8 @@ from tests.fakes import (
     StoredVersion,
 )
 from xmode_transfer.aws import checksums
-from xmode_transfer.aws.policy import corrected_permission_policy, guide_permission_policy, guide_trust_policy
+from xmode_transfer.aws.policy import guide_permission_policy, guide_trust_policy
+from xmode_transfer.aws.policy.documents import corrected_permission_policy
 from xmode_transfer.config import (
     Configuration,
     Customer,

@@ -23,7 +23,7 @@ from xmode_transfer.ledger.database import Database
 from xmode_transfer.model.errors import LeaseLost
 from xmode_transfer.model.process import Clock
 from xmode_transfer.model.records import Lease
-from xmode_transfer.service import queue_schema
+from xmode_transfer.service import cluster
 from xmode_transfer.telemetry import SystemClock
 
 PROCESSES, SECONDS = 3, 30 if IS_SOAK else 2
@@ -36,7 +36,7 @@ def test_a_crowd_of_writers_never_waits_in_a_circle(
 ) -> None:
     """The server would find a circle after a second, and make one of them begin anew. Nothing would be lost,
     but it would be a second in which that process writes nothing."""
-    queue_schema.make(postgres_ledger)
+    cluster.make(postgres_ledger)
     program = Path(__file__).with_name("crowd.py")
     crowd = [
         subprocess.Popen(

@@ -25,7 +25,7 @@ from xmode_transfer.model.findings import AccessReport
 from xmode_transfer.model.jobs import JobRequest, JobResult, JobState
 from xmode_transfer.model.records import Checksum, Delivery, Lease, PlannedObject, Receipt, Run, Status
 from xmode_transfer.model.upkeep import OperationKind, OperationRecord, Removal, RemovalOutcome
-from xmode_transfer.service import queue_schema
+from xmode_transfer.service import cluster
 from xmode_transfer.telemetry import SystemClock
 
 NOW = MemoryClock().now()
@@ -204,7 +204,7 @@ def test_what_was_written_when_the_answer_of_a_commit_was_lost_is_there_once(
     assert settled == [{"xmode/a"}]
     assert ledger.operations.settle_removals(lease, [act], keys, RemovalOutcome.DELETED, later) == set()
 
-    queue_schema.make(own_postgres.url("xmode"))
+    cluster.make(own_postgres.url("xmode"))
     queue, begun = ledger.queue, []
     once(lambda: queue.register({"acme": 1}))
     once(lambda: queue.enqueue([JobRequest("acme", True)]))

@@ -15,7 +15,7 @@ from xmode_transfer.ledger import Ledger, open_ledger
 from xmode_transfer.model.errors import ConfigError
 from xmode_transfer.model.jobs import Job, JobRequest, JobResult, WorkQueue
 from xmode_transfer.model.process import WorkerRecord
-from xmode_transfer.service import queue_schema
+from xmode_transfer.service import cluster
 from xmode_transfer.telemetry import SystemClock
 
 TTL = 45.0
@@ -29,7 +29,7 @@ def ledgers(postgres_url: str) -> Iterator[Callable[[], Ledger]]:
 
     def open_it() -> Ledger:
         opened.append(open_ledger(postgres_url, SystemClock()))
-        queue_schema.make(postgres_url)
+        cluster.make(postgres_url)
         return opened[-1]
 
     yield open_it
@@ -141,7 +141,7 @@ def noted(url: str) -> list[str]:
 
 def made_by_an_older_release(url: str, upto: str) -> None:
     """The queue as a release made it whose last migration is ``upto``."""
-    made = [name for name in queue_schema.known() if name <= upto]
+    made = [name for name in cluster.known() if name <= upto]
     with psycopg.connect(url, autocommit=True) as connection:
         for name in made:
             connection.execute(resources.files(MIGRATIONS).joinpath(name).read_bytes())
@@ -152,17 +152,17 @@ def made_by_an_older_release(url: str, upto: str) -> None:
 
 def test_many_that_start_at_once_make_the_tables_once(postgres_url: str) -> None:
     with ThreadPoolExecutor(6) as threads:
-        list(threads.map(queue_schema.make, [postgres_url] * 6))
-    assert noted(postgres_url) == queue_schema.known()
-    queue_schema.make(postgres_url)
+        list(threads.map(cluster.make, [postgres_url] * 6))
+    assert noted(postgres_url) == cluster.known()
+    cluster.make(postgres_url)
 
 
 def test_an_older_queue_is_brought_up_to_date(make_database: Callable[..., str]) -> None:
     older, newest = make_database(), make_database()
     made_by_an_older_release(older, "03.02.00_50_post_batch_defer_jobs.sql")
-    queue_schema.make(older)
-    queue_schema.make(newest)
-    assert noted(older) == queue_schema.known()
+    cluster.make(older)
+    cluster.make(newest)
+    assert noted(older) == cluster.known()
     assert structure(older) == structure(newest)
 
 
@@ -172,12 +172,12 @@ def test_what_older_workers_do_not_bear_waits_until_none_lives(postgres_url: str
     made_by_an_older_release(postgres_url, "03.02.00_50_post_batch_defer_jobs.sql")
     worker = WorkerRecord("host", clock.now(), clock.now(), places=1)
     ledger.queue.beat(worker)
-    queue_schema.make(postgres_url)
+    cluster.make(postgres_url)
     last = "03.04.00_50_post_add_retry_failed_job_procedure.sql"
-    assert noted(postgres_url) == [name for name in queue_schema.known() if name != last]
+    assert noted(postgres_url) == [name for name in cluster.known() if name != last]
     ledger.queue.beat(replace(worker, stopping=True, stopped_at=clock.now()))
-    queue_schema.make(postgres_url)
-    assert noted(postgres_url) == queue_schema.known()
+    cluster.make(postgres_url)
+    assert noted(postgres_url) == cluster.known()
     ledger.close()
 
 
@@ -185,27 +185,27 @@ def test_tables_that_somebody_else_made_are_left_alone(postgres_url: str) -> Non
     with psycopg.connect(postgres_url, autocommit=True) as connection:
         connection.execute(SchemaManager.get_schema())
     with pytest.raises(ConfigError, match="xmode-transfer did not create") as told:
-        queue_schema.make(postgres_url)
+        cluster.make(postgres_url)
     assert "its own database or schema" in told.value.hint
 
 
 def test_a_newer_queue_is_refused_where_we_would_not_understand_it(postgres_url: str) -> None:
-    queue_schema.make(postgres_url)
+    cluster.make(postgres_url)
 
     def note(name: str) -> None:
         with psycopg.connect(postgres_url, autocommit=True) as connection:
             connection.execute("INSERT INTO queue_migrations (name) VALUES (%s)", (name,))
 
     note("99.00.00_01_pre_more.sql")  # in the middle of a rolling upgrade
-    queue_schema.make(postgres_url)
+    cluster.make(postgres_url)
     note("99.00.00_50_post_more.sql")
     with pytest.raises(ConfigError, match="newer Procrastinate") as told:
-        queue_schema.make(postgres_url)
+        cluster.make(postgres_url)
     assert "same release" in told.value.hint
 
 
 def test_the_last_release_s_second_half_goes_before_the_next_one_s_first() -> None:
     missing = ["1_pre_a", "1_50_post_a", "2_pre_b", "2_50_post_b"]
-    assert queue_schema.due(missing, is_alone=False) == missing[:3]
-    assert queue_schema.due(missing, is_alone=True) == missing
-    assert queue_schema.due(["1_50_post_a"], is_alone=False) == []
+    assert cluster.due(missing, is_alone=False) == missing[:3]
+    assert cluster.due(missing, is_alone=True) == missing
+    assert cluster.due(["1_50_post_a"], is_alone=False) == []

@@ -16,8 +16,9 @@ from botocore.exceptions import ClientError
 
 from tests.bucket import empty_bucket, list_keys, list_uploads, remove_customer
 from xmode_transfer.access.check_access import check_access
-from xmode_transfer.access.lint import Given, Kind, Source, lint
-from xmode_transfer.aws.policy import corrected_permission_policy
+from xmode_transfer.access.lint import Kind, Source, lint
+from xmode_transfer.access.lint.records import Given
+from xmode_transfer.aws.policy.documents import corrected_permission_policy
 from xmode_transfer.cli.progress import Tally
 from xmode_transfer.config import files
 from xmode_transfer.model.findings import AccessReport, LeftoverKind, Result, Severity

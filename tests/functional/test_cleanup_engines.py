@@ -13,7 +13,7 @@ from moto.server import ThreadedMotoServer
 
 from tests.fakes import MemorySource
 from xmode_transfer.aws import checksums
-from xmode_transfer.aws.s3_fast import FastStores
+from xmode_transfer.aws.s3_fast.store import FastStores
 from xmode_transfer.aws.s3_portable import PortableStores
 from xmode_transfer.aws.sessions import Credentials
 from xmode_transfer.cli.progress import Tally

@@ -41,11 +41,7 @@ for module in pkgutil.walk_packages(xmode_transfer.__path__, "xmode_transfer.", 
         except ModuleNotFoundError as error:
             print(module.name, error.name)
 """
-NEEDS_IT = (
-    "xmode_transfer.ledger.postgres",
-    "xmode_transfer.service.queue_schema",
-    "xmode_transfer.service.worker_main",
-)
+NEEDS_IT = "xmode_transfer.ledger.postgres"
 
 
 @pytest.fixture

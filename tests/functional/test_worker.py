@@ -371,12 +371,3 @@ def test_a_worker_does_not_show_to_everybody_what_it_has_sent(
         refused = here.run("worker", "--metrics", address)
         assert refused.code == 2
         assert told in refused.err
-
-
-def test_the_help_says_how_a_fleet_is_set_up() -> None:
-    for command in ("worker", "daemon"):
-        arguments = [sys.executable, "-m", "xmode_transfer", command, "--help"]
-        shown = subprocess.run(arguments, capture_output=True, text=True, check=True).stdout
-        folded = " ".join(shown.split()).replace("xmode- transfer", "xmode-transfer")
-        assert "daemon --engine procrastinate" in folded
-        assert "xmode-transfer worker" in folded

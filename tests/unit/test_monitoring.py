@@ -16,7 +16,7 @@ from annotated_types import Le
 from xmode_transfer.alerting.alerts import SUMMARIES
 from xmode_transfer.alerting.health_records import Health
 from xmode_transfer.config.service import Daemon
-from xmode_transfer.web.metrics import CATALOGUE
+from xmode_transfer.web.catalogue import CATALOGUE
 
 CHECKOUT = Path(__file__).parents[2]
 PROMETHEUS = CHECKOUT / "deploy" / "prometheus"

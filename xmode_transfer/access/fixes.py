@@ -6,8 +6,11 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from xmode_transfer.aws.denials import Facts
-from xmode_transfer.aws.policy import corrected_permission_policy, corrected_trust_policy
-from xmode_transfer.aws.policy.documents import no_other_acl
+from xmode_transfer.aws.policy.documents import (
+    corrected_permission_policy,
+    corrected_trust_policy,
+    no_other_acl,
+)
 from xmode_transfer.config.names import parse_iam
 from xmode_transfer.model.findings import Fix
 

@@ -18,7 +18,7 @@ from xmode_transfer.alerting.notices import (
     unreported,
     wanting,
 )
-from xmode_transfer.aws.policy import Step
+from xmode_transfer.aws.policy.documents import Step
 from xmode_transfer.aws.stores import ObjectStore, PutRequest
 from xmode_transfer.config import Configuration, Customer
 from xmode_transfer.model.errors import (

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import NamedTuple
 
-from xmode_transfer.aws.policy import VENDOR_PRINCIPAL
+from xmode_transfer.aws.policy.documents import VENDOR_PRINCIPAL
 from xmode_transfer.config import Customer
 from xmode_transfer.config.names import parse_iam
 from xmode_transfer.model.errors import Responsible

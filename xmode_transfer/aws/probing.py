@@ -15,7 +15,7 @@ from botocore.exceptions import ClientError
 
 from xmode_transfer.aws import checksums, stores
 from xmode_transfer.aws.checksums import BodyFailed
-from xmode_transfer.aws.policy import Step, session_policy
+from xmode_transfer.aws.policy.documents import Step, session_policy
 from xmode_transfer.aws.s3_calls import S3Calls, object_acl
 from xmode_transfer.aws.s3_errors import AWS_ERRORS, UNREADABLE, answer_of, bucket_missing
 from xmode_transfer.aws.s3_objects import checksum_in, listed

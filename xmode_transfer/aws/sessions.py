@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
 
-from xmode_transfer.aws.policy import Step
+from xmode_transfer.aws.policy.documents import Step
 from xmode_transfer.config import Customer
 from xmode_transfer.model.errors import Interrupted
 from xmode_transfer.model.process import Clock

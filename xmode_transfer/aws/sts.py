@@ -20,7 +20,7 @@ from botocore.session import Session
 from xmode_transfer import telemetry
 from xmode_transfer.aws import sts_errors
 from xmode_transfer.aws.checksums import BodyFailed
-from xmode_transfer.aws.policy import Step, compact, session_policy
+from xmode_transfer.aws.policy.documents import Step, compact, session_policy
 from xmode_transfer.aws.s3_errors import AWS_ERRORS, UNREADABLE
 from xmode_transfer.aws.sdk import DEFAULT_REGION, make_client, making_clients, new_session
 from xmode_transfer.aws.sessions import Credentials, SessionBudget

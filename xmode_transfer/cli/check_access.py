@@ -15,7 +15,7 @@ from xmode_transfer.cli.opening import Shell
 from xmode_transfer.config import Customer
 from xmode_transfer.model.errors import ConfigError, ExitCode, XmodeError
 from xmode_transfer.model.findings import AccessReport, Cause, Finding, Fix, Result, Severity
-from xmode_transfer.web import looks
+from xmode_transfer.web import states
 
 _BEYOND_THE_GUIDE = frozenset({Cause.MULTIPART_DENIED, Cause.ABORT_DENIED})
 """Limits of a role that follows the guide to the letter."""
@@ -130,7 +130,7 @@ def _show_one(name: str, answer: Answer, customer: Customer | None) -> None:
         return
     place = f"s3://{customer.destination.bucket}/{customer.destination.prefix}" if customer else ""
     outcome = terminal.state(answer.outcome)
-    terminal.say((name, "bold"), f"  {place}  ", outcome, f"  ({looks.duration(answer.seconds)})")
+    terminal.say((name, "bold"), f"  {place}  ", outcome, f"  ({states.duration(answer.seconds)})")
     # probes that were skipped for the same reason share a line
     for _, group in groupby(
         answer.findings, lambda item: (item.result is Result.SKIPPED and item.message) or id(item)
@@ -138,7 +138,7 @@ def _show_one(name: str, answer: Answer, customer: Customer | None) -> None:
         first, *rest = group
         _row(first, also=[item.probe for item in rest])
     for left in answer.left:
-        terminal.say(f"orphaned  {left.kind} {left.key} ({looks.size(left.bytes)})", indent=2)
+        terminal.say(f"orphaned  {left.kind} {left.key} ({states.size(left.bytes)})", indent=2)
     fixable = [item for item in answer.findings if item.fix and item.severity is not Severity.INFO]
     limits = [str(item.cause) for item in fixable if item.cause in _BEYOND_THE_GUIDE]
     if limits:
@@ -156,13 +156,13 @@ def _row(item: Finding, *, also: Sequence[str] = ()) -> None:
         parts.append(f"{item.cause}:")
     parts.append(item.message)
     if item.responsible and grave:
-        whose = looks.RESPONSIBLE[item.responsible]
+        whose = states.RESPONSIBLE[item.responsible]
         decides = item.severity is Severity.WARNING
         parts.append(f"[{whose} may decide]" if decides else f"[{whose} must act]")
     if also:
         parts.append(f"(also {', '.join(also)})")
-    style = looks.style(item.severity) if grave else ""
-    label = (f"  {item.probe:<20}{item.result:<11}", looks.style(item.result))
+    style = states.style(item.severity) if grave else ""
+    label = (f"  {item.probe:<20}{item.result:<11}", states.style(item.result))
     terminal.say((" ".join(parts), style), label=label)
 
 
@@ -208,4 +208,4 @@ def _summary(told: Sequence[tuple[str, Answer]]) -> None:
     acting = sum(
         isinstance(answer, AccessReport) and answer.exit_code == ExitCode.BLOCKED for _, answer in told
     )
-    terminal.say(f"{looks.count(len(told), 'customer')}, {acting} must act")
+    terminal.say(f"{states.count(len(told), 'customer')}, {acting} must act")

@@ -11,7 +11,7 @@ from xmode_transfer.model.upkeep import RemovalOutcome
 from xmode_transfer.transfer.removing import ExpiringPeriod
 from xmode_transfer.upkeep.cleanup import CleanupOutcome, cleanup
 from xmode_transfer.upkeep.retention import Reason
-from xmode_transfer.web import looks
+from xmode_transfer.web import states
 
 _SHOWN_PERIODS = 20
 _SHOWN_KEYS = 10
@@ -147,7 +147,7 @@ def _show(outcome: CleanupOutcome) -> None:
 
 
 def _show_period(period: ExpiringPeriod, outcome: CleanupOutcome) -> None:
-    what = f"{looks.count(period.objects, 'object')}, {looks.size(period.bytes)}"
+    what = f"{states.count(period.objects, 'object')}, {states.size(period.bytes)}"
     if period.kept_because:
         word, why = "stays", period.kept_because
     elif outcome.removed.keys:
@@ -163,13 +163,13 @@ def _show_end(outcome: CleanupOutcome) -> None:
     removed, plan = outcome.removed, outcome.expiring
     deleted, hidden = removed.keys[RemovalOutcome.DELETED], removed.keys[RemovalOutcome.HIDDEN]
     if deleted:
-        freed = looks.size(removed.bytes[RemovalOutcome.DELETED])
-        said = f"{looks.count(deleted, 'key')} deleted, {freed} freed"
+        freed = states.size(removed.bytes[RemovalOutcome.DELETED])
+        said = f"{states.count(deleted, 'key')} deleted, {freed} freed"
     elif hidden:
         said = "nothing freed"
     elif plan.objects or plan.manifests:
-        keys = f"{looks.count(plan.objects, 'object')} and {looks.count(plan.manifests, 'manifest')}"
-        said = f"{keys} expire, {looks.size(plan.bytes)}; nothing was deleted"
+        keys = f"{states.count(plan.objects, 'object')} and {states.count(plan.manifests, 'manifest')}"
+        said = f"{keys} expire, {states.size(plan.bytes)}; nothing was deleted"
     else:
         said = "nothing was deleted" if outcome.failure else "nothing to delete"
     label = terminal.state(outcome.outcome, _INDENT)
@@ -177,9 +177,9 @@ def _show_end(outcome: CleanupOutcome) -> None:
     if outcome.asks:
         terminal.say(f"--confirm is required: {outcome.asks}", indent=_INDENT)
     if hidden:
-        stored = looks.size(removed.bytes[RemovalOutcome.HIDDEN])
+        stored = states.size(removed.bytes[RemovalOutcome.HIDDEN])
         terminal.say(
-            f"{looks.count(hidden, 'key')} hidden, {stored} still stored at the customer's cost: the bucket "
+            f"{states.count(hidden, 'key')} hidden, {stored} still stored at the customer's cost: the bucket "
             "keeps versions, and we may not delete them. Ask the customer to add this lifecycle rule to the "
             "bucket's rules:",
             indent=_INDENT,

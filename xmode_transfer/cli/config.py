@@ -11,7 +11,7 @@ from xmode_transfer.cli.terminal import Line
 from xmode_transfer.config import Configuration, Customer, Problem
 from xmode_transfer.config.files import read_directory, schema_files
 from xmode_transfer.model.errors import ConfigError, ExitCode
-from xmode_transfer.web import looks
+from xmode_transfer.web import states
 
 
 @click.group()
@@ -46,7 +46,7 @@ def schema(shell: Shell, only_check: bool, as_json: bool) -> int:
 
     The example files refer to them: an editor with a YAML language server completes keys and marks mistakes.
     """
-    states: dict[str, str] = {}
+    changes: dict[str, str] = {}
     for path, text in schema_files(shell.config_dir):
         try:
             current = path.read_text(encoding="utf-8") if path.exists() else None
@@ -60,13 +60,13 @@ def schema(shell: Shell, only_check: bool, as_json: bool) -> int:
                 state = "written"
         except (OSError, UnicodeDecodeError) as error:
             raise ConfigError(f"{path} cannot be {'read' if only_check else 'written'}: {error}") from error
-        states[str(path)] = state
-    is_stale = not {"stale", "missing"}.isdisjoint(states.values())
+        changes[str(path)] = state
+    is_stale = not {"stale", "missing"}.isdisjoint(changes.values())
     if as_json:
-        files = [{"file": name, "state": state} for name, state in states.items()]
+        files = [{"file": name, "state": state} for name, state in changes.items()]
         terminal.answer({"outcome": "stale" if is_stale else "ok", "files": files})
     else:
-        for name, state in states.items():
+        for name, state in changes.items():
             terminal.say(name, label=terminal.state(state, 9))
         if is_stale:
             terminal.say("run: xmode-transfer config schema")
@@ -116,16 +116,16 @@ def _lines(configuration: Configuration, stopping: Sequence[Problem]) -> Iterato
     for name, customer in customers:
         if customer is None:
             state = "broken"
-            told = looks.count(len(configuration.broken[name]), "problem")
+            told = states.count(len(configuration.broken[name]), "problem")
             told += "; nothing is delivered until it is fixed"
         elif stopping:
             state, told = "stopped", f"no problems of its own; nothing is delivered until {why} is fixed"
         else:
             state, told = customer.state, f"{', '.join(customer.feeds)} to {_place(customer)}"
         yield Line((f"{name:<{width}}  {told}",), terminal.state(state, 10))
-    told = f"{looks.count(len(customers), 'customer')}, {looks.count(len(configuration.feeds), 'feed')}"
+    told = f"{states.count(len(customers), 'customer')}, {states.count(len(configuration.feeds), 'feed')}"
     if configuration.problems:
-        yield Line(((f"{told}: {looks.count(len(configuration.problems), 'problem')}", "bold red"),))
+        yield Line(((f"{told}: {states.count(len(configuration.problems), 'problem')}", "bold red"),))
     else:
         yield Line(((f"{told}: no problems", "bold green"),))
 

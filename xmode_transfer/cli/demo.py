@@ -26,7 +26,7 @@ from xmode_transfer.sandbox import accounts, demo_data, server
 from xmode_transfer.sandbox.accounts import guide_trust_policy, set_trust_policy
 from xmode_transfer.sandbox.model import VENDOR_PRINCIPAL_ARN, CustomerSetup, Sandbox, Variant, write_config
 from xmode_transfer.telemetry import SystemClock
-from xmode_transfer.web import looks
+from xmode_transfer.web import states
 
 CUSTOMERS = {"acme": Variant.GUIDE, "globex": Variant.GUIDE, "initech": Variant.WRONG_EXTERNAL_ID}
 FEEDS_OF = {"globex": [demo_data.DAILY], "initech": [demo_data.DROPS]}
@@ -110,7 +110,7 @@ class Story:
             self.fix_trust_policy(sandbox.customer("initech"))
             if self.keep:
                 self.take_over(sandbox)
-            seconds = looks.duration(self.clock.monotonic() - began)
+            seconds = states.duration(self.clock.monotonic() - began)
             self.end(sandbox, seconds)
         except BaseException:
             if self.daemon is not None:
@@ -149,7 +149,7 @@ class Story:
         demo_stage.write_env(self.directory, self.environment)
         self.fact(
             "data",
-            f"{looks.count(written.files, 'file')}, {looks.size(written.size)}: the clocks of "
+            f"{states.count(written.files, 'file')}, {states.size(written.size)}: the clocks of "
             f"{len(demo_data.places())} places of the time zone database",
         )
         self.fact(
@@ -158,7 +158,7 @@ class Story:
         )
         self.fact(demo_data.DROPS, "a drop folder: each new file is delivered once")
         self.console.print()
-        self.say(f".demo/config/customers/acme.yaml, one of {looks.count(len(CUSTOMERS), 'customer')}:")
+        self.say(f".demo/config/customers/acme.yaml, one of {states.count(len(CUSTOMERS), 'customer')}:")
         for line in (config / "customers" / "acme.yaml").read_text(encoding="utf-8").splitlines():
             self.console.print(f"     [dim]{escape(line)}[/]", soft_wrap=True)
         self.run("config", "check")
@@ -181,7 +181,7 @@ class Story:
         self.show_json(_abbreviated(manifest))
         count = self.check_manifest(acme, manifest, period)
         self.say(
-            f"{looks.count(count, 'object')} read back and compared with the files: identical, byte for byte"
+            f"{states.count(count, 'object')} read back and compared with the files: identical, byte for byte"
         )
 
     def run_again(self, acme: CustomerSetup) -> None:

@@ -10,7 +10,7 @@ from xmode_transfer.cli import opening, terminal
 from xmode_transfer.cli.opening import FILE, Shell
 from xmode_transfer.cli.progress import counted
 from xmode_transfer.model.errors import ExitCode
-from xmode_transfer.web import looks
+from xmode_transfer.web import states
 
 if TYPE_CHECKING:
     from xmode_transfer.config import SecretRef
@@ -179,11 +179,11 @@ def _show_moved(moved: "Moved", line: str | None, *, dry_run: bool, keep: bool) 
     word = "would copy" if dry_run else "copied"
     terminal.say((word, "bold green"), f" {moved.source} to {moved.target}:")
     terminal.say(_counted(moved.contents), indent=2)
-    rows = looks.count(moved.rows, "row")
+    rows = states.count(moved.rows, "row")
     if dry_run:
         terminal.say(f"{rows}; nothing was written", indent=2)
         return
-    tables = looks.count(len(moved.tables), "table")
+    tables = states.count(len(moved.tables), "table")
     terminal.say(f"{tables}, {rows}: counts and checksums are equal on both sides", indent=2)
     if keep:
         terminal.say("the old ledger is still in use: the copy does not get later deliveries", indent=2)
@@ -219,7 +219,7 @@ def _show_copied(word: str, made: "Copied", *, as_json: bool) -> None:
             }
         )
         return
-    contents = f" {made.path} ({looks.size(made.size_bytes)}): {_counted(made.contents)}"
+    contents = f" {made.path} ({states.size(made.size_bytes)}): {_counted(made.contents)}"
     terminal.say((word, "bold green"), contents)
     if made.kept:
         terminal.say(f"previous ledger: {made.kept}", indent=2)
@@ -227,8 +227,8 @@ def _show_copied(word: str, made: "Copied", *, as_json: bool) -> None:
 
 def _counted(contents: "Contents") -> str:
     return (
-        f"{looks.count(contents.customers, 'customer')}, {looks.count(contents.deliveries, 'delivery')}, "
-        f"{looks.count(contents.receipts, 'receipt')}, {looks.size(contents.bytes)}; "
+        f"{states.count(contents.customers, 'customer')}, {states.count(contents.deliveries, 'delivery')}, "
+        f"{states.count(contents.receipts, 'receipt')}, {states.size(contents.bytes)}; "
         f"schema {contents.schema_version}"
     )
 

@@ -14,7 +14,7 @@ from xmode_transfer.model.errors import ExitCode, XmodeError
 from xmode_transfer.model.manifest import timestamp
 from xmode_transfer.model.upkeep import Scope
 from xmode_transfer.upkeep.listing import ListedKey, Listing, Standing, Sum
-from xmode_transfer.web import looks
+from xmode_transfer.web import states
 
 if TYPE_CHECKING:
     from xmode_transfer.config import Customer
@@ -148,7 +148,7 @@ def _counts(of: Sum) -> dict[str, object]:
 
 def _line(item: ListedKey) -> terminal.Line:
     absent = "gone" if item.standing is Standing.MISSING else ""
-    size = looks.size(item.there.size) if item.there else absent
+    size = states.size(item.there.size) if item.there else absent
     at = item.there.modified_at if item.there else item.known.delivered_at if item.known else None
     doubt = "" if item.attested else "  (not attested)"
     return terminal.Line(
@@ -170,7 +170,7 @@ def _sum_lines(place: str, listing: Listing) -> Iterator[terminal.Line]:
 def _sum(of: Sum) -> str:
     counts = ", ".join(f"{of.counts[standing]:,} {standing}" for standing in Standing if of.counts[standing])
     doubt = f"; {of.not_attested:,} not attested" if of.not_attested else ""
-    return f"{counts or 'nothing'}; {looks.size(of.bytes)}{doubt}"
+    return f"{counts or 'nothing'}; {states.size(of.bytes)}{doubt}"
 
 
 # --- --adopt --------------------------------------------------------------------------------------------
@@ -218,7 +218,7 @@ def _show_adoption(found: "Adoption", *, dry_run: bool) -> None:
     for item in found.deliveries:
         place = item.place
         revision = f" r{place.revision}" if place.revision > 1 else ""
-        what = item.message or f"{looks.count(item.objects, 'object')}, {looks.size(item.bytes)}"
+        what = item.message or f"{states.count(item.objects, 'object')}, {states.size(item.bytes)}"
         label = terminal.state(item.outcome, _INDENT)
         terminal.say(f"{place.feed} {place.period}{revision}: {what}", label=label)
         if id(item) in doubted:

@@ -8,13 +8,13 @@ from typing import Any
 
 import click
 
-from xmode_transfer.access.lint import Given, Issue, Kind, Report, Source, lint
-from xmode_transfer.aws.policy import (
+from xmode_transfer.access.lint import Issue, Kind, Source, lint
+from xmode_transfer.access.lint.records import Given, Report
+from xmode_transfer.aws.policy import guide_permission_policy, guide_trust_policy
+from xmode_transfer.aws.policy.documents import (
     Step,
     corrected_permission_policy,
     corrected_trust_policy,
-    guide_permission_policy,
-    guide_trust_policy,
     session_policy,
 )
 from xmode_transfer.cli import opening, terminal
@@ -31,7 +31,7 @@ from xmode_transfer.config.names import (
 )
 from xmode_transfer.model.errors import ConfigError
 from xmode_transfer.model.findings import Finding, Result, Severity
-from xmode_transfer.web import looks
+from xmode_transfer.web import states
 
 _VERDICTS = {
     "ok": "nothing to fix",
@@ -283,7 +283,7 @@ def _lines(report: Report) -> Iterator[Line]:
 def _item(item: Issue | Finding) -> Iterator[Line]:
     cause = str(item.fault if isinstance(item, Issue) else item.cause)
     where = f"{item.file}: " if isinstance(item, Issue) else ""
-    yield Line(((cause, "bold"),), (f"{item.severity:<10}", looks.style(item.severity)))
+    yield Line(((cause, "bold"),), (f"{item.severity:<10}", states.style(item.severity)))
     yield Line((f"{where}{item.message}",), indent=2)
     if item.fix is not None:
         yield Line((item.fix.summary,), "fix: ", 2)

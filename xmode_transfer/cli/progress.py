@@ -10,7 +10,7 @@ from typing import Self
 import click
 
 from xmode_transfer.cli import streams, terminal
-from xmode_transfer.web import looks
+from xmode_transfer.web import states
 
 _PLAIN_EVERY_SECONDS = 10.0
 _PAINT_EVERY_SECONDS = 0.1
@@ -77,8 +77,8 @@ class _Shown(Tally):
     def update(self) -> None:
         """A plain line."""
         with suppress(streams.OutputLost):  # the work goes on, and its exit code says it
-            files = f"{self.files:,} of {looks.count(self.files_total, 'file')}"
-            sizes = f"{looks.size(self.sent_bytes)} of {looks.size(self.total_bytes)}"
+            files = f"{self.files:,} of {states.count(self.files_total, 'file')}"
+            sizes = f"{states.size(self.sent_bytes)} of {states.size(self.total_bytes)}"
             click.echo(f"{self.label}: {files}, {sizes}")
 
     def __enter__(self) -> Self:

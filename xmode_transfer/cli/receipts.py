@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from xmode_transfer.cli import terminal
 from xmode_transfer.cli.opening import Shell
 from xmode_transfer.model.errors import ConfigError, ExitCode
-from xmode_transfer.web import looks
+from xmode_transfer.web import states
 
 if TYPE_CHECKING:
     from xmode_transfer.transfer.signing import PublicKey
@@ -81,8 +81,8 @@ def _show(path: Path, found: "CheckedReceipt") -> None:
     terminal.fact("of", what + (f", {' '.join(scope)}" if scope else ""))
     how = "every object read back" if head.get("deep") else "by S3's own checksums"
     terminal.fact("checked", f"{head.get('checked_at')}, {how}, ACLs: {head.get('acl')}")
-    proven = f"{tail.get('proven', 0):,} of {looks.count(found.entries, 'key')} as delivered"
-    terminal.fact("found", f"{tail.get('outcome')}: {proven}, {looks.size(tail.get('bytes', 0))}")
+    proven = f"{tail.get('proven', 0):,} of {states.count(found.entries, 'key')} as delivered"
+    terminal.fact("found", f"{tail.get('outcome')}: {proven}, {states.size(tail.get('bytes', 0))}")
     for finding in found.findings:
         terminal.say(str(finding["key"]), label=f"{finding['verdict']:<18}", indent=2)
         terminal.say(str(finding.get("message")), indent=20)

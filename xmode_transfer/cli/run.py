@@ -9,7 +9,7 @@ import click
 from xmode_transfer.cli import opening, terminal
 from xmode_transfer.cli.opening import Shell
 from xmode_transfer.model.errors import ExitCode, XmodeError
-from xmode_transfer.web import looks
+from xmode_transfer.web import states
 
 if TYPE_CHECKING:
     from xmode_transfer.config import Configuration
@@ -154,24 +154,24 @@ def _show(customer: str, result: "Result") -> None:
     for feed, state in result.waiting:
         terminal.say(f"{feed} {state.period.label}: {state.reason}", label=terminal.state("waiting", _INDENT))
     if result.older:
-        periods = looks.count(result.older, "period")
+        periods = states.count(result.older, "period")
         terminal.say(f"{periods} at the source outside the look-back window: use --since to deliver")
 
 
 def _show_delivery(outcome: "DeliveryOutcome") -> None:
     facts = []
     if outcome.uploaded:
-        rate = looks.size(outcome.bytes / outcome.seconds) if outcome.seconds > 0 else "?"
-        facts.append(f"{looks.count(outcome.uploaded, 'file')} sent, {looks.size(outcome.bytes)}")
-        facts.append(f"{looks.duration(outcome.seconds)}, {rate}/s")
+        rate = states.size(outcome.bytes / outcome.seconds) if outcome.seconds > 0 else "?"
+        facts.append(f"{states.count(outcome.uploaded, 'file')} sent, {states.size(outcome.bytes)}")
+        facts.append(f"{states.duration(outcome.seconds)}, {rate}/s")
     if outcome.sent_again:
         facts.append(f"{outcome.sent_again:,} of them again: deleted from the bucket since")
     if outcome.skipped:
-        facts.append(f"{looks.count(outcome.skipped, 'file')} already in the bucket")
+        facts.append(f"{states.count(outcome.skipped, 'file')} already in the bucket")
     if outcome.failed:
-        facts.append(f"{looks.count(outcome.failed, 'file')} not delivered")
+        facts.append(f"{states.count(outcome.failed, 'file')} not delivered")
     if outcome.missing:
-        facts.append(f"{looks.count(outcome.missing, 'object')} gone, listed as missing in the manifest")
+        facts.append(f"{states.count(outcome.missing, 'object')} gone, listed as missing in the manifest")
     place = outcome.feed
     if outcome.period:  # without: the feed's source
         place += f" {outcome.period}" + (f" r{outcome.revision}" if outcome.revision > 1 else "")
@@ -191,10 +191,10 @@ def _show_nobody(configuration: "Configuration") -> None:
     if not configuration.customers:
         terminal.say("no customers are configured; see docs/configuration.md")
         return
-    states: dict[str, list[str]] = {}
+    by_state: dict[str, list[str]] = {}
     for name, customer in configuration.customers.items():
-        states.setdefault(customer.state, []).append(name)
-    for state, names in sorted(states.items()):
+        by_state.setdefault(customer.state, []).append(name)
+    for state, names in sorted(by_state.items()):
         terminal.say(f"{state}: {', '.join(names)}")
     hint = "run `xmode-transfer onboard --confirm NAME` to check a pending customer's access and activate it"
     terminal.say(f"no customer is active: nothing is delivered; {hint}")
@@ -266,15 +266,15 @@ def _planned(
             if as_json:
                 listed.append(entry._asdict())
             else:
-                columns = f"  {entry.action:<9}{looks.size(entry.size):>10}  "
+                columns = f"  {entry.action:<9}{states.size(entry.size):>10}  "
                 terminal.say(f"{entry.name}  ({entry.reason})", label=columns)
         deliveries.append({**place, "counts": dict(counts), "bytes": total, "plan": listed})
         if not as_json:
             said = [
-                f"{looks.count(number, 'file')} {_ACTIONS[action]}"
+                f"{states.count(number, 'file')} {_ACTIONS[action]}"
                 for action, number in sorted(counts.items())
             ]
-            terminal.say(f"  = {', '.join(said) or 'no file'}; {looks.size(total)} to send")
+            terminal.say(f"  = {', '.join(said) or 'no file'}; {states.size(total)} to send")
     if not as_json:
         if not deliveries:
             terminal.say(f"{name}: nothing is due")

@@ -44,10 +44,10 @@ def daemon(ctx: click.Context, engine: str) -> int:
     The log goes to stderr, one event a line (docs/events.md). Exit codes: 0 stopped; 2 service.yaml is
     invalid, or the status page's address is in use; 5 another daemon, or a fleet, uses this ledger.
     """
-    from xmode_transfer.service import daemon_main
+    from xmode_transfer.service import main
 
     opening.log_of_a_service(ctx)
-    return daemon_main.run(ctx.obj.config_dir, daemon_main.Engine(engine))
+    return main.run_daemon(ctx.obj.config_dir, main.Engine(engine))
 
 
 @click.command()
@@ -90,8 +90,8 @@ def worker(ctx: click.Context, places: int | None, heartbeat_file: Path | None, 
     The log goes to stderr, one event a line (docs/events.md). Exit codes: 0 stopped; 2 service.yaml is
     invalid, or for one machine only; 5 a daemon that delivers by itself uses this ledger.
     """
-    from xmode_transfer.service import cluster, worker_main
+    from xmode_transfer.service import cluster, main
 
     opening.log_of_a_service(ctx)
     cluster.check_installed()
-    return worker_main.run(ctx.obj.config_dir, places, heartbeat_file, metrics)
+    return main.run_worker(ctx.obj.config_dir, places, heartbeat_file, metrics)

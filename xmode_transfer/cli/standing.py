@@ -13,7 +13,7 @@ from xmode_transfer.alerting.health_records import (
 )
 from xmode_transfer.cli.terminal import Line, minute, state
 from xmode_transfer.model.health import Alert
-from xmode_transfer.web import looks
+from xmode_transfer.web import states
 
 _SHOWN_PERIODS = 5
 _SHOWN_IN_TROUBLE = 30
@@ -56,16 +56,16 @@ def lines(
 
 
 def _summary(assessment: Assessment) -> Line:
-    counts = [(f"{count:,} {word}", looks.style(word)) for word, count in assessment.counts.items() if count]
+    counts = [(f"{count:,} {word}", states.style(word)) for word, count in assessment.counts.items() if count]
     parted = [part for count in counts for part in (", ", count)]
-    total = looks.count(len(assessment.customers), "customer")
+    total = states.count(len(assessment.customers), "customer")
     return Line(((total, "bold"), ": ", *parted[1:], f"; {minute(assessment.assessed_at)}"))
 
 
 def _service(assessment: Assessment) -> Iterator[Line]:
     daemon = assessment.daemon
     if daemon is not None and daemon.is_alive(assessment.assessed_at):
-        ago = looks.duration(max((assessment.assessed_at - daemon.ticked_at).total_seconds(), 0))
+        ago = states.duration(max((assessment.assessed_at - daemon.ticked_at).total_seconds(), 0))
         stopping = ", stopping" if daemon.stopping else ""
         yield Line((f"daemon: {daemon.busy} of {daemon.workers} workers busy, ticked {ago} ago{stopping}",))
     for care in assessment.warnings:
@@ -92,8 +92,8 @@ def _customer(item: CustomerHealth) -> Iterator[Line]:
         yield from _subscription(subscription)
     left = item.left_behind
     if left is not None and not left.kept and left.ends_at is not None:
-        uploads = looks.count(left.count, "orphaned multipart upload")
-        told = f"{uploads} ({looks.size(left.bytes)}): we may not abort them"
+        uploads = states.count(left.count, "orphaned multipart upload")
+        told = f"{uploads} ({states.size(left.bytes)}): we may not abort them"
         rule = f"the bucket's lifecycle rule removes them by {left.ends_at:%Y-%m-%d}"
         yield Line((f"{told}; {rule}",), indent=_INDENT)
     for care in item.warnings:
@@ -104,7 +104,7 @@ def _subscription(item: SubscriptionHealth) -> Iterator[Line]:
     below = _INDENT + 2
     yield Line((f"{_last(item)}{_due(item)}",), f"{item.feed}: ", _INDENT)
     if item.not_attested:
-        count = looks.count(item.not_attested, "delivery")
+        count = states.count(item.not_attested, "delivery")
         told = f"not attested: {count} recovered without our signature (docs/verify.md)"
         yield Line((told,), indent=below)
     trouble = item.issue
@@ -130,7 +130,7 @@ def _trouble(trouble: Issue, whose: str, indent: int = 0) -> Iterator[Line]:
 
 
 def _must_act(responsible: str, hint: str, indent: int) -> Line:
-    return Line((hint,), f"{looks.RESPONSIBLE[responsible]} must act: ", indent)
+    return Line((hint,), f"{states.RESPONSIBLE[responsible]} must act: ", indent)
 
 
 def _named(rest: Sequence[CustomerHealth]) -> Iterator[Line]:
@@ -150,8 +150,8 @@ def _last(item: SubscriptionHealth) -> str:
         return f"nothing delivered yet{seen}"
     missing = f"{last.missing_count:,} missing, " if last.missing_count else ""
     return (
-        f"last {last.period} r{last.revision}, {looks.count(last.object_count, 'object')}, {missing}"
-        f"{looks.size(last.total_bytes)}, {minute(last.delivered_at)}"
+        f"last {last.period} r{last.revision}, {states.count(last.object_count, 'object')}, {missing}"
+        f"{states.size(last.total_bytes)}, {minute(last.delivered_at)}"
     )
 
 

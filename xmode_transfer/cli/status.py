@@ -1,6 +1,7 @@
 """`xmode-transfer status`: health, recent deliveries and pending work."""
 
 import sys
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -24,6 +25,7 @@ from xmode_transfer.model.process import Clock
 from xmode_transfer.model.records import Delivery, MultipartUpload, UploadStatus
 
 if TYPE_CHECKING:
+    from xmode_transfer.delivery.due import Scans
     from xmode_transfer.ledger import Ledger
 
 _LOOK_AGAIN_SECONDS = 60
@@ -116,14 +118,12 @@ class _View:
     def __init__(
         self, configuration: Configuration, ledger: "Ledger", clock: Clock, look: bool | None
     ) -> None:
-        from xmode_transfer.service.status import SourceScans
-
         self.configuration = configuration
         self.ledger = ledger
         self._clock = clock
         self._look = look
         self._looked_at: float | None = None
-        self._looks = SourceScans(ledger, clock)
+        self._scans: Scans | None = None
 
     @property
     def warnings(self) -> list[str]:
@@ -137,27 +137,36 @@ class _View:
     @property
     def not_recorded(self) -> str | None:
         """Why the ledger did not record the source scan; None if it did."""
-        return self._looks.refusal.message if self._looks.refusal is not None else None
+        if self._scans is None or self._scans.refusal is None:
+            return None
+        return self._scans.refusal.message
 
     def assessment(self) -> Assessment:
+        from xmode_transfer.alerting.health import assess
+
         self._look_at_sources()
-        return self._looks.assess(self.configuration)
+        snapshot = self.ledger.snapshot()
+        if self._scans is not None:
+            snapshot = replace(snapshot, scans={**snapshot.scans, **self._scans.unrecorded})
+        return assess(self.configuration, snapshot, self._clock.now())
 
     def _look_at_sources(self) -> None:
-        from xmode_transfer.service import assembly, status
+        from xmode_transfer.delivery.due import scan_all
+        from xmode_transfer.service import assembly
 
         now = self._clock.monotonic()
         if self._looked_at is not None and now - self._looked_at < _LOOK_AGAIN_SECONDS:
             return
         wanted = self._look
         if wanted is None:
-            wanted = not status.daemon_scans(self.ledger, self._clock)
+            daemons = self.ledger.daemons.newest(1)
+            wanted = not any(daemon.is_alive(self._clock.now()) for daemon in daemons)
         if not wanted:
             return
         self._looked_at = now
-        names = sorted(self.configuration.customers)
-        with counted("scanning the sources", quiet=len(names) < 10) as told:
-            self._looks.take(self.configuration, assembly.sources(self._clock), names, told)
+        with counted("scanning the sources", quiet=len(self.configuration.customers) < 10) as progress:
+            sources = assembly.sources(self._clock)
+            self._scans = scan_all(self.configuration, sources, self.ledger, self._clock, progress)
 
     def watch(self, engine: str, every: int, *, everybody: bool) -> None:
         """Refreshes the whole screen until Ctrl-C."""

@@ -22,7 +22,7 @@ from xmode_transfer.model.errors import ConfigError, XmodeError
 from xmode_transfer.model.keys import visible
 from xmode_transfer.model.records import Failure
 from xmode_transfer.telemetry import Event
-from xmode_transfer.web import looks
+from xmode_transfer.web import states
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -37,7 +37,7 @@ _FACT = 13
 def state(word: str, width: int = 0) -> Part:
     """A state in its colour; with a ``width`` as a label: ``already_running`` -> ``already running ``."""
     words = word.replace("_", " ")
-    return f"{f'{words} ' if width else words:<{width}}", f"bold {looks.style(word)}"
+    return f"{f'{words} ' if width else words:<{width}}", f"bold {states.style(word)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +137,7 @@ def show(lines: Iterable[Line], *, err: bool = False) -> None:
 def more(number: int, shown: int, noun: str, indent: int = 2) -> None:
     """Prints how many items were not shown, if any."""
     if number > shown:
-        say(f"and {looks.count(number - shown, f'more {noun}')}: see --json", indent=indent)
+        say(f"and {states.count(number - shown, f'more {noun}')}: see --json", indent=indent)
 
 
 def minute(at: datetime) -> str:
@@ -212,7 +212,7 @@ def responsible_for(
     responsible: str, hint: str, indent: int = 2, *, retry: str = "", err: bool = False
 ) -> None:
     """Prints who is responsible, when it is retried, and the fix."""
-    fact("responsible", looks.RESPONSIBLE[responsible], indent, err=err)
+    fact("responsible", states.RESPONSIBLE[responsible], indent, err=err)
     if retry:
         fact("retry", retry, indent, err=err)
     if hint:

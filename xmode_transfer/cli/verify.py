@@ -13,7 +13,7 @@ from xmode_transfer.config import Customer
 from xmode_transfer.model.errors import ConfigError, ExitCode, ReceiptRefused, XmodeError
 from xmode_transfer.model.upkeep import DiscrepancyKind, Finding, Scope, fix
 from xmode_transfer.upkeep import receipts as receipt_files
-from xmode_transfer.web import looks
+from xmode_transfer.web import states
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -233,7 +233,7 @@ class _Report:
     def cut_short(self, verified: "Verified", error: XmodeError) -> int:
         """Ends the report early; it says nothing about keys that were not checked."""
         if not self._as_json:
-            terminal.say(f"stopped after {looks.count(verified.keys, 'key')}")
+            terminal.say(f"stopped after {states.count(verified.keys, 'key')}")
             raise error
         if not self._document.begun:
             raise error
@@ -308,7 +308,7 @@ class _Report:
 
     def _tell(self, verified: "Verified", seconds: float) -> None:
         for kind, finding in self._first.items():
-            terminal.say(f": {looks.count(verified.discrepancies[kind], 'key')}", label=terminal.state(kind))
+            terminal.say(f": {states.count(verified.discrepancies[kind], 'key')}", label=terminal.state(kind))
             terminal.responsible_for(kind.responsible, self._fix(finding))
         label = terminal.state(verified.outcome, 12)
         foreign = [f"{verified.foreign:,} foreign"] if verified.foreign else []
@@ -316,14 +316,14 @@ class _Report:
             terminal.say(f"{self._place}: {'; '.join([str(self.why_nothing), *foreign])}", label=label)
             return
         how = ", ".join(f"{count:,} by {proof}" for proof, count in sorted(verified.proofs.items()))
-        proven = f"{verified.proven:,} of {looks.count(verified.keys, 'key')} as delivered"
-        facts = [f"{proven} ({how})" if how else proven, looks.size(verified.proven_bytes)]
-        facts.append(f"{looks.count(verified.acl_checked, 'ACL')} checked")
+        proven = f"{verified.proven:,} of {states.count(verified.keys, 'key')} as delivered"
+        facts = [f"{proven} ({how})" if how else proven, states.size(verified.proven_bytes)]
+        facts.append(f"{states.count(verified.acl_checked, 'ACL')} checked")
         if verified.rewritten:
             facts.append(f"{verified.rewritten:,} rewritten by someone with the same bytes")
         if verified.superseded:
             facts.append(f"{verified.superseded:,} superseded: no manifest lists them (`list` does)")
-        facts += [*foreign, looks.duration(seconds)]
+        facts += [*foreign, states.duration(seconds)]
         terminal.say(f"{self._place}: {'; '.join(facts)}", label=label)
 
     def _tell_not_attested(self, *, with_receipt: bool) -> None:
@@ -342,7 +342,7 @@ class _Report:
     def _tell_repaired(self, repaired: "Repaired") -> None:
         told = "nothing was missing"
         if repaired.operation_id is not None:
-            sent = f"{looks.count(repaired.sent, 'key')} delivered again, {looks.size(repaired.bytes)}"
+            sent = f"{states.count(repaired.sent, 'key')} delivered again, {states.size(repaired.bytes)}"
             told = f"{sent} (operation {repaired.operation_id})"
         terminal.say(told, label=(f"{'repair':<{_INDENT}}", "bold cyan"))
         for left in repaired.left[:_SHOWN_LEFT]:

@@ -6,6 +6,7 @@ objects.
 """
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 from xmode_transfer import telemetry
 from xmode_transfer.aws.stores import ObjectStore
@@ -43,9 +44,9 @@ from xmode_transfer.transfer.sending import Sender, Sent, defect_of, failure_of,
 
 
 def deliver(context: Context, customer: Customer, feed: Feed, state: PeriodState) -> DeliveryOutcome:
-    """Delivers the period. Returns an outcome for everything that can happen to a delivery, including
-    refusals, interruptions and defects. Raises only errors that concern more than this delivery (our own
-    identity, the ledger)."""
+    """Deliver the period. Return an outcome for everything that can happen to a delivery, including refusals,
+    interruptions and defects. Raise only errors that concern more than this delivery: the vendor's identity,
+    the ledger, and a source that cannot be read."""
     period = state.period.label
     started = context.clock.monotonic()
     with telemetry.bind(customer=customer.name, feed=feed.name, period=period):
@@ -77,22 +78,18 @@ def failed(
     error: XmodeError,
     *,
     outcome: str | None = None,
-    problems: tuple[SourceProblem, ...] = (),
-    seconds: float = 0.0,
-    ends_run: bool = False,
+    **fields: Any,
 ) -> DeliveryOutcome:
-    """Returns the outcome of a delivery that sent nothing because of the error."""
+    """Return the outcome of a delivery that sent nothing because of the error."""
     return DeliveryOutcome(
         customer.name,
         feed.name,
         period,
         revision,
         outcome or str(_status(error)),
-        seconds=seconds,
         failure=failure_of(error),
-        problems=problems,
         exit_code=error.exit_code,
-        ends_run=ends_run,
+        **fields,
     )
 
 
@@ -128,7 +125,7 @@ class _Work:
         return outcome
 
     def _still_refused(self, earlier: Delivery) -> DeliveryOutcome | None:
-        """Returns None if the customer's role now allows access. Checked before the plan is made: a customer
+        """Return None if the customer's role now allows access. Checked before the plan is made: a customer
         may not fix its role for days, and a plan may have a million files. A refusal is recorded on the
         delivery, but does not count as a run."""
         try:
@@ -148,7 +145,7 @@ class _Work:
         return None
 
     def broken(self, defect: Defect) -> DeliveryOutcome:
-        """Records a defect outside of a run. The next attempt follows after the usual backoff."""
+        """Record a defect outside of a run. The next attempt follows after the usual backoff."""
         latest = self.planner.latest()
         if latest is None:
             raise defect
@@ -195,7 +192,7 @@ class _Work:
         )
 
     def _execute(self, plan: Plan, delivery: Delivery, earlier: Delivery | None) -> DeliveryOutcome | None:
-        """Executes one run of the delivery. ``earlier`` is the delivery before the run. Returns None if the
+        """Execute one run of the delivery. ``earlier`` is the delivery before the run. Return None if the
         revision has to be superseded."""
         context = self.context
         now = context.clock.now()
@@ -207,17 +204,11 @@ class _Work:
             holder=context.holder,
             engine=context.stores.info.name,
         )
-        delivery = replace(
-            delivery,
-            status=Status.RUNNING,
-            updated_at=now,
-            attempts=delivery.attempts + 1,
-        )
+        delivery = replace(delivery, status=Status.RUNNING, updated_at=now, attempts=delivery.attempts + 1)
         context.ledger.deliveries.update(self.lease, delivery)
         context.ledger.runs.start(self.lease, run)
-        context.progress.delivery_started(
-            self.customer.name, self.feed.name, delivery.period, plan.upload_count, plan.upload_bytes
-        )
+        what = self.customer.name, self.feed.name, delivery.period
+        context.progress.delivery_started(*what, plan.upload_count, plan.upload_bytes)
         telemetry.log(
             Event.DELIVERY_STARTED,
             revision=delivery.revision,
@@ -245,13 +236,7 @@ class _Work:
                     delivery = self.planner.counted(self.lease, delivery)
                     if rechecked.again and not sent.stale:
                         plan.upload_count += rechecked.again
-                        context.progress.delivery_started(
-                            self.customer.name,
-                            self.feed.name,
-                            delivery.period,
-                            rechecked.again,
-                            rechecked.again_bytes,
-                        )
+                        context.progress.delivery_started(*what, rechecked.again, rechecked.again_bytes)
                         sent.add(self._send(store, delivery))
                         error = obstacle(context, plan, sent)
                     context.ledger.objects.spread_receipts(self.lease, delivery.id)
@@ -275,10 +260,8 @@ class _Work:
         return self._close(run, plan, sent, rechecked, delivery, earlier, error)
 
     def _send(self, store: ObjectStore, delivery: Delivery) -> Sent:
-        """Sends the pending objects of the delivery."""
-        sender = Sender(
-            self.context, self.customer, self.feed, self.planner.source, store, delivery, self.lease
-        )
+        source = self.planner.source
+        sender = Sender(self.context, self.customer, self.feed, source, store, delivery, self.lease)
         return sender.send(self.context.ledger.objects.pending(delivery.id))
 
     def _close(
@@ -293,13 +276,13 @@ class _Work:
     ) -> DeliveryOutcome:
         if isinstance(error, LeaseLost):
             telemetry.log(Event.LEASE_LOST, **error.log_context())
-            raise error  # the ledger refuses our writes; the new holder of the lease continues
+            raise error  # the ledger refuses further writes; the new holder of the lease continues
         status = _status(error)
         failure = failure_of(error) if error is not None else None
         interrupted = isinstance(error, Interrupted)
         word = "interrupted" if interrupted else str(status)
         now = self.context.clock.now()
-        # An error of our own identity is not the delivery's: no backoff once it is fixed.
+        # An error of the vendor's identity is not the delivery's: no backoff once it is fixed.
         paused = error is not None and not isinstance(error, Interrupted | VendorIdentityError)
         delivery = replace(
             delivery,
@@ -310,11 +293,7 @@ class _Work:
         )
         self.context.ledger.deliveries.update(self.lease, delivery)
         run = self._finish(run, plan, sent, word, failure)
-        fields = failure and {
-            "cause": failure.cause,
-            "responsible": failure.responsible,
-            "message": failure.message,
-        }
+        fields = {name: getattr(failure, name) for name in ("cause", "responsible", "message") if failure}
         telemetry.log(
             Event.DELIVERY_FINISHED,
             run_id=run.id,
@@ -329,7 +308,7 @@ class _Work:
             sent_bytes=run.bytes,
             seconds=round(run.seconds, 3),
             manifest_key=delivery.manifest_key,
-            **(fields or {}),
+            **fields,
         )
         if isinstance(error, VendorIdentityError):
             raise error  # the same for every customer: the caller reports it once
@@ -375,14 +354,14 @@ class _Work:
 
 
 def _ends_run(error: XmodeError) -> bool:
-    """Returns whether the customer's other deliveries would fail too, or must not begin."""
+    """Return True if the customer's other deliveries would fail too, or must not begin."""
     if isinstance(error, Incomplete | Defect):
         return False
     return isinstance(error, Interrupted) or halts(error)
 
 
 def _access_was_refused(delivery: Delivery) -> bool:
-    """Returns whether the delivery is blocked because the customer's role refuses access."""
+    """Return True if the delivery is blocked because the customer's role refuses access."""
     cause = delivery.failure.cause if delivery.failure is not None else None
     return delivery.status is Status.BLOCKED and cause in (RoleRefused.code, UnsafeRole.code)
 

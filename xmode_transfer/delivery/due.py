@@ -4,24 +4,26 @@ Everything that delivers uses this module, and so does ``status``.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 
 from xmode_transfer import telemetry
-from xmode_transfer.config import Configuration, Customer, Feed
+from xmode_transfer.config import Configuration, Customer, CustomerState, Feed
 from xmode_transfer.delivery.deliver import failed
 from xmode_transfer.ledger import Ledger
 from xmode_transfer.model.errors import (
     ConfigError,
     Defect,
     ExitCode,
+    LedgerError,
     SourceError,
     SourceMissing,
     SourcePartlyUnreadable,
     XmodeError,
     worst,
 )
-from xmode_transfer.model.health import KEPT_PERIODS, SourceScan, Waiting
+from xmode_transfer.model.health import KEPT_PERIODS, SourceScan, Subscription, Waiting
 from xmode_transfer.model.keys import readable
 from xmode_transfer.model.periods import Period, PeriodKind, look_back_start
 from xmode_transfer.model.process import Clock
@@ -35,10 +37,10 @@ from xmode_transfer.transfer.sending import defect_of, failure_of
 
 @dataclass(slots=True)
 class CustomerRun:
-    """The result of a run. ``waiting`` has the periods that are incomplete at the source, with the reason.
-    ``unfollowed`` has the paths to periods that cannot be read. Both are by feed. ``older`` counts periods
-    outside the look-back window, ``skipped`` those that are not caught up on after an outage. ``explicit``: a
-    person named the periods, so a period that waits is not done."""
+    """The result of a run. ``waiting`` has the periods that are incomplete at the source, ``unfollowed`` the
+    paths to periods that cannot be read, both with the feed's name. ``older`` counts periods outside the
+    look-back window, ``skipped`` those that are not caught up on after downtime. ``explicit`` is True if a
+    person named the periods: then a period that waits is not done."""
 
     customer: str
     deliveries: list[DeliveryOutcome] = field(default_factory=list)
@@ -77,18 +79,17 @@ def scan_sources(
     *,
     reread: bool = True,
 ) -> Iterator[tuple[Feed, PeriodState]]:
-    """Yields what is due for the customer now, feed by feed, oldest period first. A source that cannot be
+    """Yield what is due for the customer now, feed by feed, oldest period first. A source that cannot be
     listed, or only in part, becomes a failed delivery in ``result``, and so does a defect; the other feeds
-    continue. ``reread`` as in ``due``. Records each source scan in the ledger, for the health of the
-    customer."""
-    around = context.sources, context.ledger, context.clock, customer
+    continue. ``reread`` as in ``due``. Records each source scan in the ledger."""
+    scanner = Scanner(context.sources, context.ledger, context.clock)
     for feed in feeds_of(configuration, customer, scope):
         try:
             states: Iterable[PeriodState]
             if scope.is_whole:
-                states = scan_feed(*around, feed, result, reread=reread)
+                states = scanner.scan(customer, feed, result, reread=reread)
             else:  # a scan of named periods shows only a part
-                states = due(*around, feed, scope, result)
+                states = scanner.due(customer, feed, scope, result)
             for state in states:
                 yield feed, state
         except (SourceError, Defect) as error:
@@ -99,105 +100,123 @@ def scan_sources(
             result.deliveries.append(source_failed(customer, feed, "", partly, problems))
 
 
-def scan_feed(
-    sources: SourceFactory,
-    ledger: Ledger,
-    clock: Clock,
-    customer: Customer,
-    feed: Feed,
-    result: CustomerRun,
-    *,
-    reread: bool = True,
-    record: Callable[[SourceScan], object] | None = None,
-) -> list[PeriodState]:
-    """Returns what is due of the feed. Records the source scan (by ``record``, else in the ledger), so that
-    health is computed from the ledger alone. Records an unreadable source too, and re-raises its error."""
-    record = record or ledger.sources.record
-    looked_at = clock.now()
-    try:
-        found = list(due(sources, ledger, clock, customer, feed, Scope(), result, reread=reread))
-    except (SourceError, Defect) as error:
-        record(SourceScan(customer.name, feed.name, looked_at, looked_at, failure=failure_of(error)))
-        raise
-    problems = [problem for name, problem in result.unfollowed if name == feed.name]
-    incomplete = [
-        Waiting(state.period.label, state.reason) for name, state in result.waiting if name == feed.name
-    ]
-    due_labels, newest = _undelivered(ledger, customer, feed, found)
-    record(
-        SourceScan(
-            customer.name,
-            feed.name,
-            looked_at,
-            looked_at,
-            newest,
-            len(due_labels),
-            tuple(due_labels[:KEPT_PERIODS]),
-            waiting_count=len(incomplete),
-            waiting=tuple(incomplete[-KEPT_PERIODS:]),
-            failure=failure_of(_partly_unreadable(feed, problems)) if problems else None,
+@dataclass(frozen=True, slots=True)
+class Scanner:
+    """Scans sources for due periods. ``record`` replaces the ledger as the record of source scans."""
+
+    sources: SourceFactory
+    ledger: Ledger
+    clock: Clock
+    record: Callable[[SourceScan], object] | None = None
+
+    def scan(
+        self, customer: Customer, feed: Feed, result: CustomerRun, *, reread: bool = True
+    ) -> list[PeriodState]:
+        """Return what is due of the feed. Record the source scan, so that health is computed from the ledger
+        alone. Record an unreadable source too, and re-raise its error."""
+        record = self.record or self.ledger.sources.record
+        scanned_at = self.clock.now()
+        try:
+            found = list(self.due(customer, feed, Scope(), result, reread=reread))
+        except (SourceError, Defect) as error:
+            record(SourceScan(customer.name, feed.name, scanned_at, scanned_at, failure=failure_of(error)))
+            raise
+        problems = [problem for name, problem in result.unfollowed if name == feed.name]
+        incomplete = [
+            Waiting(state.period.label, state.reason) for name, state in result.waiting if name == feed.name
+        ]
+        due_labels, newest = self._undelivered(customer, feed, found)
+        record(
+            SourceScan(
+                customer.name,
+                feed.name,
+                scanned_at,
+                scanned_at,
+                newest,
+                len(due_labels),
+                tuple(due_labels[:KEPT_PERIODS]),
+                waiting_count=len(incomplete),
+                waiting=tuple(incomplete[-KEPT_PERIODS:]),
+                failure=failure_of(_partly_unreadable(feed, problems)) if problems else None,
+            )
         )
-    )
-    return found
+        return found
 
+    def due(
+        self, customer: Customer, feed: Feed, scope: Scope, result: CustomerRun, *, reread: bool = True
+    ) -> Iterator[PeriodState]:
+        """Yield the periods to deliver, oldest first: complete at the source and inside the look-back window
+        (or named). Omit what the ledger has as delivered or skipped, unless the source declared it complete
+        again. Without a marker the source cannot do that: delivered periods are read again, unless
+        ``reread`` is False. Raises SourceError and Defect; other feeds can continue."""
+        try:
+            source = self.sources(feed)
+            since = _parse(feed, scope.since) if scope.since else None
+            until = _parse(feed, scope.until) if scope.until else None
+            oldest = look_back_start(feed.period, feed.look_back, self.clock.now())
+            start = since.start if since else oldest if scope.is_whole else None
+            states: Iterator[PeriodState | SourceProblem]
+            if scope.period is not None:
+                period = _parse(feed, scope.period)
+                found = source.state(period)
+                if found is None:
+                    raise SourceMissing(
+                        f"the source of {feed.name} has nothing for {period.label}",
+                        hint=f"check {feed.source}, then name the period again",
+                    )
+                states = iter([found])
+            else:
+                states = source.periods(start)
+            passed = self.ledger.sources.passed_over(customer.name, feed.name) if scope.is_whole else {}
+            for state in states:
+                if isinstance(state, SourceProblem):
+                    if _is_asked_for(feed, state, start, until):
+                        result.unfollowed.append((feed.name, state))
+                    continue
+                if (since and state.period < since) or (until and until < state.period):
+                    continue
+                if scope.is_whole and feed.period is not PeriodKind.NONE and state.period.start < oldest:
+                    result.older += 1
+                elif not state.complete:
+                    result.waiting.append((feed.name, state))
+                elif passed.get(state.period.label) == state.marker:
+                    result.skipped += 1
+                elif not scope.is_whole or not self._is_settled(customer, feed, state, reread=reread):
+                    yield state
+        except XmodeError:
+            raise
+        except Exception as error:
+            telemetry.exception(Event.DEFECT, feed=feed.name)
+            raise defect_of(error) from error
 
-def due(
-    sources: SourceFactory,
-    ledger: Ledger,
-    clock: Clock,
-    customer: Customer,
-    feed: Feed,
-    scope: Scope,
-    result: CustomerRun,
-    *,
-    reread: bool = True,
-) -> Iterator[PeriodState]:
-    """Yields the periods to deliver, oldest first: complete at the source and inside the look-back window (or
-    named). Leaves out what the ledger has as delivered or skipped, unless the source declared it complete
-    again. Without a marker the source cannot do that: delivered periods are read again, unless ``reread`` is
-    off. Raises SourceError and Defect; other feeds can continue."""
-    try:
-        since = _parse(feed, scope.since) if scope.since else None
-        until = _parse(feed, scope.until) if scope.until else None
-        oldest = look_back_start(feed.period, feed.look_back, clock.now())
-        start = since.start if since else oldest if scope.is_whole else None
-        states: Iterator[PeriodState | SourceProblem]
-        if scope.period is not None:
-            period = _parse(feed, scope.period)
-            found = sources(feed).state(period)
-            if found is None:
-                raise SourceMissing(
-                    f"the source of {feed.name} has nothing for {period.label}",
-                    hint=f"check {feed.source}, then name the period again",
-                )
-            states = iter([found])
-        else:
-            states = sources(feed).periods(start)
-        passed = ledger.sources.passed_over(customer.name, feed.name) if scope.is_whole else {}
-        for state in states:
-            if isinstance(state, SourceProblem):
-                if _is_asked_for(feed, state, start, until):
-                    result.unfollowed.append((feed.name, state))
-                continue
-            if (since and state.period < since) or (until and until < state.period):
-                continue
-            if scope.is_whole and feed.period is not PeriodKind.NONE and state.period.start < oldest:
-                result.older += 1
-            elif not state.complete:
-                result.waiting.append((feed.name, state))
-            elif passed.get(state.period.label) == state.marker:
-                result.skipped += 1
-            elif not scope.is_whole or not _is_settled(ledger, customer, feed, state, reread=reread):
-                yield state
-    except XmodeError:
-        raise
-    except Exception as error:
-        telemetry.exception(Event.DEFECT, feed=feed.name)
-        raise defect_of(error) from error
+    def _is_settled(self, customer: Customer, feed: Feed, state: PeriodState, *, reread: bool) -> bool:
+        """Return True if the period is delivered and need not be read again. With a marker, the producer
+        declares when a period is complete again. A drop folder is always read: its only period never ends."""
+        if feed.period is PeriodKind.NONE or (reread and not state.marker):
+            return False
+        latest = self.ledger.deliveries.latest(customer.name, feed.name, state.period.label)
+        return latest is not None and latest.status is Status.DELIVERED and latest.marker == state.marker
+
+    def _undelivered(
+        self, customer: Customer, feed: Feed, states: Sequence[PeriodState]
+    ) -> tuple[list[str], str | None]:
+        """Return the periods that were never delivered or are declared complete again, and the newest
+        complete period. A delivered period without a marker is read again, but is not due."""
+        markers = {state.period.label: state.marker for state in states}
+        oldest = None if feed.period is PeriodKind.NONE else min(markers, default=None)
+        done = {
+            delivery.period: delivery.marker
+            for delivery in self.ledger.deliveries.calendar(customer.name, feed.name, oldest)
+            if delivery.status is Status.DELIVERED
+        }
+        labels = [
+            name for name, marker in markers.items() if name not in done or marker not in ("", done[name])
+        ]
+        return labels, max((*done, *markers), default=None)
 
 
 def _is_asked_for(feed: Feed, problem: SourceProblem, since: datetime | None, until: Period | None) -> bool:
-    """Returns whether an unreadable part of the partition's path may lead to wanted periods."""
+    """Return True if an unreadable part of the partition's path may lead to wanted periods."""
     partition, path = feed.partition_template, problem.name.rstrip("/")
     if partition is None:
         return True
@@ -214,60 +233,70 @@ def _parse(feed: Feed, label: str) -> Period:
         raise ConfigError(f"{feed.name}: {error}", hint="see `xmode-transfer run --help`") from None
 
 
-def _is_settled(ledger: Ledger, customer: Customer, feed: Feed, state: PeriodState, *, reread: bool) -> bool:
-    """Returns whether the period is delivered and need not be read again. With a marker, the producer
-    declares when a period is complete again. A drop folder is always read: its only period never ends."""
-    if feed.period is PeriodKind.NONE or (reread and not state.marker):
-        return False
-    latest = ledger.deliveries.latest(customer.name, feed.name, state.period.label)
-    return latest is not None and latest.status is Status.DELIVERED and latest.marker == state.marker
-
-
 def _partly_unreadable(feed: Feed, problems: Sequence[SourceProblem]) -> SourcePartlyUnreadable:
-    """Returns the error for paths to a feed's periods that cannot be read."""
     first = f"{readable(problems[0].name)}: {problems[0].message}"
-    message = (
-        f"a part of {feed.name} cannot be read, and nothing in it is delivered: {first}"
-        if len(problems) == 1
-        else f"{len(problems):,} parts of {feed.name} cannot be read, and nothing in them is delivered; "
-        f"first: {first}"
-    )
-    return SourcePartlyUnreadable(
-        message,
-        hint=f"check {feed.source}; the rest of the feed is delivered meanwhile",
-    )
+    parts = f"a part of {feed.name} cannot be read, and nothing in it is delivered:"
+    if len(problems) > 1:
+        some = f"{len(problems):,} parts of {feed.name}"
+        parts = f"{some} cannot be read, and nothing in them is delivered; first:"
+    hint = f"check {feed.source}; the rest of the feed is delivered meanwhile"
+    return SourcePartlyUnreadable(f"{parts} {first}", hint=hint)
 
 
-def _undelivered(
-    ledger: Ledger, customer: Customer, feed: Feed, states: Sequence[PeriodState]
-) -> tuple[list[str], str | None]:
-    """Returns the periods that were never delivered or are declared complete again, and the newest complete
-    period. A delivered period without a marker is read again, but is not due."""
-    oldest = min((state.period.label for state in states), default=None)
-    if feed.period is PeriodKind.NONE:
-        oldest = None
-    done = {
-        delivery.period: delivery.marker
-        for delivery in ledger.deliveries.calendar(customer.name, feed.name, oldest)
-        if delivery.status is Status.DELIVERED
-    }
-    labels = [
-        state.period.label
-        for state in states
-        if state.period.label not in done or (state.marker and done[state.period.label] != state.marker)
+@dataclass(slots=True)
+class Scans:
+    """Source scans of all customers. ``unrecorded`` has those that the ledger did not take, because of
+    ``refusal``."""
+
+    refusal: LedgerError | None = None
+    unrecorded: dict[Subscription, SourceScan] = field(default_factory=dict)
+
+
+def scan_all(
+    configuration: Configuration,
+    sources: SourceFactory,
+    ledger: Ledger,
+    clock: Clock,
+    progress: Callable[[int, int], None] | None,
+) -> Scans:
+    """Scan the sources of all active customers, for `status` without a daemon. Records the scans, also failed
+    ones, if the ledger is not read-only. ``progress`` receives the number of finished subscriptions and the
+    total. Raises LedgerError when the ledger cannot be read."""
+    scans = Scans()
+
+    def record(scan: SourceScan) -> None:
+        if scans.refusal is None:
+            try:
+                ledger.sources.record(scan)
+            except LedgerError as error:
+                scans.refusal = error
+            else:
+                return
+        scans.unrecorded[scan.customer, scan.feed] = scan.after(ledger.sources.last(scan.customer, scan.feed))
+
+    scanner = Scanner(sources, ledger, clock, record)
+    subscriptions = [
+        (customer, configuration.feeds[feed])
+        for name, customer in sorted(configuration.customers.items())
+        if name not in configuration.broken and customer.state is CustomerState.ACTIVE
+        for feed in customer.feeds
     ]
-    return labels, max((*done, *(state.period.label for state in states)), default=None)
+    for number, (customer, feed) in enumerate(subscriptions):
+        if progress is not None:
+            progress(number, len(subscriptions))
+        with suppress(SourceError, Defect):
+            scanner.scan(customer, feed, CustomerRun(customer.name))
+    return scans
 
 
 def feeds_of(configuration: Configuration, customer: Customer, scope: Scope) -> list[Feed]:
-    """Returns the customer's feeds, or the named one. Raises ConfigError."""
+    """Return the customer's feeds, or the named one. Raises ConfigError."""
     if scope.feed is not None and scope.feed not in customer.feeds:
         raise ConfigError(
             f"{customer.name} does not subscribe to the feed {scope.feed}",
             hint=f"its feeds: {', '.join(customer.feeds)}",
         )
-    names = [scope.feed] if scope.feed is not None else list(customer.feeds)
-    return [configuration.feeds[name] for name in names]
+    return [configuration.feeds[name] for name in ([scope.feed] if scope.feed else customer.feeds)]
 
 
 def source_failed(

@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from xmode_transfer import telemetry
 from xmode_transfer.config import Configuration, Customer, Feed
 from xmode_transfer.delivery.deliver import deliver, failed
-from xmode_transfer.delivery.due import CustomerRun, due, feeds_of, scan_sources, source_failed
+from xmode_transfer.delivery.due import CustomerRun, Scanner, feeds_of, scan_sources, source_failed
 from xmode_transfer.model.errors import AlreadyRunning, ExitCode, SourceError, VendorIdentityError, XmodeError
 from xmode_transfer.model.jobs import customer_lease
 from xmode_transfer.model.records import DeliveryOutcome
@@ -25,7 +25,7 @@ _WAIT_SECONDS = 5.0
 
 
 def run_customer(context: Context, configuration: Configuration, name: str, scope: Scope) -> CustomerRun:
-    """Delivers everything that is due for one customer, oldest period first.
+    """Deliver everything that is due for one customer, oldest period first.
 
     A refusal that the customer has to fix ends the run, because every other period would fail the same way.
     A failure of one period does not stop the next. If another process still delivers to the customer after
@@ -75,7 +75,7 @@ def _run(context: Context, configuration: Configuration, customer: Customer, sco
 
 
 def deliver_due(context: Context, customer: Customer, feed: Feed, state: PeriodState) -> DeliveryOutcome:
-    """Delivers one period that ``scan_sources`` yielded. As ``deliver``, but an unreadable source is an
+    """Deliver one period that ``scan_sources`` yielded. Like ``deliver``, but an unreadable source is an
     outcome too."""
     try:
         return deliver(context, customer, feed, state)
@@ -84,7 +84,7 @@ def deliver_due(context: Context, customer: Customer, feed: Feed, state: PeriodS
 
 
 def holds_up_feed(outcome: DeliveryOutcome) -> bool:
-    """Returns whether the feed's later periods have to wait: another process delivers the feed in order, or
+    """Return True if the feed's later periods have to wait: another process delivers the feed in order, or
     its source cannot be read."""
     return outcome.exit_code == ExitCode.ALREADY_RUNNING or not outcome.revision
 
@@ -92,9 +92,9 @@ def holds_up_feed(outcome: DeliveryOutcome) -> bool:
 def run_customers(
     context: Context, configuration: Configuration, names: Iterable[str], scope: Scope
 ) -> list[CustomerRun | XmodeError]:
-    """Runs several customers, a few at a time. Returns, in the order of ``names``, a run or the error that
-    prevented it. An error or a defect of one customer does not stop the rest. An error of our own identity
-    stops all, and is raised once."""
+    """Run several customers, a few at a time. Return, in the order of ``names``, a run or the error that
+    prevented it. An error or a defect of one customer does not stop the rest. An error of the vendor's
+    identity stops all, and is raised once."""
     with ThreadPoolExecutor(_CUSTOMERS_AT_ONCE, thread_name_prefix="customer") as threads:
         futures = [threads.submit(run_customer, context, configuration, name, scope) for name in names]
         results: list[CustomerRun | XmodeError] = []
@@ -115,9 +115,10 @@ def run_customers(
 def preview(
     context: Context, configuration: Configuration, name: str, scope: Scope, result: CustomerRun
 ) -> Iterator[tuple[Feed, PeriodState, Iterator[PlanEntry]]]:
-    """Yields what ``run_customer`` would do, period by period. Writes nothing and sends no request. Notes in
-    ``result`` the periods that wait."""
+    """Yield what ``run_customer`` would do, period by period. Writes nothing and sends no request. Adds the
+    periods that wait to ``result``."""
     customer = configuration.active_customer(name)
+    scanner = Scanner(context.sources, context.ledger, context.clock)
     for feed in feeds_of(configuration, customer, scope):
-        for state in due(context.sources, context.ledger, context.clock, customer, feed, scope, result):
+        for state in scanner.due(customer, feed, scope, result):
             yield feed, state, Planner(context, customer, feed, state, context.sources(feed)).preview()

@@ -15,9 +15,9 @@ from sqlalchemy import Connection, Table, TableClause, column, func, insert, nul
 
 from xmode_transfer.config.secrets import shown
 from xmode_transfer.ledger import schema
-from xmode_transfer.ledger.database import missing
+from xmode_transfer.ledger.database import Database, missing
 from xmode_transfer.ledger.files import BESIDE, Told
-from xmode_transfer.ledger.schema import Contents, Database, connect, is_postgres, path_of
+from xmode_transfer.ledger.schema import Contents, connect, is_postgres, path_of
 from xmode_transfer.ledger.tables import daemons, leases
 from xmode_transfer.ledger.tables.base import SCHEMA_VERSION, metadata, text_of, time_of
 from xmode_transfer.model.errors import AlreadyRunning, ConfigError, LedgerCorrupt, LedgerError

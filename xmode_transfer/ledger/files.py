@@ -18,7 +18,8 @@ from urllib.parse import quote
 
 from xmode_transfer.ledger import schema, server, sqlite
 from xmode_transfer.ledger.database import is_dead, missing
-from xmode_transfer.ledger.schema import BUSY_TIMEOUT_SECONDS, Contents, LedgerCheck, is_postgres, path_of
+from xmode_transfer.ledger.schema import Contents, LedgerCheck, is_postgres, path_of
+from xmode_transfer.ledger.sqlite import BUSY_TIMEOUT_SECONDS
 from xmode_transfer.ledger.tables.base import SCHEMA_VERSION
 from xmode_transfer.model.errors import AlreadyRunning, ConfigError, LedgerCorrupt
 from xmode_transfer.model.records import holder_shown

@@ -1,4 +1,5 @@
-"""The configuration in use by a daemon or a worker, and how to reload it."""
+"""The configuration in use by a daemon or a worker: its schedules, how to reload it, and the watch on its
+files."""
 
 import threading
 from collections.abc import Callable, Sequence
@@ -9,7 +10,7 @@ from pathlib import Path
 from watchfiles import Change, watch
 
 from xmode_transfer import telemetry
-from xmode_transfer.config import Configuration, Customer, Problem, Schedule
+from xmode_transfer.config import Configuration, Problem
 from xmode_transfer.config.configuration import needs_restart, reloaded
 from xmode_transfer.config.files import CUSTOMERS, FEEDS
 from xmode_transfer.config.times import HOUSEKEEPING_SPREAD_SECONDS, Times, Work, times_of
@@ -23,30 +24,36 @@ the directory no longer exists."""
 
 @dataclass(frozen=True, slots=True)
 class ActiveConfiguration:
-    """The configuration, when it was read, the errors on disk now, and the schedules computed from it."""
+    """The configuration in use, when it was read, and the errors on disk now."""
 
     configuration: Configuration
     loaded_at: datetime
     problems: tuple[str, ...]
-    times: dict[tuple[str, Work], Times | None]
 
-    @staticmethod
-    def of(
-        configuration: Configuration, loaded_at: datetime, problems: Sequence[Problem | str]
-    ) -> "ActiveConfiguration":
-        times = {
-            (name, work): _times_for(configuration, customer, work)
-            for name, customer in configuration.customers.items()
-            for work in Work
-            if work is not Work.CLEANUP or customer.retention is not None
-        }
-        return ActiveConfiguration(configuration, loaded_at, tuple(map(str, problems)), times)
+    def times(self, name: str, work: Work) -> Times | None:
+        """Return a customer's schedule for that work. Without one (None), deliveries are checked at every
+        tick and maintenance never starts by itself."""
+        settings = self.configuration.service.daemon
+        customer = self.configuration.customers[name]
+        if work is Work.DELIVER:
+            schedule, spread = customer.schedule, settings.spread_seconds
+        elif work is Work.CHECK_ACCESS:
+            schedule, spread = settings.access_checks, HOUSEKEEPING_SPREAD_SECONDS
+        else:
+            schedule = settings.cleanup if customer.retention is not None else None
+            spread = HOUSEKEEPING_SPREAD_SECONDS
+        return None if schedule is None else times_of(schedule, name, spread)
+
+
+def loaded(configuration: Configuration, now: datetime) -> ActiveConfiguration:
+    """Return a configuration that was just read for the first time."""
+    return ActiveConfiguration(configuration, now, tuple(map(str, configuration.problems)))
 
 
 def read_again(before: ActiveConfiguration, read: Read, now: datetime) -> ActiveConfiguration:
     """Reload the files. Valid parts replace the old ones; invalid parts keep their last valid version. Logs
     what changed."""
-    problems: tuple[Problem | str, ...]
+    problems: Sequence[Problem | str]
     try:
         fresh, stopping = read()
     except ConfigError as error:
@@ -54,13 +61,12 @@ def read_again(before: ActiveConfiguration, read: Read, now: datetime) -> Active
     else:
         problems = fresh.problems
         configuration = before.configuration if stopping else reloaded(before.configuration, fresh)
-    active = ActiveConfiguration.of(configuration, now, problems)
+    active = ActiveConfiguration(configuration, now, tuple(map(str, problems)))
     _log_reload(before, active)
     return active
 
 
 def _log_reload(before: ActiveConfiguration, active: ActiveConfiguration) -> None:
-    """Log what changed, if anything."""
     if active.problems:
         if active.problems != before.problems:
             telemetry.error(Event.CONFIGURATION_INVALID, problems=list(active.problems))
@@ -85,26 +91,12 @@ def _log_reload(before: ActiveConfiguration, active: ActiveConfiguration) -> Non
         telemetry.warn(Event.CONFIGURATION_NEEDS_RESTART, keys=keys)
 
 
-def _times_for(configuration: Configuration, customer: Customer, work: Work) -> Times | None:
-    """Return the schedule of the customer for that work. Without one (None), deliveries are checked at every
-    tick and maintenance never starts by itself."""
-    settings = configuration.service.daemon
-    schedule: Schedule | None
-    if work is Work.DELIVER:
-        schedule, spread = customer.schedule, settings.spread_seconds
-    elif work is Work.CLEANUP:
-        schedule, spread = settings.cleanup, HOUSEKEEPING_SPREAD_SECONDS
-    else:
-        schedule, spread = settings.access_checks, HOUSEKEEPING_SPREAD_SECONDS
-    return None if schedule is None else times_of(schedule, customer.name, spread)
-
-
 _QUIET_MILLISECONDS = 500
 """Changes are reported together, this long after the last one."""
 _POLL_MILLISECONDS = 1000
 
 _CLOCK_STEP_SECONDS = 0.1
-"""File systems stamp changes with a clock that is coarser than ours."""
+"""Time stamps of file systems are coarser than the clock."""
 
 
 class FileWatch:
@@ -118,8 +110,8 @@ class FileWatch:
         changed: Callable[[], None],
         failed: Callable[[str], None],
     ) -> None:
-        """``read_at`` is when the files were last read: what changed after that and before the watch was in
-        place counts, too."""
+        """``read_at`` is when the files were last read. Changes between that and the start of the watch count
+        too."""
         self._directory = directory
         self._read_at: float | None = read_at.timestamp()
         self._changed = changed
@@ -141,8 +133,8 @@ class FileWatch:
             self._failed(str(error))
 
     def _changed_before(self) -> bool:
-        """Return whether files changed before the watch was in place; asked once, when it is. What cannot be
-        looked at counts as changed: reading it says what is wrong."""
+        """Return True if files changed before the watch was in place; called once, when it is. An unreadable
+        file counts as changed: reloading reports the error."""
         if self._read_at is None:
             return False
         since, self._read_at = self._read_at - _CLOCK_STEP_SECONDS, None

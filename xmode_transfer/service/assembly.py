@@ -1,9 +1,10 @@
-"""The composition root: builds a workbench of adapters from the configuration. Adapters are combined nowhere
-else. Optional adapters are imported where they are chosen, so that commands start faster."""
+"""The composition root: builds what commands, daemons and workers use from the configuration, and keeps a
+single daemon and a fleet apart. Optional parts are imported where they are chosen, so that commands start
+faster."""
 
 import gc
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import cache
 from typing import TYPE_CHECKING, Literal
@@ -19,6 +20,7 @@ from xmode_transfer.config.secrets import ledger_url
 from xmode_transfer.ledger import Ledger, database, open_ledger
 from xmode_transfer.model.errors import AlreadyRunning, ConfigError, LedgerError
 from xmode_transfer.model.jobs import Backoff
+from xmode_transfer.model.keys import count
 from xmode_transfer.model.process import Clock, Progress
 from xmode_transfer.model.records import Lease, holder_shown
 from xmode_transfer.sources.interface import Source, SourceFactory
@@ -27,9 +29,7 @@ from xmode_transfer.telemetry import Event, SystemClock
 from xmode_transfer.transfer.context import TTL_SECONDS, Context, kept
 
 if TYPE_CHECKING:
-    from xmode_transfer.alerting.watch import Watch
     from xmode_transfer.sources.s3_bucket import OwnClient
-    from xmode_transfer.transfer.signing import ManifestSignatures
 
 _POLL_SECONDS = 0.5
 
@@ -43,14 +43,19 @@ def context(
     *,
     waits: bool = True,
 ) -> Iterator[Context]:
-    """Open everything a use case needs, and close it in the right order. ``stop`` asks the work to stop where
+    """Open everything that work needs, and close it in the right order. ``stop`` asks the work to stop where
     it can be resumed; ``ending`` is set on a stop request, if that is earlier. ``waits`` as in
     ``open_ledger``."""
+    from xmode_transfer.transfer.signing import ManifestSignatures
+
     _tune_garbage_collection()
     service = configuration.service
     stop = stop or threading.Event()
-    with ledger(service, waits=waits) as (record, clock), _ledger_released(record, ending or stop):
-        stores = engine(service, clock, stop)
+    with (
+        ledger(service, waits=waits) as (record, clock),
+        reacting(ending or stop, lambda _: record.hurry()),  # it stops waiting for an unreachable ledger
+    ):
+        stores = _engine(service, clock, stop)
         telemetry.log(Event.ENGINE_CHOSEN, engine=stores.info.name, reason=stores.info.reason)
         try:
             yield Context(
@@ -72,7 +77,7 @@ def context(
                 unsafe_roles=service.unsafe_roles,
                 backoff=Backoff(service.daemon.first_retry_seconds, service.daemon.longest_retry_seconds),
                 stop=stop,
-                attestation=attestation(service),
+                attestation=ManifestSignatures(service.receipts),
             )
         finally:
             stores.close()
@@ -84,13 +89,6 @@ def _tune_garbage_collection() -> None:
     collection took a third of its CPU (docs/performance.md)."""
     gc.freeze()
     gc.set_threshold(100_000, 20, 100)
-
-
-def attestation(service: Service) -> "ManifestSignatures":
-    """Return the signing of manifests."""
-    from xmode_transfer.transfer.signing import ManifestSignatures
-
-    return ManifestSignatures(service.receipts)
 
 
 def reader(context: Context, customer: Customer) -> Reader:
@@ -120,18 +118,18 @@ def ledger(service: Service, *, waits: bool = True) -> Iterator[tuple[Ledger, Cl
 
 
 @contextmanager
-def _ledger_released(record: Ledger, ending: threading.Event) -> Iterator[None]:
-    """Stop waiting for an unreachable ledger once the process is asked to end. Uses a thread, since the main
-    thread may be waiting for the ledger."""
+def reacting(event: threading.Event, react: Callable[[threading.Event], None]) -> Iterator[None]:
+    """Call ``react``, in another thread, if the event is set during the block: the main thread may be waiting
+    for the ledger. ``react`` receives an event that is set at the end of the block."""
     over = threading.Event()
 
-    def release() -> None:
+    def watch() -> None:
         while not over.is_set():
-            if ending.wait(_POLL_SECONDS):
-                record.hurry()
+            if event.wait(_POLL_SECONDS):
+                react(over)
                 return
 
-    threading.Thread(target=release, name="ending", daemon=True).start()
+    threading.Thread(target=watch, name="ending", daemon=True).start()
     try:
         yield
     finally:
@@ -141,21 +139,21 @@ def _ledger_released(record: Ledger, ending: threading.Event) -> Iterator[None]:
 def engine_choice(service: Service) -> tuple[Engine, str]:
     """Return the transfer engine to use, and why. Raises ConfigError if the configured one is not
     available."""
+    asked = "service.yaml asks for it"
     if service.engine is Engine.PORTABLE:
-        return Engine.PORTABLE, "service.yaml asks for it"
+        return Engine.PORTABLE, asked
     usable, why = s3_fast.available()
     if usable:
-        return Engine.FAST, "service.yaml asks for it" if service.engine is Engine.FAST else why
+        return Engine.FAST, asked if service.engine is Engine.FAST else why
     if service.engine is Engine.FAST:
         raise ConfigError(
             f"service.yaml asks for the fast engine, which does not run here: {why}",
-            hint="write `engine: auto` to take the portable one where that is so",
+            hint="write `engine: auto` to use the portable engine where the fast one does not run",
         )
     return Engine.PORTABLE, f"the fast one does not run here: {why}"
 
 
-def engine(service: Service, clock: Clock, stop: threading.Event) -> ObjectStores:
-    """Return the configured transfer engine."""
+def _engine(service: Service, clock: Clock, stop: threading.Event) -> ObjectStores:
     choice, reason = engine_choice(service)
     if choice is Engine.FAST:
         return s3_fast.FastStores(service.limits, clock, reason=reason, stop=stop)
@@ -184,33 +182,12 @@ def sources(clock: Clock, stop: threading.Event | None = None) -> SourceFactory:
     return source
 
 
-def watch(record: Ledger, clock: Clock) -> "Watch":
-    """Return the alert watcher. Long-running processes call its ``run_once`` about once a minute."""
-    from xmode_transfer.alerting import channels
-    from xmode_transfer.alerting.watch import Watch
-
-    return Watch(record, clock, database.this_process(), channels.send, channels.beat)
-
+# --- A single daemon or a fleet
 
 ALONE = "daemon"
 Member = Literal["daemon", "worker"]
-_MEMBERS: tuple[Member, ...] = ("daemon", "worker")
 _UNTIL = f"the lease of a dead process expires within {TTL_SECONDS:.0f} seconds"
-
-
-@contextmanager
-def _held(context: Context, name: str) -> Iterator[Lease]:
-    """Like ``leasing.held``, but tolerate a ledger that is away at the end. The lease is free as soon as the
-    process is gone."""
-    lease = context.ledger.leases.claim(name, context.holder, TTL_SECONDS)
-    try:
-        with kept(context.ledger, lease):
-            yield lease
-    finally:
-        try:
-            context.ledger.leases.release(lease)
-        except LedgerError as error:
-            telemetry.warn(Event.SHUTDOWN_NOT_RECORDED, **error.log_context())
+_NOT_BOTH = "a ledger is served by one daemon or by a fleet, not both."
 
 
 @contextmanager
@@ -226,7 +203,18 @@ def alone(context: Context) -> Iterator[Lease]:
                 hint=f"one daemon serves all customers. Stop that one first, or wait: {_UNTIL}. `run` works "
                 "beside a daemon",
             ) from error
-        _refuse_beside_a_fleet(context)
+        members = []
+        for member in ("daemon", "worker"):
+            leases = context.ledger.leases.held(f"{member}/")
+            if leases:
+                others = ", ..." if len(leases) > 1 else ""
+                members.append(f"{count(len(leases), member)} ({holder_shown(leases[0].holder)}{others})")
+        if members:
+            raise AlreadyRunning(
+                f"a fleet uses this ledger: {' and '.join(members)}",
+                hint=f"{_NOT_BOTH} Stop the fleet's daemons and workers first, or join the fleet with "
+                f"`--engine procrastinate`. If they have stopped, wait: {_UNTIL}",
+            )
         yield lease
 
 
@@ -239,24 +227,22 @@ def of_many(context: Context, member: Member) -> Iterator[Lease]:
             raise AlreadyRunning(
                 "a daemon with its own worker (`--engine threads`) uses this ledger: "
                 f"{holder_shown(other.holder)}",
-                hint="a ledger is served by one daemon or by a fleet, not both. Stop that daemon first; its "
-                f"unfinished work is resumed. If it has stopped, wait: {_UNTIL}",
+                hint=f"{_NOT_BOTH} Stop that daemon first; its unfinished work is resumed. If it has "
+                f"stopped, wait: {_UNTIL}",
             )
         yield lease
 
 
-def _refuse_beside_a_fleet(context: Context) -> None:
-    fleet = {member: context.ledger.leases.held(f"{member}/") for member in _MEMBERS}
-    members = [_counted(member, leases) for member, leases in fleet.items() if leases]
-    if members:
-        raise AlreadyRunning(
-            f"a fleet uses this ledger: {' and '.join(members)}",
-            hint="a ledger is served by one daemon or by a fleet, not both. Stop the fleet's daemons and "
-            "workers first, or join the fleet with `--engine procrastinate`. "
-            f"If they have stopped, wait: {_UNTIL}",
-        )
-
-
-def _counted(member: Member, leases: Sequence[Lease]) -> str:
-    count = f"1 {member}" if len(leases) == 1 else f"{len(leases)} {member}s"
-    return f"{count} ({holder_shown(leases[0].holder)}{', ...' if len(leases) > 1 else ''})"
+@contextmanager
+def _held(context: Context, name: str) -> Iterator[Lease]:
+    """Like ``transfer.context.held``, but tolerate a ledger that is unreachable at the end. The lease is free
+    as soon as the process is gone."""
+    lease = context.ledger.leases.claim(name, context.holder, TTL_SECONDS)
+    try:
+        with kept(context.ledger, lease):
+            yield lease
+    finally:
+        try:
+            context.ledger.leases.release(lease)
+        except LedgerError as error:
+            telemetry.warn(Event.SHUTDOWN_NOT_RECORDED, **error.log_context())

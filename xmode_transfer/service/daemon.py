@@ -1,4 +1,5 @@
-"""The daemon: scheduling at each tick, and its status."""
+"""The daemon: enqueues the customers that are due, at each tick and at the times of their schedules, keeps
+track of suspended ones, and starts maintenance."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -13,20 +14,19 @@ from xmode_transfer.model.errors import LedgerError, VendorIdentityError
 from xmode_transfer.model.findings import AccessReport
 from xmode_transfer.model.jobs import JobState, QueueEntry, WorkQueue
 from xmode_transfer.model.process import DaemonRecord
-from xmode_transfer.model.records import Failure, Lease
-from xmode_transfer.service.active_configuration import ActiveConfiguration, Read, read_again
-from xmode_transfer.service.jobs import Jobs
+from xmode_transfer.model.records import Lease
+from xmode_transfer.service.active_configuration import Read, loaded, read_again
+from xmode_transfer.service.jobs import skip_missed
 from xmode_transfer.service.maintenance import Maintenance, MaintenanceLease, Outages
-from xmode_transfer.service.scheduler import Agenda, Scheduler, left_by_the_last
+from xmode_transfer.service.scheduler import Agenda, Scheduler, unfinished
 from xmode_transfer.service.worker import Worker
 from xmode_transfer.telemetry import Event
 from xmode_transfer.transfer.context import Context
-from xmode_transfer.web.facts import DaemonStatus
 
 
 class Daemon:
-    """Implements ``StatusView``. ``tick``, ``recover``, ``attend`` and ``reload`` belong to one thread; the
-    rest by any."""
+    """Implements ``StatusView``. Any thread may read its properties and its status; one thread calls the
+    rest."""
 
     def __init__(
         self,
@@ -48,7 +48,7 @@ class Daemon:
         self._lease = lease
         self._changed = changed
         now = context.clock.now()
-        self._active = ActiveConfiguration.of(configuration, now, configuration.problems)
+        self._active = loaded(configuration, now)
         self._outages = Outages(context)
         self._outages.began.append(changed)
         self._outages.ended.append(changed)
@@ -57,26 +57,25 @@ class Daemon:
         self._ticked_before = self._last_tick()
         self._missed: dict[str, Outage] = {}
         self._serving: dict[str, datetime] = {}
-        self._suspended: dict[str, bool] = {}  # by customer: whether it refused us
+        self._suspended: dict[str, bool] = {}  # by customer: True if it refused access
         self._agenda = Agenda(context.ledger.daemons.served())
-        self._jobs = Jobs(context, lambda: self._active.configuration)
         self._scheduler = Scheduler(context, queue, ended=self._job_ended, on_outage=self._outages.report)
         self._worker: Worker | None = None
         if alone:
             slots = configuration.service.daemon.workers
             self._worker = Worker(context, queue, configuration, slots=slots, outages=self._outages)
         self._maintenance_lease = None if alone else MaintenanceLease(context)
-        self._noted_workers = self._workers
+        self._noted_slots = self.slots
         self._does_maintenance = alone
         self._maintenance = Maintenance(
             context,
             prober,
-            lambda: self._active.configuration,
+            lambda: self.configuration,
             served=self._served,
             checked=self._checked,
             on_outage=self._outages.report,
         )
-        known = left_by_the_last(context)
+        known = unfinished(context)
         self._suspended |= {entry.customer: entry.refused for entry in known if entry.reason}
         self._register(known)
         self._scheduler.attend()  # so that the first tick knows the customers
@@ -104,19 +103,23 @@ class Daemon:
         self._ticked_at = self._ticked_before = now
         try:
             if self._outages.current is None:
-                self._make_up()
+                self._catch_up()
         except (VendorIdentityError, LedgerError) as error:
             self._outages.report(error)
         try:
-            self._note(now)
-            if self._outages.current is None and not self._stopping:
+            self._note()
+            if self._enqueues:
                 self._share()
         except LedgerError as error:
             self._outages.report(error)
             return False
-        if self._outages.current is None and not self._stopping:
-            self._enqueue_who_is_due(now)
+        if self._enqueues:
+            self._enqueue_due(now)
         return True
+
+    @property
+    def _enqueues(self) -> bool:
+        return self._outages.current is None and not self._stopping
 
     def recover(self) -> None:
         """Check whether an outage is over. Does nothing when there is none."""
@@ -130,39 +133,27 @@ class Daemon:
         self._scheduler.attend()
         if self._worker is not None:
             self._worker.wake()
-        if self._workers != self._noted_workers and self._outages.current is None and not self._stopping:
+        if self.slots != self._noted_slots and self._enqueues:
             try:
-                self._note(self._ticked_at)
+                self._note()
             except LedgerError as error:
                 self._outages.report(error)
 
     def wake(self, name: str) -> None:
         """Enqueue the customer if it is due. Called at a time of its schedule."""
-        now = self._context.clock.now()
-        if self._outages.current is None and not self._stopping and name in self.configuration.customers:
-            self._enqueue_if_due(name, now)
+        if self._enqueues and name in self.configuration.customers:
+            self._enqueue_if_due(name, self._context.clock.now())
 
-    def _note(self, now: datetime, *, stopped: bool = False) -> None:
-        active = self._active
-        self._noted_workers = self._workers
+    def _note(self, *, stopped_at: datetime | None = None) -> None:
+        """Record the status in the ledger."""
+        status = self.status()
+        self._noted_slots = status.workers
         self._context.ledger.daemons.note(
             self._lease,
-            DaemonRecord(
-                holder=self._context.holder,
-                started_at=self._started_at,
-                ticked_at=now,
-                tick_seconds=active.configuration.service.daemon.tick_seconds,
-                workers=self._noted_workers,
-                busy=self._busy,
-                configuration_loaded_at=active.loaded_at,
-                configuration_problems=active.problems,
-                trouble=self._outages.current,
-                stopping=self._stopping,
-                stopped_at=now if stopped else None,
-            ),
+            replace(status, ticked_at=stopped_at or status.ticked_at, stopped_at=stopped_at),
         )
 
-    def _enqueue_who_is_due(self, now: datetime) -> None:
+    def _enqueue_due(self, now: datetime) -> None:
         for name, customer in self.configuration.customers.items():
             if customer.state is CustomerState.RETIRED:
                 continue
@@ -172,7 +163,7 @@ class Daemon:
                 self._enqueue_if_due(name, now)
 
     def _maintain(self, name: str, work: Work, now: datetime) -> None:
-        times = self._active.times.get((name, work))
+        times = self._active.times(name, work)
         if times is None or not self._does_maintenance:
             return
         if self._agenda.first_time(name, work):
@@ -191,7 +182,7 @@ class Daemon:
             if may_retry:
                 self._scheduler.enqueue(name)
             return
-        times = self._active.times[name, Work.DELIVER]
+        times = self._active.times(name, Work.DELIVER)
         due = self._agenda.due(name, Work.DELIVER, times, now) if times is not None else None
         if is_queued and (due is None or entry.reason or self._serving.get(name) == due):
             return
@@ -203,14 +194,14 @@ class Daemon:
     # --- Beside other daemons ------------------------------------------------------------------------------
 
     def _share(self) -> None:
-        """Learns what others have done since the last tick, and whether the housekeeping is ours."""
+        """Read what others have done since the last tick, and who runs maintenance."""
         if self._maintenance_lease is not None:
             self._agenda.refresh(self._context.ledger.daemons.served())
             tick_seconds = self.configuration.service.daemon.tick_seconds
             self._does_maintenance = self._maintenance_lease.keep(tick_seconds)
 
     def _last_tick(self) -> datetime | None:
-        """Of whatever daemon."""
+        """Return the last tick of any daemon."""
         known = self._context.ledger.daemons.newest(1)
         return known[0].ticked_at if known else None
 
@@ -225,15 +216,15 @@ class Daemon:
     def _miss(self, gap: Outage) -> None:
         for name, customer in self.configuration.customers.items():
             if customer.catch_up is not CatchUp.ALL and customer.state is CustomerState.ACTIVE:
-                times = self._active.times[name, Work.DELIVER]
+                times = self._active.times(name, Work.DELIVER)
                 if was_missed(times, gap):
                     self._missed.setdefault(name, gap)
 
-    def _make_up(self) -> None:
+    def _catch_up(self) -> None:
         """Apply ``catch_up`` to customers that were missed, before they are queued."""
         for name in list(self._missed):
             if name in self.configuration.customers:
-                self._jobs.skip_missed(name)
+                skip_missed(self._context, self.configuration, name)
             del self._missed[name]
 
     # --- Results of jobs ---------------------------------------------------------------------------------
@@ -285,7 +276,7 @@ class Daemon:
         self._active = read_again(before, self._read, self._context.clock.now())
         configuration = self._active.configuration
         try:
-            self._note(self._ticked_at)  # health reads the problems from the ledger
+            self._note()  # health reads the problems from the ledger
         except LedgerError as error:
             self._outages.report(error)
         self._changed()
@@ -334,25 +325,19 @@ class Daemon:
             self._worker.close()
         if self._maintenance_lease is not None:
             self._maintenance_lease.give_back()
-        self._note(self._context.clock.now(), stopped=True)
+        self._note(stopped_at=self._context.clock.now())
 
     # --- Status ------------------------------------------------------------------------------------------
 
     @property
-    def outage(self) -> Failure | None:
-        """The outage that stops all customers, if any."""
-        return self._outages.current
+    def slots(self) -> int:
+        """Maximum number of concurrent jobs: its own, or those of all live workers of the fleet."""
+        return self._scheduler.slots if self._worker is None else self._worker.slots
 
     @property
-    def _workers(self) -> int:
-        """Maximum number of concurrent jobs."""
-        return self._worker.slots if self._worker is not None else self._scheduler.slots
-
-    @property
-    def _busy(self) -> int:
-        if self._worker is None:
-            return self._scheduler.busy
-        return self._worker.busy + self._worker.waiting
+    def running(self) -> int:
+        """Number of running jobs."""
+        return self._scheduler.busy if self._worker is None else self._worker.running
 
     def jobs(self) -> Sequence[QueueEntry]:
         return [self._with_next_time(entry) for entry in self._scheduler.entries()]
@@ -360,7 +345,7 @@ class Daemon:
     def _with_next_time(self, entry: QueueEntry) -> QueueEntry:
         if entry.state is not JobState.RESTING or entry.next_at is not None:
             return entry
-        times = self._active.times.get((entry.customer, Work.DELIVER))
+        times = self._active.times(entry.customer, Work.DELIVER)
         if times is None:
             tick = timedelta(seconds=self.configuration.service.daemon.tick_seconds)
             next_at = self._ticked_at + tick
@@ -368,14 +353,17 @@ class Daemon:
             next_at = self._agenda.next_time(entry.customer, Work.DELIVER) or times.next(self._ticked_at)
         return replace(entry, next_at=next_at)
 
-    def status(self) -> DaemonStatus:
+    def status(self) -> DaemonRecord:
         active = self._active
-        return DaemonStatus(
+        return DaemonRecord(
+            holder=self._context.holder,
             started_at=self._started_at,
             ticked_at=self._ticked_at,
-            stopping=self._stopping,
-            workers=self._workers,
-            busy=self._busy,
+            tick_seconds=active.configuration.service.daemon.tick_seconds,
+            workers=self.slots,
+            busy=self.running,
             configuration_loaded_at=active.loaded_at,
             configuration_problems=active.problems,
+            trouble=self._outages.current,
+            stopping=self._stopping,
         )

@@ -15,9 +15,8 @@ from xmode_transfer.config import Configuration, Customer, CustomerState, Feed
 from xmode_transfer.config.times import periods_to_skip
 from xmode_transfer.delivery.due import CustomerRun, scan_sources
 from xmode_transfer.delivery.run import deliver_due, holds_up_feed
-from xmode_transfer.model.errors import ConfigError, ExitCode, LedgerError, VendorIdentityError, XmodeError
+from xmode_transfer.model.errors import ExitCode
 from xmode_transfer.model.jobs import Job, JobResult, has_suspended, is_backfill, may_be_tried, suspends
-from xmode_transfer.model.periods import Period
 from xmode_transfer.model.process import Clock, Progress
 from xmode_transfer.model.records import Delivery, DeliveryOutcome, Status
 from xmode_transfer.model.upkeep import Scope
@@ -77,10 +76,6 @@ class Jobs:
         if reread_at is not None:
             self._reread_at[name] = reread_at
 
-    def reread_at(self, name: str) -> datetime | None:
-        """When the customer's sources without markers were last rescanned."""
-        return self._reread_at.get(name)
-
     def skip_backoff(self, name: str) -> None:
         """Ignore backoff at the customer's next source scan."""
         self._skipping_backoff.add(name)
@@ -105,87 +100,54 @@ class Jobs:
         if backlog is None or backlog.customer != customer or backlog.feeds != feeds:
             backlog = self._backlogs[name] = self._scan(configuration, customer, feeds)
         try:
-            return self._do(
-                name, customer, backlog, replace(self._context, stop=stop, progress=progress), on_delivery
-            )
+            result = self._do(backlog, replace(self._context, stop=stop, progress=progress), on_delivery)
         except BaseException:
-            self._drop(name, backlog)  # the next source scan finds the period again
+            self._drop(backlog)  # the next source scan finds the period again
             raise
+        if not result.again:
+            self._drop(backlog)
+        return replace(result, backfill=backlog.is_backfill, reread_at=self._reread_at.get(name))
 
-    def _do(
-        self,
-        name: str,
-        customer: Customer,
-        backlog: _Backlog,
-        context: Context,
-        on_delivery: Callable[[str, str], None],
-    ) -> JobResult:
-        stop = context.stop
+    def _do(self, backlog: _Backlog, context: Context, on_delivery: Callable[[str, str], None]) -> JobResult:
+        customer = backlog.customer
         while backlog.due:
-            if stop.is_set():
-                return JobResult(again=True, backfill=backlog.is_backfill)
+            if context.stop.is_set():
+                return JobResult(again=True)
             feed, state = backlog.due.popleft()
-            latest = context.ledger.deliveries.latest(name, feed.name, state.period.label)
             if feed.name in backlog.held_up:
                 continue
+            latest = context.ledger.deliveries.latest(customer.name, feed.name, state.period.label)
             if (
                 latest is not None
                 and not backlog.skip_backoff
                 and not may_be_tried(latest, context.clock.now())
             ):
                 if has_suspended(latest):  # later periods would fail the same way
-                    self._drop(name, backlog)
-                    return replace(_still_suspended(latest), backfill=backlog.is_backfill)
+                    return _suspended(latest, latest.next_attempt_at)
                 backlog.try_again(latest.next_attempt_at)
                 continue
             on_delivery(feed.name, state.period.label)
             outcome = deliver_due(context, customer, feed, state)
             if outcome.exit_code == ExitCode.INTERRUPTED:
                 backlog.due.appendleft((feed, state))
-                return JobResult(again=True, backfill=backlog.is_backfill)
-            if suspends(outcome):
-                self._drop(name, backlog)
-                return replace(self._suspended(outcome), backfill=backlog.is_backfill)
-            self._note(backlog, feed, outcome)
+                return JobResult(again=True)
+            if outcome.exit_code != ExitCode.DONE:
+                now = context.clock.now()
+                latest = context.ledger.deliveries.latest(customer.name, feed.name, state.period.label)
+                next_at = latest.next_attempt_at if latest is not None else None
+                if suspends(outcome):
+                    return _suspended(outcome, next_at or context.backoff.next_attempt_at(None, now))
+                if holds_up_feed(outcome):
+                    backlog.held_up.add(feed.name)
+                    next_at = now + SOURCE_RETRY
+                backlog.try_again(next_at)
             if backlog.due:
-                return JobResult(again=True, next_at=backlog.next_at, backfill=backlog.is_backfill)
-        self._drop(name, backlog)
+                return JobResult(again=True, next_at=backlog.next_at)
         return JobResult(looked=not backlog.held_up, next_at=backlog.next_at)
 
-    def _drop(self, name: str, backlog: _Backlog) -> None:
-        if self._backlogs.get(name) is backlog:
-            del self._backlogs[name]
-
-    def skip_missed(self, name: str) -> None:
-        """Record which due periods to skip after a downtime, by the customer's ``catch_up``. Sources that
-        cannot be read now are not skipped."""
-        configuration = self._configuration()
-        customer = configuration.customers[name]
-        due: dict[str, list[PeriodState]] = {}
-        for feed, state in scan_sources(
-            self._context, configuration, customer, Scope(), CustomerRun(name), reread=False
-        ):
-            due.setdefault(feed.name, []).append(state)
-        for feed_name, states in due.items():
-            marks = {state.period: state.marker for state in states}
-            begun = {period for period in marks if self._is_begun(name, feed_name, period)}
-            passed = periods_to_skip(customer.catch_up, list(marks), begun)
-            if not passed:
-                continue
-            markers = {period.label: marks[period] for period in passed}
-            self._context.ledger.sources.pass_over(name, feed_name, markers, self._context.clock.now())
-            for label in markers:
-                telemetry.warn(
-                    Event.PERIOD_SKIPPED,
-                    customer=name,
-                    feed=feed_name,
-                    period=label,
-                    catch_up=str(customer.catch_up),
-                )
-
-    def _is_begun(self, name: str, feed: str, period: Period) -> bool:
-        latest = self._context.ledger.deliveries.latest(name, feed, period.label)
-        return latest is not None and latest.status is not Status.DELIVERED
+    def _drop(self, backlog: _Backlog) -> None:
+        if self._backlogs.get(backlog.customer.name) is backlog:
+            del self._backlogs[backlog.customer.name]
 
     def _scan(self, configuration: Configuration, customer: Customer, feeds: Mapping[str, Feed]) -> _Backlog:
         now = self._context.clock.now()
@@ -198,59 +160,76 @@ class Jobs:
         self._skipping_backoff.discard(customer.name)
         if reread:
             self._reread_at[customer.name] = now
-        unlisted = {
-            failed.feed for failed in result.deliveries
-        }  # or only partly: then the other periods go on
+        # A source that is unreadable only in part does not hold up the feed's other periods.
+        unlisted = {failed.feed for failed in result.deliveries}
         backlog.held_up |= unlisted - {feed for feed, _ in result.unfollowed}
         if unlisted:
             backlog.try_again(now + SOURCE_RETRY)
         return backlog
 
-    def _note(self, backlog: _Backlog, feed: Feed, outcome: DeliveryOutcome) -> None:
-        now = self._context.clock.now()
-        if holds_up_feed(outcome):
-            backlog.held_up.add(feed.name)
-            backlog.try_again(now + SOURCE_RETRY)
-        elif outcome.exit_code != ExitCode.DONE:
-            latest = self._latest(outcome)
-            backlog.try_again(latest.next_attempt_at if latest else None)
 
-    def _suspended(self, outcome: DeliveryOutcome) -> JobResult:
-        latest = self._latest(outcome)
-        now = self._context.clock.now()
-        next_at = latest.next_attempt_at if latest is not None else None
-        return JobResult(
-            next_at=next_at or self._context.backoff.next_attempt_at(None, now),
-            feed=outcome.feed,
-            period=outcome.period,
-            reason=outcome.failure.message if outcome.failure is not None else outcome.outcome,
-            refused=outcome.outcome == Status.BLOCKED,
-        )
-
-    def _latest(self, outcome: DeliveryOutcome) -> Delivery | None:
-        return self._context.ledger.deliveries.latest(outcome.customer, outcome.feed, outcome.period)
-
-
-def _still_suspended(delivery: Delivery) -> JobResult:
-    assert delivery.failure is not None
+def _suspended(last: Delivery | DeliveryOutcome, next_at: datetime | None) -> JobResult:
+    """Return the result of a job whose last delivery would fail like all later ones."""
+    status = last.status if isinstance(last, Delivery) else last.outcome
     return JobResult(
-        next_at=delivery.next_attempt_at,
-        feed=delivery.feed,
-        period=delivery.period,
-        reason=delivery.failure.message,
-        refused=delivery.status is Status.BLOCKED,
+        next_at=next_at,
+        feed=last.feed,
+        period=last.period,
+        reason=last.failure.message if last.failure is not None else str(status),
+        refused=status == Status.BLOCKED,
     )
 
 
-class Watched:
-    """A job's progress: forwards events, and records the time of the last progress and the bytes sent."""
+def skip_missed(context: Context, configuration: Configuration, name: str) -> None:
+    """Record which due periods to skip after a downtime, by the customer's ``catch_up``. Sources that cannot
+    be read now are not skipped."""
+    customer, ledger = configuration.customers[name], context.ledger
+    found: dict[str, list[PeriodState]] = {}
+    for feed, state in scan_sources(
+        context, configuration, customer, Scope(), CustomerRun(name), reread=False
+    ):
+        found.setdefault(feed.name, []).append(state)
+    for feed_name, states in found.items():
+        due = {state.period: state.marker for state in states}
+        latest = {period: ledger.deliveries.latest(name, feed_name, period.label) for period in due}
+        begun = {period for period, last in latest.items() if last and last.status is not Status.DELIVERED}
+        skipped = {
+            period.label: due[period] for period in periods_to_skip(customer.catch_up, list(due), begun)
+        }
+        if skipped:
+            ledger.sources.pass_over(name, feed_name, skipped, context.clock.now())
+        for label in skipped:
+            telemetry.warn(
+                Event.PERIOD_SKIPPED,
+                customer=name,
+                feed=feed_name,
+                period=label,
+                catch_up=str(customer.catch_up),
+            )
 
-    def __init__(self, progress: Progress, clock: Clock) -> None:
+
+class Slot(Enum):
+    """The kind of slot that a job runs in."""
+
+    REGULAR = auto()
+    SUSPENDED = auto()  # its customer is suspended
+    STALLED = auto()  # started in a regular slot and makes no progress
+
+
+class RunningJob:
+    """A job in a slot. ``stop`` ends it where it can be resumed. Implements ``Progress``: forwards events and
+    records the time of the last progress and the bytes sent."""
+
+    def __init__(self, job: Job, slot: Slot, progress: Progress, clock: Clock) -> None:
+        self.job = job
+        self.customer = job.customer
+        self.slot = slot
+        self.stop = threading.Event()
+        self.began_at = self.moved_at = clock.monotonic()
+        self.sent_bytes = 0
         self._progress = progress
         self._clock = clock
         self._lock = threading.Lock()
-        self.moved_at = clock.monotonic()
-        self.sent_bytes = 0
 
     def delivery_started(self, customer: str, feed: str, period: str, objects: int, total_bytes: int) -> None:
         self._progress.delivery_started(customer, feed, period, objects, total_bytes)
@@ -271,55 +250,3 @@ class Watched:
 
     def delivery_finished(self) -> None:
         self._progress.delivery_finished()
-
-
-class Slot(Enum):
-    """The kind of slot that a job runs in."""
-
-    REGULAR = auto()
-    SUSPENDED = auto()  # its customer is suspended
-    STALLED = auto()  # started in a regular slot and makes no progress
-
-
-@dataclass(slots=True, eq=False)
-class RunningJob:
-    """A job in a slot. ``stop`` ends it where it can be resumed."""
-
-    job: Job
-    slot: Slot
-    watched: Watched
-    began_at: float  # monotonic seconds
-    stop: threading.Event = field(default_factory=threading.Event)
-
-    @staticmethod
-    def beginning(job: Job, slot: Slot, context: Context) -> "RunningJob":
-        return RunningJob(job, slot, Watched(context.progress, context.clock), context.clock.monotonic())
-
-    @property
-    def customer(self) -> str:
-        return self.job.customer
-
-
-def result_of(
-    name: str, deliver: Callable[[], JobResult], context: Context, on_outage: Callable[[XmodeError], object]
-) -> JobResult:
-    """Run a job and return its result, whatever it raises. ``on_outage`` receives errors that affect all
-    customers."""
-    try:
-        return deliver()
-    except (VendorIdentityError, LedgerError) as error:
-        on_outage(error)
-        return JobResult(again=True)  # queued again, and run after the outage
-    except ConfigError as error:
-        telemetry.warn(Event.JOB_FAILED, customer=name, **error.log_context())
-        return JobResult()
-    except XmodeError as error:  # a lease that was taken over: its new holder continues
-        telemetry.warn(Event.JOB_FAILED, customer=name, **error.log_context())
-        return _later(context, error.message)
-    except Exception as error:  # noqa: BLE001 - a defect ends this customer's job, not the process
-        telemetry.exception(Event.DEFECT, customer=name)
-        return _later(context, f"{type(error).__name__}: {error}")
-
-
-def _later(context: Context, reason: str) -> JobResult:
-    return JobResult(next_at=context.backoff.next_attempt_at(None, context.clock.now()), reason=reason)

@@ -1,8 +1,7 @@
-"""Start and shutdown of a daemon and a worker.
+"""The life of a daemon's or worker's process: start, events, and an end within a limited time.
 
 Both wait at start for a database server that restarts or fails over; meanwhile they are alive and not ready,
 and log it once. Permanent errors end them at once: a refused user or password, a missing database or host.
-Shutdown always ends within a limited time.
 """
 
 import contextlib
@@ -12,13 +11,16 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from contextlib import AbstractContextManager, ExitStack
+from datetime import datetime
 from enum import Enum, auto
+from importlib.metadata import version
 from pathlib import Path
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from types import FrameType
-from typing import Any, Protocol, Self, TypeVar
+from typing import Any, ClassVar, NoReturn, Self
 
 from xmode_transfer import telemetry
 from xmode_transfer.model.errors import (
@@ -30,225 +32,26 @@ from xmode_transfer.model.errors import (
     XmodeError,
 )
 from xmode_transfer.model.process import Clock
+from xmode_transfer.service.active_configuration import FileWatch
+from xmode_transfer.service.assembly import reacting
+from xmode_transfer.service.daemon import Daemon
+from xmode_transfer.service.worker import Worker
 from xmode_transfer.telemetry import Event
 
-
-def ready(status: str) -> None:
-    _send(f"READY=1\nSTATUS={status}")
-
-
-def reloading() -> None:
-    """Announce a reload of the configuration; ``ready`` ends it (Type=notify-reload)."""
-    _send(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}")
-
-
-def status(text: str) -> None:
-    """Set the line that `systemctl status` shows."""
-    _send(f"STATUS={text}")
-
-
-def waiting(text: str, seconds: float) -> None:
-    """Announce a delayed start, and extend systemd's start timeout by ``seconds``."""
-    _send(f"STATUS={text}\nEXTEND_TIMEOUT_USEC={round(seconds * 1_000_000)}")
-
-
-def watchdog() -> None:
-    """Report progress. systemd restarts the service after WatchdogSec without it."""
-    _send("WATCHDOG=1")
-
-
-def stopping() -> None:
-    _send("STOPPING=1\nSTATUS=stopping: running jobs finish or are recorded")
-
-
-def _send(message: str) -> None:
-    address = os.environ.get("NOTIFY_SOCKET", "")
-    if not address:
-        return
-    if address.startswith("@"):  # Linux's abstract namespace
-        address = "\0" + address[1:]
-    try:
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sender:
-            sender.settimeout(1)
-            sender.sendto(message.encode(), address)
-    except OSError:
-        pass  # notifications are optional
-
-
-Begun = TypeVar("Begun")
-
-_FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 1.0, 10.0
 _STEP_SECONDS = 1.0
+"""How often the main loop, and a wait at start, runs without events."""
+_FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 1.0, 10.0
 _ATTEMPT_SECONDS = 120.0
-"""Maximum duration of one attempt: the server may be starting or unresponsive."""
+"""Maximum duration of one attempt to start: the server may be starting or unresponsive."""
+_END_SECONDS = 3.0
+"""Time to end while waiting for the ledger at start."""
 _GRACE_SECONDS = 10.0
 """Time after the drain for stopped jobs to finish requests in flight."""
 _LAST_SECONDS = 3 * _GRACE_SECONDS
 """Time after the drain until the process is ended forcibly."""
-_END_SECONDS = 3.0
-"""Time to end while waiting for the ledger at start."""
 
 
-def begin_when_there(
-    begin: Callable[[], AbstractContextManager[Begun]],
-    live: Callable[[Begun], int],
-    clock: Clock,
-    ending: threading.Event,
-    ended: Event,
-    *,
-    waits: Callable[[], AbstractContextManager[object]],
-    still: Callable[[], None] = lambda: None,
-) -> int:
-    """Retry ``begin`` while the ledger is unreachable, then call ``live`` and return its exit code.
-
-    ``waits`` is entered while waiting, to report that the process is not ready; ``still`` is called about
-    once a second. A stop request ends the wait with the event ``ended``. Raises ConfigError for permanent
-    errors of the ledger."""
-    pause, away_at = _FIRST_PAUSE_SECONDS, None
-    with ExitStack() as unready:
-        while True:
-            still()
-            with ExitStack() as stack:
-                try:
-                    with _ends_in_time(ending, ended):
-                        begun = stack.enter_context(begin())
-                except LedgerUnreachable as error:
-                    away = error
-                except (LedgerRefused, LedgerMissing) as error:
-                    raise ConfigError(error.message, hint=error.hint) from error
-                else:
-                    unready.close()
-                    if away_at is not None:
-                        seconds = round(clock.monotonic() - away_at, 1)
-                        telemetry.log(Event.LEDGER_RECOVERED, seconds=seconds)
-                    return live(begun)
-            if away_at is None:
-                away_at = clock.monotonic()
-                telemetry.warn(Event.LEDGER_UNAVAILABLE, **away.log_context())
-                unready.enter_context(waits())
-            waiting(f"waiting for the ledger: {away.message}", _ATTEMPT_SECONDS)
-            if _asked_to_end(ending, clock, pause, still):
-                stopping()
-                telemetry.log(ended, drained=True, ended=True)
-                return ExitCode.DONE
-            pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
-
-
-def _asked_to_end(ending: threading.Event, clock: Clock, seconds: float, still: Callable[[], None]) -> bool:
-    until = clock.monotonic() + seconds
-    while (left := until - clock.monotonic()) > 0:
-        if ending.wait(min(left, _STEP_SECONDS)):
-            return True
-        still()
-    return ending.is_set()
-
-
-@contextmanager
-def _ends_in_time(ending: threading.Event, ended: Event) -> Iterator[None]:
-    """End the process on a stop request while it waits for an unresponsive server. Nothing has started yet,
-    and its leases are free as soon as the process is gone."""
-    begun = threading.Event()
-
-    def end() -> None:
-        while not begun.is_set():
-            if ending.wait(_STEP_SECONDS):
-                if not begun.wait(_END_SECONDS):
-                    telemetry.log(ended, drained=True, ended=False)
-                    sys.stderr.flush()
-                    os._exit(ExitCode.DONE)
-                return
-
-    watcher = threading.Thread(target=end, name="starting", daemon=True)
-    watcher.start()
-    try:
-        yield
-    finally:
-        begun.set()
-
-
-def last_resort(ending: threading.Event, drain_seconds: Callable[[], float], stopped: Event) -> None:
-    """End the process forcibly if it outlives its drain, with the event ``stopped``. Everything acknowledged
-    is in the ledger, and its leases are free as soon as the process is gone."""
-
-    def end() -> None:
-        ending.wait()
-        time.sleep(drain_seconds() + _LAST_SECONDS)
-        telemetry.log(stopped, drained=False, ended=False)
-        sys.stderr.flush()
-        os._exit(ExitCode.DONE)
-
-    threading.Thread(target=end, name="last resort", daemon=True).start()
-
-
-class Draining(Protocol):
-    """Work that can be drained."""
-
-    def stop(self) -> None: ...
-
-    def drain(self, seconds: float) -> bool: ...
-
-    def break_off(self) -> None: ...
-
-    def close(self) -> None: ...
-
-
-def end(work: Draining, drain_seconds: float, stopped: Event, others: Callable[[float], bool]) -> int:
-    """Drain the work; after the timeout, stop it where it can be resumed; end in any case. ``others`` waits
-    for other work and returns True if it ended."""
-    stopping()
-    work.stop()
-    drained = ended = work.drain(drain_seconds)
-    if not drained:
-        work.break_off()
-        ended = work.drain(_GRACE_SECONDS)
-    ended = others(_GRACE_SECONDS) and ended
-    try:
-        work.close()
-    except XmodeError as error:
-        telemetry.warn(Event.SHUTDOWN_NOT_RECORDED, **error.log_context())
-    telemetry.log(stopped, drained=drained, ended=ended)
-    if not ended:
-        # Threads that wait for a response would keep the process alive. Their results are in the ledger, and
-        # its leases are free as soon as this process is gone.
-        sys.stderr.flush()
-        os._exit(ExitCode.DONE)
-    return ExitCode.DONE
-
-
-EVERY_SECONDS = 5.0
-
-
-class Liveness:
-    """Creates and touches ``file``, if given. Belongs to the watched thread. Raises nothing."""
-
-    def __init__(self, clock: Clock, file: Path | None = None) -> None:
-        self._clock = clock
-        self._file = file
-        self._shown: float | None = None
-        self._got_on = clock.monotonic()
-
-    @property
-    def silent_seconds(self) -> float:
-        """Seconds since the loop made progress. Any thread may read it."""
-        return self._clock.monotonic() - self._got_on
-
-    def gets_on(self) -> None:
-        """Report progress. Call it in every iteration of the loop."""
-        now = self._got_on = self._clock.monotonic()
-        if self._shown is not None and now - self._shown < EVERY_SECONDS:
-            return
-        self._shown = now
-        watchdog()
-        if self._file is not None:
-            # On a full disk the file ages and the probe fails, as it should.
-            with contextlib.suppress(OSError):
-                self._file.touch()
-
-    def close(self) -> None:
-        """Remove the file: an ended process must not look alive."""
-        if self._file is not None:
-            with contextlib.suppress(OSError):
-                self._file.unlink(missing_ok=True)
+# --- Events: one thread handles them all; signal handlers and other threads only put them into the inbox
 
 
 class Wake(Enum):
@@ -282,11 +85,14 @@ class Inbox:
             self._waiting.add(wake)
         self._queue.put((wake, name))
 
-    def get(self, seconds: float) -> tuple[Wake, str]:
-        """Take the next event. Raises queue.Empty after ``seconds`` without one."""
+    def get(self) -> tuple[Wake, str]:
+        """Take the next event; after a second without one, NOTHING."""
         if self.ending.is_set():
             return Wake.STOP, ""
-        wake, name = self._queue.get(timeout=seconds)
+        try:
+            wake, name = self._queue.get(timeout=_STEP_SECONDS)
+        except Empty:
+            return Wake.NOTHING, ""
         self._waiting.discard(wake)
         return wake, name
 
@@ -309,3 +115,243 @@ class Inbox:
             self._queue.put((Wake.STOP, ""))
             if sys.stderr.isatty():
                 os.write(2, b"\nstopping: running jobs finish or are recorded (again: stop at once)\n")
+
+
+# --- From start to end
+
+
+class Process(ABC):
+    """A daemon's or a worker's process. It starts the work, handles events until it is asked to stop, drains
+    the work, and ends in any case."""
+
+    started: ClassVar[Event]
+    stopping: ClassVar[Event]
+    stopped: ClassVar[Event]
+
+    def __init__(self, directory: Path, read_at: datetime, inbox: Inbox, work: Daemon | Worker) -> None:
+        """``read_at`` is when the configuration in ``directory`` was read."""
+        self.directory = directory
+        self.inbox = inbox
+        self._read_at = read_at
+        self._work = work
+
+    @staticmethod
+    def run(
+        begin: Callable[[], AbstractContextManager["Process"]],
+        clock: Clock,
+        inbox: Inbox,
+        stopped: Event,
+        *,
+        waits: Callable[[], AbstractContextManager[object]],
+        still: Callable[[], None] = lambda: None,
+    ) -> int:
+        """Retry ``begin`` while the ledger is unreachable, then run the process; return its exit code.
+
+        ``waits`` is entered while waiting, to report that the process is not ready; ``still`` is called about
+        once a second. A stop request ends the wait with the event ``stopped``. Raises ConfigError for
+        permanent errors of the ledger."""
+
+        def end_unless(begun: threading.Event) -> None:
+            if not begun.wait(_END_SECONDS):  # the server is unresponsive, and nothing has started yet
+                _exit(stopped, drained=True)
+
+        pause, away_at = _FIRST_PAUSE_SECONDS, None
+        with ExitStack() as unready:
+            while True:
+                still()
+                with ExitStack() as stack:
+                    try:
+                        with reacting(inbox.ending, end_unless):
+                            process = stack.enter_context(begin())
+                    except LedgerUnreachable as error:
+                        away = error
+                    except (LedgerRefused, LedgerMissing) as error:
+                        raise ConfigError(error.message, hint=error.hint) from error
+                    else:
+                        unready.close()
+                        if away_at is not None:
+                            seconds = round(clock.monotonic() - away_at, 1)
+                            telemetry.log(Event.LEDGER_RECOVERED, seconds=seconds)
+                        return process.live()
+                if away_at is None:
+                    away_at = clock.monotonic()
+                    telemetry.warn(Event.LEDGER_UNAVAILABLE, **away.log_context())
+                    unready.enter_context(waits())
+                waiting(f"waiting for the ledger: {away.message}", _ATTEMPT_SECONDS)
+                until = clock.monotonic() + pause
+                while (left := until - clock.monotonic()) > 0 and not inbox.ending.wait(
+                    min(left, _STEP_SECONDS)
+                ):
+                    still()
+                if inbox.ending.is_set():
+                    stopping()
+                    telemetry.log(stopped, drained=True, ended=True)
+                    return ExitCode.DONE
+                pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
+
+    def live(self) -> int:
+        """Run until asked to stop; return the exit code."""
+        threading.Thread(target=self._end_forcibly, name="last resort", daemon=True).start()
+        files = FileWatch(
+            self.directory,
+            self._read_at,
+            changed=lambda: self.inbox.put(Wake.FILES),
+            failed=lambda reason: telemetry.warn(Event.CONFIGURATION_NOT_WATCHED, message=reason),
+        )
+        try:
+            configuration = self._work.configuration
+            telemetry.log(
+                self.started,
+                version=version("xmode-transfer"),
+                customers=len(configuration.customers),
+                configuration_problems=list(map(str, configuration.problems)),
+                slots=self._work.slots,
+            )
+            self._work.start()
+            ready(self.status())
+            while (event := self.inbox.get())[0] is not Wake.STOP:
+                if event[0] in (Wake.FILES, Wake.RELOAD):
+                    reloading()
+                self.handle(*event)
+                if event[0] in (Wake.FILES, Wake.RELOAD):
+                    ready(self.status())
+        finally:
+            files.close()
+            self.close()
+        return self._end()
+
+    @abstractmethod
+    def status(self) -> str:
+        """Return one line for `systemctl status`."""
+
+    @abstractmethod
+    def handle(self, wake: Wake, name: str) -> None:
+        """Handle an event, and what is to be done about once a second."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Stop what runs beside the work, before the drain."""
+
+    def wait_for_others(self, seconds: float) -> bool:
+        """Wait for what may go on after the drain; return True if it ended."""
+        return True
+
+    def _end(self) -> int:
+        """Drain the work; after the timeout, stop it where it can be resumed; end in any case."""
+        seconds = self._drain_seconds
+        telemetry.log(self.stopping, running=self._work.running, drain_seconds=seconds)
+        stopping()
+        self._work.stop()
+        drained = ended = self._work.drain(seconds)
+        if not drained:
+            self._work.break_off()
+            ended = self._work.drain(_GRACE_SECONDS)
+        ended = self.wait_for_others(_GRACE_SECONDS) and ended
+        try:
+            self._work.close()
+        except XmodeError as error:
+            telemetry.warn(Event.SHUTDOWN_NOT_RECORDED, **error.log_context())
+        if not ended:  # threads that wait for a response would keep the process alive
+            _exit(self.stopped, drained=drained)
+        telemetry.log(self.stopped, drained=drained, ended=True)
+        return ExitCode.DONE
+
+    def _end_forcibly(self) -> None:
+        """End the process if it outlives its drain."""
+        self.inbox.ending.wait()
+        time.sleep(self._drain_seconds + _LAST_SECONDS)
+        _exit(self.stopped, drained=False)
+
+    @property
+    def _drain_seconds(self) -> float:
+        return self._work.configuration.service.daemon.drain_seconds
+
+
+def _exit(stopped: Event, *, drained: bool) -> NoReturn:
+    """End the process whatever its threads do. Everything acknowledged is in the ledger, and its leases are
+    free as soon as the process is gone."""
+    telemetry.log(stopped, drained=drained, ended=False)
+    sys.stderr.flush()
+    os._exit(ExitCode.DONE)
+
+
+# --- Signs of life, for systemd and probes
+
+
+def ready(status: str) -> None:
+    _notify(f"READY=1\nSTATUS={status}")
+
+
+def reloading() -> None:
+    """Announce a reload of the configuration; ``ready`` ends it (Type=notify-reload)."""
+    _notify(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}")
+
+
+def status(text: str) -> None:
+    """Set the line that `systemctl status` shows."""
+    _notify(f"STATUS={text}")
+
+
+def waiting(text: str, seconds: float) -> None:
+    """Announce a delayed start, and extend systemd's start timeout by ``seconds``."""
+    _notify(f"STATUS={text}\nEXTEND_TIMEOUT_USEC={round(seconds * 1_000_000)}")
+
+
+def watchdog() -> None:
+    """Report progress. systemd restarts the service after WatchdogSec without it."""
+    _notify("WATCHDOG=1")
+
+
+def stopping() -> None:
+    _notify("STOPPING=1\nSTATUS=stopping: running jobs finish or are recorded")
+
+
+def _notify(message: str) -> None:
+    address = os.environ.get("NOTIFY_SOCKET", "")
+    if not address:
+        return
+    if address.startswith("@"):  # Linux's abstract namespace
+        address = "\0" + address[1:]
+    with (
+        contextlib.suppress(OSError),  # notifications are optional
+        socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sender,
+    ):
+        sender.settimeout(1)
+        sender.sendto(message.encode(), address)
+
+
+EVERY_SECONDS = 5.0
+
+
+class Liveness:
+    """Shows that a worker's loop makes progress: to systemd's watchdog, and by touching ``file``, if given.
+    Belongs to the watched thread. Raises nothing."""
+
+    def __init__(self, clock: Clock, file: Path | None = None) -> None:
+        self._clock = clock
+        self._file = file
+        self._shown: float | None = None
+        self._progress_at = clock.monotonic()
+
+    @property
+    def silent_seconds(self) -> float:
+        """Seconds since the loop made progress. Any thread may read it."""
+        return self._clock.monotonic() - self._progress_at
+
+    def progress(self) -> None:
+        """Report progress. Call it in every iteration of the loop."""
+        now = self._progress_at = self._clock.monotonic()
+        if self._shown is not None and now - self._shown < EVERY_SECONDS:
+            return
+        self._shown = now
+        watchdog()
+        if self._file is not None:
+            # On a full disk the file ages and the probe fails, as it should.
+            with contextlib.suppress(OSError):
+                self._file.touch()
+
+    def close(self) -> None:
+        """Remove the file: an ended process must not look alive."""
+        if self._file is not None:
+            with contextlib.suppress(OSError):
+                self._file.unlink(missing_ok=True)

@@ -9,9 +9,9 @@ import threading
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import Protocol
 
 from xmode_transfer.config.times import Work
+from xmode_transfer.ledger.leases import Leases
 from xmode_transfer.model.errors import AlreadyRunning, LeaseLost
 from xmode_transfer.model.jobs import (
     BUSY_SECONDS,
@@ -27,14 +27,6 @@ from xmode_transfer.model.process import Clock, FleetStatus, WorkerRecord
 from xmode_transfer.model.records import Lease
 
 _REMEMBERED = timedelta(hours=1)
-
-
-class Leases(Protocol):
-    """The lease operations that the queue uses."""
-
-    def claim(self, name: str, holder: str, ttl_seconds: float) -> Lease: ...
-
-    def release(self, lease: Lease) -> None: ...
 
 
 @dataclass(slots=True)

@@ -1,11 +1,10 @@
-"""Maintenance: cleanups and access checks, run beside deliveries by one of several daemons."""
+"""Maintenance (cleanups and access checks), which one daemon runs beside deliveries, and outages, which stop
+all customers."""
 
 import threading
-from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING
 
 from xmode_transfer import telemetry
 from xmode_transfer.access.check_access import check_access
@@ -22,14 +21,11 @@ from xmode_transfer.model.errors import (
 )
 from xmode_transfer.model.findings import AccessReport
 from xmode_transfer.model.process import longest_silence
-from xmode_transfer.model.records import Failure
+from xmode_transfer.model.records import Failure, Lease
 from xmode_transfer.telemetry import Event
 from xmode_transfer.transfer.context import TTL_SECONDS, Context
 from xmode_transfer.transfer.sending import failure_of
 from xmode_transfer.upkeep.cleanup import cleanup
-
-if TYPE_CHECKING:
-    from xmode_transfer.model.records import Lease
 
 WORKERS = 2
 BY = "daemon"  # the person in the record of operations
@@ -40,7 +36,7 @@ _Piece = tuple[str, Work]
 
 
 class Maintenance:
-    """Two threads and a queue, which holds each customer once per kind of work. Thread-safe."""
+    """Runs cleanups and access checks in two threads, each customer once per kind of work. Thread-safe."""
 
     def __init__(
         self,
@@ -61,7 +57,6 @@ class Maintenance:
         self._checked = checked
         self._on_outage = on_outage
         self._lock = threading.Condition()
-        self._queue: deque[_Piece] = deque()
         self._wanted: dict[_Piece, datetime | None] = {}
         self._running: set[_Piece] = set()
         self._threads = ThreadPoolExecutor(WORKERS, thread_name_prefix="maintenance")
@@ -74,15 +69,13 @@ class Maintenance:
             if self._stopped or job in self._running:
                 return
             if job not in self._wanted:
-                self._queue.append(job)
-                self._threads.submit(self._next)
+                self._threads.submit(self._run, name, work)
             self._wanted[job] = due_at or self._wanted.get(job)
 
     def stop(self) -> None:
-        """Start nothing more; running work ends by the workbench's ``stop``."""
+        """Start nothing more; running work ends by the context's ``stop``."""
         with self._lock:
             self._stopped = True
-            self._queue.clear()
             self._wanted.clear()
 
     def wait(self, seconds: float) -> bool:
@@ -90,14 +83,13 @@ class Maintenance:
         with self._lock:
             return self._lock.wait_for(lambda: not self._running and not self._wanted, seconds)
 
-    def _next(self) -> None:
+    def _run(self, name: str, work: Work) -> None:
+        job = (name, work)
         with self._lock:
-            if not self._queue:
-                return
-            job = self._queue.popleft()
+            if job not in self._wanted:
+                return  # stopped
             due_at = self._wanted.pop(job)
             self._running.add(job)
-        name, work = job
         try:
             self._do(name, work)
             if due_at is not None:

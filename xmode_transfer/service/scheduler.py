@@ -1,6 +1,5 @@
-"""The daemon's side of the work queue: due times, requests for jobs, and results of jobs.
-
-The queue is authoritative; the daemon caches what it last read.
+"""The daemon's side of the work queue: due times, requests for jobs, results of jobs, and timers. The queue
+is authoritative; the daemon caches what it last read.
 """
 
 import threading
@@ -20,7 +19,7 @@ from xmode_transfer.telemetry import Event
 from xmode_transfer.transfer.context import Context
 
 REAP_SECONDS = 5.0
-"""How often each daemon and each worker looks for jobs of dead workers."""
+"""How often each daemon and each worker reaps jobs of dead workers."""
 _OPEN = (Status.PLANNED, Status.RUNNING, Status.FAILED, Status.BLOCKED)
 _READING = 0.05
 """Maximum share of time spent on reading the queue: a large queue is read less often."""
@@ -29,8 +28,8 @@ _LONGEST_SECONDS = 5.0
 
 
 class Agenda:
-    """Due times of each customer, without evaluating every cron expression at every tick. ``served`` is what
-    the ledger has recorded. One thread reads; any thread may record what was served."""
+    """Due times of each customer, cached, so that a tick does not evaluate every cron expression. ``served``
+    has the times that the ledger has recorded. One thread reads; any thread may call ``serve``."""
 
     def __init__(self, served: Mapping[tuple[str, str], datetime]) -> None:
         self._served: dict[tuple[str, str], datetime] = dict(served)
@@ -66,9 +65,8 @@ class Agenda:
 
 
 class Scheduler:
-    """``enqueue`` and the properties may be called by any thread, the rest by one. What is asked for is
-    written by ``attend``; what the queue does not take then is reported as trouble, and tried again by the
-    next ``attend``."""
+    """Any thread may call ``enqueue`` and read the properties; one thread calls the rest. ``attend`` writes
+    requests to the queue; if that fails, it reports an outage, and the next ``attend`` tries again."""
 
     def __init__(
         self,
@@ -78,8 +76,8 @@ class Scheduler:
         ended: Callable[[QueueEntry], None],
         on_outage: Callable[[XmodeError], object],
     ) -> None:
-        """``ended`` is called, by ``attend`` and without a lock, when a job has ended; ``on_outage``
-        hears what concerns all customers."""
+        """``attend`` calls ``ended``, without a lock, when a job has ended. ``on_outage`` receives errors
+        that affect all customers."""
         self._context = context
         self._queue = queue
         self._ended = ended
@@ -101,12 +99,12 @@ class Scheduler:
 
     def register(self, weights: Mapping[str, int], known: Sequence[QueueEntry] = ()) -> None:
         """Set the active customers and their weights. Jobs of other customers stop where they can be resumed.
-        ``known`` is what the last daemon left."""
+        ``known`` has entries that the last daemon left."""
         self._weights, self._is_registered = dict(weights), False
         self._known += known
 
     def enqueue(self, name: str, *, skip_backoff: bool = False, serving_at: datetime | None = None) -> None:
-        """Enqueue a job for the customer, as ``JobRequest`` says."""
+        """Enqueue a job for the customer (see ``JobRequest``)."""
         if name in self._weights:
             self._remember([JobRequest(name, skip_backoff, serving_at)])
 
@@ -220,8 +218,8 @@ def report_taken_over(names: Sequence[str]) -> None:
         telemetry.warn(Event.JOB_REASSIGNED, customer=name)
 
 
-def left_by_the_last(context: Context) -> list[QueueEntry]:
-    """Return what the last daemon left: unfinished deliveries and suspended customers. Raises LedgerError."""
+def unfinished(context: Context) -> list[QueueEntry]:
+    """Return entries for the deliveries that the last daemon did not finish. Raises LedgerError."""
     now = context.clock.now()
     waits: dict[str, Delivery] = {}
     for delivery in context.ledger.deliveries.find(statuses=_OPEN):

@@ -8,19 +8,19 @@ second, and the other methods on a signal or a changed file.
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from datetime import datetime
+from functools import partial
 
 from xmode_transfer import telemetry
 from xmode_transfer.config import CatchUp, Configuration
 from xmode_transfer.config.configuration import is_moved
 from xmode_transfer.config.times import outage
-from xmode_transfer.model.errors import LeaseLost, LedgerError, XmodeError
+from xmode_transfer.model.errors import ConfigError, LeaseLost, LedgerError, VendorIdentityError, XmodeError
 from xmode_transfer.model.jobs import Job, JobResult, WorkQueue
 from xmode_transfer.model.process import FleetStatus, WorkerRecord
 from xmode_transfer.model.records import Failure
-from xmode_transfer.service.active_configuration import ActiveConfiguration, Read, read_again
-from xmode_transfer.service.jobs import Jobs, RunningJob, Slot, result_of
+from xmode_transfer.service.active_configuration import ActiveConfiguration, Read, loaded, read_again
+from xmode_transfer.service.jobs import Jobs, RunningJob, Slot
 from xmode_transfer.service.maintenance import Outages
 from xmode_transfer.service.scheduler import REAP_SECONDS, report_taken_over
 from xmode_transfer.telemetry import Event
@@ -55,9 +55,9 @@ class Worker:
         on_heartbeat: Callable[[FleetStatus], None] = lambda _: None,
         outages: Outages | None = None,
     ) -> None:
-        """``slots`` overrides ``cluster.places``. ``on_heartbeat`` receives the fleet
-        status of each heartbeat, in the attending thread. ``outages`` are those of the daemon, where it has
-        its own worker. Sends the first heartbeat; raises LedgerError when the ledger rejects it."""
+        """``slots`` overrides the configuration. ``on_heartbeat`` receives the fleet's status at each
+        heartbeat, in the attending thread. ``outages`` are the daemon's, if it has its own worker. Sends the
+        first heartbeat; raises LedgerError when the ledger rejects it."""
         self._context = context
         self._queue = queue
         self._on_heartbeat = on_heartbeat
@@ -69,8 +69,8 @@ class Worker:
         """Concurrent jobs of suspended customers. As many again may be stalled."""
         now = context.clock.now()
         self._started_at = now
-        self._active = ActiveConfiguration.of(configuration, now, configuration.problems)
-        self._jobs = Jobs(context, lambda: self._active.configuration)
+        self._active = loaded(configuration, now)
+        self._jobs = Jobs(context, lambda: self.configuration)
         self._outages = outages or Outages(context)
         self._outages.ended.append(self._end_late)
         self._threads = ThreadPoolExecutor(self.slots + 2 * self.waiting_slots, thread_name_prefix="job")
@@ -113,7 +113,7 @@ class Worker:
                     job = self._queue.next(self._context.holder, TTL_SECONDS, suspended=suspended)
                     if job is None:
                         break
-                    running = RunningJob.beginning(job, slot, self._context)
+                    running = RunningJob(job, slot, self._context.progress, self._context.clock)
                     with self._lock:
                         self._running.add(running)
                     self._threads.submit(self._run, running)
@@ -142,6 +142,11 @@ class Worker:
         """Number of jobs outside regular slots: of suspended customers, and stalled ones."""
         return self._count(Slot.SUSPENDED, Slot.STALLED)
 
+    @property
+    def running(self) -> int:
+        """Number of running jobs, in slots of any kind."""
+        return self._count(*Slot)
+
     def _count(self, *slots: Slot) -> int:
         with self._lock:
             return sum(running.slot in slots for running in self._running)
@@ -150,16 +155,14 @@ class Worker:
         try:
             self._prepare(running)
             with kept(self._context.ledger, running.job.lease, lost=running.stop.set):
-                result = result_of(
-                    running.customer, lambda: self._deliver(running), self._context, self._outages.report
-                )
+                result = self._deliver(running)
             try:
                 self._done(running.job, result)
             except LedgerError as error:
                 with self._lock:
                     self._late.append((running.job, result))
                 self._outages.report(error)
-        except XmodeError as error:  # the ledger or our identity, outside a job
+        except XmodeError as error:  # the ledger, outside a job
             self._outages.report(error)
         except Exception:  # noqa: BLE001 - a defect ends this job, not the worker
             telemetry.exception(Event.DEFECT, customer=running.customer)
@@ -182,22 +185,33 @@ class Worker:
                     other.stop.set()  # frozen for so long that the job was reassigned
             if self._context.stop.is_set():
                 running.stop.set()  # stopped since the job was taken
-        if followed is None or followed != job.follows or job.skip_backoff or not self._makes_up(name):
+        if followed is None or followed != job.follows or job.skip_backoff or not self._catches_up(name):
             self._jobs.rescan(name, None if moved else job.reread_at)
         if job.skip_backoff:
             self._jobs.skip_backoff(name)
 
     def _deliver(self, running: RunningJob) -> JobResult:
-        name = running.customer
-        if self._is_held(name):
-            telemetry.log(Event.JOB_HELD, customer=name)
-            return JobResult(next_at=self._context.clock.now())
-        result = self._jobs.do(
-            name, running.stop, running.watched, lambda *what: self._queue.delivers(running.job, *what)
-        )
-        return replace(result, reread_at=self._jobs.reread_at(name))
+        """Run the job and return its result, whatever it raises."""
+        name, clock = running.customer, self._context.clock
+        try:
+            if self._is_held(name):
+                telemetry.log(Event.JOB_HELD, customer=name)
+                return JobResult(next_at=clock.now())
+            return self._jobs.do(name, running.stop, running, partial(self._queue.delivers, running.job))
+        except (VendorIdentityError, LedgerError) as error:
+            self._outages.report(error)
+            return JobResult(again=True)  # queued again, and run after the outage
+        except XmodeError as error:
+            telemetry.warn(Event.JOB_FAILED, customer=name, **error.log_context())
+            if isinstance(error, ConfigError):
+                return JobResult()
+            reason = error.message  # a lease that was taken over: its new holder continues
+        except Exception as error:  # noqa: BLE001 - a defect ends this customer's job, not the worker
+            telemetry.exception(Event.DEFECT, customer=name)
+            reason = f"{type(error).__name__}: {error}"
+        return JobResult(next_at=self._context.backoff.next_attempt_at(None, clock.now()), reason=reason)
 
-    def _makes_up(self, name: str) -> bool:
+    def _catches_up(self, name: str) -> bool:
         """Return True if the customer catches up on everything after downtime. For others, a daemon may have
         skipped periods since the last scan."""
         customer = self.configuration.customers.get(name)
@@ -206,7 +220,7 @@ class Worker:
     def _is_held(self, name: str) -> bool:
         """Return True if a daemon has yet to decide which periods to skip: the customer was queued before a
         downtime that still lasts. The next daemon to tick enqueues the customer again. Raises LedgerError."""
-        if self._makes_up(name):
+        if self._catches_up(name):
             return False
         ticked = self._context.ledger.daemons.newest(1)
         return bool(ticked) and outage(ticked[0].ticked_at, self._context.clock.now()) is not None
@@ -215,7 +229,7 @@ class Worker:
         name = job.customer
         try:
             self._queue.done(job, result)
-        except LeaseLost:  # whoever took it over goes on
+        except LeaseLost:  # its new holder continues
             telemetry.log(Event.LEASE_LOST, lease=job.lease.name)
             return
         forgotten: list[str] = []
@@ -275,7 +289,7 @@ class Worker:
             for running in self._running:
                 if (
                     running.slot is Slot.REGULAR
-                    and now - running.watched.moved_at > STALLED_SECONDS
+                    and now - running.moved_at > STALLED_SECONDS
                     and stalled < self.waiting_slots
                 ):
                     running.slot = Slot.STALLED
@@ -283,7 +297,7 @@ class Worker:
                     freed.append(running.customer)
                 elif self._fleet.queued > 0 and (
                     now - running.began_at > settings.daemon.turn_seconds
-                    or running.watched.sent_bytes >= settings.cluster.turn_bytes
+                    or running.sent_bytes >= settings.cluster.turn_bytes
                 ):
                     running.stop.set()
         for customer in freed:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeVar
 
 from xmode_transfer import telemetry
-from xmode_transfer.aws.policy import Step
+from xmode_transfer.aws.policy.documents import Step
 from xmode_transfer.aws.sessions import CredentialsProvider, RoleSessions
 from xmode_transfer.aws.stores import ObjectStore, ObjectStores
 from xmode_transfer.config import Customer, Limits, UnsafeRoles, Vendor

@@ -16,7 +16,7 @@ from datetime import datetime
 from itertools import groupby, islice
 
 from xmode_transfer import telemetry
-from xmode_transfer.aws.policy import Step
+from xmode_transfer.aws.policy.documents import Step
 from xmode_transfer.aws.stores import DELETE_MANY_KEYS, Deletion, DeletionResult, ObjectStore
 from xmode_transfer.config import Customer
 from xmode_transfer.model.errors import AccessDenied, AlreadyRunning, XmodeError

@@ -17,7 +17,7 @@ from itertools import islice
 
 from xmode_transfer import telemetry
 from xmode_transfer.aws.checksums import OpenFile
-from xmode_transfer.aws.policy import Step
+from xmode_transfer.aws.policy.documents import Step
 from xmode_transfer.aws.stores import ObjectStore, Reader
 from xmode_transfer.config import Configuration, Customer
 from xmode_transfer.model.errors import AlreadyRunning, ExitCode, ObjectNotFound, StoreError, XmodeError

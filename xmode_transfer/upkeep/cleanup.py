@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from xmode_transfer import telemetry
-from xmode_transfer.aws.policy import Step
+from xmode_transfer.aws.policy.documents import Step
 from xmode_transfer.aws.stores import ObjectStore
 from xmode_transfer.config import Configuration, Customer
 from xmode_transfer.model.errors import (

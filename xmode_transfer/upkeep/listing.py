@@ -7,7 +7,7 @@ from enum import StrEnum
 from operator import attrgetter
 from typing import NamedTuple
 
-from xmode_transfer.aws.policy import Step
+from xmode_transfer.aws.policy.documents import Step
 from xmode_transfer.config import Configuration, Customer, Feed
 from xmode_transfer.ledger import Ledger
 from xmode_transfer.model.errors import ConfigError

@@ -12,7 +12,7 @@ from datetime import datetime
 from itertools import islice
 
 from xmode_transfer import telemetry
-from xmode_transfer.aws.policy import Step
+from xmode_transfer.aws.policy.documents import Step
 from xmode_transfer.aws.stores import ObjectAcl, ObjectStore, Reader, difference, usual
 from xmode_transfer.config import Customer
 from xmode_transfer.model.errors import (

@@ -1,10 +1,11 @@
-"""The routes: the page, /metrics, and the probes for liveness and readiness. Probes ignore customers'
-failures: those are no reason to restart the process or to take it out of service."""
+"""The web applications: which requests are allowed, and the routes of the page, /metrics and the probes.
+
+Probes ignore customers' failures: those are no reason to restart the process or to take it out of service.
+"""
 
 import base64
 import binascii
 import hmac
-import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -20,8 +21,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from xmode_transfer.config import Configuration
 from xmode_transfer.ledger import Ledger
 from xmode_transfer.model.errors import XmodeError
-from xmode_transfer.model.process import Clock, longest_silence
-from xmode_transfer.web.facts import Facts, StatusView
+from xmode_transfer.model.process import Clock
+from xmode_transfer.web.facts import Cached, Facts, StatusView
 from xmode_transfer.web.pages import Pages
 
 METHODS = ("GET", "HEAD")
@@ -44,19 +45,19 @@ _LOCAL_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """``names`` are the hosts that the page answers to, in small letters; None for any. ``token`` is demanded
-    where it is not None."""
+    """``names`` are the hosts that the page answers to, in lower case; None for any. ``token`` is required
+    unless it is None."""
 
     names: frozenset[str] | None
     token: str | None = None
 
     def knows(self, host: str) -> bool:
-        """Whether a Host header names the page."""
+        """Return True if a Host header names the page."""
         return self.names is None or _name_of(host) in self.names
 
     def admits(self, authorization: str) -> bool:
-        """Whether an Authorization header carries the token: ``Bearer TOKEN``, or what a browser sends after
-        it has asked for a password (Basic; the user's name may be anything)."""
+        """Return True if an Authorization header has the token: ``Bearer TOKEN``, or Basic with the token as
+        the password of any user, as browsers send it."""
         if self.token is None:
             return True
         scheme, _, value = authorization.partition(" ")
@@ -72,8 +73,8 @@ class Rules:
 
 
 def rules_for(host: str, *, is_local: bool, further: tuple[str, ...], token: str | None) -> Rules:
-    """The rules of a page that listens on ``host``. One that others can reach is protected by its token, and
-    answers to any name unless its names are given."""
+    """Return the rules of a page that listens on ``host``. If other machines can reach it, its token protects
+    it, and it answers to any name unless its names are configured."""
     if not is_local and not further:
         return Rules(None, token)
     return Rules(_LOCAL_NAMES | {host.lower(), *further}, token)
@@ -155,7 +156,7 @@ def application(
     ledger: Ledger,
     clock: Clock,
     configuration: Callable[[], Configuration],
-    status_view: StatusView | None,
+    status_view: StatusView,
     metrics: Callable[[], bytes],
     probes: "Probes",
 ) -> ASGIApp:
@@ -202,10 +203,7 @@ def waiting(rules: Rules) -> ASGIApp:
 
 
 def _metrics(metrics: Callable[[], bytes]) -> BaseRoute:
-    def measured(_: Request) -> Response:
-        return Response(metrics(), media_type=METRICS_TYPE)
-
-    return Route("/metrics", measured)
+    return Route("/metrics", lambda _: Response(metrics(), media_type=METRICS_TYPE))
 
 
 def _probes(alive: Checks, ready: Checks) -> list[BaseRoute]:
@@ -219,62 +217,48 @@ def _probes(alive: Checks, ready: Checks) -> list[BaseRoute]:
 
 
 def _answer(checks: Sequence[Check]) -> Response:
-    """One line per check: ``ok ledger: writable``."""
+    """Return one line per check: ``ok ledger: writable``."""
     lines = [f"{'ok' if check.holds else 'failed'} {check.name}: {check.detail}\n" for check in checks]
     return PlainTextResponse("".join(lines), 200 if all(check.holds for check in checks) else 503)
 
 
 class Probes:
-    """Thread-safe."""
+    """The daemon's liveness and readiness. Thread-safe."""
 
     def __init__(
         self,
         ledger: Ledger,
         clock: Clock,
         configuration: Callable[[], Configuration],
-        status_view: StatusView | None,
+        status_view: StatusView,
     ) -> None:
         self._ledger = ledger
         self._clock = clock
         self._configuration = configuration
         self._status_view = status_view
-        self._lock = threading.Lock()
-        self._known: tuple[float, Check] | None = None
+        self._ledger_check = Cached(self._check_ledger, KEPT_SECONDS, clock).get
 
     def alive(self) -> Sequence[Check]:
         """Return the liveness checks, from memory only. A process that fails them must be restarted."""
-        if self._status_view is None:
-            return [Check("page", holds=True, detail="answering")]
-        status = self._status_view.status()
-        age = self._clock.now() - status.ticked_at
-        tick_seconds = self._configuration().service.daemon.tick_seconds
-        detail = f"the daemon's clock ticked {max(0, round(age.total_seconds()))} s ago"
-        return [Check("daemon", age <= longest_silence(tick_seconds), detail)]
+        status, now = self._status_view.status(), self._clock.now()
+        seconds = max(0, round((now - status.ticked_at).total_seconds()))
+        return [Check("daemon", status.is_alive(now), f"the daemon's clock ticked {seconds} s ago")]
 
     def ready(self) -> Sequence[Check]:
         """Return the readiness checks. An error in the configuration on disk does not count while the last
         valid version is in use."""
-        found = [self._ledger_check(), self._configuration_check()]
-        if self._status_view is not None:
-            status = self._status_view.status()
-            found.append(Check("daemon", not status.stopping, "stopping" if status.stopping else "running"))
-        return found
+        stopping = self._status_view.status().stopping
+        return [
+            self._ledger_check(),
+            Check(
+                "configuration", holds=True, detail=f"{len(self._configuration().customers)} valid customers"
+            ),
+            Check("daemon", not stopping, "stopping" if stopping else "running"),
+        ]
 
-    def _ledger_check(self) -> Check:
-        with self._lock:
-            now = self._clock.monotonic()
-            if self._known is None or now - self._known[0] > KEPT_SECONDS:
-                try:
-                    self._ledger.prove_writable()
-                    answer = Check("ledger", holds=True, detail="writable")
-                except XmodeError as error:
-                    answer = Check("ledger", holds=False, detail=error.code)
-                self._known = self._clock.monotonic(), answer
-            return self._known[1]
-
-    def _configuration_check(self) -> Check:
+    def _check_ledger(self) -> Check:
         try:
-            count = len(self._configuration().customers)
+            self._ledger.prove_writable()
         except XmodeError as error:
-            return Check("configuration", holds=False, detail=error.code)
-        return Check("configuration", holds=True, detail=f"{count} valid customers")
+            return Check("ledger", holds=False, detail=error.code)
+        return Check("ledger", holds=True, detail="writable")

@@ -1,17 +1,19 @@
-"""Data for the pages, read from the ledger, the configuration in use and the daemon's status. Only this
-module knows the sources of the data; the pages lay it out.
+"""Data for the pages: from the ledger, the configuration in use and the daemon's status. Only this module
+knows the sources of the data; ``layout`` and the templates arrange it.
 """
 
+import re
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import NamedTuple, Protocol
+from itertools import islice
+from typing import Any, Generic, Protocol, TypeVar
 
 from xmode_transfer.access.catalogue import finding
 from xmode_transfer.alerting.calendar import FeedRecord, Sheet, sheets, window
 from xmode_transfer.alerting.health import assess
-from xmode_transfer.alerting.health_records import Assessment, CustomerHealth
+from xmode_transfer.alerting.health_records import Assessment
 from xmode_transfer.aws.denials import facts_of
 from xmode_transfer.config import Configuration, Customer, CustomerState, Feed
 from xmode_transfer.config.times import deadlines_of
@@ -19,40 +21,10 @@ from xmode_transfer.ledger import Ledger
 from xmode_transfer.model.findings import AccessReport, Finding
 from xmode_transfer.model.health import Alert, Snapshot
 from xmode_transfer.model.jobs import QueueEntry
+from xmode_transfer.model.keys import MANIFESTS
 from xmode_transfer.model.periods import PeriodKind
-from xmode_transfer.model.process import Clock
-from xmode_transfer.model.records import Delivery, PlannedObject, Receipt, Run
-from xmode_transfer.model.upkeep import OperationRecord
-from xmode_transfer.web.search import Hits, search
-
-
-@dataclass(frozen=True, slots=True)
-class DaemonStatus:
-    """The daemon's own health.
-
-    ``ticked_at`` is the time of the last tick; if it is older than a few ticks, the daemon hangs.
-    ``workers`` is the number of slots, ``busy`` the number of slots in use. ``configuration_problems`` has
-    one line for each mistake in the files on disk; the last valid configuration stays in use meanwhile.
-    """
-
-    started_at: datetime
-    ticked_at: datetime
-    stopping: bool
-    workers: int
-    busy: int
-    configuration_loaded_at: datetime
-    configuration_problems: tuple[str, ...] = ()
-
-
-class StatusView(Protocol):
-    """Any thread may read it at any time. It returns copies and never blocks."""
-
-    def jobs(self) -> Sequence[QueueEntry]:
-        """Return the queue entry of each active customer, by name."""
-        ...
-
-    def status(self) -> DaemonStatus: ...
-
+from xmode_transfer.model.process import Clock, DaemonRecord
+from xmode_transfer.model.records import Delivery, PlannedObject, Run
 
 KEPT_SECONDS = 3.0
 """How long an assessment is shared by all viewers."""
@@ -61,68 +33,48 @@ RUNS_SHOWN = 50
 FEW = 12
 BATCHES_SHOWN = 30
 
+_Value = TypeVar("_Value")
+
+
+class StatusView(Protocol):
+    """The daemon's own state. Any thread may read it at any time. It returns copies and never blocks."""
+
+    def jobs(self) -> Sequence[QueueEntry]:
+        """Return the queue entry of each active customer, by name."""
+        ...
+
+    def status(self) -> DaemonRecord: ...
+
+
+class Cached(Generic[_Value]):
+    """A value that is computed again when it is ``seconds`` old. Thread-safe; errors are not cached."""
+
+    def __init__(self, compute: Callable[[], _Value], seconds: float, clock: Clock) -> None:
+        self._compute = compute
+        self._seconds = seconds
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._known: tuple[float, _Value] | None = None
+
+    def get(self) -> _Value:
+        with self._lock:
+            if self._known is None or self._clock.monotonic() - self._known[0] >= self._seconds:
+                value = self._compute()
+                self._known = self._clock.monotonic(), value
+            return self._known[1]
+
 
 @dataclass(frozen=True, slots=True)
 class Moment:
-    """The health of every customer at one moment. Without a daemon there are no ``jobs`` and no
-    ``status``."""
+    """The health of every customer at one moment. ``jobs`` is by customer."""
 
     at: datetime
     configuration: Configuration
     snapshot: Snapshot
     assessment: Assessment
-    alerts: Sequence[Alert] = ()
-    jobs: Mapping[str, QueueEntry] = field(default_factory=dict)
-    status: DaemonStatus | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class ShownRun:
-    """A run and its delivery."""
-
-    run: Run
-    delivery: Delivery | None
-
-    @property
-    def bytes_per_second(self) -> float | None:
-        """Average throughput; None if it sent nothing or is not finished."""
-        return self.run.bytes / self.run.seconds if self.run.bytes and self.run.seconds > 0 else None
-
-
-@dataclass(frozen=True, slots=True)
-class Batches:
-    """A drop folder's newest deliveries, old to new: each is a revision of its one period."""
-
-    feed: str
-    deliveries: tuple[Delivery, ...]
-
-
-class CustomerFacts(NamedTuple):
-    """Everything about one customer. ``customer`` is None if its file is invalid."""
-
-    health: CustomerHealth
-    customer: Customer | None
-    job: QueueEntry | None
-    sheets: tuple[Sheet, ...]
-    batches: tuple[Batches, ...]
-    deliveries: Sequence[Delivery]
-    runs: Sequence[ShownRun]
-    check: AccessReport | None
-    acts: Sequence[OperationRecord]
-
-
-class DeliveryFacts(NamedTuple):
-    """One delivery: its revisions (newest first), its runs, and one page of its objects. ``more`` is True
-    when others follow; ``after`` and ``find`` are the page's query."""
-
-    delivery: Delivery
-    customer: Customer | None
-    revisions: Sequence[Delivery]
-    runs: Sequence[ShownRun]
-    objects: Sequence[tuple[PlannedObject, Receipt | None]]
-    more: bool
-    after: str
-    find: str
+    alerts: Sequence[Alert]
+    jobs: Mapping[str, QueueEntry]
+    status: DaemonRecord
 
 
 class Facts:
@@ -133,60 +85,76 @@ class Facts:
         ledger: Ledger,
         clock: Clock,
         configuration: Callable[[], Configuration],
-        status_view: StatusView | None,
+        status_view: StatusView,
     ) -> None:
         self._ledger = ledger
         self._clock = clock
         self._configuration = configuration
         self._status_view = status_view
-        self._lock = threading.Lock()
-        self._known: tuple[float, Moment] | None = None
-
-    def moment(self) -> Moment:
+        self.moment = Cached(self._assess, KEPT_SECONDS, clock).get
         """Return the health of every customer, at most a few seconds old."""
-        with self._lock:
-            now = self._clock.monotonic()
-            if self._known is None or now - self._known[0] > KEPT_SECONDS:
-                self._known = now, self._assess()
-            return self._known[1]
 
     def _assess(self) -> Moment:
         configuration = self._configuration()
         snapshot = self._ledger.snapshot()
         at = self._clock.now()
-        assessment = assess(configuration, snapshot, at)
-        alerts = self._ledger.alerts.known()
-        if self._status_view is None:
-            return Moment(at, configuration, snapshot, assessment, alerts)
-        jobs = {entry.customer: entry for entry in self._status_view.jobs()}
-        return Moment(at, configuration, snapshot, assessment, alerts, jobs, self._status_view.status())
+        return Moment(
+            at,
+            configuration,
+            snapshot,
+            assess(configuration, snapshot, at),
+            self._ledger.alerts.known(),
+            {entry.customer: entry for entry in self._status_view.jobs()},
+            self._status_view.status(),
+        )
 
-    def customer(self, name: str, back: int = 0) -> CustomerFacts | None:
-        """Return None if the customer is not configured. ``back`` is how many calendar pages to go back."""
+    def customer(self, name: str, back: int = 0) -> dict[str, Any] | None:
+        """Return everything about one customer; None if it is not configured. ``back`` is how many calendar
+        pages to go back. ``customer`` is None if its file is invalid. ``batches`` has the newest deliveries
+        to each drop folder, old to new: revisions of its one period."""
         moment = self.moment()
         health = moment.assessment.customer(name)
         if health is None:
             return None
-        customer = None if name in moment.configuration.broken else moment.configuration.customers.get(name)
-        feeds = self._feeds(moment, customer)
-        return CustomerFacts(
-            health=health,
-            customer=customer,
-            job=moment.jobs.get(name),
-            sheets=tuple(self._sheets(moment, customer, feeds, back)) if customer else (),
-            batches=tuple(
-                Batches(
-                    feed.name,
-                    tuple(reversed(self._ledger.deliveries.find(name, feed.name, limit=BATCHES_SHOWN))),
-                )
+        known = moment.configuration
+        customer = None if name in known.broken else known.customers.get(name)
+        feeds = [known.feeds[feed] for feed in customer.feeds if feed in known.feeds] if customer else []
+        return {
+            "health": health,
+            "customer": customer,
+            "job": moment.jobs.get(name),
+            "sheets": list(self._sheets(moment, customer, feeds, back)) if customer else [],
+            "batches": {
+                feed.name: self._ledger.deliveries.find(name, feed.name, limit=BATCHES_SHOWN)[::-1]
                 for feed in feeds
                 if feed.period is PeriodKind.NONE
-            ),
-            deliveries=self._ledger.deliveries.find(name, limit=FEW),
-            runs=self._with_deliveries(self._ledger.runs.newest(name, limit=FEW)),
-            check=self.access(name),
-            acts=self._ledger.operations.newest(name, limit=FEW),
-        )
+            },
+            "deliveries": self._ledger.deliveries.find(name, limit=FEW),
+            "runs": self._with_deliveries(self._ledger.runs.newest(name, limit=FEW)),
+            "check": self.access(name),
+            "operations": self._ledger.operations.newest(name, limit=FEW),
+        }
+
+    def _sheets(
+        self, moment: Moment, customer: Customer, feeds: Sequence[Feed], back: int
+    ) -> Iterator[Sheet]:
+        records = []
+        for feed in feeds:
+            if feed.period is PeriodKind.NONE:
+                continue
+            oldest = window(feed.period, moment.at, back)[0].label
+            deliveries = self._ledger.deliveries.calendar(customer.name, feed.name, oldest)
+            records.append(
+                FeedRecord(
+                    feed.name,
+                    deadlines_of(customer, feed),
+                    {delivery.period: delivery for delivery in deliveries},
+                    moment.snapshot.scans.get((customer.name, feed.name)),
+                    self._ledger.sources.passed_over(customer.name, feed.name),
+                    customer.state is CustomerState.ACTIVE,
+                )
+            )
+        return sheets(records, moment.at, back)
 
     def access(self, name: str) -> AccessReport | None:
         """Return the last access check of a customer, with its fixes rebuilt from the causes."""
@@ -205,60 +173,143 @@ class Facts:
 
         return replace(report, findings=tuple(with_fix(item) for item in report.findings))
 
-    def delivery(self, delivery_id: str, after: str = "", find: str = "") -> DeliveryFacts | None:
-        """Return None if the delivery does not exist."""
+    def delivery(self, delivery_id: str, after: str, find: str) -> dict[str, Any] | None:
+        """Return one delivery with its revisions (newest first), its runs, and one page of its objects; None
+        if it does not exist. ``more`` is True if other objects follow."""
         delivery = self._ledger.deliveries.get(delivery_id)
         if delivery is None:
             return None
         page = self._ledger.objects.page(delivery_id, after=after, containing=find, limit=OBJECTS_SHOWN + 1)
-        return DeliveryFacts(
-            delivery=delivery,
-            customer=self._configuration().customers.get(delivery.customer),
-            revisions=self._ledger.deliveries.find(
-                delivery.customer, delivery.feed, delivery.period, limit=BATCHES_SHOWN
-            ),
-            runs=[ShownRun(run, delivery) for run in self._ledger.runs.newest(delivery_id=delivery_id)],
-            objects=page[:OBJECTS_SHOWN],
-            more=len(page) > OBJECTS_SHOWN,
-            after=after,
-            find=find,
-        )
+        subscription = delivery.customer, delivery.feed
+        return {
+            "delivery": delivery,
+            "customer": self._configuration().customers.get(delivery.customer),
+            "revisions": self._ledger.deliveries.find(*subscription, delivery.period, limit=BATCHES_SHOWN),
+            "runs": [(run, delivery) for run in self._ledger.runs.newest(delivery_id=delivery_id)],
+            "objects": page[:OBJECTS_SHOWN],
+            "more": len(page) > OBJECTS_SHOWN,
+            "after": after,
+            "find": find,
+        }
 
-    def runs(self) -> Sequence[ShownRun]:
-        """Return the newest runs of all customers."""
+    def runs(self) -> Sequence[tuple[Run, Delivery | None]]:
+        """Return the newest runs of all customers, each with its delivery."""
         return self._with_deliveries(self._ledger.runs.newest(limit=RUNS_SHOWN))
 
-    def search(self, text: str) -> Hits:
-        """Search for a text."""
+    def _with_deliveries(self, runs: Iterable[Run]) -> list[tuple[Run, Delivery | None]]:
+        return [(run, self._ledger.deliveries.get(run.delivery_id)) for run in runs]
+
+    def search(self, text: str) -> "Hits":
+        """Return the matches of a text."""
         return search(self._configuration(), self._ledger, text)
 
-    def _with_deliveries(self, runs: Iterable[Run]) -> list[ShownRun]:
-        return [ShownRun(run, self._ledger.deliveries.get(run.delivery_id)) for run in runs]
 
-    @staticmethod
-    def _feeds(moment: Moment, customer: Customer | None) -> list[Feed]:
-        known = moment.configuration.feeds
-        return [known[name] for name in customer.feeds if name in known] if customer else []
+# --- Search
 
-    def _sheets(
-        self, moment: Moment, customer: Customer, feeds: Sequence[Feed], back: int
-    ) -> Iterable[Sheet]:
-        records = []
-        for feed in feeds:
-            if feed.period is PeriodKind.NONE:
-                continue
-            oldest = window(feed.period, moment.at, back)[0].label
-            records.append(
-                FeedRecord(
-                    feed.name,
-                    deadlines_of(customer, feed),
-                    {
-                        delivery.period: delivery
-                        for delivery in self._ledger.deliveries.calendar(customer.name, feed.name, oldest)
-                    },
-                    moment.snapshot.scans.get((customer.name, feed.name)),
-                    self._ledger.sources.passed_over(customer.name, feed.name),
-                    customer.state is CustomerState.ACTIVE,
-                )
-            )
-        return sheets(records, moment.at, back)
+HITS_SHOWN = 50
+"""Hits of each kind."""
+_SUBSCRIPTIONS_SEARCHED = 200
+"""Subscriptions under whose prefix an object's key could be; with its bucket there is one."""
+
+_ObjectHit = tuple[Delivery, PlannedObject | None]
+
+
+@dataclass(slots=True)
+class Hits:
+    """Matches of a text; an object is None for a manifest. ``cut`` is True if there are more than shown."""
+
+    customers: list[Customer] = field(default_factory=list)
+    broken: list[str] = field(default_factory=list)
+    feeds: list[tuple[Feed, int]] = field(default_factory=list)
+    deliveries: list[Delivery] = field(default_factory=list)
+    objects: list[_ObjectHit] = field(default_factory=list)
+    cut: bool = False
+
+    def __len__(self) -> int:
+        found = (self.customers, self.broken, self.feeds, self.deliveries, self.objects)
+        return sum(len(kind) for kind in found)
+
+
+def search(configuration: Configuration, ledger: Ledger, text: str) -> Hits:
+    """Search for customers by name, company, external ID, role and bucket, feeds by name, in any case;
+    deliveries by their ID; objects by the start of their key, with or without ``s3://bucket/``. Reads only by
+    indexes of the ledger, so it is fast whatever the ledger holds. Raises LedgerError."""
+    hits = Hits()
+    wanted = text.strip()
+    if not wanted:
+        return hits
+    folded = wanted.casefold()
+    hits.broken = [name for name in configuration.broken if folded in name]
+    hits.customers = [
+        item
+        for item in configuration.customers.values()
+        if folded in _words_of(item) and item.name not in configuration.broken
+    ]
+    for feed in configuration.feeds.values():
+        if folded in feed.name:
+            subscribers = sum(feed.name in item.feeds for item in configuration.customers.values())
+            hits.feeds.append((feed, subscribers))
+    if (delivery := ledger.deliveries.get(wanted)) is not None:
+        hits.deliveries.append(delivery)
+    hits.objects = list(islice(_objects(configuration, ledger, wanted, hits), HITS_SHOWN + 1))
+    for found in (hits.customers, hits.broken, hits.feeds, hits.objects):
+        if len(found) > HITS_SHOWN:
+            hits.cut = True
+            del found[HITS_SHOWN:]
+    return hits
+
+
+def _words_of(customer: Customer) -> str:
+    destination = f"s3://{customer.destination.bucket}/{customer.destination.prefix}"
+    words = [customer.name, customer.company, customer.external_id, customer.role_arn, destination]
+    return "\n".join(words).casefold()
+
+
+def _objects(configuration: Configuration, ledger: Ledger, text: str, hits: Hits) -> Iterator[_ObjectHit]:
+    """Yield objects with keys that start with the text. The key has feed, period and name: each object is
+    looked up in the one delivery where it would be."""
+    bucket, key = None, text
+    if match := re.fullmatch(r"s3://([^/]+)/(.*)", text):
+        bucket, key = match[1], match[2]
+    searched = 0
+    for customer in configuration.customers.values():
+        destination = customer.destination
+        if (bucket is not None and destination.bucket != bucket) or not key.startswith(destination.prefix):
+            continue
+        feed_name, slash, path = key.removeprefix(destination.prefix).partition("/")
+        feed = configuration.feeds.get(feed_name)
+        if feed is None or not slash or feed_name not in customer.feeds:
+            continue
+        searched += 1
+        if searched > _SUBSCRIPTIONS_SEARCHED:
+            hits.cut = True
+            return
+        yield from _in_feed(ledger, customer, feed, path, key)
+
+
+def _in_feed(ledger: Ledger, customer: Customer, feed: Feed, path: str, key: str) -> Iterator[_ObjectHit]:
+    if match := re.fullmatch(rf"{MANIFESTS}/([^/]+)/([0-9]+)\.json", path):
+        for delivery in ledger.deliveries.find(customer.name, feed.name, match[1], limit=HITS_SHOWN):
+            if delivery.manifest_key == key:
+                yield delivery, None
+        return
+    label = _period_label(feed, path)
+    if label is None:
+        return
+    # a correction has its own directory below the period
+    name = re.sub(r"(^|/)_r[0-9]+/", r"\1", path, count=1)
+    for delivery in ledger.deliveries.find(customer.name, feed.name, label, limit=HITS_SHOWN):
+        for item, _ in ledger.objects.page(delivery.id, beginning=name, limit=HITS_SHOWN + 1):
+            if item.key.startswith(key):
+                yield delivery, item
+
+
+def _period_label(feed: Feed, path: str) -> str | None:
+    """Return the label of the period in whose directory a path is; None if it names no whole period."""
+    partition = feed.partition_template
+    if partition is None:
+        return "none"
+    segments = path.split("/")
+    depth = len(partition.segments)
+    period = partition.period("/".join(segments[:depth])) if len(segments) >= depth else None
+    return period.label if period is not None else None

@@ -1,10 +1,10 @@
-"""Arrange data on a page: sorting, counting and grouping. Pure."""
+"""What the pages show, and in which order: sorting, counting, grouping and headings. Pure."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
-from operator import attrgetter
+from operator import attrgetter, itemgetter
 from typing import Any
 
 from xmode_transfer.alerting.calendar import Cell, Mark, Sheet
@@ -13,8 +13,7 @@ from xmode_transfer.model.errors import Responsible
 from xmode_transfer.model.health import Alert, AlertState
 from xmode_transfer.model.jobs import JobState, QueueEntry
 from xmode_transfer.model.periods import Period, PeriodKind
-from xmode_transfer.model.records import Delivery
-from xmode_transfer.web import looks
+from xmode_transfer.web import states
 from xmode_transfer.web.facts import Moment
 
 CUSTOMERS_SHOWN = 100
@@ -47,52 +46,26 @@ def _feed_and_period(issue: Issue) -> str:
     return f"{issue.feed} {period}".rstrip()
 
 
-@dataclass(frozen=True, slots=True)
-class ShownCell:
-    """A calendar cell with its label. ``day`` and ``hour`` are those of the period's start."""
-
-    mark: Mark
-    label: str
-    delivery: Delivery | None
-    day: str
-    hour: int
-
-
-@dataclass(frozen=True, slots=True)
-class ShownSheet:
-    """``heads`` are the names above ``names``, each with how many columns it spans."""
-
-    kind: PeriodKind
-    heads: Sequence[tuple[str, int]]
-    names: Sequence[str]
-    rows: Sequence[tuple[str, Sequence[ShownCell]]]
-
-    def by_day(self, cells: Sequence[ShownCell]) -> Iterator[tuple[str, dict[int, ShownCell]]]:
-        """Split a row of hours into one line per day, oldest first."""
-        for day, hours in groupby(cells, attrgetter("day")):
-            yield day, {cell.hour: cell for cell in hours}
-
-
 def overview(moment: Moment, chosen: Health | None, page: int) -> dict[str, Any]:
     """Return the values of the overview: issues first, then all customers, or those of one state."""
     assessment = moment.assessment
-    everybody = assessment.customers
+    customers = assessment.customers
     issues = sorted(
         (
             (item, issue)
-            for item in everybody
+            for item in customers
             for issue in grouped(item.warnings if item.health is Health.ATTENTION else item.issues)
         ),
         key=lambda pair: (tuple(Health).index(pair[0].health), pair[1].first.since_at, pair[0].customer),
     )
-    wanted = [item for item in everybody if chosen is None or item.health is chosen]
+    wanted = [item for item in customers if chosen is None or item.health is chosen]
     page_count = max(1, -(-len(wanted) // CUSTOMERS_SHOWN))
     page = min(max(page, 1), page_count)
     counts = assessment.counts
     return {
-        "verdict": verdict(everybody, assessment.warnings),
-        "worst": _worst(everybody, assessment.warnings),
-        "customer_count": len(everybody),
+        "verdict": verdict(customers, assessment.warnings),
+        "worst": _worst(customers, assessment.warnings),
+        "customer_count": len(customers),
         "feed_count": len(moment.configuration.feeds),
         "notices": grouped(assessment.warnings),
         "counts": [(word, counts[word]) for word in Health if counts[word]],
@@ -111,73 +84,60 @@ def overview(moment: Moment, chosen: Health | None, page: int) -> dict[str, Any]
 
 
 def _now(entries: Sequence[QueueEntry]) -> dict[str, Any]:
-    def of(*states: JobState) -> list[QueueEntry]:
-        return [entry for entry in entries if entry.state in states]
+    by_age = sorted(entries, key=attrgetter("since_at"))
+    idle = (JobState.RESTING, JobState.SUSPENDED)
+    coming = [
+        (entry.next_at, entry.customer, entry) for entry in entries if entry.state in idle and entry.next_at
+    ]
+    return {
+        "running": [entry for entry in by_age if entry.state is JobState.RUNNING],
+        "queued": [entry for entry in by_age if entry.state is JobState.QUEUED],
+        "coming": [entry for _, _, entry in sorted(coming, key=itemgetter(0, 1))[:COMING_SHOWN]],
+    }
 
-    running = sorted(of(JobState.RUNNING), key=lambda entry: entry.since_at)
-    queued = sorted(of(JobState.QUEUED), key=lambda entry: entry.since_at)
-    coming = [(entry.next_at, entry) for entry in of(JobState.RESTING, JobState.SUSPENDED) if entry.next_at]
-    coming.sort(key=lambda pair: (pair[0], pair[1].customer))
-    return {"running": running, "queued": queued, "coming": [entry for _, entry in coming[:COMING_SHOWN]]}
 
-
-def _worst(everybody: Sequence[CustomerHealth], warnings: Sequence[Issue]) -> Health:
-    word = worst(item.health for item in everybody if item.health not in (Health.PENDING, Health.RETIRED))
+def _worst(customers: Sequence[CustomerHealth], warnings: Sequence[Issue]) -> Health:
+    word = worst(item.health for item in customers if item.health not in (Health.PENDING, Health.RETIRED))
     return Health.FAILING if warnings and word in SOUND else word
 
 
-def verdict(everybody: Sequence[CustomerHealth], warnings: Sequence[Issue]) -> str:
+def verdict(customers: Sequence[CustomerHealth], warnings: Sequence[Issue]) -> str:
     """Summarize the health of all customers in one sentence."""
-    hurt = [item for item in everybody if item.health not in SOUND]
+    hurt = [item for item in customers if item.health not in SOUND]
     waits = Counter(item.pressing.responsible if item.pressing else Responsible.VENDOR for item in hurt)
-    ours, waiting, aws = waits[Responsible.VENDOR], waits[Responsible.CUSTOMER], waits[Responsible.AWS]
+    vendor, customer, aws = waits[Responsible.VENDOR], waits[Responsible.CUSTOMER], waits[Responsible.AWS]
     parts = []
     if warnings:
         parts.append("the service needs attention")
-    if ours:
-        parts.append(f"{looks.count(ours, 'customer')} {'needs' if ours == 1 else 'need'} vendor action")
-    if waiting:
-        parts.append(f"{looks.count(waiting, 'customer')} must act")
+    if vendor:
+        parts.append(f"{states.count(vendor, 'customer')} {'needs' if vendor == 1 else 'need'} vendor action")
+    if customer:
+        parts.append(f"{states.count(customer, 'customer')} must act")
     if aws:
-        parts.append(f"{looks.count(aws, 'customer')} {'waits' if aws == 1 else 'wait'} for AWS")
+        parts.append(f"{states.count(aws, 'customer')} {'waits' if aws == 1 else 'wait'} for AWS")
     if parts:
         sentence = ", ".join(parts)
         return f"{sentence[:1].upper()}{sentence[1:]}"
-    if not everybody:
+    if not customers:
         return "No customers yet"
-    if any(item.health is Health.DUE for item in everybody):
+    if any(item.health is Health.DUE for item in customers):
         return "Healthy, deliveries pending"
-    if all(item.health in (Health.PENDING, Health.RETIRED) for item in everybody):
+    if all(item.health in (Health.PENDING, Health.RETIRED) for item in customers):
         return "No active customers"
     return "Everything delivered"
 
 
-def alerts(everything: Sequence[Alert]) -> dict[str, Any]:
+def alerts(known: Sequence[Alert]) -> dict[str, Any]:
     """Return open alerts, urgent first, then the latest resolved ones."""
-
-    def of(state: AlertState) -> list[Alert]:
-        return [alert for alert in everything if alert.state is state]
-
+    is_open = [alert for alert in known if alert.state is AlertState.OPEN]
+    resolved = [alert for alert in known if alert.state is AlertState.RESOLVED]
     return {
-        "open": sorted(
-            of(AlertState.OPEN),
-            key=lambda alert: (not alert.urgent, alert.opened_at, alert.fingerprint),
-        ),
-        "resolved": sorted(of(AlertState.RESOLVED), key=attrgetter("resolved_at"), reverse=True)[
-            :RESOLVED_SHOWN
-        ],
+        "open": sorted(is_open, key=lambda alert: (not alert.urgent, alert.opened_at, alert.fingerprint)),
+        "resolved": sorted(resolved, key=attrgetter("resolved_at"), reverse=True)[:RESOLVED_SHOWN],
     }
 
 
-def calendar(sheets: Sequence[Sheet]) -> Iterator[ShownSheet]:
-    """Add headings and labels to the sheets."""
-    for sheet in sheets:
-        heads = [(head, len(list(group))) for head, group in groupby(sheet.periods, _head)]
-        rows = [
-            (feed, [_shown(cell, period) for cell, period in zip(cells, sheet.periods, strict=True)])
-            for feed, cells in sheet.rows
-        ]
-        yield ShownSheet(sheet.kind, heads, [_name(period) for period in sheet.periods], rows)
+# --- The calendar
 
 
 def legend(sheets: Sequence[Sheet]) -> list[Mark]:
@@ -186,24 +146,30 @@ def legend(sheets: Sequence[Sheet]) -> list[Mark]:
     return [mark for mark in Mark if mark in there and mark is not Mark.NOTHING]
 
 
-def _shown(cell: Cell, period: Period) -> ShownCell:
-    label = f"{cell.feed} {cell.period}: {cell.mark}"
+def label(cell: Cell) -> str:
+    """Return the text of a cell, for its tooltip and for screen readers."""
+    text = f"{cell.feed} {cell.period}: {cell.mark}"
     if cell.delivery is not None and cell.delivery.object_count:
-        label += f", {looks.count(cell.delivery.object_count, 'object')}"
-    if cell.note:
-        label += f"; {cell.note}"
-    day = f"{period.start:%a} {period.start.day} {period.start:%b}"
-    return ShownCell(cell.mark, label, cell.delivery, day, period.start.hour)
+        text += f", {states.count(cell.delivery.object_count, 'object')}"
+    return f"{text}; {cell.note}" if cell.note else text
 
 
-def _head(period: Period) -> str:
-    """Return the heading above several periods."""
-    formats = {PeriodKind.HOUR: "%Y-%m-%d", PeriodKind.DAY: "%B %Y", PeriodKind.WEEK: "%G"}
-    return period.start.strftime(formats.get(period.kind, "%Y"))
+def heads(sheet: Sheet) -> list[tuple[str, int]]:
+    """Return the headings above several periods, each with the number of columns that it spans."""
+    form = {PeriodKind.DAY: "%B %Y", PeriodKind.WEEK: "%G"}.get(sheet.kind, "%Y")
+    groups = groupby(sheet.periods, lambda period: period.start.strftime(form))
+    return [(head, len(list(periods))) for head, periods in groups]
 
 
-def _name(period: Period) -> str:
+def heading(period: Period) -> str:
     """Return the heading above one period."""
     if period.kind is PeriodKind.DAY:
         return str(period.start.day)
-    return period.start.strftime({PeriodKind.HOUR: "%H", PeriodKind.WEEK: "%V"}.get(period.kind, "%b"))
+    return period.start.strftime("%V" if period.kind is PeriodKind.WEEK else "%b")
+
+
+def by_day(sheet: Sheet, cells: Sequence[Cell]) -> Iterator[tuple[str, dict[int, Cell]]]:
+    """Split a row of hours into one line per day, oldest first: its heading, and the cells by hour."""
+    pairs = zip(sheet.periods, cells, strict=True)
+    for day, hours in groupby(pairs, lambda pair: pair[0].start.date()):
+        yield f"{day:%a} {day.day} {day:%b}", {period.start.hour: cell for period, cell in hours}

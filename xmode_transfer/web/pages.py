@@ -1,11 +1,12 @@
-"""The pages: each loads its data and renders it. They are plain functions, so that they run in their own
-threads and a slow one blocks no other."""
+"""The pages: load the data and render a template. Handlers are plain functions, so that each runs in a thread
+and a slow one blocks no other.
+"""
 
 import hashlib
 import json
 from collections.abc import Mapping
 from datetime import datetime, timedelta
-from functools import cache
+from functools import cache, partial
 from importlib.metadata import version
 from importlib.resources import files
 from typing import Any
@@ -21,13 +22,14 @@ from starlette.routing import BaseRoute, Route
 from xmode_transfer import telemetry
 from xmode_transfer.alerting.calendar import Mark
 from xmode_transfer.alerting.health_records import Health
-from xmode_transfer.model.errors import Responsible, XmodeError
+from xmode_transfer.model.errors import XmodeError
 from xmode_transfer.model.findings import Severity
 from xmode_transfer.model.health import AlertState
 from xmode_transfer.model.keys import visible
 from xmode_transfer.model.process import Clock
+from xmode_transfer.model.records import Run
 from xmode_transfer.telemetry import Event
-from xmode_transfer.web import layout, looks
+from xmode_transfer.web import layout, states
 from xmode_transfer.web.facts import Facts, Moment
 
 _PACKAGE = "xmode_transfer.web"
@@ -38,16 +40,7 @@ STATIC: Mapping[str, str] = {
 }
 """The files under /static/, with their types."""
 
-_WHO = {
-    Responsible.VENDOR: "Responsible: vendor",
-    Responsible.CUSTOMER: "Responsible: customer",
-    Responsible.AWS: "Responsible: AWS or the network",
-}
-
-
-def who(responsible: str) -> str:
-    """``customer`` -> ``Responsible: customer``."""
-    return _WHO[Responsible(responsible)]
+_RESPONSIBLE = {"vendor": "vendor", "customer": "customer", "aws": "AWS or the network"}
 
 
 def age(at: datetime, now: datetime) -> str:
@@ -87,13 +80,9 @@ def short(at: datetime, now: datetime) -> str:
     return f"{at:%Y-%m-%d}"
 
 
-def rate(bytes_per_second: float | None) -> str:
-    return "" if bytes_per_second is None else f"{looks.size(bytes_per_second)}/s"
-
-
-def pretty(value: object) -> str:
-    """Format a policy statement."""
-    return json.dumps(value, indent=2, ensure_ascii=False)
+def throughput(run: Run) -> float | None:
+    """Return the average bytes a second; None if the run sent nothing or is not finished."""
+    return run.bytes / run.seconds if run.bytes and run.seconds > 0 else None
 
 
 def ticked(text: str) -> Markup:
@@ -140,18 +129,23 @@ def _environment() -> Environment:
     )
     environment.filters |= {
         "age": age,
-        "count": looks.count,
-        "duration": looks.duration,
+        "by_day": layout.by_day,
+        "count": states.count,
+        "duration": states.duration,
+        "heading": layout.heading,
+        "heads": layout.heads,
+        "label": layout.label,
         "moment": moment,
-        "pretty": pretty,
-        "rate": rate,
-        "shape": looks.shape,
+        "pretty": partial(json.dumps, indent=2, ensure_ascii=False),
+        "rate": lambda bytes_per_second: f"{states.size(bytes_per_second)}/s",
+        "shape": states.shape,
         "short": short,
-        "size": looks.size,
+        "size": states.size,
         "span": span,
+        "throughput": throughput,
         "ticked": ticked,
-        "tone": looks.tone,
-        "who": who,
+        "tone": states.tone,
+        "who": lambda responsible: f"Responsible: {_RESPONSIBLE[responsible]}",
     }
     environment.globals |= {
         "link": link,
@@ -206,14 +200,11 @@ class Pages:
         return self._page(
             "customer.html",
             self._facts.moment(),
-            **{
-                **found._asdict(),
-                "sheets": list(layout.calendar(found.sheets)),
-                "legend": layout.legend(found.sheets),
-                "issues": layout.grouped(found.health.issues),
-                "warnings": layout.grouped(found.health.warnings),
-                "back": back,
-            },
+            **found,
+            legend=layout.legend(found["sheets"]),
+            issues=layout.grouped(found["health"].issues),
+            warnings=layout.grouped(found["health"].warnings),
+            back=back,
         )
 
     def access(self, request: Request) -> Response:
@@ -230,13 +221,12 @@ class Pages:
         return self._page("access.html", moment, name=name, check=check, fixable=fixable)
 
     def delivery(self, request: Request) -> Response:
-        asked = request.query_params
         found = self._facts.delivery(
-            request.path_params["delivery_id"], after=_text(asked, "after"), find=_text(asked, "find")
+            request.path_params["delivery_id"], _text(request, "after"), _text(request, "find")
         )
         if found is None:
             raise HTTPException(404, "There is no such delivery.")
-        return self._page("delivery.html", self._facts.moment(), **found._asdict())
+        return self._page("delivery.html", self._facts.moment(), **found)
 
     def runs(self, _: Request) -> Response:
         return self._page("runs.html", self._facts.moment(), here="/runs", runs=self._facts.runs())
@@ -246,7 +236,7 @@ class Pages:
         return self._page("alerts.html", moment, here="/alerts", **layout.alerts(moment.alerts))
 
     def search(self, request: Request) -> Response:
-        text = _text(request.query_params, "q")
+        text = _text(request, "q")
         moment = self._facts.moment()
         healths = {item.customer: item.health for item in moment.assessment.customers}
         return self._page("search.html", moment, query=text, hits=self._facts.search(text), healths=healths)
@@ -293,6 +283,6 @@ def _number(request: Request, name: str) -> int:
     return int(text) if text.isascii() and text.isdigit() and len(text) < 10 else 0
 
 
-def _text(asked: Mapping[str, str], name: str) -> str:
+def _text(request: Request, name: str) -> str:
     """Return a text of the query, valid for a database query."""
-    return asked.get(name, "").encode(errors="replace").decode()
+    return request.query_params.get(name, "").encode(errors="replace").decode()

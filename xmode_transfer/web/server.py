@@ -7,8 +7,8 @@ half-sent requests would block all other clients. This server limits the time an
 import asyncio
 import socket
 import threading
+import time
 from collections.abc import Callable
-from typing import NamedTuple
 
 import uvicorn
 from starlette.types import ASGIApp
@@ -31,41 +31,19 @@ _SHORTEST_TOKEN = 16
 """Minimum length in characters: guessing is not rate-limited."""
 
 REQUEST_SECONDS = 30.0
-"""From when a connection is ready for a request until its answer is written. A client that takes longer to
-send its request, or to read the answer of the one before, is disconnected."""
+"""Maximum time from when a connection is ready for a request until its response is written. A client that
+takes longer to send the request, or to read the previous response, is disconnected."""
 AT_ONCE = 200
-"""Connections in all."""
+"""Maximum number of connections."""
 AT_ONCE_PER_PEER = 32
-"""Connections of one address, which a reverse proxy is too: as many requests as it hands on at once."""
-
-
-class _Listener(NamedTuple):
-    """A listener's name, and the hint when it cannot listen."""
-
-    name: str
-    hint: str
-
-
-_PAGE = _Listener(
-    "status page",
-    "end what listens there, often another daemon, or change status_page.listen in service.yaml; "
-    "`status_page: off` does without the page",
-)
-_PROBES = _Listener(
-    "listener of the probes",
-    "end what listens there, often another daemon, or change status_page.probes in service.yaml; without it "
-    "the page's own address answers the probes",
-)
-_WORKER = _Listener(
-    "worker", "end what listens there, often another worker, or give `--metrics` another address"
-)
+"""Maximum number of connections from one address; also of a reverse proxy."""
 
 
 class Connection(H11Protocol):
     """A connection with a timeout that makes room for newer ones.
 
-    Where there are too many, of one address or in all, the one that has waited longest without a complete
-    request is closed. Where none waits, all are being answered, and the new one gets 503.
+    If there are too many, from one address or in total, the one that has waited longest without a complete
+    request is closed. If none waits, all are being answered, and the new one gets 503.
     """
 
     _timer: asyncio.TimerHandle | None = None
@@ -76,12 +54,12 @@ class Connection(H11Protocol):
     ) -> None:
         super().connection_made(transport)
         self._await_request()
-        everybody = [other for other in self.connections if isinstance(other, Connection)]
-        peers = [other for other in everybody if other._address == self._address]
+        known = [other for other in self.connections if isinstance(other, Connection)]
+        peers = [other for other in known if other._address == self._address]
         if len(peers) > AT_ONCE_PER_PEER:
             self._make_room(peers)
-        elif len(everybody) > AT_ONCE:
-            self._make_room(everybody)
+        elif len(known) > AT_ONCE:
+            self._make_room(known)
 
     def on_response_complete(self) -> None:
         self._await_request()
@@ -122,43 +100,55 @@ class Connection(H11Protocol):
 
 
 class Server:
-    """A page that is being served, until ``close``. ``probes`` is the listener of its probes, where they
-    have one of their own."""
+    """Serves an app until ``close``. ``probes`` is the separate listener of its probes, if any."""
 
-    def __init__(self, server: uvicorn.Server, door: socket.socket) -> None:
+    def __init__(self, app: ASGIApp, listener: socket.socket) -> None:
         self.probes: Server | None = None
-        self._server = server
-        self._door = door
-        host, port = door.getsockname()[:2]
+        self._listener = listener
+        self._server = uvicorn.Server(
+            uvicorn.Config(
+                app,
+                http=Connection,
+                ws="none",
+                loop="asyncio",
+                lifespan="off",
+                log_config=None,
+                log_level="warning",
+                access_log=False,
+                server_header=False,
+                timeout_keep_alive=5,
+                timeout_graceful_shutdown=_END_SECONDS,
+                proxy_headers=False,
+            )
+        )
+        host, port = listener.getsockname()[:2]
         self.address = f"http://[{host}]:{port}/" if ":" in host else f"http://{host}:{port}/"
         self._thread = threading.Thread(target=self._run, name="status-page", daemon=True)
 
     def start(self) -> None:
-        """Answers when the page does. Raises Defect when it does not come up."""
+        """Return when it serves. Raises Defect if it does not start."""
         self._thread.start()
-        began = threading.Event()
-        for _ in range(round(_START_SECONDS / 0.01)):
+        until = time.monotonic() + _START_SECONDS
+        while self._thread.is_alive() and time.monotonic() < until:
             if self._server.started:
                 return
-            if not self._thread.is_alive():
-                break
-            began.wait(0.01)
+            time.sleep(0.01)
         self.close()
         raise Defect("The status page did not start.", hint="The log has the reason; please report it.")
 
     def close(self) -> None:
-        """Ends it: what is being answered has a few seconds. Idempotent."""
+        """Stop. Requests in flight get a few seconds. Idempotent."""
         self._server.should_exit = True
         if self._thread.is_alive() and self._thread is not threading.current_thread():
             self._thread.join(_END_SECONDS + 2)
-        self._door.close()
+        self._listener.close()
         if self.probes is not None:
             self.probes.close()
 
     def _run(self) -> None:
         try:
-            self._server.run(sockets=[self._door])
-        except Exception:  # noqa: BLE001 - the page must never take the daemon down with it
+            self._server.run(sockets=[self._listener])
+        except Exception:  # noqa: BLE001 - the page must never end the daemon
             telemetry.exception(Event.DEFECT)
 
 
@@ -167,18 +157,22 @@ def serve(
     ledger: Ledger,
     clock: Clock,
     configuration: Callable[[], Configuration],
-    status_view: StatusView | None,
+    status_view: StatusView,
     metrics: Callable[[], bytes],
 ) -> Server:
-    """Serves the status page from a thread of its own, and answers once it is up.
+    """Serve the status page in a thread of its own. Return once it serves.
 
-    ``configuration`` answers what is in use now, ``metrics`` the text for Prometheus. Raises ConfigError when
-    an address cannot be listened on, or the token cannot be read or is too short.
+    ``configuration`` returns the one in use, ``metrics`` the text for Prometheus. Raises ConfigError if an
+    address cannot be listened on, or the token cannot be read or is too short.
     """
-    token = _token(settings)
     probes = Probes(ledger, clock, configuration, status_view)
-    app = application(_rules(settings, token), ledger, clock, configuration, status_view, metrics, probes)
+    app = application(_rules(settings), ledger, clock, configuration, status_view, metrics, probes)
     return _serve_with_probes(settings, app, probing(probes))
+
+
+def serve_waiting(settings: StatusPage) -> Server:
+    """Serve only the probes, for a daemon that waits for its ledger. Raises as ``serve``."""
+    return _serve_with_probes(settings, waiting(_rules(settings)), waiting(Rules(None)))
 
 
 def serve_metrics(
@@ -187,26 +181,36 @@ def serve_metrics(
     silent_seconds: Callable[[], float],
     unready: Callable[[], str | None],
 ) -> Server:
-    """As ``serve``, for a worker, which has /healthz, /readyz and /metrics alone: ``measuring``. ``settings``
-    are those of the page, at the worker's own address."""
-    token = _token(settings)
-    app = measuring(_rules(settings, token), metrics, silent_seconds, unready)
-    server = _serve(app, settings.listen, _WORKER)
-    telemetry.log(Event.PAGE_STARTED, address=server.address, token=token is not None)
+    """Serve /healthz, /readyz and /metrics of a worker (see ``measuring``). ``settings`` are the page's, with
+    the worker's own address. Raises as ``serve``."""
+    server = _serve(
+        measuring(_rules(settings), metrics, silent_seconds, unready),
+        settings.listen,
+        "worker",
+        "end what listens there, often another worker, or give `--metrics` another address",
+    )
+    telemetry.log(Event.PAGE_STARTED, address=server.address, token=settings.token is not None)
     return server
 
 
-def serve_waiting(settings: StatusPage) -> Server:
-    """As ``serve``, for a daemon that waits for its ledger: the probes alone."""
-    return _serve_with_probes(settings, waiting(_rules(settings, _token(settings))), waiting(Rules(None)))
-
-
 def _serve_with_probes(settings: StatusPage, app: ASGIApp, probing: ASGIApp) -> Server:
-    """``probing`` is served beside ``app`` where the probes have a listener of their own."""
-    server = _serve(app, settings.listen, _PAGE)
+    """Serve ``app``, and ``probing`` beside it if the probes have their own listener."""
+    server = _serve(
+        app,
+        settings.listen,
+        "status page",
+        "end what listens there, often another daemon, or change status_page.listen in service.yaml; "
+        "`status_page: off` runs without the page",
+    )
     if settings.probes is not None:
         try:
-            server.probes = _serve(probing, settings.probes, _PROBES)
+            server.probes = _serve(
+                probing,
+                settings.probes,
+                "listener of the probes",
+                "end what listens there, often another daemon, or change status_page.probes in service.yaml; "
+                "without it the page's own address answers the probes",
+            )
         except BaseException:
             server.close()
             raise
@@ -219,56 +223,31 @@ def _serve_with_probes(settings: StatusPage, app: ASGIApp, probing: ASGIApp) -> 
     return server
 
 
-def _token(settings: StatusPage) -> str | None:
-    """Raises ConfigError for one that could be guessed."""
-    if settings.token is None:
-        return None
-    token = read_secret(settings.token, "status_page.token")
-    if len(token) < _SHORTEST_TOKEN:
-        raise ConfigError(
-            f"status_page.token: what {settings.token} holds is too short: {len(token)} of at least "
-            f"{_SHORTEST_TOKEN} characters",
-            hint="Put a random one there, for instance what `openssl rand -hex 32` prints, and start again",
-        )
-    return token
-
-
-def _rules(settings: StatusPage, token: str | None) -> Rules:
+def _rules(settings: StatusPage) -> Rules:
+    """Raises ConfigError for a token that could be guessed."""
+    token = None
+    if settings.token is not None:
+        token = read_secret(settings.token, "status_page.token")
+        if len(token) < _SHORTEST_TOKEN:
+            raise ConfigError(
+                f"status_page.token: the value in {settings.token} is too short: {len(token)} of at least "
+                f"{_SHORTEST_TOKEN} characters",
+                hint="Use a random one, for example the output of `openssl rand -hex 32`, and start again",
+            )
     return rules_for(settings.host, is_local=settings.is_local, further=settings.hosts, token=token)
 
 
-def _serve(app: ASGIApp, listen: str, listener: _Listener) -> Server:
-    door = _listen(listen, listener)
-    config = uvicorn.Config(
-        app,
-        http=Connection,
-        ws="none",
-        loop="asyncio",
-        lifespan="off",
-        log_config=None,
-        log_level="warning",
-        access_log=False,
-        server_header=False,
-        timeout_keep_alive=5,
-        timeout_graceful_shutdown=_END_SECONDS,
-        proxy_headers=False,
-    )
-    server = Server(uvicorn.Server(config), door)
+def _serve(app: ASGIApp, address: str, name: str, hint: str) -> Server:
+    """``name`` and ``hint`` are for the error if it cannot listen on the address."""
+    host, port = host_and_port(address)
+    listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((host, port))
+        listener.listen(128)
+    except OSError as error:
+        listener.close()
+        raise ConfigError(f"the {name} cannot listen on {address}: {error.strerror}", hint=hint) from error
+    server = Server(app, listener)
     server.start()
     return server
-
-
-def _listen(address: str, listener: _Listener) -> socket.socket:
-    host, port = host_and_port(address)
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    door = socket.socket(family, socket.SOCK_STREAM)
-    try:
-        door.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        door.bind((host, port))
-        door.listen(128)
-    except OSError as error:
-        door.close()
-        raise ConfigError(
-            f"the {listener.name} cannot listen on {address}: {error.strerror}", hint=listener.hint
-        ) from error
-    return door

@@ -13,16 +13,10 @@ from hypothesis import strategies as st
 
 from xmode_transfer.access.catalogue import finding
 from xmode_transfer.aws.denials import Facts, facts_of
-from xmode_transfer.aws.policy import (
-    ACL,
-    VENDOR_PRINCIPAL,
-    PolicyKind,
-    Request,
-    S3Call,
-    assume_role,
-    decide,
-    evaluate,
-)
+from xmode_transfer.aws.policy import ACL, decide, evaluate
+from xmode_transfer.aws.policy.calls import S3Call
+from xmode_transfer.aws.policy.documents import VENDOR_PRINCIPAL
+from xmode_transfer.aws.policy.evaluate import PolicyKind, Request, assume_role
 from xmode_transfer.config import Customer, Destination
 from xmode_transfer.model.errors import Responsible
 from xmode_transfer.model.findings import (

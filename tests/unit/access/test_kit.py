@@ -15,9 +15,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from xmode_transfer.access.kit import PROGRAMS, customer_file, kit
-from xmode_transfer.access.lint import Given, Source, lint
+from xmode_transfer.access.lint import Source, lint
+from xmode_transfer.access.lint.records import Given
 from xmode_transfer.access.sign_up import SignUp, drafted
-from xmode_transfer.aws.policy import VENDOR_PRINCIPAL, corrected_permission_policy, corrected_trust_policy
+from xmode_transfer.aws.policy.documents import (
+    VENDOR_PRINCIPAL,
+    corrected_permission_policy,
+    corrected_trust_policy,
+)
 from xmode_transfer.config import Customer
 
 SIGN_UP = SignUp("Acme Corp", "111122223333", "acme-data", ("us-daily",))

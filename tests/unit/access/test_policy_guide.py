@@ -2,7 +2,9 @@
 
 import pytest
 
-from xmode_transfer.aws.policy import ACL, Outcome, Request, S3Call, decide, evaluate, guide_permission_policy
+from xmode_transfer.aws.policy import ACL, decide, evaluate, guide_permission_policy
+from xmode_transfer.aws.policy.calls import S3Call
+from xmode_transfer.aws.policy.evaluate import Outcome, Request
 
 ALLOW, DENY, EXPLICIT = Outcome.ALLOW, Outcome.IMPLICIT_DENY, Outcome.EXPLICIT_DENY
 FULL_CONTROL = (("x-amz-grant-full-control", 'id="1234"'),)

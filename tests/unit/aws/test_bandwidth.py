@@ -15,7 +15,7 @@ from tests.fakes.clock import MemoryClock
 from tests.fakes.sessions import Provider
 from xmode_transfer.aws import lanes
 from xmode_transfer.aws.retrying import SAVED_SECONDS, Allowance, Allowances, Timer
-from xmode_transfer.aws.s3_fast import FastStores
+from xmode_transfer.aws.s3_fast.store import FastStores
 from xmode_transfer.aws.s3_portable import PortableStores
 from xmode_transfer.aws.stores import PutRequest
 from xmode_transfer.config import BandwidthLimit, Limits

@@ -2,7 +2,8 @@
 
 import pytest
 
-from xmode_transfer.aws.policy import Outcome, Request, evaluate
+from xmode_transfer.aws.policy import evaluate
+from xmode_transfer.aws.policy.evaluate import Outcome, Request
 
 YES, NO, UNKNOWN = Outcome.ALLOW, Outcome.IMPLICIT_DENY, Outcome.CANNOT_TELL
 ACL = "s3:x-amz-acl"

@@ -4,21 +4,15 @@ from pathlib import Path
 import pytest
 
 import xmode_transfer.sandbox
-from xmode_transfer.aws.policy import (
-    ACL,
+from xmode_transfer.aws.policy import ACL, decide, evaluate, guide_permission_policy, guide_trust_policy
+from xmode_transfer.aws.policy.calls import S3Call
+from xmode_transfer.aws.policy.documents import (
+    GRANTS,
     VENDOR_PRINCIPAL,
-    Outcome,
-    Request,
-    S3Call,
-    assume_role,
     corrected_permission_policy,
     corrected_trust_policy,
-    decide,
-    evaluate,
-    guide_permission_policy,
-    guide_trust_policy,
 )
-from xmode_transfer.aws.policy.documents import GRANTS
+from xmode_transfer.aws.policy.evaluate import Outcome, Request, assume_role
 
 GUIDE = Path(xmode_transfer.sandbox.__file__).parent / "guide"
 KEY = "arn:aws:kms:eu-west-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab"

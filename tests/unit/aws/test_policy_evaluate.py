@@ -1,15 +1,8 @@
 import pytest
 
-from xmode_transfer.aws.policy import (
-    VENDOR_PRINCIPAL,
-    Outcome,
-    PolicyKind,
-    Request,
-    allowed,
-    assume_role,
-    evaluate,
-    guide_trust_policy,
-)
+from xmode_transfer.aws.policy import evaluate, guide_trust_policy
+from xmode_transfer.aws.policy.documents import VENDOR_PRINCIPAL
+from xmode_transfer.aws.policy.evaluate import Outcome, PolicyKind, Request, allowed, assume_role
 
 ALLOW, DENY = Outcome.ALLOW, Outcome.IMPLICIT_DENY
 EXPLICIT, UNKNOWN = Outcome.EXPLICIT_DENY, Outcome.CANNOT_TELL

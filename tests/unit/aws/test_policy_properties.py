@@ -3,7 +3,8 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from xmode_transfer.aws.policy import Outcome, Request, allowed, evaluate
+from xmode_transfer.aws.policy import evaluate
+from xmode_transfer.aws.policy.evaluate import Outcome, Request, allowed
 
 ALLOWED, DENIED = {Outcome.ALLOW}, {Outcome.EXPLICIT_DENY, Outcome.IMPLICIT_DENY}
 

@@ -5,19 +5,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from xmode_transfer.aws.policy import (
-    ACL,
+from xmode_transfer.aws.policy import ACL, decide, evaluate, guide_permission_policy
+from xmode_transfer.aws.policy.calls import S3Call
+from xmode_transfer.aws.policy.documents import (
     SESSION_POLICY_MAX_CHARACTERS,
-    Request,
-    S3Call,
     Step,
     compact,
     corrected_permission_policy,
-    decide,
-    evaluate,
-    guide_permission_policy,
     session_policy,
 )
+from xmode_transfer.aws.policy.evaluate import Request
 
 KEY = "arn:aws:kms:us-east-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab"
 EVERYTHING = {"Version": "2012-10-17", "Statement": {"Effect": "Allow", "Action": "*", "Resource": "*"}}

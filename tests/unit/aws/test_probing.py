@@ -8,7 +8,10 @@ from typing import Any
 
 import pytest
 
-from xmode_transfer.aws.policy import ACL, Request, S3Call, Step, decide, evaluate, session_policy
+from xmode_transfer.aws.policy import ACL, decide, evaluate
+from xmode_transfer.aws.policy.calls import S3Call
+from xmode_transfer.aws.policy.documents import Step, session_policy
+from xmode_transfer.aws.policy.evaluate import Request
 from xmode_transfer.aws.probing import DEEP_READS, READS, AwsProber
 from xmode_transfer.aws.sts import StsRoleSessions
 from xmode_transfer.config import Customer, Vendor

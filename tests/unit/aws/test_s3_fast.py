@@ -12,7 +12,8 @@ from tests.fakes.sessions import Provider
 from xmode_transfer.aws import checksums
 from xmode_transfer.aws.lanes import RETRY_BUDGET, SMALL_BYTES
 from xmode_transfer.aws.retrying import RetryRules
-from xmode_transfer.aws.s3_fast import FastStore, FastStores, available, direct, engine
+from xmode_transfer.aws.s3_fast import available, direct, engine
+from xmode_transfer.aws.s3_fast.store import FastStore, FastStores
 from xmode_transfer.aws.stores import PutRequest
 from xmode_transfer.config import Limits
 from xmode_transfer.model.errors import (

@@ -12,8 +12,8 @@ import pytest
 
 from xmode_transfer.aws import checksums
 from xmode_transfer.aws.lanes import SMALL_BYTES
-from xmode_transfer.aws.s3_fast import FastStore, FastStores, direct
-from xmode_transfer.aws.s3_fast.store import path_of_descriptor
+from xmode_transfer.aws.s3_fast import direct
+from xmode_transfer.aws.s3_fast.store import FastStore, FastStores, path_of_descriptor
 from xmode_transfer.aws.sessions import Credentials
 from xmode_transfer.aws.stores import PutRequest
 from xmode_transfer.config import Limits

@@ -16,8 +16,9 @@ from cryptography.x509.oid import NameOID
 
 from tests.fakes.sessions import Provider
 from xmode_transfer.aws.retrying import RetryRules
-from xmode_transfer.aws.s3_fast import FastStores, engine
+from xmode_transfer.aws.s3_fast import engine
 from xmode_transfer.aws.s3_fast.channel import Endpoint, Endpoints
+from xmode_transfer.aws.s3_fast.store import FastStores
 from xmode_transfer.aws.stores import PutRequest
 from xmode_transfer.config import Customer, Destination, Limits
 from xmode_transfer.model.errors import ConfigError, Unavailable

@@ -13,7 +13,8 @@ import pytest
 
 from tests.fakes.sessions import Provider
 from xmode_transfer.aws.retrying import RetryRules
-from xmode_transfer.aws.s3_fast import FastStores, engine
+from xmode_transfer.aws.s3_fast import engine
+from xmode_transfer.aws.s3_fast.store import FastStores
 from xmode_transfer.aws.stores import PutRequest
 from xmode_transfer.config import Customer, Limits
 from xmode_transfer.model.errors import Unavailable

@@ -10,7 +10,7 @@ import pytest
 from botocore.config import Config
 
 from tests import bucket
-from xmode_transfer.aws.policy import Step
+from xmode_transfer.aws.policy.documents import Step
 from xmode_transfer.aws.s3_portable import PortableStore, PortableStores
 from xmode_transfer.aws.sessions import Credentials, CredentialsProvider
 from xmode_transfer.aws.stores import PutRequest

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.fakes.clock import MemoryClock
-from xmode_transfer.aws.policy import Step
+from xmode_transfer.aws.policy.documents import Step
 from xmode_transfer.aws.sessions import SAVED_SECONDS, SessionBudget
 from xmode_transfer.aws.sts import StsRoleSessions
 from xmode_transfer.config import Vendor

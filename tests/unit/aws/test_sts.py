@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from xmode_transfer.aws.policy import Step, session_policy
+from xmode_transfer.aws.policy.documents import Step, session_policy
 from xmode_transfer.aws.sessions import Credentials
 from xmode_transfer.aws.sts import StsRoleSessions, session_name
 from xmode_transfer.config import Customer, Vendor

@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 
 from xmode_transfer.ledger import statements
+from xmode_transfer.ledger.database import Database
 from xmode_transfer.ledger.objects import stage
-from xmode_transfer.ledger.schema import Database, connect, prepare
+from xmode_transfer.ledger.schema import connect, prepare
 from xmode_transfer.model.records import PlannedObject
 
 EXAMPLE = {"period_id": 1, "revision": 1, "after": "", "after_revision": 0, "limit": 10}

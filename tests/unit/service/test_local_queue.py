@@ -140,7 +140,7 @@ def take(queue: LocalQueue, end: JobResult = ENDS[0]) -> str:
 
 @given(weights, st.integers(1, 400))
 @settings(deadline=None, max_examples=50)
-def test_turns_are_shared_by_weight_at_every_moment(weights: dict[str, int], jobs: int) -> None:
+def test_jobs_are_shared_by_weight(weights: dict[str, int], jobs: int) -> None:
     queue = a_fleet(weights)
     begun = Counter(take(queue) for _ in range(jobs))
     had = {name: begun[name] / weight for name, weight in weights.items()}
@@ -151,7 +151,7 @@ def test_turns_are_shared_by_weight_at_every_moment(weights: dict[str, int], job
 
 @given(weights, st.lists(st.booleans(), min_size=4, max_size=4), st.integers(0, 30))
 @settings(deadline=None, max_examples=40)
-def test_a_backfill_waits_for_so_many_turns_of_each_and_no_longer(
+def test_a_backfill_waits_for_a_limited_number_of_jobs(
     weights: dict[str, int], behind: list[bool], earlier: int
 ) -> None:
     ends = {name: JobResult(again=True, backfill=late) for name, late in zip(NAMES, behind, strict=True)}

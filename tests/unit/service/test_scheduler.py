@@ -1,6 +1,5 @@
 """How a daemon queues customers and hears what came of them, and several daemons of a fleet together."""
 
-import threading
 from collections.abc import Callable, Iterable
 from datetime import timedelta
 from typing import Any
@@ -36,7 +35,7 @@ def scheduler_of(world: Any) -> tuple[Scheduler, list[QueueEntry], list[XmodeErr
 # --- One scheduler -----------------------------------------------------------------------------------------
 
 
-def test_each_end_is_heard_of_once_by_each_daemon(daemon_world: Make) -> None:
+def test_each_daemon_receives_each_result_once(daemon_world: Make) -> None:
     world = daemon_world()
     world.produce("2026-11-20", "2026-11-21")
     world.engage()
@@ -54,7 +53,7 @@ def test_each_end_is_heard_of_once_by_each_daemon(daemon_world: Make) -> None:
     assert entry.state is JobState.RESTING
 
 
-def test_what_ended_before_is_history_but_for_who_is_broken_off(daemon_world: Make) -> None:
+def test_earlier_results_are_ignored_except_of_suspended_customers(daemon_world: Make) -> None:
     world = daemon_world()
     world.produce("2026-11-20")
     world.engage()
@@ -68,7 +67,7 @@ def test_what_ended_before_is_history_but_for_who_is_broken_off(daemon_world: Ma
     assert [(end.customer, end.refused) for end in ends] == [("globex", True)]
 
 
-def test_what_the_ledger_does_not_take_is_asked_again_in_order(
+def test_requests_that_the_ledger_refuses_are_repeated_in_order(
     daemon_world: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     world = daemon_world()
@@ -102,7 +101,7 @@ def test_what_the_ledger_does_not_take_is_asked_again_in_order(
     assert len(outages) == told
 
 
-def test_who_has_no_seat_is_not_called_and_nobody_is_after_the_end(daemon_world: Make) -> None:
+def test_unregistered_customers_are_not_enqueued_and_none_is_after_close(daemon_world: Make) -> None:
     world = daemon_world()
     scheduler, _, _ = scheduler_of(world)
     before = world.fleet.snapshot()
@@ -113,7 +112,7 @@ def test_who_has_no_seat_is_not_called_and_nobody_is_after_the_end(daemon_world:
     assert world.fleet.snapshot() == before
 
 
-def test_the_places_are_those_of_all_workers_that_live(daemon_world: Make) -> None:
+def test_slots_are_those_of_all_live_workers(daemon_world: Make) -> None:
     world = daemon_world(cluster={"places": 3})
     scheduler, _, _ = scheduler_of(world)
     assert (scheduler.slots, scheduler.busy) == (0, 0)
@@ -130,7 +129,7 @@ def test_the_places_are_those_of_all_workers_that_live(daemon_world: Make) -> No
     other.close()
 
 
-def test_that_no_worker_lives_is_told_once(daemon_world: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_workers_are_logged_once(daemon_world: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     world = daemon_world()
     told: list[Event] = []
     monkeypatch.setattr(
@@ -151,26 +150,7 @@ def test_that_no_worker_lives_is_told_once(daemon_world: Make, monkeypatch: pyte
     assert told == [Event.WORKERS_MISSING] * 2
 
 
-def test_turns_of_a_worker_that_is_gone_are_queued_again(daemon_world: Make) -> None:
-    world = daemon_world(customers={"acme": {}})
-    scheduler, _, _ = scheduler_of(world)
-    scheduler.enqueue("acme")
-    scheduler.attend()
-    assert world.fleet.next("gone", 45, suspended=False) is not None
-    scheduler.attend()
-    entry = scheduler.entry("acme")
-    assert entry is not None
-    assert entry.state is JobState.RUNNING
-    world.clock.advance(46)
-    scheduler.attend()
-    entry = scheduler.entry("acme")
-    assert entry is not None
-    assert entry.state is JobState.QUEUED
-
-
-def test_a_queue_that_is_slow_to_read_is_read_less_often_but_not_seldom(
-    daemon_world: Make, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_slow_queue_is_read_less_often(daemon_world: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     world = daemon_world()
     scheduler, _, _ = scheduler_of(world)
     read: list[float] = []
@@ -196,7 +176,7 @@ def test_a_queue_that_is_slow_to_read_is_read_less_often_but_not_seldom(
         world.clock.advance(10)
 
 
-def test_a_time_of_the_schedule_raises_a_backfill_that_is_queued_once(
+def test_a_scheduled_time_raises_a_queued_backfill_once(
     daemon_world: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     schedule = {"cron": "0 7 * * *", "timezone": "UTC"}
@@ -264,7 +244,7 @@ def test_two_daemons_deliver_no_more_than_one(daemon_world: Make) -> None:
     assert world.fleet.snapshot() == before
 
 
-def test_one_of_them_keeps_house_and_another_when_that_is_gone(daemon_world: Make) -> None:
+def test_one_daemon_runs_maintenance_and_another_takes_over(daemon_world: Make) -> None:
     world = daemon_world(customers={"acme": {}}, service={"access_checks": {"cron": "*/30 * * * *"}})
     one, other = two(world)
 
@@ -286,7 +266,7 @@ def test_one_of_them_keeps_house_and_another_when_that_is_gone(daemon_world: Mak
     assert checks_after(30, one) == 1  # given back: no need to wait
 
 
-def test_a_daemon_that_was_away_beside_another_is_no_outage(daemon_world: Make) -> None:
+def test_there_is_no_downtime_while_another_daemon_ticks(daemon_world: Make) -> None:
     world = daemon_world(customers={"acme": {"catch_up": "none"}})
     one, other = two(world)
     one.tick()
@@ -301,7 +281,7 @@ def test_a_daemon_that_was_away_beside_another_is_no_outage(daemon_world: Make) 
     assert world.delivered() == ["2026-11-22"]
 
 
-def test_all_that_were_away_pass_over_what_was_missed(daemon_world: Make) -> None:
+def test_downtime_of_all_daemons_skips_missed_periods(daemon_world: Make) -> None:
     world = daemon_world(customers={"acme": {"catch_up": "none"}})
     one, other = two(world)
     world.produce("2026-11-20")
@@ -327,7 +307,7 @@ def test_all_that_were_away_pass_over_what_was_missed(daemon_world: Make) -> Non
         ("none", [], []),
     ],
 )
-def test_who_was_queued_when_all_was_down_waits_for_a_daemon_that_says_what_is_made_up_for(
+def test_jobs_wait_after_downtime_until_a_daemon_has_skipped_periods(
     daemon_world: Make, catch_up: str, before: list[str], after: list[str]
 ) -> None:
     world = daemon_world(customers={"acme": {"catch_up": catch_up}})
@@ -358,30 +338,3 @@ def test_who_was_queued_when_all_was_down_waits_for_a_daemon_that_says_what_is_m
     both(world, one, other)
     world.work()
     assert world.delivered() == [*after, "2026-11-24"]
-
-
-def test_what_the_board_shows_comes_from_the_fleet(daemon_world: Make) -> None:
-    world = daemon_world(cluster={"places": 3})
-    world.produce("2026-11-20")
-    daemon = world.start()
-    shown: list[tuple[JobState, str | None, int, int]] = []
-    seen = threading.Event()
-
-    def on_read(_name: str, _offset: int) -> None:
-        world.source.on_read = None
-        world.clock.advance(5)
-        world.worker.attend()
-        daemon.attend()
-        entry = next(entry for entry in daemon.jobs() if entry.state is JobState.RUNNING)
-        status = daemon.status()
-        shown.append((entry.state, entry.period, status.workers, status.busy))
-        seen.set()
-
-    world.source.on_read = on_read
-    world.tick()
-    assert seen.is_set()
-    assert shown[0][:3] == (JobState.RUNNING, "2026-11-20", 3)
-    assert shown[0][3] >= 1
-    assert [entry.state for entry in daemon.jobs()] == [JobState.RESTING] * 2
-    assert daemon.jobs()[0].next_at is not None
-    assert {entry.state for entry in world.fleet.snapshot()} == {JobState.RESTING}

@@ -70,10 +70,10 @@ def looks(world: Any, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return seen
 
 
-# --- Turns ------------------------------------------------------------------------------------------------
+# --- Jobs ------------------------------------------------------------------------------------------------
 
 
-def test_a_turn_delivers_one_period_and_frees_its_place(daemon_world: Make) -> None:
+def test_a_job_delivers_one_period_and_frees_its_slot(daemon_world: Make) -> None:
     world = daemon_world(customers={"acme": {}})
     world.produce("2026-11-20", "2026-11-21")
     worker = world.engage()
@@ -89,17 +89,7 @@ def test_a_turn_delivers_one_period_and_frees_its_place(daemon_world: Make) -> N
     assert (worker.busy, worker.waiting) == (0, 0)
 
 
-def test_there_is_nothing_to_take_where_nobody_is_queued(daemon_world: Make) -> None:
-    world = daemon_world(customers={"acme": {}})
-    world.produce("2026-11-20")
-    worker = world.engage()
-    world.fleet.register({"acme": 1})
-    take(worker, world)
-    assert worker.drain(120)
-    assert world.delivered() == []
-
-
-def test_who_took_the_last_turn_knows_what_is_due_and_another_looks(
+def test_the_worker_of_the_last_job_reuses_its_scan(
     daemon_world: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     world = daemon_world(customers={"acme": {}})
@@ -115,7 +105,7 @@ def test_who_took_the_last_turn_knows_what_is_due_and_another_looks(
     other.close()
 
 
-def test_when_sources_were_read_again_goes_from_worker_to_worker(daemon_world: Make) -> None:
+def test_workers_share_the_time_of_the_last_rescan(daemon_world: Make) -> None:
     world = daemon_world(customers={"acme": {}}, settled=True)
     world.produce("2026-11-20")
     for _ in range(3):
@@ -131,7 +121,7 @@ def test_when_sources_were_read_again_goes_from_worker_to_worker(daemon_world: M
     assert world.ledger.deliveries.latest("acme", "us-daily", "2026-11-20").revision == 2
 
 
-def test_a_job_that_skips_the_backoff_tries_what_waits(daemon_world: Make) -> None:
+def test_a_job_may_skip_the_backoff(daemon_world: Make) -> None:
     world = daemon_world(customers={"acme": {}})
     world.produce("2026-11-20")
     world.engage()
@@ -148,7 +138,7 @@ def test_a_job_that_skips_the_backoff_tries_what_waits(daemon_world: Make) -> No
     assert world.delivered() == ["2026-11-20"]
 
 
-def test_a_time_that_was_served_is_told_with_the_end(daemon_world: Make) -> None:
+def test_served_times_are_recorded_with_the_result(daemon_world: Make) -> None:
     world = daemon_world(customers={"acme": {}})
     world.engage()
     called(world, serving_at=world.clock.now())
@@ -159,7 +149,7 @@ def test_a_time_that_was_served_is_told_with_the_end(daemon_world: Make) -> None
 # --- Places -----------------------------------------------------------------------------------------------
 
 
-def test_a_turn_that_makes_no_progress_frees_its_place_and_goes_on(daemon_world: Make) -> None:
+def test_a_stalled_job_frees_its_slot_and_continues(daemon_world: Make) -> None:
     world = daemon_world(customers={"acme": {}})
     big_day(world)
     worker = world.engage()
@@ -186,7 +176,7 @@ def test_a_turn_that_makes_no_progress_frees_its_place_and_goes_on(daemon_world:
     assert world.delivered() == ["2026-11-20"]
 
 
-def test_where_the_waiting_room_is_full_a_stalled_turn_keeps_its_place(daemon_world: Make) -> None:
+def test_a_stalled_job_keeps_its_slot_when_stalled_slots_are_full(daemon_world: Make) -> None:
     world = daemon_world(customers={"acme": {}})
     big_day(world)
     worker = world.engage()
@@ -208,7 +198,7 @@ def test_where_the_waiting_room_is_full_a_stalled_turn_keeps_its_place(daemon_wo
     assert worker.drain(120)
 
 
-def test_turns_of_those_who_are_broken_off_take_no_regular_place(daemon_world: Make) -> None:
+def test_suspended_customers_take_no_regular_slot(daemon_world: Make) -> None:
     world = daemon_world(customers={"acme": {}})
     big_day(world)
     worker = world.engage()
@@ -226,7 +216,7 @@ def test_turns_of_those_who_are_broken_off_take_no_regular_place(daemon_world: M
 
 @pytest.mark.parametrize("by", ["time", "bytes"])
 @pytest.mark.parametrize("others", [False, True])
-def test_a_large_delivery_makes_room_for_others(daemon_world: Make, by: str, others: bool) -> None:
+def test_a_large_delivery_yields_to_others(daemon_world: Make, by: str, others: bool) -> None:
     world = daemon_world(
         customers={"acme": {}, "globex": {}},
         service={"turn_seconds": 30},
@@ -237,7 +227,7 @@ def test_a_large_delivery_makes_room_for_others(daemon_world: Make, by: str, oth
 
     def meanwhile() -> None:
         (running,) = worker._running
-        until(lambda: running.watched.sent_bytes >= 300)
+        until(lambda: running.sent_bytes >= 300)
         if others:
             world.fleet.enqueue([JobRequest("globex")])
         world.clock.advance(31 if by == "time" else 5)
@@ -259,7 +249,7 @@ def test_a_large_delivery_makes_room_for_others(daemon_world: Make, by: str, oth
 # --- Turns that are taken from their holder --------------------------------------------------------------
 
 
-def test_a_turn_that_was_frozen_is_taken_over_and_writes_nothing_more(daemon_world: Make) -> None:
+def test_a_reassigned_job_writes_nothing(daemon_world: Make) -> None:
     world = daemon_world(customers={"acme": {}})
     big_day(world)
     frozen, other = world.engage(), world.new_worker("other")
@@ -282,9 +272,7 @@ def test_a_turn_that_was_frozen_is_taken_over_and_writes_nothing_more(daemon_wor
     other.close()
 
 
-def test_a_worker_that_wakes_may_take_the_turn_again_while_the_old_one_ends(
-    daemon_world: Make, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_worker_may_take_its_lost_job_again(daemon_world: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     world = daemon_world(customers={"acme": {}})
     big_day(world)
     world.produce("2026-11-21")
@@ -316,7 +304,7 @@ def test_a_worker_that_wakes_may_take_the_turn_again_while_the_old_one_ends(
     )
 
 
-def test_what_the_fleet_wants_stopped_stops_where_it_can_be_resumed(daemon_world: Make) -> None:
+def test_jobs_stop_on_request_of_the_fleet(daemon_world: Make) -> None:
     world = daemon_world(customers={"acme": {}})
     big_day(world)
     worker = world.engage()
@@ -338,7 +326,7 @@ def test_what_the_fleet_wants_stopped_stops_where_it_can_be_resumed(daemon_world
 # --- Trouble of our own ----------------------------------------------------------------------------------
 
 
-def test_a_worker_without_its_key_takes_no_turns_until_it_is_found(daemon_world: Make) -> None:
+def test_a_worker_takes_no_jobs_during_an_outage(daemon_world: Make) -> None:
     world = daemon_world()
     world.produce("2026-11-20")
     worker = world.engage()
@@ -366,7 +354,7 @@ def test_a_worker_without_its_key_takes_no_turns_until_it_is_found(daemon_world:
 
 
 @pytest.mark.parametrize("what", ["next", "delivers", "done", "beat", "reap"])
-def test_a_ledger_that_is_gone_is_waited_for(
+def test_results_are_written_after_the_ledger_recovers(
     daemon_world: Make, monkeypatch: pytest.MonkeyPatch, what: str
 ) -> None:
     world = daemon_world(customers={"acme": {}})
@@ -396,7 +384,9 @@ def test_a_ledger_that_is_gone_is_waited_for(
     assert world.attempts("acme", "2026-11-20") == 1
 
 
-def test_an_end_that_came_too_late_is_dropped(daemon_world: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_late_result_of_a_reassigned_job_is_dropped(
+    daemon_world: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
     world = daemon_world(customers={"acme": {}})
     world.produce("2026-11-20")
     worker, other = world.engage(), world.new_worker("other")
@@ -421,7 +411,7 @@ def test_an_end_that_came_too_late_is_dropped(daemon_world: Make, monkeypatch: p
     other.close()
 
 
-def test_a_mistake_of_ours_ends_one_turn_and_not_the_worker(
+def test_a_defect_ends_one_job_and_not_the_worker(
     daemon_world: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     world = daemon_world(customers={"acme": {}})
@@ -445,7 +435,7 @@ def test_a_mistake_of_ours_ends_one_turn_and_not_the_worker(
 # --- The configuration -----------------------------------------------------------------------------------
 
 
-def test_a_customer_who_moved_is_begun_anew(daemon_world: Make) -> None:
+def test_a_moved_customer_is_scanned_again(daemon_world: Make) -> None:
     world = daemon_world(customers={"acme": {}})
     big_day(world)
     worker = world.engage()
@@ -468,7 +458,7 @@ def test_a_customer_who_moved_is_begun_anew(daemon_world: Make) -> None:
     assert world.delivered() == ["2026-11-20"]
 
 
-def test_how_many_places(daemon_world: Make) -> None:
+def test_number_of_slots(daemon_world: Make) -> None:
     world = daemon_world(cluster={"places": 3})
     worker = world.engage()
     assert (worker.slots, worker.waiting_slots) == (3, 12)
@@ -482,7 +472,7 @@ def test_how_many_places(daemon_world: Make) -> None:
 # --- The end ---------------------------------------------------------------------------------------------
 
 
-def test_what_runs_is_waited_for_then_stopped_where_it_can_be_resumed(daemon_world: Make) -> None:
+def test_running_jobs_drain_then_stop(daemon_world: Make) -> None:
     world = daemon_world(customers={"acme": {}, "globex": {}})
     big_day(world)
     worker = world.engage()
@@ -515,9 +505,7 @@ def test_what_runs_is_waited_for_then_stopped_where_it_can_be_resumed(daemon_wor
     assert world.delivered("acme") == world.delivered("globex") == ["2026-11-20"]
 
 
-def test_a_worker_whose_ledger_is_gone_ends_all_the_same(
-    daemon_world: Make, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_worker_closes_without_a_ledger(daemon_world: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     world = daemon_world()
     worker = world.engage()
     with monkeypatch.context() as gone:
@@ -532,7 +520,7 @@ def test_a_worker_whose_ledger_is_gone_ends_all_the_same(
     assert record.stopped_at is None
 
 
-def test_who_else_lives_is_told(daemon_world: Make) -> None:
+def test_heartbeats_report_the_fleet(daemon_world: Make) -> None:
     world = daemon_world()
     told: list[int] = []
     worker = Worker(
@@ -546,19 +534,3 @@ def test_who_else_lives_is_told(daemon_world: Make) -> None:
     worker.attend()
     assert told == [1, 2]
     worker.close()
-
-
-def test_a_worker_remembers_so_many_customers(daemon_world: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("xmode_transfer.service.worker._REMEMBERED", 1)
-    world = daemon_world()
-    world.produce("2026-11-20", "2026-11-21")
-    worker = world.engage()
-    seen = looks(world, monkeypatch)
-    called(world)
-    called(world, "globex")
-    for _ in range(3):
-        take(worker, world)
-        assert worker.drain(120)
-    assert len(seen) == 3
-    world.work()
-    assert entry(world).state is JobState.RESTING

@@ -1,10 +1,11 @@
 """A status page that is really served, and a client that sends it exactly what a test says."""
 
 import http.client
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
@@ -12,6 +13,8 @@ import pytest
 from tests.fakes.clock import MemoryClock
 from xmode_transfer.config import Configuration, Service, StatusPage
 from xmode_transfer.ledger import Ledger, open_ledger
+from xmode_transfer.model.jobs import QueueEntry
+from xmode_transfer.model.process import DaemonRecord
 from xmode_transfer.web.server import Server, serve
 
 NOW = datetime(2026, 11, 24, 9, 0, tzinfo=UTC)
@@ -50,6 +53,23 @@ def ask(
         connection.close()
 
 
+class OneDaemon:
+    """A daemon in a fixed state; ``changes`` are fields of its record."""
+
+    def __init__(self, *entries: QueueEntry, **changes: Any) -> None:
+        self._entries = entries
+        self._record = replace(
+            DaemonRecord("host/boot/1/2", NOW, NOW, 60, 4, 1, NOW),
+            **changes,
+        )
+
+    def jobs(self) -> Sequence[QueueEntry]:
+        return self._entries
+
+    def status(self) -> DaemonRecord:
+        return self._record
+
+
 @dataclass(slots=True)
 class Page:
     """What a page is made of; a test changes it, then ``open`` serves it."""
@@ -79,16 +99,16 @@ def page(ledger: Ledger, clock: MemoryClock) -> Page:
 
 @pytest.fixture
 def open_page(page: Page) -> Iterator[Callable[..., Server]]:
-    """Serves it: ``open_page(settings, status_view=...)``."""
+    """Serves it: ``open_page(settings, daemon=...)``."""
     opened: list[Server] = []
 
-    def make(settings: StatusPage = LOCAL, status_view: object = None) -> Server:
+    def make(settings: StatusPage = LOCAL, daemon: OneDaemon | None = None) -> Server:
         server = serve(
             settings,
             page.ledger,
             page.clock,
             lambda: page.configuration,
-            status_view,  # type: ignore[arg-type]
+            daemon or OneDaemon(),
             lambda: page.metrics,
         )
         opened.append(server)

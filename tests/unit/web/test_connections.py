@@ -49,7 +49,7 @@ def ends(connection: socket.socket) -> bool:
     return True
 
 
-def test_a_flood_of_half_sent_requests_keeps_nobody_out(
+def test_half_sent_requests_do_not_block_other_clients(
     open_page: Open, half_sent: Callable[..., list[socket.socket]]
 ) -> None:
     server = open_page(WITH_PROBES)
@@ -62,7 +62,7 @@ def test_a_flood_of_half_sent_requests_keeps_nobody_out(
         assert ask(server.address, "/metrics").status == 200
 
 
-def test_a_flood_of_the_probes_does_not_reach_the_page(
+def test_half_sent_probes_do_not_block_the_page(
     open_page: Open, half_sent: Callable[..., list[socket.socket]]
 ) -> None:
     server = open_page(WITH_PROBES)
@@ -72,19 +72,7 @@ def test_a_flood_of_the_probes_does_not_reach_the_page(
     assert ask(server.probes.address, "/healthz").status == 200
 
 
-def test_a_worker_answers_beside_a_flood_too(half_sent: Callable[..., list[socket.socket]]) -> None:
-    server = serve_metrics(
-        StatusPage(listen="127.0.0.1:0"), lambda: b"# nothing\n", lambda: 0.0, lambda: None
-    )
-    try:
-        half_sent(server, FLOOD)
-        for path in ("/healthz", "/metrics"):
-            assert ask(server.address, path).status == 200
-    finally:
-        server.close()
-
-
-def test_the_probes_answer_where_a_daemon_waits_for_its_ledger() -> None:
+def test_probes_while_a_daemon_waits_for_its_ledger() -> None:
     server = serve_waiting(WITH_PROBES)
     try:
         assert server.probes is not None
@@ -96,7 +84,7 @@ def test_the_probes_answer_where_a_daemon_waits_for_its_ledger() -> None:
 
 
 @pytest.mark.parametrize("sent", [b"", HALF, b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n" + HALF])
-def test_a_request_that_is_never_finished_is_given_up(
+def test_an_unfinished_request_times_out(
     open_page: Open,
     half_sent: Callable[..., list[socket.socket]],
     monkeypatch: pytest.MonkeyPatch,
@@ -107,7 +95,7 @@ def test_a_request_that_is_never_finished_is_given_up(
     assert ends(connection)
 
 
-def test_who_trickles_is_given_up_too(
+def test_a_slow_request_times_out(
     open_page: Open, half_sent: Callable[..., list[socket.socket]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(connections, "REQUEST_SECONDS", 0.2)
@@ -118,7 +106,7 @@ def test_who_trickles_is_given_up_too(
             time.sleep(0.01)
 
 
-def test_an_answer_that_is_never_read_is_given_up(
+def test_a_response_that_is_not_read_times_out(
     open_page: Open,
     page: Page,
     half_sent: Callable[..., list[socket.socket]],
@@ -136,7 +124,7 @@ def test_an_answer_that_is_never_read_is_given_up(
     assert ends(connection)
 
 
-def test_a_connection_may_be_used_again(open_page: Open) -> None:
+def test_a_connection_can_be_reused(open_page: Open) -> None:
     parts = urlsplit(open_page().address)
     with socket.create_connection((parts.hostname, parts.port), timeout=30) as connection:
         for _ in range(3):
@@ -144,7 +132,7 @@ def test_a_connection_may_be_used_again(open_page: Open) -> None:
             assert connection.recv(65536).startswith(b"HTTP/1.1 200 ")
 
 
-def test_where_all_are_being_answered_one_more_is_refused(
+def test_a_connection_is_refused_when_all_are_busy(
     half_sent: Callable[..., list[socket.socket]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(connections, "AT_ONCE_PER_PEER", 1)
@@ -170,7 +158,7 @@ def test_where_all_are_being_answered_one_more_is_refused(
         server.close()
 
 
-def test_the_probes_listener_has_the_probes_alone(open_page: Open) -> None:
+def test_the_listener_of_the_probes_serves_only_probes(open_page: Open) -> None:
     server = open_page(WITH_PROBES)
     assert server.probes is not None
     for path in ("/", "/metrics", "/customers/acme"):
@@ -188,14 +176,14 @@ def test_closing_it_closes_both(open_page: Open) -> None:
             ask(address)
 
 
-def test_a_port_of_the_probes_that_is_taken_is_told_of(open_page: Open) -> None:
+def test_a_used_port_of_the_probes_is_an_error(open_page: Open) -> None:
     taken = open_page().address.removeprefix("http://").rstrip("/")
     with pytest.raises(ConfigError, match=f"probes cannot listen on {taken}") as caught:
         open_page(StatusPage(listen="127.0.0.1:0", probes=taken))
     assert "status_page.probes" in caught.value.hint
 
 
-def test_a_token_that_could_be_guessed_is_refused(open_page: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_short_token_is_refused(open_page: Open, monkeypatch: pytest.MonkeyPatch) -> None:
     settings = StatusPage(listen="0.0.0.0:0", token=SecretRef(SecretKind.ENV, "PAGE_TOKEN"))
     monkeypatch.setenv("PAGE_TOKEN", "x" * 15)
     for start in (
@@ -204,7 +192,7 @@ def test_a_token_that_could_be_guessed_is_refused(open_page: Open, monkeypatch: 
         lambda: serve_waiting(settings),
     ):
         with pytest.raises(
-            ConfigError, match=r"env:PAGE_TOKEN holds is too short: 15 of at least 16"
+            ConfigError, match=r"the value in env:PAGE_TOKEN is too short: 15 of at least 16"
         ) as told:
             start()
         assert "x" * 15 not in f"{told.value.message} {told.value.hint}"

@@ -28,7 +28,7 @@ def basic(password: str, user: str = "operator") -> dict[str, str]:
     return {"Authorization": "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()}
 
 
-def test_it_only_shows(open_page: Open) -> None:
+def test_the_page_is_read_only(open_page: Open) -> None:
     address = open_page().address
     for method in ("POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "CONNECT", "BREW"):
         for path in ("/healthz", "/", "/nothing"):
@@ -57,7 +57,7 @@ def test_every_answer_carries_the_security_headers(open_page: Open) -> None:
         assert "unsafe" not in answer.headers["content-security-policy"]
 
 
-def test_a_name_that_is_not_its_own_is_refused(open_page: Open) -> None:
+def test_unknown_host_names_are_refused(open_page: Open) -> None:
     address = open_page().address
     for host in (
         "evil.example",
@@ -72,7 +72,7 @@ def test_a_name_that_is_not_its_own_is_refused(open_page: Open) -> None:
         assert "status_page.hosts" in answer.text
 
 
-def test_its_own_names_are_answered_on_any_port(open_page: Open) -> None:
+def test_known_host_names_are_answered_on_any_port(open_page: Open) -> None:
     address = open_page(StatusPage(listen="127.0.0.1:0", hosts=("status.example.com",))).address
     for host in ("localhost", "localhost:9", "LOCALHOST.", "127.0.0.1:80", "[::1]:80", "status.example.com"):
         assert ask(address, "/metrics", headers={"Host": host}).status == 200, host
@@ -91,9 +91,7 @@ def test_two_host_headers_are_refused(open_page: Open) -> None:
     assert answer.startswith((b"HTTP/1.1 421", b"HTTP/1.1 400"))
 
 
-def test_a_token_that_cannot_be_read_keeps_the_page_shut(
-    open_page: Open, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_unreadable_token_is_an_error(open_page: Open, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("PAGE_TOKEN")
     with pytest.raises(ConfigError, match=r"status_page\.token"):
         open_page(EVERYWHERE)
@@ -117,7 +115,7 @@ NOT_THE_TOKEN = [
 ]
 
 
-def test_only_with_the_token_anything_is_shown(open_page: Open) -> None:
+def test_the_page_requires_its_token(open_page: Open) -> None:
     address = local(open_page(EVERYWHERE))
     for headers in NOT_THE_TOKEN:
         answer = ask(address, "/metrics", headers=headers)
@@ -143,14 +141,14 @@ def test_a_local_page_may_have_a_token_too(open_page: Open) -> None:
     assert ask(address, "/metrics", headers=basic(TOKEN)).status == 200
 
 
-def test_a_token_outside_ascii_is_compared_and_not_tripped_over() -> None:
+def test_a_token_may_have_non_ascii_characters() -> None:
     rules = rules_for("127.0.0.1", is_local=True, further=(), token="pässword")
     assert rules.admits(basic("pässword")["Authorization"])
     assert rules.admits("Bearer " + "pässword".encode().decode("latin-1"))
     assert not rules.admits("Bearer pässword")
 
 
-def test_a_port_that_is_taken_is_told_of(open_page: Open) -> None:
+def test_a_used_port_is_an_error(open_page: Open) -> None:
     taken = open_page().address.removeprefix("http://").rstrip("/")
     with pytest.raises(ConfigError, match=f"cannot listen on {taken}: Address already in use") as caught:
         open_page(StatusPage(listen=taken))

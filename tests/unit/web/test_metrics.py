@@ -7,12 +7,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import Any
 
-import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.fakes.clock import MemoryClock
+from tests.unit.web.conftest import OneDaemon
 from xmode_transfer.alerting.health_records import (
     Assessment,
     CustomerHealth,
@@ -25,26 +25,28 @@ from xmode_transfer.model.health import OpenDelivery, OrphanedUploads
 from xmode_transfer.model.jobs import JobState, QueueEntry
 from xmode_transfer.model.process import WorkerRecord
 from xmode_transfer.model.records import Delivery, Status
-from xmode_transfer.web.facts import DaemonStatus
-from xmode_transfer.web.metrics import CATALOGUE, KEPT_SECONDS, Counters, renderer
-
-if TYPE_CHECKING:
-    from xmode_transfer.model.jobs import WorkQueue
+from xmode_transfer.web.catalogue import CATALOGUE
+from xmode_transfer.web.metrics import KEPT_SECONDS, Counters, of_process, renderer
 
 NOW = datetime(2026, 11, 25, 12, 0, tzinfo=UTC)
 HOUR = timedelta(hours=1)
 DOCUMENT = Path(__file__).parents[3] / "docs" / "metrics.md"
 
 
-class OneBoard:
-    def __init__(self, *jobs: QueueEntry) -> None:
-        self._jobs = jobs
-
-    def jobs(self) -> Sequence[QueueEntry]:
-        return self._jobs
-
-    def status(self) -> DaemonStatus:
-        return DaemonStatus(NOW - HOUR, NOW, False, 8, 3, NOW - HOUR, ("customers/acme.yaml:3: prefx",))
+def made(
+    assessment: Callable[[], Assessment], clock: MemoryClock | None = None, **changes: Any
+) -> Callable[[], bytes]:
+    """A renderer of metrics with everything that it needs."""
+    daemon = OneDaemon(
+        QueueEntry("acme", JobState.RUNNING, NOW),
+        QueueEntry("globex", JobState.RESTING, NOW),
+        workers=8,
+        busy=3,
+        configuration_problems=("customers/acme.yaml:3: prefx",),
+        ticked_at=NOW,
+    )
+    needs = {"status_view": daemon, "counters": Counters(), "open_alerts": list, "fleet": None}
+    return renderer(assessment, clock or MemoryClock(NOW), **(needs | changes))
 
 
 def a_delivery(customer: str, feed: str, period: str = "2026-11-24", **changes: object) -> Delivery:
@@ -95,10 +97,7 @@ def scraped(text: bytes) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]
 
 def rendered(*customers: CustomerHealth, **changes: object) -> Callable[..., float | None]:
     found = replace(Assessment(NOW, customers, ledger_used_bytes=7), **changes)  # type: ignore[arg-type]
-    status_view = OneBoard(
-        QueueEntry("acme", JobState.RUNNING, NOW), QueueEntry("globex", JobState.RESTING, NOW)
-    )
-    samples = scraped(renderer(lambda: found, MemoryClock(NOW), status_view, Counters())())
+    samples = scraped(made(lambda: found)())
 
     def value(name: str, **labels: str) -> float | None:
         return samples.get((name, tuple(sorted(labels.items()))))
@@ -161,16 +160,7 @@ def test_warnings_and_the_services_own_issues() -> None:
     assert value("xmode_ledger_free_bytes") == 9
 
 
-def test_a_broken_customer_has_a_word_and_a_cause() -> None:
-    issue = Issue("config_invalid", Responsible.VENDOR, "acme.yaml:3: prefx", "mend it", NOW)
-    value = rendered(CustomerHealth("acme", "acme", Health.BROKEN, (issue,)))
-    assert value("xmode_customer_health", customer="acme", health="broken") == 1
-    assert (
-        value("xmode_customers_unhealthy", health="broken", cause="config_invalid", responsible="vendor") == 1
-    )
-
-
-def test_the_daemons_pulse() -> None:
+def test_the_daemon() -> None:
     value = rendered()
     assert value("xmode_daemon_ticked_timestamp_seconds") == NOW.timestamp()
     assert (value("xmode_daemon_slots"), value("xmode_daemon_slots_busy")) == (8, 3)
@@ -180,9 +170,9 @@ def test_the_daemons_pulse() -> None:
     assert value("xmode_configuration_problems") == 1
 
 
-def test_what_the_process_has_sent() -> None:
+def test_counters_of_the_process() -> None:
     counters = Counters()
-    render = renderer(lambda: Assessment(NOW, ()), MemoryClock(NOW), counters=counters)
+    render = made(lambda: Assessment(NOW, ()), counters=counters)
     assert scraped(render())["xmode_objects_total", (("outcome", "delivered"),)] == 0
     counters.delivery_started("acme", "us-daily", "2026-11-24", 2, 30)
     counters.bytes_sent(10)
@@ -193,23 +183,23 @@ def test_what_the_process_has_sent() -> None:
     assert samples["xmode_objects_total", (("outcome", "delivered"),)] == 2
     assert samples["xmode_object_bytes_total", (("outcome", "delivered"),)] == 30
     assert samples["xmode_deliveries_started_total", ()] == 1
-    assert not any(name.startswith("xmode_daemon") for name, _ in samples), "no daemon, no status"
+    worker = scraped(of_process(counters)())
+    assert worker["xmode_objects_total", (("outcome", "delivered"),)] == 2
+    assert not any(name.startswith("xmode_daemon") for name, _ in worker), "a worker has no daemon's status"
 
 
 def test_open_alerts_by_cause() -> None:
-    render = renderer(
-        lambda: Assessment(NOW, ()), MemoryClock(NOW), open_alerts=lambda: ["late", "late", "role_refused"]
-    )
+    render = made(lambda: Assessment(NOW, ()), open_alerts=lambda: ["late", "late", "role_refused"])
     samples = scraped(render())
     assert samples["xmode_alerts_open", (("cause", "late"),)] == 2
     assert samples["xmode_alerts_open", (("cause", "role_refused"),)] == 1
 
 
-def test_a_ledger_that_cannot_be_read_is_told_and_the_rest_goes_on() -> None:
+def test_an_unreadable_ledger_leaves_the_metrics_of_the_process() -> None:
     def locked() -> Assessment:
         raise LedgerLocked("the ledger is locked")
 
-    samples = scraped(renderer(locked, MemoryClock(NOW), OneBoard())())
+    samples = scraped(made(locked)())
     assert samples["xmode_ledger_readable", ()] == 0
     assert samples["xmode_daemon_ticked_timestamp_seconds", ()] == NOW.timestamp()
     assert not any(name == "xmode_customers" for name, _ in samples)
@@ -232,7 +222,7 @@ class OneFleet:
 
 
 def fleet_of(one: OneFleet, clock: MemoryClock) -> Callable[[], bytes]:
-    return renderer(lambda: Assessment(clock.now(), ()), clock, fleet=cast("WorkQueue", one))
+    return made(lambda: Assessment(clock.now(), ()), clock, fleet=one)
 
 
 def test_the_queue_of_a_fleet() -> None:
@@ -273,24 +263,21 @@ def test_the_workers_of_a_fleet() -> None:
     assert samples["xmode_fleet_jobs_stalled", ()] == 3
 
 
-def test_no_workers_are_told_as_none() -> None:
+def test_a_fleet_without_workers() -> None:
     samples = scraped(fleet_of(OneFleet(), MemoryClock(NOW))())
     assert samples["xmode_fleet_workers", (("state", "working"),)] == 0
     assert samples["xmode_fleet_slots", ()] == 0
-    assert not any(
-        name.startswith("xmode_fleet")
-        for name, _ in scraped(renderer(lambda: Assessment(NOW, ()), MemoryClock(NOW))())
-    )
+    assert not any(name.startswith("xmode_fleet") for name, _ in scraped(made(lambda: Assessment(NOW, ()))()))
 
 
-def test_scrapes_share_one_evaluation_for_a_while() -> None:
+def test_scrapes_share_one_assessment() -> None:
     clock, asked = MemoryClock(NOW), []
 
     def assessment() -> Assessment:
         asked.append(clock.now())
         return Assessment(clock.now(), ())
 
-    render = renderer(assessment, clock)
+    render = made(assessment, clock)
     first = render()
     clock.advance(KEPT_SECONDS - 1)
     assert scraped(render()) == scraped(first)
@@ -300,15 +287,7 @@ def test_scrapes_share_one_evaluation_for_a_while() -> None:
     assert len(asked) == 2
 
 
-def test_labels_from_files_cannot_break_the_format() -> None:
-    issue = Issue('od"d\ncause', Responsible.VENDOR, "", "", NOW)
-    value = rendered(a_customer("acme", a_subscription("acme", health=Health.FAILING, issue=issue)))
-    assert (
-        value("xmode_customers_unhealthy", health="failing", cause='od"d\ncause', responsible="vendor") == 1
-    )
-
-
-def test_every_metric_is_documented_and_named_as_prometheus_wants() -> None:
+def test_every_metric_is_documented() -> None:
     rows = re.findall(r"^\| `(xmode_\w+)` \| (gauge|counter) \|(.*?)\|", DOCUMENT.read_text(), re.MULTILINE)
     written = {name: (kind, tuple(re.findall(r"`(\w+)`", labels))) for name, kind, labels in rows}
     assert written == {
@@ -338,7 +317,7 @@ def test_many_customers_are_assessed_once_for_scrapes_that_follow_each_other(
         asked.append(clock.now())
         return found
 
-    render = renderer(assess, clock, OneBoard(), Counters())
+    render = made(assess, clock)
     took = []
     for _ in range(3):
         clock.advance(60)
@@ -357,12 +336,12 @@ def test_many_customers_are_assessed_once_for_scrapes_that_follow_each_other(
     assert len(asked) == len(took)
 
 
-@pytest.mark.parametrize("customers", [10, 20])
-def test_series_grow_with_customers_by_a_fixed_number(customers: int) -> None:
+def test_the_number_of_series_for_each_customer() -> None:
+    customers = 10
     healthy = [
         a_customer(f"c{number}", *(a_subscription(f"c{number}", f"f{feed}") for feed in range(3)))
         for number in range(customers)
     ]
-    samples = scraped(renderer(lambda: Assessment(NOW, tuple(healthy)), MemoryClock(NOW))())
+    samples = scraped(made(lambda: Assessment(NOW, tuple(healthy)))())
     of_customers = [name for name, labels in samples if "customer" in dict(labels)]
     assert len(of_customers) == customers * (1 + 3 * 4)

@@ -1,43 +1,22 @@
-"""What machines ask of the page: is it alive, is it ready, what does it count."""
+"""The probes for liveness and readiness, and /metrics, over HTTP."""
 
 import sqlite3
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
-from tests.unit.web.conftest import NOW, Page, ask
+from tests.unit.web.conftest import NOW, OneDaemon, Page, ask
 from xmode_transfer.config import Problem
-from xmode_transfer.model.jobs import QueueEntry
 from xmode_transfer.model.process import longest_silence
 from xmode_transfer.web.application import KEPT_SECONDS
-from xmode_transfer.web.facts import DaemonStatus
 from xmode_transfer.web.server import Server
 
 Open = Callable[..., Server]
 
 
-@dataclass
-class PinnedBoard:
-    """A daemon that is as a test says."""
-
-    is_: DaemonStatus = field(default_factory=lambda: DaemonStatus(NOW, NOW, False, 4, 1, NOW))
-
-    def jobs(self) -> Sequence[QueueEntry]:
-        return []
-
-    def status(self) -> DaemonStatus:
-        return self.is_
-
-
-def test_without_a_daemon_it_is_alive_when_it_answers(open_page: Open) -> None:
-    answer = ask(open_page().address, "/healthz")
-    assert (answer.status, answer.text) == (200, "ok page: answering\n")
-    assert answer.headers["content-type"].startswith("text/plain")
-
-
-def test_a_daemon_whose_clock_stands_still_is_not_alive(open_page: Open, page: Page) -> None:
-    address = open_page(status_view=PinnedBoard()).address
+def test_a_daemon_that_does_not_tick_is_not_alive(open_page: Open, page: Page) -> None:
+    address = open_page().address
     page.clock.advance(longest_silence(60).total_seconds())
     assert ask(address, "/healthz").status == 200
     page.clock.advance(1)
@@ -46,14 +25,13 @@ def test_a_daemon_whose_clock_stands_still_is_not_alive(open_page: Open, page: P
     assert answer.text == "failed daemon: the daemon's clock ticked 241 s ago\n"
 
 
-def test_a_clock_that_was_set_back_does_not_make_it_dead(open_page: Open, page: Page) -> None:
-    status_view = PinnedBoard()
-    status_view.is_ = replace(status_view.is_, ticked_at=NOW + timedelta(hours=1))
-    assert ask(open_page(status_view=status_view).address, "/healthz").status == 200
+def test_a_daemon_is_alive_after_the_clock_was_set_back(open_page: Open, page: Page) -> None:
+    daemon = OneDaemon(ticked_at=NOW + timedelta(hours=1))
+    assert ask(open_page(daemon=daemon).address, "/healthz").status == 200
 
 
-def test_it_is_ready_when_it_can_write_and_knows_its_customers(open_page: Open) -> None:
-    answer = ask(open_page(status_view=PinnedBoard()).address, "/readyz")
+def test_a_daemon_with_a_writable_ledger_is_ready(open_page: Open) -> None:
+    answer = ask(open_page().address, "/readyz")
     assert answer.status == 200
     assert answer.text.splitlines() == [
         "ok ledger: writable",
@@ -62,7 +40,7 @@ def test_it_is_ready_when_it_can_write_and_knows_its_customers(open_page: Open) 
     ]
 
 
-def test_a_ledger_that_cannot_be_written_is_found_out_and_found_mended(
+def test_a_read_only_ledger_is_not_ready_until_it_is_fixed(
     open_page: Open, page: Page, tmp_path: Path
 ) -> None:
     address = open_page().address
@@ -79,23 +57,21 @@ def test_a_ledger_that_cannot_be_written_is_found_out_and_found_mended(
     assert ask(address, "/readyz").status == 200
 
 
-def test_a_broken_customer_does_not_make_it_unready(open_page: Open, page: Page) -> None:
+def test_a_broken_customer_does_not_affect_readiness(open_page: Open, page: Page) -> None:
     problem = Problem("customers/acme.yaml", 1, 1, "", "wrong")
     page.configuration = replace(page.configuration, broken={"acme": (problem,)}, problems=(problem,))
     assert ask(open_page().address, "/readyz").status == 200
 
 
 def test_a_daemon_that_is_stopping_is_alive_but_not_ready(open_page: Open) -> None:
-    status_view = PinnedBoard()
-    status_view.is_ = replace(status_view.is_, stopping=True)
-    address = open_page(status_view=status_view).address
+    address = open_page(daemon=OneDaemon(stopping=True)).address
     assert ask(address, "/healthz").status == 200
     answer = ask(address, "/readyz")
     assert answer.status == 503
     assert "failed daemon: stopping" in answer.text
 
 
-def test_metrics_are_handed_on_as_they_are(open_page: Open, page: Page) -> None:
+def test_metrics_are_served_unchanged(open_page: Open, page: Page) -> None:
     page.metrics = 'xmode_customers{name="ä"} 1\n'.encode()
     answer = ask(open_page().address, "/metrics")
     assert answer.body == page.metrics

@@ -20,8 +20,11 @@ from markdown_it import MarkdownIt
 from markupsafe import Markup, escape
 
 from xmode_transfer.access.fixes import POLICY_NAME
-from xmode_transfer.aws.policy import corrected_permission_policy, corrected_trust_policy
-from xmode_transfer.aws.policy.documents import s3_service
+from xmode_transfer.aws.policy.documents import (
+    corrected_permission_policy,
+    corrected_trust_policy,
+    s3_service,
+)
 from xmode_transfer.config.customer import Customer
 from xmode_transfer.config.names import parse_iam
 from xmode_transfer.model.errors import ConfigError

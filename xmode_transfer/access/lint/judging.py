@@ -18,19 +18,10 @@ from xmode_transfer.access.catalogue import (
 )
 from xmode_transfer.access.lint.records import Document, Fault, Issue, Kind, issue, meant_key
 from xmode_transfer.aws.denials import Facts
-from xmode_transfer.aws.policy import (
-    ACL,
-    Decision,
-    Outcome,
-    PolicyKind,
-    Request,
-    S3Call,
-    assume_role,
-    evaluate,
-    requests,
-    strictest,
-)
+from xmode_transfer.aws.policy import ACL, evaluate
+from xmode_transfer.aws.policy.calls import S3Call, requests, strictest
 from xmode_transfer.aws.policy.documents import s3_service
+from xmode_transfer.aws.policy.evaluate import Decision, Outcome, PolicyKind, Request, assume_role
 from xmode_transfer.aws.policy.patterns import strings
 from xmode_transfer.model.findings import Cause, Finding, Severity, passed
 from xmode_transfer.model.keys import check_place

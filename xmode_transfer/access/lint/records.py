@@ -10,7 +10,7 @@ from functools import lru_cache
 from importlib import resources
 from typing import Any, NamedTuple
 
-from xmode_transfer.aws.policy import VENDOR_PRINCIPAL
+from xmode_transfer.aws.policy.documents import VENDOR_PRINCIPAL
 from xmode_transfer.model.errors import ExitCode
 from xmode_transfer.model.findings import Finding, Fix, Severity
 

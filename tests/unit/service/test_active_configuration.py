@@ -45,7 +45,7 @@ def ears(tmp_path: Path) -> Iterator[Ears]:
     assert ears.failed == []
 
 
-def test_files_that_come_change_and_go_are_noticed(ears: Ears) -> None:
+def test_added_changed_and_deleted_files_are_reported(ears: Ears) -> None:
     file = ears.directory / "customers" / "acme.yaml"
     file.write_text("company: Acme")
     assert ears.hears()
@@ -62,7 +62,7 @@ def test_files_that_come_change_and_go_are_noticed(ears: Ears) -> None:
     assert ears.hears()
 
 
-def test_what_changes_together_is_told_once(ears: Ears) -> None:
+def test_changes_are_reported_together(ears: Ears) -> None:
     for number in range(50):
         (ears.directory / "customers" / f"c{number}.yaml").write_text("x")
         time.sleep(0.01)
@@ -73,7 +73,7 @@ def test_what_changes_together_is_told_once(ears: Ears) -> None:
     assert more < 5  # none, unless the machine is so slow that there are pauses between them
 
 
-def test_a_folder_that_is_made_later_is_watched_too(ears: Ears) -> None:
+def test_a_new_folder_is_watched(ears: Ears) -> None:
     (ears.directory / "feeds").mkdir()
     assert ears.hears()
     ears.silence()
@@ -81,14 +81,14 @@ def test_a_folder_that_is_made_later_is_watched_too(ears: Ears) -> None:
     assert ears.hears()
 
 
-def test_the_ledger_and_what_editors_leave_are_passed_over(ears: Ears) -> None:
+def test_the_ledger_and_editors_files_are_ignored(ears: Ears) -> None:
     (ears.directory / "var" / "ledger.db").write_text("x")
     (ears.directory / "customers" / ".acme.yaml.swp").write_text("x")
     (ears.directory / "customers" / "acme.yaml~").write_text("x")
     assert not ears.hears(1.8)
 
 
-def test_what_changed_before_the_watch_is_in_place_is_noticed(tmp_path: Path) -> None:
+def test_changes_before_the_watch_are_reported(tmp_path: Path) -> None:
     read_at = SystemClock().now()
     (tmp_path / "customers").mkdir()
     (tmp_path / "customers" / "acme.yaml").write_text("company: Acme")
@@ -100,7 +100,7 @@ def test_what_changed_before_the_watch_is_in_place_is_noticed(tmp_path: Path) ->
         watch.close()
 
 
-def test_what_was_read_is_not_read_again(tmp_path: Path) -> None:
+def test_files_that_were_read_are_not_reported(tmp_path: Path) -> None:
     (tmp_path / "service.yaml").write_text("")
     time.sleep(0.3)
     heard = threading.Semaphore(0)
@@ -111,7 +111,7 @@ def test_what_was_read_is_not_read_again(tmp_path: Path) -> None:
         watch.close()
 
 
-def test_a_file_that_goes_before_the_watch_is_in_place_does_not_end_it(
+def test_a_file_deleted_before_the_watch_does_not_end_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "service.yaml").write_text("")

@@ -1,4 +1,4 @@
-"""How states and numbers look to people: one table for the terminal and the status page."""
+"""Symbols, colours and words of states, and numbers as people read them: for the terminal and the page."""
 
 from collections.abc import Mapping
 
@@ -33,7 +33,7 @@ _SHAPES_AND_TONES: Mapping[tuple[str, str], str] = {
     ("dot", "quiet"): "expected info",
     ("blank", "quiet"): "nothing",
 }
-_LOOKS = {word: look for look, words in _SHAPES_AND_TONES.items() for word in words.split()}
+_SHAPE_AND_TONE_OF = {word: pair for pair, words in _SHAPES_AND_TONES.items() for word in words.split()}
 _STYLES = {"good": "green", "info": "cyan", "warn": "yellow", "held": "yellow", "bad": "red"}
 _UNITS = ("B", "kB", "MB", "GB", "TB", "PB")
 RESPONSIBLE: Mapping[str, str] = {
@@ -41,25 +41,25 @@ RESPONSIBLE: Mapping[str, str] = {
     "customer": "the customer",
     "aws": "AWS, or the network to it",
 }
-"""Who must act, by the word that JSON has."""
+"""The responsible party in words, by its name in JSON."""
 
 
-def _look(word: str) -> tuple[str, str]:
-    return _LOOKS.get(word.replace(" ", "_").replace("-", "_"), ("dot", "quiet"))
+def _shape_and_tone(word: str) -> tuple[str, str]:
+    return _SHAPE_AND_TONE_OF.get(word.replace(" ", "_").replace("-", "_"), ("dot", "quiet"))
 
 
 def shape(word: str) -> str:
-    """The page's symbol of a state, so that who sees no colour, or prints the page, loses nothing."""
-    return _look(word)[0]
+    """Return the page's symbol for a state. It says the same as the colour, also in print."""
+    return _shape_and_tone(word)[0]
 
 
 def tone(word: str) -> str:
-    """What a state's colour means: good, info, warn, held, bad or quiet."""
-    return _look(word)[1]
+    """Return what a state's colour means: good, info, warn, held, bad or quiet."""
+    return _shape_and_tone(word)[1]
 
 
 def style(word: str) -> str:
-    """The terminal's colour of a state."""
+    """Return the terminal's colour for a state."""
     return _STYLES.get(tone(word), "bright_black")
 
 
