@@ -173,7 +173,7 @@ def due(
             states = iter([found])
         else:
             states = sources(feed).periods(start)
-        passed = ledger.sources.passed_over(customer.name, feed.name) if scope.is_whole else {}
+        passed = ledger.sources.skipped(customer.name, feed.name) if scope.is_whole else {}
         for state in states:
             if isinstance(state, SourceProblem):
                 if _is_asked_for(feed, state, start, until):

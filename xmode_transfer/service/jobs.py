@@ -173,7 +173,7 @@ class Jobs:
             if not passed:
                 continue
             markers = {period.label: marks[period] for period in passed}
-            self._context.ledger.sources.pass_over(name, feed_name, markers, self._context.clock.now())
+            self._context.ledger.sources.skip(name, feed_name, markers, self._context.clock.now())
             for label in markers:
                 telemetry.warn(
                     Event.PERIOD_SKIPPED,

@@ -258,7 +258,7 @@ class Facts:
                         for delivery in self._ledger.deliveries.calendar(customer.name, feed.name, oldest)
                     },
                     moment.snapshot.scans.get((customer.name, feed.name)),
-                    self._ledger.sources.passed_over(customer.name, feed.name),
+                    self._ledger.sources.skipped(customer.name, feed.name),
                     customer.state is CustomerState.ACTIVE,
                 )
             )
