@@ -442,9 +442,3 @@ def test_a_path_that_cannot_be_a_file(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(LedgerError, match="cannot be opened: File exists"):
         open_ledger(f"sqlite:///{tmp_path}/file/ledger.db", CLOCK)
-
-
-def test_a_missing_ledger_is_created_only_if_allowed(tmp_path: Path) -> None:
-    with pytest.raises(LedgerError, match="There is no ledger"):
-        open_ledger(f"sqlite:///{tmp_path}/below/ledger.db", CLOCK, create=False)
-    assert list(tmp_path.iterdir()) == []

@@ -387,12 +387,12 @@ def test_other_tables_are_refused_but_not_the_queue(
 ) -> None:
     database = postgres_url.split("/")[3].split("?")[0]
     with pytest.raises(LedgerError, match="There is no ledger at"):
-        opened(postgres_url, create=False)
+        files.check(postgres_url)
     postgres_server.execute("CREATE TABLE invoices (x int)", database)
     refusal(postgres_url, LedgerCorrupt, r"is no ledger: it holds other tables \(invoices\)", "?schema=")
     postgres_server.execute("ALTER TABLE invoices RENAME TO procrastinate_jobs", database)
     opened(postgres_url).close()
-    opened(postgres_url, create=False).close()
+    opened(postgres_url).close()
 
 
 def test_a_ledger_of_a_later_version(postgres_server: PostgresServer, postgres_ledger: str) -> None:

@@ -17,21 +17,19 @@ if TYPE_CHECKING:
     from xmode_transfer.model.process import Clock
 
 
-def open_ledger(
-    url: str, clock: "Clock", *, create: bool = True, holder: str | None = None, waits: bool = True
-) -> "Ledger":
+def open_ledger(url: str, clock: "Clock", *, holder: str | None = None, waits: bool = True) -> "Ledger":
     """Open the ledger at a URL such as ``sqlite:////var/lib/xmode/ledger.db`` or
-    ``postgresql://xmode@db/xmode``, and bring its schema up to date.
+    ``postgresql://xmode@db/xmode``, and create its schema or bring it up to date.
 
     A relative path is relative to the working directory. ``?timeout=5`` waits so many seconds for another
-    process's lock instead of 30. Without ``create`` the ledger must exist. ``holder`` (default:
-    ``database.this_process()``) is the name under which this process claims leases; other machines notice its
-    death at once for this name only. With ``waits``, wait for a server that is starting. Raises ConfigError
-    for an invalid URL, LedgerTooNew for a ledger of a later version, and the other LedgerErrors.
+    process's lock instead of 30. ``holder`` (default: ``database.this_process()``) is the name under which
+    this process claims leases; other machines notice its death at once for this name only. With ``waits``,
+    wait for a server that is starting. Raises ConfigError for an invalid URL, LedgerTooNew for a ledger of a
+    later version, and the other LedgerErrors.
     """
-    database = schema.connect(url, create=create, holder=holder, waits=waits)
+    database = schema.connect(url, create=True, holder=holder, waits=waits)
     try:
-        schema.prepare(database, create=create)
+        schema.prepare(database)
     except BaseException:
         database.close()
         raise

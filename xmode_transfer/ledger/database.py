@@ -252,9 +252,9 @@ class Database(ABC):
         """Do the work, one whole transaction; again after a short outage of the database."""
         return work()
 
-    def repeatable(self, rows: Iterable[T]) -> AbstractContextManager[Iterable[T]]:
-        """The rows of an iterator as an iterable that ``retrying`` can read again where that may happen."""
-        return nullcontext(rows)
+    def repeatable(self, rows: Iterable[T]) -> AbstractContextManager[Callable[[], Iterable[T]]]:
+        """A function that returns the rows, as often as ``retrying`` may need them."""
+        return nullcontext(lambda: rows)
 
     def hurry(self) -> None:  # noqa: B027  a file is never away
         """Stop waiting for a database that is away; called before the process ends."""

@@ -3,10 +3,9 @@
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
-from enum import Enum
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import ColumnElement, Connection, Select, delete, select, update
+from sqlalchemy import ColumnElement, Connection, delete, select, update
 
 from xmode_transfer.ledger.database import Database
 from xmode_transfer.ledger.rows import text_of
@@ -21,6 +20,14 @@ if TYPE_CHECKING:
 RETURNED: Mapping[str, None] = {"holder": None, "presence": None, "claimed_at": None, "expires_at": None}
 """The columns of a lease without a holder. Its row stays, so that its generation never starts again."""
 _TRIED = "written/and-taken-back"
+
+# The lock on a lease's row until the transaction ends, where the database locks rows. Writers under a lease
+# and its renewal do not wait for each other. A change of the holder waits for both, and they for it. The row
+# must be locked as EXCLUSIVE *before* such a change: the change alone would not stop writers.
+Lock = Mapping[str, Any]
+WRITING: Lock = {"read": True, "key_share": True}  # FOR KEY SHARE
+RENEWING: Lock = {"key_share": True}  # FOR NO KEY UPDATE
+EXCLUSIVE: Lock = {}  # FOR UPDATE
 
 
 class Leases(LedgerPart):
@@ -38,7 +45,7 @@ class Leases(LedgerPart):
 
         def action(connection: Connection) -> Lease:
             for lease in written:
-                row = _row(connection, name, Lock.EXCLUSIVE)
+                row = _row(connection, name, EXCLUSIVE)
                 if row is not None and lease == _lease_of(row):
                     return lease
             lease = claim(connection, self._database, name, holder, presence, self._clock, ttl_seconds)
@@ -69,17 +76,6 @@ class Leases(LedgerPart):
         return self._read(action)
 
 
-class Lock(Enum):
-    """The lock on a lease's row until the transaction ends, where the database locks rows. Writers under a
-    lease and its renewal do not wait for each other. A change of the holder waits for both, and they for it.
-    The row must be locked as EXCLUSIVE *before* such a change: the change alone would not stop writers.
-    """
-
-    WRITING = "FOR KEY SHARE"
-    RENEWING = "FOR NO KEY UPDATE"
-    EXCLUSIVE = "FOR UPDATE"
-
-
 def claim(
     connection: Connection,
     database: Database,
@@ -95,7 +91,7 @@ def claim(
         .values(name=name, generation=0)
         .on_conflict_do_nothing(index_elements=["name"])
     )
-    found = _row(connection, name, Lock.EXCLUSIVE)
+    found = _row(connection, name, EXCLUSIVE)
     now = database.now(connection, clock)
     if not is_claimable(connection, database, found, now):
         raise AlreadyRunning(
@@ -127,7 +123,7 @@ def renew(
     clock: "Clock",
     ttl_seconds: float,
 ) -> Lease:
-    check(connection, lease, Lock.RENEWING)
+    check(connection, lease, RENEWING)
     renewed = replace(lease, expires_at=database.now(connection, clock) + timedelta(seconds=ttl_seconds))
     connection.execute(
         update(leases)
@@ -138,7 +134,7 @@ def renew(
 
 
 def release(connection: Connection, lease: Lease) -> None:
-    _row(connection, lease.name, Lock.EXCLUSIVE)
+    _row(connection, lease.name, EXCLUSIVE)
     connection.execute(
         update(leases)
         .where(leases.c.name == lease.name, leases.c.generation == lease.generation)
@@ -151,7 +147,7 @@ def revoke(connection: Connection, name: str, holder: str) -> None:
     writes are refused."""
     held = _named(name) & (leases.c.holder == holder)
     in_order = select(leases.c.name).where(held).order_by(leases.c.name)
-    connection.execute(_locked(in_order, Lock.EXCLUSIVE)).all()
+    connection.execute(in_order.with_for_update(**EXCLUSIVE)).all()
     connection.execute(update(leases).where(held).values(generation=leases.c.generation + 1, **RETURNED))
 
 
@@ -171,7 +167,7 @@ def is_orphaned(connection: Connection, database: Database, name: str) -> bool:
     )
 
 
-def check(connection: Connection, lease: Lease, lock: Lock = Lock.WRITING) -> None:
+def check(connection: Connection, lease: Lease, lock: Lock = WRITING) -> None:
     """Raise LeaseLost unless the lease is still its holder's; it stays so until the transaction ends.
 
     An expired lease that no other process has claimed is still valid: its holder is late, but alone.
@@ -206,11 +202,7 @@ def _named(name: str) -> ColumnElement[bool]:
 
 def _row(connection: Connection, name: str, lock: Lock | None = None) -> Any:
     query = select(leases).where(leases.c.name == name)
-    return connection.execute(_locked(query, lock) if lock else query).one_or_none()
-
-
-def _locked(query: Select[Any], lock: Lock) -> Select[Any]:
-    return query.with_for_update(read=lock is Lock.WRITING, key_share=lock in (Lock.WRITING, Lock.RENEWING))
+    return connection.execute(query if lock is None else query.with_for_update(**lock)).one_or_none()
 
 
 def try_writing(connection: Connection, database: Database) -> None:

@@ -50,7 +50,7 @@ class Objects(LedgerPart):
         stays as it is. ``carried`` objects get a copy of their receipt in an earlier revision; it must
         exist."""
         with self._database.repeatable(planned) as repeatable:
-            return self._database.retrying(lambda: self._plan(lease, delivery_id, repeatable))
+            return self._database.retrying(lambda: self._plan(lease, delivery_id, repeatable()))
 
     def _plan(self, lease: Lease, delivery_id: str, planned: Iterable[PlannedObject]) -> int:
         with self._database.connected() as connection:

@@ -4,10 +4,10 @@ import pickle
 import tempfile
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import closing, contextmanager, suppress
+from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from datetime import UTC, datetime
 from itertools import islice
-from typing import IO, TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import psycopg
 from sqlalchemy import Connection, text
@@ -91,15 +91,15 @@ class PostgresDatabase(Database):
         self._liveness = Liveness(holder, lambda: _open(address, self._watchdog))
         self._closed = threading.Event()
 
-    @contextmanager
-    def reading(self) -> Iterator[Connection]:
-        with self._translated_on(self._policy.run(lambda: self._begun(_READ))) as connection:
-            yield connection
-            connection.commit()
+    def reading(self) -> AbstractContextManager[Connection]:
+        return self._transaction(_READ)
+
+    def writing(self) -> AbstractContextManager[Connection]:
+        return self._transaction(_WRITE)
 
     @contextmanager
-    def writing(self) -> Iterator[Connection]:
-        begun = self._policy.run(lambda: self._begun(_WRITE))
+    def _transaction(self, how: str) -> Iterator[Connection]:
+        begun = self._policy.run(lambda: self._begun(how))
         with self._translated_on(begun) as connection, _committed(connection):
             yield connection
 
@@ -122,13 +122,20 @@ class PostgresDatabase(Database):
         return self._policy.run(work)
 
     @contextmanager
-    def repeatable(self, rows: Iterable[T]) -> Iterator[Iterable[T]]:
+    def repeatable(self, rows: Iterable[T]) -> Iterator[Callable[[], Iterator[T]]]:
         """Many rows are on disk: a listing can be read once, and may have millions."""
         with tempfile.SpooledTemporaryFile(_SPOOL_MEMORY_BYTES) as file:
             source = iter(rows)
             while some := list(islice(source, _SPOOLED_AT_A_TIME)):
                 pickle.dump(some, file, pickle.HIGHEST_PROTOCOL)
-            yield _Spooled(file)
+            end = file.tell()
+
+            def again() -> Iterator[T]:
+                file.seek(0)
+                while file.tell() < end:
+                    yield from pickle.load(file)
+
+            yield again
 
     def hurry(self) -> None:
         self._policy.end()
@@ -224,19 +231,6 @@ class PostgresDatabase(Database):
         self._liveness.close()
         with self.translated():
             self._engine.dispose()
-
-
-class _Spooled(Iterable[T]):
-    """The lists that were pickled into a file, as one iterable."""
-
-    def __init__(self, file: "tempfile.SpooledTemporaryFile[bytes] | IO[bytes]") -> None:
-        self._file = file
-        self._end = file.tell()
-
-    def __iter__(self) -> Iterator[T]:
-        self._file.seek(0)
-        while self._file.tell() < self._end:
-            yield from pickle.load(self._file)
 
 
 def connect(url: str, *, holder: str, waits: bool = True) -> PostgresDatabase:

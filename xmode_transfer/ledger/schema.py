@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from xmode_transfer import telemetry
 from xmode_transfer.config.ledger_url import POSTGRESQL, backend
 from xmode_transfer.ledger import sqlite
-from xmode_transfer.ledger.database import Database, missing, this_process
+from xmode_transfer.ledger.database import Database, this_process
 from xmode_transfer.ledger.tables import SCHEMA_VERSION, metadata
 from xmode_transfer.model.errors import ConfigError, LedgerError, LedgerTooNew
 from xmode_transfer.model.records import Status
@@ -50,14 +50,10 @@ def connect(url: str, *, create: bool, holder: str | None = None, waits: bool = 
     return opened
 
 
-def prepare(database: Database, *, create: bool = True) -> None:
-    """Create the schema if it is absent and ``create`` allows it, or migrate an older one. If two processes
-    do so at once, the first migrates under a lock and the second finds it done. Raises LedgerTooNew for a
-    later version."""
-    found = database.read(lambda connection: version_of(connection, database))
-    if found is None and not create:
-        raise missing(database.where)
-    if found != SCHEMA_VERSION:
+def prepare(database: Database) -> None:
+    """Create the schema if it is absent, or migrate an older one. If two processes do so at once, the first
+    migrates under a lock and the second finds it done. Raises LedgerTooNew for a later version."""
+    if database.read(lambda connection: version_of(connection, database)) != SCHEMA_VERSION:
         before = database.write(lambda connection: _upgrade(connection, database))
         if before is not None:
             telemetry.log(

@@ -64,7 +64,7 @@ def fill(path: Path, period: str, names: str = "abc") -> None:
 
 
 def periods(path: Path) -> set[str]:
-    ledger = open_ledger(url(path), SystemClock(), create=False)
+    ledger = open_ledger(url(path), SystemClock())
     try:
         return {delivery.period for delivery in ledger.deliveries.find("acme")}
     finally:
@@ -196,7 +196,7 @@ def test_a_restore_is_refused_during_work_and_returns_dead_leases(path: Path, tm
     with pytest.raises(LedgerError, match="replaced"):
         ledger.leases.claim("anything", "me", 90)
     ledger.close()
-    again = open_ledger(url(path), SystemClock(), create=False)
+    again = open_ledger(url(path), SystemClock())
     again.leases.claim("delivery/acme/us-daily/2026-11-24", "somebody else", 90)
     again.close()
 

@@ -18,7 +18,7 @@ from alembic.script import ScriptDirectory
 
 from tests import ledger_schema
 from tests.fakes.clock import MemoryClock
-from xmode_transfer.ledger import open_ledger
+from xmode_transfer.ledger import open_ledger, schema
 from xmode_transfer.ledger.schema import MIGRATIONS, connect, migrate
 from xmode_transfer.ledger.tables import SCHEMA_VERSION, metadata
 from xmode_transfer.model.findings import AccessReport
@@ -118,6 +118,28 @@ def test_the_migrations_are_one_line() -> None:
     assert versions == [f"{number:04}" for number in range(len(versions), 0, -1)]
     assert versions[0] == SCHEMA_VERSION
     assert script.get_current_head() == SCHEMA_VERSION
+
+
+def test_a_migration_runs_in_the_transaction_and_sets_the_version(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    versions = tmp_path / "migrations" / "versions"
+    versions.mkdir(parents=True)
+    for number, upgrade in (("0001", "pass"), ("0002", "op.add_column('periods', sa.Column('x', sa.Text))")):
+        before = None if number == "0001" else "0001"
+        (versions / f"v{number}.py").write_text(
+            "import sqlalchemy as sa\nfrom alembic import op\n"
+            f"revision, down_revision = {number!r}, {before!r}\ndef upgrade():\n    {upgrade}\n"
+        )
+    path = tmp_path / "ledger.db"
+    first_release("sqlite", f"sqlite:///{path}")
+    monkeypatch.setattr(schema, "MIGRATIONS", versions.parent)
+    monkeypatch.setattr(schema, "SCHEMA_VERSION", "0002")
+    open_ledger(f"sqlite:///{path}", CLOCK).close()
+    with sqlite3.connect(path) as connection:
+        assert connection.execute("SELECT version_num FROM alembic_version").fetchall() == [("0002",)]
+        assert connection.execute("SELECT x FROM periods").fetchall() == []
+    connection.close()
 
 
 def test_docs_describe_every_table_and_column() -> None:
