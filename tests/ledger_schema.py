@@ -10,7 +10,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.schema import CreateIndex, CreateTable
 
 from xmode_transfer.ledger import files
-from xmode_transfer.ledger.tables.base import metadata
+from xmode_transfer.ledger.tables import metadata
 
 GOLDEN = Path(__file__).parent / "golden" / "ledger"
 BASELINE = "0001"

@@ -236,8 +236,8 @@ def populate(path: Path, count: int, objects: int = 250) -> None:
                 _one(made, name, feed, objects)
     made.write(path)
     with ledger._database.writing() as connection:
-        values = [tables.LOOK.values(look.after(None)) for look in made.looks]
-        connection.execute(tables.looks.insert(), values)
+        values = [tables.SCAN.values(look.after(None)) for look in made.looks]
+        connection.execute(tables.scans.insert(), values)
     facts = Facts("InitechData", "arn:aws:iam::000000000011:role/XMode", "initech-data", "xmode/")
     ledger.checks.record(
         AccessReport(

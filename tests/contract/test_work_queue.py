@@ -1,4 +1,4 @@
-"""The contract of the port ``WorkQueue``, run against the queue of one process and that of a fleet."""
+"""The contract of ``WorkQueue``, for the queue of one process and that of a fleet."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -72,7 +72,7 @@ class Case:
         return self.queue.next(holder, ttl_seconds, suspended=suspended)
 
     def begin(self, name: str, holder: str = HOLDER, ttl_seconds: float = TTL) -> Job:
-        """The job of the customer begins, who is the first of its queue."""
+        """Begin the job of the customer, which is the first of its queue."""
         for suspended in (False, True):
             job = self.next(suspended=suspended, holder=holder, ttl_seconds=ttl_seconds)
             if job is not None:
@@ -165,10 +165,10 @@ def queue(case: Case) -> WorkQueue:
     return case.queue
 
 
-# --- Who takes part --------------------------------------------------------------------------------------
+# --- Registration --------------------------------------------------------------------------------------
 
 
-def test_the_seated_rest_until_they_are_called(case: Case, queue: WorkQueue) -> None:
+def test_registered_customers_rest_until_they_are_enqueued(case: Case, queue: WorkQueue) -> None:
     assert [(entry.customer, entry.state) for entry in queue.snapshot()] == [
         ("acme", JobState.RESTING),
         ("beta", JobState.RESTING),
@@ -181,7 +181,7 @@ def test_the_seated_rest_until_they_are_called(case: Case, queue: WorkQueue) -> 
     assert case.queued("acme") == Queued("acme", 0, suspended=False)
 
 
-def test_nobody_is_queued_who_does_not_take_part(case: Case, queue: WorkQueue) -> None:
+def test_an_unregistered_customer_is_not_queued(case: Case, queue: WorkQueue) -> None:
     case.enqueue("nobody")
     queue.stop("nobody")
     assert case.queued("nobody") is None
@@ -189,7 +189,7 @@ def test_nobody_is_queued_who_does_not_take_part(case: Case, queue: WorkQueue) -
     assert [entry.customer for entry in queue.snapshot()] == ["acme", "beta", "ceta"]
 
 
-def test_seating_again_changes_nothing(case: Case, queue: WorkQueue) -> None:
+def test_registering_again_changes_nothing(case: Case, queue: WorkQueue) -> None:
     case.enqueue("acme")
     before = queue.snapshot()
     case.another().register({"acme": 1, "beta": 2, "ceta": 4})
@@ -197,15 +197,7 @@ def test_seating_again_changes_nothing(case: Case, queue: WorkQueue) -> None:
     assert case.queued("acme") is not None
 
 
-def test_who_leaves_is_taken_out_of_the_queue(case: Case, queue: WorkQueue) -> None:
-    case.enqueue("acme")
-    queue.register({"beta": 2})
-    assert [entry.customer for entry in queue.snapshot()] == ["beta"]
-    assert case.queued("acme") is None
-    assert case.next() is None
-
-
-def test_who_leaves_ends_its_running_turn_and_is_gone(case: Case, queue: WorkQueue) -> None:
+def test_the_running_job_of_a_removed_customer_is_stopped(case: Case, queue: WorkQueue) -> None:
     case.enqueue("acme")
     job = case.begin("acme")
     case.enqueue("acme")
@@ -217,7 +209,7 @@ def test_who_leaves_ends_its_running_turn_and_is_gone(case: Case, queue: WorkQue
     assert case.queued("acme") is None
 
 
-def test_who_comes_back_before_its_turn_has_ended_stays(case: Case, queue: WorkQueue) -> None:
+def test_a_customer_may_return_while_its_job_runs(case: Case, queue: WorkQueue) -> None:
     case.enqueue("acme")
     job = case.begin("acme")
     queue.register({"beta": 2})
@@ -226,7 +218,7 @@ def test_who_comes_back_before_its_turn_has_ended_stays(case: Case, queue: WorkQ
     assert case.state("acme") is JobState.QUEUED
 
 
-def test_what_is_known_counts_of_customers_that_are_new(case: Case, queue: WorkQueue) -> None:
+def test_known_entries_apply_to_new_customers(case: Case, queue: WorkQueue) -> None:
     known = QueueEntry(
         "delta",
         JobState.SUSPENDED,
@@ -252,10 +244,10 @@ def test_what_is_known_counts_of_customers_that_are_new(case: Case, queue: WorkQ
     assert case.state("delta") is JobState.RESTING
 
 
-# --- Calls and turns -------------------------------------------------------------------------------------
+# --- Jobs -------------------------------------------------------------------------------------
 
 
-def test_a_customer_has_one_turn_at_a_time(case: Case, queue: WorkQueue) -> None:
+def test_a_customer_has_one_job_at_a_time(case: Case, queue: WorkQueue) -> None:
     case.enqueue("acme")
     case.enqueue("acme")
     job = case.begin("acme")
@@ -267,7 +259,7 @@ def test_a_customer_has_one_turn_at_a_time(case: Case, queue: WorkQueue) -> None
     assert case.queued("acme") is None
 
 
-def test_two_workers_with_one_job_do_not_both_begin(case: Case, queue: WorkQueue) -> None:
+def test_two_workers_do_not_begin_the_same_job(case: Case, queue: WorkQueue) -> None:
     others = [case.another() for _ in range(4)]
     for _ in range(5):
         case.enqueue("acme")
@@ -283,7 +275,7 @@ def test_two_workers_with_one_job_do_not_both_begin(case: Case, queue: WorkQueue
         queue.done(jobs[0], DONE)
 
 
-def test_a_job_says_what_it_delivers(case: Case, queue: WorkQueue) -> None:
+def test_a_running_job_shows_what_it_delivers(case: Case, queue: WorkQueue) -> None:
     case.enqueue("acme")
     job = case.begin("acme")
     queue.delivers(job, "us-daily", "2026-11-22")
@@ -291,7 +283,7 @@ def test_a_job_says_what_it_delivers(case: Case, queue: WorkQueue) -> None:
     assert (entry.state, entry.feed, entry.period) == (JobState.RUNNING, "us-daily", "2026-11-22")
 
 
-def test_a_turn_that_has_more_to_do_is_queued_again(case: Case, queue: WorkQueue) -> None:
+def test_a_customer_with_more_due_is_queued_again(case: Case, queue: WorkQueue) -> None:
     case.enqueue("acme")
     job = case.begin("acme")
     queue.done(job, MORE)
@@ -304,7 +296,7 @@ def test_a_turn_that_has_more_to_do_is_queued_again(case: Case, queue: WorkQueue
     assert case.begin("acme").follows == job.lease.generation
 
 
-def test_a_turn_that_has_looked_at_all_rests(case: Case, queue: WorkQueue) -> None:
+def test_a_customer_with_nothing_due_rests(case: Case, queue: WorkQueue) -> None:
     reread_at = NOW - timedelta(minutes=5)
     case.enqueue("acme")
     queue.done(
@@ -319,7 +311,7 @@ def test_a_turn_that_has_looked_at_all_rests(case: Case, queue: WorkQueue) -> No
     assert case.begin("acme").reread_at == reread_at
 
 
-def test_who_was_called_while_its_turn_ran_is_queued_when_it_ends(case: Case, queue: WorkQueue) -> None:
+def test_a_request_during_a_job_is_queued_when_it_ends(case: Case, queue: WorkQueue) -> None:
     case.enqueue("acme")
     job = case.begin("acme")
     case.enqueue("acme")
@@ -335,7 +327,7 @@ def test_who_was_called_while_its_turn_ran_is_queued_when_it_ends(case: Case, qu
     assert case.state("acme") is JobState.RESTING
 
 
-def test_many_are_called_at_once(case: Case, queue: WorkQueue) -> None:
+def test_many_customers_are_enqueued_at_once(case: Case, queue: WorkQueue) -> None:
     many = {f"customer-{number:03}": 1 for number in range(250)}
     queue.register(many)
     queue.enqueue([JobRequest(name) for name in many])
@@ -351,7 +343,7 @@ def test_many_are_called_at_once(case: Case, queue: WorkQueue) -> None:
     assert case.served() == {("customer-001", "deliver"): NOW}
 
 
-def test_one_skip_backoff_call_is_enough(case: Case, queue: WorkQueue) -> None:
+def test_skip_backoff_applies_to_one_job(case: Case, queue: WorkQueue) -> None:
     queue.enqueue([JobRequest("acme", skip_backoff=True)])
     case.enqueue("acme")
     job = case.begin("acme")
@@ -360,7 +352,7 @@ def test_one_skip_backoff_call_is_enough(case: Case, queue: WorkQueue) -> None:
     assert not case.begin("acme").skip_backoff
 
 
-def test_a_broken_off_customer_waits_apart_from_the_others(case: Case, queue: WorkQueue) -> None:
+def test_a_suspended_customer_waits_in_another_queue(case: Case, queue: WorkQueue) -> None:
     case.enqueue("acme")
     queue.done(case.begin("acme"), REFUSED)
     entry = case.entry("acme")
@@ -380,7 +372,7 @@ def test_a_broken_off_customer_waits_apart_from_the_others(case: Case, queue: Wo
     assert queue.beat(a_worker()).queued == 1
 
 
-def test_who_is_delivered_to_by_hand_is_passed_over_and_comes_again(case: Case, queue: WorkQueue) -> None:
+def test_a_customer_with_a_run_is_skipped_and_retried(case: Case, queue: WorkQueue) -> None:
     by_hand = case.ledger.leases.claim("customer/acme", "a run", TTL)
     case.enqueue("acme")
     case.enqueue("beta")
@@ -392,7 +384,7 @@ def test_who_is_delivered_to_by_hand_is_passed_over_and_comes_again(case: Case, 
     assert case.begin("acme").customer == "acme"
 
 
-def test_a_time_is_served_by_the_turn_that_has_looked_at_all(case: Case, queue: WorkQueue) -> None:
+def test_a_scheduled_time_is_served_when_nothing_is_due(case: Case, queue: WorkQueue) -> None:
     first, second, third = (NOW + timedelta(hours=hour) for hour in range(3))
     queue.enqueue([JobRequest("acme", serving_at=first)])
     queue.done(case.begin("acme"), MORE)
@@ -409,7 +401,7 @@ def test_a_time_is_served_by_the_turn_that_has_looked_at_all(case: Case, queue: 
     assert case.served() == {("acme", "deliver"): third}
 
 
-def test_a_time_is_kept_through_a_refusal(case: Case, queue: WorkQueue) -> None:
+def test_a_refusal_keeps_the_scheduled_time(case: Case, queue: WorkQueue) -> None:
     queue.enqueue([JobRequest("acme", serving_at=NOW)])
     queue.done(case.begin("acme"), REFUSED)
     assert case.served() == {}
@@ -418,10 +410,10 @@ def test_a_time_is_kept_through_a_refusal(case: Case, queue: WorkQueue) -> None:
     assert case.served() == {("acme", "deliver"): NOW}
 
 
-# --- Who is first ----------------------------------------------------------------------------------------
+# --- Priority ----------------------------------------------------------------------------------------
 
 
-def test_who_has_had_the_least_goes_first(case: Case, queue: WorkQueue) -> None:
+def test_the_lowest_cost_goes_first(case: Case, queue: WorkQueue) -> None:
     begun: list[str] = []
     for name in ("acme", "beta", "ceta"):
         case.enqueue(name)
@@ -433,7 +425,7 @@ def test_who_has_had_the_least_goes_first(case: Case, queue: WorkQueue) -> None:
     assert [begun.count(name) for name in ("acme", "beta", "ceta")] == [2, 4, 8]
 
 
-def test_a_backfill_goes_behind_those_who_keep_up_but_not_for_ever(case: Case, queue: WorkQueue) -> None:
+def test_a_backfill_yields_but_does_not_starve(case: Case, queue: WorkQueue) -> None:
     case.enqueue("acme")
     queue.done(case.begin("acme"), BACKFILL)
     begun = []
@@ -448,9 +440,7 @@ def test_a_backfill_goes_behind_those_who_keep_up_but_not_for_ever(case: Case, q
 
 
 @pytest.mark.parametrize("request_", [JobRequest("acme", True), JobRequest("acme", serving_at=NOW)])
-def test_live_work_raises_a_backfill_that_is_queued(
-    case: Case, queue: WorkQueue, request_: JobRequest
-) -> None:
+def test_a_live_request_raises_a_queued_backfill(case: Case, queue: WorkQueue, request_: JobRequest) -> None:
     case.enqueue("acme")
     queue.done(case.begin("acme"), BACKFILL)
     assert case.queued("acme") == Queued("acme", priority(1, backfill=True), suspended=False)
@@ -465,7 +455,7 @@ def test_live_work_raises_a_backfill_that_is_queued(
     assert case.queued("acme") == Queued("acme", priority(2, backfill=True), suspended=False)
 
 
-def test_who_has_rested_comes_back_without_a_credit(case: Case, queue: WorkQueue) -> None:
+def test_rest_earns_no_credit(case: Case, queue: WorkQueue) -> None:
     case.enqueue("acme")
     for _ in range(10):
         queue.done(case.begin("acme"), MORE)
@@ -475,35 +465,30 @@ def test_who_has_rested_comes_back_without_a_credit(case: Case, queue: WorkQueue
     assert queued.priority == priority(9, backfill=False)
 
 
-# --- Stopping, and those who died ------------------------------------------------------------------------
+# --- Stops and dead workers ------------------------------------------------------------------------
 
 
 def a_worker(holder: str = HOLDER, **changes: object) -> WorkerRecord:
     return replace(WorkerRecord(holder, NOW, NOW, places=4, version="1"), **changes)  # type: ignore[arg-type]
 
 
-def test_a_worker_hears_which_of_its_turns_to_stop(case: Case, queue: WorkQueue) -> None:
+def test_a_worker_learns_which_of_its_jobs_to_stop(case: Case, queue: WorkQueue) -> None:
+    jobs = {}
     for name in ("acme", "beta"):
         case.enqueue(name)
-        case.begin(name)
+        jobs[name] = case.begin(name)
     queue.stop("acme")
     queue.stop("ceta")
     assert queue.beat(a_worker()).to_stop == {"acme"}
     assert queue.beat(a_worker("host-b")).to_stop == set()
-
-
-def test_a_stopped_turn_is_asked_once(case: Case, queue: WorkQueue) -> None:
-    case.enqueue("acme")
-    job = case.begin("acme")
-    queue.stop("acme")
-    queue.done(job, MORE)
+    queue.done(jobs["acme"], MORE)
     case.begin("acme")
     assert queue.beat(a_worker()).to_stop == set()
 
 
 @of_several
 @pytest.mark.parametrize("how", ["dead", "frozen"])
-def test_the_turn_of_a_lost_worker_is_taken_over(case: Case, queue: WorkQueue, how: str) -> None:
+def test_the_job_of_a_lost_worker_is_taken_over(case: Case, queue: WorkQueue, how: str) -> None:
     holder, ttl_seconds = (case.dead, TTL) if how == "dead" else (HOLDER, 0.0)
     queue.enqueue([JobRequest("acme", skip_backoff=True, serving_at=NOW)])
     job = case.begin("acme", holder, ttl_seconds)
@@ -534,7 +519,7 @@ def test_the_turn_of_a_lost_worker_is_taken_over(case: Case, queue: WorkQueue, h
     assert case.served() == {("acme", "deliver"): NOW + timedelta(hours=1)}
 
 
-def test_a_live_turn_is_left_alone(case: Case, queue: WorkQueue) -> None:
+def test_a_live_job_is_not_taken_over(case: Case, queue: WorkQueue) -> None:
     case.enqueue("acme")
     job = case.begin("acme")
     case.enqueue("beta")
@@ -544,7 +529,7 @@ def test_a_live_turn_is_left_alone(case: Case, queue: WorkQueue) -> None:
 
 
 @of_several
-def test_who_left_is_gone_with_its_worker(case: Case, queue: WorkQueue) -> None:
+def test_a_removed_customer_goes_with_its_dead_worker(case: Case, queue: WorkQueue) -> None:
     case.enqueue("acme")
     case.begin("acme", case.dead)
     queue.register({"beta": 2})
@@ -554,7 +539,7 @@ def test_who_left_is_gone_with_its_worker(case: Case, queue: WorkQueue) -> None:
 
 
 @of_several
-def test_several_processes_take_each_turn_over_once(case: Case, queue: WorkQueue) -> None:
+def test_several_processes_take_over_each_job_once(case: Case, queue: WorkQueue) -> None:
     for name in ("acme", "beta", "ceta"):
         case.enqueue(name)
         case.begin(name, case.dead)
@@ -575,7 +560,7 @@ def test_several_processes_take_each_turn_over_once(case: Case, queue: WorkQueue
 # --- Workers ---------------------------------------------------------------------------------------------
 
 
-def test_workers_are_known_by_their_signs_of_life(case: Case, queue: WorkQueue) -> None:
+def test_workers_are_known_by_their_heartbeats(case: Case, queue: WorkQueue) -> None:
     assert queue.workers() == []
     case.enqueue("acme")
     case.enqueue("beta")
@@ -592,7 +577,7 @@ def test_workers_are_known_by_their_signs_of_life(case: Case, queue: WorkQueue) 
 
 
 @of_several
-def test_the_places_of_a_worker_that_was_killed_are_gone_before_its_silence_is_over(
+def test_a_killed_worker_is_gone_before_its_heartbeat_times_out(
     case: Case, queue: WorkQueue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for holder in (case.dead, HOLDER):
@@ -609,7 +594,7 @@ def test_the_places_of_a_worker_that_was_killed_are_gone_before_its_silence_is_o
 # --- Snapshots ---------------------------------------------------------------------------------------------
 
 
-def test_whoever_follows_the_snapshots_ends_up_with_what_is_true_and_hears_each_end_once(case: Case) -> None:
+def test_snapshots_converge_and_show_each_ended_job_once(case: Case) -> None:
     names = [f"customer-{number}" for number in range(8)]
     case.queue.register(dict.fromkeys(names, 1))
     processes_ = [case.another() for _ in range(3)]
@@ -657,9 +642,8 @@ def test_whoever_follows_the_snapshots_ends_up_with_what_is_true_and_hears_each_
 # --- In a database ---------------------------------------------------------------------------------------
 
 
-def test_a_job_and_its_lease_are_one_transaction(postgres_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    cases = _over_procrastinate(postgres_url)
-    case = next(cases)
+@of_several
+def test_a_job_and_its_lease_are_one_transaction(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
     case.queue.register({"acme": 1})
     case.enqueue("acme")
     before = case.entry("acme")
@@ -681,12 +665,10 @@ def test_a_job_and_its_lease_are_one_transaction(postgres_url: str, monkeypatch:
     assert case.state("acme") is JobState.RUNNING
     case.queue.done(job, MORE)
     assert case.queued("acme") is not None
-    next(cases, None)
 
 
-def test_the_clock_is_put_back_with_those_who_are_queued(postgres_url: str) -> None:
-    cases = _over_procrastinate(postgres_url)
-    case = next(cases)
+@of_several
+def test_the_virtual_clock_is_rebased(case: Case) -> None:
     case.queue.register({"acme": 1, "beta": 1, "ceta": 1, "delta": 1})
     far = int(REBASE_ABOVE) + 1
     for name, spent in (("acme", far - 1), ("beta", far + 2), ("ceta", far)):
@@ -704,13 +686,11 @@ def test_the_clock_is_put_back_with_those_who_are_queued(postgres_url: str) -> N
     case.enqueue("delta")
     jobs = [case.next() for _ in range(4)]
     assert [job and job.customer for job in jobs] == ["ceta", "delta", "beta", None]
-    next(cases, None)
 
 
-def test_who_was_cut_off_from_a_server_may_renew_its_lease_first(postgres_url: str) -> None:
+@of_several
+def test_leases_may_be_renewed_after_an_outage(case: Case) -> None:
     """All leases end while a server is away for a minute, and no job is to be taken over for that."""
-    cases = _over_procrastinate(postgres_url)
-    case = next(cases)
     case.queue.register({"acme": 1, "beta": 1})
     for name, holder in (("acme", HOLDER), ("beta", case.dead)):
         case.enqueue(name)
@@ -719,4 +699,3 @@ def test_who_was_cut_off_from_a_server_may_renew_its_lease_first(postgres_url: s
     assert case.queue.reap() == ["beta"]
     case.later(SETTLING_SECONDS)
     assert case.queue.reap() == ["acme"]
-    next(cases, None)

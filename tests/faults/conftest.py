@@ -39,7 +39,7 @@ from xmode_transfer.config import (
 )
 from xmode_transfer.delivery.deliver import deliver
 from xmode_transfer.ledger import open_ledger
-from xmode_transfer.ledger.leases import Leases, Subject
+from xmode_transfer.ledger.writer import LedgerPart
 from xmode_transfer.model.errors import Defect, XmodeError
 from xmode_transfer.model.periods import Period, PeriodKind
 from xmode_transfer.model.records import DeliveryOutcome, UploadStatus
@@ -110,7 +110,7 @@ class Powered:
 
     def __getattr__(self, name: str) -> Any:
         value = getattr(self.inner, name)
-        if isinstance(value, Subject | Leases):
+        if isinstance(value, LedgerPart):
             return Powered(value, self.power)
         if not callable(value):
             return value

@@ -170,18 +170,18 @@ def kill_while_sending(url: str, rounds: int, seed: int) -> None:
             ledger.close()
 
 
-def test_what_was_acknowledged_before_kill_9_is_there(tmp_path: Path) -> None:
+def test_acknowledged_writes_survive_kill_9(tmp_path: Path) -> None:
     kill_while_sending(f"sqlite:///{tmp_path}/ledger.db", rounds=3, seed=random.randrange(10**9))
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-def test_what_was_acknowledged_before_kill_9_is_there_every_time(tmp_path: Path) -> None:
+def test_acknowledged_writes_survive_many_kills(tmp_path: Path) -> None:
     for seed in range(10):
         kill_while_sending(f"sqlite:///{tmp_path}/{seed}.db", rounds=6, seed=seed)
 
 
-def test_a_plan_is_there_as_a_whole_or_not_at_all(tmp_path: Path) -> None:
+def test_a_plan_is_all_or_nothing(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/ledger.db"
     prepare(url, 0)
     dice = random.Random()
@@ -201,7 +201,7 @@ def test_a_plan_is_there_as_a_whole_or_not_at_all(tmp_path: Path) -> None:
             ledger.close()
 
 
-def test_two_processes_make_a_ledger_and_write_to_it_at_once(tmp_path: Path) -> None:
+def test_two_processes_create_a_ledger_and_write_at_once(tmp_path: Path) -> None:
     """They find no file: both make it, one migrates it, and neither loses a record or sees an error."""
     url = f"sqlite:///{tmp_path}/new/ledger.db"
     with child(SHARING, url, "day-1") as one, child(SHARING, url, "day-2") as two:

@@ -72,7 +72,7 @@ def told(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 @pytest.mark.parametrize("how", ["kill", "restart"])
-def test_what_was_acknowledged_is_there_after_the_server_died_and_the_work_goes_on(
+def test_acknowledged_writes_survive_a_dead_server_and_work_continues(
     own_postgres: PostgresServer, open_: Open, told: list[str], how: str
 ) -> None:
     ledger = open_(own_postgres.url("xmode"))
@@ -117,7 +117,7 @@ def test_what_was_acknowledged_is_there_after_the_server_died_and_the_work_goes_
     assert told.count("ledger.unavailable") == told.count("ledger.recovered") <= 1
 
 
-def test_a_plan_whose_listing_was_half_through_when_the_server_restarted_is_whole(
+def test_a_plan_is_complete_after_a_restart_during_its_listing(
     own_postgres: PostgresServer, open_: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ledger = open_(own_postgres.url("xmode"))
@@ -154,7 +154,7 @@ def _break_once(monkeypatch: pytest.MonkeyPatch, server: PostgresServer) -> None
 
 
 @pytest.mark.parametrize("was_written", [True, False])
-def test_what_was_written_when_the_answer_of_a_commit_was_lost_is_there_once(
+def test_a_write_with_a_lost_answer_is_there_once(
     own_postgres: PostgresServer, open_: Open, monkeypatch: pytest.MonkeyPatch, was_written: bool
 ) -> None:
     ledger = open_(own_postgres.url("xmode"))
@@ -222,7 +222,7 @@ def test_what_was_written_when_the_answer_of_a_commit_was_lost_is_there_once(
     ledger.leases.claim(job.lease.name, ELSEWHERE, 600)
 
 
-def test_a_server_that_stays_away_is_told_of_after_the_patience_and_a_close_waits_for_nobody(
+def test_a_lasting_outage_is_reported_after_the_wait_and_close_returns(
     own_postgres: PostgresServer, told: list[str]
 ) -> None:
     ledger = open_ledger(own_postgres.url("xmode", patience=1.5), SystemClock())
@@ -259,7 +259,7 @@ def test_a_server_that_stays_away_is_told_of_after_the_patience_and_a_close_wait
     assert isinstance(waiting.exception(timeout=120), LedgerUnreachable)
 
 
-def test_a_process_that_is_to_end_does_not_wait_for_a_server_that_answers_nothing(
+def test_an_ending_process_does_not_wait_for_a_silent_server(
     own_postgres: PostgresServer, open_: Open
 ) -> None:
     """Neither where it asks from then on, nor where it waits already."""
@@ -287,9 +287,7 @@ def test_a_process_that_is_to_end_does_not_wait_for_a_server_that_answers_nothin
         own_postgres.thaw()
 
 
-def test_a_process_that_is_to_end_still_gets_over_a_server_that_was_restarted(
-    own_postgres: PostgresServer, open_: Open
-) -> None:
+def test_an_ending_process_survives_a_restarted_server(own_postgres: PostgresServer, open_: Open) -> None:
     ledger = open_(own_postgres.url("xmode", patience=3600))
     lease = ledger.leases.claim("work", ELSEWHERE, 600)
     own_postgres.restart()
@@ -298,7 +296,7 @@ def test_a_process_that_is_to_end_still_gets_over_a_server_that_was_restarted(
     assert ledger.deliveries.latest("acme", "us-daily", "2026-11-22") is not None
 
 
-def test_a_server_that_is_starting_is_waited_for_and_one_that_is_not_there_is_not(
+def test_a_starting_server_is_waited_for_and_a_missing_one_is_not(
     own_postgres: PostgresServer, open_: Open
 ) -> None:
     own_postgres.stop()
@@ -364,7 +362,7 @@ def claim_soon(ledger: Ledger, holder: str = "us") -> Lease:
             time.sleep(0.02)
 
 
-def test_the_lease_of_a_killed_process_of_another_machine_is_free_at_once(
+def test_the_lease_of_a_killed_process_elsewhere_is_free_at_once(
     own_postgres: PostgresServer, open_: Open
 ) -> None:
     url = own_postgres.url("xmode")
@@ -377,9 +375,7 @@ def test_the_lease_of_a_killed_process_of_another_machine_is_free_at_once(
         assert claim_soon(ledger).generation == 2
 
 
-def test_a_frozen_process_keeps_its_lease_until_its_time_is_over_and_wakes_to_a_refusal(
-    own_postgres: PostgresServer, open_: Open
-) -> None:
+def test_a_frozen_process_keeps_its_lease_until_it_expires(own_postgres: PostgresServer, open_: Open) -> None:
     url = own_postgres.url("xmode")
     ledger = open_(url)
     with holding(url, 3_600) as process:
@@ -395,7 +391,7 @@ def test_a_frozen_process_keeps_its_lease_until_its_time_is_over_and_wakes_to_a_
         assert answer.strip() == LeaseLost.__name__
 
 
-def test_leases_end_by_the_servers_clock_whatever_this_machines_says(
+def test_leases_expire_by_the_servers_clock(
     own_postgres: PostgresServer,
 ) -> None:
     fast, slow = MemoryClock(NOW + timedelta(days=900)), MemoryClock(NOW - timedelta(days=900))
@@ -416,7 +412,7 @@ def test_leases_end_by_the_servers_clock_whatever_this_machines_says(
         second.close()
 
 
-def test_a_holder_that_lives_is_not_taken_for_dead_after_the_server_restarted(
+def test_a_live_holder_is_not_dead_after_a_restart_of_the_server(
     own_postgres: PostgresServer, open_: Open
 ) -> None:
     """A restart drops every lock, before the living have come back."""
@@ -432,9 +428,7 @@ def test_a_holder_that_lives_is_not_taken_for_dead_after_the_server_restarted(
     assert claim_soon(theirs).generation == 2
 
 
-def test_a_holder_whose_presence_broke_shows_itself_again_with_the_next_renewal(
-    own_postgres: PostgresServer, open_: Open
-) -> None:
+def test_a_renewal_restores_a_broken_presence(own_postgres: PostgresServer, open_: Open) -> None:
     ours, theirs = open_(own_postgres.url("xmode"), holder=ELSEWHERE), open_(own_postgres.url("xmode"))
     lease = ours.leases.claim("work", ELSEWHERE, 3_600)
     own_postgres.execute(
@@ -445,9 +439,7 @@ def test_a_holder_whose_presence_broke_shows_itself_again_with_the_next_renewal(
         theirs.leases.claim("work", "us", 90)
 
 
-def test_a_holder_that_never_showed_itself_is_judged_by_time(
-    own_postgres: PostgresServer, open_: Open
-) -> None:
+def test_a_holder_without_presence_expires_by_time(own_postgres: PostgresServer, open_: Open) -> None:
     ours, theirs = open_(own_postgres.url("xmode")), open_(own_postgres.url("xmode"))
     ours.leases.claim("work", ELSEWHERE, 3_600)  # not the holder that the ledger was opened for
     with pytest.raises(AlreadyRunning):
@@ -459,9 +451,7 @@ def test_a_holder_that_never_showed_itself_is_judged_by_time(
 # --- Writers beside each other -------------------------------------------------------------------------
 
 
-def test_two_processes_may_make_the_tables_at_the_same_time(
-    own_postgres: PostgresServer, open_: Open
-) -> None:
+def test_two_processes_may_create_the_tables_at_once(own_postgres: PostgresServer, open_: Open) -> None:
     with ThreadPoolExecutor(6) as pool:
         opened = [pool.submit(open_, own_postgres.url("xmode")) for _ in range(6)]
         assert not wait(opened, timeout=120).not_done
@@ -469,7 +459,7 @@ def test_two_processes_may_make_the_tables_at_the_same_time(
         future.result().prove_writable()
 
 
-def test_writers_that_wait_for_each_other_are_run_again(own_postgres: PostgresServer, open_: Open) -> None:
+def test_deadlocked_writers_are_retried(own_postgres: PostgresServer, open_: Open) -> None:
     own_postgres.execute("ALTER SYSTEM SET deadlock_timeout = '50ms'")
     own_postgres.execute("SELECT pg_reload_conf()")
     first, second = open_(own_postgres.url("xmode")), open_(own_postgres.url("xmode"))
@@ -498,9 +488,7 @@ def test_writers_that_wait_for_each_other_are_run_again(own_postgres: PostgresSe
     assert sorted(item.attempts for item in first.deliveries.find()) == [2, 2]
 
 
-def test_a_lease_cannot_be_taken_while_a_write_under_it_is_on_its_way(
-    own_postgres: PostgresServer, open_: Open
-) -> None:
+def test_a_lease_cannot_be_claimed_during_a_write_under_it(own_postgres: PostgresServer, open_: Open) -> None:
     first, second = open_(own_postgres.url("xmode")), open_(own_postgres.url("xmode", timeout=0.2))
     lease = first.leases.claim("work", ELSEWHERE, 0)
     with first._database.writing() as connection:

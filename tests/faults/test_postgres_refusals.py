@@ -22,7 +22,7 @@ from tests.postgres import PostgresServer
 from xmode_transfer.ledger import Ledger, files, open_ledger, postgres_connection, postgres_errors
 from xmode_transfer.ledger.postgres import PostgresDatabase
 from xmode_transfer.ledger.schema import connect
-from xmode_transfer.ledger.tables.base import SCHEMA_VERSION
+from xmode_transfer.ledger.tables import SCHEMA_VERSION
 from xmode_transfer.model.errors import (
     ConfigError,
     LedgerCorrupt,
@@ -74,7 +74,7 @@ def refusal(url: str, kind: type[XmodeError], match: str, hint: str, **how: Any)
         f"postgresql://[{QUOTED}/db",
     ],
 )
-def test_a_url_that_libpq_does_not_take_is_not_repeated(url: str) -> None:
+def test_an_invalid_url_is_not_repeated(url: str) -> None:
     refusal(url, ConfigError, "the URL", "postgresql://user@host/database")
 
 
@@ -92,7 +92,7 @@ def test_our_own_parameters_are_checked(query: str, match: str) -> None:
         postgres_connection.parse(f"postgresql://host/db?{query}")
 
 
-def test_the_place_is_named_without_the_password_and_defaults_leave_what_is_given(
+def test_the_location_has_no_password_and_defaults_override_nothing(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     for name in ("PGHOST", "PGUSER", "PGPORT", "PGDATABASE", "PGSERVICE"):
@@ -117,9 +117,7 @@ def test_the_place_is_named_without_the_password_and_defaults_leave_what_is_give
     assert postgres_connection.parse("postgresql:///x").where == "postgresql://elsewhere/x"
 
 
-def test_a_schema_of_its_own_keeps_the_ledger_apart(
-    postgres_server: PostgresServer, postgres_url: str
-) -> None:
+def test_a_schema_separates_ledgers(postgres_server: PostgresServer, postgres_url: str) -> None:
     database = postgres_url.split("/")[3].split("?")[0]
     postgres_server.execute('CREATE SCHEMA "Xmode"', database)
     postgres_server.execute("CREATE TABLE public.somebodys (x int)", database)
@@ -131,10 +129,10 @@ def test_a_schema_of_its_own_keeps_the_ledger_apart(
         ledger.close()
     names = postgres_server.execute("SELECT tablename FROM pg_tables WHERE schemaname = 'Xmode'", database)
     assert ("leases",) in names
-    refusal(f"{postgres_url}&schema=missing", LedgerMissing, "no schema to lie in", "CREATE SCHEMA")
+    refusal(f"{postgres_url}&schema=missing", LedgerMissing, "has no schema", "CREATE SCHEMA")
 
 
-def test_without_the_extra_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_the_extra_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in list(sys.modules):
         if name.startswith("xmode_transfer.ledger.postgres"):
             monkeypatch.delitem(sys.modules, name)
@@ -159,7 +157,7 @@ def test_passwords_users_and_addresses_that_are_refused(own_postgres: PostgresSe
         return own_postgres.url(database, user)
 
     wrong = url("xmode:wrong")
-    error = refusal(wrong, LedgerRefused, "does not let us into .*password authentication", "PGPASSFILE")
+    error = refusal(wrong, LedgerRefused, "refuses access to .*password authentication", "PGPASSFILE")
     assert (error.code, error.responsible, error.retryable) == ("ledger_refused", "vendor", False)
     refusal(url("xmode"), LedgerRefused, "no password supplied", "PGPASSWORD")
     refusal(url("nobody"), LedgerRefused, 'role "nobody" does not exist', "the user in `ledger:`")
@@ -214,7 +212,7 @@ def test_hosts_that_are_unknown_or_refuse(loopback_only: list[str], tmp_path: Pa
         (-3, "Temporary failure in name resolution", LedgerUnreachable),  # the name service is away
     ],
 )
-def test_a_host_that_no_name_service_knows(
+def test_an_unknown_host(
     monkeypatch: pytest.MonkeyPatch, number: int, said: str, kind: type[XmodeError]
 ) -> None:
     def unknown(*_: Any, **__: Any) -> Any:
@@ -235,9 +233,7 @@ def test_a_host_that_no_name_service_knows(
         ("server closed the connection unexpectedly", postgres_errors.Away),
     ],
 )
-def test_a_server_that_ends_while_it_is_asked_is_away_also_where_tls_is_spoken(
-    said: str, kind: type[XmodeError]
-) -> None:
+def test_a_server_that_ends_is_away_also_with_tls(said: str, kind: type[XmodeError]) -> None:
     error = postgres_errors.from_connecting(
         psycopg.OperationalError(f"connection failed: {said}"), "postgresql://db"
     )
@@ -347,7 +343,7 @@ def tls_in_front(server: PostgresServer, context: ssl.SSLContext | None) -> Iter
             thread.join(120)
 
 
-def test_tls_is_what_the_url_says(postgres_server: PostgresServer, postgres_url: str, tmp_path: Path) -> None:
+def test_tls_follows_the_url(postgres_server: PostgresServer, postgres_url: str, tmp_path: Path) -> None:
     database = postgres_url.split("/")[3].split("?")[0]
     ours, others = Authority(tmp_path, "ours"), Authority(tmp_path, "others")
     localhost = x509.DNSName("localhost")
@@ -386,17 +382,17 @@ def test_a_server_that_is_too_old(postgres_url: str, monkeypatch: pytest.MonkeyP
     refusal(postgres_url, ConfigError, "PostgreSQL 12, which is too old", "PostgreSQL 13")
 
 
-def test_tables_of_somebody_else_and_those_of_the_workers(
+def test_other_tables_are_refused_but_not_the_queue(
     postgres_server: PostgresServer, postgres_url: str
 ) -> None:
     database = postgres_url.split("/")[3].split("?")[0]
     with pytest.raises(LedgerError, match="There is no ledger at"):
-        opened(postgres_url, create=False)
+        files.check(postgres_url)
     postgres_server.execute("CREATE TABLE invoices (x int)", database)
     refusal(postgres_url, LedgerCorrupt, r"is no ledger: it holds other tables \(invoices\)", "?schema=")
     postgres_server.execute("ALTER TABLE invoices RENAME TO procrastinate_jobs", database)
     opened(postgres_url).close()
-    opened(postgres_url, create=False).close()
+    opened(postgres_url).close()
 
 
 def test_a_ledger_of_a_later_version(postgres_server: PostgresServer, postgres_ledger: str) -> None:
@@ -406,13 +402,11 @@ def test_a_ledger_of_a_later_version(postgres_server: PostgresServer, postgres_l
     refusal(postgres_ledger, LedgerTooNew, f"schema version {later}", "later version")
 
 
-def test_a_user_without_the_right_to_make_tables_or_to_write_them(
-    postgres_server: PostgresServer, postgres_url: str
-) -> None:
+def test_a_user_without_privileges(postgres_server: PostgresServer, postgres_url: str) -> None:
     database = postgres_url.split("/")[3].split("?")[0]
     postgres_server.execute(f"CREATE ROLE guest_{database} LOGIN")
     guest = postgres_server.url(database, f"guest_{database}")
-    refusal(guest, LedgerReadOnly, "no right to that .*permission denied for schema public", "OWNER TO")
+    refusal(guest, LedgerReadOnly, "lack a privilege .*permission denied for schema public", "OWNER TO")
     opened(postgres_url).close()
     postgres_server.execute(f"GRANT SELECT ON ALL TABLES IN SCHEMA public TO guest_{database}", database)
     ledger = opened(guest)
@@ -424,7 +418,7 @@ def test_a_user_without_the_right_to_make_tables_or_to_write_them(
     postgres_server.execute(f"DROP ROLE guest_{database}")
 
 
-def test_a_server_that_takes_no_writes(postgres_server: PostgresServer, postgres_ledger: str) -> None:
+def test_a_read_only_server(postgres_server: PostgresServer, postgres_ledger: str) -> None:
     database = postgres_ledger.split("/")[3].split("?")[0]
     postgres_server.execute(f"ALTER DATABASE {database} SET default_transaction_read_only = on")
     ledger = opened(f"{postgres_ledger}&patience=0")
@@ -442,7 +436,7 @@ def test_a_server_that_takes_no_writes(postgres_server: PostgresServer, postgres
     )
 
 
-def test_a_standby_that_is_made_the_primary_is_waited_for(
+def test_a_standby_that_becomes_the_primary_is_waited_for(
     postgres_server: PostgresServer, postgres_ledger: str
 ) -> None:
     database = postgres_ledger.split("/")[3].split("?")[0]
@@ -497,7 +491,7 @@ def test_a_server_with_no_connection_left(postgres_server: PostgresServer, postg
     postgres_server.execute(f"DROP ROLE few_{database}")
 
 
-def test_rows_without_their_parents_and_constraints_that_nobody_proved_are_found(
+def test_orphaned_rows_and_unvalidated_constraints_are_found(
     postgres_server: PostgresServer, postgres_ledger: str
 ) -> None:
     database = postgres_ledger.split("/")[3].split("?")[0]
@@ -515,7 +509,7 @@ def test_rows_without_their_parents_and_constraints_that_nobody_proved_are_found
     )
 
 
-def test_a_closed_ledger_says_so(postgres_ledger: str) -> None:
+def test_a_closed_ledger_refuses_calls(postgres_ledger: str) -> None:
     ledger = opened(postgres_ledger)
     assert isinstance(ledger._database, PostgresDatabase)
     ledger.close()

@@ -46,7 +46,7 @@ def backup(shell: Shell, file: Path, force: bool, as_json: bool) -> int:
     from xmode_transfer.ledger import files
 
     with counted("backing up") as told:
-        made = files.backup(_url(shell), file, overwrite=force, told=told)
+        made = files.backup(_url(shell), file, overwrite=force, progress=told)
     _show_copied("backed up", made, as_json=as_json)
     return ExitCode.DONE
 
@@ -65,7 +65,7 @@ def restore(shell: Shell, file: Path, as_json: bool) -> int:
     from xmode_transfer.telemetry import SystemClock
 
     with counted("restoring") as told:
-        made = files.restore(_url(shell), file, SystemClock().now(), told=told)
+        made = files.restore(_url(shell), file, SystemClock().now(), progress=told)
     _show_copied("restored", made, as_json=as_json)
     return ExitCode.DONE
 
@@ -121,7 +121,7 @@ def copy(shell: Shell, target: str, dry_run: bool, keep: bool, as_json: bool) ->
                 SystemClock(),
                 dry_run=dry_run,
                 keep=keep,
-                told=told,
+                progress=told,
             )
     except KeyboardInterrupt:
         raise Interrupted("interrupted: nothing was copied, and TARGET is unchanged") from None

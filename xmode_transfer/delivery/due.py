@@ -167,7 +167,7 @@ class Scanner:
                 states = iter([found])
             else:
                 states = source.periods(start)
-            passed = self.ledger.sources.passed_over(customer.name, feed.name) if scope.is_whole else {}
+            passed = self.ledger.sources.skipped(customer.name, feed.name) if scope.is_whole else {}
             for state in states:
                 if isinstance(state, SourceProblem):
                     if _is_asked_for(feed, state, start, until):

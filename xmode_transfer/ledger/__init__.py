@@ -1,15 +1,13 @@
-"""Our durable record in an SQL database (docs/ledger.md)."""
+"""The durable record in an SQL database (docs/ledger.md)."""
 
 from typing import TYPE_CHECKING
 
 from xmode_transfer.ledger import leases, schema, snapshot
 from xmode_transfer.ledger.database import Database
 from xmode_transfer.ledger.deliveries import Deliveries, Runs, Uploads
-from xmode_transfer.ledger.keys import Keys
+from xmode_transfer.ledger.keys import Keys, Operations
 from xmode_transfer.ledger.leases import Leases
 from xmode_transfer.ledger.objects import Objects
-from xmode_transfer.ledger.operations import Operations
-from xmode_transfer.ledger.schema import connect
 from xmode_transfer.ledger.watching import Alerts, Checks, Daemons, Discrepancies, Notices, Sources
 from xmode_transfer.ledger.work_queue import ProcrastinateQueue
 from xmode_transfer.ledger.writer import GroupCommit
@@ -19,22 +17,19 @@ if TYPE_CHECKING:
     from xmode_transfer.model.process import Clock
 
 
-def open_ledger(
-    url: str, clock: "Clock", *, create: bool = True, holder: str | None = None, waits: bool = True
-) -> "Ledger":
-    """Opens the ledger at a URL such as ``sqlite:////var/lib/xmode/ledger.db`` or
-    ``postgresql://xmode@db/xmode`` and brings its schema up to date.
+def open_ledger(url: str, clock: "Clock", *, holder: str | None = None, waits: bool = True) -> "Ledger":
+    """Open the ledger at a URL such as ``sqlite:////var/lib/xmode/ledger.db`` or
+    ``postgresql://xmode@db/xmode``, and create its schema or bring it up to date.
 
-    A relative path is relative to the working directory. ``?timeout=5`` waits that many seconds for another
-    process's lock instead of 30. Without ``create`` the ledger must be there already. ``holder`` is the name
-    under which this process will claim leases (``processes.this_process()`` when left out): of this one alone
-    another machine can see at once that it has died. Unless ``waits``, a server that says that it is starting
-    is as one that is not there. Raises ConfigError for a URL that is none, LedgerTooNew
-    when a later version made the ledger, and the other LedgerErrors.
+    A relative path is relative to the working directory. ``?timeout=5`` waits so many seconds for another
+    process's lock instead of 30. ``holder`` (default: ``database.this_process()``) is the name under which
+    this process claims leases; other machines notice its death at once for this name only. With ``waits``,
+    wait for a server that is starting. Raises ConfigError for an invalid URL, LedgerTooNew for a ledger of a
+    later version, and the other LedgerErrors.
     """
-    database = connect(url, create=create, holder=holder, waits=waits)
+    database = schema.connect(url, create=True, holder=holder, waits=waits)
     try:
-        schema.prepare(database, create=create)
+        schema.prepare(database)
     except BaseException:
         database.close()
         raise
@@ -42,17 +37,16 @@ def open_ledger(
 
 
 class Ledger:
-    """Our durable record. What a method has acknowledged survives kill -9 and power loss; ``open_ledger``
-    makes it.
+    """The durable record, opened by ``open_ledger``. What a method has acknowledged survives kill -9 and
+    power loss.
 
-    Methods that take a ``lease`` raise LeaseLost, and write nothing, when the lease has been taken over.
-    Every method may raise LedgerLocked, LedgerReadOnly, LedgerFull or LedgerCorrupt; then nothing of that
-    call was written. Thread-safe.
+    Methods that take a ``lease`` raise LeaseLost, and write nothing, if the lease was taken over. Every
+    method may raise LedgerLocked, LedgerReadOnly, LedgerFull or LedgerCorrupt; then nothing of that call was
+    written. Thread-safe.
     """
 
     def __init__(self, database: Database, clock: "Clock") -> None:
         self._database = database
-        self._clock = clock
         writer = self._writer = GroupCommit(database, leases.check)
         self.leases = Leases(database, writer, clock)
         self.deliveries = Deliveries(database, writer)
@@ -68,27 +62,25 @@ class Ledger:
         self.notices = Notices(database, writer)
         self.daemons = Daemons(database, writer)
         self.queue = ProcrastinateQueue(database, writer, clock)
-        """The queue of a fleet, on PostgreSQL."""
+        """A fleet's queue, on PostgreSQL."""
 
     def snapshot(self) -> Snapshot:
-        """How every subscription stands, in one consistent view. Costs by the number of subscriptions and of
-        what is open, not by the length of the history."""
+        """Return the state of every subscription, in one consistent view. Its cost depends on the number of
+        subscriptions and of open deliveries, not on the length of the history."""
         return snapshot.snapshot(self._database)
 
-    # --- The ledger itself
-
     def prove_writable(self) -> None:
-        """Raises what any write would raise now. Commits to the disk, and leaves nothing behind."""
-        self._writer.call(lambda c: leases.write_and_take_back(c, self._database))
+        """Raise what any write would raise now. Commits to the disk, and changes nothing."""
+        self._writer.call(lambda c: leases.try_writing(c, self._database))
 
     def hurry(self) -> None:
-        """The process is to end soon: from now on nobody waits for a ledger that is away. Every method goes
-        on with one last attempt, also in other threads and where it waits already, and answers, or raises
-        LedgerUnreachable, within seconds. Idempotent; waits for nothing."""
+        """Stop waiting for a ledger that is away, because the process is to end soon. Every method, also one
+        that waits in another thread, makes one last attempt and returns, or raises LedgerUnreachable, within
+        seconds. Idempotent; does not wait."""
         self._database.hurry()
 
     def close(self) -> None:
-        """Flushes what is queued. Idempotent."""
+        """Write what is queued, and close the database. Idempotent."""
         self._database.hurry()
         self._writer.close()
         self._database.close()

@@ -1,25 +1,26 @@
-"""A ledger moved into another database, such as from SQLite to PostgreSQL: all of it or nothing, and compared
+"""Copying a ledger into another database, such as from SQLite to PostgreSQL: all of it or nothing, compared
 before it counts."""
 
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
-from datetime import datetime
 from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import sqlalchemy
-from sqlalchemy import Connection, Table, TableClause, column, func, insert, null, select, update
+import sqlalchemy as sa
+from sqlalchemy import Connection, Table
 
 from xmode_transfer.config.secrets import shown
 from xmode_transfer.ledger import schema
 from xmode_transfer.ledger.database import Database, missing
-from xmode_transfer.ledger.files import BESIDE, Told
-from xmode_transfer.ledger.schema import Contents, connect, is_postgres, path_of
-from xmode_transfer.ledger.tables import daemons, leases
-from xmode_transfer.ledger.tables.base import SCHEMA_VERSION, metadata, text_of, time_of
+from xmode_transfer.ledger.files import BESIDE, Progress
+from xmode_transfer.ledger.leases import RETURNED
+from xmode_transfer.ledger.rows import text_of
+from xmode_transfer.ledger.schema import Contents, connect, is_postgres
+from xmode_transfer.ledger.sqlite import path_of
+from xmode_transfer.ledger.tables import SCHEMA_VERSION, daemons, leases, metadata
 from xmode_transfer.model.errors import AlreadyRunning, ConfigError, LedgerCorrupt, LedgerError
 from xmode_transfer.model.process import longest_silence
 from xmode_transfer.model.records import holder_shown
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from xmode_transfer.model.process import Clock
 
 TABLES = tuple(metadata.sorted_tables)
-"""In an order in which what is referred to comes first."""
+"""In an order in which a table follows those that it refers to."""
 _LOCK_SECONDS = 30
 _ENDING_SECONDS = 3.0
 _OTHERS = """
@@ -42,7 +43,7 @@ _BYTES = 16
 
 @dataclass(frozen=True, slots=True)
 class CopiedTable:
-    """``checksum`` is over all values of all rows, the same on both sides; empty in a dry run."""
+    """``checksum`` covers all values of all rows, the same on both sides; empty in a dry run."""
 
     name: str
     rows: int
@@ -51,7 +52,7 @@ class CopiedTable:
 
 @dataclass(frozen=True, slots=True)
 class Moved:
-    """What was copied, or would be. ``leases_given_back`` are those that dead processes still held."""
+    """The result of a copy or a dry run. ``leases_given_back`` counts the leases of dead processes."""
 
     source: str
     target: str
@@ -71,69 +72,81 @@ def copy(
     *,
     dry_run: bool = False,
     keep: bool = False,
-    told: Told | None = None,
+    progress: Progress | None = None,
 ) -> Moved:
-    """Copies the ledger at ``source_url`` into the empty one at ``target_url``, in one transaction there:
-    when it fails, or the process is killed, the target is as empty as it was. Nobody writes to the source
-    meanwhile. In the end the source is marked as moved, so that no process goes on with it, and who held a
-    lease there is refused should it wake; ``keep`` leaves it in use. A dry run looks whether it could be
-    done, and writes nothing.
+    """Copy the ledger at ``source_url`` into the empty one at ``target_url``, in one transaction there: if it
+    fails, or the process is killed, the target is as empty as before. No other process writes to the source
+    meanwhile. At the end the source is marked as moved, and its leases are revoked; ``keep`` leaves it in
+    use. A dry run checks whether the copy is possible, and writes nothing.
 
-    Raises AlreadyRunning while a live process works with the source, ConfigError when the target is the
-    source, is not empty or has another schema, LedgerCorrupt when the ledger breaks our own rules or the two
-    sides differ in the end, and the other LedgerErrors.
+    Raises AlreadyRunning while a live process uses the source, ConfigError if the target is the source, is
+    not empty or has another schema, LedgerCorrupt if the ledger breaks our rules or the two sides differ, and
+    the other LedgerErrors.
     """
-    _differ(source_url, target_url)
+    is_source = source_url == target_url
+    if not is_source and not is_postgres(source_url) and not is_postgres(target_url):
+        is_source = path_of(source_url).resolve() == path_of(target_url).resolve()
+    if is_source:
+        raise ConfigError(
+            f"{_where(target_url)} is the ledger itself", hint="name another database, one that is empty"
+        )
     with closing(connect(source_url, create=False)) as source, source.writing() as old:
-        _ready(old, source)
-        _keep_away(old, readers=False)
-        given_back = _nobody_works(old, source, clock)
+        _check_version(old, source)
+        _lock(old, "SHARE")
+        given_back = _without_users(old, source, clock)
         counts = [CopiedTable(table.name, _count(old, table)) for table in TABLES]
+
+        def moved(target: str, tables: Sequence[CopiedTable]) -> Moved:
+            contents = schema.contents(old.exec_driver_sql, SCHEMA_VERSION)
+            return Moved(source.where, target, contents, tuple(tables), given_back)
+
         if dry_run:
-            _sound(old, source)
-            if _is_there(target_url):
+            _check_rules(old, source)
+            if _exists(target_url):
                 with closing(_target(target_url)) as target, target.reading() as new:
-                    _is_empty(new, target)
-            return _moved(old, source, _where(target_url), counts, given_back)
+                    _check_empty(new, target)
+            return moved(_where(target_url), counts)
         with (
-            _left_as_it_was(target_url),
+            _removed_on_failure(target_url),
             closing(_target(target_url, create=True)) as target,
             target.writing() as new,
         ):
             target.lock_schema(new)
-            if not _is_empty(new, target):
+            if not _check_empty(new, target):
                 schema.create_tables(new)
-            _keep_away(new, readers=True)
-            _is_empty(new, target)
-            copied = list(_copy_tables(source, old, target, new, sum(table.rows for table in counts), told))
+            _lock(new, "ACCESS EXCLUSIVE")
+            _check_empty(new, target)
+            total = sum(table.rows for table in counts)
+            copied = list(_copy_tables(source, old, target, new, total, progress))
             _finish(new)
-            _sound(new, target)
+            _check_rules(new, target)
             with source.translated():
-                moved = _moved(old, source, target.where, copied, given_back)
+                result = moved(target.where, copied)
                 if not keep:
-                    # Before the copy counts: a disk that is full is found while nothing has happened yet.
-                    _retire(old, source.now(old, clock))
-        return moved
-
-
-def _retire(connection: Connection, now: datetime) -> None:
-    """Nobody goes on with what was moved: not who opens it later, nor who has it open and wakes late."""
-    schema.mark_moved(connection, now)
-    taken = {column.name: None for column in leases.columns if column.nullable}
-    connection.execute(
-        update(leases).where(leases.c.holder.is_not(None)).values(generation=leases.c.generation + 1, **taken)
-    )
+                    # Before the copy is committed: a full disk is found while nothing has happened yet.
+                    schema.mark_moved(old, source.now(old, clock))
+                    old.execute(
+                        sa.update(leases)
+                        .where(leases.c.holder.is_not(None))
+                        .values(generation=leases.c.generation + 1, **RETURNED)
+                    )
+        return result
 
 
 def _copy_tables(
-    source: Database, old: Connection, target: Database, new: Connection, count: int, told: Told | None
+    source: Database,
+    old: Connection,
+    target: Database,
+    new: Connection,
+    count: int,
+    progress: Progress | None,
 ) -> Iterator[CopiedTable]:
-    """Copies each table, reads it again from the target, and compares what both sides answered. A row is done
-    when it is copied, and once more when it is compared."""
+    """Copy each table, read it back from the target, and compare both sides. A row counts as progress when it
+    is copied, and again when it is compared."""
     done = 0
 
-    def added(table: Table, database: Database, connection: Connection, *, copies: bool) -> CopiedTable:
-        """A checksum in whatever order the rows come, since databases answer them in their own."""
+    def summed(table: Table, database: Database, connection: Connection, *, copies: bool) -> CopiedTable:
+        """The checksum does not depend on the order of the rows, which differs between databases."""
         nonlocal done
         rows = total = 0
         for page in _pages(database, connection, table):
@@ -144,13 +157,13 @@ def _copy_tables(
                 total += int.from_bytes(digest)
             rows += len(page)
             done += len(page)
-            if told is not None:
-                told(done, 2 * count)
+            if progress is not None:
+                progress(done, 2 * count)
         return CopiedTable(table.name, rows, f"{total % (1 << 8 * _BYTES):0{2 * _BYTES}x}")
 
     for table in TABLES:
-        before = added(table, source, old, copies=True)
-        after = added(table, target, new, copies=False)
+        before = summed(table, source, old, copies=True)
+        after = summed(table, target, new, copies=False)
         if before != after:
             raise LedgerCorrupt(
                 f"The copy of {table.name} differs from what was copied: checksum {before.checksum} of "
@@ -162,83 +175,93 @@ def _copy_tables(
 
 
 def _pages(database: Database, connection: Connection, table: Table) -> Iterator[list[tuple[Any, ...]]]:
-    """A table's rows, page by page, in the order in which SQLite stores them: it then never has to move what
-    it has written. Errors here name the database that is read."""
+    """Yield a table's rows by pages, in the order in which SQLite stores them: it then never moves what it
+    has written."""
     bare = plain(table)
-    # A lease keeps its name and its generation: who held it works with another database.
-    columns = [null() if table is leases and one.nullable else bare.c[one.name] for one in table.columns]
+    # A lease keeps its name and its generation: its holder used another database.
+    columns = [sa.null() if table is leases and one.nullable else bare.c[one.name] for one in table.columns]
     key = [column.name for column in table.primary_key.columns]
-    ordered = select(*columns).order_by(*key).execution_options(yield_per=_ROWS_AT_A_TIME)
+    ordered = sa.select(*columns).order_by(*key).execution_options(yield_per=_ROWS_AT_A_TIME)
     with database.translated(), connection.execute(ordered) as result:
         for page in result.partitions():
             yield [tuple(row) for row in page]
 
 
-def _differ(source_url: str, target_url: str) -> None:
-    same = source_url == target_url
-    if not same and not is_postgres(source_url) and not is_postgres(target_url):
-        same = path_of(source_url).resolve() == path_of(target_url).resolve()
-    if same:
-        raise ConfigError(
-            f"{_where(target_url)} is the ledger itself", hint="name another database, one that is empty"
-        )
+def plain(table: Table) -> sa.TableClause:
+    """The table as the database has it: its texts stay texts."""
+    types = (getattr(one.type, "impl", one.type) for one in table.columns)
+    return sa.table(
+        table.name, *(sa.column(one.name, kind) for one, kind in zip(table.columns, types, strict=True))
+    )
 
 
-def _ready(connection: Connection, source: Database) -> None:
+def _check_version(connection: Connection, source: Database) -> None:
     found = schema.version_of(connection, source)
     if found is None:
         raise missing(source.where)
     if found != SCHEMA_VERSION:
         raise ConfigError(
-            f"an earlier version made the ledger {source.where} (schema {found}, now {SCHEMA_VERSION})",
-            hint="bring it up to date first: `xmode-transfer status` does so; then copy it",
+            f"the ledger {source.where} is from an earlier version (schema {found}, now {SCHEMA_VERSION})",
+            hint="migrate it first: `xmode-transfer status` does so; then copy it",
         )
 
 
-def _nobody_works(connection: Connection, source: Database, clock: "Clock") -> int:
-    """How many leases there are whose holders are dead or too late. Raises AlreadyRunning for a live one."""
+def _without_users(connection: Connection, source: Database, clock: "Clock") -> int:
+    """Return the number of leases of dead or late holders. Raises AlreadyRunning for a live process."""
     now = source.now(connection, clock)
-    held = connection.execute(select(leases).where(leases.c.holder.is_not(None))).all()
+    held = connection.execute(sa.select(leases).where(leases.c.holder.is_not(None))).all()
     for lease in held:
-        if time_of(lease.expires_at) > now and not source.is_dead(connection, lease.holder, lease.presence):
-            raise _at_work(
-                f"{lease.name} is being worked on, by {holder_shown(lease.holder)} since {lease.claimed_at}"
-            )
+        if lease.expires_at > now and not source.is_dead(connection, lease.holder, lease.presence):
+            since = text_of(lease.claimed_at)
+            raise _in_use(f"{lease.name} is being worked on, by {holder_shown(lease.holder)} since {since}")
     for other in _others(connection):
-        raise _at_work(f"another process has it open, {other}")
-    living = select(daemons.c.holder, daemons.c.ticked_at, daemons.c.tick_seconds).where(
+        raise _in_use(f"another process has it open, {other}")
+    living = sa.select(daemons.c.holder, daemons.c.ticked_at, daemons.c.tick_seconds).where(
         daemons.c.stopped_at.is_(None)
     )
     for daemon in connection.execute(living):
         silent_at = daemon.ticked_at + longest_silence(daemon.tick_seconds)
         if silent_at > now and not source.is_dead(connection, daemon.holder, None):
             ticked = text_of(daemon.ticked_at)
-            raise _at_work(f"a daemon works with it, {holder_shown(daemon.holder)}, which ticked at {ticked}")
+            raise _in_use(f"a daemon works with it, {holder_shown(daemon.holder)}, which ticked at {ticked}")
     return len(held)
 
 
-def _at_work(why: str) -> AlreadyRunning:
+def _others(connection: Connection) -> list[str]:
+    """Return our other processes that have the database open, on a server. One that waits for work holds no
+    lease, and would continue here."""
+    # A session that has just ended, such as one of our own checks of the server, is listed for a moment.
+    deadline = time.monotonic() + _ENDING_SECONDS
+    while _on_server(connection):
+        found = [str(row[0]) for row in connection.exec_driver_sql(_OTHERS)]
+        if not found or time.monotonic() > deadline:
+            return found
+        time.sleep(0.05)
+        connection.exec_driver_sql("SELECT pg_stat_clear_snapshot()")
+    return []
+
+
+def _in_use(why: str) -> AlreadyRunning:
     return AlreadyRunning(
         f"{why}: the ledger is not copied.",
-        hint="Stop the service and every run, on all machines, then copy again: what they would write "
-        "meanwhile would be in the old ledger only. Nothing was changed.",
+        hint="Stop the service and every run, on all machines, then copy again: otherwise their writes "
+        "would be in the old ledger only. Nothing was changed.",
     )
 
 
-def _sound(connection: Connection, database: Database) -> None:
-    problems = list(schema.contradictions(connection.exec_driver_sql))
+def _check_rules(connection: Connection, database: Database) -> None:
+    problems = schema.contradictions(connection.exec_driver_sql)
     if problems:
         raise LedgerCorrupt(
-            f"The ledger says what cannot be: {problems[0]} ({len(problems)} in all, looked at in "
+            f"The ledger contradicts itself: {problems[0]} ({len(problems)} in all, found in "
             f"{database.where}).",
             hint="Nothing was kept of the copy. `xmode-transfer ledger check --json` names every problem; "
             "report them as a defect.",
         )
 
 
-def _is_empty(connection: Connection, target: Database) -> bool:
-    """Whether it has our tables already, of which none has a row. Raises ConfigError when there is something,
-    or when the tables are another version's."""
+def _check_empty(connection: Connection, target: Database) -> bool:
+    """Return True if our tables exist. Raises ConfigError if one has rows, or for another version."""
     found = schema.version_of(connection, target)
     if found is None:
         return False
@@ -252,68 +275,66 @@ def _is_empty(connection: Connection, target: Database) -> bool:
         if count:
             raise ConfigError(
                 f"{target.where} is not empty: {table.name} has {count:,} {'row' if count == 1 else 'rows'}",
-                hint="name an empty database, or a file that is not there. If an earlier copy filled it, it "
-                "is whole: write it into service.yaml",
+                hint="name an empty database, or a file that does not exist. If an earlier copy filled it, "
+                "it is complete: write it into service.yaml",
             )
     return True
 
 
 def _count(connection: Connection, table: Table) -> int:
-    return connection.execute(select(func.count()).select_from(table)).scalar_one()
+    return connection.execute(sa.select(sa.func.count()).select_from(table)).scalar_one()
 
 
-def _moved(
-    connection: Connection, source: Database, target: str, tables: list[CopiedTable], given_back: int
-) -> Moved:
-    contents = schema.contents(connection.exec_driver_sql, SCHEMA_VERSION)
-    return Moved(source.where, target, contents, tuple(tables), given_back)
+def _target(url: str, *, create: bool = False) -> Database:
+    """Open the target. Errors name TARGET instead of the `ledger:` of service.yaml."""
+    try:
+        return connect(url, create=create)
+    except (LedgerError, ConfigError) as error:
+        error.message = error.message.replace("ledger: ", "TARGET: ", 1)
+        error.hint = error.hint.replace("`ledger:`", "TARGET")
+        raise
 
 
-# --- Whole tables
-#
-# In an SQLite file a transaction that writes is alone anyway, and numbers begin after the highest row.
+def _where(url: str) -> str:
+    return shown(url) if is_postgres(url) else str(path_of(url))
 
 
-def plain(table: Table) -> TableClause:
-    """The table as the database sees it: its texts stay texts."""
-    types = (getattr(one.type, "impl", one.type) for one in table.columns)
-    return sqlalchemy.table(
-        table.name, *(column(one.name, kind) for one, kind in zip(table.columns, types, strict=True))
-    )
+def _exists(url: str) -> bool:
+    return is_postgres(url) or path_of(url).exists()
 
 
-def _keep_away(connection: Connection, *, readers: bool) -> None:
-    """Until the transaction ends nobody else writes: what is read stays as it is. Nor do ``readers`` read
-    what is not finished."""
+@contextmanager
+def _removed_on_failure(url: str) -> Iterator[None]:
+    """Remove a file that was created for a copy which then failed."""
+    existed = _exists(url)
+    try:
+        yield
+    except BaseException:
+        for suffix in () if existed else ("", *BESIDE):
+            with suppress(OSError):
+                Path(f"{path_of(url)}{suffix}").unlink(missing_ok=True)
+        raise
+
+
+# In an SQLite file a transaction that writes is alone anyway, and numbers continue after the highest row.
+
+
+def _lock(connection: Connection, mode: str) -> None:
+    """Lock all tables until the transaction ends: SHARE keeps writers away, ACCESS EXCLUSIVE also readers."""
     if not _on_server(connection):
         return
     names = ", ".join(_quoted(connection, table) for table in TABLES)
-    # Either side waits for the other for as long as it takes; for a lock, nobody waits for ever.
+    # A side waits for the other as long as necessary, but not for a lock.
     connection.exec_driver_sql("SET LOCAL idle_in_transaction_session_timeout = 0")
     connection.exec_driver_sql(f"SET LOCAL lock_timeout = '{_LOCK_SECONDS}s'")
-    connection.exec_driver_sql(f"LOCK TABLE {names} IN {'ACCESS EXCLUSIVE' if readers else 'SHARE'} MODE")
-
-
-def _others(connection: Connection) -> list[str]:
-    """The processes of ours that have the database open besides this one, where it can tell them. Whoever
-    waits for work holds no lease, and would go on here."""
-    # A session that was closed a moment ago, such as one of our own that looked whether the server is there,
-    # is still listed for that moment.
-    deadline = time.monotonic() + _ENDING_SECONDS
-    while _on_server(connection):
-        found = [str(row[0]) for row in connection.exec_driver_sql(_OTHERS)]
-        if not found or time.monotonic() > deadline:
-            return found
-        time.sleep(0.05)
-        connection.exec_driver_sql("SELECT pg_stat_clear_snapshot()")
-    return []
+    connection.exec_driver_sql(f"LOCK TABLE {names} IN {mode} MODE")
 
 
 def _put(connection: Connection, table: Table, rows: Sequence[tuple[Any, ...]]) -> None:
-    """Adds rows, each with a value for every column of the table, in their order."""
+    """Add rows with a value for every column, in the columns' order."""
     names = [column.name for column in table.columns]
     if not _on_server(connection):
-        connection.execute(insert(plain(table)), [dict(zip(names, row, strict=True)) for row in rows])
+        connection.execute(sa.insert(plain(table)), [dict(zip(names, row, strict=True)) for row in rows])
         return
     columns = ", ".join(_quoted(connection, column) for column in table.columns)
     driver: Any = connection.connection.cursor()
@@ -324,7 +345,8 @@ def _put(connection: Connection, table: Table, rows: Sequence[tuple[Any, ...]]) 
 
 
 def _finish(connection: Connection) -> None:
-    """After the last row: a server's numbers come from sequences, its plans from statistics."""
+    """Set a server's sequences, and its statistics: without them the checks that follow could be planned as
+    if the tables were empty."""
     for table in TABLES if _on_server(connection) else ():
         name, numbered = _quoted(connection, table), table.autoincrement_column
         if numbered is not None:
@@ -332,7 +354,6 @@ def _finish(connection: Connection) -> None:
                 f"SELECT setval(pg_get_serial_sequence('{name}', '{numbered.name}'), "
                 f"coalesce(max({_quoted(connection, numbered)}), 1), count(*) > 0) FROM {name}"
             )
-        # without statistics the checks that follow could be planned as if the tables were empty
         connection.exec_driver_sql(f"ANALYZE {name}")
 
 
@@ -342,39 +363,3 @@ def _on_server(connection: Connection) -> bool:
 
 def _quoted(connection: Connection, named: Any) -> str:
     return connection.dialect.identifier_preparer.quote(named.name)
-
-
-# --- The two databases
-
-
-def _target(url: str, *, create: bool = False) -> Database:
-    """What keeps it from being opened is reported of TARGET, not of the `ledger:` of service.yaml."""
-    try:
-        return connect(url, create=create)
-    except (LedgerError, ConfigError) as error:
-        error.message = error.message.replace("ledger: ", "TARGET: ", 1)
-        error.hint = error.hint.replace("`ledger:`", "TARGET")
-        raise
-
-
-def _is_there(url: str) -> bool:
-    return is_postgres(url) or path_of(url).exists()
-
-
-def _where(url: str) -> str:
-    return shown(url) if is_postgres(url) else str(path_of(url))
-
-
-@contextmanager
-def _left_as_it_was(url: str) -> Iterator[None]:
-    """Takes away a file that was made for a copy which then failed."""
-    if _is_there(url):
-        yield
-        return
-    try:
-        yield
-    except BaseException:
-        for suffix in ("", *BESIDE):
-            with suppress(OSError):
-                Path(f"{path_of(url)}{suffix}").unlink(missing_ok=True)
-        raise

@@ -1,7 +1,7 @@
-"""The database under the ledger: what every one of them can do.
+"""What the ledger needs of a database, and the identity of the processes that hold leases in it.
 
-What is not the same in SQLite and in PostgreSQL is behind this class, one room each; ``engine`` chooses by
-the URL. Everything else in this package is said once, in SQLAlchemy's words.
+``Database`` hides the differences between SQLite and PostgreSQL; the rest of the package is written once, in
+SQLAlchemy's expressions.
 """
 
 import os
@@ -12,18 +12,17 @@ from contextlib import AbstractContextManager, closing, nullcontext
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TypeVar, cast
 
 import sqlalchemy
 from sqlalchemy import Connection, Engine, Table, event
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.pool import QueuePool
 from sqlalchemy.sql import ClauseElement
 
 from xmode_transfer.model.errors import LedgerError, LedgerMissing, XmodeError
 
 if TYPE_CHECKING:
-    from sqlalchemy.dialects.postgresql import Insert as PostgresInsert
-    from sqlalchemy.dialects.sqlite import Insert as SqliteInsert
     from sqlalchemy.sql.compiler import SQLCompiler
 
     from xmode_transfer.model.process import Clock
@@ -34,19 +33,17 @@ _ENDED_STATES = frozenset("ZX")  # a zombie has ended; only its parent has not a
 
 
 def this_process() -> str:
-    """This process as a holder: ``host/boot-id/pid/start-time``, with ``-`` for what the system does not
-    tell."""
+    """Return this process as a holder: ``host/boot-id/pid/start-time``, with ``-`` for what is unknown."""
     pid = os.getpid()
     _, started = _state_and_start(pid) or ("", _UNKNOWN)
     return f"{_host()}/{_boot()}/{pid}/{started}"
 
 
 def is_dead(holder: str) -> bool | None:
-    """True when the holder is known to have ended, False when it is known to live, None when nobody here can
-    tell.
+    """Return True if the holder is known to have ended, False if it is known to live, otherwise None.
 
-    Only a holder of this host, this boot and this process-ID namespace can be judged. Where there is no /proc
-    (macOS) the answer is None, and the lease has to expire.
+    Only a holder of this host, this boot and this process-ID namespace can be known. Without /proc (macOS)
+    the answer is None, and the lease has to expire.
     """
     parts = holder.split("/")
     if len(parts) != 4 or _UNKNOWN in parts or not parts[2].isdigit():
@@ -56,13 +53,12 @@ def is_dead(holder: str) -> bool | None:
         return None
     pid = int(pid_text)
     try:
-        # Signal 0 sends nothing. Unlike a look into /proc it also answers where /proc hides others'
-        # processes.
+        # Signal 0 sends nothing. Unlike /proc it works where the processes of other users are hidden.
         os.kill(pid, 0)
     except ProcessLookupError:
         return True
     except PermissionError:
-        pass  # it lives, and belongs to another user
+        pass  # it lives, as another user
     except (OverflowError, OSError):
         return None
     seen = _state_and_start(pid)
@@ -86,38 +82,38 @@ def _boot() -> str:
 
 
 def _state_and_start(pid: int) -> tuple[str, str] | None:
-    """The state letter and the start time in clock ticks since boot (proc(5), fields 3 and 22 of
-    ``stat``)."""
+    """Return the state letter and the start time in clock ticks since boot (proc(5), ``stat``, fields 3 and
+    22)."""
     try:
         text = (_PROC / str(pid) / "stat").read_text(errors="replace")
     except OSError:
         return None
-    # The second field is the command in parentheses and may itself hold spaces and parentheses.
+    # The second field is the command in parentheses and may contain spaces and parentheses.
     fields = text.rpartition(")")[2].split()
     if len(fields) < 20:
         return None
     return fields[0], fields[19]
 
 
-class Said(NamedTuple):
-    """An error, but for where the ledger is and the database's own words. Both texts may name ``{where}``,
-    those about a file its ``{directory}`` too."""
+class Message(NamedTuple):
+    """An error without the ledger's location and the database's own words. Both texts may name ``{where}``,
+    those about a file also its ``{directory}``."""
 
     kind: type[XmodeError]
-    message: str
+    text: str
     hint: str
 
     def error(self, where: str, detail: str) -> XmodeError:
         names = {"where": where, "directory": Path(where).parent}
-        return self.kind(f"{self.message.format(**names)}: {detail}.", hint=self.hint.format(**names))
+        return self.kind(f"{self.text.format(**names)}: {detail}.", hint=self.hint.format(**names))
 
 
-UNSTORABLE = Said(
+UNSTORABLE = Message(
     LedgerError,
     "The ledger {where} cannot hold a value",
     "Nothing of it was written. A file name has to be Unicode text; rename the file at the source.",
 )
-OTHER = Said(
+OTHER = Message(
     LedgerError,
     "The ledger {where} refused an operation",
     "Nothing of it was written. If it happens again, keep the log and report it as a defect.",
@@ -127,27 +123,27 @@ OTHER = Said(
 def closed(where: str) -> LedgerError:
     return LedgerError(
         f"The ledger {where} is closed.",
-        hint="Nothing was written. A part of the program went on after the end; report it as a defect.",
+        hint="Nothing was written. Part of the program used the ledger after its end; report it as a defect.",
     )
 
 
 def missing(where: str) -> LedgerMissing:
     return LedgerMissing(
         f"There is no ledger at {where}.",
-        hint="Check `ledger:` in service.yaml. The first `xmode-transfer run` or `daemon` makes a new one.",
+        hint="Check `ledger:` in service.yaml. The first `xmode-transfer run` or `daemon` creates one.",
     )
 
 
 T = TypeVar("T")
-Rows = list[tuple[Any, ...]]
+RowTuples = list[tuple[Any, ...]]
 
 BEGIN = "xmode_begin"
-"""The option of a connection that says how its next transaction begins."""
+"""The option of a connection with the statement that begins its next transaction."""
 
 
 def pooled(dialect: str, connect: Callable[[], Any], begin: str, **more: Any) -> Engine:
-    """An engine whose connections begin a transaction with ``begin``, or with what their option ``BEGIN``
-    says. The driver must not begin any by itself."""
+    """Return an engine whose connections begin a transaction with ``begin``, or with their option ``BEGIN``.
+    The driver must not begin any by itself."""
 
     def begins(connection: Connection) -> None:
         with closing(connection.connection.cursor()) as cursor:
@@ -156,7 +152,7 @@ def pooled(dialect: str, connect: Callable[[], Any], begin: str, **more: Any) ->
     engine = sqlalchemy.create_engine(
         dialect,
         creator=connect,
-        # A pool without an upper bound: a thread that reads must never wait for another thread that does.
+        # A pool without an upper bound: a thread that reads must never wait for another reader.
         poolclass=QueuePool,
         pool_size=4,
         max_overflow=-1,
@@ -167,8 +163,8 @@ def pooled(dialect: str, connect: Callable[[], Any], begin: str, **more: Any) ->
 
 
 class Prepared:
-    """One statement as the driver takes it, compiled when it is first used. The driver runs it on plain
-    tuples, without a word in between for each of a million rows."""
+    """A statement that is compiled once, when it is first used, and runs on the driver's plain tuples: for
+    what runs once for each of a million rows."""
 
     def __init__(self, database: "Database", statement: ClauseElement) -> None:
         self._database = database
@@ -186,25 +182,25 @@ class Prepared:
     def _fixed(self) -> dict[str, Any]:
         return dict(self._compiled.params)
 
-    def fetch(self, **values: object) -> Rows:
-        """All rows, read outside of any transaction of the caller."""
-        return self._database.fetch(self.sql, self.arguments(**values))
-
     def arguments(self, **values: object) -> tuple[object, ...]:
-        """The values in the order in which the statement's text wants them."""
+        """Return the values in the order of the statement's placeholders."""
         given = self._fixed | values
         return tuple(given[name] for name in self._compiled.positiontup or ())
 
-    def run(self, connection: Connection, **values: object) -> Rows:
-        """Once, in the transaction of the caller; the rows that it answers, if it answers any."""
+    def fetch(self, **values: object) -> RowTuples:
+        """Return all rows, read in a transaction of their own."""
+        return self._database.read(lambda connection: self.run(connection, **values))
+
+    def run(self, connection: Connection, **values: object) -> RowTuples:
+        """Run it once in the caller's transaction; return its rows, if it has any."""
         with closing(connection.connection.cursor()) as cursor:
             cursor.execute(self.sql, self.arguments(**values))
-            return cast("Rows", cursor.fetchall() if cursor.description else [])
+            return cast("RowTuples", cursor.fetchall() if cursor.description else [])
 
     def run_many(
         self, connection: Connection, rows: Sequence[tuple[object, ...]], *, staged: bool = False
     ) -> None:
-        """Once for each row of arguments; an INSERT wants them in the order of the table's columns."""
+        """Run it for each row of arguments; an INSERT takes them in the order of the table's columns."""
         run = self._database.stage if staged else self._database.run_many
         try:
             run(connection, self.sql, rows)
@@ -213,10 +209,12 @@ class Prepared:
 
 
 class Database(ABC):
-    """A database that a ledger lies in. Thread-safe. ``where`` names it to people, without a password.
+    """A ledger's database. Thread-safe. ``where`` is its location for messages, without a password.
 
-    What its methods raise are LedgerErrors; the driver's own errors do not leave this package.
+    Its methods raise LedgerErrors; the driver's own errors do not leave this package.
     """
+
+    no_ledger: ClassVar[Message]
 
     def __init__(self, where: str, engine: Engine) -> None:
         self.where = where
@@ -224,11 +222,9 @@ class Database(ABC):
         self._engine = engine
         self._prepared: dict[ClauseElement, Prepared] = {}
 
-    # --- Transactions
-
     @abstractmethod
     def reading(self) -> AbstractContextManager[Connection]:
-        """One consistent view of the database for as long as the block lasts; blocks nobody."""
+        """One consistent view of the database until the block ends; blocks no other transaction."""
 
     @abstractmethod
     def writing(self) -> AbstractContextManager[Connection]:
@@ -236,117 +232,96 @@ class Database(ABC):
 
     @abstractmethod
     def connected(self) -> AbstractContextManager[Connection]:
-        """A connection without a transaction, for what needs several."""
+        """A connection without a transaction, for several of them."""
 
     @abstractmethod
     def begin_writing(self, connection: Connection) -> AbstractContextManager[None]:
-        """As ``writing``, on a connection that is there."""
+        """``writing`` on an open connection."""
 
     def read(self, action: Callable[[Connection], T]) -> T:
-        """What the action answers in a transaction that reads. Where the connection can be lost, the action
-        is run again in another one, so it must not take anything from an iterator of the caller's."""
-
-        def once() -> T:
-            with self.reading() as connection:
-                return action(connection)
-
-        return self.patiently(once)
+        """Run the action in a transaction that reads. If the connection is lost, it runs again in another
+        one, so it must not consume an iterator of the caller."""
+        return self.retrying(lambda: _within(self.reading(), action))
 
     def write(self, action: Callable[[Connection], T]) -> T:
-        """As ``read``, in a transaction that writes. The action is run again also where it was committed and
-        the answer was lost: what it writes twice must be there once."""
+        """Run the action in a transaction that writes. It may run again after a commit without an answer:
+        its effect must be the same if it is run twice."""
+        return self.retrying(lambda: _within(self.writing(), action))
 
-        def once() -> T:
-            with self.writing() as connection:
-                return action(connection)
-
-        return self.patiently(once)
-
-    def patiently(self, work: Callable[[], T]) -> T:
-        """Does the work, which is one whole transaction, again where the database was away for a moment."""
+    def retrying(self, work: Callable[[], T]) -> T:
+        """Do the work, one whole transaction; again after a short outage of the database."""
         return work()
 
-    def repeatable(self, rows: Iterable[T]) -> AbstractContextManager[Iterable[T]]:
-        """The rows of an iterator, in a form that ``patiently`` can walk again where that may be needed."""
-        return nullcontext(rows)
+    def repeatable(self, rows: Iterable[T]) -> AbstractContextManager[Callable[[], Iterable[T]]]:
+        """A function that returns the rows, as often as ``retrying`` may need them."""
+        return nullcontext(lambda: rows)
 
-    def hurry(self) -> None:  # noqa: B027  nobody waits for a file
-        """From now on nobody waits for a database that is away. Said before the end."""
+    def hurry(self) -> None:  # noqa: B027  a file is never away
+        """Stop waiting for a database that is away; called before the process ends."""
 
     @abstractmethod
     def translated(self) -> AbstractContextManager[None]:
-        """Makes the driver's errors the ledger's."""
-
-    # --- Statements
-
-    def fetch(self, sql: str, parameters: Sequence[object]) -> list[tuple[Any, ...]]:
-        """All rows of one query, as the driver gives them: for pages of millions of rows."""
-
-        def action(connection: Connection) -> list[tuple[Any, ...]]:
-            with closing(connection.connection.cursor()) as cursor:
-                cursor.execute(sql, parameters)
-                return cursor.fetchall()  # type: ignore[return-value]
-
-        return self.read(action)
+        """Raise the ledger's errors instead of the driver's."""
 
     def prepared(self, statement: ClauseElement) -> Prepared:
-        """The statement, compiled once for this database."""
+        """Return the statement, compiled once for this database."""
         found = self._prepared.get(statement)
         if found is None:
             found = self._prepared[statement] = Prepared(self, statement)
         return found
 
     def upserting(self, table: Table) -> Prepared:
-        """As ``upsert``, for rows with a value for every column, in their order."""
+        """``upsert`` for rows with a value for every column, in the columns' order."""
         return Prepared(self, self.upsert(table))
 
     def run_many(self, connection: Connection, sql: str, rows: Sequence[tuple[object, ...]]) -> None:
-        """One statement for each row of arguments, in the transaction of the caller."""
+        """Run a statement for each row of arguments, in the caller's transaction."""
         with closing(connection.connection.cursor()) as cursor:
             cursor.executemany(sql, rows)
 
     def stage(self, connection: Connection, sql: str, rows: Sequence[tuple[object, ...]]) -> None:
-        """Adds rows to ``staged_objects``; of a name that comes twice the last one stays."""
+        """Add rows to ``staged_objects``; of a name that comes twice the last one stays."""
         self.run_many(connection, sql, rows)
 
-    @abstractmethod
-    def insert(self, table: Table) -> "SqliteInsert | PostgresInsert":
-        """An INSERT that knows ON CONFLICT."""
+    def insert(self, table: Table) -> sqlite.Insert | postgresql.Insert:
+        """Return an INSERT that supports ON CONFLICT."""
+        return postgresql.insert(table) if self.dialect.name == "postgresql" else sqlite.insert(table)
 
-    def upsert(self, table: Table) -> "SqliteInsert | PostgresInsert":
-        """An INSERT whose row takes the place of the one that has the same primary key."""
+    def upsert(self, table: Table) -> sqlite.Insert | postgresql.Insert:
+        """Return an INSERT whose row replaces the one with the same primary key."""
         adding, key = self.insert(table), [column.name for column in table.primary_key]
         replaced = {name: value for name, value in adding.excluded.items() if name not in key}
         return adding.on_conflict_do_update(index_elements=key, set_=replaced)
 
-    # --- Leases
-
     @abstractmethod
     def now(self, connection: Connection, clock: "Clock") -> datetime:
-        """The time by which leases end, in UTC: one clock for all who may claim them."""
+        """Return the time by which leases end, in UTC: one clock for all processes that claim them."""
 
     def presence(self, holder: str) -> str | None:
-        """Shows that the holder lives, if it is this process's, in a way that ends with the process; answers
-        the mark that goes into its leases. None where there is no such way."""
+        """Show that the holder lives, in a way that ends with its process; return the mark for its leases.
+        None for another process's holder, and where there is no such way."""
         return None
 
     def is_dead(self, connection: Connection, holder: str, presence: str | None) -> bool:
-        """Whether a lease's holder is known to have ended. False where nobody can tell."""
+        """Return True if a lease's holder is known to have ended."""
         return is_dead(holder) is True
 
-    # --- The database itself
+    def lock_schema(self, connection: Connection) -> None:  # noqa: B027  SQLite has one writer at a time
+        """Prevent other processes from changing the schema until the transaction ends."""
 
-    def lock_schema(self, connection: Connection) -> None:  # noqa: B027  SQLite's writers are alone anyway
-        """Keeps every other process from changing the schema until the transaction ends."""
-
-    @abstractmethod
     def corrupt(self, detail: str) -> XmodeError:
-        """The error for a database that does not hold what a ledger holds."""
+        """Return the error for a database that holds no ledger."""
+        return self.no_ledger.error(self.where, detail)
 
     @abstractmethod
     def space(self) -> tuple[int | None, int]:
-        """Bytes that the ledger's disk has left for us (None where nobody can say), and those that the ledger
-        takes."""
+        """Return the bytes that are free on the ledger's disk (None if unknown) and those that the ledger
+        uses."""
 
     @abstractmethod
     def close(self) -> None: ...
+
+
+def _within(transaction: AbstractContextManager[Connection], action: Callable[[Connection], T]) -> T:
+    with transaction as connection:
+        return action(connection)

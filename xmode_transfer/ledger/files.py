@@ -1,7 +1,7 @@
-"""The ledger as a whole: a backup of its file while the service runs, a restore that loses nothing, a check.
+"""The ledger as a whole: checks; backup and restore of its file. A server's own tools back up its database.
 
-A copy made by `cp` may be torn, and misses what still lies in the -wal file. SQLite's online backup copies
-one consistent state, while others write (https://www.sqlite.org/backup.html).
+A copy made by `cp` may be inconsistent, and misses the content of the -wal file. SQLite's online backup
+copies one consistent state while others write (https://www.sqlite.org/backup.html).
 """
 
 import fcntl
@@ -14,25 +14,40 @@ from dataclasses import dataclass
 from datetime import datetime
 from itertools import chain, count
 from pathlib import Path
-from urllib.parse import quote
+from shlex import quote as shell_quoted
+from urllib.parse import parse_qsl, quote, urlsplit
 
-from xmode_transfer.ledger import schema, server, sqlite
+import sqlalchemy as sa
+
+from xmode_transfer.config.secrets import shown
+from xmode_transfer.ledger import schema, sqlite
 from xmode_transfer.ledger.database import is_dead, missing
-from xmode_transfer.ledger.schema import Contents, LedgerCheck, is_postgres, path_of
-from xmode_transfer.ledger.sqlite import BUSY_TIMEOUT_SECONDS
-from xmode_transfer.ledger.tables.base import SCHEMA_VERSION
+from xmode_transfer.ledger.schema import Contents, LedgerCheck, is_postgres
+from xmode_transfer.ledger.sqlite import BUSY_TIMEOUT_SECONDS, path_of
+from xmode_transfer.ledger.tables import SCHEMA_VERSION, metadata
 from xmode_transfer.model.errors import AlreadyRunning, ConfigError, LedgerCorrupt
 from xmode_transfer.model.records import holder_shown
 
-Told = Callable[[int, int], None]
-"""Told how much is done, of how much: pages of a file, or rows."""
-_PAGES_AT_A_TIME = 4096
+Progress = Callable[[int, int], None]
+"""A callback with the amount done and the total: pages of a file, or rows."""
 BESIDE = ("-wal", "-shm", "-journal")
+_PAGES_AT_A_TIME = 4096
+_NOT_LIBPQ = ("patience", "timeout", "schema")
+"""Our own parameters of a server's URL."""
+_PASSWORD = "The command asks for the password, or takes it from PGPASSFILE or PGPASSWORD."
+_OUR_SCHEMA = "(SELECT oid FROM pg_namespace WHERE nspname = current_schema())"
+_UNPROVEN = sa.text(
+    "SELECT conrelid::regclass::text || ': the constraint ' || conname || ' was never validated' "
+    f"FROM pg_constraint WHERE NOT convalidated AND connamespace = {_OUR_SCHEMA} "
+    "UNION ALL SELECT indrelid::regclass::text || ': the index ' || indexrelid::regclass::text "
+    "|| ' is not valid' FROM pg_index JOIN pg_class ON pg_class.oid = indexrelid "
+    f"WHERE NOT indisvalid AND relnamespace = {_OUR_SCHEMA}"
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Copied:
-    """A finished backup or restore. ``kept`` is where a restore has put the ledger that was there before."""
+    """A finished backup or restore. ``kept`` is the new name of the ledger that a restore replaced."""
 
     path: Path
     contents: Contents
@@ -41,11 +56,11 @@ class Copied:
 
 
 def check(url: str, file: Path | None = None) -> LedgerCheck:
-    """Checks the ledger, or another file such as a backup. Raises LedgerError when there is none or it cannot
-    be read, LedgerTooNew, LedgerCorrupt when it is no ledger at all, and ConfigError when there is no
-    ``file``."""
+    """Check the ledger, or another file such as a backup, while others use it. Raises LedgerError if it does
+    not exist or cannot be read, LedgerTooNew, LedgerCorrupt for what is no ledger, and ConfigError for a
+    ``file`` that does not exist."""
     if file is None and is_postgres(url):
-        return server.check(url)
+        return _check_server(url)
     path = path_of(url) if file is None else _named(file)
     with ExitStack() as stack:
         if file is not None:
@@ -53,80 +68,135 @@ def check(url: str, file: Path | None = None) -> LedgerCheck:
         connection = stack.enter_context(_reading(path))
         found = _version(connection, path)
         damage = tuple(_damage(connection))
-        older = found != SCHEMA_VERSION
-        told: tuple[str, ...] = ()
-        counted = None
         try:
-            counted = schema.contents(connection.execute, found)
-            told = () if older else tuple(schema.contradictions(connection.execute))
+            return schema.checked(connection.execute, str(path), found, damage)
         except sqlite3.DatabaseError:
             if not damage:
                 raise
-        return LedgerCheck(str(path), counted, damage, told, older)
+        contents = None
+        with suppress(sqlite3.DatabaseError):
+            contents = schema.contents(connection.execute, found)
+        return LedgerCheck(str(path), contents, damage, (), older=found != SCHEMA_VERSION)
 
 
-def backup(url: str, target: Path, *, overwrite: bool = False, told: Told | None = None) -> Copied:
-    """Copies the ledger, as it is at this moment, into a file of its own; others may go on writing. The copy
-    is checked before it gets its name. Raises ConfigError when there is something at ``target`` already, or
-    no such directory."""
+def backup(url: str, target: Path, *, overwrite: bool = False, progress: Progress | None = None) -> Copied:
+    """Copy the current state of the ledger into a file while others write. The copy is checked before it gets
+    its name. Raises ConfigError if ``target`` exists, its directory does not, or the ledger is on a
+    server."""
     if is_postgres(url):
-        server.refuse_backup(url, target)
+        names = dict(parse_qsl(urlsplit(url).query))
+        only = f"--schema={shell_quoted(names['schema'])} " if "schema" in names else ""
+        raise ConfigError(
+            "the ledger is on a server, whose own tool backs it up: "
+            f"pg_dump --format=custom {only}--file={shell_quoted(str(target))} {_for_libpq(url)}",
+            hint=f"The service may run meanwhile. {_PASSWORD}",
+        )
     source, target = path_of(url), target.absolute()
     if target == source:
-        raise ConfigError(f"{target} is the ledger itself", hint="take another name for the backup")
+        raise ConfigError(f"{target} is the ledger itself", hint="choose another name for the backup")
     if target.exists() and not overwrite:
-        raise ConfigError(f"there is a file {target} already", hint="take another name, or say --force")
+        raise ConfigError(f"there is a file {target} already", hint="choose another name, or use --force")
     if not target.parent.is_dir():
-        raise ConfigError(f"there is no directory {target.parent}", hint="make it, or take another name")
-    partial = _partial(target)
-    try:
+        raise ConfigError(f"there is no directory {target.parent}", hint="create it, or choose another name")
+    with _partial(target) as partial:
         with _reading(source) as connection:
             _version(connection, source)
-            _copy(connection, partial, told)
-        counted = _proven(partial)
+            _copy(connection, partial, progress)
+        contents = _proven(partial)
         _put(partial, target)
-    finally:
-        with suppress(OSError):
-            partial.unlink(missing_ok=True)
-    return Copied(target, counted, target.stat().st_size)
+    return Copied(target, contents, target.stat().st_size)
 
 
-def restore(url: str, file: Path, now: datetime, *, told: Told | None = None) -> Copied:
-    """Puts a backup in the ledger's place. What was there is renamed and kept.
+def restore(url: str, file: Path, now: datetime, *, progress: Progress | None = None) -> Copied:
+    """Replace the ledger with a backup; leases in it are returned. The old ledger is renamed and kept.
 
-    Refused (AlreadyRunning) while a process holds a lease in the ledger that is there. A ledger that is too
-    damaged to say so is no hindrance: that is what a restore is for. Leases in the backup are given back.
+    Raises AlreadyRunning while a process holds a lease in the old ledger; one that is too damaged to tell is
+    replaced. Raises ConfigError if ``file`` does not exist or the ledger is on a server.
     """
     if is_postgres(url):
-        server.refuse_restore(url, file)
+        raise ConfigError(
+            "the ledger is on a server, whose own tool restores it: pg_restore --clean --if-exists "
+            f"--single-transaction --no-owner --dbname={_for_libpq(url)} {shell_quoted(str(file))}",
+            hint=f"Stop the service on all machines first. {_PASSWORD}",
+        )
     source, target = _named(file), path_of(url)
     if source == target:
         raise ConfigError(f"{source} is the ledger itself", hint="name the backup to restore")
-    partial = _partial(target)
-    try:
+    with _partial(target) as partial:
         with _as_backup(source, partial):
             with _reading(source) as connection:
                 _version(connection, source)
                 target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-                _copy(connection, partial, told)
-            _give_leases_back(partial)
-            counted, size = _proven(partial), partial.stat().st_size
-        with _alone(target.parent), _nobody_writes(target, now):
+                _copy(connection, partial, progress)
+            with _translated(partial), closing(_connect(partial, "rw")) as copy:
+                copy.execute("UPDATE leases SET holder = NULL, claimed_at = NULL, expires_at = NULL")
+            contents, size = _proven(partial), partial.stat().st_size
+        with _one_at_a_time(target.parent), _without_writers(target, now):
             kept = _set_aside(target, now)
             _put(partial, target)
+    return Copied(target, contents, size, kept)
+
+
+def _for_libpq(url: str) -> str:
+    """Return the URL for a shell, without a password and without our own parameters."""
+    base, _, query = shown(url).partition("?")
+    kept = [pair for pair in query.split("&") if pair and pair.partition("=")[0] not in _NOT_LIBPQ]
+    return shell_quoted(base + (f"?{'&'.join(kept)}" if kept else ""))
+
+
+def _check_server(url: str) -> LedgerCheck:
+    with closing(schema.connect(url, create=False)) as database:
+        damage = tuple(database.read(_server_damage))
+        with database.reading() as connection:
+            found = schema.version_of(connection, database)
+            if found is None:
+                raise missing(database.where)
+            return schema.checked(connection.exec_driver_sql, database.where, found, damage, on_server=True)
+
+
+def _server_damage(connection: sa.Connection) -> list[str]:
+    """Return what the server does not enforce, or should have prevented. Reads every table that refers to
+    another."""
+    lines = [str(line) for line in connection.execute(_UNPROVEN).scalars()]
+    for table in metadata.sorted_tables:
+        for constraint in sorted(table.foreign_key_constraints, key=lambda item: str(item.name)):
+            lines += _orphans(connection, constraint)
+    return lines
+
+
+def _orphans(connection: sa.Connection, constraint: sa.ForeignKeyConstraint) -> list[str]:
+    table, parent = constraint.table, constraint.referred_table.alias("parent")
+    pairs = [(element.parent, parent.c[element.column.name]) for element in constraint.elements]
+    lost = (
+        sa.select(table.c[pairs[0][0].name])
+        .where(
+            *(child.is_not(None) for child, _ in pairs),
+            ~sa.exists().where(*(child == column for child, column in pairs)),
+        )
+        .limit(schema.MOST_PROBLEMS)
+        .subquery()
+    )
+    found = connection.execute(sa.select(sa.func.count()).select_from(lost)).scalar_one()
+    return [_orphan(table.name, constraint.referred_table.name)] * found
+
+
+def _orphan(table: str, parent: str) -> str:
+    return f"{table}: a row refers to a row of {parent} that is not there"
+
+
+@contextmanager
+def _partial(target: Path) -> Iterator[Path]:
+    """A path beside the target for the unfinished file, which is gone at the end. Another machine may have a
+    process of the same number."""
+    partial = target.with_name(f".{target.name}.{os.getpid()}-{secrets.token_hex(4)}")
+    try:
+        yield partial
     finally:
         with suppress(OSError):
             partial.unlink(missing_ok=True)
-    return Copied(target, counted, size, kept)
-
-
-def _partial(target: Path) -> Path:
-    """Beside the file that it becomes. The process's number alone would do, were there one machine."""
-    return target.with_name(f".{target.name}.{os.getpid()}-{secrets.token_hex(4)}")
 
 
 def _named(file: Path) -> Path:
-    """A file that somebody named on the command line."""
     path = file.absolute()
     if not path.is_file():
         raise ConfigError(f"there is no file {path}", hint="check the path of the backup")
@@ -135,20 +205,19 @@ def _named(file: Path) -> Path:
 
 @contextmanager
 def _as_backup(source: Path, partial: Path) -> Iterator[None]:
-    """The advice for a damaged ledger is not what helps with a damaged backup, nor with a copy of it that
-    nobody knows of."""
+    """Give the advice for a damaged backup instead of the one for a damaged ledger."""
     try:
         yield
     except LedgerCorrupt as error:
         raise LedgerCorrupt(
             error.message.replace(str(partial), str(source)),
-            hint="Nothing was changed. Take another backup; keep this file until one is found to be good.",
+            hint="Nothing was changed. Use another backup; keep this file until one proves good.",
         ) from error
 
 
 @contextmanager
 def _reading(path: Path) -> Iterator[sqlite3.Connection]:
-    """One state of the file, for as long as the block lasts."""
+    """One state of the file until the block ends."""
     if not path.is_file():
         raise missing(str(path))
     with _translated(path), closing(_connect(path, "ro")) as connection:
@@ -181,31 +250,31 @@ def _version(connection: sqlite3.Connection, path: Path) -> str:
 
 
 def _damage(connection: sqlite3.Connection) -> Iterator[str]:
-    """What SQLite finds wrong with the file itself, a line each."""
+    """Yield a line for each problem that SQLite finds in the file."""
     for (line,) in connection.execute(f"PRAGMA integrity_check({schema.MOST_PROBLEMS})"):
         if line != "ok":
             yield str(line)
     for table, _, parent, _ in connection.execute("PRAGMA foreign_key_check"):
-        yield f"{table}: a row refers to a row of {parent} that is not there"
+        yield _orphan(table, parent)
 
 
-def _copy(connection: sqlite3.Connection, partial: Path, told: Told | None) -> None:
-    """The reading connection's transaction is open, so the copy does not begin anew when others write."""
+def _copy(connection: sqlite3.Connection, partial: Path, progress: Progress | None) -> None:
+    """The reading connection's transaction is open, so the copy does not restart when others write."""
     with _translated(partial):
         os.close(os.open(partial, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
         with closing(_connect(partial, "rw")) as copy:
             connection.backup(
                 copy,
                 pages=_PAGES_AT_A_TIME,
-                progress=None if told is None else lambda _, left, total: told(total - left, total),
+                progress=progress and (lambda _, left, total: progress(total - left, total)),
                 sleep=0.001,
             )
-            # One file, without a -wal that could be forgotten; an opened ledger goes back to it.
+            # One file, without a -wal that could be forgotten; a ledger that is opened switches back.
             copy.execute("PRAGMA journal_mode = DELETE")
 
 
 def _proven(partial: Path) -> Contents:
-    """Raises LedgerCorrupt when the copy is not sound in itself: then so was what it was made of."""
+    """Raise LedgerCorrupt if the copy is damaged: then its source is, too."""
     with _reading(partial) as connection:
         damage = list(_damage(connection))
         if damage:
@@ -213,13 +282,8 @@ def _proven(partial: Path) -> Contents:
         return schema.contents(connection.execute, _version(connection, partial))
 
 
-def _give_leases_back(partial: Path) -> None:
-    with _translated(partial), closing(_connect(partial, "rw")) as connection:
-        connection.execute("UPDATE leases SET holder = NULL, claimed_at = NULL, expires_at = NULL")
-
-
 def _put(partial: Path, target: Path) -> None:
-    """Gives the finished file its name, on disk when this returns."""
+    """Give the finished file its name, on disk when this returns."""
     with _translated(target):
         for path in (partial, target.parent):
             descriptor = os.open(path, os.O_RDONLY)
@@ -232,15 +296,12 @@ def _put(partial: Path, target: Path) -> None:
 
 
 @contextmanager
-def _nobody_writes(target: Path, now: datetime) -> Iterator[None]:
-    """Holds the write lock of the ledger that is there while it is replaced: a process that had it open finds
-    another file at its next write, and is refused."""
-    if not target.exists():
-        yield
-        return
+def _without_writers(target: Path, now: datetime) -> Iterator[None]:
+    """Hold the write lock of the old ledger while it is replaced: a process that has it open finds another
+    file at its next write, and is refused."""
     try:
         connection = _connect(target, "rw")
-    except sqlite3.Error:
+    except sqlite3.Error:  # missing, or too damaged
         yield
         return
     with closing(connection):
@@ -251,12 +312,10 @@ def _nobody_writes(target: Path, now: datetime) -> Iterator[None]:
             held = connection.execute(
                 "SELECT name, holder, claimed_at, expires_at FROM leases WHERE holder IS NOT NULL"
             ).fetchall()
-        except sqlite3.OperationalError as error:
-            told = sqlite.from_sqlite(error, str(target))
-            if told.retryable:  # locked: somebody works with it
-                raise told from error
-            held = []
-        except sqlite3.DatabaseError:
+        except sqlite3.DatabaseError as error:
+            known = sqlite.from_sqlite(error, str(target))
+            if known.retryable:  # locked: another process uses it
+                raise known from error
             held = []
         for name, holder, claimed_at, expires_at in held:
             if datetime.fromisoformat(expires_at) > now and not is_dead(holder):
@@ -269,9 +328,9 @@ def _nobody_writes(target: Path, now: datetime) -> Iterator[None]:
 
 
 @contextmanager
-def _alone(directory: Path) -> Iterator[None]:
-    """One restore after the other, so that each keeps what the one before has put in place. Where the file
-    system knows no locks, nobody waits."""
+def _one_at_a_time(directory: Path) -> Iterator[None]:
+    """One restore after the other, so that each keeps what the one before has put in place. Without effect
+    on a file system without locks."""
     descriptor = os.open(directory, os.O_RDONLY | os.O_CLOEXEC)
     try:
         with suppress(OSError):
@@ -281,18 +340,8 @@ def _alone(directory: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
-def _new_name(wanted: Path) -> Path:
-    """The name, or the first with a number behind it, that nothing has. It is taken when this returns, by an
-    empty file: a rename would replace whatever has it."""
-    for name in chain([wanted], (wanted.with_name(f"{wanted.name}-{number}") for number in count(2))):
-        with suppress(FileExistsError):
-            os.close(os.open(name, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
-            return name
-    raise AssertionError("numbers have no end")
-
-
 def _set_aside(target: Path, now: datetime) -> Path | None:
-    """Renames the ledger that is there, with the files that belong to it."""
+    """Rename the old ledger, with the files that belong to it."""
     if not target.exists():
         return None
     with _translated(target):
@@ -303,3 +352,13 @@ def _set_aside(target: Path, now: datetime) -> Path | None:
             if beside.exists():
                 beside.rename(kept.with_name(kept.name + suffix))
     return kept
+
+
+def _new_name(wanted: Path) -> Path:
+    """Return the name, or the first free one with a number behind it. An empty file reserves it: a rename
+    would replace a file of that name."""
+    for name in chain([wanted], (wanted.with_name(f"{wanted.name}-{number}") for number in count(2))):
+        with suppress(FileExistsError):
+            os.close(os.open(name, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+            return name
+    raise AssertionError("numbers have no end")

@@ -1,67 +1,66 @@
-"""What a customer's destination should hold by our record, in the order of keys."""
+"""The keys in customers' destinations: those that the ledger expects there, and those that operations
+removed."""
 
-from collections.abc import Iterator
-from itertools import groupby
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import datetime
+from itertools import groupby, islice
 from operator import itemgetter
 from typing import Any
 
-from sqlalchemy import (
-    BigInteger,
-    Connection,
-    Select,
-    Text,
-    and_,
-    cast,
-    exists,
-    false,
-    func,
-    literal,
-    null,
-    select,
-    union_all,
+import sqlalchemy as sa
+from sqlalchemy import Connection, and_, exists, func, select
+
+from xmode_transfer.ledger.deliveries import of_period, period_id
+from xmode_transfer.ledger.rows import text_of
+from xmode_transfer.ledger.statements import OF_SUPERSEDED, is_superseded, was_removed
+from xmode_transfer.ledger.tables import (
+    OPERATION,
+    REMOVAL,
+    deliveries,
+    operations,
+    periods,
+    receipts,
+    removals,
 )
-
-from xmode_transfer.ledger.leases import Subject, only
-from xmode_transfer.ledger.statements import is_superseded, of_superseded, was_removed
-from xmode_transfer.ledger.tables import deliveries, periods, receipts, removals
+from xmode_transfer.ledger.writer import LedgerPart, only, unknown
 from xmode_transfer.model.health import SupersededLeft
-from xmode_transfer.model.records import Checksum, DeliveredKey, Holding, Status
-from xmode_transfer.model.upkeep import RemovalOutcome
+from xmode_transfer.model.records import Checksum, DeliveredKey, Holding, Lease, Status
+from xmode_transfer.model.upkeep import INTENDED, OperationKind, OperationRecord, Removal, RemovalOutcome
 
-_PAGE = 1000
+_PAGE = 1_000
+_KEYS_AT_A_TIME = 500
 
 
-class Keys(Subject):
-    """What customers' destinations should hold."""
+class Keys(LedgerPart):
+    """The keys that customers' destinations should hold."""
 
     def delivered(
         self, customer: str, feed: str | None = None, period: str | None = None
     ) -> Iterator[DeliveredKey]:
-        """Every key that was delivered to the customer (or of one feed, one period of it), manifests
-        included, once each, in the order of keys, streamed; with the revision that put it. What a cleanup has
-        removed is left out, until it is delivered again.
+        """Yield every key that was delivered, manifests included, once each and in order, with the revision
+        that put it. A key that an operation removed is left out, until it is delivered again.
 
         One sorted walk, read in pages; the database sorts outside of this process's memory."""
-        wanted = ((periods.c.customer, customer), (periods.c.feed, feed), (periods.c.period, period))
         objects = (
-            select(*_OF_RECEIPT, of_superseded(receipts).label("superseded"))
+            select(*_OF_RECEIPT, OF_SUPERSEDED.label("superseded"))
             .join(periods, periods.c.id == receipts.c.period_id)
             .where(~was_removed(receipts))
         )
+        no_text = sa.cast(sa.null(), sa.Text)
         manifests = (
             select(
                 deliveries.c.manifest_key,
-                cast(null(), BigInteger),
-                cast(null(), Text),
+                sa.cast(sa.null(), sa.BigInteger),
+                no_text,
                 periods.c.feed,
                 periods.c.period,
                 deliveries.c.revision,
                 deliveries.c.delivered_at,
-                cast(null(), Text),
-                cast(null(), Text),
+                no_text,
+                no_text,
                 deliveries.c.manifest_checksum,
-                cast(null(), Text),
-                false(),
+                no_text,
+                sa.false(),
             )
             .join(periods, periods.c.id == deliveries.c.period_id)
             .where(
@@ -70,7 +69,8 @@ class Keys(Subject):
                 ~was_removed(deliveries, deliveries.c.manifest_key),
             )
         )
-        both = union_all(only(objects, *wanted), only(manifests, *wanted)).subquery()
+        wanted = of_period(customer, feed, period)
+        both = sa.union_all(only(objects, *wanted), only(manifests, *wanted)).subquery()
         statement = select(both).order_by(both.c.key, both.c.revision)
         with (
             self._database.reading() as connection,
@@ -78,21 +78,20 @@ class Keys(Subject):
         ):
             for _, same_key in groupby(rows, itemgetter(0)):
                 named = list(same_key)
-                revisions = tuple(row[5] for row in named)
+                revisions = tuple(row.revision for row in named)
                 yield _delivered_key(named[0][:-1], revisions, superseded=all(row[-1] for row in named))
 
     def superseded(
         self, customer: str, feed: str | None = None, *, refused: bool = False
     ) -> list[DeliveredKey]:
-        """Keys of revisions that were superseded, where a later one is delivered: those that no other
-        revision names and that were not removed, by feed, period and key. ``refused`` also answers those that
-        the bucket did not let us remove."""
+        """Return keys of superseded revisions, where a later one is delivered, by feed, period and key: those
+        that no other revision lists and that were not removed. ``refused`` includes those that the bucket
+        refused to delete."""
         query = only(
             _unpublished(*_OF_RECEIPT).order_by(
                 periods.c.feed, periods.c.period, receipts.c.key, receipts.c.revision
             ),
-            (periods.c.customer, customer),
-            (periods.c.feed, feed),
+            *of_period(customer, feed),
         )
         if not refused:
             query = query.where(~exists().where(_REFUSED))
@@ -102,11 +101,11 @@ class Keys(Subject):
         ]
 
     def holdings(self, customer: str) -> list[Holding]:
-        """What the destination should hold of each delivery, by feed, period and revision. Deliveries of
-        which nothing is left, not even the manifest, are not named.
+        """Return what the destination should hold of each delivery, by feed, period and revision, without
+        deliveries of which nothing is left, not even the manifest.
 
-        Grouped twice: a key that several revisions name counts once, with the last of them. A delivery with
-        nothing but its manifest is named too."""
+        Grouped twice: a key that several revisions list counts once, with the last of them. A delivery of
+        which only the manifest is left counts nothing."""
         of_customer = periods.c.customer == customer
         keys = (
             select(
@@ -127,7 +126,7 @@ class Keys(Subject):
             func.sum(keys.c.size).label("bytes"),
         ).group_by(keys.c.period_id, keys.c.revision)
         manifests = (
-            select(deliveries.c.period_id, deliveries.c.revision, literal(0), literal(0))
+            select(deliveries.c.period_id, deliveries.c.revision, sa.literal(0), sa.literal(0))
             .join(periods, periods.c.id == deliveries.c.period_id)
             .where(
                 of_customer,
@@ -135,18 +134,13 @@ class Keys(Subject):
                 ~was_removed(deliveries, deliveries.c.manifest_key),
             )
         )
-        parts = union_all(objects, manifests).subquery()
+        parts = sa.union_all(objects, manifests).subquery()
+        of_delivery = (periods.c.feed, periods.c.period, parts.c.revision)
         query = (
-            select(
-                periods.c.feed,
-                periods.c.period,
-                parts.c.revision,
-                func.sum(parts.c.count),
-                func.sum(parts.c.bytes),
-            )
+            select(*of_delivery, func.sum(parts.c.count), func.sum(parts.c.bytes))
             .join_from(parts, periods, periods.c.id == parts.c.period_id)
-            .group_by(periods.c.feed, periods.c.period, parts.c.revision)
-            .order_by(periods.c.feed, periods.c.period, parts.c.revision)
+            .group_by(*of_delivery)
+            .order_by(*of_delivery)
         )
         return [
             Holding(feed, period, revision, int(count), int(size))
@@ -155,7 +149,7 @@ class Keys(Subject):
 
 
 def superseded_left(connection: Connection) -> dict[str, SupersededLeft]:
-    """What of it each customer's bucket did not let us remove."""
+    """Return what each customer's bucket refused to delete of it."""
     first = select(func.min(removals.c.at)).where(_REFUSED).correlate(receipts).scalar_subquery()
     left = (
         _unpublished(periods.c.customer, func.max(receipts.c.size).label("size"), first.label("since"))
@@ -172,9 +166,9 @@ def superseded_left(connection: Connection) -> dict[str, SupersededLeft]:
     }
 
 
-def _unpublished(*columns: Any) -> Select[Any]:
-    """Receipts of superseded revisions whose keys no other revision names, where a later one is published.
-    Begins at the deliveries that failed: there are few."""
+def _unpublished(*columns: Any) -> sa.Select[Any]:
+    """Receipts of superseded revisions with keys that no other revision lists, where a later one is
+    published. Starts from the deliveries that failed: there are few."""
     later, other, its = deliveries.alias("later"), receipts.alias("other"), deliveries.alias("its")
     published = exists().where(
         later.c.period_id == deliveries.c.period_id,
@@ -189,21 +183,19 @@ def _unpublished(*columns: Any) -> Select[Any]:
         its.c.revision == other.c.revision,
         ~is_superseded(its),
     )
+    of_delivery = and_(
+        receipts.c.period_id == deliveries.c.period_id, receipts.c.revision == deliveries.c.revision
+    )
     return (
         select(*columns)
         .select_from(deliveries)
         .join(periods, periods.c.id == deliveries.c.period_id)
-        .join(
-            receipts,
-            and_(
-                receipts.c.period_id == deliveries.c.period_id, receipts.c.revision == deliveries.c.revision
-            ),
-        )
+        .join(receipts, of_delivery)
         .where(is_superseded(), published, ~named, ~was_removed(receipts), receipts.c.etag != "")
     )
 
 
-# The bucket did not let us remove the key of a row of ``receipts``.
+# The bucket refused to delete the key of a row of ``receipts``.
 _REFUSED = and_(
     removals.c.period_id == receipts.c.period_id,
     removals.c.key == receipts.c.key,
@@ -227,7 +219,127 @@ _OF_RECEIPT = (
 
 def _delivered_key(row: Any, revisions: tuple[int, ...], *, superseded: bool) -> DeliveredKey:
     *put, name, algorithm, value, sha256 = row
-    if algorithm is None and value is not None:  # a manifest's stands in one column: crc32:AAAAAA==
+    if algorithm is None and value is not None:  # a manifest's is in one column: crc32:AAAAAA==
         algorithm, _, value = value.partition(":")
     checksum = Checksum(algorithm, value) if value else None
     return DeliveredKey._make((*put, revisions, name or "", checksum, sha256, superseded))
+
+
+class Operations(LedgerPart):
+    """Operations on customers' buckets other than deliveries, and the keys that they removed."""
+
+    def start(self, lease: Lease, operation: OperationRecord) -> None:
+        """Record an operation before its first request. Idempotent for the same ID."""
+        adding = self._database.insert(operations).values(OPERATION.values(operation))
+        self._fenced(lease, lambda c: c.execute(adding.on_conflict_do_nothing()))
+
+    def finish(self, lease: Lease, operation: OperationRecord) -> None:
+        """Overwrite everything but the ID."""
+        self._overwrite(lease, operations, "operation", operation.id, OPERATION.values(operation))
+
+    def newest(
+        self, customer: str | None = None, kind: OperationKind | None = None, limit: int | None = 20
+    ) -> list[OperationRecord]:
+        """Return operations, the last started first."""
+        query = select(operations).order_by(operations.c.started_at.desc(), operations.c.id.desc())
+        wanted = ((operations.c.customer, customer), (operations.c.kind, kind))
+        return self._records(OPERATION, only(query.limit(limit), *wanted))
+
+    def record_removals(self, lease: Lease, operation_id: str, found: Sequence[Removal]) -> None:
+        """Add or replace an operation's removals by key, in one commit. Their periods must be known."""
+
+        def action(connection: Connection) -> None:
+            customer = connection.execute(_customer_of(operation_id)).scalar_one_or_none()
+            if customer is None:
+                raise unknown("operation", operation_id)
+            numbers = {}
+            for period in {(item.feed, item.period) for item in found}:
+                numbers[period] = period_id(connection, customer, *period)
+                if numbers[period] is None:
+                    raise unknown("period", "/".join((customer, *period)))
+            rows = [_row(numbers[item.feed, item.period], operation_id, item) for item in found]
+            self._database.upserting(removals).run_many(connection, rows)
+
+        self._fenced(lease, action)
+
+    def removals(
+        self,
+        operation_id: str,
+        feed: str | None = None,
+        period: str | None = None,
+        outcomes: Iterable[RemovalOutcome] | None = None,
+    ) -> Iterator[Removal]:
+        """Yield an operation's removals by period and key. Each page is a query of its own: removals that are
+        recorded meanwhile may be missing, or have their earlier outcome."""
+        of_customer = and_(operations.c.id == removals.c.act_id, operations.c.customer == periods.c.customer)
+        query = only(
+            select(removals, periods.c.feed, periods.c.period)
+            .join(periods, periods.c.id == removals.c.period_id)
+            .join(operations, of_customer)
+            .where(removals.c.act_id == operation_id)
+            .order_by(removals.c.period_id, removals.c.key)
+            .limit(_PAGE),
+            (periods.c.feed, feed),
+            (periods.c.period, period),
+            (removals.c.outcome, outcomes),
+        )
+        after = query
+        while True:
+            rows = self._rows(after)
+            yield from (REMOVAL.record(row) for row in rows)
+            if len(rows) < _PAGE:
+                return
+            last = (rows[-1].period_id, rows[-1].key)
+            after = query.where(sa.tuple_(removals.c.period_id, removals.c.key) > sa.tuple_(*last))
+
+    def settle_removals(
+        self,
+        lease: Lease,
+        unfinished: Sequence[OperationRecord],
+        keys: Iterable[str],
+        outcome: RemovalOutcome,
+        at: datetime,
+    ) -> set[str]:
+        """Set the outcome of those keys that one of a customer's unfinished operations had planned to remove;
+        return them."""
+        if not unfinished:
+            return set()
+        named = list(keys)
+        # If this runs twice, it finds what it settled the first time.
+        just_now = and_(removals.c.outcome == outcome, removals.c.at == at)
+        of_operations = and_(
+            removals.c.period_id.in_(select(periods.c.id).filter_by(customer=unfinished[0].customer)),
+            removals.c.act_id.in_([operation.id for operation in unfinished]),
+            sa.or_(removals.c.outcome.in_(INTENDED), just_now),
+        )
+
+        def action(connection: Connection) -> set[str]:
+            settled: set[str] = set()
+            source = iter(named)
+            while some := list(islice(source, _KEYS_AT_A_TIME)):
+                meant = and_(of_operations, removals.c.key.in_(some))
+                settled |= set(connection.execute(select(removals.c.key).where(meant)).scalars())
+                connection.execute(sa.update(removals).where(meant).values(outcome=outcome, at=at))
+            return settled
+
+        return self._fenced(lease, action)
+
+    def forget_planned(self, lease: Lease, operation_id: str) -> int:
+        """Delete an operation's removals that were only planned; return their number."""
+        customer = _customer_of(operation_id).scalar_subquery()
+        forgetting = sa.delete(removals).where(
+            removals.c.period_id.in_(select(periods.c.id).where(periods.c.customer == customer)),
+            removals.c.act_id == operation_id,
+            removals.c.outcome.in_(INTENDED),
+        )
+        return self._fenced(lease, lambda c: c.execute(forgetting).rowcount)
+
+
+def _customer_of(operation_id: str) -> sa.Select[Any]:
+    return select(operations.c.customer).where(operations.c.id == operation_id)
+
+
+def _row(period: int | None, operation_id: str, removal: Removal) -> tuple[object, ...]:
+    """Return the columns' values in order, for the driver."""
+    key, _, _, *put, delivered_at, reason, outcome, at = removal
+    return (period, operation_id, key, *put, text_of(delivered_at), reason, str(outcome), text_of(at))

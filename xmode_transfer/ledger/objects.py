@@ -1,24 +1,23 @@
-"""The plan of a delivery and the receipts of its objects."""
+"""The objects of deliveries: those that are planned, and the receipts of those that are delivered."""
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from datetime import datetime
 from itertools import chain, islice, pairwise
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 from sqlalchemy import ColumnElement, Connection, Table, delete, exists, func, insert, select
 from sqlalchemy.schema import CreateTable, DropTable
 from sqlalchemy.sql import ClauseElement
 
-from xmode_transfer.ledger import deliveries, leases, statements
-from xmode_transfer.ledger.database import Database, Prepared, Rows
-from xmode_transfer.ledger.leases import Subject
+from xmode_transfer.ledger import deliveries, statements
+from xmode_transfer.ledger.database import Database, Prepared, RowTuples
+from xmode_transfer.ledger.rows import text_of, time_of
 from xmode_transfer.ledger.statements import LIKE_ESCAPE, SAME_OBJECT
 from xmode_transfer.ledger.tables import MISSING, missing, objects, receipts, staged_objects
 from xmode_transfer.ledger.tables import deliveries as deliveries_
-from xmode_transfer.ledger.tables.base import text_of, time_of
-from xmode_transfer.ledger.writer import GroupCommit, Journal
+from xmode_transfer.ledger.writer import GroupCommit, Journal, LedgerPart
 from xmode_transfer.model.errors import LedgerError
 from xmode_transfer.model.records import (
     Checksum,
@@ -30,45 +29,46 @@ from xmode_transfer.model.records import (
     SourceFile,
 )
 
+T = TypeVar("T")
+
 _STAGED_AT_A_TIME = 5_000
 _FIRST_PAGE, _LARGEST_PAGE = 250, 2_000
 _NAMED_AT_A_TIME = 500
-_REMOVED, _SUPERSEDED = 15, 16  # the columns after an object's, its receipt's and the revision
+_REVISION, _REMOVED, _SUPERSEDED = 14, 15, 16  # the columns after an object's and its receipt's
 
 
-class Objects(Subject):
-    """The objects of deliveries: what is planned, and what is proven."""
+class Objects(LedgerPart):
+    """The objects of deliveries."""
 
     def __init__(self, database: Database, writer: GroupCommit) -> None:
         super().__init__(database, writer)
-        # A receipt of an object that was never planned breaks a foreign key, and is refused.
+        # A foreign key refuses the receipt of an object that was never planned.
         self._receipts = Journal(deliveries.known_place, database.upserting(receipts))
 
-    # --- Writing
-
     def plan(self, lease: Lease, delivery_id: str, planned: Iterable[PlannedObject]) -> int:
-        """Adds or replaces planned objects by name, in bulk, streaming; returns their number. An object that
-        has a receipt is left as it is. ``carried`` objects must have had a receipt in an earlier revision,
-        which is copied."""
+        """Add or replace planned objects by name, streamed; return their number. An object with a receipt
+        stays as it is. ``carried`` objects get a copy of their receipt in an earlier revision; it must
+        exist."""
         with self._database.repeatable(planned) as repeatable:
-            return self._database.patiently(lambda: self._plan(lease, delivery_id, repeatable))
+            return self._database.retrying(lambda: self._plan(lease, delivery_id, repeatable()))
 
     def _plan(self, lease: Lease, delivery_id: str, planned: Iterable[PlannedObject]) -> int:
         with self._database.connected() as connection:
             try:
                 count = stage(connection, self._database, planned)
                 with self._database.begin_writing(connection):
-                    leases.check(connection, lease)
+                    self._writer.guard(connection, lease)
                     self._merge_stage(connection, delivery_id)
             except BaseException:
-                connection.invalidate()  # what is staged goes with the connection
+                connection.invalidate()  # the staged objects go with the connection
                 raise
             if not connection.invalidated:
-                clear_stage(connection)
+                with connection.begin():
+                    connection.execute(DropTable(staged_objects, if_exists=True))
         return count
 
     def _merge_stage(self, connection: Connection, delivery_id: str) -> None:
-        """Puts what was staged into the plan, and copies what is carried."""
+        """Put the staged objects into the plan, and copy the receipts of carried ones."""
         period_id, revision = deliveries.known_place(connection, delivery_id)
         place = {"period_id": period_id, "revision": revision}
         merging = self._database.upsert(objects).from_select(*statements.MERGED)
@@ -85,8 +85,8 @@ class Objects(Subject):
     def restamp(
         self, lease: Lease, customer: str, feed: str, period: str, files: Iterable[SourceFile]
     ) -> None:
-        """The files' content is what was delivered, though their times changed: remembers the new
-        ``modified_ns`` and ``identity`` on the objects that ``delivered`` answers for these names."""
+        """Record the new ``modified_ns`` and ``identity`` of files with unchanged content, on the objects
+        that ``delivered`` returns for their names."""
         touched = list(files)
         statement = self._database.prepared(statements.RESTAMP_OBJECT)
 
@@ -107,61 +107,58 @@ class Objects(Subject):
         self._fenced(lease, action)
 
     def forget(self, lease: Lease, delivery_id: str, names: Iterable[str]) -> int:
-        """Takes planned objects without a receipt out of the plan again (their source file is gone)."""
+        """Delete planned objects without a receipt, since their source files are gone; return their
+        number."""
         gone = list(names)
         is_pending = ~exists().where(SAME_OBJECT)
-        return self._fenced(
-            lease, lambda c: _drop(c, objects, deliveries.known_place(c, delivery_id), gone, is_pending)
-        )
+        return self._change(lease, delivery_id, lambda c, place: _drop(c, objects, place, gone, is_pending))
 
     def send_again(self, lease: Lease, delivery_id: str, again: Sequence[PlannedObject]) -> None:
-        """Their objects are gone: takes their receipts out of the delivery, so that they are pending, and
-        replaces what was planned under their names."""
+        """Delete the receipts of objects that are gone from the bucket, so that they are pending, and replace
+        what was planned under their names."""
 
-        def action(connection: Connection) -> None:
-            place = deliveries.known_place(connection, delivery_id)
+        def action(connection: Connection, place: tuple[int, int]) -> None:
             _drop(connection, receipts, place, [item.name for item in again])
             rows = [(*place, *item) for item in again]
             self._database.upserting(objects).run_many(connection, rows)
 
-        self._fenced(lease, action)
+        self._change(lease, delivery_id, action)
 
     def leave_out(self, lease: Lease, delivery_id: str, gone: Sequence[MissingObject]) -> None:
-        """Takes them, and their receipts, out of the delivery, and remembers that its manifest does not list
-        them. What is planned again under such a name is in the delivery again."""
+        """Take objects and their receipts out of the delivery, and record that its manifest does not list
+        them. If such a name is planned again, it is in the delivery again."""
         names = [item.name for item in gone]
 
-        def action(connection: Connection) -> None:
-            place = deliveries.known_place(connection, delivery_id)
+        def action(connection: Connection, place: tuple[int, int]) -> None:
             for table in (receipts, objects, missing):
                 _drop(connection, table, place, names)
             if gone:
-                connection.execute(
-                    insert(missing),
-                    [{"period_id": place[0], "revision": place[1], **MISSING.values(item)} for item in gone],
-                )
+                of_delivery = {"period_id": place[0], "revision": place[1]}
+                connection.execute(insert(missing), [of_delivery | MISSING.values(item) for item in gone])
 
-        self._fenced(lease, action)
+        self._change(lease, delivery_id, action)
 
     def spread_receipts(self, lease: Lease, delivery_id: str) -> None:
-        """Gives the delivery's receipts to all other revisions of the period that name the same keys: what
-        was delivered again under its key is another object now, for all of them."""
+        """Copy the delivery's receipts to all other revisions of its period that list the same keys: an
+        object that was delivered again under its key is another object for all of them."""
 
-        def action(connection: Connection) -> None:
-            period_id, revision = deliveries.known_place(connection, delivery_id)
-            spreading = self._database.prepared(statements.SPREAD_RECEIPTS)
-            spreading.run(connection, period_id=period_id, revision=revision)
+        spreading = self._database.prepared(statements.SPREAD_RECEIPTS)
+        self._change(
+            lease, delivery_id, lambda c, place: spreading.run(c, period_id=place[0], revision=place[1])
+        )
 
-        self._fenced(lease, action)
+    def _change(
+        self, lease: Lease, delivery_id: str, action: Callable[[Connection, tuple[int, int]], T]
+    ) -> T:
+        """Run the action under the lease, with the number of the delivery's period and its revision."""
+        return self._fenced(lease, lambda c: action(c, deliveries.known_place(c, delivery_id)))
 
     def record_receipt(self, lease: Lease, delivery_id: str, receipt: Receipt) -> Future[None]:
         """Group commit: the future is done when the receipt is on disk."""
         return self._writer.record(self._receipts, lease, delivery_id, receipt_row(receipt))
 
-    # --- Reading
-
     def totals(self, delivery_id: str) -> tuple[int, int]:
-        """How many objects are planned, and their bytes."""
+        """Return the number of planned objects, and their bytes."""
         query = (
             select(func.count(), func.coalesce(func.sum(objects.c.size), 0))
             .select_from(objects.join(deliveries_))
@@ -171,9 +168,8 @@ class Objects(Subject):
         return int(count), int(total)
 
     def last_proof(self, delivery_id: str) -> datetime | None:
-        """When the newest of the delivery's receipts says that its object was delivered; None when it has no
-        receipt."""
-        # Through the plan, since a drop folder's period has the receipts of all its batches.
+        """Return the time of the delivery's newest receipt, or None without one."""
+        # Through the plan: a drop folder's period has the receipts of all its batches.
         query = (
             select(func.max(receipts.c.delivered_at))
             .select_from(objects.join(deliveries_).join(receipts, SAME_OBJECT))
@@ -183,17 +179,14 @@ class Objects(Subject):
         return cast("datetime | None", found)
 
     def planned(self, delivery_id: str) -> Iterator[tuple[PlannedObject, Receipt | None]]:
-        """The delivery's objects in the order of their names, streamed, each with its receipt if it has
-        one."""
-        for page in _pages(self._database, statements.PLANNED_PAGE, delivery_id):
+        """Yield the delivery's objects by name, each with its receipt if it has one."""
+        for page in self._pages(statements.PLANNED_PAGE, delivery_id):
             yield from pairs_of(page)
 
     def proven(self, delivery_id: str) -> Iterator[tuple[PlannedObject, Receipt]]:
-        """As ``planned``, those that have a receipt. A receipt says whether its object was removed since."""
-        for page in _pages(self._database, statements.PROVEN_PAGE, delivery_id):
-            for item, receipt in pairs_of(page):
-                assert receipt is not None  # the rows have receipts
-                yield item, receipt
+        """Yield the objects with a receipt, by name. The receipt says if its object was removed since."""
+        for page in self._pages(statements.PROVEN_PAGE, delivery_id):
+            yield from cast("Iterator[tuple[PlannedObject, Receipt]]", pairs_of(page))
 
     def page(
         self,
@@ -204,9 +197,8 @@ class Objects(Subject):
         containing: str = "",
         limit: int = 100,
     ) -> list[tuple[PlannedObject, Receipt | None]]:
-        """As ``planned``, but only the first ``limit`` objects whose names come after ``after``, begin with
-        ``beginning``, and have ``containing`` somewhere in them, in whatever case. A receipt says whether its
-        object was removed since."""
+        """Return the first ``limit`` objects with names after ``after`` that begin with ``beginning`` and
+        contain ``containing``, case-insensitively. A receipt says if its object was removed since."""
         found = self._read(lambda c: deliveries.place(c, delivery_id))
         if found is None:
             return []
@@ -223,36 +215,40 @@ class Objects(Subject):
         return list(pairs_of(page))
 
     def pending(self, delivery_id: str) -> Iterator[PlannedObject]:
-        """The planned objects without a receipt, in the order of their names, streamed. What is acknowledged
-        while the iterator runs may or may not still appear."""
-        for page in _pages(self._database, statements.PENDING_PAGE, delivery_id):
+        """Yield the planned objects without a receipt, by name. One that gets its receipt meanwhile may still
+        appear."""
+        for page in self._pages(statements.PENDING_PAGE, delivery_id):
             yield from objects_of(page)
 
     def left_out(self, delivery_id: str) -> Iterator[MissingObject]:
-        """What ``leave_out`` took out of the delivery, in the order of names, streamed."""
-        for page in _pages(self._database, statements.MISSING_PAGE, delivery_id):
+        """Yield what ``leave_out`` took out of the delivery, by name."""
+        for page in self._pages(statements.MISSING_PAGE, delivery_id):
             for name, key, size, algorithm, value, reason in page:
                 yield MissingObject(name, key, size, Checksum(algorithm, value), MissingReason(reason))
 
     def delivered(self, customer: str, feed: str, period: str) -> Iterator[tuple[PlannedObject, Receipt]]:
-        """For every source name ever delivered in that (customer, feed, period), the object of its highest
-        revision, in the order of names, streamed. A drop folder's plan is made against this. A receipt says
-        whether its object was removed since, and whether its revision was superseded."""
+        """Yield the object of the highest revision of every source name that was ever delivered in the
+        period, by name. A drop folder's plan is made against this. The receipt says if its object was removed
+        since, and if its revision was superseded."""
         number = self._read(lambda c: deliveries.period_id(c, customer, feed, period))
         if number is None:
             return
-        rows = _delivered_rows(self._database, number)
-        # The revisions of one name come one after the other, the highest last.
+        pages = _pages(self._database, statements.DELIVERED_PAGE, period_id=number)
+        rows = chain.from_iterable(pages)
+        # The revisions of one name follow each other, the highest last.
         highest = (row for row, following in pairwise(chain(rows, [("",)])) if row[0] != following[0])
-        for item, receipt in pairs_of(highest):
-            assert receipt is not None  # the rows are receipts
-            yield item, receipt
+        yield from cast("Iterator[tuple[PlannedObject, Receipt]]", pairs_of(highest))
+
+    def _pages(self, statement: ClauseElement, delivery_id: str) -> Iterator[RowTuples]:
+        found = self._read(lambda c: deliveries.place(c, delivery_id))
+        if found is not None:
+            yield from _pages(self._database, statement, period_id=found[0], revision=found[1])
 
 
 def stage(connection: Connection, database: Database, planned: Iterable[PlannedObject]) -> int:
-    """Sets the objects aside in a table of this connection alone; answers their number.
+    """Put the objects into a table of this connection alone; return their number.
 
-    The source is still being listed while this goes on, which may take minutes, so no lock is held.
+    The source is still being listed meanwhile, which may take minutes, so no lock is held.
     """
     with connection.begin():
         connection.execute(DropTable(staged_objects, if_exists=True))
@@ -265,11 +261,6 @@ def stage(connection: Connection, database: Database, planned: Iterable[PlannedO
     return count
 
 
-def clear_stage(connection: Connection) -> None:
-    with connection.begin():
-        connection.execute(DropTable(staged_objects, if_exists=True))
-
-
 def _drop(
     connection: Connection,
     table: Table,
@@ -277,72 +268,46 @@ def _drop(
     names: Sequence[str],
     *which: ColumnElement[bool],
 ) -> int:
-    """Takes rows of a delivery out of a table by their names; answers how many there were."""
-    count, source = 0, iter(names)
-    while some := list(islice(source, _NAMED_AT_A_TIME)):
-        of_delivery = (table.c.period_id == place[0], table.c.revision == place[1])
-        count += connection.execute(
-            delete(table).where(*of_delivery, table.c.name.in_(some), *which)
-        ).rowcount
+    """Delete rows of a delivery by their names; return their number."""
+    count = 0
+    dropping = delete(table).where(table.c.period_id == place[0], table.c.revision == place[1], *which)
+    for start in range(0, len(names), _NAMED_AT_A_TIME):
+        some = names[start : start + _NAMED_AT_A_TIME]
+        count += connection.execute(dropping.where(table.c.name.in_(some))).rowcount
     return count
 
 
-def _delivered_rows(database: Database, period_id: int) -> Iterator[tuple[Any, ...]]:
-    """A period's receipts with their objects, in the order of names and then revisions."""
-    query, after, after_revision = database.prepared(statements.DELIVERED_PAGE), "", 0
-    for size in _page_sizes():
-        page = query.fetch(period_id=period_id, after=after, after_revision=after_revision, limit=size)
-        yield from page
-        if len(page) < size:
-            return
-        after, after_revision = page[-1][0], page[-1][14]
-
-
-def _pages(database: Database, statement: ClauseElement, delivery_id: str) -> Iterator[Rows]:
-    """A delivery's rows in the order of names, page by page.
+def _pages(database: Database, statement: ClauseElement, **values: int) -> Iterator[RowTuples]:
+    """Yield a statement's rows in pages, which are small at first, for callers that need only the first rows.
 
     Each page is a query of its own, so that a reader that takes hours (an upload) holds neither a
-    connection nor an old state of the database, which would keep SQLite from emptying its log.
+    connection nor an old state of the database, which would prevent SQLite from emptying its log.
     """
-    found = database.read(lambda c: deliveries.place(c, delivery_id))
-    if found is None:
-        return
-    query, after = database.prepared(statement), ""
-    for size in _page_sizes():
-        page = query.fetch(period_id=found[0], revision=found[1], after=after, limit=size)
+    query, after, revision, size = database.prepared(statement), "", 0, _FIRST_PAGE
+    while True:
+        page = query.fetch(**values, after=after, after_revision=revision, limit=size)
         yield page
         if len(page) < size:
             return
-        after = page[-1][0]
-
-
-def _page_sizes() -> Iterator[int]:
-    """Small at first, for those who only want to see whether there is anything."""
-    size = _FIRST_PAGE
-    while True:
-        yield size
+        after, revision = page[-1][0], page[-1][_REVISION] if len(page[-1]) > _REVISION else 0
         size = min(size * 2, _LARGEST_PAGE)
 
 
-# --- Rows, of which there may be millions, as the driver takes and answers them
-
-
 def receipt_row(receipt: Receipt) -> tuple[object, ...]:
-    """The columns of a receipt."""
+    """Return the columns of a receipt."""
     name, key, size, checksum, etag, delivered_at, version_id, sha256, _, _ = receipt
     return (name, key, size, *checksum, etag, text_of(delivered_at), version_id, sha256)
 
 
 def objects_of(page: Iterable[tuple[Any, ...]]) -> Iterator[PlannedObject]:
-    """Rows of the columns of an object."""
+    """Read rows of an object's columns."""
     for name, key, size, modified_ns, identity, carried in page:
         yield PlannedObject._make((name, key, size, modified_ns, identity, carried == 1))
 
 
 def pairs_of(page: Iterable[tuple[Any, ...]]) -> Iterator[tuple[PlannedObject, Receipt | None]]:
-    """Rows of the columns of an object, then those of its receipt (null where there is none), then, where the
-    query asks for them, the revision, whether the object was removed, and whether the revision was
-    superseded."""
+    """Read rows of an object's columns, its receipt's (null without one), and, in some queries, the revision,
+    ``removed`` and ``superseded``."""
     for row in page:
         name, key, size, modified_ns, identity, carried = row[:6]
         item = PlannedObject._make((name, key, size, modified_ns, identity, carried == 1))

@@ -1,46 +1,68 @@
-"""Which version of the schema a database has, and how it comes to have ours."""
+"""Opening a ledger's database by its URL, its schema's version, and the rules that its rows obey."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from importlib import import_module
+from pathlib import Path
 from typing import Any, NamedTuple
 
-import sqlalchemy
-from sqlalchemy import Connection
+import sqlalchemy as sa
 
 from xmode_transfer import telemetry
+from xmode_transfer.config.secrets import POSTGRESQL, backend
 from xmode_transfer.ledger import sqlite
-from xmode_transfer.ledger.database import Database, missing, this_process
-from xmode_transfer.ledger.sqlite import BUSY_TIMEOUT_SECONDS, path_of
-from xmode_transfer.ledger.tables.base import SCHEMA_VERSION, metadata
+from xmode_transfer.ledger.database import Database, this_process
+from xmode_transfer.ledger.tables import SCHEMA_VERSION, metadata
 from xmode_transfer.model.errors import ConfigError, LedgerError, LedgerTooNew
 from xmode_transfer.model.records import Status
 
+MIGRATIONS = Path(__file__).parent / "migrations"
 _VERSION_TABLE = "alembic_version"
 _MOVED = "moved "
-"""How the version begins that stands in a ledger which was moved away; the time follows."""
+"""The beginning of the version of a ledger that was moved to another database; the time follows."""
 _NEIGHBOURS = "procrastinate_"
-"""What may lie beside a ledger: the queue of the workers, which keeps its own schema up to date."""
+"""Tables that may exist beside a ledger's: the fleet's queue, which upgrades its own schema."""
 
 
-def prepare(database: Database, *, create: bool = True) -> None:
-    """Brings the schema to ours, if it is absent (and ``create`` allows it) or older. Two processes may do so
-    at the same time: the first migrates under a lock, the second finds it done. Raises LedgerTooNew when a
-    later version made it."""
-    found = database.read(lambda connection: version_of(connection, database))
-    if found is None and not create:
-        raise missing(database.where)
-    if found != SCHEMA_VERSION:
-        before = database.write(lambda connection: _bring_up(connection, database))
+def is_postgres(url: str) -> bool:
+    """Return True if a ledger's URL names a database on a PostgreSQL server."""
+    return backend(url) == POSTGRESQL
+
+
+def connect(url: str, *, create: bool, holder: str | None = None, waits: bool = True) -> Database:
+    """Open the database. ``create`` allows a new SQLite file, readable by its owner only; a database on a
+    server must exist. ``holder`` is the name under which this process claims leases. With ``waits``, wait for
+    a server that is starting. Raises ConfigError for an invalid URL, and without the extra ``cluster``."""
+    if not is_postgres(url):
+        return sqlite.connect(url, create=create)
+    try:
+        postgres = import_module("xmode_transfer.ledger.postgres")
+    except ImportError as error:
+        if error.name is not None and error.name.startswith("xmode_transfer"):
+            raise
+        raise ConfigError(
+            f"ledger: a ledger on PostgreSQL needs a part that is not installed ({error}).",
+            hint="Install it with `pip install 'xmode-transfer[cluster]'`, or write sqlite:///var/ledger.db.",
+        ) from error
+    opened = postgres.connect(url, holder=holder or this_process(), waits=waits)
+    assert isinstance(opened, Database)
+    return opened
+
+
+def prepare(database: Database) -> None:
+    """Create the schema if it is absent, or migrate an older one. If two processes do so at once, the first
+    migrates under a lock and the second finds it done. Raises LedgerTooNew for a later version."""
+    if database.read(lambda connection: version_of(connection, database)) != SCHEMA_VERSION:
+        before = database.write(lambda connection: _upgrade(connection, database))
         if before is not None:
             telemetry.log(
                 telemetry.Event.LEDGER_MIGRATED, ledger=database.where, before=before, now=SCHEMA_VERSION
             )
 
 
-def _bring_up(connection: Connection, database: Database) -> str | None:
-    """Answers the version that was migrated from, if any was."""
+def _upgrade(connection: sa.Connection, database: Database) -> str | None:
+    """Return the version that was migrated, if any."""
     database.lock_schema(connection)
     found = version_of(connection, database)
     if found == SCHEMA_VERSION:
@@ -52,31 +74,29 @@ def _bring_up(connection: Connection, database: Database) -> str | None:
     return found
 
 
-def version_of(connection: Connection, database: Database) -> str | None:
-    """The version, or None for an empty database. Raises LedgerTooNew, LedgerCorrupt for a database that
-    holds something else, and LedgerError for a ledger that was moved away."""
-    tables = sqlalchemy.inspect(connection).get_table_names()
+def version_of(connection: sa.Connection, database: Database) -> str | None:
+    """Return the version, or None for an empty database. Raises LedgerTooNew, LedgerCorrupt for a database
+    with other content, and LedgerError for a ledger that was moved."""
+    tables = sa.inspect(connection).get_table_names()
     if _VERSION_TABLE not in tables:
         others = sorted(name for name in tables if not name.startswith(_NEIGHBOURS))
         if others:
             raise database.corrupt(f"it holds other tables ({', '.join(others[:3])})")
         return None
-    versions = [
-        row[0] for row in connection.execute(sqlalchemy.text(f"SELECT version_num FROM {_VERSION_TABLE}"))
-    ]
+    versions = connection.exec_driver_sql(f"SELECT version_num FROM {_VERSION_TABLE}").scalars().all()
     if len(versions) != 1:
         raise database.corrupt(f"it has {len(versions)} schema versions")
     return known(str(versions[0]), database.where)
 
 
 def known(found: str, where: str) -> str:
-    """The version, unless it is one that we do not know. Raises LedgerTooNew, and LedgerError for a ledger
-    that was moved away."""
+    """Return the version. Raises LedgerTooNew for a later one, and LedgerError for a ledger that was
+    moved."""
     if found.startswith(_MOVED):
         raise LedgerError(
             f"The ledger {where} was moved to another database on {found.removeprefix(_MOVED)}.",
             hint="Nothing was changed. The operator has to write the new one into `ledger:` in service.yaml, "
-            "here too. If that one is lost, docs/ledger.md says how to go back to this.",
+            "here too. If that one is lost, docs/ledger.md explains how to go back to this one.",
         )
     if not found.isdigit() or int(found) > int(SCHEMA_VERSION):
         raise LedgerTooNew(
@@ -88,42 +108,35 @@ def known(found: str, where: str) -> str:
     return found
 
 
-def create_tables(connection: Connection) -> None:
-    """The tables as they are now, in a database that has none. The migrations lead to the same (a test
-    compares)."""
+def create_tables(connection: sa.Connection) -> None:
+    """Create the current tables in an empty database. The migrations lead to the same (a test compares)."""
     metadata.create_all(connection)
-    connection.execute(
-        sqlalchemy.text(f"CREATE TABLE {_VERSION_TABLE} (version_num VARCHAR(32) PRIMARY KEY)")
-    )
-    connection.execute(
-        sqlalchemy.text(f"INSERT INTO {_VERSION_TABLE} VALUES (:version)"), {"version": SCHEMA_VERSION}
-    )
+    connection.exec_driver_sql(f"CREATE TABLE {_VERSION_TABLE} (version_num VARCHAR(32) PRIMARY KEY)")
+    connection.exec_driver_sql(f"INSERT INTO {_VERSION_TABLE} VALUES ('{SCHEMA_VERSION}')")
 
 
-def mark_moved(connection: Connection, now: datetime) -> None:
-    """From now on nobody opens it: ``ledger copy`` has moved it. Earlier versions refuse it too."""
-    connection.execute(
-        sqlalchemy.text(f"UPDATE {_VERSION_TABLE} SET version_num = :mark"),
-        {"mark": f"{_MOVED}{now:%Y-%m-%dT%H:%MZ}"},
-    )
+def mark_moved(connection: sa.Connection, now: datetime) -> None:
+    """Prevent every later use, also by earlier versions, of a ledger that ``ledger copy`` has moved."""
+    connection.exec_driver_sql(f"UPDATE {_VERSION_TABLE} SET version_num = '{_MOVED}{now:%Y-%m-%dT%H:%MZ}'")
 
 
-def migrate(connection: Connection) -> None:
-    """Runs the migrations from whatever version there is, also from none."""
-    # Alembic is slow to import, and is needed only by the first start after an upgrade.
-    command = import_module("alembic.command")
-    config_class = import_module("alembic.config").Config
-    config = config_class(attributes={"connection": connection})
-    config.set_main_option("script_location", "xmode_transfer.ledger:migrations")
-    config.set_main_option("path_separator", "os")
-    command.upgrade(config, SCHEMA_VERSION)
+def migrate(connection: sa.Connection) -> None:
+    """Run the migrations from the version in the database."""
+    # Alembic is slow to import, and only the first start after an upgrade needs it.
+    context = import_module("alembic.runtime.migration").MigrationContext.configure(connection)
+    script = import_module("alembic.script").ScriptDirectory(str(MIGRATIONS))
+    newer = script.iterate_revisions(SCHEMA_VERSION, context.get_current_revision())
+    with import_module("alembic.operations").Operations.context(context):
+        for revision in reversed(list(newer)):
+            revision.module.upgrade()
+            context.stamp(script, revision.revision)
 
 
 MOST_PROBLEMS = 100
-"""How many rows are told for each rule that they break."""
+"""The most rows that are reported for each rule."""
 
-Ask = Callable[[str], Iterable[Any]]
-"""Asks a query without parameters and answers its rows: a method of a connection of either driver."""
+Query = Callable[[str], Iterable[Any]]
+"""Runs a query without parameters and returns its rows: a method of either driver's connection."""
 
 _OF_DELIVERY = "periods.customer || '/' || periods.feed || '/' || periods.period || '/r' || d.revision"
 _DELIVERIES = f"SELECT {_OF_DELIVERY} FROM deliveries d JOIN periods ON periods.id = d.period_id"
@@ -146,11 +159,11 @@ _RULES = {
     "HAVING count(DISTINCT r.name) > 1",
     "is a receipt without a checksum or a time": f"{_RECEIPTS} WHERE r.checksum = '' OR r.algorithm = '' "
     "OR r.delivered_at NOT LIKE '____-__-__T__:__:__.______Z'",
-    "was removed by an act of another customer": "SELECT periods.customer || ' ' || m.key FROM removals m "
-    "JOIN acts a ON a.id = m.act_id JOIN periods ON periods.id = m.period_id "
+    "was removed by an operation of another customer": "SELECT periods.customer || ' ' || m.key "
+    "FROM removals m JOIN acts a ON a.id = m.act_id JOIN periods ON periods.id = m.period_id "
     "WHERE a.customer <> periods.customer",
 }
-"""What is reported of each row that breaks a rule, and the query that answers a label for such a row."""
+"""The message for each row that breaks a rule, and the query that returns a label for such a row."""
 
 
 class Contents(NamedTuple):
@@ -165,9 +178,9 @@ class Contents(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class LedgerCheck:
-    """``damage`` is what the database finds wrong with itself, ``contradictions`` what our rules do;
-    ``contents`` is None where a file is too damaged to count. ``older`` means that the next start migrates
-    it: until then our rules are not tried."""
+    """``damage`` has the problems that the database finds in itself, ``contradictions`` those that our rules
+    find; ``contents`` is None if the file is too damaged to count. ``older``: the next start migrates it, and
+    our rules do not apply until then."""
 
     where: str
     contents: Contents | None
@@ -181,51 +194,29 @@ class LedgerCheck:
         return not self.damage and not self.contradictions
 
 
-def contradictions(ask: Ask) -> Iterator[str]:
-    """What our own rules find wrong, a line each. Only for a ledger of the schema that we know."""
-    for says, query in _RULES.items():
-        yield from (f"{label} {says}" for (label,) in ask(f"{query} LIMIT {MOST_PROBLEMS}"))
+def checked(
+    query: Query, where: str, version: str, damage: tuple[str, ...], *, on_server: bool = False
+) -> LedgerCheck:
+    """Count what is in a ledger of that version, and apply our rules."""
+    older = version != SCHEMA_VERSION
+    broken = () if older else contradictions(query)
+    return LedgerCheck(where, contents(query, version), damage, broken, older, on_server)
 
 
-def contents(ask: Ask, version: str) -> Contents:
-    """Counts, for a ledger of any ``version`` so far."""
-    ((customers, deliveries, receipts, total),) = ask(
+def contradictions(query: Query) -> tuple[str, ...]:
+    """Return a line for each row of a current ledger that breaks a rule."""
+    return tuple(
+        f"{label} {message}"
+        for message, rule in _RULES.items()
+        for (label,) in query(f"{rule} LIMIT {MOST_PROBLEMS}")
+    )
+
+
+def contents(query: Query, version: str) -> Contents:
+    """Count what is in a ledger of any version so far."""
+    ((customers, deliveries, receipts, total),) = query(
         "SELECT (SELECT count(DISTINCT customer) FROM periods), (SELECT count(*) FROM deliveries), "
         "(SELECT count(*) FROM receipts), (SELECT coalesce(sum(size), 0) FROM receipts)"
     )
     # PostgreSQL sums in decimal numbers
     return Contents(version, int(customers), int(deliveries), int(receipts), int(total))
-
-
-__all__ = ["BUSY_TIMEOUT_SECONDS", "Database", "connect", "is_postgres", "path_of"]
-
-_POSTGRES = ("postgresql", "postgres")
-
-
-def is_postgres(url: str) -> bool:
-    """Whether a ledger's URL names a database on a PostgreSQL server."""
-    return url.partition("://")[0] in _POSTGRES
-
-
-def connect(url: str, *, create: bool, holder: str | None = None, waits: bool = True) -> Database:
-    """Opens the database. A new SQLite file is made, readable by its owner only, if ``create`` allows it; a
-    database on a server has to be there.
-
-    ``holder`` is the name under which this process claims leases; ``waits``: for a server that is starting.
-    Raises ConfigError for a URL that is none,
-    and where the extra ``cluster`` is not installed.
-    """
-    if not is_postgres(url):
-        return sqlite.connect(url, create=create)
-    try:
-        postgres = import_module("xmode_transfer.ledger.postgres")
-    except ImportError as error:
-        if error.name is not None and error.name.startswith("xmode_transfer"):
-            raise
-        raise ConfigError(
-            f"ledger: a ledger on PostgreSQL needs a part that is not installed ({error}).",
-            hint="Install it with `pip install 'xmode-transfer[cluster]'`, or write sqlite:///var/ledger.db.",
-        ) from error
-    opened = postgres.connect(url, holder=holder or this_process(), waits=waits)
-    assert isinstance(opened, Database)
-    return opened

@@ -1,49 +1,40 @@
-"""The snapshot of how every subscription stands.
+"""The snapshot of every subscription's state.
 
-A ledger holds months of deliveries of thousands of subscriptions. The snapshot reads none of that history: it
+A ledger has months of deliveries of thousands of subscriptions. The snapshot reads none of that history: it
 steps from one subscription to the next along an index, and takes the newest row of each.
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeVar
 
-from sqlalchemy import (
-    CTE,
-    ColumnElement,
-    Connection,
-    ScalarSelect,
-    Table,
-    exists,
-    func,
-    literal,
-    or_,
-    select,
-    tuple_,
-)
+import sqlalchemy as sa
+from sqlalchemy import ColumnElement, Connection, Table, exists, func, select
 
 from xmode_transfer.ledger import keys, watching
 from xmode_transfer.ledger.database import Database
-from xmode_transfer.ledger.deliveries import DELIVERIES
+from xmode_transfer.ledger.deliveries import DELIVERIES, IS_NEWEST
+from xmode_transfer.ledger.rows import Rows
 from xmode_transfer.ledger.tables import (
-    ACT,
     CAPABILITIES,
     DELIVERY,
-    LOOK,
+    DISCREPANCY,
+    OPERATION,
+    SCAN,
     access_checks,
     access_findings,
-    acts,
     capabilities,
     deliveries,
-    looks,
+    discrepancies,
     objects,
-    passed_over,
+    operations,
     periods,
     receipts,
     runs,
+    scans,
+    skipped_periods,
     upload_parts,
     uploads,
 )
-from xmode_transfer.ledger.watching import known_discrepancies
 from xmode_transfer.model.findings import DISPROVED_BY_SENDING, Severity
 from xmode_transfer.model.health import (
     CheckSummary,
@@ -54,12 +45,14 @@ from xmode_transfer.model.health import (
     Subscription,
 )
 from xmode_transfer.model.records import Delivery, Status, UploadStatus
-from xmode_transfer.model.upkeep import OperationKind
+from xmode_transfer.model.upkeep import Discrepancy, OperationKind
+
+R = TypeVar("R")
 
 _OPEN = (Status.PLANNED, Status.RUNNING, Status.FAILED, Status.BLOCKED)
 SUMMED_OBJECTS = 50_000
-"""The most planned objects that a snapshot counts as sent or not: snapshots come every few seconds."""
-_ASKED_AT_ONCE = 500
+"""The most planned objects of which a snapshot counts the sent ones: it is taken every few seconds."""
+_DELIVERIES_AT_A_TIME = 500
 
 
 def snapshot(database: Database) -> Snapshot:
@@ -69,7 +62,7 @@ def snapshot(database: Database) -> Snapshot:
 
 def _snapshot(connection: Connection, free: int | None, used: int) -> Snapshot:
     return Snapshot(
-        scans={(row.customer, row.feed): LOOK.record(row) for row in connection.execute(select(looks))},
+        scans=_by_subscription(SCAN, connection, select(scans)),
         delivered=_delivered(connection),
         open=_open(connection),
         capabilities={
@@ -78,7 +71,7 @@ def _snapshot(connection: Connection, free: int | None, used: int) -> Snapshot:
         orphaned=_orphaned(connection),
         checks=_checks(connection),
         cleanups=_cleanups(connection),
-        discrepancies=known_discrepancies(connection),
+        discrepancies=_discrepancies(connection),
         superseded=keys.superseded_left(connection),
         skipped=_skipped(connection),
         not_attested=_not_attested(connection),
@@ -86,6 +79,10 @@ def _snapshot(connection: Connection, free: int | None, used: int) -> Snapshot:
         free_bytes=free,
         used_bytes=used,
     )
+
+
+def _by_subscription(rows: Rows[R], connection: Connection, query: sa.Select[Any]) -> dict[Subscription, R]:
+    return {(row.customer, row.feed): rows.record(row) for row in connection.execute(query)}
 
 
 def _not_attested(connection: Connection) -> dict[Subscription, int]:
@@ -99,7 +96,7 @@ def _not_attested(connection: Connection) -> dict[Subscription, int]:
 
 
 def _delivered(connection: Connection) -> dict[Subscription, Delivery]:
-    """Of each subscription the delivery of the newest period that has one."""
+    """Return each subscription's delivery of the newest delivered period."""
     known = _each(periods, "customer", "feed")
     of_known, done, revision = periods.alias("of_known"), deliveries.alias("done"), deliveries.alias("last")
     delivered = Status.DELIVERED
@@ -118,18 +115,14 @@ def _delivered(connection: Connection) -> dict[Subscription, Delivery]:
         .join(deliveries, deliveries.c.period_id == periods.c.id)
         .where(deliveries.c.revision == highest)
     )
-    return {(row.customer, row.feed): DELIVERY.record(row) for row in connection.execute(query)}
+    return _by_subscription(DELIVERY, connection, query)
 
 
 def _open(connection: Connection) -> dict[Subscription, tuple[OpenDelivery, ...]]:
-    later = deliveries.alias("later")
     # The IDs of one delivery's runs sort as their times do (delivery/deliver.py), and are in the index.
     since_at = (
         select(runs.c.finished_at)
-        .where(
-            runs.c.delivery_id == deliveries.c.id,
-            runs.c.outcome.in_([Status.FAILED, Status.BLOCKED]),
-        )
+        .where(runs.c.delivery_id == deliveries.c.id, runs.c.outcome.in_([Status.FAILED, Status.BLOCKED]))
         .order_by(runs.c.id)
         .limit(1)
         .correlate(deliveries)
@@ -137,12 +130,7 @@ def _open(connection: Connection) -> dict[Subscription, tuple[OpenDelivery, ...]
     )
     query = (
         DELIVERIES.add_columns(since_at.label("since_at"))
-        .where(
-            deliveries.c.status.in_(_OPEN),
-            ~exists().where(
-                later.c.period_id == deliveries.c.period_id, later.c.revision > deliveries.c.revision
-            ),
-        )
+        .where(deliveries.c.status.in_(_OPEN), IS_NEWEST)
         .order_by(periods.c.period)
     )
     rows = connection.execute(query).all()
@@ -153,29 +141,29 @@ def _open(connection: Connection) -> dict[Subscription, tuple[OpenDelivery, ...]
         since = row.since_at if delivery.failure is not None else None
         item = OpenDelivery(delivery, since or delivery.created_at, sent.get(delivery.id, 0))
         found.setdefault((delivery.customer, delivery.feed), []).append(item)
-    return {place: tuple(items) for place, items in found.items()}
+    return {subscription: tuple(items) for subscription, items in found.items()}
 
 
 def _sent_bytes(connection: Connection, begun: Sequence[Delivery]) -> dict[str, int]:
-    """Of each delivery the bytes that have receipts, as far as there are any. Where there are too many
-    objects to look at, those deliveries come first whose objects are largest: they weigh most."""
+    """Return the bytes with receipts of each delivery that has some. If there are too many objects to count,
+    the deliveries with the largest objects come first."""
     chosen, left = [], SUMMED_OBJECTS
     for item in sorted(begun, key=lambda item: item.total_bytes / max(1, item.object_count), reverse=True):
         if 0 < item.object_count <= left:
             left -= item.object_count
             chosen.append(item.id)
     sent: dict[str, int] = {}
-    for start in range(0, len(chosen), _ASKED_AT_ONCE):
+    for start in range(0, len(chosen), _DELIVERIES_AT_A_TIME):
         # By the plan's own names: a drop folder's period has the receipts of all its revisions.
         query = (
             select(deliveries.c.id, func.sum(objects.c.size))
             .join_from(deliveries, objects)
             .join(receipts)
-            .where(deliveries.c.id.in_(chosen[start : start + _ASKED_AT_ONCE]))
+            .where(deliveries.c.id.in_(chosen[start : start + _DELIVERIES_AT_A_TIME]))
             .group_by(deliveries.c.id)
         )
         sent |= {number: int(size) for number, size in connection.execute(query)}
-    # Of large objects that are on their way, the parts that have arrived.
+    # Of unfinished large objects, the parts that were sent.
     of_parts = (
         select(uploads.c.delivery_id, func.sum(upload_parts.c.size))
         .join_from(uploads, upload_parts)
@@ -207,13 +195,10 @@ def _orphaned(connection: Connection) -> dict[str, OrphanedUploads]:
 
 
 def _checks(connection: Connection) -> dict[str, CheckSummary]:
-    """Of each customer the last check; with grave findings, what they are, and since when there are some."""
+    """Return each customer's last check; if it is not ok, with its grave findings and the time of the first
+    such check."""
     known = _each(access_checks, "customer")
-    of_known, good, bad = (
-        access_checks.alias("of_known"),
-        access_checks.alias("good"),
-        access_checks.alias("bad"),
-    )
+    of_known, good, bad = (access_checks.alias(name) for name in ("of_known", "good", "bad"))
     newest = _newest(known, of_known, of_known.c.checked_at)
     last_good = (
         select(good.c.checked_at)
@@ -227,7 +212,7 @@ def _checks(connection: Connection) -> dict[str, CheckSummary]:
         select(func.min(bad.c.checked_at))
         .where(
             bad.c.customer == access_checks.c.customer,
-            bad.c.checked_at > func.coalesce(last_good, literal("")),
+            bad.c.checked_at > func.coalesce(last_good, sa.literal("")),
         )
         .correlate(access_checks)
         .scalar_subquery()
@@ -237,12 +222,12 @@ def _checks(connection: Connection) -> dict[str, CheckSummary]:
         .select_from(known)
         .join(access_checks, access_checks.c.id == newest)
     )
-    rows = connection.execute(query).all()
-    found = {row.customer: CheckSummary(row.checked_at, row.outcome) for row in rows if row.outcome == "ok"}
-    for row in rows:
-        if row.outcome != "ok":
-            found[row.customer] = _bad_check(connection, row)
-    return found
+    return {
+        row.customer: CheckSummary(row.checked_at, row.outcome)
+        if row.outcome == "ok"
+        else _bad_check(connection, row)
+        for row in connection.execute(query).all()
+    }
 
 
 def _bad_check(connection: Connection, row: Any) -> CheckSummary:
@@ -269,7 +254,7 @@ def _bad_check(connection: Connection, row: Any) -> CheckSummary:
 
 
 def _has_sent(connection: Connection, check: Any) -> bool:
-    """Whether a run that began after the check has put something into the customer's bucket."""
+    """Return True if a run that started after the check has put an object into the customer's bucket."""
     query = (
         select(runs.c.id)
         .join(deliveries, deliveries.c.id == runs.c.delivery_id)
@@ -278,7 +263,7 @@ def _has_sent(connection: Connection, check: Any) -> bool:
             periods.c.customer == check.customer,
             deliveries.c.updated_at > check.checked_at,
             runs.c.started_at > check.checked_at,
-            or_(runs.c.outcome == Status.DELIVERED, runs.c.uploaded > 0),
+            sa.or_(runs.c.outcome == Status.DELIVERED, runs.c.uploaded > 0),
         )
         .limit(1)
     )
@@ -286,36 +271,47 @@ def _has_sent(connection: Connection, check: Any) -> bool:
 
 
 def _cleanups(connection: Connection) -> dict[str, CleanupSummary]:
-    known = _each(acts, "customer")
-    of_known = acts.alias("of_known")
+    known = _each(operations, "customer")
+    of_known = operations.alias("of_known")
     ended = (of_known.c.kind == OperationKind.CLEANUP, of_known.c.finished_at.is_not(None))
     newest = _newest(known, of_known, of_known.c.started_at, *ended)
-    query = select(acts).select_from(known).join(acts, acts.c.id == newest)
-    done = [ACT.record(row) for row in connection.execute(query)]
+    query = select(operations).select_from(known).join(operations, operations.c.id == newest)
+    done = [OPERATION.record(row) for row in connection.execute(query)]
     return {
-        act.customer: CleanupSummary(act.finished_at, act.outcome or "", act.failed, act.failure)
-        for act in done
-        if act.finished_at is not None
+        item.customer: CleanupSummary(item.finished_at, item.outcome or "", item.failed, item.failure)
+        for item in done
+        if item.finished_at is not None
     }
 
 
+def _discrepancies(connection: Connection) -> dict[str, tuple[Discrepancy, ...]]:
+    """Return them by customer, in the order of feeds and periods."""
+    columns = discrepancies.c
+    query = select(discrepancies).order_by(columns.customer, columns.feed, columns.period, columns.flaw)
+    found: dict[str, list[Discrepancy]] = {}
+    for row in connection.execute(query):
+        found.setdefault(row.customer, []).append(DISCREPANCY.record(row))
+    return {customer: tuple(items) for customer, items in found.items()}
+
+
 def _skipped(connection: Connection) -> dict[Subscription, str]:
-    query = select(passed_over.c.customer, passed_over.c.feed, func.max(passed_over.c.period)).group_by(
-        passed_over.c.customer, passed_over.c.feed
-    )
+    subscription = (skipped_periods.c.customer, skipped_periods.c.feed)
+    query = select(*subscription, func.max(skipped_periods.c.period)).group_by(*subscription)
     return {(customer, feed): period for customer, feed, period in connection.execute(query)}
 
 
-def _newest(known: CTE, table: Any, at: ColumnElement[Any], *which: ColumnElement[bool]) -> ScalarSelect[Any]:
-    """The ID of the last row, by ``at``, that belongs to a row of ``known`` and of which all that is true."""
+def _newest(
+    known: sa.CTE, table: Any, at: ColumnElement[Any], *which: ColumnElement[bool]
+) -> sa.ScalarSelect[Any]:
+    """The ID of the last row, by ``at``, that belongs to a row of ``known`` and satisfies the conditions."""
     same = (table.c[column.name] == column for column in known.c)
     query = select(table.c.id).where(*same, *which).order_by(at.desc(), table.c.id.desc()).limit(1)
     return query.correlate(known).scalar_subquery()
 
 
-def _each(table: Table, *names: str) -> CTE:
-    """Each combination of the leading columns of one of the table's indices, by steps along the index: as
-    many as there are combinations, however many rows there are. The table has an ``id``."""
+def _each(table: Table, *names: str) -> sa.CTE:
+    """Each combination of the leading columns of one of the table's indices, by steps along the index: one
+    for each combination, however many rows there are. The table has an ``id``."""
     beginning, beyond, following = table.alias("beginning"), table.alias("beyond"), table.alias("following")
     columns = [beginning.c[name] for name in names]
     first = select(*columns).order_by(*columns).limit(1).subquery("first")
@@ -323,7 +319,7 @@ def _each(table: Table, *names: str) -> CTE:
     past = [beyond.c[name] for name in names]
     next_id = (
         select(beyond.c.id)
-        .where(tuple_(*past) > tuple_(*(steps.c[name] for name in names)))
+        .where(sa.tuple_(*past) > sa.tuple_(*(steps.c[name] for name in names)))
         .order_by(*past)
         .limit(1)
         .correlate(steps)

@@ -1,36 +1,13 @@
-"""The statements that run for every object, in SQLAlchemy's words, for whichever database.
-
-A ``..._PAGE`` is in the order of names, after a name.
-"""
+"""Statements that run for every object or every job. A ``..._PAGE`` has the rows after a name, in order."""
 
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import (
-    BigInteger,
-    Boolean,
-    ColumnElement,
-    Exists,
-    FromClause,
-    Integer,
-    Select,
-    Table,
-    Text,
-    and_,
-    bindparam,
-    delete,
-    exists,
-    func,
-    insert,
-    or_,
-    select,
-    text,
-    tuple_,
-    update,
-)
+import sqlalchemy as sa
+from sqlalchemy import ColumnElement, and_, bindparam, exists, func, select, text
 from sqlalchemy.dialects.postgresql import ARRAY
-from sqlalchemy.types import TEXT
 
+from xmode_transfer.ledger.rows import Time
 from xmode_transfer.ledger.tables import (
     deliveries,
     missing,
@@ -40,78 +17,70 @@ from xmode_transfer.ledger.tables import (
     removals,
     staged_objects,
 )
-from xmode_transfer.ledger.tables.base import Time
 from xmode_transfer.model.jobs import BACKFILL_HANDICAP, PRIORITY_STEPS
 from xmode_transfer.model.records import SUPERSEDED, Status
 from xmode_transfer.model.upkeep import REMOVED, RemovalOutcome
 
 LIKE_ESCAPE = "\\"
 
-_LIMIT: Any = bindparam("limit", type_=Integer)
-_PERIOD: Any = bindparam("period_id", type_=BigInteger)
-_REVISION: Any = bindparam("revision", type_=Integer)
+_LIMIT: Any = bindparam("limit", type_=sa.Integer)
+_PERIOD: Any = bindparam("period_id", type_=sa.BigInteger)
+_REVISION: Any = bindparam("revision", type_=sa.Integer)
 _OBJECT = [objects.c[name] for name in ("name", "key", "size", "modified_ns", "identity", "carried")]
 _PROOF = ["key", "size", "algorithm", "checksum", "etag", "delivered_at", "version_id", "sha256"]
 _RECEIPT = [receipts.c[name] for name in _PROOF]
-SAME_OBJECT = and_(
-    receipts.c.period_id == objects.c.period_id,
-    receipts.c.revision == objects.c.revision,
-    receipts.c.name == objects.c.name,
-)
-
-# --- What we have taken away, and what no manifest ever named
 
 
-def was_removed(table: Any, key: Any = None) -> Exists:
-    """Whether an act removed the key of a row of ``receipts`` (or another table's ``key`` column) as it was
-    delivered then. By the delivery's own time, not by comparing clocks: a key that was delivered again is
-    there."""
+def _same_object(one: Any, other: Any) -> ColumnElement[bool]:
+    return and_(*(one.c[name] == other.c[name] for name in ("period_id", "revision", "name")))
+
+
+def _in_delivery(table: Any) -> ColumnElement[bool]:
+    return and_(table.c.period_id == _PERIOD, table.c.revision == _REVISION)
+
+
+SAME_OBJECT = _same_object(receipts, objects)
+
+
+def was_removed(table: Any, key: Any = None) -> sa.Exists:
+    """An operation removed the key of a row of ``receipts`` (or another table's ``key`` column) as that
+    delivery had put it, by the delivery's own time: a key that was delivered again exists."""
     return exists().where(
         removals.c.period_id == table.c.period_id,
         removals.c.key == (table.c.key if key is None else key),
         removals.c.delivered_at == table.c.delivered_at,
-        or_(
+        sa.or_(
             *(removals.c.outcome == outcome for outcome in sorted(REMOVED)),
-            # An object that is somebody else's now is their business. Not so a manifest: while one is
-            # there, its objects stay.
+            # An overwritten object is no longer ours. A manifest is: while one exists, its objects stay.
             and_(removals.c.outcome == RemovalOutcome.CHANGED, ~removals.c.manifest),
         ),
     )
 
 
 def is_superseded(table: Any = deliveries) -> ColumnElement[bool]:
-    """Whether a row of ``deliveries`` is a revision that was never published and that another replaced: its
-    manifest was not put, not even by a process that did not live to record it."""
+    """A row of ``deliveries`` is a revision that was never published and that another one replaced: its
+    manifest was not put, not even by a process that was killed before it recorded that."""
     cause = func.coalesce(table.c.failure_cause, "")
     return and_(table.c.status == Status.FAILED, cause == SUPERSEDED, table.c.manifest_key.is_(None))
 
 
-def of_superseded(table: Any) -> Exists:
-    """The same, of a row of ``receipts``."""
-    revision = deliveries.alias("its_revision")
-    return exists().where(
-        revision.c.period_id == table.c.period_id,
-        revision.c.revision == table.c.revision,
-        is_superseded(revision),
-    )
-
-
-# --- Pages
+_revision = deliveries.alias("its_revision")
+OF_SUPERSEDED = exists().where(
+    _revision.c.period_id == receipts.c.period_id,
+    _revision.c.revision == receipts.c.revision,
+    is_superseded(_revision),
+)
+"""A row of ``receipts`` belongs to such a revision."""
 
 
 def _page(
-    table: Table, source: FromClause, *columns: Any, where: Sequence[ColumnElement[bool]] = ()
-) -> Select[Any]:
+    table: sa.Table, source: sa.FromClause, *columns: Any, where: Sequence[ColumnElement[bool]] = ()
+) -> sa.Select[Any]:
     """Rows of one delivery."""
     return (
         select(*columns)
         .select_from(source)
-        .where(
-            table.c.period_id == _PERIOD,
-            table.c.revision == _REVISION,
-            table.c.name > bindparam("after"),
-            *where,
-        )
+        .where(_in_delivery(table), table.c.name > bindparam("after"), *where)
         .order_by(table.c.name)
         .limit(_LIMIT)
     )
@@ -131,7 +100,7 @@ FOUND_PAGE = _page(
     where=[
         objects.c.name >= bindparam("first"),
         objects.c.name <= bindparam("last"),
-        objects.c.name.ilike(bindparam("pattern", type_=Text), escape=LIKE_ESCAPE),
+        objects.c.name.ilike(bindparam("pattern", type_=sa.Text), escape=LIKE_ESCAPE),
     ],
 )
 MISSING_PAGE = _page(
@@ -139,30 +108,23 @@ MISSING_PAGE = _page(
     missing,
     *(missing.c[name] for name in ("name", "key", "size", "algorithm", "checksum", "reason")),
 )
-# A period's receipts after a name and revision. Every receipt has its object, so the outer join loses
-# nothing; it makes sure that the receipts are walked in order and the objects looked up, not the other way
-# round.
+# A period's receipts after a name and revision. Every receipt has its object; the outer join makes sure that
+# the receipts are walked in order and the objects looked up, not the other way round.
 DELIVERED_PAGE = (
-    select(*_OBJECT, *_RECEIPT, receipts.c.revision, was_removed(receipts), of_superseded(receipts))
+    select(*_OBJECT, *_RECEIPT, receipts.c.revision, was_removed(receipts), OF_SUPERSEDED)
     .select_from(receipts.outerjoin(objects, SAME_OBJECT))
     .where(
         receipts.c.period_id == _PERIOD,
-        tuple_(receipts.c.name, receipts.c.revision)
-        > tuple_(bindparam("after"), bindparam("after_revision", type_=Integer)),
+        sa.tuple_(receipts.c.name, receipts.c.revision)
+        > sa.tuple_(bindparam("after"), bindparam("after_revision", type_=sa.Integer)),
     )
     .order_by(receipts.c.name, receipts.c.revision)
     .limit(_LIMIT)
 )
 
-# --- What was staged
-
 _present = receipts.alias("present")
-_STAGED_HAS_RECEIPT = exists().where(
-    _present.c.period_id == _PERIOD,
-    _present.c.revision == _REVISION,
-    _present.c.name == staged_objects.c.name,
-)
-# What becomes the plan of a delivery: all but objects that have a receipt.
+_STAGED_HAS_RECEIPT = exists().where(_in_delivery(_present), _present.c.name == staged_objects.c.name)
+# The plan of a delivery: all staged objects but those that have a receipt.
 MERGED = (
     ["period_id", "revision", *staged_objects.c.keys()],
     select(_PERIOD, _REVISION, *staged_objects.c).where(~_STAGED_HAS_RECEIPT),
@@ -182,33 +144,29 @@ _LAST = (
 _OF_LAST = and_(
     _earlier.c.period_id == _PERIOD, _earlier.c.name == staged_objects.c.name, _earlier.c.revision == _LAST
 )
-COPY_CARRIED = insert(receipts).from_select(
+COPY_CARRIED = sa.insert(receipts).from_select(
     ["period_id", "revision", "name", *_PROOF],
     select(_PERIOD, _REVISION, staged_objects.c.name, *(_earlier.c[name] for name in _PROOF))
     .select_from(staged_objects.join(_earlier, _OF_LAST))
     .where(staged_objects.c.carried, ~_STAGED_HAS_RECEIPT),
 )
-# How many carried objects have no receipt, and the name of the first.
+# The number of carried objects without a receipt, and the name of the first.
 NOT_CARRIED = select(func.count(), func.min(staged_objects.c.name)).where(
     staged_objects.c.carried, ~_STAGED_HAS_RECEIPT
 )
-# What is planned (again) is not missing.
-NOT_MISSING = delete(missing).where(
-    missing.c.period_id == _PERIOD,
-    missing.c.revision == _REVISION,
-    missing.c.name.in_(select(staged_objects.c.name)),
+# A planned object is not missing.
+NOT_MISSING = sa.delete(missing).where(
+    _in_delivery(missing), missing.c.name.in_(select(staged_objects.c.name))
 )
 
-# --- Changes of what is there
-
-# For the object of a name's highest revision that has a receipt.
+# The highest revision of a name that has a receipt.
 _NEWEST = (
     select(func.max(receipts.c.revision))
     .where(receipts.c.period_id == bindparam("of_period"), receipts.c.name == bindparam("of_name"))
     .scalar_subquery()
 )
 RESTAMP_OBJECT = (
-    update(objects)
+    sa.update(objects)
     .where(
         objects.c.period_id == bindparam("of_period"),
         objects.c.name == bindparam("of_name"),
@@ -216,17 +174,14 @@ RESTAMP_OBJECT = (
     )
     .values(modified_ns=bindparam("new_modified_ns"), identity=bindparam("new_identity"))
 )
-# Gives a delivery's receipts to all other revisions of its period that name the same keys.
+# Gives a delivery's receipts to all other revisions of its period that list the same keys.
 _mine = receipts.alias("mine")
 SPREAD_RECEIPTS = (
-    update(receipts)
+    sa.update(receipts)
     .values({name: _mine.c[name] for name in _PROOF if name != "key"})
     .where(
-        objects.c.period_id == _PERIOD,
-        objects.c.revision == _REVISION,
-        _mine.c.period_id == objects.c.period_id,
-        _mine.c.revision == objects.c.revision,
-        _mine.c.name == objects.c.name,
+        _in_delivery(objects),
+        _same_object(_mine, objects),
         receipts.c.period_id == _mine.c.period_id,
         receipts.c.name == _mine.c.name,
         receipts.c.key == _mine.c.key,
@@ -238,9 +193,10 @@ SPREAD_RECEIPTS = (
 
 REGULAR = "regular"
 SUSPENDED = "suspended"
-"""The queue of customers that are suspended, whose jobs may hang."""
+"""The queue of suspended customers, whose jobs may hang."""
+_CUSTOMERS = bindparam("customers", type_=ARRAY(sa.TEXT))
 
-# ``tag`` is what the customer counts as having had when it is queued; it stays when that is asked for again.
+# ``tag`` is the customer's cost so far when it is queued; another request does not change it.
 ENQUEUE = text("""
     INSERT INTO procrastinate_jobs AS job (queue_name, task_name, priority, lock, queueing_lock, args)
     SELECT CASE WHEN reason = '' THEN :regular ELSE :suspended END, 'deliver',
@@ -259,16 +215,16 @@ ENQUEUE = text("""
             'skip_backoff', (job.args->>'skip_backoff')::boolean OR (excluded.args->>'skip_backoff')::boolean,
             'serving_at', greatest(job.args->>'serving_at', excluded.args->>'serving_at'))
 """).bindparams(
-    bindparam("customers", type_=ARRAY(TEXT)),
-    bindparam("skip_backoff", type_=ARRAY(Boolean)),
-    bindparam("serving_at", type_=ARRAY(TEXT)),
-    bindparam("live", type_=ARRAY(Boolean)),
+    _CUSTOMERS,
+    bindparam("skip_backoff", type_=ARRAY(sa.Boolean)),
+    bindparam("serving_at", type_=ARRAY(sa.TEXT)),
+    bindparam("live", type_=ARRAY(sa.Boolean)),
     regular=REGULAR,
     suspended=SUSPENDED,
     handicap=BACKFILL_HANDICAP,
     steps=PRIORITY_STEPS,
 )
-_ID = bindparam("id", type_=BigInteger)
+_ID = bindparam("id", type_=sa.BigInteger)
 FETCH = text("""
     SELECT id, lock AS customer, queue_name, (args->>'tag')::double precision AS tag,
         (args->>'skip_backoff')::boolean AS skip_backoff, args->>'serving_at' AS serving_at
@@ -300,13 +256,13 @@ TAKE_OUT = (
     RETURNING lock AS customer, (args->>'skip_backoff')::boolean AS skip_backoff,
         args->>'serving_at' AS serving_at
 """)
-    .bindparams(bindparam("customers", type_=ARRAY(TEXT)))
+    .bindparams(_CUSTOMERS)
     .columns(serving_at=Time())
 )
 ABORT = text("""
     SELECT procrastinate_cancel_job_v1(id, true, false) FROM procrastinate_jobs
     WHERE lock = ANY(:customers) AND status = 'doing'
-""").bindparams(bindparam("customers", type_=ARRAY(TEXT)))
+""").bindparams(_CUSTOMERS)
 SNAPSHOT = text("""
     SELECT queue_customers.*, doing.args->>'begun_at' AS begun_at, doing.args->>'holder' AS holder,
         todo.args->>'queued_at' AS queued_at
@@ -328,7 +284,7 @@ HELD = (
     ORDER BY job.lock
 """)
     .bindparams(_ID)
-    .columns(serving_at=Time())
+    .columns(serving_at=Time(), expires_at=Time())
 )
 QUEUED = text(f"""
     SELECT count(*) FROM procrastinate_jobs AS job

@@ -1,14 +1,13 @@
-"""What is watched, and what is reported: sources, discrepancies, alerts, and notices for customers."""
+"""What is watched and reported: sources, daemons, access checks, discrepancies, alerts and notices."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, delete, func, insert, select
+from sqlalchemy import Connection, Table, delete, func, insert, select
 
 from xmode_transfer.ledger.database import Database
-from xmode_transfer.ledger.leases import Subject, only
 from xmode_transfer.ledger.tables import (
     ALERT,
     CAPABILITIES,
@@ -17,8 +16,8 @@ from xmode_transfer.ledger.tables import (
     DISCREPANCY,
     FINDING,
     LEFTOVER,
-    LOOK,
     NOTICE,
+    SCAN,
     access_checks,
     access_findings,
     access_leftovers,
@@ -26,77 +25,79 @@ from xmode_transfer.ledger.tables import (
     capabilities,
     daemons,
     discrepancies,
-    looks,
     notices,
-    passed_over,
+    scans,
+    skipped_periods,
     visits,
 )
+from xmode_transfer.ledger.writer import LedgerPart, only
 from xmode_transfer.model.findings import AccessReport
 from xmode_transfer.model.health import Alert, Notice, NoticeStatus, SourceScan
 from xmode_transfer.model.process import DaemonRecord
 from xmode_transfer.model.records import Capabilities, Delivery, Lease, Status
 from xmode_transfer.model.upkeep import Discrepancy, Scope
 
+_DAEMONS_KEPT = timedelta(days=30)
 
-class Sources(Subject):
-    """What was seen at the sources, and what is not to be delivered of it."""
 
-    def record(self, look: SourceScan) -> SourceScan:
-        """Remembers a look at a feed's source for a customer, in place of the one before; answers it with
-        what the one before knew (``SourceScan.after``). A delivery of a due period that is closed later takes
-        that period out again."""
+class Sources(LedgerPart):
+    """The last scan of each source, and skipped periods."""
+
+    def record(self, scan: SourceScan) -> SourceScan:
+        """Replace the last scan of a feed's source for a customer; return it with what the one before knew
+        (``SourceScan.after``). A due period that is delivered later is removed from it."""
 
         def action(connection: Connection) -> SourceScan:
-            known = look.after(_last(connection, look.customer, look.feed))
+            known = scan.after(_last(connection, scan.customer, scan.feed))
             _put(connection, self._database, known)
             return known
 
         return self._write(action)
 
     def last(self, customer: str, feed: str) -> SourceScan | None:
-        """The last look."""
+        """Return the last scan."""
         return self._read(lambda c: _last(c, customer, feed))
 
-    def pass_over(self, customer: str, feed: str, markers: Mapping[str, str], passed_at: datetime) -> None:
-        """Remembers periods (by label, with the source's completeness mark) that are not delivered unless
-        somebody names them, or the source declares them anew. Idempotent."""
+    def skip(self, customer: str, feed: str, markers: Mapping[str, str], skipped_at: datetime) -> None:
+        """Record periods (label to the source's completeness mark) that are not delivered unless a person
+        names them or the source declares them anew. Idempotent."""
         rows = [
-            {"customer": customer, "feed": feed, "period": period, "marker": marker, "passed_at": passed_at}
+            {"customer": customer, "feed": feed, "period": period, "marker": marker, "passed_at": skipped_at}
             for period, marker in markers.items()
         ]
         if rows:
-            self._write(lambda c: c.execute(self._database.upsert(passed_over), rows))
+            self._write(lambda c: c.execute(self._database.upsert(skipped_periods), rows))
 
-    def passed_over(self, customer: str, feed: str) -> dict[str, str]:
-        """Such periods by label, with the mark for which they were passed over."""
-        query = select(passed_over.c.period, passed_over.c.marker).filter_by(customer=customer, feed=feed)
+    def skipped(self, customer: str, feed: str) -> dict[str, str]:
+        """Return the skipped periods by label, with the mark that they had."""
+        query = select(skipped_periods).filter_by(customer=customer, feed=feed)
         return {row.period: row.marker for row in self._rows(query)}
 
 
 def settle(connection: Connection, database: Database, delivery: Delivery) -> None:
-    """Takes a period that was delivered out of the last look."""
+    """Remove a delivered period from the last scan."""
     if delivery.status is not Status.DELIVERED:
         return
-    look = _last(connection, delivery.customer, delivery.feed)
-    if look is not None and delivery.period in look.due:
-        _put(connection, database, look.without(delivery.period, delivery.updated_at))
+    scan = _last(connection, delivery.customer, delivery.feed)
+    if scan is not None and delivery.period in scan.due:
+        _put(connection, database, scan.without(delivery.period, delivery.updated_at))
 
 
 def _last(connection: Connection, customer: str, feed: str) -> SourceScan | None:
-    row = connection.execute(select(looks).filter_by(customer=customer, feed=feed)).one_or_none()
-    return None if row is None else LOOK.record(row)
+    row = connection.execute(select(scans).filter_by(customer=customer, feed=feed)).one_or_none()
+    return None if row is None else SCAN.record(row)
 
 
-def _put(connection: Connection, database: Database, look: SourceScan) -> None:
-    connection.execute(database.upsert(looks).values(LOOK.values(look)))
+def _put(connection: Connection, database: Database, scan: SourceScan) -> None:
+    connection.execute(database.upsert(scans).values(SCAN.values(scan)))
 
 
-class Discrepancies(Subject):
-    """What the last verification of each period found; the snapshot has it."""
+class Discrepancies(LedgerPart):
+    """The results of the last verification of each period; the snapshot has them."""
 
     def record(self, customer: str, scope: Scope, found: Iterable[Discrepancy]) -> None:
-        """What a verification of the scope found, in place of what was known of it. What was found before
-        keeps since when."""
+        """Replace what is known of the scope with the results of a verification. A discrepancy that was known
+        keeps its ``since_at``."""
         items = list(found)
 
         def action(connection: Connection) -> None:
@@ -106,7 +107,7 @@ class Discrepancies(Subject):
                 for row in rows
                 if scope.covers(row.feed, row.period)
             }
-            for feed, period in dict.fromkeys((feed, period) for feed, period, _ in since):
+            for feed, period in {(feed, period) for feed, period, _ in since}:
                 connection.execute(
                     delete(discrepancies).filter_by(customer=customer, feed=feed, period=period)
                 )
@@ -124,27 +125,16 @@ class Discrepancies(Subject):
         self._write(action)
 
 
-def known_discrepancies(connection: Connection) -> dict[str, tuple[Discrepancy, ...]]:
-    """By customer, in the order of feeds and periods."""
-    columns = discrepancies.c
-    query = select(discrepancies).order_by(columns.customer, columns.feed, columns.period, columns.flaw)
-    found: dict[str, list[Discrepancy]] = {}
-    for row in connection.execute(query):
-        found.setdefault(row.customer, []).append(DISCREPANCY.record(row))
-    return {customer: tuple(items) for customer, items in found.items()}
-
-
-class Alerts(Subject):
-    """Which causes are alerts, and who was notified."""
+class Alerts(LedgerPart):
+    """The causes that are alerts, and their notifications."""
 
     def known(self) -> list[Alert]:
-        """All that are remembered, in the order of fingerprints."""
-        rows = self._rows(select(alerts).order_by(alerts.c.fingerprint))
-        return [ALERT.record(row, notifications=row.notifications) for row in rows]
+        """Return all alerts, in the order of fingerprints."""
+        return self._records(ALERT, select(alerts).order_by(alerts.c.fingerprint))
 
     def record(self, lease: Lease, changed: Iterable[Alert] = (), forgotten: Iterable[str] = ()) -> None:
-        """Adds or overwrites alerts; forgets those of these fingerprints. All of it or nothing."""
-        rows = [{**ALERT.values(alert), "notifications": alert.notifications} for alert in changed]
+        """Add or overwrite alerts, and delete those of the ``forgotten`` fingerprints: all or nothing."""
+        rows = [ALERT.values(alert) for alert in changed]
         forgetting = delete(alerts).where(alerts.c.fingerprint.in_(list(forgotten)))
 
         def action(connection: Connection) -> None:
@@ -155,30 +145,30 @@ class Alerts(Subject):
         self._fenced(lease, action)
 
 
-class Notices(Subject):
-    """What customers were told, or are to be, in their buckets."""
+class Notices(LedgerPart):
+    """The notices in customers' buckets."""
 
     def find(
         self, customer: str | None = None, statuses: Iterable[NoticeStatus] | None = None
     ) -> list[Notice]:
-        """The oldest first."""
+        """Return notices, oldest first."""
         query = select(notices).order_by(notices.c.made_at, notices.c.key)
         return self._records(
             NOTICE, only(query, (notices.c.customer, customer), (notices.c.status, statuses))
         )
 
     def record(self, lease: Lease, changed: Iterable[Notice]) -> None:
-        """Adds notices, or overwrites those of the same mark. All of it or nothing."""
+        """Add notices, or overwrite those of the same identity: all or nothing."""
         rows = [NOTICE.values(notice) for notice in changed]
         self._fenced(lease, lambda c: rows and c.execute(self._database.upsert(notices), rows))
 
 
-class Checks(Subject):
-    """The history of checks, and the capabilities of destinations."""
+class Checks(LedgerPart):
+    """The history of access checks, and the capabilities of destinations."""
 
     def record(self, report: AccessReport) -> None:
-        """Adds a check of a customer's access to the history, if it is not there. Fixes are not kept: they
-        are made anew from the cause and the customer's file, which the ledger does not repeat."""
+        """Add an access check to the history. Idempotent. Fixes are not stored: they follow from the cause
+        and the customer's file, which the ledger does not repeat."""
         values = {**CHECK.values(report), "outcome": report.outcome}
         kept = replace(report, findings=tuple(replace(item, fix=None) for item in report.findings))
         findings = [FINDING.values(item) for item in report.findings]
@@ -201,23 +191,22 @@ class Checks(Subject):
         self._write(action)
 
     def last(self, customer: str) -> AccessReport | None:
-        """The newest, its findings in their order and without fixes."""
-        found = self.newest(customer, 1)
-        return found[0] if found else None
+        """Return the newest check, its findings in order and without fixes."""
+        return next(iter(self.newest(customer, 1)), None)
 
     def newest(self, customer: str | None = None, limit: int = 20) -> list[AccessReport]:
-        """Newest first, as ``last``."""
+        """Return checks like ``last``, newest first."""
         query = select(access_checks).order_by(access_checks.c.checked_at.desc(), access_checks.c.id.desc())
         newest = only(query, (access_checks.c.customer, customer)).limit(limit)
         return self._read(lambda c: [_report(c, row) for row in c.execute(newest).all()])
 
     def capabilities(self, customer: str) -> Capabilities:
-        """What the customer's destination was found to allow."""
-        rows = self._rows(select(capabilities).where(capabilities.c.customer == customer))
-        return CAPABILITIES.record(rows[0]) if rows else Capabilities()
+        """Return what the customer's destination was found to allow."""
+        query = select(capabilities).where(capabilities.c.customer == customer)
+        return self._first(CAPABILITIES, query) or Capabilities()
 
     def learn(self, customer: str, learned: Capabilities) -> None:
-        """Remembers what is not None; the rest stays as it was."""
+        """Record the capabilities that are not None; the others stay."""
         values = CAPABILITIES.values(learned)
         adding = self._database.insert(capabilities).values(customer=customer, **values)
         merging = adding.on_conflict_do_update(
@@ -228,52 +217,43 @@ class Checks(Subject):
 
 
 def _report(connection: Connection, row: Any) -> AccessReport:
+    def parts(table: Table) -> Sequence[Any]:
+        query = select(table).where(table.c.check_id == row.id).order_by(table.c.number)
+        return connection.execute(query).all()
+
     return CHECK.record(
         row,
-        findings=tuple(
-            FINDING.record(item, fix=None) for item in _parts(connection, access_findings, row.id)
-        ),
-        left=tuple(LEFTOVER.record(item) for item in _parts(connection, access_leftovers, row.id)),
+        findings=tuple(FINDING.record(item, fix=None) for item in parts(access_findings)),
+        left=tuple(LEFTOVER.record(item) for item in parts(access_leftovers)),
     )
 
 
-def _parts(connection: Connection, table: Any, check_id: int) -> Sequence[Any]:
-    return connection.execute(
-        select(table).where(table.c.check_id == check_id).order_by(table.c.number)
-    ).all()
-
-
-_REMEMBERED = timedelta(days=30)
-
-
-class Daemons(Subject):
-    """Which daemons work with this ledger, and what they have done by schedule."""
+class Daemons(LedgerPart):
+    """The daemons that use this ledger, and the scheduled work that they have done."""
 
     def note(self, lease: Lease, daemon: DaemonRecord) -> None:
-        """Adds the daemon, or overwrites what is known of that holder. Daemons that ended long ago are
-        forgotten."""
+        """Add or overwrite the daemon. Daemons that ended long ago are deleted."""
         noting = self._database.upsert(daemons).values(DAEMON.values(daemon))
+        forgetting = delete(daemons).where(
+            daemons.c.ticked_at < daemon.ticked_at - _DAEMONS_KEPT, daemons.c.holder != daemon.holder
+        )
 
         def action(connection: Connection) -> None:
             connection.execute(noting)
-            connection.execute(
-                delete(daemons).where(
-                    daemons.c.ticked_at < daemon.ticked_at - _REMEMBERED, daemons.c.holder != daemon.holder
-                )
-            )
+            connection.execute(forgetting)
 
         self._fenced(lease, action)
 
     def newest(self, limit: int = 10) -> list[DaemonRecord]:
-        """The one that ticked last, first."""
+        """Return daemons, the one that ticked last first."""
         return self._read(lambda c: newest(c, limit))
 
     def served(self) -> dict[tuple[str, str], datetime]:
-        """By customer and work, the time of the schedule for which the customer was visited last."""
+        """Return the last scheduled time that was served, by customer and work."""
         return {(row.customer, row.work): row.served_at for row in self._rows(select(visits))}
 
     def serve(self, customer: str, work: str, served_at: datetime) -> None:
-        """Remembers such a time; it replaces the one before."""
+        """Replace such a time."""
         self._write(lambda c: serve(c, self._database, customer, work, served_at))
 
 

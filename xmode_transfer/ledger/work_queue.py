@@ -1,38 +1,29 @@
-"""The queue of a fleet: the port ``WorkQueue`` over Procrastinate's tables in the ledger's database.
+"""A fleet's queue, in Procrastinate's tables in the ledger's database.
 
 A customer's queued and running jobs are rows of ``procrastinate_jobs``, with the customer as ``lock`` and as
-``queueing_lock``: one is queued and one runs at most. They are written and taken on the ledger's own
-connection, by the functions that Procrastinate's schema brings, so a job, its customer's lease and its result
-are one transaction. Procrastinate's own worker was tried first; what it does when a connection is lost or a
-machine is frozen is in docs/scaling.md. The lease, which ``run`` takes too, is the fence.
+``queueing_lock``: at most one is queued and one runs. The functions of Procrastinate's schema write and take
+them on the ledger's connection, so that a job, its customer's lease and its result are one transaction.
+docs/scaling.md explains why Procrastinate's own worker is not used. The lease, which ``run`` claims too,
+fences.
 
 Rows are locked in one order: the job, the lease, ``queue_customers``. The clock's row is never waited for.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import (
-    Connection,
-    Double,
-    cast,
-    delete,
-    func,
-    select,
-    update,
-)
+from sqlalchemy import Connection, Double, cast, delete, func, select, update
 
 from xmode_transfer.config.times import Work
 from xmode_transfer.ledger import leases, watching
 from xmode_transfer.ledger import statements as sql
 from xmode_transfer.ledger.database import Database, this_process
-from xmode_transfer.ledger.leases import Subject
+from xmode_transfer.ledger.rows import text_of
 from xmode_transfer.ledger.tables import ENTRY, WORKER, queue_clock, queue_customers, workers
-from xmode_transfer.ledger.tables.base import text_of
-from xmode_transfer.ledger.writer import GroupCommit
+from xmode_transfer.ledger.writer import GroupCommit, LedgerPart
 from xmode_transfer.model.errors import AlreadyRunning, LeaseLost
 from xmode_transfer.model.jobs import (
     BUSY_SECONDS,
@@ -49,29 +40,25 @@ from xmode_transfer.model.process import QUIET_AFTER, SILENT_AFTER, FleetStatus,
 if TYPE_CHECKING:
     from xmode_transfer.model.process import Clock
 
-T = TypeVar("T")
-
 REBASE_ABOVE = 1e6
-"""A virtual time beyond this is put back to 0, so that priorities fit their 32 bits."""
+"""A later virtual time is set back to 0, so that priorities fit into 32 bits."""
 SETTLING_SECONDS = 20.0
-"""After a server was away, its clients are given so long to renew their leases."""
-_REQUESTS = 100
-"""Requests to a transaction."""
+"""The time for clients to renew their leases after a server was away."""
+_REQUESTS_AT_A_TIME = 100
 _TIDY_SECONDS = 3600.0
-_REMEMBERED = timedelta(hours=1)
+_WORKERS_KEPT = timedelta(hours=1)
 
 
-class ProcrastinateQueue(Subject):
-    """Implements ``WorkQueue``, on PostgreSQL; ``service.cluster`` makes the tables that it needs."""
+class ProcrastinateQueue(LedgerPart):
+    """Implements ``WorkQueue`` on PostgreSQL; ``service.cluster`` creates its tables."""
 
     def __init__(self, database: Database, writer: GroupCommit, clock: "Clock") -> None:
         super().__init__(database, writer)
         self._clock = clock
+        self._alone = partial(writer.call, alone=True)
         self._life: str | None = None
         self._life_since = 0.0
         self._tidied: float | None = None
-
-    # --- Daemons
 
     def register(self, weights: Mapping[str, int], known: Iterable[QueueEntry] = ()) -> None:
         wanted = dict(weights)
@@ -113,8 +100,8 @@ class ProcrastinateQueue(Subject):
 
     def enqueue(self, requests: Iterable[JobRequest]) -> None:
         wanted = list(merged(requests).values())
-        for start in range(0, len(wanted), _REQUESTS):
-            self._alone(partial(self._enqueue, requests=wanted[start : start + _REQUESTS]))
+        for start in range(0, len(wanted), _REQUESTS_AT_A_TIME):
+            self._alone(partial(self._enqueue, requests=wanted[start : start + _REQUESTS_AT_A_TIME]))
 
     def _enqueue(self, connection: Connection, requests: list[JobRequest]) -> None:
         connection.execute(
@@ -145,18 +132,17 @@ class ProcrastinateQueue(Subject):
         return taken
 
     def _young_life(self) -> str | None:
-        """The mark of the server's life, for as long as this process has not known it for long: the server
-        was restarted, or another took its place, and those that it was away for have yet to renew their
-        leases."""
+        """Return the mark of the server's life for a while after it is new to this process: the server was
+        restarted or replaced, and other processes have yet to renew their leases."""
         life, now = self._database.presence(this_process()), self._clock.monotonic()
         if life != self._life:
             self._life, self._life_since = life, now
         return life if now - self._life_since < SETTLING_SECONDS else None
 
     def _abandoned(self, connection: Connection, life: str | None, number: int | None = None) -> list[Any]:
-        """The running jobs, or the one of that number, whose lease anybody might claim. Where a ``life`` of
-        the server is given, leases that were last renewed in another one are not judged by their time: their
-        holders could not reach the server for a while, and are about to renew them."""
+        """Return the running jobs, or the one of that number, with a claimable lease. In a new ``life`` of
+        the server, leases that were last renewed in another one do not expire: their holders could not reach
+        the server, and are about to renew them."""
         now = self._database.now(connection, self._clock)
 
         def may_renew(row: Any) -> bool:
@@ -172,18 +158,18 @@ class ProcrastinateQueue(Subject):
         ]
 
     def _take(self, connection: Connection, found: Any, life: str | None) -> bool:
-        """Takes the job over, if it is still as it was when it was looked at."""
+        """Take the job over if it has not changed."""
         running = connection.execute(sql.RUNNING, {"id": found.id, "generation": found.generation}).all()
         if not running or not self._abandoned(connection, life, found.id):
             return False
         leases.revoke(connection, customer_lease(found.customer), found.begun_by)
-        leases.revoke_under(connection, f"delivery/{found.customer}/", found.begun_by)
+        leases.revoke(connection, f"delivery/{found.customer}/", found.begun_by)
         connection.execute(sql.FINISH, {"id": found.id, "how": "failed"})
         self._enqueue_anew(connection, found.customer, _request_of(found))
         return True
 
     def _enqueue_anew(self, connection: Connection, customer: str, request: JobRequest | None) -> None:
-        """After a job has ended: for what the request says, and what was asked for while the job ran."""
+        """Queue the request, merged with those that came while the job ran, after it has ended."""
         for row in connection.execute(sql.TAKE_OUT, {"customers": [customer]}).all():
             request = _request_of(row).merged(request)
         if request is not None:
@@ -191,7 +177,7 @@ class ProcrastinateQueue(Subject):
 
     def _tidy(self, connection: Connection) -> None:
         now = self._database.now(connection, self._clock)
-        connection.execute(delete(workers).where(workers.c.seen_at < now - _REMEMBERED))
+        connection.execute(delete(workers).where(workers.c.seen_at < now - _WORKERS_KEPT))
         if (connection.execute(select(queue_clock.c.clock)).scalar() or 0.0) > REBASE_ABOVE:
             for statement in sql.REBASE:
                 connection.execute(statement)
@@ -201,12 +187,11 @@ class ProcrastinateQueue(Subject):
             now = self._database.now(connection, self._clock)
             query = (
                 select(workers)
-                .where(workers.c.seen_at >= now - _REMEMBERED)
+                .where(workers.c.seen_at >= now - _WORKERS_KEPT)
                 .order_by(workers.c.seen_at.desc(), workers.c.holder)
             )
-            found = [
-                WORKER.record(row, holder=row.holder, gone=False) for row in connection.execute(query).all()
-            ]
+            rows = connection.execute(query).all()
+            found = [WORKER.record(row, holder=row.holder, gone=False) for row in rows]
             return [replace(worker, gone=self._is_gone(connection, worker, now)) for worker in found]
 
         return self._read(action)
@@ -214,12 +199,10 @@ class ProcrastinateQueue(Subject):
     def _is_gone(self, connection: Connection, worker: WorkerRecord, now: datetime) -> bool:
         if worker.stopped_at is not None or now - worker.seen_at < QUIET_AFTER:
             return False
-        return leases.is_left_behind(connection, self._database, f"worker/{worker.holder}")
-
-    # --- Workers
+        return leases.is_orphaned(connection, self._database, f"worker/{worker.holder}")
 
     def next(self, holder: str, ttl_seconds: float, *, suspended: bool) -> Job | None:
-        begun: list[Job] = []  # what an attempt wrote whose commit was not answered
+        begun: list[Job] = []  # by attempts with an unknown outcome
 
         def action(connection: Connection) -> Job | None:
             for written in begun:
@@ -259,7 +242,7 @@ class ProcrastinateQueue(Subject):
             .values(spent=row.tag + cost)
             .returning(queue_customers.c.ended, queue_customers.c.serving_at, queue_customers.c.reread_at)
         ).one_or_none()
-        if known is None:  # it takes part no more, since a moment ago
+        if known is None:  # the customer was removed a moment ago
             leases.release(connection, lease)
             connection.execute(sql.FINISH, {"id": row.id, "how": "failed"})
             return None
@@ -267,7 +250,7 @@ class ProcrastinateQueue(Subject):
         connection.execute(
             sql.BEGUN, {"id": row.id, "holder": holder, "generation": lease.generation, "now": now}
         )
-        if row.queue_name == sql.REGULAR:  # what one that is suspended has had says nothing about the others
+        if row.queue_name == sql.REGULAR:  # the cost of a suspended one is no measure for the others
             connection.execute(sql.MOVE_CLOCK, {"tag": row.tag})
         serving = [at for at in (row.serving_at, known.serving_at) if at is not None]
         return Job(
@@ -292,13 +275,14 @@ class ProcrastinateQueue(Subject):
         )
 
     def done(self, job: Job, result: JobResult) -> None:
-        said: list[Job] = []  # written by an attempt whose commit was not answered
+        which = queue_customers.c.customer == job.customer
+        written = False  # by an attempt with an unknown outcome
 
         def action(connection: Connection) -> None:
-            which = queue_customers.c.customer == job.customer
+            nonlocal written
             if not self._is_running(connection, job):
                 ended = connection.execute(select(queue_customers.c.ended).where(which)).scalar()
-                if said and ended in (None, job.lease.generation):
+                if written and ended in (None, job.lease.generation):
                     return
                 raise LeaseLost(
                     f"The job of {job.customer} is no longer ours.",
@@ -306,7 +290,7 @@ class ProcrastinateQueue(Subject):
                     "a backup while it ran; the customer's next job finds what was delivered.",
                 )
             leases.check(connection, job.lease)
-            said.append(job)
+            written = True
             if result.looked and job.serving_at is not None:
                 watching.serve(connection, self._database, job.customer, Work.DELIVER, job.serving_at)
             leases.release(connection, job.lease)
@@ -340,9 +324,6 @@ class ProcrastinateQueue(Subject):
             )
 
         return self._alone(action)
-
-    def _alone(self, action: Callable[[Connection], T]) -> T:
-        return self._writer.call(action, alone=True)
 
 
 def _weights(connection: Connection) -> dict[str, int]:

@@ -1,27 +1,25 @@
-"""Group commit: one thread writes for all, many records to a transaction.
+"""Group commit, and the base class of the ledger's parts, which write through it.
 
-A durable commit costs about as much for one record as for five hundred, so whatever has come in while the
-last commit was on its way to the disk goes into the next one together. A future is done only when its record
-is on disk.
+A durable commit costs about as much for one record as for five hundred. So one thread writes for all: what
+arrived during the last commit goes into the next one together. A future is done only when its record is on
+disk. Within a batch records (receipts, parts) precede calls, and calls keep their order. A thread waits for
+its own calls, so it sees its writes in order; between threads no order is promised.
 
-Within a batch the records (receipts, parts) come first and the calls after them in their order. That is the
-order in which one thread asked, since it waits for a call before it goes on; between threads no order was
-promised.
-
-Where rows are locked, a batch holds the locks of all that is in it until it is committed. What waits for
-locks that others hold for the length of a batch of theirs therefore has a transaction of its own (``alone``):
-two processes never each hold what the other waits for.
+On PostgreSQL a batch holds the row locks of all its items until the commit. A call that waits for locks which
+other processes hold for as long as one of their batches therefore gets its own transaction (``alone``).
+Otherwise two processes could each hold what the other waits for.
 """
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from queue import Empty, SimpleQueue
 from typing import Any, NamedTuple, TypeVar, cast
 
-from sqlalchemy import Connection
+from sqlalchemy import ColumnElement, Connection, Select, Table, update
 
 from xmode_transfer.ledger.database import Database, Prepared, closed
+from xmode_transfer.ledger.rows import Rows
 from xmode_transfer.model.errors import (
     LeaseLost,
     LedgerCorrupt,
@@ -36,30 +34,28 @@ T = TypeVar("T")
 
 BATCH_RECORDS = 500
 LINGER_SECONDS = 0.02
-"""How long a record waits for others to share its commit. A commit costs some milliseconds of work; without
-this, fast answers would come to disk a few at a time."""
+"""How long a record waits for others to share its commit. A commit costs some milliseconds of work."""
 BUSY_RECORDS = 40
 BUSY_LINGER_SECONDS = 0.04
-"""When so many have come by then, more are coming just as fast, and they wait that much longer."""
-_PLACES_KEPT = 10_000
+"""If so many records arrive within the linger time, the batch waits that much longer."""
+_OWNERS_KEPT = 10_000
 
 
 class Journal:
-    """Where the records of one kind go. ``find`` answers the columns that stand for a record's owner, and
-    raises LedgerError when there is no such owner; ``add`` takes rows, each the owner's columns followed by
-    the record's values."""
+    """The table for records of one kind. ``find`` returns the columns that identify a record's owner, and
+    raises LedgerError for an unknown owner; ``add`` takes rows: the owner's columns, then the record's."""
 
     def __init__(self, find: Callable[[Connection, str], tuple[object, ...]], add: Prepared) -> None:
         self._find = find
-        self._places: dict[str, tuple[object, ...]] = {}
+        self._owners: dict[str, tuple[object, ...]] = {}
         self.add = add.run_many
 
-    def place(self, connection: Connection, owner: str) -> tuple[object, ...]:
-        found = self._places.get(owner)
+    def owner(self, connection: Connection, name: str) -> tuple[object, ...]:
+        found = self._owners.get(name)
         if found is None:
-            if len(self._places) >= _PLACES_KEPT:
-                self._places.clear()
-            found = self._places[owner] = self._find(connection, owner)
+            if len(self._owners) >= _OWNERS_KEPT:
+                self._owners.clear()
+            found = self._owners[name] = self._find(connection, name)
         return found
 
 
@@ -82,12 +78,11 @@ _Outcome = tuple["Future[Any]", Any, BaseException | None]
 
 
 class GroupCommit:
-    """The writer. ``guard`` raises LeaseLost inside the transaction when a lease is not the holder's any
-    more."""
+    """The thread that writes. ``guard`` raises LeaseLost in the transaction if a lease was lost."""
 
     def __init__(self, database: Database, guard: Callable[[Connection, Lease], None]) -> None:
+        self.guard = guard
         self._database = database
-        self._guard = guard
         self._queue: SimpleQueue[_Item | None] = SimpleQueue()
         self._door = threading.Lock()
         self._closed = False
@@ -104,11 +99,10 @@ class GroupCommit:
         return future
 
     def call(self, action: Callable[[Connection], T], *, alone: bool = False) -> T:
-        """Runs the action in a transaction of the writer, ``alone`` or with what else is to be written, and
-        returns after the commit."""
+        """Run the action in a transaction, ``alone`` or together with other items; return after the
+        commit."""
         if threading.current_thread() is self._thread:
-            # A callback of a future: what it reacts to is committed, and waiting for ourselves would be for
-            # ever.
+            # A future's callback: its record is committed, and this thread cannot wait for itself.
             return self._database.write(action)
         future: Future[T] = Future()
         self._put(_Call(action, future, alone))
@@ -116,7 +110,7 @@ class GroupCommit:
         return future.result()
 
     def close(self) -> None:
-        """Writes what is queued, then ends the thread. Idempotent."""
+        """Write what is queued, then end the thread. Idempotent."""
         with self._door:
             if not self._closed:
                 self._closed = True
@@ -127,15 +121,19 @@ class GroupCommit:
 
     def _put(self, item: _Item) -> None:
         with self._door:
-            # In a process that was forked off, the thread does not exist, and nobody would ever answer.
+            # After a fork the thread does not exist, and no answer would ever come.
             if self._closed or not self._thread.is_alive():
                 raise closed(self._database.where)
             self._queue.put(item)
 
     def _run(self) -> None:
         for batch in self._batches():
-            for together in _apart(batch):
+            together = [item for item in batch if isinstance(item, _Record) or not item.alone]
+            if together:
                 self._write(together)
+            for item in batch:
+                if isinstance(item, _Call) and item.alone:
+                    self._write([item])
 
     def _batches(self) -> Iterator[list[_Item]]:
         while (item := self._queue.get()) is not None:
@@ -152,28 +150,28 @@ class GroupCommit:
                     batch.append(following)
             except Empty:
                 pass
-            # From here on a future cannot be cancelled; one that was is left out.
+            # From here on a future cannot be cancelled; a cancelled one is left out.
             if alive := [item for item in batch if item.future.set_running_or_notify_cancel()]:
                 yield alive
             if ended:
                 return
 
     def _linger(self) -> None:
-        """Where one record comes, more follow; who calls meanwhile is not kept waiting."""
+        """Wait for more records, but not while a caller waits."""
         called = self._called.wait(LINGER_SECONDS)
         if not called and self._queue.qsize() >= BUSY_RECORDS:
             self._called.wait(BUSY_LINGER_SECONDS)
 
     def _write(self, batch: list[_Item]) -> None:
-        """One transaction for the batch. If it fails, one for each item, so that nobody fails for another's
-        record."""
+        """Write the batch in one transaction. If that fails, write each item in its own, so that no item
+        fails because of another."""
         error = self._try(batch)
         if error is None:
             return
         for index, item in enumerate(batch):
             if len(batch) == 1 or _concerns_all(error):
                 for rest in batch[index:]:
-                    rest.future.set_exception(_again(error))
+                    rest.future.set_exception(_copied(error))
                 return
             alone = self._try([item])
             if alone is not None:
@@ -181,10 +179,10 @@ class GroupCommit:
                 error = alone
 
     def _try(self, batch: list[_Item]) -> BaseException | None:
-        """Commits the batch and completes its futures; or says why nothing of it was written."""
+        """Commit the batch and complete its futures; return the error if nothing was written."""
         try:
             outcomes = self._database.write(lambda connection: self._apply(connection, batch))
-        except BaseException as error:  # noqa: BLE001  it is handed to those who wait
+        except BaseException as error:  # noqa: BLE001  it is raised in the threads that wait
             return error
         for future, result, refusal in outcomes:
             if refusal is None:
@@ -223,45 +221,91 @@ class GroupCommit:
             refusal: XmodeError | None = lost[lease]
             if refusal is None:
                 try:
-                    place = record.journal.place(connection, record.owner)
-                    rows.setdefault(record.journal, []).append(place + record.values)
+                    owner = record.journal.owner(connection, record.owner)
+                    rows.setdefault(record.journal, []).append(owner + record.values)
                 except LedgerError as error:
                     refusal = error
-            outcomes.append((record.future, None, refusal and _again(refusal)))
+            outcomes.append((record.future, None, refusal and _copied(refusal)))
         for journal, added in rows.items():
             journal.add(connection, added)
         return outcomes
 
     def _refusal(self, connection: Connection, lease: Lease) -> LeaseLost | None:
         try:
-            self._guard(connection, lease)
+            self.guard(connection, lease)
         except LeaseLost as refusal:
             return refusal
         return None
 
 
-def _apart(batch: list[_Item]) -> Iterator[list[_Item]]:
-    """What is written in one transaction each."""
-    together = [item for item in batch if isinstance(item, _Record) or not item.alone]
-    if together:
-        yield together
-    for item in batch:
-        if isinstance(item, _Call) and item.alone:
-            yield [item]
-
-
 def _concerns_all(error: BaseException) -> bool:
-    """Whether the database itself is out of reach, so that nobody's record would fare better alone."""
+    """Return True if the database itself failed, so that no item would succeed alone."""
     return isinstance(error, LedgerLocked | LedgerUnreachable | LedgerCorrupt) or not isinstance(
         error, Exception
     )
 
 
-def _again(error: BaseException) -> BaseException:
-    """An exception of its own for each who waits: one that is raised in several threads mixes up their
-    tracebacks."""
+def _copied(error: BaseException) -> BaseException:
+    """An exception for one waiting thread: one that several threads raise mixes up their tracebacks."""
     if not isinstance(error, XmodeError):
         return error
     copy = type(error)(error.message, hint=error.hint)
     copy.__cause__ = error.__cause__
     return cast("BaseException", copy)
+
+
+class LedgerPart:
+    """The queries about one subject. Methods that take a ``lease`` raise LeaseLost, and write nothing, if the
+    lease was taken over."""
+
+    def __init__(self, database: Database, writer: GroupCommit) -> None:
+        self._database = database
+        self._writer = writer
+        self._read = database.read
+        self._write = writer.call  # the effect of an action must be the same if it is run twice
+
+    def _rows(self, query: Select[Any]) -> Sequence[Any]:
+        return self._read(lambda connection: connection.execute(query).all())
+
+    def _records(self, rows: Rows[T], query: Select[Any]) -> list[T]:
+        return [rows.record(row) for row in self._rows(query)]
+
+    def _first(self, rows: Rows[T], query: Select[Any]) -> T | None:
+        return next(iter(self._records(rows, query)), None)
+
+    def _fenced(self, lease: Lease, action: Callable[[Connection], T]) -> T:
+        """Write if the lease is still ours, and stays so until the commit."""
+
+        def fenced(connection: Connection) -> T:
+            self._writer.guard(connection, lease)
+            return action(connection)
+
+        return self._write(fenced)
+
+    def _overwrite(
+        self, lease: Lease, table: Table, what: str, record_id: str, values: Mapping[str, Any]
+    ) -> None:
+        """Update the row of that ID. Raises LedgerError if there is none."""
+        changing = update(table).where(table.c.id == record_id).values(values)
+
+        def action(connection: Connection) -> None:
+            if connection.execute(changing).rowcount == 0:
+                raise unknown(what, record_id)
+
+        self._fenced(lease, action)
+
+
+def only(query: Select[Any], *wanted: tuple[ColumnElement[Any], str | Iterable[str] | None]) -> Select[Any]:
+    """Restrict each column to a value, or to one of several; None does not restrict it."""
+    for column, value in wanted:
+        if value is not None:
+            query = query.where(column == value if isinstance(value, str) else column.in_(list(value)))
+    return query
+
+
+def unknown(what: str, name: str) -> LedgerError:
+    return LedgerError(
+        f"The ledger has no {what} {name}.",
+        hint="Nothing was written. Either the ledger was replaced by an older copy while we ran, or this is "
+        "a defect.",
+    )

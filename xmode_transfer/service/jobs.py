@@ -197,7 +197,7 @@ def skip_missed(context: Context, configuration: Configuration, name: str) -> No
             period.label: due[period] for period in periods_to_skip(customer.catch_up, list(due), begun)
         }
         if skipped:
-            ledger.sources.pass_over(name, feed_name, skipped, context.clock.now())
+            ledger.sources.skip(name, feed_name, skipped, context.clock.now())
         for label in skipped:
             telemetry.warn(
                 Event.PERIOD_SKIPPED,

@@ -150,7 +150,7 @@ class Facts:
                     deadlines_of(customer, feed),
                     {delivery.period: delivery for delivery in deliveries},
                     moment.snapshot.scans.get((customer.name, feed.name)),
-                    self._ledger.sources.passed_over(customer.name, feed.name),
+                    self._ledger.sources.skipped(customer.name, feed.name),
                     customer.state is CustomerState.ACTIVE,
                 )
             )

@@ -1,4 +1,4 @@
-"""Who holds a lease, and whether it is dead."""
+"""Holders of leases are recognised as living or dead."""
 
 import os
 import subprocess
@@ -14,7 +14,7 @@ linux = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="there i
 
 
 @linux
-def test_this_process_is_named_by_host_boot_number_and_start() -> None:
+def test_a_holder_has_host_boot_pid_and_start() -> None:
     host, boot, pid, started = this_process().split("/")
     assert host
     assert boot.startswith(Path("/proc/sys/kernel/random/boot_id").read_text().strip())
@@ -25,7 +25,7 @@ def test_this_process_is_named_by_host_boot_number_and_start() -> None:
 
 @linux
 def test_a_process_is_dead_as_soon_as_it_was_killed() -> None:
-    program = "from xmode_transfer.ledger import processes as p; print(p.this_process(), flush=True); input()"
+    program = "from xmode_transfer.ledger import database as p; print(p.this_process(), flush=True); input()"
     process = subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     assert process.stdout is not None
     holder = process.stdout.readline().decode().strip()
@@ -38,14 +38,14 @@ def test_a_process_is_dead_as_soon_as_it_was_killed() -> None:
 
 
 @linux
-def test_another_process_with_the_same_number_is_another() -> None:
+def test_a_reused_pid_is_another_process() -> None:
     host, boot, pid, started = this_process().split("/")
     assert is_dead(f"{host}/{boot}/{pid}/{int(started) - 1}") is True
 
 
 @linux
 @pytest.mark.parametrize("part", [0, 1])
-def test_nobody_can_tell_of_another_host_boot_or_container(part: int) -> None:
+def test_a_process_of_another_host_or_boot_is_unknown(part: int) -> None:
     parts = this_process().split("/")
     parts[part] += "0"
     parts[2] = "4194304"  # more than Linux ever gives
@@ -53,11 +53,11 @@ def test_nobody_can_tell_of_another_host_boot_or_container(part: int) -> None:
 
 
 @pytest.mark.parametrize("holder", ["", "host-a", "a/b/c", "a/b/c/d", "a/b/1/2/3", "a/b/-1/2"])
-def test_nobody_can_tell_of_a_holder_of_another_kind(holder: str) -> None:
+def test_a_holder_of_another_format_is_unknown(holder: str) -> None:
     assert is_dead(holder) is None
 
 
-def test_without_proc_nobody_can_tell(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_without_proc_a_process_is_unknown(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(database, "_PROC", tmp_path)
     holder = this_process()
     assert holder.split("/")[1:] == ["-", str(os.getpid()), "-"]

@@ -22,8 +22,7 @@ from xmode_transfer.ledger import copying, files, open_ledger
 from xmode_transfer.ledger.copying import TABLES, plain
 from xmode_transfer.ledger.database import this_process
 from xmode_transfer.ledger.schema import connect
-from xmode_transfer.ledger.tables import daemons, leases
-from xmode_transfer.ledger.tables.base import SCHEMA_VERSION, metadata
+from xmode_transfer.ledger.tables import SCHEMA_VERSION, daemons, leases, metadata
 from xmode_transfer.model.errors import (
     AlreadyRunning,
     ConfigError,
@@ -190,15 +189,14 @@ def sqlite_url(tmp_path: Path) -> str:
 # --- There and back
 
 
-@pytest.mark.parametrize("seed", range(3))
-def test_a_ledger_goes_to_postgresql_and_back_without_a_difference(
-    sqlite_url: str, postgres_url: str, tmp_path: Path, seed: int
+def test_a_copy_to_postgresql_and_back_is_identical(
+    sqlite_url: str, postgres_url: str, tmp_path: Path
 ) -> None:
-    fill(sqlite_url, seed)
+    fill(sqlite_url, 1, rows=75)
     before = everything(sqlite_url)
     told: list[tuple[int, int]] = []
     there = copying.copy(
-        sqlite_url, postgres_url, SystemClock(), keep=True, told=lambda *rows: told.append(rows)
+        sqlite_url, postgres_url, SystemClock(), keep=True, progress=lambda *rows: told.append(rows)
     )
     assert everything(postgres_url) == before == everything(sqlite_url)
     assert told[-1] == (2 * there.rows, 2 * there.rows)
@@ -215,7 +213,7 @@ def test_a_ledger_goes_to_postgresql_and_back_without_a_difference(
     assert (tmp_path / "home" / "ledger.db").stat().st_mode & 0o777 == 0o600
 
 
-def test_postgresql_numbers_on_after_the_highest(sqlite_url: str, postgres_url: str) -> None:
+def test_postgresql_continues_after_the_highest_number(sqlite_url: str, postgres_url: str) -> None:
     fill(sqlite_url, 1)
     copying.copy(sqlite_url, postgres_url, SystemClock())
     deliver(postgres_url, "2026-11-23")
@@ -239,9 +237,7 @@ def test_an_empty_ledger_can_be_copied_and_then_filled(sqlite_url: str, postgres
     assert files.check(postgres_url).contents == (SCHEMA_VERSION, 1, 1, 3, 30)
 
 
-def test_a_target_with_empty_tables_of_ours_is_as_good_as_a_bare_one(
-    sqlite_url: str, postgres_url: str
-) -> None:
+def test_a_target_may_have_our_empty_tables(sqlite_url: str, postgres_url: str) -> None:
     fill(sqlite_url, 2)
     open_ledger(postgres_url, SystemClock()).close()
     copying.copy(sqlite_url, postgres_url, SystemClock(), keep=True)
@@ -251,7 +247,7 @@ def test_a_target_with_empty_tables_of_ours_is_as_good_as_a_bare_one(
 # --- The old ledger
 
 
-def test_nobody_goes_on_with_what_was_moved(sqlite_url: str, postgres_url: str, tmp_path: Path) -> None:
+def test_a_moved_ledger_is_refused(sqlite_url: str, postgres_url: str, tmp_path: Path) -> None:
     fill(sqlite_url, 3)
     late = open_ledger(sqlite_url, SystemClock())
     lease = late.leases.claim("delivery/acme/us-daily/late", "host/boot/1/1", 0)
@@ -278,7 +274,7 @@ def test_nobody_goes_on_with_what_was_moved(sqlite_url: str, postgres_url: str, 
     assert (row.generation, row.holder, row.expires_at) == (lease.generation, None, None)
 
 
-def test_a_postgresql_ledger_that_was_moved_is_refused_too(postgres_url: str, sqlite_url: str) -> None:
+def test_a_moved_ledger_on_postgresql_is_refused(postgres_url: str, sqlite_url: str) -> None:
     fill(postgres_url, 4)
     copying.copy(postgres_url, sqlite_url, SystemClock())
     for call in (lambda: open_ledger(postgres_url, SystemClock()), lambda: files.check(postgres_url)):
@@ -290,7 +286,7 @@ def test_a_postgresql_ledger_that_was_moved_is_refused_too(postgres_url: str, sq
 # --- Refusals
 
 
-def test_a_ledger_that_somebody_works_with_is_not_copied(sqlite_url: str, postgres_url: str) -> None:
+def test_a_ledger_in_use_is_not_copied(sqlite_url: str, postgres_url: str) -> None:
     fill(sqlite_url, 5)
     ledger = open_ledger(sqlite_url, SystemClock())
     lease = ledger.leases.claim("daemon", this_process(), 90)
@@ -312,7 +308,7 @@ def test_a_ledger_that_somebody_works_with_is_not_copied(sqlite_url: str, postgr
     assert is_bare(postgres_url)
 
 
-def test_a_process_that_only_waits_for_work_is_seen_on_a_server(postgres_url: str, sqlite_url: str) -> None:
+def test_an_idle_process_is_found_on_a_server(postgres_url: str, sqlite_url: str) -> None:
     fill(postgres_url, 6)
     waiting = open_ledger(postgres_url, SystemClock())
     try:
@@ -323,7 +319,7 @@ def test_a_process_that_only_waits_for_work_is_seen_on_a_server(postgres_url: st
         waiting.close()
 
 
-def test_what_dead_processes_held_hinders_nobody(sqlite_url: str, postgres_url: str) -> None:
+def test_leases_of_dead_processes_do_not_prevent_a_copy(sqlite_url: str, postgres_url: str) -> None:
     fill(sqlite_url, 7)
     host, boot, _, _ = this_process().split("/")
     ended = subprocess.Popen([sys.executable, "-c", ""])
@@ -334,7 +330,7 @@ def test_what_dead_processes_held_hinders_nobody(sqlite_url: str, postgres_url: 
     assert copying.copy(sqlite_url, postgres_url, SystemClock()).leases_given_back == 1
 
 
-def test_only_an_empty_target_is_taken(sqlite_url: str, postgres_url: str, tmp_path: Path) -> None:
+def test_only_an_empty_target_is_accepted(sqlite_url: str, postgres_url: str, tmp_path: Path) -> None:
     fill(sqlite_url, 8)
     with pytest.raises(ConfigError, match="is the ledger itself"):
         copying.copy(sqlite_url, f"sqlite:///{tmp_path}/./ledger.db", SystemClock())
@@ -353,7 +349,7 @@ def test_only_an_empty_target_is_taken(sqlite_url: str, postgres_url: str, tmp_p
     assert files.check(sqlite_url).is_sound
 
 
-def test_there_must_be_a_ledger_of_this_version(sqlite_url: str, postgres_url: str) -> None:
+def test_the_source_must_be_of_this_version(sqlite_url: str, postgres_url: str) -> None:
     with pytest.raises(LedgerError, match="There is no ledger"):
         copying.copy(sqlite_url, postgres_url, SystemClock())
     fill(sqlite_url, 9)
@@ -361,7 +357,7 @@ def test_there_must_be_a_ledger_of_this_version(sqlite_url: str, postgres_url: s
         connection.exec_driver_sql("UPDATE alembic_version SET version_num = '0000'")
     with pytest.raises(ConfigError, match="an earlier version") as caught:
         copying.copy(sqlite_url, postgres_url, SystemClock())
-    assert "bring it up to date" in caught.value.hint
+    assert "migrate it first" in caught.value.hint
     assert is_bare(postgres_url)
 
 
@@ -407,7 +403,7 @@ def test_a_dry_run_writes_nothing(sqlite_url: str, postgres_url: str, tmp_path: 
 # --- In the middle
 
 
-def test_nobody_writes_while_it_is_copied(sqlite_url: str, postgres_url: str) -> None:
+def test_other_processes_cannot_write_during_a_copy(sqlite_url: str, postgres_url: str) -> None:
     fill(sqlite_url, 13)
     refused: list[LedgerError] = []
 
@@ -417,7 +413,7 @@ def test_nobody_writes_while_it_is_copied(sqlite_url: str, postgres_url: str) ->
                 deliver(f"{sqlite_url}?timeout=0.1", "2026-11-24")
             refused.append(caught.value)
 
-    copying.copy(sqlite_url, postgres_url, SystemClock(), told=told)
+    copying.copy(sqlite_url, postgres_url, SystemClock(), progress=told)
     assert refused
 
 
@@ -431,13 +427,13 @@ _KILLED = """
             os.kill(os.getpid(), signal.SIGKILL)
 
     copying._ROWS_AT_A_TIME = 5
-    copying.copy(sys.argv[1], sys.argv[2], SystemClock(), told=told)
+    copying.copy(sys.argv[1], sys.argv[2], SystemClock(), progress=told)
 """
 
 
 @pytest.mark.parametrize("part", [0.1, 0.5, 1.0])
 @pytest.mark.parametrize("to", ["postgresql", "sqlite"])
-def test_killed_in_the_middle_it_leaves_an_empty_target_and_can_be_done_again(
+def test_a_killed_copy_leaves_an_empty_target(
     sqlite_url: str, request: pytest.FixtureRequest, tmp_path: Path, to: str, part: float
 ) -> None:
     fill(sqlite_url, 14)

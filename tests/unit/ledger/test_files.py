@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from xmode_transfer.ledger import database, files, open_ledger
-from xmode_transfer.ledger.tables.base import SCHEMA_VERSION
+from xmode_transfer.ledger.tables import SCHEMA_VERSION
 from xmode_transfer.model.errors import (
     AlreadyRunning,
     ConfigError,
@@ -64,17 +64,17 @@ def fill(path: Path, period: str, names: str = "abc") -> None:
 
 
 def periods(path: Path) -> set[str]:
-    ledger = open_ledger(url(path), SystemClock(), create=False)
+    ledger = open_ledger(url(path), SystemClock())
     try:
         return {delivery.period for delivery in ledger.deliveries.find("acme")}
     finally:
         ledger.close()
 
 
-def test_a_backup_is_one_whole_file_that_only_its_owner_reads(path: Path, tmp_path: Path) -> None:
+def test_a_backup_is_one_file_that_only_its_owner_can_read(path: Path, tmp_path: Path) -> None:
     target = tmp_path / "backup.db"
     told: list[tuple[int, int]] = []
-    made = files.backup(url(path), target, told=lambda *pages: told.append(pages))
+    made = files.backup(url(path), target, progress=lambda *pages: told.append(pages))
     assert (made.path, made.contents) == (target, (SCHEMA_VERSION, 1, 1, 3, 30))
     assert target.stat().st_mode & 0o777 == 0o600
     assert told[-1][0] == told[-1][1] > 0
@@ -96,7 +96,7 @@ def test_a_backup_is_one_whole_file_that_only_its_owner_reads(path: Path, tmp_pa
             call()
 
 
-def test_a_backup_under_load_is_one_state_and_holds_nobody_up(path: Path, tmp_path: Path) -> None:
+def test_a_backup_under_load_is_consistent_and_blocks_no_writer(path: Path, tmp_path: Path) -> None:
     stop, failed = threading.Event(), []
     written: list[int] = []
 
@@ -129,7 +129,7 @@ def test_a_backup_under_load_is_one_state_and_holds_nobody_up(path: Path, tmp_pa
     assert files.check(url(path)).is_sound
 
 
-def test_a_restore_keeps_what_was_there(path: Path, tmp_path: Path) -> None:
+def test_a_restore_keeps_the_old_ledger(path: Path, tmp_path: Path) -> None:
     files.backup(url(path), tmp_path / "backup.db")
     fill(path, "2026-11-23")
     made = files.restore(url(path), tmp_path / "backup.db", NOW)
@@ -140,7 +140,7 @@ def test_a_restore_keeps_what_was_there(path: Path, tmp_path: Path) -> None:
     assert (tmp_path / "backup.db").exists()
 
 
-def test_restores_within_one_second_keep_all_that_was_there(path: Path, tmp_path: Path) -> None:
+def test_restores_within_one_second_keep_each_old_ledger(path: Path, tmp_path: Path) -> None:
     files.backup(url(path), tmp_path / "backup.db")
     kept = []
     for day in ("2026-11-23", "2026-11-24", "2026-11-25"):
@@ -155,7 +155,7 @@ def test_restores_within_one_second_keep_all_that_was_there(path: Path, tmp_path
     ]
 
 
-def test_restores_at_once_keep_all_that_was_there(path: Path, tmp_path: Path) -> None:
+def test_concurrent_restores_keep_each_old_ledger(path: Path, tmp_path: Path) -> None:
     files.backup(url(path), tmp_path / "backup.db")
     fill(path, "2026-11-23")
     start = threading.Barrier(4)
@@ -173,14 +173,14 @@ def test_restores_at_once_keep_all_that_was_there(path: Path, tmp_path: Path) ->
     assert not list(tmp_path.glob(".ledger*"))
 
 
-def test_a_restore_where_nothing_is_left(path: Path, tmp_path: Path) -> None:
+def test_a_restore_without_an_old_ledger(path: Path, tmp_path: Path) -> None:
     files.backup(url(path), tmp_path / "backup.db")
     gone = tmp_path / "elsewhere" / "ledger.db"
     assert files.restore(url(gone), tmp_path / "backup.db", NOW).kept is None
     assert periods(gone) == {"2026-11-22"}
 
 
-def test_a_restore_waits_for_who_works_and_gives_dead_leases_back(path: Path, tmp_path: Path) -> None:
+def test_a_restore_is_refused_during_work_and_returns_dead_leases(path: Path, tmp_path: Path) -> None:
     ledger = open_ledger(url(path), SystemClock())
     ledger.leases.claim("delivery/acme/us-daily/2026-11-24", database.this_process(), 90)
     files.backup(url(path), tmp_path / "backup.db")
@@ -196,7 +196,7 @@ def test_a_restore_waits_for_who_works_and_gives_dead_leases_back(path: Path, tm
     with pytest.raises(LedgerError, match="replaced"):
         ledger.leases.claim("anything", "me", 90)
     ledger.close()
-    again = open_ledger(url(path), SystemClock(), create=False)
+    again = open_ledger(url(path), SystemClock())
     again.leases.claim("delivery/acme/us-daily/2026-11-24", "somebody else", 90)
     again.close()
 
@@ -224,7 +224,7 @@ def another(path: Path) -> None:
 
 
 @pytest.mark.parametrize("damaged", [spoil, shorten, nonsense, another])
-def test_a_damaged_file_is_told_and_never_restored(
+def test_a_damaged_backup_is_never_restored(
     path: Path, tmp_path: Path, damaged: Callable[[Path], None]
 ) -> None:
     backup = tmp_path / "backup.db"
@@ -242,7 +242,7 @@ def test_a_damaged_file_is_told_and_never_restored(
     assert not list(tmp_path.glob("*before-restore*"))
 
 
-def test_a_damaged_ledger_does_not_stop_its_restore(path: Path, tmp_path: Path) -> None:
+def test_a_damaged_ledger_can_be_replaced(path: Path, tmp_path: Path) -> None:
     files.backup(url(path), tmp_path / "backup.db")
     nonsense(path)
     made = files.restore(url(path), tmp_path / "backup.db", NOW)
@@ -258,7 +258,7 @@ def test_a_backup_of_a_damaged_ledger_is_refused(path: Path, tmp_path: Path) -> 
     assert not (tmp_path / "backup.db").exists()
 
 
-def test_what_a_later_version_made_is_left_alone(path: Path, tmp_path: Path) -> None:
+def test_a_later_version_is_refused(path: Path, tmp_path: Path) -> None:
     files.backup(url(path), tmp_path / "backup.db")
     with sqlite3.connect(tmp_path / "backup.db") as connection:
         connection.execute("UPDATE alembic_version SET version_num = '9999'")
@@ -284,7 +284,7 @@ WRONG = {
 
 
 @pytest.mark.parametrize("statement", WRONG)
-def test_what_cannot_be_is_named(path: Path, statement: str) -> None:
+def test_contradictions_are_reported(path: Path, statement: str) -> None:
     with sqlite3.connect(path) as connection:
         connection.execute(statement)
     connection.close()
@@ -294,7 +294,7 @@ def test_what_cannot_be_is_named(path: Path, statement: str) -> None:
     assert not found.is_sound
 
 
-def test_there_is_nothing_to_check_or_back_up(tmp_path: Path) -> None:
+def test_a_missing_ledger_is_reported(tmp_path: Path) -> None:
     for call in (
         lambda: files.check(url(tmp_path / "absent.db")),
         lambda: files.backup(url(tmp_path / "absent.db"), tmp_path / "b.db"),

@@ -1,1 +1,0 @@
-"""The schema of the ledger, version by version (Alembic). Applied by ``ledger.schema``."""
