@@ -29,9 +29,9 @@ from xmode_transfer.aws.checksums import OpenFile
 from xmode_transfer.aws.policy import Step, corrected_permission_policy, guide_trust_policy
 from xmode_transfer.aws.s3_fast import FastStores
 from xmode_transfer.aws.s3_portable import PortableStores
-from xmode_transfer.aws.sessions import Credentials, RoleSessions
+from xmode_transfer.aws.sessions import Credentials
 from xmode_transfer.aws.stores import FULL_CONTROL, Grant, ObjectAcl, ObjectStore, ObjectStores
-from xmode_transfer.aws.sts import StsRoleSessions
+from xmode_transfer.aws.sts import RoleSessions
 from xmode_transfer.config import Customer, Destination, Limits, Vendor
 from xmode_transfer.ledger import open_ledger
 from xmode_transfer.ledger.postgres import PostgresDatabase
@@ -202,7 +202,7 @@ def _on_sandbox(request: pytest.FixtureRequest, engine: Callable[..., ObjectStor
         stores.info.name,
         customer,
         stores,
-        StsRoleSessions(Vendor(), clock),
+        RoleSessions(Vendor(), clock),
         lambda document: set_permission_policy(setup, document),
         lambda key, data: put_object(setup, key, data) and None,
         lambda key: s3.delete_object(Bucket=setup.bucket, Key=key) and None,

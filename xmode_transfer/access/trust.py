@@ -19,7 +19,7 @@ from xmode_transfer.access.catalogue import (
     wrongly_accepted,
 )
 from xmode_transfer.aws.denials import Facts, denial_in, responsible_of
-from xmode_transfer.aws.probing import ProbedObject, Prober, ReservedPlace
+from xmode_transfer.aws.probing import ProbedObject, Prober, ReservedPrefix
 from xmode_transfer.config import Customer
 from xmode_transfer.model.errors import (
     AccessDenied,
@@ -154,7 +154,7 @@ class Reserved:
 
     def __init__(
         self,
-        place: ReservedPlace,
+        place: ReservedPrefix,
         facts: Facts,
         *,
         nonce: str,

@@ -1,7 +1,7 @@
 """CRC32 as S3 writes it, and how the whole's value follows from its parts'.
 
-S3 takes CRC32 as FULL_OBJECT checksum of a multipart upload (S3 User Guide, "Checking object integrity"),
-so the value of the assembled object can be computed from the parts' values without reading a byte again.
+S3 takes CRC32 as FULL_OBJECT checksum of a multipart upload (S3 User Guide, "Checking object integrity"), so
+the value of the assembled object can be computed from the parts' values without reading a byte again.
 """
 
 import base64
@@ -20,8 +20,8 @@ class OpenFile(Protocol):
     size: int
 
     def read_at(self, offset: int, length: int) -> bytes:
-        """Exactly ``length`` bytes from ``offset``, or SourceChanged when the file has become shorter.
-        Safe to call from several threads at once."""
+        """Exactly ``length`` bytes from ``offset``, or SourceChanged when the file has become shorter. Safe
+        to call from several threads at once."""
         ...
 
     def read_into(self, buffer: memoryview, offset: int) -> int:

@@ -41,7 +41,8 @@ from xmode_transfer.model.keys import visible
 
 E = TypeVar("E", bound=XmodeError)
 AWS_ERRORS = (aws.ClientError, aws.BotoCoreError, ResponseParserError)
-"""What a call through botocore may raise, besides what a body of ours raises."""
+"""The exceptions of a call through botocore, besides those of a body of ours."""
+NETWORK_ERRORS = (aws.ConnectionError, aws.HTTPClientError, aws.IncompleteReadError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -290,11 +291,12 @@ UNREADABLE = (ArithmeticError, AttributeError, LookupError, RecursionError, Type
 """What comes of an answer that has not what S3 puts into it: no size, a date that is none."""
 
 
-def unreadable(attempt: Attempt, error: Exception) -> Unavailable:
+def unreadable(attempt: Attempt | str, error: Exception, *, service: str = "S3") -> Unavailable:
+    """Return the error for an answer without its required members."""
     return Unavailable(
-        f"{attempt}: the answer is not as S3 gives it: {type(error).__name__} {one_line(str(error))}",
-        hint="Look at AWS_ENDPOINT_URL and AWS_ENDPOINT_URL_S3, and at the proxy between. Tried again by "
-        "itself",
+        f"{attempt}: the answer is not as {service} gives it: {type(error).__name__} {one_line(str(error))}",
+        hint=f"Look at AWS_ENDPOINT_URL and AWS_ENDPOINT_URL_{service}, and at the proxy between. Tried "
+        "again by itself",
     )
 
 
@@ -322,7 +324,7 @@ def error_without_answer(error: Exception, attempt: Attempt) -> XmodeError:
         return ChecksumMismatch(words, hint=_CHECKSUM_HINT)
     if isinstance(error, aws.SSLError):
         return CertificateRefused(words, hint=CERTIFICATE_HINT)
-    if isinstance(error, aws.ConnectionError | aws.HTTPClientError | aws.IncompleteReadError):
+    if isinstance(error, NETWORK_ERRORS):
         return Unavailable(words, hint=NETWORK_HINT)
     if type(error).__name__ in ("ResponseParserError", "ResponseStreamingError"):
         return Unavailable(words, hint="The answer could not be read. " + NETWORK_HINT)

@@ -4,7 +4,7 @@ It runs wherever Python does, and the fast engine is tested against it, and exte
 the CRT cannot do, goes this way there too. TransferManager reads, cuts, orders and sends on threads of its
 own; what goes over the wire is made by the same code as in the fast engine, and what may pass is tried again
 by the same rules. It is given the source's open file, never a path. Each part waits for its turn among all
-bodies of the process before it is read (``dispatch``).
+bodies of the process before it is read (``lanes``).
 """
 
 import threading
@@ -15,8 +15,7 @@ from typing import Any
 
 from xmode_transfer.aws import checksums
 from xmode_transfer.aws.checksums import OpenFile, StreamedBody, read_whole
-from xmode_transfer.aws.dispatch import Dispatcher
-from xmode_transfer.aws.lanes import Job
+from xmode_transfer.aws.lanes import Dispatcher, Job
 from xmode_transfer.aws.retrying import Retries, RetryRules
 from xmode_transfer.aws.s3_calls import S3Calls
 from xmode_transfer.aws.s3_objects import PAGE_ROWS, S3Objects, put_answer
@@ -47,8 +46,8 @@ the socket, also of parts that are refused or go again.)"""
 
 
 class PortableStores:
-    """Implements ``ObjectStores``, within the process's limits. What still waits when ``stop`` is set
-    is given up as Interrupted."""
+    """Implements ``ObjectStores``, within the process's limits. What still waits when ``stop`` is set is
+    given up as Interrupted."""
 
     def __init__(
         self,
@@ -88,8 +87,8 @@ class PortableStores:
 
 
 class PortableStore(S3Objects):
-    """Implements ``ObjectStore``. The methods ``..._by_botocore`` pass no queue and try nothing again
-    but the request."""
+    """Implements ``ObjectStore``. The methods ``..._by_botocore`` pass no queue and try nothing again but the
+    request."""
 
     resumes = False
 

@@ -48,22 +48,22 @@ _PIECE_BYTES = 64 * 1024
 _LOOKS = frozenset({"GET", "HEAD"})
 
 
-def guard(client: Any, stop: threading.Event | None = None, *, only_looks: bool = False) -> Any:
-    """Bounds everything that the client, just made, will be answered. ``only_looks``: none of its requests
+def guard(client: Any, stop: threading.Event | None = None, *, reads_only: bool = False) -> Any:
+    """Bounds everything that the client, just made, will be answered. ``reads_only``: none of its requests
     changes anything, whatever its method."""
     session = client._endpoint.http_session
     asked = stop or threading.Event()
     pools = {
-        "http": _pool(AWSHTTPConnectionPool, AWSHTTPConnection, asked, only_looks),
-        "https": _pool(AWSHTTPSConnectionPool, AWSHTTPSConnection, asked, only_looks),
+        "http": _pool(AWSHTTPConnectionPool, AWSHTTPConnection, asked, reads_only),
+        "https": _pool(AWSHTTPSConnectionPool, AWSHTTPSConnection, asked, reads_only),
     }
     session._pool_classes_by_scheme = session._manager.pool_classes_by_scheme = pools
     return client
 
 
-def _pool(pool: Any, connection: Any, stop: threading.Event, only_looks: bool) -> Any:
+def _pool(pool: Any, connection: Any, stop: threading.Event, reads_only: bool) -> Any:
     guarded = type(
-        f"Guarded{connection.__name__}", (_Guarded, connection), {"stop": stop, "only_looks": only_looks}
+        f"Guarded{connection.__name__}", (_Guarded, connection), {"stop": stop, "reads_only": reads_only}
     )
     return type(f"Guarded{pool.__name__}", (pool,), {"ConnectionCls": guarded})
 
@@ -72,12 +72,12 @@ class _Guarded:
     """Mixed into botocore's connections."""
 
     stop: threading.Event
-    only_looks: bool
+    reads_only: bool
     sock: Any
 
     def request(self, method: str, *args: Any, **kwargs: Any) -> Any:
-        self._looks = self.only_looks or method in _LOOKS
-        self._slow = method == "POST" and not self.only_looks
+        self._looks = self.reads_only or method in _LOOKS
+        self._slow = method == "POST" and not self.reads_only
         self._most = MAX_ANSWER_BYTES if method in ("GET", "POST") else MAX_ERROR_BYTES
         with self._watched(None, lambda: self.sock):
             return super().request(method, *args, **kwargs)  # type: ignore[misc]
@@ -288,7 +288,7 @@ def make_client(
     attempts: int,
     read_timeout_seconds: float,
     stop: threading.Event | None = None,
-    only_looks: bool = False,
+    reads_only: bool = False,
     **more: Any,
 ) -> Any:
     """A client with an end to everything that it waits for (``aws_http.guard``); ``attempts`` is how often it
@@ -313,12 +313,12 @@ def make_client(
             f"no {name} client can be made: {error}",
             hint=f"Look at AWS_ENDPOINT_URL and AWS_ENDPOINT_URL_{name}",
         ) from error
-    return guard(client, stop, only_looks=only_looks)
+    return guard(client, stop, reads_only=reads_only)
 
 
 def _time_of(said: object) -> datetime:
-    """A time in an answer. botocore lets dateutil guess at its form, which takes two thirds of the whole
-    cost of a listing; in S3's XML it is ISO 8601."""
+    """A time in an answer. botocore lets dateutil guess at its form, which takes two thirds of the whole cost
+    of a listing; in S3's XML it is ISO 8601."""
     if isinstance(said, str):
         try:
             at = datetime.fromisoformat(said)

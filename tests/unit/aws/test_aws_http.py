@@ -10,7 +10,7 @@ from tests import hostile
 from tests.hostile import serving
 from xmode_transfer.alerting import channels
 from xmode_transfer.aws import sdk
-from xmode_transfer.aws.sts import StsRoleSessions
+from xmode_transfer.aws.sts import RoleSessions
 from xmode_transfer.config import Heartbeat, Vendor
 from xmode_transfer.model.errors import Interrupted, NotificationFailed, SourceUnreadable, Unavailable
 from xmode_transfer.sources.s3_bucket import SourceBucket, own_client
@@ -32,7 +32,7 @@ def list_source(stop: threading.Event | None = None) -> None:
 
 
 def ask_sts(stop: threading.Event | None = None) -> None:
-    StsRoleSessions(Vendor(), SystemClock(), stop=stop).verify_identity()
+    RoleSessions(Vendor(), SystemClock(), stop=stop).verify_identity()
 
 
 ASKS: list[tuple[Callable[..., None], type[Exception]]] = [

@@ -9,8 +9,7 @@ from typing import Any
 
 import pytest
 
-from xmode_transfer.aws.dispatch import Dispatcher
-from xmode_transfer.aws.lanes import Job
+from xmode_transfer.aws.lanes import Dispatcher, Job
 from xmode_transfer.aws.retrying import RetryRules
 from xmode_transfer.config import Limits
 from xmode_transfer.model.errors import (

@@ -10,8 +10,8 @@ import pytest
 
 from tests.fakes.sessions import Provider
 from xmode_transfer.aws import checksums
-from xmode_transfer.aws.lanes import RETRY_BUDGET, SMALL_BYTES
-from xmode_transfer.aws.retrying import RetryRules
+from xmode_transfer.aws.lanes import SMALL_BYTES
+from xmode_transfer.aws.retrying import RETRY_BUDGET, RetryRules
 from xmode_transfer.aws.s3_fast import FastStore, FastStores, available, direct, engine
 from xmode_transfer.aws.stores import PutRequest
 from xmode_transfer.config import Limits

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from xmode_transfer.aws.lanes import RETRY_BUDGET, Pace
+from xmode_transfer.aws.retrying import RETRY_BUDGET, Pace
 from xmode_transfer.aws.s3_fast.engine import ATTEMPTS, LONGEST_PAUSE_SECONDS, deadline_seconds, pause_before
 
 

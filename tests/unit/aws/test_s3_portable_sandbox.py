@@ -14,7 +14,7 @@ from xmode_transfer.aws.policy import Step
 from xmode_transfer.aws.s3_portable import PortableStore, PortableStores
 from xmode_transfer.aws.sessions import Credentials, CredentialsProvider
 from xmode_transfer.aws.stores import PutRequest
-from xmode_transfer.aws.sts import StsRoleSessions
+from xmode_transfer.aws.sts import RoleSessions
 from xmode_transfer.config import Customer, Limits, Vendor
 from xmode_transfer.model.errors import AccessDenied, BucketMissing, PartsRefused, RoleRefused
 from xmode_transfer.sandbox.model import CustomerSetup, Variant
@@ -26,8 +26,8 @@ MIB = 1024 * 1024
 
 
 @pytest.fixture
-def sessions(as_vendor: dict[str, str]) -> StsRoleSessions:
-    return StsRoleSessions(Vendor(), SystemClock())
+def sessions(as_vendor: dict[str, str]) -> RoleSessions:
+    return RoleSessions(Vendor(), SystemClock())
 
 
 @pytest.fixture
@@ -45,7 +45,7 @@ def configured(customer_of: Callable[..., Customer]) -> Callable[..., Customer]:
 
 @pytest.fixture
 def open_store(
-    sessions: StsRoleSessions, configured: Callable[..., Customer]
+    sessions: RoleSessions, configured: Callable[..., Customer]
 ) -> Iterator[Callable[..., PortableStore]]:
     stores = PortableStores(Limits(), SystemClock())
 
@@ -133,7 +133,7 @@ def test_a_session_keeps_to_its_step_and_its_prefix(
 def test_one_customers_session_opens_no_other_customers_bucket(
     acme: CustomerSetup,
     globex: CustomerSetup,
-    sessions: StsRoleSessions,
+    sessions: RoleSessions,
     configured: Callable[..., Customer],
     open_store: Callable[..., PortableStore],
     file_of: Any,
@@ -198,7 +198,7 @@ class FirstShort:
 @pytest.mark.parametrize("first_call", ["put", "head"])
 def test_a_session_that_has_died_is_replaced_without_a_word(
     acme: CustomerSetup,
-    sessions: StsRoleSessions,
+    sessions: RoleSessions,
     configured: Callable[..., Customer],
     open_store: Callable[..., PortableStore],
     file_of: Any,

@@ -62,8 +62,8 @@ def guide_permission_policy(bucket: str) -> Document:
 def corrected_trust_policy(
     external_id: str, principal: str = VENDOR_PRINCIPAL, *, previous_external_id: str | None = None
 ) -> Document:
-    """The trust policy that we recommend: the guide's, with an external ID that we generated. While an ID
-    is changed the policy takes both, so that nothing stops in between."""
+    """The trust policy that we recommend: the guide's, with an external ID that we generated. While an ID is
+    changed the policy takes both, so that nothing stops in between."""
     document = guide_trust_policy(external_id, principal)
     if previous_external_id is not None:
         document["Statement"]["Condition"]["StringEquals"]["sts:ExternalId"] = [
@@ -106,10 +106,10 @@ def corrected_permission_policy(
 
     It holds us below ``prefix`` (with its closing slash; empty for a whole bucket), lets us abort an upload
     that failed, and denies every ACL but ours. That Deny asks first whether an ACL was sent at all, because
-    UploadPart never sends one; ``StringNotEqualsIfExists`` would not do, since every ``...IfExists``
-    operator is true for a key that is absent, so that parts would be denied (IAM User Guide, condition
-    operators). A grant may also come in a header of its own, or in the body of PutObjectAcl, which no key
-    shows: both are denied. Listings must name a prefix below ours; HeadBucket, which has none, is refused.
+    UploadPart never sends one; ``StringNotEqualsIfExists`` would not do, since every ``...IfExists`` operator
+    is true for a key that is absent, so that parts would be denied (IAM User Guide, condition operators). A
+    grant may also come in a header of its own, or in the body of PutObjectAcl, which no key shows: both are
+    denied. Listings must name a prefix below ours; HeadBucket, which has none, is refused.
 
     ``region`` is the bucket's, and is needed with ``kms_key_arn``: the key is granted for use through S3
     only. Raises ValueError when it is missing. The key's own policy must let the role in as well.
@@ -158,8 +158,8 @@ def corrected_permission_policy(
 
 def key_statement(kms_key_arn: str, actions: Sequence[str]) -> dict[str, Any]:
     """Allows the actions on that key. KMS checks a request against the key's own ARN, never against an
-    alias's, so an alias is named in a condition (KMS Developer Guide, "Using aliases to control access to
-    KMS keys")."""
+    alias's, so an alias is named in a condition (KMS Developer Guide, "Using aliases to control access to KMS
+    keys")."""
     statement: dict[str, Any] = {"Effect": "Allow", "Action": list(actions)}
     where, separator, alias = kms_key_arn.partition(":alias/")
     if not separator:
@@ -223,10 +223,10 @@ def session_policy(
     ``prefix`` is the destination's, with its closing slash, or empty for a whole bucket. Listings must name a
     prefix below it; HeadBucket has none and is refused, which still answers the bucket's Region. A HEAD of an
     absent key is judged as a listing with that key for its prefix, so it stays a 404 (S3 as observed by
-    ceph/ceph#68577 and kopia/kopia#3072). Nothing here asks for ``s3:x-amz-acl``: UploadPart carries no
-    ACL, and the role's own policy asks for it where it matters. A notice's session has nothing but the
-    place of notices below the prefix, and lists nothing. KMS is in the intersection like everything else, so
-    it must be granted here for a bucket that encrypts with a KMS key.
+    ceph/ceph#68577 and kopia/kopia#3072). Nothing here asks for ``s3:x-amz-acl``: UploadPart carries no ACL,
+    and the role's own policy asks for it where it matters. A notice's session has nothing but the place of
+    notices below the prefix, and lists nothing. KMS is in the intersection like everything else, so it must
+    be granted here for a bucket that encrypts with a KMS key.
     """
     bucket_arn = f"arn:{partition}:s3:::{bucket}"
     below = notices_place(prefix) if step is Step.NOTICE else prefix

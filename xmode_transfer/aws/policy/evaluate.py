@@ -1,9 +1,8 @@
 """What policies decide about a request, and why.
 
-An explicit deny wins, then an allow; else nothing allows it (IAM User Guide, policy evaluation logic).
-Where a statement says something that is not understood here, or that depends on what only AWS knows, the
-answer is CANNOT_TELL, unless the rest decides without it: another statement's deny, or no statement that
-could allow.
+An explicit deny wins, then an allow; else nothing allows it (IAM User Guide, policy evaluation logic). Where
+a statement says something that is not understood here, or that depends on what only AWS knows, the answer is
+CANNOT_TELL, unless the rest decides without it: another statement's deny, or no statement that could allow.
 """
 
 import re
@@ -134,8 +133,8 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """The outcome with its reason, and the statement that decided: which policy, which statement in it
-    (both from 0) and its Sid. They are None when no statement decided."""
+    """The outcome with its reason, and the statement that decided: which policy, which statement in it (both
+    from 0) and its Sid. They are None when no statement decided."""
 
     outcome: Outcome
     reason: str
@@ -149,8 +148,8 @@ class Decision:
 
 
 class _Finding(NamedTuple):
-    """One statement's part: what it could do (``Allow``, ``Deny``, or both when that is unknown) and
-    whether it applies."""
+    """One statement's part: what it could do (``Allow``, ``Deny``, or both when that is unknown) and whether
+    it applies."""
 
     effects: frozenset[str]
     applies: Verdict

@@ -91,8 +91,8 @@ def matches_arn(pattern: str, arn: str, *, variables: bool) -> Verdict:
 
 
 def matches_resource(pattern: str, resource: str, *, variables: bool) -> Verdict:
-    """A statement's Resource. AWS does not promise that a ``*`` before the last field stops at the colon
-    nor that it goes on, so a pattern for which that would matter cannot be told."""
+    """A statement's Resource. AWS does not promise that a ``*`` before the last field stops at the colon nor
+    that it goes on, so a pattern for which that would matter cannot be told."""
     parsed = _parsed(pattern, variables, wildcards=True)
     if parsed == _ANY:
         return YES
@@ -109,8 +109,8 @@ def matches_resource(pattern: str, resource: str, *, variables: bool) -> Verdict
 
 @lru_cache(maxsize=4096)
 def _parsed(pattern: str, variables: bool, wildcards: bool) -> str:
-    """The pattern with one private character for each wildcard and variable. IAM takes no control
-    characters in a policy, so a pattern that has them says nothing."""
+    """The pattern with one private character for each wildcard and variable. IAM takes no control characters
+    in a policy, so a pattern that has them says nothing."""
     if not _AS_REGEX.keys().isdisjoint(pattern):
         return _VARIABLE
 
