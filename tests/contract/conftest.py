@@ -25,6 +25,7 @@ from tests.fakes import (
     MemorySource,
     StoredVersion,
 )
+from xmode_transfer.aws import s3_objects
 from xmode_transfer.aws.checksums import OpenFile
 from xmode_transfer.aws.policy import Step, corrected_permission_policy, guide_trust_policy
 from xmode_transfer.aws.s3_fast import FastStores
@@ -197,7 +198,8 @@ def _on_sandbox(request: pytest.FixtureRequest, engine: Callable[..., ObjectStor
         changed = {"Owner": found["Owner"], "Grants": [*found["Grants"], more]}
         s3.put_object_acl(Bucket=setup.bucket, Key=key, AccessControlPolicy=changed)
 
-    stores = engine(Limits(), clock, page_size=7)
+    request.getfixturevalue("monkeypatch").setattr(s3_objects, "PAGE_ROWS", 7)
+    stores = engine(Limits(), clock)
     yield StoreCase(
         stores.info.name,
         customer,
@@ -271,7 +273,8 @@ def _on_moto(
                 s3.delete_object(Bucket=name, Key=row["Key"])
             s3.delete_bucket(Bucket=name)
 
-        stores = engine(Limits(), SystemClock(), page_size=7)
+        request.getfixturevalue("monkeypatch").setattr(s3_objects, "PAGE_ROWS", 7)
+        stores = engine(Limits(), SystemClock())
         yield StoreCase(
             f"{stores.info.name}-moto",
             customer,

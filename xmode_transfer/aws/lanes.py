@@ -16,7 +16,7 @@ from contextvars import copy_context
 from functools import partial
 from typing import Any
 
-from xmode_transfer.aws.retrying import Allowance, Allowances, Attempts, Pace, RetryRules, Timer
+from xmode_transfer.aws.retrying import Allowance, Allowances, Attempts, Pace, Timer
 from xmode_transfer.aws.s3_errors import Attempt
 from xmode_transfer.config import Limits
 from xmode_transfer.config.schedule import Timetable
@@ -167,7 +167,7 @@ class Lanes:
             return self._next()
 
     def put_back(self, job: Job) -> None:
-        """Close the lane, whose store is not ready, and put the job first in it."""
+        """Close a lane until its store is ready, and put the job first in it."""
         with self._lock:
             self._give_back(job)
             for bandwidth in job.lane.bandwidths:
@@ -199,9 +199,9 @@ class Lanes:
             self._oversized.clear()
             return taken
 
-    def slow_down(self, job: Job, sent_at: float, now: float) -> None:
+    def slow_down(self, job: Job, now: float) -> None:
         with self._lock:
-            job.lane.pace.slow_down(sent_at, now)
+            job.lane.pace.slow_down(job.sent_at, now)
 
     def may_retry(self, job: Job) -> bool:
         with self._lock:
@@ -295,12 +295,9 @@ class _Local(threading.local):
 class Dispatcher:
     """Sends jobs within the limits, and retries objects. Thread-safe; one for the process."""
 
-    def __init__(
-        self, limits: Limits, clock: Clock, stop: threading.Event, rules: RetryRules | None = None
-    ) -> None:
+    def __init__(self, limits: Limits, clock: Clock, stop: threading.Event) -> None:
         self._clock = clock
         self._stop = stop
-        self._rules = rules or RetryRules()
         self._timer = Timer(stop)
         self.lanes = Lanes(limits, self._timer, self.pump, clock)
         self._closed = False
@@ -365,7 +362,7 @@ class Dispatcher:
             job.future.set_result(sent.result())
             return
         if isinstance(error, Throttled):
-            self.lanes.slow_down(job, job.sent_at, self._clock.monotonic())
+            self.lanes.slow_down(job, self._clock.monotonic())
         self._fail(job, error)
 
     def _fail(self, job: Job, error: BaseException) -> None:
@@ -375,7 +372,7 @@ class Dispatcher:
         pause = None
         transient = isinstance(error, XmodeError) and error.retryable
         if transient and job.is_retried and not self._is_stopping() and self.lanes.may_retry(job):
-            job.retries = job.retries or Attempts(self._rules, job.operation, job.key)
+            job.retries = job.retries or Attempts(job.operation, job.key)
             pause = job.lane.context.copy().run(job.retries.pause_after, error)
         if pause is None:
             self.pump()

@@ -5,7 +5,6 @@ import heapq
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from itertools import count
 from typing import NamedTuple, TypeVar
 
@@ -38,25 +37,13 @@ LOOK_SECONDS = 1.0
 _SOONEST_SECONDS = 0.005
 
 
-@dataclass(frozen=True, slots=True)
-class RetryRules:
-    """The attempts of an operation and the pauses between them."""
-
-    attempts: int = ATTEMPTS
-    first_pause_seconds: float = FIRST_PAUSE_SECONDS
-    longest_pause_seconds: float = LONGEST_PAUSE_SECONDS
-    deadline_seconds: float = DEADLINE_SECONDS
-
-
 class Attempts:
     """The attempts of one operation. ``unless`` are transient errors that must not be retried here."""
 
-    def __init__(
-        self, rules: RetryRules, what: str, key: str, *, unless: tuple[type[XmodeError], ...] = ()
-    ) -> None:
-        self._wait = wait_random_exponential(rules.first_pause_seconds, rules.longest_pause_seconds)
-        self._stop = stop_after_attempt(rules.attempts) | stop_after_delay(rules.deadline_seconds)
-        self._what = what
+    def __init__(self, operation: str, key: str, *, unless: tuple[type[XmodeError], ...] = ()) -> None:
+        self._wait = wait_random_exponential(FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS)
+        self._stop = stop_after_attempt(ATTEMPTS) | stop_after_delay(DEADLINE_SECONDS)
+        self._operation = operation
         self._key = key
         self._unless: tuple[type[XmodeError], ...] = (CertificateRefused, *unless)
         self._state = RetryCallState(Retrying(), None, (), {})
@@ -71,7 +58,7 @@ class Attempts:
         pause = self._wait(self._state)
         telemetry.log(
             telemetry.Event.OBJECT_RETRIED,
-            operation=self._what,
+            operation=self._operation,
             key=self._key,
             attempt=self._state.attempt_number,
             pause_seconds=round(pause, 3),
@@ -84,19 +71,19 @@ class Attempts:
 class Retries:
     """Retries blocking calls. ``stop`` ends all waiting at once."""
 
-    def __init__(self, stop: threading.Event, rules: RetryRules | None = None) -> None:
+    def __init__(self, stop: threading.Event) -> None:
         self._stop = stop
-        self.rules = rules or RetryRules()
 
     def call(
-        self, what: str, key: str, call: Callable[[], T], *, unless: tuple[type[XmodeError], ...] = ()
+        self, operation: str, key: str, call: Callable[[], T], *, unless: tuple[type[XmodeError], ...] = ()
     ) -> T:
+        """Make the call until it succeeds or fails for good."""
         attempts = None
         while True:
             try:
                 return call()
             except XmodeError as error:
-                attempts = attempts or Attempts(self.rules, what, key, unless=unless)
+                attempts = attempts or Attempts(operation, key, unless=unless)
                 self.pause(attempts, error)
 
     def pause(self, attempts: Attempts, error: XmodeError) -> None:

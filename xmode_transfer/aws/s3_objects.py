@@ -32,22 +32,14 @@ PAGE_ROWS = 1000
 _READ_CHUNK_BYTES = 1024 * 1024
 _BUCKET_SEEN_SECONDS = 30.0
 _WHOLE_CHECKSUM = {"ChecksumAlgorithm": "CRC32", "ChecksumType": "FULL_OBJECT"}
-"""Opens an upload whose whole S3 checks."""
+"""Opens an upload with a checksum of the whole."""
 
 
 class S3Objects:
     """The operations of ``ObjectStore`` without bodies; an engine adds ``put``, ``upload_part`` and
     ``close``."""
 
-    def __init__(
-        self,
-        customer: Customer,
-        calls: S3Calls,
-        clock: Clock,
-        retries: Retries,
-        *,
-        page_size: int = PAGE_ROWS,
-    ) -> None:
+    def __init__(self, customer: Customer, calls: S3Calls, clock: Clock, retries: Retries) -> None:
         self.bucket = customer.destination.bucket
         self.call = calls.call
         self.retries = retries
@@ -56,7 +48,6 @@ class S3Objects:
         self._with_checksums = customer.destination.checksums is not ChecksumMode.NONE
         self._with_whole = customer.destination.checksums is ChecksumMode.FULL
         self._clock = clock
-        self._page_size = page_size
         self._bucket_seen_until = float("-inf")
         self._deletes = BatchDeletes(calls, clock, self._head_once, self._delete)
 
@@ -246,13 +237,13 @@ class S3Objects:
                     last, attempts = row.key, None
                     yield row
             except XmodeError as error:
-                attempts = attempts or Attempts(self.retries.rules, "list", prefix)
+                attempts = attempts or Attempts("list", prefix)
                 self.retries.pause(attempts, error)
             else:
                 return
 
     def _list(self, prefix: str, start_after: str | None) -> Iterator[ListedObject]:
-        asked: dict[str, Any] = {"Prefix": prefix, "MaxKeys": self._page_size}
+        asked: dict[str, Any] = {"Prefix": prefix, "MaxKeys": PAGE_ROWS}
         if start_after is not None:
             asked["StartAfter"] = start_after
         while True:
@@ -270,7 +261,7 @@ class S3Objects:
                     "not where it continues",
                     hint="Tried again by itself",
                 )
-            asked = {"Prefix": prefix, "MaxKeys": self._page_size, "ContinuationToken": token}
+            asked = {"Prefix": prefix, "MaxKeys": PAGE_ROWS, "ContinuationToken": token}
 
     def read(self, key: str) -> Iterator[bytes]:
         """Retried until the first bytes arrive; the caller retries what breaks off later."""

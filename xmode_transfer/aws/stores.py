@@ -158,24 +158,20 @@ class ObjectStore(Protocol):
     @property
     def region(self) -> str | None:
         """The bucket's Region as configured, remembered or learnt; None before the first call."""
-        ...
 
     @property
     def checksum_algorithm(self) -> str:
         """S3's name of the checksum that this store sends and requests: ``crc32`` or ``crc64nvme``."""
-        ...
 
     def put(self, request: PutRequest, body: OpenFile) -> Future[PutAnswer]:
         """Create an object of up to 5 GiB by one PutObject, with its checksum. Returns at once. The future
         fails with ObjectExists if the key is taken, and with SourceChanged if the body is not what was
         scanned: then nothing was created. The store does not close the body."""
-        ...
 
     @property
     def resumes(self) -> bool:
         """Whether a multipart upload continues after a restart, by ``create_upload``, ``upload_part`` and
         ``complete_upload``. Else ``put_in_parts`` sends the whole object again."""
-        ...
 
     def put_in_parts(
         self,
@@ -188,19 +184,16 @@ class ObjectStore(Protocol):
         ``opened`` gets the answer of ``create_upload`` as soon as S3 has opened the upload; ``acknowledged``
         gets the upload's ID and each part that S3 has acknowledged. Fails as ``upload_part`` and
         ``complete_upload`` do; the caller then aborts the upload, and closes the body in any case."""
-        ...
 
     def create_upload(self, request: PutRequest) -> tuple[str, datetime | None]:
         """Open a multipart upload; return its ID, and the time at which the bucket's lifecycle rule ends it,
         if there is one."""
-        ...
 
     def upload_part(
         self, key: str, upload_id: str, number: int, body: OpenFile, offset: int, length: int
     ) -> Future[UploadedPart]:
         """Send one part; a second one with the same number replaces it. The future fails with PartsRefused if
         the policy refuses parts, UploadNotFound if the upload has ended."""
-        ...
 
     def complete_upload(
         self, key: str, upload_id: str, parts: Sequence[UploadedPart], size: int
@@ -208,42 +201,33 @@ class ObjectStore(Protocol):
         """Create the object from its parts, with the checksum of the whole, combined from the parts'. Raises
         ObjectExists, UploadNotFound, or Unavailable for a lost answer or an error in a 200: then a HEAD
         decides."""
-        ...
 
     def abort_upload(self, key: str, upload_id: str) -> None:
         """End an upload and delete its parts. Success if it has ended already."""
-        ...
 
     def head(self, key: str) -> ObjectInfo | None:
         """Return the object with its checksum, or None."""
-        ...
 
     def list(self, prefix: str, start_after: str | None = None) -> Iterator[ListedObject]:
         """Iterate over the objects below the prefix in key order, page by page. Raises if a page fails."""
-        ...
 
     def read(self, key: str) -> Iterator[bytes]:
         """Iterate over the object's bytes in chunks. Raises ObjectNotFound."""
-        ...
 
     def acl(self, key: str) -> ObjectAcl:
         """Return the object's ACL (GetObjectAcl). Raises ObjectNotFound."""
-        ...
 
     def delete(self, key: str, etag: str | None = None) -> str | None:
         """Delete one object, with ``etag`` only if it still has it (else ObjectExists). Success if it is
         gone. Return the version ID of the delete marker if the bucket is versioned."""
-        ...
 
     def delete_many(self, wanted: Sequence[Deletion]) -> Sequence[Deleted]:
         """Delete up to 1,000 objects, each only if it still has its ETag: S3 compares it, or a HEAD just
         before. Return one answer a key, in the order given. Raises an error of the request as a whole: then
         it is not known which objects were deleted. Thread-safe."""
-        ...
 
     def close(self) -> None:
         """Wait for the requests in flight, then close the connections. Idempotent."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -262,11 +246,9 @@ class ObjectStores(Protocol):
     def open(self, customer: Customer, credentials: CredentialsProvider, region: str | None) -> ObjectStore:
         """Open a destination without a call. ``region`` is the one in the ledger; it is learnt from AWS if
         neither the ledger nor the configuration has it."""
-        ...
 
     def close(self) -> None:
         """Idempotent."""
-        ...
 
 
 ACL = "bucket-owner-full-control"

@@ -310,30 +310,19 @@ _OUR_REQUEST: _Meaning = (
     "STS does not accept our request ({what})",
     "A defect of ours or a mistake in the configuration",
 )
-_MEANINGS: dict[str, _Meaning] = {
-    "InvalidAccessKeyId": _UNKNOWN_KEYS,
-    "InvalidClientTokenId": _UNKNOWN_KEYS,
-    "MissingAuthenticationToken": _UNKNOWN_KEYS,
-    "UnrecognizedClientException": _UNKNOWN_KEYS,
-    "ExpiredToken": _EXPIRED,
-    "ExpiredTokenException": _EXPIRED,
-    "InvalidToken": _EXPIRED,
-    "IncompleteSignature": _SIGNATURE,
-    "InvalidSignatureException": _SIGNATURE,
-    "RequestExpired": _SIGNATURE,
-    "RequestTimeTooSkewed": _SIGNATURE,
-    "SignatureDoesNotMatch": _SIGNATURE,
-    "RequestLimitExceeded": _SLOW_DOWN,
-    "Throttling": _SLOW_DOWN,
-    "ThrottlingException": _SLOW_DOWN,
-    "TooManyRequestsException": _SLOW_DOWN,
-    "IDPCommunicationError": _AWAY,
-    "InternalFailure": _AWAY,
-    "ServiceUnavailable": _AWAY,
-    "InvalidParameterValue": _OUR_REQUEST,
-    "MalformedPolicyDocument": _OUR_REQUEST,
-    "PackedPolicyTooLarge": _OUR_REQUEST,
-    "ValidationError": _OUR_REQUEST,
+_MEANINGS: Mapping[str, _Meaning] = {
+    code: meaning
+    for meaning, codes in (
+        (_UNKNOWN_KEYS, "InvalidAccessKeyId InvalidClientTokenId MissingAuthenticationToken"),
+        (_UNKNOWN_KEYS, "UnrecognizedClientException"),
+        (_EXPIRED, "ExpiredToken ExpiredTokenException InvalidToken"),
+        (_SIGNATURE, "IncompleteSignature InvalidSignatureException RequestExpired RequestTimeTooSkewed"),
+        (_SIGNATURE, "SignatureDoesNotMatch"),
+        (_SLOW_DOWN, "RequestLimitExceeded Throttling ThrottlingException TooManyRequestsException"),
+        (_AWAY, "IDPCommunicationError InternalFailure ServiceUnavailable"),
+        (_OUR_REQUEST, "InvalidParameterValue MalformedPolicyDocument PackedPolicyTooLarge ValidationError"),
+    )
+    for code in codes.split()
 }
 
 

@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 
 from tests.fakes.sessions import Provider
-from xmode_transfer.aws.retrying import RetryRules
 from xmode_transfer.aws.s3_fast import FastStores, engine
 from xmode_transfer.aws.stores import PutRequest
 from xmode_transfer.config import Customer, Limits
@@ -44,14 +43,15 @@ class Crowd:
 
 @pytest.fixture
 def make_stores(
-    stub: Any, no_pauses: list[float], monkeypatch: pytest.MonkeyPatch
+    stub: Any, no_pauses: list[float], monkeypatch: pytest.MonkeyPatch, retry_rules: Callable[..., None]
 ) -> Iterator[Callable[..., FastStores]]:
+    retry_rules(attempts=1)
     monkeypatch.setenv("AWS_ENDPOINT_URL_S3", stub.url)
     monkeypatch.setattr(engine, "FIRST_PAUSE_SECONDS", 0.01)
     made = []
 
     def make(**limits: Any) -> FastStores:
-        made.append(FastStores(Limits(**limits), SystemClock(), rules=RetryRules(attempts=1)))
+        made.append(FastStores(Limits(**limits), SystemClock()))
         return made[-1]
 
     yield make

@@ -22,7 +22,6 @@ from awscrt.s3 import S3ResponseError
 from xmode_transfer import telemetry
 from xmode_transfer.aws import lanes
 from xmode_transfer.aws.lanes import Lane
-from xmode_transfer.aws.retrying import RetryRules
 from xmode_transfer.aws.s3_errors import (
     CERTIFICATE_HINT,
     NETWORK_HINT,
@@ -167,10 +166,8 @@ class Job(lanes.Job):
 class SendingEngine(lanes.Dispatcher):
     """The dispatcher that sends through the CRT. Thread-safe; one for the process."""
 
-    def __init__(
-        self, limits: Limits, clock: Clock, stop: threading.Event, rules: RetryRules | None = None
-    ) -> None:
-        super().__init__(limits, clock, stop, rules)
+    def __init__(self, limits: Limits, clock: Clock, stop: threading.Event) -> None:
+        super().__init__(limits, clock, stop)
         self._clients = Clients(limits.parallel_objects + _CONNECTIONS_TO_SPARE)
         self._threads = ThreadPoolExecutor(_PREPARING_THREADS, thread_name_prefix="s3-fast")
         self._in_flight: set[Job] = set()
@@ -274,7 +271,7 @@ class SendingEngine(lanes.Dispatcher):
         elif self._closed or self._stop.is_set():
             failure = Failure(Interrupted(f"{job.attempt}: ended before it was answered"))
         if isinstance(failure.error, Throttled):
-            self.lanes.slow_down(job, job.sent_at, self._clock.monotonic())
+            self.lanes.slow_down(job, self._clock.monotonic())
         if self._has_recovered(job, failure):
             self._again(job)
         elif failure.hopeless:

@@ -6,6 +6,7 @@ was read can still go into the request's headers.
 
 import hashlib
 import re
+import threading
 from collections.abc import Mapping
 from concurrent.futures import Future
 from functools import lru_cache
@@ -19,7 +20,6 @@ from awscrt.s3 import S3ResponseError
 
 from xmode_transfer.aws.checksums import ALGORITHM, OpenFile, encode, fill
 from xmode_transfer.aws.lanes import SMALL_BYTES
-from xmode_transfer.aws.retrying import RetryRules
 from xmode_transfer.aws.s3_calls import S3Calls
 from xmode_transfer.aws.s3_fast.channel import Channel, Endpoints, HeaderList, Ready
 from xmode_transfer.aws.s3_fast.direct import Headers, keep_state
@@ -292,15 +292,19 @@ class FastStore(PortableStore):
 class FastStores(PortableStores):
     """Implements ``ObjectStores``."""
 
-    dispatcher: SendingEngine
+    _dispatches_with = SendingEngine
 
-    def __init__(self, limits: Limits, clock: Clock, *, reason: str = "configured", **more: Any) -> None:
-        super().__init__(limits, clock, reason=reason, **more)
+    def __init__(
+        self,
+        limits: Limits,
+        clock: Clock,
+        *,
+        reason: str = "configured",
+        stop: threading.Event | None = None,
+    ) -> None:
+        super().__init__(limits, clock, reason=reason, stop=stop)
         self.info = EngineInfo("fast", reason)
         self._endpoints = Endpoints()
-
-    def _make_dispatcher(self, limits: Limits, clock: Clock, rules: RetryRules | None) -> SendingEngine:
-        return SendingEngine(limits, clock, self.stop, rules)
 
     def open(self, customer: Customer, credentials: CredentialsProvider, region: str | None) -> FastStore:
         calls = self.calls(customer, credentials, region)
