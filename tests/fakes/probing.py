@@ -9,7 +9,7 @@ from tests.fakes.faults import Faults, Requests
 from tests.fakes.requests import Gate
 from tests.fakes.roles import MemoryRoles, MemorySession
 from tests.fakes.sessions import MemoryRoleSessions
-from xmode_transfer.aws.policy import ACL, Request, S3Call, Step, allowed, compact, evaluate, session_policy
+from xmode_transfer.aws.policy import ACL, Request, S3Call, Step, allowed, compact, evaluate, step_policy
 from xmode_transfer.aws.probing import ProbedObject
 from xmode_transfer.aws.sessions import Credentials, CredentialsProvider
 from xmode_transfer.aws.stores import FULL_CONTROL, Grant, ObjectAcl, PutRequest
@@ -128,13 +128,7 @@ class MemoryReservedPrefix:
         self._prober = prober
         self._bucket = destination.bucket
         self._clock = prober.buckets.clock
-        policy = session_policy(
-            Step.CHECK,
-            bucket=destination.bucket,
-            prefix=self.prefix,
-            partition=customer.partition,
-            kms_key_arn=destination.kms_key_arn,
-        )
+        policy = step_policy(customer, Step.CHECK, self.prefix)
         self._gate = Gate(
             prober.buckets,
             prober.roles,

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 from tests.fakes.faults import Fault, Faults, Requests
 from tests.fakes.roles import MemoryRoles
-from xmode_transfer.aws.policy import VENDOR_PRINCIPAL, Step, compact, session_policy
+from xmode_transfer.aws.policy import VENDOR_PRINCIPAL, Step, compact, step_policy
 from xmode_transfer.aws.sessions import Credentials, CredentialsProvider
 from xmode_transfer.config import Customer
 from xmode_transfer.model.errors import OtherPrincipal, Unavailable, VendorIdentityError, XmodeError
@@ -61,14 +61,7 @@ class MemoryCredentialsProvider(CredentialsProvider):
         self._customer = customer
         self._lock = threading.Lock()
         self._current: Credentials | None = None
-        destination = customer.destination
-        self._policy = session_policy(
-            step,
-            bucket=destination.bucket,
-            prefix=destination.prefix,
-            partition=customer.partition,
-            kms_key_arn=destination.kms_key_arn,
-        )
+        self._policy = step_policy(customer, step)
         compact(self._policy)  # refuses what AWS would refuse
 
     def get(self) -> Credentials:

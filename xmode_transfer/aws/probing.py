@@ -15,7 +15,7 @@ from botocore.exceptions import ClientError
 
 from xmode_transfer.aws import stores
 from xmode_transfer.aws.checksums import BodyFailed
-from xmode_transfer.aws.policy import Step, session_policy
+from xmode_transfer.aws.policy import Step, step_policy
 from xmode_transfer.aws.s3_calls import S3Calls, object_acl
 from xmode_transfer.aws.s3_errors import AWS_ERRORS, UNREADABLE, answer_of, bucket_missing
 from xmode_transfer.aws.s3_objects import checksum_in, checksum_parameters, listed, listed_parts
@@ -86,13 +86,7 @@ class Prober:
     def reserve(self, customer: Customer, region: str | None) -> "ReservedPrefix":
         """Return the customer's reserved prefix without a call. ``region`` is the one in the ledger."""
         prefix = check_place(customer.destination.prefix)
-        policy = session_policy(
-            Step.CHECK,
-            bucket=customer.destination.bucket,
-            prefix=prefix,
-            partition=customer.partition,
-            kms_key_arn=customer.destination.kms_key_arn,
-        )
+        policy = step_policy(customer, Step.CHECK, prefix)
         credentials = self._sessions.narrowed(customer, Step.CHECK, policy)
         calls = S3Calls(
             customer,

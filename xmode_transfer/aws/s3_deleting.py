@@ -8,21 +8,13 @@ one that does not does no harm. Such a store gets a HEAD before each request ins
 
 import threading
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from xmode_transfer.aws.s3_calls import S3Calls
 from xmode_transfer.aws.s3_errors import Answer, Attempt, error_for
 from xmode_transfer.aws.stores import DELETE_MANY_KEYS, Deleted, Deletion, DeletionResult
-from xmode_transfer.model.errors import (
-    AccessDenied,
-    KmsDenied,
-    ObjectExists,
-    ObjectNotFound,
-    RequestRefused,
-    Unavailable,
-    WrongBucketOwner,
-    XmodeError,
-)
+from xmode_transfer.model import errors
 from xmode_transfer.model.process import Clock
 from xmode_transfer.model.records import ObjectInfo
 
@@ -42,24 +34,18 @@ _STATUS_OF = {
 """The status of each code: a key's error has none (S3 API reference, "Error responses")."""
 
 
+@dataclass(eq=False)
 class BatchDeletes:
     """Deletes objects of one store. Thread-safe. ``head`` and ``delete`` are the store's own for one
     object."""
 
-    def __init__(
-        self,
-        calls: S3Calls,
-        clock: Clock,
-        head: Callable[[str], ObjectInfo | None],
-        delete: Callable[[str, str], str | None],
-    ) -> None:
-        self._calls = calls
-        self._clock = clock
-        self._head = head
-        self._delete = delete
-        self._lock = threading.Lock()
-        self._compares: bool | None = None  # whether the store compares ETags; None: not known yet
-        self._takes_many = True
+    calls: S3Calls
+    clock: Clock
+    head: Callable[[str], ObjectInfo | None]
+    delete: Callable[[str, str], str | None]
+    _lock: threading.Lock = field(default_factory=threading.Lock, init=False)
+    _compares: bool | None = field(default=None, init=False)  # whether the store compares ETags
+    _takes_many: bool = field(default=True, init=False)
 
     def __call__(self, wanted: Sequence[Deletion]) -> list[Deleted]:
         if len(wanted) > DELETE_MANY_KEYS:
@@ -90,10 +76,10 @@ class BatchDeletes:
                 continue
             try:
                 (answer,) = self._request([item._replace(etag=_WRONG_ETAG)], compared=True)
-            except RequestRefused:  # it does not know the member
+            except errors.RequestRefused:  # it does not know the member
                 self._compares = False
                 return todo[position:]
-            except AccessDenied as error:
+            except errors.AccessDenied as error:
                 answers[item.key] = Deleted(item.key, DeletionResult.DENIED, error)
                 continue
             if answer.result is DeletionResult.CHANGED:
@@ -109,7 +95,7 @@ class BatchDeletes:
     def _still_the_same(self, todo: Iterable[Deletion], answers: dict[str, Deleted]) -> list[Deletion]:
         same = []
         for item in todo:
-            found = self._head(item.key)
+            found = self.head(item.key)
             if found is None:
                 answers[item.key] = Deleted(item.key, DeletionResult.GONE)
             elif found.etag.strip('"') != item.etag.strip('"'):
@@ -124,28 +110,28 @@ class BatchDeletes:
         if self._takes_many:
             try:
                 return self._request(todo, compared=bool(self._compares))
-            except AccessDenied:
+            except errors.AccessDenied:
                 pass  # some stores refuse the whole request for one of its keys
-            except RequestRefused:
+            except errors.RequestRefused:
                 self._takes_many = False  # no DeleteObjects here, or not with this checksum
         return [self._one(item) for item in todo]
 
     def _one(self, item: Deletion) -> Deleted:
         try:
-            marker = self._delete(item.key, item.etag)
-        except ObjectExists as error:
+            marker = self.delete(item.key, item.etag)
+        except errors.ObjectExists as error:
             return Deleted(item.key, DeletionResult.CHANGED, error)
-        except (AccessDenied, KmsDenied) as error:
+        except (errors.AccessDenied, errors.KmsDenied) as error:
             return Deleted(item.key, DeletionResult.DENIED, error)
         return Deleted(item.key, DeletionResult.DELETED if marker is None else DeletionResult.HIDDEN)
 
     def _request(self, todo: Sequence[Deletion], *, compared: bool) -> list[Deleted]:
         """Send one DeleteObjects; return one answer a key."""
         objects = [{"Key": item.key} | ({"ETag": item.etag} if compared else {}) for item in todo]
-        answer = self._calls.call("DeleteObjects", Delete={"Objects": objects, "Quiet": False})
+        answer = self.calls.call("DeleteObjects", Delete={"Objects": objects, "Quiet": False})
         deleted = {row.get("Key"): row for row in answer.get("Deleted", ())}
-        errors = {row.get("Key"): row for row in answer.get("Errors", ())}
-        return [self._answer(item, deleted.get(item.key), errors.get(item.key)) for item in todo]
+        refused = {row.get("Key"): row for row in answer.get("Errors", ())}
+        return [self._answer(item, deleted.get(item.key), refused.get(item.key)) for item in todo]
 
     def _answer(
         self, item: Deletion, deleted: dict[str, Any] | None, refused: dict[str, Any] | None
@@ -154,29 +140,29 @@ class BatchDeletes:
             return self._refused(item, str(refused.get("Code") or ""), str(refused.get("Message") or ""))
         if deleted is None:
             words = f"{self._attempt(item)}: S3 gave no answer for this key"
-            error = Unavailable(words, hint="Tried again by itself")
+            error = errors.Unavailable(words, hint="Tried again by itself")
             return Deleted(item.key, DeletionResult.FAILED, error)
         hidden = bool(deleted.get("DeleteMarker"))
         return Deleted(item.key, DeletionResult.HIDDEN if hidden else DeletionResult.DELETED)
 
     def _refused(self, item: Deletion, code: str, text: str) -> Deleted:
         answer = Answer(_STATUS_OF.get(code, 400), code, text)
-        error = error_for(answer, self._attempt(item), self._clock.now())
+        error = error_for(answer, self._attempt(item), self.clock.now())
         match error:
-            case ObjectNotFound():
+            case errors.ObjectNotFound():
                 return Deleted(item.key, DeletionResult.GONE)
-            case ObjectExists():
+            case errors.ObjectExists():
                 # S3 answers the same for a missing key as for a changed one.
-                gone = item.etag != _WRONG_ETAG and self._head(item.key) is None
+                gone = item.etag != _WRONG_ETAG and self.head(item.key) is None
                 return Deleted(item.key, DeletionResult.GONE) if gone else self._changed(item, error)
-            case AccessDenied() | KmsDenied() | WrongBucketOwner():
+            case errors.AccessDenied() | errors.KmsDenied() | errors.WrongBucketOwner():
                 return Deleted(item.key, DeletionResult.DENIED, error)
             case _:
                 return Deleted(item.key, DeletionResult.FAILED, error)
 
-    def _changed(self, item: Deletion, error: XmodeError | None = None) -> Deleted:
+    def _changed(self, item: Deletion, error: errors.XmodeError | None = None) -> Deleted:
         words = f"{self._attempt(item)}: it has another ETag than the object that was to be deleted"
-        return Deleted(item.key, DeletionResult.CHANGED, error or ObjectExists(words))
+        return Deleted(item.key, DeletionResult.CHANGED, error or errors.ObjectExists(words))
 
     def _attempt(self, item: Deletion) -> Attempt:
-        return Attempt("DeleteObjects", self._calls.bucket, item.key)
+        return Attempt("DeleteObjects", self.calls.bucket, item.key)

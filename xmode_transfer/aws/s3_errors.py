@@ -17,30 +17,10 @@ from botocore import exceptions as aws
 from botocore.parsers import ResponseParserError
 
 from xmode_transfer.aws.denials import PolicyType, denial_in, named, responsible_of
-from xmode_transfer.model.errors import (
-    AccessDenied,
-    BucketMissing,
-    CertificateRefused,
-    ChecksumMismatch,
-    ClockSkew,
-    DeniedByUs,
-    KmsDenied,
-    ObjectExists,
-    ObjectNotFound,
-    PartsRefused,
-    RequestRefused,
-    Responsible,
-    SessionExpired,
-    StoreError,
-    Throttled,
-    Unavailable,
-    UploadNotFound,
-    WrongBucketOwner,
-    XmodeError,
-)
+from xmode_transfer.model import errors
 from xmode_transfer.model.keys import visible
 
-E = TypeVar("E", bound=XmodeError)
+E = TypeVar("E", bound=errors.XmodeError)
 AWS_ERRORS = (aws.ClientError, aws.BotoCoreError, ResponseParserError)
 """The exceptions of a call through botocore, besides those of a body of ours."""
 NETWORK_ERRORS = (aws.ConnectionError, aws.HTTPClientError, aws.IncompleteReadError)
@@ -114,14 +94,17 @@ CERTIFICATE_HINT = "The server's certificate is not accepted: look at AWS_CA_BUN
 NETWORK_HINT = f"{_TRIED_AGAIN}. If it stays, look at this machine's network, proxy and DNS"
 
 
-_Meaning = tuple[type[StoreError | SessionExpired], str]
-_EXPIRED: _Meaning = (SessionExpired, "Tried again with a new session")
-_SKEWED: _Meaning = (ClockSkew, "Set this machine's clock (chrony or ntpd); AWS accepts at most 15 minutes")
-_SLOW_DOWN: _Meaning = (Throttled, f"{_TRIED_AGAIN}, more slowly")
-_AWAY: _Meaning = (Unavailable, _TRIED_AGAIN)
-_MISMATCH: _Meaning = (ChecksumMismatch, _CHECKSUM_HINT)
-_UPLOAD_ENDED: _Meaning = (UploadNotFound, "")
-_ELSEWHERE: _Meaning = (RequestRefused, "Set destination.region to {region}")
+_Meaning = tuple[type[errors.StoreError | errors.SessionExpired], str]
+_EXPIRED: _Meaning = (errors.SessionExpired, "Tried again with a new session")
+_SKEWED: _Meaning = (
+    errors.ClockSkew,
+    "Set this machine's clock (chrony or ntpd); AWS accepts at most 15 minutes",
+)
+_SLOW_DOWN: _Meaning = (errors.Throttled, f"{_TRIED_AGAIN}, more slowly")
+_AWAY: _Meaning = (errors.Unavailable, _TRIED_AGAIN)
+_MISMATCH: _Meaning = (errors.ChecksumMismatch, _CHECKSUM_HINT)
+_UPLOAD_ENDED: _Meaning = (errors.UploadNotFound, "")
+_ELSEWHERE: _Meaning = (errors.RequestRefused, "Set destination.region to {region}")
 _MEANINGS: Mapping[str, _Meaning] = {
     code: meaning
     for meaning, codes in (
@@ -130,8 +113,8 @@ _MEANINGS: Mapping[str, _Meaning] = {
         (_SLOW_DOWN, "BandwidthLimitExceeded RequestLimitExceeded ServiceUnavailable SlowDown"),
         (_SLOW_DOWN, "Throttling ThrottlingException TooManyRequests TooManyRequestsException"),
         (_MISMATCH, "BadDigest XAmzContentChecksumMismatch XAmzContentSHA256Mismatch"),
-        ((BucketMissing, _BUCKET_HINT), "NoSuchBucket"),
-        ((ObjectNotFound, ""), "NoSuchKey"),
+        ((errors.BucketMissing, _BUCKET_HINT), "NoSuchBucket"),
+        ((errors.ObjectNotFound, ""), "NoSuchKey"),
         (_UPLOAD_ENDED, "NoSuchUpload InvalidPart InvalidPartOrder"),
         (_AWAY, "IncompleteBody InternalError OperationAborted RequestTimeout"),
         (_ELSEWHERE, "AuthorizationHeaderMalformed IllegalLocationConstraintException"),
@@ -141,7 +124,7 @@ _MEANINGS: Mapping[str, _Meaning] = {
 }
 
 
-def error_for(answer: Answer, attempt: Attempt, now: datetime) -> XmodeError:
+def error_for(answer: Answer, attempt: Attempt, now: datetime) -> errors.XmodeError:
     """Return the domain error for an answer. ``now`` is our clock's time, to measure a clock skew."""
     kind, hint = _meaning(answer, attempt)
     hint = (
@@ -160,63 +143,65 @@ def _meaning(answer: Answer, attempt: Attempt) -> _Meaning:
     if not code and status == 400 and attempt.operation.startswith("Head"):
         return _EXPIRED  # a HEAD has no body: an expired session is a bare 400
     if code.startswith("KMS.") or (status == 403 and "kms:" in answer.text.lower()):
-        return KmsDenied, _KMS_HINT
+        return errors.KmsDenied, _KMS_HINT
     if code == "ConditionalRequestConflict" and attempt.operation == "CompleteMultipartUpload":
         return _UPLOAD_ENDED  # the upload must be begun again (S3 API reference, CompleteMultipartUpload)
     if status == 412:
-        return ObjectExists, "A HEAD tells whether the object is ours"
+        return errors.ObjectExists, "A HEAD tells whether the object is ours"
     if status == 404:
-        return ObjectNotFound, ""
+        return errors.ObjectNotFound, ""
     if status == 403:
         return _refusal(answer, attempt)
     if status == 501:
-        return RequestRefused, "The store does not know this feature of S3"
+        return errors.RequestRefused, "The store does not know this feature of S3"
     if status == 409 or status >= 500:
         return _AWAY
     if status in (301, 302, 307):
         return _ELSEWHERE
-    return RequestRefused, _NEVER_RETRIED_HINT
+    return errors.RequestRefused, _NEVER_RETRIED_HINT
 
 
 def _refusal(answer: Answer, attempt: Attempt) -> _Meaning:
     if answer.code == "SignatureDoesNotMatch":
         return (
-            RequestRefused,
+            errors.RequestRefused,
             "Something between us and S3 changes requests (a proxy, destination.addressing)",
         )
     if "expected bucket owner" in answer.text.lower():
         return (
-            WrongBucketOwner,
+            errors.WrongBucketOwner,
             "Ask the customer which account owns the bucket; see destination.bucket_owner",
         )
     if attempt.operation in ("UploadPart", "CompleteMultipartUpload"):
         # CreateMultipartUpload was allowed: a policy requires an ACL, which parts cannot carry.
-        return PartsRefused, (
+        return errors.PartsRefused, (
             "Single uploads are used instead, up to 5 GiB. For larger files the customer must allow "
             "s3:PutObject without the ACL condition on parts (`xmode-transfer policy print` has the "
             "statement)"
         )
     denial = denial_in(answer.text)
     if denial is None or (denial.policy is PolicyType.IDENTITY and not denial.explicit):
-        return AccessDenied, _DENIED_HINT
+        return errors.AccessDenied, _DENIED_HINT
     helps = (
         "no Allow helps, the Deny has to except us" if denial.explicit else "an Allow elsewhere is no help"
     )
     hint = f"AWS: {named(denial)}, so that {helps}. `xmode-transfer check-access` says where to change it"
-    return (DeniedByUs if responsible_of(denial) is Responsible.VENDOR else AccessDenied), hint
+    return (
+        errors.DeniedByUs if responsible_of(denial) is errors.Responsible.VENDOR else errors.AccessDenied
+    ), hint
 
 
-def _words(kind: type[XmodeError], answer: Answer, attempt: Attempt, now: datetime) -> str:
+def _words(kind: type[errors.XmodeError], answer: Answer, attempt: Attempt, now: datetime) -> str:
     said = answer.said
-    if kind is ClockSkew:
+    if kind is errors.ClockSkew:
         difference = clock_difference(answer, now)
         skew = "more than 15 minutes from" if difference is None else skewed(difference)
         return f"{said}. This machine's clock is {skew} AWS's"
-    if kind is UploadNotFound and answer.code != "NoSuchUpload":
+    if kind is errors.UploadNotFound and answer.code != "NoSuchUpload":
         return f"{said}. This multipart upload cannot be completed any more"
-    if kind is ObjectExists and attempt.operation.startswith("DeleteObject"):
+    if kind is errors.ObjectExists and attempt.operation.startswith("DeleteObject"):
         return f"{said}. The object is no longer the one that was to be deleted"
-    if kind is ObjectExists:
+    if kind is errors.ObjectExists:
         return f"{said}. There is already an object under this key"
     return said
 
@@ -234,9 +219,9 @@ def clock_difference(answer: Answer, now: datetime) -> timedelta | None:
         return None
 
 
-def bucket_missing(bucket: str, error: XmodeError) -> BucketMissing:
+def bucket_missing(bucket: str, error: errors.XmodeError) -> errors.BucketMissing:
     """Return the error for a bare 404 of HeadBucket."""
-    return BucketMissing(
+    return errors.BucketMissing(
         f"there is no bucket {bucket}",
         hint=_BUCKET_HINT,
         http_status=error.http_status,
@@ -282,9 +267,9 @@ UNREADABLE = (ArithmeticError, AttributeError, LookupError, RecursionError, Type
 """The exceptions that a malformed answer causes: one without a size, or with an invalid date."""
 
 
-def unreadable(attempt: Attempt | str, error: Exception, *, service: str = "S3") -> Unavailable:
+def unreadable(attempt: Attempt | str, error: Exception, *, service: str = "S3") -> errors.Unavailable:
     """Return the error for an answer without its required members."""
-    return Unavailable(
+    return errors.Unavailable(
         f"{attempt}: the answer is not as {service} gives it: {type(error).__name__} {one_line(str(error))}",
         hint=f"Look at AWS_ENDPOINT_URL and AWS_ENDPOINT_URL_{service}, and at the proxy between. Tried "
         "again by itself",
@@ -300,17 +285,17 @@ def _lowered(headers: Mapping[str, Any]) -> dict[str, str]:
     return {str(name).lower(): one_line(str(value)) for name, value in headers.items()}
 
 
-def error_without_answer(error: Exception, attempt: Attempt) -> XmodeError:
+def error_without_answer(error: Exception, attempt: Attempt) -> errors.XmodeError:
     """Return the domain error for an exception of botocore without an answer, or with an unreadable one."""
     words = f"{attempt}: {one_line(str(error))}"
     if isinstance(error, aws.ParamValidationError | aws.InvalidRegionError):
-        return RequestRefused(words, hint=_NEVER_RETRIED_HINT)
+        return errors.RequestRefused(words, hint=_NEVER_RETRIED_HINT)
     if isinstance(error, aws.FlexibleChecksumError):
-        return ChecksumMismatch(words, hint=_CHECKSUM_HINT)
+        return errors.ChecksumMismatch(words, hint=_CHECKSUM_HINT)
     if isinstance(error, aws.SSLError):
-        return CertificateRefused(words, hint=CERTIFICATE_HINT)
+        return errors.CertificateRefused(words, hint=CERTIFICATE_HINT)
     if isinstance(error, NETWORK_ERRORS):
-        return Unavailable(words, hint=NETWORK_HINT)
+        return errors.Unavailable(words, hint=NETWORK_HINT)
     if type(error).__name__ in ("ResponseParserError", "ResponseStreamingError"):
-        return Unavailable(words, hint="The answer could not be read. " + NETWORK_HINT)
-    return RequestRefused(words, hint=_NEVER_RETRIED_HINT)
+        return errors.Unavailable(words, hint="The answer could not be read. " + NETWORK_HINT)
+    return errors.RequestRefused(words, hint=_NEVER_RETRIED_HINT)

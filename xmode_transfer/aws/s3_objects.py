@@ -39,6 +39,8 @@ class S3Objects:
     """The operations of ``ObjectStore`` without bodies; an engine adds ``put``, ``upload_part`` and
     ``close``."""
 
+    checksum_algorithm = checksums.ALGORITHM
+
     def __init__(self, customer: Customer, calls: S3Calls, clock: Clock, retries: Retries) -> None:
         self.bucket = customer.destination.bucket
         self.call = calls.call
@@ -54,10 +56,6 @@ class S3Objects:
     @property
     def region(self) -> str | None:
         return self._calls.region
-
-    @property
-    def checksum_algorithm(self) -> str:
-        return checksums.ALGORITHM
 
     def creation(self, request: PutRequest) -> dict[str, Any]:
         return {
@@ -130,7 +128,14 @@ class S3Objects:
         try:
             return self._tolerantly("CompleteMultipartUpload", key, asked, whole)
         except ChecksumMismatch as mismatch:
-            return self._complete_composite(key, asked, parts, mismatch)
+            # Some stores know only the checksum of the parts' checksums. AWS refuses it for an upload that
+            # was opened for a checksum of the whole (S3 API reference, CompleteMultipartUpload).
+            value = checksums.composite([checksums.decode(part.checksum) for part in parts])
+            composite = {"ChecksumType": "COMPOSITE", "ChecksumCRC32": value}
+            try:
+                return self.call("CompleteMultipartUpload", key, **asked, **composite)
+            except (ChecksumMismatch, RequestRefused):
+                raise mismatch from None
 
     def _with_etag(self, answer: PutAnswer, key: str, parts: Sequence[str]) -> PutAnswer:
         """Add the ETag if CompleteMultipartUpload answers an empty one (Ceph RGW): from the parts' ETags,
@@ -141,20 +146,6 @@ class S3Objects:
         if etag is None:
             etag = str(self.call("HeadObject", key).get("ETag", ""))
         return replace(answer, etag=etag)
-
-    def _complete_composite(
-        self, key: str, asked: dict[str, Any], parts: Sequence[UploadedPart], mismatch: ChecksumMismatch
-    ) -> dict[str, Any]:
-        """Complete with the checksum of the parts' checksums, for stores that know no other. AWS refuses this
-        for an upload that was opened for a checksum of the whole (S3 API reference,
-        CompleteMultipartUpload)."""
-        value = checksums.composite([checksums.decode(part.checksum) for part in parts])
-        try:
-            return self.call(
-                "CompleteMultipartUpload", key, **asked, ChecksumType="COMPOSITE", ChecksumCRC32=value
-            )
-        except (ChecksumMismatch, RequestRefused):
-            raise mismatch from None
 
     def abort_upload(self, key: str, upload_id: str) -> None:
         def abort() -> None:

@@ -8,6 +8,7 @@ a path. Each part waits for its slot among all bodies of the process before it i
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
 from typing import Any
@@ -206,40 +207,33 @@ class _PartJob(Job):
             self.granted.set_exception(done.exception())
 
 
+@dataclass(eq=False)
 class _Upload:
     """One object in parts: TransferManager's file, read one part per slot, and its subscriber. ``parts`` has
     the CRC32 and length of each part that was read; after a failure no more is read. ``answer`` is S3's."""
 
-    def __init__(
-        self,
-        store: PortableStore,
-        request: PutRequest,
-        body: OpenFile,
-        opened: Opened,
-        acknowledged: Acknowledged,
-    ) -> None:
-        self._store = store
-        self._body = body
-        self._jobs: list[_PartJob] = []
-        self._position = 0
-        self._failed: XmodeError | None = None
-        self.request = request
-        self.opened = opened
-        self.acknowledged = acknowledged
-        self.parts: list[tuple[int, int]] = []
-        self.answer: PutAnswer | None = None
-        self.future: Future[PutAnswer] = Future()
+    store: PortableStore
+    request: PutRequest
+    body: OpenFile
+    opened: Opened
+    acknowledged: Acknowledged
+    parts: list[tuple[int, int]] = field(default_factory=list)
+    answer: PutAnswer | None = None
+    future: Future[PutAnswer] = field(default_factory=Future)
+    _jobs: list[_PartJob] = field(default_factory=list)
+    _position: int = 0
+    _failed: XmodeError | None = None
 
     def read(self, size: int) -> bytes:
         length = min(size, self.request.size - self._position)
         self.go_on()
-        job = _PartJob(self._store.lane, self._store.bucket, self.request.key, length, length)
+        job = _PartJob(self.store.lane, self.store.bucket, self.request.key, length, length)
         self._jobs.append(job)
-        self._store.dispatcher.submit(job)
+        self.store.dispatcher.submit(job)
         job.granted.result()
         self.go_on()
         try:
-            content, crc32 = read_whole(self._body, self._position, length)
+            content, crc32 = read_whole(self.body, self._position, length)
         except XmodeError as error:
             self._failed = error
             raise

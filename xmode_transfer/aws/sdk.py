@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
 from importlib.metadata import version
@@ -173,34 +174,26 @@ def _translated(response: Any) -> Iterator[None]:
             response.close()
 
 
+@dataclass(eq=False, slots=True)
 class _Waiting:
     """A wait for a connection. ``until`` is in monotonic seconds; after a stop it lasts ``finish_seconds``
     more."""
 
-    __slots__ = ("_asked_at", "_connected", "_finish_seconds", "_stop", "_until", "overdue", "stopped")
-
-    def __init__(
-        self,
-        connected: Callable[[], Any],
-        until: float | None,
-        stop: threading.Event,
-        finish_seconds: float,
-    ) -> None:
-        self._connected = connected
-        self._until = until
-        self._stop = stop
-        self._finish_seconds = finish_seconds
-        self._asked_at: float | None = None
-        self.overdue = False
-        self.stopped = False
+    connected: Callable[[], Any]
+    until: float | None
+    stop: threading.Event
+    finish_seconds: float
+    stopped_at: float | None = None
+    overdue: bool = False
+    stopped: bool = False
 
     def check(self, now: float) -> None:
         """End the connection if it is time to."""
-        if self._stop.is_set() and self._asked_at is None:
-            self._asked_at = now
-        stopped = self._asked_at is not None and now - self._asked_at >= self._finish_seconds
-        overdue = self._until is not None and now > self._until
-        connected = self._connected() if stopped or overdue else None
+        if self.stop.is_set() and self.stopped_at is None:
+            self.stopped_at = now
+        stopped = self.stopped_at is not None and now - self.stopped_at >= self.finish_seconds
+        overdue = self.until is not None and now > self.until
+        connected = self.connected() if stopped or overdue else None
         if connected is None:  # not connected yet: that has a timeout of its own
             return
         self.stopped, self.overdue = stopped, overdue

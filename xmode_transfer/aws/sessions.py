@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
-from xmode_transfer.aws.policy import Step, compact, session_policy
+from xmode_transfer.aws.policy import Step, compact, step_policy
 from xmode_transfer.config import Customer
 from xmode_transfer.model.errors import (
     Interrupted,
@@ -76,19 +76,8 @@ def role_request(
 ) -> RoleRequest:
     """Return the request for a session under ``policy``, else under the step's own session policy. Raises
     RequestRefused if it is longer than STS accepts."""
-    destination = customer.destination
     try:
-        text = compact(
-            policy
-            if policy is not None
-            else session_policy(
-                step,
-                bucket=destination.bucket,
-                prefix=destination.prefix,
-                partition=customer.partition,
-                kms_key_arn=destination.kms_key_arn,
-            )
-        )
+        text = compact(step_policy(customer, step) if policy is None else policy)
     except ValueError as error:
         raise RequestRefused(f"{customer.name}: {error}") from error
     return RoleRequest(

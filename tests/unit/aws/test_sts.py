@@ -591,12 +591,3 @@ def test_a_customer_of_the_guide_lets_us_in(
 @pytest.fixture
 def acme_setup(customer_factory: Callable[..., Any]) -> Any:
     return customer_factory("acme")
-
-
-@pytest.mark.sandbox
-def test_another_external_id_is_refused(
-    acme_setup: Any, as_vendor: dict[str, str], setup_of: Callable[[Any], Customer]
-) -> None:
-    wrong = setup_of(acme_setup).model_copy(update={"external_id": "Another"})
-    with pytest.raises(RoleRefused):
-        RoleSessions(VENDOR, SystemClock()).open(wrong, Step.DELIVER).get()

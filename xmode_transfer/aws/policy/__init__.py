@@ -13,6 +13,7 @@ from xmode_transfer.aws.policy.documents import (
     guide_trust_policy,
     session_policy,
     setup_values,
+    step_policy,
 )
 from xmode_transfer.aws.policy.evaluate import (
     Decision,

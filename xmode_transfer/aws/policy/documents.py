@@ -257,6 +257,18 @@ def session_policy(
     return {"Version": _VERSION, "Statement": statements}
 
 
+def step_policy(customer: Customer, step: Step, prefix: str | None = None) -> Document:
+    """Return the session policy of one step for a customer, below its own prefix or another one."""
+    destination = customer.destination
+    return session_policy(
+        step,
+        bucket=destination.bucket,
+        prefix=destination.prefix if prefix is None else prefix,
+        partition=customer.partition,
+        kms_key_arn=destination.kms_key_arn,
+    )
+
+
 def compact(document: Mapping[str, Any]) -> str:
     """Return the document for STS, as JSON without spaces, which count towards the limit. Raises ValueError
     if it is longer than AWS accepts."""

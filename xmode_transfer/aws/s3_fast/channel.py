@@ -9,6 +9,7 @@ learns in later versions apply here too.
 import os
 import threading
 import time
+from dataclasses import dataclass, field
 from datetime import datetime
 from importlib.metadata import version
 from io import BytesIO
@@ -146,26 +147,18 @@ class Ready(NamedTuple):
         return signing_config(self.region, self.signer, sha256)
 
 
+@dataclass(eq=False)
 class Channel:
     """One store's endpoint, credentials and headers. Thread-safe. Makes no call until ``prepare``."""
 
-    def __init__(
-        self,
-        customer: Customer,
-        provider: CredentialsProvider,
-        calls: S3Calls,
-        endpoints: Endpoints,
-        clock: Clock,
-    ) -> None:
-        self.bucket = customer.destination.bucket
-        self._customer = customer
-        self._provider = provider
-        self._calls = calls
-        self._endpoints = endpoints
-        self._clock = clock
-        self._lock = threading.Lock()
-        self._endpoint: Endpoint | None = None
-        self.ready: Ready | None = None
+    customer: Customer
+    provider: CredentialsProvider
+    calls: S3Calls
+    endpoints: Endpoints
+    clock: Clock
+    ready: Ready | None = field(default=None, init=False)
+    _lock: threading.Lock = field(default_factory=threading.Lock, init=False)
+    _endpoint: Endpoint | None = field(default=None, init=False)
 
     def ready_at(self, now: float) -> Ready | None:
         """Return None if ``prepare`` is due. ``now`` is in the clock's monotonic seconds."""
@@ -175,23 +168,23 @@ class Channel:
     def prepare(self) -> None:
         """Get ready, with at most one HeadBucket and the provider's call of STS. Raises their errors."""
         with self._lock:
-            if self.ready_at(self._clock.monotonic()) is not None:
+            if self.ready_at(self.clock.monotonic()) is not None:
                 return
-            credentials = self._provider.get()
-            region = self._calls.locate()
+            credentials = self.provider.get()
+            region = self.calls.locate()
             if self._endpoint is None:
-                self._endpoint = self._endpoints.resolve(self._customer.destination, region)
+                self._endpoint = self.endpoints.resolve(self.customer.destination, region)
             signer = AwsCredentialsProvider.new_static(
                 credentials.access_key_id, credentials.secret_access_key, credentials.session_token
             )
             plain = [
                 ("host", self._endpoint.host),
-                ("x-amz-expected-bucket-owner", self._customer.bucket_owner),
+                ("x-amz-expected-bucket-owner", self.customer.bucket_owner),
                 ("user-agent", f"xmode-transfer/{version('xmode-transfer')}"),
             ]
-            rules = stores.creation(self._customer.destination)
+            rules = stores.creation(self.customer.destination)
             creation = [(_HEADERS[name], value) for name, value in rules.items()]
-            own = self._customer.destination.metadata
+            own = self.customer.destination.metadata
             creation += [(f"x-amz-meta-{name}", value) for name, value in own.items()]
             self.ready = Ready(
                 endpoint=self._endpoint,
@@ -201,27 +194,27 @@ class Channel:
                 credentials=credentials,
                 signer=signer,
                 signing=signing_config(region, signer, AwsSignedBodyValue.UNSIGNED_PAYLOAD),
-                good_until=self._clock.monotonic() + self._life(credentials.expires_at),
+                good_until=self.clock.monotonic() + self._life(credentials.expires_at),
             )
 
     def renew(self, used: Ready) -> None:
         """Report to the provider that S3 refused these credentials as expired; the next request prepares
         anew."""
-        self._provider.invalidate(used.credentials)
+        self.provider.invalidate(used.credentials)
         if self.ready is used:
             self.ready = None
 
     def move(self, used: Ready, region: str) -> None:
         """Use the Region that S3 has named instead of the one that was used."""
         with self._lock:
-            if self._calls.region == used.region:
-                self._calls.region = region
+            if self.calls.region == used.region:
+                self.calls.region = region
                 self._endpoint = None
             if self.ready is used:
                 self.ready = None
 
     def _life(self, expires_at: datetime) -> float:
-        left = (expires_at - self._clock.now()).total_seconds()
+        left = (expires_at - self.clock.now()).total_seconds()
         return left - min(_LIFE_SECONDS, left / 2)
 
 

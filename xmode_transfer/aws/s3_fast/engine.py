@@ -128,8 +128,10 @@ class Job(lanes.Job):
     ready: Ready | None = None
     request: Any = None
 
-    def __init__(self, engine: "SendingEngine", channel: Channel, lane: Lane, key: str, length: int) -> None:
-        super().__init__(lane, channel.bucket, key, length, length)
+    def __init__(
+        self, engine: "SendingEngine", channel: Channel, lane: Lane, bucket: str, key: str, length: int
+    ) -> None:
+        super().__init__(lane, bucket, key, length, length)
         self.engine = engine
         self.channel = channel
 

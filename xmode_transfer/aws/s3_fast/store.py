@@ -140,7 +140,7 @@ class BodyJob(Job):
     _value = ""
 
     def __init__(self, store: "FastStore", key: str, body: OpenFile, offset: int, length: int) -> None:
-        super().__init__(store.dispatcher, store.channel, store.lane, key, length)
+        super().__init__(store.dispatcher, store.channel, store.lane, store.bucket, key, length)
         self.store = store
         self._file = body
         self._offset = offset
