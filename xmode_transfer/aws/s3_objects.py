@@ -14,16 +14,7 @@ from xmode_transfer.aws.s3_deleting import BatchDeletes
 from xmode_transfer.aws.s3_errors import UNREADABLE, Attempt, bucket_missing, unreadable
 from xmode_transfer.aws.stores import Deleted, Deletion, ObjectAcl, PutAnswer, PutRequest
 from xmode_transfer.config import ChecksumMode, Customer
-from xmode_transfer.model.errors import (
-    AccessDenied,
-    ChecksumMismatch,
-    ObjectExists,
-    ObjectNotFound,
-    RequestRefused,
-    Unavailable,
-    UploadNotFound,
-    XmodeError,
-)
+from xmode_transfer.model import errors
 from xmode_transfer.model.process import Clock
 from xmode_transfer.model.records import Checksum, ListedObject, ObjectInfo, UploadedPart
 
@@ -103,7 +94,7 @@ class S3Objects:
             "complete_upload",
             key,
             lambda: self._complete_upload(key, upload_id, parts, size),
-            unless=(Unavailable, ChecksumMismatch),
+            unless=(errors.Unavailable, errors.ChecksumMismatch),
         )
 
     def _complete_upload(
@@ -127,14 +118,14 @@ class S3Objects:
         whole = {"ChecksumType": "FULL_OBJECT", "ChecksumCRC32": checksums.encode(crc32)}
         try:
             return self._tolerantly("CompleteMultipartUpload", key, asked, whole)
-        except ChecksumMismatch as mismatch:
+        except errors.ChecksumMismatch as mismatch:
             # Some stores know only the checksum of the parts' checksums. AWS refuses it for an upload that
             # was opened for a checksum of the whole (S3 API reference, CompleteMultipartUpload).
             value = checksums.composite([checksums.decode(part.checksum) for part in parts])
             composite = {"ChecksumType": "COMPOSITE", "ChecksumCRC32": value}
             try:
                 return self.call("CompleteMultipartUpload", key, **asked, **composite)
-            except (ChecksumMismatch, RequestRefused):
+            except (errors.ChecksumMismatch, errors.RequestRefused):
                 raise mismatch from None
 
     def _with_etag(self, answer: PutAnswer, key: str, parts: Sequence[str]) -> PutAnswer:
@@ -149,7 +140,7 @@ class S3Objects:
 
     def abort_upload(self, key: str, upload_id: str) -> None:
         def abort() -> None:
-            with suppress(UploadNotFound):
+            with suppress(errors.UploadNotFound):
                 self.call("AbortMultipartUpload", key, UploadId=upload_id)
 
         self.retries.call("abort_upload", key, abort)
@@ -165,7 +156,7 @@ class S3Objects:
         """
         try:
             return self.call(operation, key, **asked, **wished)
-        except RequestRefused as error:
+        except errors.RequestRefused as error:
             unknown = error.http_status == 501 or (
                 error.http_status == 400 and "checksum" in error.message.lower()
             )
@@ -179,7 +170,7 @@ class S3Objects:
     def _head_once(self, key: str) -> ObjectInfo | None:
         try:
             answer = self._head(key)
-        except ObjectNotFound:
+        except errors.ObjectNotFound:
             self._check_bucket()
             return None
         try:
@@ -202,7 +193,7 @@ class S3Objects:
             return self.call("HeadObject", key)
         try:
             return self.call("HeadObject", key, ChecksumMode="ENABLED")
-        except AccessDenied:
+        except errors.AccessDenied:
             # Under SSE-KMS only the checksum needs kms:Decrypt (S3 API reference, HeadObject).
             return self.call("HeadObject", key)
 
@@ -212,10 +203,10 @@ class S3Objects:
             return
         try:
             with suppress(
-                AccessDenied
+                errors.AccessDenied
             ):  # the bucket exists; a session policy for one prefix refuses this call
                 self.call("HeadBucket")
-        except ObjectNotFound as error:
+        except errors.ObjectNotFound as error:
             raise bucket_missing(self.bucket, error) from error
         self._bucket_seen_until = self._clock.monotonic() + _BUCKET_SEEN_SECONDS
 
@@ -227,7 +218,7 @@ class S3Objects:
                 for row in self._list(prefix, last):
                     last, attempts = row.key, None
                     yield row
-            except XmodeError as error:
+            except errors.XmodeError as error:
                 attempts = attempts or Attempts("list", prefix)
                 self.retries.pause(attempts, error)
             else:
@@ -247,7 +238,7 @@ class S3Objects:
                 return
             token = page.get("NextContinuationToken")
             if not token or token == asked.get("ContinuationToken"):
-                raise Unavailable(
+                raise errors.Unavailable(
                     f"the listing of s3://{self.bucket}/{prefix} broke off: S3 says that there is more, and "
                     "not where it continues",
                     hint="Tried again by itself",
@@ -282,13 +273,13 @@ class S3Objects:
         condition = {} if etag is None else {"IfMatch": etag}
         try:
             answer = self.call("DeleteObject", key, **condition)
-        except ObjectNotFound:
+        except errors.ObjectNotFound:
             return None
-        except ObjectExists:
+        except errors.ObjectExists:
             if self._head_once(key) is None:  # some stores answer 412 for a missing key
                 return None
             raise
-        except RequestRefused as error:
+        except errors.RequestRefused as error:
             if error.http_status != 501 or etag is None:
                 raise
             return self._delete_compared(key, etag)
@@ -300,7 +291,7 @@ class S3Objects:
         if found is None:
             return None
         if found.etag != etag:
-            raise ObjectExists(
+            raise errors.ObjectExists(
                 f"s3://{self.bucket}/{key} was changed: its ETag is {found.etag} and not {etag}",
                 http_status=412,
             )

@@ -12,14 +12,7 @@ from typing import Any
 
 from xmode_transfer.aws.policy import Step, compact, step_policy
 from xmode_transfer.config import Customer
-from xmode_transfer.model.errors import (
-    Interrupted,
-    RequestRefused,
-    Throttled,
-    Unavailable,
-    VendorIdentityError,
-    XmodeError,
-)
+from xmode_transfer.model import errors
 from xmode_transfer.model.process import Clock
 
 REFRESH_BEFORE = timedelta(minutes=15)
@@ -79,7 +72,7 @@ def role_request(
     try:
         text = compact(step_policy(customer, step) if policy is None else policy)
     except ValueError as error:
-        raise RequestRefused(f"{customer.name}: {error}") from error
+        raise errors.RequestRefused(f"{customer.name}: {error}") from error
     return RoleRequest(
         customer=customer.name,
         step=step,
@@ -152,7 +145,7 @@ class CredentialsProvider:
                 flight.set_result(fallback)
             else:
                 flight.set_exception(error)
-            if not isinstance(error, XmodeError):
+            if not isinstance(error, errors.XmodeError):
                 raise
         else:
             with self._lock:
@@ -164,7 +157,9 @@ class CredentialsProvider:
     def _outlives(self, error: BaseException) -> bool:
         """Return whether the old session may be used after this error. A customer's refusal of the role ends
         it at once."""
-        if self._current is None or not isinstance(error, Throttled | Unavailable | VendorIdentityError):
+        if self._current is None or not isinstance(
+            error, errors.Throttled | errors.Unavailable | errors.VendorIdentityError
+        ):
             return False
         return self._current.expires_at - self._clock.now() > USABLE_FOR
 
@@ -204,7 +199,7 @@ class SessionBudget:
         """Wait for a slot for one call. Raises Interrupted on a stop."""
         seconds = self.reserve()
         if seconds and self._stop.wait(seconds):
-            raise Interrupted(
+            raise errors.Interrupted(
                 "stopped before the role was assumed",
                 hint="nothing was begun; the next run continues from there",
             )

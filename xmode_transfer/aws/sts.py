@@ -40,16 +40,7 @@ from xmode_transfer.aws.sessions import (
     role_request,
 )
 from xmode_transfer.config import Customer, Vendor
-from xmode_transfer.model.errors import (
-    OtherPrincipal,
-    RequestRefused,
-    RoleRefused,
-    Throttled,
-    Unavailable,
-    VendorClockSkew,
-    VendorIdentityError,
-    XmodeError,
-)
+from xmode_transfer.model import errors
 from xmode_transfer.model.process import Clock
 from xmode_transfer.telemetry import Event
 
@@ -96,7 +87,7 @@ class RoleSessions:
         arn = str(answer.get("Arn", ""))
         if arn != self._vendor.principal_arn:
             self._forget_clients()
-            raise OtherPrincipal(
+            raise errors.OtherPrincipal(
                 f"our AWS credentials belong to {arn or 'nobody'}, but customers' roles trust "
                 f"{self._vendor.principal_arn}",
                 hint="Give the service the access key of that user (AWS_PROFILE, AWS_ACCESS_KEY_ID), or "
@@ -141,7 +132,7 @@ class RoleSessions:
     def _assume(self, request: RoleRequest) -> Credentials:
         """Open a session in the first Region that the customer's account has not disabled."""
         if request.external_id is None and not request.trial:
-            raise RequestRefused(f"{request.customer}: no role is assumed without an external ID")
+            raise errors.RequestRefused(f"{request.customer}: no role is assumed without an external ID")
         for region in request.regions:
             if self._budget is not None:
                 self._budget.wait()
@@ -152,7 +143,7 @@ class RoleSessions:
                     continue
                 raise self._refused(error, request) from error
             return _opened(answer, request)
-        raise RoleRefused(
+        raise errors.RoleRefused(
             f"{request.customer}: STS is switched off for {request.role_arn} in {', '.join(request.regions)}",
             hint="Set vendor.sts_region to a Region that is active in the customer's account, or ask the "
             "customer to activate one (IAM, Account settings, Security Token Service)",
@@ -172,9 +163,9 @@ class RoleSessions:
             **identified,
         )
 
-    def _refused(self, error: Exception, request: RoleRequest) -> XmodeError:
+    def _refused(self, error: Exception, request: RoleRequest) -> errors.XmodeError:
         refusal = _assume_role_error(error, request, self._vendor.principal_arn, self._clock.now())
-        if isinstance(refusal, VendorIdentityError):
+        if isinstance(refusal, errors.VendorIdentityError):
             self._forget_clients()
         if not request.trial:
             telemetry.warn(Event.SESSION_REFUSED, **_logged(request), **refusal.log_context())
@@ -259,7 +250,7 @@ def _opened(answer: dict[str, Any], request: RoleRequest) -> Credentials:
     fields = str((answer.get("AssumedRoleUser") or {}).get("Arn", "")).split(":")
     account = fields[4] if len(fields) > 5 else ""
     if account != request.account_id:
-        raise RoleRefused(
+        raise errors.RoleRefused(
             f"{request.customer}: STS answered with a session of account {account or 'unknown'} for "
             f"{request.role_arn}; it is not used",
             hint="A session of another account must never be used; report this with the STS endpoint in use",
@@ -295,18 +286,20 @@ _ROLE_HINT = (
     "may need a little time"
 )
 
-_Meaning = tuple[type[VendorIdentityError | Throttled | Unavailable | RequestRefused], str, str]
-_UNKNOWN_KEYS: _Meaning = (VendorIdentityError, "AWS does not know our access key", _ROTATE_HINT)
-_EXPIRED: _Meaning = (VendorIdentityError, "our own AWS credentials have expired", _ROTATE_HINT)
+_Meaning = tuple[
+    type[errors.VendorIdentityError | errors.Throttled | errors.Unavailable | errors.RequestRefused], str, str
+]
+_UNKNOWN_KEYS: _Meaning = (errors.VendorIdentityError, "AWS does not know our access key", _ROTATE_HINT)
+_EXPIRED: _Meaning = (errors.VendorIdentityError, "our own AWS credentials have expired", _ROTATE_HINT)
 _SIGNATURE: _Meaning = (
-    VendorIdentityError,
+    errors.VendorIdentityError,
     "our secret access key does not belong to our access key",
     f"{_ROTATE_HINT}, and at this machine's clock",
 )
-_SLOW_DOWN: _Meaning = (Throttled, "STS asks us to slow down ({what})", _TRIED_AGAIN)
-_AWAY: _Meaning = (Unavailable, "STS cannot answer now ({what})", _TRIED_AGAIN)
+_SLOW_DOWN: _Meaning = (errors.Throttled, "STS asks us to slow down ({what})", _TRIED_AGAIN)
+_AWAY: _Meaning = (errors.Unavailable, "STS cannot answer now ({what})", _TRIED_AGAIN)
 _OUR_REQUEST: _Meaning = (
-    RequestRefused,
+    errors.RequestRefused,
     "STS does not accept our request ({what})",
     "A defect of ours or a mistake in the configuration",
 )
@@ -332,19 +325,19 @@ def _may_have_other_keys(error: aws.ClientError) -> bool:
     return code == "SignatureDoesNotMatch" or _MEANINGS.get(code) in (_UNKNOWN_KEYS, _EXPIRED)
 
 
-def _identity_error(error: Exception, now: datetime) -> XmodeError:
+def _identity_error(error: Exception, now: datetime) -> errors.XmodeError:
     """Return the domain error for a failed GetCallerIdentity."""
     if not isinstance(error, aws.ClientError):
         return _without_answer(error)
     answer = answer_of(error)
     return _known(answer, "GetCallerIdentity", now) or answer.error(
-        VendorIdentityError, f"AWS refuses our own credentials: {answer.said}", _ROTATE_HINT
+        errors.VendorIdentityError, f"AWS refuses our own credentials: {answer.said}", _ROTATE_HINT
     )
 
 
 def _assume_role_error(
     error: Exception, request: RoleRequest, principal_arn: str, now: datetime
-) -> XmodeError:
+) -> errors.XmodeError:
     """Return the domain error for a failed AssumeRole."""
     if not isinstance(error, aws.ClientError):
         return _without_answer(error)
@@ -354,18 +347,18 @@ def _assume_role_error(
         return known
     if answer.code in ("AccessDenied", "AccessDeniedException") or answer.status == 403:
         return answer.error(
-            RoleRefused,
+            errors.RoleRefused,
             f"{customer}: AWS refuses to let us assume {request.role_arn}: {answer.said}",
             _ROLE_HINT.format(principal=principal_arn, external_id=request.external_id or "(none)"),
         )
     return answer.error(
-        RequestRefused,
+        errors.RequestRefused,
         f"{customer}: STS does not accept our request for {request.role_arn}: {answer.said}",
         _REQUEST_HINT,
     )
 
 
-def _known(answer: Answer, what: str, now: datetime) -> XmodeError | None:
+def _known(answer: Answer, what: str, now: datetime) -> errors.XmodeError | None:
     """Return the error for a refusal that does not depend on the operation."""
     meaning = _MEANINGS.get(answer.code)
     if meaning in (None, _OUR_REQUEST) and answer.status == 429:
@@ -378,19 +371,19 @@ def _known(answer: Answer, what: str, now: datetime) -> XmodeError | None:
         skew = clock_difference(answer, now)
         if skew is not None and abs(skew.total_seconds()) > 240:
             words = f"this machine's clock is {skewed(skew)} AWS's: {answer.said}"
-            return answer.error(VendorClockSkew, words, _CLOCK_HINT)
+            return answer.error(errors.VendorClockSkew, words, _CLOCK_HINT)
     kind, words, hint = meaning
     return answer.error(kind, f"{words.format(what=what)}: {answer.said}", hint)
 
 
-def _without_answer(error: Exception) -> XmodeError:
+def _without_answer(error: Exception) -> errors.XmodeError:
     said = one_line(str(error))
     if isinstance(error, aws.NoCredentialsError):
-        return VendorIdentityError("this process has no AWS credentials", hint=_WHERE_HINT)
+        return errors.VendorIdentityError("this process has no AWS credentials", hint=_WHERE_HINT)
     if isinstance(error, NETWORK_ERRORS):
-        return Unavailable(f"STS cannot be reached: {said}", hint=NETWORK_HINT)
+        return errors.Unavailable(f"STS cannot be reached: {said}", hint=NETWORK_HINT)
     if isinstance(error, aws.ParamValidationError):
-        return RequestRefused(f"our request to STS is malformed: {said}", hint=_REQUEST_HINT)
+        return errors.RequestRefused(f"our request to STS is malformed: {said}", hint=_REQUEST_HINT)
     if isinstance(error, aws.BotoCoreError):  # profiles, credential processes, container and SSO tokens
-        return VendorIdentityError(f"our AWS credentials cannot be read: {said}", hint=_WHERE_HINT)
-    return Unavailable(f"STS's answer could not be read: {said}", hint=_TRIED_AGAIN)
+        return errors.VendorIdentityError(f"our AWS credentials cannot be read: {said}", hint=_WHERE_HINT)
+    return errors.Unavailable(f"STS's answer could not be read: {said}", hint=_TRIED_AGAIN)

@@ -206,22 +206,6 @@ def test_what_is_drained_is_no_longer_sent(lanes_of: Make) -> None:
     assert take(lanes) == []
 
 
-def test_bandwidth_is_kept_on_average(lanes_of: Make) -> None:
-    woken = threading.Event()
-    lanes = lanes_of(woken.set, bandwidth_bytes_per_second=1_000_000)
-    lane = lanes.lane("acme")
-    for _ in range(4):
-        lanes.add(Job(lane, 100_000))
-    started, taken = time.monotonic(), 0
-    while taken < 4:
-        taken += len(take(lanes))
-        if taken < 4:
-            assert woken.wait(120)
-            woken.clear()
-    # the first goes at once, each later one when those before it are paid for
-    assert 0.25 <= time.monotonic() - started < 60
-
-
 def test_after_slowdown_a_customer_has_half_and_others_are_not_touched(lanes_of: Make) -> None:
     lanes = lanes_of(parallel_objects=100, parallel_objects_per_customer=8)
     acme, globex = lanes.lane("acme"), lanes.lane("globex")

@@ -12,7 +12,7 @@ from tests.fakes.sessions import Provider
 from xmode_transfer.aws import checksums
 from xmode_transfer.aws.lanes import SMALL_BYTES
 from xmode_transfer.aws.retrying import RETRY_BUDGET
-from xmode_transfer.aws.s3_fast import FastStore, FastStores, available, direct, engine
+from xmode_transfer.aws.s3_fast import FastStore, FastStores, direct, engine
 from xmode_transfer.aws.stores import PutRequest
 from xmode_transfer.config import Limits
 from xmode_transfer.model.errors import (
@@ -23,7 +23,6 @@ from xmode_transfer.model.errors import (
     RequestRefused,
     SourceChanged,
     Unavailable,
-    UploadNotFound,
 )
 from xmode_transfer.model.records import UploadedPart
 from xmode_transfer.telemetry import SystemClock
@@ -358,12 +357,6 @@ def test_a_file_that_became_shorter_is_not_created(
 # --- Refusals -------------------------------------------------------------------------------------------
 
 
-def test_a_part_of_an_upload_that_has_ended(store: FastStore, stub: Any, refusal: Any, file_of: Any) -> None:
-    stub.reply(refusal(404, "NoSuchUpload"))
-    with pytest.raises(UploadNotFound):
-        store.upload_part("xmode/a", "u", 1, file_of(b"hello"), 0, 5).result(120)
-
-
 # --- Trying again ---------------------------------------------------------------------------------------
 
 
@@ -631,9 +624,3 @@ def test_no_thread_of_ours_is_left(
     while (left := set(threading.enumerate()) - before) and time.monotonic() < deadline:
         time.sleep(0.01)
     assert not left
-
-
-def test_it_says_that_it_is_available() -> None:
-    works, why = available()
-    assert works
-    assert why.startswith("awscrt ")

@@ -108,19 +108,6 @@ def test_slowdown_slows_this_customer_and_no_other(
     assert crowd.most["acme-data"] <= 5 < crowd.most["globex-data"] <= 8
 
 
-def test_bodies_are_sent_at_the_configured_bandwidth(
-    make_stores: Any, stub: Any, reply: Any, customer_of: Callable[..., Customer], file_of: Any
-) -> None:
-    stub.reply(reply(200, headers={"ETag": '"e"'}))
-    store = make_stores(bandwidth_bytes_per_second=1_000_000).open(customer_of(), Provider(), None)
-    body = bytes(100_000)
-    started = time.monotonic()
-    futures = [store.put(put_of(number, len(body)), file_of(body)) for number in range(6)]
-    for future in futures:
-        future.result(120)
-    assert 0.5 <= time.monotonic() - started < 60
-
-
 def test_what_takes_too_long_for_its_size_is_ended(
     make_stores: Any,
     stub: Any,

@@ -35,15 +35,7 @@ from xmode_transfer.aws.s3_fast.channel import Channel, Clients, Ready
 from xmode_transfer.aws.s3_fast.direct import Headers
 from xmode_transfer.aws.sdk import FINISH_SECONDS
 from xmode_transfer.config import Limits
-from xmode_transfer.model.errors import (
-    CertificateRefused,
-    Interrupted,
-    RequestRefused,
-    SessionExpired,
-    Throttled,
-    Unavailable,
-    XmodeError,
-)
+from xmode_transfer.model import errors
 from xmode_transfer.model.process import Clock
 
 ATTEMPTS = 5
@@ -81,7 +73,7 @@ class Failure(NamedTuple):
     """Why a request failed. ``answer`` is S3's, where the CRT reports it; ``hidden``: it does not;
     ``hopeless``: another attempt through the CRT would fail too, and botocore reports more."""
 
-    error: XmodeError
+    error: errors.XmodeError
     answer: Answer | None = None
     hidden: bool = False
     hopeless: bool = False
@@ -93,7 +85,7 @@ def failure_of(error: BaseException, attempt: Attempt, now: datetime) -> Failure
         answer = answer_of_body(error.status_code, dict(error.headers or ()), error.body or b"")
         return Failure(error_for(answer, attempt, now), answer)
     if not isinstance(error, AwsCrtError):
-        return Failure(RequestRefused(f"{attempt}: {error}", hint=_REFUSED_HINT))
+        return Failure(errors.RequestRefused(f"{attempt}: {error}", hint=_REFUSED_HINT))
     known = _HIDDEN.get(error.name)
     if known is not None:
         refusal = error_for(known, attempt, now)
@@ -101,10 +93,10 @@ def failure_of(error: BaseException, attempt: Attempt, now: datetime) -> Failure
     words = f"{attempt}: {error.message.rstrip('.')} ({error.name})"
     if "_TLS_" in error.name:
         # s2n takes 10 to 30 seconds to report this, each time
-        return Failure(CertificateRefused(words, hint=CERTIFICATE_HINT), hopeless=True)
+        return Failure(errors.CertificateRefused(words, hint=CERTIFICATE_HINT), hopeless=True)
     if error.name.startswith(_OF_THE_NETWORK):
-        return Failure(Unavailable(words, hint=NETWORK_HINT))
-    return Failure(RequestRefused(words, hint=_REFUSED_HINT))
+        return Failure(errors.Unavailable(words, hint=NETWORK_HINT))
+    return Failure(errors.RequestRefused(words, hint=_REFUSED_HINT))
 
 
 class Job(lanes.Job):
@@ -146,7 +138,7 @@ class Job(lanes.Job):
 
     @abstractmethod
     def build(self, ready: Ready) -> tuple[Any, Any]:
-        """Return the HttpRequest and its signing config. Raises SourceChanged and the source's errors."""
+        """Return the HttpRequest and its signing config. Raises SourceChanged and the source's"""
 
     @abstractmethod
     def result(self) -> Any:
@@ -271,15 +263,15 @@ class SendingEngine(lanes.Dispatcher):
             job.resident_bytes = None
             failure = failure._replace(hopeless=True)  # botocore bounds answers, and reports this one
         elif self._closed or self._stop.is_set():
-            failure = Failure(Interrupted(f"{job.attempt}: ended before it was answered"))
-        if isinstance(failure.error, Throttled):
+            failure = Failure(errors.Interrupted(f"{job.attempt}: ended before it was answered"))
+        if isinstance(failure.error, errors.Throttled):
             self.lanes.slow_down(job, self._clock.monotonic())
         if self._has_recovered(job, failure):
             self._again(job)
         elif failure.hopeless:
             job.detoured = job.stays_detoured = True
             self._again(job)
-        elif failure.error.retryable and not isinstance(failure.error, SessionExpired):
+        elif failure.error.retryable and not isinstance(failure.error, errors.SessionExpired):
             self._retry(job, failure)
         else:
             self._fail(job, failure.error)
@@ -288,7 +280,7 @@ class SendingEngine(lanes.Dispatcher):
         """Replace an expired session or a wrong Region, once a request, without a pause."""
         used = job.ready
         assert used is not None
-        if isinstance(failure.error, SessionExpired) and not job.renewed:
+        if isinstance(failure.error, errors.SessionExpired) and not job.renewed:
             job.renewed = True
             job.channel.renew(used)
             return True
@@ -359,8 +351,8 @@ def _resident_bytes() -> int:
         return 0
 
 
-def _overdue(job: Job) -> Unavailable:
-    return Unavailable(
+def _overdue(job: Job) -> errors.Unavailable:
+    return errors.Unavailable(
         f"{job.attempt}: no answer within {deadline_seconds(job.length):.0f} s for {job.length} bytes",
         hint="Tried again by itself. If it stays, look at this machine's network",
     )
